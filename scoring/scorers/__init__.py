@@ -1,0 +1,1 @@
+"""One file per score; adding a score = adding one file (see ``scoring.scorer``)."""
