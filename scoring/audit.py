@@ -1,0 +1,382 @@
+"""Audit and Run: what is audited and where everything about it lies on disk.
+
+An *audit* is a folder with an ``audit.toml``; a *run* is one model's pass over its examples. This is the only module
+that knows file names: every other one asks an ``Audit`` or a ``Run`` for a path. All paths inside the folder are
+relative to it, so the folder can be moved.
+
+Inputs → outputs: a folder → an ``Audit`` with its configuration checked, key by key; cost: one small file read.
+Limits: one label per example; ``audit.toml`` of format 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scoring.tables import BlobStore, HardlookError, read_json, write_json
+
+FORMAT = 1
+SPLITS = ("train", "test", "pool")
+MEDIA = ("image", "vector", "text")
+DEFAULT_ISSUES = ("bad image", "duplicate", "several objects", "guideline gap")
+TOP_KEYS = ("format", "name", "media", "classes", "issues", "data", "run", "truth", "policy", "roles", "seed")
+RUN_KEYS = ("model", "arguments", "transform", "checkpoints", "weights", "expected_accuracy", "layers", "training",
+            "batch_size", "description", "embedding", "l2")
+TRUTH_KEYS = ("path", "id_column", "label_column")
+
+
+def _unknown(where: str, given: Mapping, known: tuple[str, ...]) -> None:
+    """Refuse keys that mean nothing here, naming the close ones."""
+    for key in given:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(known)}"
+            raise HardlookError(f"audit.toml: {where} has an unknown key {key!r}; {hint}")
+
+
+def _want(where: str, key: str, value: Any, kind: type | tuple[type, ...], needed: str) -> Any:
+    """``value`` if it is of the kind, else an error that says what was found and what was needed."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise HardlookError(f"audit.toml: {where}{key} = {value!r}; needed {needed}")
+    return value
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model's pass over the examples of an audit: its configuration and its folder ``runs/<name>``.
+
+    A run that only has files (imported predictions, say) has an empty ``config``.
+    """
+
+    name: str
+    root: Path
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """``runs/<name>`` inside the audit."""
+        return self.root / "runs" / self.name
+
+    @property
+    def record_path(self) -> Path:
+        """``run.json``: checkpoints with sha256, parameters, versions, timings, measured directions."""
+        return self.folder / "run.json"
+
+    @property
+    def predictions_path(self) -> Path:
+        """Per example, from the last checkpoint."""
+        return self.folder / "predictions.parquet"
+
+    @property
+    def logits_path(self) -> Path:
+        """Per example (c,) logits of the last checkpoint."""
+        return self.folder / "logits.arrow"
+
+    @property
+    def features_path(self) -> Path:
+        """Per example (d,) input of the head at the last checkpoint."""
+        return self.folder / "features.arrow"
+
+    @property
+    def influence_path(self) -> Path:
+        """Per example (r,) influence embedding."""
+        return self.folder / "influence.arrow"
+
+    @property
+    def factors_path(self) -> Path:
+        """The factored Hessian."""
+        return self.folder / "factors.safetensors"
+
+    @property
+    def neighbours_path(self) -> Path:
+        """Nearest neighbours on features."""
+        return self.folder / "neighbours.parquet"
+
+    @property
+    def map_path(self) -> Path:
+        """UMAP coordinates of the influence embeddings."""
+        return self.folder / "map.parquet"
+
+    @property
+    def check_path(self) -> Path:
+        """The last report of ``hardlook check``."""
+        return self.folder / "check.json"
+
+    @property
+    def check_picture(self) -> Path:
+        """Sixteen inputs as the model sees them."""
+        return self.folder / "check.png"
+
+    @property
+    def scores_folder(self) -> Path:
+        """One Parquet file per scorer."""
+        return self.folder / "scores"
+
+    def score_path(self, scorer: str) -> Path:
+        """The scores that one scorer wrote."""
+        return self.scores_folder / f"{scorer}.parquet"
+
+    def parts_folder(self, what: str) -> Path:
+        """Unfinished shards of a pass or a scorer."""
+        return self.folder / "parts" / what
+
+    @property
+    def maps(self) -> BlobStore:
+        """Per-pixel VoG maps of the extremes of each class and the top of the queue."""
+        return BlobStore(self.folder / "maps.arrow")
+
+    @property
+    def slices_folder(self) -> Path:
+        """One Parquet file and one summary per slicing."""
+        return self.folder / "slices"
+
+    def slices_path(self, name: str) -> Path:
+        """Members of one slicing: slice_id, example_id, distance to the centre."""
+        return self.slices_folder / f"{name}.parquet"
+
+    def slices_summary_path(self, name: str) -> Path:
+        """Summary and opponents of one slicing."""
+        return self.slices_folder / f"{name}.json"
+
+    def dynamics_folder(self, training: str = "main") -> Path:
+        """Per-epoch tables of one recorded training."""
+        return self.folder / "dynamics" / training
+
+    def dynamics_files(self, training: str | None = None) -> list[Path]:
+        """The per-epoch tables in order: of one training, else of ``main``, else of ``checkpoints``."""
+        for name in [training] if training else ["main", "checkpoints"]:
+            found = sorted(self.dynamics_folder(name).glob("epoch-*.parquet"))
+            if found:
+                return found
+        return []
+
+    def mean_probabilities_path(self, training: str) -> Path:
+        """Per example, the class probabilities averaged over the epochs of one training."""
+        return self.dynamics_folder(training) / "mean_probabilities.arrow"
+
+    def record(self) -> dict[str, Any]:
+        """What ``run.json`` holds, empty before the first pass."""
+        return read_json(self.record_path, {})
+
+    def add_to_record(self, **facts: Any) -> None:
+        """Set keys of ``run.json``, keeping the rest."""
+        write_json(self.record_path, {**self.record(), **facts})
+
+    def score_names(self) -> list[str]:
+        """The scorers that have written a file, sorted."""
+        return sorted(path.stem for path in self.scores_folder.glob("*.parquet"))
+
+    def slicing_names(self) -> list[str]:
+        """The slicings kept under a name, sorted."""
+        return sorted(path.stem for path in self.slices_folder.glob("*.parquet"))
+
+    @contextlib.contextmanager
+    def lock(self, wait: float = 0.0) -> Iterator[None]:
+        """Hold the run for writing. A second writer waits ``wait`` seconds, then leaves with a clear error."""
+        from filelock import FileLock, Timeout
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / ".lock", timeout=wait)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise HardlookError(
+                f"another hardlook command is writing run {self.name!r} of {self.root}; wait for it to end and run "
+                "this one again: what is finished is not done twice"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One audited dataset: its folder, its checked configuration, and the paths of its files."""
+
+    root: Path
+    config: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Audit:
+        """Read and check ``audit.toml``. Anything wrong is one ``HardlookError`` naming key, found and needed."""
+        root = Path(folder).resolve()
+        path = root / "audit.toml" if root.is_dir() else root
+        if not path.is_file():
+            raise HardlookError(f"no audit at {folder}: there is no audit.toml; `hardlook new {folder}` makes one")
+        try:
+            config = tomllib.loads(path.read_text(encoding="utf8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise HardlookError(f"{path} is not valid TOML: {error}") from error
+        return cls(path.parent, check_config(config))
+
+    @property
+    def name(self) -> str:
+        """The audit's title, else its folder's name."""
+        return self.config.get("name") or self.root.name
+
+    @property
+    def media(self) -> str:
+        """image, vector or text."""
+        return self.config.get("media", "image")
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the order of the model's outputs."""
+        return list(self.config.get("classes", []))
+
+    @property
+    def issues(self) -> list[str]:
+        """What can be wrong with an example besides its label."""
+        return list(self.config.get("issues", DEFAULT_ISSUES))
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """``[policy]``: what becomes of an example with each verdict or issue."""
+        return dict(self.config.get("policy", {}))
+
+    @property
+    def seed(self) -> int:
+        """The one seed of everything random about this audit."""
+        return int(self.config.get("seed", 0))
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """The ``[[data]]`` tables."""
+        return [dict(source) for source in self.config.get("data", [])]
+
+    @property
+    def truth(self) -> dict[str, Any] | None:
+        """``[truth]``: where verified labels lie; never shown to reviewers."""
+        return self.config.get("truth")
+
+    def path(self, reference: str) -> Path:
+        """A path as audit.toml or a table writes it: absolute, or relative to the audit folder."""
+        return (self.root / Path(reference).expanduser()).resolve()
+
+    def reference(self, path: Path) -> str:
+        """The inverse of ``path``: relative inside the audit folder, absolute outside."""
+        path = Path(path).resolve()
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
+
+    @property
+    def examples_path(self) -> Path:
+        """The example table."""
+        return self.root / "examples.parquet"
+
+    @property
+    def ingest_path(self) -> Path:
+        """What the last reading of the data found."""
+        return self.root / "examples.json"
+
+    @property
+    def thumbnails(self) -> BlobStore:
+        """Pictures of at most 256 pixels, by example_id."""
+        return BlobStore(self.root / "thumbnails.arrow")
+
+    @property
+    def originals(self) -> BlobStore:
+        """The originals of examples that are not files, by example_id."""
+        return BlobStore(self.root / "media.arrow")
+
+    @property
+    def log_url(self) -> str:
+        """The review log's default place."""
+        return f"sqlite:///{self.root / 'reviews.sqlite'}"
+
+    @property
+    def guidelines_path(self) -> Path:
+        """The labelling guidelines, where the team keeps some."""
+        return self.root / "guidelines.md"
+
+    @property
+    def exports_folder(self) -> Path:
+        """Where patches go by default."""
+        return self.root / "exports"
+
+    @property
+    def jobs_folder(self) -> Path:
+        """Records of commands that a page started."""
+        return self.root / "jobs"
+
+    def run_names(self) -> list[str]:
+        """Configured runs in the order of audit.toml, then those that only have files."""
+        named = list(self.config.get("run", {}))
+        on_disk = sorted(path.parent.name for path in (self.root / "runs").glob("*/run.json"))
+        return named + [name for name in on_disk if name not in named]
+
+    def run(self, name: str | None = None) -> Run:
+        """The run of that name; the first one where no name is given."""
+        names = self.run_names()
+        if name is None:
+            if not names:
+                raise HardlookError("audit.toml has no [run.<name>] table; add one with model and checkpoints")
+            name = names[0]
+        if name not in names:
+            raise HardlookError(f"there is no run {name!r}; runs are: {', '.join(names) or 'none'}")
+        return Run(name, self.root, self.config.get("run", {}).get(name, {}))
+
+
+def check_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Check ``audit.toml`` key by key; returns it. Errors name the key, what was found and what was needed."""
+    found = config.get("format")
+    if found is None:
+        raise HardlookError(f"audit.toml has no format; write `format = {FORMAT}` as its first line")
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise HardlookError(f"audit.toml: format = {found!r}; needed {FORMAT}")
+    if found > FORMAT:
+        raise HardlookError(f"audit.toml is of format {found}, this hardlook knows {FORMAT}; upgrade hardlook")
+    _unknown("the top level", config, TOP_KEYS)
+    if config.get("media", "image") not in MEDIA:
+        raise HardlookError(f"audit.toml: media = {config['media']!r}; needed one of {', '.join(MEDIA)}")
+    _check_classes(config.get("classes", []))
+    _check_data(config.get("data"))
+    for name, run in _want("", "run", config.get("run", {}), dict, "tables [run.<name>]").items():
+        _check_run(name, run)
+    if "truth" in config:
+        _unknown("[truth]", config["truth"], TRUTH_KEYS)
+    return config
+
+
+def _check_classes(classes: Any) -> None:
+    _want("", "classes", classes, list, "a list of class names in the order of the model's outputs")
+    for name in classes:
+        if not isinstance(name, str) or not name:
+            raise HardlookError(f"audit.toml: classes holds {name!r}; needed non-empty strings")
+        if "\0" in name:
+            raise HardlookError(f"audit.toml: class {name!r} has a NUL character; remove it")
+    twice = {name for name in classes if classes.count(name) > 1} if len(set(classes)) < len(classes) else ()
+    if twice:
+        raise HardlookError(f"audit.toml: class {sorted(twice)[0]!r} stands twice in classes; names must differ")
+
+
+def _check_data(data: Any) -> None:
+    if not isinstance(data, list) or not data:
+        raise HardlookError("audit.toml names no data; add a [[data]] table with split and path")
+    for number, source in enumerate(data):
+        split = source.get("split")
+        if split is not None and split not in SPLITS:
+            raise HardlookError(f"audit.toml: data[{number}].split = {split!r}; needed one of {', '.join(SPLITS)}")
+
+
+def _check_run(name: str, run: Any) -> None:
+    where = f"[run.{name}] "
+    if not isinstance(run, dict):
+        raise HardlookError(f"audit.toml: run.{name} = {run!r}; needed a table [run.{name}]")
+    if not name or name.startswith(".") or any(c in name for c in "/\\\0"):
+        raise HardlookError(f"audit.toml: {name!r} cannot name a run: it names a folder; use letters and digits")
+    _unknown(where.strip(), run, RUN_KEYS)
+    for key in ("model", "checkpoints"):
+        if key in run:
+            _want(where, key, run[key], str, "a string")
+    if "expected_accuracy" in run:
+        value = _want(where, "expected_accuracy", run["expected_accuracy"], (int, float), "a share such as 0.93")
+        if not 0 <= value <= 1:
+            raise HardlookError(f"audit.toml: {where}expected_accuracy = {value}; needed a share between 0 and 1")
+    if "arguments" in run:
+        _want(where, "arguments", run["arguments"], dict, "a table of keyword arguments")
