@@ -1,0 +1,147 @@
+"""Numbers about scores: class normalisation, error per decile, the measured hard end, how well a score finds errors.
+
+A score is only as good as what it ranks first. Everything here takes plain arrays (n examples) and gives small tables
+or numbers with intervals: *error* is a boolean per example (the model is wrong on it), *wrong* is a boolean per
+example (its label is known to be wrong). VoG's class normalisation is Agarwal et al. 2022, section 3.1; the Wilson
+interval is Wilson 1927, as scipy's ``binomtest`` gives it.
+
+Cost: sorts, O(n log n). Limits: NaN means "not computed" and is left out everywhere, never counted as low or high.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+DECILES = 10
+HARD_RHO = 0.05
+"""A direction weaker than this rank correlation is called neither end, however narrow its interval."""
+
+
+def normalize_by_class(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Class z-scores: (value − class mean) / class standard deviation (population), Agarwal et al. 2022.
+
+    ``values`` (n,) float, ``labels`` (n,) of any hashable kind → (n,) float64. A class with one example or equal
+    values gets 0 (it has nothing to rank); NaN stays NaN and takes no part in the class's mean and deviation.
+
+    >>> normalize_by_class(np.array([1.0, 3.0, 5.0]), np.array(["a", "a", "b"])).tolist()
+    [-1.0, 1.0, 0.0]
+    """
+    values = np.asarray(values, dtype=np.float64)
+    labels = np.asarray(labels)
+    if len(values) != len(labels):
+        raise ValueError(f"found {len(values)} values and {len(labels)} labels; needed as many of each")
+    if len(values) == 0:
+        return values.copy()
+    groups, inverse = np.unique(labels.astype(str) if labels.dtype == object else labels, return_inverse=True)
+    present = np.isfinite(values)
+    count = np.bincount(inverse[present], minlength=len(groups))
+    mean = np.bincount(inverse[present], values[present], len(groups)) / np.maximum(count, 1)
+    centred = np.where(present, values - mean[inverse], np.nan)
+    variance = np.bincount(inverse[present], centred[present] ** 2, len(groups)) / np.maximum(count, 1)
+    spread = np.sqrt(variance)
+    constant = spread <= 1e-9 * np.maximum(np.abs(mean), 1e-30)
+    scaled = centred / np.where(constant, 1.0, spread)[inverse]
+    return np.where(present & constant[inverse], 0.0, scaled)
+
+
+def wilson(errors: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson interval of a share, NaN for n = 0.
+
+    >>> tuple(round(x, 3) for x in wilson(5, 10))
+    (0.237, 0.763)
+    """
+    if n == 0:
+        return float("nan"), float("nan")
+    interval = stats.binomtest(int(errors), int(n)).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def deciles(scores: np.ndarray) -> np.ndarray:
+    """The decile 1 (lowest) … 10 of each example, 0 where the score is NaN. Ties are split by position.
+
+    >>> deciles(np.arange(20.0))[[0, 1, 2, 19]].tolist()
+    [1, 1, 2, 10]
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    present = np.flatnonzero(~np.isnan(scores))
+    rank = np.empty(len(present), dtype=np.int64)
+    rank[np.argsort(scores[present], kind="stable")] = np.arange(len(present))
+    result = np.zeros(len(scores), dtype=np.int64)
+    result[present] = rank * DECILES // max(len(present), 1) + 1
+    return result
+
+
+def error_by_decile(scores: np.ndarray, errors: np.ndarray) -> pd.DataFrame:
+    """Share of errors in each decile of a score, lowest to highest, with 95 % Wilson intervals.
+
+    ``scores`` (n,) float, ``errors`` (n,) bool → columns decile 1…10, n, error, low, high. Fewer than ten examples
+    leave deciles empty (n = 0, error NaN).
+    """
+    errors = np.asarray(errors, dtype=bool)
+    if len(errors) != len(np.asarray(scores)):
+        raise ValueError(f"found {len(np.asarray(scores))} scores and {len(errors)} errors; needed as many of each")
+    member = deciles(scores)
+    rows = []
+    for decile in range(1, DECILES + 1):
+        wrong = errors[member == decile]
+        low, high = wilson(wrong.sum(), len(wrong))
+        share = float(wrong.mean()) if len(wrong) else float("nan")
+        rows.append({"decile": decile, "n": len(wrong), "error": share, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def measured_direction(scores: np.ndarray, errors: np.ndarray) -> dict:
+    """Which end of a score is hard: the rank correlation of score and error, with its 95 % interval.
+
+    Returns rho (Spearman; positive = high scores err more), low, high (Fisher's z with the Bonett-Wright variance),
+    n, errors, and hard: "high", "low", or None where the interval holds 0 or |rho| < 0.05. Without errors, or without
+    correct examples, nothing can be said: rho is None.
+    """
+    scores, errors = np.asarray(scores, dtype=np.float64), np.asarray(errors, dtype=bool)
+    present = np.isfinite(scores)
+    scores, errors = scores[present], errors[present]
+    n, wrong = len(scores), int(errors.sum())
+    if n < 10 or wrong == 0 or wrong == n or np.ptp(scores) == 0:
+        return {"rho": None, "low": None, "high": None, "n": n, "errors": wrong, "hard": None}
+    rho = float(stats.spearmanr(scores, errors).statistic)
+    half = 1.959964 * np.sqrt((1 + rho**2 / 2) / (n - 3))
+    centre = np.arctanh(np.clip(rho, -0.999999, 0.999999))
+    low, high = float(np.tanh(centre - half)), float(np.tanh(centre + half))
+    clear = (low > 0 or high < 0) and abs(rho) >= HARD_RHO
+    hard = ("high" if rho > 0 else "low") if clear else None
+    return {"rho": rho, "low": low, "high": high, "n": n, "errors": wrong, "hard": hard}
+
+
+def found_within(suspicion: np.ndarray, wrong: np.ndarray, shares: tuple[float, ...] = (0.05, 0.10)) -> pd.DataFrame:
+    """How many known label errors the first share of a ranking holds, beside chance.
+
+    ``suspicion`` (n,): higher is inspected first, NaN last; ``wrong`` (n,) bool. Columns: share, inspected, found,
+    recall, precision, chance (expected number found when inspecting as many at random), lift (found / chance).
+    """
+    suspicion, wrong = np.asarray(suspicion, dtype=np.float64), np.asarray(wrong, dtype=bool)
+    order = np.argsort(-np.nan_to_num(suspicion, nan=-np.inf), kind="stable")
+    total = int(wrong.sum())
+    rows = []
+    for share in shares:
+        inspected = int(np.ceil(share * len(wrong)))
+        found = int(wrong[order[:inspected]].sum())
+        chance = inspected * total / max(len(wrong), 1)
+        rows.append({
+            "share": share, "inspected": inspected, "found": found, "recall": found / total if total else np.nan,
+            "precision": found / inspected if inspected else np.nan, "chance": chance,
+            "lift": found / chance if chance else np.nan,
+        })
+    return pd.DataFrame(rows)
+
+
+def accuracy_table(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Accuracy with Wilson intervals per group. ``frame`` has a boolean ``correct`` and the columns of ``by``."""
+    known = frame.dropna(subset=["correct"])
+    grouped = known.groupby(by, observed=True, sort=False)["correct"].agg(["size", "sum"]).reset_index()
+    grouped = grouped.rename(columns={"size": "n", "sum": "right"})
+    bounds = [wilson(right, n) for right, n in zip(grouped["right"], grouped["n"], strict=True)]
+    grouped["accuracy"] = grouped["right"] / grouped["n"]
+    grouped["low"], grouped["high"] = [b[0] for b in bounds], [b[1] for b in bounds]
+    return grouped
