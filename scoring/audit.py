@@ -83,6 +83,11 @@ class Run:
         return self.folder / "features.arrow"
 
     @property
+    def out_of_fold_path(self) -> Path:
+        """Per example, class probabilities of a model that was not trained on it."""
+        return self.folder / "out_of_fold.arrow"
+
+    @property
     def influence_path(self) -> Path:
         """Per example (r,) influence embedding."""
         return self.folder / "influence.arrow"
