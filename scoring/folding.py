@@ -1,0 +1,121 @@
+"""Batch normalisation folded into the convolution before it: the same outputs with fewer layers.
+
+In eval mode a batch norm is a fixed affine map per channel, so conv followed by norm is one convolution with
+
+    w' = w · γ / √(σ² + ε)      b' = (b − μ) · γ / √(σ² + ε) + β
+
+Inputs are modules and state dicts; outputs are names of pairs and folded state dicts. Which layers feed which norm is
+found by ``torch.fx`` symbolic tracing, which runs no arithmetic; the model keeps its own ``forward``: folded norms
+become ``Identity``.
+
+Cost: one trace per model, and one pass over the convolution weights per checkpoint (in float64, then rounded once).
+
+Known limits: a model that cannot be traced is left as it is, and so is a norm that does not follow its convolution
+directly, a layer that is called twice, shares its weights, or carries hooks or parametrisations.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections import Counter
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+log = logging.getLogger(__name__)
+
+
+class Pair(NamedTuple):
+    """Names of a convolution and of the batch norm that alone reads its output, with the norm's ε."""
+
+    conv: str
+    norm: str
+    eps: float
+
+
+def foldable_pairs(model: nn.Module) -> list[Pair]:
+    """The (convolution, batch norm) pairs that can be folded without changing the output; [] where tracing fails."""
+    traced = _traced(model)
+    if traced is None:
+        return []
+    nodes = [node for node in traced.graph.nodes if node.op == "call_module"]
+    calls = Counter(node.target for node in nodes)
+    read_directly = {node.target.rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr"}
+    barred = {name for name, count in calls.items() if count > 1} | read_directly | _sharing(model)
+    found = [_pair(model, node) for node in nodes]
+    return [pair for pair in found if pair is not None and barred.isdisjoint((pair.conv, pair.norm))]
+
+
+def _traced(model: nn.Module) -> fx.GraphModule | None:
+    """The model's graph in eval mode, traced on a copy because a forward may keep what passes through it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return fx.symbolic_trace(copy.deepcopy(model).eval())
+    except Exception as error:  # a user's forward may raise anything at all when it is fed a proxy
+        log.info("batch norms are not folded: %s cannot be traced (%s)", type(model).__name__, error)
+        return None
+
+
+def _pair(model: nn.Module, node: fx.Node) -> Pair | None:
+    """The pair that ends in this call, if this is a plain norm and a plain convolution feeds nothing else."""
+    norm = model.get_submodule(node.target)
+    source = node.args[0] if node.args else None
+    if type(norm) not in NORMS or norm.running_mean is None or not isinstance(source, fx.Node):
+        return None
+    if source.op != "call_module" or len(source.users) != 1:
+        return None
+    conv = model.get_submodule(source.target)
+    if type(conv) not in CONVOLUTIONS or any(getattr(m, hooks) for m in (conv, norm) for hooks in HOOKS):
+        return None
+    return Pair(source.target, node.target, norm.eps)
+
+
+def _sharing(model: nn.Module) -> set[str]:
+    """Names of modules that hold a parameter which another module holds too."""
+    owners: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(parameter), []).append(name.rpartition(".")[0])
+    return {name for names in owners.values() if len(names) > 1 for name in names}
+
+
+def fold_modules(model: nn.Module, pairs: list[Pair]) -> None:
+    """Give each folded convolution a bias and put ``Identity`` in its norm's place, in the given model itself."""
+    for pair in pairs:
+        conv = model.get_submodule(pair.conv)
+        if conv.bias is None:
+            conv.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels), requires_grad=False)
+        parent, _, child = pair.norm.rpartition(".")
+        setattr(model.get_submodule(parent), child, nn.Identity())
+
+
+def fold_state(state: dict[str, Tensor], pairs: list[Pair]) -> dict[str, Tensor]:
+    """The state dict of the folded model: norms are gone, their convolutions' weight and bias rescaled."""
+    folded = dict(state)
+    for pair in pairs:
+        weight, bias = _folded(state, pair)
+        for key in [key for key in folded if key.startswith(f"{pair.norm}.")]:
+            del folded[key]
+        folded[f"{pair.conv}.weight"], folded[f"{pair.conv}.bias"] = weight, bias
+    return folded
+
+
+def _folded(state: dict[str, Tensor], pair: Pair) -> tuple[Tensor, Tensor]:
+    weight = state[f"{pair.conv}.weight"].cpu().double()
+    mean, variance = (state[f"{pair.norm}.running_{name}"].cpu().double() for name in ("mean", "var"))
+    scale = (variance + pair.eps).rsqrt()
+    if f"{pair.norm}.weight" in state:
+        scale = scale * state[f"{pair.norm}.weight"].cpu().double()
+    shift = -mean * scale
+    if f"{pair.norm}.bias" in state:
+        shift = shift + state[f"{pair.norm}.bias"].cpu().double()
+    if f"{pair.conv}.bias" in state:
+        shift = shift + state[f"{pair.conv}.bias"].cpu().double() * scale
+    return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), shift

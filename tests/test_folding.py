@@ -1,0 +1,155 @@
+"""Folding batch norms must change nothing but the time, and must not happen where it would."""
+
+import pytest
+import torch
+from torch import nn
+
+from scoring.folding import foldable_pairs
+from scoring.gradients import Slot, input_gradients
+
+
+def live(net):
+    """Give every batch norm statistics and weights of its own."""
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            if module.affine:
+                nn.init.uniform_(module.weight, 0.5, 2)
+                nn.init.normal_(module.bias)
+    return net
+
+
+class Block(nn.Module):
+    """A residual block with everything that can be folded, and branches that depend on the training flag."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(4, 4, 3, padding=1, groups=2), nn.BatchNorm2d(4)
+        self.second, self.bare = nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4, affine=False, eps=0.1)
+
+    def forward(self, x):
+        if self.training:
+            raise AssertionError("traced in training mode")
+        return x + self.bare(self.second(self.norm(self.first(x)).relu()))
+
+
+class Head(nn.Module):
+    """Pool and classify what a body gives."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.body, self.head = body, nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+
+def both(model, x):
+    """Maps of the folded and of the unfolded slot, in float64."""
+    live(model).double()
+    out = []
+    for fold in (True, False):
+        slot = Slot(model, fold=fold)
+        slot.load(model.state_dict())
+        out.append(slot.maps(slot.leaf(x.double()), torch.zeros(len(x), dtype=torch.long)))
+    return out
+
+
+def test_folding_changes_no_gradient():
+    torch.manual_seed(0)
+    model = Head(nn.Sequential(Block(), Block()))
+    assert len(foldable_pairs(model)) == 4
+    for folded, plain in zip(*both(model, torch.randn(3, 4, 5, 5)), strict=True):
+        torch.testing.assert_close(folded, plain, rtol=1e-5, atol=1e-12)
+
+
+def test_folding_in_float32_stays_within_a_hundred_thousandth():
+    torch.manual_seed(0)
+    model, x = live(Head(nn.Sequential(Block(), Block()))), torch.randn(3, 4, 5, 5)
+    slot = Slot(model)
+    slot.load(model.state_dict())
+    folded = slot.maps(slot.leaf(x), torch.zeros(3, dtype=torch.long), ["logit"])[0]
+    plain = input_gradients(model.eval(), x, torch.zeros(3, dtype=torch.long)).mean(1)
+    assert (folded - plain).norm() <= 1e-5 * plain.norm()
+
+
+def test_series_are_folded_too():
+    model = nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3))
+    assert len(foldable_pairs(model)) == 1
+    for folded, plain in zip(*both(model, torch.randn(3, 2, 8)), strict=True):
+        torch.testing.assert_close(folded, plain, rtol=1e-5, atol=1e-12)
+
+
+class Untraceable(Block):
+    """Control flow that depends on values, which a symbolic trace cannot follow."""
+
+    def forward(self, x):
+        return super().forward(x) if x.sum() < 1e9 else x
+
+
+class ReadTwice(Block):
+    """The convolution's output is read beside the norm."""
+
+    def forward(self, x):
+        y = self.first(x)
+        return self.norm(y) + y
+
+
+class CalledTwice(Block):
+    """The same convolution and norm run twice."""
+
+    def forward(self, x):
+        return self.norm(self.first(self.norm(self.first(x))))
+
+
+class WeightRead(Block):
+    """The convolution's weight is used outside it."""
+
+    def forward(self, x):
+        return self.norm(self.first(x)) * self.first.weight.mean()
+
+
+class NormFirst(Block):
+    """A norm before its convolution."""
+
+    def forward(self, x):
+        return self.first(self.norm(x))
+
+
+def shared_weights():
+    block = Block()
+    block.second = nn.Conv2d(4, 4, 3, padding=1, groups=2, bias=False)
+    block.second.weight = block.first.weight
+    return block
+
+
+def hooked():
+    block = Block()
+    block.first.register_forward_hook(lambda module, inputs, output: output * 2)
+    block.second.register_forward_pre_hook(lambda module, inputs: None)
+    return block
+
+
+def parametrised():
+    block = Block()
+    nn.utils.parametrizations.weight_norm(block.first)
+    nn.utils.parametrizations.weight_norm(block.second)
+    return block
+
+
+def without_statistics():
+    block = Block()
+    block.norm, block.bare = (nn.BatchNorm2d(4, track_running_stats=False) for _ in range(2))
+    return block
+
+
+@pytest.mark.parametrize("make", [
+    Untraceable, ReadTwice, CalledTwice, WeightRead, NormFirst, shared_weights, hooked, parametrised,
+    without_statistics])
+def test_what_folding_would_change_is_left_alone(make):
+    torch.manual_seed(0)
+    model = Head(make())
+    assert foldable_pairs(model) == []
+    for folded, plain in zip(*both(model, torch.randn(3, 4, 5, 5)), strict=True):
+        torch.testing.assert_close(folded, plain, rtol=1e-5, atol=1e-12)
