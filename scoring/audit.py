@@ -24,7 +24,7 @@ FORMAT = 1
 SPLITS = ("train", "test", "pool")
 MEDIA = ("image", "vector", "text")
 DEFAULT_ISSUES = ("bad image", "duplicate", "several objects", "guideline gap")
-TOP_KEYS = ("format", "name", "media", "classes", "issues", "data", "run", "truth", "policy", "roles", "seed")
+TOP_KEYS = ("format", "id", "name", "media", "classes", "issues", "data", "run", "truth", "policy", "roles", "seed")
 RUN_KEYS = ("model", "arguments", "transform", "checkpoints", "weights", "expected_accuracy", "layers", "training",
             "batch_size", "description", "embedding", "l2")
 TRUTH_KEYS = ("path", "id_column", "label_column")
@@ -293,6 +293,21 @@ class Audit:
     def log_url(self) -> str:
         """The review log's default place."""
         return f"sqlite:///{self.root / 'reviews.sqlite'}"
+
+    def log_name(self, url: str) -> str:
+        """The key under which a review log keeps this audit's events: ``id`` in audit.toml.
+
+        The audit's own log needs none; a log elsewhere, which other audits may share, is refused without one. The
+        title (``name``) is no key: it may be edited without losing a decision.
+        """
+        if "id" in self.config:
+            return str(self.config["id"])
+        if url == self.log_url:
+            return "audit"
+        raise HardlookError(
+            f"the log at {url.split('@')[-1]} may hold several audits and keeps them apart by their id; add "
+            'id = "a-name-that-stays" to audit.toml'
+        )
 
     @property
     def guidelines_path(self) -> Path:

@@ -160,3 +160,20 @@ def suggestions(audit: Audit, run: Run) -> pd.DataFrame:
     if not found:
         return pd.DataFrame(columns=["example_id", "suggested_label", "p_suggested", "source"])
     return pd.concat(found, ignore_index=True)
+
+
+def truth_report(audit: Audit, run: Run, order: Order, split: str) -> tuple[pd.DataFrame, int, int] | None:
+    """Where labels are verified: what the first 5 % and 10 % of a ranking find → (table, wrong, labelled), or None."""
+    from scoring.evaluation import found_within
+    from scoring.examples import truth
+
+    verified = truth(audit)
+    if verified is None or order is None:
+        return None
+    examples = read_table(audit.examples_path, ["example_id", "split", "label"]).to_pandas().set_index("example_id")
+    examples = examples[(examples["split"] == split) & examples["label"].notna()]
+    true = verified.set_index("example_id")["true_label"].reindex(examples.index)
+    known = true.notna().to_numpy()
+    wrong = (true.astype(str) != examples["label"].astype(str)).to_numpy()[known]
+    scores = suspicion(run, order).reindex(examples.index).to_numpy()[known]
+    return found_within(scores, wrong), int(wrong.sum()), int(known.sum())

@@ -1,0 +1,211 @@
+"""``hardlook check``: what would silently spoil every number, looked for before anything is scored.
+
+Four questions about a run: is an example read twice the same (random augmentation is refused); are inputs and logits
+finite and of the right width; is the accuracy on 500 labelled examples what ``expected_accuracy`` says; and if it is
+not, which usual mistake explains it: permuted classes, BGR for RGB, a missing or doubled division by 255, a missing
+or doubled normalisation. Each suspect is undone on the inputs and the accuracy measured again; the winner is named.
+
+The permutation of classes is fitted on one half (assignment problem on the confusion matrix, Kuhn 1955) and measured
+on the other, so that it cannot win by fitting noise. Sixteen inputs are kept as the picture that the model sees.
+
+Cost: 500 reads and at most ten forward passes over them. Loads torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.optimize import linear_sum_assignment
+
+from scoring.evaluation import wilson
+from scoring.shards import BATCH, Context
+from scoring.tables import HardlookError, atomic_path, write_json
+
+SIZE = 500
+TWICE = 32
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One answer: ``level`` is ok, warning or error; ``text`` says what was found and what to do."""
+
+    level: str
+    text: str
+
+
+def check_run(context: Context) -> list[Finding]:
+    """Answer the questions about one run, keep the report and the picture, and return the findings in order."""
+    numbers = chosen(context)
+    batch, good, reasons = context.inputs.batch(numbers, context.pool)
+    numbers = numbers[good]
+    findings = [*unreadable(reasons, len(good)), *read_twice(context, numbers[:TWICE])]
+    save_picture(batch[:16], context.run.check_picture)
+    findings.append(finite(batch, "inputs"))
+    logits = predicted_logits(context, batch)
+    findings.append(finite(logits, "logits"))
+    labels = context.labels[numbers]
+    findings += accuracy(context, batch, logits, labels)
+    write_json(context.run.check_path, {"findings": [asdict(f) for f in findings], "examples": len(numbers)})
+    return findings
+
+
+def refuse_errors(findings: list[Finding]) -> None:
+    """Raise the errors among the findings as one, with the way to go on regardless."""
+    errors = [finding.text for finding in findings if finding.level == "error"]
+    if errors:
+        raise HardlookError("\n".join([*errors, "scoring would measure the mistake; mend it, or score with --anyway"]))
+
+
+def chosen(context: Context) -> np.ndarray:
+    """Positions of up to 500 examples drawn with the audit's seed: labelled test, else labelled train, else any."""
+    examples = context.examples
+    known = examples["label"].notna()
+    for mask in ((examples["split"] == "test") & known, (examples["split"] == "train") & known, known | True):
+        positions = np.flatnonzero(mask)
+        if len(positions):
+            return np.random.default_rng(context.audit.seed).permutation(positions)[:SIZE]
+    raise HardlookError("no example can be read; see the problems listed by `hardlook score` and in examples.parquet")
+
+
+def unreadable(reasons: dict[int, str], readable: int) -> list[Finding]:
+    """Examples whose original cannot be read: a warning; none readable: an error."""
+    if not reasons:
+        return []
+    text = f"{len(reasons)} of {len(reasons) + readable} inputs cannot be made, the first: {next(iter(reasons.values()))}"
+    if not readable:
+        raise HardlookError(text + "; mend the data or the transform in audit.toml")
+    return [Finding("warning", text)]
+
+
+def read_twice(context: Context, numbers: np.ndarray) -> list[Finding]:
+    """The same example read twice must be equal to the bit."""
+    for number in numbers:
+        if not torch.equal(context.inputs.read(number), context.inputs.read(number)):
+            return [Finding("error", f"example {context.inputs.ids[number]!r} read twice differs: the transform or the "
+                            "dataset augments at random; name the evaluation transform in audit.toml")]
+    return [Finding("ok", f"{len(numbers)} examples read twice are equal to the bit")]
+
+
+def finite(values: torch.Tensor, what: str) -> Finding:
+    """Inputs and logits must be finite."""
+    if not values.is_floating_point() or bool(torch.isfinite(values).all()):
+        return Finding("ok", f"{what} are finite")
+    rows = int((~torch.isfinite(values).flatten(1).all(1)).sum())
+    return Finding("error", f"{what} of {rows} of {len(values)} examples hold NaN or infinity; check the data, the "
+                   "transform and the last checkpoint")
+
+
+def predicted_logits(context: Context, batch: torch.Tensor) -> torch.Tensor:
+    """(n, c) logits of the last checkpoint."""
+    with context.model.at(context.checkpoints[-1]):
+        parts = [context.model.predict(batch[at : at + BATCH])[0] for at in range(0, len(batch), BATCH)]
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def accuracy(context: Context, batch: torch.Tensor, logits: torch.Tensor, labels: np.ndarray) -> list[Finding]:
+    """Accuracy against ``expected_accuracy``; where it falls short, the usual mistakes are tried."""
+    known = np.flatnonzero(labels >= 0)
+    if not len(known):
+        return [Finding("warning", "no example has a label: accuracy cannot be checked")]
+    found = share_right(logits[known], labels[known])
+    low, high = wilson(round(found * len(known)), len(known))
+    expected = context.run.config.get("expected_accuracy")
+    told = f"accuracy {found:.1%} on {len(known)} examples ({low:.1%} to {high:.1%})"
+    if expected is not None and high >= expected:
+        return [Finding("ok", f"{told}, expected {expected:.1%}")]
+    chance = 1 / max(len(context.audit.classes), 1)
+    if expected is None and found >= (1 + chance) / 2:
+        return [Finding("ok", f"{told}; set expected_accuracy in audit.toml to have it checked")]
+    winner = best_remedy(context, batch[known], logits[known], labels[known], high)
+    level = "error" if expected is not None or winner else "warning"
+    needed = f"expected {expected:.1%}" if expected is not None else "no expected_accuracy is set"
+    advice = winner or ("none of the usual mistakes explains it (permuted classes, BGR, /255, normalisation): check "
+                        "that checkpoints, classes and transform belong together")
+    return [Finding(level, f"{told}, {needed}; {advice}")]
+
+
+def share_right(logits: torch.Tensor, labels: np.ndarray) -> float:
+    """Share of examples whose largest logit is the label's."""
+    return float((logits.argmax(1).numpy() == labels).mean())
+
+
+def best_remedy(context: Context, batch, logits, labels, beat: float) -> str | None:
+    """The remedy with the highest accuracy, as a sentence, if it clearly beats the accuracy as it stands."""
+    tried = {name: share_right(predicted_logits(context, undo(batch)), labels)
+             for name, undo in remedies(batch).items()}
+    permuted = permutation_accuracy(logits.argmax(1).numpy(), labels, len(context.audit.classes))
+    tried["the classes are permuted: put `classes` in the order of the model's outputs"] = permuted
+    name, value = max(tried.items(), key=lambda item: item[1])
+    return f"{name} ({value:.1%} with that undone)" if value > beat + 0.05 else None
+
+
+def remedies(batch: torch.Tensor) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+    """What to try on the inputs: sentence → the change that would undo the mistake."""
+    if not batch.is_floating_point() or batch.ndim != 4:
+        return {}
+    found = {
+        "the model was trained on 0…255: do not divide by 255": lambda x: x * 255,
+        "the division by 255 is missing": lambda x: x / 255,
+    }
+    if batch.shape[1] == 3:
+        found["channels are in the other order (BGR for RGB)"] = lambda x: x.flip(1)
+    for name, (mean, std) in {"ImageNet's": IMAGENET, "mean 0.5, deviation 0.5": HALVES}.items():
+        m, s = (_per_channel(values, batch.shape[1]) for values in (mean, std))
+        found[f"normalisation is missing ({name})"] = lambda x, m=m, s=s: (x - m) / s
+        found[f"/255 and normalisation are missing ({name})"] = lambda x, m=m, s=s: (x / 255 - m) / s
+        found[f"normalisation is one too many ({name})"] = lambda x, m=m, s=s: x * s + m
+    return found
+
+
+def _per_channel(values: tuple[float, ...], channels: int) -> torch.Tensor:
+    """Mean or deviation shaped (channels, 1, 1); the average where the image is not RGB."""
+    values = values if channels == 3 else [float(np.mean(values))] * channels
+    return torch.tensor(values).reshape(-1, 1, 1)
+
+
+def permutation_accuracy(predictions: np.ndarray, labels: np.ndarray, classes: int) -> float:
+    """Accuracy under the best renaming of classes, fitted on one half of the examples and measured on the other.
+
+    >>> labels = np.arange(40) % 4
+    >>> permutation_accuracy((labels + 1) % 4, labels, 4)
+    1.0
+    """
+    if len(labels) < 4 * classes:
+        return float("-inf")  # too few examples to tell a permutation from noise
+    order = np.random.default_rng(0).permutation(len(labels))
+    fitted, rest = order[::2], order[1::2]
+    confusion = np.zeros((classes, classes))
+    np.add.at(confusion, (predictions[fitted], labels[fitted]), 1)
+    given, meant = linear_sum_assignment(-confusion)
+    renamed = np.arange(classes)
+    renamed[given] = meant
+    return float((renamed[predictions[rest]] == labels[rest]).mean())
+
+
+def save_picture(batch: torch.Tensor, path) -> None:
+    """Sixteen inputs as the model sees them, in one 4×4 picture; channels stretched to the batch's own range."""
+    if batch.ndim != 4 or batch.shape[1] not in (1, 3) or not len(batch):
+        return
+    low, high = batch.amin((0, 2, 3), keepdim=True), batch.amax((0, 2, 3), keepdim=True)
+    scaled = ((batch - low) / (high - low).clamp_min(1e-9)).nan_to_num(0).clamp(0, 1)
+    pictures = [tile(image) for image in scaled]
+    side = pictures[0].width, pictures[0].height
+    sheet = Image.new("RGB", (4 * (side[0] + 4) + 4, 4 * (side[1] + 4) + 4), "white")
+    for number, picture in enumerate(pictures):
+        sheet.paste(picture, (4 + number % 4 * (side[0] + 4), 4 + number // 4 * (side[1] + 4)))
+    with atomic_path(path) as temporary:
+        sheet.save(temporary, format="PNG")
+
+
+def tile(image: torch.Tensor, least: int = 96) -> Image.Image:
+    """(1 or 3, h, w) in 0…1 → an RGB picture, small ones enlarged by a whole factor without blur."""
+    pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).expand(-1, -1, 3).contiguous().cpu().numpy()
+    picture = Image.fromarray(pixels)
+    factor = max(1, least // max(picture.size))
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)

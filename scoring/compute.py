@@ -1,0 +1,277 @@
+"""Run scorers over shards of an audit: resumable, incremental, each file written whole or not at all.
+
+Order of a scoring: read the data again, check it, predictions of the last checkpoint, dynamics (recorded, else
+recomputed from the checkpoints), then each scorer whose needs are met, the measured direction of every column, and
+the VoG maps of the extremes. Rows whose example, label and key are unchanged are kept; everything else is scored
+again. Inputs → outputs: an audit and a run → files under ``runs/<run>`` and a ``Summary``.
+
+Cost: what each scorer's docstring says; memory follows the shard. Loads torch.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+import scoring
+from scoring.audit import Run
+from scoring.evaluation import measured_direction
+from scoring.predictions import predict, recompute_dynamics
+from scoring.scorer import Scorer, Shard, find_scorer, registry
+from scoring.shards import BATCH, Context, cut, digest, resumable
+from scoring.tables import HardlookError, read_metadata, read_table, write_table
+
+
+@dataclass
+class Summary:
+    """What a scoring did: per pass how many examples were computed of how many, seconds, and what was left out."""
+
+    passes: list[dict[str, Any]] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def timed(self, name: str, total: int, work) -> None:
+        """Run ``work`` → how many examples it computed, and keep the time."""
+        start = time.perf_counter()
+        computed = work()
+        self.passes.append({"name": name, "computed": computed, "of": total,
+                            "seconds": round(time.perf_counter() - start, 2)})
+
+
+def score_run(context: Context, only: list[str] | None = None,
+              settings: Mapping[str, Mapping[str, Any]] | None = None) -> Summary:
+    """Predictions, dynamics and scores of one run; ``settings`` overrides scorer fields by scorer name.
+
+    A scorer whose needs are not met is left out with its reason; one that was asked for by name in ``only`` is an
+    error instead.
+    """
+    summary = Summary()
+    chosen = [find_scorer(name) for name in only] if only else list(registry().values())
+    scorers = [make_scorer(kind, (settings or {}).get(kind.name, {})) for kind in chosen]
+    n = len(context.examples)
+    if context.run.config:
+        summary.timed("predictions", n, lambda: predict(context))
+        if not context.run.dynamics_files("main") and len(context.checkpoints) > 1:
+            summary.timed("dynamics from checkpoints", n, lambda: recompute_dynamics(context))
+    for scorer in scorers:
+        reason = unmet(scorer, context)
+        if reason and only:
+            raise HardlookError(reason)
+        if reason:
+            summary.skipped[scorer.name] = reason
+            continue
+        summary.timed(scorer.name, n, lambda scorer=scorer: score_one(context, scorer))
+    record_run(context, summary)
+    return summary
+
+
+def make_scorer(kind: type[Scorer], settings: Mapping[str, Any]) -> Scorer:
+    """The scorer with some of its fields set; an unknown field is an error that lists the known ones."""
+    known = list(kind.__dataclass_fields__)
+    for key in settings:
+        if key not in known:
+            raise HardlookError(f"{kind.name} has no setting {key!r}; it has {', '.join(known) or 'none'}")
+    return replace(kind(), **settings)
+
+
+def unmet(scorer: Scorer, context: Context) -> str | None:
+    """Why a scorer cannot run here, and what would make it run; None where it can."""
+    run = context.run
+    for need in scorer.needs:
+        least = scorer.least.get(need, 1)
+        if need == "checkpoints" and (found := len(context.checkpoints) if run.config else 0) < least:
+            return (f"{scorer.name} needs at least {least} checkpoints, found {found} in run {run.name!r}; keep more "
+                    f"with Recorder(every=1), or run `hardlook train {context.audit.root}`")
+        if need == "dynamics" and not run.dynamics_files():
+            return (f"{scorer.name} needs recorded training (two epochs or checkpoints at least), found none in run "
+                    f"{run.name!r}; record it with scoring.training.Recorder, or run `hardlook train "
+                    f"{context.audit.root}`")
+        if need == "features" and not run.features_path.is_file():
+            return f"{scorer.name} needs features, and this model's head is not a Linear layer that gives them"
+        if need == "influence" and not run.influence_path.is_file():
+            return f"{scorer.name} needs influence embeddings; run `hardlook score {context.audit.root} --only influence`"
+        if need == "labels" and not context.examples["label"].notna().any():
+            return f"{scorer.name} needs labels, and no example has one"
+    return None
+
+
+def score_one(context: Context, scorer: Scorer) -> int:
+    """Score what is new or stale with one scorer and write its file; returns how many examples were scored."""
+    run, examples = context.run, context.examples
+    path = run.score_path(scorer.name)
+    key = digest([context_key(context, scorer), scorer.name, asdict(scorer), scoring.__version__])
+    kept = kept_rows(path, key, examples)
+    todo = np.flatnonzero(kept < 0)
+    everything = digest([examples[c].fillna("").tolist() for c in ("example_id", "fingerprint", "label", "split")])
+    if path.is_file() and len(todo) == 0 and read_metadata(path).get("examples") == everything:
+        return 0
+    state = scorer.fit(context, run.parts_folder(scorer.name))
+    size = context.shard_size if "checkpoints" in scorer.needs else 1 << 16
+    parts = run.parts_folder(scorer.name) / "shards"
+    ids = examples[["example_id", "fingerprint", "label"]].iloc[todo].fillna("")
+    tables = resumable(parts, digest([key, ids.to_numpy().tolist()]), cut(todo, size),
+                       lambda at: score_shard(context, scorer, state, at), context.progress, scorer.name)
+    columns = merge_rows(path, kept, todo, tables, scorer)
+    frame = examples_frame(context)
+    columns = scorer.finish(columns, frame)
+    write_scores(context, scorer, columns, {"key": key, "examples": everything})
+    shutil.rmtree(run.parts_folder(scorer.name), ignore_errors=True)
+    return len(todo)
+
+
+def context_key(context: Context, scorer: Scorer) -> Any:
+    """What this scorer's numbers depend on besides its own settings and the examples."""
+    run = context.run
+    dynamics = [[p.parent.name, p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in run.dynamics_files()]
+    return [
+        context.key if run.config else None,
+        dynamics if "dynamics" in scorer.needs else None,
+        run.influence_path.stat().st_mtime_ns if "influence" in scorer.needs else None,
+        run.logits_path.stat().st_mtime_ns if not run.config and run.logits_path.is_file() else None,
+    ]
+
+
+def kept_rows(path, key: str, examples: pd.DataFrame) -> np.ndarray:
+    """(n,) row of the old file that still holds for each example, −1 where it must be scored (again)."""
+    kept = np.full(len(examples), -1)
+    if not path.is_file() or read_metadata(path).get("key") != key:
+        return kept
+    names = ["example_id", "fingerprint", "label"]
+    old = read_table(path, names).to_pandas().fillna("")
+    where = pd.Series(np.arange(len(old)), index=pd.MultiIndex.from_frame(old))
+    now = pd.MultiIndex.from_frame(examples[names].fillna("").astype(object))
+    return where.reindex(now).fillna(-1).astype(int).to_numpy()
+
+
+def score_shard(context: Context, scorer: Scorer, state, positions: np.ndarray) -> pa.Table:
+    """One shard's columns as a table aligned with ``positions``; unreadable examples are NaN."""
+    shard, at = make_shard(context, scorer, positions)
+    scored = scorer.score(shard, state) if len(shard) else {}
+    columns = {}
+    for name, values in scored.items():
+        values = np.asarray(values, dtype=np.float32)
+        if values.shape != (len(shard),):
+            raise HardlookError(f"{scorer.name}.{name} has shape {values.shape}; needed ({len(shard)},)")
+        full = np.full(len(positions), np.nan, dtype=np.float32)
+        full[at] = values
+        columns[name] = full
+    columns = columns or {c.name: np.full(len(positions), np.nan, np.float32) for c in scorer.columns}
+    return pa.table(columns)
+
+
+def make_shard(context: Context, scorer: Scorer, positions: np.ndarray) -> tuple[Shard, np.ndarray]:
+    """The shard with what the scorer needs, and where its examples stand among ``positions``."""
+    run, at = context.run, np.arange(len(positions))
+    inputs = None
+    if "checkpoints" in scorer.needs:
+        inputs, good, _ = context.inputs.batch(positions, context.pool)
+        at = np.asarray(good, dtype=int)
+    rows = positions[at]
+    part = context.examples.iloc[rows]
+    shard = Shard(example_id=part["example_id"].to_numpy(dtype=object), split=part["split"].to_numpy(dtype=object),
+                  labels=context.labels[rows],
+                  classes=context.audit.classes, seed=context.audit.seed, inputs=inputs)
+    if run.logits_path.is_file():
+        predictions, probabilities = context.predicted
+        shard = replace(shard, predictions=predictions[rows], probabilities=probabilities[rows])
+    if "checkpoints" in scorer.needs:
+        shard = replace(shard, model=context.model, checkpoints=context.checkpoints)
+    if "dynamics" in scorer.needs:
+        shard = replace(shard, dynamics={name: values[:, rows] for name, values in context.dynamics.items()})
+    if "features" in scorer.needs:
+        shard = replace(shard, features=context.features[rows])
+    return shard, at
+
+
+def merge_rows(path, kept: np.ndarray, todo: np.ndarray, tables: list[pa.Table], scorer: Scorer) -> dict:
+    """Rows of the old file that still hold and new rows → columns in the examples' order."""
+    old = read_table(path).to_pandas() if (kept >= 0).any() else None
+    columns = {}
+    names = {name for table in tables for name in table.column_names}
+    if old is not None:
+        names |= {column.name for column in scorer.columns if column.name in old}
+    for name in sorted(names):
+        merged = np.full(len(kept), np.nan, dtype=np.float32)
+        if old is not None and name in old:
+            merged[kept >= 0] = old[name].to_numpy(dtype=np.float32)[kept[kept >= 0]]
+        if tables:
+            merged[todo] = np.concatenate([_numbers(table, name) for table in tables])
+        columns[name] = merged
+    return columns
+
+
+def _numbers(table: pa.Table, name: str) -> np.ndarray:
+    if name not in table.column_names:
+        return np.full(table.num_rows, np.nan, dtype=np.float32)
+    return table[name].to_numpy()
+
+
+def examples_frame(context: Context) -> pd.DataFrame:
+    """What ``finish`` sees of each example: example_id, split, label and prediction (class names)."""
+    frame = context.examples[["example_id", "split", "label"]].copy()
+    frame["prediction"] = None
+    if context.run.logits_path.is_file():
+        names = np.asarray([*context.audit.classes, None], dtype=object)
+        frame["prediction"] = names[context.predicted[0]]
+    return frame
+
+
+def write_scores(context: Context, scorer: Scorer, columns: Mapping[str, np.ndarray], facts: Mapping) -> None:
+    """Write one scorer's file: ids, what was scored, and its declared columns with their explanations."""
+    examples = context.examples
+    fields = [pa.field("example_id", pa.string()), pa.field("fingerprint", pa.string()),
+              pa.field("label", pa.string())]
+    label = examples["label"].astype(object).where(examples["label"].notna(), None)
+    arrays = [pa.array(examples["example_id"], pa.string()), pa.array(examples["fingerprint"], pa.string()),
+              pa.array(label, pa.string())]
+    for column in scorer.columns:
+        values = columns.get(column.name)
+        values = np.full(len(examples), np.nan, np.float32) if values is None else np.asarray(values, np.float32)
+        arrays.append(pa.array(values, mask=~np.isfinite(values)))
+        fields.append(column.arrow_field())
+    metadata = {**facts, "scorer": scorer.name, "parameters": asdict(scorer), "hardlook": scoring.__version__}
+    write_table(context.run.score_path(scorer.name), pa.table(arrays, schema=pa.schema(fields)), metadata)
+
+
+def record_run(context: Context, summary: Summary) -> None:
+    """Put checkpoints, settings, versions, timings and measured directions into ``run.json``."""
+    import torch
+
+    run = context.run
+    facts: dict[str, Any] = {
+        "name": run.name, "directions": directions(context), "skipped": summary.skipped,
+        "passes": summary.passes or run.record().get("passes", []),
+        "versions": {"hardlook": scoring.__version__, "torch": torch.__version__, "numpy": np.__version__},
+        "configuration": dict(run.config),
+    }
+    if run.config:
+        facts["checkpoints"] = [
+            {"path": context.audit.reference(c.path), "sha256": c.sha256, "when": c.when} for c in context.checkpoints
+        ]
+    run.add_to_record(**facts)
+
+
+def directions(context: Context) -> dict[str, dict]:
+    """The measured hard end of every score column: on test where it has labels, else on train."""
+    run = context.run
+    if not run.predictions_path.is_file():
+        return {}
+    frame = read_table(run.predictions_path, ["example_id", "split", "correct"]).to_pandas()
+    frame = frame[frame["correct"].notna()].set_index("example_id")
+    split = "test" if (frame["split"] == "test").any() else "train"
+    errors = ~frame.loc[frame["split"] == split, "correct"].astype(bool)
+    found = {}
+    for name in run.score_names():
+        scores = read_table(run.score_path(name)).to_pandas().set_index("example_id")
+        scores = scores.reindex(errors.index)
+        for column in scores.columns.drop(["fingerprint", "label"]):
+            measured = measured_direction(scores[column].to_numpy(dtype=float), errors.to_numpy())
+            found[f"{name}.{column}"] = {**measured, "split": split}
+    return found

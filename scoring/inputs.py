@@ -1,0 +1,115 @@
+"""Examples as the model sees them: originals read through their source and put through the evaluation transform.
+
+``Inputs`` is a map-style dataset over rows of the example table: number → (input tensor, label index, −1 = none). It
+serves scoring (``batch`` reads many at once in threads), training (``torch.utils.data.DataLoader`` takes it as it is)
+and the check. An original that can no longer be read raises ``Unreadable`` with its reason, so that a pass can give
+that one example null and go on.
+
+Cost: one decode and one transform per read; nothing is cached.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scoring.audit import Audit, Run
+from scoring.examples import Originals, read_examples
+from scoring.models import load_transform
+from scoring.tables import HardlookError
+
+
+class Unreadable(HardlookError):
+    """One example whose original cannot be read or transformed; the rest of the audit goes on."""
+
+
+class Inputs(torch.utils.data.Dataset):
+    """Map-style dataset of (input tensor, label index) over ``examples`` (rows of the example table).
+
+    ``augment`` (tensor → tensor) is applied after the evaluation transform, for training only.
+    """
+
+    def __init__(self, audit: Audit, run: Run, examples: pd.DataFrame, augment=None):
+        self.originals = Originals(audit)
+        self.transform = load_transform(run.config.get("transform"), audit.root)
+        self.ids = examples["example_id"].to_numpy(dtype=object)
+        self.sources = examples["source"].to_numpy()
+        self.rows = examples["row"].to_numpy()
+        position = {name: number for number, name in enumerate(audit.classes)}
+        self.labels = examples["label"].map(position).fillna(-1).astype(np.int64).to_numpy()
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, number: int):
+        value = self.read(number)
+        return (self.augment(value) if self.augment else value), int(self.labels[number])
+
+    def read(self, number: int) -> torch.Tensor:
+        """The transformed input of one example; ``Unreadable`` names the example and what went wrong."""
+        try:
+            original = self.originals.read(int(self.sources[number]), int(self.rows[number]))
+            value = self.transform(original)
+        except Exception as error:
+            raise Unreadable(f"example {self.ids[number]!r} cannot be read: {error}") from error
+        return as_tensor(value, self.ids[number])
+
+    def batch(self, numbers: Sequence[int], pool: ThreadPoolExecutor | None = None):
+        """Read many → (stacked tensor of the readable ones, their positions in ``numbers``, {position: reason})."""
+        read = pool.map if pool else map
+        outcomes = list(read(self._attempt, numbers))
+        good = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, torch.Tensor)]
+        reasons = {at: str(outcome) for at, outcome in enumerate(outcomes) if not isinstance(outcome, torch.Tensor)}
+        if not good:
+            return torch.empty(0), good, reasons
+        shapes = {tuple(outcomes[at].shape) for at in good}
+        if len(shapes) > 1:
+            raise HardlookError(
+                f"inputs of different shapes reach the model: {sorted(shapes)[:3]}; add a resize (and crop) to "
+                "the transform so that all are of one shape"
+            )
+        return torch.stack([outcomes[at] for at in good]), good, reasons
+
+    def _attempt(self, number: int):
+        try:
+            return self.read(number)
+        except Unreadable as error:
+            return error
+
+
+def as_tensor(value, example_id: str) -> torch.Tensor:
+    """What a transform returned, as a tensor; anything else is an error that names the example and the type."""
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return torch.from_numpy(np.ascontiguousarray(value))
+    raise HardlookError(
+        f"the transform returned {type(value).__name__} for example {example_id!r}; needed a tensor of the model's "
+        "input, e.g. by torchvision.transforms.v2.functional.to_image and to_dtype(scale=True)"
+    )
+
+
+def usable(audit: Audit, splits: Sequence[str] | None = None) -> pd.DataFrame:
+    """The examples that have no problem, of some splits or of all, in the table's order, numbered from 0."""
+    examples = read_examples(audit)
+    keep = examples["problem"].isna()
+    if splits is not None:
+        keep &= examples["split"].isin(splits)
+    return examples[keep].reset_index(drop=True)
+
+
+def labelled(audit: Audit, split: str = "train") -> pd.DataFrame:
+    """The usable examples of a split that have a label."""
+    examples = usable(audit, [split])
+    return examples[examples["label"].notna()].reset_index(drop=True)
+
+
+def reading_pool() -> ThreadPoolExecutor:
+    """Threads for decoding: pictures decode outside Python's lock."""
+    return ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="reading")

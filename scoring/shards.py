@@ -1,0 +1,186 @@
+"""One run opened for computing, and resumable work over shards of its examples.
+
+``Context`` holds what a pass needs (model, checkpoints, inputs), each made when first used. ``resumable`` walks over
+shards: the result of each is a file under ``runs/<run>/parts``, so that a killed command continues at the missing
+shard with the same numbers. A *key* names what the numbers depend on (weights, code, transform, classes).
+
+Cost: nothing by itself; memory follows the shard (256 MB of inputs at most). Loads torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from scoring.audit import Audit, Run
+from scoring.dynamics import read_dynamics
+from scoring.inputs import Inputs, reading_pool, usable
+from scoring.models import AuditedModel, choose_device, find_checkpoints
+from scoring.queues import softmax
+from scoring.tables import HardlookError, read_table, read_vectors, write_table
+
+SHARD_BYTES = 256 << 20
+SHARD_MOST = 4096
+BATCH = 256
+
+Progress = Callable[[str, int], contextlib.AbstractContextManager[Callable[[int], object]]]
+"""``with progress(what, total) as advance: advance(n)``; the command line shows it as a bar."""
+
+
+@contextlib.contextmanager
+def silent(what: str, total: int) -> Iterator[Callable[[int], object]]:
+    """The progress that shows nothing."""
+    yield lambda n: None
+
+
+@dataclass
+class Context:
+    """One run opened for computing: its model, checkpoints, usable examples and inputs, each made when first used."""
+
+    audit: Audit
+    run: Run
+    device: str = "auto"
+    progress: Progress = silent
+
+    @cached_property
+    def checkpoints(self) -> list:
+        """The run's checkpoints in order of training."""
+        pattern = self.run.config.get("checkpoints")
+        if not pattern:
+            raise HardlookError(
+                f"run {self.run.name!r} names no checkpoints; add `checkpoints = \"checkpoints/{self.run.name}/*\"` "
+                f"to [run.{self.run.name}] in audit.toml"
+            )
+        return find_checkpoints(pattern, self.audit.root)
+
+    @cached_property
+    def model(self) -> AuditedModel:
+        """The audited model, built by its factory."""
+        config = self.run.config
+        if "model" not in config:
+            raise HardlookError(
+                f"run {self.run.name!r} names no model; add `model = \"model.py:callable\"` or a torchvision model's "
+                f"name to [run.{self.run.name}] in audit.toml"
+            )
+        return AuditedModel.build(config["model"], config.get("arguments", {}), self.audit.root,
+                                  n_classes=len(self.audit.classes), device=choose_device(self.device))
+
+    @cached_property
+    def examples(self) -> pd.DataFrame:
+        """The examples that can be read, in the table's order."""
+        return usable(self.audit)
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """The examples as the model sees them."""
+        return Inputs(self.audit, self.run, self.examples)
+
+    @cached_property
+    def pool(self):
+        """Threads that read inputs."""
+        return reading_pool()
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(n,) index of each example's label, −1 = none."""
+        position = {name: number for number, name in enumerate(self.audit.classes)}
+        return self.examples["label"].map(position).fillna(-1).astype(int).to_numpy()
+
+    @cached_property
+    def predicted(self) -> tuple[np.ndarray, np.ndarray]:
+        """The last checkpoint's (n,) predicted class index (−1 = none) and (n, c) probabilities."""
+        logits = self.aligned(self.run.logits_path)
+        known = np.isfinite(logits).all(1)
+        p = np.full_like(logits, np.nan)
+        p[known] = softmax(logits[known].astype(np.float64))
+        return np.where(known, np.nan_to_num(p).argmax(1), -1), p
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """(n, d) input of the head at the last checkpoint."""
+        return self.aligned(self.run.features_path)
+
+    def aligned(self, path: Path) -> np.ndarray:
+        """Vectors of a file, in the examples' order; NaN where an example has none."""
+        ids, values = read_vectors(path)
+        at = pd.Series(np.arange(len(ids)), index=ids).reindex(self.examples["example_id"]).to_numpy()
+        found = ~np.isnan(at)
+        result = np.full((len(at), values.shape[1]), np.nan, dtype=np.float32)
+        result[found] = values[at[found].astype(int)]
+        return result
+
+    @cached_property
+    def dynamics(self) -> dict[str, np.ndarray]:
+        """Recorded columns (p_label, margin, …) → (epochs, n), NaN where an example was not recorded."""
+        return read_dynamics(self.run.dynamics_files(), self.examples["example_id"].tolist())
+
+    @cached_property
+    def key(self) -> str:
+        """What every number of the run depends on: weights, factory and its file, transform, classes."""
+        config = self.run.config
+        facts = {name: config.get(name) for name in ("model", "arguments", "transform", "embedding")}
+        files = [self.audit.root / str(value).rpartition(":")[0] for value in facts.values() if isinstance(value, str)]
+        facts["code"] = [hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()]
+        facts["checkpoints"] = [checkpoint.sha256 for checkpoint in self.checkpoints]
+        facts["classes"] = self.audit.classes
+        return digest(facts)
+
+    @cached_property
+    def shard_size(self) -> int:
+        """Examples per shard: as many as fit in 256 MB of inputs, in whole batches."""
+        for number in range(min(len(self.inputs), 16)):
+            with contextlib.suppress(HardlookError):
+                size = self.inputs.read(number).numel() * 4
+                return int(np.clip(SHARD_BYTES // max(size, 1) // BATCH * BATCH, BATCH, SHARD_MOST))
+        return BATCH
+
+
+def digest(value) -> str:
+    """A short hash of anything that JSON can write."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+
+def cut(positions: np.ndarray, size: int) -> list[np.ndarray]:
+    """Positions in consecutive shards of at most ``size``."""
+    return [positions[start : start + size] for start in range(0, len(positions), size)]
+
+
+def resumable(folder: Path, key: str, shards: Sequence[np.ndarray], compute: Callable[[np.ndarray], pa.Table],
+              progress: Progress, what: str) -> list[pa.Table]:
+    """The tables of all shards; each is a file as soon as it is done, and files of the same key are not redone."""
+    marker = folder / "key"
+    if not marker.is_file() or marker.read_text() != key:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        marker.write_text(key)
+    tables = []
+    with progress(what, sum(map(len, shards))) as advance:
+        for number, positions in enumerate(shards):
+            path = folder / f"shard-{number:05d}.parquet"
+            if not path.is_file():
+                write_table(path, compute(positions))
+            tables.append(read_table(path))
+            advance(len(positions))
+    return tables
+
+
+def vector_column(values: np.ndarray) -> pa.Array:
+    """(n, d) → one fixed-size list per row."""
+    flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def column_vectors(tables: Sequence[pa.Table], name: str) -> np.ndarray:
+    """The inverse of ``vector_column`` over several tables."""
+    parts = [table[name].combine_chunks() for table in tables if table.num_rows]
+    return np.concatenate([part.flatten().to_numpy().reshape(len(part), -1) for part in parts])
