@@ -69,6 +69,11 @@ def score_run(context: Context, only: list[str] | None = None,
             continue
         summary.timed(scorer.name, n, lambda scorer=scorer: score_one(context, scorer))
     record_run(context, summary)
+    if any(scorer.name == "vog" for scorer in scorers) and "vog" not in summary.skipped:
+        from scoring.maps import keep_maps
+
+        vog = next(scorer for scorer in scorers if scorer.name == "vog")
+        summary.timed("VoG maps", n, lambda: keep_maps(context, vog))
     return summary
 
 

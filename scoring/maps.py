@@ -1,0 +1,82 @@
+"""VoG maps: which pixels the model changed its mind about, kept for the few examples that get looked at.
+
+For the extremes of each class (by late VoG) and the top of the queue, the per-pixel spread over the last three
+checkpoints is kept as a grey PNG, longest side at most 256, scaled from 0 to the example's own maximum: a map says
+*where* in one example, never *how much* between two. Inputs: a scored run; outputs: ``runs/<run>/maps.arrow``.
+
+Cost: what scoring those examples costs (k forward and backward passes). Only for image inputs. Loads torch.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from scoring.compute import make_shard
+from scoring.queues import default_order, suspicion
+from scoring.scorers.vog import VoG
+from scoring.shards import Context, cut
+from scoring.tables import read_table
+
+EXTREMES = 10
+QUEUE = 200
+MOST = 4000
+SIDE = 256
+
+
+def keep_maps(context: Context, scorer: VoG) -> int:
+    """Keep the maps of the chosen examples that have none yet for these checkpoints; returns how many were made."""
+    run, store = context.run, context.run.maps
+    if context.audit.media != "image" or not run.score_path("vog").is_file():
+        return 0
+    facts = {"maps": context.key}
+    if run.record().get("maps") != context.key:
+        store.clear()
+        run.add_to_record(**facts)
+    chosen = set(chosen_examples(context)) - store.ids()
+    positions = np.flatnonzero(context.examples["example_id"].isin(chosen))
+    with context.progress("VoG maps", len(positions)) as advance:
+        for part in cut(positions, min(context.shard_size, 512)):
+            shard, _ = make_shard(context, scorer, part)
+            maps = scorer.maps(shard)
+            late = maps["late_label_logit"]
+            missing = ~np.isfinite(late.reshape(len(late), -1)).all(1)
+            late = np.where(missing.reshape(-1, *[1] * (late.ndim - 1)), maps["late_prediction_logit"], late)
+            store.write_part([(name, png(values)) for name, values in zip(shard.example_id, late, strict=True)
+                              if np.isfinite(values).all()])
+            advance(len(part))
+    return len(positions)
+
+
+def chosen_examples(context: Context) -> list[str]:
+    """Ids of the lowest and highest late VoG of each (split, class) and of the top of each split's queue."""
+    run = context.run
+    scores = read_table(run.score_path("vog"), ["example_id", "late_label_logit", "late_prediction_logit"]).to_pandas()
+    frame = context.examples[["example_id", "split", "label"]].merge(scores, on="example_id")
+    frame["value"] = frame["late_label_logit"].fillna(frame["late_prediction_logit"])
+    frame = frame.dropna(subset=["value"]).sort_values("value", kind="stable")
+    groups = frame.groupby(["split", frame["label"].fillna("")], sort=True)["example_id"]
+    each = max(1, min(EXTREMES, MOST // (2 * max(groups.ngroups, 1))))
+    chosen = [*groups.head(each), *groups.tail(each)]
+    for split in ("train", "test"):
+        order = default_order(context.audit, run, split)
+        if order is not None:
+            ranked = suspicion(run, order).reindex(frame.loc[frame["split"] == split, "example_id"])
+            chosen += ranked.sort_values(ascending=False, kind="stable").index[:QUEUE].tolist()
+    return list(dict.fromkeys(chosen))
+
+
+def png(values: np.ndarray) -> bytes:
+    """A map (h, w) ≥ 0 → grey PNG from 0 (black) to the map's maximum (white), longest side at most 256.
+
+    >>> Image.open(io.BytesIO(png(np.array([[0.0, 2.0]])))).tobytes()
+    b'\\x00\\xff'
+    """
+    scaled = values / max(float(values.max()), 1e-30)
+    picture = Image.fromarray((scaled * 255).round().astype(np.uint8).reshape(values.shape[0], -1))
+    picture.thumbnail((SIDE, SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
