@@ -1,0 +1,259 @@
+"""Checkpoints that hold objects → safetensors, in a process of its own, without building the objects.
+
+A path → a new file with the tensors and the epoch. The child process unpickles with every class and function replaced
+by an inert stand-in, save for those that make tensors and plain containers: a whole pickled ``nn.Module`` comes apart
+into its parameters although its class is not there, hyperparameters are dropped, and a call that the file asks for
+(``os.system``…) is recorded instead of made. What a program must be run for (TorchScript) is run, in that process
+alone, which is why the user has to say that the file is trusted.
+
+Cost: one start of Python and torch, and one copy of the weights in memory. Known limits: a class that rebuilds its
+tensors by code of its own (``__reduce__``) cannot be taken apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from scoring.tables import HardlookError, atomic_path
+from scoring.weights import StateDict, pick_state_dict, read_state_dict
+
+
+def convert_checkpoint(
+    path: str | Path, out: str | Path | None = None, *, trust: bool = False, folder: str | Path | None = None,
+    weights: str = "plain",
+) -> Path:
+    """Take the weights out of a pickled checkpoint and write them, with epoch and step, as safetensors.
+
+    ``out`` defaults to the same name with ``.safetensors``; ``folder`` is put on the path of the process, for
+    programs that need it. Raises `HardlookError` without ``trust``, where ``out`` exists with other weights, or where
+    no weights could be found.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise HardlookError(f"there is no checkpoint {path}")
+    if not trust:
+        raise HardlookError(f"{path} may run code when it is read; if you trust the file:  hardlook convert {path} --trust")
+    out = Path(out) if out is not None else path.with_suffix(".safetensors")
+    _refuse_overwriting(path, out)
+    with atomic_path(out) as partial:
+        _in_own_process(path, partial, folder, weights)
+        read_state_dict(partial)  # nothing takes the name of a checkpoint that cannot be read as one
+    return out
+
+
+def _refuse_overwriting(path: Path, out: Path) -> None:
+    """Only an earlier conversion of the same file may be written again."""
+    if not out.exists():
+        return
+    with contextlib.suppress(SafetensorError, OSError), safe_open(out, framework="pt") as file:
+        if (file.metadata() or {}).get("source") == path.name and out.resolve() != path.resolve():
+            return
+    raise HardlookError(f"{out} is there already and is no earlier conversion of {path}; name another file to write")
+
+
+def _in_own_process(path: Path, partial: Path, folder: str | Path | None, weights: str) -> None:
+    """Run this module as a program; its last line of error is ours."""
+    here = [str(Path(__file__).resolve().parents[1])]
+    places = [*([str(Path(folder).resolve())] if folder else []), *filter(None, sys.path), *here]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(places))}
+    command = [sys.executable, "-P", "-m", "scoring.conversion", str(path.resolve()), str(partial.resolve()), weights]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        told = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"]
+        raise HardlookError(f"{path} could not be converted: {told[-1].removeprefix('HardlookError: ')}")
+
+
+# ---------------------------------------------------------------------------------------------- inside the process
+
+
+class StandIn:
+    """In place of an object of the file: keeps what it was made of and does nothing."""
+
+    def __new__(cls, *parts: Any, **more: Any) -> StandIn:
+        self = object.__new__(cls)
+        self.__dict__["_parts"] = [*parts, *more.values()]
+        return self
+
+    def __init__(self, *parts: Any, **more: Any) -> None:
+        """Everything was kept when it was made."""
+
+    def __setstate__(self, state: Any) -> None:
+        slots = state if isinstance(state, tuple) else (state,)
+        for part in slots:
+            if isinstance(part, Mapping):
+                self.__dict__.update({str(name): value for name, value in part.items()})
+            else:
+                self._parts.append(part)
+
+    def __setitem__(self, name: Any, value: Any) -> None:
+        self.__dict__.setdefault("_items", {})[name] = value
+
+    def append(self, value: Any) -> None:
+        self._parts.append(value)
+
+    def extend(self, values: Any) -> None:
+        self._parts.extend(values)
+
+    add = append
+
+    def __call__(self, *parts: Any, **more: Any) -> StandIn:
+        return StandIn(*parts, **more)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+REAL = {
+    "collections": {"OrderedDict"},
+    "_codecs": {"encode"},
+    "builtins": {"dict", "list", "set", "tuple", "int", "float", "bool", "str", "bytes", "complex", "bytearray"},
+    "torch._utils": {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter", "_rebuild_parameter_with_state",
+                     "_rebuild_sparse_tensor"},
+    "torch": {"Size", "device"},
+    "numpy": {"dtype", "ndarray"},
+    "numpy.core.multiarray": {"_reconstruct", "scalar"},
+    "numpy._core.multiarray": {"_reconstruct", "scalar"},
+}
+"""Module → names that are looked up truly: they make tensors, numbers and containers, and nothing else."""
+
+
+class InertUnpickler(pickle.Unpickler):
+    """Unpickles tensors and plain containers; everything else becomes a stand-in."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        module = module.replace("__builtin__", "builtins")
+        if name == "_rebuild_from_type_v2":
+            return _without_type
+        if (module, name) == ("torch.storage", "_load_from_bytes"):
+            return _storage_of
+        if module == "torch.nn.parameter" and name in ("Parameter", "Buffer"):
+            return _as_tensor
+        if module == "collections" and name in ("defaultdict", "Counter"):
+            return _plain_dict
+        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        known = is_dtype or name in REAL.get(module, ()) or (module == "torch" and name.endswith("Storage"))
+        if not known or "." in name:
+            return type(name.rpartition(".")[2], (StandIn,), {"__module__": module})
+        return super().find_class(module, name)
+
+
+def _without_type(function: Any, _type: Any, parts: tuple, _state: Any) -> Any:
+    """A tensor of a subclass, as a plain tensor."""
+    return function(*parts)
+
+
+def _as_tensor(data: torch.Tensor, *_rest: Any) -> torch.Tensor:
+    return data
+
+
+def _storage_of(content: bytes) -> Any:
+    """A storage inside a plain pickle is a torch file of its own."""
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=False, pickle_module=INERT_PICKLE)
+
+
+def _plain_dict(*_factory: Any) -> dict:
+    return {}
+
+
+INERT_PICKLE = SimpleNamespace(__name__="inert", Unpickler=InertUnpickler, UnpicklingError=pickle.UnpicklingError,
+                               load=lambda file, **options: InertUnpickler(file, **options).load())
+
+
+def take_apart(path: Path, weights: str = "plain") -> StateDict:
+    """The weights of a checkpoint that holds objects. Only ever called in a process of its own."""
+    content = _plain(_load(path))
+    if not isinstance(content, Mapping):
+        raise HardlookError(f"no weights were found in {path}; where it was made, run "
+                            "torch.save(model.state_dict(), path)")
+    return pick_state_dict(path, content, {}, weights)
+
+
+def _load(path: Path) -> Any:
+    """What the file holds, with stand-ins; torch runs TorchScript as the program that it is."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=INERT_PICKLE)
+    except RuntimeError as error:
+        if "magic number" not in str(error):
+            raise
+    with path.open("rb") as file:  # pickle.dump, not torch.save
+        return InertUnpickler(file).load()
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Objects as what they hold: a module as its state dict, others as mappings of their attributes and items."""
+    if isinstance(value, torch.nn.Module):
+        return dict(value.state_dict())
+    if isinstance(value, StandIn):
+        module = _module_parts(value)
+        if module is not None:
+            return dict(_state(module))
+        value = {**vars(value), **vars(value).get("_items", {})}
+    if isinstance(value, Mapping) and depth < 3:
+        return {name: _plain(item, depth + 1) for name, item in value.items() if isinstance(name, str)}
+    return _tensor_of(value)
+
+
+def _tensor_of(value: Any) -> Any:
+    """numpy arrays as tensors, for state dicts that were saved as arrays; everything else as it is."""
+    if type(value).__module__ == "numpy" and hasattr(value, "dtype") and value.dtype.kind in "fiub":
+        return torch.as_tensor(value) if getattr(value, "shape", ()) else value.item()
+    return value
+
+
+def _module_parts(value: StandIn) -> Mapping[str, Any] | None:
+    """The attributes of a pickled module: its own, or the first argument of what would have rebuilt it (torch.fx)."""
+    candidates = [value.__dict__, *(part for part in value._parts if isinstance(part, Mapping))]
+    return next((c for c in candidates if isinstance(c.get("_modules"), Mapping) and "_parameters" in c), None)
+
+
+def _state(module: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """What ``state_dict()`` would give: parameters, persistent buffers, children."""
+    passing = module.get("_non_persistent_buffers_set") or ()
+    own = {**module["_parameters"], **{name: b for name, b in module["_buffers"].items() if name not in passing}}
+    for name, tensor in own.items():
+        if isinstance(tensor, torch.Tensor):
+            yield prefix + name, tensor.detach()
+    for name, child in module["_modules"].items():
+        parts = _module_parts(child) if isinstance(child, StandIn) else None
+        if parts is not None:
+            yield from _state(parts, f"{prefix}{name}.")
+
+
+def write_converted(state: StateDict, out: Path) -> None:
+    """safetensors, with epoch, step and source in its header; each tensor on its own, ties undone."""
+    from safetensors.torch import save_file
+
+    facts = {"epoch": state.epoch, "global_step": state.step, "hardlook_kind": state.kind, "source": state.path.name,
+             "notes": json.dumps(state.notes)}
+    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.tensors.items()}
+    save_file(tensors, out, metadata={name: str(value) for name, value in facts.items() if value is not None})
+
+
+def main(arguments: list[str]) -> int:
+    """``python -m scoring.conversion CHECKPOINT OUT plain|ema``: the child process."""
+    path, out, weights = Path(arguments[0]), Path(arguments[1]), arguments[2]
+    try:
+        write_converted(take_apart(path, weights), out)
+    except Exception as error:  # whatever a strange file does, the parent gets one line
+        told = str(error).splitlines()[0] if str(error) else ""
+        sys.stderr.write(f"{type(error).__name__}: {told}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,172 @@
+"""The audited model: built by the user's factory, its checkpoints loaded into one module slot, run in eval mode.
+
+A factory (``file.py:callable``, ``package.module:callable`` or the name of a torchvision model) → a module; a module
+and its checkpoints → `AuditedModel`, which gives (n, c) logits and (n, d) features of any batch at any checkpoint.
+This is the door of the rooms behind it: `scoring.references` imports the user's code, `scoring.checkpoints` finds and
+orders files, `scoring.weights` reads them, `scoring.loading` fits them in, `scoring.conversion` unpickles in a process
+of its own, `scoring.transforms` prepares inputs, `scoring.layers` knows head and features, `scoring.modes` eval mode.
+
+Cost: one module in memory whatever the number of checkpoints; loading one reads its file. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from scoring.checkpoints import (Checkpoint, describe_order, file_stamp, find_checkpoints, natural_key,
+                                 needs_checkpoints, order_checkpoints)
+from scoring.conversion import convert_checkpoint
+from scoring.layers import (Features, Head, features_of, head_of, last_block_and_head, named_layers,
+                            select_layers)
+from scoring.loading import Fitted, fit_state, load_into
+from scoring.modes import choose_device, evaluating, logits_of, run, to_device
+from scoring.references import call_reference, close_names, load_callable
+from scoring.tables import HardlookError
+from scoring.transforms import load_transform
+from scoring.weights import NeedsUnpickling, StateDict, read_state_dict
+
+__all__ = ["AuditedModel", "Checkpoint", "Features", "Head", "NeedsUnpickling", "StateDict", "build_model",
+           "choose_device", "convert_checkpoint", "describe_order", "evaluating", "features_of", "find_checkpoints",
+           "fit_state", "head_of", "last_block_and_head", "load_callable", "load_into", "load_transform", "logits_of",
+           "named_layers", "natural_key", "needs_checkpoints", "order_checkpoints", "read_state_dict", "select_layers"]
+
+
+def build_model(factory: str, arguments: Mapping[str, Any] | None = None, folder: str | Path = ".") -> nn.Module:
+    """The model that a factory makes, with its own initial weights, in at least float32.
+
+    ``factory``: ``file.py:callable`` relative to ``folder``, ``package.module:callable``, or the name of a
+    torchvision classifier, whose weights are never downloaded. Raises `HardlookError` naming the factory.
+
+    >>> build_model("torch.nn:Linear", {"in_features": 2, "out_features": 3})
+    Linear(in_features=2, out_features=3, bias=True)
+    """
+    arguments = dict(arguments or {})
+    built = _user_model(factory, arguments, folder) if ":" in factory else _torchvision_model(factory, arguments)
+    if not isinstance(built, nn.Module):
+        raise HardlookError(f"{factory} returned {type(built).__name__}; needed a torch.nn.Module")
+    halves = {torch.float16, torch.bfloat16} & {parameter.dtype for parameter in built.parameters()}
+    return built.float() if halves else built
+
+
+def _user_model(factory: str, arguments: dict[str, Any], folder: str | Path) -> Any:
+    """Call the user's factory; a module that stands there ready is copied."""
+    found = load_callable(factory, folder)
+    if isinstance(found, nn.Module) and not arguments:
+        return copy.deepcopy(found)
+    return call_reference(factory, folder, arguments)
+
+
+def _torchvision_model(name: str, arguments: dict[str, Any]) -> nn.Module:
+    """A torchvision classifier without weights."""
+    from torchvision import models as zoo  # imported late: it takes a second, and most audits name their own factory
+
+    names = zoo.list_models(module=zoo)
+    if name not in names:
+        raise HardlookError(f"model = {name!r} is no torchvision model; {close_names(name, names)} Or name your own: "
+                            "file.py:callable")
+    if arguments.pop("weights", None) or arguments.pop("pretrained", None):
+        raise HardlookError(f"model = {name!r}: arguments ask for weights, and nothing is downloaded here; "
+                            "the weights are what `checkpoints` names")
+    if name in ("googlenet", "inception_v3"):
+        arguments.setdefault("init_weights", False)  # a slow initialisation that the checkpoint overwrites
+    try:
+        return zoo.get_model(name, weights=None, **arguments)
+    except (TypeError, ValueError) as error:
+        raise HardlookError(f"model = {name!r} with {arguments} failed: {error} (the number of classes is "
+                            "num_classes)") from error
+
+
+@dataclass(eq=False)
+class AuditedModel:
+    """One module slot and the checkpoints that pass through it.
+
+    As a context manager it is in eval mode inside, and as it was outside:
+    ``with model.at(checkpoint) as module: …``. ``notes`` collects what loading had to say, once each.
+    """
+
+    module: nn.Module
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    device: torch.device = torch.device("cpu")
+    n_classes: int | None = None
+    weights: str = "plain"
+    notes: list[str] = field(default_factory=list)
+    head: Head | None = None
+    _open: list[contextlib.AbstractContextManager] = field(default_factory=list, repr=False)
+
+    @classmethod
+    def build(
+        cls, factory: str, arguments: Mapping[str, Any] | None, folder: str | Path, *,
+        checkpoints: Iterable[Checkpoint] = (), n_classes: int | None = None,
+        device: str | torch.device = "auto", weights: str = "plain",
+    ) -> AuditedModel:
+        """Build by a factory, on a device; no checkpoint is loaded yet."""
+        chosen = choose_device(str(device))
+        return cls(build_model(factory, arguments, folder).to(chosen), list(checkpoints), chosen, n_classes, weights)
+
+    def state(self, checkpoint: Checkpoint | Path | str | int) -> dict[str, torch.Tensor]:
+        """A checkpoint's tensors under the model's own names and dtypes, checked, on the CPU."""
+        return self._fitted(checkpoint).tensors
+
+    def at(self, checkpoint: Checkpoint | Path | str | int) -> AuditedModel:
+        """Load a checkpoint (or the one of that number) into the slot; returns itself, for ``with``."""
+        fitted = self._fitted(checkpoint)
+        self.module.load_state_dict(fitted.tensors, strict=False)  # fit_state has checked names and shapes
+        self.notes += [note for note in fitted.notes if note not in self.notes]
+        return self
+
+    def _fitted(self, checkpoint: Checkpoint | Path | str | int) -> Fitted:
+        if isinstance(checkpoint, int):
+            checkpoint = self.checkpoints[checkpoint]
+        if isinstance(checkpoint, Checkpoint):
+            _refuse_changed(checkpoint)
+        path = getattr(checkpoint, "path", checkpoint)
+        state = read_state_dict(path, weights=self.weights)
+        return fit_state(self.module, state, n_classes=self.n_classes, weights=self.weights)
+
+    def __enter__(self) -> nn.Module:
+        self._open.append(evaluating(self.module))
+        return self._open[-1].__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.pop().__exit__(*error)
+
+    def __call__(self, inputs: Any) -> torch.Tensor:
+        """(n, c) logits of a batch, with the graph to it where gradients are on."""
+        return self.logits(run(self.module, to_device(inputs, self.device)))
+
+    def logits(self, output: Any) -> torch.Tensor:
+        """The (n, c) logits in what the module returned; c must be the number of classes."""
+        return logits_of(output, self.n_classes)
+
+    def features(self, inputs: Any) -> Features:
+        """What enters the head (n, d) and the logits (n, c), in eval mode; the head is looked for once."""
+        inputs = to_device(inputs, self.device)
+        if self.head is None:
+            self.head = head_of(self.module, inputs)
+        found = features_of(self.module, inputs, self.head)
+        return found._replace(logits=self.logits(found.logits))
+
+    def predict(self, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """(n, c) logits and (n, d) features (None where the head is no Linear layer), float32 in main memory."""
+        found = self.features(inputs)
+        features = None if found.features is None else found.features.float().cpu().numpy()
+        return found.logits.float().cpu().numpy(), features
+
+
+def _refuse_changed(checkpoint: Checkpoint) -> None:
+    """A file that was written again since it was found would mix two models in one score."""
+    try:
+        unchanged = file_stamp(checkpoint.path) == checkpoint.stamp
+    except FileNotFoundError as error:
+        raise HardlookError(f"{checkpoint.path} was there when checkpoints were listed and is gone; run again") from error
+    if checkpoint.stamp and not unchanged:
+        raise HardlookError(f"{checkpoint.path} has changed since it was read; is the training still running? Run again")

@@ -1,0 +1,176 @@
+"""The evaluation transform: an example's original → the tensor that the model sees.
+
+audit.toml names it as ``file.py:callable`` or as a table of ``resize``, ``crop``, ``mode``, ``mean`` and ``std``,
+built with torchvision.transforms.v2. Without either, pictures become float32 (channels, height, width) in [0, 1] and
+vectors stay as they are, in float32. Nothing here is random.
+
+Cost: one decode-free pass over a picture. Known limits: text needs a callable of its own (its tokeniser).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from scoring.references import call_named, close_names, load_callable
+from scoring.tables import HardlookError
+
+KEYS = ("resize", "crop", "mode", "mean", "std")
+
+READABLE_AS = {"1": "L", "P": "RGB", "PA": "RGB", "RGBA": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB",
+               "HSV": "RGB", "LAB": "RGB", "LA": "L", "La": "L", "RGBa": "RGB"}
+"""PIL modes whose numbers are no grey or RGB values (a palette's are indices) → the mode that has them."""
+
+
+def load_transform(
+    spec: str | Mapping[str, Any] | None, folder: str | Path, media: str = "image"
+) -> Callable[[Any], torch.Tensor]:
+    """The transform that ``spec`` describes: original (PIL image, array or text) → tensor.
+
+    With ``media`` "vector" arrays keep their shape, whatever it is (series are (channels, steps)); with "image" two
+    and three dimensions are a picture. A class is instantiated without arguments. Raises `HardlookError` for an unknown key or a value out of range.
+    """
+    if isinstance(spec, str):
+        found = load_callable(spec, folder)
+        return call_named(spec, found, {}) if inspect.isclass(found) else found
+    if media == "text":
+        raise HardlookError("text needs a transform of its own, which makes tokens: transform = \"file.py:callable\"")
+    return TableTransform(**_checked(dict(spec or {})), pictures=media != "vector")
+
+
+def _checked(spec: dict[str, Any]) -> dict[str, Any]:
+    """The table's keys and values as `TableTransform` takes them."""
+    for key, value in spec.items():
+        if key not in KEYS:
+            raise HardlookError(f"transform has an unknown key {key!r}; {close_names(key, KEYS)}")
+        if key in ("resize", "crop") and not _is_size(value):
+            raise HardlookError(f"transform.{key} = {value!r}; needed pixels, or [height, width]")
+        if key in ("mean", "std") and not _are_numbers(value):
+            raise HardlookError(f"transform.{key} = {value!r}; needed a number, or one per channel")
+    if np.any(np.asarray(spec.get("std", 1.0)) == 0):
+        raise HardlookError(f"transform.std = {spec['std']!r}; needed numbers other than 0")
+    if spec.get("mode", "L") not in ("L", "RGB"):
+        raise HardlookError(f"transform.mode = {spec['mode']!r}; needed 'L' (grey) or 'RGB'")
+    return spec
+
+
+def _is_size(value: Any) -> bool:
+    sides = value if isinstance(value, (list, tuple)) else [value]
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides)
+    return whole and len(sides) in (1, 2)
+
+
+def _are_numbers(value: Any) -> bool:
+    numbers = value if isinstance(value, (list, tuple)) else [value]
+    return bool(numbers) and all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers)
+
+
+class TableTransform:
+    """Mode, resize (shorter side, antialiased), centre crop, [0, 1], then (x − mean) / std per channel.
+
+    8 and 16 bits are divided by their greatest value; other numbers are taken to be in the model's range already.
+    """
+
+    def __init__(self, resize=None, crop=None, mode: str | None = None, mean=None, std=None, pictures: bool = True):
+        from torchvision.transforms import v2  # imported late: it takes a second, and this module is imported often
+
+        self.mode, self.mean, self.std, self.pictures = mode, mean, std, pictures
+        self.sizes = [v2.Resize(resize, antialias=True)] if resize else []
+        self.sizes += [v2.CenterCrop(crop)] if crop else []
+
+    def __call__(self, original: Any) -> torch.Tensor:
+        """PIL image or (h, w[, c]) array → (c, h, w); (d,) array → (d,); float32."""
+        if isinstance(original, Image.Image):
+            return self._normalised(_scaled(self._sized(_read_mode(original, self.mode))))
+        if isinstance(original, (np.ndarray, torch.Tensor, list, tuple, float, int, np.number)):
+            return self._array(_native(np.atleast_1d(np.asarray(original))))
+        raise HardlookError(f"the transform got {type(original).__name__}; needed a picture or an array. For text and "
+                            "others name your own in audit.toml: transform = \"file.py:callable\"")
+
+    def _array(self, values: np.ndarray) -> torch.Tensor:
+        """Byte pictures take the way of files; other arrays with a height and width are cropped as tensors."""
+        if values.ndim not in (2, 3) or not self.pictures:
+            return self._vector(values)
+        if values.dtype == np.uint8 and _is_bytes_picture(values):
+            return self(Image.fromarray(values.squeeze(-1) if values.ndim == 3 and values.shape[-1] == 1 else values))
+        return self._normalised(self._sized(_channelled(_scaled(self._channels_first(values)), self.mode)))
+
+    def _channels_first(self, values: np.ndarray) -> torch.Tensor:
+        """(h, w) or (h, w, c) → (c, h, w); what has its channels first already stays."""
+        if values.ndim == 2:
+            return torch.from_numpy(np.ascontiguousarray(values)).unsqueeze(0)
+        first = values.shape[0] in (1, 3, 4) and values.shape[-1] not in (1, 3, 4)
+        return torch.from_numpy(np.ascontiguousarray(values if first else np.moveaxis(values, -1, 0)))
+
+    def _vector(self, values: np.ndarray) -> torch.Tensor:
+        """Vectors are normalised, and have no size or mode."""
+        if self.sizes or self.mode:
+            raise HardlookError(f"transform has resize, crop or mode, and an example is an array of shape {values.shape}; "
+                                "needed a picture; remove those keys")
+        return self._normalised(torch.from_numpy(np.ascontiguousarray(values)).to(torch.float32))
+
+    def _sized(self, picture: Any) -> Any:
+        for step in self.sizes:
+            picture = step(picture)
+        return picture
+
+    def _normalised(self, values: torch.Tensor) -> torch.Tensor:
+        """(x − mean) / std, by channel where there are several numbers."""
+        mean, std = self._per_channel(self.mean, 0.0, values), self._per_channel(self.std, 1.0, values)
+        return (values - mean) / std if self.mean is not None or self.std is not None else values
+
+    def _per_channel(self, given: Any, default: float, values: torch.Tensor) -> torch.Tensor:
+        numbers = torch.as_tensor(default if given is None else given, dtype=torch.float32).reshape(-1)
+        if len(numbers) not in (1, len(values)):
+            raise HardlookError(f"transform.mean and std have {len(numbers)} numbers, an example has {len(values)} "
+                                "channels; set mode = \"RGB\" or \"L\", or give one number per channel")
+        return numbers.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def _native(values: np.ndarray) -> np.ndarray:
+    """The same numbers in this machine's byte order, which is the one that torch reads."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _is_bytes_picture(values: np.ndarray) -> bool:
+    """Bytes in the shape that PIL reads: grey, or channels last."""
+    return values.ndim == 2 or (values.ndim == 3 and values.shape[-1] in (1, 3, 4))
+
+
+def _read_mode(picture: Image.Image, mode: str | None) -> Image.Image:
+    """The picture in the mode asked for; without one, in grey or RGB as it came."""
+    if picture.mode.startswith(("I", "F")):  # 16 and 32 bits have no RGB, and converting them to L clips
+        return _deep(picture, mode)
+    wanted = mode or READABLE_AS.get(picture.mode, picture.mode)
+    return picture if picture.mode == wanted else picture.convert(wanted)
+
+
+def _deep(picture: Image.Image, mode: str | None) -> Any:
+    """A 16- or 32-bit grey picture as a tensor, its greys repeated for RGB."""
+    values = torch.from_numpy(np.array(picture).astype(np.float32)).unsqueeze(0)
+    return _channelled(values / (1.0 if picture.mode.startswith("F") else 65535.0), mode)
+
+
+def _channelled(values: torch.Tensor, mode: str | None) -> torch.Tensor:
+    """Grey repeated to three channels, or colour weighted to one, as PIL weighs it."""
+    if mode == "RGB":
+        return values.expand(3, -1, -1) if len(values) == 1 else values[:3]
+    if mode == "L" and len(values) >= 3:
+        weights = torch.tensor([0.299, 0.587, 0.114]).reshape(3, 1, 1)
+        return (values[:3] * weights).sum(0, keepdim=True).to(values.dtype)
+    return values
+
+
+def _scaled(picture: Any) -> torch.Tensor:
+    """A picture or tensor → float32; 8 and 16 bits are divided by their greatest value."""
+    if isinstance(picture, Image.Image):
+        values = np.asarray(picture)
+        picture = torch.from_numpy(np.moveaxis(np.atleast_3d(values), -1, 0).copy())
+    greatest = {torch.uint8: 255.0, torch.uint16: 65535.0}.get(picture.dtype, 1.0)
+    return picture.to(torch.float32) / greatest
