@@ -1,0 +1,240 @@
+"""The review log: append-only events, what they come to, and where reviewers agree.
+
+``ReviewLog.append`` returns when its events are on the disk; a page that waits for it never shows as saved what a kill
+could lose. It is idempotent on (client, seq), so a client sends everything that is not acknowledged yet, as often as it
+likes. Nothing is changed or deleted: undo is an event, and decisions, flags and consensus are derived
+(``scoring.verdicts``) from the events (``scoring.events``) in the database (``scoring.eventstore``).
+
+Inputs → outputs: events → {client: highest acknowledged seq}; the log → data frames. Cost: one flush to the disk per
+append, whatever the number of events; reading follows what is new since the last reading. Known limits: derived tables
+hold the audit's events, evidence apart, in memory (some 1 kB each).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+
+from scoring import eventstore as store
+from scoring import verdicts
+from scoring.events import LONGEST_KEY, Event, EventRefused, needed_text
+from scoring.eventstore import LogUnavailable, event_table
+from scoring.tables import HardlookError
+
+__all__ = ["Event", "EventRefused", "LogUnavailable", "ReviewLog"]
+UNDOABLE = ("decide", "flag", "unflag", "comment", "adjudicate")
+
+
+class ReviewLog:
+    """The log of one audit, or (audit=None) of all audits in a database, for reading. Safe to share among threads.
+
+    Frames have one row per event, decision or example; text is pandas text, ``labels`` and ``issues`` are tuples of
+    names, ``created_at`` is in UTC and set by the log, ``position`` counts in commit order across the database.
+    """
+
+    def __init__(self, engine: sa.Engine, audit: str | None, classes: Collection[str] | None = None):
+        self._engine = engine
+        self.audit = audit
+        self._classes = None if classes is None else frozenset(classes)
+        self._acknowledged: dict[str, int] = {}
+        self._cache: pd.DataFrame | None = None
+        self._derived: dict[str, tuple[int, pd.DataFrame]] = {}
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+
+    @classmethod
+    def open(cls, url: str | Path, audit: str | None = None, *, classes: Collection[str] | None = None) -> ReviewLog:
+        """Open a log, creating or migrating it: ``url`` is a path, ``sqlite:///…`` or ``postgresql+psycopg://…``.
+
+        audit: the audit's name; None reads across audits. classes: where given, new labels must be among them.
+        Raises ``LogUnavailable`` where the database cannot be used, ``HardlookError`` where it was written by a newer
+        version.
+        """
+        if audit is not None and len(needed_text("audit", audit)) > LONGEST_KEY:
+            raise HardlookError(f"the audit's name has {len(audit)} characters, at most {LONGEST_KEY} can be a key")
+        return cls(store.open_engine(url), audit, classes)
+
+    def close(self) -> None:
+        """Give the connections back. Everything that was appended is on the disk already."""
+        self._engine.dispose()
+
+    def __enter__(self) -> ReviewLog:
+        return self
+
+    def __exit__(self, *_error: Any) -> None:
+        self.close()
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def append(self, events: Iterable[Event]) -> dict[str, int]:
+        """Write events in the order given, all or none; return, per client, up to which seq nothing is missing.
+
+        Durable when it returns. Events that are there already with the same content are left as they are, so sending
+        again is safe. The acknowledged seq counts from the client's lowest one: a client sends the oldest event that is
+        not acknowledged first, and drops what is acknowledged.
+
+        Raises ``EventRefused`` (the same (client, seq) with other content, an undo of nothing or of somebody else's
+        act, a label that is no class) and ``LogUnavailable`` (try again); nothing is written then.
+        """
+        events = list(events)
+        if self.audit is None:
+            raise HardlookError("this log was opened across audits, for reading; open it with audit=NAME to append")
+        if self._classes is not None:
+            for event in events:
+                event.check_classes(self._classes)
+        # SQLite's waiting writers poll and may starve; the threads of one server take turns instead.
+        with self._turn, store.explained(self._engine), store.writing(self._engine) as connection:
+            position = store.lock_appends(connection)
+            rows = _Batch(connection, self.audit).new_rows(events, position)
+            if rows:
+                store.insert_events(connection, rows)
+            acknowledged = self._count(connection, {event.client for event in events})
+        self._acknowledged.update(acknowledged)
+        return acknowledged
+
+    def acknowledged(self, clients: Iterable[str]) -> dict[str, int]:
+        """Up to which seq nothing is missing, per client that has sent anything."""
+        with store.explained(self._engine), self._engine.connect() as connection:
+            return self._count(connection, set(clients))
+
+    def _count(self, connection: sa.Connection, clients: set[str]) -> dict[str, int]:
+        counts = {
+            client: store.contiguous_seq(connection, self.audit, client, self._acknowledged.get(client))
+            for client in sorted(clients)
+        }
+        return {client: seq for client, seq in counts.items() if seq is not None}
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def events(self, after: int = 0, *, example_id: str | None = None, limit: int | None = None) -> pd.DataFrame:
+        """Events in commit order, from the one after position ``after``: every column, ``evidence`` as a dict.
+
+        A reader that goes on from the last position it has seen never skips one. example_id: this example's alone.
+        """
+        query = self._select(event_table.c, after)
+        if example_id is not None:
+            query = query.where(event_table.c.example_id == example_id)
+        with store.explained(self._engine), self._engine.connect() as connection:
+            return store.read_events(connection, query.limit(limit))
+
+    def _select(self, columns: Iterable[sa.ColumnElement], after: int) -> sa.Select:
+        query = sa.select(*columns).where(event_table.c.position > after).order_by(event_table.c.position)
+        return query if self.audit is None else query.where(event_table.c.audit == self.audit)
+
+    def decisions(self) -> pd.DataFrame:
+        """What each reviewer says now: one row per (example, reviewer), ``verdicts.DECISION_COLUMNS``."""
+        return self._derive("decisions", verdicts.current_decisions)
+
+    def consensus(self) -> pd.DataFrame:
+        """What all of them come to: one row per example, agreed, disputed or adjudicated, ``CONSENSUS_COLUMNS``."""
+        return self._derive("consensus", verdicts.consensus)
+
+    def flags(self) -> pd.DataFrame:
+        """The examples flagged for discussion, ``verdicts.FLAG_COLUMNS``."""
+        return self._derive("flags", verdicts.current_flags)
+
+    def comments(self) -> pd.DataFrame:
+        """The comments that stand, ``verdicts.FLAG_COLUMNS``."""
+        return self._derive("comments", verdicts.current_comments)
+
+    def undo_target(self, reviewer: str) -> tuple[str, int] | None:
+        """(client, seq) of the reviewer's last act that stands, on any machine: what an undo should name. None: nothing."""
+        events = self._light()
+        rows = verdicts.standing(events) & (events["reviewer"] == reviewer) & events["action"].isin(UNDOABLE)
+        if not rows.any():
+            return None
+        last = events[rows].iloc[-1]
+        return last["client"], int(last["seq"])
+
+    def audits(self) -> pd.DataFrame:
+        """The audits that this database holds, with their number of events: tells an empty log from a wrong name."""
+        query = sa.select(event_table.c.audit, sa.func.count().label("events")).group_by(event_table.c.audit)
+        with store.explained(self._engine), self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(event_table.c.audit)).fetchall()
+        return pd.DataFrame(rows, columns=["audit", "events"]).astype({"audit": store.TEXT, "events": "int64"})
+
+    def _light(self) -> pd.DataFrame:
+        """All events without their evidence, kept in memory and topped up with what is new."""
+        with self._lock:
+            seen = 0 if self._cache is None or not len(self._cache) else int(self._cache["position"].iloc[-1])
+            with store.explained(self._engine), self._engine.connect() as connection:
+                fresh = store.read_events(connection, self._select(store.LIGHT, seen))
+            if self._cache is None or not len(self._cache):
+                self._cache = fresh
+            elif len(fresh):
+                self._cache = pd.concat([self._cache, fresh], ignore_index=True)
+            return self._cache
+
+    def _derive(self, name: str, rule: Any) -> pd.DataFrame:
+        """A derived table, computed again only when events came; the caller gets a copy of its own."""
+        events = self._light()
+        known, frame = self._derived.get(name, (-1, None))
+        if known != len(events):
+            frame = rule(events)
+            self._derived[name] = (len(events), frame)
+        return frame.copy()
+
+
+class _Batch:
+    """One append in one transaction: finds what is there already, resolves undos, numbers the rest."""
+
+    def __init__(self, connection: sa.Connection, audit: str):
+        self.connection, self.audit = connection, audit
+        self.known: dict[tuple[str, int], dict[str, Any]] = {}
+
+    def new_rows(self, events: list[Event], position: int) -> list[dict[str, Any]]:
+        """The rows to insert after ``position``; refuses what contradicts the log."""
+        self._load(events)
+        created_at = time.time_ns() // 1000
+        rows = []
+        for event in events:
+            row = event.row()
+            if self._is_known(event, row):
+                continue
+            row["undoes_position"] = None if event.undoes is None else self._undone(event)
+            row |= {"audit": self.audit, "position": position + len(rows) + 1, "created_at": created_at}
+            self.known[event.client, event.seq] = row
+            rows.append(row)
+        return rows
+
+    def _load(self, events: list[Event]) -> None:
+        """Fetch the events that these repeat: one query per client, over the range it sends."""
+        seqs: dict[str, list[int]] = {}
+        for event in events:
+            seqs.setdefault(event.client, []).append(event.seq)
+        for client, numbers in seqs.items():
+            self._fetch(client, min(numbers), max(numbers))
+
+    def _fetch(self, client: str, low: int, high: int) -> None:
+        table = event_table.c
+        own = sa.and_(table.audit == self.audit, table.client == client, table.seq.between(low, high))
+        for row in self.connection.execute(sa.select(event_table).where(own)).mappings():
+            self.known[client, row["seq"]] = dict(row)
+
+    def _is_known(self, event: Event, row: dict[str, Any]) -> bool:
+        stored = self.known.get((event.client, event.seq))
+        if stored is None:
+            return False
+        changed = [name for name, value in row.items() if stored[name] != value]
+        if changed:
+            reason = f"is in the log with other content ({', '.join(changed)}); a client must not use a seq twice"
+            raise EventRefused(event.client, event.seq, reason)
+        return True
+
+    def _undone(self, event: Event) -> int:
+        """The position of what an undo takes back."""
+        client, seq = event.undoes
+        if (client, seq) not in self.known:
+            self._fetch(client, seq, seq)
+        target = self.known.get((client, seq))
+        if target is None:
+            raise EventRefused(event.client, event.seq, f"undoes {client!r} {seq}, which is not in the log of this audit")
+        if target["reviewer"] != event.reviewer:
+            raise EventRefused(event.client, event.seq, f"undoes an act of {target['reviewer']!r}; decide instead")
+        return target["position"]

@@ -1,0 +1,190 @@
+import pandas as pd
+import pytest
+
+from scoring import verdicts
+from scoring.events import Event
+from scoring.reviews import ReviewLog
+
+
+@pytest.fixture
+def log(tmp_path):
+    with ReviewLog.open(tmp_path / "reviews.sqlite", "digits") as log:
+        yield log
+
+
+class Reviewer:
+    """Counts the events of one client and appends each at once."""
+
+    def __init__(self, log, name):
+        self.log, self.name, self.seq = log, name, 0
+
+    def __call__(self, action, example_id="a", **fields):
+        self.seq += 1
+        self.log.append(
+            [Event(client=self.name, seq=self.seq, reviewer=self.name, action=action, example_id=example_id, **fields)]
+        )
+        return self.name, self.seq
+
+
+@pytest.fixture
+def ana(log):
+    return Reviewer(log, "ana")
+
+
+@pytest.fixture
+def ben(log):
+    return Reviewer(log, "ben")
+
+
+def only(frame):
+    assert len(frame) == 1
+    return frame.iloc[0]
+
+
+def test_the_last_decision_of_a_reviewer_counts(log, ana):
+    ana("decide", verdict="unsure", issues=["bad image"])
+    ana("decide", verdict="other", label="3", new_label="5")
+    row = only(log.decisions())
+    assert (row.verdict, row.new_label, row.issues) == ("other", "5", ())
+
+
+def test_an_undo_brings_back_the_decision_before(log, ana):
+    ana("decide", verdict="given")
+    wrong = ana("decide", verdict="none")
+    undo = ana("undo", undoes=wrong)
+    assert only(log.decisions()).verdict == "given"
+    ana("undo", undoes=undo)
+    assert only(log.decisions()).verdict == "none"
+
+
+def test_an_undo_of_one_takes_back_the_whole_bulk_act(log, ana):
+    ana("decide", "a", verdict="given")
+    for example in "abc":
+        last = ana("decide", example, verdict="none", batch="bulk 1")
+    ana("decide", "d", verdict="none", batch="bulk 2")
+    undo = ana("undo", undoes=last)
+    assert dict(zip(log.decisions().example_id, log.decisions().verdict, strict=True)) == {"a": "given", "d": "none"}
+    ana("undo", undoes=undo)
+    assert set(log.decisions().verdict) == {"none"} and len(log.decisions()) == 4
+
+
+def test_bulk_acts_of_two_clients_with_one_name_are_two_acts(log, ana, ben):
+    theirs = ana("decide", "a", verdict="none", batch="bulk")
+    ben("decide", "b", verdict="none", batch="bulk")
+    ana("undo", undoes=theirs)
+    assert only(log.decisions()).reviewer == "ben"
+
+
+def test_an_undo_does_not_reach_what_its_bulk_act_adds_later(log, ana):
+    first = ana("decide", "a", verdict="none", batch="bulk")
+    ana("undo", undoes=first)
+    ana("decide", "b", verdict="none", batch="bulk")
+    assert only(log.decisions()).example_id == "b"
+
+
+def test_the_undo_target_goes_back_as_far_as_the_log(log, ana, ben):
+    acts = [ana("decide", verdict="given"), ana("flag"), ana("comment", note="why?")]
+    ben("decide", verdict="none")
+    for act in reversed(acts):
+        assert log.undo_target("ana") == act
+        ana("undo", undoes=act)
+    assert log.undo_target("ana") is None
+
+
+def test_two_verdicts_make_a_dispute_and_an_adjudication_settles_it(log, ana, ben):
+    ana("decide", label="3", verdict="given", note="a three", issues=["bad image"])
+    assert only(log.consensus()).status == "agreed"
+    ben("decide", label="3", verdict="other", new_label="5", issues=["duplicate"])
+    row = only(log.consensus())
+    assert row.status == "disputed" and row.reviewers == ("ana", "ben") and row.issues == ("bad image", "duplicate")
+    assert pd.isna(row.verdict) and pd.isna(row.new_label) and pd.isna(row.note)
+    ruling = Reviewer(log, "lea")("adjudicate", label="3", verdict="other", new_label="5", note="open top")
+    row = only(log.consensus())
+    assert (row.status, row.new_label, row.note, row.issues) == ("adjudicated", "5", "open top", ())
+    assert row.reviewers == ("ana", "ben", "lea")
+    ben("decide", label="3", verdict="none")
+    assert only(log.consensus()).new_label == "5", "a ruling stands until it is undone"
+    Reviewer(log, "lea2").log.append(
+        [Event(client="lea2", seq=1, reviewer="lea", action="undo", example_id="a", undoes=ruling)]
+    )
+    assert only(log.consensus()).status == "disputed"
+
+
+def test_an_adjudication_needs_no_decision_before_it(log, ana):
+    ana("adjudicate", verdict="none")
+    row = only(log.consensus())
+    assert (row.status, row.verdict, row.reviewers) == ("adjudicated", "none", ("ana",))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "status"),
+    [
+        ({"verdict": "given"}, {"verdict": "given"}, "agreed"),
+        ({"verdict": "given", "label": "3"}, {"verdict": "given"}, "agreed"),
+        ({"verdict": "given", "label": "3"}, {"verdict": "other", "label": "3", "new_label": "3"}, "agreed"),
+        ({"verdict": "other", "label": "3", "new_label": "5"}, {"verdict": "given", "label": "5"}, "agreed"),
+        ({"verdict": "given", "label": "3"}, {"verdict": "given", "label": "5"}, "disputed"),
+        ({"verdict": "other", "new_label": "5"}, {"verdict": "other", "new_label": "6"}, "disputed"),
+        ({"verdict": "several", "labels": ["a", "b"]}, {"verdict": "several", "labels": ["b", "a"]}, "agreed"),
+        ({"verdict": "several", "labels": ["a", "b"]}, {"verdict": "several", "labels": ["a", "c"]}, "disputed"),
+        ({"verdict": "several", "labels": ["a,b"]}, {"verdict": "several", "labels": ["a", "b"]}, "disputed"),
+        ({"verdict": "given"}, {"verdict": "unsure"}, "disputed"),
+        ({"verdict": "none"}, {"verdict": "other", "new_label": "none"}, "disputed"),
+        ({"verdict": "given"}, {"issues": ["bad image"]}, "agreed"),
+        ({"issues": ["duplicate"]}, {"issues": ["bad image"]}, "agreed"),
+    ],
+)
+def test_answers_agree_when_they_say_the_same_is_true(log, ana, ben, first, second, status):
+    ana("decide", **first)
+    ben("decide", **second)
+    assert only(log.consensus()).status == status
+
+
+def test_an_issue_alone_leaves_the_verdict_to_the_one_who_gave_it(log, ana, ben):
+    ana("decide", verdict="other", new_label="5")
+    ben("decide", issues=["bad image"])
+    row = only(log.consensus())
+    assert (row.verdict, row.new_label, row.issues) == ("other", "5", ("bad image",))
+
+
+def test_a_flag_stands_until_anybody_takes_it_down(log, ana, ben):
+    flag = ana("flag", note="discuss")
+    ana("flag", "b")
+    assert log.flags().example_id.tolist() == ["a", "b"] and log.flags().note[0] == "discuss"
+    down = ben("unflag")
+    assert log.flags().example_id.tolist() == ["b"]
+    ben("undo", undoes=down)
+    assert log.flags().example_id.tolist() == ["a", "b"]
+    ana("undo", undoes=flag)
+    assert log.flags().example_id.tolist() == ["b"]
+
+
+def test_comments_add_up_and_can_be_taken_back(log, ana, ben):
+    first = ana("comment", note="odd")
+    ben("comment", note="very")
+    assert log.comments().note.tolist() == ["odd", "very"]
+    ana("undo", undoes=first)
+    assert log.comments().note.tolist() == ["very"]
+
+
+def test_derived_tables_have_the_same_types_empty_and_full(log, ana):
+    rules = ("events", "decisions", "consensus", "flags", "comments")
+    empty = {rule: getattr(log, rule)() for rule in rules}
+    assert all(frame.empty for frame in empty.values())
+    ana("decide", verdict="several", labels=["a", "b"], seconds=1.5, round=2, evidence={"rank": 1})
+    ana("adjudicate", verdict="given", label="3")
+    ana("flag")
+    ana("comment", note="n")
+    for rule in rules:
+        full = getattr(log, rule)()
+        assert len(full) and full.dtypes.to_dict() == empty[rule].dtypes.to_dict(), rule
+    assert tuple(log.decisions()) == verdicts.DECISION_COLUMNS
+    assert tuple(log.consensus()) == verdicts.CONSENSUS_COLUMNS
+    assert tuple(log.flags()) == verdicts.FLAG_COLUMNS
+
+
+def test_a_caller_may_change_the_frame_it_got(log, ana):
+    ana("decide", verdict="given")
+    mine = log.decisions()
+    mine.loc[0, "verdict"] = "none"
+    assert only(log.decisions()).verdict == "given"
