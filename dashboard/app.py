@@ -1,0 +1,79 @@
+"""Navigation, and what every page shares: the audit, the run, the filters by metadata.
+
+Pages are files under ``views``, each with an address of its own that does not change. A new page is one file and one
+line in ``PAGES``. Streamlit runs this script anew for every interaction.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import streamlit as st
+from PIL import Image, ImageDraw
+
+from dashboard import controls, view
+from dashboard.colours import NEUTRAL, WRONG
+from dashboard.words import quoted
+from scoring.tables import HardlookError
+
+PAGES = {
+    "Look": [
+        ("overview", "Overview", ":material/dashboard:"),
+        ("grid", "Grid", ":material/grid_view:"),
+        ("deciles", "Deciles", ":material/bar_chart:"),
+    ],
+    "Decide": [("suspects", "Suspects", ":material/rule:")],
+    "Team": [("reviews", "Reviews", ":material/group:")],
+    "Lab": [],
+}
+
+
+@cache
+def icon() -> Image.Image:
+    """A contact sheet with one picture marked. An image, because Streamlit fetches its symbols from elsewhere."""
+    image = Image.new("RGBA", (32, 32))
+    draw = ImageDraw.Draw(image)
+    for at in range(9):
+        left, top = 2 + 10 * (at % 3), 2 + 10 * (at // 3)
+        draw.rectangle([left, top, left + 7, top + 7], fill=WRONG.colour if at == 5 else NEUTRAL.colour)
+    return image
+
+
+def home() -> None:
+    """The root address leads to the overview, so that every page has an address that names it."""
+    st.switch_page("views/overview.py")
+
+
+def navigation() -> st.Page:
+    """The pages by group; a group without pages is not shown."""
+    groups = {
+        group: [st.Page(f"views/{name}.py", title=title, icon=icon, url_path=name) for name, title, icon in pages]
+        for group, pages in PAGES.items() if pages
+    }  # fmt: skip
+    root = st.Page(home, title="Home", default=True, visibility="hidden")
+    return st.navigation({"": [root], **groups})
+
+
+def main() -> None:
+    """Draw the sidebar, then the page."""
+    st.set_page_config(page_title="hardlook", page_icon=icon(), layout="wide")
+    page = navigation()
+    try:
+        with st.sidebar:
+            view.share(*pick_shared())
+        page.run()
+    except HardlookError as error:
+        st.error(quoted(str(error), longest=1000), icon=":material/error:")
+
+
+def pick_shared() -> tuple:
+    """Audit, run and metadata filters, from the sidebar."""
+    from dashboard import state
+
+    audit = state.open_audit()
+    st.text(audit.name)
+    run = controls.pick_run(audit)
+    return audit, run, controls.pick_meta(audit)
+
+
+main()

@@ -1,0 +1,81 @@
+"""From rows of the audit's tables to the cells of the example grid, with the evidence that each decision will carry.
+
+A cell shows label, prediction, score and suggestion; what was decided is no part of it, since every browser follows
+the log by itself. *Evidence* is what the reviewer had on screen: run, score, value, rank of how many, prediction,
+suggestion with its source, and the page's address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import streamlit as st
+
+from dashboard import state
+from dashboard.columns import ScoreColumn, describe_ends
+from dashboard.words import number
+from scoring.audit import Audit, Run
+
+
+def page_url() -> str | None:
+    """The address of the page on screen, with its state; None outside a browser."""
+    url = st.context.url
+    if not url:
+        return None
+    query = "&".join(f"{_encoded(key)}={_encoded(value)}" for key in st.query_params for value in st.query_params.get_all(key))
+    return f"{url}?{query}" if query else url
+
+
+def _encoded(text: str) -> str:
+    from urllib.parse import quote
+
+    return quote(text, safe="")
+
+
+def score_help(column: ScoreColumn) -> str:
+    """What a score means and which end deserves a look, for the hover on each cell."""
+    return f"{column.title}: {column.help} {describe_ends(column)[1]}".strip()
+
+
+def make_cells(
+    audit: Audit, run: Run | None, rows: pa.Table, column: ScoreColumn | None, *, ranks: Sequence[int] = (), of: int = 0,
+    suggest: bool = True, url: str | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Cells of the rows of a ranking (example_id, score), in their order.
+
+    ranks: the place of each row in the ranking, 1 first; of: how long the ranking is.
+    """
+    ids = rows["example_id"].to_pylist()
+    scores = rows["score"].to_pylist() if "score" in rows.column_names else [None] * len(ids)
+    frame = state.details(audit, run, ids)
+    suggested = state.suggestions(audit, run).reindex(ids) if suggest else pd.DataFrame(index=ids)
+    shared = {"run": run.name if run else None, "url": url, "draw_probability": 1.0}
+    if column is not None:
+        shared |= {"score": column.address, "of": of}
+    return [
+        _cell(example_id, _plain(frame.loc[example_id]), _plain(suggested.loc[example_id]), value, column, rank, shared)
+        for example_id, value, rank in zip(ids, scores, ranks or [None] * len(ids), strict=True)
+    ]
+
+
+def _plain(row: pd.Series) -> dict[str, Any]:
+    """A row with nulls as None."""
+    return {key: None if pd.isna(value) else value for key, value in row.items()}
+
+
+def _cell(example_id: str, row: Mapping, suggested: Mapping, value, column: ScoreColumn | None, rank, shared) -> dict:
+    label, prediction = row.get("label"), row.get("prediction")
+    suggestion, source = suggested.get("suggested_label"), suggested.get("source")
+    facts = {"value": value, "rank": rank, "prediction": prediction, "p_prediction": row.get("p_prediction"),
+             "suggestion": suggestion, "suggestion_source": source}  # fmt: skip
+    return {
+        "id": example_id, "fingerprint": row.get("fingerprint"), "label": label, "prediction": prediction,
+        "wrong": label is not None and prediction is not None and label != prediction,
+        "score": "" if column is None else number(value, column.unit),
+        "score_help": "" if column is None else score_help(column),
+        "suggestion": suggestion, "suggestion_source": source, "problem": row.get("problem"),
+        "evidence": shared | {key: fact for key, fact in facts.items() if fact is not None},
+    }  # fmt: skip

@@ -1,0 +1,127 @@
+"""/deciles: how often the model errs in each tenth of a score, stages beside each other, and class by class."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import charts, controls, state, view
+from dashboard.columns import ScoreColumn, describe_ends, first_column
+from dashboard.selection import Selection
+from dashboard.words import count, share
+from scoring.audit import Audit, Run
+
+MEMORISED = 0.01
+SCARCE = 50
+MOST_CLASSES = 20
+
+
+def show() -> None:
+    """The page."""
+    audit, run, meta, columns = view.scored()
+    if not run.predictions_path.is_file():
+        return controls.empty("Errors need predictions, and this run has none yet:",
+                              controls.command("score", audit, "--run", run.name))  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        column = controls.pick_score(columns, first_column(columns), fixed={"stage": "late"})
+        split = controls.pick_split(audit, "test")
+        class_name = controls.pick_class(audit)
+    selection = Selection(split, class_name, column.steps.get("index", "label"), meta)
+    known = state.accuracy(audit, run, selection, ["split"])
+    n, errors = int(known["n"].sum()), int(known["n"].sum() - known["right"].sum())
+    if n == 0:
+        return controls.empty("No example here has both a label and a prediction: choose another split or class.")
+    if errors < MEMORISED * n:
+        return memorised(split, n, errors)
+    base_rate = errors / n
+    if n < SCARCE:
+        st.warning(f"Only {count(n, 'example')}: a tenth of them says little, as the wide intervals show.")
+    show_deciles(audit, run, columns, column, selection, base_rate)
+    if class_name is None and len(audit.classes) > 1:
+        show_by_class(audit, run, column, selection)
+    return None
+
+
+def memorised(split: str | None, n: int, errors: int) -> None:
+    """The model makes (nearly) no errors here, so deciles of error say nothing."""
+    where = f"the {split} split" if split else "these examples"
+    if split == "test":
+        return controls.empty(f"The model errs on {errors:,} of {count(n, 'example')} of {where}: too few for deciles.")
+    return controls.empty(f"Memorised: no deciles here. The model errs on {errors:,} of {count(n, 'example')} of {where} "
+                          f"({share(errors / n)}), so its train error says nothing about difficulty. Look at test.")  # fmt: skip
+
+
+def variants_by_stage(columns: list[ScoreColumn], column: ScoreColumn) -> dict[str, ScoreColumn]:
+    """The same score at early and late stages (else the score alone), by the name of the stage."""
+    rest = {step: value for step, value in column.steps.items() if step != "stage"}
+    found = {
+        other.steps["stage"]: other for other in columns
+        if other.scorer == column.scorer and other.family == column.family and "stage" in other.steps
+        and {step: value for step, value in other.steps.items() if step != "stage"} == rest
+    }  # fmt: skip
+    return {stage: found[stage] for stage in ("early", "late") if stage in found} or {column.title: column}
+
+
+def show_deciles(audit: Audit, run: Run, columns, column: ScoreColumn, selection: Selection, base_rate: float) -> None:
+    """Error per decile; a click on a bar opens its examples."""
+    variants = variants_by_stage(columns, column)
+    frames = {name: state.decile_errors(audit, run, variant, selection) for name, variant in variants.items()}
+    for name, variant in variants.items():
+        warning, sentence = describe_ends(variant)
+        told = f"**{name}**: {sentence}" if len(variants) > 1 else f"**{variant.title}** – {variant.help} {sentence}"
+        (st.warning if warning else st.caption)(told)
+    view.warn_about_stages(run, column)
+    event = controls.show_chart(charts.error_by_decile(frames, base_rate), "deciles", on_select="rerun", selection_mode="points")
+    links = {name: link(run, columns, variant, selection) for name, variant in variants.items()}
+    points = event.selection.points if event else []
+    if points and points[0].get("customdata"):
+        name, decile = points[0]["customdata"][:2]
+        if name in links:
+            st.switch_page("views/grid.py", query_params=links[name] | {"decile": str(decile)})
+    show_links(links)
+    show_numbers(frames)
+
+
+def link(run: Run, columns: list[ScoreColumn], column: ScoreColumn, selection: Selection) -> dict:
+    """Query parameters of the grid that shows this column and selection."""
+    parameters = {"run": run.name, "split": selection.split, "class": selection.class_name}
+    parameters |= controls.score_parameters(columns, column) | controls.meta_parameters(selection.meta)
+    return {key: value for key, value in parameters.items() if value}
+
+
+def show_links(links: dict[str, dict]) -> None:
+    """The same doors as the bars, for the keyboard."""
+    for name, parameters in links.items():
+        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+            st.caption(f"Open in the grid, decile ({name})" if len(links) > 1 else "Open in the grid, decile", width="content")
+            for decile in range(1, 11):
+                st.page_link("views/grid.py", label=str(decile), query_params=parameters | {"decile": str(decile)})
+
+
+def show_numbers(frames: dict[str, pd.DataFrame]) -> None:
+    """The numbers behind the bars."""
+    with st.expander("Numbers"):
+        both = pd.concat([frame.assign(stage=name) for name, frame in frames.items()], ignore_index=True)
+        both[["error", "low", "high"]] = (100 * both[["error", "low", "high"]]).map(lambda x: f"{x:.3g}" if x == x else "–")
+        renamed = {"error": "error, %", "low": "95 % from", "high": "to"}
+        st.dataframe(both[["stage", "decile", "n", "error", "low", "high"]].rename(columns=renamed), hide_index=True)
+
+
+def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> None:
+    """Error per decile within each class; with many classes those with most errors."""
+    st.subheader("Within each class", anchor=False)
+    known = state.accuracy(audit, run, selection, ["label"])
+    known = known.assign(errors=known["n"] - known["right"]).sort_values(["errors", "label"], ascending=[False, True])
+    names = known["label"].tolist()
+    if len(names) > MOST_CLASSES:
+        words = {"most errors": names, "fewest errors": names[::-1], "as listed": [c for c in audit.classes if c in set(names)]}
+        order = controls.switch("Show the classes with", list(words), "classes", "most errors")
+        names = words[order][:MOST_CLASSES]
+        st.caption(f"{MOST_CLASSES} of {count(len(known), 'class', 'classes')}.")
+    frame = state.class_decile_errors(audit, run, column, replace(selection, index="label"), names)
+    controls.show_chart(charts.class_deciles(frame, names), "class_deciles")
+
+
+show()

@@ -1,0 +1,110 @@
+"""/grid: the lowest and the highest of a score side by side, for the whole set or a class."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import streamlit as st
+
+from dashboard import cells, controls, decisions, state, view
+from dashboard.columns import ScoreColumn, describe_ends, first_column
+from dashboard.grid import example_grid
+from dashboard.selection import Selection
+from dashboard.words import count, quoted
+from scoring.audit import Audit, Run
+
+SIDES = {"5 × 5": 5, "6 × 6": 6, "8 × 8": 8, "10 × 10": 10}
+PANELS = ("both", "lowest", "highest")
+ENDS = {"lowest": "low", "highest": "high"}
+
+
+def show() -> None:
+    """The page."""
+    if "example" in st.query_params:
+        return show_one(st.query_params["example"])
+    audit, run, meta, columns = view.scored()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        column = controls.pick_score(columns, first_column(columns))
+        split = controls.pick_split(audit)
+        class_name = controls.pick_class(audit)
+        decile = controls.choose("Decile", [str(d) for d in range(1, 11)], "decile", placeholder="All", width=90)
+        decision = controls.pick_decision()
+        side = SIDES[controls.switch("Size", list(SIDES), "size", "5 × 5")]
+        panels = controls.switch("Ends", PANELS, "ends", "both")
+    index = column.steps.get("index", "label")
+    selection = Selection(split, class_name, index, meta, decision, decile=int(decile) if decile else None)
+    explain(run, column)
+    table = decisions.keep(state.ranking(audit, run, column, selection), decision, decisions.state_at(audit))
+    show_ends(audit, run, column, selection, table, side, panels)
+    return None
+
+
+def explain(run: Run, column: ScoreColumn) -> None:
+    """What the score means and which end is hard here."""
+    warning, sentence = describe_ends(column)
+    st.caption(f"**{column.title}** – {column.help} {'' if warning else sentence}")
+    if warning:
+        st.warning(sentence)
+    view.warn_about_stages(run, column)
+
+
+def show_ends(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, table: pa.Table, side: int, panels: str) -> None:
+    """Both ends of the ranking in one grid, so that keys run through both."""
+    n = table.num_rows
+    if n == 0:
+        return explain_nothing(audit, run, column, selection)
+    if selection.class_name is not None and pc.min_max(table["score"]).as_py()["min"] == pc.max(table["score"]).as_py():
+        st.warning("Every score here is the same: the class has one example or equal values, so it is too small to rank.")
+    shown = ["lowest", "highest"] if panels == "both" else [panels]
+    # Both ends together hold everything once: what is left over in the middle goes to the lowest.
+    reach = {"lowest": n - n // 2, "highest": n // 2} if len(shown) == 2 else {panels: n}
+    size = side * side
+    page = controls.pick_page(max(reach.values()), size, (run.name, column.address, selection, side, panels), grid="grid")
+    url = cells.page_url()
+    grids = [panel(audit, run, column, table, end, range((page - 1) * size, min(page * size, reach[end])), url) for end in shown]
+    example_grid([one for one in grids if one["cells"]], key="grid", columns=side, classes=audit.classes, issues=audit.issues,
+                 run=run.name, guidelines=controls.guidelines(audit), turns=True)  # fmt: skip
+    return None
+
+
+def panel(audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, end: str, places: range, url: str | None) -> dict:
+    """One page of one end of the ranking; the extreme comes first."""
+    n = table.num_rows
+    at = list(places) if end == "lowest" else [n - 1 - place for place in places]
+    rows = table.take(pa.array(at, pa.int64()))
+    made = cells.make_cells(audit, run, rows, column, ranks=[place + 1 for place in places], of=n, url=url)
+    hard = column.hard_end == ENDS[end]
+    word = ("suspicious" if column.suspicious in ENDS.values() else "hard here") if hard else ""
+    title = f"{end.capitalize()} · {word}" if word else end.capitalize()
+    note = f"{places.start + 1:,} to {places.stop:,} of {n:,}" if made else ""
+    return {"title": title, "note": note, "cells": made}
+
+
+def explain_nothing(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> None:
+    """Why no example is here, and what to do."""
+    if selection != Selection(index=selection.index):
+        whole = state.ranking(audit, run, column, Selection(index=selection.index)).num_rows
+        if whole:
+            return controls.empty(f"None of the {count(whole, 'scored example')} matches these filters: clear one above, or "
+                                  "a metadata filter in the sidebar.")  # fmt: skip
+    return controls.empty("No example has this score. Scores of the label need labels; unreadable examples have none.",
+                          controls.command("score", audit, "--run", run.name))  # fmt: skip
+
+
+def show_one(example: str) -> None:
+    """One example by its id, as other pages link to it."""
+    shared = view.current()
+    audit, run = shared.audit, shared.run
+    st.markdown(f"Example {quoted(example, 200)}")
+    st.page_link("views/grid.py", label="Back to the whole grid", icon=":material/arrow_back:",
+                 query_params={"run": run.name} if run else None)  # fmt: skip
+    if not state.exists(audit, example):
+        return controls.empty("This audit has no such example: it may have been removed, or belong to another audit.")
+    row = pa.table({"example_id": [example]})
+    made = cells.make_cells(audit, run, row, None, suggest=run is not None, url=cells.page_url())
+    example_grid([{"title": "", "note": "", "cells": made}], key="one", columns=3, classes=audit.classes,
+                 issues=audit.issues, run=run.name if run else None, guidelines=controls.guidelines(audit))  # fmt: skip
+    return None
+
+
+show()

@@ -1,0 +1,221 @@
+"""/overview: what is audited, how the classes stand, what was scored, how far the review is, and what is wrong with it."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import charts, controls, decisions, state, view
+from dashboard.columns import ScoreColumn, describe_ends
+from dashboard.selection import Selection
+from dashboard.words import count, listed, number, plain, quoted, share, shares_between
+from scoring.audit import Audit, Run
+from scoring.tables import read_json
+
+MOST_CLASSES = 20
+ORDERS = ("fewest examples", "most examples", "lowest accuracy", "as listed")
+
+
+def show() -> None:
+    """The page."""
+    shared = view.current()
+    audit, run, selection = shared.audit, shared.run, Selection(meta=shared.meta)
+    st.title(plain(audit.name), anchor=False)
+    show_splits(audit, run, selection)
+    show_warnings(audit, run, selection)
+    show_classes(audit, run, selection)
+    show_scores(audit, run)
+    show_reviews(audit, selection)
+    show_duplicates(audit)
+    show_problems(audit, selection)
+    show_check(audit, run)
+
+
+def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
+    """Counts per split, and how often the last checkpoint is right there."""
+    counts = state.counts(audit, selection, ["split"])
+    known = state.accuracy(audit, run, selection, ["split"]).set_index("split") if run else pd.DataFrame()
+    classes = count(len(audit.classes), "class", "classes")
+    st.markdown(f"{count(int(counts['n'].sum()), 'example')}, {classes}, {audit.media}"
+                + (", filtered by metadata" if selection.meta else "") + (f" · run {quoted(run.name)}" if run else ""))  # fmt: skip
+    if counts.empty:
+        return controls.empty("No example matches the metadata filters in the sidebar.")
+    for cell, row in zip(st.columns(len(counts) * 2), _facts(counts, known), strict=False):
+        cell.metric(row[0], row[1], help=row[2])
+    if run is None:
+        controls.empty("audit.toml names no model yet, so nothing is predicted or scored.")
+    elif not run.predictions_path.is_file():
+        controls.empty("There are no predictions of this run yet. This command makes them and the scores:",
+                       controls.command("score", audit, "--run", run.name))  # fmt: skip
+    return None
+
+
+def _facts(counts: pd.DataFrame, known: pd.DataFrame) -> list[tuple[str, str, str]]:
+    facts = []
+    for row in counts.itertuples():
+        facts.append((f"{row.split} examples", f"{row.n:,}", f"{row.labelled:,} labelled, {row.problems:,} unreadable"))
+        if row.split in known.index:
+            found = known.loc[row.split]
+            facts.append((f"{row.split} accuracy", share(found["accuracy"]),
+                          f"95 % interval {shares_between(found['low'], found['high'])}, last checkpoint"))  # fmt: skip
+    return facts
+
+
+def show_warnings(audit: Audit, run: Run | None, selection: Selection) -> None:
+    """What would spoil the numbers below, with what to run."""
+    unreadable = int(state.counts(audit, selection, ["split"])["problems"].sum())
+    if unreadable:
+        st.warning(f"{count(unreadable, 'example')} could not be read and have no scores: see “Unreadable” below.")
+    if run is None:
+        return
+    for warning in check_warnings(run):
+        st.warning(f"hardlook check: {quoted(warning, 400)}")
+    broken = state.broken_scores(run)
+    if broken:
+        st.warning(f"Score files that cannot be read: {listed(broken)}. Delete them and score again.")
+    stale = state.coverage(audit, run)
+    stale = stale[(stale["stale"] > 0) | (stale["missing"] > 0)]
+    if len(stale):
+        st.warning(f"Up to {count(int(stale['stale'].max()), 'example')} changed since they were scored and up to "
+                   f"{int(stale['missing'].max()):,} have no scores yet ({listed(list(stale.index))}).")  # fmt: skip
+        st.code(controls.command("score", audit, "--run", run.name), language="bash")
+
+
+def check_warnings(run: Run) -> list[str]:
+    """What the last `hardlook check` warned of, in its sentences."""
+    findings = (read_json(run.check_path, {}) or {}).get("findings", [])
+    return [str(finding.get("text")) for finding in findings if finding.get("level") in ("warning", "error")]
+
+
+def show_classes(audit: Audit, run: Run | None, selection: Selection) -> None:
+    """Class balance beside accuracy per class; with many classes some of them, by choice."""
+    if not audit.classes:
+        return
+    st.subheader("Classes", anchor=False)
+    balance = state.counts(audit, selection, ["label", "split"]).dropna(subset=["label"])
+    known = state.accuracy(audit, run, selection, ["label", "split"]) if run else pd.DataFrame()
+    names = choose_classes(audit, balance, known)
+    left, right = st.columns(2)
+    with left:
+        controls.show_chart(charts.class_balance(balance, names), "balance")
+    with right:
+        if len(known):
+            controls.show_chart(charts.class_accuracy(known, names), "accuracy")
+        else:
+            controls.empty("Accuracy per class needs predictions.")
+
+
+def choose_classes(audit: Audit, balance: pd.DataFrame, known: pd.DataFrame) -> list[str]:
+    """Which classes the charts show, in order: all of a few, else the first of a chosen order."""
+    if len(audit.classes) <= controls.MANY_CLASSES:
+        return audit.classes
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        orders = [order for order in ORDERS if len(known) or order != "lowest accuracy"]
+        order = controls.switch("Show the classes with", orders, "classes", orders[0])
+    sizes = balance.groupby("label", observed=True)["n"].sum().reindex(audit.classes, fill_value=0)
+    if order == "lowest accuracy":
+        worst = known[known["split"] == ("test" if "test" in set(known["split"]) else known["split"].iloc[0])]
+        chosen = worst.sort_values(["accuracy", "n"], ascending=[True, False])["label"].tolist()
+    elif order == "as listed":
+        chosen = audit.classes
+    else:
+        chosen = sizes.sort_values(ascending=order == "fewest examples", kind="stable").index.tolist()
+    st.caption(f"{MOST_CLASSES} of {count(len(audit.classes), 'class', 'classes')}.")
+    return chosen[:MOST_CLASSES]
+
+
+def show_scores(audit: Audit, run: Run | None) -> None:
+    """Which scores exist, what they mean, and which end of each deserves a look."""
+    if run is None:
+        return
+    st.subheader("Scores", anchor=False)
+    columns = state.score_columns(run)
+    if columns:
+        table = scores_table(columns, state.coverage(audit, run), run)
+        st.dataframe(table, hide_index=True, column_config=_score_columns(), height="content" if len(table) < 12 else 460)
+        st.caption("“Hard or suspicious end” is declared by the score, or measured on this run's test errors (ρ = rank "
+                   "correlation of score and error); a dash means neither end ranks anything here.")  # fmt: skip
+    else:
+        controls.empty("Nothing is scored yet in this run:", controls.command("score", audit, "--run", run.name))
+    skipped = run.record().get("skipped") or {}
+    for scorer, reason in skipped.items():
+        st.caption(f"Not scored: {quoted(scorer)} – {quoted(str(reason), 300)}")
+
+
+def scores_table(columns: list[ScoreColumn], coverage: pd.DataFrame, run: Run) -> pd.DataFrame:
+    """One row per score column, with the address of its grid."""
+    rows = []
+    for column in columns:
+        rho = (column.direction or {}).get("rho")
+        end = {"high": "highest", "low": "lowest"}.get(column.hard_end, "–")
+        link = {"run": run.name} | controls.score_parameters(columns, column)
+        rows.append({
+            "score": column.title, "finds": column.detects or "–", "end": end, "rho": None if rho is None else number(rho),
+            "scored": int(coverage["scored"].get(column.scorer, 0)), "stale": int(coverage["stale"].get(column.scorer, 0)),
+            "grid": controls.address("grid", link), "meaning": f"{column.help} {describe_ends(column)[1]}",
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _score_columns() -> dict:
+    return {
+        "score": st.column_config.TextColumn("Score", width="medium"), "finds": "Finds",
+        "end": "Hard or suspicious end", "rho": st.column_config.TextColumn("ρ with error"),
+        "scored": st.column_config.NumberColumn("Examples", format="localized"),
+        "stale": st.column_config.NumberColumn("Stale", format="localized"),
+        "grid": st.column_config.LinkColumn("Grid", display_text="open"),
+        "meaning": st.column_config.TextColumn("Meaning", width="large"),
+    }  # fmt: skip
+
+
+def show_reviews(audit: Audit, selection: Selection) -> None:
+    """How far the review is."""
+    st.subheader("Review", anchor=False)
+    now = decisions.state_at(audit)
+    if not now["decided"] and not now["flagged"]:
+        return controls.empty("Nothing is decided yet: open Suspects, look at the first page and press Q where the label "
+                              "is right, W for the suggested one, ? for all keys.")  # fmt: skip
+    total = int(state.counts(audit, Selection(), ["split"])["n"].sum())
+    facts = {"decided": "decided", "label is right": "given", "another label": "other", "disputed": "disputed",
+             "flagged": "flagged"}  # fmt: skip
+    for cell, (word, key) in zip(st.columns(len(facts)), facts.items(), strict=True):
+        cell.metric(word, f"{len(now[key]):,}", help=f"of {count(total, 'example')}")
+    st.progress(min(1.0, len(now["decided"]) / max(total, 1)), text=f"{share(len(now['decided']) / max(total, 1))} decided")
+    return None
+
+
+def show_duplicates(audit: Audit) -> None:
+    """Exact duplicates, those across splits and those with conflicting labels first."""
+    st.subheader("Exact duplicates", anchor=False)
+    frame = state.duplicates(audit)
+    if frame.empty:
+        st.caption("No two examples have the same content.")
+        return
+    st.dataframe(frame.head(1000), hide_index=True, height="content" if len(frame) < 10 else 320)
+    st.caption("Same bytes or pixels, whatever the label. Across splits they leak test into train; with conflicting "
+               "labels at least one of them is wrong." + (" The first 1,000 are shown." if len(frame) > 1000 else ""))  # fmt: skip
+
+
+def show_problems(audit: Audit, selection: Selection) -> None:
+    """Examples that could not be read, with the reason."""
+    frame = state.problems(audit, selection)
+    if frame.empty:
+        return
+    st.subheader("Unreadable", anchor=False)
+    st.dataframe(frame, hide_index=True, height="content" if len(frame) < 10 else 320)
+    st.caption("They keep their place in the dataset and have no scores; repair or remove the files and score again.")
+
+
+def show_check(audit: Audit, run: Run | None) -> None:
+    """The inputs as the model sees them, from the last `hardlook check`."""
+    if run is None:
+        return
+    st.subheader("As the model sees them", anchor=False)
+    if run.check_picture.is_file():
+        st.image(str(run.check_picture))
+        st.caption("Sixteen inputs after the transform. Wrong colours, a wrong crop or a flipped picture here spoil every number.")
+    else:
+        controls.empty("The inputs were not checked yet:", controls.command("check", audit))
+
+
+show()

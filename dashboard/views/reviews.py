@@ -1,0 +1,139 @@
+"""/reviews: the log as a table, how far each reviewer is, and the corrected labels to take away."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import charts, controls, decisions, state, view
+from dashboard.words import count
+from scoring.audit import Audit
+from scoring.events import ACTIONS, VERDICTS
+from scoring.patches import FORMATS, export_patches
+
+MOST_ROWS = 5000
+MIME = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
+
+
+def show() -> None:
+    """The page."""
+    shared = view.current()
+    audit = shared.audit
+    log = decisions.open_log(audit)
+    events = log.events()
+    if events.empty:
+        return controls.empty("The log is empty: nobody has decided anything yet. Open Suspects or Grid and press ? in "
+                              "the grid for its keys.")  # fmt: skip
+    show_progress(audit, log.decisions())
+    show_log(audit, shared.meta, events, shared.run.name if shared.run else None)
+    show_export(audit, log)
+    return None
+
+
+def show_progress(audit: Audit, current: pd.DataFrame) -> None:
+    """What each reviewer did, as a table and by day."""
+    st.subheader("Reviewers", anchor=False)
+    table = decisions.progress(audit).reset_index().rename(columns={"index": "reviewer"})
+    left, right = st.columns([3, 2])
+    left.dataframe(table, hide_index=True, column_config=_progress_columns())
+    if len(current):
+        days = current.assign(day=current["created_at"].dt.strftime("%Y-%m-%d"))
+        with right:
+            controls.show_chart(charts.decisions_per_day(days.groupby(["day", "reviewer"]).size().rename("n").reset_index()), "days")
+
+
+def _progress_columns() -> dict:
+    numbers = {name: st.column_config.NumberColumn(name, format="localized") for name in ("decided", "relabelled", "unsure", "flagged")}
+    times = {name: st.column_config.DatetimeColumn(f"{name} (UTC)", format="YYYY-MM-DD HH:mm") for name in ("first", "last")}
+    seconds = st.column_config.NumberColumn("median seconds", format="%.3g", help="Time on screen before a decision")
+    return {"reviewer": "reviewer", **numbers, **times, "seconds": seconds}
+
+
+def show_log(audit: Audit, meta: tuple, events: pd.DataFrame, run: str | None) -> None:
+    """The events, newest first, filtered by reviewer, action, verdict, class and time."""
+    st.subheader("Log", anchor=False)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        reviewer = controls.choose("Reviewer", sorted(events["reviewer"].unique()), "reviewer", placeholder="All", width=180)
+        action = controls.choose("Action", ACTIONS, "action", placeholder="All", width=150)
+        verdict = controls.choose("Verdict", VERDICTS, "verdict", placeholder="All", width=150)
+        class_name = controls.pick_class(audit, "Class, old or new")
+        since = st.date_input("Since", value=None, key="since", bind="query-params", width=150)
+        until = st.date_input("Until", value=None, key="until", bind="query-params", width=150)
+    found = filter_events(events, reviewer, action, verdict, class_name, since, until)
+    if meta:
+        found = found[found["example_id"].isin(state.matching(audit, meta))]
+    if found.empty:
+        controls.empty(f"None of the {count(len(events), 'event')} matches these filters.")
+        return
+    st.dataframe(log_table(found.iloc[::-1].head(MOST_ROWS), run), hide_index=True, height=420, column_config=_log_columns())
+    shown = f" The newest {MOST_ROWS:,} are shown." if len(found) > MOST_ROWS else ""
+    st.caption(f"{count(len(found), 'event')} of {len(events):,}, newest first. Nothing is ever changed or deleted: an undo is "
+               f"an event of its own.{shown}")  # fmt: skip
+
+
+def filter_events(events: pd.DataFrame, reviewer=None, action=None, verdict=None, class_name=None, since=None, until=None) -> pd.DataFrame:
+    """The events that match all that is given; a class matches as the old or the new label, dates are whole days in UTC."""
+    keep = pd.Series(True, index=events.index)
+    for name, value in (("reviewer", reviewer), ("action", action), ("verdict", verdict)):
+        keep &= True if value is None else (events[name] == value).fillna(False)
+    if class_name is not None:
+        several = pd.Series([class_name in labels for labels in events["labels"]], index=events.index)
+        keep &= (events["label"] == class_name).fillna(False) | (events["new_label"] == class_name).fillna(False) | several
+    if since is not None:
+        keep &= events["created_at"] >= pd.Timestamp(since, tz="UTC")
+    if until is not None:
+        keep &= events["created_at"] < pd.Timestamp(until, tz="UTC") + pd.Timedelta(days=1)
+    return events[keep.astype(bool)]
+
+
+def log_table(events: pd.DataFrame, run: str | None) -> pd.DataFrame:
+    """What the table shows of each event, with the address of its example."""
+    return pd.DataFrame({
+        "time": events["created_at"], "reviewer": events["reviewer"], "action": events["action"],
+        "example": [controls.address("grid", {"example": example, "run": run}) for example in events["example_id"]],
+        "label": events["label"], "verdict": events["verdict"], "new label": events["new_label"],
+        "labels": [", ".join(names) for names in events["labels"]], "issues": [", ".join(names) for names in events["issues"]],
+        "note": events["note"], "seconds": events["seconds"], "position": events["position"],
+    })  # fmt: skip
+
+
+def _log_columns() -> dict:
+    return {
+        "time": st.column_config.DatetimeColumn("time (UTC)", format="YYYY-MM-DD HH:mm:ss"),
+        "example": st.column_config.LinkColumn("example", display_text=r"example=([^&]*)"),
+        "seconds": st.column_config.NumberColumn("seconds", format="%.3g"),
+        "note": st.column_config.TextColumn("note", width="medium"),
+    }
+
+
+def show_export(audit: Audit, log) -> None:
+    """Corrected labels, one patch per split, made when asked for."""
+    st.subheader("Corrected labels", anchor=False)
+    st.caption("One patch per split, under the policy of audit.toml: what is kept, relabelled, excluded, or left to a second "
+               "reader. The same as:")  # fmt: skip
+    st.code(controls.command("export", audit), language="bash")
+    with st.container(horizontal=True):
+        for fmt in FORMATS:
+            st.download_button(
+                f"Download as {fmt.upper() if fmt == 'csv' else 'Parquet'}", lambda fmt=fmt: patches(audit, log, fmt),
+                file_name=f"patches-{fmt}.zip", mime="application/zip", on_click="ignore", icon=":material/download:", key=f"export_{fmt}",
+            )  # fmt: skip
+
+
+def patches(audit: Audit, log, fmt: str) -> bytes:
+    """The patches of all splits as one zip file."""
+    buffer = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder:
+        paths = export_patches(state.labels(audit), log, Path(folder), fmt=fmt, policy=audit.policy)
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+            for path in paths:
+                packed.write(path, path.name)
+    return buffer.getvalue()
+
+
+show()
