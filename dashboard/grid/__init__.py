@@ -1,0 +1,94 @@
+"""The example grid: pictures in panels, decided by mouse and by keyboard without a rerun of the page.
+
+Python sends what lies in the cells; the browser does the rest (``*.js``): focus, selection, keys, dialogs, and a queue
+that keeps each event in the browser until the log has it. Decisions are no part of the data: every grid reads them
+from the log by itself, so that two tabs and two people see the same.
+
+A cell is a dict: id, fingerprint, label, prediction, wrong, score (text), score_help, suggestion, suggestion_source,
+problem (why there is no picture), evidence (goes into each event); instead of a picture ``text`` or ``rows``
+([[name, value], …]) may be shown. A panel is {title, note, cells}.
+
+Cost: about 400 bytes per cell to the browser; pictures come as cacheable addresses. Limit: a few hundred cells a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import streamlit as st
+
+from dashboard.colours import ROLES, css_variables
+from dashboard.serving import serving
+
+LARGEST = 10
+OPTIONAL = ("label", "prediction", "score", "score_help", "suggestion", "suggestion_source", "problem", "fingerprint")
+
+# The scripts come from a route of this server, under an address that changes with their content. The import is
+# started from the page's own address because a component's script has none.
+ENTRY = """
+const ready = import(new URL("/hardlook/grid/%s/main.js", window.location.origin).href);
+export default async function (component) { return (await ready).default(component); }
+"""
+
+
+@dataclass(frozen=True)
+class GridState:
+    """What a grid tells its page: ``turn`` −1 or +1 once after PageUp or PageDown; ``saved`` the log's position."""
+
+    turn: int = 0
+    saved: int | None = None
+
+
+def example_grid(
+    panels: Sequence[Mapping[str, Any]],
+    *,
+    key: str,
+    classes: Sequence[str],
+    issues: Sequence[str],
+    run: str | None,
+    columns: int = 5,
+    guidelines: str | None = None,
+    layout: str = "side",
+    turns: bool = False,
+    notify: bool = False,
+) -> GridState:
+    """Show panels of examples, in ``columns`` (1 to 10) each, side by side where there is room or ``layout="stack"``.
+
+    classes: all class names, for the lists; issues: audit.toml's; run: whose maps and scores an opened example shows.
+    turns: PageUp and PageDown ask the page to turn (one rerun). notify: after a pause in deciding the page runs once,
+    so that its counters are true; without it, nothing that happens in the grid runs the page.
+    """
+    serves = serving()
+    data = {
+        "key": key, "columns": max(1, min(LARGEST, int(columns))), "layout": layout, "turns": turns, "notify": notify,
+        "panels": [_panel(panel) for panel in panels], "classes": list(classes), "issues": list(issues), "run": run,
+        "guidelines": guidelines, "audit": serves.token, "reviewer": serves.identity.reviewer,
+        "read_only": serves.identity.read_only,
+        "marks": {name: asdict(role) for name, role in ROLES.items()},
+    }  # fmt: skip
+    result = _component()(key=key, data=data, on_turn_change=_ignore, on_saved_change=_ignore)
+    return GridState(int(result.get("turn") or 0), result.get("saved"))
+
+
+def _panel(panel: Mapping[str, Any]) -> dict[str, Any]:
+    cells = [{**dict.fromkeys(OPTIONAL), **cell} for cell in panel["cells"]]
+    return {"title": panel.get("title"), "note": panel.get("note"), "cells": cells}
+
+
+def _ignore() -> None:
+    """Naming a callback is how Streamlit learns that there is such a value."""
+
+
+@cache
+def _component():
+    from dashboard.routes import scripts_version
+
+    style = resources.files("dashboard.grid").joinpath("grid.css").read_text(encoding="utf8")
+    css = f".hl-root{{{css_variables()}}}\n{style}"
+    return st.components.v2.component(
+        "hardlook_grid", js=ENTRY % scripts_version(), css=css, isolate_styles=False
+    )

@@ -1,0 +1,107 @@
+// What is decided about the examples on screen: the log's truth, and over it what this page has not saved yet.
+
+import { ask } from "./dom.js";
+
+const EVERY = 1000;
+const HIDDEN = 15000;
+const SLOWEST = 5000;
+
+const EMPTY = Object.freeze({ decisions: [], flags: [], notes: 0 });
+
+export class Board {
+  /** `reviewer`: whose decisions are "mine"; `queue`: what is not saved yet; `changed(ids)` after news. */
+  constructor({ reviewer, queue, changed = () => {} }) {
+    Object.assign(this, { reviewer, queue, changed });
+    this.states = new Map();
+    this.watched = new Set();
+    this.position = null;
+    this.failures = 0;
+    document.addEventListener("visibilitychange", () => this.poll());
+    this.poll();
+  }
+
+  /** Show these examples from now on: read what the log says about those not known yet. */
+  async watch(ids) {
+    const fresh = ids.filter((id) => !this.watched.has(id));
+    this.watched = new Set(ids);
+    for (const id of this.states.keys()) if (!this.watched.has(id)) this.states.delete(id);
+    if (!fresh.length) return true;
+    try {
+      const answer = await ask("/hardlook/decisions", JSON.stringify({ ids: fresh }));
+      this.position ??= answer.position; // an older position only reads some news twice
+      this.merge(answer.examples);
+      return true;
+    } catch {
+      this.stale = true; // asked again with the next poll
+      return false;
+    }
+  }
+
+  /** Take in what the log says; only of what is on screen. */
+  merge(examples) {
+    const ids = Object.keys(examples).filter((id) => this.watched.has(id));
+    for (const id of ids) this.states.set(id, examples[id]);
+    if (ids.length) this.changed(ids);
+  }
+
+  async poll() {
+    clearTimeout(this.timer);
+    const token = (this.turn = (this.turn ?? 0) + 1);
+    try {
+      if (this.stale) await this.reread();
+      else if (this.position !== null && this.watched.size) await this.news();
+      this.failures = 0;
+    } catch {
+      this.failures += 1; // the queue's status tells of an unreachable server
+    }
+    if (token !== this.turn) return; // another poll has started meanwhile and carries on
+    const wait = document.visibilityState === "hidden" ? HIDDEN : Math.min(SLOWEST, EVERY * (1 + this.failures));
+    this.timer = setTimeout(() => this.poll(), wait);
+  }
+
+  async news() {
+    const answer = await ask(`/hardlook/decisions?after=${this.position}`);
+    if (answer.again) return this.reread();
+    this.take(answer);
+    return undefined;
+  }
+
+  /** Ask for everything on screen: after a failure, an undo, a long absence or a change of the log. */
+  async reread() {
+    const answer = await ask("/hardlook/decisions", JSON.stringify({ ids: [...this.watched] }));
+    this.stale = false;
+    this.take(answer);
+  }
+
+  take(answer) {
+    this.position = answer.position;
+    const before = this.queue.landing.length;
+    this.queue.landed(answer.position);
+    this.merge(answer.examples);
+    if (before !== this.queue.landing.length) this.changed(null);
+  }
+
+  /** What to draw for one example: own decision, flag and notes with what is unsaved applied, others' decisions. */
+  shown(id) {
+    const state = this.states.get(id) ?? EMPTY;
+    const own = state.decisions.find((decision) => decision.reviewer === this.reviewer) ?? null;
+    const start = { decision: own, flag: state.flags.length > 0, notes: state.notes };
+    const mine = this.queue.of(id).reduce((said, event) => apply(said, event, id), start);
+    return {
+      ...mine,
+      saving: this.queue.isSaving(id),
+      others: state.decisions.filter((decision) => decision.reviewer !== this.reviewer),
+      flaggedBy: state.flags,
+    };
+  }
+}
+
+/** One unsaved event applied to what the reviewer said before it. */
+function apply(mine, event, id) {
+  if (event.action === "flag") return { ...mine, flag: true };
+  if (event.action === "unflag") return { ...mine, flag: false };
+  if (event.action === "comment") return { ...mine, notes: mine.notes + 1 };
+  if (event.action === "undo") return { ...mine, ...event.before?.[id] };
+  const { verdict, new_label, labels, issues } = event;
+  return { ...mine, decision: { verdict, new_label, labels, issues } };
+}

@@ -1,0 +1,350 @@
+// The grid of one page: cells in panels, focus, selection, keys. It never asks Streamlit for anything while deciding.
+
+import { drawCell, paint } from "./cells.js";
+import { choose, legend, showKeys, write } from "./dialogs.js";
+import { el, keycap } from "./dom.js";
+import { Toolbar } from "./toolbar.js";
+import { Viewer } from "./viewer.js";
+import { ACTIONS, digitClass, plural } from "./words.js";
+
+export class Grid {
+  /** `hub` is what all grids of this page share; `memory` outlives a remount of this one. */
+  constructor(parent, hub, memory) {
+    Object.assign(this, { parent, hub, memory });
+    this.queue = hub.queue;
+    this.board = hub.board;
+    this.cells = []; // [{cell, node, panel, place}] in reading order, through all panels
+    this.focus = memory.focus ?? 0;
+    this.selected = new Set(memory.selected ?? []);
+    this.toolbar = new Toolbar(this);
+    this.panels = el("div", { class: "hl-panels" });
+    this.layer = el("div", { class: "hl-layer" });
+    this.root = el("div", {
+      class: "hl-root", data: { testid: "example-grid" }, on: {
+        keydown: (event) => this.key(event),
+        focusin: (event) => this.tookFocus(event),
+        focusout: () => (this.memory.focused = false),
+      },
+    }, this.toolbar.node, this.panels, legend(hub.marks), this.layer);
+    parent.append(this.root);
+    this.viewer = new Viewer(this);
+  }
+
+  /** Draw what Streamlit sent; cells that are the same stay the same nodes, so focus and pictures survive a rerun. */
+  update(data, turn) {
+    this.turn = turn;
+    const focusedId = this.cells[this.focus]?.cell.id ?? this.memory.id;
+    const hadFocus = this.memory.focused && (document.activeElement === document.body || this.root.contains(document.activeElement));
+    this.data = data;
+    this.labels = data.classes;
+    const known = new Map(this.cells.map((entry) => [entry.same, entry]));
+    this.cells = [];
+    this.panels.style.setProperty("--columns", String(data.columns));
+    this.panels.classList.toggle("hl-stacked", data.layout === "stack");
+    this.panels.replaceChildren(...data.panels.map((panel, at) => this.drawPanel(panel, at, known)));
+    this.keepSelection();
+    const at = this.cells.findIndex((entry) => entry.cell.id === focusedId);
+    this.setFocus(at >= 0 ? at : 0);
+    if (hadFocus && !this.viewer.isOpen && !this.layer.querySelector("dialog[open]")) this.focusCell(false);
+    if (this.viewer.isOpen && at < 0) this.viewer.dialog.close();
+    this.hub.watch();
+    this.repaint();
+  }
+
+  drawPanel(panel, at, known) {
+    const cells = panel.cells.map((cell, place) => this.entry(cell, at, place, known));
+    this.cells.push(...cells);
+    const rows = [];
+    for (let from = 0; from < cells.length; from += this.data.columns)
+      rows.push(el("div", { class: "hl-row", role: "row" }, cells.slice(from, from + this.data.columns).map((entry) => entry.node)));
+    const title = panel.title || "Examples";
+    return el("section", { class: "hl-panel" },
+      el("h3", { class: "hl-title" }, panel.title ?? ""), el("p", { class: "hl-quiet" }, panel.note ?? ""),
+      cells.length
+        ? el("div", { class: "hl-cells", role: "grid", "aria-label": title, "aria-multiselectable": "true" }, rows)
+        : el("p", { class: "hl-empty" }, "No example is here; widen the filters."));
+  }
+
+  entry(cell, panel, place, known) {
+    const same = `${panel}|${JSON.stringify(cell)}`;
+    const old = known.get(same);
+    if (old) {
+      known.delete(same);
+      return Object.assign(old, { cell, place });
+    }
+    const entry = { cell, panel, place, same };
+    entry.node = drawCell(cell, this.hub.glyphs, {
+      pointerdown: (event) => event.button === 0 && this.click(entry, event),
+      dblclick: () => this.open(),
+    });
+    return entry;
+  }
+
+  // -- focus and selection ------------------------------------------------------------------------------------------
+
+  setFocus(at) {
+    this.cells[this.focus]?.node.setAttribute("tabindex", "-1");
+    this.focus = at;
+    const entry = this.cells[at];
+    entry?.node.setAttribute("tabindex", "0");
+    Object.assign(this.memory, { focus: at, id: entry?.cell.id });
+    this.since = Date.now();
+  }
+
+  focusCell(scroll = true) {
+    const node = this.cells[this.focus]?.node;
+    node?.focus({ preventScroll: true });
+    if (scroll) node?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
+
+  tookFocus(event) {
+    this.hub.active = this;
+    this.memory.focused = true;
+    const at = this.cells.findIndex((entry) => entry.node === event.target);
+    if (at >= 0 && at !== this.focus) this.setFocus(at);
+  }
+
+  /** Focus the example at a place; false where there is none. */
+  moveTo(at, { reveal = true, extend = false } = {}) {
+    if (!this.cells[at]) return false;
+    if (extend) this.anchor ??= this.focus;
+    else this.anchor = null;
+    this.setFocus(at);
+    if (extend) this.selectRange(this.anchor, at);
+    if (reveal) this.focusCell();
+    return true;
+  }
+
+  click(entry, event) {
+    event.preventDefault(); // no text selection, no dragging of the picture
+    const at = this.cells.indexOf(entry);
+    const from = this.anchor ?? this.focus;
+    const ticked = event.target.closest(".hl-tick") !== null;
+    this.setFocus(at);
+    this.focusCell(false);
+    if (event.shiftKey) {
+      this.anchor = from;
+      this.selectRange(from, at);
+      return;
+    }
+    this.anchor = null;
+    if (event.ctrlKey || event.metaKey || ticked) this.toggle(entry.cell.id);
+  }
+
+  selectRange(from, to) {
+    const [first, last] = from < to ? [from, to] : [to, from];
+    this.select(this.cells.slice(first, last + 1).map((entry) => entry.cell.id));
+  }
+
+  toggle(id) {
+    if (!this.selected.delete(id)) this.selected.add(id);
+    this.select([...this.selected]);
+  }
+
+  select(ids) {
+    this.selected = new Set(ids);
+    this.memory.selected = [...this.selected];
+    for (const { cell, node } of this.cells) node.setAttribute("aria-selected", String(this.selected.has(cell.id)));
+    this.toolbar.drawCount();
+  }
+
+  /** A selection is of what can be seen: a page turn ends it, a rerun does not. */
+  keepSelection() {
+    const here = new Set(this.cells.map((entry) => entry.cell.id));
+    this.select([...this.selected].filter((id) => here.has(id)));
+  }
+
+  // -- keys ---------------------------------------------------------------------------------------------------------
+
+  /** A key pressed anywhere in the grid. */
+  key(event) {
+    if (event.defaultPrevented || event.altKey || event.target.closest("dialog, input, textarea, select")) return;
+    const button = event.target.closest("button, summary, a") !== null;
+    if (button && (event.key === "Enter" || event.key === " ")) return;
+    if (!this.moveKey(event) && !this.actionKey(event)) return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  moveKey(event) {
+    const command = event.ctrlKey || event.metaKey;
+    if (command && event.key.toLowerCase() === "a") this.select(this.cells.map((entry) => entry.cell.id));
+    else if (command) return false;
+    else if (event.key === "Escape") this.select([]);
+    else if (event.key === " ") this.cells.length && this.toggle(this.cells[this.focus].cell.id);
+    else if (event.key === "Enter") this.open();
+    else if (event.key === "PageDown" || event.key === "PageUp") return this.turnPage(event.key === "PageDown" ? 1 : -1);
+    else {
+      const at = this.target(event.key);
+      if (at === null) return false;
+      this.moveTo(Math.max(0, Math.min(this.cells.length - 1, at)), { extend: event.shiftKey });
+    }
+    return true;
+  }
+
+  /** Where an arrow leads: sideways in reading order, up and down to the same column of the next row. */
+  target(key) {
+    const { columns, panels } = this.data;
+    if (key === "ArrowRight") return this.focus + 1;
+    if (key === "ArrowLeft") return this.focus - 1;
+    if (key === "Home") return 0;
+    if (key === "End") return this.cells.length - 1;
+    if (key !== "ArrowDown" && key !== "ArrowUp") return null;
+    const entry = this.cells[this.focus];
+    if (!entry) return null;
+    const down = key === "ArrowDown";
+    const count = panels[entry.panel].cells.length;
+    const lastRow = Math.floor((count - 1) / columns);
+    const row = Math.floor(entry.place / columns) + (down ? 1 : -1);
+    if (row >= 0 && row <= lastRow) return this.focus - entry.place + Math.min(row * columns + (entry.place % columns), count - 1);
+    return this.otherPanel(entry, down) ?? this.focus;
+  }
+
+  /** The same column of the first row of the next panel, or of the last row of the one before. */
+  otherPanel(entry, down) {
+    const { columns, panels } = this.data;
+    const step = down ? 1 : -1;
+    let panel = entry.panel + step;
+    while (panels[panel] && !panels[panel].cells.length) panel += step;
+    if (!panels[panel]) return null;
+    const count = panels[panel].cells.length;
+    const row = down ? 0 : Math.floor((count - 1) / columns);
+    const start = this.cells.findIndex((one) => one.panel === panel);
+    return start + Math.min(row * columns + (entry.place % columns), count - 1);
+  }
+
+  turnPage(by) {
+    if (!this.data.turns || !this.turn) return false;
+    this.turn(by);
+    return true;
+  }
+
+  /** A key that says something about examples; true where it was one. */
+  actionKey(event) {
+    const command = event.ctrlKey || event.metaKey;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    if (key === "Backspace" || (command && key === "z" && !event.shiftKey)) this.act("undo");
+    else if (command) return false;
+    else if (key === "?") this.act("keys");
+    else if (key === "/") this.act("other");
+    else if (/^[0-9]$/.test(key)) this.act("digit", key);
+    else {
+      const action = ACTIONS.find((one) => one.key === key);
+      if (!action) return false;
+      this.act(action.name);
+    }
+    return true;
+  }
+
+  // -- acting -------------------------------------------------------------------------------------------------------
+
+  /** The examples that an act is about: in the opened example that one, else the selection, else the focus. */
+  targets() {
+    if (!this.viewer.isOpen && this.selected.size) {
+      const seen = new Set();
+      return this.cells.filter(({ cell }) => this.selected.has(cell.id) && !seen.has(cell.id) && seen.add(cell.id));
+    }
+    const entry = this.cells[this.focus];
+    return entry ? [entry] : [];
+  }
+
+  async act(name, value) {
+    if (name === "keys") return showKeys(this.layer, this.hub.marks, this.labels, this.data.guidelines);
+    if (this.hub.readOnly) return this.toolbar.tell(this.hub.readOnly);
+    if (name === "undo") return this.hub.undo(this);
+    const entries = this.targets();
+    if (!entries.length) return this.toolbar.tell("No example is in focus.");
+    const { opened, elapsed } = { opened: this.viewer.isOpen, elapsed: (Date.now() - this.since) / 1000 };
+    const said = await this.say(name, value, entries);
+    if (!said) return undefined;
+    const facts = { opened, seconds: entries.length === 1 ? Math.round(elapsed * 100) / 100 : null };
+    const events = entries.map((entry) => this.event(entry, said(entry.cell), facts)).filter(Boolean);
+    if (!events.length) return this.toolbar.tell(said.refusal ?? "Nothing to decide here.");
+    this.hub.record(events, this);
+    return undefined;
+  }
+
+  /** What an act says about a cell, as a function of the cell; asks in a dialog where it must. null: nothing. */
+  async say(name, value, entries) {
+    const subject = entries.length === 1 ? entries[0].cell.id : plural(entries.length, "example");
+    const cells = entries.map((entry) => entry.cell);
+    const names = this.labels;
+    const first = cells.length === 1 ? [cells[0].suggestion, cells[0].prediction, cells[0].label].filter(Boolean) : [];
+    if (name === "right") return refusing("There is no label to confirm here.", (cell) => cell.label !== null && decide("given"));
+    if (name === "suggested") return refusing("There is no suggestion here.", (cell) => cell.suggestion && relabel(cell, cell.suggestion));
+    if (name === "digit") {
+      const label = digitClass(names, value);
+      return refusing(`No class has the key ${value}.`, (cell) => label && relabel(cell, label));
+    }
+    if (name === "none" || name === "unsure") return () => decide(name);
+    if (name === "flag") {
+      const raise = cells.some((cell) => !this.board.shown(cell.id).flag);
+      return (cell) => (this.board.shown(cell.id).flag === raise ? null : { action: raise ? "flag" : "unflag" });
+    }
+    if (name === "other") {
+      const label = await choose(this.layer, { title: "The right label", subject, names, first });
+      return label === null ? null : (cell) => relabel(cell, label);
+    }
+    if (name === "several") {
+      const labels = await choose(this.layer, { title: "All labels that fit", subject, names, first, many: true });
+      return labels?.length ? () => decide("several", { labels }) : null;
+    }
+    if (name === "issue") {
+      const chosen = cells.length === 1 ? this.board.shown(cells[0].id).decision?.issues ?? [] : [];
+      const issues = await choose(this.layer, { title: "Issues", subject, names: this.data.issues, chosen, many: true, none: chosen.length > 0 });
+      return issues === null ? null : () => ({ action: "decide", issues });
+    }
+    const note = await write(this.layer, { title: "Note", subject });
+    return note === null ? null : () => ({ action: "comment", note });
+  }
+
+  /** The event for one cell: what was said, and what was on screen when it was. */
+  event(entry, said, { opened, seconds }) {
+    if (!said) return null;
+    const { cell } = entry;
+    const own = this.board.shown(cell.id);
+    const before = { decision: own.decision, flag: own.flag, notes: own.notes };
+    if (said.action === "decide") {
+      // A decision replaces the earlier one as a whole: a verdict keeps the issues, an issue keeps the verdict.
+      const { verdict = null, new_label = null, labels = [], issues = [] } = own.decision ?? {};
+      said = said.issues ? { verdict, new_label, labels, ...said } : { new_label: null, labels: [], issues, ...said };
+      if (said.verdict === null && !said.issues.length) return null;
+    }
+    const panel = this.data.panels[entry.panel];
+    const evidence = {
+      run: this.data.run, page: location.pathname + location.search, panel: panel.title ?? null, place: entry.place + 1,
+      prediction: cell.prediction ?? null, score: cell.score ?? null, suggestion: cell.suggestion ?? null,
+      suggestion_source: cell.suggestion_source ?? null, opened, map: opened && this.viewer.map, ...cell.evidence,
+    };
+    return {
+      example_id: cell.id, fingerprint: cell.fingerprint ?? null, label: cell.label ?? null, ...said, evidence, seconds, before,
+    };
+  }
+
+  open() {
+    const entry = this.cells[this.focus];
+    if (entry) this.viewer.open(entry.cell);
+  }
+
+  viewerClosed() {
+    this.focusCell();
+  }
+
+  /** Show what is decided, on all cells or on those of some ids. */
+  repaint(ids) {
+    const these = ids ? new Set(ids) : null;
+    for (const { cell, node } of this.cells)
+      if (!these || these.has(cell.id)) paint(node, cell, this.board.shown(cell.id), this.hub.glyphs);
+    if (this.viewer.isOpen) this.viewer.paint();
+    this.toolbar.drawStatus();
+  }
+}
+
+const decide = (verdict, more = {}) => ({ action: "decide", verdict, ...more });
+
+/** Another label; choosing the given one confirms it. */
+const relabel = (cell, label) => (label === cell.label ? decide("given") : decide("other", { new_label: label }));
+
+function refusing(refusal, said) {
+  return Object.assign((cell) => said(cell) || null, { refusal });
+}

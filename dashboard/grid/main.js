@@ -1,0 +1,143 @@
+// Entry: Streamlit calls `mount` for each grid and each time its data changes. All grids of a page share one hub: one
+// queue, one board, one undo history, which outlive page changes within the app.
+
+import { Board } from "./board.js";
+import { ask, takesTyping } from "./dom.js";
+import { Grid } from "./grid.js";
+import { EventQueue } from "./queue.js";
+import { plural, told } from "./words.js";
+
+const HUB = Symbol.for("hardlook.hub");
+const NOTIFY_AFTER = 1500;
+
+class Hub {
+  constructor(data) {
+    this.identify(data);
+    this.grids = new Set();
+    this.memories = new Map(); // grid key → focus and selection
+    this.listeners = new Map(); // grid key → tells Streamlit that something was saved
+    this.active = null;
+    const storage = safeStorage();
+    this.queue = new EventQueue({
+      audit: data.audit, reviewer: data.reviewer, storage,
+      changed: () => this.drawStatus(), answered: (answer, events) => this.answered(answer, events),
+    });
+    this.board = new Board({ reviewer: data.reviewer, queue: this.queue, changed: (ids) => this.repaint(ids) });
+    this.acts = []; // what this page did, newest last; what came before is asked from the log
+    document.addEventListener("keydown", (event) => this.strayKey(event));
+  }
+
+  identify(data) {
+    Object.assign(this, { audit: data.audit, reviewer: data.reviewer, readOnly: data.read_only, marks: data.marks });
+    this.glyphs = Object.fromEntries(Object.entries(data.marks).map(([role, { mark }]) => [role, mark]));
+  }
+
+  /** A key pressed while nothing that takes typing has the focus goes to the grid that had it last. */
+  strayKey(event) {
+    const at = event.target;
+    const grid = this.active?.root.isConnected ? this.active : [...this.grids].find((one) => one.root.isConnected);
+    if (!grid || event.defaultPrevented || grid.root.contains(at) || takesTyping(at)) return;
+    const idle = at === document.body || at === document.documentElement || at.closest?.("button, a");
+    if (idle && !document.querySelector("dialog[open], [role='dialog']")) grid.key(event);
+  }
+
+  watch() {
+    const ids = [...this.grids].flatMap((grid) => grid.cells.map((entry) => entry.cell.id));
+    this.board.watch([...new Set(ids)]);
+  }
+
+  repaint(ids) {
+    for (const grid of this.grids) grid.repaint(ids);
+  }
+
+  drawStatus() {
+    for (const grid of this.grids ?? []) grid.toolbar.drawStatus();
+  }
+
+  /** Keep, send and show the events of one act. */
+  record(events, grid) {
+    const batch = events.length > 1 ? `${this.queue.client}:${this.queue.seq + 1}` : null;
+    const before = Object.fromEntries(events.map((event) => [event.example_id, event.before]));
+    const kept = this.queue.add(events.map(({ before: _, ...event }) => ({ ...event, batch })));
+    const { client, seq, example_id, fingerprint, label } = kept[0];
+    this.acts.push({ client, seq, example_id, fingerprint, label, before });
+    this.repaint(kept.map((event) => event.example_id));
+    const what = kept[0].action === "decide" ? told(kept[0]) : { comment: "note", flag: "⚑ flagged", unflag: "flag taken back" }[kept[0].action];
+    grid.toolbar.tell(kept.length > 1 ? `${what} · ${plural(kept.length, "example")}` : what);
+  }
+
+  /** Take the last act back. One event is enough: an undo of one member of a bulk act takes all of it back. */
+  async undo(grid) {
+    const act = this.acts.pop() ?? (await this.lastAct(grid));
+    if (!act) return;
+    const { client, seq, ...event } = act;
+    this.queue.add([{ ...event, action: "undo", undoes: [client, seq] }]);
+    const ids = Object.keys(act.before);
+    this.repaint(ids);
+    grid.toolbar.tell(`undone · ${plural(ids.length, "example")}`);
+  }
+
+  /** What an earlier page, or another machine, did last: the log knows. */
+  async lastAct(grid) {
+    if (this.queue.waiting.length) return grid.toolbar.tell("Wait until everything is saved, then undo.");
+    try {
+      const { act } = await ask("/hardlook/last-act");
+      if (act) return { ...act, before: { [act.example_id]: {} } };
+      return grid.toolbar.tell("There is nothing to undo.");
+    } catch (error) {
+      return grid.toolbar.tell(`Undo needs the log: ${error.message}`);
+    }
+  }
+
+  answered(answer, events) {
+    this.repaint(events.map((event) => event.example_id));
+    clearTimeout(this.notice);
+    this.notice = setTimeout(() => {
+      for (const tell of this.listeners.values()) tell(answer.position);
+    }, NOTIFY_AFTER);
+  }
+}
+
+/** This browser's storage, or one for the life of the page where it is forbidden. */
+function safeStorage() {
+  try {
+    localStorage.setItem("hardlook?", "");
+    localStorage.removeItem("hardlook?");
+    return localStorage;
+  } catch {
+    return { length: 0, key: () => null, getItem: () => null, removeItem: () => {}, setItem: () => { throw new Error("forbidden"); } };
+  }
+}
+
+function hubOf(data) {
+  const hub = globalThis[HUB];
+  if (hub && hub.audit === data.audit && hub.reviewer === data.reviewer) {
+    hub.identify(data);
+    return hub;
+  }
+  return (globalThis[HUB] = new Hub(data));
+}
+
+export default function mount({ data, key, parentElement, setStateValue, setTriggerValue }) {
+  const hub = hubOf(data);
+  let grid = parentElement.hardlookGrid;
+  if (grid?.hub !== hub) {
+    grid?.root.remove();
+    hub.grids.delete(grid);
+    const memory = hub.memories.get(data.key) ?? {};
+    hub.memories.set(data.key, memory);
+    grid = parentElement.hardlookGrid = new Grid(parentElement, hub, memory);
+    hub.grids.add(grid);
+  }
+  if (data.notify) hub.listeners.set(data.key, (position) => setStateValue("saved", position));
+  else hub.listeners.delete(data.key);
+  grid.update(data, data.turns ? (by) => setTriggerValue("turn", by) : null);
+  return () => {
+    hub.grids.delete(grid);
+    hub.listeners.delete(data.key);
+    grid.root.remove();
+    delete parentElement.hardlookGrid;
+    if (hub.active === grid) hub.active = null;
+    hub.watch();
+  };
+}

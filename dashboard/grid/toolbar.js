@@ -1,0 +1,76 @@
+// The bar above the grid: a button for every key, how many are selected, and whether everything is saved.
+
+import { el, keycap } from "./dom.js";
+import { ACTIONS, plural } from "./words.js";
+
+const UNDO = { name: "undo", title: "Undo", key: "Ctrl Z", help: "undo the last act, a bulk act as one" };
+const KEYS = { name: "keys", title: "Keys", key: "?", help: "what each key does" };
+
+export class Toolbar {
+  constructor(grid) {
+    this.grid = grid;
+    this.count = el("span", { class: "hl-selected" });
+    this.status = el("span", { class: "hl-pill", data: { testid: "save-status" } });
+    this.message = el("span", { class: "hl-message" });
+    this.live = el("span", { class: "hl-hidden", role: "status", "aria-live": "polite" });
+    const all = ACTIONS.map((action) => ({ ...action, key: action.key.toUpperCase() }));
+    this.node = el("div", { class: "hl-toolbar", role: "toolbar", "aria-label": "Decide" },
+      [...all, UNDO, KEYS].map((action) => this.button(action)),
+      el("span", { class: "hl-gap" }), this.message, this.count, this.status, this.live);
+    if (grid.hub.readOnly) this.status.title = grid.hub.readOnly;
+  }
+
+  button({ name, title, key, help }) {
+    const off = this.grid.hub.readOnly && name !== "keys";
+    return el("button", {
+      type: "button", class: "hl-button", title: help, disabled: Boolean(off), data: { act: name },
+      on: {
+        mousedown: (event) => event.preventDefault(), // the focus stays on the example
+        click: () => this.grid.act(name),
+      },
+    }, `${title} `, keycap(key));
+  }
+
+  drawCount() {
+    const n = this.grid.selected.size;
+    this.count.textContent = n ? `${n} selected` : "";
+  }
+
+  /** "saved" is shown only when the log has acknowledged everything. */
+  drawStatus() {
+    const { queue, hub } = { queue: this.grid.queue, hub: this.grid.hub };
+    const [kind, text, help] = status(queue, hub);
+    this.status.className = `hl-pill hl-pill-${kind}`;
+    this.status.textContent = text;
+    this.status.title = help;
+    if (kind === "saved" && this.last === "busy") this.announce("saved");
+    if (kind === "bad" && this.last !== "bad") this.announce(text);
+    this.last = kind;
+  }
+
+  /** Say something in passing: for a while in the bar, and to screen readers. */
+  tell(text) {
+    this.message.textContent = text;
+    this.announce(text);
+    clearTimeout(this.fade);
+    this.fade = setTimeout(() => (this.message.textContent = ""), 6000);
+  }
+
+  announce(text) {
+    this.live.textContent = text;
+  }
+}
+
+function status(queue, hub) {
+  const n = queue.waiting.length;
+  if (hub.readOnly) return ["quiet", "read-only", hub.readOnly];
+  if (queue.refused.length) {
+    const last = queue.refused.at(-1);
+    return ["bad", `${queue.refused.length} not saved`, `${last.example_id}: ${last.reason}`];
+  }
+  if (!n) return ["saved", "saved", "The log holds every decision made here."];
+  const where = queue.kept ? "kept here" : "not kept if this page closes";
+  if (queue.stopped()) return ["bad", `${n} not saved, ${where}`, queue.trouble.message];
+  if (queue.trouble) return ["bad", `offline, ${n} ${where}, retrying`, queue.trouble.message];
+  return ["busy", `${n} saving…`, `${plural(n, "event")} on the way to the log`];
+}

@@ -1,0 +1,55 @@
+// What a key does and how a decision is written: one table that keys, buttons, badges and the help all read.
+
+export const ACTIONS = [
+  { key: "q", name: "right", title: "Label is right", help: "the given label is right" },
+  { key: "w", name: "suggested", title: "Suggested", help: "the suggested label is right" },
+  { key: "l", name: "other", title: "Another…", help: "another label, from a list that can be searched; / does the same" },
+  { key: "b", name: "several", title: "Several…", help: "several labels fit" },
+  { key: "o", name: "none", title: "None fits", help: "no class fits" },
+  { key: "u", name: "unsure", title: "Unsure", help: "unsure" },
+  { key: "x", name: "issue", title: "Issue…", help: "an issue from the list" },
+  { key: "f", name: "flag", title: "Flag", help: "flag for discussion, or take the flag back" },
+  { key: "n", name: "note", title: "Note…", help: "write a note" },
+];
+
+export const MOVES = [
+  ["Click", "focus an example"],
+  ["Ctrl click, Space", "select it, or not"],
+  ["Shift click, Shift arrows", "select a range"],
+  ["Arrows, Home, End", "move in reading order, through all panels"],
+  ["Ctrl A, Esc", "select all, none"],
+  ["Enter, double click", "open"],
+  ["0 to 9", "the class of that name, else the first to the tenth class"],
+  ["Ctrl Z, Backspace", "undo, a bulk act as one"],
+  ["M", "in an opened example: the VoG map over the image"],
+  ["?", "this list"],
+];
+
+/** The class that a digit means: the class called so; where no class is called by a digit, the first to the tenth. */
+export function digitClass(classes, digit) {
+  if (classes.some((name) => /^[0-9]$/.test(name))) return classes.includes(digit) ? digit : null;
+  return classes[(Number(digit) + 9) % 10] ?? null;
+}
+
+/** A decision in a few words, with its mark. */
+export function told(decision) {
+  if (!decision) return "";
+  const verdicts = {
+    given: () => "✓ right",
+    other: () => `→ ${decision.new_label}`,
+    several: () => `⧉ ${decision.labels.join(", ")}`,
+    none: () => "∅ none fits",
+    unsure: () => "? unsure",
+  };
+  const verdict = verdicts[decision.verdict]?.() ?? "";
+  const issues = (decision.issues ?? []).map((issue) => `! ${issue}`);
+  return [verdict, ...issues].filter(Boolean).join("  ");
+}
+
+/** A point in time as a person reads it. */
+export function moment(text) {
+  const time = new Date(text);
+  return Number.isNaN(time.getTime()) ? "" : time.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+}
+
+export const plural = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;

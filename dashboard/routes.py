@@ -1,0 +1,337 @@
+"""What the browser asks for besides pages: pictures, maps, facts about one example, and the log's events.
+
+    GET  /hardlook/thumb?id=&v=      a picture of at most 256 pixels; v, the fingerprint, makes it cacheable for ever
+    GET  /hardlook/image?id=&v=      the original, as a browser can show it
+    GET  /hardlook/map?id=&run=      the VoG map as a picture to lay over it
+    GET  /hardlook/example?id=&run=  scores with percentiles, probabilities, metadata, history
+    GET  /hardlook/decisions?after=  how the examples stand that changed after a position of the log
+    POST /hardlook/decisions         {ids} → how these examples stand
+    POST /hardlook/events            {audit, events} → which are durable, which are refused and why
+    GET  /hardlook/last-act          what an undo would take back, for a page that remembers nothing
+    GET  /hardlook/grid/…            the grid's own scripts
+
+Ids travel in the query, because they may hold slashes, dots and anything else. Foreign hosts and pages are turned away
+before (``dashboard.identity.Gate``); who may write is asked here, at the event. Cost: a thumbnail is one binary search
+in a memory-mapped file, an event one flush to the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from importlib import resources
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from dashboard import details, maps, state
+from dashboard.decisions import open_log
+from dashboard.identity import decision_refusal
+from dashboard.selection import source
+from dashboard.serving import serving
+from dashboard.standings import Standings
+from scoring.audit import Audit, Run
+from scoring.events import Event, EventRefused
+from scoring.pictures import browser_picture
+from scoring.reviews import LogUnavailable
+from scoring.tables import BlobStore, HardlookError
+
+FOREVER = "private, max-age=31536000, immutable"
+SAFE = {
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; sandbox",
+    "cross-origin-resource-policy": "same-origin",
+}
+ACTS = ("decide", "flag", "unflag", "comment", "undo")
+FIELDS = ("client", "seq", "example_id", "action", "fingerprint", "label", "verdict", "new_label", "labels", "issues",
+          "note", "batch", "undoes", "evidence", "seconds")  # fmt: skip
+MOST_BYTES = 4_000_000
+MOST_IDS = 2_000
+KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp", b"GIF8": "image/gif"}
+
+log = logging.getLogger(__name__)
+
+
+def routes() -> list[Route]:
+    """The routes above, for the App."""
+    return [
+        Route("/hardlook/thumb", thumb),
+        Route("/hardlook/image", image),
+        Route("/hardlook/map", vog_map),
+        Route("/hardlook/example", example),
+        Route("/hardlook/decisions", decisions),
+        Route("/hardlook/decisions", decisions_of, methods=["POST"]),
+        Route("/hardlook/events", events, methods=["POST"]),
+        Route("/hardlook/last-act", last_act),
+        Route("/hardlook/grid/{version}/{name}", script),
+    ]
+
+
+def picture_url(what: str, example_id: str, fingerprint: str | None) -> str:
+    """The address of a thumb, image or map.
+
+    >>> picture_url("thumb", "a/b c.png", "f00")
+    '/hardlook/thumb?id=a%2Fb+c.png&v=f00'
+    """
+    return f"/hardlook/{what}?{urlencode({'id': example_id, **({'v': fingerprint} if fingerprint else {})})}"
+
+
+# -- pictures --------------------------------------------------------------------------------------------------------
+
+
+async def thumb(request: Request) -> Response:
+    """Read on the event loop: a look-up takes microseconds, a thread would take longer."""
+    data = _thumbnails(state.open_audit().root).get(request.query_params.get("id", ""))
+    return _missing("There is no thumbnail of this example.") if data is None else _picture(request, data)
+
+
+@lru_cache(maxsize=2)
+def _thumbnails(root) -> BlobStore:
+    return Audit.open(root).thumbnails
+
+
+@lru_cache(maxsize=2)
+def _originals(root) -> BlobStore:
+    return Audit.open(root).originals
+
+
+def image(request: Request) -> Response:
+    """The original where it is a file or was kept; the thumbnail where only the user's code could read it."""
+    audit, example_id = state.open_audit(), request.query_params.get("id", "")
+    row = details.find(audit, example_id)
+    if row is None:
+        return _missing("There is no such example.")
+    if row.get("problem"):
+        return _missing(row["problem"])
+    try:
+        data, kind = browser_picture(_original(audit, row))
+    except (HardlookError, OSError):
+        data = _thumbnails(audit.root).get(example_id)
+        return _missing("The original cannot be read.") if data is None else _picture(request, data)
+    return _picture(request, data, kind)
+
+
+def _original(audit: Audit, row: Mapping[str, Any]) -> bytes:
+    if row.get("reference"):
+        return audit.path(row["reference"]).read_bytes()
+    data = _originals(audit.root).get(row["example_id"])
+    if data is None:
+        raise HardlookError("the original was not kept")
+    return data
+
+
+def vog_map(request: Request) -> Response:
+    """The map as PNG, transparent where the gradient hardly varies."""
+    run = _run(request)
+    data = None if run is None else maps.overlay(run.maps.get(request.query_params.get("id", "")))
+    if data is None:
+        return _missing("No VoG map is kept for this example.")
+    return Response(data, media_type="image/png", headers={**SAFE, "cache-control": "no-cache"})
+
+
+def _picture(request: Request, data: bytes, kind: str | None = None) -> Response:
+    kind = kind or next((kind for head, kind in KINDS.items() if data.startswith(head)), None)
+    if kind is None:
+        return _missing("This picture is of no kind that a browser shows.")
+    caching = FOREVER if request.query_params.get("v") else "no-cache"
+    return Response(data, media_type=kind, headers={**SAFE, "cache-control": caching})
+
+
+def _missing(reason: str) -> Response:
+    return PlainTextResponse(reason, status_code=404, headers={"cache-control": "no-store"})
+
+
+# -- facts -----------------------------------------------------------------------------------------------------------
+
+
+def example(request: Request) -> Response:
+    """All about one example, for the opened example."""
+    try:
+        found = details.describe(state.open_audit(), _run(request), request.query_params.get("id", ""))
+    except HardlookError as error:
+        return PlainTextResponse(str(error), status_code=503)
+    return _missing("There is no such example.") if found is None else _json(found)
+
+
+def _run(request: Request) -> Run | None:
+    """The run that the request names, else the audit's first, else None."""
+    audit = state.open_audit()
+    name = request.query_params.get("run") or None
+    names = audit.run_names()
+    return audit.run(name) if (name in names if name else names) else None
+
+
+def decisions(request: Request) -> Response:
+    """News since a position."""
+    try:
+        after = int(request.query_params.get("after", ""))
+    except ValueError:
+        return PlainTextResponse("after= needs a position of the log", status_code=400)
+    return _answer(lambda: standings().changed(after))
+
+
+async def decisions_of(request: Request) -> Response:
+    """How some examples stand."""
+    body = await _body(request)
+    ids = body.get("ids") if body else None
+    if not isinstance(ids, list) or len(ids) > MOST_IDS or not all(isinstance(one, str) for one in ids):
+        return PlainTextResponse(f"needed {{ids: [at most {MOST_IDS} example_ids]}}", status_code=400)
+    return await run_in_threadpool(_answer, lambda: standings().of(ids))
+
+
+def last_act(_request: Request) -> Response:
+    """{act: {client, seq, example_id, fingerprint, label}}, or {act: null}."""
+    reviewer = serving().identity.reviewer
+    return _answer(lambda: {"act": None if reviewer is None else _last_act(reviewer)})
+
+
+def _last_act(reviewer: str) -> dict[str, Any] | None:
+    review_log = open_log(state.open_audit())
+    target = review_log.undo_target(reviewer)
+    if target is None:
+        return None
+    all_events = review_log.events()
+    row = all_events[(all_events["client"] == target[0]) & (all_events["seq"] == target[1])].iloc[0]
+    texts = {name: None if row[name] != row[name] else row[name] for name in ("example_id", "fingerprint", "label")}
+    return {"client": target[0], "seq": target[1], **texts}
+
+
+def _answer(what) -> Response:
+    """What the log says, or that it cannot be read now."""
+    try:
+        return _json(what())
+    except LogUnavailable as error:
+        return PlainTextResponse(str(error), status_code=503)
+
+
+def standings() -> Standings:
+    """How the examples of the served audit stand; one for all requests."""
+    return _standings(serving().log_url, state.open_audit().name)
+
+
+@cache
+def _standings(_url: str, _name: str) -> Standings:
+    return Standings(open_log(state.open_audit()))
+
+
+# -- events ----------------------------------------------------------------------------------------------------------
+
+
+async def events(request: Request) -> Response:
+    """Append what a reviewer did; answers only when it is on the disk."""
+    peer = request.client.host if request.client else None
+    refusal = decision_refusal(serving().identity, request.headers, peer)
+    if refusal is not None:
+        return PlainTextResponse(refusal, status_code=403)
+    body = await _body(request)
+    sent = body.get("events") if body else None
+    if not isinstance(sent, list) or not all(isinstance(one, dict) for one in sent):
+        return PlainTextResponse("needed {audit, events: [...]} as JSON", status_code=400)
+    if body.get("audit") != serving().token:
+        return PlainTextResponse("This page belongs to another audit or log; reload it.", status_code=409)
+    return await run_in_threadpool(_answer, lambda: append(sent))
+
+
+def append(sent: list[dict[str, Any]]) -> dict[str, Any]:
+    """Write what can be written. → {acked, saved: [{client, seq}], refused: [{client, seq, reason}], position}."""
+    good, refused = _checked(sent)
+    acked: dict[str, int] = {}
+    review_log = open_log(state.open_audit())
+    while good:
+        try:
+            acked = review_log.append(good)
+            break
+        except EventRefused as error:
+            refused.append(_refusal(error.client, error.seq, error))
+            good = [one for one in good if (one.client, one.seq) != (error.client, error.seq)]
+    saved = [{"client": one.client, "seq": one.seq} for one in good]
+    return {"acked": acked, "saved": saved, "refused": refused, "position": standings().now(at_once=True)}
+
+
+def _checked(sent: list[dict[str, Any]]) -> tuple[list[Event], list[dict[str, Any]]]:
+    """The events that are sound, under the name of who is here, and the refusals of the others."""
+    audit, reviewer = state.open_audit(), serving().identity.reviewer
+    known = _known(audit, {str(one.get("example_id")) for one in sent})
+    classes = frozenset(audit.classes)
+    good, refused = [], []
+    for one in sent:
+        try:
+            event = Event(**{name: one[name] for name in FIELDS if name in one}, reviewer=reviewer)
+            if event.action not in ACTS:
+                raise HardlookError(f"action {event.action!r} is not taken from a grid")
+            if event.example_id not in known:
+                raise HardlookError("there is no such example in this audit")
+            if classes:
+                event.check_classes(classes)
+        except (HardlookError, TypeError) as error:
+            refused.append(_refusal(one.get("client"), one.get("seq"), error))
+        else:
+            good.append(event)
+    return good, refused
+
+
+def _refusal(client: Any, seq: Any, error: Exception) -> dict[str, Any]:
+    log.warning("event %.50r %.50r refused: %s", client, seq, error)
+    return {"client": client, "seq": seq, "reason": str(error)}
+
+
+def _known(audit: Audit, ids: set[str]) -> set[str]:
+    """Which of these examples there are."""
+    if not audit.examples_path.is_file():
+        return set()
+    query = f"SELECT example_id FROM {source(audit.examples_path)} WHERE example_id IN (SELECT unnest(?::VARCHAR[]))"
+    return set(state.sql(query, [sorted(ids)])["example_id"].to_pylist())
+
+
+async def _body(request: Request) -> dict[str, Any] | None:
+    """The JSON object that was posted; None for anything else. Too large a body is not read to its end."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MOST_BYTES:
+            return None
+        parts.append(part)
+    try:
+        body = json.loads(b"".join(parts))
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _json(value: Any) -> Response:
+    return JSONResponse(value, headers={**SAFE, "cache-control": "no-store"})
+
+
+# -- the grid's scripts ----------------------------------------------------------------------------------------------
+
+
+@cache
+def scripts() -> dict[str, bytes]:
+    """The grid's script modules by name."""
+    files = resources.files("dashboard.grid").iterdir()
+    return {file.name: file.read_bytes() for file in files if file.name.endswith(".js")}
+
+
+@cache
+def scripts_version() -> str:
+    """Changes with any of the scripts, so that browsers may keep them for ever."""
+    digest = hashlib.sha256()
+    for name, data in sorted(scripts().items()):
+        digest.update(name.encode() + data)
+    return digest.hexdigest()[:16]
+
+
+async def script(request: Request) -> Response:
+    """One script module."""
+    data = scripts().get(request.path_params["name"])
+    if data is None:
+        return _missing("There is no such script.")
+    headers = {"cache-control": FOREVER, "x-content-type-options": "nosniff"}
+    return Response(data, media_type="text/javascript", headers=headers)

@@ -1,0 +1,148 @@
+"""The server: Streamlit's App with hardlook's routes, on one address, with nothing sent anywhere else.
+
+``serve`` is `hardlook dashboard`: it checks the audit, binds the port, prints the address and runs until Ctrl-C.
+``build_app`` is the same App for any ASGI server. Torch is never imported: pages read what commands wrote.
+
+Cost: up in about three seconds; some 250 MB with 60,000 examples. Limit: one audit per process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dashboard.serving import Serving, serve_this
+from scoring.tables import HardlookError
+
+if TYPE_CHECKING:
+    from streamlit.starlette import App
+
+SCRIPT = Path(__file__).with_name("app.py")
+LOOPBACK_NAMES = ["localhost", "127.0.0.1", "::1"]
+GRACE = 3  # seconds that open pages get when the server ends
+BUSY = {errno.EADDRINUSE: "something else is using it", errno.EACCES: "this user may not use it"}
+
+
+def options(serves: Serving, port: int) -> dict[str, Any]:
+    """Streamlit's settings, whatever the user's own configuration says: quiet, closed, no watcher, both themes."""
+    from dashboard.colours import theme_options
+    from dashboard.identity import is_loopback
+
+    local = is_loopback(serves.host)
+    return {
+        "browser.gatherUsageStats": False,
+        "browser.serverAddress": "localhost" if local else serves.host,
+        "browser.serverPort": port,
+        "client.showErrorLinks": False,
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "full" if local else "type",
+        "client.showSidebarNavigation": True,
+        "global.developmentMode": False,
+        "logger.hideWelcomeMessage": True,
+        "runner.magicEnabled": False,
+        "server.address": serves.host,
+        "server.port": port,
+        "server.headless": True,
+        "server.fileWatcherType": "none",
+        "server.runOnSave": False,
+        "server.maxMessageSize": 50,
+        "server.enableStaticServing": False,
+        "server.enableAgentApi": False,
+        "server.enableCORS": True,
+        "server.enableXsrfProtection": True,
+        "server.allowedHosts": LOOPBACK_NAMES if local else [],
+        **theme_options(),
+    }
+
+
+def build_app(audit_path: str | Path, log_url: str | None = None, host: str = "127.0.0.1", *, port: int = 8501,
+              script: str | Path = SCRIPT) -> App:  # fmt: skip
+    """The App of one audit. ``script``: the page to run, for tests of single components."""
+    return _app(serve_this(audit_path, log_url, host), port, script)
+
+
+def _app(serves: Serving, port: int, script: str | Path) -> App:
+    from starlette.middleware import Middleware
+    from streamlit.starlette import App
+    from streamlit.web import bootstrap
+
+    from dashboard.identity import Gate
+    from dashboard.routes import routes
+
+    bootstrap.load_config_options(options(serves, port))
+    middleware = [Middleware(Gate, identity=serves.identity)]
+    return App(str(script), routes=routes(), middleware=middleware)
+
+
+def serve(audit: str | Path, host: str = "127.0.0.1", port: int = 8501, log: str | None = None, *,
+          script: str | Path = SCRIPT) -> None:  # fmt: skip
+    """Serve an audit until Ctrl-C. Raises ``HardlookError`` for a bad audit, log or address, or a port in use."""
+    from dashboard.decisions import open_log
+    from scoring.audit import Audit
+
+    serves = serve_this(audit, log, host)
+    open_log(Audit.open(serves.audit_path))  # a log that cannot be used is told before a page is opened
+    with bind(host, port) as bound:
+        port = bound.getsockname()[1]
+        app = _app(serves, port, script)
+        tell(serves, port)
+        with contextlib.suppress(KeyboardInterrupt):
+            _server(app, host, port).run(sockets=[bound])
+    say("stopped; every decision shown as saved is in the log")
+
+
+def _server(app: App, host: str, port: int):
+    import uvicorn
+    from streamlit.runtime.runtime_util import get_max_message_size_bytes
+
+    config = uvicorn.Config(
+        app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE,
+        ws_max_size=get_max_message_size_bytes(), proxy_headers=False, server_header=False,
+    )  # fmt: skip
+    return uvicorn.Server(config)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket, or one sentence about why there is none. Port 0 takes any free one."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, OverflowError) as error:
+        raise HardlookError(f"{host!r} port {port} is no address to serve on: {error}") from error
+    bound = socket.socket(family, kind, proto)
+    try:
+        if sys.platform != "win32":  # there it would let two servers share a port
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(2048)
+        bound.setblocking(False)
+    except OSError as error:
+        bound.close()
+        reason = BUSY.get(error.errno, str(error))
+        raise HardlookError(f"port {port} on {host} cannot be served: {reason}; choose another with --port") from error
+    return bound
+
+
+def address(host: str, port: int) -> str:
+    """What to type into a browser.
+
+    >>> address("127.0.0.1", 8501), address("::1", 80), address("0.0.0.0", 1)
+    ('http://localhost:8501', 'http://[::1]:80', 'http://localhost:1')
+    """
+    name = {"127.0.0.1": "localhost", "0.0.0.0": "localhost", "::": "localhost"}.get(host, host)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
+
+def tell(serves: Serving, port: int) -> None:
+    """Print the address, who decides, and how to end."""
+    who = serves.identity.read_only or f"decisions are recorded as {serves.identity.reviewer!r}"
+    say(f"\n  hardlook: {serves.audit_path}\n  {address(serves.host, port)}\n  {who}\n  Ctrl-C ends it.\n")
+
+
+def say(text: str) -> None:
+    """The command's own words to its terminal."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,116 @@
+"""How each example stands now, for grids that ask once a second: what changed since a position of the log.
+
+Inputs → outputs: the review log → plain dicts per example, ready for JSON:
+``{decisions: [{reviewer, verdict, new_label, labels, issues}], flags: [reviewer], notes: n}``.
+
+Cost: a poll with no news is one indexed query at most every 0.2 s, however many browsers ask; with news, the derived
+tables of ``scoring.reviews`` are computed once for all of them. Limit: a browser that was away for more than
+``REMEMBERED`` events, or across an undo (which may take back a bulk act), is told to ask again for what it shows.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from scoring.reviews import ReviewLog
+
+EVERY = 0.2
+REMEMBERED = 20_000
+UNDO = ""  # in the place of an example: an undo may concern several
+
+
+class Standings:
+    """The current states of one log's examples, shared by all requests of this process."""
+
+    def __init__(self, log: ReviewLog):
+        self.log = log
+        self.position = -1
+        self._recent: deque[tuple[int, str]] = deque(maxlen=REMEMBERED)
+        self._oldest = 0  # news after this position are all in ``_recent``
+        self._looked = 0.0
+        self._frames: tuple[int, dict[str, pd.DataFrame]] = (-1, {})
+        self._lock = threading.Lock()
+
+    def now(self, *, at_once: bool = False) -> int:
+        """The log's last position, as known for ``EVERY`` seconds, or read ``at_once``."""
+        with self._lock:
+            if at_once or time.monotonic() - self._looked > EVERY:
+                self._look()
+            return self.position
+
+    def _look(self) -> None:
+        if self.position < 0:
+            self.position = self._oldest = self._last_derived()
+        fresh = self.log.events(after=self.position)
+        self._looked = time.monotonic()
+        if not len(fresh):
+            return
+        named = fresh["example_id"].where(fresh["action"] != "undo", UNDO)
+        if len(self._recent) + len(fresh) > REMEMBERED:
+            self._oldest = int(fresh["position"].iloc[-1])
+            self._recent.clear()
+        else:
+            self._recent.extend(zip(fresh["position"].tolist(), named.tolist(), strict=True))
+        self.position = int(fresh["position"].iloc[-1])
+
+    def _last_derived(self) -> int:
+        """The last position that the derived tables show: spares reading the whole log with its evidence."""
+        frames = self.log.decisions(), self.log.flags(), self.log.comments()
+        return max((int(frame["position"].max()) for frame in frames if len(frame)), default=0)
+
+    def changed(self, after: int) -> dict[str, Any]:
+        """{position, examples: their states, again: whether everything on screen must be asked for again}."""
+        position = self.now()
+        if after == position:
+            return {"position": position, "examples": {}, "again": False}
+        with self._lock:
+            touched = {example for at, example in self._recent if at > after}
+            again = after < self._oldest or after > position or UNDO in touched
+        return {"position": position, "examples": {} if again else self._states(touched), "again": again}
+
+    def of(self, ids: Iterable[str]) -> dict[str, Any]:
+        """{position, examples}: how these examples stand; those nobody has touched are there too."""
+        return {"position": self.now(), "examples": self._states(set(ids))}
+
+    def _states(self, ids: set[str]) -> dict[str, dict[str, Any]]:
+        states = {example: {"decisions": [], "flags": [], "notes": 0} for example in ids}
+        frames = self._current()
+        for row in _rows(frames["decisions"], ids):
+            states[row["example_id"]]["decisions"].append(told(row))
+        for row in _rows(frames["flags"], ids):
+            states[row["example_id"]]["flags"].append(row["reviewer"])
+        for row in _rows(frames["comments"], ids):
+            states[row["example_id"]]["notes"] += 1
+        return states
+
+    def _current(self) -> dict[str, pd.DataFrame]:
+        position, frames = self._frames
+        if position != self.position:
+            position = self.position
+            names = ("decisions", "flags", "comments")
+            frames = {name: getattr(self.log, name)() for name in names}
+            self._frames = position, frames
+        return frames
+
+
+def told(row: dict[str, Any]) -> dict[str, Any]:
+    """What a decision says, as JSON has it."""
+    texts = {name: plain(row[name]) for name in ("reviewer", "verdict", "new_label")}
+    return {**texts, "labels": list(row["labels"]), "issues": list(row["issues"])}
+
+
+def plain(value: Any) -> Any:
+    """A scalar of pandas as JSON has it: nulls as None, times in ISO format."""
+    if value is None or value is pd.NaT or (not isinstance(value, (str, list, tuple)) and pd.isna(value)):
+        return None
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _rows(frame: pd.DataFrame, ids: set[str]) -> list[dict[str, Any]]:
+    return frame[frame["example_id"].isin(ids)].to_dict("records") if len(frame) else []
