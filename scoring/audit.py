@@ -280,6 +280,11 @@ class Audit:
         return self.root / "examples.json"
 
     @property
+    def ingest_folder(self) -> Path:
+        """What reading the data remembers for the next time, and its lock."""
+        return self.root / "parts" / "examples"
+
+    @property
     def thumbnails(self) -> BlobStore:
         """Pictures of at most 256 pixels, by example_id."""
         return BlobStore(self.root / "thumbnails.arrow")

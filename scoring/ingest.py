@@ -1,0 +1,465 @@
+"""Ingest: read every source of an audit into the example table, its thumbnails and its kept originals.
+
+Each example is read once, in threads: fingerprint, thumbnail, and a lossless copy of what is no file. What was read is
+remembered in small parts, so a killed ingest continues where it was, and a later one decodes only what changed: a file
+of the same size and time is not even opened. The example table and the summary are written last, each atomically.
+
+Ids: the user's own; else the path relative to the audit's folder (for files elsewhere: relative to their source, with
+the split before it); else the first 16 digits of the fingerprint. A path or content that comes again gets its split,
+then an ordinal, so two examples never share an id; the user's own ids must differ.
+
+Inputs → outputs: ``audit.toml`` and the data → ``examples.parquet``, ``thumbnails.arrow``, ``media.arrow``,
+``examples.json``. Cost: one decode per new or changed example; memory holds one part of pictures (64 MB) and the table.
+Known limits: a file that changes while keeping its size and its time of modification goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from scoring.adapters import Listing, Source, open_sources
+from scoring.audit import Audit
+from scoring.duplicates import count_duplicates
+from scoring.labels import Labels, classes_line
+from scoring.reading import Memory, Reading, read_example, recipe
+from scoring.tables import HardlookError, read_metadata, read_table, write_json, write_table
+
+CHUNK = 64
+"""Examples per task of a thread."""
+
+UNDER_WAY = 16
+"""Tasks that wait for the table at most, so that memory does not follow the data."""
+
+MOST_SKIPPED = 100
+FIXED = ("example_id", "split", "label", "fingerprint", "kind", "reference", "problem", "source", "row")
+TYPES = {"source": pa.int32(), "row": pa.int64()}
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
+"""``with progress(what, total) as advance: advance(n)``."""
+
+
+@dataclass(kw_only=True)
+class Ingest:
+    """What an ingest found: the content of ``examples.json``.
+
+    ``splits``: per split its examples, unlabelled ones, problems, and the number in each class. ``problems``: id and
+    reason of each example that cannot be used. ``added``, ``changed`` (other content), ``relabelled`` and ``removed``
+    count against the table before. ``decoded``: how many were decoded this time. ``skipped``: files passed over.
+    """
+
+    examples: int
+    splits: dict[str, dict[str, Any]]
+    problems: list[dict[str, str]]
+    added: int
+    changed: int
+    relabelled: int
+    removed: int
+    decoded: int
+    duplicates: dict[str, int]
+    skipped: list[str]
+    seconds: float
+
+
+@dataclass
+class Rows:
+    """The example table while it grows, column by column."""
+
+    columns: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in FIXED})
+    metadata: list[dict[str, pa.Array]] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    vector_columns: list[str] | None = None
+    skipped: list[str] = field(default_factory=list)
+    decoded: int = 0
+    unreadable: int = 0
+
+
+def ingest(audit: Audit, *, progress: Progress | None = None, workers: int | None = None) -> Ingest:
+    """Read all sources; write the example table, thumbnails, kept originals and the summary, which is returned.
+
+    ``workers``: threads that decode, one per core where not given. Raises ``HardlookError`` for what no example can
+    be blamed for: unknown labels, ids given twice, a source that is not there, not one readable example. A single
+    unreadable example is listed with its reason and stops nothing.
+    """
+    start = time.perf_counter()
+    with _only_one(audit):
+        sources = open_sources(audit)
+        listings = [source.listing() for source in sources]
+        _need_classes(audit, sources, listings)
+        rows = _read_all(audit, sources, listings, progress or _silent, workers or os.cpu_count() or 1)
+        table, metadata = _table(audit, rows)
+        before = _previous(audit)
+        if before is None or not before.equals(table) or read_metadata(audit.examples_path) != metadata:
+            write_table(audit.examples_path, table, metadata)
+        found = _summary(table, before, rows, time.perf_counter() - start)
+        write_json(audit.ingest_path, asdict(found))
+        return found
+
+
+@contextlib.contextmanager
+def _only_one(audit: Audit) -> Iterator[None]:
+    """Hold the data for reading; a second reader leaves with a clear error."""
+    from filelock import FileLock, Timeout
+
+    audit.ingest_folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(audit.ingest_folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise HardlookError(
+            f"another hardlook command is reading the data of {audit.root}; wait for it to end and run this one again"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _silent(what: str, total: int) -> Iterator[Callable[[int], object]]:
+    """The progress that shows nothing."""
+    yield lambda n: None
+
+
+# --------------------------------------------------------------------------------------------------------- labels
+
+
+def _need_classes(audit: Audit, sources: Sequence[Source], listings: Sequence[Listing]) -> None:
+    """Without classes in audit.toml: an error that lists the labels found, as the line to paste."""
+    if not sum(map(len, listings)):
+        skipped = [name for listing in listings for name in listing.skipped][:3]
+        raise HardlookError(f"the [[data]] tables of {audit.root / 'audit.toml'} hold no examples"
+                            + (f"; files of other kinds were passed over: {', '.join(skipped)}" if skipped else ""))
+    if audit.classes:
+        return
+    found: list[Any] = []
+    for source, listing in zip(sources, listings, strict=True):
+        if listing.labels is not None:
+            found += listing.labels
+        elif source.split != "pool":
+            found += [source.item(row)[1] for row in range(len(listing))]
+    order = next((names for names in (source.names_of_classes() for source in sources) if names), None)
+    raise HardlookError(
+        "audit.toml names no classes; add this line above the first table, in the order of the model's outputs:\n"
+        + classes_line(found, order)
+    )
+
+
+def _class_name(labels: Labels, raw: Any, split: str, source: Source, who: str) -> str | None:
+    """A raw label → class name, none in the pool; an unknown one is an error that names it and the example."""
+    if split == "pool":
+        return None
+    try:
+        return labels.name(raw)
+    except HardlookError as error:
+        raise HardlookError(f"label of example {who} in data[{source.number}]: {error}") from error
+
+
+def _listed_labels(source: Source, listing: Listing, ids: list[str] | None) -> list[str | None] | None:
+    """Class names of labels that are known before reading, so that a wrong one fails at once."""
+    if listing.labels is None:
+        return None
+    labels = Labels(source.classes, source.label_map)
+    return [
+        _class_name(labels, raw, split, source, repr(ids[row]) if ids else f"in row {row}")
+        for row, (raw, split) in enumerate(zip(listing.labels, listing.splits, strict=True))
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------ ids
+
+
+class Ids:
+    """Hands out ids that are unique in the audit, in the order of the sources."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+        self.copies: Counter[str] = Counter()
+        self.twice: list[str] = []
+
+    def own(self, name: str, source: Source, row: int) -> str:
+        """The user's own id; one that comes twice is kept for one error at the end."""
+        if not name:
+            raise source.error(f": the id of row {row} is empty; every example needs its own")
+        name = source.id_prefix + name
+        if name in self.taken:
+            self.twice.append(name)
+        return self._take(name)
+
+    def path(self, name: str, split: str) -> str:
+        """An id from a path, with the split before it and then an ordinal where it is taken."""
+        if name in self.taken:
+            name = f"{split}:{name}"
+        return self._take(self._numbered(name))
+
+    def content(self, fingerprint: str) -> str:
+        """An id from content, with an ordinal among identical content."""
+        return self._take(self._numbered(fingerprint[:16]))
+
+    def _numbered(self, name: str) -> str:
+        stem = name
+        while name in self.taken:
+            self.copies[stem] += 1
+            name = f"{stem}#{self.copies[stem] + 1}"
+        return name
+
+    def _take(self, name: str) -> str:
+        if "\0" in name:
+            raise HardlookError(f"the id {name!r} has a NUL character; ids are text without it")
+        self.taken.add(name)
+        return name
+
+    def check(self) -> None:
+        """Raise one error that names the ids given twice."""
+        if self.twice:
+            shown = ", ".join(map(repr, sorted(set(self.twice))[:5]))
+            raise HardlookError(
+                f"{len(set(self.twice))} ids are given to more than one example: {shown}; ids must differ across all "
+                '[[data]] tables; make them so, or give each table its id_prefix, e.g. id_prefix = "test/"'
+            )
+
+
+def _path_name(source: Source, path: str | None, name: str, split: str) -> str:
+    """The relative path that an id is made of: to the audit's folder, else to the source with the split before it."""
+    root = f"{source.root}{os.sep}"
+    if path is not None and path.startswith(root):
+        name = Path(path[len(root):]).as_posix()
+    elif source.adapter == "folder":
+        name = f"{split}/{name}"
+    return name.encode("utf8", "backslashreplace").decode("utf8")
+
+
+def _known_ids(source: Source, listing: Listing, ids: Ids) -> list[str] | None:
+    """The ids of a source before it is read; None where only its content tells them."""
+    if listing.ids is not None:
+        return [ids.own(name, source, row) for row, name in enumerate(listing.ids)]
+    if listing.names is None:
+        return None
+    paths = listing.paths or [None] * len(listing)
+    return [
+        ids.path(_path_name(source, path, name, split), split)
+        for path, name, split in zip(paths, listing.names, listing.splits, strict=True)
+    ]
+
+
+# -------------------------------------------------------------------------------------------------------- reading
+
+
+def _read_all(audit: Audit, sources: Sequence[Source], listings: Sequence[Listing], progress: Progress,
+              workers: int) -> Rows:
+    """Read every source, in order, into the columns of the table."""
+    ids, rows = Ids(), Rows()
+    known = [_known_ids(source, listing, ids) for source, listing in zip(sources, listings, strict=True)]
+    ids.check()
+    labels = [_listed_labels(source, listing, own) for source, listing, own in zip(sources, listings, known, strict=True)]
+    memory = Memory(audit)
+    with progress("reading examples", sum(map(len, listings))) as advance, ThreadPoolExecutor(workers) as pool:
+        for number, (source, listing) in enumerate(zip(sources, listings, strict=True)):
+            made = _read_source(source, listing, known[number], ids, memory, pool, advance)
+            _add_source(audit, source, listing, labels[number], made, rows)
+    rows.decoded = memory.decoded
+    memory.finish(rows.columns["example_id"])
+    return rows
+
+
+def _read_source(source: Source, listing: Listing, known: list[str] | None, ids: Ids, memory: Memory,
+                 pool: ThreadPoolExecutor, advance: Callable[[int], object]) -> list[tuple[str, Reading]]:
+    """(id, reading) of every row of one source; pictures go to their files part by part."""
+    method, labels = recipe(source), Labels(source.classes, source.label_map)
+    made: list[tuple[str, Reading]] = []
+
+    def task(start: int) -> list[Reading]:
+        rows = range(start, min(start + CHUNK, len(listing)))
+        return [_read_row(source, listing, row, known, memory, method) for row in rows]
+
+    for readings in _in_order(pool, task, range(0, len(listing), CHUNK)):
+        for reading in readings:
+            row = len(made)
+            own = known[row] if known else _content_id(ids, reading, source, row)
+            if reading.thumbnail is None and reading.problem is None and not memory.pictured(own):
+                reading = read_example(source, row, _path(listing, row), None, None, frozenset())
+            reading.label = _class_name(labels, reading.label, listing.splits[row], source, repr(own))
+            memory.add(own, reading, method)
+            made.append((own, reading.light()))
+        advance(len(readings))
+    memory.flush()
+    return made
+
+
+def _read_row(source: Source, listing: Listing, row: int, known: list[str] | None, memory: Memory,
+              method: str) -> Reading:
+    """One row, decoded only where no earlier reading of the same id, or for ids from content of the same content, holds."""
+    remembered = memory.of(known[row], method) if known else None
+    pictured = frozenset() if known else memory.fingerprints(method)
+    return read_example(source, row, _path(listing, row), listing.problems.get(row), remembered, pictured)
+
+
+def _path(listing: Listing, row: int) -> str | None:
+    return listing.paths[row] if listing.paths else None
+
+
+def _content_id(ids: Ids, reading: Reading, source: Source, row: int) -> str:
+    """An id from content; what could not even be read is named after its place in the source."""
+    if reading.fingerprint is None:
+        return ids.path(f"data[{source.number}]/row {row}", "")
+    return ids.content(reading.fingerprint)
+
+
+def _in_order(pool: ThreadPoolExecutor, task: Callable[[int], Any], starts: Sequence[int]) -> Iterator[Any]:
+    """Results in order, with a bounded number under way."""
+    waiting: deque = deque()
+    for start in starts:
+        waiting.append(pool.submit(task, start))
+        if len(waiting) > UNDER_WAY:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _add_source(audit: Audit, source: Source, listing: Listing, labels: list[str | None] | None,
+                made: list[tuple[str, Reading]], rows: Rows) -> None:
+    """Append one source's rows to the table."""
+    n = len(made)
+    labels = labels if labels is not None else [reading.label for _, reading in made]
+    problems = [
+        reading.problem or (listing.unlabelled if label is None and split != "pool" else None)
+        for (_, reading), label, split in zip(made, labels, listing.splits, strict=True)
+    ]
+    columns = {
+        "example_id": [own for own, _ in made],
+        "split": listing.splits,
+        "label": labels,
+        "fingerprint": [reading.fingerprint for _, reading in made],
+        "kind": [audit.media] * n,
+        "reference": [_reference(source.root, _path(listing, row)) for row in range(n)],
+        "problem": problems,
+        "source": [source.number] * n,
+        "row": list(range(n)),
+    }
+    for name, values in columns.items():
+        rows.columns[name].extend(values)
+    rows.metadata.append(listing.metadata)
+    rows.lengths.append(n)
+    rows.unreadable += sum(reading.problem is not None for _, reading in made)
+    rows.skipped += [f"data[{source.number}]: {name}" for name in listing.skipped]
+    _agree_on_columns(source, listing.columns, rows)
+
+
+def _agree_on_columns(source: Source, columns: list[str] | None, rows: Rows) -> None:
+    if columns and rows.vector_columns and columns != rows.vector_columns:
+        raise source.error(f" has the columns {columns[:5]}…, the table before {rows.vector_columns[:5]}…; all sources "
+                           "need the same, in the same order")
+    rows.vector_columns = columns or rows.vector_columns
+
+
+def _reference(root: Path, path: str | None) -> str | None:
+    """A path as the table keeps it: relative inside the audit's folder, absolute outside; links stay as written."""
+    if path is None:
+        return None
+    text = Path(os.path.relpath(path, root)).as_posix() if path.startswith(f"{root}{os.sep}") else path
+    return text.encode("utf8", "backslashreplace").decode("utf8")
+
+
+# ------------------------------------------------------------------------------------------------------ the table
+
+
+def _table(audit: Audit, rows: Rows) -> tuple[pa.Table, dict[str, Any]]:
+    """The example table and what its metadata says of all of it."""
+    columns = {name: pa.array(values, TYPES.get(name, pa.string())) for name, values in rows.columns.items()}
+    columns |= _metadata_columns(rows)
+    facts: dict[str, Any] = {"media": audit.media}
+    if rows.vector_columns:
+        facts["columns"] = rows.vector_columns
+    if rows.unreadable == sum(rows.lengths):
+        raise HardlookError(f"none of the {rows.unreadable} examples can be read; the first, "
+                            f"{rows.columns['example_id'][0]!r}: {rows.columns['problem'][0]}")
+    return pa.table(columns), facts
+
+
+def _metadata_columns(rows: Rows) -> dict[str, pa.Array]:
+    """The dataset's own columns as ``meta.<name>``: null where a source has none, text where types differ."""
+    names = dict.fromkeys(name for source in rows.metadata for name, column in source.items() if _plain(column.type))
+    found: dict[str, pa.Array] = {}
+    for name in names:
+        types = {source[name].type for source in rows.metadata if name in source}
+        kind = types.pop() if len(types) == 1 else pa.string()
+        parts = [source[name].cast(kind) if name in source else pa.nulls(length, kind)
+                 for source, length in zip(rows.metadata, rows.lengths, strict=True)]
+        found[f"meta.{name}"] = pa.chunked_array(parts, kind).combine_chunks()
+    return found
+
+
+def _plain(kind: pa.DataType) -> bool:
+    """Whether a page can show and filter values of this type."""
+    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _previous(audit: Audit) -> pa.Table | None:
+    """The table of the last ingest; a broken one counts as none."""
+    try:
+        return read_table(audit.examples_path)
+    except (FileNotFoundError, HardlookError):
+        return None
+
+
+# -------------------------------------------------------------------------------------------------------- summary
+
+
+def _summary(table: pa.Table, before: pa.Table | None, rows: Rows, seconds: float) -> Ingest:
+    examples = table.select(list(FIXED)).to_pandas()
+    bad = examples[examples["problem"].notna()]
+    return Ingest(
+        examples=len(examples),
+        splits={split: _split_summary(group) for split, group in examples.groupby("split", sort=False)},
+        problems=[{"example_id": own, "problem": problem}
+                  for own, problem in zip(bad["example_id"], bad["problem"], strict=True)],
+        **_changes(examples, before),
+        decoded=rows.decoded,
+        duplicates=count_duplicates(examples),
+        skipped=_shortened(rows.skipped),
+        seconds=round(seconds, 2),
+    )
+
+
+def _shortened(names: list[str]) -> list[str]:
+    more = len(names) - MOST_SKIPPED
+    return [*names[:MOST_SKIPPED], f"and {more} more"] if more > 0 else names
+
+
+def _split_summary(examples: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "examples": len(examples),
+        "unlabelled": int(examples["label"].isna().sum()),
+        "problems": int(examples["problem"].notna().sum()),
+        "classes": {name: int(count) for name, count in examples["label"].value_counts(sort=False).items()},
+    }
+
+
+def _changes(examples: pd.DataFrame, before: pa.Table | None) -> dict[str, int]:
+    """How many examples are new, hold other content, have another label, or are gone since the table before."""
+    if before is None:
+        return {"added": len(examples), "changed": 0, "relabelled": 0, "removed": 0}
+    now = examples.set_index("example_id")
+    then = before.select(["example_id", "fingerprint", "label"]).to_pandas().set_index("example_id")
+    both = now.index.intersection(then.index)
+    differ = {
+        name: int((now.loc[both, name].fillna("") != then.loc[both, name].fillna("")).sum())
+        for name in ("fingerprint", "label")
+    }
+    return {
+        "added": len(now) - len(both),
+        "changed": differ["fingerprint"],
+        "relabelled": differ["label"],
+        "removed": len(then) - len(both),
+    }

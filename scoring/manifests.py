@@ -1,0 +1,282 @@
+"""The manifest adapter: a CSV, TSV or Parquet table with one row per example.
+
+A row names a file (relative paths start at the manifest's folder) or holds its bytes, a text, or the numbers of a
+vector; further columns are the label, the user's own id, the split, and metadata. CSV cells are read as text, so a
+class named "NA" or "007" stays what it is; metadata columns of numbers become numbers.
+
+Cost: the table is read once, without its bytes column, of which one row group at a time is held. Known limits: paths
+are local.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from scoring.adapters import Listing, Source
+from scoring.audit import SPLITS
+from scoring.references import close_names
+from scoring.tables import HardlookError
+
+USUAL = {
+    "image_column": ("path", "image", "image_path", "file", "filename", "file_name", "filepath", "img", "bytes"),
+    "text_column": ("text", "sentence", "content"),
+    "label_column": ("label", "class", "target", "category"),
+    "id_column": ("example_id",),
+    "split_column": (),
+}
+
+
+@dataclass(kw_only=True)
+class Manifest(Source):
+    """A table of examples. Columns that are not named are found by their usual names; ``columns`` names them all
+    where a CSV has no header; ``folder`` is where relative paths start, if not beside the manifest."""
+
+    serial = True
+
+    image_column: str | None = None
+    text_column: str | list | None = None
+    input_columns: list | None = None
+    label_column: str | None = None
+    id_column: str | None = None
+    split_column: str | None = None
+    split_map: dict | None = None
+    metadata: list | None = None
+    folder: str | None = None
+    columns: list | None = None
+    delimiter: str | None = None
+    encoding: str = "utf-8"
+
+    def listing(self) -> Listing:
+        """Splits, ids, labels, paths and metadata of every row."""
+        n = self._table.num_rows
+        listing = Listing(splits=self._splits(n), columns=self._inputs[1] if self.media == "vector" else None)
+        label, own = self._column("label_column"), self._column("id_column")
+        if label and self.split != "pool":
+            labels = self._values(label)
+            listing.labels = [None if split == "pool" else value
+                              for split, value in zip(listing.splits, labels, strict=True)]
+        if own:
+            listing.ids = ["" if value is None else str(value) for value in self._values(own)]
+        if self.media == "image" and not self._holds_bytes:
+            self._add_paths(listing)
+        self._add_metadata(listing)
+        return listing
+
+    def stored(self, row: int) -> Any:
+        """The bytes, the text or the float32 numbers of one row."""
+        if self.media == "vector":
+            return self._inputs[0][row].copy()  # transforms may write into it
+        if self.media == "text":
+            return "\n".join(str(self._values(name)[row] or "") for name in self._text_columns)
+        value = self._blob(row)
+        if isinstance(value, Mapping):
+            value = value.get("bytes") or self._read_beside(value.get("path"))
+        if not value:
+            raise HardlookError(f"row {row} holds no image")
+        return bytes(value)
+
+    # ---- columns
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return self._parquet.schema_arrow.names if self._parquet else self._table.column_names
+
+    def _column(self, what: str) -> str | None:
+        """The name of a column: as configured, else the first usual one that is there."""
+        given = getattr(self, what)
+        if given is not None and given not in self._names:
+            raise self.error(f".{what} = {given!r}: {self.path} has no such column; {close_names(given, self._names)}")
+        return given or next((name for name in USUAL[what] if name in self._names), None)
+
+    @cached_property
+    def _image_column(self) -> str:
+        name = self._column("image_column")
+        if name is None:
+            raise self.error(f" needs image_column, the column of paths or bytes; there is: {', '.join(self._names)}")
+        return name
+
+    @cached_property
+    def _text_columns(self) -> list[str]:
+        names = self.text_column if isinstance(self.text_column, list) else [self._column("text_column")]
+        missing = [name for name in names if name not in self._names]
+        if missing:
+            raise self.error(f" needs text_column, {missing[0] or 'the column of texts'}; there is: {self._names}")
+        return names
+
+    @cached_property
+    def _value_lists(self) -> dict[str, list[Any]]:
+        return {}
+
+    def _values(self, name: str) -> list[Any]:
+        """A column as a Python list, made once."""
+        if name not in self._value_lists:
+            self._value_lists[name] = self._table[name].to_pylist()
+        return self._value_lists[name]
+
+    @cached_property
+    def _inputs(self) -> tuple[np.ndarray, list[str]]:
+        """(n, d) float32 vectors and the names of their columns; empty cells are not-a-number."""
+        named = {self._column(what) for what in USUAL if what not in ("image_column", "text_column")}
+        names = self.input_columns or [
+            name for name in self._table.column_names
+            if name not in named and name not in (self.metadata or []) and _is_number(_typed(self._table[name]))
+        ]
+        missing = [name for name in names if name not in self._names]
+        if missing or not names:
+            raise self.error(f" needs input_columns, columns of numbers; {missing or 'none'} in: {', '.join(self._names)}")
+        columns = [pd.to_numeric(self._table[name].to_pandas(), errors="coerce") for name in names]
+        return np.column_stack([column.to_numpy(np.float32, na_value=np.nan) for column in columns]), names
+
+    # ---- rows
+
+    def _splits(self, n: int) -> list[str]:
+        name = self._column("split_column")
+        if name is None:
+            return self.one_split(n)
+        known = {**{each: each for each in (*SPLITS,)}, "training": "train", "testing": "test", **(self.split_map or {})}
+        cells = ["" if cell is None else str(cell).strip() for cell in self._values(name)]
+        splits = [known.get(cell) or known.get(cell.lower()) for cell in cells]
+        for row, (cell, split) in enumerate(zip(cells, splits, strict=True)):
+            if split not in SPLITS:
+                raise self.error(
+                    f": row {row} says split {cell!r}; needed {', '.join(SPLITS)}; say what it means with "
+                    f'split_map = {{ "{cell}" = "test" }}'
+                )
+        return splits
+
+    def _add_paths(self, listing: Listing) -> None:
+        """Absolute paths and the relative names of ids; an empty cell or a URL is that example's problem."""
+        listing.paths, listing.names = [], []
+        for row, cell in enumerate(self._values(self._image_column)):
+            cell = "" if cell is None else str(cell)
+            listing.names.append(Path(cell).as_posix() if cell else f"row {row}")
+            listing.paths.append(os.path.normpath(self._beside / Path(cell).expanduser()) if cell else None)
+            if not cell.strip():
+                listing.problems[row] = f"column {self._image_column!r} is empty"
+            elif "://" in cell:
+                listing.paths[row] = None
+                listing.problems[row] = f"{cell} is an address, not a file; download it first"
+
+    @cached_property
+    def _beside(self) -> Path:
+        """The folder that relative paths start at."""
+        return self.root / Path(self.folder).expanduser() if self.folder else self.place.parent
+
+    def _read_beside(self, path: str | None) -> bytes | None:
+        return (self._beside / path).read_bytes() if path else None
+
+    def _add_metadata(self, listing: Listing) -> None:
+        """Every other column of plain values, or those that ``metadata`` names."""
+        used = {self._column(what) for what in USUAL if what != "text_column"} | set(listing.columns or [])
+        used |= set(self._text_columns) if self.media == "text" else set()
+        for name in self.metadata if self.metadata is not None else self._table.column_names:
+            if name not in self._names:
+                raise self.error(f".metadata: there is no column {name!r}; {close_names(name, self._names)}")
+            if name not in used:
+                listing.metadata[name] = _typed(self._table[name])
+
+    # ---- reading
+
+    @cached_property
+    def _parquet(self) -> pq.ParquetFile | None:
+        if self.place.suffix.lower() != ".parquet":
+            return None
+        try:
+            return pq.ParquetFile(self.place, memory_map=True)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self.error(f".path = {self.path!r} is no Parquet file: {error}") from error
+
+    @cached_property
+    def _holds_bytes(self) -> bool:
+        """Whether the image column holds the images themselves (bytes, or Hugging Face's {bytes, path})."""
+        if self._parquet is None:
+            return False
+        kind = self._parquet.schema_arrow.field(self._image_column).type
+        return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_struct(kind)
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        """The manifest without the column of bytes."""
+        if self._parquet is None:
+            return self._read_csv()
+        bytes_column = self._image_column if self.media == "image" and self._holds_bytes else None
+        return self._parquet.read([name for name in self._names if name != bytes_column])
+
+    def _read_csv(self) -> pa.Table:
+        try:
+            return read_text_table(self.place, self.delimiter, self.encoding, self.columns)
+        except HardlookError as error:
+            raise self.error(f": {error}") from error
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """The first row of each row group, and the number of rows at the end."""
+        meta = self._parquet.metadata
+        return np.cumsum([0, *(meta.row_group(group).num_rows for group in range(meta.num_row_groups))])
+
+    def _blob(self, row: int) -> Any:
+        group = int(np.searchsorted(self._starts, row, side="right")) - 1
+        if self._group_held != group:
+            self._held = self._parquet.read_row_group(group, [self._image_column])[self._image_column]
+            self._group_held = group
+        return self._held[row - int(self._starts[group])].as_py()
+
+    _group_held = None
+
+
+def read_text_table(path: Path, delimiter: str | None = None, encoding: str = "utf-8",
+                    columns: list[str] | None = None) -> pa.Table:
+    """A CSV or TSV as a table of text cells; ``columns`` names them where there is no header.
+
+    A row with too few or too many cells is an error that names it. A byte order mark is dropped.
+    """
+    delimiter = delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
+    try:
+        with open(path, newline="", encoding="utf-8-sig" if encoding == "utf-8" else encoding) as file:
+            names = [name.strip() for name in columns or next(csv.reader(file, delimiter=delimiter), [])]
+        if not names or len(set(names)) < len(names):
+            raise HardlookError(f"{path} has no header of different names, but {names}")
+        return pa_csv.read_csv(
+            path,
+            read_options=pa_csv.ReadOptions(encoding=encoding, column_names=names,
+                                            skip_rows_after_names=0 if columns else 1),
+            parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            convert_options=pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+        )
+    except (pa.ArrowInvalid, UnicodeDecodeError, LookupError, csv.Error) as error:
+        raise HardlookError(
+            f"{path} cannot be read as a table: {error}; it may need delimiter = \";\", encoding = \"latin-1\", or "
+            "columns where it has no header"
+        ) from error
+
+
+def _typed(column: pa.ChunkedArray) -> pa.Array:
+    """A column of text as numbers where every filled cell is one (leading zeros, as in "007", are text)."""
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return column
+    cells = column.to_pandas()
+    filled = cells[cells.fillna("") != ""]
+    if not len(filled) or filled.str.match(r"^[+-]?0\d").any():
+        return column.cast(pa.string())
+    numbers = pd.to_numeric(filled, errors="coerce")
+    if numbers.isna().any() or not np.isfinite(numbers.astype(float)).all():
+        return column.cast(pa.string())
+    whole = pd.api.types.is_integer_dtype(numbers)
+    return pa.array(numbers.astype("Int64" if whole else "Float64").reindex(cells.index))
+
+
+def _is_number(column: pa.Array) -> bool:
+    return pa.types.is_integer(column.type) or pa.types.is_floating(column.type)

@@ -1,0 +1,329 @@
+"""Originals as pictures that a browser can show: decoding, eight-bit conversion, thumbnails.
+
+Everything here is a pure function of bytes, Pillow images and arrays. *Original* = what a source holds (file bytes, a
+Pillow image, an array, a tensor, text), before any transform; *picture* = a Pillow image of mode L, RGB or RGBA, with
+its EXIF orientation applied.
+
+How values become grey levels: ``uint8`` as they are; booleans 0 and 255; floats within [0, 1] times 255; everything
+else (16-bit, 32-bit, floats beyond [0, 1]) is windowed: the picture's own lowest value becomes black, its highest
+white. Two such pictures can therefore not be compared in brightness.
+
+Cost: one decode and one resize; a JPEG is decoded at reduced size. Known limits: colour profiles are not applied; of
+an animation or a volume the first frame or the first three channels are shown; Pillow decodes 16-bit *colour* files to
+8 bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import textwrap
+from functools import cache
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from scoring.tables import HardlookError
+
+SIDE = 256
+"""Longest side of a thumbnail, in pixels."""
+
+MOST_PIXELS = 178_956_970
+"""Above this (twice Pillow's own warning threshold) a file is taken for a decompression bomb."""
+
+DECODED = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
+"""Formats that are decoded. Those that start other programs (EPS) or have no signature (TGA) are left out."""
+
+SUFFIXES = (".png .apng .jpg .jpeg .jpe .jfif .mpo .gif .webp .bmp .dib .tif .tiff .pgm .ppm .pbm .pnm .jp2 .j2k .avif "
+            ".ico").split()
+"""File names that promise a picture, in lower case."""
+
+SHOWN = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
+"""Formats that every browser shows, with their MIME types."""
+
+ORIENTATION = 0x0112
+INK, PAPER = (32, 32, 32), (250, 250, 250)
+
+
+# ------------------------------------------------------------------------------------------------------- decoding
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of ``DECODED`` that this Pillow has."""
+    Image.init()
+    return tuple(name for name in DECODED if name in Image.OPEN)
+
+
+def open_picture(data: bytes) -> Image.Image:
+    """Open an encoded picture without decoding its pixels yet.
+
+    Raises ``HardlookError`` with the reason where the bytes are empty, no picture, or far too large when unpacked.
+    """
+    if not data:
+        raise HardlookError("the file is empty (0 bytes)")
+    try:
+        image = Image.open(io.BytesIO(data), formats=_formats())
+    except Image.UnidentifiedImageError as error:
+        raise HardlookError(f"not a picture: it starts with {data[:8]!r}") from error
+    except Image.DecompressionBombError as error:
+        raise HardlookError(f"would unpack to more than {MOST_PIXELS} pixels; shrink it") from error
+    if image.width * image.height > MOST_PIXELS:
+        raise HardlookError(f"would unpack to {image.width} × {image.height} pixels; shrink it")
+    return image
+
+
+def decode(data: bytes) -> Image.Image | np.ndarray:
+    """Decode a whole file: a picture as Pillow reads it (mode and orientation untouched), or a ``.npy`` array.
+
+    Nothing is converted, so a transform sees what it saw in training. Raises ``HardlookError`` with the reason.
+    """
+    if is_npy(data):
+        return _decode_npy(data)
+    image = open_picture(data)
+    load(image)
+    return image
+
+
+def load(image: Image.Image) -> None:
+    """Decode the pixels; a truncated or broken file is a ``HardlookError`` with the reason."""
+    try:
+        image.load()
+    except Exception as error:  # Pillow's decoders raise whatever a broken file makes them trip over
+        raise HardlookError(f"the {image.format} picture is broken: {error}") from error
+
+
+def is_npy(data: bytes) -> bool:
+    """Whether these are the bytes of a ``.npy`` file."""
+    return data[:6] == b"\x93NUMPY"
+
+
+def _decode_npy(data: bytes) -> np.ndarray:
+    """An array from a ``.npy`` file; object arrays would need unpickling and are refused."""
+    try:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise HardlookError(f"the .npy file cannot be read: {error}") from error
+
+
+# ----------------------------------------------------------------------------------------------- eight-bit pictures
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; an image without one, or with broken EXIF, is given back as it is."""
+    return ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1…8; 1 (upright) where it is missing, broken or something else."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # a damaged EXIF block says nothing about the pixels
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def rgb8(image: Image.Image) -> Image.Image:
+    """Convert any Pillow mode to L, RGB or RGBA, eight bits; transparency is kept.
+
+    >>> rgb8(Image.new("CMYK", (2, 2))).mode, rgb8(Image.new("1", (2, 2))).mode, rgb8(Image.new("LA", (2, 2))).mode
+    ('RGB', 'L', 'RGBA')
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(window(np.asarray(image)))
+    if image.mode in ("LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        return image.convert("RGBA")
+    if image.mode in ("L", "RGB", "RGBA"):
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def window(values: np.ndarray) -> np.ndarray:
+    """Values of any number type → uint8 of the same shape, as the module says; not-a-number becomes black.
+
+    >>> window(np.array([1000, 1500, 2000], dtype=np.uint16)).tolist()
+    [0, 128, 255]
+    >>> window(np.array([0.0, 0.5, 0.5])).tolist(), window(np.array([True, False])).tolist()
+    ([0, 128, 128], [255, 0])
+    """
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == bool:
+        return values.astype(np.uint8) * np.uint8(255)
+    kind = values.dtype.kind
+    values = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if kind != "f" or low < 0 or high > 1:
+        values = (values - low) / max(high - low, 1e-12)
+    return np.round(values * 255).astype(np.uint8)
+
+
+def channels_last(array: np.ndarray) -> np.ndarray:
+    """(h, w), (h, w, c) or (c, h, w) → (h, w) or (h, w, c).
+
+    Three axes: the last is the channels where it has 1, 3 or 4 entries, else the first where it has, else the
+    shortest of the two.
+
+    >>> channels_last(np.zeros((3, 8, 9))).shape, channels_last(np.zeros((8, 9, 1))).shape
+    ((8, 9, 3), (8, 9))
+    """
+    if array.ndim == 2:
+        return array
+    if array.ndim != 3:
+        raise HardlookError(f"an array of shape {array.shape} is no picture; needed (h, w), (h, w, c) or (c, h, w)")
+    first, _, last = array.shape
+    if last not in (1, 3, 4) and (first in (1, 3, 4) or first < last):
+        array = np.moveaxis(array, 0, -1)
+    return array[..., 0] if array.shape[-1] == 1 else array
+
+
+def array_picture(array: np.ndarray) -> Image.Image:
+    """An array of one example → a picture; of two channels the first is shown, of more than four the first three."""
+    array = channels_last(array)
+    if array.ndim == 3 and array.shape[-1] not in (3, 4):
+        array = array[..., 0] if array.shape[-1] == 2 else array[..., :3]
+    return Image.fromarray(np.ascontiguousarray(window(array)))
+
+
+def picture(original: Any) -> Image.Image:
+    """Any original image → a picture (L, RGB or RGBA, upright)."""
+    if isinstance(original, Image.Image):
+        return rgb8(upright(original))
+    return array_picture(as_array(original))
+
+
+def as_array(value: Any) -> np.ndarray:
+    """A tensor of any library, a list of numbers or an array → an array of numbers; anything else is an error."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if "bfloat16" in str(value.dtype) else value
+    array = np.asarray(value)
+    if array.dtype.kind not in "buif":
+        raise HardlookError(f"{type(value).__name__} of {array.dtype} is no example; needed an image or numbers")
+    return array
+
+
+def fingerprint(content: Any) -> str:
+    """sha256 of a file's bytes or a text's UTF-8, or of dtype, shape and values of an array, a tensor or an image.
+
+    >>> fingerprint(np.arange(3, dtype="<i4")) == fingerprint(np.arange(3, dtype=">i4"))
+    True
+    """
+    if isinstance(content, str):
+        content = content.encode("utf8", "surrogatepass")
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    if isinstance(content, Image.Image):
+        content = np.asarray(content.convert("RGBA") if content.mode in ("P", "PA") else content)
+    array = as_array(content)
+    array = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).reshape(array.shape)
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}\n".encode())
+    digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------------- encoding
+
+
+def thumbnail(original: Any, side: int = SIDE) -> bytes:
+    """A picture of at most ``side`` pixels: small ones as lossless PNG, reduced ones as JPEG (WebP if transparent).
+
+    ``original``: anything that ``picture`` takes, or the bytes of an encoded picture, which is the quick way for
+    large JPEGs.
+    """
+    shown = picture(_decode_reduced(original, 2 * side) if isinstance(original, bytes) else original)
+    if max(shown.size) <= side:
+        return png(shown)
+    shown = shown.copy()
+    shown.thumbnail((side, side), reducing_gap=3.0)
+    return _encode_reduced(shown)
+
+
+def _decode_reduced(data: bytes, least: int) -> Image.Image:
+    """Decode at a scale that still holds ``least`` pixels, where the format can (JPEG): several times faster."""
+    image = open_picture(data)
+    image.draft(None, (least, least))
+    load(image)
+    return image
+
+
+def _encode_reduced(image: Image.Image) -> bytes:
+    format, quality = ("WEBP", 80) if image.mode == "RGBA" else ("JPEG", 85)
+    return _encode(image, format=format, quality=quality)
+
+
+def png(image: Image.Image) -> bytes:
+    """Lossless PNG of a Pillow image (L, LA, P, RGB, RGBA, 1 or I;16), without its metadata."""
+    return _encode(image, format="PNG", compress_level=4)
+
+
+def _encode(image: Image.Image, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, exif=b"", icc_profile=None, **options)
+    return buffer.getvalue()
+
+
+def lossless(original: Any) -> bytes:
+    """What ``media.arrow`` keeps of an image that is no file: PNG, 16-bit greyscale included.
+
+    Floats and 16-bit colour have no PNG; of them the windowed picture is kept (the values stay in the source).
+    """
+    if not isinstance(original, Image.Image):
+        array = channels_last(as_array(original))
+        if array.dtype != np.uint16 or array.ndim != 2:
+            return png(array_picture(array))
+        original = Image.fromarray(np.ascontiguousarray(array))
+    if original.mode.startswith("I;16"):
+        return png(upright(original))
+    return png(picture(original))
+
+
+def browser_picture(data: bytes) -> tuple[bytes, str]:
+    """Encoded picture → (bytes, MIME type) that a browser shows upright and in its right colours.
+
+    What a browser shows by itself passes untouched; CMYK, 16-bit, TIFF and rotated pictures become PNG.
+    """
+    image = open_picture(data)
+    plain = image.format in SHOWN and image.mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+    if plain and _orientation(image) == 1:
+        return data, SHOWN[image.format]
+    load(image)
+    return png(picture(image)), "image/png"
+
+
+# ------------------------------------------------------------------------------------- what is no picture by itself
+
+
+def vector_picture(values: np.ndarray, width: int = SIDE, height: int = SIDE // 2) -> Image.Image:
+    """(d,) numbers → bars around zero, in the order of the columns; neighbours are averaged where d > width / 2."""
+    values = np.nan_to_num(np.asarray(values, dtype=np.float64).reshape(-1), posinf=0.0, neginf=0.0)
+    count = max(min(len(values), width // 2), 1)
+    ends = np.linspace(0, len(values), count + 1).astype(int)
+    bars = np.array([values[a:b].mean() for a, b in zip(ends[:-1], ends[1:], strict=True) if b > a] or [0.0])
+    at = np.arange(width) * len(bars) // width
+    reach = (bars / max(np.abs(bars).max(), 1e-12) * (height // 2 - 2)).round()[at]
+    gap = np.append(at[1:] != at[:-1], False) & (len(bars) <= width // 4)
+    above = height // 2 - np.arange(height)[:, None]
+    inked = (above * np.sign(reach) >= 0) & (np.abs(above) <= np.abs(reach)) & (reach != 0) & ~gap
+    pixels = np.full((height, width), 250, dtype=np.uint8)
+    pixels[height // 2] = 190
+    pixels[inked] = 32
+    return Image.fromarray(pixels)
+
+
+def text_picture(text: str, side: int = SIDE) -> Image.Image:
+    """The beginning of a text, wrapped, as a picture: the grid's way of showing text examples."""
+    columns, rows, leading = side // 8, side // 17, 17
+    lines = [line for part in text[:2000].splitlines() for line in textwrap.wrap(part, columns) or [""]]
+    if len(lines) > rows:
+        lines = [*lines[: rows - 1], lines[rows - 1][: columns - 1] + "…"]
+    image = Image.new("RGB", (side, side), PAPER)
+    ImageDraw.Draw(image).multiline_text((6, 4), "\n".join(lines), fill=INK, font=_font(), spacing=leading - 14)
+    return image
+
+
+@cache
+def _font() -> Any:
+    """Pillow's own font; Latin letters alone, others show as boxes."""
+    return ImageFont.load_default(size=14)
