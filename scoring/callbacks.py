@@ -3,13 +3,14 @@
     trainer = lightning.pytorch.Trainer(callbacks=[lightning_callback(recorder)])
     trainer = transformers.Trainer(..., callbacks=[trainer_callback(recorder)])
 
-A ``scoring.training.Recorder`` → a callback object that calls it at the right moments; what is recorded is the same
-as in a plain loop over the same batches. The recorder's model is the module whose forward gives the logits: the
-LightningModule, or the network inside that its ``training_step`` calls; the model that the Hugging Face Trainer gets.
+A ``scoring.training.Recorder`` → a callback object that calls it at the right moments; what is recorded is
+the same as in a plain loop over the same batches. The recorder's model is the module whose forward gives the
+logits: the LightningModule, or the network inside that its ``training_step`` calls; the model that the
+Hugging Face Trainer gets.
 
-Cost: that of the Recorder. Limits: one process (other ranks do nothing); the libraries are imported when asked for.
-A training that a library resumes is continued with ``Recorder(resume=True)``; its epochs keep the library's numbers.
-"""
+Cost: that of the Recorder. Limits: one process (other ranks do nothing); the libraries are imported when
+asked for. A training that a library resumes is continued with ``Recorder(resume=True)``; its epochs keep the
+library's numbers. """
 
 from __future__ import annotations
 

@@ -3,16 +3,17 @@
 For logits z of an example with label y, p = softmax(z) and its one-hot label e_y:
 
     p_label = p_y          margin = z_y − max_{j≠y} z_j  (Pleiss et al. 2020, eq. 1)     loss = −log p_y
-    error_norm = ‖p − e_y‖₂  (EL2N, Paul et al. 2021, definition 2.2)                     correct: argmax z = y
+    error_norm = ‖p − e_y‖₂  (EL2N, Paul et al. 2021, definition 2.2)                     correct: argmax z =
+    y
 
-``measure`` turns logits into these; ``EpochTables`` writes one table per epoch and, beside them, the mean over the
-epochs of all class probabilities, from which labels are suggested; ``read_dynamics`` gives them back as arrays of
-(epochs, n). Epochs are numbered from 1: epoch e is what the model said after e epochs of training.
+``measure`` turns logits into these; ``EpochTables`` writes one table per epoch and, beside them, the mean
+over the epochs of all class probabilities, from which labels are suggested; ``read_dynamics`` gives them back
+as arrays of (epochs, n). Epochs are numbered from 1: epoch e is what the model said after e epochs of
+training.
 
-An epoch is whole once the mean knows of it, which is written last; what a kill left unfinished is removed when the
-training is taken up again. Cost: one small table per epoch, n · c · 4 bytes for the mean. Limits: no torch here, and
-one writer per training (a lock sees to it).
-"""
+An epoch is whole once the mean knows of it, which is written last; what a kill left unfinished is removed
+when the training is taken up again. Cost: one small table per epoch, n · c · 4 bytes for the mean. Limits: no
+torch here, and one writer per training (a lock sees to it). """
 
 from __future__ import annotations
 
@@ -54,10 +55,11 @@ COLUMNS = (*MEASURES, "train_margin")
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """(n, c) logits and (n,) label indices → p_label, margin, error_norm, loss (float32) and correct (bool), each (n,).
+    """(n, c) logits and (n,) label indices → p_label, margin, error_norm, loss (float32) and correct (bool),
+    each (n,).
 
-    Computed in float64. A row whose logits are not all finite is NaN throughout, and not correct; with a single
-    class there is no margin (NaN). Ties go to the first class.
+    Computed in float64. A row whose logits are not all finite is NaN throughout, and not correct; with a
+    single class there is no margin (NaN). Ties go to the first class.
 
     >>> {name: round(float(values[0]), 4) for name, values in measure(np.log([[0.5, 0.25, 0.25]]), [1]).items()}
     {'p_label': 0.25, 'margin': -0.6931, 'error_norm': 0.9354, 'loss': 1.3863, 'correct': 0.0}
@@ -97,10 +99,9 @@ def read_dynamics(files: Sequence[Path], ids: Sequence[str], columns: Sequence[s
                   labels: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """The recorded columns of these examples → name → (epochs, n) float32, NaN where null or not recorded.
 
-    ``files`` as ``Run.dynamics_files()`` lists them; ``correct`` is 1 or 0. Where ``labels`` (n,) are given, an
-    example that was recorded under another label is NaN: what was recorded is not about the label it has now.
-    Memory: 4 · epochs · n bytes per column.
-    """
+    ``files`` as ``Run.dynamics_files()`` lists them; ``correct`` is 1 or 0. Where ``labels`` (n,) are given,
+    an example that was recorded under another label is NaN: what was recorded is not about the label it has
+    now. Memory: 4 · epochs · n bytes per column. """
     found = {name: np.full((len(files), len(ids)), np.nan, dtype=np.float32) for name in columns}
     known, at = None, None
     for epoch, path in enumerate(files):
@@ -128,9 +129,8 @@ def examples_digest(ids: Sequence[str], labels: np.ndarray) -> str:
 class EpochTables:
     """The folder ``runs/<run>/dynamics/<training>`` as it grows, epoch by epoch.
 
-    ``ids`` (n,) and ``labels`` (n,) say which example each row is. Use ``open`` first; it takes the training's lock,
-    which ``close`` gives back.
-    """
+    ``ids`` (n,) and ``labels`` (n,) say which example each row is. Use ``open`` first; it takes the
+    training's lock, which ``close`` gives back. """
 
     def __init__(self, run: Run, training: str, ids: Sequence[str], labels: np.ndarray):
         self.run, self.training = run, training

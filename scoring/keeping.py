@@ -1,8 +1,9 @@
 """Checkpoints that a training leaves behind: where they go, how they are written, which of them stay.
 
-An epoch and a model in, one file of plain tensors out, ``{"state_dict": …, "epoch": e}`` (or safetensors, where the
-run's glob asks for it), written to a temporary file and renamed: a kill leaves whole checkpoints only. The names
-follow the glob that audit.toml gives as ``checkpoints``, so that what was recorded is what is scored.
+An epoch and a model in, one file of plain tensors out, ``{"state_dict": …, "epoch": e}`` (or safetensors,
+where the run's glob asks for it), written to a temporary file and renamed: a kill leaves whole checkpoints
+only. The names follow the glob that audit.toml gives as ``checkpoints``, so that what was recorded is what is
+scored.
 
 Cost: one copy of the weights on the disk per kept epoch. Limits: a glob with exactly one ``*``.
 """
@@ -25,7 +26,8 @@ ENDS = 3
 
 
 def thin(epochs: Sequence[int], *, every: int = 1, keep: int | None = None) -> list[int]:
-    """Which of these epochs' checkpoints stay: the first, every so many after it, the latest; at most ``keep``.
+    """Which of these epochs' checkpoints stay: the first, every so many after it, the latest; at most
+    ``keep``.
 
     Beyond ``keep`` the first three and the last three stay, and of the rest the most crowded goes first.
 

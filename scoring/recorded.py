@@ -1,12 +1,13 @@
-"""The examples that a training is recorded over: a dataset, the id and the label of each row, and a pass over them.
+"""The examples that a training is recorded over: a dataset, the id and the label of each row, and a pass over
+them.
 
-A map-style dataset of un-augmented (input, label) and an audit → ids and labels, aligned with the dataset and checked
-against the audit's own example table; a model and these → (n, c) logits, in batches, in eval mode, leaving no trace
-in the model or in any random number generator.
+A map-style dataset of un-augmented (input, label) and an audit → ids and labels, aligned with the dataset and
+checked against the audit's own example table; a model and these → (n, c) logits, in batches, in eval mode,
+leaving no trace in the model or in any random number generator.
 
-Cost: one forward pass per evaluation. Labels that neither the audit nor the dataset's ``labels``, ``targets`` or
-``tensors`` tell are read from the dataset once, item by item; ``labels=`` spares that. Limits: one label per example.
-"""
+Cost: one forward pass per evaluation. Labels that neither the audit nor the dataset's ``labels``, ``targets``
+or ``tensors`` tell are read from the dataset once, item by item; ``labels=`` spares that. Limits: one label
+per example. """
 
 from __future__ import annotations
 
@@ -41,10 +42,11 @@ class Recorded:
 
 @contextlib.contextmanager
 def own_randomness(seed: int | None = None) -> Iterator[None]:
-    """Give torch's, numpy's and Python's global generators back as they were; inside, seed them where asked to.
+    """Give torch's, numpy's and Python's global generators back as they were; inside, seed them where asked
+    to.
 
-    Code of others (augmentations, dropout) draws from the global generators, so they are lent, never left changed.
-    """
+    Code of others (augmentations, dropout) draws from the global generators, so they are lent, never left
+    changed. """
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
         try:
@@ -78,9 +80,9 @@ def evaluate(model: nn.Module, examples: Recorded, *, batch_size: int = 256, num
              collate: Callable | None = None) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield (rows, (b, c) float32 logits) over the un-augmented examples, in eval mode.
 
-    The model, its buffers and gradients and every global random number generator are as before once the iteration
-    ends. Raises ``HardlookError`` where the dataset's label of an example differs from the recorded one.
-    """
+    The model, its buffers and gradients and every global random number generator are as before once the
+    iteration ends. Raises ``HardlookError`` where the dataset's label of an example differs from the recorded
+    one. """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     loader = DataLoader(examples.dataset, batch_size, num_workers=num_workers, collate_fn=collate,
                         generator=torch.Generator().manual_seed(0))

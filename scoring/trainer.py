@@ -1,13 +1,14 @@
 """A small training loop of our own, and the training of an audit's run with the Recorder.
 
-``fit``: (model, map-style dataset) → the model, trained with cross-entropy under a one-cycle learning rate (Smith and
-Topin 2018). It depends on its seed alone, leaves the global random number generators as they were, and with a
-``state`` file goes on after a kill with the same bits. ``train_run`` is what ``hardlook train`` does: the model from
-the run's factory, or from given final weights with the last block and the head initialised anew (weights that have
-memorised wrong labels would hide them), trained by ``fit`` or by the audit's own function, recorded epoch by epoch.
+``fit``: (model, map-style dataset) → the model, trained with cross-entropy under a one-cycle learning rate
+(Smith and Topin 2018). It depends on its seed alone, leaves the global random number generators as they were,
+and with a ``state`` file goes on after a kill with the same bits. ``train_run`` is what ``hardlook train``
+does: the model from the run's factory, or from given final weights with the last block and the head
+initialised anew (weights that have memorised wrong labels would hide them), trained by ``fit`` or by the
+audit's own function, recorded epoch by epoch.
 
-Cost: the training, and per epoch one pass over the examples and one checkpoint. Limits: one process, one device.
-"""
+Cost: the training, and per epoch one pass over the examples and one checkpoint. Limits: one process, one
+device. """
 
 from __future__ import annotations
 
@@ -46,11 +47,11 @@ def fit(
 ) -> nn.Module:
     """Train ``model`` in place, on the device on which it is, and return it in eval mode.
 
-    ``dataset``: (input, class index). ``lr``: the highest learning rate of the cycle. ``optimizer``: "adamw", or
-    "sgd" with Nesterov momentum 0.9. ``augment``: applied to each batch of inputs. ``on_batch(n examples)`` and
-    ``on_epoch(epoch, mean loss in nats)`` are told the progress. ``state``: a file that keeps what a killed training
-    needs to go on; it is removed at the end. The same seed gives the same bits on the same machine.
-    """
+    ``dataset``: (input, class index). ``lr``: the highest learning rate of the cycle. ``optimizer``: "adamw",
+    or "sgd" with Nesterov momentum 0.9. ``augment``: applied to each batch of inputs. ``on_batch(n
+    examples)`` and ``on_epoch(epoch, mean loss in nats)`` are told the progress. ``state``: a file that keeps
+    what a killed training needs to go on; it is removed at the end. The same seed gives the same bits on the
+    same machine. """
     _check_settings(epochs, lr, batch_size, optimizer)
     loader = _loader(dataset, batch_size, num_workers)
     descent = _optimizer(model, optimizer, lr, weight_decay)
@@ -162,14 +163,15 @@ def train_run(
     audit: Audit, run: Run, *, epochs: int | None = None, device: str = "auto", resume: bool = False,
     overwrite: bool = False, progress: Callable | None = None,
 ) -> str:
-    """Train a run of an audit with the Recorder, as [run.x.training] says; returns a sentence about what was done.
+    """Train a run of an audit with the Recorder, as [run.x.training] says; returns a sentence about what was
+    done.
 
-    Settings of that table: those of ``fit`` (``augment`` as ``file.py:callable``), ``every`` and ``keep`` of the
-    Recorder, ``record_test`` (default: true), and ``function``, the audit's own training function, called as
-    ``function(model, train_dataset, recorder, **the other settings)``. A training that was killed goes on where it
-    stood, one that is complete is left alone, and one made with other settings is refused, unless ``overwrite``;
-    ``resume`` calls the audit's own function with a Recorder that goes on. ``progress`` as in ``scoring.shards``.
-    """
+    Settings of that table: those of ``fit`` (``augment`` as ``file.py:callable``), ``every`` and ``keep`` of
+    the Recorder, ``record_test`` (default: true), and ``function``, the audit's own training function, called
+    as ``function(model, train_dataset, recorder, **the other settings)``. A training that was killed goes on
+    where it stood, one that is complete is left alone, and one made with other settings is refused, unless
+    ``overwrite``; ``resume`` calls the audit's own function with a Recorder that goes on. ``progress`` as in
+    ``scoring.shards``. """
     settings = training_settings(audit, run, epochs)
     if not overwrite:
         if _complete(run, settings):

@@ -5,15 +5,15 @@
             for inputs, labels in recorder.watch(loader):    # was: in loader
                 ...                                          # the loop as it was
 
-The ``Recorder`` takes the margins of the training forward's own logits as they pass (area under the margin, Pleiss et
-al. 2020), and at the end of each epoch saves a checkpoint and makes one pass in eval mode over the un-augmented
-examples: p(label), margin, error norm, loss, correct, and the mean over epochs of the class probabilities. The training
-itself is bit for bit the one that it would be without a Recorder.
+The ``Recorder`` takes the margins of the training forward's own logits as they pass (area under the margin,
+Pleiss et al. 2020), and at the end of each epoch saves a checkpoint and makes one pass in eval mode over the
+un-augmented examples: p(label), margin, error norm, loss, correct, and the mean over epochs of the class
+probabilities. The training itself is bit for bit the one that it would be without a Recorder.
 
-Epochs are numbered from 1: epoch e is the model after e epochs; the untrained model is not recorded. A kill leaves
-whole epochs. Cost: one forward pass over the examples and one checkpoint per epoch. Limits: one process; models that
-give (n, classes) logits; ``scoring.trainer`` trains, ``scoring.callbacks`` serves Lightning and Hugging Face.
-"""
+Epochs are numbered from 1: epoch e is the model after e epochs; the untrained model is not recorded. A kill
+leaves whole epochs. Cost: one forward pass over the examples and one checkpoint per epoch. Limits: one
+process; models that give (n, classes) logits; ``scoring.trainer`` trains, ``scoring.callbacks`` serves
+Lightning and Hugging Face. """
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ UNKNOWN = ("it is not known which example each row of a batch is, so train_margi
 class Recorder:
     """Turns any training loop into an auditable run; see the module's docstring for its use.
 
-    ``audit``: an ``Audit``, or a folder, with or without an audit.toml. ``model``: the module whose forward gives the
-    (n, c) logits. ``examples``: a map-style dataset of un-augmented (input, label) in the order of ``ids``; without
-    ids, in the order of the audit's train examples; without examples, the audit reads them itself. ``test``: a second
-    such dataset, of test examples, that is recorded too.
+    ``audit``: an ``Audit``, or a folder, with or without an audit.toml. ``model``: the module whose forward
+    gives the (n, c) logits. ``examples``: a map-style dataset of un-augmented (input, label) in the order of
+    ``ids``; without ids, in the order of the audit's train examples; without examples, the audit reads them
+    itself. ``test``: a second such dataset, of test examples, that is recorded too.
 
-    ``every`` and ``keep`` thin the checkpoints (``scoring.keeping.thin``); only training "main" keeps checkpoints
-    unless ``checkpoints`` says otherwise. An existing training is continued with ``resume``, replaced with
-    ``overwrite`` and otherwise refused. ``collate`` and ``num_workers`` are those of the pass over the examples.
-    """
+    ``every`` and ``keep`` thin the checkpoints (``scoring.keeping.thin``); only training "main" keeps
+    checkpoints unless ``checkpoints`` says otherwise. An existing training is continued with ``resume``,
+    replaced with ``overwrite`` and otherwise refused. ``collate`` and ``num_workers`` are those of the pass
+    over the examples. """
 
     def __init__(
         self, audit: Audit | str | Path, model: nn.Module, run: str = "main", *, examples: Dataset | None = None,
@@ -115,11 +115,10 @@ class Recorder:
               logits: bool = True) -> Watched:
         """The same batches as ``loader`` gives, one epoch of them, recorded when the last one is done.
 
-        ``epoch`` is its number (default: the next one). ``rows`` tells for a batch which row of ``examples``, or
-        which example_id, each of its examples is, for loaders that are no ``DataLoader``; ``logits=False`` leaves the
-        training forward alone (mixup, for instance, trains on no example's own input). A loop that is left by
-        ``break`` is not recorded, unless it calls ``end_epoch``.
-        """
+        ``epoch`` is its number (default: the next one). ``rows`` tells for a batch which row of ``examples``,
+        or which example_id, each of its examples is, for loaders that are no ``DataLoader``; ``logits=False``
+        leaves the training forward alone (mixup, for instance, trains on no example's own input). A loop that
+        is left by ``break`` is not recorded, unless it calls ``end_epoch``. """
         return Watched(loader, lambda: self._watch(loader, epoch, rows, logits))
 
     def _watch(self, loader: Any, epoch: int | None, rows: Callable | None, logits: bool) -> Iterator:

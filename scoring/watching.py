@@ -1,18 +1,18 @@
-"""Which example each row of a training forward is, and what the forward said about it, without touching the loop.
+"""Which example each row of a training forward is, and what the forward said about it, without touching the
+loop.
 
-A ``RecordedOrder`` stands in for a data loader's batch sampler and keeps the indices that it draws, in order; a
-``ForwardTap`` is a forward hook that takes the margins of the training forward's own logits as they pass (AUM, Pleiss
-et al. 2020, is defined on those). Both only look: the batches, the random numbers and the gradients are those of a
-training without them.
+A ``RecordedOrder`` stands in for a data loader's batch sampler and keeps the indices that it draws, in order;
+a ``ForwardTap`` is a forward hook that takes the margins of the training forward's own logits as they pass
+(AUM, Pleiss et al. 2020, is defined on those). Both only look: the batches, the random numbers and the
+gradients are those of a training without them.
 
-A margin that cannot be attributed for certain is left out, and a note says why. Row i of the first training forward
-of a batch's size is taken to be row i of the batch; where several forwards of that size follow (SAM, two views), it
-is the one whose input is the batch itself, or none. What happens to the inputs in between (augmentation on the
-device, mixup) is the training's business: its logits are what the training saw.
+A margin that cannot be attributed for certain is left out, and a note says why. Row i of the first training
+forward of a batch's size is taken to be row i of the batch; where several forwards of that size follow (SAM,
+two views), it is the one whose input is the batch itself, or none. What happens to the inputs in between
+(augmentation on the device, mixup) is the training's business: its logits are what the training saw.
 
-Cost: one gather and one maximum per batch, no synchronisation with the device. Limits: map-style datasets in a
-``torch.utils.data.DataLoader``, or rows given by the user; one process.
-"""
+Cost: one gather and one maximum per batch, no synchronisation with the device. Limits: map-style datasets in
+a ``torch.utils.data.DataLoader``, or rows given by the user; one process. """
 
 from __future__ import annotations
 
@@ -128,11 +128,12 @@ def root_rows(dataset: Any) -> tuple[Any, np.ndarray]:
 
 
 def row_map(dataset: Dataset, examples: Dataset) -> np.ndarray | None:
-    """(len(dataset),) rows of ``examples`` that the rows of a training dataset are, −1 for none; None: not known.
+    """(len(dataset),) rows of ``examples`` that the rows of a training dataset are, −1 for none; None: not
+    known.
 
-    Two datasets over equally many originals (one augmented, one not) are taken to hold them in the same order,
-    below whatever ``Subset`` selects from them; else two of equal length are taken to be aligned as they are.
-    """
+    Two datasets over equally many originals (one augmented, one not) are taken to hold them in the same
+    order, below whatever ``Subset`` selects from them; else two of equal length are taken to be aligned as
+    they are. """
     if dataset is examples or not hasattr(dataset, "__len__"):
         return np.arange(len(examples)) if dataset is examples else None
     (below, rows), (below_examples, example_rows) = root_rows(dataset), root_rows(examples)
@@ -184,9 +185,8 @@ def margins_of(logits: Tensor, labels: Tensor) -> Tensor:
 class ForwardTap:
     """Collects the margins of one epoch's training forwards, by row of the recorded examples.
 
-    Either ``expect`` announces each batch (rows first, then its forward) and ``settle`` ends it, or ``source``
-    gives the rows of the next forward, for loops that say nothing between batches.
-    """
+    Either ``expect`` announces each batch (rows first, then its forward) and ``settle`` ends it, or
+    ``source`` gives the rows of the next forward, for loops that say nothing between batches. """
 
     def __init__(self, labels: Sequence[int]):
         self.labels = torch.as_tensor(np.asarray(labels), dtype=torch.long)

@@ -1,14 +1,16 @@
-"""Area under the margin (AUM, Pleiss et al. 2020): the label's margin over the strongest other class, epoch by epoch.
+"""Area under the margin (AUM, Pleiss et al. 2020): the label's margin over the strongest other class, epoch
+by epoch.
 
     margin_e = z_y − max_{j≠y} z_j        AUM = (1/E) Σ_e margin_e        (their eq. 1 and 2)
 
-with the logits z of the *training* forward in epoch e. A wrong label is pulled down by all the examples that look like
-its true class: its margin stays low or negative, even where the network memorises it in the end. Low is suspicious.
+with the logits z of the *training* forward in epoch e. A wrong label is pulled down by all the examples that
+look like its true class: its margin stays low or negative, even where the network memorises it in the end.
+Low is suspicious.
 
-Inputs (epochs, n) margins → (n,). Cost: none beyond the recording. Limits: where the training forward was not seen
-(another loop, dynamics recomputed from checkpoints, test examples), the margin of the un-augmented example in eval mode
-stands in for it, and ``from_training`` says so; ``eval`` holds that one for every example.
-"""
+Inputs (epochs, n) margins → (n,). Cost: none beyond the recording. Limits: where the training forward was not
+seen (another loop, dynamics recomputed from checkpoints, test examples), the margin of the un-augmented
+example in eval mode stands in for it, and ``from_training`` says so; ``eval`` holds that one for every
+example. """
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from scoring.scorers.data_map import mean_over_epochs
 
 
 def area_under_margin(margins: np.ndarray) -> np.ndarray:
-    """(epochs, n) margins in logits, NaN where not seen → (n,) their mean over the epochs seen; low is suspicious.
+    """(epochs, n) margins in logits, NaN where not seen → (n,) their mean over the epochs seen; low is
+    suspicious.
 
     >>> area_under_margin(np.array([[-2.0, 1.0], [1.0, np.nan]])).tolist()
     [-0.5, 1.0]

@@ -1,15 +1,15 @@
-"""Data maps (Swayamdipta et al. 2020): how sure of its label, and how steadily, a training was of each example.
+"""Data maps (Swayamdipta et al. 2020): how sure of its label, and how steadily, a training was of each
+example.
 
 Over the E recorded epochs, with p_e the probability that the model gives to the label after epoch e:
 
-    confidence = (1/E) Σ_e p_e              variability = sqrt((1/E) Σ_e (p_e − confidence)²)    (their eq. 1 and 2)
-    correctness = share of epochs after which the label has the largest probability
+    confidence = (1/E) Σ_e p_e              variability = sqrt((1/E) Σ_e (p_e − confidence)²)    (their eq. 1
+    and 2) correctness = share of epochs after which the label has the largest probability
 
-Hard-to-learn examples (low confidence, low variability) are often mislabelled; ambiguous ones (high variability) lie
-between classes. Inputs (epochs, n) → three (n,) arrays. Cost: none beyond the recording. Limits: the probabilities
-are those of the un-augmented example in eval mode, not of the training forward as in the paper; epochs in which an
-example was not recorded are left out.
-"""
+Hard-to-learn examples (low confidence, low variability) are often mislabelled; ambiguous ones (high
+variability) lie between classes. Inputs (epochs, n) → three (n,) arrays. Cost: none beyond the recording.
+Limits: the probabilities are those of the un-augmented example in eval mode, not of the training forward as
+in the paper; epochs in which an example was not recorded are left out. """
 
 from __future__ import annotations
 

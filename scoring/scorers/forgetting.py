@@ -1,12 +1,12 @@
 """Forgetting events (Toneva et al. 2019): how often a training unlearned an example that it had right.
 
-A forgetting event is a step from right to wrong between one recorded epoch and the next. An example that was right
-never or always has none; the first kind is *never learned*, which is a flag of its own and no number: its events are
-null here, so that it is not ranked among the easiest.
+A forgetting event is a step from right to wrong between one recorded epoch and the next. An example that was
+right never or always has none; the first kind is *never learned*, which is a flag of its own and no number:
+its events are null here, so that it is not ranked among the easiest.
 
-Inputs (epochs, n) right or wrong → (n,) events and (n,) learned. Cost: none beyond the recording. Limits: epochs
-are looked at after each epoch over all examples, where the paper looks at an example whenever it is in a batch.
-"""
+Inputs (epochs, n) right or wrong → (n,) events and (n,) learned. Cost: none beyond the recording. Limits:
+epochs are looked at after each epoch over all examples, where the paper looks at an example whenever it is in
+a batch. """
 
 from __future__ import annotations
 
