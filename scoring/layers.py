@@ -122,7 +122,8 @@ def last_block_and_head(model: nn.Module, inputs: Any) -> tuple[str, ...]:
     own = named_layers(model)
     with _watched(model, set(own.values()).__contains__) as calls:
         _forward(model, inputs)
-    ran = list(dict.fromkeys(call.name for call in calls))
+    names = dict.fromkeys(call.name for call in calls)
+    ran = [name for name in names if not any(name != other and _under(other, name) for other in names)]
     if not ran:
         raise HardlookError(f"{type(model).__name__} ran no layer with parameters; there is nothing to take influence of")
     head = head_of(model, inputs).name or ran[-1]

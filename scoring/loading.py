@@ -6,7 +6,7 @@ matched as it is. A missing or unknown name, a wrong shape, another number of cl
 are errors that name file, key, found and needed; the model is untouched until all of it fits.
 
 Cost: one pass over the names and one over the values. Known limits: parameters that a library renamed between
-versions are not translated.
+versions are not translated, but for those of Hugging Face models (`scoring.pretrained`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from scoring.pretrained import translated
 from scoring.tables import HardlookError
 from scoring.weights import StateDict, Tensors
 
@@ -70,14 +71,18 @@ def fit_state(
     needed = {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
     given = {_unwrapped(name): value for name, value in state.tensors.items() if name not in NO_WEIGHTS}
     match, note = _match_names(state, given, needed, weights)
+    if match.count < len(needed):
+        under = {key.removeprefix(match.prefix): value for key, value in given.items() if key.startswith(match.prefix)}
+        given = translated(model, under) or given
+        match, note = _match_names(state, given, needed, weights)
     found = {name: given[key] for key, name in match.keys.items() if key in given}
     unused = [key for key in given if key not in match.keys and not _is_extra(model, key.removeprefix(match.prefix))]
     _refuse_missing(state.path, model, needed, found, unused)
-    outside = _refuse_unexpected(state.path, match.prefix, unused)
+    outside = _refuse_unexpected(state.path, match, unused)
     _refuse_shapes(state.path, needed, found, n_classes)
     _refuse_infinite(state.path, model, found)
     converted = {name: value.to(needed[name].dtype) for name, value in found.items()}
-    return Fitted(converted, (*state.notes, *note, *outside, *_converted(found, needed)))
+    return Fitted(converted, (*state.notes, *note, *outside, *_changed_precision(state.tensors, needed)))
 
 
 # ---------------------------------------------------------------------------------------------------------- names
@@ -172,13 +177,13 @@ def _is_extra(model: nn.Module, name: str) -> bool:
     return name.endswith("_extra_state") or name in {_unwrapped(buffer) for buffer, _ in model.named_buffers()}
 
 
-def _refuse_unexpected(path: Path, prefix: str, unused: list[str]) -> list[str]:
+def _refuse_unexpected(path: Path, match: _Match, unused: list[str]) -> list[str]:
     """Keys that the model does not have: an error beside its own keys, a note outside their prefix."""
-    inside = [key for key in unused if key.startswith(prefix)]
+    unused = [] if match.averaged else [key for key in unused if not EMA_NAME.search(key)]
+    inside = [key for key in unused if key.startswith(match.prefix)]
     if inside:
         raise HardlookError(f"{path} has {len(inside)} keys that the model does not: {_listed(inside)}; {FACTORY}")
-    outside = [key for key in unused if not EMA_NAME.search(key)]
-    return [f"left out what is not under {prefix!r}: {_listed(outside)}"] if outside else []
+    return [f"left out what is not under {match.prefix!r}: {_listed(unused)}"] if unused else []
 
 
 # --------------------------------------------------------------------------------------------------------- checks
@@ -241,12 +246,12 @@ def _refuse_infinite(path: Path, model: nn.Module, found: Tensors) -> None:
                                 "needed finite weights; leave this checkpoint out, the training had diverged")
 
 
-def _converted(found: Tensors, needed: Mapping[str, torch.Tensor]) -> list[str]:
-    """A note where the file's precision is not the model's."""
-    changed = {(value.dtype, needed[name].dtype) for name, value in found.items()
-               if value.is_floating_point() and value.dtype != needed[name].dtype}
-    return [f"{str(old).removeprefix('torch.')} weights became {str(new).removeprefix('torch.')}"
-            for old, new in sorted(changed, key=str)]
+def _changed_precision(given: Mapping[str, torch.Tensor], needed: Mapping[str, torch.Tensor]) -> list[str]:
+    """A note for each precision of the file that is not the model's."""
+    built = {value.dtype for value in needed.values() if value.is_floating_point()}
+    held = {value.dtype for value in given.values() if value.is_floating_point()} - built
+    into = " and ".join(sorted(str(kind).removeprefix("torch.") for kind in built))
+    return [f"{str(kind).removeprefix('torch.')} weights became {into}" for kind in sorted(held, key=str)]
 
 
 def _listed(names: Iterable[str], shapes: Mapping[str, tuple] | None = None, shown: int = 4) -> str:

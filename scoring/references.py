@@ -171,7 +171,8 @@ def _import_file(path: Path, reference: str) -> ModuleType:
     known = _modules.get(folder, {}).get(name)
     if known is not None and _versions.get(path) in (None, version):
         _versions[path] = version
-        return known
+        with importing_from(folder):  # make it the folder that later imports inside functions find
+            return known
     with importing_from(folder):
         module = _execute(path, name, reference)
         _versions[path] = version

@@ -151,7 +151,8 @@ def _open_safetensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
 def _open_torch(path: Path, *, mmap: bool) -> Any:
     """torch.load under ``weights_only``, with its refusals told in our words."""
     try:
-        with torch.serialization.safe_globals(INERT):
+        with torch.serialization.safe_globals(INERT), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on pickle protocols, which nobody can act on here
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise _needs_unpickling(path, error) from error
