@@ -20,6 +20,7 @@ import copy
 import logging
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -96,7 +97,7 @@ def fold_modules(model: nn.Module, pairs: list[Pair]) -> None:
         setattr(model.get_submodule(parent), child, nn.Identity())
 
 
-def fold_state(state: dict[str, Tensor], pairs: list[Pair]) -> dict[str, Tensor]:
+def fold_state(state: Mapping[str, Tensor], pairs: list[Pair]) -> dict[str, Tensor]:
     """The state dict of the folded model: norms are gone, their convolutions' weight and bias rescaled."""
     folded = dict(state)
     for pair in pairs:
@@ -107,7 +108,7 @@ def fold_state(state: dict[str, Tensor], pairs: list[Pair]) -> dict[str, Tensor]
     return folded
 
 
-def _folded(state: dict[str, Tensor], pair: Pair) -> tuple[Tensor, Tensor]:
+def _folded(state: Mapping[str, Tensor], pair: Pair) -> tuple[Tensor, Tensor]:
     weight = state[f"{pair.conv}.weight"].cpu().double()
     mean, variance = (state[f"{pair.norm}.running_{name}"].cpu().double() for name in ("mean", "var"))
     scale = (variance + pair.eps).rsqrt()

@@ -20,12 +20,12 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from scoring.folding import fold_modules, fold_state, foldable_pairs
+from scoring.modes import evaluating, logits_of
 from scoring.tables import HardlookError
 
 FORMS = ("logit", "probability")
@@ -50,7 +50,7 @@ def input_gradients(
     True
     """
     check_forms([form])
-    with untouched(model), gradients_enabled(device_of(model), model):
+    with evaluating(model), gradients_enabled(device_of(model), model):
         leaf = _leaf(inputs, device_of(model), dtype_of(model))
         watched, logits = forward(model, leaf, embedding)
         (gradient,) = _backward(logits, watched, classes, [form])
@@ -76,20 +76,6 @@ def channel_mean(gradients: Tensor, *, tokens: bool = False) -> Tensor:
     if gradients.ndim <= 2:
         return gradients.to(wide)
     return gradients.mean(-1 if tokens else 1, dtype=wide)
-
-
-def logits_of(output: Any) -> Tensor:
-    """The (n, c) logits in whatever a model returns: a tensor, ``.logits``, ``["logits"]``, or a tuple's first."""
-    if hasattr(output, "logits"):
-        output = output.logits
-    elif isinstance(output, Mapping) and "logits" in output:
-        output = output["logits"]
-    elif isinstance(output, (tuple, list)) and output:
-        output = output[0]
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise HardlookError(f"the model returned {found}; needed logits of shape (n, classes)")
-    return output
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -197,37 +183,6 @@ def _seed(logits: Tensor, classes: Tensor, form: str) -> Tensor:
     return seed.scatter_(1, classes, chosen * others.sum(1, keepdim=True)).to(logits.dtype)
 
 
-# -- leaving no trace -------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Eval mode with frozen parameters inside; outside, every flag and buffer as it was before."""
-    flags = [(module, module.training) for module in model.modules()]
-    frozen = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    buffers = [(module, name, buffer, buffer.clone()) for module in model.modules()
-               for name, buffer in module._buffers.items() if buffer is not None]
-    try:
-        model.eval()
-        model.requires_grad_(False)
-        yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
-        for parameter, flag in frozen:
-            parameter.requires_grad_(flag)
-        for module, name, buffer, before in buffers:
-            _put_back(module, name, buffer, before)
-
-
-def _put_back(module: nn.Module, name: str, buffer: Tensor, before: Tensor) -> None:
-    """Restore one buffer that a forward pass wrote into or replaced; a buffer left alone stays unwritten."""
-    if not torch.equal(buffer, before):
-        with torch.no_grad():
-            buffer.copy_(before)
-    module._buffers[name] = buffer
-
-
 @contextlib.contextmanager
 def gradients_enabled(device: torch.device, model: nn.Module) -> Iterator[None]:
     """Autograd on, whatever the caller turned off; on CUDA, kernels that give the same bits every time, in full float32.
@@ -260,8 +215,7 @@ class Slot:
         self.dtype = dtype or dtype_of(model)
         self.embedding = embedding
         self.module = copy.deepcopy(model).eval().requires_grad_(False)
-        self.expected = {key: tuple(value.shape) for key, value in self.module.state_dict().items()
-                         if isinstance(value, Tensor)}
+        self.expected = _expected(self.module)
         self.pairs = foldable_pairs(self.module) if fold else []
         fold_modules(self.module, self.pairs)
         self.module.to(self.device, dtype)
@@ -276,16 +230,16 @@ class Slot:
 
     def load(self, state: Mapping[str, Tensor], name: str = "checkpoint") -> None:
         """Put one checkpoint's weights into the module. A missing or unknown key or a wrong shape is an error."""
-        state = dict(state)
-        for key, shape in self.expected.items():
-            if key not in state and not key.endswith("num_batches_tracked"):
+        given = {key for key in state if isinstance(state[key], Tensor)}
+        for key, (shape, others) in self.expected.items():
+            if given.isdisjoint(others) and not key.endswith("num_batches_tracked"):
                 raise HardlookError(f"{name} has no {key!r}, which the model needs with shape {shape}")
-            if key in state and tuple(state[key].shape) != shape:
+            if key in given and tuple(state[key].shape) != shape:
                 raise HardlookError(f"{name}: {key!r} has shape {tuple(state[key].shape)}; the model needs {shape}")
-        unknown = sorted(key for key, value in state.items() if isinstance(value, Tensor) and key not in self.expected)
+        unknown = sorted(given - self.expected.keys())
         if unknown:
             raise HardlookError(f"{name} holds {unknown[0]!r}, which the model does not have")
-        self.module.load_state_dict(fold_state(state, self.pairs))
+        self.module.load_state_dict(fold_state(state, self.pairs), strict=False)  # checked above
 
     def leaf(self, inputs: Tensor) -> Tensor:
         """A batch of inputs on the slot's device, ready to be differentiated by at every checkpoint."""
@@ -309,3 +263,12 @@ class Slot:
         layout = torch.channels_last if images else torch.preserve_format
         watched, logits = forward(self.module, leaf, self.embedding, layout=layout)
         return _backward(logits, watched, classes, forms)
+
+
+def _expected(module: nn.Module) -> dict[str, tuple[tuple[int, ...], set[str]]]:
+    """Name of each tensor that a state dict must hold → its shape, and the names that share it, its own included."""
+    held = {key: value for key, value in module.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
+    sharing: dict[int, set[str]] = {}
+    for key, value in held.items():
+        sharing.setdefault(id(value), set()).add(key)
+    return {key: (tuple(value.shape), sharing[id(value)]) for key, value in held.items()}
