@@ -5,13 +5,12 @@ import { ACTIONS, MOVES } from "./words.js";
 
 const SHOWN = 200; // of a thousand classes, as many lines as anybody reads
 
-/** Open a dialog in `root` until it is closed; resolves to what `finish` was given, else null. */
+/** Open a dialog in `root`; resolves to what `finish` was given, to null when it is closed otherwise. */
 function open(root, className, label, build) {
   return new Promise((resolve) => {
-    let answer = null;
     const dialog = el("dialog", { class: `hl-dialog ${className}`, "aria-label": label });
     const finish = (value) => {
-      answer = value;
+      resolve(value); // at once, not with the close event: the next key may already be waiting
       dialog.close();
     };
     dialog.append(...build(finish));
@@ -19,7 +18,7 @@ function open(root, className, label, build) {
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
     dialog.addEventListener("close", () => {
       dialog.remove();
-      resolve(answer);
+      resolve(null);
     });
     root.append(dialog);
     dialog.showModal();
@@ -54,7 +53,10 @@ export function choose(root, { title, subject, names, first = [], chosen = [], m
   return open(root, "hl-choose", title, (finish) => {
     let found = ordered;
     let at = 0;
-    const list = el("div", { class: "hl-list", role: "listbox", id: "hl-choices", "aria-multiselectable": many ? "true" : null });
+    const list = el("div", {
+      class: "hl-list", role: "listbox", id: "hl-choices", "aria-label": title, "aria-multiselectable": many ? "true" : null,
+      on: { mousedown: (event) => event.target !== list && event.preventDefault() }, // the field keeps the focus
+    });
     const field = el("input", {
       type: "text", class: "hl-field", placeholder: "Type letters of the name", autocomplete: "off", spellcheck: "false",
       role: "combobox", "aria-expanded": "true", "aria-controls": "hl-choices", "aria-label": title, autofocus: true,

@@ -100,6 +100,7 @@ export class Grid {
   tookFocus(event) {
     this.hub.active = this;
     this.memory.focused = true;
+    if (this.viewing) return; // a closing dialog hands the focus back to where it came from, not to where it got
     const at = this.cells.findIndex((entry) => entry.node === event.target);
     if (at >= 0 && at !== this.focus) this.setFocus(at);
   }
@@ -136,7 +137,13 @@ export class Grid {
     this.select(this.cells.slice(first, last + 1).map((entry) => entry.cell.id));
   }
 
+  letGo() {
+    this.anchor = null;
+    this.select([]);
+  }
+
   toggle(id) {
+    this.anchor = null;
     if (!this.selected.delete(id)) this.selected.add(id);
     this.select([...this.selected]);
   }
@@ -170,7 +177,7 @@ export class Grid {
     const command = event.ctrlKey || event.metaKey;
     if (command && event.key.toLowerCase() === "a") this.select(this.cells.map((entry) => entry.cell.id));
     else if (command) return false;
-    else if (event.key === "Escape") this.select([]);
+    else if (event.key === "Escape") this.letGo();
     else if (event.key === " ") this.cells.length && this.toggle(this.cells[this.focus].cell.id);
     else if (event.key === "Enter") this.open();
     else if (event.key === "PageDown" || event.key === "PageUp") return this.turnPage(event.key === "PageDown" ? 1 : -1);
@@ -323,10 +330,13 @@ export class Grid {
 
   open() {
     const entry = this.cells[this.focus];
-    if (entry) this.viewer.open(entry.cell);
+    if (!entry) return;
+    this.viewing = true;
+    this.viewer.open(entry.cell);
   }
 
   viewerClosed() {
+    this.viewing = false;
     this.focusCell();
   }
 

@@ -66,7 +66,8 @@ function status(queue, hub) {
   if (hub.readOnly) return ["quiet", "read-only", hub.readOnly];
   if (queue.refused.length) {
     const last = queue.refused.at(-1);
-    return ["bad", `${queue.refused.length} not saved`, `${last.example_id}: ${last.reason}`];
+    const rest = n ? `, ${n} saving…` : "";
+    return ["bad", `${queue.refused.length} not saved${rest}`, `${last.example_id}: ${last.reason}`];
   }
   if (!n) return ["saved", "saved", "The log holds every decision made here."];
   const where = queue.kept ? "kept here" : "not kept if this page closes";
