@@ -27,6 +27,13 @@ PAGES = {
     "Lab": [],
 }
 
+# Pictures first: less empty space above and beside them than Streamlit leaves.
+STYLE = """<style>
+.stMainBlockContainer { padding: 3rem 2.5rem 2rem; }
+[data-testid="stSidebarUserContent"] { padding-bottom: 1rem; }
+h1 { font-size: 2rem !important; padding: 0 !important; } h3 { padding-bottom: 0 !important; }
+</style>"""
+
 
 @cache
 def icon() -> Image.Image:
@@ -57,6 +64,7 @@ def navigation() -> st.Page:
 def main() -> None:
     """Draw the sidebar, then the page."""
     st.set_page_config(page_title="hardlook", page_icon=icon(), layout="wide")
+    st.html(STYLE)
     page = navigation()
     try:
         with st.sidebar:

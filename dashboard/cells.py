@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 import pyarrow as pa
@@ -19,6 +20,7 @@ from dashboard.columns import ScoreColumn, describe_ends
 from dashboard.words import number
 from scoring.audit import Audit, Run
 
+SHORT_UNIT = 5
 
 def page_url() -> str | None:
     """The address of the page on screen, with its state; None outside a browser."""
@@ -30,14 +32,18 @@ def page_url() -> str | None:
 
 
 def _encoded(text: str) -> str:
-    from urllib.parse import quote
-
     return quote(text, safe="")
 
 
 def score_help(column: ScoreColumn) -> str:
     """What a score means and which end deserves a look, for the hover on each cell."""
-    return f"{column.title}: {column.help} {describe_ends(column)[1]}".strip()
+    unit = f" Unit: {column.unit}." if column.unit else ""
+    return f"{column.title}: {column.help}{unit} {describe_ends(column)[1]}".strip()
+
+
+def score_text(value: float | None, column: ScoreColumn) -> str:
+    """The score on a cell's badge; a long unit is left to the hover and to the page's own sentence."""
+    return number(value, column.unit if column.unit and len(column.unit) <= SHORT_UNIT else None)
 
 
 def make_cells(
@@ -62,8 +68,8 @@ def make_cells(
 
 
 def _plain(row: pd.Series) -> dict[str, Any]:
-    """A row with nulls as None."""
-    return {key: None if pd.isna(value) else value for key, value in row.items()}
+    """A row as plain Python values, nulls as None: what JSON can carry."""
+    return {key: None if pd.isna(value) else getattr(value, "item", lambda v=value: v)() for key, value in row.items()}
 
 
 def _cell(example_id: str, row: Mapping, suggested: Mapping, value, column: ScoreColumn | None, rank, shared) -> dict:
@@ -74,8 +80,16 @@ def _cell(example_id: str, row: Mapping, suggested: Mapping, value, column: Scor
     return {
         "id": example_id, "fingerprint": row.get("fingerprint"), "label": label, "prediction": prediction,
         "wrong": label is not None and prediction is not None and label != prediction,
-        "score": "" if column is None else number(value, column.unit),
+        "score": "" if column is None else score_text(value, column),
         "score_help": "" if column is None else score_help(column),
         "suggestion": suggestion, "suggestion_source": source, "problem": row.get("problem"),
         "evidence": shared | {key: fact for key, fact in facts.items() if fact is not None},
     }  # fmt: skip
+
+
+def with_suggestion(cell: dict[str, Any]) -> dict[str, Any]:
+    """The cell with its suggested label, and the key that takes it, beside its score."""
+    if cell["suggestion"] is None:
+        return cell
+    source = f" The suggested label (key W) comes from: {cell['suggestion_source']}."
+    return cell | {"score": f"{cell['score']} · W {cell['suggestion']}", "score_help": cell["score_help"] + source}

@@ -108,8 +108,10 @@ def error_by_decile(series: dict[str, pd.DataFrame], base_rate: float | None) ->
         )  # fmt: skip
     if base_rate is not None and base_rate == base_rate:
         figure.add_hline(y=100 * base_rate, line={"color": NEUTRAL.colour, "dash": "dash", "width": 1.5},
-                         annotation={"text": f"base rate {share(base_rate)}", "xanchor": "right"})  # fmt: skip
-    _layout(figure, 380, barmode="group", bargap=0.25, showlegend=len(series) > 1, clickmode="event+select")
+                         annotation={"text": f"base rate<br>{share(base_rate)}", "x": 1, "xanchor": "left", "yanchor": "middle",
+                                     "align": "left"})  # fmt: skip
+    _layout(figure, 340, barmode="group", bargap=0.25, showlegend=len(series) > 1, clickmode="event+select")
+    figure.update_layout(margin={"r": 80})
     figure.update_xaxes(title="decile of the score, 1 = lowest", dtick=1)
     figure.update_yaxes(title="error, %", rangemode="tozero")
     return Chart(figure, "Each bar is the share of a tenth of the examples, ranked by the score, that the model gets "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from os.path import commonprefix
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -105,8 +106,10 @@ def group_columns(columns: Sequence[ScoreColumn]) -> list[Score]:
 
 
 def _group_title(group: Sequence[ScoreColumn]) -> str:
-    """The column's title; for variants what stands before the first comma of theirs: "VoG, late" is "VoG"."""
-    return group[0].title if len(group) == 1 else group[0].title.split(",")[0].strip()
+    """The column's title; for variants what their titles begin with: "VoG" of "VoG late, label" and "VoG all, label"."""
+    if len(group) == 1:
+        return group[0].title
+    return commonprefix([column.title for column in group]).strip(" ,:") or group[0].scorer
 
 
 def find_column(columns: Sequence[ScoreColumn], address: str | None) -> ScoreColumn | None:

@@ -42,6 +42,11 @@ def empty(found: str, run_this: str | None = None) -> None:
         st.code(run_this, language="bash")
 
 
+def warn(sentence: str) -> None:
+    """A warning in one quiet line, where a box would push the pictures down."""
+    st.markdown(f":orange[:material/warning:] {sentence}")
+
+
 def show_chart(chart: Chart, key: str, **options: Any) -> Any:
     """A chart with its sentence below it."""
     event = st.plotly_chart(chart.figure, key=key, config={"displayModeBar": False}, alt=chart.reading, **options)
@@ -86,7 +91,7 @@ def pick_split(audit: Audit, default: str | None = None, key: str = "split") -> 
 
 def pick_class(audit: Audit, label: str = "Class") -> str | None:
     """One class by its name, None for all; searchable, for a thousand classes."""
-    return choose(label, audit.classes, "class", placeholder=f"All {len(audit.classes):,}", width=220)
+    return choose(label, audit.classes, "class", placeholder=f"All {len(audit.classes):,}", width=180)
 
 
 def pick_score(columns: Sequence[ScoreColumn], default: ScoreColumn, fixed: Mapping[str, str] | None = None) -> ScoreColumn:
@@ -97,7 +102,7 @@ def pick_score(columns: Sequence[ScoreColumn], default: ScoreColumn, fixed: Mapp
     """
     scores = group_columns(columns)
     home = next(score for score in scores if default in score.columns)
-    title = choose("Score", [score.title for score in scores], "score", home.title, width=260)
+    title = choose("Score", [score.title for score in scores], "score", home.title, width=220)
     score = next(score for score in scores if score.title == title)
     return _pick_variant(score, default if score is home else None, fixed or {})
 
@@ -123,7 +128,7 @@ def score_parameters(columns: Sequence[ScoreColumn], column: ScoreColumn) -> dic
 def pick_decision() -> str | None:
     """Whether and how examples are decided; None for all."""
     words = [DECISION_WORDS[decision] for decision in DECISIONS]
-    value = choose("Decision", words, "decision", placeholder="Any", width=200)
+    value = choose("Decision", words, "decision", placeholder="Any", width=170)
     return None if value is None else DECISIONS[words.index(value)]
 
 
@@ -133,8 +138,8 @@ def pick_page(n: int, size: int, signature: Any, *, key: str = "page", grid: str
     grid: the key of the example grid on the page, whose PageUp and PageDown turn it.
     """
     pages = max(1, -(-n // size))
-    before = st.session_state.get(f"_{key}_of")
-    st.session_state[f"_{key}_of"] = signature
+    before = st.session_state.get(f"_{key}_of_{grid}")
+    st.session_state[f"_{key}_of_{grid}"] = signature
     turn = int((st.session_state.get(grid) or {}).get("turn") or 0) if grid else 0
     here = st.session_state.get(key, 1)
     if before is not None and before != signature and here != 1:

@@ -29,6 +29,7 @@ from dashboard.selection import META, MetaFilter, Selection, identifier, source
 from dashboard.serving import serving
 from scoring.audit import Audit, Run
 from scoring import queues
+from scoring.duplicates import duplicates as group_duplicates
 from scoring.evaluation import deciles, error_by_decile, wilson
 from scoring.queues import Order
 
@@ -187,9 +188,10 @@ def details(audit: Audit, run: Run | None, ids: Sequence[str]) -> pd.DataFrame:
     return frame.reindex(list(ids))
 
 
-def exists(audit: Audit, example_id: str) -> bool:
-    """Whether the audit has this example."""
-    return len(_rows(audit.examples_path, [example_id], "example_id")) == 1
+def find(audit: Audit, column: str, value: str, most: int = 100) -> list[str]:
+    """The ids of the examples whose example_id or fingerprint is ``value``, at most some."""
+    query = f"SELECT example_id FROM {source(audit.examples_path)} WHERE {identifier(column)} = ? ORDER BY example_id LIMIT {most}"
+    return sql(query, [value])["example_id"].to_pylist()
 
 
 def labels(audit: Audit) -> pd.DataFrame:
@@ -335,13 +337,11 @@ def _coverage(examples: Stamp, scores: Stamp) -> tuple[int, int, int]:
 
 
 def duplicates(audit: Audit) -> pd.DataFrame:
-    """Exact duplicates as ``scoring.examples.duplicates`` finds them, those across splits and labels first."""
+    """Exact duplicates as ``scoring.duplicates`` finds them, those across splits and labels first."""
     return _duplicates(stamp(audit.examples_path))
 
 
 @lru_cache(maxsize=2)
 def _duplicates(examples: Stamp) -> pd.DataFrame:
-    from scoring.examples import duplicates as find_duplicates
-
     names = "example_id, split, label, fingerprint, problem"
-    return find_duplicates(sql(f"SELECT {names} FROM {source(examples[0])}").to_pandas())
+    return group_duplicates(sql(f"SELECT {names} FROM {source(examples[0])}").to_pandas())

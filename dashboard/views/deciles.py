@@ -37,7 +37,7 @@ def show() -> None:
         return memorised(split, n, errors)
     base_rate = errors / n
     if n < SCARCE:
-        st.warning(f"Only {count(n, 'example')}: a tenth of them says little, as the wide intervals show.")
+        controls.warn(f"Only {count(n, 'example')}: a tenth of them says little, as the wide intervals show.")
     show_deciles(audit, run, columns, column, selection, base_rate)
     if class_name is None and len(audit.classes) > 1:
         show_by_class(audit, run, column, selection)
@@ -71,7 +71,7 @@ def show_deciles(audit: Audit, run: Run, columns, column: ScoreColumn, selection
     for name, variant in variants.items():
         warning, sentence = describe_ends(variant)
         told = f"**{name}**: {sentence}" if len(variants) > 1 else f"**{variant.title}** – {variant.help} {sentence}"
-        (st.warning if warning else st.caption)(told)
+        (controls.warn if warning else st.caption)(told)
     view.warn_about_stages(run, column)
     event = controls.show_chart(charts.error_by_decile(frames, base_rate), "deciles", on_select="rerun", selection_mode="points")
     links = {name: link(run, columns, variant, selection) for name, variant in variants.items()}
@@ -80,8 +80,9 @@ def show_deciles(audit: Audit, run: Run, columns, column: ScoreColumn, selection
         name, decile = points[0]["customdata"][:2]
         if name in links:
             st.switch_page("views/grid.py", query_params=links[name] | {"decile": str(decile)})
-    show_links(links)
-    show_numbers(frames)
+    with st.expander("Numbers, and each decile in the grid"):
+        show_links(links)
+        show_numbers(frames)
 
 
 def link(run: Run, columns: list[ScoreColumn], column: ScoreColumn, selection: Selection) -> dict:
@@ -102,11 +103,11 @@ def show_links(links: dict[str, dict]) -> None:
 
 def show_numbers(frames: dict[str, pd.DataFrame]) -> None:
     """The numbers behind the bars."""
-    with st.expander("Numbers"):
-        both = pd.concat([frame.assign(stage=name) for name, frame in frames.items()], ignore_index=True)
-        both[["error", "low", "high"]] = (100 * both[["error", "low", "high"]]).map(lambda x: f"{x:.3g}" if x == x else "–")
-        renamed = {"error": "error, %", "low": "95 % from", "high": "to"}
-        st.dataframe(both[["stage", "decile", "n", "error", "low", "high"]].rename(columns=renamed), hide_index=True)
+    both = pd.concat([frame.assign(stage=name) for name, frame in frames.items()], ignore_index=True)
+    for name in ("error", "low", "high"):
+        both[name] = [share(value) for value in both[name]]
+    renamed = {"error": "error", "low": "95 % from", "high": "to", "n": "examples", "stage": "score"}
+    st.dataframe(both[["stage", "decile", "n", "error", "low", "high"]].rename(columns=renamed), hide_index=True)
 
 
 def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> None:

@@ -6,8 +6,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
 
-from dashboard import cells, controls, decisions, state, view
+from dashboard import cells, controls, state, view
 from dashboard.columns import ScoreColumn, describe_ends, first_column
+from dashboard.freezing import frozen_ranking
 from dashboard.grid import example_grid
 from dashboard.selection import Selection
 from dashboard.words import count, quoted
@@ -15,27 +16,31 @@ from scoring.audit import Audit, Run
 
 SIDES = {"5 × 5": 5, "6 × 6": 6, "8 × 8": 8, "10 × 10": 10}
 PANELS = ("both", "lowest", "highest")
+NAMED = {"example": ("example_id", "Example"), "same": ("fingerprint", "Examples whose content is")}
 ENDS = {"lowest": "low", "highest": "high"}
 
 
 def show() -> None:
     """The page."""
-    if "example" in st.query_params:
-        return show_one(st.query_params["example"])
+    for key, (column, what) in NAMED.items():
+        if key in st.query_params:
+            value = st.query_params[key]
+            return show_some(state.find(view.current().audit, column, value), f"{what} {quoted(value, 200)}")
     audit, run, meta, columns = view.scored()
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
         column = controls.pick_score(columns, first_column(columns))
         split = controls.pick_split(audit)
         class_name = controls.pick_class(audit)
-        decile = controls.choose("Decile", [str(d) for d in range(1, 11)], "decile", placeholder="All", width=90)
         decision = controls.pick_decision()
-        side = SIDES[controls.switch("Size", list(SIDES), "size", "5 × 5")]
-        panels = controls.switch("Ends", PANELS, "ends", "both")
+        with st.popover("More", icon=":material/tune:"):
+            panels = controls.switch("Ends", PANELS, "ends", "both")
+            side = SIDES[controls.switch("Size of each", list(SIDES), "size", "5 × 5")]
+            decile = controls.choose("Decile of the score", [str(d) for d in range(1, 11)], "decile", placeholder="All")
     index = column.steps.get("index", "label")
     selection = Selection(split, class_name, index, meta, decision, decile=int(decile) if decile else None)
     explain(run, column)
-    table = decisions.keep(state.ranking(audit, run, column, selection), decision, decisions.state_at(audit))
-    show_ends(audit, run, column, selection, table, side, panels)
+    table = frozen_ranking(audit, run, column, selection, "grid")
+    show_ends(bar, audit, run, column, selection, table, side, panels)
     return None
 
 
@@ -44,22 +49,25 @@ def explain(run: Run, column: ScoreColumn) -> None:
     warning, sentence = describe_ends(column)
     st.caption(f"**{column.title}** – {column.help} {'' if warning else sentence}")
     if warning:
-        st.warning(sentence)
+        controls.warn(sentence)
     view.warn_about_stages(run, column)
 
 
-def show_ends(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, table: pa.Table, side: int, panels: str) -> None:
+def show_ends(bar, audit: Audit, run: Run, column: ScoreColumn, selection: Selection, table: pa.Table, side: int,
+              panels: str) -> None:  # fmt: skip
     """Both ends of the ranking in one grid, so that keys run through both."""
     n = table.num_rows
     if n == 0:
         return explain_nothing(audit, run, column, selection)
-    if selection.class_name is not None and pc.min_max(table["score"]).as_py()["min"] == pc.max(table["score"]).as_py():
-        st.warning("Every score here is the same: the class has one example or equal values, so it is too small to rank.")
+    bounds = pc.min_max(table["score"]).as_py()
+    if bounds["min"] == bounds["max"]:
+        controls.warn("Every score here is the same: a class of one example or of equal values is too small to rank.")
     shown = ["lowest", "highest"] if panels == "both" else [panels]
     # Both ends together hold everything once: what is left over in the middle goes to the lowest.
     reach = {"lowest": n - n // 2, "highest": n // 2} if len(shown) == 2 else {panels: n}
     size = side * side
-    page = controls.pick_page(max(reach.values()), size, (run.name, column.address, selection, side, panels), grid="grid")
+    with bar:
+        page = controls.pick_page(max(reach.values()), size, (run.name, column.address, selection, side, panels), grid="grid")
     url = cells.page_url()
     grids = [panel(audit, run, column, table, end, range((page - 1) * size, min(page * size, reach[end])), url) for end in shown]
     example_grid([one for one in grids if one["cells"]], key="grid", columns=side, classes=audit.classes, issues=audit.issues,
@@ -91,19 +99,19 @@ def explain_nothing(audit: Audit, run: Run, column: ScoreColumn, selection: Sele
                           controls.command("score", audit, "--run", run.name))  # fmt: skip
 
 
-def show_one(example: str) -> None:
-    """One example by its id, as other pages link to it."""
+def show_some(found: list[str], what: str) -> None:
+    """A few examples by name, as other pages link to them."""
     shared = view.current()
     audit, run = shared.audit, shared.run
-    st.markdown(f"Example {quoted(example, 200)}")
+    st.markdown(what)
     st.page_link("views/grid.py", label="Back to the whole grid", icon=":material/arrow_back:",
                  query_params={"run": run.name} if run else None)  # fmt: skip
-    if not state.exists(audit, example):
+    if not found:
         return controls.empty("This audit has no such example: it may have been removed, or belong to another audit.")
-    row = pa.table({"example_id": [example]})
-    made = cells.make_cells(audit, run, row, None, suggest=run is not None, url=cells.page_url())
-    example_grid([{"title": "", "note": "", "cells": made}], key="one", columns=3, classes=audit.classes,
-                 issues=audit.issues, run=run.name if run else None, guidelines=controls.guidelines(audit))  # fmt: skip
+    made = cells.make_cells(audit, run, pa.table({"example_id": found}), None, suggest=run is not None, url=cells.page_url())
+    example_grid([{"title": "", "note": "", "cells": made}], key="some", columns=min(5, max(3, len(found))),
+                 classes=audit.classes, issues=audit.issues, run=run.name if run else None,
+                 guidelines=controls.guidelines(audit))  # fmt: skip
     return None
 
 

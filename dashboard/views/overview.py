@@ -9,10 +9,11 @@ from dashboard import charts, controls, decisions, state, view
 from dashboard.columns import ScoreColumn, describe_ends
 from dashboard.selection import Selection
 from dashboard.words import count, listed, number, plain, quoted, share, shares_between
-from scoring.audit import Audit, Run
+from scoring.audit import SPLITS, Audit, Run
 from scoring.tables import read_json
 
 MOST_CLASSES = 20
+MOST_ROWS = 1000
 ORDERS = ("fewest examples", "most examples", "lowest accuracy", "as listed")
 
 
@@ -52,7 +53,7 @@ def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
 
 def _facts(counts: pd.DataFrame, known: pd.DataFrame) -> list[tuple[str, str, str]]:
     facts = []
-    for row in counts.itertuples():
+    for row in counts.sort_values("split", key=lambda names: names.map(SPLITS.index)).itertuples():
         facts.append((f"{row.split} examples", f"{row.n:,}", f"{row.labelled:,} labelled, {row.problems:,} unreadable"))
         if row.split in known.index:
             found = known.loc[row.split]
@@ -191,9 +192,23 @@ def show_duplicates(audit: Audit) -> None:
     if frame.empty:
         st.caption("No two examples have the same content.")
         return
-    st.dataframe(frame.head(1000), hide_index=True, height="content" if len(frame) < 10 else 320)
+    facts = {"groups": len(frame), "across splits": int(frame["across_splits"].sum()), "with conflicting labels": int(frame["conflicting"].sum())}
+    st.markdown(", ".join(f"{n:,} {what}" for what, n in facts.items()))
+    table = frame.head(MOST_ROWS).assign(grid=[controls.address("grid", {"same": f}) for f in frame["fingerprint"].head(MOST_ROWS)])
+    st.dataframe(table.drop(columns="fingerprint"), hide_index=True, height="content" if len(frame) < 10 else 320,
+                 column_config=_duplicate_columns())  # fmt: skip
     st.caption("Same bytes or pixels, whatever the label. Across splits they leak test into train; with conflicting "
-               "labels at least one of them is wrong." + (" The first 1,000 are shown." if len(frame) > 1000 else ""))  # fmt: skip
+               "labels at least one of them is wrong." + (f" The first {MOST_ROWS:,} are shown." if len(frame) > MOST_ROWS else ""))  # fmt: skip
+
+
+def _duplicate_columns() -> dict:
+    return {
+        "copies": st.column_config.NumberColumn("Copies", format="localized"),
+        "across_splits": st.column_config.CheckboxColumn("Across splits"),
+        "conflicting": st.column_config.CheckboxColumn("Conflicting labels"),
+        "splits": "Splits", "labels": "Labels", "example_ids": st.column_config.ListColumn("Examples", width="large"),
+        "grid": st.column_config.LinkColumn("Grid", display_text="open"),
+    }  # fmt: skip
 
 
 def show_problems(audit: Audit, selection: Selection) -> None:

@@ -1,0 +1,74 @@
+"""A queue that stays as it was when it was asked for, while its examples are decided and scores may be written anew.
+
+Which examples are decided is taken from one position of the log; that position is in the address (``?as_of=``), so a
+link shows a colleague the same queue. The ranking itself is kept for the session. A button asks for the queue again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import streamlit as st
+
+from dashboard import decisions, state
+from dashboard.columns import ScoreColumn
+from dashboard.selection import DECISION_WORDS, Selection
+from dashboard.words import count
+from scoring.audit import Audit, Run
+
+PARAMETER = "as_of"
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A ranking, lowest first, with what it was made of."""
+
+    signature: tuple
+    as_of: int
+    scores: state.Stamp | None
+    table: pa.Table
+
+
+def frozen_ranking(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, page: str) -> pa.Table:
+    """The ranking of the selected examples as it was when the page first showed it."""
+    signature = (run.name, column.address, selection)
+    key = f"_frozen_{page}"
+    kept: Frozen | None = st.session_state.get(key)
+    last = decisions.last_position(audit)
+    if kept is None or kept.signature != signature:
+        linked = st.query_params.get(PARAMETER, "") if kept is None else ""
+        kept = freeze(audit, run, column, selection, min(int(linked), last) if linked.isdigit() else last)
+    if _asked_again(kept, last, state.stamp(run.score_path(column.scorer)), selection, page):
+        kept = freeze(audit, run, column, selection, last)
+    st.session_state[key] = kept
+    _put_into_address(kept.as_of if selection.decision else None)
+    return kept.table
+
+
+def freeze(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, as_of: int) -> Frozen:
+    """The ranking now, of the examples that are decided (or not) at a position of the log."""
+    table = state.ranking(audit, run, column, selection)
+    if selection.decision is not None:
+        table = decisions.keep(table, selection.decision, decisions.state_at(audit, as_of))
+    scores = state.stamp(run.score_path(column.scorer))
+    return Frozen((run.name, column.address, selection), as_of, scores, table)
+
+
+def _asked_again(kept: Frozen, last: int, scores: state.Stamp | None, selection: Selection, page: str) -> bool:
+    """A button where the queue is no longer what it would be now; whether it was pressed."""
+    if kept.scores != scores:
+        label = "The scores were computed again since: show the new order"
+    elif selection.decision is not None and last > kept.as_of:
+        label = f"{count(last - kept.as_of, 'event')} since: keep only “{DECISION_WORDS[selection.decision]}” again"
+    else:
+        return False
+    return st.button(label, icon=":material/refresh:", key=f"renew_{page}")
+
+
+def _put_into_address(as_of: int | None) -> None:
+    there = st.query_params.get(PARAMETER)
+    if as_of is None and there is not None:
+        del st.query_params[PARAMETER]
+    elif as_of is not None and there != str(as_of):
+        st.query_params[PARAMETER] = str(as_of)
