@@ -235,12 +235,24 @@ def new(options) -> int:
 
 
 def _read_data(audit) -> None:
-    """Read the data (again) and say what was found."""
+    """Read the data (again) and say what was found, what changed and what cannot be used."""
     from scoring.examples import ingest
 
-    start = time.perf_counter()
     found = ingest(audit, progress=bar)
-    print(f"  data: {found.summary()} ({time.perf_counter() - start:.1f} s)")
+    splits = ", ".join(f"{split} {facts['examples']:,}" for split, facts in found.splits.items())
+    changes = [f"{count:,} {name}" for name in ("added", "changed", "relabelled", "removed")
+               if (count := getattr(found, name)) and count < found.examples]
+    print(f"  data: {found.examples:,} examples ({splits})" + (f"; {', '.join(changes)}" if changes else "")
+          + f" ({found.seconds:.1f} s)")
+    if found.problems:
+        print(f"  data: {len(found.problems):,} examples cannot be used and get null scores:")
+        for problem in found.problems[:5]:
+            print(f"    {problem['example_id']}: {problem['problem']}")
+        if len(found.problems) > 5:
+            print(f"    … and {len(found.problems) - 5:,} more, in {audit.ingest_path}")
+    if groups := found.duplicates.get("groups"):
+        print(f"  data: {groups:,} groups of exact duplicates, {found.duplicates.get('across_splits', 0):,} across "
+              f"splits, {found.duplicates.get('conflicting', 0):,} with conflicting labels (see /overview)")
 
 
 def _context(audit, run, device: str):

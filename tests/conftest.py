@@ -1,0 +1,56 @@
+"""Audits that many tests share: a small part of the sample project, trained and scored once per session."""
+
+import os
+import shutil
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+def sample_project(folder: Path, *, train: int = 240, test: int = 120, pool: int = 20, epochs: int = 4) -> Path:
+    """The sample project with fewer digits and epochs, its data written, not yet read."""
+    folder.mkdir(parents=True)
+    for name in ("audit.toml", "model.py", "data.py"):
+        shutil.copy(str(files("sample_data") / name), folder / name)
+    from sample_data import data
+
+    data.write(folder / "data")
+    for split, n in {"train": train, "test": test, "pool": pool}.items():
+        path = folder / "data" / f"{split}.csv"
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[: n + 1]))
+    config = (folder / "audit.toml").read_text()
+    config = config.replace("epochs = 12", f"epochs = {epochs}").replace("expected_accuracy = 0.93\n", "")
+    (folder / "audit.toml").write_text(config)
+    return folder
+
+
+def hardlook(*arguments: object) -> int:
+    """Run one command in this process; returns its exit status."""
+    from scoring.cli import main
+
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="session")
+def scored_sample(tmp_path_factory) -> Path:
+    """A small sample project, trained and scored. Read only: copy it (``sample_copy``) to change it."""
+    folder = sample_project(tmp_path_factory.mktemp("audits") / "digits")
+    assert hardlook("train", folder) == 0
+    assert hardlook("score", folder) == 0
+    return folder
+
+
+@pytest.fixture
+def sample_copy(scored_sample, tmp_path) -> Path:
+    """A copy of the scored sample, to change at will."""
+    return Path(shutil.copytree(scored_sample, tmp_path / "copy"))
+
+
+@pytest.fixture
+def python() -> str:
+    """The interpreter that runs the tests."""
+    return sys.executable

@@ -1,0 +1,105 @@
+"""One battery over every registered scorer: aligned, float32, finite or null, deterministic, untouched model."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from scoring.audit import Audit
+from scoring.compute import make_scorer, make_shard, score_one, unmet
+from scoring.scorer import registry
+from scoring.shards import Context
+from scoring.tables import read_table
+
+
+@pytest.fixture(scope="module")
+def context(scored_sample):
+    audit = Audit.open(scored_sample)
+    return Context(audit, audit.run(), device="cpu")
+
+
+def fitted(context, name):
+    scorer = make_scorer(registry()[name], {})
+    return scorer, scorer.fit(context, context.run.parts_folder(f"battery-{name}"))
+
+
+def scored(context, scorer, state, positions):
+    return scorer.score(make_shard(context, scorer, np.asarray(positions))[0], state)
+
+
+@pytest.fixture(scope="module", params=list(registry()))
+def name(request, context):
+    reason = unmet(registry()[request.param](), context)
+    assert reason is None, reason
+    return request.param
+
+
+def test_the_file_is_aligned_float32_and_finite_or_null(context, name):
+    table = read_table(context.run.score_path(name))
+    assert table["example_id"].to_pylist() == context.examples["example_id"].tolist()
+    columns = [column.name for column in registry()[name].columns]
+    assert table.column_names[3:] == columns
+    for column in columns:
+        assert table.schema.field(column).type == pa.float32()
+        assert np.isfinite(table[column].drop_null().to_numpy()).all()
+        assert table[column].null_count < len(table), f"{column} is null for every example"
+
+
+def test_scores_are_the_same_twice_at_any_shard_and_in_any_order(context, name):
+    scorer, state = fitted(context, name)
+    positions = np.arange(90)
+    whole = scored(context, scorer, state, positions)
+    again = scored(context, scorer, state, positions)
+    parts = [scored(context, scorer, state, part) for part in (positions[:13], positions[13:])]
+    order = np.random.default_rng(0).permutation(90)
+    shuffled = scored(context, scorer, state, positions[order])
+    for column, values in whole.items():
+        np.testing.assert_array_equal(values, again[column])
+        np.testing.assert_array_equal(values, np.concatenate([part[column] for part in parts]))
+        np.testing.assert_array_equal(values[order], shuffled[column])
+
+
+def test_the_batch_size_changes_nothing_beyond_rounding(context, name):
+    scorer, state = fitted(context, name)
+    if not hasattr(scorer, "batch_size"):
+        return
+    positions = np.arange(60)
+    small = scored(context, replace(scorer, batch_size=7), state, positions)
+    for column, values in scored(context, scorer, state, positions).items():
+        np.testing.assert_allclose(values, small[column], rtol=1e-5, atol=1e-7)
+
+
+def test_the_model_is_left_untouched(context, name):
+    module = context.model.module
+    with torch.no_grad():
+        context.model.at(context.checkpoints[0])
+    module.train()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    flags = [(part.training, [p.requires_grad for p in part.parameters(recurse=False)]) for part in module.modules()]
+    scorer, state = fitted(context, name)
+    scored(context, scorer, state, np.arange(20))
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    assert flags == [(part.training, [p.requires_grad for p in part.parameters(recurse=False)])
+                     for part in module.modules()]
+    assert all(p.grad is None for p in module.parameters())
+
+
+def test_scoring_again_writes_the_same_file(sample_copy, name):
+    audit = Audit.open(sample_copy)
+    path = audit.run().score_path(name)
+    before = read_table(path)
+    path.unlink()
+    score_one(Context(audit, audit.run(), device="cpu"), make_scorer(registry()[name], {}))
+    assert read_table(path).equals(before)
+
+
+def test_every_column_stands_in_the_glossary(name):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf8")
+    glossary = readme.split("## Glossary", 1)[1].split("\n## ", 1)[0]
+    families = {f"`{column.family}`" for column in registry()[name].columns if column.family}
+    missing = {f"`{name}`", *families} - set(re.findall(r"`[^`]+`", glossary))
+    assert not missing
