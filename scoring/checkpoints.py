@@ -1,10 +1,11 @@
 """The checkpoints of a run: found by a glob, put into the order of training, told apart by their weights.
 
-A glob → `Checkpoint` records in order. The order is the epoch stored inside, else the step stored inside, else the
-epoch or step in the names, else the natural order of the names (epoch 9 before 10). Identical weights are refused:
-each would count twice in every score.
+A glob → `Checkpoint` records in order. The order is the epoch stored inside, else the step stored inside,
+else the epoch or step in the names, else the natural order of the names (epoch 9 before 10). Identical
+weights are refused: each would count twice in every score.
 
-Cost: each file is read once, memory-mapped, and its weights are hashed. Known limits: as of `scoring.weights`.
+Cost: each file is read once, memory-mapped, and its weights are hashed. Known limits: as of
+`scoring.weights`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ import torch
 from scoring.tables import HardlookError
 from scoring.weights import Number, file_kind, read_state_dict, weight_files
 
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint in order: its file or folder, the epoch and step it states, and the sha256 of its weights.
+    """One checkpoint in order: its file or folder, the epoch and step it states, and the sha256 of its
+    weights.
 
-    ``order`` says what its place was taken from; ``stamp`` is (size, modification time) of its files when read.
+    ``order`` says what its place was taken from; ``stamp`` is (size, modification time) of its files when
+    read.
     """
 
     path: Path
@@ -40,21 +44,24 @@ class Checkpoint:
 
     @property
     def when(self) -> str:
-        """"epoch 3", "step 500" or the name."""
+        """ "epoch 3", "step 500" or the name."""
         if self.epoch is not None:
             return f"epoch {self.epoch:g}"
         return f"step {self.step:g}" if self.step is not None else self.path.name
 
 
 def find_checkpoints(
-    pattern: str | Sequence[str], folder: str | Path, *, weights: str = "plain",
+    pattern: str | Sequence[str],
+    folder: str | Path,
+    *,
+    weights: str = "plain",
     progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
 ) -> list[Checkpoint]:
     """The checkpoints that a glob (or several) names, in the order of training.
 
-    Patterns are relative to ``folder`` or absolute; a folder with weights in it is one checkpoint. ``progress``
-    wraps the paths as they are read. Raises `HardlookError` where nothing matches, something that matches is no
-    checkpoint, or two of them hold identical weights.
+    Patterns are relative to ``folder`` or absolute; a folder with weights in it is one checkpoint.
+    ``progress`` wraps the paths as they are read. Raises `HardlookError` where nothing matches, something
+    that matches is no checkpoint, or two of them hold identical weights.
     """
     paths = _matches([pattern] if isinstance(pattern, str) else list(pattern), Path(folder))
     found = [_describe(path, weights) for path in progress(paths)]
@@ -67,7 +74,9 @@ def order_checkpoints(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
     for order, key in _orders(checkpoints):
         keys = [key(checkpoint) for checkpoint in checkpoints]
         if None not in keys and len(set(keys)) == len(keys):
-            ordered = [checkpoint for _, checkpoint in sorted(zip(keys, checkpoints), key=lambda pair: pair[0])]
+            ordered = [
+                checkpoint for _, checkpoint in sorted(zip(keys, checkpoints), key=lambda pair: pair[0])
+            ]
             return [replace(checkpoint, order=order) for checkpoint in ordered]
     raise AssertionError("paths are distinct")
 
@@ -75,7 +84,9 @@ def order_checkpoints(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
 def describe_order(checkpoints: Sequence[Checkpoint]) -> str:
     """One paragraph to print: the order, what it was taken from, and whatever is worth a second look."""
     listed = ", ".join(
-        checkpoint.path.name if checkpoint.when == checkpoint.path.name else f"{checkpoint.path.name} ({checkpoint.when})"
+        checkpoint.path.name
+        if checkpoint.when == checkpoint.path.name
+        else f"{checkpoint.path.name} ({checkpoint.when})"
         for checkpoint in checkpoints
     )
     plural = "checkpoint" if len(checkpoints) == 1 else f"checkpoints in the order of {checkpoints[0].order}"
@@ -90,10 +101,12 @@ def needs_checkpoints(found: int, needed: int, run: str | Path, what: str = "vog
     """The error text where a score needs more checkpoints than a run has.
 
     >>> needs_checkpoints(1, 2, "runs/a")
-    'vog needs at least 2 checkpoints, found 1 in runs/a; keep more with Recorder(every=1), or run: hardlook train'
+    'vog needs at least 2 checkpoints, found 1 in runs/a; keep more with Recorder(every=1) or hardlook train'
     """
-    return (f"{what} needs at least {needed} checkpoint{'s' if needed > 1 else ''}, found {found} in {run}; "
-            "keep more with Recorder(every=1), or run: hardlook train")
+    return (
+        f"{what} needs at least {needed} checkpoint{'s' if needed > 1 else ''}, found {found} in {run}; "
+        "keep more with Recorder(every=1) or hardlook train"
+    )
 
 
 def natural_key(path: str | Path) -> tuple[tuple[int, int, str], ...]:
@@ -112,8 +125,10 @@ def _matches(patterns: list[str], folder: Path) -> list[Path]:
     paths = sorted(hits, key=natural_key)
     shown = " and ".join(repr(pattern) for pattern in patterns)
     if not paths:
-        raise HardlookError(f"checkpoints = {shown} matches nothing in {folder}{_nearby(patterns[0], folder)}; "
-                            "correct the pattern, or make checkpoints with: hardlook train")
+        raise HardlookError(
+            f"checkpoints = {shown} matches nothing in {folder}{_nearby(patterns[0], folder)}; "
+            "correct the pattern, or make checkpoints with: hardlook train"
+        )
     for path in paths:
         _refuse_what_is_none(path, shown)
     return paths
@@ -131,19 +146,30 @@ def _nearby(pattern: str, folder: Path) -> str:
 def _refuse_what_is_none(path: Path, pattern: str) -> None:
     """A match that is no checkpoint, or a part of one, is an error: nothing is left out silently."""
     if re.search(r"-\d{5}-of-\d{5}\.", path.name):
-        raise HardlookError(f"{path} is one part of a sharded checkpoint; name its folder instead: {path.parent}")
+        raise HardlookError(
+            f"{path} is one part of a sharded checkpoint; name its folder instead: {path.parent}"
+        )
     if path.is_dir():
         weight_files(path)
     elif file_kind(path) is None:
-        raise HardlookError(f"checkpoints = {pattern} matches {path}, which is no checkpoint (needed .pt, .pth, "
-                            ".ckpt, .bin or .safetensors); narrow the pattern, for instance to *.pt")
+        raise HardlookError(
+            f"checkpoints = {pattern} matches {path}, which is no checkpoint (needed .pt, .pth, "
+            ".ckpt, .bin or .safetensors); narrow the pattern, for instance to *.pt"
+        )
 
 
 def _describe(path: Path, weights: str) -> Checkpoint:
     """Read one checkpoint and keep what identifies and orders it."""
     state = read_state_dict(path, weights=weights)
-    return Checkpoint(path, state.epoch, state.step, weights_sha256(state.tensors), state.taken or "the file itself",
-                      notes=state.notes, stamp=file_stamp(path))
+    return Checkpoint(
+        path,
+        state.epoch,
+        state.step,
+        weights_sha256(state.tensors),
+        state.taken or "the file itself",
+        notes=state.notes,
+        stamp=file_stamp(path),
+    )
 
 
 def file_stamp(path: Path) -> tuple[tuple[int, int], ...]:
@@ -158,9 +184,10 @@ def _refuse_identical(checkpoints: Sequence[Checkpoint]) -> None:
     for checkpoint in checkpoints:
         if checkpoint.sha256 in seen:
             raise HardlookError(
-                f"{seen[checkpoint.sha256]} and {checkpoint.path} hold identical weights, which would count twice in "
-                "every score; remove one or narrow the pattern (a last.ckpt or best.pt beside the numbered ones is "
-                "the usual cause)")
+                f"{seen[checkpoint.sha256]} and {checkpoint.path} hold identical weights, which would "
+                "count twice in every score; remove one or narrow the pattern (a last.ckpt or best.pt beside "
+                "the numbered ones is the usual cause)"
+            )
         seen[checkpoint.sha256] = checkpoint.path
 
 
@@ -169,7 +196,9 @@ def weights_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
 
     The batch counters of BatchNorm are left out: they change no output.
     """
-    parts = sorted(_tensor_sha256(t) for name, t in tensors.items() if not name.endswith("num_batches_tracked"))
+    parts = sorted(
+        _tensor_sha256(t) for name, t in tensors.items() if not name.endswith("num_batches_tracked")
+    )
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
@@ -189,13 +218,18 @@ def _orders(checkpoints: Sequence[Checkpoint]) -> list[Order]:
         ("the epoch and step stored inside", _epoch_and_step),
         ("the step stored inside", lambda checkpoint: checkpoint.step),
         ("the epoch in their names", lambda checkpoint: _named(checkpoint.path, r"epochs?|ep")),
-        ("the step in their names", lambda checkpoint: _named(checkpoint.path, r"(?:global_?)?steps?|iter(?:ation)?")),
+        (
+            "the step in their names",
+            lambda checkpoint: _named(checkpoint.path, r"(?:global_?)?steps?|iter(?:ation)?"),
+        ),
         ("their names", lambda checkpoint: natural_key(checkpoint.path)),
     ]
 
 
 def _epoch_and_step(checkpoint: Checkpoint) -> tuple[Number, Number] | None:
-    return None if checkpoint.epoch is None or checkpoint.step is None else (checkpoint.epoch, checkpoint.step)
+    return (
+        None if checkpoint.epoch is None or checkpoint.step is None else (checkpoint.epoch, checkpoint.step)
+    )
 
 
 def _named(path: Path, word: str) -> int | None:

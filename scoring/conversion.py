@@ -1,13 +1,13 @@
 """Checkpoints that hold objects → safetensors, in a process of its own, without building the objects.
 
-A path → a new file with the tensors and the epoch. The child process unpickles with every class and function replaced
-by an inert stand-in, save for those that make tensors and plain containers: a whole pickled ``nn.Module`` comes apart
-into its parameters although its class is not there, hyperparameters are dropped, and a call that the file asks for
-(``os.system``…) is recorded instead of made. What a program must be run for (TorchScript) is run, in that process
-alone, which is why the user has to say that the file is trusted.
+A path → a new file with the tensors and the epoch. The child process unpickles with every class and function
+replaced by an inert stand-in, save for those that make tensors and plain containers: a whole pickled
+``nn.Module`` comes apart into its parameters although its class is not there, hyperparameters are dropped,
+and a call that the file asks for (``os.system``…) is recorded instead of made. What a program must be run for
+(TorchScript) is run, in that process alone, which is why the user has to say that the file is trusted.
 
-Cost: one start of Python and torch, and one copy of the weights in memory. Known limits: a class that rebuilds its
-tensors by code of its own (``__reduce__``) cannot be taken apart.
+Cost: one start of Python and torch, and one copy of the weights in memory. Known limits: a class that
+rebuilds its tensors by code of its own (``__reduce__``) cannot be taken apart.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import os
 import pickle
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,20 +32,26 @@ from scoring.weights import StateDict, pick_state_dict, read_state_dict
 
 
 def convert_checkpoint(
-    path: str | Path, out: str | Path | None = None, *, trust: bool = False, folder: str | Path | None = None,
+    path: str | Path,
+    out: str | Path | None = None,
+    *,
+    trust: bool = False,
+    folder: str | Path | None = None,
     weights: str = "plain",
 ) -> Path:
     """Take the weights out of a pickled checkpoint and write them, with epoch and step, as safetensors.
 
     ``out`` defaults to the same name with ``.safetensors``; ``folder`` is put on the path of the process, for
-    programs that need it. Raises `HardlookError` without ``trust``, where ``out`` exists with other weights, or where
-    no weights could be found.
+    programs that need it. Raises `HardlookError` without ``trust``, where ``out`` exists with other weights,
+    or where no weights could be found.
     """
     path = Path(path)
     if not path.is_file():
         raise HardlookError(f"there is no checkpoint {path}")
     if not trust:
-        raise HardlookError(f"{path} may run code when it is read; if you trust the file:  hardlook convert {path} --trust")
+        raise HardlookError(
+            f"{path} may run code when it is read; if you trust the file:  hardlook convert {path} --trust"
+        )
     out = Path(out) if out is not None else path.with_suffix(".safetensors")
     _refuse_overwriting(path, out)
     with atomic_path(out) as partial:
@@ -62,7 +67,9 @@ def _refuse_overwriting(path: Path, out: Path) -> None:
     with contextlib.suppress(SafetensorError, OSError), safe_open(out, framework="pt") as file:
         if (file.metadata() or {}).get("source") == path.name and out.resolve() != path.resolve():
             return
-    raise HardlookError(f"{out} is there already and is no earlier conversion of {path}; name another file to write")
+    raise HardlookError(
+        f"{out} is there already and is no earlier conversion of {path}; name another file to write"
+    )
 
 
 def _in_own_process(path: Path, partial: Path, folder: str | Path | None, weights: str) -> None:
@@ -70,14 +77,22 @@ def _in_own_process(path: Path, partial: Path, folder: str | Path | None, weight
     here = [str(Path(__file__).resolve().parents[1])]
     places = [*([str(Path(folder).resolve())] if folder else []), *filter(None, sys.path), *here]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(places))}
-    command = [sys.executable, "-P", "-m", "scoring.conversion", str(path.resolve()), str(partial.resolve()), weights]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "scoring.conversion",
+        str(path.resolve()),
+        str(partial.resolve()),
+        weights,
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         told = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"]
         raise HardlookError(f"{path} could not be converted: {told[-1].removeprefix('HardlookError: ')}")
 
 
-# ---------------------------------------------------------------------------------------------- inside the process
+# -- inside the process --------------------------------------------------------------------------------------
 
 
 class StandIn:
@@ -120,9 +135,26 @@ class StandIn:
 REAL = {
     "collections": {"OrderedDict"},
     "_codecs": {"encode"},
-    "builtins": {"dict", "list", "set", "tuple", "int", "float", "bool", "str", "bytes", "complex", "bytearray"},
-    "torch._utils": {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter", "_rebuild_parameter_with_state",
-                     "_rebuild_sparse_tensor"},
+    "builtins": {
+        "dict",
+        "list",
+        "set",
+        "tuple",
+        "int",
+        "float",
+        "bool",
+        "str",
+        "bytes",
+        "complex",
+        "bytearray",
+    },
+    "torch._utils": {
+        "_rebuild_tensor",
+        "_rebuild_tensor_v2",
+        "_rebuild_parameter",
+        "_rebuild_parameter_with_state",
+        "_rebuild_sparse_tensor",
+    },
     "torch": {"Size", "device"},
     "numpy": {"dtype", "ndarray"},
     "numpy.core.multiarray": {"_reconstruct", "scalar"},
@@ -169,16 +201,21 @@ def _plain_dict(*_factory: Any) -> dict:
     return {}
 
 
-INERT_PICKLE = SimpleNamespace(__name__="inert", Unpickler=InertUnpickler, UnpicklingError=pickle.UnpicklingError,
-                               load=lambda file, **options: InertUnpickler(file, **options).load())
+INERT_PICKLE = SimpleNamespace(
+    __name__="inert",
+    Unpickler=InertUnpickler,
+    UnpicklingError=pickle.UnpicklingError,
+    load=lambda file, **options: InertUnpickler(file, **options).load(),
+)
 
 
 def take_apart(path: Path, weights: str = "plain") -> StateDict:
     """The weights of a checkpoint that holds objects. Only ever called in a process of its own."""
     content = _plain(_load(path))
     if not isinstance(content, Mapping):
-        raise HardlookError(f"no weights were found in {path}; where it was made, run "
-                            "torch.save(model.state_dict(), path)")
+        raise HardlookError(
+            f"no weights were found in {path}; where it was made, run torch.save(model.state_dict(), path)"
+        )
     return pick_state_dict(path, content, {}, weights)
 
 
@@ -194,7 +231,8 @@ def _load(path: Path) -> Any:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """Objects as what they hold: a module as its state dict, others as mappings of their attributes and items."""
+    """Objects as what they hold: a module as its state dict, others as mappings of their attributes and
+    items."""
     if isinstance(value, torch.nn.Module):
         return dict(value.state_dict())
     if isinstance(value, StandIn):
@@ -215,15 +253,21 @@ def _tensor_of(value: Any) -> Any:
 
 
 def _module_parts(value: StandIn) -> Mapping[str, Any] | None:
-    """The attributes of a pickled module: its own, or the first argument of what would have rebuilt it (torch.fx)."""
+    """The attributes of a pickled module: its own, or the first argument of what would have rebuilt it
+    (torch.fx)."""
     candidates = [value.__dict__, *(part for part in value._parts if isinstance(part, Mapping))]
-    return next((c for c in candidates if isinstance(c.get("_modules"), Mapping) and "_parameters" in c), None)
+    return next(
+        (c for c in candidates if isinstance(c.get("_modules"), Mapping) and "_parameters" in c), None
+    )
 
 
 def _state(module: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     """What ``state_dict()`` would give: parameters, persistent buffers, children."""
     passing = module.get("_non_persistent_buffers_set") or ()
-    own = {**module["_parameters"], **{name: b for name, b in module["_buffers"].items() if name not in passing}}
+    own = {
+        **module["_parameters"],
+        **{name: b for name, b in module["_buffers"].items() if name not in passing},
+    }
     for name, tensor in own.items():
         if isinstance(tensor, torch.Tensor):
             yield prefix + name, tensor.detach()
@@ -237,8 +281,13 @@ def write_converted(state: StateDict, out: Path) -> None:
     """safetensors, with epoch, step and source in its header; each tensor on its own, ties undone."""
     from safetensors.torch import save_file
 
-    facts = {"epoch": state.epoch, "global_step": state.step, "hardlook_kind": state.kind, "source": state.path.name,
-             "notes": json.dumps(state.notes)}
+    facts = {
+        "epoch": state.epoch,
+        "global_step": state.step,
+        "hardlook_kind": state.kind,
+        "source": state.path.name,
+        "notes": json.dumps(state.notes),
+    }
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.tensors.items()}
     save_file(tensors, out, metadata={name: str(value) for name, value in facts.items() if value is not None})
 

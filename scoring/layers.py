@@ -1,9 +1,11 @@
 """The layers of a model: their names, its head, the features that enter the head, and its last block.
 
-What is the head is seen, not guessed from the order of registration: a forward pass is watched, and the head is the
-last Linear layer whose output *is* the logits. Model and sample inputs → names and modules; features (n, d).
+What is the head is seen, not guessed from the order of registration: a forward pass is watched, and the head
+is the last Linear layer whose output *is* the logits. Model and sample inputs → names and modules; features
+(n, d).
 
-Cost: one forward pass. Known limits: a head that is no Linear layer has no features here; the reason is given.
+Cost: one forward pass. Known limits: a head that is no Linear layer has no features here; the reason is
+given.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from scoring.tables import HardlookError
 
 
 class Head(NamedTuple):
-    """The output layer: its name and module; where it is no Linear layer both are None, and ``reason`` says why."""
+    """The output layer: its name and module; where it is no Linear layer both are None, and ``reason`` says
+    why."""
 
     name: str | None
     module: nn.Linear | None
@@ -31,7 +34,8 @@ class Head(NamedTuple):
 
 
 class Features(NamedTuple):
-    """(n, d) inputs of the head (None, with a ``reason``, where the head is no Linear layer) and (n, c) logits."""
+    """(n, d) inputs of the head (None, with a ``reason``, where the head is no Linear layer) and (n, c)
+    logits."""
 
     features: torch.Tensor | None
     logits: torch.Tensor
@@ -53,22 +57,34 @@ def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     >>> list(named_layers(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))))
     ['0', '2']
     """
-    return {name: layer for name, layer in model.named_modules() if any(True for _ in layer.parameters(recurse=False))}
+    return {
+        name: layer
+        for name, layer in model.named_modules()
+        if any(True for _ in layer.parameters(recurse=False))
+    }
 
 
 def select_layers(model: nn.Module, names: str | Sequence[str]) -> list[str]:
-    """Names of layers with parameters that ``names`` mean: layers, containers of them, or patterns (``block*``).
+    """Names of layers with parameters that ``names`` mean: layers, containers of them, or patterns
+    (``block*``).
 
     Raises `HardlookError` for a name that means none, listing close ones.
     """
     layers, chosen = named_layers(model), set()
     for name in [names] if isinstance(names, str) else names:
-        meant = {layer for layer in layers if _under(layer, name) or fnmatch.fnmatchcase(layer, name)
-                 or fnmatch.fnmatchcase(layer, f"{name}.*")}
+        meant = {
+            layer
+            for layer in layers
+            if _under(layer, name)
+            or fnmatch.fnmatchcase(layer, name)
+            or fnmatch.fnmatchcase(layer, f"{name}.*")
+        }
         if not meant:
             known = [known for known, _ in model.named_modules() if known]
-            raise HardlookError(f"layers = {name!r}: the model has no layer of that name with parameters; "
-                                f"{close_names(name, known)}")
+            raise HardlookError(
+                f"layers = {name!r}: the model has no layer of that name with parameters; "
+                f"{close_names(name, known)}"
+            )
         chosen |= meant
     return [layer for layer in layers if layer in chosen]
 
@@ -89,11 +105,18 @@ def head_of(model: nn.Module, inputs: Any) -> Head:
     if linear:
         return Head(linear[-1].name, linear[-1].module)
     if not giving:
-        return Head(None, None, "the logits are the output of no single layer; the features that enter a Linear head "
-                                "are what is needed")
+        return Head(
+            None,
+            None,
+            "the logits are the output of no single layer; the features that enter a Linear head "
+            "are what is needed",
+        )
     last = giving[-1]
-    return Head(None, None, f"the logits come from {last.name!r}, which is {type(last.module).__name__} and no Linear "
-                            "layer")
+    return Head(
+        None,
+        None,
+        f"the logits come from {last.name!r}, which is {type(last.module).__name__} and no Linear layer",
+    )
 
 
 def features_of(model: nn.Module, inputs: Any, head: Head | None = None) -> Features:
@@ -105,7 +128,9 @@ def features_of(model: nn.Module, inputs: Any, head: Head | None = None) -> Feat
     if head.module is None:
         return Features(None, _forward(model, inputs), head.reason)
     entered: list[torch.Tensor] = []
-    handle = head.module.register_forward_pre_hook(lambda _layer, arguments: entered.append(arguments[0].detach()))
+    handle = head.module.register_forward_pre_hook(
+        lambda _layer, arguments: entered.append(arguments[0].detach())
+    )
     try:
         logits = _forward(model, inputs)
     finally:
@@ -116,8 +141,8 @@ def features_of(model: nn.Module, inputs: Any, head: Head | None = None) -> Feat
 def last_block_and_head(model: nn.Module, inputs: Any) -> tuple[str, ...]:
     """Names of the last block and the head, in the order in which they run: the default layers for influence.
 
-    The block is the largest container around the last layer before the head that holds at most half of all layers
-    with parameters; where that is a lone norm layer, the block before it comes along.
+    The block is the largest container around the last layer before the head that holds at most half of all
+    layers with parameters; where that is a lone norm layer, the block before it comes along.
     """
     own = named_layers(model)
     with _watched(model, set(own.values()).__contains__) as calls:
@@ -125,7 +150,9 @@ def last_block_and_head(model: nn.Module, inputs: Any) -> tuple[str, ...]:
     names = dict.fromkeys(call.name for call in calls)
     ran = [name for name in names if not any(name != other and _under(other, name) for other in names)]
     if not ran:
-        raise HardlookError(f"{type(model).__name__} ran no layer with parameters; there is nothing to take influence of")
+        raise HardlookError(
+            f"{type(model).__name__} ran no layer with parameters; there is nothing to take influence of"
+        )
     head = head_of(model, inputs).name or ran[-1]
     before = ran[: ran.index(head)] if head in ran else ran[:-1]
     blocks: list[str] = []
@@ -136,7 +163,8 @@ def last_block_and_head(model: nn.Module, inputs: Any) -> tuple[str, ...]:
 
 
 def _block(layer: str, head: str, ran: Sequence[str]) -> str:
-    """The largest container of ``layer``, without the head, that holds at most half of the layers that ran."""
+    """The largest container of ``layer``, without the head, that holds at most half of the layers that
+    ran."""
     parts = layer.split(".")
     for depth in range(1, len(parts)):
         container = ".".join(parts[:depth])
@@ -151,14 +179,18 @@ def _has_matrix(layers: dict[str, nn.Module], block: str) -> bool:
     return any(weight.ndim > 1 for layer in inside for weight in layer.parameters(recurse=False))
 
 
-# ------------------------------------------------------------------------------------------------------- watching
+# -- watching ------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def _watched(model: nn.Module, which: Callable[[nn.Module], bool]) -> Iterator[list[_Call]]:
     """Record every call of the layers that ``which`` picks, in the order in which they end."""
     calls: list[_Call] = []
-    handles = [layer.register_forward_hook(_recorder(calls, name)) for name, layer in model.named_modules() if which(layer)]
+    handles = [
+        layer.register_forward_hook(_recorder(calls, name))
+        for name, layer in model.named_modules()
+        if which(layer)
+    ]
     try:
         yield calls
     finally:
@@ -169,7 +201,9 @@ def _watched(model: nn.Module, which: Callable[[nn.Module], bool]) -> Iterator[l
 def _recorder(calls: list[_Call], name: str) -> Callable:
     def record(layer: nn.Module, _arguments: tuple, output: Any) -> None:
         small = isinstance(output, torch.Tensor) and output.ndim == 2
-        calls.append(_Call(name, layer, output.clone() if small else None))  # cloned: what follows may work in place
+        calls.append(
+            _Call(name, layer, output.clone() if small else None)
+        )  # cloned: what follows may work in place
 
     return record
 

@@ -1,9 +1,10 @@
 """Weights into a model: names matched against the model's own, everything checked, then copied in at once.
 
-A model and a `StateDict` → the same tensors under the model's names. A prefix (``model.``, ``module.``, any depth) is
-whatever makes the most of the file's names equal names of the model, so a model that truly has ``model.`` names is
-matched as it is. A missing or unknown name, a wrong shape, another number of classes and a weight that is not finite
-are errors that name file, key, found and needed; the model is untouched until all of it fits.
+A model and a `StateDict` → the same tensors under the model's names. A prefix (``model.``, ``module.``, any
+depth) is whatever makes the most of the file's names equal names of the model, so a model that truly has
+``model.`` names is matched as it is. A missing or unknown name, a wrong shape, another number of classes and
+a weight that is not finite are errors that name file, key, found and needed; the model is untouched until all
+of it fits.
 
 Cost: one pass over the names and one over the values. Known limits: parameters that a library renamed between
 versions are not translated, but for those of Hugging Face models (`scoring.pretrained`).
@@ -45,13 +46,17 @@ class Fitted:
 
 
 def load_into(
-    model: nn.Module, state: StateDict | Mapping[str, torch.Tensor], *, n_classes: int | None = None,
+    model: nn.Module,
+    state: StateDict | Mapping[str, torch.Tensor],
+    *,
+    n_classes: int | None = None,
     weights: str = "plain",
 ) -> tuple[str, ...]:
     """Copy a checkpoint into the model, all of it or nothing; return notes for the user.
 
-    Raises `HardlookError` naming file, key, found and needed where anything does not fit. Names that may be absent:
-    tied weights (one of them is there), and BatchNorm's ``num_batches_tracked``. Half precision becomes the model's.
+    Raises `HardlookError` naming file, key, found and needed where anything does not fit. Names that may be
+    absent: tied weights (one of them is there), and BatchNorm's ``num_batches_tracked``. Half precision
+    becomes the model's.
 
     >>> load_into(nn.Linear(2, 3), nn.DataParallel(nn.Linear(2, 3)).state_dict())
     ()
@@ -62,7 +67,10 @@ def load_into(
 
 
 def fit_state(
-    model: nn.Module, state: StateDict | Mapping[str, torch.Tensor], *, n_classes: int | None = None,
+    model: nn.Module,
+    state: StateDict | Mapping[str, torch.Tensor],
+    *,
+    n_classes: int | None = None,
     weights: str = "plain",
 ) -> Fitted:
     """The checkpoint's tensors under the model's names and in its dtypes, checked as in `load_into`."""
@@ -72,11 +80,22 @@ def fit_state(
     given = {_unwrapped(name): value for name, value in state.tensors.items() if name not in NO_WEIGHTS}
     match, note = _match_names(state, given, needed, weights)
     if match.count < len(needed):
-        under = {key.removeprefix(match.prefix): value for key, value in given.items() if key.startswith(match.prefix)}
+        under = {
+            key.removeprefix(match.prefix): value
+            for key, value in given.items()
+            if key.startswith(match.prefix)
+        }
         given = translated(model, under) or given
         match, note = _match_names(state, given, needed, weights)
     found = {name: given[key] for key, name in match.keys.items() if key in given}
-    unused = [key for key in given if key not in match.keys and not _is_extra(model, key.removeprefix(match.prefix))]
+    extras = {
+        match.prefix + _unwrapped(name) for name, _ in model.named_buffers()
+    }  # once saved, now no longer
+    unused = [
+        key
+        for key in given
+        if key not in match.keys and key not in extras and not key.endswith("_extra_state")
+    ]
     _refuse_missing(state.path, model, needed, found, unused)
     outside = _refuse_unexpected(state.path, match, unused)
     _refuse_shapes(state.path, needed, found, n_classes)
@@ -85,7 +104,7 @@ def fit_state(
     return Fitted(converted, (*state.notes, *note, *outside, *_changed_precision(state.tensors, needed)))
 
 
-# ---------------------------------------------------------------------------------------------------------- names
+# -- names ---------------------------------------------------------------------------------------------------
 
 
 def _unwrapped(name: str) -> str:
@@ -113,26 +132,33 @@ def _match_names(
     state: StateDict, given: Mapping[str, torch.Tensor], needed: Mapping[str, torch.Tensor], weights: str
 ) -> tuple[_Match, list[str]]:
     """The match that finds most names among the weights wanted, and a note where there were two kinds."""
-    matches = [match for own in _own_prefixes([_unwrapped(name) for name in needed])
-               for match in _matches(own, given, needed)]
+    matches = [
+        match
+        for own in _own_prefixes([_unwrapped(name) for name in needed])
+        for match in _matches(own, given, needed)
+    ]
     if not matches:
-        raise HardlookError(f"{state.path}: none of its keys fits the model; found {_listed(given)}, "
-                            f"needed {_listed(needed)}; {FACTORY}")
+        raise HardlookError(
+            f"{state.path}: none of its keys fits the model; found {_listed(given)}, "
+            f"needed {_listed(needed)}; {FACTORY}"
+        )
     if state.kind == "ema":  # the file keeps them apart, and `read_state_dict` took the average
         return _best(state.path, matches), []
     most = max(match.count for match in matches)
     whole = [match for match in matches if 2 * match.count > most]
     wanted = [match for match in whole if match.averaged == (weights == "ema")]
     if weights == "ema" and not wanted:
-        raise HardlookError(f"{state.path} holds no EMA weights; found {_listed(given)}; use weights = 'plain'")
+        raise HardlookError(
+            f"{state.path} holds no EMA weights; found {_listed(given)}; use weights = 'plain'"
+        )
     best = _best(state.path, wanted or matches)
     return best, _ema_note(best, whole)
 
 
 def _own_prefixes(names: list[str]) -> list[str]:
-    """"" and the leading components that all names of the model share: "model.", "model.net."."""
+    """ "" and the leading components that all names of the model share: "model.", "model.net."."""
     own = [""]
-    while names and all("." in name[len(own[-1]):] for name in names):
+    while names and all("." in name[len(own[-1]) :] for name in names):
         candidate = names[0][: names[0].index(".", len(own[-1])) + 1]
         if not all(name.startswith(candidate) for name in names):
             break
@@ -147,8 +173,10 @@ def _matches(own: str, given: Iterable[str], needed: Iterable[str]) -> list[_Mat
     for key in given:
         starts = [0, *(dot.end() for dot in re.finditer(r"\.", key))]
         counts.update(key[:start] for start in starts if key[start:] in names)
-    return [_Match(own, prefix, count, {prefix + short: name for short, name in names.items()})
-            for prefix, count in counts.items()]
+    return [
+        _Match(own, prefix, count, {prefix + short: name for short, name in names.items()})
+        for prefix, count in counts.items()
+    ]
 
 
 def _best(path: Path, matches: list[_Match]) -> _Match:
@@ -159,22 +187,24 @@ def _best(path: Path, matches: list[_Match]) -> _Match:
     bare = [match for match in equal if not match.prefix]
     if len(equal) > 1 and not bare and most > 1:
         found = " and ".join(repr(match.prefix) for match in equal)
-        raise HardlookError(f"{path}: the model's weights are there more than once, under {found}; save the ones to "
-                            "audit alone: torch.save(model.state_dict(), path)")
+        raise HardlookError(
+            f"{path}: the model's weights are there more than once, under {found}; save the ones to "
+            "audit alone: torch.save(model.state_dict(), path)"
+        )
     return (bare or equal)[0]
 
 
 def _ema_note(best: _Match, whole: list[_Match]) -> list[str]:
-    """Say which weights were taken where the names offer the plain ones and their average, or the average alone."""
+    """Say which weights were taken where the names offer the plain ones and their average, or the average
+    alone."""
     averaged = [match.prefix for match in whole if match.averaged]
     if best.averaged:
         return [f"took the EMA weights (under {best.prefix!r})"]
-    return [f"took the plain weights (under {best.prefix!r}), not the EMA (under {averaged[0]!r})"] if averaged else []
-
-
-def _is_extra(model: nn.Module, name: str) -> bool:
-    """What a state dict may hold beyond the model's: buffers that are no longer saved, and modules' extra state."""
-    return name.endswith("_extra_state") or name in {_unwrapped(buffer) for buffer, _ in model.named_buffers()}
+    return (
+        [f"took the plain weights (under {best.prefix!r}), not the EMA (under {averaged[0]!r})"]
+        if averaged
+        else []
+    )
 
 
 def _refuse_unexpected(path: Path, match: _Match, unused: list[str]) -> list[str]:
@@ -182,11 +212,13 @@ def _refuse_unexpected(path: Path, match: _Match, unused: list[str]) -> list[str
     unused = [] if match.averaged else [key for key in unused if not EMA_NAME.search(key)]
     inside = [key for key in unused if key.startswith(match.prefix)]
     if inside:
-        raise HardlookError(f"{path} has {len(inside)} keys that the model does not: {_listed(inside)}; {FACTORY}")
+        raise HardlookError(
+            f"{path} has {len(inside)} keys that the model does not: {_listed(inside)}; {FACTORY}"
+        )
     return [f"left out what is not under {match.prefix!r}: {_listed(unused)}"] if unused else []
 
 
-# --------------------------------------------------------------------------------------------------------- checks
+# -- checks --------------------------------------------------------------------------------------------------
 
 
 def _refuse_missing(
@@ -195,34 +227,49 @@ def _refuse_missing(
     """Every key must be there, but for tied ones of which one is, and counters."""
     variables = model.state_dict(keep_vars=True)
     held = {id(value) for name, value in variables.items() if name in found}
-    missing = [name for name in needed if name not in found and id(variables[name]) not in held
-               and not name.endswith("num_batches_tracked")]
+    missing = [
+        name
+        for name in needed
+        if name not in found and id(variables[name]) not in held and not name.endswith("num_batches_tracked")
+    ]
     if missing:
         shapes = {name: tuple(needed[name].shape) for name in missing}
         instead = f"it has instead {_listed(unused)}" if unused else "it has nothing in their place"
-        raise HardlookError(f"{path} lacks {len(missing)} of the {len(needed)} keys that the model needs: "
-                            f"{_listed(missing, shapes)}; {instead}; {FACTORY}")
+        raise HardlookError(
+            f"{path} lacks {len(missing)} of the {len(needed)} keys that the model needs: "
+            f"{_listed(missing, shapes)}; {instead}; {FACTORY}"
+        )
 
 
-def _refuse_shapes(path: Path, needed: Mapping[str, torch.Tensor], found: Tensors, n_classes: int | None) -> None:
+def _refuse_shapes(
+    path: Path, needed: Mapping[str, torch.Tensor], found: Tensors, n_classes: int | None
+) -> None:
     """Every shape must be equal; a wrong number of classes gets a message of its own."""
-    wrong = {name: (tuple(value.shape), tuple(needed[name].shape))
-             for name, value in found.items() if value.shape != needed[name].shape}
+    wrong = {
+        name: (tuple(value.shape), tuple(needed[name].shape))
+        for name, value in found.items()
+        if value.shape != needed[name].shape
+    }
     if not wrong:
         return
     last = [name for name in needed if needed[name].ndim][-1].rpartition(".")[0]
     _refuse_class_count(path, wrong, last, n_classes)
     name, (shape, expected) = next(iter(wrong.items()))
-    raise HardlookError(f"{path}: key {name!r} has shape {shape}, the model needs {expected}"
-                        f"{f' (and {len(wrong) - 1} more keys differ)' if len(wrong) > 1 else ''}; "
-                        "are these the arguments that the checkpoint was trained with?")
+    raise HardlookError(
+        f"{path}: key {name!r} has shape {shape}, the model needs {expected}"
+        f"{f' (and {len(wrong) - 1} more keys differ)' if len(wrong) > 1 else ''}; "
+        "are these the arguments that the checkpoint was trained with?"
+    )
 
 
 def _refuse_class_count(
     path: Path, wrong: Mapping[str, tuple[tuple, tuple]], last: str, n_classes: int | None
 ) -> None:
     """The output layer's first dimension alone differs: the classes, not the architecture."""
-    if any(len(shape) != len(expected) or not shape or shape[1:] != expected[1:] for shape, expected in wrong.values()):
+    if any(
+        len(shape) != len(expected) or not shape or shape[1:] != expected[1:]
+        for shape, expected in wrong.values()
+    ):
         return
     counts = {(shape[0], expected[0]) for shape, expected in wrong.values()}
     layers = {name.rpartition(".")[0] for name in wrong}
@@ -230,8 +277,10 @@ def _refuse_class_count(
         return
     (found, built), name = counts.pop(), next(iter(wrong))
     listed = f", and audit.toml lists {n_classes}" if n_classes is not None else ""
-    raise HardlookError(f"{path}: its output layer (key {name!r}) has {found} classes, the model built here needs "
-                        f"{built}{listed}; set the factory's arguments and the list of classes to agree")
+    raise HardlookError(
+        f"{path}: its output layer (key {name!r}) has {found} classes, the model built here needs "
+        f"{built}{listed}; set the factory's arguments and the list of classes to agree"
+    )
 
 
 def _refuse_infinite(path: Path, model: nn.Module, found: Tensors) -> None:
@@ -242,8 +291,10 @@ def _refuse_infinite(path: Path, model: nn.Module, found: Tensors) -> None:
             continue
         bad = value.numel() - int(torch.isfinite(value).sum())
         if bad:
-            raise HardlookError(f"{path}: key {name!r} holds {bad} values of {value.numel()} that are NaN or infinite; "
-                                "needed finite weights; leave this checkpoint out, the training had diverged")
+            raise HardlookError(
+                f"{path}: key {name!r} holds {bad} values of {value.numel()} that are NaN or infinite; "
+                "needed finite weights; leave this checkpoint out, the training had diverged"
+            )
 
 
 def _changed_precision(given: Mapping[str, torch.Tensor], needed: Mapping[str, torch.Tensor]) -> list[str]:

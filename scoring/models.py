@@ -1,12 +1,15 @@
-"""The audited model: built by the user's factory, its checkpoints loaded into one module slot, run in eval mode.
+"""The audited model: built by the user's factory, its checkpoints loaded into one module slot, run in eval
+mode.
 
-A factory (``file.py:callable``, ``package.module:callable`` or the name of a torchvision model) → a module; a module
-and its checkpoints → `AuditedModel`, which gives (n, c) logits and (n, d) features of any batch at any checkpoint.
-This is the door of the rooms behind it: `scoring.references` imports the user's code, `scoring.checkpoints` finds and
-orders files, `scoring.weights` reads them, `scoring.loading` fits them in, `scoring.conversion` unpickles in a process
-of its own, `scoring.transforms` prepares inputs, `scoring.layers` knows head and features, `scoring.modes` eval mode.
+A factory (``file.py:callable``, ``package.module:callable`` or the name of a torchvision model) → a module; a
+module and its checkpoints → `AuditedModel`, which gives (n, c) logits and (n, d) features of any batch at any
+checkpoint. This is the door of the rooms behind it: `scoring.references` imports the user's code,
+`scoring.checkpoints` finds and orders files, `scoring.weights` reads them, `scoring.loading` fits them in,
+`scoring.conversion` unpickles in a process of its own, `scoring.transforms` prepares inputs, `scoring.layers`
+knows head and features, `scoring.modes` eval mode.
 
-Cost: one module in memory whatever the number of checkpoints; loading one reads its file. Nothing is downloaded.
+Cost: one module in memory whatever the number of checkpoints; loading one reads its file. Nothing is
+downloaded.
 """
 
 from __future__ import annotations
@@ -22,11 +25,25 @@ import numpy as np
 import torch
 from torch import nn
 
-from scoring.checkpoints import (Checkpoint, describe_order, file_stamp, find_checkpoints, natural_key,
-                                 needs_checkpoints, order_checkpoints)
+from scoring.checkpoints import (
+    Checkpoint,
+    describe_order,
+    file_stamp,
+    find_checkpoints,
+    natural_key,
+    needs_checkpoints,
+    order_checkpoints,
+)
 from scoring.conversion import convert_checkpoint
-from scoring.layers import (Features, Head, features_of, head_of, last_block_and_head, named_layers,
-                            select_layers)
+from scoring.layers import (
+    Features,
+    Head,
+    features_of,
+    head_of,
+    last_block_and_head,
+    named_layers,
+    select_layers,
+)
 from scoring.loading import Fitted, fit_state, load_into
 from scoring.modes import choose_device, evaluating, logits_of, run, to_device
 from scoring.references import call_reference, close_names, load_callable
@@ -34,13 +51,39 @@ from scoring.tables import HardlookError
 from scoring.transforms import load_transform
 from scoring.weights import NeedsUnpickling, StateDict, read_state_dict
 
-__all__ = ["AuditedModel", "Checkpoint", "Features", "Head", "NeedsUnpickling", "StateDict", "build_model",
-           "choose_device", "convert_checkpoint", "describe_order", "evaluating", "features_of", "find_checkpoints",
-           "fit_state", "head_of", "last_block_and_head", "load_callable", "load_into", "load_transform", "logits_of",
-           "named_layers", "natural_key", "needs_checkpoints", "order_checkpoints", "read_state_dict", "select_layers"]
+__all__ = [
+    "AuditedModel",
+    "Checkpoint",
+    "Features",
+    "Head",
+    "NeedsUnpickling",
+    "StateDict",
+    "build_model",
+    "choose_device",
+    "convert_checkpoint",
+    "describe_order",
+    "evaluating",
+    "features_of",
+    "find_checkpoints",
+    "fit_state",
+    "head_of",
+    "last_block_and_head",
+    "load_callable",
+    "load_into",
+    "load_transform",
+    "logits_of",
+    "named_layers",
+    "natural_key",
+    "needs_checkpoints",
+    "order_checkpoints",
+    "read_state_dict",
+    "select_layers",
+]
 
 
-def build_model(factory: str, arguments: Mapping[str, Any] | None = None, folder: str | Path = ".") -> nn.Module:
+def build_model(
+    factory: str, arguments: Mapping[str, Any] | None = None, folder: str | Path = "."
+) -> nn.Module:
     """The model that a factory makes, with its own initial weights, in at least float32.
 
     ``factory``: ``file.py:callable`` relative to ``folder``, ``package.module:callable``, or the name of a
@@ -50,7 +93,9 @@ def build_model(factory: str, arguments: Mapping[str, Any] | None = None, folder
     Linear(in_features=2, out_features=3, bias=True)
     """
     arguments = dict(arguments or {})
-    built = _user_model(factory, arguments, folder) if ":" in factory else _torchvision_model(factory, arguments)
+    built = (
+        _user_model(factory, arguments, folder) if ":" in factory else _torchvision_model(factory, arguments)
+    )
     if not isinstance(built, nn.Module):
         raise HardlookError(f"{factory} returned {type(built).__name__}; needed a torch.nn.Module")
     halves = {torch.float16, torch.bfloat16} & {parameter.dtype for parameter in built.parameters()}
@@ -67,22 +112,29 @@ def _user_model(factory: str, arguments: dict[str, Any], folder: str | Path) -> 
 
 def _torchvision_model(name: str, arguments: dict[str, Any]) -> nn.Module:
     """A torchvision classifier without weights."""
-    from torchvision import models as zoo  # imported late: it takes a second, and most audits name their own factory
+    from torchvision import (
+        models as zoo,
+    )  # imported late: it takes a second, and most audits name their own factory
 
     names = zoo.list_models(module=zoo)
     if name not in names:
-        raise HardlookError(f"model = {name!r} is no torchvision model; {close_names(name, names)} Or name your own: "
-                            "file.py:callable")
+        raise HardlookError(
+            f"model = {name!r} is no torchvision model; {close_names(name, names)} Or name your own: "
+            "file.py:callable"
+        )
     if arguments.pop("weights", None) or arguments.pop("pretrained", None):
-        raise HardlookError(f"model = {name!r}: arguments ask for weights, and nothing is downloaded here; "
-                            "the weights are what `checkpoints` names")
+        raise HardlookError(
+            f"model = {name!r}: arguments ask for weights, and nothing is downloaded here; "
+            "the weights are what `checkpoints` names"
+        )
     if name in ("googlenet", "inception_v3"):
         arguments.setdefault("init_weights", False)  # a slow initialisation that the checkpoint overwrites
     try:
         return zoo.get_model(name, weights=None, **arguments)
     except (TypeError, ValueError) as error:
-        raise HardlookError(f"model = {name!r} with {arguments} failed: {error} (the number of classes is "
-                            "num_classes)") from error
+        raise HardlookError(
+            f"model = {name!r} with {arguments} failed: {error} (the number of classes is num_classes)"
+        ) from error
 
 
 @dataclass(eq=False)
@@ -104,13 +156,21 @@ class AuditedModel:
 
     @classmethod
     def build(
-        cls, factory: str, arguments: Mapping[str, Any] | None, folder: str | Path, *,
-        checkpoints: Iterable[Checkpoint] = (), n_classes: int | None = None,
-        device: str | torch.device = "auto", weights: str = "plain",
+        cls,
+        factory: str,
+        arguments: Mapping[str, Any] | None,
+        folder: str | Path,
+        *,
+        checkpoints: Iterable[Checkpoint] = (),
+        n_classes: int | None = None,
+        device: str | torch.device = "auto",
+        weights: str = "plain",
     ) -> AuditedModel:
         """Build by a factory, on a device; no checkpoint is loaded yet."""
         chosen = choose_device(str(device))
-        return cls(build_model(factory, arguments, folder).to(chosen), list(checkpoints), chosen, n_classes, weights)
+        return cls(
+            build_model(factory, arguments, folder).to(chosen), list(checkpoints), chosen, n_classes, weights
+        )
 
     def state(self, checkpoint: Checkpoint | Path | str | int) -> dict[str, torch.Tensor]:
         """A checkpoint's tensors under the model's own names and dtypes, checked, on the CPU."""
@@ -156,7 +216,8 @@ class AuditedModel:
         return found._replace(logits=self.logits(found.logits))
 
     def predict(self, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """(n, c) logits and (n, d) features (None where the head is no Linear layer), float32 in main memory."""
+        """(n, c) logits and (n, d) features (None where the head is no Linear layer), float32 in main
+        memory."""
         found = self.features(inputs)
         features = None if found.features is None else found.features.float().cpu().numpy()
         return found.logits.float().cpu().numpy(), features
@@ -167,6 +228,10 @@ def _refuse_changed(checkpoint: Checkpoint) -> None:
     try:
         unchanged = file_stamp(checkpoint.path) == checkpoint.stamp
     except FileNotFoundError as error:
-        raise HardlookError(f"{checkpoint.path} was there when checkpoints were listed and is gone; run again") from error
+        raise HardlookError(
+            f"{checkpoint.path} was there when checkpoints were listed and is gone; run again"
+        ) from error
     if checkpoint.stamp and not unchanged:
-        raise HardlookError(f"{checkpoint.path} has changed since it was read; is the training still running? Run again")
+        raise HardlookError(
+            f"{checkpoint.path} has changed since it was read; is the training still running? Run again"
+        )

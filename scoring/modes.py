@@ -1,8 +1,9 @@
-"""Running a model without leaving a trace: eval mode that is given back, devices, inputs and outputs of any shape.
+"""Running a model without leaving a trace: eval mode that is given back, devices, inputs and outputs of any
+shape.
 
-Model and inputs → (n, c) logits. A model comes back with the training flag of each module, requires_grad and gradient
-of each parameter, and the value of each buffer that it had. Cost: one pass over the modules, and a copy of the
-buffers. Known limits: one model is for one thread at a time.
+Model and inputs → (n, c) logits. A model comes back with the training flag of each module, requires_grad and
+gradient of each parameter, and the value of each buffer that it had. Cost: one pass over the modules, and a
+copy of the buffers. Known limits: one model is for one thread at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ DEVICES = "auto, cpu, cuda or mps"
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" takes CUDA, else MPS, else the CPU. A device that is not there is an error.
+    """The device of that name; "auto" takes CUDA, else MPS, else the CPU. A device that is not there is an
+    error.
 
     >>> choose_device("cpu")
     device(type='cpu')
@@ -36,7 +38,9 @@ def choose_device(name: str = "auto") -> torch.device:
         raise HardlookError(f"device {name!r} is not on this machine; found {found}; use --device auto")
     device = torch.device(name)
     if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise HardlookError(f"device {name!r} is not on this machine; found {torch.cuda.device_count()} CUDA devices")
+        raise HardlookError(
+            f"device {name!r} is not on this machine; found {torch.cuda.device_count()} CUDA devices"
+        )
     return device
 
 
@@ -49,8 +53,12 @@ def evaluating(model: nn.Module, *, frozen: bool = True) -> Iterator[nn.Module]:
     model = getattr(model, "module", model) if not isinstance(model, nn.Module) else model
     flags = [(module, module.training) for module in model.modules()]
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
-    buffers = [(module, name, buffer, buffer.clone()) for module in model.modules()
-               for name, buffer in module._buffers.items() if buffer is not None]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
     try:
         model.eval()
         for parameter, _, _ in parameters:
@@ -77,7 +85,8 @@ def _put_back(module: nn.Module, name: str, buffer: torch.Tensor, before: torch.
 
 
 def run(model: nn.Module, inputs: Any) -> Any:
-    """The model's output for a batch: a tensor, a mapping of keyword inputs (tokens), or a tuple of inputs."""
+    """The model's output for a batch: a tensor, a mapping of keyword inputs (tokens), or a tuple of
+    inputs."""
     if isinstance(inputs, Mapping):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
@@ -93,7 +102,8 @@ def to_device(inputs: Any, device: torch.device) -> Any:
 
 
 def logits_of(output: Any, n_classes: int | None = None) -> torch.Tensor:
-    """The (n, c) logits in whatever a model returns: a tensor, ``.logits``, ``["logits"]``, or the first of a tuple.
+    """The (n, c) logits in whatever a model returns: a tensor, ``.logits``, ``["logits"]``, or the first of a
+    tuple.
 
     Raises `HardlookError` where there are none, or not ``n_classes`` of them.
 
@@ -103,8 +113,10 @@ def logits_of(output: Any, n_classes: int | None = None) -> torch.Tensor:
     found = _logits_in(output)
     if not isinstance(found, torch.Tensor):
         keys = f" with {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
-        raise HardlookError(f"the model returned {type(output).__name__}{keys}; needed (n, classes) logits: a tensor, "
-                            "an output with .logits or ['logits'], or a tuple that begins with them")
+        raise HardlookError(
+            f"the model returned {type(output).__name__}{keys}; needed (n, classes) logits: a tensor, "
+            "an output with .logits or ['logits'], or a tuple that begins with them"
+        )
     if found.ndim > 2 and all(side == 1 for side in found.shape[2:]):
         found = found.flatten(1)
     _check_logits(found, n_classes)
@@ -124,10 +136,16 @@ def _logits_in(output: Any) -> Any:
 def _check_logits(found: torch.Tensor, n_classes: int | None) -> None:
     """One row per example and one column per class."""
     if found.ndim != 2:
-        raise HardlookError(f"the model returned a tensor of shape {tuple(found.shape)}; needed (n, classes) logits")
+        raise HardlookError(
+            f"the model returned a tensor of shape {tuple(found.shape)}; needed (n, classes) logits"
+        )
     if found.shape[1] == 1:
-        raise HardlookError("the model returns one number per example; needed one logit per class: for two classes, "
-                            "torch.cat([torch.zeros_like(z), z], 1) around it")
+        raise HardlookError(
+            "the model returns one number per example; needed one logit per class: for two classes, "
+            "torch.cat([torch.zeros_like(z), z], 1) around it"
+        )
     if n_classes is not None and found.shape[1] != n_classes:
-        raise HardlookError(f"the model gives {found.shape[1]} logits per example and audit.toml lists {n_classes} "
-                            "classes; set the factory's arguments and the list of classes to agree")
+        raise HardlookError(
+            f"the model gives {found.shape[1]} logits per example and audit.toml lists {n_classes} "
+            "classes; set the factory's arguments and the list of classes to agree"
+        )

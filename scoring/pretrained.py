@@ -1,11 +1,12 @@
 """Hugging Face models: the names in their files → the names in the model, by the library's own loader.
 
-transformers writes some weights under other names, or cut otherwise, than the model in memory has them, so that files
-of all its versions look alike. A model that holds a ``PreTrainedModel`` and the tensors of a file → the tensors under
-the model's names, with whatever was missing, unexpected or of another shape still so, for `scoring.loading` to refuse.
+transformers writes some weights under other names, or cut otherwise, than the model in memory has them, so
+that files of all its versions look alike. A model that holds a ``PreTrainedModel`` and the tensors of a file
+→ the tensors under the model's names, with whatever was missing, unexpected or of another shape still so, for
+`scoring.loading` to refuse.
 
-Cost: the library builds the model once more. Known limits: a class of the user's own must be built from its config
-alone, as the library demands too.
+Cost: the library builds the model once more. Known limits: a class of the user's own must be built from its
+config alone, as the library demands too.
 """
 
 from __future__ import annotations
@@ -27,18 +28,27 @@ def translated(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Tensors
         return None
     with _quiet(), torch.random.fork_rng(devices=[]):  # what is missing would be drawn at random
         loaded, report = type(inner).from_pretrained(
-            None, config=copy.deepcopy(inner.config), state_dict=dict(tensors), output_loading_info=True,
-            ignore_mismatched_sizes=True)
-    found = {name: value for name, value in loaded.state_dict().items() if name not in set(report["missing_keys"])}
+            None,
+            config=copy.deepcopy(inner.config),
+            state_dict=dict(tensors),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    found = {
+        name: value for name, value in loaded.state_dict().items() if name not in set(report["missing_keys"])
+    }
     found.update({name: tensors[name] for name in report["unexpected_keys"] if name in tensors})
     found.update({name: torch.empty(tuple(shape)) for name, shape, _ in report["mismatched_keys"]})
     return found
 
 
 def _is_pretrained(module: nn.Module) -> bool:
-    """Whether a module is transformers' own kind, told by name so that the library is not imported for others."""
-    return any((kind.__module__, kind.__name__) == ("transformers.modeling_utils", "PreTrainedModel")
-               for kind in type(module).__mro__)
+    """Whether a module is transformers' own kind, told by name so that the library is not imported for
+    others."""
+    return any(
+        (kind.__module__, kind.__name__) == ("transformers.modeling_utils", "PreTrainedModel")
+        for kind in type(module).__mro__
+    )
 
 
 @contextlib.contextmanager

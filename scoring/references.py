@@ -1,13 +1,14 @@
 """The user's own code that audit.toml names: ``file.py:callable`` and ``package.module:callable``.
 
-A reference → the callable. A file is imported as Python would import it when run in its own folder: it finds the
-modules beside it, under their plain names, so what it defines can be sent to worker processes. Two audits may both
-have a ``model.py`` and a ``helpers.py``: whatever an earlier folder put into ``sys.modules`` steps aside while
-another folder's code is imported, and an installed package that a file beside it shadows is put back afterwards.
+A reference → the callable. A file is imported as Python would import it when run in its own folder: it finds
+the modules beside it, under their plain names, so what it defines can be sent to worker processes. Two audits
+may both have a ``model.py`` and a ``helpers.py``: whatever an earlier folder put into ``sys.modules`` steps
+aside while another folder's code is imported, and an installed package that a file beside it shadows is put
+back afterwards.
 
-Cost: one import per file and version of the file. Known limits: editing a *sibling* of a loaded file takes a new
-process; a function-level ``import`` of a sibling finds the folder that was used last; and no other thread may import
-while a reference is being loaded, since ``sys.path`` belongs to the whole process.
+Cost: one import per file and version of the file. Known limits: editing a *sibling* of a loaded file takes a
+new process; a function-level ``import`` of a sibling finds the folder that was used last; and no other thread
+may import while a reference is being loaded, since ``sys.path`` belongs to the whole process.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ _versions: dict[Path, tuple[int, int]] = {}
 def load_callable(reference: str, folder: str | Path) -> Callable[..., Any]:
     """The callable that ``reference`` names; a file is looked up relative to ``folder``.
 
-    Used for models, transforms, loaders, dataset factories and training functions alike. It raises `HardlookError`,
-    always naming the reference, where there is no such file, module or attribute (with close names) or where the
-    code itself raises.
+    Used for models, transforms, loaders, dataset factories and training functions alike. It raises
+    `HardlookError`, always naming the reference, where there is no such file, module or attribute (with close
+    names) or where the code itself raises.
 
     >>> load_callable("math:sqrt", ".")(9.0)
     3.0
@@ -57,7 +58,8 @@ def load_callable(reference: str, folder: str | Path) -> Callable[..., Any]:
 
 
 def call_reference(reference: str, folder: str | Path, arguments: dict[str, Any] | None = None) -> Any:
-    """Load ``reference`` and call it with keyword ``arguments``, with the code beside it importable meanwhile.
+    """Load ``reference`` and call it with keyword ``arguments``, with the code beside it importable
+    meanwhile.
 
     Whatever the code raises becomes a `HardlookError` that names the reference, the arguments and the line.
     """
@@ -98,12 +100,13 @@ def close_names(name: str, known: Iterable[str], shown: int = 5) -> str:
     return f"there is: {', '.join(known[: 2 * shown]) or 'nothing'}{more}"
 
 
-# ---------------------------------------------------------------------------------------------------- importing
+# -- importing -----------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def importing_from(folder: Path) -> Iterator[None]:
-    """Put the modules of ``folder`` first, as for a script in it; afterwards installed packages come first again."""
+    """Put the modules of ``folder`` first, as for a script in it; afterwards installed packages come first
+    again."""
     hidden = _step_aside(folder)
     sys.modules.update(_modules.setdefault(folder, {}))
     before = set(sys.modules)
@@ -114,7 +117,9 @@ def importing_from(folder: Path) -> Iterator[None]:
     finally:
         sys.path.remove(str(folder))
         names = _own_names(folder)
-        _modules[folder].update({name: sys.modules[name] for name in set(sys.modules) - before if _top(name) in names})
+        _modules[folder].update(
+            {name: sys.modules[name] for name in set(sys.modules) - before if _top(name) in names}
+        )
         _leave_importable(folder)
         _withdraw(folder)
         sys.modules.update(hidden)
@@ -135,13 +140,18 @@ def _step_aside(folder: Path) -> dict[str, ModuleType]:
                 del sys.modules[name]
     names, own = _own_names(folder), _modules.get(folder, {})
     foreign = [name for name in sys.modules if _top(name) in names and name not in own]
-    return {name: sys.modules.pop(name) for name in foreign if not _lies_in(sys.modules.get(_top(name)), folder)}
+    return {
+        name: sys.modules.pop(name) for name in foreign if not _lies_in(sys.modules.get(_top(name)), folder)
+    }
 
 
 def _withdraw(folder: Path) -> None:
     """Take those of the folder's modules out again that hide an installed package of the same name."""
     elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() != folder]
-    specs = {name: importlib.machinery.PathFinder.find_spec(name, elsewhere) for name in map(_top, _modules[folder])}
+    specs = {
+        name: importlib.machinery.PathFinder.find_spec(name, elsewhere)
+        for name in map(_top, _modules[folder])
+    }
     hiding = {name for name, spec in specs.items() if spec is not None and spec.origin is not None}
     for name in _modules[folder]:
         if _top(name) in hiding:
@@ -155,7 +165,8 @@ def _lies_in(module: ModuleType | None, folder: Path) -> bool:
 
 
 def _leave_importable(folder: Path) -> None:
-    """Keep the folder at the end of the path, for imports inside functions and for spawned worker processes."""
+    """Keep the folder at the end of the path, for imports inside functions and for spawned worker
+    processes."""
     for other in _modules:
         if str(other) in sys.path and other != folder:
             sys.path.remove(str(other))
@@ -198,7 +209,8 @@ def _import_module(target: str, folder: Path, reference: str) -> ModuleType:
 
 @contextlib.contextmanager
 def _naming(reference: str, what: str | Path) -> Iterator[None]:
-    """Turn whatever user code raises while it is imported, ``sys.exit`` included, into one error that names it."""
+    """Turn whatever user code raises while it is imported, ``sys.exit`` included, into one error that names
+    it."""
     try:
         yield
     except (Exception, SystemExit) as error:
@@ -232,7 +244,7 @@ def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{place}"
 
 
-# ---------------------------------------------------------------------------------------------------- looking up
+# -- looking up ----------------------------------------------------------------------------------------------
 
 
 def _existing(reference: str, path: Path) -> Path:
@@ -251,13 +263,17 @@ def _attribute(module: ModuleType, dotted: str, reference: str) -> Callable[...,
             raise HardlookError(f"{reference}: no {name!r} in it; {close_names(name, _callables(value))}")
         value = getattr(value, name)
     if not callable(value):
-        raise HardlookError(f"{reference} is {type(value).__name__} {value!r:.60}, which cannot be called; {NEEDED}")
+        raise HardlookError(
+            f"{reference} is {type(value).__name__} {value!r:.60}, which cannot be called; {NEEDED}"
+        )
     return value
 
 
 def _callables(module: Any) -> list[str]:
     """Public callables of a module, its own ones alone where it has any."""
-    public = {name: value for name, value in vars(module).items() if not name.startswith("_") and callable(value)}
+    public = {
+        name: value for name, value in vars(module).items() if not name.startswith("_") and callable(value)
+    }
     here = [name for name, value in public.items() if getattr(value, "__module__", "") == module.__name__]
     return here or list(public)
 

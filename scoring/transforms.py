@@ -1,8 +1,8 @@
 """The evaluation transform: an example's original → the tensor that the model sees.
 
-audit.toml names it as ``file.py:callable`` or as a table of ``resize``, ``crop``, ``mode``, ``mean`` and ``std``,
-built with torchvision.transforms.v2. Without either, pictures become float32 (channels, height, width) in [0, 1] and
-vectors stay as they are, in float32. Nothing here is random.
+audit.toml names it as ``file.py:callable`` or as a table of ``resize``, ``crop``, ``mode``, ``mean`` and
+``std``, built with torchvision.transforms.v2. Without either, pictures become float32 (channels, height,
+width) in [0, 1] and vectors stay as they are, in float32. Nothing here is random.
 
 Cost: one decode-free pass over a picture. Known limits: text needs a callable of its own (its tokeniser).
 """
@@ -23,8 +23,20 @@ from scoring.tables import HardlookError
 
 KEYS = ("resize", "crop", "mode", "mean", "std")
 
-READABLE_AS = {"1": "L", "P": "RGB", "PA": "RGB", "RGBA": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB",
-               "HSV": "RGB", "LAB": "RGB", "LA": "L", "La": "L", "RGBa": "RGB"}
+READABLE_AS = {
+    "1": "L",
+    "P": "RGB",
+    "PA": "RGB",
+    "RGBA": "RGB",
+    "RGBX": "RGB",
+    "CMYK": "RGB",
+    "YCbCr": "RGB",
+    "HSV": "RGB",
+    "LAB": "RGB",
+    "LA": "L",
+    "La": "L",
+    "RGBa": "RGB",
+}
 """PIL modes whose numbers are no grey or RGB values (a palette's are indices) → the mode that has them."""
 
 
@@ -33,14 +45,17 @@ def load_transform(
 ) -> Callable[[Any], torch.Tensor]:
     """The transform that ``spec`` describes: original (PIL image, array or text) → tensor.
 
-    With ``media`` "vector" arrays keep their shape, whatever it is (series are (channels, steps)); with "image" two
-    and three dimensions are a picture. A class is instantiated without arguments. Raises `HardlookError` for an unknown key or a value out of range.
+    With ``media`` "vector" arrays keep their shape, whatever it is (series are (channels, steps)); with
+    "image" two and three dimensions are a picture. A class is instantiated without arguments. Raises
+    `HardlookError` for an unknown key or a value out of range.
     """
     if isinstance(spec, str):
         found = load_callable(spec, folder)
         return call_named(spec, found, {}) if inspect.isclass(found) else found
     if media == "text":
-        raise HardlookError("text needs a transform of its own, which makes tokens: transform = \"file.py:callable\"")
+        raise HardlookError(
+            'text needs a transform of its own, which makes tokens: transform = "file.py:callable"'
+        )
     return TableTransform(**_checked(dict(spec or {})), pictures=media != "vector")
 
 
@@ -74,11 +89,16 @@ def _are_numbers(value: Any) -> bool:
 class TableTransform:
     """Mode, resize (shorter side, antialiased), centre crop, [0, 1], then (x − mean) / std per channel.
 
-    8 and 16 bits are divided by their greatest value; other numbers are taken to be in the model's range already.
+    8 and 16 bits are divided by their greatest value; other numbers are taken to be in the model's range
+    already.
     """
 
-    def __init__(self, resize=None, crop=None, mode: str | None = None, mean=None, std=None, pictures: bool = True):
-        from torchvision.transforms import v2  # imported late: it takes a second, and this module is imported often
+    def __init__(
+        self, resize=None, crop=None, mode: str | None = None, mean=None, std=None, pictures: bool = True
+    ):
+        from torchvision.transforms import (
+            v2,
+        )  # imported late: it takes a second, and this module is imported often
 
         self.mode, self.mean, self.std, self.pictures = mode, mean, std, pictures
         self.sizes = [v2.Resize(resize, antialias=True)] if resize else []
@@ -90,15 +110,20 @@ class TableTransform:
             return self._normalised(_scaled(self._sized(_read_mode(original, self.mode))))
         if isinstance(original, (np.ndarray, torch.Tensor, list, tuple, float, int, np.number)):
             return self._array(_native(np.atleast_1d(np.asarray(original))))
-        raise HardlookError(f"the transform got {type(original).__name__}; needed a picture or an array. For text and "
-                            "others name your own in audit.toml: transform = \"file.py:callable\"")
+        raise HardlookError(
+            f"the transform got {type(original).__name__}; needed a picture or an array. For text and "
+            'others name your own in audit.toml: transform = "file.py:callable"'
+        )
 
     def _array(self, values: np.ndarray) -> torch.Tensor:
-        """Byte pictures take the way of files; other arrays with a height and width are cropped as tensors."""
+        """Byte pictures take the way of files; other arrays with a height and width are cropped as
+        tensors."""
         if values.ndim not in (2, 3) or not self.pictures:
             return self._vector(values)
         if values.dtype == np.uint8 and _is_bytes_picture(values):
-            return self(Image.fromarray(values.squeeze(-1) if values.ndim == 3 and values.shape[-1] == 1 else values))
+            return self(
+                Image.fromarray(values.squeeze(-1) if values.ndim == 3 and values.shape[-1] == 1 else values)
+            )
         return self._normalised(self._sized(_channelled(_scaled(self._channels_first(values)), self.mode)))
 
     def _channels_first(self, values: np.ndarray) -> torch.Tensor:
@@ -111,8 +136,10 @@ class TableTransform:
     def _vector(self, values: np.ndarray) -> torch.Tensor:
         """Vectors are normalised, and have no size or mode."""
         if self.sizes or self.mode:
-            raise HardlookError(f"transform has resize, crop or mode, and an example is an array of shape {values.shape}; "
-                                "needed a picture; remove those keys")
+            raise HardlookError(
+                f"transform has resize, crop or mode, and an example is an array of shape {values.shape}; "
+                "needed a picture; remove those keys"
+            )
         return self._normalised(torch.from_numpy(np.ascontiguousarray(values)).to(torch.float32))
 
     def _sized(self, picture: Any) -> Any:
@@ -128,8 +155,10 @@ class TableTransform:
     def _per_channel(self, given: Any, default: float, values: torch.Tensor) -> torch.Tensor:
         numbers = torch.as_tensor(default if given is None else given, dtype=torch.float32).reshape(-1)
         if len(numbers) not in (1, len(values)):
-            raise HardlookError(f"transform.mean and std have {len(numbers)} numbers, an example has {len(values)} "
-                                "channels; set mode = \"RGB\" or \"L\", or give one number per channel")
+            raise HardlookError(
+                f"transform.mean and std have {len(numbers)} numbers, an example has {len(values)} "
+                'channels; set mode = "RGB" or "L", or give one number per channel'
+            )
         return numbers.reshape(-1, *[1] * (values.ndim - 1))
 
 

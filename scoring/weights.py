@@ -1,12 +1,13 @@
 """The weights inside one checkpoint file or folder, read without ever running what it holds.
 
-A path → a `StateDict`: its tensors as named in it, where in the file they were found, the epoch and step stated
-there. Read are plain state dicts, dicts that hold one (``state_dict``, ``model``, …), Lightning, timm and Hugging Face
-layouts, checkpoint folders (sharded ones too) and safetensors. Every ``.pt`` goes through torch's ``weights_only``
-unpickler; what that refuses is refused here, with the way out (`scoring.conversion`).
+A path → a `StateDict`: its tensors as named in it, where in the file they were found, the epoch and step
+stated there. Read are plain state dicts, dicts that hold one (``state_dict``, ``model``, …), Lightning, timm
+and Hugging Face layouts, checkpoint folders (sharded ones too) and safetensors. Every ``.pt`` goes through
+torch's ``weights_only`` unpickler; what that refuses is refused here, with the way out
+(`scoring.conversion`).
 
-Cost: files are memory-mapped, so a tensor is read when it is used. Known limits: no DeepSpeed or FSDP shards, no
-adapters (LoRA) and no quantised tensors; merge or export those first.
+Cost: files are memory-mapped, so a tensor is read when it is used. Known limits: no DeepSpeed or FSDP shards,
+no adapters (LoRA) and no quantised tensors; merge or export those first.
 """
 
 from __future__ import annotations
@@ -29,7 +30,17 @@ from scoring.tables import HardlookError
 Number = int | float
 Tensors = dict[str, torch.Tensor]
 
-PLAIN = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params", "model_state")
+PLAIN = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "module",
+    "net",
+    "network",
+    "weights",
+    "params",
+    "model_state",
+)
 """Where training scripts keep the weights that were trained, in order of preference."""
 
 EMA = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "ema_model", "ema_weights", "params_ema")
@@ -38,8 +49,12 @@ EMA = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "ema_model", "ema
 EPOCHS = ("epoch", "epochs", "current_epoch")
 STEPS = ("global_step", "step", "iteration", "iter", "steps", "train_step", "num_steps")
 
-FOLDER_FILES = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json",
-                "pytorch_model.bin.index.json")
+FOLDER_FILES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+)
 """The weights of a Hugging Face checkpoint folder, in order of preference."""
 
 INERT = [argparse.Namespace]
@@ -70,9 +85,9 @@ class StateDict:
 def read_state_dict(path: str | Path, *, weights: str = "plain") -> StateDict:
     """The tensors of one checkpoint file or folder, memory-mapped on the CPU.
 
-    ``weights`` is "plain" (the trained weights) or "ema" (their moving average). Where a file holds only the other
-    kind, plain falls back to it with a note and ema is refused. Raises `NeedsUnpickling` where the file holds
-    objects, else `HardlookError` saying what was found.
+    ``weights`` is "plain" (the trained weights) or "ema" (their moving average). Where a file holds only the
+    other kind, plain falls back to it with a note and ema is refused. Raises `NeedsUnpickling` where the file
+    holds objects, else `HardlookError` saying what was found.
     """
     if weights not in ("plain", "ema"):
         raise HardlookError(f"weights = {weights!r}; needed 'plain' or 'ema'")
@@ -89,10 +104,14 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / name).is_file():
             return _shards(folder / name) if name.endswith(".json") else [folder / name]
     if (folder / "adapter_config.json").is_file():
-        raise HardlookError(f"{folder} holds an adapter, not a model; merge it (merge_and_unload) and save the model")
+        raise HardlookError(
+            f"{folder} holds an adapter, not a model; merge it (merge_and_unload) and save the model"
+        )
     names = sorted(path.name for path in folder.iterdir())
-    raise HardlookError(f"{folder} is no checkpoint folder: needed {' or '.join(FOLDER_FILES[:2])}, found "
-                        f"{', '.join(names[:6]) or 'nothing'}")
+    raise HardlookError(
+        f"{folder} is no checkpoint folder: needed {' or '.join(FOLDER_FILES[:2])}, found "
+        f"{', '.join(names[:6]) or 'nothing'}"
+    )
 
 
 def _shards(index: Path) -> list[Path]:
@@ -103,23 +122,28 @@ def _shards(index: Path) -> list[Path]:
         raise HardlookError(f"{index} is no index of shards ({error!r}); needed a weight_map") from error
     for name in names:
         if Path(name).name != name or not (index.parent / name).is_file():
-            raise HardlookError(f"{index} lists the shard {name!r}, which is not in {index.parent}; copy it there")
+            raise HardlookError(
+                f"{index} lists the shard {name!r}, which is not in {index.parent}; copy it there"
+            )
     return [index.parent / name for name in names]
 
 
 def _read_folder(folder: Path, weights: str) -> StateDict:
-    """Join the files of a checkpoint folder; epoch and step come from the trainer's own record beside them."""
+    """Join the files of a checkpoint folder; epoch and step come from the trainer's own record beside
+    them."""
     states = [pick_state_dict(file, *_open(file), weights) for file in weight_files(folder)]
     tensors = {name: tensor for state in states for name, tensor in state.tensors.items()}
     record = folder / "trainer_state.json"
     stated = json.loads(record.read_text(encoding="utf8")) if record.is_file() else {}
     notes = tuple(dict.fromkeys(note for state in states for note in state.notes))
     files = "model files" if len(states) > 1 else weight_files(folder)[0].name
-    return StateDict(folder, tensors, files, states[0].kind, _number(stated, EPOCHS), _number(stated, STEPS), notes)
+    return StateDict(
+        folder, tensors, files, states[0].kind, _number(stated, EPOCHS), _number(stated, STEPS), notes
+    )
 
 
 def file_kind(path: Path) -> str | None:
-    """"zip" (torch), "pickle" (torch's older format), "safetensors", or None, from the first bytes."""
+    """ "zip" (torch), "pickle" (torch's older format), "safetensors", or None, from the first bytes."""
     with path.open("rb") as file:
         start = file.read(9)
     if start[:4] == b"PK\x03\x04":
@@ -135,8 +159,10 @@ def _open(path: Path) -> tuple[Any, dict[str, Any]]:
         raise HardlookError(f"there is no checkpoint {path}")
     kind = file_kind(path)
     if kind is None:
-        raise HardlookError(f"{path} is no checkpoint, or is incomplete ({path.stat().st_size} bytes); needed a file "
-                            "written by torch.save or in safetensors")
+        raise HardlookError(
+            f"{path} is no checkpoint, or is incomplete ({path.stat().st_size} bytes); needed a file "
+            "written by torch.save or in safetensors"
+        )
     return _open_safetensors(path) if kind == "safetensors" else (_open_torch(path, mmap=kind == "zip"), {})
 
 
@@ -167,8 +193,9 @@ def _needs_unpickling(path: Path, error: Exception) -> NeedsUnpickling:
     """The refusal of a file that holds objects, naming them and the way out."""
     found = _object_names(path, str(error))
     return NeedsUnpickling(
-        f"{path} holds more than weights ({found}), and reading such objects can run code; if you trust the file, "
-        f"take the weights out of it:  hardlook convert {path} --trust")
+        f"{path} holds more than weights ({found}), and reading such objects can run code; "
+        f"if you trust the file, take the weights out of it:  hardlook convert {path} --trust"
+    )
 
 
 def _object_names(path: Path, told: str) -> str:
@@ -177,7 +204,9 @@ def _object_names(path: Path, told: str) -> str:
         return "a TorchScript program"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a deprecation inside torch's own disassembler is no user's concern
+            warnings.simplefilter(
+                "ignore"
+            )  # a deprecation inside torch's own disassembler is no user's concern
             names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # the older format cannot be disassembled, and a hostile file may be malformed anywhere
         names = re.findall(r"GLOBAL (\S+)", told)
@@ -197,14 +226,16 @@ def _number(stated: Mapping[str, Any], names: Iterable[str]) -> Number | None:
     return None
 
 
-# ------------------------------------------------------------------------------------------- which weights are in a file
+# -- which weights are in a file -----------------------------------------------------------------------------
 
 
 def pick_state_dict(path: Path, content: Any, stated: Mapping[str, Any], weights: str) -> StateDict:
     """Find the tensors in what a file holds: itself a state dict, or a dict with one under a known name."""
     if not isinstance(content, Mapping):
-        raise HardlookError(f"{path} holds a {type(content).__name__}; needed a state dict: "
-                            "torch.save(model.state_dict(), path)")
+        raise HardlookError(
+            f"{path} holds a {type(content).__name__}; needed a state dict: "
+            "torch.save(model.state_dict(), path)"
+        )
     stated = {**_meta(content), **stated}
     held = _containers(content)
     taken, kind, notes = _choose(path, held, weights) if held else ("", _kind(stated), ())
@@ -215,7 +246,7 @@ def pick_state_dict(path: Path, content: Any, stated: Mapping[str, Any], weights
 
 
 def _kind(stated: Mapping[str, Any]) -> str:
-    """"ema" where an earlier conversion took those, else "plain"."""
+    """ "ema" where an earlier conversion took those, else "plain"."""
     return "ema" if stated.get("hardlook_kind") == "ema" else "plain"
 
 
@@ -235,8 +266,11 @@ def _is_state_dict(value: Any) -> bool:
 
 def _own_tensors(content: Mapping[str, Any]) -> Tensors:
     """The tensors of a mapping, without an epoch or step that is kept as a tensor beside them."""
-    return {name: tensor for name, tensor in content.items()
-            if isinstance(name, str) and isinstance(tensor, torch.Tensor) and name not in EPOCHS + STEPS}
+    return {
+        name: tensor
+        for name, tensor in content.items()
+        if isinstance(name, str) and isinstance(tensor, torch.Tensor) and name not in EPOCHS + STEPS
+    }
 
 
 def _containers(content: Mapping[str, Any]) -> dict[str, Tensors]:
@@ -259,8 +293,10 @@ def _choose(path: Path, held: dict[str, Tensors], weights: str) -> tuple[str, st
     if not plain and not ema:
         plain = list(held)
         if len(plain) > 1:
-            raise HardlookError(f"{path} holds several state dicts ({', '.join(held)}); keep the one to audit under "
-                                "the key 'state_dict'")
+            raise HardlookError(
+                f"{path} holds several state dicts ({', '.join(held)}); keep the one to audit under "
+                "the key 'state_dict'"
+            )
     if weights == "ema" and not ema:
         raise HardlookError(f"{path} holds no EMA weights; found {', '.join(held)}; use weights = 'plain'")
     if weights == "ema":
