@@ -120,7 +120,7 @@ def is_none(raw: Any) -> bool:
     >>> [is_none(raw) for raw in (None, "", " ", float("nan"), -1, 0, "none")]
     [True, True, True, True, True, False, False]
     """
-    if raw is None or raw == -1 or type(raw).__name__ in ("NAType", "NaTType"):
+    if raw is None or type(raw).__name__ in ("NAType", "NaTType") or raw == -1:
         return True
     return not raw.strip() if isinstance(raw, str) else isinstance(raw, float) and math.isnan(raw)
 

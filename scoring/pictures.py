@@ -94,6 +94,11 @@ def load(image: Image.Image) -> None:
         raise HardlookError(f"the {image.format} picture is broken: {error}") from error
 
 
+def is_png(data: bytes) -> bool:
+    """Whether these are the bytes of a PNG."""
+    return data[:4] == b"\x89PNG"
+
+
 def is_npy(data: bytes) -> bool:
     """Whether these are the bytes of a ``.npy`` file."""
     return data[:6] == b"\x93NUMPY"
@@ -269,14 +274,19 @@ def lossless(original: Any) -> bytes:
 
     Floats and 16-bit colour have no PNG; of them the windowed picture is kept (the values stay in the source).
     """
+    if not is_deep(original):
+        return png(picture(original))
     if not isinstance(original, Image.Image):
-        array = channels_last(as_array(original))
-        if array.dtype != np.uint16 or array.ndim != 2:
-            return png(array_picture(array))
-        original = Image.fromarray(np.ascontiguousarray(array))
-    if original.mode.startswith("I;16"):
-        return png(upright(original))
-    return png(picture(original))
+        original = Image.fromarray(np.ascontiguousarray(channels_last(as_array(original))))
+    return png(upright(original))
+
+
+def is_deep(original: Any) -> bool:
+    """Whether an image is 16-bit greyscale, of which a picture shows less than there is and PNG can keep all."""
+    if isinstance(original, Image.Image):
+        return original.mode.startswith("I;16")
+    array = as_array(original)
+    return array.dtype.name == "uint16" and channels_last(array).ndim == 2
 
 
 def browser_picture(data: bytes) -> tuple[bytes, str]:

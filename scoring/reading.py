@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from scoring.adapters import Source
 from scoring.audit import Audit
-from scoring.pictures import as_array, fingerprint, is_npy, lossless, png, text_picture, thumbnail, vector_picture
+from scoring.pictures import as_array, fingerprint, is_deep, is_npy, is_png, lossless, png, text_picture, thumbnail, vector_picture
 from scoring.references import code_folder
 from scoring.tables import HardlookError, read_table, write_table
 
@@ -124,7 +124,8 @@ def _keep_image(reading: Reading, source: Source, row: int, path: str | None, co
     original = source.shown(source.original(row, path, content))
     _refuse_non_finite(original)
     reading.thumbnail = thumbnail(original)
-    reading.kept = lossless(original)
+    whole = is_png(reading.thumbnail) and not is_deep(original)
+    reading.kept = reading.thumbnail if whole else lossless(original)
 
 
 def _keep_vector(reading: Reading, source: Source, row: int, path: str | None, content: Any) -> None:
