@@ -1,0 +1,289 @@
+"""The curvature of the training loss: a low-rank inverse Hessian of any layers, and the exact Hessian of a head.
+
+Low rank: Ritz pairs (λ_i, m_i) from P Lanczos products; Ĥ⁻¹ = M Λ⁻¹ Mᵀ over the r largest positive λ_i (Schioppa et al.
+2022, section 3; Wang et al. 2023, section 3 and appendix). Exact, for logits W x + b with x̃ = (x, 1):
+
+    H = (1/n) Σ_i (diag p_i − p_i p_iᵀ) ⊗ x̃_i x̃_iᵀ + l2 · I on W
+
+Products and their report, or features (n, d) and probabilities (n, c), go in; factors, or additive sums, come out.
+
+Cost: P Hessian products and P p numbers of memory; for the exact head n (c(d+1))² flops, in float64.
+
+Known limits: a model that is not at a minimum has negative curvature, which no inverse square root has: its directions
+are left out and their share is reported. The loss is that of the mean over examples, so nothing depends on n.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from scoring.hessian import HeadProducts, HessianProducts
+from scoring.lanczos import Ritz, lanczos
+from scoring.parameters import Chosen
+from scoring.tables import HardlookError
+
+FLOOR = 1e-5  # of the largest eigenvalue; float32 products are noise below it
+BASIS_SHARE = 0.9  # of the memory budget; the rest is for cached activations and graphs
+WELL_CONVERGED = 0.01  # a residual below this share of its own eigenvalue
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What a factorisation will take: p parameters, P products, rank r, and bytes. Known before the work starts."""
+
+    parameters: int
+    products: int
+    rank: int
+    basis_bytes: int
+    factor_bytes: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """The most that basis and factors take together: the basis, and one parameter's factors beside it."""
+        return self.basis_bytes + self.factor_bytes
+
+    def __str__(self) -> str:
+        return (f"{self.parameters:,} parameters, {self.products} Hessian products, rank {self.rank}: "
+                f"up to {self.bytes / 1e9:.2g} GB for the basis and the factors")
+
+
+def size_of(chosen: Chosen, *, arnoldi_dim: int = 500, rank: int = 100, memory_budget: int = 2**32) -> Size:
+    """P and r as asked, lowered with a note where the problem is smaller or the basis would not fit the budget.
+
+    Raises ``HardlookError`` where fewer than two products fit, or where P or r is below one.
+    """
+    if arnoldi_dim < 1 or rank < 1:
+        raise HardlookError(f"arnoldi_dim is {arnoldi_dim} and rank is {rank}; needed at least 1 of each")
+    p, item = chosen.dimension, chosen.tensors[0].element_size()
+    fits = int(memory_budget * BASIS_SHARE) // (p * item)
+    if fits < 2:
+        raise HardlookError(
+            f"layers {', '.join(chosen.layers)} hold {p:,} parameters, {p * item / 1e9:.2g} GB for each Hessian "
+            f"product; the memory budget is {memory_budget / 1e9:.2g} GB: choose fewer layers or raise the budget"
+        )
+    products = min(arnoldi_dim, p, fits)
+    kept = min(rank, products if products == min(arnoldi_dim, p) else max(1, products // 2))
+    largest = max(parameter.numel() for parameter in chosen.tensors)
+    notes = _lowered("arnoldi_dim", arnoldi_dim, products, p, fits) + _lowered("rank", rank, kept, p, fits)
+    return Size(parameters=p, products=products, rank=kept, basis_bytes=products * p * item,
+                factor_bytes=kept * largest * item, notes=tuple(notes))
+
+
+def _lowered(name: str, asked: int, got: int, p: int, fits: int) -> list[str]:
+    if got == asked:
+        return []
+    why = f"the memory budget holds {fits} products" if fits < min(p, asked) else f"the layers hold {p} parameters"
+    return [f"{name} lowered from {asked} to {got}: {why}"]
+
+
+# -- the low-rank inverse ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvatureReport:
+    """What the factorisation found, and how far to trust it.
+
+    ``eigenvalues``: the r kept Ritz values, largest first. ``residuals``: ‖H m − λ m‖ / λ of each; small means
+    converged. ``negative_share``: Ritz values below −floor · λ_max, as a share of all P; ``negative_mass``: their
+    absolute sum, as a share of all. ``seconds``: wall time. ``planned_bytes``: basis, factors, caches and graphs.
+    ``peak_bytes``: the most the process has ever held, None where the system does not say.
+    """
+
+    layers: tuple[str, ...]
+    parameters: int
+    examples: int
+    way: str
+    products: int
+    rank_requested: int
+    rank: int
+    eigenvalues: tuple[float, ...]
+    residuals: tuple[float, ...]
+    negative_share: float
+    negative_mass: float
+    seconds: float
+    planned_bytes: int
+    peak_bytes: int | None
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        peak = "" if self.peak_bytes is None else f", peak memory of the process {self.peak_bytes / 1e9:.2g} GB"
+        lines = [
+            f"layers {', '.join(self.layers) or 'all'}: {self.parameters:,} parameters, {self.examples:,} examples",
+            f"rank {self.rank} of {self.rank_requested} from {self.products} Hessian products ({self.way})",
+            f"eigenvalues {self.eigenvalues[0]:.3g} to {self.eigenvalues[-1]:.3g}, "
+            f"largest relative residual {max(self.residuals):.2g}",
+            f"negative curvature: {self.negative_share:.1%} of the Ritz values, {self.negative_mass:.2g} of their mass",
+            f"{self.seconds:.1f} s{peak}",
+        ]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Ĥ⁻¹ = M Λ⁻¹ Mᵀ: eigenvalues (r,) in descending order and M in blocks (r, *shape), one per parameter."""
+
+    values: np.ndarray
+    blocks: list[Tensor]
+    report: CurvatureReport
+
+
+def factorise(products: HeadProducts | HessianProducts, size: Size, *, rank: int, floor: float = FLOOR, seed: int = 0,
+              advance: Callable[[], None] = lambda: None) -> Factors:
+    """Run Lanczos and keep the largest positive Ritz pairs above ``floor`` · λ_max.
+
+    ``rank``: r as the caller asked for it, for the report. ``advance`` is called after each product. Deterministic for
+    a seed. Raises ``HardlookError`` where no positive curvature is found.
+    """
+    start = time.perf_counter()
+    krylov = lanczos(products, products.chosen.tensors, size.products, seed=seed, advance=advance)
+    ritz = krylov.ritz()
+    kept = _positive(ritz, floor)[: size.rank]
+    report = _report(products, size, ritz, kept, floor, rank)
+    blocks = krylov.combined(ritz.vectors[:, kept])
+    report = replace(report, seconds=time.perf_counter() - start, peak_bytes=peak_memory())
+    return Factors(ritz.values[kept], blocks, report)
+
+
+def _positive(ritz: Ritz, floor: float) -> np.ndarray:
+    """Indices of the Ritz values above the floor, largest first."""
+    kept = np.flatnonzero(ritz.values > max(floor * np.abs(ritz.values).max(), 0.0))
+    if not len(kept):
+        raise HardlookError(
+            f"no positive curvature in {len(ritz.values)} dimensions (largest eigenvalue {ritz.values.max():.3g}): the "
+            "model is saturated, or far from a minimum; choose other layers, or pass the l2 it was trained with"
+        )
+    return kept
+
+
+def _report(products: HeadProducts | HessianProducts, size: Size, ritz: Ritz, kept: np.ndarray, floor: float,
+            rank: int) -> CurvatureReport:
+    negative = ritz.values < -floor * np.abs(ritz.values).max()
+    values, residuals = ritz.values[kept], ritz.residuals[kept] / ritz.values[kept]
+    found = CurvatureReport(
+        layers=products.chosen.layers, parameters=size.parameters, examples=products.n, way=products.way,
+        products=size.products, rank_requested=rank, rank=len(kept),
+        eigenvalues=tuple(map(float, values)), residuals=tuple(map(float, residuals)),
+        negative_share=float(negative.mean()),
+        negative_mass=float(np.abs(ritz.values[negative]).sum() / np.abs(ritz.values).sum()),
+        seconds=0.0, planned_bytes=size.bytes + products.bytes, peak_bytes=None)
+    return replace(found, notes=size.notes + tuple(_notes(found, size)))
+
+
+def _notes(report: CurvatureReport, size: Size) -> list[str]:
+    """What a reader of the numbers should know."""
+    notes = []
+    if report.rank < size.rank:
+        notes.append(f"rank {report.rank} instead of {size.rank}: only so many eigenvalues are positive and not noise")
+    loose = sum(residual > WELL_CONVERGED for residual in report.residuals)
+    if loose:
+        notes.append(f"{loose} of {report.rank} eigenvalues have residuals above {WELL_CONVERGED:.0%} of themselves: "
+                     "raise arnoldi_dim or lower rank")
+    if report.negative_share:
+        notes.append(f"negative curvature in {report.negative_share:.1%} of the Ritz values: the model is not at a "
+                     "minimum of this loss, and those directions are left out")
+    return notes
+
+
+def peak_memory() -> int | None:
+    """The most bytes this process has held so far; None on systems that do not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+# -- the exact Hessian of a softmax head ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HeadHessian:
+    """Additive sums of a softmax head's Hessian: add those of shards, then take ``.mean``.
+
+    ``sums``: (c(d+1), c(d+1)) float64, class by class, the bias last in each; ``n``: examples in it.
+    """
+
+    sums: np.ndarray
+    n: int
+    classes: int
+    l2: float = 0.0
+
+    def __add__(self, other: HeadHessian) -> HeadHessian:
+        """The sums of both sets of examples. Raises ``HardlookError`` for another head or another l2."""
+        if (self.sums.shape, self.classes, self.l2) != (other.sums.shape, other.classes, other.l2):
+            raise HardlookError(
+                f"cannot add head Hessians of shape {self.sums.shape} and {other.sums.shape}, {self.classes} and "
+                f"{other.classes} classes, l2 {self.l2} and {other.l2}; needed the same head"
+            )
+        return replace(self, sums=self.sums + other.sums, n=self.n + other.n)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """H, (c(d+1), c(d+1)): the mean over the examples plus the l2 part on the weights."""
+        weights = np.tile(np.arange(len(self.sums) // self.classes) < len(self.sums) // self.classes - 1, self.classes)
+        mean = self.sums / self.n
+        mean[np.diag_indices_from(mean)] += self.l2 * weights
+        return mean
+
+
+def head_hessian(features: np.ndarray, probabilities: np.ndarray, *, l2: float = 0.0,
+                 block: int = 2**26) -> HeadHessian:
+    """Additive sums for the mean Hessian of the softmax head, bias included, in float64.
+
+    ``features``: (n, d), what the head reads; ``probabilities``: (n, c), what it says; ``l2``: the factor of ½‖W‖² in
+    the loss (weight decay; (1 − l1_ratio)/(C n) for scikit-learn), biases not penalised; ``block``: bytes of scratch.
+    → ``HeadHessian`` over the flattened (c, d+1) parameters, the bias last in each class. It has at least d+1 zero
+    eigenvalues where l2 is 0, because a shift common to all classes changes nothing: damp it before inverting.
+
+    >>> head_hessian(np.array([[2.0]]), np.array([[0.5, 0.5]])).mean[:2, :2]
+    array([[1.  , 0.5 ],
+           [0.5 , 0.25]])
+    """
+    features, probabilities = checked_head(features, probabilities)
+    (n, d), c = features.shape, probabilities.shape[1]
+    sums = np.zeros((c * (d + 1), c * (d + 1)))
+    for rows in row_blocks(n, 8 * c * (d + 1), block):
+        _add_rows(sums, with_ones(features[rows]), probabilities[rows])
+    return HeadHessian(sums, n, c, l2)
+
+
+def _add_rows(sums: np.ndarray, x: np.ndarray, p: np.ndarray) -> None:
+    """sums += Σ_i (diag p_i − p_i p_iᵀ) ⊗ x_i x_iᵀ, as one symmetric product and c small ones."""
+    weighted = (p[:, :, None] * x[:, None, :]).reshape(len(x), -1)
+    sums -= weighted.T @ weighted
+    width = x.shape[1]
+    for a in range(p.shape[1]):
+        part = slice(a * width, (a + 1) * width)
+        sums[part, part] += weighted[:, part].T @ x
+
+
+def checked_head(features: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as finite float64 matrices of as many rows, or ``HardlookError``."""
+    features, probabilities = (np.asarray(values, dtype=np.float64) for values in (features, probabilities))
+    if features.ndim != 2 or probabilities.ndim != 2 or len(features) != len(probabilities) or not len(features):
+        raise HardlookError(f"features have shape {features.shape} and probabilities {probabilities.shape}; "
+                            "needed (n, d) and (n, c) with the same n ≥ 1")
+    for name, values in (("features", features), ("probabilities", probabilities)):
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+            raise HardlookError(f"{name} of row {row} are not finite; leave such examples out")
+    return features, probabilities
+
+
+def with_ones(features: np.ndarray) -> np.ndarray:
+    """x̃ = (x, 1): (n, d) → (n, d+1)."""
+    return np.hstack([features, np.ones((len(features), 1))])
+
+
+def row_blocks(n: int, bytes_per_row: int, block: int) -> Sequence[slice]:
+    """Slices over n rows of at most ``block`` bytes each, at least one row."""
+    step = max(1, block // bytes_per_row)
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]

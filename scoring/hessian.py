@@ -1,0 +1,288 @@
+"""Products of the mean training-loss Hessian of chosen layers with vectors, many for the price of few.
+
+    H = (1/n) Σ_i ∇²ℓ(f(x_i), y_i) + l2 · I        (l2 on weight matrices; biases and norms are not penalised)
+
+Models in eval mode, re-iterable (inputs, labels) batches and chosen parameters go in; ``products(v)`` gives H v, lists
+of tensors shaped like the parameters. Three ways, fastest first, batch by batch within a memory budget:
+
+    closed form   a linear head under cross-entropy: H V = ((diag p − p pᵀ) V x̃) x̃ᵀ on cached features
+    retained      the graph of the first backward pass is kept; a product is one backward pass through it
+    recomputed    the part below the first chosen layer is cached, the rest runs anew for each product
+    reread        what does not fit even so is read from the data again
+
+Cost of a product, against one forward and backward pass of the part above: about 2 retained, 3 recomputed.
+
+Known limits: the data must come in the same order every time where it is reread; this is checked by its labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
+
+from scoring.gradients import device_of
+from scoring.lanczos import Vector
+from scoring.parameters import (
+    Chosen, Loss, batches, example_losses, is_plain_cross_entropy, outputs,
+)
+from scoring.prefix import Prefix, Recorded
+from scoring.second_order import SecondOrder
+from scoring.tables import HardlookError
+
+Gradients = Callable[[], list[Tensor | None]]
+NO_PREFIX = Prefix((), (), True)
+
+
+def hessian_products(model: nn.Module, data: Iterable, chosen: Chosen, *, loss: Loss, l2: float = 0.0,
+                     memory_budget: int = 2**31) -> HeadProducts | HessianProducts:
+    """The fastest way to multiply by the Hessian of these layers on these data within ``memory_budget`` bytes.
+
+    Call it, and its result, inside ``differentiable(model, chosen.tensors)``. Raises ``HardlookError`` where the model
+    gives other outputs the second time, the data are empty, or a loss is not finite.
+    """
+    device = device_of(model)
+    first = next(batches(data, device), None)
+    if first is None:
+        raise HardlookError("data holds no batch; needed at least one example")
+    _check_deterministic(model, first[0])
+    head = _head(model, chosen, first[0]) if is_plain_cross_entropy(loss) else None
+    if head is not None:
+        return HeadProducts(model, batches(data, device), chosen, head, loss, l2)
+    return HessianProducts(model, data, chosen, loss, l2, memory_budget)
+
+
+def _check_deterministic(model: nn.Module, inputs: Any) -> None:
+    with torch.no_grad():
+        one, two = outputs(model, inputs), outputs(model, inputs)
+    if not torch.allclose(one, two, rtol=1e-4, atol=1e-5, equal_nan=True):
+        raise HardlookError(
+            "the model gives different outputs for the same inputs in eval mode (dropout called as a function keeps "
+            "dropping: pass training=self.training); needed a deterministic model"
+        )
+
+
+class _Products:
+    """What both ways share: the mean over examples, the l2 part, and the check that a product is finite."""
+
+    way: str
+    n: int
+    bytes: int
+
+    def __init__(self, chosen: Chosen, l2: float):
+        self.chosen = chosen
+        self.l2 = l2
+
+    def __call__(self, vector: Vector) -> Vector:
+        """H v for a list of tensors shaped like the chosen parameters."""
+        product = [part / self.n for part in self._summed(vector)]
+        for (name, parameter), part, v in zip(self.chosen.parameters.items(), product, vector, strict=True):
+            if self.l2 and parameter.ndim > 1:
+                part.add_(v, alpha=self.l2)
+            if not part.isfinite().all():
+                raise HardlookError(
+                    f"the gradient of {name} is not finite when differentiated again; look at the weights, and at "
+                    "functions with infinite slope (sqrt, norm or log at 0)"
+                )
+        return product
+
+    def _summed(self, vector: Vector) -> list[Tensor]:
+        raise NotImplementedError
+
+
+# -- a linear head ----------------------------------------------------------------------------------------------------
+
+
+def _head(model: nn.Module, chosen: Chosen, inputs: Any) -> nn.Linear | None:
+    """The one linear layer that holds all chosen parameters and gives the model's output, if that is how it is."""
+    owners = [m for m in model.modules() if {id(p) for p in m.parameters(False)} & set(map(id, chosen.tensors))]
+    if len(owners) != 1 or type(owners[0]) is not nn.Linear:
+        return None
+    with torch.no_grad(), _Watch(owners[0]) as seen:
+        predicted = outputs(model, inputs)
+    (layer,) = owners
+    alone = len(seen.calls) == 1 and seen.calls[0][1] is predicted and seen.calls[0][0].ndim == 2
+    return layer if alone else None
+
+
+class _Watch:
+    """Inputs and outputs of a layer's calls while the ``with`` block runs."""
+
+    def __init__(self, layer: nn.Module):
+        self.layer = layer
+        self.calls: list[tuple[Tensor, Tensor]] = []
+
+    def __enter__(self) -> _Watch:
+        self._handle = self.layer.register_forward_hook(lambda _, args, out: self.calls.append((args[0], out)))
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._handle.remove()
+
+
+class HeadProducts(_Products):
+    """H V of a linear head under cross-entropy, from cached features (n, d) and probabilities (n, c)."""
+
+    way = "closed form of the linear head"
+
+    def __init__(self, model: nn.Module, data: Iterator, chosen: Chosen, layer: nn.Linear, loss: Loss, l2: float):
+        super().__init__(chosen, l2)
+        rows = []
+        with torch.no_grad(), _Watch(layer) as seen:
+            for inputs, labels in data:
+                seen.calls.clear()
+                predicted = outputs(model, inputs)
+                example_losses(loss, predicted, labels)
+                rows.append((seen.calls[0][0], predicted.softmax(1)))
+        self.features, self.probabilities = (torch.cat(parts) for parts in zip(*rows, strict=True))
+        self.n = len(self.features)
+        self.bytes = self.features.nbytes + self.probabilities.nbytes
+        self.has_bias = layer.bias is not None
+
+    def _summed(self, vector: Vector) -> list[Tensor]:
+        change = self.features @ vector[0].T  # (n, c): how the logits move along v
+        if self.has_bias:
+            change += vector[1]
+        change = self.probabilities * (change - (self.probabilities * change).sum(1, keepdim=True))
+        return [change.T @ self.features] + ([change.sum(0)] if self.has_bias else [])
+
+
+# -- any layers -------------------------------------------------------------------------------------------------------
+
+
+class Retained:
+    """One batch whose first backward pass is kept as a graph: a product is one backward pass through it."""
+
+    def __init__(self, chosen: Chosen, gradients: Gradients):
+        self.parameters = chosen.tensors
+        edges = [None if g is None or not g.requires_grad else get_gradient_edge(g) for g in gradients()]
+        self.used = [i for i, edge in enumerate(edges) if edge is not None]
+        self.edges = [edges[i] for i in self.used]
+
+    def add(self, total: list[Tensor], vector: Vector) -> None:
+        """total += n H v of this batch."""
+        if not self.edges:
+            return
+        found = torch.autograd.grad(self.edges, self.parameters, [vector[i] for i in self.used], retain_graph=True,
+                                    allow_unused=True)
+        for part, more in zip(total, found, strict=True):
+            if more is not None:
+                part.add_(more)
+
+
+@dataclass
+class Recomputed:
+    """One batch from the first chosen layer on: its graph is built and dropped for each product."""
+
+    products: HessianProducts
+    prefix: Prefix
+    recorded: Recorded
+    labels: Tensor
+
+    def retained(self) -> Retained:
+        """The same batch with its graph kept."""
+        return Retained(self.products.chosen, self._gradients)
+
+    def _gradients(self) -> list[Tensor | None]:
+        """The summed loss gradient, differentiable once more."""
+        model, loss, chosen = self.products.model, self.products.loss, self.products.chosen
+        with SecondOrder(), self.prefix.replay(self.recorded) as inputs:
+            total = example_losses(loss, outputs(model, inputs), self.labels).sum()
+            return list(torch.autograd.grad(total, chosen.tensors, create_graph=True, allow_unused=True))
+
+    def add(self, total: list[Tensor], vector: Vector) -> None:
+        """total += n H v of this batch."""
+        self.retained().add(total, vector)
+
+
+class HessianProducts(_Products):
+    """H v of any layers, each batch retained, recomputed or reread, as the memory budget allows."""
+
+    def __init__(self, model: nn.Module, data: Iterable, chosen: Chosen, loss: Loss, l2: float, memory_budget: int):
+        super().__init__(chosen, l2)
+        self.model, self.data, self.loss = model, data, loss
+        self.device = device_of(model)
+        self.left = memory_budget
+        self.kept: list[Retained | Recomputed] = []
+        self.labels: list[Tensor] = []
+        first, _ = next(batches(data, self.device))
+        self.prefix = Prefix.find(model, chosen.tensors, first)
+        self._record()
+        self._retain()
+        self.bytes = memory_budget - self.left
+
+    @property
+    def way(self) -> str:
+        """How the batches are multiplied, in words."""
+        retained = sum(isinstance(piece, Retained) for piece in self.kept)
+        counts = {"retained": retained, "recomputed": len(self.kept) - retained,
+                  "reread": len(self.labels) - len(self.kept)}
+        return ", ".join(f"{count} of {len(self.labels)} batches {how}" for how, count in counts.items() if count)
+
+    def _record(self) -> None:
+        """Run every batch up to the first chosen layer and keep what fits."""
+        full = False
+        for inputs, labels in batches(self.data, self.device):
+            self.labels.append(labels)
+            if full:
+                continue
+            recorded = self._recorded(inputs)
+            full = recorded.bytes > self.left
+            if not full:
+                self.left -= recorded.bytes
+                self.kept.append(Recomputed(self, self.prefix, recorded, labels))
+        self.n = sum(map(len, self.labels))
+
+    def _recorded(self, inputs: Any) -> Recorded:
+        return self.prefix.record(self.model, inputs) if self.prefix.modules else Recorded(inputs, ())
+
+    def _retain(self) -> None:
+        """Turn recorded batches into retained graphs while the budget lasts; the first one tells what a graph takes."""
+        if not self.kept or len(self.kept) < len(self.labels):
+            return
+        per_example = None
+        for i, piece in enumerate(self.kept):
+            n = len(piece.labels)
+            if per_example is not None and per_example * n > self.left:
+                return
+            sizes: dict[int, int] = {}
+            with saved_tensors_hooks(_measure(sizes), lambda tensor: tensor):
+                graph = piece.retained()
+            size = sum(sizes.values()) - sum(sizes.get(p.data_ptr(), 0) for p in self.model.parameters())
+            per_example = size / n
+            if size > self.left:
+                return
+            self.left += piece.recorded.bytes - size
+            self.kept[i] = graph
+
+    def _summed(self, vector: Vector) -> list[Tensor]:
+        total = [torch.zeros_like(parameter) for parameter in self.chosen.tensors]
+        for piece in self.kept:
+            piece.add(total, vector)
+        for inputs, labels in self._reread():
+            Recomputed(self, NO_PREFIX, Recorded(inputs, ()), labels).add(total, vector)
+        return total
+
+    def _reread(self) -> Iterator[tuple[Any, Tensor]]:
+        """The batches that were not kept, from the data."""
+        if len(self.kept) == len(self.labels):
+            return
+        again = islice(batches(self.data, self.device), len(self.kept), None)
+        for (inputs, labels), before in zip(again, self.labels[len(self.kept):], strict=True):
+            if not torch.equal(labels, before):
+                raise HardlookError("data came in another order the second time; pass a DataLoader with shuffle=False")
+            yield inputs, labels
+
+
+def _measure(sizes: dict[int, int]) -> Callable[[Tensor], Tensor]:
+    """A hook that notes the memory of each tensor a graph saves, shared memory once."""
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+    return pack

@@ -1,0 +1,192 @@
+"""How each type of layer projects its per-example parameter gradients onto factors, without holding them.
+
+A layer's parameter gradient for example i is a sum of products of its input x_i and output gradient g_i. Projected onto
+M (r columns) it is a number per column; the product is formed for a few examples and output channels at a time, in a
+few megabytes, and multiplied into M at once:
+
+    Linear       Σ_t g_it x_itᵀ                      Conv       Σ_l g_il unfold(x_i)_lᵀ, by groups
+    norms        Σ_s g_is ⊙ x̂_is                     Embedding  Σ_t g_it at row token_it
+
+Inputs: the layer, x (n, …), g (n, …) and M by parameter name in blocks (r, *shape). Output: (n, r).
+
+Cost per example: one weight gradient plus r multiply-adds per parameter.
+
+Known limits: the first axis must be the example; norms are read in eval mode. Layer types not listed in ``RULES`` have
+no fast rule here, and subclasses are not taken for their parents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SCRATCH = 2**22  # bytes for each of the two large temporaries of a rule
+
+Rule = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Tensor]], Tensor]
+
+
+def project_linear(layer: nn.Linear, x: Tensor, g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
+    """x: (n, *positions, in), g: (n, *positions, out) → (n, r)."""
+    x, g = x.reshape(len(x), -1, x.shape[-1]), g.reshape(len(g), -1, g.shape[-1])
+    out = _project_bias(g.sum(1), factors)
+    if "weight" in factors:
+        for rows in _blocks(len(x), x[0].numel() * x.element_size(), SCRATCH):
+            _project_products(out[rows], g[rows].transpose(1, 2), x[rows], factors["weight"])
+    return out
+
+
+def project_convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, g: Tensor,
+                        factors: Mapping[str, Tensor]) -> Tensor:
+    """x: (n, in, *pixels), g: (n, out, *pixels) → (n, r). Stride, dilation, groups and every padding mode."""
+    g = g.contiguous()
+    out = _project_bias(g.flatten(2).sum(2), factors)
+    if "weight" not in factors:
+        return out
+    columns = layer.weight[0].numel() * layer.groups * g[0, 0].numel()
+    for rows in _blocks(len(x), columns * x.element_size(), SCRATCH):
+        windows = _windows(layer, x[rows], g.shape[2:])
+        if layer.groups == 1:
+            _project_image(out[rows], windows, g[rows], factors["weight"])
+        else:
+            _project_groups(out[rows], windows, g[rows], layer.groups, factors["weight"])
+    return out
+
+
+def project_batch_norm(layer: nn.Module, x: Tensor, g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
+    """Frozen statistics: x̂ = (x − μ)/√(σ² + ε) per channel (axis 1) → (n, r)."""
+    normal = F.batch_norm(x, layer.running_mean, layer.running_var, None, None, False, 0.0, layer.eps)
+    return _project_scale(_pixels_last(normal), _pixels_last(g), 2, factors)
+
+
+def project_group_norm(layer: nn.GroupNorm, x: Tensor, g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
+    """x̂ normalised over each group of channels → (n, r)."""
+    normal = F.group_norm(x, layer.num_groups, None, None, layer.eps)
+    return _project_scale(_pixels_last(normal), _pixels_last(g), 2, factors)
+
+
+def project_layer_norm(layer: nn.LayerNorm, x: Tensor, g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
+    """x̂ normalised over the last axes, (n, *positions, *shape) → (n, r)."""
+    normal = F.layer_norm(x, layer.normalized_shape, None, None, layer.eps)
+    shape = (len(x), -1, *layer.normalized_shape)
+    return _project_scale(normal.reshape(shape), g.reshape(shape), 1, factors)
+
+
+def project_embedding(layer: nn.Embedding, tokens: Tensor, g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
+    """tokens: (n, *positions), g: (n, *positions, dim) → (n, r); padding gets no gradient, as in training."""
+    tokens, g = tokens.reshape(len(tokens), -1), g.reshape(len(g), -1, g.shape[-1])
+    weight = factors["weight"]
+    if layer.padding_idx is not None:
+        g = g * (tokens != layer.padding_idx)[..., None]
+    out = g.new_zeros(len(g), len(weight))
+    for rows in _blocks(len(g), len(weight) * g.shape[2] * g.element_size(), SCRATCH):
+        for t in range(g.shape[1]):
+            out[rows] += torch.einsum("nd,rnd->nr", g[rows, t], weight[:, tokens[rows, t]])
+    return out
+
+
+RULES: dict[type[nn.Module], Rule] = {
+    nn.Linear: project_linear,
+    nn.Conv1d: project_convolution,
+    nn.Conv2d: project_convolution,
+    nn.Conv3d: project_convolution,
+    nn.BatchNorm1d: project_batch_norm,
+    nn.BatchNorm2d: project_batch_norm,
+    nn.BatchNorm3d: project_batch_norm,
+    nn.GroupNorm: project_group_norm,
+    nn.LayerNorm: project_layer_norm,
+    nn.Embedding: project_embedding,
+}
+
+
+def rule_for(layer: nn.Module) -> Rule | None:
+    """The fast rule of exactly this type of layer, or None. An embedding that rescales its gradient has none."""
+    if type(layer) is nn.Embedding and (layer.scale_grad_by_freq or layer.max_norm is not None):
+        return None
+    return RULES.get(type(layer))
+
+
+# -- the blocked products ---------------------------------------------------------------------------------------------
+
+
+def _blocks(n: int, bytes_per_row: int, limit: int) -> Iterator[slice]:
+    """Slices of rows that take at most ``limit`` bytes each, at least one row."""
+    step = max(1, limit // max(1, bytes_per_row))
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
+
+
+def _project_bias(g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
+    """(n, out) summed output gradients onto the bias factors; zeros (n, r) without a bias."""
+    if "bias" in factors:
+        return g @ factors["bias"].T
+    (any_block, *_) = factors.values()
+    return g.new_zeros(len(g), len(any_block))
+
+
+def _project_scale(normal: Tensor, g: Tensor, axis: int, factors: Mapping[str, Tensor]) -> Tensor:
+    """A norm's scale and shift: Σ g ⊙ x̂ and Σ g over ``axis``."""
+    out = _project_bias(g.sum(axis).flatten(1), {k: v.flatten(1) for k, v in factors.items()})
+    if "weight" in factors:
+        out += (g * normal).sum(axis).flatten(1) @ factors["weight"].flatten(1).T
+    return out
+
+
+def _project_products(out: Tensor, left: Tensor, right: Tensor, weight: Tensor) -> None:
+    """out (n, r) += ⟨left_i right_i, M⟩ for left (n, out, l), right (n, l, k): a block of output rows at a time."""
+    flat, k = weight.flatten(1), right.shape[-1]
+    for rows in _blocks(left.shape[1], len(left) * k * left.element_size(), SCRATCH):
+        product = torch.bmm(left[:, rows], right) if left.shape[2] > 1 else left[:, rows] * right
+        out.addmm_(product.flatten(1), flat[:, rows.start * k:rows.stop * k].T)
+
+
+def _project_image(out: Tensor, windows: Tensor, g: Tensor, weight: Tensor) -> None:
+    """One group of channels. Feature maps too large for the scratch are cut along their first pixel axis."""
+    size = windows.numel() * windows.element_size()
+    if size <= SCRATCH or g.shape[2] == 1:
+        _project_products(out, g.flatten(2), _columns(windows, g.ndim - 2), weight)
+        return
+    cuts = list(_blocks(g.shape[2], size // g.shape[2], SCRATCH))
+    flat, k = weight.flatten(1), weight[0, 0].numel()
+    for rows in _blocks(g.shape[1], len(g) * k * g.element_size(), SCRATCH):
+        total = sum(torch.bmm(g[:, rows, cut].flatten(2), _columns(_cut(windows, cut, g.ndim - 2), g.ndim - 2))
+                    for cut in cuts)
+        out.addmm_(total.flatten(1), flat[:, rows.start * k:rows.stop * k].T)
+
+
+def _project_groups(out: Tensor, windows: Tensor, g: Tensor, groups: int, weight: Tensor) -> None:
+    """Grouped channels: one batched product per group, then one onto the factors."""
+    n = g.ndim - 2
+    columns = _columns(windows, n).unflatten(2, (groups, -1)).transpose(1, 2)  # (n, groups, l, k)
+    left = g.flatten(2).unflatten(1, (groups, -1))  # (n, groups, out/groups, l)
+    for rows in _blocks(len(g), weight[0].numel() * g.element_size(), SCRATCH):
+        out[rows].addmm_((left[rows] @ columns[rows]).flatten(1), weight.flatten(1).T)
+
+
+def _pixels_last(x: Tensor) -> Tensor:
+    """(n, channels, *pixels) → (n, channels, l), l = 1 for vectors."""
+    return x.reshape(*x.shape[:2], -1)
+
+
+def _windows(layer: nn.Module, x: Tensor, size: torch.Size) -> Tensor:
+    """A view (n, in, *kernel, *pixels) of the padded input: what each weight meets at each output pixel."""
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    padding = layer._reversed_padding_repeated_twice
+    x = F.pad(x, padding, mode=mode) if any(padding) else x
+    steps = x.stride()[2:]
+    kernel = [step * dilation for step, dilation in zip(steps, layer.dilation, strict=True)]
+    pixels = [step * stride for step, stride in zip(steps, layer.stride, strict=True)]
+    return x.as_strided((*x.shape[:2], *layer.kernel_size, *size), (*x.stride()[:2], *kernel, *pixels),
+                        x.storage_offset())
+
+
+def _cut(windows: Tensor, rows: slice, n: int) -> Tensor:
+    """Some rows of the first pixel axis."""
+    return windows.narrow(2 + n, rows.start, rows.stop - rows.start)
+
+
+def _columns(windows: Tensor, n: int) -> Tensor:
+    """(n, in, *kernel, *pixels) → (n, l, in·k), the transposed view of one copy."""
+    return windows.flatten(2 + n).flatten(1, 1 + n).transpose(1, 2)
