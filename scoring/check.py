@@ -159,6 +159,8 @@ def remedies(batch: torch.Tensor) -> dict[str, Callable[[torch.Tensor], torch.Te
         m, s = (_per_channel(values, batch.shape[1]) for values in (mean, std))
         found[f"normalisation is missing ({name})"] = lambda x, m=m, s=s: (x - m) / s
         found[f"/255 and normalisation are missing ({name})"] = lambda x, m=m, s=s: (x / 255 - m) / s
+        before = f"the division by 255 is missing before the normalisation ({name})"
+        found[before] = lambda x, m=m, s=s: ((x * s + m) / 255 - m) / s
         found[f"normalisation is one too many ({name})"] = lambda x, m=m, s=s: x * s + m
     return found
 
