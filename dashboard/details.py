@@ -87,7 +87,7 @@ def _percentiles(audit: Audit, path, columns: Sequence[ScoreColumn], values: Seq
     for column, value in zip(columns, values, strict=True):
         name = f"s.{identifier(column.name)}"
         parts.append(
-            f"100.0 * avg(CASE WHEN isnan({name}) THEN NULL WHEN {name} < ?::FLOAT THEN 1 "
+            f"100.0 * avg(CASE WHEN {name} IS NULL OR isnan({name}) THEN NULL WHEN {name} < ?::FLOAT THEN 1 "
             f"WHEN {name} = ?::FLOAT THEN 0.5 ELSE 0 END)"
         )
         parameters += [value, value]

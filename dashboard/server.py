@@ -42,6 +42,7 @@ def options(serves: Serving, port: int) -> dict[str, Any]:
         "client.showErrorDetails": "full" if local else "type",
         "client.showSidebarNavigation": True,
         "global.developmentMode": False,
+        "global.disableWidgetStateDuplicationWarning": True,
         "logger.hideWelcomeMessage": True,
         "runner.magicEnabled": False,
         "server.address": serves.host,
@@ -108,9 +109,11 @@ def _server(app: App, host: str, port: int):
 
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket, or one sentence about why there is none. Port 0 takes any free one."""
+    if not 0 <= port <= 65535:
+        raise HardlookError(f"port {port} is no address to serve on; needed one from 0 (any free one) to 65535")
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise HardlookError(f"{host!r} port {port} is no address to serve on: {error}") from error
     bound = socket.socket(family, kind, proto)
     try:
