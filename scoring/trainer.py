@@ -35,6 +35,8 @@ from scoring.tables import HardlookError, atomic_path
 from scoring.training import Recorder
 
 OPTIMIZERS = ("sgd", "adamw")
+IN_MEMORY_MOST = 1 << 30
+"""Inputs of up to 1 GiB are kept in memory between epochs instead of being decoded again."""
 RECORDING = ("every", "keep", "batch_size", "num_workers")
 """Settings of [run.x.training] that are the Recorder's; ``batch_size`` and ``num_workers`` serve both."""
 
@@ -156,6 +158,33 @@ def _restore(path: str | Path, settings: list, model: nn.Module, descent, cycle,
     return int(held["epoch"])
 
 
+class InMemory(Dataset):
+    """A dataset whose items are read once and kept, as long as all of them fit into ``most`` bytes.
+
+    For inputs that are the same at every read, as an evaluation transform gives them. ``ids`` and ``labels`` are the
+    dataset's own.
+    """
+
+    def __init__(self, dataset: Dataset, most: int = IN_MEMORY_MOST):
+        self.dataset, self.ids, self.labels = dataset, dataset.ids, dataset.labels
+        self._kept: list[Any] = [None] * len(dataset)
+        self._fits = len(dataset) > 0 and _bytes_of(dataset[0][0]) * len(dataset) <= most
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, number: int) -> Any:
+        if not self._fits:
+            return self.dataset[number]
+        if self._kept[number] is None:
+            self._kept[number] = self.dataset[number]
+        return self._kept[number]
+
+
+def _bytes_of(value: Any) -> float:
+    return value.numel() * value.element_size() if isinstance(value, Tensor) else float("inf")
+
+
 # -- hardlook train ---------------------------------------------------------------------------------------------------
 
 
@@ -239,8 +268,9 @@ def _recorder(audit: Audit, run: Run, model: nn.Module, settings: dict, resume: 
     train, test = labelled(audit), labelled(audit, "test")
     if not len(train):
         raise HardlookError("the audit has no labelled, readable train example; add a [[data]] table with split = \"train\"")
-    data = Inputs(audit, run, train)
-    unseen = Inputs(audit, run, test) if len(test) and settings.get("record_test", True) else None
+    keep = InMemory if "function" not in settings and not settings.get("num_workers") else lambda dataset: dataset
+    data = keep(Inputs(audit, run, train))
+    unseen = keep(Inputs(audit, run, test)) if len(test) and settings.get("record_test", True) else None
     kept = {name: settings[name] for name in RECORDING if name in settings and name != "batch_size"}
     return Recorder(audit, model, run.name, examples=data, test=unseen, resume=resume, overwrite=overwrite, **kept), data
 
