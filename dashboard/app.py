@@ -66,6 +66,7 @@ def main() -> None:
     st.set_page_config(page_title="hardlook", page_icon=icon(), layout="wide")
     st.html(STYLE)
     page = navigation()
+    view.turn_to(page.url_path)
     try:
         with st.sidebar:
             view.share(*pick_shared())

@@ -6,16 +6,23 @@ that does not exist.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import streamlit as st
 
 from dashboard import controls, state
 from dashboard.columns import ScoreColumn, stages_overlap
-from dashboard.selection import MetaFilter
+from dashboard.selection import META, MetaFilter
 from scoring.audit import Audit, Run
 
 KEY = "_view"
+PAGE = "_page"
+GOING = "_going"
+ARRIVAL = "go"
+KEPT = ("_", "run", "filter", META)
+"""Keys that every page shares: internal ones, and the sidebar's widgets."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,37 @@ class View:
     audit: Audit
     run: Run | None
     meta: tuple[MetaFilter, ...]
+
+
+def turn_to(page: str) -> None:
+    """Forget what another page's widgets held: pages use the same parameters (score, class, page), each with its own
+    defaults, and Streamlit would hand the value of one page's widget to the next page's widget of that name."""
+    if st.session_state.get(PAGE, page) != page:
+        for key in [key for key in st.session_state if isinstance(key, str) and not key.startswith(KEPT)]:
+            del st.session_state[key]
+    st.session_state[PAGE] = page
+    arrive()
+
+
+def go(page: str, parameters: Mapping[str, Any]) -> NoReturn:
+    """Open another page of this session at an address with these parameters."""
+    st.session_state[GOING] = dict(parameters)
+    st.switch_page(f"views/{page}.py", query_params={ARRIVAL: "1"})
+
+
+def arrive() -> None:
+    """Put the parameters that ``go`` left into the address, before any widget reads them.
+
+    Streamlit lets nobody write a parameter that a widget is bound to, and widgets of the page that was left are bound
+    until a run without them has ended: so the first run only ends, the second writes, and the third draws.
+    """
+    stage = st.query_params.get(ARRIVAL)
+    if stage == "1":
+        st.query_params.from_dict({ARRIVAL: "2"})
+        st.rerun()
+    elif stage is not None:
+        st.query_params.from_dict(st.session_state.pop(GOING, {}))
+        st.rerun()
 
 
 def share(audit: Audit, run: Run | None, meta: tuple[MetaFilter, ...]) -> None:

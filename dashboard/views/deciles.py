@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -10,7 +11,7 @@ import streamlit as st
 from dashboard import charts, controls, state, view
 from dashboard.columns import ScoreColumn, describe_ends, first_column
 from dashboard.selection import Selection
-from dashboard.words import count, share
+from dashboard.words import count, plain, share
 from scoring.audit import Audit, Run
 
 MEMORISED = 0.01
@@ -79,14 +80,14 @@ def show_deciles(audit: Audit, run: Run, columns, column: ScoreColumn, selection
     if points and points[0].get("customdata"):
         name, decile = points[0]["customdata"][:2]
         if name in links:
-            st.switch_page("views/grid.py", query_params=links[name] | {"decile": str(decile)})
+            view.go("grid", links[name] | {"decile": str(decile)})
     with st.expander("Numbers, and each decile in the grid"):
         show_links(links)
         show_numbers(frames)
 
 
-def link(run: Run, columns: list[ScoreColumn], column: ScoreColumn, selection: Selection) -> dict:
-    """Query parameters of the grid that shows this column and selection."""
+def link(run: Run, columns: list[ScoreColumn], column: ScoreColumn, selection: Selection) -> dict[str, Any]:
+    """Parameters of the grid that shows this column and selection."""
     parameters = {"run": run.name, "split": selection.split, "class": selection.class_name}
     parameters |= controls.score_parameters(columns, column) | controls.meta_parameters(selection.meta)
     return {key: value for key, value in parameters.items() if value}
@@ -96,9 +97,10 @@ def show_links(links: dict[str, dict]) -> None:
     """The same doors as the bars, for the keyboard."""
     for name, parameters in links.items():
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-            st.caption(f"Open in the grid, decile ({name})" if len(links) > 1 else "Open in the grid, decile", width="content")
+            st.caption(f"{plain(name)}: open decile", width="content")
             for decile in range(1, 11):
-                st.page_link("views/grid.py", label=str(decile), query_params=parameters | {"decile": str(decile)})
+                if st.button(str(decile), key=f"{name} {decile}", type="tertiary"):
+                    view.go("grid", parameters | {"decile": str(decile)})
 
 
 def show_numbers(frames: dict[str, pd.DataFrame]) -> None:
