@@ -292,6 +292,13 @@ def read_events(connection: sa.Connection, query: sa.Select) -> pd.DataFrame:
     return pd.DataFrame({name: _typed(name, values) for name, values in columns.items()})
 
 
+def joined(events: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
+    """Two event frames, one after the other. Text columns keep one piece per call; big steps melt them into one."""
+    both = pd.concat([events, fresh], ignore_index=True)
+    crossed = len(both) // 256 > len(events) // 256
+    return both[both["position"] > 0] if crossed else both
+
+
 def _typed(name: str, values: Sequence[Any]) -> Any:
     """One column in its type: pandas text, numbers and times; tuples, dicts and references as objects."""
     if name in TEXTS:

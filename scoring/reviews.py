@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
@@ -43,10 +44,12 @@ class ReviewLog:
         self.audit = audit
         self._classes = None if classes is None else frozenset(classes)
         self._acknowledged: dict[str, int] = {}
-        self._cache: pd.DataFrame | None = None
-        self._derived: dict[str, tuple[int, pd.DataFrame]] = {}
-        self._lock = threading.Lock()
-        self._turn = threading.Lock()
+        self._turn = threading.Lock()  # of those who append
+        self._lock = threading.Lock()  # of what is remembered below
+        self._cache = pd.DataFrame()
+        self._stands = np.array([], dtype=bool)
+        rules = (verdicts.decisions, verdicts.consensus, verdicts.flags, verdicts.comments)
+        self._tables = {rule.__name__: verdicts.Table(rule) for rule in rules}
 
     @classmethod
     def open(cls, url: str | Path, audit: str | None = None, *, classes: Collection[str] | None = None) -> ReviewLog:
@@ -129,24 +132,25 @@ class ReviewLog:
 
     def decisions(self) -> pd.DataFrame:
         """What each reviewer says now: one row per (example, reviewer), ``verdicts.DECISION_COLUMNS``."""
-        return self._derive("decisions", verdicts.current_decisions)
+        return self._derive("decisions")
 
     def consensus(self) -> pd.DataFrame:
         """What all of them come to: one row per example, agreed, disputed or adjudicated, ``CONSENSUS_COLUMNS``."""
-        return self._derive("consensus", verdicts.consensus)
+        return self._derive("consensus")
 
     def flags(self) -> pd.DataFrame:
         """The examples flagged for discussion, ``verdicts.FLAG_COLUMNS``."""
-        return self._derive("flags", verdicts.current_flags)
+        return self._derive("flags")
 
     def comments(self) -> pd.DataFrame:
         """The comments that stand, ``verdicts.FLAG_COLUMNS``."""
-        return self._derive("comments", verdicts.current_comments)
+        return self._derive("comments")
 
     def undo_target(self, reviewer: str) -> tuple[str, int] | None:
         """(client, seq) of the reviewer's last act that stands, on any machine: what an undo should name. None: nothing."""
-        events = self._light()
-        rows = verdicts.standing(events) & (events["reviewer"] == reviewer) & events["action"].isin(UNDOABLE)
+        with self._lock:
+            events = self._refresh()
+            rows = self._stands & (events["reviewer"] == reviewer) & events["action"].isin(UNDOABLE)
         if not rows.any():
             return None
         last = events[rows].iloc[-1]
@@ -159,26 +163,26 @@ class ReviewLog:
             rows = connection.execute(query.order_by(event_table.c.audit)).fetchall()
         return pd.DataFrame(rows, columns=["audit", "events"]).astype({"audit": store.TEXT, "events": "int64"})
 
-    def _light(self) -> pd.DataFrame:
-        """All events without their evidence, kept in memory and topped up with what is new."""
-        with self._lock:
-            seen = 0 if self._cache is None or not len(self._cache) else int(self._cache["position"].iloc[-1])
-            with store.explained(self._engine), self._engine.connect() as connection:
-                fresh = store.read_events(connection, self._select(store.LIGHT, seen))
-            if self._cache is None or not len(self._cache):
-                self._cache = fresh
-            elif len(fresh):
-                self._cache = pd.concat([self._cache, fresh], ignore_index=True)
+    def _refresh(self) -> pd.DataFrame:
+        """All events without their evidence, topped up with what is new; under the lock."""
+        known = len(self._cache)
+        seen = int(self._cache["position"].iloc[-1]) if known else 0
+        with store.explained(self._engine), self._engine.connect() as connection:
+            fresh = store.read_events(connection, self._select(store.LIGHT, seen))
+        if not len(fresh) and known:
             return self._cache
+        self._cache = store.joined(self._cache, fresh) if known else fresh
+        if (fresh["action"] == "undo").any():
+            self._stands = verdicts.standing(self._cache)
+        else:
+            self._stands = np.concatenate([self._stands, np.ones(len(fresh), dtype=bool)])
+        return self._cache
 
-    def _derive(self, name: str, rule: Any) -> pd.DataFrame:
-        """A derived table, computed again only when events came; the caller gets a copy of its own."""
-        events = self._light()
-        known, frame = self._derived.get(name, (-1, None))
-        if known != len(events):
-            frame = rule(events)
-            self._derived[name] = (len(events), frame)
-        return frame.copy()
+    def _derive(self, name: str) -> pd.DataFrame:
+        """A derived table up to now; the caller gets a copy of its own."""
+        with self._lock:
+            events = self._refresh()
+            return self._tables[name].follow(events, self._stands).copy()
 
 
 class _Batch:

@@ -1,9 +1,12 @@
+import numpy as np
 import pandas as pd
 import pytest
 
 from scoring import verdicts
 from scoring.events import Event
 from scoring.reviews import ReviewLog
+
+RULES = (verdicts.decisions, verdicts.consensus, verdicts.flags, verdicts.comments)
 
 
 @pytest.fixture
@@ -188,3 +191,38 @@ def test_a_caller_may_change_the_frame_it_got(log, ana):
     mine = log.decisions()
     mine.loc[0, "verdict"] = "none"
     assert only(log.decisions()).verdict == "given"
+
+
+def random_events(seed, n=250):
+    """Events of three reviewers on 30 examples, bulk acts, undos of them and undos of undos among them."""
+    rng = np.random.default_rng(seed)
+    events = []
+    for seq in range(1, n + 1):
+        client = str(rng.choice(["ana", "ben", "cem"]))
+        action = str(rng.choice(["decide", "undo", "adjudicate", "flag", "unflag", "comment"], p=[5 / 10] + [1 / 10] * 5))
+        fields = {"batch": f"bulk {seq // 10}" if rng.random() < 0.3 else None, "example_id": str(rng.integers(30))}
+        if action in ("decide", "adjudicate"):
+            fields |= {"verdict": str(rng.choice(["given", "none", "unsure"])), "issues": ["odd"] * int(rng.integers(2))}
+        if action == "comment":
+            fields["note"] = "note"
+        if action == "undo":
+            mine = [event for event in events if event.client == client]
+            if not mine:
+                continue
+            fields["undoes"] = (client, mine[-1 - int(rng.integers(min(len(mine), 5)))].seq)
+        events.append(Event(client=client, seq=seq, reviewer=client, action=action, **fields))
+    return events
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_a_table_that_follows_the_log_is_the_table_made_at_once(log, rule):
+    log.append(random_events(seed=1))
+    events = log.events()
+    table = verdicts.Table(rule)
+    redone = []
+    table.rule = lambda part, stands: redone.append(len(part)) or rule(part, stands)
+    for end in [0, 1, 2, *range(100, len(events) + 1, 7)]:
+        so_far = events[:end]
+        stands = verdicts.standing(so_far)
+        pd.testing.assert_frame_equal(table.follow(so_far, stands), rule(so_far, stands))
+    assert max(redone[-3:]) < len(events) / 2, "only the examples that something happened to were derived again"
