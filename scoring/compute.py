@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,7 @@ def score_run(context: Context, only: list[str] | None = None,
 
 def make_scorer(kind: type[Scorer], settings: Mapping[str, Any]) -> Scorer:
     """The scorer with some of its fields set; an unknown field is an error that lists the known ones."""
-    known = list(kind.__dataclass_fields__)
+    known = [field.name for field in fields(kind)]
     for key in settings:
         if key not in known:
             raise HardlookError(f"{kind.name} has no setting {key!r}; it has {', '.join(known) or 'none'}")

@@ -18,7 +18,7 @@ class ByColour(nn.Module):
     """The class whose colour is nearest, after ImageNet's normalisation."""
     def __init__(self):
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(3))
+        self.scale = nn.Parameter(torch.ones(4))
     def forward(self, x):
         mean = torch.tensor([0.485, 0.456, 0.406]); std = torch.tensor([0.229, 0.224, 0.225])
         value = x.mean((2, 3)) * std + mean            # the normalised input back to 0…1
@@ -72,7 +72,7 @@ def colours(tmp_path_factory):
     images = centres[labels][:, None, None] + rng.normal(0, 0.03, (120, 4, 4, 3))
     np.savez(folder / "data.npz", images=(images.clip(0, 1) * 255).astype(np.uint8), labels=labels)
     (folder / "model.py").write_text(MODEL)
-    torch.save({"scale": torch.ones(3)}, folder / "a.pt")
+    torch.save({"scale": torch.ones(4)}, folder / "a.pt")
     return folder
 
 
