@@ -27,7 +27,7 @@ from scoring.labels import Labels
 from scoring.manifests import read_text_table
 from scoring.pictures import browser_picture, png, vector_picture
 from scoring.references import close_names
-from scoring.tables import HardlookError, read_metadata, read_table
+from scoring.tables import BlobStore, HardlookError, read_metadata, read_table
 
 __all__ = ["FIXED", "Ingest", "Originals", "count_duplicates", "duplicates", "ingest", "input_columns",
            "original_picture", "original_text", "original_vector", "read_examples", "truth"]
@@ -93,40 +93,41 @@ class Originals:
 # ------------------------------------------------------------------------------------------------------- for pages
 
 
-def original_picture(audit: Audit, example: Mapping[str, Any] | pd.Series) -> tuple[bytes, str]:
+def original_picture(audit: Audit, example: Mapping[str, Any] | pd.Series,
+                     kept: BlobStore | None = None) -> tuple[bytes, str]:
     """(bytes, MIME type) of one example in full size, as a browser shows it; ``example``: its row of the table.
 
-    From its file, or from what ingest kept; code that audit.toml names is never run. Raises ``HardlookError`` with
-    the reason where there is no picture.
+    From its file, or from what ingest kept (``kept``: ``audit.originals``, where it is open already); code that
+    audit.toml names is never run. Raises ``HardlookError`` with the reason where there is no picture.
     """
     if example["kind"] == "vector":
-        return png(vector_picture(original_vector(audit, example), 1024, 384)), "image/png"
+        return png(vector_picture(original_vector(audit, example, kept), 1024, 384)), "image/png"
     if example["kind"] == "text":
-        return original_text(audit, example).encode("utf8"), "text/plain; charset=utf-8"
-    return browser_picture(_stored(audit, example))
+        return original_text(audit, example, kept).encode("utf8"), "text/plain; charset=utf-8"
+    return browser_picture(_stored(audit, example, kept))
 
 
-def original_text(audit: Audit, example: Mapping[str, Any] | pd.Series) -> str:
+def original_text(audit: Audit, example: Mapping[str, Any] | pd.Series, kept: BlobStore | None = None) -> str:
     """The whole text of one text example."""
-    return _stored(audit, example).decode("utf8")
+    return _stored(audit, example, kept).decode("utf8")
 
 
-def original_vector(audit: Audit, example: Mapping[str, Any] | pd.Series) -> np.ndarray:
+def original_vector(audit: Audit, example: Mapping[str, Any] | pd.Series, kept: BlobStore | None = None) -> np.ndarray:
     """The (d,) float32 numbers of one vector example; ``input_columns`` names them."""
-    return np.frombuffer(_stored(audit, example), dtype="<f4")
+    return np.frombuffer(_stored(audit, example, kept), dtype="<f4")
 
 
-def _stored(audit: Audit, example: Mapping[str, Any] | pd.Series) -> bytes:
+def _stored(audit: Audit, example: Mapping[str, Any] | pd.Series, kept: BlobStore | None) -> bytes:
     """The bytes that a page shows: the file's own, or those kept for arrays, objects and what a loader read."""
     reference, own = example["reference"], example["example_id"]
     file = audit.root / reference if isinstance(reference, str) else None
     if file is None or _needs_reading(audit, int(example["source"]), file):
-        kept = audit.originals.get(own)
-        if kept is None:
-            problem = example.get("problem")
-            raise HardlookError(f"no original of {own!r} is kept" + (f": {problem}" if problem else
-                                f"; run `hardlook score {audit.root}`"))
-        return kept
+        data = (kept or audit.originals).get(own)
+        if data is None:
+            problem = example["problem"]
+            reason = f": {problem}" if isinstance(problem, str) else f"; run `hardlook score {audit.root}`"
+            raise HardlookError(f"no original of {own!r} is kept{reason}")
+        return data
     try:
         return file.read_bytes()
     except OSError as error:
