@@ -271,6 +271,12 @@ def test_an_unknown_precision_is_refused():
         VoG(precision="float8")._slot(None)
 
 
+@pytest.mark.parametrize(("there", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_is_taken_only_where_the_hardware_has_it(monkeypatch, there, expected):
+    monkeypatch.setattr("scoring.gradients.has_bfloat16", lambda device: there)
+    assert VoG(precision="bfloat16")._slot(AuditedModel(conv_net(0))).dtype == expected
+
+
 def test_the_score_runs_a_shard_through_its_models_checkpoints(tmp_path):
     models, (inputs, labels, predictions) = checkpoints(), shard()
     for number, model in enumerate(models):
