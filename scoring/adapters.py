@@ -1,15 +1,17 @@
 """Adapters: how each kind of ``[[data]]`` table becomes examples, whatever it is stored as.
 
-A ``Source`` lists its examples without decoding them (``listing``) and gives one at a time (``content``: what the
-fingerprint is taken of; ``original``: what the transform receives). The fields of each adapter are the keys that its
-table in ``audit.toml`` may have; their defaults are the only ones. Here: what all share, and image folders;
-``scoring.arrays`` holds ``.npz``, ``scoring.manifests`` tables of paths, ``scoring.datasets`` dataset objects.
+A ``Source`` lists its examples without decoding them (``listing``) and gives one at a time (``content``: what
+the fingerprint is taken of; ``original``: what the transform receives). The fields of each adapter are the
+keys that its table in ``audit.toml`` may have; their defaults are the only ones. Here: what all share, and
+image folders; ``scoring.arrays`` holds ``.npz``, ``scoring.manifests`` tables of paths, ``scoring.datasets``
+dataset objects.
 
-Originals are given as they are stored: Pillow images in their own mode with the EXIF orientation *not* applied, array
-rows in their own layout, since that is what the model was trained on. ``mode = "RGB"`` converts as torchvision's
-``ImageFolder`` does.
+Originals are given as they are stored: Pillow images in their own mode with the EXIF orientation *not*
+applied, array rows in their own layout, since that is what the model was trained on. ``mode = "RGB"``
+converts as torchvision's ``ImageFolder`` does.
 
-Cost: one walk, or one read of labels; pixels are read one example at a time. Known limits: remote paths are refused.
+Cost: one walk, or one read of labels; pixels are read one example at a time. Known limits: remote paths are
+refused.
 """
 
 from __future__ import annotations
@@ -40,10 +42,10 @@ SUFFIXES_OF = {"image": (*SUFFIXES, ".npy"), "vector": (".npy",), "text": (".txt
 class Listing:
     """What a source knows of its n examples before it reads one; every list has n entries.
 
-    ``paths`` are absolute files, ``names`` the relative paths that ids are made of, ``ids`` the user's own. ``labels``
-    are raw, None where only reading tells. ``problems`` maps a row to the reason why it cannot be read. ``skipped``
-    names what was left out. ``columns`` names the entries of vectors. ``unlabelled`` is the problem of an example that
-    should have a label and has none.
+    ``paths`` are absolute files, ``names`` the relative paths that ids are made of, ``ids`` the user's own.
+    ``labels`` are raw, None where only reading tells. ``problems`` maps a row to the reason why it cannot be
+    read. ``skipped`` names what was left out. ``columns`` names the entries of vectors. ``unlabelled`` is the
+    problem of an example that should have a label and has none.
     """
 
     splits: list[str]
@@ -111,7 +113,8 @@ class Source:
         raise NotImplementedError
 
     def stored(self, row: int) -> Any:
-        """What the source itself holds of a row that is no file: bytes of a file, an array, an image, text."""
+        """What the source itself holds of a row that is no file: bytes of a file, an array, an image,
+        text."""
         raise NotImplementedError
 
     def item(self, row: int) -> tuple[Any, Any]:
@@ -123,7 +126,8 @@ class Source:
         return None
 
     def content(self, row: int, path: str | None) -> tuple[Any, Any]:
-        """(what the fingerprint is taken of: the bytes of the file or the object, raw label where this tells it)."""
+        """(what the fingerprint is taken of: the bytes of the file or the object, raw label where this tells
+        it)."""
         if path is not None:
             return Path(path).read_bytes(), None
         with self._lock:
@@ -142,7 +146,8 @@ class Source:
         return value.convert(self.mode) if self.mode and isinstance(value, Image.Image) else value
 
     def shown(self, original: Any) -> Any:
-        """The original as ``scoring.pictures`` takes it: for arrays, with the channels where it looks for them."""
+        """The original as ``scoring.pictures`` takes it: for arrays, with the channels where it looks for
+        them."""
         return original
 
     def _decoded(self, content: bytes) -> Any:
@@ -168,15 +173,15 @@ class _Free:
     def __exit__(self, *error: object) -> None: ...
 
 
-# -------------------------------------------------------------------------------------------------- image folders
+# ---------------------------------------------------------------------------------------------- image folders
 
 
 @dataclass(kw_only=True)
 class Folder(Source):
     """An image folder: one folder per class, deeper folders belong to their class; the pool needs no classes.
 
-    The class is the longest beginning of the relative folder that is a class name ("animals/cat"), else the first
-    folder. Hidden files are passed over in silence; files of other kinds are listed as skipped.
+    The class is the longest beginning of the relative folder that is a class name ("animals/cat"), else the
+    first folder. Hidden files are passed over in silence; files of other kinds are listed as skipped.
     """
 
     extensions: list | None = None
@@ -187,8 +192,9 @@ class Folder(Source):
             raise self.error(f".path = {self.path!r} is no folder; name another adapter")
         skipped: list[str] = []
         names = list(self._walk(skipped))
-        listing = Listing(splits=self.one_split(len(names)), names=names, skipped=skipped,
-                          paths=[str(self.place / name) for name in names], unlabelled="lies in no class folder")
+        paths = [str(self.place / name) for name in names]
+        listing = Listing(splits=self.one_split(len(names)), names=names, paths=paths, skipped=skipped,
+                          unlabelled="lies in no class folder")
         if self.split != "pool":
             listing.labels = [self._class_of(name) for name in names]
         for row in (row for row, name in enumerate(names) if not _is_utf8(name)):
@@ -210,7 +216,7 @@ class Folder(Source):
             seen.add(real)
             inside = os.path.relpath(folder, self.place)
             pretending = [name for name in folders if inside != "." and self._promises(name)]
-            folders[:] = sorted((name for name in folders if _visible(name) and name not in pretending), key=natural)
+            folders[:] = sorted(filter(_visible, set(folders) - set(pretending)), key=natural)
             for name in sorted(filter(_visible, files + pretending), key=natural):
                 relative = name if inside == "." else f"{Path(inside).as_posix()}/{name}"
                 if self._wanted(name):
@@ -242,26 +248,27 @@ def _visible(name: str) -> bool:
     return not name.startswith(".") and name not in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
-# --------------------------------------------------------------------------------------------------------- opening
+# ---------------------------------------------------------------------------------------------------- opening
 
 
 def open_sources(audit: Audit) -> list[Source]:
-    """Every ``[[data]]`` table as a source; an unknown adapter, key or value is an error that names the known ones."""
+    """Every ``[[data]]`` table as a source; an unknown adapter, key or value is an error that names the known
+    ones."""
     return [_open(audit, number, config) for number, config in enumerate(audit.sources)]
 
 
 def _open(audit: Audit, number: int, config: dict[str, Any]) -> Source:
-    adapters = known_adapters()
+    adapters, where = known_adapters(), f"audit.toml: data[{number}]"
     name = config.get("adapter") or _guess(audit, number, config)
     if name not in adapters:
-        raise HardlookError(f"audit.toml: data[{number}].adapter = {name!r}; {close_names(str(name), adapters)}")
+        raise HardlookError(f"{where}.adapter = {name!r}; {close_names(str(name), adapters)}")
     allowed = {each.name: each.type for each in fields(adapters[name]) if each.name not in PLACE}
     for key, value in config.items():
         if key not in allowed:
-            raise HardlookError(f"audit.toml: data[{number}] ({name}) knows no key {key!r}; {close_names(key, allowed)}")
+            raise HardlookError(f"{where} ({name}) knows no key {key!r}; {close_names(key, allowed)}")
         kinds = tuple(KINDS[kind] for kind in map(str.strip, allowed[key].split("|")) if kind in KINDS)
         if not isinstance(value, kinds):
-            raise HardlookError(f"audit.toml: data[{number}].{key} = {value!r}; needed {allowed[key].split(' | None')[0]}")
+            raise HardlookError(f"{where}.{key} = {value!r}; needed {allowed[key].split(' | None')[0]}")
     place = {"root": audit.root, "number": number, "media": audit.media, "classes": audit.classes}
     return adapters[name](**place, **{**config, "adapter": name})
 
@@ -272,16 +279,17 @@ def known_adapters() -> dict[str, type[Source]]:
     from scoring.datasets import HuggingFace, MapStyle
     from scoring.manifests import Manifest
 
-    return {"folder": Folder, "manifest": Manifest, "npz": Npz, "dataset": MapStyle, "huggingface": HuggingFace}
+    return {"folder": Folder, "manifest": Manifest, "npz": Npz, "dataset": MapStyle,
+            "huggingface": HuggingFace}
 
 
 def _guess(audit: Audit, number: int, config: dict[str, Any]) -> str:
     """The adapter that a table means without saying so."""
-    path = config.get("path")
+    path, where = config.get("path"), f"audit.toml: data[{number}]"
     if "factory" in config:
         return "dataset"
     if not isinstance(path, str) or not path:
-        raise HardlookError(f"audit.toml: data[{number}] names no data; add path = \"…\", or factory = \"file.py:callable\"")
+        raise HardlookError(f'{where} names no data; add path = "…", or factory = "file.py:callable"')
     place = audit.path(path)
     if place.is_dir():
         saved = ("dataset_info.json", "dataset_dict.json")
@@ -291,8 +299,7 @@ def _guess(audit: Audit, number: int, config: dict[str, Any]) -> str:
     if place.suffix.lower() == ".npz":
         return "npz"
     if not place.exists():
-        raise HardlookError(f"audit.toml: data[{number}].path = {path!r}: there is nothing at {place}")
+        raise HardlookError(f"{where}.path = {path!r}: there is nothing at {place}")
     raise HardlookError(
-        f"audit.toml: data[{number}].path = {path!r} is of no known kind; needed a folder, .csv, .tsv, .parquet or "
-        ".npz, or an adapter"
+        f"{where}.path = {path!r} is of no known kind; needed a folder, .csv, .tsv, .parquet or .npz, or an adapter"
     )

@@ -1,8 +1,8 @@
 """The adapter of arrays in an ``.npz`` file.
 
-Uncompressed arrays (``np.savez``) are memory-mapped, so a file larger than memory can be audited; compressed ones are
-read whole. Cost: one read of labels, ids and metadata. Known limits: arrays of Python objects would need unpickling
-and are refused.
+Uncompressed arrays (``np.savez``) are memory-mapped, so a file larger than memory can be audited; compressed
+ones are read whole. Cost: one read of labels, ids and metadata. Known limits: arrays of Python objects would
+need unpickling and are refused.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from scoring.references import close_names
 class Npz(Source):
     """Arrays in an ``.npz``: n inputs, and optionally labels, ids and metadata of the same length.
 
-    Images: (n, h, w), (n, h, w, c) or (n, c, h, w) of any number type, or (n, d) with ``shape``. Vectors: (n, d).
-    Arrays of objects would need unpickling and are refused.
+    Images: (n, h, w), (n, h, w, c) or (n, c, h, w) of any number type, or (n, d) with ``shape``. Vectors: (n,
+    d). Arrays of objects would need unpickling and are refused.
     """
 
     inputs: str | None = None
@@ -80,7 +80,8 @@ class Npz(Source):
         """The name of an array: as configured, else the first usual one that is there."""
         given = getattr(self, what)
         if given is not None and given not in self._keys:
-            raise self.error(f".{what} = {given!r}: {self.path} has no such array; {close_names(given, self._keys)}")
+            near = close_names(given, self._keys)
+            raise self.error(f".{what} = {given!r}: {self.path} has no such array; {near}")
         return given or next((name for name in usual if name in self._keys), None)
 
     def _columns(self) -> list[str] | None:
@@ -98,7 +99,8 @@ class Npz(Source):
         least = {"image": 2 if self.shape else 3, "vector": 2, "text": 1}[self.media]
         if array.ndim < least or (self.media == "text") != (array.dtype.kind in "US"):
             hint = '; say their picture\'s shape, e.g. shape = [28, 28]' if array.ndim == 2 else ""
-            raise self.error(f": {name!r} is of shape {array.shape} and {array.dtype}, no {self.media} data{hint}")
+            found = f"{name!r} is of shape {array.shape} and {array.dtype}"
+            raise self.error(f": {found}, no {self.media} data{hint}")
         if self.shape and np.prod(self.shape) != np.prod(array.shape[1:]):
             raise self.error(f".shape = {self.shape} does not fit rows of shape {array.shape[1:]}")
         return array
@@ -132,8 +134,8 @@ def mapped_member(path: Path, name: str) -> np.ndarray:
         file.seek(info.header_offset + 26)
         file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)
         version = np.lib.format.read_magic(file)
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = reader(file)
+        of_version = {(1, 0): np.lib.format.read_array_header_1_0}
+        shape, fortran, dtype = of_version.get(version, np.lib.format.read_array_header_2_0)(file)
         if dtype.hasobject:
             raise ValueError("it holds Python objects, which would need unpickling")
         if not np.prod(shape):
@@ -142,11 +144,13 @@ def mapped_member(path: Path, name: str) -> np.ndarray:
 
 
 def _one_hot_index(labels: np.ndarray, error: Any) -> list[Any]:
-    """(n,), (n, 1) or one-hot (n, c) labels → n raw labels; several ones in a row are refused as multi-label."""
+    """(n,), (n, 1) or one-hot (n, c) labels → n raw labels; several ones in a row are refused as
+    multi-label."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim == 2 and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all():
         labels = labels.argmax(1)
     if labels.ndim != 1:
-        raise error(f": labels of shape {labels.shape} hold several classes each (multi-label); needed one per example")
+        raise error(f": labels of shape {labels.shape} hold several classes each (multi-label); needed one per "
+                    "example")
     return labels.tolist()

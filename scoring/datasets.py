@@ -1,11 +1,13 @@
-"""Adapters for dataset objects: any map-style PyTorch dataset, torchvision's included, and Hugging Face ``datasets``.
+"""Adapters for dataset objects: any map-style PyTorch dataset, torchvision's included, and Hugging Face
+``datasets``.
 
-The object comes from ``factory`` (code of the audit, or of a package: ``torchvision.datasets:FashionMNIST``) with
-``arguments``; "{audit}" in an argument is the audit's folder. Nothing here imports torch: a dataset that needs it
-imports it itself.
+The object comes from ``factory`` (code of the audit, or of a package: ``torchvision.datasets:FashionMNIST``)
+with ``arguments``; "{audit}" in an argument is the audit's folder. Nothing here imports torch: a dataset that
+needs it imports it itself.
 
-Cost: a map-style dataset is read once, one item at a time and in one thread, since its label is known no sooner.
-Known limits: iterable datasets are refused, and so are datasets that give another item each time (augmentation).
+Cost: a map-style dataset is read once, one item at a time and in one thread, since its label is known no
+sooner. Known limits: iterable datasets are refused, and so are datasets that give another item each time
+(augmentation).
 """
 
 from __future__ import annotations
@@ -90,8 +92,8 @@ class MapStyle(Source):
             raise self.error(" (dataset) needs factory = \"file.py:callable\" that returns a dataset")
         dataset = made_by_factory(self)
         if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-            raise self.error(f": {self.factory} returned {type(dataset).__name__}; needed a map-style dataset, "
-                             "with len(dataset) and dataset[i]")
+            raise self.error(f": {self.factory} returned {type(dataset).__name__}; needed a map-style "
+                             "dataset, with len(dataset) and dataset[i]")
         return dataset
 
     def _refuse_random(self, row: int) -> None:
@@ -100,16 +102,17 @@ class MapStyle(Source):
         except Exception:  # an item that cannot be read is listed with its reason when it is its turn
             return
         if first != second:
-            raise self.error(f": {self.factory} gives another item {row} each time it is asked; return the dataset "
-                             "without random augmentation")
+            raise self.error(f": {self.factory} gives another item {row} each time it is asked; return the "
+                             "dataset without random augmentation")
 
 
 @dataclass(kw_only=True)
 class HuggingFace(Source):
     """A Hugging Face dataset: a folder of ``save_to_disk``, or what ``factory`` returns.
 
-    Image and label columns are found by their type (``Image``, ``ClassLabel``), else by their usual names; all other
-    columns of plain values are metadata. ``dataset_split`` picks from a ``DatasetDict``, else the one named as split.
+    Image and label columns are found by their type (``Image``, ``ClassLabel``), else by their usual names;
+    all other columns of plain values are metadata. ``dataset_split`` picks from a ``DatasetDict``, else the
+    one named as split.
     """
 
     serial = True
@@ -131,7 +134,8 @@ class HuggingFace(Source):
         if own:
             listing.ids = ["" if value is None else str(value) for value in self._arrow(own).to_pylist()]
         for name, feature in self._dataset.features.items():
-            if name not in (label, own, self._input_column) and type(feature).__name__ in ("Value", "ClassLabel"):
+            used = name in (label, own, self._input_column)
+            if not used and type(feature).__name__ in ("Value", "ClassLabel"):
                 column = self._arrow(name)
                 listing.metadata[name] = column if not hasattr(feature, "names") else pa.array(
                     [self._class_name(name, value) for value in column.to_pylist()], pa.string())
@@ -193,7 +197,8 @@ class HuggingFace(Source):
         try:
             import datasets
         except ImportError as error:
-            raise self.error(" needs the Hugging Face datasets library: pip install 'hardlook[huggingface]'") from error
+            reason = " needs the Hugging Face datasets library: pip install 'hardlook[huggingface]'"
+            raise self.error(reason) from error
         data = made_by_factory(self) if self.factory else datasets.load_from_disk(str(self.place))
         if isinstance(data, Mapping):
             wanted = self.dataset_split or self.split

@@ -1,7 +1,7 @@
 """Exact duplicates: examples with the same fingerprint, the worrying ones first.
 
-Inputs → outputs: the example table → one row per group. Cost: one pass over the fingerprints. Known limits: exact
-copies alone; near duplicates are a matter of features, not of bytes.
+Inputs → outputs: the example table → one row per group. Cost: one pass over the fingerprints. Known limits:
+exact copies alone; near duplicates are a matter of features, not of bytes.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ COLUMNS = ("fingerprint", "copies", "across_splits", "conflicting", "splits", "l
 def duplicates(examples: pd.DataFrame) -> pd.DataFrame:
     """Groups of identical examples → data frame of ``COLUMNS``.
 
-    ``across_splits``: the group lies in more than one split (test data was trained on). ``conflicting``: its labels
-    differ, so at least one is wrong. Groups that are both come first, then conflicting ones, then those across splits,
-    then the largest. Examples with a problem are left out: two empty files are no duplicate.
+    ``across_splits``: the group lies in more than one split (test data was trained on). ``conflicting``: its
+    labels differ, so at least one is wrong. Groups that are both come first, then conflicting ones, then
+    those across splits, then the largest. Examples with a problem are left out: two empty files are no
+    duplicate.
 
     >>> examples = pd.DataFrame({"example_id": ["a", "b", "c"], "split": ["train", "test", "test"],
     ...     "label": ["cat", "dog", "cat"], "fingerprint": ["f", "f", "g"], "problem": [None, None, None]})

@@ -1,11 +1,11 @@
 """The example table: one row per example, joined to everything else on ``example_id`` alone.
 
-``ingest`` makes it from the audit's ``[[data]]`` tables (``scoring.ingest``; the adapters are in ``scoring.adapters``,
-``arrays``, ``manifests`` and ``datasets``). Here: reading the table, reading originals for a model, pictures of full
-size for a page, verified labels, exact duplicates.
+``ingest`` makes it from the audit's ``[[data]]`` tables (``scoring.ingest``; the adapters are in
+``scoring.adapters``, ``arrays``, ``manifests`` and ``datasets``). Here: reading the table, reading originals
+for a model, pictures of full size for a page, verified labels, exact duplicates.
 
-Inputs → outputs: an audit with its files → data frames, originals, bytes. Cost: a read of the columns asked for.
-Known limits: ``Originals`` imports code that audit.toml names; nothing else here does.
+Inputs → outputs: an audit with its files → data frames, originals, bytes. Cost: a read of the columns asked
+for. Known limits: ``Originals`` imports code that audit.toml names; nothing else here does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ __all__ = ["FIXED", "Ingest", "Originals", "count_duplicates", "duplicates", "in
 
 
 def read_examples(audit: Audit) -> pd.DataFrame:
-    """The example table, in the order of the sources: ``FIXED`` columns, then ``meta.<name>``; null is None or NaN."""
+    """The example table, in the order of the sources: ``FIXED`` columns, then ``meta.<name>``; null is None
+    or NaN."""
     return _table(audit).to_pandas()
 
 
@@ -47,14 +48,15 @@ def _table(audit: Audit, columns: list[str] | None = None) -> pa.Table:
     try:
         return read_table(audit.examples_path, columns)
     except FileNotFoundError as error:
-        raise HardlookError(f"{audit.root} has no example table yet; run `hardlook score {audit.root}`") from error
+        reason = f"{audit.root} has no example table yet; run `hardlook score {audit.root}`"
+        raise HardlookError(reason) from error
 
 
 class Originals:
     """Examples before any transform, read through their source: for the model, not for a page.
 
-    Opened when first used; safe for threads; picklable for worker processes, each of which opens its own. The table
-    says which file a row was, so a folder that has got new files since does not shift the others.
+    Opened when first used; safe for threads; picklable for worker processes, each of which opens its own. The
+    table says which file a row was, so a folder that has got new files since does not shift the others.
     """
 
     def __init__(self, audit: Audit):
@@ -80,7 +82,8 @@ class Originals:
         return value if isinstance(value, str) else None
 
     def read(self, source: int, row: int) -> Any:
-        """One original: a Pillow image in its own mode, an array, a tensor, or text. Raises where it cannot be read."""
+        """One original: a Pillow image in its own mode, an array, a tensor, or text. Raises where it cannot
+        be read."""
         reference = self._row(source, row, 0)
         path = str(self.audit.root / reference) if reference is not None else None
         return self._sources[source].original(int(row), path)
@@ -90,15 +93,16 @@ class Originals:
         return self._row(source, row, 1)
 
 
-# ------------------------------------------------------------------------------------------------------- for pages
+# -------------------------------------------------------------------------------------------------- for pages
 
 
 def original_picture(audit: Audit, example: Mapping[str, Any] | pd.Series,
                      kept: BlobStore | None = None) -> tuple[bytes, str]:
-    """(bytes, MIME type) of one example in full size, as a browser shows it; ``example``: its row of the table.
+    """(bytes, MIME type) of one example in full size, as a browser shows it; ``example``: its row of the
+    table.
 
-    From its file, or from what ingest kept (``kept``: ``audit.originals``, where it is open already); code that
-    audit.toml names is never run. Raises ``HardlookError`` with the reason where there is no picture.
+    From its file, or from what ingest kept (``kept``: ``audit.originals``, where it is open already); code
+    that audit.toml names is never run. Raises ``HardlookError`` with the reason where there is no picture.
     """
     if example["kind"] == "vector":
         return png(vector_picture(original_vector(audit, example, kept), 1024, 384)), "image/png"
@@ -112,13 +116,15 @@ def original_text(audit: Audit, example: Mapping[str, Any] | pd.Series, kept: Bl
     return _stored(audit, example, kept).decode("utf8")
 
 
-def original_vector(audit: Audit, example: Mapping[str, Any] | pd.Series, kept: BlobStore | None = None) -> np.ndarray:
+def original_vector(audit: Audit, example: Mapping[str, Any] | pd.Series,
+                    kept: BlobStore | None = None) -> np.ndarray:
     """The (d,) float32 numbers of one vector example; ``input_columns`` names them."""
     return np.frombuffer(_stored(audit, example, kept), dtype="<f4")
 
 
 def _stored(audit: Audit, example: Mapping[str, Any] | pd.Series, kept: BlobStore | None) -> bytes:
-    """The bytes that a page shows: the file's own, or those kept for arrays, objects and what a loader read."""
+    """The bytes that a page shows: the file's own, or those kept for arrays, objects and what a loader
+    read."""
     reference, own = example["reference"], example["example_id"]
     file = audit.root / reference if isinstance(reference, str) else None
     if file is None or _needs_reading(audit, int(example["source"]), file):
@@ -141,21 +147,22 @@ def _needs_reading(audit: Audit, source: int, file: Path) -> bool:
     return loader or audit.media == "vector" or file.suffix.lower() == ".npy"
 
 
-# --------------------------------------------------------------------------------------------------- verified labels
+# -------------------------------------------------------------------------------------------- verified labels
 
 
 def truth(audit: Audit) -> pd.DataFrame | None:
-    """Verified labels of ``[truth]`` → data frame example_id, true_label (class names); None where there are none.
+    """Verified labels of ``[truth]`` → data frame example_id, true_label (class names); None where there are
+    none.
 
-    Rows without a label are left out; ids that the audit does not have do no harm. An id given twice, or a label that
-    is no class, is an error. Reviewers never see this table.
+    Rows without a label are left out; ids that the audit does not have do no harm. An id given twice, or a
+    label that is no class, is an error. Reviewers never see this table.
     """
     config = audit.truth
     if config is None:
         return None
     path = audit.path(config["path"]) if "path" in config else None
     if path is None or not path.is_file():
-        raise HardlookError(f"audit.toml: [truth] path = {config.get('path')!r}; needed a CSV or Parquet file")
+        raise HardlookError(f"audit.toml: [truth] path = {config.get('path')!r}; needed a CSV or Parquet")
     table = read_table(path) if path.suffix.lower() == ".parquet" else read_text_table(path)
     ids = [str(value) for value in _truth_column(table, config, "id_column", "example_id")]
     labels = Labels(audit.classes)
@@ -163,7 +170,7 @@ def truth(audit: Audit) -> pd.DataFrame | None:
     frame = pd.DataFrame({"example_id": ids, "true_label": names}).dropna().reset_index(drop=True)
     twice = frame.loc[frame["example_id"].duplicated(), "example_id"]
     if len(twice):
-        raise HardlookError(f"{path} names {twice.iloc[0]!r} more than once; needed one verified label per example")
+        raise HardlookError(f"{path} names {twice.iloc[0]!r} more than once; needed one label per example")
     return frame
 
 

@@ -1,16 +1,14 @@
 """Ingest: read every source of an audit into the example table, its thumbnails and its kept originals.
 
-Each example is read once, in threads: fingerprint, thumbnail, and a lossless copy of what is no file. What was read is
-remembered in small parts, so a killed ingest continues where it was, and a later one decodes only what changed: a file
-of the same size and time is not even opened. The example table and the summary are written last, each atomically.
-
-Ids: the user's own; else the path relative to the audit's folder (for files elsewhere: relative to their source, with
-the split before it); else the first 16 digits of the fingerprint. A path or content that comes again gets its split,
-then an ordinal, so two examples never share an id; the user's own ids must differ.
+Each example is read once, in threads: fingerprint, thumbnail, and a lossless copy of what is no file. What
+was read is remembered in small parts, so a killed ingest continues where it was, and a later one decodes only
+what changed: a file of the same size and time is not even opened. The example table and the summary are
+written last, each atomically.
 
 Inputs → outputs: ``audit.toml`` and the data → ``examples.parquet``, ``thumbnails.arrow``, ``media.arrow``,
-``examples.json``. Cost: one decode per new or changed example; memory holds one part of pictures (64 MB) and the table.
-Known limits: a file that changes while keeping its size and its time of modification goes unnoticed.
+``examples.json``. Cost: one decode per new or changed example; memory holds one part of pictures (64 MB) and
+the table. Known limits: a file that changes while keeping its size and its time of modification goes
+unnoticed.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -32,6 +30,7 @@ import pyarrow as pa
 from scoring.adapters import Listing, Source, open_sources
 from scoring.audit import Audit
 from scoring.duplicates import count_duplicates
+from scoring.ids import Ids, known_ids
 from scoring.labels import Labels, classes_line
 from scoring.reading import Memory, Reading, read_example, recipe
 from scoring.tables import HardlookError, read_metadata, read_table, write_json, write_table
@@ -54,9 +53,10 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
 class Ingest:
     """What an ingest found: the content of ``examples.json``.
 
-    ``splits``: per split its examples, unlabelled ones, problems, and the number in each class. ``problems``: id and
-    reason of each example that cannot be used. ``added``, ``changed`` (other content), ``relabelled`` and ``removed``
-    count against the table before. ``decoded``: how many were decoded this time. ``skipped``: files passed over.
+    ``splits``: per split its examples, unlabelled ones, problems, and the number in each class. ``problems``:
+    id and reason of each example that cannot be used. ``added``, ``changed`` (other content), ``relabelled``
+    and ``removed`` count against the table before. ``decoded``: how many were decoded this time. ``skipped``:
+    files passed over.
     """
 
     examples: int
@@ -86,11 +86,12 @@ class Rows:
 
 
 def ingest(audit: Audit, *, progress: Progress | None = None, workers: int | None = None) -> Ingest:
-    """Read all sources; write the example table, thumbnails, kept originals and the summary, which is returned.
+    """Read all sources; write the example table, thumbnails, kept originals and the summary, which is
+    returned.
 
-    ``workers``: threads that decode, one per core where not given. Raises ``HardlookError`` for what no example can
-    be blamed for: unknown labels, ids given twice, a source that is not there, not one readable example. A single
-    unreadable example is listed with its reason and stops nothing.
+    ``workers``: threads that decode, one per core where not given. Raises ``HardlookError`` for what no
+    example can be blamed for: unknown labels, ids given twice, a source that is not there, not one readable
+    example. A single unreadable example is listed with its reason and stops nothing.
     """
     start = time.perf_counter()
     with _only_one(audit):
@@ -118,7 +119,8 @@ def _only_one(audit: Audit) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise HardlookError(
-            f"another hardlook command is reading the data of {audit.root}; wait for it to end and run this one again"
+            f"another hardlook command is reading the data of {audit.root}; wait for it to end, then run this one "
+            "again"
         ) from error
     try:
         yield
@@ -132,15 +134,15 @@ def _silent(what: str, total: int) -> Iterator[Callable[[int], object]]:
     yield lambda n: None
 
 
-# --------------------------------------------------------------------------------------------------------- labels
+# ----------------------------------------------------------------------------------------------------- labels
 
 
 def _need_classes(audit: Audit, sources: Sequence[Source], listings: Sequence[Listing]) -> None:
     """Without classes in audit.toml: an error that lists the labels found, as the line to paste."""
     if not sum(map(len, listings)):
-        skipped = [name for listing in listings for name in listing.skipped][:3]
-        raise HardlookError(f"the [[data]] tables of {audit.root / 'audit.toml'} hold no examples"
-                            + (f"; files of other kinds were passed over: {', '.join(skipped)}" if skipped else ""))
+        skipped = ", ".join([name for listing in listings for name in listing.skipped][:3])
+        hint = f"; files of other kinds were passed over: {skipped}" if skipped else ""
+        raise HardlookError(f"the [[data]] tables of {audit.root / 'audit.toml'} hold no examples{hint}")
     if audit.classes:
         return
     found: list[Any] = []
@@ -151,13 +153,15 @@ def _need_classes(audit: Audit, sources: Sequence[Source], listings: Sequence[Li
             found += [source.item(row)[1] for row in range(len(listing))]
     order = next((names for names in (source.names_of_classes() for source in sources) if names), None)
     raise HardlookError(
-        "audit.toml names no classes; add this line above the first table, in the order of the model's outputs:\n"
+        "audit.toml names no classes; add this line above the first table, in the order of the model's "
+        "outputs:\n"
         + classes_line(found, order)
     )
 
 
 def _class_name(labels: Labels, raw: Any, split: str, source: Source, who: str) -> str | None:
-    """A raw label → class name, none in the pool; an unknown one is an error that names it and the example."""
+    """A raw label → class name, none in the pool; an unknown one is an error that names it and the
+    example."""
     if split == "pool":
         return None
     try:
@@ -177,94 +181,19 @@ def _listed_labels(source: Source, listing: Listing, ids: list[str] | None) -> l
     ]
 
 
-# ------------------------------------------------------------------------------------------------------------ ids
-
-
-class Ids:
-    """Hands out ids that are unique in the audit, in the order of the sources."""
-
-    def __init__(self) -> None:
-        self.taken: set[str] = set()
-        self.copies: Counter[str] = Counter()
-        self.twice: list[str] = []
-
-    def own(self, name: str, source: Source, row: int) -> str:
-        """The user's own id; one that comes twice is kept for one error at the end."""
-        if not name:
-            raise source.error(f": the id of row {row} is empty; every example needs its own")
-        name = source.id_prefix + name
-        if name in self.taken:
-            self.twice.append(name)
-        return self._take(name)
-
-    def path(self, name: str, split: str) -> str:
-        """An id from a path, with the split before it and then an ordinal where it is taken."""
-        if name in self.taken:
-            name = f"{split}:{name}"
-        return self._take(self._numbered(name))
-
-    def content(self, fingerprint: str) -> str:
-        """An id from content, with an ordinal among identical content."""
-        return self._take(self._numbered(fingerprint[:16]))
-
-    def _numbered(self, name: str) -> str:
-        stem = name
-        while name in self.taken:
-            self.copies[stem] += 1
-            name = f"{stem}#{self.copies[stem] + 1}"
-        return name
-
-    def _take(self, name: str) -> str:
-        if "\0" in name:
-            raise HardlookError(f"the id {name!r} has a NUL character; ids are text without it")
-        self.taken.add(name)
-        return name
-
-    def check(self) -> None:
-        """Raise one error that names the ids given twice."""
-        if self.twice:
-            shown = ", ".join(map(repr, sorted(set(self.twice))[:5]))
-            raise HardlookError(
-                f"{len(set(self.twice))} ids are given to more than one example: {shown}; ids must differ across all "
-                '[[data]] tables; make them so, or give each table its id_prefix, e.g. id_prefix = "test/"'
-            )
-
-
-def _path_name(source: Source, path: str | None, name: str, split: str) -> str:
-    """The relative path that an id is made of: to the audit's folder, else to the source with the split before it."""
-    root = f"{source.root}{os.sep}"
-    if path is not None and path.startswith(root):
-        name = Path(path[len(root):]).as_posix()
-    elif source.adapter == "folder":
-        name = f"{split}/{name}"
-    return name.encode("utf8", "backslashreplace").decode("utf8")
-
-
-def _known_ids(source: Source, listing: Listing, ids: Ids) -> list[str] | None:
-    """The ids of a source before it is read; None where only its content tells them."""
-    if listing.ids is not None:
-        return [ids.own(name, source, row) for row, name in enumerate(listing.ids)]
-    if listing.names is None:
-        return None
-    paths = listing.paths or [None] * len(listing)
-    return [
-        ids.path(_path_name(source, path, name, split), split)
-        for path, name, split in zip(paths, listing.names, listing.splits, strict=True)
-    ]
-
-
-# -------------------------------------------------------------------------------------------------------- reading
+# ---------------------------------------------------------------------------------------------------- reading
 
 
 def _read_all(audit: Audit, sources: Sequence[Source], listings: Sequence[Listing], progress: Progress,
               workers: int) -> Rows:
     """Read every source, in order, into the columns of the table."""
     ids, rows = Ids(), Rows()
-    known = [_known_ids(source, listing, ids) for source, listing in zip(sources, listings, strict=True)]
+    known = [known_ids(source, listing, ids) for source, listing in zip(sources, listings, strict=True)]
     ids.check()
-    labels = [_listed_labels(source, listing, own) for source, listing, own in zip(sources, listings, known, strict=True)]
+    labels = [_listed_labels(*each) for each in zip(sources, listings, known, strict=True)]
     memory = Memory(audit)
-    with progress("reading examples", sum(map(len, listings))) as advance, ThreadPoolExecutor(workers) as pool:
+    total = sum(map(len, listings))
+    with progress("reading examples", total) as advance, ThreadPoolExecutor(workers) as pool:
         for number, (source, listing) in enumerate(zip(sources, listings, strict=True)):
             made = _read_source(source, listing, known[number], ids, memory, pool, advance)
             _add_source(audit, source, listing, labels[number], made, rows)
@@ -299,7 +228,8 @@ def _read_source(source: Source, listing: Listing, known: list[str] | None, ids:
 
 def _read_row(source: Source, listing: Listing, row: int, known: list[str] | None, memory: Memory,
               method: str) -> Reading:
-    """One row, decoded only where no earlier reading of the same id, or for ids from content of the same content, holds."""
+    """One row, decoded only where no earlier reading of the same id, or for ids from content of the same
+    content, holds."""
     remembered = memory.of(known[row], method) if known else None
     pictured = frozenset() if known else memory.fingerprints(method)
     return read_example(source, row, _path(listing, row), listing.problems.get(row), remembered, pictured)
@@ -358,20 +288,21 @@ def _add_source(audit: Audit, source: Source, listing: Listing, labels: list[str
 
 def _agree_on_columns(source: Source, columns: list[str] | None, rows: Rows) -> None:
     if columns and rows.vector_columns and columns != rows.vector_columns:
-        raise source.error(f" has the columns {columns[:5]}…, the table before {rows.vector_columns[:5]}…; all sources "
-                           "need the same, in the same order")
+        raise source.error(f" has the columns {columns[:5]}…, the table before {rows.vector_columns[:5]}…; "
+                           "all sources need the same, in the same order")
     rows.vector_columns = columns or rows.vector_columns
 
 
 def _reference(root: Path, path: str | None) -> str | None:
-    """A path as the table keeps it: relative inside the audit's folder, absolute outside; links stay as written."""
+    """A path as the table keeps it: relative inside the audit's folder, absolute outside; links stay as
+    written."""
     if path is None:
         return None
     text = Path(os.path.relpath(path, root)).as_posix() if path.startswith(f"{root}{os.sep}") else path
     return text.encode("utf8", "backslashreplace").decode("utf8")
 
 
-# ------------------------------------------------------------------------------------------------------ the table
+# -------------------------------------------------------------------------------------------------- the table
 
 
 def _table(audit: Audit, rows: Rows) -> tuple[pa.Table, dict[str, Any]]:
@@ -389,7 +320,8 @@ def _table(audit: Audit, rows: Rows) -> tuple[pa.Table, dict[str, Any]]:
 
 def _metadata_columns(rows: Rows) -> dict[str, pa.Array]:
     """The dataset's own columns as ``meta.<name>``: null where a source has none, text where types differ."""
-    names = dict.fromkeys(name for source in rows.metadata for name, column in source.items() if _plain(column.type))
+    columns = [item for source in rows.metadata for item in source.items()]
+    names = dict.fromkeys(name for name, column in columns if _plain(column.type))
     found: dict[str, pa.Array] = {}
     for name in names:
         types = {source[name].type for source in rows.metadata if name in source}
@@ -413,7 +345,7 @@ def _previous(audit: Audit) -> pa.Table | None:
         return None
 
 
-# -------------------------------------------------------------------------------------------------------- summary
+# ---------------------------------------------------------------------------------------------------- summary
 
 
 def _summary(table: pa.Table, before: pa.Table | None, rows: Rows, seconds: float) -> Ingest:
@@ -447,7 +379,8 @@ def _split_summary(examples: pd.DataFrame) -> dict[str, Any]:
 
 
 def _changes(examples: pd.DataFrame, before: pa.Table | None) -> dict[str, int]:
-    """How many examples are new, hold other content, have another label, or are gone since the table before."""
+    """How many examples are new, hold other content, have another label, or are gone since the table
+    before."""
     if before is None:
         return {"added": len(examples), "changed": 0, "relabelled": 0, "removed": 0}
     now = examples.set_index("example_id")

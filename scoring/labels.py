@@ -1,8 +1,9 @@
 """Labels as datasets write them → class names: one label per example, or a clear refusal.
 
-A label is a class name, an integer index into ``classes`` (NumPy's included), or one of the ways to say "none": null,
-empty text, NaN, −1. ``label_map`` of a source renames labels first. Two numbering traps are errors, not guesses: a
-number that is at once a class's name and another class's index, and a number outside ``classes``.
+A label is a class name, an integer index into ``classes`` (NumPy's included), or one of the ways to say
+"none": null, empty text, NaN, −1. ``label_map`` of a source renames labels first. Two numbering traps are
+errors, not guesses: a number that is at once a class's name and another class's index, and a number outside
+``classes``.
 
 Cost: a dictionary look-up per example. Known limits: multi-label data is refused.
 """
@@ -35,10 +36,12 @@ class Labels:
         self._known: dict[Any, str | None] = {}
         for found, name in self.label_map.items():
             if name not in self._names:
-                raise HardlookError(f"label_map turns {found!r} into {name!r}, which is {self._not_a_class()}")
+                wrong = self._not_a_class()
+                raise HardlookError(f"label_map turns {found!r} into {name!r}, which is {wrong}")
 
     def name(self, raw: Any) -> str | None:
-        """The class name of one raw label, None where it says "no label". Raises ``HardlookError`` with the reason."""
+        """The class name of one raw label, None where it says "no label". Raises ``HardlookError`` with the
+        reason."""
         raw = plain(raw)
         key = (type(raw), raw)
         if key not in self._known:
@@ -77,8 +80,8 @@ class Labels:
         indexed = self.classes[raw]
         if str(raw) in self._names and indexed != str(raw):
             raise HardlookError(
-                f"{raw} could be the class named {str(raw)!r} or class number {raw}, {indexed!r}; say which with "
-                f'label_map = {{ "{raw}" = "{raw}" }} for every class'
+                f"{raw} could be the class named {str(raw)!r} or class number {raw}, {indexed!r}; say which "
+                f'with label_map = {{ "{raw}" = "{raw}" }} for every class'
             )
         return indexed
 
@@ -128,13 +131,14 @@ def is_none(raw: Any) -> bool:
 def multi_label(raw: Any) -> HardlookError:
     """The one refusal of labels that hold several classes."""
     return HardlookError(
-        f"the label {str(raw)!r:.80} holds several classes; hardlook audits one label per example (multi-class); "
-        "split the data into one audit per class, or keep one label"
+        f"the label {str(raw)!r:.80} holds several classes; hardlook audits one label per example "
+        "(multi-class); split the data into one audit per class, or keep one label"
     )
 
 
 def classes_line(found: Iterable[Any], order: Sequence[str] | None = None) -> str:
-    """The line to paste into audit.toml for labels as they were found; ``order``: the dataset's own class names.
+    """The line to paste into audit.toml for labels as they were found; ``order``: the dataset's own class
+    names.
 
     Integers stand for all classes up to the largest one.
 

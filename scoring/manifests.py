@@ -1,11 +1,11 @@
 """The manifest adapter: a CSV, TSV or Parquet table with one row per example.
 
-A row names a file (relative paths start at the manifest's folder) or holds its bytes, a text, or the numbers of a
-vector; further columns are the label, the user's own id, the split, and metadata. CSV cells are read as text, so a
-class named "NA" or "007" stays what it is; metadata columns of numbers become numbers.
+A row names a file (relative paths start at the manifest's folder) or holds its bytes, a text, or the numbers
+of a vector; further columns are the label, the user's own id, the split, and metadata. CSV cells are read as
+text, so a class named "NA" or "007" stays what it is; metadata columns of numbers become numbers.
 
-Cost: the table is read once, without its bytes column, of which one row group at a time is held. Known limits: paths
-are local.
+Cost: the table is read once, without its bytes column, of which one row group at a time is held. Known
+limits: paths are local.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from scoring.references import close_names
 from scoring.tables import HardlookError
 
 USUAL = {
-    "image_column": ("path", "image", "image_path", "file", "filename", "file_name", "filepath", "img", "bytes"),
+    "image_column": ("path", "image", "image_path", "file", "filename", "file_name", "filepath", "img",
+                     "bytes"),
     "text_column": ("text", "sentence", "content"),
     "label_column": ("label", "class", "target", "category"),
     "id_column": ("example_id",),
@@ -40,8 +41,8 @@ USUAL = {
 
 @dataclass(kw_only=True)
 class Manifest(Source):
-    """A table of examples. Columns that are not named are found by their usual names; ``columns`` names them all
-    where a CSV has no header; ``folder`` is where relative paths start, if not beside the manifest."""
+    """A table of examples. Columns that are not named are found by their usual names; ``columns`` names them
+    all where a CSV has no header; ``folder`` is where relative paths start, if not beside the manifest."""
 
     serial = True
 
@@ -97,14 +98,16 @@ class Manifest(Source):
         """The name of a column: as configured, else the first usual one that is there."""
         given = getattr(self, what)
         if given is not None and given not in self._names:
-            raise self.error(f".{what} = {given!r}: {self.path} has no such column; {close_names(given, self._names)}")
+            near = close_names(given, self._names)
+            raise self.error(f".{what} = {given!r}: {self.path} has no such column; {near}")
         return given or next((name for name in USUAL[what] if name in self._names), None)
 
     @cached_property
     def _image_column(self) -> str:
         name = self._column("image_column")
         if name is None:
-            raise self.error(f" needs image_column, the column of paths or bytes; there is: {', '.join(self._names)}")
+            there = ", ".join(self._names)
+            raise self.error(f" needs image_column, the column of paths or bytes; there is: {there}")
         return name
 
     @cached_property
@@ -112,7 +115,8 @@ class Manifest(Source):
         names = self.text_column if isinstance(self.text_column, list) else [self._column("text_column")]
         missing = [name for name in names if name not in self._names]
         if missing:
-            raise self.error(f" needs text_column, {missing[0] or 'the column of texts'}; there is: {self._names}")
+            wanted = missing[0] or "the column of texts"
+            raise self.error(f" needs text_column, {wanted}; there is: {', '.join(self._names)}")
         return names
 
     @cached_property
@@ -129,13 +133,12 @@ class Manifest(Source):
     def _inputs(self) -> tuple[np.ndarray, list[str]]:
         """(n, d) float32 vectors and the names of their columns; empty cells are not-a-number."""
         named = {self._column(what) for what in USUAL if what not in ("image_column", "text_column")}
-        names = self.input_columns or [
-            name for name in self._table.column_names
-            if name not in named and name not in (self.metadata or []) and _is_number(_typed(self._table[name]))
-        ]
+        free = [name for name in self._table.column_names if name not in named | set(self.metadata or [])]
+        names = self.input_columns or [name for name in free if _is_number(_typed(self._table[name]))]
         missing = [name for name in names if name not in self._names]
         if missing or not names:
-            raise self.error(f" needs input_columns, columns of numbers; {missing or 'none'} in: {', '.join(self._names)}")
+            there = ", ".join(self._names)
+            raise self.error(f" needs input_columns, columns of numbers; {missing or 'none'} in: {there}")
         columns = [pd.to_numeric(self._table[name].to_pandas(), errors="coerce") for name in names]
         return np.column_stack([column.to_numpy(np.float32, na_value=np.nan) for column in columns]), names
 
@@ -145,7 +148,8 @@ class Manifest(Source):
         name = self._column("split_column")
         if name is None:
             return self.one_split(n)
-        known = {**{each: each for each in (*SPLITS,)}, "training": "train", "testing": "test", **(self.split_map or {})}
+        known = dict(zip(SPLITS, SPLITS, strict=True)) | {"training": "train", "testing": "test"}
+        known |= self.split_map or {}
         cells = ["" if cell is None else str(cell).strip() for cell in self._values(name)]
         splits = [known.get(cell) or known.get(cell.lower()) for cell in cells]
         for row, (cell, split) in enumerate(zip(cells, splits, strict=True)):
@@ -257,8 +261,8 @@ def read_text_table(path: Path, delimiter: str | None = None, encoding: str = "u
         )
     except (pa.ArrowInvalid, UnicodeDecodeError, LookupError, csv.Error) as error:
         raise HardlookError(
-            f"{path} cannot be read as a table: {error}; it may need delimiter = \";\", encoding = \"latin-1\", or "
-            "columns where it has no header"
+            f'{path} cannot be read as a table: {error}; it may need delimiter = ";", encoding = "latin-1", '
+            "or columns where it has no header"
         ) from error
 
 

@@ -1,16 +1,16 @@
 """Originals as pictures that a browser can show: decoding, eight-bit conversion, thumbnails.
 
-Everything here is a pure function of bytes, Pillow images and arrays. *Original* = what a source holds (file bytes, a
-Pillow image, an array, a tensor, text), before any transform; *picture* = a Pillow image of mode L, RGB or RGBA, with
-its EXIF orientation applied.
+Everything here is a pure function of bytes, Pillow images and arrays. *Original* = what a source holds (file
+bytes, a Pillow image, an array, a tensor, text), before any transform; *picture* = a Pillow image of mode L,
+RGB or RGBA, with its EXIF orientation applied.
 
-How values become grey levels: ``uint8`` as they are; booleans 0 and 255; floats within [0, 1] times 255; everything
-else (16-bit, 32-bit, floats beyond [0, 1]) is windowed: the picture's own lowest value becomes black, its highest
-white. Two such pictures can therefore not be compared in brightness.
+How values become grey levels: ``uint8`` as they are; booleans 0 and 255; floats within [0, 1] times 255;
+everything else (16-bit, 32-bit, floats beyond [0, 1]) is windowed: the picture's own lowest value becomes
+black, its highest white. Two such pictures can therefore not be compared in brightness.
 
-Cost: one decode and one resize; a JPEG is decoded at reduced size. Known limits: colour profiles are not applied; of
-an animation or a volume the first frame or the first three channels are shown; Pillow decodes 16-bit *colour* files to
-8 bits.
+Cost: one decode and one resize; a JPEG is decoded at reduced size. Known limits: colour profiles are not
+applied; of an animation or a volume the first frame or the first three channels are shown; Pillow decodes
+16-bit *colour* files to 8 bits.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ MOST_PIXELS = 178_956_970
 DECODED = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
 """Formats that are decoded. Those that start other programs (EPS) or have no signature (TGA) are left out."""
 
-SUFFIXES = (".png .apng .jpg .jpeg .jpe .jfif .mpo .gif .webp .bmp .dib .tif .tiff .pgm .ppm .pbm .pnm .jp2 .j2k .avif "
-            ".ico").split()
+SUFFIXES = (".png .apng .jpg .jpeg .jpe .jfif .mpo .gif .webp .bmp .dib .tif .tiff .pgm .ppm .pbm .pnm .jp2 "
+            ".j2k .avif .ico").split()
 """File names that promise a picture, in lower case."""
 
 SHOWN = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
@@ -46,7 +46,7 @@ ORIENTATION = 0x0112
 INK, PAPER = (32, 32, 32), (250, 250, 250)
 
 
-# ------------------------------------------------------------------------------------------------------- decoding
+# --------------------------------------------------------------------------------------------------- decoding
 
 
 @cache
@@ -59,7 +59,8 @@ def _formats() -> tuple[str, ...]:
 def open_picture(data: bytes) -> Image.Image:
     """Open an encoded picture without decoding its pixels yet.
 
-    Raises ``HardlookError`` with the reason where the bytes are empty, no picture, or far too large when unpacked.
+    Raises ``HardlookError`` with the reason where the bytes are empty, no picture, or far too large when
+    unpacked.
     """
     if not data:
         raise HardlookError("the file is empty (0 bytes)")
@@ -75,9 +76,11 @@ def open_picture(data: bytes) -> Image.Image:
 
 
 def decode(data: bytes) -> Image.Image | np.ndarray:
-    """Decode a whole file: a picture as Pillow reads it (mode and orientation untouched), or a ``.npy`` array.
+    """Decode a whole file: a picture as Pillow reads it (mode and orientation untouched), or a ``.npy``
+    array.
 
-    Nothing is converted, so a transform sees what it saw in training. Raises ``HardlookError`` with the reason.
+    Nothing is converted, so a transform sees what it saw in training. Raises ``HardlookError`` with the
+    reason.
     """
     if is_npy(data):
         return _decode_npy(data)
@@ -112,7 +115,7 @@ def _decode_npy(data: bytes) -> np.ndarray:
         raise HardlookError(f"the .npy file cannot be read: {error}") from error
 
 
-# ----------------------------------------------------------------------------------------------- eight-bit pictures
+# ----------------------------------------------------------------------------------------- eight-bit pictures
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -132,8 +135,8 @@ def _orientation(image: Image.Image) -> int:
 def rgb8(image: Image.Image) -> Image.Image:
     """Convert any Pillow mode to L, RGB or RGBA, eight bits; transparency is kept.
 
-    >>> rgb8(Image.new("CMYK", (2, 2))).mode, rgb8(Image.new("1", (2, 2))).mode, rgb8(Image.new("LA", (2, 2))).mode
-    ('RGB', 'L', 'RGBA')
+    >>> [rgb8(Image.new(mode, (2, 2))).mode for mode in ("CMYK", "1", "LA")]
+    ['RGB', 'L', 'RGBA']
     """
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(window(np.asarray(image)))
@@ -176,7 +179,8 @@ def channels_last(array: np.ndarray) -> np.ndarray:
     if array.ndim == 2:
         return array
     if array.ndim != 3:
-        raise HardlookError(f"an array of shape {array.shape} is no picture; needed (h, w), (h, w, c) or (c, h, w)")
+        needed = "(h, w), (h, w, c) or (c, h, w)"
+        raise HardlookError(f"an array of shape {array.shape} is no picture; needed {needed}")
     first, _, last = array.shape
     if last not in (1, 3, 4) and (first in (1, 3, 4) or first < last):
         array = np.moveaxis(array, 0, -1)
@@ -184,7 +188,8 @@ def channels_last(array: np.ndarray) -> np.ndarray:
 
 
 def array_picture(array: np.ndarray) -> Image.Image:
-    """An array of one example → a picture; of two channels the first is shown, of more than four the first three."""
+    """An array of one example → a picture; of two channels the first is shown, of more than four the first
+    three."""
     array = channels_last(array)
     if array.ndim == 3 and array.shape[-1] not in (3, 4):
         array = array[..., 0] if array.shape[-1] == 2 else array[..., :3]
@@ -199,18 +204,21 @@ def picture(original: Any) -> Image.Image:
 
 
 def as_array(value: Any) -> np.ndarray:
-    """A tensor of any library, a list of numbers or an array → an array of numbers; anything else is an error."""
+    """A tensor of any library, a list of numbers or an array → an array of numbers; anything else is an
+    error."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         value = value.float() if "bfloat16" in str(value.dtype) else value
     array = np.asarray(value)
     if array.dtype.kind not in "buif":
-        raise HardlookError(f"{type(value).__name__} of {array.dtype} is no example; needed an image or numbers")
+        found = f"{type(value).__name__} of {array.dtype}"
+        raise HardlookError(f"{found} is no example; needed an image or numbers")
     return array
 
 
 def fingerprint(content: Any) -> str:
-    """sha256 of a file's bytes or a text's UTF-8, or of dtype, shape and values of an array, a tensor or an image.
+    """sha256 of a file's bytes or a text's UTF-8, or of dtype, shape and values of an array, a tensor or an
+    image.
 
     >>> fingerprint(np.arange(3, dtype="<i4")) == fingerprint(np.arange(3, dtype=">i4"))
     True
@@ -228,14 +236,15 @@ def fingerprint(content: Any) -> str:
     return digest.hexdigest()
 
 
-# ------------------------------------------------------------------------------------------------------- encoding
+# --------------------------------------------------------------------------------------------------- encoding
 
 
 def thumbnail(original: Any, side: int = SIDE) -> bytes:
-    """A picture of at most ``side`` pixels: small ones as lossless PNG, reduced ones as JPEG (WebP if transparent).
+    """A picture of at most ``side`` pixels: small ones as lossless PNG, reduced ones as JPEG (WebP if
+    transparent).
 
-    ``original``: anything that ``picture`` takes, or the bytes of an encoded picture, which is the quick way for
-    large JPEGs.
+    ``original``: anything that ``picture`` takes, or the bytes of an encoded picture, which is the quick way
+    for large JPEGs.
     """
     shown = picture(_decode_reduced(original, 2 * side) if isinstance(original, bytes) else original)
     if max(shown.size) <= side:
@@ -246,7 +255,8 @@ def thumbnail(original: Any, side: int = SIDE) -> bytes:
 
 
 def _decode_reduced(data: bytes, least: int) -> Image.Image:
-    """Decode at a scale that still holds ``least`` pixels, where the format can (JPEG): several times faster."""
+    """Decode at a scale that still holds ``least`` pixels, where the format can (JPEG): several times
+    faster."""
     image = open_picture(data)
     image.draft(None, (least, least))
     load(image)
@@ -272,7 +282,8 @@ def _encode(image: Image.Image, **options: Any) -> bytes:
 def lossless(original: Any) -> bytes:
     """What ``media.arrow`` keeps of an image that is no file: PNG, 16-bit greyscale included.
 
-    Floats and 16-bit colour have no PNG; of them the windowed picture is kept (the values stay in the source).
+    Floats and 16-bit colour have no PNG; of them the windowed picture is kept (the values stay in the
+    source).
     """
     if not is_deep(original):
         return png(picture(original))
@@ -282,7 +293,8 @@ def lossless(original: Any) -> bytes:
 
 
 def is_deep(original: Any) -> bool:
-    """Whether an image is 16-bit greyscale, of which a picture shows less than there is and PNG can keep all."""
+    """Whether an image is 16-bit greyscale, of which a picture shows less than there is and PNG can keep
+    all."""
     if isinstance(original, Image.Image):
         return original.mode.startswith("I;16")
     array = as_array(original)
@@ -302,11 +314,12 @@ def browser_picture(data: bytes) -> tuple[bytes, str]:
     return png(picture(image)), "image/png"
 
 
-# ------------------------------------------------------------------------------------- what is no picture by itself
+# ------------------------------------------------------------------------------- what is no picture by itself
 
 
 def vector_picture(values: np.ndarray, width: int = SIDE, height: int = SIDE // 2) -> Image.Image:
-    """(d,) numbers → bars around zero, in the order of the columns; neighbours are averaged where d > width / 2."""
+    """(d,) numbers → bars around zero, in the order of the columns; neighbours are averaged where d > width /
+    2."""
     values = np.nan_to_num(np.asarray(values, dtype=np.float64).reshape(-1), posinf=0.0, neginf=0.0)
     count = max(min(len(values), width // 2), 1)
     ends = np.linspace(0, len(values), count + 1).astype(int)
@@ -324,12 +337,12 @@ def vector_picture(values: np.ndarray, width: int = SIDE, height: int = SIDE // 
 
 def text_picture(text: str, side: int = SIDE) -> Image.Image:
     """The beginning of a text, wrapped, as a picture: the grid's way of showing text examples."""
-    columns, rows, leading = side // 8, side // 17, 17
+    columns, rows = side // 8, side // 17
     lines = [line for part in text[:2000].splitlines() for line in textwrap.wrap(part, columns) or [""]]
     if len(lines) > rows:
         lines = [*lines[: rows - 1], lines[rows - 1][: columns - 1] + "…"]
     image = Image.new("RGB", (side, side), PAPER)
-    ImageDraw.Draw(image).multiline_text((6, 4), "\n".join(lines), fill=INK, font=_font(), spacing=leading - 14)
+    ImageDraw.Draw(image).multiline_text((6, 4), "\n".join(lines), fill=INK, font=_font(), spacing=3)
     return image
 
 

@@ -1,11 +1,11 @@
 """Reading one example, and remembering what was read.
 
-``read_example``: one row of a source → fingerprint, thumbnail and kept original, or the reason why not. ``Memory``:
-what earlier readings found, by example_id, in small Parquet parts that follow the pictures to the disk, so that a
-killed ingest loses at most one part.
+``read_example``: one row of a source → fingerprint, thumbnail and kept original, or the reason why not.
+``Memory``: what earlier readings found, by example_id, in small Parquet parts that follow the pictures to the
+disk, so that a killed ingest loses at most one part.
 
-Cost: one read, and one decode where the content is new. Known limits: editing a module that a loader imports goes
-unnoticed; editing the loader's own file does not.
+Cost: one read, and one decode where the content is new. Known limits: editing a module that a loader imports
+goes unnoticed; editing the loader's own file does not.
 """
 
 from __future__ import annotations
@@ -23,15 +23,26 @@ import pyarrow as pa
 
 from scoring.adapters import Source
 from scoring.audit import Audit
-from scoring.pictures import as_array, fingerprint, is_deep, is_npy, is_png, lossless, png, text_picture, thumbnail, vector_picture
+from scoring.pictures import (
+    as_array,
+    fingerprint,
+    is_deep,
+    is_npy,
+    is_png,
+    lossless,
+    png,
+    text_picture,
+    thumbnail,
+    vector_picture,
+)
 from scoring.references import code_folder
 from scoring.tables import HardlookError, read_table, write_table
 
 PART_BYTES = 64 << 20
 PART_EXAMPLES = 20_000
 SETTLED = 2_000_000_000
-"""Nanoseconds: a file younger than this when it was read may change again within the clock's grain, and is not
-recognised by its time."""
+"""Nanoseconds: a file younger than this when it was read may change again within the clock's grain, and is
+not recognised by its time."""
 
 
 class Remembered(NamedTuple):
@@ -112,7 +123,7 @@ def reason(error: BaseException) -> str:
     return known.get(type(error)) or f"{type(error).__name__}: {error}"
 
 
-# ------------------------------------------------------------------------------------------------ pictures to keep
+# ------------------------------------------------------------------------------------------- pictures to keep
 
 
 def _keep_image(reading: Reading, source: Source, row: int, path: str | None, content: Any) -> None:
@@ -158,7 +169,7 @@ def _refuse_non_finite(original: Any) -> None:
         raise HardlookError(f"{wrong} of its values are empty or not finite")
 
 
-# --------------------------------------------------------------------------------------------------------- memory
+# ----------------------------------------------------------------------------------------------------- memory
 
 
 def recipe(source: Source) -> str:

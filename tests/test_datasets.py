@@ -132,7 +132,7 @@ def data(): return Data()
     assert not ingest(audit_of(tmp_path, FACTORY + 'split = "train"', code=code), workers=4).problems
 
 
-# -------------------------------------------------------------------------------------------------- Hugging Face
+# ----------------------------------------------------------------------------------------------- Hugging Face
 
 
 def hugging_face(n=4, **features):

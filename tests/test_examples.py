@@ -46,7 +46,7 @@ def shown(audit, row=0):
     return image, kind
 
 
-# ---------------------------------------------------------------------------------------------------- for a model
+# ------------------------------------------------------------------------------------------------ for a model
 
 
 def test_the_table_says_which_file_a_row_was(tmp_path):
@@ -94,7 +94,7 @@ def test_before_the_first_ingest_the_error_is_the_command_to_run(tmp_path):
         read_examples(audit_of(tmp_path, 'path = "pool"\nsplit = "pool"'))
 
 
-# ---------------------------------------------------------------------------------------------------- for a page
+# ------------------------------------------------------------------------------------------------- for a page
 
 
 def test_files_that_browsers_show_are_served_as_they_are(tmp_path):
@@ -214,7 +214,7 @@ def test_a_page_never_imports_what_the_audit_names(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-# ------------------------------------------------------------------------------------------------ verified labels
+# -------------------------------------------------------------------------------------------- verified labels
 
 
 def truth_of(root, text, more="", name="truth.csv"):
@@ -249,11 +249,11 @@ def test_wrong_tables_of_verified_labels_say_what_is_wrong(tmp_path, text, more,
 
 
 def test_a_missing_table_of_verified_labels_is_an_error(tmp_path):
-    with pytest.raises(HardlookError, match="needed a CSV or Parquet file"):
+    with pytest.raises(HardlookError, match="needed a CSV or Parquet"):
         truth(audit_of(tmp_path, 'path = "pool"\nsplit = "pool"', more='[truth]\npath = "nowhere.csv"\n'))
 
 
-# ----------------------------------------------------------------------------------------------------- duplicates
+# ------------------------------------------------------------------------------------------------- duplicates
 
 
 def table(rows):

@@ -44,7 +44,7 @@ def ids(audit):
     return read_examples(audit)["example_id"].tolist()
 
 
-# ----------------------------------------------------------------------------------------------------- the table
+# -------------------------------------------------------------------------------------------------- the table
 
 
 def test_the_table_holds_one_row_per_example(folders):
@@ -131,7 +131,7 @@ def test_metadata_of_several_sources_is_one_set_of_columns(tmp_path):
     assert examples["meta.place"][0] == "Rome" and examples["meta.place"].isna()[1]
 
 
-# ----------------------------------------------------------------------------------------------------------- ids
+# -------------------------------------------------------------------------------------------------------- ids
 
 
 def test_data_outside_the_audit_is_named_by_split_and_relative_path(tmp_path):
@@ -217,7 +217,7 @@ def test_ids_may_hold_any_other_text(tmp_path):
     assert all(audit.thumbnails.get(name) for name in names)
 
 
-# ------------------------------------------------------------------------------------------------------- changes
+# ---------------------------------------------------------------------------------------------------- changes
 
 
 def test_what_changed_is_read_again_and_nothing_else(folders):
@@ -292,7 +292,7 @@ def test_another_loader_makes_other_thumbnails(folders):
     assert decode(audit.originals.get("pool/x.png")).getpixel((0, 0)) == 222
 
 
-# ------------------------------------------------------------------------------------------------------ problems
+# --------------------------------------------------------------------------------------------------- problems
 
 
 def test_broken_files_are_listed_with_their_reasons_and_stop_nothing(tmp_path):
@@ -389,7 +389,7 @@ def test_sources_of_vectors_must_agree_on_their_columns(tmp_path):
         ingest(audit_of(tmp_path, 'path = "a.csv"\nsplit = "train"', 'path = "b.csv"\nsplit = "test"', media="vector"))
 
 
-# ---------------------------------------------------------------------------------------------------------- kills
+# ------------------------------------------------------------------------------------------------------ kills
 
 KILLED = """
 import sys, time

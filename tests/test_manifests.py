@@ -142,7 +142,7 @@ def test_a_manifest_without_pictures_says_what_it_needs(tmp_path):
         source_of(tmp_path, 'path = "a.csv"\nsplit = "train"').listing()
 
 
-# ------------------------------------------------------------------------------------------------------- parquet
+# ---------------------------------------------------------------------------------------------------- parquet
 
 
 def test_parquet_holds_bytes_read_one_row_group_at_a_time(tmp_path):
@@ -183,7 +183,7 @@ def test_a_broken_parquet_file_is_one_clear_error(tmp_path):
         source_of(tmp_path, 'path = "a.parquet"\nsplit = "train"').listing()
 
 
-# ------------------------------------------------------------------------------------------------------- vectors
+# ---------------------------------------------------------------------------------------------------- vectors
 
 
 def test_rows_of_numbers_are_vectors_with_named_columns(tmp_path):
