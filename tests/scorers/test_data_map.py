@@ -1,0 +1,68 @@
+"""Data maps, by hand."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from scoring.scorer import Shard, find_scorer
+from scoring.scorers.data_map import DataMap, data_map
+
+
+def shard(**dynamics):
+    n = next(iter(dynamics.values())).shape[1]
+    return Shard(example_id=np.arange(n).astype(str), split=np.full(n, "train"), labels=np.zeros(n, int),
+                 classes=["a", "b"], dynamics=dynamics)
+
+
+def test_confidence_variability_and_correctness_are_mean_population_deviation_and_share():
+    p = np.array([[0.1, 0.9], [0.3, 0.9], [0.8, 0.9]])
+    confidence, variability, correctness = data_map(p, p > 0.25)
+    np.testing.assert_allclose(confidence, [0.4, 0.9])
+    np.testing.assert_allclose(variability, [np.sqrt((0.09 + 0.01 + 0.16) / 3), 0.0], atol=1e-12)
+    np.testing.assert_allclose(correctness, [2 / 3, 1.0])
+
+
+def test_the_data_map_agrees_with_numpy_on_random_trainings():
+    p = np.random.default_rng(0).random((7, 50))
+    confidence, variability, correctness = data_map(p, p > 0.5)
+    np.testing.assert_allclose(confidence, p.mean(0))
+    np.testing.assert_allclose(variability, p.std(0, ddof=0))
+    np.testing.assert_allclose(correctness, (p > 0.5).mean(0))
+
+
+def test_epochs_that_were_not_recorded_are_left_out_and_without_any_there_is_no_number():
+    p = np.array([[0.2, np.nan], [np.nan, np.nan], [0.6, np.nan]], dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        confidence, variability, correctness = data_map(p, np.where(np.isnan(p), np.nan, p > 0.5))
+    np.testing.assert_allclose(confidence, [0.4, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(variability, [0.2, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(correctness, [0.5, np.nan])
+
+
+def test_a_memorised_wrong_label_is_less_confident_than_one_learned_at_once():
+    steps = np.linspace(0, 1, 20)[:, None]
+    right, wrong = np.clip(steps * 5, 0, 1), np.clip(steps * 5 - 4, 0, 1)  # both end at 1
+    confidence, _, correctness = data_map(np.hstack([right, wrong]), np.hstack([right, wrong]) > 0.5)
+    assert confidence[1] < 0.2 < 0.8 < confidence[0] and correctness[1] < correctness[0]
+
+
+def test_the_scorer_gives_its_columns_and_their_direction():
+    p = np.array([[0.1, 0.9], [0.3, 0.9]], dtype=np.float32)
+    found = DataMap().score(shard(p_label=p, correct=(p > 0.5).astype(np.float32)), None)
+    assert list(found) == [column.name for column in DataMap.columns]
+    assert find_scorer("data_map") is DataMap
+    assert {column.name: column.suspicious for column in DataMap.columns} == {
+        "confidence": "low", "variability": "high", "correctness": "low"}
+
+
+@pytest.mark.parametrize("cut", [1, 3, 5])
+def test_the_scores_of_an_example_do_not_depend_on_its_shard(cut):
+    p = np.random.default_rng(1).random((4, 8)).astype(np.float32)
+    both = dict(p_label=p, correct=(p > 0.5).astype(np.float32))
+    whole = DataMap().score(shard(**both), None)
+    parts = [DataMap().score(shard(**{k: v[:, at] for k, v in both.items()}), None)
+             for at in (slice(cut), slice(cut, None))]
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], np.concatenate([part[name] for part in parts]))
