@@ -180,18 +180,17 @@ def _matches(own: str, given: Iterable[str], needed: Iterable[str]) -> list[_Mat
 
 
 def _best(path: Path, matches: list[_Match]) -> _Match:
-    """The match with most names; none stripped goes first, and two equally good prefixes are an error."""
+    """The match with most names, none of the model's own left out; two equally good prefixes are an error."""
     most = max(match.count for match in matches)
     equal = [match for match in matches if match.count == most]
     equal = [match for match in equal if match.own == equal[0].own]
-    bare = [match for match in equal if not match.prefix]
-    if len(equal) > 1 and not bare and most > 1:
+    if len(equal) > 1 and most > 1:
         found = " and ".join(repr(match.prefix) for match in equal)
         raise HardlookError(
             f"{path}: the model's weights are there more than once, under {found}; save the ones to "
             "audit alone: torch.save(model.state_dict(), path)"
         )
-    return (bare or equal)[0]
+    return equal[0]
 
 
 def _ema_note(best: _Match, whole: list[_Match]) -> list[str]:

@@ -15,6 +15,7 @@ from scoring.checkpoints import (
     needs_checkpoints,
     weights_sha256,
 )
+from scoring.conversion import take_apart
 from scoring.loading import fit_state, load_into
 from scoring.models import AuditedModel
 from scoring.tables import HardlookError

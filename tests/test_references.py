@@ -43,7 +43,10 @@ def test_two_audits_with_files_of_the_same_names_do_not_collide(tmp_path):
             model="import helpers\ndef make():\n    return helpers.name, __name__",
             helpers=f"name = {name!r}",
         )
-    made = {name: load_callable("model.py:make", tmp_path / name) for name in "abab"}
+    load_callable("model.py:make", tmp_path / "a")
+    load_callable("model.py:make", tmp_path / "b")
+    assert sys.modules["helpers"].name == "b"
+    made = {name: load_callable("model.py:make", tmp_path / name) for name in "ab"}
     assert {name: make()[0] for name, make in made.items()} == {"a": "a", "b": "b"}
     assert load_callable("model.py:make", tmp_path / "a") is made["a"]
     assert sys.modules["helpers"].name == "a"

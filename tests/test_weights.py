@@ -84,8 +84,10 @@ def test_weights_that_are_there_twice_are_not_guessed_at(tmp_path):
     torch.save(
         {f"{who}.{k}": v for who in ("student", "tutor") for k, v in state(1).items()}, tmp_path / "a.pt"
     )
-    with pytest.raises(HardlookError, match="more than once, under 'student.' and 'tutor.'"):
-        load_into(Net(), read_state_dict(tmp_path / "a.pt"))
+    torch.save({**state(1), **{f"tutor.{k}": v for k, v in state(2).items()}}, tmp_path / "b.pt")
+    for name, where in (("a", "'student.' and 'tutor.'"), ("b", "'' and 'tutor.'")):
+        with pytest.raises(HardlookError, match=f"more than once, under {where}"):
+            load_into(Net(), read_state_dict(tmp_path / f"{name}.pt"))
 
 
 @pytest.mark.parametrize(
