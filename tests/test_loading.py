@@ -58,6 +58,16 @@ def test_weights_that_are_not_finite_name_their_key(value):
     assert said.startswith("runs/a.pt: key 'norm.running_var' holds 1 values of 5 that are NaN or infinite")
 
 
+def test_large_weights_whose_sum_overflows_are_finite_all_the_same():
+    tensors = state(1)
+    tensors["body.weight"] = torch.full((5, 4), 3e38)
+    load_into(model := Net(), tensors)
+    assert (model.body.weight == 3e38).all()
+    assert "NaN or infinite" in refused(
+        lambda t: t.update({"body.weight": torch.full((5, 4), 1e300, dtype=torch.float64)})
+    )
+
+
 def test_another_models_checkpoint_is_told_as_such():
     assert "none of its keys fits the model; found 'conv1'" in refused(
         lambda t: (t.clear(), t.update(conv1=torch.ones(1)))
