@@ -1,12 +1,12 @@
 """What a reviewer did, as one event: the words allowed in it and the checks it passes before it is written.
 
-An event says who (reviewer, client, seq), about what (example_id, and the fingerprint and label that were on screen)
-and what is true (verdict, issues) or was done (flag, comment, undo …). What happens to the example is no part of it:
-that is a policy applied at export (``scoring.patches``).
+An event says who (reviewer, client, seq), about what (example_id, and the fingerprint and label that were on
+screen) and what is true (verdict, issues) or was done (flag, comment, undo …). What happens to the example is
+no part of it: that is a policy applied at export (``scoring.patches``).
 
-Inputs are keyword arguments as a page has them, nulls of pandas included; ``Event.row`` gives the plain values that a
-database keeps. Cost: some microseconds per event. Known limit: one label per example; ``labels`` names several only
-for the verdict that several fit.
+Inputs are keyword arguments as a page has them, nulls of pandas included; ``Event.row`` gives the plain
+values that a database keeps. Cost: some microseconds per event. Known limit: one label per example;
+``labels`` names several only for the verdict that several fit.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ LARGEST_NUMBER = 2**63 - 1
 
 
 class EventRefused(HardlookError):
-    """An event that cannot be written as it is; ``client`` and ``seq`` name it. Sending it again will not help."""
+    """An event that cannot be written as it is; ``client`` and ``seq`` name it. Sending it again will not
+    help."""
 
     def __init__(self, client: Any, seq: Any, reason: str):
         super().__init__(f"event {reprlib.repr(client)} {reprlib.repr(seq)}: {reason}")
@@ -43,14 +44,14 @@ class EventRefused(HardlookError):
 class Event:
     """One act of one reviewer on one example, checked when it is made.
 
-    client, seq: who numbers it. A client (a browser tab, a script) counts its events without gaps from any first number.
-    example_id, fingerprint, label: what was on screen; label is the given label, a class name, null in the pool.
-    reviewer: the person; action: one of ``ACTIONS``; batch: the name of one bulk act, shared by its events.
-    verdict: one of ``VERDICTS``, for ``decide`` and ``adjudicate``; new_label goes with other, labels with several;
-    issues: any number of names, with or without a verdict. A later decision replaces the earlier one as a whole.
-    undoes: (client, seq) of the event that an ``undo`` takes back; note: free text, stored as given.
-    evidence: what the reviewer had on screen, as JSON; numbers that JSON lacks (NaN, infinity) become null.
-    seconds: time spent; round: which pass of reviews.
+    client, seq: who numbers it. A client (a browser tab, a script) counts its events without gaps from any
+    first number. example_id, fingerprint, label: what was on screen; label is the given label, a class name,
+    null in the pool. reviewer: the person; action: one of ``ACTIONS``; batch: the name of one bulk act,
+    shared by its events. verdict: one of ``VERDICTS``, for ``decide`` and ``adjudicate``; new_label goes with
+    other, labels with several; issues: any number of names, with or without a verdict. A later decision
+    replaces the earlier one as a whole. undoes: (client, seq) of the event that an ``undo`` takes back; note:
+    free text, stored as given. evidence: what the reviewer had on screen, as JSON; numbers that JSON lacks
+    (NaN, infinity) become null. seconds: time spent; round: which pass of reviews.
 
     Raises ``EventRefused`` with the reason.
 
@@ -104,15 +105,21 @@ class Event:
     def _check(self) -> None:
         """What must hold between the fields."""
         if len(self.client) > LONGEST_KEY:
-            raise HardlookError(f"client has {len(self.client)} characters, at most {LONGEST_KEY} can be a key")
+            raise HardlookError(
+                f"client has {len(self.client)} characters, at most {LONGEST_KEY} can be a key"
+            )
         if self.action not in ACTIONS:
             raise HardlookError(f"action {self.action!r} is unknown; one of {', '.join(ACTIONS)}")
         if self.action in JUDGING:
             self._check_verdict()
         elif self.verdict is not None:
-            raise HardlookError(f"action {self.action!r} carries verdict {self.verdict!r}; only decide and adjudicate do")
+            raise HardlookError(
+                f"action {self.action!r} carries verdict {self.verdict!r}; only decide and adjudicate do"
+            )
         if (self.action == "undo") != (self.undoes is not None):
-            raise HardlookError("undo needs undoes=(client, seq) of the event to take back, and no other action has it")
+            raise HardlookError(
+                "undo needs undoes=(client, seq) of the event to take back, and no other action has it"
+            )
         if self.action == "comment" and not self.note:
             raise HardlookError("comment needs a note")
 
@@ -120,13 +127,17 @@ class Event:
         if self.verdict is None and not self.issues:
             raise HardlookError(f"{self.action} needs a verdict ({', '.join(VERDICTS)}) or an issue")
         if self.verdict is not None and self.verdict not in VERDICTS:
-            raise HardlookError(f"verdict {reprlib.repr(self.verdict)} is unknown; one of {', '.join(VERDICTS)}")
+            raise HardlookError(
+                f"verdict {reprlib.repr(self.verdict)} is unknown; one of {', '.join(VERDICTS)}"
+            )
         if self.verdict == "other" and not self.new_label:
             raise HardlookError("verdict 'other' needs new_label, the class that is right")
         if self.verdict == "several" and not self.labels:
             raise HardlookError("verdict 'several' needs labels, all the classes that fit")
         if self.verdict not in ("other", "several") and self.new_label not in (None, self.label):
-            raise HardlookError(f"verdict {self.verdict!r} contradicts new_label {reprlib.repr(self.new_label)}")
+            raise HardlookError(
+                f"verdict {self.verdict!r} contradicts new_label {reprlib.repr(self.new_label)}"
+            )
 
     def check_classes(self, classes: frozenset[str]) -> None:
         """Refuse a new label that is no class of the audit."""
@@ -196,7 +207,9 @@ def _whole(name: str, value: Any) -> int:
     except TypeError:
         number = -1
     if isinstance(value, bool) or not 0 <= number <= LARGEST_NUMBER:
-        raise HardlookError(f"{name} is {reprlib.repr(value)}, needs to be a whole number from 0 to 2**63 - 1")
+        raise HardlookError(
+            f"{name} is {reprlib.repr(value)}, needs to be a whole number from 0 to 2**63 - 1"
+        )
     return number
 
 

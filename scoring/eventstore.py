@@ -1,14 +1,15 @@
-"""Where events are kept: one append-only SQL table, on SQLite or PostgreSQL, with the facts that make it durable.
+"""Where events are kept: one append-only SQL table, on SQLite or PostgreSQL, with the facts that make it
+durable.
 
-Every append happens under one lock (SQLite: BEGIN IMMEDIATE; PostgreSQL: the row of ``hardlook_log``), held until the
-commit, and takes its positions under it. So positions are the commit order of the whole database, without gaps, and a
-reader that has seen position p has seen everything before it. A sequence would not do: it hands out 7 and 8 to two
-transactions that may commit in the other order. Triggers refuse any change of an event. SQLite runs in WAL mode with
-synchronous=FULL and waits for its turn.
+Every append happens under one lock (SQLite: BEGIN IMMEDIATE; PostgreSQL: the row of ``hardlook_log``), held
+until the commit, and takes its positions under it. So positions are the commit order of the whole database,
+without gaps, and a reader that has seen position p has seen everything before it. A sequence would not do: it
+hands out 7 and 8 to two transactions that may commit in the other order. Triggers refuse any change of an
+event. SQLite runs in WAL mode with synchronous=FULL and waits for its turn.
 
-Inputs → outputs: any SQL URL or path → an SQLAlchemy engine whose schema is current; rows → data frames of stable
-types. Cost: one flush to the disk per append. Known limits: a SQLite log needs a local disk (WAL shares memory between
-its processes); one append at a time per database.
+Inputs → outputs: any SQL URL or path → an SQLAlchemy engine whose schema is current; rows → data frames of
+stable types. Cost: one flush to the disk per append. Known limits: a SQLite log needs a local disk (WAL
+shares memory between its processes); one append at a time per database.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ log_table = sa.Table(
 event_table = sa.Table(
     "hardlook_events",
     schema,
-    sa.Column("position", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False),
+    sa.Column(
+        "position", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False
+    ),
     sa.Column("audit", sa.Text, nullable=False),
     sa.Column("client", sa.Text, nullable=False),
     sa.Column("seq", sa.BigInteger, nullable=False),
@@ -53,7 +56,9 @@ event_table = sa.Table(
     sa.Column("issues", sa.Text, nullable=False),
     *(sa.Column(name, sa.Text) for name in ("note", "batch", "undoes_client")),
     sa.Column("undoes_seq", sa.BigInteger),
-    sa.Column("undoes_position", sa.BigInteger),  # where the undone event stands, so that reading needs no look-up
+    sa.Column(
+        "undoes_position", sa.BigInteger
+    ),  # where the undone event stands, so that reading needs no look-up
     sa.Column("evidence", sa.Text),  # JSON
     sa.Column("seconds", sa.Double),
     sa.Column("round", sa.BigInteger),
@@ -82,10 +87,11 @@ MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {}
 
 
 class LogUnavailable(HardlookError):
-    """The database cannot be reached or written now. Nothing was acknowledged: send the same events again later."""
+    """The database cannot be reached or written now. Nothing was acknowledged: send the same events again
+    later."""
 
 
-# -- opening ---------------------------------------------------------------------------------------------------------
+# -- opening ----------------------------------------------------------------------------------------
 
 
 def open_engine(url: str | Path) -> sa.Engine:
@@ -110,16 +116,24 @@ def parse_url(url: str | Path) -> sa.URL:
     if isinstance(url, Path) or "://" not in url:
         return sa.URL.create("sqlite", database=str(url))
     try:
-        address = sa.make_url(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres:") else url)
+        address = sa.make_url(
+            url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres:") else url
+        )
     except sa.exc.ArgumentError as error:
-        raise HardlookError("the review log's address is no SQL URL; write a path or sqlite:///…, postgresql://…") from error
+        raise HardlookError(
+            "the review log's address is no SQL URL; write a path or sqlite:///…, postgresql://…"
+        ) from error
     if address.get_backend_name() not in TRIGGERS:
         found = address.render_as_string(hide_password=True)
-        raise HardlookError(f"a review log is kept in SQLite or PostgreSQL, found {found}; see --log in the README")
+        raise HardlookError(
+            f"a review log is kept in SQLite or PostgreSQL, found {found}; see --log in the README"
+        )
     if address.drivername == "postgresql":
         address = address.set(drivername="postgresql+psycopg")
     if address.drivername.startswith("sqlite") and address.database in (None, "", ":memory:"):
-        raise HardlookError("a review log in memory would lose every decision; give a file: sqlite:///reviews.sqlite")
+        raise HardlookError(
+            "a review log in memory would lose every decision; give a file: sqlite:///reviews.sqlite"
+        )
     return address
 
 
@@ -134,13 +148,16 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     """Readers beside one writer; a commit returns when it is on the disk (on a Mac's, past its cache)."""
     mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
     if mode != "wal":
-        raise LogUnavailable(f"the review log needs SQLite's WAL mode and got {mode!r}; put it on a local, writable disk")
+        raise LogUnavailable(
+            f"the review log needs SQLite's WAL mode and got {mode!r}; put it on a local, writable disk"
+        )
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA fullfsync=1")
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    """Take the write lock at once: a reader that later wants to write would be turned away instead of waiting."""
+    """Take the write lock at once: a reader that later wants to write would be turned away instead of
+    waiting."""
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
@@ -148,7 +165,9 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 def _postgresql(address: sa.URL) -> sa.Engine:
     options = {"client_encoding": "utf8", "connect_timeout": int(WAIT)}
     try:
-        engine = sa.create_engine(address, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=options)
+        engine = sa.create_engine(
+            address, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=options
+        )
     except ModuleNotFoundError as error:
         raise HardlookError(f"PostgreSQL needs {error.name}: run pip install 'hardlook[postgres]'") from error
     sa.event.listen(engine, "connect", _configure_postgresql)
@@ -190,7 +209,7 @@ def _reason(found: str) -> str:
     return f"failed; what was not acknowledged is not saved, try again ({found})"
 
 
-# -- schema ----------------------------------------------------------------------------------------------------------
+# -- schema -----------------------------------------------------------------------------------------
 
 
 def _prepare(engine: sa.Engine) -> None:
@@ -212,8 +231,8 @@ def _version(connection: sa.Connection) -> int | None:
     version = connection.execute(sa.select(log_table.c.version)).scalar_one()
     if version > SCHEMA_VERSION:
         raise HardlookError(
-            f"the review log {connection.engine.url.render_as_string(hide_password=True)} has schema {version}, "
-            f"this hardlook knows up to {SCHEMA_VERSION}; upgrade hardlook"
+            f"the review log {connection.engine.url.render_as_string(hide_password=True)} has schema "
+            f"{version}, this hardlook knows up to {SCHEMA_VERSION}; upgrade hardlook"
         )
     return version
 
@@ -230,7 +249,7 @@ def _upgrade(connection: sa.Connection, version: int | None) -> None:
     connection.execute(log_table.update().values(version=SCHEMA_VERSION))
 
 
-# -- writing and reading ---------------------------------------------------------------------------------------------
+# -- writing and reading ----------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -252,7 +271,8 @@ def insert_events(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> 
 
 
 def contiguous_seq(connection: sa.Connection, audit: str, client: str, known: int | None) -> int | None:
-    """The highest seq up to which all of a client's events are there, counted from its lowest; None: it has none.
+    """The highest seq up to which all of a client's events are there, counted from its lowest; None: it has
+    none.
 
     ``known``: what an earlier call returned, so that a long session is not counted again at every append.
     """
@@ -274,15 +294,15 @@ def contiguous_seq(connection: sa.Connection, audit: str, client: str, known: in
     return connection.execute(before_gap).scalar_one()
 
 
-TEXTS = ("audit", "client", "example_id", "reviewer", "action", "fingerprint", "label", "verdict", "new_label", "note",
-         "batch")  # fmt: skip
+TEXTS = frozenset(column.name for column in event_table.c if isinstance(column.type, sa.Text))
 LIGHT = tuple(
     column for column in event_table.c if column.name not in ("evidence", "undoes_client", "undoes_seq")
 )
 
 
 def read_events(connection: sa.Connection, query: sa.Select) -> pd.DataFrame:
-    """Run a query over columns of ``event_table`` → data frame; the same types whatever the rows, even none."""
+    """Run a query over columns of ``event_table`` → data frame; the same types whatever the rows, even
+    none."""
     result = connection.execute(query)
     names = list(result.keys())
     rows = result.fetchall()
@@ -293,7 +313,8 @@ def read_events(connection: sa.Connection, query: sa.Select) -> pd.DataFrame:
 
 
 def joined(events: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
-    """Two event frames, one after the other. Text columns keep one piece per call; big steps melt them into one."""
+    """Two event frames, one after the other. Text columns keep one piece per call; big steps melt them into
+    one."""
     both = pd.concat([events, fresh], ignore_index=True)
     crossed = len(both) // 256 > len(events) // 256
     return both[both["position"] > 0] if crossed else both
@@ -301,17 +322,15 @@ def joined(events: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
 
 def _typed(name: str, values: Sequence[Any]) -> Any:
     """One column in its type: pandas text, numbers and times; tuples, dicts and references as objects."""
+    if name in ("labels", "issues", "evidence", "undoes"):
+        return pd.Series(_parsed(name, values), dtype=object)
     if name in TEXTS:
         return pd.array(values, dtype=TEXT)
-    if name in ("position", "seq"):
-        return np.array(values, dtype=np.int64)
     if name in ("round", "undoes_position"):
         return pd.array(values, dtype="Int64")
-    if name == "seconds":
-        return np.array(values, dtype=np.float64)
     if name == "created_at":
         return pd.to_datetime(np.array(values, dtype="datetime64[us]")).tz_localize("UTC")
-    return pd.Series(_parsed(name, values), dtype=object)
+    return np.array(values, dtype=np.float64 if name == "seconds" else np.int64)
 
 
 def _parsed(name: str, values: Sequence[Any]) -> list[Any]:

@@ -1,16 +1,18 @@
 """Label patches: what the team's decisions mean for the dataset, as files that another program can apply.
 
-A *policy* turns what reviewers said is true into what happens to the example. Each verdict and each issue names one of
+A *policy* turns what reviewers said is true into what happens to the example. Each verdict and each issue
+names one of
 
     keep < relabel < second reader < exclude
 
-and the strongest one that applies wins; issues that the policy does not name change nothing. A dispute, and an example
-that changed since it was reviewed, always goes to a second reader. ``POLICY`` is the default; ``[policy]`` in audit.toml
-overrides it key by key.
+and the strongest one that applies wins; issues that the policy does not name change nothing. A dispute, and
+an example that changed since it was reviewed, always goes to a second reader. ``POLICY`` is the default;
+``[policy]`` in audit.toml overrides it key by key.
 
-Inputs → outputs: the example table and the review log → one patch per split (data frame, CSV or Parquet) → corrected
-labels. CSV neutralises what a spreadsheet would run as a formula, by an apostrophe that reading takes away again, so the
-round trip is exact. Cost: one pass over the decisions. Known limit: a patch relabels or leaves out whole examples.
+Inputs → outputs: the example table and the review log → one patch per split (data frame, CSV or Parquet) →
+corrected labels. CSV neutralises what a spreadsheet would run as a formula, by an apostrophe that reading
+takes away again, so the round trip is exact. Cost: one pass over the decisions. Known limit: a patch relabels
+or leaves out whole examples.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ PATCH_SCHEMA = pa.schema(
 )
 
 
-# -- from decisions to a patch ---------------------------------------------------------------------------------------
+# -- from decisions to a patch ----------------------------------------------------------------------
 
 
 def full_policy(policy: Mapping[str, Any] | None = None) -> dict[str, str]:
@@ -78,11 +80,15 @@ def full_policy(policy: Mapping[str, Any] | None = None) -> dict[str, str]:
         if value not in DISPOSITIONS:
             raise HardlookError(f"[policy] {key} = {value!r}; needed one of {', '.join(DISPOSITIONS)}")
         if value == "relabel" and key not in ("other", "several"):
-            raise HardlookError(f"[policy] {key} = 'relabel', but {key!r} names no new label; use another disposition")
+            raise HardlookError(
+                f"[policy] {key} = 'relabel', but {key!r} names no new label; use another disposition"
+            )
     return {**POLICY, **own}
 
 
-def disposition(verdict: str | None, issues: Iterable[str], policy: Mapping[str, str]) -> tuple[str, str | None]:
+def disposition(
+    verdict: str | None, issues: Iterable[str], policy: Mapping[str, str]
+) -> tuple[str, str | None]:
     """What happens to an example, and the issue that decided it where it was not the verdict.
 
     >>> disposition("given", ["bad image"], POLICY), disposition("other", ["duplicate"], POLICY)
@@ -102,8 +108,8 @@ def corrected_labels(
     """One row per decided example that the dataset still has, in the order of ``examples``.
 
     examples: data frame with example_id, split, label and fingerprint. Columns of the result: those of
-    ``PATCH_SCHEMA``. fingerprint and old_label are what the reviewer saw; new_label is the label to use from now on,
-    null where the example is excluded or waits for a second reader.
+    ``PATCH_SCHEMA``. fingerprint and old_label are what the reviewer saw; new_label is the label to use from
+    now on, null where the example is excluded or waits for a second reader.
     """
     decided = log.consensus()
     found = examples[["example_id", "split", "label", "fingerprint"]].merge(
@@ -112,7 +118,9 @@ def corrected_labels(
     if found["example_id"].duplicated().any():
         raise HardlookError("the review log was opened across audits; open it with audit=NAME to export")
     policy = full_policy(policy)
-    return _typed(pd.DataFrame([_patch_row(row, policy) for row in _records(found)], columns=PATCH_SCHEMA.names))
+    return _typed(
+        pd.DataFrame([_patch_row(row, policy) for row in _records(found)], columns=PATCH_SCHEMA.names)
+    )
 
 
 def missing_examples(examples: pd.DataFrame, log: ReviewLog) -> list[str]:
@@ -141,7 +149,10 @@ def _patch_row(row: dict[str, Any], policy: Mapping[str, str]) -> dict[str, Any]
     elif chosen in ("keep", "relabel") and new_label is None:
         chosen, reason = "second reader", "no label was given"
     return {
-        **{name: row[name] for name in ("example_id", "split", "verdict", "status", "labels", "issues", "note")},
+        **{
+            name: row[name]
+            for name in ("example_id", "split", "verdict", "status", "labels", "issues", "note")
+        },
         **{"fingerprint": fingerprint, "old_label": old_label, "new_label": new_label, "disposition": chosen},
         **{"reviewer": ", ".join(row["reviewers"]), "time": row["created_at"], "reason": reason},
     }
@@ -156,7 +167,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     return typed[PATCH_SCHEMA.names]
 
 
-# -- files -----------------------------------------------------------------------------------------------------------
+# -- files ------------------------------------------------------------------------------------------
 
 
 def export_patches(
@@ -184,12 +195,16 @@ def export_patches(
 def write_patch(path: Path, patch: pd.DataFrame) -> None:
     """Write a patch as CSV or Parquet, by the ending of ``path``, atomically."""
     path = Path(path)
-    table = pa.Table.from_pandas(patch, schema=PATCH_SCHEMA, preserve_index=False).replace_schema_metadata(None)
+    table = pa.Table.from_pandas(patch, schema=PATCH_SCHEMA, preserve_index=False).replace_schema_metadata(
+        None
+    )
     if path.suffix == ".parquet":
         write_table(path, table, {"hardlook": {"kind": "label patch", "format": 1}})
         return
     for name in ("labels", "issues"):
-        texts = pa.array([json.dumps(names, ensure_ascii=False) for names in table[name].to_pylist()], pa.string())
+        texts = pa.array(
+            [json.dumps(names, ensure_ascii=False) for names in table[name].to_pylist()], pa.string()
+        )
         table = table.set_column(table.schema.get_field_index(name), name, texts)
     times = pa.array([time.isoformat(timespec="microseconds") for time in patch["time"]], pa.string())
     table = table.set_column(table.schema.get_field_index("time"), "time", times)
@@ -205,7 +220,9 @@ def read_patch(path: Path) -> pd.DataFrame:
     table = read_table(path) if path.suffix == ".parquet" else _read_csv(path)
     missing = [name for name in PATCH_SCHEMA.names if name not in table.column_names]
     if missing:
-        raise HardlookError(f"{path} is no label patch: it has no column {', '.join(missing)}; write it with export")
+        raise HardlookError(
+            f"{path} is no label patch: it has no column {', '.join(missing)}; write it with export"
+        )
     return _typed(table.select(PATCH_SCHEMA.names).to_pandas())
 
 
@@ -232,12 +249,15 @@ def _read_csv(path: Path) -> pa.Table:
         if name in columns:
             columns[name] = pa.array([json.loads(text or "[]") for text in columns[name].to_pylist()])
     if "time" in columns:
-        columns["time"] = pa.array(pd.to_datetime(columns["time"].to_pandas(), format="ISO8601", utc=True), TIME)
+        columns["time"] = pa.array(
+            pd.to_datetime(columns["time"].to_pandas(), format="ISO8601", utc=True), TIME
+        )
     return pa.table(columns)
 
 
 def neutralise(texts: pa.ChunkedArray | pa.Array) -> Any:
-    """Put an apostrophe before each text that a spreadsheet may run as a formula, or that begins with one already.
+    """Put an apostrophe before each text that a spreadsheet may run as a formula, or that begins with one
+    already.
 
     >>> neutralise(pa.array(["=1+1", "'tis", "cat", None])).to_pylist()
     ["'=1+1", "''tis", 'cat', None]
@@ -255,7 +275,7 @@ def restore(texts: pa.ChunkedArray | pa.Array) -> Any:
     return pc.if_else(pc.starts_with(texts, "'"), pc.utf8_slice_codeunits(texts, 1), texts)
 
 
-# -- applying --------------------------------------------------------------------------------------------------------
+# -- applying ---------------------------------------------------------------------------------------
 
 OUTCOMES = ("kept", "relabelled", "excluded", "second reader", "refused")
 
@@ -263,16 +283,18 @@ OUTCOMES = ("kept", "relabelled", "excluded", "second reader", "refused")
 def apply_patch(patch: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Correct a dataset's labels → (corrected, report); refuses example by example, never the whole.
 
-    labels: data frame with example_id, label, fingerprint and, where known, split; other columns are carried along.
-    corrected: ``labels`` with new labels in place and excluded examples left out.
-    report: one row per row of the patch, with example_id, outcome (one of ``OUTCOMES``) and reason.
-    An example is refused where the dataset does not have it, its fingerprint or split differs, or its label is neither
-    the patch's old one nor its new one. Applying a patch twice changes nothing more.
+    labels: data frame with example_id, label, fingerprint and, where known, split; other columns are carried
+    along. corrected: ``labels`` with new labels in place and excluded examples left out. report: one row per
+    row of the patch, with example_id, outcome (one of ``OUTCOMES``) and reason. An example is refused where
+    the dataset does not have it, its fingerprint or split differs, or its label is neither the patch's old
+    one nor its new one. Applying a patch twice changes nothing more.
     """
     _check_patch(patch)
     _check_labels(labels)
     corrected = labels.reset_index(drop=True)
-    if not isinstance(corrected["label"].dtype, pd.StringDtype):  # categories would refuse a class that is new here
+    if not isinstance(
+        corrected["label"].dtype, pd.StringDtype
+    ):  # categories would refuse a class that is new here
         corrected["label"] = corrected["label"].astype(object)
     known = corrected[[name for name in ("example_id", "label", "fingerprint", "split") if name in corrected]]
     rows = {row["example_id"]: row for row in _records(known)}
@@ -321,16 +343,22 @@ def _check_patch(patch: pd.DataFrame) -> None:
     _need_columns("the patch", patch, needed)
     unknown = patch.loc[~patch["disposition"].isin(DISPOSITIONS), "disposition"]
     if len(unknown):
-        raise HardlookError(f"the patch has disposition {unknown.iloc[0]!r}; needed one of {', '.join(DISPOSITIONS)}")
+        raise HardlookError(
+            f"the patch has disposition {unknown.iloc[0]!r}; needed one of {', '.join(DISPOSITIONS)}"
+        )
     lost = patch.loc[(patch["disposition"] == "relabel") & patch["new_label"].isna(), "example_id"]
     if len(lost):
-        raise HardlookError(f"the patch relabels {lost.iloc[0]!r} and names no new_label; write it again with export")
+        raise HardlookError(
+            f"the patch relabels {lost.iloc[0]!r} and names no new_label; write it again with export"
+        )
 
 
 def _check_labels(labels: pd.DataFrame) -> None:
     _need_columns("the dataset's table", labels, ("example_id", "label", "fingerprint"))
     if pd.api.types.is_numeric_dtype(labels["label"]) and len(labels):
-        raise HardlookError(f"labels are class names, found the number {labels['label'].iloc[0]}; map them to names first")
+        raise HardlookError(
+            f"labels are class names, found the number {labels['label'].iloc[0]}; map them to names first"
+        )
 
 
 def _need_columns(what: str, frame: pd.DataFrame, needed: tuple[str, ...]) -> None:

@@ -1,13 +1,14 @@
 """The review log: append-only events, what they come to, and where reviewers agree.
 
-``ReviewLog.append`` returns when its events are on the disk; a page that waits for it never shows as saved what a kill
-could lose. It is idempotent on (client, seq), so a client sends everything that is not acknowledged yet, as often as it
-likes. Nothing is changed or deleted: undo is an event, and decisions, flags and consensus are derived
-(``scoring.verdicts``) from the events (``scoring.events``) in the database (``scoring.eventstore``).
+``ReviewLog.append`` returns when its events are on the disk; a page that waits for it never shows as saved
+what a kill could lose. It is idempotent on (client, seq), so a client sends everything that is not
+acknowledged yet, as often as it likes. Nothing is changed or deleted: undo is an event, and decisions, flags
+and consensus are derived (``scoring.verdicts``) from the events (``scoring.events``) in the database
+(``scoring.eventstore``).
 
-Inputs → outputs: events → {client: highest acknowledged seq}; the log → data frames. Cost: one flush to the disk per
-append, whatever the number of events; reading follows what is new since the last reading. Known limits: derived tables
-hold the audit's events, evidence apart, in memory (some 1 kB each).
+Inputs → outputs: events → {client: highest acknowledged seq}; the log → data frames. Cost: one flush to the
+disk per append, whatever the number of events; reading follows what is new since the last reading. Known
+limits: derived tables hold the audit's events, evidence apart, in memory (some 1 kB each).
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ UNDOABLE = ("decide", "flag", "unflag", "comment", "adjudicate")
 
 
 class ReviewLog:
-    """The log of one audit, or (audit=None) of all audits in a database, for reading. Safe to share among threads.
+    """The log of one audit, or (audit=None) of all audits in a database, for reading. Safe to share among
+    threads.
 
-    Frames have one row per event, decision or example; text is pandas text, ``labels`` and ``issues`` are tuples of
-    names, ``created_at`` is in UTC and set by the log, ``position`` counts in commit order across the database.
+    Frames have one row per event, decision or example; text is pandas text, ``labels`` and ``issues`` are
+    tuples of names, ``created_at`` is in UTC and set by the log, ``position`` counts in commit order across
+    the database.
     """
 
     def __init__(self, engine: sa.Engine, audit: str | None, classes: Collection[str] | None = None):
@@ -52,15 +55,20 @@ class ReviewLog:
         self._tables = {rule.__name__: verdicts.Table(rule) for rule in rules}
 
     @classmethod
-    def open(cls, url: str | Path, audit: str | None = None, *, classes: Collection[str] | None = None) -> ReviewLog:
-        """Open a log, creating or migrating it: ``url`` is a path, ``sqlite:///…`` or ``postgresql+psycopg://…``.
+    def open(
+        cls, url: str | Path, audit: str | None = None, *, classes: Collection[str] | None = None
+    ) -> ReviewLog:
+        """Open a log, creating or migrating it: ``url`` is a path, ``sqlite:///…`` or
+        ``postgresql+psycopg://…``.
 
-        audit: the audit's name; None reads across audits. classes: where given, new labels must be among them.
-        Raises ``LogUnavailable`` where the database cannot be used, ``HardlookError`` where it was written by a newer
-        version.
+        audit: the audit's name; None reads across audits. classes: where given, new labels must be among
+        them. Raises ``LogUnavailable`` where the database cannot be used, ``HardlookError`` where it was
+        written by a newer version.
         """
         if audit is not None and len(needed_text("audit", audit)) > LONGEST_KEY:
-            raise HardlookError(f"the audit's name has {len(audit)} characters, at most {LONGEST_KEY} can be a key")
+            raise HardlookError(
+                f"the audit's name has {len(audit)} characters, at most {LONGEST_KEY} can be a key"
+            )
         return cls(store.open_engine(url), audit, classes)
 
     def close(self) -> None:
@@ -73,21 +81,24 @@ class ReviewLog:
     def __exit__(self, *_error: Any) -> None:
         self.close()
 
-    # -- writing -----------------------------------------------------------------------------------------------------
+    # -- writing ------------------------------------------------------------------------------------
 
     def append(self, events: Iterable[Event]) -> dict[str, int]:
-        """Write events in the order given, all or none; return, per client, up to which seq nothing is missing.
+        """Write events in the order given, all or none; return, per client, up to which seq nothing is
+        missing.
 
-        Durable when it returns. Events that are there already with the same content are left as they are, so sending
-        again is safe. The acknowledged seq counts from the client's lowest one: a client sends the oldest event that is
-        not acknowledged first, and drops what is acknowledged.
+        Durable when it returns. Events that are there already with the same content are left as they are, so
+        sending again is safe. The acknowledged seq counts from the client's lowest one: a client sends the
+        oldest event that is not acknowledged first, and drops what is acknowledged.
 
-        Raises ``EventRefused`` (the same (client, seq) with other content, an undo of nothing or of somebody else's
-        act, a label that is no class) and ``LogUnavailable`` (try again); nothing is written then.
+        Raises ``EventRefused`` (the same (client, seq) with other content, an undo of nothing or of somebody
+        else's act, a label that is no class) and ``LogUnavailable`` (try again); nothing is written then.
         """
         events = list(events)
         if self.audit is None:
-            raise HardlookError("this log was opened across audits, for reading; open it with audit=NAME to append")
+            raise HardlookError(
+                "this log was opened across audits, for reading; open it with audit=NAME to append"
+            )
         if self._classes is not None:
             for event in events:
                 event.check_classes(self._classes)
@@ -113,12 +124,16 @@ class ReviewLog:
         }
         return {client: seq for client, seq in counts.items() if seq is not None}
 
-    # -- reading -----------------------------------------------------------------------------------------------------
+    # -- reading ------------------------------------------------------------------------------------
 
-    def events(self, after: int = 0, *, example_id: str | None = None, limit: int | None = None) -> pd.DataFrame:
-        """Events in commit order, from the one after position ``after``: every column, ``evidence`` as a dict.
+    def events(
+        self, after: int = 0, *, example_id: str | None = None, limit: int | None = None
+    ) -> pd.DataFrame:
+        """Events in commit order, from the one after position ``after``: every column, ``evidence`` as a
+        dict.
 
-        A reader that goes on from the last position it has seen never skips one. example_id: this example's alone.
+        A reader that goes on from the last position it has seen never skips one. example_id: this example's
+        alone.
         """
         query = self._select(event_table.c, after)
         if example_id is not None:
@@ -135,7 +150,8 @@ class ReviewLog:
         return self._derive("decisions")
 
     def consensus(self) -> pd.DataFrame:
-        """What all of them come to: one row per example, agreed, disputed or adjudicated, ``CONSENSUS_COLUMNS``."""
+        """What all of them come to: one row per example, agreed, disputed or adjudicated,
+        ``CONSENSUS_COLUMNS``."""
         return self._derive("consensus")
 
     def flags(self) -> pd.DataFrame:
@@ -147,7 +163,8 @@ class ReviewLog:
         return self._derive("comments")
 
     def undo_target(self, reviewer: str) -> tuple[str, int] | None:
-        """(client, seq) of the reviewer's last act that stands, on any machine: what an undo should name. None: nothing."""
+        """(client, seq) of the reviewer's last act that stands, on any machine: what an undo should name.
+        None: nothing."""
         with self._lock:
             events = self._refresh()
             rows = self._stands & (events["reviewer"] == reviewer) & events["action"].isin(UNDOABLE)
@@ -157,11 +174,14 @@ class ReviewLog:
         return last["client"], int(last["seq"])
 
     def audits(self) -> pd.DataFrame:
-        """The audits that this database holds, with their number of events: tells an empty log from a wrong name."""
+        """The audits that this database holds, with their number of events: tells an empty log from a wrong
+        name."""
         query = sa.select(event_table.c.audit, sa.func.count().label("events")).group_by(event_table.c.audit)
         with store.explained(self._engine), self._engine.connect() as connection:
             rows = connection.execute(query.order_by(event_table.c.audit)).fetchall()
-        return pd.DataFrame(rows, columns=["audit", "events"]).astype({"audit": store.TEXT, "events": "int64"})
+        return pd.DataFrame(rows, columns=["audit", "events"]).astype(
+            {"audit": store.TEXT, "events": "int64"}
+        )
 
     def _refresh(self) -> pd.DataFrame:
         """All events without their evidence, topped up with what is new; under the lock."""
@@ -227,7 +247,9 @@ class _Batch:
             return False
         changed = [name for name, value in row.items() if stored[name] != value]
         if changed:
-            reason = f"is in the log with other content ({', '.join(changed)}); a client must not use a seq twice"
+            reason = (
+                f"is in the log with other content ({', '.join(changed)}); a client must not use a seq twice"
+            )
             raise EventRefused(event.client, event.seq, reason)
         return True
 
@@ -238,7 +260,11 @@ class _Batch:
             self._fetch(client, seq, seq)
         target = self.known.get((client, seq))
         if target is None:
-            raise EventRefused(event.client, event.seq, f"undoes {client!r} {seq}, which is not in the log of this audit")
+            raise EventRefused(
+                event.client, event.seq, f"undoes {client!r} {seq}, which is not in the log of this audit"
+            )
         if target["reviewer"] != event.reviewer:
-            raise EventRefused(event.client, event.seq, f"undoes an act of {target['reviewer']!r}; decide instead")
+            raise EventRefused(
+                event.client, event.seq, f"undoes an act of {target['reviewer']!r}; decide instead"
+            )
         return target["position"]

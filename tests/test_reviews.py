@@ -1,21 +1,15 @@
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pandas as pd
 import pytest
-import sqlalchemy as sa
 
-from scoring import eventstore
-from scoring.eventstore import LogUnavailable
 from scoring.reviews import Event, EventRefused, ReviewLog
 from scoring.tables import HardlookError
 
-from .databases import log_url, new_schema, postgres, postgres_server  # noqa: F401
+from .databases import log_url, postgres, postgres_server  # noqa: F401
 
 AWKWARD = [
     "<script>alert('x')</script> & \"quotes\" 'n' `ticks`",
@@ -40,14 +34,23 @@ def log(log_url):  # noqa: F811
         yield log
 
 
-# -- appending -------------------------------------------------------------------------------------------------------
+# -- appending --------------------------------------------------------------------------------------
 
 
 def test_an_event_comes_back_as_it_was_sent(log):
     sent = decision(
-        7, label="3", fingerprint="f00", verdict="several", labels=["3", "5"], issues=["duplicate"], note="two",
-        batch="bulk", evidence={"scores": {"aum": -0.1}, "page": "/grid", "loss": None}, seconds=0.1, round=2,
-    )  # fmt: skip
+        7,
+        label="3",
+        fingerprint="f00",
+        verdict="several",
+        labels=["3", "5"],
+        issues=["duplicate"],
+        note="two",
+        batch="bulk",
+        evidence={"scores": {"aum": -0.1}, "page": "/grid", "loss": None},
+        seconds=0.1,
+        round=2,
+    )
     before = pd.Timestamp.now("UTC")
     log.append([sent])
     row = log.events().iloc[0].to_dict()
@@ -58,10 +61,26 @@ def test_an_event_comes_back_as_it_was_sent(log):
 
 @pytest.mark.parametrize("text", AWKWARD)
 def test_awkward_text_is_stored_as_given(log, text):
-    log.append([decision(1, example_id=text, reviewer=text, label=text, note=text, issues=[text], batch=text,
-                         verdict="other", new_label=text + "!", evidence={text: text})])  # fmt: skip
+    log.append(
+        [
+            decision(
+                1,
+                example_id=text,
+                reviewer=text,
+                label=text,
+                note=text,
+                issues=[text],
+                batch=text,
+                verdict="other",
+                new_label=text + "!",
+                evidence={text: text},
+            )
+        ]
+    )
     row = log.events(example_id=text).iloc[0]
-    assert {row.example_id, row.reviewer, row.label, row.note, row.batch, *row.issues, *row.evidence} == {text}
+    assert {row.example_id, row.reviewer, row.label, row.note, row.batch, *row.issues, *row.evidence} == {
+        text
+    }
     assert log.consensus().new_label[0] == text + "!"
 
 
@@ -72,7 +91,9 @@ def test_sending_again_writes_nothing(log):
     assert log.events().seq.tolist() == [1, 2, 3]
 
 
-@pytest.mark.parametrize("change", [{"verdict": "none"}, {"note": "x"}, {"evidence": {"p": 1}}, {"example_id": "b"}])
+@pytest.mark.parametrize(
+    "change", [{"verdict": "none"}, {"note": "x"}, {"evidence": {"p": 1}}, {"example_id": "b"}]
+)
 def test_other_content_under_a_used_number_is_refused_and_nothing_is_written(log, change):
     log.append([decision(1)])
     with pytest.raises(EventRefused, match=f"event 'tab' 1: .* other content .*{next(iter(change))}"):
@@ -88,7 +109,10 @@ def test_one_batch_cannot_contradict_itself(log):
 
 
 def test_acknowledged_means_that_nothing_before_is_missing(log):
-    assert log.append([decision(1), decision(2), decision(5), decision(1, client="other")]) == {"tab": 2, "other": 1}
+    assert log.append([decision(1), decision(2), decision(5), decision(1, client="other")]) == {
+        "tab": 2,
+        "other": 1,
+    }
     assert log.append([decision(4)]) == {"tab": 2}
     assert log.append([decision(3)]) == {"tab": 5}
     assert log.acknowledged(["tab", "other", "nobody"]) == {"tab": 5, "other": 1}
@@ -119,7 +143,7 @@ def test_a_new_label_must_be_a_class(log_url):  # noqa: F811
         assert log.events().empty
 
 
-# -- reading ---------------------------------------------------------------------------------------------------------
+# -- reading ----------------------------------------------------------------------------------------
 
 
 def test_events_go_on_after_a_position(log):
@@ -135,7 +159,9 @@ def test_a_database_holds_many_audits_and_one_log_sees_its_own(log, log_url):  #
     with ReviewLog.open(log_url, "letters") as letters, ReviewLog.open(log_url) as everything:
         letters.append([decision(1, verdict="none")])
         log.append([decision(2)])
-        assert letters.decisions().verdict.tolist() == ["none"] and log.decisions().verdict.tolist() == ["given"]
+        assert letters.decisions().verdict.tolist() == ["none"] and log.decisions().verdict.tolist() == [
+            "given"
+        ]
         assert everything.events().audit.tolist() == ["digits", "letters", "digits"]
         assert everything.events().position.tolist() == [1, 2, 3]
         assert everything.decisions().audit.tolist() == ["letters", "digits"]
@@ -199,204 +225,6 @@ def test_one_log_may_be_shared_among_threads(log):
     for thread in threads:
         thread.join()
     assert len(log.events()) == 40 and len(log.decisions()) == 4
-
-
-# -- what is on the disk ---------------------------------------------------------------------------------------------
-
-BURST = """
-import sys
-from scoring.reviews import Event, ReviewLog
-url, client = sys.argv[1:]
-log = ReviewLog.open(url, "digits")
-seq = 0
-while True:
-    events = [Event(client=client, seq=seq + n, example_id=str(n), reviewer=client, action="decide", verdict="given",
-                    note="n" * 500) for n in (1, 2, 3)]
-    seq = log.append(events)[client]
-    print(seq, flush=True)
-"""
-
-
-def test_kill_9_in_a_burst_loses_nothing_that_was_acknowledged(log_url):  # noqa: F811
-    clients = ["a", "b"]
-    start = [sys.executable, "-c", BURST, log_url]
-    processes = [subprocess.Popen([*start, client], stdout=subprocess.PIPE, text=True) for client in clients]
-    for process in processes:
-        assert int(process.stdout.readline()) == 3
-    time.sleep(0.2)
-    for process in processes:
-        process.kill()
-    acknowledged = {}
-    for client, process in zip(clients, processes, strict=True):
-        lines = process.communicate()[0].split("\n")[:-1]  # a last line without its end was never said
-        acknowledged[client] = int(lines[-1]) if lines else 3
-    with ReviewLog.open(log_url, "digits") as log:
-        events = log.events()
-        for client, seq in acknowledged.items():
-            stored = events.seq[events.client == client].tolist()
-            assert stored == list(range(1, len(stored) + 1)) and len(stored) % 3 == 0, "an append is whole or absent"
-            assert len(stored) >= seq > 0
-            assert log.append([decision(len(stored) + 1, client=client)]) == {client: len(stored) + 1}
-
-
-def test_events_cannot_be_changed_or_deleted(log):
-    log.append([decision(1)])
-    for statement in ("UPDATE hardlook_events SET verdict = 'none'", "DELETE FROM hardlook_events"):
-        with pytest.raises(sa.exc.DBAPIError, match="never changed or deleted"), eventstore.writing(log._engine) as c:
-            c.exec_driver_sql(statement)
-    assert log.decisions().verdict.tolist() == ["given"]
-
-
-def test_an_old_log_migrates_and_a_newer_one_is_refused(log, log_url, monkeypatch):  # noqa: F811
-    log.append([decision(1)])
-
-    def add_locks(connection):
-        connection.exec_driver_sql("CREATE TABLE hardlook_locks (example_id TEXT, expires_at BIGINT)")
-
-    with monkeypatch.context() as later:
-        later.setattr(eventstore, "SCHEMA_VERSION", 2)
-        later.setattr(eventstore, "MIGRATIONS", {1: add_locks})
-        for _ in range(2):  # the second opening finds nothing to do
-            with ReviewLog.open(log_url, "digits") as new:
-                assert new.append([decision(1), decision(2)]) == {"tab": 2}
-                with new._engine.connect() as connection:
-                    assert sa.inspect(connection).has_table("hardlook_locks")
-    with pytest.raises(HardlookError, match="has schema 2, this hardlook knows up to 1; upgrade hardlook"):
-        ReviewLog.open(log_url, "digits")
-
-
-def test_a_migration_that_fails_leaves_the_log_as_it_was(log, log_url, monkeypatch):  # noqa: F811
-    def fail(connection):
-        connection.exec_driver_sql("CREATE TABLE half_done (id INTEGER)")
-        raise RuntimeError("broken step")
-
-    with monkeypatch.context() as later:
-        later.setattr(eventstore, "SCHEMA_VERSION", 2)
-        later.setattr(eventstore, "MIGRATIONS", {1: fail})
-        with pytest.raises(RuntimeError, match="broken step"):
-            ReviewLog.open(log_url, "digits")
-    with log._engine.connect() as connection:
-        assert not sa.inspect(connection).has_table("half_done")
-    assert log.append([decision(1)]) == {"tab": 1}
-
-
-def test_many_processes_create_one_log(log_url):  # noqa: F811
-    logs, errors = [], []
-
-    def create():
-        try:
-            logs.append(ReviewLog.open(log_url, "digits"))
-        except Exception as error:  # noqa: BLE001
-            errors.append(error)
-
-    threads = [threading.Thread(target=create) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
-    for number, log in enumerate(logs):
-        log.append([decision(1, client=f"c{number}")])
-    assert len(logs[0].events()) == 6
-    for log in logs:
-        log.close()
-
-
-# -- PostgreSQL alone ------------------------------------------------------------------------------------------------
-
-
-def test_kill_9_in_the_database_loses_nothing_and_the_same_log_goes_on(postgres):  # noqa: F811
-    with ReviewLog.open(new_schema(postgres), "digits") as log:
-        acknowledged, failures, killed = 0, 0, False
-        until = time.monotonic() + 60
-        while acknowledged < 40 and time.monotonic() < until:
-            if acknowledged == 20 and not killed:
-                killed = True
-                with log._engine.connect() as connection:
-                    worker = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-                os.kill(worker, signal.SIGKILL)  # the server takes that as a crash: all stop, the log is replayed
-            try:
-                acknowledged = log.append([decision(acknowledged + 1)])["tab"]
-            except LogUnavailable:
-                failures += 1
-                time.sleep(0.05)
-        assert log.events().seq.tolist() == list(range(1, 41))
-
-
-# -- SQLite alone ----------------------------------------------------------------------------------------------------
-
-
-def test_sqlite_writes_ahead_and_flushes_every_commit(tmp_path):
-    with ReviewLog.open(tmp_path / "reviews.sqlite", "digits") as log, log._engine.connect() as connection:
-        pragma = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in
-                  ("journal_mode", "synchronous", "busy_timeout")}  # fmt: skip
-    assert pragma == {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 30_000}
-
-
-def test_a_path_is_as_good_as_a_url(tmp_path):
-    for name in ("plain.sqlite", "odd ?#%20 name.sqlite"):
-        with ReviewLog.open(str(tmp_path / name), "digits") as log:
-            log.append([decision(1)])
-        with ReviewLog.open(tmp_path / name, "digits") as log:
-            assert len(log.events()) == 1
-        assert (tmp_path / name).exists()
-
-
-def test_a_file_that_is_no_database_is_one_clear_error(tmp_path):
-    path = tmp_path / "reviews.sqlite"
-    path.write_text("a table of contents\n" * 100)
-    with pytest.raises(LogUnavailable, match="reviews.sqlite is not a SQLite database; move that file away"):
-        ReviewLog.open(path, "digits")
-    assert path.read_text().startswith("a table")
-
-
-def test_a_folder_that_is_not_there_is_one_clear_error(tmp_path):
-    with pytest.raises(LogUnavailable, match="cannot be opened; its folder must exist and be writable"):
-        ReviewLog.open(tmp_path / "nowhere" / "reviews.sqlite", "digits")
-
-
-def test_a_log_that_cannot_be_written_says_so(tmp_path):
-    path = tmp_path / "reviews.sqlite"
-    with ReviewLog.open(path, "digits") as log:
-        log.append([decision(1)])
-    with ReviewLog.open(f"sqlite:///file:{path}?mode=ro&uri=true", "digits") as log:
-        assert len(log.events()) == 1
-        with pytest.raises(LogUnavailable, match="cannot be written; give the file and its folder write permission"):
-            log.append([decision(2)])
-
-
-def test_a_busy_log_says_so_and_works_again_later(tmp_path, monkeypatch):
-    monkeypatch.setattr(eventstore, "WAIT", 0.05)
-    with ReviewLog.open(tmp_path / "reviews.sqlite", "digits") as log:
-        with eventstore.writing(log._engine), pytest.raises(LogUnavailable, match="was busy for .* nothing was saved"):
-            log.append([decision(1)])
-        assert log.append([decision(1)]) == {"tab": 1}
-
-
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("sqlite://", "in memory would lose every decision"),
-        ("sqlite:///:memory:", "in memory would lose every decision"),
-        ("mysql://user:secret@host/db", "SQLite or PostgreSQL, found mysql://user:\\*\\*\\*@host/db"),
-        ("://", "is no SQL URL"),
-    ],
-)
-def test_an_address_that_cannot_hold_a_log_is_refused(url, reason):
-    with pytest.raises(HardlookError, match=reason):
-        ReviewLog.open(url, "digits")
-
-
-def test_an_audit_name_must_fit_a_key(tmp_path):
-    with pytest.raises(HardlookError, match="201 characters, at most 200"):
-        ReviewLog.open(tmp_path / "reviews.sqlite", "a" * 201)
-
-
-def test_a_server_that_is_not_there_is_one_clear_error_without_the_password():
-    pytest.importorskip("psycopg", reason="no PostgreSQL driver: pip install 'psycopg[binary]'")
-    with pytest.raises(LogUnavailable, match=r"postgresql\+psycopg://ana:\*\*\*@127.0.0.1:1/team failed") as error:
-        ReviewLog.open("postgresql://ana:secret@127.0.0.1:1/team", "digits")
-    assert "secret" not in str(error.value)
 
 
 def test_importing_the_log_needs_neither_torch_nor_a_browser():

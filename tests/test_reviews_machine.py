@@ -1,4 +1,5 @@
-"""The review log under random interleavings of append, undo, adjudicate, crash and reopen, against a plain model.
+"""The review log under random interleavings of append, undo, adjudicate, crash and reopen, against a plain
+model.
 
 HARDLOOK_MACHINE_EXAMPLES=200 looks longer than the few seconds that every run of the tests takes.
 """
@@ -12,7 +13,13 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from scoring import eventstore
 from scoring.reviews import Event, EventRefused, LogUnavailable, ReviewLog
@@ -58,9 +65,10 @@ class Model:
         if named.batch is None:
             return [target]
         return [
-            at for at, event in enumerate(self.events[:undo])
+            at
+            for at, event in enumerate(self.events[:undo])
             if (event.client, event.batch) == (named.client, named.batch)
-        ]  # fmt: skip
+        ]
 
     def standing(self, *actions):
         return [event for at, event in enumerate(self.events) if event.action in actions and self.stands(at)]
@@ -133,11 +141,15 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule(client=clients, judgement=judgements, name=st.sampled_from(["bulk 1", "bulk 2"]))
     def decide_all(self, client, judgement, name):
-        self.send([self.make(client, action="decide", example_id=one, batch=name, **judgement) for one in EXAMPLES])
+        self.send(
+            [self.make(client, action="decide", example_id=one, batch=name, **judgement) for one in EXAMPLES]
+        )
 
     @rule(first=clients, second=clients, example=examples, judgement=judgements)
     def two_tabs_in_one_append(self, first, second, example, judgement):
-        self.send([self.make(tab, action="decide", example_id=example, **judgement) for tab in (first, second)])
+        self.send(
+            [self.make(tab, action="decide", example_id=example, **judgement) for tab in (first, second)]
+        )
 
     @rule(client=clients, example=examples)
     def lose_one_on_the_way(self, client, example):
@@ -206,9 +218,13 @@ class LogMachine(RuleBasedStateMachine):
     def look(self):
         """A page asks now and then; what it gets follows from what it got before and what came since."""
         stored = self.log.events()
-        assert list(zip(stored.client, stored.seq, strict=True)) == [(e.client, e.seq) for e in self.model.events]
+        assert list(zip(stored.client, stored.seq, strict=True)) == [
+            (e.client, e.seq) for e in self.model.events
+        ]
         assert stored.position.tolist() == list(range(1, len(stored) + 1))
-        found = {(row.example_id, row.reviewer): (row.client, row.seq) for row in self.log.decisions().itertuples()}
+        found = {
+            (row.example_id, row.reviewer): (row.client, row.seq) for row in self.log.decisions().itertuples()
+        }
         assert found == {key: (event.client, event.seq) for key, event in self.model.decisions().items()}
         assert set(self.log.flags().example_id) == self.model.flagged()
 

@@ -24,7 +24,16 @@ class Reviewer:
     def __call__(self, action, example_id="a", **fields):
         self.seq += 1
         self.log.append(
-            [Event(client=self.name, seq=self.seq, reviewer=self.name, action=action, example_id=example_id, **fields)]
+            [
+                Event(
+                    client=self.name,
+                    seq=self.seq,
+                    reviewer=self.name,
+                    action=action,
+                    example_id=example_id,
+                    **fields,
+                )
+            ]
         )
         return self.name, self.seq
 
@@ -66,7 +75,10 @@ def test_an_undo_of_one_takes_back_the_whole_bulk_act(log, ana):
         last = ana("decide", example, verdict="none", batch="bulk 1")
     ana("decide", "d", verdict="none", batch="bulk 2")
     undo = ana("undo", undoes=last)
-    assert dict(zip(log.decisions().example_id, log.decisions().verdict, strict=True)) == {"a": "given", "d": "none"}
+    assert dict(zip(log.decisions().example_id, log.decisions().verdict, strict=True)) == {
+        "a": "given",
+        "d": "none",
+    }
     ana("undo", undoes=undo)
     assert set(log.decisions().verdict) == {"none"} and len(log.decisions()) == 4
 
@@ -99,7 +111,11 @@ def test_two_verdicts_make_a_dispute_and_an_adjudication_settles_it(log, ana, be
     assert only(log.consensus()).status == "agreed"
     ben("decide", label="3", verdict="other", new_label="5", issues=["duplicate"])
     row = only(log.consensus())
-    assert row.status == "disputed" and row.reviewers == ("ana", "ben") and row.issues == ("bad image", "duplicate")
+    assert (
+        row.status == "disputed"
+        and row.reviewers == ("ana", "ben")
+        and row.issues == ("bad image", "duplicate")
+    )
     assert pd.isna(row.verdict) and pd.isna(row.new_label) and pd.isna(row.note)
     ruling = Reviewer(log, "lea")("adjudicate", label="3", verdict="other", new_label="5", note="open top")
     row = only(log.consensus())
@@ -128,8 +144,16 @@ def test_an_adjudication_needs_no_decision_before_it(log, ana):
         ({"verdict": "other", "label": "3", "new_label": "5"}, {"verdict": "given", "label": "5"}, "agreed"),
         ({"verdict": "given", "label": "3"}, {"verdict": "given", "label": "5"}, "disputed"),
         ({"verdict": "other", "new_label": "5"}, {"verdict": "other", "new_label": "6"}, "disputed"),
-        ({"verdict": "several", "labels": ["a", "b"]}, {"verdict": "several", "labels": ["b", "a"]}, "agreed"),
-        ({"verdict": "several", "labels": ["a", "b"]}, {"verdict": "several", "labels": ["a", "c"]}, "disputed"),
+        (
+            {"verdict": "several", "labels": ["a", "b"]},
+            {"verdict": "several", "labels": ["b", "a"]},
+            "agreed",
+        ),
+        (
+            {"verdict": "several", "labels": ["a", "b"]},
+            {"verdict": "several", "labels": ["a", "c"]},
+            "disputed",
+        ),
         ({"verdict": "several", "labels": ["a,b"]}, {"verdict": "several", "labels": ["a", "b"]}, "disputed"),
         ({"verdict": "given"}, {"verdict": "unsure"}, "disputed"),
         ({"verdict": "none"}, {"verdict": "other", "new_label": "none"}, "disputed"),
@@ -199,10 +223,20 @@ def random_events(seed, n=250):
     events = []
     for seq in range(1, n + 1):
         client = str(rng.choice(["ana", "ben", "cem"]))
-        action = str(rng.choice(["decide", "undo", "adjudicate", "flag", "unflag", "comment"], p=[5 / 10] + [1 / 10] * 5))
-        fields = {"batch": f"bulk {seq // 10}" if rng.random() < 0.3 else None, "example_id": str(rng.integers(30))}
+        action = str(
+            rng.choice(
+                ["decide", "undo", "adjudicate", "flag", "unflag", "comment"], p=[5 / 10] + [1 / 10] * 5
+            )
+        )
+        fields = {
+            "batch": f"bulk {seq // 10}" if rng.random() < 0.3 else None,
+            "example_id": str(rng.integers(30)),
+        }
         if action in ("decide", "adjudicate"):
-            fields |= {"verdict": str(rng.choice(["given", "none", "unsure"])), "issues": ["odd"] * int(rng.integers(2))}
+            fields |= {
+                "verdict": str(rng.choice(["given", "none", "unsure"])),
+                "issues": ["odd"] * int(rng.integers(2)),
+            }
         if action == "comment":
             fields["note"] = "note"
         if action == "undo":
@@ -225,4 +259,6 @@ def test_a_table_that_follows_the_log_is_the_table_made_at_once(log, rule):
         so_far = events[:end]
         stands = verdicts.standing(so_far)
         pd.testing.assert_frame_equal(table.follow(so_far, stands), rule(so_far, stands))
-    assert max(redone[-3:]) < len(events) / 2, "only the examples that something happened to were derived again"
+    assert max(redone[-3:]) < len(events) / 2, (
+        "only the examples that something happened to were derived again"
+    )

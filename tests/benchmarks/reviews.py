@@ -1,7 +1,8 @@
 """How long the review log takes: `python tests/benchmarks/reviews.py [EVENTS] [URL]` prints a table.
 
-Appending one event (wall time, it waits for the disk), reading what is new, and the derived tables over a log of
-100,000 events by five reviewers on 60,000 examples, one in a hundred of them an undo. CPU time where nothing waits.
+Appending one event (wall time, it waits for the disk), reading what is new, and the derived tables over a log
+of 100,000 events by five reviewers on 60,000 examples, one in a hundred of them an undo. CPU time where
+nothing waits.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ import numpy as np
 from scoring.reviews import Event, ReviewLog
 
 REVIEWERS = ("ana", "ben", "cem", "dia", "eva")
-EVIDENCE = {"run": "main", "scores": {"aum": -1.25, "loss": 3.5}, "rank": 17, "prediction": "3", "page": "/suspects"}
+EVIDENCE = {
+    "run": "main",
+    "scores": {"aum": -1.25, "loss": 3.5},
+    "rank": 17,
+    "prediction": "3",
+    "page": "/suspects",
+}
 
 
 def filled(log: ReviewLog, n: int, seed: int = 0) -> None:
@@ -36,13 +43,25 @@ def filled(log: ReviewLog, n: int, seed: int = 0) -> None:
         fields = {"action": "undo", "undoes": (who, seqs[who] - 1)} if undo else {"action": "decide"}
         if not undo:
             fields |= {"verdict": verdicts[at], "new_label": "5" if verdicts[at] == "other" else None}
-        events.append(Event(client=who, seq=seqs[who], example_id=f"train/{examples[at]:05d}.png", reviewer=who,
-                            fingerprint="f" * 64, label="3", evidence=EVIDENCE, **fields))  # fmt: skip
+        events.append(
+            Event(
+                client=who,
+                seq=seqs[who],
+                example_id=f"train/{examples[at]:05d}.png",
+                reviewer=who,
+                fingerprint="f" * 64,
+                label="3",
+                evidence=EVIDENCE,
+                **fields,
+            )
+        )
     for start in range(0, n, 5000):
         log.append(events[start : start + 5000])
 
 
-def median_ms(work: Callable[[], object], repeats: int, clock: Callable[[], float] = time.process_time) -> float:
+def median_ms(
+    work: Callable[[], object], repeats: int, clock: Callable[[], float] = time.process_time
+) -> float:
     """Median time of one call, in milliseconds."""
     times = []
     for _ in range(repeats):
@@ -62,8 +81,20 @@ def measure(url: str, n: int) -> dict[str, float]:
         seqs = iter(range(1, 10_000))
 
         def one() -> None:
-            log.append([Event(client="tab", seq=next(seqs), example_id="train/00001.png", reviewer="ana",
-                              action="decide", verdict="given", label="3", evidence=EVIDENCE)])  # fmt: skip
+            log.append(
+                [
+                    Event(
+                        client="tab",
+                        seq=next(seqs),
+                        example_id="train/00001.png",
+                        reviewer="ana",
+                        action="decide",
+                        verdict="given",
+                        label="3",
+                        evidence=EVIDENCE,
+                    )
+                ]
+            )
 
         figures["append of one (wall)"] = median_ms(one, 200, time.perf_counter)
         figures["append of one (CPU)"] = median_ms(one, 200)
