@@ -73,7 +73,8 @@ def _state_at(url: str, name: str, as_of: int, last: int) -> dict[str, frozenset
         return sort_out(log.consensus(), log.decisions(), log.flags())
     events = log.events()
     events = events[events["position"] <= as_of].reset_index(drop=True)
-    return sort_out(verdicts.consensus(events), verdicts.current_decisions(events), verdicts.current_flags(events))
+    stands = verdicts.standing(events)
+    return sort_out(*(rule(events, stands) for rule in (verdicts.consensus, verdicts.decisions, verdicts.flags)))
 
 
 def sort_out(consensus: pd.DataFrame, decisions: pd.DataFrame, flags: pd.DataFrame) -> dict[str, frozenset[str]]:

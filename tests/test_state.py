@@ -124,7 +124,8 @@ def test_details_come_in_the_order_asked_for_and_unknown_ids_are_empty(audit, ru
 
 
 def test_accuracy_and_counts_agree_with_pandas(audit, run, truth):
-    found = state.accuracy(audit, run, Selection(), ["split", "label"]).set_index(["split", "label"])
+    found = state.accuracy(audit, run, Selection(), ["split", "label"])
+    found = state.with_intervals(found).set_index(["split", "label"])
     known = truth[truth["correct"].notna()]
     expected = known["correct"].astype(bool).groupby([known["split"], known["label"]]).mean()
     assert found["accuracy"].to_dict() == pytest.approx(expected.to_dict())

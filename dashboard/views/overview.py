@@ -35,7 +35,8 @@ def show() -> None:
 def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
     """Counts per split, and how often the last checkpoint is right there."""
     counts = state.counts(audit, selection, ["split"])
-    known = state.accuracy(audit, run, selection, ["split"]).set_index("split") if run else pd.DataFrame()
+    known = state.with_intervals(state.accuracy(audit, run, selection, ["split"])) if run else pd.DataFrame({"split": []})
+    known = known.set_index("split")
     classes = count(len(audit.classes), "class", "classes")
     st.markdown(f"{count(int(counts['n'].sum()), 'example')}, {classes}, {audit.media}"
                 + (", filtered by metadata" if selection.meta else "") + (f" · run {quoted(run.name)}" if run else ""))  # fmt: skip
@@ -101,7 +102,8 @@ def show_classes(audit: Audit, run: Run | None, selection: Selection) -> None:
         controls.show_chart(charts.class_balance(balance, names), "balance")
     with right:
         if len(known):
-            controls.show_chart(charts.class_accuracy(known, names), "accuracy")
+            shown = state.with_intervals(known[known["label"].isin(names)])
+            controls.show_chart(charts.class_accuracy(shown, names), "accuracy")
         else:
             controls.empty("Accuracy per class needs predictions.")
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import tempfile
-import zipfile
-from pathlib import Path
+from datetime import date
+from functools import partial
 
 import pandas as pd
 import streamlit as st
 
 from dashboard import charts, controls, decisions, state, view
+from dashboard.exports import packed_patches
 from dashboard.words import count
 from scoring.audit import Audit
 from scoring.events import ACTIONS, VERDICTS
-from scoring.patches import FORMATS, export_patches
+from scoring.patches import FORMATS
 
 MOST_ROWS = 5000
-MIME = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
+DATES = date(2000, 1, 1), date(2100, 1, 1)
 
 
 def show() -> None:
@@ -62,8 +61,9 @@ def show_log(audit: Audit, meta: tuple, events: pd.DataFrame, run: str | None) -
         action = controls.choose("Action", ACTIONS, "action", placeholder="All", width=150)
         verdict = controls.choose("Verdict", VERDICTS, "verdict", placeholder="All", width=150)
         class_name = controls.pick_class(audit, "Class, old or new")
-        since = st.date_input("Since", value=None, key="since", bind="query-params", width=150)
-        until = st.date_input("Until", value=None, key="until", bind="query-params", width=150)
+        since, until = (
+            st.date_input(key.capitalize(), None, *DATES, key=key, bind="query-params", width=150) for key in ("since", "until")
+        )
     found = filter_events(events, reviewer, action, verdict, class_name, since, until)
     if meta:
         found = found[found["example_id"].isin(state.matching(audit, meta))]
@@ -120,20 +120,10 @@ def show_export(audit: Audit, log) -> None:
     with st.container(horizontal=True):
         for fmt in FORMATS:
             st.download_button(
-                f"Download as {fmt.upper() if fmt == 'csv' else 'Parquet'}", lambda fmt=fmt: patches(audit, log, fmt),
+                f"Download as {fmt.upper() if fmt == 'csv' else 'Parquet'}", partial(packed_patches, audit, log, fmt),
                 file_name=f"patches-{fmt}.zip", mime="application/zip", on_click="ignore", icon=":material/download:", key=f"export_{fmt}",
             )  # fmt: skip
 
-
-def patches(audit: Audit, log, fmt: str) -> bytes:
-    """The patches of all splits as one zip file."""
-    buffer = io.BytesIO()
-    with tempfile.TemporaryDirectory() as folder:
-        paths = export_patches(state.labels(audit), log, Path(folder), fmt=fmt, policy=audit.policy)
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
-            for path in paths:
-                packed.write(path, path.name)
-    return buffer.getvalue()
 
 
 show()

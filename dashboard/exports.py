@@ -1,0 +1,25 @@
+"""Corrected labels to take away from a page: the patches of all splits as one zip file.
+
+The same as `hardlook export`; made when the button is pressed, in a folder that is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import zipfile
+from pathlib import Path
+
+from dashboard import state
+from scoring.audit import Audit
+from scoring.patches import export_patches
+from scoring.reviews import ReviewLog
+
+
+def packed_patches(audit: Audit, log: ReviewLog, fmt: str) -> bytes:
+    """One patch per split (``fmt``: csv or parquet), zipped."""
+    buffer = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in export_patches(state.labels(audit), log, Path(folder), fmt=fmt, policy=audit.policy):
+            packed.write(path, path.name)
+    return buffer.getvalue()
