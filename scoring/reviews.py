@@ -58,10 +58,9 @@ class ReviewLog:
     def open(
         cls, url: str | Path, audit: str | None = None, *, classes: Collection[str] | None = None
     ) -> ReviewLog:
-        """Open a log, creating or migrating it: ``url`` is a path, ``sqlite:///…`` or
-        ``postgresql+psycopg://…``.
+        """Open a log, creating or migrating it.
 
-        audit: the audit's name; None reads across audits. classes: where given, new labels must be among
+        url: a path, ``sqlite:///…`` or ``postgresql+psycopg://…``. audit: the audit's name; None reads across audits. classes: where given, new labels must be among
         them. Raises ``LogUnavailable`` where the database cannot be used, ``HardlookError`` where it was
         written by a newer version.
         """
@@ -84,8 +83,7 @@ class ReviewLog:
     # -- writing ------------------------------------------------------------------------------------
 
     def append(self, events: Iterable[Event]) -> dict[str, int]:
-        """Write events in the order given, all or none; return, per client, up to which seq nothing is
-        missing.
+        """Write events in the order given, all or none → {client: up to which seq nothing is missing}.
 
         Durable when it returns. Events that are there already with the same content are left as they are, so
         sending again is safe. The acknowledged seq counts from the client's lowest one: a client sends the
@@ -145,33 +143,51 @@ class ReviewLog:
         query = sa.select(*columns).where(event_table.c.position > after).order_by(event_table.c.position)
         return query if self.audit is None else query.where(event_table.c.audit == self.audit)
 
-    def decisions(self) -> pd.DataFrame:
-        """What each reviewer says now: one row per (example, reviewer), ``verdicts.DECISION_COLUMNS``."""
-        return self._derive("decisions")
+    def position(self) -> int:
+        """The position of the last event, 0 in an empty log; the least costly way to ask for news."""
+        last = self._select([sa.func.max(event_table.c.position)], 0).order_by(None)
+        with store.explained(self._engine), self._engine.connect() as connection:
+            return connection.execute(last).scalar() or 0
 
-    def consensus(self) -> pd.DataFrame:
-        """What all of them come to: one row per example, agreed, disputed or adjudicated,
-        ``CONSENSUS_COLUMNS``."""
-        return self._derive("consensus")
+    def decisions(self, as_of: int | None = None) -> pd.DataFrame:
+        """What each reviewer says: one row per (example, reviewer), ``verdicts.DECISION_COLUMNS``.
 
-    def flags(self) -> pd.DataFrame:
+        as_of: how it stood when this position was the last; here and below None is now, which costs least.
+        """
+        return self._derive("decisions", as_of)
+
+    def consensus(self, as_of: int | None = None) -> pd.DataFrame:
+        """What it comes to: one row per example, agreed, disputed or adjudicated, ``CONSENSUS_COLUMNS``."""
+        return self._derive("consensus", as_of)
+
+    def flags(self, as_of: int | None = None) -> pd.DataFrame:
         """The examples flagged for discussion, ``verdicts.FLAG_COLUMNS``."""
-        return self._derive("flags")
+        return self._derive("flags", as_of)
 
-    def comments(self) -> pd.DataFrame:
+    def comments(self, as_of: int | None = None) -> pd.DataFrame:
         """The comments that stand, ``verdicts.FLAG_COLUMNS``."""
-        return self._derive("comments")
+        return self._derive("comments", as_of)
 
-    def undo_target(self, reviewer: str) -> tuple[str, int] | None:
-        """(client, seq) of the reviewer's last act that stands, on any machine: what an undo should name.
-        None: nothing."""
+    def last_act(self, reviewer: str) -> dict[str, Any] | None:
+        """The reviewer's last act that stands, on any machine, for an undo to name; None: nothing is left.
+
+        → client, seq, action, example_id, fingerprint, label and batch, null as None.
+        """
         with self._lock:
             events = self._refresh()
             rows = self._stands & (events["reviewer"] == reviewer) & events["action"].isin(UNDOABLE)
         if not rows.any():
             return None
         last = events[rows].iloc[-1]
-        return last["client"], int(last["seq"])
+        names = ("client", "action", "example_id", "fingerprint", "label", "batch")
+        return {"seq": int(last["seq"])} | {
+            name: None if pd.isna(last[name]) else last[name] for name in names
+        }
+
+    def undo_target(self, reviewer: str) -> tuple[str, int] | None:
+        """(client, seq) of ``last_act``."""
+        act = self.last_act(reviewer)
+        return None if act is None else (act["client"], act["seq"])
 
     def audits(self) -> pd.DataFrame:
         """The audits that this database holds, with their number of events: tells an empty log from a wrong
@@ -198,11 +214,14 @@ class ReviewLog:
             self._stands = np.concatenate([self._stands, np.ones(len(fresh), dtype=bool)])
         return self._cache
 
-    def _derive(self, name: str) -> pd.DataFrame:
-        """A derived table up to now; the caller gets a copy of its own."""
+    def _derive(self, name: str, as_of: int | None) -> pd.DataFrame:
+        """A derived table; the caller gets a copy of its own."""
         with self._lock:
             events = self._refresh()
-            return self._tables[name].follow(events, self._stands).copy()
+            if as_of is None:
+                return self._tables[name].follow(events, self._stands).copy()
+        events = events[events["position"] <= as_of]
+        return self._tables[name].rule(events, verdicts.standing(events))
 
 
 class _Batch:

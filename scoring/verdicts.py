@@ -2,7 +2,7 @@
 
     an event stands  ⇔  no later undo that itself stands names it or a member of its bulk act
     decision         =  the last standing ``decide`` per (example, reviewer); it replaces those before
-    consensus        =  per example: its last standing ``adjudicate``, else the one answer of all, else disputed
+    consensus        =  per example: its last standing ``adjudicate``, else the one answer, else disputed
 
 An undo of an undo therefore brings the decision back. Two answers are the same when they name the same true
 label (*given* names the label that was on screen), or are the same of several (with the same classes), none

@@ -217,6 +217,26 @@ def test_a_caller_may_change_the_frame_it_got(log, ana):
     assert only(log.decisions()).verdict == "given"
 
 
+def test_the_log_can_be_asked_how_it_stood(log, ana, ben):
+    assert log.position() == 0
+    ana("decide", "a", verdict="given")
+    wrong = ben("decide", "a", verdict="none")
+    before = log.position()
+    ben("undo", undoes=wrong)
+    ana("flag", "b")
+    assert log.position() == before + 2
+    assert only(log.consensus()).status == "agreed" and only(log.consensus(as_of=before)).status == "disputed"
+    assert len(log.decisions(as_of=before)) == 2 and len(log.decisions(as_of=0)) == 0
+    assert log.flags(as_of=before).empty and log.comments(as_of=before).empty and len(log.flags()) == 1
+
+
+def test_the_last_act_says_what_an_undo_needs(log, ana):
+    assert log.last_act("ana") is None
+    ana("decide", "a", verdict="given", label="3", batch="bulk")
+    found = {"client": "ana", "seq": 1, "action": "decide", "example_id": "a", "fingerprint": None}
+    assert log.last_act("ana") == {**found, "label": "3", "batch": "bulk"}
+
+
 def random_events(seed, n=250):
     """Events of three reviewers on 30 examples, bulk acts, undos of them and undos of undos among them."""
     rng = np.random.default_rng(seed)
