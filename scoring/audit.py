@@ -26,7 +26,7 @@ MEDIA = ("image", "vector", "text")
 DEFAULT_ISSUES = ("bad image", "duplicate", "several objects", "guideline gap")
 TOP_KEYS = ("format", "id", "name", "media", "classes", "issues", "data", "run", "truth", "policy", "roles", "seed")
 RUN_KEYS = ("model", "arguments", "transform", "checkpoints", "weights", "expected_accuracy", "layers", "training",
-            "batch_size", "description", "embedding", "l2")
+            "batch_size", "description", "embedding", "l2", "scores")
 TRUTH_KEYS = ("path", "id_column", "label_column")
 
 
@@ -72,25 +72,29 @@ class Run:
         """Per example, from the last checkpoint."""
         return self.folder / "predictions.parquet"
 
+    def vectors_path(self, name: str) -> Path:
+        """One vector per example: logits, features, influence, out_of_fold."""
+        return self.folder / f"{name}.arrow"
+
     @property
     def logits_path(self) -> Path:
         """Per example (c,) logits of the last checkpoint."""
-        return self.folder / "logits.arrow"
+        return self.vectors_path("logits")
 
     @property
     def features_path(self) -> Path:
         """Per example (d,) input of the head at the last checkpoint."""
-        return self.folder / "features.arrow"
+        return self.vectors_path("features")
 
     @property
     def out_of_fold_path(self) -> Path:
         """Per example, class probabilities of a model that was not trained on it."""
-        return self.folder / "out_of_fold.arrow"
+        return self.vectors_path("out_of_fold")
 
     @property
     def influence_path(self) -> Path:
         """Per example (r,) influence embedding."""
-        return self.folder / "influence.arrow"
+        return self.vectors_path("influence")
 
     @property
     def factors_path(self) -> Path:

@@ -260,7 +260,7 @@ def _context(audit, run, device: str):
     from scoring.checkpoints import describe_order
     from scoring.shards import Context
 
-    context = Context(audit, run, device=device, progress=bar)
+    context = Context(audit, run, device=device, progress=bar, say=lambda text: print(f"  {text}"))
     if run.config:
         print(f"  checkpoints: {describe_order(context.checkpoints)}")
     return context

@@ -23,10 +23,10 @@ import pyarrow as pa
 import scoring
 from scoring.audit import Run
 from scoring.evaluation import measured_direction
-from scoring.predictions import predict, recompute_dynamics
+from scoring.predictions import merge_vectors, predict, recompute_dynamics
 from scoring.scorer import Scorer, Shard, find_scorer, registry
-from scoring.shards import BATCH, Context, cut, digest, resumable
-from scoring.tables import HardlookError, read_metadata, read_table, write_table
+from scoring.shards import Context, cut, digest, resumable, vector_column
+from scoring.tables import HardlookError, read_metadata, read_table, write_table, write_vectors
 
 
 @dataclass
@@ -47,14 +47,20 @@ class Summary:
 
 def score_run(context: Context, only: list[str] | None = None,
               settings: Mapping[str, Mapping[str, Any]] | None = None) -> Summary:
-    """Predictions, dynamics and scores of one run; ``settings`` overrides scorer fields by scorer name.
+    """Predictions, dynamics and scores of one run.
+
+    ``settings`` sets scorer fields by scorer name, before [run.<name>.scores.<scorer>] of audit.toml, before the
+    fields' own defaults.
 
     A scorer whose needs are not met is left out with its reason; one that was asked for by name in ``only`` is an
     error instead.
     """
     summary = Summary()
     chosen = [find_scorer(name) for name in only] if only else list(registry().values())
-    scorers = [make_scorer(kind, (settings or {}).get(kind.name, {})) for kind in chosen]
+    chosen.sort(key=lambda kind: ("scores" in kind.needs, "influence" in kind.needs, kind.name))
+    given = {name: {**context.run.config.get("scores", {}).get(name, {}), **(settings or {}).get(name, {})}
+             for name in [kind.name for kind in chosen]}
+    scorers = [make_scorer(kind, given[kind.name]) for kind in chosen]
     n = len(context.examples)
     if context.run.config:
         summary.timed("predictions", n, lambda: predict(context))
@@ -113,6 +119,8 @@ def score_one(context: Context, scorer: Scorer) -> int:
     path = run.score_path(scorer.name)
     key = digest([context_key(context, scorer), scorer.name, asdict(scorer), scoring.__version__])
     kept = kept_rows(path, key, examples)
+    if not all(run.vectors_path(name).is_file() for name in scorer.vectors):
+        kept[:] = -1
     todo = np.flatnonzero(kept < 0)
     everything = digest([examples[c].fillna("").tolist() for c in ("example_id", "fingerprint", "label", "split")])
     if path.is_file() and len(todo) == 0 and read_metadata(path).get("examples") == everything:
@@ -124,8 +132,11 @@ def score_one(context: Context, scorer: Scorer) -> int:
     tables = resumable(parts, digest([key, ids.to_numpy().tolist()]), cut(todo, size),
                        lambda at: score_shard(context, scorer, state, at), context.progress, scorer.name)
     columns = merge_rows(path, kept, todo, tables, scorer)
-    frame = examples_frame(context)
-    columns = scorer.finish(columns, frame)
+    for name in scorer.vectors:
+        vectors = merge_vectors(run.vectors_path(name), kept, todo, tables, name)
+        if vectors is not None:
+            write_vectors(run.vectors_path(name), examples["example_id"].tolist(), vectors)
+    columns = scorer.finish(columns, examples_frame(context))
     write_scores(context, scorer, columns, {"key": key, "examples": everything})
     shutil.rmtree(run.parts_folder(scorer.name), ignore_errors=True)
     return len(todo)
@@ -162,11 +173,11 @@ def score_shard(context: Context, scorer: Scorer, state, positions: np.ndarray) 
     columns = {}
     for name, values in scored.items():
         values = np.asarray(values, dtype=np.float32)
-        if values.shape != (len(shard),):
+        if values.shape[:1] != (len(shard),) or values.ndim != (2 if name in scorer.vectors else 1):
             raise HardlookError(f"{scorer.name}.{name} has shape {values.shape}; needed ({len(shard)},)")
-        full = np.full(len(positions), np.nan, dtype=np.float32)
+        full = np.full((len(positions), *values.shape[1:]), np.nan, dtype=np.float32)
         full[at] = values
-        columns[name] = full
+        columns[name] = vector_column(full) if name in scorer.vectors else full
     columns = columns or {c.name: np.full(len(positions), np.nan, np.float32) for c in scorer.columns}
     return pa.table(columns)
 
@@ -192,6 +203,8 @@ def make_shard(context: Context, scorer: Scorer, positions: np.ndarray) -> tuple
         shard = replace(shard, dynamics={name: values[:, rows] for name, values in context.dynamics.items()})
     if "features" in scorer.needs:
         shard = replace(shard, features=context.features[rows])
+    if "influence" in scorer.needs:
+        shard = replace(shard, influence=context.aligned(run.influence_path)[rows])
     return shard, at
 
 
@@ -199,7 +212,7 @@ def merge_rows(path, kept: np.ndarray, todo: np.ndarray, tables: list[pa.Table],
     """Rows of the old file that still hold and new rows → columns in the examples' order."""
     old = read_table(path).to_pandas() if (kept >= 0).any() else None
     columns = {}
-    names = {name for table in tables for name in table.column_names}
+    names = {name for table in tables for name in table.column_names} - set(scorer.vectors)
     if old is not None:
         names |= {column.name for column in scorer.columns if column.name in old}
     for name in sorted(names):

@@ -40,8 +40,8 @@ def predict(context: Context) -> int:
         with context.model.at(context.checkpoints[-1]):
             tables = resumable(folder, part_key, shards, lambda at: _predict_shard(context, at), context.progress,
                                "predictions")
-    logits = _merge(run.logits_path, kept, todo, tables, "logits")
-    features = _merge(run.features_path, kept, todo, tables, "features")
+    logits = merge_vectors(run.logits_path, kept, todo, tables, "logits")
+    features = merge_vectors(run.features_path, kept, todo, tables, "features")
     ids = examples["example_id"].tolist()
     write_vectors(run.logits_path, ids, logits)
     if features is not None:
@@ -77,7 +77,7 @@ def _kept_predictions(run: Run, key: str, examples: pd.DataFrame) -> np.ndarray:
     return where.reindex(now).fillna(-1).astype(int).to_numpy()
 
 
-def _merge(path: Path, kept: np.ndarray, todo: np.ndarray, tables: list[pa.Table], name: str) -> np.ndarray | None:
+def merge_vectors(path: Path, kept: np.ndarray, todo: np.ndarray, tables: list[pa.Table], name: str) -> np.ndarray | None:
     """Old rows that still hold and new rows, in the examples' order."""
     new = column_vectors(tables, name) if any(name in t.column_names and t.num_rows for t in tables) else None
     old = read_vectors(path)[1] if path.is_file() and (kept >= 0).any() else None

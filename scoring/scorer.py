@@ -31,7 +31,8 @@ SUSPICIOUS = ("high", "low", "measured", None)
 DETECTS = ("difficulty", "label error", "out of distribution", None)
 
 Columns = dict[str, np.ndarray]
-"""A scorer's output: column name → (n,) float32, in the order of the shard's examples; NaN = not computed."""
+"""A scorer's output: column name → (n,) float32, in the order of the shard's examples; NaN = not computed. A name
+among the scorer's ``vectors`` holds (n, r)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,7 @@ class Shard:
     model: Any = None
     checkpoints: list = field(default_factory=list)
     features: np.ndarray | None = None
+    influence: np.ndarray | None = None
     dynamics: Mapping[str, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -103,6 +105,8 @@ class Scorer:
     columns: ClassVar[tuple[Column, ...]] = ()
     least: ClassVar[Mapping[str, int]] = {}
     """How many of a need are needed at least, e.g. ``{"checkpoints": 2}``."""
+    vectors: ClassVar[tuple[str, ...]] = ()
+    """Outputs of ``score`` that are (n, r) vectors and no columns: each is kept as ``runs/<run>/<name>.arrow``."""
 
     def fit(self, run, workdir):
         """Prepare once, resumably; the state that it returns must live in files under ``workdir``. Optional."""

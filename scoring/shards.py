@@ -51,6 +51,8 @@ class Context:
     run: Run
     device: str = "auto"
     progress: Progress = silent
+    say: Callable[[str], object] = lambda text: None
+    """Hears what a pass plans or found out, one sentence at a time."""
 
     @cached_property
     def checkpoints(self) -> list:
@@ -181,6 +183,13 @@ def vector_column(values: np.ndarray) -> pa.Array:
 
 
 def column_vectors(tables: Sequence[pa.Table], name: str) -> np.ndarray:
-    """The inverse of ``vector_column`` over several tables."""
-    parts = [table[name].combine_chunks() for table in tables if table.num_rows]
-    return np.concatenate([part.flatten().to_numpy().reshape(len(part), -1) for part in parts])
+    """The inverse of ``vector_column`` over several tables; NaN for the rows of a table without that column."""
+    width = next(table.schema.field(name).type.list_size for table in tables if name in table.column_names)
+    parts = []
+    for table in tables:
+        if name in table.column_names:
+            column = pa.concat_arrays(table[name].chunks) if table.num_rows else table[name].combine_chunks()
+            parts.append(column.flatten().to_numpy().reshape(-1, width))
+        else:
+            parts.append(np.full((table.num_rows, width), np.nan, dtype=np.float32))
+    return np.concatenate(parts)

@@ -1,0 +1,109 @@
+"""Influence embeddings (Wang, Adebayo et al. 2023, eq. 3) of every labelled example, and their squared length.
+
+    μ(z) = Λ^(-1/2) Mᵀ ∇ℓ(z)        self-influence = ‖μ(z)‖²
+
+with the loss's mean Hessian over (a part of) the training examples factored as M Λ Mᵀ on the chosen layers. The
+vectors go to ``runs/<run>/influence.arrow``, from which slices, opponents and proponents are found without torch.
+
+Cost: P Hessian products over the subset, then one forward and one backward pass per example. Limits: see
+``scoring.influence``; examples without a label have no embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.tables import HardlookError, read_json, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Influence(Scorer):
+    """Influence embeddings over the last block and the head, and self-influence from them.
+
+    ``arnoldi_dim``: P products (the paper's default). ``rank``: r, the length of an embedding. ``layers``: names or
+    patterns separated by commas; empty = the run's ``layers`` in audit.toml, else the last block and the head.
+    ``subset``: training examples that the Hessian is taken over, drawn with the audit's seed. ``memory_budget``: GB
+    for basis, caches and graphs. ``batch_size``: examples per pass.
+    """
+
+    name = "influence"
+    needs = ("checkpoints", "labels")
+    vectors = ("influence",)
+    columns = (
+        Column(name="self_influence", family="influence", title="Self-influence, embedding", suspicious="high",
+               detects="label error",
+               help="Squared length of the influence embedding: how much the example's own loss would change if it "
+                    "were left out of training. High for examples that stand alone: rare, hard or wrong."),
+    )
+
+    arnoldi_dim: int = 500
+    rank: int = 100
+    layers: str = ""
+    subset: int = 5000
+    memory_budget: float = 4.0
+    batch_size: int = 128
+
+    def fit(self, run, workdir):
+        """Factor the Hessian at the last checkpoint, or read the factors if they are of these weights and settings."""
+        from scoring.influence import InfluenceFactors
+
+        record = run.run.factors_path.with_suffix(".json")
+        key = {"run": run.key, "parameters": asdict(self), "layers": run.run.config.get("layers"),
+               "l2": run.run.config.get("l2", 0.0)}
+        if run.run.factors_path.is_file() and read_json(record, {}).get("key") == key:
+            return InfluenceFactors.load(run.run.factors_path)
+        with run.model.at(run.checkpoints[-1]) as module, run.progress("Hessian products", self.arnoldi_dim) as advance:
+            factors = InfluenceFactors.fit(
+                module, TrainBatches(run, self.subset, self.batch_size), layers=self._layers(run),
+                arnoldi_dim=self.arnoldi_dim, rank=self.rank, seed=run.audit.seed, l2=run.run.config.get("l2", 0.0),
+                memory_budget=int(self.memory_budget * 2**30), announce=run.say, advance=lambda: advance(1),
+            )
+        factors.save(run.run.factors_path)
+        write_json(record, {"key": key, "report": asdict(factors.report)})
+        run.say(str(factors.report))
+        return factors
+
+    def score(self, shard: Shard, state) -> Columns:
+        """Embeddings of the shard's labelled examples at the last checkpoint."""
+        import torch
+
+        known = np.flatnonzero(shard.labels >= 0)
+        vectors = np.full((len(shard), state.rank), np.nan, dtype=np.float32)
+        if len(known):
+            batches = [(shard.inputs[at], torch.from_numpy(shard.labels[at])) for at in
+                       (known[start : start + self.batch_size] for start in range(0, len(known), self.batch_size))]
+            with shard.model.at(shard.checkpoints[-1]) as module:
+                vectors[known] = state.embed(module, batches)
+        return {"influence": vectors, "self_influence": np.square(vectors.astype(np.float64)).sum(1)}
+
+    def _layers(self, run):
+        if self.layers:
+            return [name.strip() for name in self.layers.split(",")]
+        return run.run.config.get("layers")
+
+
+class TrainBatches:
+    """Batches of (inputs, labels) of up to ``most`` labelled training examples, in one fixed order, re-iterable."""
+
+    def __init__(self, context, most: int, batch_size: int):
+        known = np.flatnonzero((context.examples["split"] == "train") & (context.labels >= 0))
+        if not len(known):
+            raise HardlookError("influence needs labelled training examples, found none; add a [[data]] table with "
+                                'split = "train"')
+        drawn = np.random.default_rng(context.audit.seed).permutation(len(known))[:most]
+        self.context, self.positions, self.batch_size = context, known[np.sort(drawn)], batch_size
+
+    def __iter__(self):
+        import torch
+
+        for start in range(0, len(self.positions), self.batch_size):
+            numbers = self.positions[start : start + self.batch_size]
+            inputs, good, _ = self.context.inputs.batch(numbers, self.context.pool)
+            if good:
+                yield inputs, torch.from_numpy(self.context.labels[numbers[good]])
+
+    def __len__(self) -> int:
+        return -(-len(self.positions) // self.batch_size)
