@@ -26,7 +26,7 @@ MEDIA = ("image", "vector", "text")
 DEFAULT_ISSUES = ("bad image", "duplicate", "several objects", "guideline gap")
 TOP_KEYS = ("format", "id", "name", "media", "classes", "issues", "data", "run", "truth", "policy", "roles", "seed")
 RUN_KEYS = ("model", "arguments", "transform", "checkpoints", "weights", "expected_accuracy", "layers", "training",
-            "batch_size", "description", "embedding", "l2", "scores")
+            "batch_size", "description", "embedding", "l2", "scores", "averaged")
 TRUTH_KEYS = ("path", "id_column", "label_column")
 
 

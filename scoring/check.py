@@ -1,7 +1,7 @@
 """``hardlook check``: what would silently spoil every number, looked for before anything is scored.
 
-Four questions about a run: is an example read twice the same (random augmentation is refused); are inputs and logits
-finite and of the right width; is the accuracy on 500 labelled examples what ``expected_accuracy`` says; and if it is
+Five questions about a run: is an example read twice the same (random augmentation is refused); are inputs and logits
+finite and of the right width; are the outputs logits and not probabilities; is the accuracy on 500 labelled examples what ``expected_accuracy`` says; and if it is
 not, which usual mistake explains it: permuted classes, BGR for RGB, a missing or doubled division by 255, a missing
 or doubled normalisation. Each suspect is undone on the inputs and the accuracy measured again; the winner is named.
 
@@ -48,7 +48,7 @@ def check_run(context: Context) -> list[Finding]:
     save_picture(batch[:16], context.run.check_picture)
     findings.append(finite(batch, "inputs"))
     logits = predicted_logits(context, batch)
-    findings.append(finite(logits, "logits"))
+    findings += [finite(logits, "logits"), *ends_in_softmax(logits)]
     labels = context.labels[numbers]
     findings += accuracy(context, batch, logits, labels)
     write_json(context.run.check_path, {"findings": [asdict(f) for f in findings], "examples": len(numbers)})
@@ -99,6 +99,14 @@ def finite(values: torch.Tensor, what: str) -> Finding:
     rows = int((~torch.isfinite(values).flatten(1).all(1)).sum())
     return Finding("error", f"{what} of {rows} of {len(values)} examples hold NaN or infinity; check the data, the "
                    "transform and the last checkpoint")
+
+
+def ends_in_softmax(logits: torch.Tensor) -> list[Finding]:
+    """Outputs that are probabilities already are no logits: VoG's logit form and every margin would mean another thing."""
+    if logits.shape[1] > 1 and bool((logits >= 0).all()) and torch.allclose(logits.sum(1), torch.ones(len(logits)), atol=1e-4):
+        return [Finding("error", "the model's outputs are probabilities (each row sums to 1), needed logits: leave out "
+                        "the softmax at the end of the model")]
+    return []
 
 
 def predicted_logits(context: Context, batch: torch.Tensor) -> torch.Tensor:

@@ -40,7 +40,7 @@ class Inputs(torch.utils.data.Dataset):
 
     def __init__(self, audit: Audit, run: Run, examples: pd.DataFrame, augment=None):
         self.originals = Originals(audit)
-        self.transform = load_transform(run.config.get("transform"), audit.root)
+        self.transform = load_transform(run.config.get("transform"), audit.root, media=audit.media)
         self.ids = examples["example_id"].to_numpy(dtype=object)
         self.sources = examples["source"].to_numpy()
         self.rows = examples["row"].to_numpy()

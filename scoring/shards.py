@@ -63,7 +63,7 @@ class Context:
                 f"run {self.run.name!r} names no checkpoints; add `checkpoints = \"checkpoints/{self.run.name}/*\"` "
                 f"to [run.{self.run.name}] in audit.toml"
             )
-        return find_checkpoints(pattern, self.audit.root)
+        return find_checkpoints(pattern, self.audit.root, weights=self.weights)
 
     @cached_property
     def model(self) -> AuditedModel:
@@ -75,7 +75,12 @@ class Context:
                 f"name to [run.{self.run.name}] in audit.toml"
             )
         return AuditedModel.build(config["model"], config.get("arguments", {}), self.audit.root,
-                                  n_classes=len(self.audit.classes), device=choose_device(self.device))
+                                  n_classes=len(self.audit.classes), device=choose_device(self.device), weights=self.weights)
+
+    @property
+    def weights(self) -> str:
+        """Which weights of a checkpoint are audited: "plain", or "ema" where the run says ``averaged = true``."""
+        return "ema" if self.run.config.get("averaged", False) else "plain"
 
     @cached_property
     def examples(self) -> pd.DataFrame:
@@ -130,7 +135,7 @@ class Context:
     def key(self) -> str:
         """What every number of the run depends on: weights, factory and its file, transform, classes."""
         config = self.run.config
-        facts = {name: config.get(name) for name in ("model", "arguments", "transform", "embedding")}
+        facts = {name: config.get(name) for name in ("model", "arguments", "transform", "embedding", "averaged")}
         files = [self.audit.root / str(value).rpartition(":")[0] for value in facts.values() if isinstance(value, str)]
         facts["code"] = [hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()]
         facts["checkpoints"] = [checkpoint.sha256 for checkpoint in self.checkpoints]
