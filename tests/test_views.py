@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 from dashboard import decisions, state
 from dashboard.columns import find_column
@@ -45,14 +46,13 @@ def visit(audit):
     return sound(AppTest.from_file(APP, default_timeout=60).run())
 
 
-def page(audit, name, sidebar=None, **parameters):
-    """A page of an audit as a visitor sees it at an address; ``sidebar`` is what its widgets there hold."""
-    app = visit(audit)
-    app.switch_page(f"views/{name}.py")
+def page(audit, name, **parameters):
+    """A page of an audit as a new visitor sees it at an address."""
+    serve_this(audit.root)
+    app = AppTest.from_file(APP, default_timeout=60)
+    app._page_hash = calc_hash(name)  # AppTest can open no address of an app's navigation, only switch to it later
     for key, value in parameters.items():
         app.query_params[key] = value
-    for key, value in (sidebar or {}).items():
-        app.session_state[key] = value
     return sound(app.run())
 
 
@@ -167,7 +167,7 @@ def test_the_grid_shows_five_by_five_of_both_ends(audit):
 
 def test_the_grid_follows_its_address(audit):
     app = page(audit, "grid", stage="early", by="prediction", scale="raw", split="train", size="10 × 10", ends="lowest",
-               sidebar={"filter": ["camera"], "meta.camera": ["north"]}, **{"class": "class 002"})  # fmt: skip
+               **{"class": "class 002", "filter": "camera", "meta.camera": "north"})  # fmt: skip
     grid = grids(app)[0]
     shown = grid["panels"][0]["cells"]
     assert len(grid["panels"]) == 1 and grid["columns"] == 10
@@ -348,6 +348,7 @@ def test_no_page_imports_what_a_review_server_must_not_hold(audit):
     code = f"""
 import sys
 from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 app = AppTest.from_file({APP!r}, default_timeout=120).run()
 for name in {PAGES!r}:
     app.switch_page(f"views/{{name}}.py")
