@@ -75,10 +75,12 @@ class Projector:
 
     def __call__(self, inputs: Any, labels: Tensor) -> Tensor:
         """(n, r): M applied to each example's loss gradient. Raises ``HardlookError`` where it is not finite."""
+        losses, shares = self._fast(inputs, labels)
         if not self.checked:
-            self._check(inputs, labels)
             self.checked = True
-        total = sum(self._fast(inputs, labels).values(), self._zeros(labels))
+            if self._check(inputs, labels, losses, shares):
+                _, shares = self._fast(inputs, labels)
+        total = sum(shares.values(), self._zeros(labels))
         slow = self._parameters(self.slow)
         if slow:
             total += torch.stack([self._one(inputs, labels, i, slow) for i in range(len(labels))])
@@ -94,24 +96,22 @@ class Projector:
 
     # -- the fast way ---------------------------------------------------------------------------------------------
 
-    def _fast(self, inputs: Any, labels: Tensor) -> dict[str, Tensor]:
-        """The share (n, r) of each layer that is not slow, from hooks on its output."""
+    def _fast(self, inputs: Any, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Each example's loss, and the share (n, r) of each layer that is not slow, from hooks on its output."""
         names = [name for name in self.owners if name not in self.slow]
         shares: dict[str, Tensor] = {}
-        if not names:
-            return shares
         leaves: list[Tensor] = []
         with differentiable(self.model):
             handles = [self.owners[name][0].register_forward_hook(self._watch(name, leaves, shares), with_kwargs=True)
                        for name in names]
             try:
-                total = example_losses(self.loss, outputs(self.model, inputs), labels).sum()
+                losses = example_losses(self.loss, outputs(self.model, inputs), labels)
             finally:
                 for handle in handles:
                     handle.remove()
-            if leaves and total.requires_grad:
-                torch.autograd.grad(total, leaves, allow_unused=True)
-        return shares
+            if leaves and losses.requires_grad:
+                torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
+        return losses.detach(), shares
 
     def _watch(self, name: str, leaves: list[Tensor], shares: dict[str, Tensor]):
         """A forward hook: start a graph at the layer's output if there is none, and add its share when g arrives."""
@@ -152,21 +152,19 @@ class Projector:
 
     # -- trust, but look ------------------------------------------------------------------------------------------
 
-    def _check(self, inputs: Any, labels: Tensor) -> None:
-        """Send layers to the slow way whose share of a hard example is not the projection of its gradient."""
-        shares = self._fast(inputs, labels)
-        for index in self._hardest(inputs, labels):
+    def _check(self, inputs: Any, labels: Tensor, losses: Tensor, shares: Mapping[str, Tensor]) -> bool:
+        """Send layers to the slow way whose share of a hard example is not the projection of its gradient.
+
+        Looks at the two examples with the largest losses, whose gradients are not mere rounding → whether any moved.
+        """
+        before = set(self.slow)
+        for index in losses.topk(min(2, len(losses))).indices.tolist():
             exact = self._gradients(inputs, labels, index, list(self.blocks))
             for group in self.groups:
                 truth = self._projected({n: exact[n] for n in self._parameters(group) if n in exact})
                 if not _agree([shares[name] for name in group if name in shares], truth, index, len(labels)):
                     self._make_slow(group)
-
-    def _hardest(self, inputs: Any, labels: Tensor) -> list[int]:
-        """The two examples with the largest losses, whose gradients are not mere rounding."""
-        with differentiable(self.model), torch.no_grad():
-            losses = example_losses(self.loss, outputs(self.model, inputs), labels)
-        return losses.topk(min(2, len(losses))).indices.tolist()
+        return self.slow != before
 
 
 def _add_share(shares: dict[str, Tensor], name: str, layer: nn.Module, rule: Rule, x: Tensor, g: Tensor,
