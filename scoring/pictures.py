@@ -29,9 +29,6 @@ from scoring.tables import HardlookError
 SIDE = 256
 """Longest side of a thumbnail, in pixels."""
 
-MOST_PIXELS = 178_956_970
-"""Above this (twice Pillow's own warning threshold) a file is taken for a decompression bomb."""
-
 DECODED = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
 """Formats that are decoded. Those that start other programs (EPS) or have no signature (TGA) are left out."""
 
@@ -69,9 +66,7 @@ def open_picture(data: bytes) -> Image.Image:
     except Image.UnidentifiedImageError as error:
         raise HardlookError(f"not a picture: it starts with {data[:8]!r}") from error
     except Image.DecompressionBombError as error:
-        raise HardlookError(f"would unpack to more than {MOST_PIXELS} pixels; shrink it") from error
-    if image.width * image.height > MOST_PIXELS:
-        raise HardlookError(f"would unpack to {image.width} × {image.height} pixels; shrink it")
+        raise HardlookError(f"far too large when unpacked ({error}); shrink it, or read it with a loader") from error
     return image
 
 

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import tempfile
+import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
+
+
+SETTLED = 2_000_000_000
+"""Nanoseconds: a folder that changed less long ago may have changed again within the clock's grain."""
 
 
 class HardlookError(ValueError):
@@ -161,6 +166,7 @@ class BlobStore:
         self.folder = Path(folder)
         self._parts: list[tuple[pa.ChunkedArray, pa.ChunkedArray]] = []
         self._names: list[str] = []
+        self._seen = 0
 
     def write_part(self, items: Iterable[tuple[str, bytes]]) -> None:
         """Write one part from (example_id, bytes) pairs; sorts them. Empty input writes nothing."""
@@ -187,12 +193,12 @@ class BlobStore:
         return table["example_id"], table["data"]
 
     def get(self, example_id: str) -> bytes | None:
-        """The bytes of one example, or None. Parts that appeared since the last miss are found."""
-        found = self._search(example_id)
-        if found is None:
+        """The bytes of one example, or None. Parts that another process added since are seen."""
+        modified = self.folder.stat().st_mtime_ns if self.folder.is_dir() else 0
+        if modified != self._seen or time.time_ns() - modified < SETTLED:
             self._refresh()
-            found = self._search(example_id)
-        return found
+            self._seen = modified
+        return self._search(example_id)
 
     def _search(self, example_id: str) -> bytes | None:
         for ids, blobs in reversed(self._parts):

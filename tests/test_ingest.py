@@ -14,7 +14,7 @@ from PIL import Image
 
 from scoring.audit import Audit
 from scoring.examples import ingest, read_examples
-from scoring.tables import BlobStore, HardlookError, read_json
+from scoring.tables import BlobStore, HardlookError, read_json, read_table
 
 
 def audit_of(root, *data, classes=("cat", "dog"), media="image"):
@@ -230,6 +230,7 @@ def test_what_changed_is_read_again_and_nothing_else(folders):
     assert (found.added, found.changed, found.removed, found.decoded) == (1, 1, 1, 2)
     assert folders.thumbnails.get("train/cat/a.png") != thumbnail
     assert "test/cat/a.png" not in ids(folders)
+    assert read_table(folders.ingest_folder / "known.parquet").num_rows == found.examples, "the memory does not grow"
 
 
 def test_an_untouched_file_is_not_even_opened(folders, monkeypatch):
@@ -276,6 +277,15 @@ def test_an_example_that_went_and_came_back_changed_shows_what_it_is_now(folders
     from scoring.pictures import decode
 
     assert decode(folders.thumbnails.get("pool/x.png")).getpixel((0, 0)) == 77
+
+
+def test_an_open_page_sees_the_new_thumbnail_of_a_changed_example(folders):
+    ingest(folders)
+    store = folders.thumbnails
+    before = store.get("pool/x.png")
+    save(folders.root / "pool/x.png", 77)
+    ingest(folders)
+    assert store.get("pool/x.png") not in (None, before)
 
 
 def test_another_loader_makes_other_thumbnails(folders):
