@@ -153,7 +153,8 @@ class Batch:
 
 def vog(slot: Slot, checkpoints: Iterable, inputs, labels, predictions, *, names: Sequence[str] | None = None,
         forms: Sequence[str] = FORMS, batch_size: int = 64) -> Columns:
-    """Raw VoG of each example → {"<stage>_<index>_<form>": (n,) float32}, NaN where an example has no such class.
+    """Raw VoG of each example → {"<stage>_<index>_<form>": (n,) float32}, NaN where an example has no such class
+    or its input is not finite.
 
     ``checkpoints``: k ≥ 2 state dicts in order of training, drawn one at a time. ``inputs``: (n, *input) tensor;
     ``labels`` and ``predictions``: (n,) class indices, −1 = none; ``names``: of the checkpoints, for errors. The same
@@ -173,7 +174,8 @@ def vog_maps(slot: Slot, checkpoints: Iterable, inputs, labels, predictions, *, 
 
 
 def _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch_size, reduce) -> Columns:
-    targets = Targets.of(labels, predictions)
+    fit = _finite(inputs)
+    targets = Targets.of(np.where(fit, labels, -1), np.where(fit, predictions, -1))
     batch_size = max(batch_size, 2)  # a single image has no memory layout of its own, so other kernels would run
     batches = [_batch(slot, inputs, targets, start, batch_size, forms, reduce)
                for start in range(0, len(targets.rows), batch_size)]
@@ -185,6 +187,13 @@ def _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch
     if k < LEAST:
         raise HardlookError(f"vog needs at least {LEAST} checkpoints, found {k}; keep more with Recorder(every=1)")
     return _columns(targets, batches, forms)
+
+
+def _finite(inputs) -> np.ndarray:
+    """(n,) whether each input is finite: one that is not has no gradient, and must not stop the others."""
+    if not inputs.is_floating_point():
+        return np.ones(len(inputs), dtype=bool)
+    return inputs.isfinite().flatten(1).all(1).cpu().numpy()
 
 
 def _batch(slot, inputs, targets: Targets, start: int, size: int, forms, reduce) -> Batch:
@@ -208,12 +217,12 @@ def _add_checkpoint(slot, batches: list[Batch], forms, name: str) -> None:
         rows = batches[broken[0] // len(forms)].rows
         raise HardlookError(
             f"{name} gives gradients that are not finite (among examples {rows[0]} to {rows[-1]} of the shard); "
-            "look for exploded weights or inputs that are not finite, and leave such checkpoints out"
+            "its weights have probably exploded: leave such checkpoints out"
         )
 
 
 def _columns(targets: Targets, batches: list[Batch], forms) -> Columns:
-    """Put each target's result where each index looks for it, in the order of ``column_names``."""
+    """Put each target's result where each index looks for it: stages, then indexes, then forms."""
     found = {(form, stage): [] for form, stage in product(forms, STAGES)}
     for batch in batches:
         for form in forms:

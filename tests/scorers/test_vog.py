@@ -194,6 +194,16 @@ def test_gradients_that_are_not_finite_name_the_checkpoint():
         run(models, *shard(), names=["epoch-1", "epoch-2", "epoch-3", "epoch-4"])
 
 
+def test_an_input_that_is_not_finite_is_missing_and_stops_no_other():
+    models, (inputs, labels, predictions) = checkpoints(), shard()
+    whole = run(models, inputs, labels, predictions)
+    inputs[4, 0, 0, 0] = torch.nan
+    others = np.arange(23) != 4
+    for name, value in run(models, inputs, labels, predictions).items():
+        assert np.isnan(value[4])
+        np.testing.assert_array_equal(value[others], whole[name][others])
+
+
 def test_one_form_alone_can_be_asked_for():
     models, which = checkpoints(), shard()
     both, alone = run(models, *which), run(models, *which, forms=["logit"])
