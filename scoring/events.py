@@ -32,8 +32,7 @@ LARGEST_NUMBER = 2**63 - 1
 
 
 class EventRefused(HardlookError):
-    """An event that cannot be written as it is; ``client`` and ``seq`` name it. Sending it again will not
-    help."""
+    """An event that cannot be written as it is, however often it is sent; ``client`` and ``seq`` name it."""
 
     def __init__(self, client: Any, seq: Any, reason: str):
         super().__init__(f"event {reprlib.repr(client)} {reprlib.repr(seq)}: {reason}")

@@ -1,5 +1,4 @@
-"""Where events are kept: one append-only SQL table, on SQLite or PostgreSQL, with the facts that make it
-durable.
+"""Where events are kept: one append-only SQL table, on SQLite or PostgreSQL, and what makes it durable.
 
 Every append happens under one lock (SQLite: BEGIN IMMEDIATE; PostgreSQL: the row of ``hardlook_log``), held
 until the commit, and takes its positions under it. So positions are the commit order of the whole database,
@@ -87,8 +86,7 @@ MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {}
 
 
 class LogUnavailable(HardlookError):
-    """The database cannot be reached or written now. Nothing was acknowledged: send the same events again
-    later."""
+    """The database cannot be reached or written now; nothing was acknowledged, send the events again."""
 
 
 # -- opening ----------------------------------------------------------------------------------------
@@ -156,8 +154,7 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    """Take the write lock at once: a reader that later wants to write would be turned away instead of
-    waiting."""
+    """Take the write lock at once: a reader that wants to write later is turned away instead of waiting."""
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
@@ -271,8 +268,7 @@ def insert_events(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> 
 
 
 def contiguous_seq(connection: sa.Connection, audit: str, client: str, known: int | None) -> int | None:
-    """The highest seq up to which all of a client's events are there, counted from its lowest; None: it has
-    none.
+    """The highest seq up to which no event of a client is missing, from its lowest on; None: it has none.
 
     ``known``: what an earlier call returned, so that a long session is not counted again at every append.
     """
@@ -301,8 +297,7 @@ LIGHT = tuple(
 
 
 def read_events(connection: sa.Connection, query: sa.Select) -> pd.DataFrame:
-    """Run a query over columns of ``event_table`` → data frame; the same types whatever the rows, even
-    none."""
+    """Run a query over columns of ``event_table`` → data frame, of the same types whatever the rows."""
     result = connection.execute(query)
     names = list(result.keys())
     rows = result.fetchall()
@@ -313,8 +308,7 @@ def read_events(connection: sa.Connection, query: sa.Select) -> pd.DataFrame:
 
 
 def joined(events: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
-    """Two event frames, one after the other. Text columns keep one piece per call; big steps melt them into
-    one."""
+    """Two event frames, one after the other. Text columns stay in pieces, now and then made one."""
     both = pd.concat([events, fresh], ignore_index=True)
     crossed = len(both) // 256 > len(events) // 256
     return both[both["position"] > 0] if crossed else both

@@ -256,8 +256,7 @@ def _read_csv(path: Path) -> pa.Table:
 
 
 def neutralise(texts: pa.ChunkedArray | pa.Array) -> Any:
-    """Put an apostrophe before each text that a spreadsheet may run as a formula, or that begins with one
-    already.
+    """Put an apostrophe before each text that a spreadsheet may run as a formula or that begins with one.
 
     >>> neutralise(pa.array(["=1+1", "'tis", "cat", None])).to_pylist()
     ["'=1+1", "''tis", 'cat', None]

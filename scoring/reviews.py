@@ -34,8 +34,7 @@ UNDOABLE = ("decide", "flag", "unflag", "comment", "adjudicate")
 
 
 class ReviewLog:
-    """The log of one audit, or (audit=None) of all audits in a database, for reading. Safe to share among
-    threads.
+    """The log of one audit, or of all audits in a database for reading. Safe to share among threads.
 
     Frames have one row per event, decision or example; text is pandas text, ``labels`` and ``issues`` are
     tuples of names, ``created_at`` is in UTC and set by the log, ``position`` counts in commit order across
@@ -60,7 +59,8 @@ class ReviewLog:
     ) -> ReviewLog:
         """Open a log, creating or migrating it.
 
-        url: a path, ``sqlite:///…`` or ``postgresql+psycopg://…``. audit: the audit's name; None reads across audits. classes: where given, new labels must be among
+        url: a path, ``sqlite:///…`` or ``postgresql+psycopg://…``.
+        audit: the audit's name; None reads across audits. classes: where given, new labels must be among
         them. Raises ``LogUnavailable`` where the database cannot be used, ``HardlookError`` where it was
         written by a newer version.
         """
@@ -127,8 +127,7 @@ class ReviewLog:
     def events(
         self, after: int = 0, *, example_id: str | None = None, limit: int | None = None
     ) -> pd.DataFrame:
-        """Events in commit order, from the one after position ``after``: every column, ``evidence`` as a
-        dict.
+        """Events in commit order, those after position ``after``; every column, ``evidence`` as a dict.
 
         A reader that goes on from the last position it has seen never skips one. example_id: this example's
         alone.
@@ -190,8 +189,7 @@ class ReviewLog:
         return None if act is None else (act["client"], act["seq"])
 
     def audits(self) -> pd.DataFrame:
-        """The audits that this database holds, with their number of events: tells an empty log from a wrong
-        name."""
+        """The audits in this database and their number of events: tells an empty log from a wrong name."""
         query = sa.select(event_table.c.audit, sa.func.count().label("events")).group_by(event_table.c.audit)
         with store.explained(self._engine), self._engine.connect() as connection:
             rows = connection.execute(query.order_by(event_table.c.audit)).fetchall()

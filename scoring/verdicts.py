@@ -71,8 +71,7 @@ def decisions(events: pd.DataFrame, stands: np.ndarray) -> pd.DataFrame:
 
 
 def flags(events: pd.DataFrame, stands: np.ndarray) -> pd.DataFrame:
-    """One row per example that is flagged for discussion, by whom and why: ``FLAG_COLUMNS``. Anybody may
-    unflag."""
+    """One row per example flagged for discussion, by whom and why: ``FLAG_COLUMNS``. Anybody may unflag."""
     toggles = events[stands & events["action"].isin(["flag", "unflag"])]
     last = _last(toggles, EXAMPLE, (*FLAG_COLUMNS, "action"))
     return last.loc[last["action"] == "flag", list(FLAG_COLUMNS)].reset_index(drop=True)
@@ -116,8 +115,7 @@ def _with_lead(readers: tuple[str, ...], lead: str) -> tuple[str, ...]:
 
 
 def _agreement(decided: pd.DataFrame) -> pd.DataFrame:
-    """One row per example: the decision that speaks for it, blanked and called disputed where answers
-    differ."""
+    """One row per example: the decision that speaks for it, disputed and blank where answers differ."""
     shared = decided.duplicated(EXAMPLE, keep=False).to_numpy()
     alone = decided[~shared]
     alone = alone.assign(
