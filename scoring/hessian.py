@@ -29,7 +29,7 @@ from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 from scoring.gradients import device_of
 from scoring.lanczos import Vector
 from scoring.parameters import (
-    Chosen, Loss, batches, example_losses, is_plain_cross_entropy, outputs,
+    Chosen, Loss, batches, example_losses, few, is_plain_cross_entropy, outputs,
 )
 from scoring.prefix import Prefix, Recorded
 from scoring.second_order import SecondOrder
@@ -47,11 +47,9 @@ def hessian_products(model: nn.Module, data: Iterable, chosen: Chosen, *, loss: 
     gives other outputs the second time, the data are empty, or a loss is not finite.
     """
     device = device_of(model)
-    first = next(batches(data, device), None)
-    if first is None:
-        raise HardlookError("data holds no batch; needed at least one example")
-    _check_deterministic(model, first[0])
-    head = _head(model, chosen, first[0]) if is_plain_cross_entropy(loss) else None
+    inputs, _ = few(data, device)
+    _check_deterministic(model, inputs)
+    head = _head(model, chosen, inputs) if is_plain_cross_entropy(loss) else None
     if head is not None:
         return HeadProducts(model, batches(data, device), chosen, head, loss, l2)
     return HessianProducts(model, data, chosen, loss, l2, memory_budget)
@@ -210,8 +208,7 @@ class HessianProducts(_Products):
         self.left = memory_budget
         self.kept: list[Retained | Recomputed] = []
         self.labels: list[Tensor] = []
-        first, _ = next(batches(data, self.device))
-        self.prefix = Prefix.find(model, chosen.tensors, first)
+        self.prefix = Prefix.find(model, chosen.tensors, few(data, self.device)[0])
         self._record()
         self._retain()
         self.bytes = memory_budget - self.left

@@ -35,7 +35,7 @@ from scoring.curvature import (
 from scoring.embeddings import Projector
 from scoring.gradients import device_of
 from scoring.hessian import hessian_products
-from scoring.parameters import Loss, batches, check_reiterable, choose, differentiable
+from scoring.parameters import Loss, batches, check_reiterable, choose, differentiable, few
 from scoring.tables import HardlookError, atomic_path
 
 FORMAT = "1"
@@ -80,7 +80,7 @@ class InfluenceFactors:
         deterministic, or no positive curvature (Wang et al. 2023; defaults of the paper).
         """
         check_reiterable(data)
-        chosen = choose(model, layers, next(batches(data, device_of(model)), (None, None))[0])
+        chosen = choose(model, layers, few(data, device_of(model))[0])
         size = size_of(chosen, arnoldi_dim=arnoldi_dim, rank=rank, memory_budget=memory_budget)
         announce(str(size))
         with differentiable(model, chosen.tensors):
@@ -94,7 +94,7 @@ class InfluenceFactors:
     def _with_slow_layers(self, model: nn.Module, data: Iterable) -> CurvatureReport:
         """The report with a note on the layers that will be embedded one example at a time."""
         projector = Projector(model, self.blocks, self.loss)
-        projector(*next(batches(data, device_of(model))))
+        projector(*few(data, device_of(model)))
         if not projector.slow:
             return self.report
         slow = ", ".join(sorted(projector.slow))

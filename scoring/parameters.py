@@ -29,6 +29,8 @@ from scoring.layers import last_block_and_head, select_layers
 from scoring.modes import evaluating, logits_of, run, to_device
 from scoring.tables import HardlookError
 
+FEW = 8  # examples; every tensor of the inputs has the example on its first axis
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -185,6 +187,16 @@ def batches(data: Iterable, device: torch.device) -> Iterator[tuple[Any, Tensor]
         if labels.ndim == 0 or not len(labels):
             raise HardlookError("data gave a batch without examples; needed at least one")
         yield inputs, labels
+
+
+def few(data: Iterable, device: torch.device) -> tuple[Any, Tensor]:
+    """The first examples of the first batch, at most eight: enough to look at how a model runs.
+
+    Raises ``HardlookError`` where there is none.
+    """
+    for inputs, labels in batches(data, device):
+        return mapped(inputs, lambda tensor: tensor[:FEW]), labels[:FEW]
+    raise HardlookError("data holds no batch; needed at least one example")
 
 
 def check_reiterable(data: Iterable) -> None:

@@ -143,8 +143,8 @@ def product() -> None:
 def fit() -> None:
     """captum's fit against ours, set-up included."""
     model, data = resnet20(64)
-    cases = (("head", ["fc"], 30, 20.0), ("layer3 + fc", leaves(model, "layer3,fc"), 20, 3.0),
-             ("whole net", leaves(model), 20, 3.0))
+    cases = (("head", ["fc"], 100, 20.0), ("layer3 + fc", leaves(model, "layer3,fc"), 50, 3.0),
+             ("whole net", leaves(model), 50, 3.0))
     for title, layers, products, bar in cases:
         ours = cpu(lambda: InfluenceFactors.fit(model, data, layers=layers, arnoldi_dim=products, rank=10))
         theirs = cpu(lambda: captum_fit(model, data, layers, products, 10))
