@@ -62,14 +62,18 @@ def make_cells(
     if column is not None:
         shared |= {"score": column.address, "of": of}
     return [
-        _cell(example_id, _plain(frame.loc[example_id]), _plain(suggested.loc[example_id]), value, column, rank, shared)
-        for example_id, value, rank in zip(ids, scores, ranks or [None] * len(ids), strict=True)
+        _cell(example_id, row, suggestion, value, column, rank, shared)
+        for example_id, row, suggestion, value, rank in zip(
+            ids, _plain(frame), _plain(suggested), scores, ranks or [None] * len(ids), strict=True
+        )
     ]
 
 
-def _plain(row: pd.Series) -> dict[str, Any]:
-    """A row as plain Python values, nulls as None: what JSON can carry."""
-    return {key: None if pd.isna(value) else getattr(value, "item", lambda v=value: v)() for key, value in row.items()}
+def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain Python values, nulls as None: what JSON can carry. All at once: row by row takes 3 ms each."""
+    if not len(frame.columns):
+        return [{} for _ in range(len(frame))]
+    return [{key: None if pd.isna(value) else value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _cell(example_id: str, row: Mapping, suggested: Mapping, value, column: ScoreColumn | None, rank, shared) -> dict:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 HEADER = "x-hardlook"
+PREFIX = "/hardlook/"
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
@@ -117,15 +118,20 @@ def decision_refusal(identity: Identity, headers: Mapping[str, str], peer: str |
 
 
 class Gate:
-    """ASGI middleware before everything else: foreign Host headers, and foreign pages' sockets, are answered 403."""
+    """ASGI middleware before everything else: foreign Host headers, and foreign pages' sockets, are answered 403.
 
-    def __init__(self, app, identity: Identity):
-        self.app, self.identity = app, identity
+    ``own``: the app of hardlook's own routes. It is asked directly: a page of a hundred thumbnails would else pass a
+    hundred times through sessions, cookies and compression that pictures have no use for.
+    """
+
+    def __init__(self, app, identity: Identity, own=None):
+        self.app, self.identity, self.own = app, identity, own
 
     async def __call__(self, scope, receive, send):
         refusal = self._refusal(scope) if scope["type"] in ("http", "websocket") else None
         if refusal is None:
-            await self.app(scope, receive, send)
+            direct = self.own is not None and scope["type"] == "http" and scope["path"].startswith(PREFIX)
+            await (self.own if direct else self.app)(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": refusal[:120]})
         else:

@@ -1,6 +1,7 @@
 """What the browser asks for besides pages: pictures, maps, facts about one example, and the log's events.
 
     GET  /hardlook/thumb?id=&v=      a picture of at most 256 pixels; v, the fingerprint, makes it cacheable for ever
+    POST /hardlook/thumbs            {ids} → a page of them in one answer, as data addresses
     GET  /hardlook/image?id=&v=      the original, as a browser can show it
     GET  /hardlook/map?id=&run=      the VoG map as a picture to lay over it
     GET  /hardlook/example?id=&run=  scores with percentiles, probabilities, metadata, history
@@ -17,6 +18,7 @@ in a memory-mapped file, an event one flush to the disk.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import logging
@@ -63,6 +65,7 @@ def routes() -> list[Route]:
     """The routes above, for the App."""
     return [
         Route("/hardlook/thumb", thumb),
+        Route("/hardlook/thumbs", thumbs, methods=["POST"]),
         Route("/hardlook/image", image),
         Route("/hardlook/map", vog_map),
         Route("/hardlook/example", example),
@@ -90,6 +93,20 @@ async def thumb(request: Request) -> Response:
     """Read on the event loop: a look-up takes microseconds, a thread would take longer."""
     data = _thumbnails(state.open_audit().root).get(request.query_params.get("id", ""))
     return _missing("There is no thumbnail of this example.") if data is None else _picture(request, data)
+
+
+async def thumbs(request: Request) -> Response:
+    """{id: data address} of those that have a thumbnail. A hundred requests cost browser and server a second."""
+    ids = await _ids(request)
+    if ids is None:
+        return _no_ids()
+    store = _thumbnails(state.open_audit().root)
+    found = ((one, store.get(one)) for one in ids)
+    return _json({one: _data_address(data) for one, data in found if data is not None and _kind(data)})
+
+
+def _data_address(data: bytes) -> str:
+    return f"data:{_kind(data)};base64,{base64.b64encode(data).decode()}"
 
 
 @lru_cache(maxsize=2)
@@ -137,11 +154,15 @@ def vog_map(request: Request) -> Response:
 
 
 def _picture(request: Request, data: bytes, kind: str | None = None) -> Response:
-    kind = kind or next((kind for head, kind in KINDS.items() if data.startswith(head)), None)
+    kind = kind or _kind(data)
     if kind is None:
         return _missing("This picture is of no kind that a browser shows.")
     caching = FOREVER if request.query_params.get("v") else "no-cache"
     return Response(data, media_type=kind, headers={**SAFE, "cache-control": caching})
+
+
+def _kind(data: bytes) -> str | None:
+    return next((kind for head, kind in KINDS.items() if data.startswith(head)), None)
 
 
 def _missing(reason: str) -> Response:
@@ -179,10 +200,9 @@ def decisions(request: Request) -> Response:
 
 async def decisions_of(request: Request) -> Response:
     """How some examples stand."""
-    body = await _body(request)
-    ids = body.get("ids") if body else None
-    if not isinstance(ids, list) or len(ids) > MOST_IDS or not all(isinstance(one, str) for one in ids):
-        return PlainTextResponse(f"needed {{ids: [at most {MOST_IDS} example_ids]}}", status_code=400)
+    ids = await _ids(request)
+    if ids is None:
+        return _no_ids()
     return await run_in_threadpool(_answer, lambda: standings().of(ids))
 
 
@@ -288,6 +308,18 @@ def _known(audit: Audit, ids: set[str]) -> set[str]:
         return set()
     query = f"SELECT example_id FROM {source(audit.examples_path)} WHERE example_id IN (SELECT unnest(?::VARCHAR[]))"
     return set(state.sql(query, [sorted(ids)])["example_id"].to_pylist())
+
+
+async def _ids(request: Request) -> list[str] | None:
+    """The example_ids that were posted; None for anything else."""
+    body = await _body(request)
+    ids = body.get("ids") if body else None
+    sound = isinstance(ids, list) and len(ids) <= MOST_IDS and all(isinstance(one, str) for one in ids)
+    return ids if sound else None
+
+
+def _no_ids() -> Response:
+    return PlainTextResponse(f"needed {{ids: [at most {MOST_IDS} example_ids]}}", status_code=400)
 
 
 async def _body(request: Request) -> dict[str, Any] | None:

@@ -45,6 +45,7 @@ def options(serves: Serving, port: int) -> dict[str, Any]:
         "global.disableWidgetStateDuplicationWarning": True,
         "logger.hideWelcomeMessage": True,
         "runner.magicEnabled": False,
+        "runner.postScriptGC": False,  # a full collection after each page takes longer than the page
         "server.address": serves.host,
         "server.port": port,
         "server.headless": True,
@@ -67,6 +68,7 @@ def build_app(audit_path: str | Path, log_url: str | None = None, host: str = "1
 
 
 def _app(serves: Serving, port: int, script: str | Path) -> App:
+    from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from streamlit.starlette import App
     from streamlit.web import bootstrap
@@ -75,8 +77,9 @@ def _app(serves: Serving, port: int, script: str | Path) -> App:
     from dashboard.routes import routes
 
     bootstrap.load_config_options(options(serves, port))
-    middleware = [Middleware(Gate, identity=serves.identity)]
-    return App(str(script), routes=routes(), middleware=middleware)
+    own = routes()
+    gate = Middleware(Gate, identity=serves.identity, own=Starlette(routes=own))
+    return App(str(script), routes=own, middleware=[gate])
 
 
 def serve(audit: str | Path, host: str = "127.0.0.1", port: int = 8501, log: str | None = None, *,

@@ -1,6 +1,7 @@
 """What the routes answer: pictures, facts, how examples stand, and events that are durable or refused."""
 
 import asyncio
+import base64
 import io
 import json
 import threading
@@ -136,6 +137,14 @@ def test_a_thumbnail_is_found_by_any_id_and_kept_for_ever_under_its_fingerprint(
         assert reply.headers["cross-origin-resource-policy"] == "same-origin"
     assert "immutable" not in client.get("/hardlook/thumb", {"id": ODD}).headers["cache-control"]
     assert picture_url("thumb", ODD, "f00").startswith("/hardlook/thumb?id=a%2F..%2Fb+%22c%22")
+
+
+def test_a_page_of_thumbnails_comes_in_one_answer(client, audit, ids):
+    found = client.post("/hardlook/thumbs", {"ids": [ODD, ids[1], "nobody.png"]}).json
+    assert list(found) == [ODD, ids[1]]
+    head, _, data = found[ids[1]].partition(",")
+    assert head == "data:image/png;base64" and base64.b64decode(data) == audit.thumbnails.get(ids[1])
+    assert client.post("/hardlook/thumbs", {"ids": 5}).status == 400
 
 
 @pytest.mark.parametrize("what", ["thumb", "image", "map", "example"])

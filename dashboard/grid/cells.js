@@ -5,25 +5,26 @@ import { told } from "./words.js";
 
 const SMALL = 64; // pictures below this many pixels are enlarged without blur
 
-/** Draw pixels as they are where there are few of them. */
-export function sharpen(image) {
-  const few = Math.max(image.naturalWidth, image.naturalHeight) < SMALL;
-  image.classList.toggle("hl-pixels", few);
+/** Pixels are drawn as they are; where there are many of them, smoothly. */
+export function smoothen(image) {
+  if (Math.max(image.naturalWidth, image.naturalHeight) >= SMALL) image.classList.add("hl-smooth");
 }
 
 /** What stands where there is no picture, with its reason. */
 const missing = (reason) =>
   el("span", { class: "hl-missing" }, el("span", { class: "hl-missing-mark", "aria-hidden": "true" }, "⊘"), reason);
 
-/** The example itself: picture, text or rows of values; a placeholder with its reason where there is none. */
-export function content(cell, what = "thumb") {
+/** The example itself: picture, text or rows of values; a placeholder with its reason where there is none.
+ *  With `pictures` the thumbnail that they have, else the original. */
+export function content(cell, pictures = null) {
   if (cell.text !== undefined && cell.text !== null) return el("span", { class: "hl-text" }, cell.text);
   if (cell.rows) return rows(cell.rows);
   if (cell.problem) return missing(cell.problem);
-  const source = address(what, { id: cell.id, v: cell.fingerprint });
-  const image = el("img", { class: "hl-image", src: source, alt: "", draggable: "false", decoding: "async" });
-  image.addEventListener("load", () => sharpen(image));
+  const image = el("img", { class: "hl-image", alt: "", draggable: "false", decoding: "async" });
+  image.addEventListener("load", () => smoothen(image));
   image.addEventListener("error", () => image.replaceWith(missing("no picture here")));
+  if (pictures) pictures.show(image, cell);
+  else image.src = address("image", { id: cell.id, v: cell.fingerprint });
   return image;
 }
 
@@ -50,11 +51,11 @@ function facts(cell, marks) {
 }
 
 /** One cell of the grid. `on` holds its listeners; `paint` fills in what was decided. */
-export function drawCell(cell, marks, on) {
+export function drawCell(cell, marks, pictures, on) {
   const tick = el("span", { class: "hl-tick", title: "select", "aria-hidden": "true" });
   const status = el("span", { class: "hl-status" });
   const node = el("div", { class: "hl-cell", role: "gridcell", tabindex: "-1", data: { exampleId: cell.id }, on },
-    el("span", { class: "hl-picture" }, content(cell), tick, status),
+    el("span", { class: "hl-picture" }, content(cell, pictures), tick, status),
     el("span", { class: "hl-facts" }, facts(cell, marks)));
   return node;
 }

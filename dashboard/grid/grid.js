@@ -7,6 +7,8 @@ import { Toolbar } from "./toolbar.js";
 import { Viewer } from "./viewer.js";
 import { ACTIONS, digitClass, plural } from "./words.js";
 
+const NARROW = 92; // pixels
+
 export class Grid {
   /** `hub` is what all grids of this page share; `memory` outlives a remount of this one. */
   constructor(parent, hub, memory) {
@@ -28,6 +30,8 @@ export class Grid {
     }, this.toolbar.node, this.panels, legend(hub.marks), this.layer);
     parent.append(this.root);
     this.viewer = new Viewer(this);
+    this.sizes = new ResizeObserver(() => this.fit());
+    this.sizes.observe(this.panels);
   }
 
   /** Draw what Streamlit sent; cells that are the same stay the same nodes, so focus and pictures survive a rerun. */
@@ -49,6 +53,18 @@ export class Grid {
     if (this.viewer.isOpen && at < 0) this.viewer.dialog.close();
     this.hub.watch();
     this.repaint();
+  }
+
+  /** Smaller letters where cells are narrow. */
+  fit() {
+    const width = this.cells[0]?.node.clientWidth ?? 0;
+    this.panels.classList.toggle("hl-narrow", width > 0 && width < NARROW);
+  }
+
+  /** The grid is gone from the page. */
+  remove() {
+    this.sizes.disconnect();
+    this.root.remove();
   }
 
   drawPanel(panel, at, known) {
@@ -73,7 +89,7 @@ export class Grid {
       return Object.assign(old, { cell, place });
     }
     const entry = { cell, panel, place, same };
-    entry.node = drawCell(cell, this.hub.glyphs, {
+    entry.node = drawCell(cell, this.hub.glyphs, this.hub.pictures, {
       pointerdown: (event) => event.button === 0 && this.click(entry, event),
       dblclick: () => this.open(),
     });

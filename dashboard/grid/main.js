@@ -4,6 +4,7 @@
 import { Board } from "./board.js";
 import { ask, takesTyping } from "./dom.js";
 import { Grid } from "./grid.js";
+import { Pictures } from "./pictures.js";
 import { EventQueue } from "./queue.js";
 import { plural, told } from "./words.js";
 
@@ -23,6 +24,7 @@ class Hub {
       changed: () => this.drawStatus(), answered: (answer, events) => this.answered(answer, events),
     });
     this.board = new Board({ reviewer: data.reviewer, queue: this.queue, changed: (ids) => this.repaint(ids) });
+    this.pictures = new Pictures();
     this.acts = []; // what this page did, newest last; what came before is asked from the log
     document.addEventListener("keydown", (event) => this.strayKey(event));
   }
@@ -122,7 +124,7 @@ export default function mount({ data, key, parentElement, setStateValue, setTrig
   const hub = hubOf(data);
   let grid = parentElement.hardlookGrid;
   if (grid?.hub !== hub) {
-    grid?.root.remove();
+    grid?.remove();
     hub.grids.delete(grid);
     const memory = hub.memories.get(data.key) ?? {};
     hub.memories.set(data.key, memory);
@@ -135,7 +137,7 @@ export default function mount({ data, key, parentElement, setStateValue, setTrig
   return () => {
     hub.grids.delete(grid);
     hub.listeners.delete(data.key);
-    grid.root.remove();
+    grid.remove();
     delete parentElement.hardlookGrid;
     if (hub.active === grid) hub.active = null;
     hub.watch();

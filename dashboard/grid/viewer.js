@@ -1,6 +1,6 @@
 // One example in full: the picture with its VoG map on a key, all scores, probabilities, metadata, what was decided.
 
-import { content, sharpen } from "./cells.js";
+import { content, smoothen } from "./cells.js";
 import { address, ask, el, figure, keycap } from "./dom.js";
 import { ACTIONS, moment, told } from "./words.js";
 
@@ -80,7 +80,7 @@ export class Viewer {
   }
 
   drawPicture() {
-    const picture = content(this.cell, "image");
+    const picture = content(this.cell);
     picture.classList.add("hl-full");
     this.picture.replaceChildren(el("div", { class: "hl-layers" }, picture));
     if (this.map) this.drawMap();
@@ -94,7 +94,7 @@ export class Viewer {
       src: address("map", { id: this.cell.id, run: this.grid.data.run, v: this.cell.fingerprint }),
     });
     const layers = this.picture.firstElementChild;
-    image.addEventListener("load", () => sharpen(image));
+    image.addEventListener("load", () => smoothen(image));
     image.addEventListener("error", () => {
       image.remove();
       layers.append(el("p", { class: "hl-nomap" }, "No VoG map is kept for this example."));

@@ -35,9 +35,12 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 START = 60  # seconds until a server answers, on a busy machine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser():
-    """One browser for all tests; each test opens contexts of its own, so storage is never shared by accident."""
+    """One browser for the tests of this folder; each test opens contexts of its own, so storage is never shared.
+
+    It is closed before other tests run: playwright keeps an event loop going in this thread.
+    """
     found = os.environ.get("HARDLOOK_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         reason = "no chromium on this machine: apt-get install chromium"
@@ -114,7 +117,7 @@ def write_audit(path: Path, n: int = 120, classes=CLASSES):
     return audit
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def start(tmp_path_factory):
     """start(audit_path, script=None) → a running ``Server``; all are killed at the end."""
     servers = []

@@ -445,8 +445,10 @@ def test_an_opened_example_shows_everything_and_takes_the_keys(page, server, pos
 
 def test_small_pictures_are_enlarged_without_blur_and_missing_ones_say_why(context, server):
     page = open_page(context, server, "?page=9")
-    page.wait_for_selector(f"{CELL} img.hl-pixels")
-    assert page.locator(f"{CELL} img.hl-pixels").first.evaluate("e => getComputedStyle(e).imageRendering") == "pixelated"
+    image = page.locator(f"{CELL} img").first
+    page.wait_for_function("document.querySelector('[data-example-id] img').naturalWidth === 32")
+    assert image.evaluate("e => getComputedStyle(e).imageRendering") == "pixelated"
+    assert image.evaluate("e => e.clientWidth") > 64
     assert page.locator(CELL).get_by_text("cannot identify image file").count() == 3
 
 
