@@ -31,7 +31,7 @@ PAGES = {
 STYLE = """<style>
 .stMainBlockContainer { padding: 3rem 2.5rem 2rem; }
 [data-testid="stSidebarUserContent"] { padding-bottom: 1rem; }
-h1 { font-size: 2rem !important; padding: 0 !important; } h3 { padding-bottom: 0 !important; }
+h1 { font-size: 2rem !important; padding: 0 !important; } h3 { padding-bottom: 0.4rem !important; }
 </style>"""
 
 

@@ -17,6 +17,7 @@ from scoring.audit import Audit, Run
 MEMORISED = 0.01
 SCARCE = 50
 MOST_CLASSES = 20
+SMALL_CLASS = 20
 
 
 def show() -> None:
@@ -117,12 +118,17 @@ def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Select
     st.subheader("Within each class", anchor=False)
     known = state.accuracy(audit, run, selection, ["label"])
     known = known.assign(errors=known["n"] - known["right"]).sort_values(["errors", "label"], ascending=[False, True])
-    names = known["label"].tolist()
+    small = known["n"] < SMALL_CLASS
+    if small.any():
+        st.caption(f"{count(int(small.sum()), 'class', 'classes')} with fewer than {SMALL_CLASS} examples here: too few for tenths.")
+    names = known["label"][~small].tolist()
+    if not names:
+        return
     if len(names) > MOST_CLASSES:
         words = {"most errors": names, "fewest errors": names[::-1], "as listed": [c for c in audit.classes if c in set(names)]}
         order = controls.switch("Show the classes with", list(words), "classes", "most errors")
         names = words[order][:MOST_CLASSES]
-        st.caption(f"{MOST_CLASSES} of {count(len(known), 'class', 'classes')}.")
+        st.caption(f"{MOST_CLASSES} of {count(int((~small).sum()), 'class', 'classes')}.")
     frame = state.class_decile_errors(audit, run, column, replace(selection, index="label"), names)
     controls.show_chart(charts.class_deciles(frame, names), "class_deciles")
 

@@ -14,6 +14,7 @@ from scoring.tables import read_json
 
 MOST_CLASSES = 20
 MOST_ROWS = 1000
+MEMORISED = 0.01
 ORDERS = ("fewest examples", "most examples", "lowest accuracy", "as listed")
 
 
@@ -42,8 +43,12 @@ def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
                 + (", filtered by metadata" if selection.meta else "") + (f" · run {quoted(run.name)}" if run else ""))  # fmt: skip
     if counts.empty:
         return controls.empty("No example matches the metadata filters in the sidebar.")
-    for cell, row in zip(st.columns(len(counts) * 2), _facts(counts, known), strict=False):
+    facts = _facts(counts, known)
+    for cell, row in zip(st.columns(max(len(facts), 4)), facts, strict=False):
         cell.metric(row[0], row[1], help=row[2])
+    if "train" in known.index and known.loc["train", "accuracy"] > 1 - MEMORISED:
+        st.caption("The model has memorised train (error under 1 %): its last checkpoint agrees with wrong labels too, so look at "
+                   "scores of the recorded training, and at test.")  # fmt: skip
     if run is None:
         controls.empty("audit.toml names no model yet, so nothing is predicted or scored.")
     elif not run.predictions_path.is_file():
@@ -197,7 +202,8 @@ def show_duplicates(audit: Audit) -> None:
     facts = {"groups": len(frame), "across splits": int(frame["across_splits"].sum()), "with conflicting labels": int(frame["conflicting"].sum())}
     st.markdown(", ".join(f"{n:,} {what}" for what, n in facts.items()))
     table = frame.head(MOST_ROWS).assign(grid=[controls.address("grid", {"same": f}) for f in frame["fingerprint"].head(MOST_ROWS)])
-    st.dataframe(table.drop(columns="fingerprint"), hide_index=True, height="content" if len(frame) < 10 else 320,
+    order = ["grid", "copies", "across_splits", "conflicting", "splits", "labels", "example_ids"]
+    st.dataframe(table[order], hide_index=True, height="content" if len(frame) < 10 else 320,
                  column_config=_duplicate_columns())  # fmt: skip
     st.caption("Same bytes or pixels, whatever the label. Across splits they leak test into train; with conflicting "
                "labels at least one of them is wrong." + (f" The first {MOST_ROWS:,} are shown." if len(frame) > MOST_ROWS else ""))  # fmt: skip

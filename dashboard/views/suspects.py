@@ -32,8 +32,8 @@ def show() -> None:
         column = controls.pick_score(columns, home)
         order = controls.switch("Order", ORDERS, "order", SUSPICIOUS)
         class_name = controls.pick_class(audit)
+    with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
         decision = controls.pick_decision()
-    with (bar := st.container(horizontal=True, vertical_alignment="center")):
         with st.popover("More", icon=":material/tune:"):
             per_page = controls.switch("Examples per page", list(SIZES), "size", "24")
     default = start if start and column is home else None

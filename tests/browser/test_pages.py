@@ -1,0 +1,173 @@
+"""Each page in a real browser: it stands in light and dark, its address holds its state, and names stay text."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.synthetic import make_audit
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
+
+HOSTILE = '<img src=x onerror="window.hacked=1"><b>bold</b> [l](javascript:window.hacked=1)'
+CLASSES = ["cat", HOSTILE, "naïve ☕", "dog"]
+READY = {
+    "overview": '[data-testid="stDataFrame"]', "grid": "[data-example-id]", "deciles": ".js-plotly-plot .bars .point",
+    "suspects": "[data-example-id]", "reviews": '[data-testid="stAlert"], [data-testid="stDataFrame"]',
+}  # fmt: skip
+PROBES = ("/_stcore/health", "/_stcore/host-config")  # Streamlit looks for its root below the page's address first
+
+
+@pytest.fixture(scope="module")
+def server(start, tmp_path_factory):
+    audit = make_audit(tmp_path_factory.mktemp("audit"), 400, CLASSES, thumbnails=True, runs=("main", "second"),
+                       name=HOSTILE.replace('"', "'"))  # fmt: skip
+    return start(audit.root)
+
+
+def visit(context, server, address: str):
+    """A page of the dashboard, drawn; what went wrong is kept in ``page.errors``, foreign requests in ``page.foreign``."""
+    page = context.new_page()
+    page.errors, page.foreign = [], []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("response", lambda reply: _note(page, reply))
+    page.on("request", lambda sent: sent.url.startswith((server.url, "data:", "blob:")) or page.foreign.append(sent.url))
+    page.goto(f"{server.url}/{address}")
+    drawn(page, address)
+    return page
+
+
+def _note(page, reply) -> None:
+    if reply.status >= 400 and not reply.url.endswith(PROBES):
+        page.errors.append(f"{reply.status} {reply.url}")
+
+
+def drawn(page, address: str) -> None:
+    page.locator(READY[address.split("?")[0]]).first.wait_for(timeout=60_000)
+    settled(page)
+
+
+def settled(page) -> None:
+    """The script has run to its end and everything that it sent is drawn."""
+    page.wait_for_function(
+        "document.querySelector('[data-testid=\"stApp\"]').dataset.testScriptState !== 'running'"
+        " && !document.querySelector('[data-testid=\"stSkeleton\"], [data-stale=\"true\"]')"
+    )
+
+
+def ids(page) -> list[str]:
+    return page.eval_on_selector_all("[data-example-id]", "all => all.map(one => one.dataset.exampleId)")
+
+
+def press(page, group_option: str) -> None:
+    """A choice among options that stand side by side."""
+    page.get_by_test_id("stButtonGroup").get_by_text(group_option, exact=True).first.click()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_stands_without_errors_or_foreign_requests(browser, server, scheme):
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
+    try:
+        for name in READY:
+            page = visit(context, server, name)
+            assert page.locator('[data-testid="stException"]').count() == 0, name
+            assert page.errors == [] and page.foreign == [], name
+            assert page.evaluate("window.hacked") is None
+            assert page.locator('img[src="x"]').count() == 0, name
+            wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+            assert not wide, f"{name} scrolls sideways"
+            page.close()
+    finally:
+        context.close()
+
+
+def test_the_root_leads_to_the_overview(context, server):
+    page = context.new_page()
+    page.goto(server.url)
+    page.wait_for_url("**/overview")
+
+
+def test_the_address_follows_the_widgets_and_a_reload_shows_the_same(context, server):
+    page = visit(context, server, "grid")
+    press(page, "early")
+    page.wait_for_url("**stage=early**")
+    page.get_by_label("Class", exact=False).first.fill("naï")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**class=na**")
+    settled(page)
+    page.wait_for_function("[...document.querySelectorAll('[data-example-id]')].every(one => one.innerText.includes('naïve'))")
+    before = ids(page)
+    page.reload()
+    drawn(page, "grid")
+    page.wait_for_function("document.querySelectorAll('[data-example-id]').length > 0")
+    assert ids(page) == before
+
+
+def test_a_link_shows_a_colleague_the_same_view(browser, context, server):
+    address = "grid?run=second&stage=all&by=prediction&form=probability&scale=raw&split=train&filter=camera&meta.camera=north&page=2"
+    mine = ids(visit(context, server, address))
+    other = browser.new_context(viewport={"width": 1200, "height": 700})
+    try:
+        assert ids(visit(other, server, address)) == mine
+        assert ids(visit(other, server, "grid")) != mine
+    finally:
+        other.close()
+
+
+def test_pages_keep_the_sidebar_and_start_with_their_own_defaults(context, server):
+    page = visit(context, server, "grid?stage=early&filter=camera&meta.camera=north")
+    page.get_by_role("link", name="Suspects").click()
+    page.wait_for_url("**/suspects**")
+    page.get_by_text("Lowest area under the margin").wait_for()
+    settled(page)
+    assert "stage" not in page.url and "meta.camera=north" in page.url
+
+
+def test_a_click_on_a_decile_opens_its_examples_in_the_grid(context, server):
+    page = visit(context, server, "deciles?split=train&class=cat")
+    box = page.locator(".js-plotly-plot .bars .point").nth(0).bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_url("**/grid**")
+    drawn(page, "grid")
+    page.wait_for_url("**decile=1**")
+    assert "class=cat" in page.url and "stage=early" in page.url and "split=train" in page.url
+    assert 0 < len(ids(page)) <= 12
+
+
+def test_page_down_turns_the_page_and_up_turns_back(context, server):
+    page = visit(context, server, "suspects")
+    first = ids(page)
+    page.locator("[data-example-id]").first.click()
+    page.keyboard.press("PageDown")
+    page.wait_for_url("**page=2**")
+    page.wait_for_function("id => document.querySelector('[data-example-id]').dataset.exampleId !== id", arg=first[0])
+    assert not set(ids(page)) & set(first)
+    page.keyboard.press("PageUp")
+    page.wait_for_function("id => document.querySelector('[data-example-id]').dataset.exampleId === id", arg=first[0])
+    assert ids(page) == first
+
+
+def test_a_queue_keeps_its_order_while_deciding_and_its_counter_follows(context, server):
+    page = visit(context, server, "suspects?decision=not+decided+yet")
+    before = ids(page)
+    page.locator("[data-example-id]").first.click()
+    page.keyboard.press("q")
+    page.get_by_text("1 decided").wait_for()
+    settled(page)
+    assert ids(page) == before
+    page.get_by_role("button", name="keep only").click()
+    page.wait_for_function("id => document.querySelector('[data-example-id]').dataset.exampleId !== id", arg=before[0])
+    assert before[0] not in ids(page)
+
+
+def test_the_log_links_to_the_example(context, server):
+    page = visit(context, server, "reviews")
+    page.get_by_text("Corrected labels").wait_for()
+    page = visit(context, server, "grid?example=train%2F000007.png")
+    assert ids(page) == ["train/000007.png"]
+
+
+def test_corrected_labels_are_downloaded(context, server):
+    page = visit(context, server, "reviews")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as CSV").click()
+    assert download.value.suggested_filename == "patches-csv.zip"
