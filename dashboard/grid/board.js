@@ -55,7 +55,8 @@ export class Board {
       this.failures += 1; // the queue's status tells of an unreachable server
     }
     if (token !== this.turn) return; // another poll has started meanwhile and carries on
-    const wait = document.visibilityState === "hidden" ? HIDDEN : Math.min(SLOWEST, EVERY * (1 + this.failures));
+    const wait =
+      document.visibilityState === "hidden" ? HIDDEN : Math.min(SLOWEST, EVERY * (1 + this.failures));
     this.timer = setTimeout(() => this.poll(), wait);
   }
 

@@ -12,7 +12,12 @@ export function smoothen(image) {
 
 /** What stands where there is no picture, with its reason. */
 const missing = (reason) =>
-  el("span", { class: "hl-missing" }, el("span", { class: "hl-missing-mark", "aria-hidden": "true" }, "⊘"), reason);
+  el(
+    "span",
+    { class: "hl-missing" },
+    el("span", { class: "hl-missing-mark", "aria-hidden": "true" }, "⊘"),
+    reason,
+  );
 
 /** The example itself: picture, text or rows of values; a placeholder with its reason where there is none.
  *  With `pictures` the thumbnail that they have, else the original. */
@@ -29,22 +34,36 @@ export function content(cell, pictures = null) {
 }
 
 function rows(values) {
-  const line = ([name, value]) => el("tr", {}, el("th", { scope: "row" }, String(name)), el("td", {}, String(value)));
+  const line = ([name, value]) =>
+    el("tr", {}, el("th", { scope: "row" }, String(name)), el("td", {}, String(value)));
   return el("table", { class: "hl-rows" }, values.map(line));
 }
 
 const badge = (role, mark, text, title) =>
-  el("span", { class: `hl-badge hl-${role}`, title },
-    el("span", { class: "hl-mark", "aria-hidden": "true" }, mark), el("span", { class: "hl-word" }, text));
+  el(
+    "span",
+    { class: `hl-badge hl-${role}`, title },
+    el("span", { class: "hl-mark", "aria-hidden": "true" }, mark),
+    el("span", { class: "hl-word" }, text),
+  );
 
 function facts(cell, marks) {
   const label = cell.label ?? null;
-  const lines = [label === null
-    ? badge("nolabel", "–", "no label", "this example has no label")
-    : badge("label", marks.label, label, `label: ${label}`)];
+  const lines = [
+    label === null
+      ? badge("nolabel", "–", "no label", "this example has no label")
+      : badge("label", marks.label, label, `label: ${label}`),
+  ];
   if (cell.prediction !== null && cell.prediction !== undefined) {
     const role = cell.wrong ? "wrong" : "prediction";
-    lines.push(badge(role, marks[role], cell.prediction, `prediction: ${cell.prediction}${cell.wrong ? ", differs from the label" : ""}`));
+    lines.push(
+      badge(
+        role,
+        marks[role],
+        cell.prediction,
+        `prediction: ${cell.prediction}${cell.wrong ? ", differs from the label" : ""}`,
+      ),
+    );
   }
   if (cell.score) lines.push(el("span", { class: "hl-score", title: cell.score_help ?? null }, cell.score));
   return lines;
@@ -54,9 +73,12 @@ function facts(cell, marks) {
 export function drawCell(cell, marks, pictures, on) {
   const tick = el("span", { class: "hl-tick", title: "select", "aria-hidden": "true" });
   const status = el("span", { class: "hl-status" });
-  const node = el("div", { class: "hl-cell", role: "gridcell", tabindex: "-1", data: { exampleId: cell.id }, on },
+  const node = el(
+    "div",
+    { class: "hl-cell", role: "gridcell", tabindex: "-1", data: { exampleId: cell.id }, on },
     el("span", { class: "hl-picture" }, content(cell, pictures), tick, status),
-    el("span", { class: "hl-facts" }, facts(cell, marks)));
+    el("span", { class: "hl-facts" }, facts(cell, marks)),
+  );
   return node;
 }
 
@@ -69,8 +91,17 @@ export function paint(node, cell, shown, marks) {
   if (same) chips.push(chip("agreed", "", `+${same}`, `${same} more said so`));
   for (const one of others.filter((one) => told(one) !== told(decision)).slice(0, 2))
     chips.push(chip("other", "", `${told(one)} · ${one.reviewer}`, `${one.reviewer}: ${told(one)}`));
-  if (flag) chips.push(chip("flagged", marks.flagged, "", `flagged for discussion${flaggedBy.length ? ` by ${flaggedBy.join(", ")}` : ""}`));
-  if (notes) chips.push(chip("note", "✎", notes > 1 ? String(notes) : "", `${notes} note${notes > 1 ? "s" : ""}`));
+  if (flag)
+    chips.push(
+      chip(
+        "flagged",
+        marks.flagged,
+        "",
+        `flagged for discussion${flaggedBy.length ? ` by ${flaggedBy.join(", ")}` : ""}`,
+      ),
+    );
+  if (notes)
+    chips.push(chip("note", "✎", notes > 1 ? String(notes) : "", `${notes} note${notes > 1 ? "s" : ""}`));
   node.querySelector(".hl-status").replaceChildren(...chips);
   node.classList.toggle("hl-is-decided", decision !== null || others.length > 0);
   node.classList.toggle("hl-is-flagged", flag);

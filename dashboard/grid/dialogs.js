@@ -1,6 +1,6 @@
 // Native dialogs: a searchable list of names, a note, the list of keys. Each answers with a promise.
 
-import { el, keycap } from "./dom.js";
+import { button, el, keycap } from "./dom.js";
 import { ACTIONS, MOVES } from "./words.js";
 
 const SHOWN = 200; // of a thousand classes, as many lines as anybody reads
@@ -26,12 +26,20 @@ function open(root, className, label, build) {
 }
 
 const heading = (title, subject) =>
-  el("header", { class: "hl-head" }, el("h2", {}, title), subject ? el("p", { class: "hl-subject" }, subject) : null);
+  el(
+    "header",
+    { class: "hl-head" },
+    el("h2", {}, title),
+    subject ? el("p", { class: "hl-subject" }, subject) : null,
+  );
 
 const buttons = (finish, save) =>
-  el("footer", { class: "hl-foot" },
-    el("button", { type: "button", class: "hl-button", on: { click: () => finish(null) } }, "Cancel ", keycap("Esc")),
-    save);
+  el(
+    "footer",
+    { class: "hl-foot" },
+    button("Cancel", "Esc", () => finish(null)),
+    save,
+  );
 
 /** Names that hold the letters typed, those that begin with them first. */
 export function matches(names, typed) {
@@ -42,7 +50,10 @@ export function matches(names, typed) {
     const text = name.toLocaleLowerCase();
     return text === letters ? 0 : text.startsWith(letters) ? 1 : 2;
   };
-  return found.map((name, at) => [rank(name), at, name]).sort((a, b) => a[0] - b[0] || a[1] - b[1]).map((item) => item[2]);
+  return found
+    .map((name, at) => [rank(name), at, name])
+    .sort((a, b) => a[0] - b[0] || a[1] - b[1])
+    .map((item) => item[2]);
 }
 
 /** Choose one name, or several with `many`; `first` stand on top, `chosen` are ticked. → name, list of names, or null. */
@@ -54,18 +65,29 @@ export function choose(root, { title, subject, names, first = [], chosen = [], m
     let found = ordered;
     let at = 0;
     const list = el("div", {
-      class: "hl-list", role: "listbox", id: "hl-choices", "aria-label": title, "aria-multiselectable": many ? "true" : null,
+      class: "hl-list",
+      role: "listbox",
+      id: "hl-choices",
+      "aria-label": title,
+      "aria-multiselectable": many ? "true" : null,
       on: { mousedown: (event) => event.target !== list && event.preventDefault() }, // the field keeps the focus
     });
     const field = el("input", {
-      type: "text", class: "hl-field", placeholder: "Type letters of the name", autocomplete: "off", spellcheck: "false",
-      role: "combobox", "aria-expanded": "true", "aria-controls": "hl-choices", "aria-label": title, autofocus: true,
+      type: "text",
+      class: "hl-field",
+      placeholder: "Type letters of the name",
+      autocomplete: "off",
+      spellcheck: "false",
+      role: "combobox",
+      "aria-expanded": "true",
+      "aria-controls": "hl-choices",
+      "aria-label": title,
+      autofocus: true,
     });
     const tell = el("p", { class: "hl-count", role: "status" });
-    const save = many
-      ? el("button", { type: "button", class: "hl-button hl-strong", on: { click: () => done() } }, "Save ", keycap("Ctrl Enter"))
-      : null;
-    const done = () => (none || ticked.size ? finish(names.filter((name) => ticked.has(name))) : field.focus());
+    const save = many ? button("Save", "Ctrl Enter", () => done(), { class: "hl-button hl-strong" }) : null;
+    const done = () =>
+      none || ticked.size ? finish(names.filter((name) => ticked.has(name))) : field.focus();
     const take = (name) => {
       if (name === undefined) return;
       if (!many) return finish(name);
@@ -73,11 +95,18 @@ export function choose(root, { title, subject, names, first = [], chosen = [], m
       draw();
     };
     const line = (name, place) =>
-      el("div", {
-        class: `hl-line${place === at ? " hl-here" : ""}`, role: "option", id: `hl-choice-${place}`,
-        "aria-selected": String(many ? ticked.has(name) : place === at),
-        on: { click: () => take(name), pointermove: () => place !== at && move(place - at) },
-      }, many ? el("span", { class: "hl-box", "aria-hidden": "true" }, ticked.has(name) ? "☑" : "☐") : null, name);
+      el(
+        "div",
+        {
+          class: `hl-line${place === at ? " hl-here" : ""}`,
+          role: "option",
+          id: `hl-choice-${place}`,
+          "aria-selected": String(many ? ticked.has(name) : place === at),
+          on: { click: () => take(name), pointermove: () => place !== at && move(place - at) },
+        },
+        many ? el("span", { class: "hl-box", "aria-hidden": "true" }, ticked.has(name) ? "☑" : "☐") : null,
+        name,
+      );
     const draw = () => {
       list.replaceChildren(...found.slice(0, SHOWN).map(line));
       const more = found.length > SHOWN ? `; the first ${SHOWN} are shown` : "";
@@ -90,7 +119,10 @@ export function choose(root, { title, subject, names, first = [], chosen = [], m
       draw();
     };
     const keys = {
-      ArrowDown: () => move(1), ArrowUp: () => move(-1), PageDown: () => move(10), PageUp: () => move(-10),
+      ArrowDown: () => move(1),
+      ArrowUp: () => move(-1),
+      PageDown: () => move(10),
+      PageUp: () => move(-10),
       Enter: (event) => (many && (event.ctrlKey || event.metaKey) ? done() : take(found[at])),
     };
     field.addEventListener("input", () => {
@@ -118,29 +150,54 @@ export function write(root, { title, subject }) {
       event.preventDefault();
       done();
     });
-    const save = el("button", { type: "button", class: "hl-button hl-strong", on: { click: done } }, "Save ", keycap("Enter"));
+    const save = button("Save", "Enter", done, { class: "hl-button hl-strong" });
     return [heading(title, subject), field, buttons(finish, save)];
   });
 }
 
 /** What each mark means. */
 export function legend(marks) {
-  return el("ul", { class: "hl-legend" }, Object.entries(marks).map(([role, { mark, word }]) =>
-    el("li", {}, el("span", { class: `hl-ink-${role}`, "aria-hidden": "true" }, mark), ` ${word}`)));
+  return el(
+    "ul",
+    { class: "hl-legend" },
+    Object.entries(marks).map(([role, { mark, word }]) =>
+      el("li", {}, el("span", { class: `hl-ink-${role}`, "aria-hidden": "true" }, mark), ` ${word}`),
+    ),
+  );
 }
 
 /** Show what each key does, and what each mark means. */
-export function showKeys(root, marks, classes, guidelines) {
+export function showKeys(root, marks, guidelines) {
   const row = ([keys, help]) =>
-    el("tr", {}, el("th", { scope: "row" }, keys.split(", ").map((key) => keycap(key))), el("td", {}, help));
+    el(
+      "tr",
+      {},
+      el(
+        "th",
+        { scope: "row" },
+        keys.split(", ").map((key) => keycap(key)),
+      ),
+      el("td", {}, help),
+    );
   const acts = ACTIONS.map((action) => [action.key.toUpperCase(), action.help]);
-  return open(root, "hl-help", "Keys", (finish) => [
-    heading("Keys", "They act on the selected examples; where none is selected, on the one in focus."),
-    el("table", { class: "hl-keys" }, [...acts, ...MOVES].map(row)),
-    legend(marks),
-    guidelines ? el("details", {}, el("summary", {}, "Guidelines"), el("pre", { class: "hl-guidelines" }, guidelines)) : null,
-    el("footer", { class: "hl-foot" },
-      el("button", { type: "button", class: "hl-button hl-strong", autofocus: true, on: { click: () => finish(null) } },
-        "Close ", keycap("Esc"))),
-  ].filter(Boolean));
+  return open(root, "hl-help", "Keys", (finish) =>
+    [
+      heading("Keys", "They act on the selected examples; where none is selected, on the one in focus."),
+      el("table", { class: "hl-keys" }, [...acts, ...MOVES].map(row)),
+      legend(marks),
+      guidelines
+        ? el(
+            "details",
+            {},
+            el("summary", {}, "Guidelines"),
+            el("pre", { class: "hl-guidelines" }, guidelines),
+          )
+        : null,
+      el(
+        "footer",
+        { class: "hl-foot" },
+        button("Close", "Esc", () => finish(null), { class: "hl-button hl-strong", autofocus: true }),
+      ),
+    ].filter(Boolean),
+  );
 }

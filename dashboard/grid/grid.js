@@ -1,11 +1,12 @@
 // The grid of one page: cells in panels, focus, selection, keys. It never asks Streamlit for anything while deciding.
 
+import { act } from "./acts.js";
 import { drawCell, paint } from "./cells.js";
-import { choose, legend, showKeys, write } from "./dialogs.js";
-import { el, keycap } from "./dom.js";
+import { legend } from "./dialogs.js";
+import { el } from "./dom.js";
 import { Toolbar } from "./toolbar.js";
 import { Viewer } from "./viewer.js";
-import { ACTIONS, digitClass, plural } from "./words.js";
+import { ACTIONS } from "./words.js";
 
 const NARROW = 92; // pixels
 
@@ -21,13 +22,22 @@ export class Grid {
     this.toolbar = new Toolbar(this);
     this.panels = el("div", { class: "hl-panels" });
     this.layer = el("div", { class: "hl-layer" });
-    this.root = el("div", {
-      class: "hl-root", data: { testid: "example-grid" }, on: {
-        keydown: (event) => this.key(event),
-        focusin: (event) => this.tookFocus(event),
-        focusout: () => (this.memory.focused = false),
+    this.root = el(
+      "div",
+      {
+        class: "hl-root",
+        data: { testid: "example-grid" },
+        on: {
+          keydown: (event) => this.key(event),
+          focusin: (event) => this.tookFocus(event),
+          focusout: () => (this.memory.focused = false),
+        },
       },
-    }, this.toolbar.node, this.panels, legend(hub.marks), this.layer);
+      this.toolbar.node,
+      this.panels,
+      legend(hub.marks),
+      this.layer,
+    );
     parent.append(this.root);
     this.viewer = new Viewer(this);
     this.sizes = new ResizeObserver(() => this.fit());
@@ -38,7 +48,9 @@ export class Grid {
   update(data, turn) {
     this.turn = turn;
     const focusedId = this.cells[this.focus]?.cell.id ?? this.memory.id;
-    const hadFocus = this.memory.focused && (document.activeElement === document.body || this.root.contains(document.activeElement));
+    const hadFocus =
+      this.memory.focused &&
+      (document.activeElement === document.body || this.root.contains(document.activeElement));
     this.data = data;
     this.labels = data.classes;
     const known = new Map(this.cells.map((entry) => [entry.same, entry]));
@@ -72,13 +84,27 @@ export class Grid {
     this.cells.push(...cells);
     const rows = [];
     for (let from = 0; from < cells.length; from += this.data.columns)
-      rows.push(el("div", { class: "hl-row", role: "row" }, cells.slice(from, from + this.data.columns).map((entry) => entry.node)));
+      rows.push(
+        el(
+          "div",
+          { class: "hl-row", role: "row" },
+          cells.slice(from, from + this.data.columns).map((entry) => entry.node),
+        ),
+      );
     const title = panel.title || "Examples";
-    return el("section", { class: "hl-panel" },
-      el("h3", { class: "hl-title" }, panel.title ?? ""), el("p", { class: "hl-quiet" }, panel.note ?? ""),
+    return el(
+      "section",
+      { class: "hl-panel" },
+      el("h3", { class: "hl-title" }, panel.title ?? ""),
+      el("p", { class: "hl-quiet" }, panel.note ?? ""),
       cells.length
-        ? el("div", { class: "hl-cells", role: "grid", "aria-label": title, "aria-multiselectable": "true" }, rows)
-        : el("p", { class: "hl-empty" }, "No example is here; widen the filters."));
+        ? el(
+            "div",
+            { class: "hl-cells", role: "grid", "aria-label": title, "aria-multiselectable": "true" },
+            rows,
+          )
+        : el("p", { class: "hl-empty" }, "No example is here; widen the filters."),
+    );
   }
 
   entry(cell, panel, place, known) {
@@ -167,7 +193,8 @@ export class Grid {
   select(ids) {
     this.selected = new Set(ids);
     this.memory.selected = [...this.selected];
-    for (const { cell, node } of this.cells) node.setAttribute("aria-selected", String(this.selected.has(cell.id)));
+    for (const { cell, node } of this.cells)
+      node.setAttribute("aria-selected", String(this.selected.has(cell.id)));
     this.toolbar.drawCount();
   }
 
@@ -181,7 +208,8 @@ export class Grid {
 
   /** A key pressed anywhere in the grid. */
   key(event) {
-    if (event.defaultPrevented || event.altKey || event.target.closest("dialog, input, textarea, select")) return;
+    if (event.defaultPrevented || event.altKey || event.target.closest("dialog, input, textarea, select"))
+      return;
     const button = event.target.closest("button, summary, a") !== null;
     if (button && (event.key === "Enter" || event.key === " ")) return;
     if (!this.moveKey(event) && !this.actionKey(event)) return;
@@ -196,7 +224,8 @@ export class Grid {
     else if (event.key === "Escape") this.letGo();
     else if (event.key === " ") this.cells.length && this.toggle(this.cells[this.focus].cell.id);
     else if (event.key === "Enter") this.open();
-    else if (event.key === "PageDown" || event.key === "PageUp") return this.turnPage(event.key === "PageDown" ? 1 : -1);
+    else if (event.key === "PageDown" || event.key === "PageUp")
+      return this.turnPage(event.key === "PageDown" ? 1 : -1);
     else {
       const at = this.target(event.key);
       if (at === null) return false;
@@ -219,7 +248,8 @@ export class Grid {
     const count = panels[entry.panel].cells.length;
     const lastRow = Math.floor((count - 1) / columns);
     const row = Math.floor(entry.place / columns) + (down ? 1 : -1);
-    if (row >= 0 && row <= lastRow) return this.focus - entry.place + Math.min(row * columns + (entry.place % columns), count - 1);
+    if (row >= 0 && row <= lastRow)
+      return this.focus - entry.place + Math.min(row * columns + (entry.place % columns), count - 1);
     return this.otherPanel(entry, down) ?? this.focus;
   }
 
@@ -265,83 +295,16 @@ export class Grid {
   targets() {
     if (!this.viewer.isOpen && this.selected.size) {
       const seen = new Set();
-      return this.cells.filter(({ cell }) => this.selected.has(cell.id) && !seen.has(cell.id) && seen.add(cell.id));
+      return this.cells.filter(
+        ({ cell }) => this.selected.has(cell.id) && !seen.has(cell.id) && seen.add(cell.id),
+      );
     }
     const entry = this.cells[this.focus];
     return entry ? [entry] : [];
   }
 
-  async act(name, value) {
-    if (name === "keys") return showKeys(this.layer, this.hub.marks, this.labels, this.data.guidelines);
-    if (this.hub.readOnly) return this.toolbar.tell(this.hub.readOnly);
-    if (name === "undo") return this.hub.undo(this);
-    const entries = this.targets();
-    if (!entries.length) return this.toolbar.tell("No example is in focus.");
-    const { opened, elapsed } = { opened: this.viewer.isOpen, elapsed: (Date.now() - this.since) / 1000 };
-    const said = await this.say(name, value, entries);
-    if (!said) return undefined;
-    const facts = { opened, seconds: entries.length === 1 ? Math.round(elapsed * 100) / 100 : null };
-    const events = entries.map((entry) => this.event(entry, said(entry.cell), facts)).filter(Boolean);
-    if (!events.length) return this.toolbar.tell(said.refusal ?? "Nothing to decide here.");
-    this.hub.record(events, this);
-    return undefined;
-  }
-
-  /** What an act says about a cell, as a function of the cell; asks in a dialog where it must. null: nothing. */
-  async say(name, value, entries) {
-    const subject = entries.length === 1 ? entries[0].cell.id : plural(entries.length, "example");
-    const cells = entries.map((entry) => entry.cell);
-    const names = this.labels;
-    const first = cells.length === 1 ? [cells[0].suggestion, cells[0].prediction, cells[0].label].filter(Boolean) : [];
-    if (name === "right") return refusing("There is no label to confirm here.", (cell) => cell.label !== null && decide("given"));
-    if (name === "suggested") return refusing("There is no suggestion here.", (cell) => cell.suggestion && relabel(cell, cell.suggestion));
-    if (name === "digit") {
-      const label = digitClass(names, value);
-      return refusing(`No class has the key ${value}.`, (cell) => label && relabel(cell, label));
-    }
-    if (name === "none" || name === "unsure") return () => decide(name);
-    if (name === "flag") {
-      const raise = cells.some((cell) => !this.board.shown(cell.id).flag);
-      return (cell) => (this.board.shown(cell.id).flag === raise ? null : { action: raise ? "flag" : "unflag" });
-    }
-    if (name === "other") {
-      const label = await choose(this.layer, { title: "The right label", subject, names, first });
-      return label === null ? null : (cell) => relabel(cell, label);
-    }
-    if (name === "several") {
-      const labels = await choose(this.layer, { title: "All labels that fit", subject, names, first, many: true });
-      return labels?.length ? () => decide("several", { labels }) : null;
-    }
-    if (name === "issue") {
-      const chosen = cells.length === 1 ? this.board.shown(cells[0].id).decision?.issues ?? [] : [];
-      const issues = await choose(this.layer, { title: "Issues", subject, names: this.data.issues, chosen, many: true, none: chosen.length > 0 });
-      return issues === null ? null : () => ({ action: "decide", issues });
-    }
-    const note = await write(this.layer, { title: "Note", subject });
-    return note === null ? null : () => ({ action: "comment", note });
-  }
-
-  /** The event for one cell: what was said, and what was on screen when it was. */
-  event(entry, said, { opened, seconds }) {
-    if (!said) return null;
-    const { cell } = entry;
-    const own = this.board.shown(cell.id);
-    const before = { decision: own.decision, flag: own.flag, notes: own.notes };
-    if (said.action === "decide") {
-      // A decision replaces the earlier one as a whole: a verdict keeps the issues, an issue keeps the verdict.
-      const { verdict = null, new_label = null, labels = [], issues = [] } = own.decision ?? {};
-      said = said.issues ? { verdict, new_label, labels, ...said } : { new_label: null, labels: [], issues, ...said };
-      if (said.verdict === null && !said.issues.length) return null;
-    }
-    const panel = this.data.panels[entry.panel];
-    const evidence = {
-      run: this.data.run, page: location.pathname + location.search, panel: panel.title ?? null, place: entry.place + 1,
-      prediction: cell.prediction ?? null, score: cell.score ?? null, suggestion: cell.suggestion ?? null,
-      suggestion_source: cell.suggestion_source ?? null, opened, map: opened && this.viewer.map, ...cell.evidence,
-    };
-    return {
-      example_id: cell.id, fingerprint: cell.fingerprint ?? null, label: cell.label ?? null, ...said, evidence, seconds, before,
-    };
+  act(name, value) {
+    return act(this, name, value);
   }
 
   open() {
@@ -364,13 +327,4 @@ export class Grid {
     if (this.viewer.isOpen) this.viewer.paint();
     this.toolbar.drawStatus();
   }
-}
-
-const decide = (verdict, more = {}) => ({ action: "decide", verdict, ...more });
-
-/** Another label; choosing the given one confirms it. */
-const relabel = (cell, label) => (label === cell.label ? decide("given") : decide("other", { new_label: label }));
-
-function refusing(refusal, said) {
-  return Object.assign((cell) => said(cell) || null, { refusal });
 }

@@ -20,24 +20,38 @@ class Hub {
     this.active = null;
     const storage = safeStorage();
     this.queue = new EventQueue({
-      audit: data.audit, reviewer: data.reviewer, storage,
-      changed: () => this.drawStatus(), answered: (answer, events) => this.answered(answer, events),
+      audit: data.audit,
+      reviewer: data.reviewer,
+      storage,
+      changed: () => this.drawStatus(),
+      answered: (answer, events) => this.answered(answer, events),
     });
-    this.board = new Board({ reviewer: data.reviewer, queue: this.queue, changed: (ids) => this.repaint(ids) });
+    this.board = new Board({
+      reviewer: data.reviewer,
+      queue: this.queue,
+      changed: (ids) => this.repaint(ids),
+    });
     this.pictures = new Pictures();
     this.acts = []; // what this page did, newest last; what came before is asked from the log
     document.addEventListener("keydown", (event) => this.strayKey(event));
   }
 
   identify(data) {
-    Object.assign(this, { audit: data.audit, reviewer: data.reviewer, readOnly: data.read_only, marks: data.marks });
+    Object.assign(this, {
+      audit: data.audit,
+      reviewer: data.reviewer,
+      readOnly: data.read_only,
+      marks: data.marks,
+    });
     this.glyphs = Object.fromEntries(Object.entries(data.marks).map(([role, { mark }]) => [role, mark]));
   }
 
   /** A key pressed while nothing that takes typing has the focus goes to the grid that had it last. */
   strayKey(event) {
     const at = event.target;
-    const grid = this.active?.root.isConnected ? this.active : [...this.grids].find((one) => one.root.isConnected);
+    const grid = this.active?.root.isConnected
+      ? this.active
+      : [...this.grids].find((one) => one.root.isConnected);
     if (!grid || event.defaultPrevented || grid.root.contains(at) || takesTyping(at)) return;
     const idle = at === document.body || at === document.documentElement || at.closest?.("button, a");
     if (idle && !document.querySelector("dialog[open], [role='dialog']")) grid.key(event);
@@ -64,7 +78,10 @@ class Hub {
     const { client, seq, example_id, fingerprint, label } = kept[0];
     this.acts.push({ client, seq, example_id, fingerprint, label, before });
     this.repaint(kept.map((event) => event.example_id));
-    const what = kept[0].action === "decide" ? told(kept[0]) : { comment: "note", flag: "⚑ flagged", unflag: "flag taken back" }[kept[0].action];
+    const what =
+      kept[0].action === "decide"
+        ? told(kept[0])
+        : { comment: "note", flag: "⚑ flagged", unflag: "flag taken back" }[kept[0].action];
     grid.toolbar.tell(kept.length > 1 ? `${what} · ${plural(kept.length, "example")}` : what);
   }
 
@@ -107,7 +124,15 @@ function safeStorage() {
     localStorage.removeItem("hardlook?");
     return localStorage;
   } catch {
-    return { length: 0, key: () => null, getItem: () => null, removeItem: () => {}, setItem: () => { throw new Error("forbidden"); } };
+    return {
+      length: 0,
+      key: () => null,
+      getItem: () => null,
+      removeItem: () => {},
+      setItem: () => {
+        throw new Error("forbidden");
+      },
+    };
   }
 }
 
@@ -120,7 +145,7 @@ function hubOf(data) {
   return (globalThis[HUB] = new Hub(data));
 }
 
-export default function mount({ data, key, parentElement, setStateValue, setTriggerValue }) {
+export default function mount({ data, parentElement, setStateValue, setTriggerValue }) {
   const hub = hubOf(data);
   let grid = parentElement.hardlookGrid;
   if (grid?.hub !== hub) {

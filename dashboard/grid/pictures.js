@@ -36,12 +36,16 @@ export class Pictures {
     this.asking = false;
     const batch = [...this.wanted];
     this.wanted.clear();
-    const found = await ask("/hardlook/thumbs", JSON.stringify({ ids: batch.map(([, { cell }]) => cell.id) })).catch(() => ({}));
+    const found = await ask(
+      "/hardlook/thumbs",
+      JSON.stringify({ ids: batch.map(([, { cell }]) => cell.id) }),
+    ).catch(() => ({}));
     for (const [key, { cell, images }] of batch) {
       const source = found[cell.id];
       if (source) this.keep(key, source);
       // Without an answer each image asks for itself, and says why there is none.
-      for (const image of images) image.src = source ?? address("thumb", { id: cell.id, v: cell.fingerprint });
+      for (const image of images)
+        image.src = source ?? address("thumb", { id: cell.id, v: cell.fingerprint });
     }
   }
 

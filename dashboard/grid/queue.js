@@ -36,7 +36,13 @@ export class EventQueue {
   /** Number, keep and send events; returns them as they are kept. */
   add(events) {
     const time = Date.now();
-    const kept = events.map((event) => ({ ...event, client: this.client, seq: ++this.seq, time, by: this.reviewer }));
+    const kept = events.map((event) => ({
+      ...event,
+      client: this.client,
+      seq: ++this.seq,
+      time,
+      by: this.reviewer,
+    }));
     for (const event of kept) this.keep(event);
     this.waiting.push(...kept);
     this.changed();
@@ -112,10 +118,17 @@ export class EventQueue {
     const done = events.filter((event) => refused.has(name(event)) || saved.has(name(event)));
     if (!done.length) throw new Error("the server acknowledged nothing");
     this.drop(done);
-    this.landing.push(...done.filter((event) => saved.has(name(event))).map((event) => ({ event, position: answer.position })));
+    this.landing.push(
+      ...done
+        .filter((event) => saved.has(name(event)))
+        .map((event) => ({ event, position: answer.position })),
+    );
     this.trouble = null;
     this.failures = 0;
-    this.answered(answer, done.filter((event) => saved.has(name(event))));
+    this.answered(
+      answer,
+      done.filter((event) => saved.has(name(event))),
+    );
     this.changed();
   }
 
@@ -160,7 +173,8 @@ export class EventQueue {
 }
 
 /** An undo may take back a bulk act: `before` then names every example of it. */
-const concerns = (event, id) => event.example_id === id || (event.before !== undefined && Object.hasOwn(event.before, id));
+const concerns = (event, id) =>
+  event.example_id === id || (event.before !== undefined && Object.hasOwn(event.before, id));
 
 const name = (event) => `${event.client}|${event.seq}`;
 

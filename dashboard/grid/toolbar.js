@@ -1,6 +1,6 @@
 // The bar above the grid: a button for every key, how many are selected, and whether everything is saved.
 
-import { el, keycap } from "./dom.js";
+import { button, el } from "./dom.js";
 import { ACTIONS, plural } from "./words.js";
 
 const UNDO = { name: "undo", title: "Undo", key: "Ctrl Z", help: "undo the last act, a bulk act as one" };
@@ -14,21 +14,28 @@ export class Toolbar {
     this.message = el("span", { class: "hl-message" });
     this.live = el("span", { class: "hl-hidden", role: "status", "aria-live": "polite" });
     const all = ACTIONS.map((action) => ({ ...action, key: action.key.toUpperCase() }));
-    this.node = el("div", { class: "hl-toolbar", role: "toolbar", "aria-label": "Decide" },
+    this.node = el(
+      "div",
+      { class: "hl-toolbar", role: "toolbar", "aria-label": "Decide" },
       [...all, UNDO, KEYS].map((action) => this.button(action)),
-      el("span", { class: "hl-gap" }), this.message, this.count, this.status, this.live);
+      el("span", { class: "hl-gap" }),
+      this.message,
+      this.count,
+      this.status,
+      this.live,
+    );
     if (grid.hub.readOnly) this.status.title = grid.hub.readOnly;
   }
 
   button({ name, title, key, help }) {
     const off = this.grid.hub.readOnly && name !== "keys";
-    return el("button", {
-      type: "button", class: "hl-button", title: help, disabled: Boolean(off), data: { act: name },
-      on: {
-        mousedown: (event) => event.preventDefault(), // the focus stays on the example
-        click: () => this.grid.act(name),
-      },
-    }, `${title} `, keycap(key));
+    const made = button(title, key, () => this.grid.act(name), {
+      title: help,
+      disabled: Boolean(off),
+      data: { act: name },
+    });
+    made.addEventListener("mousedown", (event) => event.preventDefault()); // the focus stays on the example
+    return made;
   }
 
   drawCount() {

@@ -1,7 +1,7 @@
 // One example in full: the picture with its VoG map on a key, all scores, probabilities, metadata, what was decided.
 
 import { content, smoothen } from "./cells.js";
-import { address, ask, el, figure, keycap } from "./dom.js";
+import { address, ask, button, el, figure } from "./dom.js";
 import { ACTIONS, moment, told } from "./words.js";
 
 export class Viewer {
@@ -10,18 +10,30 @@ export class Viewer {
     this.grid = grid;
     this.facts = new Map();
     this.picture = el("div", { class: "hl-stage" });
-    this.side = el("div", { class: "hl-side", tabindex: "0", "aria-label": "What is known about this example" });
+    this.side = el("div", {
+      class: "hl-side",
+      tabindex: "0",
+      "aria-label": "What is known about this example",
+    });
     this.title = el("h2", {});
     this.decided = el("div", { class: "hl-decided" });
-    this.mapButton = el("button", {
-      type: "button", class: "hl-button", "aria-pressed": "false", on: { click: () => this.toggleMap() },
-    }, "VoG map ", keycap("M"));
-    this.dialog = el("dialog", { class: "hl-dialog hl-viewer", "aria-label": "Example", data: { testid: "example-dialog" } },
-      el("header", { class: "hl-head hl-bar" }, this.step(-1, "←", "Previous example"), this.title,
-        this.step(1, "→", "Next example"), el("span", { class: "hl-gap" }), this.mapButton,
-        el("button", { type: "button", class: "hl-button", on: { click: () => this.dialog.close() } }, "Close ", keycap("Esc"))),
+    this.mapButton = button("VoG map", "M", () => this.toggleMap(), { "aria-pressed": "false" });
+    this.dialog = el(
+      "dialog",
+      { class: "hl-dialog hl-viewer", "aria-label": "Example", data: { testid: "example-dialog" } },
+      el(
+        "header",
+        { class: "hl-head hl-bar" },
+        this.step(-1, "←", "Previous example"),
+        this.title,
+        this.step(1, "→", "Next example"),
+        el("span", { class: "hl-gap" }),
+        this.mapButton,
+        button("Close", "Esc", () => this.dialog.close()),
+      ),
       el("div", { class: "hl-body" }, this.picture, this.side),
-      el("footer", { class: "hl-foot hl-tools" }, this.tools()));
+      el("footer", { class: "hl-foot hl-tools" }, this.tools()),
+    );
     this.dialog.addEventListener("keydown", (event) => this.key(event));
     this.dialog.addEventListener("click", (event) => event.target === this.dialog && this.dialog.close());
     this.dialog.addEventListener("close", () => grid.viewerClosed());
@@ -33,13 +45,13 @@ export class Viewer {
   }
 
   step(by, arrow, label) {
-    return el("button", { type: "button", class: "hl-button", "aria-label": label, title: label, on: { click: () => this.move(by) } }, arrow);
+    return button(arrow, null, () => this.move(by), { "aria-label": label, title: label });
   }
 
   tools() {
-    return ACTIONS.map((action) =>
-      el("button", { type: "button", class: "hl-button", title: action.help, on: { click: () => this.grid.act(action.name) } },
-        `${action.title} `, keycap(action.key.toUpperCase())));
+    return ACTIONS.map(({ title, key, help, name }) =>
+      button(title, key.toUpperCase(), () => this.grid.act(name), { title: help }),
+    );
   }
 
   open(cell) {
@@ -61,7 +73,11 @@ export class Viewer {
       const facts = await this.read(cell);
       if (this.cell === cell) this.draw(facts);
     } catch (error) {
-      if (this.cell === cell) this.side.replaceChildren(this.decided, el("p", { class: "hl-quiet" }, `Nothing more can be read: ${error.message}`));
+      if (this.cell === cell)
+        this.side.replaceChildren(
+          this.decided,
+          el("p", { class: "hl-quiet" }, `Nothing more can be read: ${error.message}`),
+        );
     }
     this.readAhead();
   }
@@ -75,7 +91,8 @@ export class Viewer {
   readAhead() {
     for (const by of [1, -1]) {
       const cell = this.grid.cells[this.grid.focus + by]?.cell;
-      if (cell && !cell.problem && !cell.text && !cell.rows) new Image().src = address("image", { id: cell.id, v: cell.fingerprint });
+      if (cell && !cell.problem && !cell.text && !cell.rows)
+        new Image().src = address("image", { id: cell.id, v: cell.fingerprint });
     }
   }
 
@@ -90,7 +107,8 @@ export class Viewer {
   /** Lay the map over the picture. It is off by default: reviewers read it as evidence. */
   drawMap() {
     const image = el("img", {
-      class: "hl-map", alt: "VoG map: bright where the gradient varies most between checkpoints",
+      class: "hl-map",
+      alt: "VoG map: bright where the gradient varies most between checkpoints",
       src: address("map", { id: this.cell.id, run: this.grid.data.run, v: this.cell.fingerprint }),
     });
     const layers = this.picture.firstElementChild;
@@ -108,7 +126,8 @@ export class Viewer {
   }
 
   move(by) {
-    if (this.grid.moveTo(this.grid.focus + by, { reveal: false })) this.show(this.grid.cells[this.grid.focus].cell);
+    if (this.grid.moveTo(this.grid.focus + by, { reveal: false }))
+      this.show(this.grid.cells[this.grid.focus].cell);
   }
 
   key(event) {
@@ -125,17 +144,30 @@ export class Viewer {
   paint() {
     const shown = this.grid.board.shown(this.cell.id);
     const line = (who, decision, saving) =>
-      el("p", { class: "hl-said" }, el("strong", {}, who), ` ${told(decision)}`, saving ? el("em", {}, " saving…") : null);
+      el(
+        "p",
+        { class: "hl-said" },
+        el("strong", {}, who),
+        ` ${told(decision)}`,
+        saving ? el("em", {}, " saving…") : null,
+      );
     const lines = shown.others.map((one) => line(one.reviewer, one, false));
     if (shown.decision) lines.unshift(line("You:", shown.decision, shown.saving));
-    if (shown.flag) lines.push(el("p", { class: "hl-said" }, `${this.grid.hub.glyphs.flagged} flagged for discussion`));
+    if (shown.flag)
+      lines.push(el("p", { class: "hl-said" }, `${this.grid.hub.glyphs.flagged} flagged for discussion`));
     if (!lines.length) lines.push(el("p", { class: "hl-quiet" }, "Nobody has decided yet."));
     this.decided.replaceChildren(...lines);
   }
 
   draw(facts) {
-    const parts = [this.decided, this.labels(), section("Class probabilities", this.bars(facts.probabilities), facts.probabilities_help)];
-    parts.push(section("Scores", this.scores(facts.scores), "Percentile among the examples of the same split."));
+    const parts = [
+      this.decided,
+      this.labels(),
+      section("Class probabilities", this.bars(facts.probabilities), facts.probabilities_help),
+    ];
+    parts.push(
+      section("Scores", this.scores(facts.scores), "Percentile among the examples of the same split."),
+    );
     parts.push(section("Metadata", pairs(facts.metadata)), section("History", history(facts.history)));
     this.side.replaceChildren(...parts.filter(Boolean));
   }
@@ -153,11 +185,21 @@ export class Viewer {
     if (!probabilities?.length) return null;
     const { label, prediction } = this.cell;
     const role = (name) => (name === label ? "label" : name === prediction ? "prediction" : "plain");
-    return el("table", { class: "hl-bars" }, probabilities.map(([name, p]) => {
-      const bar = el("span", { class: `hl-fill hl-fill-${role(name)}` });
-      bar.style.setProperty("--share", String(p));
-      return el("tr", {}, el("th", { scope: "row", title: name }, name), el("td", { class: "hl-track" }, bar), el("td", {}, figure(p)));
-    }));
+    return el(
+      "table",
+      { class: "hl-bars" },
+      probabilities.map(([name, p]) => {
+        const bar = el("span", { class: `hl-fill hl-fill-${role(name)}` });
+        bar.style.setProperty("--share", String(p));
+        return el(
+          "tr",
+          {},
+          el("th", { scope: "row", title: name }, name),
+          el("td", { class: "hl-track" }, bar),
+          el("td", {}, figure(p)),
+        );
+      }),
+    );
   }
 
   scores(scores) {
@@ -166,17 +208,28 @@ export class Viewer {
       const bar = el("span", { class: "hl-fill hl-fill-plain" });
       bar.style.setProperty("--share", String((score.percentile ?? 0) / 100));
       const rank = score.percentile === null ? "" : `${figure(score.percentile)} %`;
-      const value = score.value === null ? "not computed" : `${figure(score.value)}${score.unit ? ` ${score.unit}` : ""}`;
+      const value =
+        score.value === null ? "not computed" : `${figure(score.value)}${score.unit ? ` ${score.unit}` : ""}`;
       const help = [score.help, direction(score.suspicious)].filter(Boolean).join(" ");
-      return el("tr", { title: help }, el("th", { scope: "row" }, score.title), el("td", {}, value),
-        el("td", { class: "hl-track" }, score.percentile === null ? "" : bar), el("td", {}, rank));
+      return el(
+        "tr",
+        { title: help },
+        el("th", { scope: "row" }, score.title),
+        el("td", {}, value),
+        el("td", { class: "hl-track" }, score.percentile === null ? "" : bar),
+        el("td", {}, rank),
+      );
     };
     return el("table", { class: "hl-bars" }, scores.map(row));
   }
 }
 
 const direction = (suspicious) =>
-  ({ high: "High is suspicious.", low: "Low is suspicious.", measured: "Which end is hard is measured per run." })[suspicious] ?? "";
+  ({
+    high: "High is suspicious.",
+    low: "Low is suspicious.",
+    measured: "Which end is hard is measured per run.",
+  })[suspicious] ?? "";
 
 function section(title, body, help) {
   if (!body) return null;
@@ -185,17 +238,38 @@ function section(title, body, help) {
 
 function pairs(rows) {
   if (!rows?.length) return null;
-  return el("table", { class: "hl-pairs" },
-    rows.map(([name, value]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value === null ? "–" : String(value)))));
+  return el(
+    "table",
+    { class: "hl-pairs" },
+    rows.map(([name, value]) =>
+      el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value === null ? "–" : String(value))),
+    ),
+  );
 }
 
 function history(events) {
   if (!events?.length) return null;
   const said = (event) => {
-    const what = { flag: "⚑ flagged", unflag: "took the flag back", undo: "took a step back", comment: "✎", adjudicate: "adjudicated" };
+    const what = {
+      flag: "⚑ flagged",
+      unflag: "took the flag back",
+      undo: "took a step back",
+      comment: "✎",
+      adjudicate: "adjudicated",
+    };
     return [what[event.action] ?? "", told(event), event.note ?? ""].filter(Boolean).join(" ");
   };
-  return el("ul", { class: "hl-history" }, events.map((event) =>
-    el("li", { class: event.stands ? null : "hl-gone" }, el("strong", {}, event.reviewer), ` ${said(event)} `,
-      el("time", { datetime: event.created_at }, moment(event.created_at)))));
+  return el(
+    "ul",
+    { class: "hl-history" },
+    events.map((event) =>
+      el(
+        "li",
+        { class: event.stands ? null : "hl-gone" },
+        el("strong", {}, event.reviewer),
+        ` ${said(event)} `,
+        el("time", { datetime: event.created_at }, moment(event.created_at)),
+      ),
+    ),
+  );
 }

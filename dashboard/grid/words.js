@@ -3,7 +3,12 @@
 export const ACTIONS = [
   { key: "q", name: "right", title: "Label is right", help: "the given label is right" },
   { key: "w", name: "suggested", title: "Suggested", help: "the suggested label is right" },
-  { key: "l", name: "other", title: "Another…", help: "another label, from a list that can be searched; / does the same" },
+  {
+    key: "l",
+    name: "other",
+    title: "Another…",
+    help: "another label, from a list that can be searched; / does the same",
+  },
   { key: "b", name: "several", title: "Several…", help: "several labels fit" },
   { key: "o", name: "none", title: "None fits", help: "no class fits" },
   { key: "u", name: "unsure", title: "Unsure", help: "unsure" },
@@ -49,7 +54,9 @@ export function told(decision) {
 /** A point in time as a person reads it. */
 export function moment(text) {
   const time = new Date(text);
-  return Number.isNaN(time.getTime()) ? "" : time.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  return Number.isNaN(time.getTime())
+    ? ""
+    : time.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 }
 
 export const plural = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;

@@ -1,0 +1,121 @@
+// What a key or a button says about examples, and the events that come of it. Nothing here waits for the server.
+
+import { choose, showKeys, write } from "./dialogs.js";
+import { digitClass, plural } from "./words.js";
+
+/** Carry out one act on a grid's targets: undo, the list of keys, or something said about examples. */
+export async function act(grid, name, value) {
+  if (name === "keys") return showKeys(grid.layer, grid.hub.marks, grid.data.guidelines);
+  if (grid.hub.readOnly) return grid.toolbar.tell(grid.hub.readOnly);
+  if (name === "undo") return grid.hub.undo(grid);
+  const entries = grid.targets();
+  if (!entries.length) return grid.toolbar.tell("No example is in focus.");
+  const seconds = entries.length === 1 ? Math.round((Date.now() - grid.since) / 10) / 100 : null;
+  const facts = { seconds, opened: grid.viewer.isOpen, map: grid.viewer.isOpen && grid.viewer.map };
+  const saying = SAYINGS[name];
+  const said = await saying(
+    grid,
+    entries.map((entry) => entry.cell),
+    value,
+  );
+  if (!said) return undefined;
+  const events = entries.map((entry) => eventOf(grid, entry, said(entry.cell), facts)).filter(Boolean);
+  if (!events.length) return grid.toolbar.tell(said.refusal ?? "Nothing to decide here.");
+  return grid.hub.record(events, grid);
+}
+
+const decide = (verdict, more = {}) => ({ action: "decide", verdict, ...more });
+
+/** Another label; choosing the given one confirms it. */
+const relabel = (cell, label) =>
+  label === cell.label ? decide("given") : decide("other", { new_label: label });
+
+/** What is said of each cell; where nothing can be said of any, `refusal` tells why. */
+const refusing = (refusal, said) => Object.assign((cell) => said(cell) || null, { refusal });
+
+const subject = (cells) => (cells.length === 1 ? cells[0].id : plural(cells.length, "example"));
+
+/** What stands on top of a list of classes: suggestion, prediction and label of a single example. */
+const likely = ([cell, ...more]) =>
+  more.length ? [] : [cell.suggestion, cell.prediction, cell.label].filter(Boolean);
+
+const isFlagged = (grid, cell) => grid.board.shown(cell.id).flag;
+
+/** By act: (grid, cells, value) → a function from a cell to what is said about it, or null for nothing. */
+const SAYINGS = {
+  right: () =>
+    refusing("There is no label to confirm here.", (cell) => cell.label !== null && decide("given")),
+  suggested: () =>
+    refusing("There is no suggestion here.", (cell) => cell.suggestion && relabel(cell, cell.suggestion)),
+  none: () => () => decide("none"),
+  unsure: () => () => decide("unsure"),
+  digit(grid, _cells, value) {
+    const label = digitClass(grid.labels, value);
+    return refusing(`No class has the key ${value}.`, (cell) => label && relabel(cell, label));
+  },
+  flag(grid, cells) {
+    const raise = cells.some((cell) => !isFlagged(grid, cell));
+    return (cell) => (isFlagged(grid, cell) === raise ? null : { action: raise ? "flag" : "unflag" });
+  },
+  async other(grid, cells) {
+    const title = "The right label";
+    const label = await choose(grid.layer, {
+      title,
+      subject: subject(cells),
+      names: grid.labels,
+      first: likely(cells),
+    });
+    return label === null ? null : (cell) => relabel(cell, label);
+  },
+  async several(grid, cells) {
+    const asked = {
+      title: "All labels that fit",
+      subject: subject(cells),
+      names: grid.labels,
+      first: likely(cells),
+    };
+    const labels = await choose(grid.layer, { ...asked, many: true });
+    return labels?.length ? () => decide("several", { labels }) : null;
+  },
+  async issue(grid, cells) {
+    const chosen = cells.length === 1 ? (grid.board.shown(cells[0].id).decision?.issues ?? []) : [];
+    const asked = { title: "Issues", subject: subject(cells), names: grid.data.issues, chosen };
+    const issues = await choose(grid.layer, { ...asked, many: true, none: chosen.length > 0 });
+    return issues === null ? null : () => ({ action: "decide", issues });
+  },
+  async note(grid, cells) {
+    const note = await write(grid.layer, { title: "Note", subject: subject(cells) });
+    return note === null ? null : () => ({ action: "comment", note });
+  },
+};
+
+/** The event for one cell: what was said, and what was on screen when it was. */
+function eventOf(grid, { cell, panel, place }, said, { seconds, opened, map }) {
+  if (!said) return null;
+  const own = grid.board.shown(cell.id);
+  if (said.action === "decide") said = whole(said, own.decision);
+  if (said.action === "decide" && said.verdict === null && !said.issues.length) return null;
+  const evidence = {
+    run: grid.data.run,
+    page: location.pathname + location.search,
+    panel: grid.data.panels[panel].title ?? null,
+    place: place + 1,
+    prediction: cell.prediction ?? null,
+    score: cell.score ?? null,
+    suggestion: cell.suggestion ?? null,
+    suggestion_source: cell.suggestion_source ?? null,
+    opened,
+    map,
+    ...cell.evidence,
+  };
+  const before = { decision: own.decision, flag: own.flag, notes: own.notes };
+  const about = { example_id: cell.id, fingerprint: cell.fingerprint ?? null, label: cell.label ?? null };
+  return { ...about, ...said, evidence, seconds, before };
+}
+
+/** A decision replaces the earlier one as a whole: a verdict keeps the issues, an issue keeps the verdict. */
+function whole(said, earlier) {
+  const { verdict = null, new_label = null, labels = [], issues = [] } = earlier ?? {};
+  if (said.issues) return { verdict, new_label, labels, ...said };
+  return { new_label: null, labels: [], issues, ...said };
+}
