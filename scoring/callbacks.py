@@ -10,7 +10,8 @@ Hugging Face Trainer gets.
 
 Cost: that of the Recorder. Limits: one process (other ranks do nothing); the libraries are imported when
 asked for. A training that a library resumes is continued with ``Recorder(resume=True)``; its epochs keep the
-library's numbers. """
+library's numbers.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from scoring.watching import follow, unfollow
 
 
 def lightning_callback(recorder: Recorder):
-    """A ``lightning.pytorch.Callback`` (or ``pytorch_lightning``'s, where only that is there) around a Recorder."""
+    """A ``lightning.pytorch.Callback`` (or ``pytorch_lightning``'s) around a Recorder."""
     base = _first_of("Callback", "lightning.pytorch", "pytorch_lightning")
     return type("RecorderCallback", (LightningHooks, base), {})(recorder)
 
@@ -42,7 +43,8 @@ def _first_of(name: str, *modules: str) -> type:
         except ModuleNotFoundError as error:
             if error.name != module.partition(".")[0]:
                 raise
-    raise HardlookError(f"this callback needs {modules[0].partition('.')[0]}, which is not installed; pip install it")
+    library = modules[0].partition(".")[0]
+    raise HardlookError(f"this callback needs {library}, which is not installed; pip install {library}")
 
 
 class LightningHooks:
@@ -55,7 +57,7 @@ class LightningHooks:
         self._order = self._where = self._handle = None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Remember the order of examples from the first batch on: the loader is opened before training starts."""
+        """Remember the order of examples: loaders are opened before training starts."""
         if stage == "fit" and trainer.is_global_zero:
             self.recorder.start()
             self._source = getattr(trainer.fit_loop, "_data_source", None)
@@ -88,7 +90,7 @@ class LightningHooks:
         if trainer.is_global_zero:
             self.recorder.tap.expect(lookup(self._where, self._order), batch)
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, *given: Any) -> None:
         """It has passed."""
         self.recorder.tap.settle()
 
@@ -119,7 +121,7 @@ class LightningHooks:
 
 
 class TrainerHooks:
-    """What happens when, in a Hugging Face training: it tells epochs, not batches, so forwards are counted."""
+    """What happens when, in a Hugging Face training: it tells no batches, so forwards are counted."""
 
     def __init__(self, recorder: Recorder):
         super().__init__()
@@ -132,7 +134,7 @@ class TrainerHooks:
             self.recorder.start()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        """A new epoch: remember the order of its examples, and let each training forward take the next ones."""
+        """A new epoch: remember the order of its examples; each training forward takes the next ones."""
         if not state.is_world_process_zero:
             return
         self.recorder.start_epoch()
@@ -147,8 +149,8 @@ class TrainerHooks:
         if not state.is_world_process_zero:
             return
         if self._order is not None and self._order.pending:
-            self.recorder.distrust("the Trainer drew more batches than it passed through the model (it stopped, or "
-                                   "resumed, within an epoch)")
+            self.recorder.distrust("the Trainer drew more batches than it passed through the model (it "
+                                   "stopped, or resumed, within an epoch)")
         self._listen_no_more()
         self.recorder.end_epoch(max(1, math.ceil(state.epoch - 1e-6)))
 

@@ -13,7 +13,8 @@ training.
 
 An epoch is whole once the mean knows of it, which is written last; what a kill left unfinished is removed
 when the training is taken up again. Cost: one small table per epoch, n · c · 4 bytes for the mean. Limits: no
-torch here, and one writer per training (a lock sees to it). """
+torch here, and one writer per training (a lock sees to it).
+"""
 
 from __future__ import annotations
 
@@ -30,8 +31,8 @@ import pyarrow.ipc as ipc
 from filelock import FileLock, Timeout
 
 from scoring.audit import Run
-from scoring.tables import HardlookError, describe_column, read_metadata, read_table, read_vectors, write_table
-from scoring.tables import write_vectors
+from scoring.tables import (HardlookError, describe_column, read_metadata, read_table, read_vectors,
+                            write_table, write_vectors)
 
 MEAN_MOST_BYTES = 2 << 30
 """Class probabilities beyond this are not averaged: 1.28 M examples of 1,000 classes would take 5 GB."""
@@ -40,15 +41,17 @@ FIELDS = (
     describe_column(pa.field("p_label", pa.float32()), title="Probability of the label", unit="probability",
                     help="What the model, after this epoch, gives to the label of the un-augmented example."),
     describe_column(pa.field("margin", pa.float32()), title="Margin", unit="logits",
-                    help="Logit of the label minus the largest other one; negative where another class wins."),
+                    help="Logit of the label minus the largest other; negative where another class wins."),
     describe_column(pa.field("error_norm", pa.float32()), title="Error norm",
                     help="Length of (probabilities − one-hot label), between 0 and √2 (EL2N)."),
     describe_column(pa.field("loss", pa.float32()), title="Loss", unit="nats", help="−log p(label)."),
-    describe_column(pa.field("correct", pa.bool_()), title="Right", help="Whether the label has the largest logit."),
+    describe_column(pa.field("correct", pa.bool_()), title="Right",
+                    help="Whether the label has the largest logit."),
     describe_column(pa.field("train_margin", pa.float32()), title="Margin in training", unit="logits",
-                    help="The margin of the training forward itself, as the example was augmented; null where it was "
-                         "not seen. The mean where an example was seen more than once."),
-    describe_column(pa.field("label", pa.int32()), title="Label", help="Index of the label that was recorded."),
+                    help="The margin of the training forward itself, as the example was augmented; null "
+                         "where it was not seen. The mean where an example was seen more than once."),
+    describe_column(pa.field("label", pa.int32()), title="Label",
+                    help="Index of the label under which the example was recorded."),
 )
 MEASURES = ("p_label", "margin", "error_norm", "loss", "correct")
 COLUMNS = (*MEASURES, "train_margin")
@@ -61,7 +64,8 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     Computed in float64. A row whose logits are not all finite is NaN throughout, and not correct; with a
     single class there is no margin (NaN). Ties go to the first class.
 
-    >>> {name: round(float(values[0]), 4) for name, values in measure(np.log([[0.5, 0.25, 0.25]]), [1]).items()}
+    >>> found = measure(np.log([[0.5, 0.25, 0.25]]), [1])
+    >>> {name: round(float(values[0]), 4) for name, values in found.items()}
     {'p_label': 0.25, 'margin': -0.6931, 'error_norm': 0.9354, 'loss': 1.3863, 'correct': 0.0}
     """
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
@@ -76,21 +80,22 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     others = logits.copy()
     others[rows, labels] = -np.inf
     margin = own - others.max(1) if logits.shape[1] > 1 else np.full(len(rows), np.nan)
-    found = {"p_label": np.exp(log_p[rows, labels]), "margin": margin, "error_norm": np.sqrt((errors**2).sum(1)),
-             "loss": -log_p[rows, labels]}
+    found = {"p_label": np.exp(log_p[rows, labels]), "margin": margin,
+             "error_norm": np.sqrt((errors**2).sum(1)), "loss": -log_p[rows, labels]}
     found = {name: np.where(finite, values, np.nan).astype(np.float32) for name, values in found.items()}
     return {**found, "correct": finite & (logits.argmax(1) == labels)}
 
 
 def epoch_table(ids: Sequence[str], labels: np.ndarray, measures: Mapping[str, np.ndarray],
                 train_margin: np.ndarray) -> pa.Table:
-    """One epoch's table: example_id, the measures, train_margin and label; NaN becomes null, and correct with it."""
+    """One epoch's table: example_id, the measures, train_margin, label; NaN becomes null, correct with it."""
     unknown = np.isnan(measures["p_label"])
     values = {**measures, "train_margin": train_margin, "label": labels}
     columns = [pa.array(list(ids), pa.string())]
     for field in FIELDS:
         column = np.asarray(values[field.name])
-        missing = unknown if field.name == "correct" else np.isnan(column) if column.dtype.kind == "f" else None
+        missing = np.isnan(column) if column.dtype.kind == "f" else None
+        missing = unknown if field.name == "correct" else missing
         columns.append(pa.array(column, field.type, mask=missing))
     return pa.Table.from_arrays(columns, schema=pa.schema([pa.field("example_id", pa.string()), *FIELDS]))
 
@@ -101,7 +106,8 @@ def read_dynamics(files: Sequence[Path], ids: Sequence[str], columns: Sequence[s
 
     ``files`` as ``Run.dynamics_files()`` lists them; ``correct`` is 1 or 0. Where ``labels`` (n,) are given,
     an example that was recorded under another label is NaN: what was recorded is not about the label it has
-    now. Memory: 4 · epochs · n bytes per column. """
+    now. Memory: 4 · epochs · n bytes per column.
+    """
     found = {name: np.full((len(files), len(ids)), np.nan, dtype=np.float32) for name in columns}
     known, at = None, None
     for epoch, path in enumerate(files):
@@ -130,7 +136,8 @@ class EpochTables:
     """The folder ``runs/<run>/dynamics/<training>`` as it grows, epoch by epoch.
 
     ``ids`` (n,) and ``labels`` (n,) say which example each row is. Use ``open`` first; it takes the
-    training's lock, which ``close`` gives back. """
+    training's lock, which ``close`` gives back.
+    """
 
     def __init__(self, run: Run, training: str, ids: Sequence[str], labels: np.ndarray):
         self.run, self.training = run, training
@@ -156,8 +163,9 @@ class EpochTables:
             there = self._whole_epochs()
             if there and not (resume or overwrite):
                 raise HardlookError(
-                    f"{self.mean_path.parent} holds {len(there)} recorded epochs; Recorder(resume=True) continues "
-                    f"after epoch {there[-1]}, Recorder(overwrite=True) starts again, training='…' records another")
+                    f"{self.mean_path.parent} holds {len(there)} recorded epochs; Recorder(resume=True) "
+                    f"continues after epoch {there[-1]}, Recorder(overwrite=True) starts again, training='…' "
+                    "records another")
             self.epochs = there if resume and not overwrite else []
             self._check_same_examples()
             self._remove_epochs_not_in(self.epochs)
@@ -172,12 +180,13 @@ class EpochTables:
 
     def append(self, epoch: int, measures: Mapping[str, np.ndarray], train_margin: np.ndarray,
                mean: np.ndarray | None, facts: Mapping[str, Any]) -> None:
-        """Write one epoch: its table, then the mean that counts it. (n,) measures and margins, (n, c) mean or None."""
+        """Write one epoch: its table of (n,) measures, then the (n, c) mean (or None) that counts it."""
         table = epoch_table(self.ids, self.labels, measures, train_margin)
         write_table(self.path(epoch), table, {"epoch": epoch, "examples": self.digest, **facts})
         epochs = [*self.epochs, epoch]
         kept = np.empty((0, 1)) if mean is None else mean
-        write_vectors(self.mean_path, self.ids[: len(kept)], kept, {"epochs": epochs, "examples": self.digest})
+        facts = {"epochs": epochs, "examples": self.digest}
+        write_vectors(self.mean_path, self.ids[: len(kept)], kept, facts)
         self.epochs, self.mean = epochs, mean
 
     def averaged(self, classes: int) -> bool:
@@ -195,8 +204,9 @@ class EpochTables:
         try:
             self._lock.acquire()
         except Timeout as error:
-            raise HardlookError(f"another Recorder is recording training {self.training!r} of run {self.run.name!r} "
-                                "just now; wait for it to end, or record under another name: training='…'") from error
+            raise HardlookError(
+                f"another Recorder is recording training {self.training!r} of run {self.run.name!r} just "
+                "now; wait for it to end, or record under another name: training='…'") from error
 
     def _whole_epochs(self) -> list[int]:
         """The epochs that the mean counts and whose tables are there."""
@@ -208,11 +218,12 @@ class EpochTables:
     def _check_same_examples(self) -> None:
         if self.epochs and read_metadata(self.path(self.epochs[-1])).get("examples") != self.digest:
             raise HardlookError(
-                f"{self.mean_path.parent} was recorded over other examples or labels than the {len(self.ids)} given "
-                "now, so it cannot be continued; Recorder(overwrite=True) starts again, training='…' records another")
+                f"{self.mean_path.parent} was recorded over other examples or labels than the "
+                f"{len(self.ids)} given now, so it cannot be continued; Recorder(overwrite=True) starts "
+                "again, training='…' records another")
 
     def _remove_epochs_not_in(self, kept: Sequence[int]) -> None:
-        """Remove tables of unfinished or replaced epochs; the mean first, so that no kill leaves a false count."""
+        """Remove unfinished or replaced epochs; the mean first, so that no kill leaves a false count."""
         if not kept:
             self.mean_path.unlink(missing_ok=True)
         for path in self.mean_path.parent.glob("epoch-*.parquet"):

@@ -46,7 +46,8 @@ def thin(epochs: Sequence[int], *, every: int = 1, keep: int | None = None) -> l
 def check_thinning(every: int, keep: int | None) -> None:
     """Refuse settings of ``thin`` that would keep nothing to compare."""
     if every < 1:
-        raise HardlookError(f"Recorder(every={every}); needed at least 1: every how many epochs a checkpoint is kept")
+        raise HardlookError(f"Recorder(every={every}); needed at least 1, the epochs from one checkpoint to "
+                            "the next")
     if keep is not None and keep < 2:
         raise HardlookError(f"Recorder(keep={keep}); needed at least 2 checkpoints, or None to keep them all")
 
@@ -63,7 +64,7 @@ def bare(model: nn.Module) -> nn.Module:
 
 
 def plain_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict as tensors on the CPU that share no memory; modules' extra state, which may be anything, left out."""
+    """The state dict as tensors on the CPU that share no memory; modules' extra state is left out."""
     state = bare(model).state_dict()
     return {name: value.detach().cpu().clone() for name, value in state.items() if isinstance(value, Tensor)}
 
@@ -85,8 +86,8 @@ class CheckpointFiles:
         self.root = run.root
         if self.pattern.count("*") != 1 or re.search(r"[?\[]", self.pattern):
             raise HardlookError(
-                f"audit.toml: [run.{run.name}] checkpoints = {self.pattern!r} does not say where a new checkpoint "
-                f"goes; needed exactly one *, for instance \"checkpoints/{run.name}/*.pt\"")
+                f"audit.toml: [run.{run.name}] checkpoints = {self.pattern!r} does not say where a new "
+                f"checkpoint goes; needed exactly one *, for instance \"checkpoints/{run.name}/*.pt\"")
         before, after = self.pattern.split("*")
         self._before = before + ("" if re.search(r"[^/]$", before) else "epoch-")
         self._after = after
@@ -98,20 +99,20 @@ class CheckpointFiles:
     def epochs(self) -> dict[int, Path]:
         """The checkpoints on the disk that bear our names, by epoch."""
         found = {}
-        for path in self.root.glob(self.pattern) if not Path(self.pattern).is_absolute() else self._absolute():
+        for path in self._matches():
             match = re.search(r"(\d{4,})" + re.escape(self._after) + "$", path.as_posix())
             if match and path == self.path(int(match[1])):
                 found[int(match[1])] = path
         return dict(sorted(found.items()))
 
-    def _absolute(self) -> list[Path]:
+    def _matches(self) -> list[Path]:
+        """Everything that the glob matches, which may be relative to the audit or absolute."""
         anchor = Path(self.pattern).anchor
-        return list(Path(anchor).glob(str(Path(self.pattern).relative_to(anchor))))
+        return list(Path(anchor or self.root).glob(self.pattern.removeprefix(anchor)))
 
     def foreign(self) -> list[Path]:
-        """Files that the glob matches and that bear other names: they would be scored as epochs of this training."""
-        matched = self._absolute() if Path(self.pattern).is_absolute() else self.root.glob(self.pattern)
-        return sorted(set(matched) - set(self.epochs().values()))
+        """Files of other names that the glob matches: they would be scored as epochs of this training."""
+        return sorted(set(self._matches()) - set(self.epochs().values()))
 
     def remove_all_but(self, epochs: Sequence[int]) -> None:
         """Remove our checkpoints of all other epochs."""
@@ -126,5 +127,5 @@ class CheckpointFiles:
             shown = ", ".join(path.name for path in foreign[:4])
             raise HardlookError(
                 f"{foreign[0].parent} holds {shown}{', …' if len(foreign) > 4 else ''}, which checkpoints = "
-                f"{self.pattern!r} would count as epochs of this training; move them, change the pattern, or give "
-                "Recorder(checkpoints=False) and save your own")
+                f"{self.pattern!r} would count as epochs of this training; move them, change the pattern, or "
+                "give Recorder(checkpoints=False) and save your own")

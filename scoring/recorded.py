@@ -1,5 +1,4 @@
-"""The examples that a training is recorded over: a dataset, the id and the label of each row, and a pass over
-them.
+"""The examples that a training is recorded over: a dataset, ids and labels of its rows, and a pass over them.
 
 A map-style dataset of un-augmented (input, label) and an audit → ids and labels, aligned with the dataset and
 checked against the audit's own example table; a model and these → (n, c) logits, in batches, in eval mode,
@@ -7,7 +6,8 @@ leaving no trace in the model or in any random number generator.
 
 Cost: one forward pass per evaluation. Labels that neither the audit nor the dataset's ``labels``, ``targets``
 or ``tensors`` tell are read from the dataset once, item by item; ``labels=`` spares that. Limits: one label
-per example. """
+per example.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from scoring.watching import LABEL_KEYS
 
 @dataclass(frozen=True)
 class Recorded:
-    """A dataset of un-augmented (input, label), and the id (string) and label (class index) of each of its rows."""
+    """A dataset of un-augmented (input, label), and the id (string) and label (class index) of each row."""
 
     dataset: Dataset
     ids: list[str]
@@ -46,9 +46,11 @@ def own_randomness(seed: int | None = None) -> Iterator[None]:
     to.
 
     Code of others (augmentations, dropout) draws from the global generators, so they are lent, never left
-    changed. """
+    changed.
+    """
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
         try:
             if seed is not None:
                 torch.manual_seed(seed)
@@ -72,8 +74,8 @@ def unpack(batch: Any) -> tuple[Any, Any]:
             return {name: value for name, value in batch.items() if name != key}, batch[key]
     elif isinstance(batch, (tuple, list)) and len(batch) > 1:
         return batch[0], batch[1]
-    raise HardlookError(f"the examples' dataset gives {type(batch).__name__} items; needed (input, label), or a mapping "
-                        f"with one of {', '.join(LABEL_KEYS)}")
+    raise HardlookError(f"the examples' dataset gives {type(batch).__name__} items; needed (input, label), "
+                        f"or a mapping with one of {', '.join(LABEL_KEYS)}")
 
 
 def evaluate(model: nn.Module, examples: Recorded, *, batch_size: int = 256, num_workers: int = 0,
@@ -82,7 +84,8 @@ def evaluate(model: nn.Module, examples: Recorded, *, batch_size: int = 256, num
 
     The model, its buffers and gradients and every global random number generator are as before once the
     iteration ends. Raises ``HardlookError`` where the dataset's label of an example differs from the recorded
-    one. """
+    one.
+    """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     loader = DataLoader(examples.dataset, batch_size, num_workers=num_workers, collate_fn=collate,
                         generator=torch.Generator().manual_seed(0))
@@ -103,11 +106,12 @@ def _check_labels(examples: Recorded, rows: slice, labels: Any) -> None:
     if len(differs):
         row = rows.start + int(differs[0])
         raise HardlookError(
-            f"example {examples.ids[row]!r} has label {given[differs[0]]} in the dataset and {examples.labels[row]} in "
-            "the audit; the dataset must be un-augmented and in the order of ids: pass the ids that belong to it")
+            f"example {examples.ids[row]!r} has label {given[differs[0]]} in the dataset and "
+            f"{examples.labels[row]} in the audit; the dataset must be un-augmented and in the order of ids: "
+            "pass the ids that belong to it")
 
 
-# -- which id and which label each row has ----------------------------------------------------------------------------
+# -- which id and which label each row has -------------------------------------------------------------------
 
 
 def recorded(audit: Audit | None, dataset: Dataset, ids: Sequence[str] | None = None,
@@ -121,12 +125,12 @@ def recorded(audit: Audit | None, dataset: Dataset, ids: Sequence[str] | None = 
     labels = dataset_labels(dataset) if labels is None else np.asarray(labels)
     known = _audit_labels(audit, split)
     if ids is None and known is None:
-        raise HardlookError("the Recorder does not know which example each row of the dataset is; pass ids=[…], or "
-                            "run `hardlook score` once, which reads the audit's data")
+        raise HardlookError("the Recorder does not know which example each row of the dataset is; pass "
+                            "ids=[…], or run `hardlook score` once, which reads the audit's data")
     ids = [str(name) for name in (known if ids is None else ids)]
     _check_ids(ids, len(dataset), split)
     if labels is not None and len(labels) != len(ids):
-        raise HardlookError(f"there are {len(labels)} labels for {len(ids)} examples; needed one per row of the dataset")
+        raise HardlookError(f"there are {len(labels)} labels for {len(ids)} examples; needed one per row")
     labels = _agreed_labels(ids, labels, known, split)
     if labels is None:
         labels = np.asarray([int(unpack(dataset[row])[1]) for row in range(len(dataset))])
@@ -146,7 +150,8 @@ def dataset_labels(dataset: Any) -> np.ndarray | None:
     if isinstance(dataset, TensorDataset):
         found = dataset.tensors[1] if len(dataset.tensors) > 1 else None
     else:
-        found = next((getattr(dataset, name) for name in ("labels", "targets") if hasattr(dataset, name)), None)
+        names = [name for name in ("labels", "targets") if hasattr(dataset, name)]
+        found = getattr(dataset, names[0]) if names else None
     if not isinstance(found, (Tensor, np.ndarray, list, tuple)) or len(found) != len(dataset):
         return None
     values = np.asarray(found)
@@ -154,20 +159,21 @@ def dataset_labels(dataset: Any) -> np.ndarray | None:
 
 
 def _audit_labels(audit: Audit | None, split: str) -> dict[str, int] | None:
-    """id → class index of the audit's labelled, readable examples of a split, in order; None before it was read."""
+    """id → class index of a split's labelled, readable examples, in order; None before the audit was read."""
     if audit is None or not audit.examples_path.is_file():
         return None
     from scoring.inputs import labelled  # the example table's own imports are many
 
     examples = labelled(audit, split)
     position = {name: number for number, name in enumerate(audit.classes)}
-    return dict(zip(examples["example_id"], examples["label"].map(position).fillna(-1).astype(int), strict=True))
+    labels = examples["label"].map(position).fillna(-1).astype(int)
+    return dict(zip(examples["example_id"], labels, strict=True))
 
 
 def _check_ids(ids: list[str], n: int, split: str) -> None:
     if len(ids) != n:
-        raise HardlookError(f"there are {len(ids)} ids for the {split} split and {n} examples in the dataset; needed one "
-                            "id per row, in the dataset's order: pass ids=[…]")
+        raise HardlookError(f"there are {len(ids)} ids for the {split} split and {n} examples in the "
+                            "dataset; needed one id per row, in the dataset's order: pass ids=[…]")
     if not n:
         raise HardlookError(f"the dataset of the {split} split is empty; needed at least one example")
     if len(set(ids)) < n:
@@ -182,20 +188,23 @@ def _agreed_labels(ids: list[str], labels: np.ndarray | None, known: Mapping[str
         return labels
     strangers = [name for name in ids if name not in known]
     if strangers:
-        raise HardlookError(f"the audit has no labelled, readable {split} example {strangers[0]!r} ({len(strangers)} of "
-                            f"{len(ids)} ids are unknown); ids are those of the audit's example table")
+        raise HardlookError(f"the audit has no labelled, readable {split} example {strangers[0]!r} "
+                            f"({len(strangers)} of {len(ids)} ids are unknown); ids are those of the audit's "
+                            "example table")
     own = np.asarray([known[name] for name in ids])
     differs = np.flatnonzero(labels != own) if labels is not None and len(labels) == len(own) else []
     if len(differs):
         row = int(differs[0])
         raise HardlookError(
-            f"example {ids[row]!r} has label {labels[row]} in the dataset and {own[row]} in the audit ({len(differs)} of "
-            f"{len(ids)} differ); pass the ids that belong to the dataset's rows, or bring the labels into agreement")
+            f"example {ids[row]!r} has label {labels[row]} in the dataset and {own[row]} in the audit "
+            f"({len(differs)} of {len(ids)} differ); pass the ids that belong to the dataset's rows, or "
+            "bring the labels into agreement")
     return own
 
 
 def _check_label_range(ids: list[str], labels: np.ndarray, audit: Audit | None) -> None:
-    bad = np.flatnonzero((labels < 0) | (labels >= len(audit.classes)) if audit and audit.classes else labels < 0)
+    classes = len(audit.classes) if audit and audit.classes else np.inf
+    bad = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(bad):
-        raise HardlookError(f"example {ids[int(bad[0])]!r} has label {labels[int(bad[0])]}; needed an index into the "
-                            "classes of audit.toml")
+        raise HardlookError(f"example {ids[int(bad[0])]!r} has label {labels[int(bad[0])]}; needed an index "
+                            "into the classes of audit.toml")

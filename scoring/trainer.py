@@ -8,7 +8,8 @@ initialised anew (weights that have memorised wrong labels would hide them), tra
 audit's own function, recorded epoch by epoch.
 
 Cost: the training, and per epoch one pass over the examples and one checkpoint. Limits: one process, one
-device. """
+device.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from scoring.audit import Audit, Run
 from scoring.keeping import plain_tensors
-from scoring.models import build_model, choose_device, last_block_and_head, load_callable, load_into, read_state_dict
+from scoring.models import (build_model, choose_device, last_block_and_head, load_callable, load_into,
+                            read_state_dict)
 from scoring.modes import logits_of, run as run_model, to_device
 from scoring.recorded import own_randomness, unpack
 from scoring.references import call_named, code_folder, importing_from
@@ -42,10 +44,11 @@ RECORDING = ("every", "keep", "batch_size", "num_workers")
 
 
 def fit(
-    model: nn.Module, dataset: Dataset, *, epochs: int = 15, lr: float = 0.01, batch_size: int = 64, seed: int = 0,
-    recorder: Recorder | None = None, augment: Callable[[Any], Any] | None = None, weight_decay: float = 5e-4,
-    optimizer: str = "adamw", num_workers: int = 0, state: str | Path | None = None,
-    on_batch: Callable[[int], object] | None = None, on_epoch: Callable[[int, float], object] | None = None,
+    model: nn.Module, dataset: Dataset, *, epochs: int = 15, lr: float = 0.01, batch_size: int = 64,
+    seed: int = 0, recorder: Recorder | None = None, augment: Callable[[Any], Any] | None = None,
+    weight_decay: float = 5e-4, optimizer: str = "adamw", num_workers: int = 0,
+    state: str | Path | None = None, on_batch: Callable[[int], object] | None = None,
+    on_epoch: Callable[[int, float], object] | None = None,
 ) -> nn.Module:
     """Train ``model`` in place, on the device on which it is, and return it in eval mode.
 
@@ -53,7 +56,8 @@ def fit(
     or "sgd" with Nesterov momentum 0.9. ``augment``: applied to each batch of inputs. ``on_batch(n
     examples)`` and ``on_epoch(epoch, mean loss in nats)`` are told the progress. ``state``: a file that keeps
     what a killed training needs to go on; it is removed at the end. The same seed gives the same bits on the
-    same machine. """
+    same machine.
+    """
     _check_settings(epochs, lr, batch_size, optimizer)
     loader = _loader(dataset, batch_size, num_workers)
     descent = _optimizer(model, optimizer, lr, weight_decay)
@@ -75,7 +79,7 @@ def fit(
 
 
 def _epoch(model, loader, descent, cycle, recorder, epoch, augment, on_batch) -> float:
-    """One pass over the data; returns its mean loss. The Recorder ends the epoch when the last batch is done."""
+    """One pass over the data → its mean loss. The Recorder ends the epoch when the last batch is done."""
     device = next(model.parameters()).device
     total, count = torch.zeros(()), 0
     for batch in recorder.watch(loader, epoch=epoch) if recorder else loader:
@@ -115,18 +119,19 @@ def _optimizer(model: nn.Module, name: str, lr: float, weight_decay: float) -> t
     parameters = [{"params": group, "weight_decay": weight_decay if decays else 0.0}
                   for decays, group in groups.items() if group]
     if not parameters:
-        raise HardlookError(f"{type(model).__name__} has no parameter that requires a gradient; there is nothing to train")
+        raise HardlookError(f"{type(model).__name__} has no parameter that requires a gradient, so there is "
+                            "nothing to train")
     if name == "sgd":
         return torch.optim.SGD(parameters, lr=lr, momentum=0.9, nesterov=True)
     return torch.optim.AdamW(parameters, lr=lr)
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
-    """A seed per epoch, so that an epoch's random numbers do not depend on whether the ones before ran just now."""
+    """A seed per epoch: its random numbers do not depend on whether the epochs before ran just now."""
     return int.from_bytes(hashlib.sha256(f"{seed} {epoch}".encode()).digest()[:7], "big")
 
 
-# -- going on after a kill --------------------------------------------------------------------------------------------
+# -- going on after a kill -----------------------------------------------------------------------------------
 
 
 def _keep(path: Path, settings: list, model: nn.Module, descent, cycle, epoch: int) -> None:
@@ -139,11 +144,13 @@ def _keep(path: Path, settings: list, model: nn.Module, descent, cycle, epoch: i
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
     """The values of a scheduler's state, without the functions that it makes itself."""
-    return {name: value for name, value in state.items() if isinstance(value, (int, float, str, list, type(None)))}
+    plain = (int, float, str, list, type(None))
+    return {name: value for name, value in state.items() if isinstance(value, plain)}
 
 
-def _restore(path: str | Path, settings: list, model: nn.Module, descent, cycle, recorder: Recorder | None) -> int:
-    """Take up a killed training; returns the epochs that are done, 0 where there is none of these settings."""
+def _restore(path: str | Path, settings: list, model: nn.Module, descent, cycle,
+             recorder: Recorder | None) -> int:
+    """Take up a killed training → the epochs that are done, 0 where there is none of these settings."""
     if not Path(path).is_file():
         return 0
     held = torch.load(path, map_location="cpu", weights_only=True)
@@ -161,8 +168,8 @@ def _restore(path: str | Path, settings: list, model: nn.Module, descent, cycle,
 class InMemory(Dataset):
     """A dataset whose items are read once and kept, as long as all of them fit into ``most`` bytes.
 
-    For inputs that are the same at every read, as an evaluation transform gives them. ``ids`` and ``labels`` are the
-    dataset's own.
+    For inputs that are the same at every read, as an evaluation transform gives them. ``ids`` and ``labels``
+    are the dataset's own.
     """
 
     def __init__(self, dataset: Dataset, most: int = IN_MEMORY_MOST):
@@ -185,7 +192,7 @@ def _bytes_of(value: Any) -> float:
     return value.numel() * value.element_size() if isinstance(value, Tensor) else float("inf")
 
 
-# -- hardlook train ---------------------------------------------------------------------------------------------------
+# -- hardlook train ------------------------------------------------------------------------------------------
 
 
 def train_run(
@@ -200,11 +207,13 @@ def train_run(
     as ``function(model, train_dataset, recorder, **the other settings)``. A training that was killed goes on
     where it stood, one that is complete is left alone, and one made with other settings is refused, unless
     ``overwrite``; ``resume`` calls the audit's own function with a Recorder that goes on. ``progress`` as in
-    ``scoring.shards``. """
+    ``scoring.shards``.
+    """
     settings = training_settings(audit, run, epochs)
     if not overwrite:
         if _complete(run, settings):
-            return f"run {run.name!r} is trained already, {_recorded_epochs(run)} epochs; --overwrite trains it again"
+            done = _recorded_epochs(run)
+            return f"run {run.name!r} is trained already, {done} epochs; --overwrite trains it again"
         resume = _may_continue(run, settings, resume)
     chosen = choose_device(device)
     with own_randomness(settings.get("seed", 0)):
@@ -218,7 +227,7 @@ def train_run(
 
 
 def training_settings(audit: Audit, run: Run, epochs: int | None = None) -> dict[str, Any]:
-    """[run.x.training] with the given number of epochs in it; an unknown key is an error that lists the known ones."""
+    """[run.x.training] with the given number of epochs; an unknown key is an error that lists those known."""
     settings = dict(run.config.get("training", {}))
     if epochs is not None:
         settings["epochs"] = epochs
@@ -227,8 +236,8 @@ def training_settings(audit: Audit, run: Run, epochs: int | None = None) -> dict
     known += [name for name in (*RECORDING, "record_test") if name not in known]
     for key in settings:
         if "function" not in settings and key not in known:
-            raise HardlookError(f"audit.toml: [run.{run.name}.training] has an unknown key {key!r}; known are "
-                                f"{', '.join(sorted(known))}, and function")
+            raise HardlookError(f"audit.toml: [run.{run.name}.training] has an unknown key {key!r}; known "
+                                f"are {', '.join(sorted(known))}, and function")
     if "function" not in settings:
         settings.setdefault("epochs", inspect.signature(fit).parameters["epochs"].default)
         settings.setdefault("seed", audit.seed)
@@ -236,7 +245,7 @@ def training_settings(audit: Audit, run: Run, epochs: int | None = None) -> dict
 
 
 def starting_model(audit: Audit, run: Run) -> nn.Module:
-    """The model to train: fresh from the factory, or ``weights`` with the last block and the head initialised anew."""
+    """The model to train: fresh from the factory, or ``weights`` with last block and head made anew."""
     if "model" not in run.config:
         raise HardlookError(f"audit.toml: [run.{run.name}] names no model; `hardlook train` needs model = "
                             "\"file.py:callable\"")
@@ -267,12 +276,16 @@ def _recorder(audit: Audit, run: Run, model: nn.Module, settings: dict, resume: 
 
     train, test = labelled(audit), labelled(audit, "test")
     if not len(train):
-        raise HardlookError("the audit has no labelled, readable train example; add a [[data]] table with split = \"train\"")
-    keep = InMemory if "function" not in settings and not settings.get("num_workers") else lambda dataset: dataset
-    data = keep(Inputs(audit, run, train))
-    unseen = keep(Inputs(audit, run, test)) if len(test) and settings.get("record_test", True) else None
+        raise HardlookError("the audit has no labelled, readable train example; add a [[data]] table with "
+                            "split = \"train\"")
+    data = Inputs(audit, run, train)
+    unseen = Inputs(audit, run, test) if len(test) and settings.get("record_test", True) else None
+    if "function" not in settings and not settings.get("num_workers"):
+        data, unseen = InMemory(data), InMemory(unseen) if unseen else None
     kept = {name: settings[name] for name in RECORDING if name in settings and name != "batch_size"}
-    return Recorder(audit, model, run.name, examples=data, test=unseen, resume=resume, overwrite=overwrite, **kept), data
+    recorder = Recorder(audit, model, run.name, examples=data, test=unseen, resume=resume,
+                        overwrite=overwrite, **kept)
+    return recorder, data
 
 
 def _train(audit: Audit, run: Run, model, data, recorder, settings, progress) -> None:
@@ -295,24 +308,25 @@ def _train(audit: Audit, run: Run, model, data, recorder, settings, progress) ->
 
 def _train_by(function: str, audit: Audit, run: Run, model, data, recorder, settings) -> None:
     """Call the audit's own training function; it must have recorded at least one epoch."""
-    given = {key: value for key, value in settings.items() if key not in ("function", "record_test", "every", "keep")}
+    ours = ("function", "record_test", "every", "keep")
+    given = {key: value for key, value in settings.items() if key not in ours}
     called = load_callable(function, audit.root)
     before = len(recorder.epochs)
     run.add_to_record(training=None)
     with importing_from(code_folder(function, audit.root)):
         call_named(function, lambda **kwargs: called(model, data, recorder, **kwargs), given)
     if len(recorder.epochs) == before:
-        raise HardlookError(f"{function} recorded no epoch; needed `for batch in recorder.watch(loader):` in place of "
-                            "`for batch in loader:`, or recorder.end_epoch() after each epoch")
+        raise HardlookError(f"{function} recorded no epoch; needed `for batch in recorder.watch(loader):` in "
+                            "place of `for batch in loader:`, or recorder.end_epoch() after each epoch")
 
 
-# -- what is there already --------------------------------------------------------------------------------------------
+# -- what is there already -----------------------------------------------------------------------------------
 
 
 def _facts(settings: dict[str, Any]) -> str:
     """The settings that decide the numbers, as text."""
-    return json.dumps({key: value for key, value in settings.items() if key not in ("every", "keep", "num_workers")},
-                      sort_keys=True, default=str)
+    deciding = {key: value for key, value in settings.items() if key not in ("every", "keep", "num_workers")}
+    return json.dumps(deciding, sort_keys=True, default=str)
 
 
 def _note_settings(run: Run, settings: dict[str, Any]) -> None:
@@ -324,7 +338,7 @@ def _recorded_epochs(run: Run) -> int:
 
 
 def _noted(run: Run, settings: dict[str, Any]) -> bool:
-    """Whether the settings noted last are these. ``fit`` notes them when it starts, a function's when it has ended."""
+    """Whether the settings noted last are these: noted before ``fit`` starts, after a function has ended."""
     return run.record().get("training") == _facts(settings)
 
 
@@ -338,6 +352,6 @@ def _may_continue(run: Run, settings: dict[str, Any], resume: bool) -> bool:
     recorded = _recorded_epochs(run)
     if not recorded or (_noted(run, settings) if "function" not in settings else resume):
         return bool(recorded)
-    raise HardlookError(f"run {run.name!r} has a recorded training of {recorded} epochs that was made otherwise; `hardlook "
-                        "train --overwrite` replaces it" +
-                        (", --resume continues it" if "function" in settings else ""))
+    more = ", --resume continues it" if "function" in settings else ""
+    raise HardlookError(f"run {run.name!r} has a recorded training of {recorded} epochs that was made "
+                        f"otherwise; `hardlook train --overwrite` replaces it{more}")

@@ -13,7 +13,8 @@ probabilities. The training itself is bit for bit the one that it would be witho
 Epochs are numbered from 1: epoch e is the model after e epochs; the untrained model is not recorded. A kill
 leaves whole epochs. Cost: one forward pass over the examples and one checkpoint per epoch. Limits: one
 process; models that give (n, classes) logits; ``scoring.trainer`` trains, ``scoring.callbacks`` serves
-Lightning and Hugging Face. """
+Lightning and Hugging Face.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +40,8 @@ from scoring.watching import ForwardTap, RecordedOrder, followed, row_map
 
 log = logging.getLogger("hardlook")
 
-UNKNOWN = ("it is not known which example each row of a batch is, so train_margin is null: needed a DataLoader over a "
-           "map-style dataset as long as the examples, or watch(…, rows=…)")
+UNKNOWN = ("it is not known which example each row of a batch is, so train_margin is null: needed a "
+           "DataLoader over a map-style dataset as long as the examples, or watch(…, rows=…)")
 
 
 class Recorder:
@@ -54,14 +55,16 @@ class Recorder:
     ``every`` and ``keep`` thin the checkpoints (``scoring.keeping.thin``); only training "main" keeps
     checkpoints unless ``checkpoints`` says otherwise. An existing training is continued with ``resume``,
     replaced with ``overwrite`` and otherwise refused. ``collate`` and ``num_workers`` are those of the pass
-    over the examples. """
+    over the examples.
+    """
 
     def __init__(
-        self, audit: Audit | str | Path, model: nn.Module, run: str = "main", *, examples: Dataset | None = None,
-        ids: Sequence[str] | None = None, labels: Sequence[int] | None = None, test: Dataset | None = None,
-        test_ids: Sequence[str] | None = None, training: str = "main", every: int = 1, keep: int | None = None,
-        checkpoints: bool | None = None, batch_size: int = 256, num_workers: int = 0,
-        collate: Callable | None = None, resume: bool = False, overwrite: bool = False,
+        self, audit: Audit | str | Path, model: nn.Module, run: str = "main", *,
+        examples: Dataset | None = None, ids: Sequence[str] | None = None,
+        labels: Sequence[int] | None = None, test: Dataset | None = None,
+        test_ids: Sequence[str] | None = None, training: str = "main",
+        every: int = 1, keep: int | None = None, checkpoints: bool | None = None, batch_size: int = 256,
+        num_workers: int = 0, collate: Callable | None = None, resume: bool = False, overwrite: bool = False,
     ):
         self.audit, self.run = _open(audit, run)
         self.model = model
@@ -69,7 +72,8 @@ class Recorder:
         check_thinning(every, keep)
         self.examples = recorded(self.audit, _own_examples(self.audit, self.run, examples), ids, labels)
         self._everything = _with_test(self.examples, self.audit, test, test_ids)
-        self._files = CheckpointFiles(self.run) if (training == "main" if checkpoints is None else checkpoints) else None
+        keeps = training == "main" if checkpoints is None else checkpoints
+        self._files = CheckpointFiles(self.run) if keeps else None
         self._tables = EpochTables(self.run, training, self._everything.ids, self._everything.labels)
         self._reading = {"batch_size": batch_size, "num_workers": num_workers, "collate": collate}
         self._existing = {"resume": resume, "overwrite": overwrite}
@@ -78,7 +82,7 @@ class Recorder:
         self.seconds = 0.0
         self._started = self._distrusted = False
 
-    # -- the loop ------------------------------------------------------------------------------------------------
+    # -- the loop --------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Recorder:
         self.start()
@@ -93,7 +97,7 @@ class Recorder:
         return list(self._tables.epochs)
 
     def start(self) -> None:
-        """Open the training's folder: refuse, continue or replace what is there. Done by ``with`` and ``watch``."""
+        """Open the training's folder: refuse, continue or replace what is there. ``with`` does it."""
         if self._started:
             return
         self._tables.open(**self._existing)
@@ -118,7 +122,8 @@ class Recorder:
         ``epoch`` is its number (default: the next one). ``rows`` tells for a batch which row of ``examples``,
         or which example_id, each of its examples is, for loaders that are no ``DataLoader``; ``logits=False``
         leaves the training forward alone (mixup, for instance, trains on no example's own input). A loop that
-        is left by ``break`` is not recorded, unless it calls ``end_epoch``. """
+        is left by ``break`` is not recorded, unless it calls ``end_epoch``.
+        """
         return Watched(loader, lambda: self._watch(loader, epoch, rows, logits))
 
     def _watch(self, loader: Any, epoch: int | None, rows: Callable | None, logits: bool) -> Iterator:
@@ -135,8 +140,8 @@ class Recorder:
             finally:
                 self.tap.settle()
                 if not finished:
-                    self.note("left", "a loop was left before its last batch (break, or an error), and its epoch was "
-                              "not recorded; Recorder.end_epoch() records it as it stands")
+                    self.note("left", "a loop was left before its last batch (break, or an error), and its "
+                              "epoch was not recorded; Recorder.end_epoch() records it as it stands")
         if order is not None and order.pending:
             self.distrust("the loader drew other batches than it gave")
         self.end_epoch(epoch)
@@ -156,22 +161,22 @@ class Recorder:
         start = time.perf_counter()
         number = (max(self.epochs, default=0) + 1) if epoch is None else int(epoch)
         if number < 1:
-            raise HardlookError(f"epoch {number} cannot be recorded; epochs count from 1: the model after one epoch")
+            raise HardlookError(f"there is no epoch {number}; epochs count from 1: the model after one epoch")
         if number in self.epochs or number < max(self.epochs, default=0):
             self.note("again", f"epoch {number} had been recorded before and was kept as it was")
             return
         self._record(number, start)
         self.tap.clear()
 
-    # -- an epoch's end ------------------------------------------------------------------------------------------
+    # -- an epoch's end --------------------------------------------------------------------------------------
 
     def _record(self, epoch: int, start: float) -> None:
         train_margin = self._train_margins(epoch)
         if self._files:
             save_checkpoint(self._files.path(epoch), self.model, epoch)
         measures, mean = self._evaluate()
-        self._tables.append(epoch, measures, train_margin, mean, {"run": self.run.name, "training": self.training,
-                                                                   "notes": list(self.notes.values())})
+        facts = {"run": self.run.name, "training": self.training, "notes": list(self.notes.values())}
+        self._tables.append(epoch, measures, train_margin, mean, facts)
         if self._files:
             self._files.remove_all_but(thin(self.epochs, every=self.every, keep=self.keep))
         self.seconds += time.perf_counter() - start
@@ -194,19 +199,19 @@ class Recorder:
                     mean[rows] += (p - mean[rows]) / count
         measures = {name: np.concatenate([part[name] for part in parts]) for name in MEASURES}
         if np.isnan(measures["p_label"]).any():
-            self.note("infinite", "the model gave logits that are not finite; those examples are null in that epoch")
+            self.note("infinite", "the model gave logits that are not finite; they are null in that epoch")
         return measures, mean
 
     def _check_classes(self, width: int, labels: np.ndarray) -> None:
         needed = len(self.audit.classes) if self.audit else 0
         if needed and width != needed:
-            raise HardlookError(f"the model gives {width} logits per example and audit.toml lists {needed} classes; "
-                                "needed as many, in the same order")
+            raise HardlookError(f"the model gives {width} logits per example and audit.toml lists {needed} "
+                                "classes; needed as many, in the same order")
         if labels.max() >= width:
-            raise HardlookError(f"label {labels.max()} does not fit a model that gives {width} logits per example")
+            raise HardlookError(f"label {labels.max()} is too high for a model of {width} logits per example")
 
     def _train_margins(self, epoch: int) -> np.ndarray:
-        """(n,) margins of this epoch's training forwards, NaN wherever one cannot be attributed for certain."""
+        """(n,) margins of this epoch's training forwards, NaN where one cannot be attributed for certain."""
         nothing = np.full(len(self._everything), np.nan, dtype=np.float32)
         if self.tap.mismatched():
             self.distrust("the labels of its batches are not those of the examples that the loader drew")
@@ -216,8 +221,8 @@ class Recorder:
         if self.tap.unknown:
             self.note("unknown", UNKNOWN)
         if self.tap.missed:
-            self.note("missed", f"{self.tap.missed} of {self.tap.batches} batches of epoch {epoch} could not be matched with "
-                      "a training forward of their size; train_margin is null there")
+            self.note("missed", f"{self.tap.missed} of {self.tap.batches} batches of epoch {epoch} could not "
+                      "be matched with a training forward of their size; train_margin is null there")
         nothing[: len(found)] = found
         return nothing
 
@@ -233,7 +238,7 @@ class Recorder:
             self._files.refuse_foreign()
             self._files.remove_all_but(self.epochs)
 
-    # -- notes, and which row is which ---------------------------------------------------------------------------
+    # -- notes, and which row is which -----------------------------------------------------------------------
 
     def note(self, key: str, text: str) -> None:
         """Say something about this recording once: in ``notes``, in the files and to the log "hardlook"."""
@@ -247,7 +252,7 @@ class Recorder:
         self.note("distrusted", f"train_margin is null where {reason}")
 
     def row_map(self, loader: Any, order: RecordedOrder | None) -> np.ndarray | None:
-        """(rows of the loader's dataset,) → row of ``examples``, −1 for none; None, with a note, where not known."""
+        """Row of ``examples`` for each row of the loader's dataset, −1 = none; None and a note: not known."""
         where = row_map(loader.dataset, self.examples.dataset) if order is not None else None
         if where is None:
             self.note("unknown", UNKNOWN)
@@ -306,7 +311,7 @@ def _own_examples(audit: Audit | None, run: Run, examples: Dataset | None) -> Da
     return Inputs(audit, run, labelled(audit))
 
 
-def _with_test(train: Recorded, audit: Audit | None, test: Dataset | None, ids: Sequence[str] | None) -> Recorded:
+def _with_test(train: Recorded, audit: Audit | None, test: Dataset | None, ids: Sequence | None) -> Recorded:
     """The train examples, and behind them the test examples where there are some."""
     if test is None:
         return train

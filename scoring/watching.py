@@ -1,5 +1,4 @@
-"""Which example each row of a training forward is, and what the forward said about it, without touching the
-loop.
+"""Which example each row of a training forward is, and what the forward said, without touching the loop.
 
 A ``RecordedOrder`` stands in for a data loader's batch sampler and keeps the indices that it draws, in order;
 a ``ForwardTap`` is a forward hook that takes the margins of the training forward's own logits as they pass
@@ -12,7 +11,8 @@ two views), it is the one whose input is the batch itself, or none. What happens
 (augmentation on the device, mixup) is the training's business: its logits are what the training saw.
 
 Cost: one gather and one maximum per batch, no synchronisation with the device. Limits: map-style datasets in
-a ``torch.utils.data.DataLoader``, or rows given by the user; one process. """
+a ``torch.utils.data.DataLoader``, or rows given by the user; one process.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from scoring.tables import HardlookError
 
 LABEL_KEYS = ("labels", "label", "targets", "target")
 
-# -- the order in which a loader draws examples -----------------------------------------------------------------------
+# -- the order in which a loader draws examples --------------------------------------------------------------
 
 
 class RecordedOrder:
@@ -73,7 +73,7 @@ def follow(loader: Any) -> RecordedOrder | None:
 
     Impossible are loaders that are no ``DataLoader``, iterable datasets, and ``in_order=False``.
     """
-    loader = getattr(loader, "base_dataloader", loader)  # accelerate's adapter passes itself off as a DataLoader
+    loader = getattr(loader, "base_dataloader", loader)  # accelerate's adapter only looks like a DataLoader
     if not isinstance(loader, DataLoader) or not getattr(loader, "in_order", True):
         return None
     if isinstance(loader.dataset, torch.utils.data.IterableDataset):
@@ -87,7 +87,7 @@ def follow(loader: Any) -> RecordedOrder | None:
 
 
 def unfollow(loader: Any) -> None:
-    """Give a followed loader its own sampler back; persistent workers keep drawing from the remembering one."""
+    """Give a followed loader its own sampler back; persistent workers keep the remembering one."""
     loader = getattr(loader, "base_dataloader", loader)
     for name in ("sampler", "batch_sampler"):
         order = vars(loader).get(name) if isinstance(loader, DataLoader) else None
@@ -115,7 +115,7 @@ def followed(loader: Any) -> Iterator[RecordedOrder | None]:
         unfollow(loader)
 
 
-# -- from a loader's indices to the recorded rows ---------------------------------------------------------------------
+# -- from a loader's indices to the recorded rows ------------------------------------------------------------
 
 
 def root_rows(dataset: Any) -> tuple[Any, np.ndarray]:
@@ -133,7 +133,8 @@ def row_map(dataset: Dataset, examples: Dataset) -> np.ndarray | None:
 
     Two datasets over equally many originals (one augmented, one not) are taken to hold them in the same
     order, below whatever ``Subset`` selects from them; else two of equal length are taken to be aligned as
-    they are. """
+    they are.
+    """
     if dataset is examples or not hasattr(dataset, "__len__"):
         return np.arange(len(examples)) if dataset is examples else None
     (below, rows), (below_examples, example_rows) = root_rows(dataset), root_rows(examples)
@@ -155,7 +156,7 @@ def labels_in(batch: Any) -> Tensor | None:
 
 
 def input_in(batch: Any) -> Any:
-    """The inputs in a batch: the first of (inputs, labels), or the first tensor of a mapping that is no label."""
+    """The inputs in a batch: the first of (inputs, labels), or of a mapping's values that are no label."""
     if isinstance(batch, Mapping):
         return next((value for key, value in batch.items() if key not in LABEL_KEYS), None)
     return batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
@@ -179,14 +180,15 @@ def margins_of(logits: Tensor, labels: Tensor) -> Tensor:
     return (own - logits.scatter(1, labels, -torch.inf).amax(1, keepdim=True)).squeeze(1)
 
 
-# -- what passes through the model ------------------------------------------------------------------------------------
+# -- what passes through the model ---------------------------------------------------------------------------
 
 
 class ForwardTap:
     """Collects the margins of one epoch's training forwards, by row of the recorded examples.
 
     Either ``expect`` announces each batch (rows first, then its forward) and ``settle`` ends it, or
-    ``source`` gives the rows of the next forward, for loops that say nothing between batches. """
+    ``source`` gives the rows of the next forward, for loops that say nothing between batches.
+    """
 
     def __init__(self, labels: Sequence[int]):
         self.labels = torch.as_tensor(np.asarray(labels), dtype=torch.long)
@@ -216,7 +218,7 @@ class ForwardTap:
         return model.register_forward_hook(self._passing, with_kwargs=True)
 
     def expect(self, rows: np.ndarray | None, batch: Any) -> None:
-        """Announce a batch: the recorded row of each of its examples (−1 = none of ours), None = not known."""
+        """Announce a batch: the recorded row of each of its examples (−1 = none), or None = not known."""
         self.settle()
         self.batches += 1
         self._rows = None if rows is None else torch.as_tensor(rows, dtype=torch.long)
@@ -258,7 +260,7 @@ class ForwardTap:
             self._consider(logits, args[0] if args else input_in(kwargs))
 
     def _consider(self, logits: Tensor, seen: Any) -> None:
-        """Take the first forward of the batch's size; where there are several, the one that saw the batch itself."""
+        """Take the first forward of the batch's size; of several, the one that saw the batch itself."""
         labels = self.labels[self._rows.clamp(min=0)].to(logits.device, non_blocking=True)
         if self._candidate is None:
             self._candidate = margins_of(logits, labels), seen
@@ -272,11 +274,11 @@ class ForwardTap:
                 self._rows, self._candidate, self.missed = None, None, self.missed + 1
 
     def mismatched(self) -> bool:
-        """Whether a batch's labels differed from the recorded ones: then its rows are not what they were taken for."""
+        """Whether a batch's labels differed from the recorded ones: its rows are not what they seemed."""
         return any(bool(wrong) for wrong in self._wrong)
 
     def margins(self) -> np.ndarray:
-        """(n,) float32 mean training margin of each recorded example in this epoch; NaN where it was not seen."""
+        """(n,) float32 mean training margin of each recorded example in this epoch; NaN = not seen."""
         self.settle()
         total, count = np.zeros(len(self.labels)), np.zeros(len(self.labels))
         for rows, margins in self._taken:

@@ -59,11 +59,13 @@ def test_a_single_class_has_no_margin():
 def test_what_was_written_is_read_back_in_any_order_and_null_where_it_is_not_there(tmp_path):
     files = written(tmp_path)
     found = read_dynamics(files, ["id 7", "stranger", "id 5", "id 0"])
-    expected = [measure(LOGITS * epoch, LABELS) for epoch in (1, 2)]
+    whole = [measure(LOGITS * epoch, LABELS) for epoch in (1, 2)]
     for name in MEASURES:
-        np.testing.assert_array_equal(found[name][:, [0, 2, 3]], [e[name][[7, 5, 0]].astype("f4") for e in expected])
+        expected = [measures[name][[7, 5, 0]].astype(np.float32) for measures in whole]
+        np.testing.assert_array_equal(found[name][:, [0, 2, 3]], expected)
         assert found[name].dtype == np.float32 and np.isnan(found[name][:, 1]).all()
-    np.testing.assert_array_equal(found["train_margin"], [[1, np.nan, np.nan, np.nan], [2, np.nan, np.nan, np.nan]])
+    nothing = [np.nan] * 3
+    np.testing.assert_array_equal(found["train_margin"], [[1, *nothing], [2, *nothing]])
 
 
 def test_an_example_recorded_under_another_label_is_unknown_under_this_one(tmp_path):

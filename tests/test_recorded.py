@@ -54,7 +54,8 @@ def test_a_pass_gives_the_models_logits_of_each_row_in_eval_mode():
 
 
 def test_models_that_give_no_logits_are_refused():
-    examples = recorded(None, TensorDataset(torch.randn(4, 2), torch.zeros(4, dtype=torch.long)), list("abcd"))
+    dataset = TensorDataset(torch.randn(4, 2), torch.zeros(4, dtype=torch.long))
+    examples = recorded(None, dataset, list("abcd"))
     for model, message in ((nn.Linear(2, 1), "one number per example"), (nn.Unflatten(1, (1, 2)), "shape")):
         with pytest.raises(HardlookError, match=message):
             list(evaluate(model, examples))

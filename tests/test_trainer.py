@@ -44,7 +44,7 @@ def weights(model):
 IDS = [str(number) for number in range(N)]
 
 
-# -- fit --------------------------------------------------------------------------------------------------------------
+# -- fit -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -60,8 +60,14 @@ def test_fit_learns_and_tells_its_loss(optimizer):
 
 def test_the_same_seed_gives_the_same_bits_and_another_one_does_not():
     augment = lambda batch: batch + 0.1 * torch.randn_like(batch)  # noqa: E731
-    one, two, other = (weights(fit(network(), data(), epochs=2, seed=seed, augment=augment)) for seed in (0, 0, 1))
+    one, two, other = (weights(fit(network(), data(), epochs=2, seed=s, augment=augment)) for s in (0, 0, 1))
     assert torch.equal(one, two) and not torch.equal(one, other)
+
+
+def test_every_epoch_has_random_numbers_of_its_own():
+    drawn = []
+    fit(network(), data(), epochs=3, batch_size=N, augment=lambda batch: drawn.append(torch.rand(1)) or batch)
+    assert len(drawn) == 3 == len({float(number) for number in drawn})
 
 
 def test_fit_leaves_the_global_generators_as_they_were():
@@ -95,7 +101,8 @@ def test_fit_takes_any_number_of_examples(n):
 
 
 @pytest.mark.parametrize("wrong, message", [
-    ({"epochs": 0}, "epochs = 0"), ({"lr": -1.0}, "lr = -1.0"), ({"optimizer": "lbfgs"}, "'lbfgs'; needed one of sgd"),
+    ({"epochs": 0}, "epochs = 0"), ({"lr": -1.0}, "lr = -1.0"),
+    ({"optimizer": "lbfgs"}, "'lbfgs'; needed one of sgd"),
 ])
 def test_settings_that_make_no_sense_are_refused(wrong, message):
     with pytest.raises(HardlookError, match=message):
@@ -125,7 +132,8 @@ def test_a_stopped_training_goes_on_with_the_same_bits(tmp_path, optimizer):
     with pytest.raises(Stopped):
         fit(network(), data(), epochs=4, optimizer=optimizer, state=state, on_epoch=stop_at(2))
     told = []
-    model = fit(network(), data(), epochs=4, optimizer=optimizer, state=state, on_epoch=lambda e, _: told.append(e))
+    model = fit(network(), data(), epochs=4, optimizer=optimizer, state=state,
+                on_epoch=lambda epoch, _: told.append(epoch))
     assert told == [3, 4] and not state.exists()
     assert torch.equal(weights(model), weights(fit(network(), data(), epochs=4, optimizer=optimizer)))
 
@@ -138,7 +146,7 @@ def test_a_state_of_other_settings_is_not_taken_up(tmp_path):
     assert told == [1, 2, 3]
 
 
-# -- hardlook train ---------------------------------------------------------------------------------------------------
+# -- hardlook train ------------------------------------------------------------------------------------------
 
 MODEL = """
 import torch
@@ -146,8 +154,8 @@ from torch import nn
 
 
 def net(classes=3):
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4),
-                         nn.ReLU(), nn.Flatten(), nn.Linear(16, classes))
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3),
+                         nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, classes))
 
 
 def transform(image):
@@ -218,7 +226,8 @@ def test_a_run_is_trained_as_audit_toml_says_and_recorded(audit):
     train = (table["split"] == "train").to_numpy()
     assert "3 epochs over 72 examples" in said
     assert found["p_label"].shape == (3, N) and np.isfinite(found["p_label"]).all()
-    assert np.isfinite(found["train_margin"][:, train]).all() and np.isnan(found["train_margin"][:, ~train]).all()
+    assert np.isfinite(found["train_margin"][:, train]).all()
+    assert np.isnan(found["train_margin"][:, ~train]).all()
     checkpoints = find_checkpoints(audit.run().config["checkpoints"], audit.root)
     assert [checkpoint.epoch for checkpoint in checkpoints] == [1, 2, 3]
 
@@ -245,7 +254,8 @@ def test_a_trained_run_is_left_alone_and_one_trained_otherwise_refused(audit):
 
 
 def test_a_killed_training_run_goes_on_with_the_same_numbers(tmp_path):
-    straight, killed = (make_audit(tmp_path / name, "epochs = 6\nbatch_size = 16") for name in ("straight", "killed"))
+    settings = "epochs = 6\nbatch_size = 16"
+    straight, killed = (make_audit(tmp_path / name, settings) for name in ("straight", "killed"))
     train_run(straight, straight.run())
     script = textwrap.dedent(f"""
         import contextlib

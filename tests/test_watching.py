@@ -41,7 +41,8 @@ def test_following_a_loader_changes_nothing_that_it_gives_and_can_be_undone():
     sampler = loader.batch_sampler
     order = follow(loader)
     assert follow(loader) is order and len(loader) == 4 and order.batch_size == 3
-    assert [(batch[0].tolist(), order.take().tolist()) for batch in loader] == [(rows, rows) for rows in alone]
+    for batch, rows in zip(loader, alone, strict=True):
+        assert batch[0].tolist() == order.take().tolist() == rows
     assert order.take() is None
     unfollow(loader)
     assert loader.batch_sampler is sampler
@@ -87,7 +88,8 @@ def test_labels_and_inputs_are_found_in_batches_of_any_make():
 def test_an_example_drawn_twice_gets_the_mean_of_its_margins():
     tap, model = ForwardTap([0, 1]), torch.nn.Identity().train()
     with tap.on(model):
-        for rows, logits in (([0, 0, -1], [[3.0, 1.0], [5.0, 1.0], [9.0, 0.0]]), ([1, 0, 1], [[0.0, 2.0]] * 3)):
+        batches = {(0, 0, -1): [[3.0, 1.0], [5.0, 1.0], [9.0, 0.0]], (1, 0, 1): [[0.0, 2.0]] * 3}
+        for rows, logits in batches.items():
             tap.expect(np.array(rows), None)
             model(torch.tensor(logits))
     np.testing.assert_allclose(tap.margins(), [(2 + 4 - 2) / 3, 2.0])

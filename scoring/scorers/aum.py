@@ -1,5 +1,4 @@
-"""Area under the margin (AUM, Pleiss et al. 2020): the label's margin over the strongest other class, epoch
-by epoch.
+"""Area under the margin (AUM, Pleiss et al. 2020): the label against the strongest other class, by epoch.
 
     margin_e = z_y − max_{j≠y} z_j        AUM = (1/E) Σ_e margin_e        (their eq. 1 and 2)
 
@@ -10,7 +9,8 @@ Low is suspicious.
 Inputs (epochs, n) margins → (n,). Cost: none beyond the recording. Limits: where the training forward was not
 seen (another loop, dynamics recomputed from checkpoints, test examples), the margin of the un-augmented
 example in eval mode stands in for it, and ``from_training`` says so; ``eval`` holds that one for every
-example. """
+example.
+"""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class AUM(Scorer):
     columns = (
         Column(name="aum", family="dynamics", title="Area under the margin", unit="logits", suspicious="low",
                detects="label error",
-               help="Mean over the epochs of (logit of the label − largest other logit) in the training forward itself; "
-                    "negative where another class won more than the label. Of the un-augmented example where the "
-                    "training forward was not seen."),
+               help="Mean over the epochs of (logit of the label − largest other logit) in the training "
+                    "forward itself; negative where another class won more than the label. Of the "
+                    "un-augmented example where the training forward was not seen."),
         Column(name="eval", family="dynamics", title="Area under the margin, un-augmented", unit="logits",
                suspicious="low", detects="label error",
                help="The same mean, always of the un-augmented example in eval mode after each epoch."),
         Column(name="from_training", family="", title="Margin seen in training",
-               help="1 where AUM is of the training forward's own logits, 0 where of the un-augmented example."),
+               help="1 where AUM is of the training forward's own logits, 0 where of un-augmented examples."),
     )
 
     def score(self, shard: Shard, state) -> Columns:

@@ -1,5 +1,4 @@
-"""Data maps (Swayamdipta et al. 2020): how sure of its label, and how steadily, a training was of each
-example.
+"""Data maps (Swayamdipta et al. 2020): how sure, and how steadily so, a training was of each label.
 
 Over the E recorded epochs, with p_e the probability that the model gives to the label after epoch e:
 
@@ -9,7 +8,8 @@ Over the E recorded epochs, with p_e the probability that the model gives to the
 Hard-to-learn examples (low confidence, low variability) are often mislabelled; ambiguous ones (high
 variability) lie between classes. Inputs (epochs, n) → three (n,) arrays. Cost: none beyond the recording.
 Limits: the probabilities are those of the un-augmented example in eval mode, not of the training forward as
-in the paper; epochs in which an example was not recorded are left out. """
+in the paper; epochs in which an example was not recorded are left out.
+"""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class DataMap(Scorer):
     columns = (
         Column(name="confidence", family="dynamics", title="Confidence", unit="probability", suspicious="low",
                detects="label error",
-               help="Mean probability of the label over the epochs of training; low where it stayed improbable."),
-        Column(name="variability", family="variability", title="Variability", unit="probability", suspicious="high",
-               detects="difficulty",
-               help="How much the probability of the label moved over the epochs (standard deviation); high where the "
-                    "training kept changing its mind, between classes."),
+               help="Mean probability of the label over the epochs of training; low: it stayed improbable."),
+        Column(name="variability", family="variability", title="Variability", unit="probability",
+               suspicious="high", detects="difficulty",
+               help="How much the probability of the label moved over the epochs (standard deviation); high "
+                    "where the training kept changing its mind, between classes."),
         Column(name="correctness", family="dynamics", title="Correctness", unit="share", suspicious="low",
                detects="label error", help="Share of epochs after which the model predicted the label."),
     )

@@ -6,7 +6,8 @@ its events are null here, so that it is not ranked among the easiest.
 
 Inputs (epochs, n) right or wrong → (n,) events and (n,) learned. Cost: none beyond the recording. Limits:
 epochs are looked at after each epoch over all examples, where the paper looks at an example whenever it is in
-a batch. """
+a batch.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from scoring.scorer import Column, Columns, Scorer, Shard
 def forgetting_events(correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(epochs, n) bool → events (n,) int: right→wrong transitions; learned (n,) bool: right after some epoch.
 
-    >>> events, learned = forgetting_events(np.array([[True, False], [False, False], [True, False], [False, False]]))
+    >>> correct = np.array([[True, False], [False, False], [True, False], [False, False]])
+    >>> events, learned = forgetting_events(correct)
     >>> events.tolist(), learned.tolist()
     ([2, 0], [True, False])
     """
@@ -36,11 +38,12 @@ class Forgetting(Scorer):
     needs = ("dynamics", "labels")
     least = {"dynamics": 2}
     columns = (
-        Column(name="events", family="forgetting", title="Forgetting events", unit="events", suspicious="high",
+        Column(name="events", family="forgetting", title="Forgetting events", unit="events",
+               suspicious="high", detects="difficulty",
+               help="How often the model went from right to wrong about the example between epochs; null "
+                    "where it was never right."),
+        Column(name="never_learned", family="dynamics", title="Never learned", suspicious="high",
                detects="difficulty",
-               help="How often the model went from right to wrong about the example between epochs; null where it was "
-                    "never right."),
-        Column(name="never_learned", family="dynamics", title="Never learned", suspicious="high", detects="difficulty",
                help="1 where the model predicted the label after none of the epochs, else 0."),
     )
 
