@@ -4,14 +4,15 @@ In eval mode a batch norm is a fixed affine map per channel, so conv followed by
 
     w' = w · γ / √(σ² + ε)      b' = (b − μ) · γ / √(σ² + ε) + β
 
-Inputs are modules and state dicts; outputs are names of pairs and folded state dicts. Which layers feed which norm is
-found by ``torch.fx`` symbolic tracing, which runs no arithmetic; the model keeps its own ``forward``: folded norms
-become ``Identity``.
+Inputs are modules and state dicts; outputs are names of pairs and folded state dicts. Which layers feed which
+norm is found by ``torch.fx`` symbolic tracing, which runs no arithmetic; the model keeps its own ``forward``:
+folded norms become ``Identity``.
 
-Cost: one trace per model, and one pass over the convolution weights per checkpoint (in float64, then rounded once).
+Cost: one trace per model, and one pass over the convolution weights per checkpoint (in float64, then rounded
+once).
 
-Known limits: a model that cannot be traced is left as it is, and so is a norm that does not follow its convolution
-directly, a layer that is called twice, shares its weights, or carries hooks or parametrisations.
+Known limits: a model that cannot be traced is left as it is, and so is a norm that does not follow its
+convolution directly, a layer that is called twice, shares its weights, or carries hooks or parametrisations.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Pair(NamedTuple):
 
 
 def foldable_pairs(model: nn.Module) -> list[Pair]:
-    """The (convolution, batch norm) pairs that can be folded without changing the output; [] where tracing fails."""
+    """The (convolution, batch norm) pairs whose folding changes no output; [] where tracing fails."""
     traced = _traced(model)
     if traced is None:
         return []
@@ -88,7 +89,7 @@ def _sharing(model: nn.Module) -> set[str]:
 
 
 def fold_modules(model: nn.Module, pairs: list[Pair]) -> None:
-    """Give each folded convolution a bias and put ``Identity`` in its norm's place, in the given model itself."""
+    """Give each folded convolution a bias and put ``Identity`` in its norm's place, in the model itself."""
     for pair in pairs:
         conv = model.get_submodule(pair.conv)
         if conv.bias is None:

@@ -5,14 +5,15 @@ For an input x, a class a and logits f(x), p = softmax(f(x)):
     logit form         ∂ f_a(x) / ∂x                                   (VoG, Agarwal et al. 2022, eq. 1)
     probability form   ∂ p_a(x) / ∂x = Σ_j s_j ∂ f_j(x) / ∂x,   s_a = p_a Σ_{j≠a} p_j,   s_j = −p_a p_j
 
-Models, batches and class indices go in; gradients of the shape of the input come out. Integer inputs are tokens: their
-gradient is taken at the output of the embedding layer, (n, tokens, dim). ``input_gradients`` serves one batch through
-a model that it gives back untouched; ``Slot`` serves many checkpoints through one copy with frozen parameters.
+Models, batches and class indices go in; gradients of the shape of the input come out. Integer inputs are
+tokens: their gradient is taken at the output of the embedding layer, (n, tokens, dim). ``input_gradients``
+serves one batch through a model that it gives back untouched; ``Slot`` serves many checkpoints through one
+copy with frozen parameters.
 
 Cost: one forward pass, and one backward pass to the input per form; no parameter gradient is ever computed.
 
-Known limits: the logits of an example must not depend on the rest of its batch (true in eval mode). Inputs are one
-tensor; a model that needs more (masks) derives them from it, or is wrapped.
+Known limits: the logits of an example must not depend on the rest of its batch (true in eval mode). Inputs
+are one tensor; a model that needs more (masks) derives them from it, or is wrapped.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ def input_gradients(
 ) -> Tensor:
     """The gradient of one class's logit, or softmax probability, with respect to each example's input.
 
-    ``inputs``: (n, *input) of floats, or (n, tokens) of integers. ``classes``: (n,) indices. ``embedding`` names the
-    layer that embeds tokens; the first ``nn.Embedding`` where it is None. → (n, *input), or (n, tokens, dim) for
-    tokens, on the device of the inputs and in the precision of the model.
+    ``inputs``: (n, *input) of floats, or (n, tokens) of integers. ``classes``: (n,) indices. ``embedding``
+    names the layer that embeds tokens; the first ``nn.Embedding`` where it is None. → (n, *input), or (n,
+    tokens, dim) for tokens, on the device of the inputs and in the precision of the model.
 
-    The model runs in eval mode, where it stands, and is given back exactly as it was: training flags, requires_grad,
-    .grad and buffers. Raises ``HardlookError`` for an unknown form, a class the model does not have, or a forward
-    that cuts the graph.
+    The model runs in eval mode, where it stands, and is given back exactly as it was: training flags,
+    requires_grad, .grad and buffers. Raises ``HardlookError`` for an unknown form, a class the model does not
+    have, or a forward that cuts the graph.
 
     >>> model = nn.Linear(2, 3)
     >>> gradient = input_gradients(model, torch.ones(1, 2), torch.tensor([2]))
@@ -95,7 +96,7 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-# -- one forward, and one backward per form ---------------------------------------------------------------------------
+# -- one forward, and one backward per form ------------------------------------------------------------------
 
 
 def forward(model: nn.Module, leaf: Tensor, embedding: str | None = None, *,
@@ -143,7 +144,7 @@ def _embedding(model: nn.Module, name: str | None) -> tuple[str, nn.Module]:
 
 
 def _leaf(inputs: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A copy of the inputs that can be differentiated by: floats in the model's precision, tokens as they are."""
+    """A copy of the inputs to differentiate by: floats in the model's precision, tokens as they are."""
     if not inputs.is_floating_point():
         return inputs.detach().to(device, copy=True)
     return inputs.detach().to(device, dtype, copy=True).requires_grad_()
@@ -153,7 +154,8 @@ def _backward(logits: Tensor, watched: Tensor, classes: Tensor, forms: Sequence[
     """One backward pass per form over the same graph → gradients like ``watched``."""
     if not logits.requires_grad:
         raise HardlookError(
-            "the logits carry no gradient: the model's forward cuts the graph (no_grad, detach, numpy); remove that"
+            "the logits carry no gradient: the model's forward cuts the graph (no_grad, detach, numpy); "
+            "remove that"
         )
     classes = _checked_classes(classes, logits)
     gradients = []
@@ -174,13 +176,14 @@ def _checked_classes(classes: Tensor, logits: Tensor) -> Tensor:
         raise HardlookError(f"classes have shape {tuple(classes.shape)}; needed ({n},), one per example")
     if n and not 0 <= int(classes.min()) <= int(classes.max()) < c:
         raise HardlookError(
-            f"classes run from {int(classes.min())} to {int(classes.max())}; the model has outputs 0 to {c - 1}"
+            f"classes run from {int(classes.min())} to {int(classes.max())}; "
+            f"the model has outputs 0 to {c - 1}"
         )
     return classes[:, None].to(logits.device)
 
 
 def _seed(logits: Tensor, classes: Tensor, form: str) -> Tensor:
-    """∂ target / ∂ logits, (n, c). 1 − p_a is summed from the other classes: as a difference it rounds to 0 at p ≈ 1."""
+    """∂ target / ∂ logits, (n, c). 1 − p_a is summed from the other classes: a difference is 0 at p ≈ 1."""
     if form == "logit":
         return torch.zeros_like(logits).scatter_(1, classes, 1)
     p = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
@@ -192,7 +195,7 @@ def _seed(logits: Tensor, classes: Tensor, form: str) -> Tensor:
 
 @contextlib.contextmanager
 def gradients_enabled(device: torch.device, model: nn.Module) -> Iterator[None]:
-    """Autograd on, whatever the caller turned off; on CUDA, kernels that give the same bits every time, in full float32.
+    """Autograd on, whatever the caller set; on CUDA, kernels that repeat their bits, in full float32.
 
     cuDNN's recurrent layers have no backward pass in eval mode, so models with one run without cuDNN.
     """
@@ -206,14 +209,14 @@ def gradients_enabled(device: torch.device, model: nn.Module) -> Iterator[None]:
         yield
 
 
-# -- many checkpoints through one module ------------------------------------------------------------------------------
+# -- many checkpoints through one module ---------------------------------------------------------------------
 
 
 class Slot:
     """One copy of a model that all checkpoints pass through in turn: eval mode, frozen, batch norms folded.
 
-    ``dtype`` None keeps the model's own precision; ``torch.bfloat16`` is faster where the hardware has it and good to
-    about 1 %. Gradients of images run in channels_last where the model's forward allows it.
+    ``dtype`` None keeps the model's own precision; ``torch.bfloat16`` is faster where the hardware has it and
+    good to about 1 %. Gradients of images run in channels_last where the model's forward allows it.
     """
 
     def __init__(self, model: nn.Module, *, device: str | torch.device | None = None,
@@ -236,13 +239,14 @@ class Slot:
                 module.to(memory_format=layout)
 
     def load(self, state: Mapping[str, Tensor], name: str = "checkpoint") -> None:
-        """Put one checkpoint's weights into the module. A missing or unknown key or a wrong shape is an error."""
+        """Put one checkpoint's weights into the module; a key or shape that does not fit is an error."""
         given = {key for key in state if isinstance(state[key], Tensor)}
         for key, (shape, others) in self.expected.items():
             if given.isdisjoint(others) and not key.endswith("num_batches_tracked"):
                 raise HardlookError(f"{name} has no {key!r}, which the model needs with shape {shape}")
             if key in given and tuple(state[key].shape) != shape:
-                raise HardlookError(f"{name}: {key!r} has shape {tuple(state[key].shape)}; the model needs {shape}")
+                found = tuple(state[key].shape)
+                raise HardlookError(f"{name}: {key!r} has shape {found}; the model needs {shape}")
         unknown = sorted(given - self.expected.keys())
         if unknown:
             raise HardlookError(f"{name} holds {unknown[0]!r}, which the model does not have")
@@ -253,7 +257,7 @@ class Slot:
         return _leaf(inputs, self.device, self.dtype)
 
     def maps(self, leaf: Tensor, classes, forms: Sequence[str] = FORMS) -> list[Tensor]:
-        """One forward pass and one backward pass per form → per form, (n, *pixels) channel-averaged gradients."""
+        """One forward pass, one backward pass per form → per form (n, *pixels), averaged over channels."""
         with gradients_enabled(self.device, self.module):
             try:
                 gradients = self._gradients(leaf, classes, forms)
@@ -273,8 +277,9 @@ class Slot:
 
 
 def _expected(module: nn.Module) -> dict[str, tuple[tuple[int, ...], set[str]]]:
-    """Name of each tensor that a state dict must hold → its shape, and the names that share it, its own included."""
-    held = {key: value for key, value in module.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
+    """Name of each tensor of a state dict → its shape, and the names that share it, its own included."""
+    state = module.state_dict(keep_vars=True)
+    held = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     sharing: dict[int, set[str]] = {}
     for key, value in held.items():
         sharing.setdefault(id(value), set()).add(key)

@@ -12,10 +12,11 @@ from scoring.tables import HardlookError
 
 
 def conv_net(seed=0, dropout=0.0):
-    """A small convolutional net whose batch norms have lived: their statistics and weights are no identity."""
+    """A small convolutional net whose batch norms have lived: they are no identity."""
     torch.manual_seed(seed)
     net = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.Dropout(dropout),
+        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True),
+        nn.Dropout(dropout),
         nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8, affine=False), nn.ReLU(), nn.AdaptiveAvgPool2d(2),
         nn.Flatten(), nn.Linear(32, 5))
     return live(net)
@@ -73,8 +74,10 @@ def test_the_probability_form_of_a_linear_model_is_p_times_the_weights_centred()
 
 @pytest.mark.parametrize("form", ["logit", "probability"])
 def test_both_forms_equal_autograd_of_the_definition(form):
-    model, x, classes = conv_net().double().eval(), torch.randn(4, 3, 6, 6).double(), torch.tensor([0, 4, 2, 2])
-    torch.testing.assert_close(input_gradients(model, x, classes, form=form), plain_gradient(model, x, classes, form))
+    model, x = conv_net().double().eval(), torch.randn(4, 3, 6, 6).double()
+    classes = torch.tensor([0, 4, 2, 2])
+    found = input_gradients(model, x, classes, form=form)
+    torch.testing.assert_close(found, plain_gradient(model, x, classes, form))
 
 
 def test_the_probability_form_does_not_vanish_where_the_model_is_certain():
@@ -170,7 +173,8 @@ def test_an_embedding_that_runs_twice_is_refused():
         input_gradients(Tagger(calls=2), torch.randint(0, 11, (2, 6)), torch.tensor([0, 1]))
 
 
-@pytest.mark.parametrize("wrap", [lambda y: SimpleNamespace(logits=y), lambda y: {"logits": y}, lambda y: (y, None)])
+@pytest.mark.parametrize("wrap", [
+    lambda y: SimpleNamespace(logits=y), lambda y: {"logits": y}, lambda y: (y, None)])
 def test_logits_are_found_in_what_models_return(wrap):
     class Wrapped(nn.Linear):
         def forward(self, x):
@@ -180,7 +184,8 @@ def test_logits_are_found_in_what_models_return(wrap):
     assert torch.equal(input_gradients(model, torch.ones(1, 3), torch.tensor([1])), model.weight.detach()[1:])
 
 
-@pytest.mark.parametrize(("classes", "message"), [([0, 4], "outputs 0 to 3"), ([-1, 0], "-1 to 0"), ([0], r"\(1,\)")])
+@pytest.mark.parametrize(("classes", "message"), [
+    ([0, 4], "outputs 0 to 3"), ([-1, 0], "-1 to 0"), ([0], r"\(1,\)")])
 def test_classes_that_the_model_does_not_have_are_refused(classes, message):
     with pytest.raises(HardlookError, match=message):
         input_gradients(nn.Linear(3, 4), torch.ones(2, 3), torch.tensor(classes))
@@ -215,7 +220,7 @@ def test_channels_are_averaged_and_nothing_else():
     assert channel_mean(torch.ones(1, 2, 2, dtype=torch.bfloat16)).dtype == torch.float32
 
 
-# -- the slot: many checkpoints through one module -------------------------------------------------------------------
+# -- the slot: many checkpoints through one module -----------------------------------------------------------
 
 
 def slot_maps(model, x, classes, **options):
@@ -273,7 +278,8 @@ def test_tokens_go_through_the_slot():
 
 @pytest.mark.parametrize(("change", "message"), [
     (lambda s: s.pop("0.weight"), r"epoch 7 has no '0\.weight'.*\(8, 3, 3, 3\)"),
-    (lambda s: s.update({"0.weight": torch.ones(8, 1, 3, 3)}), r"'0\.weight' has shape \(8, 1, 3, 3\).*\(8, 3, 3, 3\)"),
+    (lambda s: s.update({"0.weight": torch.ones(8, 1, 3, 3)}),
+     r"'0\.weight' has shape \(8, 1, 3, 3\).*\(8, 3, 3, 3\)"),
     (lambda s: s.update({"more": torch.ones(1)}), "holds 'more'"),
 ])
 def test_a_checkpoint_that_does_not_fit_is_named(change, message):

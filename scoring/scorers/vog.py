@@ -1,23 +1,25 @@
-"""Variance of Gradients (Agarwal, D'souza, Hooker 2022): how much an example's input gradient moves during training.
+"""Variance of Gradients (Agarwal, D'souza, Hooker 2022): how much an input gradient moves in training.
 
 With S_t the channel-averaged gradient of one class's logit (or probability) at checkpoint t, (eq. 1-3)
 
     VoG(x) = mean over pixels of √( 1/K Σ_t (S_t − μ)² ),   μ = 1/K Σ_t S_t
 
-then z-scored within the class (eq. 4). Eq. 3 as printed is ambiguous; this reading, the population standard deviation
-per pixel, reproduces the scores that the authors released to 1e-6.
+then z-scored within the class (eq. 4). Eq. 3 as printed is ambiguous; this reading, the population standard
+deviation per pixel, reproduces the scores that the authors released to 1e-6.
 
-Inputs: a ``scoring.gradients.Slot``, checkpoints (state dicts), a shard of inputs, indices of labels and of predicted
-classes. Outputs: (n,) per {early, late, all} × {label, prediction} × {logit, probability}, raw and z. *Early* is the
-first three checkpoints, *late* the last three; *prediction* is the last checkpoint's, the same at every checkpoint.
+Inputs: a ``scoring.gradients.Slot``, checkpoints (state dicts), a shard of inputs, indices of labels and of
+predicted classes. Outputs: (n,) per {early, late, all} × {label, prediction} × {logit, probability}, raw and
+z. *Early* is the first three checkpoints, *late* the last three; *prediction* is the last checkpoint's, the
+same at every checkpoint.
 
-Cost: per checkpoint one forward pass and one backward pass per form, once for each example and once more for each
-whose prediction differs from its label. Memory: five maps per form and gradient, whatever the number of checkpoints.
+Cost: per checkpoint one forward pass and one backward pass per form, once for each example and once more for
+each whose prediction differs from its label. Memory: five maps per form and gradient, whatever the number of
+checkpoints.
 
-Known limits: VoG measures difficulty and finds no label errors; which end is hard depends on form and stage, and is
-measured per run. With fewer than six checkpoints the stages overlap. A ReLU or maximum that stands within rounding of
-its kink may fall on either side when kernels change (folded or not, other hardware): this moves single examples of deep
-float32 nets by about 1e-4.
+Known limits: VoG measures difficulty and finds no label errors; which end is hard depends on form and stage,
+and is measured per run. With fewer than six checkpoints the stages overlap. A ReLU or maximum that stands
+within rounding of its kink may fall on either side when kernels change (folded or not, other hardware): this
+moves single examples of deep float32 nets by about 1e-4.
 """
 
 from __future__ import annotations
@@ -60,19 +62,20 @@ def vog_from_maps(maps):
         return maps.new_tensor(vog_from_maps(maps.detach().cpu().numpy()))
     maps = np.asarray(maps)
     if maps.ndim < 2 or len(maps) < LEAST:
-        raise HardlookError(f"maps have shape {maps.shape}; needed (k, n, *pixels) with k at least {LEAST} checkpoints")
+        raise HardlookError(
+            f"maps have shape {maps.shape}; needed (k, n, *pixels) with k at least {LEAST} checkpoints")
     spread = maps.std(axis=0, dtype=np.promote_types(maps.dtype, np.float64))
     return spread.reshape(len(spread), -1).mean(1).astype(np.promote_types(maps.dtype, np.float32))
 
 
-# -- the streaming kernel ---------------------------------------------------------------------------------------------
+# -- the streaming kernel ------------------------------------------------------------------------------------
 
 
 class Spread:
     """The spread of maps that arrive one checkpoint at a time: over the first three, the last three, and all.
 
-    All: Welford's running mean and sum of squares. Early and late: the last three maps are kept. So memory does not
-    grow with the number of checkpoints. ``reduce`` is applied to each finished (n, *pixels) map.
+    All: Welford's running mean and sum of squares. Early and late: the last three maps are kept. So memory
+    does not grow with the number of checkpoints. ``reduce`` is applied to each finished (n, *pixels) map.
     """
 
     def __init__(self, reduce: Callable[[Any], Any]):
@@ -126,10 +129,11 @@ class Targets:
 
     @classmethod
     def of(cls, labels: np.ndarray, predictions: np.ndarray) -> Targets:
-        """From (n,) label and predicted class indices, −1 = none. Predictions that differ come after all rows."""
+        """From (n,) label and predicted indices, −1 = none. Predictions that differ come after all rows."""
         labels, predictions = np.asarray(labels, dtype=np.int64), np.asarray(predictions, dtype=np.int64)
         if labels.shape != predictions.shape:
-            raise HardlookError(f"found {len(labels)} labels and {len(predictions)} predictions; needed as many of each")
+            raise HardlookError(
+                f"found {len(labels)} labels and {len(predictions)} predictions; needed as many of each")
         main = np.where(labels >= 0, labels, predictions)
         rows = np.flatnonzero(main >= 0)
         differ = np.flatnonzero((labels >= 0) & (predictions >= 0) & (predictions != labels))
@@ -143,7 +147,7 @@ class Targets:
 
 @dataclass
 class Batch:
-    """Up to ``batch_size`` targets, padded to exactly that many: the same kernels run whatever the shard's length."""
+    """Up to ``batch_size`` targets, padded to exactly that many: every shard runs the same kernels."""
 
     rows: np.ndarray
     classes: np.ndarray
@@ -153,19 +157,20 @@ class Batch:
 
 def vog(slot: Slot, checkpoints: Iterable, inputs, labels, predictions, *, names: Sequence[str] | None = None,
         forms: Sequence[str] = FORMS, batch_size: int = 64) -> Columns:
-    """Raw VoG of each example → {"<stage>_<index>_<form>": (n,) float32}, NaN where an example has no such class
-    or its input is not finite.
+    """Raw VoG of each example → {"<stage>_<index>_<form>": (n,) float32}, NaN where an example has no such
+    class or its input is not finite.
 
-    ``checkpoints``: k ≥ 2 state dicts in order of training, drawn one at a time. ``inputs``: (n, *input) tensor;
-    ``labels`` and ``predictions``: (n,) class indices, −1 = none; ``names``: of the checkpoints, for errors. The same
-    example gets the same bits at equal ``batch_size`` whatever else is in the shard. Raises ``HardlookError`` for too
-    few checkpoints, and for a gradient that is not finite, naming the checkpoint.
+    ``checkpoints``: k ≥ 2 state dicts in order of training, drawn one at a time. ``inputs``: (n, *input)
+    tensor; ``labels`` and ``predictions``: (n,) class indices, −1 = none; ``names``: of the checkpoints, for
+    errors. The same example gets the same bits at equal ``batch_size`` whatever else is in the shard. Raises
+    ``HardlookError`` for too few checkpoints, and for a gradient that is not finite, naming the checkpoint.
     """
     return _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch_size, pixel_mean)
 
 
-def vog_maps(slot: Slot, checkpoints: Iterable, inputs, labels, predictions, *, names: Sequence[str] | None = None,
-             forms: Sequence[str] = FORMS, batch_size: int = 64) -> Columns:
+def vog_maps(slot: Slot, checkpoints: Iterable, inputs, labels, predictions, *,
+             names: Sequence[str] | None = None, forms: Sequence[str] = FORMS,
+             batch_size: int = 64) -> Columns:
     """Like ``vog``, before the mean over pixels → {"<stage>_<index>_<form>": (n, *pixels) float32}.
 
     For the few examples whose maps are kept: the mean of each map is the example's raw VoG.
@@ -176,7 +181,7 @@ def vog_maps(slot: Slot, checkpoints: Iterable, inputs, labels, predictions, *, 
 def _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch_size, reduce) -> Columns:
     fit = _finite(inputs)
     targets = Targets.of(np.where(fit, labels, -1), np.where(fit, predictions, -1))
-    batch_size = max(batch_size, 2)  # a single image has no memory layout of its own, so other kernels would run
+    batch_size = max(batch_size, 2)  # one image alone has no memory layout, so other kernels would run
     batches = [_batch(slot, inputs, targets, start, batch_size, forms, reduce)
                for start in range(0, len(targets.rows), batch_size)]
     k = 0
@@ -185,7 +190,8 @@ def _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch
         slot.load(state, name)
         _add_checkpoint(slot, batches, forms, name)
     if k < LEAST:
-        raise HardlookError(f"vog needs at least {LEAST} checkpoints, found {k}; keep more with Recorder(every=1)")
+        raise HardlookError(
+            f"vog needs at least {LEAST} checkpoints, found {k}; keep more with Recorder(every=1)")
     return _columns(targets, batches, forms)
 
 
@@ -205,7 +211,7 @@ def _batch(slot, inputs, targets: Targets, start: int, size: int, forms, reduce)
 
 
 def _add_checkpoint(slot, batches: list[Batch], forms, name: str) -> None:
-    """Run every batch through the loaded checkpoint; one look at the end tells whether all of it was finite."""
+    """Run every batch through the loaded checkpoint; one look at the end tells whether all was finite."""
     sums = []
     for batch in batches:
         for form, new in zip(forms, slot.maps(batch.leaf, batch.classes, forms), strict=True):
@@ -216,7 +222,8 @@ def _add_checkpoint(slot, batches: list[Batch], forms, name: str) -> None:
     if broken:
         rows = batches[broken[0] // len(forms)].rows
         raise HardlookError(
-            f"{name} gives gradients that are not finite (among examples {rows[0]} to {rows[-1]} of the shard); "
+            f"{name} gives gradients that are not finite "
+            f"(among examples {rows[0]} to {rows[-1]} of the shard); "
             "its weights have probably exploded: leave such checkpoints out"
         )
 
@@ -242,7 +249,7 @@ def _placed(parts: list[np.ndarray], place: np.ndarray) -> np.ndarray:
     return out
 
 
-# -- the score --------------------------------------------------------------------------------------------------------
+# -- the score -----------------------------------------------------------------------------------------------
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -257,10 +264,13 @@ def _column(stage: str, index: str, form: str, *, z: bool) -> Column:
             f"{STAGE_HELP[stage]}: standard deviation per pixel, averaged. ")
     within = ("Its z-score within the split and that class; 0 in a class too small to rank. " if z else
               "Not comparable between classes; it shows a class that is high or low throughout. ")
-    end = "Which end is hard differs by form and stage, and is measured. With fewer than six checkpoints stages overlap."
+    end = ("Which end is hard differs by form and stage, and is measured. "
+           "With fewer than six checkpoints stages overlap.")
     return Column(
-        name=f"{stage}_{index}_{form}{'_z' if z else ''}", title=f"VoG {stage}, {index}, {form}{', z' if z else ''}",
-        help=text + within + end, family="vog", unit="class standard deviations" if z else f"{form} per unit of input",
+        name=f"{stage}_{index}_{form}{'_z' if z else ''}",
+        title=f"VoG {stage}, {index}, {form}{', z' if z else ''}",
+        help=text + within + end, family="vog",
+        unit="class standard deviations" if z else f"{form} per unit of input",
         suspicious="measured", detects="difficulty", stage=stage, index=index, form=form,
         normalised="class" if z else None)
 
@@ -268,7 +278,8 @@ def _column(stage: str, index: str, form: str, *, z: bool) -> Column:
 def z_within_split(values: np.ndarray, splits: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """(n,) class z-scores, taken within each split on its own, float32; NaN stays NaN.
 
-    >>> z_within_split(np.array([1.0, 3.0, 7.0, 9.0]), np.array(["train", "train", "test", "test"]), np.zeros(4))
+    >>> splits = np.array(["train", "train", "test", "test"])
+    >>> z_within_split(np.array([1.0, 3.0, 7.0, 9.0]), splits, np.zeros(4))
     array([-1.,  1., -1.,  1.], dtype=float32)
     """
     z = np.full(len(values), np.nan, dtype=np.float32)
@@ -282,9 +293,9 @@ def z_within_split(values: np.ndarray, splits: np.ndarray, classes: np.ndarray) 
 class VoG(Scorer):
     """Variance of Gradients (Agarwal et al. 2022, eq. 1-4).
 
-    ``batch_size``: examples per pass; results are bit-equal at an equal one. ``precision``: float32, or bfloat16, which
-    is approximate (class-normalised Spearman 0.995) and is taken only where the hardware has it. ``embedding``: name
-    of the layer that embeds tokens; empty = the model's first ``nn.Embedding``.
+    ``batch_size``: examples per pass; results are bit-equal at an equal one. ``precision``: float32, or
+    bfloat16, which is approximate (class-normalised Spearman 0.995) and is taken only where the hardware has
+    it. ``embedding``: name of the layer that embeds tokens; empty = the model's first ``nn.Embedding``.
     """
 
     name = "vog"
@@ -332,6 +343,6 @@ class VoG(Scorer):
 
         reduced = torch.bfloat16 if self.precision == "bfloat16" else None
         if reduced and not has_bfloat16(device_of(model.module)):
-            log.warning("vog runs in float32: bfloat16 on this %s would be slower", device_of(model.module).type)
+            log.warning("vog runs in float32: this %s has no bfloat16", device_of(model.module).type)
             reduced = None
         return Slot(model.module, dtype=reduced, embedding=self.embedding or None)

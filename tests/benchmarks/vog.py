@@ -1,9 +1,10 @@
 """How much faster VoG is than a notebook's loop, and how close it comes to the least that has to be done.
 
-Run `python tests/benchmarks/vog.py [--quick]`. It prints one table per model: the median over repetitions of the ratio
-of process CPU times, one thread, both sides measured next to each other in each repetition. The least that has to be
-done (*bare*) is, per checkpoint, one forward and one backward pass to the input of a frozen model in eval mode; the
-notebook's loop (*naive*) builds the model anew, keeps parameter gradients, stacks all maps and calls ``np.std``.
+Run `python tests/benchmarks/vog.py [--quick]`. It prints one table per model: the median over repetitions of
+the ratio of process CPU times, one thread, both sides measured next to each other in each repetition. The
+least that has to be done (*bare*) is, per checkpoint, one forward and one backward pass to the input of a
+frozen model in eval mode; the notebook's loop (*naive*) builds the model anew, keeps parameter gradients,
+stacks all maps and calls ``np.std``.
 """
 
 from __future__ import annotations
@@ -50,12 +51,12 @@ def head(width: int) -> list[nn.Module]:
 
 
 def resnet9() -> nn.Module:
-    return nn.Sequential(conv(3, 32), conv(32, 64), nn.MaxPool2d(2), Residual(64, 64), conv(64, 128), nn.MaxPool2d(2),
-                         conv(128, 128), nn.MaxPool2d(2), Residual(128, 128), *head(128))
+    return nn.Sequential(conv(3, 32), conv(32, 64), nn.MaxPool2d(2), Residual(64, 64), conv(64, 128),
+                         nn.MaxPool2d(2), conv(128, 128), nn.MaxPool2d(2), Residual(128, 128), *head(128))
 
 
 def resnet20() -> nn.Module:
-    widths = [(16, 16, 1)] * 3 + [(16, 32, 2), (32, 32, 1), (32, 32, 1), (32, 64, 2), (64, 64, 1), (64, 64, 1)]
+    widths = [(16, 16, 1)] * 3 + [(16, 32, 2), *[(32, 32, 1)] * 2, (32, 64, 2), *[(64, 64, 1)] * 2]
     return nn.Sequential(conv(3, 16), *[Residual(*w) for w in widths], *head(64))
 
 
@@ -64,7 +65,8 @@ def digits_cnn() -> nn.Module:
 
 
 def mlp() -> nn.Module:
-    return nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, CLASSES))
+    return nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(),
+                         nn.Linear(512, CLASSES))
 
 
 MODELS = {"resnet9 3×32×32": (resnet9, (3, 32, 32), 256), "resnet20 3×32×32": (resnet20, (3, 32, 32), 256),

@@ -12,7 +12,8 @@ from torch import nn
 from scoring.gradients import Slot, input_gradients
 from scoring.models import AuditedModel, find_checkpoints
 from scoring.scorer import Shard
-from scoring.scorers.vog import FORMS, INDEXES, STAGES, Spread, Targets, VoG, pixel_mean, vog, vog_from_maps, vog_maps
+from scoring.scorers.vog import (FORMS, INDEXES, STAGES, Spread, Targets, VoG, pixel_mean, vog, vog_from_maps,
+                                 vog_maps)
 from scoring.tables import HardlookError
 
 DATA = Path(os.environ.get("HARDLOOK_DATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -22,9 +23,9 @@ CLASSES = 5
 def conv_net(seed):
     """A small convolutional net with batch norms that have lived."""
     torch.manual_seed(seed)
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5),
-                        nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
-                        nn.Linear(32, CLASSES))
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+                        nn.Dropout(0.5), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
+                        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, CLASSES))
     net[1].running_mean.normal_()
     net[1].running_var.uniform_(0.5, 2)
     return net
@@ -63,7 +64,7 @@ def by_definition(models, inputs, classes, form):
 STAGE_SLICES = {"early": slice(None, 3), "late": slice(-3, None), "all": slice(None)}
 
 
-# -- the definition ---------------------------------------------------------------------------------------------------
+# -- the definition ------------------------------------------------------------------------------------------
 
 
 def test_the_authors_released_scores_are_reproduced():
@@ -102,11 +103,12 @@ def test_a_linear_models_vog_is_the_spread_of_its_weights(k):
     for stage, part in STAGE_SLICES.items():
         expected = weights[part].std(0).mean(1)
         np.testing.assert_allclose(found[f"{stage}_label_logit"], expected[labels], rtol=1e-5)
-        np.testing.assert_allclose(found[f"{stage}_prediction_logit"][:3], expected[predictions[:3]], rtol=1e-5)
-        assert np.isnan(found[f"{stage}_prediction_logit"][3])
+        predicted = found[f"{stage}_prediction_logit"]
+        np.testing.assert_allclose(predicted[:3], expected[predictions[:3]], rtol=1e-5)
+        assert np.isnan(predicted[3])
 
 
-# -- the streaming kernel ---------------------------------------------------------------------------------------------
+# -- the streaming kernel ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("k", [2, 3, 4, 7])
@@ -228,7 +230,8 @@ def test_series_vectors_and_tokens_go_through_the_same_code():
             return self.head(self.tokens(ids).tanh().mean(1))
 
     def series():
-        return nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4), nn.Tanh(), nn.Flatten(), nn.Linear(24, CLASSES))
+        return nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4), nn.Tanh(), nn.Flatten(),
+                             nn.Linear(24, CLASSES))
 
     def vectors():
         return nn.Sequential(nn.Linear(7, 4), nn.Tanh(), nn.Linear(4, CLASSES))
@@ -251,7 +254,7 @@ def test_bfloat16_stays_near_float32():
         np.testing.assert_allclose(value, full[name], rtol=0.1, err_msg=name)
 
 
-# -- the score --------------------------------------------------------------------------------------------------------
+# -- the score -----------------------------------------------------------------------------------------------
 
 
 def test_columns_are_raw_and_z_of_every_choice():
@@ -293,8 +296,8 @@ def test_the_score_runs_a_shard_through_its_models_checkpoints(tmp_path):
         torch.save(model.state_dict(), tmp_path / f"epoch-{number}.pt")
     audited = AuditedModel(conv_net(9), find_checkpoints("*.pt", tmp_path), n_classes=CLASSES)
     before = {key: value.clone() for key, value in audited.module.state_dict().items()}
-    given = Shard(example_id=np.arange(23).astype(str).astype(object), split=np.full(23, "train"), labels=labels,
-                  classes=list("abcde"), predictions=predictions, inputs=inputs, model=audited,
+    given = Shard(example_id=np.arange(23).astype(str).astype(object), split=np.full(23, "train"),
+                  labels=labels, classes=list("abcde"), predictions=predictions, inputs=inputs, model=audited,
                   checkpoints=audited.checkpoints)
     scorer, expected = VoG(batch_size=8), run(models, inputs, labels, predictions)
     found = scorer.score(given, None)
