@@ -49,6 +49,7 @@ def parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
     _train(commands)
     _score(commands, with_settings="score" in given)
     _dashboard(commands)
+    _slice(commands)
     _export(commands)
     _convert(commands)
     return top
@@ -134,6 +135,20 @@ def _reader(default):
     if isinstance(default, tuple):
         return lambda text: tuple(part for part in text.split(",") if part)
     return type(default) if default is not None else str
+
+
+def _slice(commands) -> None:
+    command = _command(commands, "slice", slice_, "Find slices where the model fails for the same reason, from the "
+                       "influence embeddings, with their opponents in training.")
+    _audit(command)
+    command.add_argument("--method", default="kmeans", choices=["kmeans", "rule", "dbscan", "spectral"],
+                         help="kmeans, dbscan, spectral, or rule: every slice satisfies the rule (default: %(default)s)")
+    command.add_argument("--n-slices", type=int, default=25, help="how many slices (default: %(default)s)")
+    command.add_argument("--max-accuracy", type=float, default=0.4, help="rule: at most (default: %(default)s)")
+    command.add_argument("--min-size", type=int, default=25, help="rule: at least (default: %(default)s)")
+    command.add_argument("--branching", type=int, default=3, help="rule: parts per split (default: %(default)s)")
+    command.add_argument("--split", default="test", choices=["train", "test"], help="(default: %(default)s)")
+    command.add_argument("--name", help="keep the slicing under this name (default: the method)")
 
 
 def _dashboard(commands) -> None:
@@ -348,6 +363,37 @@ def _score_audit(audit, run, options) -> None:
         print(f"  {name}: left out: {reason}")
     for note in summary.notes:
         print(f"  note: {note}")
+
+
+def slice_(options) -> int:
+    """Find slices, keep them, and print the worst ones."""
+    from scoring.audit import Audit
+    from scoring.slicing import SliceSettings, lay_out, slice_run
+
+    audit = Audit.open(options.audit)
+    run = audit.run(options.run)
+    start = time.perf_counter()
+    settings = SliceSettings(method=options.method, n_slices=options.n_slices, max_accuracy=options.max_accuracy,
+                             min_size=options.min_size, branching=options.branching, split=options.split,
+                             seed=audit.seed)
+    with run.lock():
+        summary = slice_run(audit, run, settings, options.name)
+        lay_out(audit, run, audit.seed)
+    _print_slices(summary)
+    print(f"done in {time.perf_counter() - start:.0f} s. next: hardlook dashboard {options.audit} (page Slices)")
+    return 0
+
+
+def _print_slices(summary: dict, most: int = 5) -> None:
+    """The worst slices, one line each."""
+    slices = summary["slices"]
+    print(f"  {len(slices)} slices of {summary['examples']:,} examples (accuracy {summary['accuracy']:.1%}); "
+          f"{summary['in_none']:,} examples in none")
+    for found in slices[:most]:
+        shown = ["" if found[key] is None else f"{label} {', '.join(list(found[key])[:3])}"
+                 for key, label in (("labels", "labels"), ("predictions", "predicted"))]
+        print(f"    slice {found['slice_id']}: {found['size']} examples, accuracy {found['accuracy']:.0%}, "
+              f"{'; '.join(shown)}; {len(found['opponents'])} opponents")
 
 
 def _settings(options) -> dict[str, dict]:
