@@ -27,10 +27,12 @@ PAGES = {
     "Lab": [],
 }
 
-# Pictures first: less empty space above and beside them than Streamlit leaves.
+# Pictures first: less empty space above and beside them than Streamlit leaves. And no CSV from the toolbar of a table:
+# it would carry a reviewer's note into a spreadsheet as a formula; `hardlook export` and /reviews do not.
 STYLE = """<style>
 .stMainBlockContainer { padding: 3rem 2.5rem 2rem; }
 [data-testid="stSidebarUserContent"] { padding-bottom: 1rem; }
+button[aria-label="Download as CSV"] { display: none; }
 h1 { font-size: 2rem !important; padding: 0 !important; } h3 { padding-bottom: 0.4rem !important; }
 </style>"""
 

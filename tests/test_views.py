@@ -322,7 +322,7 @@ def test_the_log_is_a_table_newest_first(reviewed):
     assert table["action"].tolist() == ["flag", "decide", "decide"]
     assert table["example"].tolist()[0] == "/grid?example=train%2F000003.png&run=main"
     assert app.dataframe[0].value["decided"].tolist() == [1, 1]
-    assert [button.label for button in app.get("download_button")] == ["Download as CSV", "Download as Parquet"]
+    assert [button.label for button in app.get("download_button")] == ["Corrected labels as CSV", "Corrected labels as Parquet"]
 
 
 @pytest.mark.parametrize(("filters", "kept"), [

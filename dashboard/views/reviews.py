@@ -16,6 +16,7 @@ from scoring.events import ACTIONS, VERDICTS
 from scoring.patches import FORMATS
 
 MOST_ROWS = 5000
+NAMES = {"csv": "CSV", "parquet": "Parquet"}
 DATES = date(2000, 1, 1), date(2100, 1, 1)
 
 
@@ -120,7 +121,7 @@ def show_export(audit: Audit, log) -> None:
     with st.container(horizontal=True):
         for fmt in FORMATS:
             st.download_button(
-                f"Download as {fmt.upper() if fmt == 'csv' else 'Parquet'}", partial(packed_patches, audit, log, fmt),
+                f"Corrected labels as {NAMES[fmt]}", partial(packed_patches, audit, log, fmt),
                 file_name=f"patches-{fmt}.zip", mime="application/zip", on_click="ignore", icon=":material/download:", key=f"export_{fmt}",
             )  # fmt: skip
 
