@@ -112,6 +112,11 @@ class Run:
         return self.folder / "map.parquet"
 
     @property
+    def refit_path(self) -> Path:
+        """The last preview of what the corrections do."""
+        return self.folder / "refit.json"
+
+    @property
     def check_path(self) -> Path:
         """The last report of ``hardlook check``."""
         return self.folder / "check.json"

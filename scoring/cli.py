@@ -50,6 +50,7 @@ def parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
     _score(commands, with_settings="score" in given)
     _dashboard(commands)
     _slice(commands)
+    _refit(commands)
     _export(commands)
     _convert(commands)
     return top
@@ -151,6 +152,14 @@ def _slice(commands) -> None:
     command.add_argument("--name", help="keep the slicing under this name (default: the method)")
 
 
+def _refit(commands) -> None:
+    command = _command(commands, "refit", refit_, "Preview what the review's corrections do: predicted change of loss, "
+                       "and the head refitted on original, reviewed and placebo labels.")
+    _audit(command)
+    command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
+    _device(command)
+
+
 def _dashboard(commands) -> None:
     command = _command(commands, "dashboard", dashboard, "Open the audit in the browser.")
     _audit(command, run=False)
@@ -204,6 +213,7 @@ def demo(options) -> int:
     if not audit.run().dynamics_files("main"):
         _train_run(audit, audit.run(), options.device)
     _score_audit(audit, audit.run(), options)
+    _slice_audit(audit, audit.run(), ["kmeans", "rule"])
     _report_truth(audit)
     print(f"\ndone in {time.perf_counter() - start:.0f} s. The audit is in {folder}.")
     command = f"hardlook dashboard {folder}"
@@ -384,6 +394,52 @@ def slice_(options) -> int:
     return 0
 
 
+def refit_(options) -> int:
+    """Predict and check the effect of the corrections; keep it for the page and print it."""
+    from scoring.audit import Audit
+    from scoring.corrections import embedder, preview
+    from scoring.reviews import ReviewLog
+    from scoring.shards import Context
+    from scoring.tables import write_json
+
+    audit = Audit.open(options.audit)
+    run = audit.run(options.run)
+    url = options.log or audit.log_url
+    with run.lock(), ReviewLog.open(url, audit=audit.log_name(url)) as log:
+        print("  refitting the head on original, reviewed and placebo labels …", flush=True)
+        found = preview(audit, run, log, embedder(Context(audit, run, device=options.device, progress=bar)))
+        write_json(run.refit_path, found)
+    edits, judged = found["edits"], found["judged_on"]
+    print(f"  {edits['relabelled']} training labels changed, {edits['removed']} examples removed, of {edits['train']:,}; "
+          f"judged on {judged['examples']:,} {judged['how']}")
+    print(f"  {'group':<24}{'n':>6}  original  reviewed   placebo  gain (95 % interval)       predicted Δloss")
+    for row in found["groups"]:
+        print("  " + _refit_row(row))
+    return 0
+
+
+def _refit_row(row: dict) -> str:
+    """One group of the refit as a line of the table."""
+    if not row["n"]:
+        return f"{row['group'][:23]:<24}{0:>6}"
+    return (f"{row['group'][:23]:<24}{row['n']:>6}  {row['original']:>8.1%}  {row['reviewed']:>8.1%}  "
+            f"{row['placebo']:>8.1%}  {row['gain']:>+6.1%} ({row['gain_low']:+.1%} to {row['gain_high']:+.1%})"
+            f"  {row['change']:>+10.4f}")
+
+
+def _slice_audit(audit, run, methods: list[str]) -> None:
+    """Slice a small audit by several methods and lay out its map: the demo's own settings."""
+    from scoring.slicing import SliceSettings, lay_out, slice_run
+
+    with run.lock():
+        for method in methods:
+            settings = SliceSettings(method=method, n_slices=12, min_size=8, seed=audit.seed)
+            summary = slice_run(audit, run, settings)
+            print(f"  slices ({method}): {len(summary['slices'])} of {summary['examples']} test examples")
+        print("  laying out the map of influence embeddings …", flush=True)
+        lay_out(audit, run, audit.seed)
+
+
 def _print_slices(summary: dict, most: int = 5) -> None:
     """The worst slices, one line each."""
     slices = summary["slices"]
@@ -407,20 +463,21 @@ def _settings(options) -> dict[str, dict]:
 
 
 def _report_truth(audit) -> None:
-    """Where the truth is known: how many of the errors the first 5 % and 10 % of the queue hold, beside chance."""
-    from scoring.queues import default_order, truth_report
+    """Where the truth is known: how many of the errors the first 5 % and 10 % of each ranking hold, beside chance."""
+    from scoring.queues import default_order, order_by, truth_report
 
     run = audit.run()
-    order = default_order(audit, run, "train")
-    report = truth_report(audit, run, order, "train")
-    if report is None:
+    orders = [default_order(audit, run, "train"), order_by(run, "self_influence.cook")]
+    reports = [(order, truth_report(audit, run, order, "train")) for order in orders]
+    if reports[0][1] is None:
         return
-    table, wrong, total = report
-    print(f"\n  the truth is known here: {wrong} of {total:,} training labels are wrong. The suspect ranking "
-          f"({order.score}, {order.suspicious}est first) finds")
-    for row in table.itertuples():
-        print(f"    in its first {row.share:.0%} ({row.inspected} examples): {row.found} of them "
-              f"({row.recall:.0%}); chance would find {row.chance:.1f}")
+    table, wrong, total = reports[0][1]
+    chance = " and ".join(f"{value:.0f}" for value in table["chance"])
+    print(f"\n  the truth is known here: {wrong} of {total:,} training labels are wrong; of them, the first 5 % and 10 % "
+          f"hold\n    {'by chance':<34}{chance}")
+    for (order, (table, *_)), name in zip(reports, ("the suspect ranking", "self-influence"), strict=True):
+        found = " and ".join(f"{row.found} ({row.recall:.0%})" for row in table.itertuples())
+        print(f"    {f'{name} ({order.score})':<34}{found}")
 
 
 def dashboard(options) -> int:
@@ -435,7 +492,7 @@ def export(options) -> int:
     """Write the patches of corrected labels."""
     from scoring.audit import Audit
     from scoring.examples import read_examples
-    from scoring.patches import export_patches
+    from scoring.patches import export_patches, missing_examples
     from scoring.reviews import ReviewLog
 
     audit = Audit.open(options.audit)
@@ -443,8 +500,11 @@ def export(options) -> int:
     url = options.log or audit.log_url
     with ReviewLog.open(url, audit=audit.log_name(url)) as log:
         paths = export_patches(read_examples(audit), log, out, fmt=options.format, policy=audit.policy)
+        gone = missing_examples(read_examples(audit), log)
     for path in paths:
         print(f"wrote {path}")
+    if gone:
+        print(f"left out {len(gone)} decisions about examples that the dataset no longer has, the first: {gone[0]}")
     if not paths:
         print("nothing to export: no example has a decision yet; decide in `hardlook dashboard`")
     return 0
