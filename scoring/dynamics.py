@@ -2,9 +2,9 @@
 
 For logits z of an example with label y, p = softmax(z) and its one-hot label e_y:
 
-    p_label = p_y          margin = z_y − max_{j≠y} z_j  (Pleiss et al. 2020, eq. 1)     loss = −log p_y
-    error_norm = ‖p − e_y‖₂  (EL2N, Paul et al. 2021, definition 2.2)                     correct: argmax z =
-    y
+    p_label = p_y        loss = −log p_y        correct: argmax z = y
+    margin = z_y − max_{j≠y} z_j                (Pleiss et al. 2020, eq. 1)
+    error_norm = ‖p − e_y‖₂                     (EL2N, Paul et al. 2021, definition 2.2)
 
 ``measure`` turns logits into these; ``EpochTables`` writes one table per epoch and, beside them, the mean
 over the epochs of all class probabilities, from which labels are suggested; ``read_dynamics`` gives them back

@@ -2,8 +2,9 @@
 
 Over the E recorded epochs, with p_e the probability that the model gives to the label after epoch e:
 
-    confidence = (1/E) Σ_e p_e              variability = sqrt((1/E) Σ_e (p_e − confidence)²)    (their eq. 1
-    and 2) correctness = share of epochs after which the label has the largest probability
+    confidence = (1/E) Σ_e p_e                                    (their eq. 1)
+    variability = sqrt((1/E) Σ_e (p_e − confidence)²)             (their eq. 2)
+    correctness = share of epochs after which the label has the largest probability
 
 Hard-to-learn examples (low confidence, low variability) are often mislabelled; ambiguous ones (high
 variability) lie between classes. Inputs (epochs, n) → three (n,) arrays. Cost: none beyond the recording.
