@@ -1,9 +1,8 @@
 // The bar above the grid: a button for every key, how many are selected, and whether everything is saved.
 
 import { button, el } from "./dom.js";
-import { ACTIONS, plural } from "./words.js";
+import { ACTIONS, plural, UNDO } from "./words.js";
 
-const UNDO = { name: "undo", title: "Undo", key: "Ctrl Z", help: "undo the last act, a bulk act as one" };
 const KEYS = { name: "keys", title: "Keys", key: "?", help: "what each key does" };
 
 export class Toolbar {

@@ -2,7 +2,7 @@
 
 import { content, smoothen } from "./cells.js";
 import { address, ask, button, el, figure } from "./dom.js";
-import { ACTIONS, moment, told } from "./words.js";
+import { ACTIONS, moment, told, UNDO } from "./words.js";
 
 export class Viewer {
   /** `grid` supplies the cells, the run, the keys and what is decided. */
@@ -49,7 +49,7 @@ export class Viewer {
   }
 
   tools() {
-    return ACTIONS.map(({ title, key, help, name }) =>
+    return [...ACTIONS, UNDO].map(({ title, key, help, name }) =>
       button(title, key.toUpperCase(), () => this.grid.act(name), { title: help }),
     );
   }
@@ -166,7 +166,11 @@ export class Viewer {
       section("Class probabilities", this.bars(facts.probabilities), facts.probabilities_help),
     ];
     parts.push(
-      section("Scores", this.scores(facts.scores), "Percentile among the examples of the same split."),
+      section(
+        "Scores",
+        this.scores(facts.scores),
+        "Value, and percentile among the examples of the same split; point at a name for its meaning.",
+      ),
     );
     parts.push(section("Metadata", pairs(facts.metadata)), section("History", history(facts.history)));
     this.side.replaceChildren(...parts.filter(Boolean));
@@ -233,7 +237,7 @@ const direction = (suspicious) =>
 
 function section(title, body, help) {
   if (!body) return null;
-  return el("section", {}, el("h3", { title: help ?? null }, title), body);
+  return el("section", {}, el("h3", {}, title), help ? el("p", { class: "hl-quiet" }, help) : null, body);
 }
 
 function pairs(rows) {

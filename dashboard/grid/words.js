@@ -1,21 +1,28 @@
 // What a key does and how a decision is written: one table that keys, buttons, badges and the help all read.
 
 export const ACTIONS = [
-  { key: "q", name: "right", title: "Label is right", help: "the given label is right" },
+  { key: "q", name: "right", title: "Right", help: "the given label is right" },
   { key: "w", name: "suggested", title: "Suggested", help: "the suggested label is right" },
   {
     key: "l",
     name: "other",
-    title: "Another…",
+    title: "Other…",
     help: "another label, from a list that can be searched; / does the same",
   },
   { key: "b", name: "several", title: "Several…", help: "several labels fit" },
-  { key: "o", name: "none", title: "None fits", help: "no class fits" },
+  { key: "o", name: "none", title: "None", help: "no class fits" },
   { key: "u", name: "unsure", title: "Unsure", help: "unsure" },
   { key: "x", name: "issue", title: "Issue…", help: "an issue from the list" },
   { key: "f", name: "flag", title: "Flag", help: "flag for discussion, or take the flag back" },
   { key: "n", name: "note", title: "Note…", help: "write a note" },
 ];
+
+export const UNDO = {
+  name: "undo",
+  title: "Undo",
+  key: "⌫",
+  help: "undo the last act, a bulk act as one; Ctrl Z does the same",
+};
 
 export const MOVES = [
   ["Click", "focus an example"],
