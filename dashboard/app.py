@@ -1,7 +1,7 @@
 """Navigation, and what every page shares: the audit, the run, the filters by metadata.
 
-Pages are files under ``views``, each with an address of its own that does not change. A new page is one file and one
-line in ``PAGES``. Streamlit runs this script anew for every interaction.
+Pages are files under ``views``, each with an address of its own that does not change. A new page is one file
+and one line in ``PAGES``. Streamlit runs this script anew for every interaction.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ PAGES = {
     "Lab": [],
 }
 
-# Pictures first: less empty space above and beside them than Streamlit leaves. And no CSV from the toolbar of a table:
-# it would carry a reviewer's note into a spreadsheet as a formula; `hardlook export` and /reviews do not.
+# Pictures first: less empty space above and beside them than Streamlit leaves. And no CSV from the toolbar of
+# a table: it would carry a reviewer's note into a spreadsheet as a formula; `hardlook export` and /reviews do
+# not.
 STYLE = """<style>
 .stMainBlockContainer { padding: 3rem 2.5rem 2rem; }
 [data-testid="stSidebarUserContent"] { padding-bottom: 1rem; }
@@ -39,7 +40,9 @@ h1 { font-size: 2rem !important; padding: 0 !important; } h3 { padding-bottom: 0
 
 @cache
 def icon() -> Image.Image:
-    """A contact sheet with one picture marked. An image, because Streamlit fetches its symbols from elsewhere."""
+    """A contact sheet with one picture marked. An image, because Streamlit fetches its symbols from
+    elsewhere.
+    """
     image = Image.new("RGBA", (32, 32))
     draw = ImageDraw.Draw(image)
     for at in range(9):
@@ -56,9 +59,12 @@ def home() -> None:
 def navigation() -> st.Page:
     """The pages by group; a group without pages is not shown."""
     groups = {
-        group: [st.Page(f"views/{name}.py", title=title, icon=icon, url_path=name) for name, title, icon in pages]
-        for group, pages in PAGES.items() if pages
-    }  # fmt: skip
+        group: [
+            st.Page(f"views/{name}.py", title=title, icon=icon, url_path=name) for name, title, icon in pages
+        ]
+        for group, pages in PAGES.items()
+        if pages
+    }
     root = st.Page(home, title="Home", default=True, visibility="hidden")
     return st.navigation({"": [root], **groups})
 

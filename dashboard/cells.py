@@ -1,8 +1,9 @@
-"""From rows of the audit's tables to the cells of the example grid, with the evidence that each decision will carry.
+"""From rows of the audit's tables to the cells of the example grid, with the evidence that each decision will
+carry.
 
-A cell shows label, prediction, score and suggestion; what was decided is no part of it, since every browser follows
-the log by itself. *Evidence* is what the reviewer had on screen: run, score, value, rank of how many, prediction,
-suggestion with its source, and the page's address.
+A cell shows label, prediction, score and suggestion; what was decided is no part of it, since every browser
+follows the log by itself. *Evidence* is what the reviewer had on screen: run, score, value, rank of how many,
+prediction, suggestion with its source, and the page's address.
 """
 
 from __future__ import annotations
@@ -22,12 +23,17 @@ from scoring.audit import Audit, Run
 
 SHORT_UNIT = 5
 
+
 def page_url() -> str | None:
     """The address of the page on screen, with its state; None outside a browser."""
     url = st.context.url
     if not url:
         return None
-    query = "&".join(f"{_encoded(key)}={_encoded(value)}" for key in st.query_params for value in st.query_params.get_all(key))
+    query = "&".join(
+        f"{_encoded(key)}={_encoded(value)}"
+        for key in st.query_params
+        for value in st.query_params.get_all(key)
+    )
     return f"{url}?{query}" if query else url
 
 
@@ -47,9 +53,16 @@ def score_text(value: float | None, column: ScoreColumn) -> str:
 
 
 def make_cells(
-    audit: Audit, run: Run | None, rows: pa.Table, column: ScoreColumn | None, *, ranks: Sequence[int] = (), of: int = 0,
-    suggest: bool = True, url: str | None = None,
-) -> list[dict[str, Any]]:  # fmt: skip
+    audit: Audit,
+    run: Run | None,
+    rows: pa.Table,
+    column: ScoreColumn | None,
+    *,
+    ranks: Sequence[int] = (),
+    of: int = 0,
+    suggest: bool = True,
+    url: str | None = None,
+) -> list[dict[str, Any]]:
     """Cells of the rows of a ranking (example_id, score), in their order.
 
     ranks: the place of each row in the ranking, 1 first; of: how long the ranking is.
@@ -70,25 +83,43 @@ def make_cells(
 
 
 def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain Python values, nulls as None: what JSON can carry. All at once: row by row takes 3 ms each."""
+    """Rows as plain Python values, nulls as None: what JSON can carry. All at once: row by row takes 3 ms
+    each.
+    """
     if not len(frame.columns):
         return [{} for _ in range(len(frame))]
-    return [{key: None if pd.isna(value) else value for key, value in row.items()} for row in frame.to_dict("records")]
+    return [
+        {key: None if pd.isna(value) else value for key, value in row.items()}
+        for row in frame.to_dict("records")
+    ]
 
 
-def _cell(example_id: str, row: Mapping, suggested: Mapping, value, column: ScoreColumn | None, rank, shared) -> dict:
+def _cell(
+    example_id: str, row: Mapping, suggested: Mapping, value, column: ScoreColumn | None, rank, shared
+) -> dict:
     label, prediction = row.get("label"), row.get("prediction")
     suggestion, source = suggested.get("suggested_label"), suggested.get("source")
-    facts = {"value": value, "rank": rank, "prediction": prediction, "p_prediction": row.get("p_prediction"),
-             "suggestion": suggestion, "suggestion_source": source}  # fmt: skip
+    facts = {
+        "value": value,
+        "rank": rank,
+        "prediction": prediction,
+        "p_prediction": row.get("p_prediction"),
+        "suggestion": suggestion,
+        "suggestion_source": source,
+    }
     return {
-        "id": example_id, "fingerprint": row.get("fingerprint"), "label": label, "prediction": prediction,
+        "id": example_id,
+        "fingerprint": row.get("fingerprint"),
+        "label": label,
+        "prediction": prediction,
         "wrong": label is not None and prediction is not None and label != prediction,
         "score": "" if column is None else score_text(value, column),
         "score_help": "" if column is None else score_help(column),
-        "suggestion": suggestion, "suggestion_source": source, "problem": row.get("problem"),
+        "suggestion": suggestion,
+        "suggestion_source": source,
+        "problem": row.get("problem"),
         "evidence": shared | {key: fact for key, fact in facts.items() if fact is not None},
-    }  # fmt: skip
+    }
 
 
 def with_suggestion(cell: dict[str, Any]) -> dict[str, Any]:
@@ -96,4 +127,7 @@ def with_suggestion(cell: dict[str, Any]) -> dict[str, Any]:
     if cell["suggestion"] is None:
         return cell
     source = f" The suggested label (key W) comes from: {cell['suggestion_source']}."
-    return cell | {"score": f"{cell['score']} · W {cell['suggestion']}", "score_help": cell["score_help"] + source}
+    return cell | {
+        "score": f"{cell['score']} · W {cell['suggestion']}",
+        "score_help": cell["score_help"] + source,
+    }

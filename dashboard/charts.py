@@ -1,8 +1,8 @@
 """Charts as pure functions: a data frame → a Plotly figure and one sentence of how to read it.
 
-Colours come from ``dashboard.colours`` and always with a mark of their own (hatching, symbol); numbers have units and
-at most three significant digits; names are untrusted and escaped. Backgrounds are transparent and text takes the page's
-colour, so the same figure stands in light and dark. Nothing is computed here.
+Colours come from ``dashboard.colours`` and always with a mark of their own (hatching, symbol); numbers have
+units and at most three significant digits; names are untrusted and escaped. Backgrounds are transparent and
+text takes the page's colour, so the same figure stands in light and dark. Nothing is computed here.
 """
 
 from __future__ import annotations
@@ -35,10 +35,15 @@ class Chart:
 
 def _layout(figure: go.Figure, height: int, **options) -> go.Figure:
     figure.update_layout(
-        height=height, margin={"l": 8, "r": 8, "t": 8, "b": 8}, paper_bgcolor=TRANSPARENT, plot_bgcolor=TRANSPARENT,
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}, hoverlabel={"align": "left"},
-        dragmode=False, **options,
-    )  # fmt: skip
+        height=height,
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        paper_bgcolor=TRANSPARENT,
+        plot_bgcolor=TRANSPARENT,
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        hoverlabel={"align": "left"},
+        dragmode=False,
+        **options,
+    )
     figure.update_xaxes(automargin=True)
     return figure.update_yaxes(automargin=True)
 
@@ -47,24 +52,39 @@ def _class_rows(figure: go.Figure, names: Sequence[str]) -> go.Figure:
     """Classes downwards in the order given, each name once in full on hover and shortened at the axis."""
     ticks = [escaped(name, 24) for name in names]
     return figure.update_yaxes(
-        tickmode="array", tickvals=list(range(len(names))), ticktext=ticks, range=[len(names) - 0.5, -0.5], zeroline=False
+        tickmode="array",
+        tickvals=list(range(len(names))),
+        ticktext=ticks,
+        range=[len(names) - 0.5, -0.5],
+        zeroline=False,
     )
 
 
 def class_balance(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
-    """How many examples each class has per split. ``frame``: label, split, n; ``names``: the classes to show, in order."""
+    """How many examples each class has per split. ``frame``: label, split, n; ``names``: the classes to show,
+    in order.
+    """
     figure, rows = go.Figure(), {name: at for at, name in enumerate(names)}
     for split, part in frame[frame["label"].isin(names)].groupby("split", sort=False, observed=True):
         figure.add_bar(
-            orientation="h", x=part["n"], y=[rows[name] for name in part["label"]], name=str(split),
+            orientation="h",
+            x=part["n"],
+            y=[rows[name] for name in part["label"]],
+            name=str(split),
             marker={"color": LABEL.colour, "pattern": {"shape": HATCHES.get(split, "")}},
-            hovertext=[f"{escaped(c)}, {split}: {count(n, 'example')}" for c, n in zip(part["label"], part["n"], strict=True)],
+            hovertext=[
+                f"{escaped(c)}, {split}: {count(n, 'example')}"
+                for c, n in zip(part["label"], part["n"], strict=True)
+            ],
             hoverinfo="text",
-        )  # fmt: skip
+        )
     _layout(figure, 90 + ROW * max(len(names), 3), barmode="stack", bargap=0.3, showlegend=True)
     figure.update_xaxes(title="examples", rangemode="tozero")
-    return Chart(_class_rows(figure, names), "Each bar is a class by its given labels; bars of unequal length mean an "
-                 "unbalanced dataset, and hatching tells the splits apart.")  # fmt: skip
+    return Chart(
+        _class_rows(figure, names),
+        "Each bar is a class by its given labels; bars of unequal length mean an "
+        "unbalanced dataset, and hatching tells the splits apart.",
+    )
 
 
 def class_accuracy(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
@@ -72,50 +92,90 @@ def class_accuracy(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
     figure, rows = go.Figure(), {name: at for at, name in enumerate(names)}
     for split, part in frame[frame["label"].isin(names)].groupby("split", sort=False, observed=True):
         figure.add_scatter(
-            mode="markers", x=100 * part["accuracy"], y=[rows[name] for name in part["label"]], name=str(split),
-            marker={"symbol": SYMBOLS.get(split, "diamond"), "size": 9, "color": SPLIT_COLOURS.get(split, SERIES[1])},
-            error_x={"array": 100 * (part["high"] - part["accuracy"]), "thickness": 1.5, "width": 3,
-                     "arrayminus": 100 * (part["accuracy"] - part["low"])},
+            mode="markers",
+            x=100 * part["accuracy"],
+            y=[rows[name] for name in part["label"]],
+            name=str(split),
+            marker={
+                "symbol": SYMBOLS.get(split, "diamond"),
+                "size": 9,
+                "color": SPLIT_COLOURS.get(split, SERIES[1]),
+            },
+            error_x={
+                "array": 100 * (part["high"] - part["accuracy"]),
+                "thickness": 1.5,
+                "width": 3,
+                "arrayminus": 100 * (part["accuracy"] - part["low"]),
+            },
             hovertext=[
                 f"{escaped(row.label)}, {split}: {share(row.accuracy)} of {count(row.n, 'example')} right "
-                f"(95 % interval {shares_between(row.low, row.high)})" for row in part.itertuples()
+                f"(95 % interval {shares_between(row.low, row.high)})"
+                for row in part.itertuples()
             ],
             hoverinfo="text",
-        )  # fmt: skip
+        )
     _layout(figure, 90 + ROW * max(len(names), 3), showlegend=True)
     figure.update_xaxes(title="accuracy, %", rangemode="normal")
-    return Chart(_class_rows(figure, names), "Each mark is the share of a class that the last checkpoint gets right, with "
-                 "its 95 % interval; a test mark far left of the others is a class to look at.")  # fmt: skip
+    return Chart(
+        _class_rows(figure, names),
+        "Each mark is the share of a class that the last checkpoint gets right, with "
+        "its 95 % interval; a test mark far left of the others is a class to look at.",
+    )
 
 
 def error_by_decile(series: dict[str, pd.DataFrame], base_rate: float | None) -> Chart:
     """Error per decile of one score, a bar per series (stage) with its interval, and the base rate as a line.
 
-    ``series``: name → the frame of ``scoring.evaluation.error_by_decile``. A point's custom data is [series, decile].
+    ``series``: name → the frame of ``scoring.evaluation.error_by_decile``. A point's custom data is [series,
+    decile].
     """
     figure = go.Figure()
     for name, frame in series.items():
         figure.add_bar(
-            x=frame["decile"], y=100 * frame["error"], name=escaped(name), customdata=[[name, int(d)] for d in frame["decile"]],
-            marker={"color": WRONG.colour, "pattern": {"shape": STAGE_HATCHES.get(name, ""), "fgopacity": 0.6}},
-            error_y={"array": 100 * (frame["high"] - frame["error"]), "arrayminus": 100 * (frame["error"] - frame["low"]),
-                     "thickness": 1.2, "width": 3, "color": NEUTRAL.colour},
+            x=frame["decile"],
+            y=100 * frame["error"],
+            name=escaped(name),
+            customdata=[[name, int(d)] for d in frame["decile"]],
+            marker={
+                "color": WRONG.colour,
+                "pattern": {"shape": STAGE_HATCHES.get(name, ""), "fgopacity": 0.6},
+            },
+            error_y={
+                "array": 100 * (frame["high"] - frame["error"]),
+                "arrayminus": 100 * (frame["error"] - frame["low"]),
+                "thickness": 1.2,
+                "width": 3,
+                "color": NEUTRAL.colour,
+            },
             hovertext=[
-                f"{escaped(name)}, decile {int(row.decile)}: {share(row.error)} of {count(int(row.n), 'example')} wrong "
-                f"(95 % interval {shares_between(row.low, row.high)})" for row in frame.itertuples()
+                f"{escaped(name)}, decile {int(row.decile)}: {share(row.error)} wrong "
+                f"of {count(int(row.n), 'example')} "
+                f"(95 % interval {shares_between(row.low, row.high)})"
+                for row in frame.itertuples()
             ],
             hoverinfo="text",
-        )  # fmt: skip
+        )
     if base_rate is not None and base_rate == base_rate:
-        figure.add_hline(y=100 * base_rate, line={"color": NEUTRAL.colour, "dash": "dash", "width": 1.5},
-                         annotation={"text": f"base rate<br>{share(base_rate)}", "x": 1, "xanchor": "left", "yanchor": "middle",
-                                     "align": "left"})  # fmt: skip
+        figure.add_hline(
+            y=100 * base_rate,
+            line={"color": NEUTRAL.colour, "dash": "dash", "width": 1.5},
+            annotation={
+                "text": f"base rate<br>{share(base_rate)}",
+                "x": 1,
+                "xanchor": "left",
+                "yanchor": "middle",
+                "align": "left",
+            },
+        )
     _layout(figure, 340, barmode="group", bargap=0.25, showlegend=len(series) > 1, clickmode="event+select")
     figure.update_layout(margin={"r": 80})
     figure.update_xaxes(title="decile of the score, 1 = lowest", dtick=1)
     figure.update_yaxes(title="error, %", rangemode="tozero")
-    return Chart(figure, "Each bar is the share of a tenth of the examples, ranked by the score, that the model gets "
-                 "wrong: bars that rise or fall away from the dashed base rate mean that the score ranks difficulty.")  # fmt: skip
+    return Chart(
+        figure,
+        "Each bar is the share of a tenth of the examples, ranked by the score, that the model gets "
+        "wrong: bars that rise or fall away from the dashed base rate mean that the score ranks difficulty.",
+    )
 
 
 def class_deciles(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
@@ -123,18 +183,35 @@ def class_deciles(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
     grid = frame.pivot(index="class", columns="decile", values="error").reindex(list(names))
     sizes = frame.pivot(index="class", columns="decile", values="n").reindex(list(names))
     text = [
-        [f"{escaped(name)}, decile {d}: {share(grid.loc[name, d])} of {count(int(sizes.loc[name, d]), 'example')} wrong"
-         for d in grid.columns] for name in grid.index
-    ]  # fmt: skip
-    figure = go.Figure(go.Heatmap(
-        x=list(grid.columns), y=list(range(len(names))), z=100 * grid.to_numpy(), hovertext=text, hoverinfo="text", xgap=1, ygap=1,
-        zmin=0, colorscale=[[0, "rgba(213,94,0,0.06)"], [1, WRONG.colour]], colorbar={"title": {"text": "error, %"}, "thickness": 10},
-    ))  # fmt: skip
+        [
+            f"{escaped(name)}, decile {d}: {share(grid.loc[name, d])} wrong "
+            f"of {count(int(sizes.loc[name, d]), 'example')}"
+            for d in grid.columns
+        ]
+        for name in grid.index
+    ]
+    figure = go.Figure(
+        go.Heatmap(
+            x=list(grid.columns),
+            y=list(range(len(names))),
+            z=100 * grid.to_numpy(),
+            hovertext=text,
+            hoverinfo="text",
+            xgap=1,
+            ygap=1,
+            zmin=0,
+            colorscale=[[0, "rgba(213,94,0,0.06)"], [1, WRONG.colour]],
+            colorbar={"title": {"text": "error, %"}, "thickness": 10},
+        )
+    )
     _layout(figure, 90 + ROW * max(len(names), 3))
     figure.update_xaxes(title="decile of the score within the class, 1 = lowest", dtick=1, showgrid=False)
     figure.update_yaxes(showgrid=False)
-    return Chart(_class_rows(figure, names), "Each row is a class and each cell a tenth of it; a row that darkens towards "
-                 "one end is a class in which the score ranks difficulty, an even row one in which it does not.")  # fmt: skip
+    return Chart(
+        _class_rows(figure, names),
+        "Each row is a class and each cell a tenth of it; a row that darkens towards "
+        "one end is a class in which the score ranks difficulty, an even row one in which it does not.",
+    )
 
 
 def decisions_per_day(frame: pd.DataFrame) -> Chart:
@@ -143,12 +220,19 @@ def decisions_per_day(frame: pd.DataFrame) -> Chart:
     for number, (reviewer, part) in enumerate(frame.groupby("reviewer", sort=True)):
         colours = [SERIES[1], SERIES[0], PREDICTION.colour, NEUTRAL.colour]
         figure.add_bar(
-            x=part["day"], y=part["n"], name=escaped(reviewer, 24),
+            x=part["day"],
+            y=part["n"],
+            name=escaped(reviewer, 24),
             marker={"color": colours[number % 4], "pattern": {"shape": ["", "/", ".", "x"][number // 4 % 4]}},
-            hovertext=[f"{escaped(reviewer)}, {day}: {count(n, 'decision')}" for day, n in zip(part["day"], part["n"], strict=True)],
+            hovertext=[
+                f"{escaped(reviewer)}, {day}: {count(n, 'decision')}"
+                for day, n in zip(part["day"], part["n"], strict=True)
+            ],
             hoverinfo="text",
-        )  # fmt: skip
+        )
     _layout(figure, 220, barmode="stack", bargap=0.4, showlegend=True)
     figure.update_xaxes(type="category", title="day, UTC")
     figure.update_yaxes(title="decisions", rangemode="tozero")
-    return Chart(figure, "Each bar is a day's decisions that stand, by reviewer; an undone decision counts no more.")
+    return Chart(
+        figure, "Each bar is a day's decisions that stand, by reviewer; an undone decision counts no more."
+    )

@@ -1,7 +1,9 @@
-"""Score columns as the files describe them: what each is called, what it means, which of its ends deserves a look.
+"""Score columns as the files describe them: what each is called, what it means, which of its ends deserves a
+look.
 
-A column is known from its Parquet field metadata alone, so a new score appears on every page without an edit. Columns
-of one scorer that carry a stage, an index or a form (VoG) are *variants* of one score and are chosen step by step.
+A column is known from its Parquet field metadata alone, so a new score appears on every page without an edit.
+Columns of one scorer that carry a stage, an index or a form (VoG) are *variants* of one score and are chosen
+step by step.
 """
 
 from __future__ import annotations
@@ -21,11 +23,10 @@ FIXED = ("example_id", "fingerprint", "label")
 STEPS = ("stage", "index", "form", "normalised")
 STEP_WORDS = {"stage": "Stage", "index": "Of class", "form": "Form", "normalised": "Scale"}
 STEP_HELP = {
-    "stage": "Early = the first three checkpoints, late = the last three, all = every one. The hard end can differ.",
-    "index": "Of which class the output is followed: the given label's, or the prediction's, which needs no label.",
+    "stage": "Early = the first three checkpoints, late = the last three, all = every one.",
+    "index": "Whose output is followed: the given label's, or the prediction's, which needs no label.",
     "form": "Gradient of the class's logit, or of its softmax probability. The two are different scores.",
-    "normalised": "z: relative to the other examples of the class. raw: as computed; shows a class that is rotten "
-    "throughout.",
+    "normalised": "z: relative to the rest of the class. raw: as computed, which shows a class rotten throughout.",
 }
 PREFERRED = {"stage": "late", "index": "label", "form": "logit", "normalised": "z"}
 FEWEST_CHECKPOINTS = 6
@@ -53,7 +54,9 @@ class ScoreColumn:
 
     @property
     def hard_end(self) -> str | None:
-        """"high", "low" or None: the end that deserves a look, declared by the score or measured on this run."""
+        """ "high", "low" or None: the end that deserves a look, declared by the score or measured on this
+        run.
+        """
         if self.suspicious == "measured":
             return (self.direction or {}).get("hard")
         return self.suspicious if self.suspicious in ("high", "low") else None
@@ -73,7 +76,11 @@ def _column(scorer: str, arrow_field, directions: Mapping[str, Any]) -> ScoreCol
         steps["normalised"] = "z" if facts.get("normalised") else "raw"
     else:
         steps = {}
-    own = {key: facts[key] for key in ("title", "help", "family", "unit", "suspicious", "detects") if facts.get(key)}
+    own = {
+        key: facts[key]
+        for key in ("title", "help", "family", "unit", "suspicious", "detects")
+        if facts.get(key)
+    }
     own.setdefault("title", f"{scorer} {arrow_field.name}".replace("_", " "))
     direction = directions.get(f"{scorer}.{arrow_field.name}")
     return ScoreColumn(scorer, arrow_field.name, steps=steps, direction=direction, **own)
@@ -93,7 +100,7 @@ class Score:
 
 
 def group_columns(columns: Sequence[ScoreColumn]) -> list[Score]:
-    """Columns → what a picker offers: variants of one scorer and family together, under titles that differ."""
+    """Columns → what a picker offers: variants of one scorer and family together, titles told apart."""
     groups: dict[tuple[str, str], list[ScoreColumn]] = {}
     for column in columns:
         variant = column.family or column.scorer
@@ -106,7 +113,9 @@ def group_columns(columns: Sequence[ScoreColumn]) -> list[Score]:
 
 
 def _group_title(group: Sequence[ScoreColumn]) -> str:
-    """The column's title; for variants what their titles begin with: "VoG" of "VoG late, label" and "VoG all, label"."""
+    """The column's title; for variants what their titles begin with: "VoG" of "VoG late, label" and "VoG all,
+    label".
+    """
     if len(group) == 1:
         return group[0].title
     return commonprefix([column.title for column in group]).strip(" ,:") or group[0].scorer
@@ -131,22 +140,31 @@ def describe_ends(column: ScoreColumn) -> tuple[bool, str]:
         return False, "This number ranks nothing by itself: neither end is the suspicious one."
     direction = column.direction
     if not direction:
-        return True, "Which end is hard was not measured for this run: that needs predictions on labelled test examples."
+        return (
+            True,
+            "Which end is hard was not measured for this run: it takes predictions on labelled examples.",
+        )
     if direction.get("rho") is None:
         return True, f"Which end is hard cannot be said: {_nothing_to_measure(direction)}."
     measured = (
-        f"rank correlation of score and error {number(direction['rho'])}, 95 % interval {number(direction['low'])} to "
+        f"rank correlation of score and error {number(direction['rho'])}, "
+        f"95 % interval {number(direction['low'])} to "
         f"{number(direction['high'])}, {direction['n']:,} {direction.get('split', 'test')} examples"
     )
     if direction.get("hard") is None:
-        return True, f"Neither end is hard here ({measured}): this score does not rank difficulty on this run."
+        return (
+            True,
+            f"Neither end is hard here ({measured}): this score does not rank difficulty on this run.",
+        )
     return False, f"The {direction['hard']}est are hard here ({measured})."
 
 
 def _nothing_to_measure(direction: Mapping[str, Any]) -> str:
     n, errors = direction.get("n", 0), direction.get("errors")
     where = f"{n:,} {direction.get('split', 'test')} examples"
-    return f"the model makes no errors on {where}" if errors == 0 else f"there are too few errors among {where}"
+    return (
+        f"the model makes no errors on {where}" if errors == 0 else f"there are too few errors among {where}"
+    )
 
 
 def stages_overlap(run_record: Mapping[str, Any]) -> int | None:

@@ -1,7 +1,7 @@
 """Widgets whose values live in the page's address, so that a link shows a colleague the same view.
 
-Each is a thin Streamlit widget bound to one query parameter; a value that means nothing any more (another run, fewer
-classes) falls back to the default. Options are untrusted text and shown as such.
+Each is a thin Streamlit widget bound to one query parameter; a value that means nothing any more (another
+run, fewer classes) falls back to the default. Options are untrusted text and shown as such.
 """
 
 from __future__ import annotations
@@ -49,12 +49,16 @@ def warn(sentence: str) -> None:
 
 def show_chart(chart: Chart, key: str, **options: Any) -> Any:
     """A chart with its sentence below it."""
-    event = st.plotly_chart(chart.figure, key=key, config={"displayModeBar": False}, alt=chart.reading, **options)
+    event = st.plotly_chart(
+        chart.figure, key=key, config={"displayModeBar": False}, alt=chart.reading, **options
+    )
     st.caption(chart.reading)
     return event
 
 
-def choose(label: str, options: Sequence[str], key: str, default: str | None = None, **more: Any) -> str | None:
+def choose(
+    label: str, options: Sequence[str], key: str, default: str | None = None, **more: Any
+) -> str | None:
     """A searchable list, bound to ``?key=``. Without a default it can be empty, and then is None."""
     options = list(options)
     index = options.index(default) if default in options else None
@@ -68,7 +72,9 @@ def switch(label: str, options: Sequence[str], key: str, default: str, **more: A
     default = default if default in options else options[0]
     if len(options) == 1:
         return default
-    value = st.segmented_control(label, options, default=default, required=True, key=key, bind="query-params", **more)
+    value = st.segmented_control(
+        label, options, default=default, required=True, key=key, bind="query-params", **more
+    )
     return value if value in options else default
 
 
@@ -94,11 +100,13 @@ def pick_class(audit: Audit, label: str = "Class") -> str | None:
     return choose(label, audit.classes, "class", placeholder=f"All {len(audit.classes):,}", width=180)
 
 
-def pick_score(columns: Sequence[ScoreColumn], default: ScoreColumn, fixed: Mapping[str, str] | None = None) -> ScoreColumn:
+def pick_score(
+    columns: Sequence[ScoreColumn], default: ScoreColumn, fixed: Mapping[str, str] | None = None
+) -> ScoreColumn:
     """A score, and for scores with variants the way to one of them, step by step.
 
-    ``default``: what an address without parameters means. ``fixed``: steps that the page itself decides (the stage,
-    where stages stand beside each other).
+    ``default``: what an address without parameters means. ``fixed``: steps that the page itself decides (the
+    stage, where stages stand beside each other).
     """
     scores = group_columns(columns)
     home = next(score for score in scores if default in score.columns)
@@ -114,7 +122,9 @@ def _pick_variant(score: Score, default: ScoreColumn | None, fixed: Mapping[str,
         start = default.steps.get(step) if default else PREFERRED[step]
         value = fixed[step] if fixed.get(step) in values else None
         if value is None:
-            value = switch(STEP_WORDS[step], values, STEP_KEYS[step], start or values[0], help=STEP_HELP[step])
+            value = switch(
+                STEP_WORDS[step], values, STEP_KEYS[step], start or values[0], help=STEP_HELP[step]
+            )
         left = [column for column in left if column.steps.get(step, "") == value]
     return left[0]
 
@@ -133,7 +143,8 @@ def pick_decision() -> str | None:
 
 
 def pick_page(n: int, size: int, signature: Any, *, key: str = "page", grid: str | None = None) -> int:
-    """Which page of ``n`` examples, 1 first; back to the first one when what is shown (``signature``) changes.
+    """Which page of ``n`` examples, 1 first; back to the first one when what is shown (``signature``)
+    changes.
 
     grid: the key of the example grid on the page, whose PageUp and PageDown turn it.
     """
@@ -156,11 +167,15 @@ def guidelines(audit: Audit) -> str | None:
 
 
 def pick_meta(audit: Audit) -> tuple[MetaFilter, ...]:
-    """Filters by any metadata column: which columns, then for each its values, its range or a part of its text."""
+    """Filters by any metadata column: which columns, then for each its values, its range or a part of its
+    text.
+    """
     columns = [name.removeprefix(META) for name in state.meta_columns(audit)]
     if not columns:
         return ()
-    chosen = st.multiselect("Filter by", columns, key="filter", bind="query-params", placeholder="Any metadata column")
+    chosen = st.multiselect(
+        "Filter by", columns, key="filter", bind="query-params", placeholder="Any metadata column"
+    )
     found = [_pick_meta_values(audit, META + name) for name in chosen if name in columns]
     return tuple(meta for meta in found if meta is not None)
 
@@ -175,9 +190,13 @@ def _pick_meta_values(audit: Audit, column: str) -> MetaFilter | None:
         return MetaFilter(column, values=picked) if picked else None
     if kind == "range":
         low, high = st.columns(2)
-        hint = "from {:.3g}".format(bounds[0]), "to {:.3g}".format(bounds[1])
-        start = low.number_input(f"{label} from", value=None, key=f"{column}.from", bind="query-params", placeholder=hint[0])
-        end = high.number_input("to", value=None, key=f"{column}.to", bind="query-params", placeholder=hint[1])
+        hint = f"from {bounds[0]:.3g}", f"to {bounds[1]:.3g}"
+        start = low.number_input(
+            f"{label} from", value=None, key=f"{column}.from", bind="query-params", placeholder=hint[0]
+        )
+        end = high.number_input(
+            "to", value=None, key=f"{column}.to", bind="query-params", placeholder=hint[1]
+        )
         return MetaFilter(column, low=start, high=end) if start is not None or end is not None else None
     part = st.text_input(label, key=column, bind="query-params", placeholder="Part of the text")
     return MetaFilter(column, contains=part) if part else None

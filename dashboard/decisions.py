@@ -1,7 +1,9 @@
-"""What was decided, as pages need it: which examples are open, how far each reviewer is, the events of the log.
+"""What was decided, as pages need it: which examples are open, how far each reviewer is, the events of the
+log.
 
-Decisions are read through ``scoring.reviews``; a queue asks how the log stood at one *position*, so that its order
-stays as it was while somebody works through it. The log is append-only, so that answer never changes and is kept.
+Decisions are read through ``scoring.reviews``; a queue asks how the log stood at one *position*, so that its
+order stays as it was while somebody works through it. The log is append-only, so that answer never changes
+and is kept.
 
 Cost: one query for what is new per page; a first reading of 100,000 events takes about a second.
 """
@@ -42,7 +44,9 @@ class _Tail:
 
     def position(self, audit: Audit) -> int:
         key, log = serving().log_url, open_log(audit)
-        if key not in self.known:  # the derived tables know nearly all, without the evidence that events carry
+        if (
+            key not in self.known
+        ):  # the derived tables know nearly all, without the evidence that events carry
             frames = log.decisions(), log.flags(), log.comments()
             self.known[key] = max((int(frame["position"].max()) for frame in frames if len(frame)), default=0)
         fresh = log.events(after=self.known[key])
@@ -60,7 +64,9 @@ def last_position(audit: Audit) -> int:
 
 
 def state_at(audit: Audit, as_of: int | None = None) -> dict[str, frozenset[str]]:
-    """Which examples are decided, given, other, …, flagged, disputed, as the log stood at ``as_of`` (None: now)."""
+    """Which examples are decided, given, other, …, flagged, disputed, as the log stood at ``as_of`` (None:
+    now).
+    """
     last = last_position(audit)
     url = serving().log_url
     return _state_at(url, audit.log_name(url), last if as_of is None else min(as_of, last), last)
@@ -74,10 +80,14 @@ def _state_at(url: str, name: str, as_of: int, last: int) -> dict[str, frozenset
     events = log.events()
     events = events[events["position"] <= as_of].reset_index(drop=True)
     stands = verdicts.standing(events)
-    return sort_out(*(rule(events, stands) for rule in (verdicts.consensus, verdicts.decisions, verdicts.flags)))
+    return sort_out(
+        *(rule(events, stands) for rule in (verdicts.consensus, verdicts.decisions, verdicts.flags))
+    )
 
 
-def sort_out(consensus: pd.DataFrame, decisions: pd.DataFrame, flags: pd.DataFrame) -> dict[str, frozenset[str]]:
+def sort_out(
+    consensus: pd.DataFrame, decisions: pd.DataFrame, flags: pd.DataFrame
+) -> dict[str, frozenset[str]]:
     """The log's tables → the example_ids behind each word of ``selection.DECISIONS``, "undecided" apart."""
     decided = frozenset(consensus["example_id"])
     by_verdict = {
@@ -99,21 +109,28 @@ def keep(table: pa.Table, decision: str | None, state: dict[str, frozenset[str]]
     if decision is None:
         return table
     named = state["decided"] if decision == "undecided" else state[decision]
-    inside = pc.is_in(table["example_id"], value_set=pa.array(sorted(named), table.schema.field("example_id").type))
+    inside = pc.is_in(
+        table["example_id"], value_set=pa.array(sorted(named), table.schema.field("example_id").type)
+    )
     return table.filter(pc.invert(inside) if decision == "undecided" else inside)
 
 
 def progress(audit: Audit) -> pd.DataFrame:
-    """One row per reviewer: decided, changed (another label), flagged, first and last decision, median seconds."""
+    """One row per reviewer: decided, changed (another label), flagged, first and last decision, median
+    seconds.
+    """
     log = open_log(audit)
     decisions, flags = log.decisions(), log.flags()
     grouped = decisions.groupby("reviewer", sort=True)
-    frame = pd.DataFrame({
-        "decided": grouped.size(),
-        "relabelled": decisions["verdict"].eq("other").groupby(decisions["reviewer"]).sum(),
-        "unsure": decisions["verdict"].eq("unsure").groupby(decisions["reviewer"]).sum(),
-        "first": grouped["created_at"].min(), "last": grouped["created_at"].max(),
-        "seconds": grouped["seconds"].median(),
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "decided": grouped.size(),
+            "relabelled": decisions["verdict"].eq("other").groupby(decisions["reviewer"]).sum(),
+            "unsure": decisions["verdict"].eq("unsure").groupby(decisions["reviewer"]).sum(),
+            "first": grouped["created_at"].min(),
+            "last": grouped["created_at"].max(),
+            "seconds": grouped["seconds"].median(),
+        }
+    )
     flagged = flags.groupby("reviewer").size().rename("flagged")
     return frame.join(flagged, how="outer").fillna({"decided": 0, "relabelled": 0, "unsure": 0, "flagged": 0})

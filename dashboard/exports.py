@@ -19,7 +19,10 @@ from scoring.reviews import ReviewLog
 def packed_patches(audit: Audit, log: ReviewLog, fmt: str) -> bytes:
     """One patch per split (``fmt``: csv or parquet), zipped."""
     buffer = io.BytesIO()
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
         for path in export_patches(state.labels(audit), log, Path(folder), fmt=fmt, policy=audit.policy):
             packed.write(path, path.name)
     return buffer.getvalue()

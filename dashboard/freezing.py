@@ -1,7 +1,9 @@
-"""A queue that stays as it was when it was asked for, while its examples are decided and scores may be written anew.
+"""A queue that stays as it was when it was asked for, while its examples are decided and scores may be
+written anew.
 
-Which examples are decided is taken from one position of the log; that position is in the address (``?as_of=``), so a
-link shows a colleague the same queue. The ranking itself is kept for the session. A button asks for the queue again.
+Which examples are decided is taken from one position of the log; that position is in the address
+(``?as_of=``), so a link shows a colleague the same queue. The ranking itself is kept for the session. A
+button asks for the queue again.
 """
 
 from __future__ import annotations
@@ -55,12 +57,15 @@ def freeze(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, as
     return Frozen((run.name, column.address, selection), as_of, scores, table)
 
 
-def _asked_again(kept: Frozen, last: int, scores: state.Stamp | None, selection: Selection, page: str) -> bool:
+def _asked_again(
+    kept: Frozen, last: int, scores: state.Stamp | None, selection: Selection, page: str
+) -> bool:
     """A button where the queue is no longer what it would be now; whether it was pressed."""
     if kept.scores != scores:
         label = "The scores were computed again since: show the new order"
     elif selection.decision is not None and last > kept.as_of:
-        label = f"{count(last - kept.as_of, 'event')} since: keep only “{DECISION_WORDS[selection.decision]}” again"
+        word = DECISION_WORDS[selection.decision]
+        label = f"{count(last - kept.as_of, 'event')} since: keep only “{word}” again"
     else:
         return False
     return st.button(label, icon=":material/refresh:", key=f"renew_{page}")

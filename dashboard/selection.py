@@ -10,12 +10,30 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-DECISIONS = ("undecided", "decided", "given", "other", "several", "none", "unsure", "issue", "flagged", "disputed")
+DECISIONS = (
+    "undecided",
+    "decided",
+    "given",
+    "other",
+    "several",
+    "none",
+    "unsure",
+    "issue",
+    "flagged",
+    "disputed",
+)
 DECISION_WORDS = {
-    "undecided": "not decided yet", "decided": "decided", "given": "label is right", "other": "another label",
-    "several": "several fit", "none": "none fits", "unsure": "unsure", "issue": "has an issue",
-    "flagged": "flagged for discussion", "disputed": "disputed",
-}  # fmt: skip
+    "undecided": "not decided yet",
+    "decided": "decided",
+    "given": "label is right",
+    "other": "another label",
+    "several": "several fit",
+    "none": "none fits",
+    "unsure": "unsure",
+    "issue": "has an issue",
+    "flagged": "flagged for discussion",
+    "disputed": "disputed",
+}
 META = "meta."
 
 
@@ -40,8 +58,8 @@ def source(path: Any) -> str:
 
 @dataclass(frozen=True)
 class MetaFilter:
-    """A condition on one metadata column: any of some values (as text; None = nothing recorded), a range, or a part
-    of the text."""
+    """A condition on one metadata column: any of some values (as text; None = nothing recorded), a range, or
+    a part of the text."""
 
     column: str
     values: tuple[str | None, ...] = ()
@@ -73,9 +91,9 @@ class MetaFilter:
 class Selection:
     """Which examples of an audit a view is about.
 
-    ``class_name`` restricts by the label, or by the prediction where ``index`` is "prediction". ``decision`` is one of
-    ``DECISIONS``, as the log stood at position ``as_of``. ``decile`` (1 … 10) is of the score among the examples that
-    the rest selects and that have a label and a prediction. ``example`` is one example_id.
+    ``class_name`` restricts by the label, or by the prediction where ``index`` is "prediction". ``decision``
+    is one of ``DECISIONS``, as the log stood at position ``as_of``. ``decile`` (1 … 10) is of the score among
+    the examples that the rest selects and that have a label and a prediction. ``example`` is one example_id.
     """
 
     split: str | None = None

@@ -1,12 +1,13 @@
-"""Cached reads of one audit: DuckDB over its Parquet files, so that what a page does not show stays on the disk.
+"""Cached reads of one audit: DuckDB over its Parquet files, so that what a page does not show stays on the
+disk.
 
-Every cache is keyed by (path, modification time, size) of the files that it read: a new `hardlook score` is seen at
-the next page, and a page turn reads nothing twice. A *ranking* (ids and scores in order, 41 bytes per example) is the
-largest thing that is kept.
+Every cache is keyed by (path, modification time, size) of the files that it read: a new `hardlook score` is
+seen at the next page, and a page turn reads nothing twice. A *ranking* (ids and scores in order, 41 bytes per
+example) is the largest thing that is kept.
 
-Inputs are the audit that ``dashboard.serving`` names and a ``Selection``; outputs are Arrow tables and data frames.
-Cost at 1.3 million examples on two cores: 1.2 s for a new ranking, 0.2 s per file for a page of it; at 60,000: 0.1 s
-and 20 ms. Limit: the files are read where they lie; a network disk is as slow as it is.
+Inputs are the audit that ``dashboard.serving`` names and a ``Selection``; outputs are Arrow tables and data
+frames. Cost at 1.3 million examples on two cores: 1.2 s for a new ranking, 0.2 s per file for a page of it;
+at 60,000: 0.1 s and 20 ms. Limit: the files are read where they lie; a network disk is as slow as it is.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ import pyarrow.parquet as pq
 from dashboard.columns import ScoreColumn, read_columns
 from dashboard.selection import META, MetaFilter, Selection, identifier, source
 from dashboard.serving import serving
-from scoring.audit import Audit, Run
 from scoring import queues
+from scoring.audit import Audit, Run
 from scoring.duplicates import duplicates as group_duplicates
 from scoring.evaluation import deciles, error_by_decile, wilson
 from scoring.queues import Order
@@ -57,7 +58,9 @@ def sql(query: str, parameters: Sequence[Any] = ()) -> pa.Table:
 
 
 def stamp(path: Path) -> Stamp | None:
-    """(path, modification time, size) of a file, None where there is none: the key of everything read from it."""
+    """(path, modification time, size) of a file, None where there is none: the key of everything read from
+    it.
+    """
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -65,7 +68,8 @@ def stamp(path: Path) -> Stamp | None:
     return str(path), found.st_mtime_ns, found.st_size
 
 
-# -- what is audited -------------------------------------------------------------------------------------------------
+# -- what is audited
+# -------------------------------------------------------------------------------------------------
 
 
 def open_audit() -> Audit:
@@ -103,7 +107,8 @@ def broken_scores(run: Run) -> list[str]:
     return [name for name in run.score_names() if name not in readable]
 
 
-# -- metadata --------------------------------------------------------------------------------------------------------
+# -- metadata
+# --------------------------------------------------------------------------------------------------------
 
 
 def meta_columns(audit: Audit) -> dict[str, pa.DataType]:
@@ -121,31 +126,37 @@ def _meta_columns(examples: Stamp) -> list[tuple[str, pa.DataType]]:
 def _meta_values(examples: Stamp, column: str) -> tuple[list[str | None], float | None, float | None]:
     name = identifier(column)
     where = source(examples[0])
-    found = sql(f"SELECT CAST({name} AS VARCHAR) v, count(*) n FROM {where} GROUP BY v ORDER BY n DESC, v "
-                f"LIMIT {FEW_VALUES + 1}")  # fmt: skip
+    found = sql(
+        f"SELECT CAST({name} AS VARCHAR) v, count(*) n FROM {where} GROUP BY v ORDER BY n DESC, v "
+        f"LIMIT {FEW_VALUES + 1}"
+    )
     kind = pq.read_schema(examples[0]).field(column).type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return found["v"].to_pylist(), None, None
-    bounds = sql(f"SELECT min({name})::DOUBLE, max({name})::DOUBLE FROM {where} WHERE NOT isnan({name}::DOUBLE)")
+    bounds = sql(
+        f"SELECT min({name})::DOUBLE, max({name})::DOUBLE FROM {where} WHERE NOT isnan({name}::DOUBLE)"
+    )
     return found["v"].to_pylist(), bounds[0][0].as_py(), bounds[1][0].as_py()
 
 
 def meta_choices(audit: Audit, column: str) -> tuple[str, list[str | None], tuple[float, float] | None]:
-    """How a metadata column is filtered: ("values", its values), ("range", its bounds) or ("text", nothing)."""
+    """How a metadata column is filtered: ("values", these), ("range", these bounds) or ("text", none)."""
     values, low, high = _meta_values(stamp(audit.examples_path), column)
     if low is not None and high is not None and len(values) > FEW_NUMBERS:
         return "range", [], (low, high)
     return ("values", values, None) if len(values) <= FEW_VALUES else ("text", [], None)
 
 
-# -- rankings and pages of them --------------------------------------------------------------------------------------
+# -- rankings and pages of them
+# --------------------------------------------------------------------------------------
 
 
 def ranking(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> pa.Table:
     """example_id and score of the selected examples that have this score, lowest first, ties by id.
 
-    Decisions are no part of it: ``dashboard.decisions`` filters by them. A decile is cut here, from the deciles of the
-    scored examples that the rest of the selection holds and that have a label and a prediction.
+    Decisions are no part of it: ``dashboard.decisions`` filters by them. A decile is cut here, from the
+    deciles of the scored examples that the rest of the selection holds and that have a label and a
+    prediction.
     """
     files = (stamp(run.score_path(column.scorer)), stamp(audit.examples_path), stamp(run.predictions_path))
     if files[0] is None or files[1] is None or (selection.needs_predictions and files[2] is None):
@@ -170,14 +181,19 @@ def _scored(files: tuple, column: str, selection: Selection, extra: list[str]) -
     if selection.needs_predictions or any(part.startswith("p.") for part in extra):
         joined += f" JOIN {source(predictions[0])} p ON p.example_id = s.example_id"
     fields = ", ".join(["s.example_id", f"{name} AS score", *extra])
-    return sql(f"SELECT {fields} FROM {joined} WHERE {name} IS NOT NULL AND NOT isnan({name}) AND {condition} "
-               f"ORDER BY score, s.example_id", parameters)  # fmt: skip
+    return sql(
+        f"SELECT {fields} FROM {joined} WHERE {name} IS NOT NULL AND NOT isnan({name}) AND {condition} "
+        f"ORDER BY score, s.example_id",
+        parameters,
+    )
 
 
 def details(audit: Audit, run: Run | None, ids: Sequence[str]) -> pd.DataFrame:
-    """Everything the cells of a page show about these examples, in the order of ``ids``, indexed by example_id.
+    """Everything the cells of a page show about these examples, in the order of ``ids``, indexed by
+    example_id.
 
-    Columns: those of the example table, and prediction, p_prediction, p_label, correct (null without predictions).
+    Columns: those of the example table, and prediction, p_prediction, p_label, correct (null without
+    predictions).
     """
     frame = _rows(audit.examples_path, ids, "*")
     if run is not None and run.predictions_path.is_file():
@@ -190,7 +206,8 @@ def details(audit: Audit, run: Run | None, ids: Sequence[str]) -> pd.DataFrame:
 
 def find(audit: Audit, column: str, value: str, most: int = 100) -> list[str]:
     """The ids of the examples whose example_id or fingerprint is ``value``, at most some."""
-    query = f"SELECT example_id FROM {source(audit.examples_path)} WHERE {identifier(column)} = ? ORDER BY example_id LIMIT {most}"
+    where = f"{source(audit.examples_path)} WHERE {identifier(column)} = ?"
+    query = f"SELECT example_id FROM {where} ORDER BY example_id LIMIT {most}"
     return sql(query, [value])["example_id"].to_pylist()
 
 
@@ -202,14 +219,21 @@ def labels(audit: Audit) -> pd.DataFrame:
 def matching(audit: Audit, meta: tuple[MetaFilter, ...]) -> set[str]:
     """The ids that pass the metadata filters."""
     condition, parameters = Selection(meta=meta).sql()
-    return set(sql(f"SELECT example_id FROM {source(audit.examples_path)} e WHERE {condition}",
-                   parameters)["example_id"].to_pylist())  # fmt: skip
+    return set(
+        sql(f"SELECT example_id FROM {source(audit.examples_path)} e WHERE {condition}", parameters)[
+            "example_id"
+        ].to_pylist()
+    )
 
 
 def _rows(path: Path, ids: Sequence[str], names: str) -> pd.DataFrame:
     """Some columns of some rows; the ids go in as one list parameter."""
     where = "example_id IN (SELECT unnest(?::VARCHAR[]))"
-    return sql(f"SELECT {names} FROM {source(path)} WHERE {where}", [list(ids)]).to_pandas().set_index("example_id")
+    return (
+        sql(f"SELECT {names} FROM {source(path)} WHERE {where}", [list(ids)])
+        .to_pandas()
+        .set_index("example_id")
+    )
 
 
 def suggestions(audit: Audit, run: Run) -> pd.DataFrame:
@@ -231,7 +255,7 @@ def _suggestions(root: Path, name: str, _stamps: tuple) -> pd.DataFrame:
 
 
 def start_order(audit: Audit, run: Run, split: str) -> Order | None:
-    """What ``scoring.queues.default_order`` says: with which score, from which end, a queue starts, and why."""
+    """What ``scoring.queues.default_order`` says: with which score a queue starts, from which end, why."""
     stamps = tuple(stamp(run.score_path(name)) for name in run.score_names())
     return _start_order(audit.root, run.name, split, (stamp(audit.examples_path), *stamps))
 
@@ -242,7 +266,8 @@ def _start_order(root: Path, name: str, split: str, _stamps: tuple) -> Order | N
     return queues.default_order(audit, audit.run(name), split)
 
 
-# -- numbers for charts ----------------------------------------------------------------------------------------------
+# -- numbers for charts
+# ----------------------------------------------------------------------------------------------
 
 
 def decile_errors(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> pd.DataFrame:
@@ -260,7 +285,9 @@ def _decile_errors(files: tuple, column: str, selection: Selection) -> pd.DataFr
     return error_by_decile(table["score"].to_numpy(), ~table["correct"].to_numpy(zero_copy_only=False))
 
 
-def class_decile_errors(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, classes: Sequence[str]):
+def class_decile_errors(
+    audit: Audit, run: Run, column: ScoreColumn, selection: Selection, classes: Sequence[str]
+):
     """Error per decile within each of some classes → columns class, decile, n, error, low, high."""
     from dataclasses import replace
 
@@ -272,7 +299,7 @@ def class_decile_errors(audit: Audit, run: Run, column: ScoreColumn, selection: 
 
 
 def counts(audit: Audit, selection: Selection, by: Sequence[str]) -> pd.DataFrame:
-    """How many of the selected examples there are per group, with how many labelled and how many unreadable."""
+    """How many of the selected examples each group has, how many labelled, and how many unreadable."""
     return _counts(stamp(audit.examples_path), selection.without_decisions(), tuple(by))
 
 
@@ -280,9 +307,11 @@ def counts(audit: Audit, selection: Selection, by: Sequence[str]) -> pd.DataFram
 def _counts(examples: Stamp, selection: Selection, by: tuple[str, ...]) -> pd.DataFrame:
     names = ", ".join(f"e.{identifier(name)}" for name in by)
     condition, parameters = selection.sql()
-    return sql(f"SELECT {names}, count(*) n, count(label) labelled, count(problem) problems "
-               f"FROM {source(examples[0])} e WHERE {condition} GROUP BY {names} ORDER BY {names}",
-               parameters).to_pandas()  # fmt: skip
+    return sql(
+        f"SELECT {names}, count(*) n, count(label) labelled, count(problem) problems "
+        f"FROM {source(examples[0])} e WHERE {condition} GROUP BY {names} ORDER BY {names}",
+        parameters,
+    ).to_pandas()
 
 
 def accuracy(audit: Audit, run: Run, selection: Selection, by: Sequence[str]) -> pd.DataFrame:
@@ -299,24 +328,32 @@ def _accuracy(files: tuple, selection: Selection, by: tuple[str, ...]) -> pd.Dat
     condition, parameters = selection.sql()
     frame = sql(
         f'SELECT {names}, count(*) n, count(*) FILTER (p.correct) "right" FROM {source(files[0][0])} e '
-        f"JOIN {source(files[1][0])} p ON p.example_id = e.example_id WHERE p.correct IS NOT NULL AND {condition} "
-        f"GROUP BY {names} ORDER BY {names}", parameters,
-    ).to_pandas()  # fmt: skip
+        f"JOIN {source(files[1][0])} p ON p.example_id = e.example_id "
+        f"WHERE p.correct IS NOT NULL AND {condition} "
+        f"GROUP BY {names} ORDER BY {names}",
+        parameters,
+    ).to_pandas()
     return frame.assign(accuracy=frame["right"] / frame["n"])
 
 
 def with_intervals(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """The 95 % Wilson intervals beside accuracies, for the rows that a page shows: a thousand of them take seconds."""
+    """The 95 % Wilson intervals beside accuracies, for the rows that a page shows: a thousand of them take
+    seconds.
+    """
     bounds = [wilson(right, n) for right, n in zip(accuracy["right"], accuracy["n"], strict=True)]
     return accuracy.assign(low=[low for low, _ in bounds], high=[high for _, high in bounds])
 
 
 def problems(audit: Audit, selection: Selection, most: int = 1000) -> pd.DataFrame:
-    """Examples that could not be read, with the reason: example_id, split, label, problem; the first ``most``."""
+    """Examples that could not be read, with the reason: example_id, split, label, problem; the first
+    ``most``.
+    """
     condition, parameters = selection.sql()
-    return sql(f"SELECT example_id, split, label, problem FROM {source(audit.examples_path)} e "
-               f"WHERE problem IS NOT NULL AND {condition} ORDER BY problem, example_id LIMIT {most}",
-               parameters).to_pandas()  # fmt: skip
+    return sql(
+        f"SELECT example_id, split, label, problem FROM {source(audit.examples_path)} e "
+        f"WHERE problem IS NOT NULL AND {condition} ORDER BY problem, example_id LIMIT {most}",
+        parameters,
+    ).to_pandas()
 
 
 def coverage(audit: Audit, run: Run) -> pd.DataFrame:
@@ -332,10 +369,11 @@ def _coverage(examples: Stamp, scores: Stamp) -> tuple[int, int, int]:
     changed = "e.fingerprint IS DISTINCT FROM s.fingerprint OR e.label IS DISTINCT FROM s.label"
     there = {"fingerprint", "label"} <= set(pq.read_schema(scores[0]).names)
     row = sql(
-        f"SELECT count(s.example_id), count(*) FILTER (s.example_id IS NOT NULL AND ({changed if there else 'FALSE'})),"
+        f"SELECT count(s.example_id), "
+        f"count(*) FILTER (s.example_id IS NOT NULL AND ({changed if there else 'FALSE'})),"
         f" count(*) FILTER (s.example_id IS NULL AND e.problem IS NULL) FROM {source(examples[0])} e "
         f"LEFT JOIN {source(scores[0])} s ON s.example_id = e.example_id"
-    )  # fmt: skip
+    )
     return tuple(row[at][0].as_py() for at in range(3))
 
 

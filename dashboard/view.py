@@ -1,7 +1,8 @@
-"""What a page starts from: the audit, the run and the metadata filters that the sidebar chose, or an empty state.
+"""What a page starts from: the audit, the run and the metadata filters that the sidebar chose, or an empty
+state.
 
-``app.py`` shares them before it runs a page; a page asks for what it needs and ends there, saying what to run, where
-that does not exist.
+``app.py`` shares them before it runs a page; a page asks for what it needs and ends there, saying what to
+run, where that does not exist.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ class View:
 
 
 def turn_to(page: str) -> None:
-    """Forget what another page's widgets held: pages use the same parameters (score, class, page), each with its own
-    defaults, and Streamlit would hand the value of one page's widget to the next page's widget of that name."""
+    """Forget what another page's widgets held: pages use the same parameters (score, class, page), each with
+    its own defaults, and Streamlit would hand the value of one page's widget to the next page's widget of
+    that name."""
     if st.session_state.get(PAGE, page) != page:
         for key in [key for key in st.session_state if isinstance(key, str) and not key.startswith(KEPT)]:
             del st.session_state[key]
@@ -53,8 +55,9 @@ def go(page: str, parameters: Mapping[str, Any]) -> NoReturn:
 def arrive() -> None:
     """Put the parameters that ``go`` left into the address, before any widget reads them.
 
-    Streamlit lets nobody write a parameter that a widget is bound to, and widgets of the page that was left are bound
-    until a run without them has ended: so the first run only ends, the second writes, and the third draws.
+    Streamlit lets nobody write a parameter that a widget is bound to, and widgets of the page that was left
+    are bound until a run without them has ended: so the first run only ends, the second writes, and the third
+    draws.
     """
     stage = st.query_params.get(ARRIVAL)
     if stage == "1":
@@ -74,8 +77,10 @@ def current() -> View:
     """The sidebar's choices; ends the page with what to run where the data was not read yet."""
     view: View = st.session_state[KEY]
     if not view.audit.examples_path.is_file():
-        controls.empty("The data of this audit was not read yet. This command reads it and scores it:",
-                       controls.command("score", view.audit))  # fmt: skip
+        controls.empty(
+            "The data of this audit was not read yet. This command reads it and scores it:",
+            controls.command("score", view.audit),
+        )
         st.stop()
     return view
 
@@ -84,13 +89,18 @@ def scored() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]:
     """Audit, run, metadata filters and score columns; ends the page with what to run where there are none."""
     view = current()
     if view.run is None:
-        controls.empty("audit.toml names no model yet: add a [run.<name>] table with model and checkpoints, then run",
-                       controls.command("score", view.audit))  # fmt: skip
+        controls.empty(
+            "audit.toml names no model yet: add a [run.<name>] table with model and checkpoints, then run",
+            controls.command("score", view.audit),
+        )
         st.stop()
     columns = state.score_columns(view.run)
     if not columns:
-        controls.empty("Nothing is scored yet in this run. This command scores it; it can be stopped and goes on where "
-                       "it was:", controls.command("score", view.audit, "--run", view.run.name))  # fmt: skip
+        controls.empty(
+            "Nothing is scored yet in this run. This command scores it; it can be stopped and goes on where "
+            "it was:",
+            controls.command("score", view.audit, "--run", view.run.name),
+        )
         st.stop()
     return view.audit, view.run, view.meta, columns
 
@@ -99,5 +109,8 @@ def warn_about_stages(run: Run, column: ScoreColumn) -> None:
     """Say so where early and late share checkpoints."""
     n = stages_overlap(run.record())
     if n is not None and "stage" in column.steps:
-        st.caption(f":material/info: This run has {n} checkpoints; with fewer than six, early and late share some, so the "
-                   "stages are not independent.")  # fmt: skip
+        st.caption(
+            f":material/info: This run has {n} checkpoints; with fewer than six, early and late share some, "
+            "so 
+            "stages are not independent."
+        )

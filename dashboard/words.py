@@ -1,7 +1,8 @@
 """How pages write numbers and untrusted names.
 
-Numbers carry their unit and at most three significant digits; counts are exact. Class names, file names, metadata and
-notes are untrusted text: in Markdown they stand as inline code, in Plotly their markup is escaped.
+Numbers carry their unit and at most three significant digits; counts are exact. Class names, file names,
+metadata and notes are untrusted text: in Markdown they stand as inline code, in Plotly their markup is
+escaped.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def shorten(text: str, longest: int = LONGEST) -> str:
     if len(text) <= longest:
         return text
     head = (longest - 1) // 2
-    return f"{text[:head]}…{text[-(longest - 1 - head):]}"
+    return f"{text[:head]}…{text[-(longest - 1 - head) :]}"
 
 
 def quoted(text: str, longest: int = LONGEST) -> str:

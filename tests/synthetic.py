@@ -1,7 +1,8 @@
-"""Audits made of numbers: the files that `hardlook score` would write, without a model, to test what reads them.
+"""Audits made of numbers: the files that `hardlook score` would write, without a model, to test what reads
+them.
 
-A share of the labels is wrong; wrong examples have low margins and stay improbable, so that rankings have something to
-find. Everything follows from one seed.
+A share of the labels is wrong; wrong examples have low margins and stay improbable, so that rankings have
+something to find. Everything follows from one seed.
 """
 
 from __future__ import annotations
@@ -22,46 +23,112 @@ from scoring.scorer import Column
 from scoring.tables import write_json, write_table, write_vectors
 
 STAGES, INDICES, FORMS = ("early", "late", "all"), ("label", "prediction"), ("logit", "probability")
-AWKWARD = ("<b>bold</b> & *stars*", "[link](http://x) `tick` :smile: $x$", "l" * 120, "naïve ☕ 中文", "= 1 + 1", "none")
+AWKWARD = (
+    "<b>bold</b> & *stars*",
+    "[link](http://x) `tick` :smile: $x$",
+    "l" * 120,
+    "naïve ☕ 中文",
+    "= 1 + 1",
+    "none",
+)
 
 
 def vog_columns() -> list[Column]:
     """The columns of vog.parquet: every stage, index and form, raw and as class z-scores."""
     return [
-        Column(name=f"{stage}_{index}_{form}{suffix}", title=f"VoG, {stage}, {index}, {form}{', z' if suffix else ''}",
-               help="How much the input gradient varies across checkpoints.", family="vog", suspicious="measured",
-               detects="difficulty", stage=stage, index=index, form=form, normalised="class" if suffix else None)
-        for stage in STAGES for index in INDICES for form in FORMS for suffix in ("", "_z")
-    ]  # fmt: skip
+        Column(
+            name=f"{stage}_{index}_{form}{suffix}",
+            title=f"VoG, {stage}, {index}, {form}{', z' if suffix else ''}",
+            help="How much the input gradient varies across checkpoints.",
+            family="vog",
+            suspicious="measured",
+            detects="difficulty",
+            stage=stage,
+            index=index,
+            form=form,
+            normalised="class" if suffix else None,
+        )
+        for stage in STAGES
+        for index in INDICES
+        for form in FORMS
+        for suffix in ("", "_z")
+    ]
 
 
 OTHER_COLUMNS = {
-    "aum": [Column(name="aum", title="AUM", help="Mean margin over the recorded training.", family="aum",
-                   suspicious="low", detects="label error")],
+    "aum": [
+        Column(
+            name="aum",
+            title="AUM",
+            help="Mean margin over the recorded training.",
+            family="aum",
+            suspicious="low",
+            detects="label error",
+        )
+    ],
     "data_map": [
-        Column(name="confidence", title="Data map confidence", help="Mean probability of the label over epochs.",
-               family="data map", suspicious="low", detects="label error"),
-        Column(name="variability", title="Data map variability", help="Its standard deviation over epochs.",
-               family="data map", detects="difficulty"),
+        Column(
+            name="confidence",
+            title="Data map confidence",
+            help="Mean probability of the label over epochs.",
+            family="data map",
+            suspicious="low",
+            detects="label error",
+        ),
+        Column(
+            name="variability",
+            title="Data map variability",
+            help="Its standard deviation over epochs.",
+            family="data map",
+            detects="difficulty",
+        ),
     ],
     "uncertainty": [
-        Column(name="loss", title="Loss", help="−log p(label) of the last checkpoint.", family="loss", unit="nats",
-               suspicious="high", detects="label error"),
-        Column(name="entropy", title="Entropy", help="Spread of the prediction.", family="entropy", unit="nats",
-               suspicious="high", detects="difficulty"),
+        Column(
+            name="loss",
+            title="Loss",
+            help="−log p(label) of the last checkpoint.",
+            family="loss",
+            unit="nats",
+            suspicious="high",
+            detects="label error",
+        ),
+        Column(
+            name="entropy",
+            title="Entropy",
+            help="Spread of the prediction.",
+            family="entropy",
+            unit="nats",
+            suspicious="high",
+            detects="difficulty",
+        ),
     ],
-}  # fmt: skip
+}
 
 
 def make_audit(
-    path: Path, n: int = 400, classes: int | Sequence[str] = 5, *, seed: int = 0, wrong: float = 0.08,
-    splits: Sequence[str] = ("train", "test"), runs: Sequence[str] = ("main",), predictions: bool = True,
-    scores: bool = True, thumbnails: bool = False, meta: bool = True, checkpoints: int = 8, memorised: bool = False,
-    problems: int = 3, name: str = "Synthetic shapes",
-) -> Audit:  # fmt: skip
+    path: Path,
+    n: int = 400,
+    classes: int | Sequence[str] = 5,
+    *,
+    seed: int = 0,
+    wrong: float = 0.08,
+    splits: Sequence[str] = ("train", "test"),
+    runs: Sequence[str] = ("main",),
+    predictions: bool = True,
+    scores: bool = True,
+    thumbnails: bool = False,
+    meta: bool = True,
+    checkpoints: int = 8,
+    memorised: bool = False,
+    problems: int = 3,
+    name: str = "Synthetic shapes",
+) -> Audit:
     """Write an audit of ``n`` examples under ``path`` and open it. Every tenth example is test (or pool)."""
     path = Path(path)
-    names = [f"class {number:03d}" for number in range(classes)] if isinstance(classes, int) else list(classes)
+    names = (
+        [f"class {number:03d}" for number in range(classes)] if isinstance(classes, int) else list(classes)
+    )
     path.mkdir(parents=True, exist_ok=True)
     (path / "audit.toml").write_text(_toml(name, names, runs), encoding="utf8")
     audit = Audit.open(path)
@@ -69,7 +136,9 @@ def make_audit(
     examples, truth = _examples(n, names, splits, rng, wrong, meta, problems)
     write_table(audit.examples_path, pa.Table.from_pandas(examples, preserve_index=False))
     if thumbnails:
-        audit.thumbnails.write_part((i, _picture(k, rng)) for i, k in zip(examples["example_id"], truth, strict=True))
+        audit.thumbnails.write_part(
+            (i, _picture(k, rng)) for i, k in zip(examples["example_id"], truth, strict=True)
+        )
     for run in runs:
         _write_run(audit.run(run), examples, truth, names, rng, predictions, scores, checkpoints, memorised)
     return audit
@@ -77,25 +146,40 @@ def make_audit(
 
 def _toml(name: str, classes: Sequence[str], runs: Sequence[str]) -> str:
     quoted = ", ".join('"' + c.replace("\\", "\\\\").replace('"', '\\"') + '"' for c in classes)
-    tables = "".join(f'\n[run."{run}"]\nmodel = "model.py:cnn"\ncheckpoints = "checkpoints/*.pt"\n' for run in runs)
-    return f'format = 1\nname = "{name}"\nclasses = [{quoted}]\n\n[[data]]\nsplit = "train"\npath = "data.npz"\n{tables}'
+    tables = "".join(
+        f'\n[run."{run}"]\nmodel = "model.py:cnn"\ncheckpoints = "checkpoints/*.pt"\n' for run in runs
+    )
+    data = '[[data]]\nsplit = "train"\npath = "data.npz"\n'
+    return f'format = 1\nname = "{name}"\nclasses = [{quoted}]\n\n{data}{tables}'
 
 
 def _examples(n, names, splits, rng, wrong, meta, problems):
     number = np.arange(n)
     truth = rng.integers(0, len(names), n)
     label = np.where(rng.random(n) < wrong, (truth + 1) % len(names), truth)
-    split = np.asarray(splits, dtype=object)[(number % 10 == 9) * (len(splits) > 1) * (1 + number // 10 % max(len(splits) - 1, 1))]
-    fingerprint = [hashlib.sha256(f"{i // 2 if i < 8 else i}".encode()).hexdigest() for i in number]  # 4 pairs alike
+    split = np.asarray(splits, dtype=object)[
+        (number % 10 == 9) * (len(splits) > 1) * (1 + number // 10 % max(len(splits) - 1, 1))
+    ]
+    fingerprint = [
+        hashlib.sha256(f"{i // 2 if i < 8 else i}".encode()).hexdigest() for i in number
+    ]  # 4 pairs alike
     labels = np.asarray(names, dtype=object)[label]
     labels[split == "pool"] = None
     problem = np.full(n, None, dtype=object)
     problem[n - problems :] = "cannot identify image file"
-    frame = pd.DataFrame({
-        "example_id": [f"{s}/{i:06d}.png" for s, i in zip(split, number, strict=True)], "split": split, "label": labels,
-        "fingerprint": fingerprint, "kind": "image", "reference": None, "problem": problem,
-        "source": np.zeros(n, np.int32), "row": number,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "example_id": [f"{s}/{i:06d}.png" for s, i in zip(split, number, strict=True)],
+            "split": split,
+            "label": labels,
+            "fingerprint": fingerprint,
+            "kind": "image",
+            "reference": None,
+            "problem": problem,
+            "source": np.zeros(n, np.int32),
+            "row": number,
+        }
+    )
     if meta:
         frame["meta.camera"] = np.asarray(["north", "south", None], dtype=object)[rng.integers(0, 3, n)]
         frame["meta.width"] = rng.integers(100, 2000, n)
@@ -135,7 +219,10 @@ def _write_run(run: Run, examples, truth, names, rng, predictions, scores, check
         prediction = np.where((examples["split"] == "train") & (label >= 0), label, prediction)
     confidence = np.clip(0.98 - hardness / 12 + rng.normal(0, 0.05, n), 0.05, 0.99)
     p_label = np.where(prediction == label, confidence, (1 - confidence) * 0.5)
-    facts = {"name": run.name, "checkpoints": [{"path": f"checkpoints/{k}.pt", "sha256": str(k)} for k in range(checkpoints)]}
+    facts = {
+        "name": run.name,
+        "checkpoints": [{"path": f"checkpoints/{k}.pt", "sha256": str(k)} for k in range(checkpoints)],
+    }
     if predictions:
         _write_predictions(run, examples, names, prediction, confidence, p_label, label, readable)
     if scores:
@@ -158,14 +245,25 @@ def _write_predictions(run, examples, names, prediction, confidence, p_label, la
     def numbers(values, where):
         return pa.array(np.where(where, values, 0).astype(np.float32), mask=~where)
 
-    write_table(run.predictions_path, pa.table({
-        "example_id": pa.array(examples["example_id"], pa.string()),
-        "prediction": pa.array(np.where(readable, np.asarray(names, dtype=object)[prediction], None), pa.string()),
-        "p_prediction": numbers(confidence, readable), "p_label": numbers(p_label, labelled),
-        "loss": numbers(-np.log(p_label), labelled), "margin": numbers(p_label - confidence, labelled),
-        "entropy": numbers(1 - confidence, readable), "correct": pa.array(prediction == label, mask=~labelled),
-        "second": pa.array(second, pa.string()), "p_second": numbers((1 - p_label) / 2, labelled),
-    }))  # fmt: skip
+    write_table(
+        run.predictions_path,
+        pa.table(
+            {
+                "example_id": pa.array(examples["example_id"], pa.string()),
+                "prediction": pa.array(
+                    np.where(readable, np.asarray(names, dtype=object)[prediction], None), pa.string()
+                ),
+                "p_prediction": numbers(confidence, readable),
+                "p_label": numbers(p_label, labelled),
+                "loss": numbers(-np.log(p_label), labelled),
+                "margin": numbers(p_label - confidence, labelled),
+                "entropy": numbers(1 - confidence, readable),
+                "correct": pa.array(prediction == label, mask=~labelled),
+                "second": pa.array(second, pa.string()),
+                "p_second": numbers((1 - p_label) / 2, labelled),
+            }
+        ),
+    )
     if len(names) <= 20:
         logits = np.full((len(prediction), len(names)), -2.0, np.float32)
         logits[np.arange(len(prediction)), prediction] = np.log(confidence) + 3
@@ -179,11 +277,16 @@ def _scores(hardness, p_label, label, prediction, rng) -> dict[str, np.ndarray]:
         sign = -1 if form == "logit" or stage == "early" else 1
         raw = np.exp(sign * hardness / 6 + rng.normal(0, 0.3, n))
         found[f"{stage}_{index}_{form}"] = raw
-        found[f"{stage}_{index}_{form}_z"] = normalize_by_class(raw, label if index == "label" else prediction)
+        found[f"{stage}_{index}_{form}_z"] = normalize_by_class(
+            raw, label if index == "label" else prediction
+        )
     return found | {
-        "aum": 4 - hardness + rng.normal(0, 0.5, n), "confidence": p_label,
-        "variability": np.abs(rng.normal(0.2, 0.1, n)), "loss": -np.log(p_label), "entropy": hardness / 3,
-    }  # fmt: skip
+        "aum": 4 - hardness + rng.normal(0, 0.5, n),
+        "confidence": p_label,
+        "variability": np.abs(rng.normal(0.2, 0.1, n)),
+        "loss": -np.log(p_label),
+        "entropy": hardness / 3,
+    }
 
 
 def _write_scores(run, scorer, declared, columns, examples, readable):

@@ -10,16 +10,25 @@ from tests.synthetic import AWKWARD
 
 
 def balance(names, splits=("train", "test")):
-    return pd.DataFrame([{"label": name, "split": split, "n": 10 + at} for at, name in enumerate(names) for split in splits])
+    return pd.DataFrame(
+        [{"label": name, "split": split, "n": 10 + at} for at, name in enumerate(names) for split in splits]
+    )
 
 
 def accuracies(names, splits=("train", "test")):
-    rows = [{"label": name, "split": split, "n": 10, "accuracy": 0.5, "low": 0.3, "high": 0.8} for name in names for split in splits]
+    rows = [
+        {"label": name, "split": split, "n": 10, "accuracy": 0.5, "low": 0.3, "high": 0.8}
+        for name in names
+        for split in splits
+    ]
     return pd.DataFrame(rows)
 
 
 def deciles(error=0.2):
-    rows = [{"decile": d, "n": 10, "error": error, "low": error / 2, "high": min(1.0, error * 2)} for d in range(1, 11)]
+    rows = [
+        {"decile": d, "n": 10, "error": error, "low": error / 2, "high": min(1.0, error * 2)}
+        for d in range(1, 11)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -33,8 +42,9 @@ ALL = {
     "class_deciles": lambda names: charts.class_deciles(by_class(names), names),
     "error_by_decile": lambda names: charts.error_by_decile({name: deciles() for name in names}, 0.1),
     "decisions_per_day": lambda names: charts.decisions_per_day(
-        pd.DataFrame({"day": "2026-01-01", "reviewer": list(names), "n": range(1, len(names) + 1)})),
-}  # fmt: skip
+        pd.DataFrame({"day": "2026-01-01", "reviewer": list(names), "n": range(1, len(names) + 1)})
+    ),
+}
 
 
 @pytest.mark.parametrize("chart", ALL)
@@ -103,7 +113,10 @@ def test_empty_deciles_are_gaps_and_not_zeros():
 
 def test_many_reviewers_are_told_apart():
     frame = pd.DataFrame({"day": "2026-01-01", "reviewer": [f"r{i:02d}" for i in range(16)], "n": 1})
-    looks = {(trace.marker.color, trace.marker.pattern.shape) for trace in charts.decisions_per_day(frame).figure.data}
+    looks = {
+        (trace.marker.color, trace.marker.pattern.shape)
+        for trace in charts.decisions_per_day(frame).figure.data
+    }
     assert len(looks) == 16
 
 

@@ -1,4 +1,6 @@
-"""What pages read, against pandas: rankings, filters, pages of them, numbers, and what the log says at a position."""
+"""What pages read, against pandas: rankings, filters, pages of them, numbers, and what the log says at a
+position.
+"""
 
 import doctest
 
@@ -8,7 +10,14 @@ import pyarrow as pa
 import pytest
 
 from dashboard import cells, columns, controls, decisions, freezing, selection, state, words
-from dashboard.columns import ScoreColumn, describe_ends, find_column, first_column, group_columns, stages_overlap
+from dashboard.columns import (
+    ScoreColumn,
+    describe_ends,
+    find_column,
+    first_column,
+    group_columns,
+    stages_overlap,
+)
 from dashboard.selection import MetaFilter, Selection
 from dashboard.serving import serve_this
 from scoring.evaluation import deciles, error_by_decile
@@ -20,7 +29,9 @@ from tests.synthetic import AWKWARD, make_audit
 
 @pytest.fixture(scope="module")
 def audit(tmp_path_factory):
-    return make_audit(tmp_path_factory.mktemp("audits") / "it's [1]*", 300, 4, splits=("train", "test", "pool"))
+    return make_audit(
+        tmp_path_factory.mktemp("audits") / "it's [1]*", 300, 4, splits=("train", "test", "pool")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +77,15 @@ def test_a_ranking_holds_the_selected_examples_alone(audit, run, truth):
         Selection("test"): truth["split"] == "test",
         Selection("train", name): (truth["split"] == "train") & (truth["label"] == name),
         Selection(class_name=name, index="prediction"): truth["prediction"] == name,
-        Selection(meta=(MetaFilter("meta.camera", values=("north", None)),)): ~truth["meta.camera"].eq("south"),
+        Selection(meta=(MetaFilter("meta.camera", values=("north", None)),)): ~truth["meta.camera"].eq(
+            "south"
+        ),
         Selection(meta=(MetaFilter("meta.width", low=500, high=700),)): truth["meta.width"].between(500, 700),
-        Selection(meta=(MetaFilter("meta.file:note *odd*", contains="NOTE 12"),)):
-            truth["meta.file:note *odd*"].str.contains("note 12"),
+        Selection(meta=(MetaFilter("meta.file:note *odd*", contains="NOTE 12"),)): truth[
+            "meta.file:note *odd*"
+        ].str.contains("note 12"),
         Selection(example="train/000003.png"): truth.index == "train/000003.png",
-    }  # fmt: skip
+    }
     for chosen, where in cases.items():
         found = state.ranking(audit, run, column, chosen)["example_id"].to_pylist()
         assert found == ranked(truth, "uncertainty.entropy", where), chosen
@@ -81,15 +95,24 @@ def test_a_ranking_holds_the_selected_examples_alone(audit, run, truth):
 def test_a_filter_takes_hostile_text_as_text(audit, run):
     column = column_of(run, "uncertainty.entropy")
     for text in ("'; DROP TABLE e; --", '" OR 1=1', "\\", "%", "*", "?", "$1"):
-        for chosen in (Selection(class_name=text), Selection(meta=(MetaFilter("meta.camera", contains=text),)),
-                       Selection(meta=(MetaFilter("meta.camera", values=(text,)),)), Selection(example=text)):  # fmt: skip
+        for chosen in (
+            Selection(class_name=text),
+            Selection(meta=(MetaFilter("meta.camera", contains=text),)),
+            Selection(meta=(MetaFilter("meta.camera", values=(text,)),)),
+            Selection(example=text),
+        ):
             assert state.ranking(audit, run, column, chosen).num_rows == 0, (text, chosen)
 
 
 def test_the_ten_deciles_of_a_selection_part_it(audit, run, truth):
     column = column_of(run, "vog.late_label_logit_z")
-    parts = [state.ranking(audit, run, column, Selection("train", decile=d))["example_id"].to_pylist() for d in range(1, 11)]
-    assert sum(parts, []) == ranked(truth, column.address, (truth["split"] == "train") & truth["correct"].notna())
+    parts = [
+        state.ranking(audit, run, column, Selection("train", decile=d))["example_id"].to_pylist()
+        for d in range(1, 11)
+    ]
+    assert sum(parts, []) == ranked(
+        truth, column.address, (truth["split"] == "train") & truth["correct"].notna()
+    )
 
 
 def test_error_per_decile_is_of_the_examples_that_the_decile_shows(audit, run, truth):
@@ -112,7 +135,9 @@ def test_deciles_within_classes_are_those_of_each_class_alone(audit, run):
     column = column_of(run, "aum.aum")
     frame = state.class_decile_errors(audit, run, column, Selection("train"), audit.classes[:2])
     alone = state.decile_errors(audit, run, column, Selection("train", audit.classes[1]))
-    assert frame[frame["class"] == audit.classes[1]]["error"].tolist() == pytest.approx(alone["error"].tolist(), nan_ok=True)
+    assert frame[frame["class"] == audit.classes[1]]["error"].tolist() == pytest.approx(
+        alone["error"].tolist(), nan_ok=True
+    )
 
 
 def test_details_come_in_the_order_asked_for_and_unknown_ids_are_empty(audit, run, truth):
@@ -190,15 +215,20 @@ def test_duplicates_are_grouped_by_content(audit):
     assert frame["copies"].tolist() == [2, 2, 2, 2]
 
 
-# -- score columns ---------------------------------------------------------------------------------------------------
+# -- score columns
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_score_is_known_from_its_file_alone(tmp_path):
     audit = make_audit(tmp_path / "audit", 20, 2)
     run = audit.run()
-    field = Column(name="oddness", title="Oddness", help="How odd.", unit="odds", suspicious="low").arrow_field()
-    table = pa.table({"example_id": ["train/000000.png"], "oddness": pa.array([1.5], pa.float32())},
-                     schema=pa.schema([pa.field("example_id", pa.string()), field]))  # fmt: skip
+    field = Column(
+        name="oddness", title="Oddness", help="How odd.", unit="odds", suspicious="low"
+    ).arrow_field()
+    table = pa.table(
+        {"example_id": ["train/000000.png"], "oddness": pa.array([1.5], pa.float32())},
+        schema=pa.schema([pa.field("example_id", pa.string()), field]),
+    )
     write_table(run.score_path("unheard_of"), table)
     column = column_of(run, "unheard_of.oddness")
     assert (column.title, column.unit, column.hard_end) == ("Oddness", "odds", "low")
@@ -214,7 +244,9 @@ def test_variants_of_one_score_are_one_choice_with_steps(run):
 
 
 def test_two_scores_of_one_title_are_told_apart():
-    titles = [score.title for score in group_columns([ScoreColumn("a", "x", "Loss"), ScoreColumn("b", "x", "Loss")])]
+    titles = [
+        score.title for score in group_columns([ScoreColumn("a", "x", "Loss"), ScoreColumn("b", "x", "Loss")])
+    ]
     assert titles == ["Loss (a.x)", "Loss (b.x)"]
 
 
@@ -229,14 +261,18 @@ def test_the_hard_end_is_the_measured_one_and_a_warning_where_neither_is():
 
     measured = {"low": -0.4, "high": -0.2, "n": 1000, "split": "test"}
     assert describe_ends(column(rho=-0.3, hard="low", **measured)) == (
-        False, "The lowest are hard here (rank correlation of score and error -0.3, 95 % interval -0.4 to -0.2, "
-        "1,000 test examples).")  # fmt: skip
+        False,
+        "The lowest are hard here (rank correlation of score and error -0.3, 95 % interval -0.4 to -0.2, "
+        "1,000 test examples).",
+    )
     warning, sentence = describe_ends(column(rho=-0.01, hard=None, **measured))
     assert warning and sentence.startswith("Neither end is hard here")
     assert describe_ends(column(rho=None, n=40, errors=0))[0]
     assert describe_ends(ScoreColumn("vog", "x", "VoG", suspicious="measured"))[0]
     assert describe_ends(ScoreColumn("aum", "x", "AUM", suspicious="low")) == (
-        False, "The lowest are suspicious: the score is built so.")  # fmt: skip
+        False,
+        "The lowest are suspicious: the score is built so.",
+    )
 
 
 def test_stages_overlap_with_fewer_than_six_checkpoints():
@@ -245,11 +281,24 @@ def test_stages_overlap_with_fewer_than_six_checkpoints():
     assert stages_overlap({}) is None
 
 
-# -- decisions -------------------------------------------------------------------------------------------------------
+# -- decisions
+# -------------------------------------------------------------------------------------------------------
 
 
 def decide(log, seq, example_id, verdict="given", **more):
-    log.append([Event(client="test", seq=seq, example_id=example_id, reviewer="ada", action="decide", verdict=verdict, **more)])
+    log.append(
+        [
+            Event(
+                client="test",
+                seq=seq,
+                example_id=example_id,
+                reviewer="ada",
+                action="decide",
+                verdict=verdict,
+                **more,
+            )
+        ]
+    )
 
 
 @pytest.fixture
@@ -265,7 +314,18 @@ def test_the_state_at_a_position_is_what_the_log_said_then(reviewed):
     decide(log, 1, "train/000001.png")
     then = decisions.last_position(audit)
     decide(log, 2, "train/000002.png", "other", new_label=audit.classes[0])
-    log.append([Event(client="test", seq=3, example_id="train/000001.png", reviewer="ada", action="undo", undoes=("test", 1))])
+    log.append(
+        [
+            Event(
+                client="test",
+                seq=3,
+                example_id="train/000001.png",
+                reviewer="ada",
+                action="undo",
+                undoes=("test", 1),
+            )
+        ]
+    )
     log.append([Event(client="test", seq=4, example_id="train/000003.png", reviewer="ada", action="flag")])
     assert decisions.state_at(audit, then)["decided"] == {"train/000001.png"}
     now = decisions.state_at(audit)
@@ -293,7 +353,10 @@ def test_a_frozen_queue_keeps_its_examples_while_they_are_decided(reviewed):
     decide(log, 1, first.table["example_id"][0].as_py())
     again = freezing.freeze(audit, run, column, undecided, first.as_of)
     assert again.table.equals(first.table)
-    assert freezing.freeze(audit, run, column, undecided, decisions.last_position(audit)).table.num_rows == first.table.num_rows - 1
+    assert (
+        freezing.freeze(audit, run, column, undecided, decisions.last_position(audit)).table.num_rows
+        == first.table.num_rows - 1
+    )
 
 
 def test_progress_counts_what_each_reviewer_decided(reviewed):
@@ -306,14 +369,17 @@ def test_progress_counts_what_each_reviewer_decided(reviewed):
     assert frame.loc["bo", ["decided", "flagged"]].tolist() == [0, 1]
 
 
-# -- cells -----------------------------------------------------------------------------------------------------------
+# -- cells
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_cell_carries_what_the_reviewer_saw(audit, run, truth):
     serve_this(audit.root)
     column = column_of(run, "aum.aum")
     table = state.ranking(audit, run, column, Selection("train"))
-    made = cells.make_cells(audit, run, table.slice(0, 3), column, ranks=[1, 2, 3], of=table.num_rows, url="http://x/suspects")
+    made = cells.make_cells(
+        audit, run, table.slice(0, 3), column, ranks=[1, 2, 3], of=table.num_rows, url="http://x/suspects"
+    )
     row = truth.loc[made[0]["id"]]
     assert (made[0]["label"], made[0]["prediction"]) == (row["label"], row["prediction"])
     evidence = made[0]["evidence"]
@@ -334,17 +400,29 @@ def test_links_between_pages_carry_the_state_that_the_widgets_read(run):
     columns_ = state.score_columns(run)
     column = column_of(run, "vog.early_prediction_probability")
     assert controls.score_parameters(columns_, column) == {
-        "score": "VoG", "stage": "early", "by": "prediction", "form": "probability", "scale": "raw"}  # fmt: skip
+        "score": "VoG",
+        "stage": "early",
+        "by": "prediction",
+        "form": "probability",
+        "scale": "raw",
+    }
     meta = (MetaFilter("meta.camera", values=("north", None)), MetaFilter("meta.width", low=5.0))
     assert controls.meta_parameters(meta) == {
-        "filter": ["camera", "width"], "meta.camera": ["north", controls.NOTHING], "meta.width.from": "5.0"}  # fmt: skip
+        "filter": ["camera", "width"],
+        "meta.camera": ["north", controls.NOTHING],
+        "meta.width.from": "5.0",
+    }
 
 
 def test_names_cannot_break_out_of_markdown():
     for name in (*AWKWARD, "``", "`", " ", "", "a\nb"):
         text = words.quoted(name)
         fence = text[: len(text) - len(text.lstrip("`"))]
-        assert text.endswith(fence) and fence not in text[len(fence) : -len(fence)].strip("`") and "\n" not in text
+        assert (
+            text.endswith(fence)
+            and fence not in text[len(fence) : -len(fence)].strip("`")
+            and "\n" not in text
+        )
 
 
 def test_deciles_of_evaluation_are_what_the_ranking_cuts():

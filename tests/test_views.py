@@ -1,4 +1,6 @@
-"""Every page under AppTest: what it shows, what it says where something is missing, and what its address holds."""
+"""Every page under AppTest: what it shows, what it says where something is missing, and what its address
+holds.
+"""
 
 import io
 import json
@@ -29,7 +31,9 @@ PAGES = ("overview", "grid", "deciles", "suspects", "reviews")
 
 @pytest.fixture(autouse=True)
 def quiet():
-    """Widgets that follow an address get their value through the session; Streamlit remarks on it once per process."""
+    """Widgets that follow an address get their value through the session; Streamlit remarks on it once per
+    process.
+    """
     from streamlit.elements.lib import policies
 
     policies._shown_default_value_warning = True
@@ -50,7 +54,9 @@ def page(audit, name, **parameters):
     """A page of an audit as a new visitor sees it at an address."""
     serve_this(audit.root)
     app = AppTest.from_file(APP, default_timeout=60)
-    app._page_hash = calc_hash(name)  # AppTest can open no address of an app's navigation, only switch to it later
+    app._page_hash = calc_hash(
+        name
+    )  # AppTest can open no address of an app's navigation, only switch to it later
     for key, value in parameters.items():
         app.query_params[key] = value
     return sound(app.run())
@@ -63,8 +69,20 @@ def sound(app):
 
 def said(app) -> str:
     """Everything that the page says in words."""
-    kinds = (app.title, app.subheader, app.markdown, app.caption, app.info, app.warning, app.error, app.code, app.metric)
-    return "\n".join(str(getattr(element, "label", "") or "") + str(element.value) for kind in kinds for element in kind)
+    kinds = (
+        app.title,
+        app.subheader,
+        app.markdown,
+        app.caption,
+        app.info,
+        app.warning,
+        app.error,
+        app.code,
+        app.metric,
+    )
+    return "\n".join(
+        str(getattr(element, "label", "") or "") + str(element.value) for kind in kinds for element in kind
+    )
 
 
 def grids(app) -> list[dict]:
@@ -76,10 +94,19 @@ def cells(app) -> list[str]:
     return [cell["id"] for grid in grids(app) for panel in grid["panels"] for cell in panel["cells"]]
 
 
-@pytest.mark.parametrize("options", [
-    {"classes": 1}, {"classes": AWKWARD, "name": AWKWARD[0]}, {"scores": False}, {"memorised": True},
-    {"predictions": False, "scores": False, "meta": False}, {"splits": ("train", "test", "pool")}, {"splits": ("pool",)},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"classes": 1},
+        {"classes": AWKWARD, "name": AWKWARD[0]},
+        {"scores": False},
+        {"memorised": True},
+        {"predictions": False, "scores": False, "meta": False},
+        {"splits": ("train", "test", "pool")},
+        {"splits": ("pool",)},
+    ],
+    ids=str,
+)
 def test_every_page_stands(tmp_path, options):
     app = visit(make_audit(tmp_path / "audit", 60, **{"classes": 3, **options}))
     for name in PAGES:
@@ -116,7 +143,8 @@ def test_a_broken_audit_is_one_sentence(tmp_path):
     assert "upgrade hardlook" in app.error[0].value
 
 
-# -- /overview -------------------------------------------------------------------------------------------------------
+# -- /overview
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_the_overview_counts_warns_and_links(audit):
@@ -136,7 +164,10 @@ def test_the_overview_counts_warns_and_links(audit):
 
 def test_the_overview_repeats_what_check_warned_of(tmp_path):
     audit = make_audit(tmp_path / "audit", 20, 2)
-    findings = [{"level": "ok", "text": "fine"}, {"level": "error", "text": "channels are in the other order"}]
+    findings = [
+        {"level": "ok", "text": "fine"},
+        {"level": "error", "text": "channels are in the other order"},
+    ]
     write_json(audit.run().check_path, {"findings": findings, "examples": 20})
     audit.run().add_to_record(skipped={"rho": "rho needs held-out *data*"})
     text = said(page(audit, "overview"))
@@ -152,7 +183,8 @@ def test_the_overview_shows_twenty_of_a_thousand_classes(tmp_path):
     assert "20 of 1,000 classes" in said(sound(app.run()))
 
 
-# -- /grid -----------------------------------------------------------------------------------------------------------
+# -- /grid
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_grid_shows_five_by_five_of_both_ends(audit):
@@ -162,24 +194,50 @@ def test_the_grid_shows_five_by_five_of_both_ends(audit):
     assert [len(panel["cells"]) for panel in panels] == [25, 25]
     assert grids(app)[0]["columns"] == 5
     values = [[cell["evidence"]["value"] for cell in panel["cells"]] for panel in panels]
-    assert values[0] == sorted(values[0]) and values[1] == sorted(values[1], reverse=True) and values[0][-1] < values[1][-1]
+    assert (
+        values[0] == sorted(values[0])
+        and values[1] == sorted(values[1], reverse=True)
+        and values[0][-1] < values[1][-1]
+    )
 
 
 def test_the_grid_follows_its_address(audit):
-    app = page(audit, "grid", stage="early", by="prediction", scale="raw", split="train", size="10 × 10", ends="lowest",
-               **{"class": "class 002", "filter": "camera", "meta.camera": "north"})  # fmt: skip
+    app = page(
+        audit,
+        "grid",
+        stage="early",
+        by="prediction",
+        scale="raw",
+        split="train",
+        size="10 × 10",
+        ends="lowest",
+        **{"class": "class 002", "filter": "camera", "meta.camera": "north"},
+    )
     grid = grids(app)[0]
     shown = grid["panels"][0]["cells"]
     assert len(grid["panels"]) == 1 and grid["columns"] == 10
     assert {cell["prediction"] for cell in shown} == {"class 002"}
     assert {cell["id"].split("/")[0] for cell in shown} == {"train"}
     assert {cell["evidence"]["score"] for cell in shown} == {"vog.early_prediction_logit"}
-    north = read_table(audit.examples_path, ["example_id", "meta.camera"]).to_pandas().query("`meta.camera` == 'north'")
+    north = (
+        read_table(audit.examples_path, ["example_id", "meta.camera"])
+        .to_pandas()
+        .query("`meta.camera` == 'north'")
+    )
     assert {cell["id"] for cell in shown} <= set(north["example_id"])
 
 
 def test_an_address_that_means_nothing_shows_the_default(audit):
-    app = page(audit, "grid", stage="tomorrow", score="<script>", page="999999", size="7", run="nobody", **{"class": "none such"})
+    app = page(
+        audit,
+        "grid",
+        stage="tomorrow",
+        score="<script>",
+        page="999999",
+        size="7",
+        run="nobody",
+        **{"class": "none such"},
+    )
     assert len(cells(app)) == 50
 
 
@@ -196,7 +254,9 @@ def test_the_grid_shows_one_example_by_its_id(audit):
 
 
 def test_the_grid_shows_examples_of_equal_content(audit):
-    fingerprint = grids(page(audit, "grid", example="train/000000.png"))[0]["panels"][0]["cells"][0]["fingerprint"]
+    fingerprint = grids(page(audit, "grid", example="train/000000.png"))[0]["panels"][0]["cells"][0][
+        "fingerprint"
+    ]
     assert cells(page(audit, "grid", same=fingerprint)) == ["train/000000.png", "train/000001.png"]
 
 
@@ -208,14 +268,17 @@ def test_the_grid_says_that_a_class_is_too_small_to_rank(tmp_path):
 
 
 def test_the_grid_says_that_stages_overlap(tmp_path):
-    assert "5 checkpoints; with fewer than six" in said(page(make_audit(tmp_path / "audit", 60, 2, checkpoints=5), "grid"))
+    assert "5 checkpoints; with fewer than six" in said(
+        page(make_audit(tmp_path / "audit", 60, 2, checkpoints=5), "grid")
+    )
 
 
 def test_filters_that_leave_nothing_say_so(audit):
     assert "matches these filters" in said(page(audit, "grid", decision="decided"))
 
 
-# -- /deciles --------------------------------------------------------------------------------------------------------
+# -- /deciles
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_deciles_are_of_test_with_early_beside_late(audit):
@@ -239,11 +302,14 @@ def test_a_decile_opens_its_examples_in_the_grid(audit):
     assert app.query_params == {"split": "train", "class": "class 001", "stage": "early", "decile": "3"}
     run = audit.run()
     column = find_column(state.score_columns(run), "vog.early_label_logit_z")
-    expected = state.ranking(audit, run, column, Selection("train", "class 001", decile=3))["example_id"].to_pylist()
+    expected = state.ranking(audit, run, column, Selection("train", "class 001", decile=3))[
+        "example_id"
+    ].to_pylist()
     assert sorted(cells(app)) == sorted(expected)
 
 
-# -- /suspects -------------------------------------------------------------------------------------------------------
+# -- /suspects
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_the_queue_starts_with_the_lowest_aum_of_train(audit):
@@ -267,7 +333,9 @@ def test_a_queue_keeps_its_order_while_it_is_decided(tmp_path):
     app = page(audit, "suspects", decision="not decided yet")
     before = cells(app)
     log = decisions.open_log(audit)
-    log.append([Event(client="c", seq=1, example_id=before[0], reviewer="ada", action="decide", verdict="given")])
+    log.append(
+        [Event(client="c", seq=1, example_id=before[0], reviewer="ada", action="decide", verdict="given")]
+    )
     sound(app.run())
     assert cells(app) == before
     assert "1 decided" not in said(app)
@@ -281,7 +349,9 @@ def test_a_link_to_a_frozen_queue_shows_the_same_queue(tmp_path):
     audit = make_audit(tmp_path / "audit", 200, 3)
     before = cells(page(audit, "suspects", decision="not decided yet"))
     log = decisions.open_log(audit)
-    log.append([Event(client="c", seq=1, example_id=before[0], reviewer="ada", action="decide", verdict="given")])
+    log.append(
+        [Event(client="c", seq=1, example_id=before[0], reviewer="ada", action="decide", verdict="given")]
+    )
     assert cells(page(audit, "suspects", decision="not decided yet", as_of="0")) == before
     assert before[0] not in cells(page(audit, "suspects", decision="not decided yet"))
 
@@ -298,7 +368,8 @@ def test_each_page_starts_with_its_own_defaults(audit):
     assert grids(app)[0]["panels"][0]["cells"][0]["evidence"]["score"] == "aum.aum"
 
 
-# -- /reviews --------------------------------------------------------------------------------------------------------
+# -- /reviews
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -307,12 +378,24 @@ def reviewed(tmp_path):
     serve_this(audit.root)
     log = decisions.open_log(audit)
     facts = {"client": "c", "action": "decide", "label": "class 001"}
-    log.append([
-        Event(seq=1, example_id="train/000001.png", reviewer="ada", verdict="given", seconds=2.0, **facts),
-        Event(seq=2, example_id="train/000002.png", reviewer="bo", verdict="other", new_label="class 002",
-              note="<b>=1+1</b>", issues=("bad image",), **facts),
-        Event(client="c", seq=3, example_id="train/000003.png", reviewer="bo", action="flag"),
-    ])  # fmt: skip
+    log.append(
+        [
+            Event(
+                seq=1, example_id="train/000001.png", reviewer="ada", verdict="given", seconds=2.0, **facts
+            ),
+            Event(
+                seq=2,
+                example_id="train/000002.png",
+                reviewer="bo",
+                verdict="other",
+                new_label="class 002",
+                note="<b>=1+1</b>",
+                issues=("bad image",),
+                **facts,
+            ),
+            Event(client="c", seq=3, example_id="train/000003.png", reviewer="bo", action="flag"),
+        ]
+    )
     return audit
 
 
@@ -322,13 +405,24 @@ def test_the_log_is_a_table_newest_first(reviewed):
     assert table["action"].tolist() == ["flag", "decide", "decide"]
     assert table["example"].tolist()[0] == "/grid?example=train%2F000003.png&run=main"
     assert app.dataframe[0].value["decided"].tolist() == [1, 1]
-    assert [button.label for button in app.get("download_button")] == ["Corrected labels as CSV", "Corrected labels as Parquet"]
+    assert [button.label for button in app.get("download_button")] == [
+        "Corrected labels as CSV",
+        "Corrected labels as Parquet",
+    ]
 
 
-@pytest.mark.parametrize(("filters", "kept"), [
-    ({"reviewer": "bo"}, 2), ({"action": "flag"}, 1), ({"verdict": "other"}, 1), ({"class": "class 002"}, 1),
-    ({"class": "class 001"}, 2), ({"since": "2001-01-01"}, 3), ({"until": "2001-01-01"}, 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("filters", "kept"),
+    [
+        ({"reviewer": "bo"}, 2),
+        ({"action": "flag"}, 1),
+        ({"verdict": "other"}, 1),
+        ({"class": "class 002"}, 1),
+        ({"class": "class 001"}, 2),
+        ({"since": "2001-01-01"}, 3),
+        ({"until": "2001-01-01"}, 0),
+    ],
+)
 def test_the_log_is_filtered_by_its_address(reviewed, filters, kept):
     app = page(reviewed, "reviews", **filters)
     assert len(app.dataframe[1].value if kept else []) == kept
@@ -341,7 +435,8 @@ def test_corrected_labels_are_one_patch_per_split(reviewed):
     assert b'"train/000002.png"' in packed.read("patch-train.csv")
 
 
-# -- the process -----------------------------------------------------------------------------------------------------
+# -- the process
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_no_page_imports_what_a_review_server_must_not_hold(audit):
@@ -357,6 +452,8 @@ for name in {PAGES!r}:
 print(",".join(sorted({{"torch", "umap", "pynndescent", "ray", "numba"}} & set(sys.modules))))
 """
     environment = {**os.environ, "HARDLOOK_AUDIT": str(audit.root), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=200
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""

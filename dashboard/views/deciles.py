@@ -1,4 +1,4 @@
-"""/deciles: how often the model errs in each tenth of a score, stages beside each other, and class by class."""
+"""/deciles: how often the model errs in each tenth of a score, stage beside stage, and class by class."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ def show() -> None:
     """The page."""
     audit, run, meta, columns = view.scored()
     if not run.predictions_path.is_file():
-        return controls.empty("Errors need predictions, and this run has none yet:",
-                              controls.command("score", audit, "--run", run.name))  # fmt: skip
+        return controls.empty(
+            "Errors need predictions, and this run has none yet:",
+            controls.command("score", audit, "--run", run.name),
+        )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         column = controls.pick_score(columns, first_column(columns), fixed={"stage": "late"})
         split = controls.pick_split(audit, "test")
@@ -34,7 +36,9 @@ def show() -> None:
     known = state.accuracy(audit, run, selection, ["split"])
     n, errors = int(known["n"].sum()), int(known["n"].sum() - known["right"].sum())
     if n == 0:
-        return controls.empty("No example here has both a label and a prediction: choose another split or class.")
+        return controls.empty(
+            "No example here has both a label and a prediction: choose another split or class."
+        )
     if errors < MEMORISED * n:
         return memorised(split, n, errors)
     base_rate = errors / n
@@ -50,32 +54,47 @@ def memorised(split: str | None, n: int, errors: int) -> None:
     """The model makes (nearly) no errors here, so deciles of error say nothing."""
     where = f"the {split} split" if split else "these examples"
     if split == "test":
-        return controls.empty(f"The model errs on {errors:,} of {count(n, 'example')} of {where}: too few for deciles.")
-    return controls.empty(f"Memorised: no deciles here. The model errs on {errors:,} of {count(n, 'example')} of {where} "
-                          f"({share(errors / n)}), so its train error says nothing about difficulty. Look at test.")  # fmt: skip
+        return controls.empty(
+            f"The model errs on {errors:,} of {count(n, 'example')} of {where}: too few for deciles."
+        )
+    return controls.empty(
+        f"Memorised: no deciles here. The model errs on {errors:,} of {count(n, 'example')} of {where} "
+        f"({share(errors / n)}), so its train error says nothing about difficulty. Look at test."
+    )
 
 
 def variants_by_stage(columns: list[ScoreColumn], column: ScoreColumn) -> dict[str, ScoreColumn]:
     """The same score at early and late stages (else the score alone), by the name of the stage."""
     rest = {step: value for step, value in column.steps.items() if step != "stage"}
     found = {
-        other.steps["stage"]: other for other in columns
-        if other.scorer == column.scorer and other.family == column.family and "stage" in other.steps
+        other.steps["stage"]: other
+        for other in columns
+        if other.scorer == column.scorer
+        and other.family == column.family
+        and "stage" in other.steps
         and {step: value for step, value in other.steps.items() if step != "stage"} == rest
-    }  # fmt: skip
+    }
     return {stage: found[stage] for stage in ("early", "late") if stage in found} or {column.title: column}
 
 
-def show_deciles(audit: Audit, run: Run, columns, column: ScoreColumn, selection: Selection, base_rate: float) -> None:
+def show_deciles(
+    audit: Audit, run: Run, columns, column: ScoreColumn, selection: Selection, base_rate: float
+) -> None:
     """Error per decile; a click on a bar opens its examples."""
     variants = variants_by_stage(columns, column)
     frames = {name: state.decile_errors(audit, run, variant, selection) for name, variant in variants.items()}
     for name, variant in variants.items():
         warning, sentence = describe_ends(variant)
-        told = f"**{name}**: {sentence}" if len(variants) > 1 else f"**{variant.title}** – {variant.help} {sentence}"
+        told = (
+            f"**{name}**: {sentence}"
+            if len(variants) > 1
+            else f"**{variant.title}** – {variant.help} {sentence}"
+        )
         (controls.warn if warning else st.caption)(told)
     view.warn_about_stages(run, column)
-    event = controls.show_chart(charts.error_by_decile(frames, base_rate), "deciles", on_select="rerun", selection_mode="points")
+    event = controls.show_chart(
+        charts.error_by_decile(frames, base_rate), "deciles", on_select="rerun", selection_mode="points"
+    )
     links = {name: link(run, columns, variant, selection) for name, variant in variants.items()}
     points = event.selection.points if event else []
     if points and points[0].get("customdata"):
@@ -110,22 +129,33 @@ def show_numbers(frames: dict[str, pd.DataFrame]) -> None:
     for name in ("error", "low", "high"):
         both[name] = [share(value) for value in both[name]]
     renamed = {"error": "error", "low": "95 % from", "high": "to", "n": "examples", "stage": "score"}
-    st.dataframe(both[["stage", "decile", "n", "error", "low", "high"]].rename(columns=renamed), hide_index=True)
+    st.dataframe(
+        both[["stage", "decile", "n", "error", "low", "high"]].rename(columns=renamed), hide_index=True
+    )
 
 
 def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> None:
     """Error per decile within each class; with many classes those with most errors."""
     st.subheader("Within each class", anchor=False)
     known = state.accuracy(audit, run, selection, ["label"])
-    known = known.assign(errors=known["n"] - known["right"]).sort_values(["errors", "label"], ascending=[False, True])
+    known = known.assign(errors=known["n"] - known["right"]).sort_values(
+        ["errors", "label"], ascending=[False, True]
+    )
     small = known["n"] < SMALL_CLASS
     if small.any():
-        st.caption(f"{count(int(small.sum()), 'class', 'classes')} with fewer than {SMALL_CLASS} examples here: too few for tenths.")
+        st.caption(
+            f"Left out: {count(int(small.sum()), 'class', 'classes')} with fewer than "
+            f"{SMALL_CLASS} examples here."
+        )
     names = known["label"][~small].tolist()
     if not names:
         return
     if len(names) > MOST_CLASSES:
-        words = {"most errors": names, "fewest errors": names[::-1], "as listed": [c for c in audit.classes if c in set(names)]}
+        words = {
+            "most errors": names,
+            "fewest errors": names[::-1],
+            "as listed": [c for c in audit.classes if c in set(names)],
+        }
         order = controls.switch("Show the classes with", list(words), "classes", "most errors")
         names = words[order][:MOST_CLASSES]
         st.caption(f"{MOST_CLASSES} of {count(int((~small).sum()), 'class', 'classes')}.")

@@ -35,7 +35,9 @@ def show() -> None:
         with st.popover("More", icon=":material/tune:"):
             panels = controls.switch("Ends", PANELS, "ends", "both")
             side = SIDES[controls.switch("Size of each", list(SIDES), "size", "5 × 5")]
-            decile = controls.choose("Decile of the score", [str(d) for d in range(1, 11)], "decile", placeholder="All")
+            decile = controls.choose(
+                "Decile of the score", [str(d) for d in range(1, 11)], "decile", placeholder="All"
+            )
     index = column.steps.get("index", "label")
     selection = Selection(split, class_name, index, meta, decision, decile=int(decile) if decile else None)
     explain(run, column)
@@ -53,29 +55,54 @@ def explain(run: Run, column: ScoreColumn) -> None:
     view.warn_about_stages(run, column)
 
 
-def show_ends(bar, audit: Audit, run: Run, column: ScoreColumn, selection: Selection, table: pa.Table, side: int,
-              panels: str) -> None:  # fmt: skip
+def show_ends(
+    bar,
+    audit: Audit,
+    run: Run,
+    column: ScoreColumn,
+    selection: Selection,
+    table: pa.Table,
+    side: int,
+    panels: str,
+) -> None:
     """Both ends of the ranking in one grid, so that keys run through both."""
     n = table.num_rows
     if n == 0:
         return explain_nothing(audit, run, column, selection)
     bounds = pc.min_max(table["score"]).as_py()
     if bounds["min"] == bounds["max"]:
-        controls.warn("Every score here is the same: a class of one example or of equal values is too small to rank.")
+        controls.warn(
+            "Every score here is the same: a class of one example or of equal values is too small to rank."
+        )
     shown = ["lowest", "highest"] if panels == "both" else [panels]
     # Both ends together hold everything once: what is left over in the middle goes to the lowest.
     reach = {"lowest": n - n // 2, "highest": n // 2} if len(shown) == 2 else {panels: n}
     size = side * side
     with bar:
-        page = controls.pick_page(max(reach.values()), size, (run.name, column.address, selection, side, panels), grid="grid")
+        page = controls.pick_page(
+            max(reach.values()), size, (run.name, column.address, selection, side, panels), grid="grid"
+        )
     url = cells.page_url()
-    grids = [panel(audit, run, column, table, end, range((page - 1) * size, min(page * size, reach[end])), url) for end in shown]
-    example_grid([one for one in grids if one["cells"]], key="grid", columns=side, classes=audit.classes, issues=audit.issues,
-                 run=run.name, guidelines=controls.guidelines(audit), turns=True)  # fmt: skip
+    grids = [
+        panel(audit, run, column, table, end, range((page - 1) * size, min(page * size, reach[end])), url)
+        for end in shown
+    ]
+    example_grid(
+        [one for one in grids if one["cells"]],
+        key="grid",
+        columns=side,
+        classes=audit.classes,
+        issues=audit.issues,
+        run=run.name,
+        guidelines=controls.guidelines(audit),
+        turns=True,
+    )
     return None
 
 
-def panel(audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, end: str, places: range, url: str | None) -> dict:
+def panel(
+    audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, end: str, places: range, url: str | None
+) -> dict:
     """One page of one end of the ranking; the extreme comes first."""
     n = table.num_rows
     at = list(places) if end == "lowest" else [n - 1 - place for place in places]
@@ -93,10 +120,14 @@ def explain_nothing(audit: Audit, run: Run, column: ScoreColumn, selection: Sele
     if selection != Selection(index=selection.index):
         whole = state.ranking(audit, run, column, Selection(index=selection.index)).num_rows
         if whole:
-            return controls.empty(f"None of the {count(whole, 'scored example')} matches these filters: clear one above, or "
-                                  "a metadata filter in the sidebar.")  # fmt: skip
-    return controls.empty("No example has this score. Scores of the label need labels; unreadable examples have none.",
-                          controls.command("score", audit, "--run", run.name))  # fmt: skip
+            return controls.empty(
+                f"None of the {count(whole, 'scored example')} matches these filters: clear one above, or "
+                "a metadata filter in the sidebar."
+            )
+    return controls.empty(
+        "No example has this score. Scores of the label need labels; unreadable examples have none.",
+        controls.command("score", audit, "--run", run.name),
+    )
 
 
 def show_some(found: list[str], what: str) -> None:
@@ -104,14 +135,28 @@ def show_some(found: list[str], what: str) -> None:
     shared = view.current()
     audit, run = shared.audit, shared.run
     st.markdown(what)
-    st.page_link("views/grid.py", label="Back to the whole grid", icon=":material/arrow_back:",
-                 query_params={"run": run.name} if run else None)  # fmt: skip
+    st.page_link(
+        "views/grid.py",
+        label="Back to the whole grid",
+        icon=":material/arrow_back:",
+        query_params={"run": run.name} if run else None,
+    )
     if not found:
-        return controls.empty("This audit has no such example: it may have been removed, or belong to another audit.")
-    made = cells.make_cells(audit, run, pa.table({"example_id": found}), None, suggest=run is not None, url=cells.page_url())
-    example_grid([{"title": "", "note": "", "cells": made}], key="some", columns=min(5, max(3, len(found))),
-                 classes=audit.classes, issues=audit.issues, run=run.name if run else None,
-                 guidelines=controls.guidelines(audit))  # fmt: skip
+        return controls.empty(
+            "This audit has no such example: it may have been removed, or belong to another audit."
+        )
+    made = cells.make_cells(
+        audit, run, pa.table({"example_id": found}), None, suggest=run is not None, url=cells.page_url()
+    )
+    example_grid(
+        [{"title": "", "note": "", "cells": made}],
+        key="some",
+        columns=min(5, max(3, len(found))),
+        classes=audit.classes,
+        issues=audit.issues,
+        run=run.name if run else None,
+        guidelines=controls.guidelines(audit),
+    )
     return None
 
 

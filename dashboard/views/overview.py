@@ -1,4 +1,6 @@
-"""/overview: what is audited, how the classes stand, what was scored, how far the review is, and what is wrong with it."""
+"""/overview: what is audited, how the classes stand, what was scored, how far the review is, and what is
+wrong with it.
+"""
 
 from __future__ import annotations
 
@@ -36,35 +38,54 @@ def show() -> None:
 def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
     """Counts per split, and how often the last checkpoint is right there."""
     counts = state.counts(audit, selection, ["split"])
-    known = state.with_intervals(state.accuracy(audit, run, selection, ["split"])) if run else pd.DataFrame({"split": []})
+    known = (
+        state.with_intervals(state.accuracy(audit, run, selection, ["split"]))
+        if run
+        else pd.DataFrame({"split": []})
+    )
     known = known.set_index("split")
     classes = count(len(audit.classes), "class", "classes")
-    st.markdown(f"{count(int(counts['n'].sum()), 'example')}, {classes}, {audit.media}"
-                + (", filtered by metadata" if selection.meta else "") + (f" · run {quoted(run.name)}" if run else ""))  # fmt: skip
+    st.markdown(
+        f"{count(int(counts['n'].sum()), 'example')}, {classes}, {audit.media}"
+        + (", filtered by metadata" if selection.meta else "")
+        + (f" · run {quoted(run.name)}" if run else "")
+    )
     if counts.empty:
         return controls.empty("No example matches the metadata filters in the sidebar.")
     facts = _facts(counts, known)
     for cell, row in zip(st.columns(max(len(facts), 4)), facts, strict=False):
         cell.metric(row[0], row[1], help=row[2])
     if "train" in known.index and known.loc["train", "accuracy"] > 1 - MEMORISED:
-        st.caption("The model has memorised train (error under 1 %): its last checkpoint agrees with wrong labels too, so look at "
-                   "scores of the recorded training, and at test.")  # fmt: skip
+        st.caption(
+            "The model has memorised train (error under 1 %): its last checkpoint agrees with "
+            "wrong labels too. Look at "
+            "scores of the recorded training, and at test."
+        )
     if run is None:
         controls.empty("audit.toml names no model yet, so nothing is predicted or scored.")
     elif not run.predictions_path.is_file():
-        controls.empty("There are no predictions of this run yet. This command makes them and the scores:",
-                       controls.command("score", audit, "--run", run.name))  # fmt: skip
+        controls.empty(
+            "There are no predictions of this run yet. This command makes them and the scores:",
+            controls.command("score", audit, "--run", run.name),
+        )
     return None
 
 
 def _facts(counts: pd.DataFrame, known: pd.DataFrame) -> list[tuple[str, str, str]]:
     facts = []
     for row in counts.sort_values("split", key=lambda names: names.map(SPLITS.index)).itertuples():
-        facts.append((f"{row.split} examples", f"{row.n:,}", f"{row.labelled:,} labelled, {row.problems:,} unreadable"))
+        facts.append(
+            (f"{row.split} examples", f"{row.n:,}", f"{row.labelled:,} labelled, {row.problems:,} unreadable")
+        )
         if row.split in known.index:
             found = known.loc[row.split]
-            facts.append((f"{row.split} accuracy", share(found["accuracy"]),
-                          f"95 % interval {shares_between(found['low'], found['high'])}, last checkpoint"))  # fmt: skip
+            facts.append(
+                (
+                    f"{row.split} accuracy",
+                    share(found["accuracy"]),
+                    f"95 % interval {shares_between(found['low'], found['high'])}, last checkpoint",
+                )
+            )
     return facts
 
 
@@ -72,7 +93,9 @@ def show_warnings(audit: Audit, run: Run | None, selection: Selection) -> None:
     """What would spoil the numbers below, with what to run."""
     unreadable = int(state.counts(audit, selection, ["split"])["problems"].sum())
     if unreadable:
-        st.warning(f"{count(unreadable, 'example')} could not be read and have no scores: see “Unreadable” below.")
+        st.warning(
+            f"{count(unreadable, 'example')} could not be read and have no scores: see “Unreadable” below."
+        )
     if run is None:
         return
     for warning in check_warnings(run):
@@ -83,8 +106,10 @@ def show_warnings(audit: Audit, run: Run | None, selection: Selection) -> None:
     stale = state.coverage(audit, run)
     stale = stale[(stale["stale"] > 0) | (stale["missing"] > 0)]
     if len(stale):
-        st.warning(f"Up to {count(int(stale['stale'].max()), 'example')} changed since they were scored and up to "
-                   f"{int(stale['missing'].max()):,} have no scores yet ({listed(list(stale.index))}).")  # fmt: skip
+        st.warning(
+            f"Up to {count(int(stale['stale'].max()), 'example')} changed since they were scored and up to "
+            f"{int(stale['missing'].max()):,} have no scores yet ({listed(list(stale.index))})."
+        )
         st.code(controls.command("score", audit, "--run", run.name), language="bash")
 
 
@@ -140,11 +165,20 @@ def show_scores(audit: Audit, run: Run | None) -> None:
     columns = state.score_columns(run)
     if columns:
         table = scores_table(columns, state.coverage(audit, run), run)
-        st.dataframe(table, hide_index=True, column_config=_score_columns(), height="content" if len(table) < 12 else 460)
-        st.caption("“Hard or suspicious end” is declared by the score, or measured on this run's test errors (ρ = rank "
-                   "correlation of score and error); a dash means neither end ranks anything here.")  # fmt: skip
+        st.dataframe(
+            table,
+            hide_index=True,
+            column_config=_score_columns(),
+            height="content" if len(table) < 12 else 460,
+        )
+        st.caption(
+            "“Hard or suspicious end” is declared by the score, or measured on this run's errors (ρ = rank "
+            "correlation of score and error); a dash means neither end ranks anything here."
+        )
     else:
-        controls.empty("Nothing is scored yet in this run:", controls.command("score", audit, "--run", run.name))
+        controls.empty(
+            "Nothing is scored yet in this run:", controls.command("score", audit, "--run", run.name)
+        )
     skipped = run.record().get("skipped") or {}
     for scorer, reason in skipped.items():
         st.caption(f"Not scored: {quoted(scorer)} – {quoted(str(reason), 300)}")
@@ -157,23 +191,32 @@ def scores_table(columns: list[ScoreColumn], coverage: pd.DataFrame, run: Run) -
         rho = (column.direction or {}).get("rho")
         end = {"high": "highest", "low": "lowest"}.get(column.hard_end, "–")
         link = {"run": run.name} | controls.score_parameters(columns, column)
-        rows.append({
-            "score": column.title, "finds": column.detects or "–", "end": end, "rho": None if rho is None else number(rho),
-            "scored": int(coverage["scored"].get(column.scorer, 0)), "stale": int(coverage["stale"].get(column.scorer, 0)),
-            "grid": controls.address("grid", link), "meaning": f"{column.help} {describe_ends(column)[1]}",
-        })  # fmt: skip
+        rows.append(
+            {
+                "score": column.title,
+                "finds": column.detects or "–",
+                "end": end,
+                "rho": None if rho is None else number(rho),
+                "scored": int(coverage["scored"].get(column.scorer, 0)),
+                "stale": int(coverage["stale"].get(column.scorer, 0)),
+                "grid": controls.address("grid", link),
+                "meaning": f"{column.help} {describe_ends(column)[1]}",
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def _score_columns() -> dict:
     return {
-        "score": st.column_config.TextColumn("Score", width="medium"), "finds": "Finds",
-        "end": "Hard or suspicious end", "rho": st.column_config.TextColumn("ρ with error"),
+        "score": st.column_config.TextColumn("Score", width="medium"),
+        "finds": "Finds",
+        "end": "Hard or suspicious end",
+        "rho": st.column_config.TextColumn("ρ with error"),
         "scored": st.column_config.NumberColumn("Examples", format="localized"),
         "stale": st.column_config.NumberColumn("Stale", format="localized"),
         "grid": st.column_config.LinkColumn("Grid", display_text="open"),
         "meaning": st.column_config.TextColumn("Meaning", width="large"),
-    }  # fmt: skip
+    }
 
 
 def show_reviews(audit: Audit, selection: Selection) -> None:
@@ -181,14 +224,24 @@ def show_reviews(audit: Audit, selection: Selection) -> None:
     st.subheader("Review", anchor=False)
     now = decisions.state_at(audit)
     if not now["decided"] and not now["flagged"]:
-        return controls.empty("Nothing is decided yet: open Suspects, look at the first page and press Q where the label "
-                              "is right, W for the suggested one, ? for all keys.")  # fmt: skip
+        return controls.empty(
+            "Nothing is decided yet: open Suspects, look at the first page and press Q where the label "
+            "is right, W for the suggested one, ? for all keys."
+        )
     total = int(state.counts(audit, Selection(), ["split"])["n"].sum())
-    facts = {"decided": "decided", "label is right": "given", "another label": "other", "disputed": "disputed",
-             "flagged": "flagged"}  # fmt: skip
+    facts = {
+        "decided": "decided",
+        "label is right": "given",
+        "another label": "other",
+        "disputed": "disputed",
+        "flagged": "flagged",
+    }
     for cell, (word, key) in zip(st.columns(len(facts)), facts.items(), strict=True):
         cell.metric(word, f"{len(now[key]):,}", help=f"of {count(total, 'example')}")
-    st.progress(min(1.0, len(now["decided"]) / max(total, 1)), text=f"{share(len(now['decided']) / max(total, 1))} decided")
+    st.progress(
+        min(1.0, len(now["decided"]) / max(total, 1)),
+        text=f"{share(len(now['decided']) / max(total, 1))} decided",
+    )
     return None
 
 
@@ -199,14 +252,27 @@ def show_duplicates(audit: Audit) -> None:
     if frame.empty:
         st.caption("No two examples have the same content.")
         return
-    facts = {"groups": len(frame), "across splits": int(frame["across_splits"].sum()), "with conflicting labels": int(frame["conflicting"].sum())}
+    facts = {
+        "groups": len(frame),
+        "across splits": int(frame["across_splits"].sum()),
+        "with conflicting labels": int(frame["conflicting"].sum()),
+    }
     st.markdown(", ".join(f"{n:,} {what}" for what, n in facts.items()))
-    table = frame.head(MOST_ROWS).assign(grid=[controls.address("grid", {"same": f}) for f in frame["fingerprint"].head(MOST_ROWS)])
+    table = frame.head(MOST_ROWS).assign(
+        grid=[controls.address("grid", {"same": f}) for f in frame["fingerprint"].head(MOST_ROWS)]
+    )
     order = ["grid", "copies", "across_splits", "conflicting", "splits", "labels", "example_ids"]
-    st.dataframe(table[order], hide_index=True, height="content" if len(frame) < 10 else 320,
-                 column_config=_duplicate_columns())  # fmt: skip
-    st.caption("Same bytes or pixels, whatever the label. Across splits they leak test into train; with conflicting "
-               "labels at least one of them is wrong." + (f" The first {MOST_ROWS:,} are shown." if len(frame) > MOST_ROWS else ""))  # fmt: skip
+    st.dataframe(
+        table[order],
+        hide_index=True,
+        height="content" if len(frame) < 10 else 320,
+        column_config=_duplicate_columns(),
+    )
+    st.caption(
+        "Same bytes or pixels, whatever the label. Across splits they leak test into train; with conflicting "
+        "labels at least one of them is wrong."
+        + (f" The first {MOST_ROWS:,} are shown." if len(frame) > MOST_ROWS else "")
+    )
 
 
 def _duplicate_columns() -> dict:
@@ -214,9 +280,11 @@ def _duplicate_columns() -> dict:
         "copies": st.column_config.NumberColumn("Copies", format="localized"),
         "across_splits": st.column_config.CheckboxColumn("Across splits"),
         "conflicting": st.column_config.CheckboxColumn("Conflicting labels"),
-        "splits": "Splits", "labels": "Labels", "example_ids": st.column_config.ListColumn("Examples", width="large"),
+        "splits": "Splits",
+        "labels": "Labels",
+        "example_ids": st.column_config.ListColumn("Examples", width="large"),
         "grid": st.column_config.LinkColumn("Grid", display_text="open"),
-    }  # fmt: skip
+    }
 
 
 def show_problems(audit: Audit, selection: Selection) -> None:
@@ -226,7 +294,9 @@ def show_problems(audit: Audit, selection: Selection) -> None:
         return
     st.subheader("Unreadable", anchor=False)
     st.dataframe(frame, hide_index=True, height="content" if len(frame) < 10 else 320)
-    st.caption("They keep their place in the dataset and have no scores; repair or remove the files and score again.")
+    st.caption(
+        "They keep their place in the dataset and have no scores; repair or remove the files and score again."
+    )
 
 
 def show_check(audit: Audit, run: Run | None) -> None:
@@ -236,7 +306,9 @@ def show_check(audit: Audit, run: Run | None) -> None:
     st.subheader("As the model sees them", anchor=False)
     if run.check_picture.is_file():
         st.image(str(run.check_picture))
-        st.caption("Sixteen inputs after the transform. Wrong colours, a wrong crop or a flipped picture here spoil every number.")
+        st.caption(
+            "Sixteen inputs after the transform. Wrong colours or a wrong crop here spoil every number."
+        )
     else:
         controls.empty("The inputs were not checked yet:", controls.command("check", audit))
 

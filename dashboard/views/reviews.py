@@ -27,8 +27,10 @@ def show() -> None:
     log = decisions.open_log(audit)
     events = log.events()
     if events.empty:
-        return controls.empty("The log is empty: nobody has decided anything yet. Open Suspects or Grid and press ? in "
-                              "the grid for its keys.")  # fmt: skip
+        return controls.empty(
+            "The log is empty: nobody has decided anything yet. Open Suspects or Grid and press ? in "
+            "the grid for its keys."
+        )
     show_progress(audit, log.decisions())
     show_log(audit, shared.meta, events, shared.run.name if shared.run else None)
     show_export(audit, log)
@@ -44,13 +46,24 @@ def show_progress(audit: Audit, current: pd.DataFrame) -> None:
     if len(current):
         days = current.assign(day=current["created_at"].dt.strftime("%Y-%m-%d"))
         with right:
-            controls.show_chart(charts.decisions_per_day(days.groupby(["day", "reviewer"]).size().rename("n").reset_index()), "days")
+            controls.show_chart(
+                charts.decisions_per_day(days.groupby(["day", "reviewer"]).size().rename("n").reset_index()),
+                "days",
+            )
 
 
 def _progress_columns() -> dict:
-    numbers = {name: st.column_config.NumberColumn(name, format="localized") for name in ("decided", "relabelled", "unsure", "flagged")}
-    times = {name: st.column_config.DatetimeColumn(f"{name} (UTC)", format="YYYY-MM-DD HH:mm") for name in ("first", "last")}
-    seconds = st.column_config.NumberColumn("median seconds", format="%.3g", help="Time on screen before a decision")
+    numbers = {
+        name: st.column_config.NumberColumn(name, format="localized")
+        for name in ("decided", "relabelled", "unsure", "flagged")
+    }
+    times = {
+        name: st.column_config.DatetimeColumn(f"{name} (UTC)", format="YYYY-MM-DD HH:mm")
+        for name in ("first", "last")
+    }
+    seconds = st.column_config.NumberColumn(
+        "median seconds", format="%.3g", help="Time on screen before a decision"
+    )
     return {"reviewer": "reviewer", **numbers, **times, "seconds": seconds}
 
 
@@ -58,12 +71,15 @@ def show_log(audit: Audit, meta: tuple, events: pd.DataFrame, run: str | None) -
     """The events, newest first, filtered by reviewer, action, verdict, class and time."""
     st.subheader("Log", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        reviewer = controls.choose("Reviewer", sorted(events["reviewer"].unique()), "reviewer", placeholder="All", width=180)
+        reviewer = controls.choose(
+            "Reviewer", sorted(events["reviewer"].unique()), "reviewer", placeholder="All", width=180
+        )
         action = controls.choose("Action", ACTIONS, "action", placeholder="All", width=150)
         verdict = controls.choose("Verdict", VERDICTS, "verdict", placeholder="All", width=150)
         class_name = controls.pick_class(audit, "Class, old or new")
         since, until = (
-            st.date_input(key.capitalize(), None, *DATES, key=key, bind="query-params", width=150) for key in ("since", "until")
+            st.date_input(key.capitalize(), None, *DATES, key=key, bind="query-params", width=150)
+            for key in ("since", "until")
         )
     found = filter_events(events, reviewer, action, verdict, class_name, since, until)
     if meta:
@@ -71,20 +87,36 @@ def show_log(audit: Audit, meta: tuple, events: pd.DataFrame, run: str | None) -
     if found.empty:
         controls.empty(f"None of the {count(len(events), 'event')} matches these filters.")
         return
-    st.dataframe(log_table(found.iloc[::-1].head(MOST_ROWS), run), hide_index=True, height=420, column_config=_log_columns())
+    st.dataframe(
+        log_table(found.iloc[::-1].head(MOST_ROWS), run),
+        hide_index=True,
+        height=420,
+        column_config=_log_columns(),
+    )
     shown = f" The newest {MOST_ROWS:,} are shown." if len(found) > MOST_ROWS else ""
-    st.caption(f"{count(len(found), 'event')} of {len(events):,}, newest first. Nothing is ever changed or deleted: an undo is "
-               f"an event of its own.{shown}")  # fmt: skip
+    st.caption(
+        f"{count(len(found), 'event')} of {len(events):,}, newest first. Nothing is changed or deleted: "
+        f"an undo is "
+        f"an event of its own.{shown}"
+    )
 
 
-def filter_events(events: pd.DataFrame, reviewer=None, action=None, verdict=None, class_name=None, since=None, until=None) -> pd.DataFrame:
-    """The events that match all that is given; a class matches as the old or the new label, dates are whole days in UTC."""
+def filter_events(
+    events: pd.DataFrame, reviewer=None, action=None, verdict=None, class_name=None, since=None, until=None
+) -> pd.DataFrame:
+    """The events that match all that is given; a class matches as the old or the new label, dates are whole
+    days in UTC.
+    """
     keep = pd.Series(True, index=events.index)
     for name, value in (("reviewer", reviewer), ("action", action), ("verdict", verdict)):
         keep &= True if value is None else (events[name] == value).fillna(False)
     if class_name is not None:
         several = pd.Series([class_name in labels for labels in events["labels"]], index=events.index)
-        keep &= (events["label"] == class_name).fillna(False) | (events["new_label"] == class_name).fillna(False) | several
+        keep &= (
+            (events["label"] == class_name).fillna(False)
+            | (events["new_label"] == class_name).fillna(False)
+            | several
+        )
     if since is not None:
         keep &= events["created_at"] >= pd.Timestamp(since, tz="UTC")
     if until is not None:
@@ -94,13 +126,24 @@ def filter_events(events: pd.DataFrame, reviewer=None, action=None, verdict=None
 
 def log_table(events: pd.DataFrame, run: str | None) -> pd.DataFrame:
     """What the table shows of each event, with the address of its example."""
-    return pd.DataFrame({
-        "time": events["created_at"], "reviewer": events["reviewer"], "action": events["action"],
-        "example": [controls.address("grid", {"example": example, "run": run}) for example in events["example_id"]],
-        "label": events["label"], "verdict": events["verdict"], "new label": events["new_label"],
-        "labels": [", ".join(names) for names in events["labels"]], "issues": [", ".join(names) for names in events["issues"]],
-        "note": events["note"], "seconds": events["seconds"], "position": events["position"],
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "time": events["created_at"],
+            "reviewer": events["reviewer"],
+            "action": events["action"],
+            "example": [
+                controls.address("grid", {"example": example, "run": run}) for example in events["example_id"]
+            ],
+            "label": events["label"],
+            "verdict": events["verdict"],
+            "new label": events["new_label"],
+            "labels": [", ".join(names) for names in events["labels"]],
+            "issues": [", ".join(names) for names in events["issues"]],
+            "note": events["note"],
+            "seconds": events["seconds"],
+            "position": events["position"],
+        }
+    )
 
 
 def _log_columns() -> dict:
@@ -115,16 +158,23 @@ def _log_columns() -> dict:
 def show_export(audit: Audit, log) -> None:
     """Corrected labels, one patch per split, made when asked for."""
     st.subheader("Corrected labels", anchor=False)
-    st.caption("One patch per split, under the policy of audit.toml: what is kept, relabelled, excluded, or left to a second "
-               "reader. The same as:")  # fmt: skip
+    st.caption(
+        "One patch per split, under the policy of audit.toml: what is kept, relabelled, excluded, "
+        "or for a second "
+        "reader. The same as:"
+    )
     st.code(controls.command("export", audit), language="bash")
     with st.container(horizontal=True):
         for fmt in FORMATS:
             st.download_button(
-                f"Corrected labels as {NAMES[fmt]}", partial(packed_patches, audit, log, fmt),
-                file_name=f"patches-{fmt}.zip", mime="application/zip", on_click="ignore", icon=":material/download:", key=f"export_{fmt}",
-            )  # fmt: skip
-
+                f"Corrected labels as {NAMES[fmt]}",
+                partial(packed_patches, audit, log, fmt),
+                file_name=f"patches-{fmt}.zip",
+                mime="application/zip",
+                on_click="ignore",
+                icon=":material/download:",
+                key=f"export_{fmt}",
+            )
 
 
 show()

@@ -1,4 +1,5 @@
-"""/suspects: examples ranked by a score, the most suspicious first, to be decided one by one or many at a time.
+"""/suspects: examples ranked by a score, the most suspicious first, to be decided one by one or many at a
+time.
 
 The order is frozen while somebody works through it (``dashboard.freezing``).
 """
@@ -52,17 +53,23 @@ def explain(column: ScoreColumn, default: Order | None, end: str, order: str) ->
     reason = f"{default.sentence}." if default else describe_ends(column)[1]
     st.caption(f"**{plain(column.title)}** – {column.help} {reason} A rank is no probability of being wrong.")
     if default is None and column.hard_end is None:
-        controls.warn(f"Neither end is known to be suspicious, so the {end}est come first by convention alone.")
+        controls.warn(
+            f"Neither end is known to be suspicious, so the {end}est come first by convention alone."
+        )
     if order == OTHER:
         controls.warn(f"This order starts at the other end, with the {'high' if end == 'low' else 'low'}est.")
 
 
-def show_queue(audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, ascending: bool, page: int, size: int) -> None:
+def show_queue(
+    audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, ascending: bool, page: int, size: int
+) -> None:
     """One page of the queue."""
     n = table.num_rows
     if n == 0:
-        return controls.empty("Nothing is left in this queue: every example that matches is filtered out, or has no such "
-                              "score. Clear a filter above or in the sidebar.")  # fmt: skip
+        return controls.empty(
+            "Nothing is left in this queue: every example that matches is filtered out, or has no such "
+            "score. Clear a filter above or in the sidebar."
+        )
     places = range((page - 1) * size, min(page * size, n))
     rows = table.take(pa.array([place if ascending else n - 1 - place for place in places], pa.int64()))
     ranks = [place + 1 for place in places]
@@ -70,16 +77,28 @@ def show_queue(audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, asc
     made = [cells.with_suggestion(cell) for cell in made]
     decided = decisions.keep(table, "decided", decisions.state_at(audit)).num_rows
     note = f"{ranks[0]:,} to {ranks[-1]:,} of {n:,} · {decided:,} decided{suggestion_note(made)}"
-    example_grid([{"title": "Queue", "note": note, "cells": made}], key="queue", columns=SIZES[str(size)],
-                 classes=audit.classes, issues=audit.issues, run=run.name, guidelines=controls.guidelines(audit),
-                 turns=True, notify=True)  # fmt: skip
+    example_grid(
+        [{"title": "Queue", "note": note, "cells": made}],
+        key="queue",
+        columns=SIZES[str(size)],
+        classes=audit.classes,
+        issues=audit.issues,
+        run=run.name,
+        guidelines=controls.guidelines(audit),
+        turns=True,
+        notify=True,
+    )
     return None
 
 
 def suggestion_note(made: list[dict]) -> str:
     """From where the suggested labels come, said once for the page."""
     sources = dict.fromkeys(cell["suggestion_source"] for cell in made if cell["suggestion_source"])
-    return f" · suggested labels from {', '.join(sources)}" if sources else " · no suggested labels: no probabilities yet"
+    return (
+        f" · suggested labels from {', '.join(sources)}"
+        if sources
+        else " · no suggested labels: no probabilities yet"
+    )
 
 
 show()

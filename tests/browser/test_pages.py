@@ -1,4 +1,4 @@
-"""Each page in a real browser: it stands in light and dark, its address holds its state, and names stay text."""
+"""Each page in a real browser: it stands in light and dark, its address holds it, and names stay text."""
 
 from __future__ import annotations
 
@@ -12,29 +12,57 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright
 HOSTILE = '<img src=x onerror="window.hacked=1"><b>bold</b> [l](javascript:window.hacked=1)'
 CLASSES = ["cat", HOSTILE, "naïve ☕", "dog"]
 READY = {
-    "overview": '[data-testid="stDataFrame"]', "grid": "[data-example-id]", "deciles": ".js-plotly-plot .bars .point",
-    "suspects": "[data-example-id]", "reviews": '[data-testid="stDataFrame"]',
-}  # fmt: skip
-PROBES = ("/_stcore/health", "/_stcore/host-config")  # Streamlit looks for its root below the page's address first
+    "overview": '[data-testid="stDataFrame"]',
+    "grid": "[data-example-id]",
+    "deciles": ".js-plotly-plot .bars .point",
+    "suspects": "[data-example-id]",
+    "reviews": '[data-testid="stDataFrame"]',
+}
+PROBES = (
+    "/_stcore/health",
+    "/_stcore/host-config",
+)  # Streamlit looks for its root below the page's address first
 
 
 @pytest.fixture(scope="module")
 def server(start, tmp_path_factory):
-    audit = make_audit(tmp_path_factory.mktemp("audit"), 400, CLASSES, thumbnails=True, runs=("main", "second"),
-                       name=HOSTILE.replace('"', "'"))  # fmt: skip
+    audit = make_audit(
+        tmp_path_factory.mktemp("audit"),
+        400,
+        CLASSES,
+        thumbnails=True,
+        runs=("main", "second"),
+        name=HOSTILE.replace('"', "'"),
+    )
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
-        log.append([Event(client="c", seq=1, example_id="test/000009.png", reviewer="ada", action="decide", verdict="none",
-                          note=HOSTILE)])  # fmt: skip
+        log.append(
+            [
+                Event(
+                    client="c",
+                    seq=1,
+                    example_id="test/000009.png",
+                    reviewer="ada",
+                    action="decide",
+                    verdict="none",
+                    note=HOSTILE,
+                )
+            ]
+        )
     return start(audit.root)
 
 
 def visit(context, server, address: str):
-    """A page of the dashboard, drawn; what went wrong is kept in ``page.errors``, foreign requests in ``page.foreign``."""
+    """A page of the dashboard, drawn; what went wrong is kept in ``page.errors``, foreign requests in
+    ``page.foreign``.
+    """
     page = context.new_page()
     page.errors, page.foreign = [], []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("response", lambda reply: _note(page, reply))
-    page.on("request", lambda sent: sent.url.startswith((server.url, "data:", "blob:")) or page.foreign.append(sent.url))
+    page.on(
+        "request",
+        lambda sent: sent.url.startswith((server.url, "data:", "blob:")) or page.foreign.append(sent.url),
+    )
     page.goto(f"{server.url}/{address}")
     drawn(page, address)
     return page
@@ -54,7 +82,7 @@ def settled(page) -> None:
     """The script has run to its end and everything that it sent is drawn."""
     page.wait_for_function(
         "document.querySelector('[data-testid=\"stApp\"]').dataset.testScriptState !== 'running'"
-        " && !document.querySelector('[data-testid=\"stSkeleton\"], [data-stale=\"true\"]')"
+        ' && !document.querySelector(\'[data-testid="stSkeleton"], [data-stale="true"]\')'
     )
 
 
@@ -99,7 +127,9 @@ def test_the_address_follows_the_widgets_and_a_reload_shows_the_same(context, se
     page.keyboard.press("Enter")
     page.wait_for_url("**class=na**")
     settled(page)
-    page.wait_for_function("[...document.querySelectorAll('[data-example-id]')].every(one => one.innerText.includes('naïve'))")
+    page.wait_for_function(
+        "[...document.querySelectorAll('[data-example-id]')].every(one => one.innerText.includes('naïve'))"
+    )
     before = ids(page)
     page.reload()
     drawn(page, "grid")
@@ -108,7 +138,8 @@ def test_the_address_follows_the_widgets_and_a_reload_shows_the_same(context, se
 
 
 def test_a_link_shows_a_colleague_the_same_view(browser, context, server):
-    address = "grid?run=second&stage=all&by=prediction&form=probability&scale=raw&split=train&filter=camera&meta.camera=north&page=2"
+    steps = "stage=all&by=prediction&form=probability&scale=raw"
+    address = f"grid?run=second&{steps}&split=train&filter=camera&meta.camera=north&page=2"
     mine = ids(visit(context, server, address))
     other = browser.new_context(viewport={"width": 1200, "height": 700})
     try:
@@ -144,10 +175,14 @@ def test_page_down_turns_the_page_and_up_turns_back(context, server):
     page.locator("[data-example-id]").first.click()
     page.keyboard.press("PageDown")
     page.wait_for_url("**page=2**")
-    page.wait_for_function("id => document.querySelector('[data-example-id]').dataset.exampleId !== id", arg=first[0])
+    page.wait_for_function(
+        "id => document.querySelector('[data-example-id]').dataset.exampleId !== id", arg=first[0]
+    )
     assert not set(ids(page)) & set(first)
     page.keyboard.press("PageUp")
-    page.wait_for_function("id => document.querySelector('[data-example-id]').dataset.exampleId === id", arg=first[0])
+    page.wait_for_function(
+        "id => document.querySelector('[data-example-id]').dataset.exampleId === id", arg=first[0]
+    )
     assert ids(page) == first
 
 
@@ -160,7 +195,9 @@ def test_a_queue_keeps_its_order_while_deciding_and_its_counter_follows(context,
     settled(page)
     assert ids(page) == before
     page.get_by_role("button", name="keep only").click()
-    page.wait_for_function("id => document.querySelector('[data-example-id]').dataset.exampleId !== id", arg=before[0])
+    page.wait_for_function(
+        "id => document.querySelector('[data-example-id]').dataset.exampleId !== id", arg=before[0]
+    )
     assert before[0] not in ids(page)
 
 
