@@ -111,6 +111,5 @@ def warn_about_stages(run: Run, column: ScoreColumn) -> None:
     if n is not None and "stage" in column.steps:
         st.caption(
             f":material/info: This run has {n} checkpoints; with fewer than six, early and late share some, "
-            "so 
-            "stages are not independent."
+            "so the stages are not independent."
         )
