@@ -29,7 +29,7 @@ from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 from scoring.gradients import device_of
 from scoring.lanczos import Vector
 from scoring.parameters import (
-    Chosen, Loss, batches, example_losses, few, is_plain_cross_entropy, outputs,
+    Chosen, Loss, batches, example_losses, few, is_plain_cross_entropy, outputs, widened,
 )
 from scoring.prefix import Prefix, Recorded
 from scoring.second_order import SecondOrder
@@ -124,7 +124,7 @@ class _Watch:
 
 
 class HeadProducts(_Products):
-    """H V of a linear head under cross-entropy, from cached features (n, d) and probabilities (n, c)."""
+    """H V of a linear head under cross-entropy, from cached features (n, d) and probabilities (n, c) in float64."""
 
     way = "closed form of the linear head"
 
@@ -136,18 +136,20 @@ class HeadProducts(_Products):
                 seen.calls.clear()
                 predicted = outputs(model, inputs)
                 example_losses(loss, predicted, labels)
-                rows.append((seen.calls[0][0], predicted.softmax(1)))
+                rows.append((widened(seen.calls[0][0]), widened(predicted).softmax(1)))
         self.features, self.probabilities = (torch.cat(parts) for parts in zip(*rows, strict=True))
         self.n = len(self.features)
         self.bytes = self.features.nbytes + self.probabilities.nbytes
         self.has_bias = layer.bias is not None
 
     def _summed(self, vector: Vector) -> list[Tensor]:
-        change = self.features @ vector[0].T  # (n, c): how the logits move along v
+        wide = [part.to(self.features.dtype) for part in vector]
+        change = self.features @ wide[0].T  # (n, c): how the logits move along v
         if self.has_bias:
-            change += vector[1]
+            change += wide[1]
         change = self.probabilities * (change - (self.probabilities * change).sum(1, keepdim=True))
-        return [change.T @ self.features] + ([change.sum(0)] if self.has_bias else [])
+        products = [change.T @ self.features] + ([change.sum(0)] if self.has_bias else [])
+        return [product.to(part.dtype) for product, part in zip(products, vector, strict=True)]
 
 
 # -- any layers -------------------------------------------------------------------------------------------------------

@@ -212,7 +212,7 @@ def self_influence(features: np.ndarray, probabilities: np.ndarray, labels: np.n
 
 def _cholesky(hessian: np.ndarray, width: int, damping: float) -> np.ndarray:
     if hessian.shape != (width, width):
-        raise HardlookError(f"hessian has shape {hessian.shape}; this head needs ({width}, {width})")
+        raise HardlookError(f"hessian has shape {hessian.shape}; needed ({width}, {width})")
     hessian[np.diag_indices(width)] += damping
     try:
         return linalg.cholesky(hessian, lower=True, overwrite_a=True)

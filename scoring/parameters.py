@@ -124,8 +124,9 @@ def example_losses(loss: Loss, predicted: Tensor, labels: Tensor) -> Tensor:
     Raises ``HardlookError`` for a loss that returns one number for the whole batch, for a label that the model has no
     output for, and for a loss that is not finite.
     """
-    if _is_cross_entropy(loss):
+    if _is_cross_entropy(loss) and not labels.is_floating_point():
         _check_labels(labels, predicted.shape[1])
+        predicted = predicted if getattr(loss, "weight", None) is not None else widened(predicted)
     values = _unreduced(loss)(predicted, labels)
     if values.ndim == 0 or len(values) != len(predicted):
         raise HardlookError(
@@ -158,9 +159,12 @@ def _unreduced(loss: Loss) -> Loss:
     return loss
 
 
+def widened(outputs: Tensor) -> Tensor:
+    """Logits in float64, where the device has it: p − 1 of a confident example is all rounding in float32."""
+    return outputs if outputs.device.type == "mps" else outputs.double()
+
+
 def _check_labels(labels: Tensor, c: int) -> None:
-    if labels.ndim != 1 or labels.is_floating_point():
-        return  # class probabilities as targets
     low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
     if low < 0 or high >= c:
         raise HardlookError(f"labels run from {low} to {high}; the model has outputs 0 to {c - 1}")
