@@ -1,0 +1,272 @@
+"""Jobs: `hardlook` commands that a page starts, each in a process of its own that outlives page and server.
+
+A job is two files in the audit's ``jobs`` folder: ``<id>.json`` (command, run, start, process, end) and ``<id>.log``
+(its output). A *keeper*, detached from the server, starts the command, waits for it and writes how it ended; it holds
+``<id>.lock`` while it lives, so a job without an end whose lock is free was killed. Cancelling leaves a note that the
+keeper reads, which then interrupts the command as Ctrl-C would; what is finished is kept.
+
+Inputs → outputs: a command's name and options → a ``Job`` that tells its state and its last line. Cost: a Python
+process of some 100 MB beside the command. Limits: only on a server of this machine alone; one job per run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+import scoring
+from dashboard.serving import serving
+from scoring.audit import Audit
+from scoring.tables import HardlookError, read_json, write_json
+
+EVERY = 0.1  # seconds between two looks of the keeper
+GRACE = 20.0  # seconds that a cancelled command gets to end by itself
+SLOWEST_START = 60.0  # seconds until a keeper must have begun
+WAIT = 10.0  # seconds for a lock that another look holds for a moment
+TAIL = 4096  # bytes
+INTERRUPTED = 130
+LIVE = ("starting", "running")
+
+_looking = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command: what was started for which run, and how it ended (``returncode`` None: not yet, or killed).
+
+    ``state``: starting, running, done, failed, cancelled, or lost (killed without a word).
+    """
+
+    id: str
+    folder: Path
+    command: tuple[str, ...]
+    run: str | None
+    started: str
+    pid: int | None = None
+    returncode: int | None = None
+    ended: str | None = None
+    cancelled: bool = False
+    alive: bool = field(default=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The command's first word."""
+        return self.command[0]
+
+    @property
+    def text(self) -> str:
+        """The command as it could be typed."""
+        return shlex.join(["hardlook", *self.command])
+
+    @property
+    def state(self) -> str:
+        """In one word how it stands."""
+        if self.returncode is not None:
+            return "done" if self.returncode == 0 else "cancelled" if self.cancelled else "failed"
+        if self.pid is None and self.seconds < SLOWEST_START:
+            return "starting"
+        return "running" if self.alive else "lost"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it may still write."""
+        return self.state in LIVE
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run, or ran."""
+        end = datetime.fromisoformat(self.ended) if self.ended else datetime.now(UTC)
+        return (end - datetime.fromisoformat(self.started)).total_seconds()
+
+    @property
+    def log_path(self) -> Path:
+        """All that it printed."""
+        return self.folder / f"{self.id}.log"
+
+    def tail(self) -> str:
+        """The last few thousand characters that it printed, as a terminal would show them."""
+        try:
+            with self.log_path.open("rb") as log:
+                log.seek(0, os.SEEK_END)
+                log.seek(max(0, log.tell() - TAIL))
+                return as_shown(log.read().decode("utf8", errors="replace"))
+        except FileNotFoundError:
+            return ""
+
+    def last_line(self) -> str:
+        """The last line with anything in it: where the command is."""
+        lines = [line for line in self.tail().splitlines() if line.strip()]
+        return lines[-1].strip() if lines else ""
+
+    def progress(self) -> float | None:
+        """The share that the last line's progress bar shows, from 0 to 1; None where it shows none."""
+        return share_done(self.last_line())
+
+
+def as_shown(text: str) -> str:
+    r"""Output without control sequences, each line as it was last drawn over.
+
+    >>> as_shown("a: 10%\ra: 20%\r\nb\x1b[A\n").splitlines()
+    ['a: 20%', 'b']
+    """
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r\n", "\n")
+    drawn = ([part for part in line.split("\r") if part.strip()] for line in plain.split("\n"))
+    return "\n".join(parts[-1] if parts else "" for parts in drawn)
+
+
+def share_done(line: str) -> float | None:
+    """The share in a progress bar's line.
+
+    >>> share_done("vog:  45%|####      | 9/20 [00:01<00:01]"), share_done("reading"), share_done("accuracy 45%")
+    (0.45, None, None)
+    """
+    found = re.search(r"(\d{1,3})%\|", line)
+    return min(1.0, int(found.group(1)) / 100) if found else None
+
+
+# -- starting, looking, cancelling -----------------------------------------------------------------------------------
+
+
+def refusal() -> str | None:
+    """Why no command is started from these pages, or None."""
+    return serving().identity.read_only and (
+        "Commands are started from a page only on a server of this machine alone; run it in a terminal instead."
+    )
+
+
+def start(audit: Audit, run: str | None, command: str, *options: str, hidden: Sequence[str] = ()) -> Job:
+    """Start ``hardlook COMMAND AUDIT [--run RUN] OPTIONS`` and return at once.
+
+    ``hidden``: more options, which are passed on but written nowhere (an address with a password). Raises
+    ``HardlookError`` where this server starts none, or a job of the run is under way.
+    """
+    if refusal():
+        raise HardlookError(refusal())
+    given = (command, str(audit.root), *(("--run", run) if run else ()), *options)
+    folder = audit.jobs_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock", timeout=WAIT):
+        busy = running(audit, run)
+        if busy is not None:
+            raise HardlookError(f"`{busy.text}` is still under way for this run; wait for it to end, or cancel it")
+        now = datetime.now(UTC)
+        job = Job(f"{now:%Y%m%dT%H%M%S%f}-{command}-{secrets.token_hex(2)}", folder, given, run, now.isoformat())
+        write_json(folder / f"{job.id}.json", _record(job))
+        _launch(job, [*given, *hidden])
+    return job
+
+
+def _record(job: Job) -> dict[str, Any]:
+    return {key: value for key, value in asdict(job).items() if key not in ("id", "folder", "alive")}
+
+
+def _launch(job: Job, arguments: Sequence[str]) -> None:
+    """Start the keeper in a session of its own; the arguments go through its input, which nobody else can read."""
+    flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "DETACHED_PROCESS", 0)
+    with job.log_path.open("ab") as log:
+        keeper = subprocess.Popen(
+            [sys.executable, "-P", "-m", "dashboard.jobs", str(job.folder / f"{job.id}.json")], stdin=subprocess.PIPE,
+            stdout=log, stderr=log, cwd=job.folder, env=_environment(), start_new_session=True, creationflags=flags,
+        )  # fmt: skip
+    with keeper.stdin as pipe:
+        pipe.write(json.dumps(list(arguments)).encode())
+    # Nobody waits for it, but a process that ended must be asked once how, or it stays as a zombie.
+    threading.Thread(target=keeper.wait, name=f"keeper of {job.id}", daemon=True).start()
+
+
+def _environment() -> dict[str, str]:
+    """This process's, with the folder that hardlook is in, and output written line by line."""
+    home = str(Path(scoring.__file__).parents[1])
+    paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUNBUFFERED": "1"}
+
+
+def jobs(audit: Audit) -> list[Job]:
+    """Every job of the audit, the newest first."""
+    return [read(path) for path in sorted(audit.jobs_folder.glob("*.json"), reverse=True)]
+
+
+def read(path: Path) -> Job:
+    """The job of a record."""
+    alive = _is_held(path.with_suffix(".lock"))  # before the record: a keeper writes the end, then lets go
+    record = read_json(path)
+    return Job(path.stem, path.parent, **{**record, "command": tuple(record["command"])}, alive=alive)
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a keeper lives. Looks of this process wait for each other, since a look holds the lock as well."""
+    if not path.exists():
+        return False
+    with _looking:
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+
+def running(audit: Audit, run: str | None) -> Job | None:
+    """The job of a run that is under way, or None."""
+    return next((job for job in jobs(audit) if job.run == run and job.is_live), None)
+
+
+def latest(audit: Audit, run: str | None, command: str) -> Job | None:
+    """The newest job of a run with this command, or None."""
+    return next((job for job in jobs(audit) if job.run == run and job.name == command), None)
+
+
+def cancel(job: Job) -> None:
+    """Ask the keeper to interrupt the command; it ends within ``GRACE`` seconds."""
+    (job.folder / f"{job.id}.cancel").touch()
+
+
+# -- the keeper ------------------------------------------------------------------------------------------------------
+
+
+def keep(path: Path, arguments: Sequence[str]) -> int:
+    """Run the command of a record, and write how it ended. What a keeper process does."""
+    with FileLock(path.with_suffix(".lock"), timeout=WAIT):
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "scoring.cli", *arguments], stdin=subprocess.DEVNULL, cwd=path.parent
+        )
+        write_json(path, {**read_json(path), "pid": child.pid})
+        cancelled = _watch(child, path.with_suffix(".cancel"))
+        end = {"returncode": child.returncode, "ended": datetime.now(UTC).isoformat(), "cancelled": cancelled}
+        write_json(path, {**read_json(path), **end})
+    return 0
+
+
+def _watch(child: subprocess.Popen, note: Path) -> bool:
+    """Wait for the command, interrupt it where a note asks so, kill it where it does not listen. → cancelled?"""
+    asked = None
+    while child.poll() is None:
+        if asked is None and note.exists():
+            asked = time.monotonic()
+            child.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
+        elif asked is not None and time.monotonic() - asked > GRACE:
+            child.kill()
+        time.sleep(EVERY)
+    return asked is not None
+
+
+if __name__ == "__main__":
+    # A server that was started in the background ignores Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(keep(Path(sys.argv[1]), json.loads(sys.stdin.read())))

@@ -1,0 +1,170 @@
+"""Jobs: a command in a process of its own, its progress, its end, and who may start it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dashboard import jobs
+from dashboard.serving import serve_this
+from scoring.tables import HardlookError
+from tests.synthetic import make_audit
+
+LONG = 60  # seconds, on a busy machine
+
+
+@pytest.fixture
+def audit(tmp_path):
+    made = make_audit(tmp_path / "my audit", 20, 2, scores=False)
+    serve_this(made.root)
+    return made
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Put a package ``scoring.cli`` of the test's own before the real one: what it says is what the job runs."""
+
+    def put(body: str) -> None:
+        package = tmp_path / "stand-in" / "scoring"
+        package.mkdir(parents=True)
+        real = Path(jobs.scoring.__file__).parent
+        (package / "__init__.py").write_text(f"__path__.append({str(real)!r})\n")
+        (package / "cli.py").write_text(f"import sys, time\n{body}\n")
+        real_environment = jobs._environment()
+        paths = os.pathsep.join([str(package.parent), real_environment["PYTHONPATH"]])
+        monkeypatch.setattr(jobs, "_environment", lambda: {**real_environment, "PYTHONPATH": paths})
+
+    return put
+
+
+def wait(audit, job, until=lambda found: not found.is_live):
+    """The job once it has come so far."""
+    end = time.monotonic() + LONG
+    while time.monotonic() < end:
+        found = next(one for one in jobs.jobs(audit) if one.id == job.id)
+        if until(found):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{found.state}: {found.tail()}")
+
+
+def test_a_job_runs_the_real_command_and_keeps_its_message(audit):
+    job = jobs.start(audit, "main", "slice", "--method", "rule")
+    assert job.command == ("slice", str(audit.root), "--run", "main", "--method", "rule")
+    found = wait(audit, job)
+    assert found.state == "failed" and found.returncode == 1
+    assert "has no influence embeddings" in found.last_line()
+    assert found.text.startswith("hardlook slice '")
+
+
+def test_a_job_ends_well_and_its_last_line_is_its_progress(audit, commands):
+    commands("""
+for done in (10, 55):
+    sys.stderr.write(f"\\r  vog: {done}%|###   | {done}/100")
+    sys.stderr.flush()
+time.sleep(1)
+print("\\ndone", sys.argv[1:])
+""")
+    job = jobs.start(audit, "main", "score")
+    assert wait(audit, job, lambda found: found.progress()).progress() == 0.55
+    found = wait(audit, job)
+    assert found.state == "done" and found.returncode == 0 and found.ended
+    assert found.last_line().startswith("done ['score'")
+
+
+def test_one_job_per_run_at_a_time(audit, commands):
+    commands("time.sleep(60)")
+    job = jobs.start(audit, "main", "score")
+    with pytest.raises(HardlookError, match="still under way"):
+        jobs.start(audit, "main", "refit")
+    other = jobs.start(audit, "second", "score")
+    assert jobs.running(audit, "main").id == job.id and jobs.running(audit, "second").id == other.id
+    for one in (job, other):
+        jobs.cancel(one)
+    assert wait(audit, job).state == wait(audit, other).state == "cancelled"
+    assert jobs.running(audit, "main") is None
+
+
+def test_a_cancelled_command_is_interrupted_as_by_a_keyboard(audit, commands):
+    commands("""
+try:
+    print("working")
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("tidied up")
+    sys.exit(130)
+""")
+    job = jobs.start(audit, "main", "score")
+    jobs.cancel(wait(audit, job, lambda found: found.last_line() == "working"))
+    found = wait(audit, job)
+    assert found.state == "cancelled" and found.returncode == 130 and found.last_line() == "tidied up"
+
+
+def test_a_command_that_does_not_listen_is_killed(audit, commands, monkeypatch):
+    commands("""
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+print("deaf")
+time.sleep(60)
+""")
+    environment = jobs._environment()
+    monkeypatch.setattr(jobs, "_environment", lambda: environment)
+    # the keeper is another process: a shorter grace reaches it as code
+    code = "import sys, json, pathlib; from dashboard import jobs; jobs.GRACE = 0.3; jobs.keep(pathlib.Path(sys.argv[1]), ['score'])"
+    record = audit.jobs_folder / "one.json"
+    record.parent.mkdir()
+    job = jobs.Job("one", record.parent, ("score",), "main", jobs.datetime.now(jobs.UTC).isoformat())
+    jobs.write_json(record, jobs._record(job))
+    with (record.parent / "one.log").open("wb") as log:
+        with subprocess.Popen([sys.executable, "-c", code, str(record)], env=environment, stdout=log) as keeper:
+            jobs.cancel(wait(audit, job, lambda found: found.last_line() == "deaf"))
+            assert wait(audit, job).returncode == -signal.SIGKILL
+            keeper.wait()
+
+
+def test_a_killed_keeper_is_told_as_lost(audit, commands):
+    commands("print('here'); time.sleep(3)")
+    job = wait(audit, jobs.start(audit, "main", "score"), lambda found: found.last_line() == "here")
+    keeper = int(subprocess.run(["ps", "-o", "ppid=", "-p", str(job.pid)], capture_output=True, text=True).stdout)
+    os.kill(keeper, signal.SIGKILL)
+    assert wait(audit, job).state == "lost"
+    assert jobs.running(audit, "main") is None, "a lost job stands in nobody's way"
+
+
+def test_a_job_survives_the_process_that_started_it(audit, commands, tmp_path):
+    commands("time.sleep(1.5); print('late')")
+    code = (f"from dashboard import jobs; from dashboard.serving import serve_this; from scoring.audit import Audit\n"
+            f"serve_this({str(audit.root)!r}); jobs._environment = lambda: {jobs._environment()!r}\n"
+            f"print(jobs.start(Audit.open({str(audit.root)!r}), 'main', 'score').id)")  # fmt: skip
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONG)
+    assert ended.returncode == 0, ended.stderr
+    job = next(iter(jobs.jobs(audit)))
+    assert job.id == ended.stdout.strip()
+    assert wait(audit, job).last_line() == "late"
+
+
+def test_a_hidden_option_reaches_the_command_and_no_file(audit, commands):
+    commands("print(len(sys.argv), sys.argv[-1] == 'postgres://a:secret@b/c')")
+    job = wait(audit, jobs.start(audit, "main", "refit", hidden=["--log", "postgres://a:secret@b/c"]))
+    assert job.last_line() == "7 True"
+    assert not [path for path in audit.jobs_folder.iterdir() if "secret" in path.read_text()]
+
+
+def test_a_server_for_other_machines_starts_nothing(audit):
+    serve_this(audit.root, host="0.0.0.0")
+    with pytest.raises(HardlookError, match="server of this machine alone"):
+        jobs.start(audit, "main", "score")
+    assert not audit.jobs_folder.exists()
+
+
+def test_a_record_is_plain_json(audit, commands):
+    commands("")
+    job = wait(audit, jobs.start(audit, None, "export"))
+    record = json.loads((audit.jobs_folder / f"{job.id}.json").read_text())
+    assert set(record) == {"command", "run", "started", "pid", "returncode", "ended", "cancelled"}
+    assert record["command"] == ["export", str(audit.root)]
