@@ -210,8 +210,7 @@ def demo(options) -> int:
 
     audit = Audit.open(folder)
     _read_data(audit)
-    if not audit.run().dynamics_files("main"):
-        _train_run(audit, audit.run(), options.device)
+    _train_run(audit, audit.run(), options.device)
     _score_audit(audit, audit.run(), options)
     _slice_audit(audit, audit.run(), ["kmeans", "rule"])
     _report_truth(audit)
@@ -492,7 +491,7 @@ def export(options) -> int:
     """Write the patches of corrected labels."""
     from scoring.audit import Audit
     from scoring.examples import read_examples
-    from scoring.patches import export_patches, missing_examples
+    from scoring.patches import export_patches, missing_examples, read_patch
     from scoring.reviews import ReviewLog
 
     audit = Audit.open(options.audit)
@@ -501,12 +500,13 @@ def export(options) -> int:
     with ReviewLog.open(url, audit=audit.log_name(url)) as log:
         paths = export_patches(read_examples(audit), log, out, fmt=options.format, policy=audit.policy)
         gone = missing_examples(read_examples(audit), log)
-    for path in paths:
-        print(f"wrote {path}")
+    rows = {path: len(read_patch(path)) for path in paths}
+    for path, count in rows.items():
+        print(f"wrote {path} ({count:,} decided examples)")
     if gone:
         print(f"left out {len(gone)} decisions about examples that the dataset no longer has, the first: {gone[0]}")
-    if not paths:
-        print("nothing to export: no example has a decision yet; decide in `hardlook dashboard`")
+    if not sum(rows.values()):
+        print("no example has a decision yet; decide in `hardlook dashboard`")
     return 0
 
 

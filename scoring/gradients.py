@@ -21,6 +21,8 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,9 +54,9 @@ def input_gradients(
     """
     check_forms([form])
     with evaluating(model), gradients_enabled(device_of(model), model):
-        leaf = _leaf(inputs, device_of(model), dtype_of(model))
-        watched, logits = forward(model, leaf, embedding)
-        (gradient,) = _backward(logits, watched, classes, [form])
+        batch = _prepared(inputs, classes, device_of(model), dtype_of(model))
+        watched, logits = forward(model, batch.leaf, embedding)
+        (gradient,) = _backward(logits, watched, batch, [form])
     return gradient.to(inputs.device)
 
 
@@ -143,6 +145,32 @@ def _embedding(model: nn.Module, name: str | None) -> tuple[str, nn.Module]:
     )
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A batch on its device, to be differentiated by as often as wanted: leaf (n, *input), classes (n, 1)."""
+
+    leaf: Tensor
+    classes: Tensor
+    highest: int
+
+    @property
+    def tokens(self) -> bool:
+        """Whether the inputs are tokens, whose gradient is taken at the embedding."""
+        return not self.leaf.is_floating_point()
+
+
+def _prepared(inputs: Tensor, classes: Any, device: torch.device, dtype: torch.dtype) -> Prepared:
+    """Inputs and class indices, checked once and where they lie: a look at the device would wait for it."""
+    classes = torch.as_tensor(classes).long()
+    if classes.shape != (len(inputs),):
+        raise HardlookError(
+            f"classes have shape {tuple(classes.shape)}; needed ({len(inputs)},), one per example")
+    lowest, highest = (int(classes.min()), int(classes.max())) if len(classes) else (0, 0)
+    if lowest < 0:
+        raise HardlookError(f"classes run from {lowest} to {highest}; needed indices of the model's outputs")
+    return Prepared(_leaf(inputs, device, dtype), classes[:, None].to(device), highest)
+
+
 def _leaf(inputs: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     """A copy of the inputs to differentiate by: floats in the model's precision, tokens as they are."""
     if not inputs.is_floating_point():
@@ -150,36 +178,24 @@ def _leaf(inputs: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     return inputs.detach().to(device, dtype, copy=True).requires_grad_()
 
 
-def _backward(logits: Tensor, watched: Tensor, classes: Tensor, forms: Sequence[str]) -> list[Tensor]:
+def _backward(logits: Tensor, watched: Tensor, batch: Prepared, forms: Sequence[str]) -> list[Tensor]:
     """One backward pass per form over the same graph → gradients like ``watched``."""
     if not logits.requires_grad:
         raise HardlookError(
             "the logits carry no gradient: the model's forward cuts the graph (no_grad, detach, numpy); "
             "remove that"
         )
-    classes = _checked_classes(classes, logits)
+    if batch.highest >= logits.shape[1]:
+        raise HardlookError(
+            f"class {batch.highest} was asked for; the model has outputs 0 to {logits.shape[1] - 1}")
     gradients = []
     for form in forms:
-        seed = _seed(logits.detach(), classes, form)
+        seed = _seed(logits.detach(), batch.classes, form)
         last = form is forms[-1]
         gradients += torch.autograd.grad(
             logits, watched, seed, retain_graph=not last, allow_unused=True, materialize_grads=True
         )
     return gradients
-
-
-def _checked_classes(classes: Tensor, logits: Tensor) -> Tensor:
-    """(n, 1) class indices on the logits' device, each within the model's outputs."""
-    classes = torch.as_tensor(classes).long()  # checked where it lies: a look at the device would wait for it
-    n, c = logits.shape
-    if classes.shape != (n,):
-        raise HardlookError(f"classes have shape {tuple(classes.shape)}; needed ({n},), one per example")
-    if n and not 0 <= int(classes.min()) <= int(classes.max()) < c:
-        raise HardlookError(
-            f"classes run from {int(classes.min())} to {int(classes.max())}; "
-            f"the model has outputs 0 to {c - 1}"
-        )
-    return classes[:, None].to(logits.device)
 
 
 def _seed(logits: Tensor, classes: Tensor, form: str) -> Tensor:
@@ -252,28 +268,28 @@ class Slot:
             raise HardlookError(f"{name} holds {unknown[0]!r}, which the model does not have")
         self.module.load_state_dict(fold_state(state, self.pairs), strict=False)  # checked above
 
-    def leaf(self, inputs: Tensor) -> Tensor:
-        """A batch of inputs on the slot's device, ready to be differentiated by at every checkpoint."""
-        return _leaf(inputs, self.device, self.dtype)
+    def prepare(self, inputs: Tensor, classes: Any) -> Prepared:
+        """A batch of inputs and class indices on the slot's device, ready for every checkpoint."""
+        return _prepared(inputs, classes, self.device, self.dtype)
 
-    def maps(self, leaf: Tensor, classes, forms: Sequence[str] = FORMS) -> list[Tensor]:
+    def maps(self, batch: Prepared, forms: Sequence[str] = FORMS) -> list[Tensor]:
         """One forward pass, one backward pass per form → per form (n, *pixels), averaged over channels."""
         with gradients_enabled(self.device, self.module):
             try:
-                gradients = self._gradients(leaf, classes, forms)
+                gradients = self._gradients(batch, forms)
             except RuntimeError as error:
                 if not (self.channels_last and "view" in str(error)):
                     raise
                 self.channels_last = False  # a forward with .view(n, -1) cannot read channels_last
                 self._arrange()
-                gradients = self._gradients(leaf, classes, forms)
-        return [channel_mean(gradient, tokens=not leaf.is_floating_point()) for gradient in gradients]
+                gradients = self._gradients(batch, forms)
+        return [channel_mean(gradient, tokens=batch.tokens) for gradient in gradients]
 
-    def _gradients(self, leaf: Tensor, classes, forms: Sequence[str]) -> list[Tensor]:
-        images = self.channels_last and leaf.ndim == 4
+    def _gradients(self, batch: Prepared, forms: Sequence[str]) -> list[Tensor]:
+        images = self.channels_last and batch.leaf.ndim == 4
         layout = torch.channels_last if images else torch.preserve_format
-        watched, logits = forward(self.module, leaf, self.embedding, layout=layout)
-        return _backward(logits, watched, classes, forms)
+        watched, logits = forward(self.module, batch.leaf, self.embedding, layout=layout)
+        return _backward(logits, watched, batch, forms)
 
 
 def _expected(module: nn.Module) -> dict[str, tuple[tuple[int, ...], set[str]]]:

@@ -202,7 +202,21 @@ def self_influence(features: np.ndarray, probabilities: np.ndarray, labels: np.n
             "self_influence_by_gradients, or the squared length of influence embeddings"
         )
     hessian = head_hessian(features, probabilities) if hessian is None else hessian
-    factor = _cholesky(hessian.mean if isinstance(hessian, HeadHessian) else np.array(hessian, np.float64), width, damping)
+    return cook_distances(head_factor(hessian, damping), features, probabilities, labels)
+
+
+def head_factor(hessian: HeadHessian | np.ndarray, damping: float) -> np.ndarray:
+    """The lower Cholesky factor of H + δI, float64, which ``cook_distances`` solves with. Made once per model."""
+    matrix = hessian.mean if isinstance(hessian, HeadHessian) else np.array(hessian, np.float64)
+    return _cholesky(matrix, len(matrix), damping)
+
+
+def cook_distances(factor: np.ndarray, features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """‖L⁻¹g‖² of each example, (n,) float64: Cook's distance for the factor L of ``head_factor``."""
+    features, probabilities = checked_head(features, probabilities)
+    width = probabilities.shape[1] * (features.shape[1] + 1)
+    if factor.shape != (width, width):
+        raise HardlookError(f"hessian has shape {factor.shape}; this head needed ({width}, {width})")
     out = np.empty(len(features))
     for rows in row_blocks(len(features), 8 * width, 2**26):
         gradients = _gradients(features[rows], probabilities[rows], labels[rows]).reshape(-1, width)

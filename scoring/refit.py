@@ -10,7 +10,8 @@ differences d_i in [−1, 1],  Σd/(n+2) ± 1.96 √(((Σd² + 1)/(n+2) − mean
 Features (n, d) and integer labels go in (−1 removes an example), a data frame comes out. NumPy and scikit-learn alone.
 
 Cost: one logistic regression per label set, seconds. Known limits: the features stay those of the old training, so the
-gain of a whole retraining may be larger.
+gain of a whole retraining may be larger. The intervals are over test examples; which edits were drawn is averaged over
+``n_placebo`` draws, not part of them.
 """
 
 from __future__ import annotations

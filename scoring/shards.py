@@ -129,7 +129,7 @@ class Context:
     @cached_property
     def dynamics(self) -> dict[str, np.ndarray]:
         """Recorded columns (p_label, margin, …) → (epochs, n), NaN where an example was not recorded."""
-        return read_dynamics(self.run.dynamics_files(), self.examples["example_id"].tolist())
+        return read_dynamics(self.run.dynamics_files(), self.examples["example_id"].tolist(), labels=self.labels)
 
     @cached_property
     def key(self) -> str:

@@ -136,7 +136,7 @@ def grouped(values: pd.Series) -> pd.Series | None:
     if numeric and values.nunique() > SHARES:
         values = pd.qcut(values, SHARES, duplicates="drop", precision=3)
     names = values.astype("string")
-    return names if 1 < names.nunique() <= MANY_VALUES else None
+    return names if 1 < names.nunique() <= min(MANY_VALUES, len(names) / 2) else None
 
 
 def _column_rows(column: str, groups: pd.Series | None, ids: np.ndarray) -> list[tuple]:

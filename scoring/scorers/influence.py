@@ -72,17 +72,26 @@ class Influence(Scorer):
 
         known = np.flatnonzero(shard.labels >= 0)
         vectors = np.full((len(shard), state.rank), np.nan, dtype=np.float32)
-        if len(known):
-            batches = [(shard.inputs[at], torch.from_numpy(shard.labels[at])) for at in
-                       (known[start : start + self.batch_size] for start in range(0, len(known), self.batch_size))]
-            with shard.model.at(shard.checkpoints[-1]) as module:
-                vectors[known] = state.embed(module, batches)
+        with shard.model.at(shard.checkpoints[-1]) as module:
+            for at, padded in padded_batches(known, self.batch_size):
+                batch = shard.inputs[padded], torch.from_numpy(shard.labels[padded])
+                vectors[at] = state.embed(module, [batch])[: len(at)]
         return {"influence": vectors, "self_influence": np.square(vectors.astype(np.float64)).sum(1)}
 
     def _layers(self, run):
         if self.layers:
             return [name.strip() for name in self.layers.split(",")]
         return run.run.config.get("layers")
+
+
+def padded_batches(rows: np.ndarray, size: int):
+    """Rows in batches → (rows, the same filled up to ``size`` with repetitions of the last).
+
+    Every batch then has the same shape, and an example gets the same bits whatever else is in its shard.
+    """
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        yield part, np.concatenate([part, np.full(size - len(part), part[-1])])
 
 
 class TrainBatches:

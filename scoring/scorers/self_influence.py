@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.scorers.influence import padded_batches
 from scoring.tables import HardlookError
 
 
@@ -21,7 +22,8 @@ from scoring.tables import HardlookError
 class SelfInfluence(Scorer):
     """Cook's distance on the head.
 
-    ``damping``: δ, in units of curvature; the head's Hessian is singular without it. ``memory_budget``: GB for the
+    ``damping``: δ, in units of curvature; the head's Hessian is singular without it. ``batch_size``: examples per
+    triangular solve. ``memory_budget``: GB for the
     Hessian. The head's L2 regularisation is taken from ``l2`` in the run's table of audit.toml.
     """
 
@@ -34,11 +36,13 @@ class SelfInfluence(Scorer):
     )
 
     damping: float = 1e-3
+    batch_size: int = 256
     memory_budget: float = 4.0
 
     def fit(self, run, workdir):
-        """The mean Hessian of the head over the labelled training examples; made anew each time (one pass)."""
+        """The damped Hessian of the head over the labelled training examples, factored; made anew each time."""
         from scoring.curvature import head_hessian
+        from scoring.influence import head_factor
 
         _, probabilities = run.predicted
         features = run.features
@@ -46,17 +50,18 @@ class SelfInfluence(Scorer):
         rows = (run.examples["split"] == "train").to_numpy() & (run.labels >= 0) & np.isfinite(features).all(1)
         if not rows.any():
             raise HardlookError("self_influence needs labelled training examples, found none")
-        return head_hessian(features[rows], probabilities[rows], l2=run.run.config.get("l2", 0.0))
+        hessian = head_hessian(features[rows], probabilities[rows], l2=run.run.config.get("l2", 0.0))
+        return head_factor(hessian, self.damping)
 
     def score(self, shard: Shard, state) -> Columns:
         """Cook's distance of the shard's labelled examples."""
-        from scoring.influence import self_influence
+        from scoring.influence import cook_distances
 
         values = np.full(len(shard), np.nan)
-        known = (shard.labels >= 0) & np.isfinite(shard.features).all(1)
-        if known.any():
-            values[known] = self_influence(shard.features[known], shard.probabilities[known], shard.labels[known],
-                                           damping=self.damping, hessian=state)
+        known = np.flatnonzero((shard.labels >= 0) & np.isfinite(shard.features).all(1))
+        for at, padded in padded_batches(known, self.batch_size):
+            values[at] = cook_distances(state, shard.features[padded], shard.probabilities[padded],
+                                        shard.labels[padded])[: len(at)]
         return {"cook": values}
 
     def _refuse(self, width: int) -> None:

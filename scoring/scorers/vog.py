@@ -45,6 +45,8 @@ INDEXES = ("label", "prediction")
 FORMS = ("logit", "probability")
 STAGE_LENGTH = 3
 LEAST = 2
+BLOCK_ELEMENTS = 1 << 20
+"""Input elements per block: enough to make the statistics' own calls cheap, few enough to stay in a cache."""
 
 log = logging.getLogger(__name__)
 
@@ -146,12 +148,16 @@ class Targets:
 
 
 @dataclass
-class Batch:
-    """Up to ``batch_size`` targets, padded to exactly that many: every shard runs the same kernels."""
+class Block:
+    """Targets whose statistics are kept together: batches as the slot prepared them, and a spread per form.
 
-    rows: np.ndarray
-    classes: np.ndarray
-    leaf: Any
+    ``count`` targets are real: the last batch is padded to full size, so that every shard runs the same
+    kernels.
+    """
+
+    start: int
+    count: int
+    batches: list[Any]
     spreads: dict[str, Spread]
 
 
@@ -182,17 +188,20 @@ def _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch
     fit = _finite(inputs)
     targets = Targets.of(np.where(fit, labels, -1), np.where(fit, predictions, -1))
     batch_size = max(batch_size, 2)  # one image alone has no memory layout, so other kernels would run
-    batches = [_batch(slot, inputs, targets, start, batch_size, forms, reduce)
-               for start in range(0, len(targets.rows), batch_size)]
+    size = batch_size * max(1, BLOCK_ELEMENTS // max(1, batch_size * inputs[:1].numel()))
+    blocks = [Block(start, min(size, len(targets.rows) - start),
+                    _batches(slot, inputs, targets, start, size, batch_size),
+                    {form: Spread(reduce) for form in forms})
+              for start in range(0, len(targets.rows), size)]
     k = 0
     for k, state in enumerate(checkpoints, start=1):
         name = names[k - 1] if names is not None else f"checkpoint {k}"
         slot.load(state, name)
-        _add_checkpoint(slot, batches, forms, name)
+        _add_checkpoint(slot, blocks, forms, targets, name)
     if k < LEAST:
         raise HardlookError(
             f"vog needs at least {LEAST} checkpoints, found {k}; keep more with Recorder(every=1)")
-    return _columns(targets, batches, forms)
+    return _columns(targets, blocks, forms)
 
 
 def _finite(inputs) -> np.ndarray:
@@ -202,38 +211,41 @@ def _finite(inputs) -> np.ndarray:
     return inputs.isfinite().flatten(1).all(1).cpu().numpy()
 
 
-def _batch(slot, inputs, targets: Targets, start: int, size: int, forms, reduce) -> Batch:
-    """The targets from ``start`` on; a short batch is filled up with repetitions of its last target."""
-    at = np.minimum(np.arange(start, start + size), len(targets.rows) - 1)
-    real = targets.rows[start:start + size]
-    leaf = slot.leaf(inputs[targets.rows[at]])
-    return Batch(real, targets.classes[at], leaf, {form: Spread(reduce) for form in forms})
+def _batches(slot, inputs, targets: Targets, start: int, count: int, size: int) -> list[Any]:
+    """``count`` targets from ``start`` on, ``size`` at a time; the last one is repeated to fill a batch."""
+    last, stop = len(targets.rows) - 1, min(start + count, len(targets.rows))
+    positions = [np.minimum(np.arange(at, at + size), last) for at in range(start, stop, size)]
+    return [slot.prepare(inputs[targets.rows[at]], targets.classes[at]) for at in positions]
 
 
-def _add_checkpoint(slot, batches: list[Batch], forms, name: str) -> None:
-    """Run every batch through the loaded checkpoint; one look at the end tells whether all was finite."""
+def _add_checkpoint(slot, blocks: list[Block], forms, targets: Targets, name: str) -> None:
+    """Run every block through the loaded checkpoint; one look at the end tells whether all was finite."""
+    import torch
+
     sums = []
-    for batch in batches:
-        for form, new in zip(forms, slot.maps(batch.leaf, batch.classes, forms), strict=True):
-            new = new[:len(batch.rows)]
-            batch.spreads[form].add(new)
-            sums.append(new.abs().sum())
-    broken = [i for i, value in enumerate(sums) if not value.isfinite()]
-    if broken:
-        rows = batches[broken[0] // len(forms)].rows
+    for block in blocks:
+        parts = [slot.maps(batch, forms) for batch in block.batches]
+        for form, maps in zip(forms, zip(*parts, strict=True), strict=True):
+            new = torch.cat(maps)[:block.count]
+            block.spreads[form].add(new)
+            sums.append(new.sum())
+    finite = [bool(value) for value in torch.stack(sums).isfinite().cpu()] if sums else []
+    if not all(finite):
+        block = blocks[finite.index(False) // len(forms)]
+        rows = targets.rows[block.start:block.start + block.count]
         raise HardlookError(
             f"{name} gives gradients that are not finite "
-            f"(among examples {rows[0]} to {rows[-1]} of the shard); "
+            f"(among examples {rows.min()} to {rows.max()} of the shard); "
             "its weights have probably exploded: leave such checkpoints out"
         )
 
 
-def _columns(targets: Targets, batches: list[Batch], forms) -> Columns:
+def _columns(targets: Targets, blocks: list[Block], forms) -> Columns:
     """Put each target's result where each index looks for it: stages, then indexes, then forms."""
     found = {(form, stage): [] for form, stage in product(forms, STAGES)}
-    for batch in batches:
+    for block in blocks:
         for form in forms:
-            for stage, value in batch.spreads[form].stages().items():
+            for stage, value in block.spreads[form].stages().items():
                 found[form, stage].append(value.cpu().numpy())
     return {f"{stage}_{index}_{form}": _placed(found[form, stage], targets.place[index])
             for stage, index, form in product(STAGES, INDEXES, forms)}
