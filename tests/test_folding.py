@@ -52,7 +52,7 @@ def both(model, x):
     for fold in (True, False):
         slot = Slot(model, fold=fold)
         slot.load(model.state_dict())
-        out.append(slot.maps(slot.leaf(x.double()), torch.zeros(len(x), dtype=torch.long)))
+        out.append(slot.maps(slot.prepare(x.double(), torch.zeros(len(x)))))
     return out
 
 
@@ -69,7 +69,7 @@ def test_folding_in_float32_stays_within_a_hundred_thousandth():
     model, x = live(Head(nn.Sequential(Block(), Block()))), torch.randn(3, 4, 5, 5)
     slot = Slot(model)
     slot.load(model.state_dict())
-    folded = slot.maps(slot.leaf(x), torch.zeros(3, dtype=torch.long), ["logit"])[0]
+    folded = slot.maps(slot.prepare(x, torch.zeros(3)), ["logit"])[0]
     plain = input_gradients(model.eval(), x, torch.zeros(3, dtype=torch.long)).mean(1)
     assert (folded - plain).norm() <= 1e-5 * plain.norm()
 

@@ -226,7 +226,7 @@ def test_channels_are_averaged_and_nothing_else():
 def slot_maps(model, x, classes, **options):
     slot = Slot(model, **options)
     slot.load(model.state_dict())
-    return slot, slot.maps(slot.leaf(x), classes)
+    return slot, slot.maps(slot.prepare(x, classes))
 
 
 def test_the_slots_maps_are_channel_averaged_input_gradients():
@@ -242,7 +242,7 @@ def test_the_slot_takes_each_checkpoints_weights():
     x, classes = torch.randn(4, 3, 6, 6), torch.tensor([0, 4, 2, 2])
     for model in (second, first, second):
         slot.load(model.state_dict())
-        found = slot.maps(slot.leaf(x), classes, ["logit"])[0]
+        found = slot.maps(slot.prepare(x, classes), ["logit"])[0]
         torch.testing.assert_close(found, input_gradients(model, x, classes).mean(1), rtol=1e-5, atol=1e-6)
 
 
