@@ -7,19 +7,21 @@ text takes the page's colour, so the same figure stands in light and dark. Nothi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.colours import LABEL, NEUTRAL, PREDICTION, SERIES, WRONG
+from dashboard.colours import DECIDED, LABEL, NEUTRAL, SERIES, WRONG
 from dashboard.words import count, escaped, share, shares_between
+from scoring.audit import SPLITS
 
 HATCHES = {"train": "", "test": "/", "pool": "."}
 SYMBOLS = {"train": "circle-open", "test": "circle", "pool": "diamond"}
 SPLIT_COLOURS = {"train": NEUTRAL.colour, "test": SERIES[0], "pool": SERIES[1]}
 STAGE_HATCHES = {"early": "/", "late": "", "all": "x"}
+PATTERNS = ("", "/", ".", "x", "\\", "-", "|", "+")
 TRANSPARENT = "rgba(0,0,0,0)"
 ROW = 22
 """Pixels that one class takes in a chart with a row per class."""
@@ -60,12 +62,18 @@ def _class_rows(figure: go.Figure, names: Sequence[str]) -> go.Figure:
     )
 
 
+def _by_split(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each split that has any, train first."""
+    there = [split for split in SPLITS if (frame["split"] == split).any()]
+    return ((split, frame[frame["split"] == split]) for split in there)
+
+
 def class_balance(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
     """How many examples each class has per split. ``frame``: label, split, n; ``names``: the classes to show,
     in order.
     """
     figure, rows = go.Figure(), {name: at for at, name in enumerate(names)}
-    for split, part in frame[frame["label"].isin(names)].groupby("split", sort=False, observed=True):
+    for split, part in _by_split(frame[frame["label"].isin(names)]):
         figure.add_bar(
             orientation="h",
             x=part["n"],
@@ -90,7 +98,7 @@ def class_balance(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
 def class_accuracy(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
     """Accuracy per class and split with 95 % intervals. ``frame``: label, split, n, accuracy, low, high."""
     figure, rows = go.Figure(), {name: at for at, name in enumerate(names)}
-    for split, part in frame[frame["label"].isin(names)].groupby("split", sort=False, observed=True):
+    for split, part in _by_split(frame[frame["label"].isin(names)]):
         figure.add_scatter(
             mode="markers",
             x=100 * part["accuracy"],
@@ -218,12 +226,14 @@ def decisions_per_day(frame: pd.DataFrame) -> Chart:
     """How many decisions each reviewer made per day. ``frame``: day, reviewer, n."""
     figure = go.Figure()
     for number, (reviewer, part) in enumerate(frame.groupby("reviewer", sort=True)):
-        colours = [SERIES[1], SERIES[0], PREDICTION.colour, NEUTRAL.colour]
         figure.add_bar(
             x=part["day"],
             y=part["n"],
             name=escaped(reviewer, 24),
-            marker={"color": colours[number % 4], "pattern": {"shape": ["", "/", ".", "x"][number // 4 % 4]}},
+            marker={
+                "color": (DECIDED.colour, SERIES[0], NEUTRAL.colour)[number // len(PATTERNS) % 3],
+                "pattern": {"shape": PATTERNS[number % len(PATTERNS)]},
+            },
             hovertext=[
                 f"{escaped(reviewer)}, {day}: {count(n, 'decision')}"
                 for day, n in zip(part["day"], part["n"], strict=True)

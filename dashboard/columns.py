@@ -26,7 +26,7 @@ STEP_HELP = {
     "stage": "Early = the first three checkpoints, late = the last three, all = every one.",
     "index": "Whose output is followed: the given label's, or the prediction's, which needs no label.",
     "form": "Gradient of the class's logit, or of its softmax probability. The two are different scores.",
-    "normalised": "z: relative to the rest of the class. raw: as computed; it shows a class rotten throughout.",
+    "normalised": "z: relative to the rest of the class. raw: as computed; shows a class rotten throughout.",
 }
 PREFERRED = {"stage": "late", "index": "label", "form": "logit", "normalised": "z"}
 FEWEST_CHECKPOINTS = 6

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import streamlit as st
 
@@ -87,17 +87,18 @@ def pick_run(audit: Audit) -> Run | None:
     return audit.run(name)
 
 
-def pick_split(audit: Audit, default: str | None = None, key: str = "split") -> str | None:
-    """train, test or pool, as far as the audit has them; None = all of them."""
-    there = set(state.counts(audit, Selection(), ["split"])["split"])
+def pick_split(audit: Audit, default: str | None = None, labelled: bool = False) -> str | None:
+    """train, test or pool, as far as the audit has them (with labels); None = all of them."""
+    counts = state.counts(audit, Selection(), ["split"])
+    there = set(counts["split"][(counts["labelled"] > 0) | (not labelled)])
     options = [split for split in SPLITS if split in there]
-    value = switch("Split", ["all", *options], key, default or "all") if len(options) > 1 else "all"
+    value = switch("Split", ["all", *options], "split", default or "all") if len(options) > 1 else "all"
     return None if value == "all" else value
 
 
 def pick_class(audit: Audit, label: str = "Class") -> str | None:
     """One class by its name, None for all; searchable, for a thousand classes."""
-    return choose(label, audit.classes, "class", placeholder=f"All {len(audit.classes):,}", width=180)
+    return choose(label, audit.classes, "class", placeholder=f"All {len(audit.classes):,}", width=160)
 
 
 def pick_score(
@@ -110,7 +111,7 @@ def pick_score(
     """
     scores = group_columns(columns)
     home = next(score for score in scores if default in score.columns)
-    title = choose("Score", [score.title for score in scores], "score", home.title, width=220)
+    title = choose("Score", [score.title for score in scores], "score", home.title, width=200)
     score = next(score for score in scores if score.title == title)
     return _pick_variant(score, default if score is home else None, fixed or {})
 
@@ -218,7 +219,7 @@ def address(page: str, parameters: Mapping[str, Any]) -> str:
     """A page of this dashboard with its state, as a link relative to any other page.
 
     >>> address("grid", {"class": "a b", "decile": 3, "run": None})
-    '/grid?class=a+b&decile=3'
+    '/grid?class=a%20b&decile=3'
     """
     there = {key: value for key, value in parameters.items() if value not in (None, "", ())}
-    return f"/{page}?{urlencode(there, doseq=True)}" if there else f"/{page}"
+    return f"/{page}?{urlencode(there, doseq=True, quote_via=quote, safe='')}" if there else f"/{page}"

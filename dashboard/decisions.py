@@ -127,7 +127,6 @@ def progress(audit: Audit) -> pd.DataFrame:
             "decided": grouped.size(),
             "relabelled": decisions["verdict"].eq("other").groupby(decisions["reviewer"]).sum(),
             "unsure": decisions["verdict"].eq("unsure").groupby(decisions["reviewer"]).sum(),
-            "first": grouped["created_at"].min(),
             "last": grouped["created_at"].max(),
             "seconds": grouped["seconds"].median(),
         }

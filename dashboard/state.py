@@ -192,10 +192,10 @@ def details(audit: Audit, run: Run | None, ids: Sequence[str]) -> pd.DataFrame:
     """Everything the cells of a page show about these examples, in the order of ``ids``, indexed by
     example_id.
 
-    Columns: those of the example table, and prediction, p_prediction, p_label, correct (null without
+    Columns: split, label, fingerprint, problem, and prediction, p_prediction, p_label, correct (null without
     predictions).
     """
-    frame = _rows(audit.examples_path, ids, "*")
+    frame = _rows(audit.examples_path, ids, "example_id, split, label, fingerprint, problem")
     if run is not None and run.predictions_path.is_file():
         wanted = ("prediction", "p_prediction", "p_label", "correct", "second")
         there = pq.read_schema(run.predictions_path).names

@@ -30,7 +30,7 @@ def show() -> None:
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         column = controls.pick_score(columns, first_column(columns), fixed={"stage": "late"})
-        split = controls.pick_split(audit, "test")
+        split = controls.pick_split(audit, "test", labelled=True)
         class_name = controls.pick_class(audit)
     selection = Selection(split, class_name, column.steps.get("index", "label"), meta)
     known = state.accuracy(audit, run, selection, ["split"])

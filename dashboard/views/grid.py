@@ -11,7 +11,7 @@ from dashboard.columns import ScoreColumn, describe_ends, first_column
 from dashboard.freezing import frozen_ranking
 from dashboard.grid import example_grid
 from dashboard.selection import Selection
-from dashboard.words import count, quoted
+from dashboard.words import count, plain, quoted
 from scoring.audit import Audit, Run
 
 SIDES = {"5 × 5": 5, "6 × 6": 6, "8 × 8": 8, "10 × 10": 10}
@@ -49,7 +49,7 @@ def show() -> None:
 def explain(run: Run, column: ScoreColumn) -> None:
     """What the score means and which end is hard here."""
     warning, sentence = describe_ends(column)
-    st.caption(f"**{column.title}** – {column.help} {'' if warning else sentence}")
+    st.caption(f"**{plain(column.title)}** {'' if warning else sentence}", help=cells.score_help(column))
     if warning:
         controls.warn(sentence)
     view.warn_about_stages(run, column)

@@ -196,7 +196,7 @@ def scores_table(columns: list[ScoreColumn], coverage: pd.DataFrame, run: Run) -
                 "score": column.title,
                 "finds": column.detects or "–",
                 "end": end,
-                "rho": None if rho is None else number(rho),
+                "rho": number(rho),
                 "scored": int(coverage["scored"].get(column.scorer, 0)),
                 "stale": int(coverage["stale"].get(column.scorer, 0)),
                 "grid": controls.address("grid", link),

@@ -57,14 +57,11 @@ def _progress_columns() -> dict:
         name: st.column_config.NumberColumn(name, format="localized")
         for name in ("decided", "relabelled", "unsure", "flagged")
     }
-    times = {
-        name: st.column_config.DatetimeColumn(f"{name} (UTC)", format="YYYY-MM-DD HH:mm")
-        for name in ("first", "last")
-    }
+    last = st.column_config.DatetimeColumn("last (UTC)", format="YYYY-MM-DD HH:mm")
     seconds = st.column_config.NumberColumn(
         "median seconds", format="%.3g", help="Time on screen before a decision"
     )
-    return {"reviewer": "reviewer", **numbers, **times, "seconds": seconds}
+    return {"reviewer": "reviewer", **numbers, "last": last, "seconds": seconds}
 
 
 def show_log(audit: Audit, meta: tuple, events: pd.DataFrame, run: str | None) -> None:
@@ -134,12 +131,12 @@ def log_table(events: pd.DataFrame, run: str | None) -> pd.DataFrame:
             "example": [
                 controls.address("grid", {"example": example, "run": run}) for example in events["example_id"]
             ],
-            "label": events["label"],
-            "verdict": events["verdict"],
-            "new label": events["new_label"],
+            "label": events["label"].fillna(""),
+            "verdict": events["verdict"].fillna(""),
+            "new label": events["new_label"].fillna(""),
             "labels": [", ".join(names) for names in events["labels"]],
             "issues": [", ".join(names) for names in events["issues"]],
-            "note": events["note"],
+            "note": events["note"].fillna(""),
             "seconds": events["seconds"],
             "position": events["position"],
         }

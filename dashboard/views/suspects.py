@@ -51,7 +51,8 @@ def show() -> None:
 def explain(column: ScoreColumn, default: Order | None, end: str, order: str) -> None:
     """Which end comes first, and why."""
     reason = f"{default.sentence}." if default else describe_ends(column)[1]
-    st.caption(f"**{plain(column.title)}** – {column.help} {reason} A rank is no probability of being wrong.")
+    told = f"**{plain(column.title)}** {reason} A rank is no probability of being wrong."
+    st.caption(told, help=cells.score_help(column))
     if default is None and column.hard_end is None:
         controls.warn(
             f"Neither end is known to be suspicious, so the {end}est come first by convention alone."
