@@ -5,6 +5,7 @@
     GET  /hardlook/image?id=&v=      the original, as a browser can show it
     GET  /hardlook/map?id=&run=      the VoG map as a picture to lay over it
     GET  /hardlook/example?id=&run=  scores with percentiles, probabilities, metadata, history
+    POST /hardlook/influence?run=    {ids} → who in training is behind them, as cells
     GET  /hardlook/decisions?after=  how the examples stand that changed after a position of the log
     POST /hardlook/decisions         {ids} → how these examples stand
     POST /hardlook/events            {audit, events} → which are durable, which are refused and why
@@ -33,7 +34,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from dashboard import details, maps, state
+from dashboard import details, influences, maps, state
 from dashboard.decisions import open_log
 from dashboard.identity import decision_refusal
 from dashboard.selection import source
@@ -69,6 +70,7 @@ def routes() -> list[Route]:
         Route("/hardlook/image", image),
         Route("/hardlook/map", vog_map),
         Route("/hardlook/example", example),
+        Route("/hardlook/influence", influence, methods=["POST"]),
         Route("/hardlook/decisions", decisions),
         Route("/hardlook/decisions", decisions_of, methods=["POST"]),
         Route("/hardlook/events", events, methods=["POST"]),
@@ -179,6 +181,17 @@ def example(request: Request) -> Response:
     except HardlookError as error:
         return PlainTextResponse(str(error), status_code=503)
     return _missing("There is no such example.") if found is None else _json(found)
+
+
+async def influence(request: Request) -> Response:
+    """Opponents and proponents of one example or of a selection."""
+    ids, run = await _ids(request), _run(request)
+    if ids is None:
+        return _no_ids()
+    try:
+        return _json(await run_in_threadpool(influences.told, state.open_audit(), run, ids))
+    except HardlookError as error:
+        return PlainTextResponse(str(error), status_code=503)
 
 
 def _run(request: Request) -> Run | None:

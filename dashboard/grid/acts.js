@@ -1,11 +1,13 @@
 // What a key or a button says about examples, and the events that come of it. Nothing here waits for the server.
 
+import { showBehind } from "./behind.js";
 import { choose, showKeys, write } from "./dialogs.js";
 import { digitClass, plural } from "./words.js";
 
 /** Carry out one act on a grid's targets: undo, the list of keys, or something said about examples. */
 export async function act(grid, name, value) {
   if (name === "keys") return showKeys(grid.layer, grid.hub.marks, grid.data.guidelines);
+  if (name === "behind") return showBehind(grid);
   if (grid.hub.readOnly) return grid.toolbar.tell(grid.hub.readOnly);
   if (name === "undo") return grid.hub.undo(grid);
   const entries = grid.targets();
@@ -98,7 +100,7 @@ function eventOf(grid, { cell, panel, place }, said, { seconds, opened, map }) {
   const evidence = {
     run: grid.data.run,
     page: location.pathname + location.search,
-    panel: grid.data.panels[panel].title ?? null,
+    panel: grid.data.panels[panel]?.title ?? null,
     place: place + 1,
     prediction: cell.prediction ?? null,
     score: cell.score ?? null,

@@ -44,7 +44,14 @@ export class Board {
     if (ids.length) this.changed(ids);
   }
 
+  stop() {
+    this.watched.clear();
+    this.stopped = true;
+    clearTimeout(this.timer);
+  }
+
   async poll() {
+    if (this.stopped) return;
     clearTimeout(this.timer);
     const token = (this.turn = (this.turn ?? 0) + 1);
     try {
@@ -54,7 +61,7 @@ export class Board {
     } catch {
       this.failures += 1; // the queue's status tells of an unreachable server
     }
-    if (token !== this.turn) return; // another poll has started meanwhile and carries on
+    if (token !== this.turn || this.stopped) return; // another poll has started meanwhile and carries on
     const wait =
       document.visibilityState === "hidden" ? HIDDEN : Math.min(SLOWEST, EVERY * (1 + this.failures));
     this.timer = setTimeout(() => this.poll(), wait);

@@ -6,7 +6,7 @@ import { ACTIONS, MOVES } from "./words.js";
 const SHOWN = 200; // of a thousand classes, as many lines as anybody reads
 
 /** Open a dialog in `root`; resolves to what `finish` was given, to null when it is closed otherwise. */
-function open(root, className, label, build) {
+export function open(root, className, label, build) {
   return new Promise((resolve) => {
     const dialog = el("dialog", { class: `hl-dialog ${className}`, "aria-label": label });
     const finish = (value) => {
@@ -25,7 +25,7 @@ function open(root, className, label, build) {
   });
 }
 
-const heading = (title, subject) =>
+export const heading = (title, subject) =>
   el(
     "header",
     { class: "hl-head" },

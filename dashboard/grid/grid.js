@@ -19,6 +19,7 @@ export class Grid {
     this.cells = []; // [{cell, node, panel, place}] in reading order, through all panels
     this.focus = memory.focus ?? 0;
     this.selected = new Set(memory.selected ?? []);
+    this.guests = []; // examples that a dialog shows, which are in no panel
     this.toolbar = new Toolbar(this);
     this.panels = el("div", { class: "hl-panels" });
     this.layer = el("div", { class: "hl-layer" });
@@ -30,7 +31,7 @@ export class Grid {
         on: {
           keydown: (event) => this.key(event),
           focusin: (event) => this.tookFocus(event),
-          focusout: () => (this.memory.focused = false),
+          focusout: () => queueMicrotask(() => this.lostFocus()),
         },
       },
       this.toolbar.node,
@@ -145,6 +146,11 @@ export class Grid {
     if (this.viewing) return; // a closing dialog hands the focus back to where it came from, not to where it got
     const at = this.cells.findIndex((entry) => entry.node === event.target);
     if (at >= 0 && at !== this.focus) this.setFocus(at);
+  }
+
+  /** The focus went elsewhere; a grid that its page has just taken away will have it again. */
+  lostFocus() {
+    if (this.root.isConnected) this.memory.focused = this.root.contains(document.activeElement);
   }
 
   /** Focus the example at a place; false where there is none. */
@@ -280,6 +286,7 @@ export class Grid {
     else if (command) return false;
     else if (key === "?") this.act("keys");
     else if (key === "/") this.act("other");
+    else if (key === "i") this.act("behind");
     else if (/^[0-9]$/.test(key)) this.act("digit", key);
     else {
       const action = ACTIONS.find((one) => one.key === key);
@@ -299,7 +306,7 @@ export class Grid {
         ({ cell }) => this.selected.has(cell.id) && !seen.has(cell.id) && seen.add(cell.id),
       );
     }
-    const entry = this.cells[this.focus];
+    const entry = (this.viewer.isOpen && this.viewer.guest) || this.cells[this.focus];
     return entry ? [entry] : [];
   }
 
@@ -312,6 +319,18 @@ export class Grid {
     if (!entry) return;
     this.viewing = true;
     this.viewer.open(entry.cell);
+  }
+
+  /** Open an example that is in no panel, one of some: the arrows lead to the others. */
+  openGuest(cell, cells) {
+    this.viewing = true;
+    this.viewer.openGuest(cell, cells);
+  }
+
+  /** Follow what is decided about examples that are in no panel. */
+  follow(cells) {
+    this.guests = cells;
+    this.hub.watch();
   }
 
   viewerClosed() {

@@ -10,6 +10,7 @@ import { plural, told } from "./words.js";
 
 const HUB = Symbol.for("hardlook.hub");
 const NOTIFY_AFTER = 1500;
+const REMOUNT = 3000; // a grid that is back within that time was moved by its page, not left by its reader
 
 class Hub {
   constructor(data) {
@@ -49,16 +50,22 @@ class Hub {
   /** A key pressed while nothing that takes typing has the focus goes to the grid that had it last. */
   strayKey(event) {
     const at = event.target;
-    const grid = this.active?.root.isConnected
-      ? this.active
-      : [...this.grids].find((one) => one.root.isConnected);
-    if (!grid || event.defaultPrevented || grid.root.contains(at) || takesTyping(at)) return;
+    const grid = this.active;
+    if (!grid?.root.isConnected || event.defaultPrevented || grid.root.contains(at) || takesTyping(at)) return;
     const idle = at === document.body || at === document.documentElement || at.closest?.("button, a");
     if (idle && !document.querySelector("dialog[open], [role='dialog']")) grid.key(event);
   }
 
+  /** Another audit or reviewer is here now: this one asks no more. What it could not send stays in the browser. */
+  end() {
+    this.board.stop();
+    this.queue.stop();
+  }
+
   watch() {
-    const ids = [...this.grids].flatMap((grid) => grid.cells.map((entry) => entry.cell.id));
+    const ids = [...this.grids].flatMap((grid) =>
+      [...grid.cells.map((entry) => entry.cell), ...grid.guests].map((cell) => cell.id),
+    );
     this.board.watch([...new Set(ids)]);
   }
 
@@ -142,6 +149,7 @@ function hubOf(data) {
     hub.identify(data);
     return hub;
   }
+  hub?.end();
   return (globalThis[HUB] = new Hub(data));
 }
 
@@ -155,6 +163,7 @@ export default function mount({ data, parentElement, setStateValue, setTriggerVa
     hub.memories.set(data.key, memory);
     grid = parentElement.hardlookGrid = new Grid(parentElement, hub, memory);
     hub.grids.add(grid);
+    if (Date.now() - (memory.left ?? 0) < REMOUNT) hub.active = grid;
   }
   if (data.notify) hub.listeners.set(data.key, (position) => setStateValue("saved", position));
   else hub.listeners.delete(data.key);
@@ -164,7 +173,10 @@ export default function mount({ data, parentElement, setStateValue, setTriggerVa
     hub.listeners.delete(data.key);
     grid.remove();
     delete parentElement.hardlookGrid;
-    if (hub.active === grid) hub.active = null;
+    if (hub.active === grid) {
+      hub.active = null;
+      grid.memory.left = Date.now();
+    }
     hub.watch();
   };
 }

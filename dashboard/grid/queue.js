@@ -79,7 +79,7 @@ export class EventQueue {
 
   /** Send until nothing waits. One request at a time keeps the order. */
   async flush() {
-    if (this.sending || !this.waiting.length || this.stopped()) return;
+    if (this.sending || !this.waiting.length || this.ended || this.stopped()) return;
     this.sending = true;
     clearTimeout(this.retry);
     try {
@@ -99,6 +99,13 @@ export class EventQueue {
   /** Milliseconds until the next attempt: soon at first, never longer than a person waits. */
   pause() {
     return Math.min(LONGEST_WAIT, 250 * 2 ** (this.failures - 1)) * (0.75 + Math.random() / 2);
+  }
+
+  /** Send nothing more from here; what waits is kept for a page that may send it. */
+  stop() {
+    clearInterval(this.clock);
+    clearTimeout(this.retry);
+    this.ended = true;
   }
 
   /** Whether trying again cannot help: the server said who may write, and it is not this page. */

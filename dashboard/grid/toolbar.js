@@ -9,6 +9,11 @@ export class Toolbar {
   constructor(grid) {
     this.grid = grid;
     this.count = el("span", { class: "hl-selected" });
+    this.behind = button("Behind them", "I", () => grid.act("behind"), {
+      class: "hl-button hl-over",
+      title: "the training examples behind the selection: its strongest opponents and proponents",
+      hidden: true,
+    });
     this.status = el("span", { class: "hl-pill", data: { testid: "save-status" } });
     this.message = el("span", { class: "hl-message" });
     this.live = el("span", { class: "hl-hidden", role: "status", "aria-live": "polite" });
@@ -18,6 +23,7 @@ export class Toolbar {
       { class: "hl-toolbar", role: "toolbar", "aria-label": "Decide" },
       [...all, UNDO, KEYS].map((action) => this.button(action)),
       el("span", { class: "hl-gap" }),
+      this.behind,
       this.message,
       this.count,
       this.status,
@@ -40,6 +46,7 @@ export class Toolbar {
   drawCount() {
     const n = this.grid.selected.size;
     this.count.textContent = n ? `${n} selected` : "";
+    this.behind.hidden = n === 0;
   }
 
   /** "saved" is shown only when the log has acknowledged everything. */

@@ -1,5 +1,6 @@
 // One example in full: the picture with its VoG map on a key, all scores, probabilities, metadata, what was decided.
 
+import { paintThumb, readBehind, strips } from "./behind.js";
 import { content, smoothen } from "./cells.js";
 import { address, ask, button, el, figure } from "./dom.js";
 import { ACTIONS, moment, told, UNDO } from "./words.js";
@@ -15,8 +16,12 @@ export class Viewer {
       tabindex: "0",
       "aria-label": "What is known about this example",
     });
+    this.behind = el("div", { class: "hl-both" });
+    this.guest = null; // an opened example that is in no panel: {cell, place, cells}
+    this.trail = []; // what was open before it
     this.title = el("h2", {});
     this.decided = el("div", { class: "hl-decided" });
+    this.backButton = button("Back", null, () => this.back(), { hidden: true });
     this.mapButton = button("VoG map", "M", () => this.toggleMap(), { "aria-pressed": "false" });
     this.dialog = el(
       "dialog",
@@ -28,6 +33,7 @@ export class Viewer {
         this.title,
         this.step(1, "→", "Next example"),
         el("span", { class: "hl-gap" }),
+        this.backButton,
         this.mapButton,
         button("Close", "Esc", () => this.dialog.close()),
       ),
@@ -55,6 +61,26 @@ export class Viewer {
   }
 
   open(cell) {
+    this.guest = null;
+    this.trail = [];
+    this.present(cell);
+  }
+
+  /** Open an example that is in no panel; from an opened one there is a way back. */
+  openGuest(cell, cells) {
+    this.trail = this.isOpen ? [...this.trail, { cell: this.cell, guest: this.guest }] : [];
+    this.guest = { cell, cells, panel: null, place: cells.indexOf(cell) };
+    this.grid.since = Date.now();
+    this.present(cell);
+  }
+
+  back() {
+    const { cell, guest } = this.trail.pop();
+    this.guest = guest;
+    this.present(cell);
+  }
+
+  present(cell) {
     this.map = false;
     this.show(cell);
     if (!this.isOpen) this.dialog.showModal();
@@ -66,12 +92,16 @@ export class Viewer {
     this.title.textContent = cell.id;
     this.title.title = cell.id;
     this.drawPicture();
+    this.backButton.hidden = !this.trail.length;
+    this.backButton.title = this.trail.length ? `back to ${this.trail.at(-1).cell.id}` : "";
     this.paint();
     this.side.replaceChildren(this.decided, el("p", { class: "hl-quiet" }, "Reading …"));
     this.side.scrollTop = 0;
     try {
       const facts = await this.read(cell);
-      if (this.cell === cell) this.draw(facts);
+      if (this.cell !== cell) return;
+      this.draw(facts);
+      this.drawBehind(cell);
     } catch (error) {
       if (this.cell === cell)
         this.side.replaceChildren(
@@ -126,8 +156,35 @@ export class Viewer {
   }
 
   move(by) {
+    if (this.guest) return this.moveGuest(by);
     if (this.grid.moveTo(this.grid.focus + by, { reveal: false }))
       this.show(this.grid.cells[this.grid.focus].cell);
+  }
+
+  /** Step through the examples that the opened one stands among; the way back stays the same. */
+  moveGuest(by) {
+    const { cells, place } = this.guest;
+    const cell = cells[place + by];
+    if (!cell) return;
+    this.guest = { ...this.guest, cell, place: place + by };
+    this.grid.since = Date.now();
+    this.show(cell);
+  }
+
+  /** Who in training is behind the opened example. Asked for after the rest, which nobody should wait for. */
+  async drawBehind(cell) {
+    try {
+      const answer = await readBehind(this.grid, [cell.id]);
+      if (this.cell !== cell) return;
+      this.grid.follow([...answer.opponents, ...answer.proponents, ...(this.guest?.cells ?? [])]);
+      this.behind.replaceChildren(...strips(this.grid, answer, (one, cells) => this.openGuest(one, cells)));
+    } catch (error) {
+      this.behind.replaceChildren(el("p", { class: "hl-quiet" }, `Influence cannot be read: ${error.message}`));
+    }
+  }
+
+  revealBehind() {
+    this.behind.scrollIntoView({ block: "start" });
   }
 
   key(event) {
@@ -157,6 +214,7 @@ export class Viewer {
       lines.push(el("p", { class: "hl-said" }, `${this.grid.hub.glyphs.flagged} flagged for discussion`));
     if (!lines.length) lines.push(el("p", { class: "hl-quiet" }, "Nobody has decided yet."));
     this.decided.replaceChildren(...lines);
+    for (const node of this.behind.querySelectorAll(".hl-thumb")) paintThumb(this.grid, node);
   }
 
   draw(facts) {
@@ -165,6 +223,8 @@ export class Viewer {
       this.labels(),
       section("Class probabilities", this.bars(facts.probabilities), facts.probabilities_help),
     ];
+    this.behind.replaceChildren(el("p", { class: "hl-quiet" }, "Reading who is behind it …"));
+    parts.push(this.behind);
     parts.push(
       section(
         "Scores",
@@ -181,6 +241,7 @@ export class Viewer {
     const rows = [["Label", label ?? "none"]];
     if (prediction) rows.push(["Prediction", prediction]);
     if (suggestion) rows.push(["Suggestion", source ? `${suggestion} (${source})` : suggestion]);
+    if (this.cell.influence) rows.push(["Influence", this.cell.influence]);
     if (this.cell.problem) rows.push(["Problem", this.cell.problem]);
     return pairs(rows);
   }

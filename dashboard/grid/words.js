@@ -33,6 +33,7 @@ export const MOVES = [
   ["Enter, double click", "open"],
   ["0 to 9", "the class of that name, else the first to the tenth class"],
   ["Ctrl Z, Backspace", "undo, a bulk act as one"],
+  ["I", "the training examples behind the selection: opponents and proponents"],
   ["M", "in an opened example: the VoG map over the image"],
   ["?", "this list"],
 ];

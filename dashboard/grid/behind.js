@@ -1,0 +1,110 @@
+// Who in training is behind some examples: the strongest opponents and proponents as two strips of thumbnails.
+
+import { content } from "./cells.js";
+import { heading, open } from "./dialogs.js";
+import { address, ask, button, el } from "./dom.js";
+import { plural, told } from "./words.js";
+
+const STRIPS = [
+  {
+    name: "opponents",
+    title: "Strongest opponents in training",
+    help: "Negative influence: training on them, as they are labelled, raises the loss here. Their labels deserve a look.",
+    none: "No training example harms it.",
+  },
+  {
+    name: "proponents",
+    title: "Strongest proponents in training",
+    help: "Positive influence: training on them, as they are labelled, lowers the loss here.",
+    none: "No training example helps it.",
+  },
+];
+
+/** Ask the server who is behind some examples. → {opponents, proponents: cells, used, note, command} */
+export const readBehind = (grid, ids) =>
+  ask(address("influence", { run: grid.data.run }), JSON.stringify({ ids }));
+
+/** Both strips. `pick(cell, cells)` is called with the thumbnail that was clicked and the strip that it is in. */
+export function strips(grid, answer, pick) {
+  const parts = [];
+  if (answer.note) parts.push(el("p", { class: "hl-quiet" }, answer.note));
+  if (answer.command) parts.push(el("code", { class: "hl-command" }, answer.command));
+  if (!answer.used) return parts;
+  return parts.concat(STRIPS.map((one) => strip(grid, one, answer[one.name], pick)));
+}
+
+function strip(grid, { name, title, help, none }, cells, pick) {
+  const thumbs = cells.map((cell) => thumb(grid, cell, () => pick(cell, cells)));
+  return el(
+    "section",
+    { class: "hl-behind", data: { testid: name } },
+    el("h3", {}, title),
+    el("p", { class: "hl-quiet" }, cells.length ? help : none),
+    cells.length ? el("div", { class: "hl-strip" }, thumbs) : null,
+  );
+}
+
+function thumb(grid, cell, click) {
+  const facts = [
+    `label: ${cell.label ?? "none"}`,
+    cell.prediction === null ? null : `prediction: ${cell.prediction}`,
+    cell.suggestion ? `suggestion: ${cell.suggestion}` : null,
+    cell.score_help,
+    cell.id,
+  ];
+  const node = el(
+    "button",
+    {
+      type: "button",
+      class: `hl-thumb${cell.wrong ? " hl-thumb-wrong" : ""}`,
+      title: facts.filter(Boolean).join("\n"),
+      "aria-label": `open ${cell.id}, influence ${cell.influence}, label ${cell.label ?? "none"}`,
+      data: { thumbOf: cell.id },
+      on: { click },
+    },
+    el("span", { class: "hl-picture" }, content(cell, grid.hub.pictures), el("span", { class: "hl-status" })),
+    el("span", { class: "hl-influence" }, cell.influence),
+    el(
+      "span",
+      { class: "hl-under" },
+      el("span", { class: "hl-ink-label", "aria-hidden": "true" }, grid.hub.glyphs.label),
+      ` ${cell.label ?? "–"}`,
+    ),
+  );
+  return paintThumb(grid, node);
+}
+
+/** Show on a thumbnail what is decided about its example. */
+export function paintThumb(grid, node) {
+  const { decision, others } = grid.board.shown(node.dataset.thumbOf);
+  const said = decision ?? others[0] ?? null;
+  const chip = said ? el("span", { class: "hl-chip hl-chip-decided" }, told(said)) : null;
+  node.querySelector(".hl-status").replaceChildren(...[chip].filter(Boolean));
+  node.classList.toggle("hl-is-decided", said !== null);
+  return node;
+}
+
+/** Show who is behind the selected examples; one that is picked is opened, and may be decided there. */
+export async function showBehind(grid) {
+  if (grid.viewer.isOpen) return grid.viewer.revealBehind();
+  const ids = grid.targets().map(({ cell }) => cell.id);
+  if (!ids.length) return grid.toolbar.tell("No example is in focus.");
+  const subject = ids.length === 1 ? ids[0] : `${plural(ids.length, "example")}, their influence summed`;
+  const body = el("div", { class: "hl-both" }, el("p", { class: "hl-quiet" }, "Reading …"));
+  let pick;
+  const closed = open(grid.layer, "hl-wide", "Who is behind them", (finish) => {
+    pick = (cell, cells) => finish({ cell, cells });
+    const close = button("Close", "Esc", () => finish(null), { autofocus: true });
+    return [heading("Who is behind them", subject), body, el("footer", { class: "hl-foot" }, close)];
+  });
+  try {
+    const answer = await readBehind(grid, ids);
+    grid.follow([...answer.opponents, ...answer.proponents]);
+    body.replaceChildren(...strips(grid, answer, pick));
+  } catch (error) {
+    body.replaceChildren(el("p", { class: "hl-quiet" }, `This cannot be read: ${error.message}`));
+  }
+  const picked = await closed;
+  if (picked) grid.openGuest(picked.cell, picked.cells);
+  return undefined;
+}
