@@ -51,7 +51,8 @@ class Hub {
   strayKey(event) {
     const at = event.target;
     const grid = this.active;
-    if (!grid?.root.isConnected || event.defaultPrevented || grid.root.contains(at) || takesTyping(at)) return;
+    if (!grid?.root.isConnected || event.defaultPrevented || grid.root.contains(at) || takesTyping(at))
+      return;
     const idle = at === document.body || at === document.documentElement || at.closest?.("button, a");
     if (idle && !document.querySelector("dialog[open], [role='dialog']")) grid.key(event);
   }

@@ -179,7 +179,9 @@ export class Viewer {
       this.grid.follow([...answer.opponents, ...answer.proponents, ...(this.guest?.cells ?? [])]);
       this.behind.replaceChildren(...strips(this.grid, answer, (one, cells) => this.openGuest(one, cells)));
     } catch (error) {
-      this.behind.replaceChildren(el("p", { class: "hl-quiet" }, `Influence cannot be read: ${error.message}`));
+      this.behind.replaceChildren(
+        el("p", { class: "hl-quiet" }, `Influence cannot be read: ${error.message}`),
+      );
     }
   }
 

@@ -17,6 +17,8 @@ if st.button("next"):
     memory["page"] += 1
 st.button("rerun")
 st.text_input("field")
+if st.toggle("framed"):
+    st.container(border=True).text("Something stands above the grid now.")
 each = int(st.query_params.get("each", EACH))
 ids = state.sql(f"SELECT example_id FROM '{audit.examples_path}' ORDER BY row").column(0).to_pylist()
 text = lambda value: value if isinstance(value, str) else None  # noqa: E731
