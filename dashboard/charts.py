@@ -35,7 +35,8 @@ class Chart:
     reading: str
 
 
-def _layout(figure: go.Figure, height: int, **options) -> go.Figure:
+def laid_out(figure: go.Figure, height: int, **options) -> go.Figure:
+    """The figure with the margins, legend and transparent grounds that every chart has; ``height`` in pixels."""
     figure.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
@@ -50,7 +51,7 @@ def _layout(figure: go.Figure, height: int, **options) -> go.Figure:
     return figure.update_yaxes(automargin=True)
 
 
-def _class_rows(figure: go.Figure, names: Sequence[str]) -> go.Figure:
+def class_rows(figure: go.Figure, names: Sequence[str]) -> go.Figure:
     """Classes downwards in the order given, each name once in full on hover and shortened at the axis."""
     ticks = [escaped(name, 24) for name in names]
     return figure.update_yaxes(
@@ -86,10 +87,10 @@ def class_balance(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
             ],
             hoverinfo="text",
         )
-    _layout(figure, 90 + ROW * max(len(names), 3), barmode="stack", bargap=0.3, showlegend=True)
+    laid_out(figure, 90 + ROW * max(len(names), 3), barmode="stack", bargap=0.3, showlegend=True)
     figure.update_xaxes(title="examples", rangemode="tozero")
     return Chart(
-        _class_rows(figure, names),
+        class_rows(figure, names),
         "Each bar is a class by its given labels; bars of unequal length mean an "
         "unbalanced dataset, and hatching tells the splits apart.",
     )
@@ -122,10 +123,10 @@ def class_accuracy(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
             ],
             hoverinfo="text",
         )
-    _layout(figure, 90 + ROW * max(len(names), 3), showlegend=True)
+    laid_out(figure, 90 + ROW * max(len(names), 3), showlegend=True)
     figure.update_xaxes(title="accuracy, %", rangemode="normal")
     return Chart(
-        _class_rows(figure, names),
+        class_rows(figure, names),
         "Each mark is the share of a class that the last checkpoint gets right, with "
         "its 95 % interval; a test mark far left of the others is a class to look at.",
     )
@@ -175,7 +176,7 @@ def error_by_decile(series: dict[str, pd.DataFrame], base_rate: float | None) ->
                 "align": "left",
             },
         )
-    _layout(figure, 340, barmode="group", bargap=0.25, showlegend=len(series) > 1, clickmode="event+select")
+    laid_out(figure, 340, barmode="group", bargap=0.25, showlegend=len(series) > 1, clickmode="event+select")
     figure.update_layout(margin={"r": 80})
     figure.update_xaxes(title="decile of the score, 1 = lowest", dtick=1)
     figure.update_yaxes(title="error, %", rangemode="tozero")
@@ -212,11 +213,11 @@ def class_deciles(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
             colorbar={"title": {"text": "error, %"}, "thickness": 10},
         )
     )
-    _layout(figure, 90 + ROW * max(len(names), 3))
+    laid_out(figure, 90 + ROW * max(len(names), 3))
     figure.update_xaxes(title="decile of the score within the class, 1 = lowest", dtick=1, showgrid=False)
     figure.update_yaxes(showgrid=False)
     return Chart(
-        _class_rows(figure, names),
+        class_rows(figure, names),
         "Each row is a class and each cell a tenth of it; a row that darkens towards "
         "one end is a class in which the score ranks difficulty, an even row one in which it does not.",
     )
@@ -240,7 +241,7 @@ def decisions_per_day(frame: pd.DataFrame) -> Chart:
             ],
             hoverinfo="text",
         )
-    _layout(figure, 220, barmode="stack", bargap=0.4, showlegend=True)
+    laid_out(figure, 220, barmode="stack", bargap=0.4, showlegend=True)
     figure.update_xaxes(type="category", title="day, UTC")
     figure.update_yaxes(title="decisions", rangemode="tozero")
     return Chart(
