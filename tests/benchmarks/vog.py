@@ -174,15 +174,16 @@ def trained_digits() -> tuple[nn.Module, list[dict], torch.Tensor, np.ndarray]:
 
 
 def agreement() -> dict[str, float]:
-    """Spearman correlation of class-normalised VoG in bfloat16 and float32, by column, on trained checkpoints."""
+    """Spearman of class-normalised VoG in bfloat16 and float32, by column, on trained checkpoints."""
     from scipy.stats import spearmanr
 
     model, states, inputs, labels = trained_digits()
     none = np.full(len(labels), -1)
     full, half = (vog(Slot(model, dtype=dtype), states, inputs, labels, none)
                   for dtype in (torch.float32, torch.bfloat16))
-    return {name: float(spearmanr(*(normalize_by_class(found[name], labels) for found in (full, half))).statistic)
-            for name in full if "label" in name}
+    z = {name: [normalize_by_class(found[name], labels) for found in (full, half)]
+         for name in full if "label" in name}
+    return {name: float(spearmanr(*pair).statistic) for name, pair in z.items()}
 
 
 def rows(case: Case, repeat: int) -> Iterator[tuple[str, float, str]]:
