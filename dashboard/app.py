@@ -21,6 +21,7 @@ PAGES = {
         ("overview", "Overview", ":material/dashboard:"),
         ("grid", "Grid", ":material/grid_view:"),
         ("deciles", "Deciles", ":material/bar_chart:"),
+        ("slices", "Slices", ":material/hub:"),
     ],
     "Decide": [("suspects", "Suspects", ":material/rule:")],
     "Team": [("reviews", "Reviews", ":material/group:")],

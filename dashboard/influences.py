@@ -124,8 +124,14 @@ def signed(value: float) -> str:
 
 
 def influence_cells(
-    audit: Audit, run: Run, found: Sequence[tuple[str, float]], role: str, *, url: str | None = None, **evidence: Any
-) -> list[dict[str, Any]]:  # fmt: skip
+    audit: Audit,
+    run: Run,
+    found: Sequence[tuple[str, float]],
+    role: str,
+    *,
+    url: str | None = None,
+    **evidence: Any,
+) -> list[dict[str, Any]]:
     """Cells of opponents or proponents with their influence; ``role`` and ``evidence`` go into each decision."""
     table = pa.table({"example_id": pa.array([example for example, _ in found], pa.string())})
     made = cells.make_cells(audit, run, table, None, url=url)

@@ -163,9 +163,13 @@ def start(audit: Audit, run: str | None, command: str, *options: str, hidden: Se
     with FileLock(folder / ".lock", timeout=WAIT):
         busy = running(audit, run)
         if busy is not None:
-            raise HardlookError(f"`{busy.text}` is still under way for this run; wait for it to end, or cancel it")
+            raise HardlookError(
+                f"`{busy.text}` is still under way for this run; wait for it to end, or cancel it"
+            )
         now = datetime.now(UTC)
-        job = Job(f"{now:%Y%m%dT%H%M%S%f}-{command}-{secrets.token_hex(2)}", folder, given, run, now.isoformat())
+        job = Job(
+            f"{now:%Y%m%dT%H%M%S%f}-{command}-{secrets.token_hex(2)}", folder, given, run, now.isoformat()
+        )
         write_json(folder / f"{job.id}.json", _record(job))
         _launch(job, [*given, *hidden])
     return job
@@ -180,9 +184,15 @@ def _launch(job: Job, arguments: Sequence[str]) -> None:
     flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "DETACHED_PROCESS", 0)
     with job.log_path.open("ab") as log:
         keeper = subprocess.Popen(
-            [sys.executable, "-P", "-m", "dashboard.jobs", str(job.folder / f"{job.id}.json")], stdin=subprocess.PIPE,
-            stdout=log, stderr=log, cwd=job.folder, env=_environment(), start_new_session=True, creationflags=flags,
-        )  # fmt: skip
+            [sys.executable, "-P", "-m", "dashboard.jobs", str(job.folder / f"{job.id}.json")],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            cwd=job.folder,
+            env=_environment(),
+            start_new_session=True,
+            creationflags=flags,
+        )
     with keeper.stdin as pipe:
         pipe.write(json.dumps(list(arguments)).encode())
     # Nobody waits for it, but a process that ended must be asked once how, or it stays as a zombie.

@@ -121,7 +121,9 @@ time.sleep(60)
     job = jobs.Job("one", record.parent, ("score",), "main", jobs.datetime.now(jobs.UTC).isoformat())
     jobs.write_json(record, jobs._record(job))
     with (record.parent / "one.log").open("wb") as log:
-        with subprocess.Popen([sys.executable, "-c", code, str(record)], env=environment, stdout=log) as keeper:
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(record)], env=environment, stdout=log
+        ) as keeper:
             jobs.cancel(wait(audit, job, lambda found: found.last_line() == "deaf"))
             assert wait(audit, job).returncode == -signal.SIGKILL
             keeper.wait()
@@ -130,7 +132,9 @@ time.sleep(60)
 def test_a_killed_keeper_is_told_as_lost(audit, commands):
     commands("print('here'); time.sleep(3)")
     job = wait(audit, jobs.start(audit, "main", "score"), lambda found: found.last_line() == "here")
-    keeper = int(subprocess.run(["ps", "-o", "ppid=", "-p", str(job.pid)], capture_output=True, text=True).stdout)
+    keeper = int(
+        subprocess.run(["ps", "-o", "ppid=", "-p", str(job.pid)], capture_output=True, text=True).stdout
+    )
     os.kill(keeper, signal.SIGKILL)
     assert wait(audit, job).state == "lost"
     assert jobs.running(audit, "main") is None, "a lost job stands in nobody's way"
@@ -138,9 +142,11 @@ def test_a_killed_keeper_is_told_as_lost(audit, commands):
 
 def test_a_job_survives_the_process_that_started_it(audit, commands, tmp_path):
     commands("time.sleep(1.5); print('late')")
-    code = (f"from dashboard import jobs; from dashboard.serving import serve_this; from scoring.audit import Audit\n"
-            f"serve_this({str(audit.root)!r}); jobs._environment = lambda: {jobs._environment()!r}\n"
-            f"print(jobs.start(Audit.open({str(audit.root)!r}), 'main', 'score').id)")  # fmt: skip
+    code = (
+        f"from dashboard import jobs; from dashboard.serving import serve_this; from scoring.audit import Audit\n"
+        f"serve_this({str(audit.root)!r}); jobs._environment = lambda: {jobs._environment()!r}\n"
+        f"print(jobs.start(Audit.open({str(audit.root)!r}), 'main', 'score').id)"
+    )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONG)
     assert ended.returncode == 0, ended.stderr
     job = next(iter(jobs.jobs(audit)))

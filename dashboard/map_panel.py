@@ -1,0 +1,175 @@
+"""The map of influence embeddings on a page: what colours it, what was drawn around on it, and who is behind that.
+
+The outline stands in the address (``?lasso=``), so a link shows a colleague the same examples; the points inside are
+found here. Never more than ``slicings.MOST_POINTS`` points are sent to the browser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import behind, controls, decisions, job_panel, lasso, slice_charts, slicings, state
+from dashboard.columns import ScoreColumn
+from dashboard.selection import MetaFilter, Selection
+from dashboard.slicings import NONE, Slicing
+from dashboard.words import count
+from scoring.audit import SPLITS, Audit, Run
+
+LEGEND = 24
+"""Groups that the legend names, at most; the smaller ones of more are drawn as one."""
+LASSO = "lasso"
+COLOURS = ("slice", "label", "correctness")
+TOOLS = {
+    "displaylogo": False,
+    "scrollZoom": True,
+    "modeBarButtonsToRemove": ["toImage", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+}
+
+
+def show_map(
+    audit: Audit, run: Run, meta: tuple[MetaFilter, ...], columns: Sequence[ScoreColumn], slicing: Slicing
+) -> None:
+    """The map, and below it the examples that were drawn around, between their opponents and proponents."""
+    if not run.map_path.is_file():
+        controls.empty(
+            "The map of influence embeddings was not laid out yet. This command does it, and keeps a slicing:",
+            controls.command("slice", audit, "--run", run.name),
+        )
+        return job_panel.offer(audit, run, "Lay out the map", "slice")
+    scores = by_title(columns)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        colour = controls.choose("Colour by", [*COLOURS, *scores], "colour", COLOURS[0], width=300)
+        split = pick_split(audit, slicing.settings.split)
+    selection = Selection(split, meta=meta)
+    points = place_in_slices(slicings.map_points(audit, run, selection, scores.get(colour)), slicing)
+    if points.empty:
+        return controls.empty("No example on the map passes these filters.")
+    drawn = slicings.thin(points, "label", always=decisions.state_at(audit)["flagged"]).reset_index(drop=True)
+    say_how_many(len(drawn), len(points))
+    outlines = draw(drawn, colour, slicing)
+    return show_inside(audit, run, drawn, outlines)
+
+
+def by_title(columns: Sequence[ScoreColumn]) -> dict[str, ScoreColumn]:
+    """Scores by their title, or by their address where a title is not the only one."""
+    titles = [column.title for column in columns]
+    return {
+        c.title if titles.count(c.title) == 1 else c.address: c for c in columns if c.title not in COLOURS
+    }
+
+
+def pick_split(audit: Audit, default: str) -> str | None:
+    """The split on the map; None for all that have labels."""
+    counts = state.counts(audit, Selection(), ["split"])
+    there = set(counts["split"][counts["labelled"] > 0])
+    options = ["all", *(split for split in SPLITS if split in there)]
+    value = controls.switch("On the map", options, "on_map", default)
+    return None if value == "all" else value
+
+
+def place_in_slices(points: pd.DataFrame, slicing: Slicing) -> pd.DataFrame:
+    """The points with their slice_id, ``NONE`` for examples in no slice."""
+    ids = slicing.members.set_index("example_id")["slice_id"]
+    return points.assign(slice_id=points["example_id"].map(ids).fillna(NONE).astype(int))
+
+
+def say_how_many(drawn: int, n: int) -> None:
+    """How many points there are, and why not all."""
+    if drawn == n:
+        st.caption(f"{count(n, 'example')} on the map.")
+    else:
+        st.caption(
+            f"{drawn:,} of {n:,} examples are drawn, and the map never holds more: all that are flagged, and an equal "
+            "share of each class."
+        )
+
+
+def groups(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[tuple[str, pd.Series]]:
+    """The groups of points that ``colour`` tells apart: (name, rows), as the legend lists them."""
+    if colour == "correctness":
+        correct = points["correct"]
+        rows = [(correct == True).fillna(False), (correct == False).fillna(False), correct.isna()]  # noqa: E712
+        return list(zip((slice_charts.RIGHT, slice_charts.MISSED, slice_charts.UNKNOWN), rows, strict=True))
+    if colour == "label":
+        sizes = points["label"].value_counts()
+        named = [(name, points["label"] == name) for name in sizes.index]
+        rest = ("no label", points["label"].isna())
+    else:
+        there = set(points["slice_id"])
+        order = [one["slice_id"] for one in slicing.slices if one["slice_id"] in there]
+        named = [(f"slice {slice_id}", points["slice_id"] == slice_id) for slice_id in order]
+        rest = (slice_charts.NOWHERE, points["slice_id"] == NONE)
+    shown = named[:LEGEND]
+    others = pd.Series(False, index=points.index)
+    for _, rows in named[LEGEND:]:
+        others |= rows.fillna(False)
+    return [(name, rows.fillna(False)) for name, rows in (rest, (slice_charts.OTHERS, others), *shown)]
+
+
+def draw(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[lasso.Outline]:
+    """The chart; → what is drawn around on it, or was in the address that led here."""
+    linked = lasso.read(st.query_params.get(LASSO, ""))
+    key = f"map {st.session_state.get('_map_round', 0)}"
+    before = lasso.drawn(_selection(st.session_state.get(key)))
+    outlines = [] if before else linked  # what was drawn here stays drawn by itself
+    if colour in COLOURS:
+        chart = slice_charts.influence_map(points, groups(points, colour, slicing), outlines)
+    else:
+        chart = slice_charts.score_map(points, colour, outlines)
+    event = st.plotly_chart(
+        chart.figure,
+        key=key,
+        config=TOOLS,
+        alt=chart.reading,
+        on_select="rerun",
+        selection_mode=("lasso", "box"),
+    )
+    st.caption(chart.reading)
+    return _remember(lasso.drawn(_selection(event)), linked)
+
+
+def _selection(event: Mapping | None) -> Mapping:
+    return (event or {}).get("selection") or {}
+
+
+def _remember(drawn: list[lasso.Outline], linked: list[lasso.Outline]) -> list[lasso.Outline]:
+    """Keep what is drawn in the address, and take it out again when it is wiped away."""
+    had = st.session_state.get("_map_drawn", False)
+    st.session_state["_map_drawn"] = bool(drawn)
+    if drawn:
+        text = lasso.written(drawn)
+        if st.query_params.get(LASSO) != text:
+            st.query_params[LASSO] = text
+        return drawn
+    if had and linked:
+        del st.query_params[LASSO]
+        return []
+    return linked
+
+
+def show_inside(audit: Audit, run: Run, points: pd.DataFrame, outlines: list[lasso.Outline]) -> None:
+    """The examples inside the outlines, those that the model gets wrong first."""
+    if not outlines:
+        return
+    inside = points[lasso.inside(points["x"].to_numpy(), points["y"].to_numpy(), outlines)]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(f"{count(len(inside), 'example')} drawn around", anchor=False, width="content")
+        if st.button("Clear", icon=":material/close:", type="tertiary"):
+            st.session_state["_map_round"] = st.session_state.get("_map_round", 0) + 1
+            st.session_state["_map_drawn"] = False
+            del st.query_params[LASSO]
+            st.rerun()
+    if inside.empty:
+        return
+    wrong = int((inside["correct"] == False).sum())  # noqa: E712
+    st.caption(f"{wrong:,} wrong; these come first.")
+    ordered = inside.assign(right=inside["correct"].fillna(True)).sort_values(
+        ["right", "example_id"], kind="stable"
+    )
+    about = {"lasso": lasso.written(outlines)}
+    behind.show_behind(
+        audit, run, ordered["example_id"].tolist(), "Drawn around", key="map_grid", evidence=about
+    )

@@ -1,0 +1,250 @@
+"""/slices: groups of examples that the training set influences alike, the worst first, and who in training is behind them.
+
+A kept slicing, or one found here with other settings; as cards or as a map; an opened slice, or what was drawn around
+on the map, stands beside its opponents and proponents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import controls, influences, job_panel, slice_cards, slice_charts, slicings, state, view
+from dashboard.behind import show_behind
+from dashboard.map_panel import show_map
+from dashboard.selection import MetaFilter
+from dashboard.serving import serving
+from dashboard.slicings import Slicing
+from dashboard.words import count, number, quoted, share
+from scoring.audit import Audit, Run
+from scoring.slicing import METHODS, SliceSettings
+from scoring.tables import HardlookError
+
+OTHER = "other settings"
+CARDS, MAP = VIEWS = ("cards", "map")
+CARDS_PER_PAGE = 24
+MOST_ROWS = 12
+DISTANCE_HELP = "1 − cosine to the slice's centre: 0 in its middle, 2 opposite. The nearest come first."
+METHOD_HELP = (
+    "kmeans: as many slices as asked for. rule: splits until a slice has at most this accuracy and at least this size. "
+    "dbscan: dense regions, as many as there are. spectral: pieces of the graph of nearest neighbours."
+)
+
+
+def show() -> None:
+    """The page."""
+    audit, run, meta, columns = view.scored()
+    lacks = influences.missing(audit, run)
+    if lacks:
+        controls.empty(*lacks)
+        return job_panel.offer(
+            audit, run, "Compute influence embeddings", "score", "--only", "influence,self_influence"
+        )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = pick_slicing(run)
+        shown = controls.switch("Show", VIEWS, "show", CARDS)
+        settings = pick_settings(audit) if name is None else None
+    try:
+        slicing = slicings.kept(run, name) if name else find_now(audit, run, settings)
+    except HardlookError as error:
+        return st.error(quoted(str(error), longest=1000), icon=":material/error:")
+    if name is None:
+        offer_to_keep(audit, run, settings)
+    describe(slicing, audit, run)
+    if shown == MAP:
+        return show_map(audit, run, meta, columns, slicing)
+    return show_slices(audit, run, meta, slicing, name)
+
+
+# -- which slicing ---------------------------------------------------------------------------------------------------
+
+
+def pick_slicing(run: Run) -> str | None:
+    """A kept slicing by its name; None for other settings."""
+    names = [name for name in run.slicing_names() if name != OTHER]
+    chosen = controls.choose(
+        "Slicing",
+        [*names, OTHER],
+        "slicing",
+        (names or [OTHER])[0],
+        width=200,
+        help="Kept slicings by name; or find slices here with other settings.",
+    )
+    return None if chosen == OTHER else chosen
+
+
+def pick_settings(audit: Audit) -> SliceSettings:
+    """How to slice, in the address as everything else."""
+    start = SliceSettings(seed=audit.seed)
+    method = controls.switch("Method", METHODS, "method", start.method, help=METHOD_HELP)
+    settings = replace(
+        start, method=method, split=controls.pick_split(audit, start.split, labelled=True) or start.split
+    )
+    if method == "rule":
+        return replace(
+            settings,
+            max_accuracy=_number("Accuracy at most", "max_accuracy", start.max_accuracy, 0.0, 1.0, step=0.05),
+            min_size=_number("Size at least", "min_size", start.min_size, 1, 1_000_000),
+            branching=_number("Branches", "branching", start.branching, 2, 20),
+        )
+    if method == "dbscan":
+        return settings
+    return replace(settings, n_slices=_number("Slices", "n_slices", start.n_slices, 1, 1000))
+
+
+def _number(label: str, key: str, default: Any, low: Any, high: Any, **more: Any) -> Any:
+    return st.number_input(label, low, high, default, key=key, bind="query-params", width=140, **more)
+
+
+def find_now(audit: Audit, run: Run, settings: SliceSettings) -> Slicing:
+    """Slices with these settings; the last few are remembered."""
+    with st.spinner("Finding slices …"):
+        return slicings.tried(audit, run, settings)
+
+
+def offer_to_keep(audit: Audit, run: Run, settings: SliceSettings) -> None:
+    """Keep what was found under a name."""
+    if serving().identity.read_only:
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.text_input("Keep it as", key="keep_as", placeholder=f"{settings.method} 2", width=200)
+        pressed = st.button("Keep", icon=":material/save:", disabled=not name)
+    if not pressed:
+        return
+    try:
+        with st.spinner("Keeping …"):
+            slicings.keep(audit, run, settings, name)
+    except HardlookError as error:
+        st.error(quoted(str(error), longest=1000), icon=":material/error:")
+    else:
+        view.go("slices", {"run": run.name, "slicing": name.strip()})
+
+
+def describe(slicing: Slicing, audit: Audit, run: Run) -> None:
+    """How the slices were found, in how many the examples are, and whether that still holds."""
+    settings, summary = slicing.settings, slicing.summary
+    ways = {
+        "rule": f"accuracy at most {share(settings.max_accuracy)}, at least {count(settings.min_size, 'example')}, "
+        f"{settings.branching} branches",
+        "dbscan": "dense regions",
+    }
+    way = ways.get(settings.method, f"{count(settings.n_slices, 'slice')} asked for")
+    none = f"; {summary['in_none']:,} in no slice" if summary["in_none"] else ""
+    st.caption(
+        f"**{count(len(slicing.slices), 'slice')}** of {count(summary['examples'], f'{settings.split} example')} "
+        f"({share(summary['accuracy'])} right{none}) by {settings.method}: {way}. Slices are found on influence embeddings: "
+        "their members are influenced alike by the training set."
+    )
+    if slicing.stale:
+        controls.warn(
+            "The embeddings were computed again after this slicing was kept. Slice again with this command: "
+            f"`{controls.command('slice', audit, '--run', run.name, '--method', settings.method)}`"
+        )
+
+
+# -- cards and an opened slice ---------------------------------------------------------------------------------------
+
+
+def show_slices(
+    audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slicing, name: str | None
+) -> None:
+    """The opened slice, or all of them as cards."""
+    one = slicing.find(st.query_params.get("slice"))
+    if one is not None:
+        return show_slice(audit, run, meta, slicing, one, name)
+    if not slicing.slices:
+        return controls.empty(
+            "No group of examples satisfies these settings: allow a higher accuracy or a smaller size, or "
+            "take another method."
+        )
+    return show_all(audit, run, meta, slicing, name)
+
+
+def show_all(
+    audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slicing, name: str | None
+) -> None:
+    """A page of cards; with metadata filters only slices with members that pass them."""
+    slices, members = slicing.slices, None
+    if meta:
+        passing = slicing.members["example_id"].isin(state.matching(audit, meta))
+        members = slicing.members[passing].groupby("slice_id").size().to_dict()
+        slices = [one for one in slices if members.get(one["slice_id"])]
+        st.caption(
+            f"{count(len(slices), 'slice')} of {len(slicing.slices):,} have members that pass the filters; their numbers "
+            "are of the whole slice."
+        )
+    page = controls.pick_page(
+        len(slices), CARDS_PER_PAGE, (run.name, name, slicing.settings, meta), key="cards_page"
+    )
+    st.caption(slice_cards.READING)
+    part = slices[(page - 1) * CARDS_PER_PAGE : page * CARDS_PER_PAGE]
+    opened = slice_cards.show_cards(audit, run, part, members, key="slices")
+    if opened is not None:
+        st.query_params["slice"] = str(opened)
+        st.rerun()
+
+
+def show_slice(audit: Audit, run: Run, meta, slicing: Slicing, one: dict[str, Any], name: str | None) -> None:
+    """One slice: its numbers, its members between its opponents and proponents."""
+    if st.button("All slices", icon=":material/arrow_back:", type="tertiary"):
+        del st.query_params["slice"]
+        st.rerun()
+    members = slicing.ids(one["slice_id"])
+    if meta:
+        members = members[members["example_id"].isin(state.matching(audit, meta))]
+    passing = f" · {len(members):,} pass the filters" if meta else ""
+    st.subheader(
+        f"{slice_cards.title(one)} · {slice_cards.accuracy_text(one)} · {count(one['size'], 'example')}",
+        anchor=False,
+    )
+    st.caption(
+        f"{slice_cards.interval_text(one)} · {slice_cards.spread_text(one)}{passing}",
+        help=slice_cards.SPREAD_HELP,
+    )
+    if members.empty:
+        return controls.empty("No member of this slice passes the metadata filters of the sidebar.")
+    texts = {
+        row.example_id: (f"distance {number(row.distance)}", DISTANCE_HELP) for row in members.itertuples()
+    }
+    about = {"slicing": name or OTHER, "slice": one["slice_id"]}
+    show_behind(
+        audit, run, members["example_id"].tolist(), "Members", key="slice_grid", scores=texts, evidence=about
+    )
+    show_facts(one)
+    return None
+
+
+def show_facts(one: dict[str, Any]) -> None:
+    """Labels against predictions, and what the metadata of the members have in common."""
+    left, right = st.columns([3, 2])
+    with left:
+        st.subheader("Labels and predictions", anchor=False)
+        rows = slice_cards.histogram(one["labels"], one["predictions"], MOST_ROWS)
+        controls.show_chart(slice_charts.labels_and_predictions(rows["rows"]), "slice_classes")
+        if rows["rest"]:
+            st.caption(f"{rows['rest']}, with fewer")
+    with right:
+        st.subheader("What its members have in common", anchor=False)
+        table = pd.DataFrame(one["overrepresented"])
+        if table.empty:
+            st.caption(
+                "No metadata value is more frequent here than chance would have it (false discovery rate 5 %)."
+            )
+            return
+        shown = table.assign(
+            **{name: [share(value) for value in table[name]] for name in ("share", "base_share")}
+        )
+        shown["lift"] = [number(value) for value in table["lift"]]
+        shown["q_value"] = [number(value) for value in table["q_value"]]
+        words = {"share": "in the slice", "base_share": "in all", "lift": "times as often", "q_value": "q"}
+        st.dataframe(shown[["column", "value", "n", *words]].rename(columns=words), hide_index=True)
+        st.caption(
+            "Metadata values that are more frequent in the slice than in all; q is the false discovery rate at which a "
+            "row counts as a finding."
+        )
+
+
+show()
