@@ -116,9 +116,7 @@ def keep(table: pa.Table, decision: str | None, state: dict[str, frozenset[str]]
 
 
 def progress(audit: Audit) -> pd.DataFrame:
-    """One row per reviewer: decided, changed (another label), flagged, first and last decision, median
-    seconds.
-    """
+    """One row per reviewer: decided, relabelled, unsure, flagged, last decision, median seconds."""
     log = open_log(audit)
     decisions, flags = log.decisions(), log.flags()
     grouped = decisions.groupby("reviewer", sort=True)

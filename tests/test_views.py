@@ -361,13 +361,6 @@ def test_pages_of_a_queue_follow_each_other(audit):
     assert len(first) == len(second) == 24 and not set(first) & set(second)
 
 
-def test_each_page_starts_with_its_own_defaults(audit):
-    app = page(audit, "grid", stage="early", size="10 × 10")
-    app.switch_page("views/suspects.py")
-    sound(app.run())
-    assert grids(app)[0]["panels"][0]["cells"][0]["evidence"]["score"] == "aum.aum"
-
-
 # -- /reviews
 # --------------------------------------------------------------------------------------------------------
 

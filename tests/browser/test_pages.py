@@ -150,7 +150,10 @@ def test_a_link_shows_a_colleague_the_same_view(browser, context, server):
 
 
 def test_pages_keep_the_sidebar_and_start_with_their_own_defaults(context, server):
-    page = visit(context, server, "grid?stage=early&filter=camera&meta.camera=north")
+    page = visit(context, server, "grid?filter=camera&meta.camera=north")
+    press(page, "early")
+    page.wait_for_url("**stage=early**")
+    settled(page)
     page.get_by_role("link", name="Suspects").click()
     page.wait_for_url("**/suspects**")
     page.get_by_text("Lowest area under the margin").wait_for()
