@@ -14,6 +14,26 @@ CELL = f"{GRID} [data-example-id]"
 SAVED = "saved"
 
 
+@pytest.fixture(scope="module")
+def context(browser):
+    """One profile for these tests, since a new one compiles all of Streamlit's scripts anew: two seconds each."""
+    opened = browser.new_context(viewport={"width": 1280, "height": 900})
+    opened.set_default_timeout(20_000)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(autouse=True)
+def closed_pages(context):
+    """No page, and nothing unsent in the browser's storage, is left to the next test."""
+    yield
+    for page in context.pages[1:]:
+        page.close()
+    if context.pages:
+        context.pages[0].evaluate("localStorage.clear()")
+        context.pages[0].close()
+
+
 @pytest.fixture
 def page(context, server):
     """The grid's page, drawn, with errors of its scripts kept in ``page.errors``."""
