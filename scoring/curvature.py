@@ -42,6 +42,7 @@ class Size:
     rank: int
     basis_bytes: int
     factor_bytes: int
+    memory_budget: int
     notes: tuple[str, ...] = ()
 
     @property
@@ -51,7 +52,8 @@ class Size:
 
     def __str__(self) -> str:
         return (f"{self.parameters:,} parameters, {self.products} Hessian products, rank {self.rank}: "
-                f"up to {self.bytes / 1e9:.2g} GB for the basis and the factors")
+                f"{self.bytes / 1e9:.2g} GB for the basis and the factors, "
+                f"up to {max(self.bytes, self.memory_budget) / 1e9:.2g} GB with cached activations and graphs")
 
 
 def size_of(chosen: Chosen, *, arnoldi_dim: int = 500, rank: int = 100, memory_budget: int = 2**32) -> Size:
@@ -73,7 +75,7 @@ def size_of(chosen: Chosen, *, arnoldi_dim: int = 500, rank: int = 100, memory_b
     largest = max(parameter.numel() for parameter in chosen.tensors)
     notes = _lowered("arnoldi_dim", arnoldi_dim, products, p, fits) + _lowered("rank", rank, kept, p, fits)
     return Size(parameters=p, products=products, rank=kept, basis_bytes=products * p * item,
-                factor_bytes=kept * largest * item, notes=tuple(notes))
+                factor_bytes=kept * largest * item, memory_budget=memory_budget, notes=tuple(notes))
 
 
 def _lowered(name: str, asked: int, got: int, p: int, fits: int) -> list[str]:

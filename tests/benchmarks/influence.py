@@ -265,10 +265,15 @@ def apart(one: np.ndarray, two: np.ndarray) -> float:
 def scale() -> None:
     """ResNet-18, layer4 + fc, P = 100, D = 50, 1,000 training and 1,000 test images at 64×64: time and memory."""
     model = settled(resnet18(num_classes=10))
-    data = images(1000, 64, 50)
-    start, wall = time.process_time(), time.perf_counter()
+    data = images(1000, 64, 250)
+    start, wall, done = time.process_time(), time.perf_counter(), []
+
+    def advance() -> None:
+        done.append(1)
+        print(f"{len(done)} products, {time.process_time() - start:.0f} s CPU", flush=True)
+
     factors = InfluenceFactors.fit(model, data, layers=["layer4", "fc"], arnoldi_dim=100, rank=50,
-                                   memory_budget=5 * 10**9, announce=print)
+                                   memory_budget=5 * 10**9, announce=print, advance=advance)
     print(factors.report)
     fitted = time.process_time() - start
     factors.embed(model, data), factors.embed(model, data)
