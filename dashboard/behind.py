@@ -72,7 +72,7 @@ def _side(
     """The panel of those who harm, or help."""
     role = title.lower().removesuffix("s")
     made = influences.influence_cells(audit, run, pairs, role, url=url, **evidence)
-    note = f"the training examples that {verb} most, by influence summed over {count(used, 'example')}"
+    note = f"training examples that {verb} the {count(used, 'example')} most"
     return {"title": title, "note": note if made else f"no training example {verb}s here", "cells": made}
 
 

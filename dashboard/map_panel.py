@@ -106,7 +106,7 @@ def groups(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[tuple[st
     others = pd.Series(False, index=points.index)
     for _, rows in named[LEGEND:]:
         others |= rows.fillna(False)
-    return [(name, rows.fillna(False)) for name, rows in (rest, (slice_charts.OTHERS, others), *shown)]
+    return [(name, rows.fillna(False)) for name, rows in (*shown, (slice_charts.OTHERS, others), rest)]
 
 
 def draw(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[lasso.Outline]:

@@ -52,11 +52,13 @@ function thumb(grid, cell, click) {
     cell.score_help,
     cell.id,
   ];
+  const ink = (role) =>
+    el("span", { class: `hl-ink-${role}`, "aria-hidden": "true" }, grid.hub.glyphs[role]);
   const node = el(
     "button",
     {
       type: "button",
-      class: `hl-thumb${cell.wrong ? " hl-thumb-wrong" : ""}`,
+      class: "hl-thumb",
       title: facts.filter(Boolean).join("\n"),
       "aria-label": `open ${cell.id}, influence ${cell.influence}, label ${cell.label ?? "none"}`,
       data: { thumbOf: cell.id },
@@ -67,8 +69,9 @@ function thumb(grid, cell, click) {
     el(
       "span",
       { class: "hl-under" },
-      el("span", { class: "hl-ink-label", "aria-hidden": "true" }, grid.hub.glyphs.label),
-      ` ${cell.label ?? "–"}`,
+      ink("label"),
+      ` ${cell.label ?? "–"} `,
+      ...(cell.wrong ? [ink("wrong"), ` ${cell.prediction}`] : []),
     ),
   );
   return paintThumb(grid, node);

@@ -41,8 +41,18 @@ function histogram({ rows, longest, rest }, marks) {
   );
 }
 
-function thumb(cell) {
-  const said = [
+/** Label and, where it differs, prediction, with their marks. */
+function said(cell, marks) {
+  const ink = (role, text) => [
+    el("span", { class: `hl-ink-${role}`, "aria-hidden": "true" }, marks[role].mark),
+    ` ${text} `,
+  ];
+  const differs = cell.wrong ? ink("wrong", cell.prediction) : [];
+  return el("span", { class: "hl-under" }, ...ink("label", cell.label ?? "–"), ...differs);
+}
+
+function thumb(cell, marks) {
+  const facts = [
     cell.influence ? `influence ${cell.influence}` : null,
     `label: ${cell.label ?? "none"}`,
     cell.prediction === null ? null : `prediction: ${cell.prediction}`,
@@ -50,18 +60,19 @@ function thumb(cell) {
   ];
   return el(
     "span",
-    { class: `hl-mini${cell.wrong ? " hl-thumb-wrong" : ""}`, title: said.filter(Boolean).join("\n") },
+    { class: "hl-mini", title: facts.filter(Boolean).join("\n") },
     el("span", { class: "hl-picture" }, content(cell, pictures)),
     cell.influence ? el("span", { class: "hl-influence" }, cell.influence) : null,
+    said(cell, marks),
   );
 }
 
-function strip(title, cells, none) {
+function strip(title, cells, none, marks) {
   return el(
     "div",
     { class: "hl-minis" },
     el("p", { class: "hl-quiet" }, cells.length ? title : none),
-    el("div", { class: "hl-ministrip" }, cells.map(thumb)),
+    el("div", { class: "hl-ministrip" }, cells.map((cell) => thumb(cell, marks))),
   );
 }
 
@@ -92,8 +103,8 @@ function card(one, marks, open) {
     el("p", {}, one.facts, " · ", el("span", { title: one.spread_help }, one.spread)),
     histogram(one, marks),
     one.metadata.length ? el("ul", { class: "hl-meta" }, one.metadata.map((text) => el("li", {}, text))) : null,
-    strip("Nearest its centre", one.nearest, "No example is near its centre."),
-    strip("Strongest opponents in training", one.opponents, "No training example harms it."),
+    strip("Nearest its centre", one.nearest, "No example is near its centre.", marks),
+    strip("Strongest opponents in training", one.opponents, "No training example harms it.", marks),
   );
 }
 

@@ -189,21 +189,11 @@ def show_all(
 
 def show_slice(audit: Audit, run: Run, meta, slicing: Slicing, one: dict[str, Any], name: str | None) -> None:
     """One slice: its numbers, its members between its opponents and proponents."""
-    if st.button("All slices", icon=":material/arrow_back:", type="tertiary"):
-        del st.query_params["slice"]
-        st.rerun()
     members = slicing.ids(one["slice_id"])
     if meta:
         members = members[members["example_id"].isin(state.matching(audit, meta))]
     passing = f" · {len(members):,} pass the filters" if meta else ""
-    st.subheader(
-        f"{slice_cards.title(one)} · {slice_cards.accuracy_text(one)} · {count(one['size'], 'example')}",
-        anchor=False,
-    )
-    st.caption(
-        f"{slice_cards.interval_text(one)} · {slice_cards.spread_text(one)}{passing}",
-        help=slice_cards.SPREAD_HELP,
-    )
+    head(one, passing)
     if members.empty:
         return controls.empty("No member of this slice passes the metadata filters of the sidebar.")
     texts = {
@@ -215,6 +205,20 @@ def show_slice(audit: Audit, run: Run, meta, slicing: Slicing, one: dict[str, An
     )
     show_facts(one)
     return None
+
+
+def head(one: dict[str, Any], passing: str) -> None:
+    """The way back, and the slice in numbers."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("All slices", icon=":material/arrow_back:"):
+            del st.query_params["slice"]
+            st.rerun()
+        title = (
+            f"{slice_cards.title(one)} · {slice_cards.accuracy_text(one)} · {count(one['size'], 'example')}"
+        )
+        st.subheader(title, anchor=False, width="content")
+        numbers = f"{slice_cards.interval_text(one)} · {slice_cards.spread_text(one)}{passing}"
+        st.caption(numbers, help=slice_cards.SPREAD_HELP, width="content")
 
 
 def show_facts(one: dict[str, Any]) -> None:
