@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts, controls, decisions, state, view
+from dashboard.effect_panel import show_effect
 from dashboard.exports import packed_patches
 from dashboard.words import count
 from scoring.audit import Audit
@@ -33,6 +34,7 @@ def show() -> None:
         )
     show_progress(audit, log.decisions())
     show_log(audit, shared.meta, events, shared.run.name if shared.run else None)
+    show_effect(audit, shared.run)
     show_export(audit, log)
     return None
 
