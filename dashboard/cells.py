@@ -70,7 +70,7 @@ def make_cells(
     ids = rows["example_id"].to_pylist()
     scores = rows["score"].to_pylist() if "score" in rows.column_names else [None] * len(ids)
     frame = state.details(audit, run, ids)
-    suggested = state.suggestions(audit, run).reindex(ids) if suggest else pd.DataFrame(index=ids)
+    suggested = state.suggestions(audit, run, frame["label"]) if suggest and run else pd.DataFrame(index=ids)
     shared = {"run": run.name if run else None, "url": url, "draw_probability": 1.0}
     if column is not None:
         shared |= {"score": column.address, "of": of}

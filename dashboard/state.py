@@ -236,22 +236,9 @@ def _rows(path: Path, ids: Sequence[str], names: str) -> pd.DataFrame:
     )
 
 
-def suggestions(audit: Audit, run: Run) -> pd.DataFrame:
-    """suggested_label and its source by example_id, from the best probabilities that the run has."""
-    stamps = tuple(stamp(path) for path in (run.predictions_path, run.logits_path, audit.examples_path))
-    return _suggestions(audit.root, run.name, (*stamps, *_training_stamps(run)))
-
-
-def _training_stamps(run: Run) -> list[Stamp | None]:
-    paths = [run.mean_probabilities_path(training) for training in ("main", "checkpoints")]
-    return [stamp(path) for path in (*paths, run.out_of_fold_path)]
-
-
-@lru_cache(maxsize=2)
-def _suggestions(root: Path, name: str, _stamps: tuple) -> pd.DataFrame:
-    audit = Audit.open(root)
-    frame = queues.suggestions(audit, audit.run(name)).set_index("example_id")
-    return frame.astype({"suggested_label": "category", "source": "category"})
+def suggestions(audit: Audit, run: Run, labels: pd.Series) -> pd.DataFrame:
+    """suggested_label and its source by example_id, for the examples of ``labels`` (given labels by id)."""
+    return queues.suggestions(audit, run, labels).set_index("example_id").reindex(labels.index)
 
 
 def start_order(audit: Audit, run: Run, split: str) -> Order | None:

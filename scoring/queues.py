@@ -133,12 +133,17 @@ def _probability_sources(run: Run):
     yield SOURCES[2], run.logits_path, True
 
 
-def suggestions(audit: Audit, run: Run) -> pd.DataFrame:
+def suggestions(audit: Audit, run: Run, labels: pd.Series | None = None) -> pd.DataFrame:
     """The suggested label of every example that has probabilities, from the best source that covers it.
 
-    Columns: example_id, suggested_label (class name), p_suggested, source (one of ``SOURCES``).
+    labels: given labels by example_id, where suggestions are wanted for some examples alone (a page of a queue); only
+    their probabilities are read. Columns: example_id, suggested_label (class name), p_suggested, source (one of
+    ``SOURCES``).
     """
-    examples = read_table(audit.examples_path, ["example_id", "label"]).to_pandas().set_index("example_id")
+    if labels is None:
+        examples = read_table(audit.examples_path, ["example_id", "label"]).to_pandas().set_index("example_id")
+    else:
+        examples = labels.rename("label").to_frame()
     position = {name: number for number, name in enumerate(audit.classes)}
     classes = np.asarray([*audit.classes, None], dtype=object)
     found: list[pd.DataFrame] = []
@@ -146,14 +151,14 @@ def suggestions(audit: Audit, run: Run) -> pd.DataFrame:
     for source, path, are_logits in _probability_sources(run):
         if not path.exists():
             continue
-        ids, values = read_vectors(path)
+        ids, values = read_vectors(path, None if labels is None else labels.index)
         new = np.asarray([i for i, name in enumerate(ids) if name not in seen and name in examples.index], dtype=int)
         new = new[np.isfinite(values[new]).all(1)] if len(new) else new
         if not len(new):
             continue
         probabilities = softmax(values[new]) if are_logits else values[new]
-        labels = examples.loc[ids[new], "label"].map(position).fillna(-1).astype(int).to_numpy()
-        best, p = other_than(probabilities, labels)
+        given = examples.loc[ids[new], "label"].map(position).fillna(-1).astype(int).to_numpy()
+        best, p = other_than(probabilities, given)
         found.append(pd.DataFrame({"example_id": ids[new], "suggested_label": classes[best], "p_suggested": p,
                                    "source": source}))
         seen.update(ids[new])

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
@@ -142,10 +143,15 @@ def write_vectors(path: Path, ids: Sequence[str], values: np.ndarray, metadata: 
         writer.write_table(table)
 
 
-def read_vectors(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read what ``write_vectors`` wrote → (n,) object array of ids, (n, d) float32, memory-mapped where possible."""
+def read_vectors(path: Path, only: Iterable[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Read what ``write_vectors`` wrote → (n,) object array of ids, (n, d) float32, memory-mapped where possible.
+
+    only: read the vectors of these ids alone, in the file's order; the others stay on the disk.
+    """
     with pa.memory_map(str(path)) as source:
         table = ipc.open_file(source).read_all()
+        if only is not None:
+            table = table.filter(pc.is_in(table["example_id"], value_set=pa.array(list(only), pa.string())))
     column = table["vector"].combine_chunks()
     width = table.schema.field("vector").type.list_size
     flat = column.flatten() if isinstance(column, pa.FixedSizeListArray) else column.chunk(0).flatten()

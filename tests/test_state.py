@@ -20,6 +20,7 @@ from dashboard.columns import (
 )
 from dashboard.selection import MetaFilter, Selection
 from dashboard.serving import serve_this
+from scoring import queues
 from scoring.evaluation import deciles, error_by_decile
 from scoring.reviews import Event
 from scoring.scorer import Column
@@ -388,6 +389,15 @@ def test_a_cell_carries_what_the_reviewer_saw(audit, run, truth):
     assert evidence["suggestion"] != row["label"] and evidence["suggestion_source"] == "last checkpoint"
     assert evidence["url"] == "http://x/suspects" and evidence["run"] == "main"
     assert all(type(value) in (str, int, float, bool, type(None)) for value in evidence.values())
+
+
+def test_the_suggestions_of_a_page_are_those_of_the_whole(audit, run, truth):
+    whole = queues.suggestions(audit, run).set_index("example_id")
+    page = ["train/000005.png", "no such", "train/000001.png"]
+    found = state.suggestions(audit, run, truth["label"].reindex(page))
+    assert found.index.tolist() == page
+    pd.testing.assert_frame_equal(found.loc[[page[0], page[2]]], whole.loc[[page[0], page[2]]])
+    assert found.loc["no such"].isna().all()
 
 
 def test_a_pool_example_has_no_label_and_is_not_wrong(audit, run):
