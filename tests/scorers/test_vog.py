@@ -307,3 +307,10 @@ def test_the_score_runs_a_shard_through_its_models_checkpoints(tmp_path):
     assert maps["late_label_logit"].shape == (23, 6, 6)
     assert audited.module.training and all(p.grad is None for p in audited.module.parameters())
     assert all(torch.equal(value, before[key]) for key, value in audited.module.state_dict().items())
+
+
+def test_an_image_is_never_scored_alone():
+    models, which = checkpoints(), shard()
+    two = run(models, *which, batch_size=2)
+    assert all(np.array_equal(value, two[name], equal_nan=True)
+               for name, value in run(models, *which, batch_size=1).items())
