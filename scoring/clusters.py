@@ -1,8 +1,9 @@
-"""Clusters of vectors: K-means with normalised centroids, DBSCAN, and spectral clustering of a neighbour graph.
+"""Clusters of vectors: K-means with normalised centroids, DBSCAN, and spectral clustering of a neighbour
+graph.
 
-K-means here maximises Σ_i x_i · c(i) over unit centroids c: the influence that the members of a cluster have along its
-own direction. Assignment is by largest inner product, a centroid is its members' normalised sum, seeding is k-means++
-with the loss ‖x‖ − x·c, and an empty cluster is seeded anew at the worst-served vector.
+K-means here maximises Σ_i x_i · c(i) over unit centroids c: the influence that the members of a cluster have
+along its own direction. Assignment is by largest inner product, a centroid is its members' normalised sum,
+seeding is k-means++ with the loss ‖x‖ − x·c, and an empty cluster is seeded anew at the worst-served vector.
 
 Vectors (n, d) go in; a cluster per row (n,) comes out, −1 for none.
 
@@ -21,8 +22,11 @@ ITERATIONS = 100
 NEIGHBOURS = 10
 
 
-def kmeans(vectors: np.ndarray, k: int, *, seed: int | np.random.SeedSequence = 0, n_init: int = 10) -> np.ndarray:
-    """The best of ``n_init`` starts of K-means with unit centroids: (n, d) → (n,) in 0 … k−1, −1 for zero vectors.
+def kmeans(
+    vectors: np.ndarray, k: int, *, seed: int | np.random.SeedSequence = 0, n_init: int = 10
+) -> np.ndarray:
+    """The best of ``n_init`` starts of K-means with unit centroids: (n, d) → (n,) in 0 … k−1, −1 for zero
+    vectors.
 
     Fewer than k distinct directions give fewer clusters. Deterministic for a seed.
 

@@ -1,16 +1,20 @@
-"""The curvature of the training loss: a low-rank inverse Hessian of any layers, and the exact Hessian of a head.
+"""The curvature of the training loss: a low-rank inverse Hessian of any layers, and the exact Hessian of a
+head.
 
-Low rank: Ritz pairs (λ_i, m_i) from P Lanczos products; Ĥ⁻¹ = M Λ⁻¹ Mᵀ over the r largest positive λ_i (Schioppa et al.
-2022, section 3; Wang et al. 2023, section 3 and appendix). Exact, for logits W x + b with x̃ = (x, 1):
+Low rank: Ritz pairs (λ_i, m_i) from P Lanczos products; Ĥ⁻¹ = M Λ⁻¹ Mᵀ over the r largest positive λ_i
+(Schioppa et al. 2022, section 3; Wang et al. 2023, section 3 and appendix). Exact, for logits W x + b with x̃
+= (x, 1):
 
     H = (1/n) Σ_i (diag p_i − p_i p_iᵀ) ⊗ x̃_i x̃_iᵀ + l2 · I on W
 
-Products and their report, or features (n, d) and probabilities (n, c), go in; factors, or additive sums, come out.
+Products and their report, or features (n, d) and probabilities (n, c), go in; factors, or additive sums, come
+out.
 
 Cost: P Hessian products and P p numbers of memory; for the exact head n (c(d+1))² flops, in float64.
 
-Known limits: a model that is not at a minimum has negative curvature, which no inverse square root has: its directions
-are left out and their share is reported. The loss is that of the mean over examples, so nothing depends on n.
+Known limits: a model that is not at a minimum has negative curvature, which no inverse square root has: its
+directions are left out and their share is reported. The loss is that of the mean over examples, so nothing
+depends on n.
 """
 
 from __future__ import annotations
@@ -35,7 +39,9 @@ WELL_CONVERGED = 0.01  # a residual below this share of its own eigenvalue
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """What a factorisation will take: p parameters, P products, rank r, and bytes. Known before the work starts."""
+    """What a factorisation will take: p parameters, P products, rank r, and bytes. Known before the work
+    starts.
+    """
 
     parameters: int
     products: int
@@ -51,13 +57,16 @@ class Size:
         return self.basis_bytes + self.factor_bytes
 
     def __str__(self) -> str:
-        return (f"{self.parameters:,} parameters, {self.products} Hessian products, rank {self.rank}: "
-                f"{self.bytes / 1e9:.2g} GB for the basis and the factors, "
-                f"up to {max(self.bytes, self.memory_budget) / 1e9:.2g} GB with cached activations and graphs")
+        return (
+            f"{self.parameters:,} parameters, {self.products} Hessian products, rank {self.rank}: "
+            f"{self.bytes / 1e9:.2g} GB for the basis and the factors, "
+            f"up to {max(self.bytes, self.memory_budget) / 1e9:.2g} GB with cached activations and graphs"
+        )
 
 
 def size_of(chosen: Chosen, *, arnoldi_dim: int = 500, rank: int = 100, memory_budget: int = 2**32) -> Size:
-    """P and r as asked, lowered with a note where the problem is smaller or the basis would not fit the budget.
+    """P and r as asked, lowered with a note where the problem is smaller or the basis would not fit the
+    budget.
 
     Raises ``HardlookError`` where fewer than two products fit, or where P or r is below one.
     """
@@ -67,8 +76,10 @@ def size_of(chosen: Chosen, *, arnoldi_dim: int = 500, rank: int = 100, memory_b
     fits = int(memory_budget * BASIS_SHARE) // (p * item)
     if fits < 2:
         raise HardlookError(
-            f"layers {', '.join(chosen.layers)} hold {p:,} parameters, {p * item / 1e9:.2g} GB for each Hessian "
-            f"product; the memory budget is {memory_budget / 1e9:.2g} GB: choose fewer layers or raise the budget"
+            f"layers {', '.join(chosen.layers)} hold {p:,} parameters, {p * item / 1e9:.2g} GB for each "
+            "Hessian "
+            f"product; the memory budget is {memory_budget / 1e9:.2g} GB: choose fewer layers or raise "
+            "the budget"
         )
     products = min(arnoldi_dim, p, fits)
     kept = min(rank, products if products == min(arnoldi_dim, p) else max(1, products // 2))
@@ -81,21 +92,26 @@ def size_of(chosen: Chosen, *, arnoldi_dim: int = 500, rank: int = 100, memory_b
 def _lowered(name: str, asked: int, got: int, p: int, fits: int) -> list[str]:
     if got == asked:
         return []
-    why = f"the memory budget holds {fits} products" if fits < min(p, asked) else f"the layers hold {p} parameters"
+    why = (
+        f"the memory budget holds {fits} products"
+        if fits < min(p, asked)
+        else f"the layers hold {p} parameters"
+    )
     return [f"{name} lowered from {asked} to {got}: {why}"]
 
 
-# -- the low-rank inverse ---------------------------------------------------------------------------------------------
+# -- the low-rank inverse ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurvatureReport:
     """What the factorisation found, and how far to trust it.
 
-    ``eigenvalues``: the r kept Ritz values, largest first. ``residuals``: ‖H m − λ m‖ / λ of each; small means
-    converged. ``negative_share``: Ritz values below −floor · λ_max, as a share of all P; ``negative_mass``: their
-    absolute sum, as a share of all. ``seconds``: wall time. ``planned_bytes``: basis, factors, caches and graphs.
-    ``peak_bytes``: the most the process has ever held, None where the system does not say.
+    ``eigenvalues``: the r kept Ritz values, largest first. ``residuals``: ‖H m − λ m‖ / λ of each; small
+    means converged. ``negative_share``: Ritz values below −floor · λ_max, as a share of all P;
+    ``negative_mass``: their absolute sum, as a share of all. ``seconds``: wall time. ``planned_bytes``:
+    basis, factors, caches and graphs. ``peak_bytes``: the most the process has ever held, None where the
+    system does not say.
     """
 
     layers: tuple[str, ...]
@@ -115,13 +131,17 @@ class CurvatureReport:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        peak = "" if self.peak_bytes is None else f", peak memory of the process {self.peak_bytes / 1e9:.2g} GB"
+        peak = (
+            "" if self.peak_bytes is None else f", peak memory of the process {self.peak_bytes / 1e9:.2g} GB"
+        )
         lines = [
-            f"layers {', '.join(self.layers) or 'all'}: {self.parameters:,} parameters, {self.examples:,} examples",
+            f"layers {', '.join(self.layers) or 'all'}: {self.parameters:,} parameters, "
+            f"{self.examples:,} examples",
             f"rank {self.rank} of {self.rank_requested} from {self.products} Hessian products ({self.way})",
             f"eigenvalues {self.eigenvalues[0]:.3g} to {self.eigenvalues[-1]:.3g}, "
             f"largest relative residual {max(self.residuals):.2g}",
-            f"negative curvature: {self.negative_share:.1%} of the Ritz values, {self.negative_mass:.2g} of their mass",
+            f"negative curvature: {self.negative_share:.1%} of the Ritz values, {self.negative_mass:.2g} "
+            "of their mass",
             f"{self.seconds:.1f} s{peak}",
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
@@ -136,12 +156,19 @@ class Factors:
     report: CurvatureReport
 
 
-def factorise(products: HeadProducts | HessianProducts, size: Size, *, rank: int, floor: float = FLOOR, seed: int = 0,
-              advance: Callable[[], None] = lambda: None) -> Factors:
+def factorise(
+    products: HeadProducts | HessianProducts,
+    size: Size,
+    *,
+    rank: int,
+    floor: float = FLOOR,
+    seed: int = 0,
+    advance: Callable[[], None] = lambda: None,
+) -> Factors:
     """Run Lanczos and keep the largest positive Ritz pairs above ``floor`` · λ_max.
 
-    ``rank``: r as the caller asked for it, for the report. ``advance`` is called after each product. Deterministic for
-    a seed. Raises ``HardlookError`` where no positive curvature is found.
+    ``rank``: r as the caller asked for it, for the report. ``advance`` is called after each product.
+    Deterministic for a seed. Raises ``HardlookError`` where no positive curvature is found.
     """
     start = time.perf_counter()
     krylov = lanczos(products, products.chosen.tensors, size.products, seed=seed, advance=advance)
@@ -158,8 +185,10 @@ def _positive(ritz: Ritz, floor: float) -> np.ndarray:
     kept = np.flatnonzero(ritz.values > max(floor * np.abs(ritz.values).max(), 0.0))
     if not len(kept):
         raise HardlookError(
-            f"no positive curvature in {len(ritz.values)} dimensions (largest eigenvalue {ritz.values.max():.3g}): the "
-            "model is saturated, or far from a minimum; choose other layers, or pass the l2 it was trained with"
+            f"no positive curvature in {len(ritz.values)} dimensions (largest eigenvalue "
+            f"{ritz.values.max():.3g}): the "
+            "model is saturated, or far from a minimum; choose other layers, or pass the l2 it was "
+            "trained with"
         )
     return kept
 
@@ -182,14 +211,20 @@ def _notes(report: CurvatureReport, size: Size) -> list[str]:
     """What a reader of the numbers should know."""
     notes = []
     if report.rank < size.rank:
-        notes.append(f"rank {report.rank} instead of {size.rank}: only so many eigenvalues are positive and not noise")
+        notes.append(
+            f"rank {report.rank} instead of {size.rank}: only so many eigenvalues are positive and not noise"
+        )
     loose = sum(residual > WELL_CONVERGED for residual in report.residuals)
     if loose:
-        notes.append(f"{loose} of {report.rank} eigenvalues have residuals above {WELL_CONVERGED:.0%} of themselves: "
-                     "raise arnoldi_dim or lower rank")
+        notes.append(
+            f"{loose} of {report.rank} eigenvalues have residuals above {WELL_CONVERGED:.0%} of themselves: "
+            "raise arnoldi_dim or lower rank"
+        )
     if report.negative_share:
-        notes.append(f"negative curvature in {report.negative_share:.1%} of the Ritz values: the model is not at a "
-                     "minimum of this loss, and those directions are left out")
+        notes.append(
+            f"negative curvature in {report.negative_share:.1%} of the Ritz values: the model is not at a "
+            "minimum of this loss, and those directions are left out"
+        )
     return notes
 
 
@@ -203,7 +238,7 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-# -- the exact Hessian of a softmax head ------------------------------------------------------------------------------
+# -- the exact Hessian of a softmax head ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -222,7 +257,8 @@ class HeadHessian:
         """The sums of both sets of examples. Raises ``HardlookError`` for another head or another l2."""
         if (self.sums.shape, self.classes, self.l2) != (other.sums.shape, other.classes, other.l2):
             raise HardlookError(
-                f"cannot add head Hessians of shape {self.sums.shape} and {other.sums.shape}, {self.classes} and "
+                f"cannot add head Hessians of shape {self.sums.shape} and {other.sums.shape}, "
+                f"{self.classes} and "
                 f"{other.classes} classes, l2 {self.l2} and {other.l2}; needed the same head"
             )
         return replace(self, sums=self.sums + other.sums, n=self.n + other.n)
@@ -230,7 +266,9 @@ class HeadHessian:
     @property
     def mean(self) -> np.ndarray:
         """H, (c(d+1), c(d+1)): the mean over the examples plus the l2 part on the weights."""
-        weights = np.tile(np.arange(len(self.sums) // self.classes) < len(self.sums) // self.classes - 1, self.classes)
+        weights = np.tile(
+            np.arange(len(self.sums) // self.classes) < len(self.sums) // self.classes - 1, self.classes
+        )
         mean = self.sums / self.n
         mean[np.diag_indices_from(mean)] += self.l2 * weights
         return mean
@@ -240,10 +278,11 @@ def head_hessian(features: np.ndarray, probabilities: np.ndarray, *, l2: float =
                  block: int = 2**26) -> HeadHessian:
     """Additive sums for the mean Hessian of the softmax head, bias included, in float64.
 
-    ``features``: (n, d), what the head reads; ``probabilities``: (n, c), what it says; ``l2``: the factor of ½‖W‖² in
-    the loss (weight decay; (1 − l1_ratio)/(C n) for scikit-learn), biases not penalised; ``block``: bytes of scratch.
-    → ``HeadHessian`` over the flattened (c, d+1) parameters, the bias last in each class. It has at least d+1 zero
-    eigenvalues where l2 is 0, because a shift common to all classes changes nothing: damp it before inverting.
+    ``features``: (n, d), what the head reads; ``probabilities``: (n, c), what it says; ``l2``: the factor of
+    ½‖W‖² in the loss (weight decay; (1 − l1_ratio)/(C n) for scikit-learn), biases not penalised; ``block``:
+    bytes of scratch. → ``HeadHessian`` over the flattened (c, d+1) parameters, the bias last in each class.
+    It has at least d+1 zero eigenvalues where l2 is 0, because a shift common to all classes changes nothing:
+    damp it before inverting.
 
     >>> head_hessian(np.array([[2.0]]), np.array([[0.5, 0.5]])).mean[:2, :2]
     array([[1.  , 0.5 ],
@@ -270,7 +309,12 @@ def _add_rows(sums: np.ndarray, x: np.ndarray, p: np.ndarray) -> None:
 def checked_head(features: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both as finite float64 matrices of as many rows, or ``HardlookError``."""
     features, probabilities = (np.asarray(values, dtype=np.float64) for values in (features, probabilities))
-    if features.ndim != 2 or probabilities.ndim != 2 or len(features) != len(probabilities) or not len(features):
+    if (
+        features.ndim != 2
+        or probabilities.ndim != 2
+        or len(features) != len(probabilities)
+        or not len(features)
+    ):
         raise HardlookError(f"features have shape {features.shape} and probabilities {probabilities.shape}; "
                             "needed (n, d) and (n, c) with the same n ≥ 1")
     for name, values in (("features", features), ("probabilities", probabilities)):

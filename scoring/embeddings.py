@@ -2,12 +2,13 @@
 
     μ(z) = Λ^(-1/2) Mᵀ ∇ℓ(z)      (Wang et al. 2023, eq. 3)
 
-One forward and one backward pass to the chosen layers' outputs; each layer's rule (``scoring.layer_rules``) turns its
-input and output gradient into its share of μ as the backward pass goes by. A model, a batch and M in blocks (r, *shape)
-go in; (n, r) comes out.
+One forward and one backward pass to the chosen layers' outputs; each layer's rule (``scoring.layer_rules``)
+turns its input and output gradient into its share of μ as the backward pass goes by. A model, a batch and M
+in blocks (r, *shape) go in; (n, r) comes out.
 
-The first batch is checked: the shares of one example must equal those of its whole gradient. Layers that fail (used as
-functions, example not on the first axis, types without a rule) take a slow path, one example at a time, and are named.
+The first batch is checked: the shares of one example must equal those of its whole gradient. Layers that fail
+(used as functions, example not on the first axis, types without a rule) take a slow path, one example at a
+time, and are named.
 
 Cost: one forward, one backward to activations, and r multiply-adds per parameter and example.
 
@@ -32,7 +33,8 @@ AGREEMENT = 1e-3  # of an example's projection length; float32 rounding stays fa
 class Projector:
     """Projects per-example gradients of one model onto factors, batch by batch.
 
-    ``slow``: names of the layers whose gradients are taken one example at a time, known after the first batch.
+    ``slow``: names of the layers whose gradients are taken one example at a time, known after the first
+    batch.
     """
 
     def __init__(self, model: nn.Module, blocks: Mapping[str, Tensor], loss: Loss):
@@ -46,8 +48,12 @@ class Projector:
         self.checked = False
 
     def _owners(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
-        """Every layer that owns a chosen parameter: name → (layer, own name of the parameter → its full name)."""
-        names = {id(parameter): name for name, parameter in self.model.named_parameters() if name in self.blocks}
+        """Every layer that owns a chosen parameter: name → (layer, own name of the parameter → its full
+        name).
+        """
+        names = {
+            id(parameter): name for name, parameter in self.model.named_parameters() if name in self.blocks
+        }
         found = {}
         for name, layer in self.model.named_modules():
             own = {key: names[id(p)] for key, p in layer.named_parameters(recurse=False) if id(p) in names}
@@ -74,7 +80,8 @@ class Projector:
         return list(dict.fromkeys(full for name in names for full in self.owners[name][1].values()))
 
     def __call__(self, inputs: Any, labels: Tensor) -> Tensor:
-        """(n, r): M applied to each example's loss gradient. Raises ``HardlookError`` where it is not finite."""
+        """(n, r): M applied to each example's loss gradient. Raises ``HardlookError`` where it is not finite.
+        """
         losses, shares = self._fast(inputs, labels)
         if not self.checked:
             self.checked = True
@@ -86,24 +93,31 @@ class Projector:
             total += torch.stack([self._one(inputs, labels, i, slow) for i in range(len(labels))])
         bad = (~total.isfinite()).any(1).nonzero().flatten()
         if len(bad):
-            raise HardlookError(f"the gradient of example {int(bad[0])} of a batch is not finite, of {len(bad)} in all; "
-                                "look at these inputs and at the weights")
+            raise HardlookError(
+                f"the gradient of example {int(bad[0])} of a batch is not finite, of {len(bad)} in all; "
+                "look at these inputs and at the weights"
+            )
         return total
 
     def _zeros(self, labels: Tensor) -> Tensor:
         block = next(iter(self.blocks.values()))
         return block.new_zeros(len(labels), self.rank)
 
-    # -- the fast way ---------------------------------------------------------------------------------------------
+    # -- the fast way ----------------------------------------------------------------------------------------
 
     def _fast(self, inputs: Any, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Each example's loss, and the share (n, r) of each layer that is not slow, from hooks on its output."""
+        """Each example's loss, and the share (n, r) of each layer that is not slow, from hooks on its output.
+        """
         names = [name for name in self.owners if name not in self.slow]
         shares: dict[str, Tensor] = {}
         leaves: list[Tensor] = []
         with differentiable(self.model):
-            handles = [self.owners[name][0].register_forward_hook(self._watch(name, leaves, shares), with_kwargs=True)
-                       for name in names]
+            handles = [
+                self.owners[name][0].register_forward_hook(
+                    self._watch(name, leaves, shares), with_kwargs=True
+                )
+                for name in names
+            ]
             try:
                 losses = example_losses(self.loss, outputs(self.model, inputs), labels)
             finally:
@@ -114,7 +128,9 @@ class Projector:
         return losses.detach(), shares
 
     def _watch(self, name: str, leaves: list[Tensor], shares: dict[str, Tensor]):
-        """A forward hook: start a graph at the layer's output if there is none, and add its share when g arrives."""
+        """A forward hook: start a graph at the layer's output if there is none, and add its share when g
+        arrives.
+        """
         layer, own = self.owners[name]
         rule = rule_for(layer)
         factors = {key: self.blocks[full] for key, full in own.items()}
@@ -129,7 +145,7 @@ class Projector:
 
         return hook
 
-    # -- the slow way ---------------------------------------------------------------------------------------------
+    # -- the slow way ----------------------------------------------------------------------------------------
 
     def _one(self, inputs: Any, labels: Tensor, index: int, names: list[str]) -> Tensor:
         """(r,): one example's gradient of the named parameters, projected."""
@@ -141,7 +157,9 @@ class Projector:
         return sum((self.blocks[name].flatten(1) @ gradients[name].flatten() for name in gradients), zero)
 
     def _gradients(self, inputs: Any, labels: Tensor, index: int, names: list[str]) -> dict[str, Tensor]:
-        """One example's parameter gradients; it runs twice in one batch, because some models squeeze a batch of one."""
+        """One example's parameter gradients; it runs twice in one batch, because some models squeeze a batch
+        of one.
+        """
         known = dict(self.model.named_parameters())
         parameters = [known[name] for name in names]
         pair = mapped(inputs, lambda tensor: tensor[[index, index]])
@@ -150,12 +168,13 @@ class Projector:
             found = torch.autograd.grad(total, parameters, allow_unused=True)
         return {name: gradient for name, gradient in zip(names, found, strict=True) if gradient is not None}
 
-    # -- trust, but look ------------------------------------------------------------------------------------------
+    # -- trust, but look -------------------------------------------------------------------------------------
 
     def _check(self, inputs: Any, labels: Tensor, losses: Tensor, shares: Mapping[str, Tensor]) -> bool:
         """Send layers to the slow way whose share of a hard example is not the projection of its gradient.
 
-        Looks at the two examples with the largest losses, whose gradients are not mere rounding → whether any moved.
+        Looks at the two examples with the largest losses, whose gradients are not mere rounding → whether any
+        moved.
         """
         before = set(self.slow)
         for index in losses.topk(min(2, len(losses))).indices.tolist():
@@ -179,7 +198,9 @@ def _add_share(shares: dict[str, Tensor], name: str, layer: nn.Module, rule: Rul
 
 
 def _agree(shares: list[Tensor | None], truth: Tensor, index: int, n: int) -> bool:
-    """Whether the summed shares of one example are its projected gradient; a layer without a share counts as zero."""
+    """Whether the summed shares of one example are its projected gradient; a layer without a share counts as
+    zero.
+    """
     found = [share for share in shares if share is not None]
     if any(len(share) != n for share in found):
         return False

@@ -2,8 +2,9 @@
 
     H = (1/n) Σ_i ∇²ℓ(f(x_i), y_i) + l2 · I        (l2 on weight matrices; biases and norms are not penalised)
 
-Models in eval mode, re-iterable (inputs, labels) batches and chosen parameters go in; ``products(v)`` gives H v, lists
-of tensors shaped like the parameters. Three ways, fastest first, batch by batch within a memory budget:
+Models in eval mode, re-iterable (inputs, labels) batches and chosen parameters go in; ``products(v)`` gives H
+v, lists of tensors shaped like the parameters. Three ways, fastest first, batch by batch within a memory
+budget:
 
     closed form   a linear head under cross-entropy: H V = ((diag p − p pᵀ) V x̃) x̃ᵀ on cached features
     retained      the graph of the first backward pass is kept; a product is one backward pass through it
@@ -12,7 +13,8 @@ of tensors shaped like the parameters. Three ways, fastest first, batch by batch
 
 Cost of a product, against one forward and backward pass of the part above: about 2 retained, 3 recomputed.
 
-Known limits: the data must come in the same order every time where it is reread; this is checked by its labels.
+Known limits: the data must come in the same order every time where it is reread; this is checked by its
+labels.
 """
 
 from __future__ import annotations
@@ -41,10 +43,11 @@ NO_PREFIX = Prefix((), (), True)
 
 def hessian_products(model: nn.Module, data: Iterable, chosen: Chosen, *, loss: Loss, l2: float = 0.0,
                      memory_budget: int = 2**31) -> HeadProducts | HessianProducts:
-    """The fastest way to multiply by the Hessian of these layers on these data within ``memory_budget`` bytes.
+    """The fastest way to multiply by the Hessian of these layers on these data within ``memory_budget``
+    bytes.
 
-    Call it, and its result, inside ``differentiable(model, chosen.tensors)``. Raises ``HardlookError`` where the model
-    gives other outputs the second time, the data are empty, or a loss is not finite.
+    Call it, and its result, inside ``differentiable(model, chosen.tensors)``. Raises ``HardlookError`` where
+    the model gives other outputs the second time, the data are empty, or a loss is not finite.
     """
     device = device_of(model)
     inputs, _ = few(data, device)
@@ -60,7 +63,8 @@ def _check_deterministic(model: nn.Module, inputs: Any) -> None:
         one, two = outputs(model, inputs), outputs(model, inputs)
     if not torch.allclose(one, two, rtol=1e-4, atol=1e-5, equal_nan=True):
         raise HardlookError(
-            "the model gives different outputs for the same inputs in eval mode (dropout called as a function keeps "
+            "the model gives different outputs for the same inputs in eval mode (dropout called as a "
+            "function keeps "
             "dropping: pass training=self.training); needed a deterministic model"
         )
 
@@ -84,7 +88,8 @@ class _Products:
                 part.add_(v, alpha=self.l2)
             if not part.isfinite().all():
                 raise HardlookError(
-                    f"the gradient of {name} is not finite when differentiated again; look at the weights, and at "
+                    f"the gradient of {name} is not finite when differentiated again; look at the "
+                    "weights, and at "
                     "functions with infinite slope (sqrt, norm or log at 0)"
                 )
         return product
@@ -93,12 +98,16 @@ class _Products:
         raise NotImplementedError
 
 
-# -- a linear head ----------------------------------------------------------------------------------------------------
+# -- a linear head -------------------------------------------------------------------------------------------
 
 
 def _head(model: nn.Module, chosen: Chosen, inputs: Any) -> nn.Linear | None:
-    """The one linear layer that holds all chosen parameters and gives the model's output, if that is how it is."""
-    owners = [m for m in model.modules() if {id(p) for p in m.parameters(False)} & set(map(id, chosen.tensors))]
+    """The one linear layer that holds all chosen parameters and gives the model's output, if that is how it
+    is.
+    """
+    owners = [
+        m for m in model.modules() if {id(p) for p in m.parameters(False)} & set(map(id, chosen.tensors))
+    ]
     if len(owners) != 1 or type(owners[0]) is not nn.Linear:
         return None
     with torch.no_grad(), _Watch(owners[0]) as seen:
@@ -116,7 +125,9 @@ class _Watch:
         self.calls: list[tuple[Tensor, Tensor]] = []
 
     def __enter__(self) -> _Watch:
-        self._handle = self.layer.register_forward_hook(lambda _, args, out: self.calls.append((args[0], out)))
+        self._handle = self.layer.register_forward_hook(
+            lambda _, args, out: self.calls.append((args[0], out))
+        )
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -124,11 +135,15 @@ class _Watch:
 
 
 class HeadProducts(_Products):
-    """H V of a linear head under cross-entropy, from cached features (n, d) and probabilities (n, c) in float64."""
+    """H V of a linear head under cross-entropy, from cached features (n, d) and probabilities (n, c) in
+    float64.
+    """
 
     way = "closed form of the linear head"
 
-    def __init__(self, model: nn.Module, data: Iterator, chosen: Chosen, layer: nn.Linear, loss: Loss, l2: float):
+    def __init__(
+        self, model: nn.Module, data: Iterator, chosen: Chosen, layer: nn.Linear, loss: Loss, l2: float
+    ):
         super().__init__(chosen, l2)
         rows = []
         with torch.no_grad(), _Watch(layer) as seen:
@@ -152,7 +167,7 @@ class HeadProducts(_Products):
         return [product.to(part.dtype) for product, part in zip(products, vector, strict=True)]
 
 
-# -- any layers -------------------------------------------------------------------------------------------------------
+# -- any layers ----------------------------------------------------------------------------------------------
 
 
 class Retained:
@@ -168,8 +183,9 @@ class Retained:
         """total += n H v of this batch."""
         if not self.edges:
             return
-        found = torch.autograd.grad(self.edges, self.parameters, [vector[i] for i in self.used], retain_graph=True,
-                                    allow_unused=True)
+        found = torch.autograd.grad(
+            self.edges, self.parameters, [vector[i] for i in self.used], retain_graph=True, allow_unused=True
+        )
         for part, more in zip(total, found, strict=True):
             if more is not None:
                 part.add_(more)
@@ -203,7 +219,9 @@ class Recomputed:
 class HessianProducts(_Products):
     """H v of any layers, each batch retained, recomputed or reread, as the memory budget allows."""
 
-    def __init__(self, model: nn.Module, data: Iterable, chosen: Chosen, loss: Loss, l2: float, memory_budget: int):
+    def __init__(
+        self, model: nn.Module, data: Iterable, chosen: Chosen, loss: Loss, l2: float, memory_budget: int
+    ):
         super().__init__(chosen, l2)
         self.model, self.data, self.loss = model, data, loss
         self.device = device_of(model)
@@ -221,7 +239,9 @@ class HessianProducts(_Products):
         retained = sum(isinstance(piece, Retained) for piece in self.kept)
         counts = {"retained": retained, "recomputed": len(self.kept) - retained,
                   "reread": len(self.labels) - len(self.kept)}
-        return ", ".join(f"{count} of {len(self.labels)} batches {how}" for how, count in counts.items() if count)
+        return ", ".join(
+            f"{count} of {len(self.labels)} batches {how}" for how, count in counts.items() if count
+        )
 
     def _record(self) -> None:
         """Run every batch up to the first chosen layer and keep what fits."""
@@ -241,7 +261,9 @@ class HessianProducts(_Products):
         return self.prefix.record(self.model, inputs) if self.prefix.modules else Recorded(inputs, ())
 
     def _retain(self) -> None:
-        """Turn recorded batches into retained graphs while the budget lasts; the first one tells what a graph takes."""
+        """Turn recorded batches into retained graphs while the budget lasts; the first one tells what a graph
+        takes.
+        """
         if not self.kept or len(self.kept) < len(self.labels):
             return
         per_example = None
@@ -274,7 +296,9 @@ class HessianProducts(_Products):
         again = islice(batches(self.data, self.device), len(self.kept), None)
         for (inputs, labels), before in zip(again, self.labels[len(self.kept):], strict=True):
             if not torch.equal(labels, before):
-                raise HardlookError("data came in another order the second time; pass a DataLoader with shuffle=False")
+                raise HardlookError(
+                    "data came in another order the second time; pass a DataLoader with shuffle=False"
+                )
             yield inputs, labels
 
 

@@ -24,7 +24,9 @@ from torch import Tensor
 Vector = list[Tensor]
 Product = Callable[[Vector], Vector]
 
-KEPT_SHARE = 0.7  # orthogonalise again when less than this share of a vector's length is left (Kahan: twice is enough)
+KEPT_SHARE = (
+    0.7  # orthogonalise again when less than this share of a vector's length is left (Kahan: twice is enough)
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ class Ritz:
 
 
 class Krylov:
-    """An orthonormal basis of P vectors in blocks (P, *shape), one per tensor, and the tridiagonal T in float64."""
+    """An orthonormal basis of P vectors in blocks (P, *shape), one per tensor, and the tridiagonal T in
+    float64.
+    """
 
     def __init__(self, like: Sequence[Tensor], dimension: int):
         self.basis = [t.new_empty((dimension, *t.shape)) for t in like]
@@ -53,7 +57,8 @@ class Krylov:
         return Ritz(values, vectors, self.off_diagonal[-1] * np.abs(vectors[-1]))
 
     def combined(self, vectors: np.ndarray) -> list[Tensor]:
-        """Blocks (r, *shape) of Q s for each column of (P, r); the basis is freed block by block on the way."""
+        """Blocks (r, *shape) of Q s for each column of (P, r); the basis is freed block by block on the way.
+        """
         out = []
         while self.basis:
             block = self.basis.pop(0)
@@ -70,7 +75,9 @@ class Krylov:
 
     def _subtract(self, vector: Vector, count: int) -> None:
         """Remove what lies along the first ``count`` basis vectors, in place."""
-        flat = [(block[:count].flatten(1), part.view(-1)) for block, part in zip(self.basis, vector, strict=True)]
+        flat = [
+            (block[:count].flatten(1), part.view(-1)) for block, part in zip(self.basis, vector, strict=True)
+        ]
         along = sum(block @ part for block, part in flat)
         for block, part in flat:
             part.addmv_(block.T, along, alpha=-1)
@@ -78,10 +85,12 @@ class Krylov:
 
 def lanczos(product: Product, like: Sequence[Tensor], dimension: int, *, seed: int = 0,
             advance: Callable[[], None] = lambda: None) -> Krylov:
-    """Run P = ``dimension`` products from a random start → ``Krylov``. Deterministic for a seed on one machine.
+    """Run P = ``dimension`` products from a random start → ``Krylov``. Deterministic for a seed on one
+    machine.
 
-    ``like``: tensors that give shapes, precision and device; P is at most their total size p. Where the products close
-    an invariant subspace early, a new random direction is taken, so eigenvalues of any multiplicity are found.
+    ``like``: tensors that give shapes, precision and device; P is at most their total size p. Where the
+    products close an invariant subspace early, a new random direction is taken, so eigenvalues of any
+    multiplicity are found.
     """
     generator = torch.Generator().manual_seed(seed)
     krylov = Krylov(like, dimension)
@@ -91,15 +100,21 @@ def lanczos(product: Product, like: Sequence[Tensor], dimension: int, *, seed: i
         krylov.diagonal.append(_dot(w, krylov[k]))
         beta = _step(krylov, w, k)
         advance()
-        closed = beta <= 10 * torch.finfo(w[0].dtype).eps * max(map(abs, krylov.diagonal + krylov.off_diagonal))
+        closed = beta <= 10 * torch.finfo(w[0].dtype).eps * max(
+            map(abs, krylov.diagonal + krylov.off_diagonal)
+        )
         krylov.off_diagonal.append(0.0 if closed else beta)
         if k + 1 < dimension:
-            krylov._set(k + 1, _fresh(krylov, like, generator, k + 1) if closed else [part / beta for part in w])
+            krylov._set(
+                k + 1, _fresh(krylov, like, generator, k + 1) if closed else [part / beta for part in w]
+            )
     return krylov
 
 
 def _step(krylov: Krylov, w: Vector, k: int) -> float:
-    """Make H q_k orthogonal to q_0 … q_k in place → its norm β. The three-term recurrence first, then all of them."""
+    """Make H q_k orthogonal to q_0 … q_k in place → its norm β. The three-term recurrence first, then all of
+    them.
+    """
     _add(w, krylov[k], -krylov.diagonal[k])
     if k:
         _add(w, krylov[k - 1], -krylov.off_diagonal[k - 1])
@@ -137,7 +152,9 @@ def _add(vector: Vector, other: Vector, factor: float) -> None:
 
 
 def _dot(left: Vector, right: Vector) -> float:
-    return float(sum(torch.dot(a.reshape(-1), b.reshape(-1)).double() for a, b in zip(left, right, strict=True)))
+    return float(
+        sum(torch.dot(a.reshape(-1), b.reshape(-1)).double() for a, b in zip(left, right, strict=True))
+    )
 
 
 def _norm(vector: Vector) -> float:

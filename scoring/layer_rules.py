@@ -1,8 +1,8 @@
 """How each type of layer projects its per-example parameter gradients onto factors, without holding them.
 
-A layer's parameter gradient for example i is a sum of products of its input x_i and output gradient g_i. Projected onto
-M (r columns) it is a number per column; the product is formed for a few examples and output channels at a time, in a
-few megabytes, and multiplied into M at once:
+A layer's parameter gradient for example i is a sum of products of its input x_i and output gradient g_i.
+Projected onto M (r columns) it is a number per column; the product is formed for a few examples and output
+channels at a time, in a few megabytes, and multiplied into M at once:
 
     Linear       Σ_t g_it x_itᵀ                      Conv       Σ_l g_il unfold(x_i)_lᵀ, by groups
     norms        Σ_s g_is ⊙ x̂_is                     Embedding  Σ_t g_it at row token_it
@@ -11,8 +11,8 @@ Inputs: the layer, x (n, …), g (n, …) and M by parameter name in blocks (r, 
 
 Cost per example: one weight gradient plus r multiply-adds per parameter.
 
-Known limits: the first axis must be the example; norms are read in eval mode. Layer types not listed in ``RULES`` have
-no fast rule here, and subclasses are not taken for their parents.
+Known limits: the first axis must be the example; norms are read in eval mode. Layer types not listed in
+``RULES`` have no fast rule here, and subclasses are not taken for their parents.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def project_layer_norm(layer: nn.LayerNorm, x: Tensor, g: Tensor, factors: Mappi
     return _project_scale(normal.reshape(shape), g.reshape(shape), 1, factors)
 
 
-def project_embedding(layer: nn.Embedding, tokens: Tensor, g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
+def project_embedding(
+    layer: nn.Embedding, tokens: Tensor, g: Tensor, factors: Mapping[str, Tensor]
+) -> Tensor:
     """tokens: (n, *positions), g: (n, *positions, dim) → (n, r); padding gets no gradient, as in training."""
     tokens, g = tokens.reshape(len(tokens), -1), g.reshape(len(g), -1, g.shape[-1])
     weight = factors["weight"]
@@ -102,13 +104,14 @@ RULES: dict[type[nn.Module], Rule] = {
 
 
 def rule_for(layer: nn.Module) -> Rule | None:
-    """The fast rule of exactly this type of layer, or None. An embedding that rescales its gradient has none."""
+    """The fast rule of exactly this type of layer, or None. An embedding that rescales its gradient has none.
+    """
     if type(layer) is nn.Embedding and (layer.scale_grad_by_freq or layer.max_norm is not None):
         return None
     return RULES.get(type(layer))
 
 
-# -- the blocked products ---------------------------------------------------------------------------------------------
+# -- the blocked products ------------------------------------------------------------------------------------
 
 
 def _blocks(n: int, bytes_per_row: int, limit: int) -> Iterator[slice]:
@@ -135,11 +138,15 @@ def _project_scale(normal: Tensor, g: Tensor, axis: int, factors: Mapping[str, T
 
 
 def _project_products(out: Tensor, left: Tensor, right: Tensor, weight: Tensor) -> None:
-    """out (n, r) += ⟨left_i right_i, M⟩ for left (n, out, l), right (n, l, k): a block of output rows at a time."""
+    """out (n, r) += ⟨left_i right_i, M⟩ for left (n, out, l), right (n, l, k): a block of output rows at a
+    time.
+    """
     flat, k = weight.flatten(1), right.shape[-1]
     for rows in _blocks(left.shape[1], len(left) * k * left.element_size(), SCRATCH):
         product = torch.bmm(left[:, rows], right) if left.shape[2] > 1 else left[:, rows] * right
-        out += (flat[:, rows.start * k:rows.stop * k] @ product.flatten(1).T).T  # M on the left: faster by a tenth
+        out += (
+            flat[:, rows.start * k : rows.stop * k] @ product.flatten(1).T
+        ).T  # M on the left: faster by a tenth
 
 
 def _project_image(out: Tensor, windows: Tensor, g: Tensor, weight: Tensor) -> None:
@@ -151,8 +158,10 @@ def _project_image(out: Tensor, windows: Tensor, g: Tensor, weight: Tensor) -> N
     cuts = list(_blocks(g.shape[2], size // g.shape[2], SCRATCH))
     flat, k = weight.flatten(1), weight[0, 0].numel()
     for rows in _blocks(g.shape[1], len(g) * k * g.element_size(), SCRATCH):
-        total = sum(torch.bmm(g[:, rows, cut].flatten(2), _columns(_cut(windows, cut, g.ndim - 2), g.ndim - 2))
-                    for cut in cuts)
+        total = sum(
+            torch.bmm(g[:, rows, cut].flatten(2), _columns(_cut(windows, cut, g.ndim - 2), g.ndim - 2))
+            for cut in cuts
+        )
         out += (flat[:, rows.start * k:rows.stop * k] @ total.flatten(1).T).T
 
 

@@ -1,13 +1,15 @@
-"""The part of a model whose curvature and gradients are asked for: chosen layers, their parameters, one batch's losses.
+"""The part of a model whose curvature and gradients are asked for: chosen layers, their parameters, one
+batch's losses.
 
-Influence is computed on chosen layers, because a whole network is rarely affordable and the last block and the head
-hold most of what is learnt about the classes (Wang et al. 2023, section 4). Models, layer names or patterns, and
-batches go in; parameters by name and per-example losses (n,) come out.
+Influence is computed on chosen layers, because a whole network is rarely affordable and the last block and
+the head hold most of what is learnt about the classes (Wang et al. 2023, section 4). Models, layer names or
+patterns, and batches go in; parameters by name and per-example losses (n,) come out.
 
 Cost: nothing beyond the forward pass of the caller.
 
-Known limits: a parameter is taken whatever its ``requires_grad`` says, because loaders freeze models. BatchNorm
-without running statistics is refused: it mixes the examples of a batch, so no example has a gradient of its own.
+Known limits: a parameter is taken whatever its ``requires_grad`` says, because loaders freeze models.
+BatchNorm without running statistics is refused: it mixes the examples of a batch, so no example has a
+gradient of its own.
 """
 
 from __future__ import annotations
@@ -53,21 +55,32 @@ class Chosen:
 
 
 def choose(model: nn.Module, layers: str | Sequence[str] | None = None, inputs: Any = None) -> Chosen:
-    """The parameters of the named layers; ``None`` means the last block and the head, as they run on ``inputs``.
+    """The parameters of the named layers; ``None`` means the last block and the head, as they run on
+    ``inputs``.
 
     ``layers``: names as in ``model.named_modules()``, or patterns as in the shell (``"layer4*"``, ``"*"``).
-    Raises ``HardlookError`` for a name that means no layer with parameters (with close names), for a model without
-    any, and for parameters that are not float32 or float64.
+    Raises ``HardlookError`` for a name that means no layer with parameters (with close names), for a model
+    without any, and for parameters that are not float32 or float64.
 
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> choose(model, "2").parameters.keys()
     dict_keys(['2.weight', '2.bias'])
     """
     if not any(True for _ in model.parameters()):
-        raise HardlookError(f"{type(model).__name__} has no trainable parameter; influence needs at least one")
-    names = last_block_and_head(model, inputs) if layers is None else (layers,) if isinstance(layers, str) else layers
+        raise HardlookError(
+            f"{type(model).__name__} has no trainable parameter; influence needs at least one"
+        )
+    names = (
+        last_block_and_head(model, inputs)
+        if layers is None
+        else (layers,)
+        if isinstance(layers, str)
+        else layers
+    )
     if not names:
-        raise HardlookError("layers is empty; name at least one, or leave it out for the last block and the head")
+        raise HardlookError(
+            "layers is empty; name at least one, or leave it out for the last block and the head"
+        )
     owners = [model.get_submodule(name) for name in select_layers(model, names)]
     wanted = {id(parameter) for owner in owners for parameter in owner.parameters(recurse=False)}
     found = {name: parameter for name, parameter in model.named_parameters() if id(parameter) in wanted}
@@ -79,7 +92,9 @@ def choose(model: nn.Module, layers: str | Sequence[str] | None = None, inputs: 
 def _check_precision(parameters: Mapping[str, nn.Parameter]) -> None:
     for name, parameter in parameters.items():
         if parameter.dtype not in (torch.float32, torch.float64):
-            raise HardlookError(f"{name} is {parameter.dtype}; needed float32 or float64: convert with model.float()")
+            raise HardlookError(
+                f"{name} is {parameter.dtype}; needed float32 or float64: convert with model.float()"
+            )
 
 
 def _check_norms(model: nn.Module) -> None:
@@ -87,12 +102,13 @@ def _check_norms(model: nn.Module) -> None:
         if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is None \
                 and not isinstance(module, nn.modules.instancenorm._InstanceNorm):
             raise HardlookError(
-                f"{name!r} is a BatchNorm without running statistics: it mixes the examples of a batch, so none has a "
+                f"{name!r} is a BatchNorm without running statistics: it mixes the examples of a batch, "
+                "so none has a "
                 "gradient of its own; build the model with track_running_stats=True"
             )
 
 
-# -- running the model ------------------------------------------------------------------------------------------------
+# -- running the model ---------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -113,16 +129,19 @@ def differentiable(model: nn.Module, parameters: Iterable[nn.Parameter] = ()) ->
 
 
 def outputs(model: nn.Module, inputs: Any) -> Tensor:
-    """The (n, c) outputs for one batch: a tensor, a tuple of arguments, or a mapping of named ones. c may be 1."""
+    """The (n, c) outputs for one batch: a tensor, a tuple of arguments, or a mapping of named ones. c may be
+    1.
+    """
     found = run(model, inputs)
     return found if isinstance(found, Tensor) and found.ndim == 2 else logits_of(found)
 
 
 def example_losses(loss: Loss, predicted: Tensor, labels: Tensor) -> Tensor:
-    """One loss per example, (n,): ``reduction="none"`` is set where the loss knows it, outputs of an example averaged.
+    """One loss per example, (n,): ``reduction="none"`` is set where the loss knows it, outputs of an example
+    averaged.
 
-    Raises ``HardlookError`` for a loss that returns one number for the whole batch, for a label that the model has no
-    output for, and for a loss that is not finite.
+    Raises ``HardlookError`` for a loss that returns one number for the whole batch, for a label that the
+    model has no output for, and for a loss that is not finite.
     """
     if _is_cross_entropy(loss) and not labels.is_floating_point():
         _check_labels(labels, predicted.shape[1])
@@ -130,7 +149,8 @@ def example_losses(loss: Loss, predicted: Tensor, labels: Tensor) -> Tensor:
     values = _unreduced(loss)(predicted, labels)
     if values.ndim == 0 or len(values) != len(predicted):
         raise HardlookError(
-            f"the loss returned shape {tuple(values.shape)} for {len(predicted)} examples; needed one value per "
+            f"the loss returned shape {tuple(values.shape)} for {len(predicted)} examples; needed one "
+            "value per "
             "example: build it with reduction='none'"
         )
     values = values.flatten(1).mean(1) if values.ndim > 1 else values
@@ -143,7 +163,8 @@ def _is_cross_entropy(loss: Loss) -> bool:
 
 
 def is_plain_cross_entropy(loss: Loss) -> bool:
-    """Whether the loss is cross-entropy without weights or smoothing, whose head Hessian has a closed form."""
+    """Whether the loss is cross-entropy without weights or smoothing, whose head Hessian has a closed form.
+    """
     plain = isinstance(loss, nn.CrossEntropyLoss) and loss.weight is None and not loss.label_smoothing
     return loss is F.cross_entropy or plain
 
@@ -179,11 +200,12 @@ def _check_finite(losses: Tensor) -> None:
         )
 
 
-# -- reading the data -------------------------------------------------------------------------------------------------
+# -- reading the data ----------------------------------------------------------------------------------------
 
 
 def batches(data: Iterable, device: torch.device) -> Iterator[tuple[Any, Tensor]]:
-    """The (inputs, labels) batches of the data on a device; raises ``HardlookError`` for anything else in it."""
+    """The (inputs, labels) batches of the data on a device; raises ``HardlookError`` for anything else in it.
+    """
     for batch in data:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise HardlookError(f"data gave {type(batch).__name__}; needed batches of two: (inputs, labels)")

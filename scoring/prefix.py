@@ -1,14 +1,17 @@
-"""The part of a network that runs before the first chosen parameter, kept as values so that it need not run again.
+"""The part of a network that runs before the first chosen parameter, kept as values so that it need not run
+again.
 
-Changing the chosen parameters changes nothing below them, so for every Hessian-vector product the outputs of the
-modules below are the same numbers. ``Prefix.find`` runs one batch and finds the largest modules that finish before the
-first chosen parameter is used; ``record`` keeps their outputs for a batch; ``replay`` puts these in place of the
-modules. Which outputs matter is found by replacing each with NaN: what leaves the logits as they are is not kept.
+Changing the chosen parameters changes nothing below them, so for every Hessian-vector product the outputs of
+the modules below are the same numbers. ``Prefix.find`` runs one batch and finds the largest modules that
+finish before the first chosen parameter is used; ``record`` keeps their outputs for a batch; ``replay`` puts
+these in place of the modules. Which outputs matter is found by replacing each with NaN: what leaves the
+logits as they are is not kept.
 
-Models and batches go in, a list of tensors comes out. Cost: one forward pass per batch to record; to find, one forward
-pass of the upper part per module of the lower one.
+Models and batches go in, a list of tensors comes out. Cost: one forward pass per batch to record; to find,
+one forward pass of the upper part per module of the lower one.
 
-Known limits: a module below that is called twice, or gives something other than a tensor, runs again each time.
+Known limits: a module below that is called twice, or gives something other than a tensor, runs again each
+time.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ from scoring.parameters import mapped, outputs
 
 @dataclass(frozen=True)
 class Prefix:
-    """Modules below the first chosen parameter, which of their outputs matter, and whether the inputs still do."""
+    """Modules below the first chosen parameter, which of their outputs matter, and whether the inputs still
+    do.
+    """
 
     modules: tuple[nn.Module, ...]
     needed: tuple[bool, ...]
@@ -48,7 +53,9 @@ class Prefix:
             return found if found._reproduces(model, recorded, expected) else everything
 
     def record(self, model: nn.Module, inputs: Any) -> Recorded:
-        """Run the model once and keep what matters; NaNs of the same shape, which take no memory, for the rest."""
+        """Run the model once and keep what matters; NaNs of the same shape, which take no memory, for the
+        rest.
+        """
         kept: dict[int, Tensor] = {}
         handles = [module.register_forward_hook(_keeper(kept, i)) for i, module in enumerate(self.modules)]
         try:
@@ -96,7 +103,10 @@ class Recorded:
     def bytes(self) -> int:
         """Memory held, shared and hollow tensors counted once and as nothing."""
         seen: dict[int, int] = {}
-        mapped((self.inputs, self.values), lambda t: seen.update({t.data_ptr(): t.untyped_storage().nbytes()}) or t)
+        mapped(
+            (self.inputs, self.values),
+            lambda t: seen.update({t.data_ptr(): t.untyped_storage().nbytes()}) or t,
+        )
         return sum(seen.values())
 
 
@@ -119,7 +129,9 @@ def _hollow(tensor: Tensor) -> Tensor:
 
 
 def _below(model: nn.Module, parameters: Sequence[nn.Parameter], inputs: Any) -> tuple[nn.Module, ...]:
-    """The largest modules that run once, wholly before the first chosen parameter's owner, and give one float tensor."""
+    """The largest modules that run once, wholly before the first chosen parameter's owner, and give one float
+    tensor.
+    """
     names = {module: name for name, module in model.named_modules()}
     calls = _Calls(names)
     with calls.watching(model):

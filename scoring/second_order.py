@@ -1,15 +1,16 @@
 """Convolution and frozen batch norm whose backward pass is cheap to differentiate once more.
 
-A Hessian-vector product by double backward differentiates the backward pass of every layer. For a convolution y = x ∗ w
-with output gradient g, cotangents (a, b) of (∂x, ∂w) give
+A Hessian-vector product by double backward differentiates the backward pass of every layer. For a convolution
+y = x ∗ w with output gradient g, cotangents (a, b) of (∂x, ∂w) give
 
     ∂g = a ∗ w + x ∗ b        ∂x = dgrad(g, b)        ∂w = wgrad(g, a)
 
-which is one more convolution each way. PyTorch's own rule reaches ∂w by a convolution whose kernel is as large as the
-feature map. Batch norm in eval mode is a fixed affine map per channel, so its second derivative needs no statistics.
+which is one more convolution each way. PyTorch's own rule reaches ∂w by a convolution whose kernel is as
+large as the feature map. Batch norm in eval mode is a fixed affine map per channel, so its second derivative
+needs no statistics.
 
-Inputs and outputs are those of ``torch.conv*d`` and ``F.batch_norm``, which ``SecondOrder()`` replaces for every call
-inside the ``with`` block, in modules and in functions alike.
+Inputs and outputs are those of ``torch.conv*d`` and ``F.batch_norm``, which ``SecondOrder()`` replaces for
+every call inside the ``with`` block, in modules and in functions alike.
 
 Cost: the same forward and first backward pass; a double backward pass of about two backward passes.
 
@@ -63,7 +64,9 @@ class _ConvolutionBackward(Function):
         to_w = a is not None and ctx.needs_input_grad[2]
         dx = dw = None
         if to_x or to_w:
-            dx, dw, _ = _backward(g, x if a is None else a, w if b is None else b, None, *ctx.how, [to_x, to_w, False])
+            dx, dw, _ = _backward(
+                g, x if a is None else a, w if b is None else b, None, *ctx.how, [to_x, to_w, False]
+            )
         return _output_gradient(ctx, x, w, a, b), dx, dw, None, None
 
 
@@ -79,7 +82,9 @@ def _output_gradient(ctx, x: Tensor, w: Tensor, a: Tensor | None, b: Tensor | No
 class SecondOrder(TorchFunctionMode):
     """Inside ``with SecondOrder():`` convolutions and frozen batch norms get the cheap second derivative."""
 
-    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if function in _DIMENSIONS:
             return _convolution(function, *args, **kwargs)

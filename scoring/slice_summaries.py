@@ -1,16 +1,20 @@
-"""What a slice holds: size, accuracy, labels, predictions, coherence, its middle, and what its metadata have in common.
+"""What a slice holds: size, accuracy, labels, predictions, coherence, its middle, and what its metadata have
+in common.
 
     coherence = mean squared distance of two members' embeddings = 2/(m−1) Σ_i ‖μ_i − μ̄‖²
 
-is the within-slice objective of InfEmbed (Wang et al. 2023, section 3): members that the training set influences alike
-lie close. It is compared with random slices of the same size. Over-representation is a one-sided hypergeometric test
-per slice, column and value, with the false discovery rate of all tests held by Benjamini and Hochberg.
+is the within-slice objective of InfEmbed (Wang et al. 2023, section 3): members that the training set
+influences alike lie close. It is compared with random slices of the same size. Over-representation is a
+one-sided hypergeometric test per slice, column and value, with the false discovery rate of all tests held by
+Benjamini and Hochberg.
 
-Embeddings (n, r), slice ids, labels, predictions and metadata columns go in; plain records and data frames come out.
+Embeddings (n, r), slice ids, labels, predictions and metadata columns go in; plain records and data frames
+come out.
 
 Cost: as many passes over the embeddings as random slices are drawn; one table per metadata column.
 
-Known limits: numbers in metadata are cut into five equal shares; columns with a value of its own per row say nothing.
+Known limits: numbers in metadata are cut into five equal shares; columns with a value of its own per row say
+nothing.
 """
 
 from __future__ import annotations
@@ -34,10 +38,10 @@ class SliceSummary:
     """One slice in numbers.
 
     ``accuracy`` None where there are no labels. ``labels``, ``predictions``: counts, most frequent first.
-    ``homogeneity``: share of the most frequent label. ``coherence``: mean squared distance of two members, lower is more
-    coherent, None for one member; ``random_coherence``: the same of random slices of this size, on average;
-    ``coherence_rank``: share of random slices at least as coherent. ``nearest``: row numbers, the nearest to the centre
-    first.
+    ``homogeneity``: share of the most frequent label. ``coherence``: mean squared distance of two members,
+    lower is more coherent, None for one member; ``random_coherence``: the same of random slices of this size,
+    on average; ``coherence_rank``: share of random slices at least as coherent. ``nearest``: row numbers, the
+    nearest to the centre first.
     """
 
     slice_id: int
@@ -52,12 +56,20 @@ class SliceSummary:
     nearest: tuple[int, ...]
 
 
-def summarize_slices(embeddings: np.ndarray, ids: np.ndarray, labels: Sequence | None, predictions: Sequence, *,
-                     n_nearest: int = 12, n_random: int = 100, seed: int = 0) -> list[SliceSummary]:
+def summarize_slices(
+    embeddings: np.ndarray,
+    ids: np.ndarray,
+    labels: Sequence | None,
+    predictions: Sequence,
+    *,
+    n_nearest: int = 12,
+    n_random: int = 100,
+    seed: int = 0,
+) -> list[SliceSummary]:
     """One summary per slice, the least accurate first.
 
-    ``embeddings``: (n, r); ``ids``: (n,) slice ids, −1 for none; ``labels``, ``predictions``: (n,) class names, labels
-    None where there are none. Raises ``HardlookError`` for lengths that differ.
+    ``embeddings``: (n, r); ``ids``: (n,) slice ids, −1 for none; ``labels``, ``predictions``: (n,) class
+    names, labels None where there are none. Raises ``HardlookError`` for lengths that differ.
     """
     embeddings, ids = np.asarray(embeddings, dtype=np.float64), np.asarray(ids)
     for name, values in (("ids", ids), ("labels", labels), ("predictions", predictions)):
@@ -70,12 +82,22 @@ def summarize_slices(embeddings: np.ndarray, ids: np.ndarray, labels: Sequence |
     for slice_id in range(ids.max(initial=-1) + 1):
         members = np.flatnonzero(ids == slice_id)
         spread, random, rank = _coherence(embeddings, members, n_random, rng)
-        found.append(SliceSummary(
-            slice_id=slice_id, size=len(members), accuracy=_accuracy(labels, predictions, members),
-            labels=_counts(labels, members), predictions=_counts(predictions, members),
-            homogeneity=None if labels is None else max(Counter(labels[members]).values()) / len(members),
-            coherence=spread, random_coherence=random, coherence_rank=rank,
-            nearest=tuple(int(i) for i in members[np.argsort(distances[members], kind="stable")[:n_nearest]])))
+        found.append(
+            SliceSummary(
+                slice_id=slice_id,
+                size=len(members),
+                accuracy=_accuracy(labels, predictions, members),
+                labels=_counts(labels, members),
+                predictions=_counts(predictions, members),
+                homogeneity=None if labels is None else max(Counter(labels[members]).values()) / len(members),
+                coherence=spread,
+                random_coherence=random,
+                coherence_rank=rank,
+                nearest=tuple(
+                    int(i) for i in members[np.argsort(distances[members], kind="stable")[:n_nearest]]
+                ),
+            )
+        )
     return sorted(found, key=lambda s: (s.accuracy if s.accuracy is not None else 1.0, -s.size))
 
 
@@ -84,7 +106,11 @@ def _accuracy(labels: np.ndarray | None, predictions: np.ndarray, members: np.nd
 
 
 def _counts(values: np.ndarray | None, members: np.ndarray) -> dict[str, int]:
-    return {} if values is None else {str(value): count for value, count in Counter(values[members]).most_common()}
+    return (
+        {}
+        if values is None
+        else {str(value): count for value, count in Counter(values[members]).most_common()}
+    )
 
 
 def coherence(embeddings: np.ndarray) -> float | None:
@@ -110,15 +136,16 @@ def _coherence(embeddings: np.ndarray, members: np.ndarray, n_random: int,
     return own, float(others.mean()), float((1 + (others <= own).sum()) / (1 + n_random))
 
 
-# -- metadata ---------------------------------------------------------------------------------------------------------
+# -- metadata ------------------------------------------------------------------------------------------------
 
 
 def overrepresented(metadata: pd.DataFrame, ids: np.ndarray, *, max_q: float = 0.05) -> pd.DataFrame:
     """Metadata values that a slice holds more of than chance would give it.
 
-    ``metadata``: (n, columns), one row per example; numbers are cut into fifths. ``ids``: (n,) slice ids, −1 for none.
-    ``max_q``: the false discovery rate at which a row is returned (1 for all). → data frame slice_id, column, value, n
-    (in the slice), share, base_share (in all), lift = share / base_share, p_value, q_value, by slice and q_value.
+    ``metadata``: (n, columns), one row per example; numbers are cut into fifths. ``ids``: (n,) slice ids, −1
+    for none. ``max_q``: the false discovery rate at which a row is returned (1 for all). → data frame
+    slice_id, column, value, n (in the slice), share, base_share (in all), lift = share / base_share, p_value,
+    q_value, by slice and q_value.
     """
     ids = np.asarray(ids)
     rows = [row for column in metadata for row in _column_rows(column, grouped(metadata[column]), ids)]
@@ -126,7 +153,9 @@ def overrepresented(metadata: pd.DataFrame, ids: np.ndarray, *, max_q: float = 0
     found = pd.DataFrame(rows, columns=columns)
     found["q_value"] = benjamini_hochberg(found["p_value"].to_numpy(dtype=float))
     found = found[(found["q_value"] <= max_q) & (found["lift"] > 1)] if max_q < 1 else found
-    return found.sort_values(["slice_id", "q_value", "lift"], ascending=[True, True, False], ignore_index=True)
+    return found.sort_values(
+        ["slice_id", "q_value", "lift"], ascending=[True, True, False], ignore_index=True
+    )
 
 
 def grouped(values: pd.Series) -> pd.Series | None:
@@ -159,7 +188,8 @@ def _column_rows(column: str, groups: pd.Series | None, ids: np.ndarray) -> list
 
 
 def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
-    """q values: the smallest false discovery rate at which each test is a discovery (Benjamini and Hochberg 1995).
+    """q values: the smallest false discovery rate at which each test is a discovery (Benjamini and Hochberg
+    1995).
 
     >>> benjamini_hochberg(np.array([0.01, 0.04, 0.03])).round(3)
     array([0.03, 0.04, 0.04])

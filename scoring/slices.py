@@ -1,8 +1,9 @@
 """Slices: test examples that are wrong for the same reason, and the training examples behind them.
 
-InfEmbed clusters influence embeddings, so examples that the training set influences alike come together; InfEmbed-Rule
-splits until a group is wrong often enough, or too small (Wang et al. 2023, algorithms 1 and 2). The opponents of a slice
-are the training examples with the most negative summed influence on it, Σ_{i ∈ slice} μ_i · μ_j.
+InfEmbed clusters influence embeddings, so examples that the training set influences alike come together;
+InfEmbed-Rule splits until a group is wrong often enough, or too small (Wang et al. 2023, algorithms 1 and 2).
+The opponents of a slice are the training examples with the most negative summed influence on it, Σ_{i ∈
+slice} μ_i · μ_j.
 
 Influence embeddings (n, r) go in; slice ids (n,), index arrays and influences (n_train,) come out. NumPy and
 scikit-learn alone: the dashboard slices anew without torch.
@@ -28,9 +29,10 @@ def find_slices(embeddings: np.ndarray, n_slices: int | None = None, *, method: 
                 n_init: int = 10, eps: float | None = None, min_samples: int = 5) -> np.ndarray:
     """Slice ids of examples, the largest slice 0, noise −1: (n, r) → (n,) integers. Deterministic for a seed.
 
-    ``method``: "kmeans" with normalised centroids (zero embeddings are noise), "dbscan" (which finds its own number:
-    ``n_slices`` is not used; ``eps`` None is taken from the data), or "spectral" on a nearest-neighbour graph.
-    ``n_slices`` None means 25, or as many as there are examples. ``n_init``: starts of K-means, the best one is kept.
+    ``method``: "kmeans" with normalised centroids (zero embeddings are noise), "dbscan" (which finds its own
+    number: ``n_slices`` is not used; ``eps`` None is taken from the data), or "spectral" on a
+    nearest-neighbour graph. ``n_slices`` None means 25, or as many as there are examples. ``n_init``: starts
+    of K-means, the best one is kept.
 
     Raises ``HardlookError`` for embeddings that are not a finite matrix, and for more slices than examples.
 
@@ -46,7 +48,11 @@ def find_slices(embeddings: np.ndarray, n_slices: int | None = None, *, method: 
     k = min(DEFAULT_SLICES, n) if n_slices is None else n_slices
     if not 1 <= k <= n:
         raise HardlookError(f"n_slices is {k} for {n} examples; needed between 1 and {n}")
-    found = kmeans(embeddings, k, seed=seed, n_init=n_init) if method == "kmeans" else spectral(embeddings, k, seed=seed)
+    found = (
+        kmeans(embeddings, k, seed=seed, n_init=n_init)
+        if method == "kmeans"
+        else spectral(embeddings, k, seed=seed)
+    )
     return _largest_first(found)
 
 
@@ -56,7 +62,9 @@ def _checked(embeddings: np.ndarray, name: str = "embeddings") -> np.ndarray:
         raise HardlookError(f"{name} have shape {embeddings.shape}; needed (n, r) numbers with n ≥ 1")
     bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
     if len(bad):
-        raise HardlookError(f"{name} of row {bad[0]} and {len(bad) - 1} more are not finite; leave such examples out")
+        raise HardlookError(
+            f"{name} of row {bad[0]} and {len(bad) - 1} more are not finite; leave such examples out"
+        )
     return embeddings.astype(np.float64)
 
 
@@ -70,11 +78,13 @@ def _largest_first(assigned: np.ndarray) -> np.ndarray:
 
 def find_slices_by_rule(embeddings: np.ndarray, correct: np.ndarray, *, max_accuracy: float, min_size: int,
                         branching: int = 3, seed: int = 0, n_init: int = 10) -> list[np.ndarray]:
-    """InfEmbed-Rule: disjoint slices with accuracy ≤ ``max_accuracy`` and size ≥ ``min_size``, the worst first.
+    """InfEmbed-Rule: disjoint slices with accuracy ≤ ``max_accuracy`` and size ≥ ``min_size``, the worst
+    first.
 
-    The whole set is split by K-means into ``branching`` parts, again and again, until a part satisfies the rule or is
-    smaller than ``min_size``. ``embeddings``: (n, r); ``correct``: (n,) bool. → index arrays in ascending order, sorted
-    by accuracy, then size; empty where nothing satisfies the rule. Examples in none of them are in no slice.
+    The whole set is split by K-means into ``branching`` parts, again and again, until a part satisfies the
+    rule or is smaller than ``min_size``. ``embeddings``: (n, r); ``correct``: (n,) bool. → index arrays in
+    ascending order, sorted by accuracy, then size; empty where nothing satisfies the rule. Examples in none
+    of them are in no slice.
 
     Raises ``HardlookError`` for settings outside their range or ``correct`` of another length.
     """
@@ -98,8 +108,10 @@ def _check_rule(n: int, correct: np.ndarray, max_accuracy: float, min_size: int,
     if correct.shape != (n,):
         raise HardlookError(f"correct has shape {correct.shape}; needed ({n},), one per embedding")
     if not 0 <= max_accuracy <= 1 or min_size < 1 or branching < 2:
-        raise HardlookError(f"max_accuracy is {max_accuracy}, min_size {min_size}, branching {branching}; needed an "
-                            "accuracy between 0 and 1, a size of at least 1 and at least 2 branches")
+        raise HardlookError(
+            f"max_accuracy is {max_accuracy}, min_size {min_size}, branching {branching}; needed an "
+            "accuracy between 0 and 1, a size of at least 1 and at least 2 branches"
+        )
 
 
 def _split(members: np.ndarray, embeddings: np.ndarray, branching: int, seeds: np.random.SeedSequence,
@@ -141,10 +153,11 @@ def distances_to_centres(embeddings: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def assign_to_slices(embeddings: np.ndarray, found_on: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Which slice other examples would fall in: (m,), −1 where they lie further from every centre than any member.
+    """Which slice other examples would fall in: (m,), −1 where they lie further from every centre than any
+    member.
 
-    ``found_on``: (n, r) embeddings of the examples with slice ``ids`` (n,). Judging slices on examples that did not
-    choose them is the only fair way: the worst of many slices is worst in part by chance.
+    ``found_on``: (n, r) embeddings of the examples with slice ``ids`` (n,). Judging slices on examples that
+    did not choose them is the only fair way: the worst of many slices is worst in part by chance.
     """
     if ids.max(initial=-1) < 0:
         return np.full(len(embeddings), -1)
@@ -157,7 +170,7 @@ def assign_to_slices(embeddings: np.ndarray, found_on: np.ndarray, ids: np.ndarr
     return np.where(np.isfinite(nearest.min(axis=1)), nearest.argmin(axis=1), -1)
 
 
-# -- who is behind a slice --------------------------------------------------------------------------------------------
+# -- who is behind a slice -----------------------------------------------------------------------------------
 
 
 def summed_influence(slice_embeddings: np.ndarray, train_embeddings: np.ndarray) -> np.ndarray:
@@ -176,9 +189,11 @@ def summed_influence(slice_embeddings: np.ndarray, train_embeddings: np.ndarray)
 
 
 def slice_opponents(slice_embeddings: np.ndarray, train_embeddings: np.ndarray, k: int) -> np.ndarray:
-    """Indices of the k training examples with the most negative summed influence on the slice, strongest first.
+    """Indices of the k training examples with the most negative summed influence on the slice, strongest
+    first.
 
-    (m, r), (n, r) → (min(k, n),). ``summed_influence`` gives the numbers, which tell whether the last ones harm at all.
+    (m, r), (n, r) → (min(k, n),). ``summed_influence`` gives the numbers, which tell whether the last ones
+    harm at all.
 
     >>> slice_opponents(np.array([[1.0]]), np.array([[2.0], [-3.0], [-1.0]]), 2)
     array([1, 2])
@@ -187,7 +202,8 @@ def slice_opponents(slice_embeddings: np.ndarray, train_embeddings: np.ndarray, 
 
 
 def slice_proponents(slice_embeddings: np.ndarray, train_embeddings: np.ndarray, k: int) -> np.ndarray:
-    """Indices of the k training examples with the most positive summed influence on the slice, strongest first.
+    """Indices of the k training examples with the most positive summed influence on the slice, strongest
+    first.
 
     >>> slice_proponents(np.array([[1.0]]), np.array([[2.0], [-3.0], [5.0]]), 2)
     array([2, 0])

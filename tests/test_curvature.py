@@ -1,4 +1,5 @@
-"""Hessian products, Lanczos and the exact head Hessian against autograd in float64 and NumPy's eigenvalues."""
+"""Hessian products, Lanczos and the exact head Hessian against autograd in float64 and NumPy's eigenvalues.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +57,10 @@ def exact_hessian(model: nn.Module, data: list, names: list[str]) -> np.ndarray:
     x, y = (torch.cat(parts) for parts in zip(*data, strict=True))
     loss = F.cross_entropy(model(x), y)
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters, create_graph=True)])
-    rows = [torch.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True, allow_unused=True)
-            for value in gradient]
+    rows = [
+        torch.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True, allow_unused=True)
+        for value in gradient
+    ]
     return torch.stack([torch.cat([part.flatten() for part in row]) for row in rows]).numpy()
 
 
@@ -70,7 +73,9 @@ def small_hessian() -> np.ndarray:
 
 def expected_product(model: nn.Module, chosen, vector: list[torch.Tensor]) -> np.ndarray:
     """The chosen rows and columns of the small net's Hessian, times the vector."""
-    inside = np.concatenate([np.full(p.numel(), name in chosen.parameters) for name, p in model.named_parameters()])
+    inside = np.concatenate(
+        [np.full(p.numel(), name in chosen.parameters) for name, p in model.named_parameters()]
+    )
     return small_hessian()[np.ix_(inside, inside)] @ flat(vector)
 
 
@@ -83,7 +88,9 @@ def flat(parts: list[torch.Tensor]) -> np.ndarray:
     return torch.cat([part.detach().flatten() for part in parts]).numpy()
 
 
-@pytest.mark.parametrize("budget, way", [(10**9, "retained"), (40_000, "recomputed"), (3_000, "reread"), (0, "reread")])
+@pytest.mark.parametrize(
+    "budget, way", [(10**9, "retained"), (40_000, "recomputed"), (3_000, "reread"), (0, "reread")]
+)
 @pytest.mark.parametrize("layers", ["*", ["norm", "second", "head"], "second"])
 def test_a_product_is_the_hessian_times_the_vector_whatever_the_memory_budget(layers, budget, way):
     model, data = small_net(), small_data()
@@ -119,7 +126,9 @@ def test_a_linear_layer_that_is_not_the_output_is_no_head():
         vector = vector_like(chosen.tensors)
         found = flat(products(vector))
     assert not isinstance(products, HeadProducts)
-    np.testing.assert_allclose(found, exact_hessian(model, data, list(chosen.parameters)) @ flat(vector), atol=1e-13)
+    np.testing.assert_allclose(
+        found, exact_hessian(model, data, list(chosen.parameters)) @ flat(vector), atol=1e-13
+    )
 
 
 def test_the_l2_part_reaches_weights_and_spares_biases():
@@ -145,7 +154,10 @@ def test_the_part_below_the_first_chosen_layer_runs_once():
         products(vector_like(chosen.tensors))
     assert "recomputed" in products.way
     assert len(runs) == before + len(data)  # hooks still fire on the replayed outputs
-    assert products.prefix.needed == (False, True)  # of the two layers below, only the upper one's output matters
+    assert products.prefix.needed == (
+        False,
+        True,
+    )  # of the two layers below, only the upper one's output matters
 
 
 def test_a_prefix_gives_the_same_outputs_and_leaves_the_model_as_it_was():
@@ -181,7 +193,9 @@ def test_the_cheap_second_derivative_of_a_convolution_is_pytorchs(kind):
 
 def test_the_cheap_second_derivative_of_a_frozen_batch_norm_is_pytorchs():
     torch.manual_seed(0)
-    x, w, b = (torch.randn(*shape, dtype=torch.double, requires_grad=True) for shape in ((3, 4, 5), (4,), (4,)))
+    x, w, b = (
+        torch.randn(*shape, dtype=torch.double, requires_grad=True) for shape in ((3, 4, 5), (4,), (4,))
+    )
     mean, var = torch.randn(4).double(), torch.rand(4).double() + 0.5
     with SecondOrder():
         torch.testing.assert_close(F.batch_norm(x, mean, var, w, b), torch.batch_norm(
@@ -216,7 +230,9 @@ def test_ritz_residuals_are_what_the_pairs_leave_over():
     vectors = krylov.combined(ritz.vectors)[0]
     left = torch.linalg.norm(vectors @ matrix - torch.as_tensor(ritz.values.copy())[:, None] * vectors, dim=1)
     np.testing.assert_allclose(ritz.residuals, left.numpy(), atol=1e-10)
-    torch.testing.assert_close(vectors @ vectors.T, torch.eye(12, dtype=torch.double))  # twelve usable dimensions
+    torch.testing.assert_close(
+        vectors @ vectors.T, torch.eye(12, dtype=torch.double)
+    )  # twelve usable dimensions
     assert ritz.residuals.max() > 0.01
 
 
@@ -247,7 +263,9 @@ def test_the_report_tells_rank_residuals_negative_curvature_time_and_memory():
         factors = factorise(products, size_of(chosen, arnoldi_dim=1000, rank=1000), rank=1000,
                             advance=lambda: steps.append(1))
     report, p = factors.report, chosen.dimension
-    inside = np.concatenate([np.full(w.numel(), name in chosen.parameters) for name, w in model.named_parameters()])
+    inside = np.concatenate(
+        [np.full(w.numel(), name in chosen.parameters) for name, w in model.named_parameters()]
+    )
     exact = np.linalg.eigvalsh(small_hessian()[np.ix_(inside, inside)])
     kept = exact[exact > 1e-5 * np.abs(exact).max()][::-1]
     assert len(steps) == report.products == p
@@ -286,7 +304,7 @@ def test_no_positive_curvature_is_an_error_that_says_so():
             factorise(products, size_of(chosen), rank=5)
 
 
-# -- the exact head ---------------------------------------------------------------------------------------------------
+# -- the exact head ------------------------------------------------------------------------------------------
 
 
 def head_case(n: int = 40, d: int = 5, c: int = 4) -> tuple[np.ndarray, np.ndarray, nn.Linear]:
@@ -309,7 +327,10 @@ def test_the_head_hessian_is_that_of_autograd():
 
 def test_head_hessians_of_shards_add_up():
     x, p, _ = head_case()
-    whole, parts = head_hessian(x, p, l2=0.1), head_hessian(x[:13], p[:13], l2=0.1) + head_hessian(x[13:], p[13:], l2=0.1)
+    whole, parts = (
+        head_hessian(x, p, l2=0.1),
+        head_hessian(x[:13], p[:13], l2=0.1) + head_hessian(x[13:], p[13:], l2=0.1),
+    )
     assert whole.n == parts.n == 40
     np.testing.assert_allclose(parts.mean, whole.mean, atol=1e-13)
     with pytest.raises(HardlookError, match="needed the same head"):
@@ -333,7 +354,7 @@ def test_a_head_that_is_not_finite_or_not_a_matrix_is_refused():
         head_hessian(x, p)
 
 
-# -- bad input --------------------------------------------------------------------------------------------------------
+# -- bad input -----------------------------------------------------------------------------------------------
 
 
 def products_of(model: nn.Module, data, layers="*", loss=F.cross_entropy):
@@ -400,7 +421,9 @@ def test_a_gradient_that_is_not_finite_when_differentiated_again_is_named():
     nn.init.zeros_(model.weight)
     chosen = choose(model, "*")
     with differentiable(model, chosen.tensors):
-        products = hessian_products(model, [(torch.ones(2, 2), torch.tensor([0, 1]))], chosen, loss=F.cross_entropy)
+        products = hessian_products(
+            model, [(torch.ones(2, 2), torch.tensor([0, 1]))], chosen, loss=F.cross_entropy
+        )
         with pytest.raises(HardlookError, match="gradient of weight is not finite"):
             products(vector_like(chosen.tensors))
 

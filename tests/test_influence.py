@@ -1,4 +1,5 @@
-"""Influence, embeddings and self-influence against closed forms, float64 autograd, leave-one-out and captum."""
+"""Influence, embeddings and self-influence against closed forms, float64 autograd, leave-one-out and captum.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +11,11 @@ from torch.nn import functional as F
 
 from scoring.curvature import head_hessian
 from scoring.influence import (
-    InfluenceFactors, conjugate_gradients, embedding_self_influence, self_influence, self_influence_by_gradients,
+    InfluenceFactors,
+    conjugate_gradients,
+    embedding_self_influence,
+    self_influence,
+    self_influence_by_gradients,
 )
 from scoring.tables import HardlookError
 
@@ -40,14 +45,18 @@ def trained(model: nn.Module, data: list, steps: int = 40, decay: float = 0.0) -
 
 
 def exact(model: nn.Module, data: list) -> tuple[np.ndarray, np.ndarray]:
-    """The float64 Hessian of the mean loss over all parameters, and each example's gradient (n, p), row by row."""
+    """The float64 Hessian of the mean loss over all parameters, and each example's gradient (n, p), row by
+    row.
+    """
     wide = model.double()
     parameters = list(wide.parameters())
     x, y = (torch.cat(parts) for parts in zip(*data, strict=True))
     each = F.cross_entropy(wide(x.double()), y, reduction="none")
 
     def rows(values: torch.Tensor) -> torch.Tensor:
-        found = [torch.autograd.grad(v, parameters, retain_graph=True, materialize_grads=True) for v in values]
+        found = [
+            torch.autograd.grad(v, parameters, retain_graph=True, materialize_grads=True) for v in values
+        ]
         return torch.stack([torch.cat([part.flatten() for part in row]) for row in found])
 
     gradient = torch.autograd.grad(each.mean(), parameters, create_graph=True)
@@ -58,7 +67,7 @@ def apart(one: np.ndarray, two: np.ndarray) -> float:
     return float(np.linalg.norm(one - two) / np.linalg.norm(two))
 
 
-# -- embeddings -------------------------------------------------------------------------------------------------------
+# -- embeddings ----------------------------------------------------------------------------------------------
 
 
 def test_embeddings_have_the_dot_products_of_the_low_rank_inverse_hessian():
@@ -92,11 +101,25 @@ def test_gram_matrices_are_captums_at_the_same_leaf_layers():
     ours = InfluenceFactors.fit(model, data, layers=layers, arnoldi_dim=60, rank=10).embed(model, data)
     dataset = TensorDataset(*(torch.cat(parts) for parts in zip(*data, strict=True)))
     theirs = captum.ArnoldiInfluenceFunction(
-        model.eval(), dataset, "", lambda *_: None, layers=layers, loss_fn=nn.CrossEntropyLoss(reduction="sum"),
-        batch_size=20, sample_wise_grads_per_batch=True, projection_dim=10, seed=0, arnoldi_dim=61, arnoldi_tol=1e-12,
-        hessian_reg=0.0, hessian_inverse_tol=1e-12)
+        model.eval(),
+        dataset,
+        "",
+        lambda *_: None,
+        layers=layers,
+        loss_fn=nn.CrossEntropyLoss(reduction="sum"),
+        batch_size=20,
+        sample_wise_grads_per_batch=True,
+        projection_dim=10,
+        seed=0,
+        arnoldi_dim=61,
+        arnoldi_tol=1e-12,
+        hessian_reg=0.0,
+        hessian_inverse_tol=1e-12,
+    )
     other = np.concatenate([theirs.compute_intermediate_quantities(tuple(batch)).numpy() for batch in data])
-    assert apart(ours @ ours.T, len(dataset) * other @ other.T) <= 1e-4  # their Hessian is a sum, ours is a mean
+    assert (
+        apart(ours @ ours.T, len(dataset) * other @ other.T) <= 1e-4
+    )  # their Hessian is a sum, ours is a mean
 
 
 def test_a_full_rank_head_gives_influence_through_the_damped_inverse():
@@ -144,9 +167,13 @@ def test_the_influence_of_a_removal_is_exact_leave_one_out_in_linear_regression(
     factors = InfluenceFactors.fit(model, data, layers="*", loss=half_squared_error)
     embeddings = factors.embed(model, data).astype(float)
     residuals, leverage = y - x @ weights, np.einsum("nd,de,ne->n", x, np.linalg.inv(x.T @ x), x)
-    without = np.stack([np.linalg.lstsq(np.delete(x, i, 0), np.delete(y, i), rcond=None)[0] for i in range(30)])
+    without = np.stack(
+        [np.linalg.lstsq(np.delete(x, i, 0), np.delete(y, i), rcond=None)[0] for i in range(30)]
+    )
     moved = without - weights  # each row: how leaving that example out moves the weights
-    exact_change = (-residuals[:, None] * x) @ moved.T  # first order in each example's loss, exact in the weights
+    exact_change = (
+        -residuals[:, None] * x
+    ) @ moved.T  # first order in each example's loss, exact in the weights
     predicted = embeddings @ embeddings.T / 30 / (1 - leverage)  # the closed form of leave-one-out
     np.testing.assert_allclose(predicted, exact_change, atol=1e-6 * np.abs(exact_change).max())
     assert factors.rank == 4
@@ -173,8 +200,12 @@ def test_embeddings_do_not_depend_on_batch_size_or_company():
     whole, ones = factors.embed(model, data), factors.embed(model, small_images(batch=7))
     np.testing.assert_allclose(whole, ones, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
     np.testing.assert_array_equal(whole[20:40], factors.embed(model, data[1:2]))
-    np.testing.assert_allclose(factors.embed(model, [(data[0][0][:1], data[0][1][:1])])[0], whole[0], rtol=1e-4,
-                               atol=1e-5 * np.abs(whole).max())
+    np.testing.assert_allclose(
+        factors.embed(model, [(data[0][0][:1], data[0][1][:1])])[0],
+        whole[0],
+        rtol=1e-4,
+        atol=1e-5 * np.abs(whole).max(),
+    )
     assert factors.embed(model, []).shape == (0, 10)
 
 
@@ -284,7 +315,7 @@ def test_confident_examples_keep_their_digits_in_float32():
     assert apart(narrow @ narrow.T, exactly @ exactly.T) <= 2e-5  # 1e-4 where the loss is taken in float32
 
 
-# -- Cook's distance on the head --------------------------------------------------------------------------------------
+# -- Cook's distance on the head -----------------------------------------------------------------------------
 
 
 def head_case(n: int = 50, d: int = 6, c: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -340,13 +371,16 @@ def test_conjugate_gradients_solve_many_right_sides_at_once_and_leave_zeros_alon
     root = rng.normal(size=(6, 6))
     matrix, right = root @ root.T + np.eye(6), rng.normal(size=(4, 6))
     right[2] = 0
-    np.testing.assert_allclose(conjugate_gradients(lambda v: v @ matrix, right, 1e-12), right @ np.linalg.inv(matrix),
-                               atol=1e-9)
+    np.testing.assert_allclose(
+        conjugate_gradients(lambda v: v @ matrix, right, 1e-12), right @ np.linalg.inv(matrix), atol=1e-9
+    )
 
 
 def test_a_hessian_over_the_budget_is_refused_with_its_size_and_the_ways_out():
     x, p, y = head_case()
-    with pytest.raises(HardlookError, match=r"takes 6.27e-06 GB \(4 classes × 7 features.*self_influence_by_gradients"):
+    with pytest.raises(
+        HardlookError, match=r"takes 6.27e-06 GB \(4 classes × 7 features.*self_influence_by_gradients"
+    ):
         self_influence(x, p, y, memory_budget=1000)
 
 

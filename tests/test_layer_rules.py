@@ -41,13 +41,23 @@ CASES = {
     "linear over a grid": (lambda: nn.Linear(5, 4), (2, 3, 5), 4, True),
     "conv1d": (lambda: nn.Conv1d(4, 6, 3, stride=2, dilation=2, padding=2), (4, 11), 6, False),
     "conv1d, circular": (lambda: nn.Conv1d(4, 6, 3, padding=2, padding_mode="circular"), (4, 9), 6, False),
-    "conv2d": (lambda: nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)), (4, 8, 9), 6, False),
+    "conv2d": (
+        lambda: nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)),
+        (4, 8, 9),
+        6,
+        False,
+    ),
     "conv2d, groups": (lambda: nn.Conv2d(4, 6, 3, groups=2, padding=1), (4, 6, 6), 6, False),
     "conv2d, depthwise": (lambda: nn.Conv2d(4, 8, 3, groups=4, bias=False), (4, 6, 6), 8, False),
     "conv2d, 1×1": (lambda: nn.Conv2d(4, 6, 1), (4, 6, 6), 6, False),
     "conv2d, same": (lambda: nn.Conv2d(4, 6, (4, 3), padding="same"), (4, 6, 6), 6, False),
     "conv2d, reflect": (lambda: nn.Conv2d(4, 6, 3, padding=2, padding_mode="reflect"), (4, 6, 6), 6, False),
-    "conv2d, replicate": (lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="replicate"), (4, 6, 6), 6, False),
+    "conv2d, replicate": (
+        lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="replicate"),
+        (4, 6, 6),
+        6,
+        False,
+    ),
     "conv3d": (lambda: nn.Conv3d(2, 4, 2, padding=1), (2, 4, 4, 4), 4, False),
     "batch norm, vectors": (lambda: with_statistics(nn.BatchNorm1d(5)), (5,), 5, False),
     "batch norm, series": (lambda: with_statistics(nn.BatchNorm1d(5)), (5, 7), 5, False),
@@ -70,7 +80,9 @@ def columns(model: nn.Module, layers: str | list[str] = "*", r: int = 4) -> dict
             for name, p in choose(model, layers).parameters.items()}
 
 
-def one_at_a_time(model: nn.Module, blocks: dict[str, torch.Tensor], inputs, labels: torch.Tensor) -> torch.Tensor:
+def one_at_a_time(
+    model: nn.Module, blocks: dict[str, torch.Tensor], inputs, labels: torch.Tensor
+) -> torch.Tensor:
     """M applied to each example's gradient, from a batch of that example alone."""
     model.eval()
     parameters = [dict(model.named_parameters())[name] for name in blocks]
@@ -158,18 +170,32 @@ class Functional(nn.Module):
         return self.head(x)
 
 
-@pytest.mark.parametrize("make, slow", [
-    (lambda: Sequence(True), {"block.self_attn", "block.self_attn.out_proj"}),
-    (lambda: Sequence(False), {"block.self_attn", "block.self_attn.out_proj", "block.linear1", "block.linear2",
-                               "block.norm1", "block.norm2"}),
-    (Tied, set()),
-    (Recurrent, {"cell"}),
-    (Functional, {"hidden"}),
-])
+@pytest.mark.parametrize(
+    "make, slow",
+    [
+        (lambda: Sequence(True), {"block.self_attn", "block.self_attn.out_proj"}),
+        (
+            lambda: Sequence(False),
+            {
+                "block.self_attn",
+                "block.self_attn.out_proj",
+                "block.linear1",
+                "block.linear2",
+                "block.norm1",
+                "block.norm2",
+            },
+        ),
+        (Tied, set()),
+        (Recurrent, {"cell"}),
+        (Functional, {"hidden"}),
+    ],
+)
 def test_what_no_rule_fits_is_slow_and_right_and_named(make, slow):
     torch.manual_seed(0)
     model = make().double()
-    tokens = torch.randint(0, 9, (6, 6))  # as many tokens as examples: shapes alone cannot tell the axes apart
+    tokens = torch.randint(
+        0, 9, (6, 6)
+    )  # as many tokens as examples: shapes alone cannot tell the axes apart
     blocks = columns(model)
     projector = Projector(model, blocks, F.cross_entropy)
     found = projector(tokens, LABELS)

@@ -1,7 +1,8 @@
-"""A spurious mark on one training class, as in the bone-age study: InfEmbed-Rule finds whom it misleads, and its source.
+"""A spurious mark on one training class, as in the bone-age study: InfEmbed-Rule finds whom it misleads, and
+its source.
 
-Gratings of three directions in noise; in training every image of class 1 carries a mark, in the test set some images of
-the other classes do too. A small network learns the mark, and takes them for class 1.
+Gratings of three directions in noise; in training every image of class 1 carries a mark, in the test set some
+images of the other classes do too. A small network learns the mark, and takes them for class 1.
 """
 
 from __future__ import annotations
@@ -47,8 +48,17 @@ def gratings(n: int, mark, elsewhere: float, seed: int) -> tuple[torch.Tensor, t
 def trained(x: torch.Tensor, y: torch.Tensor) -> nn.Module:
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3, padding=1),
-        nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, 3))
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64, 3),
+    )
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for epoch in range(8):
         for rows in torch.randperm(len(y), generator=torch.Generator().manual_seed(epoch)).split(50):

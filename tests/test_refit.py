@@ -22,7 +22,9 @@ def noisy(n: int = 400, wrong: float = 0.3) -> tuple[np.ndarray, np.ndarray, np.
 def test_correcting_planted_errors_helps_and_random_edits_do_not():
     x, truth, given = noisy()
     test, labels, _ = noisy(500)
-    table = refit(x, given, truth, test, labels, {"class 0": labels == 0, "empty": labels > 9}).set_index("group")
+    table = refit(x, given, truth, test, labels, {"class 0": labels == 0, "empty": labels > 9}).set_index(
+        "group"
+    )
     assert list(table.index) == ["all", "class 0", "empty"]
     assert table.loc["class 0", "gain_low"] > 0.2 and table.loc["class 0", "over_placebo_low"] > 0.2
     assert table.loc["all", "reviewed"] > table.loc["all", "original"]
@@ -104,14 +106,16 @@ def test_halves_depend_on_the_id_alone():
     assert 450 < one.sum() < 550 and (halves(ids, seed=1) != one).any()
 
 
-# -- the predicted effect ---------------------------------------------------------------------------------------------
+# -- the predicted effect ------------------------------------------------------------------------------------
 
 
 def test_removing_an_opponent_lowers_the_loss_and_relabelling_moves_by_the_difference():
     on, of = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[-3.0, 1.0]])
     np.testing.assert_allclose(predicted_changes(on, of, 10), [-0.3, 0.1])
     np.testing.assert_allclose(predicted_changes(on, of, 10, after=np.array([[1.0, 1.0]])), [-0.4, 0.0])
-    table = predicted_table(predicted_changes(on, of, 10), {"test": np.array([0, 1]), "none": np.array([], int)})
+    table = predicted_table(
+        predicted_changes(on, of, 10), {"test": np.array([0, 1]), "none": np.array([], int)}
+    )
     assert table["change"].round(3).tolist()[0] == -0.1 and np.isnan(table["change"][1])
     with pytest.raises(HardlookError, match="from the same factors"):
         predicted_changes(on, of[:, :1], 10)

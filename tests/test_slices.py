@@ -1,4 +1,6 @@
-"""Slices, who is behind them and what they hold: planted groups, brute force, and the algebra of the objective."""
+"""Slices, who is behind them and what they hold: planted groups, brute force, and the algebra of the
+objective.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,22 @@ from hypothesis import strategies as st
 from scoring.clusters import kmeans, knee
 from scoring.slice_summaries import benjamini_hochberg, coherence, grouped, overrepresented, summarize_slices
 from scoring.slices import (
-    assign_to_slices, distances_to_centres, find_slices, find_slices_by_rule, slice_centres, slice_ids, slice_opponents,
-    slice_proponents, summed_influence,
+    assign_to_slices,
+    distances_to_centres,
+    find_slices,
+    find_slices_by_rule,
+    slice_centres,
+    slice_ids,
+    slice_opponents,
+    slice_proponents,
+    summed_influence,
 )
 from scoring.tables import HardlookError
 
 
-def groups(sizes: tuple[int, ...] = (30, 20, 10), d: int = 5, noise: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+def groups(
+    sizes: tuple[int, ...] = (30, 20, 10), d: int = 5, noise: float = 0.1
+) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings along as many axes as there are groups, of any length, and the group of each."""
     rng = np.random.default_rng(0)
     truth = np.repeat(np.arange(len(sizes)), sizes)
@@ -37,7 +48,10 @@ def same_partition(one: np.ndarray, two: np.ndarray) -> bool:
 def test_slices_import_neither_torch_nor_streamlit():
     code = ("import sys, scoring.slices, scoring.slice_summaries, scoring.effects, scoring.refit;"
             "print(any(name in sys.modules for name in ('torch', 'streamlit', 'umap', 'ray')))")
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "False\n"
+    )
 
 
 @pytest.mark.parametrize("method", ["kmeans", "spectral"])
@@ -111,7 +125,7 @@ def test_bad_settings_are_refused_in_one_sentence(change, message):
         find_slices(**{"embeddings": np.eye(6), "n_slices": 2, **change})
 
 
-# -- InfEmbed-Rule ----------------------------------------------------------------------------------------------------
+# -- InfEmbed-Rule -------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=25, deadline=None)
@@ -120,7 +134,9 @@ def test_bad_settings_are_refused_in_one_sentence(change, message):
 def test_every_slice_satisfies_the_rule_and_no_example_is_in_two(seed, n, accuracy, size, branching):
     rng = np.random.default_rng(seed)
     x, correct = rng.normal(size=(n, 3)), rng.random(n) < 0.6
-    found = find_slices_by_rule(x, correct, max_accuracy=accuracy, min_size=size, branching=branching, seed=seed, n_init=2)
+    found = find_slices_by_rule(
+        x, correct, max_accuracy=accuracy, min_size=size, branching=branching, seed=seed, n_init=2
+    )
     for members in found:
         assert correct[members].mean() <= accuracy and len(members) >= size and (np.diff(members) > 0).all()
     together = np.concatenate(found) if found else np.array([], int)
@@ -150,7 +166,7 @@ def test_bad_rules_are_refused():
         find_slices_by_rule(np.eye(3), np.ones(2), max_accuracy=0.4, min_size=1)
 
 
-# -- centres and other examples ---------------------------------------------------------------------------------------
+# -- centres and other examples ------------------------------------------------------------------------------
 
 
 def test_other_examples_fall_into_the_slice_that_they_point_at_or_into_none():
@@ -171,7 +187,7 @@ def test_every_member_lies_within_its_own_slice():
     assert (distances >= 0).all() and (distances <= 2).all()
 
 
-# -- opponents --------------------------------------------------------------------------------------------------------
+# -- opponents -----------------------------------------------------------------------------------------------
 
 
 def test_opponents_and_proponents_are_the_ends_of_the_summed_influence():
@@ -193,7 +209,7 @@ def test_embeddings_of_other_factors_are_refused():
         slice_opponents(np.ones((2, 3)), np.ones((4, 3)), 0)
 
 
-# -- summaries --------------------------------------------------------------------------------------------------------
+# -- summaries -----------------------------------------------------------------------------------------------
 
 
 def test_coherence_is_the_mean_squared_distance_of_two_members():
@@ -212,7 +228,10 @@ def test_a_summary_counts_what_the_slice_holds():
     assert (worst.slice_id, worst.size, worst.accuracy) == (1, 6, 0.0)
     assert worst.labels == {"dog": 6} and worst.predictions == {"cat": 6} and worst.homogeneity == 1.0
     assert best.accuracy == 1.0 and len(best.nearest) == 3 and (truth[list(best.nearest)] == 0).all()
-    assert list(distances_to_centres(x, ids)[list(best.nearest)]) == sorted(distances_to_centres(x, ids)[ids == 0])[:3]
+    assert (
+        list(distances_to_centres(x, ids)[list(best.nearest)])
+        == sorted(distances_to_centres(x, ids)[ids == 0])[:3]
+    )
 
 
 def test_a_planted_group_is_more_coherent_than_random_slices():
@@ -220,7 +239,11 @@ def test_a_planted_group_is_more_coherent_than_random_slices():
     ids = np.where(np.arange(100) >= 90, 0, -1)
     (found,) = summarize_slices(x, ids, None, ["a"] * 100)
     assert found.coherence == pytest.approx(0, abs=1e-12) and found.random_coherence > 4
-    assert found.coherence_rank == pytest.approx(1 / 101) and found.accuracy is None and found.homogeneity is None
+    assert (
+        found.coherence_rank == pytest.approx(1 / 101)
+        and found.accuracy is None
+        and found.homogeneity is None
+    )
     with pytest.raises(HardlookError, match="labels are 3 for 100"):
         summarize_slices(x, ids, ["a"] * 3, ["a"] * 100)
 
@@ -228,17 +251,25 @@ def test_a_planted_group_is_more_coherent_than_random_slices():
 def test_planted_metadata_stand_out_and_random_ones_do_not():
     rng = np.random.default_rng(0)
     ids = np.repeat([0, 1, -1], [40, 40, 120])
-    frame = pd.DataFrame({
-        "hospital": np.where((ids == 1) & (rng.random(200) < 0.9), "north", rng.choice(["south", "east"], 200)),
-        "age": np.where(ids == 0, rng.integers(80, 99, 200), rng.integers(0, 99, 200)),
-        "coin": rng.random(200) < 0.5,
-        "file": [f"{i}.png" for i in range(200)],
-        "same": "x",
-    })
+    frame = pd.DataFrame(
+        {
+            "hospital": np.where(
+                (ids == 1) & (rng.random(200) < 0.9), "north", rng.choice(["south", "east"], 200)
+            ),
+            "age": np.where(ids == 0, rng.integers(80, 99, 200), rng.integers(0, 99, 200)),
+            "coin": rng.random(200) < 0.5,
+            "file": [f"{i}.png" for i in range(200)],
+            "same": "x",
+        }
+    )
     found = overrepresented(frame, ids)
     assert {(row.slice_id, row.column) for row in found.itertuples()} == {(0, "age"), (1, "hospital")}
     top = found[found["column"] == "hospital"].iloc[0]
-    assert top["value"] == "north" and top["lift"] == pytest.approx(top["share"] / top["base_share"]) and top["lift"] > 4
+    assert (
+        top["value"] == "north"
+        and top["lift"] == pytest.approx(top["share"] / top["base_share"])
+        and top["lift"] > 4
+    )
     assert (found["q_value"] >= found["p_value"]).all()
     everything = overrepresented(frame, ids, max_q=1)
     assert len(everything) > len(found) and "file" not in set(everything["column"])

@@ -4,8 +4,8 @@ Run from the project root, one thread, all rows or those named:
 
     OMP_NUM_THREADS=1 python tests/benchmarks/influence.py [product] [fit] [embed] [head] [agreement] [scale]
 
-Every row is a ratio of process CPU time with both sides in one run, or an error. captum: leaf Conv and Linear layers
-alone, eval mode set by hand, and its P products give P−1 dimensions, so it gets one more.
+Every row is a ratio of process CPU time with both sides in one run, or an error. captum: leaf Conv and Linear
+layers alone, eval mode set by hand, and its P products give P−1 dimensions, so it gets one more.
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ def leaves(model: nn.Module, below: str = "") -> list[str]:
             if isinstance(layer, (nn.Conv2d, nn.Linear)) and name.startswith(tuple(below.split(",")))]
 
 
-def captum_fit(model: nn.Module, data: list, layers: list[str], products: int, rank: int) -> ArnoldiInfluenceFunction:
+def captum_fit(
+    model: nn.Module, data: list, layers: list[str], products: int, rank: int
+) -> ArnoldiInfluenceFunction:
     """captum's factors at the same layers, from as many usable dimensions."""
     dataset = TensorDataset(torch.cat([x for x, _ in data]), torch.cat([y for _, y in data]))
     model.eval().requires_grad_(True)
@@ -148,7 +150,12 @@ def fit() -> None:
     for title, layers, products, bar in cases:
         ours = cpu(lambda: InfluenceFactors.fit(model, data, layers=layers, arnoldi_dim=products, rank=10))
         theirs = cpu(lambda: captum_fit(model, data, layers, products, 10))
-        row(f"captum fit / fit, ResNet-20 {title}, P = {products}", theirs / ours, f">= {bar:g}", theirs / ours >= bar)
+        row(
+            f"captum fit / fit, ResNet-20 {title}, P = {products}",
+            theirs / ours,
+            f">= {bar:g}",
+            theirs / ours >= bar,
+        )
 
 
 def embed() -> None:
@@ -156,7 +163,9 @@ def embed() -> None:
     model, data = resnet20(128, batch=32)
     compare_embed("ResNet-20, whole net", model, data, leaves(model), 2.2)
     model = settled(resnet18(num_classes=10))
-    compare_embed("ResNet-18, layer4 + fc (8.4 M), 64×64", model, images(32, 64, 32), leaves(model, "layer4,fc"), 25)
+    compare_embed(
+        "ResNet-18, layer4 + fc (8.4 M), 64×64", model, images(32, 64, 32), leaves(model, "layer4,fc"), 25
+    )
 
 
 def compare_embed(title: str, model: nn.Module, data: list, layers: list[str], bar: float) -> None:
@@ -169,7 +178,9 @@ def compare_embed(title: str, model: nn.Module, data: list, layers: list[str], b
     theirs = captum_fit(model, [(x[:2], y[:2]) for x, y in data[:1]], layers, 2, 1)
     theirs.R = [tuple(block[i] for block in blocks.values()) for i in range(50)]
     mine, other = ours.embed(model, data), []
-    seconds = cpu(lambda: other.extend(theirs.compute_intermediate_quantities(tuple(batch)) for batch in data))
+    seconds = cpu(
+        lambda: other.extend(theirs.compute_intermediate_quantities(tuple(batch)) for batch in data)
+    )
     ratio = seconds / cpu(lambda: ours.embed(model, data))
     row(f"captum embed / embed, {title}, D = 50", ratio, f">= {bar:g}", ratio >= bar)
     error = apart(mine, torch.cat(other).numpy())
@@ -263,7 +274,10 @@ def apart(one: np.ndarray, two: np.ndarray) -> float:
 
 
 def scale() -> None:
-    """ResNet-18, layer4 + fc, P = 100, D = 50, 1,000 training and 1,000 test images at 64×64: time and memory."""
+    """ResNet-18, layer4 + fc, P = 100, D = 50, 1,000 training and 1,000 test images at 64×64: time and
+    memory.
+    """
+    torch.set_num_threads(2)
     model = settled(resnet18(num_classes=10))
     data = images(1000, 64, 250)
     start, wall, done = time.process_time(), time.perf_counter(), []
@@ -284,4 +298,11 @@ def scale() -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for name in sys.argv[1:] or ["product", "fit", "embed", "head", "agreement"]:
-        {"product": product, "fit": fit, "embed": embed, "head": head, "agreement": agreement, "scale": scale}[name]()
+        {
+            "product": product,
+            "fit": fit,
+            "embed": embed,
+            "head": head,
+            "agreement": agreement,
+            "scale": scale,
+        }[name]()
