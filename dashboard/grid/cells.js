@@ -39,31 +39,27 @@ function rows(values) {
   return el("table", { class: "hl-rows" }, values.map(line));
 }
 
-const badge = (role, mark, text, title) =>
+/** Words for those who hear the page: what colour, mark and place say to the eye. */
+const hidden = (text) => el("span", { class: "hl-hidden" }, text);
+
+const badge = (role, mark, meaning, text) =>
   el(
     "span",
-    { class: `hl-badge hl-${role}`, title },
+    { class: `hl-badge hl-${role}`, title: `${meaning}: ${text}` },
     el("span", { class: "hl-mark", "aria-hidden": "true" }, mark),
+    hidden(`${meaning} `),
     el("span", { class: "hl-word" }, text),
   );
 
 function facts(cell, marks) {
   const label = cell.label ?? null;
   const lines = [
-    label === null
-      ? badge("nolabel", "–", "no label", "this example has no label")
-      : badge("label", marks.label, label, `label: ${label}`),
+    label === null ? badge("nolabel", "–", "label", "none") : badge("label", marks.label, "label", label),
   ];
   if (cell.prediction !== null && cell.prediction !== undefined) {
     const role = cell.wrong ? "wrong" : "prediction";
-    lines.push(
-      badge(
-        role,
-        marks[role],
-        cell.prediction,
-        `prediction: ${cell.prediction}${cell.wrong ? ", differs from the label" : ""}`,
-      ),
-    );
+    const meaning = cell.wrong ? "prediction, which differs from the label" : "prediction";
+    lines.push(badge(role, marks[role], meaning, cell.prediction));
   }
   if (cell.score) lines.push(el("span", { class: "hl-score", title: cell.score_help ?? null }, cell.score));
   return lines;
@@ -86,42 +82,26 @@ export function drawCell(cell, marks, pictures, on) {
 export function paint(node, cell, shown, marks) {
   const { decision, flag, saving, others, flaggedBy, notes } = shown;
   const chips = [];
-  if (decision) chips.push(chip("decided", "", told(decision), "your decision"));
+  if (decision)
+    chips.push(chip("decided", told(decision), saving ? "your decision, not saved yet" : "your decision"));
   const same = others.filter((one) => told(one) === told(decision)).length;
-  if (same) chips.push(chip("agreed", "", `+${same}`, `${same} more said so`));
+  if (same) chips.push(chip("agreed", `+${same}`, "as many more decided the same"));
   for (const one of others.filter((one) => told(one) !== told(decision)).slice(0, 2))
-    chips.push(chip("other", "", `${told(one)} · ${one.reviewer}`, `${one.reviewer}: ${told(one)}`));
-  if (flag)
-    chips.push(
-      chip(
-        "flagged",
-        marks.flagged,
-        "",
-        `flagged for discussion${flaggedBy.length ? ` by ${flaggedBy.join(", ")}` : ""}`,
-      ),
-    );
-  if (notes)
-    chips.push(chip("note", "✎", notes > 1 ? String(notes) : "", `${notes} note${notes > 1 ? "s" : ""}`));
+    chips.push(chip("other", `${told(one)} · ${one.reviewer}`, "another reviewer's decision"));
+  const who = flaggedBy.length ? ` by ${flaggedBy.join(", ")}` : "";
+  if (flag) chips.push(chip("flagged", marks.flagged, `flagged for discussion${who}`));
+  if (notes) chips.push(chip("note", notes > 1 ? `✎ ${notes}` : "✎", "notes"));
   node.querySelector(".hl-status").replaceChildren(...chips);
   node.classList.toggle("hl-is-decided", decision !== null || others.length > 0);
   node.classList.toggle("hl-is-flagged", flag);
   node.classList.toggle("hl-is-saving", saving);
-  node.setAttribute("aria-label", spoken(cell, shown));
 }
 
-function chip(role, mark, text, title) {
-  return el("span", { class: `hl-chip hl-chip-${role}`, title }, mark ? `${mark} ${text}`.trim() : text);
-}
-
-/** A cell in one sentence, for those who hear the page. */
-function spoken(cell, { decision, flag, saving, others, notes }) {
-  const parts = [cell.label === null ? "no label" : `label ${cell.label}`];
-  if (cell.prediction) parts.push(`prediction ${cell.prediction}`);
-  if (cell.score) parts.push(cell.score);
-  if (cell.problem) parts.push(`no picture: ${cell.problem}`);
-  if (decision) parts.push(`decided ${told(decision)}${saving ? ", not saved yet" : ""}`);
-  for (const one of others) parts.push(`${one.reviewer} decided ${told(one)}`);
-  if (flag) parts.push("flagged");
-  if (notes) parts.push(`${notes} notes`);
-  return parts.join(", ");
-}
+/** A small sign on the picture, with its meaning on hover and for those who hear the page. */
+const chip = (role, text, meaning) =>
+  el(
+    "span",
+    { class: `hl-chip hl-chip-${role}`, title: `${meaning}: ${text}` },
+    hidden(`${meaning}: `),
+    text,
+  );

@@ -1,6 +1,6 @@
 // Native dialogs: a searchable list of names, a note, the list of keys. Each answers with a promise.
 
-import { button, el, keycap } from "./dom.js";
+import { button, el } from "./dom.js";
 import { ACTIONS, MOVES } from "./words.js";
 
 const SHOWN = 200; // of a thousand classes, as many lines as anybody reads
@@ -175,7 +175,7 @@ export function showKeys(root, marks, guidelines) {
       el(
         "th",
         { scope: "row" },
-        keys.split(", ").map((key) => keycap(key)),
+        keys.split(", ").map((key) => el("kbd", { class: "hl-key" }, key)),
       ),
       el("td", {}, help),
     );

@@ -18,7 +18,7 @@ function set(node, name, value) {
 }
 
 /** A key as it is drawn on a button or in the list of keys. */
-export const keycap = (text) => el("kbd", { class: "hl-key", "aria-hidden": "true" }, text);
+const keycap = (text) => el("kbd", { class: "hl-key", "aria-hidden": "true" }, text);
 
 /** A button with its key beside its words. */
 export const button = (label, key, click, attributes = {}) =>
