@@ -11,9 +11,12 @@ from functools import cache
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from dashboard import controls, view
+from dashboard import controls, state, view
 from dashboard.colours import NEUTRAL, WRONG
+from dashboard.selection import MetaFilter
+from dashboard.serving import serving
 from dashboard.words import quoted
+from scoring.audit import Audit, Run
 from scoring.tables import HardlookError
 
 PAGES = {
@@ -84,14 +87,15 @@ def main() -> None:
         st.error(quoted(str(error), longest=1000), icon=":material/error:")
 
 
-def pick_shared() -> tuple:
-    """Audit, run and metadata filters, from the sidebar."""
-    from dashboard import state
-
+def pick_shared() -> tuple[Audit, Run | None, tuple[MetaFilter, ...]]:
+    """Audit, run and metadata filters, from the sidebar, which also says who is reviewing."""
     audit = state.open_audit()
     st.text(audit.name)
     run = controls.pick_run(audit)
-    return audit, run, controls.pick_meta(audit)
+    meta = controls.pick_meta(audit)
+    who = serving().identity
+    st.caption(f"Reviewing as {quoted(who.reviewer)}" if who.reviewer else who.read_only)
+    return audit, run, meta
 
 
 main()

@@ -36,7 +36,7 @@ class Chart:
 
 
 def laid_out(figure: go.Figure, height: int, **options) -> go.Figure:
-    """The figure with the margins, legend and transparent grounds that every chart has; ``height`` in pixels."""
+    """The figure with the margins, legend and transparent grounds of every chart; ``height`` in pixels."""
     figure.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},

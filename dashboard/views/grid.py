@@ -40,19 +40,32 @@ def show() -> None:
             )
     index = column.steps.get("index", "label")
     selection = Selection(split, class_name, index, meta, decision, decile=int(decile) if decile else None)
-    explain(run, column)
+    explain(audit, run, column)
     table = frozen_ranking(audit, run, column, selection, "grid")
     show_ends(bar, audit, run, column, selection, table, side, panels)
     return None
 
 
-def explain(run: Run, column: ScoreColumn) -> None:
+def explain(audit: Audit, run: Run, column: ScoreColumn) -> None:
     """What the score means and which end is hard here."""
     warning, sentence = describe_ends(column)
     st.caption(f"**{plain(column.title)}** {'' if warning else sentence}", help=cells.score_help(column))
     if warning:
         controls.warn(sentence)
     view.warn_about_stages(run, column)
+    if column.steps.get("normalised") == "z":
+        warn_about_small_classes(audit)
+
+
+def warn_about_small_classes(audit: Audit) -> None:
+    """Say so where a z-score is 0 because its class has nothing to be compared with."""
+    sizes = state.counts(audit, Selection(), ["label", "split"]).dropna(subset=["label"])
+    alone = int((sizes["n"] == 1).sum())
+    if alone:
+        what = count(alone, "class", "classes")
+        st.caption(
+            f"{what} with a single example in its split: too small to rank, so the z-score there is 0."
+        )
 
 
 def show_ends(
