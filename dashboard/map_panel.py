@@ -24,7 +24,6 @@ LASSO = "lasso"
 COLOURS = ("slice", "label", "correctness")
 TOOLS = {
     "displaylogo": False,
-    "scrollZoom": True,
     "modeBarButtonsToRemove": ["toImage", "autoScale2d", "zoomIn2d", "zoomOut2d"],
 }
 
@@ -48,8 +47,8 @@ def show_map(
     if points.empty:
         return controls.empty("No example on the map passes these filters.")
     drawn = slicings.thin(points, "label", always=decisions.state_at(audit)["flagged"]).reset_index(drop=True)
-    say_how_many(len(drawn), len(points))
-    outlines = draw(drawn, colour, slicing)
+    labelled = int(state.counts(audit, selection, ["split"])["labelled"].sum())
+    outlines = draw(drawn, colour, slicing, how_many(len(drawn), labelled))
     return show_inside(audit, run, drawn, outlines)
 
 
@@ -76,15 +75,20 @@ def place_in_slices(points: pd.DataFrame, slicing: Slicing) -> pd.DataFrame:
     return points.assign(slice_id=points["example_id"].map(ids).fillna(NONE).astype(int))
 
 
-def say_how_many(drawn: int, n: int) -> None:
-    """How many points there are, and why not all."""
-    if drawn == n:
-        st.caption(f"{count(n, 'example')} on the map.")
-    else:
-        st.caption(
-            f"{drawn:,} of {n:,} examples are drawn, and the map never holds more: all that are flagged, and an equal "
-            "share of each class."
-        )
+def how_many(drawn: int, labelled: int) -> str:
+    """How many points there are, and why not all.
+
+    >>> how_many(497, 497)
+    '497 examples.'
+    """
+    if drawn >= labelled:
+        return f"{count(drawn, 'example')}."
+    most = f"{slicings.MOST_POINTS:,}"
+    return (
+        f"{drawn:,} of {count(labelled, 'labelled example')}: the map is laid out for at most {most} of each split and "
+        f"never draws more than {most}, all that are flagged and an equal share of each class; unreadable ones have "
+        "no place on it."
+    )
 
 
 def groups(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[tuple[str, pd.Series]]:
@@ -109,7 +113,7 @@ def groups(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[tuple[st
     return [(name, rows.fillna(False)) for name, rows in (*shown, (slice_charts.OTHERS, others), rest)]
 
 
-def draw(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[lasso.Outline]:
+def draw(points: pd.DataFrame, colour: str, slicing: Slicing, told: str) -> list[lasso.Outline]:
     """The chart; → what is drawn around on it, or was in the address that led here."""
     linked = lasso.read(st.query_params.get(LASSO, ""))
     key = f"map {st.session_state.get('_map_round', 0)}"
@@ -127,7 +131,7 @@ def draw(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[lasso.Outl
         on_select="rerun",
         selection_mode=("lasso", "box"),
     )
-    st.caption(chart.reading)
+    st.caption(f"{told} {chart.reading}")
     return _remember(lasso.drawn(_selection(event)), linked)
 
 

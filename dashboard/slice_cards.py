@@ -140,9 +140,8 @@ def histogram(
     >>> histogram({"a": 3, "b": 1}, {"b": 4}, 1)
     {'rows': [['b', 1, 4]], 'longest': 4, 'rest': 'and 1 more class'}
     """
-    names = sorted(
-        {*labels, *predictions}, key=lambda name: -max(labels.get(name, 0), predictions.get(name, 0))
-    )
+    frequent = {name: max(labels.get(name, 0), predictions.get(name, 0)) for name in (*labels, *predictions)}
+    names = sorted(frequent, key=lambda name: (-frequent[name], name))
     rows = [[name, labels.get(name, 0), predictions.get(name, 0)] for name in names[:most]]
     rest = len(names) - len(rows)
     longest = max((max(row[1:]) for row in rows), default=1)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.charts import ROW, Chart, class_rows, laid_out
+from dashboard.charts import ROW, TRANSPARENT, Chart, class_rows, laid_out
 from dashboard.colours import DECIDED, LABEL, NEUTRAL, PREDICTION, SERIES, WRONG
 from dashboard.lasso import Outline
 from dashboard.words import count, escaped, number
@@ -25,7 +25,11 @@ MAP_HEIGHT = 560
 RIGHT, MISSED, UNKNOWN = "right", "wrong", "not known"
 OTHERS = "all others"
 NOWHERE = "in no slice"
-SCALE = "Cividis"
+SCALE = [
+    [0, "#3B76AF"],
+    [0.5, "#8C8C8C"],
+    [1, "#E08214"],
+]  # seen on white and on black, told apart by all eyes
 
 
 # -- the map ---------------------------------------------------------------------------------------------------------
@@ -66,33 +70,32 @@ def influence_map(
 
 
 def score_map(points: pd.DataFrame, title: str, outlines: Sequence[Outline] = ()) -> Chart:
-    """Points coloured by a score; those without one are grey."""
+    """Points coloured by a score, the extremes on top; those without one are grey."""
     figure = go.Figure()
-    known = points["score"].notna()
-    if (~known).any():
-        figure.add_scattergl(
-            **_trace(points[~known]),
-            name=f"not scored ({int((~known).sum()):,})",
-            marker={"color": NEUTRAL.colour, "symbol": "x-thin-open", "size": 5},
-        )
-    values = points["score"][known]
-    low, high = (values.quantile(0.02), values.quantile(0.98)) if known.any() else (0.0, 1.0)
+    known = points[points["score"].notna()]
+    unknown = points[points["score"].isna()]
+    if len(unknown):
+        name = f"not scored ({len(unknown):,})"
+        figure.add_scattergl(**_trace(unknown), name=name, marker=_marker(UNKNOWN, 0))
+    known = known.iloc[(known["score"].rank(pct=True) - 0.5).abs().argsort()]
+    low, high = known["score"].quantile([0.02, 0.98]) if len(known) else (0.0, 1.0)
     marker = {
-        "color": values,
+        "color": known["score"],
         "colorscale": SCALE,
         "cmin": low,
         "cmax": high,
         "size": 6,
         "line": {"width": 0},
-        "colorbar": {"title": {"text": escaped(title, 30)}, "thickness": 12},
+        "colorbar": {"title": {"text": escaped(title, 30)}, "thickness": 12, "len": 0.8, "y": 0.45},
     }
-    figure.add_scattergl(**_trace(points[known]), name=f"scored ({int(known.sum()):,})", marker=marker)
-    return _finished(
-        figure,
-        outlines,
-        "Each point is an example; those that the training set influences alike lie together. "
-        "Lighter is higher; the lowest and highest 2 % share the end colours. Draw around points to see them.",
+    figure.add_scattergl(**_trace(known), name=f"scored ({len(known):,})", marker=marker, showlegend=False)
+    reading = (
+        "Each point is an example; those that the training set influences alike lie together. Blue is low and "
+        "orange high; the lowest and highest 2 % share the end colours. Draw around points to see them."
     )
+    chart = _finished(figure, outlines, reading)
+    chart.figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
+    return chart
 
 
 def _trace(part: pd.DataFrame) -> dict[str, Any]:
@@ -135,7 +138,8 @@ def _finished(figure: go.Figure, outlines: Sequence[Outline], reading: str) -> C
     laid_out(figure, MAP_HEIGHT, showlegend=True)
     figure.update_layout(
         dragmode="lasso",
-        legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top", "itemsizing": "constant"},
+        legend={"orientation": "v", "x": 1.01, "y": 0.93, "yanchor": "top", "itemsizing": "constant"},
+        modebar={"bgcolor": TRANSPARENT, "color": NEUTRAL.colour, "activecolor": LABEL.colour},
     )
     for axis in (figure.update_xaxes, figure.update_yaxes):
         axis(showgrid=False, zeroline=False, showticklabels=False)
