@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from dashboard import cells, controls, state
 from dashboard.selection import source
+from dashboard.words import number
 from scoring.audit import Audit, Run
 from scoring.slices import summed_influence
 from scoring.tables import HardlookError
@@ -119,7 +120,7 @@ def signed(value: float) -> str:
     >>> signed(-570.69), signed(0.01234)
     ('−571', '+0.0123')
     """
-    text = f"{abs(value):.3g}" if 1e-3 <= abs(value) < 1e5 else f"{abs(value):.2e}"
+    text = number(abs(value))
     return ("−" if value < 0 else "+") + text
 
 
