@@ -6,7 +6,7 @@ import pytest
 from dashboard import charts
 from dashboard.colours import LABEL, WRONG
 from dashboard.words import escaped
-from tests.synthetic import AWKWARD
+from .synthetic import AWKWARD
 
 
 def balance(names, splits=("train", "test")):

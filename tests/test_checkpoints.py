@@ -20,7 +20,7 @@ from scoring.loading import fit_state, load_into
 from scoring.models import AuditedModel
 from scoring.tables import HardlookError
 from scoring.weights import NeedsUnpickling, StateDict, read_state_dict
-from tests.nets import Net, Settings, equal, loads, state
+from .nets import Net, Settings, equal, loads, state
 
 
 def lightning_module():

@@ -15,7 +15,7 @@ from scoring.conversion import convert_checkpoint, take_apart
 from scoring.loading import load_into
 from scoring.tables import HardlookError
 from scoring.weights import NeedsUnpickling, read_state_dict
-from tests.nets import Net, Settings, equal, loads, state
+from .nets import Net, Settings, equal, loads, state
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from dashboard import jobs
 from dashboard.serving import serve_this
 from scoring.tables import HardlookError
-from tests.synthetic import make_audit
+from .synthetic import make_audit
 
 LONG = 60  # seconds, on a busy machine
 

@@ -9,7 +9,7 @@ from torch import nn
 from scoring.layers import features_of, head_of, last_block_and_head, named_layers, select_layers
 from scoring.models import build_model
 from scoring.tables import HardlookError
-from tests.nets import small_cnn
+from .nets import small_cnn
 
 
 class Backwards(nn.Module):

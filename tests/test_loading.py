@@ -7,7 +7,7 @@ from torch import nn
 from scoring.loading import load_into
 from scoring.tables import HardlookError
 from scoring.weights import StateDict, read_state_dict
-from tests.nets import Net, state
+from .nets import Net, state
 
 
 def refused(change, model=None, n_classes=None):

@@ -14,7 +14,7 @@ from scoring.checkpoints import (
 from scoring.models import AuditedModel, build_model
 from scoring.modes import choose_device, evaluating, logits_of
 from scoring.tables import HardlookError
-from tests.nets import small_cnn, write
+from .nets import small_cnn, write
 
 
 def test_torchvision_models_are_built_by_name_without_weights(monkeypatch):

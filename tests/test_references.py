@@ -7,7 +7,7 @@ import pytest
 from scoring.models import build_model
 from scoring.references import load_callable
 from scoring.tables import HardlookError
-from tests.nets import write
+from .nets import write
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from dashboard.routes import picture_url, routes, scripts, scripts_version
 from scoring.audit import Audit
 from scoring.reviews import LogUnavailable
 from scoring.tables import read_table, write_table
-from tests.synthetic import make_audit
+from .synthetic import make_audit
 
 CLASSES = ["cat", "dog", "<b>bold</b>"]
 ODD = 'a/../b "c" <d>/ü #?&%.png'

@@ -16,7 +16,7 @@ from dashboard.colours import ROLES, contrast, css_variables
 from dashboard.server import address, bind, options, serve
 from dashboard.serving import serve_this
 from scoring.tables import HardlookError
-from tests.synthetic import make_audit
+from .synthetic import make_audit
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "torchvision", "umap", "pynndescent", "ray", "numba", "captum", "transformers")

@@ -7,7 +7,7 @@ from PIL import Image
 
 from scoring.tables import HardlookError
 from scoring.transforms import load_transform
-from tests.nets import write
+from .nets import write
 
 
 def picture(mode="RGB", size=(12, 10)):

@@ -8,7 +8,7 @@ from torch import nn
 from scoring.loading import load_into
 from scoring.tables import HardlookError
 from scoring.weights import read_state_dict
-from tests.nets import Net, Wrapped, equal, loads, state
+from .nets import Net, Wrapped, equal, loads, state
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "module", "net", "anything"])

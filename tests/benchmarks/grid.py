@@ -16,8 +16,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from tests.browser.conftest import ARGUMENTS, NAMES, Server
-from tests.synthetic import make_audit
+from ..browser.conftest import ARGUMENTS, NAMES, Server
+from ..synthetic import make_audit
 
 TURNS, DECISIONS, OPENINGS = 15, 20, 7
 READY = """() => { const all = [...document.querySelectorAll('[data-example-id] img')];

@@ -24,7 +24,7 @@ from PIL import Image
 
 from scoring.reviews import ReviewLog
 from scoring.tables import read_table
-from tests.synthetic import make_audit
+from ..synthetic import make_audit
 
 ROOT = Path(__file__).parents[2]
 PAGE = Path(__file__).with_name("grid_page.py")

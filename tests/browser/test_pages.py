@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scoring.reviews import Event, ReviewLog
-from tests.synthetic import make_audit
+from ..synthetic import make_audit
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
 
