@@ -1,4 +1,4 @@
-"""The command line: ``hardlook demo | new | check | train | score | dashboard | export | convert``.
+"""The command line: ``hardlook demo | new | check | train | score | slice | refit | dashboard | export | convert``.
 
 Each command imports only what it needs, shows progress with the remaining time on anything over two seconds, and ends
 with what was written, how long it took and the next command. Options of a score are derived from the scorer's fields

@@ -23,9 +23,10 @@ import pyarrow as pa
 import scoring
 from scoring.audit import Run
 from scoring.evaluation import measured_direction
+from scoring.maps import keep_maps
 from scoring.predictions import merge_vectors, predict, recompute_dynamics
-from scoring.scorer import Scorer, Shard, find_scorer, registry
-from scoring.shards import Context, cut, digest, resumable, vector_column
+from scoring.scorer import Scorer, find_scorer, registry
+from scoring.shards import Context, cut, digest, make_shard, resumable, vector_column
 from scoring.tables import HardlookError, read_metadata, read_table, write_table, write_vectors
 
 
@@ -76,8 +77,6 @@ def score_run(context: Context, only: list[str] | None = None,
         summary.timed(scorer.name, n, lambda scorer=scorer: score_one(context, scorer))
     record_run(context, summary)
     if any(scorer.name == "vog" for scorer in scorers) and "vog" not in summary.skipped:
-        from scoring.maps import keep_maps
-
         vog = next(scorer for scorer in scorers if scorer.name == "vog")
         summary.timed("VoG maps", n, lambda: keep_maps(context, vog))
     return summary
@@ -180,32 +179,6 @@ def score_shard(context: Context, scorer: Scorer, state, positions: np.ndarray) 
         columns[name] = vector_column(full) if name in scorer.vectors else full
     columns = columns or {c.name: np.full(len(positions), np.nan, np.float32) for c in scorer.columns}
     return pa.table(columns)
-
-
-def make_shard(context: Context, scorer: Scorer, positions: np.ndarray) -> tuple[Shard, np.ndarray]:
-    """The shard with what the scorer needs, and where its examples stand among ``positions``."""
-    run, at = context.run, np.arange(len(positions))
-    inputs = None
-    if "checkpoints" in scorer.needs:
-        inputs, good, _ = context.inputs.batch(positions, context.pool)
-        at = np.asarray(good, dtype=int)
-    rows = positions[at]
-    part = context.examples.iloc[rows]
-    shard = Shard(example_id=part["example_id"].to_numpy(dtype=object), split=part["split"].to_numpy(dtype=object),
-                  labels=context.labels[rows],
-                  classes=context.audit.classes, seed=context.audit.seed, inputs=inputs)
-    if run.logits_path.is_file():
-        predictions, probabilities = context.predicted
-        shard = replace(shard, predictions=predictions[rows], probabilities=probabilities[rows])
-    if "checkpoints" in scorer.needs:
-        shard = replace(shard, model=context.model, checkpoints=context.checkpoints)
-    if "dynamics" in scorer.needs:
-        shard = replace(shard, dynamics={name: values[:, rows] for name, values in context.dynamics.items()})
-    if "features" in scorer.needs:
-        shard = replace(shard, features=context.features[rows])
-    if "influence" in scorer.needs:
-        shard = replace(shard, influence=context.aligned(run.influence_path)[rows])
-    return shard, at
 
 
 def merge_rows(path, kept: np.ndarray, todo: np.ndarray, tables: list[pa.Table], scorer: Scorer) -> dict:

@@ -14,10 +14,9 @@ import io
 import numpy as np
 from PIL import Image
 
-from scoring.compute import make_shard
 from scoring.queues import default_order, suspicion
 from scoring.scorers.vog import VoG
-from scoring.shards import Context, cut
+from scoring.shards import Context, cut, make_shard
 from scoring.tables import read_table
 
 EXTREMES = 10
@@ -40,7 +39,7 @@ def keep_maps(context: Context, scorer: VoG) -> int:
     with context.progress("VoG maps", len(positions)) as advance:
         for part in cut(positions, min(context.shard_size, 512)):
             shard, _ = make_shard(context, scorer, part)
-            maps = scorer.maps(shard)
+            maps = scorer.maps(shard, forms=("logit",))
             late = maps["late_label_logit"]
             missing = ~np.isfinite(late.reshape(len(late), -1)).all(1)
             late = np.where(missing.reshape(-1, *[1] * (late.ndim - 1)), maps["late_prediction_logit"], late)

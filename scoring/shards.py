@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from scoring.dynamics import read_dynamics
 from scoring.inputs import Inputs, reading_pool, usable
 from scoring.models import AuditedModel, choose_device, find_checkpoints
 from scoring.queues import softmax
+from scoring.scorer import Scorer, Shard
 from scoring.tables import HardlookError, read_table, read_vectors, write_table
 
 SHARD_BYTES = 256 << 20
@@ -198,3 +199,29 @@ def column_vectors(tables: Sequence[pa.Table], name: str) -> np.ndarray:
         else:
             parts.append(np.full((table.num_rows, width), np.nan, dtype=np.float32))
     return np.concatenate(parts)
+
+
+def make_shard(context: Context, scorer: Scorer, positions: np.ndarray) -> tuple[Shard, np.ndarray]:
+    """The shard with what the scorer needs, and where its examples stand among ``positions``."""
+    run, at = context.run, np.arange(len(positions))
+    inputs = None
+    if "checkpoints" in scorer.needs:
+        inputs, good, _ = context.inputs.batch(positions, context.pool)
+        at = np.asarray(good, dtype=int)
+    rows = positions[at]
+    part = context.examples.iloc[rows]
+    shard = Shard(example_id=part["example_id"].to_numpy(dtype=object), split=part["split"].to_numpy(dtype=object),
+                  labels=context.labels[rows],
+                  classes=context.audit.classes, seed=context.audit.seed, inputs=inputs)
+    if run.logits_path.is_file():
+        predictions, probabilities = context.predicted
+        shard = replace(shard, predictions=predictions[rows], probabilities=probabilities[rows])
+    if "checkpoints" in scorer.needs:
+        shard = replace(shard, model=context.model, checkpoints=context.checkpoints)
+    if "dynamics" in scorer.needs:
+        shard = replace(shard, dynamics={name: values[:, rows] for name, values in context.dynamics.items()})
+    if "features" in scorer.needs:
+        shard = replace(shard, features=context.features[rows])
+    if "influence" in scorer.needs:
+        shard = replace(shard, influence=context.aligned(run.influence_path)[rows])
+    return shard, at

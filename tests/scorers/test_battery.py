@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from scoring.audit import Audit
-from scoring.compute import make_scorer, make_shard, score_one, unmet
+from scoring.compute import make_scorer, score_one, unmet
 from scoring.scorer import registry
-from scoring.shards import Context
+from scoring.shards import Context, make_shard
 from scoring.tables import read_table
 
 
