@@ -90,9 +90,9 @@ def test_more_slices_than_examples_are_refused(scored_sample):
         find(embedded(audit, audit.run()), settings(n_slices=1000))
 
 
-def decide(audit, wrong_only=True):
+def decide(audit):
     """Relabel every planted error of train to its truth → how many."""
-    truth = dict(list(csv.reader(open(audit.root / "data" / "truth.csv")))[1:])
+    truth = dict(list(csv.reader((audit.root / "data" / "truth.csv").read_text().splitlines()))[1:])
     examples = read_table(audit.examples_path).to_pandas()
     train = examples[(examples["split"] == "train") & (examples["label"] != examples["example_id"].map(truth))]
     url = audit.log_url
