@@ -432,7 +432,7 @@ def _slice_audit(audit, run, methods: list[str]) -> None:
 
     with run.lock():
         for method in methods:
-            settings = SliceSettings(method=method, n_slices=12, min_size=8, seed=audit.seed)
+            settings = SliceSettings(method=method, n_slices=12, min_size=5, seed=audit.seed)
             summary = slice_run(audit, run, settings)
             print(f"  slices ({method}): {len(summary['slices'])} of {summary['examples']} test examples")
         print("  laying out the map of influence embeddings …", flush=True)
@@ -473,10 +473,10 @@ def _report_truth(audit) -> None:
     table, wrong, total = reports[0][1]
     chance = " and ".join(f"{value:.0f}" for value in table["chance"])
     print(f"\n  the truth is known here: {wrong} of {total:,} training labels are wrong; of them, the first 5 % and 10 % "
-          f"hold\n    {'by chance':<34}{chance}")
+          f"hold\n    {'by chance':<40}{chance}")
     for (order, (table, *_)), name in zip(reports, ("the suspect ranking", "self-influence"), strict=True):
         found = " and ".join(f"{row.found} ({row.recall:.0%})" for row in table.itertuples())
-        print(f"    {f'{name} ({order.score})':<34}{found}")
+        print(f"    {f'{name} ({order.score})':<40}{found}")
 
 
 def dashboard(options) -> int:
