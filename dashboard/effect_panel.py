@@ -129,7 +129,7 @@ def verdict(row: Mapping[str, Any]) -> str:
         return f"The corrections help ({interval}), but no more than random edits may."
     if row["gain_high"] < 0:
         return f"**The corrections harm**: {interval}. Look at them again before they are used."
-    return f"No difference can be told on so many examples: {interval} holds 0."
+    return f"No difference can be told on so few examples: {interval} holds 0."
 
 
 def numbers(rows: pd.DataFrame) -> pd.DataFrame:
