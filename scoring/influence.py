@@ -187,7 +187,8 @@ class InfluenceFactors:
                     f"{path} was fitted with loss {about['loss']}, not {_name(loss)}; pass loss="
                 )
             names = json.loads(about["lengths"])
-            blocks = {name: file.get_tensor(f"factor/{name}") for name in names}
+            # Copied: a tensor inside the file is not aligned as one of its own is, and sums round differently.
+            blocks = {name: file.get_tensor(f"factor/{name}").clone() for name in names}
             values = file.get_tensor("eigenvalues").numpy()
         report = {key: tuple(value) if isinstance(value, list) else value
                   for key, value in json.loads(about["report"]).items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest-xdist runs one worker per core
 
 
 def sample_project(folder: Path, *, train: int = 240, test: int = 120, pool: int = 20, epochs: int = 4) -> Path:

@@ -1,0 +1,36 @@
+"""``hardlook check``: look for what would silently spoil every number."""
+
+from __future__ import annotations
+
+from scoring.commands.console import add_command, audit_argument, device_argument, open_context, read_data
+
+
+def add(commands, given=()) -> None:
+    """Declare the command."""
+    command = add_command(commands, "check", check, "Look for what would silently spoil every number: random transforms, "
+                       "permuted classes, BGR, missing /255 or normalisation.")
+    audit_argument(command)
+    device_argument(command)
+
+
+def check(options) -> int:
+    """Print every finding and where the picture is."""
+    from scoring.audit import Audit
+
+    audit = Audit.open(options.audit)
+    run = audit.run(options.run)
+    read_data(audit)
+    return 1 if check_and_tell(open_context(audit, run, options.device), quiet=False) else 0
+
+
+def check_and_tell(context, quiet: bool) -> list:
+    """Run the check and print it; returns the findings that are errors."""
+    from scoring.check import check_run
+
+    findings = check_run(context)
+    for finding in findings:
+        if not quiet or finding.level != "ok":
+            print(f"  check: {finding.level}: {finding.text}")
+    if context.run.check_picture.is_file() and not quiet:
+        print(f"  check: sixteen inputs as the model sees them: {context.run.check_picture}")
+    return [finding for finding in findings if finding.level == "error"]

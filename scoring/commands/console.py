@@ -1,0 +1,71 @@
+"""What the commands share: their arguments, the progress bar, and reading and opening an audit.
+
+Cost: light; what loads torch is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+
+
+def add_command(commands, name: str, function, text: str) -> argparse.ArgumentParser:
+    """A command with its help, which ``function(options)`` runs → exit status or None."""
+    command = commands.add_parser(name, help=text, description=text)
+    command.set_defaults(command=function)
+    return command
+
+
+def audit_argument(command: argparse.ArgumentParser, *, run: bool = True) -> None:
+    """AUDIT, and --run where the command is about one run."""
+    command.add_argument("audit", metavar="AUDIT", help="the audit's folder (holds audit.toml)")
+    if run:
+        command.add_argument("--run", metavar="NAME", help="the run (default: the first one in audit.toml)")
+
+
+def device_argument(command: argparse.ArgumentParser) -> None:
+    """--device."""
+    command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"],
+                         help="where the model runs (default: auto)")
+
+
+@contextlib.contextmanager
+def bar(what: str, total: int) -> Iterator:
+    """A progress bar with remaining time, shown once a pass takes more than two seconds."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=f"  {what}", unit=" examples", delay=2, leave=False, dynamic_ncols=True) as shown:
+        yield shown.update
+
+
+def read_data(audit) -> None:
+    """Read the data (again) and say what was found, what changed and what cannot be used."""
+    from scoring.examples import ingest
+
+    found = ingest(audit, progress=bar)
+    splits = ", ".join(f"{split} {facts['examples']:,}" for split, facts in found.splits.items())
+    changes = [f"{count:,} {name}" for name in ("added", "changed", "relabelled", "removed")
+               if (count := getattr(found, name)) and count < found.examples]
+    print(f"  data: {found.examples:,} examples ({splits})" + (f"; {', '.join(changes)}" if changes else "")
+          + f" ({found.seconds:.1f} s)")
+    if found.problems:
+        print(f"  data: {len(found.problems):,} examples cannot be used and get null scores:")
+        for problem in found.problems[:5]:
+            print(f"    {problem['example_id']}: {problem['problem']}")
+        if len(found.problems) > 5:
+            print(f"    … and {len(found.problems) - 5:,} more, in {audit.ingest_path}")
+    if groups := found.duplicates.get("groups"):
+        print(f"  data: {groups:,} groups of exact duplicates, {found.duplicates.get('across_splits', 0):,} across "
+              f"splits, {found.duplicates.get('conflicting', 0):,} with conflicting labels (see /overview)")
+
+
+def open_context(audit, run, device: str):
+    """A run opened for computing, with its order of checkpoints told."""
+    from scoring.checkpoints import describe_order
+    from scoring.shards import Context
+
+    context = Context(audit, run, device=device, progress=bar, say=lambda text: print(f"  {text}"))
+    if run.config:
+        print(f"  checkpoints: {describe_order(context.checkpoints)}")
+    return context

@@ -1,0 +1,28 @@
+"""``hardlook convert``: extract the tensors of checkpoints that need unpickling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scoring.commands.console import add_command
+
+
+def add(commands, given=()) -> None:
+    """Declare the command."""
+    command = add_command(commands, "convert", convert, "Extract the tensors of checkpoints that need unpickling, in a "
+                       "process of its own. Unpickling runs code: only for files you trust.")
+    command.add_argument("checkpoints", metavar="CKPT", nargs="+")
+    command.add_argument("--trust", action="store_true", help="yes, I trust where these files come from")
+    command.add_argument("--out", metavar="DIR", help="where to write (default: beside each checkpoint)")
+
+
+def convert(options) -> int:
+    """Extract tensors from checkpoints that need unpickling."""
+    from scoring.conversion import convert_checkpoint
+
+    for name in options.checkpoints:
+        path = Path(name)
+        out = (Path(options.out) if options.out else path.parent) / f"{path.stem}.safetensors"
+        convert_checkpoint(path, out, trust=options.trust)
+        print(f"wrote {out}")
+    return 0

@@ -1,0 +1,22 @@
+"""``hardlook dashboard``: open the audit in the browser."""
+
+from __future__ import annotations
+
+from scoring.commands.console import add_command, audit_argument
+
+
+def add(commands, given=()) -> None:
+    """Declare the command."""
+    command = add_command(commands, "dashboard", dashboard, "Open the audit in the browser.")
+    audit_argument(command, run=False)
+    command.add_argument("--host", default="127.0.0.1", help="the address to serve on (default: %(default)s)")
+    command.add_argument("--port", type=int, default=8501, help="the port (default: %(default)s)")
+    command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
+
+
+def dashboard(options) -> int:
+    """Serve the audit in the browser."""
+    from dashboard.server import serve
+
+    serve(options.audit, host=options.host, port=options.port, log=options.log)
+    return 0

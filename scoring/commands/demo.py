@@ -1,0 +1,70 @@
+"""``hardlook demo``: train, score and open the sample project."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from scoring.commands.console import add_command, device_argument, read_data
+from scoring.commands.new import copy_sample
+from scoring.commands.score import score_audit
+from scoring.commands.slice import slice_audit
+from scoring.commands.train import train_and_tell
+
+
+def add(commands, given=()) -> None:
+    """Declare the command."""
+    command = add_command(commands, "demo", demo, "Audit 1,797 real digits with planted label errors, from training to "
+                       "the dashboard, in about two minutes.")
+    command.add_argument("--audit", metavar="DIR", default="hardlook-demo", help="where to put it (default: %(default)s)")
+    command.add_argument("--no-dashboard", action="store_true", help="stop after scoring")
+    command.add_argument("--port", type=int, default=8501, help="the dashboard's port (default: %(default)s)")
+    device_argument(command)
+
+
+def demo(options) -> int:
+    """Train, score and open the sample project."""
+    start = time.perf_counter()
+    folder = Path(options.audit)
+    made = copy_sample(folder)
+    print(f"hardlook demo: {'made' if made else 'using'} {folder}")
+    from sample_data import data as sample
+
+    if not (folder / "data" / "truth.csv").is_file():
+        sample.write(folder / "data")
+    from scoring.audit import Audit
+
+    audit = Audit.open(folder)
+    read_data(audit)
+    train_and_tell(audit, audit.run(), options.device)
+    score_audit(audit, audit.run(), options)
+    slice_audit(audit, audit.run(), ["kmeans", "rule"])
+    _report_truth(audit)
+    print(f"\ndone in {time.perf_counter() - start:.0f} s. The audit is in {folder}.")
+    command = f"hardlook dashboard {folder}"
+    if options.no_dashboard:
+        print(f"next: {command}")
+        return 0
+    print(f"opening the dashboard (again later: {command})")
+    from dashboard.server import serve
+
+    serve(folder, port=options.port)
+    return 0
+
+
+def _report_truth(audit) -> None:
+    """Where the truth is known: how many of the errors the first 5 % and 10 % of each ranking hold, beside chance."""
+    from scoring.queues import default_order, order_by, truth_report
+
+    run = audit.run()
+    orders = [default_order(audit, run, "train"), order_by(run, "self_influence.cook")]
+    reports = [(order, truth_report(audit, run, order, "train")) for order in orders]
+    if reports[0][1] is None:
+        return
+    table, wrong, total = reports[0][1]
+    chance = " and ".join(f"{value:.0f}" for value in table["chance"])
+    print(f"\n  the truth is known here: {wrong} of {total:,} training labels are wrong; of them, the first 5 % and 10 % "
+          f"hold\n    {'by chance':<40}{chance}")
+    for (order, (table, *_)), name in zip(reports, ("the suspect ranking", "self-influence"), strict=True):
+        found = " and ".join(f"{row.found} ({row.recall:.0%})" for row in table.itertuples())
+        print(f"    {f'{name} ({order.score})':<40}{found}")

@@ -1,0 +1,39 @@
+"""``hardlook export``: write the corrected labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scoring.commands.console import add_command, audit_argument
+
+
+def add(commands, given=()) -> None:
+    """Declare the command."""
+    command = add_command(commands, "export", export, "Write the corrected labels: one patch per split.")
+    audit_argument(command, run=False)
+    command.add_argument("--out", metavar="PATH", help="the folder to write to (default: exports in the audit)")
+    command.add_argument("--format", choices=["csv", "parquet"], default="csv", help="(default: %(default)s)")
+    command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
+
+
+def export(options) -> int:
+    """Write the patches of corrected labels."""
+    from scoring.audit import Audit
+    from scoring.examples import read_examples
+    from scoring.patches import export_patches, missing_examples, read_patch
+    from scoring.reviews import ReviewLog
+
+    audit = Audit.open(options.audit)
+    out = Path(options.out) if options.out else audit.exports_folder
+    url = options.log or audit.log_url
+    with ReviewLog.open(url, audit=audit.log_name(url)) as log:
+        paths = export_patches(read_examples(audit), log, out, fmt=options.format, policy=audit.policy)
+        gone = missing_examples(read_examples(audit), log)
+    rows = {path: len(read_patch(path)) for path in paths}
+    for path, count in rows.items():
+        print(f"wrote {path} ({count:,} decided examples)")
+    if gone:
+        print(f"left out {len(gone)} decisions about examples that the dataset no longer has, the first: {gone[0]}")
+    if not sum(rows.values()):
+        print("no example has a decision yet; decide in `hardlook dashboard`")
+    return 0

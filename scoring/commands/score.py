@@ -1,0 +1,95 @@
+"""``hardlook score``: score every example of a run.
+
+Options of a score are derived from the scorer's fields (``--vog-batch-size 128``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+
+from scoring.commands.console import add_command, audit_argument, device_argument, open_context, read_data
+
+
+def add(commands, given=()) -> None:
+    """Declare the command."""
+    command = add_command(commands, "score", score, "Score every example of a run: VoG, training dynamics, uncertainty. "
+                       "Goes on where it was stopped; scores only what changed.")
+    audit_argument(command)
+    command.add_argument("--only", metavar="NAMES", help="only these scores, e.g. vog,aum")
+    command.add_argument("--anyway", action="store_true", help="score even though `hardlook check` found a mistake")
+    device_argument(command)
+    if "score" in given:
+        _add_settings(command)
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    """One option per field of every scorer; the field's default is the only home of the default."""
+    from scoring.scorer import registry
+
+    for name, kind in registry().items():
+        fields = dataclasses.fields(kind)
+        group = command.add_argument_group(f"{name} settings") if fields else None
+        for field in fields:
+            group.add_argument(f"--{name}-{field.name}".replace("_", "-"), dest=f"{name}.{field.name}",
+                               metavar=str(field.default), type=_reader(field.default), default=None,
+                               help=f"default {field.default}")
+
+
+def _reader(default):
+    """How to read an option's text, from the type of the default."""
+    if isinstance(default, bool):
+        return lambda text: text.lower() in ("1", "true", "yes", "on")
+    if isinstance(default, tuple):
+        return lambda text: tuple(part for part in text.split(",") if part)
+    return type(default) if default is not None else str
+
+
+def score(options) -> int:
+    """Score a run."""
+    from scoring.audit import Audit
+
+    audit = Audit.open(options.audit)
+    run = audit.run(options.run)
+    start = time.perf_counter()
+    print(f"hardlook score: {audit.name}, run {run.name}")
+    read_data(audit)
+    score_audit(audit, run, options)
+    print(f"done in {time.perf_counter() - start:.0f} s. next: hardlook dashboard {options.audit}")
+    return 0
+
+
+def score_audit(audit, run, options) -> None:
+    """Check and score under the run's lock, and print what was done, what was left out and which ends are hard."""
+    from scoring.check import refuse_errors
+    from scoring.compute import score_run
+
+    only = [name.strip() for name in (getattr(options, "only", None) or "").split(",") if name.strip()]
+    with run.lock():
+        context = open_context(audit, run, options.device)
+        if run.config:
+            from scoring.check import check_run
+
+            findings = check_run(context)
+            for finding in findings:
+                print(f"  check: {finding.level}: {finding.text}")
+            if not getattr(options, "anyway", False):
+                refuse_errors(findings)
+        summary = score_run(context, only or None, _settings(options))
+    for done in summary.passes:
+        print(f"  {done['name']}: {done['computed']:,} of {done['of']:,} examples computed in {done['seconds']:.1f} s")
+    for name, reason in summary.skipped.items():
+        print(f"  {name}: left out: {reason}")
+    for note in summary.notes:
+        print(f"  note: {note}")
+
+
+def _settings(options) -> dict[str, dict]:
+    """The scorer settings that were given: scorer → field → value."""
+    found: dict[str, dict] = {}
+    for key, value in vars(options).items():
+        if "." in key and value is not None:
+            scorer, field = key.split(".", 1)
+            found.setdefault(scorer, {})[field] = value
+    return found

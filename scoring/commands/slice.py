@@ -1,0 +1,66 @@
+"""``hardlook slice``: find slices where the model fails for the same reason."""
+
+from __future__ import annotations
+
+import time
+
+from scoring.commands.console import add_command, audit_argument
+
+
+def add(commands, given=()) -> None:
+    """Declare the command."""
+    command = add_command(commands, "slice", slice_audit_run, "Find slices where the model fails for the same reason, from the "
+                       "influence embeddings, with their opponents in training.")
+    audit_argument(command)
+    command.add_argument("--method", default="kmeans", choices=["kmeans", "rule", "dbscan", "spectral"],
+                         help="kmeans, dbscan, spectral, or rule: every slice satisfies the rule (default: %(default)s)")
+    command.add_argument("--n-slices", type=int, default=25, help="how many slices (default: %(default)s)")
+    command.add_argument("--max-accuracy", type=float, default=0.4, help="rule: at most (default: %(default)s)")
+    command.add_argument("--min-size", type=int, default=25, help="rule: at least (default: %(default)s)")
+    command.add_argument("--branching", type=int, default=3, help="rule: parts per split (default: %(default)s)")
+    command.add_argument("--split", default="test", choices=["train", "test"], help="(default: %(default)s)")
+    command.add_argument("--name", help="keep the slicing under this name (default: the method)")
+
+
+def slice_audit_run(options) -> int:
+    """Find slices, keep them, and print the worst ones."""
+    from scoring.audit import Audit
+    from scoring.slicing import SliceSettings, lay_out, slice_run
+
+    audit = Audit.open(options.audit)
+    run = audit.run(options.run)
+    start = time.perf_counter()
+    settings = SliceSettings(method=options.method, n_slices=options.n_slices, max_accuracy=options.max_accuracy,
+                             min_size=options.min_size, branching=options.branching, split=options.split,
+                             seed=audit.seed)
+    with run.lock():
+        summary = slice_run(audit, run, settings, options.name)
+        lay_out(audit, run, audit.seed)
+    _print_slices(summary)
+    print(f"done in {time.perf_counter() - start:.0f} s. next: hardlook dashboard {options.audit} (page Slices)")
+    return 0
+
+
+def slice_audit(audit, run, methods: list[str]) -> None:
+    """Slice a small audit by several methods and lay out its map: the demo's own settings."""
+    from scoring.slicing import SliceSettings, lay_out, slice_run
+
+    with run.lock():
+        for method in methods:
+            settings = SliceSettings(method=method, n_slices=12, min_size=5, seed=audit.seed)
+            summary = slice_run(audit, run, settings)
+            print(f"  slices ({method}): {len(summary['slices'])} of {summary['examples']} test examples")
+        print("  laying out the map of influence embeddings …", flush=True)
+        lay_out(audit, run, audit.seed)
+
+
+def _print_slices(summary: dict, most: int = 5) -> None:
+    """The worst slices, one line each."""
+    slices = summary["slices"]
+    print(f"  {len(slices)} slices of {summary['examples']:,} examples (accuracy {summary['accuracy']:.1%}); "
+          f"{summary['in_none']:,} examples in none")
+    for found in slices[:most]:
+        shown = ["" if found[key] is None else f"{label} {', '.join(list(found[key])[:3])}"
+                 for key, label in (("labels", "labels"), ("predictions", "predicted"))]
+        print(f"    slice {found['slice_id']}: {found['size']} examples, accuracy {found['accuracy']:.0%}, "
+              f"{'; '.join(shown)}; {len(found['opponents'])} opponents")

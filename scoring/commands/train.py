@@ -1,0 +1,40 @@
+"""``hardlook train``: train a run with the Recorder."""
+
+from __future__ import annotations
+
+import time
+
+from scoring.commands.console import add_command, audit_argument, bar, device_argument, read_data
+
+
+def add(commands, given=()) -> None:
+    """Declare the command."""
+    command = add_command(commands, "train", train, "Train the run's model with the Recorder: from the factory, or from "
+                       "given weights with head and last block re-initialised.")
+    audit_argument(command)
+    command.add_argument("--epochs", type=int, help="how many epochs (default: audit.toml's, else 15)")
+    command.add_argument("--resume", action="store_true", help="go on after the last recorded epoch")
+    command.add_argument("--overwrite", action="store_true", help="train again, replacing the recorded training")
+    device_argument(command)
+
+
+def train(options) -> int:
+    """Train a run with the Recorder."""
+    from scoring.audit import Audit
+
+    audit = Audit.open(options.audit)
+    run = audit.run(options.run)
+    read_data(audit)
+    train_and_tell(audit, run, options.device, epochs=options.epochs, resume=options.resume, overwrite=options.overwrite)
+    print(f"next: hardlook score {options.audit}" + (f" --run {run.name}" if options.run else ""))
+    return 0
+
+
+def train_and_tell(audit, run, device: str, **settings) -> None:
+    """Train and say what was written."""
+    from scoring.trainer import train_run
+
+    start = time.perf_counter()
+    with run.lock():
+        told = train_run(audit, run, device=device, progress=bar, **settings)
+    print(f"  training: {told} ({time.perf_counter() - start:.1f} s)")
