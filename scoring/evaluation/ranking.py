@@ -1,8 +1,8 @@
-"""Numbers about scores: class normalisation, error per decile, the measured hard end, how well a score finds errors.
+"""What a score ranks: class normalisation, error per decile, the measured hard end, accuracy with intervals.
 
 A score is only as good as what it ranks first. Everything here takes plain arrays (n examples) and gives small tables
-or numbers with intervals: *error* is a boolean per example (the model is wrong on it), *wrong* is a boolean per
-example (its label is known to be wrong). VoG's class normalisation is Agarwal et al. 2022, section 3.1; the Wilson
+or numbers with intervals: *error* is a boolean per example (the model is wrong on it). VoG's class normalisation is
+Agarwal et al. 2022, section 3.1; the Wilson
 interval is Wilson 1927, as scipy's ``binomtest`` gives it.
 
 Cost: sorts, O(n log n). Limits: NaN means "not computed" and is left out everywhere, never counted as low or high.
@@ -112,28 +112,6 @@ def measured_direction(scores: np.ndarray, errors: np.ndarray) -> dict:
     clear = (low > 0 or high < 0) and abs(rho) >= HARD_RHO
     hard = ("high" if rho > 0 else "low") if clear else None
     return {"rho": rho, "low": low, "high": high, "n": n, "errors": wrong, "hard": hard}
-
-
-def found_within(suspicion: np.ndarray, wrong: np.ndarray, shares: tuple[float, ...] = (0.05, 0.10)) -> pd.DataFrame:
-    """How many known label errors the first share of a ranking holds, beside chance.
-
-    ``suspicion`` (n,): higher is inspected first, NaN last; ``wrong`` (n,) bool. Columns: share, inspected, found,
-    recall, precision, chance (expected number found when inspecting as many at random), lift (found / chance).
-    """
-    suspicion, wrong = np.asarray(suspicion, dtype=np.float64), np.asarray(wrong, dtype=bool)
-    order = np.argsort(-np.nan_to_num(suspicion, nan=-np.inf), kind="stable")
-    total = int(wrong.sum())
-    rows = []
-    for share in shares:
-        inspected = int(np.ceil(share * len(wrong)))
-        found = int(wrong[order[:inspected]].sum())
-        chance = inspected * total / max(len(wrong), 1)
-        rows.append({
-            "share": share, "inspected": inspected, "found": found, "recall": found / total if total else np.nan,
-            "precision": found / inspected if inspected else np.nan, "chance": chance,
-            "lift": found / chance if chance else np.nan,
-        })
-    return pd.DataFrame(rows)
 
 
 def accuracy_table(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
