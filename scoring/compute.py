@@ -21,7 +21,6 @@ import pandas as pd
 import pyarrow as pa
 
 import scoring
-from scoring.audit import Run
 from scoring.evaluation import measured_direction
 from scoring.maps import keep_maps
 from scoring.predictions import merge_vectors, predict, recompute_dynamics

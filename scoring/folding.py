@@ -24,7 +24,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, fx, nn
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
