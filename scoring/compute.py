@@ -5,7 +5,8 @@ recomputed from the checkpoints), then each scorer whose needs are met, the meas
 the VoG maps of the extremes. Rows whose example, label and key are unchanged are kept; everything else is scored
 again. Inputs → outputs: an audit and a run → files under ``runs/<run>`` and a ``Summary``.
 
-Cost: what each scorer's docstring says; memory follows the shard. Loads torch.
+Cost: what each scorer's docstring says; memory follows the shard. Loads torch. Shards run in
+this process, or on Ray (``scoring.workers``): the numbers are the same.
 """
 
 from __future__ import annotations
@@ -124,11 +125,13 @@ def score_one(context: Context, scorer: Scorer) -> int:
     if path.is_file() and len(todo) == 0 and read_metadata(path).get("examples") == everything:
         return 0
     state = scorer.fit(context, run.parts_folder(scorer.name))
+    elsewhere = context.workers is not None and "checkpoints" in scorer.needs
     size = context.shard_size if "checkpoints" in scorer.needs else 1 << 16
     parts = run.parts_folder(scorer.name) / "shards"
     ids = examples[["example_id", "fingerprint", "label"]].iloc[todo].fillna("")
     tables = resumable(parts, digest([key, ids.to_numpy().tolist()]), cut(todo, size),
-                       lambda at: score_shard(context, scorer, state, at), context.progress, scorer.name)
+                       lambda at: score_shard(context, scorer, state, at), context.progress, scorer.name,
+                       context.workers.scoring(context, scorer, state) if elsewhere else map)
     columns = merge_rows(path, kept, todo, tables, scorer)
     for name in scorer.vectors:
         vectors = merge_vectors(run.vectors_path(name), kept, todo, tables, name)

@@ -13,10 +13,11 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,8 @@ BATCH = 256
 Progress = Callable[[str, int], contextlib.AbstractContextManager[Callable[[int], object]]]
 """``with progress(what, total) as advance: advance(n)``; the command line shows it as a bar."""
 
+Each = Callable[[Callable[[np.ndarray], pa.Table], Sequence[np.ndarray]], Iterable[pa.Table]]
+
 
 @contextlib.contextmanager
 def silent(what: str, total: int) -> Iterator[Callable[[int], object]]:
@@ -54,6 +57,8 @@ class Context:
     progress: Progress = silent
     say: Callable[[str], object] = lambda text: None
     """Hears what a pass plans or found out, one sentence at a time."""
+    workers: Any = None
+    """Where shards that need the model are scored (``scoring.workers.RayWorkers``); None: in this process."""
 
     @cached_property
     def checkpoints(self) -> list:
@@ -164,22 +169,27 @@ def cut(positions: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def resumable(folder: Path, key: str, shards: Sequence[np.ndarray], compute: Callable[[np.ndarray], pa.Table],
-              progress: Progress, what: str) -> list[pa.Table]:
-    """The tables of all shards; each is a file as soon as it is done, and files of the same key are not redone."""
+              progress: Progress, what: str, each: Each = map) -> list[pa.Table]:
+    """The tables of all shards; each is a file as soon as it is done, and files of the same key are not redone.
+
+    ``each(compute, shards)`` gives the tables in the shards' order: ``map`` here and now, or somewhere else
+    (``scoring.workers``).
+    """
     marker = folder / "key"
     if not marker.is_file() or marker.read_text() != key:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         marker.write_text(key)
-    tables = []
-    with progress(what, sum(map(len, shards))) as advance:
-        for number, positions in enumerate(shards):
-            path = folder / f"shard-{number:05d}.parquet"
-            if not path.is_file():
-                write_table(path, compute(positions))
-            tables.append(read_table(path))
+    paths = [folder / f"shard-{number:05d}.parquet" for number in range(len(shards))]
+    missing = [(path, positions) for path, positions in zip(paths, shards, strict=True) if not path.is_file()]
+    total, left = sum(map(len, shards)), sum(len(positions) for _, positions in missing)
+    with progress(what, total) as advance:
+        advance(total - left)
+        tables = each(compute, [positions for _, positions in missing])
+        for (path, positions), table in zip(missing, tables, strict=True):
+            write_table(path, table)
             advance(len(positions))
-    return tables
+    return [read_table(path) for path in paths]
 
 
 def vector_column(values: np.ndarray) -> pa.Array:

@@ -6,6 +6,7 @@ Options of a score are derived from the scorer's fields (``--vog-batch-size 128`
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import time
 
@@ -19,6 +20,8 @@ def add(commands, given=()) -> None:
     audit_argument(command)
     command.add_argument("--only", metavar="NAMES", help="only these scores, e.g. vog,aum")
     command.add_argument("--anyway", action="store_true", help="score even though `hardlook check` found a mistake")
+    command.add_argument("--ray", metavar="ADDRESS", nargs="?", const="local",
+                         help="run the model's passes on Ray: on this machine, or on the cluster at ADDRESS")
     device_argument(command)
     if "score" in given:
         _add_settings(command)
@@ -66,8 +69,9 @@ def score_audit(audit, run, options) -> None:
     from scoring.compute import score_run
 
     only = [name.strip() for name in (getattr(options, "only", None) or "").split(",") if name.strip()]
-    with run.lock():
+    with run.lock(), workers(getattr(options, "ray", None)) as found:
         context = open_context(audit, run, options.device)
+        context.workers = found
         if run.config:
             from scoring.check import check_run
 
@@ -83,6 +87,15 @@ def score_audit(audit, run, options) -> None:
         print(f"  {name}: left out: {reason}")
     for note in summary.notes:
         print(f"  note: {note}")
+
+
+def workers(address: str | None):
+    """A context of Ray's workers, or of None: shards then run in this process."""
+    if address is None:
+        return contextlib.nullcontext()
+    from scoring.workers import RayWorkers
+
+    return RayWorkers(address)
 
 
 def _settings(options) -> dict[str, dict]:

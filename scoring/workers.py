@@ -1,0 +1,84 @@
+"""Score shards on Ray: processes of this machine, or a cluster whose machines see the audit's folder under the same path.
+
+A worker opens the audit and the run by itself and keeps model and inputs from shard to shard; what travels is the scorer
+with its fitted state (once), a shard's positions (there) and its table (back). Tables are written by the command that
+asked, in the shards' order, so a killed one goes on at the missing shard as it does without Ray.
+
+Cost: some seconds per worker to start, and its own model and batch in memory. Needs the extra ``ray``. Limits: only
+passes that run the model are spread; the rest takes less time than starting a worker.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from scoring.shards import Context, Each
+from scoring.tables import HardlookError
+
+LOCAL = "local"
+
+
+class RayWorkers:
+    """Workers on Ray, one per processor that it offers; a context manager that leaves Ray when it ends."""
+
+    def __init__(self, address: str = LOCAL):
+        """``address``: "local" starts Ray on this machine; "auto" or "host:port" joins a cluster that runs."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+        try:
+            import ray
+        except ImportError as error:
+            raise HardlookError("Ray is not installed; run `pip install 'hardlook[ray]'`, or score without --ray") from error
+        own = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+        try:
+            ray.init(**own, **({} if address == LOCAL else {"address": address}))
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise HardlookError(f"no Ray answers at {address!r}: {error}; name a running cluster, or leave the address "
+                                "out to start Ray on this machine") from error
+        self.ray = ray
+        self.most = max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def __enter__(self) -> RayWorkers:
+        return self
+
+    def __exit__(self, *_error: Any) -> None:
+        self.ray.shutdown()
+
+    def scoring(self, context: Context, scorer, state) -> Each:
+        """How ``scoring.shards.resumable`` gets the tables of its shards from these workers."""
+
+        def each(_compute: Callable, shards: Sequence[np.ndarray]) -> Iterator[pa.Table]:
+            from ray.util import ActorPool
+
+            worker = self.ray.remote(num_cpus=1)(ShardWorker)
+            given = self.ray.put((scorer, state))
+            pool = ActorPool([worker.remote(str(context.audit.root), context.run.name, context.device)
+                              for _ in range(min(self.most, len(shards)))])
+            try:
+                yield from pool.map(lambda actor, positions: actor.score.remote(given, positions), shards)
+            except self.ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, HardlookError):
+                    raise HardlookError(str(error.cause)) from error
+                raise
+
+        return each
+
+
+class ShardWorker:
+    """One worker: an audit's run, opened once."""
+
+    def __init__(self, root: str, run: str, device: str):
+        from scoring.audit import Audit
+
+        audit = Audit.open(root)
+        self.context = Context(audit, audit.run(run), device=device)
+
+    def score(self, given: tuple, positions: np.ndarray) -> pa.Table:
+        """The table of one shard; ``given``: the scorer and its fitted state."""
+        from scoring.compute import score_shard
+
+        return score_shard(self.context, *given, positions)
