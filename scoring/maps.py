@@ -2,9 +2,11 @@
 
 For the extremes of each class (by late VoG) and the top of the queue, the per-pixel spread over the last three
 checkpoints is kept as a grey PNG, longest side at most 256, scaled from 0 to the example's own maximum: a map says
-*where* in one example, never *how much* between two. Inputs: a scored run; outputs: ``runs/<run>/maps.arrow``.
+*where* in one example, never *how much* between two. It covers the whole picture, so that it can be laid over it:
+black where the transform cropped. Inputs: a scored run; outputs: ``runs/<run>/maps.arrow``.
 
-Cost: what scoring those examples costs (k forward and backward passes). Only for image inputs. Loads torch.
+Cost: what scoring those examples costs (k forward and backward passes). Limits: only for image inputs; how a transform
+of the user's own crops is not known, so its map is stretched. Loads torch.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ from scoring.queues import default_order, suspicion
 from scoring.scorers.vog import VoG
 from scoring.shards import Context, cut, make_shard
 from scoring.tables import read_table
+from scoring.transforms import TableTransform
 
 EXTREMES = 10
 QUEUE = 200
 MOST = 4000
 SIDE = 256
+WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 def keep_maps(context: Context, scorer: VoG) -> int:
@@ -38,13 +42,15 @@ def keep_maps(context: Context, scorer: VoG) -> int:
     positions = np.flatnonzero(context.examples["example_id"].isin(chosen))
     with context.progress("VoG maps", len(positions)) as advance:
         for part in cut(positions, min(context.shard_size, 512)):
-            shard, _ = make_shard(context, scorer, part)
+            shard, at = make_shard(context, scorer, part)
             maps = scorer.maps(shard, forms=("logit",))
             late = maps["late_label_logit"]
             missing = ~np.isfinite(late.reshape(len(late), -1)).all(1)
             late = np.where(missing.reshape(-1, *[1] * (late.ndim - 1)), maps["late_prediction_logit"], late)
-            store.write_part([(name, png(values)) for name, values in zip(shard.example_id, late, strict=True)
-                              if np.isfinite(values).all()])
+            store.write_part([
+                (name, png(placed(values, window(context, int(part[row])))))
+                for name, row, values in zip(shard.example_id, at, late, strict=True) if np.isfinite(values).all()
+            ])
             advance(len(part))
     return len(positions)
 
@@ -65,6 +71,37 @@ def chosen_examples(context: Context) -> list[str]:
             ranked = suspicion(run, order).reindex(frame.loc[frame["split"] == split, "example_id"])
             chosen += ranked.sort_values(ascending=False, kind="stable").index[:QUEUE].tolist()
     return list(dict.fromkeys(chosen))
+
+
+def window(context: Context, number: int) -> tuple[float, float, float, float]:
+    """Which part of an example's picture the model sees (``TableTransform.window``); all of it where the transform
+    crops nothing, or is code of the user's own."""
+    transform = context.inputs.transform
+    if not isinstance(transform, TableTransform) or not transform.crop:
+        return WHOLE
+    original = context.inputs.originals.read(int(context.inputs.sources[number]), int(context.inputs.rows[number]))
+    if isinstance(original, Image.Image):
+        return transform.window(original.height, original.width)
+    height, width = transform.picture_size(np.asarray(original))
+    return transform.window(height, width)
+
+
+def placed(values: np.ndarray, seen: tuple[float, float, float, float]) -> np.ndarray:
+    """A map (h, w) of the part that the model saw → the map of the whole picture, 0 where the model saw nothing.
+
+    ``seen``: top, left, height and width of that part, as shares of the picture.
+
+    >>> placed(np.ones((1, 2)), (0.5, 0.0, 0.5, 1.0)).tolist()
+    [[0.0, 0.0], [1.0, 1.0]]
+    """
+    if seen == WHOLE:
+        return values
+    height, width = (max(1, round(n / share)) for n, share in zip(values.shape, seen[2:], strict=True))
+    top, left = round(seen[0] * height), round(seen[1] * width)
+    whole = np.zeros((height, width), dtype=values.dtype)
+    inside = values[max(-top, 0):height - top, max(-left, 0):width - left]
+    whole[max(top, 0):max(top, 0) + inside.shape[0], max(left, 0):max(left, 0) + inside.shape[1]] = inside
+    return whole
 
 
 def png(values: np.ndarray) -> bytes:

@@ -101,6 +101,7 @@ class TableTransform:
         )  # imported late: it takes a second, and this module is imported often
 
         self.mode, self.mean, self.std, self.pictures = mode, mean, std, pictures
+        self.resize, self.crop = _sides(resize), _sides(crop)
         self.sizes = [v2.Resize(resize, antialias=True)] if resize else []
         self.sizes += [v2.CenterCrop(crop)] if crop else []
 
@@ -115,6 +116,23 @@ class TableTransform:
             'others name your own in audit.toml: transform = "file.py:callable"'
         )
 
+    def window(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """Which part of a picture of this size the model sees → top, left, height, width, as shares of the picture.
+
+        A crop that is larger than the picture pads: the window then reaches over its edges.
+
+        >>> TableTransform(resize=256, crop=224).window(512, 1024)
+        (0.0625, 0.28125, 0.875, 0.4375)
+        """
+        seen, (top, left, *size) = (height, width), (0, 0, height, width)
+        if self.resize:
+            seen = tuple(self.resize) if len(self.resize) == 2 else _shorter(self.resize[0], height, width)
+            size = seen
+        if self.crop:
+            size = self.crop if len(self.crop) == 2 else self.crop * 2
+            top, left = ((whole - part) / 2 for whole, part in zip(seen, size, strict=True))
+        return top / seen[0], left / seen[1], size[0] / seen[0], size[1] / seen[1]
+
     def _array(self, values: np.ndarray) -> torch.Tensor:
         """Byte pictures take the way of files; other arrays with a height and width are cropped as
         tensors."""
@@ -125,6 +143,10 @@ class TableTransform:
                 Image.fromarray(values.squeeze(-1) if values.ndim == 3 and values.shape[-1] == 1 else values)
             )
         return self._normalised(self._sized(_channelled(_scaled(self._channels_first(values)), self.mode)))
+
+    def picture_size(self, values: np.ndarray) -> tuple[int, int]:
+        """Height and width of a picture that is an array, channels first or last."""
+        return tuple(self._channels_first(values).shape[1:])
 
     def _channels_first(self, values: np.ndarray) -> torch.Tensor:
         """(h, w) or (h, w, c) → (c, h, w); what has its channels first already stays."""
@@ -160,6 +182,18 @@ class TableTransform:
                 'channels; set mode = "RGB" or "L", or give one number per channel'
             )
         return numbers.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def _sides(value: Any) -> list[int]:
+    """A size as a list: one side, two, or none."""
+    return [] if not value else list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _shorter(side: int, height: int, width: int) -> tuple[int, int]:
+    """A picture's height and width once its shorter side is ``side``, as torchvision's ``Resize`` rounds them."""
+    short, long = sorted((height, width))
+    other = int(side * long / short)
+    return (side, other) if height <= width else (other, side)
 
 
 def _native(values: np.ndarray) -> np.ndarray:
