@@ -5,7 +5,25 @@ A door with one room per question: ``ranking`` (class normalisation, error per d
 truth is known). Plain arrays and data frames by example_id go in; small tables with intervals come out. No torch.
 """
 
-from scoring.evaluation.detection import found_within
+from scoring.evaluation.agreement import (
+    SHARES,
+    between_groups,
+    clustered_order,
+    correlation_by_group,
+    disagreement,
+    rank_correlation,
+    sampled,
+    top_overlap,
+    turned,
+)
+from scoring.evaluation.detection import (
+    detection_report,
+    found_within,
+    inspections_to_find,
+    recall_curve,
+    roc_over_runs,
+    welch,
+)
 from scoring.evaluation.ranking import (
     DECILES,
     HARD_RHO,
@@ -16,6 +34,41 @@ from scoring.evaluation.ranking import (
     normalize_by_class,
     wilson,
 )
+from scoring.evaluation.stability import (
+    decile_band,
+    decile_errors_by_run,
+    deviation_per_example,
+    places,
+    run_agreement,
+)
 
-__all__ = ["DECILES", "HARD_RHO", "accuracy_table", "deciles", "error_by_decile", "found_within", "measured_direction",
-           "normalize_by_class", "wilson"]
+__all__ = [
+    "DECILES",
+    "HARD_RHO",
+    "SHARES",
+    "accuracy_table",
+    "between_groups",
+    "clustered_order",
+    "correlation_by_group",
+    "decile_band",
+    "decile_errors_by_run",
+    "deciles",
+    "detection_report",
+    "deviation_per_example",
+    "disagreement",
+    "error_by_decile",
+    "found_within",
+    "inspections_to_find",
+    "measured_direction",
+    "normalize_by_class",
+    "places",
+    "rank_correlation",
+    "recall_curve",
+    "roc_over_runs",
+    "run_agreement",
+    "sampled",
+    "top_overlap",
+    "turned",
+    "welch",
+    "wilson",
+]

@@ -92,6 +92,19 @@ def error_by_decile(scores: np.ndarray, errors: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def spearman_interval(rho: float, n: int) -> tuple[float, float]:
+    """95 % interval of Spearman's ρ: Fisher's z with the variance (1 + ρ²/2) / (n − 3) (Bonett and Wright 2000).
+
+    >>> [round(x, 3) for x in spearman_interval(0.0, 103)]
+    [-0.194, 0.194]
+    """
+    if n <= 3 or np.isnan(rho):
+        return float("nan"), float("nan")
+    half = 1.959964 * np.sqrt((1 + rho**2 / 2) / (n - 3))
+    centre = np.arctanh(np.clip(rho, -0.999999, 0.999999))
+    return float(np.tanh(centre - half)), float(np.tanh(centre + half))
+
+
 def measured_direction(scores: np.ndarray, errors: np.ndarray) -> dict:
     """Which end of a score is hard: the rank correlation of score and error, with its 95 % interval.
 
@@ -106,9 +119,7 @@ def measured_direction(scores: np.ndarray, errors: np.ndarray) -> dict:
     if n < 10 or wrong == 0 or wrong == n or np.ptp(scores) == 0:
         return {"rho": None, "low": None, "high": None, "n": n, "errors": wrong, "hard": None}
     rho = float(stats.spearmanr(scores, errors).statistic)
-    half = 1.959964 * np.sqrt((1 + rho**2 / 2) / (n - 3))
-    centre = np.arctanh(np.clip(rho, -0.999999, 0.999999))
-    low, high = float(np.tanh(centre - half)), float(np.tanh(centre + half))
+    low, high = spearman_interval(rho, n)
     clear = (low > 0 or high < 0) and abs(rho) >= HARD_RHO
     hard = ("high" if rho > 0 else "low") if clear else None
     return {"rho": rho, "low": low, "high": high, "n": n, "errors": wrong, "hard": hard}

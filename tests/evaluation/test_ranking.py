@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from scoring.evaluation import (accuracy_table, deciles, error_by_decile, found_within, measured_direction,
+from scoring.evaluation import (accuracy_table, deciles, error_by_decile, measured_direction,
                                 normalize_by_class, wilson)
 
 
@@ -94,15 +94,6 @@ def test_an_unrelated_score_has_no_hard_end_and_the_interval_covers():
 def test_without_errors_nothing_is_claimed():
     assert measured_direction(np.arange(50.0), np.zeros(50, bool))["rho"] is None
     assert measured_direction(np.full(50, 1.0), np.arange(50) > 40)["hard"] is None
-
-
-def test_found_within_counts_by_hand():
-    suspicion = np.array([0.9, 0.8, np.nan, 0.1] + [0.0] * 16)
-    wrong = np.array([True, False, True, True] + [False] * 16)
-    table = found_within(suspicion, wrong, (0.05, 0.10, 1.0))
-    assert table["found"].tolist() == [1, 1, 3]
-    assert table["inspected"].tolist() == [1, 2, 20]
-    assert table["chance"].tolist() == pytest.approx([0.15, 0.3, 3])
 
 
 def test_accuracy_is_counted_per_group_and_null_left_out():
