@@ -1,15 +1,16 @@
-"""How scores agree: rank correlation of all of them, clustered order, common top, and where two disagree most.
+"""How scores agree: rank correlation of all of them, clustered order, common top, and where two disagree
+most.
 
-Scores come as a data frame of m columns by example_id (NaN = not computed), *turned* so that high is the end that
-deserves a look. For each pair only the examples that have both take part.
+Scores come as a data frame of m columns by example_id (NaN = not computed), *turned* so that high is the end
+that deserves a look. For each pair only the examples that have both take part.
 
     Spearman  ρ = correlation of the ranks, ties sharing their mean rank
     Kendall   τ_b = (concordant − discordant) / sqrt((pairs − ties of a)(pairs − ties of b))
     overlap   |top_k(a) ∩ top_k(b)| / k,   k = ⌈share · n⌉;  by chance k / n
 
-Cost: Spearman ranks each column once per pattern of missing values and multiplies; 50 columns of 60,000 take about a
-second. Kendall is O(n log n) per pair and is taken on at most ``KENDALL_MOST`` examples. Limits: a rank correlation says
-nothing about which of two scores is better; that takes the truth (``detection``).
+Cost: Spearman ranks each column once per pattern of missing values and multiplies; 50 columns of 60,000 take
+about a second. Kendall is O(n log n) per pair and is taken on at most ``KENDALL_MOST`` examples. Limits: a
+rank correlation says nothing about which of two scores is better; that takes the truth (``detection``).
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ FEWEST = 3
 
 
 def turned(scores: pd.DataFrame, ends: Mapping[str, str | None]) -> pd.DataFrame:
-    """The scores with those negated whose *low* end deserves a look, so that high means "look here" throughout.
+    """The scores with those negated whose *low* end deserves a look, so that high means "look here"
+    throughout.
 
     ``ends``: column → "high", "low" or None (left as it is).
 
@@ -52,7 +54,8 @@ def sampled(scores: pd.DataFrame, most: int, seed: int = 0) -> pd.DataFrame:
 def rank_correlation(
     scores: pd.DataFrame, method: str = "spearman", *, most: int = KENDALL_MOST, seed: int = 0
 ) -> pd.DataFrame:
-    """(n, m) scores → (m, m) rank correlations, NaN where a pair has fewer than three common examples or is constant.
+    """(n, m) scores → (m, m) rank correlations, NaN where a pair has fewer than three common examples or is
+    constant.
 
     ``method``: "spearman", or "kendall", which is taken on a sample of at most ``most`` examples.
 
@@ -90,8 +93,8 @@ def _spearman(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _standard_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks with zero mean and unit length per column, so that a product of two is their correlation; NaN for a
-    constant one."""
+    """Ranks with zero mean and unit length per column, so that a product of two is their correlation; NaN
+    for a constant one."""
     ranks = stats.rankdata(values, axis=0)
     ranks -= ranks.mean(0)
     length = np.sqrt((ranks**2).sum(0))
@@ -116,8 +119,8 @@ def _as_table(values: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
 def clustered_order(correlation: pd.DataFrame) -> list[str]:
     """The columns of a correlation table so that those which agree stand together.
 
-    Average linkage on the distance 1 − ρ with the leaves ordered optimally (Bar-Joseph et al. 2001); a correlation that
-    is not known counts as none (ρ = 0).
+    Average linkage on the distance 1 − ρ with the leaves ordered optimally (Bar-Joseph et al. 2001); a
+    correlation that is not known counts as none (ρ = 0).
     """
     names = list(correlation.columns)
     if len(names) < 3:
@@ -133,8 +136,9 @@ def clustered_order(correlation: pd.DataFrame) -> list[str]:
 def top_overlap(scores: pd.DataFrame, shares: Sequence[float] = SHARES) -> pd.DataFrame:
     """How much of their top two scores have in common → a, b, share, n, k, common, overlap, chance.
 
-    The top of a pair is taken among the n examples that have both; ``k`` = ⌈share · n⌉ of them; ``overlap`` = common / k
-    and ``chance`` = k / n. Ties at the edge of a top go by position, so a score of few values says little here.
+    The top of a pair is taken among the n examples that have both; ``k`` = ⌈share · n⌉ of them; ``overlap``
+    = common / k and ``chance`` = k / n. Ties at the edge of a top go by position, so a score of few values
+    says little here.
     """
     rows = []
     values = {name: scores[name].to_numpy(dtype=np.float64) for name in scores.columns}
@@ -164,10 +168,11 @@ def top_overlap(scores: pd.DataFrame, shares: Sequence[float] = SHARES) -> pd.Da
 
 
 def disagreement(a: pd.Series, b: pd.Series) -> pd.DataFrame:
-    """Where two scores disagree: place_a, place_b (share of the examples that rank lower, 0 to 1) and difference
-    = place_a − place_b, by example_id, the largest difference first.
+    """Where two scores disagree: place_a, place_b (share of the examples that rank lower, 0 to 1) and
+    difference = place_a − place_b, by example_id, the largest difference first.
 
-    Only examples that have both take part; equal differences go by id, so that the order is the same every time.
+    Only examples that have both take part; equal differences go by id, so that the order is the same every
+    time.
 
     >>> a, b = pd.Series([3.0, 1.0, 2.0], list("xyz")), pd.Series([1.0, 3.0, 2.0], list("xyz"))
     >>> disagreement(a, b)["difference"].to_dict()
@@ -185,9 +190,11 @@ def disagreement(a: pd.Series, b: pd.Series) -> pd.DataFrame:
 
 
 def correlation_by_group(a: pd.Series, b: pd.Series, groups: pd.Series) -> pd.DataFrame:
-    """Spearman's ρ of two scores within each group (class) → group, n, rho, low, high; the largest groups first.
+    """Spearman's ρ of two scores within each group (class) → group, n, rho, low, high; the largest groups
+    first.
 
-    low and high: 95 % interval by Fisher's z with the Bonett-Wright variance; NaN below four examples or for constants.
+    low and high: 95 % interval by Fisher's z with the Bonett-Wright variance; NaN below four examples or for
+    constants.
     """
     both = pd.DataFrame({"a": a, "b": b, "group": groups}).replace([np.inf, -np.inf], np.nan).dropna()
     rows = []
@@ -203,7 +210,8 @@ def correlation_by_group(a: pd.Series, b: pd.Series, groups: pd.Series) -> pd.Da
 
 
 def between_groups(correlation: pd.DataFrame, groups: Mapping[str, str]) -> pd.DataFrame:
-    """Mean correlation within and between groups of scores (supervised, unsupervised) → group_a, group_b, pairs, mean.
+    """Mean correlation within and between groups of scores (supervised, unsupervised) → group_a, group_b,
+    pairs, mean.
 
     A score is never paired with itself; pairs without a correlation are left out.
     """

@@ -1,19 +1,23 @@
-"""How well a score finds wrong labels, where the truth is known: curves, areas, and the distance of two groups.
+"""How well a score finds wrong labels, where the truth is known: curves, areas, and the distance of two
+groups.
 
-*Suspicion* is a score turned so that higher is inspected first; *wrong* says whose label is known to be wrong.
+*Suspicion* is a score turned so that higher is inspected first; *wrong* says whose label is known to be
+wrong.
 
-    recall(s) = wrong labels among the first s of the ranking / all wrong labels;  chance: s, perfect: min(s / base, 1)
-    AUROC     = P(suspicion of a wrong > that of a right one), ties half        (Mann and Whitney 1947)
-    AP        = Σ_k (recall_k − recall_{k−1}) precision_k                       (scikit-learn's definition)
-    Welch     t = (x̄_w − x̄_r) / sqrt(s_w²/n_w + s_r²/n_r), unequal variances    (Welch 1947; Agarwal et al. 2022, sec. 4)
-    Cohen     d = (x̄_w − x̄_r) / pooled standard deviation                       (Cohen 1988)
+    recall(s) = wrong labels among the first s of the ranking / all wrong labels;  chance: s, perfect: min(s
+    / base, 1) AUROC     = P(suspicion of a wrong > that of a right one), ties half        (Mann and Whitney
+    1947) AP        = Σ_k (recall_k − recall_{k−1}) precision_k                       (scikit-learn's
+    definition) Welch     t = (x̄_w − x̄_r) / sqrt(s_w²/n_w + s_r²/n_r), unequal variances    (Welch 1947;
+    Agarwal et al. 2022, sec. 4) Cohen     d = (x̄_w − x̄_r) / pooled standard deviation                     
+     (Cohen 1988)
 
-Ties are broken by neither luck nor position in curves: within equal suspicion recall grows in a straight line, which is
-what a random order gives on average. ROC over runs are averaged vertically, at equal false-positive rates (Fawcett 2006,
-algorithm 3), with every run kept to be drawn, as Picard et al. 2022 do.
+Ties are broken by neither luck nor position in curves: within equal suspicion recall grows in a straight
+line, which is what a random order gives on average. ROC over runs are averaged vertically, at equal
+false-positive rates (Fawcett 2006, algorithm 3), with every run kept to be drawn, as Picard et al. 2022 do.
 
-Cost: one sort per score. Limits: what is not scored is inspected last in the curves, and takes no part in AUROC, AP and
-the test; ``scored`` says how much that is. Welch's p says that two means differ, not that one may rank by the score.
+Cost: one sort per score. Limits: what is not scored is inspected last in the curves, and takes no part in
+AUROC, AP and the test; ``scored`` says how much that is. Welch's p says that two means differ, not that one
+may rank by the score.
 """
 
 from __future__ import annotations
@@ -50,8 +54,8 @@ def found_within(
 ) -> pd.DataFrame:
     """How many known label errors the first share of a ranking holds, beside chance.
 
-    ``suspicion`` (n,): higher is inspected first, NaN last; ``wrong`` (n,) bool. Columns: share, inspected, found,
-    recall, precision, chance (expected number found when inspecting as many at random), lift (found / chance).
+    ``suspicion`` (n,): higher is inspected first, NaN last; ``wrong`` (n,) bool. Columns: share, inspected,
+    found, recall, precision, chance (expected number found when inspecting as many at random), lift (found / chance).
     """
     suspicion, wrong = np.asarray(suspicion, dtype=np.float64), np.asarray(wrong, dtype=bool)
     order = np.argsort(-np.nan_to_num(suspicion, nan=-np.inf), kind="stable")
@@ -76,7 +80,8 @@ def found_within(
 
 
 def _steps(suspicion: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Inspected and found at the end of each group of equal suspicion, from (0, 0) on; NaN is the last group."""
+    """Inspected and found at the end of each group of equal suspicion, from (0, 0) on; NaN is the last
+    group."""
     order = np.argsort(-np.nan_to_num(suspicion, nan=-np.inf), kind="stable")
     ranked = np.nan_to_num(suspicion, nan=-np.inf)[order]
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
@@ -87,8 +92,8 @@ def _steps(suspicion: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.nda
 def recall_curve(suspicion: np.ndarray, wrong: np.ndarray, points: int = POINTS) -> pd.DataFrame:
     """Recall against the share inspected → share, recall, chance, perfect; ``points`` rows from 0 to 1.
 
-    >>> recall_curve(np.array([3.0, 2.0, 1.0, 0.0]), np.array([True, False, True, False]), 5)["recall"].tolist()
-    [0.0, 0.5, 0.5, 1.0, 1.0]
+    >>> recall_curve(np.array([3.0, 2.0, 1.0, 0.0]), np.array([True, False, True, False]),
+    5)["recall"].tolist() [0.0, 0.5, 0.5, 1.0, 1.0]
     """
     suspicion, wrong = np.asarray(suspicion, dtype=np.float64), np.asarray(wrong, dtype=bool)
     share = np.linspace(0, 1, points)
@@ -121,9 +126,11 @@ def inspections_to_find(suspicion: np.ndarray, wrong: np.ndarray, recall: float 
 
 
 def welch(values: np.ndarray, wrong: np.ndarray) -> dict[str, float]:
-    """Do wrong and right labels differ in a score? → t, df, p (two-sided), effect (Cohen's d), mean_wrong, mean_right.
+    """Do wrong and right labels differ in a score? → t, df, p (two-sided), effect (Cohen's d), mean_wrong,
+    mean_right.
 
-    Positive t and effect: the wrong ones lie higher. All NaN where a group has fewer than two values or neither varies.
+    Positive t and effect: the wrong ones lie higher. All NaN where a group has fewer than two values or
+    neither varies.
     """
     values, wrong = np.asarray(values, dtype=np.float64), np.asarray(wrong, dtype=bool)
     w, r = (values[group & np.isfinite(values)] for group in (wrong, ~wrong))
@@ -143,10 +150,11 @@ def welch(values: np.ndarray, wrong: np.ndarray) -> dict[str, float]:
 
 
 def detection_report(suspicions: pd.DataFrame, wrong: np.ndarray) -> pd.DataFrame:
-    """Every score's power to find wrong labels → one row per column with ``REPORT``, the best average precision first.
+    """Every score's power to find wrong labels → one row per column with ``REPORT``, the best average
+    precision first.
 
-    ``suspicions`` (n, m), ``wrong`` (n,) bool. ``recall_5``: share of the wrong labels in the first 5 %; ``to_find_80``:
-    inspections until 80 % of them are found; t, p and effect as ``welch`` gives them.
+    ``suspicions`` (n, m), ``wrong`` (n,) bool. ``recall_5``: share of the wrong labels in the first 5 %;
+    ``to_find_80``: inspections until 80 % of them are found; t, p and effect as ``welch`` gives them.
     """
     wrong = np.asarray(wrong, dtype=bool)
     rows = []
@@ -166,7 +174,8 @@ def detection_report(suspicions: pd.DataFrame, wrong: np.ndarray) -> pd.DataFram
 
 
 def roc_curve(suspicion: np.ndarray, wrong: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Share of the wrong found when a share ``at`` of the right ones is inspected too; NaN suspicion comes last."""
+    """Share of the wrong found when a share ``at`` of the right ones is inspected too; NaN suspicion comes
+    last."""
     suspicion, wrong = np.asarray(suspicion, dtype=np.float64), np.asarray(wrong, dtype=bool)
     inspected, found = _steps(suspicion, wrong)
     total, rest = max(int(wrong.sum()), 1), max(int((~wrong).sum()), 1)
@@ -179,8 +188,8 @@ def roc_curve(suspicion: np.ndarray, wrong: np.ndarray, at: np.ndarray) -> np.nd
 def roc_over_runs(
     suspicions: Sequence[np.ndarray], wrongs: Sequence[np.ndarray], points: int = 101
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """ROC of several runs and their mean → (curves: false_positive, one column per run 0 … r−1, mean, deviation;
-    areas: run, auroc).
+    """ROC of several runs and their mean → (curves: false_positive, one column per run 0 … r−1, mean,
+    deviation; areas: run, auroc).
 
     ``suspicions`` and ``wrongs``: per run (n,). A run without a wrong or without a right label is NaN.
     """

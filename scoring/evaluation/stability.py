@@ -1,19 +1,19 @@
 """How steady a score is from run to run: other seeds, other batch sizes, fewer checkpoints.
 
-The same score of r runs comes as a data frame of r columns by example_id. *Run against run* is Spearman's rank
-correlation of each pair; per example it is the deviation of the value and of its place in the ranking, which also
-compares runs whose scales differ; per decile it is the error of every run with the band mean ± one standard deviation
-over the runs (n − 1 in the denominator), as the figures of Agarwal et al. 2022 draw it.
+The same score of r runs comes as a data frame of r columns by example_id. *Run against run* is Spearman's
+rank correlation of each pair; per example it is the deviation of the value and of its place in the ranking,
+which also compares runs whose scales differ; per decile it is the error of every run with the band mean ±
+one standard deviation over the runs (n − 1 in the denominator), as the figures of Agarwal et al. 2022 draw
+it.
 
-Cost: sorts, r · n log n. Limits: the runs of one audit share the data, so this is the noise of training, not of sampling
-the data; a band of two runs says little.
+Cost: sorts, r · n log n. Limits: the runs of one audit share the data, so this is the noise of training, not
+of sampling the data; a band of two runs says little.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from scoring.evaluation.agreement import rank_correlation
@@ -35,7 +35,8 @@ def run_agreement(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def places(values: pd.DataFrame) -> pd.DataFrame:
-    """The place of each example in each run's own ranking, from 0 (lowest) to 1 (highest); ties share their mean.
+    """The place of each example in each run's own ranking, from 0 (lowest) to 1 (highest); ties share their
+    mean.
 
     >>> places(pd.DataFrame({"a": [5.0, 7.0, 6.0]}))["a"].tolist()
     [0.0, 1.0, 0.5]
@@ -44,13 +45,14 @@ def places(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def deviation_per_example(values: pd.DataFrame) -> pd.DataFrame:
-    """How much each example moves between runs → mean, deviation, place, place_deviation, runs, by example_id.
+    """How much each example moves between runs → mean, deviation, place, place_deviation, runs, by
+    example_id.
 
-    Deviations are standard deviations over the runs that have the example, n − 1 in the denominator; NaN where fewer
-    than two have it. ``place`` is the mean place in the rankings (0 to 1).
+    Deviations are standard deviations over the runs that have the example, n − 1 in the denominator; NaN
+    where fewer than two have it. ``place`` is the mean place in the rankings (0 to 1).
 
-    >>> deviation_per_example(pd.DataFrame({"a": [1.0, 0.0], "b": [3.0, 0.0]}, index=["x", "y"]))["mean"].tolist()
-    [2.0, 0.0]
+    >>> deviation_per_example(pd.DataFrame({"a": [1.0, 0.0], "b": [3.0, 0.0]}, index=["x",
+    "y"]))["mean"].tolist() [2.0, 0.0]
     """
     place = places(values)
     return pd.DataFrame(
@@ -67,8 +69,8 @@ def deviation_per_example(values: pd.DataFrame) -> pd.DataFrame:
 def decile_errors_by_run(scores: Mapping[str, pd.Series], errors: Mapping[str, pd.Series]) -> pd.DataFrame:
     """Error per decile, run by run → run, decile, n, error, low, high (95 % Wilson).
 
-    ``scores`` and ``errors`` (bool, null where not known): per run, by example_id. Each run is cut into its own deciles
-    and judged by its own errors.
+    ``scores`` and ``errors`` (bool, null where not known): per run, by example_id. Each run is cut into its
+    own deciles and judged by its own errors.
     """
     frames = []
     for run, score in scores.items():
@@ -80,7 +82,8 @@ def decile_errors_by_run(scores: Mapping[str, pd.Series], errors: Mapping[str, p
 
 
 def decile_band(by_run: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation of the error per decile over runs → decile, runs, mean, deviation, low, high.
+    """Mean and standard deviation of the error per decile over runs → decile, runs, mean, deviation, low,
+    high.
 
     low and high: mean ∓ one standard deviation, cut to [0, 1]; NaN with a single run.
     """
