@@ -55,6 +55,8 @@ class Column:
     index: str | None = None
     form: str | None = None
     normalised: str | None = None
+    uses_label: bool | None = None
+    """Whether the number takes the given label: scores without it are compared with those with it. None: by ``index``."""
 
     def __post_init__(self):
         if self.suspicious not in SUSPICIOUS:

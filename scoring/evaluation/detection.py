@@ -4,12 +4,12 @@ groups.
 *Suspicion* is a score turned so that higher is inspected first; *wrong* says whose label is known to be
 wrong.
 
-    recall(s) = wrong labels among the first s of the ranking / all wrong labels;  chance: s, perfect: min(s
-    / base, 1) AUROC     = P(suspicion of a wrong > that of a right one), ties half        (Mann and Whitney
-    1947) AP        = Σ_k (recall_k − recall_{k−1}) precision_k                       (scikit-learn's
-    definition) Welch     t = (x̄_w − x̄_r) / sqrt(s_w²/n_w + s_r²/n_r), unequal variances    (Welch 1947;
-    Agarwal et al. 2022, sec. 4) Cohen     d = (x̄_w − x̄_r) / pooled standard deviation                     
-     (Cohen 1988)
+    recall(s) = wrong labels among the first s of the ranking / all wrong labels; chance: s,
+                perfect: min(s / base rate, 1)
+    AUROC = P(suspicion of a wrong > that of a right one), ties half      (Mann and Whitney 1947)
+    AP    = Σ_k (recall_k − recall_{k−1}) precision_k                     (scikit-learn's definition)
+    Welch   t = (x̄_w − x̄_r) / sqrt(s_w²/n_w + s_r²/n_r)                   (Agarwal et al. 2022, section 4)
+    Cohen   d = (x̄_w − x̄_r) / pooled standard deviation                   (Cohen 1988)
 
 Ties are broken by neither luck nor position in curves: within equal suspicion recall grows in a straight
 line, which is what a random order gives on average. ROC over runs are averaged vertically, at equal

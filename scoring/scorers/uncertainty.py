@@ -46,7 +46,7 @@ class Uncertainty(Scorer):
         Column(name="margin", family="loss", title="Margin", suspicious="low", detects="label error",
                help="Probability of the label minus the largest other one; negative where the model disagrees."),
         Column(name="entropy", family="entropy", title="Entropy", unit="nats", suspicious="high",
-               detects="difficulty", help="How spread out the predicted probabilities are; needs no label."),
+               detects="difficulty", uses_label=False, help="How spread out the predicted probabilities are; needs no label."),
     )
 
     def score(self, shard: Shard, state) -> Columns:
