@@ -92,8 +92,9 @@ def _steps(suspicion: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.nda
 def recall_curve(suspicion: np.ndarray, wrong: np.ndarray, points: int = POINTS) -> pd.DataFrame:
     """Recall against the share inspected → share, recall, chance, perfect; ``points`` rows from 0 to 1.
 
-    >>> recall_curve(np.array([3.0, 2.0, 1.0, 0.0]), np.array([True, False, True, False]),
-    5)["recall"].tolist() [0.0, 0.5, 0.5, 1.0, 1.0]
+    >>> curve = recall_curve(np.array([3.0, 2.0, 1.0, 0.0]), np.array([True, False, True, False]), 5)
+    >>> curve["recall"].tolist()
+    [0.0, 0.5, 0.5, 1.0, 1.0]
     """
     suspicion, wrong = np.asarray(suspicion, dtype=np.float64), np.asarray(wrong, dtype=bool)
     share = np.linspace(0, 1, points)

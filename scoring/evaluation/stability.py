@@ -51,8 +51,9 @@ def deviation_per_example(values: pd.DataFrame) -> pd.DataFrame:
     Deviations are standard deviations over the runs that have the example, n − 1 in the denominator; NaN
     where fewer than two have it. ``place`` is the mean place in the rankings (0 to 1).
 
-    >>> deviation_per_example(pd.DataFrame({"a": [1.0, 0.0], "b": [3.0, 0.0]}, index=["x",
-    "y"]))["mean"].tolist() [2.0, 0.0]
+    >>> values = pd.DataFrame({"a": [1.0, 0.0], "b": [3.0, 0.0]}, index=["x", "y"])
+    >>> deviation_per_example(values)["mean"].tolist()
+    [2.0, 0.0]
     """
     place = places(values)
     return pd.DataFrame(
