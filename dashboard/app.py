@@ -28,7 +28,7 @@ PAGES = {
     ],
     "Decide": [("suspects", "Suspects", ":material/rule:")],
     "Team": [("reviews", "Reviews", ":material/group:")],
-    "Lab": [],
+    "Lab": [("compare", "Compare", ":material/compare_arrows:")],
 }
 
 # Pictures first: less empty space above and beside them than Streamlit leaves. And no CSV from the toolbar of

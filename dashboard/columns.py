@@ -44,6 +44,7 @@ class ScoreColumn:
     unit: str | None = None
     suspicious: str | None = None
     detects: str | None = None
+    uses_label: bool | None = None
     steps: Mapping[str, str] = field(default_factory=dict, hash=False)
     direction: Mapping[str, Any] | None = field(default=None, hash=False)
 
@@ -81,6 +82,8 @@ def _column(scorer: str, arrow_field, directions: Mapping[str, Any]) -> ScoreCol
         for key in ("title", "help", "family", "unit", "suspicious", "detects")
         if facts.get(key)
     }
+    if facts.get("uses_label"):
+        own["uses_label"] = facts["uses_label"] == "True"
     own.setdefault("title", f"{scorer} {arrow_field.name}".replace("_", " "))
     direction = directions.get(f"{scorer}.{arrow_field.name}")
     return ScoreColumn(scorer, arrow_field.name, steps=steps, direction=direction, **own)

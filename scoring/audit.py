@@ -26,7 +26,7 @@ MEDIA = ("image", "vector", "text")
 DEFAULT_ISSUES = ("bad image", "duplicate", "several objects", "guideline gap")
 TOP_KEYS = ("format", "id", "name", "media", "classes", "issues", "data", "run", "truth", "policy", "roles", "seed")
 RUN_KEYS = ("model", "arguments", "transform", "checkpoints", "weights", "expected_accuracy", "layers", "training",
-            "batch_size", "description", "embedding", "l2", "scores", "averaged")
+            "batch_size", "description", "embedding", "l2", "scores", "averaged", "like")
 TRUTH_KEYS = ("path", "id_column", "label_column")
 
 
@@ -374,7 +374,24 @@ def check_config(config: dict[str, Any]) -> dict[str, Any]:
         _check_run(name, run)
     if "truth" in config:
         _unknown("[truth]", config["truth"], TRUTH_KEYS)
-    return config
+    runs = config.get("run", {})
+    return {**config, "run": {name: _like(name, runs) for name in runs}} if runs else config
+
+
+def _like(name: str, runs: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's table with what it takes over from the run that it is ``like``: tables are merged key by key, other keys
+    are its own where it has them. Checkpoints are never taken over: another training has its own."""
+    own = dict(runs[name])
+    other = own.pop("like", None)
+    if other is None:
+        return own
+    if other not in runs or "like" in runs[other]:
+        needed = ", ".join(repr(run) for run in runs if "like" not in runs[run]) or "none"
+        raise HardlookError(f"audit.toml: [run.{name}] like = {other!r}; needed a run with a table of its own: {needed}")
+    base = runs[other]
+    merged = {key: {**value, **own[key]} if isinstance(value, dict) and isinstance(own.get(key), dict)
+              else own.get(key, value) for key, value in base.items() if key != "checkpoints"}
+    return {**own, **merged, "checkpoints": own.get("checkpoints", f"checkpoints/{name}/*.pt")}
 
 
 def _check_classes(classes: Any) -> None:
@@ -405,7 +422,7 @@ def _check_run(name: str, run: Any) -> None:
     if not name or name.startswith(".") or any(c in name for c in "/\\\0"):
         raise HardlookError(f"audit.toml: {name!r} cannot name a run: it names a folder; use letters and digits")
     _unknown(where.strip(), run, RUN_KEYS)
-    for key in ("model", "checkpoints"):
+    for key in ("model", "checkpoints", "like"):
         if key in run:
             _want(where, key, run[key], str, "a string")
     if "expected_accuracy" in run:

@@ -26,7 +26,7 @@ from .synthetic import AWKWARD, make_audit
 
 ROOT = Path(__file__).parents[1]
 APP = str(ROOT / "dashboard" / "app.py")
-PAGES = ("overview", "grid", "deciles", "suspects", "reviews")
+PAGES = ("overview", "grid", "deciles", "suspects", "reviews", "compare")
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +126,7 @@ def test_every_page_says_what_to_run_before_the_data_was_read(tmp_path):
 def test_pages_of_scores_say_what_to_run_without_scores(tmp_path):
     audit = make_audit(tmp_path / "audit", 20, 2, scores=False)
     app = visit(audit)
-    for name in ("grid", "suspects", "deciles"):
+    for name in ("grid", "suspects", "deciles", "compare"):
         app.switch_page(f"views/{name}.py")
         assert f"hardlook score {audit.root} --run main" in said(sound(app.run())), name
 

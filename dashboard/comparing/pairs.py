@@ -1,0 +1,233 @@
+"""Do two scores agree? Heat maps of correlation and of common top, and the examples on which a pair disagrees most.
+
+The pair stands in the address (``?a=`` and ``?b=``): a click on a cell and the two lists beside the chart set the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import pyarrow as pa
+import streamlit as st
+
+from dashboard import cells, controls
+from dashboard.columns import ScoreColumn, find_column
+from dashboard.comparing import charts
+from dashboard.comparing.frames import Scores
+from dashboard.grid import example_grid
+from dashboard.words import count, number, plain, share
+from scoring.audit import Audit, Run
+from scoring.evaluation import (
+    SHARES,
+    between_groups,
+    clustered_order,
+    correlation_by_group,
+    disagreement,
+    rank_correlation,
+    top_overlap,
+)
+
+SIZE = 12
+MOST_CLASSES = 20
+WITH, WITHOUT = "with the label", "without it"
+NAMES = {"a": "Score", "b": "Against"}
+TOPS = {f"{100 * value:.0f} %": value for value in SHARES}
+
+
+def show_agreement(
+    scores: pd.DataFrame, names: Mapping[str, str], takes: Mapping[str, bool], method: str
+) -> None:
+    """The correlation of all pairs, those that agree side by side, and scores with the label against those without."""
+    table = rank_correlation(scores, method.lower())
+    order = clustered_order(table)
+    reading = (
+        "Each cell is the rank correlation of two scores, both turned so that high deserves a look: orange pairs suspect the "
+        "same examples, blue ones opposite ends, pale ones have nothing to do with each other. Scores that agree stand "
+        f"together; {charts.LABELLED} takes the label, {charts.UNLABELLED} does not. Click a cell to see where two scores "
+        "disagree."
+    )
+    if method == "Kendall":
+        reading += " Kendall’s τ is taken on a sample of at most 2,000 examples."
+    _clickable(
+        charts.matrix(table.loc[order, order], names, _marks(takes), _picked(names), what="correlation", diverging=True,
+                      reading=reading),
+        names,
+    )  # fmt: skip
+    groups = between_groups(
+        table, {address: WITH if takes[address] else WITHOUT for address in table.columns}
+    )
+    words = {(WITH, WITH): "scores with the label among themselves", (WITHOUT, WITHOUT): "scores without it among themselves",
+             (WITH, WITHOUT): "one with against one without"}  # fmt: skip
+    told = [
+        f"{words[row.group_a, row.group_b]} {number(row.mean)} ({count(row.pairs, 'pair')})"
+        for row in groups.itertuples()
+    ]
+    if told:
+        st.markdown(f"Mean correlation: {'; '.join(told)}.")
+
+
+def show_overlap(scores: pd.DataFrame, names: Mapping[str, str], takes: Mapping[str, bool]) -> None:
+    """How much of their top every two scores have in common."""
+    top = controls.switch("Top", list(TOPS), "top", "5 %")
+    order = clustered_order(rank_correlation(scores))
+    table = top_overlap(scores[order])
+    here = table[table["share"] == TOPS[top]]
+    square = pd.DataFrame(1.0, index=order, columns=order)
+    for row in here.itertuples():
+        square.loc[row.a, row.b] = square.loc[row.b, row.a] = row.overlap
+    chance = share(float(here["chance"].mean()) if len(here) else None)
+    _clickable(
+        charts.matrix(
+            square, names, _marks(takes), _picked(names), what="overlap", diverging=False,
+            reading=f"Each cell is the share of the {top} most suspicious examples by one score that the other has among its "
+            f"own {top}: 1 is the same set, and two unrelated scores share {chance}. Click a cell to see where two scores "
+            "disagree.",
+        ),
+        names,
+    )  # fmt: skip
+    with st.expander("Numbers"):
+        shown = table.assign(a=table["a"].map(names), b=table["b"].map(names), share=100 * table["share"],
+                             overlap=100 * table["overlap"], chance=100 * table["chance"])  # fmt: skip
+        percent = st.column_config.NumberColumn(format="%.3g %%")
+        st.dataframe(
+            shown.rename(columns={"a": "score", "b": "against", "share": "top", "k": "examples in it"}),
+            column_config={"top": percent, "overlap": percent, "chance": percent},
+            hide_index=True,
+        )
+
+
+def _marks(takes: Mapping[str, bool]) -> dict[str, str]:
+    return {address: charts.LABELLED if label else charts.UNLABELLED for address, label in takes.items()}
+
+
+def _picked(names: Mapping[str, str]) -> tuple[str, str] | None:
+    """The pair in the address, before its widgets are drawn."""
+    back = {title: address for address, title in names.items()}
+    found = [back.get(st.session_state.get(key) or st.query_params.get(key)) for key in NAMES]
+    return (found[0], found[1]) if all(found) else None
+
+
+def _clickable(chart: charts.Chart, names: Mapping[str, str]) -> None:
+    """Draw a matrix; a click on a cell picks its pair."""
+
+    def pick() -> None:
+        points = ((st.session_state.get("matrix") or {}).get("selection") or {}).get("points") or []
+        for point in points[:1]:
+            for key, address in zip(NAMES, point.get("customdata") or (), strict=False):
+                if address in names:
+                    st.session_state[key] = names[address]
+
+    controls.show_chart(chart, "matrix", on_select=pick, selection_mode="points")
+
+
+def pick_pair(scores: pd.DataFrame, names: Mapping[str, str]) -> tuple[str, str] | None:
+    """Two scores, by the lists that a click on a cell sets too."""
+    back = {names[address]: address for address in scores.columns}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        found = [
+            controls.choose(label, list(back), key, placeholder="A score, or click a cell", width=320)
+            for key, label in NAMES.items()
+        ]
+    return (back[found[0]], back[found[1]]) if all(found) and found[0] != found[1] else None
+
+
+def show_pair(
+    audit: Audit,
+    run: Run,
+    scores: Scores,
+    columns: Sequence[ScoreColumn],
+    pair: tuple[str, str],
+    names: Mapping,
+) -> None:
+    """One pair: numbers, the classes, and the examples on which they disagree most."""
+    a, b = pair
+    table = disagreement(scores.values[a], scores.values[b])
+    rho = rank_correlation(scores.values[[a, b]]).loc[a, b]
+    st.markdown(
+        f"**{plain(names[a])}** and **{plain(names[b])}**: rank correlation {rho:.2f} over "
+        f"{count(len(table), 'example')} that have both."
+    )
+    if table.empty:
+        return controls.empty("No example here has both scores: choose another split or class.")
+    show_disagreement(audit, run, table, columns, pair, names)
+    groups = correlation_by_group(scores.values[a], scores.values[b], scores.labels)
+    if len(groups) > 1:
+        with st.expander("The pair within each class"):
+            if len(groups) > MOST_CLASSES:
+                st.caption(f"The {MOST_CLASSES} largest of {count(len(groups), 'class', 'classes')}.")
+            controls.show_chart(charts.by_group(groups.head(MOST_CLASSES)), "pair_classes")
+    return None
+
+
+def show_disagreement(
+    audit: Audit,
+    run: Run,
+    table: pd.DataFrame,
+    columns: Sequence[ScoreColumn],
+    pair: tuple[str, str],
+    names: Mapping,
+) -> None:
+    """Two panels of one grid: suspicious by the one and not by the other, and the other way round."""
+    one, other = table[table["difference"] > 0], table[table["difference"] < 0].iloc[::-1]
+    longest = max(len(one), len(other))
+    page = controls.pick_page(longest, SIZE, (run.name, pair, len(table)), grid="pair_grid")
+    url = cells.page_url()
+    panels = [
+        _panel(
+            audit,
+            run,
+            part,
+            page,
+            columns,
+            pair,
+            names,
+            f"Suspicious by {names[first]}, not by {names[second]}",
+            url,
+        )
+        for part, first, second in ((one, *pair), (other, *reversed(pair)))
+    ]
+    if not longest:
+        return controls.empty("The two rank every example alike.")
+    example_grid(
+        [panel for panel in panels if panel["cells"]],
+        key="pair_grid",
+        columns=4,
+        classes=audit.classes,
+        issues=audit.issues,
+        run=run.name,
+        guidelines=controls.guidelines(audit),
+        turns=True,
+    )
+    return None
+
+
+def _panel(
+    audit: Audit,
+    run: Run,
+    part: pd.DataFrame,
+    page: int,
+    columns,
+    pair: tuple[str, str],
+    names: Mapping,
+    title: str,
+    url,
+) -> dict:
+    """One page of those on one side of the disagreement."""
+    places = range((page - 1) * SIZE, min(page * SIZE, len(part)))
+    rows = part.iloc[places.start : max(places.stop, places.start)]
+    made = cells.make_cells(
+        audit, run, pa.table({"example_id": pa.array(rows.index, pa.string())}), None, url=url
+    )
+    about = " ".join(cells.score_help(find_column(columns, address)) for address in pair)
+    for place, cell, row in zip(places, made, rows.itertuples(), strict=True):
+        evidence = {"scores": list(pair), "places": [round(row.place_a, 4), round(row.place_b, 4)], "rank": place + 1,
+                    "of": len(part)}  # fmt: skip
+        cell["score"] = f"{100 * row.place_a:.0f} % · {100 * row.place_b:.0f} %"
+        cell["score_help"] = (
+            f"Place in the ranking, 100 % the most suspicious: {names[pair[0]]} {share(row.place_a)}, {names[pair[1]]} "
+            f"{share(row.place_b)}. {about}"
+        )
+        cell["evidence"] = cell["evidence"] | evidence
+    note = f"{places.start + 1:,} to {places.stop:,} of {len(part):,}" if made else ""
+    return {"title": title, "note": note, "cells": made}

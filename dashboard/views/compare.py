@@ -1,0 +1,94 @@
+"""/compare: every score beside every other: do they agree, are they steady, and which find the wrong labels?"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import controls, state, view
+from dashboard.columns import ScoreColumn
+from dashboard.comparing import frames, known, pairs, steadiness
+from dashboard.selection import Selection
+from dashboard.words import count, plain
+from scoring.audit import Audit, Run
+
+SHOW = ("agreement", "overlap", "stability", "truth")
+METHODS = ("Spearman", "Kendall")
+VARIANTS = ("one of each", "all")
+
+
+def show() -> None:
+    """The page."""
+    audit, run, meta, columns = view.scored()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        what = controls.switch("Show", SHOW, "show", SHOW[0])
+        split = controls.pick_split(audit, "train")
+        class_name = controls.pick_class(audit)
+        with st.popover("More", icon=":material/tune:"):
+            stage = controls.switch("Stage", frames.stages(columns) or ["late"], "stage", "late")
+            variants = controls.switch("Variants of a score", VARIANTS, "variants", VARIANTS[0])
+            method = controls.switch("Correlation", METHODS, "method", METHODS[0])
+    selection = Selection(split, class_name, meta=meta)
+    chosen = columns if variants == "all" or what == "stability" else frames.main_variants(columns, stage)
+    scores = frames.score_frame(audit, run, chosen, selection)
+    if what != "stability":
+        say_how_many(audit, selection, len(scores.values))
+    if scores.values.empty:
+        return explain_nothing(audit, run, selection)
+    names = frames.titles(columns)
+    values, same = frames.varying(scores.values)
+    if same and what != "stability":
+        told = ", ".join(f"*{plain(names[address])}*" for address in same)
+        st.caption(f"Left out, being the same for every example here: {told}.")
+    scores = frames.Scores(values, scores.labels)
+    if what == "stability":
+        shown = frames.main_variants(columns, stage) if variants != "all" else columns
+        return steadiness.show_steadiness(audit, run, shown, columns, scores, selection)
+    if what == "truth":
+        return known.show_known(audit, columns, scores, selection, names)
+    return show_pairs(audit, run, columns, scores, names, what, method)
+
+
+def show_pairs(
+    audit: Audit, run: Run, columns: list[ScoreColumn], scores: frames.Scores, names, what: str, method: str
+) -> None:
+    """The heat map, and the pair that was picked on it."""
+    if scores.values.shape[1] < 2:
+        return controls.empty(
+            f"{count(scores.values.shape[1], 'score')} here ranks anything: there is nothing to compare. This "
+            "command computes all that the run allows:",
+            controls.command("score", audit, "--run", run.name),
+        )
+    takes = frames.take_label(audit, run, [c for c in columns if c.address in scores.values])
+    if what == "overlap":
+        pairs.show_overlap(scores.values, names, takes)
+    else:
+        pairs.show_agreement(scores.values, names, takes, method)
+    st.subheader("Where two scores disagree", anchor=False)
+    pair = pairs.pick_pair(scores.values, names)
+    if pair is None:
+        st.caption(
+            "Click a cell above, or choose two scores: the examples on which they disagree most appear here."
+        )
+        return None
+    return pairs.show_pair(audit, run, scores, columns, pair, names)
+
+
+def say_how_many(audit: Audit, selection: Selection, shown: int) -> None:
+    """How many examples the numbers are over."""
+    n = int(state.counts(audit, selection, ["split"])["n"].sum())
+    if shown < n:
+        st.caption(f"Over {shown:,} of {count(n, 'example')}, drawn by a hash of their ids.")
+    else:
+        st.caption(f"Over {count(n, 'example')}.")
+
+
+def explain_nothing(audit: Audit, run: Run, selection: Selection) -> None:
+    """Why no number is here."""
+    if selection != Selection():
+        return controls.empty(
+            "No example with a score matches these filters: choose another split, class or filter."
+        )
+    return controls.empty("No example has a score yet.", controls.command("score", audit, "--run", run.name))
+
+
+show()
