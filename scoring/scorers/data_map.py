@@ -7,7 +7,8 @@ Over the E recorded epochs, with p_e the probability that the model gives to the
     correctness = share of epochs after which the label has the largest probability
 
 Hard-to-learn examples (low confidence, low variability) are often mislabelled; ambiguous ones (high
-variability) lie between classes. Inputs (epochs, n) → three (n,) arrays. Cost: none beyond the recording.
+variability) lie between classes. The map's three regions, easy, ambiguous and hard, are cut at quantiles of
+confidence and variability within each split. Inputs (epochs, n) → three (n,) arrays. Cost: none beyond the recording.
 Limits: the probabilities are those of the un-augmented example in eval mode, not of the training forward as
 in the paper; epochs in which an example was not recorded are left out.
 """
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.tables import HardlookError
 
 
 def mean_over_epochs(values: np.ndarray) -> np.ndarray:
@@ -47,9 +49,44 @@ def data_map(p_label: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.n
     return confidence, variability, mean_over_epochs(correct)
 
 
+REGIONS = ("easy", "ambiguous", "hard")
+
+
+def data_map_regions(confidence: np.ndarray, variability: np.ndarray, *, easy: float = 2 / 3, hard: float = 1 / 3,
+                     ambiguous: float = 2 / 3) -> np.ndarray:
+    """(n,) confidence and (n,) variability → (n,) object array of "easy", "ambiguous", "hard", None where NaN.
+
+    The three numbers are quantiles between 0 and 1, over the examples given. Ambiguous: variability above its
+    quantile ``ambiguous``, and what is neither easy nor hard. Of the others, easy: confidence at or above its
+    quantile ``easy``; hard: confidence at or below its quantile ``hard``. The defaults are the thirds of Swayamdipta
+    et al. 2020 (section 3), whose regions may overlap; here each example has one. Raises ``HardlookError`` for
+    quantiles outside [0, 1] or ``hard`` above ``easy``.
+
+    >>> data_map_regions(np.array([0.9, 0.5, 0.1, np.nan]), np.array([0.1, 0.4, 0.1, 0.1])).tolist()
+    ['easy', 'ambiguous', 'hard', None]
+    """
+    if not 0 <= hard <= easy <= 1 or not 0 <= ambiguous <= 1:
+        raise HardlookError(f"regions of the data map: hard = {hard}, easy = {easy}, ambiguous = {ambiguous}; needed "
+                            "quantiles with 0 ≤ hard ≤ easy ≤ 1 and 0 ≤ ambiguous ≤ 1")
+    confidence, variability = np.asarray(confidence, dtype=np.float64), np.asarray(variability, dtype=np.float64)
+    known = np.isfinite(confidence) & np.isfinite(variability)
+    regions = np.full(len(confidence), None, dtype=object)
+    if not known.any():
+        return regions
+    low, high = np.quantile(confidence[known], [hard, easy])
+    steady = known & (variability <= np.quantile(variability[known], ambiguous))
+    regions[known] = "ambiguous"
+    regions[steady & (confidence <= low)] = "hard"
+    regions[steady & (confidence >= high)] = "easy"
+    return regions
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataMap(Scorer):
-    """Confidence, variability and correctness over the recorded epochs."""
+    """Confidence, variability and correctness over the recorded epochs, and the region of the map.
+
+    ``easy``, ``hard``: quantiles of confidence; ``ambiguous``: quantile of variability (see ``data_map_regions``).
+    """
 
     name = "data_map"
     needs = ("dynamics", "labels")
@@ -64,9 +101,24 @@ class DataMap(Scorer):
                     "where the training kept changing its mind, between classes."),
         Column(name="correctness", family="dynamics", title="Correctness", unit="share", suspicious="low",
                detects="label error", help="Share of epochs after which the model predicted the label."),
+        Column(name="region", family="", title="Region of the data map",
+               help="0 easy, 1 ambiguous, 2 hard: by quantiles of confidence and variability within the split."),
     )
+
+    easy: float = 2 / 3
+    hard: float = 1 / 3
+    ambiguous: float = 2 / 3
 
     def score(self, shard: Shard, state) -> Columns:
         """From the shard's recorded epochs."""
         confidence, variability, correctness = data_map(shard.dynamics["p_label"], shard.dynamics["correct"])
         return {"confidence": confidence, "variability": variability, "correctness": correctness}
+
+    def finish(self, columns: Columns, examples) -> Columns:
+        """Add the region, within each split."""
+        region = np.full(len(examples), np.nan)
+        for rows in examples.groupby("split").indices.values():
+            found = data_map_regions(columns["confidence"][rows], columns["variability"][rows], easy=self.easy,
+                                     hard=self.hard, ambiguous=self.ambiguous)
+            region[rows] = [np.nan if name is None else REGIONS.index(name) for name in found]
+        return {**columns, "region": region}

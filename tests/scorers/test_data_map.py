@@ -3,10 +3,12 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scoring.scorer import Shard, find_scorer
-from scoring.scorers.data_map import DataMap, data_map
+from scoring.scorers.data_map import DataMap, data_map, data_map_regions
+from scoring.tables import HardlookError
 
 
 def shard(**dynamics):
@@ -51,10 +53,11 @@ def test_a_memorised_wrong_label_is_less_confident_than_one_learned_at_once():
 def test_the_scorer_gives_its_columns_and_their_direction():
     p = np.array([[0.1, 0.9], [0.3, 0.9]], dtype=np.float32)
     found = DataMap().score(shard(p_label=p, correct=(p > 0.5).astype(np.float32)), None)
+    found = DataMap().finish(found, pd.DataFrame({"split": ["train", "train"]}))
     assert list(found) == [column.name for column in DataMap.columns]
     assert find_scorer("data_map") is DataMap
     assert {column.name: column.suspicious for column in DataMap.columns} == {
-        "confidence": "low", "variability": "high", "correctness": "low"}
+        "confidence": "low", "variability": "high", "correctness": "low", "region": None}
 
 
 @pytest.mark.parametrize("cut", [1, 3, 5])
@@ -66,3 +69,26 @@ def test_the_scores_of_an_example_do_not_depend_on_its_shard(cut):
              for at in (slice(cut), slice(cut, None))]
     for name in whole:
         np.testing.assert_array_equal(whole[name], np.concatenate([part[name] for part in parts]))
+
+
+def test_regions_are_cut_where_the_quantiles_say():
+    confidence = np.array([0.0, 0.1, 0.5, 0.6, 0.9, 1.0])
+    variability = np.array([0.1, 0.4, 0.2, 0.2, 0.4, 0.1])  # its 2/3 quantile lies between 0.2 and 0.4
+    assert data_map_regions(confidence, variability).tolist() == [
+        "hard", "ambiguous", "ambiguous", "ambiguous", "ambiguous", "easy"]
+    assert data_map_regions(confidence, variability, easy=0.5, hard=0.5, ambiguous=1).tolist() == [
+        "hard"] * 3 + ["easy"] * 3
+    assert data_map_regions(confidence, variability, easy=1, hard=0, ambiguous=1).tolist() == [
+        "hard", *["ambiguous"] * 4, "easy"]
+
+
+def test_without_a_confidence_there_is_no_region_and_quantiles_the_wrong_way_round_are_refused():
+    assert data_map_regions(np.array([np.nan, 0.5]), np.array([0.1, np.nan])).tolist() == [None, None]
+    with pytest.raises(HardlookError, match="hard = 0.8, easy = 0.2"):
+        data_map_regions(np.ones(2), np.ones(2), easy=0.2, hard=0.8)
+
+
+def test_the_region_column_is_cut_within_each_split():
+    columns = {"confidence": np.array([0.1, 0.3, 0.8, 0.9]), "variability": np.full(4, 0.1)}
+    found = DataMap(easy=0.5, hard=0.5).finish(columns, pd.DataFrame({"split": ["test", "test", "train", "train"]}))
+    np.testing.assert_array_equal(found["region"], [2, 0, 2, 0])
