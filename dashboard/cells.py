@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import state
+from dashboard import contents, state
 from dashboard.columns import ScoreColumn, describe_ends
 from dashboard.words import number
 from scoring.audit import Audit, Run
@@ -74,12 +74,15 @@ def make_cells(
     shared = {"run": run.name if run else None, "url": url, "draw_probability": 1.0}
     if column is not None:
         shared |= {"score": column.address, "of": of}
-    return [
+    known = _plain(frame)
+    made = [
         _cell(example_id, row, suggestion, value, column, rank, shared)
         for example_id, row, suggestion, value, rank in zip(
-            ids, _plain(frame), _plain(suggested), scores, ranks or [None] * len(ids), strict=True
+            ids, known, _plain(suggested), scores, ranks or [None] * len(ids), strict=True
         )
     ]
+    shown = contents.in_cells(audit, ids, [row.get("label") for row in known])
+    return [cell if cell["problem"] else cell | own for cell, own in zip(made, shown, strict=True)]
 
 
 def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:

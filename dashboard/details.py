@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard import state
+from dashboard import contents, state
 from dashboard.columns import ScoreColumn
 from dashboard.decisions import open_log
 from dashboard.selection import META, identifier, source
@@ -36,6 +36,7 @@ def describe(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any] |
     scores = scores_of(audit, run, example_id, fixed["split"]) if run else []
     return {
         **fixed,
+        "content": contents.in_full(audit, run, row),
         "scores": scores,
         "probabilities": probabilities_of(audit, run, example_id) if run else [],
         "probabilities_help": "Softmax of the last checkpoint's outputs; of train examples it is in-sample.",

@@ -161,7 +161,7 @@ def _component():
     from dashboard.routes import scripts_version
 
     files = resources.files("dashboard.grid")
-    styles = [files.joinpath(name).read_text(encoding="utf8") for name in ("grid.css", "cards.css")]
+    styles = [files.joinpath(name).read_text(encoding="utf8") for name in ("grid.css", "contents.css", "cards.css")]
     css = "\n".join([f".hl-root{{{css_variables()}}}", *styles])
     return st.components.v2.component(
         "hardlook_slices", js=ENTRY % scripts_version(), css=css, isolate_styles=False

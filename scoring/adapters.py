@@ -44,7 +44,8 @@ class Listing:
 
     ``paths`` are absolute files, ``names`` the relative paths that ids are made of, ``ids`` the user's own.
     ``labels`` are raw, None where only reading tells. ``problems`` maps a row to the reason why it cannot be
-    read. ``skipped`` names what was left out. ``columns`` names the entries of vectors. ``unlabelled`` is the
+    read. ``skipped`` names what was left out. ``columns`` names the entries of vectors, ``units`` says in what some of them
+    are measured. ``unlabelled`` is the
     problem of an example that should have a label and has none.
     """
 
@@ -57,6 +58,7 @@ class Listing:
     metadata: dict[str, pa.Array] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     columns: list[str] | None = None
+    units: dict[str, str] = field(default_factory=dict)
     unlabelled: str = "has no label; give it one, or move it to the pool"
 
     def __len__(self) -> int:

@@ -157,6 +157,10 @@ class Run:
         """Summary and opponents of one slicing."""
         return self.slices_folder / f"{name}.json"
 
+    def cut_path(self, key: str) -> Path:
+        """One two-dimensional cut through an example, by what was asked for."""
+        return self.folder / "cuts" / f"{key}.json"
+
     def dynamics_folder(self, training: str = "main") -> Path:
         """Per-epoch tables of one recorded training."""
         return self.folder / "dynamics" / training
@@ -282,6 +286,11 @@ class Audit:
     def examples_path(self) -> Path:
         """The example table."""
         return self.root / "examples.parquet"
+
+    @property
+    def columns_path(self) -> Path:
+        """Of vectors: centre and spread of each column within each class."""
+        return self.root / "columns.parquet"
 
     @property
     def ingest_path(self) -> Path:

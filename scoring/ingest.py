@@ -29,6 +29,7 @@ import pyarrow as pa
 
 from scoring.adapters import Listing, Source, open_sources
 from scoring.audit import Audit
+from scoring.deviations import keep_deviations
 from scoring.duplicates import count_duplicates
 from scoring.ids import Ids, known_ids
 from scoring.labels import Labels, classes_line
@@ -80,6 +81,7 @@ class Rows:
     metadata: list[dict[str, pa.Array]] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     vector_columns: list[str] | None = None
+    units: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     decoded: int = 0
     unreadable: int = 0
@@ -103,6 +105,8 @@ def ingest(audit: Audit, *, progress: Progress | None = None, workers: int | Non
         before = _previous(audit)
         if before is None or not before.equals(table) or read_metadata(audit.examples_path) != metadata:
             write_table(audit.examples_path, table, metadata)
+        if audit.media == "vector":
+            keep_deviations(audit, table, rows.vector_columns, rows.units)
         found = _summary(table, before, rows, time.perf_counter() - start)
         write_json(audit.ingest_path, asdict(found))
         return found
@@ -284,6 +288,7 @@ def _add_source(audit: Audit, source: Source, listing: Listing, labels: list[str
     rows.unreadable += sum(reading.problem is not None for _, reading in made)
     rows.skipped += [f"data[{source.number}]: {name}" for name in listing.skipped]
     _agree_on_columns(source, listing.columns, rows)
+    rows.units |= listing.units
 
 
 def _agree_on_columns(source: Source, columns: list[str] | None, rows: Rows) -> None:

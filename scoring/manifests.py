@@ -63,6 +63,7 @@ class Manifest(Source):
         """Splits, ids, labels, paths and metadata of every row."""
         n = self._table.num_rows
         listing = Listing(splits=self._splits(n), columns=self._inputs[1] if self.media == "vector" else None)
+        listing.units = self._units(listing.columns or [])
         label, own = self._column("label_column"), self._column("id_column")
         if label and self.split != "pool":
             labels = self._values(label)
@@ -141,6 +142,18 @@ class Manifest(Source):
             raise self.error(f" needs input_columns, columns of numbers; {missing or 'none'} in: {there}")
         columns = [pd.to_numeric(self._table[name].to_pandas(), errors="coerce") for name in names]
         return np.column_stack([column.to_numpy(np.float32, na_value=np.nan) for column in columns]), names
+
+    def _units(self, names: list[str]) -> dict[str, str]:
+        """In what columns are measured: ``unit`` (or ``units``) in the metadata of a Parquet column."""
+        if not self._parquet:
+            return {}
+        schema, found = self._parquet.schema_arrow, {}
+        for name in names:
+            told = schema.field(name).metadata or {}
+            unit = told.get(b"unit", told.get(b"units"))
+            if unit:
+                found[name] = unit.decode("utf8", "replace")
+        return found
 
     # ---- rows
 

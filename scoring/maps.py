@@ -3,15 +3,19 @@
 For the extremes of each class (by late VoG) and the top of the queue, the per-pixel spread over the last three
 checkpoints is kept as a grey PNG, longest side at most 256, scaled from 0 to the example's own maximum: a map says
 *where* in one example, never *how much* between two. It covers the whole picture, so that it can be laid over it:
-black where the transform cropped. Inputs: a scored run; outputs: ``runs/<run>/maps.arrow``.
+black where the transform cropped. Of texts and vectors the numbers are kept, as JSON: ``values``, one per token or
+column, and for texts ``spans``, the characters of each token, where the transform has ``spans(text)``; of small audits
+all examples. Inputs: a scored run; outputs: ``runs/<run>/maps.arrow``.
 
-Cost: what scoring those examples costs (k forward and backward passes). Limits: only for image inputs; how a transform
-of the user's own crops is not known, so its map is stretched. Loads torch.
+Cost: what scoring those examples costs (k forward and backward passes). Limits: how a transform of the user's own crops
+is not known, so its map is stretched. Loads torch.
 """
 
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -32,8 +36,9 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 def keep_maps(context: Context, scorer: VoG) -> int:
     """Keep the maps of the chosen examples that have none yet for these checkpoints; returns how many were made."""
     run, store = context.run, context.run.maps
-    if context.audit.media != "image" or not run.score_path("vog").is_file():
+    if not run.score_path("vog").is_file():
         return 0
+    encoded = ENCODERS[context.audit.media]
     facts = {"maps": context.key}
     if run.record().get("maps") != context.key:
         store.clear()
@@ -48,16 +53,53 @@ def keep_maps(context: Context, scorer: VoG) -> int:
             missing = ~np.isfinite(late.reshape(len(late), -1)).all(1)
             late = np.where(missing.reshape(-1, *[1] * (late.ndim - 1)), maps["late_prediction_logit"], late)
             store.write_part([
-                (name, png(placed(values, window(context, int(part[row])))))
+                (name, encoded(context, int(part[row]), values))
                 for name, row, values in zip(shard.example_id, at, late, strict=True) if np.isfinite(values).all()
             ])
             advance(len(part))
     return len(positions)
 
 
+def picture_map(context: Context, number: int, values: np.ndarray) -> bytes:
+    """A map (h, w) as a grey PNG of the whole picture."""
+    return png(placed(values, window(context, number)))
+
+
+def column_map(_context: Context, _number: int, values: np.ndarray) -> bytes:
+    """A map (d,) as JSON: ``values``, to four digits."""
+    return _json({"values": _rounded(values)})
+
+
+def token_map(context: Context, number: int, values: np.ndarray) -> bytes:
+    """A map (tokens,) as JSON: ``values``, and ``spans`` where the transform tells them."""
+    spans = getattr(context.inputs.transform, "spans", None)
+    if spans is None:
+        return _json({"values": _rounded(values)})
+    inputs = context.inputs
+    text = inputs.originals.read(int(inputs.sources[number]), int(inputs.rows[number]))
+    found = [[int(start), int(end)] for start, end in spans(text)][:values.size]
+    return _json({"values": _rounded(values)[:len(found)], "spans": found})
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [float(f"{value:.4g}") for value in values.reshape(-1).tolist()]
+
+
+def _json(value: dict) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+ENCODERS: dict[str, Callable[[Context, int, np.ndarray], bytes]] = {
+    "image": picture_map, "vector": column_map, "text": token_map,
+}
+
+
 def chosen_examples(context: Context) -> list[str]:
-    """Ids of the lowest and highest late VoG of each (split, class) and of the top of each split's queue."""
+    """Ids of the lowest and highest late VoG of each (split, class) and of the top of each split's queue; of a small
+    audit without pictures all, since their maps are a kilobyte each."""
     run = context.run
+    if context.audit.media != "image" and len(context.examples) <= MOST:
+        return context.examples["example_id"].tolist()
     scores = read_table(run.score_path("vog"), ["example_id", "late_label_logit", "late_prediction_logit"]).to_pandas()
     frame = context.examples[["example_id", "split", "label"]].merge(scores, on="example_id")
     frame["value"] = frame["late_label_logit"].fillna(frame["late_prediction_logit"])

@@ -17,12 +17,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import textwrap
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageOps
 
 from scoring.tables import HardlookError
 
@@ -41,7 +40,6 @@ SHOWN = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "
 
 ORIENTATION = 0x0112
 INK, PAPER = 32, 250
-LEADING, MARGIN = 18, 6
 
 
 # --------------------------------------------------------------------------------------------------- decoding
@@ -329,32 +327,3 @@ def vector_picture(values: np.ndarray, width: int = SIDE, height: int = SIDE // 
     pixels[height // 2] = 190
     pixels[inked] = INK
     return Image.fromarray(pixels)
-
-
-def text_picture(text: str, side: int = SIDE) -> Image.Image:
-    """The beginning of a text, wrapped, as a picture: the grid's way of showing text examples."""
-    columns, rows = side // 8, side // LEADING
-    lines = [line for part in text[:2000].splitlines() for line in textwrap.wrap(part, columns) or [""]]
-    if len(lines) > rows:
-        lines = [*lines[: rows - 1], lines[rows - 1][: columns - 1] + "…"]
-    pixels = np.full((side, side), PAPER, dtype=np.uint8)
-    for number, line in enumerate(lines):
-        if not line:
-            continue
-        drawn = np.concatenate([_glyph(letter) for letter in line], axis=1)[:, : side - 2 * MARGIN]
-        pixels[number * LEADING : (number + 1) * LEADING, MARGIN : MARGIN + drawn.shape[1]] = drawn
-    return Image.fromarray(pixels)
-
-
-@lru_cache(4096)
-def _glyph(letter: str) -> np.ndarray:
-    """One letter in Pillow's own font (Latin; others are boxes), drawn once: far faster than whole lines."""
-    font = _font()
-    image = Image.new("L", (max(round(font.getlength(letter)), 1), LEADING), PAPER)
-    ImageDraw.Draw(image).text((0, 0), letter, fill=INK, font=font)
-    return np.asarray(image)
-
-
-@cache
-def _font() -> Any:
-    return ImageFont.load_default(size=14)

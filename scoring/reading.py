@@ -31,7 +31,6 @@ from scoring.pictures import (
     is_png,
     lossless,
     png,
-    text_picture,
     thumbnail,
     vector_picture,
 )
@@ -40,6 +39,9 @@ from scoring.tables import HardlookError, read_table, write_table
 
 PART_BYTES = 64 << 20
 PART_EXAMPLES = 20_000
+HEAD = 600
+"""Characters of a text in a cell of the grid."""
+
 SETTLED = 2_000_000_000
 """Nanoseconds: a file younger than this when it was read may change again within the clock's grain, and is
 not recognised by its time."""
@@ -148,11 +150,11 @@ def _keep_vector(reading: Reading, source: Source, row: int, path: str | None, c
 
 
 def _keep_text(reading: Reading, source: Source, row: int, path: str | None, content: Any) -> None:
-    """A picture of the beginning, and for what is no file the text as UTF-8."""
+    """The beginning as JSON, which a page draws as text, and for what is no file the text as UTF-8."""
     text = source.original(row, path, content)
     if not isinstance(text, str) or not text.strip():
         raise HardlookError(f"holds no text but {text!r:.40}")
-    reading.thumbnail = png(text_picture(text))
+    reading.thumbnail = json.dumps({"text": text[:HEAD]}).encode()
     reading.kept = text.encode("utf8") if path is None or source.loader else None
 
 
@@ -175,6 +177,8 @@ def _refuse_non_finite(original: Any) -> None:
 def recipe(source: Source) -> str:
     """What the pictures of a source depend on besides its content: how it is read, and the loader's code."""
     facts = {name: getattr(source, name, None) for name in ("loader", "mode", "layout", "shape", "media")}
+    if source.media == "text":
+        facts["head"] = HEAD
     if source.loader and source.loader.partition(":")[0].endswith(".py"):
         file = code_folder(source.loader, source.root) / os.path.basename(source.loader.rpartition(":")[0])
         facts["code"] = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None

@@ -22,6 +22,7 @@ from scoring.references import call_named, close_names, load_callable
 from scoring.tables import HardlookError
 
 KEYS = ("resize", "crop", "mode", "mean", "std")
+TEXT_KEYS = ("length", "buckets")
 
 READABLE_AS = {
     "1": "L",
@@ -53,10 +54,18 @@ def load_transform(
         found = load_callable(spec, folder)
         return call_named(spec, found, {}) if inspect.isclass(found) else found
     if media == "text":
-        raise HardlookError(
-            'text needs a transform of its own, which makes tokens: transform = "file.py:callable"'
-        )
+        return _hashed_words(dict(spec or {}))
     return TableTransform(**_checked(dict(spec or {})), pictures=media != "vector")
+
+
+def _hashed_words(spec: dict[str, Any]) -> Callable[[str], torch.Tensor]:
+    """Text without a tokenizer of its own: hashed words, with the table's ``length`` and ``buckets``."""
+    from scoring.text import HashedWords
+
+    for key in spec:
+        if key not in TEXT_KEYS:
+            raise HardlookError(f"transform of text has an unknown key {key!r}; {close_names(key, TEXT_KEYS)}")
+    return HashedWords(**spec)
 
 
 def _checked(spec: dict[str, Any]) -> dict[str, Any]:

@@ -264,8 +264,3 @@ def test_bars_point_up_for_positive_and_down_for_negative_numbers():
     dark = pixels < 100
     assert dark[:60, :120].any() and not dark[70:, :120].any()
     assert dark[70:, 136:].any() and not dark[:60, 136:].any()
-
-
-@pytest.mark.parametrize("text", ["short", "word " * 500, "\n" * 100, "x" * 5000, "日本語 " * 20, "a\0b\u202e"])
-def test_texts_become_pictures_whatever_is_in_them(text):
-    assert pictures.text_picture(text).size == (256, 256)

@@ -112,7 +112,7 @@ def test_a_wrong_key_or_value_of_a_transform_is_refused(table, said):
 def test_what_a_transform_cannot_take_is_told():
     with pytest.raises(HardlookError, match="got str"):
         load_transform(None, ".")("a text")
-    with pytest.raises(HardlookError, match="makes tokens"):
-        load_transform(None, ".", "text")
+    with pytest.raises(HardlookError, match="got ndarray"):
+        load_transform(None, ".", "text")(np.zeros(2))
     with pytest.raises(HardlookError, match="3 numbers, an example has 1 channels"):
         load_transform({"mean": [0, 0, 0]}, ".")(picture("L"))

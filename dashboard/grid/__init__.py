@@ -6,7 +6,7 @@ from the log by itself, so that two tabs and two people see the same.
 
 A cell is a dict: id, fingerprint, label, prediction, wrong, score (text), score_help, suggestion, suggestion_source,
 problem (why there is no picture), evidence (goes into each event); instead of a picture ``text`` or ``rows``
-([[name, value], …]) may be shown. A panel is {title, note, cells}.
+([{name, value, unit, z, odd}, …]) may be shown. A panel is {title, note, cells}.
 
 Cost: about 400 bytes per cell to the browser; pictures come as cacheable addresses. Limit: a few hundred cells a page.
 """
@@ -87,8 +87,9 @@ def _ignore() -> None:
 def _component():
     from dashboard.routes import scripts_version
 
-    style = resources.files("dashboard.grid").joinpath("grid.css").read_text(encoding="utf8")
-    css = f".hl-root{{{css_variables()}}}\n{style}"
+    files = resources.files("dashboard.grid")
+    styles = [files.joinpath(name).read_text(encoding="utf8") for name in ("grid.css", "contents.css")]
+    css = "\n".join([f".hl-root{{{css_variables()}}}", *styles])
     return st.components.v2.component(
         "hardlook_grid", js=ENTRY % scripts_version(), css=css, isolate_styles=False
     )

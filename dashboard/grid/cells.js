@@ -1,5 +1,6 @@
 // One example as it lies on the light table: picture first, then label, prediction, score and what was decided.
 
+import { rowsCell, textCell } from "./contents.js";
 import { address, el } from "./dom.js";
 import { told } from "./words.js";
 
@@ -22,8 +23,8 @@ const missing = (reason) =>
 /** The example itself: picture, text or rows of values; a placeholder with its reason where there is none.
  *  With `pictures` the thumbnail that they have, else the original. */
 export function content(cell, pictures = null) {
-  if (cell.text !== undefined && cell.text !== null) return el("span", { class: "hl-text" }, cell.text);
-  if (cell.rows) return rows(cell.rows);
+  if (cell.text !== undefined && cell.text !== null) return textCell(cell.text);
+  if (cell.rows) return rowsCell(cell.rows);
   if (cell.problem) return missing(cell.problem);
   const image = el("img", { class: "hl-image", alt: "", draggable: "false", decoding: "async" });
   image.addEventListener("load", () => smoothen(image));
@@ -31,12 +32,6 @@ export function content(cell, pictures = null) {
   if (pictures) pictures.show(image, cell);
   else image.src = address("image", { id: cell.id, v: cell.fingerprint });
   return image;
-}
-
-function rows(values) {
-  const line = ([name, value]) =>
-    el("tr", {}, el("th", { scope: "row" }, String(name)), el("td", {}, String(value)));
-  return el("table", { class: "hl-rows" }, values.map(line));
 }
 
 /** Words for those who hear the page: what colour, mark and place say to the eye. */

@@ -2,6 +2,7 @@
 
 import { paintThumb, readBehind, strips } from "./behind.js";
 import { content, smoothen } from "./cells.js";
+import { whole } from "./contents.js";
 import { address, ask, button, el, figure } from "./dom.js";
 import { ACTIONS, moment, told, UNDO } from "./words.js";
 
@@ -89,6 +90,7 @@ export class Viewer {
 
   async show(cell) {
     this.cell = cell;
+    this.content = null;
     this.title.textContent = cell.id;
     this.title.title = cell.id;
     this.drawPicture();
@@ -100,6 +102,8 @@ export class Viewer {
     try {
       const facts = await this.read(cell);
       if (this.cell !== cell) return;
+      this.content = facts.content;
+      if (this.content) this.drawPicture();
       this.draw(facts);
       this.drawBehind(cell);
     } catch (error) {
@@ -127,10 +131,11 @@ export class Viewer {
   }
 
   drawPicture() {
-    const picture = content(this.cell);
-    picture.classList.add("hl-full");
+    const text = whole(this.content, this.map);
+    const picture = text ?? content(this.cell);
+    if (!text) picture.classList.add("hl-full");
     this.picture.replaceChildren(el("div", { class: "hl-layers" }, picture));
-    if (this.map) this.drawMap();
+    if (this.map && !text) this.drawMap();
     this.mapButton.setAttribute("aria-pressed", String(this.map));
   }
 

@@ -8,11 +8,19 @@ from scoring.commands.console import add_command
 from scoring.tables import HardlookError
 
 
+SAMPLES = {"digits": "pictures", "cancer": "vectors: rows of a table", "docstrings": "texts",
+           "blobs": "vectors in the plane: the papers' toy problem"}
+"""Name of each sample project → what its examples are."""
+
+
 def add(commands, given=()) -> None:
     """Declare the command."""
     command = add_command(commands, "new", new, "Start an audit of your own: a folder with an audit.toml to fill in and "
                        "an example model file.")
     command.add_argument("audit", metavar="DIR", help="the folder to make")
+    told = "; ".join(f"{name} ({what})" for name, what in SAMPLES.items())
+    command.add_argument("--sample", choices=list(SAMPLES), default="digits",
+                         help=f"which project to start from: {told} (default: %(default)s)")
 
 
 def new(options) -> int:
@@ -20,25 +28,27 @@ def new(options) -> int:
     folder = Path(options.audit)
     if (folder / "audit.toml").exists():
         raise HardlookError(f"{folder} already has an audit.toml; edit it, or name another folder")
-    copy_sample(folder)
-    print(f"made {folder} with audit.toml, model.py and data.py: a working project about digits to edit into yours.\n"
+    copy_sample(folder, options.sample)
+    made = ", ".join(path.name for path in sorted(folder.iterdir()) if path.is_file())
+    print(f"made {folder} with {made}: a working project about {options.sample} to edit into yours.\n"
           f"1. in audit.toml, name your data, classes, model, transform and checkpoints\n"
           f"2. hardlook check {folder}\n"
           f"3. hardlook score {folder}      (no checkpoints of several epochs? first: hardlook train {folder})\n"
           f"4. hardlook dashboard {folder}\n"
-          f"To try it with the digits as it is: python {folder}/data.py, then hardlook train {folder}")
+          f"To try it with the {options.sample} as it is: python {folder}/data.py, then hardlook train {folder}")
     return 0
 
 
-def copy_sample(folder: Path) -> bool:
-    """Copy the sample project's files into ``folder``; files that are there are kept. Returns whether any was new."""
+def copy_sample(folder: Path, name: str = "digits") -> bool:
+    """Copy a sample project's files into ``folder``; files that are there are kept. Returns whether any was new."""
     from importlib.resources import files
 
     if folder.exists() and not folder.is_dir():
         raise HardlookError(f"{folder} is a file; name a folder for the audit")
     folder.mkdir(parents=True, exist_ok=True)
     new_one = False
-    for source in files("sample_data").iterdir():
+    home = files("sample_data")
+    for source in (home if name == "digits" else home / name).iterdir():
         if source.name.endswith((".py", ".toml", ".md")) and source.name != "__init__.py":
             target = folder / source.name
             if not target.exists():

@@ -1,0 +1,1 @@
+"""A sample project about docstrings: texts; ``hardlook new --sample docstrings`` copies it."""
