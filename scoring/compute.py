@@ -58,7 +58,8 @@ def score_run(context: Context, only: list[str] | None = None,
     """
     summary = Summary()
     chosen = [find_scorer(name) for name in only] if only else list(registry().values())
-    chosen.sort(key=lambda kind: ("scores" in kind.needs, "influence" in kind.needs, kind.name))
+    later = ("scores", "neighbours", "influence")
+    chosen.sort(key=lambda kind: (*(need in kind.needs for need in later), kind.name))
     given = {name: {**context.run.config.get("scores", {}).get(name, {}), **(settings or {}).get(name, {})}
              for name in [kind.name for kind in chosen]}
     scorers = [make_scorer(kind, given[kind.name]) for kind in chosen]
@@ -109,7 +110,9 @@ def unmet(scorer: Scorer, context: Context) -> str | None:
             return f"{scorer.name} needs influence embeddings; run `hardlook score {context.audit.root} --only influence`"
         if need == "labels" and not context.examples["label"].notna().any():
             return f"{scorer.name} needs labels, and no example has one"
-    return None
+        if need == "neighbours" and not run.neighbours_path.is_file():
+            return f"{scorer.name} needs neighbours; run `hardlook score {context.audit.root} --only neighbours`"
+    return scorer.lacks(context)
 
 
 def score_one(context: Context, scorer: Scorer) -> int:
@@ -152,6 +155,7 @@ def context_key(context: Context, scorer: Scorer) -> Any:
         dynamics if "dynamics" in scorer.needs else None,
         run.influence_path.stat().st_mtime_ns if "influence" in scorer.needs else None,
         run.logits_path.stat().st_mtime_ns if not run.config and run.logits_path.is_file() else None,
+        scorer.depends(context),
     ]
 
 

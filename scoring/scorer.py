@@ -110,6 +110,15 @@ class Scorer:
     vectors: ClassVar[tuple[str, ...]] = ()
     """Outputs of ``score`` that are (n, r) vectors and no columns: each is kept as ``runs/<run>/<name>.arrow``."""
 
+    def lacks(self, run) -> str | None:
+        """Why this scorer cannot run here though its ``needs`` are met, in one sentence; None where it can. Optional."""
+        return None
+
+    def depends(self, run):
+        """What the scores depend on besides the model, the settings and each example by itself (the labels of all
+        others, say), as JSON can write it: where it changes, everything is scored anew. Optional."""
+        return None
+
     def fit(self, run, workdir):
         """Prepare once, resumably; the state that it returns must live in files under ``workdir``. Optional."""
         return None
