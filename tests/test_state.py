@@ -268,6 +268,8 @@ def test_the_hard_end_is_the_measured_one_and_a_warning_where_neither_is():
     )
     warning, sentence = describe_ends(column(rho=-0.01, hard=None, **measured))
     assert warning and sentence.startswith("Neither end is hard here")
+    warning, sentence = describe_ends(column(rho=-0.01, hard=None, both=True, **measured))
+    assert warning and sentence.startswith("Both ends are hard here")
     assert describe_ends(column(rho=None, n=40, errors=0))[0]
     assert describe_ends(ScoreColumn("vog", "x", "VoG", suspicious="measured"))[0]
     assert describe_ends(ScoreColumn("aum", "x", "AUM", suspicious="low")) == (

@@ -111,20 +111,30 @@ def measured_direction(scores: np.ndarray, errors: np.ndarray) -> dict:
     """Which end of a score is hard: the rank correlation of score and error, with its 95 % interval.
 
     Returns rho (Spearman; positive = high scores err more), low, high (Fisher's z with the Bonett-Wright variance),
-    n, errors, and hard: "high", "low", or None where the interval holds 0 or |rho| < 0.05. Without errors, or without
-    correct examples, nothing can be said: rho is None.
+    n, errors, and hard: "high", "low", or None where the interval holds 0 or |rho| < 0.05. A rank correlation calls a U
+    neither end, so ``both`` says whether lowest and highest decile each err more (95 % Wilson) than those between them.
+    Without errors, or without correct examples, nothing can be said: rho is None.
     """
     scores, errors = np.asarray(scores, dtype=np.float64), np.asarray(errors, dtype=bool)
     present = np.isfinite(scores)
     scores, errors = scores[present], errors[present]
     n, wrong = len(scores), int(errors.sum())
     if n < 10 or wrong == 0 or wrong == n or np.ptp(scores) == 0:
-        return {"rho": None, "low": None, "high": None, "n": n, "errors": wrong, "hard": None}
+        return {"rho": None, "low": None, "high": None, "n": n, "errors": wrong, "hard": None, "both": False}
     rho = float(stats.spearmanr(scores, errors).statistic)
     low, high = spearman_interval(rho, n)
     clear = (low > 0 or high < 0) and abs(rho) >= HARD_RHO
     hard = ("high" if rho > 0 else "low") if clear else None
-    return {"rho": rho, "low": low, "high": high, "n": n, "errors": wrong, "hard": hard}
+    both = hard is None and _both_ends_err(scores, errors)
+    return {"rho": rho, "low": low, "high": high, "n": n, "errors": wrong, "hard": hard, "both": both}
+
+
+def _both_ends_err(scores: np.ndarray, errors: np.ndarray) -> bool:
+    """Whether the lowest and the highest decile each err more than the eight between them."""
+    table = error_by_decile(scores, errors)
+    inner = table.iloc[1:-1]
+    between = (inner["error"] * inner["n"]).sum() / max(inner["n"].sum(), 1)
+    return bool(table["low"].iloc[0] > between and table["low"].iloc[-1] > between)
 
 
 def accuracy_table(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:

@@ -101,3 +101,12 @@ def test_accuracy_is_counted_per_group_and_null_left_out():
     table = accuracy_table(frame, ["split"]).set_index("split")
     assert table["accuracy"].to_dict() == {"a": 0.5, "b": 1.0}
     assert table["n"].to_dict() == {"a": 2, "b": 1}
+
+
+def test_a_u_is_hard_at_both_ends_and_neither_by_rank():
+    scores = np.linspace(-1, 1, 1000)
+    errors = np.random.default_rng(0).random(1000) < 0.05 + 0.4 * scores**8
+    found = measured_direction(scores, errors)
+    assert found["hard"] is None and found["both"]
+    assert not measured_direction(scores, np.random.default_rng(0).random(1000) < 0.1)["both"]
+    assert not measured_direction(scores, scores > 0.9)["both"]
