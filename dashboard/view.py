@@ -90,8 +90,11 @@ def scored() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]:
     view = current()
     if view.run is None:
         controls.empty(
-            "audit.toml names no model yet: add a [run.<name>] table with model and checkpoints, then run",
-            controls.command("score", view.audit),
+            "audit.toml names no model yet: add a [run.<name>] table with model and checkpoints, then run the first of "
+            "these; the second takes the predictions of a model that is not PyTorch’s:",
+            controls.command("score", view.audit)
+            + "\n"
+            + controls.command("import-predictions", view.audit, "predictions.csv"),
         )
         st.stop()
     columns = state.score_columns(view.run)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,21 @@ class Run:
     def folder(self) -> Path:
         """``runs/<name>`` inside the audit."""
         return self.root / "runs" / self.name
+
+    @contextlib.contextmanager
+    def replaced(self) -> Iterator[Run]:
+        """A run to write files into, which takes this one's place, old files and all, when the block ends well."""
+        new, old = (Run(f".{self.name}.{word}", self.root) for word in ("partial", "old"))
+        for run in (new, old):
+            shutil.rmtree(run.folder, ignore_errors=True)
+        try:
+            yield new
+            if self.folder.is_dir():
+                self.folder.rename(old.folder)
+            new.folder.rename(self.folder)
+        finally:
+            for run in (new, old):
+                shutil.rmtree(run.folder, ignore_errors=True)
 
     @property
     def record_path(self) -> Path:
@@ -350,7 +366,7 @@ class Audit:
     def run_names(self) -> list[str]:
         """Configured runs in the order of audit.toml, then those that only have files."""
         named = list(self.config.get("run", {}))
-        on_disk = sorted(path.parent.name for path in (self.root / "runs").glob("*/run.json"))
+        on_disk = sorted(path.parent.name for path in (self.root / "runs").glob("[!.]*/run.json"))
         return named + [name for name in on_disk if name not in named]
 
     def run(self, name: str | None = None) -> Run:
@@ -424,11 +440,16 @@ def _check_data(data: Any) -> None:
             raise HardlookError(f"audit.toml: data[{number}].split = {split!r}; needed one of {', '.join(SPLITS)}")
 
 
+def can_name_run(name: str) -> bool:
+    """Whether a run, and with it a folder, can have this name."""
+    return bool(name) and not name.startswith(".") and not any(c in name for c in "/\\\0")
+
+
 def _check_run(name: str, run: Any) -> None:
     where = f"[run.{name}] "
     if not isinstance(run, dict):
         raise HardlookError(f"audit.toml: run.{name} = {run!r}; needed a table [run.{name}]")
-    if not name or name.startswith(".") or any(c in name for c in "/\\\0"):
+    if not can_name_run(name):
         raise HardlookError(f"audit.toml: {name!r} cannot name a run: it names a folder; use letters and digits")
     _unknown(where.strip(), run, RUN_KEYS)
     for key in ("model", "checkpoints", "like"):

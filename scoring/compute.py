@@ -97,6 +97,10 @@ def unmet(scorer: Scorer, context: Context) -> str | None:
     run = context.run
     for need in scorer.needs:
         least = scorer.least.get(need, 1)
+        if not run.config and need in ("checkpoints", "dynamics", "influence", "training"):
+            return f"{scorer.name} needs {need}, and the imported run {run.name!r} has predictions alone"
+        if not run.config and need == "features" and not run.features_path.is_file():
+            return f"{scorer.name} needs features; import run {run.name!r} again from a table that has some"
         if need == "checkpoints" and (found := len(context.checkpoints) if run.config else 0) < least:
             return (f"{scorer.name} needs at least {least} checkpoints, found {found} in run {run.name!r}; keep more "
                     f"with Recorder(every=1), or run `hardlook train {context.audit.root}`")

@@ -35,6 +35,7 @@ def new(options) -> int:
           f"2. hardlook check {folder}\n"
           f"3. hardlook score {folder}      (no checkpoints of several epochs? first: hardlook train {folder})\n"
           f"4. hardlook dashboard {folder}\n"
+          f"A model that is not PyTorch's: drop [run.main], then hardlook import-predictions {folder} predictions.csv\n"
           f"To try it with the {options.sample} as it is: python {folder}/data.py, then hardlook train {folder}")
     return 0
 
