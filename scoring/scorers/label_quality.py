@@ -24,6 +24,7 @@ import pandas as pd
 
 from scoring.scorer import Column, Columns, Scorer, Shard
 from scoring.shards import digest
+from scoring.tables import HardlookError
 
 METHODS = ("self_confidence", "normalized_margin")
 
@@ -35,7 +36,8 @@ def confident_learning(probabilities: np.ndarray, labels: np.ndarray, method: st
 
     Classes that no example bears have no threshold; cleanlab leaves them as they are.
 
-    >>> quality, issue = confident_learning(np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.9, 0.1]]), np.array([0, 0, 1, 1]))
+    >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.9, 0.1]])
+    >>> quality, issue = confident_learning(p, np.array([0, 0, 1, 1]))
     >>> int(quality.argmin()), issue.tolist()
     (3, [False, False, False, True])
     """
@@ -88,8 +90,6 @@ class LabelQuality(Scorer):
     def fit(self, run, workdir):
         """Ask cleanlab once per group of examples → its answers by example_id."""
         if self.method not in METHODS:
-            from scoring.tables import HardlookError
-
             raise HardlookError(f"label_quality: method = {self.method!r}; needed one of {', '.join(METHODS)}")
         _, last = run.predicted
         folds = run.aligned(run.run.out_of_fold_path) if run.run.out_of_fold_path.is_file() else np.full_like(last, np.nan)
