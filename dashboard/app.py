@@ -24,6 +24,7 @@ PAGES = {
         ("overview", "Overview", ":material/dashboard:"),
         ("grid", "Grid", ":material/grid_view:"),
         ("deciles", "Deciles", ":material/bar_chart:"),
+        ("data-map", "Data map", ":material/scatter_plot:"),
         ("slices", "Slices", ":material/hub:"),
     ],
     "Decide": [("suspects", "Suspects", ":material/rule:")],
@@ -64,7 +65,8 @@ def navigation() -> st.Page:
     """The pages by group; a group without pages is not shown."""
     groups = {
         group: [
-            st.Page(f"views/{name}.py", title=title, icon=icon, url_path=name) for name, title, icon in pages
+            st.Page(f"views/{view.script(name)}", title=title, icon=icon, url_path=name)
+            for name, title, icon in pages
         ]
         for group, pages in PAGES.items()
         if pages

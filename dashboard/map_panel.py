@@ -6,12 +6,12 @@ found here. Never more than ``slicings.MOST_POINTS`` points are sent to the brow
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
 
-from dashboard import behind, controls, decisions, job_panel, lasso, slice_charts, slicings, state
+from dashboard import behind, controls, decisions, drawing, job_panel, lasso, slice_charts, slicings, state
 from dashboard.columns import ScoreColumn
 from dashboard.selection import MetaFilter, Selection
 from dashboard.slicings import NONE, Slicing
@@ -20,12 +20,7 @@ from scoring.audit import SPLITS, Audit, Run
 
 LEGEND = 24
 """Groups that the legend names, at most; the smaller ones of more are drawn as one."""
-LASSO = "lasso"
 COLOURS = ("slice", "label", "correctness")
-TOOLS = {
-    "displaylogo": False,
-    "modeBarButtonsToRemove": ["toImage", "autoScale2d", "zoomIn2d", "zoomOut2d"],
-}
 
 
 def show_map(
@@ -115,43 +110,12 @@ def groups(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[tuple[st
 
 def draw(points: pd.DataFrame, colour: str, slicing: Slicing, told: str) -> list[lasso.Outline]:
     """The chart; → what is drawn around on it, or was in the address that led here."""
-    linked = lasso.read(st.query_params.get(LASSO, ""))
-    key = f"map {st.session_state.get('_map_round', 0)}"
-    before = lasso.drawn(_selection(st.session_state.get(key)))
-    outlines = [] if before else linked  # what was drawn here stays drawn by itself
+    outlines = drawing.pending("map")
     if colour in COLOURS:
         chart = slice_charts.influence_map(points, groups(points, colour, slicing), outlines)
     else:
         chart = slice_charts.score_map(points, colour, outlines)
-    event = st.plotly_chart(
-        chart.figure,
-        key=key,
-        config=TOOLS,
-        alt=chart.reading,
-        on_select="rerun",
-        selection_mode=("lasso", "box"),
-    )
-    st.caption(f"{told} {chart.reading}")
-    return _remember(lasso.drawn(_selection(event)), linked)
-
-
-def _selection(event: Mapping | None) -> Mapping:
-    return (event or {}).get("selection") or {}
-
-
-def _remember(drawn: list[lasso.Outline], linked: list[lasso.Outline]) -> list[lasso.Outline]:
-    """Keep what is drawn in the address, and take it out again when it is wiped away."""
-    had = st.session_state.get("_map_drawn", False)
-    st.session_state["_map_drawn"] = bool(drawn)
-    if drawn:
-        text = lasso.written(drawn)
-        if st.query_params.get(LASSO) != text:
-            st.query_params[LASSO] = text
-        return drawn
-    if had and linked:
-        del st.query_params[LASSO]
-        return []
-    return linked
+    return drawing.draw(chart, "map", told)
 
 
 def show_inside(audit: Audit, run: Run, points: pd.DataFrame, outlines: list[lasso.Outline]) -> None:
@@ -161,11 +125,7 @@ def show_inside(audit: Audit, run: Run, points: pd.DataFrame, outlines: list[las
     inside = points[lasso.inside(points["x"].to_numpy(), points["y"].to_numpy(), outlines)]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(f"{count(len(inside), 'example')} drawn around", anchor=False, width="content")
-        if st.button("Clear", icon=":material/close:", type="tertiary"):
-            st.session_state["_map_round"] = st.session_state.get("_map_round", 0) + 1
-            st.session_state["_map_drawn"] = False
-            del st.query_params[LASSO]
-            st.rerun()
+        drawing.clear_button("map")
     if inside.empty:
         return
     wrong = int((inside["correct"] == False).sum())  # noqa: E712

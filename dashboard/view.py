@@ -35,6 +35,15 @@ class View:
     meta: tuple[MetaFilter, ...]
 
 
+def script(page: str) -> str:
+    """The file of a page.
+
+    >>> script("data-map")
+    'data_map.py'
+    """
+    return f"{page.replace('-', '_')}.py"
+
+
 def turn_to(page: str) -> None:
     """Forget what another page's widgets held: pages use the same parameters (score, class, page), each with
     its own defaults, and Streamlit would hand the value of one page's widget to the next page's widget of
@@ -49,7 +58,7 @@ def turn_to(page: str) -> None:
 def go(page: str, parameters: Mapping[str, Any]) -> NoReturn:
     """Open another page of this session at an address with these parameters."""
     st.session_state[GOING] = dict(parameters)
-    st.switch_page(f"views/{page}.py", query_params={ARRIVAL: "1"})
+    st.switch_page(f"views/{script(page)}", query_params={ARRIVAL: "1"})
 
 
 def arrive() -> None:

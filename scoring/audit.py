@@ -189,6 +189,11 @@ class Run:
                 return found
         return []
 
+    def training_names(self) -> list[str]:
+        """The recorded trainings of this run, ``main`` first, then ``checkpoints``, then the others by name."""
+        found = sorted({path.parent.name for path in self.folder.glob("dynamics/*/epoch-*.parquet")})
+        return sorted(found, key=lambda name: (name != "main", name != "checkpoints", name))
+
     def mean_probabilities_path(self, training: str) -> Path:
         """Per example, the class probabilities averaged over the epochs of one training."""
         return self.dynamics_folder(training) / "mean_probabilities.arrow"

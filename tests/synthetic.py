@@ -18,6 +18,7 @@ import pyarrow as pa
 from PIL import Image
 
 from scoring.audit import Audit, Run
+from scoring.dynamics import EpochTables, measure
 from scoring.evaluation import measured_direction, normalize_by_class
 from scoring.scorer import Column
 from scoring.tables import write_json, write_table, write_vectors
@@ -187,6 +188,26 @@ def _examples(n, names, splits, rng, wrong, meta, problems):
     for column in ("label", "reference", "problem", "split", "example_id"):
         frame[column] = frame[column].astype(object).astype("str")
     return frame.sample(frac=1, random_state=seed_of(rng)).sort_index(), truth
+
+
+def write_dynamics(audit: Audit, run: Run, epochs: int = 5, training: str = "main", seed: int = 0) -> None:
+    """A recorded training of the labelled examples: p(label) rises with the epochs, for wrong-looking ones late."""
+    examples = pd.read_parquet(audit.examples_path)
+    examples = examples[examples["label"].notna() & examples["problem"].isna()]
+    position = {name: k for k, name in enumerate(audit.classes)}
+    labels = examples["label"].map(position).to_numpy()
+    rng = np.random.default_rng(seed)
+    speed = rng.gamma(2.0, 0.4, len(examples))
+    tables = EpochTables(run, training, examples["example_id"].tolist(), labels)
+    tables.open(overwrite=True)
+    try:
+        for epoch in range(1, epochs + 1):
+            logits = rng.normal(0, 0.5, (len(examples), len(audit.classes)))
+            logits[np.arange(len(labels)), labels] += speed * epoch - 1
+            nothing = np.full(len(labels), np.nan, np.float32)
+            tables.append(epoch, measure(logits, labels), nothing, None, {"from": "synthetic"})
+    finally:
+        tables.close()
 
 
 def seed_of(rng: np.random.Generator) -> int:

@@ -20,13 +20,14 @@ from dashboard.columns import find_column
 from dashboard.exports import packed_patches
 from dashboard.selection import Selection
 from dashboard.serving import serve_this
+from dashboard.view import script
 from scoring.reviews import Event
 from scoring.tables import read_table, write_json
 from .synthetic import AWKWARD, make_audit
 
 ROOT = Path(__file__).parents[1]
 APP = str(ROOT / "dashboard" / "app.py")
-PAGES = ("overview", "grid", "deciles", "suspects", "reviews", "compare")
+PAGES = ("overview", "grid", "deciles", "suspects", "reviews", "compare", "data-map")
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +111,7 @@ def cells(app) -> list[str]:
 def test_every_page_stands(tmp_path, options):
     app = visit(make_audit(tmp_path / "audit", 60, **{"classes": 3, **options}))
     for name in PAGES:
-        app.switch_page(f"views/{name}.py")
+        app.switch_page(f"views/{script(name)}")
         assert said(sound(app.run())), name
 
 
@@ -119,7 +120,7 @@ def test_every_page_says_what_to_run_before_the_data_was_read(tmp_path):
     audit.examples_path.unlink()
     app = visit(audit)
     for name in PAGES:
-        app.switch_page(f"views/{name}.py")
+        app.switch_page(f"views/{script(name)}")
         assert f"hardlook score {audit.root}" in said(sound(app.run())), name
 
 
@@ -127,7 +128,7 @@ def test_pages_of_scores_say_what_to_run_without_scores(tmp_path):
     audit = make_audit(tmp_path / "audit", 20, 2, scores=False)
     app = visit(audit)
     for name in ("grid", "suspects", "deciles", "compare"):
-        app.switch_page(f"views/{name}.py")
+        app.switch_page(f"views/{script(name)}")
         assert f"hardlook score {audit.root} --run main" in said(sound(app.run())), name
 
 
@@ -439,7 +440,7 @@ from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 app = AppTest.from_file({APP!r}, default_timeout=120).run()
 for name in {PAGES!r}:
-    app.switch_page(f"views/{{name}}.py")
+    app.switch_page(f"views/{{name.replace('-', '_')}}.py")
     app.run()
     assert not app.exception
 print(",".join(sorted({{"torch", "umap", "pynndescent", "ray", "numba"}} & set(sys.modules))))

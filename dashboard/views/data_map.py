@@ -1,0 +1,183 @@
+"""/data-map: how sure the training was of each label, and how steadily so, after any recorded epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+import pyarrow as pa
+import streamlit as st
+
+from dashboard import cells, controls, data_map_charts, decisions, drawing, lasso, state, training_map, view
+from dashboard.columns import ScoreColumn
+from dashboard.grid import example_grid
+from dashboard.map_panel import by_title
+from dashboard.selection import Selection
+from dashboard.slicings import MOST_POINTS, thin
+from dashboard.training_map import REGIONS, Quantiles
+from dashboard.words import count, number
+from scoring.audit import Audit, Run
+
+COLOURS = ("correctness", "label", "region")
+DRAWN = "drawn around"
+SIZE = 24
+CUTS = {
+    "easy": ("Easy: confidence above its quantile", 2 / 3),
+    "hard": ("Hard: confidence below its quantile", 1 / 3),
+    "ambiguous": ("Ambiguous: variability above its quantile", 2 / 3),
+}
+
+
+def show() -> None:
+    """The page."""
+    shared = view.current()
+    audit, run, meta = shared.audit, shared.run, shared.meta
+    trainings = run.training_names() if run else []
+    if not trainings:
+        return explain_no_training(audit, run)
+    scores = {
+        title: column for title, column in by_title(state.score_columns(run)).items() if title not in COLOURS
+    }
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        colour = controls.choose("Colour by", [*COLOURS, *scores], "colour", COLOURS[0], width=240)
+        split = controls.pick_split(audit, "train", labelled=True)
+        class_name = controls.pick_class(audit)
+        with st.popover("More", icon=":material/tune:"):
+            training = controls.choose("Recorded training", trainings, "training", trainings[0])
+            quantiles = pick_quantiles()
+    epoch = pick_epoch(training_map.epochs(run, training))
+    selection = Selection(split, class_name, meta=meta)
+    points = training_map.positions(audit, run, training, epoch, selection, scores.get(colour))
+    if points.empty:
+        return controls.empty(
+            "No recorded example matches these filters: a training records the examples that it was given, with the labels "
+            "that they had. Choose another split, class or filter."
+        )
+    points = points.assign(region=training_map.regions(points, quantiles))
+    show_map(audit, run, points, colour, scores.get(colour), epoch)
+    table = training_map.progress(audit, run, training, selection)
+    if len(table) > 1:
+        with st.expander("How these examples were learned"):
+            controls.show_chart(data_map_charts.progress(table, epoch), "progress")
+    return None
+
+
+def explain_no_training(audit: Audit, run: Run | None) -> None:
+    """Why there is no map, and what to run."""
+    if run is not None and not run.config:
+        return controls.empty(
+            "The predictions of this run were imported, so there is no recorded training to look at."
+        )
+    return controls.empty(
+        "The data map needs a recorded training, or several checkpoints from which `hardlook score` recomputes it. This "
+        "command trains the run’s model and records it; two lines record a loop of your own (see the README):",
+        controls.command("train", audit, *(("--run", run.name) if run else ())),
+    )
+
+
+def pick_quantiles() -> Quantiles:
+    """Where the regions are cut."""
+    found = {
+        key: st.slider(f"{label}, %", 0, 100, round(100 * default), key=key, bind="query-params")
+        for key, (label, default) in CUTS.items()
+    }
+    exact = {
+        key: CUTS[key][1] if value == round(100 * CUTS[key][1]) else value / 100
+        for key, value in found.items()
+    }
+    if exact["hard"] > exact["easy"]:
+        controls.warn("Hard lies above easy: it is cut at the same quantile.")
+    return Quantiles(**exact)
+
+
+def pick_epoch(epochs: list[int]) -> int:
+    """The epoch up to which the map looks; arrow keys move it."""
+    if len(epochs) == 1:
+        st.caption("Only one epoch was recorded, so nothing can vary yet.")
+        return epochs[0]
+    names = [str(epoch) for epoch in epochs]
+    value = st.select_slider(
+        "After epoch", names, names[-1], key="epoch", bind="query-params",
+        help="The map over the epochs up to this one; arrow keys move it, so that a class can be watched while it is learned.",
+    )  # fmt: skip
+    return int(value) if value in names else epochs[-1]
+
+
+def show_map(
+    audit: Audit, run: Run, points: pd.DataFrame, colour: str, column: ScoreColumn | None, epoch: int
+) -> None:
+    """The chart, and below it the examples of a region or those drawn around."""
+    flagged = decisions.state_at(audit)["flagged"]
+    drawn = thin(points, "label", always=flagged).reset_index(drop=True)
+    told = f"{count(len(points), 'example')} after epoch {epoch}."
+    if len(drawn) < len(points):
+        told = (
+            f"{len(drawn):,} of {count(len(points), 'example')} after epoch {epoch}: never more than {MOST_POINTS:,} are "
+            "drawn, all that are flagged and an equal share of each class. Regions hold all."
+        )
+    chart = data_map_charts.data_map(
+        drawn, colour, column.title if column else "correctness", drawing.pending("data_map")
+    )
+    outlines = drawing.draw(chart, "data_map", told)
+    sizes = points["region"].value_counts()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        which = pick_region(bool(outlines))
+        if outlines:
+            drawing.clear_button("data_map")
+    parts = ", ".join(f"{sizes.get(name, 0):,} {name}" for name in REGIONS)
+    st.caption(f"{parts}: cut at quantiles of these examples, which can be moved under More.")
+    if which == DRAWN:
+        inside = lasso.inside(points["variability"].to_numpy(), points["confidence"].to_numpy(), outlines)
+        found = points[inside].sort_values(["confidence", "example_id"], kind="stable")
+        what, about = "Drawn around, the least sure first", {"lasso": lasso.written(outlines)}
+    else:
+        found = training_map.in_order(points, which)
+        what = {"easy": "Easy, the surest first", "ambiguous": "Ambiguous, the most variable first",
+                "hard": "Hard, the least sure first"}[which]  # fmt: skip
+        about = {"region": which}
+    show_examples(audit, run, found, what, {**about, "epoch": epoch})
+
+
+def pick_region(drawn: bool) -> str:
+    """A region, or what was drawn around, to which a new drawing turns."""
+    names = [DRAWN, *REGIONS] if drawn else list(REGIONS)
+    if drawn and st.session_state.get("_data_map_had") is False:
+        st.session_state["examples"] = DRAWN
+    st.session_state["_data_map_had"] = drawn
+    return controls.switch("Examples", names, "examples", DRAWN if drawn else "hard")
+
+
+def show_examples(audit: Audit, run: Run, found: pd.DataFrame, what: str, about: Mapping) -> None:
+    """A page of examples in the grid, with the keys of every grid."""
+    if found.empty:
+        return controls.empty("No example lies there.")
+    page = controls.pick_page(len(found), SIZE, (run.name, what, tuple(about.items())), grid="data_map_grid")
+    places = range((page - 1) * SIZE, min(page * SIZE, len(found)))
+    rows = found.iloc[places.start : places.stop]
+    table = pa.table({"example_id": pa.array(rows["example_id"], pa.string())})
+    made = cells.make_cells(audit, run, table, None, url=cells.page_url())
+    for place, cell, row in zip(places, made, rows.itertuples(), strict=True):
+        cell["score"] = f"{row.confidence:.2f} ± {row.variability:.2f}"
+        cell["score_help"] = (
+            f"Mean probability of the label {number(row.confidence)}, standard deviation {number(row.variability)}, right "
+            f"after {row.correctness:.0%} of the epochs up to {about['epoch']}."
+        )
+        cell["evidence"] = cell["evidence"] | {
+            **about, "confidence": round(row.confidence, 4), "variability": round(row.variability, 4), "rank": place + 1,
+            "of": len(found),
+        }  # fmt: skip
+    note = f"{places.start + 1:,} to {places.stop:,} of {len(found):,}"
+    example_grid(
+        [{"title": what, "note": note, "cells": made}],
+        key="data_map_grid",
+        columns=8,
+        classes=audit.classes,
+        issues=audit.issues,
+        run=run.name,
+        guidelines=controls.guidelines(audit),
+        turns=True,
+    )
+    return None
+
+
+show()
