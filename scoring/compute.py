@@ -24,6 +24,7 @@ import pyarrow as pa
 import scoring
 from scoring.evaluation import measured_direction
 from scoring.maps import keep_maps
+from scoring.memory import peak_memory
 from scoring.predictions import merge_vectors, predict, recompute_dynamics
 from scoring.scorer import Scorer, find_scorer, registry
 from scoring.shards import Context, cut, digest, make_shard, resumable, vector_column
@@ -32,18 +33,20 @@ from scoring.tables import HardlookError, read_metadata, read_table, write_table
 
 @dataclass
 class Summary:
-    """What a scoring did: per pass how many examples were computed of how many, seconds, and what was left out."""
+    """What a scoring did: per pass how many examples were computed of how many, seconds and peak memory (GB), and
+    what was left out."""
 
     passes: list[dict[str, Any]] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def timed(self, name: str, total: int, work) -> None:
-        """Run ``work`` → how many examples it computed, and keep the time."""
+        """Run ``work`` → how many examples it computed, and keep the time and the peak memory."""
         start = time.perf_counter()
-        computed = work()
+        with peak_memory() as memory:
+            computed = work()
         self.passes.append({"name": name, "computed": computed, "of": total,
-                            "seconds": round(time.perf_counter() - start, 2)})
+                            "seconds": round(time.perf_counter() - start, 2), **memory})
 
 
 def score_run(context: Context, only: list[str] | None = None,

@@ -82,7 +82,10 @@ def score_audit(audit, run, options) -> None:
                 refuse_errors(findings)
         summary = score_run(context, only or None, _settings(options))
     for done in summary.passes:
-        print(f"  {done['name']}: {done['computed']:,} of {done['of']:,} examples computed in {done['seconds']:.1f} s")
+        memory = f", peak memory {done['peak_gb']:.2f} GB"
+        memory += f" and {done['cuda_gb']:.2f} GB on the device" if "cuda_gb" in done else ""
+        print(f"  {done['name']}: {done['computed']:,} of {done['of']:,} examples computed in {done['seconds']:.1f} s"
+              + (memory if done["computed"] else ""))
     for name, reason in summary.skipped.items():
         print(f"  {name}: left out: {reason}")
     for note in summary.notes:

@@ -1,0 +1,53 @@
+"""Free energy (Liu et al. 2020, eq. 4) and maximum softmax probability (Hendrycks and Gimpel 2017) of the logits.
+
+    E(x) = −T log Σ_j exp(f_j(x) / T)            MSP(x) = max_j p_j(x)
+
+High energy and low probability speak for an example out of distribution. Inputs (n, c) logits → (n,). Cost: none
+beyond the prediction pass. Limits: energy depends on the scale of the logits, which cross-entropy does not fix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logsumexp
+
+from scoring.scorer import Column, Columns, Scorer, Shard
+
+
+def energy(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """(n, c) logits → (n,) free energy; high is out of distribution.
+
+    >>> energy(np.log(np.array([[1.0, 3.0]]))).round(4).tolist()
+    [-1.3863]
+    """
+    return -temperature * logsumexp(np.asarray(logits, dtype=np.float64) / temperature, axis=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Energy(Scorer):
+    """Free energy and maximum probability of the last checkpoint. ``temperature``: T, 1 in the paper's experiments."""
+
+    name = "energy"
+    needs = ("predictions",)
+    columns = (
+        Column(name="energy", family="out of distribution", title="Energy", unit="nats", suspicious="high",
+               detects="out of distribution", uses_label=False,
+               help="−log of the summed exponentials of the logits: high where no class answers strongly. High = out of "
+                    "distribution."),
+        Column(name="max_probability", family="entropy", title="Largest probability", unit="probability",
+               suspicious="low", detects="out of distribution", uses_label=False,
+               help="Probability of the predicted class. Low = out of distribution."),
+    )
+
+    temperature: float = 1.0
+
+    def fit(self, run, workdir):
+        """The logits of all examples, by id."""
+        return dict(zip(run.examples["example_id"], energy(run.aligned(run.run.logits_path), self.temperature), strict=True))
+
+    def score(self, shard: Shard, state) -> Columns:
+        """From the shard's logits."""
+        values = np.asarray([state[name] for name in shard.example_id])
+        return {"energy": values, "max_probability": shard.probabilities.max(1)}

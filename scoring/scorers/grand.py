@@ -1,0 +1,76 @@
+"""GraNd (Paul et al. 2021, definition 2.1): the length of an example's loss gradient, early in training.
+
+    GraNd = E ‖∇_θ ℓ(x, y)‖₂
+
+over the first checkpoints, by the head's parameters in closed form (``scoring.gradient_norms``), or by all parameters
+(``--grand-layers all``), exactly. The paper averages over ten initialisations, here over the first checkpoints of one
+training. EL2N is its approximation by the error vector alone.
+
+Cost: one forward pass per checkpoint; with all layers a backward pass per example besides. Limits: eval mode; a model
+whose head is no Linear layer always takes all layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.scorers.influence import padded_batches
+from scoring.tables import HardlookError
+
+LAYERS = ("head", "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraNd(Scorer):
+    """Mean gradient length over the first checkpoints.
+
+    ``layers``: head, or all. ``early``: how many checkpoints, from the first. ``batch_size``: examples per pass.
+    """
+
+    name = "grand"
+    needs = ("checkpoints", "labels")
+    columns = (
+        Column(name="early", family="dynamics", title="GraNd, early", unit="nats per unit of weight", suspicious="high",
+               detects="difficulty", stage="early",
+               help="Length of the gradient of the example's loss by the weights, mean over the first checkpoints: high "
+                    "where the example pulls the model hard early in training; rare, hard or wrong ones do."),
+    )
+
+    layers: str = "head"
+    early: int = 3
+    batch_size: int = 256
+
+    def score(self, shard: Shard, state) -> Columns:
+        """Mean over the first checkpoints; null without a label."""
+        if self.layers not in LAYERS or self.early < 1:
+            raise HardlookError(f"grand: layers = {self.layers!r}, early = {self.early}; needed layers head or all, and "
+                                "at least one checkpoint")
+        known = np.flatnonzero(shard.labels >= 0)
+        chosen = shard.checkpoints[: self.early]
+        total = np.zeros(len(shard))
+        for checkpoint in chosen:
+            shard.model.at(checkpoint)
+            for at, padded in padded_batches(known, self.batch_size):
+                total[at] += self._norms(shard, padded)[: len(at)] / len(chosen)
+        shard.model.at(shard.checkpoints[-1])  # where other scores expect it
+        values = np.full(len(shard), np.nan)
+        values[known] = total[known]
+        return {"early": values}
+
+    def _norms(self, shard: Shard, rows: np.ndarray) -> np.ndarray:
+        import torch
+
+        from scoring.gradient_norms import gradient_norm, head_gradient_norm
+
+        inputs, labels = shard.inputs[rows], shard.labels[rows]
+        if self.layers == "head":
+            found = shard.model.features(inputs)
+            if found.features is not None:
+                bias = shard.model.head.module.bias is not None
+                return head_gradient_norm(found.features.float().cpu().numpy(), found.logits.float().cpu().numpy(),
+                                          labels, bias=bias)
+        device = shard.model.device
+        return gradient_norm(shard.model.module, inputs.to(device), torch.from_numpy(labels).to(device))

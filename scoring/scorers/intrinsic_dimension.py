@@ -1,0 +1,109 @@
+"""Intrinsic dimension around each example (Levina and Bickel 2004, eq. 8 and 9), on features.
+
+    m̂_k(x) = [ (1/(k−1)) Σ_{j<k} log(T_k(x) / T_j(x)) ]⁻¹           m̂(x) = mean of m̂_k(x) over k = k₁ … k₂
+
+with T_j(x) the distance to the j-th nearest neighbour. High where the examples nearby vary in many directions, which
+goes with hard ones. No label is used. A duplicate (T₁ = 0) or equal radii (Σ = 0) leave m̂_k undefined: null.
+
+Inputs (n, d) features → (n,). Neighbours are those of the same split: exact up to ``EXACT_MOST`` examples, else found
+by pynndescent (approximate: about 97 of 100 neighbours are the true ones), in n log n; distances are exact for those
+found. scikit-dimension's MLE agrees at a single k (its ``unbiased`` divides by k − 2, which the paper only mentions), and
+has no mean over k. Cost: the neighbours. Limits: examples added later do not change the numbers of those scored before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.tables import HardlookError
+
+EXACT_MOST = 10_000
+BLOCK = 4 << 20
+
+
+def intrinsic_dimension(radii: np.ndarray, k1: int = 10, k2: int = 20) -> np.ndarray:
+    """(n, ≥ k2) sorted distances to the nearest neighbours → (n,) dimension, averaged over k = k1 … k2.
+
+    NaN where a distance is 0 or not finite, or where the k radii of one k are all equal.
+
+    >>> intrinsic_dimension(np.array([[1.0, 2.0, 4.0], [0.0, 1.0, 2.0], [3.0, 3.0, 3.0]]), 2, 3).round(3).tolist()
+    [1.202, nan, nan]
+    """
+    if not 2 <= k1 <= k2 or radii.shape[1] < k2:
+        raise HardlookError(f"intrinsic dimension with k1 = {k1}, k2 = {k2} and {radii.shape[1]} neighbours; needed "
+                            "2 ≤ k1 ≤ k2 ≤ neighbours")
+    radii = np.asarray(radii[:, :k2], dtype=np.float64)
+    usable = (np.isfinite(radii) & (radii > 0)).all(1)
+    logs = np.log(np.where(usable[:, None], radii, 1.0))
+    ks = np.arange(k1, k2 + 1)
+    sums = (ks - 1) * logs[:, ks - 1] - np.cumsum(logs, axis=1)[:, ks - 2]
+    equal = radii[:, ks - 1] == radii[:, :1]  # the sum is then 0, but for its rounding
+    usable &= ~equal.any(1)
+    dimension = np.divide(ks - 1, sums, out=np.full(sums.shape, np.nan), where=usable[:, None])
+    return dimension.mean(1)
+
+
+def neighbour_radii(features: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
+    """(n, d) → (n, k) sorted Euclidean distances to the k nearest other examples; exact zeros for duplicates."""
+    x = np.ascontiguousarray(features, dtype=np.float32)
+    if len(x) <= EXACT_MOST:
+        from sklearn.neighbors import NearestNeighbors
+
+        found = NearestNeighbors(n_neighbors=k + 1).fit(x).kneighbors(x, return_distance=False)
+    else:
+        from pynndescent import NNDescent
+
+        found, _ = NNDescent(x, n_neighbors=max(k + 1, 30), random_state=seed, n_jobs=1).neighbor_graph
+    return np.sort(_distances(x, found), axis=1)[:, :k]
+
+
+def _distances(x: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """(n, ≥ k+1) neighbours' numbers → distances in float64, infinite to the example itself."""
+    distances = np.empty(found.shape)
+    step = max(1, BLOCK // (found.shape[1] * x.shape[1]))
+    for start in range(0, len(x), step):
+        at = slice(start, start + step)
+        away = x[found[at]].astype(np.float64) - x[at, None].astype(np.float64)
+        distances[at] = np.sqrt(np.einsum("nkd,nkd->nk", away, away))
+    distances[found == np.arange(len(x))[:, None]] = np.inf
+    return distances
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntrinsicDimension(Scorer):
+    """Levina-Bickel dimension on the last checkpoint's features, among examples of the same split.
+
+    ``k1``, ``k2``: the smallest and the largest number of neighbours, averaged over (10 and 20 in the paper); fewer in
+    a split that has fewer examples.
+    """
+
+    name = "intrinsic_dimension"
+    needs = ("features",)
+    columns = (
+        Column(name="dimension", family="intrinsic dimension", title="Intrinsic dimension", unit="dimensions",
+               suspicious="measured", detects="difficulty", uses_label=False,
+               help="In how many directions the examples nearest to this one vary, in the space of features; null for "
+                    "exact duplicates. Which end is hard is measured."),
+    )
+
+    k1: int = 10
+    k2: int = 20
+
+    def fit(self, run, workdir):
+        """Dimension of every example by id, split by split."""
+        features, splits = run.features, run.examples["split"].to_numpy(dtype=object)
+        values = np.full(len(features), np.nan)
+        for split in sorted(set(splits)):
+            rows = np.flatnonzero((splits == split) & np.isfinite(features).all(1))
+            k2 = min(self.k2, len(rows) - 1)
+            if k2 >= self.k1:
+                radii = neighbour_radii(features[rows], k2, run.audit.seed)
+                values[rows] = intrinsic_dimension(radii, self.k1, k2)
+        return dict(zip(run.examples["example_id"], values, strict=True))
+
+    def score(self, shard: Shard, state) -> Columns:
+        """Look the shard's examples up."""
+        return {"dimension": np.asarray([state[name] for name in shard.example_id])}

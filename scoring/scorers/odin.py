@@ -1,0 +1,65 @@
+"""ODIN (Liang, Li and Srikant 2018): largest probability at a high temperature, after a small step towards it.
+
+    x̃ = x + ε sign(∇_x log S_ŷ(x; T))        ODIN(x) = max_j S_j(x̃; T),   S = softmax(f / T)       (their eq. 1-3)
+
+The step raises the probability of examples in distribution more than of others. HIGH = IN distribution.
+
+Inputs: batches of inputs through the last checkpoint → (n,). Cost: two forward passes and one backward pass to the
+input. Limits: ``epsilon`` is in units of the transformed input, and the paper tunes it on known examples out of
+distribution; token inputs cannot be moved and get null.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.scorers.influence import padded_batches
+
+
+def odin(model, inputs, *, temperature: float = 1000.0, epsilon: float = 0.0014) -> np.ndarray:
+    """(n, *input) floats through ``model`` (inputs → (n, c) logits) → (n,) ODIN; high = in distribution."""
+    import torch
+
+    with torch.enable_grad():
+        x = inputs.detach().clone().requires_grad_()
+        log_p = (model(x).double() / temperature).log_softmax(1)
+        (towards,) = torch.autograd.grad(log_p.max(1).values.sum(), x)
+    with torch.no_grad():
+        moved = model(inputs + epsilon * towards.sign())
+        return (moved.double() / temperature).softmax(1).max(1).values.cpu().numpy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ODIN(Scorer):
+    """ODIN of the last checkpoint; low is out of distribution.
+
+    ``temperature``, ``epsilon``: the paper's defaults. ``batch_size``: examples per pass.
+    """
+
+    name = "odin"
+    needs = ("checkpoints",)
+    columns = (
+        Column(name="odin", family="out of distribution", title="ODIN", unit="probability", suspicious="low",
+               detects="out of distribution", uses_label=False,
+               help="Largest probability at a temperature of 1,000, after a small step of the input towards it. High = in "
+                    "distribution; low = out of distribution."),
+    )
+
+    temperature: float = 1000.0
+    epsilon: float = 0.0014
+    batch_size: int = 256
+
+    def score(self, shard: Shard, state) -> Columns:
+        """ODIN of the shard's examples at the last checkpoint."""
+        values = np.full(len(shard), np.nan)
+        if not shard.inputs.is_floating_point():
+            return {"odin": values}
+        finite = np.flatnonzero(shard.inputs.flatten(1).isfinite().all(1).numpy())
+        with shard.model.at(shard.checkpoints[-1]):
+            for at, padded in padded_batches(finite, self.batch_size):
+                batch = shard.inputs[padded].to(shard.model.device)
+                values[at] = odin(shard.model, batch, temperature=self.temperature, epsilon=self.epsilon)[: len(at)]
+        return {"odin": values}
