@@ -17,8 +17,10 @@ each whose prediction differs from its label. Memory: five maps per form and gra
 checkpoints.
 
 Known limits: VoG measures difficulty and finds no label errors; which end is hard depends on form and stage,
-and is measured per run. With fewer than six checkpoints the stages overlap. A ReLU or maximum that stands
-within rounding of its kink may fall on either side when kernels change (folded or not, other hardware): this
+and is measured per run. On the paper's toy problem (two blobs; ``tests/test_toy_problems.py``) late VoG puts the points
+near the boundary first with one hidden layer of sigmoids, in both forms; with ReLU the logit form does not, since that
+gradient is constant within a linear region. With fewer than six checkpoints the stages overlap. A ReLU or maximum that
+stands within rounding of its kink may fall on either side when kernels change (folded or not, other hardware): this
 moves single examples of deep float32 nets by about 1e-4.
 """
 

@@ -1,0 +1,109 @@
+"""Real texts: `python -m tests.benchmarks.ag_news [--epochs 6] [--keep DIR]` audits 7,600 AG News texts.
+
+Split into 5,600 train and 2,000 test, the small text classifier is trained, scored and sliced with hardlook's own
+commands. Printed are accuracy, times, and the two slices (of at least 15 test examples) on which it is worst, with label homogeneity (the share of
+the most frequent label, Wang et al. 2023), coherence beside random sets, their most central texts and strongest opponents.
+
+Inputs: ag_news_test.csv (not for redistribution: nothing of it is kept with the project).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import tempfile
+import time
+from pathlib import Path
+
+from scoring.audit import Audit
+from scoring.examples import read_examples
+
+from ..conftest import hardlook
+from .data import data_file
+
+CLASSES = {"1": "World", "2": "Sports", "3": "Business", "4": "Sci/Tech"}
+TRAIN = 5600
+SMALLEST = 15
+TOML = """format = 1
+name = "AG News"
+media = "text"
+classes = ["World", "Sports", "Business", "Sci/Tech"]
+
+[[data]]
+path = "news.csv"
+split_column = "split"
+id_column = "id"
+text_column = ["title", "text"]
+label_column = "label"
+
+[run.main]
+model = "scoring.text:BagOfEmbeddings"
+arguments = {{ classes = 4, buckets = 32768 }}
+transform = {{ length = 96, buckets = 32768 }}
+checkpoints = "checkpoints/main/*.pt"
+
+[run.main.training]
+epochs = {epochs}
+batch_size = 64
+lr = 0.005
+
+[run.main.scores.influence]
+arnoldi_dim = 150
+rank = 50
+"""
+
+
+def write_audit(folder: Path, epochs: int) -> None:
+    """The texts as one CSV with ids and splits."""
+    with open(data_file("ag_news_test.csv"), newline="", encoding="utf8") as file:
+        rows = [(f"news-{number:04d}", *row) for number, row in enumerate(csv.reader(file))]
+    random.Random(0).shuffle(rows)
+    with open(folder / "news.csv", "w", newline="", encoding="utf8") as file:
+        table = csv.writer(file)
+        table.writerow(["id", "split", "label", "title", "text"])
+        for number, (name, label, title, text) in enumerate(rows):
+            table.writerow([name, "train" if number < TRAIN else "test", CLASSES[label], title, text])
+    (folder / "audit.toml").write_text(TOML.format(epochs=epochs))
+
+
+def main() -> None:
+    """Write, train, score, slice, and print two slices."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--keep", metavar="DIR", help="where the audit is written and stays")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(options.keep or temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_audit(folder, options.epochs)
+        for command in (["train"], ["score"], ["slice", "--n-slices", "25"],
+                        ["slice", "--method", "rule", "--max-accuracy", "0.5", "--min-size", "15"]):
+            start = time.perf_counter()
+            assert hardlook(command[0], folder, *command[1:]) == 0
+            print(f"== {' '.join(command)}: {time.perf_counter() - start:.0f} s")
+        report(Audit.open(folder))
+
+
+def report(audit: Audit) -> None:
+    """The two worst slices of each method."""
+    examples = read_examples(audit).set_index("example_id")
+    titles = {row["id"]: row["title"] for row in csv.DictReader(open(audit.root / "news.csv", encoding="utf8"))}
+    for name in audit.run().slicing_names():
+        summary = json.loads(audit.run().slices_summary_path(name).read_text())
+        large = [one for one in summary["slices"] if one["size"] >= SMALLEST]
+        print(f"\n== {name}: {len(summary['slices'])} slices, accuracy of all {summary['accuracy']:.1%}")
+        for one in sorted(large, key=lambda one: one["accuracy"])[:2]:
+            print(f"slice {one['slice_id']}: {one['size']} texts, accuracy {one['accuracy']:.0%}, label homogeneity "
+                  f"{one['homogeneity']:.2f}, labels {one['labels']}, predictions {one['predictions']}, "
+                  f"coherence {one['coherence']:.3g}, random {one['random_coherence']:.3g}")
+            for example in one["nearest"][:4]:
+                print(f"   centre    {examples.loc[example, 'label']:<9} {titles[example][:90]}")
+            for found in one["opponents"][:4]:
+                example = found["example_id"]
+                print(f"   opponent  {examples.loc[example, 'label']:<9} {titles[example][:90]}  ({found['influence']:.3g})")
+
+
+if __name__ == "__main__":
+    main()
