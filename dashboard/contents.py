@@ -152,7 +152,7 @@ def _rows(audit: Audit, values: np.ndarray, class_name: str | None,
     rows = []
     for j in order:
         name, unit = name_and_unit(names[j], known.units if known else None)
-        row = {"name": shown_text(name), "column": names[j], "value": number(float(values[j])), "unit": unit}
+        row = {"name": shown_text(name), "column": names[j], "place": int(j), "value": number(float(values[j])), "unit": unit}
         if z is not None:
             row |= {"z": deviation(float(z[j])), "odd": bool(abs(z[j]) >= STRONG)}
         if weights and len(weights) == len(values):

@@ -11,6 +11,7 @@
     POST /hardlook/events            {audit, events} → which are durable, which are refused and why
     GET  /hardlook/last-act          what an undo would take back, for a page that remembers nothing
     GET  /hardlook/grid/…            the grid's own scripts
+    GET  /hardlook/cut, POST         a cut through a vector (``dashboard.cuts``)
 
 Ids travel in the query, because they may hold slashes, dots and anything else. Foreign hosts and pages are turned away
 before (``dashboard.identity.Gate``); who may write is asked here, at the event. Cost: a thumbnail is one binary search
@@ -34,7 +35,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from dashboard import details, influences, maps, state
+from dashboard import cuts, details, influences, maps, state
 from dashboard.decisions import open_log
 from dashboard.identity import decision_refusal
 from dashboard.selection import source
@@ -76,6 +77,7 @@ def routes() -> list[Route]:
         Route("/hardlook/events", events, methods=["POST"]),
         Route("/hardlook/last-act", last_act),
         Route("/hardlook/grid/{version}/{name}", script),
+        *cuts.routes(),
     ]
 
 

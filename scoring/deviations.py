@@ -16,6 +16,7 @@ by one; rows of another length than most are not compared.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -164,3 +165,12 @@ def _statistics(vectors: Mapping[str, list[np.ndarray]], d: int) -> pa.Table:
     joined = [np.concatenate(parts) if parts else np.empty(0) for parts in (centres, spreads)]
     return pa.table({"class": pa.array(names, pa.string()), "column": pa.array(numbers, pa.int32()),
                      "n": pa.array(sizes, pa.int32()), "centre": joined[0], "spread": joined[1]})
+
+
+def cut_key(example_id: str, x: str, y: str) -> str:
+    """The name of the file of a cut: a hash, since ids and columns may hold anything.
+
+    >>> cut_key("a", "x", "y") != cut_key("a", "y", "x")
+    True
+    """
+    return hashlib.sha256(json.dumps([example_id, x, y]).encode()).hexdigest()[:24]

@@ -1,5 +1,6 @@
 // Examples that are no pictures: a text, or the columns of a vector. Whatever they hold goes in as text nodes.
 
+import { cutPanel } from "./cut.js";
 import { el } from "./dom.js";
 
 const MARKED = 0.5; // share of the strongest token from which one is underlined as well
@@ -23,10 +24,11 @@ export function rowsCell(rows) {
   return el("table", { class: "hl-rows" }, rows.map(line));
 }
 
-/** The whole of an opened example that is no picture, with its VoG map where `map` is on; null for pictures. */
-export function whole(content, map) {
+/** The whole of an opened example that is no picture, with its VoG map where `map` is on; null for pictures.
+ *  `about`: {id, run, memory} of the example, for what is asked of the server. */
+export function whole(content, map, about) {
   if (content?.kind === "text") return wholeText(content, map);
-  if (content?.kind === "vector") return wholeRows(content, map);
+  if (content?.kind === "vector") return wholeRows(content, map, about);
   return null;
 }
 
@@ -55,7 +57,7 @@ function tokenNote(kept, spans) {
   return "Marked: tokens whose gradient moved most over the last three checkpoints; underlined, at least half of the strongest.";
 }
 
-function wholeRows({ rows, compared, map: kept }, map) {
+function wholeRows({ rows, compared, map: kept }, map, about) {
   const lit = map && kept;
   const line = ({ name, value, unit, z, odd, vog }) => {
     const bar = el("span", { class: "hl-fill hl-fill-plain" });
@@ -73,6 +75,7 @@ function wholeRows({ rows, compared, map: kept }, map) {
   return el(
     "div",
     { class: "hl-whole" },
+    about?.run ? cutPanel({ ...about, rows }) : null,
     el("p", { class: "hl-quiet" }, compared),
     map ? el("p", { class: "hl-quiet", data: { testid: "map-note" } }, columnNote(kept)) : null,
     el(

@@ -131,7 +131,8 @@ export class Viewer {
   }
 
   drawPicture() {
-    const text = whole(this.content, this.map);
+    const about = { id: this.cell.id, run: this.grid.data.run, memory: (this.cutMemory ??= {}) };
+    const text = whole(this.content, this.map, about);
     const picture = text ?? content(this.cell);
     if (!text) picture.classList.add("hl-full");
     this.picture.replaceChildren(el("div", { class: "hl-layers" }, picture));

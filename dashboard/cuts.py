@@ -1,0 +1,133 @@
+"""The two-dimensional cut of an opened example: read where `hardlook cut` kept it, or started as a job.
+
+    GET  /hardlook/cut?id=…&x=…&y=…[&run=…][&score=…]   {state: ready, cut}, none, running or failed
+    POST /hardlook/cut   {id, x, y, run}                starts `hardlook cut …` in a process of its own
+
+The size of each point is its rank by a score among the points shown (DuckDB's ``percent_rank``); a cut of an earlier
+checkpoint or of other content counts as none. Cost: one small file and one look-up per score. Limit: a server that only
+reads starts nothing, and says what to type.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from dashboard import controls, jobs, state
+from dashboard.columns import ScoreColumn, find_column
+from dashboard.identity import decision_refusal
+from dashboard.selection import identifier, source
+from dashboard.serving import serving
+from scoring.audit import Audit, Run
+from scoring.deviations import cut_key
+from scoring.tables import HardlookError, read_json
+
+USUAL = ("influence.self_influence", "self_influence.cook", "uncertainty.loss")
+"""Scores by which points are sized at first: the first one that is there."""
+
+LONGEST = 1000
+
+
+def routes() -> list[Route]:
+    """The two routes."""
+    return [Route("/hardlook/cut", look), Route("/hardlook/cut", begin, methods=["POST"])]
+
+
+async def look(request: Request) -> Response:
+    """The cut, or how far its job is."""
+    query = request.query_params
+    asked = [query.get(name, "") for name in ("id", "x", "y")]
+    run = _run(query.get("run"))
+    if run is None or not all(asked):
+        return PlainTextResponse("needed id, x and y, and a run of this audit", status_code=400)
+    return await run_in_threadpool(lambda: _json(told(state.open_audit(), run, *asked, query.get("score"))))
+
+
+async def begin(request: Request) -> Response:
+    """Start the command."""
+    peer = request.client.host if request.client else None
+    refusal = decision_refusal(serving().identity, request.headers, peer) or jobs.refusal()
+    if refusal:
+        return PlainTextResponse(refusal, status_code=403)
+    try:
+        body = await request.json()
+        asked = [body[name] for name in ("id", "x", "y")]
+    except (ValueError, KeyError, TypeError):
+        asked = []
+    if len(asked) < 3 or not all(isinstance(one, str) and 0 < len(one) <= LONGEST for one in asked):
+        return PlainTextResponse("needed {id, x, y, run} as JSON", status_code=400)
+    run = _run(body.get("run"))
+    if run is None:
+        return PlainTextResponse("there is no such run", status_code=400)
+    try:
+        await run_in_threadpool(jobs.start, state.open_audit(), run.name, "cut", *_options(*asked))
+    except HardlookError as error:
+        return PlainTextResponse(str(error), status_code=409)
+    return _json({"state": "running", "line": "starting …"})
+
+
+def _run(name: str | None) -> Run | None:
+    audit = state.open_audit()
+    names = audit.run_names()
+    return audit.run(name or None) if (name in names if name else names) else None
+
+
+def _options(example_id: str, x: str, y: str) -> list[str]:
+    """As one word each, since ids and columns may begin with a dash."""
+    return [f"--example={example_id}", f"--x={x}", f"--y={y}"]
+
+
+def told(audit: Audit, run: Run, example_id: str, x: str, y: str, score: str | None) -> dict[str, Any]:
+    """How a cut stands: ready with all that is drawn, none, running, or failed with the reason."""
+    found = kept(audit, run, example_id, x, y)
+    if found is not None:
+        return {"state": "ready", "cut": found, **sized(run, found["points"]["example_id"], score)}
+    options = _options(example_id, x, y)
+    mine = next((job for job in jobs.jobs(audit) if job.run == run.name and job.name == "cut"
+                 and list(job.command[-3:]) == options), None)  # fmt: skip
+    if mine is not None and mine.is_live:
+        return {"state": "running", "line": mine.last_line()[:300] or "starting …"}
+    command = controls.command("cut", audit, "--run", run.name, *options)
+    failed = mine is not None and mine.state in ("failed", "lost")
+    line = (mine.last_line() or "it was killed without a word")[:LONGEST] if failed else None
+    return {"state": "failed" if failed else "none", "line": line, "command": command, "refusal": jobs.refusal()}
+
+
+def kept(audit: Audit, run: Run, example_id: str, x: str, y: str) -> dict[str, Any] | None:
+    """The cut of the run's checkpoint as it is now and the example's content as it is now, or None."""
+    found = read_json(run.cut_path(cut_key(example_id, x, y)), {})
+    last = (run.record().get("checkpoints") or [{}])[-1].get("sha256")
+    if not found or found.get("checkpoint") != last:
+        return None
+    row = state.details(audit, None, [example_id])
+    same = len(row) and row.iloc[0].get("fingerprint") == found.get("fingerprint")
+    return found if same else None
+
+
+def sized(run: Run, ids: list[str], score: str | None) -> dict[str, Any]:
+    """Sizes 0 to 1 (null where there is no score), the score by which, and those to choose from."""
+    columns = state.score_columns(run)
+    column = next(filter(None, (find_column(columns, name) for name in (score, *USUAL) if name)), None)
+    names = [{"address": one.address, "title": one.title} for one in columns]
+    if column is None:
+        return {"sizes": [None] * len(ids), "score": None, "scores": names}
+    return {"sizes": _ranks(run, column, ids), "scores": names,
+            "score": {"address": column.address, "title": column.title, "help": column.help}}  # fmt: skip
+
+
+def _ranks(run: Run, column: ScoreColumn, ids: list[str]) -> list[float | None]:
+    """Each example's share of the others that it lies above."""
+    path, name = run.score_path(column.scorer), identifier(column.name)
+    table = state.sql(
+        f"SELECT example_id, percent_rank() OVER (ORDER BY {name}) r FROM {source(path)} "
+        f"WHERE {name} IS NOT NULL AND NOT isnan({name}) AND example_id IN (SELECT unnest(?::VARCHAR[]))", [ids])  # fmt: skip
+    known = dict(zip(table["example_id"].to_pylist(), table["r"].to_pylist(), strict=True))
+    return [None if known.get(one) is None else round(known[one], 3) for one in ids]
+
+
+def _json(value: Any) -> Response:
+    return JSONResponse(value, headers={"cache-control": "no-store", "x-content-type-options": "nosniff"})

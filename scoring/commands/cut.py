@@ -1,0 +1,35 @@
+"""``hardlook cut``: what the model would decide if two columns of one example were changed."""
+
+from __future__ import annotations
+
+from scoring.commands.console import add_command, audit_argument, bar, device_argument
+
+
+def add(commands, given=()) -> None:
+    """Declare the command."""
+    command = add_command(commands, "cut", cut, "A two-dimensional cut through one example of vectors: two columns "
+                       "varied, the model's decisions beside the data's. The opened example on a page shows it.")
+    audit_argument(command)
+    command.add_argument("--example", required=True, metavar="ID", help="the example_id")
+    command.add_argument("--x", metavar="COLUMN", help="the column to the right (default: the one that deviates most)")
+    command.add_argument("--y", metavar="COLUMN", help="the column upwards (default: the next one)")
+    command.add_argument("--side", type=int, default=61, help="grid points per column (default: %(default)s)")
+    device_argument(command)
+
+
+def cut(options) -> int:
+    """Compute the cut, keep it and say what it shows."""
+    from scoring.audit import Audit
+    from scoring.cuts import keep_cut
+    from scoring.shards import Context
+
+    audit = Audit.open(options.audit)
+    context = Context(audit, audit.run(options.run), device=options.device, progress=bar)
+    found = keep_cut(context, options.example, options.x, options.y, options.side)
+    decided = [found["classes"][at] for at in found["decisions"]]
+    shares = sorted(((decided.count(name) / len(decided), name) for name in set(decided)), reverse=True)
+    print(f"  {options.example}: {found['x']} from {found['xs'][0]:.4g} to {found['xs'][-1]:.4g}, {found['y']} from "
+          f"{found['ys'][0]:.4g} to {found['ys'][-1]:.4g}")
+    print("  decided: " + ", ".join(f"{name} {share:.0%}" for share, name in shares))
+    print(f"  beside it {len(found['points']['x'])} labelled examples; open {options.example} on a page to see it")
+    return 0
