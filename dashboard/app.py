@@ -11,10 +11,9 @@ from functools import cache
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from dashboard import controls, state, view
+from dashboard import controls, people, state, view
 from dashboard.colours import NEUTRAL, WRONG
 from dashboard.selection import MetaFilter
-from dashboard.serving import serving
 from dashboard.words import quoted
 from scoring.audit import Audit, Run
 from scoring.tables import HardlookError
@@ -82,6 +81,7 @@ def main() -> None:
     page = navigation()
     view.turn_to(page.url_path)
     try:
+        people.need_a_role()
         with st.sidebar:
             view.share(*pick_shared())
         page.run()
@@ -95,8 +95,7 @@ def pick_shared() -> tuple[Audit, Run | None, tuple[MetaFilter, ...]]:
     st.text(audit.name)
     run = controls.pick_run(audit)
     meta = controls.pick_meta(audit)
-    who = serving().identity
-    st.caption(f"Reviewing as {quoted(who.reviewer)}" if who.reviewer else who.read_only)
+    people.show_visitor()
     return audit, run, meta
 
 

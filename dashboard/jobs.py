@@ -6,7 +6,7 @@ A job is two files in the audit's ``jobs`` folder: ``<id>.json`` (command, run, 
 keeper reads, which then interrupts the command as Ctrl-C would; what is finished is kept.
 
 Inputs → outputs: a command's name and options → a ``Job`` that tells its state and its last line. Cost: a Python
-process of some 100 MB beside the command. Limits: only on a server of this machine alone; one job per run.
+process of some 100 MB beside the command. Limits: only a lead starts or cancels; one job per run.
 """
 
 from __future__ import annotations
@@ -143,10 +143,10 @@ def share_done(line: str) -> float | None:
 
 
 def refusal() -> str | None:
-    """Why no command is started from these pages, or None."""
-    return serving().identity.read_only and (
-        "Commands are started from a page only on a server of this machine alone; run it in a terminal instead."
-    )
+    """Why whoever looks at this page starts no command, or None: only a lead does."""
+    if serving().identity.may("lead"):
+        return None
+    return "Only a lead of this audit starts commands from a page; run it in a terminal instead."
 
 
 def start(audit: Audit, run: str | None, command: str, *options: str, hidden: Sequence[str] = ()) -> Job:
@@ -243,7 +243,9 @@ def latest(audit: Audit, run: str | None, command: str) -> Job | None:
 
 
 def cancel(job: Job) -> None:
-    """Ask the keeper to interrupt the command; it ends within ``GRACE`` seconds."""
+    """Ask the keeper to interrupt the command; it ends within ``GRACE`` seconds. Refused to all but a lead."""
+    if refusal():
+        raise HardlookError(refusal())
     (job.folder / f"{job.id}.cancel").touch()
 
 

@@ -262,7 +262,7 @@ def _standings(_url: str, _name: str) -> Standings:
 async def events(request: Request) -> Response:
     """Append what a reviewer did; answers only when it is on the disk."""
     peer = request.client.host if request.client else None
-    refusal = decision_refusal(serving().identity, request.headers, peer)
+    refusal = decision_refusal(serving().identity, request.headers, peer, serving().access.url)
     if refusal is not None:
         return PlainTextResponse(refusal, status_code=403)
     body = await _body(request)

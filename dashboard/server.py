@@ -32,14 +32,17 @@ def options(serves: Serving, port: int) -> dict[str, Any]:
     from dashboard.colours import theme_options
     from dashboard.identity import is_loopback
 
-    local = is_loopback(serves.host)
+    from dashboard.signed_in import secrets_file
+
+    local, access = is_loopback(serves.host), serves.access
+    named = [access.public_name] if access.public_name else []
     return {
         "browser.gatherUsageStats": False,
-        "browser.serverAddress": "localhost" if local else serves.host,
+        "browser.serverAddress": access.public_name or ("localhost" if local else serves.host),
         "browser.serverPort": port,
         "client.showErrorLinks": False,
         "client.toolbarMode": "minimal",
-        "client.showErrorDetails": "full" if local else "type",
+        "client.showErrorDetails": "full" if access.way == "alone" else "type",
         "client.showSidebarNavigation": True,
         "global.developmentMode": False,
         "global.disableWidgetStateDuplicationWarning": True,
@@ -56,7 +59,9 @@ def options(serves: Serving, port: int) -> dict[str, Any]:
         "server.enableAgentApi": False,
         "server.enableCORS": True,
         "server.enableXsrfProtection": True,
-        "server.allowedHosts": LOOPBACK_NAMES if local else [],
+        "server.corsAllowedOrigins": [access.url] if access.url else [],
+        "server.allowedHosts": [*LOOPBACK_NAMES, *named] if local else [],
+        "secrets.files": [str(secrets_file(serves.audit_path))],
         **theme_options(),
     }
 
@@ -78,17 +83,17 @@ def _app(serves: Serving, port: int, script: str | Path) -> App:
 
     bootstrap.load_config_options(options(serves, port))
     own = routes()
-    gate = Middleware(Gate, identity=serves.identity, own=Starlette(routes=own))
+    gate = Middleware(Gate, access=lambda: serves.access, own=Starlette(routes=own))
     return App(str(script), routes=own, middleware=[gate])
 
 
 def serve(audit: str | Path, host: str = "127.0.0.1", port: int = 8501, log: str | None = None, *,
-          script: str | Path = SCRIPT) -> None:  # fmt: skip
-    """Serve an audit until Ctrl-C. Raises ``HardlookError`` for a bad audit, log or address, or a port in use."""
+          script: str | Path = SCRIPT, **access: Any) -> None:  # fmt: skip
+    """Serve an audit until Ctrl-C. ``access``: proxies, user_header, url, as ``serve_this`` takes them. Raises ``HardlookError`` for a bad audit, log or address, or a port in use."""
     from dashboard.decisions import open_log
     from scoring.audit import Audit
 
-    serves = serve_this(audit, log, host)
+    serves = serve_this(audit, log, host, **access)
     open_log(Audit.open(serves.audit_path))  # a log that cannot be used is told before a page is opened
     with bind(host, port) as bound:
         port = bound.getsockname()[1]
@@ -144,8 +149,21 @@ def address(host: str, port: int) -> str:
 
 def tell(serves: Serving, port: int) -> None:
     """Print the address, who decides, and how to end."""
-    who = serves.identity.read_only or f"decisions are recorded as {serves.identity.reviewer!r}"
-    say(f"\n  hardlook: {serves.audit_path}\n  {address(serves.host, port)}\n  {who}\n  Ctrl-C ends it.\n")
+    where = serves.access.url or address(serves.host, port)
+    say(f"\n  hardlook: {serves.audit_path}\n  {where}\n  {_who(serves)}\n  Ctrl-C ends it.\n")
+
+
+def _who(serves: Serving) -> str:
+    access = serves.access
+    known = {
+        "proxy": f"people are who {', '.join(access.proxies)} says in {access.user_header}",
+        "oidc": f"people sign in through {(serves.login or {}).get('server_metadata_url', 'OpenID Connect')}",
+    }
+    if access.way in known:
+        leads = "" if access.roles.get("lead") else "; nobody is a lead yet: add [roles] to audit.toml"
+        return known[access.way] + leads
+    identity = access.identify(None)
+    return identity.read_only or f"decisions are recorded as {identity.reviewer!r}"
 
 
 def say(text: str) -> None:

@@ -8,22 +8,32 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
-from dashboard.identity import Identity, identify
+from dashboard.identity import Access, Identity, verified_name, visitor
+from dashboard.signed_in import login_settings, secrets_file
 from scoring.audit import Audit
 from scoring.tables import HardlookError
 
 
 @dataclass(frozen=True)
 class Serving:
-    """One audit, one review log, one address."""
+    """One audit, one review log, one address, and what was said about who may reach it.
+
+    proxies, user_header, url: given when the server was started; audit.toml's ``[access]`` says the rest.
+    """
 
     audit_path: Path
     log_url: str
     host: str
+    proxies: tuple[str, ...] = ()
+    user_header: str | None = None
+    url: str | None = None
 
     @cached_property
     def token(self) -> str:
@@ -31,19 +41,61 @@ class Serving:
         return hashlib.sha256(f"{self.audit_path}\n{self.log_url}".encode()).hexdigest()[:16]
 
     @cached_property
+    def login(self) -> dict[str, Any] | None:
+        """``[auth]`` of the audit's .streamlit/secrets.toml where people sign in, else None."""
+        return login_settings(secrets_file(self.audit_path))
+
+    @property
+    def access(self) -> Access:
+        """How people are told apart here, with the roles as audit.toml has them now."""
+        return _access(self, (self.audit_path / "audit.toml").stat().st_mtime_ns)
+
+    @property
     def identity(self) -> Identity:
-        """Who decides here, or why nobody may."""
-        return identify(self.host)
+        """Who looks at this page, or sent this request: what they may do, or why not."""
+        asking = visitor.get()
+        return self.access.identify(_page_visitor()) if asking is None else asking
+
+
+@lru_cache(maxsize=4)
+def _access(serves: Serving, _stamp: int) -> Access:
+    audit = Audit.open(serves.audit_path)
+    said = audit.access
+    url = serves.url or said.get("url")
+    if serves.login is not None and url is None and "{port}" not in serves.login["redirect_uri"]:
+        parts = urlsplit(serves.login["redirect_uri"])
+        url = f"{parts.scheme}://{parts.netloc}"
+    return Access(
+        serves.host,
+        tuple(serves.proxies or said.get("proxies", ())),
+        serves.user_header or said.get("user_header", Access.user_header),
+        url,
+        serves.login is not None,
+        said.get("claim", Access.claim),
+        audit.roles,
+    )
+
+
+def _page_visitor() -> str | None:
+    """The name that came with the connection of the page that is being drawn; None outside of pages."""
+    if "streamlit" not in sys.modules:
+        return None
+    import streamlit as st
+    from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+    return None if get_script_run_ctx(suppress_warning=True) is None else verified_name(st.context.headers)
 
 
 _current: Serving | None = None
 
 
-def serve_this(audit_path: str | Path, log_url: str | None = None, host: str = "127.0.0.1") -> Serving:
+def serve_this(audit_path: str | Path, log_url: str | None = None, host: str = "127.0.0.1", *,
+               proxies: tuple[str, ...] = (), user_header: str | None = None, url: str | None = None) -> Serving:  # fmt: skip
     """Check the audit and make it what this process serves."""
     global _current
     audit = Audit.open(audit_path)
-    _current = Serving(audit.root, log_url or audit.log_url, host)
+    _current = Serving(audit.root, log_url or audit.log_url, host, tuple(proxies), user_header, url)
+    _ = _current.access  # what is wrong with it is told now
     return _current
 
 

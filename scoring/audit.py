@@ -19,15 +19,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scoring.roles import check_roles
 from scoring.tables import BlobStore, HardlookError, read_json, write_json
 
 FORMAT = 1
 SPLITS = ("train", "test", "pool")
 MEDIA = ("image", "vector", "text")
 DEFAULT_ISSUES = ("bad image", "duplicate", "several objects", "guideline gap")
-TOP_KEYS = ("format", "id", "name", "media", "classes", "issues", "data", "run", "truth", "policy", "roles", "seed")
+TOP_KEYS = ("format", "id", "name", "media", "classes", "issues", "data", "run", "truth", "policy", "roles", "access",
+            "seed")
 RUN_KEYS = ("model", "arguments", "transform", "checkpoints", "weights", "expected_accuracy", "layers", "training",
             "batch_size", "description", "embedding", "l2", "scores", "averaged", "like")
+ACCESS_KEYS = ("proxies", "user_header", "url", "claim")
 TRUTH_KEYS = ("path", "id_column", "label_column")
 
 
@@ -280,6 +283,16 @@ class Audit:
         return dict(self.config.get("policy", {}))
 
     @property
+    def roles(self) -> dict[str, tuple[str, ...]]:
+        """``[roles]``: role → names (``scoring.roles``)."""
+        return check_roles(self.config.get("roles", {}))
+
+    @property
+    def access(self) -> dict[str, Any]:
+        """``[access]``: how a server tells who is there: trusted proxies, their header, the public address."""
+        return dict(self.config.get("access", {}))
+
+    @property
     def seed(self) -> int:
         """The one seed of everything random about this audit."""
         return int(self.config.get("seed", 0))
@@ -402,6 +415,8 @@ def check_config(config: dict[str, Any]) -> dict[str, Any]:
     _check_data(config.get("data"))
     for name, run in _want("", "run", config.get("run", {}), dict, "tables [run.<name>]").items():
         _check_run(name, run)
+    check_roles(config.get("roles", {}))
+    _unknown("[access]", _want("", "access", config.get("access", {}), dict, "a table [access]"), ACCESS_KEYS)
     if "truth" in config:
         _unknown("[truth]", config["truth"], TRUTH_KEYS)
     runs = config.get("run", {})

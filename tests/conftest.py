@@ -1,14 +1,18 @@
 """Audits that many tests share: a small part of the sample project, trained and scored once per session."""
 
+import atexit
 import os
 import shutil
 import sys
+import tempfile
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest-xdist runs one worker per core
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="hardlook")  # whoever runs the tests has given no name
+atexit.register(shutil.rmtree, os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
 
 
 def sample_project(folder: Path, *, train: int = 240, test: int = 120, pool: int = 20, epochs: int = 4) -> Path:

@@ -163,7 +163,7 @@ def test_a_hidden_option_reaches_the_command_and_no_file(audit, commands):
 
 def test_a_server_for_other_machines_starts_nothing(audit):
     serve_this(audit.root, host="0.0.0.0")
-    with pytest.raises(HardlookError, match="server of this machine alone"):
+    with pytest.raises(HardlookError, match="Only a lead"):
         jobs.start(audit, "main", "score")
     assert not audit.jobs_folder.exists()
 

@@ -78,9 +78,9 @@ class Client:
         return Reply(found["status"], headers, found["body"])
 
 
-def app_of(audit, host="127.0.0.1"):
-    serves = serving.serve_this(audit.root, host=host)
-    return Client(Starlette(routes=routes(), middleware=[Middleware(Gate, identity=serves.identity)]))
+def app_of(audit, host="127.0.0.1", **access):
+    serves = serving.serve_this(audit.root, host=host, **access)
+    return Client(Starlette(routes=routes(), middleware=[Middleware(Gate, access=lambda: serves.access)]))
 
 
 @pytest.fixture(scope="module")

@@ -56,8 +56,8 @@ def browser():
 class Server:
     """`hardlook dashboard` in a process of its own, on a port that stays the same through restarts."""
 
-    def __init__(self, audit_path: Path, script: Path | None, output: Path):
-        self.audit_path, self.script, self.output = audit_path, script, output
+    def __init__(self, audit_path: Path, script: Path | None, output: Path, **access):
+        self.audit_path, self.script, self.output, self.access = audit_path, script, output, access
         self.port = free_port()
         self.url = f"http://localhost:{self.port}"
         self.start()
@@ -65,7 +65,8 @@ class Server:
     def start(self) -> None:
         """Start and wait until it answers."""
         script = "" if self.script is None else f", script={str(self.script)!r}"
-        code = f"from dashboard.server import serve; serve({str(self.audit_path)!r}, port={self.port}{script})"
+        given = f"port={self.port}{script}, **{self.access!r}"
+        code = f"from dashboard.server import serve; serve({str(self.audit_path)!r}, {given})"
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code], cwd=ROOT, stdout=output, stderr=output,
@@ -119,11 +120,12 @@ def write_audit(path: Path, n: int = 120, classes=CLASSES):
 
 @pytest.fixture(scope="package")
 def start(tmp_path_factory):
-    """start(audit_path, script=None) → a running ``Server``; all are killed at the end."""
+    """start(audit_path, script=None, **access) → a running ``Server``; all are killed at the end."""
     servers = []
 
-    def start_server(audit_path: Path, script: Path | None = None) -> Server:
-        servers.append(Server(Path(audit_path), script, tmp_path_factory.mktemp("server") / "output.txt"))
+    def start_server(audit_path: Path, script: Path | None = None, **access) -> Server:
+        output = tmp_path_factory.mktemp("server") / "output.txt"
+        servers.append(Server(Path(audit_path), script, output, **access))
         return servers[-1]
 
     yield start_server
