@@ -136,10 +136,10 @@ def score_parameters(columns: Sequence[ScoreColumn], column: ScoreColumn) -> dic
     return {"score": score.title} | {STEP_KEYS[step]: column.steps.get(step, "") for step in score.steps}
 
 
-def pick_decision() -> str | None:
-    """Whether and how examples are decided; None for all."""
+def pick_decision(all_of_them: str = "Any") -> str | None:
+    """Whether and how examples are decided; None for ``all_of_them``."""
     words = [DECISION_WORDS[decision] for decision in DECISIONS]
-    value = choose("Decision", words, "decision", placeholder="Any", width=170)
+    value = choose("Decision", words, "decision", placeholder=all_of_them, width=170)
     return None if value is None else DECISIONS[words.index(value)]
 
 

@@ -48,6 +48,12 @@ def frozen_ranking(audit: Audit, run: Run, column: ScoreColumn, selection: Selec
     return kept.table
 
 
+def frozen_position(page: str) -> int | None:
+    """The position of the log at which the page's ranking was frozen; None where there is none yet."""
+    kept: Frozen | None = st.session_state.get(f"_frozen_{page}")
+    return None if kept is None else kept.as_of
+
+
 def freeze(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, as_of: int) -> Frozen:
     """The ranking now, of the examples that are decided (or not) at a position of the log."""
     table = state.ranking(audit, run, column, selection)

@@ -40,6 +40,7 @@ from dashboard.decisions import open_log
 from dashboard.identity import decision_refusal
 from dashboard.selection import source
 from dashboard.serving import serving
+from dashboard.session import routes as session_routes
 from dashboard.standings import Standings
 from scoring.audit import Audit, Run
 from scoring.events import Event, EventRefused
@@ -78,6 +79,7 @@ def routes() -> list[Route]:
         Route("/hardlook/last-act", last_act),
         Route("/hardlook/grid/{version}/{name}", script),
         *cuts.routes(),
+        *session_routes.routes(),
     ]
 
 

@@ -182,3 +182,30 @@ def truth_report(audit: Audit, run: Run, order: Order, split: str) -> tuple[pd.D
     wrong = (true.astype(str) != examples["label"].astype(str)).to_numpy()[known]
     scores = suspicion(run, order).reindex(examples.index).to_numpy()[known]
     return found_within(scores, wrong), int(wrong.sum()), int(known.sum())
+
+
+def opinions(audit: Audit, run: Run, ids) -> dict[str, str]:
+    """The class that a run finds most probable for some examples, from the best source that covers each."""
+    left, found = set(ids), {}
+    for _source, path, _are_logits in _probability_sources(run):
+        if not left or not path.exists():
+            continue
+        names, values = read_vectors(path, left)
+        sound = np.flatnonzero(np.isfinite(values).all(1)) if len(names) else []
+        found |= {names[at]: audit.classes[int(values[at].argmax())] for at in sound}
+        left -= set(found)
+    return found
+
+
+def together(groups) -> np.ndarray:
+    """The order that keeps the members of each group together, each group at the place of its first member.
+
+    groups: (n,) names in the order of the queue, null where an example is in no group. → (n,) positions.
+
+    >>> together(["a", None, "b", "a"]).tolist()
+    [0, 3, 1, 2]
+    """
+    groups = pd.Series(list(groups), dtype=object)
+    places = pd.Series(np.arange(len(groups)))
+    first = places.groupby(groups).transform("min")
+    return np.argsort(first.fillna(places).to_numpy(), kind="stable")

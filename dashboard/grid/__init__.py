@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
+from types import MappingProxyType
 from typing import Any
 
 import streamlit as st
@@ -25,6 +26,7 @@ from dashboard.colours import ROLES, css_variables
 from dashboard.serving import serving
 
 LARGEST = 10
+STYLES = ("grid.css", "contents.css", "session.css")
 OPTIONAL = ("label", "prediction", "score", "score_help", "suggestion", "suggestion_source", "problem", "fingerprint")
 
 # The scripts come from a route of this server, under an address that changes with their content. The import is
@@ -62,16 +64,34 @@ def example_grid(
     turns: PageUp and PageDown ask the page to turn (one rerun). notify: after a pause in deciding the page runs once,
     so that its counters are true; without it, nothing that happens in the grid runs the page.
     """
+    result = show_component(
+        panels, key=key, classes=classes, issues=issues, run=run, guidelines=guidelines, turns=turns, notify=notify,
+        more={"columns": max(1, min(LARGEST, int(columns))), "layout": layout},
+    )  # fmt: skip
+    return GridState(int(result.get("turn") or 0), result.get("saved"))
+
+
+def show_component(
+    panels: Sequence[Mapping[str, Any]],
+    *,
+    key: str,
+    classes: Sequence[str],
+    issues: Sequence[str],
+    run: str | None,
+    guidelines: str | None = None,
+    turns: bool = False,
+    notify: bool = False,
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> Mapping[str, Any]:
+    """The component that grid and session share, with what both are told; ``more`` goes to the browser as it is."""
     serves = serving()
     data = {
-        "key": key, "columns": max(1, min(LARGEST, int(columns))), "layout": layout, "turns": turns, "notify": notify,
-        "panels": [_panel(panel) for panel in panels], "classes": list(classes), "issues": list(issues), "run": run,
-        "guidelines": guidelines, "audit": serves.token, "reviewer": serves.identity.reviewer,
-        "read_only": serves.identity.read_only,
-        "marks": {name: asdict(role) for name, role in ROLES.items()},
+        "key": key, "turns": turns, "notify": notify, "panels": [_panel(panel) for panel in panels],
+        "classes": list(classes), "issues": list(issues), "run": run, "guidelines": guidelines,
+        "audit": serves.token, "reviewer": serves.identity.reviewer, "read_only": serves.identity.read_only,
+        "marks": {name: asdict(role) for name, role in ROLES.items()}, **more,
     }  # fmt: skip
-    result = _component()(key=key, data=data, on_turn_change=_ignore, on_saved_change=_ignore)
-    return GridState(int(result.get("turn") or 0), result.get("saved"))
+    return _component()(key=key, data=data, on_turn_change=_ignore, on_saved_change=_ignore)
 
 
 def _panel(panel: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,8 +107,8 @@ def _ignore() -> None:
 def _component():
     from dashboard.routes import scripts_version
 
-    files = resources.files("dashboard.grid")
-    styles = [files.joinpath(name).read_text(encoding="utf8") for name in ("grid.css", "contents.css")]
+    folder = resources.files("dashboard.grid")
+    styles = [folder.joinpath(name).read_text(encoding="utf8") for name in STYLES]
     css = "\n".join([f".hl-root{{{css_variables()}}}", *styles])
     return st.components.v2.component(
         "hardlook_grid", js=ENTRY % scripts_version(), css=css, isolate_styles=False

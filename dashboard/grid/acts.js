@@ -13,17 +13,24 @@ export async function act(grid, name, value) {
   const entries = grid.targets();
   if (!entries.length) return grid.toolbar.tell("No example is in focus.");
   const seconds = entries.length === 1 ? Math.round((Date.now() - grid.since) / 10) / 100 : null;
-  const facts = { seconds, opened: grid.viewer.isOpen, map: grid.viewer.isOpen && grid.viewer.map };
-  const saying = SAYINGS[name];
-  const said = await saying(
-    grid,
-    entries.map((entry) => entry.cell),
-    value,
-  );
-  if (!said) return undefined;
-  const events = entries.map((entry) => eventOf(grid, entry, said(entry.cell), facts)).filter(Boolean);
-  if (!events.length) return grid.toolbar.tell(said.refusal ?? "Nothing to decide here.");
-  return grid.hub.record(events, grid);
+  const opened = grid.viewer.isOpen;
+  const map = opened ? grid.viewer.map : Boolean(grid.stage?.map);
+  const shown = new Map(entries.map(({ cell }) => [cell.id, grid.onScreen(cell.id)]));
+  const facts = ({ id }) => ({ seconds, opened, map, on_screen: shown.get(id) });
+  const events = await eventsFor(grid, entries, name, value, facts);
+  if (events?.length) grid.hub.record(events, grid);
+  return undefined;
+}
+
+/** The events of one act on some entries {cell, panel, place}; null where nothing is to be said, which is told.
+ *  `facts(cell)`: how it was looked at: seconds, opened, map, on_screen. */
+export async function eventsFor(grid, entries, name, value, facts) {
+  const cells = entries.map((entry) => entry.cell);
+  const said = await SAYINGS[name](grid, cells, value);
+  if (!said) return null;
+  const events = entries.map((entry) => eventOf(grid, entry, said(entry.cell), facts(entry.cell))).filter(Boolean);
+  if (!events.length) grid.toolbar.tell(said.refusal ?? "Nothing to decide here.");
+  return events;
 }
 
 const decide = (verdict, more = {}) => ({ action: "decide", verdict, ...more });
@@ -92,7 +99,7 @@ const SAYINGS = {
 };
 
 /** The event for one cell: what was said, and what was on screen when it was. */
-function eventOf(grid, { cell, panel, place }, said, { seconds, opened, map }) {
+function eventOf(grid, { cell, panel, place }, said, { seconds, ...looked }) {
   if (!said) return null;
   const own = grid.board.shown(cell.id);
   if (said.action === "decide") said = whole(said, own.decision);
@@ -106,8 +113,7 @@ function eventOf(grid, { cell, panel, place }, said, { seconds, opened, map }) {
     score: cell.score ?? null,
     suggestion: cell.suggestion ?? null,
     suggestion_source: cell.suggestion_source ?? null,
-    opened,
-    map,
+    ...looked,
     ...cell.evidence,
   };
   const before = { decision: own.decision, flag: own.flag, notes: own.notes };

@@ -1,9 +1,9 @@
 // Who in training is behind some examples: the strongest opponents and proponents as two strips of thumbnails.
 
-import { content } from "./cells.js";
 import { heading, open } from "./dialogs.js";
 import { address, ask, button, el } from "./dom.js";
-import { plural, told } from "./words.js";
+import { thumb } from "./thumbs.js";
+import { plural } from "./words.js";
 
 const STRIPS = [
   {
@@ -34,7 +34,7 @@ export function strips(grid, answer, pick) {
 }
 
 function strip(grid, { name, title, help, none }, cells, pick) {
-  const thumbs = cells.map((cell) => thumb(grid, cell, () => pick(cell, cells)));
+  const thumbs = cells.map((cell) => thumb(grid, cell, () => pick(cell, cells), { label: `open ${cell.id}, influence` }));
   return el(
     "section",
     { class: "hl-behind", data: { testid: name } },
@@ -42,49 +42,6 @@ function strip(grid, { name, title, help, none }, cells, pick) {
     el("p", { class: "hl-quiet" }, cells.length ? help : none),
     cells.length ? el("div", { class: "hl-strip" }, thumbs) : null,
   );
-}
-
-function thumb(grid, cell, click) {
-  const facts = [
-    `label: ${cell.label ?? "none"}`,
-    cell.prediction === null ? null : `prediction: ${cell.prediction}`,
-    cell.suggestion ? `suggestion: ${cell.suggestion}` : null,
-    cell.score_help,
-    cell.id,
-  ];
-  const ink = (role) =>
-    el("span", { class: `hl-ink-${role}`, "aria-hidden": "true" }, grid.hub.glyphs[role]);
-  const node = el(
-    "button",
-    {
-      type: "button",
-      class: "hl-thumb",
-      title: facts.filter(Boolean).join("\n"),
-      "aria-label": `open ${cell.id}, influence ${cell.influence}, label ${cell.label ?? "none"}`,
-      data: { thumbOf: cell.id },
-      on: { click },
-    },
-    el("span", { class: "hl-picture" }, content(cell, grid.hub.pictures), el("span", { class: "hl-status" })),
-    el("span", { class: "hl-influence" }, cell.influence),
-    el(
-      "span",
-      { class: "hl-under" },
-      ink("label"),
-      ` ${cell.label ?? "–"} `,
-      ...(cell.wrong ? [ink("wrong"), ` ${cell.prediction}`] : []),
-    ),
-  );
-  return paintThumb(grid, node);
-}
-
-/** Show on a thumbnail what is decided about its example. */
-export function paintThumb(grid, node) {
-  const { decision, others } = grid.board.shown(node.dataset.thumbOf);
-  const said = decision ?? others[0] ?? null;
-  const chip = said ? el("span", { class: "hl-chip hl-chip-decided" }, told(said)) : null;
-  node.querySelector(".hl-status").replaceChildren(...[chip].filter(Boolean));
-  node.classList.toggle("hl-is-decided", said !== null);
-  return node;
 }
 
 /** Show who is behind the selected examples; one that is picked is opened, and may be decided there. */

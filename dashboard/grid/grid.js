@@ -4,6 +4,7 @@ import { act } from "./acts.js";
 import { drawCell, paint } from "./cells.js";
 import { legend } from "./dialogs.js";
 import { el } from "./dom.js";
+import { Sight } from "./sight.js";
 import { Toolbar } from "./toolbar.js";
 import { Viewer } from "./viewer.js";
 import { ACTIONS } from "./words.js";
@@ -41,6 +42,7 @@ export class Grid {
     );
     parent.append(this.root);
     this.viewer = new Viewer(this);
+    this.sight = new Sight();
     this.sizes = new ResizeObserver(() => this.fit());
     this.sizes.observe(this.panels);
   }
@@ -77,6 +79,7 @@ export class Grid {
   /** The grid is gone from the page. */
   remove() {
     this.sizes.disconnect();
+    this.sight.end();
     this.root.remove();
   }
 
@@ -120,6 +123,7 @@ export class Grid {
       pointerdown: (event) => event.button === 0 && this.click(entry, event),
       dblclick: () => this.open(),
     });
+    this.sight.watch(entry.node, cell.id);
     return entry;
   }
 
@@ -312,6 +316,11 @@ export class Grid {
 
   act(name, value) {
     return act(this, name, value);
+  }
+
+  /** Seconds that an example has been on screen. */
+  onScreen(id) {
+    return this.sight.seconds(id);
   }
 
   open() {

@@ -6,10 +6,12 @@ import { ask, takesTyping } from "./dom.js";
 import { Grid } from "./grid.js";
 import { Pictures } from "./pictures.js";
 import { EventQueue } from "./queue.js";
+import { Session } from "./session.js";
 import { plural, told } from "./words.js";
 
 const HUB = Symbol.for("hardlook.hub");
 const NOTIFY_AFTER = 1500;
+const SAVED_WITHIN = 8000;
 const REMOUNT = 3000; // a grid that is back within that time was moved by its page, not left by its reader
 
 class Hub {
@@ -91,10 +93,17 @@ class Hub {
         ? told(kept[0])
         : { comment: "note", flag: "⚑ flagged", unflag: "flag taken back" }[kept[0].action];
     grid.toolbar.tell(kept.length > 1 ? `${what} · ${plural(kept.length, "example")}` : what);
+    grid.recorded?.(events);
   }
 
-  /** Take the last act back. One event is enough: an undo of one member of a bulk act takes all of it back. */
-  async undo(grid) {
+  /** Take the last act back; several in a row one after the other, as far back as the log goes. */
+  undo(grid) {
+    this.undoing = (this.undoing ?? Promise.resolve()).then(() => this.undoOne(grid));
+    return this.undoing;
+  }
+
+  /** One event is enough: an undo of one member of a bulk act takes all of it back. */
+  async undoOne(grid) {
     const act = this.acts.pop() ?? (await this.lastAct(grid));
     if (!act) return;
     const { client, seq, ...event } = act;
@@ -102,11 +111,13 @@ class Hub {
     const ids = Object.keys(act.before);
     this.repaint(ids);
     grid.toolbar.tell(`undone · ${plural(ids.length, "example")}`);
+    grid.undone?.(act.before);
   }
 
   /** What an earlier page, or another machine, did last: the log knows. */
   async lastAct(grid) {
-    if (this.queue.waiting.length) return grid.toolbar.tell("Wait until everything is saved, then undo.");
+    if (!(await this.queue.empty(SAVED_WITHIN)))
+      return grid.toolbar.tell("Undo of what was done before needs everything saved first.");
     try {
       const { act } = await ask("/hardlook/last-act");
       if (act) return { ...act, before: { [act.example_id]: {} } };
@@ -162,7 +173,8 @@ export default function mount({ data, parentElement, setStateValue, setTriggerVa
     hub.grids.delete(grid);
     const memory = hub.memories.get(data.key) ?? {};
     hub.memories.set(data.key, memory);
-    grid = parentElement.hardlookGrid = new Grid(parentElement, hub, memory);
+    const Desk = data.kind === "session" ? Session : Grid;
+    grid = parentElement.hardlookGrid = new Desk(parentElement, hub, memory);
     hub.grids.add(grid);
     if (Date.now() - (memory.left ?? 0) < REMOUNT) hub.active = grid;
   }

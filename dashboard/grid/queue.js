@@ -96,6 +96,14 @@ export class EventQueue {
     }
   }
 
+  /** Whether everything is in the log, waiting for it at most some milliseconds. */
+  async empty(within) {
+    const until = Date.now() + within;
+    while (this.waiting.length && Date.now() < until && !this.stopped())
+      await new Promise((done) => setTimeout(done, 30));
+    return !this.waiting.length;
+  }
+
   /** Milliseconds until the next attempt: soon at first, never longer than a person waits. */
   pause() {
     return Math.min(LONGEST_WAIT, 250 * 2 ** (this.failures - 1)) * (0.75 + Math.random() / 2);

@@ -1,17 +1,18 @@
 // One example in full: the picture with its VoG map on a key, all scores, probabilities, metadata, what was decided.
 
-import { paintThumb, readBehind, strips } from "./behind.js";
-import { content, smoothen } from "./cells.js";
-import { whole } from "./contents.js";
-import { address, ask, button, el, figure } from "./dom.js";
-import { ACTIONS, moment, told, UNDO } from "./words.js";
+import { readBehind, strips } from "./behind.js";
+import { address, ask, button, el } from "./dom.js";
+import { bars, decisions, history, labels, pairs, scores, section } from "./facts.js";
+import { Stage } from "./stage.js";
+import { paintThumb } from "./thumbs.js";
+import { ACTIONS, UNDO } from "./words.js";
 
 export class Viewer {
   /** `grid` supplies the cells, the run, the keys and what is decided. */
   constructor(grid) {
     this.grid = grid;
     this.facts = new Map();
-    this.picture = el("div", { class: "hl-stage" });
+    this.stage = new Stage(grid, () => this.drawTools());
     this.side = el("div", {
       class: "hl-side",
       tabindex: "0",
@@ -23,7 +24,10 @@ export class Viewer {
     this.title = el("h2", {});
     this.decided = el("div", { class: "hl-decided" });
     this.backButton = button("Back", null, () => this.back(), { hidden: true });
-    this.mapButton = button("VoG map", "M", () => this.toggleMap(), { "aria-pressed": "false" });
+    const tool = (title, key, click) => button(title, key, click, { "aria-pressed": "false" });
+    this.mapButton = tool("VoG map", "M", () => this.stage.toggleMap());
+    this.zoomButton = tool("1:1", "Z", () => this.stage.toggleSize());
+    this.windowButton = tool("Window", "V", () => this.stage.toggleWindow());
     this.dialog = el(
       "dialog",
       { class: "hl-dialog hl-viewer", "aria-label": "Example", data: { testid: "example-dialog" } },
@@ -36,9 +40,11 @@ export class Viewer {
         el("span", { class: "hl-gap" }),
         this.backButton,
         this.mapButton,
+        this.zoomButton,
+        this.windowButton,
         button("Close", "Esc", () => this.dialog.close()),
       ),
-      el("div", { class: "hl-body" }, this.picture, this.side),
+      el("div", { class: "hl-body" }, this.stage.node, this.side),
       el("footer", { class: "hl-foot hl-tools" }, this.tools()),
     );
     this.dialog.addEventListener("keydown", (event) => this.key(event));
@@ -82,7 +88,6 @@ export class Viewer {
   }
 
   present(cell) {
-    this.map = false;
     this.show(cell);
     if (!this.isOpen) this.dialog.showModal();
     this.side.focus({ preventScroll: true });
@@ -90,10 +95,10 @@ export class Viewer {
 
   async show(cell) {
     this.cell = cell;
-    this.content = null;
     this.title.textContent = cell.id;
     this.title.title = cell.id;
-    this.drawPicture();
+    this.stage.show(cell);
+    this.drawTools();
     this.backButton.hidden = !this.trail.length;
     this.backButton.title = this.trail.length ? `back to ${this.trail.at(-1).cell.id}` : "";
     this.paint();
@@ -102,8 +107,7 @@ export class Viewer {
     try {
       const facts = await this.read(cell);
       if (this.cell !== cell) return;
-      this.content = facts.content;
-      if (this.content) this.drawPicture();
+      if (facts.content) this.stage.setContent(facts.content);
       this.draw(facts);
       this.drawBehind(cell);
     } catch (error) {
@@ -123,42 +127,18 @@ export class Viewer {
 
   /** Load the neighbours' pictures, so that stepping shows them at once. */
   readAhead() {
-    for (const by of [1, -1]) {
-      const cell = this.grid.cells[this.grid.focus + by]?.cell;
-      if (cell && !cell.problem && !cell.text && !cell.rows)
-        new Image().src = address("image", { id: cell.id, v: cell.fingerprint });
-    }
+    for (const by of [1, -1]) this.stage.ready.load(this.grid.cells[this.grid.focus + by]?.cell);
   }
 
-  drawPicture() {
-    const about = { id: this.cell.id, run: this.grid.data.run, memory: (this.cutMemory ??= {}) };
-    const text = whole(this.content, this.map, about);
-    const picture = text ?? content(this.cell);
-    if (!text) picture.classList.add("hl-full");
-    this.picture.replaceChildren(el("div", { class: "hl-layers" }, picture));
-    if (this.map && !text) this.drawMap();
-    this.mapButton.setAttribute("aria-pressed", String(this.map));
+  get map() {
+    return this.stage.map;
   }
 
-  /** Lay the map over the picture. It is off by default: reviewers read it as evidence. */
-  drawMap() {
-    const image = el("img", {
-      class: "hl-map",
-      alt: "VoG map: bright where the gradient varies most between checkpoints",
-      src: address("map", { id: this.cell.id, run: this.grid.data.run, v: this.cell.fingerprint }),
-    });
-    const layers = this.picture.firstElementChild;
-    image.addEventListener("load", () => smoothen(image));
-    image.addEventListener("error", () => {
-      image.remove();
-      layers.append(el("p", { class: "hl-nomap" }, "No VoG map is kept for this example."));
-    });
-    layers.append(image);
-  }
-
-  toggleMap() {
-    this.map = !this.map;
-    this.drawPicture();
+  drawTools() {
+    const { map, window, view } = this.stage;
+    this.mapButton.setAttribute("aria-pressed", String(map));
+    this.windowButton.setAttribute("aria-pressed", String(Boolean(window)));
+    this.zoomButton.setAttribute("aria-pressed", String(view.scale !== 1));
   }
 
   move(by) {
@@ -199,8 +179,8 @@ export class Viewer {
     event.stopPropagation();
     if (event.altKey) return;
     const steps = { ArrowLeft: -1, ArrowRight: 1 };
-    if (steps[event.key] && !event.ctrlKey && !event.metaKey) this.move(steps[event.key]);
-    else if (event.key === "m" || event.key === "M") this.toggleMap();
+    if (steps[event.key] && !event.ctrlKey && !event.metaKey && !event.shiftKey) this.move(steps[event.key]);
+    else if (this.stage.key(event)) event.preventDefault();
     else if (!this.grid.actionKey(event)) return;
     event.preventDefault();
   }
@@ -208,141 +188,26 @@ export class Viewer {
   /** Own and others' decisions at the top, as they are known now. */
   paint() {
     const shown = this.grid.board.shown(this.cell.id);
-    const line = (who, decision, saving) =>
-      el(
-        "p",
-        { class: "hl-said" },
-        el("strong", {}, who),
-        ` ${told(decision)}`,
-        saving ? el("em", {}, " saving…") : null,
-      );
-    const lines = shown.others.map((one) => line(one.reviewer, one, false));
-    if (shown.decision) lines.unshift(line("You:", shown.decision, shown.saving));
-    if (shown.flag)
-      lines.push(el("p", { class: "hl-said" }, `${this.grid.hub.glyphs.flagged} flagged for discussion`));
-    if (!lines.length) lines.push(el("p", { class: "hl-quiet" }, "Nobody has decided yet."));
-    this.decided.replaceChildren(...lines);
+    this.decided.replaceChildren(...decisions(shown, this.grid.hub.glyphs));
     for (const node of this.behind.querySelectorAll(".hl-thumb")) paintThumb(this.grid, node);
   }
 
   draw(facts) {
     const parts = [
       this.decided,
-      this.labels(),
-      section("Class probabilities", this.bars(facts.probabilities), facts.probabilities_help),
+      labels(this.cell),
+      section("Class probabilities", bars(facts.probabilities, this.cell), facts.probabilities_help),
     ];
     this.behind.replaceChildren(el("p", { class: "hl-quiet" }, "Reading who is behind it …"));
     parts.push(this.behind);
     parts.push(
       section(
         "Scores",
-        this.scores(facts.scores),
+        scores(facts.scores),
         "Value, and percentile among the examples of the same split; point at a name for its meaning.",
       ),
     );
     parts.push(section("Metadata", pairs(facts.metadata)), section("History", history(facts.history)));
     this.side.replaceChildren(...parts.filter(Boolean));
   }
-
-  labels() {
-    const { label, prediction, suggestion, suggestion_source: source } = this.cell;
-    const rows = [["Label", label ?? "none"]];
-    if (prediction) rows.push(["Prediction", prediction]);
-    if (suggestion) rows.push(["Suggestion", source ? `${suggestion} (${source})` : suggestion]);
-    if (this.cell.influence) rows.push(["Influence", this.cell.influence]);
-    if (this.cell.problem) rows.push(["Problem", this.cell.problem]);
-    return pairs(rows);
-  }
-
-  bars(probabilities) {
-    if (!probabilities?.length) return null;
-    const { label, prediction } = this.cell;
-    const role = (name) => (name === label ? "label" : name === prediction ? "prediction" : "plain");
-    return el(
-      "table",
-      { class: "hl-bars" },
-      probabilities.map(([name, p]) => {
-        const bar = el("span", { class: `hl-fill hl-fill-${role(name)}` });
-        bar.style.setProperty("--share", String(p));
-        return el(
-          "tr",
-          {},
-          el("th", { scope: "row", title: name }, name),
-          el("td", { class: "hl-track" }, bar),
-          el("td", {}, figure(p)),
-        );
-      }),
-    );
-  }
-
-  scores(scores) {
-    if (!scores?.length) return null;
-    const row = (score) => {
-      const bar = el("span", { class: "hl-fill hl-fill-plain" });
-      bar.style.setProperty("--share", String((score.percentile ?? 0) / 100));
-      const rank = score.percentile === null ? "" : `${figure(score.percentile)} %`;
-      const value =
-        score.value === null ? "not computed" : `${figure(score.value)}${score.unit ? ` ${score.unit}` : ""}`;
-      const help = [score.help, direction(score.suspicious)].filter(Boolean).join(" ");
-      return el(
-        "tr",
-        { title: help },
-        el("th", { scope: "row" }, score.title),
-        el("td", {}, value),
-        el("td", { class: "hl-track" }, score.percentile === null ? "" : bar),
-        el("td", {}, rank),
-      );
-    };
-    return el("table", { class: "hl-bars" }, scores.map(row));
-  }
-}
-
-const direction = (suspicious) =>
-  ({
-    high: "High is suspicious.",
-    low: "Low is suspicious.",
-    measured: "Which end is hard is measured per run.",
-  })[suspicious] ?? "";
-
-function section(title, body, help) {
-  if (!body) return null;
-  return el("section", {}, el("h3", {}, title), help ? el("p", { class: "hl-quiet" }, help) : null, body);
-}
-
-function pairs(rows) {
-  if (!rows?.length) return null;
-  return el(
-    "table",
-    { class: "hl-pairs" },
-    rows.map(([name, value]) =>
-      el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value === null ? "–" : String(value))),
-    ),
-  );
-}
-
-function history(events) {
-  if (!events?.length) return null;
-  const said = (event) => {
-    const what = {
-      flag: "⚑ flagged",
-      unflag: "took the flag back",
-      undo: "took a step back",
-      comment: "✎",
-      adjudicate: "adjudicated",
-    };
-    return [what[event.action] ?? "", told(event), event.note ?? ""].filter(Boolean).join(" ");
-  };
-  return el(
-    "ul",
-    { class: "hl-history" },
-    events.map((event) =>
-      el(
-        "li",
-        { class: event.stands ? null : "hl-gone" },
-        el("strong", {}, event.reviewer),
-        ` ${said(event)} `,
-        el("time", { datetime: event.created_at }, moment(event.created_at)),
-      ),
-    ),
-  );
 }

@@ -1,79 +1,183 @@
-"""/suspects: examples ranked by a score, the most suspicious first, to be decided one by one or many at a
-time.
+"""/suspects: examples ranked by a score, the most suspicious first. One by one in a session, or many at a time on a sheet.
 
-The order is frozen while somebody works through it (``dashboard.freezing``).
+The order is frozen while somebody works through it (``dashboard.freezing``). A session holds what is still to review and
+starts where its reviewer stopped (``dashboard.session.queue``); the sheet shows everything.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import streamlit as st
 
 from dashboard import cells, controls, decisions, state, view
 from dashboard.columns import ScoreColumn, describe_ends, find_column
-from dashboard.freezing import frozen_ranking
+from dashboard.freezing import frozen_ranking, frozen_position
 from dashboard.grid import example_grid
-from dashboard.selection import Selection
+from dashboard.selection import META, Selection
+from dashboard.serving import serving
+from dashboard.session import queue as queueing
+from dashboard.session import review_session
 from dashboard.words import plain
 from scoring.audit import Audit, Run
 from scoring.queues import Order
+from scoring.sittings import model_of
 
 SUSPICIOUS, OTHER = ORDERS = ("suspicious first", "other end first")
+SESSION, SHEET = VIEWS = ("Session", "Sheet")
 SIZES = {"12": 6, "24": 8, "48": 8, "100": 10}
-"""Examples per page, and in how many columns."""
+"""Examples per page of the sheet, and in how many columns."""
+PAGE = "suspects"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the controls say: the score and its end that comes first, whether grouped, which examples."""
+
+    column: ScoreColumn
+    default: Order | None
+    order: str
+    selection: Selection
+    group: str | None
+
+    @property
+    def end(self) -> str:
+        """The end that counts as suspicious."""
+        return self.default.suspicious if self.default else self.column.hard_end or "high"
+
+    @property
+    def ascending(self) -> bool:
+        """Whether the lowest come first."""
+        return (self.end == "low") == (self.order == SUSPICIOUS)
 
 
 def show() -> None:
     """The page."""
     audit, run, meta, columns = view.scored()
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
+        shown_as = controls.switch("View", VIEWS, "view", SESSION)
         split = controls.pick_split(audit, "train")
         start = state.start_order(audit, run, split or "train")
         home = find_column(columns, start.score if start else None) or columns[0]
         column = controls.pick_score(columns, home)
-        order = controls.switch("Order", ORDERS, "order", SUSPICIOUS)
         class_name = controls.pick_class(audit)
-    with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
-        decision = controls.pick_decision()
+        suggested = controls.choose("Suggested", audit.classes, "suggested", placeholder="Any", width=130)
+        decision = controls.pick_decision("To review" if shown_as == SESSION else "Any")
         with st.popover("More", icon=":material/tune:"):
-            per_page = controls.switch("Examples per page", list(SIZES), "size", "24")
-    default = start if start and column is home else None
-    end = default.suspicious if default else column.hard_end or "high"
-    explain(column, default, end, order)
+            order = controls.switch("Order", ORDERS, "order", SUSPICIOUS)
+            group = pick_group(audit)
+            per_page = "24" if shown_as == SESSION else controls.switch("Examples per page", list(SIZES), "size", "24")
     selection = Selection(split, class_name, meta=meta, decision=decision)
-    table = frozen_ranking(audit, run, column, selection, "suspects")
+    asked = Asked(column, start if start and column is home else None, order, selection, group)
+    if shown_as == SHEET:
+        explain(asked)
+    table = frozen_ranking(audit, run, column, selection, PAGE)
+    table = queueing.suggested_alone(audit, run, table, suggested)
+    table = queueing.in_order(table, asked.ascending, queueing.groups(audit, group))
+    if shown_as == SESSION:
+        return show_session(audit, run, asked, table)
     with bar:
         shown = (run.name, column.address, order, selection, per_page)
         page = controls.pick_page(table.num_rows, int(per_page), shown, grid="queue")
-    show_queue(audit, run, column, table, (end == "low") == (order == SUSPICIOUS), page, int(per_page))
+    return show_sheet(audit, run, column, table, page, int(per_page))
 
 
-def explain(column: ScoreColumn, default: Order | None, end: str, order: str) -> None:
+def pick_group(audit: Audit) -> str | None:
+    """The metadata column whose members stay together in the queue."""
+    columns = [name.removeprefix(META) for name in state.meta_columns(audit)]
+    if not columns:
+        return None
+    nobody = "(nobody)"
+    default = queueing.GROUP if queueing.GROUP in columns else nobody
+    help_text = "Members of one group (a patient, a product, a scene) follow each other in the queue."
+    value = controls.choose("Keep together", [nobody, *columns], "group", default, help=help_text)
+    return None if value == nobody else value
+
+
+def explain(asked: Asked) -> None:
     """Which end comes first, and why."""
-    reason = f"{default.sentence}." if default else describe_ends(column)[1]
-    told = f"**{plain(column.title)}** {reason} A rank is no probability of being wrong."
-    st.caption(told, help=cells.score_help(column))
-    if default is None and column.hard_end is None:
+    column, end = asked.column, asked.end
+    st.caption(f"**{plain(column.title)}** {reason(asked)}", help=cells.score_help(column))
+    if asked.default is None and column.hard_end is None:
         controls.warn(
             f"Neither end is known to be suspicious, so the {end}est come first by convention alone."
         )
-    if order == OTHER:
+    if asked.order == OTHER:
         controls.warn(f"This order starts at the other end, with the {'high' if end == 'low' else 'low'}est.")
 
 
-def show_queue(
-    audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, ascending: bool, page: int, size: int
-) -> None:
+def reason(asked: Asked) -> str:
+    """In one sentence why this order."""
+    why = f"{asked.default.sentence}." if asked.default else describe_ends(asked.column)[1]
+    return f"{why} A rank is no probability of being wrong."
+
+
+# -- one by one ------------------------------------------------------------------------------------------------------
+
+
+def show_session(audit: Audit, run: Run, asked: Asked, table: pa.Table) -> None:
+    """The queue one by one: what is to review, from where its reviewer stopped."""
+    whole = table["example_id"].to_pylist()
+    if asked.selection.decision is None:
+        table = queueing.to_review(audit, run, table, frozen_position(PAGE))
+    ids = table["example_id"].to_pylist()
+    if not ids:
+        return nothing_left(len(whole))
+    queue = queueing.resume(audit, ids, whole, st.query_params.get("at"), serving().identity.reviewer)
+    left = queueing.to_review(audit, run, table).num_rows
+    queue = replace(queue, left=left)
+    window = queue.window()
+    rows = table.slice(window.start, len(window))
+    ranks = [place + 1 for place in window]
+    made = cells.make_cells(audit, run, rows, asked.column, ranks=ranks, of=len(ids), url=cells.page_url())
+    model = model_of(run)
+    named = queueing.groups(audit, asked.group)
+    for cell in made:
+        cell["evidence"]["model"] = model
+        cell["group"] = named.get(cell["id"])
+    review_session(
+        queue,
+        made,
+        key="session",
+        classes=audit.classes,
+        issues=audit.issues,
+        run=run.name,
+        guidelines=controls.guidelines(audit),
+    )
+    st.caption(f"**{plain(asked.column.title)}** {reason(asked)}", help=cells.score_help(asked.column))
+    return None
+
+
+def nothing_left(n: int) -> None:
+    """The end of a queue."""
+    if n:
+        return controls.empty(
+            f"All {n:,} examples of this queue are decided. Choose another class or score above, the decided ones "
+            "under Decision, or take the corrected labels from Reviews."
+        )
+    return empty()
+
+
+def empty() -> None:
+    """Nothing matches."""
+    return controls.empty(
+        "Nothing is left in this queue: every example that matches is filtered out, or has no such "
+        "score. Clear a filter above or in the sidebar."
+    )
+
+
+# -- many at a time --------------------------------------------------------------------------------------------------
+
+
+def show_sheet(audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, page: int, size: int) -> None:
     """One page of the queue."""
     n = table.num_rows
     if n == 0:
-        return controls.empty(
-            "Nothing is left in this queue: every example that matches is filtered out, or has no such "
-            "score. Clear a filter above or in the sidebar."
-        )
+        return empty()
     places = range((page - 1) * size, min(page * size, n))
-    rows = table.take(pa.array([place if ascending else n - 1 - place for place in places], pa.int64()))
     ranks = [place + 1 for place in places]
+    rows = table.slice(places.start, len(places))
     made = cells.make_cells(audit, run, rows, column, ranks=ranks, of=n, url=cells.page_url())
     made = [cells.with_suggestion(cell) for cell in made]
     decided = decisions.keep(table, "decided", decisions.state_at(audit)).num_rows

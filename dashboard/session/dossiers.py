@@ -1,0 +1,166 @@
+"""What helps to decide about some examples at once: scores with their percentile in the class, neighbours, and the rest.
+
+Input → output: a few example_ids and a run → {example_id: one dict ready for JSON}. The browser asks for the examples
+that come next, so several are read with one query per file. Percentiles are among the examples of the same split and
+label; exact for classes of up to ``MOST_VALUES`` examples, else to 0.05 %.
+
+Cost at 60,000 examples: about 15 ms per score file for a batch, and once per class and score file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from dashboard import cells, contents, details, state
+from dashboard.selection import identifier, source
+from dashboard.session.pixels import is_deep
+from dashboard.words import number
+from scoring.audit import Audit, Run
+from scoring.queues import softmax
+from scoring.tables import read_vectors
+
+MOST_VALUES = 2_000
+MOST_NEIGHBOURS = 12
+
+
+def dossiers(audit: Audit, run: Run | None, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Everything beside the picture, for the examples among ``ids`` that exist."""
+    rows = {row["example_id"]: row for row in _rows(audit, ids)}
+    known = [one for one in ids if one in rows]
+    scores = _scores(audit, run, rows) if run else {}
+    likely = _probabilities(audit, run, known) if run else {}
+    near = neighbours(audit, run, known) if run else {}
+    return {
+        one: {
+            "split": rows[one]["split"],
+            "content": contents.in_full(audit, run, rows[one]),
+            "deep": is_deep(audit, rows[one]),
+            "scores": scores.get(one, []),
+            "probabilities": likely.get(one, []),
+            "neighbours": near.get(one, []),
+            "metadata": details.metadata_of(rows[one]),
+            "history": details.history_of(audit, one),
+        }
+        for one in known
+    }
+
+
+def _rows(audit: Audit, ids: Sequence[str]) -> list[dict[str, Any]]:
+    where = "example_id IN (SELECT unnest(?::VARCHAR[]))"
+    return state.sql(f"SELECT * FROM {source(audit.examples_path)} WHERE {where}", [list(ids)]).to_pylist()
+
+
+# -- scores ----------------------------------------------------------------------------------------------------------
+
+
+def _scores(audit: Audit, run: Run, rows: dict[str, dict]) -> dict[str, list[dict[str, Any]]]:
+    """Every score of each example with what it means: title, help, unit, suspicious, value, percentile."""
+    columns = state.score_columns(run)
+    found: dict[str, list[dict]] = {one: [] for one in rows}
+    for scorer in dict.fromkeys(column.scorer for column in columns):
+        own = [column for column in columns if column.scorer == scorer]
+        path = run.score_path(scorer)
+        names = ", ".join(["example_id", *(identifier(column.name) for column in own)])
+        where = "example_id IN (SELECT unnest(?::VARCHAR[]))"
+        table = state.sql(f"SELECT {names} FROM {source(path)} WHERE {where}", [list(rows)]).to_pylist()
+        values = {row["example_id"]: row for row in table}
+        for one, row in rows.items():
+            among = class_values(state.stamp(path), state.stamp(audit.examples_path), row["split"], row["label"])
+            found[one] += [_score(column, values.get(one, {}).get(column.name), among) for column in own]
+    return found
+
+
+def _score(column, value: float | None, among: dict[str, np.ndarray]) -> dict[str, Any]:
+    value = None if value is None or not np.isfinite(value) else float(value)
+    place = details.percentile(among.get(column.name), value)
+    return {
+        "name": column.address, "title": column.title, "help": column.help, "unit": column.unit,
+        "suspicious": column.suspicious, "value": value, "percentile": place,
+    }  # fmt: skip
+
+
+@lru_cache(maxsize=400)
+def class_values(
+    scores: state.Stamp, examples: state.Stamp, split: str, label: str | None
+) -> dict[str, np.ndarray]:
+    """Each column's values within (split, label) in ascending order, thinned to ``MOST_VALUES``."""
+    query = (
+        f"SELECT s.* EXCLUDE (example_id) FROM {source(scores[0])} s JOIN {source(examples[0])} e "
+        "ON e.example_id = s.example_id WHERE e.split = ? AND e.label IS NOT DISTINCT FROM ?"
+    )
+    table = state.sql(query, [split, label])
+    return {f.name: _thinned(table[f.name]) for f in table.schema if pa.types.is_floating(f.type)}
+
+
+def _thinned(column: pa.ChunkedArray) -> np.ndarray:
+    values = column.drop_null().to_numpy()
+    values = np.sort(values[np.isfinite(values)])
+    if len(values) <= MOST_VALUES:
+        return values
+    return values[np.linspace(0, len(values) - 1, MOST_VALUES).round().astype(int)]
+
+
+def _probabilities(audit: Audit, run: Run, ids: Sequence[str]) -> dict[str, list[tuple[str, float]]]:
+    """The most probable classes of each example, highest first, from the logits of the last checkpoint."""
+    if not run.logits_path.is_file():
+        return {}
+    names, logits = read_vectors(run.logits_path, ids)
+    if logits.shape[1] != len(audit.classes):
+        return {}
+    found = {}
+    for name, row in zip(names, logits, strict=True):
+        if np.isfinite(row).all():
+            p = softmax(np.array(row)[None])[0]
+            top = np.argsort(-p, kind="stable")[: details.MOST_CLASSES]
+            found[name] = [(audit.classes[at], float(p[at])) for at in top]
+    return found
+
+
+# -- neighbours ------------------------------------------------------------------------------------------------------
+
+
+def neighbour_ids(run: Run, ids: Sequence[str]) -> dict[str, list[tuple[str, float]]]:
+    """The nearest examples by features of each, nearest first, with their cosine distance; none: not computed."""
+    if not run.neighbours_path.is_file():
+        return {}
+    where = "example_id IN (SELECT unnest(?::VARCHAR[]))"
+    query = f"SELECT example_id, neighbours, distances FROM {source(run.neighbours_path)} WHERE {where}"
+    return {
+        row["example_id"]: list(zip(row["neighbours"] or [], row["distances"] or [], strict=True))
+        for row in state.sql(query, [list(ids)]).to_pylist()
+    }
+
+
+def neighbours(audit: Audit, run: Run, ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The nearest neighbours of each example as cells, with their distance."""
+    near = {one: some[:MOST_NEIGHBOURS] for one, some in neighbour_ids(run, ids).items()}
+    made = plain_cells(audit, run, [name for some in near.values() for name, _ in some])
+    return {
+        one: [
+            _neighbour(made[name], distance, one, rank)
+            for rank, (name, distance) in enumerate(some, start=1)
+            if name in made
+        ]
+        for one, some in near.items()
+    }
+
+
+def _neighbour(cell: dict[str, Any], distance: float, of: str, rank: int) -> dict[str, Any]:
+    evidence = cell["evidence"] | {"role": "neighbour", "neighbour_of": of, "rank": rank, "distance": float(distance)}
+    return cell | {"top": number(distance), "top_help": f"cosine distance {number(distance)}", "evidence": evidence}
+
+
+def plain_cells(audit: Audit, run: Run | None, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Cells without a score by example_id; ids that the audit does not have are left out."""
+    names = list(dict.fromkeys(ids))
+    if not names:
+        return {}
+    made = cells.make_cells(audit, run, pa.table({"example_id": pa.array(names, pa.string())}), None)
+    there = pd.Index(state.details(audit, run, names)["split"].dropna().index)
+    return {cell["id"]: cell for cell in made if cell["id"] in there}

@@ -1,0 +1,106 @@
+"""What a session asks for besides pictures and decisions.
+
+    POST /hardlook/dossiers?run=   {ids} → {example_id: scores with percentiles, neighbours, metadata, history}
+    GET  /hardlook/class?name=     guidelines, gold and typical examples of a class
+    GET  /hardlook/alike?id=&run=  look-alike suspects, as cells
+    GET  /hardlook/deep?id=        the original's values at its own depth, for window and level
+    GET  /hardlook/sitting         the reviewer's sitting as the log has it: decided, active seconds
+"""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import asdict
+
+import pandas as pd
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from dashboard import details, state
+from dashboard.decisions import open_log
+from dashboard.serving import serving
+from dashboard.session import alike as lookalikes
+from dashboard.session import classes, dossiers, pixels
+from scoring.reviews import LogUnavailable
+from scoring.sittings import Sitting, sitting
+from scoring.tables import HardlookError
+
+MOST = 24
+
+
+def routes() -> list[Route]:
+    """The routes above."""
+    return [
+        Route("/hardlook/dossiers", dossiers_of, methods=["POST"]),
+        Route("/hardlook/class", class_of),
+        Route("/hardlook/alike", alike_to),
+        Route("/hardlook/deep", deep),
+        Route("/hardlook/sitting", sitting_now),
+    ]
+
+
+async def dossiers_of(request: Request) -> Response:
+    """Everything beside the picture, of the examples that come next."""
+    from dashboard import routes as shared
+
+    ids, run = await shared._ids(request), shared._run(request)
+    if ids is None or len(ids) > MOST:
+        return PlainTextResponse(f"needed {{ids: [at most {MOST} example_ids]}}", status_code=400)
+    return await run_in_threadpool(_told, lambda: dossiers.dossiers(state.open_audit(), run, ids))
+
+
+def class_of(request: Request) -> Response:
+    """What a class means here."""
+    from dashboard import routes as shared
+
+    audit, name = state.open_audit(), request.query_params.get("name", "")
+    if name not in audit.classes:
+        return shared._missing("There is no such class.")
+    return _told(lambda: classes.describe_class(audit, shared._run(request), name))
+
+
+def alike_to(request: Request) -> Response:
+    """Look-alike suspects."""
+    from dashboard import routes as shared
+
+    audit, example_id = state.open_audit(), request.query_params.get("id", "")
+    if details.find(audit, example_id) is None:
+        return shared._missing("There is no such example.")
+    return _told(lambda: lookalikes.alike(audit, shared._run(request), example_id))
+
+
+def deep(request: Request) -> Response:
+    """Values of 16 bits and more; 404 where the browser's own eight bits are all there is."""
+    from dashboard import routes as shared
+
+    audit = state.open_audit()
+    row = details.find(audit, request.query_params.get("id", ""))
+    values = None if row is None else pixels.values_of(audit, row)
+    if values is None:
+        return shared._missing("This original has no more than eight bits.")
+    caching = shared.FOREVER if request.query_params.get("v") else "no-cache"
+    headers = {**shared.SAFE, **values.headers, "cache-control": caching, "content-encoding": "gzip"}
+    body = gzip.compress(values.content(), compresslevel=1)
+    return Response(body, media_type="application/octet-stream", headers=headers)
+
+
+def sitting_now(_request: Request) -> Response:
+    """How long and how fast the reviewer has been deciding, from the log alone."""
+    reviewer = serving().identity.reviewer
+    return _told(lambda: asdict(_sitting(reviewer)))
+
+
+def _sitting(reviewer: str | None) -> Sitting:
+    decided = open_log(state.open_audit()).decisions()
+    return sitting(decided[decided["reviewer"] == reviewer], pd.Timestamp.now(tz="UTC"))
+
+
+def _told(what) -> Response:
+    from dashboard import routes as shared
+
+    try:
+        return shared._json(what())
+    except (LogUnavailable, HardlookError) as error:
+        return PlainTextResponse(str(error), status_code=503)
