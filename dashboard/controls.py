@@ -98,7 +98,7 @@ def pick_split(audit: Audit, default: str | None = None, labelled: bool = False)
 
 def pick_class(audit: Audit, label: str = "Class") -> str | None:
     """One class by its name, None for all; searchable, for a thousand classes."""
-    return choose(label, audit.classes, "class", placeholder=f"All {len(audit.classes):,}", width=160)
+    return choose(label, audit.classes, "class", placeholder=f"All {len(audit.classes):,}", width=130)
 
 
 def pick_score(
@@ -139,7 +139,7 @@ def score_parameters(columns: Sequence[ScoreColumn], column: ScoreColumn) -> dic
 def pick_decision(all_of_them: str = "Any") -> str | None:
     """Whether and how examples are decided; None for ``all_of_them``."""
     words = [DECISION_WORDS[decision] for decision in DECISIONS]
-    value = choose("Decision", words, "decision", placeholder=all_of_them, width=170)
+    value = choose("Decision", words, "decision", placeholder=all_of_them, width=150)
     return None if value is None else DECISIONS[words.index(value)]
 
 

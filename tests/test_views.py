@@ -314,7 +314,7 @@ def test_a_decile_opens_its_examples_in_the_grid(audit):
 
 
 def test_the_queue_starts_with_the_lowest_aum_of_train(audit):
-    app = page(audit, "suspects")
+    app = page(audit, "suspects", view="Sheet")
     cell = grids(app)[0]["panels"][0]["cells"][0]
     assert cell["evidence"]["score"] == "aum.aum" and cell["evidence"]["rank"] == 1
     assert cell["id"].startswith("train/")
@@ -323,15 +323,15 @@ def test_the_queue_starts_with_the_lowest_aum_of_train(audit):
 
 
 def test_the_queue_can_start_at_the_other_end(audit):
-    first = grids(page(audit, "suspects"))[0]["panels"][0]["cells"][0]["evidence"]["value"]
-    app = page(audit, "suspects", order="other end first")
+    first = grids(page(audit, "suspects", view="Sheet"))[0]["panels"][0]["cells"][0]["evidence"]["value"]
+    app = page(audit, "suspects", view="Sheet", order="other end first")
     assert grids(app)[0]["panels"][0]["cells"][0]["evidence"]["value"] > first
     assert "starts at the other end" in said(app)
 
 
 def test_a_queue_keeps_its_order_while_it_is_decided(tmp_path):
     audit = make_audit(tmp_path / "audit", 200, 3)
-    app = page(audit, "suspects", decision="not decided yet")
+    app = page(audit, "suspects", view="Sheet", decision="not decided yet")
     before = cells(app)
     log = decisions.open_log(audit)
     log.append(
@@ -348,17 +348,17 @@ def test_a_queue_keeps_its_order_while_it_is_decided(tmp_path):
 
 def test_a_link_to_a_frozen_queue_shows_the_same_queue(tmp_path):
     audit = make_audit(tmp_path / "audit", 200, 3)
-    before = cells(page(audit, "suspects", decision="not decided yet"))
+    before = cells(page(audit, "suspects", view="Sheet", decision="not decided yet"))
     log = decisions.open_log(audit)
     log.append(
         [Event(client="c", seq=1, example_id=before[0], reviewer="ada", action="decide", verdict="given")]
     )
-    assert cells(page(audit, "suspects", decision="not decided yet", as_of="0")) == before
-    assert before[0] not in cells(page(audit, "suspects", decision="not decided yet"))
+    assert cells(page(audit, "suspects", view="Sheet", decision="not decided yet", as_of="0")) == before
+    assert before[0] not in cells(page(audit, "suspects", view="Sheet", decision="not decided yet"))
 
 
 def test_pages_of_a_queue_follow_each_other(audit):
-    first, second = cells(page(audit, "suspects")), cells(page(audit, "suspects", page="2"))
+    first, second = cells(page(audit, "suspects", view="Sheet")), cells(page(audit, "suspects", view="Sheet", page="2"))
     assert len(first) == len(second) == 24 and not set(first) & set(second)
 
 

@@ -5,7 +5,7 @@ import { choose, showKeys, write } from "./dialogs.js";
 import { digitClass, plural } from "./words.js";
 
 /** Carry out one act on a grid's targets: undo, the list of keys, or something said about examples. */
-export async function act(grid, name, value) {
+export function act(grid, name, value) {
   if (name === "keys") return showKeys(grid.layer, grid.hub.marks, grid.data.guidelines);
   if (name === "behind") return showBehind(grid);
   if (grid.hub.readOnly) return grid.toolbar.tell(grid.hub.readOnly);
@@ -17,20 +17,25 @@ export async function act(grid, name, value) {
   const map = opened ? grid.viewer.map : Boolean(grid.stage?.map);
   const shown = new Map(entries.map(({ cell }) => [cell.id, grid.onScreen(cell.id)]));
   const facts = ({ id }) => ({ seconds, opened, map, on_screen: shown.get(id) });
-  const events = await eventsFor(grid, entries, name, value, facts);
-  if (events?.length) grid.hub.record(events, grid);
-  return undefined;
+  return then(eventsFor(grid, entries, name, value, facts), (events) => {
+    if (events?.length) grid.hub.record(events, grid);
+  });
 }
+
+/** Go on at once where nothing has to be waited for: the next key may come within this very task. */
+const then = (value, next) => (value instanceof Promise ? value.then(next) : next(value));
 
 /** The events of one act on some entries {cell, panel, place}; null where nothing is to be said, which is told.
  *  `facts(cell)`: how it was looked at: seconds, opened, map, on_screen. */
-export async function eventsFor(grid, entries, name, value, facts) {
+export function eventsFor(grid, entries, name, value, facts) {
   const cells = entries.map((entry) => entry.cell);
-  const said = await SAYINGS[name](grid, cells, value);
-  if (!said) return null;
-  const events = entries.map((entry) => eventOf(grid, entry, said(entry.cell), facts(entry.cell))).filter(Boolean);
-  if (!events.length) grid.toolbar.tell(said.refusal ?? "Nothing to decide here.");
-  return events;
+  return then(SAYINGS[name](grid, cells, value), (said) => {
+    if (!said) return null;
+    const made = ({ cell, panel, place }) => eventOf(grid, { cell, panel, place }, said(cell), facts(cell));
+    const events = entries.map(made).filter(Boolean);
+    if (!events.length) grid.toolbar.tell(said.refusal ?? "Nothing to decide here.");
+    return events;
+  });
 }
 
 const decide = (verdict, more = {}) => ({ action: "decide", verdict, ...more });

@@ -23,7 +23,7 @@ from scoring.audit import Audit, Run
 from scoring.guidelines import Section, sections
 from scoring.tables import read_vectors
 
-MOST = 8
+MOST = 7
 SURE = 200
 
 

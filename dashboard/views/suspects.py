@@ -62,9 +62,10 @@ def show() -> None:
         home = find_column(columns, start.score if start else None) or columns[0]
         column = controls.pick_score(columns, home)
         class_name = controls.pick_class(audit)
-        suggested = controls.choose("Suggested", audit.classes, "suggested", placeholder="Any", width=130)
-        decision = controls.pick_decision("To review" if shown_as == SESSION else "Any")
+        decision = controls.pick_decision() if shown_as == SHEET else None
         with st.popover("More", icon=":material/tune:"):
+            decision = controls.pick_decision("To review") if shown_as == SESSION else decision
+            suggested = controls.choose("Suggested label", audit.classes, "suggested", placeholder="Any")
             order = controls.switch("Order", ORDERS, "order", SUSPICIOUS)
             group = pick_group(audit)
             per_page = "24" if shown_as == SESSION else controls.switch("Examples per page", list(SIZES), "size", "24")

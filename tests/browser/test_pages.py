@@ -173,7 +173,7 @@ def test_a_click_on_a_decile_opens_its_examples_in_the_grid(context, server):
 
 
 def test_page_down_turns_the_page_and_up_turns_back(context, server):
-    page = visit(context, server, "suspects")
+    page = visit(context, server, "suspects?view=Sheet")
     first = ids(page)
     page.locator("[data-example-id]").first.click()
     page.keyboard.press("PageDown")
@@ -190,7 +190,7 @@ def test_page_down_turns_the_page_and_up_turns_back(context, server):
 
 
 def test_a_queue_keeps_its_order_while_deciding_and_its_counter_follows(context, server):
-    page = visit(context, server, "suspects?decision=not+decided+yet")
+    page = visit(context, server, "suspects?view=Sheet&decision=not+decided+yet")
     before = ids(page)
     page.locator("[data-example-id]").first.click()
     page.keyboard.press("q")
