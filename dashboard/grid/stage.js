@@ -57,6 +57,7 @@ class Frame {
     this.picture = this.stage.ready.take(cell) ?? this.fresh(cell);
     this.picture.dataset.shows = cell.id;
     this.layers.replaceChildren(this.picture);
+    this.node.querySelector(".hl-nomap")?.remove();
     this.place();
   }
 
@@ -101,7 +102,10 @@ class Frame {
   drawMap(run) {
     this.layers.querySelector(".hl-map")?.remove();
     this.node.querySelector(".hl-nomap")?.remove();
-    if (this.content) this.layers.replaceChildren(whole(this.content, this.stage.map));
+    if (this.content) {
+      const about = { id: this.cell.id, run, memory: this.stage.memory };
+      this.layers.replaceChildren(whole(this.content, this.stage.map, about));
+    }
     if (!this.stage.map || this.content) return;
     const cell = this.cell;
     const image = el("img", {
@@ -129,6 +133,7 @@ export class Stage {
     this.ready = new Ready();
     this.view = { scale: 1, x: 0, y: 0 };
     this.map = false;
+    this.memory = {}; // of what is drawn of an example that is no picture
     this.window = null;
     this.pointers = new Map();
     this.main = new Frame(this);
@@ -164,7 +169,6 @@ export class Stage {
     this.map = false;
     if (this.second) this.beside(null);
     if (this.window) this.setWindow(null);
-    this.main.drawMap(null);
     this.main.show(cell);
   }
 
