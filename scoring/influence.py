@@ -313,25 +313,31 @@ def _gradients(features: np.ndarray, probabilities: np.ndarray, labels: np.ndarr
 
 
 def self_influence_by_gradients(features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, *,
-                                damping: float = 1e-3, l2: float = 0.0, tolerance: float = 1e-6,
-                                max_steps: int = 1000) -> np.ndarray:
+                                damping: float = 1e-3, l2: float = 0.0,
+                                over: tuple[np.ndarray, np.ndarray] | None = None,
+                                tolerance: float = 1e-6, max_steps: int = 1000) -> np.ndarray:
     """Cook's distance by conjugate gradients, where the exact head Hessian is too large. (n,) float64.
 
-    The Hessian is that of these rows plus ``l2`` on the weights, met only in products, forward over backward:
-    the logits' change along a direction, then its effect on the gradient. ``tolerance``: residual over
-    gradient length at which an example is solved; ``max_steps``: products per block of examples.
+    The Hessian is the mean one ``over`` rows of (features, probabilities), or over the given rows themselves,
+    plus ``l2`` on the weights. It is met only in products, forward over backward: the logits' change along a
+    direction, then its effect on the gradient. ``tolerance``: residual over gradient length at which an
+    example is solved; ``max_steps``: products per block of examples.
 
     Raises ``HardlookError`` where that is not enough; more damping needs fewer steps.
     """
     features, probabilities, labels = _checked(features, probabilities, labels, damping)
-    n, c, d = len(features), probabilities.shape[1], features.shape[1]
-    x, shift = with_ones(features), np.full(d + 1, damping + l2)
+    base, weights = (features, probabilities) if over is None else checked_head(*over)
+    c, d = probabilities.shape[1], features.shape[1]
+    if (weights.shape[1], base.shape[1]) != (c, d):
+        raise HardlookError(f"the Hessian's rows have {base.shape[1]} features and {weights.shape[1]} classes; the "
+                            f"examples have {d} and {c}")
+    x, shift = with_ones(base), np.full(d + 1, damping + l2)
     shift[-1] = damping
-    out = np.empty(n)
-    for rows in row_blocks(n, 8 * c * (4 * (d + 1) + n), 2**28):
+    out = np.empty(len(features))
+    for rows in row_blocks(len(features), 8 * c * (4 * (d + 1) + len(x)), 2**28):
         right = _gradients(features[rows], probabilities[rows], labels[rows])
         solved = conjugate_gradients(
-            lambda v: _head_product(v, x, probabilities) + shift * v, right, tolerance, max_steps
+            lambda v: _head_product(v, x, weights) + shift * v, right, tolerance, max_steps
         )
         out[rows] = (solved * right).sum(axis=(1, 2))
     return out
@@ -353,25 +359,27 @@ def conjugate_gradients(
 ) -> np.ndarray:
     """Solve A z = b for each b along the first axis at once, A positive definite and given by its products.
 
-    ``right``: (m, …) → (m, …), each with ‖A z − b‖ ≤ tolerance ‖b‖. Raises ``HardlookError`` after
+    ``right``: (m, …) → (m, …), each with ‖A z − b‖ ≤ tolerance ‖b‖; a solved one rests while others go on, so
+    that what it comes to does not depend on them. Raises ``HardlookError`` after
     ``max_steps``.
     """
     axes = tuple(range(1, right.ndim))
     solution, residual, direction = np.zeros_like(right), right.copy(), right.copy()
     length = goal = (right**2).sum(axis=axes, keepdims=True)
     for _ in range(max_steps):
-        if (length <= tolerance**2 * goal).all():
+        left = length > tolerance**2 * goal
+        if not left.any():
             return solution
         along = product(direction)
         bend = (direction * along).sum(axis=axes, keepdims=True)
-        step = np.divide(length, bend, out=np.zeros_like(length), where=bend > 0)
+        step = np.divide(length, bend, out=np.zeros_like(length), where=left & (bend > 0))
         solution += step * direction
         residual -= step * along
-        new = (residual**2).sum(axis=axes, keepdims=True)
+        new = np.where(left, (residual**2).sum(axis=axes, keepdims=True), length)
         direction = residual + np.divide(new, length, out=np.zeros_like(new), where=length > 0) * direction
         length = new
-    left = float(np.sqrt((length / np.where(goal > 0, goal, 1)).max()))
+    worst = float(np.sqrt((length / np.where(goal > 0, goal, 1)).max()))
     raise HardlookError(
-        f"conjugate gradients left a residual of {left:.2g} after {max_steps} steps; needed {tolerance}: "
+        f"conjugate gradients left a residual of {worst:.2g} after {max_steps} steps; needed {tolerance}: "
         "raise damping or max_steps"
     )

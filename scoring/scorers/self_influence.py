@@ -3,8 +3,10 @@
     gᵀ (H + δI)⁻¹ g,   g = (p − y) ⊗ (x, 1),   H the mean Hessian of the softmax head over the training examples
 
 exact in float64 from the features x and the probabilities p of the last checkpoint. Cost: n (c (d+1))² flops and
-8 (c (d+1))² bytes; above the memory budget it is refused with the numbers, and the influence embeddings give a
-low-rank self-influence over any layers instead (`influence`). Limits: the head alone; everything below is held fixed.
+8 (c (d+1))² bytes. Above the memory budget the same system is solved by conjugate gradients, with Hessian products over
+at most ``subset`` training examples: 4 c d · subset flops per product, some tens of products per example. The influence
+embeddings give a low-rank self-influence over any layers, and sooner (`influence`). Limits: the head alone; everything
+below is held fixed.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ class SelfInfluence(Scorer):
     """Cook's distance on the head.
 
     ``damping``: δ, in units of curvature; the head's Hessian is singular without it. ``batch_size``: examples per
-    triangular solve. ``memory_budget``: GB for the
-    Hessian. The head's L2 regularisation is taken from ``l2`` in the run's table of audit.toml.
+    solve. ``memory_budget``: GB for the Hessian; above it, ``subset`` training examples drawn with the audit's seed
+    stand for all, and ``tolerance`` is the residual, over the gradient's length, at which an example is solved. The
+    head's L2 regularisation (of an elastic net: its L2 part) is taken from ``l2`` in the run's table of audit.toml.
     """
 
     name = "self_influence"
@@ -38,34 +41,64 @@ class SelfInfluence(Scorer):
     damping: float = 1e-3
     batch_size: int = 256
     memory_budget: float = 4.0
+    subset: int = 5000
+    tolerance: float = 1e-4
 
     def fit(self, run, workdir):
-        """The damped Hessian of the head over the labelled training examples, factored; made anew each time."""
+        """What solves with the head's damped Hessian over the labelled training examples; made anew each time."""
         from scoring.curvature import head_hessian
         from scoring.influence import head_factor
 
         _, probabilities = run.predicted
-        features = run.features
-        self._refuse(probabilities.shape[1] * (features.shape[1] + 1))
-        rows = (run.examples["split"] == "train").to_numpy() & (run.labels >= 0) & np.isfinite(features).all(1)
-        if not rows.any():
+        features, l2 = run.features, run.run.config.get("l2", 0.0)
+        rows = np.flatnonzero((run.examples["split"] == "train").to_numpy() & (run.labels >= 0)
+                              & np.isfinite(features).all(1))
+        if not len(rows):
             raise HardlookError("self_influence needs labelled training examples, found none")
-        hessian = head_hessian(features[rows], probabilities[rows], l2=run.run.config.get("l2", 0.0))
-        return head_factor(hessian, self.damping)
+        needed = 8 * (probabilities.shape[1] * (features.shape[1] + 1)) ** 2
+        if needed <= self.memory_budget * 2**30:
+            return Exact(head_factor(head_hessian(features[rows], probabilities[rows], l2=l2), self.damping))
+        rows = np.sort(np.random.default_rng(run.audit.seed).permutation(rows)[: self.subset])
+        run.say(f"self_influence: the exact head Hessian takes {needed / 2**30:.1f} GB, the budget is "
+                f"{self.memory_budget} GB: solved by conjugate gradients instead, over {len(rows):,} training examples")
+        return ByProducts(features[rows], probabilities[rows], l2, self.damping, self.tolerance)
 
     def score(self, shard: Shard, state) -> Columns:
         """Cook's distance of the shard's labelled examples."""
-        from scoring.influence import cook_distances
-
         values = np.full(len(shard), np.nan)
         known = np.flatnonzero((shard.labels >= 0) & np.isfinite(shard.features).all(1))
         for at, padded in padded_batches(known, self.batch_size):
-            values[at] = cook_distances(state, shard.features[padded], shard.probabilities[padded],
-                                        shard.labels[padded])[: len(at)]
+            values[at] = state.distances(shard.features[padded], shard.probabilities[padded],
+                                         shard.labels[padded])[: len(at)]
         return {"cook": values}
 
-    def _refuse(self, width: int) -> None:
-        if 8 * width**2 > self.memory_budget * 2**30:
-            raise HardlookError(f"self_influence: the exact head Hessian takes {8 * width**2 / 2**30:.1f} GB, the budget "
-                                f"is {self.memory_budget} GB; raise --self-influence-memory-budget, or use the "
-                                "self-influence of `influence`")
+
+@dataclass(frozen=True)
+class Exact:
+    """Solves with the lower Cholesky factor of the damped Hessian, (c(d+1), c(d+1))."""
+
+    factor: np.ndarray
+
+    def distances(self, features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Cook's distance of (n, d), (n, c), (n,) → (n,)."""
+        from scoring.influence import cook_distances
+
+        return cook_distances(self.factor, features, probabilities, labels)
+
+
+@dataclass(frozen=True)
+class ByProducts:
+    """Solves by conjugate gradients with products of the Hessian over these training rows."""
+
+    features: np.ndarray
+    probabilities: np.ndarray
+    l2: float
+    damping: float
+    tolerance: float
+
+    def distances(self, features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Cook's distance of (n, d), (n, c), (n,) → (n,)."""
+        from scoring.influence import self_influence_by_gradients
+
+        return self_influence_by_gradients(features, probabilities, labels, damping=self.damping, l2=self.l2,
+                                           over=(self.features, self.probabilities), tolerance=self.tolerance)
