@@ -26,12 +26,13 @@ FORMAT = 1
 SPLITS = ("train", "test", "pool")
 MEDIA = ("image", "vector", "text")
 DEFAULT_ISSUES = ("bad image", "duplicate", "several objects", "guideline gap")
-TOP_KEYS = ("format", "id", "name", "media", "classes", "issues", "data", "run", "truth", "policy", "roles", "access",
-            "seed")
+TOP_KEYS = ("format", "id", "name", "media", "classes", "issues", "data", "run", "truth", "policy", "goal", "roles",
+            "access", "seed")
 RUN_KEYS = ("model", "arguments", "transform", "checkpoints", "weights", "expected_accuracy", "layers", "training",
             "batch_size", "description", "embedding", "l2", "scores", "averaged", "like")
 ACCESS_KEYS = ("proxies", "user_header", "url", "claim")
 TRUTH_KEYS = ("path", "id_column", "label_column")
+GOAL_KEYS = ("error_rate", "confidence", "decisions", "controls")
 
 
 def _unknown(where: str, given: Mapping, known: tuple[str, ...]) -> None:
@@ -293,6 +294,11 @@ class Audit:
         return dict(self.config.get("access", {}))
 
     @property
+    def goal(self) -> dict[str, Any]:
+        """``[goal]``: how many wrong labels may remain (error_rate), how sure (confidence), within which budget."""
+        return dict(self.config.get("goal", {}))
+
+    @property
     def seed(self) -> int:
         """The one seed of everything random about this audit."""
         return int(self.config.get("seed", 0))
@@ -367,6 +373,11 @@ class Audit:
         )
 
     @property
+    def controls_path(self) -> Path:
+        """The random order in which controls are drawn, fixed when the audit starts."""
+        return self.root / "controls.parquet"
+
+    @property
     def guidelines_path(self) -> Path:
         """The labelling guidelines, where the team keeps some."""
         return self.root / "guidelines.md"
@@ -419,6 +430,8 @@ def check_config(config: dict[str, Any]) -> dict[str, Any]:
     _unknown("[access]", _want("", "access", config.get("access", {}), dict, "a table [access]"), ACCESS_KEYS)
     if "truth" in config:
         _unknown("[truth]", config["truth"], TRUTH_KEYS)
+    if "goal" in config:
+        _check_goal(_want("", "goal", config["goal"], dict, "a table [goal]"))
     runs = config.get("run", {})
     return {**config, "run": {name: _like(name, runs) for name in runs}} if runs else config
 
@@ -463,6 +476,16 @@ def _check_data(data: Any) -> None:
 def can_name_run(name: str) -> bool:
     """Whether a run, and with it a folder, can have this name."""
     return bool(name) and not name.startswith(".") and not any(c in name for c in "/\\\0")
+
+
+def _check_goal(goal: dict[str, Any]) -> None:
+    _unknown("[goal]", goal, GOAL_KEYS)
+    for key in ("error_rate", "confidence"):
+        if key in goal and not 0 < _want("[goal] ", key, goal[key], float, "a share such as 0.05") < 1:
+            raise HardlookError(f"audit.toml: [goal] {key} = {goal[key]}; needed a share between 0 and 1")
+    for key in ("decisions", "controls"):
+        if key in goal and _want("[goal] ", key, goal[key], int, "a whole number such as 300") < 1:
+            raise HardlookError(f"audit.toml: [goal] {key} = {goal[key]}; needed a whole number from 1")
 
 
 def _check_run(name: str, run: Any) -> None:
