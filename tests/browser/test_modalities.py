@@ -1,0 +1,105 @@
+"""Audits of vectors and of texts in a real browser: the same keys, the same log, and nothing in them is markup."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..modalities import HOSTILE, text_audit, vector_audit
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
+
+CELL = '[data-testid="example-grid"] [data-example-id]'
+DIALOG = '[data-testid="example-dialog"]'
+LONG = 90_000  # milliseconds: a command starts in a process of its own, on a busy machine
+
+
+@pytest.fixture(scope="module")
+def vectors(start, tmp_path_factory):
+    return start(vector_audit(tmp_path_factory.mktemp("audits") / "vectors"))
+
+
+@pytest.fixture(scope="module")
+def texts(start, tmp_path_factory):
+    return start(text_audit(tmp_path_factory.mktemp("audits") / "texts"))
+
+
+@pytest.fixture(scope="module")
+def context(browser):
+    """One profile for these tests: a new one compiles all of Streamlit's scripts anew."""
+    opened = browser.new_context(viewport={"width": 1280, "height": 900})
+    opened.set_default_timeout(30_000)
+    yield opened
+    opened.close()
+
+
+def open_page(context, server, path: str):
+    page = context.new_page()
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.goto(f"{server.url}/{path}")
+    page.wait_for_selector(CELL)
+    return page
+
+
+def decide(page, server, key: str) -> None:
+    """Press a key on the first example and wait until the log has it."""
+    page.locator(CELL).first.click()
+    page.keyboard.press(key)
+    page.wait_for_function("document.querySelector('[data-testid=\"save-status\"]').textContent === 'saved'")
+    page.wait_for_selector(f"{CELL}.hl-is-decided")
+    assert server.events().iloc[-1]["example_id"] == page.locator(CELL).first.get_attribute("data-example-id")
+
+
+def test_rows_are_shown_decided_opened_and_cut(context, vectors):
+    page = open_page(context, vectors, "grid?example=row-00")
+    cell = page.locator(CELL).first
+    assert cell.locator("tr").first.inner_text().split()[:2] == ["age", "40"]
+    assert "<b>odd</b>" in cell.inner_text() and cell.locator("b, img").count() == 0
+    assert "kg" in cell.inner_text() and "cm" in cell.inner_text()
+    decide(page, vectors, "q")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"{DIALOG} [data-testid=whole-rows]")
+    assert page.locator(f"{DIALOG} .hl-columns thead th").all_inner_texts() == ["column", "value", "robust z"]
+    page.keyboard.press("m")
+    assert page.locator(f"{DIALOG} .hl-columns thead th").all_inner_texts()[-1] == "VoG"
+    page.locator(".hl-cutpick select").nth(0).select_option("size (cm)")
+    page.locator(".hl-cutpick select").nth(1).select_option("<b>odd</b>")
+    page.click("[data-testid=draw-cut]")
+    page.wait_for_selector(f"{DIALOG} .hl-plot", timeout=LONG)
+    assert page.locator(".hl-plot").count() == 2 and page.locator(".hl-plot").first.locator(".hl-point").count() > 20
+    assert "<b>odd</b>" in page.locator(".hl-plot").first.inner_html().replace("&lt;", "<").replace("&gt;", ">")
+    page.locator(".hl-cutpick select").last.press("u")  # a letter in a list decides nothing
+    assert len(vectors.events()) == 1 and page.errors == []
+
+
+@pytest.mark.parametrize("name", ["markup", "direction", "nul"])
+def test_hostile_texts_are_text_and_stay_in_their_cell(context, texts, name):
+    page = open_page(context, texts, f"grid?example={name}")
+    cell = page.locator(f"{CELL} .hl-text").first
+    shown = HOSTILE[name].replace("\0", "␀").replace("\x1b", "␛")
+    assert cell.text_content() == shown
+    assert cell.evaluate("node => node.childElementCount") == 0
+    assert cell.evaluate("node => getComputedStyle(node).unicodeBidi") in ("isolate", "plaintext")
+    assert page.evaluate("window.hurt") is None and page.errors == []
+
+
+def test_a_text_is_decided_and_its_strongest_tokens_are_marked(context, texts):
+    page = open_page(context, texts, "suspects")
+    decide(page, texts, "u")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"{DIALOG} [data-testid=whole-text]")
+    assert page.locator(f"{DIALOG} mark").count() == 0  # evidence is asked for, not pressed on anyone
+    page.keyboard.press("m")
+    page.wait_for_selector(f"{DIALOG} mark.hl-top")
+    assert page.locator(f"{DIALOG} mark").count() > 3
+    page.keyboard.press("m")
+    assert page.locator(f"{DIALOG} mark").count() == 0 and page.errors == []
+
+
+def test_a_long_text_opens_at_once_and_says_what_is_left(context, texts):
+    page = open_page(context, texts, "grid?example=long")
+    page.locator(CELL).first.click()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"{DIALOG} [data-testid=whole-text]")
+    left = len(HOSTILE["long"]) - 20_000
+    assert f"{left:,} more characters" in page.locator(f"{DIALOG} .hl-whole").inner_text()
