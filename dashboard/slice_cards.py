@@ -71,9 +71,9 @@ def _pictured(one: Mapping[str, Any]) -> list[str]:
 def _thumbs(audit: Audit, run: Run, ids: Collection[str]) -> dict[str, dict[str, Any]]:
     """What a thumbnail needs, by example_id."""
     table = pa.table({"example_id": pa.array(sorted(ids), pa.string())})
-    wanted = ("id", "fingerprint", "label", "prediction", "wrong", "problem")
+    wanted = ("id", "fingerprint", "label", "prediction", "wrong", "problem", "text", "rows")
     made = cells.make_cells(audit, run, table, None, suggest=False)
-    return {cell["id"]: {name: cell[name] for name in wanted} for cell in made}
+    return {cell["id"]: {name: cell[name] for name in wanted if name in cell} for cell in made}
 
 
 def _card(
