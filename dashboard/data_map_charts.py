@@ -1,6 +1,8 @@
-"""Charts of the data map: points by variability and confidence, and how a training went. Rules of ``dashboard.charts``.
+"""Charts of the data map: points by variability and confidence, and how a training went. Rules of
+``dashboard.charts``.
 
-The axes are the same at every epoch, so that a picture can be compared with the next one. Cost: 0.2 s for 20,000 points.
+The axes are the same at every epoch, so that a picture can be compared with the next one. Cost: 0.2 s for
+20,000 points.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard.charts import TRANSPARENT, Chart, laid_out
-from dashboard.colours import DECIDED, LABEL, NEUTRAL, PREDICTION, SERIES, WRONG
+from dashboard.colours import LABEL, NEUTRAL, SERIES
 from dashboard.lasso import Outline
 from dashboard.slice_charts import OTHERS, SCALE, group_style
 from dashboard.words import count, escaped, number, share
@@ -20,21 +22,22 @@ from dashboard.words import count, escaped, number, share
 HEIGHT = 470
 LEGEND = 24
 LOOKS = {
-    "easy": {"color": DECIDED.colour, "symbol": "circle"},
-    "ambiguous": {"color": PREDICTION.colour, "symbol": "diamond"},
-    "hard": {"color": WRONG.colour, "symbol": "x"},
+    "easy": {"color": SCALE[0][1], "symbol": "circle"},
+    "ambiguous": {"color": SCALE[1][1], "symbol": "diamond"},
+    "hard": {"color": SCALE[2][1], "symbol": "x"},
 }
 READING = (
-    "Each point is an example: the higher, the surer the training was of its label; the further right, the more it changed "
-    "its mind. At the top are easy ones, on the right ambiguous ones, at the lower left those that are hard or wrongly "
-    "labelled."
+    "Each point is an example: the higher, the surer the training was of its label; the further right, the "
+    "more it changed its mind. At the top are easy ones, on the right ambiguous ones, at the lower left "
+    "those that are hard or wrongly labelled."
 )
 
 
 def data_map(points: pd.DataFrame, colour: str, title: str, outlines: Sequence[Outline] = ()) -> Chart:
-    """Variability against confidence. ``points``: example_id, label, prediction, confidence, variability, correctness,
-    score, region; ``colour``: correctness, label, region or score (then ``title`` names it). A point's custom data is its
-    row in ``points``."""
+    """Variability against confidence. ``points``: example_id, label, prediction, confidence, variability,
+    correctness, score, region; ``colour``: correctness, label, region or score (then ``title`` names it). A
+    point's custom data is its row in ``points``.
+    """
     figure = go.Figure()
     if colour in ("label", "region"):
         _add_groups(figure, points, colour)
@@ -101,7 +104,8 @@ def _add_scale(figure: go.Figure, points: pd.DataFrame, value: pd.Series, title:
 def _trace(part: pd.DataFrame) -> dict:
     hover = [
         f"{escaped(row.example_id)}<br>label {_name(row.label)}, prediction {_name(row.prediction)}<br>"
-        f"confidence {number(row.confidence)}, variability {number(row.variability)}, right in {share(row.correctness)}"
+        f"confidence {number(row.confidence)}, variability {number(row.variability)}, right in "
+        f"{share(row.correctness)}"
         + ("" if row.score is None or np.isnan(row.score) else f"<br>score {number(row.score)}")
         for row in part.itertuples()
     ]
@@ -120,7 +124,9 @@ def _name(value) -> str:
 
 
 def progress(table: pd.DataFrame, epoch: int) -> Chart:
-    """How the selected examples were learned. ``table``: epoch, n, p_label, correct; ``epoch``: the one shown."""
+    """How the selected examples were learned. ``table``: epoch, n, p_label, correct; ``epoch``: the one
+    shown.
+    """
     figure = go.Figure()
     looks = (("correct", "right", SERIES[1], "solid"), ("p_label", "mean p(label)", SERIES[3], "dot"))
     for column, name, colour, dash in looks:
@@ -142,6 +148,6 @@ def progress(table: pd.DataFrame, epoch: int) -> Chart:
     figure.update_yaxes(title="%", range=[0, 102])
     return Chart(
         figure,
-        "The lines say how far the model had learned these examples after each epoch by itself; the upright line is the epoch "
-        "that the map shows, over all epochs up to it.",
+        "The lines say how far the model had learned these examples after each epoch by itself; the upright "
+        "line is the epoch that the map shows, over all epochs up to it.",
     )

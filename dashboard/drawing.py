@@ -1,8 +1,10 @@
-"""Drawing around points of a chart: the outlines stand in the address (``?lasso=``), so a link shows the same examples.
+"""Drawing around points of a chart: the outlines stand in the address (``?lasso=``), so a link shows the
+same examples.
 
-A page asks ``pending`` for the outlines to draw into its figure, ``draw`` shows the figure and says what is drawn around
-now, and ``clear_button`` wipes it away. Where nothing was drawn on the chart itself the address counts; wiping a drawing
-away on the chart takes it out of the address too. Coordinates are the chart's own. See ``dashboard.lasso``.
+A page asks ``pending`` for the outlines to draw into its figure, ``draw`` shows the figure and says what is
+drawn around now, and ``clear_button`` wipes it away. Where nothing was drawn on the chart itself the
+address counts; wiping a drawing away on the chart takes it out of the address too. Coordinates are the
+chart's own. See ``dashboard.lasso``.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ def linked() -> list[lasso.Outline]:
 
 
 def pending(name: str) -> list[lasso.Outline]:
-    """The outlines of the address that the chart ``name`` does not show by itself: what was drawn on it stays drawn."""
+    """The outlines of the address that the chart ``name`` does not show by itself: what was drawn on it
+    stays drawn.
+    """
     return [] if lasso.drawn(_selection(st.session_state.get(_key(name)))) else linked()
 
 

@@ -1,12 +1,12 @@
 """The data map as a training went on: where each example stood after any recorded epoch.
 
-``positions`` reads ``dynamics/<training>/epoch-*.parquet`` with DuckDB and gives, over the epochs up to one of them, the
-three numbers of Swayamdipta et al. 2020: confidence (mean p(label), their eq. 1), variability (its population standard
-deviation, eq. 2) and correctness. Only examples recorded under the label that they have now count. ``progress`` gives the
-means of each epoch by itself.
+``positions`` reads ``dynamics/<training>/epoch-*.parquet`` with DuckDB and gives, over the epochs up to one
+of them, the three numbers of Swayamdipta et al. 2020: confidence (mean p(label), their eq. 1), variability
+(its population standard deviation, eq. 2) and correctness. Only examples recorded under the label that they
+have now count. ``progress`` gives the means of each epoch by itself.
 
-Cost: at 60,000 examples and 15 epochs 0.2 s for the last epoch, once; an epoch that was shown is remembered. Limit: what
-is read grows with the epochs; ImageNet over 90 epochs takes seconds.
+Cost: at 60,000 examples and 15 epochs 0.2 s for the last epoch, once; an epoch that was shown is
+remembered. Limit: what is read grows with the epochs; ImageNet over 90 epochs takes seconds.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ REGIONS = ("easy", "ambiguous", "hard")
 
 @dataclass(frozen=True)
 class Quantiles:
-    """Where the regions are cut: quantiles of confidence (easy above, hard below) and of variability (ambiguous
-    above)."""
+    """Where the regions are cut: quantiles of confidence (easy above, hard below) and of variability
+    (ambiguous above).
+    """
 
     easy: float = 2 / 3
     hard: float = 1 / 3
@@ -43,8 +44,10 @@ def epochs(run: Run, training: str) -> list[int]:
 def positions(
     audit: Audit, run: Run, training: str, upto: int, selection: Selection, column: ScoreColumn | None = None
 ) -> pd.DataFrame:
-    """Where the selected examples stood after epoch ``upto`` → example_id, split, label, prediction, confidence,
-    variability, correctness, correct (after that epoch) and score (of ``column``, null for none), by id."""
+    """Where the selected examples stood after epoch ``upto`` → example_id, split, label, prediction,
+    confidence, variability, correctness, correct (after that epoch) and score (of ``column``, null for
+    none), by id.
+    """
     files = tuple(
         state.stamp(path)
         for path, epoch in zip(run.dynamics_files(training), epochs(run, training), strict=True)
@@ -88,7 +91,9 @@ def _positions(
 
 
 def _recorded(files: tuple, examples: state.Stamp) -> str:
-    """The query over the epoch tables, with the list of classes as its one parameter. A file's place is its epoch."""
+    """The query over the epoch tables, with the list of classes as its one parameter. A file's place is its
+    epoch.
+    """
     tables = " UNION ALL ".join(
         f"SELECT example_id, label, p_label::DOUBLE AS p_label, correct, {at} AS at FROM {source(file[0])}"
         for at, file in enumerate(files)
@@ -102,8 +107,9 @@ def _recorded(files: tuple, examples: state.Stamp) -> str:
 
 
 def progress(audit: Audit, run: Run, training: str, selection: Selection) -> pd.DataFrame:
-    """After each recorded epoch by itself: the mean p(label) and the share right of the selected examples → epoch, n,
-    p_label, correct."""
+    """After each recorded epoch by itself: the mean p(label) and the share right of the selected examples →
+    epoch, n, p_label, correct.
+    """
     files = tuple(state.stamp(path) for path in run.dynamics_files(training))
     at = (state.stamp(audit.examples_path), state.stamp(run.predictions_path))
     found = _progress(files, at, selection.without_decisions())

@@ -1,8 +1,8 @@
 """Predictions of a model that is not PyTorch's: a table becomes a run without a model.
 
 ``read_predictions`` checks a CSV or Parquet file and gives ids, (n, c) probabilities and (n, d) features;
-``import_predictions`` writes them as a run, in whose files logits are log p, so that everything that reads a run reads
-this one too. The table has one row per example:
+``import_predictions`` writes them as a run, in whose files logits are log p, so that everything that reads
+a run reads this one too. The table has one row per example:
 
     example_id                   as in the example table
     probabilities                a list per row, in the order of audit.toml's classes (JSON in a CSV), or one column per
@@ -10,8 +10,8 @@ this one too. The table has one row per example:
     features                     optional: a list per row, or columns feature_0, feature_1, …: the vectors on which
                                  neighbours are looked for
 
-Nothing is written before everything is checked, and the run's folder is renamed into place whole. Cost: one read; memory
-8 · n · (c + d) bytes. Limits: no checkpoints, so no gradients, influence or training dynamics.
+Nothing is written before everything is checked, and the run's folder is renamed into place whole. Cost: one
+read; memory 8 · n · (c + d) bytes. Limits: no checkpoints, so no gradients, influence or training dynamics.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class Predictions:
 
 
 def read_predictions(path: Path, classes: Sequence[str], id_column: str = "example_id") -> Predictions:
-    """Read and check a table of predictions. Anything wrong is one ``HardlookError`` that names the first bad row."""
+    """Read and check a table of predictions. Anything wrong is one ``HardlookError`` that names the first
+    bad row.
+    """
     path = Path(path)
     if not path.is_file():
         raise HardlookError(f"there is no file {path}; needed a CSV or Parquet table of predictions")
@@ -159,8 +161,9 @@ def import_predictions(audit: Audit, name: str, path: Path, *, id_column: str = 
                        overwrite: bool = False) -> dict:
     """Write the run ``name`` from a table → what was imported: examples, of, features, accuracy.
 
-    ``out_of_fold``: each example's probabilities come from a model that was not trained on it; labels are then suggested
-    from them as such. An imported run of that name is replaced with ``overwrite``, scores and all; a configured one never.
+    ``out_of_fold``: each example's probabilities come from a model that was not trained on it; labels are
+    then suggested from them as such. An imported run of that name is replaced with ``overwrite``, scores
+    and all; a configured one never.
     """
     from scoring.predictions import predictions_table
 

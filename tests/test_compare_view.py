@@ -83,6 +83,20 @@ def test_scores_without_the_label_are_told_from_those_with_it(audit):
     assert "without it among themselves" in said(page(audit, "compare"))
 
 
+def test_scores_with_the_label_are_set_against_those_without(audit):
+    pairs = figures(page(audit, "compare", pairs="with the label against without"))[0]["data"][1][
+        "customdata"
+    ]
+    assert {a for a, _ in pairs} == {
+        "vog.late_label_logit_z", "aum.aum", "data_map.confidence", "data_map.variability", "uncertainty.loss"
+    } - {"data_map.variability"}  # fmt: skip
+    assert {b for _, b in pairs} == {
+        "vog.late_prediction_logit_z",
+        "uncertainty.entropy",
+        "data_map.variability",
+    }
+
+
 def test_a_pair_in_the_address_shows_where_the_two_disagree(audit):
     app = page(audit, "compare", a="AUM", b="Loss")
     panels = grids(app)[0]["panels"]

@@ -1,7 +1,8 @@
-"""Charts of scores beside each other: data frames → a figure and how to read it. The rules of ``dashboard.charts`` hold.
+"""Charts of scores beside each other: data frames → a figure and how to read it. The rules of
+``dashboard.charts`` hold.
 
-A heat map cannot be clicked in Streamlit, so each of its cells carries an invisible mark that can; the page offers the
-same choice by keyboard in two lists.
+A heat map cannot be clicked in Streamlit, so each of its cells carries an invisible mark that can; the page
+offers the same choice by keyboard in two lists.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ DIVERGING = [[0, "#56B4E9"], [0.5, PALE], [1, "#E08214"]]
 RISING = [[0, PALE], [1, "#E08214"]]
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 INKS = SERIES[:6]
-LABELLED, UNLABELLED = "●", "◇"
+LABELLED, UNLABELLED = "●", "○"
 
 
 def matrix(
@@ -40,27 +41,25 @@ def matrix(
     diverging: bool,
     reading: str,
 ) -> Chart:
-    """A square table of scores against scores. ``table``: (m, m) by address in the order to draw; ``names``: address →
-    title; ``marks``: address → mark before the title; ``picked``: the cell to outline. A mark's custom data is
-    [row, column]."""
-    order = list(table.columns)
-    m = len(order)
+    """A table of scores against scores. ``table``: by address in the order to draw, square or not; ``names``:
+    address → title; ``marks``: address → mark before the title; ``picked``: the pair to outline. A mark's
+    custom data is [row, column].
+    """
+    rows, columns = list(table.index), list(table.columns)
     values = table.to_numpy(dtype=float)
     hover = [
-        [
-            f"{escaped(names[a])}<br>{escaped(names[b])}<br>{what} {number(values[i, j])}"
-            for j, b in enumerate(order)
-        ]
-        for i, a in enumerate(order)
+        f"{escaped(names[a])}<br>{escaped(names[b])}<br>{what} {number(values[i, j])}"
+        for i, a in enumerate(rows)
+        for j, b in enumerate(columns)
     ]
     text = [["" if np.isnan(value) else f"{value:.2f}".replace("-", "−") for value in row] for row in values]
     figure = go.Figure(
         go.Heatmap(
-            x=list(range(m)),
-            y=list(range(m)),
+            x=list(range(len(columns))),
+            y=list(range(len(rows))),
             z=values,
             text=text,
-            texttemplate="%{text}" if m <= WITH_NUMBERS else None,
+            texttemplate="%{text}" if len(columns) <= WITH_NUMBERS else None,
             textfont={"size": 10, "color": INK},
             hoverinfo="skip",
             xgap=1,
@@ -71,44 +70,40 @@ def matrix(
             colorbar={"title": {"text": what}, "thickness": 10},
         )
     )
-    figure.add_scatter(**_targets(order, hover))
-    if picked and set(picked) <= set(order):
-        _outline(figure, order.index(picked[0]), order.index(picked[1]))
-    laid_out(figure, 170 + CELL * max(m, 4), clickmode="event+select", showlegend=False)
-    ticks = [f"{marks.get(a, '')} {escaped(names[a], 26)}".strip() for a in order]
-    sides = {
-        "tickmode": "array",
-        "tickvals": list(range(m)),
-        "ticktext": ticks,
-        "showgrid": False,
-        "zeroline": False,
-    }
-    figure.update_xaxes(**sides, tickangle=-45, side="bottom", range=[-0.5, m - 0.5])
-    figure.update_yaxes(**sides, range=[m - 0.5, -0.5])
+    figure.add_scatter(**_targets(rows, columns, hover))
+    for a, b in {picked, picked[::-1]} if picked else ():
+        if a in rows and b in columns:
+            _outline(figure, rows.index(a), columns.index(b))
+    laid_out(figure, 170 + CELL * max(len(rows), 4), clickmode="event+select", showlegend=False)
+    for axis, order in ((figure.update_xaxes, columns), (figure.update_yaxes, rows)):
+        ticks = [f"{marks.get(a, '')} {escaped(names[a], 26)}".strip() for a in order]
+        axis(
+            tickmode="array", tickvals=list(range(len(order))), ticktext=ticks, showgrid=False, zeroline=False
+        )
+    figure.update_xaxes(tickangle=-45, side="bottom", range=[-0.5, len(columns) - 0.5])
+    figure.update_yaxes(range=[len(rows) - 0.5, -0.5])
     return Chart(figure, reading)
 
 
-def _targets(order: Sequence[str], hover: Sequence[Sequence[str]]) -> dict[str, Any]:
+def _targets(rows: Sequence[str], columns: Sequence[str], hover: Sequence[str]) -> dict[str, Any]:
     """One invisible square per cell, to be hovered and clicked."""
-    m = len(order)
     unseen = {"marker": {"opacity": 0}}
     return {
-        "x": [j for _ in range(m) for j in range(m)],
-        "y": [i for i in range(m) for _ in range(m)],
+        "x": [j for _ in rows for j in range(len(columns))],
+        "y": [i for i in range(len(rows)) for _ in columns],
         "mode": "markers",
         "marker": {"symbol": "square", "size": CELL - 4, "opacity": 0, "color": NEUTRAL.colour},
         "selected": unseen,
         "unselected": unseen,
-        "customdata": [[a, b] for a in order for b in order],
-        "hovertext": [text for row in hover for text in row],
+        "customdata": [[a, b] for a in rows for b in columns],
+        "hovertext": hover,
         "hoverinfo": "text",
     }
 
 
-def _outline(figure: go.Figure, row: int, column: int) -> None:
-    for i, j in {(row, column), (column, row)}:
-        box = {"x0": j - 0.48, "x1": j + 0.48, "y0": i - 0.48, "y1": i + 0.48}
-        figure.add_shape(type="rect", line={"color": LABEL.colour, "width": 3}, **box)
+def _outline(figure: go.Figure, i: int, j: int) -> None:
+    box = {"x0": j - 0.48, "x1": j + 0.48, "y0": i - 0.48, "y1": i + 0.48}
+    figure.add_shape(type="rect", line={"color": LABEL.colour, "width": 3}, **box)
 
 
 def by_group(table: pd.DataFrame) -> Chart:
@@ -140,8 +135,8 @@ def by_group(table: pd.DataFrame) -> Chart:
     figure.update_xaxes(title="rank correlation within the class", range=[-1.05, 1.05])
     return Chart(
         class_rows(figure, names),
-        "Each mark is the rank correlation of the two scores within a class, with its 95 % interval: a class far from the "
-        "others is one in which the two scores mean different things.",
+        "Each mark is the rank correlation of the two scores within a class, with its 95 % interval: a "
+        "class far from the others is one in which the two scores mean different things.",
     )
 
 
@@ -159,8 +154,8 @@ def steadiness(table: pd.DataFrame, names: Mapping[str, str]) -> Chart:
         y=[place[address] for address in known["score"]],
         marker={"symbol": "circle-open", "size": 8, "color": NEUTRAL.colour},
         hovertext=[
-            f"{escaped(names[row.score])}<br>{escaped(row.run_a)} and {escaped(row.run_b)}: {number(row.rho)}, "
-            f"{count(row.n, 'example')}"
+            f"{escaped(names[row.score])}<br>{escaped(row.run_a)} and {escaped(row.run_b)}: "
+            f"{number(row.rho)}, {count(row.n, 'example')}"
             for row in known.itertuples()
         ],
         hoverinfo="text",
@@ -181,14 +176,15 @@ def steadiness(table: pd.DataFrame, names: Mapping[str, str]) -> Chart:
     )
     return Chart(
         class_rows(figure, [names[address] for address in order]),
-        "Each circle is a pair of runs and each bar their mean: a score near 1 ranks the examples alike whatever the seed, "
-        "one far left mostly ranks by the chance of its run.",
+        "Each circle is a pair of runs and each bar their mean: a score near 1 ranks the examples alike "
+        "whatever the seed, one far left mostly ranks by the chance of its run.",
     )
 
 
 def decile_runs(by_run: pd.DataFrame, band: pd.DataFrame) -> Chart:
-    """Error per decile of every run with the band mean ± one standard deviation. ``by_run``: run, decile, n, error;
-    ``band``: decile, mean, low, high."""
+    """Error per decile of every run with the band mean ± one standard deviation. ``by_run``: run, decile,
+    n, error; ``band``: decile, mean, low, high.
+    """
     figure = go.Figure()
     if band["low"].notna().any():
         figure.add_scatter(
@@ -230,13 +226,16 @@ def decile_runs(by_run: pd.DataFrame, band: pd.DataFrame) -> Chart:
     figure.update_yaxes(title="error, %", rangemode="tozero")
     return Chart(
         figure,
-        "Each thin line is a run, the thick one their mean and the band one standard deviation on either side: where the "
-        "lines rise together the score ranks difficulty in every run, where they cross it does so by chance.",
+        "Each thin line is a run, the thick one their mean and the band one standard deviation on either "
+        "side: where the lines rise together the score ranks difficulty in every run, where they cross it "
+        "does so by chance.",
     )
 
 
 def recall_curves(curves: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Chart:
-    """Recall against the share inspected. ``curves``: address → share, recall, chance, perfect; the best first."""
+    """Recall against the share inspected. ``curves``: address → share, recall, chance, perfect; the best
+    first.
+    """
     figure = go.Figure()
     first = next(iter(curves.values()))
     for title, column, dash in (("perfect", "perfect", "dot"), ("chance", "chance", "dash")):
@@ -256,7 +255,8 @@ def recall_curves(curves: Mapping[str, pd.DataFrame], names: Mapping[str, str]) 
             name=escaped(names[address], 30),
             line={"width": 2.5, "color": INKS[at % len(INKS)], "dash": DASHES[at // len(INKS) % len(DASHES)]},
             hovertext=[
-                f"{escaped(names[address])}: {share(row.recall)} of the wrong labels in the first {share(row.share)}"
+                f"{escaped(names[address])}: {share(row.recall)} of the wrong labels in the first "
+                f"{share(row.share)}"
                 for row in curve.itertuples()
             ],
             hoverinfo="text",
@@ -267,8 +267,9 @@ def recall_curves(curves: Mapping[str, pd.DataFrame], names: Mapping[str, str]) 
     figure.update_yaxes(title="wrong labels found, %", range=[0, 102])
     return Chart(
         figure,
-        "Each line says how many of the wrong labels are found when the queue is worked off from the top: the steeper it "
-        "rises, the fewer examples a person looks at. Dashed is a random order, dotted the best possible one.",
+        "Each line says how many of the wrong labels are found when the queue is worked off from the top: "
+        "the steeper it rises, the fewer examples a person looks at. Dashed is a random order, dotted the "
+        "best possible one.",
     )
 
 
@@ -304,8 +305,9 @@ def roc_runs(curves: pd.DataFrame, runs: Sequence[str], areas: Sequence[float]) 
     figure.update_yaxes(title="wrong labels found, %", range=[0, 102])
     return Chart(
         figure,
-        "Each thin line is the ROC curve of a run and the thick one their mean at equal false-positive rates: the nearer to "
-        "the upper left corner, the better the score parts wrong labels from right ones; a spread is the luck of a run.",
+        "Each thin line is the ROC curve of a run and the thick one their mean at equal false-positive "
+        "rates: the nearer to the upper left corner, the better the score parts wrong labels from right "
+        "ones; a spread is the luck of a run.",
     )
 
 
@@ -323,6 +325,6 @@ def deviations(table: pd.DataFrame) -> Chart:
     figure.update_yaxes(title="examples")
     return Chart(
         figure,
-        "Each bar counts examples by how far they move in the ranking from run to run: 0 % stays where it is, 29 % is what a "
-        "ranking drawn at random gives.",
+        "Each bar counts examples by how far they move in the ranking from run to run: 0 % stays where it "
+        "is, 29 % is what a ranking drawn at random gives.",
     )

@@ -1,9 +1,11 @@
-"""Many scores of the same examples as one data frame, read with DuckDB and turned so that high deserves a look.
+"""Many scores of the same examples as one data frame, read with DuckDB and turned so that high deserves a
+look.
 
-Inputs: an audit, a run, score columns and a selection; outputs: data frames indexed by example_id whose columns are
-named ``<scorer>.<column>``. Of more than ``MOST`` examples a fixed sample is taken, by a hash of their ids. Cost: 60,000
-examples of 50 columns take 0.4 s once. The truth is read here and leaves this module only as one boolean per example of
-a group, for curves; pages show nothing of it about a single example.
+Inputs: an audit, a run, score columns and a selection; outputs: data frames indexed by example_id whose
+columns are named ``<scorer>.<column>``. Of more than ``MOST`` examples a fixed sample is taken, by a hash
+of their ids. Cost: 60,000 examples of 50 columns take 0.4 s once. The truth is read here and leaves this
+module only as one boolean per example of a group, for curves; pages show nothing of it about a single
+example.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dashboard import state
 from dashboard.columns import PREFERRED, ScoreColumn, find_column
 from dashboard.selection import Selection, identifier, source
 from scoring.audit import Audit, Run
-from scoring.evaluation import turned
+from scoring.evaluation import clustered_order, rank_correlation, top_overlap, turned
 from scoring.examples import truth
 from scoring.tables import HardlookError
 
@@ -31,7 +33,9 @@ STAGES = ("early", "late", "all")
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """(n, m) scores by example_id, turned so that high deserves a look, and the (n,) given labels of the same examples."""
+    """(n, m) scores by example_id, turned so that high deserves a look, and the (n,) given labels of the
+    same examples.
+    """
 
     values: pd.DataFrame
     labels: pd.Series
@@ -44,8 +48,9 @@ def titles(columns: Sequence[ScoreColumn]) -> dict[str, str]:
 
 
 def main_variants(columns: Sequence[ScoreColumn], stage: str) -> list[ScoreColumn]:
-    """One column per score; of a score in variants those of this stage in the preferred form and scale, for the label
-    and for the prediction."""
+    """One column per score; of a score in variants those of this stage in the preferred form and scale, for
+    the label and for the prediction.
+    """
     wanted = {"stage": stage, "form": PREFERRED["form"], "normalised": PREFERRED["normalised"]}
     return [c for c in columns if all(c.steps.get(step, value) == value for step, value in wanted.items())]
 
@@ -99,17 +104,34 @@ def _score_frame(
     return Scores(values.loc[:, values.notna().any()], labels.astype(object).where(labels.notna(), None))
 
 
-def varying(values: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+@lru_cache(maxsize=12)
+def varying(scores: Scores) -> tuple[Scores, tuple[str, ...]]:
     """The scores that rank anything, and the addresses of those that are the same for every example."""
-    same = [name for name in values if values[name].min() == values[name].max()]
-    return values.drop(columns=same), same
+    values = scores.values
+    same = tuple(name for name in values if values[name].min() == values[name].max())
+    return Scores(values.drop(columns=list(same)), scores.labels), same
+
+
+@lru_cache(maxsize=12)
+def correlation(scores: Scores, method: str) -> tuple[pd.DataFrame, list[str]]:
+    """``rank_correlation`` of the scores and the clustered order; remembered, so that a page turn computes
+    nothing.
+    """
+    table = rank_correlation(scores.values, method)
+    return table, clustered_order(table)
+
+
+@lru_cache(maxsize=12)
+def overlap(scores: Scores) -> pd.DataFrame:
+    """``top_overlap`` of the scores in their clustered order."""
+    return top_overlap(scores.values[correlation(scores, "spearman")[1]])
 
 
 def take_label(audit: Audit, run: Run, columns: Sequence[ScoreColumn]) -> dict[str, bool]:
     """Address → whether the score takes the given label.
 
-    As the score declares it; else by whether an example without a label has it; else, where all have labels, a score of
-    the prediction's class is taken to need none.
+    As the score declares it; else by whether an example without a label has it; else, where all have
+    labels, a score of the prediction's class is taken to need none.
     """
     found = {
         c.address: c.steps.get("index") != "prediction" if c.uses_label is None else c.uses_label
@@ -168,16 +190,16 @@ def errors_of(audit: Audit, run: Run, selection: Selection) -> pd.Series:
 def _errors(files: tuple, selection: Selection) -> pd.Series:
     condition, parameters = selection.sql()
     query = (
-        f"SELECT e.example_id, NOT p.correct AS error FROM {source(files[0][0])} e JOIN {source(files[1][0])} p "
-        f"ON p.example_id = e.example_id WHERE p.correct IS NOT NULL AND {condition}"
+        f"SELECT e.example_id, NOT p.correct AS error FROM {source(files[0][0])} e JOIN "
+        f"{source(files[1][0])} p ON p.example_id = e.example_id WHERE p.correct IS NOT NULL AND {condition}"
     )
     found = state.sql(query, parameters).to_pandas().set_index("example_id")["error"]
     return found.astype(bool)
 
 
 def wrong_of(audit: Audit, labels: pd.Series) -> pd.Series | None:
-    """Whether the given label is known to be wrong, for those of some labelled examples whose truth is known; None
-    where the audit knows no truth. For aggregates alone.
+    """Whether the given label is known to be wrong, for those of some labelled examples whose truth is
+    known; None where the audit knows no truth. For aggregates alone.
     """
     if audit.truth is None:
         return None

@@ -1,7 +1,9 @@
-"""Where the truth is known: how well each score finds the wrong labels, as curves and numbers over whole groups.
+"""Where the truth is known: how well each score finds the wrong labels, as curves and numbers over whole
+groups.
 
-The truth about a single example is never shown: nothing here is drawn for fewer than ``FEWEST_KNOWN`` verified examples
-or ``FEWEST_WRONG`` wrong ones, since numbers of so small a group would point to its members.
+The truth about a single example is never shown: nothing here is drawn for fewer than ``FEWEST_KNOWN``
+verified examples or ``FEWEST_WRONG`` wrong ones, since numbers of so small a group would point to its
+members.
 """
 
 from __future__ import annotations
@@ -38,8 +40,9 @@ HELP = {
     "effect": "Cohen's d: difference of the means in pooled standard deviations; 0.2 is small, 0.8 large.",
 }
 NO_TRUTH = (
-    "The truth is not known here. To measure how well scores find wrong labels, name verified labels in audit.toml, such "
-    "as those of planted errors, and reload this page; they are used for such curves alone and never shown to a reviewer:"
+    "The truth is not known here. To measure how well scores find wrong labels, name verified labels in "
+    "audit.toml, such as those of planted errors, and reload this page; they are used for such curves alone "
+    "and never shown to a reviewer:"
 )
 EXAMPLE = '[truth]\npath = "truth.csv"          # example_id, true_label'
 
@@ -59,8 +62,9 @@ def show_known(
         return None
     if len(wrong) < FEWEST_KNOWN or int(wrong.sum()) < FEWEST_WRONG:
         return controls.empty(
-            f"Curves take at least {FEWEST_KNOWN} verified examples and {FEWEST_WRONG} wrong labels among those chosen: "
-            "of fewer, numbers would tell whose label is wrong. Choose another split, or all classes."
+            f"Curves take at least {FEWEST_KNOWN} verified examples and {FEWEST_WRONG} wrong labels among "
+            "those chosen: of fewer, numbers would tell whose label is wrong. Choose another split, or all "
+            "classes."
         )
     values = scores.values.reindex(wrong.index)
     report = detection_report(values, wrong.to_numpy())
@@ -123,8 +127,9 @@ def show_report(report: pd.DataFrame, names: Mapping[str, str]) -> None:
     shown["p"] = st.column_config.TextColumn(help=HELP["p"])
     st.dataframe(table, column_config=shown, hide_index=True)
     st.caption(
-        "Every score is turned so that high deserves a look (as declared or measured on this run); what is not scored is "
-        "inspected last. A score that is built to measure difficulty need not find wrong labels."
+        "Every score is turned so that high deserves a look (as declared or measured on this run); what is "
+        "not scored is inspected last. A score that is built to measure difficulty need not find wrong "
+        "labels."
     )
 
 

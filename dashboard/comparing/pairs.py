@@ -1,6 +1,8 @@
-"""Do two scores agree? Heat maps of correlation and of common top, and the examples on which a pair disagrees most.
+"""Do two scores agree? Heat maps of correlation and of common top, and the examples on which a pair
+disagrees most.
 
-The pair stands in the address (``?a=`` and ``?b=``): a click on a cell and the two lists beside the chart set the same.
+The pair stands in the address (``?a=`` and ``?b=``): a click on a cell and the two lists beside the chart
+set the same.
 """
 
 from __future__ import annotations
@@ -14,64 +16,73 @@ import streamlit as st
 from dashboard import cells, controls
 from dashboard.columns import ScoreColumn, find_column
 from dashboard.comparing import charts
-from dashboard.comparing.frames import Scores
+from dashboard.comparing.frames import Scores, correlation, overlap
 from dashboard.grid import example_grid
 from dashboard.words import count, number, plain, share
 from scoring.audit import Audit, Run
 from scoring.evaluation import (
     SHARES,
     between_groups,
-    clustered_order,
     correlation_by_group,
     disagreement,
     rank_correlation,
-    top_overlap,
 )
 
 SIZE = 12
 MOST_CLASSES = 20
 WITH, WITHOUT = "with the label", "without it"
+WORDS = {
+    (WITH, WITH): "scores with the label among themselves",
+    (WITHOUT, WITHOUT): "scores without it among themselves",
+    (WITH, WITHOUT): "one with against one without",
+}
+ALL_PAIRS, AGAINST = "all scores", "with the label against without"
 NAMES = {"a": "Score", "b": "Against"}
 TOPS = {f"{100 * value:.0f} %": value for value in SHARES}
 
 
-def show_agreement(
-    scores: pd.DataFrame, names: Mapping[str, str], takes: Mapping[str, bool], method: str
-) -> None:
-    """The correlation of all pairs, those that agree side by side, and scores with the label against those without."""
-    table = rank_correlation(scores, method.lower())
-    order = clustered_order(table)
+def show_agreement(scores: Scores, names: Mapping[str, str], takes: Mapping[str, bool], method: str) -> None:
+    """The correlation of all pairs, those that agree side by side, and scores with the label against those
+    without.
+    """
+    table, order = correlation(scores, method.lower())
+    rows, columns = pick_sides(order, takes)
     reading = (
-        "Each cell is the rank correlation of two scores, both turned so that high deserves a look: orange pairs suspect the "
-        "same examples, blue ones opposite ends, pale ones have nothing to do with each other. Scores that agree stand "
-        f"together; {charts.LABELLED} takes the label, {charts.UNLABELLED} does not. Click a cell to see where two scores "
-        "disagree."
+        "Each cell is the rank correlation of two scores, both turned so that high deserves a look: orange "
+        "pairs suspect the same examples, blue ones opposite ends, pale ones have nothing to do with each "
+        f"other. Scores that agree stand together; {charts.LABELLED} takes the label, {charts.UNLABELLED} "
+        "does not. Click a cell to see where two scores disagree."
     )
     if method == "Kendall":
         reading += " Kendall’s τ is taken on a sample of at most 2,000 examples."
+    shown = table.loc[rows, columns]
+    marks, picked = _marks(takes), _picked(names)
     _clickable(
-        charts.matrix(table.loc[order, order], names, _marks(takes), _picked(names), what="correlation", diverging=True,
-                      reading=reading),
-        names,
-    )  # fmt: skip
-    groups = between_groups(
-        table, {address: WITH if takes[address] else WITHOUT for address in table.columns}
+        charts.matrix(shown, names, marks, picked, what="correlation", diverging=True, reading=reading), names
     )
-    words = {(WITH, WITH): "scores with the label among themselves", (WITHOUT, WITHOUT): "scores without it among themselves",
-             (WITH, WITHOUT): "one with against one without"}  # fmt: skip
+    groups = between_groups(table, {a: WITH if takes[a] else WITHOUT for a in table.columns})
     told = [
-        f"{words[row.group_a, row.group_b]} {number(row.mean)} ({count(row.pairs, 'pair')})"
+        f"{WORDS[row.group_a, row.group_b]} {number(row.mean)} ({count(row.pairs, 'pair')})"
         for row in groups.itertuples()
     ]
     if told:
         st.markdown(f"Mean correlation: {'; '.join(told)}.")
 
 
-def show_overlap(scores: pd.DataFrame, names: Mapping[str, str], takes: Mapping[str, bool]) -> None:
+def pick_sides(order: Sequence[str], takes: Mapping[str, bool]) -> tuple[list[str], list[str]]:
+    """Which scores go down and across: all of them, or those with the label against those without."""
+    sides = [address for address in order if takes[address]], [a for a in order if not takes[a]]
+    if not all(sides):
+        return list(order), list(order)
+    which = controls.switch("Pairs", (ALL_PAIRS, AGAINST), "pairs", ALL_PAIRS)
+    return sides if which == AGAINST else (list(order), list(order))
+
+
+def show_overlap(scores: Scores, names: Mapping[str, str], takes: Mapping[str, bool]) -> None:
     """How much of their top every two scores have in common."""
     top = controls.switch("Top", list(TOPS), "top", "5 %")
-    order = clustered_order(rank_correlation(scores))
-    table = top_overlap(scores[order])
+    _, order = correlation(scores, "spearman")
+    table = overlap(scores)
     here = table[table["share"] == TOPS[top]]
     square = pd.DataFrame(1.0, index=order, columns=order)
     for row in here.itertuples():
@@ -81,8 +92,8 @@ def show_overlap(scores: pd.DataFrame, names: Mapping[str, str], takes: Mapping[
         charts.matrix(
             square, names, _marks(takes), _picked(names), what="overlap", diverging=False,
             reading=f"Each cell is the share of the {top} most suspicious examples by one score that the other has among its "
-            f"own {top}: 1 is the same set, and two unrelated scores share {chance}. Click a cell to see where two scores "
-            "disagree.",
+            f"own {top}: 1 is the same set, and two unrelated scores share {chance}. Click a cell to see "
+            "where two scores disagree.",
         ),
         names,
     )  # fmt: skip
@@ -225,8 +236,8 @@ def _panel(
                     "of": len(part)}  # fmt: skip
         cell["score"] = f"{100 * row.place_a:.0f} % · {100 * row.place_b:.0f} %"
         cell["score_help"] = (
-            f"Place in the ranking, 100 % the most suspicious: {names[pair[0]]} {share(row.place_a)}, {names[pair[1]]} "
-            f"{share(row.place_b)}. {about}"
+            f"Place in the ranking, 100 % the most suspicious: {names[pair[0]]} {share(row.place_a)}, "
+            f"{names[pair[1]]} {share(row.place_b)}. {about}"
         )
         cell["evidence"] = cell["evidence"] | evidence
     note = f"{places.start + 1:,} to {places.stop:,} of {len(part):,}" if made else ""

@@ -1,6 +1,8 @@
-"""How steady scores are: the same one in several runs (seeds, batch sizes), and VoG of three checkpoints against all.
+"""How steady scores are: the same one in several runs (seeds, batch sizes), and VoG of three checkpoints
+against all.
 
-Runs of one audit that have a score of the same name are compared; which of them is in the address (``?of=``).
+Runs of one audit that have a score of the same name are compared; which of them is in the address
+(``?of=``).
 """
 
 from __future__ import annotations
@@ -44,8 +46,8 @@ def show_steadiness(
         show_runs(audit, run, shown, selection, names)
     else:
         controls.empty(
-            "Only one run here is scored. How steady a score is shows when the same model is trained again with other "
-            "seeds; this command adds runs of two more seeds, trains and scores them:",
+            "Only one run here is scored. How steady a score is shows when the same model is trained again "
+            "with other seeds; this command adds runs of two more seeds, trains and scores them:",
             controls.command("repeat", audit, "--run", run.name, "--seeds", "1,2"),
         )
     show_few_checkpoints(columns, scores)
@@ -106,8 +108,8 @@ def show_one(
     typical = moved["place_deviation"].median()
     st.markdown(
         f"Over {count(values.shape[1], 'run')}, half of {count(len(moved), 'example')} move by more than "
-        f"{share(typical)} of the ranking; the value's own standard deviation is {number(moved['deviation'].median())} at "
-        "the median."
+        f"{share(typical)} of the ranking; the value's own standard deviation is "
+        f"{number(moved['deviation'].median())} at the median."
     )
     controls.show_chart(charts.deviations(moved), "deviations")
     column = next(column for column in columns if column.address == address)
@@ -173,8 +175,9 @@ def show_few_checkpoints(columns: Sequence[ScoreColumn], scores: Scores) -> None
         st.dataframe(pd.DataFrame(rows), hide_index=True, width="content",
                      column_config={name: st.column_config.NumberColumn(format="%.3g") for name in rows[0] if name != "score"})  # fmt: skip
         st.caption(
-            "Rank correlation of the score over three checkpoints with the same score over every checkpoint: near 1, three "
-            "are enough. For fewer checkpoints of another score, add a run whose `checkpoints` name fewer files."
+            "Rank correlation of the score over three checkpoints with the same score over every "
+            "checkpoint: near 1, three are enough. For fewer checkpoints of another score, add a run whose "
+            "`checkpoints` name fewer files."
         )
 
 

@@ -1,4 +1,6 @@
-"""/compare: every score beside every other: do they agree, are they steady, and which find the wrong labels?"""
+"""/compare: every score beside every other: do they agree, are they steady, and which find the wrong
+labels?
+"""
 
 from __future__ import annotations
 
@@ -35,11 +37,10 @@ def show() -> None:
     if scores.values.empty:
         return explain_nothing(audit, run, selection)
     names = frames.titles(columns)
-    values, same = frames.varying(scores.values)
+    scores, same = frames.varying(scores)
     if same and what != "stability":
         told = ", ".join(f"*{plain(names[address])}*" for address in same)
         st.caption(f"Left out, being the same for every example here: {told}.")
-    scores = frames.Scores(values, scores.labels)
     if what == "stability":
         shown = frames.main_variants(columns, stage) if variants != "all" else columns
         return steadiness.show_steadiness(audit, run, shown, columns, scores, selection)
@@ -54,15 +55,15 @@ def show_pairs(
     """The heat map, and the pair that was picked on it."""
     if scores.values.shape[1] < 2:
         return controls.empty(
-            f"{count(scores.values.shape[1], 'score')} here ranks anything: there is nothing to compare. This "
-            "command computes all that the run allows:",
+            f"{count(scores.values.shape[1], 'score')} here ranks anything: there is nothing to compare. "
+            "This command computes all that the run allows:",
             controls.command("score", audit, "--run", run.name),
         )
     takes = frames.take_label(audit, run, [c for c in columns if c.address in scores.values])
     if what == "overlap":
-        pairs.show_overlap(scores.values, names, takes)
+        pairs.show_overlap(scores, names, takes)
     else:
-        pairs.show_agreement(scores.values, names, takes, method)
+        pairs.show_agreement(scores, names, takes, method)
     st.subheader("Where two scores disagree", anchor=False)
     pair = pairs.pick_pair(scores.values, names)
     if pair is None:

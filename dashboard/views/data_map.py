@@ -50,8 +50,8 @@ def show() -> None:
     points = training_map.positions(audit, run, training, epoch, selection, scores.get(colour))
     if points.empty:
         return controls.empty(
-            "No recorded example matches these filters: a training records the examples that it was given, with the labels "
-            "that they had. Choose another split, class or filter."
+            "No recorded example matches these filters: a training records the examples that it was given, "
+            "with the labels that they had. Choose another split, class or filter."
         )
     points = points.assign(region=training_map.regions(points, quantiles))
     show_map(audit, run, points, colour, scores.get(colour), epoch)
@@ -69,8 +69,9 @@ def explain_no_training(audit: Audit, run: Run | None) -> None:
             "The predictions of this run were imported, so there is no recorded training to look at."
         )
     return controls.empty(
-        "The data map needs a recorded training, or several checkpoints from which `hardlook score` recomputes it. This "
-        "command trains the run’s model and records it; two lines record a loop of your own (see the README):",
+        "The data map needs a recorded training, or several checkpoints from which `hardlook score` "
+        "recomputes it. This command trains the run’s model and records it; two lines record a loop of your "
+        "own (see the README):",
         controls.command("train", audit, *(("--run", run.name) if run else ())),
     )
 
@@ -112,8 +113,9 @@ def show_map(
     told = f"{count(len(points), 'example')} after epoch {epoch}."
     if len(drawn) < len(points):
         told = (
-            f"{len(drawn):,} of {count(len(points), 'example')} after epoch {epoch}: never more than {MOST_POINTS:,} are "
-            "drawn, all that are flagged and an equal share of each class. Regions hold all."
+            f"{len(drawn):,} of {count(len(points), 'example')} after epoch {epoch}: never more than "
+            f"{MOST_POINTS:,} are drawn, all that are flagged and an equal share of each class. Regions "
+            "hold all."
         )
     chart = data_map_charts.data_map(
         drawn, colour, column.title if column else "correctness", drawing.pending("data_map")
@@ -159,8 +161,9 @@ def show_examples(audit: Audit, run: Run, found: pd.DataFrame, what: str, about:
     for place, cell, row in zip(places, made, rows.itertuples(), strict=True):
         cell["score"] = f"{row.confidence:.2f} ± {row.variability:.2f}"
         cell["score_help"] = (
-            f"Mean probability of the label {number(row.confidence)}, standard deviation {number(row.variability)}, right "
-            f"after {row.correctness:.0%} of the epochs up to {about['epoch']}."
+            f"Mean probability of the label {number(row.confidence)}, standard deviation "
+            f"{number(row.variability)}, right after {row.correctness:.0%} of the epochs up to "
+            f"{about['epoch']}."
         )
         cell["evidence"] = cell["evidence"] | {
             **about, "confidence": round(row.confidence, 4), "variability": round(row.variability, 4), "rank": place + 1,

@@ -1,7 +1,8 @@
-"""``hardlook repeat``: train and score a run again with other seeds or settings, to see how steady its scores are.
+"""``hardlook repeat``: train and score a run again with other seeds or settings, to see how steady its
+scores are.
 
-Each value makes one run that is like the given one but for that setting, and adds its table to audit.toml. What is
-trained and scored already is left alone, so the command goes on where it was stopped.
+Each value makes one run that is like the given one but for that setting, and adds its table to audit.toml.
+What is trained and scored already is left alone, so the command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def repeat(options) -> int:
 
 
 def add_runs(audit, base: str, wanted: dict[str, dict[str, int]]):
-    """Append a table to audit.toml for each run that it lacks → the audit, read again. All of them or none."""
+    """Append a table to audit.toml for each run that it lacks → the audit, read again. All of them or none.
+    """
     from scoring.audit import Audit
 
     there = audit.config.get("run", {})

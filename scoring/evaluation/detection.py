@@ -55,7 +55,8 @@ def found_within(
     """How many known label errors the first share of a ranking holds, beside chance.
 
     ``suspicion`` (n,): higher is inspected first, NaN last; ``wrong`` (n,) bool. Columns: share, inspected,
-    found, recall, precision, chance (expected number found when inspecting as many at random), lift (found / chance).
+    found, recall, precision, chance (expected number found when inspecting as many at random), lift (found
+    / chance).
     """
     suspicion, wrong = np.asarray(suspicion, dtype=np.float64), np.asarray(wrong, dtype=bool)
     order = np.argsort(-np.nan_to_num(suspicion, nan=-np.inf), kind="stable")

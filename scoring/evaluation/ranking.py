@@ -1,11 +1,13 @@
-"""What a score ranks: class normalisation, error per decile, the measured hard end, accuracy with intervals.
+"""What a score ranks: class normalisation, error per decile, the measured hard end, accuracy with
+intervals.
 
-A score is only as good as what it ranks first. Everything here takes plain arrays (n examples) and gives small tables
-or numbers with intervals: *error* is a boolean per example (the model is wrong on it). VoG's class normalisation is
-Agarwal et al. 2022, section 3.1; the Wilson
-interval is Wilson 1927, as scipy's ``binomtest`` gives it.
+A score is only as good as what it ranks first. Everything here takes plain arrays (n examples) and gives
+small tables or numbers with intervals: *error* is a boolean per example (the model is wrong on it). VoG's
+class normalisation is Agarwal et al. 2022, section 3.1; the Wilson interval is Wilson 1927, as scipy's
+``binomtest`` gives it.
 
-Cost: sorts, O(n log n). Limits: NaN means "not computed" and is left out everywhere, never counted as low or high.
+Cost: sorts, O(n log n). Limits: NaN means "not computed" and is left out everywhere, never counted as low
+or high.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ HARD_RHO = 0.05
 def normalize_by_class(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Class z-scores: (value − class mean) / class standard deviation (population), Agarwal et al. 2022.
 
-    ``values`` (n,) float, ``labels`` (n,) of any hashable kind → (n,) float64. A class with one example or equal
-    values gets 0 (it has nothing to rank); NaN stays NaN and takes no part in the class's mean and deviation.
+    ``values`` (n,) float, ``labels`` (n,) of any hashable kind → (n,) float64. A class with one example or
+    equal values gets 0 (it has nothing to rank); NaN stays NaN and takes no part in the class's mean and
+    deviation.
 
     >>> normalize_by_class(np.array([1.0, 3.0, 5.0]), np.array(["a", "a", "b"])).tolist()
     [-1.0, 1.0, 0.0]
@@ -76,8 +79,8 @@ def deciles(scores: np.ndarray) -> np.ndarray:
 def error_by_decile(scores: np.ndarray, errors: np.ndarray) -> pd.DataFrame:
     """Share of errors in each decile of a score, lowest to highest, with 95 % Wilson intervals.
 
-    ``scores`` (n,) float, ``errors`` (n,) bool → columns decile 1…10, n, error, low, high. Fewer than ten examples
-    leave deciles empty (n = 0, error NaN).
+    ``scores`` (n,) float, ``errors`` (n,) bool → columns decile 1…10, n, error, low, high. Fewer than ten
+    examples leave deciles empty (n = 0, error NaN).
     """
     errors = np.asarray(errors, dtype=bool)
     if len(errors) != len(np.asarray(scores)):
@@ -95,7 +98,8 @@ def error_by_decile(scores: np.ndarray, errors: np.ndarray) -> pd.DataFrame:
 
 
 def spearman_interval(rho: float, n: int) -> tuple[float, float]:
-    """95 % interval of Spearman's ρ: Fisher's z with the variance (1 + ρ²/2) / (n − 3) (Bonett and Wright 2000).
+    """95 % interval of Spearman's ρ: Fisher's z with the variance (1 + ρ²/2) / (n − 3) (Bonett and Wright
+    2000).
 
     >>> [round(x, 3) for x in spearman_interval(0.0, 103)]
     [-0.194, 0.194]
@@ -110,10 +114,11 @@ def spearman_interval(rho: float, n: int) -> tuple[float, float]:
 def measured_direction(scores: np.ndarray, errors: np.ndarray) -> dict:
     """Which end of a score is hard: the rank correlation of score and error, with its 95 % interval.
 
-    Returns rho (Spearman; positive = high scores err more), low, high (Fisher's z with the Bonett-Wright variance),
-    n, errors, and hard: "high", "low", or None where the interval holds 0 or |rho| < 0.05. A rank correlation calls a U
-    neither end, so ``both`` says whether lowest and highest decile each err more (95 % Wilson) than those between them.
-    Without errors, or without correct examples, nothing can be said: rho is None.
+    Returns rho (Spearman; positive = high scores err more), low, high (Fisher's z with the Bonett-Wright
+    variance), n, errors, and hard: "high", "low", or None where the interval holds 0 or |rho| < 0.05. A
+    rank correlation calls a U neither end, so ``both`` says whether lowest and highest decile each err more
+    (95 % Wilson) than those between them. Without errors, or without correct examples, nothing can be said:
+    rho is None.
     """
     scores, errors = np.asarray(scores, dtype=np.float64), np.asarray(errors, dtype=bool)
     present = np.isfinite(scores)
@@ -138,7 +143,9 @@ def _both_ends_err(scores: np.ndarray, errors: np.ndarray) -> bool:
 
 
 def accuracy_table(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Accuracy with Wilson intervals per group. ``frame`` has a boolean ``correct`` and the columns of ``by``."""
+    """Accuracy with Wilson intervals per group. ``frame`` has a boolean ``correct`` and the columns of
+    ``by``.
+    """
     known = frame.dropna(subset=["correct"])
     grouped = known.groupby(by, observed=True, sort=False)["correct"].agg(["size", "sum"]).reset_index()
     grouped = grouped.rename(columns={"size": "n", "sum": "right"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scoring.reviews import Event, ReviewLog
-from ..synthetic import make_audit
+from ..synthetic import make_audit, write_dynamics
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
 
@@ -17,6 +17,8 @@ READY = {
     "deciles": ".js-plotly-plot .bars .point",
     "suspects": "[data-example-id]",
     "reviews": '[data-testid="stDataFrame"]',
+    "compare": ".js-plotly-plot .nsewdrag",
+    "data-map": "[data-example-id]",
 }
 PROBES = (
     "/_stcore/health",
@@ -48,10 +50,11 @@ def server(start, tmp_path_factory):
                 )
             ]
         )
+    write_dynamics(audit, audit.run())
     return start(audit.root)
 
 
-def visit(context, server, address: str):
+def visit(context, server, address: str, wait: str | None = None):
     """A page of the dashboard, drawn; what went wrong is kept in ``page.errors``, foreign requests in
     ``page.foreign``.
     """
@@ -64,7 +67,7 @@ def visit(context, server, address: str):
         lambda sent: sent.url.startswith((server.url, "data:", "blob:")) or page.foreign.append(sent.url),
     )
     page.goto(f"{server.url}/{address}")
-    drawn(page, address)
+    drawn(page, address, wait)
     return page
 
 
@@ -73,8 +76,8 @@ def _note(page, reply) -> None:
         page.errors.append(f"{reply.status} {reply.url}")
 
 
-def drawn(page, address: str) -> None:
-    page.locator(READY[address.split("?")[0]]).first.wait_for(timeout=60_000)
+def drawn(page, address: str, wait: str | None = None) -> None:
+    page.locator(wait or READY[address.split("?")[0]]).first.wait_for(timeout=60_000)
     settled(page)
 
 
