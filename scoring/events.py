@@ -46,7 +46,8 @@ class Event:
     client, seq: who numbers it. A client (a browser tab, a script) counts its events without gaps from any
     first number. example_id, fingerprint, label: what was on screen; label is the given label, a class name,
     null in the pool. reviewer: the person; action: one of ``ACTIONS``; batch: the name of one bulk act,
-    shared by its events. verdict: one of ``VERDICTS``, for ``decide`` and ``adjudicate``; new_label goes with
+    shared by its events. assignee: to whom ``assign`` gives the example, or from whom alone ``release`` takes it.
+    verdict: one of ``VERDICTS``, for ``decide`` and ``adjudicate``; new_label goes with
     other, labels with several; issues: any number of names, with or without a verdict. A later decision
     replaces the earlier one as a whole. undoes: (client, seq) of the event that an ``undo`` takes back; note:
     free text, stored as given. evidence: what the reviewer had on screen, as JSON; numbers that JSON lacks
@@ -76,6 +77,7 @@ class Event:
     evidence: Mapping[str, Any] | None = None
     seconds: float | None = None
     round: int | None = None
+    assignee: str | None = None
 
     def __post_init__(self):
         try:
@@ -88,7 +90,7 @@ class Event:
         """Bring every field to its plain Python type, so that equal content is equal whoever sent it."""
         for name in ("client", "example_id", "reviewer", "action"):
             self._set(name, needed_text(name, getattr(self, name)))
-        for name in ("fingerprint", "label", "verdict", "new_label", "note", "batch"):
+        for name in ("fingerprint", "label", "verdict", "new_label", "note", "batch", "assignee"):
             self._set(name, _text(name, getattr(self, name)))
         for name in ("labels", "issues"):
             self._set(name, _names(name, getattr(self, name)))
@@ -119,6 +121,10 @@ class Event:
             raise HardlookError(
                 "undo needs undoes=(client, seq) of the event to take back, and no other action has it"
             )
+        if self.action == "assign" and not self.assignee:
+            raise HardlookError("assign needs an assignee, the person who is to read the example")
+        if self.assignee is not None and self.action not in ("assign", "release"):
+            raise HardlookError(f"action {self.action!r} carries an assignee; only assign and release do")
         if self.action == "comment" and not self.note:
             raise HardlookError("comment needs a note")
 

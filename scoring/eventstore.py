@@ -25,7 +25,7 @@ import sqlalchemy as sa
 
 from scoring.tables import HardlookError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 WAIT = 30.0  # seconds that a writer waits for its turn
 TEXT = pd.StringDtype(na_value=np.nan)
 UPGRADE_LOCK = 0x6861726C  # any number that other programs in the same PostgreSQL are unlikely to lock
@@ -62,10 +62,27 @@ event_table = sa.Table(
     sa.Column("seconds", sa.Double),
     sa.Column("round", sa.BigInteger),
     sa.Column("created_at", sa.BigInteger, nullable=False),  # microseconds since 1970, UTC
+    sa.Column("assignee", sa.Text),  # of assign and release; since version 2
     sa.UniqueConstraint("audit", "client", "seq"),
     sa.Index("hardlook_events_audit", "audit", "position"),
     # A hash: ids may be longer than PostgreSQL's ordered indexes can hold.
     sa.Index("hardlook_events_example", "example_id", postgresql_using="hash"),
+)
+lock_table = sa.Table(  # who looks at which example now (``scoring.locks``); since version 2
+    "hardlook_locks",
+    schema,
+    sa.Column("audit", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),  # the id's hash
+    sa.Column("example_id", sa.Text, nullable=False),
+    sa.Column("reviewer", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),  # microseconds since 1970, UTC
+)
+meeting_table = sa.Table(  # where the team is in its meetings (``scoring.meetings``); since version 2
+    "hardlook_meetings",
+    schema,
+    sa.Column("audit", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("state", sa.Text, nullable=False),  # JSON
 )
 REFUSAL = "events of a review log are never changed or deleted"
 TRIGGERS = {
@@ -81,8 +98,16 @@ TRIGGERS = {
         "FOR EACH STATEMENT EXECUTE FUNCTION hardlook_refuse()",
     ],
 }
+
+
+def _add_sharing(connection: sa.Connection) -> None:
+    """1 → 2: whom an example is assigned to, locks and meetings."""
+    connection.exec_driver_sql("ALTER TABLE hardlook_events ADD COLUMN assignee TEXT")
+    schema.create_all(connection, tables=[lock_table, meeting_table])
+
+
 # From each older version of the schema, the step to the next one: (connection) -> None.
-MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {}
+MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {1: _add_sharing}
 
 
 class LogUnavailable(HardlookError):

@@ -43,7 +43,7 @@ POLICY = {
     "unsure": "second reader",
     "bad image": "exclude",
 }
-SETTINGS = ("test",)  # keys of [policy] that are no disposition
+SETTINGS = ("test", "second_opinions", "lock_minutes")  # keys of [policy] that are no disposition
 FORMATS = ("csv", "parquet")
 TIME = pa.timestamp("us", "UTC")
 PATCH_SCHEMA = pa.schema(

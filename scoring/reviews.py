@@ -30,7 +30,7 @@ from scoring.eventstore import LogUnavailable, event_table
 from scoring.tables import HardlookError
 
 __all__ = ["Event", "EventRefused", "LogUnavailable", "ReviewLog"]
-UNDOABLE = ("decide", "flag", "unflag", "comment", "adjudicate")
+UNDOABLE = ("decide", "flag", "unflag", "comment", "adjudicate", "assign", "release")
 
 
 class ReviewLog:
@@ -50,7 +50,7 @@ class ReviewLog:
         self._lock = threading.Lock()  # of what is remembered below
         self._cache = pd.DataFrame()
         self._stands = np.array([], dtype=bool)
-        rules = (verdicts.decisions, verdicts.consensus, verdicts.flags, verdicts.comments)
+        rules = (verdicts.decisions, verdicts.consensus, verdicts.flags, verdicts.comments, verdicts.assignments)
         self._tables = {rule.__name__: verdicts.Table(rule) for rule in rules}
 
     @classmethod
@@ -69,6 +69,11 @@ class ReviewLog:
                 f"the audit's name has {len(audit)} characters, at most {LONGEST_KEY} can be a key"
             )
         return cls(store.open_engine(url), audit, classes)
+
+    @property
+    def engine(self) -> sa.Engine:
+        """The database, for what lives beside the events: locks and meetings."""
+        return self._engine
 
     def close(self) -> None:
         """Give the connections back. Everything that was appended is on the disk already."""
@@ -166,6 +171,10 @@ class ReviewLog:
     def comments(self, as_of: int | None = None) -> pd.DataFrame:
         """The comments that stand, ``verdicts.FLAG_COLUMNS``."""
         return self._derive("comments", as_of)
+
+    def assignments(self, as_of: int | None = None) -> pd.DataFrame:
+        """Who was given which example, ``verdicts.ASSIGNMENT_COLUMNS``."""
+        return self._derive("assignments", as_of)
 
     def last_act(self, reviewer: str) -> dict[str, Any] | None:
         """The reviewer's last act that stands, on any machine, for an undo to name; None: nothing is left.

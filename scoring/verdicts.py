@@ -31,6 +31,7 @@ CONSENSUS_COLUMNS = (
     *("fingerprint", "reviewers", "created_at", "position"),
 )
 FLAG_COLUMNS = ("audit", "example_id", "reviewer", "note", "created_at", "position", "client", "seq")
+ASSIGNMENT_COLUMNS = ("audit", "example_id", "assignee", "reviewer", "created_at", "position", "client", "seq")
 EXAMPLE = ["audit", "example_id"]
 
 
@@ -80,6 +81,17 @@ def flags(events: pd.DataFrame, stands: np.ndarray) -> pd.DataFrame:
 def comments(events: pd.DataFrame, stands: np.ndarray) -> pd.DataFrame:
     """Every standing comment, in commit order: ``FLAG_COLUMNS``."""
     return events.loc[stands & (events["action"] == "comment"), list(FLAG_COLUMNS)].reset_index(drop=True)
+
+
+def assignments(events: pd.DataFrame, stands: np.ndarray) -> pd.DataFrame:
+    """One row per (example, assignee) that was assigned and not released since: ``ASSIGNMENT_COLUMNS``."""
+    rows = events[stands & events["action"].isin(["assign", "release"])]
+    given = _last(rows[rows["action"] == "assign"], [*EXAMPLE, "assignee"], ASSIGNMENT_COLUMNS)
+    released = rows[rows["action"] == "release"]
+    one = released.dropna(subset=["assignee"]).groupby([*EXAMPLE, "assignee"])["position"].max().rename("one")
+    every = released[released["assignee"].isna()].groupby(EXAMPLE)["position"].max().rename("every")
+    ends = given.join(one, on=[*EXAMPLE, "assignee"]).join(every, on=EXAMPLE)[["one", "every"]].fillna(0).max(axis=1)
+    return given[given["position"] > ends].reset_index(drop=True)
 
 
 def _last(rows: pd.DataFrame, keys: list[str], columns: Iterable[str]) -> pd.DataFrame:
@@ -133,9 +145,9 @@ def _compared(decided: pd.DataFrame) -> pd.DataFrame:
     decided = decided.reset_index(drop=True)
     group = decided.groupby(EXAMPLE, sort=False).ngroup().to_numpy()
     answered = decided["verdict"].notna().to_numpy()
-    answers = pd.DataFrame({"group": group, "answer": _answers(decided)})[answered].drop_duplicates()
+    said = pd.DataFrame({"group": group, "answer": answers(decided)})[answered].drop_duplicates()
     n_groups = int(group.max()) + 1
-    disputed = np.bincount(answers["group"], minlength=n_groups) > 1
+    disputed = np.bincount(said["group"], minlength=n_groups) > 1
     # The last one with a verdict speaks for the example, else the last one.
     speaks = np.zeros(n_groups, dtype=int)
     np.maximum.at(speaks, group, np.arange(len(group)) + answered * len(group))
@@ -150,7 +162,7 @@ def _compared(decided: pd.DataFrame) -> pd.DataFrame:
     return result[list(CONSENSUS_COLUMNS)]
 
 
-def _answers(decided: pd.DataFrame) -> pd.Series:
+def answers(decided: pd.DataFrame) -> pd.Series:
     """What each decision says is true, as text that is equal for equal answers; null without a verdict."""
     # A reviewer may have sent no label; another's decision on the same example knows it.
     label = decided["label"].fillna(decided.groupby(EXAMPLE)["label"].transform("first"))

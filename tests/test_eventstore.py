@@ -4,16 +4,19 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 
-from scoring import eventstore
+from scoring import eventstore, locks
+from scoring.assignments import assignees, assigning
 from scoring.eventstore import LogUnavailable
 from scoring.reviews import Event, ReviewLog
 from scoring.tables import HardlookError
 
 from .databases import log_url, new_schema, postgres, postgres_server  # noqa: F401
+from .old_logs import write_version_1
 
 
 def decision(seq, client="tab"):
@@ -77,35 +80,66 @@ def test_events_cannot_be_changed_or_deleted(log):
     assert log.decisions().verdict.tolist() == ["given"]
 
 
-def test_an_old_log_migrates_and_a_newer_one_is_refused(log, log_url, monkeypatch):  # noqa: F811
-    log.append([decision(1)])
+def test_a_log_of_the_first_schema_opens_and_keeps_every_event(log_url):  # noqa: F811
+    write_version_1(log_url)
+    before = dict(client="tab", reviewer="ana", label="3")
+    sent_again = Event(seq=1, example_id="a.png", action="decide", fingerprint="f00", verdict="other", new_label="5",
+                       issues=["bad image"], note="née <b>", evidence={"rank": 1}, seconds=1.5, **before)  # fmt: skip
+    for _ in range(2):  # the second opening finds nothing to do
+        with ReviewLog.open(log_url, "digits") as log:
+            assert log.append([sent_again]) == {"tab": 3}, "what an old client sends again is known"
+            assert log.events()["assignee"].isna().all() and log.events()["evidence"][0] == {"rank": 1}
+            assert log.decisions()["example_id"].tolist() == ["a.png"]
+    with ReviewLog.open(log_url, "digits") as log:
+        log.append(assigning({"b.png": "ben"}, "lea", "lea 1"))
+        assert assignees(log) == {"b.png": ("ben",)}
+        assert locks.claim(log, ["b.png"], "ben", datetime.now(UTC), 1) == {"b.png": "ben"}
+        assert log.events().position.tolist() == [1, 2, 3, 4]
+        with pytest.raises(sa.exc.DBAPIError, match="never changed"), eventstore.writing(log.engine) as connection:
+            connection.exec_driver_sql("DELETE FROM hardlook_events")
 
-    def add_locks(connection):
-        connection.exec_driver_sql("CREATE TABLE hardlook_locks (example_id TEXT, expires_at BIGINT)")
 
-    with monkeypatch.context() as later:
-        later.setattr(eventstore, "SCHEMA_VERSION", 2)
-        later.setattr(eventstore, "MIGRATIONS", {1: add_locks})
-        for _ in range(2):  # the second opening finds nothing to do
-            with ReviewLog.open(log_url, "digits") as new:
-                assert new.append([decision(1), decision(2)]) == {"tab": 2}
-                with new._engine.connect() as connection:
-                    assert sa.inspect(connection).has_table("hardlook_locks")
-    with pytest.raises(HardlookError, match="has schema 2, this hardlook knows up to 1; upgrade hardlook"):
+def test_many_who_open_an_old_log_at_once_migrate_it_once(log_url):  # noqa: F811
+    write_version_1(log_url)
+    logs, errors = [], []
+
+    def open_it():
+        try:
+            logs.append(ReviewLog.open(log_url, "digits"))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=open_it) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors and all(len(log.events()) == 3 for log in logs)
+    for log in logs:
+        log.close()
+
+
+def test_a_newer_log_is_refused(log, log_url):  # noqa: F811
+    newer = eventstore.SCHEMA_VERSION + 1
+    with eventstore.writing(log.engine) as connection:
+        connection.execute(eventstore.log_table.update().values(version=newer))
+    with pytest.raises(HardlookError, match=f"has schema {newer}, this hardlook knows up to {newer - 1}; upgrade"):
         ReviewLog.open(log_url, "digits")
 
 
 def test_a_migration_that_fails_leaves_the_log_as_it_was(log, log_url, monkeypatch):  # noqa: F811
+    now = eventstore.SCHEMA_VERSION
+
     def fail(connection):
         connection.exec_driver_sql("CREATE TABLE half_done (id INTEGER)")
         raise RuntimeError("broken step")
 
     with monkeypatch.context() as later:
-        later.setattr(eventstore, "SCHEMA_VERSION", 2)
-        later.setattr(eventstore, "MIGRATIONS", {1: fail})
+        later.setattr(eventstore, "SCHEMA_VERSION", now + 1)
+        later.setattr(eventstore, "MIGRATIONS", {now: fail})
         with pytest.raises(RuntimeError, match="broken step"):
             ReviewLog.open(log_url, "digits")
-    with log._engine.connect() as connection:
+    with log.engine.connect() as connection:
         assert not sa.inspect(connection).has_table("half_done")
     assert log.append([decision(1)]) == {"tab": 1}
 

@@ -94,6 +94,15 @@ class Model:
         last = {event.example_id: event.action for event in self.standing("flag", "unflag")}
         return {example for example, action in last.items() if action == "flag"}
 
+    def assigned(self):
+        found = set()
+        for event in self.standing("assign", "release"):
+            if event.action == "assign":
+                found.add((event.example_id, event.assignee))
+            else:
+                found -= {one for one in found if one[0] == event.example_id and event.assignee in (None, one[1])}
+        return found
+
     def acknowledged(self, client):
         seqs = {event.seq for event in self.events if event.client == client}
         if not seqs:
@@ -166,6 +175,16 @@ class LogMachine(RuleBasedStateMachine):
     def flag(self, client, example, action):
         self.send([self.make(client, action=action, example_id=example)])
 
+    @rule(names=st.lists(st.sampled_from(["ana", "ben"]), min_size=3, max_size=3))
+    def assign(self, names):
+        """All examples dealt out in one act."""
+        pairs = zip(EXAMPLES, names, strict=True)
+        self.send([self.make("lea 1", action="assign", example_id=one, assignee=name, batch="deal") for one, name in pairs])
+
+    @rule(example=examples, name=st.sampled_from(["ana", "ben", None]))
+    def release(self, example, name):
+        self.send([self.make("lea 1", action="release", example_id=example, assignee=name)])
+
     @precondition(lambda self: self.model.events)
     @rule(data=st.data())
     def undo(self, data):
@@ -227,6 +246,9 @@ class LogMachine(RuleBasedStateMachine):
         }
         assert found == {key: (event.client, event.seq) for key, event in self.model.decisions().items()}
         assert set(self.log.flags().example_id) == self.model.flagged()
+        given = self.log.assignments()
+        assert set(zip(given.example_id, given.assignee, strict=True)) == self.model.assigned()
+        assert not given.duplicated(["example_id", "assignee"]).any()
 
     @rule()
     def watch(self):
