@@ -24,6 +24,7 @@ from scoring.slicing import METHODS, SliceSettings
 from scoring.tables import HardlookError
 
 OTHER = "other settings"
+REFUSAL = "_keep_refused"
 CARDS, MAP = VIEWS = ("cards", "map")
 CARDS_PER_PAGE = 24
 MOST_ROWS = 12
@@ -111,16 +112,19 @@ def offer_to_keep(audit: Audit, run: Run, settings: SliceSettings) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.text_input("Keep it as", key="keep_as", placeholder=f"{settings.method} 2", width=200)
-        pressed = st.button("Keep", icon=":material/save:", disabled=not name)
-    if not pressed:
-        return
+        st.button("Keep", icon=":material/save:", disabled=not name, on_click=keep, args=(audit, run, settings, name))
+    if refusal := st.session_state.pop(REFUSAL, None):
+        st.error(quoted(refusal, longest=1000), icon=":material/error:")
+
+
+def keep(audit: Audit, run: Run, settings: SliceSettings, name: str) -> None:
+    """Keep a slicing and turn to it: before the page is drawn, since only then may the picker's value be set."""
     try:
-        with st.spinner("Keeping …"):
-            slicings.keep(audit, run, settings, name)
+        slicings.keep(audit, run, settings, name)
     except HardlookError as error:
-        st.error(quoted(str(error), longest=1000), icon=":material/error:")
+        st.session_state[REFUSAL] = str(error)
     else:
-        view.go("slices", {"run": run.name, "slicing": name.strip()})
+        st.session_state["slicing"] = name.strip()
 
 
 def describe(slicing: Slicing, audit: Audit, run: Run) -> None:
