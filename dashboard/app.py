@@ -27,7 +27,10 @@ PAGES = {
         ("slices", "Slices", ":material/hub:"),
     ],
     "Decide": [("suspects", "Suspects", ":material/rule:")],
-    "Team": [("reviews", "Reviews", ":material/group:")],
+    "Team": [
+        ("reviews", "Reviews", ":material/group:"),
+        ("meeting", "Meeting", ":material/groups:"),
+    ],
     "Lab": [("compare", "Compare", ":material/compare_arrows:")],
 }
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import contents, state
+from dashboard import blinding, contents, state
 from dashboard.columns import ScoreColumn, describe_ends
 from dashboard.words import number
 from scoring.audit import Audit, Run
@@ -81,6 +81,7 @@ def make_cells(
             ids, known, _plain(suggested), scores, ranks or [None] * len(ids), strict=True
         )
     ]
+    made = blinding.blind_cells(audit, made, [row.get("split") for row in known])
     shown = contents.in_cells(audit, ids, [row.get("label") for row in known])
     return [cell if cell["problem"] else cell | own for cell, own in zip(made, shown, strict=True)]
 

@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard import contents, state
+from dashboard import blinding, contents, state
 from dashboard.columns import ScoreColumn
 from dashboard.decisions import open_log
 from dashboard.selection import META, identifier, source
+from dashboard.serving import serving
 from dashboard.standings import plain, told
 from scoring.audit import Audit, Run
 from scoring.queues import softmax
@@ -33,6 +34,8 @@ def describe(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any] |
     if row is None:
         return None
     fixed = {name: plain(row.get(name)) for name in ("example_id", "split", "label", "problem", "fingerprint")}
+    if blinding.is_blind_split(audit, fixed["split"]):
+        run = None  # what a model says about it is not shown to anybody
     scores = scores_of(audit, run, example_id, fixed["split"]) if run else []
     return {
         **fixed,
@@ -139,7 +142,8 @@ def history_of(audit: Audit, example_id: str) -> list[dict[str, Any]]:
     events = log.events(example_id=example_id)
     holding = [frame[frame["example_id"] == example_id] for frame in (log.decisions(), log.flags(), log.comments())]
     stands = {(row.client, int(row.seq)) for frame in holding for row in frame.itertuples()}
-    return [_event(row, stands) for row in events.iloc[::-1].to_dict("records")]
+    shown = blinding.visible(audit, events, serving().identity.reviewer)
+    return [_event(row, stands) for row in shown.iloc[::-1].to_dict("records")]
 
 
 def _event(row: dict[str, Any], stands: set[tuple[str, int]]) -> dict[str, Any]:

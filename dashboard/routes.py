@@ -35,9 +35,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from dashboard import cuts, details, influences, maps, state
+from dashboard import blinding, cuts, details, influences, maps, state
 from dashboard.decisions import open_log
 from dashboard.identity import decision_refusal
+from dashboard.meeting_routes import meeting_routes
 from dashboard.selection import source
 from dashboard.serving import serving
 from dashboard.session import routes as session_routes
@@ -77,6 +78,7 @@ def routes() -> list[Route]:
         Route("/hardlook/decisions", decisions_of, methods=["POST"]),
         Route("/hardlook/events", events, methods=["POST"]),
         Route("/hardlook/last-act", last_act),
+        *meeting_routes(),
         Route("/hardlook/grid/{version}/{name}", script),
         *cuts.routes(),
         *session_routes.routes(),
@@ -152,7 +154,10 @@ def _original(audit: Audit, row: Mapping[str, Any]) -> bytes:
 
 def vog_map(request: Request) -> Response:
     """The map as PNG, transparent where the gradient hardly varies."""
-    run = _run(request)
+    run, audit = _run(request), state.open_audit()
+    if blinding.policy(audit).is_blind:
+        row = details.find(audit, request.query_params.get("id", "")) or {}
+        run = None if blinding.is_blind_split(audit, row.get("split")) else run
     data = None if run is None else maps.overlay(run.maps.get(request.query_params.get("id", "")))
     if data is None:
         return _missing("No VoG map is kept for this example.")
@@ -212,7 +217,7 @@ def decisions(request: Request) -> Response:
         after = int(request.query_params.get("after", ""))
     except ValueError:
         return PlainTextResponse("after= needs a position of the log", status_code=400)
-    return _answer(lambda: standings().changed(after))
+    return _answer(lambda: _seen_by_me(standings().changed(after)))
 
 
 async def decisions_of(request: Request) -> Response:
@@ -220,7 +225,12 @@ async def decisions_of(request: Request) -> Response:
     ids = await _ids(request)
     if ids is None:
         return _no_ids()
-    return await run_in_threadpool(_answer, lambda: standings().of(ids))
+    return await run_in_threadpool(_answer, lambda: _seen_by_me(standings().of(ids)))
+
+
+def _seen_by_me(answer: dict[str, Any]) -> dict[str, Any]:
+    """How examples stand, without answers that a second reader must not see."""
+    return blinding.without_hidden(state.open_audit(), answer, serving().identity.reviewer)
 
 
 def last_act(_request: Request) -> Response:
@@ -267,7 +277,7 @@ async def events(request: Request) -> Response:
     refusal = decision_refusal(serving().identity, request.headers, peer, serving().access.url)
     if refusal is not None:
         return PlainTextResponse(refusal, status_code=403)
-    body = await _body(request)
+    body = await read_body(request)
     sent = body.get("events") if body else None
     if not isinstance(sent, list) or not all(isinstance(one, dict) for one in sent):
         return PlainTextResponse("needed {audit, events: [...]} as JSON", status_code=400)
@@ -329,7 +339,7 @@ def _known(audit: Audit, ids: set[str]) -> set[str]:
 
 async def _ids(request: Request) -> list[str] | None:
     """The example_ids that were posted; None for anything else."""
-    body = await _body(request)
+    body = await read_body(request)
     ids = body.get("ids") if body else None
     sound = isinstance(ids, list) and len(ids) <= MOST_IDS and all(isinstance(one, str) for one in ids)
     return ids if sound else None
@@ -339,7 +349,7 @@ def _no_ids() -> Response:
     return PlainTextResponse(f"needed {{ids: [at most {MOST_IDS} example_ids]}}", status_code=400)
 
 
-async def _body(request: Request) -> dict[str, Any] | None:
+async def read_body(request: Request) -> dict[str, Any] | None:
     """The JSON object that was posted; None for anything else. Too large a body is not read to its end."""
     parts, size = [], 0
     async for part in request.stream():

@@ -27,10 +27,11 @@ from datetime import datetime
 import pandas as pd
 
 from scoring import locks
+from scoring.audit import Audit
 from scoring.events import Event
 from scoring.review_policy import ReviewPolicy, drawn
 from scoring.reviews import ReviewLog
-from scoring.tables import HardlookError
+from scoring.tables import HardlookError, read_table
 
 FIRST, SECOND = READINGS = ("first", "second")
 
@@ -125,6 +126,57 @@ def releasing(ids: Iterable[str], by: str, client: str, first_seq: int = 1, assi
               batch=f"release {client} {first_seq}")
         for number, example in enumerate(ids)
     ]  # fmt: skip
+
+
+def chosen(audit: Audit, *, split: str | None = None, class_name: str | None = None, slice_of: str | None = None,
+           where: Mapping[str, str] | None = None, run: str | None = None) -> list[str]:  # fmt: skip
+    """The ids of the examples of a split, a class, a slice (``"worst:3"``: slice 3 of the slicing *worst*) and with
+    these values of metadata columns; every condition that is given must hold."""
+    table = read_table(audit.examples_path).to_pandas().set_index("example_id")
+    kept = pd.Series(True, index=table.index)
+    for column, value in (("split", split), ("label", class_name)):
+        if value is not None:
+            kept &= (table[column] == value).fillna(False).astype(bool)
+    for column, value in (where or {}).items():
+        name = f"meta.{column.removeprefix('meta.')}"
+        if name not in table:
+            has = ", ".join(c.removeprefix("meta.") for c in table if c.startswith("meta.")) or "none"
+            raise HardlookError(f"there is no metadata column {column!r}; there is {has}")
+        kept &= table[name].map(lambda one: str(one)) == value
+    if slice_of is not None:
+        kept &= table.index.isin(_members(audit, slice_of, run))
+    return table.index[kept].tolist()
+
+
+def _members(audit: Audit, slice_of: str, run: str | None) -> set[str]:
+    from scoring.slicing import read_slicing
+
+    name, _, number = slice_of.rpartition(":")
+    if not name or not number.isdigit():
+        raise HardlookError(f"{slice_of!r} names no slice; write it as SLICING:NUMBER, such as kmeans:3")
+    members, _ = read_slicing(audit.run(run), name)
+    found = members.loc[members["slice_id"] == int(number), "example_id"]
+    if not len(found):
+        raise HardlookError(f"slicing {name!r} has no slice {number}; it has 0 to {members['slice_id'].max()}")
+    return set(found)
+
+
+def shares_of(text: str) -> dict[str, float]:
+    """``ana,ben=2`` → {"ana": 1, "ben": 2}: who gets how much.
+
+    >>> shares_of("ana@example.org, ben=2")
+    {'ana@example.org': 1.0, 'ben': 2.0}
+    """
+    found = {}
+    for part in filter(None, (one.strip() for one in text.replace("\n", ",").split(","))):
+        name, equals, weight = part.rpartition("=")
+        try:
+            found[name.strip() if equals else part] = float(weight) if equals else 1.0
+        except ValueError as error:
+            raise HardlookError(f"{part!r} is no share; write names, or names with weights: ana=1,ben=2") from error
+    if not found:
+        raise HardlookError("nobody was named; write names, or names with weights: ana=1,ben=2")
+    return found
 
 
 def workload(log: ReviewLog) -> pd.DataFrame:

@@ -8,9 +8,10 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, controls, decisions, state, view
+from dashboard import blinding, charts, controls, decisions, state, team_panel, view
 from dashboard.effect_panel import show_effect
 from dashboard.exports import packed_patches
+from dashboard.serving import serving
 from dashboard.words import count
 from scoring.audit import Audit
 from scoring.events import ACTIONS, VERDICTS
@@ -28,11 +29,16 @@ def show() -> None:
     log = decisions.open_log(audit)
     events = log.events()
     if events.empty:
+        team_panel.show_assignments(audit, log, shared.run, shared.meta)
         return controls.empty(
             "The log is empty: nobody has decided anything yet. Open Suspects or Grid and press ? in "
             "the grid for its keys."
         )
     show_progress(audit, log.decisions())
+    team_panel.show_disputes(audit, log, shared.run)
+    team_panel.show_agreement(log)
+    team_panel.show_assignments(audit, log, shared.run, shared.meta)
+    events = blinding.visible(audit, events, serving().identity.reviewer)
     show_log(audit, shared.meta, events, shared.run.name if shared.run else None)
     show_effect(audit, shared.run)
     show_export(audit, log)

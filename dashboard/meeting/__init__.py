@@ -1,0 +1,32 @@
+"""The meeting's screen: one item of the agenda, large, the same for everybody within a second or two.
+
+The browser asks ``/hardlook/meeting`` once a second and draws what comes back; a lead's keys are posted there
+(``dashboard.meeting_routes``). No key runs the page; it runs once when a meeting is opened or closed.
+
+Inputs → outputs: a Streamlit component of one JS and one CSS file. Cost: one small request per second and browser.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+import streamlit as st
+
+from dashboard.colours import css_variables
+from dashboard.serving import serving
+
+
+def meeting_screen(key: str = "meeting") -> None:
+    """Show where the meeting is, or that none is open, and follow it."""
+    serves = serving()
+    data = {"audit": serves.token, "leads": serves.identity.may("lead")}
+    _component()(key=key, data=data, on_changed_change=lambda: None)
+
+
+@cache
+def _component():
+    files = resources.files("dashboard.meeting")
+    script, style = (files.joinpath(name).read_text(encoding="utf8") for name in ("meeting.js", "meeting.css"))
+    css = f".hl-meeting{{{css_variables()}}}\n{style}"
+    return st.components.v2.component("hardlook_meeting", js=script, css=css, isolate_styles=False)

@@ -1,0 +1,212 @@
+"""Where the meeting is, for browsers that follow it, and what its lead does.
+
+    GET  /hardlook/meeting?known=…   the open meeting's item with what was said about it; {same: true} where it is known
+    POST /hardlook/meeting           {audit, act: go | hands | record | present, …}: a lead's act → the new state
+
+Whoever may look at pictures follows; only a lead acts, which is asked here. Who followed within the last seconds counts
+as present when an outcome is recorded, beside the names that the lead gives.
+
+Cost: a poll with no news is two indexed queries. Limit: presence is known to this process alone.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from dashboard import contents, details, state
+from dashboard.blinding import is_blind_split
+from dashboard.decisions import open_log
+from dashboard.identity import decision_refusal
+from dashboard.selection import source
+from dashboard.serving import serving
+from scoring import meetings
+from scoring.audit import Audit
+from scoring.reviews import LogUnavailable, ReviewLog
+from scoring.tables import HardlookError
+
+SEEN_WITHIN = 15.0  # seconds after a look in which somebody counts as there
+MOST_ANSWERS = 9
+NEAR = 10  # neighbours on features that count as look-alikes
+_seen: dict[str, float] = {}
+
+
+def meeting_routes() -> list[Route]:
+    """The routes above, for the App."""
+    return [
+        Route("/hardlook/meeting", look),
+        Route("/hardlook/meeting", act, methods=["POST"]),
+    ]
+
+
+def look(request: Request) -> Response:
+    """The open meeting for whoever follows."""
+    reviewer = serving().identity.reviewer
+    if reviewer is not None:
+        _seen[reviewer] = time.monotonic()
+    try:
+        return _json(told(request.query_params.get("known", "")))
+    except HardlookError as error:
+        return PlainTextResponse(str(error), status_code=503)
+
+
+async def act(request: Request) -> Response:
+    """Something that the lead did."""
+    from dashboard.routes import read_body
+
+    peer = request.client.host if request.client else None
+    refusal = decision_refusal(serving().identity, request.headers, peer, serving().access.url, needed="lead")
+    if refusal is not None:
+        return PlainTextResponse(refusal, status_code=403)
+    body = await read_body(request)
+    if body is None or not isinstance(body.get("at", 0), int):
+        return PlainTextResponse("needed {audit, act, at, …} as JSON", status_code=400)
+    if body.get("audit") != serving().token:
+        return PlainTextResponse("This page belongs to another audit or log; reload it.", status_code=409)
+    return await run_in_threadpool(_act, body)
+
+
+def _act(body: dict[str, Any]) -> Response:
+    audit = state.open_audit()
+    log, lead = open_log(audit), serving().identity.reviewer
+    try:
+        if body.get("act") == "go":
+            meetings.go_to(log, body["at"])
+        elif body.get("act") == "hands":
+            meetings.count_hands(log, body["at"], str(body.get("answer", "")), int(body.get("hands", 0)))
+        elif body.get("act") == "present":
+            meetings.be_present(log, [str(name) for name in body.get("names", ())])
+        elif body.get("act") == "record":
+            _record(audit, log, lead, body)
+        else:
+            return PlainTextResponse(f"there is no act {str(body.get('act'))[:50]!r}", status_code=400)
+        return _json(told(""))
+    except LogUnavailable as error:
+        return PlainTextResponse(str(error), status_code=503)
+    except (HardlookError, TypeError, ValueError, KeyError) as error:
+        return PlainTextResponse(str(error), status_code=400)
+
+
+def _record(audit: Audit, log: ReviewLog, lead: str, body: dict[str, Any]) -> None:
+    open_one = meetings.current(log)
+    if open_one is None or not 0 <= body["at"] < len(open_one["items"]):
+        raise HardlookError("that item is not on the agenda of an open meeting")
+    if audit.classes:
+        for name in (body.get("new_label"), *(body.get("labels") or ())):
+            if name is not None and name not in audit.classes:
+                raise HardlookError(f"{str(name)[:100]!r} is not a class of this audit")
+    there = {name for name, at in _seen.items() if time.monotonic() - at < SEEN_WITHIN}
+    meetings.be_present(log, [*open_one["present"], *sorted(there)])
+    row = details.find(audit, open_one["items"][body["at"]]["example_id"]) or {}
+    meetings.record(log, lead, body, {"label": row.get("label"), "fingerprint": row.get("fingerprint")})
+
+
+def told(known: str) -> dict[str, Any]:
+    """What a browser draws."""
+    audit = state.open_audit()
+    log = open_log(audit)
+    meeting = meetings.latest(log)
+    if meeting is None or meeting["ended"] is not None:
+        mark = f"closed {0 if meeting is None else meeting['number']}"
+        number = None if meeting is None else meeting["number"]
+        return {"same": True} if known == mark else {"open": False, "number": number, "known": mark}
+    mark = f"{meeting['number']} {meeting['version']} {log.position()}"
+    if known == mark:
+        return {"same": True}
+    return {
+        "open": True, "known": mark, "number": meeting["number"], "version": meeting["version"], "at": meeting["at"],
+        "of": len(meeting["items"]), "lead": meeting["lead"], "present": meeting["present"],
+        "item": item_told(audit, log, meeting),
+    }  # fmt: skip
+
+
+def item_told(audit: Audit, log: ReviewLog, meeting: dict[str, Any]) -> dict[str, Any]:
+    """The item that all look at: pictures, what was said with its reasons, the answers to choose from, the tally."""
+    at = meeting["at"]
+    item = meeting["items"][at]
+    example_id = item["example_id"]
+    row = details.find(audit, example_id) or {}
+    decisions = log.decisions()
+    said = list(decisions[decisions["example_id"] == example_id].itertuples())
+    ruled = log.consensus()
+    ruled = ruled[(ruled["example_id"] == example_id) & (ruled["status"] == "adjudicated")]
+    recorded = str(at) in meeting["recorded"]
+    outcome = meetings.answer_text(next(ruled.itertuples())) if len(ruled) else "noted" if recorded else None
+    return {
+        **{name: item[name] for name in ("kind", "title", "why", "example_id")},
+        "label": row.get("label"),
+        "examples": [_example(audit, one) for one in item["examples"]],
+        "said": [{"reviewer": one.reviewer, "answer": meetings.answer_text(one)} for one in said],
+        "answers": _answers(audit, row, said),
+        "tally": meeting["tally"].get(str(at), {}),
+        "outcome": outcome,
+        "precedents": _precedents(audit, log, example_id, row.get("label")),
+    }
+
+
+def _example(audit: Audit, example_id: str) -> dict[str, Any]:
+    from dashboard.routes import picture_url
+
+    row = details.find(audit, example_id) or {}
+    image = picture_url("image", example_id, row.get("fingerprint"))
+    return {"id": example_id, "label": row.get("label"), "image": image, "text": _text(audit, example_id, row)}
+
+
+def _text(audit: Audit, example_id: str, row: dict[str, Any]) -> str | None:
+    """What is read instead of a picture."""
+    if audit.media == "image":
+        return row.get("problem") if row.get("problem") else None
+    shown = contents.in_cells(audit, [example_id], [row.get("label")])[0]
+    if shown.get("text") is not None:
+        text = shown["text"]
+        return text if isinstance(text, str) else "".join(str(one) for one in text)
+    return "\n".join(f"{one.get('name')}: {one.get('value')}" for one in shown.get("rows", ()))
+
+
+def _answers(audit: Audit, row: dict[str, Any], said: list) -> list[dict[str, Any]]:
+    """What can be voted for: the given label, every answer that somebody gave, none and unsure."""
+    found = []
+
+    def add(text, verdict, new_label=None, labels=()):
+        if text not in [one["text"] for one in found]:
+            found.append({"text": text, "verdict": verdict, "new_label": new_label, "labels": list(labels)})
+
+    if row.get("label") is not None:
+        add(f"the label is right ({row['label']})"[:200], "given")
+    for one in said:
+        if one.verdict == "other" and one.new_label != row.get("label"):
+            add(f"it is {one.new_label}"[:200], "other", one.new_label)
+        elif one.verdict == "several":
+            add(f"several fit: {', '.join(one.labels)}"[:200], "several", None, one.labels)
+    run = audit.run(None) if audit.run_names() else None
+    if run is not None and not is_blind_split(audit, row.get("split")) and row:
+        guess = state.suggestions(audit, run, state.details(audit, run, [row["example_id"]])["label"])
+        for name in guess["suggested_label"].dropna():
+            add(f"it is {name}"[:200], "other", name)
+    add("no class fits", "none")
+    add("unsure", "unsure")
+    return found[:MOST_ANSWERS]
+
+
+def _precedents(audit: Audit, log: ReviewLog, example_id: str, label: str | None) -> list[dict[str, Any]]:
+    """What earlier meetings said about look-alikes: neighbours on features, where a run has them."""
+    known = meetings.precedents(log)
+    if not known:
+        return []
+    near: list[str] = []
+    for name in audit.run_names()[:1]:
+        path = audit.run(name).neighbours_path
+        if path.is_file():
+            query = f"SELECT neighbours FROM {source(path)} WHERE example_id = ?"
+            near = [one for row in state.sql(query, [example_id])["neighbours"].to_pylist() for one in row[:NEAR]]
+    own = [one for one in known if one["examples"][0] != example_id]
+    return meetings.precedents_for(own, example_id, near, label)
+
+
+def _json(value: Any) -> Response:
+    return JSONResponse(value, headers={"cache-control": "no-store", "x-content-type-options": "nosniff"})

@@ -1,0 +1,106 @@
+"""/meeting: one item of the agenda at a time, large, for a team in a room or on a call.
+
+Everybody with the link follows the lead's item. The lead moves with the arrow keys, counts hands, records the outcome.
+"""
+
+from __future__ import annotations
+
+import json
+
+import streamlit as st
+
+from dashboard import controls, decisions, state, view
+from dashboard.meeting import meeting_screen
+from dashboard.serving import serving
+from dashboard.words import count, quoted
+from scoring import meetings
+from scoring.audit import Audit
+from scoring.reviews import ReviewLog
+from scoring.tables import HardlookError
+
+
+def show() -> None:
+    """The page."""
+    shared = view.current()
+    log = decisions.open_log(shared.audit)
+    open_one = meetings.current(log)
+    if open_one is None:
+        offer_to_start(log, shared)
+    meeting_screen()
+    if open_one is not None:
+        show_lead_controls(log, open_one)
+    show_past(shared.audit, log)
+
+
+def offer_to_start(log: ReviewLog, shared) -> None:
+    """The agenda, and for a lead the button that opens a meeting over it."""
+    st.subheader("Agenda", anchor=False)
+    slices = controls.switch("Worst slices", ("0", "3", "5", "10"), "slices", "5")
+    among = state.matching(shared.audit, shared.meta) if shared.meta else None
+    items = meetings.agenda(log, shared.run, slices=int(slices), among=among)
+    if not items:
+        return controls.empty(
+            "Nothing to discuss: no two people differ, nothing is flagged (key F in a grid), and no slices are kept.",
+            f"hardlook slice {shared.audit.root.name}",
+        )
+    table = [{"#": at + 1, "what": one["title"], "why": one["why"], "example": one["example_id"]} for at, one in enumerate(items)]
+    st.dataframe(table, hide_index=True, height=min(38 * len(table) + 40, 400))
+    if not serving().identity.may("lead"):
+        st.caption("A lead opens the meeting; this page then follows by itself.")
+        return None
+    if st.button(f"Open a meeting on {count(len(items), 'item')}", icon=":material/groups:", key="start_meeting", type="primary"):
+        try:
+            meetings.start(log, items, serving().identity.reviewer)
+        except HardlookError as error:
+            st.error(quoted(str(error), longest=500))
+        else:
+            st.rerun()
+    return None
+
+
+def show_lead_controls(log: ReviewLog, meeting: dict) -> None:
+    """Who is there, and the end, for a lead."""
+    if not serving().identity.may("lead"):
+        return
+    with st.expander("People and end of the meeting"):
+        names = st.text_area("Present, one name a line", "\n".join(meeting["present"]), key="present",
+                             help="Who follows on this page is added by itself when an outcome is recorded.")  # fmt: skip
+        with st.container(horizontal=True):
+            if st.button("Keep the names", key="keep_present"):
+                meetings.be_present(log, names.splitlines())
+                st.rerun()
+            if st.button("End the meeting", icon=":material/stop:", key="end_meeting"):
+                meetings.end(log)
+                st.rerun()
+
+
+def show_past(audit: Audit, log: ReviewLog) -> None:
+    """Minutes of every meeting, precedents, and the mapping of classes that meetings decided."""
+    past = meetings.all_meetings(log)
+    if not past:
+        return
+    st.subheader("Minutes", anchor=False)
+    with st.container(horizontal=True):
+        for one in past[:10]:
+            name = f"meeting-{one['number']}.md"
+            st.download_button(f"Meeting {one['number']} · {one['started'][:10]}", meetings.minutes(log, one, audit.name),
+                               file_name=name, mime="text/markdown", on_click="ignore", icon=":material/download:",
+                               key=f"minutes_{one['number']}")  # fmt: skip
+    rules = meetings.precedents(log)
+    if rules:
+        st.subheader("Precedents", anchor=False)
+        st.caption("Shown beside later look-alikes: near in features, or with the same label and outcome.")
+        st.dataframe([{"precedent": one["text"], "label": one["label"], "outcome": one["new_label"] or one["verdict"],
+                       "examples": ", ".join(one["examples"]), "meeting": one["meeting"]} for one in rules],
+                     hide_index=True)  # fmt: skip
+    mapping = meetings.class_mapping(log, audit.classes)
+    if mapping["changes"]:
+        st.subheader("Changes of classes", anchor=False)
+        st.dataframe([{"what": one["kind"], "from": ", ".join(one["from"]), "to": ", ".join(one["to"]),
+                       "meeting": one["meeting"], "by": one["by"]} for one in mapping["changes"]], hide_index=True)  # fmt: skip
+        st.download_button("Mapping of classes as JSON", json.dumps(mapping, ensure_ascii=False, indent=2),
+                           file_name="class-mapping.json", mime="application/json", on_click="ignore",
+                           icon=":material/download:", key="class_mapping")  # fmt: skip
+
+
+show()

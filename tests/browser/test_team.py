@@ -1,0 +1,152 @@
+"""A team at work in real browsers at once: roles, assignment, second opinions, disputes and a meeting, by keyboard."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+from scoring.assignments import assigning
+from scoring.reviews import Event, ReviewLog
+from scoring.tables import read_table
+from ..synthetic import make_audit
+from .team import PersonProxy
+
+HOSTILE = '<img src=x onerror="window.hacked=1">\u202e "quoted" <b>bold</b>'
+CLASSES = ["cat", "dog", HOSTILE]
+ROLES = '\n[roles]\nlead = ["lea"]\nauditor = ["ana", "ben", "cem", "Dörte <b>"]\nviewer = ["vic"]\n'
+SECONDS = 2.0  # within which everybody is where the lead is
+
+
+@pytest.fixture(scope="module")
+def server(start, tmp_path_factory):
+    audit = make_audit(tmp_path_factory.mktemp("audit"), 60, CLASSES, thumbnails=True)
+    config = audit.root / "audit.toml"
+    config.write_text(f"{config.read_text()}{ROLES}\n[policy]\nsecond_opinions = 0.0\n")
+    return start(audit.root, proxies=("127.0.0.1",))
+
+
+@pytest.fixture
+def people(browser, server):
+    """people(name) → that person's page."""
+    opened, proxies = [], []
+
+    def person(name):
+        proxies.append(PersonProxy(name, server.port))
+        context = browser.new_context(viewport={"width": 1440, "height": 900}, base_url=proxies[-1].url)
+        context.set_default_timeout(30_000)
+        opened.append(context)
+        return context.new_page()
+
+    yield person
+    for context in opened:
+        context.close()
+    for proxy in proxies:
+        proxy.close()
+
+
+def rows(server):
+    return read_table(server.audit_path / "examples.parquet").to_pylist()
+
+
+def log_of(server):
+    return ReviewLog.open(f"sqlite:///{server.audit_path / 'reviews.sqlite'}", audit="audit")
+
+
+def wait_for(what, seconds=20.0):
+    until = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < until, "nothing happened"
+        time.sleep(0.1)
+    return found
+
+
+def test_each_person_is_who_the_proxy_says_in_their_role(people):
+    for name, told in (("ana", "Reviewing as ana · auditor"), ("vic", "Reviewing as vic · viewer"),
+                       ("Dörte <b>", "Reviewing as Dörte <b> · auditor")):  # fmt: skip
+        page = people(name)
+        page.goto("/overview")
+        expect(page.get_by_text(told)).to_be_visible()
+    stranger = people("eve")
+    stranger.goto("/overview")
+    expect(stranger.get_by_text("eve has no role in this audit")).to_be_visible()
+    expect(stranger.get_by_test_id("stSidebarUserContent")).to_have_count(0)
+
+
+def test_an_unsure_is_read_by_a_second_person_who_does_not_see_the_first(people, server):
+    """ana is unsure; ben sees the example undecided, decides otherwise, then both see a dispute."""
+    ana, ben = people("ana"), people("ben")
+    ana.goto("/grid")
+    cell = ana.locator("[data-example-id]").first
+    cell.click()
+    example = cell.get_attribute("data-example-id")
+    ana.keyboard.press("u")
+    wait_for(lambda: len(server.events()) and server.events()["example_id"].iloc[-1] == example)
+    ben.goto("/grid")
+    same = ben.locator(f'[data-example-id="{example}"]').first
+    same.click()
+    ben.wait_for_timeout(2500)
+    assert "ana" not in same.inner_text(), "the first answer is hidden"
+    ben.keyboard.press("q")
+    wait_for(lambda: set(server.events().query("example_id == @example")["reviewer"]) == {"ana", "ben"})
+    expect(same).to_contain_text("ana", timeout=10_000)
+    with log_of(server) as log:
+        assert example in set(log.consensus().query("status == 'disputed'")["example_id"])
+
+
+def test_five_people_follow_a_meeting_and_the_lead_settles_it_by_keyboard(people, server):
+    row, other = rows(server)[20], rows(server)[21]
+    with log_of(server) as log:
+        for number, example in enumerate((row, other)):
+            second = next(name for name in CLASSES if name != example["label"])
+            for reviewer, verdict, new_label in (("ana", "given", None), ("cem", "other", second)):
+                log.append([Event(client=f"m {reviewer}", seq=number + 1, example_id=example["example_id"], reviewer=reviewer,
+                                  action="decide", verdict=verdict, new_label=new_label, label=example["label"],
+                                  note=f"because {reviewer} {HOSTILE}")])  # fmt: skip
+    pages = {name: people(name) for name in ("lea", "ana", "ben", "cem", "vic")}
+    for page in pages.values():
+        page.goto("/meeting")
+    lea = pages["lea"]
+    lea.get_by_role("button", name="Open a meeting").click()
+    for page in pages.values():
+        expect(page.get_by_test_id("meeting-place")).to_contain_text("1 of", timeout=20_000)
+    assert pages["ana"].get_by_role("button", name="End the meeting").count() == 0
+    pages["ana"].keyboard.press("ArrowRight")  # nobody but the lead moves
+    lea.keyboard.press("ArrowRight")
+    expect(lea.get_by_test_id("meeting-place")).to_contain_text("2 of")
+    moved = time.monotonic()
+    for page in pages.values():
+        expect(page.get_by_test_id("meeting-place")).to_contain_text("2 of", timeout=10_000)
+    assert time.monotonic() - moved < 5 * SECONDS, "all five within two seconds each, on a machine that draws five browsers"
+    follower = pages["vic"]
+    expect(follower.locator('[data-reviewer="cem"]')).to_contain_text("because cem")
+    assert HOSTILE in follower.locator('[data-reviewer="cem"]').inner_text()
+    assert not any(page.evaluate("window.hacked") for page in pages.values())
+    lea.keyboard.press("1")
+    lea.keyboard.press("1")
+    expect(follower.locator("output").first).to_have_text("2")
+    lea.keyboard.press("Shift+Digit1")
+    expect(follower.locator("output").first).to_have_text("1")
+    lea.keyboard.press("Enter")
+    lea.locator("textarea[name=note]").fill("agreed in the room")
+    lea.locator("textarea[name=precedent]").fill("such shapes keep their label")
+    lea.keyboard.press("Control+Enter")
+    expect(follower.get_by_test_id("outcome")).to_contain_text("the label is right")
+    event = wait_for(lambda: next(iter(server.events().query("action == 'adjudicate'").to_dict("records")), None))
+    assert event["reviewer"] == "lea" and set(event["evidence"]["present"]) >= {"lea", "ana", "ben", "cem", "vic"}
+    lea.get_by_text("People and end of the meeting").click()
+    lea.get_by_role("button", name="End the meeting").click()
+    expect(follower.get_by_text("Minutes", exact=True)).to_be_visible(timeout=20_000)
+    expect(follower.get_by_role("button", name="Meeting 1")).to_be_visible()
+
+
+def test_a_lead_assigns_and_only_a_lead_can(people, server):
+    with log_of(server) as log:
+        log.append(assigning({rows(server)[40]["example_id"]: "cem"}, "lea", "lea t"))
+    for name, there in (("ana", 0), ("lea", 1)):
+        page = people(name)
+        page.goto("/reviews")
+        expect(page.get_by_text("Log", exact=True)).to_be_visible()
+        expect(page.get_by_text("Assignments", exact=True)).to_be_visible()
+        expect(page.get_by_text("Assign examples")).to_have_count(there)
