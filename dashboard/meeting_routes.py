@@ -1,7 +1,7 @@
 """Where the meeting is, for browsers that follow it, and what its lead does.
 
     GET  /hardlook/meeting?known=…   the open meeting's item with what was said about it; {same: true} where it is known
-    POST /hardlook/meeting           {audit, act: go | hands | record | present, …}: a lead's act → the new state
+    POST /hardlook/meeting           {audit, act: go | move | hands | record | present, …}: a lead's act → the new state
 
 Whoever may look at pictures follows; only a lead acts, which is asked here. Who followed within the last seconds counts
 as present when an outcome is recorded, beside the names that the lead gives.
@@ -77,8 +77,10 @@ def _act(body: dict[str, Any]) -> Response:
     try:
         if body.get("act") == "go":
             meetings.go_to(log, body["at"])
+        elif body.get("act") == "move":
+            meetings.move(log, int(body["by"]))
         elif body.get("act") == "hands":
-            meetings.count_hands(log, body["at"], str(body.get("answer", "")), int(body.get("hands", 0)))
+            meetings.count_hands(log, body["at"], str(body.get("answer", "")), int(body["by"]))
         elif body.get("act") == "present":
             meetings.be_present(log, [str(name) for name in body.get("names", ())])
         elif body.get("act") == "record":

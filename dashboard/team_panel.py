@@ -10,7 +10,7 @@ import secrets
 
 import streamlit as st
 
-from dashboard import blinding, controls, decisions, state
+from dashboard import blinding, controls, state
 from dashboard.serving import serving
 from dashboard.words import count, quoted
 from scoring import agreement, assignments, meetings

@@ -164,21 +164,22 @@ def _text(state: Mapping[str, Any]) -> str:
 
 def go_to(log: ReviewLog, at: int) -> dict[str, Any]:
     """Everybody looks at this item, the nearest there is."""
+    return change(log, lambda state: state.update(at=max(0, min(at, len(state["items"]) - 1))))
+
+
+def move(log: ReviewLog, by: int) -> dict[str, Any]:
+    """Everybody looks at the item so many places on; two quick presses move two places."""
+    return change(log, lambda state: state.update(at=max(0, min(state["at"] + by, len(state["items"]) - 1))))
+
+
+def count_hands(log: ReviewLog, at: int, answer: str, by: int) -> dict[str, Any]:
+    """So many hands more (or fewer) are for an answer to an item; never less than none."""
 
     def act(state):
-        state["at"] = max(0, min(int(at), len(state["items"]) - 1))
-
-    return change(log, act)
-
-
-def count_hands(log: ReviewLog, at: int, answer: str, hands: int) -> dict[str, Any]:
-    """How many are for an answer to an item."""
-
-    def act(state):
-        if not 0 <= at < len(state["items"]) or not 0 <= hands <= 1000:
-            raise HardlookError(f"{hands} hands at item {at + 1} of {len(state['items'])} cannot be counted")
+        if not 0 <= at < len(state["items"]) or not -1000 <= by <= 1000:
+            raise HardlookError(f"{by} hands at item {at + 1} of {len(state['items'])} cannot be counted")
         counted = state["tally"].setdefault(str(at), {})
-        counted[answer[:200]] = hands
+        counted[answer[:200]] = max(0, counted.get(answer[:200], 0) + by)
         state["tally"][str(at)] = {name: n for name, n in counted.items() if n}
 
     return change(log, act)

@@ -52,6 +52,7 @@ def test_the_agenda_holds_disputes_then_flags_each_example_once(disputed):
 def test_everybody_is_at_the_item_where_the_lead_is_and_it_stays_on_the_agenda(disputed):
     meetings.start(disputed, meetings.agenda(disputed), "lea")
     assert meetings.go_to(disputed, 2)["at"] == 2 == meetings.current(disputed)["at"]
+    assert meetings.move(disputed, -1)["at"] == 1 and meetings.move(disputed, 7)["at"] == 2
     assert meetings.go_to(disputed, 99)["at"] == 2 and meetings.go_to(disputed, -1)["at"] == 0
     with pytest.raises(HardlookError, match="is open since"):
         meetings.start(disputed, meetings.agenda(disputed), "lea")
@@ -135,7 +136,8 @@ def test_acts_at_once_are_all_kept(disputed):
     meetings.start(disputed, meetings.agenda(disputed), "lea")
 
     def act(number):
-        meetings.count_hands(disputed, 0, f"answer {number}", number + 1)
+        for by in (3, -2):
+            meetings.count_hands(disputed, 0, f"answer {number % 2}", by)
 
     threads = [threading.Thread(target=act, args=(n,)) for n in range(8)]
     for thread in threads:
@@ -143,7 +145,7 @@ def test_acts_at_once_are_all_kept(disputed):
     for thread in threads:
         thread.join()
     state = meetings.current(disputed)
-    assert state["tally"]["0"] == {f"answer {n}": n + 1 for n in range(8)} and state["version"] == 9
+    assert state["tally"]["0"] == {"answer 0": 4, "answer 1": 4} and state["version"] == 17
 
 
 # -- the routes ------------------------------------------------------------------------------------------------------
@@ -181,13 +183,13 @@ def test_a_lead_leads_and_all_others_follow(team):
         assert act(client, name, act="record", at=0, verdict="given").status == 403
     assert client.get("/hardlook/meeting", **as_person("eve")).status == 403
     assert act(client, "lea", act="record", at=0, verdict="other", new_label="elephant").status == 400
-    assert act(client, "lea", act="hands", at=0, answer="unsure", hands=2).json["item"]["tally"] == {"unsure": 2}
+    assert act(client, "lea", act="hands", at=0, answer="unsure", by=2).json["item"]["tally"] == {"unsure": 2}
     reply = act(client, "lea", act="record", at=0, verdict="given", note="fine")
     assert reply.status == 200 and reply.json["item"]["outcome"].startswith("the label is right")
     event = log.events().iloc[-1]
     assert (event["reviewer"], event["action"], event["label"]) == ("lea", "adjudicate", row["label"])
     assert set(event["evidence"]["present"]) >= {"lea", "vic", "ana"}, "who followed was there"
-    for wrong in ({"act": "dance", "at": 0}, {"act": "go", "at": "x"}, {"act": "hands", "at": 5, "hands": 1}):
+    for wrong in ({"act": "dance", "at": 0}, {"act": "go", "at": "x"}, {"act": "hands", "at": 5, "by": 1}, {"act": "hands", "at": 0}):
         assert act(client, "lea", **wrong).status == 400
     assert client.post("/hardlook/meeting", {"audit": "0" * 16, "act": "go", "at": 0}, **as_person("lea")).status == 409
 

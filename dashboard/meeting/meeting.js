@@ -115,14 +115,12 @@ class Screen {
   }
 
   move(by) {
-    this.act("go", { at: this.state.at + by });
+    this.act("move", { by });
   }
 
   hand(number, by) {
     const answer = this.state.item.answers[number];
-    if (!answer) return;
-    const hands = Math.max(0, (this.state.item.tally[answer.text] ?? 0) + by);
-    this.act("hands", { answer: answer.text, hands });
+    if (answer) this.act("hands", { answer: answer.text, by });
   }
 
   // -- drawing
