@@ -72,7 +72,7 @@ def test_each_person_is_who_the_proxy_says_in_their_role(people):
     stranger = people("eve")
     stranger.goto("/overview")
     expect(stranger.get_by_text("eve has no role in this audit")).to_be_visible()
-    expect(stranger.get_by_test_id("stSidebarUserContent")).to_have_count(0)
+    expect(stranger.get_by_test_id("stDataFrame")).to_have_count(0)
 
 
 def test_an_unsure_is_read_by_a_second_person_who_does_not_see_the_first(people, server):
