@@ -6,7 +6,7 @@ cut into *pieces* [text, strength] where a VoG map of its tokens is kept. Everyt
 the page as text nodes; control characters are replaced by their visible signs, character for character.
 
 Inputs → outputs: example_ids and their classes → dicts for JSON. Cost: one look-up in a memory-mapped file per
-example. Limit: a text longer than that is cut, and says so.
+example. Limits: a longer text, and vectors of more than 400 columns, are cut, and say so.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from scoring.tables import BlobStore, HardlookError
 
 IN_CELL = 10
 """Columns of a vector in a cell of the grid."""
+
+IN_FULL = 400
+"""Columns of a vector in an opened example."""
 
 LONGEST = 20_000
 STRONG = 2.5
@@ -69,7 +72,7 @@ def _rows_in_cell(audit: Audit, example_id: str, class_name: str | None) -> dict
     data = _stores(audit.root)[1].get(example_id)
     if data is None:
         return {}
-    return {"rows": _rows(audit, np.frombuffer(data, dtype="<f4"), class_name)[:IN_CELL]}
+    return {"rows": _rows(audit, np.frombuffer(data, dtype="<f4"), class_name, most=IN_CELL)}
 
 
 @lru_cache(maxsize=2)
@@ -99,7 +102,7 @@ def in_full(audit: Audit, run: Run | None, row: Mapping[str, Any]) -> dict[str, 
     weights = found.get("values") if found else None
     rows = _rows(audit, values, label, weights)
     return {"kind": "vector", "compared": _compared(audit, label), "map": any("vog" in row for row in rows),
-            "rows": rows}  # fmt: skip
+            "rows": rows, "left": len(values) - len(rows)}  # fmt: skip
 
 
 def _map_of(data: bytes | None) -> dict[str, Any]:
@@ -142,15 +145,15 @@ def pieces_of(text: str, spans: Sequence[Sequence[int]], values: Sequence[float]
 
 
 def _rows(audit: Audit, values: np.ndarray, class_name: str | None,
-          weights: Sequence[float] | None = None) -> list[dict[str, Any]]:  # fmt: skip
-    """The columns of one vector, the most deviating first."""
+          weights: Sequence[float] | None = None, most: int = IN_FULL) -> list[dict[str, Any]]:  # fmt: skip
+    """The columns of one vector, the most deviating first, at most ``most``."""
     known = _deviations(state.stamp(audit.columns_path))
     z = known.of(values, class_name) if known else None
     names = known.columns if known and len(known.columns) == len(values) else [str(j) for j in range(len(values))]
     order = np.argsort(-np.abs(z), kind="stable") if z is not None else np.arange(len(values))
     largest = max(weights, default=0.0) or 1.0 if weights else 1.0
     rows = []
-    for j in order:
+    for j in order[:most]:
         name, unit = name_and_unit(names[j], known.units if known else None)
         row = {"name": shown_text(name), "column": names[j], "place": int(j), "value": number(float(values[j])), "unit": unit}
         if z is not None:

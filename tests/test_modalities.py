@@ -1,6 +1,7 @@
 """Audits of vectors and texts, the whole way: new, train, score, slice, what the pages get, decisions, export."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,9 @@ from scoring.reviews import Event, ReviewLog
 from scoring.tables import read_table
 
 from .conftest import hardlook
-from .modalities import HOSTILE, text_audit, vector_audit
+
+from .modalities import HOSTILE, TOML, text_audit, vector_audit
+from .synthetic import make_audit
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +102,57 @@ def test_a_tokenizer_without_spans_says_so():
     assert contents._whole_text("cats purr", {"values": [1.0, 2.0]})["spans"] is False
 
 
-def test_pictures_get_no_text(scored_sample):
-    audit = Audit.open(scored_sample)
+def test_wide_vectors_send_their_most_unusual_columns_alone(vectors):
+    values = np.zeros(5000, dtype=np.float32)
+    assert len(contents._rows(vectors, values, None, most=10)) == 10
+    found = contents._rows(vectors, values, "cat")  # another width than the audit's: no deviations, no names
+    assert len(found) == contents.IN_FULL and found[0]["name"] == "0" and "z" not in found[0]
+
+
+BERT = '''
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+WORDS = ["[PAD]", "[UNK]", "purr", "meow", "fish", "sleep", "bark", "fetch", "stick", "walk", "the", "and"]
+
+def bert():
+    sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    return BertForSequenceClassification(BertConfig(vocab_size=12, max_position_embeddings=16, num_labels=2, **sizes))
+
+class Tokens:
+    def __init__(self):
+        made = Tokenizer(models.WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token="[UNK]"))
+        made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        self.tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]")
+
+    def tokens(self, text, **more):
+        return self.tokenizer(text, truncation=True, padding="max_length", max_length=12, **more)
+
+    def __call__(self, text):
+        return torch.tensor(self.tokens(text)["input_ids"])
+
+    def spans(self, text):
+        return self.tokens(text, return_offsets_mapping=True)["offset_mapping"]
+'''
+
+
+def test_a_tokenizer_and_a_transformer_of_the_users_own(texts, tmp_path):
+    """Hugging Face's, with offsets: VoG at the word embeddings, tokens marked where they stand, padding nowhere."""
+    pytest.importorskip("transformers")
+    (tmp_path / "model.py").write_text(BERT)
+    shutil.copy(texts.root / "data.parquet", tmp_path)
+    run = 'model = "model.py:bert"\ntransform = "model.py:Tokens"'
+    (tmp_path / "audit.toml").write_text(TOML.format(media="text", run=run).replace("epochs = 4", "epochs = 2"))
+    assert hardlook("train", tmp_path) == 0
+    assert hardlook("score", tmp_path, "--only", "vog") == 0
+    audit = Audit.open(tmp_path)
+    serve_this(audit.root)
+    pieces = details.describe(audit, audit.run(), "text-01")["content"]["pieces"]
+    assert [piece for piece, strength in pieces if strength is not None] == "".join(p for p, _ in pieces).split()
+
+
+def test_pictures_get_no_text(tmp_path):
+    audit = make_audit(tmp_path / "pictures", 20, 2, thumbnails=True)
     ids = read_examples(audit)["example_id"].head(3).tolist()
     assert contents.in_cells(audit, ids, [None] * 3) == [{}, {}, {}]

@@ -2,6 +2,7 @@
 // guidelines of both classes, opponents, scores. Every thumbnail goes beside the picture with a click.
 
 import { readBehind } from "./behind.js";
+import { unjudged } from "./contents.js";
 import { address, ask, el } from "./dom.js";
 import { bars, decisions, history, pairs, scores, section } from "./facts.js";
 import { paintThumb, thumb } from "./thumbs.js";
@@ -145,6 +146,10 @@ export class Side {
     this.examples = [];
     this.body.replaceChildren(this.slots.classes);
     this.drawClasses(cell);
+    if (!cell.text && !cell.rows) return;
+    const facts = await ask(address("example", { id: cell.id, run: this.desk.data.run })).catch(() => null);
+    const here = this.cell === cell && this.drawn === `blind ${cell.id}`;
+    if (here && facts?.content) this.desk.stage.setContent(unjudged(facts.content));
   }
 
   agreement(near) {

@@ -3,6 +3,7 @@
 import { cutPanel } from "./cut.js";
 import { el } from "./dom.js";
 
+const HIDDEN = "Blind: what the model makes of it is hidden until your first verdict.";
 const MARKED = 0.5; // share of the strongest token from which one is underlined as well
 
 /** The beginning of a text in a cell; `dir=auto` keeps marks of direction inside it. */
@@ -32,7 +33,10 @@ export function whole(content, map, about) {
   return null;
 }
 
-function wholeText({ pieces, left, map: kept, spans }, map) {
+/** An example as it is before anybody has judged it: all of it, and nothing of the model. */
+export const unjudged = (content) => content && { ...content, map: false, blind: true };
+
+function wholeText({ pieces, left, map: kept, spans, blind }, map) {
   const lit = map && kept && spans;
   const draw = ([text, strength]) => {
     if (!lit || strength === null) return text;
@@ -44,7 +48,7 @@ function wholeText({ pieces, left, map: kept, spans }, map) {
   return el(
     "div",
     { class: "hl-whole" },
-    map ? el("p", { class: "hl-quiet", data: { testid: "map-note" } }, tokenNote(kept, spans)) : null,
+    map ? el("p", { class: "hl-quiet", data: { testid: "map-note" } }, blind ? HIDDEN : tokenNote(kept, spans)) : null,
     el("div", { class: "hl-text", dir: "auto", data: { testid: "whole-text" } }, pieces.map(draw)),
     left ? el("p", { class: "hl-quiet" }, `… and ${left.toLocaleString("en")} more characters`) : null,
   );
@@ -57,7 +61,7 @@ function tokenNote(kept, spans) {
   return "Marked: tokens whose gradient moved most over the last three checkpoints; underlined, at least half of the strongest.";
 }
 
-function wholeRows({ rows, compared, map: kept }, map, about) {
+function wholeRows({ rows, left, compared, map: kept, blind }, map, about) {
   const lit = map && kept;
   const line = ({ name, value, unit, z, odd, vog }) => {
     const bar = el("span", { class: "hl-fill hl-fill-plain" });
@@ -75,15 +79,16 @@ function wholeRows({ rows, compared, map: kept }, map, about) {
   return el(
     "div",
     { class: "hl-whole" },
-    about?.run ? cutPanel({ ...about, rows }) : null,
+    about?.run && !blind ? cutPanel({ ...about, rows }) : null,
     el("p", { class: "hl-quiet" }, compared),
-    map ? el("p", { class: "hl-quiet", data: { testid: "map-note" } }, columnNote(kept)) : null,
+    map ? el("p", { class: "hl-quiet", data: { testid: "map-note" } }, blind ? HIDDEN : columnNote(kept)) : null,
     el(
       "table",
       { class: "hl-columns", data: { testid: "whole-rows" } },
       el("thead", {}, el("tr", {}, head.map((text) => el("th", { scope: "col" }, text)))),
       el("tbody", {}, rows.map(line)),
     ),
+    left ? el("p", { class: "hl-quiet" }, `… and ${left.toLocaleString("en")} columns that deviate less`) : null,
   );
 }
 
