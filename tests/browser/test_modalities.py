@@ -10,6 +10,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright
 
 CELL = '[data-testid="example-grid"] [data-example-id]'
 DIALOG = '[data-testid="example-dialog"]'
+SESSION = '[data-testid="review-session"]'
 LONG = 90_000  # milliseconds: a command starts in a process of its own, on a busy machine
 
 
@@ -32,12 +33,12 @@ def context(browser):
     opened.close()
 
 
-def open_page(context, server, path: str):
+def open_page(context, server, path: str, ready: str = CELL):
     page = context.new_page()
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(f"{server.url}/{path}")
-    page.wait_for_selector(CELL)
+    page.wait_for_selector(ready)
     return page
 
 
@@ -83,17 +84,19 @@ def test_hostile_texts_are_text_and_stay_in_their_cell(context, texts, name):
     assert page.evaluate("window.hurt") is None and page.errors == []
 
 
-def test_a_text_is_decided_and_its_strongest_tokens_are_marked(context, texts):
-    page = open_page(context, texts, "suspects")
-    decide(page, texts, "u")
-    page.keyboard.press("Enter")
-    page.wait_for_selector(f"{DIALOG} [data-testid=whole-text]")
-    assert page.locator(f"{DIALOG} mark").count() == 0  # evidence is asked for, not pressed on anyone
+def test_texts_are_decided_in_a_session_and_their_strongest_tokens_marked(context, texts):
+    page = open_page(context, texts, "suspects", SESSION + " .hl-queue [data-example-id]")
+    first = page.locator(f"{SESSION} .hl-queue [data-example-id]").first.get_attribute("data-example-id")
+    page.wait_for_selector(f"{SESSION} [data-testid=whole-text]")
+    assert page.locator(f"{SESSION} mark").count() == 0  # evidence is asked for, not pressed on anyone
     page.keyboard.press("m")
-    page.wait_for_selector(f"{DIALOG} mark.hl-top")
-    assert page.locator(f"{DIALOG} mark").count() > 3
-    page.keyboard.press("m")
-    assert page.locator(f"{DIALOG} mark").count() == 0 and page.errors == []
+    page.wait_for_selector(f"{SESSION} mark.hl-top")
+    assert page.locator(f"{SESSION} mark").count() > 3
+    page.keyboard.press("u")
+    page.wait_for_function("document.querySelector('[data-testid=\"save-status\"]').textContent === 'saved'")
+    page.wait_for_function("() => !document.querySelector('[data-testid=review-session] mark')")  # the next one, without
+    last = texts.events().iloc[-1]
+    assert (last["example_id"], last["verdict"]) == (first, "unsure") and page.errors == []
 
 
 def test_a_long_text_opens_at_once_and_says_what_is_left(context, texts):
