@@ -220,6 +220,24 @@ def test_the_page_stands(tmp_path, show, case):
         assert "nothing to compare" in said(app) and "hardlook score" in said(app)
 
 
+def test_one_of_each_score_is_compared_also_where_it_lacks_a_choice():
+    vog = [ScoreColumn("vog", f"{stage}{scale}", "", steps={"stage": stage, "index": "label", "form": "logit", "normalised": scale})
+           for stage in ("early", "late") for scale in ("raw", "z")]  # fmt: skip
+    other = [
+        ScoreColumn("el2n", stage, "", steps={"stage": stage, "normalised": "raw"})
+        for stage in ("early", "all")
+    ]
+    grand = ScoreColumn("grand", "early", "", steps={"stage": "early", "normalised": "raw"})
+    found = frames.main_variants([*vog, *other, grand, ScoreColumn("aum", "aum", "")], "early")
+    assert [c.address for c in found] == ["vog.earlyz", "el2n.early", "grand.early", "aum.aum"]
+    late = frames.main_variants([*vog, *other, grand], "late")
+    assert [c.address for c in late] == ["vog.latez", "el2n.early", "el2n.all", "grand.early"]
+
+
+def test_scores_without_a_known_end_are_named(audit):
+    assert "neither end is known to be hard" in said(page(audit, "compare"))
+
+
 def test_of_many_examples_the_same_sample_is_drawn(audit):
     serve_this(audit.root)
     run = audit.run()

@@ -19,7 +19,7 @@ from dashboard.colours import LABEL, NEUTRAL, SERIES
 from dashboard.words import count, escaped, number, share
 
 CELL = 30
-WITH_NUMBERS = 22
+WITH_NUMBERS = 28
 PALE, INK = (
     "#ECECEC",
     "#000000",

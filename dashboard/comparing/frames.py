@@ -48,11 +48,19 @@ def titles(columns: Sequence[ScoreColumn]) -> dict[str, str]:
 
 
 def main_variants(columns: Sequence[ScoreColumn], stage: str) -> list[ScoreColumn]:
-    """One column per score; of a score in variants those of this stage in the preferred form and scale, for
-    the label and for the prediction.
+    """One column per score; of a score in variants those of this stage in the preferred form and scale, for the
+    label and for the prediction. A score that does not come in one of these choices is there with what it has.
     """
     wanted = {"stage": stage, "form": PREFERRED["form"], "normalised": PREFERRED["normalised"]}
-    return [c for c in columns if all(c.steps.get(step, value) == value for step, value in wanted.items())]
+    there: dict[tuple[str, str], set[str]] = {}
+    for column in columns:
+        for step, value in column.steps.items():
+            there.setdefault((column.scorer, step), set()).add(value)
+
+    def chosen(column: ScoreColumn, step: str, value: str) -> bool:
+        return value not in there.get((column.scorer, step), ()) or column.steps.get(step) == value
+
+    return [c for c in columns if all(chosen(c, step, value) for step, value in wanted.items())]
 
 
 def stages(columns: Sequence[ScoreColumn]) -> list[str]:

@@ -31,6 +31,7 @@ from scoring.evaluation import detection_report, recall_curve, roc_over_runs
 
 DRAWN = 5
 HELP = {
+    "inspected first": "Which end of the score is inspected first: declared, or measured by the model's errors on this run.",
     "AUROC": "Probability that a wrong label is ranked before a right one; 0.5 is chance.",
     "average precision": "Mean precision over the wrong labels as they are found; by chance, the share that is wrong.",
     "found in 5 %": "Share of the wrong labels among the first 5 % of the ranking.",
@@ -73,7 +74,7 @@ def show_known(
         f"({share(float(wrong.mean()))})."
     )
     show_curves(values, wrong, report, names)
-    show_report(report, names)
+    show_report(report, names, {column.address: column.hard_end for column in columns})
     show_roc(audit, columns, selection, report, names)
     return None
 
@@ -97,11 +98,12 @@ def show_curves(
     controls.show_chart(charts.recall_curves(curves, names), "recall")
 
 
-def show_report(report: pd.DataFrame, names: Mapping[str, str]) -> None:
+def show_report(report: pd.DataFrame, names: Mapping[str, str], ends: Mapping[str, str | None]) -> None:
     """The numbers, the best score first."""
     table = pd.DataFrame(
         {
             "score": report["score"].map(names),
+            "inspected first": [ends.get(address) or "high (end not known)" for address in report["score"]],
             "AUROC": report["auroc"],
             "average precision": report["average_precision"],
             **{f"found in {p} %": 100 * report[f"recall_{p}"] for p in (1, 5, 10, 20)},
@@ -124,6 +126,7 @@ def show_report(report: pd.DataFrame, names: Mapping[str, str]) -> None:
         name: st.column_config.NumberColumn(format=form, help=HELP.get(name))
         for name, form in formats.items()
     }
+    shown["inspected first"] = st.column_config.TextColumn(help=HELP["inspected first"])
     shown["p"] = st.column_config.TextColumn(help=HELP["p"])
     st.dataframe(table, column_config=shown, hide_index=True)
     st.caption(

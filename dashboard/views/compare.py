@@ -16,6 +16,7 @@ from scoring.audit import Audit, Run
 SHOW = ("agreement", "overlap", "stability", "truth")
 METHODS = ("Spearman", "Kendall")
 VARIANTS = ("one of each", "all")
+MOST_NAMED = 8
 
 
 def show() -> None:
@@ -59,6 +60,11 @@ def show_pairs(
             "This command computes all that the run allows:",
             controls.command("score", audit, "--run", run.name),
         )
+    open_ones = [names[c.address] for c in columns if c.address in scores.values and c.hard_end is None]
+    if open_ones:
+        told = ", ".join(f"*{plain(name)}*" for name in open_ones[:MOST_NAMED])
+        more = f" and {len(open_ones) - MOST_NAMED} more" if len(open_ones) > MOST_NAMED else ""
+        st.caption(f"Taken as they are, since neither end is known to be hard on this run: {told}{more}.")
     takes = frames.take_label(audit, run, [c for c in columns if c.address in scores.values])
     if what == "overlap":
         pairs.show_overlap(scores, names, takes)
