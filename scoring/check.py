@@ -22,6 +22,8 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
 from scoring.evaluation import wilson
+from scoring.examples import input_columns
+from scoring.seen import FEW_TEXTS, columns_seen, mostly_cut, tokens_seen, uneven_columns
 from scoring.shards import BATCH, Context
 from scoring.tables import HardlookError, atomic_path, write_json
 
@@ -46,13 +48,31 @@ def check_run(context: Context) -> list[Finding]:
     numbers = numbers[good]
     findings = [*unreadable(reasons, len(good)), *read_twice(context, numbers[:TWICE])]
     save_picture(batch[:16], context.run.check_picture)
+    seen, warnings = as_seen(context, batch, numbers)
+    findings += warnings
     findings.append(finite(batch, "inputs"))
     logits = predicted_logits(context, batch)
     findings += [finite(logits, "logits"), *ends_in_softmax(logits)]
     labels = context.labels[numbers]
     findings += accuracy(context, batch, logits, labels)
-    write_json(context.run.check_path, {"findings": [asdict(f) for f in findings], "examples": len(numbers)})
+    facts = {"findings": [asdict(f) for f in findings], "examples": len(numbers)}
+    write_json(context.run.check_path, facts | ({"seen": seen} if seen else {}))
     return findings
+
+
+def as_seen(context: Context, batch: torch.Tensor, numbers: np.ndarray) -> tuple[dict | None, list[Finding]]:
+    """Vectors and texts as the model sees them (``scoring.seen``), for the page, and what to warn of."""
+    if context.audit.media == "vector":
+        names = input_columns(context.audit)
+        seen, text = columns_seen(batch, names), uneven_columns(batch, names)
+    elif context.audit.media == "text":
+        inputs = context.inputs
+        texts = [inputs.originals.read(int(inputs.sources[n]), int(inputs.rows[n])) for n in numbers[:FEW_TEXTS]]
+        seen = tokens_seen(batch, texts, inputs.transform)
+        text = mostly_cut(seen)
+    else:
+        return None, []
+    return seen, [Finding("warning", text)] if text else []
 
 
 def refuse_errors(findings: list[Finding]) -> None:

@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from streamlit.testing.v1 import AppTest
 
+import dashboard
 from dashboard import cells, contents, details
 from dashboard.serving import serve_this
 from scoring.audit import Audit
@@ -16,7 +19,6 @@ from scoring.reviews import Event, ReviewLog
 from scoring.tables import read_table
 
 from .conftest import hardlook
-
 from .modalities import HOSTILE, TOML, text_audit, vector_audit
 from .synthetic import make_audit
 
@@ -156,3 +158,12 @@ def test_pictures_get_no_text(tmp_path):
     audit = make_audit(tmp_path / "pictures", 20, 2, thumbnails=True)
     ids = read_examples(audit)["example_id"].head(3).tolist()
     assert contents.in_cells(audit, ids, [None] * 3) == [{}, {}, {}]
+
+
+@pytest.mark.parametrize(("which", "said"), [("vectors", "Each row is a column"), ("texts", "Texts cut into tokens")])
+def test_the_overview_shows_what_the_model_sees(which, said, request):
+    audit = request.getfixturevalue(which)
+    serve_this(audit.root)
+    page = AppTest.from_file(str(Path(dashboard.__file__).with_name("app.py")), default_timeout=60).run()
+    assert not page.exception, page.exception[0].stack_trace
+    assert any(said in caption.value for caption in page.caption)

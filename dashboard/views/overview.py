@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard import charts, controls, decisions, state, view
 from dashboard.columns import ScoreColumn, describe_ends
+from dashboard.contents import shown_text
 from dashboard.selection import Selection
 from dashboard.words import count, listed, number, plain, quoted, share, shares_between
 from scoring.audit import SPLITS, Audit, Run
@@ -304,13 +305,34 @@ def show_check(audit: Audit, run: Run | None) -> None:
     if run is None:
         return
     st.subheader("As the model sees them", anchor=False)
-    if run.check_picture.is_file():
+    seen = (read_json(run.check_path, {}) or {}).get("seen")
+    if seen:
+        show_seen(seen)
+    elif run.check_picture.is_file():
         st.image(str(run.check_picture))
         st.caption(
             "Sixteen inputs after the transform. Wrong colours or a wrong crop here spoil every number."
         )
     else:
         controls.empty("The inputs were not checked yet:", controls.command("check", audit))
+
+
+def show_seen(seen: dict) -> None:
+    """Vectors by what the transform makes of each column, texts by how they were cut into tokens."""
+    if seen["kind"] == "vector":
+        names = ["column", "mean", "deviation", "lowest", "highest"]
+        formats = {name: st.column_config.NumberColumn(format="%.3g") for name in names[1:]}
+        table = pd.DataFrame(seen["columns"], columns=names)
+        table["column"] = table["column"].map(shown_text)
+        st.dataframe(table, hide_index=True, column_config=formats)
+        more = f" {count(seen['left'], 'more column')} not listed." if seen["left"] else ""
+        st.caption("Each row is a column after the transform: deviations far apart mean that it does not standardise, "
+                   f"and the largest column dominates.{more}")  # fmt: skip
+        return
+    for tokens in seen["texts"]:
+        st.text(" · ".join(shown_text(token) for token in tokens))
+    st.caption(f"Texts cut into tokens, as the model reads them: {seen['length']} places each, "
+               f"{share(seen['filled'])} of the texts fill them all, and what follows is not read.")  # fmt: skip
 
 
 show()
