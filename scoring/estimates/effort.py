@@ -87,7 +87,8 @@ class Effort:
         none, bound = chance_of_seeing(self.plan.error_rate, self.counted, self.plan.confidence)
         weak = (f" {self.counted:,} controls say little: without any error among them they could show at best fewer "
                 f"than {bound:.2g} wrong, of all labels.") if none > 1 - self.plan.confidence else ""
-        return f"{told} The goal is fewer than {self.allowed:,}: go on.{weak}"
+        settle = f" Settling the {self.waiting:,} open controls narrows this." if self.waiting else ""
+        return f"{told} The goal is fewer than {self.allowed:,}: go on.{weak}{settle}"
 
 
 def effort(audit: Audit, run: Run | None, log: ReviewLog, split: str = "train") -> Effort:

@@ -1,0 +1,31 @@
+"""``hardlook report``: one file about an audit, to send and to print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scoring.commands.console import add_command, audit_argument
+
+
+def add(commands, given=()) -> None:
+    """Declare the command."""
+    command = add_command(commands, "report", report, "Write one self-contained HTML file: overview, grids, deciles, "
+                          "slices, decisions, agreement, effect, estimates, and how they were computed.")
+    audit_argument(command)
+    command.add_argument("-o", "--out", metavar="FILE", default="report.html", help="(default: %(default)s)")
+    command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
+
+
+def report(options) -> int:
+    """Write the report and say where it is."""
+    from scoring.audit import Audit
+    from scoring.report import write_report
+    from scoring.reviews import ReviewLog
+
+    audit = Audit.open(options.audit)
+    run = audit.run(options.run) if audit.run_names() or options.run else None
+    url = options.log or audit.log_url
+    with ReviewLog.open(url, audit=audit.log_name(url)) as log:
+        size = write_report(audit, run, log, Path(options.out))
+    print(f"wrote {options.out} ({size / 1e6:.1f} MB): open it in any browser, or print it; it needs no server")
+    return 0

@@ -1,0 +1,8 @@
+"""One self-contained file about an audit, to send, print and keep: the door of ``write_report``.
+
+``pages`` says what stands in each section, ``drawing`` makes text, tables, pictures and charts of it.
+"""
+
+from scoring.report.pages import render, write_report
+
+__all__ = ["render", "write_report"]

@@ -1,0 +1,287 @@
+"""What stands in the report: overview, grids, deciles, slices, decisions, agreement, effect, estimates, how.
+
+Everything is read from the audit's files and its log; the audit's own code is never imported, and nothing is fetched
+when the file is opened. Sections without material say which command makes it. Text from the dataset and the team is
+escaped by ``drawing``.
+
+Inputs → outputs: an audit, a run, a log → one HTML text below 10 MB. Cost: seconds; one reading of each score file.
+Limits: vectors and texts are shown by id; of long lists the first ones, and the report says of how many.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+import scoring
+from scoring.audit import SPLITS, Audit, Run
+from scoring.estimates import Effort, effort, readers_table, wrong_labels
+from scoring.evaluation import accuracy_table, error_by_decile
+from scoring.patches import corrected_labels, full_policy
+from scoring.queues import default_order, suggestions, suspicion
+from scoring.report.drawing import Paper, bars, between, histogram, number, share, stopping
+from scoring.reviews import ReviewLog
+from scoring.slicing import read_slicing
+from scoring.tables import atomic_path, column_facts, read_json, read_metadata, read_table
+
+SHEET, SLICES, ROWS, PLOTS, FEWEST = 24, 8, 60, 8, 24
+OPEN = ('test = "open": reviewers saw the model\'s predictions and scores on test examples, and looked mostly where it '
+        "disagrees with the label. Correcting only those inflates the measured accuracy. Read test numbers as upper "
+        'ends, or review test with [policy] test = "blind".')
+
+
+def write_report(audit: Audit, run: Run | None, log: ReviewLog, path: Path) -> int:
+    """Write the report, atomically → its size in bytes."""
+    text = render(audit, run, log).encode("utf8", "backslashreplace")
+    with atomic_path(Path(path)) as temporary:
+        temporary.write_bytes(text)
+    return len(text)
+
+
+def render(audit: Audit, run: Run | None, log: ReviewLog) -> str:
+    """The whole report as HTML."""
+    examples = read_table(audit.examples_path).to_pandas()
+    paper = Paper(audit.thumbnails.get)
+    now = datetime.now(UTC)
+    paper.say(f"{len(examples):,} examples, {len(audit.classes):,} classes; run {run.name if run else '–'}; written "
+              f"{now:%Y-%m-%d %H:%M} UTC by hardlook {scoring.__version__}.", "note")
+    efforts = [effort(audit, run, log, split) for split in SPLITS
+               if (examples.loc[examples["split"] == split, "label"].notna()).any()]
+    _overview(paper, audit, run, examples)
+    if audit.policy.get("test", "open") == "open" and (examples["split"] == "test").any():
+        paper.say(OPEN, "warning")
+    _bought(paper, efforts)
+    _grids(paper, audit, run, examples)
+    _deciles(paper, run)
+    _slices(paper, audit, run)
+    _decisions(paper, audit, log, examples)
+    _agreement(paper, log, efforts)
+    _effect(paper, run)
+    _how(paper, audit, run, log)
+    return paper.html(f"Audit report: {audit.name}")
+
+
+def _overview(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFrame) -> None:
+    paper.section("Overview")
+    by_split = examples.groupby("split", sort=False)
+    rows = {split: [split, len(part), int(part["label"].notna().sum()), int(part["problem"].notna().sum())]
+            for split, part in by_split}
+    if run is None or not run.predictions_path.is_file():
+        paper.table(["split", "examples", "labelled", "unreadable"], rows.values())
+        paper.say(f"No predictions yet: run `hardlook score {audit.root.name}`.", "note")
+        return
+    predicted = read_table(run.predictions_path).to_pandas()
+    accuracy = accuracy_table(predicted, ["split"]).set_index("split")
+    for split, row in rows.items():
+        there = split in accuracy.index
+        row += [share(accuracy.loc[split, "accuracy"]) if there else "–",
+                between(*accuracy.loc[split, ["low", "high"]]) if there else "–"]
+    paper.table(["split", "examples", "labelled", "unreadable", "accuracy", "95 % interval"], rows.values())
+    part = predicted[predicted["split"] == "test"] if (predicted["split"] == "test").any() else predicted
+    classes = accuracy_table(part, ["label"]).sort_values("accuracy").head(12)
+    paper.heading("Hardest classes")
+    paper.table(["class", "examples", "accuracy on given labels", "95 % interval"],
+                [[row.label, row.n, share(row.accuracy), between(row.low, row.high)] for row in classes.itertuples()])
+
+
+def _bought(paper: Paper, efforts: list[Effort]) -> None:
+    paper.section("What the effort has bought")
+    for found in efforts:
+        paper.heading(f"{found.split}: {found.decided:,} of {found.labelled:,} labels decided")
+        paper.say(found.sentence, "say")
+        if not found.decided:
+            continue
+        paper.chart(stopping(found.history, found.allowed),
+                    "Solid: with the goal's confidence, no more wrong labels than this remain; the band holds at every "
+                    "look at once. Dotted: wrong labels found. Dashed: the goal. You may stop where solid is below dashed.")
+        paper.table(["what", "estimate", "interval"], _figures(found))
+        paper.say(f"{found.drawn:,} controls are drawn for this goal, {found.counted:,} count: each stratum's are counted "
+                  f"up to the first undecided one; {found.waiting:,} of them are open and {found.unblinded:,} were decided "
+                  "with the model's opinion on screen. Unsure, disputed and not blind: right in lower bounds, wrong in "
+                  "upper ones, left out between. Several: wrong where the given label is not among them. None: wrong.",
+                  "note")
+        blocks = found.by_rank[found.by_rank["last"] - found.by_rank["first"] >= FEWEST]
+        if len(blocks):
+            paper.chart(bars(blocks, "last", "rate", "suspects decided", "wrong labels", found.rate.value),
+                        "Each bar is the yield of 100 suspects in the order decided, with its exact 95 % interval; "
+                        "dashed is what random examples yield.")
+
+
+def _figures(found: Effort) -> list[list[str]]:
+    """The estimates of one split as rows."""
+    rows = [["wrong labels found", number(found.found), ""],
+            ["wrong labels remaining (any look)", number(round(found.remaining.value))
+             if np.isfinite(found.remaining.value) else "–", between(found.remaining.low, found.remaining.high, number)],
+            ["label-error rate, as reviewers call it", share(found.rate.value), between(found.rate.low, found.rate.high)]]
+    if found.clustered is not None:
+        rows.append(["the same, by group", share(found.clustered.value),
+                     between(found.clustered.low, found.clustered.high)])
+    rows.append([f"the same, corrected for reviewers' errors ({found.reads['examples']:,} double reads)",
+                 share(found.corrected.value), between(found.corrected.low, found.corrected.high)])
+    rows.append(["gain over chance", f"{number(found.gain.value)} times",
+                 between(found.gain.low, found.gain.high, number)])
+    return rows
+
+
+def _grids(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFrame) -> None:
+    paper.section("Grids")
+    labels = examples.set_index("example_id")["label"]
+    order = default_order(audit, run, "train") if run else None
+    if order is None:
+        return paper.say("No scores yet: run `hardlook score`.", "note")
+    ranked = suspicion(run, order).dropna()
+    ranked = ranked[ranked.index.isin(examples.loc[examples["split"] == "train", "example_id"])]
+    top = ranked.sort_values(ascending=False, kind="stable").head(SHEET)
+    told = suggestions(audit, run, labels[top.index]).set_index("example_id")["suggested_label"]
+    paper.heading("Most suspicious training examples")
+    paper.say(f"{order.sentence}. A rank is no probability of being wrong.", "note")
+    paper.sheet((name, f"{labels[name]} → {told.get(name, '?')}") for name in top.index)
+    path = run.score_path("vog")
+    column = "late_label_logit_z"
+    if path.is_file() and column in pq.read_schema(path).names:
+        values = read_table(path, ["example_id", column]).to_pandas().set_index("example_id")[column].dropna()
+        for title, some in (("Lowest VoG", values.nsmallest(SHEET)), ("Highest VoG", values.nlargest(SHEET))):
+            paper.heading(title)
+            paper.sheet((name, f"{labels[name]} · {number(value)}") for name, value in some.items())
+    return None
+
+
+def _deciles(paper: Paper, run: Run | None) -> None:
+    paper.section("Error per decile")
+    if run is None or not run.predictions_path.is_file() or not run.score_names():
+        return paper.say("No scores yet: run `hardlook score`.", "note")
+    predicted = read_table(run.predictions_path, ["example_id", "split", "correct"]).to_pandas()
+    predicted = predicted[(predicted["split"] == "test") & predicted["correct"].notna()].set_index("example_id")
+    if predicted.empty:
+        return paper.say("No labelled test examples, so no deciles.", "note")
+    paper.say("Test examples, as the labels were given. Lines are 95 % Wilson intervals, dashed is the mean error.", "note")
+    error = ~predicted["correct"].astype(bool)
+    paper.parts.append('<div class="pair">')
+    for scorer, column in [(name, column) for name in run.score_names() for column in _main_columns(run, name)][:PLOTS]:
+        values = read_table(run.score_path(scorer), ["example_id", column]).to_pandas().set_index("example_id")[column]
+        scores = values.reindex(predicted.index).to_numpy(float)
+        if np.isfinite(scores).sum() < 10:
+            continue
+        facts = column_facts(pq.read_schema(run.score_path(scorer)).field(column))
+        title = facts.get("title", f"{scorer}.{column}")
+        paper.chart(bars(error_by_decile(scores, error), "decile", "error", f"decile of {title}, lowest to highest",
+                         "error", error.mean()), f"{title}: bars that rise or fall mean that it orders test examples by "
+                                                 "difficulty; level bars mean that it does not.")
+    paper.parts.append("</div>")
+    return None
+
+
+def _main_columns(run: Run, scorer: str) -> list[str]:
+    """The first numeric column of a score file, and VoG's class-normalised one."""
+    names = [field.name for field in pq.read_schema(run.score_path(scorer)) if str(field.type) == "float"]
+    return ["late_label_logit_z"] if "late_label_logit_z" in names else names[:1]
+
+
+def _slices(paper: Paper, audit: Audit, run: Run | None) -> None:
+    paper.section("Slices and their opponents")
+    names = run.slicing_names() if run else []
+    if not names:
+        return paper.say(f"No slices yet: run `hardlook slice {audit.root.name}`.", "note")
+    name = "kmeans" if "kmeans" in names else names[0]
+    _, summary = read_slicing(run, name)
+    worst = sorted(summary["slices"], key=lambda row: (row["accuracy"] is None, row["accuracy"], -row["size"]))[:SLICES]
+    paper.say(f"The {len(worst)} worst of {len(summary['slices'])} slices “{name}” of {summary['settings']['split']}: groups "
+              "that fail for the same reason. Upper bars are labels, lower ones predictions. Opponents are the training "
+              "examples that harm the slice most; look there for wrong labels.", "note")
+    for row in worst:
+        paper.parts.append('<div class="slice">')
+        paper.heading(f"Slice {row['slice_id']}: {row['size']:,} examples, accuracy {share(row['accuracy'])}")
+        classes = sorted({*row["labels"], *row["predictions"]},
+                         key=lambda c: -row["labels"].get(c, 0) - row["predictions"].get(c, 0))[:8]
+        paper.parts.append(histogram([(c, row["labels"].get(c, 0), row["predictions"].get(c, 0)) for c in classes]))
+        paper.sheet((example, "member") for example in row["nearest"][:8])
+        paper.sheet((each["example_id"], f"opponent {number(each['influence'])}") for each in row["opponents"][:8])
+        paper.parts.append("</div>")
+    return None
+
+
+def _decisions(paper: Paper, audit: Audit, log: ReviewLog, examples: pd.DataFrame) -> None:
+    paper.section("Decisions, before and after")
+    patch = corrected_labels(examples, log, audit.policy)
+    if patch.empty:
+        return paper.say(f"Nobody has decided anything yet: run `hardlook dashboard {audit.root.name}`.", "note")
+    counts = patch.groupby(["split", "disposition"]).size().unstack(fill_value=0)
+    paper.table(["split", *counts.columns], [[split, *map(int, row)] for split, row in counts.iterrows()])
+    changed = patch[patch["disposition"].isin(["relabel", "exclude"])]
+    shown = changed.head(ROWS)
+    paper.say(f"{len(shown):,} of {len(changed):,} corrections; all of them are in the patches of `hardlook export`.", "note")
+    paper.table(["", "example", "split", "before", "after", "by", "issues", "note"],
+                [[paper.image(row.example_id, 48), row.example_id, row.split, row.old_label,
+                  row.new_label if row.disposition == "relabel" else "left out", row.reviewer, ", ".join(row.issues),
+                  "" if pd.isna(row.note) else row.note] for row in shown.itertuples()])
+    return None
+
+
+def _agreement(paper: Paper, log: ReviewLog, efforts: list[Effort]) -> None:
+    paper.section("Reviewers and agreement")
+    table = readers_table(log, ("reviewer",))
+    if table.empty:
+        return paper.say("No decisions yet.", "note")
+    names = ["decided", "median seconds", "read by others too", "agreement", "overturned"]
+    paper.table(["reviewer", *names], _reader_rows(table, 1))
+    consensus = log.consensus()
+    wrong = int(wrong_labels(consensus).eq(True).sum())
+    paper.say(f"{len(consensus):,} examples are decided, {wrong:,} of them called wrong; "
+              f"{int((consensus['status'] == 'disputed').sum()):,} are disputed. Where nearly all answers are “right”, "
+              "percent agreement is high by chance alone.", "note")
+    reads = efforts[0].reads if efforts else {"true_errors": 0, "true_right": 0}
+    if reads["true_errors"] and reads["true_right"]:
+        paper.say(f"Blind double reads: single readers caught {share(reads['found'] / reads['true_errors'])} of the wrong "
+                  f"labels and called {share(1 - reads['passed'] / reads['true_right'])} of the right ones wrong.")
+    by_class = readers_table(log).sort_values("decided", ascending=False).head(ROWS)
+    paper.heading("By reviewer and class")
+    paper.table(["reviewer", "class", *names], _reader_rows(by_class, 2))
+    return None
+
+
+def _reader_rows(table: pd.DataFrame, keys: int) -> list[list]:
+    return [[*row[:keys], row[keys], float(row[keys + 1]), row[keys + 2], share(row[keys + 3]), row[keys + 4]]
+            for row in table.itertuples(index=False, name=None)]
+
+
+def _effect(paper: Paper, run: Run | None) -> None:
+    paper.section("Effect of the corrections")
+    found = read_json(run.refit_path) if run else None
+    if not found:
+        return paper.say("Not measured yet: run `hardlook refit`.", "note")
+    edits, judged = found["edits"], found["judged_on"]
+    paper.say(f"{edits['relabelled']:,} training labels changed, {edits['removed']:,} examples removed, of {edits['train']:,}; "
+              f"judged on {judged['examples']:,} {judged['how']}. Placebo: {found['placebo']}.")
+    rows = [row for row in found["groups"] if row["n"]][:ROWS]
+    paper.table(["group", "n", "original labels", "reviewed labels", "placebo", "gain, points (95 %)", "predicted Δ loss"],
+                [[row["group"], row["n"], share(row["original"]), share(row["reviewed"]), share(row["placebo"]),
+                  f"{100 * row['gain']:+.2f} ({100 * row['gain_low']:+.2f} to {100 * row['gain_high']:+.2f})",
+                  row["change"]] for row in rows])
+    return None
+
+
+def _how(paper: Paper, audit: Audit, run: Run | None, log: ReviewLog) -> None:
+    paper.section("How everything was computed")
+    record = run.record() if run else {}
+    facts = [("hardlook", scoring.__version__), ("seed", audit.seed), ("log position", log.position())]
+    facts += [(f"version of {name}", value) for name, value in record.get("versions", {}).items() if name != "hardlook"]
+    facts += [(f"run: {key}", value) for key, value in record.get("configuration", {}).items()]
+    facts += [("policy", ", ".join(f"{key} → {value}" for key, value in full_policy(audit.policy).items())),
+              ("controls", "seeded permutation per split, stratified by initial suspicion, in controls.parquet"),
+              ("rate", "Horvitz-Thompson; Clopper-Pearson without replacement below ten errors, else mid-P of effective "
+                       "counts (Korn & Graubard 1998)"),
+              ("remaining", "confidence sequence, prior-posterior-ratio martingale without replacement (Waudby-Smith & "
+                            "Ramdas 2020), strata combined as Spertus & Stark 2022"),
+              ("corrected", "Rogan & Gladen 1978, interval of Lang & Reiczigel 2014")]
+    paper.facts(facts)
+    if run:
+        paper.table(["score", "parameters", "of"], [
+            [name, ", ".join(f"{key} = {value}" for key, value in kept.get("parameters", {}).items()) or "defaults",
+             f"hardlook {kept.get('hardlook', '?')}"]
+            for name in run.score_names() for kept in [read_metadata(run.score_path(name))]])
+        paper.table(["checkpoint", "sha256"], [[each.get("when", each["path"]), each["sha256"][:16]]
+                                               for each in record.get("checkpoints", [])])
