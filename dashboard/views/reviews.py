@@ -10,6 +10,7 @@ import streamlit as st
 
 from dashboard import blinding, charts, controls, decisions, state, team_panel, view
 from dashboard.effect_panel import show_effect
+from dashboard.effort_panel import show_effort
 from dashboard.exports import packed_patches
 from dashboard.serving import serving
 from dashboard.words import count
@@ -40,6 +41,7 @@ def show() -> None:
     team_panel.show_assignments(audit, log, shared.run, shared.meta)
     events = blinding.visible(audit, events, serving().identity.reviewer)
     show_log(audit, shared.meta, events, shared.run.name if shared.run else None)
+    show_effort(audit, shared.run)
     show_effect(audit, shared.run)
     show_export(audit, log)
     return None

@@ -9,10 +9,13 @@ from scoring.commands.console import add_command, audit_argument
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "export", export, "Write the corrected labels: one patch per split.")
-    audit_argument(command, run=False)
+    command = add_command(commands, "export", export, "Write the corrected labels: one patch per split, or the "
+                          "corrected dataset in a format of others.")
+    audit_argument(command)
     command.add_argument("--out", metavar="PATH", help="the folder to write to (default: exports in the audit)")
-    command.add_argument("--format", choices=["csv", "parquet"], default="csv", help="(default: %(default)s)")
+    command.add_argument("--format", choices=["csv", "parquet", "imagefolder", "huggingface", "cleanlab", "fiftyone"],
+                         default="csv", help="(default: %(default)s)")
+    command.add_argument("--copy", action="store_true", help="imagefolder: copies of the images instead of links")
     command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
 
 
@@ -26,6 +29,8 @@ def export(options) -> int:
     audit = Audit.open(options.audit)
     out = Path(options.out) if options.out else audit.exports_folder
     url = options.log or audit.log_url
+    if options.format not in ("csv", "parquet"):
+        return _export_as(options, audit, out, url)
     with ReviewLog.open(url, audit=audit.log_name(url)) as log:
         paths = export_patches(read_examples(audit), log, out, fmt=options.format, policy=audit.policy)
         gone = missing_examples(read_examples(audit), log)
@@ -36,4 +41,16 @@ def export(options) -> int:
         print(f"left out {len(gone)} decisions about examples that the dataset no longer has, the first: {gone[0]}")
     if not sum(rows.values()):
         print("no example has a decision yet; decide in `hardlook dashboard`")
+    return 0
+
+
+def _export_as(options, audit, out: Path, url: str) -> int:
+    """The corrected dataset in a format of others."""
+    from scoring.exports import export_as
+    from scoring.reviews import ReviewLog
+
+    run = audit.run(options.run) if audit.run_names() or options.run else None
+    with ReviewLog.open(url, audit=audit.log_name(url)) as log:
+        for path in export_as(options.format, audit, run, log, out, copy=options.copy):
+            print(f"wrote {path}")
     return 0

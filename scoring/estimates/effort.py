@@ -195,9 +195,11 @@ def _clustered(examples: pd.DataFrame, read: pd.DataFrame, confidence: float) ->
 
 def _by_rank(hits: pd.Series, chance: float) -> pd.DataFrame:
     """Per 100 suspects in the order decided: first, last, found, rate with interval, chance (random examples)."""
-    rows = []
-    for start in range(0, len(hits), BLOCK):
-        block = hits.iloc[start:start + BLOCK]
+    rows, starts = [], list(range(0, len(hits), BLOCK))
+    if len(starts) > 1 and len(hits) - starts[-1] < BLOCK // 4:
+        starts.pop()  # a few more say nothing by themselves; they join the block before
+    for start, end in zip(starts, [*starts[1:], len(hits)], strict=True):
+        block = hits.iloc[start:end]
         low, high = intervals.clopper_pearson(block.sum(), len(block))
         rows.append({"first": start + 1, "last": start + len(block), "found": int(block.sum()),
                      "rate": float(block.mean()), "low": float(low), "high": float(high), "chance": chance})
