@@ -95,11 +95,11 @@ def readers_table(log: ReviewLog, by: tuple[str, ...] = ("reviewer", "label")) -
     decided = log.decisions()
     if decided.empty:
         return pd.DataFrame(columns=[*by, "decided", "seconds", "shared", "agreement", "overturned"])
-    answers = verdicts._answers(decided.reset_index(drop=True)).to_numpy()
+    answers = verdicts.answers(decided.reset_index(drop=True)).to_numpy()
     decided = decided.reset_index(drop=True).assign(answer=answers)
     ruled = log.consensus()
     ruled = ruled[ruled["status"] == "adjudicated"].reset_index(drop=True)
-    final = dict(zip(ruled["example_id"], verdicts._answers(ruled.assign(reviewer="")), strict=True)) if len(ruled) else {}
+    final = dict(zip(ruled["example_id"], verdicts.answers(ruled.assign(reviewer="")), strict=True)) if len(ruled) else {}
     group = decided.groupby("example_id")["answer"]
     shared = group.transform("size") > 1
     same = (group.transform("nunique") == 1) & shared

@@ -198,7 +198,7 @@ def _by_rank(hits: pd.Series, chance: float) -> pd.DataFrame:
     rows, starts = [], list(range(0, len(hits), BLOCK))
     if len(starts) > 1 and len(hits) - starts[-1] < BLOCK // 4:
         starts.pop()  # a few more say nothing by themselves; they join the block before
-    for start, end in zip(starts, [*starts[1:], len(hits)], strict=True):
+    for start, end in zip(starts, (starts + [len(hits)])[1:], strict=True):
         block = hits.iloc[start:end]
         low, high = intervals.clopper_pearson(block.sum(), len(block))
         rows.append({"first": start + 1, "last": start + len(block), "found": int(block.sum()),

@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 import scoring
+from scoring import agreement
 from scoring.audit import SPLITS, Audit, Run
 from scoring.estimates import Effort, effort, readers_table, wrong_labels
 from scoring.evaluation import accuracy_table, error_by_decile
@@ -228,6 +229,12 @@ def _agreement(paper: Paper, log: ReviewLog, efforts: list[Effort]) -> None:
         return paper.say("No decisions yet.", "note")
     names = ["decided", "median seconds", "read by others too", "agreement", "overturned"]
     paper.table(["reviewer", *names], _reader_rows(table, 1))
+    measured = agreement.overall(log.decisions())
+    if measured["n"]:
+        paper.say(f"{number(measured['n'])} examples have several readers: they agree on {number(measured['percent'])} %, "
+                  f"Krippendorff's alpha {number(measured['alpha'])}.")
+        if measured["rare"]:
+            paper.say(agreement.RARE, "warning")
     consensus = log.consensus()
     wrong = int(wrong_labels(consensus).eq(True).sum())
     paper.say(f"{len(consensus):,} examples are decided, {wrong:,} of them called wrong; "
