@@ -100,7 +100,8 @@ def blind_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
     """A grid's cell without anything that a model said; its evidence says that it was blind."""
     evidence = {name: value for name, value in cell["evidence"].items()
                 if name in ("run", "url", "draw_probability")} | {"blind": True}  # fmt: skip
-    return {**cell, **dict.fromkeys(TOLD_BY_THE_MODEL), "wrong": False, "score": "", "score_help": "", "evidence": evidence}
+    return {**cell, **dict.fromkeys(TOLD_BY_THE_MODEL), "wrong": False, "score": "", "score_help": "", "blind": True,
+            "evidence": evidence}  # fmt: skip
 
 
 def blind_cells(audit: Audit, cells: Sequence[dict[str, Any]], splits: Sequence[str | None]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard import blinding, contents, state
+from dashboard import blinding, contents, precedents, state
 from dashboard.columns import ScoreColumn
 from dashboard.decisions import open_log
 from dashboard.selection import META, identifier, source
@@ -45,6 +45,7 @@ def describe(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any] |
         "probabilities_help": "Softmax of the last checkpoint's outputs; of train examples it is in-sample.",
         "metadata": metadata_of(row),
         "history": history_of(audit, example_id),
+        "precedents": precedents.near(audit, run, [example_id]).get(example_id, []),
     }
 
 

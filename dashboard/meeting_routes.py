@@ -19,20 +19,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from dashboard import contents, details, state
+from dashboard import contents, details, precedents, state
 from dashboard.blinding import is_blind_split
 from dashboard.decisions import open_log
 from dashboard.identity import decision_refusal
-from dashboard.selection import source
 from dashboard.serving import serving
 from scoring import meetings
-from scoring.audit import Audit
+from scoring.audit import Audit, Run
 from scoring.reviews import LogUnavailable, ReviewLog
 from scoring.tables import HardlookError
 
 SEEN_WITHIN = 15.0  # seconds after a look in which somebody counts as there
 MOST_ANSWERS = 9
-NEAR = 10  # neighbours on features that count as look-alikes
 _seen: dict[str, float] = {}
 
 
@@ -147,7 +145,7 @@ def item_told(audit: Audit, log: ReviewLog, meeting: dict[str, Any]) -> dict[str
         "answers": _answers(audit, row, said),
         "tally": meeting["tally"].get(str(at), {}),
         "outcome": outcome,
-        "precedents": _precedents(audit, log, example_id, row.get("label")),
+        "precedents": precedents.near(audit, _run(audit), [example_id]).get(example_id, []),
     }
 
 
@@ -170,6 +168,10 @@ def _text(audit: Audit, example_id: str, row: dict[str, Any]) -> str | None:
     return "\n".join(f"{one.get('name')}: {one.get('value')}" for one in shown.get("rows", ()))
 
 
+def _run(audit: Audit) -> Run | None:
+    return audit.run(None) if audit.run_names() else None
+
+
 def _answers(audit: Audit, row: dict[str, Any], said: list) -> list[dict[str, Any]]:
     """What can be voted for: the given label, every answer that somebody gave, none and unsure."""
     found = []
@@ -185,7 +187,7 @@ def _answers(audit: Audit, row: dict[str, Any], said: list) -> list[dict[str, An
             add(f"it is {one.new_label}"[:200], "other", one.new_label)
         elif one.verdict == "several":
             add(f"several fit: {', '.join(one.labels)}"[:200], "several", None, one.labels)
-    run = audit.run(None) if audit.run_names() else None
+    run = _run(audit)
     if run is not None and not is_blind_split(audit, row.get("split")) and row:
         guess = state.suggestions(audit, run, state.details(audit, run, [row["example_id"]])["label"])
         for name in guess["suggested_label"].dropna():
@@ -193,21 +195,6 @@ def _answers(audit: Audit, row: dict[str, Any], said: list) -> list[dict[str, An
     add("no class fits", "none")
     add("unsure", "unsure")
     return found[:MOST_ANSWERS]
-
-
-def _precedents(audit: Audit, log: ReviewLog, example_id: str, label: str | None) -> list[dict[str, Any]]:
-    """What earlier meetings said about look-alikes: neighbours on features, where a run has them."""
-    known = meetings.precedents(log)
-    if not known:
-        return []
-    near: list[str] = []
-    for name in audit.run_names()[:1]:
-        path = audit.run(name).neighbours_path
-        if path.is_file():
-            query = f"SELECT neighbours FROM {source(path)} WHERE example_id = ?"
-            near = [one for row in state.sql(query, [example_id])["neighbours"].to_pylist() for one in row[:NEAR]]
-    own = [one for one in known if one["examples"][0] != example_id]
-    return meetings.precedents_for(own, example_id, near, label)
 
 
 def _json(value: Any) -> Response:

@@ -4,7 +4,7 @@
 import { readBehind } from "./behind.js";
 import { unjudged } from "./contents.js";
 import { address, ask, el } from "./dom.js";
-import { bars, decisions, history, pairs, scores, section } from "./facts.js";
+import { bars, decisions, history, pairs, precedents, scores, section } from "./facts.js";
 import { paintThumb, thumb } from "./thumbs.js";
 import { plural } from "./words.js";
 
@@ -121,6 +121,7 @@ export class Side {
     this.examples = near.map((one, at) => [one, `neighbour ${at + 1}: label ${one.label ?? "none"}`]);
     this.slots = { classes: el("div", { class: "hl-both" }), alike: el("div"), behind: el("div", { class: "hl-both" }) };
     this.body.replaceChildren(
+      section("Precedents for look-alikes", precedents(dossier.precedents)) ?? "",
       this.slots.alike,
       this.strip("Nearest neighbours", near, this.agreement(near), "neighbours"),
       this.slots.classes,

@@ -111,6 +111,13 @@ export function history(events) {
   );
 }
 
+/** What earlier meetings said about look-alikes. */
+export function precedents(told) {
+  if (!told?.length) return null;
+  const line = (one) => el("li", { dir: "auto" }, one.text, el("small", {}, ` (meeting ${one.meeting})`));
+  return el("ul", { class: "hl-history", "data-testid": "precedents" }, told.map(line));
+}
+
 /** Own and others' decisions as they are known now. */
 export function decisions(shown, glyphs) {
   const line = (who, decision, saving) =>

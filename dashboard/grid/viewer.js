@@ -2,7 +2,7 @@
 
 import { readBehind, strips } from "./behind.js";
 import { address, ask, button, el } from "./dom.js";
-import { bars, decisions, history, labels, pairs, scores, section } from "./facts.js";
+import { bars, decisions, history, labels, pairs, precedents, scores, section } from "./facts.js";
 import { Stage } from "./stage.js";
 import { paintThumb } from "./thumbs.js";
 import { ACTIONS, UNDO } from "./words.js";
@@ -207,6 +207,7 @@ export class Viewer {
         "Value, and percentile among the examples of the same split; point at a name for its meaning.",
       ),
     );
+    parts.push(section("Precedents for look-alikes", precedents(facts.precedents)));
     parts.push(section("Metadata", pairs(facts.metadata)), section("History", history(facts.history)));
     this.side.replaceChildren(...parts.filter(Boolean));
   }

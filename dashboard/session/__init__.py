@@ -28,10 +28,11 @@ class Queue:
     reason: str = ""
     left: int | None = None
     scores: Sequence[float | None] = field(default=(), repr=False)
+    ahead: int = AHEAD
 
     def window(self) -> range:
         """The places of the cells that are sent."""
-        return range(max(0, self.start - BEFORE), min(len(self.ids), self.start + AHEAD))
+        return range(max(0, self.start - BEFORE), min(len(self.ids), self.start + self.ahead))
 
 
 def review_session(queue: Queue, cells: Sequence[dict[str, Any]], *, key: str, **shared: Any) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dashboard import cells, contents, details, state
+from dashboard import blinding, cells, contents, details, precedents, state
 from dashboard.selection import identifier, source
 from dashboard.session.pixels import is_deep
 from dashboard.words import number
@@ -33,11 +33,14 @@ def dossiers(audit: Audit, run: Run | None, ids: Sequence[str]) -> dict[str, dic
     """Everything beside the picture, for the examples among ``ids`` that exist."""
     rows = {row["example_id"]: row for row in _rows(audit, ids)}
     known = [one for one in ids if one in rows]
-    scores = _scores(audit, run, rows) if run else {}
-    likely = _probabilities(audit, run, known) if run else {}
-    near = neighbours(audit, run, known) if run else {}
+    seen = [one for one in known if not blinding.is_blind_split(audit, rows[one]["split"])]
+    scores = _scores(audit, run, {one: rows[one] for one in seen}) if run else {}
+    likely = _probabilities(audit, run, seen) if run else {}
+    near = neighbours(audit, run, seen) if run else {}
+    ruled = precedents.near(audit, run, known, {one: rows[one]["label"] for one in known})
     return {
         one: {
+            "precedents": ruled.get(one, []),
             "split": rows[one]["split"],
             "content": contents.in_full(audit, run, rows[one]),
             "deep": is_deep(audit, rows[one]),

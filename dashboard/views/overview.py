@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts, controls, decisions, state, view
+from dashboard.corrected_panel import show_on_both_labels
 from dashboard.columns import ScoreColumn, describe_ends
 from dashboard.contents import shown_text
 from dashboard.selection import Selection
@@ -30,6 +31,7 @@ def show() -> None:
     show_warnings(audit, run, selection)
     show_classes(audit, run, selection)
     show_scores(audit, run)
+    show_on_both_labels(audit, run)
     show_reviews(audit, selection)
     show_duplicates(audit)
     show_problems(audit, selection)

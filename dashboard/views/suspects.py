@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import cells, controls, decisions, state, view
+from dashboard import blinding, cells, controls, corrected_panel, decisions, sharing, state, view
 from dashboard.columns import ScoreColumn, describe_ends, find_column
 from dashboard.freezing import frozen_ranking, frozen_position
 from dashboard.grid import example_grid
@@ -76,6 +76,9 @@ def show() -> None:
     table = frozen_ranking(audit, run, column, selection, PAGE)
     table = queueing.suggested_alone(audit, run, table, suggested)
     table = queueing.in_order(table, asked.ascending, queueing.groups(audit, group))
+    table = blinding.blind_queue(audit, run, table, split)
+    if split == "test":
+        corrected_panel.warn_about_test(audit)
     if shown_as == SESSION:
         return show_session(audit, run, asked, table)
     with bar:
@@ -120,16 +123,23 @@ def reason(asked: Asked) -> str:
 def show_session(audit: Audit, run: Run, asked: Asked, table: pa.Table) -> None:
     """The queue one by one: what is to review, from where its reviewer stopped."""
     whole = table["example_id"].to_pylist()
-    if asked.selection.decision is None:
+    shared = sharing.is_shared() and asked.selection.decision is None
+    if shared:
+        table = sharing.mine(audit, table, (run.name, asked, frozen_position(PAGE)))
+    elif asked.selection.decision is None:
         table = queueing.to_review(audit, run, table, frozen_position(PAGE))
     ids = table["example_id"].to_pylist()
     if not ids:
         return nothing_left(len(whole))
-    queue = queueing.resume(audit, ids, whole, st.query_params.get("at"), serving().identity.reviewer)
-    left = queueing.to_review(audit, run, table).num_rows
-    queue = replace(queue, left=left)
+    if shared:
+        queue = sharing.queue_of(audit, table, st.query_params.get("at"))
+    else:
+        queue = queueing.resume(audit, ids, whole, st.query_params.get("at"), serving().identity.reviewer)
+        queue = replace(queue, left=queueing.to_review(audit, run, table).num_rows)
     window = queue.window()
     rows = table.slice(window.start, len(window))
+    if shared:
+        sharing.hold(audit, ids[queue.start : window.stop])
     ranks = [place + 1 for place in window]
     made = cells.make_cells(audit, run, rows, asked.column, ranks=ranks, of=len(ids), url=cells.page_url())
     model = model_of(run)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import expect
 
 from scoring.assignments import assigning
+from scoring.locks import held
 from scoring.reviews import Event, ReviewLog
 from scoring.tables import read_table
 from ..synthetic import make_audit
@@ -151,3 +153,35 @@ def test_a_lead_assigns_and_only_a_lead_can(people, server):
         expect(page.get_by_text("Log", exact=True)).to_be_visible()
         expect(page.get_by_text("Assignments", exact=True)).to_be_visible()
         expect(page.get_by_text("Assign examples")).to_have_count(there)
+
+
+SHOWN = '[data-testid="review-session"] .hl-middle .hl-frame:first-child [data-shows]'
+
+
+def shown(page):
+    page.wait_for_selector(SHOWN)
+    return page.locator(SHOWN).first.get_attribute("data-shows")
+
+
+def test_two_people_at_the_queue_get_different_examples_and_each_their_own(people, server):
+    """What is assigned comes first, what one looks at the other does not get, an unsure comes to the other."""
+    train = [row["example_id"] for row in rows(server) if row["split"] == "train"]
+    with log_of(server) as log:
+        log.append(assigning({train[30]: "ana", train[31]: "ben"}, "lea", "lea q"))
+        log.append([Event(client="q cem", seq=1, example_id=train[33], reviewer="cem", action="decide", verdict="unsure")])
+    ana, ben = people("ana"), people("ben")
+    ana.goto("/suspects")
+    assert shown(ana) == train[30], "assigned to ana"
+    ana.keyboard.press("q")
+    wait_for(lambda: shown(ana) != train[30])
+    second = shown(ana)
+    assert second == train[33], "cem was unsure, so somebody else reads it"
+    ben.goto("/suspects")
+    assert shown(ben) == train[31], "assigned to ben"
+    ben.keyboard.press("q")
+    wait_for(lambda: shown(ben) != train[31])
+    with log_of(server) as log:
+        holders = held(log, datetime.now(UTC))
+    mine = {name: {one for one, holder in holders.items() if holder == name} for name in ("ana", "ben")}
+    assert len(mine["ana"]) > 5 and len(mine["ben"]) > 5 and second in mine["ana"]
+    assert holders.get(shown(ben)) == "ben" and shown(ben) not in mine["ana"], "ana looks at others"
