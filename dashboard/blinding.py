@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -28,7 +29,12 @@ HIDDEN = "hidden until two people have read it"
 
 def policy(audit: Audit) -> ReviewPolicy:
     """The audit's rules of reading."""
-    return ReviewPolicy.of(audit)
+    return _policy(state.stamp(audit.root / "audit.toml"))
+
+
+@lru_cache(maxsize=4)
+def _policy(_config: Any) -> ReviewPolicy:
+    return ReviewPolicy.of(state.open_audit())
 
 
 def is_blind_split(audit: Audit, split: str | None) -> bool:
@@ -55,7 +61,12 @@ def _waiting(_url: str, _position: int, _config: Any, _examples: Any) -> dict[st
 
 
 def _test_split(audit: Audit) -> dict[str, str]:
-    query = f"SELECT example_id FROM {source(audit.examples_path)} WHERE split = 'test'"
+    return _test_ids(state.stamp(audit.examples_path))
+
+
+@lru_cache(maxsize=2)
+def _test_ids(examples: Any) -> dict[str, str]:
+    query = f"SELECT example_id FROM {source(Path(examples[0]))} WHERE split = 'test'"
     return dict.fromkeys(state.sql(query)["example_id"].to_pylist(), "test")
 
 
@@ -65,14 +76,19 @@ def hidden_from(audit: Audit, reviewer: str | None) -> dict[str, str]:
 
 
 def without_hidden(audit: Audit, answer: dict[str, Any], reviewer: str | None) -> dict[str, Any]:
-    """How examples stand (``dashboard.standings``), as this person may see it."""
+    """How examples stand (``dashboard.standings``), as this person may see it. Asked once a second by every browser, so
+    it looks at the examples of the answer alone."""
     if not answer.get("examples"):
         return answer
-    hidden = hidden_from(audit, reviewer)
-    examples = {
-        example: {**one, "decisions": [said for said in one["decisions"] if hidden.get(example) != said["reviewer"]]}
-        for example, one in answer["examples"].items()
-    }
+    rules = policy(audit)
+    test = _test_split(audit) if rules.is_blind else {}
+    examples = {}
+    for example, one in answer["examples"].items():
+        said = one["decisions"]
+        if len(said) == 1 and said[0]["reviewer"] != reviewer and not one["settled"]:
+            if rules.wants_second(example, said[0]["verdict"], said[0]["issues"], test.get(example)):
+                said = []
+        examples[example] = {"decisions": said, "flags": one["flags"], "notes": one["notes"]}
     return {**answer, "examples": examples}
 
 

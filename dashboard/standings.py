@@ -1,7 +1,8 @@
 """How each example stands now, for grids that ask once a second: what changed since a position of the log.
 
 Inputs → outputs: the review log → plain dicts per example, ready for JSON:
-``{decisions: [{reviewer, verdict, new_label, labels, issues}], flags: [reviewer], notes: n}``.
+``{decisions: [{reviewer, verdict, new_label, labels, issues}], flags: [reviewer], notes: n, settled}``; settled tells
+``dashboard.blinding`` that a lead has ruled, and goes no further.
 
 Cost: a poll with no news is one indexed query at most every 0.2 s, however many browsers ask; with news, the derived
 tables of ``scoring.reviews`` are computed once for all of them. Limit: a browser that was away for more than
@@ -79,7 +80,7 @@ class Standings:
         return {"position": self.now(), "examples": self._states(set(ids))}
 
     def _states(self, ids: set[str]) -> dict[str, dict[str, Any]]:
-        states = {example: {"decisions": [], "flags": [], "notes": 0} for example in ids}
+        states = {example: {"decisions": [], "flags": [], "notes": 0, "settled": False} for example in ids}
         frames = self._current()
         for row in _rows(frames["decisions"], ids):
             states[row["example_id"]]["decisions"].append(told(row))
@@ -87,13 +88,16 @@ class Standings:
             states[row["example_id"]]["flags"].append(row["reviewer"])
         for row in _rows(frames["comments"], ids):
             states[row["example_id"]]["notes"] += 1
+        settled = frames["consensus"][frames["consensus"]["status"] == "adjudicated"]
+        for example in settled.loc[settled["example_id"].isin(ids), "example_id"]:
+            states[example]["settled"] = True
         return states
 
     def _current(self) -> dict[str, pd.DataFrame]:
         position, frames = self._frames
         if position != self.position:
             position = self.position
-            names = ("decisions", "flags", "comments")
+            names = ("decisions", "flags", "comments", "consensus")
             frames = {name: getattr(self.log, name)() for name in names}
             self._frames = position, frames
         return frames

@@ -51,7 +51,7 @@ class Reviewer(threading.Thread):
         began, position, looked = time.monotonic(), 0, 0.0
         waiting: list[tuple[float, dict]] = []
         while (passed := time.monotonic() - began) < self.seconds or waiting:
-            if passed < self.seconds and passed * self.rate >= self.made:
+            while passed < self.seconds and passed * self.rate >= self.made:
                 self.made += 1
                 waiting.append((time.monotonic(), self.event(self.made)))
             if waiting:
