@@ -11,7 +11,7 @@ function el(tag, attributes = {}, ...children) {
     else if (name === "value") made.value = value;
     else made.setAttribute(name, value === true ? "" : value);
   }
-  made.append(...children.filter((one) => one !== null && one !== undefined && one !== ""));
+  made.append(...children.filter((one) => one !== null && one !== undefined && one !== "" && one !== false));
   return made;
 }
 
@@ -145,7 +145,6 @@ class Screen {
         el("span", { class: "hl-meeting-lead" }, `led by ${state.lead} · present: ${state.present.join(", ")}`),
       ),
       el("div", { class: "hl-meeting-body" }, this.pictures(item), this.facts(item)),
-      this.form ?? "",
       this.said,
       this.leads ? el("p", { class: "hl-meeting-keys" }, KEYS) : "",
     );
@@ -187,12 +186,13 @@ class Screen {
       el("p", {}, "Label: ", el("strong", { dir: "auto" }, item.label ?? "none")),
       el("h3", {}, "What was said"),
       el("ul", {}, ...(said.length ? said : [el("li", {}, "nobody has decided yet")])),
-      el("h3", {}, "Hands"),
-      el("ol", { class: "hl-meeting-answers" }, ...answers),
+      this.form,
+      this.form ? "" : el("h3", {}, "Hands"),
+      this.form ? "" : el("ol", { class: "hl-meeting-answers" }, ...answers),
       precedents.length ? el("h3", {}, "Precedents for look-alikes") : "",
       precedents.length ? el("ul", { "data-testid": "precedents" }, ...precedents) : "",
       item.outcome ? el("p", { class: "hl-meeting-outcome", "data-testid": "outcome" }, `Decided: ${item.outcome}`) : "",
-      this.leads ? el("button", { class: "hl-meeting-main", onclick: () => this.open() }, "Outcome (Enter)") : "",
+      this.leads && !this.form ? el("button", { class: "hl-meeting-main", onclick: () => this.open() }, "Outcome (Enter)") : "",
     );
   }
 

@@ -125,6 +125,7 @@ def test_five_people_follow_a_meeting_and_the_lead_settles_it_by_keyboard(people
     follower = pages["vic"]
     expect(follower.locator('[data-reviewer="cem"]')).to_contain_text("because cem")
     assert HOSTILE in follower.locator('[data-reviewer="cem"]').inner_text()
+    assert "false" not in follower.get_by_test_id("meeting").inner_text(), "followers have no buttons, and nothing in their place"
     assert not any(page.evaluate("window.hacked") for page in pages.values())
     lea.keyboard.press("1")
     lea.keyboard.press("1")
