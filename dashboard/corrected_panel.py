@@ -7,7 +7,7 @@ from functools import lru_cache
 import pandas as pd
 import streamlit as st
 
-from dashboard import blinding, decisions, state
+from dashboard import blinding, controls, decisions, state
 from dashboard.selection import identifier, source
 from dashboard.serving import serving
 from scoring.audit import Audit, Run
@@ -49,4 +49,4 @@ def _both(_url: str, _position: int, run_name: str, _stamps: tuple) -> pd.DataFr
 def warn_about_test(audit: Audit) -> None:
     """What reviewing only the model's disagreements does to test, where test is open."""
     if not blinding.policy(audit).is_blind:
-        st.warning(WARNING, icon=":material/balance:")
+        controls.warn(WARNING)
