@@ -127,6 +127,26 @@ class Run:
         return self.folder / "neighbours.parquet"
 
     @property
+    def second_split_path(self) -> Path:
+        """Second-split forgetting and first-split learning times."""
+        return self.folder / "second_split.parquet"
+
+    @property
+    def irreducible_path(self) -> Path:
+        """Losses of a model that was not trained on the example."""
+        return self.folder / "irreducible.parquet"
+
+    @property
+    def self_supervised_path(self) -> Path:
+        """Loss, gradient and displacement in a training without labels."""
+        return self.folder / "self_supervised.parquet"
+
+    @property
+    def out_of_distribution_path(self) -> Path:
+        """The last report of ``hardlook ood``."""
+        return self.folder / "out_of_distribution.parquet"
+
+    @property
     def map_path(self) -> Path:
         """UMAP coordinates of the influence embeddings."""
         return self.folder / "map.parquet"

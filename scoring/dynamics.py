@@ -212,7 +212,7 @@ class EpochTables:
         """The epochs that the mean counts and whose tables are there."""
         if not self.mean_path.is_file():
             return []
-        counted = _vectors_metadata(self.mean_path).get("epochs", [])
+        counted = vectors_metadata(self.mean_path).get("epochs", [])
         return [epoch for epoch in counted if self.path(epoch).is_file()]
 
     def _check_same_examples(self) -> None:
@@ -237,7 +237,7 @@ class EpochTables:
             self.mean = np.array(values) if len(ids) else None
 
 
-def _vectors_metadata(path: Path) -> dict[str, Any]:
+def vectors_metadata(path: Path) -> dict[str, Any]:
     """The metadata that ``write_vectors`` kept."""
     with pa.memory_map(str(path)) as source:
         raw = ipc.open_file(source).schema.metadata or {}

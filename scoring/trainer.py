@@ -66,8 +66,8 @@ def fit(
     settings = [epochs, lr, batch_size, seed, weight_decay, optimizer, len(dataset)]
     done = _restore(state, settings, model, descent, cycle, recorder) if state else 0
     for epoch in range(done + 1, epochs + 1):
-        with own_randomness(_epoch_seed(seed, epoch)):
-            loader.generator.manual_seed(_epoch_seed(seed, epoch))
+        with own_randomness(epoch_seed(seed, epoch)):
+            loader.generator.manual_seed(epoch_seed(seed, epoch))
             loss = _epoch(model.train(), loader, descent, cycle, recorder, epoch, augment, on_batch)
         if state:
             _keep(Path(state), settings, model, descent, cycle, epoch)
@@ -126,7 +126,7 @@ def _optimizer(model: nn.Module, name: str, lr: float, weight_decay: float) -> t
     return torch.optim.AdamW(parameters, lr=lr)
 
 
-def _epoch_seed(seed: int, epoch: int) -> int:
+def epoch_seed(seed: int, epoch: int) -> int:
     """A seed per epoch: its random numbers do not depend on whether the epochs before ran just now."""
     return int.from_bytes(hashlib.sha256(f"{seed} {epoch}".encode()).digest()[:7], "big")
 

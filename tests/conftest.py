@@ -44,6 +44,9 @@ def scored_sample(tmp_path_factory) -> Path:
     """A small sample project, trained and scored. Read only: copy it (``sample_copy``) to change it."""
     folder = sample_project(tmp_path_factory.mktemp("audits") / "digits")
     assert hardlook("train", folder) == 0
+    assert hardlook("second-split", folder, "--seeds", 1, "--epochs", 2) == 0
+    assert hardlook("holdout", folder, "--epochs", 2) == 0
+    assert hardlook("self-supervise", folder, "--epochs", 2) == 0
     assert hardlook("score", folder) == 0
     return folder
 

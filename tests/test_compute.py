@@ -190,11 +190,15 @@ def test_dynamics_come_from_the_checkpoints_where_training_was_not_recorded(samp
 
     run = Audit.open(sample_copy).run()
     recorded = table(sample_copy, "data_map")
+    aum, el2n, events = (table(sample_copy, name) for name in ("aum", "el2n", "forgetting"))
     shutil.rmtree(run.dynamics_folder("main"))
     rescore(sample_copy)
     train = recorded.index[recorded["confidence"].notna()]
     np.testing.assert_allclose(table(sample_copy, "data_map").loc[train, "confidence"],
                                recorded.loc[train, "confidence"], atol=1e-5)
+    for scorer, column, before in (("aum", "eval", aum), ("el2n", "all", el2n), ("forgetting", "events", events)):
+        np.testing.assert_allclose(table(sample_copy, scorer).loc[train, column], before.loc[train, column], atol=1e-4)
+    assert (table(sample_copy, "aum").loc[train, "from_training"] == 0).all()
 
 
 def test_the_file_carries_what_a_page_needs(scored_sample):

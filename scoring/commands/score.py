@@ -22,6 +22,8 @@ def add(commands, given=()) -> None:
     command.add_argument("--anyway", action="store_true", help="score even though `hardlook check` found a mistake")
     command.add_argument("--ray", metavar="ADDRESS", nargs="?", const="local",
                          help="run the model's passes on Ray: on this machine, or on the cluster at ADDRESS")
+    command.add_argument("--cross-validate", type=int, metavar="K",
+                         help="first train on all folds but one, K times, for out-of-fold probabilities")
     device_argument(command)
     if "score" in given:
         _add_settings(command)
@@ -80,6 +82,10 @@ def score_audit(audit, run, options) -> None:
                 print(f"  check: {finding.level}: {finding.text}")
             if not getattr(options, "anyway", False):
                 refuse_errors(findings)
+        if getattr(options, "cross_validate", None):
+            from scoring.retraining.folds import cross_validate
+
+            context.say(cross_validate(context, options.cross_validate))
         summary = score_run(context, only or None, _settings(options))
     for done in summary.passes:
         memory = f", peak memory {done['peak_gb']:.2f} GB"

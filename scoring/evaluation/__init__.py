@@ -2,8 +2,8 @@
 errors.
 
 A door with one room per question: ``ranking`` (class normalisation, error per decile, the measured hard end),
-``agreement`` (rank correlation, overlap, disagreement), ``stability`` (run against run) and ``detection``
-(where the truth is known). Plain arrays and data frames by example_id go in; small tables with intervals
+``agreement`` (rank correlation, overlap, disagreement), ``stability`` (run against run), ``detection``
+(where the truth is known) and ``out_of_distribution``. Plain arrays and data frames by example_id go in; small tables with intervals
 come out. No torch.
 """
 
@@ -26,6 +26,7 @@ from scoring.evaluation.detection import (
     roc_over_runs,
     welch,
 )
+from scoring.evaluation.out_of_distribution import ood_report
 from scoring.evaluation.ranking import (
     DECILES,
     HARD_RHO,
@@ -63,6 +64,7 @@ __all__ = [
     "inspections_to_find",
     "measured_direction",
     "normalize_by_class",
+    "ood_report",
     "places",
     "rank_correlation",
     "recall_curve",

@@ -43,6 +43,12 @@ class Energy(Scorer):
 
     temperature: float = 1.0
 
+    def lacks(self, run) -> str | None:
+        """Imported predictions are probabilities, which have lost the scale of the logits."""
+        if not run.run.config:
+            return f"energy needs the model's logits, and the imported run {run.run.name!r} has probabilities alone"
+        return None
+
     def fit(self, run, workdir):
         """The logits of all examples, by id."""
         return dict(zip(run.examples["example_id"], energy(run.aligned(run.run.logits_path), self.temperature), strict=True))

@@ -48,6 +48,12 @@ class GradNorm(Scorer):
 
     temperature: float = 1.0
 
+    def lacks(self, run) -> str | None:
+        """Imported predictions are probabilities, which have lost the scale of the logits."""
+        if not run.run.config:
+            return f"gradnorm needs the model's logits, and the imported run {run.run.name!r} has probabilities alone"
+        return None
+
     def fit(self, run, workdir):
         """GradNorm of all examples, by id: the shard has no logits."""
         values = gradnorm(run.features, run.aligned(run.run.logits_path), self.temperature)

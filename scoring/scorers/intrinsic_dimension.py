@@ -8,7 +8,7 @@ goes with hard ones. No label is used. A duplicate (T₁ = 0) or equal radii (Σ
 Inputs (n, d) features → (n,). Neighbours are those of the same split: exact up to ``EXACT_MOST`` examples, else found
 by pynndescent (approximate: about 97 of 100 neighbours are the true ones), in n log n; distances are exact for those
 found. scikit-dimension's MLE agrees at a single k (its ``unbiased`` divides by k − 2, which the paper only mentions), and
-has no mean over k. Cost: the neighbours. Limits: examples added later do not change the numbers of those scored before.
+has no mean over k. Cost: the neighbours.
 """
 
 from __future__ import annotations
@@ -91,6 +91,10 @@ class IntrinsicDimension(Scorer):
 
     k1: int = 10
     k2: int = 20
+
+    def depends(self, run):
+        """Everybody's features: one example more may be a neighbour of any."""
+        return run.run.features_path.stat().st_mtime_ns
 
     def fit(self, run, workdir):
         """Dimension of every example by id, split by split."""

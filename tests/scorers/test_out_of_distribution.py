@@ -7,8 +7,8 @@ from scipy.special import logsumexp
 from torch import nn
 
 from scoring.scorer import registry
-from scoring.scorers.energy import energy
-from scoring.scorers.gradnorm import gradnorm
+from scoring.scorers.energy import Energy, energy
+from scoring.scorers.gradnorm import GradNorm, gradnorm
 from scoring.scorers.odin import odin
 
 CLASSES = 4
@@ -53,3 +53,12 @@ def test_examples_without_a_class_of_their_own_are_at_the_suspicious_end():
     ends = {name: registry()[name].columns[0].suspicious for name in ("energy", "gradnorm", "odin")}
     assert ends == {"energy": "high", "gradnorm": "low", "odin": "low"}
     assert "High = in distribution" in registry()["gradnorm"].columns[0].help
+
+
+def test_an_imported_run_has_no_logits_to_take_the_scale_of():
+    from types import SimpleNamespace
+
+    for scorer in (Energy(), GradNorm()):
+        imported = SimpleNamespace(run=SimpleNamespace(config={}, name="forest"))
+        assert "imported run 'forest' has probabilities alone" in scorer.lacks(imported)
+        assert scorer.lacks(SimpleNamespace(run=SimpleNamespace(config={"model": "m.py:m"}, name="main"))) is None

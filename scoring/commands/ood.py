@@ -1,0 +1,123 @@
+"""``hardlook ood``: how well each score tells examples that are known to be out of distribution from the rest.
+
+Prints one line per score: AUROC, AUPR in, AUPR out, beside the classical detectors fitted on the training features; the
+table is kept as ``runs/<run>/out_of_distribution.parquet``.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+
+from scoring.commands.console import add_command, audit_argument
+from scoring.tables import HardlookError, column_facts, read_table, read_vectors, write_table
+
+
+def add(commands, given=()) -> None:
+    """Declare the command."""
+    command = add_command(commands, "ood", ood, "How well each score finds examples that are known to be out of "
+                          "distribution: AUROC, AUPR in and AUPR out, beside classical detectors.")
+    audit_argument(command)
+    command.add_argument("--out", required=True, metavar="COLUMN=VALUE",
+                         help="which examples are out of distribution, e.g. split=pool or corruption=fog")
+    command.add_argument("--in", dest="inside", default="split=test", metavar="COLUMN=VALUE",
+                         help="which are in distribution (default: split=test), those outside excepted")
+    command.add_argument("--no-baselines", action="store_true", help="leave the classical detectors out")
+
+
+def ood(options) -> int:
+    """Report."""
+    from scoring.audit import Audit
+
+    audit = Audit.open(options.audit)
+    run = audit.run(options.run)
+    examples = read_table(audit.examples_path).to_pandas()
+    out = chosen(examples, options.out)
+    inside = chosen(examples, options.inside) & ~out
+    if not out.any() or not inside.any():
+        raise HardlookError(f"{options.out} holds for {out.sum()} examples and {options.inside} for {inside.sum()} others; "
+                            "needed one of each at least")
+    rows = pd.concat([examples[inside], examples[out]])
+    outside = np.r_[np.zeros(inside.sum(), bool), np.ones(out.sum(), bool)]
+    table = report(audit, run, examples, rows["example_id"].tolist(), outside, baselines=not options.no_baselines)
+    write_table(run.out_of_distribution_path, _arrow(table), {"out": options.out, "in": options.inside})
+    show(table, options.out, options.inside)
+    return 0
+
+
+def chosen(examples: pd.DataFrame, condition: str) -> np.ndarray:
+    """(n,) whether "column=value" holds, values compared as text."""
+    column, equals, value = condition.partition("=")
+    if not equals or column not in examples:
+        raise HardlookError(f"{condition!r}; needed COLUMN=VALUE with one of the columns {', '.join(examples.columns)}")
+    return (examples[column].astype(str) == value).to_numpy()
+
+
+def report(audit, run, examples: pd.DataFrame, ids: list[str], outside: np.ndarray, *, baselines: bool = True) -> pd.DataFrame:
+    """The report over the run's scores for out of distribution, VoG on predicted labels, and the classical detectors."""
+    from scoring.evaluation.out_of_distribution import ood_report
+
+    scores = run_scores(run, ids)
+    if baselines and run.features_path.is_file():
+        for name, values in classical(audit, run, examples, ids):
+            scores[name] = values
+    if scores.empty:
+        raise HardlookError(f"run {run.name!r} has no scores yet; run `hardlook score {audit.root}`")
+    return ood_report(scores, outside)
+
+
+def run_scores(run, ids: list[str]) -> pd.DataFrame:
+    """The run's label-free scores that may tell, turned so that high = out of distribution."""
+    found = {}
+    for scorer in run.score_names():
+        table = read_table(run.score_path(scorer))
+        frame = table.to_pandas().set_index("example_id").reindex(ids)
+        for field in table.schema:
+            column, facts = field.name, column_facts(field)
+            vog = scorer == "vog" and facts.get("index") == "prediction" and not facts.get("normalised")
+            if vog or facts.get("detects") == "out of distribution" or (scorer, column) == ("uncertainty", "entropy"):
+                values = frame[column].to_numpy(dtype=float)
+                name = scorer if scorer == column else f"{scorer}.{column}"
+                found[name] = -values if facts.get("suspicious") == "low" else values
+    return pd.DataFrame(found)
+
+
+def classical(audit, run, examples: pd.DataFrame, ids: list[str]):
+    """(name, scores) of each classical detector, fitted on the features of the training examples."""
+    from scoring.ood_baselines import baseline_scores
+
+    known, features = read_vectors(run.features_path)
+    at = pd.Series(np.arange(len(known)), index=known)
+    train = at.reindex(examples.loc[examples["split"] == "train", "example_id"]).dropna().astype(int).to_numpy()
+    train = train[np.isfinite(features[train]).all(1)]
+    asked = at.reindex(ids).to_numpy()
+    there = ~np.isnan(asked)
+    if len(train) < 2 or not there.any():
+        return
+    start = time.perf_counter()
+    there[there] = np.isfinite(features[asked[there].astype(int)]).all(1)
+    for name, values in baseline_scores(features[train], features[asked[there].astype(int)], seed=audit.seed,
+                                        say=lambda text: print(f"  {text}")):
+        full = np.full(len(ids), np.nan)
+        full[there] = values
+        print(f"  {name}: {time.perf_counter() - start:.1f} s")
+        start = time.perf_counter()
+        yield name, full
+
+
+def show(table: pd.DataFrame, out: str, inside: str) -> None:
+    """Print the report, the best first."""
+    counts = table.iloc[0]
+    print(f"out of distribution: {out} ({counts['outside']:,.0f}), in: {inside} ({counts['inside']:,.0f}); "
+          f"AUPR out by chance {counts['outside'] / (counts['inside'] + counts['outside']):.3f}. VoG as in its paper: high = out")
+    print(f"  {'score':34} AUROC  AUPR in  AUPR out")
+    for name, row in table.sort_values("auroc", ascending=False).iterrows():
+        print(f"  {name:34} {row['auroc']:5.3f}  {row['aupr_in']:7.3f}  {row['aupr_out']:8.3f}")
+
+
+def _arrow(table: pd.DataFrame):
+    import pyarrow as pa
+
+    return pa.Table.from_pandas(table.rename_axis("score").reset_index(), preserve_index=False)

@@ -1,0 +1,78 @@
+"""RHO loss (Mindermann et al. 2022, eq. 3): the loss that further training could still reduce.
+
+    RHO(x, y) = L(y | x; training) − L(y | x; hold-out)
+
+the training loss minus the irreducible loss of a model that was not trained on the example. High: worth learning and not
+yet learned. Near zero or below: learned already, or noise that no other data supports; a wrong label that was memorised
+has no training loss left and a high irreducible one, so it stands at the low end.
+
+Inputs (epochs, n) recorded losses and (n,) irreducible ones → (n,). Cost: none here; `hardlook holdout` makes the
+irreducible losses (``scoring.retraining.holdout``). Limits: labelled training examples; losses of the un-augmented
+example in eval mode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.scorers.data_map import mean_over_epochs
+from scoring.scorers.second_split import measured
+from scoring.tables import read_table
+
+
+def rho_loss(losses: np.ndarray, irreducible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(epochs, n) training losses, NaN where not recorded, and (n,) irreducible losses, in nats → (n,) mean over the
+    epochs, and (n,) at the last one.
+
+    >>> [values.tolist() for values in rho_loss(np.array([[3.0], [1.0]]), np.array([1.5]))]
+    [[0.5], [-0.5]]
+    """
+    losses, irreducible = np.asarray(losses, dtype=np.float64), np.asarray(irreducible, dtype=np.float64)
+    return mean_over_epochs(losses) - irreducible, losses[-1] - irreducible
+
+
+@dataclass(frozen=True, kw_only=True)
+class RHO(Scorer):
+    """RHO loss over the recorded epochs and at the last one, and the irreducible loss itself."""
+
+    name = "rho"
+    needs = ("dynamics", "labels")
+    columns = (
+        Column(name="mean", family="reducible loss", title="RHO loss, mean over epochs", unit="nats",
+               suspicious="measured", detects="difficulty",
+               help="Training loss minus the loss of a model that did not see the example, mean over the epochs: high "
+                    "where there is still something to learn, low where it is learned or noise."),
+        Column(name="last", family="reducible loss", title="RHO loss, last epoch", unit="nats", suspicious="low",
+               detects="label error",
+               help="The same at the last epoch: very low where the label was memorised against what other data says."),
+        Column(name="irreducible", family="loss", title="Irreducible loss", unit="nats", suspicious="high",
+               detects="label error",
+               help="−log p(label) by a model that was not trained on the example: high where other data contradicts "
+                    "the label."),
+    )
+
+    def lacks(self, context) -> str | None:
+        """The command that makes the file, where it is not there."""
+        if not context.run.irreducible_path.is_file():
+            return f"rho needs the losses of a hold-out model; run `hardlook holdout {context.audit.root}`"
+        return None
+
+    def depends(self, context):
+        """The file that it reads."""
+        return context.run.irreducible_path.stat().st_mtime_ns
+
+    def fit(self, run, workdir):
+        """(example_id, label) → irreducible loss, in the place of its column."""
+        table = read_table(run.run.irreducible_path).to_pandas()
+        rows = np.full((len(table), len(self.columns)), np.nan)
+        rows[:, -1] = table["loss"]
+        return dict(zip(zip(table["example_id"], table["label"], strict=True), rows, strict=True))
+
+    def score(self, shard: Shard, state) -> Columns:
+        """Null where the hold-out model was not asked, or about another label."""
+        irreducible = measured(self, shard, state)["irreducible"]
+        mean, last = rho_loss(shard.dynamics["loss"], irreducible)
+        return {"mean": mean, "last": last, "irreducible": irreducible}

@@ -1,0 +1,63 @@
+"""Difficulty in self-supervised training (Khoroshavtsev et al. 2024): no label is used, so the pool has it too.
+
+Means over the epochs of a training without labels (`hardlook self-supervise`, ``scoring.retraining.self_supervised``):
+the example's own loss, the length of the loss's input gradient, and the mean squared displacement of its features from
+one epoch to the next. High: hard, rare or out of the ordinary for a model that only looks.
+
+Cost: none here; this score reads what the command wrote. Limits: float inputs; one training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.tables import read_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfSupervised(Scorer):
+    """What `hardlook self-supervise` measured."""
+
+    name = "self_supervised"
+    needs = ()
+    columns = (
+        Column(name="loss", family="self-supervised", title="Self-supervised loss", suspicious="high",
+               detects="difficulty", uses_label=False,
+               help="The example's own loss in a training without labels, mean over epochs: high where the example is out "
+                    "of the ordinary."),
+        Column(name="gradient", family="self-supervised", title="Input gradient of that loss",
+               suspicious="high", detects="difficulty", uses_label=False,
+               help="Length of the gradient of the self-supervised loss by the input, mean over epochs: high where a "
+                    "small change of the input would change the loss much."),
+        Column(name="displacement", family="self-supervised", title="Displacement of features", suspicious="high",
+               detects="difficulty", uses_label=False,
+               help="Mean squared distance that the example's features moved from one epoch of that training to the next: "
+                    "high where the model keeps changing its mind about the example."),
+    )
+
+    def lacks(self, context) -> str | None:
+        """The command that makes the file, where it is not there."""
+        if not context.run.self_supervised_path.is_file():
+            return f"self_supervised needs a training without labels; run `hardlook self-supervise {context.audit.root}`"
+        return None
+
+    def depends(self, context):
+        """The file that it reads."""
+        return context.run.self_supervised_path.stat().st_mtime_ns
+
+    def fit(self, run, workdir):
+        """example_id → the three numbers, where the example is still the one that was measured."""
+        table = read_table(run.run.self_supervised_path).to_pandas()
+        now = run.examples.set_index("example_id")["fingerprint"].reindex(table["example_id"]).to_numpy()
+        same = now == table["fingerprint"].to_numpy()
+        rows = table[[column.name for column in self.columns]].to_numpy(dtype=float)
+        return dict(zip(table["example_id"][same], rows[same], strict=True))
+
+    def score(self, shard: Shard, state) -> Columns:
+        """Look the shard's examples up; null where one was not measured."""
+        nothing = np.full(len(self.columns), np.nan)
+        values = np.reshape([state.get(name, nothing) for name in shard.example_id], (len(shard), len(self.columns)))
+        return {column.name: values[:, at] for at, column in enumerate(self.columns)}
