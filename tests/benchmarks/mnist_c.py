@@ -1,11 +1,18 @@
 """Out of distribution on MNIST-C with a LeNet, beside Table 1 of the VoG paper (Agarwal et al. 2022).
 
-    HARDLOOK_DATA=… OMP_NUM_THREADS=1 python tests/benchmarks/mnist_c.py --mnist DIR [--examples 2000] [--epochs 6]
+    HARDLOOK_DATA=… OMP_NUM_THREADS=1 python tests/benchmarks/mnist_c.py --mnist DIR [--examples 2000] [--epochs 6] [--pixels]
 
 ``--mnist`` holds torchvision's MNIST. A LeNet is trained on it with a checkpoint per epoch; ``identity`` is in
-distribution, each of the other 15 corruptions outside. Printed: AUROC, AUPR in and AUPR out per score, mean and deviation
-over the 15 corruptions, VoG on predicted labels in every stage and form, with the classical detectors on the features of
-the LeNet, those of quadratic cost fitted on 5,000 examples. The paper's Table 1 gives VoG 85.42 AUROC and 84.96 AUPR out.
+distribution, each of the other 15 corruptions outside. Printed: AUROC, AUPR in and AUPR out per score, mean and
+deviation over the 15 corruptions, VoG on predicted labels in every stage and form, with the classical detectors on
+the features of the LeNet, or with ``--pixels`` on the pixels, those of quadratic cost fitted on 5,000 examples. The
+paper's Table 1 gives VoG 85.42 AUROC and 84.96 AUPR out.
+
+Measured (2,000 images of each, 6 epochs; mean ± deviation of AUROC, then of AUPR out): energy 83.4 ± 12.5, 82.8 ±
+12.6; ODIN 83.0 ± 12.7, 82.5 ± 12.7; VoG late, probability form 80.6 ± 10.7, 76.2 ± 9.5; GradNorm 80.3 ± 14.2, 79.9 ±
+14.5; VoG late, logit form 67.6 ± 9.6, 66.8 ± 10.0; on features KDE 75.7 ± 12.0, kernel PCA 70.5 ± 12.1, autoencoder
+63.8 ± 14.7, and below chance minimum covariance 46.7, Gaussian 44.7, one-class SVM 27.7, PCA 20.8. The
+paper's 85.42 is not reached.
 """
 
 from __future__ import annotations
@@ -90,16 +97,20 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=2000, help="of each corruption")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--train", type=int, default=60_000)
+    parser.add_argument("--pixels", action="store_true", help="the classical detectors alone, on pixels")
     options = parser.parse_args()
     data = np.load(Path(os.environ.get("HARDLOOK_DATA", "../shared/data")) / "mnist_c_test.npz")
     train = MNIST(options.mnist, train=True)
     x, y = inputs_of(train.data.numpy()[: options.train]), train.targets[: options.train]
+    names = [name for name in data.files if name != "labels"]
+    if options.pixels:
+        show(on_pixels(data, names, x, options.examples), names)
+        return
     start = time.perf_counter()
     model, states = trained(TensorDataset(x, y), options.epochs)
     labels = data["labels"][: options.examples]
     print(f"trained in {time.perf_counter() - start:.0f} s", flush=True)
 
-    names = [name for name in data.files if name != "labels"]
     start = time.perf_counter()
     scored, features = {}, {}
     for name in names:
@@ -109,13 +120,26 @@ def main() -> None:
         print(f"  {name}: accuracy {right:.1%}", flush=True)
     print(f"scored {len(names)} × {options.examples:,} in {time.perf_counter() - start:.0f} s", flush=True)
     every = np.concatenate([features[name] for name in names])
+    classical(scored, names, in_batches(model, x)[0], every)
+    show(scored, names)
+
+
+def on_pixels(data, names: list[str], x: torch.Tensor, examples: int) -> dict[str, pd.DataFrame]:
+    """The classical detectors alone, on the pixels."""
+    scored = {name: pd.DataFrame(index=range(examples)) for name in names}
+    every = np.concatenate([inputs_of(data[name][:examples]).flatten(1).numpy() for name in names])
+    classical(scored, names, x.flatten(1).numpy(), every)
+    return scored
+
+
+def classical(scored: dict[str, pd.DataFrame], names: list[str], train: np.ndarray, every: np.ndarray) -> None:
+    """Add a column per classical detector to every corruption's scores."""
     start = time.perf_counter()
-    for detector, values in baseline_scores(in_batches(model, x)[0], every, say=lambda text: print(f"  {text}")):
+    for detector, values in baseline_scores(train, every, say=lambda text: print(f"  {text}")):
         for name, part in zip(names, np.split(values, len(names)), strict=True):
             scored[name][detector] = part
         print(f"  {detector}: {time.perf_counter() - start:.0f} s", flush=True)
         start = time.perf_counter()
-    show(scored, names)
 
 
 def show(scored: dict[str, pd.DataFrame], names: list[str]) -> None:
@@ -132,7 +156,7 @@ def show(scored: dict[str, pd.DataFrame], names: list[str]) -> None:
     for score in mean["auroc"].sort_values(ascending=False).index:
         cells = [f"{mean.loc[score, c]:6.2f} ± {deviation.loc[score, c]:5.2f}" for c in ("auroc", "aupr_in", "aupr_out")]
         print(f"  {score:26} " + " ".join(f"{cell:>14}" for cell in cells))
-    for score in ("vog late logit", "vog late probability"):
+    for score in [score for score in ("vog late logit", "vog late probability") if score in mean.index]:
         rows = ", ".join(f"{name} {report.loc[score, 'auroc']:.0f}" for name, report in reports.items())
         print(f"  {score}, AUROC by corruption: {rows}")
 
