@@ -197,6 +197,20 @@ def test_the_truth_of_few_examples_is_never_shown(audit):
         assert "true_label" not in json.dumps(grids(page(audit, name))), name
 
 
+def test_many_wrong_labels_among_few_examples_are_not_shown_either(tmp_path):
+    audit = make_audit(tmp_path / "audit", 45, 2, problems=0)
+    examples = pd.read_parquet(audit.examples_path)
+    other = examples["label"].map(dict(zip(audit.classes, reversed(audit.classes), strict=True)))
+    true = other.where(np.arange(len(examples)) < 20, examples["label"])
+    pd.DataFrame({"example_id": examples["example_id"], "true_label": true}).to_csv(
+        audit.root / "truth.csv", index=False
+    )
+    text = (audit.root / "audit.toml").read_text()
+    (audit.root / "audit.toml").write_text(text + '\n[truth]\npath = "truth.csv"\n')
+    app = page(Audit.open(audit.root), "compare", show="truth")
+    assert "at least 50 verified examples" in said(app) and not app.dataframe
+
+
 def test_without_truth_the_page_says_how_to_name_it(tmp_path):
     audit = make_audit(tmp_path / "audit", 100, 3)
     assert "[truth]" in said(page(audit, "compare", show="truth"))

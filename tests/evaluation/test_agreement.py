@@ -96,6 +96,13 @@ def test_overlap_counts_the_common_top_by_hand():
     assert table.loc[("a", "c", 0.5), ["n", "k", "common", "overlap"]].tolist() == [19, 10, 1, 0.1]
 
 
+def test_the_top_is_the_suspicious_end_not_the_other():
+    low = np.arange(20.0)
+    low[:10] = low[:10][::-1]
+    table = top_overlap(pd.DataFrame({"a": np.arange(20.0), "b": low}), (0.25,))
+    assert table["overlap"].tolist() == [1]
+
+
 def test_by_chance_the_overlap_is_the_share():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(20_000, 2)), columns=["a", "b"])
