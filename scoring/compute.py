@@ -104,6 +104,8 @@ def unmet(scorer: Scorer, context: Context) -> str | None:
             return f"{scorer.name} needs {need}, and the imported run {run.name!r} has predictions alone"
         if not run.config and need == "features" and not run.features_path.is_file():
             return f"{scorer.name} needs features; import run {run.name!r} again from a table that has some"
+        if not run.config and need == "head":
+            return f"{scorer.name} needs the model's own logits, which the probabilities of a table are not"
         if need == "checkpoints" and (found := len(context.checkpoints) if run.config else 0) < least:
             return (f"{scorer.name} needs at least {least} checkpoints, found {found} in run {run.name!r}; keep more "
                     f"with Recorder(every=1), or run `hardlook train {context.audit.root}`")

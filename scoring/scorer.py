@@ -26,7 +26,8 @@ import pyarrow as pa
 from scoring.tables import HardlookError, describe_column
 
 NEEDS = ("labels", "checkpoints", "predictions", "features", "neighbours", "dynamics", "influence", "training",
-         "scores")
+         "scores", "head")
+"""``head``: that logits are the model's own, of a linear layer on the features; those of an imported table are not."""
 SUSPICIOUS = ("high", "low", "measured", None)
 DETECTS = ("difficulty", "label error", "out of distribution", None)
 

@@ -78,6 +78,9 @@ def test_lists_and_features_come_from_parquet_and_out_of_fold_is_kept_as_such(au
     np.testing.assert_allclose(softmax(logits.astype(float)), frame.set_index("example_id")[CLASSES].reindex(ids), atol=1e-6)
     assert set(suggestions(audit, run)["source"]) == {"out-of-fold probabilities"}
     assert run.record()["imported"]["features"] == 3
+    assert {"uncertainty", "neighbours"} <= set(run.score_names())
+    assert not {"self_influence", "gradnorm", "energy"} & set(run.score_names())  # they are of the model's own head
+    assert "logits" in run.record()["skipped"]["energy"]
 
 
 def test_columns_named_p_class_numbered_features_and_missing_examples(audit, tmp_path, capsys):

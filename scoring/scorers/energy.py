@@ -30,7 +30,7 @@ class Energy(Scorer):
     """Free energy and maximum probability of the last checkpoint. ``temperature``: T, 1 in the paper's experiments."""
 
     name = "energy"
-    needs = ("predictions",)
+    needs = ("predictions", "head")
     columns = (
         Column(name="energy", family="out of distribution", title="Energy", unit="nats", suspicious="high",
                detects="out of distribution", uses_label=False,

@@ -38,7 +38,7 @@ class GradNorm(Scorer):
     """GradNorm of the last checkpoint; low is out of distribution. ``temperature``: T, 1 in the paper."""
 
     name = "gradnorm"
-    needs = ("predictions", "features")
+    needs = ("predictions", "features", "head")
     columns = (
         Column(name="gradnorm", family="out of distribution", title="GradNorm", unit="nats per unit of weight",
                suspicious="low", detects="out of distribution", uses_label=False,

@@ -31,7 +31,7 @@ class SelfInfluence(Scorer):
     """
 
     name = "self_influence"
-    needs = ("predictions", "features", "labels")
+    needs = ("predictions", "features", "labels", "head")
     columns = (
         Column(name="cook", family="influence", title="Self-influence, head", suspicious="high", detects="label error",
                help="Cook's distance on the classification head: how far leaving the example out would move the head, "
