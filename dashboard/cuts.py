@@ -50,7 +50,7 @@ async def look(request: Request) -> Response:
 async def begin(request: Request) -> Response:
     """Start the command."""
     peer = request.client.host if request.client else None
-    refusal = decision_refusal(serving().identity, request.headers, peer) or jobs.refusal()
+    refusal = decision_refusal(serving().identity, request.headers, peer, serving().access.url) or jobs.refusal()
     if refusal:
         return PlainTextResponse(refusal, status_code=403)
     try:
