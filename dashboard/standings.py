@@ -22,6 +22,7 @@ import pandas as pd
 from scoring.reviews import ReviewLog
 
 EVERY = 0.2
+DERIVE_EVERY = 1.5  # times that
 REMEMBERED = 20_000
 UNDO = ""  # in the place of an example: an undo may concern several
 
@@ -37,6 +38,8 @@ class Standings:
         self._looked = 0.0
         self._frames: tuple[int, dict[str, pd.DataFrame]] = (-1, {})
         self._lock = threading.Lock()
+        self._deriving = threading.Lock()
+        self._derived = 0.0
 
     def now(self, *, at_once: bool = False) -> int:
         """The log's last position, as known for ``EVERY`` seconds, or read ``at_once``."""
@@ -68,12 +71,18 @@ class Standings:
     def changed(self, after: int) -> dict[str, Any]:
         """{position, examples: their states, again: whether everything on screen must be asked for again}."""
         position = self.now()
-        if after == position:
-            return {"position": position, "examples": {}, "again": False}
+        if after == position or self._too_soon(after):
+            return {"position": after, "examples": {}, "again": False}
         with self._lock:
             touched = {example for at, example in self._recent if at > after}
             again = after < self._oldest or after > position or UNDO in touched
         return {"position": position, "examples": {} if again else self._states(touched), "again": again}
+
+    def _too_soon(self, after: int) -> bool:
+        """Whether the tables were derived a moment ago and tell nothing newer: whoever asks comes again in a second, and
+        so a team that decides fourteen times a second has its tables derived some three times."""
+        known, _ = self._frames
+        return known <= after <= self.position and time.monotonic() - self._derived < DERIVE_EVERY * EVERY
 
     def of(self, ids: Iterable[str]) -> dict[str, Any]:
         """{position, examples}: how these examples stand; those nobody has touched are there too."""
@@ -94,13 +103,14 @@ class Standings:
         return states
 
     def _current(self) -> dict[str, pd.DataFrame]:
-        position, frames = self._frames
-        if position != self.position:
-            position = self.position
-            names = ("decisions", "flags", "comments", "consensus")
-            frames = {name: getattr(self.log, name)() for name in names}
-            self._frames = position, frames
-        return frames
+        with self._deriving:  # of many who ask at once, one derives
+            position, frames = self._frames
+            if position != self.position:
+                position = self.position
+                names = ("decisions", "flags", "comments", "consensus")
+                frames = {name: getattr(self.log, name)() for name in names}
+                self._frames, self._derived = (position, frames), time.monotonic()
+            return frames
 
 
 def told(row: dict[str, Any]) -> dict[str, Any]:
