@@ -8,7 +8,8 @@ from dashboard import decisions, serving, standings
 from scoring import meetings
 from scoring.audit import Audit
 from scoring.reviews import Event, ReviewLog
-from scoring.tables import HardlookError, read_table
+from scoring.tables import HardlookError, read_json, read_table
+from .conftest import hardlook
 from .databases import log_url, postgres, postgres_server  # noqa: F401
 from .synthetic import make_audit
 from .test_roles import as_person
@@ -146,6 +147,31 @@ def test_acts_at_once_are_all_kept(disputed):
         thread.join()
     state = meetings.current(disputed)
     assert state["tally"]["0"] == {"answer 0": 4, "answer 1": 4} and state["version"] == 17
+
+
+def test_a_mapping_of_classes_is_exported_and_one_assigns_in_a_terminal(tmp_path, capsys):
+    audit = make_audit(tmp_path / "audit", 12, ["cat", "dog"])
+    example = read_table(audit.examples_path)["example_id"][0].as_py()
+    with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
+        said(log, example, "ana", None, action="flag")
+        meetings.start(log, meetings.agenda(log), "lea")
+        change = {"kind": "merge", "from": ["cat", "dog"], "to": ["pet"]}
+        meetings.record(log, "lea", {"at": 0, "verdict": "given", "classes": change}, {})
+    assert hardlook("export", audit.root, "--out", tmp_path / "out") == 0
+    assert read_json(tmp_path / "out" / "class-mapping.json")["mapping"] == {"cat": ["pet"], "dog": ["pet"]}
+    assert hardlook("assign", audit.root, "--to", "ana,ben=3", "--split", "train", "--class", "cat", "--by", "lea") == 0
+    assert "ana" in capsys.readouterr().out
+    labels = read_table(audit.examples_path).to_pandas().set_index("example_id")
+    with ReviewLog.open(audit.log_url, audit="audit") as log:
+        given = log.assignments()
+        assert set(given["assignee"]) <= {"ana", "ben"} and set(given["reviewer"]) == {"lea"}
+        expected = labels.index[(labels["label"] == "cat") & (labels["split"] == "train")]
+        assert set(given["example_id"]) == set(expected) and len(expected)
+    assert hardlook("assign", audit.root, "--release", "--split", "train") == 0
+    with ReviewLog.open(audit.log_url, audit="audit") as log:
+        assert log.assignments().empty
+    for wrong in (["--to", "ana", "--slice", "x"], ["--to", "ana", "--where", "no=1"], ["--split", "train"], ["--to", "ana=x"]):
+        assert hardlook("assign", audit.root, *wrong) != 0
 
 
 # -- the routes ------------------------------------------------------------------------------------------------------

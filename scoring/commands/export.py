@@ -23,8 +23,10 @@ def export(options) -> int:
     """Write the patches of corrected labels."""
     from scoring.audit import Audit
     from scoring.examples import read_examples
+    from scoring.meetings import class_mapping
     from scoring.patches import export_patches, missing_examples, read_patch
     from scoring.reviews import ReviewLog
+    from scoring.tables import write_json
 
     audit = Audit.open(options.audit)
     out = Path(options.out) if options.out else audit.exports_folder
@@ -34,9 +36,13 @@ def export(options) -> int:
     with ReviewLog.open(url, audit=audit.log_name(url)) as log:
         paths = export_patches(read_examples(audit), log, out, fmt=options.format, policy=audit.policy)
         gone = missing_examples(read_examples(audit), log)
+        mapping = class_mapping(log, audit.classes)
     rows = {path: len(read_patch(path)) for path in paths}
     for path, count in rows.items():
         print(f"wrote {path} ({count:,} decided examples)")
+    if mapping["changes"]:
+        write_json(out / "class-mapping.json", mapping)
+        print(f"wrote {out / 'class-mapping.json'} ({len(mapping['changes'])} merges or splits of classes)")
     if gone:
         print(f"left out {len(gone)} decisions about examples that the dataset no longer has, the first: {gone[0]}")
     if not sum(rows.values()):
