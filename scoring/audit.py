@@ -157,6 +157,11 @@ class Run:
         return self.folder / "refit.json"
 
     @property
+    def rankings_path(self) -> Path:
+        """What ranks suspects, and every ranking that was fitted to decisions."""
+        return self.folder / "rankings.json"
+
+    @property
     def check_path(self) -> Path:
         """The last report of ``hardlook check``."""
         return self.folder / "check.json"

@@ -1,8 +1,9 @@
 """What to review next: the ranking of a queue and the label to suggest.
 
-A ranking is not a probability of error and is never shown as one. The default order takes the score that has earned
-it on recorded training (AUM of the training forward, Pleiss et al. 2020; else data-map confidence, Swayamdipta et al.
-2020) and falls back to the last checkpoint's loss, which is in-sample on train and says so.
+A ranking is not a probability of error and is never shown as one. The default order is *suspicion*
+(``scoring.ranking``), where it was computed; else the score that has earned it on recorded training (AUM of the training
+forward, Pleiss et al. 2020; else data-map confidence, Swayamdipta et al. 2020); else the last checkpoint's loss, which is
+in-sample on train and says so.
 
 The *suggested label* is the most probable class other than the given one: from out-of-fold probabilities where there
 are some, else from the mean over epochs, else from the last checkpoint. A memorised model predicts the wrong labels
@@ -22,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scoring.audit import Audit, Run
-from scoring.tables import HardlookError, column_facts, read_table, read_vectors
+from scoring.tables import HardlookError, column_facts, read_json, read_table, read_vectors
 
 SOURCES = ("out-of-fold probabilities", "mean over epochs", "last checkpoint")
 
@@ -62,7 +63,9 @@ def default_order(audit: Audit, run: Run, split: str = "train") -> Order | None:
     examples = read_table(audit.examples_path, ["example_id", "split"]).to_pandas()
     ids = set(examples.loc[examples["split"] == split, "example_id"])
     sample = "in-sample: the model was trained on these labels" if split == "train" else "out-of-sample"
+    told = read_json(run.rankings_path, {}).get("sentence") or "Most suspicious first"
     candidates = (
+        Order("suspicion.suspicion", "high", told),
         Order("aum.aum", "low", "Lowest area under the margin (AUM) first: over the recorded training, another class "
               "was more probable than the label"),
         Order("data_map.confidence", "low", "Lowest data-map confidence first: over the epochs of training, the "

@@ -4,19 +4,22 @@ import numpy as np
 import pytest
 
 from scoring.audit import Audit
-from scoring.queues import default_order, order_by, other_than, softmax, suggestions, suspicion, truth_report
+from scoring.queues import Order, default_order, order_by, other_than, softmax, suggestions, suspicion, truth_report
 from scoring.tables import HardlookError, read_table, read_vectors
 
 
-def test_the_default_order_is_aum_of_the_recorded_training(scored_sample):
-    audit = Audit.open(scored_sample)
+def test_the_default_order_is_suspicion_else_aum_of_the_recorded_training(sample_copy):
+    audit = Audit.open(sample_copy)
+    order = default_order(audit, audit.run(), "train")
+    assert (order.score, order.suspicious) == ("suspicion.suspicion", "high")
+    audit.run().score_path("suspicion").unlink()
     order = default_order(audit, audit.run(), "train")
     assert (order.score, order.suspicious) == ("aum.aum", "low")
 
 
 def test_test_examples_fall_back_to_a_loss_that_says_it_is_out_of_sample(sample_copy):
     audit = Audit.open(sample_copy)
-    for scorer in ("aum", "data_map"):
+    for scorer in ("suspicion", "aum", "data_map"):
         audit.run().score_path(scorer).unlink()
     assert "out-of-sample" in default_order(audit, audit.run(), "test").sentence
     assert "in-sample" in default_order(audit, audit.run(), "train").sentence
@@ -27,7 +30,7 @@ def test_test_examples_fall_back_to_a_loss_that_says_it_is_out_of_sample(sample_
 
 def test_suspicion_is_high_where_the_score_is_suspicious(scored_sample):
     audit = Audit.open(scored_sample)
-    order = default_order(audit, audit.run(), "train")
+    order = Order("aum.aum", "low", "")
     stored = read_table(audit.run().score_path("aum")).to_pandas().set_index("example_id")["aum"]
     turned = suspicion(audit.run(), order)
     np.testing.assert_allclose(turned.dropna(), -stored.dropna())

@@ -81,6 +81,6 @@ def test_the_demo_finds_the_planted_errors_and_says_so(tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     assert hardlook("demo", "--no-dashboard", "--device", "cpu") == 0
     shown = capsys.readouterr().out
-    first, second = map(int, re.search(r"the suspect ranking \(aum.aum\) *(\d+) \(\d+%\) and (\d+)", shown).groups())
+    first, second = map(int, re.search(r"the suspect ranking \(suspicion.suspicion\) *(\d+) \(\d+%\) and (\d+)", shown).groups())
     assert first >= 45 and second >= 54, shown
     assert "next: hardlook dashboard hardlook-demo" in shown

@@ -1,0 +1,38 @@
+"""``hardlook rank``: learn the ranking of suspects from the reviewers' own decisions."""
+
+from __future__ import annotations
+
+from scoring.commands.console import add_command, audit_argument
+
+
+def add(commands, given=()) -> None:
+    """Declare the command."""
+    command = add_command(commands, "rank", rank, "Fit the ranking of suspects to the decisions so far; it is adopted "
+                          "only where it finds more among decisions that it has not seen.")
+    audit_argument(command)
+    command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
+
+
+def rank(options) -> int:
+    """Fit, keep the version, and rank again where it was adopted."""
+    from scoring.audit import Audit
+    from scoring.compute import score_one
+    from scoring.ranking import describe, rank_audit
+    from scoring.reviews import ReviewLog
+    from scoring.scorers.suspicion import Suspicion
+    from scoring.shards import Context
+
+    audit = Audit.open(options.audit)
+    run = audit.run(options.run)
+    url = options.log or audit.log_url
+    context = Context(audit, run, device="cpu")
+    with run.lock(), ReviewLog.open(url, audit=audit.log_name(url)) as log:
+        made = rank_audit(audit, run, log, context.examples)
+        print(f"  ranking {made['version']}, fitted to {made['errors']} wrong and {made['keeps']} right labels: average "
+              f"precision on held-out decisions {made['fitted_yield']:.3f}, the default's {made['default_yield']:.3f}")
+        if not made["adopted"]:
+            print("  not adopted: it does not find more than the default; decide more, and run this again")
+            return 0
+        score_one(context, Suspicion())
+    print(f"  adopted. {describe(run)}\nnext: reload /suspects")
+    return 0
