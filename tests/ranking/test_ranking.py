@@ -73,7 +73,7 @@ def test_a_ridge_without_end_leaves_the_default_order():
     x = fitting.design(ranks, none, none).to_numpy()
     weights = fitting._solve(x, wrong, 1e9)
     assert weights[1] > 0 and abs(weights[2:]).max() < 1e-6
-    assert spearmanr(x @ weights[1:], mean_rank(ranks)).statistic > 1 - 1e-6
+    assert spearmanr(x @ weights[1:], mean_rank(ranks)).statistic > 1 - 1e-4
 
 
 def test_the_solver_is_a_logistic_regression_with_this_penalty():
