@@ -1,9 +1,11 @@
 """Roles: who is called what in audit.toml, and what that lets them do on a server where people are told apart."""
 
+import asyncio
+
 import pytest
 
 from dashboard import decisions, jobs, serving
-from dashboard.identity import Access, decision_refusal, give_name, given_name, host_refusal, own_name, visitor
+from dashboard.identity import Access, Gate, decision_refusal, give_name, given_name, host_refusal, own_name, visitor
 from scoring.audit import Audit, check_config
 from scoring.roles import role_of
 from scoring.tables import HardlookError, read_table
@@ -161,3 +163,20 @@ def test_the_name_that_is_asked_once_is_kept(monkeypatch, tmp_path):
     for bad in ("", "  ", "a\x00", "a\u202e", "a" * 201):
         with pytest.raises(HardlookError, match="is no name"):
             give_name(bad)
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize(("peer", "told"), [(PROXY, ["Zo%C3%AB"]), ("10.9.9.9", [])])
+def test_pages_are_told_who_it_is_by_the_gate_alone(kind, peer, told):
+    """What a page reads from its connection's headers is the Gate's word, whatever else was sent under that name."""
+    seen = []
+
+    async def app(scope, _receive, _send):
+        seen.extend(value.decode() for name, value in scope["headers"] if name.lower() == b"x-hardlook-user")
+
+    access = Access("0.0.0.0", proxies=(PROXY,))
+    headers = [(b"host", b"10.0.0.9:8501"), (b"X-Hardlook-User", b"lea"), (b"x-hardlook-user", b"lea"),
+               (b"x-forwarded-user", "Zoë".encode())]  # fmt: skip
+    scope = {"type": kind, "path": "/_stcore/stream", "headers": headers, "client": (peer, 5)}
+    asyncio.run(Gate(app, lambda: access)(scope, None, None))
+    assert seen == told
