@@ -41,6 +41,8 @@ STYLE = """<style>
 .stMainBlockContainer { padding: 3rem 2.5rem 2rem; }
 [data-testid="stSidebarUserContent"] { padding-bottom: 1rem; }
 button[aria-label="Download as CSV"] { display: none; }
+.st-key-pages [data-testid="stCaptionContainer"] { padding: 0.5rem 0 0.1rem; }
+[data-testid="stCode"] .token { color: inherit !important; }
 h1 { font-size: 2rem !important; padding: 0 !important; } h3 { padding-bottom: 0.4rem !important; }
 </style>"""
 
@@ -63,8 +65,8 @@ def home() -> None:
     st.switch_page("views/overview.py")
 
 
-def navigation() -> st.Page:
-    """The pages by group; a group without pages is not shown."""
+def navigation() -> tuple[st.Page, dict[str, list[st.Page]]]:
+    """The page that is asked for, and all pages by group; a group without pages is not shown."""
     groups = {
         group: [
             st.Page(f"views/{view.script(name)}", title=title, icon=icon, url_path=name)
@@ -74,18 +76,28 @@ def navigation() -> st.Page:
         if pages
     }
     root = st.Page(home, title="Home", default=True, visibility="hidden")
-    return st.navigation({"": [root], **groups})
+    return st.navigation({"": [root], **groups}, position="hidden"), groups
+
+
+def show_links(groups: dict[str, list[st.Page]]) -> None:
+    """The pages as links. Streamlit's own list of grouped pages is no list for those who hear it."""
+    with st.container(gap=None, key="pages"):
+        for group, pages in groups.items():
+            st.caption(group)
+            for one in pages:
+                st.page_link(one, width="stretch")
 
 
 def main() -> None:
     """Draw the sidebar, then the page."""
     st.set_page_config(page_title="hardlook", page_icon=icon(), layout="wide")
     st.html(STYLE)
-    page = navigation()
+    page, groups = navigation()
     view.turn_to(page.url_path)
     try:
         people.need_a_role()
         with st.sidebar:
+            show_links(groups)
             view.share(*pick_shared())
         page.run()
     except HardlookError as error:

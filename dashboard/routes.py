@@ -104,13 +104,29 @@ async def thumb(request: Request) -> Response:
 
 
 async def thumbs(request: Request) -> Response:
-    """{id: data address} of those that have a thumbnail. A hundred requests cost browser and server a second."""
-    ids = await _ids(request)
+    """{id: data address} of those that have a thumbnail, or {id: [fingerprint, data address]} for ``named``: those that
+    ask ahead know ids alone. A hundred requests cost browser and server a second.
+    """
+    body = await read_body(request)
+    ids = _sound_ids(body)
     if ids is None:
         return _no_ids()
     store = _thumbnails(state.open_audit().root)
     found = ((one, store.get(one)) for one in ids)
-    return _json({one: _data_address(data) for one, data in found if data is not None and _kind(data)})
+    shown = {one: _data_address(data) for one, data in found if data is not None and _kind(data)}
+    if not body.get("named"):
+        return _json(shown)
+    named = await run_in_threadpool(_fingerprints, list(shown))
+    return _json({one: [named[one], shown[one]] for one in shown if one in named})
+
+
+def _fingerprints(ids: list[str]) -> dict[str, str | None]:
+    query = (
+        f"SELECT example_id, fingerprint FROM {source(state.open_audit().examples_path)} "
+        "WHERE example_id IN (SELECT unnest(?::VARCHAR[]))"
+    )
+    table = state.sql(query, [ids])
+    return dict(zip(table["example_id"].to_pylist(), table["fingerprint"].to_pylist(), strict=True))
 
 
 def _data_address(data: bytes) -> str:
@@ -339,7 +355,10 @@ def _known(audit: Audit, ids: set[str]) -> set[str]:
 
 async def _ids(request: Request) -> list[str] | None:
     """The example_ids that were posted; None for anything else."""
-    body = await read_body(request)
+    return _sound_ids(await read_body(request))
+
+
+def _sound_ids(body: dict[str, Any] | None) -> list[str] | None:
     ids = body.get("ids") if body else None
     sound = isinstance(ids, list) and len(ids) <= MOST_IDS and all(isinstance(one, str) for one in ids)
     return ids if sound else None

@@ -212,3 +212,17 @@ def together(groups) -> np.ndarray:
     places = pd.Series(np.arange(len(groups)))
     first = places.groupby(groups).transform("min")
     return np.argsort(first.fillna(places).to_numpy(), kind="stable")
+
+
+def suspects(audit: Audit, run: Run, order: Order, split: str, share: float = 0.2) -> pd.DataFrame:
+    """The most suspicious ``share`` of a split under an order: example_id, label, suggested_label.
+
+    Examples without a label or a suggestion are left out: between which classes suspects lie is asked of the others.
+    """
+    examples = read_table(audit.examples_path, ["example_id", "split", "label"]).to_pandas().set_index("example_id")
+    labels = examples.loc[(examples["split"] == split) & examples["label"].notna(), "label"]
+    ranked = suspicion(run, order).reindex(labels.index).dropna().sort_values(ascending=False, kind="stable")
+    first = labels.loc[ranked.index[: int(np.ceil(share * len(ranked)))]]
+    found = suggestions(audit, run, first).set_index("example_id")["suggested_label"].reindex(first.index)
+    table = pd.DataFrame({"label": first.astype(object), "suggested_label": found.astype(object)})
+    return table.dropna().rename_axis("example_id").reset_index()

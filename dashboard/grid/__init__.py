@@ -57,16 +57,18 @@ def example_grid(
     layout: str = "side",
     turns: bool = False,
     notify: bool = False,
+    ahead: Sequence[str] = (),
 ) -> GridState:
     """Show panels of examples, in ``columns`` (1 to 10) each, side by side where there is room or ``layout="stack"``.
 
     classes: all class names, for the lists; issues: audit.toml's; run: whose maps and scores an opened example shows.
     turns: PageUp and PageDown ask the page to turn (one rerun). notify: after a pause in deciding the page runs once,
-    so that its counters are true; without it, nothing that happens in the grid runs the page.
+    so that its counters are true; without it, nothing that happens in the grid runs the page. ahead: the example_ids of
+    the next page, whose pictures are loaded while this one is looked at.
     """
     result = show_component(
         panels, key=key, classes=classes, issues=issues, run=run, guidelines=guidelines, turns=turns, notify=notify,
-        more={"columns": max(1, min(LARGEST, int(columns))), "layout": layout},
+        more={"columns": max(1, min(LARGEST, int(columns))), "layout": layout, "ahead": list(ahead)},
     )  # fmt: skip
     return GridState(int(result.get("turn") or 0), result.get("saved"))
 

@@ -18,6 +18,7 @@ export class Side {
     this.classes = new Map(); // name → promise of guidelines, gold and typical examples
     this.behind = new Map();
     this.asked = new Set();
+    this.failed = null; // why the last reading failed
     this.head = el("div", { class: "hl-verdicts" });
     this.decided = el("div", { class: "hl-decided" });
     this.body = el("div", { class: "hl-both" });
@@ -43,13 +44,14 @@ export class Side {
       const ids = wanted.map(({ id }) => id);
       const found = await ask(address("dossiers", { run: this.desk.data.run }), JSON.stringify({ ids }));
       for (const [id, dossier] of Object.entries(found)) this.dossiers.set(id, dossier);
+      this.failed = null;
     } catch (error) {
       this.failed = error;
     }
     for (const { id } of wanted) this.asked.delete(id);
     this.reading = false;
     if (this.dossiers.size > 120) for (const id of [...this.dossiers.keys()].slice(0, 40)) this.dossiers.delete(id);
-    this.desk.factsCame();
+    this.desk.factsCame(this.failed === null);
   }
 
   classOf(name) {
@@ -70,14 +72,17 @@ export class Side {
     this.cell = cell;
     this.drawHead();
     this.paint();
-    if (this.drawn !== cell.id) {
+    if (![cell.id, `blind ${cell.id}`].includes(this.drawn)) {
       this.body.replaceChildren();
       this.node.scrollTop = 0;
     }
   }
 
   drawHead() {
-    const { cell, desk } = this;
+    const { desk } = this;
+    const decided = this.cell.blind && desk.board.shown(this.cell.id).decision;
+    const opinion = decided ? this.dossiers.get(this.cell.id)?.opinion : null; // hidden until the first verdict
+    const cell = opinion ? { ...this.cell, ...opinion, blind: false } : this.cell;
     const answer = (name, key, role, what, text, note) =>
       el(
         "button",
@@ -114,8 +119,11 @@ export class Side {
     const { cell } = this;
     const dossier = this.dossiers.get(cell.id);
     if (cell.blind && !this.desk.board.shown(cell.id).decision) return this.drawBlind(cell);
+    if (!dossier && this.failed)
+      this.body.replaceChildren(el("p", { class: "hl-quiet" }, `Nothing more can be read: ${this.failed.message}`));
     if (!dossier || this.drawn === cell.id) return undefined;
     this.drawn = cell.id;
+    if (cell.blind) this.drawHead();
     if (dossier.content) this.desk.stage.setContent(dossier.content);
     const near = dossier.neighbours;
     this.examples = near.map((one, at) => [one, `neighbour ${at + 1}: label ${one.label ?? "none"}`]);

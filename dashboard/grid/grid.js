@@ -10,6 +10,7 @@ import { Viewer } from "./viewer.js";
 import { ACTIONS } from "./words.js";
 
 const NARROW = 92; // pixels
+const AHEAD_AFTER = 150; // milliseconds: this page's pictures come first
 
 export class Grid {
   /** `hub` is what all grids of this page share; `memory` outlives a remount of this one. */
@@ -68,6 +69,8 @@ export class Grid {
     if (this.viewer.isOpen && at < 0) this.viewer.dialog.close();
     this.hub.watch();
     this.repaint();
+    clearTimeout(this.later);
+    if (data.ahead?.length) this.later = setTimeout(() => this.hub.pictures.fetchAhead(data.ahead), AHEAD_AFTER);
   }
 
   /** Smaller letters where cells are narrow. */
@@ -79,6 +82,7 @@ export class Grid {
   /** The grid is gone from the page. */
   remove() {
     this.sizes.disconnect();
+    clearTimeout(this.later);
     this.sight.end();
     this.root.remove();
   }

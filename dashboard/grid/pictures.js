@@ -3,10 +3,12 @@
 import { address, ask } from "./dom.js";
 
 const KEPT = 800; // some megabytes: the pages around this one
+const DECODED = 220; // the next page of the largest grid
 
 export class Pictures {
   constructor() {
     this.known = new Map(); // id and fingerprint → data address, the oldest first
+    this.decoded = []; // images of the next page
     this.wanted = new Map(); // id and fingerprint → images that wait for it
   }
 
@@ -20,6 +22,21 @@ export class Pictures {
   /** Have the thumbnails of some cells ready before they are asked for. */
   ahead(cells) {
     for (const cell of cells) if (!this.known.has(name(cell))) this.want(cell, null);
+  }
+
+  /** The same for examples known by id alone: the next page's. The images are kept decoded. */
+  async fetchAhead(ids) {
+    const here = new Set([...this.known.keys()].map((key) => key.slice(key.indexOf("|") + 1)));
+    const wanted = ids.filter((id) => !here.has(id));
+    if (!wanted.length) return;
+    const found = await ask("/hardlook/thumbs", JSON.stringify({ ids: wanted, named: true })).catch(() => ({}));
+    for (const [id, [fingerprint, source]] of Object.entries(found)) {
+      this.keep(name({ id, fingerprint }), source);
+      const image = Object.assign(new Image(), { src: source });
+      image.decode().catch(() => {});
+      this.decoded.push(image);
+    }
+    this.decoded.splice(0, Math.max(0, this.decoded.length - DECODED));
   }
 
   want(cell, image) {

@@ -17,8 +17,12 @@ import { ACTIONS, plural } from "./words.js";
 
 const AHEAD = 5; // pictures that are decoded before they are asked for
 const FACTS = 12; // examples whose facts are read before
+const FACTS_LEFT = 4; // fewer than these are ready, and more are read
 const REFILL = 80; // cells left in the window when the next window is asked for
 const PLACE = "at";
+const LOCKED = 8; // examples that are kept from others at once
+const LOCKED_AHEAD = 3; // fewer than these, and more are taken
+const LOCKED_FOR = 120000; // milliseconds until locks are asked for again
 
 export class Session {
   constructor(parent, hub, memory) {
@@ -30,6 +34,7 @@ export class Session {
     this.selected = new Set();
     this.focus = 0;
     this.left = null;
+    this.locks = new Map(); // id → who looks at it
     this.visits = new Map(); // id → milliseconds on screen before this visit
     this.toolbar = new Toolbar(this);
     this.strip = new Strip(this);
@@ -126,8 +131,9 @@ export class Session {
     for (const cell of next.slice(0, AHEAD)) this.stage.ready.load(cell);
     const before = this.cells[this.focus - 1]?.cell;
     if (before) this.stage.ready.load(before);
-    this.side.ahead([entry.cell, ...next].filter(({ blind, id }) => !blind || this.board.shown(id).decision));
+    this.readFacts();
     for (const name of [next[0]?.label, next[0]?.suggestion]) if (name) this.side.classOf(name);
+    this.hold([entry.cell, ...next].slice(0, LOCKED));
     const end = this.data.first + this.cells.length;
     if ((this.cells.length - this.focus < REFILL && end < this.data.of) || (this.focus < 10 && this.data.first > 0))
       this.refill();
@@ -141,8 +147,40 @@ export class Session {
     this.turn(1);
   }
 
-  factsCame() {
-    if (this.here) this.side.draw();
+  /** Keep others off this example and the next ones, several at a time; pass over what somebody else looks at. */
+  async hold(cells) {
+    const near = cells.filter(({ id }) => !this.board.shown(id).decision);
+    if (this.hub.readOnly || this.holding || near.slice(0, LOCKED_AHEAD).every(({ id }) => this.locks.has(id))) return;
+    this.holding = true;
+    try {
+      const holders = await ask("/hardlook/hold", JSON.stringify({ ids: near.map(({ id }) => id) }));
+      for (const [id, holder] of Object.entries(holders)) this.locks.set(id, holder);
+      setTimeout(() => Object.keys(holders).forEach((id) => this.locks.delete(id)), LOCKED_FOR);
+    } catch {
+      // without locks two people may decide the same example, which the log can bear
+    }
+    this.holding = false;
+    const { id } = this.here;
+    if (!this.isTaken(id) || this.board.shown(id).decision || this.viewer.isOpen) return;
+    this.toolbar.tell(`${this.locks.get(id)} is looking at ${id}; on to the next one.`);
+    this.advance();
+  }
+
+  isTaken(id) {
+    return this.locks.has(id) && this.locks.get(id) !== this.hub.reviewer;
+  }
+
+  /** Have the facts of the next examples ready, many with one request; none of those that are blind. */
+  readFacts() {
+    const near = this.cells.slice(this.focus, this.focus + FACTS).map(({ cell }) => cell);
+    const wanted = near.filter(({ blind, id }) => !blind || this.board.shown(id).decision);
+    if (wanted.slice(0, FACTS_LEFT).some(({ id }) => !this.side.dossiers.has(id))) this.side.ahead(wanted);
+  }
+
+  factsCame(read) {
+    if (!this.here) return;
+    this.side.draw();
+    if (read) this.readFacts();
   }
 
   /** Remember how long the example was on screen. */
@@ -169,7 +207,7 @@ export class Session {
 
   /** To the next example that its reviewer has not decided. */
   advance() {
-    const at = this.cells.findIndex(({ cell }, at) => at > this.focus && !this.board.shown(cell.id).decision);
+    const at = this.cells.findIndex(({ cell }, at) => at > this.focus && !this.board.shown(cell.id).decision && !this.isTaken(cell.id));
     if (at >= 0) return this.goTo(at);
     if (this.data.first + this.cells.length < this.data.of) return this.refill();
     this.repaint();

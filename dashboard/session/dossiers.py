@@ -37,12 +37,14 @@ def dossiers(audit: Audit, run: Run | None, ids: Sequence[str]) -> dict[str, dic
     scores = _scores(audit, run, {one: rows[one] for one in seen}) if run else {}
     likely = _probabilities(audit, run, seen) if run else {}
     near = neighbours(audit, run, seen) if run else {}
+    own = plain_cells(audit, run, known)
     ruled = precedents.near(audit, run, known, {one: rows[one]["label"] for one in known})
     return {
         one: {
             "precedents": ruled.get(one, []),
             "split": rows[one]["split"],
-            "content": contents.in_full(audit, run, rows[one]),
+            "opinion": {name: own[one][name] for name in ("prediction", "suggestion", "suggestion_source")},
+            "content": contents.in_full(audit, run if one in seen else None, rows[one]),
             "deep": is_deep(audit, rows[one]),
             "scores": scores.get(one, []),
             "probabilities": likely.get(one, []),

@@ -15,7 +15,7 @@ from functools import lru_cache
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard import decisions, state
+from dashboard import blinding, decisions, state
 from dashboard.selection import META, identifier, source
 from dashboard.serving import serving
 from dashboard.session import Queue
@@ -28,10 +28,13 @@ GROUP = "group"
 """The metadata column whose members stay together by default."""
 
 
-def in_order(table: pa.Table, ascending: bool, groups: dict[str, str] | None = None) -> pa.Table:
-    """A ranking, lowest first, in the order of the queue."""
-    if not ascending:
-        table = table.take(pa.array(range(table.num_rows - 1, -1, -1), pa.int64()))
+def in_order(table: pa.Table, ascending: bool) -> pa.Table:
+    """A ranking, lowest first, from one of its ends."""
+    return table if ascending else table.take(pa.array(range(table.num_rows - 1, -1, -1), pa.int64()))
+
+
+def kept_together(table: pa.Table, groups: dict[str, str]) -> pa.Table:
+    """The queue with the members of each group where its first member is."""
     if not groups:
         return table
     names = [groups.get(example) for example in table["example_id"].to_pylist()]
@@ -72,7 +75,8 @@ def _suggested(root, name: str, _stamps: tuple, suggested: str) -> pa.Array:
 def to_review(audit: Audit, run: Run, table: pa.Table, as_of: int | None = None) -> pa.Table:
     """The rows that are not settled: undecided, or decided before a model was seen that says otherwise."""
     said = decisions.state_at(audit, as_of)
-    settled = said["decided"] - reopened(audit, run)
+    second = blinding.hidden_from(audit, serving().identity.reviewer)  # waits for a second reader
+    settled = said["decided"] - reopened(audit, run) - set(second)
     inside = pc.is_in(table["example_id"], value_set=pa.array(sorted(settled), table.schema.field("example_id").type))
     return table.filter(pc.invert(inside))
 
@@ -116,6 +120,12 @@ def resume(audit: Audit, ids: Sequence[str], whole: Sequence[str], asked: str | 
         return Queue(ids, 0)
     skipped = f", {following:,} skipped before" if following else ""
     return Queue(ids, following, f"Resumed after your last decision{skipped}. Home leads to the first that is open.")
+
+
+def decided_by(audit: Audit, reviewer: str | None) -> frozenset[str]:
+    """The examples that a reviewer has decided."""
+    own = decisions.open_log(audit).decisions()
+    return frozenset(own.loc[own["reviewer"] == reviewer, "example_id"])
 
 
 def _last_decided(audit: Audit, reviewer: str | None, among: set[str]) -> str | None:

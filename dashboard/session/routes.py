@@ -4,6 +4,7 @@
     GET  /hardlook/class?name=     guidelines, gold and typical examples of a class
     GET  /hardlook/alike?id=&run=  look-alike suspects, as cells
     GET  /hardlook/deep?id=        the original's values at its own depth, for window and level
+    POST /hardlook/hold            {ids} → {example_id: who looks at it now}; takes what is free for some minutes
     GET  /hardlook/sitting         the reviewer's sitting as the log has it: decided, active seconds
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import gzip
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 import pandas as pd
 from starlette.concurrency import run_in_threadpool
@@ -18,11 +20,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from dashboard import details, state
+from dashboard import blinding, details, state
 from dashboard.decisions import open_log
+from dashboard.identity import decision_refusal
 from dashboard.serving import serving
 from dashboard.session import alike as lookalikes
 from dashboard.session import classes, dossiers, pixels
+from scoring import locks
 from scoring.reviews import LogUnavailable
 from scoring.sittings import Sitting, sitting
 from scoring.tables import HardlookError
@@ -37,6 +41,7 @@ def routes() -> list[Route]:
         Route("/hardlook/class", class_of),
         Route("/hardlook/alike", alike_to),
         Route("/hardlook/deep", deep),
+        Route("/hardlook/hold", hold, methods=["POST"]),
         Route("/hardlook/sitting", sitting_now),
     ]
 
@@ -84,6 +89,27 @@ def deep(request: Request) -> Response:
     headers = {**shared.SAFE, **values.headers, "cache-control": caching, "content-encoding": "gzip"}
     body = gzip.compress(values.content(), compresslevel=1)
     return Response(body, media_type="application/octet-stream", headers=headers)
+
+
+async def hold(request: Request) -> Response:
+    """Keep others off what somebody is about to look at; whoever may decide may do so."""
+    from dashboard import routes as shared
+
+    peer = request.client.host if request.client else None
+    refusal = decision_refusal(serving().identity, request.headers, peer, serving().access.url)
+    if refusal is not None:
+        return PlainTextResponse(refusal, status_code=403)
+    ids = await shared._ids(request)
+    if ids is None or len(ids) > MOST:
+        return PlainTextResponse(f"needed {{ids: [at most {MOST} example_ids]}}", status_code=400)
+    return await run_in_threadpool(_told, lambda: _hold(ids))
+
+
+def _hold(ids: list[str]) -> dict[str, str]:
+    audit = state.open_audit()
+    minutes = blinding.policy(audit).lock_minutes
+    known = list(state.details(audit, None, ids)["split"].dropna().index)
+    return locks.claim(open_log(audit), known, serving().identity.reviewer, datetime.now(UTC), minutes)
 
 
 def sitting_now(_request: Request) -> Response:

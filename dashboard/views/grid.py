@@ -100,8 +100,14 @@ def show_ends(
         panel(audit, run, column, table, end, range((page - 1) * size, min(page * size, reach[end])), url)
         for end in shown
     ]
+    following = [
+        at
+        for end in shown
+        for at in places_of(end, n, range(page * size, min((page + 1) * size, reach[end])))
+    ]
     example_grid(
         [one for one in grids if one["cells"]],
+        ahead=table["example_id"].take(pa.array(following, pa.int64())).to_pylist(),
         key="grid",
         columns=side,
         classes=audit.classes,
@@ -113,13 +119,17 @@ def show_ends(
     return None
 
 
+def places_of(end: str, n: int, places: range) -> list[int]:
+    """Rows of a ranking, lowest first, by their place from one of its ends."""
+    return list(places) if end == "lowest" else [n - 1 - place for place in places]
+
+
 def panel(
     audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, end: str, places: range, url: str | None
 ) -> dict:
     """One page of one end of the ranking; the extreme comes first."""
     n = table.num_rows
-    at = list(places) if end == "lowest" else [n - 1 - place for place in places]
-    rows = table.take(pa.array(at, pa.int64()))
+    rows = table.take(pa.array(places_of(end, n, places), pa.int64()))
     made = cells.make_cells(audit, run, rows, column, ranks=[place + 1 for place in places], of=n, url=url)
     hard = column.hard_end == ENDS[end]
     word = ("suspicious" if column.suspicious in ENDS.values() else "hard here") if hard else ""

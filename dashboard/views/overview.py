@@ -311,7 +311,7 @@ def show_check(audit: Audit, run: Run | None) -> None:
     if seen:
         show_seen(seen)
     elif run.check_picture.is_file():
-        st.image(str(run.check_picture))
+        st.image(str(run.check_picture), alt="Sixteen inputs as the model sees them")
         st.caption(
             "Sixteen inputs after the transform. Wrong colours or a wrong crop here spoil every number."
         )

@@ -12,6 +12,7 @@ from dashboard import blinding, charts, controls, decisions, state, team_panel, 
 from dashboard.effect_panel import show_effect
 from dashboard.effort_panel import show_effort
 from dashboard.exports import packed_patches
+from dashboard.pair_panel import show_pairs
 from dashboard.serving import serving
 from dashboard.words import count
 from scoring.audit import Audit
@@ -31,6 +32,7 @@ def show() -> None:
     events = log.events()
     if events.empty:
         team_panel.show_assignments(audit, log, shared.run, shared.meta)
+        show_pairs(audit, shared.run, shared.meta)
         return controls.empty(
             "The log is empty: nobody has decided anything yet. Open Suspects or Grid and press ? in "
             "the grid for its keys."
@@ -42,6 +44,7 @@ def show() -> None:
     events = blinding.visible(audit, events, serving().identity.reviewer)
     show_log(audit, shared.meta, events, shared.run.name if shared.run else None)
     show_effort(audit, shared.run)
+    show_pairs(audit, shared.run, shared.meta)
     show_effect(audit, shared.run)
     show_export(audit, log)
     return None

@@ -17,6 +17,7 @@ from dashboard.freezing import frozen_ranking, frozen_position
 from dashboard.grid import example_grid
 from dashboard.selection import META, Selection
 from dashboard.serving import serving
+from dashboard.session import blind
 from dashboard.session import queue as queueing
 from dashboard.session import review_session
 from dashboard.words import plain
@@ -40,6 +41,7 @@ class Asked:
     order: str
     selection: Selection
     group: str | None
+    controls: bool = False
 
     @property
     def end(self) -> str:
@@ -68,19 +70,21 @@ def show() -> None:
             suggested = controls.choose("Suggested label", audit.classes, "suggested", placeholder="Any")
             order = controls.switch("Order", ORDERS, "order", SUSPICIOUS)
             group = pick_group(audit)
+            mixed = shown_as == SESSION and pick_controls(audit, split, order)
             per_page = "24" if shown_as == SESSION else controls.switch("Examples per page", list(SIZES), "size", "24")
     selection = Selection(split, class_name, meta=meta, decision=decision)
-    asked = Asked(column, start if start and column is home else None, order, selection, group)
+    asked = Asked(column, start if start and column is home else None, order, selection, group, mixed)
     if shown_as == SHEET:
         explain(asked)
     table = frozen_ranking(audit, run, column, selection, PAGE)
     table = queueing.suggested_alone(audit, run, table, suggested)
-    table = queueing.in_order(table, asked.ascending, queueing.groups(audit, group))
+    table = queueing.in_order(table, asked.ascending)
     table = blinding.blind_queue(audit, run, table, split)
     if split == "test":
         corrected_panel.warn_about_test(audit)
     if shown_as == SESSION:
         return show_session(audit, run, asked, table)
+    table = queueing.kept_together(table, queueing.groups(audit, group))
     with bar:
         shown = (run.name, column.address, order, selection, per_page)
         page = controls.pick_page(table.num_rows, int(per_page), shown, grid="queue")
@@ -97,6 +101,19 @@ def pick_group(audit: Audit) -> str | None:
     help_text = "Members of one group (a patient, a product, a scene) follow each other in the queue."
     value = controls.choose("Keep together", [nobody, *columns], "group", default, help=help_text)
     return None if value == nobody else value
+
+
+def pick_controls(audit: Audit, split: str | None, order: str) -> bool:
+    """Whether controls are mixed into the session: by default where audit.toml sets a goal."""
+    if split not in ("train", "test") or order != SUSPICIOUS:
+        return False
+    options = ("none", "mixed in")
+    default = options[bool(audit.config.get("goal"))]
+    help_text = (
+        "Examples drawn at random, unmarked, and as many suspects, show neither score nor suggestion until your first "
+        "verdict. Only they tell how many errors the ranking misses."
+    )
+    return controls.switch("Blind controls", options, "controls", default, help=help_text) == options[1]
 
 
 def explain(asked: Asked) -> None:
@@ -122,6 +139,10 @@ def reason(asked: Asked) -> str:
 
 def show_session(audit: Audit, run: Run, asked: Asked, table: pa.Table) -> None:
     """The queue one by one: what is to review, from where its reviewer stopped."""
+    drawn = {}
+    if asked.controls and asked.selection.decision is None:
+        table, drawn = blind.with_controls(audit, run, table, asked.selection.split)
+    table = queueing.kept_together(table, queueing.groups(audit, asked.group))
     whole = table["example_id"].to_pylist()
     shared = sharing.is_shared() and asked.selection.decision is None
     if shared:
@@ -147,9 +168,12 @@ def show_session(audit: Audit, run: Run, asked: Asked, table: pa.Table) -> None:
     for cell in made:
         cell["evidence"]["model"] = model
         cell["group"] = named.get(cell["id"])
+    reviewer = serving().identity.reviewer
+    mine = queueing.decided_by(audit, reviewer)
+    drawn |= {one: blind.Drawn(1.0, True) for one in blinding.hidden_from(audit, reviewer)}
     review_session(
         queue,
-        made,
+        [blind.hide(cell, drawn.get(cell["id"]), cell["id"] in mine) for cell in made],
         key="session",
         classes=audit.classes,
         issues=audit.issues,
@@ -195,6 +219,7 @@ def show_sheet(audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, pag
     note = f"{ranks[0]:,} to {ranks[-1]:,} of {n:,} · {decided:,} decided{suggestion_note(made)}"
     example_grid(
         [{"title": "Queue", "note": note, "cells": made}],
+        ahead=table.slice(places.stop, size)["example_id"].to_pylist(),
         key="queue",
         columns=SIZES[str(size)],
         classes=audit.classes,

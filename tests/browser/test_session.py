@@ -301,3 +301,49 @@ def test_more_than_25_look_alikes_ask_once_more(page, since, server):
     page.get_by_text("at once?").wait_for()
     page.keyboard.press("Escape")
     assert len(since()) == 0
+
+
+def test_a_blind_example_shows_no_opinion_until_the_first_verdict(context, server, since):
+    page = context.new_page()
+    page.goto(f"{server.url}/suspects?controls=mixed+in&class=class+003")
+    page.get_by_text("Blind: scores and suggestion are hidden").wait_for()
+    page.locator('[data-testid="class-label"]').wait_for()
+    here = shown(page)
+    side = page.locator(f"{SESSION} .hl-desk .hl-side")
+    assert "Suggested" not in side.inner_text() and "Scores" not in side.inner_text()
+    assert page.locator('[data-testid="class-suggestion"]').count() == 0
+    page.keyboard.press("w")
+    page.get_by_text("There is no suggestion here.").first.wait_for()
+    page.keyboard.press("u")
+    wait_saved(page)
+    event = since().iloc[-1]
+    assert event["example_id"] == here and event["evidence"]["blind"] is True and event["evidence"]["suggestion"] is None
+    assert 0 < event["evidence"]["probability"] <= 1
+    page.keyboard.press("ArrowLeft")
+    page.locator('[data-testid="neighbours"]').wait_for()
+    assert "Suggested" in side.inner_text()
+    page.close()
+
+
+def test_what_somebody_else_looks_at_is_passed_over(context, server, since):
+    from datetime import UTC, datetime
+
+    from scoring import locks
+    from scoring.audit import Audit
+    from scoring.reviews import ReviewLog
+
+    page = open_session(context, server, "?class=class+000")
+    ids = queue(page)
+    ids = ids[ids.index(shown(page)) :]
+    page.close()
+    audit = Audit.open(server.audit_path)
+    with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
+        locks.let_go(log, locks.held(log, datetime.now(UTC)).get(ids[1]) or "root")
+        locks.claim(log, [ids[1]], "somebody else", datetime.now(UTC), 5)
+    page = open_session(context, server, f"?class=class+000&at={ids[0].replace('/', '%2F')}")
+    page.wait_for_timeout(600)
+    page.keyboard.press("u")
+    wait_saved(page)
+    assert since()["example_id"].tolist() == [ids[0]]
+    assert shown(page) == ids[2], "the second is looked at by somebody else"
+    page.close()

@@ -1,0 +1,224 @@
+"""What stands beside an example in a session: percentiles, neighbours, classes, look-alikes, deep pixels, the queue."""
+
+import gzip
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from PIL import Image
+from scipy.stats import percentileofscore
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from dashboard import blinding, cells, decisions, routes, state
+from dashboard.pair_panel import pairs
+from dashboard.serving import serve_this
+from dashboard.session import alike, blind, classes, dossiers, pixels, queue
+from scoring.queues import suggestions
+from scoring.reviews import Event
+from scoring.tables import read_table, write_table
+from .synthetic import make_audit
+
+
+@pytest.fixture
+def audit(tmp_path):
+    made = make_audit(tmp_path / "audit", 400, 4, thumbnails=True, wrong=0.2)
+    serve_this(made.root)
+    return made
+
+
+def decide(audit, example_id, verdict="given", seq=1, reviewer="ada", **more):
+    decisions.open_log(audit).append(
+        [Event(client=reviewer, seq=seq, example_id=example_id, reviewer=reviewer, action="decide", verdict=verdict, **more)]
+    )
+
+
+def near(audit, lists: dict[str, list[str]]) -> None:
+    """neighbours.parquet as the scorer writes it."""
+    table = {
+        "example_id": pa.array(list(lists), pa.string()),
+        "neighbours": pa.array(list(lists.values()), pa.list_(pa.string())),
+        "distances": pa.array([[0.1 * (k + 1) for k in range(len(v))] for v in lists.values()], pa.list_(pa.float32())),
+    }
+    write_table(audit.run().neighbours_path, pa.table(table))
+
+
+def examples(audit):
+    return read_table(audit.examples_path, ["example_id", "split", "label", "problem"]).to_pandas()
+
+
+def test_a_percentile_is_the_place_within_split_and_label(audit):
+    rows = examples(audit)
+    one = rows[(rows["split"] == "train") & rows["problem"].isna()].iloc[5]
+    told = dossiers.dossiers(audit, audit.run(), [one["example_id"]])[one["example_id"]]
+    aum = next(score for score in told["scores"] if score["name"] == "aum.aum")
+    values = read_table(audit.run().score_path("aum"), ["example_id", "aum"]).to_pandas().set_index("example_id")["aum"]
+    alike_ones = rows[(rows["split"] == "train") & (rows["label"] == one["label"])]["example_id"]
+    expected = percentileofscore(values.reindex(alike_ones).dropna(), values[one["example_id"]], kind="mean")
+    assert aum["percentile"] == pytest.approx(expected, abs=1e-6)
+    assert len(told["probabilities"]) == 4 and told["metadata"][0] == ("split", "train")
+
+
+def test_neighbours_come_nearest_first_with_their_labels(audit):
+    ids = examples(audit)["example_id"].tolist()
+    near(audit, {ids[0]: [ids[3], "gone", ids[1]]})
+    found = dossiers.dossiers(audit, audit.run(), ids[:2])
+    cells = found[ids[0]]["neighbours"]
+    assert [cell["id"] for cell in cells] == [ids[3], ids[1]] and cells[0]["top"] == "0.1"
+    assert cells[1]["evidence"]["rank"] == 3 and found[ids[1]]["neighbours"] == []
+    label = examples(audit).set_index("example_id").loc[ids[3], "label"]
+    assert cells[0]["label"] == label
+
+
+def test_typical_examples_are_sure_ones_of_the_class_and_never_found_wrong(audit):
+    found = classes.describe_class(audit, audit.run(), "class 002")
+    ids = [cell["id"] for cell in found["typical"]]
+    assert len(ids) == classes.MOST and {cell["label"] for cell in found["typical"]} == {"class 002"}
+    aum = read_table(audit.run().score_path("aum"), ["example_id", "aum"]).to_pandas().set_index("example_id")["aum"]
+    assert aum[ids].min() > aum.median()
+    decide(audit, ids[0], "other", new_label="class 001", label="class 002")
+    assert ids[0] not in [cell["id"] for cell in classes.describe_class(audit, audit.run(), "class 002")["typical"]]
+
+
+def test_gold_examples_that_are_gone_are_named_not_shown(audit):
+    audit.guidelines_path.write_text("## class 001\nround\nGold: `train/000010.png`, `gone.png`\n")
+    found = classes.describe_class(audit, audit.run(), "class 001")
+    assert found["text"] == "round" and [cell["id"] for cell in found["gold"]] == ["train/000010.png"]
+    assert found["missing"] == ["gone.png"]
+
+
+def test_look_alikes_share_label_and_suggestion_and_are_suspects_not_decided(audit):
+    run = audit.run()
+    rows = examples(audit)
+    rows = rows[(rows["split"] == "train") & rows["problem"].isna()]
+    rows["suggestion"] = rows["example_id"].map(suggestions(audit, run).set_index("example_id")["suggested_label"])
+    aum = read_table(run.score_path("aum"), ["example_id", "aum"]).to_pandas().set_index("example_id")["aum"]
+    rows["aum"] = rows["example_id"].map(aum)
+    limit = rows["aum"].quantile(alike.SUSPECT)
+    group = max((g.sort_values("aum") for _, g in rows.groupby(["label", "suggestion"])), key=lambda g: (g["aum"] <= limit).sum())
+    suspects = group.loc[group["aum"] <= limit - 1e-6, "example_id"].tolist()
+    sure = group.loc[group["aum"] > rows["aum"].median(), "example_id"].tolist()
+    others = rows.loc[rows["label"] != group["label"].iloc[0], "example_id"].tolist()
+    first, second, third, decided = suspects[:4]
+    near(audit, {first: [others[0], second, sure[0], decided], second: [third, first], third: [first]})
+    decide(audit, decided)
+    assert alike.members(audit, run, first) == [first, second, third]
+    near(audit, {first: others[:5]})
+    assert alike.alike(audit, run, first)["note"].startswith("No other suspect")
+
+
+def test_pixels_keep_sixteen_bits_and_are_refused_for_eight(audit):
+    deep = (np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000 + 7)
+    buffer = io.BytesIO()
+    Image.fromarray(deep).save(buffer, "PNG")
+    audit.originals.write_part([("train/000000.png", buffer.getvalue())])
+    with TestClient(Starlette(routes=routes.routes())) as client:
+        reply = client.get("/hardlook/deep", params={"id": "train/000000.png"})
+        assert reply.status_code == 200 and reply.headers["x-kind"] == "uint16"
+        shape = int(reply.headers["x-height"]), int(reply.headers["x-width"])
+        assert np.array_equal(np.frombuffer(reply.content, "<u2").reshape(shape), deep)
+        assert client.get("/hardlook/deep", params={"id": "train/000001.png"}).status_code == 404
+        assert client.get("/hardlook/class", params={"name": "no such"}).status_code == 404
+        assert client.post("/hardlook/dossiers", json={"ids": ["x"] * 100}).status_code == 400
+        told = client.post("/hardlook/dossiers", json={"ids": ["train/000000.png"]}).json()
+        assert told["train/000000.png"]["deep"] is True
+    assert gzip.decompress(gzip.compress(pixels.Values(deep).content())) == deep.tobytes()
+
+
+def test_floats_are_given_as_floats(audit):
+    values = np.linspace(-3, 9, 6, dtype=np.float32).reshape(2, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "TIFF")
+    audit.originals.write_part([("train/000000.png", buffer.getvalue())])
+    row = {"example_id": "train/000000.png", "kind": "image", "reference": None, "problem": None}
+    found = pixels.values_of(audit, row)
+    assert found.headers["x-kind"] == "float32" and np.array_equal(found.array, values)
+
+
+def test_a_queue_holds_what_is_open_and_goes_on_after_the_last_decision(audit):
+    run = audit.run()
+    whole = state.ranking(audit, run, state.score_columns(run)[0], state.Selection("train"))
+    ids = whole["example_id"].to_pylist()
+    decide(audit, ids[4], seq=1)
+    decide(audit, ids[2], seq=2)
+    left = queue.to_review(audit, run, whole)["example_id"].to_pylist()
+    assert left == [one for at, one in enumerate(ids) if at not in (2, 4)]
+    found = queue.resume(audit, left, ids, None, "ada")
+    assert found.ids[found.start] == ids[3] and "2 skipped before" in found.reason
+    assert queue.resume(audit, left, ids, None, "somebody else").start == 0
+    assert queue.resume(audit, left, ids, ids[7], "ada").ids[queue.resume(audit, left, ids, ids[7], "ada").start] == ids[7]
+    after = queue.resume(audit, left, ids, ids[4], "ada")
+    assert after.ids[after.start] == ids[5], "a link to a decided example leads to the next open one"
+
+
+def test_a_decided_example_returns_where_another_run_contradicts_it(tmp_path):
+    audit = make_audit(tmp_path / "audit", 200, 4, runs=("main", "second"))
+    serve_this(audit.root)
+    from scoring.queues import opinions
+
+    second = audit.run("second")
+    ids = [one for one in examples(audit)["example_id"] if one.startswith("train")]
+    said = opinions(audit, second, ids)
+    agreeing, contradicted = ids[0], ids[1]
+    other = next(name for name in audit.classes if name != said[contradicted])
+    decide(audit, agreeing, seq=1, label=said[agreeing], evidence={"run": "main"})
+    decide(audit, contradicted, seq=2, label=other, evidence={"run": "main"})
+    assert queue.reopened(audit, second) == {contradicted}
+    assert queue.reopened(audit, audit.run("main")) == set()
+
+
+def test_members_of_a_group_follow_each_other(audit):
+    run = audit.run()
+    table = state.ranking(audit, run, state.score_columns(run)[0], state.Selection("train"))
+    named = queue.groups(audit, "camera")
+    ids = queue.kept_together(table, named)["example_id"].to_pylist()
+    north = [at for at, one in enumerate(ids) if named.get(one) == "north"]
+    assert north == list(range(north[0], north[0] + len(north))) and sorted(ids) == sorted(table["example_id"].to_pylist())
+
+
+def test_pairs_count_the_suspects_of_each_label_and_suggestion(audit):
+    run = audit.run()
+    found = pairs(audit, run, "train")
+    rows = examples(audit)
+    rows = rows[(rows["split"] == "train") & rows["label"].notna()].set_index("example_id")
+    aum = read_table(run.score_path("aum"), ["example_id", "aum"]).to_pandas().set_index("example_id")["aum"]
+    ranked = aum.reindex(rows.index).dropna().sort_values()
+    first = ranked.index[: int(np.ceil(0.2 * len(ranked)))]
+    suggested = suggestions(audit, run).set_index("example_id")["suggested_label"]
+    expected = rows.loc[first].assign(s=suggested.reindex(first)).groupby(["label", "s"]).size()
+    assert found["suspects"].sum() == len(first) and not found["decided"].any()
+    assert {(r.label, r.suggestion): r.suspects for r in found.itertuples()} == expected.to_dict()
+    decide(audit, first[0])
+    assert pairs(audit, run, "train")["decided"].sum() == 1
+
+
+def test_controls_are_mixed_in_and_blind_cells_carry_no_opinion(audit):
+    run = audit.run()
+    table = state.ranking(audit, run, state.score_columns(run)[0], state.Selection("train"))
+    mixed, drawn = blind.with_controls(audit, run, table, "train")
+    assert sorted(mixed["example_id"].to_pylist()) == sorted(table["example_id"].to_pylist())
+    controls = [one for one in drawn.values() if one.probability < 1]
+    assert controls and all(one.blind for one in controls)
+    first = next(one for one in mixed["example_id"].to_pylist() if drawn[one].blind)
+    cell = cells.make_cells(audit, run, mixed.filter(pc.equal(mixed["example_id"], first)), state.score_columns(run)[0])[0]
+    hidden = blind.hide(cell, drawn[first], decided=False)
+    assert hidden["blind"] and hidden["label"] == cell["label"] and hidden["evidence"]["blind"] is True
+    told = {str(value) for key, value in hidden.items() if key in blind.OPINIONS and value}
+    assert not told and not set(hidden["evidence"]) & set(blind.SAID)
+    assert hidden["evidence"]["probability"] == drawn[first].probability
+    seen = blind.hide(cell, drawn[first], decided=True)
+    assert seen["suggestion"] == cell["suggestion"] and seen["evidence"]["blind"] is False
+
+
+def test_an_unsure_example_goes_blind_to_a_second_reader(audit):
+    run = audit.run()
+    table = state.ranking(audit, run, state.score_columns(run)[0], state.Selection("train"))
+    ids = table["example_id"].to_pylist()
+    decide(audit, ids[3], "unsure", seq=1, reviewer="somebody else")
+    decide(audit, ids[5], "given", seq=2, reviewer="somebody else")
+    left = queue.to_review(audit, run, table)["example_id"].to_pylist()
+    assert ids[3] in left and ids[5] not in left
+    hidden = blinding.hidden_from(audit, "ada")
+    assert ids[3] in hidden
