@@ -59,6 +59,9 @@ def _print_slices(summary: dict, most: int = 5) -> None:
     slices = summary["slices"]
     print(f"  {len(slices)} slices of {summary['examples']:,} examples (accuracy {summary['accuracy']:.1%}); "
           f"{summary['in_none']:,} examples in none")
+    if not slices:
+        print("    the model makes no error on them: there is nothing to explain" if summary["accuracy"] == 1 else
+              "    no group meets these settings: raise --max-accuracy or lower --min-size, or use --method kmeans")
     for found in slices[:most]:
         shown = ["" if found[key] is None else f"{label} {', '.join(list(found[key])[:3])}"
                  for key, label in (("labels", "labels"), ("predictions", "predicted"))]
