@@ -37,7 +37,7 @@ class NeighbourScores(Scorer):
                help="Share of the nearest labelled training examples (200, fewer for a small class) that bear another "
                     "label; by cosine distance on the last checkpoint's features."),
         Column(name="distance", family="distance", title="Distance to neighbours", unit="cosine distance",
-               suspicious="high", detects="out of distribution",
+               suspicious="high", detects="out of distribution", uses_label=False,
                help="Mean cosine distance to the 50 nearest training examples; needs no label. High where the example "
                     "is unlike all that the model was trained on."),
     )

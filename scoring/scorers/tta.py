@@ -51,7 +51,8 @@ class TestTimeAugmentation(Scorer):
                help="Probability of the label minus the largest other one, averaged over views of the example; "
                     "negative where the model disagrees. A memorised label gives way under views."),
         Column(name="entropy", family="entropy", title="Entropy over views", unit="nats", suspicious="high",
-               detects="difficulty", help="How spread out the predicted probabilities are, averaged over views; needs "
+               detects="difficulty", uses_label=False,
+               help="How spread out the predicted probabilities are, averaged over views; needs "
                                           "no label."),
     )
 
