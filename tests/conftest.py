@@ -39,6 +39,15 @@ def hardlook(*arguments: object) -> int:
     return main([str(argument) for argument in arguments])
 
 
+@pytest.fixture(autouse=True)
+def threads():
+    """Libraries that are tested against (accelerate, lightning) set torch's threads for the whole process, and sums of
+    two threads round differently: what follows in this worker gets the number back that it began with."""
+    yield
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
 @pytest.fixture(scope="session")
 def scored_sample(tmp_path_factory) -> Path:
     """A small sample project, trained and scored. Read only: copy it (``sample_copy``) to change it."""

@@ -56,7 +56,8 @@ def test_a_csv_becomes_a_run_that_is_scored_and_reviewed(audit, tmp_path, capsys
     loss = read_table(run.score_path("uncertainty"), ["example_id", "label", "loss"]).to_pandas().dropna()
     own = [-np.log(p.loc[row.example_id, row.label]) for row in loss.itertuples()]
     np.testing.assert_allclose(loss["loss"], own, rtol=1e-4)
-    assert default_order(audit, run).score == "uncertainty.loss"
+    order = default_order(audit, run)
+    assert order.score == "suspicion.suspicion" and order.sentence.endswith("the mean rank of Loss")
     for name in ("overview", "grid", "suspects", "compare", "deciles", "slices"):
         assert said(page(audit, name)), name
     assert cells(page(audit, "suspects")) and cells(page(audit, "grid", score="Entropy"))
