@@ -64,7 +64,7 @@ def _report_truth(audit) -> None:
     table, wrong, total = reports[0][1]
     chance = " and ".join(f"{value:.0f}" for value in table["chance"])
     print(f"\n  the truth is known here: {wrong} of {total:,} training labels are wrong; of them, the first 5 % and 10 % "
-          f"hold\n    {'by chance':<40}{chance}")
+          f"hold\n    {'by chance':<44}{chance}")
     for (order, (table, *_)), name in zip(reports, ("the suspect ranking", "self-influence"), strict=True):
         found = " and ".join(f"{row.found} ({row.recall:.0%})" for row in table.itertuples())
-        print(f"    {f'{name} ({order.score})':<40}{found}")
+        print(f"    {f'{name} ({order.score})':<44}{found}")
