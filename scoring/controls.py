@@ -21,7 +21,7 @@ one, also where the queue keeps the members of a group together.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,23 +63,26 @@ def controls_needed(error_rate: float, confidence: float = CONFIDENCE, *, errors
     """
     if not 0 < error_rate < 1 or not 0 < confidence < 1:
         raise HardlookError(f"goal {error_rate} at confidence {confidence}; needed shares between 0 and 1")
-    if population is not None:
-        return _needed_of(int(np.ceil(error_rate * population - 1e-9)), population, confidence, errors)
-    low, high = errors, 1
-    while stats.binom.cdf(errors, high, error_rate) > 1 - confidence:
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if stats.binom.cdf(errors, middle, error_rate) > 1 - confidence else (low, middle)
-    return high
-
-
-def _needed_of(wrong: int, population: int, confidence: float, errors: int) -> int:
+    if population is None:
+        return _first(lambda n: stats.binom.cdf(errors, n, error_rate) <= 1 - confidence, errors)
+    wrong = int(np.ceil(error_rate * population - 1e-9))
     if wrong <= errors:
         return population
-    sizes = np.arange(population + 1)
-    enough = stats.hypergeom.cdf(errors, population, wrong, sizes) <= 1 - confidence
-    return int(np.argmax(enough)) if enough.any() else population
+    return _first(lambda n: stats.hypergeom.cdf(errors, population, wrong, n) <= 1 - confidence, errors, population)
+
+
+def _first(enough: Callable[[int], bool], low: int, most: int | None = None) -> int:
+    """The smallest n above ``low`` that is enough, ``most`` where none below it is; more is never less."""
+    high = low + 1
+    while not enough(high):
+        low, high = high, high * 2
+        if most is not None and high >= most:
+            high = most
+            break
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def chance_of_seeing(error_rate: float, controls: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
