@@ -61,7 +61,7 @@ def _print_slices(summary: dict, most: int = 5) -> None:
           f"{summary['in_none']:,} examples in none")
     if not slices:
         print("    the model makes no error on them: there is nothing to explain" if summary["accuracy"] == 1 else
-              "    no group meets these settings: raise --max-accuracy or lower --min-size, or use --method kmeans")
+              "    no group meets these settings: use --method kmeans, or (--method rule) raise --max-accuracy or lower --min-size")
     for found in slices[:most]:
         shown = ["" if found[key] is None else f"{label} {', '.join(list(found[key])[:3])}"
                  for key, label in (("labels", "labels"), ("predictions", "predicted"))]

@@ -45,7 +45,7 @@ def test_the_heads_l2_makes_every_example_weigh_less(scored_sample):
 def test_a_killed_scoring_by_conjugate_gradients_goes_on_and_gives_the_same_file(sample_copy, monkeypatch):
     monkeypatch.setattr("scoring.compute.cut", lambda rows, size: np.array_split(rows, 5))
     audit = Audit.open(sample_copy)
-    scorer = SelfInfluence(memory_budget=1e-6)
+    scorer = SelfInfluence(memory_budget=1e-6, batch_size=80)
     calls = []
 
     def die(self, *given, distances=ByProducts.distances):
