@@ -32,6 +32,9 @@ NEEDED = "needed file.py:callable or package.module:callable"
 _modules: dict[Path, dict[str, ModuleType]] = {}
 """What each folder's own code put into ``sys.modules``: folder → plain name → module."""
 
+_left: set[str] = set()
+"""The folder that was left at the end of ``sys.path`` by the last import; one entry at most."""
+
 _versions: dict[Path, tuple[int, int]] = {}
 """(size, modification time) of each file when it was imported."""
 
@@ -108,6 +111,7 @@ def importing_from(folder: Path) -> Iterator[None]:
     """Put the modules of ``folder`` first, as for a script in it; afterwards installed packages come first
     again."""
     hidden = _step_aside(folder)
+    installed = str(folder) in sys.path and str(folder) not in _left
     sys.modules.update(_modules.setdefault(folder, {}))
     before = set(sys.modules)
     sys.path.insert(0, str(folder))
@@ -116,7 +120,7 @@ def importing_from(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(str(folder))
-        names = _own_names(folder)
+        names = set() if installed else _own_names(folder)  # what is installed belongs to no audit
         _modules[folder].update(
             {name: sys.modules[name] for name in set(sys.modules) - before if _top(name) in names}
         )
@@ -165,13 +169,18 @@ def _lies_in(module: ModuleType | None, folder: Path) -> bool:
 
 
 def _leave_importable(folder: Path) -> None:
-    """Keep the folder at the end of the path, for imports inside functions and for spawned worker
-    processes."""
-    for other in _modules:
-        if str(other) in sys.path and other != folder:
-            sys.path.remove(str(other))
+    """Keep the folder at the end of the path, for imports inside functions and for spawned worker processes.
+
+    Only what was left there before is taken away: another folder may be on the path for reasons of its own, as
+    site-packages is where an installed audit's reference was loaded from.
+    """
+    for entry in _left - {str(folder)}:
+        if entry in sys.path:
+            sys.path.remove(entry)
+        _left.discard(entry)
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
+        _left.add(str(folder))
 
 
 def _import_file(path: Path, reference: str) -> ModuleType:

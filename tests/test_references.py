@@ -103,6 +103,18 @@ def test_what_the_folder_already_gave_is_not_imported_twice():
     assert sys.modules["scoring.tables"] is scoring.tables
 
 
+def test_an_installed_folder_stays_importable_when_another_is_loaded(tmp_path, monkeypatch):
+    write(tmp_path / "site", installed="def make():\n    import later\n    return later.mine", later="mine = 5")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    make = load_callable("installed:make", tmp_path / "site")
+    write(tmp_path / "audit", model="def make():\n    return 1")
+    load_callable("model.py:make", tmp_path / "audit")
+    assert "installed" in sys.modules
+    assert make() == 5
+    load_callable("installed:make", tmp_path / "site")
+    assert str(tmp_path / "site") in sys.path and str(tmp_path / "audit") not in sys.path
+
+
 def test_a_package_beside_the_audit_is_found(tmp_path):
     write(tmp_path / "mynets", __init__="", nets="def make():\n    return 3")
     assert load_callable("mynets.nets:make", tmp_path)() == 3
