@@ -17,10 +17,14 @@ from dashboard.colours import css_variables
 from dashboard.serving import serving
 
 
-def meeting_screen(key: str = "meeting") -> None:
-    """Show where the meeting is, or that none is open, and follow it."""
+def meeting_screen(number: int | None, key: str = "meeting") -> None:
+    """Show where the meeting is, or that none is open, and follow it.
+
+    ``number`` is the meeting that the page around it was drawn for: the browser asks for the page again where
+    another one is open by now.
+    """
     serves = serving()
-    data = {"audit": serves.token, "leads": serves.identity.may("lead")}
+    data = {"audit": serves.token, "leads": serves.identity.may("lead"), "meeting": number}
     _component()(key=key, data=data, on_changed_change=lambda: None)
 
 

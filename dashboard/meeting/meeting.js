@@ -23,6 +23,7 @@ class Screen {
     this.state = null;
     this.known = "";
     this.form = null;
+    this.asked = 0;
     this.said = el("p", { class: "hl-meeting-said", role: "status", "aria-live": "polite" });
     this.onKey = (event) => this.key(event);
     document.addEventListener("keydown", this.onKey);
@@ -40,10 +41,13 @@ class Screen {
     if (this.looking) return;
     this.looking = true;
     try {
-      const reply = await fetch(`/hardlook/meeting?known=${encodeURIComponent(this.known)}`);
+      const reply = await fetch(`/hardlook/meeting?known=${encodeURIComponent(this.known)}`, {
+        signal: AbortSignal.timeout(10 * EVERY), // a request lost on the way must not end the following
+      });
       if (!reply.ok) return this.tell(await reply.text());
       const state = await reply.json();
       if (!state.same) this.take(state);
+      this.askForPage();
       if (this.offline) this.tell("");
       this.offline = false;
     } catch {
@@ -59,9 +63,18 @@ class Screen {
     this.state = state;
     this.known = state.known;
     if (before && before.at !== state.at) this.form = null;
-    if (before && (before.number !== state.number || before.open !== state.open))
-      this.component.setTriggerValue("changed", state.version ?? 0);
     if (!this.form) this.draw();
+    this.askForPage();
+  }
+
+  // What stands around this screen was drawn for one meeting, or for none: ask for the page again where that is over.
+  // Asked again after a while, since a page that is busy may not hear it.
+  askForPage() {
+    const open = this.state?.open ? this.state.number : null;
+    if (!this.state || open === (this.component.data.meeting ?? null)) return;
+    if (Date.now() - this.asked < 5 * EVERY) return;
+    this.asked = Date.now();
+    this.component.setTriggerValue("changed", `${open} ${this.asked}`);
   }
 
   tell(text) {

@@ -26,7 +26,7 @@ def show() -> None:
     open_one = meetings.current(log)
     if open_one is None:
         offer_to_start(log, shared)
-    meeting_screen()
+    meeting_screen(None if open_one is None else open_one["number"])
     if open_one is not None:
         show_lead_controls(log, open_one)
     show_past(shared.audit, log)

@@ -141,6 +141,8 @@ def test_five_people_follow_a_meeting_and_the_lead_settles_it_by_keyboard(people
     assert event["reviewer"] == "lea" and set(event["evidence"]["present"]) >= {"lea", "ana", "ben", "cem", "vic"}
     lea.get_by_text("People and end of the meeting").click()
     lea.get_by_role("button", name="End the meeting").click()
+    expect(lea.get_by_test_id("meeting")).to_contain_text("No meeting is open")
+    expect(follower.get_by_test_id("meeting")).to_contain_text("No meeting is open")
     expect(follower.get_by_text("Minutes", exact=True)).to_be_visible(timeout=20_000)
     expect(follower.get_by_role("button", name="Meeting 1")).to_be_visible()
 
