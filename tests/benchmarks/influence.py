@@ -10,6 +10,7 @@ layers alone, eval mode set by hand, and its P products give P−1 dimensions, s
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
@@ -277,7 +278,7 @@ def scale() -> None:
     """ResNet-18, layer4 + fc, P = 100, D = 50, 1,000 training and 1,000 test images at 64×64: time and
     memory.
     """
-    torch.set_num_threads(2)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     model = settled(resnet18(num_classes=10))
     data = images(1000, 64, 250)
     start, wall, done = time.process_time(), time.perf_counter(), []
