@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.command(options) or 0
     except HardlookError as error:
-        print(f"hardlook {options.name}: {error}", file=sys.stderr)
+        print(f"hardlook {options.command_name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\ninterrupted; run the same command again to go on where it stopped", file=sys.stderr)
@@ -39,7 +39,7 @@ def parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="hardlook", description="Take a hard look at a labelled dataset through the "
                                   "eyes of the model trained on it.")
     top.add_argument("--version", action="version", version=f"hardlook {scoring.__version__}")
-    commands = top.add_subparsers(dest="name", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(dest="command_name", metavar="COMMAND", required=True)
     for name in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
         module = importlib.import_module(f"scoring.commands.{name}")
         if hasattr(module, "add"):

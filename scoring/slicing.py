@@ -26,6 +26,7 @@ from scoring.tables import HardlookError, read_json, read_table, read_vectors, w
 METHODS = ("kmeans", "rule", "dbscan", "spectral")
 BEHIND = 20
 MAP_MOST = 20_000
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +177,8 @@ def lay_out(audit: Audit, run: Run, seed: int = 0) -> int:
         rows = np.sort(rows)
         neighbours = int(min(15, max(2, len(rows) - 1)))
         init = "spectral" if len(rows) > 50 else "random"
-        points = UMAP(n_neighbors=neighbours, metric="cosine", random_state=seed, init=init).fit_transform(
-            everything.vectors[rows])
+        points = UMAP(n_neighbors=neighbours, metric="cosine", random_state=seed, init=init,
+                      tqdm_kwds={"desc": "map", "disable": None, "bar_format": BAR}).fit_transform(everything.vectors[rows])
     write_table(run.map_path, pa.table({
         "example_id": pa.array(everything.frame["example_id"].iloc[rows], pa.string()),
         "x": pa.array(points[:, 0].astype(np.float32)), "y": pa.array(points[:, 1].astype(np.float32))}))

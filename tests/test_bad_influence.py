@@ -73,3 +73,8 @@ def test_a_test_set_without_errors_has_no_slice_and_is_told_so(sample_copy, caps
 def test_a_rule_that_nothing_satisfies_is_told_what_to_change(sample_copy, capsys):
     assert hardlook("slice", sample_copy, "--method", "rule", "--max-accuracy", "0", "--min-size", "100") == 0
     assert "raise --max-accuracy or lower --min-size" in capsys.readouterr().out
+
+
+def test_an_error_names_the_command_and_not_the_slicing(sample_copy, capsys):
+    assert hardlook("slice", sample_copy / "nowhere", "--name", "mine") == 1
+    assert capsys.readouterr().err.startswith("hardlook slice: ")

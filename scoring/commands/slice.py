@@ -35,8 +35,9 @@ def slice_audit_run(options) -> int:
                              seed=audit.seed)
     with run.lock():
         summary = slice_run(audit, run, settings, options.name)
+        _print_slices(summary)
+        print("  laying out the map of influence embeddings (a minute or more for tens of thousands) …", flush=True)
         lay_out(audit, run, audit.seed)
-    _print_slices(summary)
     print(f"done in {time.perf_counter() - start:.0f} s. next: hardlook dashboard {options.audit} (page Slices)")
     return 0
 
