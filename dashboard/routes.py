@@ -42,7 +42,7 @@ from dashboard.meeting_routes import meeting_routes
 from dashboard.selection import source
 from dashboard.serving import serving
 from dashboard.session import routes as session_routes
-from dashboard.standings import Standings
+from dashboard.standings import Standings, undoing
 from scoring.audit import Audit, Run
 from scoring.events import Event, EventRefused
 from scoring.pictures import browser_picture
@@ -250,20 +250,18 @@ def _seen_by_me(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def last_act(_request: Request) -> Response:
-    """{act: {client, seq, example_id, fingerprint, label}}, or {act: null}."""
+    """{act: {client, seq, example_id, fingerprint, label, before, opens}}, or {act: null}."""
     reviewer = serving().identity.reviewer
     return _answer(lambda: {"act": None if reviewer is None else _last_act(reviewer)})
 
 
 def _last_act(reviewer: str) -> dict[str, Any] | None:
     review_log = open_log(state.open_audit())
-    target = review_log.undo_target(reviewer)
-    if target is None:
+    act = review_log.last_act(reviewer)
+    if act is None:
         return None
-    all_events = review_log.events()
-    row = all_events[(all_events["client"] == target[0]) & (all_events["seq"] == target[1])].iloc[0]
-    texts = {name: None if row[name] != row[name] else row[name] for name in ("example_id", "fingerprint", "label")}
-    return {"client": target[0], "seq": target[1], **texts}
+    told = {name: act[name] for name in ("client", "seq", "example_id", "fingerprint", "label")}
+    return told | undoing(review_log, act, reviewer)
 
 
 def _answer(what) -> Response:

@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from scoring import verdicts
 from scoring.reviews import ReviewLog
 
 EVERY = 0.2
@@ -111,6 +112,23 @@ class Standings:
                 frames = {name: getattr(self.log, name)() for name in names}
                 self._frames, self._derived = (position, frames), time.monotonic()
             return frames
+
+
+def undoing(log: ReviewLog, act: dict[str, Any], reviewer: str) -> dict[str, Any]:
+    """What taking an act back brings: ``before``, by example the reviewer's own decision, the flag and the notes that then
+    stand, and ``opens``, the examples that the reviewer has then not decided any more."""
+    events, stands = log.without(act)
+    frames = {name: getattr(verdicts, name)(events, stands) for name in ("decisions", "flags", "comments")}
+    own = frames["decisions"][frames["decisions"]["reviewer"] == reviewer]
+    before = {row["example_id"]: told(row) for row in own.to_dict("records")}
+    flagged, notes = set(frames["flags"]["example_id"]), frames["comments"]["example_id"].value_counts()
+    now = log.decisions()
+    decided = set(now.loc[(now["reviewer"] == reviewer) & now["verdict"].notna(), "example_id"])
+    ids = list(dict.fromkeys(events["example_id"]))
+    return {
+        "before": {one: {"decision": before.get(one), "flag": one in flagged, "notes": int(notes.get(one, 0))} for one in ids},
+        "opens": [one for one in ids if one in decided and not (before.get(one) or {}).get("verdict")],
+    }  # fmt: skip
 
 
 def told(row: dict[str, Any]) -> dict[str, Any]:

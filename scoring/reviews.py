@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +191,17 @@ class ReviewLog:
         return {"seq": int(last["seq"])} | {
             name: None if pd.isna(last[name]) else last[name] for name in names
         }
+
+    def without(self, act: Mapping[str, Any]) -> tuple[pd.DataFrame, np.ndarray]:
+        """The events about the examples of an act (as ``last_act`` tells it), and which would stand without it: what the
+        rules of ``scoring.verdicts`` need to say how these examples stand once it is undone."""
+        with self._lock:
+            events, stands = self._refresh(), self._stands.copy()
+        one = events["seq"] == act["seq"] if act["batch"] is None else events["batch"] == act["batch"]
+        members = (events["client"] == act["client"]) & one & (events["action"] != "undo")
+        stands[members.to_numpy(dtype=bool)] = False
+        about = events["example_id"].isin(events.loc[members, "example_id"]).to_numpy(dtype=bool)
+        return events[about], stands[about]
 
     def undo_target(self, reviewer: str) -> tuple[str, int] | None:
         """(client, seq) of ``last_act``."""

@@ -352,6 +352,10 @@ def test_the_last_act_is_what_an_undo_would_take_back(client, ids):
     send(client, event(3, ids[1], action="undo", verdict=None, undoes=["tab", 2]))
     act = client.get("/hardlook/last-act").json["act"]
     assert (act["client"], act["seq"], act["example_id"]) == ("tab", 1, ids[0])
+    assert act["before"] == {ids[0]: {"decision": None, "flag": False, "notes": 0}} and act["opens"] == [ids[0]]
+    send(client, event(4, ids[0], verdict="unsure"))
+    act = client.get("/hardlook/last-act").json["act"]
+    assert act["before"][ids[0]]["decision"]["verdict"] == "given" and act["opens"] == [], "the earlier verdict stands again"
 
 
 # -- the grid's scripts ----------------------------------------------------------------------------------------------

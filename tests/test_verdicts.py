@@ -237,6 +237,21 @@ def test_the_last_act_says_what_an_undo_needs(log, ana):
     assert log.last_act("ana") == {**found, "label": "3", "batch": "bulk"}
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_would_stand_without_an_act_is_what_stands_once_it_is_undone(log, seed):
+    log.append(random_events(seed))
+    act = log.last_act("ana")
+    events, stands = log.without(act)
+    expected = {name: getattr(verdicts, name)(events, stands) for name in ("decisions", "flags", "comments")}
+    log.append([Event(client="undoing", seq=1, example_id=act["example_id"], reviewer="ana", action="undo",
+                      undoes=(act["client"], act["seq"]))])  # fmt: skip
+    ids = set(events["example_id"])
+    for name, table in expected.items():
+        found = getattr(log, name)()
+        found = found[found["example_id"].isin(ids)]
+        assert sorted(zip(found["client"], found["seq"], strict=True)) == sorted(zip(table["client"], table["seq"], strict=True))
+
+
 def random_events(seed, n=250):
     """Events of three reviewers on 30 examples, bulk acts, undos of them and undos of undos among them."""
     rng = np.random.default_rng(seed)

@@ -4,6 +4,7 @@
 import { eventsFor } from "./acts.js";
 import { heading, open } from "./dialogs.js";
 import { button, el } from "./dom.js";
+import { isHeld } from "./keys.js";
 import { Sight } from "./sight.js";
 import { thumb } from "./thumbs.js";
 import { plural } from "./words.js";
@@ -105,6 +106,7 @@ function preview(desk, cell, members) {
       const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
       const names = { q: "right", w: "suggested", l: "other", "/": "other", o: "none", u: "unsure" };
       if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("dialog .hl-choose")) return;
+      if (isHeld(event)) return event.preventDefault(); // the same key once more confirms: a held one must not
       if (key === "Enter" && asked) settle(asked.name, asked.value);
       else if (/^[0-9]$/.test(key)) settle("digit", key);
       else if (names[key]) settle(names[key]);
@@ -112,7 +114,7 @@ function preview(desk, cell, members) {
         if (asked && key !== "Shift") asked = null;
         return draw();
       }
-      event.preventDefault();
+      return event.preventDefault();
     };
     const act = (label, key, name) => button(label, key, () => settle(name), { class: "hl-button" });
     const foot = el(

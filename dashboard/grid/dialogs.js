@@ -14,6 +14,7 @@ export function open(root, className, label, build) {
       dialog.close();
     };
     dialog.append(...build(finish));
+    dialog.addEventListener("keydown", holdBack, true);
     dialog.addEventListener("keydown", (event) => event.stopPropagation());
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
     dialog.addEventListener("close", () => {
@@ -23,6 +24,13 @@ export function open(root, className, label, build) {
     root.append(dialog);
     dialog.showModal();
   });
+}
+
+/** A held Enter must not answer twice: the second answer would go to what stands behind the dialog. */
+function holdBack(event) {
+  if (!event.repeat || event.key !== "Enter" || event.shiftKey) return;
+  event.preventDefault();
+  event.stopPropagation();
 }
 
 export const heading = (title, subject) =>
@@ -166,8 +174,13 @@ export function legend(marks) {
   );
 }
 
-/** Show what each key does, and what each mark means. */
-export function showKeys(root, marks, guidelines) {
+const ABOUT = {
+  grid: "They act on the selected examples; where none is selected, on the one in focus.",
+  session: "They act on the large example. A decision goes on to the next that is open.",
+};
+
+/** Show what each key does in a grid or in a session, and what each mark means. */
+export function showKeys(root, marks, guidelines, where = "grid") {
   const row = ([keys, help]) =>
     el(
       "tr",
@@ -182,8 +195,8 @@ export function showKeys(root, marks, guidelines) {
   const acts = ACTIONS.map((action) => [action.key.toUpperCase(), action.help]);
   return open(root, "hl-help", "Keys", (finish) =>
     [
-      heading("Keys", "They act on the selected examples; where none is selected, on the one in focus."),
-      el("table", { class: "hl-keys" }, [...acts, ...MOVES].map(row)),
+      heading("Keys", ABOUT[where]),
+      el("div", { class: "hl-keycolumns" }, [acts, MOVES[where]].map((some) => el("table", { class: "hl-keys" }, some.map(row)))),
       legend(marks),
       guidelines
         ? el(

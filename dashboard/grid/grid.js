@@ -4,10 +4,10 @@ import { act } from "./acts.js";
 import { drawCell, paint } from "./cells.js";
 import { legend } from "./dialogs.js";
 import { el } from "./dom.js";
+import { actionKey, fieldTakes, isHeld } from "./keys.js";
 import { Sight } from "./sight.js";
 import { Toolbar } from "./toolbar.js";
 import { Viewer } from "./viewer.js";
-import { ACTIONS } from "./words.js";
 
 const NARROW = 92; // pixels
 const AHEAD_AFTER = 150; // milliseconds: this page's pictures come first
@@ -148,6 +148,12 @@ export class Grid {
     if (scroll) node?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
+  /** Whether the example in focus can be seen. */
+  inSight() {
+    const box = this.cells[this.focus]?.node.getBoundingClientRect();
+    return box !== undefined && box.top >= 0 && box.top + box.height / 2 <= innerHeight;
+  }
+
   tookFocus(event) {
     this.hub.active = this;
     this.memory.focused = true;
@@ -222,11 +228,11 @@ export class Grid {
 
   /** A key pressed anywhere in the grid. */
   key(event) {
-    if (event.defaultPrevented || event.altKey || event.target.closest("dialog, input, textarea, select"))
-      return;
+    if (event.defaultPrevented || event.altKey || event.target.closest("dialog") || fieldTakes(event)) return;
     const button = event.target.closest("button, summary, a") !== null;
     if (button && (event.key === "Enter" || event.key === " ")) return;
-    if (!this.moveKey(event) && !this.actionKey(event)) return;
+    const selects = event.key === " "; // moves in a session, selects here
+    if (!isHeld(event) && !(event.repeat && selects) && !this.moveKey(event) && !this.actionKey(event)) return;
     event.preventDefault();
     event.stopPropagation();
   }
@@ -286,22 +292,8 @@ export class Grid {
     return true;
   }
 
-  /** A key that says something about examples; true where it was one. */
   actionKey(event) {
-    const command = event.ctrlKey || event.metaKey;
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    if (key === "Backspace" || (command && key === "z" && !event.shiftKey)) this.act("undo");
-    else if (command) return false;
-    else if (key === "?") this.act("keys");
-    else if (key === "/") this.act("other");
-    else if (key === "i") this.act("behind");
-    else if (/^[0-9]$/.test(key)) this.act("digit", key);
-    else {
-      const action = ACTIONS.find((one) => one.key === key);
-      if (!action) return false;
-      this.act(action.name);
-    }
-    return true;
+    return actionKey(this, event);
   }
 
   // -- acting -------------------------------------------------------------------------------------------------------

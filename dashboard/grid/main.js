@@ -4,6 +4,7 @@
 import { Board } from "./board.js";
 import { ask, takesTyping } from "./dom.js";
 import { Grid } from "./grid.js";
+import { actOf } from "./keys.js";
 import { Pictures } from "./pictures.js";
 import { EventQueue } from "./queue.js";
 import { Session } from "./session.js";
@@ -52,11 +53,26 @@ class Hub {
   /** A key pressed while nothing that takes typing has the focus goes to the grid that had it last. */
   strayKey(event) {
     const at = event.target;
+    if (event.defaultPrevented || takesTyping(at)) return;
+    const idle = at === document.body || at === document.documentElement;
     const grid = this.active;
-    if (!grid?.root.isConnected || event.defaultPrevented || grid.root.contains(at) || takesTyping(at))
-      return;
-    const idle = at === document.body || at === document.documentElement || at.closest?.("button, a");
-    if (idle && !document.querySelector("dialog[open], [role='dialog']")) grid.key(event);
+    if (!grid?.root.isConnected) return idle ? this.enter(event) : undefined;
+    if (grid.root.contains(at) || !(idle || at.closest?.("button, a"))) return;
+    const dialogs = [...document.querySelectorAll("dialog[open], [role='dialog']")];
+    if (!dialogs.length) grid.key(event);
+    else if (idle && dialogs.at(-1) === grid.viewer.dialog) grid.viewer.key(event); // its focus was on what is gone
+  }
+
+  /** The first key on a page where no grid was in use yet shows where the focus is, and decides nothing unseen. */
+  enter(event) {
+    const arrow = event.key.startsWith("Arrow") && !event.ctrlKey && !event.metaKey && !event.shiftKey;
+    if (event.altKey || document.querySelector("dialog[open], [role='dialog']") || !(arrow || actOf(event))) return;
+    const grid = [...this.grids].find((one) => one.inSight?.());
+    if (!grid) return;
+    grid.focusCell();
+    if (actOf(event)?.[0] === "keys") grid.act("keys");
+    else if (!arrow) grid.toolbar.tell("The focus is here now; the same key once more decides about this example.");
+    event.preventDefault();
   }
 
   /** Another audit or reviewer is here now: this one asks no more. What it could not send stays in the browser. */
@@ -84,16 +100,17 @@ class Hub {
   record(events, grid) {
     const batch = events.length > 1 ? `${this.queue.client}:${this.queue.seq + 1}` : null;
     const before = Object.fromEntries(events.map((event) => [event.example_id, event.before]));
+    const opens = events.filter(({ verdict, before }) => verdict && !before?.decision?.verdict).map((one) => one.example_id);
     const kept = this.queue.add(events.map(({ before: _, ...event }) => ({ ...event, batch })));
     const { client, seq, example_id, fingerprint, label } = kept[0];
-    this.acts.push({ client, seq, example_id, fingerprint, label, before });
+    this.acts.push({ client, seq, example_id, fingerprint, label, before, opens });
     this.repaint(kept.map((event) => event.example_id));
     const what =
       kept[0].action === "decide"
         ? told(kept[0])
         : { comment: "note", flag: "⚑ flagged", unflag: "flag taken back" }[kept[0].action];
     grid.toolbar.tell(kept.length > 1 ? `${what} · ${plural(kept.length, "example")}` : what);
-    grid.recorded?.(events);
+    grid.recorded?.(events, opens);
   }
 
   /** Take the last act back; several in a row one after the other, as far back as the log goes. */
@@ -106,12 +123,12 @@ class Hub {
   async undoOne(grid) {
     const act = this.acts.pop() ?? (await this.lastAct(grid));
     if (!act) return;
-    const { client, seq, ...event } = act;
+    const { client, seq, opens, ...event } = act;
     this.queue.add([{ ...event, action: "undo", undoes: [client, seq] }]);
     const ids = Object.keys(act.before);
     this.repaint(ids);
-    grid.toolbar.tell(`undone · ${plural(ids.length, "example")}`);
-    grid.undone?.(act.before);
+    grid.toolbar.tell(`undone · ${ids.length === 1 ? ids[0] : plural(ids.length, "example")}`);
+    grid.undone?.(ids, opens);
   }
 
   /** What an earlier page, or another machine, did last: the log knows. */
@@ -120,7 +137,7 @@ class Hub {
       return grid.toolbar.tell("Undo of what was done before needs everything saved first.");
     try {
       const { act } = await ask("/hardlook/last-act");
-      if (act) return { ...act, before: { [act.example_id]: {} } };
+      if (act) return act;
       return grid.toolbar.tell("There is nothing to undo.");
     } catch (error) {
       return grid.toolbar.tell(`Undo needs the log: ${error.message}`);

@@ -8,12 +8,13 @@ import { Clock } from "./clock.js";
 import { Side } from "./compare.js";
 import { legend } from "./dialogs.js";
 import { address, ask, el } from "./dom.js";
+import { actionKey, fieldTakes, isHeld } from "./keys.js";
 import { Sight } from "./sight.js";
 import { Stage } from "./stage.js";
 import { Strip } from "./strip.js";
 import { Toolbar } from "./toolbar.js";
 import { Viewer } from "./viewer.js";
-import { ACTIONS, plural } from "./words.js";
+import { plural } from "./words.js";
 
 const AHEAD = 5; // pictures that are decoded before they are asked for
 const FACTS = 12; // examples whose facts are read before
@@ -22,6 +23,7 @@ const REFILL = 80; // cells left in the window when the next window is asked for
 const PLACE = "at";
 const LOCKED = 8; // examples that are kept from others at once
 const LOCKED_AHEAD = 3; // fewer than these, and more are taken
+const SAVED_WITHIN = 8000; // milliseconds
 const LOCKED_FOR = 120000; // milliseconds until locks are asked for again
 
 export class Session {
@@ -81,8 +83,12 @@ export class Session {
       const place = data.first + at;
       return Object.assign(known.get(cell.id) ?? {}, { cell, panel: 0, place });
     });
-    const at = this.cells.findIndex(({ cell }) => cell.id === (fresh || !own ? data.at : own));
-    const start = at >= 0 ? at : this.cells.findIndex(({ cell }) => cell.id === data.at);
+    const placeOf = (id) => this.cells.findIndex(({ cell }) => cell.id === id);
+    const back = this.wanted ? placeOf(this.wanted) : -1;
+    if (this.wanted && back < 0) this.toolbar.tell(`undone · ${this.wanted}, which is not in this queue`);
+    const at = back >= 0 ? back : placeOf((fresh && !this.wanted) || !own ? data.at : own);
+    const start = at >= 0 ? at : placeOf(data.at);
+    this.wanted = null;
     this.sent = data.at;
     this.left ??= data.left;
     if (data.reason && !this.greeted) this.toolbar.tell((this.greeted = data.reason));
@@ -241,26 +247,33 @@ export class Session {
     return ask(address("alike", { id: cell.id, run: this.data.run }));
   }
 
-  /** Called by the hub with what was just recorded. */
-  recorded(events) {
-    const first = new Set(events.filter(({ verdict, before }) => verdict && !before?.decision?.verdict).map((one) => one.example_id));
+  /** Called by the hub with what was just recorded; `decided`: what its reviewer had not decided before. */
+  recorded(events, decided) {
     const members = new Set(this.cells.map(({ cell }) => cell.id));
-    this.clock.decided ??= 0;
-    if (this.left !== null) this.left = Math.max(0, this.left - [...first].filter((id) => members.has(id)).length);
-    if (first.size) this.clock.count(first.size);
+    if (this.left !== null) this.left = Math.max(0, this.left - decided.filter((id) => members.has(id)).length);
+    if (decided.length) this.clock.count(decided.length);
     const here = this.here?.id;
     const verdict = events.find((event) => event.example_id === here && event.action === "decide" && event.verdict);
     if (verdict && !this.viewer.isOpen) this.advance();
   }
 
-  /** Called by the hub with what was just taken back: show it again. */
-  undone(before) {
-    const ids = Object.keys(before);
-    const reopened = ids.filter((id) => !this.board.shown(id).decision?.verdict).length;
-    if (this.left !== null) this.left += Math.min(reopened, ids.length);
-    if (reopened) this.clock.count(-reopened);
+  /** Called by the hub with what was just taken back: show it again. `opens`: what its reviewer has not decided now. */
+  undone(ids, opens) {
+    if (opens.length) this.clock.count(-opens.length);
     const at = this.cells.findIndex(({ cell }) => cell.id === ids[0]);
-    if (at >= 0) this.goTo(at);
+    if (at < 0) return this.fetchBack(ids[0]);
+    const members = new Set(this.cells.map(({ cell }) => cell.id));
+    if (this.left !== null) this.left += opens.filter((id) => members.has(id)).length;
+    return this.goTo(at);
+  }
+
+  /** Ask the page for the window around an example that was decided before this one was drawn, and is open again. */
+  async fetchBack(id) {
+    if (!this.turn || !(await this.queue.empty(SAVED_WITHIN))) return;
+    this.wanted = id;
+    this.left = null; // the page counts again
+    this.putIntoAddress(id);
+    this.turn(1);
   }
 
   // -- comparing ----------------------------------------------------------------------------------------------------
@@ -293,10 +306,10 @@ export class Session {
   // -- keys ---------------------------------------------------------------------------------------------------------
 
   key(event) {
-    if (event.defaultPrevented || event.altKey || event.target.closest("dialog, input, textarea, select")) return;
+    if (event.defaultPrevented || event.altKey || event.target.closest("dialog") || fieldTakes(event)) return;
     const button = event.target.closest("button, summary, a") !== null;
     if (button && (event.key === "Enter" || event.key === " ")) return;
-    if (!this.moveKey(event) && !this.stageKey(event) && !this.actionKey(event)) return;
+    if (!isHeld(event) && !this.moveKey(event) && !this.stageKey(event) && !this.actionKey(event)) return;
     event.preventDefault();
     event.stopPropagation();
   }
@@ -332,20 +345,7 @@ export class Session {
   }
 
   actionKey(event) {
-    const command = event.ctrlKey || event.metaKey;
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    if (key === "Backspace" || (command && key === "z" && !event.shiftKey)) this.act("undo");
-    else if (command) return false;
-    else if (key === "?") this.act("keys");
-    else if (key === "/") this.act("other");
-    else if (key === "i") this.act("behind");
-    else if (/^[0-9]$/.test(key)) this.act("digit", key);
-    else {
-      const action = ACTIONS.find((one) => one.key === key);
-      if (!action) return false;
-      this.act(action.name);
-    }
-    return true;
+    return actionKey(this, event);
   }
 
   open() {

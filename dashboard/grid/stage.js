@@ -307,8 +307,12 @@ export class Stage {
 
   drawRange() {
     const values = this.main.values;
+    const had = this.range.contains(document.activeElement);
     this.range.hidden = !this.window || !values;
-    if (this.range.hidden) return;
+    if (this.range.hidden) {
+      if (had) this.node.focus({ preventScroll: true }); // what is hidden loses the focus, and the keys with it
+      return;
+    }
     if (!this.range.childElementCount || this.range.dataset.of !== this.cell.id) this.buildRange(values);
     for (const input of this.range.querySelectorAll("input")) {
       input.value = String(this.window[input.name]);

@@ -3,6 +3,7 @@
 import { readBehind, strips } from "./behind.js";
 import { address, ask, button, el } from "./dom.js";
 import { bars, decisions, history, labels, pairs, precedents, scores, section } from "./facts.js";
+import { fieldTakes, isHeld } from "./keys.js";
 import { Stage } from "./stage.js";
 import { paintThumb } from "./thumbs.js";
 import { ACTIONS, UNDO } from "./words.js";
@@ -177,12 +178,12 @@ export class Viewer {
 
   key(event) {
     event.stopPropagation();
-    if (event.altKey) return;
+    if (event.altKey || fieldTakes(event)) return;
+    if (isHeld(event)) return event.preventDefault();
     const steps = { ArrowLeft: -1, ArrowRight: 1 };
     if (steps[event.key] && !event.ctrlKey && !event.metaKey && !event.shiftKey) this.move(steps[event.key]);
-    else if (this.stage.key(event)) event.preventDefault();
-    else if (!this.grid.actionKey(event)) return;
-    event.preventDefault();
+    else if (!this.stage.key(event) && !this.grid.actionKey(event)) return undefined;
+    return event.preventDefault();
   }
 
   /** Own and others' decisions at the top, as they are known now. */

@@ -24,19 +24,40 @@ export const UNDO = {
   help: "undo the last act, a bulk act as one; Ctrl Z does the same",
 };
 
-export const MOVES = [
-  ["Click", "focus an example"],
-  ["Ctrl click, Space", "select it, or not"],
-  ["Shift click, Shift arrows", "select a range"],
-  ["Arrows, Home, End", "move in reading order, through all panels"],
-  ["Ctrl A, Esc", "select all, none"],
-  ["Enter, double click", "open"],
+const BOTH = [
   ["0 to 9", "the class of that name, else the first to the tenth class"],
   ["Ctrl Z, Backspace", "undo, a bulk act as one"],
-  ["I", "the training examples behind the selection: opponents and proponents"],
-  ["M", "in an opened example: the VoG map over the image"],
+  ["I", "the training examples behind it: opponents and proponents"],
+  ["Enter", "open, with all that is known"],
+  ["M", "the VoG map over the picture, in an opened example and in a session"],
+  ["Z, + −, Shift arrows", "1 to 1, zoom, pan; the wheel and dragging do so too"],
+  ["V", "window and level; the arrows then move the slider in focus"],
   ["?", "this list"],
 ];
+
+/** What moves, by where the keys are pressed. */
+export const MOVES = {
+  grid: [
+    ["Click", "focus an example"],
+    ["Ctrl click, Space", "select it, or not"],
+    ["Shift click, Shift arrows", "select a range"],
+    ["Arrows, Home, End", "move in reading order, through all panels"],
+    ["Page Up, Page Down", "the page before, the next one"],
+    ["Ctrl A, Esc", "select all, none"],
+    ["Double click", "open"],
+    ...BOTH,
+  ],
+  session: [
+    ["Left, Right", "one example back or on; Page Up and Page Down ten"],
+    ["Space", "skip to the next that is open"],
+    ["Home, End", "the first that is open, the last that is loaded"],
+    ["T, [, ]", "another example beside it, the one before, the next one"],
+    ["G", "a gold example beside it"],
+    ["Esc", "take away what is beside it"],
+    ["A", "look-alike suspects, settled as one act"],
+    ...BOTH,
+  ],
+};
 
 /** The class that a digit means: the class called so; where no class is called by a digit, the first to the tenth. */
 export function digitClass(classes, digit) {

@@ -73,10 +73,13 @@ def _suggested(root, name: str, _stamps: tuple, suggested: str) -> pa.Array:
 
 
 def to_review(audit: Audit, run: Run, table: pa.Table, as_of: int | None = None) -> pa.Table:
-    """The rows that are not settled: undecided, or decided before a model was seen that says otherwise."""
-    said = decisions.state_at(audit, as_of)
+    """The rows that are not settled: undecided, or decided before a model was seen that says otherwise.
+
+    as_of: what was decided since stays in the queue; what was taken back since is in it again at once.
+    """
+    said = decisions.state_at(audit, as_of)["decided"] & decisions.state_at(audit)["decided"]
     second = blinding.hidden_from(audit, serving().identity.reviewer)  # waits for a second reader
-    settled = said["decided"] - reopened(audit, run) - set(second)
+    settled = said - reopened(audit, run) - set(second)
     inside = pc.is_in(table["example_id"], value_set=pa.array(sorted(settled), table.schema.field("example_id").type))
     return table.filter(pc.invert(inside))
 
