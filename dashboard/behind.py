@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import cells, controls, influences
+from dashboard import cells, controls, hidden, influences
 from dashboard.grid import example_grid
 from dashboard.words import count
 from scoring.audit import Audit, Run
@@ -84,6 +84,6 @@ def _members(
     for place, cell in zip(places, made, strict=True):
         text, help_text = scores.get(cell["id"], ("", ""))
         own = {"role": "member", "rank": place + 1, "of": n, **evidence}
-        cell |= {"score": text, "score_help": help_text, "evidence": cell["evidence"] | own}
+        cell |= hidden.scored_cell(cell, text, help_text, own)
     note = f"{places.start + 1:,} to {places.stop:,} of {n:,}" if made else ""
     return {"title": what, "note": note, "cells": made}

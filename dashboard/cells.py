@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import blinding, contents, state
+from dashboard import contents, hidden, state
 from dashboard.columns import ScoreColumn, describe_ends
 from dashboard.words import number
 from scoring.audit import Audit, Run
@@ -81,7 +81,7 @@ def make_cells(
             ids, known, _plain(suggested), scores, ranks or [None] * len(ids), strict=True
         )
     ]
-    made = blinding.blind_cells(audit, made, [row.get("split") for row in known])
+    made = hidden.blind_cells(audit, made)
     shown = contents.in_cells(audit, ids, [row.get("label") for row in known])
     return [cell if cell["problem"] else cell | own for cell, own in zip(made, shown, strict=True)]
 
@@ -127,7 +127,7 @@ def _cell(
 def with_suggestion(cell: dict[str, Any]) -> dict[str, Any]:
     """The cell with its suggested label, and the key that takes it, beside its score."""
     if cell["suggestion"] is None:
-        return cell
+        return cell  # also where it is hidden
     source = f" The suggested label (key W) comes from: {cell['suggestion_source']}."
     return cell | {
         "score": f"{cell['score']} · W → {cell['suggestion']}",

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from dashboard import controls, jobs, state
+from dashboard import controls, hidden, jobs, state
 from dashboard.columns import ScoreColumn, find_column
 from dashboard.identity import decision_refusal
 from dashboard.selection import identifier, source
@@ -63,6 +63,8 @@ async def begin(request: Request) -> Response:
     run = _run(body.get("run"))
     if run is None:
         return PlainTextResponse("there is no such run", status_code=400)
+    if reason := await run_in_threadpool(hidden.refusal, state.open_audit(), asked[:1]):
+        return PlainTextResponse(reason, status_code=403)
     try:
         await run_in_threadpool(jobs.start, state.open_audit(), run.name, "cut", *_options(*asked))
     except HardlookError as error:
@@ -83,6 +85,8 @@ def _options(example_id: str, x: str, y: str) -> list[str]:
 
 def told(audit: Audit, run: Run, example_id: str, x: str, y: str, score: str | None) -> dict[str, Any]:
     """How a cut stands: ready with all that is drawn, none, running, or failed with the reason."""
+    if reason := hidden.refusal(audit, [example_id]):
+        return {"state": "none", "line": None, "command": None, "refusal": reason}
     found = kept(audit, run, example_id, x, y)
     if found is not None:
         return {"state": "ready", "cut": found, **sized(run, found["points"]["example_id"], score)}
@@ -105,7 +109,14 @@ def kept(audit: Audit, run: Run, example_id: str, x: str, y: str) -> dict[str, A
         return None
     row = state.details(audit, None, [example_id])
     same = len(row) and row.iloc[0].get("fingerprint") == found.get("fingerprint")
-    return found if same else None
+    return _without_hidden(audit, found) if same else None
+
+
+def _without_hidden(audit: Audit, found: dict[str, Any]) -> dict[str, Any]:
+    """The cut without the points whose place among the decisions would tell what is hidden."""
+    unseen = hidden.why(audit, found["points"]["example_id"])
+    rows = [at for at, one in enumerate(found["points"]["example_id"]) if one not in unseen]
+    return {**found, "points": {name: [values[at] for at in rows] for name, values in found["points"].items()}}
 
 
 def sized(run: Run, ids: list[str], score: str | None) -> dict[str, Any]:

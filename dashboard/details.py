@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard import blinding, contents, precedents, state
+from dashboard import blinding, contents, hidden, precedents, state
 from dashboard.columns import ScoreColumn
 from dashboard.decisions import open_log
 from dashboard.selection import META, identifier, source
@@ -34,11 +34,12 @@ def describe(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any] |
     if row is None:
         return None
     fixed = {name: plain(row.get(name)) for name in ("example_id", "split", "label", "problem", "fingerprint")}
-    if blinding.is_blind_split(audit, fixed["split"]):
-        run = None  # what a model says about it is not shown to anybody
+    reason = hidden.refusal(audit, [example_id])
+    run = None if reason else run
     scores = scores_of(audit, run, example_id, fixed["split"]) if run else []
     return {
         **fixed,
+        "hidden": reason,
         "content": contents.in_full(audit, run, row),
         "scores": scores,
         "probabilities": probabilities_of(audit, run, example_id) if run else [],

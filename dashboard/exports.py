@@ -1,6 +1,7 @@
 """Corrected labels to take away from a page: the patches of all splits as one zip file.
 
-The same as `hardlook export`; made when the button is pressed, in a folder that is gone afterwards.
+The same as `hardlook export`, without what whoever presses the button must not see yet (``dashboard.blinding``); made when
+the button is pressed, in a folder that is gone afterwards.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from dashboard import state
+from dashboard import blinding, state
+from dashboard.serving import serving
 from scoring.audit import Audit
 from scoring.patches import export_patches
 from scoring.reviews import ReviewLog
@@ -18,11 +20,13 @@ from scoring.reviews import ReviewLog
 
 def packed_patches(audit: Audit, log: ReviewLog, fmt: str) -> bytes:
     """One patch per split (``fmt``: csv or parquet), zipped."""
-    buffer = io.BytesIO()
+    buffer, hidden = io.BytesIO(), blinding.hidden_from(audit, serving().identity.reviewer)
+    examples = state.labels(audit)
+    examples = examples[~examples["example_id"].isin(list(hidden))]
     with (
         tempfile.TemporaryDirectory() as folder,
         zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed,
     ):
-        for path in export_patches(state.labels(audit), log, Path(folder), fmt=fmt, policy=audit.policy):
+        for path in export_patches(examples, log, Path(folder), fmt=fmt, policy=audit.policy):
             packed.write(path, path.name)
     return buffer.getvalue()

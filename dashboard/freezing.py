@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import decisions, state
+from dashboard import blinding, decisions, state
 from dashboard.columns import ScoreColumn
 from dashboard.selection import DECISION_WORDS, Selection
+from dashboard.serving import serving
 from dashboard.words import count
 from scoring.audit import Audit, Run
 
@@ -58,7 +59,8 @@ def freeze(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, as
     """The ranking now, of the examples that are decided (or not) at a position of the log."""
     table = state.ranking(audit, run, column, selection)
     if selection.decision is not None:
-        table = decisions.keep(table, selection.decision, decisions.state_at(audit, as_of))
+        said = blinding.as_seen(audit, decisions.state_at(audit, as_of), serving().identity.reviewer)
+        table = decisions.keep(table, selection.decision, said)
     scores = state.stamp(run.score_path(column.scorer))
     return Frozen((run.name, column.address, selection), as_of, scores, table)
 

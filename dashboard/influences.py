@@ -2,7 +2,8 @@
 
 Influence of a training example z' on a set S is Σ_{z ∈ S} μ(z')·μ(z) (Wang et al. 2023, section 3): positive helps, so
 z' is a proponent; negative harms, an opponent. ``told`` answers the browser for one example or any selection,
-``influence_cells`` makes the cells of a page. The examples of the set are no answer to it themselves.
+``influence_cells`` makes the cells of a page. The examples of the set are no answer to it themselves,
+and neither those that are hidden (``dashboard.hidden``).
 
 Cost: one pass over the embeddings, which stay in a memory-mapped file: 10 ms at 60,000 × 100. Limit: first order, in
 the kept directions of the Hessian, and of the labels as they were when the run was scored.
@@ -19,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard import cells, controls, state
+from dashboard import cells, controls, hidden, state
 from dashboard.selection import source
 from dashboard.words import number
 from scoring.audit import Audit, Run
@@ -95,6 +96,8 @@ def behind(audit: Audit, run: Run, ids: Sequence[str], k: int = MOST) -> Behind:
     influence = _influence(members[sound], known.matrix)
     influence[~known.train] = np.nan
     influence[at] = np.nan
+    if unseen := hidden.everything(audit):
+        influence[pc.is_in(known.ids, value_set=pa.array(list(unseen), pa.string())).to_numpy(zero_copy_only=False)] = np.nan
     return Behind(_strongest(known, influence, -1, k), _strongest(known, influence, 1, k), int(sound.sum()))
 
 
@@ -143,6 +146,8 @@ def influence_cells(
 
 
 def _influence_cell(cell: dict[str, Any], value: float, evidence: dict[str, Any]) -> dict[str, Any]:
+    if cell.get("blind"):
+        return cell
     help_text = f"Influence {signed(value)}. {OPPONENT if value < 0 else PROPONENT}"
     own = {"score": signed(value), "score_help": help_text, "influence": signed(value)}
     return cells.with_suggestion(cell | own | {"evidence": cell["evidence"] | evidence})
@@ -153,6 +158,8 @@ def told(audit: Audit, run: Run | None, ids: Sequence[str], k: int = MOST) -> di
     lacks = missing(audit, run)
     if lacks:
         return {"opponents": [], "proponents": [], "used": 0, "note": lacks[0], "command": lacks[1]}
+    if reason := hidden.refusal(audit, ids):
+        return {"opponents": [], "proponents": [], "used": 0, "note": reason, "command": None}
     found = behind(audit, run, ids, k)
     about = {"influence_on": list(ids)[:20], "influence_on_n": found.used}
     made = {

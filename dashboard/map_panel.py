@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from dashboard import behind, controls, decisions, drawing, job_panel, lasso, slice_charts, slicings, state
+from dashboard import behind, controls, decisions, drawing, hidden, job_panel, lasso, slice_charts, slicings, state
 from dashboard.columns import ScoreColumn
 from dashboard.selection import MetaFilter, Selection
 from dashboard.slicings import NONE, Slicing
@@ -39,8 +39,11 @@ def show_map(
         split = pick_split(audit, slicing.settings.split)
     selection = Selection(split, meta=meta)
     points = place_in_slices(slicings.map_points(audit, run, selection, scores.get(colour)), slicing)
+    points, left_out = hidden.frame_without(audit, points, points["example_id"].tolist())
     if points.empty:
-        return controls.empty("No example on the map passes these filters.")
+        return controls.empty(left_out or "No example on the map passes these filters.")
+    if left_out:
+        st.caption(left_out)
     drawn = slicings.thin(points, "label", always=decisions.state_at(audit)["flagged"]).reset_index(drop=True)
     labelled = int(state.counts(audit, selection, ["split"])["labelled"].sum())
     outlines = draw(drawn, colour, slicing, how_many(len(drawn), labelled))

@@ -4,9 +4,11 @@
     POST /hardlook/meeting           {audit, act: go | move | hands | record | present, …}: a lead's act → the new state
 
 Whoever may look at pictures follows; only a lead acts, which is asked here. Who followed within the last seconds counts
-as present when an outcome is recorded, beside the names that the lead gives.
+as present when an outcome is recorded, beside the names that the lead gives. An answer that waits for a second reader is
+not read out before there is one.
 
-Cost: a poll with no news is two indexed queries. Limit: presence is known to this process alone.
+Cost: a poll with no news is two indexed queries. Limit: who follows is known to the process that they follow through, and
+counts as present where the lead's acts reach the same one: of several servers of one log each knows its own followers.
 """
 
 from __future__ import annotations
@@ -19,8 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from dashboard import contents, details, precedents, state
-from dashboard.blinding import is_blind_split
+from dashboard import blinding, contents, details, hidden, precedents, state
 from dashboard.decisions import open_log
 from dashboard.identity import decision_refusal
 from dashboard.serving import serving
@@ -132,7 +133,8 @@ def item_told(audit: Audit, log: ReviewLog, meeting: dict[str, Any]) -> dict[str
     example_id = item["example_id"]
     row = details.find(audit, example_id) or {}
     decisions = log.decisions()
-    said = list(decisions[decisions["example_id"] == example_id].itertuples())
+    waits = blinding.hidden_from(audit, serving().identity.reviewer, among=[example_id])
+    said = [] if waits else list(decisions[decisions["example_id"] == example_id].itertuples())
     ruled = log.consensus()
     ruled = ruled[(ruled["example_id"] == example_id) & (ruled["status"] == "adjudicated")]
     recorded = str(at) in meeting["recorded"]
@@ -141,7 +143,8 @@ def item_told(audit: Audit, log: ReviewLog, meeting: dict[str, Any]) -> dict[str
         **{name: item[name] for name in ("kind", "title", "why", "example_id")},
         "label": row.get("label"),
         "examples": [_example(audit, one) for one in item["examples"]],
-        "said": [{"reviewer": one.reviewer, "answer": meetings.answer_text(one)} for one in said],
+        "said": [{"reviewer": one.reviewer, "answer": meetings.answer_text(one)} for one in said]
+        or [{"reviewer": name, "answer": blinding.HIDDEN} for name in waits.values()],
         "answers": _answers(audit, row, said),
         "tally": meeting["tally"].get(str(at), {}),
         "outcome": outcome,
@@ -188,7 +191,7 @@ def _answers(audit: Audit, row: dict[str, Any], said: list) -> list[dict[str, An
         elif one.verdict == "several":
             add(f"several fit: {', '.join(one.labels)}"[:200], "several", None, one.labels)
     run = _run(audit)
-    if run is not None and not is_blind_split(audit, row.get("split")) and row:
+    if run is not None and row and not hidden.why(audit, [row["example_id"]]):
         guess = state.suggestions(audit, run, state.details(audit, run, [row["example_id"]])["label"])
         for name in guess["suggested_label"].dropna():
             add(f"it is {name}"[:200], "other", name)

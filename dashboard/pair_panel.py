@@ -14,7 +14,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import blinding, controls, decisions, state, view
+from dashboard import blinding, controls, decisions, hidden, state, view
 from dashboard.charts import Chart, laid_out
 from dashboard.colours import LABEL
 from dashboard.words import count, escaped
@@ -57,6 +57,7 @@ def pairs(audit: Audit, run: Run | None, split: str, meta: tuple = ()) -> pd.Dat
         return empty
     files = (audit.examples_path, run.score_path(order.scorer), run.predictions_path, run.out_of_fold_path)
     table = _suspects(audit.root, run.name, order, split, tuple(state.stamp(path) for path in files))
+    table = table[~table["example_id"].isin(list(hidden.everything(audit)))]
     if meta:
         table = table[table["example_id"].isin(state.matching(audit, meta))]
     if table.empty:

@@ -35,12 +35,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from dashboard import blinding, cuts, details, influences, maps, state
+from dashboard import blinding, cuts, details, hidden, influences, maps, state
 from dashboard.decisions import open_log
 from dashboard.identity import decision_refusal
 from dashboard.meeting_routes import meeting_routes
 from dashboard.selection import source
 from dashboard.serving import serving
+from dashboard.session import blind
 from dashboard.session import routes as session_routes
 from dashboard.standings import Standings, undoing
 from scoring.audit import Audit, Run
@@ -170,11 +171,10 @@ def _original(audit: Audit, row: Mapping[str, Any]) -> bytes:
 
 def vog_map(request: Request) -> Response:
     """The map as PNG, transparent where the gradient hardly varies."""
-    run, audit = _run(request), state.open_audit()
-    if blinding.policy(audit).is_blind:
-        row = details.find(audit, request.query_params.get("id", "")) or {}
-        run = None if blinding.is_blind_split(audit, row.get("split")) else run
-    data = None if run is None else maps.overlay(run.maps.get(request.query_params.get("id", "")))
+    run, example_id = _run(request), request.query_params.get("id", "")
+    if reason := hidden.refusal(state.open_audit(), [example_id]):
+        return _missing(reason)
+    data = None if run is None else maps.overlay(run.maps.get(example_id))
     if data is None:
         return _missing("No VoG map is kept for this example.")
     return Response(data, media_type="image/png", headers={**SAFE, "cache-control": "no-cache"})
@@ -324,7 +324,10 @@ def _checked(sent: list[dict[str, Any]]) -> tuple[list[Event], list[dict[str, An
     good, refused = [], []
     for one in sent:
         try:
-            event = Event(**{name: one[name] for name in FIELDS if name in one}, reviewer=reviewer)
+            told = {name: one[name] for name in FIELDS if name in one}
+            if one.get("action") == "decide":
+                told["evidence"] = blind.with_probability(audit, one.get("example_id"), one.get("evidence"))
+            event = Event(**told, reviewer=reviewer)
             if event.action not in ACTS:
                 raise HardlookError(f"action {event.action!r} is not taken from a grid")
             if event.example_id not in known:

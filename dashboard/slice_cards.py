@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import cells
+from dashboard import cells, hidden
 from dashboard.colours import ROLES, css_variables
 from dashboard.influences import signed
 from dashboard.words import count, number, share, shares_between
@@ -53,7 +53,8 @@ def show_cards(
     key: str,
 ) -> int | None:
     """Show slices as cards. ``members``: how many of each slice pass the metadata filters; None without filters."""
-    shown = _thumbs(audit, run, {example for one in slices for example in _pictured(one)})
+    there = {example for one in slices for example in _pictured(one)}
+    shown = _thumbs(audit, run, there - hidden.why(audit, there).keys())
     data = {
         "cards": [_card(one, shown, members) for one in slices],
         "marks": {name: asdict(role) for name, role in ROLES.items()},
@@ -92,10 +93,11 @@ def _card(
         "spread_help": SPREAD_HELP,
         **histogram(one["labels"], one["predictions"]),
         "metadata": [meta_text(row) for row in one["overrepresented"][:MOST_META]],
-        "nearest": [shown[example] for example in one["nearest"][:STRIP]],
+        "nearest": [shown[example] for example in one["nearest"][:STRIP] if example in shown],
         "opponents": [
             shown[found["example_id"]] | {"influence": signed(found["influence"])}
             for found in one["opponents"][:STRIP]
+            if found["example_id"] in shown
         ],
     }
 

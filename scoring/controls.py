@@ -263,6 +263,27 @@ def audit_queue(audit: Audit, run: Run, ranked: pd.Series, split: str, *, done: 
                        seed=audit.seed)
 
 
+def blind_rows(audit: Audit, run: Run | None) -> frozenset[str]:
+    """The blind examples of all splits: controls, and the suspects that are blind in the queue of each split's default
+    order. Drawn over whole splits from one run, so that they are the same whatever order or filter a page shows."""
+    examples = read_table(audit.examples_path, ["example_id", "split", "label", "problem"]).to_pandas()
+    examples = examples[examples["label"].notna() & examples["problem"].isna()]
+    found: set[str] = set()
+    for split, part in examples.groupby("split"):
+        order = default_order(audit, run, split) if run is not None else None
+        scored = pd.Series(dtype=float) if order is None else suspicion(run, order)
+        queue = audit_queue(audit, run, scored.reindex(part["example_id"]).astype(float), split)
+        found.update(queue.loc[queue["blind"], "example_id"])
+    return frozenset(found)
+
+
+def drawn_of(audit: Audit) -> dict[str, float]:
+    """The drawn controls of all splits by their inclusion probability, as they were fixed; none before they were."""
+    known = _read(audit)
+    parts = [drawn_controls(part, plan(audit.goal, len(part))) for _, part in known.groupby("split")]
+    return {row.example_id: row.probability for part in parts for row in part.itertuples()}
+
+
 def hashes(ids: Collection[str], seed: int, what: str) -> np.ndarray:
     """(n,) numbers in [0, 1) that follow from (seed, what, example_id) alone."""
     digests = (hashlib.blake2b(f"{seed} {what} {name}".encode("utf8", "surrogatepass"), digest_size=7).digest()

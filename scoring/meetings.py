@@ -17,7 +17,7 @@ by its most central examples, and its outcome is kept as a comment on the first 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,14 +41,15 @@ CHANGES = ("merge", "split")
 # -- the agenda ------------------------------------------------------------------------------------------------------
 
 
-def agenda(log: ReviewLog, run: Run | None = None, *, slices: int = SLICES, among: Iterable[str] | None = None
-           ) -> list[dict[str, Any]]:  # fmt: skip
+def agenda(log: ReviewLog, run: Run | None = None, *, slices: int = SLICES, among: Iterable[str] | None = None,
+           blind: Collection[str] = ()) -> list[dict[str, Any]]:  # fmt: skip
     """Disputes, then flagged examples, then the worst slices: [{kind, example_id, examples, title, why}].
 
-    among: only these examples (a filter by metadata), slices included by their most central member; None: all.
+    among: only these examples (a filter by metadata), slices included by their most central member; None: all. blind:
+    splits that are read blind, whose slices would tell what the model says.
     """
     allowed = None if among is None else set(among)
-    items = [*_disputes(log), *_flagged(log), *_slices(run, slices)]
+    items = [*_disputes(log), *_flagged(log), *_slices(run, slices, blind)]
     seen: set[tuple[str, str]] = set()
     kept = []
     for item in items:
@@ -78,11 +79,14 @@ def _flagged(log: ReviewLog) -> list[dict[str, Any]]:
                   + ("" if pd.isna(row.note) else f": {row.note}")) for row in log.flags().itertuples()]  # fmt: skip
 
 
-def _slices(run: Run | None, most: int) -> list[dict[str, Any]]:
+def _slices(run: Run | None, most: int, blind: Collection[str] = ()) -> list[dict[str, Any]]:
     """The least accurate slices of all kept slicings."""
     found = []
     for name in [] if run is None else run.slicing_names():
-        for one in read_json(run.slices_summary_path(name), {}).get("slices", []):
+        summary = read_json(run.slices_summary_path(name), {})
+        if summary.get("settings", {}).get("split") in blind:
+            continue
+        for one in summary.get("slices", []):
             if one.get("accuracy") is not None and one.get("nearest"):
                 found.append((one["accuracy"], -one["size"], name, one))
     found.sort(key=lambda one: one[:3])

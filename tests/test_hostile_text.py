@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
-from dashboard import blinding, decisions, serving
+from dashboard import blinding, decisions, hidden, serving
 from scoring import locks, meetings
 from scoring.assignments import assignees, assigning, for_reviewer
 from scoring.audit import Audit
@@ -109,17 +109,17 @@ def test_a_blind_queue_mixes_in_as_many_that_the_model_agrees_with_and_its_order
     frame = table.to_pandas()
     test = frame[frame["example_id"].str.startswith("test/")]
     queue = table.filter([one in set(test["example_id"]) for one in table["example_id"].to_pylist()]).select(["example_id"])
-    found = blinding.blind_queue(audit, run, queue, "test")["example_id"].to_pylist()
+    found = hidden.test_queue(audit, run, queue, "test")["example_id"].to_pylist()
     wrong = set(test.loc[~test["correct"].astype(bool), "example_id"])
     assert wrong <= set(found) <= set(test["example_id"]) and len(found) > len(wrong)
-    assert found == blinding.blind_queue(audit, run, queue.take(list(range(len(queue)))[::-1]), "test")["example_id"].to_pylist()
-    assert blinding.blind_queue(audit, run, queue, "train").equals(queue), "train is as ever"
+    assert found == hidden.test_queue(audit, run, queue.take(list(range(len(queue)))[::-1]), "test")["example_id"].to_pylist()
+    assert hidden.test_queue(audit, run, queue, "train").equals(queue), "train is as ever"
 
 
 def test_a_blind_cell_tells_nothing_of_the_model():
     cell = {"id": "a", "label": "cat", "prediction": "dog", "wrong": True, "score": "1.2", "score_help": "AUM", "suggestion": "dog",
             "suggestion_source": "x", "evidence": {"run": "main", "prediction": "dog", "value": 1.2, "rank": 3, "url": "u"}}  # fmt: skip
-    shown = blinding.blind_cell(cell)
+    shown = hidden.blind_cell(cell)
     assert "dog" not in str(shown) and "1.2" not in str(shown) and shown["label"] == "cat"
     assert shown["evidence"] == {"run": "main", "url": "u", "blind": True}
 
@@ -129,6 +129,6 @@ def test_the_log_table_blanks_what_a_second_reader_must_not_see(team):
     example = read_table(audit.examples_path)["example_id"][0].as_py()
     send(client, event(1, example, client="t", verdict="unsure", note="secret"), **as_person("ana"))
     events = decisions.open_log(audit).events()
-    hidden, own = blinding.visible(audit, events, "ben"), blinding.visible(audit, events, "ana")
-    assert hidden["note"].iloc[0] == blinding.HIDDEN and pd.isna(hidden["verdict"].iloc[0])
-    assert hidden["reviewer"].iloc[0] == "ana" and own["note"].iloc[0] == "secret"
+    hers, own = blinding.visible(audit, events, "ben"), blinding.visible(audit, events, "ana")
+    assert hers["note"].iloc[0] == blinding.HIDDEN and pd.isna(hers["verdict"].iloc[0])
+    assert hers["reviewer"].iloc[0] == "ana" and own["note"].iloc[0] == "secret"

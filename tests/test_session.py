@@ -12,9 +12,9 @@ from scipy.stats import percentileofscore
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from dashboard import blinding, cells, decisions, routes, state
+from dashboard import blinding, cells, decisions, hidden, routes, state
 from dashboard.pair_panel import pairs
-from dashboard.serving import serve_this
+from dashboard.serving import serve_this, serving
 from dashboard.session import alike, blind, classes, dossiers, pixels, queue
 from scoring.queues import suggestions
 from scoring.reviews import Event
@@ -190,26 +190,32 @@ def test_pairs_count_the_suspects_of_each_label_and_suggestion(audit):
     expected = rows.loc[first].assign(s=suggested.reindex(first)).groupby(["label", "s"]).size()
     assert found["suspects"].sum() == len(first) and not found["decided"].any()
     assert {(r.label, r.suggestion): r.suspects for r in found.itertuples()} == expected.to_dict()
-    decide(audit, first[0])
+    decide(audit, first[0], reviewer=serving().identity.reviewer)
     assert pairs(audit, run, "train")["decided"].sum() == 1
 
 
 def test_controls_are_mixed_in_and_blind_cells_carry_no_opinion(audit):
-    run = audit.run()
+    run, me = audit.run(), serving().identity.reviewer
     table = state.ranking(audit, run, state.score_columns(run)[0], state.Selection("train"))
     mixed, drawn = blind.with_controls(audit, run, table, "train")
-    assert sorted(mixed["example_id"].to_pylist()) == sorted(table["example_id"].to_pylist())
-    controls = [one for one in drawn.values() if one.probability < 1]
-    assert controls and all(one.blind for one in controls)
-    first = next(one for one in mixed["example_id"].to_pylist() if drawn[one].blind)
-    cell = cells.make_cells(audit, run, mixed.filter(pc.equal(mixed["example_id"], first)), state.score_columns(run)[0])[0]
-    hidden = blind.hide(cell, drawn[first], decided=False)
-    assert hidden["blind"] and hidden["label"] == cell["label"] and hidden["evidence"]["blind"] is True
-    told = {str(value) for key, value in hidden.items() if key in blind.OPINIONS and value}
-    assert not told and not set(hidden["evidence"]) & set(blind.SAID)
-    assert hidden["evidence"]["probability"] == drawn[first].probability
-    seen = blind.hide(cell, drawn[first], decided=True)
-    assert seen["suggestion"] == cell["suggestion"] and seen["evidence"]["blind"] is False
+    assert sorted(mixed["example_id"].to_pylist()) == sorted(table["example_id"].to_pylist()) == sorted(drawn)
+    assert not hidden.rows(audit), "nobody asked for controls yet"
+    hidden.mix_in(me, True)
+    rows, chances = hidden.rows(audit), hidden.probabilities(audit)
+    controls = {one for one in drawn if chances.get(one, 1) < 1}
+    assert controls and controls <= rows
+    first = next(one for one in mixed["example_id"].to_pylist() if one in controls)
+    own = mixed.filter(pc.equal(mixed["example_id"], first))
+    cell = blind.mark(cells.make_cells(audit, run, own, state.score_columns(run)[0])[0], drawn)
+    assert cell["blind"] and cell["label"] and cell["evidence"]["blind"] is True
+    assert not any(cell[name] for name in (*hidden.TOLD_BY_THE_MODEL, "score", "score_help", "wrong"))
+    assert set(cell["evidence"]) <= {"run", "url", "blind"}, "neither a score nor what tells controls from suspects"
+    written = blind.with_probability(audit, first, cell["evidence"])
+    assert written["probability"] == written["draw_probability"] == chances[first]
+    decide(audit, first, reviewer=me)
+    seen = blind.mark(cells.make_cells(audit, run, own, state.score_columns(run)[0])[0], drawn)
+    assert seen["suggestion"] and seen["evidence"]["blind"] is False and not seen.get("blind")
+    hidden.mix_in(me, False)
 
 
 def test_an_unsure_example_goes_blind_to_a_second_reader(audit):
@@ -220,5 +226,5 @@ def test_an_unsure_example_goes_blind_to_a_second_reader(audit):
     decide(audit, ids[5], "given", seq=2, reviewer="somebody else")
     left = queue.to_review(audit, run, table)["example_id"].to_pylist()
     assert ids[3] in left and ids[5] not in left
-    hidden = blinding.hidden_from(audit, "ada")
-    assert ids[3] in hidden
+    kept = blinding.hidden_from(audit, "ada")
+    assert ids[3] in kept

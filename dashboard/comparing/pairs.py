@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import cells, controls
+from dashboard import cells, controls, hidden
 from dashboard.columns import ScoreColumn, find_column
 from dashboard.comparing import charts
 from dashboard.comparing.frames import Scores, correlation, overlap
@@ -180,6 +180,11 @@ def show_disagreement(
     names: Mapping,
 ) -> None:
     """Two panels of one grid: suspicious by the one and not by the other, and the other way round."""
+    table, left_out = hidden.frame_without(audit, table, table.index.tolist())
+    if left_out:
+        (st.caption if len(table) else controls.empty)(left_out)
+    if table.empty:
+        return None
     one, other = table[table["difference"] > 0], table[table["difference"] < 0].iloc[::-1]
     longest = max(len(one), len(other))
     page = controls.pick_page(longest, SIZE, (run.name, pair, len(table)), grid="pair_grid")
@@ -234,11 +239,11 @@ def _panel(
     for place, cell, row in zip(places, made, rows.itertuples(), strict=True):
         evidence = {"scores": list(pair), "places": [round(row.place_a, 4), round(row.place_b, 4)], "rank": place + 1,
                     "of": len(part)}  # fmt: skip
-        cell["score"] = f"{100 * row.place_a:.0f} % · {100 * row.place_b:.0f} %"
-        cell["score_help"] = (
+        score_help = (
             f"Place in the ranking, 100 % the most suspicious: {names[pair[0]]} {share(row.place_a)}, "
             f"{names[pair[1]]} {share(row.place_b)}. {about}"
         )
-        cell["evidence"] = cell["evidence"] | evidence
+        places_text = f"{100 * row.place_a:.0f} % · {100 * row.place_b:.0f} %"
+        cell |= hidden.scored_cell(cell, places_text, score_help, evidence)
     note = f"{places.start + 1:,} to {places.stop:,} of {len(part):,}" if made else ""
     return {"title": title, "note": note, "cells": made}

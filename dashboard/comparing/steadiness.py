@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import cells, controls
+from dashboard import cells, controls, hidden
 from dashboard.columns import ScoreColumn
 from dashboard.comparing import charts
 from dashboard.comparing.frames import Scores, errors_of, in_runs, main_variants, over_runs, stages, titles
@@ -120,6 +120,11 @@ def show_moving(
     audit: Audit, run: Run, moved: pd.DataFrame, column: ScoreColumn, runs: Sequence[str]
 ) -> None:
     """The examples whose place changes most from run to run."""
+    moved, left_out = hidden.frame_without(audit, moved, moved.index.tolist())
+    if left_out:
+        (st.caption if len(moved) else controls.empty)(left_out)
+    if moved.empty:
+        return
     page = controls.pick_page(len(moved), SIZE, (run.name, column.address, tuple(runs)), grid="moving")
     places = range((page - 1) * SIZE, min(page * SIZE, len(moved)))
     rows = moved.iloc[places.start : places.stop]
@@ -127,15 +132,15 @@ def show_moving(
         audit, run, pa.table({"example_id": pa.array(rows.index, pa.string())}), None, url=cells.page_url()
     )
     for place, cell, row in zip(places, made, rows.itertuples(), strict=True):
-        cell["score"] = f"± {100 * row.place_deviation:.0f} %"
-        cell["score_help"] = (
+        score_help = (
             f"Mean place {share(row.place)} of the ranking by {column.title}, standard deviation "
             f"{share(row.place_deviation)} over {count(int(row.runs), 'run')}. {cells.score_help(column)}"
         )
-        cell["evidence"] = cell["evidence"] | {
+        evidence = {
             "score": column.address, "runs": list(runs), "place_deviation": round(row.place_deviation, 4),
             "rank": place + 1, "of": len(moved),
         }  # fmt: skip
+        cell |= hidden.scored_cell(cell, f"± {100 * row.place_deviation:.0f} %", score_help, evidence)
     note = f"{places.start + 1:,} to {places.stop:,} of {len(moved):,}"
     example_grid(
         [{"title": "Ranked most differently from run to run", "note": note, "cells": made}],

@@ -70,6 +70,7 @@ export class Side {
   /** The part that must be there with the picture: what is asked, and the keys that answer. */
   show(cell) {
     this.cell = cell;
+    if (this.dossiers.get(cell.id)?.hidden) this.dossiers.delete(cell.id); // it may be told by now
     this.drawHead();
     this.paint();
     if (![cell.id, `blind ${cell.id}`].includes(this.drawn)) {
@@ -81,7 +82,8 @@ export class Side {
   drawHead() {
     const { desk } = this;
     const decided = this.cell.blind && desk.board.shown(this.cell.id).decision;
-    const opinion = decided ? this.dossiers.get(this.cell.id)?.opinion : null; // hidden until the first verdict
+    const told = decided ? this.dossiers.get(this.cell.id) : null; // the server hides it until the first verdict
+    const opinion = told && !told.hidden ? told.opinion : null;
     const cell = opinion ? { ...this.cell, ...opinion, blind: false } : this.cell;
     const answer = (name, key, role, what, text, note) =>
       el(
@@ -111,6 +113,7 @@ export class Side {
   paint() {
     const shown = this.desk.board.shown(this.cell.id);
     this.decided.replaceChildren(...decisions(shown, this.desk.hub.glyphs));
+    if (this.cell.blind && !this.dossiers.has(this.cell.id) && this.desk.isWritten(this.cell.id)) this.desk.readFacts();
     for (const node of this.body.querySelectorAll(".hl-thumb")) paintThumb(this.desk, node);
   }
 
@@ -129,9 +132,10 @@ export class Side {
     this.examples = near.map((one, at) => [one, `neighbour ${at + 1}: label ${one.label ?? "none"}`]);
     this.slots = { classes: el("div", { class: "hl-both" }), alike: el("div"), behind: el("div", { class: "hl-both" }) };
     this.body.replaceChildren(
+      dossier.hidden ? el("p", { class: "hl-quiet" }, dossier.hidden) : "",
       section("Precedents for look-alikes", precedents(dossier.precedents)) ?? "",
       this.slots.alike,
-      this.strip("Nearest neighbours", near, this.agreement(near), "neighbours"),
+      dossier.hidden ? "" : this.strip("Nearest neighbours", near, this.agreement(near), "neighbours"),
       this.slots.classes,
       this.slots.behind,
       ...[
@@ -143,7 +147,7 @@ export class Side {
     );
     this.drawClasses(cell);
     clearTimeout(this.later);
-    this.later = setTimeout(() => this.drawLater(cell), LATER);
+    if (!dossier.hidden) this.later = setTimeout(() => this.drawLater(cell), LATER);
     return undefined;
   }
 

@@ -176,11 +176,17 @@ export class Session {
     return this.locks.has(id) && this.locks.get(id) !== this.hub.reviewer;
   }
 
-  /** Have the facts of the next examples ready, many with one request; none of those that are blind. */
+  /** Have the facts of the next examples ready, many with one request; of those that are blind the server tells nothing
+   * before the first verdict is written. */
   readFacts() {
     const near = this.cells.slice(this.focus, this.focus + FACTS).map(({ cell }) => cell);
-    const wanted = near.filter(({ blind, id }) => !blind || this.board.shown(id).decision);
+    const wanted = near.filter((cell) => !cell.blind || this.isWritten(cell.id));
     if (wanted.slice(0, FACTS_LEFT).some(({ id }) => !this.side.dossiers.has(id))) this.side.ahead(wanted);
+  }
+
+  isWritten(id) {
+    const { decision, saving } = this.board.shown(id);
+    return Boolean(decision) && !saving;
   }
 
   factsCame(read) {

@@ -110,7 +110,7 @@ export class Viewer {
       if (this.cell !== cell) return;
       if (facts.content) this.stage.setContent(facts.content);
       this.draw(facts);
-      this.drawBehind(cell);
+      if (!facts.hidden) this.drawBehind(cell);
     } catch (error) {
       if (this.cell === cell)
         this.side.replaceChildren(
@@ -197,9 +197,10 @@ export class Viewer {
     const parts = [
       this.decided,
       labels(this.cell),
+      facts.hidden ? el("p", { class: "hl-quiet", data: { testid: "hidden" } }, facts.hidden) : null,
       section("Class probabilities", bars(facts.probabilities, this.cell), facts.probabilities_help),
     ];
-    this.behind.replaceChildren(el("p", { class: "hl-quiet" }, "Reading who is behind it …"));
+    this.behind.replaceChildren(facts.hidden ? "" : el("p", { class: "hl-quiet" }, "Reading who is behind it …"));
     parts.push(this.behind);
     parts.push(
       section(

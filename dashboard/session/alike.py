@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dashboard import blinding, decisions, details, state
+from dashboard import decisions, details, hidden, state
 from dashboard.selection import identifier, source
 from dashboard.session.dossiers import neighbour_ids, plain_cells
 from scoring.audit import Audit, Run
@@ -31,10 +31,11 @@ def alike(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any]:
     """{members: cells, the example itself first; note: why there are none, else null}."""
     if run is None or not run.neighbours_path.is_file():
         return {"members": [], "note": MISSING}
-    row = details.find(audit, example_id) or {}
-    if blinding.is_blind_split(audit, row.get("split")):
-        return {"members": [], "note": "Test is read blind: each example is decided alone."}
+    if reason := hidden.refusal(audit, [example_id]):
+        return {"members": [], "note": f"{reason} It is decided alone."}
     found = members(audit, run, example_id)
+    unseen = hidden.why(audit, found)
+    found = [one for one in found if one not in unseen]
     made = plain_cells(audit, run, found)
     note = None if len(found) > 1 else "No other suspect is like it: same label, same suggestion, near in features."
     return {"members": [made[one] for one in found if one in made], "note": note}

@@ -1,55 +1,46 @@
-"""Controls among the suspects of a session, and blind rows: what is not sent to the browser before the first verdict.
+"""Controls among the suspects of a session.
 
-``scoring.controls`` draws the controls and says which rows are blind. A blind cell carries no score, prediction or
-suggestion, and its evidence says so, with the probability with which the queue drew it: only such decisions can say what
-the ranking misses. Controls are mixed in where audit.toml sets a goal, or where the page is asked to.
+``scoring.controls`` draws the controls; which rows are blind is the audit's (``dashboard.hidden``), so their cells come
+without the model. A blind decision's evidence gets the probability with which the queue drew the example where the event is
+written (``with_probability``): in the cell it would tell controls from suspects. Only such decisions can say what the
+ranking misses. Controls are mixed in where audit.toml sets a goal, or where the page is asked to.
 
-Inputs → outputs: the rows of a queue → their order with controls, and cells without what the model says.
+Inputs → outputs: the rows of a queue → their order with controls; cells and evidence with how they were drawn.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
+from dashboard import hidden
 from scoring.audit import Audit, Run
 from scoring.controls import audit_queue
 
-OPINIONS = ("prediction", "score", "score_help", "suggestion", "suggestion_source")
-SAID = ("value", "prediction", "p_prediction", "suggestion", "suggestion_source")
-"""Keys of a cell, and of its evidence, that tell what the model says."""
 
-
-@dataclass(frozen=True)
-class Drawn:
-    """How the queue drew an example: with which probability, and whether it is decided blind."""
-
-    probability: float = 1.0
-    blind: bool = False
-
-
-def with_controls(audit: Audit, run: Run, table: pa.Table, split: str) -> tuple[pa.Table, dict[str, Drawn]]:
-    """The rows of a queue, most suspicious first, with controls among them, and how each was drawn."""
+def with_controls(audit: Audit, run: Run, table: pa.Table, split: str) -> tuple[pa.Table, frozenset[str]]:
+    """The rows of a queue, most suspicious first, with controls among them, and which were drawn at all."""
     ids = table["example_id"].to_pylist()
     ranked = pd.Series(range(len(ids), 0, -1), index=pd.Index(ids, dtype=object), dtype=float)
     mixed = audit_queue(audit, run, ranked, split)
     place = {example: at for at, example in enumerate(ids)}
     order = pa.array([place[example] for example in mixed["example_id"]], pa.int64())
-    drawn = {row.example_id: Drawn(float(row.probability), bool(row.blind)) for row in mixed.itertuples()}
-    return table.take(order), drawn
+    return table.take(order), frozenset(mixed["example_id"])
 
 
-def hide(cell: dict[str, Any], drawn: Drawn | None, decided: bool) -> dict[str, Any]:
-    """The cell as its reviewer may see it before the first verdict."""
-    if drawn is None:
+def mark(cell: dict[str, Any], drawn: Collection[str]) -> dict[str, Any]:
+    """A cell of a session with controls: its evidence says whether it was blind, and that the queue drew it."""
+    if cell.get("blind") or cell["id"] not in drawn:
         return cell
-    evidence = cell["evidence"] | {"draw_probability": drawn.probability, "probability": drawn.probability}
-    blind = drawn.blind and not decided
-    if not blind:
-        return cell | {"evidence": evidence | {"blind": False}}
-    evidence = {key: value for key, value in evidence.items() if key not in SAID}
-    nothing = dict.fromkeys(OPINIONS) | {"wrong": False, "blind": True}
-    return cell | nothing | {"evidence": evidence | {"blind": True}}
+    return cell | {"evidence": cell["evidence"] | {"blind": False}}
+
+
+def with_probability(audit: Audit, example_id: str, evidence: Any) -> Any:
+    """The evidence of a blind decision with the probability of the draw, 1 for a suspect."""
+    if not isinstance(evidence, dict) or evidence.get("blind") is not True:
+        return evidence
+    chance = hidden.probabilities(audit).get(example_id, 1.0)
+    return evidence | {"draw_probability": chance, "probability": chance}

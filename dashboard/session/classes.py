@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from dashboard import decisions, state
+from dashboard import blinding, decisions, hidden, state
 from dashboard.selection import identifier, source
+from dashboard.serving import serving
 from dashboard.session.dossiers import plain_cells
 from scoring.audit import Audit, Run
 from scoring.guidelines import Section, sections
@@ -30,8 +31,9 @@ SURE = 200
 def describe_class(audit: Audit, run: Run | None, name: str) -> dict[str, Any]:
     """{name, text, gold, typical}: cells of gold and of typical examples."""
     section = guideline(audit, name)
-    wrong = _found_wrong(audit)
-    typical = [one for one in typical_ids(audit, run, name) if one not in wrong][:MOST] if run else []
+    wrong, unseen = _found_wrong(audit), hidden.everything(audit)
+    likely = typical_ids(audit, run, name) if run else []
+    typical = [one for one in likely if one not in wrong and one not in unseen][:MOST]
     made = plain_cells(audit, run, [*section.gold, *typical])
     gold = [_with_role(made[one], "gold") for one in section.gold if one in made]
     return {
@@ -60,7 +62,7 @@ def _sections(guidelines: state.Stamp | None, classes: Sequence[str]) -> dict[st
 
 
 def _found_wrong(audit: Audit) -> set[str]:
-    said = decisions.state_at(audit)
+    said = blinding.as_seen(audit, decisions.state_at(audit), serving().identity.reviewer)
     return set().union(*(said[verdict] for verdict in ("other", "several", "none")))
 
 

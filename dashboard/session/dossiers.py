@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dashboard import blinding, cells, contents, details, precedents, state
+from dashboard import cells, contents, details, hidden, precedents, state
 from dashboard.selection import identifier, source
 from dashboard.session.pixels import is_deep
 from dashboard.words import number
@@ -33,15 +33,18 @@ def dossiers(audit: Audit, run: Run | None, ids: Sequence[str]) -> dict[str, dic
     """Everything beside the picture, for the examples among ``ids`` that exist."""
     rows = {row["example_id"]: row for row in _rows(audit, ids)}
     known = [one for one in ids if one in rows]
-    seen = [one for one in known if not blinding.is_blind_split(audit, rows[one]["split"])]
+    unseen = hidden.why(audit, known)
+    seen = [one for one in known if one not in unseen]
     scores = _scores(audit, run, {one: rows[one] for one in seen}) if run else {}
     likely = _probabilities(audit, run, seen) if run else {}
     near = neighbours(audit, run, seen) if run else {}
     own = plain_cells(audit, run, known)
-    ruled = precedents.near(audit, run, known, {one: rows[one]["label"] for one in known})
+    labels = {one: rows[one]["label"] for one in known}
+    ruled = precedents.near(audit, run, seen, labels) | precedents.near(audit, None, list(unseen), labels)
     return {
         one: {
             "precedents": ruled.get(one, []),
+            "hidden": unseen.get(one),
             "split": rows[one]["split"],
             "opinion": {name: own[one][name] for name in ("prediction", "suggestion", "suggestion_source")},
             "content": contents.in_full(audit, run if one in seen else None, rows[one]),

@@ -125,12 +125,6 @@ def resume(audit: Audit, ids: Sequence[str], whole: Sequence[str], asked: str | 
     return Queue(ids, following, f"Resumed after your last decision{skipped}. Home leads to the first that is open.")
 
 
-def decided_by(audit: Audit, reviewer: str | None) -> frozenset[str]:
-    """The examples that a reviewer has decided."""
-    own = decisions.open_log(audit).decisions()
-    return frozenset(own.loc[own["reviewer"] == reviewer, "example_id"])
-
-
 def _last_decided(audit: Audit, reviewer: str | None, among: set[str]) -> str | None:
     own = decisions.open_log(audit).decisions()
     own = own[(own["reviewer"] == reviewer) & own["example_id"].isin(among)]

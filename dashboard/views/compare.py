@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import controls, state, view
+from dashboard import controls, hidden, state, view
 from dashboard.columns import ScoreColumn
 from dashboard.comparing import frames, known, pairs, steadiness
 from dashboard.selection import Selection
@@ -31,6 +31,8 @@ def show() -> None:
             variants = controls.switch("Variants of a score", VARIANTS, "variants", VARIANTS[0])
             method = controls.switch("Correlation", METHODS, "method", METHODS[0])
     selection = Selection(split, class_name, meta=meta)
+    if reason := hidden.parts_refused(audit, selection):
+        return controls.empty(reason)
     chosen = columns if variants == "all" or what == "stability" else frames.main_variants(columns, stage)
     scores = frames.score_frame(audit, run, chosen, selection)
     if what != "stability":

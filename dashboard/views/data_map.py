@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import cells, controls, data_map_charts, decisions, drawing, lasso, state, training_map, view
+from dashboard import cells, controls, data_map_charts, decisions, drawing, hidden, lasso, state, training_map, view
 from dashboard.columns import ScoreColumn
 from dashboard.grid import example_grid
 from dashboard.map_panel import by_title
@@ -54,6 +54,11 @@ def show() -> None:
             "with the labels that they had. Choose another split, class or filter."
         )
     points = points.assign(region=training_map.regions(points, quantiles))
+    points, left_out = hidden.frame_without(audit, points, points["example_id"].tolist())
+    if left_out and points.empty:
+        return controls.empty(left_out)
+    if left_out:
+        st.caption(left_out)
     show_map(audit, run, points, colour, scores.get(colour), epoch)
     table = training_map.progress(audit, run, training, selection)
     if len(table) > 1:
@@ -159,16 +164,16 @@ def show_examples(audit: Audit, run: Run, found: pd.DataFrame, what: str, about:
     table = pa.table({"example_id": pa.array(rows["example_id"], pa.string())})
     made = cells.make_cells(audit, run, table, None, url=cells.page_url())
     for place, cell, row in zip(places, made, rows.itertuples(), strict=True):
-        cell["score"] = f"{row.confidence:.2f} ± {row.variability:.2f}"
-        cell["score_help"] = (
+        score_help = (
             f"Mean probability of the label {number(row.confidence)}, standard deviation "
             f"{number(row.variability)}, right after {row.correctness:.0%} of the epochs up to "
             f"{about['epoch']}."
         )
-        cell["evidence"] = cell["evidence"] | {
+        about_one = {
             **about, "confidence": round(row.confidence, 4), "variability": round(row.variability, 4), "rank": place + 1,
             "of": len(found),
         }  # fmt: skip
+        cell |= hidden.scored_cell(cell, f"{row.confidence:.2f} ± {row.variability:.2f}", score_help, about_one)
     note = f"{places.start + 1:,} to {places.stop:,} of {len(found):,}"
     example_grid(
         [{"title": what, "note": note, "cells": made}],

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, controls, state, view
+from dashboard import charts, controls, hidden, state, view
 from dashboard.columns import ScoreColumn, describe_ends, first_column
 from dashboard.selection import Selection
 from dashboard.words import count, plain, share
@@ -33,7 +33,11 @@ def show() -> None:
         split = controls.pick_split(audit, "test", labelled=True)
         class_name = controls.pick_class(audit)
     selection = Selection(split, class_name, column.steps.get("index", "label"), meta)
+    if reason := hidden.parts_refused(audit, selection):
+        return controls.empty(reason)
     known = state.accuracy(audit, run, selection, ["split"])
+    if len(known) and not len(known := hidden.accuracy_shown(audit, known, selection)):
+        return controls.empty(hidden.FEW)
     n, errors = int(known["n"].sum()), int(known["n"].sum() - known["right"].sum())
     if n == 0:
         return controls.empty(

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
 
-from dashboard import cells, controls, state, view
+from dashboard import cells, controls, hidden, state, view
 from dashboard.columns import ScoreColumn, describe_ends, first_column
 from dashboard.freezing import frozen_ranking
 from dashboard.grid import example_grid
@@ -41,7 +41,11 @@ def show() -> None:
     index = column.steps.get("index", "label")
     selection = Selection(split, class_name, index, meta, decision, decile=int(decile) if decile else None)
     explain(audit, run, column)
-    table = frozen_ranking(audit, run, column, selection, "grid")
+    table, left_out = hidden.without(audit, frozen_ranking(audit, run, column, selection, "grid"))
+    if left_out and not table.num_rows:
+        return controls.empty(left_out)
+    if left_out:
+        st.caption(left_out)
     show_ends(bar, audit, run, column, selection, table, side, panels)
     return None
 

@@ -9,7 +9,7 @@ import json
 
 import streamlit as st
 
-from dashboard import controls, decisions, state, view
+from dashboard import blinding, controls, decisions, state, view
 from dashboard.meeting import meeting_screen
 from dashboard.serving import serving
 from dashboard.words import count, quoted
@@ -37,7 +37,8 @@ def offer_to_start(log: ReviewLog, shared) -> None:
     st.subheader("Agenda", anchor=False)
     slices = controls.switch("Worst slices", ("0", "3", "5", "10"), "slices", "5")
     among = state.matching(shared.audit, shared.meta) if shared.meta else None
-    items = meetings.agenda(log, shared.run, slices=int(slices), among=among)
+    blind = ["test"] if blinding.policy(shared.audit).is_blind else []
+    items = meetings.agenda(log, shared.run, slices=int(slices), among=among, blind=blind)
     if not items:
         return controls.empty(
             "Nothing to discuss: no two people differ, nothing is flagged (key F in a grid), and no slices are kept.",

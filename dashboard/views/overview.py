@@ -7,7 +7,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, controls, decisions, state, view
+from dashboard import charts, controls, decisions, hidden, state, view
 from dashboard.corrected_panel import show_on_both_labels
 from dashboard.columns import ScoreColumn, describe_ends
 from dashboard.contents import shown_text
@@ -42,7 +42,7 @@ def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
     """Counts per split, and how often the last checkpoint is right there."""
     counts = state.counts(audit, selection, ["split"])
     known = (
-        state.with_intervals(state.accuracy(audit, run, selection, ["split"]))
+        state.with_intervals(hidden.accuracy_shown(audit, state.accuracy(audit, run, selection, ["split"]), selection))
         if run
         else pd.DataFrame({"split": []})
     )
@@ -129,6 +129,7 @@ def show_classes(audit: Audit, run: Run | None, selection: Selection) -> None:
     st.subheader("Classes", anchor=False)
     balance = state.counts(audit, selection, ["label", "split"]).dropna(subset=["label"])
     known = state.accuracy(audit, run, selection, ["label", "split"]) if run else pd.DataFrame()
+    known = hidden.accuracy_shown(audit, known, selection)
     names = choose_classes(audit, balance, known)
     left, right = st.columns(2)
     with left:

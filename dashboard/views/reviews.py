@@ -171,7 +171,7 @@ def show_export(audit: Audit, log) -> None:
     st.caption(
         "One patch per split, under the policy of audit.toml: what is kept, relabelled, excluded, "
         "or for a second "
-        "reader. The same as:"
+        "reader. Answers that wait for a second reader are left out here, apart from your own. Else the same as:"
     )
     st.code(controls.command("export", audit), language="bash")
     with st.container(horizontal=True):

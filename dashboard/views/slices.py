@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import controls, influences, job_panel, slice_cards, slice_charts, slicings, state, view
+from dashboard import blinding, controls, hidden, influences, job_panel, slice_cards, slice_charts, slicings, state, view
 from dashboard.behind import show_behind
 from dashboard.map_panel import show_map
 from dashboard.selection import MetaFilter
@@ -52,6 +52,9 @@ def show() -> None:
         slicing = slicings.kept(run, name) if name else find_now(audit, run, settings)
     except HardlookError as error:
         return st.error(quoted(str(error), longest=1000), icon=":material/error:")
+    if blinding.is_blind_split(audit, slicing.settings.split):
+        return controls.empty(f"{hidden.TEST} Which of them are in one slice would tell it: choose a slicing of train, or find "
+                              "one here under “other settings”.")  # fmt: skip
     if name is None:
         offer_to_keep(audit, run, settings)
     describe(slicing, audit, run)
@@ -194,12 +197,15 @@ def show_all(
 def show_slice(audit: Audit, run: Run, meta, slicing: Slicing, one: dict[str, Any], name: str | None) -> None:
     """One slice: its numbers, its members between its opponents and proponents."""
     members = slicing.ids(one["slice_id"])
+    members, left_out = hidden.frame_without(audit, members, members["example_id"].tolist())
+    if left_out:
+        st.caption(left_out)
     if meta:
         members = members[members["example_id"].isin(state.matching(audit, meta))]
     passing = f" · {len(members):,} pass the filters" if meta else ""
     head(one, passing)
     if members.empty:
-        return controls.empty("No member of this slice passes the metadata filters of the sidebar.")
+        return controls.empty(left_out or "No member of this slice passes the metadata filters of the sidebar.")
     texts = {
         row.example_id: (f"distance {number(row.distance)}", DISTANCE_HELP) for row in members.itertuples()
     }

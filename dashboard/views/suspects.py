@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import blinding, cells, controls, corrected_panel, decisions, sharing, state, view
+from dashboard import blinding, cells, controls, corrected_panel, decisions, hidden, sharing, state, view
 from dashboard.columns import ScoreColumn, describe_ends, find_column
 from dashboard.freezing import frozen_ranking, frozen_position
 from dashboard.grid import example_grid
@@ -73,22 +73,41 @@ def show() -> None:
             mixed = shown_as == SESSION and pick_controls(audit, split, order)
             per_page = "24" if shown_as == SESSION else controls.switch("Examples per page", list(SIZES), "size", "24")
     selection = Selection(split, class_name, meta=meta, decision=decision)
+    mixed = mixed and decision is None and suggested is None
+    hidden.mix_in(serving().identity.reviewer, mixed)
     asked = Asked(column, start if start and column is home else None, order, selection, group, mixed)
     if shown_as == SHEET:
         explain(asked)
     table = frozen_ranking(audit, run, column, selection, PAGE)
     table = queueing.suggested_alone(audit, run, table, suggested)
     table = queueing.in_order(table, asked.ascending)
-    table = blinding.blind_queue(audit, run, table, split)
+    table = hidden.test_queue(audit, run, table, split)
+    table, left_out = hidden.without(audit, table, keep=kept_blind(audit, asked, shown_as, suggested))
+    if left_out and not table.num_rows:
+        return controls.empty(left_out)
     if split == "test":
         corrected_panel.warn_about_test(audit)
     if shown_as == SESSION:
-        return show_session(audit, run, asked, table)
+        show_session(audit, run, asked, table)
+        return st.caption(left_out) if left_out else None
+    if left_out:
+        st.caption(left_out)
     table = queueing.kept_together(table, queueing.groups(audit, group))
     with bar:
         shown = (run.name, column.address, order, selection, per_page)
         page = controls.pick_page(table.num_rows, int(per_page), shown, grid="queue")
     return show_sheet(audit, run, column, table, page, int(per_page))
+
+
+def kept_blind(audit: Audit, asked: Asked, shown_as: str, suggested: str | None) -> list[str]:
+    """The reasons for which an example stays in the queue, blind: where its place in it tells nothing. Test is read by
+    lot, second opinions too; blind rows tell nothing among controls. A chosen suggestion would tell all of them."""
+    if suggested is not None:
+        return []
+    blind_test = [hidden.TEST] if blinding.is_blind_split(audit, asked.selection.split) else []
+    if shown_as == SHEET:
+        return blind_test
+    return [*blind_test, hidden.SECOND, *([hidden.FIRST] if asked.controls else [])]
 
 
 def pick_group(audit: Audit) -> str | None:
@@ -139,8 +158,8 @@ def reason(asked: Asked) -> str:
 
 def show_session(audit: Audit, run: Run, asked: Asked, table: pa.Table) -> None:
     """The queue one by one: what is to review, from where its reviewer stopped."""
-    drawn = {}
-    if asked.controls and asked.selection.decision is None:
+    drawn = frozenset()
+    if asked.controls:
         table, drawn = blind.with_controls(audit, run, table, asked.selection.split)
     table = queueing.kept_together(table, queueing.groups(audit, asked.group))
     whole = table["example_id"].to_pylist()
@@ -168,12 +187,9 @@ def show_session(audit: Audit, run: Run, asked: Asked, table: pa.Table) -> None:
     for cell in made:
         cell["evidence"]["model"] = model
         cell["group"] = named.get(cell["id"])
-    reviewer = serving().identity.reviewer
-    mine = queueing.decided_by(audit, reviewer)
-    drawn |= {one: blind.Drawn(1.0, True) for one in blinding.hidden_from(audit, reviewer)}
     review_session(
         queue,
-        [blind.hide(cell, drawn.get(cell["id"]), cell["id"] in mine) for cell in made],
+        [blind.mark(cell, drawn) for cell in made],
         key="session",
         classes=audit.classes,
         issues=audit.issues,
@@ -215,7 +231,8 @@ def show_sheet(audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, pag
     rows = table.slice(places.start, len(places))
     made = cells.make_cells(audit, run, rows, column, ranks=ranks, of=n, url=cells.page_url())
     made = [cells.with_suggestion(cell) for cell in made]
-    decided = decisions.keep(table, "decided", decisions.state_at(audit)).num_rows
+    said = blinding.as_seen(audit, decisions.state_at(audit), serving().identity.reviewer)
+    decided = decisions.keep(table, "decided", said).num_rows
     note = f"{ranks[0]:,} to {ranks[-1]:,} of {n:,} · {decided:,} decided{suggestion_note(made)}"
     example_grid(
         [{"title": "Queue", "note": note, "cells": made}],
