@@ -34,6 +34,9 @@ from scoring.references import close_names, load_callable
 from scoring.tables import HardlookError
 
 PLACE = ("root", "number", "media", "classes")
+MODES = ("L", "RGB", "RGBA", "LA", "1", "I;16", "I", "F", "CMYK", "YCbCr", "HSV", "LAB")
+"""Of Pillow, into which pictures can be converted before the transform."""
+
 KINDS = {"str": str, "list": list, "dict": dict, "bool": bool}
 SUFFIXES_OF = {"image": (*SUFFIXES, ".npy"), "vector": (".npy",), "text": (".txt", ".md")}
 
@@ -146,6 +149,14 @@ class Source:
             content = self.content(row, path)[0] if content is None else content
             value = self._decoded(content) if isinstance(content, bytes) else content
         return value.convert(self.mode) if self.mode and isinstance(value, Image.Image) else value
+
+    def ready(self) -> None:
+        """Import the loader, so that one which is not there is one error, not one per example."""
+        if self.loader:
+            try:
+                self._load  # noqa: B018
+            except HardlookError as error:
+                raise self.error(f".loader = {self.loader!r}: {error}") from error
 
     def shown(self, original: Any) -> Any:
         """The original as ``scoring.pictures`` takes it: for arrays, with the channels where it looks for
@@ -271,8 +282,17 @@ def _open(audit: Audit, number: int, config: dict[str, Any]) -> Source:
         kinds = tuple(KINDS[kind] for kind in map(str.strip, allowed[key].split("|")) if kind in KINDS)
         if not isinstance(value, kinds):
             raise HardlookError(f"{where}.{key} = {value!r}; needed {allowed[key].split(' | None')[0]}")
+    _check_values(where, config)
     place = {"root": audit.root, "number": number, "media": audit.media, "classes": audit.classes}
     return adapters[name](**place, **{**config, "adapter": name})
+
+
+def _check_values(where: str, config: dict[str, Any]) -> None:
+    """Values that would otherwise fail on each example alone."""
+    if not all(isinstance(each, str) and each for each in config.get("extensions", [])):
+        raise HardlookError(f'{where}.extensions = {config["extensions"]!r}; needed endings such as [".png"]')
+    if "mode" in config and config["mode"] not in MODES:
+        raise HardlookError(f"{where}.mode = {config['mode']!r}; needed a mode of Pillow: {', '.join(MODES)}")
 
 
 def known_adapters() -> dict[str, type[Source]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -116,6 +117,8 @@ class Npz(Source):
             raise self.error(f": {self.path} has no array {name!r}; {close_names(name, self._keys)}")
         try:
             return mapped_member(self.place, name)
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+            raise self.error(f": array {name!r} of {self.path} is damaged ({error}); copy or save the file again") from error
         except ValueError as error:
             raise self.error(
                 f": array {name!r} of {self.path} cannot be read ({error}); save numbers or text, "

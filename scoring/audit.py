@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from scoring.roles import check_roles
+from scoring.settings import check_kinds
 from scoring.tables import BlobStore, HardlookError, read_json, write_json
 
 FORMAT = 1
@@ -29,7 +30,7 @@ DEFAULT_ISSUES = ("bad image", "duplicate", "several objects", "guideline gap")
 TOP_KEYS = ("format", "id", "name", "media", "classes", "issues", "data", "run", "truth", "policy", "goal", "roles",
             "access", "seed")
 RUN_KEYS = ("model", "arguments", "transform", "checkpoints", "weights", "expected_accuracy", "layers", "training",
-            "batch_size", "description", "embedding", "l2", "scores", "averaged", "like")
+            "description", "l2", "scores", "averaged", "like")
 ACCESS_KEYS = ("proxies", "user_header", "url", "claim")
 TRUTH_KEYS = ("path", "id_column", "label_column")
 GOAL_KEYS = ("error_rate", "confidence", "decisions", "controls")
@@ -273,12 +274,14 @@ class Audit:
     @classmethod
     def open(cls, folder: str | Path) -> Audit:
         """Read and check ``audit.toml``. Anything wrong is one ``HardlookError`` naming key, found and needed."""
+        if "\0" in str(folder):
+            raise HardlookError(f"{str(folder)!r} is no path: it has a NUL character")
         root = Path(folder).resolve()
         path = root / "audit.toml" if root.is_dir() else root
         if not path.is_file():
             raise HardlookError(f"no audit at {folder}: there is no audit.toml; `hardlook new {folder}` makes one")
         try:
-            config = tomllib.loads(path.read_text(encoding="utf8"))
+            config = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise HardlookError(f"{path} is not valid TOML: {error}") from error
         return cls(path.parent, check_config(config))
@@ -445,14 +448,17 @@ def check_config(config: dict[str, Any]) -> dict[str, Any]:
     if found > FORMAT:
         raise HardlookError(f"audit.toml is of format {found}, this hardlook knows {FORMAT}; upgrade hardlook")
     _unknown("the top level", config, TOP_KEYS)
+    for name, run in _want("", "run", config.get("run", {}), dict, "tables [run.<name>]").items():
+        _want("run.", name, run, dict, f"a table [run.{name}]")
+    check_kinds(config)
     if config.get("media", "image") not in MEDIA:
         raise HardlookError(f"audit.toml: media = {config['media']!r}; needed one of {', '.join(MEDIA)}")
     _check_classes(config.get("classes", []))
     _check_data(config.get("data"))
-    for name, run in _want("", "run", config.get("run", {}), dict, "tables [run.<name>]").items():
+    for name, run in config.get("run", {}).items():
         _check_run(name, run)
     check_roles(config.get("roles", {}))
-    _unknown("[access]", _want("", "access", config.get("access", {}), dict, "a table [access]"), ACCESS_KEYS)
+    _unknown("[access]", config.get("access", {}), ACCESS_KEYS)
     if "truth" in config:
         _unknown("[truth]", config["truth"], TRUTH_KEYS)
     if "goal" in config:
@@ -482,8 +488,6 @@ def _check_classes(classes: Any) -> None:
     for name in classes:
         if not isinstance(name, str) or not name:
             raise HardlookError(f"audit.toml: classes holds {name!r}; needed non-empty strings")
-        if "\0" in name:
-            raise HardlookError(f"audit.toml: class {name!r} has a NUL character; remove it")
     twice = {name for name in classes if classes.count(name) > 1} if len(set(classes)) < len(classes) else ()
     if twice:
         raise HardlookError(f"audit.toml: class {sorted(twice)[0]!r} stands twice in classes; names must differ")
@@ -500,7 +504,7 @@ def _check_data(data: Any) -> None:
 
 def can_name_run(name: str) -> bool:
     """Whether a run, and with it a folder, can have this name."""
-    return bool(name) and not name.startswith(".") and not any(c in name for c in "/\\\0")
+    return 0 < len(name.encode()) <= 200 and not name.startswith(".") and not any(c in name for c in "/\\\0")
 
 
 def _check_goal(goal: dict[str, Any]) -> None:
@@ -515,10 +519,8 @@ def _check_goal(goal: dict[str, Any]) -> None:
 
 def _check_run(name: str, run: Any) -> None:
     where = f"[run.{name}] "
-    if not isinstance(run, dict):
-        raise HardlookError(f"audit.toml: run.{name} = {run!r}; needed a table [run.{name}]")
     if not can_name_run(name):
-        raise HardlookError(f"audit.toml: {name!r} cannot name a run: it names a folder; use letters and digits")
+        raise HardlookError(f"audit.toml: {name!r} cannot name a run: it names a folder; use some letters and digits")
     _unknown(where.strip(), run, RUN_KEYS)
     for key in ("model", "checkpoints", "like"):
         if key in run:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from scoring.tables import HardlookError
-from scoring.weights import Number, file_kind, read_state_dict, weight_files
+from scoring.weights import Number, file_kind, found_instead, read_state_dict, weight_files
 
 
 @dataclass(frozen=True)
@@ -151,10 +151,13 @@ def _refuse_what_is_none(path: Path, pattern: str) -> None:
         )
     if path.is_dir():
         weight_files(path)
+    elif not path.is_file():
+        raise HardlookError(f"checkpoints = {pattern} matches {path}, which is a link that leads nowhere, or no file; "
+                            "remove it, or copy the checkpoint there")
     elif file_kind(path) is None:
         raise HardlookError(
-            f"checkpoints = {pattern} matches {path}, which is no checkpoint (needed .pt, .pth, "
-            ".ckpt, .bin or .safetensors); narrow the pattern, for instance to *.pt"
+            f"checkpoints = {pattern} matches {path}, which is no checkpoint: {found_instead(path)}; mend or remove "
+            "it, or narrow the pattern, for instance to *.pt"
         )
 
 

@@ -1,14 +1,18 @@
 """The command line: ``hardlook COMMAND``, one file of ``scoring/commands`` each, found by scanning.
 
 Each command imports only what it needs, shows progress with the remaining time on anything over two seconds, and ends
-with what was written, how long it took and the next command. A ``HardlookError`` is printed as one message; anything
-else is a bug and keeps its traceback.
+with what was written, how long it took and the next command. A ``HardlookError`` is printed as one message, and so is
+what the operating system refuses (a full disk, a folder that cannot be written, a name that is too long, memory);
+anything else is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
+import io
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -19,15 +23,52 @@ from scoring.tables import HardlookError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 refused with a message, 2 wrong usage, 130 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # a terminal that knows no "…" or a file name's odd bytes stops nothing
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options = parser(given).parse_args(given)
     try:
         return options.command(options) or 0
     except HardlookError as error:
         print(f"hardlook {options.command_name}: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # `hardlook … | head`: nobody listens any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (OSError, MemoryError) as error:
+        print(f"hardlook {options.name}: {system_refusal(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ninterrupted; run the same command again to go on where it stopped", file=sys.stderr)
         return 130
+
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+AGAIN = "what is finished is kept; run the same command again to go on"
+
+
+def system_refusal(error: OSError | MemoryError) -> str:
+    """What the operating system refused, and what to do, in one sentence.
+
+    >>> system_refusal(OSError(errno.ENOSPC, "No space left on device", "/a/scores.parquet"))
+    'No space left on device: /a/scores.parquet; make room; what is finished is kept; run the same command again to go on'
+    """
+    if isinstance(error, MemoryError):
+        told = str(error) or "no more could be had"
+        return f"out of memory ({told}); use a machine with more, or smaller inputs and batches; {AGAIN}"
+    what = error.strerror or str(error) or type(error).__name__
+    names = " → ".join(str(name) if len(str(name)) < 200 else f"{str(name)[:80]}…" for name in
+                       (error.filename, error.filename2) if name is not None)
+    if error.errno in FULL:
+        way = f"make room; {AGAIN}"
+    elif error.errno in CLOSED:
+        way = f"give yourself permission to write there, or work on a copy; {AGAIN}"
+    elif error.errno == errno.ENAMETOOLONG:
+        way = "shorten the path"
+    else:
+        way = "see that the file or folder is there and can be read and written"
+    return f"{what}{f': {names}' if names else ''}; {way}"
 
 
 def parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:

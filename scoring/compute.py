@@ -63,6 +63,8 @@ def score_run(context: Context, only: list[str] | None = None,
     chosen = [find_scorer(name) for name in only] if only else list(registry().values())
     later = ("scores", "neighbours", "influence")
     chosen.sort(key=lambda kind: (*(need in kind.needs for need in later), kind.name))
+    for name in context.run.config.get("scores", {}):
+        find_scorer(name)  # settings of a score that there is not are a slip of the pen, and refused
     given = {name: {**context.run.config.get("scores", {}).get(name, {}), **(settings or {}).get(name, {})}
              for name in [kind.name for kind in chosen]}
     scorers = [make_scorer(kind, given[kind.name]) for kind in chosen]

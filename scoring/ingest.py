@@ -191,6 +191,8 @@ def _listed_labels(source: Source, listing: Listing, ids: list[str] | None) -> l
 def _read_all(audit: Audit, sources: Sequence[Source], listings: Sequence[Listing], progress: Progress,
               workers: int) -> Rows:
     """Read every source, in order, into the columns of the table."""
+    for source in sources:
+        source.ready()
     ids, rows = Ids(), Rows()
     known = [known_ids(source, listing, ids) for source, listing in zip(sources, listings, strict=True)]
     ids.check()

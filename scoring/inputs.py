@@ -81,10 +81,11 @@ class Inputs(torch.utils.data.Dataset):
         reasons = {at: str(outcome) for at, outcome in enumerate(outcomes) if not isinstance(outcome, torch.Tensor)}
         if not good:
             return torch.empty(0), good, reasons
-        shapes = {tuple(outcomes[at].shape) for at in good}
+        shapes = {tuple(outcomes[at].shape): str(self.ids[numbers[at]]) for at in reversed(good)}
         if len(shapes) > 1:
+            shown = ", ".join(f"{shape} of {example!r}" for shape, example in sorted(shapes.items())[:3])
             raise HardlookError(
-                f"inputs of different shapes reach the model: {sorted(shapes)[:3]}; add a resize (and crop) to "
+                f"inputs of different shapes reach the model: {shown}; add a resize (and crop) to "
                 "the transform so that all are of one shape"
             )
         return torch.stack([outcomes[at] for at in good]), good, reasons

@@ -18,14 +18,16 @@ from typing import Any
 from scoring.tables import HardlookError
 
 DELIMITERS = re.compile(r"[|;,\s]+")
+WHOLE = re.compile(r"([0-9]+)(?:\.0+)?")
+"""A whole number as text: "3", and "3.0", as a column of integers with gaps is written by pandas."""
 
 
 class Labels:
     """Turns raw labels into names of ``classes``.
 
     >>> labels = Labels(["cat", "dog"], {"hound": "dog"})
-    >>> labels.name("cat"), labels.name(1), labels.name("1"), labels.name("hound"), labels.name(None)
-    ('cat', 'dog', 'dog', 'dog', None)
+    >>> labels.name("cat"), labels.name(1), labels.name("1"), labels.name("1.0"), labels.name("hound"), labels.name(None)
+    ('cat', 'dog', 'dog', 'dog', 'dog', None)
     """
 
     def __init__(self, classes: Sequence[str], label_map: Mapping[str, str] | None = None):
@@ -64,8 +66,11 @@ class Labels:
             return raw
         if raw.strip() in self._names:
             return raw.strip()
-        if _is_number(raw) and not self._numeric:
-            return self._find_number(int(raw))
+        whole = WHOLE.fullmatch(raw.strip())
+        if whole and whole[1] in self._names:
+            return whole[1]
+        if whole and not self._numeric:
+            return self._find_number(int(whole[1]))
         parts = [part.strip("[]'\"{}()") for part in DELIMITERS.split(raw)]
         if len(parts) > 1 and all(part in self._names for part in parts):
             raise multi_label(raw)

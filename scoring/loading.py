@@ -99,6 +99,7 @@ def fit_state(
     _refuse_missing(state.path, model, needed, found, unused)
     outside = _refuse_unexpected(state.path, match, unused)
     _refuse_shapes(state.path, needed, found, n_classes)
+    _refuse_kinds(state.path, needed, found)
     converted = {name: value.to(needed[name].dtype) for name, value in found.items()}
     _refuse_infinite(state.path, model, converted)
     return Fitted(converted, (*state.notes, *note, *outside, *_changed_precision(state.tensors, needed)))
@@ -280,6 +281,17 @@ def _refuse_class_count(
         f"{path}: its output layer (key {name!r}) has {found} classes, the model built here needs "
         f"{built}{listed}; set the factory's arguments and the list of classes to agree"
     )
+
+
+def _refuse_kinds(path: Path, needed: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> None:
+    """Complex numbers or integers in the place of real weights would be cut down in silence."""
+    for name, value in found.items():
+        if needed[name].is_floating_point() and not value.is_floating_point():
+            raise HardlookError(
+                f"{path}: key {name!r} holds {str(value.dtype).removeprefix('torch.')}, the model needs "
+                f"{str(needed[name].dtype).removeprefix('torch.')}; save the weights themselves, not a quantised or "
+                "converted form of them"
+            )
 
 
 def _refuse_infinite(path: Path, model: nn.Module, converted: Tensors) -> None:

@@ -94,8 +94,9 @@ def merge_vectors(path: Path, kept: np.ndarray, todo: np.ndarray, tables: list[p
 def _predict_shard(context: Context, positions: np.ndarray) -> pa.Table:
     """Logits and features of one shard at the model's present checkpoint; unreadable examples are NaN."""
     logits = features = None
+    reasons: dict[int, str] = {}
     for start in range(0, len(positions), BATCH):
-        batch, good, _ = context.inputs.batch(positions[start : start + BATCH], context.pool)
+        batch, good, reasons = context.inputs.batch(positions[start : start + BATCH], context.pool)
         if not good:
             continue
         at = start + np.asarray(good)
@@ -107,7 +108,9 @@ def _predict_shard(context: Context, positions: np.ndarray) -> pa.Table:
         if inner is not None:
             features[at] = inner
     if logits is None:
-        raise HardlookError(f"none of {len(positions)} examples of a shard can be read; see `hardlook check`")
+        raise HardlookError(f"none of {len(positions)} examples of a shard can be read, one of them: "
+                            f"{next(iter(reasons.values()), 'no reason told')}; mend the data, or the transform in "
+                            "audit.toml")
     columns = {"logits": vector_column(logits)}
     if features is not None:
         columns["features"] = vector_column(features)

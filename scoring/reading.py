@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -107,6 +108,8 @@ def _read(reading: Reading, source: Source, row: int, path: str | None, known: R
 def _look(reading: Reading, path: str) -> None:
     """Size and time of a file; the time only where it is old enough to be trusted."""
     found = os.stat(path)
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):  # reading it might never end
+        raise HardlookError("is a pipe, socket or device, not a file")
     reading.size = found.st_size
     if time.time_ns() - found.st_mtime_ns > SETTLED:
         reading.modified = found.st_mtime_ns

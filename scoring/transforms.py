@@ -21,6 +21,9 @@ from PIL import Image
 from scoring.references import call_named, close_names, load_callable
 from scoring.tables import HardlookError
 
+MOST_PIXELS = 16_384
+"""A side longer than this is a slip of the finger, which would fill the memory."""
+
 KEYS = ("resize", "crop", "mode", "mean", "std")
 TEXT_KEYS = ("length", "buckets")
 
@@ -74,7 +77,7 @@ def _checked(spec: dict[str, Any]) -> dict[str, Any]:
         if key not in KEYS:
             raise HardlookError(f"transform has an unknown key {key!r}; {close_names(key, KEYS)}")
         if key in ("resize", "crop") and not _is_size(value):
-            raise HardlookError(f"transform.{key} = {value!r}; needed pixels, or [height, width]")
+            raise HardlookError(f"transform.{key} = {value!r}; needed pixels (1 to {MOST_PIXELS:,}), or [height, width]")
         if key in ("mean", "std") and not _are_numbers(value):
             raise HardlookError(f"transform.{key} = {value!r}; needed a number, or one per channel")
     if np.any(np.asarray(spec.get("std", 1.0)) == 0):
@@ -86,7 +89,7 @@ def _checked(spec: dict[str, Any]) -> dict[str, Any]:
 
 def _is_size(value: Any) -> bool:
     sides = value if isinstance(value, (list, tuple)) else [value]
-    whole = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides)
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and 0 < side <= MOST_PIXELS for side in sides)
     return whole and len(sides) in (1, 2)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import pickle
 import re
 import warnings
@@ -118,10 +119,10 @@ def _shards(index: Path) -> list[Path]:
     """The files that a ``*.index.json`` lists; names with folders in them are refused."""
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf8"))["weight_map"].values()))
-    except (json.JSONDecodeError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise HardlookError(f"{index} is no index of shards ({error!r}); needed a weight_map") from error
     for name in names:
-        if Path(name).name != name or not (index.parent / name).is_file():
+        if Path(str(name)).name != name or not (index.parent / name).is_file():
             raise HardlookError(
                 f"{index} lists the shard {name!r}, which is not in {index.parent}; copy it there"
             )
@@ -134,7 +135,12 @@ def _read_folder(folder: Path, weights: str) -> StateDict:
     states = [pick_state_dict(file, *_open(file), weights) for file in weight_files(folder)]
     tensors = {name: tensor for state in states for name, tensor in state.tensors.items()}
     record = folder / "trainer_state.json"
-    stated = json.loads(record.read_text(encoding="utf8")) if record.is_file() else {}
+    try:
+        stated = json.loads(record.read_text(encoding="utf8")) if record.is_file() else {}
+        stated = {"epoch": stated.get("epoch"), "global_step": stated.get("global_step")}
+    except (ValueError, AttributeError) as error:
+        raise HardlookError(f"{record} is damaged ({error}); copy it again, or remove it: the checkpoints are then "
+                            "ordered by their names") from error
     notes = tuple(dict.fromkeys(note for state in states for note in state.notes))
     files = "model files" if len(states) > 1 else weight_files(folder)[0].name
     return StateDict(
@@ -153,16 +159,24 @@ def file_kind(path: Path) -> str | None:
     return "safetensors" if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**32 else None
 
 
+def found_instead(path: Path) -> str:
+    """What a file holds that is no checkpoint, and what was needed."""
+    with path.open("rb") as file:
+        start = file.read(24)
+    size = path.stat().st_size
+    needed = "needed a file written by torch.save, or safetensors"
+    if start.startswith(b"version https://git-lfs"):
+        return f"it is a pointer of Git LFS, not the file itself; fetch it: git lfs pull ({needed})"
+    return f"it begins with {start[:12]!r} ({size:,} bytes); {needed}" if size else f"it is empty (0 bytes); {needed}"
+
+
 def _open(path: Path) -> tuple[Any, dict[str, Any]]:
     """What a file holds, and what it states about itself; tensors and plain values only."""
     if not path.is_file():
         raise HardlookError(f"there is no checkpoint {path}")
     kind = file_kind(path)
     if kind is None:
-        raise HardlookError(
-            f"{path} is no checkpoint, or is incomplete ({path.stat().st_size} bytes); needed a file "
-            "written by torch.save or in safetensors"
-        )
+        raise HardlookError(f"{path} is no checkpoint, or is incomplete: {found_instead(path)}")
     return _open_safetensors(path) if kind == "safetensors" else (_open_torch(path, mmap=kind == "zip"), {})
 
 
@@ -221,8 +235,10 @@ def _number(stated: Mapping[str, Any], names: Iterable[str]) -> Number | None:
             value = value.item()
         if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value):
             value = float(value)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value == value:
-            return int(value) if float(value).is_integer() else float(value)
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+            return value
+        if isinstance(value, float) and math.isfinite(value):
+            return int(value) if value.is_integer() else value
     return None
 
 
@@ -242,7 +258,24 @@ def pick_state_dict(path: Path, content: Any, stated: Mapping[str, Any], weights
     tensors = held[taken] if held else _own_tensors(content)
     if not tensors:
         raise HardlookError(f"{path} holds no weights; found {_shown(content)}, needed a state dict")
+    _refuse_unusual(path, tensors)
     return StateDict(path, tensors, taken, kind, _number(stated, EPOCHS), _number(stated, STEPS), notes)
+
+
+def _refuse_unusual(path: Path, tensors: Tensors) -> None:
+    """Sparse, quantised and meta tensors are no plain weights: nothing here could compare or hash them."""
+    for name, tensor in tensors.items():
+        unusual = (
+            "without data (meta)" if tensor.is_meta
+            else "quantised" if tensor.is_quantized
+            else f"{str(tensor.layout).removeprefix('torch.')}" if tensor.layout is not torch.strided
+            else None
+        )
+        if unusual:
+            raise HardlookError(
+                f"{path}: key {name!r} is {unusual}; needed plain weights: save the model before it is quantised, "
+                "and sparse tensors by .to_dense()"
+            )
 
 
 def _kind(stated: Mapping[str, Any]) -> str:

@@ -42,7 +42,9 @@ def bar(what: str, total: int) -> Iterator:
 def read_data(audit) -> None:
     """Read the data (again) and say what was found, what changed and what cannot be used."""
     from scoring.examples import ingest
+    from scoring.review_policy import ReviewPolicy
 
+    ReviewPolicy.of(audit)  # a policy that nobody can follow is refused before the work, not at the export
     found = ingest(audit, progress=bar)
     splits = ", ".join(f"{split} {facts['examples']:,}" for split, facts in found.splits.items())
     changes = [f"{count:,} {name}" for name in ("added", "changed", "relabelled", "removed")
