@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (OSError, MemoryError) as error:
-        print(f"hardlook {options.name}: {system_refusal(error)}", file=sys.stderr)
+        print(f"hardlook {options.command_name}: {system_refusal(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\ninterrupted; run the same command again to go on where it stopped", file=sys.stderr)
