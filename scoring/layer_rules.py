@@ -57,21 +57,31 @@ def project_convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, g: 
 
 def project_batch_norm(layer: nn.Module, x: Tensor, g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
     """Frozen statistics: x̂ = (x − μ)/√(σ² + ε) per channel (axis 1) → (n, r)."""
-    normal = F.batch_norm(x, layer.running_mean, layer.running_var, None, None, False, 0.0, layer.eps)
-    return _project_scale(_pixels_last(normal), _pixels_last(g), 2, factors)
+    def normal(rows: Tensor) -> Tensor:
+        return _pixels_last(
+            F.batch_norm(rows, layer.running_mean, layer.running_var, None, None, False, 0.0, layer.eps)
+        )
+
+    return _project_scale(x, _pixels_last(g), 2, normal, factors)
 
 
 def project_group_norm(layer: nn.GroupNorm, x: Tensor, g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
     """x̂ normalised over each group of channels → (n, r)."""
-    normal = F.group_norm(x, layer.num_groups, None, None, layer.eps)
-    return _project_scale(_pixels_last(normal), _pixels_last(g), 2, factors)
+    def normal(rows: Tensor) -> Tensor:
+        return _pixels_last(F.group_norm(rows, layer.num_groups, None, None, layer.eps))
+
+    return _project_scale(x, _pixels_last(g), 2, normal, factors)
 
 
 def project_layer_norm(layer: nn.LayerNorm, x: Tensor, g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
     """x̂ normalised over the last axes, (n, *positions, *shape) → (n, r)."""
-    normal = F.layer_norm(x, layer.normalized_shape, None, None, layer.eps)
-    shape = (len(x), -1, *layer.normalized_shape)
-    return _project_scale(normal.reshape(shape), g.reshape(shape), 1, factors)
+    def positions(rows: Tensor) -> Tensor:
+        return rows.reshape(len(rows), -1, *layer.normalized_shape)
+
+    def normal(rows: Tensor) -> Tensor:
+        return positions(F.layer_norm(rows, layer.normalized_shape, None, None, layer.eps))
+
+    return _project_scale(x, positions(g), 1, normal, factors)
 
 
 def project_embedding(
@@ -129,11 +139,15 @@ def _project_bias(g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
     return g.new_zeros(len(g), len(any_block))
 
 
-def _project_scale(normal: Tensor, g: Tensor, axis: int, factors: Mapping[str, Tensor]) -> Tensor:
-    """A norm's scale and shift: Σ g ⊙ x̂ and Σ g over ``axis``."""
+def _project_scale(
+    x: Tensor, g: Tensor, axis: int, normal: Callable[[Tensor], Tensor], factors: Mapping[str, Tensor]
+) -> Tensor:
+    """A norm's scale and shift: Σ g ⊙ x̂ and Σ g over ``axis``, x̂ = ``normal(x)`` a few examples at a time."""
     out = _project_bias(g.sum(axis).flatten(1), {k: v.flatten(1) for k, v in factors.items()})
     if "weight" in factors:
-        out += (g * normal).sum(axis).flatten(1) @ factors["weight"].flatten(1).T
+        weight = factors["weight"].flatten(1).T
+        for rows in _blocks(len(x), x[0].numel() * x.element_size(), SCRATCH):
+            out[rows] += (g[rows] * normal(x[rows])).sum(axis).flatten(1) @ weight
     return out
 
 

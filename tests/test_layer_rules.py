@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import pytest
 import torch
 from torch import nn
@@ -107,6 +109,30 @@ def test_a_rule_gives_each_examples_projected_gradient_at_any_scratch_size(name,
     projector = Projector(model, blocks, F.cross_entropy)
     torch.testing.assert_close(projector(x, LABELS), one_at_a_time(model, blocks, x, LABELS))
     assert projector.slow == set()
+
+
+def peak_bytes(work) -> int:
+    """Most bytes of tensors alive at once that were made during ``work``."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as found:
+        work()
+    events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+
+
+@pytest.mark.parametrize("make, shape", [
+    (lambda: nn.Conv2d(512, 512, 3, padding=1), (64, 512, 4, 4)),
+    (lambda: nn.Conv2d(256, 512, 3, padding=1, stride=2), (128, 256, 8, 8)),
+    (lambda: nn.Linear(768, 3072), (32, 128, 768)),
+    (lambda: nn.BatchNorm2d(64), (64, 64, 56, 56)),
+    (lambda: nn.LayerNorm(768), (32, 128, 768)),
+])  # fmt: skip
+def test_a_rule_holds_at_most_sixteen_megabytes_beside_its_inputs(make, shape):
+    torch.manual_seed(0)
+    layer, x = make().eval(), torch.randn(*shape)
+    with torch.no_grad():
+        g = torch.randn_like(layer(x))
+        blocks = {name: torch.randn(50, *p.shape) for name, p in layer.named_parameters()}
+        assert peak_bytes(lambda: layer_rules.rule_for(layer)(layer, x, g, blocks)) <= 16_000_000
 
 
 def test_an_embedding_layer_is_fast_and_padding_gets_no_gradient():
