@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import random
 import shutil
 import sys
 import tempfile
@@ -46,6 +47,19 @@ def threads():
     yield
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.fixture(autouse=True)
+def draws():
+    """Tests that seed a library's own generator leave it as they found it: no test draws what another one left."""
+    torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
+    before = random.getstate(), torch and torch.get_rng_state(), numpy and numpy.random.get_state()
+    yield
+    random.setstate(before[0])
+    if torch:
+        torch.set_rng_state(before[1])
+    if numpy:
+        numpy.random.set_state(before[2])
 
 
 @pytest.fixture(scope="session")

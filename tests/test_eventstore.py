@@ -1,3 +1,6 @@
+"""The review log's tables: durable when `append` returns, through kill -9, many writers, other versions, a lost database.
+"""
+
 import os
 import signal
 import subprocess

@@ -7,17 +7,12 @@ server's memory and its CPU time per page. The bars are 400 ms and 700 MB on a m
 
 from __future__ import annotations
 
-import argparse
-import os
-import shutil
 import statistics
-import tempfile
-from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from ..browser.conftest import ARGUMENTS, NAMES, Server
-from ..synthetic import make_audit
+from ..browser.conftest import Server
+from .browsing import cpu, memory, report
 
 TURNS, DECISIONS, OPENINGS = 15, 20, 7
 READY = """() => { const all = [...document.querySelectorAll('[data-example-id] img')];
@@ -54,18 +49,6 @@ OPEN = """async () => {
 }"""
 
 
-def memory(process: int) -> float:
-    """Resident megabytes of a process (Linux)."""
-    line = next(line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
-
-
-def cpu(process: int) -> float:
-    """Milliseconds of CPU that a process has used (Linux)."""
-    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-    return 1000 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def measure(page: Page, server: Server) -> dict[str, float]:
     """The figures, in ms and MB."""
     page.goto(f"{server.url}/grid?size=10+%C3%97+10&ends=lowest")
@@ -95,26 +78,5 @@ def measure(page: Page, server: Server) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("examples", type=int, nargs="?", default=60_000)
-    given = parser.parse_args()
-    chromium = next(filter(None, map(shutil.which, NAMES)))
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        audit = make_audit(Path(folder) / "audit", given.examples, 10, thumbnails=True)
-        server = Server(audit.root, None, Path(folder) / "output.txt")
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(120_000)
-        try:
-            for name, figure in measure(page, server).items():
-                print(f"{name:40s} {figure:8.0f}")
-        finally:
-            browser.close()
-            server.kill()
-    print(f"{'load of the machine (1 minute)':40s} {os.getloadavg()[0]:8.1f}")
-
-
 if __name__ == "__main__":
-    main()
+    report(__doc__, measure, 1280)

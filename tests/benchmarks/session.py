@@ -7,24 +7,18 @@ it, and without one. Pictures of 512 pixels, so that reading ahead has something
 
 from __future__ import annotations
 
-import argparse
 import io
-import os
-import shutil
 import statistics
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from scoring.tables import read_table, write_table
 
-from ..browser.conftest import ARGUMENTS, NAMES, Server
-from ..synthetic import make_audit
-from .grid import cpu, memory
+from ..browser.conftest import Server
+from .browsing import cpu, memory, report
 
 DECISIONS = 30
 SIDE = 512
@@ -90,27 +84,5 @@ def measure(page: Page, server: Server) -> dict[str, float]:
     return figures
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("examples", type=int, nargs="?", default=60_000)
-    given = parser.parse_args()
-    chromium = next(filter(None, map(shutil.which, NAMES)))
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        audit = make_audit(Path(folder) / "audit", given.examples, 10, thumbnails=True)
-        write_originals(audit, 4 * DECISIONS)
-        server = Server(audit.root, None, Path(folder) / "output.txt")
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(120_000)
-        try:
-            for name, figure in measure(page, server).items():
-                print(f"{name:45s} {figure:8.0f}")
-        finally:
-            browser.close()
-            server.kill()
-    print(f"{'load of the machine (1 minute)':45s} {os.getloadavg()[0]:8.1f}")
-
-
 if __name__ == "__main__":
-    main()
+    report(__doc__, measure, 1440, lambda audit: write_originals(audit, 4 * DECISIONS))

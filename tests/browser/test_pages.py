@@ -119,6 +119,8 @@ def test_the_root_leads_to_the_overview(context, server):
     page = context.new_page()
     page.goto(server.url)
     page.wait_for_url("**/overview")
+    drawn(page, "overview")
+    assert page.locator('[data-testid="stException"]').count() == 0
 
 
 def test_the_address_follows_the_widgets_and_a_reload_shows_the_same(context, server):
