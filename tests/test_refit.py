@@ -50,6 +50,17 @@ def test_a_placebo_makes_as_many_edits_of_the_same_kinds_elsewhere():
     assert placebo_labels(np.zeros(3, int), np.ones(3, int)).tolist() == [1, 1, 1]  # no other example is left
 
 
+def test_the_placebo_is_the_mean_over_draws_of_their_own():
+    x, truth, given = noisy()
+    test, labels, _ = noisy(500)
+    draws = [placebo_labels(given, truth, seed=seed) for seed in (5, 6, 7)]
+    assert not (draws[0] == draws[1]).all()
+    right = [np.mean(fit_head(x, draw).predict(test) == labels) for draw in draws]
+    table = refit(x, given, truth, test, labels, n_placebo=3, seed=5)
+    assert table.loc[0, "placebo"] == pytest.approx(np.mean(right))
+    assert table.loc[0, "over_placebo"] == pytest.approx(table.loc[0, "reviewed"] - np.mean(right))
+
+
 def test_the_head_is_at_its_minimum_and_leaves_removed_examples_out():
     x, truth, given = noisy()
     truth = np.where(np.arange(len(truth)) < 100, -1, truth)
