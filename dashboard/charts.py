@@ -123,13 +123,28 @@ def class_accuracy(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
             ],
             hoverinfo="text",
         )
+        _corrected_accuracy(figure, part, split, rows)
     laid_out(figure, 90 + ROW * max(len(names), 3), showlegend=True)
     figure.update_xaxes(title="accuracy, %", rangemode="normal")
     return Chart(
         class_rows(figure, names),
         "Each mark is the share of a class that the last checkpoint gets right, with "
-        "its 95 % interval; a test mark far left of the others is a class to look at.",
+        "its 95 % interval; a test mark far left of the others is a class to look at."
+        + (" ◇: the same on corrected labels, where some were changed." if "changed" in frame and frame["changed"].any() else ""),
     )
+
+
+def _corrected_accuracy(figure: go.Figure, part: pd.DataFrame, split: str, rows: dict[str, int]) -> None:
+    """Open diamonds: the same on corrected labels, where some were changed."""
+    part = part[part["changed"].fillna(0) > 0] if "changed" in part else part.iloc[:0]
+    if len(part):
+        figure.add_scatter(
+            mode="markers", x=100 * part["corrected"], y=[rows[name] for name in part["label"]], name=f"{split}, corrected",
+            marker={"symbol": "diamond-open", "size": 10, "color": SPLIT_COLOURS.get(split, SERIES[1]), "line": {"width": 2}},
+            hovertext=[f"{escaped(row.label)}, {split}: {share(row.corrected)} right on corrected labels, {int(row.changed):,} changed"
+                       for row in part.itertuples()],
+            hoverinfo="text",
+        )  # fmt: skip
 
 
 def error_by_decile(series: dict[str, pd.DataFrame], base_rate: float | None) -> Chart:
@@ -144,6 +159,7 @@ def error_by_decile(series: dict[str, pd.DataFrame], base_rate: float | None) ->
             x=frame["decile"],
             y=100 * frame["error"],
             name=escaped(name),
+            offsetgroup=name,
             customdata=[[name, int(d)] for d in frame["decile"]],
             marker={
                 "color": WRONG.colour,
@@ -164,6 +180,7 @@ def error_by_decile(series: dict[str, pd.DataFrame], base_rate: float | None) ->
             ],
             hoverinfo="text",
         )
+        _corrected_errors(figure, name, frame)
     if base_rate is not None and base_rate == base_rate:
         figure.add_hline(
             y=100 * base_rate,
@@ -177,7 +194,7 @@ def error_by_decile(series: dict[str, pd.DataFrame], base_rate: float | None) ->
             },
         )
     laid_out(figure, 340, barmode="group", bargap=0.25, showlegend=len(series) > 1, clickmode="event+select")
-    figure.update_layout(margin={"r": 80})
+    figure.update_layout(margin={"r": 80}, scattermode="group", scattergap=0.25)
     figure.update_xaxes(title="decile of the score, 1 = lowest", dtick=1)
     figure.update_yaxes(title="error, %", rangemode="tozero")
     return Chart(
@@ -187,14 +204,30 @@ def error_by_decile(series: dict[str, pd.DataFrame], base_rate: float | None) ->
     )
 
 
+def _corrected_errors(figure: go.Figure, name: str, frame: pd.DataFrame) -> None:
+    """Open diamonds over the bars of one series: the same on corrected labels, where some were changed."""
+    rows = frame[frame["changed"].fillna(0) > 0] if "changed" in frame else frame.iloc[:0]
+    if len(rows):
+        figure.add_scatter(
+            mode="markers", x=rows["decile"], y=100 * rows["corrected"], name=f"{escaped(name)}, corrected", offsetgroup=name,
+            marker={"symbol": "diamond-open", "size": 11, "color": LABEL.colour, "line": {"width": 2}},
+            customdata=[[name, int(d)] for d in rows["decile"]],
+            hovertext=[f"{escaped(name)}, decile {int(row.decile)}: {share(row.corrected)} wrong on corrected labels, "
+                       f"{int(row.changed):,} changed" for row in rows.itertuples()],
+            hoverinfo="text",
+        )  # fmt: skip
+
+
 def class_deciles(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
     """Error per decile within each class as a table of colours. ``frame``: class, decile, n, error."""
     grid = frame.pivot(index="class", columns="decile", values="error").reindex(list(names))
     sizes = frame.pivot(index="class", columns="decile", values="n").reindex(list(names))
+    both = {(row["class"], row["decile"]): f", {share(row['corrected'])} on corrected labels, {int(row['changed']):,} changed"
+            for row in frame.to_dict("records") if row.get("changed", 0) > 0}  # fmt: skip
     text = [
         [
             f"{escaped(name)}, decile {d}: {share(grid.loc[name, d])} wrong "
-            f"of {count(int(sizes.loc[name, d]), 'example')}"
+            f"of {count(int(sizes.loc[name, d]), 'example')}{both.get((name, d), '')}"
             for d in grid.columns
         ]
         for name in grid.index

@@ -51,12 +51,14 @@ def show_cards(
     members: Mapping[int, int] | None,
     *,
     key: str,
+    corrected: Mapping[int, str] | None = None,
 ) -> int | None:
-    """Show slices as cards. ``members``: how many of each slice pass the metadata filters; None without filters."""
+    """Show slices as cards. ``members``: how many of each slice pass the metadata filters; None without filters.
+    ``corrected``: the accuracy on corrected labels in words, of the slices that have such labels."""
     there = {example for one in slices for example in _pictured(one)}
     shown = _thumbs(audit, run, there - hidden.why(audit, there).keys())
     data = {
-        "cards": [_card(one, shown, members) for one in slices],
+        "cards": [_card(one, shown, members, (corrected or {}).get(one["slice_id"])) for one in slices],
         "marks": {name: asdict(role) for name, role in ROLES.items()},
     }
     result = _component()(key=key, data=data, on_open_change=_ignore)
@@ -78,9 +80,9 @@ def _thumbs(audit: Audit, run: Run, ids: Collection[str]) -> dict[str, dict[str,
 
 
 def _card(
-    one: Mapping[str, Any], shown: Mapping[str, dict], members: Mapping[int, int] | None
+    one: Mapping[str, Any], shown: Mapping[str, dict], members: Mapping[int, int] | None, corrected: str | None
 ) -> dict[str, Any]:
-    facts = [count(one["size"], "example")]
+    facts = [count(one["size"], "example"), *([corrected] if corrected else [])]
     if members is not None:
         facts.append(f"{members.get(one['slice_id'], 0):,} match the filters")
     return {

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, controls, hidden, state, view
+from dashboard import charts, controls, corrected, hidden, state, view
 from dashboard.columns import ScoreColumn, describe_ends, first_column
+from dashboard.corrected_panel import warn_about_test
 from dashboard.selection import Selection
 from dashboard.words import count, plain, share
 from scoring.audit import Audit, Run
@@ -87,6 +88,7 @@ def show_deciles(
     """Error per decile; a click on a bar opens its examples."""
     variants = variants_by_stage(columns, column)
     frames = {name: state.decile_errors(audit, run, variant, selection) for name, variant in variants.items()}
+    frames = {name: corrected.deciles_beside(audit, run, variants[name], selection, frame) for name, frame in frames.items()}
     for name, variant in variants.items():
         warning, sentence = describe_ends(variant)
         told = (
@@ -99,6 +101,11 @@ def show_deciles(
     event = controls.show_chart(
         charts.error_by_decile(frames, base_rate), "deciles", on_select="rerun", selection_mode="points"
     )
+    told = corrected.note(next(iter(frames.values())))
+    if told:
+        st.caption(told)
+        if selection.split != "train":
+            warn_about_test(audit)
     links = {name: link(run, columns, variant, selection) for name, variant in variants.items()}
     points = event.selection.points if event else []
     if points and points[0].get("customdata"):
@@ -132,9 +139,13 @@ def show_numbers(frames: dict[str, pd.DataFrame]) -> None:
     both = pd.concat([frame.assign(stage=name) for name, frame in frames.items()], ignore_index=True)
     for name in ("error", "low", "high"):
         both[name] = [share(value) for value in both[name]]
+    more = {}
+    if "changed" in both:
+        both["corrected"] = [share(value) for value in both["corrected"]]
+        more = {"corrected": "error on corrected labels", "changed": "labels changed"}
     renamed = {"error": "error", "low": "95 % from", "high": "to", "n": "examples", "stage": "score"}
     st.dataframe(
-        both[["stage", "decile", "n", "error", "low", "high"]].rename(columns=renamed), hide_index=True
+        both[["stage", "decile", "n", "error", "low", "high", *more]].rename(columns=renamed | more), hide_index=True
     )
 
 
@@ -163,7 +174,11 @@ def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Select
         order = controls.switch("Show the classes with", list(words), "classes", "most errors")
         names = words[order][:MOST_CLASSES]
         st.caption(f"{MOST_CLASSES} of {count(int((~small).sum()), 'class', 'classes')}.")
-    frame = state.class_decile_errors(audit, run, column, replace(selection, index="label"), names)
+    by_label = replace(selection, index="label")
+    frame = state.class_decile_errors(audit, run, column, by_label, names)
+    parts = [corrected.deciles_beside(audit, run, column, replace(by_label, class_name=name), part.reset_index(drop=True))
+             for name, part in frame.groupby("class", sort=False)]  # fmt: skip
+    frame = pd.concat(parts, ignore_index=True)
     controls.show_chart(charts.class_deciles(frame, names), "class_deciles")
 
 

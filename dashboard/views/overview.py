@@ -7,7 +7,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, controls, decisions, hidden, state, view
+from dashboard import charts, controls, corrected, decisions, hidden, state, view
 from dashboard.corrected_panel import show_on_both_labels
 from dashboard.columns import ScoreColumn, describe_ends
 from dashboard.contents import shown_text
@@ -137,6 +137,7 @@ def show_classes(audit: Audit, run: Run | None, selection: Selection) -> None:
     with right:
         if len(known):
             shown = state.with_intervals(known[known["label"].isin(names)])
+            shown = corrected.classes_beside(audit, run, shown, selection)
             controls.show_chart(charts.class_accuracy(shown, names), "accuracy")
         else:
             controls.empty("Accuracy per class needs predictions.")

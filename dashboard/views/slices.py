@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import blinding, controls, hidden, influences, job_panel, slice_cards, slice_charts, slicings, state, view
+from dashboard import blinding, controls, corrected, hidden, influences, job_panel, slice_cards, slice_charts, slicings, state, view
 from dashboard.behind import show_behind
 from dashboard.map_panel import show_map
 from dashboard.selection import MetaFilter
@@ -188,7 +188,8 @@ def show_all(
     )
     st.caption(slice_cards.READING)
     part = slices[(page - 1) * CARDS_PER_PAGE : page * CARDS_PER_PAGE]
-    opened = slice_cards.show_cards(audit, run, part, members, key="slices")
+    both = corrected.of_slices(audit, run, slicing.members)
+    opened = slice_cards.show_cards(audit, run, part, members, key="slices", corrected=both)
     if opened is not None:
         st.query_params["slice"] = str(opened)
         st.rerun()
@@ -203,7 +204,8 @@ def show_slice(audit: Audit, run: Run, meta, slicing: Slicing, one: dict[str, An
     if meta:
         members = members[members["example_id"].isin(state.matching(audit, meta))]
     passing = f" · {len(members):,} pass the filters" if meta else ""
-    head(one, passing)
+    both = corrected.of_slices(audit, run, slicing.members).get(one["slice_id"])
+    head(one, f"{passing} · {both}" if both else passing)
     if members.empty:
         return controls.empty(left_out or "No member of this slice passes the metadata filters of the sidebar.")
     texts = {

@@ -176,7 +176,7 @@ def _places(top: float) -> tuple[Callable[[float], float], Callable[[float], flo
 
 
 def bars(frame: pd.DataFrame, x: str, value: str, x_title: str, y_title: str, base: float | None = None) -> str:
-    """Shares per group with their intervals (columns low, high); ``base``: a dashed line."""
+    """Shares per group with their intervals (columns low, high), diamonds for a column corrected; ``base``: a dashed line."""
     top = rounded(max(float(np.nanmax([*frame["high"].fillna(0), 0.01])), base or 0))
     across, up = _places(top)
     body, n = "", max(len(frame), 1)
@@ -189,6 +189,11 @@ def bars(frame: pd.DataFrame, x: str, value: str, x_title: str, y_title: str, ba
                      f'height="{max(up(0) - up(height), 0):.1f}" fill="{LABEL}" fill-opacity=".75"/>'
                      f'<line x1="{middle:.1f}" x2="{middle:.1f}" y1="{up(row.low):.1f}" y2="{up(row.high):.1f}" '
                      f'stroke="#1a1c1e" stroke-width="1.4"/>')
+        other = getattr(row, "corrected", np.nan)
+        if np.isfinite(other):
+            middle = left + wide / 2
+            body += (f'<path d="M{middle:.1f} {up(other) - 6:.1f}l6 6l-6 6l-6 -6z" fill="#fff" stroke="{DECIDED}" '
+                     f'stroke-width="2"><title>on corrected labels {share(other)}</title></path>')
     if base is not None and np.isfinite(base):
         body += (f'<line x1="56" x2="{WIDTH - 8}" y1="{up(base):.1f}" y2="{up(base):.1f}" stroke="{WRONG}" '
                  f'stroke-dasharray="6 4" stroke-width="1.6"/>')

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 import scoring
 from scoring import agreement
+from scoring import corrected_metrics as metrics
 from scoring.audit import SPLITS, Audit, Run
 from scoring.estimates import Effort, effort, readers_table, wrong_labels
 from scoring.evaluation import accuracy_table, error_by_decile
@@ -52,13 +53,14 @@ def render(audit: Audit, run: Run | None, log: ReviewLog) -> str:
               f"{now:%Y-%m-%d %H:%M} UTC by hardlook {scoring.__version__}.", "note")
     efforts = [effort(audit, run, log, split) for split in SPLITS
                if (examples.loc[examples["split"] == split, "label"].notna()).any()]
-    _overview(paper, audit, run, examples)
+    both = _judged(audit, run, log, examples)
+    _overview(paper, audit, run, examples, both)
     if audit.policy.get("test", "open") == "open" and (examples["split"] == "test").any():
         paper.say(OPEN, "warning")
     _bought(paper, efforts)
     _grids(paper, audit, run, examples)
-    _deciles(paper, run)
-    _slices(paper, audit, run)
+    _deciles(paper, run, both)
+    _slices(paper, audit, run, both)
     _decisions(paper, audit, log, examples)
     _agreement(paper, log, efforts)
     _effect(paper, run)
@@ -66,7 +68,25 @@ def render(audit: Audit, run: Run | None, log: ReviewLog) -> str:
     return paper.html(f"Audit report: {audit.name}")
 
 
-def _overview(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFrame) -> None:
+def _judged(audit: Audit, run: Run | None, log: ReviewLog, examples: pd.DataFrame) -> pd.DataFrame | None:
+    """What both labels make of each prediction; None where no label was changed."""
+    if run is None or not run.predictions_path.is_file():
+        return None
+    predictions = read_table(run.predictions_path, ["example_id", "prediction"]).to_pandas()
+    found = metrics.judged(examples[["example_id", "split", "label", "fingerprint"]], predictions, log, audit.policy)
+    return found if (found["relabelled"] | ~found["kept"]).any() else None
+
+
+def _beside(both: pd.DataFrame | None, by: str) -> dict[str, list[str]]:
+    """Group → [accuracy on corrected labels, how many were changed], for groups with changed labels."""
+    if both is None:
+        return {}
+    table = metrics.by_group(both, (by,))
+    pairs = zip(table[by], table["corrected"], metrics.changed(table), strict=True)
+    return {name: [share(value), number(int(changed))] for name, value, changed in pairs if changed}
+
+
+def _overview(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFrame, both: pd.DataFrame | None) -> None:
     paper.section("Overview")
     by_split = examples.groupby("split", sort=False)
     rows = {split: [split, len(part), int(part["label"].notna().sum()), int(part["problem"].notna().sum())]
@@ -81,12 +101,17 @@ def _overview(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFram
         there = split in accuracy.index
         row += [share(accuracy.loc[split, "accuracy"]) if there else "–",
                 between(*accuracy.loc[split, ["low", "high"]]) if there else "–"]
-    paper.table(["split", "examples", "labelled", "unreadable", "accuracy", "95 % interval"], rows.values())
+        row += _beside(both, "split").get(split, ["", ""]) if both is not None else []
+    more = ["on corrected labels", "changed"] if both is not None else []
+    paper.table(["split", "examples", "labelled", "unreadable", "accuracy", "95 % interval", *more], rows.values())
     part = predicted[predicted["split"] == "test"] if (predicted["split"] == "test").any() else predicted
     classes = accuracy_table(part, ["label"]).sort_values("accuracy").head(12)
     paper.heading("Hardest classes")
-    paper.table(["class", "examples", "accuracy on given labels", "95 % interval"],
-                [[row.label, row.n, share(row.accuracy), between(row.low, row.high)] for row in classes.itertuples()])
+    split = "test" if (predicted["split"] == "test").any() else None
+    told = _beside(both if both is None or split is None else both[both["split"] == split], "label")
+    paper.table(["class", "examples", "accuracy on given labels", "95 % interval", *more],
+                [[row.label, row.n, share(row.accuracy), between(row.low, row.high),
+                  *(told.get(row.label, ["", ""]) if more else [])] for row in classes.itertuples()])
 
 
 def _bought(paper: Paper, efforts: list[Effort]) -> None:
@@ -145,13 +170,15 @@ def _grids(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFrame) 
     column = "late_label_logit_z"
     if path.is_file() and column in pq.read_schema(path).names:
         values = read_table(path, ["example_id", column]).to_pandas().set_index("example_id")[column].dropna()
+        if audit.policy.get("test") == "blind":
+            values = values[~values.index.isin(examples.loc[examples["split"] == "test", "example_id"])]
         for title, some in (("Lowest VoG", values.nsmallest(SHEET)), ("Highest VoG", values.nlargest(SHEET))):
             paper.heading(title)
             paper.sheet((name, f"{labels[name]} · {number(value)}") for name, value in some.items())
     return None
 
 
-def _deciles(paper: Paper, run: Run | None) -> None:
+def _deciles(paper: Paper, run: Run | None, both: pd.DataFrame | None = None) -> None:
     paper.section("Error per decile")
     if run is None or not run.predictions_path.is_file() or not run.score_names():
         return paper.say("No scores yet: run `hardlook score`.", "note")
@@ -159,7 +186,10 @@ def _deciles(paper: Paper, run: Run | None) -> None:
     predicted = predicted[(predicted["split"] == "test") & predicted["correct"].notna()].set_index("example_id")
     if predicted.empty:
         return paper.say("No labelled test examples, so no deciles.", "note")
-    paper.say("Test examples, as the labels were given. Lines are 95 % Wilson intervals, dashed is the mean error.", "note")
+    both = None if both is None else both[both["split"] == "test"]
+    changed = 0 if both is None else int((both["relabelled"] | ~both["kept"]).sum())
+    told = f" Diamonds: the same on corrected labels, where some were changed ({changed:,} in all)." if changed else ""
+    paper.say(f"Test examples, as the labels were given. Lines are 95 % Wilson intervals, dashed is the mean error.{told}", "note")
     error = ~predicted["correct"].astype(bool)
     paper.parts.append('<div class="pair">')
     for scorer, column in [(name, column) for name in run.score_names() for column in _main_columns(run, name)][:PLOTS]:
@@ -169,11 +199,20 @@ def _deciles(paper: Paper, run: Run | None) -> None:
             continue
         facts = column_facts(pq.read_schema(run.score_path(scorer)).field(column))
         title = facts.get("title", f"{scorer}.{column}")
-        paper.chart(bars(error_by_decile(scores, error), "decile", "error", f"decile of {title}, lowest to highest",
+        frame = error_by_decile(scores, error)
+        if changed:
+            frame = _decile_beside(frame, both, values)
+        paper.chart(bars(frame, "decile", "error", f"decile of {title}, lowest to highest",
                          "error", error.mean()), f"{title}: bars that rise or fall mean that it orders test examples by "
                                                  "difficulty; level bars mean that it does not.")
     paper.parts.append("</div>")
     return None
+
+
+def _decile_beside(frame: pd.DataFrame, both: pd.DataFrame, values: pd.Series) -> pd.DataFrame:
+    """The deciles with the error on corrected labels, where some were changed."""
+    table = metrics.by_decile(both, values)
+    return frame.assign(corrected=table["corrected"].where(metrics.changed(table) > 0).to_numpy())
 
 
 def _main_columns(run: Run, scorer: str) -> list[str]:
@@ -182,27 +221,39 @@ def _main_columns(run: Run, scorer: str) -> list[str]:
     return ["late_label_logit_z"] if "late_label_logit_z" in names else names[:1]
 
 
-def _slices(paper: Paper, audit: Audit, run: Run | None) -> None:
+def _slices(paper: Paper, audit: Audit, run: Run | None, both: pd.DataFrame | None = None) -> None:
     paper.section("Slices and their opponents")
     names = run.slicing_names() if run else []
     if not names:
         return paper.say(f"No slices yet: run `hardlook slice {audit.root.name}`.", "note")
     name = "kmeans" if "kmeans" in names else names[0]
-    _, summary = read_slicing(run, name)
+    members, summary = read_slicing(run, name)
+    blind = summary["settings"]["split"] == "test" and audit.policy.get("test") == "blind"
+    told = {} if both is None else {row.slice_id: row for row in metrics.by_slice(both, members).itertuples()}
     worst = sorted(summary["slices"], key=lambda row: (row["accuracy"] is None, row["accuracy"], -row["size"]))[:SLICES]
     paper.say(f"The {len(worst)} worst of {len(summary['slices'])} slices “{name}” of {summary['settings']['split']}: groups "
               "that fail for the same reason. Upper bars are labels, lower ones predictions. Opponents are the training "
               "examples that harm the slice most; look there for wrong labels.", "note")
     for row in worst:
         paper.parts.append('<div class="slice">')
-        paper.heading(f"Slice {row['slice_id']}: {row['size']:,} examples, accuracy {share(row['accuracy'])}")
+        paper.heading(f"Slice {row['slice_id']}: {row['size']:,} examples, accuracy {share(row['accuracy'])}"
+                      + _on_corrected(told.get(row["slice_id"])))
         classes = sorted({*row["labels"], *row["predictions"]},
                          key=lambda c: -row["labels"].get(c, 0) - row["predictions"].get(c, 0))[:8]
         paper.parts.append(histogram([(c, row["labels"].get(c, 0), row["predictions"].get(c, 0)) for c in classes]))
-        paper.sheet((example, "member") for example in row["nearest"][:8])
+        if blind:
+            paper.say("Test is read blind: which examples are in the slice is not shown.", "note")
+        else:
+            paper.sheet((example, "member") for example in row["nearest"][:8])
         paper.sheet((each["example_id"], f"opponent {number(each['influence'])}") for each in row["opponents"][:8])
         paper.parts.append("</div>")
     return None
+
+
+def _on_corrected(row) -> str:
+    """The accuracy of a slice on corrected labels, where some were changed."""
+    changed = 0 if row is None else int(row.relabelled + row.excluded)
+    return f", {share(row.corrected)} on corrected labels ({changed:,} changed)" if changed else ""
 
 
 def _decisions(paper: Paper, audit: Audit, log: ReviewLog, examples: pd.DataFrame) -> None:
