@@ -308,7 +308,7 @@ class VoG(Scorer):
     """Variance of Gradients (Agarwal et al. 2022, eq. 1-4).
 
     ``batch_size``: examples per pass; results are bit-equal at an equal one. ``precision``: float32, or
-    bfloat16, which is approximate (class-normalised Spearman 0.98 to 0.999) and is taken only where the hardware has
+    bfloat16, which is approximate (class-normalised Spearman 0.97 to 0.9999) and is taken only where the hardware has
     it. ``embedding``: name of the layer that embeds tokens; empty = the model's first ``nn.Embedding``.
     """
 
