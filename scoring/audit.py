@@ -128,6 +128,11 @@ class Run:
         return self.folder / "neighbours.parquet"
 
     @property
+    def near_duplicates_path(self) -> Path:
+        """The members of every group of near duplicates by features."""
+        return self.folder / "near_duplicates.parquet"
+
+    @property
     def second_split_path(self) -> Path:
         """Second-split forgetting and first-split learning times."""
         return self.folder / "second_split.parquet"

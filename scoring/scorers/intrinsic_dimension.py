@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scoring.neighbours import GRAPH, graph_of
 from scoring.scorer import Column, Columns, Scorer, Shard
 from scoring.tables import HardlookError
 
@@ -46,17 +47,18 @@ def intrinsic_dimension(radii: np.ndarray, k1: int = 10, k2: int = 20) -> np.nda
     return dimension.mean(1)
 
 
-def neighbour_radii(features: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
-    """(n, d) → (n, k) sorted Euclidean distances to the k nearest other examples; exact zeros for duplicates."""
+def neighbour_radii(features: np.ndarray, k: int, seed: int = 0, exact: int = EXACT_MOST) -> np.ndarray:
+    """(n, d) → (n, k) sorted Euclidean distances to the k nearest other examples; exact zeros for duplicates.
+
+    Up to ``exact`` examples they are the nearest; else nearly all of them are.
+    """
     x = np.ascontiguousarray(features, dtype=np.float32)
-    if len(x) <= EXACT_MOST:
+    if len(x) <= exact:
         from sklearn.neighbors import NearestNeighbors
 
         found = NearestNeighbors(n_neighbors=k + 1).fit(x).kneighbors(x, return_distance=False)
     else:
-        from pynndescent import NNDescent
-
-        found, _ = NNDescent(x, n_neighbors=max(k + 1, 30), random_state=seed, n_jobs=1).neighbor_graph
+        found, _ = graph_of(x, seed, max(k + 1, GRAPH)).neighbor_graph
     return np.sort(_distances(x, found), axis=1)[:, :k]
 
 

@@ -8,8 +8,10 @@ from sklearn.metrics import pairwise_distances
 
 from scoring.audit import Audit
 from scoring.compute import make_scorer, score_one
-from scoring.neighbours import disagreement, fair_k, nearest
+from scoring.duplicates import near_groups
+from scoring.neighbours import among, disagreement, fair_k, nearest
 from scoring.scorer import registry
+from scoring.scorers.intrinsic_dimension import intrinsic_dimension, neighbour_radii
 from scoring.shards import Context
 from scoring.tables import read_table
 
@@ -60,6 +62,36 @@ def test_the_approximate_search_finds_nearly_all_of_the_exact_ones_and_the_same_
     shared = [len(set(a) & set(b)) / 20 for a, b in zip(exact.positions, near.positions, strict=True)]
     assert np.mean(shared) > 0.95
     assert not (near.positions == np.arange(1500)[:, None]).any()
+
+
+def test_the_graph_alone_finds_nearly_all_of_the_very_nearest():
+    points = np.random.default_rng(3).normal(size=(1500, 16)).astype(np.float32)
+    points[7] = np.nan
+    exact, near = among(points, 10), among(points, 10, exact=100)
+    shared = [len(set(a) & set(b)) / 10 for a, b in zip(exact.positions, near.positions, strict=True)]
+    assert np.mean(np.delete(shared, 7)) > 0.95 and (near.positions[7] == -1).all()
+    same = near.positions == exact.positions
+    np.testing.assert_allclose(near.distances[same & (exact.positions >= 0)], exact.distances[same & (exact.positions >= 0)], rtol=1e-5)
+    assert (np.diff(np.delete(near.distances, 7, axis=0), axis=1) >= 0).all()
+
+
+def test_near_duplicates_are_the_same_groups_by_the_approximate_search():
+    rng = np.random.default_rng(4)
+    points = rng.normal(size=(1500, 16))
+    points = np.vstack([points, points[:100] + 0.02 * rng.normal(size=(100, 16))])
+    exact, near = near_groups(points, np.arange(1600)), near_groups(points, np.arange(1600), exact=100)
+    assert near.threshold == pytest.approx(exact.threshold, rel=0.02)
+    assert (near.group[:100] == near.group[1500:]).mean() >= 0.98 and (near.group[:100] >= 0).mean() >= 0.98
+    both = (near.group >= 0) & (exact.group >= 0)
+    assert both.sum() >= 0.98 * (exact.group >= 0).sum()
+    assert len(set(zip(near.group[both], exact.group[both], strict=True))) == len(set(near.group[both]))
+
+
+def test_intrinsic_dimension_by_the_approximate_search_is_that_of_exact_neighbours():
+    points = np.random.default_rng(5).normal(size=(1500, 12)).astype(np.float32)
+    exact, near = (intrinsic_dimension(neighbour_radii(points, 20, exact=most)) for most in (10_000, 100))
+    apart = np.abs(near / exact - 1)
+    assert np.median(apart) < 1e-6 and np.quantile(apart, 0.95) < 0.05 and np.corrcoef(near, exact)[0, 1] > 0.99
 
 
 def test_disagreement_counted_by_hand():

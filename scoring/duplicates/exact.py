@@ -1,14 +1,15 @@
 """Exact duplicates: examples with the same fingerprint, the worrying ones first.
 
 Inputs → outputs: the example table → one row per group. Cost: one pass over the fingerprints. Known limits:
-exact copies alone; near duplicates are a matter of features, not of bytes.
+exact copies alone; near duplicates are a matter of features, not of bytes (``scoring.duplicates.near``).
 """
 
 from __future__ import annotations
 
 import pandas as pd
 
-COLUMNS = ("fingerprint", "copies", "across_splits", "conflicting", "splits", "labels", "example_ids")
+FACTS = ("copies", "across_splits", "conflicting", "splits", "labels", "example_ids")
+COLUMNS = ("fingerprint", *FACTS)
 
 
 def duplicates(examples: pd.DataFrame) -> pd.DataFrame:
@@ -25,8 +26,13 @@ def duplicates(examples: pd.DataFrame) -> pd.DataFrame:
     [[2, True, True]]
     """
     readable = examples[examples["problem"].isna() & examples["fingerprint"].notna()]
-    copies = readable[readable["fingerprint"].duplicated(keep=False)]
-    groups = copies.groupby("fingerprint", sort=True)
+    return grouped(readable[readable["fingerprint"].duplicated(keep=False)], "fingerprint")
+
+
+def grouped(members: pd.DataFrame, key: str) -> pd.DataFrame:
+    """One row per value of the column ``key``, with ``FACTS`` about its members (example_id, split, label), in the order
+    of ``duplicates``."""
+    groups = members.groupby(key, sort=True)
     found = pd.DataFrame({
         "copies": groups.size(),
         "across_splits": groups["split"].nunique() > 1,
@@ -34,10 +40,10 @@ def duplicates(examples: pd.DataFrame) -> pd.DataFrame:
         "splits": groups["split"].agg(_joined),
         "labels": groups["label"].agg(_joined),
         "example_ids": groups["example_id"].agg(list),
-    }).reset_index(names="fingerprint")
+    }).reset_index(names=key)
     worry = found["conflicting"].astype(int) * 2 + found["across_splits"].astype(int)
     order = found.assign(worry=worry).sort_values(["worry", "copies"], ascending=False, kind="stable").index
-    return found.loc[order, list(COLUMNS)].reset_index(drop=True)
+    return found.loc[order, [key, *FACTS]].reset_index(drop=True)
 
 
 def _joined(values: pd.Series) -> str:
