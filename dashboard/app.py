@@ -11,7 +11,7 @@ from functools import cache
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from dashboard import controls, people, state, view
+from dashboard import controls, grouping, people, state, view
 from dashboard.colours import NEUTRAL, WRONG
 from dashboard.selection import MetaFilter
 from dashboard.words import quoted
@@ -105,14 +105,15 @@ def main() -> None:
         st.error(quoted(str(error), longest=1000), icon=":material/error:")
 
 
-def pick_shared() -> tuple[Audit, Run | None, tuple[MetaFilter, ...]]:
-    """Audit, run and metadata filters, from the sidebar, which also says who is reviewing."""
+def pick_shared() -> tuple[Audit, Run | None, tuple[MetaFilter, ...], str | None]:
+    """Audit, run, metadata filters and grouping, from the sidebar, which also says who is reviewing."""
     audit = state.open_audit()
     st.text(audit.name)
     run = controls.pick_run(audit)
     meta = controls.pick_meta(audit)
+    group = grouping.pick(audit)
     people.show_visitor()
-    return audit, run, meta
+    return audit, run, meta, group
 
 
 main()

@@ -69,9 +69,9 @@ def _by_split(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     return ((split, frame[frame["split"] == split]) for split in there)
 
 
-def class_balance(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
+def class_balance(frame: pd.DataFrame, names: Sequence[str], what: str = "class") -> Chart:
     """How many examples each class has per split. ``frame``: label, split, n; ``names``: the classes to show,
-    in order.
+    in order; ``what`` a row is, "class" or "group".
     """
     figure, rows = go.Figure(), {name: at for at, name in enumerate(names)}
     for split, part in _by_split(frame[frame["label"].isin(names)]):
@@ -89,15 +89,15 @@ def class_balance(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
         )
     laid_out(figure, 90 + ROW * max(len(names), 3), barmode="stack", bargap=0.3, showlegend=True)
     figure.update_xaxes(title="examples", rangemode="tozero")
+    of = "a class by its given labels" if what == "class" else f"a {what} by its metadata"
     return Chart(
         class_rows(figure, names),
-        "Each bar is a class by its given labels; bars of unequal length mean an "
-        "unbalanced dataset, and hatching tells the splits apart.",
+        f"Each bar is {of}; bars of unequal length mean an unbalanced dataset, and hatching tells the splits apart.",
     )
 
 
-def class_accuracy(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
-    """Accuracy per class and split with 95 % intervals. ``frame``: label, split, n, accuracy, low, high."""
+def class_accuracy(frame: pd.DataFrame, names: Sequence[str], what: str = "class") -> Chart:
+    """Accuracy per class (or ``what``) and split with 95 % intervals. ``frame``: label, split, n, accuracy, low, high."""
     figure, rows = go.Figure(), {name: at for at, name in enumerate(names)}
     for split, part in _by_split(frame[frame["label"].isin(names)]):
         figure.add_scatter(
@@ -128,8 +128,8 @@ def class_accuracy(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
     figure.update_xaxes(title="accuracy, %", rangemode="normal")
     return Chart(
         class_rows(figure, names),
-        "Each mark is the share of a class that the last checkpoint gets right, with "
-        "its 95 % interval; a test mark far left of the others is a class to look at."
+        f"Each mark is the share of a {what} that the last checkpoint gets right, with "
+        f"its 95 % interval; a test mark far left of the others is a {what} to look at."
         + (" ◇: the same on corrected labels, where some were changed." if "changed" in frame and frame["changed"].any() else ""),
     )
 
@@ -218,8 +218,8 @@ def _corrected_errors(figure: go.Figure, name: str, frame: pd.DataFrame) -> None
         )  # fmt: skip
 
 
-def class_deciles(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
-    """Error per decile within each class as a table of colours. ``frame``: class, decile, n, error."""
+def class_deciles(frame: pd.DataFrame, names: Sequence[str], what: str = "class") -> Chart:
+    """Error per decile within each class (or ``what``) as a table of colours. ``frame``: class, decile, n, error."""
     grid = frame.pivot(index="class", columns="decile", values="error").reindex(list(names))
     sizes = frame.pivot(index="class", columns="decile", values="n").reindex(list(names))
     both = {(row["class"], row["decile"]): f", {share(row['corrected'])} on corrected labels, {int(row['changed']):,} changed"
@@ -247,12 +247,12 @@ def class_deciles(frame: pd.DataFrame, names: Sequence[str]) -> Chart:
         )
     )
     laid_out(figure, 90 + ROW * max(len(names), 3))
-    figure.update_xaxes(title="decile of the score within the class, 1 = lowest", dtick=1, showgrid=False)
+    figure.update_xaxes(title=f"decile of the score within the {what}, 1 = lowest", dtick=1, showgrid=False)
     figure.update_yaxes(showgrid=False)
     return Chart(
         class_rows(figure, names),
-        "Each row is a class and each cell a tenth of it; a row that darkens towards "
-        "one end is a class in which the score ranks difficulty, an even row one in which it does not.",
+        f"Each row is a {what} and each cell a tenth of it; a row that darkens towards "
+        f"one end is a {what} in which the score ranks difficulty, an even row one in which it does not.",
     )
 
 

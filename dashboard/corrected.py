@@ -65,9 +65,14 @@ def told(audit: Audit, table: pd.DataFrame, split: str | None = None) -> pd.Data
 
 def classes_beside(audit: Audit, run: Run | None, known: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     """Accuracy per class and split with the same on corrected labels, where some were changed."""
-    found = groups(audit, run, ["label", "split"], selection)
+    return beside(audit, run, known, selection, ["label", "split"])
+
+
+def beside(audit: Audit, run: Run, known: pd.DataFrame, selection: Selection, by: list[str]) -> pd.DataFrame:
+    """Accuracies by some columns with the same on corrected labels, where some were changed."""
+    found = groups(audit, run, by, selection)
     found = found.assign(changed=metrics.changed(found))
-    return known.merge(found.loc[found["changed"] > 0, ["label", "split", *NOTHING]], on=["label", "split"], how="left")
+    return known.merge(found.loc[found["changed"] > 0, [*by, *NOTHING]], on=by, how="left")
 
 
 def deciles_beside(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, known: pd.DataFrame) -> pd.DataFrame:

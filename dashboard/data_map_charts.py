@@ -35,11 +35,11 @@ READING = (
 
 def data_map(points: pd.DataFrame, colour: str, title: str, outlines: Sequence[Outline] = ()) -> Chart:
     """Variability against confidence. ``points``: example_id, label, prediction, confidence, variability,
-    correctness, score, region; ``colour``: correctness, label, region or score (then ``title`` names it). A
-    point's custom data is its row in ``points``.
+    correctness, score, region, and group where that is the colour; ``colour``: correctness, label, region, group or
+    score (``title`` names the last two). A point's custom data is its row in ``points``.
     """
     figure = go.Figure()
-    if colour in ("label", "region"):
+    if colour in ("label", "region", "group"):
         _add_groups(figure, points, colour)
         reading = READING
     else:
@@ -63,13 +63,13 @@ def data_map(points: pd.DataFrame, colour: str, title: str, outlines: Sequence[O
 
 
 def _add_groups(figure: go.Figure, points: pd.DataFrame, colour: str) -> None:
-    """One trace per region or label; the labels beyond ``LEGEND`` are one."""
+    """One trace per region, label or group; the labels or groups beyond ``LEGEND`` are one."""
     if colour == "region":
         named = [(name, points["region"] == name, LOOKS[name]) for name in LOOKS]
     else:
-        sizes = points["label"].value_counts().index
-        named = [(name, points["label"] == name, group_style(at)) for at, name in enumerate(sizes[:LEGEND])]
-        rest = points["label"].isin(sizes[LEGEND:])
+        sizes = points[colour].value_counts().index
+        named = [(name, points[colour] == name, group_style(at)) for at, name in enumerate(sizes[:LEGEND])]
+        rest = points[colour].isin(sizes[LEGEND:]) | points[colour].isna()
         named.append((OTHERS, rest, {"color": NEUTRAL.colour, "symbol": "circle"}))
     for name, rows, look in named:
         part = points[rows.to_numpy(dtype=bool)]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from dashboard import behind, controls, decisions, drawing, hidden, job_panel, lasso, slice_charts, slicings, state
+from dashboard import behind, controls, decisions, drawing, grouping, hidden, job_panel, lasso, slice_charts, slicings, state, view
 from dashboard.columns import ScoreColumn
 from dashboard.selection import MetaFilter, Selection
 from dashboard.slicings import NONE, Slicing
@@ -21,6 +21,7 @@ from scoring.audit import SPLITS, Audit, Run
 LEGEND = 24
 """Groups that the legend names, at most; the smaller ones of more are drawn as one."""
 COLOURS = ("slice", "label", "correctness")
+GROUP = "group"
 
 
 def show_map(
@@ -35,7 +36,9 @@ def show_map(
         return job_panel.offer(audit, run, "Lay out the map", "slice")
     scores = by_title(columns)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        colour = controls.choose("Colour by", [*COLOURS, *scores], "colour", COLOURS[0], width=300)
+        grouped = view.grouped()
+        colours = COLOURS if grouped is None else (*COLOURS, GROUP)
+        colour = controls.choose("Colour by", [*colours, *scores], "colour", GROUP if grouped else COLOURS[0], width=300)
         split = pick_split(audit, slicing.settings.split)
     selection = Selection(split, meta=meta)
     points = place_in_slices(slicings.map_points(audit, run, selection, scores.get(colour)), slicing)
@@ -44,6 +47,8 @@ def show_map(
         return controls.empty(left_out or "No example on the map passes these filters.")
     if left_out:
         st.caption(left_out)
+    if grouped is not None:
+        points = points.assign(group=points["example_id"].map(grouping.members(audit, grouped)))
     drawn = slicings.thin(points, "label", always=decisions.state_at(audit)["flagged"]).reset_index(drop=True)
     labelled = int(state.counts(audit, selection, ["split"])["labelled"].sum())
     outlines = draw(drawn, colour, slicing, how_many(len(drawn), labelled))
@@ -54,7 +59,7 @@ def by_title(columns: Sequence[ScoreColumn]) -> dict[str, ScoreColumn]:
     """Scores by their title, or by their address where a title is not the only one."""
     titles = [column.title for column in columns]
     return {
-        c.title if titles.count(c.title) == 1 else c.address: c for c in columns if c.title not in COLOURS
+        c.title if titles.count(c.title) == 1 else c.address: c for c in columns if c.title not in (*COLOURS, GROUP)
     }
 
 
@@ -95,10 +100,10 @@ def groups(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[tuple[st
         correct = points["correct"]
         rows = [(correct == True).fillna(False), (correct == False).fillna(False), correct.isna()]  # noqa: E712
         return list(zip((slice_charts.RIGHT, slice_charts.MISSED, slice_charts.UNKNOWN), rows, strict=True))
-    if colour == "label":
-        sizes = points["label"].value_counts()
-        named = [(name, points["label"] == name) for name in sizes.index]
-        rest = ("no label", points["label"].isna())
+    if colour in ("label", GROUP):
+        sizes = points[colour].value_counts()
+        named = [(name, points[colour] == name) for name in sizes.index]
+        rest = (f"no {colour}", points[colour].isna())
     else:
         there = set(points["slice_id"])
         order = [one["slice_id"] for one in slicing.slices if one["slice_id"] in there]
@@ -114,7 +119,7 @@ def groups(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[tuple[st
 def draw(points: pd.DataFrame, colour: str, slicing: Slicing, told: str) -> list[lasso.Outline]:
     """The chart; → what is drawn around on it, or was in the address that led here."""
     outlines = drawing.pending("map")
-    if colour in COLOURS:
+    if colour in (*COLOURS, GROUP):
         chart = slice_charts.influence_map(points, groups(points, colour, slicing), outlines)
     else:
         chart = slice_charts.score_map(points, colour, outlines)

@@ -58,14 +58,15 @@ def source(path: Any) -> str:
 
 @dataclass(frozen=True)
 class MetaFilter:
-    """A condition on one metadata column: any of some values (as text; None = nothing recorded), a range, or
-    a part of the text."""
+    """A condition on one metadata column: any of some values (as text; None = nothing recorded), a range (both ends
+    in it, ``below`` not), or a part of the text."""
 
     column: str
     values: tuple[str | None, ...] = ()
     low: float | None = None
     high: float | None = None
     contains: str = ""
+    below: float | None = None
 
     def sql(self, table: str) -> tuple[list[str], list[Any]]:
         """Conditions and their parameters; none where the filter is empty."""
@@ -77,7 +78,7 @@ class MetaFilter:
             parameters += [some] if some else []
             either += [f"{name} IS NULL"] if None in self.values else []
             conditions.append(f"({' OR '.join(either)})")
-        for bound, sign in ((self.low, ">="), (self.high, "<=")):
+        for bound, sign in ((self.low, ">="), (self.high, "<="), (self.below, "<")):
             if bound is not None:
                 conditions.append(f"{name} {sign} ?")
                 parameters.append(bound)

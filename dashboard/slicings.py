@@ -148,3 +148,19 @@ def thin(
     place = (groups.rank(method="first") - 0.5) / groups.transform("size")
     place = place.where(~points["example_id"].isin(always), -1.0)
     return points.iloc[np.sort(np.lexsort((draw, place))[:most])]
+
+
+def by_group(found: Slicing, slices: list[dict[str, Any]], groups: pd.Series, names: list[str]) -> pd.DataFrame:
+    """How many members of each of some slices are in each group → slice, accuracy, members, and a column per group
+    that any of them is in. ``groups``: the group's name by example_id."""
+    members = found.members.assign(group=found.members["example_id"].map(groups)).dropna(subset=["group"])
+    if members.empty or not slices:
+        return pd.DataFrame()
+    table = pd.crosstab(members["slice_id"], members["group"])
+    table = table.reindex([one["slice_id"] for one in slices], fill_value=0)
+    table = table[[name for name in names if name in table.columns]]
+    facts = pd.DataFrame(
+        {"slice": [one["slice_id"] for one in slices], "accuracy": [one["accuracy"] for one in slices],
+         "members": [one["size"] for one in slices]}, index=table.index,
+    )  # fmt: skip
+    return facts.join(table, rsuffix=" (group)").reset_index(drop=True)

@@ -141,10 +141,18 @@ def _meta_values(examples: Stamp, column: str) -> tuple[list[str | None], float 
 
 def meta_choices(audit: Audit, column: str) -> tuple[str, list[str | None], tuple[float, float] | None]:
     """How a metadata column is filtered: ("values", these), ("range", these bounds) or ("text", none)."""
-    values, low, high = _meta_values(stamp(audit.examples_path), column)
+    examples = stamp(audit.examples_path)
+    values, low, high = _meta_values(examples, column)
+    kind = meta_kind(examples, column)
+    return kind, values if kind == "values" else [], (low, high) if kind == "range" else None
+
+
+def meta_kind(examples: Stamp, column: str) -> str:
+    """Whether a metadata column is looked at by its "values", as a "range", or as "text"."""
+    values, low, high = _meta_values(examples, column)
     if low is not None and high is not None and len(values) > FEW_NUMBERS:
-        return "range", [], (low, high)
-    return ("values", values, None) if len(values) <= FEW_VALUES else ("text", [], None)
+        return "range"
+    return "values" if len(values) <= FEW_VALUES else "text"
 
 
 # -- rankings and pages of them
@@ -290,7 +298,7 @@ def counts(audit: Audit, selection: Selection, by: Sequence[str]) -> pd.DataFram
     return _counts(stamp(audit.examples_path), selection.without_decisions(), tuple(by))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def _counts(examples: Stamp, selection: Selection, by: tuple[str, ...]) -> pd.DataFrame:
     names = ", ".join(f"e.{identifier(name)}" for name in by)
     condition, parameters = selection.sql()
@@ -309,7 +317,7 @@ def accuracy(audit: Audit, run: Run, selection: Selection, by: Sequence[str]) ->
     return _accuracy(files, selection.without_decisions(), tuple(by))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def _accuracy(files: tuple, selection: Selection, by: tuple[str, ...]) -> pd.DataFrame:
     names = ", ".join(f"e.{identifier(name)}" for name in by)
     condition, parameters = selection.sql()

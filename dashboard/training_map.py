@@ -151,3 +151,12 @@ def in_order(points: pd.DataFrame, region: str) -> pd.DataFrame:
         "hard": ("confidence", True),
     }[region]
     return own.sort_values([by, "example_id"], ascending=[rising, True], kind="stable")
+
+
+def by_group(points: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """The means of each group of points, in this order → group, examples, confidence, variability, correctness, and the
+    share that lies in the hard region."""
+    table = points.assign(hard=points["region"] == "hard").groupby("group")
+    found = table[["confidence", "variability", "correctness", "hard"]].mean()
+    found.insert(0, "examples", table.size())
+    return found.reindex([name for name in names if name in found.index]).reset_index()

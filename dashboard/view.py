@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import streamlit as st
 
-from dashboard import controls, state
+from dashboard import controls, grouping, state
 from dashboard.columns import ScoreColumn, stages_overlap
 from dashboard.selection import META, MetaFilter
 from scoring.audit import Audit, Run
@@ -22,7 +22,7 @@ KEY = "_view"
 PAGE = "_page"
 GOING = "_going"
 ARRIVAL = "go"
-KEPT = ("_", "run", "filter", META)
+KEPT = ("_", "run", "filter", grouping.KEY, META)
 """Keys that every page shares: internal ones, and the sidebar's widgets."""
 
 
@@ -33,6 +33,8 @@ class View:
     audit: Audit
     run: Run | None
     meta: tuple[MetaFilter, ...]
+    group: str | None = None
+    """The metadata column by which pages group, without ``META``."""
 
 
 def script(page: str) -> str:
@@ -77,9 +79,15 @@ def arrive() -> None:
         st.rerun()
 
 
-def share(audit: Audit, run: Run | None, meta: tuple[MetaFilter, ...]) -> None:
+def share(audit: Audit, run: Run | None, meta: tuple[MetaFilter, ...], group: str | None) -> None:
     """Keep the sidebar's choices for the page that follows in the same script run."""
-    st.session_state[KEY] = View(audit, run, meta)
+    st.session_state[KEY] = View(audit, run, meta, group)
+
+
+def grouped(most: int = grouping.MOST) -> grouping.Grouping | None:
+    """The groups of the column that the sidebar chose, at most some; None where it chose none."""
+    view: View = st.session_state[KEY]
+    return grouping.grouping(view.audit, view.group, most)
 
 
 def current() -> View:

@@ -17,7 +17,7 @@ from dashboard.pair_panel import pairs
 from dashboard.serving import serve_this, serving
 from dashboard.session import alike, blind, classes, dossiers, pixels, queue
 from scoring.queues import suggestions
-from scoring.reviews import Event
+from scoring.reviews import Event, ReviewLog
 from scoring.tables import read_table, write_table
 from .synthetic import make_audit
 
@@ -228,3 +228,15 @@ def test_an_unsure_example_goes_blind_to_a_second_reader(audit):
     assert ids[3] in left and ids[5] not in left
     kept = blinding.hidden_from(audit, "ada")
     assert ids[3] in kept
+
+
+def test_a_log_of_flags_alone_reopens_nothing_and_hides_nothing(tmp_path):
+    audit = make_audit(tmp_path / "audit", 60, 3)
+    serve_this(audit.root)
+    ids = examples(audit)["example_id"].tolist()
+    with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
+        log.append([Event(client="c", seq=1, example_id=ids[0], reviewer="ada", action="flag")])
+    run = audit.run()
+    whole = state.ranking(audit, run, state.score_columns(run)[0], state.Selection("train"))
+    assert queue.reopened(audit, run) == set()
+    assert queue.to_review(audit, run, whole).num_rows == whole.num_rows

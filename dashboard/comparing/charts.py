@@ -106,8 +106,8 @@ def _outline(figure: go.Figure, i: int, j: int) -> None:
     figure.add_shape(type="rect", line={"color": LABEL.colour, "width": 3}, **box)
 
 
-def by_group(table: pd.DataFrame) -> Chart:
-    """Correlation of two scores within each class. ``table``: group, n, rho, low, high."""
+def by_group(table: pd.DataFrame, what: str = "class") -> Chart:
+    """Correlation of two scores within each class (or ``what``). ``table``: group, n, rho, low, high."""
     names = table["group"].tolist()
     rows = list(table.itertuples())
     figure = go.Figure(
@@ -132,11 +132,11 @@ def by_group(table: pd.DataFrame) -> Chart:
     )
     figure.add_vline(x=0, line={"color": NEUTRAL.colour, "dash": "dash", "width": 1.5})
     laid_out(figure, 90 + ROW * max(len(names), 3), showlegend=False)
-    figure.update_xaxes(title="rank correlation within the class", range=[-1.05, 1.05])
+    figure.update_xaxes(title=f"rank correlation within the {what}", range=[-1.05, 1.05])
     return Chart(
         class_rows(figure, names),
-        "Each mark is the rank correlation of the two scores within a class, with its 95 % interval: a "
-        "class far from the others is one in which the two scores mean different things.",
+        f"Each mark is the rank correlation of the two scores within a {what}, with its 95 % interval: a "
+        f"{what} far from the others is one in which the two scores mean different things.",
     )
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import cells, controls, hidden
+from dashboard import cells, controls, grouping, hidden, view
 from dashboard.columns import ScoreColumn, find_column
 from dashboard.comparing import charts
 from dashboard.comparing.frames import Scores, correlation, overlap
@@ -162,6 +162,13 @@ def show_pair(
     if table.empty:
         return controls.empty("No example here has both scores: choose another split or class.")
     show_disagreement(audit, run, table, columns, pair, names)
+    grouped = view.grouped()
+    if grouped is not None:
+        named = grouping.members(audit, grouped).reindex(scores.values.index)
+        groups = correlation_by_group(scores.values[a], scores.values[b], named)
+        st.subheader(f"The pair within each {plain(grouped.column)}", anchor=False)
+        controls.show_chart(charts.by_group(groups, "group"), "pair_groups")
+        grouping.explain(grouped)
     groups = correlation_by_group(scores.values[a], scores.values[b], scores.labels)
     if len(groups) > 1:
         with st.expander("The pair within each class"):

@@ -96,7 +96,7 @@ export class Side {
         },
         el("kbd", { class: "hl-key", "aria-hidden": "true" }, key),
         el("span", { class: "hl-what" }, what),
-        el("strong", {}, el("span", { class: `hl-ink-${role}`, "aria-hidden": "true" }, desk.hub.glyphs[role] ?? ""), ` ${text}`),
+        el("strong", { title: text, dir: "auto" }, el("span", { class: `hl-ink-${role}`, "aria-hidden": "true" }, desk.hub.glyphs[role] ?? ""), ` ${text}`),
         note ? el("span", { class: "hl-quiet" }, note) : null,
       );
     const parts = [];

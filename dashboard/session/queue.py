@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -98,7 +99,7 @@ def _reopened(_url: str, _last: int, name: str, root, _stamp) -> frozenset[str]:
     events = log.events()
     events = events[events["action"] == "decide"]
     holds = [(row.client, int(row.seq)) in standing for row in events.itertuples()]
-    events = events[holds]
+    events = events[np.array(holds, dtype=bool)]  # an empty list would choose no columns instead of no rows
     found = opinions(audit, run, events["example_id"].unique())
     return frozenset(sittings.reopened(events, found, run.name, sittings.model_of(run)))
 

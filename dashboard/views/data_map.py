@@ -8,17 +8,18 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import cells, controls, data_map_charts, decisions, drawing, hidden, lasso, state, training_map, view
+from dashboard import cells, controls, data_map_charts, decisions, drawing, grouping, hidden, lasso, state, training_map, view
 from dashboard.columns import ScoreColumn
 from dashboard.grid import example_grid
 from dashboard.map_panel import by_title
 from dashboard.selection import Selection
 from dashboard.slicings import MOST_POINTS, thin
 from dashboard.training_map import REGIONS, Quantiles
-from dashboard.words import count, number
+from dashboard.words import count, number, plain, share
 from scoring.audit import Audit, Run
 
 COLOURS = ("correctness", "label", "region")
+GROUP = "group"
 DRAWN = "drawn around"
 SIZE = 24
 CUTS = {
@@ -35,11 +36,13 @@ def show() -> None:
     trainings = run.training_names() if run else []
     if not trainings:
         return explain_no_training(audit, run)
+    grouped = view.grouped()
+    colours = COLOURS if grouped is None else (*COLOURS, GROUP)
     scores = {
-        title: column for title, column in by_title(state.score_columns(run)).items() if title not in COLOURS
+        title: column for title, column in by_title(state.score_columns(run)).items() if title not in (*COLOURS, GROUP)
     }
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        colour = controls.choose("Colour by", [*COLOURS, *scores], "colour", COLOURS[0], width=240)
+        colour = controls.choose("Colour by", [*colours, *scores], "colour", GROUP if grouped else COLOURS[0], width=240)
         split = controls.pick_split(audit, "train", labelled=True)
         class_name = controls.pick_class(audit)
         with st.popover("More", icon=":material/tune:"):
@@ -59,11 +62,34 @@ def show() -> None:
         return controls.empty(left_out)
     if left_out:
         st.caption(left_out)
+    if grouped is not None:
+        points = points.assign(group=points["example_id"].map(grouping.members(audit, grouped)))
     show_map(audit, run, points, colour, scores.get(colour), epoch)
+    if grouped is not None:
+        show_by_group(points, grouped)
     table = training_map.progress(audit, run, training, selection)
     if len(table) > 1:
         with st.expander("How these examples were learned"):
             controls.show_chart(data_map_charts.progress(table, epoch), "progress")
+    return None
+
+
+def show_by_group(points: pd.DataFrame, grouped: grouping.Grouping) -> None:
+    """The map in numbers for each group of the metadata column that the sidebar chose."""
+    st.subheader(f"By {plain(grouped.column)}", anchor=False)
+    table = training_map.by_group(points, grouped.names)
+    if table.empty:
+        return controls.empty("None of these examples is in a group of this column.")
+    for name in ("confidence", "variability"):
+        table[name] = [number(value) for value in table[name]]
+    for name in ("correctness", "hard"):
+        table[name] = [share(value) for value in table[name]]
+    st.dataframe(table, hide_index=True)
+    st.caption(
+        "Means over the examples of each group; hard is the share of them in the hard region. A group with low confidence "
+        "and a large hard share was learned worst: look there first."
+    )
+    grouping.explain(grouped)
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, controls, corrected, hidden, state, view
+from dashboard import charts, controls, corrected, grouping, hidden, state, view
 from dashboard.columns import ScoreColumn, describe_ends, first_column
 from dashboard.corrected_panel import warn_about_test
 from dashboard.selection import Selection
@@ -50,6 +50,7 @@ def show() -> None:
     if n < SCARCE:
         controls.warn(f"Only {count(n, 'example')}: a tenth of them says little, as the wide intervals show.")
     show_deciles(audit, run, columns, column, selection, base_rate)
+    show_by_group(audit, run, column, selection)
     if class_name is None and len(audit.classes) > 1:
         show_by_class(audit, run, column, selection)
     return None
@@ -147,6 +148,26 @@ def show_numbers(frames: dict[str, pd.DataFrame]) -> None:
     st.dataframe(
         both[["stage", "decile", "n", "error", "low", "high", *more]].rename(columns=renamed | more), hide_index=True
     )
+
+
+def show_by_group(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> None:
+    """Error per decile within each group of the metadata column that the sidebar chose."""
+    grouped = view.grouped()
+    if grouped is None:
+        return
+    st.subheader(f"Within each {plain(grouped.column)}", anchor=False)
+    if reason := hidden.parts_refused(audit, grouping.within(selection, grouped.groups[0])):
+        return controls.empty(reason)
+    frame = grouping.decile_errors(audit, run, column, selection, grouped)
+    sizes = frame.groupby("class")["n"].sum() if len(frame) else pd.Series(dtype=int)
+    names = [name for name in grouped.names if sizes.get(name, 0) >= SMALL_CLASS]
+    small = len(sizes) - len(names)
+    if small:
+        st.caption(f"Left out: {count(small, 'group')} with fewer than {SMALL_CLASS} examples here.")
+    grouping.explain(grouped)
+    if names:
+        controls.show_chart(charts.class_deciles(frame[frame["class"].isin(names)], names, "group"), "group_deciles")
+    return None
 
 
 def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
 
-from dashboard import cells, controls, hidden, state, view
+from dashboard import cells, controls, grouping, hidden, state, view
 from dashboard.columns import ScoreColumn, describe_ends, first_column
 from dashboard.freezing import frozen_ranking
 from dashboard.grid import example_grid
 from dashboard.selection import Selection
-from dashboard.words import count, plain, quoted
+from dashboard.words import count, plain, quoted, shorten
 from scoring.audit import Audit, Run
 
 SIDES = {"5 × 5": 5, "6 × 6": 6, "8 × 8": 8, "10 × 10": 10}
 PANELS = ("both", "lowest", "highest")
 NAMED = {"example": ("example_id", "Example"), "same": ("fingerprint", "Examples whose content is")}
+MOST_GROUPS, GROUP_ROWS = 8, 2
+"""Groups that stand below each other, and how many rows of each end."""
 ENDS = {"lowest": "low", "highest": "high"}
 
 
@@ -46,8 +50,10 @@ def show() -> None:
         return controls.empty(left_out)
     if left_out:
         st.caption(left_out)
-    show_ends(bar, audit, run, column, selection, table, side, panels)
-    return None
+    grouped = view.grouped(MOST_GROUPS)
+    if grouped is not None and table.num_rows:
+        return show_groups(bar, audit, run, column, selection, table, side, panels, grouped)
+    return show_ends(bar, audit, run, column, selection, table, side, panels)
 
 
 def explain(audit: Audit, run: Run, column: ScoreColumn) -> None:
@@ -86,14 +92,8 @@ def show_ends(
     n = table.num_rows
     if n == 0:
         return explain_nothing(audit, run, column, selection)
-    bounds = pc.min_max(table["score"]).as_py()
-    if bounds["min"] == bounds["max"]:
-        controls.warn(
-            "Every score here is the same: a class of one example or of equal values is too small to rank."
-        )
-    shown = ["lowest", "highest"] if panels == "both" else [panels]
-    # Both ends together hold everything once: what is left over in the middle goes to the lowest.
-    reach = {"lowest": n - n // 2, "highest": n // 2} if len(shown) == 2 else {panels: n}
+    warn_if_constant(table)
+    shown, reach = reach_of(panels, n)
     size = side * side
     with bar:
         page = controls.pick_page(
@@ -109,9 +109,55 @@ def show_ends(
         for end in shown
         for at in places_of(end, n, range(page * size, min((page + 1) * size, reach[end])))
     ]
+    draw(audit, run, grids, side, table["example_id"].take(pa.array(following, pa.int64())).to_pylist())
+    return None
+
+
+def show_groups(
+    bar, audit: Audit, run: Run, column: ScoreColumn, selection: Selection, table: pa.Table, side: int, panels: str,
+    grouped: grouping.Grouping,
+) -> None:  # fmt: skip
+    """Both ends within each group of a metadata column, the groups below each other in one grid."""
+    parts = grouping.parts(audit, grouped, table)
+    if not parts:
+        return controls.empty(f"None of these examples is in a group of {plain(grouped.column)}: choose another column.")
+    reaches = {name: reach_of(panels, part.num_rows) for name, part in parts.items()}
+    size = side * GROUP_ROWS
+    longest = max(max(reach.values()) for _, reach in reaches.values())
+    with bar:
+        page = controls.pick_page(longest, size, (run.name, column.address, selection, side, panels, grouped), grid="grid")
+    grouping.explain(grouped)
+    url, grids = cells.page_url(), []
+    for name, part in parts.items():
+        shown, reach = reaches[name]
+        for end in shown:
+            one = panel(audit, run, column, part, end, range((page - 1) * size, min(page * size, reach[end])), url)
+            grids.append(one | {"title": f"{shorten(name, 40)} · {one['title']}"})
+    return draw(audit, run, grids, side)
+
+
+def warn_if_constant(table: pa.Table) -> None:
+    """Say so where nothing can be ranked."""
+    bounds = pc.min_max(table["score"]).as_py()
+    if bounds["min"] == bounds["max"]:
+        controls.warn(
+            "Every score here is the same: a class of one example or of equal values is too small to rank."
+        )
+
+
+def reach_of(panels: str, n: int) -> tuple[list[str], dict[str, int]]:
+    """Which ends are shown, and how far each reaches. Both together hold everything once: what is left over in the
+    middle goes to the lowest."""
+    if panels == "both":
+        return ["lowest", "highest"], {"lowest": n - n // 2, "highest": n // 2}
+    return [panels], {panels: n}
+
+
+def draw(audit: Audit, run: Run, grids: list[dict], side: int, ahead: Sequence[str] = ()) -> None:
+    """The panels that hold any example, in one grid, so that keys run through all."""
     example_grid(
         [one for one in grids if one["cells"]],
-        ahead=table["example_id"].take(pa.array(following, pa.int64())).to_pylist(),
+        ahead=ahead,
         key="grid",
         columns=side,
         classes=audit.classes,
@@ -120,7 +166,6 @@ def show_ends(
         guidelines=controls.guidelines(audit),
         turns=True,
     )
-    return None
 
 
 def places_of(end: str, n: int, places: range) -> list[int]:

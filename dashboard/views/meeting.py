@@ -9,12 +9,13 @@ import json
 
 import streamlit as st
 
-from dashboard import blinding, controls, decisions, state, view
+from dashboard import blinding, controls, decisions, grouping, state, view
 from dashboard.meeting import meeting_screen
 from dashboard.serving import serving
 from dashboard.words import count, quoted
 from scoring import meetings
 from scoring.audit import Audit
+from scoring.queues import together
 from scoring.reviews import ReviewLog
 from scoring.tables import HardlookError
 
@@ -44,7 +45,11 @@ def offer_to_start(log: ReviewLog, shared) -> None:
             "Nothing to discuss: no two people differ, nothing is flagged (key F in a grid), and no slices are kept.",
             f"hardlook slice {shared.audit.root.name}",
         )
-    table = [{"#": at + 1, "what": one["title"], "why": one["why"], "example": one["example_id"]} for at, one in enumerate(items)]
+    items, groups = by_group(shared.audit, items)
+    table = [
+        {"#": at + 1, "what": one["title"], "why": one["why"], "example": one["example_id"], **groups[at]}
+        for at, one in enumerate(items)
+    ]
     st.dataframe(table, hide_index=True, height=min(38 * len(table) + 40, 400))
     if not serving().identity.may("lead"):
         st.caption("A lead opens the meeting; this page then follows by itself.")
@@ -57,6 +62,17 @@ def offer_to_start(log: ReviewLog, shared) -> None:
         else:
             st.rerun()
     return None
+
+
+def by_group(audit: Audit, items: list[dict]) -> tuple[list[dict], list[dict[str, str]]]:
+    """The agenda with the examples of each group of the sidebar's column together, and that column beside each item."""
+    grouped = view.grouped()
+    if grouped is None:
+        return items, [{}] * len(items)
+    members = grouping.members(audit, grouped)
+    named = [None if one["kind"] == "slice" else members.get(one["example_id"]) for one in items]
+    order = together(named)
+    return [items[at] for at in order], [{grouped.column: named[at] or ""} for at in order]
 
 
 def show_lead_controls(log: ReviewLog, meeting: dict) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, controls, corrected, decisions, hidden, state, view
+from dashboard import charts, controls, corrected, decisions, grouping, hidden, state, view
 from dashboard.corrected_panel import show_on_both_labels
 from dashboard.columns import ScoreColumn, describe_ends
 from dashboard.contents import shown_text
@@ -30,6 +30,7 @@ def show() -> None:
     show_splits(audit, run, selection)
     show_warnings(audit, run, selection)
     show_classes(audit, run, selection)
+    show_groups(audit, run, selection)
     show_scores(audit, run)
     show_on_both_labels(audit, run)
     show_reviews(audit, selection)
@@ -141,6 +142,30 @@ def show_classes(audit: Audit, run: Run | None, selection: Selection) -> None:
             controls.show_chart(charts.class_accuracy(shown, names), "accuracy")
         else:
             controls.empty("Accuracy per class needs predictions.")
+
+
+def show_groups(audit: Audit, run: Run | None, selection: Selection) -> None:
+    """The same by the metadata column of the sidebar."""
+    grouped = view.grouped()
+    if grouped is None:
+        return
+    st.subheader(f"By {plain(grouped.column)}", anchor=False)
+    sizes = grouping.counts(audit, selection, grouped)
+    if sizes.empty:
+        return controls.empty("No example of these groups passes the filters in the sidebar.")
+    names = [name for name in grouped.names if name in set(sizes["label"])]
+    left, right = st.columns(2)
+    with left:
+        controls.show_chart(charts.class_balance(sizes, names, "group"), "group_balance")
+    known = grouping.accuracy(audit, run, selection, grouped) if run else pd.DataFrame()
+    known = hidden.accuracy_shown(audit, known, grouping.within(selection, grouped.groups[0]))
+    with right:
+        if len(known):
+            controls.show_chart(charts.class_accuracy(state.with_intervals(known), names, "group"), "group_accuracy")
+        else:
+            controls.empty("Accuracy per group needs labels and predictions.")
+    grouping.explain(grouped)
+    return None
 
 
 def choose_classes(audit: Audit, balance: pd.DataFrame, known: pd.DataFrame) -> list[str]:

@@ -8,13 +8,14 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from dashboard import blinding, charts, controls, decisions, state, team_panel, view
+from dashboard import blinding, charts, controls, decisions, grouping, state, team_panel, view
 from dashboard.effect_panel import show_effect
 from dashboard.effort_panel import show_effort
 from dashboard.exports import packed_patches
 from dashboard.pair_panel import show_pairs
+from dashboard.selection import Selection
 from dashboard.serving import serving
-from dashboard.words import count
+from dashboard.words import count, plain
 from scoring.audit import Audit
 from scoring.events import ACTIONS, VERDICTS
 from scoring.patches import FORMATS
@@ -38,6 +39,7 @@ def show() -> None:
             "the grid for its keys."
         )
     show_progress(audit, log.decisions())
+    show_groups(audit, shared.meta)
     team_panel.show_disputes(audit, log, shared.run)
     team_panel.show_agreement(log)
     team_panel.show_assignments(audit, log, shared.run, shared.meta)
@@ -75,6 +77,20 @@ def _progress_columns() -> dict:
         "median seconds", format="%.3g", help="Time on screen before a decision"
     )
     return {"reviewer": "reviewer", **numbers, "last": last, "seconds": seconds}
+
+
+def show_groups(audit: Audit, meta: tuple) -> None:
+    """How far the review is in each group of the metadata column that the sidebar chose."""
+    grouped = view.grouped()
+    if grouped is None:
+        return
+    st.subheader(f"By {plain(grouped.column)}", anchor=False)
+    words = {"decided": "decided", "label is right": "given", "another label": "other", "disputed": "disputed", "flagged": "flagged"}
+    now = decisions.state_at(audit)
+    st.dataframe(
+        grouping.progress(audit, Selection(meta=meta), grouped, {word: now[key] for word, key in words.items()}), hide_index=True
+    )
+    grouping.explain(grouped)
 
 
 def show_log(audit: Audit, meta: tuple, events: pd.DataFrame, run: str | None) -> None:

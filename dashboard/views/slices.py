@@ -12,13 +12,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import blinding, controls, corrected, hidden, influences, job_panel, slice_cards, slice_charts, slicings, state, view
+from dashboard import blinding, controls, corrected, grouping, hidden, influences, job_panel, slice_cards, slice_charts, slicings, state, view
 from dashboard.behind import show_behind
 from dashboard.map_panel import show_map
 from dashboard.selection import MetaFilter
 from dashboard.serving import serving
 from dashboard.slicings import Slicing
-from dashboard.words import count, number, quoted, share
+from dashboard.words import count, number, plain, quoted, share
 from scoring.audit import Audit, Run
 from scoring.slicing import METHODS, SliceSettings
 from scoring.tables import HardlookError
@@ -187,12 +187,31 @@ def show_all(
         len(slices), CARDS_PER_PAGE, (run.name, name, slicing.settings, meta), key="cards_page"
     )
     st.caption(slice_cards.READING)
+    grouped = view.grouped()
+    if grouped is not None:
+        show_groups(audit, slicing, slices, grouped)
     part = slices[(page - 1) * CARDS_PER_PAGE : page * CARDS_PER_PAGE]
     both = corrected.of_slices(audit, run, slicing.members)
     opened = slice_cards.show_cards(audit, run, part, members, key="slices", corrected=both)
     if opened is not None:
         st.query_params["slice"] = str(opened)
         st.rerun()
+
+
+def show_groups(audit: Audit, slicing: Slicing, slices: list, grouped: grouping.Grouping) -> None:
+    """How the slices part the groups of the metadata column that the sidebar chose."""
+    with st.expander(f"Slices by {plain(grouped.column)}", expanded=True):
+        table = slicings.by_group(slicing, slices, grouping.members(audit, grouped), grouped.names)
+        if table.empty:
+            return controls.empty("No member of these slices is in a group of this column.")
+        table["accuracy"] = ["–" if value is None else share(value) for value in table["accuracy"]]
+        st.dataframe(table, hide_index=True, height="content" if len(table) < 9 else 320)
+        st.caption(
+            "How many members of each slice are in each group, the least accurate slice first: a slice that lies in one "
+            "group is a failure of that group."
+        )
+        grouping.explain(grouped)
+    return None
 
 
 def show_slice(audit: Audit, run: Run, meta, slicing: Slicing, one: dict[str, Any], name: str | None) -> None:

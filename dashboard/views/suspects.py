@@ -116,7 +116,7 @@ def pick_group(audit: Audit) -> str | None:
     if not columns:
         return None
     nobody = "(nobody)"
-    default = queueing.GROUP if queueing.GROUP in columns else nobody
+    default = view.current().group or (queueing.GROUP if queueing.GROUP in columns else nobody)
     help_text = "Members of one group (a patient, a product, a scene) follow each other in the queue."
     value = controls.choose("Keep together", [nobody, *columns], "group", default, help=help_text)
     return None if value == nobody else value
