@@ -163,6 +163,25 @@ def test_reviewers_own_errors_turn_one_percent_into_nearly_four_and_are_correcte
     assert np.isnan(rogan_gladen(5, 100, 1, 10, 1, 10).value)  # readers no better than chance correct nothing
 
 
+def test_controls_read_with_the_models_opinion_certify_falsely_and_are_not_counted():
+    """8 % are wrong, the goal is below 5 %. The model agrees with these labels, and of ten wrong ones a reviewer who sees
+    that passes eight. 500 of 600 controls were read so."""
+    generator, size, total, drawn, seen = np.random.default_rng(5), 4000, 320, 600, 500
+    wrong = generator.hypergeometric(total, size - total, drawn, AUDITS)
+    wrong_seen = generator.hypergeometric(wrong, drawn - wrong, seen)
+    called = wrong - generator.binomial(wrong_seen, 0.8)  # counted as if all had been blind
+    _, low, high = rate_of_strata([size], [drawn], called[:, None])
+    assert ((low <= 0.08) & (0.08 <= high)).mean() < 0.10
+    certified = np.array([bounds_of((size,), (drawn,), (int(count),))[1] < 200 for count in called])
+    assert certified.mean() > 0.4, "nearly half of these audits would stop at a goal that is missed by far"
+    blind = wrong - wrong_seen
+    value, low, high = rate_of_strata([size], [drawn - seen], blind[:, None])
+    assert ((low <= 0.08) & (0.08 <= high)).mean() >= 0.93
+    assert abs(value.mean() - 0.08) < 4 * value.std() / np.sqrt(AUDITS)
+    bounds = {count: total_bounds([size], [drawn], [count], open_answers=[seen]) for count in np.unique(blind)}
+    assert all(bounds[count][0] <= total <= bounds[count][1] for count in blind) and min(high for _, high in bounds.values()) >= 200
+
+
 def test_clusters_widen_the_interval():
     generator, covered, naive = np.random.default_rng(5), [], []
     for _ in range(600):
@@ -237,6 +256,27 @@ def test_unblinded_controls_certify_nothing(audited):
     bought = effort(audit, audit.run(), log)
     assert bought.unblinded == bought.drawn and bought.counted == 0 and not bought.reached
     assert bought.remaining.high == len(rows) - 0
+
+
+def test_of_controls_read_both_ways_the_blind_ones_alone_make_the_rate(audited):
+    audit, log, _, rows = audited
+    rows = rows[:plan({}, len(rows)).controls]
+    half = len(rows) // 2
+    decide(log, [(*row, at % 5 == 0) for at, row in enumerate(rows[:half])])
+    decide(log, [(*row, False) for row in rows[half:]], first=half + 1, blind=False)
+    bought = effort(audit, audit.run(), log)
+    assert (bought.counted, bought.unblinded, bought.waiting) == (half, len(rows) - half, len(rows) - half)
+    expected, _, _ = rate_of_strata(*_strata_of(audit, rows, half))
+    assert bought.rate.value == pytest.approx(float(expected)) and not bought.reached
+
+
+def _strata_of(audit, rows, half):
+    """sizes, blind controls and errors among them per stratum, counted anew."""
+    own = fix_controls(audit, None).query("split == 'train'").set_index("example_id")
+    read = own.loc[[row[0] for row in rows[:half]]].assign(wrong=[at % 5 == 0 for at in range(half)])
+    sizes = own.groupby("stratum").size()
+    n, errors = read.groupby("stratum").size(), read.groupby("stratum")["wrong"].sum()
+    return sizes, n.reindex(sizes.index, fill_value=0), errors.reindex(sizes.index, fill_value=0)
 
 
 def test_a_gap_in_the_order_of_controls_is_not_stepped_over(audited):

@@ -100,6 +100,34 @@ def test_fiftyones_documented_format_holds_both_labels(decided, tmp_path):
         assert after["classes"][after["labels"][example]] == label != before["classes"][before["labels"][example]]
 
 
+def test_fiftyones_own_importer_reads_it(decided, tmp_path):
+    """Its importer needs no database, which FiftyOne's datasets do; `pip install fiftyone` makes this test run."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importers = pytest.importorskip("fiftyone.utils.data.importers", exc_type=ImportError)
+    audit, log, new, gone = decided
+    (path, *_) = export_as("fiftyone", audit, None, log, tmp_path)
+    read = importers.FiftyOneImageClassificationDatasetImporter(
+        dataset_dir=None, labels_path=str(path / "labels.json"), data_path=str(path / "data.json"))
+    with read:
+        assert read.get_dataset_info()["classes"] == audit.classes
+        told = {Path(place).name: label.label for place, _, label in read}
+    places = json.loads((path / "data.json").read_text())
+    assert len(told) == len(places) and gone not in places
+    assert all(told[Path(places[example]).name] == label for example, label in new.items())
+
+
+def test_a_blind_tests_issues_tell_neither_rank_nor_suggestion(decided, tmp_path):
+    audit, log, new, gone = decided
+    (audit.root / "audit.toml").write_text((audit.root / "audit.toml").read_text() + '\n[policy]\ntest = "blind"\n')
+    audit = Audit.open(audit.root)
+    for path in export_as("cleanlab", audit, audit.run(), log, tmp_path / "blind"):
+        table = pd.read_csv(path, dtype={"example_id": str})
+        assert table["label_quality"].isna().all() == ("test" in path.name), path.name
+
+
 def test_the_command_writes_each_format(decided, tmp_path, capsys):
     audit, *_ = decided
     for fmt in ("imagefolder", "cleanlab", "fiftyone"):

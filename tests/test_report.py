@@ -101,6 +101,26 @@ def test_before_and_after_and_the_stopping_sentence_are_told(written):
     assert "Clopper-Pearson" in written and "Waudby-Smith" in written
 
 
+def test_the_effect_of_a_refit_is_told_group_by_group(sample_copy):
+    """A real `hardlook refit` of real corrections; every group that it judged is a row with its own figures."""
+    from scoring.tables import read_json
+
+    audit = filled(sample_copy)
+    assert hardlook("refit", sample_copy) == 0
+    found = read_json(audit.run().refit_path)
+    rows = [row for row in found["groups"] if row["n"]]
+    assert len(rows) > 1 and found["edits"]["relabelled"] == 9 and any(row["gain"] for row in rows)
+    with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
+        text = render(audit, audit.run(), log)
+    part = text[text.index(">Effect of the corrections</h2>") : text.index(">How everything was computed</h2>")]
+    assert "9 training labels changed" in part and f"judged on {found['judged_on']['examples']:,}" in part
+    assert found["placebo"] in part and part.count("<tr>") == 1 + min(len(rows), 60)
+    for row in rows[:60]:
+        figures = [share(row[name]) for name in ("original", "reviewed", "placebo")]
+        gain = f"{100 * row['gain']:+.2f} ({100 * row['gain_low']:+.2f} to {100 * row['gain_high']:+.2f})"
+        assert all(f"<td>{value}</td>" in part for value in [*figures, gain]), row["group"]
+
+
 def test_the_report_loads_no_torch(scored_sample, tmp_path):
     import subprocess
 
