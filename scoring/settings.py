@@ -1,18 +1,35 @@
-"""What each key of ``audit.toml`` may hold, for the keys that only need a kind and a range.
+"""What ``audit.toml`` may hold, key by key.
 
-``check_kinds`` goes through the tables of ``KINDS``: (where, key) → what is allowed, and how to say what was needed. A
-key that would be ignored, or would fail deep inside a command hours later, is refused when the audit is opened.
+``check_config`` goes through the whole file: keys that mean nothing here, names of classes, sources, runs
+(also those that are ``like`` another one) and the goal. ``check_kinds`` goes through the tables of ``TOP``,
+``ACCESS``, ``TRUTH`` and ``RUN``: key → what is allowed, and how to say what was needed. A key that would be
+ignored, or would fail deep inside a command hours later, is refused when the audit is opened.
 
-Inputs → outputs: the parsed file → nothing, or one ``HardlookError`` that names key, found and needed. Cost: none to speak
-of. Limit: what depends on other files (paths, layers, names of scores) is checked where it is used.
+Inputs → outputs: the parsed file → the same with ``like`` resolved, or one ``HardlookError`` that names key,
+found and needed. Cost: none to speak of. Limit: what depends on other files (paths, layers, names of scores)
+is checked where it is used.
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from scoring.roles import check_roles
+from scoring.runs import can_name_run
 from scoring.tables import HardlookError
+
+FORMAT = 1
+SPLITS = ("train", "test", "pool")
+MEDIA = ("image", "vector", "text")
+TOP_KEYS = ("format", "id", "name", "media", "classes", "issues", "data", "run", "truth", "policy", "goal", "roles",
+            "access", "seed")
+RUN_KEYS = ("model", "arguments", "transform", "checkpoints", "weights", "expected_accuracy", "layers", "training",
+            "description", "l2", "scores", "averaged", "like")
+ACCESS_KEYS = ("proxies", "user_header", "url", "claim")
+TRUTH_KEYS = ("path", "id_column", "label_column")
+GOAL_KEYS = ("error_rate", "confidence", "decisions", "controls")
 
 Allowed = Callable[[Any], bool]
 
@@ -112,3 +129,112 @@ def _check(where: str, table: Any, kinds: Mapping[str, tuple[Allowed, str]]) -> 
     for key, (allowed, needed) in kinds.items():
         if key in table and not allowed(table[key]):
             raise HardlookError(f"audit.toml: {where}{key} = {table[key]!r:.80}; needed {needed}")
+
+
+# -- the whole file ------------------------------------------------------------------------------------------
+
+
+def check_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Check ``audit.toml`` key by key; returns it. Errors name the key, what was found and what was needed."""
+    found = config.get("format")
+    if found is None:
+        raise HardlookError(f"audit.toml has no format; write `format = {FORMAT}` as its first line")
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise HardlookError(f"audit.toml: format = {found!r}; needed {FORMAT}")
+    if found > FORMAT:
+        raise HardlookError(f"audit.toml is of format {found}, this hardlook knows {FORMAT}; upgrade hardlook")
+    _unknown("the top level", config, TOP_KEYS)
+    for name, run in _want("", "run", config.get("run", {}), dict, "tables [run.<name>]").items():
+        _want("run.", name, run, dict, f"a table [run.{name}]")
+    check_kinds(config)
+    if config.get("media", "image") not in MEDIA:
+        raise HardlookError(f"audit.toml: media = {config['media']!r}; needed one of {', '.join(MEDIA)}")
+    _check_classes(config.get("classes", []))
+    _check_data(config.get("data"))
+    for name, run in config.get("run", {}).items():
+        _check_run(name, run)
+    check_roles(config.get("roles", {}))
+    _unknown("[access]", config.get("access", {}), ACCESS_KEYS)
+    if "truth" in config:
+        _unknown("[truth]", config["truth"], TRUTH_KEYS)
+    if "goal" in config:
+        _check_goal(_want("", "goal", config["goal"], dict, "a table [goal]"))
+    runs = config.get("run", {})
+    return {**config, "run": {name: _like(name, runs) for name in runs}} if runs else config
+
+
+def _like(name: str, runs: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's table with what it takes over from the run that it is ``like``: tables are merged key by key, other keys
+    are its own where it has them. Checkpoints are never taken over: another training has its own."""
+    own = dict(runs[name])
+    other = own.pop("like", None)
+    if other is None:
+        return own
+    if other not in runs or "like" in runs[other]:
+        needed = ", ".join(repr(run) for run in runs if "like" not in runs[run]) or "none"
+        raise HardlookError(f"audit.toml: [run.{name}] like = {other!r}; needed a run with a table of its own: {needed}")
+    base = runs[other]
+    merged = {key: {**value, **own[key]} if isinstance(value, dict) and isinstance(own.get(key), dict)
+              else own.get(key, value) for key, value in base.items() if key != "checkpoints"}
+    return {**own, **merged, "checkpoints": own.get("checkpoints", f"checkpoints/{name}/*.pt")}
+
+
+def _check_classes(classes: Any) -> None:
+    _want("", "classes", classes, list, "a list of class names in the order of the model's outputs")
+    for name in classes:
+        if not isinstance(name, str) or not name:
+            raise HardlookError(f"audit.toml: classes holds {name!r}; needed non-empty strings")
+    twice = {name for name in classes if classes.count(name) > 1} if len(set(classes)) < len(classes) else ()
+    if twice:
+        raise HardlookError(f"audit.toml: class {sorted(twice)[0]!r} stands twice in classes; names must differ")
+
+
+def _check_data(data: Any) -> None:
+    if not isinstance(data, list) or not data:
+        raise HardlookError("audit.toml names no data; add a [[data]] table with split and path")
+    for number, source in enumerate(data):
+        split = source.get("split")
+        if split is not None and split not in SPLITS:
+            raise HardlookError(f"audit.toml: data[{number}].split = {split!r}; needed one of {', '.join(SPLITS)}")
+
+
+def _check_goal(goal: dict[str, Any]) -> None:
+    _unknown("[goal]", goal, GOAL_KEYS)
+    for key in ("error_rate", "confidence"):
+        if key in goal and not 0 < _want("[goal] ", key, goal[key], float, "a share such as 0.05") < 1:
+            raise HardlookError(f"audit.toml: [goal] {key} = {goal[key]}; needed a share between 0 and 1")
+    for key in ("decisions", "controls"):
+        if key in goal and _want("[goal] ", key, goal[key], int, "a whole number such as 300") < 1:
+            raise HardlookError(f"audit.toml: [goal] {key} = {goal[key]}; needed a whole number from 1")
+
+
+def _check_run(name: str, run: Any) -> None:
+    where = f"[run.{name}] "
+    if not can_name_run(name):
+        raise HardlookError(f"audit.toml: {name!r} cannot name a run: it names a folder; use some letters and digits")
+    _unknown(where.strip(), run, RUN_KEYS)
+    for key in ("model", "checkpoints", "like"):
+        if key in run:
+            _want(where, key, run[key], str, "a string")
+    if "expected_accuracy" in run:
+        value = _want(where, "expected_accuracy", run["expected_accuracy"], (int, float), "a share such as 0.93")
+        if not 0 <= value <= 1:
+            raise HardlookError(f"audit.toml: {where}expected_accuracy = {value}; needed a share between 0 and 1")
+    if "arguments" in run:
+        _want(where, "arguments", run["arguments"], dict, "a table of keyword arguments")
+
+
+def _unknown(where: str, given: Mapping, known: tuple[str, ...]) -> None:
+    """Refuse keys that mean nothing here, naming the close ones."""
+    for key in given:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(known)}"
+            raise HardlookError(f"audit.toml: {where} has an unknown key {key!r}; {hint}")
+
+
+def _want(where: str, key: str, value: Any, kind: type | tuple[type, ...], needed: str) -> Any:
+    """``value`` if it is of the kind, else an error that says what was found and what was needed."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise HardlookError(f"audit.toml: {where}{key} = {value!r}; needed {needed}")
+    return value
