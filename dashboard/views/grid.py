@@ -10,6 +10,7 @@ import streamlit as st
 
 from dashboard import cells, controls, grouping, hidden, state, view
 from dashboard.columns import ScoreColumn, describe_ends, first_column
+from dashboard.duplicates_panel import near_to
 from dashboard.freezing import frozen_ranking
 from dashboard.grid import example_grid
 from dashboard.selection import Selection
@@ -22,6 +23,7 @@ NAMED = {"example": ("example_id", "Example"), "same": ("fingerprint", "Examples
 MOST_GROUPS, GROUP_ROWS = 8, 2
 """Groups that stand below each other, and how many rows of each end."""
 ENDS = {"lowest": "low", "highest": "high"}
+GONE = "This audit has no such example: it may have been removed, or belong to another audit."
 
 
 def show() -> None:
@@ -30,6 +32,11 @@ def show() -> None:
         if key in st.query_params:
             value = st.query_params[key]
             return show_some(state.find(view.current().audit, column, value), f"{what} {quoted(value, 200)}")
+    if "near" in st.query_params:
+        shared, value = view.current(), st.query_params["near"]
+        found = near_to(shared.audit, shared.run, value)
+        none = "This example is in no group of near duplicates of this run."
+        return show_some(found, f"Near duplicates of {quoted(value, 200)}, by features", none)
     audit, run, meta, columns = view.scored()
     with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
         column = controls.pick_score(columns, first_column(columns))
@@ -202,8 +209,8 @@ def explain_nothing(audit: Audit, run: Run, column: ScoreColumn, selection: Sele
     )
 
 
-def show_some(found: list[str], what: str) -> None:
-    """A few examples by name, as other pages link to them."""
+def show_some(found: list[str], what: str, none: str = GONE) -> None:
+    """A few examples by name, as other pages link to them; ``none`` says why there are none."""
     shared = view.current()
     audit, run = shared.audit, shared.run
     st.markdown(what)
@@ -214,9 +221,7 @@ def show_some(found: list[str], what: str) -> None:
         query_params={"run": run.name} if run else None,
     )
     if not found:
-        return controls.empty(
-            "This audit has no such example: it may have been removed, or belong to another audit."
-        )
+        return controls.empty(none)
     made = cells.make_cells(
         audit, run, pa.table({"example_id": found}), None, suggest=run is not None, url=cells.page_url()
     )

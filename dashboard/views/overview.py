@@ -11,13 +11,13 @@ from dashboard import charts, controls, corrected, decisions, grouping, hidden, 
 from dashboard.corrected_panel import show_on_both_labels
 from dashboard.columns import ScoreColumn, describe_ends
 from dashboard.contents import shown_text
+from dashboard.duplicates_panel import show_duplicates
 from dashboard.selection import Selection
 from dashboard.words import count, listed, number, plain, quoted, share, shares_between
 from scoring.audit import SPLITS, Audit, Run
 from scoring.tables import read_json
 
 MOST_CLASSES = 20
-MOST_ROWS = 1000
 MEMORISED = 0.01
 ORDERS = ("fewest examples", "most examples", "lowest accuracy", "as listed")
 
@@ -34,7 +34,7 @@ def show() -> None:
     show_scores(audit, run)
     show_on_both_labels(audit, run)
     show_reviews(audit, selection)
-    show_duplicates(audit)
+    show_duplicates(audit, run, selection)
     show_problems(audit, selection)
     show_check(audit, run)
 
@@ -273,48 +273,6 @@ def show_reviews(audit: Audit, selection: Selection) -> None:
         text=f"{share(len(now['decided']) / max(total, 1))} decided",
     )
     return None
-
-
-def show_duplicates(audit: Audit) -> None:
-    """Exact duplicates, those across splits and those with conflicting labels first."""
-    st.subheader("Exact duplicates", anchor=False)
-    frame = state.duplicates(audit)
-    if frame.empty:
-        st.caption("No two examples have the same content.")
-        return
-    facts = {
-        "groups": len(frame),
-        "across splits": int(frame["across_splits"].sum()),
-        "with conflicting labels": int(frame["conflicting"].sum()),
-    }
-    st.markdown(", ".join(f"{n:,} {what}" for what, n in facts.items()))
-    table = frame.head(MOST_ROWS).assign(
-        grid=[controls.address("grid", {"same": f}) for f in frame["fingerprint"].head(MOST_ROWS)]
-    )
-    order = ["grid", "copies", "across_splits", "conflicting", "splits", "labels", "example_ids"]
-    st.dataframe(
-        table[order],
-        hide_index=True,
-        height="content" if len(frame) < 10 else 320,
-        column_config=_duplicate_columns(),
-    )
-    st.caption(
-        "Same bytes or pixels, whatever the label. Across splits they leak test into train; with conflicting "
-        "labels at least one of them is wrong."
-        + (f" The first {MOST_ROWS:,} are shown." if len(frame) > MOST_ROWS else "")
-    )
-
-
-def _duplicate_columns() -> dict:
-    return {
-        "copies": st.column_config.NumberColumn("Copies", format="localized"),
-        "across_splits": st.column_config.CheckboxColumn("Across splits"),
-        "conflicting": st.column_config.CheckboxColumn("Conflicting labels"),
-        "splits": "Splits",
-        "labels": "Labels",
-        "example_ids": st.column_config.ListColumn("Examples", width="large"),
-        "grid": st.column_config.LinkColumn("Grid", display_text="open"),
-    }
 
 
 def show_problems(audit: Audit, selection: Selection) -> None:
