@@ -1,14 +1,15 @@
 """``hardlook check``: what would silently spoil every number, looked for before anything is scored.
 
-Five questions about a run: is an example read twice the same (random augmentation is refused); are inputs and logits
-finite and of the right width; are the outputs logits and not probabilities; is the accuracy on 500 labelled examples what ``expected_accuracy`` says; and if it is
+Six questions about a run: is an example read twice the same (random augmentation is refused); are inputs and logits
+finite and of the right width; are the logits the same again, and alone as in a batch (dropout or batch statistics in eval
+mode are refused); are the outputs logits and not probabilities; is the accuracy on 500 labelled examples what ``expected_accuracy`` says; and if it is
 not, which usual mistake explains it: permuted classes, BGR for RGB, a missing or doubled division by 255, a missing
 or doubled normalisation. Each suspect is undone on the inputs and the accuracy measured again; the winner is named.
 
 The permutation of classes is fitted on one half (assignment problem on the confusion matrix, Kuhn 1955) and measured
 on the other, so that it cannot win by fitting noise. Sixteen inputs are kept as the picture that the model sees.
 
-Cost: 500 reads and at most ten forward passes over them. Loads torch.
+Cost: 500 reads and at most a dozen forward passes over them. Loads torch.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from scoring.tables import HardlookError, atomic_path, write_json
 
 SIZE = 500
 TWICE = 32
+ALONE = 4
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -52,7 +54,7 @@ def check_run(context: Context) -> list[Finding]:
     findings += warnings
     findings.append(finite(batch, "inputs"))
     logits = predicted_logits(context, batch)
-    findings += [finite(logits, "logits"), *ends_in_softmax(logits)]
+    findings += [finite(logits, "logits"), *ends_in_softmax(logits), *steady(context, batch, logits)]
     labels = context.labels[numbers]
     findings += accuracy(context, batch, logits, labels)
     facts = {"findings": [asdict(f) for f in findings], "examples": len(numbers)}
@@ -130,10 +132,43 @@ def ends_in_softmax(logits: torch.Tensor) -> list[Finding]:
 
 
 def predicted_logits(context: Context, batch: torch.Tensor) -> torch.Tensor:
-    """(n, c) logits of the last checkpoint."""
-    with context.model.at(context.checkpoints[-1]):
-        parts = [context.model.predict(batch[at : at + BATCH])[0] for at in range(0, len(batch), BATCH)]
+    """(n, c) logits of the last checkpoint. What the model's own code raises becomes a ``HardlookError`` that says what
+    reached it: it is the transform that most often does not fit."""
+    try:
+        with context.model.at(context.checkpoints[-1]):
+            parts = [context.model.predict(batch[at : at + BATCH])[0] for at in range(0, len(batch), BATCH)]
+    except HardlookError:
+        raise
+    except Exception as error:
+        one = f"{tuple(batch.shape[1:])} of {str(batch.dtype).removeprefix('torch.')}"
+        told = str(error).strip().splitlines()[0] if str(error).strip() else "no reason told"
+        raise HardlookError(
+            f"the model fails on inputs of shape {one}: {type(error).__name__}: {told:.300}; make the transform in "
+            "audit.toml give what the model was trained on (float32 of (channels, height, width) for most), and the "
+            "model an eager one of the same precision"
+        ) from error
     return torch.from_numpy(np.concatenate(parts))
+
+
+def steady(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[Finding]:
+    """The same inputs must give the same logits again, whichever other examples are beside them in the batch.
+
+    Dropout called as a function keeps dropping in eval mode, and a BatchNorm without running statistics normalises by its
+    batch: every score would then depend on chance or on its neighbours.
+    """
+    few = logits[:TWICE]
+    coarse = next((p.dtype for p in context.model.module.parameters() if p.dtype.itemsize < 4), None)
+    allowed = (0.1 if coarse else 1e-3) * float(few.float().std().nan_to_num()) + 1e-6
+    if not bool(torch.isfinite(few).all()) or len(few) < 2:
+        return []
+    if not torch.allclose(predicted_logits(context, batch)[:TWICE], few, rtol=1e-3, atol=allowed):
+        return [Finding("error", "the model gives other logits for the same inputs in eval mode: dropout called as a function "
+                        "keeps dropping (pass training=self.training), or forward draws at random or changes the model")]
+    alone = torch.cat([predicted_logits(context, batch[at : at + 1]) for at in range(min(len(few), ALONE))])
+    if not torch.allclose(alone, few[:ALONE], rtol=1e-3, atol=allowed):
+        return [Finding("error", "an example's logits depend on the others in its batch: a BatchNorm in training mode or "
+                        "without running statistics, or a mean over the batch; use running statistics")]
+    return []
 
 
 def accuracy(context: Context, batch: torch.Tensor, logits: torch.Tensor, labels: np.ndarray) -> list[Finding]:

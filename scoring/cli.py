@@ -26,8 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no "…" or a file name's odd bytes stops nothing
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    options = parser(given).parse_args(given)
+    options = argparse.Namespace(command_name="")
     try:
+        options = parser(given).parse_args(given)
         return options.command(options) or 0
     except HardlookError as error:
         print(f"hardlook {options.command_name}: {error}", file=sys.stderr)

@@ -59,8 +59,14 @@ def hessian_products(model: nn.Module, data: Iterable, chosen: Chosen, *, loss: 
 
 
 def _check_deterministic(model: nn.Module, inputs: Any) -> None:
+    one = outputs(model, inputs)
+    if not one.requires_grad:
+        raise HardlookError(
+            "the logits carry no gradient to any of the model's weights: its forward cuts the graph (no_grad, detach, "
+            "numpy), or its weights were taken out of it; remove that"
+        )
     with torch.no_grad():
-        one, two = outputs(model, inputs), outputs(model, inputs)
+        one, two = one.detach(), outputs(model, inputs)
     if not torch.allclose(one, two, rtol=1e-4, atol=1e-5, equal_nan=True):
         raise HardlookError(
             "the model gives different outputs for the same inputs in eval mode (dropout called as a "

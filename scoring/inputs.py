@@ -69,7 +69,7 @@ class Inputs(torch.utils.data.Dataset):
         try:
             original = self.originals.read(int(self.sources[number]), int(self.rows[number]))
             value = self.transform(original)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise Unreadable(f"example {self.ids[number]!r} cannot be read: {error}") from error
         return as_tensor(value, self.ids[number])
 

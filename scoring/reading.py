@@ -85,7 +85,7 @@ def read_example(source: Source, row: int, path: str | None, problem: str | None
     reading = Reading()
     try:
         _read(reading, source, row, path, known, pictured)
-    except Exception as error:  # a broken file, or code of others: the example's problem, nobody else's
+    except (Exception, SystemExit) as error:  # a broken file, or code of others: the example's problem, nobody else's
         reading.problem = reason(error)
     return reading
 

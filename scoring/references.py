@@ -75,7 +75,7 @@ def call_named(reference: str, function: Callable[..., Any], arguments: dict[str
     """``function(**arguments)``; what it raises becomes a `HardlookError` that says which call it was."""
     try:
         return function(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         shown = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         raise HardlookError(f"{reference}({shown}) failed: {_told(error)}") from error
 

@@ -220,3 +220,64 @@ def test_what_the_system_refuses_is_one_sentence_with_a_way_out(small, capsys, m
 
 def test_memory_that_is_not_there_is_told_too():
     assert "out of memory" in system_refusal(MemoryError())
+
+
+# -- models and transforms ----------------------------------------------------------------------------------
+
+SPOILT = {
+    "dropout as a function": ("return self.net(nn.functional.dropout(x, 0.5))", "gives other logits for the same inputs"),
+    "noise": ("return self.net(x) + torch.randn(3)", "gives other logits for the same inputs"),
+    "batch statistics": ("self.net[1].train(); return self.net(x)", "depend on the others in its batch"),
+    "batch mean": ("y = self.net(x); return y - y.mean(0)", "depend on the others in its batch"),
+    "forward raises": ("raise RuntimeError('a bad day')", "the model fails on inputs of shape (1, 8, 8) of float32: "
+                                                          "RuntimeError: a bad day"),
+}
+
+
+def spoil(folder, forward):
+    """The same network and weights, behind a forward of its own."""
+    text = (folder / "model.py").read_text()
+    (folder / "model.py").write_text(text.replace("def net(", "def plain(") + f'''
+
+class Spoilt(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = plain()
+
+    def forward(self, x):
+        {forward}
+
+
+def net():
+    return Spoilt()
+''')
+
+
+@pytest.mark.parametrize("forward, words", SPOILT.values(), ids=SPOILT)
+def test_a_model_whose_logits_do_not_stand_is_refused_before_anything_is_scored(small, capsys, forward, words):
+    spoil(small, forward)
+    refused(capsys, small, words, only="vog")
+    assert not list(small.glob("runs/main/scores/*"))
+
+
+@pytest.mark.parametrize("forward", ["return self.net(x.detach())", "return self.net(x).detach()"],
+                         ids=["inputs", "logits"])
+@pytest.mark.parametrize("score", ["vog", "odin", "influence"])
+def test_a_forward_that_cuts_the_graph_is_told_by_each_score_that_needs_it(small, capsys, forward, score):
+    spoil(small, forward)
+    if score == "influence" and "x.detach" in forward:
+        assert hardlook("score", small, "--only", score) == 0  # the weights still have their gradients
+        return
+    refused(capsys, small, "cuts the graph", only=score)
+
+
+@pytest.mark.parametrize("transform, words", [
+    ("np.asarray(image, dtype=np.float64)[None] / 255", "of float64"),
+    ("np.asarray(image, dtype=np.float32)[None].repeat(3, 0)", "of shape (3, 8, 8)"),
+    ("sys.exit(3)", "cannot be read"),
+])
+def test_a_transform_that_does_not_fit_the_model_is_told_by_its_shape(small, capsys, transform, words):
+    text = (small / "model.py").read_text()
+    (small / "model.py").write_text(text[: text.index("def transform")] + f"def transform(image):\n    import sys\n"
+                                    f"    return torch.from_numpy({transform})\n")
+    refused(capsys, small, words)

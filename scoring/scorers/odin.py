@@ -17,6 +17,7 @@ import numpy as np
 
 from scoring.scorer import Column, Columns, Scorer, Shard
 from scoring.scorers.influence import padded_batches
+from scoring.tables import HardlookError
 
 
 def odin(model, inputs, *, temperature: float = 1000.0, epsilon: float = 0.0014) -> np.ndarray:
@@ -26,7 +27,11 @@ def odin(model, inputs, *, temperature: float = 1000.0, epsilon: float = 0.0014)
     with torch.enable_grad():
         x = inputs.detach().clone().requires_grad_()
         log_p = (model(x).double() / temperature).log_softmax(1)
-        (towards,) = torch.autograd.grad(log_p.max(1).values.sum(), x)
+        best = log_p.max(1).values.sum()
+        towards = torch.autograd.grad(best, x, allow_unused=True)[0] if best.requires_grad else None
+    if towards is None:
+        raise HardlookError("odin needs the gradient of the logits by the inputs, and the model's forward cuts the graph "
+                            "(no_grad, detach, numpy); remove that")
     with torch.no_grad():
         moved = model(inputs + epsilon * towards.sign())
         return (moved.double() / temperature).softmax(1).max(1).values.cpu().numpy()
