@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from functools import cache
 
+import duckdb
+import pyarrow as pa
 import streamlit as st
 from PIL import Image, ImageDraw
 
 from dashboard import controls, grouping, people, state, view
 from dashboard.colours import NEUTRAL, WRONG
 from dashboard.selection import MetaFilter
+from dashboard.serving import serving
 from dashboard.words import quoted
 from scoring.audit import Audit, Run
 from scoring.tables import HardlookError
+
+DAMAGED = (duckdb.IOException, duckdb.InvalidInputException, pa.ArrowInvalid, OSError)
+"""What the readers of a page raise for a file that is cut off or overwritten; everything else is a bug and is shown as one."""
 
 PAGES = {
     "Look": [
@@ -103,6 +109,11 @@ def main() -> None:
         page.run()
     except HardlookError as error:
         st.error(quoted(str(error), longest=1000), icon=":material/error:")
+    except DAMAGED as error:
+        told = f"a file of this audit cannot be read: {str(error).strip()}"
+        st.error(quoted(told, longest=1000), icon=":material/error:")
+        st.write("Remove that file, then write it again with:")
+        st.code(f"hardlook score {serving().audit_path}", language="bash")
 
 
 def pick_shared() -> tuple[Audit, Run | None, tuple[MetaFilter, ...], str | None]:

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from os.path import commonprefix
 from typing import Any
 
-import pyarrow.parquet as pq
 
 from dashboard.words import number
 from scoring.audit import Run
-from scoring.tables import column_facts
+from scoring.tables import column_facts, read_schema
 
 FIXED = ("example_id", "fingerprint", "label")
 STEPS = ("stage", "index", "form", "normalised")
@@ -66,7 +65,7 @@ class ScoreColumn:
 def read_columns(run: Run, scorer: str) -> list[ScoreColumn]:
     """The score columns of one file, in its order, from its schema alone."""
     directions = run.record().get("directions") or {}
-    fields = [f for f in pq.read_schema(run.score_path(scorer)) if f.name not in FIXED]
+    fields = [f for f in read_schema(run.score_path(scorer)) if f.name not in FIXED]
     return [_column(scorer, f, directions) for f in fields]
 
 

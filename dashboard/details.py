@@ -22,6 +22,7 @@ from dashboard.serving import serving
 from dashboard.standings import plain, told
 from scoring.audit import Audit, Run
 from scoring.queues import softmax
+from scoring.tables import readable
 
 MOST_CLASSES = 10
 MOST_VALUES = 50_000  # per score, to rank one among them: exact up to there, else to 0.002 %
@@ -132,7 +133,7 @@ def vector_of(path, example_id: str) -> np.ndarray | None:
     """One vector of an Arrow file, without reading the others; None where it is not there."""
     if not path.is_file():
         return None
-    with pa.memory_map(str(path)) as mapped:
+    with readable(path), pa.memory_map(str(path)) as mapped:
         table = pa.ipc.open_file(mapped).read_all()
         at = pc.index(table["example_id"], example_id).as_py()
         return None if at < 0 else np.array(table["vector"][at].as_py(), dtype=np.float32)

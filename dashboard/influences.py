@@ -25,7 +25,7 @@ from dashboard.selection import source
 from dashboard.words import number
 from scoring.audit import Audit, Run
 from scoring.slices import summed_influence
-from scoring.tables import HardlookError
+from scoring.tables import HardlookError, readable
 
 MOST = 12
 """Opponents, and proponents, of what is picked in a grid."""
@@ -75,7 +75,7 @@ def vectors(audit: Audit, run: Run) -> Vectors:
 
 @lru_cache(maxsize=2)
 def _vectors(embeddings: state.Stamp, examples: state.Stamp) -> Vectors:
-    with pa.memory_map(embeddings[0]) as mapped:
+    with readable(embeddings[0]), pa.memory_map(embeddings[0]) as mapped:
         table = pa.ipc.open_file(mapped).read_all()
     ids, column = (table[name].combine_chunks() for name in ("example_id", "vector"))
     matrix = column.flatten().to_numpy().reshape(len(ids), -1)

@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from dashboard.columns import ScoreColumn, read_columns
 from dashboard.selection import META, MetaFilter, Selection, identifier, source
@@ -33,6 +32,7 @@ from scoring.audit import Audit, Run
 from scoring.duplicates import duplicates as group_duplicates
 from scoring.evaluation import deciles, error_by_decile, wilson
 from scoring.queues import Order
+from scoring.tables import HardlookError, read_schema
 
 MEMORY = "512MB"
 FEW_VALUES = 200
@@ -96,7 +96,7 @@ def _score_columns(root: Path, name: str, _stamps: tuple, _record: Stamp | None)
     for scorer in run.score_names():
         try:
             found += read_columns(run, scorer)
-        except (pa.ArrowInvalid, OSError):
+        except (HardlookError, pa.ArrowInvalid, OSError):
             continue
     return found
 
@@ -119,7 +119,7 @@ def meta_columns(audit: Audit) -> dict[str, pa.DataType]:
 
 @lru_cache(maxsize=4)
 def _meta_columns(examples: Stamp) -> list[tuple[str, pa.DataType]]:
-    return [(f.name, f.type) for f in pq.read_schema(examples[0]) if f.name.startswith(META)]
+    return [(f.name, f.type) for f in read_schema(examples[0]) if f.name.startswith(META)]
 
 
 @lru_cache(maxsize=64)
@@ -130,7 +130,7 @@ def _meta_values(examples: Stamp, column: str) -> tuple[list[str | None], float 
         f"SELECT CAST({name} AS VARCHAR) v, count(*) n FROM {where} GROUP BY v ORDER BY n DESC, v "
         f"LIMIT {FEW_VALUES + 1}"
     )
-    kind = pq.read_schema(examples[0]).field(column).type
+    kind = read_schema(examples[0]).field(column).type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return found["v"].to_pylist(), None, None
     bounds = sql(
@@ -206,7 +206,7 @@ def details(audit: Audit, run: Run | None, ids: Sequence[str]) -> pd.DataFrame:
     frame = _rows(audit.examples_path, ids, "example_id, split, label, fingerprint, problem")
     if run is not None and run.predictions_path.is_file():
         wanted = ("prediction", "p_prediction", "p_label", "correct", "second")
-        there = pq.read_schema(run.predictions_path).names
+        there = read_schema(run.predictions_path).names
         names = ", ".join(["example_id", *(identifier(name) for name in wanted if name in there)])
         frame = frame.join(_rows(run.predictions_path, ids, names))
     return frame.reindex(list(ids))
@@ -362,7 +362,7 @@ def coverage(audit: Audit, run: Run) -> pd.DataFrame:
 @lru_cache(maxsize=64)
 def _coverage(examples: Stamp, scores: Stamp) -> tuple[int, int, int]:
     changed = "e.fingerprint IS DISTINCT FROM s.fingerprint OR e.label IS DISTINCT FROM s.label"
-    there = {"fingerprint", "label"} <= set(pq.read_schema(scores[0]).names)
+    there = {"fingerprint", "label"} <= set(read_schema(scores[0]).names)
     row = sql(
         f"SELECT count(s.example_id), "
         f"count(*) FILTER (s.example_id IS NOT NULL AND ({changed if there else 'FALSE'})),"

@@ -137,6 +137,7 @@ def score_one(context: Context, scorer: Scorer) -> int:
     todo = np.flatnonzero(kept < 0)
     everything = digest([examples[c].fillna("").tolist() for c in ("example_id", "fingerprint", "label", "split")])
     if path.is_file() and len(todo) == 0 and read_metadata(path).get("examples") == everything:
+        shutil.rmtree(run.parts_folder(scorer.name), ignore_errors=True)  # of a command that was killed at its very end
         return 0
     state = scorer.fit(context, run.parts_folder(scorer.name))
     elsewhere = context.workers is not None and "checkpoints" in scorer.needs

@@ -31,7 +31,7 @@ import pyarrow.ipc as ipc
 from filelock import FileLock, Timeout
 
 from scoring.audit import Run
-from scoring.tables import (HardlookError, describe_column, read_metadata, read_table, read_vectors,
+from scoring.tables import (HardlookError, describe_column, read_metadata, read_table, read_vectors, readable,
                             write_table, write_vectors)
 
 MEAN_MOST_BYTES = 2 << 30
@@ -239,6 +239,6 @@ class EpochTables:
 
 def vectors_metadata(path: Path) -> dict[str, Any]:
     """The metadata that ``write_vectors`` kept."""
-    with pa.memory_map(str(path)) as source:
+    with readable(path), pa.memory_map(str(path)) as source:
         raw = ipc.open_file(source).schema.metadata or {}
     return {key.decode(): json.loads(value) for key, value in raw.items()}

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from scipy import linalg
 from torch import Tensor, nn
@@ -176,7 +176,7 @@ class InfluenceFactors:
     @classmethod
     def load(cls, path: str | Path, *, loss: Loss = F.cross_entropy) -> InfluenceFactors:
         """Read factors that ``save`` wrote. ``loss`` must be the one they were fitted with, by its name."""
-        with safe_open(str(path), framework="pt") as file:
+        with _opened(path) as file:
             about = file.metadata() or {}
             if about.get("format") != FORMAT:
                 raise HardlookError(
@@ -193,6 +193,15 @@ class InfluenceFactors:
         report = {key: tuple(value) if isinstance(value, list) else value
                   for key, value in json.loads(about["report"]).items()}
         return cls(values, blocks, CurvatureReport(**report), names, loss)
+
+
+def _opened(path: str | Path):
+    """A safetensors file that is open; a damaged one is one clear error."""
+    try:
+        return safe_open(str(path), framework="pt")
+    except SafetensorError as error:
+        raise HardlookError(f"{path} is damaged ({error}); delete it and run the command that writes it again, "
+                            "`hardlook score --only influence`") from error
 
 
 def _lengths(model: nn.Module, names: Iterable[str]) -> dict[str, float]:

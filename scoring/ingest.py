@@ -34,7 +34,7 @@ from scoring.duplicates import count_duplicates
 from scoring.ids import Ids, known_ids
 from scoring.labels import Labels, classes_line
 from scoring.reading import Memory, Reading, read_example, recipe
-from scoring.tables import HardlookError, read_metadata, read_table, write_json, write_table
+from scoring.tables import HardlookError, read_metadata, read_table, remove_abandoned, write_json, write_table
 
 CHUNK = 64
 """Examples per task of a thread."""
@@ -127,6 +127,8 @@ def _only_one(audit: Audit) -> Iterator[None]:
             "again"
         ) from error
     try:
+        for folder in (audit.ingest_folder, audit.thumbnails.folder, audit.originals.folder):
+            remove_abandoned(folder)
         yield
     finally:
         lock.release()

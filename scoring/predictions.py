@@ -31,6 +31,7 @@ def predict(context: Context) -> int:
     kept = _kept_predictions(run, key, examples)
     todo = np.flatnonzero(kept < 0)
     if len(todo) == 0 and len(examples) == _rows(run.predictions_path) and _same_labels(run, examples):
+        shutil.rmtree(run.parts_folder("predictions"), ignore_errors=True)
         return 0
     shards = cut(todo, context.shard_size)
     part_key = digest([key, examples["example_id"].iloc[todo].tolist(), examples["fingerprint"].iloc[todo].tolist()])

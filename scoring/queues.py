@@ -20,10 +20,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from scoring.audit import Audit, Run
-from scoring.tables import HardlookError, column_facts, read_json, read_table, read_vectors
+from scoring.tables import HardlookError, column_facts, read_json, read_schema, read_table, read_vectors
 
 SOURCES = ("out-of-fold probabilities", "mean over epochs", "last checkpoint")
 
@@ -49,7 +48,7 @@ class Order:
 
 def _covers(path: Path, column: str, ids: set[str] | None) -> bool:
     """Whether a score file exists and has numbers (for some of these examples)."""
-    if not path.is_file() or column not in pq.read_schema(path).names:
+    if not path.is_file() or column not in read_schema(path).names:
         return False
     table = read_table(path, ["example_id", column])
     present = table.filter(pc.is_valid(table[column]))
@@ -93,9 +92,9 @@ def order_by(run: Run, score: str) -> Order:
     """The order by any ``<scorer>.<column>``: its own suspicious end, or the measured one, high where neither."""
     order = Order(score, "high", f"By {score}, highest first")
     path = run.score_path(order.scorer)
-    if not path.is_file() or order.column not in pq.read_schema(path).names:
+    if not path.is_file() or order.column not in read_schema(path).names:
         raise HardlookError(f"run {run.name!r} has no score {score!r}; it has {', '.join(run.score_names()) or 'none'}")
-    facts = column_facts(pq.read_schema(path).field(order.column))
+    facts = column_facts(read_schema(path).field(order.column))
     end = facts.get("suspicious", "high")
     if end == "measured":
         measured = run.record().get("directions", {}).get(score, {})

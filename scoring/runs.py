@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scoring.tables import BlobStore, HardlookError, read_json, write_json
+from scoring.tables import BlobStore, HardlookError, read_json, remove_abandoned, write_json
 
 
 def can_name_run(name: str) -> bool:
@@ -46,6 +46,8 @@ class Run:
     def replaced(self) -> Iterator[Run]:
         """A run to write files into, which takes this one's place, old files and all, when the block ends well."""
         new, old = (Run(f".{self.name}.{word}", self.root) for word in ("partial", "old"))
+        if old.folder.is_dir() and not self.folder.is_dir():  # a command was killed between the two renames below
+            old.folder.rename(self.folder)
         for run in (new, old):
             shutil.rmtree(run.folder, ignore_errors=True)
         try:
@@ -238,6 +240,7 @@ class Run:
                 "this one again: what is finished is not done twice"
             ) from error
         try:
+            remove_abandoned(self.folder)
             yield
         finally:
             lock.release()

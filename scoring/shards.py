@@ -176,7 +176,7 @@ def resumable(folder: Path, key: str, shards: Sequence[np.ndarray], compute: Cal
     (``scoring.workers``).
     """
     marker = folder / "key"
-    if not marker.is_file() or marker.read_text() != key:
+    if not marker.is_file() or marker.read_bytes() != key.encode():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         marker.write_text(key)

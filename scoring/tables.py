@@ -31,6 +31,10 @@ SETTLED = 2_000_000_000
 """Nanoseconds: a folder that changed less long ago may have changed again within the clock's grain."""
 
 
+ABANDONED = 3600
+"""Seconds after which a temporary file belongs to no command that still runs."""
+
+
 class HardlookError(ValueError):
     """Bad input, told in one sentence: what was found, what was needed, what to do."""
 
@@ -51,6 +55,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove temporary files that a killed command left in a folder and those inside it, once they are an hour old.
+
+    Only for whoever holds the folder's lock: nobody else is then writing there; the hour is for files that need none.
+    """
+    for path in Path(folder).rglob(".*.partial"):
+        with contextlib.suppress(OSError):
+            if path.is_file() and time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink()
 
 
 def _umask() -> int:
@@ -81,13 +96,26 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, default: Any = None) -> Any:
     """Read JSON; ``default`` where there is no such file."""
     try:
-        text = Path(path).read_text(encoding="utf8")
+        content = Path(path).read_bytes()
     except FileNotFoundError:
         return default
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return json.loads(content)
+    except ValueError as error:
         raise HardlookError(f"{path} is not JSON ({error}); delete it and run the command again") from error
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what a damaged file makes its reader raise into one clear error; a missing file stays ``FileNotFoundError``."""
+    try:
+        yield
+    except (FileNotFoundError, HardlookError):
+        raise
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        told = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise HardlookError(f"{path} cannot be read ({told}); if it is damaged, delete it and run the command that writes "
+                            "it again, in most cases `hardlook score`") from error
 
 
 def write_table(path: Path, table: pa.Table, metadata: Mapping[str, Any] | None = None) -> None:
@@ -100,22 +128,25 @@ def write_table(path: Path, table: pa.Table, metadata: Mapping[str, Any] | None 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a Parquet file, or only some of its columns. A broken file is one clear error."""
-    try:
+    with readable(path):
         return pq.read_table(path, columns=None if columns is None else list(columns), memory_map=True)
-    except (pa.ArrowInvalid, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise HardlookError(f"{path} cannot be read ({error}); delete it and run the command again") from error
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """The columns of a Parquet file with what they say of themselves. A broken file is one clear error."""
+    with readable(path):
+        return pq.read_schema(path)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """The JSON values that ``write_table`` kept in the file's metadata."""
-    raw = pq.read_schema(path).metadata or {}
-    return {
-        key.decode(): json.loads(value)
-        for key, value in raw.items()
-        if key not in (b"pandas", b"ARROW:schema", b"huggingface")
-    }
+    with readable(path):
+        raw = pq.read_schema(path).metadata or {}
+        return {
+            key.decode(): json.loads(value)
+            for key, value in raw.items()
+            if key not in (b"pandas", b"ARROW:schema", b"huggingface")
+        }
 
 
 def describe_column(field: pa.Field, **facts: str | None) -> pa.Field:
@@ -148,7 +179,7 @@ def read_vectors(path: Path, only: Iterable[str] | None = None) -> tuple[np.ndar
 
     only: read the vectors of these ids alone, in the file's order; the others stay on the disk.
     """
-    with pa.memory_map(str(path)) as source:
+    with readable(path), pa.memory_map(str(path)) as source:
         table = ipc.open_file(source).read_all()
         if only is not None:
             table = table.filter(pc.is_in(table["example_id"], value_set=pa.array(list(only), pa.string())))
@@ -195,8 +226,9 @@ class BlobStore:
 
     @staticmethod
     def _open(path: Path):
-        table = ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
-        return table["example_id"], table["data"]
+        with readable(path):
+            table = ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
+            return table["example_id"], table["data"]
 
     def get(self, example_id: str) -> bytes | None:
         """The bytes of one example, or None. Parts that another process added since are seen."""

@@ -15,7 +15,7 @@ from dashboard.duplicates_panel import show_duplicates
 from dashboard.selection import Selection
 from dashboard.words import count, listed, number, plain, quoted, share, shares_between
 from scoring.audit import SPLITS, Audit, Run
-from scoring.tables import read_json
+from scoring.tables import read_json, readable
 
 MOST_CLASSES = 20
 MEMORISED = 0.01
@@ -296,7 +296,8 @@ def show_check(audit: Audit, run: Run | None) -> None:
     if seen:
         show_seen(seen)
     elif run.check_picture.is_file():
-        st.image(str(run.check_picture), alt="Sixteen inputs as the model sees them")
+        with readable(run.check_picture):
+            st.image(str(run.check_picture), alt="Sixteen inputs as the model sees them")
         st.caption(
             "Sixteen inputs after the transform. Wrong colours or a wrong crop here spoil every number."
         )

@@ -19,11 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from scipy.stats import rankdata
 
 from scoring.audit import Run
-from scoring.tables import column_facts, read_table
+from scoring.tables import column_facts, read_schema, read_table
 
 EARNED = ("dynamics", "loss", "neighbours")
 """Families whose mean rank is the default."""
@@ -55,7 +54,7 @@ def candidates(run: Run) -> list[Component]:
     for name in run.score_names():
         if name == OWN:
             continue
-        for field in pq.read_schema(run.score_path(name)):
+        for field in read_schema(run.score_path(name)):
             facts = column_facts(field)
             if facts.get("detects") == "label error" and facts.get("suspicious") in ("high", "low"):
                 found.append(Component(f"{name}.{field.name}", facts.get("family") or name, facts["suspicious"],

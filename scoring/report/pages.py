@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 import scoring
 from scoring import agreement
@@ -28,7 +27,7 @@ from scoring.queues import default_order, suggestions, suspicion
 from scoring.report.drawing import Paper, bars, between, histogram, number, share, stopping
 from scoring.reviews import ReviewLog
 from scoring.slicing import read_slicing
-from scoring.tables import atomic_path, column_facts, read_json, read_metadata, read_table
+from scoring.tables import atomic_path, column_facts, read_json, read_metadata, read_schema, read_table
 
 SHEET, SLICES, ROWS, PLOTS, FEWEST = 24, 8, 60, 8, 24
 OPEN = ('test = "open": reviewers saw the model\'s predictions and scores on test examples, and looked mostly where it '
@@ -168,7 +167,7 @@ def _grids(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFrame) 
     paper.sheet((name, f"{labels[name]} → {told.get(name, '?')}") for name in top.index)
     path = run.score_path("vog")
     column = "late_label_logit_z"
-    if path.is_file() and column in pq.read_schema(path).names:
+    if path.is_file() and column in read_schema(path).names:
         values = read_table(path, ["example_id", column]).to_pandas().set_index("example_id")[column].dropna()
         if audit.policy.get("test") == "blind":
             values = values[~values.index.isin(examples.loc[examples["split"] == "test", "example_id"])]
@@ -197,7 +196,7 @@ def _deciles(paper: Paper, run: Run | None, both: pd.DataFrame | None = None) ->
         scores = values.reindex(predicted.index).to_numpy(float)
         if np.isfinite(scores).sum() < 10:
             continue
-        facts = column_facts(pq.read_schema(run.score_path(scorer)).field(column))
+        facts = column_facts(read_schema(run.score_path(scorer)).field(column))
         title = facts.get("title", f"{scorer}.{column}")
         frame = error_by_decile(scores, error)
         if changed:
@@ -217,7 +216,7 @@ def _decile_beside(frame: pd.DataFrame, both: pd.DataFrame, values: pd.Series) -
 
 def _main_columns(run: Run, scorer: str) -> list[str]:
     """The first numeric column of a score file, and VoG's class-normalised one."""
-    names = [field.name for field in pq.read_schema(run.score_path(scorer)) if str(field.type) == "float"]
+    names = [field.name for field in read_schema(run.score_path(scorer)) if str(field.type) == "float"]
     return ["late_label_logit_z"] if "late_label_logit_z" in names else names[:1]
 
 

@@ -1,0 +1,78 @@
+"""Files of an audit that are cut off, empty or overwritten: each command and each page says which one and what to do, and no
+decision is lost."""
+
+import shutil
+
+import pytest
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
+
+from dashboard.serving import serve_this
+from scoring.audit import Audit
+from scoring.reviews import Event, ReviewLog
+from scoring.tables import HardlookError, read_json, read_metadata, read_vectors
+
+from .conftest import hardlook
+from .small_audits import write_small_audit
+from .test_views import APP
+
+FILES = ("examples.parquet", "predictions.parquet", "epoch-00001.parquet", "uncertainty.parquet", "logits.arrow",
+         "check.json", "check.png", "run.json", "part-00000.arrow")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = write_small_audit(tmp_path_factory.mktemp("whole") / "audit")
+    assert hardlook("score", folder, "--only", "uncertainty,data_map,vog") == 0
+    with opened(folder) as log:
+        log.append([Event(client="c", seq=1, example_id="train/a/0.png", reviewer="ana", action="decide", label="a",
+                          verdict="other", new_label="b")])
+    return folder
+
+
+def opened(folder):
+    audit = Audit.open(folder)
+    return ReviewLog.open(audit.log_url, audit.log_name(audit.log_url))
+
+
+def shown(folder, name):
+    """What a page says; an exception on it fails the test."""
+    serve_this(folder)
+    app = AppTest.from_file(APP, default_timeout=60)
+    app._page_hash = calc_hash(name)
+    app.run()
+    assert not app.exception, (name, app.exception[0].stack_trace[-3:])
+    return " ".join(error.value for error in app.error)
+
+
+@pytest.mark.parametrize("name, content", [(name, (b"", b"\x00\xffgarbage" * 20)[at % 2]) for at, name in enumerate(FILES)])
+def test_a_damaged_file_is_named_by_commands_and_pages_and_costs_no_decision(whole, tmp_path, capsys, name, content):
+    folder = shutil.copytree(whole, tmp_path / "audit")
+    damaged = next(path for path in folder.rglob(name) if "thumbnails" in str(path) or not name.startswith("part"))
+    damaged.write_bytes(content)
+    for page in ("overview", "data-map") if name.startswith(("epoch", "check")) else ("overview", "suspects"):
+        said = shown(folder, page)
+        assert not said or damaged.name in said, said
+    for command in (("export", folder), ("report", folder, "-o", tmp_path / "r.html"), ("score", folder, "--only", "vog")):
+        if hardlook(*command):
+            said = capsys.readouterr().err
+            assert damaged.name in said  # a traceback would have been raised here
+    damaged.unlink(missing_ok=True)
+    assert hardlook("score", folder, "--only", "uncertainty,data_map,vog") == 0
+    with opened(folder) as log:
+        assert log.decisions()["new_label"].tolist() == ["b"]
+
+
+@pytest.mark.parametrize("read", [read_json, read_metadata, read_vectors])
+def test_readers_name_a_damaged_file(tmp_path, read):
+    path = tmp_path / "file"
+    path.write_bytes(b"\xff\xfe\x00 no such thing")
+    with pytest.raises(HardlookError, match=f"{path}"):
+        read(path)
+
+
+def test_suspects_stand_where_the_log_holds_no_decision_yet(whole, tmp_path):
+    folder = shutil.copytree(whole, tmp_path / "audit")
+    (folder / "reviews.sqlite").unlink()
+    assert hardlook("assign", folder, "--to", "ben", "--split", "train") == 0
+    assert not shown(folder, "suspects")
