@@ -83,12 +83,13 @@ def order_checkpoints(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
 
 def describe_order(checkpoints: Sequence[Checkpoint]) -> str:
     """One paragraph to print: the order, what it was taken from, and whatever is worth a second look."""
-    listed = ", ".join(
+    each = [
         checkpoint.path.name
         if checkpoint.when == checkpoint.path.name
         else f"{checkpoint.path.name} ({checkpoint.when})"
         for checkpoint in checkpoints
-    )
+    ]
+    listed = ", ".join(each if len(each) <= 8 else [*each[:3], "…", *each[-2:]])
     plural = "checkpoint" if len(checkpoints) == 1 else f"checkpoints in the order of {checkpoints[0].order}"
     notes = dict.fromkeys(note for checkpoint in checkpoints for note in checkpoint.notes)
     names = [natural_key(checkpoint.path) for checkpoint in checkpoints]

@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no "…" or a file name's odd bytes stops nothing
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if not given:
+        parser().print_help()
+        return 2
     options = argparse.Namespace(command_name="")
     try:
         options = parser(given).parse_args(given)
@@ -72,6 +75,18 @@ def system_refusal(error: OSError | MemoryError) -> str:
     return f"{what}{f': {names}' if names else ''}; {way}"
 
 
+FIRST_STEPS = """first steps:
+  hardlook demo                 audit a small dataset, to see what comes out
+  hardlook new my-audit         an audit of your own: a folder with an audit.toml to edit
+  hardlook train my-audit       … where the model's checkpoints were not kept
+  hardlook check my-audit       is the model fed as it was in training?
+  hardlook score my-audit       then look at it and decide: hardlook dashboard my-audit
+  hardlook export my-audit      the corrected labels; hardlook apply writes them into the dataset
+
+Each command ends with the next one. `hardlook COMMAND --help` tells its options.
+"""
+
+
 def parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
     """All commands with their help. ``given``: the arguments; a command may add costly options only where it is
     named in them (those of ``score`` load torch)."""
@@ -79,7 +94,8 @@ def parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
     from scoring import commands as package
 
     top = argparse.ArgumentParser(prog="hardlook", description="Take a hard look at a labelled dataset through the "
-                                  "eyes of the model trained on it.")
+                                  "eyes of the model trained on it.", epilog=FIRST_STEPS,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     top.add_argument("--version", action="version", version=f"hardlook {scoring.__version__}")
     commands = top.add_subparsers(dest="command_name", metavar="COMMAND", required=True)
     for name in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):

@@ -35,14 +35,14 @@ SHARD_BYTES = 256 << 20
 SHARD_MOST = 4096
 BATCH = 256
 
-Progress = Callable[[str, int], contextlib.AbstractContextManager[Callable[[int], object]]]
-"""``with progress(what, total) as advance: advance(n)``; the command line shows it as a bar."""
+Progress = Callable[..., contextlib.AbstractContextManager[Callable[[int], object]]]
+"""``with progress(what, total, unit="examples") as advance: advance(n)``; the command line shows it as a bar."""
 
 Each = Callable[[Callable[[np.ndarray], pa.Table], Sequence[np.ndarray]], Iterable[pa.Table]]
 
 
 @contextlib.contextmanager
-def silent(what: str, total: int) -> Iterator[Callable[[int], object]]:
+def silent(what: str, total: int, unit: str = "examples") -> Iterator[Callable[[int], object]]:
     """The progress that shows nothing."""
     yield lambda n: None
 
@@ -65,10 +65,13 @@ class Context:
         """The run's checkpoints in order of training."""
         pattern = self.run.config.get("checkpoints")
         if not pattern:
-            raise HardlookError(
-                f"run {self.run.name!r} names no checkpoints; add `checkpoints = \"checkpoints/{self.run.name}/*\"` "
-                f"to [run.{self.run.name}] in audit.toml"
-            )
+            pattern = f"checkpoints/{self.run.name}/*.pt"  # where `hardlook train` and the Recorder keep them
+            if not any(self.audit.root.glob(pattern)):
+                raise HardlookError(
+                    f"run {self.run.name!r} names no checkpoints and none are at {pattern}; name those of your training "
+                    f"with `checkpoints = \"…/*.pt\"` in [run.{self.run.name}] of audit.toml, or make some: "
+                    f"hardlook train {self.audit.root}"
+                )
         return find_checkpoints(pattern, self.audit.root, weights=self.weights)
 
     @cached_property

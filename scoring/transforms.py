@@ -191,7 +191,7 @@ class TableTransform:
         if len(numbers) not in (1, len(values)):
             raise HardlookError(
                 f"transform.mean and std have {len(numbers)} numbers, an example has {len(values)} "
-                'channels; set mode = "RGB" or "L", or give one number per channel'
+                'channels; add mode = "RGB" (or "L") to the transform in audit.toml, or give one number per channel'
             )
         return numbers.reshape(-1, *[1] * (values.ndim - 1))
 

@@ -1,6 +1,8 @@
 """Every command is documented, works from any folder, and says what to do next."""
 
+import dataclasses
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -9,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from scoring.cli import main, parser
+from scoring.commands.score import settings_told
+from scoring.scorer import registry
 from scoring.tables import read_table
 
 from .conftest import hardlook
@@ -31,6 +35,28 @@ def test_options_of_scores_come_from_their_fields(capsys):
     with pytest.raises(SystemExit):
         main(["score", "--help"])
     assert "--vog-batch-size" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", registry())
+def test_every_setting_of_a_score_says_what_it_is(name):
+    kind = registry()[name]
+    assert {field.name for field in dataclasses.fields(kind)} <= set(settings_told(kind.__doc__))
+
+
+def test_without_a_command_the_first_steps_are_told_and_each_is_a_command(capsys):
+    assert main([]) == 2
+    steps = re.findall(r"^  hardlook ([a-z]+) ", capsys.readouterr().out, re.MULTILINE)
+    assert steps[:2] == ["demo", "new"] and set(steps) <= set(COMMANDS)
+
+
+def test_checkpoints_are_found_where_train_keeps_them_and_else_train_is_named(sample_copy, capsys):
+    config = sample_copy / "audit.toml"
+    config.write_text(config.read_text().replace('checkpoints = "checkpoints/main/*.pt"\n', ""))
+    assert hardlook("check", sample_copy) == 0
+    assert f"next: hardlook score {sample_copy}" in capsys.readouterr().out
+    shutil.rmtree(sample_copy / "checkpoints")
+    assert hardlook("check", sample_copy) == 1
+    assert f"hardlook train {sample_copy}" in capsys.readouterr().err
 
 
 def test_help_of_the_rest_loads_no_torch():

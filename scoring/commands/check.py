@@ -20,7 +20,10 @@ def check(options) -> int:
     audit = Audit.open(options.audit)
     run = audit.run(options.run)
     read_data(audit)
-    return 1 if check_and_tell(open_context(audit, run, options.device), quiet=False) else 0
+    wrong = check_and_tell(open_context(audit, run, options.device), quiet=False)
+    named = f"{options.audit}" + (f" --run {run.name}" if options.run else "")
+    print(f"next: put that right, then hardlook check {named} again" if wrong else f"next: hardlook score {named}")
+    return 1 if wrong else 0
 
 
 def check_and_tell(context, quiet: bool) -> list:

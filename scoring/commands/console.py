@@ -31,11 +31,11 @@ def device_argument(command: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def bar(what: str, total: int) -> Iterator:
-    """A progress bar with remaining time, shown once a pass takes more than two seconds."""
+def bar(what: str, total: int, unit: str = "examples") -> Iterator:
+    """A progress bar with remaining time, shown once a pass takes more than two seconds. ``unit``: what it counts."""
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=f"  {what}", unit=" examples", delay=2, leave=False, dynamic_ncols=True) as shown:
+    with tqdm(total=total, desc=f"  {what}", unit=f" {unit}", delay=2, leave=False, dynamic_ncols=True) as shown:
         yield shown.update
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import re
 import time
 
 from scoring.commands.console import add_command, audit_argument, device_argument, open_context, read_data
@@ -36,10 +37,32 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
     for name, kind in registry().items():
         fields = dataclasses.fields(kind)
         group = command.add_argument_group(f"{name} settings") if fields else None
+        told = settings_told(kind.__doc__ or "")
         for field in fields:
+            default = f"{field.default:.4g}" if isinstance(field.default, float) else str(field.default) or "empty"
             group.add_argument(f"--{name}-{field.name}".replace("_", "-"), dest=f"{name}.{field.name}",
-                               metavar=str(field.default), type=_reader(field.default), default=None,
-                               help=f"default {field.default}")
+                               metavar=_kind(field.default), type=_reader(field.default), default=None,
+                               help=f"{told.get(field.name, '')} (default: {default})".strip().replace("%", "%%"))
+
+
+def settings_told(doc: str) -> dict[str, str]:
+    """What a scorer's docstring says of each field: after ``name``: up to the next one.
+
+    >>> settings_told("A toy. ``k``: neighbours\\n asked. ``low``, ``high``: quantiles of ``k``; see there.")
+    {'k': 'neighbours asked', 'low': 'quantiles of k; see there', 'high': 'quantiles of k; see there'}
+    """
+    found = {}
+    names = r"``\w+``(?:, ``\w+``)*:"
+    for part in doc.split("\n\n"):
+        for head, body in re.findall(rf"({names}) (.*?)(?= {names}|$)", " ".join(part.split())):
+            for name in re.findall(r"``(\w+)``", head):
+                found[name] = body.replace("``", "").rstrip(".;, ")
+    return found
+
+
+def _kind(default) -> str:
+    """What an option takes, from the type of the default."""
+    return {bool: "yes|no", int: "N", float: "X"}.get(type(default), "TEXT")
 
 
 def _reader(default):

@@ -23,8 +23,9 @@ from scoring.tables import HardlookError, read_json, write_json
 class Influence(Scorer):
     """Influence embeddings over the last block and the head, and self-influence from them.
 
-    ``arnoldi_dim``: P products (the paper's default). ``rank``: r, the length of an embedding. ``layers``: names or
-    patterns separated by commas; empty = the run's ``layers`` in audit.toml, else the last block and the head.
+    ``arnoldi_dim``: P, the Hessian products that the factors come from; 500 in the paper. ``rank``: r, the length of an
+    embedding. ``layers``: names or patterns separated by commas; empty = the run's ``layers`` in audit.toml, else the
+    last block and the head.
     ``subset``: training examples that the Hessian is taken over, drawn with the audit's seed. ``memory_budget``: GB
     for basis, caches and graphs. ``batch_size``: examples per pass.
     """
@@ -55,7 +56,7 @@ class Influence(Scorer):
                "l2": run.run.config.get("l2", 0.0)}
         if run.run.factors_path.is_file() and read_json(record, {}).get("key") == key:
             return InfluenceFactors.load(run.run.factors_path)
-        with run.model.at(run.checkpoints[-1]) as module, run.progress("Hessian products", self.arnoldi_dim) as advance:
+        with run.model.at(run.checkpoints[-1]) as module, run.progress("factoring the Hessian", self.arnoldi_dim, "products") as advance:
             factors = InfluenceFactors.fit(
                 module, TrainBatches(run, self.subset, self.batch_size), layers=self._layers(run),
                 arnoldi_dim=self.arnoldi_dim, rank=self.rank, seed=run.audit.seed, l2=run.run.config.get("l2", 0.0),

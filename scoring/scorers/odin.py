@@ -41,7 +41,8 @@ def odin(model, inputs, *, temperature: float = 1000.0, epsilon: float = 0.0014)
 class ODIN(Scorer):
     """ODIN of the last checkpoint; low is out of distribution.
 
-    ``temperature``, ``epsilon``: the paper's defaults. ``batch_size``: examples per pass.
+    ``temperature``: what the logits are divided by. ``epsilon``: the length of the step, per input value; both as in
+    the paper. ``batch_size``: examples per pass.
     """
 
     name = "odin"

@@ -25,9 +25,11 @@ class SelfInfluence(Scorer):
     """Cook's distance on the head.
 
     ``damping``: δ, in units of curvature; the head's Hessian is singular without it. ``batch_size``: examples per
-    solve. ``memory_budget``: GB for the Hessian; above it, ``subset`` training examples drawn with the audit's seed
-    stand for all, and ``tolerance`` is the residual, over the gradient's length, at which an example is solved. The
-    head's L2 regularisation (of an elastic net: its L2 part) is taken from ``l2`` in the run's table of audit.toml.
+    solve. ``memory_budget``: GB for the exact Hessian; above it, conjugate gradients. ``subset``: there, training
+    examples drawn with the audit's seed that stand for all. ``tolerance``: there, the residual, over the gradient's
+    length, at which an example is solved.
+
+    The head's L2 regularisation (of an elastic net: its L2 part) is ``l2`` in the run's table of audit.toml.
     """
 
     name = "self_influence"

@@ -35,7 +35,7 @@ SAMPLE = 256
 class TestTimeAugmentation(Scorer):
     """Loss, margin and entropy averaged over views.
 
-    ``views``: how many. ``own``: use the run's own augmentation where it has one. ``stable``: share of predictions
+    ``views``: how many each example is averaged over. ``own``: use the run's own augmentation where it has one. ``stable``: share of predictions
     that mirroring, or shifting, must leave as they are to be used. ``batch_size``: examples per forward pass.
     """
 
