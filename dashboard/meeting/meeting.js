@@ -1,6 +1,6 @@
 // The meeting's screen. Everything that comes from people is written as text, never as markup.
 
-const EVERY = 1000;
+const EVERY = 700; // milliseconds between two looks: with drawing, everybody is there within two seconds
 const KEYS = "← → move · 1–9 count a hand, Shift takes one back · Enter the outcome · Ctrl+Enter record · Esc close";
 
 function el(tag, attributes = {}, ...children) {

@@ -59,3 +59,36 @@ class PersonProxy:
                 if not data:
                     return
                 (server if one is browser else browser).sendall(data)
+
+
+# -- when a meeting's item is on somebody's screen ----------------------------------------------------------------------
+
+WATCH = """() => {
+  window.places = {};
+  const place = () => document.querySelector('[data-testid="meeting-place"]')?.textContent.match(/(\\d+) of/)?.[1];
+  const look = () => { const at = place(); if (at && !(at in window.places)) window.places[at] = Date.now(); };
+  new MutationObserver(look).observe(document.body, { childList: true, subtree: true, characterData: true });
+  window.moved = [];
+  document.addEventListener("keydown", (event) => event.key === "ArrowRight" && window.moved.push(Date.now()), true);
+  look();
+}"""
+"""Write down, in the browser itself, when each item of a meeting appears and when a key asks for the next."""
+
+
+def delays(lead, followers, moves: int) -> dict[str, list[float]]:
+    """Let the lead move on ``moves`` times → per follower (by name) the milliseconds from the lead's key to the item on the
+    follower's screen, by the clocks of the browsers, which are one machine's. All watch (``WATCH``) beforehand."""
+    start = int(lead.evaluate("Math.max(...Object.keys(window.places).map(Number))"))
+    for at in range(start + 1, start + moves + 1):
+        lead.keyboard.press("ArrowRight")
+        for page in (lead, *followers.values()):
+            page.wait_for_function(f"window.places['{at}']")
+    pressed = lead.evaluate("window.moved")[-moves:]
+    seen = {name: page.evaluate("window.places") for name, page in followers.items()}
+    return {name: [places[str(start + 1 + k)] - pressed[k] for k in range(moves)] for name, places in seen.items()}
+
+
+def round_trip(page) -> float:
+    """Milliseconds that one look at the meeting takes now, from the page and back: what a busy machine adds to each step."""
+    once = "async () => { const t = Date.now(); await (await fetch('/hardlook/meeting?known=')).text(); return Date.now() - t; }"
+    return sorted(page.evaluate(once) for _ in range(3))[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import expect
@@ -13,7 +14,7 @@ from scoring.locks import held
 from scoring.reviews import Event, ReviewLog
 from scoring.tables import read_table
 from ..synthetic import make_audit
-from .team import PersonProxy
+from .team import WATCH, PersonProxy, delays, round_trip
 
 HOSTILE = '<img src=x onerror="window.hacked=1">\u202e "quoted" <b>bold</b>'
 CLASSES = ["cat", "dog", HOSTILE]
@@ -87,6 +88,9 @@ def test_an_unsure_is_read_by_a_second_person_who_does_not_see_the_first(people,
     ana.keyboard.press("u")
     wait_for(lambda: len(server.events()) and server.events()["example_id"].iloc[-1] == example)
     ben.goto("/grid")
+    expect(ben.locator("[data-example-id]").first).to_be_visible()
+    expect(ben.locator(f'[data-example-id="{example}"]')).to_have_count(0)  # its place would tell its score
+    ben.goto(f"/grid?{urlencode({'example': example})}")
     same = ben.locator(f'[data-example-id="{example}"]').first
     same.click()
     ben.wait_for_timeout(2500)
@@ -99,9 +103,8 @@ def test_an_unsure_is_read_by_a_second_person_who_does_not_see_the_first(people,
 
 
 def test_five_people_follow_a_meeting_and_the_lead_settles_it_by_keyboard(people, server):
-    row, other = rows(server)[20], rows(server)[21]
     with log_of(server) as log:
-        for number, example in enumerate((row, other)):
+        for number, example in enumerate(rows(server)[20:25]):
             second = next(name for name in CLASSES if name != example["label"])
             for reviewer, verdict, new_label in (("ana", "given", None), ("cem", "other", second)):
                 log.append([Event(client=f"m {reviewer}", seq=number + 1, example_id=example["example_id"], reviewer=reviewer,
@@ -116,12 +119,11 @@ def test_five_people_follow_a_meeting_and_the_lead_settles_it_by_keyboard(people
         expect(page.get_by_test_id("meeting-place")).to_contain_text("1 of")
     assert pages["ana"].get_by_role("button", name="End the meeting").count() == 0
     pages["ana"].keyboard.press("ArrowRight")  # nobody but the lead moves
-    lea.keyboard.press("ArrowRight")
-    expect(lea.get_by_test_id("meeting-place")).to_contain_text("2 of")
-    moved = time.monotonic()
     for page in pages.values():
-        expect(page.get_by_test_id("meeting-place")).to_contain_text("2 of")
-    assert time.monotonic() - moved < 5 * SECONDS, "all five within two seconds each, on a machine that draws five browsers"
+        page.evaluate(WATCH)
+    found = delays(lea, {name: page for name, page in pages.items() if name != "lea"}, 3)
+    for name, some in found.items():  # within two seconds, and the requests' own time on a machine with other work
+        assert min(some) <= 1000 * SECONDS + 5 * round_trip(pages[name]), (name, some)
     follower = pages["vic"]
     expect(follower.locator('[data-reviewer="cem"]')).to_contain_text("because cem")
     assert HOSTILE in follower.locator('[data-reviewer="cem"]').inner_text()
