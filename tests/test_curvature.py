@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from scoring.curvature import factorise, head_hessian, size_of
 from scoring.hessian import HeadProducts, hessian_products
 from scoring.lanczos import lanczos
-from scoring.parameters import choose, differentiable
+from scoring.parameters import Chosen, choose, differentiable
 from scoring.prefix import Prefix
 from scoring.second_order import SecondOrder
 from scoring.tables import HardlookError
@@ -114,6 +114,21 @@ def test_a_linear_head_is_multiplied_in_closed_form():
         found = flat(products(vector))
     assert isinstance(products, HeadProducts)
     np.testing.assert_allclose(found, expected_product(model, chosen, vector), atol=1e-13)
+
+
+def test_a_confident_head_keeps_its_curvature_in_float32():
+    model = nn.Linear(3, 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[9.0, 0, 0], [-9.0, 0, 0]]))
+    x = torch.tensor([[1.0, 0.5, -1.0], [1.1, 0.0, 2.0]])  # logits 18 apart: 1 - p is below float32's grain beside 1
+    chosen = choose(model, "*")
+    vector = vector_like(chosen.tensors)
+    with differentiable(model, chosen.tensors):
+        found = flat(hessian_products(model, [(x, torch.tensor([0, 0]))], chosen, loss=F.cross_entropy)(vector))
+    wide = nn.Linear(3, 2).double()
+    wide.load_state_dict(model.state_dict())
+    exact = exact_hessian(wide, [(x.double(), torch.tensor([0, 0]))], ["weight", "bias"])
+    np.testing.assert_allclose(found, exact @ flat(vector).astype(float), rtol=1e-3)
 
 
 def test_a_linear_layer_that_is_not_the_output_is_no_head():
@@ -243,6 +258,44 @@ def test_a_float32_basis_stays_orthogonal_over_hundreds_of_steps():
     assert (gram - torch.eye(300)).abs().max() < 1e-5
 
 
+def test_a_basis_stays_orthogonal_beside_an_eigenvalue_that_outshines_the_others():
+    matrix = symmetric(np.concatenate([[1e6], np.linspace(1, 2, 99)])).float()
+    krylov = lanczos(lambda v: [matrix @ v[0]], [torch.zeros(100)], 80)
+    gram = krylov.basis[0] @ krylov.basis[0].T
+    assert (gram - torch.eye(80)).abs().max() < 1e-5
+
+
+class Spectrum:
+    """Products with a symmetric matrix whose eigenvalues are known, as ``factorise`` wants them."""
+
+    n, way, bytes = 1, "by hand", 0
+
+    def __init__(self, values: np.ndarray):
+        self.matrix = symmetric(np.asarray(values, float))
+        self.chosen = Chosen(("layer",), {"w": nn.Parameter(torch.zeros(len(values), dtype=torch.double))})
+
+    def __call__(self, vector: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [self.matrix @ vector[0].detach()]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-9, 1e9])
+def test_the_floor_and_the_mass_are_measured_by_the_largest_eigenvalue_whatever_its_sign(scale):
+    products = Spectrum(scale * np.array([-100.0, -3.0, 0.5e-3, 2e-3, 1.0, 40.0]))  # the floor is 1e-3
+    factors = factorise(products, size_of(products.chosen, arnoldi_dim=6, rank=6), rank=6)
+    np.testing.assert_allclose(factors.values, scale * np.array([40.0, 1.0, 2e-3]), rtol=1e-6)
+    assert factors.report.negative_share == pytest.approx(2 / 6)
+    assert factors.report.negative_mass == pytest.approx(103 / 144.0025)
+
+
+def test_residuals_are_relative_to_their_own_eigenvalue_and_only_the_rank_asked_for_is_kept():
+    products = Spectrum(np.linspace(0.1, 50, 60))
+    factors = factorise(products, size_of(products.chosen, arnoldi_dim=15, rank=7), rank=7)
+    left = factors.blocks[0] @ products.matrix - torch.as_tensor(factors.values.copy())[:, None] * factors.blocks[0]
+    np.testing.assert_allclose(factors.report.residuals, left.norm(dim=1).numpy() / factors.values, rtol=1e-6)
+    assert max(factors.report.residuals) > 0.01 and "have residuals above 1% of themselves" in str(factors.report)
+    assert len(factors.values) == len(factors.blocks[0]) == factors.report.rank == 7
+
+
 def test_factors_do_not_depend_on_how_often_the_data_are_repeated():
     model, data = small_net(), small_data()
     found = []
@@ -286,6 +339,7 @@ def test_fewer_products_are_planned_with_a_note_where_memory_is_short_and_none_i
     assert size.products == 27 and size.rank == 13 and size.basis_bytes <= 30 * one
     assert "arnoldi_dim lowered from 100 to 27: the memory budget holds 27 products" in size.notes
     assert "27 Hessian products" in str(size)
+    assert size.bytes == 27 * one + 13 * max(p.numel() for p in chosen.tensors) * 8
     with pytest.raises(HardlookError, match="choose fewer layers or raise the budget"):
         size_of(chosen, memory_budget=one)
     with pytest.raises(HardlookError, match="needed at least 1"):

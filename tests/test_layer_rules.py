@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from scoring import layer_rules
 from scoring.embeddings import Projector
 from scoring.parameters import choose, mapped, outputs
+from scoring.tables import HardlookError
 
 
 class Pooled(nn.Module):
@@ -64,8 +65,8 @@ CASES = {
     "batch norm, vectors": (lambda: with_statistics(nn.BatchNorm1d(5)), (5,), 5, False),
     "batch norm, series": (lambda: with_statistics(nn.BatchNorm1d(5)), (5, 7), 5, False),
     "batch norm, images": (lambda: with_statistics(nn.BatchNorm2d(5)), (5, 4, 4), 5, False),
-    "group norm": (lambda: nn.GroupNorm(2, 6), (6, 4, 4), 6, False),
-    "layer norm": (lambda: nn.LayerNorm(5), (7, 5), 5, True),
+    "group norm": (lambda: nn.GroupNorm(2, 6, eps=0.1), (6, 4, 4), 6, False),
+    "layer norm": (lambda: nn.LayerNorm(5, eps=0.1), (7, 5), 5, True),
     "layer norm without bias": (lambda: nn.LayerNorm((7, 5), bias=False), (7, 5), 5, True),
 }
 
@@ -133,6 +134,23 @@ def test_a_rule_holds_at_most_sixteen_megabytes_beside_its_inputs(make, shape):
         g = torch.randn_like(layer(x))
         blocks = {name: torch.randn(50, *p.shape) for name, p in layer.named_parameters()}
         assert peak_bytes(lambda: layer_rules.rule_for(layer)(layer, x, g, blocks)) <= 16_000_000
+
+
+def test_what_follows_a_layer_may_work_in_place():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(inplace=True), nn.Linear(4, 3)).double()
+    x, blocks = torch.randn(6, 5, dtype=torch.double), columns(model)
+    projector = Projector(model, blocks, F.cross_entropy)
+    torch.testing.assert_close(projector(x, LABELS), one_at_a_time(model, blocks, x, LABELS))
+    assert projector.slow == set()
+
+
+def test_a_projection_that_overflows_in_one_direction_is_refused_with_the_example():
+    model, x = nn.Linear(5, 3), torch.zeros(6, 5)
+    x[4] = 1e20
+    blocks = {"weight": torch.stack([torch.ones(3, 5), torch.eye(3, 5) * 3e38]), "bias": torch.zeros(2, 3)}
+    with pytest.raises(HardlookError, match="example 4 of a batch is not finite, of 1 in all"):
+        Projector(model, blocks, F.cross_entropy)(x, LABELS)
 
 
 def test_an_embedding_layer_is_fast_and_padding_gets_no_gradient():
