@@ -50,13 +50,12 @@ def small_data(sizes: tuple[int, ...] = (5, 4, 1)) -> list:
              torch.randint(0, 3, (n,), generator=generator)) for n in sizes]
 
 
-def exact_hessian(model: nn.Module, data: list, names: list[str]) -> np.ndarray:
-    """The mean Hessian of cross-entropy, one backward pass per row, by plain autograd."""
+def exact_hessian(model: nn.Module, data: list, names: list[str], loss=F.cross_entropy) -> np.ndarray:
+    """The mean Hessian of the loss, one backward pass per row, by plain autograd."""
     parameters = [dict(model.named_parameters())[name].requires_grad_() for name in names]
     model.eval()
     x, y = (torch.cat(parts) for parts in zip(*data, strict=True))
-    loss = F.cross_entropy(model(x), y)
-    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters, create_graph=True)])
+    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss(model(x), y), parameters, create_graph=True)])
     rows = [
         torch.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True, allow_unused=True)
         for value in gradient
@@ -114,6 +113,28 @@ def test_a_linear_head_is_multiplied_in_closed_form():
         found = flat(products(vector))
     assert isinstance(products, HeadProducts)
     np.testing.assert_allclose(found, expected_product(model, chosen, vector), atol=1e-13)
+
+
+def weighted(predicted: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The mean over examples of class weight times cross-entropy."""
+    return (F.cross_entropy(predicted, labels, reduction="none") * torch.tensor([0.1, 1.0, 7.0])[labels]).mean()
+
+
+@pytest.mark.parametrize("loss, plain", [
+    (nn.CrossEntropyLoss(weight=torch.tensor([0.1, 1.0, 7.0]).double()), weighted),
+    (nn.CrossEntropyLoss(label_smoothing=0.3), functools.partial(F.cross_entropy, label_smoothing=0.3)),
+    (nn.MSELoss(), F.mse_loss),
+])  # fmt: skip
+def test_a_weighted_a_smoothed_and_a_squared_loss_of_a_head_have_their_own_hessian(loss, plain):
+    model, data = small_net(), small_data()
+    if isinstance(loss, nn.MSELoss):
+        data = [(x, F.one_hot(y, 3).double()) for x, y in data]
+    chosen = choose(model, "head")
+    vector = vector_like(chosen.tensors)
+    with differentiable(model, chosen.tensors):
+        found = flat(hessian_products(model, data, chosen, loss=loss)(vector))
+    exact = exact_hessian(model, data, list(chosen.parameters), plain)
+    np.testing.assert_allclose(found, exact @ flat(vector), atol=1e-12)
 
 
 def test_a_confident_head_keeps_its_curvature_in_float32():
