@@ -4,13 +4,15 @@ import csv
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scoring.audit import Audit
 from scoring.corrections import preview, reviewed_labels
+from scoring.refit import halves
 from scoring.reviews import Event, ReviewLog
 from scoring.slicing import (Embedded, SliceSettings, checked_name, embedded, find, influencers, read_slicing,
-                             slice_run)
+                             slice_run, summarise)
 from scoring.tables import HardlookError, read_json, read_table
 
 from .conftest import hardlook
@@ -139,8 +141,50 @@ def test_the_predicted_change_is_that_of_the_embeddings(sample_copy):
         original, reviewed = reviewed_labels(audit, log, everything.of("train").frame)
     moved = everything.of("train").vectors[original != reviewed].sum(0, dtype=np.float64)
     test = everything.of("test")
-    from scoring.refit import halves
-
     judged = Embedded(test.frame, test.vectors[~halves(test.frame["example_id"], seed=0)])
     expected = float((judged.vectors @ moved).mean() / 240)
     assert found["groups"][0]["change"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_summary_names_the_training_examples_that_harm_or_help_and_no_others():
+    frame = pd.DataFrame({
+        "example_id": ["t0", "t1", "t2", "e0", "e1", "e2"], "split": ["train"] * 3 + ["test"] * 3, "label": "cat",
+        "prediction": "dog", "correct": False,
+    })  # fmt: skip
+    vectors = np.array([[-2.0, 0.0], [0.0, 5.0], [3.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    found = pd.DataFrame({"example_id": ["e0", "e1", "e2"], "slice_id": [0, 0, 1], "distance": 0.0})
+    summary = summarise(Embedded(frame, vectors), found, settings())
+    by_slice = {one["slice_id"]: one for one in summary["slices"]}
+    assert by_slice[0]["opponents"] == [{"example_id": "t0", "influence": -4.0}]
+    assert by_slice[0]["proponents"] == [{"example_id": "t2", "influence": 6.0}]
+    assert by_slice[1]["opponents"] == [] and by_slice[1]["proponents"] == [{"example_id": "t1", "influence": 5.0}]
+
+
+def test_reviewed_test_examples_judge_with_their_corrected_label_and_excluded_ones_not_at_all(sample_copy):
+    audit = Audit.open(sample_copy)
+    decide(audit)
+    test = embedded(audit, audit.run()).of("test").frame
+    judging = test[~halves(test["example_id"], seed=audit.seed)].reset_index(drop=True)
+    label, other = judging["label"][0], next(name for name in audit.classes if name != judging["label"][0])
+
+    def nothing(ids, labels):
+        return np.zeros((len(ids), embedded(audit, audit.run()).vectors.shape[1]), np.float32)
+
+    def judged():
+        with ReviewLog.open(audit.log_url, audit="audit") as log:
+            groups = preview(audit, audit.run(), log, nothing)["groups"]
+        return {row["group"]: row["n"] for row in groups}
+
+    before = judged()
+    assert before["all"] == len(judging) and before[f"class {label}"] == (judging["label"] == label).sum()
+    prints = read_table(audit.examples_path).to_pandas().set_index("example_id")["fingerprint"]
+    with ReviewLog.open(audit.log_url, audit="audit") as log:
+        for seq, (row, says) in enumerate([(0, {"verdict": "other", "new_label": other}), (1, {"verdict": "none"})], 1):
+            one = judging.loc[row]
+            log.append([Event(client="test", seq=seq, example_id=one["example_id"], label=one["label"], reviewer="r",
+                              fingerprint=prints[one["example_id"]], action="decide", **says)])
+    after = judged()
+    assert after["all"] == before["all"] - 1
+    gone = judging["label"][1]
+    assert after[f"class {label}"] == before[f"class {label}"] - 1 - (gone == label)
+    assert after[f"class {other}"] == before.get(f"class {other}", 0) + 1 - (gone == other)
