@@ -49,18 +49,18 @@ async def look(request: Request) -> Response:
 
 async def begin(request: Request) -> Response:
     """Start the command."""
+    from dashboard.routes import read_body
+
     peer = request.client.host if request.client else None
     refusal = decision_refusal(serving().identity, request.headers, peer, serving().access.url) or jobs.refusal()
     if refusal:
         return PlainTextResponse(refusal, status_code=403)
-    try:
-        body = await request.json()
-        asked = [body[name] for name in ("id", "x", "y")]
-    except (ValueError, KeyError, TypeError):
-        asked = []
-    if len(asked) < 3 or not all(isinstance(one, str) and 0 < len(one) <= LONGEST for one in asked):
+    body = await read_body(request) or {}
+    asked = [body.get(name) for name in ("id", "x", "y")]
+    if not all(isinstance(one, str) and 0 < len(one) <= LONGEST for one in asked):
         return PlainTextResponse("needed {id, x, y, run} as JSON", status_code=400)
-    run = _run(body.get("run"))
+    name = body.get("run")
+    run = _run(name) if name is None or isinstance(name, str) else None
     if run is None:
         return PlainTextResponse("there is no such run", status_code=400)
     if reason := await run_in_threadpool(hidden.refusal, state.open_audit(), asked[:1]):

@@ -14,6 +14,7 @@ Cost: 500 reads and at most a dozen forward passes over them. Loads torch.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -24,6 +25,7 @@ from scipy.optimize import linear_sum_assignment
 
 from scoring.evaluation import wilson
 from scoring.examples import input_columns
+from scoring.pictures import is_deep_colour
 from scoring.seen import FEW_TEXTS, columns_seen, mostly_cut, tokens_seen, uneven_columns
 from scoring.shards import BATCH, Context
 from scoring.tables import HardlookError, atomic_path, write_json
@@ -48,7 +50,7 @@ def check_run(context: Context) -> list[Finding]:
     numbers = chosen(context)
     batch, good, reasons = context.inputs.batch(numbers, context.pool)
     numbers = numbers[good]
-    findings = [*unreadable(reasons, len(good)), *read_twice(context, numbers[:TWICE])]
+    findings = [*unreadable(reasons, len(good)), *read_twice(context, numbers[:TWICE]), *deep_colours(context, numbers)]
     save_picture(batch[:16], context.run.check_picture)
     seen, warnings = as_seen(context, batch, numbers)
     findings += warnings
@@ -112,6 +114,22 @@ def read_twice(context: Context, numbers: np.ndarray) -> list[Finding]:
             return [Finding("error", f"example {context.inputs.ids[number]!r} read twice differs: the transform or the "
                             "dataset augments at random; name the evaluation transform in audit.toml")]
     return [Finding("ok", f"{len(numbers)} examples read twice are equal to the bit")]
+
+
+def deep_colours(context: Context, numbers: np.ndarray) -> list[Finding]:
+    """Picture files of 16 bits per colour reach the transform with 8: right only if training read them so too."""
+    plain = {at for at, source in enumerate(context.audit.sources) if "loader" not in source}
+    deep = 0
+    for row in context.examples.iloc[numbers].itertuples():
+        if context.audit.media != "image" or not isinstance(row.reference, str) or row.source not in plain:
+            continue
+        with contextlib.suppress(HardlookError, OSError):  # what cannot be read was told before
+            deep += is_deep_colour((context.audit.root / row.reference).read_bytes())
+    if not deep:
+        return []
+    return [Finding("warning", f"{deep} of {len(numbers)} pictures hold 16 bits per colour and reach the transform with 8, as "
+                    "Pillow and torchvision's ImageFolder read them; if the model was trained on all 16, name a loader "
+                    "that keeps them (see the README)")]
 
 
 def finite(values: torch.Tensor, what: str) -> Finding:

@@ -9,8 +9,11 @@ everything else (16-bit, 32-bit, floats beyond [0, 1]) is windowed: the picture'
 black, its highest white. Two such pictures can therefore not be compared in brightness.
 
 Cost: one decode and one resize; a JPEG is decoded at reduced size. Known limits: colour profiles are not
-applied; of an animation or a volume the first frame or the first three channels are shown; Pillow decodes
-16-bit *colour* files to 8 bits.
+applied; of an animation or a volume the first frame or the first three channels are shown. Pillow decodes 16-bit
+*colour* files to the upper 8 bits of each channel, and has no mode that could hold the rest. They stay so on purpose: it is
+what torchvision's ``ImageFolder`` and every other loader on Pillow gave the model in training, so other values here would
+be a mistake that nobody sees. ``hardlook check`` tells of such files (``is_deep_colour``); a model that was trained on 16
+bits reads them through ``loader``, for instance by OpenCV's ``imread(path, IMREAD_UNCHANGED)``, which keeps them (README).
 """
 
 from __future__ import annotations
@@ -293,6 +296,12 @@ def is_deep(original: Any) -> bool:
         return original.mode.startswith("I;16")
     array = as_array(original)
     return array.dtype.name == "uint16" and channels_last(array).ndim == 2
+
+
+def is_deep_colour(data: bytes) -> bool:
+    """Whether an encoded picture holds 16 bits per colour, of which Pillow decodes the upper eight."""
+    image = open_picture(data)
+    return image.mode in ("RGB", "RGBA") and any("16" in str(tile[3]) for tile in image.tile)
 
 
 def browser_picture(data: bytes) -> tuple[bytes, str]:

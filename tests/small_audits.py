@@ -88,3 +88,22 @@ def small_states() -> tuple[dict[str, torch.Tensor], ...]:
             descent.step()
         states.append({name: value.clone() for name, value in net.state_dict().items()})
     return tuple(states)
+
+
+def spoil(folder, forward):
+    """The same network and weights, behind a forward of its own."""
+    text = (folder / "model.py").read_text()
+    (folder / "model.py").write_text(text.replace("def net(", "def plain(") + f'''
+
+class Spoilt(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = plain()
+
+    def forward(self, x):
+        {forward}
+
+
+def net():
+    return Spoilt()
+''')

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
 from scoring.audit import Audit
 from scoring.tables import read_table, read_vectors
 
 from .conftest import hardlook
+from .small_audits import spoil, write_small_audit
 
 
 def without_influence(folder):
@@ -78,3 +80,81 @@ def test_a_rule_that_nothing_satisfies_is_told_what_to_change(sample_copy, capsy
 def test_an_error_names_the_command_and_not_the_slicing(sample_copy, capsys):
     assert hardlook("slice", sample_copy / "nowhere", "--name", "mine") == 1
     assert capsys.readouterr().err.startswith("hardlook slice: ")
+
+
+# -- models, in a small audit of their own ----------------------------------------------------------------------------
+
+INFLUENCE = ("--only", "influence,self_influence", "--influence-arnoldi-dim", "12", "--influence-rank", "4")
+NOTHING_TO_TRAIN = '''from collections import OrderedDict
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def net():
+    return nn.Sequential(OrderedDict(norm=nn.BatchNorm2d(1, affine=False), pool=nn.AdaptiveAvgPool2d((3, 1)), flat=nn.Flatten()))
+
+
+def transform(image):
+    return torch.from_numpy(np.asarray(image.convert("L"), dtype=np.float32)[None] / 255)
+'''
+
+
+@pytest.fixture
+def small(tmp_path):
+    return write_small_audit(tmp_path / "small")
+
+
+def nothing_is_written(folder):
+    run = Audit.open(folder).run()
+    paths = (run.influence_path, run.factors_path, run.score_path("influence"), run.score_path("self_influence"))
+    return not any(path.exists() for path in paths) and not list(folder.rglob("*.partial"))
+
+
+def test_dropout_as_a_function_is_refused_by_influence_even_where_the_check_is_overruled(small, capsys):
+    spoil(small, "return self.net(nn.functional.dropout(x, 0.5))")
+    assert hardlook("score", small, *INFLUENCE) == 1
+    assert "keeps dropping" in capsys.readouterr().err
+    assert hardlook("score", small, *INFLUENCE, "--anyway") == 1
+    said = capsys.readouterr().err
+    assert "different outputs for the same inputs in eval mode" in said and nothing_is_written(small)
+
+
+def test_dropout_as_a_module_is_off_and_changes_no_number(small, tmp_path):
+    plain = write_small_audit(tmp_path / "plain")
+    spoil(small, "return self.net(nn.Dropout(0.5).train(self.training)(x))")
+    for folder in (small, plain):
+        assert hardlook("score", folder, *INFLUENCE) == 0
+    one, two = (read_table(Audit.open(folder).run().score_path("self_influence")).to_pandas() for folder in (small, plain))
+    assert np.allclose(one["cook"], two["cook"], rtol=1e-5)
+
+
+def test_duplicates_weigh_alike_and_have_finite_influence(small):
+    for at in (1, 2, 3):
+        (small / "train" / "a" / f"{at}.png").write_bytes((small / "train" / "a" / "0.png").read_bytes())
+    assert hardlook("score", small, *INFLUENCE) == 0
+    run = Audit.open(small).run()
+    same = [f"train/a/{at}.png" for at in range(4)]
+    for name, column in (("influence", "self_influence"), ("self_influence", "cook")):
+        values = read_table(run.score_path(name)).to_pandas().set_index("example_id")[column]
+        assert np.isfinite(values).all() and len(values) == 36
+        assert np.allclose(values[same], values[same[0]], rtol=1e-4)
+
+
+def test_a_model_without_trainable_parameters_is_told_so(small, capsys):
+    (small / "model.py").write_text(NOTHING_TO_TRAIN)
+    for epoch in (1, 2, 3):
+        state = {"norm.running_mean": torch.full((1,), 0.1 * epoch), "norm.running_var": torch.ones(1),
+                 "norm.num_batches_tracked": torch.tensor(epoch)}
+        torch.save({"state_dict": state, "epoch": epoch}, small / "checkpoints" / f"epoch-{epoch}.pt")
+    assert hardlook("score", small, "--only", "influence", "--anyway") == 1
+    said = capsys.readouterr().err
+    assert "parameter" in said and nothing_is_written(small)
+
+
+def test_gradients_that_are_not_finite_are_told_and_nothing_is_half_written(small, capsys):
+    spoil(small, "y = self.net(x); return y + torch.sqrt(nn.functional.relu(y - 1e9))")  # the root's slope at 0 is infinite
+    assert hardlook("score", small, *INFLUENCE) == 1
+    said = capsys.readouterr().err
+    assert "finite" in said and nothing_is_written(small)

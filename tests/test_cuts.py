@@ -10,6 +10,7 @@ import torch
 from starlette.applications import Starlette
 
 from dashboard import cuts as cut_routes
+from dashboard.routes import MOST_BYTES
 from dashboard.serving import serve_this
 from scoring.audit import Audit
 from scoring.cuts import cut
@@ -142,6 +143,9 @@ def test_other_pages_and_wrong_questions_are_refused(client):
     assert client.post("/hardlook/cut", ASKED, x_hardlook=None).status == 403
     assert client.post("/hardlook/cut", {"id": 3}).status == 400
     assert client.post("/hardlook/cut", b"no json").status == 400
+    assert client.post("/hardlook/cut", {**ASKED, "run": ["main"]}).status == 400
+    large = b'{"x": "' + b"x" * MOST_BYTES + b'"}'
+    assert client.post("/hardlook/cut", large).status == 400  # what is larger is not read to its end
     assert client.get("/hardlook/cut", {"id": "x"}).status == 400
     assert client.get("/hardlook/cut", {**ASKED, "run": "none"}).status == 400
 

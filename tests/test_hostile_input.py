@@ -16,7 +16,7 @@ from scoring.cli import system_refusal
 from scoring.examples import read_examples
 
 from .conftest import hardlook
-from .small_audits import AUDIT, small_states, write_small_audit
+from .small_audits import AUDIT, small_states, spoil, write_small_audit
 
 
 @pytest.fixture
@@ -234,25 +234,6 @@ SPOILT = {
 }
 
 
-def spoil(folder, forward):
-    """The same network and weights, behind a forward of its own."""
-    text = (folder / "model.py").read_text()
-    (folder / "model.py").write_text(text.replace("def net(", "def plain(") + f'''
-
-class Spoilt(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.net = plain()
-
-    def forward(self, x):
-        {forward}
-
-
-def net():
-    return Spoilt()
-''')
-
-
 @pytest.mark.parametrize("forward, words", SPOILT.values(), ids=SPOILT)
 def test_a_model_whose_logits_do_not_stand_is_refused_before_anything_is_scored(small, capsys, forward, words):
     spoil(small, forward)
@@ -281,3 +262,34 @@ def test_a_transform_that_does_not_fit_the_model_is_told_by_its_shape(small, cap
     (small / "model.py").write_text(text[: text.index("def transform")] + f"def transform(image):\n    import sys\n"
                                     f"    return torch.from_numpy({transform})\n")
     refused(capsys, small, words)
+
+
+def test_colours_of_sixteen_bits_are_told_by_the_check_and_kept_by_a_loader(small, capsys):
+    import struct
+    import zlib
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    values = (np.arange(8 * 8 * 3).reshape(8, 8, 3) * 300 + 7).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    deep = (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    (small / "test" / "a" / "0.png").write_bytes(deep)
+    assert hardlook("check", small) == 0
+    assert "1 of 12 pictures hold 16 bits per colour and reach the transform with 8" in capsys.readouterr().out
+    (small / "read.py").write_text(  # as OpenCV's IMREAD_UNCHANGED would, for the one kind of file that is read here
+        "import zlib\nfrom pathlib import Path\n\nimport numpy as np\n\n\ndef read(path):\n"
+        "    content = Path(path).read_bytes()\n"
+        "    if content[24] == 8:\n        return np.zeros((8, 8, 3), np.uint16)\n"
+        "    rows = zlib.decompress(content[content.index(b'IDAT') + 4 :])\n"
+        "    return np.frombuffer(rows, np.uint8).reshape(8, 49)[:, 1:].copy().view('>u2').astype(np.uint16).reshape(8, 8, 3)\n")
+    text = (small / "audit.toml").read_text()
+    (small / "audit.toml").write_text(text.replace('path = "test"', 'path = "test"\nloader = "read.py:read"'))
+    from scoring.examples import Originals, ingest
+
+    ingest(audit := Audit.open(small))
+    row = read_examples(audit).set_index("example_id").loc["test/a/0.png"]
+    assert row["problem"] is None
+    read = Originals(audit).read(row["source"], row["row"])
+    assert read.dtype == np.uint16 and np.array_equal(read, values)
