@@ -2,14 +2,13 @@
 position.
 """
 
-import doctest
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from dashboard import cells, columns, controls, decisions, freezing, selection, state, words
+from dashboard import cells, controls, decisions, freezing, state, words
 from dashboard.columns import (
     ScoreColumn,
     describe_ends,
@@ -58,11 +57,6 @@ def column_of(run, address) -> ScoreColumn:
 def ranked(truth, address, where=True):
     chosen = truth[where & truth[address].notna()].reset_index()
     return chosen.sort_values([address, "example_id"], kind="stable")["example_id"].tolist()
-
-
-@pytest.mark.parametrize("module", [cells, columns, controls, selection, words])
-def test_the_examples_in_the_docstrings_hold(module):
-    assert doctest.testmod(module).failed == 0
 
 
 def test_a_ranking_is_the_sorted_score_without_what_is_not_scored(audit, run, truth):

@@ -22,8 +22,8 @@ def ood_report(scores: pd.DataFrame, outside: np.ndarray) -> pd.DataFrame:
     aupr_out, and how many examples of each kind had the score. NaN in a score leaves the example out of its row; a
     score that is there on one side only has no numbers.
 
-    >>> ood_report(pd.DataFrame({"a": [0.1, 0.2, 0.9]}), np.array([False, False, True])).loc["a", "auroc"]
-    1.0
+    >>> ood_report(pd.DataFrame({"a": [0.1, 0.2, 0.9]}), np.array([False, False, True]))["auroc"].to_dict()
+    {'a': 1.0}
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
