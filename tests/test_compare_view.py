@@ -12,7 +12,7 @@ from scipy import stats
 from dashboard import state
 from dashboard.columns import ScoreColumn
 from dashboard.comparing import frames
-from dashboard.selection import Selection
+from dashboard.selection import MetaFilter, Selection
 from dashboard.serving import serve_this
 from scoring.audit import Audit
 from scoring.tables import read_table
@@ -209,6 +209,19 @@ def test_many_wrong_labels_among_few_examples_are_not_shown_either(tmp_path):
     (audit.root / "audit.toml").write_text(text + '\n[truth]\npath = "truth.csv"\n')
     app = page(Audit.open(audit.root), "compare", show="truth")
     assert "at least 50 verified examples" in said(app) and not app.dataframe
+
+
+def test_no_two_parts_whose_difference_tells_the_truth_of_one_example_are_shown(audit):
+    serve_this(audit.root)
+    north, wide = MetaFilter("meta.camera", ("north",)), MetaFilter("meta.width", low=100.0, high=1500.0)
+    one = MetaFilter("meta.file:note *odd*", ("note 3",))
+    told = {meta: frames.is_told_by_parts(audit, Selection("train", meta=meta))
+            for meta in ((), (north,), (wide,), (north, wide), (one,), (MetaFilter("meta.camera", contains="n"),))}  # fmt: skip
+    assert list(told.values()) == [False, False, True, True, True, True]
+    assert frames.is_told_by_parts(audit, Selection("train", "class 001", meta=(north,))), "too few of a class and a camera"
+    width = {"filter": ["width"], "meta.width.from": "100", "meta.width.to": "1900"}
+    app = page(audit, "compare", show="truth", split="train", **width)
+    assert "difference of two such parts" in said(app) and not app.dataframe
 
 
 def test_without_truth_the_page_says_how_to_name_it(tmp_path):

@@ -11,7 +11,7 @@ example.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -216,6 +216,27 @@ def wrong_of(audit: Audit, labels: pd.Series) -> pd.Series | None:
     labels = labels.dropna()
     true = known.reindex(labels.index).dropna()
     return labels.reindex(true.index).astype(str) != true.astype(str)
+
+
+def is_told_by_parts(audit: Audit, selection: Selection) -> bool:
+    """Whether the truth of single examples could be had from the difference of two selections like this one.
+
+    Not without metadata filters, and not with one column chosen by its values where each value's group holds enough
+    verified and wrong examples: two such selections differ by whole groups. Ranges and parts of texts can differ by one.
+    """
+    if not selection.meta:
+        return False
+    (first, *more) = selection.meta
+    if more or first.low is not None or first.high is not None or first.contains:
+        return True
+    condition, parameters = replace(selection, meta=()).sql()
+    query = f"SELECT example_id, label, CAST({identifier(first.column)} AS VARCHAR) v FROM {source(audit.examples_path)} e WHERE {condition}"
+    found = state.sql(query, parameters).to_pandas().set_index("example_id")
+    wrong = wrong_of(audit, found["label"].astype(object).where(found["label"].notna(), None))
+    if wrong is None:
+        return False
+    groups = wrong.groupby(found["v"].reindex(wrong.index).fillna("\0 nothing recorded")).agg(["size", "sum"])
+    return bool(((groups["size"] < FEWEST_KNOWN) | (groups["sum"] < FEWEST_WRONG)).any())
 
 
 @lru_cache(maxsize=2)

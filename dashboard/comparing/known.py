@@ -3,7 +3,8 @@ groups.
 
 The truth about a single example is never shown: nothing here is drawn for fewer than ``FEWEST_KNOWN``
 verified examples or ``FEWEST_WRONG`` wrong ones, since numbers of so small a group would point to its
-members.
+members; nor for parts whose difference would (``frames.is_told_by_parts``). Limit: of many classes, the one that is too
+small to be shown is what all the others leave.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dashboard.comparing.frames import (
     FEWEST_WRONG,
     Scores,
     in_runs,
+    is_told_by_parts,
     score_frame,
     wrong_of,
 )
@@ -45,6 +47,11 @@ NO_TRUTH = (
     "audit.toml, such as those of planted errors, and reload this page; they are used for such curves alone "
     "and never shown to a reviewer:"
 )
+TOLD_BY_PARTS = (
+    "The truth of a single example could be read from the difference of two such parts. Curves are shown of one metadata "
+    f"column by its values, where each value has at least {FEWEST_KNOWN} verified examples and {FEWEST_WRONG} wrong labels, "
+    "and without metadata filters."
+)
 EXAMPLE = '[truth]\npath = "truth.csv"          # example_id, true_label'
 
 
@@ -67,6 +74,8 @@ def show_known(
             "those chosen: of fewer, numbers would tell whose label is wrong. Choose another split, or all "
             "classes."
         )
+    if is_told_by_parts(audit, selection):
+        return controls.empty(TOLD_BY_PARTS)
     values = scores.values.reindex(wrong.index)
     report = detection_report(values, wrong.to_numpy())
     st.markdown(
