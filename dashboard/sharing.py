@@ -22,7 +22,7 @@ from scoring import locks
 from scoring.audit import Audit
 
 AHEAD = 100  # examples that are sent at once
-HELD = 30  # of these, kept from others; a session asks for the next ones after some twenty
+HELD = 8  # of these, kept from others: as many as a session keeps while it goes on (LOCKED in session.js)
 
 
 def is_shared() -> bool:
@@ -54,8 +54,9 @@ def queue_of(audit: Audit, table: pa.Table, asked: str | None) -> Queue:
     return Queue(ids, ids.index(first), left=len(left), ahead=AHEAD)
 
 
-def hold(audit: Audit, ids: Sequence[str]) -> None:
-    """Keep these examples from others for a while, and give back what was held before."""
+def hold(audit: Audit, ids: Sequence[str]) -> dict[str, str]:
+    """Keep these examples from others for a while, and give back what was held before → who holds each now. The page
+    asks for the first ones that it sends, and the session's route for what comes next."""
     log, who = decisions.open_log(audit), serving().identity.reviewer
-    locks.let_go(log, who)
-    locks.claim(log, ids[:HELD], who, datetime.now(UTC), blinding.policy(audit).lock_minutes)
+    locks.let_go(log, who, keep=ids)
+    return locks.claim(log, ids, who, datetime.now(UTC), blinding.policy(audit).lock_minutes)

@@ -55,11 +55,13 @@ def held(log: ReviewLog, now: datetime) -> dict[str, str]:
         return {example: holder for example, holder in connection.execute(query)}
 
 
-def let_go(log: ReviewLog, reviewer: str, ids: Iterable[str] | None = None) -> None:
-    """Give locks back before they expire; None: all that the reviewer holds."""
+def let_go(log: ReviewLog, reviewer: str, ids: Iterable[str] | None = None, *, keep: Iterable[str] = ()) -> None:
+    """Give locks back before they expire; None: all that the reviewer holds, apart from those to ``keep``."""
     mine = (lock_table.c.audit == log.audit) & (lock_table.c.reviewer == reviewer)
     if ids is not None:
         mine &= lock_table.c.key.in_([_key(one) for one in ids])
+    if kept := [_key(one) for one in keep]:
+        mine &= lock_table.c.key.not_in(kept)
     with store.explained(log.engine), store.writing(log.engine) as connection:
         connection.execute(sa.delete(lock_table).where(mine))
 

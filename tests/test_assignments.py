@@ -119,6 +119,9 @@ def test_a_lock_is_prolonged_and_given_back_by_its_holder_alone(log):
     assert locks.held(log, NOW + timedelta(minutes=12)) == {"a": "ana"}
     locks.let_go(log, "ana", ["a"])
     assert locks.held(log, NOW) == {"b": "ana"}
+    locks.claim(log, ["a", "b", "c"], "ana", NOW, 10)
+    locks.let_go(log, "ana", keep=["c"])
+    assert locks.held(log, NOW) == {"c": "ana"}
 
 
 def test_of_many_who_ask_at_once_one_gets_each_example(log):

@@ -2,6 +2,8 @@
 
 import gzip
 import io
+from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +14,12 @@ from scipy.stats import percentileofscore
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from dashboard import blinding, cells, decisions, hidden, routes, state
+from dashboard import blinding, cells, decisions, hidden, routes, sharing, state
 from dashboard.pair_panel import pairs
 from dashboard.serving import serve_this, serving
 from dashboard.session import alike, blind, classes, dossiers, pixels, queue
+from dashboard.session import routes as session_routes
+from scoring import locks
 from scoring.queues import suggestions
 from scoring.reviews import Event, ReviewLog
 from scoring.tables import read_table, write_table
@@ -240,3 +244,15 @@ def test_a_log_of_flags_alone_reopens_nothing_and_hides_nothing(tmp_path):
     whole = state.ranking(audit, run, state.score_columns(run)[0], state.Selection("train"))
     assert queue.reopened(audit, run) == set()
     assert queue.to_review(audit, run, whole).num_rows == whole.num_rows
+
+
+def test_the_page_and_the_session_keep_the_same_examples_from_others(audit):
+    me, log = serving().identity.reviewer, decisions.open_log(audit)
+    ids = examples(audit)["example_id"].tolist()[:12]
+    locks.claim(log, [ids[5]], "ben", datetime.now(UTC), 5)
+    assert set(sharing.hold(audit, ids[: sharing.HELD]).values()) == {me, "ben"}  # as the page is drawn
+    holders = session_routes._hold([*ids[4:], "no such example"])  # as the session goes on
+    assert holders == dict.fromkeys(ids[4:], me) | {ids[5]: "ben"}
+    assert locks.held(log, datetime.now(UTC)) == holders, "what lies behind is given back"
+    here = Path(sharing.__file__).with_name("grid") / "session.js"
+    assert f"const LOCKED = {sharing.HELD};" in here.read_text()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import gzip
 from dataclasses import asdict
-from datetime import UTC, datetime
 
 import pandas as pd
 from starlette.concurrency import run_in_threadpool
@@ -20,13 +19,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from dashboard import blinding, details, state
+from dashboard import details, sharing, state
 from dashboard.decisions import open_log
 from dashboard.identity import decision_refusal
 from dashboard.serving import serving
 from dashboard.session import alike as lookalikes
 from dashboard.session import classes, dossiers, pixels
-from scoring import locks
 from scoring.reviews import LogUnavailable
 from scoring.sittings import Sitting, sitting
 from scoring.tables import HardlookError
@@ -107,9 +105,7 @@ async def hold(request: Request) -> Response:
 
 def _hold(ids: list[str]) -> dict[str, str]:
     audit = state.open_audit()
-    minutes = blinding.policy(audit).lock_minutes
-    known = list(state.details(audit, None, ids)["split"].dropna().index)
-    return locks.claim(open_log(audit), known, serving().identity.reviewer, datetime.now(UTC), minutes)
+    return sharing.hold(audit, list(state.details(audit, None, ids)["split"].dropna().index))
 
 
 def sitting_now(_request: Request) -> Response:

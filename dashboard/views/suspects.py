@@ -179,7 +179,7 @@ def show_session(audit: Audit, run: Run, asked: Asked, table: pa.Table) -> None:
     window = queue.window()
     rows = table.slice(window.start, len(window))
     if shared:
-        sharing.hold(audit, ids[queue.start : window.stop])
+        sharing.hold(audit, ids[queue.start : window.stop][: sharing.HELD])
     ranks = [place + 1 for place in window]
     made = cells.make_cells(audit, run, rows, asked.column, ranks=ranks, of=len(ids), url=cells.page_url())
     model = model_of(run)
