@@ -6,7 +6,8 @@ scores others: high = out of distribution.
 
 Inputs: (n, d) training vectors, (m, d) others → (m,) per detector. Cost: those of ``QUADRATIC`` take n² in fitting or
 n m in scoring, so they are fitted on at most 5,000 examples, and say so. Limits: settings are the libraries' own;
-constant dimensions are left out. Needs pyod: pip install 'hardlook[ood]'.
+constant dimensions are left out, and of PCA the directions with less than 1e-6 of the largest variance: pyod divides by
+it, and on MNIST's pixels its scores were those of rounding errors. Needs pyod: pip install 'hardlook[ood]'.
 """
 
 from __future__ import annotations
@@ -55,12 +56,20 @@ def _scored(name: str, train: np.ndarray, others: np.ndarray, seed: int) -> np.n
         return EmpiricalCovariance().fit(train).mahalanobis(others)
     if name == "autoencoder":
         return _autoencoder(train, others, seed)
+    if name == "PCA":
+        return _pyod("pca").PCA(n_components=_rank(train), random_state=seed).fit(train).decision_function(others)
     module, kind, settings = {
-        "KDE": ("kde", "KDE", {"bandwidth": "scott"}), "PCA": ("pca", "PCA", {"random_state": seed}),
+        "KDE": ("kde", "KDE", {"bandwidth": "scott"}),
         "kernel PCA": ("kpca", "KPCA", {"random_state": seed}), "one-class SVM": ("ocsvm", "OCSVM", {}),
         "minimum covariance": ("mcd", "MCD", {"random_state": seed}),
     }[name]
     return getattr(_pyod(module), kind)(**settings).fit(train).decision_function(others)
+
+
+def _rank(train: np.ndarray, least: float = 1e-6) -> int:
+    """In how many directions (n, d) vectors vary."""
+    variances = np.linalg.eigvalsh(np.atleast_2d(np.cov(train, rowvar=False)))
+    return max(1, int((variances > least * variances.max()).sum()))
 
 
 def _autoencoder(train: np.ndarray, others: np.ndarray, seed: int) -> np.ndarray:

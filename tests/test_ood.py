@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import mannwhitneyu
 
-from scoring.evaluation import ood_report
+from scoring.evaluation import ood_curves, ood_report
 from scoring.ood_baselines import MOST, baseline_scores
 
 from .conftest import hardlook
@@ -29,6 +29,21 @@ def test_the_three_numbers_are_mann_whitneys_and_average_precisions():
     assert (row["inside"], row["outside"]) == ((~out).sum(), out.sum())
 
 
+def test_curves_are_scikit_learns_and_enclose_the_auroc():
+    from sklearn.metrics import roc_curve
+
+    rng = np.random.default_rng(3)
+    out = rng.random(300) < 0.4
+    scores = pd.DataFrame({"a": rng.normal(size=300) + out, "b": np.where(out, np.nan, 1.0)})
+    scores.loc[:4, "a"] = np.nan
+    curves = ood_curves(scores, out, points=2001)
+    false, found, _ = roc_curve(out[5:], scores["a"][5:], drop_intermediate=False)
+    last = np.append(false[1:] != false[:-1], True)
+    np.testing.assert_allclose(curves["a"], np.interp(np.linspace(0, 1, 2001), false[last], found[last]), atol=1e-9)
+    assert np.trapezoid(curves["a"], dx=1 / 2000) == pytest.approx(ood_report(scores, out).loc["a", "auroc"], abs=0.01)
+    assert np.isnan(curves["b"]).all()
+
+
 def test_a_score_that_one_side_lacks_has_no_numbers():
     report = ood_report(pd.DataFrame({"a": [1.0, np.nan], "b": [0.0, 1.0]}), np.array([False, True]))
     assert report.loc["a"].isna().sum() == 3 and report.loc["b", "auroc"] == 1
@@ -45,6 +60,14 @@ def test_classical_detectors_find_what_lies_far_away_and_the_gaussian_is_mahalan
     away = others - train.mean(0)
     inverse = np.linalg.inv(np.cov(train.T, bias=True))
     np.testing.assert_allclose(scores["Gaussian"], np.einsum("nd,de,ne->n", away, inverse, away), rtol=1e-6)
+
+
+def test_pca_leaves_out_directions_without_variance():
+    rng = np.random.default_rng(5)
+    train, others = rng.normal(size=(200, 4)), rng.normal(size=(50, 4))
+    twice = [np.hstack([x, x]) for x in (train, others)]
+    (_, alone), (_, doubled) = (next(baseline_scores(*pair, detectors=("PCA",))) for pair in ((train, others), twice))
+    assert np.corrcoef(alone, doubled)[0, 1] > 0.95 and doubled.max() < 1e4
 
 
 def test_quadratic_detectors_are_fitted_on_five_thousand_and_say_so():
@@ -65,6 +88,7 @@ def test_the_command_prints_each_score_and_keeps_the_table(sample_copy, capsys):
         assert name in shown
     table = read_table(Audit.open(sample_copy).run().out_of_distribution_path).to_pandas()
     assert (table["outside"] == 20).all() and (table["inside"] == 120).all()
-    assert table["auroc"].between(0, 1).all()
+    assert table["auroc"].between(0, 1).all() and not table["classical"].any()
+    assert all(len(curve) == 101 and curve[-1] == 1 and (np.diff(curve) >= 0).all() for curve in table["roc"])
     assert hardlook("ood", sample_copy, "--out", "weather=fog") == 1
     assert "needed COLUMN=VALUE with one of the columns" in capsys.readouterr().err

@@ -311,6 +311,40 @@ def roc_runs(curves: pd.DataFrame, runs: Sequence[str], areas: Sequence[float]) 
     )
 
 
+def roc_outside(curves: Mapping[str, Sequence[float]], areas: Mapping[str, float]) -> Chart:
+    """ROC of several scores that tell what is out of distribution. ``curves``: shares found at equal steps of the share
+    of those inside; ``areas``: their AUROC.
+    """
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[0, 100],
+        y=[0, 100],
+        mode="lines",
+        name="chance",
+        hoverinfo="skip",
+        line={"color": NEUTRAL.colour, "dash": "dash", "width": 1.5},
+    )
+    for at, (score, curve) in enumerate(curves.items()):
+        figure.add_scatter(
+            x=np.linspace(0, 100, len(curve)),
+            y=100 * np.asarray(curve, dtype=float),
+            mode="lines",
+            name=f"{escaped(score, 40)}, AUROC {areas[score]:.3f}",
+            hoverinfo="name",
+            hoverlabel={"namelength": -1},
+            line={"width": 2, "color": INKS[at % len(INKS)], "dash": DASHES[at // len(INKS) % len(DASHES)]},
+        )
+    laid_out(figure, 400, showlegend=True)
+    figure.update_layout(legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"})
+    figure.update_xaxes(title="in distribution, but taken for outside, %", range=[0, 100])
+    figure.update_yaxes(title="outside, and found, %", range=[0, 102])
+    return Chart(
+        figure,
+        "Each line is a score: how many of the examples outside it finds when so many of those inside are taken for "
+        "outside, too; the nearer to the upper left corner the better, and on the dashed line it is a guess.",
+    )
+
+
 def deviations(table: pd.DataFrame) -> Chart:
     """How far examples move in the ranking between runs. ``table``: place_deviation by example_id."""
     figure = go.Figure(

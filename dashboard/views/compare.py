@@ -1,5 +1,5 @@
 """/compare: every score beside every other: do they agree, are they steady, and which find the wrong
-labels?
+labels, or the examples out of distribution?
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ import streamlit as st
 
 from dashboard import controls, hidden, state, view
 from dashboard.columns import ScoreColumn
-from dashboard.comparing import frames, known, pairs, steadiness
+from dashboard.comparing import frames, known, outside, pairs, steadiness
 from dashboard.selection import Selection
 from dashboard.words import count, plain
 from scoring.audit import Audit, Run
 
-SHOW = ("agreement", "overlap", "stability", "truth")
+SHOW = ("agreement", "overlap", "stability", "truth", "out of distribution")
 METHODS = ("Spearman", "Kendall")
 VARIANTS = ("one of each", "all")
 MOST_NAMED = 8
@@ -24,6 +24,8 @@ def show() -> None:
     audit, run, meta, columns = view.scored()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         what = controls.switch("Show", SHOW, "show", SHOW[0])
+        if what == "out of distribution":
+            return outside.show_outside(audit, run)
         split = controls.pick_split(audit, "train")
         class_name = controls.pick_class(audit)
         with st.popover("More", icon=":material/tune:"):

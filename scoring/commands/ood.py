@@ -1,7 +1,7 @@
 """``hardlook ood``: how well each score tells examples that are known to be out of distribution from the rest.
 
 Prints one line per score: AUROC, AUPR in, AUPR out, beside the classical detectors fitted on the training features; the
-table is kept as ``runs/<run>/out_of_distribution.parquet``.
+table is kept as ``runs/<run>/out_of_distribution.parquet``, with each one's ROC curve, and /compare shows it.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def ood(options) -> int:
     table = report(audit, run, examples, rows["example_id"].tolist(), outside, baselines=not options.no_baselines)
     write_table(run.out_of_distribution_path, _arrow(table), {"out": options.out, "in": options.inside})
     show(table, options.out, options.inside)
+    print("next: /compare shows it, with the ROC curves, under out of distribution")
     return 0
 
 
@@ -57,15 +58,18 @@ def chosen(examples: pd.DataFrame, condition: str) -> np.ndarray:
 
 def report(audit, run, examples: pd.DataFrame, ids: list[str], outside: np.ndarray, *, baselines: bool = True) -> pd.DataFrame:
     """The report over the run's scores for out of distribution, VoG on predicted labels, and the classical detectors."""
-    from scoring.evaluation.out_of_distribution import ood_report
+    from scoring.evaluation.out_of_distribution import ood_curves, ood_report
 
     scores = run_scores(run, ids)
+    own = set(scores)
     if baselines and run.features_path.is_file():
         for name, values in classical(audit, run, examples, ids):
             scores[name] = values
     if scores.empty:
         raise HardlookError(f"run {run.name!r} has no scores yet; run `hardlook score {audit.root}`")
-    return ood_report(scores, outside)
+    curves = ood_curves(scores, outside)
+    return ood_report(scores, outside).assign(
+        classical=[name not in own for name in scores], roc=[curves[name].tolist() for name in scores])
 
 
 def run_scores(run, ids: list[str]) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from scoring.evaluation.detection import (
     roc_over_runs,
     welch,
 )
-from scoring.evaluation.out_of_distribution import ood_report
+from scoring.evaluation.out_of_distribution import ood_curves, ood_report
 from scoring.evaluation.ranking import (
     DECILES,
     HARD_RHO,
@@ -64,7 +64,7 @@ __all__ = [
     "inspections_to_find",
     "measured_direction",
     "normalize_by_class",
-    "ood_report",
+    "ood_curves", "ood_report",
     "places",
     "rank_correlation",
     "recall_curve",

@@ -5,14 +5,16 @@ Per score, with outside as the positive class and a high score outside:
     AUROC      probability that an example outside scores higher than one inside
     AUPR out   average precision of finding those outside; AUPR in: of finding those inside, by the score turned round
 
-Inputs (n, scores) numbers and (n,) outside or not → one row per score. The AUPRs depend on the share outside, which
-is their chance level. Cost: one sort per score.
+Inputs (n, scores) numbers and (n,) outside or not → one row per score, and its ROC curve. The AUPRs depend on the share
+outside, which is their chance level. Cost: one sort per score.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+
+from scoring.evaluation.detection import roc_curve
 
 COLUMNS = ("auroc", "aupr_in", "aupr_out", "inside", "outside")
 
@@ -39,3 +41,20 @@ def ood_report(scores: pd.DataFrame, outside: np.ndarray) -> pd.DataFrame:
                     "aupr_out": float(average_precision_score(out, values))}
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS))
+
+
+def ood_curves(scores: pd.DataFrame, outside: np.ndarray, points: int = 101) -> dict[str, np.ndarray]:
+    """Of each score the ROC curve: (points,) share of the examples outside that score at least as high as the highest
+    0 … 1 of those inside. Scores as in ``ood_report``; NaN where one side has none.
+
+    >>> ood_curves(pd.DataFrame({"a": [0.1, 0.8, 0.5, 0.9]}), np.array([False, False, True, True]), 3)["a"].tolist()
+    [0.5, 1.0, 1.0]
+    """
+    at, curves = np.linspace(0, 1, points), {}
+    for name in scores:
+        values = scores[name].to_numpy(dtype=float)
+        known = np.isfinite(values)
+        out = np.asarray(outside, dtype=bool)[known]
+        sound = 0 < out.sum() < len(out)
+        curves[name] = roc_curve(values[known], out, at) if sound else np.full(points, np.nan)
+    return curves

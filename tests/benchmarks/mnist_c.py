@@ -32,7 +32,7 @@ from torchvision.datasets import MNIST
 from scoring.evaluation import ood_report
 from scoring.gradients import Slot
 from scoring.models import features_of, head_of
-from scoring.ood_baselines import baseline_scores
+from scoring.ood_baselines import DETECTORS, baseline_scores
 from scoring.scorers.energy import energy
 from scoring.scorers.gradnorm import gradnorm
 from scoring.scorers.odin import odin
@@ -98,13 +98,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--train", type=int, default=60_000)
     parser.add_argument("--pixels", action="store_true", help="the classical detectors alone, on pixels")
+    parser.add_argument("--detectors", default=",".join(DETECTORS), help="which classical detectors")
     options = parser.parse_args()
+    detectors = tuple(options.detectors.split(","))
     data = np.load(Path(os.environ.get("HARDLOOK_DATA", "../shared/data")) / "mnist_c_test.npz")
     train = MNIST(options.mnist, train=True)
     x, y = inputs_of(train.data.numpy()[: options.train]), train.targets[: options.train]
     names = [name for name in data.files if name != "labels"]
     if options.pixels:
-        show(on_pixels(data, names, x, options.examples), names)
+        show(on_pixels(data, names, x, options.examples, detectors), names)
         return
     start = time.perf_counter()
     model, states = trained(TensorDataset(x, y), options.epochs)
@@ -120,22 +122,23 @@ def main() -> None:
         print(f"  {name}: accuracy {right:.1%}", flush=True)
     print(f"scored {len(names)} × {options.examples:,} in {time.perf_counter() - start:.0f} s", flush=True)
     every = np.concatenate([features[name] for name in names])
-    classical(scored, names, in_batches(model, x)[0], every)
+    classical(scored, names, in_batches(model, x)[0], every, detectors)
     show(scored, names)
 
 
-def on_pixels(data, names: list[str], x: torch.Tensor, examples: int) -> dict[str, pd.DataFrame]:
+def on_pixels(data, names: list[str], x: torch.Tensor, examples: int, detectors: tuple[str, ...]) -> dict[str, pd.DataFrame]:
     """The classical detectors alone, on the pixels."""
     scored = {name: pd.DataFrame(index=range(examples)) for name in names}
     every = np.concatenate([inputs_of(data[name][:examples]).flatten(1).numpy() for name in names])
-    classical(scored, names, x.flatten(1).numpy(), every)
+    classical(scored, names, x.flatten(1).numpy(), every, detectors)
     return scored
 
 
-def classical(scored: dict[str, pd.DataFrame], names: list[str], train: np.ndarray, every: np.ndarray) -> None:
+def classical(scored: dict[str, pd.DataFrame], names: list[str], train: np.ndarray, every: np.ndarray,
+              detectors: tuple[str, ...]) -> None:
     """Add a column per classical detector to every corruption's scores."""
     start = time.perf_counter()
-    for detector, values in baseline_scores(train, every, say=lambda text: print(f"  {text}")):
+    for detector, values in baseline_scores(train, every, detectors=detectors, say=lambda text: print(f"  {text}")):
         for name, part in zip(names, np.split(values, len(names)), strict=True):
             scored[name][detector] = part
         print(f"  {detector}: {time.perf_counter() - start:.0f} s", flush=True)
