@@ -250,7 +250,12 @@ def _version(connection: sa.Connection) -> int | None:
     """The schema's version, None where there is no log; a newer one is refused."""
     if not sa.inspect(connection).has_table(log_table.name):
         return None
-    version = connection.execute(sa.select(log_table.c.version)).scalar_one()
+    version = connection.execute(sa.select(log_table.c.version)).scalar_one_or_none()
+    if version is None:
+        raise LogUnavailable(
+            f"the review log {connection.engine.url.render_as_string(hide_password=True)} is damaged: hardlook_log has no "
+            "row; take the last good copy of it, or try sqlite3's .recover on a copy"
+        )
     if version > SCHEMA_VERSION:
         raise HardlookError(
             f"the review log {connection.engine.url.render_as_string(hide_password=True)} has schema "
@@ -354,11 +359,20 @@ def _typed(name: str, values: Sequence[Any]) -> Any:
 
 def _parsed(name: str, values: Sequence[Any]) -> list[Any]:
     if name in ("labels", "issues"):
-        known = {text: tuple(json.loads(text)) for text in set(values)}  # nearly all are alike
+        known = {text: tuple(_json(text)) for text in set(values)}  # nearly all are alike
         return [known[text] for text in values]
     if name == "evidence":
-        return [None if text is None else json.loads(text) for text in values]
+        return [None if text is None else _json(text) for text in values]
     return list(values)
+
+
+def _json(text: str) -> Any:
+    """The value of a JSON column; one that is damaged is told, for nothing here may guess what a person said."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise LogUnavailable(f"the review log is damaged: an event holds {text!r:.60} where JSON was written ({error}); take "
+                             "the last good copy of it") from error
 
 
 def _references(clients: Sequence[str | None], seqs: Sequence[int | None]) -> list[tuple[str, int] | None]:

@@ -76,3 +76,23 @@ def test_suspects_stand_where_the_log_holds_no_decision_yet(whole, tmp_path):
     (folder / "reviews.sqlite").unlink()
     assert hardlook("assign", folder, "--to", "ben", "--split", "train") == 0
     assert not shown(folder, "suspects")
+
+
+@pytest.mark.parametrize("damage", [
+    ["DELETE FROM hardlook_log"],
+    ["DROP TRIGGER hardlook_events_no_UPDATE", "UPDATE hardlook_events SET issues = '{'"],
+    ["UPDATE hardlook_log SET version = 99"],
+])
+def test_a_damaged_or_newer_review_log_is_told_and_left_as_it_is(whole, tmp_path, capsys, damage):
+    import sqlite3
+
+    folder = shutil.copytree(whole, tmp_path / "audit")
+    with sqlite3.connect(folder / "reviews.sqlite") as connection:
+        for statement in damage:
+            connection.execute(statement)
+    for command in (("export", folder), ("report", folder, "-o", tmp_path / "r.html"), ("rank", folder)):
+        assert hardlook(*command) == 1
+        assert "the review log" in capsys.readouterr().err
+    assert "the review log" in shown(folder, "reviews")
+    with sqlite3.connect(folder / "reviews.sqlite") as connection:
+        assert connection.execute("SELECT count(*) FROM hardlook_events").fetchone() == (1,)
