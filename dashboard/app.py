@@ -45,6 +45,7 @@ PAGES = {
 # not.
 STYLE = """<style>
 .stMainBlockContainer { padding: 3rem 2.5rem 2rem; }
+@media (max-width: 768px) { .stMainBlockContainer { padding: 4.5rem 1.5rem 2rem; } } /* the bar above lies over it there */
 [data-testid="stSidebarUserContent"] { padding-bottom: 1rem; }
 button[aria-label="Download as CSV"] { display: none; }
 .st-key-pages [data-testid="stCaptionContainer"] { padding: 0.5rem 0 0.1rem; }

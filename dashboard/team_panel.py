@@ -10,7 +10,7 @@ import secrets
 
 import streamlit as st
 
-from dashboard import blinding, controls, state
+from dashboard import blinding, controls, state, view
 from dashboard.serving import serving
 from dashboard.words import count, quoted
 from scoring import agreement, assignments, meetings
@@ -54,7 +54,7 @@ def show_disputes(audit: Audit, log: ReviewLog, run: Run | None) -> None:
         return
     st.subheader("Disputes", anchor=False)
     st.caption(f"{count(len(disputed), 'dispute')} to settle · {count(len(waiting), 'example')} waiting for a second "
-               "reader. Many at once: on the Meeting page.")  # fmt: skip
+               "reader.")  # fmt: skip
     if disputed.empty:
         return
     said = log.decisions()
@@ -67,12 +67,30 @@ def show_disputes(audit: Audit, log: ReviewLog, run: Run | None) -> None:
         column_config={"example": st.column_config.LinkColumn("example", display_text=r"example=([^&]*)")},
     )  # fmt: skip
     if serving().identity.may("lead"):
+        _by_keyboard(log)
         _settle(audit, log, said)
+
+
+def _by_keyboard(log: ReviewLog) -> None:
+    """One button to the screen on which disputes are settled by keys, one after the other: a meeting on them alone."""
+    items = [one for one in meetings.agenda(log, None, slices=0) if one["kind"] == "dispute"]
+    going = meetings.current(log) is not None
+    label = "Go on with the open meeting" if going else f"Settle {count(len(items), 'dispute')} by keys"
+    if not st.button(label, icon=":material/keyboard:", key="settle_by_keys", type="primary",
+                     help="Arrows lead from one to the next, Enter opens the outcome, digits choose it, Ctrl+Enter records it."):
+        return  # fmt: skip
+    try:
+        if not going:
+            meetings.start(log, items, serving().identity.reviewer)
+    except HardlookError as error:
+        st.error(quoted(str(error), longest=500))
+    else:
+        view.go("meeting", {})
 
 
 def _settle(audit: Audit, log: ReviewLog, said) -> None:
     """The lead's ruling on one dispute, with both reasons in view."""
-    with st.expander("Settle a dispute"):
+    with st.expander("Settle one here"):
         example = st.selectbox("Example", said["example_id"].drop_duplicates(), key="settle")
         for one in said[said["example_id"] == example].itertuples():
             st.text(f"{one.reviewer}: {meetings.answer_text(one)}")

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
@@ -22,7 +23,7 @@ from dashboard.selection import Selection
 from dashboard.serving import serve_this
 from dashboard.view import script
 from scoring.reviews import Event
-from scoring.tables import read_table, write_json
+from scoring.tables import read_table, write_json, write_table
 from .synthetic import AWKWARD, make_audit
 
 ROOT = Path(__file__).parents[1]
@@ -451,3 +452,15 @@ print(",".join(sorted({{"torch", "umap", "pynndescent", "ray", "numba"}} & set(s
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""
+
+
+def test_the_queue_of_a_pool_starts_with_a_score_that_needs_no_label(tmp_path):
+    audit = make_audit(tmp_path / "audit", 60, 3, splits=("pool",))
+    for name in ("aum", "data_map"):  # of an example without a label these are not computed
+        path = audit.run().score_path(name)
+        table = read_table(path)
+        for column in [one for one in table.column_names if one not in ("example_id", "fingerprint", "label")]:
+            table = table.set_column(table.column_names.index(column), table.schema.field(column), pa.nulls(60, pa.float32()))
+        write_table(path, table)
+    app = page(audit, "suspects", view="Sheet")
+    assert cells(app) and "Nothing is left" not in said(app)

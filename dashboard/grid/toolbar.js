@@ -5,6 +5,8 @@ import { ACTIONS, plural, UNDO } from "./words.js";
 
 const KEYS = { name: "keys", title: "Keys", key: "?", help: "what each key does" };
 
+const LONG = 36; // letters that stand in the bar of a session; longer messages lie over what is below
+
 export class Toolbar {
   constructor(grid) {
     this.grid = grid;
@@ -64,6 +66,8 @@ export class Toolbar {
   /** Say something in passing: for a while in the bar, and to screen readers. */
   tell(text) {
     this.message.textContent = text;
+    this.message.title = text;
+    this.message.classList.toggle("hl-long", text.length > LONG);
     this.announce(text);
     clearTimeout(this.fade);
     this.fade = setTimeout(() => (this.message.textContent = ""), 6000);

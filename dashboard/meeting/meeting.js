@@ -1,7 +1,7 @@
 // The meeting's screen. Everything that comes from people is written as text, never as markup.
 
 const EVERY = 700; // milliseconds between two looks: with drawing, everybody is there within two seconds
-const KEYS = "← → move · 1–9 count a hand, Shift takes one back · Enter the outcome · Ctrl+Enter record · Esc close";
+const KEYS = "← → move · 1–9 count a hand, Shift takes one back · Enter the outcome, where 1–9 choose · Ctrl+Enter record · Esc close";
 
 function el(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -109,15 +109,23 @@ class Screen {
   key(event) {
     const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
     if (!this.state?.open || !this.leads || event.altKey || event.metaKey) return;
+    const digit = /^(?:Digit|Numpad)([1-9])$/.exec(event.code)?.[1];
+    if (event.repeat && (digit || event.key === "Enter")) {
+      if (typing?.tagName !== "TEXTAREA") event.preventDefault(); // a held Enter must not record what it has just opened
+      return;
+    }
     if (this.form) {
+      const choice = digit && !event.ctrlKey && this.form.querySelector(`input[name=answer][value="${digit - 1}"]`);
       if (event.key === "Escape") this.shut();
       else if (event.key === "Enter" && event.ctrlKey) this.record();
-      else return;
+      else if (choice && (!typing || typing.type === "radio")) {
+        choice.checked = true;
+        choice.focus();
+      } else return;
       event.preventDefault();
       return;
     }
     if (typing || event.ctrlKey) return;
-    const digit = /^(?:Digit|Numpad)([1-9])$/.exec(event.code)?.[1];
     const button = event.target.closest?.("button, a");
     if (event.key === "ArrowRight" || event.key === "PageDown") this.move(1);
     else if (event.key === "ArrowLeft" || event.key === "PageUp") this.move(-1);
@@ -220,6 +228,7 @@ class Screen {
         "label",
         {},
         el("input", { type: "radio", name: "answer", value: String(number), checked: number === most && votes[most] > 0 }),
+        el("kbd", { "aria-hidden": "true" }, String(number + 1)),
         el("span", { dir: "auto" }, answer.text),
       ),
     );

@@ -43,7 +43,7 @@ def offer_to_start(log: ReviewLog, shared) -> None:
     if not items:
         return controls.empty(
             "Nothing to discuss: no two people differ, nothing is flagged (key F in a grid), and no slices are kept.",
-            f"hardlook slice {shared.audit.root.name}",
+            controls.command("slice", shared.audit),
         )
     items, groups = by_group(shared.audit, items)
     table = [

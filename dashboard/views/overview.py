@@ -57,8 +57,9 @@ def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
     if counts.empty:
         return controls.empty("No example matches the metadata filters in the sidebar.")
     facts = _facts(counts, known)
-    for cell, row in zip(st.columns(max(len(facts), 4)), facts, strict=False):
-        cell.metric(row[0], row[1], help=row[2])
+    with st.container(horizontal=True, gap="small"):  # wraps where it is narrow, so that no number is cut
+        for name, value, help_text in facts:
+            st.metric(name, value, help=help_text, width=170)
     if "train" in known.index and known.loc["train", "accuracy"] > 1 - MEMORISED:
         st.caption(
             "The model has memorised train (error under 1 %): its last checkpoint agrees with "
@@ -266,8 +267,9 @@ def show_reviews(audit: Audit, selection: Selection) -> None:
         "disputed": "disputed",
         "flagged": "flagged",
     }
-    for cell, (word, key) in zip(st.columns(len(facts)), facts.items(), strict=True):
-        cell.metric(word, f"{len(now[key]):,}", help=f"of {count(total, 'example')}")
+    with st.container(horizontal=True, gap="small"):
+        for word, key in facts.items():
+            st.metric(word, f"{len(now[key]):,}", help=f"of {count(total, 'example')}", width=150)
     st.progress(
         min(1.0, len(now["decided"]) / max(total, 1)),
         text=f"{share(len(now['decided']) / max(total, 1))} decided",

@@ -61,7 +61,7 @@ def show() -> None:
         shown_as = controls.switch("View", VIEWS, "view", SESSION)
         split = controls.pick_split(audit, "train")
         start = state.start_order(audit, run, split or "train")
-        home = find_column(columns, start.score if start else None) or columns[0]
+        home = find_column(columns, start.score if start else None) or first_with_values(audit, run, columns, split)
         column = controls.pick_score(columns, home)
         class_name = controls.pick_class(audit)
         decision = controls.pick_decision() if shown_as == SHEET else None
@@ -97,6 +97,13 @@ def show() -> None:
         shown = (run.name, column.address, order, selection, per_page)
         page = controls.pick_page(table.num_rows, int(per_page), shown, grid="queue")
     return show_sheet(audit, run, column, table, page, int(per_page))
+
+
+def first_with_values(audit: Audit, run: Run, columns: list[ScoreColumn], split: str | None) -> ScoreColumn:
+    """Where no order is known (a pool has no labels): the first score that any example here has, one with a suspicious end
+    before others."""
+    known = sorted(columns, key=lambda column: column.hard_end is None)
+    return next((one for one in known if state.ranking(audit, run, one, Selection(split)).num_rows), columns[0])
 
 
 def kept_blind(audit: Audit, asked: Asked, shown_as: str, suggested: str | None) -> list[str]:
@@ -214,7 +221,7 @@ def empty() -> None:
     """Nothing matches."""
     return controls.empty(
         "Nothing is left in this queue: every example that matches is filtered out, or has no such "
-        "score. Clear a filter above or in the sidebar."
+        "score. Clear a filter above or in the sidebar, or choose another score: those of the label need one."
     )
 
 

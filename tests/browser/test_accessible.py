@@ -20,6 +20,7 @@ READY = {
     "suspects?view=Sheet": "[data-example-id]",
     "slices": '[data-testid="stAlert"]',
     "reviews": ".js-plotly-plot",
+    "meeting": '[data-testid="meeting"]',
     "compare": '[data-testid="stMainBlockContainer"] p',
     "data-map": '[data-testid="stMainBlockContainer"] p',
 }

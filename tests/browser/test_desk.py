@@ -1,0 +1,135 @@
+"""What a person reaches from a page: a queue from the matrix, disputes by keys, examples from a lasso and from influence."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from scoring.reviews import Event, ReviewLog
+
+from ..synthetic import make_audit
+from .test_session import SHOWN, wait_saved
+from .test_slices import CARD, server  # noqa: F401
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
+
+CELL = '[data-testid="example-grid"] [data-example-id]'
+DIALOG = '[data-testid="example-dialog"]'
+SQUARES = ".js-plotly-plot .scatterlayer .point"
+
+
+@pytest.fixture(scope="module")
+def desk(start, tmp_path_factory):
+    """Two people who differ about two examples, on a server of this machine alone, where whoever sits leads."""
+    audit = make_audit(tmp_path_factory.mktemp("desk") / "audit", 400, 4, thumbnails=True, wrong=0.2)
+    with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
+        for number, example in enumerate(("train/000010.png", "train/000011.png")):
+            for reviewer, verdict in (("ada", "given"), ("bea", "none")):
+                log.append([Event(client=reviewer, seq=number + 1, example_id=example, reviewer=reviewer, action="decide",
+                                  verdict=verdict, label="class 001", note=f"says {reviewer}")])  # fmt: skip
+    return start(audit.root)
+
+
+@pytest.fixture(scope="module")
+def context(browser):
+    opened = browser.new_context(viewport={"width": 1440, "height": 900})
+    opened.set_default_timeout(60_000)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def page(context):
+    opened = context.new_page()
+    opened.errors = []
+    opened.on("pageerror", lambda error: opened.errors.append(str(error)))
+    yield opened
+    assert not opened.errors
+    opened.close()
+
+
+def test_a_click_on_a_square_of_the_matrix_opens_the_queue_of_its_pair(page, desk):
+    page.goto(f"{desk.url}/reviews")
+    matrix = page.locator(".js-plotly-plot", has=page.get_by_text("suggested label", exact=True))
+    square = matrix.locator(".scatterlayer .point").first
+    square.scroll_into_view_if_needed()
+    page.wait_for_timeout(1000)
+    square.click(force=True)
+    page.wait_for_url("**/suspects?**suggested=**")
+    page.wait_for_selector(SHOWN)
+    page.locator(".hl-answer-prediction").wait_for()
+    pair = {name: page.locator(f".hl-answer-{name} strong").inner_text() for name in ("label", "prediction")}
+    assert all(text[-9:].strip().replace(" ", "+") in page.url for text in pair.values()), (pair, page.url)
+
+
+def test_disputes_are_settled_by_keys_alone(page, desk):
+    page.goto(f"{desk.url}/reviews")
+    button = page.get_by_role("button", name="Settle 2 disputes by keys")
+    button.focus()
+    page.keyboard.press("Enter")
+    place = page.get_by_test_id("meeting-place")
+    place.get_by_text("1 of 2").wait_for()
+    page.get_by_text("says ada").first.wait_for()
+    for verdict in ("given", "none"):
+        for _ in range(4):
+            page.keyboard.down("Enter")  # held: it opens the outcome, and records nothing
+        page.keyboard.up("Enter")
+        page.get_by_role("form", name="Outcome").wait_for()
+        answers = page.locator(".hl-meeting-choices label").all_inner_texts()
+        want = "the label is right" if verdict == "given" else "no class fits"
+        page.keyboard.press(str(1 + next(at for at, text in enumerate(answers) if want in text)))
+        page.keyboard.press("Tab")
+        page.keyboard.type("1 reason")
+        page.keyboard.press("Control+Enter")
+        page.get_by_test_id("outcome").wait_for()
+        page.keyboard.press("ArrowRight")
+    until = time.monotonic() + 20
+    while (ruled := desk.events().query("action == 'adjudicate'")).shape[0] < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert ruled["verdict"].tolist() == ["given", "none"] and ruled["note"].tolist() == ["1 reason"] * 2
+    page.goto(f"{desk.url}/reviews")
+    page.get_by_text("Reviewers", exact=True).wait_for()
+    assert page.get_by_role("button", name="disputes by keys").count() == 0
+
+
+def test_what_was_drawn_around_is_decided_where_it_is_seen(page, server):  # noqa: F811
+    page.goto(f"{server.url}/slices?slicing=four&show=map&lasso=-999,-999;999,-999;999,999;-999,999")
+    page.wait_for_selector(CELL)
+    panel = page.locator(".hl-panel", has=page.get_by_text("Drawn around", exact=False)).first
+    first = panel.locator("[data-example-id]").first
+    name = first.get_attribute("data-example-id")
+    before = len(server.events())
+    first.click()
+    page.keyboard.press("u")
+    wait_saved(page)
+    event = server.events().iloc[before]
+    assert (event["example_id"], event["verdict"]) == (name, "unsure") and event["evidence"]["lasso"].startswith("-999")
+
+
+def test_an_opponent_opens_from_an_example_is_decided_and_leads_back(page, server):  # noqa: F811
+    page.goto(f"{server.url}/slices?slicing=four")
+    page.wait_for_selector(CARD)
+    page.locator(CARD).first.click()
+    page.wait_for_selector(CELL)
+    member = page.locator(".hl-panel", has=page.get_by_text("Members", exact=False)).first.locator("[data-example-id]").first
+    name = member.get_attribute("data-example-id")
+    member.click()
+    page.keyboard.press("Enter")
+    for kind in ("opponents", "proponents"):
+        strip = page.locator(f'{DIALOG} [data-testid="{kind}"]')
+        strip.locator(".hl-thumb").first.wait_for()
+        thumb = strip.locator(".hl-thumb").first
+        other = thumb.get_attribute("data-thumb-of")
+        before = len(server.events())
+        thumb.click()
+        page.locator(f"{DIALOG} h2", has_text=other).wait_for()
+        page.keyboard.press("u")
+        wait_saved(page)
+        assert server.events().iloc[before]["example_id"] == other != name
+        page.get_by_role("button", name="Back").click()
+        page.locator(f"{DIALOG} h2", has_text=name).wait_for()
+    before = len(server.events())
+    page.keyboard.press("o")  # the button that led back is gone, and the keys are heard all the same
+    wait_saved(page)
+    assert server.events().iloc[before]["example_id"] == name
