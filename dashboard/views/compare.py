@@ -22,10 +22,11 @@ MOST_NAMED = 8
 def show() -> None:
     """The page."""
     audit, run, meta, columns = view.scored()
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
         what = controls.switch("Show", SHOW, "show", SHOW[0])
-        if what == "out of distribution":
-            return outside.show_outside(audit, run)
+    if what == "out of distribution":
+        return outside.show_outside(audit, run)
+    with bar:
         split = controls.pick_split(audit, "train")
         class_name = controls.pick_class(audit)
         with st.popover("More", icon=":material/tune:"):
