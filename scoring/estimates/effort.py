@@ -7,7 +7,9 @@ The bound comes from ``sequence`` and holds at any look; the rate with its inter
 corrected for reviewers' errors. "Wrong" is what reviewers call wrong; the correction says how far that goes.
 
 Inputs → outputs: an audit, its log → ``Effort``; no controls are drawn by looking. Cost: one reading of the log and a
-sort of the split per point of the history. Limit: what was found by rank counts when it was first decided.
+sort of the split per point of the history. Limits: what was found by rank counts when it was first decided; where a goal
+becomes stricter, suspects that were decided with the model's opinion on screen may become controls, open until a lead
+settles them, so a goal is best set before the first decision.
 """
 
 from __future__ import annotations
@@ -88,6 +90,9 @@ class Effort:
         weak = (f" {self.counted:,} controls say little: without any error among them they could show at best fewer "
                 f"than {bound:.2g} wrong, of all labels.") if none > 1 - self.plan.confidence else ""
         settle = f" Settling the {self.waiting:,} open controls narrows this." if self.waiting else ""
+        if self.waiting and self.unblinded:
+            settle += (f" {self.unblinded:,} controls were decided with the model's opinion on screen, as suspects are before a "
+                       "goal becomes stricter: they count once a lead has settled them.")
         return f"{told} The goal is fewer than {self.allowed:,}: go on.{weak}{settle}"
 
 
