@@ -67,6 +67,10 @@ class Listing:
     def __len__(self) -> int:
         return len(self.splits)
 
+    def path(self, row: int) -> str | None:
+        """The file of one example, None where it is no file."""
+        return self.paths[row] if self.paths else None
+
 
 @dataclass(kw_only=True)
 class Source:

@@ -22,7 +22,8 @@ import pyarrow as pa
 from scoring.adapters import open_sources
 from scoring.audit import Audit
 from scoring.duplicates import count_duplicates, duplicates
-from scoring.ingest import FIXED, Ingest, ingest
+from scoring.example_rows import FIXED
+from scoring.ingest import Ingest, ingest
 from scoring.labels import Labels
 from scoring.manifests import read_text_table
 from scoring.pictures import browser_picture, png, vector_picture

@@ -20,8 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
@@ -31,6 +30,7 @@ from scoring.adapters import Listing, Source, open_sources
 from scoring.audit import Audit
 from scoring.deviations import keep_deviations
 from scoring.duplicates import count_duplicates
+from scoring.example_rows import FIXED, Rows, add_source, example_table
 from scoring.ids import Ids, known_ids
 from scoring.labels import Labels, classes_line
 from scoring.reading import Memory, Reading, read_example, recipe
@@ -43,8 +43,6 @@ UNDER_WAY = 16
 """Tasks that wait for the table at most, so that memory does not follow the data."""
 
 MOST_SKIPPED = 100
-FIXED = ("example_id", "split", "label", "fingerprint", "kind", "reference", "problem", "source", "row")
-TYPES = {"source": pa.int32(), "row": pa.int64()}
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
 """``with progress(what, total) as advance: advance(n)``."""
@@ -73,20 +71,6 @@ class Ingest:
     seconds: float
 
 
-@dataclass
-class Rows:
-    """The example table while it grows, column by column."""
-
-    columns: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in FIXED})
-    metadata: list[dict[str, pa.Array]] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-    vector_columns: list[str] | None = None
-    units: dict[str, str] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
-    decoded: int = 0
-    unreadable: int = 0
-
-
 def ingest(audit: Audit, *, progress: Progress | None = None, workers: int | None = None) -> Ingest:
     """Read all sources; write the example table, thumbnails, kept originals and the summary, which is
     returned.
@@ -101,7 +85,7 @@ def ingest(audit: Audit, *, progress: Progress | None = None, workers: int | Non
         listings = [source.listing() for source in sources]
         _need_classes(audit, sources, listings)
         rows = _read_all(audit, sources, listings, progress or _silent, workers or os.cpu_count() or 1)
-        table, metadata = _table(audit, rows)
+        table, metadata = example_table(audit, rows)
         before = _previous(audit)
         if before is None or not before.equals(table) or read_metadata(audit.examples_path) != metadata:
             write_table(audit.examples_path, table, metadata)
@@ -204,7 +188,7 @@ def _read_all(audit: Audit, sources: Sequence[Source], listings: Sequence[Listin
     with progress("reading examples", total) as advance, ThreadPoolExecutor(workers) as pool:
         for number, (source, listing) in enumerate(zip(sources, listings, strict=True)):
             made = _read_source(source, listing, known[number], ids, memory, pool, advance)
-            _add_source(audit, source, listing, labels[number], made, rows)
+            add_source(audit, source, listing, labels[number], made, rows)
     rows.decoded = memory.decoded
     memory.finish(rows.columns["example_id"])
     return rows
@@ -225,7 +209,7 @@ def _read_source(source: Source, listing: Listing, known: list[str] | None, ids:
             row = len(made)
             own = known[row] if known else _content_id(ids, reading, source, row)
             if reading.thumbnail is None and reading.problem is None and not memory.pictured(own):
-                reading = read_example(source, row, _path(listing, row), None, None, frozenset())
+                reading = read_example(source, row, listing.path(row), None, None, frozenset())
             reading.label = _class_name(labels, reading.label, listing.splits[row], source, repr(own))
             memory.add(own, reading, method)
             made.append((own, reading.light()))
@@ -240,11 +224,7 @@ def _read_row(source: Source, listing: Listing, row: int, known: list[str] | Non
     content, holds."""
     remembered = memory.of(known[row], method) if known else None
     pictured = frozenset() if known else memory.fingerprints(method)
-    return read_example(source, row, _path(listing, row), listing.problems.get(row), remembered, pictured)
-
-
-def _path(listing: Listing, row: int) -> str | None:
-    return listing.paths[row] if listing.paths else None
+    return read_example(source, row, listing.path(row), listing.problems.get(row), remembered, pictured)
 
 
 def _content_id(ids: Ids, reading: Reading, source: Source, row: int) -> str:
@@ -263,87 +243,6 @@ def _in_order(pool: ThreadPoolExecutor, task: Callable[[int], Any], starts: Sequ
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
-
-
-def _add_source(audit: Audit, source: Source, listing: Listing, labels: list[str | None] | None,
-                made: list[tuple[str, Reading]], rows: Rows) -> None:
-    """Append one source's rows to the table."""
-    n = len(made)
-    labels = labels if labels is not None else [reading.label for _, reading in made]
-    problems = [
-        reading.problem or (listing.unlabelled if label is None and split != "pool" else None)
-        for (_, reading), label, split in zip(made, labels, listing.splits, strict=True)
-    ]
-    columns = {
-        "example_id": [own for own, _ in made],
-        "split": listing.splits,
-        "label": labels,
-        "fingerprint": [reading.fingerprint for _, reading in made],
-        "kind": [audit.media] * n,
-        "reference": [_reference(source.root, _path(listing, row)) for row in range(n)],
-        "problem": problems,
-        "source": [source.number] * n,
-        "row": list(range(n)),
-    }
-    for name, values in columns.items():
-        rows.columns[name].extend(values)
-    rows.metadata.append(listing.metadata)
-    rows.lengths.append(n)
-    rows.unreadable += sum(reading.problem is not None for _, reading in made)
-    rows.skipped += [f"data[{source.number}]: {name}" for name in listing.skipped]
-    _agree_on_columns(source, listing.columns, rows)
-    rows.units |= listing.units
-
-
-def _agree_on_columns(source: Source, columns: list[str] | None, rows: Rows) -> None:
-    if columns and rows.vector_columns and columns != rows.vector_columns:
-        raise source.error(f" has the columns {columns[:5]}…, the table before {rows.vector_columns[:5]}…; "
-                           "all sources need the same, in the same order")
-    rows.vector_columns = columns or rows.vector_columns
-
-
-def _reference(root: Path, path: str | None) -> str | None:
-    """A path as the table keeps it: relative inside the audit's folder, absolute outside; links stay as
-    written."""
-    if path is None:
-        return None
-    text = Path(os.path.relpath(path, root)).as_posix() if path.startswith(f"{root}{os.sep}") else path
-    return text.encode("utf8", "backslashreplace").decode("utf8")
-
-
-# -------------------------------------------------------------------------------------------------- the table
-
-
-def _table(audit: Audit, rows: Rows) -> tuple[pa.Table, dict[str, Any]]:
-    """The example table and what its metadata says of all of it."""
-    columns = {name: pa.array(values, TYPES.get(name, pa.string())) for name, values in rows.columns.items()}
-    columns |= _metadata_columns(rows)
-    facts: dict[str, Any] = {"media": audit.media}
-    if rows.vector_columns:
-        facts["columns"] = rows.vector_columns
-    if rows.unreadable == sum(rows.lengths):
-        raise HardlookError(f"none of the {rows.unreadable} examples can be read; the first, "
-                            f"{rows.columns['example_id'][0]!r}: {rows.columns['problem'][0]}")
-    return pa.table(columns), facts
-
-
-def _metadata_columns(rows: Rows) -> dict[str, pa.Array]:
-    """The dataset's own columns as ``meta.<name>``: null where a source has none, text where types differ."""
-    columns = [item for source in rows.metadata for item in source.items()]
-    names = dict.fromkeys(name for name, column in columns if _plain(column.type))
-    found: dict[str, pa.Array] = {}
-    for name in names:
-        types = {source[name].type for source in rows.metadata if name in source}
-        kind = types.pop() if len(types) == 1 else pa.string()
-        parts = [source[name].cast(kind) if name in source else pa.nulls(length, kind)
-                 for source, length in zip(rows.metadata, rows.lengths, strict=True)]
-        found[f"meta.{name}"] = pa.chunked_array(parts, kind).combine_chunks()
-    return found
-
-
-def _plain(kind: pa.DataType) -> bool:
-    """Whether a page can show and filter values of this type."""
-    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _previous(audit: Audit) -> pa.Table | None:

@@ -1,0 +1,118 @@
+"""The example table while it grows, source by source, and the Arrow table that it becomes.
+
+``add_source`` appends what was read of one source to ``Rows``; ``example_table`` joins all of them: the fixed
+columns, then the dataset's own as ``meta.<name>``, null where a source has none and text where two sources
+differ in type.
+
+Inputs → outputs: readings and listings → the content of ``examples.parquet``. Cost: memory for the table.
+Limit: metadata that no page could show or filter (lists, structures, bytes) are left out.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from scoring.adapters import Listing, Source
+from scoring.audit import Audit
+from scoring.reading import Reading
+from scoring.tables import HardlookError
+
+FIXED = ("example_id", "split", "label", "fingerprint", "kind", "reference", "problem", "source", "row")
+TYPES = {"source": pa.int32(), "row": pa.int64()}
+
+
+@dataclass
+class Rows:
+    """The example table while it grows, column by column."""
+
+    columns: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in FIXED})
+    metadata: list[dict[str, pa.Array]] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    vector_columns: list[str] | None = None
+    units: dict[str, str] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    decoded: int = 0
+    unreadable: int = 0
+
+
+def add_source(audit: Audit, source: Source, listing: Listing, labels: list[str | None] | None,
+                made: list[tuple[str, Reading]], rows: Rows) -> None:
+    """Append one source's rows to the table."""
+    n = len(made)
+    labels = labels if labels is not None else [reading.label for _, reading in made]
+    problems = [
+        reading.problem or (listing.unlabelled if label is None and split != "pool" else None)
+        for (_, reading), label, split in zip(made, labels, listing.splits, strict=True)
+    ]
+    columns = {
+        "example_id": [own for own, _ in made],
+        "split": listing.splits,
+        "label": labels,
+        "fingerprint": [reading.fingerprint for _, reading in made],
+        "kind": [audit.media] * n,
+        "reference": [_reference(source.root, listing.path(row)) for row in range(n)],
+        "problem": problems,
+        "source": [source.number] * n,
+        "row": list(range(n)),
+    }
+    for name, values in columns.items():
+        rows.columns[name].extend(values)
+    rows.metadata.append(listing.metadata)
+    rows.lengths.append(n)
+    rows.unreadable += sum(reading.problem is not None for _, reading in made)
+    rows.skipped += [f"data[{source.number}]: {name}" for name in listing.skipped]
+    _agree_on_columns(source, listing.columns, rows)
+    rows.units |= listing.units
+
+
+def _agree_on_columns(source: Source, columns: list[str] | None, rows: Rows) -> None:
+    if columns and rows.vector_columns and columns != rows.vector_columns:
+        raise source.error(f" has the columns {columns[:5]}…, the table before {rows.vector_columns[:5]}…; "
+                           "all sources need the same, in the same order")
+    rows.vector_columns = columns or rows.vector_columns
+
+
+def _reference(root: Path, path: str | None) -> str | None:
+    """A path as the table keeps it: relative inside the audit's folder, absolute outside; links stay as
+    written."""
+    if path is None:
+        return None
+    text = Path(os.path.relpath(path, root)).as_posix() if path.startswith(f"{root}{os.sep}") else path
+    return text.encode("utf8", "backslashreplace").decode("utf8")
+
+
+def example_table(audit: Audit, rows: Rows) -> tuple[pa.Table, dict[str, Any]]:
+    """The example table and what its metadata says of all of it."""
+    columns = {name: pa.array(values, TYPES.get(name, pa.string())) for name, values in rows.columns.items()}
+    columns |= _metadata_columns(rows)
+    facts: dict[str, Any] = {"media": audit.media}
+    if rows.vector_columns:
+        facts["columns"] = rows.vector_columns
+    if rows.unreadable == sum(rows.lengths):
+        raise HardlookError(f"none of the {rows.unreadable} examples can be read; the first, "
+                            f"{rows.columns['example_id'][0]!r}: {rows.columns['problem'][0]}")
+    return pa.table(columns), facts
+
+
+def _metadata_columns(rows: Rows) -> dict[str, pa.Array]:
+    """The dataset's own columns as ``meta.<name>``: null where a source has none, text where types differ."""
+    columns = [item for source in rows.metadata for item in source.items()]
+    names = dict.fromkeys(name for name, column in columns if _plain(column.type))
+    found: dict[str, pa.Array] = {}
+    for name in names:
+        types = {source[name].type for source in rows.metadata if name in source}
+        kind = types.pop() if len(types) == 1 else pa.string()
+        parts = [source[name].cast(kind) if name in source else pa.nulls(length, kind)
+                 for source, length in zip(rows.metadata, rows.lengths, strict=True)]
+        found[f"meta.{name}"] = pa.chunked_array(parts, kind).combine_chunks()
+    return found
+
+
+def _plain(kind: pa.DataType) -> bool:
+    """Whether a page can show and filter values of this type."""
+    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
