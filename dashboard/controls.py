@@ -158,6 +158,8 @@ def pick_page(n: int, size: int, signature: Any, *, key: str = "page", grid: str
         st.session_state[key] = 1
     elif turn and 1 <= here + turn <= pages:
         st.session_state[key] = here + turn
+    elif turn:
+        st.toast("This is the first page." if turn < 0 else "This is the last page.")
     return st.pagination(pages, key=key, bind="query-params") if pages > 1 else 1
 
 

@@ -321,6 +321,10 @@ export class Session {
   }
 
   moveKey(event) {
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "a") {
+      this.toolbar.tell("One at a time here; the sheet selects many.");
+      return true;
+    }
     if (event.ctrlKey || event.metaKey || event.shiftKey) return false;
     const steps = { ArrowRight: 1, ArrowLeft: -1, PageDown: 10, PageUp: -10 };
     if (steps[event.key]) this.step(steps[event.key]);

@@ -71,6 +71,8 @@ def test_a_held_key_decides_one_example_and_takes_one_back(page, server, since):
     hold(page, "u")
     wait_saved(page)
     assert since()["example_id"].tolist() == [first] and shown(page) == second
+    page.keyboard.press("Control+a")
+    page.get_by_text("the sheet selects many").first.wait_for()
     hold(page, "ArrowRight", 3)
     assert shown(page) == ids[4], "a held arrow goes on moving"
     hold(page, "Backspace")
@@ -145,6 +147,8 @@ def test_the_first_key_on_a_grid_shows_the_focus_and_decides_nothing_unseen(page
     page.keyboard.press("u")
     wait_saved(page)
     assert since()["example_id"].tolist() == [page.locator(CELL).first.get_attribute("data-example-id")]
+    page.keyboard.press("PageUp")
+    page.get_by_text("This is the first page.").wait_for()
 
 
 def test_the_list_of_keys_is_that_of_the_page(page, server):
