@@ -133,7 +133,9 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         reason = BUSY.get(error.errno, str(error))
-        raise HardlookError(f"port {port} on {host} cannot be served: {reason}; choose another with --port") from error
+        way = ("perhaps another `hardlook dashboard`: end it there with Ctrl-C, or take any free port with --port 0"
+               if error.errno == errno.EADDRINUSE else "choose another with --port")
+        raise HardlookError(f"port {port} on {host} cannot be served: {reason}; {way}") from error
     return bound
 
 

@@ -83,7 +83,7 @@ FIRST_STEPS = """first steps:
   hardlook score my-audit       then look at it and decide: hardlook dashboard my-audit
   hardlook export my-audit      the corrected labels; hardlook apply writes them into the dataset
 
-Each command ends with the next one. `hardlook COMMAND --help` tells its options.
+`hardlook COMMAND --help` tells a command's options.
 """
 
 

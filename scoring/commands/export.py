@@ -46,7 +46,10 @@ def export(options) -> int:
     if gone:
         print(f"left out {len(gone)} decisions about examples that the dataset no longer has, the first: {gone[0]}")
     if not sum(rows.values()):
-        print("no example has a decision yet; decide in `hardlook dashboard`")
+        print(f"no example has a decision yet; decide in: hardlook dashboard {options.audit}")
+    else:
+        first = next(path for path, count in rows.items() if count)
+        print(f"next: hardlook apply {first} DATA   (DATA: the split's own manifest or image folder; --undo takes it back)")
     return 0
 
 

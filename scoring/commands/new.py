@@ -31,10 +31,12 @@ def new(options) -> int:
     copy_sample(folder, options.sample)
     made = ", ".join(path.name for path in sorted(folder.iterdir()) if path.is_file())
     print(f"made {folder} with {made}: a working project about {options.sample} to edit into yours.\n"
-          f"1. in audit.toml, name your data, classes, model, transform and checkpoints\n"
-          f"2. hardlook check {folder}\n"
-          f"3. hardlook score {folder}      (no checkpoints of several epochs? first: hardlook train {folder})\n"
-          f"4. hardlook dashboard {folder}\n"
+          f"1. in audit.toml, name your data, classes, model, transform and checkpoints; drop what is only about the "
+          f"sample ([truth], [run.main.scores.…], expected_accuracy)\n"
+          f"2. hardlook train {folder}      (only where no checkpoints of several epochs were kept)\n"
+          f"3. hardlook check {folder}\n"
+          f"4. hardlook score {folder}\n"
+          f"5. hardlook dashboard {folder}\n"
           f"A model that is not PyTorch's: drop [run.main], then hardlook import-predictions {folder} predictions.csv\n"
           f"To try it with the {options.sample} as it is: python {folder}/data.py, then hardlook train {folder}")
     return 0
