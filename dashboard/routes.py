@@ -34,6 +34,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dashboard import blinding, cuts, details, hidden, influences, maps, state
 from dashboard.decisions import open_log
@@ -68,7 +69,7 @@ log = logging.getLogger(__name__)
 
 def routes() -> list[Route]:
     """The routes above, for the App."""
-    return [
+    found = [
         Route("/hardlook/thumb", thumb),
         Route("/hardlook/thumbs", thumbs, methods=["POST"]),
         Route("/hardlook/image", image),
@@ -84,6 +85,21 @@ def routes() -> list[Route]:
         *cuts.routes(),
         *session_routes.routes(),
     ]
+    for route in found:
+        route.app = _told(route.app)
+    return found
+
+
+def _told(app: ASGIApp) -> ASGIApp:
+    """A route whose ``HardlookError`` (a damaged file, most of all) is answered in words instead of as a crash."""
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except HardlookError as error:
+            await PlainTextResponse(str(error), status_code=503)(scope, receive, send)
+
+    return answering
 
 
 def picture_url(what: str, example_id: str, fingerprint: str | None) -> str:

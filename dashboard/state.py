@@ -53,6 +53,10 @@ def sql(query: str, parameters: Sequence[Any] = ()) -> pa.Table:
         cursor = _database.cursor()
     try:
         return cursor.sql(query, params=list(parameters)).to_arrow_table()
+    except (duckdb.IOException, duckdb.InvalidInputException) as error:
+        told = str(error).strip().splitlines()[0]
+        raise HardlookError(f"a file of this audit cannot be read ({told}); if it is damaged, delete it and run the command "
+                            "that writes it again, in most cases `hardlook score`") from error
     finally:
         cursor.close()
 

@@ -14,6 +14,7 @@ from scoring.tables import HardlookError, read_json, read_metadata, read_vectors
 
 from .conftest import hardlook
 from .small_audits import write_small_audit
+from .test_routes import app_of
 from .test_views import APP
 
 FILES = ("examples.parquet", "predictions.parquet", "epoch-00001.parquet", "uncertainty.parquet", "logits.arrow",
@@ -96,3 +97,14 @@ def test_a_damaged_or_newer_review_log_is_told_and_left_as_it_is(whole, tmp_path
     assert "the review log" in shown(folder, "reviews")
     with sqlite3.connect(folder / "reviews.sqlite") as connection:
         assert connection.execute("SELECT count(*) FROM hardlook_events").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("name, path", [
+    ("thumbnails.arrow/part-00000.arrow", "/hardlook/thumb"), ("runs/main/maps.arrow/part-00000.arrow", "/hardlook/map"),
+    ("examples.parquet", "/hardlook/alike"), ("runs/main/predictions.parquet", "/hardlook/example"),
+])
+def test_routes_answer_in_words_where_a_file_is_damaged(whole, tmp_path, name, path):
+    folder = shutil.copytree(whole, tmp_path / "audit")
+    (folder / name).write_bytes(b"\x00\xffgarbage" * 20)
+    reply = app_of(Audit.open(folder)).get(path, {"id": "train/a/0.png", "run": "main"})
+    assert reply.status in (200, 404) or (reply.status == 503 and "cannot be read" in reply.text)

@@ -214,7 +214,8 @@ class FolderTarget(Target):
             if to is None:
                 refused[row] = f"{labels[row]!r} cannot be the name of a folder here"
             elif (self.path / to).exists() or to in taken:
-                refused[row] = f"{to} is there already"
+                refused[row] = (f"{to} is there already; rename one of the two files and score again, or make a corrected copy "
+                                "with `hardlook export --format imagefolder`")
             elif to != names[row]:
                 taken.add(to)
                 moves.append([names[row], to])
