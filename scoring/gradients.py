@@ -129,6 +129,16 @@ def forward(model: nn.Module, leaf: Tensor, embedding: str | None = None, *,
     return seen[0], logits
 
 
+def forward_from(model: nn.Module, tokens: Tensor, embedded: Tensor, embedding: str | None = None) -> Tensor:
+    """Run the model on tokens, with ``embedded`` in place of what their embedding gives → the logits."""
+    _, layer = _embedding(model, embedding)
+    handle = layer.register_forward_hook(lambda _module, _inputs, _output: embedded)
+    try:
+        return logits_of(model(tokens))
+    finally:
+        handle.remove()
+
+
 def _embedding(model: nn.Module, name: str | None) -> tuple[str, nn.Module]:
     """The layer of that name, or the first ``nn.Embedding``, with its name."""
     if name is not None:

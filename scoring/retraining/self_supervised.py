@@ -7,7 +7,8 @@ compare with supervised scores.
 
 Output: ``runs/<run>/self_supervised.parquet`` (example_id, fingerprint, loss, gradient, displacement). Training
 examples are those of train and pool; test is measured too. Cost: the training, and per epoch one forward and backward
-pass over all examples. A killed command goes on after its last whole epoch with the same bits.
+pass over all examples. A killed command goes on after its last whole epoch with the same bits. Limits: tokens are refused:
+the objectives make views by shifts and noise, or rebuild the input, and integers have neither noise nor a gradient.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from scoring.scorer import registry
 from scoring.scorers.energy import Energy, energy
 from scoring.scorers.gradnorm import GradNorm, gradnorm
 from scoring.scorers.odin import odin
+from scoring.tables import HardlookError
 
 CLASSES = 4
 
@@ -43,6 +44,20 @@ def test_odin_of_a_linear_model_steps_along_the_sign_of_its_weights():
     still = (model(x) / temperature).softmax(1).max(1).values.detach().numpy()
     np.testing.assert_allclose(odin(model, x, temperature=temperature, epsilon=0.0), still)
     assert (odin(model, x, temperature=temperature, epsilon=epsilon) > still).all()
+
+
+def test_odin_of_tokens_is_that_of_their_embedding_as_an_input():
+    torch.manual_seed(2)
+    layer, head, tokens = nn.Embedding(20, 3).double(), nn.Linear(12, CLASSES).double(), torch.randint(20, (7, 4))
+    whole = nn.Sequential(layer, nn.Flatten(), head)
+    with torch.no_grad():
+        vectors = layer(tokens)
+    expected = odin(nn.Sequential(nn.Flatten(), head), vectors, temperature=5.0, epsilon=0.1)
+    np.testing.assert_allclose(odin(whole, tokens, temperature=5.0, epsilon=0.1), expected)
+    np.testing.assert_allclose(odin(whole, tokens, temperature=5.0, epsilon=0.1, embedding="0"), expected)
+    assert (odin(whole, tokens, temperature=5.0, epsilon=0.1) > odin(whole, tokens, temperature=5.0, epsilon=0.0)).all()
+    with pytest.raises(HardlookError, match="no layer 'words'"):
+        odin(whole, tokens, embedding="words")
 
 
 def test_examples_without_a_class_of_their_own_are_at_the_suspicious_end():
