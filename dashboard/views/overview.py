@@ -99,7 +99,7 @@ def show_warnings(audit: Audit, run: Run | None, selection: Selection) -> None:
     unreadable = int(state.counts(audit, selection, ["split"])["problems"].sum())
     if unreadable:
         st.warning(
-            f"{count(unreadable, 'example')} could not be read and so {"has" if unreadable == 1 else "have"} no scores: see “Unreadable” below."
+            f"{count(unreadable, 'example')} could not be read and so {'has' if unreadable == 1 else 'have'} no scores: see “Unreadable” below."
         )
     if run is None:
         return
