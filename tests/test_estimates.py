@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -10,6 +11,7 @@ from scoring.audit import Audit
 from scoring.controls import fix_controls, plan
 from scoring.estimates import (clopper_pearson, control_answers, double_reads, effort, rate_by_cluster, rate_of_strata,
                                rate_ratio, readers_table, rogan_gladen, total_bounds)
+from scoring.estimates.effort import _by_rank
 from scoring.estimates.intervals import exact_without_replacement, mid_p
 from scoring.reviews import Event, ReviewLog
 from scoring.tables import read_table
@@ -341,3 +343,10 @@ def test_an_undone_blind_verdict_leaves_the_control_open(audited):
     decide(log, [(*rows[0], False)], first=3, blind=False)
     row = control_answers(controls.head(1), log).iloc[0]
     assert (row["wrong"], row["decided"], row["blind"]) == (None, True, False)
+
+
+@pytest.mark.parametrize(("n", "blocks"), [(30, [30]), (100, [100]), (124, [124]), (125, [100, 25]), (210, [100, 110])])
+def test_a_few_suspects_more_join_the_hundred_before_them(n, blocks):
+    rows = _by_rank(pd.Series(np.arange(n) % 2 == 0), 0.1)
+    assert (rows["last"] - rows["first"] + 1).tolist() == blocks
+    assert rows["last"].iloc[-1] == n and rows["found"].sum() == (n + 1) // 2

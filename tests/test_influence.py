@@ -366,6 +366,24 @@ def test_conjugate_gradients_give_the_same_self_influence():
         self_influence_by_gradients(x, p, y, damping=1e-9, max_steps=2)
 
 
+def test_conjugate_gradients_take_the_hessian_over_other_rows():
+    x, p, y = head_case()
+    expected = self_influence(x, p, y, hessian=head_hessian(x[:30], p[:30]), damping=1e-2)
+    found = self_influence_by_gradients(x, p, y, damping=1e-2, over=(x[:30], p[:30]), tolerance=1e-10)
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
+def test_conjugate_gradients_need_no_more_products_than_there_are_eigenvalues():
+    matrix, products = np.diag(np.repeat([1.0, 30.0, 1000.0, 1e4], 10)), []
+
+    def product(v):
+        products.append(1)
+        return v @ matrix
+
+    conjugate_gradients(product, np.random.default_rng(0).normal(size=(3, 40)), 1e-8)
+    assert len(products) <= 5  # four in exact arithmetic; steepest descent takes thousands
+
+
 def test_conjugate_gradients_solve_many_right_sides_at_once_and_leave_zeros_alone():
     rng = np.random.default_rng(0)
     root = rng.normal(size=(6, 6))
@@ -387,6 +405,7 @@ def test_a_hessian_over_the_budget_is_refused_with_its_size_and_the_ways_out():
 @pytest.mark.parametrize("change, message", [
     ({"damping": 0.0}, "damping is 0.0; needed above 0"),
     ({"labels": np.full(50, 9)}, "labels run from 9 to 9"),
+    ({"labels": np.arange(50) % 5}, "labels run from 0 to 4; the head has classes 0 to 3"),
     ({"labels": np.zeros(3, int)}, "needed 50 class indices"),
     ({"labels": np.zeros(50)}, "needed 50 class indices"),
     ({"hessian": np.eye(3)}, r"needed \(28, 28\)"),

@@ -231,3 +231,10 @@ def test_importing_the_log_needs_neither_torch_nor_a_browser():
     code = "import scoring.reviews, scoring.patches, sys, json; print(json.dumps(sorted(sys.modules)))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
     assert not {"torch", "ray", "streamlit", "sklearn", "psycopg"} & set(loaded)
+
+
+def test_without_an_act_the_acts_of_other_tabs_with_its_number_still_stand(log):
+    log.append([decision(1, client="one"), decision(1, client="two", reviewer="ben"), decision(2, client="one", example_id="b")])
+    events, stands = log.without({"client": "one", "seq": 1, "batch": None})
+    assert dict(zip(events["client"], stands, strict=True)) == {"one": False, "two": True}
+    assert events["example_id"].tolist() == ["a", "a"]
