@@ -54,7 +54,7 @@ def show() -> None:
     explain(audit, run, column)
     table, left_out = hidden.without(audit, frozen_ranking(audit, run, column, selection, "grid"))
     if left_out and not table.num_rows:
-        return controls.empty(left_out)
+        return controls.empty(f"{left_out} They are read one by one in a session of Suspects.")
     if left_out:
         st.caption(left_out)
     grouped = view.grouped(MOST_GROUPS)
