@@ -71,7 +71,7 @@ def find_checkpoints(
 
 def order_checkpoints(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
     """Sort by what they state themselves, else by their names; each one's ``order`` says by what."""
-    for order, key in _orders(checkpoints):
+    for order, key in _orders():
         keys = [key(checkpoint) for checkpoint in checkpoints]
         if None not in keys and len(set(keys)) == len(keys):
             ordered = [
@@ -215,7 +215,7 @@ def _tensor_sha256(tensor: torch.Tensor) -> str:
 Order = tuple[str, Callable[[Checkpoint], Any]]
 
 
-def _orders(checkpoints: Sequence[Checkpoint]) -> list[Order]:
+def _orders() -> list[Order]:
     """The orders to try, best first; a key of None means that this checkpoint does not state it."""
     return [
         ("the epoch stored inside", lambda checkpoint: checkpoint.epoch),

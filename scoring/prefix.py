@@ -134,7 +134,7 @@ def _below(model: nn.Module, parameters: Sequence[nn.Parameter], inputs: Any) ->
     """
     names = {module: name for name, module in model.named_modules()}
     calls = _Calls(names)
-    with calls.watching(model):
+    with calls.watching():
         outputs(model, inputs)
     wanted = {id(parameter) for parameter in parameters}
     owners = [module for module in names if any(id(p) in wanted for p in module.parameters(recurse=False))]
@@ -164,7 +164,7 @@ class _Calls:
         return self.end.get(module, float("inf"))
 
     @contextlib.contextmanager
-    def watching(self, model: nn.Module) -> Iterator[None]:
+    def watching(self) -> Iterator[None]:
         handles = [module.register_forward_pre_hook(self._enter) for module in self.modules]
         handles += [module.register_forward_hook(self._leave) for module in self.modules]
         try:

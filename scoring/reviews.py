@@ -203,11 +203,6 @@ class ReviewLog:
         about = events["example_id"].isin(events.loc[members, "example_id"]).to_numpy(dtype=bool)
         return events[about], stands[about]
 
-    def undo_target(self, reviewer: str) -> tuple[str, int] | None:
-        """(client, seq) of ``last_act``."""
-        act = self.last_act(reviewer)
-        return None if act is None else (act["client"], act["seq"])
-
     def audits(self) -> pd.DataFrame:
         """The audits in this database and their number of events: tells an empty log from a wrong name."""
         query = sa.select(event_table.c.audit, sa.func.count().label("events")).group_by(event_table.c.audit)
