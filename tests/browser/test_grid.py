@@ -153,14 +153,6 @@ def test_the_focus_survives_when_the_page_moves_the_grid(page, server, position)
     assert since(server, position)["example_id"].tolist() == [id_of(page, 5)]
 
 
-def test_keys_before_any_example_was_in_focus_decide_nothing(page, server, position):
-    page.keyboard.press("q")
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("u")
-    page.wait_for_timeout(500)
-    assert status(page).inner_text() == SAVED and len(since(server, position)) == 0
-
-
 def test_page_down_turns_the_page_and_the_keys_go_on_working(page, server, position):
     first = id_of(page, 0)
     cell(page, 3).click()
