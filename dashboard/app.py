@@ -13,7 +13,7 @@ import pyarrow as pa
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from dashboard import controls, grouping, people, state, view
+from dashboard import controls, grouping, history, people, state, view
 from dashboard.colours import NEUTRAL, WRONG
 from dashboard.selection import MetaFilter
 from dashboard.serving import serving
@@ -94,6 +94,7 @@ def show_links(groups: dict[str, list[st.Page]]) -> None:
             st.caption(group)
             for one in pages:
                 st.page_link(one, width="stretch")
+        history.keep()
 
 
 def main() -> None:

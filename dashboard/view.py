@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import streamlit as st
 
-from dashboard import controls, grouping, state
+from dashboard import controls, grouping, history, state
 from dashboard.columns import ScoreColumn, stages_overlap
 from dashboard.selection import META, MetaFilter
 from scoring.audit import Audit, Run
@@ -53,8 +53,19 @@ def turn_to(page: str) -> None:
     if st.session_state.get(PAGE, page) != page:
         for key in [key for key in st.session_state if isinstance(key, str) and not key.startswith(KEPT)]:
             del st.session_state[key]
+        st.session_state[PAGE] = page
+        come_back()
     st.session_state[PAGE] = page
     arrive()
+
+
+def come_back() -> None:
+    """At Back and Forward, put the address's own parameters back where Streamlit dropped some of them."""
+    asked = history.asked()
+    if asked and ARRIVAL not in asked and set(asked) - set(st.query_params):
+        st.session_state[GOING] = asked
+        st.query_params.from_dict({ARRIVAL: "2"})
+        st.rerun()
 
 
 def go(page: str, parameters: Mapping[str, Any]) -> NoReturn:

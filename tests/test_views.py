@@ -89,7 +89,7 @@ def said(app) -> str:
 
 def grids(app) -> list[dict]:
     """The data of the example grids on the page."""
-    return [json.loads(element.proto.json) for element in app.get("bidi_component")]
+    return [json.loads(element.proto.json) for element in app.get("bidi_component") if element.proto.json]
 
 
 def cells(app) -> list[str]:

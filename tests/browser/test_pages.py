@@ -218,3 +218,18 @@ def test_corrected_labels_are_downloaded(context, server):
     with page.expect_download() as download:
         page.get_by_role("button", name="Corrected labels as CSV").click()
     assert download.value.suggested_filename == "patches-csv.zip"
+
+
+def test_back_and_forward_lead_to_each_page_as_it_was(context, server):
+    page = visit(context, server, "grid?class=cat&split=train")
+    page.get_by_role("link", name="Deciles").click()
+    page.wait_for_url("**/deciles")
+    page.wait_for_selector(READY["deciles"])
+    page.get_by_text("train", exact=True).first.click()
+    page.wait_for_url("**/deciles?split=train")
+    page.wait_for_timeout(1000)
+    page.go_back()
+    page.wait_for_url("**/grid?class=cat&split=train")
+    page.wait_for_selector(READY["grid"])
+    page.go_forward()
+    page.wait_for_url("**/deciles?split=train")
