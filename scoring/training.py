@@ -303,11 +303,14 @@ def _own_examples(audit: Audit | None, run: Run, examples: Dataset | None) -> Da
     """The given dataset, else the audit's own train examples through the run's evaluation transform."""
     if examples is not None:
         return examples
-    if audit is None or not audit.examples_path.is_file():
+    if audit is None:
         raise HardlookError("the Recorder has nothing to look at: pass examples=, a dataset of un-augmented "
-                            "(input, label); or run `hardlook score` once, which reads the audit's data")
+                            "(input, label); or name the folder of an audit, one with an audit.toml")
+    from scoring.examples import ingest
     from scoring.inputs import Inputs, labelled
 
+    if not audit.examples_path.is_file():
+        ingest(audit)
     return Inputs(audit, run, labelled(audit))
 
 
