@@ -163,4 +163,5 @@ def by_group(found: Slicing, slices: list[dict[str, Any]], groups: pd.Series, na
         {"slice": [one["slice_id"] for one in slices], "accuracy": [one["accuracy"] for one in slices],
          "members": [one["size"] for one in slices]}, index=table.index,
     )  # fmt: skip
-    return facts.join(table, rsuffix=" (group)").reset_index(drop=True)
+    table.columns = [f"{name} (group)" if name in facts.columns else name for name in table.columns]
+    return facts.join(table).reset_index(drop=True)

@@ -68,6 +68,7 @@ def test_slices_and_corrected_labels_come_out_as_of_pictures(which, request, mon
 
 
 def test_cells_of_vectors_show_the_columns_that_deviate_most_with_their_units(vectors):
+    serve_this(vectors.root)
     (cell,) = cells.make_cells(vectors, vectors.run(), pa.table({"example_id": ["row-00"]}), None)
     first = {"name": "age", "column": "age", "place": 3, "value": "40", "unit": None, "z": "", "odd": True}
     assert cell["rows"][0] | {"z": ""} == first
@@ -88,10 +89,10 @@ def test_an_opened_vector_carries_the_vog_of_each_column(vectors):
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_texts_arrive_as_text_with_every_token_where_it_stands(texts, name):
+    serve_this(texts.root)
     (cell,) = cells.make_cells(texts, texts.run(), pa.table({"example_id": [name]}), None)
     text = HOSTILE[name].translate(contents.HIDDEN)
     assert text.startswith(cell["text"]) and len(cell["text"]) <= 600 and "\0" not in cell["text"]
-    serve_this(texts.root)
     found = details.describe(texts, texts.run(), name)["content"]
     assert "".join(piece for piece, _ in found["pieces"]) == text[: contents.LONGEST]
     assert found["left"] == max(0, len(text) - contents.LONGEST)
