@@ -273,10 +273,8 @@ def recall_curves(curves: Mapping[str, pd.DataFrame], names: Mapping[str, str]) 
     )
 
 
-def roc_runs(curves: pd.DataFrame, runs: Sequence[str], areas: Sequence[float]) -> Chart:
-    """ROC of every run and their mean. ``curves``: false_positive, 0 … r−1, mean, deviation."""
-    figure = go.Figure()
-    x = 100 * curves["false_positive"]
+def _draw_chance(figure: go.Figure) -> None:
+    """The diagonal of a score that tells nothing."""
     figure.add_scatter(
         x=[0, 100],
         y=[0, 100],
@@ -285,6 +283,13 @@ def roc_runs(curves: pd.DataFrame, runs: Sequence[str], areas: Sequence[float]) 
         hoverinfo="skip",
         line={"color": NEUTRAL.colour, "dash": "dash", "width": 1.5},
     )
+
+
+def roc_runs(curves: pd.DataFrame, runs: Sequence[str], areas: Sequence[float]) -> Chart:
+    """ROC of every run and their mean. ``curves``: false_positive, 0 … r−1, mean, deviation."""
+    figure = go.Figure()
+    x = 100 * curves["false_positive"]
+    _draw_chance(figure)
     for at, (run, area) in enumerate(zip(runs, areas, strict=True)):
         figure.add_scatter(
             x=x, y=100 * curves[at], mode="lines", name=f"{escaped(run, 24)}, AUROC {area:.3f}", hoverinfo="name",
@@ -316,14 +321,7 @@ def roc_outside(curves: Mapping[str, Sequence[float]], areas: Mapping[str, float
     of those inside; ``areas``: their AUROC.
     """
     figure = go.Figure()
-    figure.add_scatter(
-        x=[0, 100],
-        y=[0, 100],
-        mode="lines",
-        name="chance",
-        hoverinfo="skip",
-        line={"color": NEUTRAL.colour, "dash": "dash", "width": 1.5},
-    )
+    _draw_chance(figure)
     for at, (score, curve) in enumerate(curves.items()):
         figure.add_scatter(
             x=np.linspace(0, 100, len(curve)),

@@ -231,5 +231,6 @@ def test_back_and_forward_lead_to_each_page_as_it_was(context, server):
     page.go_back()
     page.wait_for_url("**/grid?class=cat&split=train")
     page.wait_for_selector(READY["grid"])
+    assert page.url.endswith("/grid?class=cat&split=train")
     page.go_forward()
     page.wait_for_url("**/deciles?split=train")
