@@ -2,6 +2,7 @@
 
 const EVERY = 700; // milliseconds between two looks: with drawing, everybody is there within two seconds
 const KEYS = "← → move · 1–9 count a hand, Shift takes one back · Enter the outcome, where 1–9 choose · Ctrl+Enter record · Esc close";
+const OURS = ["ArrowRight", "ArrowLeft", "PageDown", "PageUp", "Enter", "Escape"];
 
 function el(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -24,6 +25,9 @@ class Screen {
     this.known = "";
     this.form = null;
     this.asked = 0;
+    this.acts = 0; // how many acts were sent: a look from before one must not undo what it changed
+    this.waiting = []; // what was pressed while an act is under way
+    this.busy = false;
     this.said = el("p", { class: "hl-meeting-said", role: "status", "aria-live": "polite" });
     this.onKey = (event) => this.key(event);
     document.addEventListener("keydown", this.onKey);
@@ -40,13 +44,14 @@ class Screen {
   async look() {
     if (this.looking) return;
     this.looking = true;
+    const { acts } = this;
     try {
       const reply = await fetch(`/hardlook/meeting?known=${encodeURIComponent(this.known)}`, {
         signal: AbortSignal.timeout(10 * EVERY), // a request lost on the way must not end the following
       });
       if (!reply.ok) return this.tell(await reply.text());
       const state = await reply.json();
-      if (!state.same) this.take(state);
+      if (!state.same && acts === this.acts) this.take(state);
       this.askForPage();
       if (this.offline) this.tell("");
       this.offline = false;
@@ -85,7 +90,21 @@ class Screen {
     return this.component.data.leads && this.state?.open;
   }
 
+  // One after the other: what is pressed is meant for what the acts before it bring. Enter after → opens the next item.
+  async turn(does) {
+    this.waiting.push(does);
+    if (this.busy) return;
+    this.busy = true;
+    try {
+      while (this.waiting.length) await this.waiting.shift()();
+    } finally {
+      this.busy = false;
+      this.waiting = [];
+    }
+  }
+
   async act(act, more = {}) {
+    this.acts += 1;
     const body = JSON.stringify({ audit: this.component.data.audit, act, at: this.state.at, ...more });
     try {
       const reply = await fetch("/hardlook/meeting", {
@@ -110,38 +129,54 @@ class Screen {
     const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
     if (!this.state?.open || !this.leads || event.altKey || event.metaKey) return;
     const digit = /^(?:Digit|Numpad)([1-9])$/.exec(event.code)?.[1];
-    if (event.repeat && (digit || event.key === "Enter")) {
+    if (event.repeat && (digit || event.key === "Enter" || this.busy)) {
       if (typing?.tagName !== "TEXTAREA") event.preventDefault(); // a held Enter must not record what it has just opened
       return;
     }
+    if (!this.busy) this.turn(() => this.press(event, typing, digit));
+    else if (!typing && (digit || OURS.includes(event.key))) {
+      event.preventDefault();
+      this.turn(() => this.press(event, null, digit));
+    }
+  }
+
+  // What the key does, and the act that it sends.
+  press(event, typing, digit) {
+    let sent = null;
     if (this.form) {
       const choice = digit && !event.ctrlKey && this.form.querySelector(`input[name=answer][value="${digit - 1}"]`);
       if (event.key === "Escape") this.shut();
-      else if (event.key === "Enter" && event.ctrlKey) this.record();
+      else if (event.key === "Enter" && event.ctrlKey) sent = this.record();
       else if (choice && (!typing || typing.type === "radio")) {
         choice.checked = true;
         choice.focus();
-      } else return;
+      } else return null;
       event.preventDefault();
-      return;
+      return sent;
     }
-    if (typing || event.ctrlKey) return;
+    if (typing || event.ctrlKey) return null;
     const button = event.target.closest?.("button, a");
-    if (event.key === "ArrowRight" || event.key === "PageDown") this.move(1);
-    else if (event.key === "ArrowLeft" || event.key === "PageUp") this.move(-1);
-    else if (digit) this.hand(Number(digit) - 1, event.shiftKey ? -1 : 1);
+    if (event.key === "ArrowRight" || event.key === "PageDown") sent = this.move(1);
+    else if (event.key === "ArrowLeft" || event.key === "PageUp") sent = this.move(-1);
+    else if (digit) sent = this.hand(Number(digit) - 1, event.shiftKey ? -1 : 1);
     else if (event.key === "Enter" && !button) this.open();
-    else return;
+    else return null;
     event.preventDefault();
+    return sent;
   }
 
   move(by) {
-    this.act("move", { by });
+    return this.act("move", { by });
   }
 
   hand(number, by) {
     const answer = this.state.item.answers[number];
-    if (answer) this.act("hands", { answer: answer.text, by });
+    return answer ? this.act("hands", { answer: answer.text, by }) : null;
+  }
+
+  // A click means the item that it was made on.
+  clicked(at, does) {
+    this.turn(() => (this.state.at === at ? does() : null));
   }
 
   // -- drawing
@@ -157,10 +192,10 @@ class Screen {
       el(
         "header",
         {},
-        this.leads && el("button", { onclick: () => this.move(-1), disabled: state.at === 0, "aria-label": "Previous item" }, "←"),
+        this.leads && el("button", { onclick: () => this.turn(() => this.move(-1)), disabled: state.at === 0, "aria-label": "Previous item" }, "←"),
         el("strong", { "data-testid": "meeting-place" }, `${state.at + 1} of ${state.of}`),
         this.leads &&
-          el("button", { onclick: () => this.move(1), disabled: state.at + 1 >= state.of, "aria-label": "Next item" }, "→"),
+          el("button", { onclick: () => this.turn(() => this.move(1)), disabled: state.at + 1 >= state.of, "aria-label": "Next item" }, "→"),
         el("h2", {}, item.title),
         el("span", { class: "hl-meeting-why" }, item.why),
         el("span", { class: "hl-meeting-lead" }, `led by ${state.lead} · present: ${state.present.join(", ")}`),
@@ -184,6 +219,7 @@ class Screen {
   }
 
   facts(item) {
+    const { at } = this.state;
     const said = item.said.map((one) =>
       el("li", { "data-reviewer": one.reviewer }, el("strong", {}, one.reviewer), ": ", el("span", { dir: "auto" }, one.answer)),
     );
@@ -194,8 +230,8 @@ class Screen {
         el("kbd", {}, String(number + 1)),
         el("span", { dir: "auto" }, answer.text),
         el("output", { "data-answer": answer.text }, String(item.tally[answer.text] ?? 0)),
-        this.leads && el("button", { onclick: () => this.hand(number, 1), "aria-label": `one more for ${answer.text}` }, "+"),
-        this.leads && el("button", { onclick: () => this.hand(number, -1), "aria-label": `one less for ${answer.text}` }, "−"),
+        this.leads && el("button", { onclick: () => this.clicked(at, () => this.hand(number, 1)), "aria-label": `one more for ${answer.text}` }, "+"),
+        this.leads && el("button", { onclick: () => this.clicked(at, () => this.hand(number, -1)), "aria-label": `one less for ${answer.text}` }, "−"),
       ),
     );
     const precedents = item.precedents.map((one) =>
@@ -213,7 +249,7 @@ class Screen {
       precedents.length ? el("h3", {}, "Precedents for look-alikes") : "",
       precedents.length ? el("ul", { "data-testid": "precedents" }, ...precedents) : "",
       item.outcome ? el("p", { class: "hl-meeting-outcome", "data-testid": "outcome" }, `Decided: ${item.outcome}`) : "",
-      this.leads && !this.form ? el("button", { class: "hl-meeting-main", onclick: () => this.open() }, "Outcome (Enter)") : "",
+      this.leads && !this.form ? el("button", { class: "hl-meeting-main", onclick: () => this.clicked(at, () => this.open()) }, "Outcome (Enter)") : "",
     );
   }
 
@@ -236,7 +272,7 @@ class Screen {
       el("label", {}, label, el("textarea", { name, rows: String(rows), dir: "auto", maxlength: "10000" }));
     this.form = el(
       "form",
-      { class: "hl-meeting-form", "aria-label": "Outcome", onsubmit: (event) => (event.preventDefault(), this.record()) },
+      { class: "hl-meeting-form", "aria-label": "Outcome", onsubmit: (event) => (event.preventDefault(), this.turn(() => this.form && this.record())) },
       el("h3", {}, "Outcome"),
       el("div", { class: "hl-meeting-choices" }, ...choices),
       area("note", "Reason"),
