@@ -10,6 +10,7 @@ labels are left out, since the difference would tell what the model says of sing
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import pandas as pd
@@ -87,6 +88,22 @@ def deciles_beside(audit: Audit, run: Run, column: ScoreColumn, selection: Selec
     return known.merge(table.loc[table["changed"] > 0, ["decile", *NOTHING]], on="decile", how="left")
 
 
+def band_beside(audit: Audit, runs: Mapping[str, pd.Series], selection: Selection, band: pd.DataFrame) -> pd.DataFrame:
+    """The mean error per decile over runs with the same on corrected labels, where some were changed.
+
+    runs: name → its score by example_id, turned as the page has it.
+    """
+    found = {name: judged(audit, audit.run(name), selection) for name in runs}
+    found = {name: rows for name, rows in found.items() if rows is not None and len(rows)}
+    if not found:
+        return band
+    table = metrics.decile_band(found, runs)
+    if blinding.policy(audit).is_blind and selection.split in ("test", None) and table["changed"].sum() < hidden.FEWEST:
+        return band
+    table = table.rename(columns={"mean": "corrected", "deviation": "corrected_deviation"})
+    return band.merge(table.loc[table["changed"] > 0, ["decile", "corrected_deviation", *NOTHING]], on="decile", how="left")
+
+
 @lru_cache(maxsize=8)
 def _scores(scores: state.Stamp, column: str) -> pd.Series:
     table = state.sql(f"SELECT example_id, {identifier(column)} v FROM {source(scores[0])}").to_pandas()
@@ -114,5 +131,5 @@ def words(corrected: float, changed: float) -> str:
 
 def note(table: pd.DataFrame) -> str:
     """What is said beside a chart with both, "" where nothing was changed."""
-    changed = int(table["changed"].fillna(0).sum()) if "changed" in table else 0
+    changed = round(table["changed"].fillna(0).sum()) if "changed" in table else 0
     return f"◇ the same on corrected labels, where some of them were changed ({count(changed, 'label')} in all)." if changed else ""

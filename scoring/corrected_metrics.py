@@ -6,8 +6,8 @@ Corrected labels are what a patch would write (``scoring.patches``): relabelled 
 excluded ones are left out, what waits for a second reader keeps its label. Predictions are of the last checkpoint, which
 saw the original labels of train. Deciles are cut over all examples, so that both errors are of the same tenth.
 
-``judged`` says of each example what both labels make of it; ``by_group``, ``by_decile`` and ``by_slice`` count that. Pages and
-`hardlook report` call these alone.
+``judged`` says of each example what both labels make of it; ``by_group``, ``by_decile`` and ``by_slice`` count that, and
+``decile_band`` does over several runs. Pages and `hardlook report` call these alone.
 
 Inputs → outputs: examples, predictions and the log → data frames. Cost: one pass over the decisions and one join. Limit:
 with ``test = "open"`` corrections of test are biased towards the model (``scoring.review_policy.WARNING``); the two columns
@@ -21,6 +21,7 @@ from typing import Any
 
 import pandas as pd
 
+from scoring import evaluation
 from scoring.evaluation import deciles, wilson
 from scoring.patches import corrected_labels
 from scoring.reviews import ReviewLog
@@ -78,6 +79,19 @@ def by_decile(found: pd.DataFrame, scores: pd.Series) -> pd.DataFrame:
     bounds = [wilson(0 if pd.isna(row.corrected) else round(row.corrected * row.n_corrected), row.n_corrected)
               for row in table.itertuples()]  # fmt: skip
     return table.assign(low=[low for low, _ in bounds], high=[high for _, high in bounds]).reset_index()
+
+
+def decile_band(found: Mapping[str, pd.DataFrame], scores: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """Error on corrected labels per decile over several runs: decile, runs, mean, deviation, low, high, as
+    ``scoring.evaluation.decile_band`` has it on the original ones, and changed (changed labels per run).
+
+    found: run → ``judged`` by its model; scores: run → its own score by example_id. Each run is cut into its own deciles.
+    """
+    tables = [by_decile(rows, scores[run]) for run, rows in found.items()]
+    every = pd.concat([table.assign(error=table["corrected"], changed=changed(table)) for table in tables])
+    per_run = every.groupby("decile")["changed"].sum() / len(tables)
+    band = evaluation.decile_band(every)
+    return band.assign(changed=band["decile"].map(per_run))
 
 
 def by_slice(found: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:

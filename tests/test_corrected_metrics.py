@@ -6,7 +6,7 @@ import pytest
 
 from dashboard import corrected, decisions, state
 from dashboard.selection import Selection
-from scoring.corrected_metrics import by_decile, by_group, by_slice, judged
+from scoring.corrected_metrics import by_decile, by_group, by_slice, decile_band, judged
 from scoring.report import render
 from scoring.reviews import Event, ReviewLog
 from scoring.slicing import SliceSettings, read_slicing, slice_run
@@ -82,6 +82,24 @@ def test_deciles_and_slices_by_hand(log):
         [0, 2 / 3, 1, 1], [1, 1 / 2, 0, 1], [2, 1, 1, 0]]  # fmt: skip
 
 
+def test_deciles_over_several_runs_by_hand(log):
+    """Two runs of ten examples that rank in opposite orders: each is cut into its own deciles and judged by its own model."""
+    ids = [f"e{k}" for k in range(10)]
+    examples = pd.DataFrame({"example_id": ids, "split": "test", "label": "x", "fingerprint": ids})
+    models = {"a": ["y"] * 2 + ["x"] * 8, "b": ["x"] * 9 + ["y"]}
+    for seq, (one, verdict, new) in enumerate([("e0", "other", "y"), ("e9", "none", None)], 1):
+        log.append([Event(client="c", seq=seq, example_id=one, reviewer="ana", action="decide", verdict=verdict, new_label=new,
+                          label="x", fingerprint=one)])  # fmt: skip
+    found = {run: judged(examples, pd.DataFrame({"example_id": ids, "prediction": said}), log) for run, said in models.items()}
+    up = pd.Series(np.arange(10.0), index=ids)
+    band = decile_band(found, {"a": up, "b": -up}).set_index("decile")
+    # a, lowest first: e0 right now, e1 wrong, …, e9 left out; b: e9 left out, e8 … e1 right, e0 wrong now
+    assert band["mean"].tolist() == [0, 0.5, 0, 0, 0, 0, 0, 0, 0, 1]
+    assert band["runs"].tolist() == [1, 2, 2, 2, 2, 2, 2, 2, 2, 1]
+    assert band["changed"].tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1], "two changed labels in each run"
+    assert band.loc[2, "deviation"] == pytest.approx(0.5**0.5) and np.isnan(band.loc[1, "deviation"])
+
+
 # -- on pages ---------------------------------------------------------------------------------------------------------
 
 
@@ -90,7 +108,7 @@ def reviewed(tmp_path_factory):
     """300 examples with slices of test; 12 wrong test examples relabelled to what the model said."""
     from dashboard.serving import serve_this
 
-    audit = make_audit(tmp_path_factory.mktemp("corrected") / "audit", 600, 3, wrong=0.2)
+    audit = make_audit(tmp_path_factory.mktemp("corrected") / "audit", 600, 3, wrong=0.2, runs=("main", "second"))
     run, frame = audit.run(), read_table(audit.examples_path, ["example_id", "split", "label"])
     predicted = read_table(run.predictions_path)
     write_table(run.predictions_path, predicted.append_column("split", frame["split"]).append_column("label", frame["label"]))
@@ -129,6 +147,25 @@ def test_pages_show_both_wherever_they_show_one(reviewed, quiet):  # noqa: F811
     told = [fact for grid in grids(page(reviewed, "slices")) for card in grid.get("cards", ()) for fact in [card["facts"]]]
     assert words and all(any(text in fact for fact in told) for text in words.values())
     assert next(iter(words.values())) in said(page(reviewed, "slices", slicing="two", slice=str(next(iter(words)))))
+
+
+def test_the_error_over_several_runs_stands_on_corrected_labels_too(reviewed, quiet):  # noqa: F811
+    from .test_compare_view import figures, numbers
+    from .test_views import page, said
+
+    app = page(reviewed, "compare", show="stability", split="test", one="Loss")
+    assert "12 labels in all" in said(app) and "too high" in said(app), "with the warning about an open test"
+    *_, mean, diamonds = figures(app)[1]["data"]
+    assert [mean["name"], diamonds["name"]] == ["mean", "mean, corrected"]
+    runs = [reviewed.run(name) for name in reviewed.run_names()]
+    loss = [read_table(run.score_path("uncertainty")).to_pandas().set_index("example_id")["loss"] for run in runs]
+    tables = [by_decile(corrected.judged(reviewed, run, Selection("test")), values) for run, values in zip(runs, loss, strict=True)]
+    assert np.allclose(numbers(mean["y"]), 50 * sum(table["original"] for table in tables)), "the page's own error"
+    expected = 50 * sum(table["corrected"] for table in tables)
+    where = sum(table["relabelled"] for table in tables).to_numpy() > 0
+    assert 0 < where.sum() and list(numbers(diamonds["x"])) == list(1 + np.flatnonzero(where))
+    assert np.allclose(numbers(diamonds["y"]), expected[where])
+    assert "corrected" not in said(page(reviewed, "compare", show="stability", split="train", one="Loss")), "none changed there"
 
 
 def test_the_report_shows_both(reviewed):

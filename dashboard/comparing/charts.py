@@ -183,7 +183,8 @@ def steadiness(table: pd.DataFrame, names: Mapping[str, str]) -> Chart:
 
 def decile_runs(by_run: pd.DataFrame, band: pd.DataFrame) -> Chart:
     """Error per decile of every run with the band mean ± one standard deviation. ``by_run``: run, decile,
-    n, error; ``band``: decile, mean, low, high.
+    n, error; ``band``: decile, mean, deviation, low, high and, where labels were changed, corrected,
+    corrected_deviation, changed.
     """
     figure = go.Figure()
     if band["low"].notna().any():
@@ -221,6 +222,7 @@ def decile_runs(by_run: pd.DataFrame, band: pd.DataFrame) -> Chart:
         ],
         hoverinfo="text",
     )
+    _corrected_mean(figure, band)
     laid_out(figure, 340, showlegend=True)
     figure.update_xaxes(title="decile of the score, the suspicious end at 10", dtick=1)
     figure.update_yaxes(title="error, %", rangemode="tozero")
@@ -230,6 +232,19 @@ def decile_runs(by_run: pd.DataFrame, band: pd.DataFrame) -> Chart:
         "side: where the lines rise together the score ranks difficulty in every run, where they cross it "
         "does so by chance.",
     )
+
+
+def _corrected_mean(figure: go.Figure, band: pd.DataFrame) -> None:
+    """Open diamonds: the mean over the runs on corrected labels, where some were changed."""
+    rows = band[band["changed"].fillna(0) > 0] if "changed" in band else band.iloc[:0]
+    if len(rows):
+        figure.add_scatter(
+            mode="markers", x=rows["decile"], y=100 * rows["corrected"], name="mean, corrected",
+            marker={"symbol": "diamond-open", "size": 11, "color": LABEL.colour, "line": {"width": 2}},
+            hovertext=[f"decile {row.decile}: mean {share(row.corrected)} wrong on corrected labels, SD "
+                       f"{share(row.corrected_deviation)}; {number(row.changed)} changed per run" for row in rows.itertuples()],
+            hoverinfo="text",
+        )  # fmt: skip
 
 
 def recall_curves(curves: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Chart:

@@ -13,10 +13,11 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import cells, controls, hidden
+from dashboard import cells, controls, corrected, hidden
 from dashboard.columns import ScoreColumn
 from dashboard.comparing import charts
 from dashboard.comparing.frames import Scores, errors_of, in_runs, main_variants, over_runs, stages, titles
+from dashboard.corrected_panel import warn_about_test
 from dashboard.grid import example_grid
 from dashboard.selection import Selection
 from dashboard.words import count, listed, number, share
@@ -100,7 +101,7 @@ def show_one(
     errors = {name: errors_of(audit, audit.run(name), selection) for name in values}
     by_run = decile_errors_by_run({name: values[name] for name in values}, errors)
     if by_run["n"].sum():
-        controls.show_chart(charts.decile_runs(by_run, decile_band(by_run)), "decile_runs")
+        show_errors(audit, by_run, values, selection)
     else:
         st.caption("No error per decile: it takes examples with a label and a prediction.")
     moved = deviation_per_example(values).sort_values("place_deviation", ascending=False, kind="stable")
@@ -114,6 +115,17 @@ def show_one(
     controls.show_chart(charts.deviations(moved), "deviations")
     column = next(column for column in columns if column.address == address)
     show_moving(audit, run, moved, column, list(values))
+
+
+def show_errors(audit: Audit, by_run: pd.DataFrame, values: pd.DataFrame, selection: Selection) -> None:
+    """Error per decile in every run, and their mean also on corrected labels, where some were changed."""
+    band = corrected.band_beside(audit, {name: values[name] for name in values}, selection, decile_band(by_run))
+    controls.show_chart(charts.decile_runs(by_run, band), "decile_runs")
+    told = corrected.note(band)
+    if told:
+        st.caption(told)
+        if selection.split != "train":
+            warn_about_test(audit)
 
 
 def show_moving(
