@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from scoring.adapters import Listing, Source
+from scoring.adapters.source import Listing, Source
 from scoring.audit import Audit
 from scoring.reading import Reading
 from scoring.tables import HardlookError

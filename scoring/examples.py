@@ -1,7 +1,7 @@
 """The example table: one row per example, joined to everything else on ``example_id`` alone.
 
-``ingest`` makes it from the audit's ``[[data]]`` tables (``scoring.ingest``; the adapters are in
-``scoring.adapters``, ``arrays``, ``manifests`` and ``datasets``). Here: reading the table, reading originals
+``ingest`` makes it from the audit's ``[[data]]`` tables (``scoring.ingest``; one of ``scoring.adapters``
+reads each). Here: reading the table, reading originals
 for a model, pictures of full size for a page, verified labels, exact duplicates.
 
 Inputs → outputs: an audit with its files → data frames, originals, bytes. Cost: a read of the columns asked
@@ -20,12 +20,12 @@ import pandas as pd
 import pyarrow as pa
 
 from scoring.adapters import open_sources
+from scoring.adapters.manifests import read_text_table
 from scoring.audit import Audit
 from scoring.duplicates import count_duplicates, duplicates
 from scoring.example_rows import FIXED
 from scoring.ingest import Ingest, ingest
 from scoring.labels import Labels
-from scoring.manifests import read_text_table
 from scoring.pictures import browser_picture, png, vector_picture
 from scoring.references import close_names
 from scoring.tables import BlobStore, HardlookError, read_metadata, read_table

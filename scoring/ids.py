@@ -14,7 +14,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from scoring.adapters import Listing, Source
+from scoring.adapters.source import Listing, Source
 from scoring.tables import HardlookError
 
 

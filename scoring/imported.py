@@ -28,9 +28,9 @@ import pandas as pd
 import pyarrow as pa
 
 import scoring
+from scoring.adapters.manifests import read_text_table
 from scoring.audit import Audit, Run, can_name_run
 from scoring.examples import read_examples
-from scoring.manifests import read_text_table
 from scoring.references import close_names
 from scoring.tables import HardlookError, read_table, write_json, write_table, write_vectors
 

@@ -26,7 +26,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from scoring.adapters import Listing, Source, open_sources
+from scoring.adapters import open_sources
+from scoring.adapters.source import Listing, Source
 from scoring.audit import Audit
 from scoring.deviations import keep_deviations
 from scoring.duplicates import count_duplicates

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from scoring.adapters import Source
+from scoring.adapters.source import Source
 from scoring.audit import Audit
 from scoring.pictures import (
     as_array,

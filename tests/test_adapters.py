@@ -1,4 +1,4 @@
-"""scoring.adapters and scoring.arrays: image folders, .npz files, and the keys of a [[data]] table."""
+"""scoring.adapters and scoring.adapters.arrays: image folders, .npz files, and the keys of a [[data]] table."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""scoring.datasets: map-style PyTorch datasets, torchvision's own, and the real Hugging Face library."""
+"""scoring.adapters.datasets: map-style PyTorch datasets, torchvision's own, and the real Hugging Face library."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""scoring.manifests: CSV, TSV and Parquet tables of paths, bytes, texts and numbers."""
+"""scoring.adapters.manifests: CSV, TSV and Parquet tables of paths, bytes, texts and numbers."""
 
 import io
 import math
@@ -11,7 +11,7 @@ from PIL import Image
 
 from scoring.adapters import open_sources
 from scoring.audit import Audit
-from scoring.manifests import read_text_table
+from scoring.adapters.manifests import read_text_table
 from scoring.tables import HardlookError
 
 

@@ -19,9 +19,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scoring.adapters import Folder, Listing, Source
+from scoring.adapters.folders import Folder
+from scoring.adapters.manifests import Manifest
+from scoring.adapters.source import Listing, Source
 from scoring.labels import Labels
-from scoring.manifests import Manifest
 from scoring.pictures import fingerprint
 from scoring.tables import HardlookError, atomic_path, read_json, write_json
 

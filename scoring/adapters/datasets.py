@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from scoring.adapters import Listing, Source
-from scoring.manifests import USUAL
+from scoring.adapters.manifests import USUAL
+from scoring.adapters.source import Listing, Source
 from scoring.pictures import fingerprint
 from scoring.references import call_reference, close_names
 from scoring.tables import HardlookError

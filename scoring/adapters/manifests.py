@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from scoring.adapters import Listing, Source
+from scoring.adapters.source import Listing, Source
 from scoring.audit import SPLITS
 from scoring.references import close_names
 from scoring.tables import HardlookError

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from scoring.adapters import Listing, Source
+from scoring.adapters.source import Listing, Source
 from scoring.references import close_names
 
 
