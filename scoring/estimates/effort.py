@@ -8,8 +8,8 @@ corrected for reviewers' errors. "Wrong" is what reviewers call wrong; the corre
 
 Inputs → outputs: an audit, its log → ``Effort``; no controls are drawn by looking. Cost: one reading of the log and a
 sort of the split per point of the history. Limits: what was found by rank counts when it was first decided; where a goal
-becomes stricter, suspects that were decided with the model's opinion on screen may become controls, open until a lead
-settles them, so a goal is best set before the first decision.
+becomes stricter, suspects that were decided with the model's opinion on screen may become controls, open until a second
+reader, who sees nothing of the first, answers or a lead settles them, so a goal is best set before the first decision.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Effort:
         settle = f" Settling the {self.waiting:,} open controls narrows this." if self.waiting else ""
         if self.waiting and self.unblinded:
             settle += (f" {self.unblinded:,} controls were decided with the model's opinion on screen, as suspects are before a "
-                       "goal becomes stricter: they count once a lead has settled them.")
+                       "goal becomes stricter: they count once a second person has read them blind or a lead has settled them.")
         return f"{told} The goal is fewer than {self.allowed:,}: go on.{weak}{settle}"
 
 
