@@ -14,14 +14,13 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from dashboard import controls, hidden, jobs, state
 from dashboard.columns import ScoreColumn, find_column
-from dashboard.identity import decision_refusal
+from dashboard.requests import json_reply, read_body, refusal, run_named
 from dashboard.selection import identifier, source
-from dashboard.serving import serving
 from scoring.audit import Audit, Run
 from scoring.deviations import cut_key
 from scoring.tables import HardlookError, read_json
@@ -41,26 +40,22 @@ async def look(request: Request) -> Response:
     """The cut, or how far its job is."""
     query = request.query_params
     asked = [query.get(name, "") for name in ("id", "x", "y")]
-    run = _run(query.get("run"))
+    run = run_named(query.get("run"))
     if run is None or not all(asked):
         return PlainTextResponse("needed id, x and y, and a run of this audit", status_code=400)
-    return await run_in_threadpool(lambda: _json(told(state.open_audit(), run, *asked, query.get("score"))))
+    return await run_in_threadpool(lambda: json_reply(told(state.open_audit(), run, *asked, query.get("score"))))
 
 
 async def begin(request: Request) -> Response:
     """Start the command."""
-    from dashboard.routes import read_body
-
-    peer = request.client.host if request.client else None
-    refusal = decision_refusal(serving().identity, request.headers, peer, serving().access.url) or jobs.refusal()
-    if refusal:
-        return PlainTextResponse(refusal, status_code=403)
+    if reason := refusal(request) or jobs.refusal():
+        return PlainTextResponse(reason, status_code=403)
     body = await read_body(request) or {}
     asked = [body.get(name) for name in ("id", "x", "y")]
     if not all(isinstance(one, str) and 0 < len(one) <= LONGEST for one in asked):
         return PlainTextResponse("needed {id, x, y, run} as JSON", status_code=400)
     name = body.get("run")
-    run = _run(name) if name is None or isinstance(name, str) else None
+    run = run_named(name) if name is None or isinstance(name, str) else None
     if run is None:
         return PlainTextResponse("there is no such run", status_code=400)
     if reason := await run_in_threadpool(hidden.refusal, state.open_audit(), asked[:1]):
@@ -69,13 +64,7 @@ async def begin(request: Request) -> Response:
         await run_in_threadpool(jobs.start, state.open_audit(), run.name, "cut", *_options(*asked))
     except HardlookError as error:
         return PlainTextResponse(str(error), status_code=409)
-    return _json({"state": "running", "line": "starting …"})
-
-
-def _run(name: str | None) -> Run | None:
-    audit = state.open_audit()
-    names = audit.run_names()
-    return audit.run(name or None) if (name in names if name else names) else None
+    return json_reply({"state": "running", "line": "starting …"})
 
 
 def _options(example_id: str, x: str, y: str) -> list[str]:
@@ -138,7 +127,3 @@ def _ranks(run: Run, column: ScoreColumn, ids: list[str]) -> list[float | None]:
         f"WHERE {name} IS NOT NULL AND NOT isnan({name}) AND example_id IN (SELECT unnest(?::VARCHAR[]))", [ids])  # fmt: skip
     known = dict(zip(table["example_id"].to_pylist(), table["r"].to_pylist(), strict=True))
     return [None if known.get(one) is None else round(known[one], 3) for one in ids]
-
-
-def _json(value: Any) -> Response:
-    return JSONResponse(value, headers={"cache-control": "no-store", "x-content-type-options": "nosniff"})

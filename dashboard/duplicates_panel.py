@@ -12,7 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import controls, state
-from dashboard.routes import picture_url
+from dashboard.requests import picture_url
 from dashboard.selection import Selection, source
 from dashboard.words import count
 from scoring.audit import Audit, Run

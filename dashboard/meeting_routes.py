@@ -18,12 +18,12 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from dashboard import blinding, contents, details, hidden, precedents, state
 from dashboard.decisions import open_log
-from dashboard.identity import decision_refusal
+from dashboard.requests import json_reply, picture_url, read_body, refusal
 from dashboard.serving import serving
 from scoring import meetings
 from scoring.audit import Audit, Run
@@ -49,19 +49,15 @@ def look(request: Request) -> Response:
     if reviewer is not None:
         _seen[reviewer] = time.monotonic()
     try:
-        return _json(told(request.query_params.get("known", "")))
+        return json_reply(told(request.query_params.get("known", "")))
     except HardlookError as error:
         return PlainTextResponse(str(error), status_code=503)
 
 
 async def act(request: Request) -> Response:
     """Something that the lead did."""
-    from dashboard.routes import read_body
-
-    peer = request.client.host if request.client else None
-    refusal = decision_refusal(serving().identity, request.headers, peer, serving().access.url, needed="lead")
-    if refusal is not None:
-        return PlainTextResponse(refusal, status_code=403)
+    if reason := refusal(request, needed="lead"):
+        return PlainTextResponse(reason, status_code=403)
     body = await read_body(request)
     if body is None or not isinstance(body.get("at", 0), int):
         return PlainTextResponse("needed {audit, act, at, …} as JSON", status_code=400)
@@ -86,7 +82,7 @@ def _act(body: dict[str, Any]) -> Response:
             _record(audit, log, lead, body)
         else:
             return PlainTextResponse(f"there is no act {str(body.get('act'))[:50]!r}", status_code=400)
-        return _json(told(""))
+        return json_reply(told(""))
     except LogUnavailable as error:
         return PlainTextResponse(str(error), status_code=503)
     except (HardlookError, TypeError, ValueError, KeyError) as error:
@@ -153,8 +149,6 @@ def item_told(audit: Audit, log: ReviewLog, meeting: dict[str, Any]) -> dict[str
 
 
 def _example(audit: Audit, example_id: str) -> dict[str, Any]:
-    from dashboard.routes import picture_url
-
     row = details.find(audit, example_id) or {}
     image = picture_url("image", example_id, row.get("fingerprint"))
     return {"id": example_id, "label": row.get("label"), "image": image, "text": _text(audit, example_id, row)}
@@ -198,7 +192,3 @@ def _answers(audit: Audit, row: dict[str, Any], said: list) -> list[dict[str, An
     add("no class fits", "none")
     add("unsure", "unsure")
     return found[:MOST_ANSWERS]
-
-
-def _json(value: Any) -> Response:
-    return JSONResponse(value, headers={"cache-control": "no-store", "x-content-type-options": "nosniff"})

@@ -21,47 +21,36 @@ in a memory-mapped file, an event one flush to the disk.
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from functools import cache, lru_cache
-from importlib import resources
 from typing import Any
-from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dashboard import blinding, cuts, details, hidden, influences, maps, state
 from dashboard.decisions import open_log
-from dashboard.identity import decision_refusal
+from dashboard.grid import scripts
 from dashboard.meeting_routes import meeting_routes
+from dashboard.requests import FOREVER, SAFE, json_reply, missing, no_ids, posted_ids, read_body, refusal, run_of, sound_ids
 from dashboard.selection import source
 from dashboard.serving import serving
 from dashboard.session import blind
 from dashboard.session import routes as session_routes
 from dashboard.standings import Standings, undoing
-from scoring.audit import Audit, Run
+from scoring.audit import Audit
 from scoring.events import Event, EventRefused
 from scoring.pictures import browser_picture
 from scoring.reviews import LogUnavailable
 from scoring.tables import BlobStore, HardlookError
 
-FOREVER = "private, max-age=31536000, immutable"
-SAFE = {
-    "x-content-type-options": "nosniff",
-    "content-security-policy": "default-src 'none'; sandbox",
-    "cross-origin-resource-policy": "same-origin",
-}
 ACTS = ("decide", "flag", "unflag", "comment", "undo")
 FIELDS = ("client", "seq", "example_id", "action", "fingerprint", "label", "verdict", "new_label", "labels", "issues",
           "note", "batch", "undoes", "evidence", "seconds")  # fmt: skip
-MOST_BYTES = 4_000_000
-MOST_IDS = 2_000
 KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp", b"GIF8": "image/gif"}
 
 log = logging.getLogger(__name__)
@@ -81,7 +70,7 @@ def routes() -> list[Route]:
         Route("/hardlook/events", events, methods=["POST"]),
         Route("/hardlook/last-act", last_act),
         *meeting_routes(),
-        Route("/hardlook/grid/{version}/{name}", script),
+        Route("/hardlook/grid/{version}/{name}", scripts.script),
         *cuts.routes(),
         *session_routes.routes(),
     ]
@@ -102,22 +91,13 @@ def _told(app: ASGIApp) -> ASGIApp:
     return answering
 
 
-def picture_url(what: str, example_id: str, fingerprint: str | None) -> str:
-    """The address of a thumb, image or map.
-
-    >>> picture_url("thumb", "a/b c.png", "f00")
-    '/hardlook/thumb?id=a%2Fb+c.png&v=f00'
-    """
-    return f"/hardlook/{what}?{urlencode({'id': example_id, **({'v': fingerprint} if fingerprint else {})})}"
-
-
 # -- pictures --------------------------------------------------------------------------------------------------------
 
 
 async def thumb(request: Request) -> Response:
     """Read on the event loop: a look-up takes microseconds, a thread would take longer."""
     data = _thumbnails(state.open_audit().root).get(request.query_params.get("id", ""))
-    return _missing("There is no thumbnail of this example.") if data is None else _picture(request, data)
+    return missing("There is no thumbnail of this example.") if data is None else _picture(request, data)
 
 
 async def thumbs(request: Request) -> Response:
@@ -125,16 +105,16 @@ async def thumbs(request: Request) -> Response:
     ask ahead know ids alone. A hundred requests cost browser and server a second.
     """
     body = await read_body(request)
-    ids = _sound_ids(body)
+    ids = sound_ids(body)
     if ids is None:
-        return _no_ids()
+        return no_ids()
     store = _thumbnails(state.open_audit().root)
     found = ((one, store.get(one)) for one in ids)
     shown = {one: _data_address(data) for one, data in found if data is not None and _kind(data)}
     if not body.get("named"):
-        return _json(shown)
+        return json_reply(shown)
     named = await run_in_threadpool(_fingerprints, list(shown))
-    return _json({one: [named[one], shown[one]] for one in shown if one in named})
+    return json_reply({one: [named[one], shown[one]] for one in shown if one in named})
 
 
 def _fingerprints(ids: list[str]) -> dict[str, str | None]:
@@ -165,14 +145,14 @@ def image(request: Request) -> Response:
     audit, example_id = state.open_audit(), request.query_params.get("id", "")
     row = details.find(audit, example_id)
     if row is None:
-        return _missing("There is no such example.")
+        return missing("There is no such example.")
     if row.get("problem"):
-        return _missing(row["problem"])
+        return missing(row["problem"])
     try:
         data, kind = browser_picture(_original(audit, row))
     except (HardlookError, OSError):
         data = _thumbnails(audit.root).get(example_id)
-        return _missing("The original cannot be read.") if data is None else _picture(request, data)
+        return missing("The original cannot be read.") if data is None else _picture(request, data)
     return _picture(request, data, kind)
 
 
@@ -187,19 +167,19 @@ def _original(audit: Audit, row: Mapping[str, Any]) -> bytes:
 
 def vog_map(request: Request) -> Response:
     """The map as PNG, transparent where the gradient hardly varies."""
-    run, example_id = _run(request), request.query_params.get("id", "")
+    run, example_id = run_of(request), request.query_params.get("id", "")
     if reason := hidden.refusal(state.open_audit(), [example_id]):
-        return _missing(reason)
+        return missing(reason)
     data = None if run is None else maps.overlay(run.maps.get(example_id))
     if data is None:
-        return _missing("No VoG map is kept for this example.")
+        return missing("No VoG map is kept for this example.")
     return Response(data, media_type="image/png", headers={**SAFE, "cache-control": "no-cache"})
 
 
 def _picture(request: Request, data: bytes, kind: str | None = None) -> Response:
     kind = kind or _kind(data)
     if kind is None:
-        return _missing("This picture is of no kind that a browser shows.")
+        return missing("This picture is of no kind that a browser shows.")
     caching = FOREVER if request.query_params.get("v") else "no-cache"
     return Response(data, media_type=kind, headers={**SAFE, "cache-control": caching})
 
@@ -208,39 +188,27 @@ def _kind(data: bytes) -> str | None:
     return next((kind for head, kind in KINDS.items() if data.startswith(head)), None)
 
 
-def _missing(reason: str) -> Response:
-    return PlainTextResponse(reason, status_code=404, headers={"cache-control": "no-store"})
-
-
 # -- facts -----------------------------------------------------------------------------------------------------------
 
 
 def example(request: Request) -> Response:
     """All about one example, for the opened example."""
     try:
-        found = details.describe(state.open_audit(), _run(request), request.query_params.get("id", ""))
+        found = details.describe(state.open_audit(), run_of(request), request.query_params.get("id", ""))
     except HardlookError as error:
         return PlainTextResponse(str(error), status_code=503)
-    return _missing("There is no such example.") if found is None else _json(found)
+    return missing("There is no such example.") if found is None else json_reply(found)
 
 
 async def influence(request: Request) -> Response:
     """Opponents and proponents of one example or of a selection."""
-    ids, run = await _ids(request), _run(request)
+    ids, run = await posted_ids(request), run_of(request)
     if ids is None:
-        return _no_ids()
+        return no_ids()
     try:
-        return _json(await run_in_threadpool(influences.told, state.open_audit(), run, ids))
+        return json_reply(await run_in_threadpool(influences.told, state.open_audit(), run, ids))
     except HardlookError as error:
         return PlainTextResponse(str(error), status_code=503)
-
-
-def _run(request: Request) -> Run | None:
-    """The run that the request names, else the audit's first, else None."""
-    audit = state.open_audit()
-    name = request.query_params.get("run") or None
-    names = audit.run_names()
-    return audit.run(name) if (name in names if name else names) else None
 
 
 def decisions(request: Request) -> Response:
@@ -254,9 +222,9 @@ def decisions(request: Request) -> Response:
 
 async def decisions_of(request: Request) -> Response:
     """How some examples stand."""
-    ids = await _ids(request)
+    ids = await posted_ids(request)
     if ids is None:
-        return _no_ids()
+        return no_ids()
     return await run_in_threadpool(_answer, lambda: _seen_by_me(standings().of(ids)))
 
 
@@ -283,7 +251,7 @@ def _last_act(reviewer: str) -> dict[str, Any] | None:
 def _answer(what) -> Response:
     """What the log says, or that it cannot be read now."""
     try:
-        return _json(what())
+        return json_reply(what())
     except LogUnavailable as error:
         return PlainTextResponse(str(error), status_code=503)
 
@@ -303,10 +271,8 @@ def _standings(_url: str, _name: str) -> Standings:
 
 async def events(request: Request) -> Response:
     """Append what a reviewer did; answers only when it is on the disk."""
-    peer = request.client.host if request.client else None
-    refusal = decision_refusal(serving().identity, request.headers, peer, serving().access.url)
-    if refusal is not None:
-        return PlainTextResponse(refusal, status_code=403)
+    if reason := refusal(request):
+        return PlainTextResponse(reason, status_code=403)
     body = await read_body(request)
     sent = body.get("events") if body else None
     if not isinstance(sent, list) or not all(isinstance(one, dict) for one in sent):
@@ -368,65 +334,3 @@ def _known(audit: Audit, ids: set[str]) -> set[str]:
         return set()
     query = f"SELECT example_id FROM {source(audit.examples_path)} WHERE example_id IN (SELECT unnest(?::VARCHAR[]))"
     return set(state.sql(query, [sorted(ids)])["example_id"].to_pylist())
-
-
-async def _ids(request: Request) -> list[str] | None:
-    """The example_ids that were posted; None for anything else."""
-    return _sound_ids(await read_body(request))
-
-
-def _sound_ids(body: dict[str, Any] | None) -> list[str] | None:
-    ids = body.get("ids") if body else None
-    sound = isinstance(ids, list) and len(ids) <= MOST_IDS and all(isinstance(one, str) for one in ids)
-    return ids if sound else None
-
-
-def _no_ids() -> Response:
-    return PlainTextResponse(f"needed {{ids: [at most {MOST_IDS} example_ids]}}", status_code=400)
-
-
-async def read_body(request: Request) -> dict[str, Any] | None:
-    """The JSON object that was posted; None for anything else. Too large a body is not read to its end."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MOST_BYTES:
-            return None
-        parts.append(part)
-    try:
-        body = json.loads(b"".join(parts))
-    except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def _json(value: Any) -> Response:
-    return JSONResponse(value, headers={**SAFE, "cache-control": "no-store"})
-
-
-# -- the grid's scripts ----------------------------------------------------------------------------------------------
-
-
-@cache
-def scripts() -> dict[str, bytes]:
-    """The grid's script modules by name."""
-    files = resources.files("dashboard.grid").iterdir()
-    return {file.name: file.read_bytes() for file in files if file.name.endswith(".js")}
-
-
-@cache
-def scripts_version() -> str:
-    """Changes with any of the scripts, so that browsers may keep them for ever."""
-    digest = hashlib.sha256()
-    for name, data in sorted(scripts().items()):
-        digest.update(name.encode() + data)
-    return digest.hexdigest()[:16]
-
-
-async def script(request: Request) -> Response:
-    """One script module."""
-    data = scripts().get(request.path_params["name"])
-    if data is None:
-        return _missing("There is no such script.")
-    headers = {"cache-control": FOREVER, "x-content-type-options": "nosniff"}
-    return Response(data, media_type="text/javascript", headers=headers)

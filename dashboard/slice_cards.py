@@ -19,6 +19,7 @@ import streamlit as st
 
 from dashboard import cells, hidden
 from dashboard.colours import ROLES, css_variables
+from dashboard.grid.scripts import scripts_version
 from dashboard.influences import signed
 from dashboard.words import count, number, share, shares_between
 from scoring.audit import Audit, Run
@@ -162,8 +163,6 @@ def _ignore() -> None:
 
 @cache
 def _component():
-    from dashboard.routes import scripts_version
-
     files = resources.files("dashboard.grid")
     styles = [files.joinpath(name).read_text(encoding="utf8") for name in ("grid.css", "contents.css", "cards.css")]
     css = "\n".join([f".hl-root{{{css_variables()}}}", *styles])

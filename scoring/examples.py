@@ -1,8 +1,8 @@
 """The example table: one row per example, joined to everything else on ``example_id`` alone.
 
 ``ingest`` makes it from the audit's ``[[data]]`` tables (``scoring.ingest``; one of ``scoring.adapters``
-reads each). Here: reading the table, reading originals
-for a model, pictures of full size for a page, verified labels, exact duplicates.
+reads each). Here: reading the table, reading originals for a model, pictures of full size for a page, verified
+labels, exact duplicates.
 
 Inputs → outputs: an audit with its files → data frames, originals, bytes. Cost: a read of the columns asked
 for. Known limits: ``Originals`` imports code that audit.toml names; nothing else here does.

@@ -10,7 +10,7 @@ import torch
 from starlette.applications import Starlette
 
 from dashboard import cuts as cut_routes
-from dashboard.routes import MOST_BYTES
+from dashboard.requests import MOST_BYTES
 from dashboard.serving import serve_this
 from scoring.audit import Audit
 from scoring.cuts import cut

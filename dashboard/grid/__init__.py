@@ -23,6 +23,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.colours import ROLES, css_variables
+from dashboard.grid.scripts import scripts_version
 from dashboard.serving import serving
 
 LARGEST = 10
@@ -107,8 +108,6 @@ def _ignore() -> None:
 
 @cache
 def _component():
-    from dashboard.routes import scripts_version
-
     folder = resources.files("dashboard.grid")
     styles = [folder.joinpath(name).read_text(encoding="utf8") for name in STYLES]
     css = "\n".join([f".hl-root{{{css_variables()}}}", *styles])

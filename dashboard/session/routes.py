@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from dashboard import details, sharing, state
 from dashboard.decisions import open_log
-from dashboard.identity import decision_refusal
+from dashboard.requests import FOREVER, SAFE, json_reply, missing, posted_ids, refusal, run_of
 from dashboard.serving import serving
 from dashboard.session import alike as lookalikes
 from dashboard.session import classes, dossiers, pixels
@@ -46,9 +46,7 @@ def routes() -> list[Route]:
 
 async def dossiers_of(request: Request) -> Response:
     """Everything beside the picture, of the examples that come next."""
-    from dashboard import routes as shared
-
-    ids, run = await shared._ids(request), shared._run(request)
+    ids, run = await posted_ids(request), run_of(request)
     if ids is None or len(ids) > MOST:
         return PlainTextResponse(f"needed {{ids: [at most {MOST} example_ids]}}", status_code=400)
     return await run_in_threadpool(_told, lambda: dossiers.dossiers(state.open_audit(), run, ids))
@@ -56,48 +54,38 @@ async def dossiers_of(request: Request) -> Response:
 
 def class_of(request: Request) -> Response:
     """What a class means here."""
-    from dashboard import routes as shared
-
     audit, name = state.open_audit(), request.query_params.get("name", "")
     if name not in audit.classes:
-        return shared._missing("There is no such class.")
-    return _told(lambda: classes.describe_class(audit, shared._run(request), name))
+        return missing("There is no such class.")
+    return _told(lambda: classes.describe_class(audit, run_of(request), name))
 
 
 def alike_to(request: Request) -> Response:
     """Look-alike suspects."""
-    from dashboard import routes as shared
-
     audit, example_id = state.open_audit(), request.query_params.get("id", "")
     if details.find(audit, example_id) is None:
-        return shared._missing("There is no such example.")
-    return _told(lambda: lookalikes.alike(audit, shared._run(request), example_id))
+        return missing("There is no such example.")
+    return _told(lambda: lookalikes.alike(audit, run_of(request), example_id))
 
 
 def deep(request: Request) -> Response:
     """Values of 16 bits and more; 404 where the browser's own eight bits are all there is."""
-    from dashboard import routes as shared
-
     audit = state.open_audit()
     row = details.find(audit, request.query_params.get("id", ""))
     values = None if row is None else pixels.values_of(audit, row)
     if values is None:
-        return shared._missing("This original has no more than eight bits.")
-    caching = shared.FOREVER if request.query_params.get("v") else "no-cache"
-    headers = {**shared.SAFE, **values.headers, "cache-control": caching, "content-encoding": "gzip"}
+        return missing("This original has no more than eight bits.")
+    caching = FOREVER if request.query_params.get("v") else "no-cache"
+    headers = {**SAFE, **values.headers, "cache-control": caching, "content-encoding": "gzip"}
     body = gzip.compress(values.content(), compresslevel=1)
     return Response(body, media_type="application/octet-stream", headers=headers)
 
 
 async def hold(request: Request) -> Response:
     """Keep others off what somebody is about to look at; whoever may decide may do so."""
-    from dashboard import routes as shared
-
-    peer = request.client.host if request.client else None
-    refusal = decision_refusal(serving().identity, request.headers, peer, serving().access.url)
-    if refusal is not None:
-        return PlainTextResponse(refusal, status_code=403)
-    ids = await shared._ids(request)
+    if reason := refusal(request):
+        return PlainTextResponse(reason, status_code=403)
+    ids = await posted_ids(request)
     if ids is None or len(ids) > MOST:
         return PlainTextResponse(f"needed {{ids: [at most {MOST} example_ids]}}", status_code=400)
     return await run_in_threadpool(_told, lambda: _hold(ids))
@@ -120,9 +108,7 @@ def _sitting(reviewer: str | None) -> Sitting:
 
 
 def _told(what) -> Response:
-    from dashboard import routes as shared
-
     try:
-        return shared._json(what())
+        return json_reply(what())
     except (LogUnavailable, HardlookError) as error:
         return PlainTextResponse(str(error), status_code=503)
