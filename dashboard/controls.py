@@ -47,6 +47,12 @@ def warn(sentence: str) -> None:
     st.markdown(f":orange[:material/warning:] {sentence}")
 
 
+def remark(sentence: str | None) -> None:
+    """A quiet line; nothing where there is nothing to say."""
+    if sentence:
+        st.caption(sentence)
+
+
 def show_chart(chart: Chart, key: str, **options: Any) -> Any:
     """A chart with its sentence below it."""
     event = st.plotly_chart(

@@ -36,6 +36,7 @@ def judged(audit: Audit, run: Run | None, selection: Selection | None = None) ->
         return found
     for column, value in (("split", selection.split), (selection.index, selection.class_name)):
         found = found if value is None else found[found[column] == value]
+    found = found[~found["example_id"].isin(selection.left_out)] if selection.left_out else found
     return found[found["example_id"].isin(state.matching(audit, selection.meta))] if selection.meta else found
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import controls, corrected, state
+from dashboard import controls, corrected, hidden, state
 from dashboard.columns import ScoreColumn
 from dashboard.selection import META, MetaFilter, Selection, identifier, source
 from dashboard.words import plain
@@ -141,10 +141,10 @@ def _members(examples: state.Stamp, grouped: Grouping) -> pd.Series:
 
 def accuracy(audit: Audit, run: Run, selection: Selection, grouped: Grouping) -> pd.DataFrame:
     """``state.accuracy`` of each group and split, with the same on corrected labels → label (the group's name), split, n,
-    right, accuracy, corrected, changed."""
+    right, accuracy, corrected, changed. Hidden examples count in none."""
     frames = []
     for group in grouped.groups:
-        own = within(selection, group)
+        own, _ = hidden.open_part(audit, within(selection, group))
         known = corrected.beside(audit, run, state.accuracy(audit, run, own, ["split"]), own, ["split"])
         frames.append(known.assign(label=group.name))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
@@ -160,10 +160,10 @@ def counts(audit: Audit, selection: Selection, grouped: Grouping) -> pd.DataFram
 
 def decile_errors(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, grouped: Grouping) -> pd.DataFrame:
     """Error per decile within each group that has any → columns class (the group's name), decile, n, error, low, high, and
-    the same on corrected labels where some were changed."""
+    the same on corrected labels where some were changed. Hidden examples count in none."""
     frames = []
     for group in grouped.groups:
-        own = within(selection, group)
+        own, _ = hidden.open_part(audit, within(selection, group))
         known = state.decile_errors(audit, run, column, own)
         if known["n"].sum():
             frames.append(corrected.deciles_beside(audit, run, column, own, known).assign(**{"class": group.name}))

@@ -6,16 +6,18 @@
 
 Blind rows are fixed by the audit, so that no other page, order or filter shows what a session keeps back: cells come
 without the model, facts and pictures of it are refused, and rankings, maps and lists, whose order alone would tell, leave
-hidden examples out and say so. They hold where audit.toml sets a goal, or where a reviewer asked for controls.
+hidden examples out and say so. They hold where audit.toml sets a goal, or where a reviewer asked for controls. So that no two
+parts chosen by metadata, which may differ by one example, tell of it, numbers of a part are counted without the hidden ones.
 
 Inputs → outputs: example_ids, tables → reasons, tables. Cost: one pass over the decided examples per new event; nothing
-where nothing is hidden. Limits: numbers of a whole split or class stay, those of a part chosen by metadata only where no
-test is blind; who may read the audit's folder sees all.
+where nothing is hidden. Limits: numbers of a whole split or class stay; of a blind test no part is shown; who may read the
+audit's folder sees all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -29,16 +31,12 @@ from dashboard.selection import Selection, source
 from dashboard.serving import serving
 from scoring.audit import Audit, Run
 from scoring.controls import blind_rows, drawn_of
+from scoring.hiding import FIRST, SECOND, TEST, left_out
 from scoring.review_policy import drawn
 
 TOLD_BY_THE_MODEL = ("prediction", "suggestion", "suggestion_source")
-TEST = "Test is read blind: what the model says of its examples is shown to nobody."
-FIRST = "Read blind: what the model says of it is hidden until the first verdict."
-SECOND = "Read blind: what the model says of it is hidden until a second person has read it."
 PARTS = "Test is read blind: numbers are shown of all of it or of a whole class, not of a part chosen by metadata."
 FEW = "Test is read blind, and too few of its examples are chosen here to show a number that does not tell of single ones."
-WORDS = {TEST: "in test, which is read blind", FIRST: "until their first verdict",
-         SECOND: "until a second person has read them"}  # fmt: skip
 FEWEST = 10
 """Test examples of a class below which a blind test shows no accuracy of it."""
 
@@ -147,17 +145,6 @@ def frame_without(audit: Audit, frame: pd.DataFrame, ids: Sequence[str]) -> tupl
     return (frame, None) if shown.all() else (frame[shown], left_out(hidden[one] for one in ids if one in hidden))
 
 
-def left_out(reasons: Iterable[str]) -> str:
-    """What is said about examples that are not there.
-
-    >>> left_out([FIRST, FIRST, TEST])
-    'Left out, since what the model says of them is hidden: 1 in test, which is read blind; 2 until their first verdict.'
-    """
-    given = list(reasons)
-    parts = [f"{given.count(reason):,} {words}" for reason, words in WORDS.items() if reason in given]
-    return f"Left out, since what the model says of them is hidden: {'; '.join(parts)}."
-
-
 # -- numbers ---------------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +153,21 @@ def parts_refused(audit: Audit, selection: Selection) -> str | None:
     may be one example."""
     chosen = bool(selection.meta) and selection.split in (None, "test")
     return PARTS if chosen and blinding.policy(audit).is_blind else None
+
+
+def open_part(audit: Audit, selection: Selection, *, parted: bool = False) -> tuple[Selection, str | None]:
+    """The selection that numbers of a part chosen by metadata are counted over: without its hidden examples; and a sentence
+    about those. The whole selection where nothing parts it. parted: groups of it are shown, whatever it is itself."""
+    hidden = everything(audit) if selection.meta or parted else {}
+    if not hidden:
+        return selection, None
+    condition, parameters = Selection(selection.split, meta=selection.meta).sql()
+    query = (f"SELECT example_id FROM {source(audit.examples_path)} e "
+             f"WHERE {condition} AND example_id IN (SELECT unnest(?::VARCHAR[]))")  # fmt: skip
+    inside = state.sql(query, [*parameters, list(hidden)])["example_id"].to_pylist()
+    if not inside:
+        return selection, None
+    return replace(selection, left_out=frozenset(inside)), left_out(hidden[one] for one in inside)
 
 
 def accuracy_shown(audit: Audit, known: pd.DataFrame, selection: Selection) -> pd.DataFrame:

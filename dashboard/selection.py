@@ -95,6 +95,7 @@ class Selection:
     ``class_name`` restricts by the label, or by the prediction where ``index`` is "prediction". ``decision``
     is one of ``DECISIONS``, as the log stood at position ``as_of``. ``decile`` (1 … 10) is of the score among
     the examples that the rest selects and that have a label and a prediction. ``example`` is one example_id.
+    ``left_out``: examples that numbers are counted without (``dashboard.hidden.open_part``).
     """
 
     split: str | None = None
@@ -105,6 +106,7 @@ class Selection:
     as_of: int = 0
     decile: int | None = None
     example: str | None = None
+    left_out: frozenset[str] = frozenset()
 
     def without_decisions(self) -> Selection:
         """The same examples whatever was decided: what a cache can keep."""
@@ -129,6 +131,9 @@ class Selection:
         if self.example is not None:
             conditions.append("e.example_id = ?")
             parameters.append(self.example)
+        if self.left_out:
+            conditions.append("e.example_id NOT IN (SELECT unnest(?::VARCHAR[]))")
+            parameters.append(sorted(self.left_out))
         for meta in self.meta:
             more, values = meta.sql("e")
             conditions += more

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from dashboard import blinding, decisions, hidden, serving, state
+from dashboard import blinding, corrected, decisions, grouping, hidden, serving, state
 from dashboard.exports import packed_patches
 from dashboard.pair_panel import pairs
 from dashboard.selection import MetaFilter, Selection
@@ -257,6 +257,32 @@ def test_a_blind_test_shows_numbers_of_whole_classes_alone(blind_test):
     meta = Selection(meta=(MetaFilter("meta.camera", ("north",)),))
     assert hidden.accuracy_shown(blind_test, known, meta).index.tolist() == [0]
     assert "test accuracy" in said(page(blind_test, "overview")) and "test accuracy" not in said(page(blind_test, "overview", **narrow))
+
+
+def test_numbers_of_a_part_are_counted_without_blind_rows(with_goal):
+    """One blind row alone, and two parts that differ by one: neither tells whether the model is right on it."""
+    run, example = with_goal.run(), fresh(with_goal)
+    width = float(read_table(with_goal.examples_path).to_pandas().set_index("example_id").loc[example, "meta.width"])
+    alone = Selection("train", meta=(MetaFilter("meta.width", low=width, high=width),))
+    assert example in state.matching(with_goal, alone.meta)
+    part, told = hidden.open_part(with_goal, alone)
+    assert example in part.left_out and "until their first verdict" in told
+    everyone = Selection("train")
+    assert hidden.open_part(with_goal, everyone) == (everyone, None), "numbers of the whole split stay"
+    below = {"filter": ["width"], "meta.width.from": str(width), "meta.width.to": str(width)}
+    app = page(with_goal, "overview", **below)
+    assert told in said(app) and "train accuracy" not in [metric.label for metric in app.metric]
+    for name in ("deciles", "compare"):
+        assert told in said(page(with_goal, name, split="train", **below))
+    rows = hidden.everything(with_goal)
+    wide = Selection("train", meta=(MetaFilter("meta.width", low=0.0),))
+    counted = state.accuracy(with_goal, run, hidden.open_part(with_goal, wide)[0], ["split"])["n"].sum()
+    labelled = [one for one in of_split(with_goal, "train") if one not in rows]
+    assert counted == len(labelled) > 0
+    grouped = grouping.grouping(with_goal, "camera")
+    assert grouping.accuracy(with_goal, run, everyone, grouped)["n"].sum() == len(labelled)
+    both = corrected.judged(with_goal, run, part)
+    assert both is None or example not in set(both["example_id"])
 
 
 @pytest.mark.parametrize(("name", "parameters"), [

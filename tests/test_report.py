@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 
 from scoring.audit import Audit
-from scoring.controls import audit_queue
+from scoring.controls import audit_queue, blind_rows
+from scoring.hiding import hidden_from_readers
 from scoring.queues import default_order, suspicion
 from scoring.report import render
 from scoring.report.drawing import Paper, bars, number, rounded, share, stopping
+from scoring.review_policy import ReviewPolicy
 from scoring.reviews import Event, ReviewLog
 from scoring.tables import read_table
 
@@ -93,6 +95,38 @@ def test_the_warning_about_open_test_stands_unless_test_is_blind(written, sample
     audit = Audit.open(sample_copy)
     with ReviewLog.open(audit.log_url, audit="audit") as log:
         assert "inflates the measured accuracy" not in render(audit, audit.run(), log)
+
+
+def goal_and_team(folder):
+    """An audit with a goal that Ana and Ben read, where each "unsure" and half of all answers wait for a second reader."""
+    toml = folder / "audit.toml"
+    toml.write_text(toml.read_text() + "\n[goal]\nerror_rate = 0.05\n[policy]\nsecond_opinions = 0.5\n")
+    return Audit.open(folder)
+
+
+def test_no_list_holds_what_is_read_blind_or_waits_for_a_second_reader(sample_copy):
+    audit = goal_and_team(sample_copy)
+    run, policy = audit.run(), ReviewPolicy.of(audit)
+    examples = read_table(audit.examples_path).to_pandas().set_index("example_id")
+    rows = blind_rows(audit, run)
+    with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
+        before = captions(render(audit, run, log))
+        open_ones = sorted(before & set(examples.index[examples["split"] == "train"]))
+        waiting = [one for one in open_ones if policy.is_drawn(one)][:2]
+        settled = [one for one in open_ones if not policy.is_drawn(one)][:2]
+        log.append([Event(client="c", seq=at, example_id=one, reviewer=("ana", "ben")[at % 2], action="decide", verdict="none",
+                          label=examples.loc[one, "label"], fingerprint=examples.loc[one, "fingerprint"])
+                    for at, one in enumerate([*waiting, *settled], 1)])  # fmt: skip
+        text = render(audit, run, log)
+        assert hidden_from_readers(audit, log).keys() == rows | set(waiting)
+    assert len(before) > 40 and not before & rows and "until their first verdict" in text
+    assert len(waiting) == 2 and set(settled) <= captions(text) and not captions(text) & (rows | set(waiting))
+    assert "2 answers wait for a second reader" in text
+
+
+def captions(text):
+    """The examples whose picture or id the report shows."""
+    return set(re.findall(r'<img[^>]* alt="([^"]+)"', text)) | set(re.findall(r'<span class="note">([^<]+)</span>', text))
 
 
 def test_before_and_after_and_the_stopping_sentence_are_told(written):

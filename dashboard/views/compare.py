@@ -36,6 +36,8 @@ def show() -> None:
     selection = Selection(split, class_name, meta=meta)
     if reason := hidden.parts_refused(audit, selection):
         return controls.empty(reason)
+    selection, left_out = hidden.open_part(audit, selection)
+    controls.remark(left_out)
     chosen = columns if variants == "all" or what == "stability" else frames.main_variants(columns, stage)
     scores = frames.score_frame(audit, run, chosen, selection)
     if what != "stability":

@@ -36,6 +36,8 @@ def show() -> None:
     selection = Selection(split, class_name, column.steps.get("index", "label"), meta)
     if reason := hidden.parts_refused(audit, selection):
         return controls.empty(reason)
+    selection, left_out = hidden.open_part(audit, selection)
+    controls.remark(left_out)
     known = state.accuracy(audit, run, selection, ["split"])
     if len(known) and not len(known := hidden.accuracy_shown(audit, known, selection)):
         return controls.empty(hidden.FEW)
@@ -158,6 +160,7 @@ def show_by_group(audit: Audit, run: Run, column: ScoreColumn, selection: Select
     st.subheader(f"Within each {plain(grouped.column)}", anchor=False)
     if reason := hidden.parts_refused(audit, grouping.within(selection, grouped.groups[0])):
         return controls.empty(reason)
+    controls.remark(None if selection.left_out else hidden.open_part(audit, selection, parted=True)[1])
     frame = grouping.decile_errors(audit, run, column, selection, grouped)
     sizes = frame.groupby("class")["n"].sum() if len(frame) else pd.Series(dtype=int)
     names = [name for name in grouped.names if sizes.get(name, 0) >= SMALL_CLASS]

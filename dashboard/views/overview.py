@@ -42,8 +42,9 @@ def show() -> None:
 def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
     """Counts per split, and how often the last checkpoint is right there."""
     counts = state.counts(audit, selection, ["split"])
+    part, left_out = hidden.open_part(audit, selection)
     known = (
-        state.with_intervals(hidden.accuracy_shown(audit, state.accuracy(audit, run, selection, ["split"]), selection))
+        state.with_intervals(hidden.accuracy_shown(audit, state.accuracy(audit, run, part, ["split"]), part))
         if run
         else pd.DataFrame({"split": []})
     )
@@ -60,6 +61,7 @@ def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
     with st.container(horizontal=True, gap="small"):  # wraps where it is narrow, so that no number is cut
         for name, value, help_text in facts:
             st.metric(name, value, help=help_text, width=170)
+    controls.remark(f"Accuracy here and below: {left_out}" if left_out and run else None)
     if "train" in known.index and known.loc["train", "accuracy"] > 1 - MEMORISED:
         st.caption(
             "The model has memorised train (error under 1 %): its last checkpoint agrees with "
@@ -130,8 +132,9 @@ def show_classes(audit: Audit, run: Run | None, selection: Selection) -> None:
         return
     st.subheader("Classes", anchor=False)
     balance = state.counts(audit, selection, ["label", "split"]).dropna(subset=["label"])
-    known = state.accuracy(audit, run, selection, ["label", "split"]) if run else pd.DataFrame()
-    known = hidden.accuracy_shown(audit, known, selection)
+    part, _ = hidden.open_part(audit, selection)
+    known = state.accuracy(audit, run, part, ["label", "split"]) if run else pd.DataFrame()
+    known = hidden.accuracy_shown(audit, known, part)
     names = choose_classes(audit, balance, known)
     left, right = st.columns(2)
     with left:
@@ -139,7 +142,7 @@ def show_classes(audit: Audit, run: Run | None, selection: Selection) -> None:
     with right:
         if len(known):
             shown = state.with_intervals(known[known["label"].isin(names)])
-            shown = corrected.classes_beside(audit, run, shown, selection)
+            shown = corrected.classes_beside(audit, run, shown, part)
             controls.show_chart(charts.class_accuracy(shown, names), "accuracy")
         else:
             controls.empty("Accuracy per class needs predictions.")
@@ -166,6 +169,8 @@ def show_groups(audit: Audit, run: Run | None, selection: Selection) -> None:
         else:
             controls.empty("Accuracy per group needs labels and predictions.")
     grouping.explain(grouped)
+    told = None if selection.meta or not len(known) else hidden.open_part(audit, selection, parted=True)[1]
+    controls.remark(f"Accuracy: {told}" if told else None)
     return None
 
 

@@ -2,7 +2,8 @@
 
 Everything is read from the audit's files and its log; the audit's own code is never imported, and nothing is fetched
 when the file is opened. Sections without material say which command makes it. Text from the dataset and the team is
-escaped by ``drawing``.
+escaped by ``drawing``. Anybody may read it, so its lists hold no example of which somebody must not yet know what the model
+or a first reader says (``scoring.hiding``), and say how many are left out.
 
 Inputs → outputs: an audit, a run, a log → one HTML text below 10 MB. Cost: seconds; one reading of each score file.
 Limits: vectors and texts are shown by id; of long lists the first ones, and the report says of how many.
@@ -10,6 +11,7 @@ Limits: vectors and texts are shown by id; of long lists the first ones, and the
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from scoring import corrected_metrics as metrics
 from scoring.audit import SPLITS, Audit, Run
 from scoring.estimates import Effort, effort, readers_table, wrong_labels
 from scoring.evaluation import accuracy_table, error_by_decile
+from scoring.hiding import SECOND, hidden_from_readers, left_out
 from scoring.patches import corrected_labels, full_policy
 from scoring.queues import default_order, suggestions, suspicion
 from scoring.report.drawing import Paper, bars, between, histogram, number, share, stopping
@@ -52,15 +55,15 @@ def render(audit: Audit, run: Run | None, log: ReviewLog) -> str:
               f"{now:%Y-%m-%d %H:%M} UTC by hardlook {scoring.__version__}.", "note")
     efforts = [effort(audit, run, log, split) for split in SPLITS
                if (examples.loc[examples["split"] == split, "label"].notna()).any()]
-    both = _judged(audit, run, log, examples)
+    both, hidden = _judged(audit, run, log, examples), hidden_from_readers(audit, log)
     _overview(paper, audit, run, examples, both)
     if audit.policy.get("test", "open") == "open" and (examples["split"] == "test").any():
         paper.say(OPEN, "warning")
     _bought(paper, efforts)
-    _grids(paper, audit, run, examples)
+    _grids(paper, audit, run, examples, hidden)
     _deciles(paper, run, both)
-    _slices(paper, audit, run, both)
-    _decisions(paper, audit, log, examples)
+    _slices(paper, audit, run, both, hidden)
+    _decisions(paper, audit, log, examples, hidden)
     _agreement(paper, log, efforts)
     _effect(paper, run)
     _how(paper, audit, run, log)
@@ -152,7 +155,15 @@ def _figures(found: Effort) -> list[list[str]]:
     return rows
 
 
-def _grids(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFrame) -> None:
+def _shown(paper: Paper, ids: Iterable[str], hidden: Mapping[str, str]) -> list[str]:
+    """The examples of a ranking that are not hidden, and a note about the others."""
+    ids = list(ids)
+    if gone := [hidden[one] for one in ids if one in hidden]:
+        paper.say(left_out(gone), "note")
+    return [one for one in ids if one not in hidden]
+
+
+def _grids(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFrame, hidden: Mapping[str, str]) -> None:
     paper.section("Grids")
     labels = examples.set_index("example_id")["label"]
     order = default_order(audit, run, "train") if run else None
@@ -160,17 +171,16 @@ def _grids(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFrame) 
         return paper.say("No scores yet: run `hardlook score`.", "note")
     ranked = suspicion(run, order).dropna()
     ranked = ranked[ranked.index.isin(examples.loc[examples["split"] == "train", "example_id"])]
-    top = ranked.sort_values(ascending=False, kind="stable").head(SHEET)
-    told = suggestions(audit, run, labels[top.index]).set_index("example_id")["suggested_label"]
     paper.heading("Most suspicious training examples")
     paper.say(f"{order.sentence}. A rank is no probability of being wrong.", "note")
-    paper.sheet((name, f"{labels[name]} → {told.get(name, '?')}") for name in top.index)
+    top = _shown(paper, ranked.sort_values(ascending=False, kind="stable").index, hidden)[:SHEET]
+    told = suggestions(audit, run, labels[top]).set_index("example_id")["suggested_label"]
+    paper.sheet((name, f"{labels[name]} → {told.get(name, '?')}") for name in top)
     path = run.score_path("vog")
     column = "late_label_logit_z"
     if path.is_file() and column in read_schema(path).names:
         values = read_table(path, ["example_id", column]).to_pandas().set_index("example_id")[column].dropna()
-        if audit.policy.get("test") == "blind":
-            values = values[~values.index.isin(examples.loc[examples["split"] == "test", "example_id"])]
+        values = values[~values.index.isin(list(hidden))]
         for title, some in (("Lowest VoG", values.nsmallest(SHEET)), ("Highest VoG", values.nlargest(SHEET))):
             paper.heading(title)
             paper.sheet((name, f"{labels[name]} · {number(value)}") for name, value in some.items())
@@ -220,7 +230,7 @@ def _main_columns(run: Run, scorer: str) -> list[str]:
     return ["late_label_logit_z"] if "late_label_logit_z" in names else names[:1]
 
 
-def _slices(paper: Paper, audit: Audit, run: Run | None, both: pd.DataFrame | None = None) -> None:
+def _slices(paper: Paper, audit: Audit, run: Run | None, both: pd.DataFrame | None, hidden: Mapping[str, str]) -> None:
     paper.section("Slices and their opponents")
     names = run.slicing_names() if run else []
     if not names:
@@ -233,6 +243,8 @@ def _slices(paper: Paper, audit: Audit, run: Run | None, both: pd.DataFrame | No
     paper.say(f"The {len(worst)} worst of {len(summary['slices'])} slices “{name}” of {summary['settings']['split']}: groups "
               "that fail for the same reason. Upper bars are labels, lower ones predictions. Opponents are the training "
               "examples that harm the slice most; look there for wrong labels.", "note")
+    named = {each["example_id"] for row in worst for each in row["opponents"]}
+    _shown(paper, sorted(named if blind else named.union(*(row["nearest"] for row in worst))), hidden)
     for row in worst:
         paper.parts.append('<div class="slice">')
         paper.heading(f"Slice {row['slice_id']}: {row['size']:,} examples, accuracy {share(row['accuracy'])}"
@@ -243,8 +255,9 @@ def _slices(paper: Paper, audit: Audit, run: Run | None, both: pd.DataFrame | No
         if blind:
             paper.say("Test is read blind: which examples are in the slice is not shown.", "note")
         else:
-            paper.sheet((example, "member") for example in row["nearest"][:8])
-        paper.sheet((each["example_id"], f"opponent {number(each['influence'])}") for each in row["opponents"][:8])
+            paper.sheet((example, "member") for example in [one for one in row["nearest"] if one not in hidden][:8])
+        paper.sheet((each["example_id"], f"opponent {number(each['influence'])}")
+                    for each in [one for one in row["opponents"] if one["example_id"] not in hidden][:8])
         paper.parts.append("</div>")
     return None
 
@@ -255,10 +268,14 @@ def _on_corrected(row) -> str:
     return f", {share(row.corrected)} on corrected labels ({changed:,} changed)" if changed else ""
 
 
-def _decisions(paper: Paper, audit: Audit, log: ReviewLog, examples: pd.DataFrame) -> None:
+def _decisions(paper: Paper, audit: Audit, log: ReviewLog, examples: pd.DataFrame, hidden: Mapping[str, str]) -> None:
     paper.section("Decisions, before and after")
     patch = corrected_labels(examples, log, audit.policy)
-    if patch.empty:
+    waiting = patch["example_id"].map(hidden).eq(SECOND)
+    if waiting.any():
+        paper.say(f"{waiting.sum():,} answers wait for a second reader and are left out here.", "note")
+        patch = patch[~waiting]
+    elif patch.empty:
         return paper.say(f"Nobody has decided anything yet: run `hardlook dashboard {audit.root.name}`.", "note")
     counts = patch.groupby(["split", "disposition"]).size().unstack(fill_value=0)
     paper.table(["split", *counts.columns], [[split, *map(int, row)] for split, row in counts.iterrows()])
