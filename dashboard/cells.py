@@ -18,6 +18,7 @@ import streamlit as st
 
 from dashboard import contents, hidden, state
 from dashboard.columns import ScoreColumn, describe_ends
+from dashboard.serving import serving
 from dashboard.words import number
 from scoring.audit import Audit, Run
 
@@ -125,11 +126,12 @@ def _cell(
 
 
 def with_suggestion(cell: dict[str, Any]) -> dict[str, Any]:
-    """The cell with its suggested label, and the key that takes it, beside its score."""
+    """The cell with its suggested label beside its score, and the key that takes it where whoever looks may decide."""
     if cell["suggestion"] is None:
         return cell  # also where it is hidden
-    source = f" The suggested label (key W) comes from: {cell['suggestion_source']}."
+    only_looks = serving().identity.read_only is not None
+    source = f" The suggested label{'' if only_looks else ' (key W)'} comes from: {cell['suggestion_source']}."
     return cell | {
-        "score": f"{cell['score']} · W → {cell['suggestion']}",
+        "score": f"{cell['score']} · {'' if only_looks else 'W '}→ {cell['suggestion']}",
         "score_help": cell["score_help"] + source,
     }

@@ -6,7 +6,7 @@ import { digitClass, plural } from "./words.js";
 
 /** Carry out one act on a grid's targets: undo, the list of keys, or something said about examples. */
 export function act(grid, name, value) {
-  if (name === "keys") return showKeys(grid.layer, grid.hub.marks, grid.data.guidelines, grid.data.kind);
+  if (name === "keys") return showKeys(grid.layer, grid.hub.marks, grid.data.guidelines, grid.data.kind, grid.hub.readOnly);
   if (name === "behind") return showBehind(grid);
   if (grid.hub.readOnly) return grid.toolbar.tell(grid.hub.readOnly);
   if (name === "undo") return grid.hub.undo(grid);

@@ -94,7 +94,7 @@ export class Side {
           disabled: Boolean(desk.hub.readOnly),
           on: { click: () => desk.act(name), mousedown: (event) => event.preventDefault() },
         },
-        el("kbd", { class: "hl-key", "aria-hidden": "true" }, key),
+        desk.hub.readOnly ? null : el("kbd", { class: "hl-key", "aria-hidden": "true" }, key),
         el("span", { class: "hl-what" }, what),
         el("strong", { title: text, dir: "auto" }, el("span", { class: `hl-ink-${role}`, "aria-hidden": "true" }, desk.hub.glyphs[role] ?? ""), ` ${text}`),
         note ? el("span", { class: "hl-quiet" }, note) : null,
@@ -104,7 +104,7 @@ export class Side {
     if (cell.suggestion)
       parts.push(answer("suggested", "W", "prediction", "Suggested", cell.suggestion, `from ${cell.suggestion_source}`));
     if (cell.blind)
-      parts.push(el("p", { class: "hl-quiet" }, "Blind: scores and suggestion are hidden until your first verdict."));
+      parts.push(el("p", { class: "hl-quiet" }, "Blind: scores and suggestion are hidden until the first verdict."));
     if (cell.prediction && cell.prediction !== cell.suggestion && cell.prediction !== cell.label)
       parts.push(el("p", { class: "hl-quiet" }, `Prediction: ${cell.prediction}`));
     this.head.replaceChildren(...parts);
@@ -237,6 +237,7 @@ export class Side {
   }
 
   async drawAlike(cell) {
+    if (this.desk.hub.readOnly) return; // they are there to be settled
     try {
       const { members } = await this.desk.readAlike(cell);
       if (this.cell !== cell || members.length < 2) return;

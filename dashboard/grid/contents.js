@@ -3,7 +3,7 @@
 import { cutPanel } from "./cut.js";
 import { el } from "./dom.js";
 
-const HIDDEN = "Blind: what the model makes of it is hidden until your first verdict.";
+const HIDDEN = "Blind: what the model makes of it is hidden until the first verdict.";
 const MARKED = 0.5; // share of the strongest token from which one is underlined as well
 
 /** The beginning of a text in a cell; `dir=auto` keeps marks of direction inside it. */

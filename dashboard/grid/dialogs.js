@@ -1,7 +1,7 @@
 // Native dialogs: a searchable list of names, a note, the list of keys. Each answers with a promise.
 
 import { button, el } from "./dom.js";
-import { ACTIONS, MOVES } from "./words.js";
+import { keysOf } from "./words.js";
 
 const SHOWN = 200; // of a thousand classes, as many lines as anybody reads
 
@@ -179,8 +179,8 @@ const ABOUT = {
   session: "They act on the large example. A decision goes on to the next that is open.",
 };
 
-/** Show what each key does in a grid or in a session, and what each mark means. */
-export function showKeys(root, marks, guidelines, where = "grid") {
+/** Show what each key does in a grid or in a session, and what each mark means. readOnly: why somebody only looks. */
+export function showKeys(root, marks, guidelines, where = "grid", readOnly = null) {
   const row = ([keys, help]) =>
     el(
       "tr",
@@ -192,11 +192,10 @@ export function showKeys(root, marks, guidelines, where = "grid") {
       ),
       el("td", {}, help),
     );
-  const acts = ACTIONS.map((action) => [action.key.toUpperCase(), action.help]);
   return open(root, "hl-help", "Keys", (finish) =>
     [
-      heading("Keys", ABOUT[where]),
-      el("div", { class: "hl-keycolumns" }, [acts, MOVES[where]].map((some) => el("table", { class: "hl-keys" }, some.map(row)))),
+      heading("Keys", readOnly || ABOUT[where]),
+      el("div", { class: "hl-keycolumns" }, keysOf(where, readOnly).map((some) => el("table", { class: "hl-keys" }, some.map(row)))),
       legend(marks),
       guidelines
         ? el(

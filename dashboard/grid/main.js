@@ -71,7 +71,7 @@ class Hub {
     if (!grid) return;
     grid.focusCell();
     if (actOf(event)?.[0] === "keys") grid.act("keys");
-    else if (!arrow) grid.toolbar.tell("The focus is here now; the same key once more decides about this example.");
+    else if (!arrow) grid.toolbar.tell(this.readOnly || "The focus is here now; the same key once more decides about this example.");
     event.preventDefault();
   }
 

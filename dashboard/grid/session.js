@@ -399,7 +399,7 @@ export class Session {
       tool("Window", "V", stage.window, () => stage.toggleWindow()),
       tool("Compare", "T", stage.second, () => (stage.second ? stage.beside(null) : this.compareNext(1))),
       tool("Gold", "G", false, () => this.compareNext(1, "gold")),
-      tool("Look-alikes", "A", false, () => this.act("alike")),
+      this.hub.readOnly ? "" : tool("Look-alikes", "A", false, () => this.act("alike")),
       tool("Open", "Enter", false, () => this.open()),
       tool("Skip", "Space", false, () => this.advance()),
     );

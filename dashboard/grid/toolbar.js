@@ -1,4 +1,5 @@
-// The bar above the grid: a button for every key, how many are selected, and whether everything is saved.
+// The bar above the grid: a button for every key, how many are selected, and whether everything is saved. Who only looks
+// has no button that would say something.
 
 import { button, el } from "./dom.js";
 import { ACTIONS, plural, UNDO } from "./words.js";
@@ -23,7 +24,7 @@ export class Toolbar {
     this.node = el(
       "div",
       { class: "hl-toolbar", role: "toolbar", "aria-label": "Decide" },
-      [...all, UNDO, KEYS].map((action) => this.button(action)),
+      (grid.hub.readOnly ? [KEYS] : [...all, UNDO, KEYS]).map((action) => this.button(action)),
       el("span", { class: "hl-gap" }),
       this.behind,
       this.message,
@@ -35,12 +36,7 @@ export class Toolbar {
   }
 
   button({ name, title, key, help }) {
-    const off = this.grid.hub.readOnly && name !== "keys";
-    const made = button(title, key, () => this.grid.act(name), {
-      title: help,
-      disabled: Boolean(off),
-      data: { act: name },
-    });
+    const made = button(title, key, () => this.grid.act(name), { title: help, data: { act: name } });
     made.addEventListener("mousedown", (event) => event.preventDefault()); // the focus stays on the example
     return made;
   }

@@ -46,7 +46,7 @@ export class Viewer {
         button("Close", "Esc", () => this.dialog.close()),
       ),
       el("div", { class: "hl-body" }, this.stage.node, this.side),
-      el("footer", { class: "hl-foot hl-tools" }, this.tools()),
+      grid.hub.readOnly ? null : el("footer", { class: "hl-foot hl-tools" }, this.tools()),
     );
     this.dialog.addEventListener("keydown", (event) => this.key(event));
     this.dialog.addEventListener("click", (event) => event.target === this.dialog && this.dialog.close());

@@ -24,9 +24,11 @@ export const UNDO = {
   help: "undo the last act, a bulk act as one; Ctrl Z does the same",
 };
 
+const SAYS = "says"; // keys that write to the log: not shown to whom they do not obey
+
 const BOTH = [
-  ["0 to 9", "the class of that name, else the first to the tenth class"],
-  ["Ctrl Z, Backspace", "undo, a bulk act as one"],
+  ["0 to 9", "the class of that name, else the first to the tenth class", SAYS],
+  ["Ctrl Z, Backspace", "undo, a bulk act as one", SAYS],
   ["I", "the training examples behind it: opponents and proponents"],
   ["Enter", "open, with all that is known"],
   ["M", "the VoG map over the picture, in an opened example and in a session"],
@@ -36,7 +38,7 @@ const BOTH = [
 ];
 
 /** What moves, by where the keys are pressed. */
-export const MOVES = {
+const MOVES = {
   grid: [
     ["Click", "focus an example"],
     ["Ctrl click, Space", "select it, or not"],
@@ -54,10 +56,16 @@ export const MOVES = {
     ["T, [, ]", "another example beside it, the one before, the next one"],
     ["G", "a gold example beside it"],
     ["Esc", "take away what is beside it"],
-    ["A", "look-alike suspects, settled as one act"],
+    ["A", "look-alike suspects, settled as one act", SAYS],
     ...BOTH,
   ],
 };
+
+/** What each key does in a grid or in a session, as [acts, moves]; of somebody who only looks, the keys that look. */
+export function keysOf(where, readOnly) {
+  const acts = ACTIONS.map((action) => [action.key.toUpperCase(), action.help]);
+  return readOnly ? [MOVES[where].filter(([, , kind]) => kind !== SAYS)] : [acts, MOVES[where]];
+}
 
 /** The class that a digit means: the class called so; where no class is called by a digit, the first to the tenth. */
 export function digitClass(classes, digit) {

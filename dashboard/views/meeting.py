@@ -50,9 +50,8 @@ def offer_to_start(log: ReviewLog, shared) -> None:
         {"#": at + 1, "what": one["title"], "why": one["why"], "example": one["example_id"], **groups[at]}
         for at, one in enumerate(items)
     ]
-    st.dataframe(table, hide_index=True, height=min(38 * len(table) + 40, 400))
+    st.dataframe(table, hide_index=True, height="content" if len(table) <= 10 else 400)
     if not serving().identity.may("lead"):
-        st.caption("A lead opens the meeting; this page then follows by itself.")
         return None
     if st.button(f"Open a meeting on {count(len(items), 'item')}", icon=":material/groups:", key="start_meeting", type="primary"):
         try:

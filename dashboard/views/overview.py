@@ -13,6 +13,7 @@ from dashboard.columns import ScoreColumn, describe_ends
 from dashboard.contents import shown_text
 from dashboard.duplicates_panel import show_duplicates
 from dashboard.selection import Selection
+from dashboard.serving import serving
 from dashboard.words import count, listed, number, plain, quoted, share, shares_between
 from scoring.audit import SPLITS, Audit, Run
 from scoring.tables import read_json, readable
@@ -260,10 +261,11 @@ def show_reviews(audit: Audit, selection: Selection) -> None:
     st.subheader("Review", anchor=False)
     now = decisions.state_at(audit)
     if not now["decided"] and not now["flagged"]:
-        return controls.empty(
-            "Nothing is decided yet: open Suspects, look at the first page and press Q where the label "
-            "is right, W for the suggested one, ? for all keys."
+        keys = (
+            ": open Suspects, look at the first example and press Q where its label is right, W for the suggested one, "
+            "? for all keys"
         )
+        return controls.empty(f"Nothing is decided yet{'' if serving().identity.read_only else keys}.")
     total = int(state.counts(audit, Selection(), ["split"])["n"].sum())
     facts = {
         "decided": "decided",
