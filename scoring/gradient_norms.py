@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
-from scoring.modes import evaluating, logits_of
+from scoring.models.modes import evaluating, logits_of
 
 SCRATCH = 64 << 20
 

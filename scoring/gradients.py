@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from scoring.folding import fold_modules, fold_state, foldable_pairs
-from scoring.modes import evaluating, logits_of
+from scoring.models.modes import evaluating, logits_of
 from scoring.tables import HardlookError
 
 FORMS = ("logit", "probability")

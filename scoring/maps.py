@@ -24,7 +24,7 @@ from scoring.queues import default_order, suspicion
 from scoring.scorers.vog import VoG
 from scoring.shards import Context, cut, make_shard
 from scoring.tables import read_table
-from scoring.transforms import TableTransform
+from scoring.models.transforms import TableTransform
 
 EXTREMES = 10
 QUEUE = 200

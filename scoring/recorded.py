@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from scoring.audit import Audit
-from scoring.modes import evaluating, logits_of, run, to_device
+from scoring.models.modes import evaluating, logits_of, run, to_device
 from scoring.tables import HardlookError
 from scoring.watching import LABEL_KEYS
 

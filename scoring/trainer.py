@@ -30,7 +30,7 @@ from scoring.audit import Audit, Run
 from scoring.keeping import plain_tensors
 from scoring.models import (build_model, choose_device, last_block_and_head, load_callable, load_into,
                             read_state_dict)
-from scoring.modes import logits_of, run as run_model, to_device
+from scoring.models.modes import logits_of, run as run_model, to_device
 from scoring.recorded import own_randomness, unpack
 from scoring.references import call_named, code_folder, importing_from
 from scoring.tables import HardlookError, atomic_path

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from scoring.modes import logits_of
+from scoring.models.modes import logits_of
 from scoring.tables import HardlookError
 
 LABEL_KEYS = ("labels", "label", "targets", "target")

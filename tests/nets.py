@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from scoring.loading import load_into
-from scoring.weights import read_state_dict
+from scoring.models.loading import load_into
+from scoring.models.weights import read_state_dict
 
 
 def small_cnn(classes=3):

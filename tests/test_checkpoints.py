@@ -8,18 +8,18 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from scoring.checkpoints import (
+from scoring.models.checkpoints import (
     describe_order,
     find_checkpoints,
     natural_key,
     needs_checkpoints,
     weights_sha256,
 )
-from scoring.conversion import take_apart
-from scoring.loading import fit_state, load_into
+from scoring.models.conversion import take_apart
+from scoring.models.loading import fit_state, load_into
 from scoring.models import AuditedModel
 from scoring.tables import HardlookError
-from scoring.weights import NeedsUnpickling, StateDict, read_state_dict
+from scoring.models.weights import NeedsUnpickling, StateDict, read_state_dict
 from .nets import Net, Settings, equal, loads, state
 
 

@@ -12,11 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from scoring.curvature import factorise, head_hessian, size_of
-from scoring.hessian import HeadProducts, hessian_products
-from scoring.lanczos import lanczos
-from scoring.parameters import Chosen, choose, differentiable
-from scoring.prefix import Prefix
-from scoring.second_order import SecondOrder
+from scoring.curvature.hessian import HeadProducts, hessian_products
+from scoring.curvature.lanczos import lanczos
+from scoring.curvature.parameters import Chosen, choose, differentiable
+from scoring.curvature.prefix import Prefix
+from scoring.curvature.second_order import SecondOrder
 from scoring.tables import HardlookError
 
 

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from scoring import layer_rules
-from scoring.embeddings import Projector
-from scoring.parameters import choose, mapped, outputs
+from scoring.influence.embeddings import Projector
+from scoring.curvature.parameters import choose, mapped, outputs
 from scoring.tables import HardlookError
 
 

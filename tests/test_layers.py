@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from scoring.layers import features_of, head_of, last_block_and_head, named_layers, select_layers
+from scoring.models.layers import features_of, head_of, last_block_and_head, named_layers, select_layers
 from scoring.models import build_model
 from scoring.tables import HardlookError
 from .nets import small_cnn

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from scoring.loading import load_into
+from scoring.models.loading import load_into
 from scoring.tables import HardlookError
-from scoring.weights import StateDict, read_state_dict
+from scoring.models.weights import StateDict, read_state_dict
 from .nets import Net, state
 
 

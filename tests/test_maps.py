@@ -11,7 +11,7 @@ from scoring.audit import Audit
 from scoring.maps import WHOLE, keep_maps, placed
 from scoring.scorers.vog import VoG
 from scoring.shards import Context
-from scoring.transforms import TableTransform
+from scoring.models.transforms import TableTransform
 
 
 @pytest.mark.parametrize(("settings", "size"), [

@@ -9,7 +9,7 @@ from scoring.scorers.vog import vog_from_maps, vog_maps
 from scoring.gradients import Slot
 from scoring.tables import HardlookError
 from scoring.text import BagOfEmbeddings, HashedWords
-from scoring.transforms import load_transform
+from scoring.models.transforms import load_transform
 
 
 @pytest.mark.parametrize("text", ["The cat, the CAT!", "naïve ☕ 中文 d'accord", "a\0b \u202ec", "", "x" * 5000])

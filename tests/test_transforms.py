@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from scoring.tables import HardlookError
-from scoring.transforms import load_transform
+from scoring.models.transforms import load_transform
 from .nets import write
 
 

@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from scoring.loading import load_into
+from scoring.models.loading import load_into
 from scoring.tables import HardlookError
-from scoring.weights import read_state_dict
+from scoring.models.weights import read_state_dict
 from .nets import Net, Wrapped, equal, loads, state
 
 

@@ -64,7 +64,7 @@ def read_data(audit) -> None:
 
 def open_context(audit, run, device: str):
     """A run opened for computing, with its order of checkpoints told."""
-    from scoring.checkpoints import describe_order
+    from scoring.models.checkpoints import describe_order
     from scoring.shards import Context
 
     context = Context(audit, run, device=device, progress=bar, say=lambda text: print(f"  {text}"))

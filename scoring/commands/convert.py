@@ -18,7 +18,7 @@ def add(commands, given=()) -> None:
 
 def convert(options) -> int:
     """Extract tensors from checkpoints that need unpickling."""
-    from scoring.conversion import convert_checkpoint
+    from scoring.models.conversion import convert_checkpoint
 
     for name in options.checkpoints:
         path = Path(name)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scoring.models import head_of
-from scoring.modes import logits_of, run
+from scoring.models.modes import logits_of, run
 from scoring.tables import HardlookError
 
 REDUNDANCY = 5e-3

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Subset
 
 from scoring.inputs import Inputs
 from scoring.models import build_model
-from scoring.modes import evaluating
+from scoring.models.modes import evaluating
 from scoring.recorded import own_randomness
 from scoring.retraining.objectives import OBJECTIVES, Encoder
 from scoring.retraining.parts import code_digests

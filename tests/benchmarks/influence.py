@@ -25,10 +25,10 @@ from torch.utils.data import TensorDataset
 from torchvision.models import resnet18
 
 from scoring.curvature import peak_memory
-from scoring.hessian import hessian_products
+from scoring.curvature.hessian import hessian_products
 from scoring.influence import InfluenceFactors, self_influence
-from scoring.parameters import choose, differentiable, outputs
-from scoring.prefix import Prefix
+from scoring.curvature.parameters import choose, differentiable, outputs
+from scoring.curvature.prefix import Prefix
 
 
 class Block(nn.Module):

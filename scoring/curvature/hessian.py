@@ -28,13 +28,20 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 
-from scoring.gradients import device_of
-from scoring.lanczos import Vector
-from scoring.parameters import (
-    Chosen, Loss, batches, example_losses, few, is_plain_cross_entropy, outputs, widened,
+from scoring.curvature.lanczos import Vector
+from scoring.curvature.parameters import (
+    Chosen,
+    Loss,
+    batches,
+    example_losses,
+    few,
+    is_plain_cross_entropy,
+    outputs,
+    widened,
 )
-from scoring.prefix import Prefix, Recorded
-from scoring.second_order import SecondOrder
+from scoring.curvature.prefix import Prefix, Recorded
+from scoring.curvature.second_order import SecondOrder
+from scoring.gradients import device_of
 from scoring.tables import HardlookError
 
 Gradients = Callable[[], list[Tensor | None]]

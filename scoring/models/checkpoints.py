@@ -5,7 +5,7 @@ else the epoch or step in the names, else the natural order of the names (epoch 
 weights are refused: each would count twice in every score.
 
 Cost: each file is read once, memory-mapped, and its weights are hashed. Known limits: as of
-`scoring.weights`.
+`scoring.models.weights`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
+from scoring.models.weights import Number, file_kind, found_instead, read_state_dict, weight_files
 from scoring.tables import HardlookError
-from scoring.weights import Number, file_kind, found_instead, read_state_dict, weight_files
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scoring.gradients import device_of, gradients_enabled
-from scoring.layers import last_block_and_head, select_layers
-from scoring.modes import evaluating, logits_of, run, to_device
+from scoring.models.layers import last_block_and_head, select_layers
+from scoring.models.modes import evaluating, logits_of, run, to_device
 from scoring.tables import HardlookError
 
 FEW = 8  # examples; every tensor of the inputs has the example on its first axis

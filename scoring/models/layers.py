@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from scoring.modes import evaluating, logits_of, run
+from scoring.models.modes import evaluating, logits_of, run
 from scoring.references import close_names
 from scoring.tables import HardlookError
 

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scoring.parameters import mapped, outputs
+from scoring.curvature.parameters import mapped, outputs
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ a weight that is not finite are errors that name file, key, found and needed; th
 of it fits.
 
 Cost: one pass over the names and one over the values. Known limits: parameters that a library renamed between
-versions are not translated, but for those of Hugging Face models (`scoring.pretrained`).
+versions are not translated, but for those of Hugging Face models (`scoring.models.pretrained`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from scoring.pretrained import translated
+from scoring.models.pretrained import translated
+from scoring.models.weights import StateDict, Tensors
 from scoring.tables import HardlookError
-from scoring.weights import StateDict, Tensors
 
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What torch.compile, FSDP and activation checkpointing put into the names of parameters, at any depth."""

@@ -27,8 +27,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from scoring.models.weights import StateDict, pick_state_dict, read_state_dict
 from scoring.tables import HardlookError, atomic_path
-from scoring.weights import StateDict, pick_state_dict, read_state_dict
 
 
 def convert_checkpoint(
@@ -81,7 +81,7 @@ def _in_own_process(path: Path, partial: Path, folder: str | Path | None, weight
         sys.executable,
         "-P",
         "-m",
-        "scoring.conversion",
+        "scoring.models.conversion",
         str(path.resolve()),
         str(partial.resolve()),
         weights,
@@ -293,7 +293,7 @@ def write_converted(state: StateDict, out: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """``python -m scoring.conversion CHECKPOINT OUT plain|ema``: the child process."""
+    """``python -m scoring.models.conversion CHECKPOINT OUT plain|ema``: the child process."""
     path, out, weights = Path(arguments[0]), Path(arguments[1]), arguments[2]
     try:
         write_converted(take_apart(path, weights), out)

@@ -4,7 +4,7 @@ A path → a `StateDict`: its tensors as named in it, where in the file they wer
 stated there. Read are plain state dicts, dicts that hold one (``state_dict``, ``model``, …), Lightning, timm
 and Hugging Face layouts, checkpoint folders (sharded ones too) and safetensors. Every ``.pt`` goes through
 torch's ``weights_only`` unpickler; what that refuses is refused here, with the way out
-(`scoring.conversion`).
+(`scoring.models.conversion`).
 
 Cost: files are memory-mapped, so a tensor is read when it is used. Known limits: no DeepSpeed or FSDP shards,
 no adapters (LoRA) and no quantised tensors; merge or export those first.

@@ -1,12 +1,8 @@
-"""The audited model: built by the user's factory, its checkpoints loaded into one module slot, run in eval
-mode.
+"""Build the audited model by the user's factory, and go through its checkpoints in one module slot, in eval mode.
 
 A factory (``file.py:callable``, ``package.module:callable`` or the name of a torchvision model) → a module; a
 module and its checkpoints → `AuditedModel`, which gives (n, c) logits and (n, d) features of any batch at any
-checkpoint. This is the door of the rooms behind it: `scoring.references` imports the user's code,
-`scoring.checkpoints` finds and orders files, `scoring.weights` reads them, `scoring.loading` fits them in,
-`scoring.conversion` unpickles in a process of its own, `scoring.transforms` prepares inputs, `scoring.layers`
-knows head and features, `scoring.modes` eval mode.
+checkpoint.
 
 Cost: one module in memory whatever the number of checkpoints; loading one reads its file. Nothing is
 downloaded.
@@ -25,60 +21,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from scoring.checkpoints import (
-    Checkpoint,
-    describe_order,
-    file_stamp,
-    find_checkpoints,
-    natural_key,
-    needs_checkpoints,
-    order_checkpoints,
-)
-from scoring.conversion import convert_checkpoint
-from scoring.layers import (
-    Features,
-    Head,
-    features_of,
-    head_of,
-    last_block_and_head,
-    named_layers,
-    select_layers,
-)
-from scoring.loading import Fitted, fit_state, load_into
-from scoring.modes import choose_device, evaluating, logits_of, run, to_device
+from scoring.models.checkpoints import Checkpoint, file_stamp
+from scoring.models.layers import Features, Head, features_of, head_of
+from scoring.models.loading import Fitted, fit_state
+from scoring.models.modes import choose_device, evaluating, logits_of, run, to_device
+from scoring.models.weights import read_state_dict
 from scoring.references import call_reference, close_names, load_callable
 from scoring.tables import HardlookError
-from scoring.transforms import load_transform
-from scoring.weights import NeedsUnpickling, StateDict, read_state_dict
-
-__all__ = [
-    "AuditedModel",
-    "Checkpoint",
-    "Features",
-    "Head",
-    "NeedsUnpickling",
-    "StateDict",
-    "build_model",
-    "choose_device",
-    "convert_checkpoint",
-    "describe_order",
-    "evaluating",
-    "features_of",
-    "find_checkpoints",
-    "fit_state",
-    "head_of",
-    "last_block_and_head",
-    "load_callable",
-    "load_into",
-    "load_transform",
-    "logits_of",
-    "named_layers",
-    "natural_key",
-    "needs_checkpoints",
-    "order_checkpoints",
-    "read_state_dict",
-    "select_layers",
-]
 
 
 def build_model(

@@ -2,7 +2,7 @@
 
     μ(z) = Λ^(-1/2) Mᵀ ∇ℓ(z)      (Wang et al. 2023, eq. 3)
 
-One forward and one backward pass to the chosen layers' outputs; each layer's rule (``scoring.layer_rules``)
+One forward and one backward pass to the chosen layers' outputs; each layer's rule (``scoring.influence.layer_rules``)
 turns its input and output gradient into its share of μ as the backward pass goes by. A model, a batch and M
 in blocks (r, *shape) go in; (n, r) comes out.
 
@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scoring.layer_rules import Rule, rule_for
-from scoring.parameters import Loss, differentiable, example_losses, mapped, outputs
+from scoring.curvature.parameters import Loss, differentiable, example_losses, mapped, outputs
+from scoring.influence.layer_rules import Rule, rule_for
 from scoring.tables import HardlookError
 
 AGREEMENT = 1e-3  # of an example's projection length; float32 rounding stays far below

@@ -1,0 +1,58 @@
+"""The audited model: built by the user's factory, its checkpoints loaded safely, run in eval mode.
+
+The door of these rooms: ``audited`` holds `AuditedModel`, ``checkpoints`` finds and orders files, ``weights`` reads
+them, ``loading`` fits them in, ``pretrained`` knows whose layout they have, ``transforms`` prepares inputs, ``layers``
+knows head and features, ``modes`` eval mode; ``conversion`` unpickles in a process of its own and is imported by name.
+"""
+
+from scoring.models.audited import AuditedModel, build_model
+from scoring.models.checkpoints import (
+    Checkpoint,
+    describe_order,
+    find_checkpoints,
+    natural_key,
+    needs_checkpoints,
+    order_checkpoints,
+)
+from scoring.models.layers import (
+    Features,
+    Head,
+    features_of,
+    head_of,
+    last_block_and_head,
+    named_layers,
+    select_layers,
+)
+from scoring.models.loading import fit_state, load_into
+from scoring.models.modes import choose_device, evaluating, logits_of
+from scoring.models.transforms import load_transform
+from scoring.models.weights import NeedsUnpickling, StateDict, read_state_dict
+from scoring.references import load_callable
+
+__all__ = [
+    "AuditedModel",
+    "Checkpoint",
+    "Features",
+    "Head",
+    "NeedsUnpickling",
+    "StateDict",
+    "build_model",
+    "choose_device",
+    "describe_order",
+    "evaluating",
+    "features_of",
+    "find_checkpoints",
+    "fit_state",
+    "head_of",
+    "last_block_and_head",
+    "load_callable",
+    "load_into",
+    "load_transform",
+    "logits_of",
+    "named_layers",
+    "natural_key",
+    "needs_checkpoints",
+    "order_checkpoints",
+    "read_state_dict",
+    "select_layers",
+]
