@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scoring import layer_rules
-from scoring.influence.embeddings import Projector
 from scoring.curvature.parameters import choose, mapped, outputs
+from scoring.influence import layer_rules
+from scoring.influence.embeddings import Projector
 from scoring.tables import HardlookError
 
 
