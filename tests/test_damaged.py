@@ -39,7 +39,7 @@ def opened(folder):
 def shown(folder, name):
     """What a page says; an exception on it fails the test."""
     serve_this(folder)
-    app = AppTest.from_file(APP, default_timeout=60)
+    app = AppTest.from_file(APP, default_timeout=300)
     app._page_hash = calc_hash(name)
     app.run()
     assert not app.exception, (name, app.exception[0].stack_trace[-3:])

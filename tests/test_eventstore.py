@@ -53,14 +53,13 @@ def test_kill_9_in_a_burst_loses_nothing_that_was_acknowledged(log_url):  # noqa
     start = [sys.executable, "-c", BURST, log_url]
     processes = [subprocess.Popen([*start, client], stdout=subprocess.PIPE, text=True) for client in clients]
     for process in processes:
-        assert int(process.stdout.readline()) == 3
-    time.sleep(0.2)
+        assert [int(process.stdout.readline()) for _ in range(10)] == list(range(3, 31, 3))
     for process in processes:
         process.kill()
     acknowledged = {}
     for client, process in zip(clients, processes, strict=True):
         lines = process.communicate()[0].split("\n")[:-1]  # a last line without its end was never said
-        acknowledged[client] = int(lines[-1]) if lines else 3
+        acknowledged[client] = int(lines[-1]) if lines else 30
     with ReviewLog.open(log_url, "digits") as log:
         events = log.events()
         for client, seq in acknowledged.items():
@@ -175,7 +174,7 @@ def test_many_processes_create_one_log(log_url):  # noqa: F811
 def test_kill_9_in_the_database_loses_nothing_and_the_same_log_goes_on(postgres):  # noqa: F811
     with ReviewLog.open(new_schema(postgres), "digits") as log:
         acknowledged, failures, killed = 0, 0, False
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while acknowledged < 40 and time.monotonic() < until:
             if acknowledged == 20 and not killed:
                 killed = True

@@ -402,16 +402,17 @@ def test_sources_of_vectors_must_agree_on_their_columns(tmp_path):
 # ------------------------------------------------------------------------------------------------------ kills
 
 KILLED = """
-import sys, time
+import itertools, sys, time
 from scoring import reading
 from scoring.audit import Audit
 from scoring.examples import ingest
 reading.PART_EXAMPLES = 50
-read = reading._read
-def slowly(*arguments):
-    time.sleep(0.004)
+read, count = reading._read, itertools.count()
+def stopping(*arguments):
+    if next(count) >= 400:
+        time.sleep(3600)  # until it is killed
     read(*arguments)
-reading._read = slowly
+reading._read = stopping
 ingest(Audit.open(sys.argv[1]), workers=2)
 """
 
@@ -421,7 +422,7 @@ def test_a_killed_ingest_continues_and_ends_with_the_same_files(tmp_path):
     np.savez(tmp_path / "a.npz", x=rng.integers(0, 256, (600, 4, 4), dtype=np.uint8), y=rng.integers(0, 2, 600))
     audit = audit_of(tmp_path, 'path = "a.npz"\nsplit = "train"')
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)])
-    deadline = time.time() + 60
+    deadline = time.time() + 300
     while len(list(audit.ingest_folder.glob("part-*.parquet"))) < 3 and time.time() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

@@ -15,7 +15,7 @@ from dashboard.serving import serve_this
 from scoring.tables import HardlookError
 from .synthetic import make_audit
 
-LONG = 60  # seconds, on a busy machine
+LONG = 300  # seconds, on a busy machine: nothing here waits for a clock, so no good run comes near it
 
 
 @pytest.fixture
@@ -26,15 +26,22 @@ def audit(tmp_path):
 
 
 @pytest.fixture
-def commands(tmp_path, monkeypatch):
+def go(tmp_path):
+    """A file for which ``wait_for_go()`` of a stand-in command waits: the test says when the command goes on."""
+    return tmp_path / "go"
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch, go):
     """Put a package ``scoring.cli`` of the test's own before the real one: what it says is what the job runs."""
+    waiting = f"def wait_for_go():\n    while not os.path.exists({str(go)!r}):\n        time.sleep(0.05)\n"
 
     def put(body: str) -> None:
         package = tmp_path / "stand-in" / "scoring"
         package.mkdir(parents=True)
         real = Path(jobs.scoring.__file__).parent
         (package / "__init__.py").write_text(f"__path__.append({str(real)!r})\n")
-        (package / "cli.py").write_text(f"import sys, time\n{body}\n")
+        (package / "cli.py").write_text(f"import os, sys, time\n{waiting}{body}\n")
         real_environment = jobs._environment()
         paths = os.pathsep.join([str(package.parent), real_environment["PYTHONPATH"]])
         monkeypatch.setattr(jobs, "_environment", lambda: {**real_environment, "PYTHONPATH": paths})
@@ -62,23 +69,24 @@ def test_a_job_runs_the_real_command_and_keeps_its_message(audit):
     assert found.text.startswith("hardlook slice '")
 
 
-def test_a_job_ends_well_and_its_last_line_is_its_progress(audit, commands):
+def test_a_job_ends_well_and_its_last_line_is_its_progress(audit, commands, go):
     commands("""
 for done in (10, 55):
     sys.stderr.write(f"\\r  vog: {done}%|###   | {done}/100")
     sys.stderr.flush()
-time.sleep(1)
+wait_for_go()
 print("\\ndone", sys.argv[1:])
 """)
     job = jobs.start(audit, "main", "score")
     assert wait(audit, job, lambda found: found.progress()).progress() == 0.55
+    go.touch()
     found = wait(audit, job)
     assert found.state == "done" and found.returncode == 0 and found.ended
     assert found.last_line().startswith("done ['score'")
 
 
 def test_one_job_per_run_at_a_time(audit, commands):
-    commands("time.sleep(60)")
+    commands("wait_for_go()")
     job = jobs.start(audit, "main", "score")
     with pytest.raises(HardlookError, match="still under way"):
         jobs.start(audit, "main", "refit")
@@ -94,7 +102,7 @@ def test_a_cancelled_command_is_interrupted_as_by_a_keyboard(audit, commands):
     commands("""
 try:
     print("working")
-    time.sleep(60)
+    wait_for_go()
 except KeyboardInterrupt:
     print("tidied up")
     sys.exit(130)
@@ -110,7 +118,7 @@ def test_a_command_that_does_not_listen_is_killed(audit, commands, monkeypatch):
 import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 print("deaf")
-time.sleep(60)
+wait_for_go()
 """)
     environment = jobs._environment()
     monkeypatch.setattr(jobs, "_environment", lambda: environment)
@@ -129,8 +137,8 @@ time.sleep(60)
             keeper.wait()
 
 
-def test_a_killed_keeper_is_told_as_lost(audit, commands):
-    commands("print('here'); time.sleep(3)")
+def test_a_killed_keeper_is_told_as_lost(audit, commands, go):
+    commands("print('here'); wait_for_go()")
     job = wait(audit, jobs.start(audit, "main", "score"), lambda found: found.last_line() == "here")
     keeper = int(
         subprocess.run(["ps", "-o", "ppid=", "-p", str(job.pid)], capture_output=True, text=True).stdout
@@ -138,10 +146,36 @@ def test_a_killed_keeper_is_told_as_lost(audit, commands):
     os.kill(keeper, signal.SIGKILL)
     assert wait(audit, job).state == "lost"
     assert jobs.running(audit, "main") is None, "a lost job stands in nobody's way"
+    go.touch()
 
 
-def test_a_job_survives_the_process_that_started_it(audit, commands, tmp_path):
-    commands("time.sleep(1.5); print('late')")
+def test_a_job_that_begins_or_ends_while_it_is_looked_at_is_not_told_as_lost(audit, monkeypatch):
+    record = audit.jobs_folder / "one.json"
+    record.parent.mkdir()
+    begun = jobs._record(jobs.Job("one", record.parent, ("score",), "main", "2026-01-01T00:00:00+00:00", pid=1))
+    held = False
+
+    def begins(path):  # the keeper takes the lock, then writes the process
+        nonlocal held
+        held = True
+        return begun
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "read_json", begins)
+        patch.setattr(jobs, "_is_held", lambda path: held)
+        assert jobs.read(record).state == "running"
+
+    def ends(path):  # the keeper writes the end, then lets the lock go
+        jobs.write_json(record, {**begun, "returncode": 0, "ended": begun["started"]})
+        return False
+
+    jobs.write_json(record, begun)
+    monkeypatch.setattr(jobs, "_is_held", ends)
+    assert jobs.read(record).state == "done"
+
+
+def test_a_job_survives_the_process_that_started_it(audit, commands, go):
+    commands("wait_for_go(); print('late')")
     code = (
         f"from dashboard import jobs; from dashboard.serving import serve_this; from scoring.audit import Audit\n"
         f"serve_this({str(audit.root)!r}); jobs._environment = lambda: {jobs._environment()!r}\n"
@@ -150,7 +184,8 @@ def test_a_job_survives_the_process_that_started_it(audit, commands, tmp_path):
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONG)
     assert ended.returncode == 0, ended.stderr
     job = next(iter(jobs.jobs(audit)))
-    assert job.id == ended.stdout.strip()
+    assert job.id == ended.stdout.strip() and job.is_live
+    go.touch()
     assert wait(audit, job).last_line() == "late"
 
 

@@ -30,22 +30,20 @@ def numbers(folder: Path) -> dict:
     return {name: read_table(run.score_path(name)).to_pandas() for name in run.score_names()}
 
 
-def killed_when(folder: Path, appears: str, sent: int) -> int:
-    """Score in a process of its own, which gets a signal as soon as a file of that name is there."""
-    # Renaming is slowed down, so that the signal arrives between two files on any machine.
-    code = ("import os, time; rename = os.replace\n"
-            "def slow(*given): rename(*given); time.sleep(0.15)\n"
-            "os.replace = slow\n"
-            "import sys; from scoring.cli import main; sys.exit(main(sys.argv[1:]))")
-    process = subprocess.Popen([sys.executable, "-c", code, "score", str(folder), *SCORES], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-                               cwd=Path(__file__).parents[1])
-    while process.poll() is None and not list(folder.rglob(appears)):
-        time.sleep(0.01)
-    process.send_signal(sent)
-    said = process.communicate(timeout=60)[1]
-    assert "Traceback" not in said
-    return process.returncode
+def killed_when(appears: str, sent: int, *command: object) -> int:
+    """Run a command in a process of its own, which gets a signal the moment that a file of that name is renamed into
+    place → its exit status. The process sends it to itself: no machine is too slow or too fast for that."""
+    code = ("import os, sys, pathlib; rename, (appears, sent, *command) = os.replace, sys.argv[1:]\n"
+            "def watched(old, new, **given):\n"
+            "    rename(old, new, **given)\n"
+            "    if pathlib.PurePath(new).match(appears): os.kill(os.getpid(), int(sent))\n"
+            "os.replace = watched\n"
+            "from scoring.cli import main; sys.exit(main(command))")
+    ended = subprocess.run([sys.executable, "-c", code, appears, str(int(sent)), *map(str, command)],
+                           capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+                           cwd=Path(__file__).parents[1], timeout=600)
+    assert "Traceback" not in ended.stderr
+    return ended.returncode
 
 
 @pytest.mark.parametrize("appears, sent, status", [
@@ -53,7 +51,7 @@ def killed_when(folder: Path, appears: str, sent: int) -> int:
 ])
 def test_a_killed_score_continues_to_the_same_numbers_and_leaves_nothing(undisturbed, tmp_path, appears, sent, status):
     folder = write_small_audit(tmp_path / "audit")
-    assert killed_when(folder, appears, sent) == status
+    assert killed_when(appears, sent, "score", folder, *SCORES) == status
     assert hardlook("score", folder, *SCORES) == 0
     whole, again = numbers(undisturbed), numbers(folder)
     assert whole.keys() == again.keys()

@@ -165,6 +165,6 @@ def test_pictures_get_no_text(tmp_path):
 def test_the_overview_shows_what_the_model_sees(which, said, request):
     audit = request.getfixturevalue(which)
     serve_this(audit.root)
-    page = AppTest.from_file(str(Path(dashboard.__file__).with_name("app.py")), default_timeout=60).run()
+    page = AppTest.from_file(str(Path(dashboard.__file__).with_name("app.py")), default_timeout=300).run()
     assert not page.exception, page.exception[0].stack_trace
     assert any(said in caption.value for caption in page.caption)

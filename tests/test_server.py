@@ -1,8 +1,8 @@
 """The server as a process: what it prints, refuses, imports and weighs, and how it ends."""
 
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -42,15 +42,29 @@ def audit(tmp_path_factory):
     return make_audit(tmp_path_factory.mktemp("audit"), 60, thumbnails=True)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def told_address(process: subprocess.Popen) -> str:
+    """Where a server of ``port=0`` serves, as it prints it: a port chosen before it starts may be taken by then."""
+    lines = []
+    while not any("Ctrl-C" in line for line in lines):
+        lines.append(process.stdout.readline())
+        assert lines[-1], process.stderr.read()
+    return re.search(r"http://localhost:\d+", "".join(lines)).group()
+
+
+def wait_until_it_answers(process: subprocess.Popen, url: str) -> None:
+    """The address is printed a moment before the server takes connections."""
+    until = time.monotonic() + 300
+    while True:
+        try:
+            return fetch(f"{url}/_stcore/health")
+        except OSError:
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.1)
 
 
 def fetch(url: str, **headers) -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as reply:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as reply:
             return reply.status, reply.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -60,21 +74,13 @@ def fetch(url: str, **headers) -> tuple[int, bytes]:
 @pytest.fixture(scope="module")
 def running(audit):
     """(process, url) of a served audit; a websocket has drawn the first page."""
-    port = free_port()
-    code = PROGRAM.format(heavy=HEAVY, audit=str(audit.root), port=port)
+    code = PROGRAM.format(heavy=HEAVY, audit=str(audit.root), port=0)
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    url = f"http://localhost:{port}"
-    until = time.monotonic() + 60
-    while True:
-        try:
-            fetch(f"{url}/_stcore/health")
-            break
-        except OSError:
-            assert process.poll() is None and time.monotonic() < until
-            time.sleep(0.1)
+    url = told_address(process)
+    wait_until_it_answers(process, url)
     yield process, url
     process.kill()
     process.communicate()
@@ -87,14 +93,14 @@ def draw_page(url: str, path: str) -> list:
     from websockets.sync.client import connect
 
     messages = []
-    with connect(url.replace("http", "ws") + "/_stcore/stream", origin=url, max_size=None) as socket_:
+    with connect(url.replace("http", "ws") + "/_stcore/stream", origin=url, max_size=None, open_timeout=300) as socket_:
         ask = BackMsg()
         ask.rerun_script.query_string = ""
         ask.rerun_script.page_name = path
         socket_.send(ask.SerializeToString())
         while True:
             message = ForwardMsg()
-            message.ParseFromString(socket_.recv(timeout=60))
+            message.ParseFromString(socket_.recv(timeout=300))
             messages.append(message)
             if message.WhichOneof("type") == "script_finished":
                 return [one for one in messages if one.WhichOneof("type") == "new_session"] + messages
@@ -174,24 +180,13 @@ def test_the_users_own_streamlit_settings_do_not_open_the_server(audit):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_it_prints_its_address_and_ends_cleanly_with_control_c(audit):
-    port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-c", f"from dashboard.server import serve; serve({str(audit.root)!r}, port={port})"], cwd=ROOT,
+        [sys.executable, "-c", f"from dashboard.server import serve; serve({str(audit.root)!r}, port=0)"], cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    lines = []
-    while not any("Ctrl-C" in line for line in lines):
-        lines.append(process.stdout.readline())
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        try:
-            fetch(f"http://localhost:{port}/_stcore/health")
-            break
-        except OSError:
-            time.sleep(0.1)
+    wait_until_it_answers(process, told_address(process))
     process.send_signal(signal.SIGINT)
-    said, complaints = process.communicate(timeout=20)
-    assert any(f"http://localhost:{port}" in line for line in lines)
+    said, complaints = process.communicate(timeout=300)
     assert process.returncode == 0 and "stopped" in said and complaints == ""
 
 

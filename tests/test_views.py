@@ -49,13 +49,13 @@ def audit(tmp_path_factory):
 def visit(audit):
     """A new visitor at the root address."""
     serve_this(audit.root)
-    return sound(AppTest.from_file(APP, default_timeout=60).run())
+    return sound(AppTest.from_file(APP, default_timeout=300).run())
 
 
 def page(audit, name, **parameters):
     """A page of an audit as a new visitor sees it at an address."""
     serve_this(audit.root)
-    app = AppTest.from_file(APP, default_timeout=60)
+    app = AppTest.from_file(APP, default_timeout=300)
     app._page_hash = calc_hash(
         name
     )  # AppTest can open no address of an app's navigation, only switch to it later
@@ -141,7 +141,7 @@ def test_a_broken_audit_is_one_sentence(tmp_path):
     audit = make_audit(tmp_path / "audit", 20, 2)
     serve_this(audit.root)
     (audit.root / "audit.toml").write_text("format = 99")
-    app = AppTest.from_file(APP, default_timeout=60).run()
+    app = AppTest.from_file(APP, default_timeout=300).run()
     assert "upgrade hardlook" in app.error[0].value
 
 
@@ -439,7 +439,7 @@ def test_no_page_imports_what_a_review_server_must_not_hold(audit):
 import sys
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
-app = AppTest.from_file({APP!r}, default_timeout=120).run()
+app = AppTest.from_file({APP!r}, default_timeout=300).run()
 for name in {PAGES!r}:
     app.switch_page(f"views/{{name.replace('-', '_')}}.py")
     app.run()
@@ -448,7 +448,7 @@ print(",".join(sorted({{"torch", "umap", "pynndescent", "ray", "numba"}} & set(s
 """
     environment = {**os.environ, "HARDLOOK_AUDIT": str(audit.root), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=200
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""
