@@ -58,7 +58,13 @@ def test_bad_settings_of_slices_are_refused_and_nothing_is_written(sample_copy, 
     assert run.slicing_names() == before
 
 
-def test_a_test_set_without_errors_has_no_slice_and_is_told_so(sample_copy, capsys, monkeypatch):
+@pytest.fixture
+def no_map(monkeypatch):
+    """Slices without their map: UMAP compiles itself for a long time, and makes no slice."""
+    monkeypatch.setattr("scoring.slicing.lay_out", lambda *given: None)
+
+
+def test_a_test_set_without_errors_has_no_slice_and_is_told_so(sample_copy, capsys, monkeypatch, no_map):
     from scoring import slicing
 
     def all_correct(*given, embedded=slicing.embedded):
@@ -72,7 +78,7 @@ def test_a_test_set_without_errors_has_no_slice_and_is_told_so(sample_copy, caps
     assert "0 slices" in said and "the model makes no error on them" in said
 
 
-def test_a_rule_that_nothing_satisfies_is_told_what_to_change(sample_copy, capsys):
+def test_a_rule_that_nothing_satisfies_is_told_what_to_change(sample_copy, capsys, no_map):
     assert hardlook("slice", sample_copy, "--method", "rule", "--max-accuracy", "0", "--min-size", "100") == 0
     assert "raise --max-accuracy or lower --min-size" in capsys.readouterr().out
 

@@ -5,11 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
+from scoring.audit import check_config
 from scoring.cli import main, parser
 from scoring.commands.score import settings_told
 from scoring.scorer import registry
@@ -69,11 +72,23 @@ def test_new_makes_a_project_from_any_folder_and_never_overwrites_one(tmp_path, 
     monkeypatch.chdir(tmp_path)
     assert hardlook("new", "mine") == 0
     assert "hardlook check mine" in capsys.readouterr().out
-    assert {"audit.toml", "model.py", "data.py"} <= {path.name for path in (tmp_path / "mine").iterdir()}
+    assert {"audit.toml", "model.py", "data.py"} == {path.name for path in (tmp_path / "mine").iterdir()}
     (tmp_path / "mine" / "audit.toml").write_text("# my own work")
     assert hardlook("new", "mine") == 1
     assert (tmp_path / "mine" / "audit.toml").read_text() == "# my own work"
     assert "already has an audit.toml" in capsys.readouterr().err
+
+
+def test_own_data_get_the_documented_defaults_and_no_truth_and_a_sample_all_of_its_own(tmp_path, capsys):
+    own, sample = tmp_path / "mine", tmp_path / "digits"
+    assert hardlook("new", own) == 0 and hardlook("new", sample, "--sample", "digits") == 0
+    assert (sample / "audit.toml").read_text() == (files("sample_data") / "audit.toml").read_text()
+    whole, mine = (check_config(tomllib.loads((folder / "audit.toml").read_text())) for folder in (sample, own))
+    settings = whole["run"]["main"]
+    assert settings.pop("scores")["influence"]["subset"] == 600 and settings.pop("expected_accuracy") == 0.93
+    assert whole.pop("truth") and whole.pop("name")
+    assert mine == whole
+    assert (sample / "guidelines.md").is_file() and not (own / "guidelines.md").exists()
 
 
 def test_an_error_is_one_message_and_no_traceback(tmp_path, capsys):

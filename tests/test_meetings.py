@@ -160,7 +160,8 @@ def test_a_mapping_of_classes_is_exported_and_one_assigns_in_a_terminal(tmp_path
     assert hardlook("export", audit.root, "--out", tmp_path / "out") == 0
     assert read_json(tmp_path / "out" / "class-mapping.json")["mapping"] == {"cat": ["pet"], "dog": ["pet"]}
     assert hardlook("assign", audit.root, "--to", "ana,ben=3", "--split", "train", "--class", "cat", "--by", "lea") == 0
-    assert "ana" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "ana" in shown and f"next: hardlook dashboard {audit.root}" in shown
     labels = read_table(audit.examples_path).to_pandas().set_index("example_id")
     with ReviewLog.open(audit.log_url, audit="audit") as log:
         given = log.assignments()

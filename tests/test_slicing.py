@@ -110,6 +110,8 @@ def test_the_refit_compares_original_reviewed_and_placebo_on_the_other_half(samp
     audit = Audit.open(sample_copy)
     wrong = decide(audit)
     assert hardlook("refit", sample_copy, "--device", "cpu") == 0
+    shown = capsys.readouterr().out
+    assert f"next: hardlook dashboard {sample_copy} (page Reviews shows it)" in shown
     found = read_json(audit.run().refit_path)
     assert found["edits"] == {"relabelled": wrong, "removed": 0, "train": 240}
     assert 40 <= found["judged_on"]["examples"] < 80
@@ -117,7 +119,7 @@ def test_the_refit_compares_original_reviewed_and_placebo_on_the_other_half(samp
     assert groups["all"]["n"] == found["judged_on"]["examples"]
     assert groups["all"]["gain_low"] <= groups["all"]["gain"] <= groups["all"]["gain_high"]
     assert groups["all"]["change"] < 0
-    assert f"{wrong} training labels changed" in capsys.readouterr().out
+    assert f"{wrong} training labels changed" in shown
 
 
 def test_a_review_without_corrections_has_no_effect_to_preview(sample_copy, capsys):

@@ -43,8 +43,9 @@ def assign(options) -> int:
         if options.release:
             log.append(assignments.releasing(ids, by, client))
             print(f"released {len(ids):,} examples")
-            return 0
-        dealt = assignments.deal(ids, assignments.shares_of(options.to), audit.seed)
-        log.append(assignments.assigning(dealt, by, client))
-        print(assignments.workload(log).to_string(index=False))
+        else:
+            dealt = assignments.deal(ids, assignments.shares_of(options.to), audit.seed)
+            log.append(assignments.assigning(dealt, by, client))
+            print(assignments.workload(log).to_string(index=False))
+    print(f"next: hardlook dashboard {options.audit} (/suspects begins with what is assigned; /reviews shows how far each is)")
     return 0

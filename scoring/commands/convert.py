@@ -25,4 +25,6 @@ def convert(options) -> int:
         out = (Path(options.out) if options.out else path.parent) / f"{path.stem}.safetensors"
         convert_checkpoint(path, out, trust=options.trust)
         print(f"wrote {out}")
+    print(f"next: name {'it' if len(options.checkpoints) == 1 else 'them'} in audit.toml under checkpoints, then hardlook "
+          "check AUDIT")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from scoring.commands.console import add_command
@@ -12,6 +13,14 @@ SAMPLES = {"digits": "pictures", "cancer": "vectors: rows of a table", "docstrin
            "blobs": "vectors in the plane: the papers' toy problem"}
 """Name of each sample project → what its examples are."""
 
+EXPLAINED = """
+# What else may stand here (the README has the rest):
+#   [run.main] expected_accuracy = 0.93    what you measured on test; `hardlook check` compares
+#   [run.main.scores.influence]            settings of a score; `hardlook score --help` lists them, and the defaults
+#   [truth] path = "truth.csv"             labels known to be true, by id: only for measuring, never shown to a reviewer
+"""
+"""What takes the place of the sample's own settings in an audit of one's own data."""
+
 
 def add(commands, given=()) -> None:
     """Declare the command."""
@@ -19,8 +28,9 @@ def add(commands, given=()) -> None:
                        "an example model file.")
     command.add_argument("audit", metavar="DIR", help="the folder to make")
     told = "; ".join(f"{name} ({what})" for name, what in SAMPLES.items())
-    command.add_argument("--sample", choices=list(SAMPLES), default="digits",
-                         help=f"which project to start from: {told} (default: %(default)s)")
+    command.add_argument("--sample", choices=list(SAMPLES),
+                         help=f"a sample project as it is, with its reduced settings and true labels: {told} (default: "
+                         "the files of digits, without these)")
 
 
 def new(options) -> int:
@@ -28,22 +38,40 @@ def new(options) -> int:
     folder = Path(options.audit)
     if (folder / "audit.toml").exists():
         raise HardlookError(f"{folder} already has an audit.toml; edit it, or name another folder")
-    copy_sample(folder, options.sample)
+    sample = options.sample or "digits"
+    copy_sample(folder, sample, own=options.sample is None)
     made = ", ".join(path.name for path in sorted(folder.iterdir()) if path.is_file())
-    print(f"made {folder} with {made}: a working project about {options.sample} to edit into yours.\n"
-          f"1. in audit.toml, name your data, classes, model, transform and checkpoints; drop what is only about the "
-          f"sample ([truth], [run.main.scores.…], expected_accuracy)\n"
+    drop = "" if options.sample is None else ("; drop what is only about the sample ([truth], [run.main.scores.…], "
+                                              "expected_accuracy, guidelines.md)")
+    print(f"made {folder} with {made}: a working project about {sample} to edit into yours.\n"
+          f"1. in audit.toml, name your data, classes, model, transform and checkpoints{drop}\n"
           f"2. hardlook train {folder}      (only where no checkpoints of several epochs were kept)\n"
           f"3. hardlook check {folder}\n"
           f"4. hardlook score {folder}\n"
           f"5. hardlook dashboard {folder}\n"
           f"A model that is not PyTorch's: drop [run.main], then hardlook import-predictions {folder} predictions.csv\n"
-          f"To try it with the {options.sample} as it is: python {folder}/data.py, then hardlook train {folder}")
+          f"To try it with the {sample} as it is: python {folder}/data.py, then hardlook train {folder}")
     return 0
 
 
-def copy_sample(folder: Path, name: str = "digits") -> bool:
-    """Copy a sample project's files into ``folder``; files that are there are kept. Returns whether any was new."""
+def without_sample_settings(config: str) -> str:
+    """An ``audit.toml`` of a sample without what holds for the sample alone: its title, its accuracy, [truth], settings
+    of scores that are small for its few examples. Scores then have their documented defaults.
+
+    >>> print(without_sample_settings('format = 1\\nname = "Toy"\\n\\n# known\\n[truth]\\npath = "a.csv"\\n').split("\\n\\n")[0])
+    format = 1
+    """
+    kept = [paragraph for paragraph in config.split("\n\n")
+            if not re.search(r"^\[(truth|run\.main\.scores\.\w+)\]", paragraph, re.MULTILINE)]
+    kept = re.sub(r"^(name|expected_accuracy) = .*\n?", "", "\n\n".join(kept), flags=re.MULTILINE)
+    return kept.rstrip("\n") + "\n" + EXPLAINED
+
+
+def copy_sample(folder: Path, name: str = "digits", *, own: bool = False) -> bool:
+    """Copy a sample project's files into ``folder``; files that are there are kept. Returns whether any was new.
+
+    ``own``: for data of one's own, without what is true of the sample alone (``without_sample_settings``, guidelines).
+    """
     from importlib.resources import files
 
     if folder.exists() and not folder.is_dir():
@@ -54,7 +82,11 @@ def copy_sample(folder: Path, name: str = "digits") -> bool:
     for source in (home if name == "digits" else home / name).iterdir():
         if source.name.endswith((".py", ".toml", ".md")) and source.name != "__init__.py":
             target = folder / source.name
+            if own and source.name.endswith(".md"):
+                continue
             if not target.exists():
-                target.write_bytes(source.read_bytes())
+                content = source.read_text(encoding="utf8")
+                own_config = own and source.name == "audit.toml"
+                target.write_text(without_sample_settings(content) if own_config else content, encoding="utf8")
                 new_one = True
     return new_one

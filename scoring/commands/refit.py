@@ -35,6 +35,7 @@ def refit(options) -> int:
     print(f"  {'group':<24}{'n':>6}  original  reviewed   placebo  gain (95 % interval)       predicted Δloss")
     for row in found["groups"]:
         print("  " + _refit_row(row))
+    print(f"next: hardlook dashboard {options.audit} (page Reviews shows it), then hardlook export {options.audit}")
     return 0
 
 
