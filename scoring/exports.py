@@ -28,7 +28,7 @@ from scoring.patches import corrected_labels, neutralise
 from scoring.pictures import is_npy, is_png
 from scoring.queues import default_order, suggestions, suspicion
 from scoring.reviews import ReviewLog
-from scoring.tables import HardlookError, atomic_path, read_table, write_json
+from scoring.tables import HardlookError, atomic_path, read_table, remove_abandoned_of, write_json
 
 FORMATS = ("imagefolder", "huggingface", "cleanlab", "fiftyone")
 
@@ -72,7 +72,8 @@ def _new_folder(path: Path) -> Path:
     if path.exists():
         raise HardlookError(f"{path} is there already; remove it or name another --out")
     path.parent.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    remove_abandoned_of(path)
+    return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
 
 
 def _files(audit: Audit, rows: pd.DataFrame) -> Iterator[tuple[object, Path | None, bytes | None, str]]:

@@ -11,8 +11,10 @@ the name of a file: that is ``scoring.audit``.
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
+import shutil
 import tempfile
 import time
 from bisect import bisect_left
@@ -66,6 +68,15 @@ def remove_abandoned(folder: Path) -> None:
         with contextlib.suppress(OSError):
             if path.is_file() and time.time() - path.stat().st_mtime > ABANDONED:
                 path.unlink()
+
+
+def remove_abandoned_of(path: Path) -> None:
+    """Remove what killed writers of ``path`` left beside it, files or folders, once it is an hour old."""
+    path = Path(path)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _umask() -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -95,23 +97,59 @@ def test_applying_twice_changes_nothing_more_and_one_undo_takes_it_back(folder, 
         undo(open_target(folder))
 
 
+def dying(call, at: int):
+    """The same call, which ends everything the nth time."""
+    count = itertools.count(1)
+
+    def die(*given):
+        if next(count) == at:
+            raise KeyboardInterrupt
+        return call(*given)
+
+    return die
+
+
 def test_a_kill_between_two_moves_is_undone_or_finished(folder, tmp_path, monkeypatch):
     before = files(folder)
     made = patch(tmp_path / "p.csv", *ROWS[:2])
-    moves = []
-
-    def die(old, new, move=targets._move):
-        moves.append(old)
-        if len(moves) == 2:
-            raise KeyboardInterrupt
-        move(old, new)
-
-    monkeypatch.setattr(targets, "_move", die)
+    monkeypatch.setattr(targets, "_move", dying(targets._move, 2))
     with pytest.raises(KeyboardInterrupt):
         apply_to(made, open_target(folder))
     assert files(folder) != before
     assert undo(open_target(folder)) == []
     assert files(folder) == before
+
+
+def test_a_killed_application_is_finished_by_the_next_and_one_undo_takes_both_back(folder, tmp_path, monkeypatch):
+    before = files(folder)
+    made = patch(tmp_path / "p.csv", *ROWS[:2])
+    apply_to(made, open_target(folder))
+    whole = files(folder)
+    undo(open_target(folder))
+    with monkeypatch.context() as patched:
+        patched.setattr(targets, "_move", dying(targets._move, 2))
+        with pytest.raises(KeyboardInterrupt):
+            apply_to(made, open_target(folder))
+    assert files(folder) not in (before, whole)
+    apply_to(made, open_target(folder))
+    assert files(folder) == whole and open_target(folder).applications == 1
+    assert undo(open_target(folder)) == [] and files(folder) == before
+
+
+def test_a_manifest_whose_application_was_killed_takes_the_next_and_one_undo(tmp_path, monkeypatch):
+    path = tmp_path / "m.csv"
+    (tmp_path / "a.png").write_bytes(content("a"))
+    path.write_text("path,label\na.png,cat\n")
+    made = patch(tmp_path / "p.csv", ("a.png", content("a"), "cat", "dog", "relabel"))
+    with monkeypatch.context() as patched:
+        patched.setattr("scoring.tables.os.replace", dying(os.replace, 3))  # what was there, the journal, then itself
+        with pytest.raises(KeyboardInterrupt):
+            apply_to(made, open_target(path))
+    assert path.read_text() == "path,label\na.png,cat\n" and open_target(path).applications == 1
+    apply_to(made, open_target(path))
+    assert path.read_text() == "path,label\na.png,dog\n" and open_target(path).applications == 1
+    undo(open_target(path))
+    assert path.read_text() == "path,label\na.png,cat\n" and not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize("label", ["../up", "/root", ".hidden", "a/../../b", ""])

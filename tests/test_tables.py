@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from scoring.tables import (BlobStore, HardlookError, atomic_path, column_facts, describe_column, read_json,
-                            read_metadata, read_table, read_vectors, write_json, write_table, write_vectors)
+from scoring.tables import (ABANDONED, BlobStore, HardlookError, atomic_path, column_facts, describe_column, read_json,
+                            read_metadata, read_table, read_vectors, remove_abandoned_of, write_json, write_table,
+                            write_vectors)
 
 
 def test_a_table_and_its_metadata_come_back(tmp_path):
@@ -30,6 +32,17 @@ def test_a_writer_that_fails_leaves_the_old_file_and_no_trace(tmp_path):
         raise RuntimeError
     assert read_json(tmp_path / "a.json") == {"old": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_killed_writers_of_one_file_left_goes_after_an_hour_and_nothing_else_does(tmp_path):
+    left, folder, young, other = (tmp_path / f".{name}.partial" for name in ("a[1].x", "a[1].y", "a[1].z", "a1.x"))
+    folder.mkdir()
+    for path in (left, young, other, folder / "inside.png", tmp_path / "a[1]"):
+        path.write_text("half")
+    for path in (left, folder, other):
+        os.utime(path, (time.time() - ABANDONED - 60,) * 2)
+    remove_abandoned_of(tmp_path / "a[1]")
+    assert {path.name for path in tmp_path.iterdir()} == {".a[1].z.partial", ".a1.x.partial", "a[1]"}
 
 
 def test_a_killed_writer_leaves_the_old_file(tmp_path):

@@ -88,6 +88,11 @@ class Target:
             raise HardlookError(f"there is nothing to undo: {self.journal} does not exist or is empty")
         return entries[:-1], entries[-1]
 
+    @property
+    def applications(self) -> int:
+        """How many applications can be taken back."""
+        return len(read_json(self.journal, []))
+
     def _keep(self, entries: list[dict[str, Any]]) -> None:
         if entries:
             write_json(self.journal, entries)
@@ -130,7 +135,10 @@ class ManifestTarget(Target):
             else:
                 self._write_text(temporary, labels, set(excluded))
             entry = {"before": _digest(self.path), "after": _digest(temporary), "kept": old.name}
-            self._keep([*read_json(self.journal, []), entry])
+            earlier = read_json(self.journal, [])
+            while earlier and earlier[-1]["before"] == entry["before"]:  # written down, but killed before it happened
+                earlier.pop()
+            self._keep([*earlier, entry])
         return {}
 
     def restore(self) -> list[str]:
@@ -220,11 +228,21 @@ class FolderTarget(Target):
             elif to != names[row]:
                 taken.add(to)
                 moves.append([names[row], to])
-        if moves:
-            self._keep([*read_json(self.journal, []), {"moves": moves}])
+        self._make(moves)
+        return refused
+
+    def _make(self, moves: list[list[str]]) -> None:
+        """Move files, as one application with what an earlier one did before it was killed."""
+        if not moves:
+            return
+        earlier, planned = read_json(self.journal, []), moves
+        if earlier and earlier[-1].get("unfinished"):
+            killed = earlier.pop()["moves"]
+            planned = [[old, new] for old, new in killed if (self.path / new).exists()] + moves
+        self._keep([*earlier, {"moves": planned, "unfinished": True}])
         for old, new in moves:
             _move(self.path / old, self.path / new)
-        return refused
+        self._keep([*earlier, {"moves": planned}])
 
     def _moved(self, row: int, label: str) -> str | None:
         """Where a file goes: the same place below the folder of its new class."""

@@ -41,7 +41,7 @@ def apply(options) -> int:
     if options.undo:
         if options.patch:
             raise HardlookError("--undo takes DATA alone: it takes back what was applied last")
-        return _undone(options.data, undo(target))
+        return _undone(options.data, undo(target), target.applications)
     if not options.patch:
         raise HardlookError("needs PATCH and DATA; PATCH is what `hardlook export` wrote")
     report = apply_to(Path(options.patch), target)
@@ -59,8 +59,10 @@ def apply(options) -> int:
     return 1 if len(refused) else 0
 
 
-def _undone(data: str, problems: list[str]) -> int:
+def _undone(data: str, problems: list[str], left: int) -> int:
     print(f"{data}: the last patch was taken back")
+    if left:
+        print(f"next: hardlook apply --undo {data} takes the one before it back ({left} left), if that is to go too")
     for problem in problems:
         print(f"  not brought back: {problem}")
     return 1 if problems else 0

@@ -28,7 +28,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from scoring.models.weights import StateDict, pick_state_dict, read_state_dict
-from scoring.tables import HardlookError, atomic_path
+from scoring.tables import HardlookError, atomic_path, remove_abandoned_of
 
 
 def convert_checkpoint(
@@ -54,6 +54,7 @@ def convert_checkpoint(
         )
     out = Path(out) if out is not None else path.with_suffix(".safetensors")
     _refuse_overwriting(path, out)
+    remove_abandoned_of(out)
     with atomic_path(out) as partial:
         _in_own_process(path, partial, folder, weights)
         read_state_dict(partial)  # nothing takes the name of a checkpoint that cannot be read as one
