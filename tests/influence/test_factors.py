@@ -1,5 +1,4 @@
-"""Influence, embeddings and self-influence against closed forms, float64 autograd, leave-one-out and captum.
-"""
+"""Influence embeddings against closed forms, float64 autograd, leave-one-out and captum."""
 
 from __future__ import annotations
 
@@ -12,10 +11,7 @@ from torch.nn import functional as F
 from scoring.curvature import head_hessian
 from scoring.influence import (
     InfluenceFactors,
-    conjugate_gradients,
     embedding_self_influence,
-    self_influence,
-    self_influence_by_gradients,
 )
 from scoring.tables import HardlookError
 
@@ -313,106 +309,3 @@ def test_confident_examples_keep_their_digits_in_float32():
     wide = [(x.double(), y) for x, y in data]
     exactly = InfluenceFactors.fit(model.double(), wide, layers=layers, rank=10).embed(model, wide)
     assert apart(narrow @ narrow.T, exactly @ exactly.T) <= 2e-5  # 1e-4 where the loss is taken in float32
-
-
-# -- Cook's distance on the head -----------------------------------------------------------------------------
-
-
-def head_case(n: int = 50, d: int = 6, c: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    x, logits = rng.normal(size=(n, d)), rng.normal(size=(n, c))
-    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    return x, p, rng.integers(0, c, n)
-
-
-def gradients_of(x: np.ndarray, p: np.ndarray, y: np.ndarray) -> np.ndarray:
-    errors = p - np.eye(p.shape[1])[y]
-    return (errors[:, :, None] * np.hstack([x, np.ones((len(x), 1))])[:, None, :]).reshape(len(x), -1)
-
-
-def test_self_influence_is_the_damped_quadratic_form_of_float64_autograd():
-    torch.manual_seed(0)
-    layer, x = nn.Linear(6, 4).double(), torch.randn(50, 6).double()
-    y = torch.arange(50) % 4
-    ones = torch.cat([x, torch.ones(50, 1).double()], 1)
-    start = torch.cat([layer.weight, layer.bias[:, None]], 1).detach().flatten()
-    hessian = torch.autograd.functional.hessian(lambda w: F.cross_entropy(ones @ w.view(4, 7).T, y), start)
-    each = torch.autograd.functional.jacobian(
-        lambda w: F.cross_entropy(ones @ w.view(4, 7).T, y, reduction="none"), start)
-    expected = (each @ torch.linalg.inv(hessian + 0.01 * torch.eye(28).double()) * each).sum(1)
-    p = layer(x).softmax(1).detach().numpy()
-    np.testing.assert_allclose(self_influence(x.numpy(), p, y.numpy(), damping=0.01), expected, rtol=1e-10)
-
-
-def test_self_influence_takes_the_hessian_of_other_rows_and_its_l2_part():
-    x, p, y = head_case()
-    hessian = head_hessian(x[:30], p[:30], l2=0.2)
-    found = self_influence(x, p, y, hessian=hessian, damping=0.05)
-    inverse = np.linalg.inv(hessian.mean + 0.05 * np.eye(28))
-    g = gradients_of(x, p, y)
-    np.testing.assert_allclose(found, np.einsum("np,pq,nq->n", g, inverse, g), rtol=1e-10)
-    np.testing.assert_allclose(self_influence(x, p, y, hessian=hessian.mean, damping=0.05), found)
-    before = hessian.mean
-    self_influence(x, p, y, hessian=before)
-    np.testing.assert_array_equal(before, hessian.mean)
-
-
-def test_conjugate_gradients_give_the_same_self_influence():
-    x, p, y = head_case()
-    expected = self_influence(x, p, y, hessian=head_hessian(x, p, l2=0.1), damping=1e-2)
-    found = self_influence_by_gradients(x, p, y, damping=1e-2, l2=0.1, tolerance=1e-10)
-    np.testing.assert_allclose(found, expected, rtol=1e-8)
-    with pytest.raises(HardlookError, match="raise damping or max_steps"):
-        self_influence_by_gradients(x, p, y, damping=1e-9, max_steps=2)
-
-
-def test_conjugate_gradients_take_the_hessian_over_other_rows():
-    x, p, y = head_case()
-    expected = self_influence(x, p, y, hessian=head_hessian(x[:30], p[:30]), damping=1e-2)
-    found = self_influence_by_gradients(x, p, y, damping=1e-2, over=(x[:30], p[:30]), tolerance=1e-10)
-    np.testing.assert_allclose(found, expected, rtol=1e-8)
-
-
-def test_conjugate_gradients_need_no_more_products_than_there_are_eigenvalues():
-    matrix, products = np.diag(np.repeat([1.0, 30.0, 1000.0, 1e4], 10)), []
-
-    def product(v):
-        products.append(1)
-        return v @ matrix
-
-    conjugate_gradients(product, np.random.default_rng(0).normal(size=(3, 40)), 1e-8)
-    assert len(products) <= 5  # four in exact arithmetic; steepest descent takes thousands
-
-
-def test_conjugate_gradients_solve_many_right_sides_at_once_and_leave_zeros_alone():
-    rng = np.random.default_rng(0)
-    root = rng.normal(size=(6, 6))
-    matrix, right = root @ root.T + np.eye(6), rng.normal(size=(4, 6))
-    right[2] = 0
-    np.testing.assert_allclose(
-        conjugate_gradients(lambda v: v @ matrix, right, 1e-12), right @ np.linalg.inv(matrix), atol=1e-9
-    )
-
-
-def test_a_hessian_over_the_budget_is_refused_with_its_size_and_the_ways_out():
-    x, p, y = head_case()
-    with pytest.raises(
-        HardlookError, match=r"takes 6.27e-06 GB \(4 classes × 7 features.*self_influence_by_gradients"
-    ):
-        self_influence(x, p, y, memory_budget=1000)
-
-
-@pytest.mark.parametrize("change, message", [
-    ({"damping": 0.0}, "damping is 0.0; needed above 0"),
-    ({"labels": np.full(50, 9)}, "labels run from 9 to 9"),
-    ({"labels": np.arange(50) % 5}, "labels run from 0 to 4; the head has classes 0 to 3"),
-    ({"labels": np.zeros(3, int)}, "needed 50 class indices"),
-    ({"labels": np.zeros(50)}, "needed 50 class indices"),
-    ({"hessian": np.eye(3)}, r"needed \(28, 28\)"),
-    ({"hessian": -np.eye(28)}, "not positive definite"),
-    ({"features": np.full((50, 6), np.nan)}, "features of row 0 are not finite"),
-])
-def test_bad_input_to_self_influence_is_refused_in_one_sentence(change, message):
-    x, p, y = head_case()
-    with pytest.raises(HardlookError, match=message):
-        self_influence(**{"features": x, "probabilities": p, "labels": y, **change})
