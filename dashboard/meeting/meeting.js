@@ -90,13 +90,16 @@ class Screen {
     return this.component.data.leads && this.state?.open;
   }
 
-  // One after the other: what is pressed is meant for what the acts before it bring. Enter after → opens the next item.
+  // One after the other: what is pressed is meant for what the acts before it bring. Enter after → opens the next item,
+  // and nothing where → did not arrive.
   async turn(does) {
     this.waiting.push(does);
     if (this.busy) return;
     this.busy = true;
     try {
-      while (this.waiting.length) await this.waiting.shift()();
+      while (this.waiting.length) {
+        if ((await this.waiting.shift()()) === false) this.waiting = [];
+      }
     } finally {
       this.busy = false;
       this.waiting = [];
@@ -317,6 +320,7 @@ class Screen {
       this.form = form;
       this.draw();
     } else this.root.focus();
+    return done;
   }
 }
 

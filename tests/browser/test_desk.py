@@ -68,6 +68,17 @@ def test_a_click_on_a_square_of_the_matrix_opens_the_queue_of_its_pair(page, des
     assert all(text[-9:].strip().replace(" ", "+") in page.url for text in pair.values()), (pair, page.url)
 
 
+def lost_on_the_way(page, place):
+    """A move that does not arrive takes the keys behind it with it: they were meant for the next item."""
+    page.route("**/hardlook/meeting", lambda route: route.abort())
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.get_by_text("nothing was recorded").wait_for()
+    assert page.get_by_role("form", name="Outcome").count() == 0
+    page.unroute("**/hardlook/meeting")
+    assert place.inner_text() == "1 of 2"
+
+
 def test_disputes_are_settled_by_keys_alone_however_slow_the_server(page, desk):
     page.add_init_script(SLOW)
     page.goto(f"{desk.url}/reviews")
@@ -77,6 +88,7 @@ def test_disputes_are_settled_by_keys_alone_however_slow_the_server(page, desk):
     place = page.get_by_test_id("meeting-place")
     place.get_by_text("1 of 2").wait_for()
     page.get_by_text("says ada").first.wait_for()
+    lost_on_the_way(page, place)
     for verdict in ("given", "none"):
         for _ in range(4):
             page.keyboard.down("Enter")  # held: it opens the outcome, and records nothing
