@@ -134,6 +134,18 @@ def first_column(columns: Sequence[ScoreColumn]) -> ScoreColumn | None:
     return max(vog, key=lambda c: [c.steps.get(step) == PREFERRED[step] for step in STEPS], default=None)
 
 
+def start_column(columns: Sequence[ScoreColumn]) -> ScoreColumn | None:
+    """Where /grid opens: ``first_column``, or where neither of its ends is hard on held-out examples, the stage and form of
+    the same score whose measured direction is strongest there."""
+    first = first_column(columns)
+    measured = dict(first.direction or {}) if first is not None and first.suspicious == "measured" else {}
+    if measured.get("rho") is None or measured.get("hard") or measured.get("both") or measured.get("split", "test") != "test":
+        return first
+    alike = [c for c in columns if c.scorer == first.scorer and c.direction and c.hard_end
+             and all(c.steps.get(step) == first.steps.get(step) for step in ("index", "normalised"))]  # fmt: skip
+    return max(alike, key=lambda column: abs(column.direction["rho"]), default=first)
+
+
 def describe_ends(column: ScoreColumn) -> tuple[bool, str]:
     """Which end deserves a look and why → (is it a warning, a sentence)."""
     if column.suspicious in ("high", "low"):

@@ -3,7 +3,8 @@
 Streamlit 1.67 goes wrong twice. At a link to another page it first pushes the page that is left once more, without its
 parameters, so that Back leads there: ``keep`` lets the next entry take the place of that one. And at Back it drops from
 the address what the left page's widgets are bound to, though the page returned to has parameters of the same names:
-``asked`` tells what the address really held.
+``asked`` tells what the address really held. Where a page writes into its address what the missing parameters mean
+(``OPENS``), that takes the place of the entry before, so that Back leads away from it.
 
 Inputs → outputs: a Streamlit component that draws nothing. Cost: none. Limit: an entry that a page adds within two
 seconds before a link is followed is replaced too.
@@ -18,7 +19,15 @@ from urllib.parse import parse_qs
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+OPENS = "opens"
+"""The parameter that says what a page chose by itself."""
+
 SCRIPT = """
+const rest = ({ search }) => {
+  const left = new URLSearchParams(search);
+  left.delete("opens");
+  return left.toString();
+};
 const SOON = 2000; // milliseconds between the stray entry and the page that was asked for
 
 export default function () {
@@ -30,6 +39,8 @@ export default function () {
     const to = new URL(url ?? location.href, location.href);
     const left = stray !== null && Date.now() - stray < SOON;
     stray = null;
+    if (to.pathname === location.pathname && to.search !== location.search && rest(to) === rest(location))
+      return history.replaceState(state, unused, url);
     if (to.pathname === location.pathname && to.search.length < location.search.length) stray = Date.now();
     else if (left && to.pathname !== location.pathname) return history.replaceState(state, unused, url);
     return push(state, unused, url);

@@ -56,6 +56,8 @@ def turn_to(page: str) -> None:
         st.session_state[PAGE] = page
         come_back()
     st.session_state[PAGE] = page
+    if page != "grid" and history.OPENS in st.query_params:
+        del st.query_params[history.OPENS]  # Back leaves what no widget is bound to in the address
     arrive()
 
 

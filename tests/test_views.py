@@ -464,3 +464,43 @@ def test_the_queue_of_a_pool_starts_with_a_score_that_needs_no_label(tmp_path):
         write_table(path, table)
     app = page(audit, "suspects", view="Sheet")
     assert cells(app) and "Nothing is left" not in said(app)
+
+
+# -- where /grid opens -------------------------------------------------------------------------------------------------
+
+
+def with_directions(audit, **rho):
+    """The audit with measured directions of some VoG columns; those of the others say neither end."""
+    run = audit.run()
+    record = run.record()
+    for name, direction in record["directions"].items():
+        if name.startswith("vog."):
+            value = rho.get(name.removeprefix("vog."), 0.01)
+            hard = None if abs(value) < 0.05 else "high" if value > 0 else "low"
+            direction |= {"rho": value, "low": value, "high": value, "hard": hard, "both": False}
+    write_json(run.record_path, record)
+
+
+def steps(app):
+    return {key: app.session_state[key] for key in ("stage", "by", "form", "scale")}
+
+
+def test_the_grid_opens_on_the_stage_and_form_that_rank_where_the_usual_ones_do_not(tmp_path):
+    audit = make_audit(tmp_path / "audit", 200, 3)
+    usual = {"stage": "late", "by": "label", "form": "logit", "scale": "z"}
+    with_directions(audit, late_label_logit_z=0.2, early_label_logit_z=-0.4)
+    assert steps(page(audit, "grid")) == usual, "a direction that is measured there is enough"
+    with_directions(audit, early_label_logit_z=-0.3, all_label_probability_z=0.4, all_prediction_probability_z=0.9)
+    app = page(audit, "grid")
+    assert steps(app) == usual | {"stage": "all", "form": "probability"}, "of the label, as z"
+    assert "The grid opens here" in said(app)
+    kept = {key: app.query_params[key] for key in app.query_params}
+    assert kept == {"opens": "all probability"}, "what the missing controls mean stands in the address"
+    assert steps(page(audit, "grid", **kept, **{"class": "class 001"})) == steps(app), "for whoever gets the link"
+    back = page(audit, "grid", **kept, stage="late", form="logit")
+    assert steps(back) == usual and "The grid opens here" not in said(back), "whoever chooses another one has it"
+    assert steps(page(audit, "grid", **{"class": "class 001"})) == usual, "a link from before means what it meant"
+    assert steps(page(audit, "grid", form="probability")) == usual | {"form": "probability"}
+    assert steps(page(audit, "grid", opens="nonsense")) == usual
+    with_directions(audit)
+    assert steps(page(audit, "grid")) == usual, "nothing ranks: as ever"

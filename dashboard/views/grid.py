@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 import streamlit as st
 
 from dashboard import cells, controls, grouping, hidden, state, view
-from dashboard.columns import ScoreColumn, describe_ends, first_column
+from dashboard.columns import ScoreColumn, describe_ends, first_column, start_column
 from dashboard.duplicates_panel import near_to
 from dashboard.freezing import frozen_ranking
 from dashboard.grid import example_grid
+from dashboard.history import OPENS
 from dashboard.selection import Selection
 from dashboard.words import count, plain, quoted, shorten
 from scoring.audit import Audit, Run
@@ -39,7 +40,7 @@ def show() -> None:
         return show_some(found, f"Near duplicates of {quoted(value, 200)}, by features", none)
     audit, run, meta, columns = view.scored()
     with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
-        column = controls.pick_score(columns, first_column(columns))
+        column = controls.pick_score(columns, opening(columns))
         split = controls.pick_split(audit)
         class_name = controls.pick_class(audit)
         decision = controls.pick_decision()
@@ -52,6 +53,7 @@ def show() -> None:
     index = column.steps.get("index", "label")
     selection = Selection(split, class_name, index, meta, decision, decile=int(decile) if decile else None)
     explain(audit, run, column)
+    controls.remark(why_here(columns, column))
     table, left_out = hidden.without(audit, frozen_ranking(audit, run, column, selection, "grid"))
     if left_out and not table.num_rows:
         return controls.empty(f"{left_out} They are read one by one in a session of Suspects.")
@@ -61,6 +63,35 @@ def show() -> None:
     if grouped is not None and table.num_rows:
         return show_groups(bar, audit, run, column, selection, table, side, panels, grouped)
     return show_ends(bar, audit, run, column, selection, table, side, panels)
+
+
+def opening(columns: Sequence[ScoreColumn]) -> ScoreColumn:
+    """The score that controls which the address leaves out mean: VoG late of the logit, so that a link goes on meaning what
+    it meant. At an address that chooses nothing it is ``start_column``, and the address then says so (``?opens=``)."""
+    first, start = first_column(columns), start_column(columns)
+    said = st.query_params.get(OPENS)
+    if said is not None:
+        rest = {step: first.steps.get(step) for step in ("index", "normalised")}
+        return next((c for c in columns if c.scorer == first.scorer and place(c) == said
+                     and all(c.steps.get(step) == value for step, value in rest.items())), first)  # fmt: skip
+    if start is first or any(not name.startswith(view.KEPT) for name in st.query_params):
+        return first
+    st.query_params[OPENS] = place(start)
+    return start
+
+
+def place(column: ScoreColumn) -> str:
+    """Stage and form of a variant, as the address names them."""
+    return f"{column.steps.get('stage')} {column.steps.get('form')}"
+
+
+def why_here(columns: Sequence[ScoreColumn], column: ScoreColumn) -> str | None:
+    """Why the grid opens on another variant than the usual one."""
+    first = first_column(columns)
+    if column is first or column is not start_column(columns):
+        return None
+    return (f"The grid opens here, since neither end of *{plain(first.title)}* is hard on held-out examples of this run, and "
+            "of its stages and forms this one ranks errors most strongly.")  # fmt: skip
 
 
 def explain(audit: Audit, run: Run, column: ScoreColumn) -> None:
