@@ -42,7 +42,7 @@ def laid_out(figure: go.Figure, height: int, **options) -> go.Figure:
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         paper_bgcolor=TRANSPARENT,
         plot_bgcolor=TRANSPARENT,
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        legend={"orientation": "h", "traceorder": "normal", "x": 0, "y": 1.02, "yanchor": "bottom"},
         hoverlabel={"align": "left"},
         dragmode=False,
         **options,
@@ -88,7 +88,7 @@ def class_balance(frame: pd.DataFrame, names: Sequence[str], what: str = "class"
             hoverinfo="text",
         )
     laid_out(figure, 90 + ROW * max(len(names), 3), barmode="stack", bargap=0.3, showlegend=True)
-    figure.update_xaxes(title="examples", rangemode="tozero")
+    figure.update_xaxes(title="examples", rangemode="tozero", tickformat=",d")
     of = "a class by its given labels" if what == "class" else f"a {what} by its metadata"
     return Chart(
         class_rows(figure, names),
@@ -276,7 +276,7 @@ def decisions_per_day(frame: pd.DataFrame) -> Chart:
         )
     laid_out(figure, 220, barmode="stack", bargap=0.4, showlegend=True)
     figure.update_xaxes(type="category", title="day, UTC")
-    figure.update_yaxes(title="decisions", rangemode="tozero")
+    figure.update_yaxes(title="decisions", rangemode="tozero", tickformat=",d")
     return Chart(
         figure, "Each bar is a day's decisions that stand, by reviewer; an undone decision counts no more."
     )

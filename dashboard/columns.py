@@ -166,7 +166,7 @@ def describe_ends(column: ScoreColumn) -> tuple[bool, str]:
         f"{number(direction['high'])}, {direction['n']:,} {direction.get('split', 'test')} examples"
     )
     if direction.get("both"):
-        return True, f"Both ends are hard here, and neither alone ({measured}): look at /deciles, and at both sides."
+        return True, f"Both ends are hard here, and neither alone ({measured}): look at both sides."
     if direction.get("hard") is None:
         return (
             True,

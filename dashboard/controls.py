@@ -22,6 +22,8 @@ from scoring.audit import SPLITS, Audit, Run
 
 STEP_KEYS = {"stage": "stage", "index": "by", "form": "form", "normalised": "scale"}
 NOTHING = "(nothing recorded)"
+NONE = "–"
+"""What a table shows where there is no value, as everywhere else (``words.number``)."""
 MANY_CLASSES = 30
 
 

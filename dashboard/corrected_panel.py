@@ -21,7 +21,7 @@ def show_on_both_labels(audit: Audit, run: Run | None) -> None:
     percent = st.column_config.NumberColumn(format="percent")
     words = {"n": "examples", "n_corrected": "of them kept", "relabelled": "relabelled", "excluded": "excluded"}
     numbers = {name: st.column_config.NumberColumn(word, format="localized") for name, word in words.items()}
-    shown = {"hide_index": True, "column_config": {"original": percent, "corrected": percent, **numbers}, "width": 800}
+    shown = {"hide_index": True, "placeholder": controls.NONE, "column_config": {"original": percent, "corrected": percent, **numbers}, "width": 800}
     st.dataframe(found, **shown)
     classes = corrected.groups(audit, run, ["split", "label"])
     classes = classes[changed(classes) > 0]

@@ -50,7 +50,7 @@ def show_exact(frame: pd.DataFrame, which: str, audit: Audit, selection: Selecti
     table = table.assign(grid=[controls.address("grid", {"same": f}) for f in table["fingerprint"]])
     st.dataframe(
         named(table)[["grid", "copies", "across_splits", "conflicting", "splits", "labels", "example_ids"]],
-        hide_index=True,
+        hide_index=True, placeholder=controls.NONE,
         height="content" if len(table) < 10 else 320,
         column_config=_columns(),
     )
@@ -86,7 +86,7 @@ def show_near(
         columns[1:1] = ["one", "other"]
     st.dataframe(
         named(table)[columns],
-        hide_index=True,
+        hide_index=True, placeholder=controls.NONE,
         height="content" if len(table) < 5 else 400,
         row_height=64 if audit.media == "image" else None,
         column_config=_columns(),

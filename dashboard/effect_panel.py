@@ -66,7 +66,7 @@ def show_result(audit: Audit, run: Run, found: Mapping[str, Any]) -> None:
     with right:
         controls.show_chart(slice_charts.loss_changes(shown), "changes")
     with st.expander("Numbers"):
-        st.dataframe(numbers(shown), hide_index=True)
+        st.dataframe(numbers(shown), hide_index=True, placeholder=controls.NONE)
     return None
 
 

@@ -44,12 +44,12 @@ def show_effort(audit: Audit, run: Run | None) -> None:
     left, right = st.columns([3, 2])
     with left:
         controls.show_chart(stopping(found), "stopping")
-    right.dataframe(figures(found), hide_index=True)
+    right.dataframe(figures(found), hide_index=True, placeholder=controls.NONE)
     right.caption(counted(found))
     if len(found.by_rank):
         controls.show_chart(yield_by_rank(found.by_rank), "yield")
     with st.expander("By reviewer and class"):
-        st.dataframe(readers(found.readers), hide_index=True)
+        st.dataframe(readers(found.readers), hide_index=True, placeholder=controls.NONE)
         st.caption("Agreement: of the decisions on examples that others decided too, the share on which all agree. "
                    "Overturned: an adjudication answered otherwise.")
     return None

@@ -45,7 +45,7 @@ def show_pairs(audit: Audit, run: Run | None, meta: tuple) -> None:
         _open_picked(picked, found, shared)
     else:
         left.caption(f"{count(audit.classes.__len__(), 'class', 'classes')} are too many to draw; the table has the most frequent pairs.")
-    right.dataframe(_table(found.head(MOST_PAIRS), shared), hide_index=True, height=360, column_config=_columns())
+    right.dataframe(_table(found.head(MOST_PAIRS), shared), hide_index=True, placeholder=controls.NONE, height=360, column_config=_columns())
     return None
 
 

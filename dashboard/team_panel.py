@@ -41,8 +41,8 @@ def show_agreement(log: ReviewLog) -> None:
     if whole["rare"]:
         controls.warn(agreement.RARE)
     left, right = st.columns(2)
-    left.dataframe(agreement.by_pair(table), hide_index=True, column_config=AGREEMENT)
-    right.dataframe(agreement.by_class(table), hide_index=True, column_config=AGREEMENT, height=220)
+    left.dataframe(agreement.by_pair(table), hide_index=True, placeholder=controls.NONE, column_config=AGREEMENT)
+    right.dataframe(agreement.by_class(table), hide_index=True, placeholder=controls.NONE, column_config=AGREEMENT, height=220)
 
 
 def show_disputes(audit: Audit, log: ReviewLog, run: Run | None) -> None:
@@ -63,7 +63,7 @@ def show_disputes(audit: Audit, log: ReviewLog, run: Run | None) -> None:
         [{"example": controls.address("grid", {"example": one.example_id, "run": run.name if run else None}),
           "label": one.label, "reviewer": one.reviewer, "answer and reason": meetings.answer_text(one)}
          for one in said.itertuples()],
-        hide_index=True,
+        hide_index=True, placeholder=controls.NONE,
         column_config={"example": st.column_config.LinkColumn("example", display_text=r"example=([^&]*)")},
     )  # fmt: skip
     if serving().identity.may("lead"):
@@ -132,7 +132,7 @@ def show_assignments(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple)
         return
     st.subheader("Assignments", anchor=False)
     if not table.empty:
-        st.dataframe(table, hide_index=True, width=500)
+        st.dataframe(table, hide_index=True, placeholder=controls.NONE, width=500)
     if leads:
         _assign(audit, log, run, meta)
 

@@ -137,7 +137,7 @@ def show_report(report: pd.DataFrame, names: Mapping[str, str], ends: Mapping[st
     }
     shown["inspected first"] = st.column_config.TextColumn(help=HELP["inspected first"])
     shown["p"] = st.column_config.TextColumn(help=HELP["p"])
-    st.dataframe(table, column_config=shown, hide_index=True)
+    st.dataframe(table, column_config=shown, hide_index=True, placeholder=controls.NONE)
     st.caption(
         "Every score is turned so that high deserves a look (as declared or measured on this run); what is "
         "not scored is inspected last. A score that is built to measure difficulty need not find wrong "

@@ -103,7 +103,7 @@ def show_table(table: pd.DataFrame) -> None:
         name: st.column_config.NumberColumn(format=form, help=HELP[name]) for name, form in numbers.items()
     }
     config["kind"] = st.column_config.TextColumn(help=HELP["kind"])
-    st.dataframe(shown, hide_index=True, column_config=config, height="content" if len(shown) < 15 else 480)
+    st.dataframe(shown, hide_index=True, placeholder=controls.NONE, column_config=config, height="content" if len(shown) < 15 else 480)
     st.caption(
         "Every score is turned so that high means outside (VoG as in its paper). AUROC does not depend on how many "
         "examples lie outside, the two others do. A row without numbers could not be computed."

@@ -104,7 +104,7 @@ def show_overlap(scores: Scores, names: Mapping[str, str], takes: Mapping[str, b
         st.dataframe(
             shown.rename(columns={"a": "score", "b": "against", "share": "top", "k": "examples in it"}),
             column_config={"top": percent, "overlap": percent, "chance": percent},
-            hide_index=True,
+            hide_index=True, placeholder=controls.NONE,
         )
 
 

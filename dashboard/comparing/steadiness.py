@@ -189,7 +189,7 @@ def show_few_checkpoints(columns: Sequence[ScoreColumn], scores: Scores) -> None
         rows.append(row)
     if rows:
         st.subheader("Three checkpoints against all", anchor=False)
-        st.dataframe(pd.DataFrame(rows), hide_index=True, width="content",
+        st.dataframe(pd.DataFrame(rows), hide_index=True, placeholder=controls.NONE, width="content",
                      column_config={name: st.column_config.NumberColumn(format="%.3g") for name in rows[0] if name != "score"})  # fmt: skip
         st.caption(
             "Rank correlation of the score over three checkpoints with the same score over every "

@@ -47,8 +47,8 @@ function said(cell, marks) {
     el("span", { class: `hl-ink-${role}`, "aria-hidden": "true" }, marks[role].mark),
     ` ${text} `,
   ];
-  const differs = cell.wrong ? ink("wrong", cell.prediction) : [];
-  return el("span", { class: "hl-under" }, ...ink("label", cell.label ?? "–"), ...differs);
+  const line = (role, text) => el("span", { class: "hl-under" }, ...ink(role, text));
+  return [line("label", cell.label ?? "–"), cell.wrong ? line("wrong", cell.prediction) : null];
 }
 
 function thumb(cell, marks) {
@@ -63,7 +63,7 @@ function thumb(cell, marks) {
     { class: "hl-mini", title: facts.filter(Boolean).join("\n") },
     el("span", { class: "hl-picture" }, content(cell, pictures)),
     cell.influence ? el("span", { class: "hl-influence" }, cell.influence) : null,
-    said(cell, marks),
+    ...said(cell, marks),
   );
 }
 

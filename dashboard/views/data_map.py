@@ -84,7 +84,7 @@ def show_by_group(points: pd.DataFrame, grouped: grouping.Grouping) -> None:
         table[name] = [number(value) for value in table[name]]
     for name in ("correctness", "hard"):
         table[name] = [share(value) for value in table[name]]
-    st.dataframe(table, hide_index=True)
+    st.dataframe(table, hide_index=True, placeholder=controls.NONE)
     st.caption(
         "Means over the examples of each group; hard is the share of them in the hard region. A group with low confidence "
         "and a large hard share was learned worst: look there first."

@@ -148,7 +148,7 @@ def show_numbers(frames: dict[str, pd.DataFrame]) -> None:
         more = {"corrected": "error on corrected labels", "changed": "labels changed"}
     renamed = {"error": "error", "low": "95 % from", "high": "to", "n": "examples", "stage": "score"}
     st.dataframe(
-        both[["stage", "decile", "n", "error", "low", "high", *more]].rename(columns=renamed | more), hide_index=True
+        both[["stage", "decile", "n", "error", "low", "high", *more]].rename(columns=renamed | more), hide_index=True, placeholder=controls.NONE
     )
 
 
@@ -181,14 +181,14 @@ def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Select
         ["errors", "label"], ascending=[False, True]
     )
     small = known["n"] < SMALL_CLASS
+    names = known["label"][~small].tolist()
+    if not names:
+        return st.caption(f"No class has {SMALL_CLASS} examples here: too few for deciles of its own.")
     if small.any():
         st.caption(
             f"Left out: {count(int(small.sum()), 'class', 'classes')} with fewer than "
             f"{SMALL_CLASS} examples here."
         )
-    names = known["label"][~small].tolist()
-    if not names:
-        return
     if len(names) > MOST_CLASSES:
         words = {
             "most errors": names,

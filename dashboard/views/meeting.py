@@ -50,7 +50,7 @@ def offer_to_start(log: ReviewLog, shared) -> None:
         {"#": at + 1, "what": one["title"], "why": one["why"], "example": one["example_id"], **groups[at]}
         for at, one in enumerate(items)
     ]
-    st.dataframe(table, hide_index=True, height="content" if len(table) <= 10 else 400)
+    st.dataframe(table, hide_index=True, placeholder=controls.NONE, height="content" if len(table) <= 10 else 400)
     if not serving().identity.may("lead"):
         return None
     if st.button(f"Open a meeting on {count(len(items), 'item')}", icon=":material/groups:", key="start_meeting", type="primary"):
@@ -108,12 +108,12 @@ def show_past(audit: Audit, log: ReviewLog) -> None:
         st.caption("Shown beside later look-alikes: near in features, or with the same label and outcome.")
         st.dataframe([{"precedent": one["text"], "label": one["label"], "outcome": one["new_label"] or one["verdict"],
                        "examples": ", ".join(one["examples"]), "meeting": one["meeting"]} for one in rules],
-                     hide_index=True)  # fmt: skip
+                     hide_index=True, placeholder=controls.NONE)  # fmt: skip
     mapping = meetings.class_mapping(log, audit.classes)
     if mapping["changes"]:
         st.subheader("Changes of classes", anchor=False)
         st.dataframe([{"what": one["kind"], "from": ", ".join(one["from"]), "to": ", ".join(one["to"]),
-                       "meeting": one["meeting"], "by": one["by"]} for one in mapping["changes"]], hide_index=True)  # fmt: skip
+                       "meeting": one["meeting"], "by": one["by"]} for one in mapping["changes"]], hide_index=True, placeholder=controls.NONE)  # fmt: skip
         st.download_button("Mapping of classes as JSON", json.dumps(mapping, ensure_ascii=False, indent=2),
                            file_name="class-mapping.json", mime="application/json", on_click="ignore",
                            icon=":material/download:", key="class_mapping")  # fmt: skip

@@ -204,7 +204,7 @@ def show_scores(audit: Audit, run: Run | None) -> None:
         table = scores_table(columns, state.coverage(audit, run), run)
         st.dataframe(
             table,
-            hide_index=True,
+            hide_index=True, placeholder=controls.NONE,
             column_config=_score_columns(),
             height="content" if len(table) < 12 else 460,
         )
@@ -290,7 +290,7 @@ def show_problems(audit: Audit, selection: Selection) -> None:
     if frame.empty:
         return
     st.subheader("Unreadable", anchor=False)
-    st.dataframe(frame, hide_index=True, height="content" if len(frame) < 10 else 320)
+    st.dataframe(frame, hide_index=True, placeholder=controls.NONE, height="content" if len(frame) < 10 else 320)
     st.caption(
         "They keep their place in the dataset and have no scores; repair or remove the files and score again."
     )
@@ -321,7 +321,7 @@ def show_seen(seen: dict) -> None:
         formats = {name: st.column_config.NumberColumn(format="%.3g") for name in names[1:]}
         table = pd.DataFrame(seen["columns"], columns=names)
         table["column"] = table["column"].map(shown_text)
-        st.dataframe(table, hide_index=True, column_config=formats)
+        st.dataframe(table, hide_index=True, placeholder=controls.NONE, column_config=formats)
         more = f" {count(seen['left'], 'more column')} not listed." if seen["left"] else ""
         st.caption("Each row is a column after the transform: deviations far apart mean that it does not standardise, "
                    f"and the largest column dominates.{more}")  # fmt: skip

@@ -57,7 +57,7 @@ def show_progress(audit: Audit, current: pd.DataFrame) -> None:
     st.subheader("Reviewers", anchor=False)
     table = decisions.progress(audit).reset_index().rename(columns={"index": "reviewer"})
     left, right = st.columns([3, 2])
-    left.dataframe(table, hide_index=True, column_config=_progress_columns())
+    left.dataframe(table, hide_index=True, placeholder=controls.NONE, column_config=_progress_columns())
     if len(current):
         days = current.assign(day=current["created_at"].dt.strftime("%Y-%m-%d"))
         with right:
@@ -88,7 +88,7 @@ def show_groups(audit: Audit, meta: tuple) -> None:
     words = {"decided": "decided", "label is right": "given", "another label": "other", "disputed": "disputed", "flagged": "flagged"}
     now = decisions.state_at(audit)
     st.dataframe(
-        grouping.progress(audit, Selection(meta=meta), grouped, {word: now[key] for word, key in words.items()}), hide_index=True
+        grouping.progress(audit, Selection(meta=meta), grouped, {word: now[key] for word, key in words.items()}), hide_index=True, placeholder=controls.NONE
     )
     grouping.explain(grouped)
 
@@ -115,7 +115,7 @@ def show_log(audit: Audit, meta: tuple, events: pd.DataFrame, run: str | None) -
         return
     st.dataframe(
         log_table(found.iloc[::-1].head(MOST_ROWS), run),
-        hide_index=True,
+        hide_index=True, placeholder=controls.NONE,
         height=420,
         column_config=_log_columns(),
     )

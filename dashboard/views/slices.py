@@ -205,7 +205,7 @@ def show_groups(audit: Audit, slicing: Slicing, slices: list, grouped: grouping.
         if table.empty:
             return controls.empty("No member of these slices is in a group of this column.")
         table["accuracy"] = ["–" if value is None else share(value) for value in table["accuracy"]]
-        st.dataframe(table, hide_index=True, height="content" if len(table) < 9 else 320)
+        st.dataframe(table, hide_index=True, placeholder=controls.NONE, height="content" if len(table) < 9 else 320)
         st.caption(
             "How many members of each slice are in each group, the least accurate slice first: a slice that lies in one "
             "group is a failure of that group."
@@ -275,7 +275,7 @@ def show_facts(one: dict[str, Any]) -> None:
         shown["lift"] = [number(value) for value in table["lift"]]
         shown["q_value"] = [number(value) for value in table["q_value"]]
         words = {"share": "in the slice", "base_share": "in all", "lift": "times as often", "q_value": "q"}
-        st.dataframe(shown[["column", "value", "n", *words]].rename(columns=words), hide_index=True)
+        st.dataframe(shown[["column", "value", "n", *words]].rename(columns=words), hide_index=True, placeholder=controls.NONE)
         st.caption(
             "Metadata values that are more frequent in the slice than in all; q is the false discovery rate at which a "
             "row counts as a finding."
