@@ -50,7 +50,7 @@ STYLE = """<style>
 button[aria-label="Download as CSV"] { display: none; }
 .st-key-pages [data-testid="stCaptionContainer"] { padding: 0.5rem 0 0.1rem; }
 .st-key-pages [data-testid="stPageLink"] { padding: 0.22rem 0; }
-[data-testid="stButtonGroup"] button { min-height: 2.5rem; } /* as high as the lists beside them, so that labels align */
+button[data-variant="segmented_control"] { min-height: 2.5rem; } /* as high as the lists beside them, so that labels align */
 [data-testid="stCode"] .token { color: inherit !important; }
 h1 { font-size: 2rem !important; padding: 0 !important; } h3 { padding-bottom: 0.4rem !important; }
 </style>"""
