@@ -43,6 +43,19 @@ def test_the_audit_toml_of_the_readme_is_a_good_one():
     assert check_config(tomllib.loads(blocks("toml")[0]))["classes"] == ["cat", "dog"]
 
 
+def test_the_map_of_the_house_names_every_room_and_none_that_is_not_there():
+    """Files and folders right under scoring and dashboard each by name; what lies in a folder is covered by its folder's."""
+    house = README.split("## The map of the house")[1].split("```")[1]
+    for part in ("scoring", "dashboard"):
+        home = Path(__file__).parents[1] / part
+        told = re.search(rf"^{part}/ .*?(?=^\S|\Z)", house, re.MULTILINE | re.DOTALL)[0].removeprefix(f"{part}/")
+        gone = {name for name in re.findall(r"\w+\.py|\w+/", told) if not list(home.rglob(name.rstrip("/")))}
+        assert not gone, f"the README names {gone} in {part}"
+        rooms = {path.stem for path in home.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+        unnamed = {name for name in rooms if not name.startswith("_")} - set(re.findall(r"\w+", told))
+        assert not unnamed, f"the README does not name {unnamed} of {part}"
+
+
 def test_two_lines_record_a_training_loop(sample_copy, monkeypatch):
     import shutil
 
