@@ -5,6 +5,7 @@ Everything comes from ``scoring.estimates.effort``; nothing is computed here. It
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import pandas as pd
@@ -81,12 +82,14 @@ def figures(found: Effort) -> pd.DataFrame:
     def rate(name: str, value: Estimate) -> tuple[str, str, str]:
         return name, share(value.value), shares_between(value.low, value.high)
 
-    rows = [("found", number(found.found), ""),
-            ("remaining", number(found.remaining.value), f"{number(found.remaining.low)} to {number(found.remaining.high)}"),
+    def between(value: Estimate) -> str:
+        return number(None) if math.isnan(value.low) else f"{number(value.low)} to {number(value.high)}"
+
+    rows = [("found", number(found.found), ""), ("remaining", number(found.remaining.value), between(found.remaining)),
             rate("label-error rate", found.rate)]
     rows += [rate("… by group", found.clustered)] if found.clustered is not None else []
     rows += [rate("… corrected for reviewers' errors", found.corrected),
-             ("gain over chance", number(found.gain.value), f"{number(found.gain.low)} to {number(found.gain.high)}")]
+             ("gain over chance", number(found.gain.value), between(found.gain))]
     return pd.DataFrame(rows, columns=["what", "estimate", "95 % interval"])
 
 

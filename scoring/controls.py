@@ -113,8 +113,8 @@ class Plan:
     @property
     def sentence(self) -> str:
         """The plan in words."""
-        return (f"To show at {self.confidence:.0%} that fewer than {self.error_rate:.3g} of the labels are wrong takes "
-                f"{self.needed:,} controls without an error; {self.controls:,} are drawn, as {self.share:.0%} of the queue.")
+        return (f"To show at {100 * self.confidence:.3g} % that fewer than {100 * self.error_rate:.3g} % of the labels are wrong takes "
+                f"{self.needed:,} controls without an error; {self.controls:,} are drawn, as {100 * self.share:.3g} % of the queue.")
 
 
 def plan(goal: dict, population: int) -> Plan:

@@ -299,6 +299,18 @@ def test_a_gap_in_the_order_of_controls_is_not_stepped_over(audited):
     assert bought.counted == (stratum[:100] != stratum.max()).sum() + 1
 
 
+def test_open_controls_that_contradict_what_is_known_bound_nothing():
+    """Decided first, drawn as controls later: nothing was counted, so nothing beyond what is decided may be excluded."""
+    bounds = total_bounds([400, 1000, 5000], [3, 6, 0], [0, 0, 0], open_answers=[3, 6, 0], known_wrong=[377, 420, 0],
+                          known_right=[20, 574, 0])
+    assert bounds == (797, 6400 - 594)
+    low, high = total_bounds([400, 1000, 5000], [3, 6, 60], [0, 0, 0], open_answers=[3, 6, 0], known_wrong=[377, 420, 0],
+                             known_right=[20, 574, 0])
+    assert low == 797 and 797 + 100 < high < 1400 + 1000, "the controls of the stratum without open ones still count there"
+    few = [total_bounds([1000], [40], [0], open_answers=[n], known_right=[300])[1] for n in range(0, 41, 8)]
+    assert few == sorted(few) and few[-1] == 700, "the more is open, the less is excluded"
+
+
 def test_unsure_is_right_below_and_wrong_above(audited):
     audit, log, _, rows = audited
     decide(log, [(*row, None if at in (3, 30) else False) for at, row in enumerate(rows[:100])])

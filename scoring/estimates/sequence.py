@@ -49,8 +49,9 @@ def total_bounds(sizes, drawn, errors, *, open_answers=None, known_wrong=None, k
 
     sizes, drawn, errors (s,): per stratum, the controls of its decided prefix and the errors among them. open_answers:
     of ``drawn``, those nobody could answer (unsure, disputed, not blind): right for the lower bound, wrong for the
-    upper one. known_wrong, known_right: decided otherwise; they only narrow what is possible. error_rate: the goal's,
-    fixed beforehand. Valid at any number of looks at once.
+    upper one. known_wrong, known_right: decided otherwise; they only narrow what is possible, in strata with open answers
+    not before the end, since an open answer that was guessed against what is known there would refute every total.
+    error_rate: the goal's, fixed beforehand. Valid at any number of looks at once.
 
     >>> total_bounds([1000], [0], [0])
     (0, 1000)
@@ -62,14 +63,15 @@ def total_bounds(sizes, drawn, errors, *, open_answers=None, known_wrong=None, k
     right = zero if known_right is None else np.asarray(known_right, dtype=np.int64)
     bounds = []
     for end, count in ((0, errors), (1, errors + unknown)):
-        least = np.maximum(count, wrong)
-        most = np.maximum(sizes - np.maximum(drawn - count, right), least)
+        least = np.maximum(count, np.where(unknown > 0, 0, wrong))
+        most = np.maximum(sizes - np.maximum(drawn - count, np.where(unknown > 0, 0, right)), least)
         floor = log_evidence(drawn, count, error_rate) + np.log(1 - confidence)
         bounds.append(_ends(sizes, drawn, count, least, most, floor)[end])
         if not unknown.any():
-            bounds = list(_ends(sizes, drawn, count, least, most, floor))
-            break
-    return int(min(bounds[0], bounds[1])), int(bounds[1])
+            return _ends(sizes, drawn, count, least, most, floor)
+    possible = np.maximum(errors, wrong).sum(), (sizes - np.maximum(drawn - errors - unknown, right)).sum()
+    high = min(bounds[1], int(possible[1]))
+    return min(max(bounds[0], int(possible[0])), high), high
 
 
 def _ends(sizes, drawn, errors, least, most, floor: float) -> tuple[int, int]:
@@ -81,6 +83,6 @@ def _ends(sizes, drawn, errors, least, most, floor: float) -> tuple[int, int]:
         steps.append(np.diff(values))
     profile = start + np.concatenate([[0.0], np.cumsum(np.sort(np.concatenate(steps))[::-1])])
     kept = np.flatnonzero(profile > floor)
-    if not len(kept):  # happens with probability α at most; the likeliest total then
-        kept = np.array([profile.argmax()])
+    if not len(kept):  # happens with probability α at most; the likeliest totals then
+        kept = np.flatnonzero(profile > profile.max() - 1e-9)
     return int(least.sum() + kept[0]), int(least.sum() + kept[-1])
