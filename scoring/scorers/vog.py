@@ -29,7 +29,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -308,8 +308,8 @@ class VoG(Scorer):
     """Variance of Gradients (Agarwal et al. 2022, eq. 1-4).
 
     ``batch_size``: examples per pass; results are bit-equal at an equal one. ``precision``: float32, or
-    bfloat16, which is approximate (class-normalised Spearman 0.97 to 0.9999) and is taken only where the hardware has
-    it. ``embedding``: name of the layer that embeds tokens; empty = the model's first ``nn.Embedding``.
+    bfloat16, which is approximate and is taken only where the hardware has it and where a sample of this run's examples
+    is ranked as in float32 (class-normalised Spearman of at least 0.995 in every column; else an error). ``embedding``: name of the layer that embeds tokens; empty = the model's first ``nn.Embedding``.
     """
 
     name = "vog"
@@ -320,6 +320,25 @@ class VoG(Scorer):
     batch_size: int = 64
     precision: str = "float32"
     embedding: str = ""
+
+    def fit(self, run, workdir) -> None:
+        """Nothing in float32. In bfloat16, whether a sample ranks as in float32: ``HardlookError`` where it does not."""
+        if not self._reduced(run.model):
+            return
+        from scoring.reduced_precision import ENOUGH, balanced_sample, lowest_agreement
+        from scoring.shards import make_shard
+
+        predictions, _ = run.predicted
+        shard, _ = make_shard(run, self, balanced_sample(np.where(run.labels >= 0, run.labels, predictions), run.audit.seed))
+        if not len(shard):
+            return
+        full, half = (one._run(vog, shard) for one in (replace(self, precision="float32"), self))
+        agreement, column = lowest_agreement(full, half, np.where(shard.labels >= 0, shard.labels, shard.predictions))
+        told = f"{column} has a Spearman correlation of {agreement} with float32 over {len(shard)} examples"
+        if agreement < ENOUGH:
+            raise HardlookError(f"vog in bfloat16 does not rank this run's examples as float32 does: {told}; needed {ENOUGH}. "
+                                "Leave --vog-precision out")
+        run.say(f"vog in bfloat16: {told}, the least of all columns")
 
     def score(self, shard: Shard, state) -> Columns:
         """Raw VoG of the shard's examples, every stage, index and form."""
@@ -349,14 +368,22 @@ class VoG(Scorer):
                       forms=forms, batch_size=self.batch_size)
 
     def _slot(self, model) -> Slot:
+        from scoring.gradients import Slot
+
+        reduced = self._reduced(model)
+        return Slot(model.module, dtype=reduced, embedding=self.embedding or None)
+
+    def _reduced(self, model):
+        """``torch.bfloat16`` where it is asked for and the hardware has it, else None: the model's own precision."""
         if self.precision not in PRECISIONS:
             raise HardlookError(f"vog: precision = {self.precision!r}; needed one of {', '.join(PRECISIONS)}")
+        if self.precision == "float32":
+            return None
         import torch
 
-        from scoring.gradients import Slot, device_of, has_bfloat16
+        from scoring.gradients import device_of, has_bfloat16
 
-        reduced = torch.bfloat16 if self.precision == "bfloat16" else None
-        if reduced and not has_bfloat16(device_of(model.module)):
-            log.warning("vog runs in float32: this %s has no bfloat16", device_of(model.module).type)
-            reduced = None
-        return Slot(model.module, dtype=reduced, embedding=self.embedding or None)
+        if has_bfloat16(device_of(model.module)):
+            return torch.bfloat16
+        log.warning("vog runs in float32: this %s has no bfloat16", device_of(model.module).type)
+        return None
