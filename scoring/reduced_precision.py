@@ -12,11 +12,11 @@ from scipy.stats import spearmanr
 from scoring.evaluation import normalize_by_class
 
 ENOUGH = 0.995
-CLASSES, OF_EACH = 16, 32
+CLASSES, EXAMPLES = 16, 1024
 
 
 def balanced_sample(classes: np.ndarray, seed: int) -> np.ndarray:
-    """Positions of at most 32 examples of each of at most 16 classes, in order; (n,) class indices, −1 = none.
+    """Positions of at most 1,024 examples, as many of each of at most 16 classes; (n,) class indices, −1 = none.
 
     >>> balanced_sample(np.array([0, 0, -1, 1]), 0).tolist()
     [0, 1, 3]
@@ -24,7 +24,7 @@ def balanced_sample(classes: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     known = np.unique(classes[classes >= 0])
     chosen = rng.permutation(known)[:CLASSES]
-    parts = [rng.permutation(np.flatnonzero(classes == one))[:OF_EACH] for one in chosen]
+    parts = [rng.permutation(np.flatnonzero(classes == one))[: EXAMPLES // len(chosen)] for one in chosen]
     return np.sort(np.concatenate(parts)) if parts else np.zeros(0, dtype=int)
 
 
