@@ -9,7 +9,7 @@
     GET  /hardlook/decisions?after=  how the examples stand that changed after a position of the log
     POST /hardlook/decisions         {ids} → how these examples stand
     POST /hardlook/events            {audit, events} → which are durable, which are refused and why
-    GET  /hardlook/last-act          what an undo would take back, for a page that remembers nothing
+    GET  /hardlook/last-act?but=     what an undo would take back, done elsewhere than by this client: a page knows its own
     GET  /hardlook/grid/…            the grid's own scripts
     GET  /hardlook/cut, POST         a cut through a vector (``dashboard.cuts``)
 
@@ -233,15 +233,16 @@ def _seen_by_me(answer: dict[str, Any]) -> dict[str, Any]:
     return blinding.without_hidden(state.open_audit(), answer, serving().identity.reviewer)
 
 
-def last_act(_request: Request) -> Response:
+def last_act(request: Request) -> Response:
     """{act: {client, seq, example_id, fingerprint, label, before, opens}}, or {act: null}."""
     reviewer = serving().identity.reviewer
-    return _answer(lambda: {"act": None if reviewer is None else _last_act(reviewer)})
+    own = request.query_params.get("but")
+    return _answer(lambda: {"act": None if reviewer is None else _last_act(reviewer, own)})
 
 
-def _last_act(reviewer: str) -> dict[str, Any] | None:
+def _last_act(reviewer: str, own: str | None) -> dict[str, Any] | None:
     review_log = open_log(state.open_audit())
-    act = review_log.last_act(reviewer)
+    act = review_log.last_act(reviewer, but=own)
     if act is None:
         return None
     told = {name: act[name] for name in ("client", "seq", "example_id", "fingerprint", "label")}

@@ -176,14 +176,17 @@ class ReviewLog:
         """Who was given which example, ``verdicts.ASSIGNMENT_COLUMNS``."""
         return self._derive("assignments", as_of)
 
-    def last_act(self, reviewer: str) -> dict[str, Any] | None:
-        """The reviewer's last act that stands, on any machine, for an undo to name; None: nothing is left.
+    def last_act(self, reviewer: str, *, but: str | None = None) -> dict[str, Any] | None:
+        """The reviewer's last act that stands, on any machine, for an undo to name; None: nothing is left. ``but``: a client
+        whose acts are not meant.
 
         → client, seq, action, example_id, fingerprint, label and batch, null as None.
         """
         with self._lock:
             events = self._refresh()
             rows = self._stands & (events["reviewer"] == reviewer) & events["action"].isin(UNDOABLE)
+            if but is not None:
+                rows &= events["client"] != but
         if not rows.any():
             return None
         last = events[rows].iloc[-1]

@@ -358,6 +358,9 @@ def test_the_last_act_is_what_an_undo_would_take_back(client, ids):
     send(client, event(4, ids[0], verdict="unsure"))
     act = client.get("/hardlook/last-act").json["act"]
     assert act["before"][ids[0]]["decision"]["verdict"] == "given" and act["opens"] == [], "the earlier verdict stands again"
+    send(client, event(1, ids[1], client="another"))
+    assert client.get("/hardlook/last-act").json["act"]["client"] == "another"
+    assert client.get("/hardlook/last-act", {"but": "another"}).json["act"]["seq"] == 4, "a page knows its own"
 
 
 # -- the grid's scripts ----------------------------------------------------------------------------------------------

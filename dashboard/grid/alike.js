@@ -17,15 +17,21 @@ export async function settleAlike(desk) {
   if (desk.hub.readOnly) return desk.toolbar.tell(desk.hub.readOnly);
   const cell = desk.here;
   if (!cell || cell.blind) return desk.toolbar.tell("A blind example is decided alone.");
-  let found;
-  try {
-    found = await desk.readAlike(cell);
-  } catch (error) {
-    return desk.toolbar.tell(`Look-alikes cannot be read: ${error.message}`);
-  }
+  const found = await read(desk, cell);
+  if (!found) return undefined;
+  if (found.error) return desk.toolbar.tell(`Look-alikes cannot be read: ${found.error.message}`);
   if (found.members.length < 2) return desk.toolbar.tell(found.note);
   desk.follow(found.members);
   return preview(desk, cell, found.members);
+}
+
+/** Ask for them behind a dialog, so that no key pressed meanwhile decides about the one example in front. */
+function read(desk, cell) {
+  return open(desk.layer, "hl-reading", "Look-alikes", (finish) => {
+    desk.readAlike(cell).then(finish, (error) => finish({ error }));
+    const note = el("p", { class: "hl-quiet", tabindex: "-1", autofocus: true }, "Reading …");
+    return [heading("Look-alikes", cell.id), note, el("footer", { class: "hl-foot" }, button("Cancel", "Esc", () => finish(null)))];
+  });
 }
 
 function preview(desk, cell, members) {

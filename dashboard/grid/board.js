@@ -13,6 +13,7 @@ export class Board {
   constructor({ reviewer, queue, changed = () => {} }) {
     Object.assign(this, { reviewer, queue, changed });
     this.states = new Map();
+    this.told = new Map(); // id → the log's position of which its state tells: replies overtake each other
     this.watched = new Set();
     this.position = null;
     this.failures = 0;
@@ -24,12 +25,12 @@ export class Board {
   async watch(ids) {
     const fresh = ids.filter((id) => !this.watched.has(id));
     this.watched = new Set(ids);
-    for (const id of this.states.keys()) if (!this.watched.has(id)) this.states.delete(id);
+    for (const id of this.states.keys()) if (!this.watched.has(id)) this.forget(id);
     if (!fresh.length) return true;
     try {
       const answer = await ask("/hardlook/decisions", JSON.stringify({ ids: fresh }));
       this.position ??= answer.position; // an older position only reads some news twice
-      this.merge(answer.examples);
+      this.merge(answer);
       return true;
     } catch {
       this.stale = true; // asked again with the next poll
@@ -37,11 +38,20 @@ export class Board {
     }
   }
 
-  /** Take in what the log says; only of what is on screen. */
-  merge(examples) {
-    const ids = Object.keys(examples).filter((id) => this.watched.has(id));
-    for (const id of ids) this.states.set(id, examples[id]);
+  /** Take in what the log says; only of what is on screen, and nothing older than what is known. */
+  merge({ examples, position }) {
+    const isNew = (id) => this.watched.has(id) && position >= (this.told.get(id) ?? position);
+    const ids = Object.keys(examples).filter(isNew);
+    for (const id of ids) {
+      this.states.set(id, examples[id]);
+      this.told.set(id, position);
+    }
     if (ids.length) this.changed(ids);
+  }
+
+  forget(id) {
+    this.states.delete(id);
+    this.told.delete(id);
   }
 
   stop() {
@@ -68,7 +78,9 @@ export class Board {
   }
 
   async news() {
-    const answer = await ask(`/hardlook/decisions?after=${this.position}`);
+    const after = this.position;
+    const answer = await ask(`/hardlook/decisions?after=${after}`);
+    if (answer.again && answer.position < after) this.told.clear(); // another log is here now, or an older copy of it
     if (answer.again) return this.reread();
     this.take(answer);
     return undefined;
@@ -76,16 +88,20 @@ export class Board {
 
   /** Ask for everything on screen: after a failure, an undo, a long absence or a change of the log. */
   async reread() {
-    const answer = await ask("/hardlook/decisions", JSON.stringify({ ids: [...this.watched] }));
     this.stale = false;
-    this.take(answer);
+    try {
+      this.take(await ask("/hardlook/decisions", JSON.stringify({ ids: [...this.watched] })));
+    } catch (error) {
+      this.stale = true;
+      throw error;
+    }
   }
 
   take(answer) {
     this.position = answer.position;
     const before = this.queue.landing.length;
     this.queue.landed(answer.position);
-    this.merge(answer.examples);
+    this.merge(answer);
     if (before !== this.queue.landing.length) this.changed(null);
   }
 

@@ -107,7 +107,9 @@ export class Side {
       parts.push(el("p", { class: "hl-quiet" }, "Blind: scores and suggestion are hidden until the first verdict."));
     if (cell.prediction && cell.prediction !== cell.suggestion && cell.prediction !== cell.label)
       parts.push(el("p", { class: "hl-quiet" }, `Prediction: ${cell.prediction}`));
+    const at = [...this.head.children].indexOf(document.activeElement);
     this.head.replaceChildren(...parts);
+    if (at >= 0) (parts[at]?.tagName === "BUTTON" ? parts[at] : desk.stage.node).focus({ preventScroll: true });
   }
 
   paint() {
@@ -190,7 +192,7 @@ export class Side {
     const slot = this.slots.classes;
     const names = [...new Set([cell.label, cell.suggestion].filter(Boolean))];
     const known = await Promise.all(names.map((name) => this.classOf(name)));
-    if (this.cell !== cell) return;
+    if (this.cell !== cell || this.slots.classes !== slot) return;
     slot.replaceChildren(...known.map((one) => this.classCard(one)));
     for (const { name, gold, typical } of known) {
       this.examples.push(...gold.map((one) => [one, `gold ${name}`]));
@@ -216,11 +218,12 @@ export class Side {
   /** What takes longer, for those who stay: look-alikes and opponents. */
   async drawLater(cell) {
     if (this.cell !== cell) return;
+    const { behind } = this.slots;
     this.drawAlike(cell);
     try {
       const answer = this.behind.get(cell.id) ?? (await readBehind(this.desk, [cell.id]));
       this.behind.set(cell.id, answer);
-      if (this.cell !== cell) return;
+      if (this.cell !== cell || this.slots.behind !== behind) return; // left, and perhaps drawn again since
       const parts = [];
       if (answer.note) parts.push(el("p", { class: "hl-quiet" }, answer.note));
       if (answer.command) parts.push(el("code", { class: "hl-command" }, answer.command));
@@ -229,10 +232,10 @@ export class Side {
         parts.push(this.strip("Strongest opponents", answer.opponents, help, "opponents"));
         this.examples.push(...answer.opponents.map((one) => [one, `opponent: label ${one.label ?? "none"}`]));
       }
-      this.slots.behind.replaceChildren(...parts);
+      behind.replaceChildren(...parts);
       this.desk.follow(this.examples.map(([one]) => one));
     } catch (error) {
-      if (this.cell === cell) this.slots.behind.replaceChildren(el("p", { class: "hl-quiet" }, `Opponents cannot be read: ${error.message}`));
+      if (this.cell === cell) behind.replaceChildren(el("p", { class: "hl-quiet" }, `Opponents cannot be read: ${error.message}`));
     }
   }
 

@@ -4,7 +4,7 @@ import { act } from "./acts.js";
 import { drawCell, paint } from "./cells.js";
 import { legend } from "./dialogs.js";
 import { el } from "./dom.js";
-import { actionKey, fieldTakes, isHeld } from "./keys.js";
+import { actionKey, fieldTakes, isHeld, presses } from "./keys.js";
 import { Sight } from "./sight.js";
 import { Toolbar } from "./toolbar.js";
 import { Viewer } from "./viewer.js";
@@ -229,8 +229,7 @@ export class Grid {
   /** A key pressed anywhere in the grid. */
   key(event) {
     if (event.defaultPrevented || event.altKey || event.target.closest("dialog") || fieldTakes(event)) return;
-    const button = event.target.closest("button, summary, a") !== null;
-    if (button && (event.key === "Enter" || event.key === " ")) return;
+    if (presses(event)) return;
     const selects = event.key === " "; // moves in a session, selects here
     if (!isHeld(event) && !(event.repeat && selects) && !this.moveKey(event) && !this.actionKey(event)) return;
     event.preventDefault();

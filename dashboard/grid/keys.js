@@ -17,6 +17,13 @@ export function fieldTakes(event) {
 export const isHeld = (event) =>
   event.repeat && (event.key.length === 1 ? !REPEAT.includes(event.key) : ["Enter", "Backspace"].includes(event.key));
 
+/** Whether a key presses the button that has the focus; held, it presses it once. */
+export function presses(event) {
+  if (!["Enter", " "].includes(event.key) || !event.target.closest("button, summary, a")) return false;
+  if (isHeld(event)) event.preventDefault();
+  return true;
+}
+
 /** The act that a key stands for, as [name, value]; null for none. */
 export function actOf(event) {
   const command = event.ctrlKey || event.metaKey;

@@ -2,7 +2,7 @@
 // queue, one board, one undo history, which outlive page changes within the app.
 
 import { Board } from "./board.js";
-import { ask, takesTyping } from "./dom.js";
+import { address, ask, takesTyping } from "./dom.js";
 import { Grid } from "./grid.js";
 import { actOf } from "./keys.js";
 import { Pictures } from "./pictures.js";
@@ -115,13 +115,14 @@ class Hub {
 
   /** Take the last act back; several in a row one after the other, as far back as the log goes. */
   undo(grid) {
-    this.undoing = (this.undoing ?? Promise.resolve()).then(() => this.undoOne(grid));
+    const act = this.acts.pop(); // what was last when the key was pressed, whatever follows while the log is asked
+    this.undoing = (this.undoing ?? Promise.resolve()).then(() => this.undoOne(grid, act));
     return this.undoing;
   }
 
   /** One event is enough: an undo of one member of a bulk act takes all of it back. */
-  async undoOne(grid) {
-    const act = this.acts.pop() ?? (await this.lastAct(grid));
+  async undoOne(grid, known) {
+    const act = known ?? (await this.lastAct(grid));
     if (!act) return;
     const { client, seq, opens, ...event } = act;
     this.queue.add([{ ...event, action: "undo", undoes: [client, seq] }]);
@@ -131,12 +132,13 @@ class Hub {
     grid.undone?.(ids, opens);
   }
 
-  /** What an earlier page, or another machine, did last: the log knows. */
+  /** What an earlier page, or another machine, did last: the log knows. What this page has done since the key was pressed
+   * is not meant. */
   async lastAct(grid) {
     if (!(await this.queue.empty(SAVED_WITHIN)))
       return grid.toolbar.tell("Undo of what was done before needs everything saved first.");
     try {
-      const { act } = await ask("/hardlook/last-act");
+      const { act } = await ask(address("last-act", { but: this.queue.client }));
       if (act) return act;
       return grid.toolbar.tell("There is nothing to undo.");
     } catch (error) {

@@ -10,6 +10,7 @@ export async function readValues(cell, image, deep) {
     });
     if (reply.ok) return deepValues(reply.headers, await reply.arrayBuffer());
   }
+  if (image?.decode && !image.complete) await image.decode().catch(() => {}); // the key came before the picture
   return image?.naturalWidth ? shallowValues(image) : null;
 }
 

@@ -8,7 +8,7 @@ import { Clock } from "./clock.js";
 import { Side } from "./compare.js";
 import { legend } from "./dialogs.js";
 import { address, ask, el } from "./dom.js";
-import { actionKey, fieldTakes, isHeld } from "./keys.js";
+import { actionKey, fieldTakes, isHeld, presses } from "./keys.js";
 import { Sight } from "./sight.js";
 import { Stage } from "./stage.js";
 import { Strip } from "./strip.js";
@@ -44,7 +44,7 @@ export class Session {
     this.side = new Side(this);
     this.note = el("p", { class: "hl-quiet hl-place", role: "status", data: { testid: "session-place" } });
     this.clock = new Clock(this);
-    this.tools = el("div", { class: "hl-viewtools", role: "toolbar", "aria-label": "Picture" });
+    this.tools = this.makeTools();
     this.layer = el("div", { class: "hl-layer" });
     this.root = el(
       "div",
@@ -56,7 +56,7 @@ export class Session {
       this.toolbar.node,
       el("div", { class: "hl-line1" }, this.note, this.clock.node),
       this.strip.node,
-      el("div", { class: "hl-desk" }, el("div", { class: "hl-middle" }, this.stage.node, this.tools), this.side.node),
+      el("div", { class: "hl-desk" }, el("div", { class: "hl-middle" }, this.stage.node, this.toolsNode), this.side.node),
       legend(hub.marks),
       this.layer,
     );
@@ -313,8 +313,7 @@ export class Session {
 
   key(event) {
     if (event.defaultPrevented || event.altKey || event.target.closest("dialog") || fieldTakes(event)) return;
-    const button = event.target.closest("button, summary, a") !== null;
-    if (button && (event.key === "Enter" || event.key === " ")) return;
+    if (presses(event)) return;
     if (!isHeld(event) && !this.moveKey(event) && !this.stageKey(event) && !this.actionKey(event)) return;
     event.preventDefault();
     event.stopPropagation();
@@ -383,26 +382,34 @@ export class Session {
     this.note.title = entry.cell.score_help ?? "";
   }
 
-  drawTools() {
+  /** The picture's buttons, made once: one that is made anew loses the focus. */
+  makeTools() {
     const { stage } = this;
-    const tool = (title, key, pressed, click) =>
-      el(
-        "button",
-        { type: "button", class: "hl-button", "aria-pressed": String(Boolean(pressed)), on: { click, mousedown: (event) => event.preventDefault() } },
-        `${title} `,
-        el("kbd", { class: "hl-key", "aria-hidden": "true" }, key),
-      );
-    const zoom = stage.view.scale === 1 ? "Zoom" : `Zoom ×${Number(stage.view.scale.toPrecision(2))}`;
-    this.tools.replaceChildren(
-      tool(zoom, "Z", stage.view.scale !== 1, () => stage.toggleSize()),
-      tool("VoG map", "M", stage.map, () => stage.toggleMap()),
-      tool("Window", "V", stage.window, () => stage.toggleWindow()),
-      tool("Compare", "T", stage.second, () => (stage.second ? stage.beside(null) : this.compareNext(1))),
-      tool("Gold", "G", false, () => this.compareNext(1, "gold")),
-      this.hub.readOnly ? "" : tool("Look-alikes", "A", false, () => this.act("alike")),
-      tool("Open", "Enter", false, () => this.open()),
-      tool("Skip", "Space", false, () => this.advance()),
-    );
+    const tool = (title, key, isOn, click) => {
+      const words = el("span", {}, title);
+      const on = { click, mousedown: (event) => event.preventDefault() };
+      const keycap = el("kbd", { class: "hl-key", "aria-hidden": "true" }, key);
+      return { words, isOn, node: el("button", { type: "button", class: "hl-button", on }, words, " ", keycap) };
+    };
+    const tools = [
+      tool("Zoom", "Z", () => stage.view.scale !== 1, () => stage.toggleSize()),
+      tool("VoG map", "M", () => stage.map, () => stage.toggleMap()),
+      tool("Window", "V", () => stage.window, () => stage.toggleWindow()),
+      tool("Compare", "T", () => stage.second, () => (stage.second ? stage.beside(null) : this.compareNext(1))),
+      tool("Gold", "G", () => false, () => this.compareNext(1, "gold")),
+      this.hub.readOnly ? null : tool("Look-alikes", "A", () => false, () => this.act("alike")),
+      tool("Open", "Enter", () => false, () => this.open()),
+      tool("Skip", "Space", () => false, () => this.advance()),
+    ].filter(Boolean);
+    const nodes = tools.map(({ node }) => node);
+    this.toolsNode = el("div", { class: "hl-viewtools", role: "toolbar", "aria-label": "Picture" }, nodes);
+    return tools;
+  }
+
+  drawTools() {
+    const { scale } = this.stage.view;
+    this.tools[0].words.textContent = scale === 1 ? "Zoom" : `Zoom ×${Number(scale.toPrecision(2))}`;
+    for (const { node, isOn } of this.tools) node.setAttribute("aria-pressed", String(Boolean(isOn())));
   }
 
   fit() {}

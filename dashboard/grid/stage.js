@@ -289,8 +289,10 @@ export class Stage {
   }
 
   async setWindow(window) {
+    const { cell } = this;
     this.window = window;
     for (const frame of this.both) await frame.drawWindow(window);
+    if (this.cell !== cell) return; // another example is here by now, and this window is not its
     if (window === true && this.window === true) this.window = null; // there is no picture to window
     this.drawRange();
     this.changed();

@@ -166,6 +166,7 @@ export class Viewer {
       this.grid.follow([...answer.opponents, ...answer.proponents, ...(this.guest?.cells ?? [])]);
       this.behind.replaceChildren(...strips(this.grid, answer, (one, cells) => this.openGuest(one, cells)));
     } catch (error) {
+      if (this.cell !== cell) return;
       this.behind.replaceChildren(
         el("p", { class: "hl-quiet" }, `Influence cannot be read: ${error.message}`),
       );
