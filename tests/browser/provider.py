@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from urllib.parse import urlencode
@@ -14,10 +15,11 @@ from starlette.routing import Route
 
 
 class Provider:
-    """Discovery, authorisation, tokens and keys at ``url``."""
+    """Discovery, authorisation, tokens and keys at ``url``, on a port that was free."""
 
-    def __init__(self, port: int, client_id: str):
-        self.url, self.client_id = f"http://127.0.0.1:{port}", client_id
+    def __init__(self, client_id: str):
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.url, self.client_id = f"http://127.0.0.1:{self.listening.getsockname()[1]}", client_id
         self.person = {"email": "ana@example.org", "email_verified": True}
         self.key = jwk.RSAKey.generate_key(2048, parameters={"kid": "1", "alg": "RS256", "use": "sig"})
         self.nonce = None
@@ -27,9 +29,8 @@ class Provider:
             Route("/token", self.token, methods=["POST"]),
             Route("/keys", self.keys),
         ]
-        config = uvicorn.Config(Starlette(routes=routes), host="127.0.0.1", port=port, log_level="error")
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), log_level="error"))
+        self.thread = threading.Thread(target=self.server.run, args=([self.listening],), daemon=True)
 
     def __enter__(self) -> Provider:
         self.thread.start()
@@ -40,6 +41,7 @@ class Provider:
     def __exit__(self, *_error) -> None:
         self.server.should_exit = True
         self.thread.join(timeout=10)
+        self.listening.close()
 
     async def discovery(self, _request):
         """Where everything is."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ..synthetic import make_audit, write_dynamics
-from .test_pages import HOSTILE, ids, settled, visit
+from .test_pages import HOSTILE, ids, visit
+from .waits import at_rest, settled
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
 
@@ -24,16 +25,10 @@ def server(start, tmp_path_factory):
     return start(audit.root)
 
 
-def size(page, selector: str) -> dict:
-    found = page.locator(selector).first
-    found.scroll_into_view_if_needed()
-    return found.bounding_box()
-
-
 def test_a_click_on_a_cell_shows_where_two_scores_disagree_and_the_address_says_which(context, server):
     page = visit(context, server, "compare")
     assert ids(page) == []
-    plot = size(page, ".js-plotly-plot .nsewdrag")
+    plot = at_rest(page.locator(".js-plotly-plot .nsewdrag").first)
     m = page.evaluate("document.querySelector('.js-plotly-plot').data[0].x.length ?? 0")
     order = page.evaluate(
         "document.querySelector('.js-plotly-plot').data[1].customdata.map(pair => pair.join(' '))"
@@ -54,9 +49,9 @@ def test_a_click_on_a_cell_shows_where_two_scores_disagree_and_the_address_says_
     assert ids(page) == before and page.errors == []
 
 
-def test_a_pair_is_chosen_and_an_example_decided_by_keyboard_alone(context, server):
+def test_a_pair_is_chosen_and_an_example_decided_by_keyboard_alone(context, server, since):
     page = visit(context, server, "compare")
-    for label, title in (("Score", "AUM"), ("Against", "Loss")):
+    for key, label, title in (("a", "Score", "AUM"), ("b", "Against", "Loss")):
         picker = (
             page.get_by_test_id("stSelectbox")
             .filter(has=page.get_by_text(label, exact=True))
@@ -65,24 +60,16 @@ def test_a_pair_is_chosen_and_an_example_decided_by_keyboard_alone(context, serv
         picker.focus()
         page.keyboard.type(title)
         page.keyboard.press("Enter")
+        page.wait_for_url(f"**{key}={title}**")
         settled(page)
     page.locator("[data-example-id]").first.wait_for()
     first = ids(page)[0]
     page.locator("[data-example-id]").first.focus()
     page.keyboard.press("q")
     page.wait_for_function("document.body.innerText.includes('✓')")
-    until(page, lambda: len(server.events()) > 0)
-    event = server.events().iloc[-1]
+    event = since(1).iloc[-1]
     assert event["example_id"] == first and event["verdict"] == "given"
     assert event["evidence"]["scores"] == ["aum.aum", "uncertainty.loss"]
-
-
-def until(page, what, seconds: float = 10) -> None:
-    for _ in range(int(seconds * 10)):
-        if what():
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError("it did not happen")
 
 
 @pytest.mark.parametrize("show", ["overlap", "stability", "truth"])
@@ -94,18 +81,19 @@ def test_the_other_views_stand_with_hostile_names(context, server, show):
 
 def test_arrow_keys_on_the_slider_walk_through_the_epochs(context, server):
     page = visit(context, server, "data-map")
-    before = page.evaluate("document.querySelector('.js-plotly-plot').data[0].hovertext.join()")
+    told = "document.querySelector('.js-plotly-plot').data[0].hovertext.join()"
+    page.locator(".js-plotly-plot .nsewdrag").first.wait_for()
+    before = page.evaluate(told)
     page.get_by_role("slider").first.focus()
     page.keyboard.press("ArrowLeft")
     page.wait_for_url("**epoch=3**")
     page.get_by_text("after epoch 3").first.wait_for()
-    settled(page)
-    assert page.evaluate("document.querySelector('.js-plotly-plot').data[0].hovertext.join()") != before
+    page.wait_for_function(f"before => {told} !== before", arg=before)
 
 
 def test_drawing_around_points_shows_them_and_stands_in_the_address(context, server):
     page = visit(context, server, "data-map")
-    plot = size(page, ".js-plotly-plot .nsewdrag")
+    plot = at_rest(page.locator(".js-plotly-plot .nsewdrag").first)
     corners = [(0.02, 0.02), (0.98, 0.02), (0.98, 0.6), (0.02, 0.6), (0.02, 0.02)]
     for at, (x, y) in enumerate(corners):
         page.mouse.move(plot["x"] + x * plot["width"], plot["y"] + y * plot["height"], steps=4)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from scoring.reviews import Event, ReviewLog
 
 from ..synthetic import make_audit
-from .test_session import SHOWN, wait_saved
 from .test_slices import CARD, server  # noqa: F401
+from .waits import CELL, DIALOG, SHOWN, at_rest, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
 
-CELL = '[data-testid="example-grid"] [data-example-id]'
-DIALOG = '[data-testid="example-dialog"]'
+WINDOW = (1440, 900)
 SLOW = """const sent = window.fetch;
 window.fetch = async (where, given) => {
   if (given?.method === "POST") await new Promise((done) => setTimeout(done, 700));
   return sent(where, given);
 };"""
-SQUARES = ".js-plotly-plot .scatterlayer .point"
 
 
 @pytest.fixture(scope="module")
@@ -36,31 +32,12 @@ def desk(start, tmp_path_factory):
     return start(audit.root)
 
 
-@pytest.fixture(scope="module")
-def context(browser):
-    opened = browser.new_context(viewport={"width": 1440, "height": 900})
-    opened.set_default_timeout(60_000)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def page(context):
-    opened = context.new_page()
-    opened.errors = []
-    opened.on("pageerror", lambda error: opened.errors.append(str(error)))
-    yield opened
-    assert not opened.errors
-    opened.close()
-
-
 def test_a_click_on_a_square_of_the_matrix_opens_the_queue_of_its_pair(page, desk):
     page.goto(f"{desk.url}/reviews")
     matrix = page.locator(".js-plotly-plot", has=page.get_by_text("suggested label", exact=True))
     square = matrix.locator(".scatterlayer .point").first
-    square.scroll_into_view_if_needed()
-    page.wait_for_timeout(1000)
-    square.click(force=True)
+    at_rest(matrix.locator(".nsewdrag").first)
+    square.click(force=True)  # a layer that takes the mouse lies over it
     page.wait_for_url("**/suspects?**suggested=**")
     page.wait_for_selector(SHOWN)
     page.locator(".hl-answer-prediction").wait_for()
@@ -102,9 +79,8 @@ def test_disputes_are_settled_by_keys_alone_however_slow_the_server(page, desk):
         page.keyboard.press("Control+Enter")
         page.get_by_test_id("outcome").wait_for()
         page.keyboard.press("ArrowRight")
-    until = time.monotonic() + 20
-    while (ruled := desk.events().query("action == 'adjudicate'")).shape[0] < 2 and time.monotonic() < until:
-        time.sleep(0.1)
+    until(lambda: len(desk.events().query("action == 'adjudicate'")) == 2)
+    ruled = desk.events().query("action == 'adjudicate'")
     assert ruled["verdict"].tolist() == ["given", "none"] and ruled["note"].tolist() == ["1 reason"] * 2
     assert sorted(ruled["example_id"]) == ["train/000010.png", "train/000011.png"]
     page.goto(f"{desk.url}/reviews")
@@ -112,21 +88,19 @@ def test_disputes_are_settled_by_keys_alone_however_slow_the_server(page, desk):
     assert page.get_by_role("button", name="by keys").count() == 0
 
 
-def test_what_was_drawn_around_is_decided_where_it_is_seen(page, server):  # noqa: F811
+def test_what_was_drawn_around_is_decided_where_it_is_seen(page, server, since):  # noqa: F811
     page.goto(f"{server.url}/slices?slicing=four&show=map&lasso=-999,-999;999,-999;999,999;-999,999")
     page.wait_for_selector(CELL)
     panel = page.locator(".hl-panel", has=page.get_by_text("Drawn around", exact=False)).first
     first = panel.locator("[data-example-id]").first
     name = first.get_attribute("data-example-id")
-    before = len(server.events())
     first.click()
     page.keyboard.press("u")
-    wait_saved(page)
-    event = server.events().iloc[before]
+    event = since(1).iloc[0]
     assert (event["example_id"], event["verdict"]) == (name, "unsure") and event["evidence"]["lasso"].startswith("-999")
 
 
-def test_an_opponent_opens_from_an_example_is_decided_and_leads_back(page, server):  # noqa: F811
+def test_an_opponent_opens_from_an_example_is_decided_and_leads_back(page, server, since):  # noqa: F811
     page.goto(f"{server.url}/slices?slicing=four")
     page.wait_for_selector(CARD)
     page.locator(CARD).first.click()
@@ -135,20 +109,16 @@ def test_an_opponent_opens_from_an_example_is_decided_and_leads_back(page, serve
     name = member.get_attribute("data-example-id")
     member.click()
     page.keyboard.press("Enter")
-    for kind in ("opponents", "proponents"):
+    for at, kind in enumerate(("opponents", "proponents")):
         strip = page.locator(f'{DIALOG} [data-testid="{kind}"]')
         strip.locator(".hl-thumb").first.wait_for()
         thumb = strip.locator(".hl-thumb").first
         other = thumb.get_attribute("data-thumb-of")
-        before = len(server.events())
         thumb.click()
         page.locator(f"{DIALOG} h2", has_text=other).wait_for()
         page.keyboard.press("u")
-        wait_saved(page)
-        assert server.events().iloc[before]["example_id"] == other != name
+        assert since(at + 1)["example_id"].iloc[at] == other != name
         page.get_by_role("button", name="Back").click()
         page.locator(f"{DIALOG} h2", has_text=name).wait_for()
-    before = len(server.events())
     page.keyboard.press("o")  # the button that led back is gone, and the keys are heard all the same
-    wait_saved(page)
-    assert server.events().iloc[before]["example_id"] == name
+    assert since(3)["example_id"].iloc[2] == name

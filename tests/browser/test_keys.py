@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from ..synthetic import make_audit
-from .test_session import SESSION, SHOWN, queue, ready, shown, wait_saved, write_neighbours
+from .test_session import queue, ready, write_neighbours
+from .waits import CELL, DIALOG, SESSION, SHOWN, shown, wait_saved, wait_shown
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
 
-CELL = '[data-testid="example-grid"] [data-example-id]'
-DIALOG = '[data-testid="example-dialog"]'
 CLOCK = '[data-testid="session-clock"]'
 
 
@@ -19,37 +18,6 @@ def server(start, tmp_path_factory):
     audit = make_audit(tmp_path_factory.mktemp("audit"), 400, 4, thumbnails=True, wrong=0.2)
     write_neighbours(audit)
     return start(audit.root)
-
-
-@pytest.fixture(scope="module")
-def context(browser):
-    opened = browser.new_context(viewport={"width": 1280, "height": 900})
-    opened.set_default_timeout(20_000)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def page(context):
-    opened = context.new_page()
-    opened.errors = []
-    opened.on("pageerror", lambda error: opened.errors.append(str(error)))
-    yield opened
-    assert not opened.errors
-    opened.close()
-
-
-@pytest.fixture
-def since(server):
-    """The events of the test so far."""
-    events = server.events()
-    before = int(events["position"].max()) if len(events) else 0
-
-    def found():
-        events = server.events()
-        return events[events["position"] > before]
-
-    return found
 
 
 def open_session(page, server, query: str = "") -> None:
@@ -76,9 +44,8 @@ def test_a_held_key_decides_one_example_and_takes_one_back(page, server, since):
     hold(page, "ArrowRight", 3)
     assert shown(page) == ids[4], "a held arrow goes on moving"
     hold(page, "Backspace")
-    page.wait_for_function("id => document.querySelector('.hl-middle [data-shows]').dataset.shows === id", arg=first)
-    wait_saved(page)
-    assert since()["action"].tolist() == ["decide", "undo"]
+    wait_shown(page, first)
+    assert since(2)["action"].tolist() == ["decide", "undo"]
 
 
 def test_a_held_key_confirms_no_bulk_act_and_a_held_enter_answers_once(page, server, since):
@@ -181,16 +148,15 @@ def test_an_undo_after_a_reload_shows_the_example_again_and_counts_right(page, s
     open_session(page, server)
     assert left(page) == start - 3 and third not in queue(page)
     page.keyboard.press("f")  # a flag decides nothing, and taking it back opens nothing
-    wait_saved(page)
+    assert since(4)["action"].iloc[-1] == "flag"
     open_session(page, server)
     page.keyboard.press("Backspace")
-    page.get_by_text("undone").first.wait_for()
-    wait_saved(page)
+    assert since(5)["action"].iloc[-1] == "undo"
     assert left(page) == start - 3
     page.keyboard.press("Backspace")
-    page.wait_for_function("id => document.querySelector('.hl-middle [data-shows]').dataset.shows === id", arg=third)
+    wait_shown(page, third)
     page.wait_for_function(f"document.querySelector('{CLOCK}').textContent.includes('{start - 2:,} left')")
     for _ in range(2):
         page.keyboard.press("Control+z")
-    page.wait_for_function("id => document.querySelector('.hl-middle [data-shows]').dataset.shows === id", arg=first)
+    wait_shown(page, first)
     page.wait_for_function(f"document.querySelector('{CLOCK}').textContent.includes('{start:,} left')")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from ..modalities import HOSTILE, text_audit, vector_audit
+from .conftest import new_page
+from .waits import CELL, DIALOG, SESSION, wait_saved
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
 
-CELL = '[data-testid="example-grid"] [data-example-id]'
-DIALOG = '[data-testid="example-dialog"]'
-SESSION = '[data-testid="review-session"]'
 LONG = 90_000  # milliseconds: a command starts in a process of its own, on a busy machine
 
 
@@ -24,19 +23,8 @@ def texts(start, tmp_path_factory):
     return start(text_audit(tmp_path_factory.mktemp("audits") / "texts"))
 
 
-@pytest.fixture(scope="module")
-def context(browser):
-    """One profile for these tests: a new one compiles all of Streamlit's scripts anew."""
-    opened = browser.new_context(viewport={"width": 1280, "height": 900})
-    opened.set_default_timeout(30_000)
-    yield opened
-    opened.close()
-
-
 def open_page(context, server, path: str, ready: str = CELL):
-    page = context.new_page()
-    page.errors = []
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page = new_page(context)
     page.goto(f"{server.url}/{path}")
     page.wait_for_selector(ready)
     return page
@@ -46,7 +34,7 @@ def decide(page, server, key: str) -> None:
     """Press a key on the first example and wait until the log has it."""
     page.locator(CELL).first.click()
     page.keyboard.press(key)
-    page.wait_for_function("document.querySelector('[data-testid=\"save-status\"]').textContent === 'saved'")
+    wait_saved(page)
     page.wait_for_selector(f"{CELL}.hl-is-decided")
     assert server.events().iloc[-1]["example_id"] == page.locator(CELL).first.get_attribute("data-example-id")
 
@@ -93,7 +81,7 @@ def test_texts_are_decided_in_a_session_and_their_strongest_tokens_marked(contex
     page.wait_for_selector(f"{SESSION} mark.hl-top")
     assert page.locator(f"{SESSION} mark").count() > 3
     page.keyboard.press("u")
-    page.wait_for_function("document.querySelector('[data-testid=\"save-status\"]').textContent === 'saved'")
+    wait_saved(page)
     page.wait_for_function("() => !document.querySelector('[data-testid=review-session] mark')")  # the next one, without
     last = texts.events().iloc[-1]
     assert (last["example_id"], last["verdict"]) == (first, "unsure") and page.errors == []

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from scoring.reviews import Event, ReviewLog
 from ..synthetic import make_audit, write_dynamics
+from .conftest import new_page, new_profile
+from .test_session import write_neighbours
+from .waits import at_rest, settled
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
 
@@ -15,11 +19,14 @@ READY = {
     "overview": '[data-testid="stDataFrame"]',
     "grid": "[data-example-id]",
     "deciles": ".js-plotly-plot .bars .point",
-    "suspects": "[data-example-id]",
+    "suspects": '[data-testid="neighbours"], [data-testid="example-grid"] [data-example-id]',
+    "slices": '[data-testid="stAlert"]',
     "reviews": '[data-testid="stDataFrame"]',
+    "meeting": '[data-testid="meeting"]',
     "compare": ".js-plotly-plot .nsewdrag",
     "data-map": "[data-example-id]",
 }
+GRAVE = ("serious", "critical")
 PROBES = (
     "/_stcore/health",
     "/_stcore/host-config",
@@ -50,6 +57,8 @@ def server(start, tmp_path_factory):
                 )
             ]
         )
+    audit.guidelines_path.write_text("## dog\nA round shape.\nGold: `train/000010.png`\n", encoding="utf8")
+    write_neighbours(audit)
     write_dynamics(audit, audit.run())
     return start(audit.root)
 
@@ -58,9 +67,8 @@ def visit(context, server, address: str, wait: str | None = None):
     """A page of the dashboard, drawn; what went wrong is kept in ``page.errors``, foreign requests in
     ``page.foreign``.
     """
-    page = context.new_page()
-    page.errors, page.foreign = [], []
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page = new_page(context)
+    page.foreign = []
     page.on("response", lambda reply: _note(page, reply))
     page.on(
         "request",
@@ -77,16 +85,8 @@ def _note(page, reply) -> None:
 
 
 def drawn(page, address: str, wait: str | None = None) -> None:
-    page.locator(wait or READY[address.split("?")[0]]).first.wait_for(timeout=60_000)
+    page.locator(wait or READY[address.split("?")[0]]).first.wait_for()
     settled(page)
-
-
-def settled(page) -> None:
-    """The script has run to its end and everything that it sent is drawn."""
-    page.wait_for_function(
-        "document.querySelector('[data-testid=\"stApp\"]').dataset.testScriptState !== 'running'"
-        ' && !document.querySelector(\'[data-testid="stSkeleton"], [data-stale="true"]\')'
-    )
 
 
 def ids(page) -> list[str]:
@@ -99,12 +99,14 @@ def press(page, group_option: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_stands_without_errors_or_foreign_requests(browser, server, scheme):
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
+def test_every_page_stands_without_errors_foreign_requests_or_anything_grave(browser, server, scheme):
+    """Each page once a theme, with names that would be markup, and axe over it."""
+    context = new_profile(browser, color_scheme=scheme)
     try:
-        for name in READY:
+        for name in (*READY, "suspects?view=Sheet"):
             page = visit(context, server, name)
             assert page.locator('[data-testid="stException"]').count() == 0, name
+            assert grave(page) == [], name
             assert page.errors == [] and page.foreign == [], name
             assert page.evaluate("window.hacked") is None
             assert page.locator('img[src="x"]').count() == 0, name
@@ -113,6 +115,12 @@ def test_every_page_stands_without_errors_or_foreign_requests(browser, server, s
             page.close()
     finally:
         context.close()
+
+
+def grave(page) -> list[str]:
+    """What axe calls serious or critical, with the places."""
+    found = Axe().run(page).response["violations"]
+    return [f"{one['id']}: {node['html'][:150]}" for one in found if one["impact"] in GRAVE for node in one["nodes"]]
 
 
 def test_the_root_leads_to_the_overview(context, server):
@@ -133,12 +141,11 @@ def test_the_address_follows_the_widgets_and_a_reload_shows_the_same(context, se
     page.wait_for_url("**class=na**")
     settled(page)
     page.wait_for_function(
-        "[...document.querySelectorAll('[data-example-id]')].every(one => one.innerText.includes('naïve'))"
+        "(all => all.length && all.every(one => one.innerText.includes('naïve')))([...document.querySelectorAll('[data-example-id]')])"
     )
     before = ids(page)
     page.reload()
     drawn(page, "grid")
-    page.wait_for_function("document.querySelectorAll('[data-example-id]').length > 0")
     assert ids(page) == before
 
 
@@ -146,7 +153,7 @@ def test_a_link_shows_a_colleague_the_same_view(browser, context, server):
     steps = "stage=all&by=prediction&form=probability&scale=raw"
     address = f"grid?run=second&{steps}&split=train&filter=camera&meta.camera=north&page=2"
     mine = ids(visit(context, server, address))
-    other = browser.new_context(viewport={"width": 1200, "height": 700})
+    other = new_profile(browser, (1200, 700))
     try:
         assert ids(visit(other, server, address)) == mine
         assert ids(visit(other, server, "grid")) != mine
@@ -162,17 +169,16 @@ def test_pages_keep_the_sidebar_and_start_with_their_own_defaults(context, serve
     page.get_by_role("link", name="Suspects").click()
     page.wait_for_url("**/suspects**")
     page.get_by_text("Lowest area under the margin").wait_for()
-    settled(page)
-    assert "stage" not in page.url and "meta.camera=north" in page.url
+    page.wait_for_url(lambda url: "stage" not in url and "meta.camera=north" in url)
 
 
 def test_a_click_on_a_decile_opens_its_examples_in_the_grid(context, server):
     page = visit(context, server, "deciles?split=train&class=cat")
+    at_rest(page.locator(".js-plotly-plot .nsewdrag").first)
     box = page.locator(".js-plotly-plot .bars .point").nth(0).bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_url("**/grid**")
+    page.wait_for_url("**/grid**decile=1**")
     drawn(page, "grid")
-    page.wait_for_url("**decile=1**")
     assert "class=cat" in page.url and "stage=early" in page.url and "split=train" in page.url
     assert 0 < len(ids(page)) <= 12
 
@@ -225,9 +231,12 @@ def test_back_and_forward_lead_to_each_page_as_it_was(context, server):
     page.get_by_role("link", name="Deciles").click()
     page.wait_for_url("**/deciles")
     page.wait_for_selector(READY["deciles"])
+    few = page.get_by_text("a tenth of them says little")  # of the test split, with which the page starts
+    few.wait_for()
     page.get_by_text("train", exact=True).first.click()
     page.wait_for_url("**/deciles?split=train")
-    page.wait_for_timeout(1000)
+    few.wait_for(state="detached")
+    settled(page)
     page.go_back()
     page.wait_for_url("**/grid?class=cat&split=train")
     page.wait_for_selector(READY["grid"])

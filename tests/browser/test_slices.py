@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
 
 import pyarrow as pa
 import pytest
+from playwright.sync_api import expect
 
 from scoring.audit import Audit
 from scoring.slicing import SliceSettings, slice_run
 from scoring.tables import read_vectors, write_table
 
-from .test_grid import CELL, GRID
+from .waits import CELL, at_rest
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
 
+WINDOW = (1440, 900)
 CARD = '[data-testid="slice-cards"] [data-slice]'
 
 
@@ -29,57 +30,30 @@ def server(start, scored_sample, tmp_path_factory):
     return start(audit.root)
 
 
-@pytest.fixture(scope="module")
-def context(browser):
-    """One profile for these tests: a new one compiles all of Streamlit's scripts anew."""
-    opened = browser.new_context(viewport={"width": 1440, "height": 900})
-    opened.set_default_timeout(30_000)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def page(context):
-    opened = context.new_page()
-    opened.errors = []
-    opened.on("pageerror", lambda error: opened.errors.append(str(error)))
-    yield opened
-    assert opened.errors == []
-    opened.close()
-
-
-def test_a_card_opens_by_keyboard_and_an_opponent_is_relabelled_where_it_is_seen(page, server):
+def test_a_card_opens_by_keyboard_and_an_opponent_is_relabelled_where_it_is_seen(page, server, since):
     page.goto(f"{server.url}/slices?slicing=four")
-    page.wait_for_selector(CARD)
-    assert page.locator(CARD).count() == 4
+    expect(page.locator(CARD)).to_have_count(4)
     page.locator(CARD).first.focus()
     page.keyboard.press("Enter")
-    page.wait_for_selector(f"{GRID} [data-example-id]")
-    assert "slice=" in page.url
+    page.wait_for_selector(CELL)
+    page.wait_for_url("**slice=**")
     panel = page.locator(".hl-panel", has=page.get_by_text("pponents", exact=False)).first
     opponent = panel.locator("[data-example-id]").first
     name = opponent.get_attribute("data-example-id")
     opponent.click()
     page.keyboard.press("w")
-    page.get_by_test_id("save-status").get_by_text("saved", exact=True).wait_for()
-    until = time.monotonic() + 20
-    while not len(server.events()) and time.monotonic() < until:
-        time.sleep(0.1)
-    event = server.events().iloc[-1]
+    event = since(1).iloc[-1]
     assert (event["example_id"], event["action"], event["verdict"]) == (name, "decide", "other")
     assert event["new_label"] != event["label"]
     assert event["evidence"]["slicing"] == "four"
     page.get_by_role("button", name="All slices").click()
     page.wait_for_selector(CARD)
-    assert "slice=" not in page.url
+    page.wait_for_url(lambda url: "slice=" not in url)
 
 
 def test_a_lasso_on_the_map_shows_the_examples_and_clear_lets_them_go(page, server):
     page.goto(f"{server.url}/slices?slicing=four&show=map")
-    plot = page.locator(".js-plotly-plot .nsewdrag").first
-    plot.wait_for()
-    page.wait_for_timeout(1500)
-    box = plot.bounding_box()
+    box = at_rest(page.locator(".js-plotly-plot .nsewdrag").first)
     x, y, w, h = (box[key] for key in ("x", "y", "width", "height"))
     page.mouse.move(x + 0.02 * w, y + 0.02 * h)
     page.mouse.down()
@@ -88,24 +62,22 @@ def test_a_lasso_on_the_map_shows_the_examples_and_clear_lets_them_go(page, serv
     page.mouse.up()
     page.get_by_text("drawn around").first.wait_for()
     page.wait_for_selector(CELL)
-    assert "lasso=" in page.url
+    page.wait_for_url("**lasso=**")
     link = page.url
     page.get_by_role("button", name="Clear").click()
     page.get_by_text("examples drawn around").wait_for(state="detached")
-    assert "lasso=" not in page.url
+    page.wait_for_url(lambda url: "lasso=" not in url)
     page.goto(link)
     page.wait_for_selector(CELL)
 
 
 def test_other_settings_slice_in_place_and_are_kept_under_a_name(page, server):
     page.goto(f"{server.url}/slices?slicing=other settings&n_slices=3")
-    page.wait_for_selector(CARD)
-    assert page.locator(CARD).count() == 3
+    expect(page.locator(CARD)).to_have_count(3)
     page.get_by_label("Keep it as").fill("three of them")
     page.keyboard.press("Enter")
     button = page.get_by_role("button", name="Keep", exact=True)
     button.click()
     page.wait_for_url(re.compile("slicing=three"))
-    page.wait_for_selector(CARD)
-    assert page.locator(CARD).count() == 3
+    expect(page.locator(CARD)).to_have_count(3)
     assert "three of them" in Audit.open(server.audit_path).run().slicing_names()

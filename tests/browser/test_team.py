@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
@@ -14,12 +13,13 @@ from scoring.locks import held
 from scoring.reviews import Event, ReviewLog
 from scoring.tables import read_table
 from ..synthetic import make_audit
+from .conftest import new_profile
 from .team import WATCH, PersonProxy, delays, round_trip
+from .waits import shown, until
 
 HOSTILE = '<img src=x onerror="window.hacked=1">\u202e "quoted" <b>bold</b>'
 CLASSES = ["cat", "dog", HOSTILE]
 ROLES = '\n[roles]\nlead = ["lea"]\nauditor = ["ana", "ben", "cem", "Dörte <b>"]\nviewer = ["vic"]\n'
-expect.set_options(timeout=25_000)
 SECONDS = 2.0  # within which everybody is where the lead is
 
 
@@ -38,10 +38,8 @@ def people(browser, server):
 
     def person(name):
         proxies.append(PersonProxy(name, server.port))
-        context = browser.new_context(viewport={"width": 1440, "height": 900}, base_url=proxies[-1].url)
-        context.set_default_timeout(30_000)
-        opened.append(context)
-        return context.new_page()
+        opened.append(new_profile(browser, (1440, 900), base_url=proxies[-1].url))
+        return opened[-1].new_page()
 
     yield person
     for context in opened:
@@ -56,14 +54,6 @@ def rows(server):
 
 def log_of(server):
     return ReviewLog.open(f"sqlite:///{server.audit_path / 'reviews.sqlite'}", audit="audit")
-
-
-def wait_for(what, seconds=20.0):
-    until = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < until, "nothing happened"
-        time.sleep(0.1)
-    return found
 
 
 def test_each_person_is_who_the_proxy_says_in_their_role(people):
@@ -86,17 +76,19 @@ def test_an_unsure_is_read_by_a_second_person_who_does_not_see_the_first(people,
     cell.click()
     example = cell.get_attribute("data-example-id")
     ana.keyboard.press("u")
-    wait_for(lambda: len(server.events()) and server.events()["example_id"].iloc[-1] == example)
+    until(lambda: len(server.events()) and server.events()["example_id"].iloc[-1] == example)
     ben.goto("/grid")
     expect(ben.locator("[data-example-id]").first).to_be_visible()
     expect(ben.locator(f'[data-example-id="{example}"]')).to_have_count(0)  # its place would tell its score
     ben.goto(f"/grid?{urlencode({'example': example})}")
     same = ben.locator(f'[data-example-id="{example}"]').first
     same.click()
-    ben.wait_for_timeout(2500)
+    for _ in range(2):
+        with ben.expect_response(lambda reply: "/hardlook/decisions" in reply.url):
+            pass
     assert "ana" not in same.inner_text(), "the first answer is hidden"
     ben.keyboard.press("q")
-    wait_for(lambda: set(server.events().groupby("example_id")["reviewer"].agg(set)[example]) == {"ana", "ben"})
+    until(lambda: set(server.events().groupby("example_id")["reviewer"].agg(set)[example]) == {"ana", "ben"})
     expect(same).to_contain_text("ana")
     with log_of(server) as log:
         assert example in set(log.consensus().query("status == 'disputed'")["example_id"])
@@ -139,13 +131,13 @@ def test_five_people_follow_a_meeting_and_the_lead_settles_it_by_keyboard(people
     lea.locator("textarea[name=precedent]").fill("such shapes keep their label")
     lea.keyboard.press("Control+Enter")
     expect(follower.get_by_test_id("outcome")).to_contain_text("the label is right")
-    event = wait_for(lambda: next(iter(server.events().query("action == 'adjudicate'").to_dict("records")), None))
+    event = until(lambda: next(iter(server.events().query("action == 'adjudicate'").to_dict("records")), None))
     assert event["reviewer"] == "lea" and set(event["evidence"]["present"]) >= {"lea", "ana", "ben", "cem", "vic"}
     lea.get_by_text("People and end of the meeting").click()
     lea.get_by_role("button", name="End the meeting").click()
     expect(lea.get_by_test_id("meeting")).to_contain_text("No meeting is open")
     expect(follower.get_by_test_id("meeting")).to_contain_text("No meeting is open")
-    expect(follower.get_by_text("Minutes", exact=True)).to_be_visible(timeout=20_000)
+    expect(follower.get_by_text("Minutes", exact=True)).to_be_visible()
     expect(follower.get_by_role("button", name="Meeting 1")).to_be_visible()
 
 
@@ -160,14 +152,6 @@ def test_a_lead_assigns_and_only_a_lead_can(people, server):
         expect(page.get_by_text("Assign examples")).to_have_count(there)
 
 
-SHOWN = '[data-testid="review-session"] .hl-middle .hl-frame:first-child [data-shows]'
-
-
-def shown(page):
-    page.wait_for_selector(SHOWN)
-    return page.locator(SHOWN).first.get_attribute("data-shows")
-
-
 def test_two_people_at_the_queue_get_different_examples_and_each_their_own(people, server):
     """What is assigned comes first, what one looks at the other does not get, an unsure comes to the other."""
     train = [row["example_id"] for row in rows(server) if row["split"] == "train"]
@@ -178,13 +162,13 @@ def test_two_people_at_the_queue_get_different_examples_and_each_their_own(peopl
     ana.goto("/suspects")
     assert shown(ana) == train[30], "assigned to ana"
     ana.keyboard.press("q")
-    wait_for(lambda: shown(ana) != train[30])
+    until(lambda: shown(ana) != train[30])
     second = shown(ana)
     assert second == train[33], "cem was unsure, so somebody else reads it"
     ben.goto("/suspects")
     assert shown(ben) == train[31], "assigned to ben"
     ben.keyboard.press("q")
-    wait_for(lambda: shown(ben) != train[31])
+    until(lambda: shown(ben) != train[31])
     with log_of(server) as log:
         holders = held(log, datetime.now(UTC))
     mine = {name: {one for one, holder in holders.items() if holder == name} for name in ("ana", "ben")}
