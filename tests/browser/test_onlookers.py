@@ -6,11 +6,11 @@ import pytest
 from playwright.sync_api import expect
 
 from ..synthetic import make_audit
+from .conftest import new_profile
 from .team import PersonProxy
 
 ROLES = '\n[roles]\nlead = ["lea"]\nauditor = ["ana"]\nviewer = ["vic"]\n'
 SAYS = ("Q", "W", "L", "B", "O", "U", "X", "F", "N", "0 to 9", "Ctrl Z", "Backspace")
-expect.set_options(timeout=25_000)
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,7 @@ def server(start, tmp_path_factory):
 def person(browser, server, request):
     """(their name, their page)."""
     proxy = PersonProxy(request.param, server.port)
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, base_url=proxy.url)
-    context.set_default_timeout(30_000)
+    context = new_profile(browser, (1440, 900), base_url=proxy.url)
     yield request.param, context.new_page()
     context.close()
     proxy.close()
