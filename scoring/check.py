@@ -58,7 +58,7 @@ def check_run(context: Context) -> list[Finding]:
     logits = predicted_logits(context, batch)
     findings += [finite(logits, "logits"), *ends_in_softmax(logits), *steady(context, batch, logits)]
     labels = context.labels[numbers]
-    findings += accuracy(context, batch, logits, labels)
+    findings += accuracy(context, batch, logits, labels, seen_split(context, numbers))
     facts = {"findings": [asdict(f) for f in findings], "examples": len(numbers)}
     write_json(context.run.check_path, facts | ({"seen": seen} if seen else {}))
     return findings
@@ -189,15 +189,21 @@ def steady(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[
     return []
 
 
-def accuracy(context: Context, batch: torch.Tensor, logits: torch.Tensor, labels: np.ndarray) -> list[Finding]:
-    """Accuracy against ``expected_accuracy``; where it falls short, the usual mistakes are tried."""
+def seen_split(context: Context, numbers: np.ndarray) -> str:
+    """A reservation where all of the examples are of train: of their labels the model has learnt."""
+    return " of train, for want of test examples" if (context.examples["split"].iloc[numbers] == "train").all() else ""
+
+
+def accuracy(context: Context, batch: torch.Tensor, logits: torch.Tensor, labels: np.ndarray,
+             of: str = "") -> list[Finding]:
+    """Accuracy against ``expected_accuracy``; where it falls short, the usual mistakes are tried. ``of``: which examples."""
     known = np.flatnonzero(labels >= 0)
     if not len(known):
         return [Finding("warning", "no example has a label: accuracy cannot be checked")]
     found = share_right(logits[known], labels[known])
     low, high = wilson(round(found * len(known)), len(known))
     expected = context.run.config.get("expected_accuracy")
-    told = f"accuracy {found:.1%} on {len(known)} examples ({low:.1%} to {high:.1%})"
+    told = f"accuracy {found:.1%} on {len(known)} examples{of} ({low:.1%} to {high:.1%})"
     if expected is not None and high >= expected:
         return [Finding("ok", f"{told}, expected {expected:.1%}")]
     chance = 1 / max(len(context.audit.classes), 1)

@@ -80,7 +80,7 @@ class Labels:
         if not 0 <= raw < len(self.classes):
             raise HardlookError(
                 f"{raw} is no index into the {len(self.classes)} classes (0…{len(self.classes) - 1}); "
-                "complete `classes` in audit.toml, or rename it with label_map"
+                f'complete `classes` in audit.toml, or name it: label_map = {{ "{raw}" = "…" }} in its [[data]]'
             )
         indexed = self.classes[raw]
         if str(raw) in self._names and indexed != str(raw):
@@ -92,7 +92,7 @@ class Labels:
 
     def _not_a_class(self) -> str:
         shown = ", ".join(map(repr, self.classes[:20])) + (", …" if len(self.classes) > 20 else "")
-        return f"not in classes ({shown}); add it to `classes` in audit.toml, or rename it with label_map"
+        return f"not in classes ({shown}); add it to `classes` in audit.toml, or rename it by label_map in its [[data]]"
 
 
 def plain(raw: Any) -> Any:

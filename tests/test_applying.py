@@ -86,10 +86,11 @@ def test_a_folder_is_corrected_by_moving_and_brought_back(folder, tmp_path):
 
 
 def test_applying_twice_changes_nothing_more_and_one_undo_takes_it_back(folder, tmp_path):
-    made, before = patch(tmp_path / "p.csv", ROWS[0]), files(folder)
+    made, before = patch(tmp_path / "p.csv", *ROWS[:2], ROWS[3]), files(folder)
     apply_to(made, open_target(folder))
     after = files(folder)
-    assert outcomes(apply_to(made, open_target(folder))) == {ROWS[0][0]: "relabelled"}
+    assert outcomes(apply_to(made, open_target(folder))) == {
+        ROWS[0][0]: "relabelled", ROWS[1][0]: "excluded", ROWS[3][0]: "refused"}
     assert files(folder) == after
     undo(open_target(folder))
     assert files(folder) == before
@@ -186,6 +187,8 @@ def test_a_manifest_keeps_all_but_its_labels(manifest, tmp_path):
     report = apply_to(made, open_target(manifest, columns={"id_column": "id"}))
     assert report["outcome"].tolist() == ["relabelled", "excluded"]
     assert manifest.read_bytes().decode() == '\ufeffid,path,label,note\r\na,1.png,=dog,"x, ""y"""\r\nc,3.png,dog,\r\n'
+    again = apply_to(made, open_target(manifest, columns={"id_column": "id"}))
+    assert again["outcome"].tolist() == ["relabelled", "excluded"] and "earlier" in again["reason"][1]
     assert undo(open_target(manifest)) == []
     assert manifest.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -32,11 +32,15 @@ def apply_to(patch_path: Path, target: Target) -> pd.DataFrame:
         "fingerprint": [target.fingerprint(row) for _, row in known],
     }).astype(TEXT)
     _, report = apply_patch(patch, labels)
+    before = dict.fromkeys(target.left_out, 0)
+    gone = [example for example, row in rows.items() if row is None and _by_name(example, before) is not None]
+    gone = report["example_id"].isin(gone) & (patch["disposition"] == "exclude").to_numpy()
+    report.loc[gone, ["outcome", "reason"]] = ["excluded", "an earlier application left it out"]
     outcomes = report.set_index("example_id")["outcome"]
     new = patch.set_index("example_id")["new_label"]
     now = labels.set_index("example_id")["label"]
     relabelled = {rows[one]: new[one] for one in outcomes.index[outcomes == "relabelled"] if now[one] != new[one]}
-    excluded = [rows[one] for one in outcomes.index[outcomes == "excluded"]]
+    excluded = [rows[one] for one in outcomes.index[outcomes == "excluded"] if rows[one] is not None]
     refused = target.change(relabelled, excluded)
     names = {rows[example]: example for example in rows}
     for row, reason in refused.items():

@@ -89,6 +89,11 @@ class Target:
         return entries[:-1], entries[-1]
 
     @property
+    def left_out(self) -> set[str]:
+        """What rows were called that earlier applications excluded."""
+        raise NotImplementedError
+
+    @property
     def applications(self) -> int:
         """How many applications can be taken back."""
         return len(read_json(self.journal, []))
@@ -114,6 +119,11 @@ class ManifestTarget(Target):
         return self.path.with_name(f".{self.path.name}{JOURNAL}")
 
     @property
+    def left_out(self) -> set[str]:
+        """As the journal has them."""
+        return {name for entry in read_json(self.journal, []) for name in entry.get("excluded", ())}
+
+    @property
     def label_column(self) -> str:
         """The column that is rewritten."""
         name = self.source._column("label_column")
@@ -134,7 +144,8 @@ class ManifestTarget(Target):
                 self._write_parquet(temporary, labels, set(excluded))
             else:
                 self._write_text(temporary, labels, set(excluded))
-            entry = {"before": _digest(self.path), "after": _digest(temporary), "kept": old.name}
+            entry = {"before": _digest(self.path), "after": _digest(temporary), "kept": old.name,
+                     "excluded": [self.names[row] for row in excluded]}
             earlier = read_json(self.journal, [])
             while earlier and earlier[-1]["before"] == entry["before"]:  # written down, but killed before it happened
                 earlier.pop()
@@ -211,6 +222,12 @@ class FolderTarget(Target):
     def journal(self) -> Path:
         """In the folder, hidden."""
         return self.path / JOURNAL
+
+    @property
+    def left_out(self) -> set[str]:
+        """Those that lie out of sight."""
+        moves = [move for entry in read_json(self.journal, []) for move in entry["moves"]]
+        return {old for old, new in moves if new.startswith(f"{EXCLUDED}/") and (self.path / new).exists()}
 
     def change(self, labels: Mapping[int, str], excluded: Sequence[int]) -> dict[int, str]:
         """Move files; the plan is on the disk before the first one moves."""
