@@ -14,10 +14,11 @@ table; class and file names that a file system would take for a path are refused
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,30 +48,52 @@ def corrected_examples(audit: Audit, log: ReviewLog) -> pd.DataFrame:
 
 def export_as(fmt: str, audit: Audit, run: Run | None, log: ReviewLog, out: Path, *, copy: bool = False) -> list[Path]:
     """Write every labelled split in one of ``FORMATS`` under ``out`` → the paths made. What is there already is
-    refused, apart from single files, which are replaced."""
+    refused, apart from single files, which are replaced. Folders of images and datasets appear once all are made."""
     if fmt not in FORMATS:
         raise HardlookError(f"no format {fmt!r}; there is {', '.join(FORMATS)}")
     if audit.media != "image" and fmt != "cleanlab":
         raise HardlookError(f"this audit's examples are of kind {audit.media}; {fmt} holds images: use csv or parquet")
     rows = corrected_examples(audit, log)
-    made = []
-    for split, part in rows.groupby("split", sort=False):
-        kept = part[part["disposition"] != "exclude"]
-        if fmt == "imagefolder":
-            made.append(image_folder(audit, kept, Path(out) / split, copy=copy))
-        elif fmt == "huggingface":
-            made.append(huggingface(audit, kept, Path(out) / split))
-        elif fmt == "cleanlab":
-            made.append(cleanlab_issues(audit, run, part, Path(out) / f"issues-{split}.csv"))
-        else:
-            made.append(fiftyone(audit, kept, Path(out) / f"fiftyone-{split}"))
-    return made
+    parts = dict(iter(rows.groupby("split", sort=False)))
+    kept = {split: part[part["disposition"] != "exclude"] for split, part in parts.items()}
+    if fmt == "cleanlab":
+        return [cleanlab_issues(audit, run, part, Path(out) / f"issues-{split}.csv") for split, part in parts.items()]
+    if fmt == "fiftyone":
+        return [fiftyone(audit, part, Path(out) / f"fiftyone-{split}") for split, part in kept.items()]
+    paths = [Path(out) / split for split in kept]
+    with _all_or_none(paths) as work:
+        for split, part in kept.items():
+            if fmt == "imagefolder":
+                image_folder(audit, part, work / split, copy=copy)
+            else:
+                huggingface(audit, part, work / split)
+    return paths
+
+
+@contextlib.contextmanager
+def _all_or_none(paths: Sequence[Path]) -> Iterator[Path]:
+    """A hidden folder beside ``paths`` in which to make them; they are renamed into place when all of them stand."""
+    for path in paths:
+        _refuse(path)
+    if not paths:
+        raise HardlookError("no labelled example can be read; there is nothing to export")
+    work = _new_folder(paths[0])
+    try:
+        yield work
+        for path in paths:
+            os.rename(work / path.name, path)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _refuse(path: Path) -> None:
+    if path.exists():
+        raise HardlookError(f"{path} is there already; remove it or name another --out")
 
 
 def _new_folder(path: Path) -> Path:
     """A folder beside ``path`` to fill; renamed to it at the end."""
-    if path.exists():
-        raise HardlookError(f"{path} is there already; remove it or name another --out")
+    _refuse(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned_of(path)
     return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))

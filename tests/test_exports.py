@@ -136,6 +136,24 @@ def test_the_command_writes_each_format(decided, tmp_path, capsys):
     assert hardlook("export", audit.root, "--format", "imagefolder", "--out", tmp_path / "imagefolder") == 1
 
 
+def test_an_export_that_ends_at_its_second_split_leaves_nothing_and_the_next_one_works(decided, tmp_path, monkeypatch):
+    from scoring import exports
+
+    audit, log, *_ = decided
+
+    def second_fails(audit, rows, path, *, copy=False, made=exports.image_folder):
+        if (path.parent / "train").exists():
+            raise KeyboardInterrupt
+        return made(audit, rows, path, copy=copy)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exports, "image_folder", second_fails)
+        with pytest.raises(KeyboardInterrupt):
+            export_as("imagefolder", audit, None, log, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+    assert [path.name for path in export_as("imagefolder", audit, None, log, tmp_path / "out")] == ["train", "test"]
+
+
 def test_a_class_that_leads_outside_is_refused(decided, tmp_path):
     from scoring.exports import image_folder
 

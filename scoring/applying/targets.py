@@ -24,7 +24,7 @@ from scoring.adapters.manifests import Manifest
 from scoring.adapters.source import Listing, Source
 from scoring.labels import Labels
 from scoring.pictures import fingerprint
-from scoring.tables import HardlookError, atomic_path, read_json, write_json
+from scoring.tables import HardlookError, atomic_path, read_json, remove_abandoned_of, write_json
 
 MANIFESTS = (".csv", ".tsv", ".parquet")
 EXCLUDED = ".hardlook-excluded"
@@ -135,6 +135,8 @@ class ManifestTarget(Target):
         """Rewrite the manifest, its other cells as they are."""
         if not labels and not excluded:
             return {}
+        for path in (self.path, self.journal):
+            remove_abandoned_of(path)
         before = self.path.read_bytes()
         old = self.path.with_name(f".{self.path.name}.{hashlib.sha256(before).hexdigest()[:12]}.before")
         with atomic_path(old) as temporary:
@@ -252,6 +254,7 @@ class FolderTarget(Target):
         """Move files, as one application with what an earlier one did before it was killed."""
         if not moves:
             return
+        remove_abandoned_of(self.journal)
         earlier, planned = read_json(self.journal, []), moves
         if earlier and earlier[-1].get("unfinished"):
             killed = earlier.pop()["moves"]
