@@ -251,7 +251,7 @@ def class_deciles(frame: pd.DataFrame, names: Sequence[str], what: str = "class"
     figure.update_yaxes(showgrid=False)
     return Chart(
         class_rows(figure, names),
-        f"Each row is a {what} and each cell a tenth of it; a row that darkens towards "
+        f"Each row is a {what} and each cell a tenth of it; a row whose colour grows stronger towards "
         f"one end is a {what} in which the score ranks difficulty, an even row one in which it does not.",
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
 from dashboard import blinding, controls, corrected
+from dashboard.words import share
 from scoring.audit import Audit, Run
 from scoring.corrected_metrics import changed
 from scoring.review_policy import WARNING
@@ -18,7 +20,8 @@ def show_on_both_labels(audit: Audit, run: Run | None) -> None:
     st.subheader("On corrected labels", anchor=False)
     st.caption("Accuracy of the last checkpoint on the labels as given, and as the review corrected them: relabelled examples "
                "with their new label, excluded ones left out.")  # fmt: skip
-    percent = st.column_config.NumberColumn(format="percent")
+    found = _in_words(found)
+    percent = st.column_config.TextColumn(alignment="right")
     words = {"n": "examples", "n_corrected": "of them kept", "relabelled": "relabelled", "excluded": "excluded"}
     numbers = {name: st.column_config.NumberColumn(word, format="localized") for name, word in words.items()}
     shown = {"hide_index": True, "placeholder": controls.NONE, "column_config": {"original": percent, "corrected": percent, **numbers}, "width": 800}
@@ -27,10 +30,15 @@ def show_on_both_labels(audit: Audit, run: Run | None) -> None:
     classes = classes[changed(classes) > 0]
     if len(classes):
         with st.expander("Per class"):
-            st.dataframe(classes.sort_values(["split", "relabelled"], ascending=[True, False]), **shown)
+            st.dataframe(_in_words(classes).sort_values(["split", "relabelled"], ascending=[True, False]), **shown)
             st.caption("Classes are by the original label; those without a changed label are as above.")
     if changed(found[found["split"] == "test"]).any():
         warn_about_test(audit)
+
+
+def _in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """Accuracies as every page writes them."""
+    return table.assign(**{name: table[name].map(share) for name in ("original", "corrected")})
 
 
 def warn_about_test(audit: Audit) -> None:

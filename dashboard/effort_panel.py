@@ -85,10 +85,12 @@ def figures(found: Effort) -> pd.DataFrame:
     def between(value: Estimate) -> str:
         return number(None) if math.isnan(value.low) else f"{number(value.low)} to {number(value.high)}"
 
-    rows = [("found", number(found.found), ""), ("remaining", number(found.remaining.value), between(found.remaining)),
+    left = found.remaining
+    rows = [("found", count(found.found), ""),
+            ("remaining", number(left.value), f"{count(int(left.low))} to {count(int(left.high))}"),
             rate("label-error rate", found.rate)]
     rows += [rate("… by group", found.clustered)] if found.clustered is not None else []
-    rows += [rate("… corrected for reviewers' errors", found.corrected),
+    rows += [rate("… corrected for reviewers", found.corrected),
              ("gain over chance", number(found.gain.value), between(found.gain))]
     return pd.DataFrame(rows, columns=["what", "estimate", "95 % interval"])
 
@@ -124,15 +126,16 @@ def yield_by_rank(by_rank: pd.DataFrame) -> Chart:
     """Wrong labels among every hundred suspects, beside chance."""
     figure = go.Figure()
     names = [f"{first:,}–{last:,}" for first, last in zip(by_rank["first"], by_rank["last"], strict=True)]
-    figure.add_bar(x=names, y=100 * by_rank["rate"], marker={"color": LABEL.colour}, name="suspects",
-                   error_y={"array": 100 * (by_rank["high"] - by_rank["rate"]), "thickness": 1.5, "width": 3,
+    ends = [f"{last:,}" for last in by_rank["last"]]
+    figure.add_bar(x=ends, y=100 * by_rank["rate"], marker={"color": LABEL.colour}, name="suspects",
+                   error_y={"array": 100 * (by_rank["high"] - by_rank["rate"]), "thickness": 1.5, "width": 3, "color": NEUTRAL.colour,
                             "arrayminus": 100 * (by_rank["rate"] - by_rank["low"])},
                    hovertext=[f"{escaped(name)}: {found:,} wrong" for name, found in zip(names, by_rank["found"], strict=True)],
                    hoverinfo="text")
-    figure.add_scatter(x=names, y=100 * by_rank["chance"], mode="lines", name="random examples",
+    figure.add_scatter(x=ends, y=100 * by_rank["chance"], mode="lines", name="random examples",
                        line={"color": NEUTRAL.colour, "dash": "dash"}, hoverinfo="skip")
     laid_out(figure, 260)
-    figure.update_xaxes(title="suspects, in the order decided", type="category")
+    figure.update_xaxes(title="suspects in the order decided, up to", type="category")
     figure.update_yaxes(title="wrong labels (%)", rangemode="tozero")
     return Chart(figure, "Each bar is the share of wrong labels among a hundred suspects with its exact 95 % interval; where "
                          "it comes down to the dashed line, the ranking finds no more than chance.")

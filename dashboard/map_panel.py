@@ -109,9 +109,9 @@ def groups(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[tuple[st
         order = [one["slice_id"] for one in slicing.slices if one["slice_id"] in there]
         named = [(f"slice {slice_id}", points["slice_id"] == slice_id) for slice_id in order]
         rest = (slice_charts.NOWHERE, points["slice_id"] == NONE)
-    shown = named[:LEGEND]
+    shown = named if len(named) == LEGEND + 1 else named[:LEGEND]  # a single one is no "others"
     others = pd.Series(False, index=points.index)
-    for _, rows in named[LEGEND:]:
+    for _, rows in named[len(shown) :]:
         others |= rows.fillna(False)
     return [(name, rows.fillna(False)) for name, rows in (*shown, (slice_charts.OTHERS, others), rest)]
 

@@ -42,14 +42,15 @@ CHANGES = ("merge", "split")
 
 
 def agenda(log: ReviewLog, run: Run | None = None, *, slices: int = SLICES, among: Iterable[str] | None = None,
-           blind: Collection[str] = ()) -> list[dict[str, Any]]:  # fmt: skip
+           blind: Collection[str] = (), hidden: Collection[str] = ()) -> list[dict[str, Any]]:  # fmt: skip
     """Disputes, then flagged examples, then the worst slices: [{kind, example_id, examples, title, why}].
 
     among: only these examples (a filter by metadata), slices included by their most central member; None: all. blind:
-    splits that are read blind, whose slices would tell what the model says.
+    splits that are read blind, whose slices would tell what the model says. hidden: examples of which nobody is told that
+    yet (``scoring.hiding``); a slice shows its others.
     """
     allowed = None if among is None else set(among)
-    items = [*_disputes(log), *_flagged(log), *_slices(run, slices, blind)]
+    items = [*_disputes(log), *_flagged(log), *_slices(run, slices, blind, frozenset(hidden))]
     seen: set[tuple[str, str]] = set()
     kept = []
     for item in items:
@@ -79,21 +80,22 @@ def _flagged(log: ReviewLog) -> list[dict[str, Any]]:
                   + ("" if pd.isna(row.note) else f": {row.note}")) for row in log.flags().itertuples()]  # fmt: skip
 
 
-def _slices(run: Run | None, most: int, blind: Collection[str] = ()) -> list[dict[str, Any]]:
-    """The least accurate slices of all kept slicings."""
+def _slices(run: Run | None, most: int, blind: Collection[str], hidden: frozenset[str]) -> list[dict[str, Any]]:
+    """The least accurate slices of all kept slicings, with members that may be shown."""
     found = []
     for name in [] if run is None else run.slicing_names():
         summary = read_json(run.slices_summary_path(name), {})
         if summary.get("settings", {}).get("split") in blind:
             continue
         for one in summary.get("slices", []):
-            if one.get("accuracy") is not None and one.get("nearest"):
-                found.append((one["accuracy"], -one["size"], name, one))
+            members = [example for example in one.get("nearest") or () if example not in hidden]
+            if one.get("accuracy") is not None and members:
+                found.append((one["accuracy"], -one["size"], name, one, members))
     found.sort(key=lambda one: one[:3])
     return [
-        _item("slice", one["nearest"][0], f"Slice {one['slice_id']} of {name}",
-              f"accuracy {100 * one['accuracy']:.3g} % on {one['size']:,} examples", one["nearest"][:6])
-        for _, _, name, one in found[:most]
+        _item("slice", members[0], f"Slice {one['slice_id']} of {name}",
+              f"accuracy {100 * one['accuracy']:.3g} % on {one['size']:,} examples", members[:6])
+        for _, _, name, one, members in found[:most]
     ]  # fmt: skip
 
 

@@ -350,6 +350,11 @@ def test_pairs_and_agenda_leave_out_what_is_hidden(with_goal, blind_test):
     titles = [item["why"] for item in agenda(decisions.open_log(blind_test), blind_test.run(), blind=["test"])]
     assert len(titles) == 4, "the four slices of train; those of test would tell"
     serving.serve_this(with_goal.root)
+    run, rows, log = with_goal.run(), blind_rows(with_goal, with_goal.run()), decisions.open_log(with_goal)
+    named = [{example for item in agenda(log, run, slices=8, hidden=hidden) for example in item["examples"]} for hidden in ((), rows)]
+    assert named[0] & rows and named[1] and not named[1] & rows
+    told = set(page(with_goal, "meeting", slices="10").dataframe[0].value["example"])
+    assert told and told <= named[1]
     before = pairs(with_goal, with_goal.run(), "train")["suspects"].sum()
     (with_goal.root / "audit.toml").write_text((with_goal.root / "audit.toml").read_text().replace("[goal]\nerror_rate = 0.05\ncontrols = 30\n", ""))
     assert before < pairs(Audit.open(with_goal.root), with_goal.run(), "train")["suspects"].sum()

@@ -56,6 +56,8 @@ def show_agreement(scores: Scores, names: Mapping[str, str], takes: Mapping[str,
     if method == "Kendall":
         reading += " Kendall’s τ is taken on a sample of at most 2,000 examples."
     shown = table.loc[rows, columns]
+    if shown.isna().any(axis=None):
+        reading += " An empty cell cannot be measured: where both scores are there, one of them is always the same."
     marks, picked = _marks(takes), _picked(names)
     _clickable(
         charts.matrix(shown, names, marks, picked, what="correlation", diverging=True, reading=reading), names

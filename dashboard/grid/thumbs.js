@@ -29,13 +29,8 @@ export function thumb(desk, cell, click, { label = `open ${cell.id}` } = {}) {
     },
     el("span", { class: "hl-picture" }, content(cell, desk.hub.pictures), el("span", { class: "hl-status" })),
     top === null ? null : el("span", { class: "hl-influence" }, top),
-    el(
-      "span",
-      { class: "hl-under" },
-      ink("label"),
-      ` ${cell.label ?? "–"} `,
-      ...(cell.wrong ? [ink("wrong"), ` ${cell.prediction}`] : []),
-    ),
+    el("span", { class: "hl-under" }, ink("label"), ` ${cell.label ?? "–"} `),
+    cell.wrong ? el("span", { class: "hl-under" }, ink("wrong"), ` ${cell.prediction}`) : null,
   );
   return paintThumb(desk, node);
 }

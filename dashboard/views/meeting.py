@@ -9,12 +9,13 @@ import json
 
 import streamlit as st
 
-from dashboard import blinding, controls, decisions, grouping, state, view
+from dashboard import blinding, controls, decisions, grouping, hidden, state, view
 from dashboard.meeting import meeting_screen
 from dashboard.serving import serving
 from dashboard.words import count, quoted
 from scoring import meetings
 from scoring.audit import Audit
+from scoring.hiding import hidden_from_readers
 from scoring.queues import together
 from scoring.reviews import ReviewLog
 from scoring.tables import HardlookError
@@ -39,7 +40,8 @@ def offer_to_start(log: ReviewLog, shared) -> None:
     slices = controls.switch("Worst slices", ("0", "3", "5", "10"), "slices", "5")
     among = state.matching(shared.audit, shared.meta) if shared.meta else None
     blind = ["test"] if blinding.policy(shared.audit).is_blind else []
-    items = meetings.agenda(log, shared.run, slices=int(slices), among=among, blind=blind)
+    unseen = {*hidden.everything(shared.audit), *hidden_from_readers(shared.audit, log)}  # whoever leads, others follow
+    items = meetings.agenda(log, shared.run, slices=int(slices), among=among, blind=blind, hidden=unseen)
     if not items:
         return controls.empty(
             "Nothing to discuss: no two people differ, nothing is flagged (key F in a grid), and no slices are kept.",

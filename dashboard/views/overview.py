@@ -245,7 +245,7 @@ def scores_table(columns: list[ScoreColumn], coverage: pd.DataFrame, run: Run) -
 
 def _score_columns() -> dict:
     return {
-        "score": st.column_config.TextColumn("Score", width="medium"),
+        "score": st.column_config.TextColumn("Score", width=250),
         "finds": "Finds",
         "end": "Hard or suspicious end",
         "rho": st.column_config.TextColumn("ρ with error"),
