@@ -44,6 +44,9 @@ const decide = (verdict, more = {}) => ({ action: "decide", verdict, ...more });
 const relabel = (cell, label) =>
   label === cell.label ? decide("given") : decide("other", { new_label: label });
 
+/** Nothing is said of any cell, and why. */
+const refused = (refusal) => refusing(refusal, () => null);
+
 /** What is said of each cell; where nothing can be said of any, `refusal` tells why. */
 const refusing = (refusal, said) => Object.assign((cell) => said(cell) || null, { refusal });
 
@@ -91,7 +94,10 @@ const SAYINGS = {
     const labels = await choose(grid.layer, { ...asked, many: true });
     return labels?.length ? () => decide("several", { labels }) : null;
   },
+  /** An issue keeps the verdict, so the verdict has to be known: a page that has just opened may not have read it yet. */
   async issue(grid, cells) {
+    if (!(await grid.board.knows(cells.map(({ id }) => id))))
+      return refused("What was decided before cannot be read, and an issue would replace it. Try again.");
     const chosen = cells.length === 1 ? (grid.board.shown(cells[0].id).decision?.issues ?? []) : [];
     const asked = { title: "Issues", subject: subject(cells), names: grid.data.issues, chosen };
     const issues = await choose(grid.layer, { ...asked, many: true, none: chosen.length > 0 });

@@ -5,6 +5,7 @@ import { ask } from "./dom.js";
 const EVERY = 1000;
 const HIDDEN = 15000;
 const SLOWEST = 5000;
+const PATIENCE = 8000;
 
 const EMPTY = Object.freeze({ decisions: [], flags: [], notes: 0 });
 
@@ -47,6 +48,14 @@ export class Board {
       this.told.set(id, position);
     }
     if (ids.length) this.changed(ids);
+  }
+
+  /** Whether it is known what the log says about these examples, as far as they are on screen; waits for it a while. */
+  async knows(ids) {
+    const open = () => ids.filter((id) => this.watched.has(id) && !this.states.has(id)).length;
+    for (const until = Date.now() + PATIENCE; open() && Date.now() < until; )
+      await new Promise((done) => setTimeout(done, 30));
+    return !open();
   }
 
   forget(id) {

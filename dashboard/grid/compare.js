@@ -198,7 +198,7 @@ export class Side {
       this.examples.push(...gold.map((one) => [one, `gold ${name}`]));
       this.examples.push(...typical.map((one) => [one, `typical ${name}`]));
     }
-    this.desk.follow(this.examples.map(([one]) => one));
+    this.desk.follow(this.examples.map(([one]) => one), "side");
   }
 
   classCard({ name, text, gold, typical }) {
@@ -233,7 +233,7 @@ export class Side {
         this.examples.push(...answer.opponents.map((one) => [one, `opponent: label ${one.label ?? "none"}`]));
       }
       behind.replaceChildren(...parts);
-      this.desk.follow(this.examples.map(([one]) => one));
+      this.desk.follow(this.examples.map(([one]) => one), "side");
     } catch (error) {
       if (this.cell === cell) behind.replaceChildren(el("p", { class: "hl-quiet" }, `Opponents cannot be read: ${error.message}`));
     }

@@ -33,6 +33,7 @@ export class Session {
     this.board = hub.board;
     this.cells = [];
     this.guests = [];
+    this.followed = {};
     this.selected = new Set();
     this.focus = 0;
     this.left = null;
@@ -304,8 +305,10 @@ export class Session {
     return this.side.dossiers.get(cell.id)?.deep ?? true;
   }
 
-  follow(cells) {
-    this.guests = cells;
+  /** Follow what is decided about examples of a dialog, or of the "side": what comes late there ends no dialog's. */
+  follow(cells, where = "dialog") {
+    this.followed[where] = cells;
+    this.guests = Object.values(this.followed).flat();
     this.hub.watch();
   }
 

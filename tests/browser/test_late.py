@@ -65,6 +65,40 @@ def test_an_older_answer_does_not_undo_what_a_newer_one_showed(page, server, sin
     expect(cell).to_contain_text("? unsure")
 
 
+def test_an_issue_keeps_a_verdict_that_the_page_has_not_read_yet(page, server, since):
+    page.goto(f"{server.url}/suspects?view=Sheet")
+    page.locator(CELL).first.click()
+    page.keyboard.press("o")
+    since(1)
+    held = Held(page, "**/hardlook/decisions", which=lambda request: request.method == "POST")
+    page.reload()
+    page.locator(CELL).first.click()
+    page.keyboard.press("x")
+    held.came()
+    assert page.locator("dialog[open]").count() == 0
+    held.let_go()
+    page.locator("dialog[open]").wait_for()
+    page.keyboard.type("bad")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Control+Enter")
+    events = since(2)
+    assert events["verdict"].tolist() == ["none", "none"] and events["issues"].tolist() == [(), ("bad image",)]
+
+
+def test_what_comes_late_beside_a_picture_does_not_hide_what_is_decided_in_an_opened_example(context, server):
+    page = open_session(context, server)
+    assert page.evaluate(FOLLOWED) == [True, True]
+
+
+FOLLOWED = """() => {
+  const hub = globalThis[Symbol.for("hardlook.hub")];
+  const desk = [...hub.grids].find((one) => one.follow && one.side);
+  desk.follow([{ id: "train/000001.png" }]); // an opened example's
+  desk.follow([{ id: "train/000002.png" }], "side"); // what comes late beside the picture
+  return ["train/000001.png", "train/000002.png"].map((id) => hub.board.watched.has(id));
+}"""
+
+
 def test_keys_pressed_before_the_look_alikes_are_there_decide_nothing(context, server, since):
     page = open_session(context, server)
     page.get_by_role("button", name="look-alike suspect").first.wait_for()

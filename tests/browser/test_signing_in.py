@@ -90,9 +90,9 @@ def test_whoever_signs_in_decides_under_their_address_and_the_pictures_ask_the_s
 ])  # fmt: skip
 def test_who_has_no_role_or_no_verified_address_sees_nothing(context, server, provider, person, told):
     provider.person = person
-    page = context.new_page()
-    sign_in(page, server)
-    until(lambda: any(one["name"] == "_streamlit_user" for one in context.cookies()), page)
+    sign_in(door := context.new_page(), server)
+    until(lambda: any(one["name"] == "_streamlit_user" for one in context.cookies()), door)
+    page = context.new_page()  # the other one is still led back
     page.goto(f"{server.url}/grid")
     expect(page.get_by_text(told)).to_be_visible()
     expect(page.get_by_test_id("example-grid")).to_have_count(0)
