@@ -87,7 +87,8 @@ class CheckpointFiles:
         if self.pattern.count("*") != 1 or re.search(r"[?\[]", self.pattern):
             raise HardlookError(
                 f"audit.toml: [run.{run.name}] checkpoints = {self.pattern!r} does not say where a new "
-                f"checkpoint goes; needed exactly one *, for instance \"checkpoints/{run.name}/*.pt\"")
+                f"checkpoint goes; needed exactly one *, for instance \"checkpoints/{run.name}/*.pt\""
+                + ("" if "*" in self.pattern else f". To train from that file, name it with weights = {self.pattern!r} instead"))
         before, after = self.pattern.split("*")
         self._before = before + ("" if re.search(r"[^/]$", before) else "epoch-")
         self._after = after

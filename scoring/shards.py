@@ -69,7 +69,8 @@ class Context:
             if not any(self.audit.root.glob(pattern)):
                 raise HardlookError(
                     f"run {self.run.name!r} names no checkpoints and none are at {pattern}; name those of your training "
-                    f"with `checkpoints = \"…/*.pt\"` in [run.{self.run.name}] of audit.toml, or make some: "
+                    f"with `checkpoints = \"…/*.pt\"` in [run.{self.run.name}] of audit.toml (final weights alone: "
+                    f"`checkpoints = \"{self.run.config.get('weights', 'final.pt')}\"`), or make some: "
                     f"hardlook train {self.audit.root}"
                 )
         return find_checkpoints(pattern, self.audit.root, weights=self.weights)

@@ -27,6 +27,6 @@ def report(options) -> int:
     url = options.log or audit.log_url
     with ReviewLog.open(url, audit=audit.log_name(url)) as log:
         size = write_report(audit, run, log, Path(options.out))
-    print(f"wrote {options.out} ({size / 1e6:.1f} MB). next: open it in any browser, send or print it; it needs no "
+    print(f"wrote {options.out} ({size / 1e3:,.0f} kB). next: open it in any browser, send or print it; it needs no "
           "server")
     return 0
