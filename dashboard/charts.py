@@ -211,6 +211,7 @@ def _corrected_errors(figure: go.Figure, name: str, frame: pd.DataFrame) -> None
         figure.add_scatter(
             mode="markers", x=rows["decile"], y=100 * rows["corrected"], name=f"{escaped(name)}, corrected", offsetgroup=name,
             marker={"symbol": "diamond-open", "size": 11, "color": LABEL.colour, "line": {"width": 2}},
+            cliponaxis=False,
             customdata=[[name, int(d)] for d in rows["decile"]],
             hovertext=[f"{escaped(name)}, decile {int(row.decile)}: {share(row.corrected)} wrong on corrected labels, "
                        f"{int(row.changed):,} changed" for row in rows.itertuples()],

@@ -241,6 +241,7 @@ def _corrected_mean(figure: go.Figure, band: pd.DataFrame) -> None:
         figure.add_scatter(
             mode="markers", x=rows["decile"], y=100 * rows["corrected"], name="mean, corrected",
             marker={"symbol": "diamond-open", "size": 11, "color": LABEL.colour, "line": {"width": 2}},
+            cliponaxis=False,
             hovertext=[f"decile {row.decile}: mean {share(row.corrected)} wrong on corrected labels, SD "
                        f"{share(row.corrected_deviation)}; {number(row.changed)} changed per run" for row in rows.itertuples()],
             hoverinfo="text",
