@@ -33,7 +33,9 @@ def numbers(folder: Path) -> dict:
 def killed_when(appears: str, sent: int, *command: object) -> int:
     """Run a command in a process of its own, which gets a signal the moment that a file of that name is renamed into
     place → its exit status. The process sends it to itself: no machine is too slow or too fast for that."""
-    code = ("import os, sys, pathlib; rename, (appears, sent, *command) = os.replace, sys.argv[1:]\n"
+    # What was started in a shell's background ignores Ctrl-C, and so would this process; a user's does not.
+    code = ("import os, sys, pathlib, signal; rename, (appears, sent, *command) = os.replace, sys.argv[1:]\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "def watched(old, new, **given):\n"
             "    rename(old, new, **given)\n"
             "    if pathlib.PurePath(new).match(appears): os.kill(os.getpid(), int(sent))\n"
