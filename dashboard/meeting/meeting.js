@@ -230,7 +230,7 @@ class Screen {
       el(
         "li",
         {},
-        el("kbd", {}, String(number + 1)),
+        this.leads && el("kbd", {}, String(number + 1)),
         el("span", { dir: "auto" }, answer.text),
         el("output", { "data-answer": answer.text }, String(item.tally[answer.text] ?? 0)),
         this.leads && el("button", { onclick: () => this.clicked(at, () => this.hand(number, 1)), "aria-label": `one more for ${answer.text}` }, "+"),
