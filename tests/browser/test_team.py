@@ -15,7 +15,7 @@ from scoring.tables import read_table
 from ..synthetic import make_audit
 from .conftest import new_profile
 from .team import WATCH, PersonProxy, delays, round_trip
-from .waits import shown, until
+from .waits import at_rest, shown, until
 
 HOSTILE = '<img src=x onerror="window.hacked=1">\u202e "quoted" <b>bold</b>'
 CLASSES = ["cat", "dog", HOSTILE]
@@ -134,7 +134,9 @@ def test_five_people_follow_a_meeting_and_the_lead_settles_it_by_keyboard(people
     event = until(lambda: next(iter(server.events().query("action == 'adjudicate'").to_dict("records")), None))
     assert event["reviewer"] == "lea" and set(event["evidence"]["present"]) >= {"lea", "ana", "ben", "cem", "vic"}
     lea.get_by_text("People and end of the meeting").click()
-    lea.get_by_role("button", name="End the meeting").click()
+    end = lea.get_by_role("button", name="End the meeting")
+    at_rest(end)  # the panel is still opening
+    end.press("Enter")
     expect(lea.get_by_test_id("meeting")).to_contain_text("No meeting is open")
     expect(follower.get_by_test_id("meeting")).to_contain_text("No meeting is open")
     expect(follower.get_by_text("Minutes", exact=True)).to_be_visible()
