@@ -8,7 +8,7 @@ from scoring.reviews import Event, ReviewLog
 
 from ..synthetic import make_audit
 from .test_slices import CARD, server  # noqa: F401
-from .waits import CELL, DIALOG, SHOWN, at_rest, until
+from .waits import CELL, DIALOG, SHOWN, at_rest, intercept, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
 
@@ -47,7 +47,7 @@ def test_a_click_on_a_square_of_the_matrix_opens_the_queue_of_its_pair(page, des
 
 def lost_on_the_way(page, place):
     """A move that does not arrive takes the keys behind it with it: they were meant for the next item."""
-    page.route("**/hardlook/meeting", lambda route: route.abort())
+    intercept(page, "**/hardlook/meeting", lambda route: route.abort())
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     page.get_by_text("nothing was recorded").wait_for()

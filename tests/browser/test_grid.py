@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from .conftest import new_page, new_profile
-from .waits import CELL, GRID, settled, until, wait_saved
+from .waits import CELL, GRID, intercept, settled, until, wait_saved
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
 
@@ -326,7 +326,7 @@ def test_what_a_closed_tab_could_not_send_the_next_one_sends(context, server, si
 
 def test_saved_is_shown_only_after_the_log_has_it(page, server, since):
     held = []
-    page.route("**/hardlook/events", lambda route: held.append(route))
+    intercept(page, "**/hardlook/events", lambda route: held.append(route))
     cell(page, 2).click()
     page.keyboard.press("u")
     page.wait_for_function("document.querySelector('[data-testid=\"save-status\"]').textContent === '1 saving…'")
@@ -346,7 +346,7 @@ def test_an_answer_that_was_lost_does_not_double_an_event(page, server, since):
         lost.append(route.fetch())  # the server has written it
         return route.abort()
 
-    page.route("**/hardlook/events", lose_first)
+    intercept(page, "**/hardlook/events", lose_first)
     cell(page, 2).click()
     page.keyboard.press("o")
     wait_saved(page)
@@ -403,7 +403,7 @@ def test_two_tabs_of_one_browser_send_their_own_events(context, server, since):
 
 
 def test_an_event_that_the_log_refuses_is_told_and_holds_up_nothing(page, server, since):
-    page.route("**/hardlook/events", lambda route: route.continue_(post_data=forged(route.request.post_data)))
+    intercept(page, "**/hardlook/events", lambda route: route.continue_(post_data=forged(route.request.post_data)))
     cell(page, 0).click()
     page.keyboard.press("u")
     page.keyboard.press("o")

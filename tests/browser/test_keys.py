@@ -6,7 +6,7 @@ import pytest
 
 from ..synthetic import make_audit
 from .test_session import queue, ready, write_neighbours
-from .waits import CELL, DIALOG, SESSION, SHOWN, shown, wait_saved, wait_shown
+from .waits import CELL, DIALOG, SESSION, SHOWN, intercept, shown, wait_saved, wait_shown
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
 
@@ -55,7 +55,7 @@ def test_a_held_key_confirms_no_bulk_act_and_a_held_enter_answers_once(page, ser
     hold(page, "Enter")
     wait_saved(page)
     assert len(since()) == 1 and page.locator("dialog[open]").count() == 0
-    page.route("**/hardlook/alike*", many)
+    intercept(page, "**/hardlook/alike*", many)
     page.keyboard.press("a")
     page.locator(".hl-alike").wait_for()
     hold(page, "o")

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from ..synthetic import make_audit
 from .test_session import open_session, queue, write_neighbours
-from .waits import CELL, SESSION, shown, until
+from .waits import CELL, SESSION, intercept, shown, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
 
@@ -25,7 +25,7 @@ class Held:
     def __init__(self, page, address: str, *, early: bool = False, which=lambda request: True):
         self.page, self.early, self.which = page, early, which
         self.routes = []
-        page.route(address, self.keep)
+        intercept(page, address, self.keep)
 
     def keep(self, route) -> None:
         """Called by the page for each of its questions."""

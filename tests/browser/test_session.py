@@ -11,7 +11,7 @@ from scoring.sittings import inspected
 from scoring.tables import read_table, write_table
 from ..synthetic import make_audit
 from .conftest import new_page, new_profile
-from .waits import SESSION, SHOWN, shown, wait_saved, wait_shown
+from .waits import SESSION, SHOWN, intercept, shown, wait_saved, wait_shown
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
 
@@ -244,7 +244,7 @@ def test_more_than_25_look_alikes_ask_once_more(page, since, server):
         found["members"] += [{**first, "id": f"train/{at:06d}.png"} for at in range(230, 234)]
         route.fulfill(json=found)
 
-    page.route("**/hardlook/alike*", many)
+    intercept(page, "**/hardlook/alike*", many)
     page.keyboard.press("a")
     page.locator(".hl-alike").wait_for()
     page.keyboard.press("o")

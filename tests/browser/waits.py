@@ -37,6 +37,15 @@ def until(what, page=None):
     return found
 
 
+def intercept(page, address: str, answer) -> None:
+    """``page.route``, in force on return. Chromium lets a question pass that a page asks right after its first route."""
+    probe = "**/hardlook/probe"
+    page.route(probe, lambda route: route.fulfill(body="kept"))
+    page.wait_for_function("async () => (await (await fetch('/hardlook/probe')).text()) === 'kept'")
+    page.route(address, answer)
+    page.unroute(probe)
+
+
 def at_rest(place) -> dict:
     """The box of a place (a locator) on the screen, once it has stopped moving: what lies above it is drawn."""
     place.wait_for()
