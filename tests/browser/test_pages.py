@@ -102,6 +102,7 @@ def press(page, group_option: str) -> None:
 def test_every_page_stands_without_errors_foreign_requests_or_anything_grave(browser, server, scheme):
     """Each page once a theme, with names that would be markup, and axe over it."""
     context = new_profile(browser, color_scheme=scheme)
+    before = None  # left open until the next one is: the process that both share has compiled Streamlit's scripts
     try:
         for name in (*READY, "suspects?view=Sheet"):
             page = visit(context, server, name)
@@ -112,7 +113,9 @@ def test_every_page_stands_without_errors_foreign_requests_or_anything_grave(bro
             assert page.locator('img[src="x"]').count() == 0, name
             wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
             assert not wide, f"{name} scrolls sideways"
-            page.close()
+            if before:
+                before.close()
+            before = page
     finally:
         context.close()
 
