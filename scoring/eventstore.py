@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -169,13 +171,25 @@ def _sqlite(address: sa.URL) -> sa.Engine:
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
     """Readers beside one writer; a commit returns when it is on the disk (on a Mac's, past its cache)."""
-    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    mode = _enter_wal(connection)
     if mode != "wal":
         raise LogUnavailable(
             f"the review log needs SQLite's WAL mode and got {mode!r}; put it on a local, writable disk"
         )
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA fullfsync=1")
+
+
+def _enter_wal(connection: Any) -> str:
+    """The journal's mode from now on. Beside a writer SQLite refuses this change at once instead of waiting for its turn."""
+    end = time.monotonic() + WAIT
+    while True:
+        try:
+            return connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

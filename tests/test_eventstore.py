@@ -1,8 +1,10 @@
 """The review log's tables: durable when `append` returns, through kill -9, many writers, other versions, a lost database.
 """
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -119,6 +121,21 @@ def test_many_who_open_an_old_log_at_once_migrate_it_once(log_url):  # noqa: F81
     assert not errors and all(len(log.events()) == 3 for log in logs)
     for log in logs:
         log.close()
+
+
+def test_a_log_that_another_program_writes_is_opened_when_it_is_done(tmp_path):
+    """A file that is not in WAL mode yet, as a restored dump."""
+    path = tmp_path / "reviews.sqlite"
+    with contextlib.closing(sqlite3.connect(path, check_same_thread=False, isolation_level=None)) as other:
+        other.execute("CREATE TABLE notes (words)")
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("INSERT INTO notes VALUES ('mine')")
+        done = threading.Timer(0.3, other.execute, ["COMMIT"])
+        done.start()
+        with ReviewLog.open(f"sqlite:///{path}", "digits") as log:
+            assert len(log.events()) == 0
+        done.join()
+        assert other.execute("SELECT words FROM notes").fetchall() == [("mine",)]
 
 
 def test_a_newer_log_is_refused(log, log_url):  # noqa: F811
