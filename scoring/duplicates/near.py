@@ -15,8 +15,8 @@ median nearest distance are near, too (of less where the features have few dimen
 components over all splits; exact copies (one fingerprint) count once in the search and all in the group, and make no
 group by themselves. Rows that are zero or not finite have no direction and are nobody's duplicate.
 
-Inputs (n, d) features and (n,) fingerprints → groups. Cost: one search (``scoring.neighbours.among``; exact up to 20,000,
-else about n log n). Measured by ``tests/benchmarks/near_duplicates.py`` (README there) on brightened and re-encoded
+Inputs (n, d) features and (n,) fingerprints → groups. Cost: one search (``scoring.neighbours.among``, exact up to its
+``EXACT``, else about n log n). Measured by ``tests/benchmarks/near_duplicates.py`` (README there) on brightened and re-encoded
 copies; copies that the *model* sees as something else (digits of 8×8 pixels moved by half a pixel) are not found.
 """
 

@@ -5,8 +5,8 @@
 with T_j(x) the distance to the j-th nearest neighbour. High where the examples nearby vary in many directions, which
 goes with hard ones. No label is used. A duplicate (T₁ = 0) or equal radii (Σ = 0) leave m̂_k undefined: null.
 
-Inputs (n, d) features → (n,). Neighbours are those of the same split: exact up to ``EXACT_MOST`` examples, else found
-by pynndescent, in about n log n; distances are exact for those found. On 60,000 Fashion-MNIST images (84 features of a
+Inputs (n, d) features → (n,). Neighbours are those of the same split: exact up to ``EXACT`` examples, else found by
+pynndescent, in about n log n; distances are exact for those found. On 60,000 Fashion-MNIST images (84 features of a
 LeNet) 500 dimensions drawn at random were those of exact neighbours to 1e-7. scikit-dimension's MLE agrees at a single k (its ``unbiased`` divides by k − 2, which the paper only mentions), and
 has no mean over k. Cost: the neighbours.
 """
@@ -17,11 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.neighbours import GRAPH, graph_of
+from scoring.neighbours import EXACT, GRAPH, graph_of
 from scoring.scorer import Column, Columns, Scorer, Shard
 from scoring.tables import HardlookError
 
-EXACT_MOST = 10_000
 BLOCK = 4 << 20
 
 
@@ -47,7 +46,7 @@ def intrinsic_dimension(radii: np.ndarray, k1: int = 10, k2: int = 20) -> np.nda
     return dimension.mean(1)
 
 
-def neighbour_radii(features: np.ndarray, k: int, seed: int = 0, exact: int = EXACT_MOST) -> np.ndarray:
+def neighbour_radii(features: np.ndarray, k: int, seed: int = 0, exact: int = EXACT) -> np.ndarray:
     """(n, d) → (n, k) sorted Euclidean distances to the k nearest other examples; exact zeros for duplicates.
 
     Up to ``exact`` examples they are the nearest; else nearly all of them are.

@@ -13,6 +13,7 @@ import pandas as pd
 
 from scoring.duplicates import near_duplicates, near_groups
 from scoring.duplicates.near import CHANCE, write_members
+from scoring.neighbours import EXACT
 from scoring.scorer import Column, Columns, Scorer, Shard
 from scoring.shards import digest
 
@@ -35,7 +36,7 @@ class NearDuplicateScores(Scorer):
     )
 
     chance: float = CHANCE
-    exact: int = 20_000
+    exact: int = EXACT
 
     def depends(self, context):
         """Everybody's content and features: one example more may be a near duplicate of any."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from scoring.neighbours import KEPT, disagreement, fair_k, nearest, training_base, write_neighbours
+from scoring.neighbours import EXACT, KEPT, disagreement, fair_k, nearest, training_base, write_neighbours
 from scoring.scorer import Column, Columns, Scorer, Shard
 from scoring.shards import digest
 
@@ -44,7 +44,7 @@ class NeighbourScores(Scorer):
 
     k: int = 200
     fewest: int = 10
-    exact: int = 20_000
+    exact: int = EXACT
 
     def depends(self, run):
         """The training examples and their labels: they are everybody's neighbours."""
