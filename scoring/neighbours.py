@@ -20,10 +20,10 @@ import pyarrow as pa
 
 from scoring.tables import HardlookError, write_table
 
-EXACT = 60_000
-"""Up to so many examples to search among, the search is exact. NN-descent, whose compiler alone takes half a minute in
-every process, gains on it from there on: the 200 nearest of 60,000 took 35 s of CPU exactly and 88 s approximately with 84
-features, 104 s and 100 s with 512 (one thread)."""
+EXACT = 40_000
+"""Up to so many examples to search among, the search is exact. Of 60,000 (one thread, ``tests/benchmarks/neighbours.py``) the
+200 nearest take 32 s exactly and 28 s by NN-descent with 84 features, 101 s and 58 s with 512; but numba compiles NN-descent
+for 27 s in every process, and for 100 s in a fresh environment."""
 KEPT = 50
 """Neighbours per example that ``neighbours.parquet`` holds."""
 BLOCK = 4096
