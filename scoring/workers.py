@@ -41,6 +41,8 @@ class RayWorkers:
                                 "out to start Ray on this machine") from error
         self.ray = ray
         self.most = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self.workers: list = []
+        self.opened: tuple[str, str, str] | None = None
 
     def __enter__(self) -> RayWorkers:
         return self
@@ -54,10 +56,8 @@ class RayWorkers:
         def each(_compute: Callable, shards: Sequence[np.ndarray]) -> Iterator[pa.Table]:
             from ray.util import ActorPool
 
-            worker = self.ray.remote(num_cpus=1)(ShardWorker)
             given = self.ray.put((scorer, state))
-            pool = ActorPool([worker.remote(str(context.audit.root), context.run.name, context.device)
-                              for _ in range(min(self.most, len(shards)))])
+            pool = ActorPool(self._workers(context, min(self.most, len(shards))))
             try:
                 yield from pool.map(lambda actor, positions: actor.score.remote(given, positions), shards)
             except self.ray.exceptions.RayTaskError as error:
@@ -66,6 +66,17 @@ class RayWorkers:
                 raise
 
         return each
+
+    def _workers(self, context: Context, n: int) -> list:
+        """n workers on a context's run. They stay for the scorers that follow, and end where another run begins."""
+        opened = str(context.audit.root), context.run.name, context.device
+        if opened != self.opened:
+            for worker in self.workers:
+                self.ray.kill(worker)
+            self.workers, self.opened = [], opened
+        start = self.ray.remote(num_cpus=1)(ShardWorker).remote
+        self.workers += [start(*opened) for _ in range(n - len(self.workers))]
+        return self.workers[:n]
 
 
 class ShardWorker:
