@@ -1,6 +1,8 @@
 """Audits that many tests share: a small part of the sample project, trained and scored once per session."""
 
 import atexit
+import csv
+import functools
 import os
 import random
 import shutil
@@ -10,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest-xdist runs one worker per core
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="hardlook")  # whoever runs the tests has given no name
@@ -38,7 +41,10 @@ def sample_project(folder: Path, *, train: int = 240, test: int = 120, pool: int
     data.write(folder / "data")
     for split, n in {"train": train, "test": test, "pool": pool}.items():
         path = folder / "data" / f"{split}.csv"
-        path.write_text("".join(path.read_text().splitlines(keepends=True)[: n + 1]))
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(lines[: n + 1]))
+        for unused in csv.DictReader([lines[0], *lines[n + 1 :]]):
+            (folder / "data" / unused["path"]).unlink()  # every test that changes the sample copies all that is left
     config = (folder / "audit.toml").read_text()
     config = config.replace("epochs = 12", f"epochs = {epochs}").replace("expected_accuracy = 0.93\n", "")
     (folder / "audit.toml").write_text(config)
@@ -50,6 +56,18 @@ def hardlook(*arguments: object) -> int:
     from scoring.cli import main
 
     return main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def components():
+    """Streamlit's AppTest reads the metadata of every installed package in each run, for components of theirs, which takes
+    longer than most pages: here once per worker. What it finds stays the same."""
+    from streamlit.components.v2 import manifest_scanner
+
+    scan = manifest_scanner.scan_component_manifests
+    manifest_scanner.scan_component_manifests = functools.cache(scan)
+    yield
+    manifest_scanner.scan_component_manifests = scan
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +95,20 @@ def draws():
 @pytest.fixture(scope="session")
 def scored_sample(tmp_path_factory) -> Path:
     """A small sample project, trained and scored. Read only: copy it (``sample_copy``) to change it."""
-    folder = sample_project(tmp_path_factory.mktemp("audits") / "digits")
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return score_sample(tmp_path_factory.mktemp("audits") / "digits")
+    folder = tmp_path_factory.getbasetemp().parent / "digits"  # of the workers together
+    scored = folder.with_suffix(".scored")
+    with FileLock(f"{folder}.lock"):
+        if not scored.exists():
+            score_sample(folder)
+            scored.touch()
+    return folder
+
+
+def score_sample(folder: Path) -> Path:
+    """Write, train and score a small sample project."""
+    sample_project(folder)
     assert hardlook("train", folder) == 0
     assert hardlook("second-split", folder, "--seeds", 1, "--epochs", 2) == 0
     assert hardlook("holdout", folder, "--epochs", 2) == 0

@@ -2,8 +2,8 @@
 
 ``audit`` is a small audit with real files, ``start`` serves it in a process of its own (which can be killed), ``browser``
 is Debian's chromium, or whichever HARDLOOK_BROWSER names. Without one the tests are skipped; with HARDLOOK_REQUIRE_BROWSER=1
-that is a failure. ``context`` is a profile that the tests of a module share, as large as its ``WINDOW``; each finds it
-empty. ``page`` is a page of it whose scripts must raise no error, ``since`` what the log got during the test.
+that is a failure. ``context`` is a profile that all tests with windows of one size share, that of their module's ``WINDOW``;
+each finds it empty. ``page`` is a page of it whose scripts must raise no error, ``since`` what the log got during the test.
 
 Nothing waits for a time: every wait is for what is seen, at most ``WAIT``. HARDLOOK_SLOW=800 (milliseconds) makes answers
 late and lets them overtake each other, in a browser of a third of its speed: how a race is found before it is met.
@@ -11,6 +11,7 @@ late and lets them overtake each other, in a browser of a third of its speed: ho
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
@@ -199,12 +200,10 @@ def server(start, tmp_path_factory) -> Server:
     return start(write_audit(tmp_path_factory.mktemp("audit")).root, PAGE)
 
 
-@pytest.fixture(scope="module")
-def profile(browser, request):
-    """One browser profile for a module's tests: in a new one everything is fetched and compiled anew."""
-    opened = new_profile(browser, getattr(request.module, "WINDOW", WINDOW))
-    yield opened
-    opened.close()
+@pytest.fixture(scope="package")
+def profiles(browser):
+    """profiles(window) → the browser profile of that size: in a new one everything is fetched and compiled anew."""
+    return functools.cache(functools.partial(new_profile, browser))
 
 
 def new_profile(browser, window: tuple[int, int] = WINDOW, **more):
@@ -215,9 +214,10 @@ def new_profile(browser, window: tuple[int, int] = WINDOW, **more):
 
 
 @pytest.fixture
-def context(profile):
-    """The module's profile. Nothing unsent in the browser's storage is left to the next test, and no page but an empty one:
-    it keeps the process of its site alive, with Streamlit's scripts compiled, which halves what every page costs."""
+def context(profiles, request):
+    """The profile of the module's size. Nothing unsent in the browser's storage is left to the next test, and no page but
+    an empty one: it keeps the process of its site alive, with Streamlit's scripts compiled: half of what every page costs."""
+    profile = profiles(getattr(request.module, "WINDOW", WINDOW))
     yield profile
     profile.set_offline(False)
     for page in profile.pages[1:]:

@@ -6,10 +6,10 @@ import pytest
 from playwright.sync_api import expect
 
 from ..synthetic import make_audit
-from .conftest import new_profile
 from .team import PersonProxy
 
 ROLES = '\n[roles]\nlead = ["lea"]\nauditor = ["ana"]\nviewer = ["vic"]\n'
+WINDOW = (1440, 900)
 SAYS = ("Q", "W", "L", "B", "O", "U", "X", "F", "N", "0 to 9", "Ctrl Z", "Backspace")
 
 
@@ -22,12 +22,10 @@ def server(start, tmp_path_factory):
 
 
 @pytest.fixture(params=["vic", "ana"])
-def person(browser, server, request):
-    """(their name, their page)."""
+def person(context, server, request):
+    """(their name, their page, their address)."""
     proxy = PersonProxy(request.param, server.port)
-    context = new_profile(browser, (1440, 900), base_url=proxy.url)
-    yield request.param, context.new_page()
-    context.close()
+    yield request.param, context.new_page(), proxy.url
     proxy.close()
 
 
@@ -37,9 +35,9 @@ def caps(where) -> set[str]:
 
 
 def test_only_those_who_decide_are_shown_the_keys_that_decide(person):
-    name, page = person
+    name, page, url = person
     decides = name == "ana"
-    page.goto("/grid")
+    page.goto(f"{url}/grid")
     page.locator("[data-example-id]").first.click()
     assert bool(caps(page.get_by_role("toolbar", name="Decide")) & set(SAYS)) == decides
     page.keyboard.press("?")
@@ -53,10 +51,10 @@ def test_only_those_who_decide_are_shown_the_keys_that_decide(person):
     expect(opened).to_be_visible()
     assert bool(caps(opened) & set(SAYS)) == decides
     page.keyboard.press("Escape")
-    page.goto("/suspects")
+    page.goto(f"{url}/suspects")
     session = page.get_by_test_id("review-session")
     expect(session.get_by_role("button", name="Label").first).to_be_visible()
     assert bool(caps(session) & {*SAYS, "A"}) == decides
-    page.goto("/suspects?view=Sheet")
+    page.goto(f"{url}/suspects?view=Sheet")
     expect(page.locator("[data-example-id]").first).to_be_visible()
     expect(page.get_by_text("W →").first).to_be_visible() if decides else expect(page.get_by_text("W →")).to_have_count(0)

@@ -26,6 +26,7 @@ READY = {
     "compare": ".js-plotly-plot .nsewdrag",
     "data-map": "[data-example-id]",
 }
+THEME = "getComputedStyle(document.querySelector('.stApp')).colorScheme"
 GRAVE = ("serious", "critical")
 PROBES = (
     "/_stcore/health",
@@ -98,26 +99,20 @@ def press(page, group_option: str) -> None:
     page.get_by_test_id("stButtonGroup").get_by_text(group_option, exact=True).first.click()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_stands_without_errors_foreign_requests_or_anything_grave(browser, server, scheme):
-    """Each page once a theme, with names that would be markup, and axe over it."""
-    context = new_profile(browser, color_scheme=scheme)
-    before = None  # left open until the next one is: the process that both share has compiled Streamlit's scripts
-    try:
-        for name in (*READY, "suspects?view=Sheet"):
-            page = visit(context, server, name)
-            assert page.locator('[data-testid="stException"]').count() == 0, name
-            assert grave(page) == [], name
-            assert page.errors == [] and page.foreign == [], name
-            assert page.evaluate("window.hacked") is None
-            assert page.locator('img[src="x"]').count() == 0, name
-            wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
-            assert not wide, f"{name} scrolls sideways"
-            if before:
-                before.close()
-            before = page
-    finally:
-        context.close()
+@pytest.mark.parametrize("name", [*READY, "suspects?view=Sheet"])
+def test_a_page_stands_without_errors_foreign_requests_or_anything_grave(context, server, name):
+    """With names that would be markup, and axe over it: in the light theme, and when the system turns dark in mid-audit."""
+    page = visit(context, server, name)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function(f"{THEME} === '{scheme}'")
+        settled(page)
+        assert page.locator('[data-testid="stException"]').count() == 0
+        assert grave(page) == []
+        assert page.errors == [] and page.foreign == []
+        assert page.evaluate("window.hacked") is None
+        assert page.locator('img[src="x"]').count() == 0
+        assert not page.evaluate("document.documentElement.scrollWidth > window.innerWidth"), "it scrolls sideways"
 
 
 def grave(page) -> list[str]:

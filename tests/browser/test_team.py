@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin
 
 import pytest
 from playwright.sync_api import expect
@@ -13,13 +13,13 @@ from scoring.locks import held
 from scoring.reviews import Event, ReviewLog
 from scoring.tables import read_table
 from ..synthetic import make_audit
-from .conftest import new_profile
 from .team import WATCH, PersonProxy, delays, round_trip
 from .waits import at_rest, shown, until
 
 HOSTILE = '<img src=x onerror="window.hacked=1">\u202e "quoted" <b>bold</b>'
 CLASSES = ["cat", "dog", HOSTILE]
 ROLES = '\n[roles]\nlead = ["lea"]\nauditor = ["ana", "ben", "cem", "Dörte <b>"]\nviewer = ["vic"]\n'
+WINDOW = (1440, 900)
 SECONDS = 2.0  # within which everybody is where the lead is
 
 
@@ -32,18 +32,17 @@ def server(start, tmp_path_factory):
 
 
 @pytest.fixture
-def people(browser, server):
-    """people(name) → that person's page."""
-    opened, proxies = [], []
+def people(context, server):
+    """people(name, address) → that person's page, there. One profile serves all: each has an origin of their own."""
+    proxies = []
 
-    def person(name):
+    def person(name, address):
         proxies.append(PersonProxy(name, server.port))
-        opened.append(new_profile(browser, (1440, 900), base_url=proxies[-1].url))
-        return opened[-1].new_page()
+        page = context.new_page()
+        page.goto(urljoin(proxies[-1].url, address))
+        return page
 
     yield person
-    for context in opened:
-        context.close()
     for proxy in proxies:
         proxy.close()
 
@@ -59,28 +58,25 @@ def log_of(server):
 def test_each_person_is_who_the_proxy_says_in_their_role(people):
     for name, told in (("ana", "Reviewing as ana · auditor"), ("vic", "Reviewing as vic · viewer"),
                        ("Dörte <b>", "Reviewing as Dörte <b> · auditor")):  # fmt: skip
-        page = people(name)
-        page.goto("/overview")
+        page = people(name, "/overview")
         expect(page.get_by_text(told)).to_be_visible()
-    stranger = people("eve")
-    stranger.goto("/overview")
+    stranger = people("eve", "/overview")
     expect(stranger.get_by_text("eve has no role in this audit")).to_be_visible()
     expect(stranger.get_by_test_id("stDataFrame")).to_have_count(0)
 
 
 def test_an_unsure_is_read_by_a_second_person_who_does_not_see_the_first(people, server):
     """ana is unsure; ben sees the example undecided, decides otherwise, then both see a dispute."""
-    ana, ben = people("ana"), people("ben")
-    ana.goto("/grid")
+    ana = people("ana", "/grid")
     cell = ana.locator("[data-example-id]").first
     cell.click()
     example = cell.get_attribute("data-example-id")
     ana.keyboard.press("u")
     until(lambda: len(server.events()) and server.events()["example_id"].iloc[-1] == example)
-    ben.goto("/grid")
+    ben = people("ben", "/grid")
     expect(ben.locator("[data-example-id]").first).to_be_visible()
     expect(ben.locator(f'[data-example-id="{example}"]')).to_have_count(0)  # its place would tell its score
-    ben.goto(f"/grid?{urlencode({'example': example})}")
+    ben.goto(urljoin(ben.url, f"/grid?{urlencode({'example': example})}"))
     same = ben.locator(f'[data-example-id="{example}"]').first
     same.click()
     for _ in range(2):
@@ -102,9 +98,7 @@ def test_five_people_follow_a_meeting_and_the_lead_settles_it_by_keyboard(people
                 log.append([Event(client=f"m {reviewer}", seq=number + 1, example_id=example["example_id"], reviewer=reviewer,
                                   action="decide", verdict=verdict, new_label=new_label, label=example["label"],
                                   note=f"because {reviewer} {HOSTILE}")])  # fmt: skip
-    pages = {name: people(name) for name in ("lea", "ana", "ben", "cem", "vic")}
-    for page in pages.values():
-        page.goto("/meeting")
+    pages = {name: people(name, "/meeting") for name in ("lea", "ana", "ben", "cem", "vic")}
     lea = pages["lea"]
     lea.get_by_role("button", name="Open a meeting").click()
     for page in pages.values():
@@ -147,8 +141,7 @@ def test_a_lead_assigns_and_only_a_lead_can(people, server):
     with log_of(server) as log:
         log.append(assigning({rows(server)[40]["example_id"]: "cem"}, "lea", "lea t"))
     for name, there in (("ana", 0), ("lea", 1)):
-        page = people(name)
-        page.goto("/reviews")
+        page = people(name, "/reviews")
         expect(page.get_by_text("Log", exact=True)).to_be_visible()
         expect(page.get_by_text("Assignments", exact=True)).to_be_visible()
         expect(page.get_by_text("Assign examples")).to_have_count(there)
@@ -160,14 +153,13 @@ def test_two_people_at_the_queue_get_different_examples_and_each_their_own(peopl
     with log_of(server) as log:
         log.append(assigning({train[30]: "ana", train[31]: "ben"}, "lea", "lea q"))
         log.append([Event(client="q cem", seq=1, example_id=train[33], reviewer="cem", action="decide", verdict="unsure")])
-    ana, ben = people("ana"), people("ben")
-    ana.goto("/suspects")
+    ana = people("ana", "/suspects")
     assert shown(ana) == train[30], "assigned to ana"
     ana.keyboard.press("q")
     until(lambda: shown(ana) != train[30])
     second = shown(ana)
     assert second == train[33], "cem was unsure, so somebody else reads it"
-    ben.goto("/suspects")
+    ben = people("ben", "/suspects")
     assert shown(ben) == train[31], "assigned to ben"
     ben.keyboard.press("q")
     until(lambda: shown(ben) != train[31])
