@@ -10,6 +10,7 @@ passes that run the model are spread; the rest takes less time than starting a w
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -41,8 +42,7 @@ class RayWorkers:
                                 "out to start Ray on this machine") from error
         self.ray = ray
         self.most = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        self.workers: list = []
-        self.opened: tuple[str, str, str] | None = None
+        self.started: list = []
 
     def __enter__(self) -> RayWorkers:
         return self
@@ -56,8 +56,11 @@ class RayWorkers:
         def each(_compute: Callable, shards: Sequence[np.ndarray]) -> Iterator[pa.Table]:
             from ray.util import ActorPool
 
-            given = self.ray.put((scorer, state))
-            pool = ActorPool(self._workers(context, min(self.most, len(shards))))
+            given = self.ray.put(((str(context.audit.root), context.run.name, context.device), scorer, state))
+            worker = self.ray.remote(num_cpus=1)(ShardWorker)
+            wanted = min(self.most, len(shards))
+            self.started += [worker.remote() for _ in range(wanted - len(self.started))]
+            pool = ActorPool(self.started[:wanted])
             try:
                 yield from pool.map(lambda actor, positions: actor.score.remote(given, positions), shards)
             except self.ray.exceptions.RayTaskError as error:
@@ -67,29 +70,22 @@ class RayWorkers:
 
         return each
 
-    def _workers(self, context: Context, n: int) -> list:
-        """n workers on a context's run. They stay for the scorers that follow, and end where another run begins."""
-        opened = str(context.audit.root), context.run.name, context.device
-        if opened != self.opened:
-            for worker in self.workers:
-                self.ray.kill(worker)
-            self.workers, self.opened = [], opened
-        start = self.ray.remote(num_cpus=1)(ShardWorker).remote
-        self.workers += [start(*opened) for _ in range(n - len(self.workers))]
-        return self.workers[:n]
-
 
 class ShardWorker:
-    """One worker: an audit's run, opened once."""
-
-    def __init__(self, root: str, run: str, device: str):
-        from scoring.audit import Audit
-
-        audit = Audit.open(root)
-        self.context = Context(audit, audit.run(run), device=device)
+    """One worker, for one score after another."""
 
     def score(self, given: tuple, positions: np.ndarray) -> pa.Table:
-        """The table of one shard; ``given``: the scorer and its fitted state."""
+        """The table of one shard; ``given``: the run, the scorer and its fitted state."""
         from scoring.compute import score_shard
 
-        return score_shard(self.context, *given, positions)
+        run, scorer, state = given
+        return score_shard(_opened(*run), scorer, state, positions)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(root: str, run: str, device: str) -> Context:
+    """An audit's run, opened once in a worker."""
+    from scoring.audit import Audit
+
+    audit = Audit.open(root)
+    return Context(audit, audit.run(run), device=device)

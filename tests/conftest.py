@@ -64,10 +64,9 @@ def components():
     longer than most pages: here once per worker. What it finds stays the same."""
     from streamlit.components.v2 import manifest_scanner
 
-    scan = manifest_scanner.scan_component_manifests
-    manifest_scanner.scan_component_manifests = functools.cache(scan)
-    yield
-    manifest_scanner.scan_component_manifests = scan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_scanner, "scan_component_manifests", functools.cache(manifest_scanner.scan_component_manifests))
+        yield
 
 
 @pytest.fixture(autouse=True)
