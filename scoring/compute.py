@@ -11,8 +11,10 @@ this process, or on Ray (``scoring.workers``): the numbers are the same.
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -28,7 +30,10 @@ from scoring.memory import peak_memory
 from scoring.predictions import merge_vectors, predict, recompute_dynamics
 from scoring.scorer import Scorer, find_scorer, registry
 from scoring.shards import Context, cut, digest, make_shard, resumable, vector_column
-from scoring.tables import HardlookError, read_metadata, read_table, write_table, write_vectors
+from scoring.tables import HardlookError, atomic_path, read_metadata, read_table, write_table, write_vectors
+
+NOTES = b"notes"
+"""The key of a shard's schema metadata under which ``Shard.notes`` travel."""
 
 
 @dataclass
@@ -77,15 +82,50 @@ def score_run(context: Context, only: list[str] | None = None,
         reason = unmet(scorer, context)
         if reason and only:
             raise HardlookError(reason)
+        reason = reason or attempt(summary, context, scorer, required=bool(only))
         if reason:
             summary.skipped[scorer.name] = reason
-            continue
-        summary.timed(scorer.name, n, lambda scorer=scorer: score_one(context, scorer))
-    record_run(context, summary)
+            drop_outdated(context, scorer)
+    record_run(context, summary, [scorer.name for scorer in scorers])
+    summary.notes += [f"{name}: {text}" for name, texts in notes(context.run).items() for text in texts]
     if any(scorer.name == "vog" for scorer in scorers) and "vog" not in summary.skipped:
         vog = next(scorer for scorer in scorers if scorer.name == "vog")
         summary.timed("VoG maps", n, lambda: keep_maps(context, vog))
     return summary
+
+
+def attempt(summary: Summary, context: Context, scorer: Scorer, *, required: bool) -> str | None:
+    """Run one scorer; → None, or why it cannot serve this model: it then takes no other scorer with it.
+
+    Where it is ``required`` (asked for by name) its error is raised. What is no fault of the model (a full disk, no
+    memory, an interruption) always is. What is no ``HardlookError`` has its traceback in the run's ``failed`` folder.
+    """
+    failed = context.run.failed_path(scorer.name)
+    try:
+        summary.timed(scorer.name, len(context.examples), lambda: score_one(context, scorer))
+    except HardlookError as error:
+        if required:
+            raise
+        return str(error)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        if required:
+            raise
+        with atomic_path(failed) as temporary:
+            temporary.write_text(traceback.format_exc(), encoding="utf8")
+        first = (str(error).strip().splitlines() or ["no reason given"])[0]
+        return f"{scorer.name} failed on this model: {type(error).__name__}: {first:.300}; the traceback is in {failed}"
+    failed.unlink(missing_ok=True)
+    return None
+
+
+def drop_outdated(context: Context, scorer: Scorer) -> None:
+    """Remove the file of a score that is left out now, unless it is of the same model, settings and data."""
+    path = context.run.score_path(scorer.name)
+    if path.is_file() and read_metadata(path).get("key") != score_key(context, scorer):
+        path.unlink()
+        context.say(f"{scorer.name}: the file of an earlier scoring was of another model or setting, and is removed")
 
 
 def make_scorer(kind: type[Scorer], settings: Mapping[str, Any]) -> Scorer:
@@ -130,8 +170,9 @@ def score_one(context: Context, scorer: Scorer) -> int:
     """Score what is new or stale with one scorer and write its file; returns how many examples were scored."""
     run, examples = context.run, context.examples
     path = run.score_path(scorer.name)
-    key = digest([context_key(context, scorer), scorer.name, asdict(scorer), scoring.__version__])
+    key = score_key(context, scorer)
     kept = kept_rows(path, key, examples)
+    context.notes = list(read_metadata(path).get("notes", [])) if (kept >= 0).any() else []
     if not all(run.vectors_path(name).is_file() for name in scorer.vectors):
         kept[:] = -1
     todo = np.flatnonzero(kept < 0)
@@ -147,15 +188,23 @@ def score_one(context: Context, scorer: Scorer) -> int:
     tables = resumable(parts, digest([key, ids.to_numpy().tolist()]), cut(todo, size),
                        lambda at: score_shard(context, scorer, state, at), context.progress, scorer.name,
                        context.workers.scoring(context, scorer, state) if elsewhere else map)
+    for table in tables:
+        for text in json.loads((table.schema.metadata or {}).get(NOTES, b"[]")):
+            context.note(text)
     columns = merge_rows(path, kept, todo, tables, scorer)
     for name in scorer.vectors:
         vectors = merge_vectors(run.vectors_path(name), kept, todo, tables, name)
         if vectors is not None:
             write_vectors(run.vectors_path(name), examples["example_id"].tolist(), vectors)
     columns = scorer.finish(columns, examples_frame(context))
-    write_scores(context, scorer, columns, {"key": key, "examples": everything})
+    write_scores(context, scorer, columns, {"key": key, "examples": everything, "notes": context.notes})
     shutil.rmtree(run.parts_folder(scorer.name), ignore_errors=True)
     return len(todo)
+
+
+def score_key(context: Context, scorer: Scorer) -> str:
+    """What the numbers of this score depend on, besides the examples: another one means scoring anew."""
+    return digest([context_key(context, scorer), scorer.name, asdict(scorer), scoring.__version__])
 
 
 def context_key(context: Context, scorer: Scorer) -> Any:
@@ -196,7 +245,7 @@ def score_shard(context: Context, scorer: Scorer, state, positions: np.ndarray) 
         full[at] = values
         columns[name] = vector_column(full) if name in scorer.vectors else full
     columns = columns or {c.name: np.full(len(positions), np.nan, np.float32) for c in scorer.columns}
-    return pa.table(columns)
+    return pa.table(columns).replace_schema_metadata({NOTES: json.dumps(shard.notes)})
 
 
 def merge_rows(path, kept: np.ndarray, todo: np.ndarray, tables: list[pa.Table], scorer: Scorer) -> dict:
@@ -249,13 +298,16 @@ def write_scores(context: Context, scorer: Scorer, columns: Mapping[str, np.ndar
     write_table(context.run.score_path(scorer.name), pa.table(arrays, schema=pa.schema(fields)), metadata)
 
 
-def record_run(context: Context, summary: Summary) -> None:
-    """Put checkpoints, settings, versions, timings and measured directions into ``run.json``."""
+def record_run(context: Context, summary: Summary, chosen: list[str]) -> None:
+    """Put checkpoints, settings, versions, timings and measured directions into ``run.json``. What is left out is renewed
+    for the ``chosen`` scorers and kept for the others."""
     import torch
 
     run = context.run
+    before = run.record().get("skipped") or {}
+    skipped = {name: reason for name, reason in before.items() if name not in chosen} | summary.skipped
     facts: dict[str, Any] = {
-        "name": run.name, "directions": directions(context), "skipped": summary.skipped,
+        "name": run.name, "directions": directions(context), "skipped": skipped, "notes": notes(run),
         "passes": summary.passes or run.record().get("passes", []),
         "versions": {"hardlook": scoring.__version__, "torch": torch.__version__, "numpy": np.__version__},
         "configuration": dict(run.config),
@@ -265,6 +317,13 @@ def record_run(context: Context, summary: Summary) -> None:
             {"path": context.audit.reference(c.path), "sha256": c.sha256, "when": c.when} for c in context.checkpoints
         ]
     run.add_to_record(**facts)
+
+
+def notes(run) -> dict[str, list[str]]:
+    """What each score has to say of this run: scorer → sentences, read from the files of the scores."""
+    paths = {"predictions": run.predictions_path, **{name: run.score_path(name) for name in run.score_names()}}
+    found = {name: read_metadata(path).get("notes", []) for name, path in paths.items() if path.is_file()}
+    return {name: texts for name, texts in found.items() if texts}
 
 
 def directions(context: Context) -> dict[str, dict]:

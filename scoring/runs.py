@@ -162,6 +162,10 @@ class Run:
         """The scores that one scorer wrote."""
         return self.scores_folder / f"{scorer}.parquet"
 
+    def failed_path(self, scorer: str) -> Path:
+        """The traceback of a score that failed on this run's model and was left out."""
+        return self.folder / "failed" / f"{scorer}.txt"
+
     def parts_folder(self, what: str) -> Path:
         """Unfinished shards of a pass or a scorer."""
         return self.folder / "parts" / what

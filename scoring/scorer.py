@@ -94,6 +94,14 @@ class Shard:
     features: np.ndarray | None = None
     influence: np.ndarray | None = None
     dynamics: Mapping[str, np.ndarray] | None = None
+    notes: list[str] = field(default_factory=list)
+    """What ``score`` found out about this run, a sentence each: a fast path that did not prove itself and was left, values
+    that are null and why. Kept in the score's file and shown in the summary and on /overview; the same sentence counts once."""
+
+    def note(self, text: str) -> None:
+        """Keep a sentence about this run, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def __len__(self) -> int:
         return len(self.example_id)

@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,15 @@ class Context:
     progress: Progress = silent
     say: Callable[[str], object] = lambda text: None
     """Hears what a pass plans or found out, one sentence at a time."""
+    notes: list[str] = field(default_factory=list)
+    """What a score that is being made has to say of this run, a sentence each (``note``)."""
     workers: Any = None
     """Where shards that need the model are scored (``scoring.workers.RayWorkers``); None: in this process."""
+
+    def note(self, text: str) -> None:
+        """Keep a sentence with the score that is being made, once: it goes into its file, the summary and /overview."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     @cached_property
     def checkpoints(self) -> list:

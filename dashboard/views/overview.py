@@ -219,6 +219,9 @@ def show_scores(audit: Audit, run: Run | None) -> None:
     skipped = run.record().get("skipped") or {}
     for scorer, reason in skipped.items():
         st.caption(f"Not scored: {quoted(scorer)} – {quoted(str(reason), 300)}")
+    for scorer, texts in (run.record().get("notes") or {}).items():
+        for text in texts:
+            st.caption(f"{quoted(scorer)}: {quoted(str(text), 400)}")
 
 
 def scores_table(columns: list[ScoreColumn], coverage: pd.DataFrame, run: Run) -> pd.DataFrame:
