@@ -146,8 +146,8 @@ def unmet(scorer: Scorer, context: Context) -> str | None:
             return f"{scorer.name} needs {need}, and the imported run {run.name!r} has predictions alone"
         if not run.config and need == "features" and not run.features_path.is_file():
             return f"{scorer.name} needs features; import run {run.name!r} again from a table that has some"
-        if not run.config and need == "head":
-            return f"{scorer.name} needs the model's own logits, which the probabilities of a table are not"
+        if need == "head" and (reason := _head_unmet(scorer, context)):
+            return reason
         if need == "checkpoints" and (found := len(context.checkpoints) if run.config else 0) < least:
             return (f"{scorer.name} needs at least {least} checkpoints, found {found} in run {run.name!r}; keep more "
                     f"with Recorder(every=1), or run `hardlook train {context.audit.root}`")
@@ -156,7 +156,7 @@ def unmet(scorer: Scorer, context: Context) -> str | None:
                     f"{run.name!r}; record it with scoring.training.Recorder, or run `hardlook train "
                     f"{context.audit.root}`")
         if need == "features" and not run.features_path.is_file():
-            return f"{scorer.name} needs features, and this model's head is not a Linear layer that gives them"
+            return f"{scorer.name} needs features, and there are none: {context.head.get('reason', 'see `hardlook check`')}"
         if need == "influence" and not run.influence_path.is_file():
             return f"{scorer.name} needs influence embeddings; run `hardlook score {context.audit.root} --only influence`"
         if need == "labels" and not context.examples["label"].notna().any():
@@ -164,6 +164,15 @@ def unmet(scorer: Scorer, context: Context) -> str | None:
         if need == "neighbours" and not run.neighbours_path.is_file():
             return f"{scorer.name} needs neighbours; run `hardlook score {context.audit.root} --only neighbours`"
     return scorer.lacks(context)
+
+
+def _head_unmet(scorer: Scorer, context: Context) -> str | None:
+    """Why closed forms of the head do not stand for this run; None where they do."""
+    if not context.run.config:
+        return f"{scorer.name} needs the model's own logits, which the probabilities of a table are not"
+    if context.head.get("linear"):
+        return None
+    return f"{scorer.name} is a closed form of a linear head: {context.head.get('reason', 'none was measured')}"
 
 
 def score_one(context: Context, scorer: Scorer) -> int:

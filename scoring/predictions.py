@@ -9,6 +9,7 @@ Cost: one forward pass over what changed; for the dynamics, one per checkpoint. 
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -18,16 +19,21 @@ import pyarrow as pa
 
 import scoring
 from scoring.audit import Run
+from scoring.models.outputs import SENTENCES
 from scoring.queues import other_than, softmax
 from scoring.scorers.uncertainty import uncertainty
 from scoring.shards import BATCH, Context, column_vectors, cut, digest, resumable, vector_column
 from scoring.tables import HardlookError, read_metadata, read_table, read_vectors, write_table, write_vectors
 
+FORMAT = 2  # of what a row holds; features of before were of heads that were told by their type
+HEAD = b"head"
+"""The key of a shard's schema metadata under which ``Head.facts`` travel."""
+
 
 def predict(context: Context) -> int:
     """Write predictions, logits and features of the last checkpoint; returns how many examples were computed."""
     run, examples = context.run, context.examples
-    key = digest([context.key, "predictions"])
+    key = digest([context.key, "predictions", FORMAT])
     kept = _kept_predictions(run, key, examples)
     todo = np.flatnonzero(kept < 0)
     if len(todo) == 0 and len(examples) == _rows(run.predictions_path) and _same_labels(run, examples):
@@ -48,9 +54,34 @@ def predict(context: Context) -> int:
     if features is not None:
         write_vectors(run.features_path, ids, features)
     table = predictions_table(examples, logits, context.audit.classes)
-    write_table(run.predictions_path, table, {"key": key, "hardlook": scoring.__version__})
+    head = measured_head([context.head] if (kept >= 0).any() else [], tables)
+    facts = {"key": key, "hardlook": scoring.__version__, "notes": prediction_notes(context, head, features)}
+    write_table(run.predictions_path, table, facts)
+    run.add_to_record(head=head)
     shutil.rmtree(folder, ignore_errors=True)
     return len(todo)
+
+
+def measured_head(before: list[dict], tables: list[pa.Table]) -> dict:
+    """What all shards found of the head (``Head.facts``), as one: it is linear where it is in every shard."""
+    found = [*before, *(json.loads(table.schema.metadata[HEAD]) for table in tables)]
+    return next((facts for facts in found if not facts.get("linear")), found[-1] if found else {})
+
+
+def prediction_notes(context: Context, head: dict, features: np.ndarray | None) -> list[str]:
+    """What readers of the predictions should know: outputs that are no logits, features that are not there."""
+    model = context.model
+    notes = [SENTENCES[model.output.kind]] if model.output.kind != "logits" else []
+    if features is None:
+        notes.append(f"no features: {head.get('reason')}")
+        return notes
+    missing = int((~np.isfinite(features).all(1)).sum())
+    if missing:
+        notes.append(f"{missing:,} of {len(features):,} examples have no features: unreadable, or their logits are not the "
+                     f"output of {head.get('name')!r}")
+    if not head.get("linear"):
+        notes.append(f"no closed forms of the head (Cook's distance, GradNorm): {head.get('reason')}")
+    return notes
 
 
 def _rows(path: Path) -> int:
@@ -104,7 +135,8 @@ def _predict_shard(context: Context, positions: np.ndarray) -> pa.Table:
         outputs, inner = context.model.predict(batch)
         if logits is None:
             logits = np.full((len(positions), outputs.shape[1]), np.nan, dtype=np.float32)
-            features = None if inner is None else np.full((len(positions), inner.shape[1]), np.nan, np.float32)
+        if features is None and inner is not None:
+            features = np.full((len(positions), inner.shape[1]), np.nan, np.float32)
         logits[at] = outputs
         if inner is not None:
             features[at] = inner
@@ -115,7 +147,7 @@ def _predict_shard(context: Context, positions: np.ndarray) -> pa.Table:
     columns = {"logits": vector_column(logits)}
     if features is not None:
         columns["features"] = vector_column(features)
-    return pa.table(columns)
+    return pa.table(columns).replace_schema_metadata({HEAD: json.dumps(context.model.head.facts())})
 
 
 def predictions_table(examples: pd.DataFrame, logits: np.ndarray, classes: list[str]) -> pa.Table:

@@ -26,7 +26,7 @@ MEDIA = ("image", "vector", "text")
 TOP_KEYS = ("format", "id", "name", "media", "classes", "issues", "data", "run", "truth", "policy", "goal", "roles",
             "access", "seed")
 RUN_KEYS = ("model", "arguments", "transform", "checkpoints", "weights", "expected_accuracy", "layers", "training",
-            "description", "l2", "scores", "averaged", "like")
+            "description", "l2", "scores", "averaged", "output", "output_item", "like")
 ACCESS_KEYS = ("proxies", "user_header", "url", "claim")
 TRUTH_KEYS = ("path", "id_column", "label_column")
 GOAL_KEYS = ("error_rate", "confidence", "decisions", "controls")
@@ -76,7 +76,11 @@ ACCESS: dict[str, tuple[Allowed, str]] = {
 TRUTH: dict[str, tuple[Allowed, str]] = {
     key: (is_text, "a string") for key in ("path", "id_column", "label_column")
 }
+OUTPUTS = ("logits", "log_probabilities", "probabilities", "sigmoid", "logit", "probability")
 RUN: dict[str, tuple[Allowed, str]] = {
+    "output": (lambda value: value in OUTPUTS, f"what the model returns, one of {', '.join(OUTPUTS)}"),
+    "output_item": (lambda value: is_text(value) or is_seed(value), "which item of a tuple, or key of a mapping, the model "
+                    "returns holds its outputs"),
     "transform": (lambda value: is_text(value) or is_table(value),
                   '"file.py:callable" or a table such as { resize = 64, mean = 0.5, std = 0.25 }'),
     "weights": (is_text, "the path of a checkpoint"),

@@ -27,6 +27,7 @@ from scoring.audit import Audit, Run
 from scoring.dynamics import read_dynamics
 from scoring.inputs import Inputs, reading_pool, usable
 from scoring.models import AuditedModel, choose_device, find_checkpoints
+from scoring.models.outputs import OUTPUTS, OutputAsLogits
 from scoring.queues import softmax
 from scoring.scorer import Scorer, Shard
 from scoring.tables import HardlookError, read_table, read_vectors, write_table
@@ -91,8 +92,24 @@ class Context:
                 f"run {self.run.name!r} names no model; add `model = \"model.py:callable\"` or a torchvision model's "
                 f"name to [run.{self.run.name}] in audit.toml"
             )
-        return AuditedModel.build(config["model"], config.get("arguments", {}), self.audit.root,
-                                  n_classes=len(self.audit.classes), device=choose_device(self.device), weights=self.weights)
+        model = AuditedModel.build(config["model"], config.get("arguments", {}), self.audit.root,
+                                   n_classes=len(self.audit.classes), device=choose_device(self.device), weights=self.weights)
+        return model.returns(OutputAsLogits(self._output(model), config.get("output_item")))
+
+    def _output(self, model: AuditedModel) -> str:
+        """What the model returns: as audit.toml says, else as it was found for these weights, else as it is found now."""
+        config, record = self.run.config, self.run.record().get("output") or {}
+        if "output" in config:
+            return config["output"]
+        if record.get("key") == self.key and record.get("kind") in OUTPUTS:
+            return record["kind"]
+        drawn = np.random.default_rng(self.audit.seed).permutation(len(self.inputs))[:BATCH]
+        batch, good, _ = self.inputs.batch(drawn, self.pool)
+        if not good:
+            return "logits"  # nothing can be read, which is said elsewhere
+        kind = model.kind_of(batch, self.checkpoints[-1], config.get("output_item"))
+        self.run.add_to_record(output={"kind": kind, "key": self.key})
+        return kind
 
     @property
     def weights(self) -> str:
@@ -143,6 +160,11 @@ class Context:
         result[found] = values[at[found].astype(int)]
         return result
 
+    @property
+    def head(self) -> dict[str, Any]:
+        """What the predictions' pass measured of the model's head: name, linear, bias, scale, reason (``Head.facts``)."""
+        return self.run.record().get("head") or {}
+
     @cached_property
     def dynamics(self) -> dict[str, np.ndarray]:
         """Recorded columns (p_label, margin, …) → (epochs, n), NaN where an example was not recorded."""
@@ -157,6 +179,7 @@ class Context:
         facts["code"] = [hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()]
         facts["checkpoints"] = [checkpoint.sha256 for checkpoint in self.checkpoints]
         facts["classes"] = self.audit.classes
+        facts |= {name: config[name] for name in ("output", "output_item") if name in config}
         return digest(facts)
 
     @cached_property

@@ -1,8 +1,8 @@
 """The audited model: built by the user's factory, its checkpoints loaded safely, run in eval mode.
 
 The door of these rooms: ``audited`` holds `AuditedModel`, ``checkpoints`` finds and orders files, ``weights`` reads
-them, ``loading`` fits them in, ``pretrained`` knows whose layout they have, ``transforms`` prepares inputs, ``layers``
-knows head and features, ``modes`` eval mode; ``conversion`` unpickles in a process of its own and is imported by name.
+them, ``loading`` fits them in, ``pretrained`` knows whose layout they have, ``transforms`` prepares inputs, ``head``
+knows the head and its features, ``layers`` the others, ``modes`` eval mode; ``conversion`` unpickles in a process of its own and is imported by name.
 """
 
 from scoring.models.audited import AuditedModel, build_model
@@ -14,15 +14,8 @@ from scoring.models.checkpoints import (
     needs_checkpoints,
     order_checkpoints,
 )
-from scoring.models.layers import (
-    Features,
-    Head,
-    features_of,
-    head_of,
-    last_block_and_head,
-    named_layers,
-    select_layers,
-)
+from scoring.models.head import Features, Head, features_of, head_of
+from scoring.models.layers import last_block_and_head, named_layers, select_layers
 from scoring.models.loading import fit_state, load_into
 from scoring.models.modes import choose_device, evaluating, logits_of
 from scoring.models.transforms import load_transform

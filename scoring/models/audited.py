@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,16 @@ import torch
 from torch import nn
 
 from scoring.models.checkpoints import Checkpoint, file_stamp
-from scoring.models.layers import Features, Head, features_of, head_of
+from scoring.models.head import Features, Head, features_of, head_of
 from scoring.models.loading import Fitted, fit_state
 from scoring.models.modes import choose_device, evaluating, logits_of, run, to_device
+from scoring.models.outputs import KEEPS_LOGITS, OutputAsLogits, detect, rows_of
 from scoring.models.weights import read_state_dict
 from scoring.references import call_reference, close_names, load_callable
 from scoring.tables import HardlookError
+
+
+FEW = 32  # examples that the head is looked for on
 
 
 def build_model(
@@ -101,6 +105,7 @@ class AuditedModel:
     weights: str = "plain"
     notes: list[str] = field(default_factory=list)
     head: Head | None = None
+    output: OutputAsLogits = OutputAsLogits()
     _open: list[contextlib.AbstractContextManager] = field(default_factory=list, repr=False)
 
     @classmethod
@@ -121,6 +126,25 @@ class AuditedModel:
             build_model(factory, arguments, folder).to(chosen), list(checkpoints), chosen, n_classes, weights
         )
 
+    def returns(self, output: OutputAsLogits) -> AuditedModel:
+        """Say, once, what the module returns: from then on a call of it gives logits. Returns itself."""
+        self.output = output
+        if not output.plain:
+            self.module.register_forward_hook(output)
+        return self
+
+    def kind_of(self, inputs: Any, checkpoint: Checkpoint, item: int | str | None = None) -> str:
+        """What the module returns for a batch at a checkpoint, as ``scoring.models.outputs`` tells it: a kind. ``item``:
+        which item of a tuple, or key of a mapping, holds the outputs."""
+        with self.at(checkpoint) as module, torch.no_grad(), explained(inputs):
+            outputs = run(module, to_device(inputs, self.device))
+        return detect(rows_of(outputs, item, self.n_classes))
+
+    @property
+    def keeps_logits(self) -> bool:
+        """Whether its logits are the model's own, and not only up to a number per example (log-probabilities)."""
+        return self.output.kind in KEEPS_LOGITS
+
     def state(self, checkpoint: Checkpoint | Path | str | int) -> dict[str, torch.Tensor]:
         """A checkpoint's tensors under the model's own names and dtypes, checked, on the CPU."""
         return self._fitted(checkpoint).tensors
@@ -130,6 +154,7 @@ class AuditedModel:
         fitted = self._fitted(checkpoint)
         self.module.load_state_dict(fitted.tensors, strict=False)  # fit_state has checked names and shapes
         self.notes += [note for note in fitted.notes if note not in self.notes]
+        self.head = None  # a learned temperature, say, is another one at each checkpoint
         return self
 
     def _fitted(self, checkpoint: Checkpoint | Path | str | int) -> Fitted:
@@ -157,19 +182,56 @@ class AuditedModel:
         return logits_of(output, self.n_classes)
 
     def features(self, inputs: Any) -> Features:
-        """What enters the head (n, d) and the logits (n, c), in eval mode; the head is looked for once."""
+        """What enters the head (n, d) and the logits (n, c), in eval mode; the head is looked for once per checkpoint, on
+        the first few examples, and measured on every batch: ``head.linear`` is true as long as all of them agree."""
         inputs = to_device(inputs, self.device)
         if self.head is None:
-            self.head = head_of(self.module, inputs)
+            self.head = head_of(self.module, first(inputs, FEW))
         found = features_of(self.module, inputs, self.head)
+        if not found.linear and self.head.linear:
+            self.head = self.head._replace(linear=False, reason=found.reason)
         return found._replace(logits=self.logits(found.logits))
 
     def predict(self, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """(n, c) logits and (n, d) features (None where the head is no Linear layer), float32 in main
-        memory."""
+        """(n, c) logits and (n, d) features (None where no single layer gives the logits, NaN in rows where it does not),
+        float32 in main memory."""
         found = self.features(inputs)
         features = None if found.features is None else found.features.float().cpu().numpy()
         return found.logits.float().cpu().numpy(), features
+
+
+@contextlib.contextmanager
+def explained(inputs: Any) -> Iterator[None]:
+    """What the model's own code raises inside becomes a ``HardlookError`` that says what reached it: it is the transform
+    that most often does not fit."""
+    try:
+        yield
+    except HardlookError:
+        raise
+    except Exception as error:
+        what = inputs if isinstance(inputs, torch.Tensor) else next(_tensors(inputs), torch.empty(0))
+        one = f"{tuple(what.shape[1:])} of {str(what.dtype).removeprefix('torch.')}"
+        told = str(error).strip().splitlines()[0] if str(error).strip() else "no reason told"
+        raise HardlookError(
+            f"the model fails on inputs of shape {one}: {type(error).__name__}: {told:.300}; make the transform in "
+            "audit.toml give what the model was trained on (float32 of (channels, height, width) for most), and the "
+            "model an eager one of the same precision"
+        ) from error
+
+
+def _tensors(inputs: Any) -> Iterator[torch.Tensor]:
+    """The tensors in a mapping or a tuple."""
+    values = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (tuple, list)) else ()
+    return (value for value in values if isinstance(value, torch.Tensor))
+
+
+def first(inputs: Any, n: int) -> Any:
+    """The first n examples of a batch: of a tensor, of each in a mapping, or of each in a tuple."""
+    if isinstance(inputs, Mapping):
+        return {name: first(value, n) for name, value in inputs.items()}
+    if isinstance(inputs, (tuple, list)):
+        return type(inputs)(first(value, n) for value in inputs)
+    return inputs[:n] if isinstance(inputs, torch.Tensor) and inputs.ndim else inputs
 
 
 def _refuse_changed(checkpoint: Checkpoint) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from scoring.models.outputs import fitting_items, rows_of
 from scoring.tables import HardlookError
 
 DEVICES = "auto, cpu, cuda or mps"
@@ -86,10 +87,23 @@ def _put_back(module: nn.Module, name: str, buffer: torch.Tensor, before: torch.
 
 def run(model: nn.Module, inputs: Any) -> Any:
     """The model's output for a batch: a tensor, a mapping of keyword inputs (tokens), or a tuple of
-    inputs."""
+    inputs.
+
+    The model gets a copy: one that normalises its input in place would find it normalised the next time.
+    """
+    inputs = copied(inputs)
     if isinstance(inputs, Mapping):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+
+
+def copied(inputs: Any) -> Any:
+    """A copy of a batch of any of those shapes, through which gradients flow."""
+    if isinstance(inputs, Mapping):
+        return {name: copied(value) for name, value in inputs.items()}
+    if isinstance(inputs, (tuple, list)):
+        return type(inputs)(copied(value) for value in inputs)
+    return inputs.clone() if isinstance(inputs, torch.Tensor) else inputs
 
 
 def to_device(inputs: Any, device: torch.device) -> Any:
@@ -110,42 +124,21 @@ def logits_of(output: Any, n_classes: int | None = None) -> torch.Tensor:
     >>> logits_of({"logits": torch.zeros(2, 3)}).shape
     torch.Size([2, 3])
     """
-    found = _logits_in(output)
-    if not isinstance(found, torch.Tensor):
-        keys = f" with {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
-        raise HardlookError(
-            f"the model returned {type(output).__name__}{keys}; needed (n, classes) logits: a tensor, "
-            "an output with .logits or ['logits'], or a tuple that begins with them"
-        )
-    if found.ndim > 2 and all(side == 1 for side in found.shape[2:]):
-        found = found.flatten(1)
-    _check_logits(found, n_classes)
-    return found
-
-
-def _logits_in(output: Any) -> Any:
-    if isinstance(output, Mapping):
-        return output.get("logits")
-    if isinstance(output, torch.Tensor):
-        return output
-    if isinstance(getattr(output, "logits", None), torch.Tensor):
-        return output.logits
-    return _logits_in(output[0]) if isinstance(output, (tuple, list)) and output else None
-
-
-def _check_logits(found: torch.Tensor, n_classes: int | None) -> None:
-    """One row per example and one column per class."""
-    if found.ndim != 2:
-        raise HardlookError(
-            f"the model returned a tensor of shape {tuple(found.shape)}; needed (n, classes) logits"
-        )
+    found = rows_of(output, n_classes=n_classes)
     if found.shape[1] == 1:
         raise HardlookError(
             "the model returns one number per example; needed one logit per class: for two classes, "
-            "torch.cat([torch.zeros_like(z), z], 1) around it"
+            'write `output = "logit"` in the run\'s table of audit.toml ("probability" where it ends in a sigmoid)'
         )
     if n_classes is not None and found.shape[1] != n_classes:
-        raise HardlookError(
-            f"the model gives {found.shape[1]} logits per example and audit.toml lists {n_classes} "
-            "classes; set the factory's arguments and the list of classes to agree"
+        others = [at for at in fitting_items(output, n_classes)]
+        advice = (
+            f"item {others[0]!r} of what it returns has {n_classes}: write `output_item = {others[0]!r}` in the run's "
+            "table of audit.toml".replace("'", '"')
+            if others
+            else "set the factory's arguments and the list of classes to agree"
         )
+        raise HardlookError(
+            f"the model gives {found.shape[1]} logits per example and audit.toml lists {n_classes} classes; {advice}"
+        )
+    return found

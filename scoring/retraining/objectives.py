@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scoring.models import head_of
+from scoring.models.head import entering, head_of
 from scoring.models.modes import logits_of, run
 from scoring.tables import HardlookError
 
@@ -27,26 +27,26 @@ NOISE = 0.1
 
 
 class Encoder(nn.Module):
-    """The run's model up to what enters its head; up to its logits where the head is no Linear layer."""
+    """The run's model up to what enters its head; up to its logits where no single layer gives them."""
 
     def __init__(self, model: nn.Module, sample: Tensor):
         super().__init__()
         self.model = model
-        self.head = [head_of(model, sample).module]  # in a list: not a second child
+        self.head = head_of(model, sample)  # a tuple, so its module is no second child
         with torch.no_grad():
             self.width = self(sample).shape[1]
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *input) → (n, d)."""
-        entered: list[Tensor] = []
-        if self.head[0] is None:
+        if self.head.module is None:
             return logits_of(run(self.model, x))
-        handle = self.head[0].register_forward_pre_hook(lambda _layer, given: entered.append(given[0]))
+        calls: list[tuple[Tensor, Tensor]] = []
+        handle = self.head.module.register_forward_hook(lambda _layer, given, output: calls.append((given[0], output)))
         try:
-            run(self.model, x)
+            logits = logits_of(run(self.model, x))
         finally:
             handle.remove()
-        return entered[-1].flatten(1)
+        return entering(self.head, *calls[-1], logits)
 
 
 class Barlow(nn.Module):

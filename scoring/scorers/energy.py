@@ -30,7 +30,7 @@ class Energy(Scorer):
     """Free energy and maximum probability of the last checkpoint. ``temperature``: T, 1 in the paper's experiments."""
 
     name = "energy"
-    needs = ("predictions", "head")
+    needs = ("predictions",)
     columns = (
         Column(name="energy", family="out of distribution", title="Energy", unit="nats", suspicious="high",
                detects="out of distribution", uses_label=False,
@@ -50,8 +50,13 @@ class Energy(Scorer):
         return None
 
     def fit(self, run, workdir):
-        """The logits of all examples, by id."""
-        return dict(zip(run.examples["example_id"], energy(run.aligned(run.run.logits_path), self.temperature), strict=True))
+        """The energies of all examples, by id; null where the model returns probabilities or their logarithm."""
+        if run.model.keeps_logits:
+            values = energy(run.aligned(run.run.logits_path), self.temperature)
+        else:
+            values = np.full(len(run.examples), np.nan)
+            run.note("energy is null: the model returns probabilities, which have lost the sum of the logits' exponentials")
+        return dict(zip(run.examples["example_id"], values, strict=True))
 
     def score(self, shard: Shard, state) -> Columns:
         """From the shard's logits."""

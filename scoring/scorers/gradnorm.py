@@ -1,8 +1,8 @@
 """GradNorm (Huang, Geng and Li 2021): gradient length of the distance to the uniform distribution. HIGH = IN distribution.
 
-    S(x) = ‖∂ KL(u ‖ softmax(f(x)/T)) / ∂W‖₁ = (1 / (C T)) · ‖x‖₁ · Σ_j |1 − C p_j(x)|          (their eq. 6-8)
+    S(x) = ‖∂ KL(u ‖ softmax(f(x)/T)) / ∂W‖₁ = (s / (C T)) · ‖x‖₁ · Σ_j |1 − C p_j(x)|          (their eq. 6-8)
 
-with W the weights of the head, x its input, C classes. Where a model knows an example, features and probabilities are
+with W the weights of the head, x its input, C classes, f = s (W x + b) and s = 1 for most models. Where a model knows an example, features and probabilities are
 far from flat and the gradient is long; a low value speaks for an example out of distribution.
 
 Inputs (n, d) features and (n, c) logits → (n,). Cost: none beyond the prediction pass. Limits: needs a Linear head;
@@ -56,7 +56,7 @@ class GradNorm(Scorer):
 
     def fit(self, run, workdir):
         """GradNorm of all examples, by id: the shard has no logits."""
-        values = gradnorm(run.features, run.aligned(run.run.logits_path), self.temperature)
+        values = gradnorm(run.features, run.aligned(run.run.logits_path), self.temperature) * abs(run.head["scale"])
         return dict(zip(run.examples["example_id"], values, strict=True))
 
     def score(self, shard: Shard, state) -> Columns:

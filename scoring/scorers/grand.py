@@ -6,8 +6,8 @@ over the first checkpoints, by the head's parameters in closed form (``scoring.g
 (``--grand-layers all``), exactly. The paper averages over ten initialisations, here over the first checkpoints of one
 training. EL2N is its approximation by the error vector alone.
 
-Cost: one forward pass per checkpoint; with all layers a backward pass per example besides. Limits: eval mode; a model
-whose head is no Linear layer always takes all layers.
+Cost: one forward pass per checkpoint; with all layers a backward pass per example besides. Limits: eval mode; where the
+head is not linear (measured, ``scoring.models.head``) all layers are taken, and a note says so.
 """
 
 from __future__ import annotations
@@ -43,34 +43,41 @@ class GraNd(Scorer):
     early: int = 3
     batch_size: int = 256
 
-    def score(self, shard: Shard, state) -> Columns:
-        """Mean over the first checkpoints; null without a label."""
+    def fit(self, run, workdir) -> str:
+        """Over which layers: those that were asked for, or all where the head has no closed form."""
         if self.layers not in LAYERS or self.early < 1:
             raise HardlookError(f"grand: layers = {self.layers!r}, early = {self.early}; needed layers head or all, and "
                                 "at least one checkpoint")
+        if self.layers == "all" or run.head.get("linear"):
+            return self.layers
+        run.note(f"grand is over all layers: {run.head.get('reason', 'the head was not measured')}")
+        return "all"
+
+    def score(self, shard: Shard, state) -> Columns:
+        """Mean over the first checkpoints; null without a label. ``state``: over which layers."""
         known = np.flatnonzero(shard.labels >= 0)
         chosen = shard.checkpoints[: self.early]
         total = np.zeros(len(shard))
         for checkpoint in chosen:
             shard.model.at(checkpoint)
             for at, padded in padded_batches(known, self.batch_size):
-                total[at] += self._norms(shard, padded)[: len(at)] / len(chosen)
+                total[at] += self._norms(shard, padded, state)[: len(at)] / len(chosen)
         shard.model.at(shard.checkpoints[-1])  # where other scores expect it
         values = np.full(len(shard), np.nan)
         values[known] = total[known]
         return {"early": values}
 
-    def _norms(self, shard: Shard, rows: np.ndarray) -> np.ndarray:
+    def _norms(self, shard: Shard, rows: np.ndarray, layers: str) -> np.ndarray:
         import torch
 
         from scoring.gradient_norms import gradient_norm, head_gradient_norm
 
         inputs, labels = shard.inputs[rows], shard.labels[rows]
-        if self.layers == "head":
-            found = shard.model.features(inputs)
-            if found.features is not None:
-                bias = shard.model.head.module.bias is not None
-                return head_gradient_norm(found.features.float().cpu().numpy(), found.logits.float().cpu().numpy(),
-                                          labels, bias=bias)
+        if layers == "head":
+            found, head = shard.model.features(inputs), shard.model.head
+            if not found.linear:
+                raise HardlookError(f"grand: at an early checkpoint, {found.reason}; take all layers with --grand-layers all")
+            return abs(head.scale) * head_gradient_norm(found.features.float().cpu().numpy(),
+                                                        found.logits.float().cpu().numpy(), labels, bias=head.bias)
         device = shard.model.device
         return gradient_norm(shard.model.module, inputs.to(device), torch.from_numpy(labels).to(device))

@@ -1,0 +1,173 @@
+"""What the numbers that a model returns are, and the logits in them.
+
+With z the logits of an example, a model may return
+
+    logits              z                   (n, c)
+    log_probabilities   log softmax(z)      (n, c), each row's exponentials sum to 1
+    probabilities       softmax(z)          (n, c) in 0…1, each row sums to 1
+    sigmoid             1 / (1 + e^(−z))    (n, c) in 0…1, each class by itself
+    logit               z                   (n, 1): of the second of two classes, the first has 0
+    probability         1 / (1 + e^(−z))    (n, 1) in 0…1: of the second of two classes
+
+``detect`` tells them apart by ranges and row sums; ``as_logits`` inverts what can be inverted. Log-probabilities are
+logits up to a number per example: probabilities, losses and margins are the same, energy and the gradient of a logit are
+lost (``KEEPS_LOGITS``). Of sigmoid outputs softmax(z) is the probability of each class given that exactly one is true.
+
+Outputs (n, c) go in; a kind, or (n, c) logits, come out. Cost: none beyond the forward pass. Known limits: logits that
+all lie in 0…1 look like sigmoid outputs; ``output = "logits"`` in audit.toml settles it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoring.settings import OUTPUTS
+from scoring.tables import HardlookError
+
+KEEPS_LOGITS = ("logits", "sigmoid", "logit", "probability")
+"""Kinds from which the logits come back, and not only their differences."""
+SUMS = 1e-3  # how far a row's sum of probabilities may be from 1, in float32; eight steps of coarser types
+
+SENTENCES = {
+    "logits": "the model's outputs are logits",
+    "log_probabilities": "the model's outputs are log-probabilities (the exponentials of each row sum to 1): energy and "
+                         "the gradients of logits are lost and stay null",
+    "probabilities": "the model's outputs are probabilities (each row sums to 1): their logarithm stands for the logits; "
+                     "energy and the gradients of logits are lost and stay null",
+    "sigmoid": "the model's outputs are sigmoids of each class by itself (in 0…1, rows do not sum to 1): inverted to "
+               "logits, whose softmax is the probability of each class given that exactly one is true",
+    "logit": "the model returns one logit per example, taken as that of the second class; the first has 0",
+    "probability": "the model returns one number in 0…1 per example, taken as the probability of the second class",
+}
+
+
+def detect(outputs: Tensor) -> str:
+    """Which kind (n, c) outputs of many examples are.
+
+    >>> detect(torch.tensor([[0.5, -2.0]])), detect(torch.tensor([[0.25, 0.75]])), detect(torch.tensor([[0.9, 0.8]]))
+    ('logits', 'probabilities', 'sigmoid')
+    >>> detect(torch.tensor([[0.25, 0.75]]).log()), detect(torch.tensor([[3.0]])), detect(torch.tensor([[0.3], [0.9]]))
+    ('log_probabilities', 'logit', 'probability')
+    """
+    allowed = max(SUMS, 8 * torch.finfo(outputs.dtype).eps)
+    values = outputs.detach().cpu().double()
+    values = values[values.isfinite().all(1)]
+    if not len(values) or bool((values == values[0, 0]).all()):
+        return "logit" if outputs.shape[1] == 1 else "logits"  # nothing to tell by
+    within = bool(((values >= 0) & (values <= 1)).all())
+    if values.shape[1] == 1:
+        return "probability" if within else "logit"
+    if within:
+        return "probabilities" if bool(((values.sum(1) - 1).abs() <= allowed).all()) else "sigmoid"
+    below = bool((values <= allowed).all())
+    return "log_probabilities" if below and bool((values.logsumexp(1).abs() <= allowed).all()) else "logits"
+
+
+def as_logits(outputs: Tensor, kind: str) -> Tensor:
+    """(n, c) outputs of a kind → (n, c) logits, differentiable; outputs that are not of the kind become NaN.
+
+    >>> as_logits(torch.tensor([[0.25, 0.75]]), "probabilities").softmax(1)
+    tensor([[0.2500, 0.7500]])
+    >>> as_logits(torch.tensor([[0.5]]), "probability")
+    tensor([[0., 0.]])
+    """
+    if kind in ("logits", "log_probabilities"):
+        return outputs
+    if kind == "probabilities":
+        return torch.where(outputs == 0, torch.finfo(outputs.dtype).tiny, outputs).log()
+    z = outputs if kind == "logit" else _inverted(outputs)
+    return z if kind == "sigmoid" else torch.cat([torch.zeros_like(z), z], 1)
+
+
+def _inverted(p: Tensor) -> Tensor:
+    """log(p / (1 − p)), at 0 and 1 that of the nearest other number."""
+    step = torch.finfo(p.dtype).eps
+    p = torch.where(p == 0, step, torch.where(p == 1, 1 - step, p))
+    return p.log() - (-p).log1p()
+
+
+@dataclass(frozen=True)
+class OutputAsLogits:
+    """A forward hook of a model: its output as (n, c) logits. ``item``: which item of a tuple, or key of a mapping."""
+
+    kind: str = "logits"
+    item: int | str | None = None
+
+    def __call__(self, _module: Any, _arguments: Any, output: Any) -> Tensor:
+        """The logits in what the model returned."""
+        return as_logits(rows_of(output, self.item), self.kind)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the model's output is what ``logits_of`` reads as it is."""
+        return self.kind == "logits" and self.item is None
+
+
+def rows_of(output: Any, item: int | str | None = None, n_classes: int | None = None) -> Tensor:
+    """The (n, c) outputs in whatever a model returns: a tensor, ``.logits``, ``["logits"]``, or the first of a tuple;
+    ``item`` names another one. Raises ``HardlookError`` where there are none, with the line that would name them.
+
+    >>> rows_of((torch.zeros(2, 8), torch.zeros(2, 3)), 1).shape
+    torch.Size([2, 3])
+    """
+    found = _item(output, item) if item is not None else _outputs_in(output)
+    if not isinstance(found, Tensor):
+        raise HardlookError(
+            f"the model returned {_described(output)}; needed (n, classes) logits: a tensor, an output with .logits or "
+            f"['logits'], or a tuple that begins with them{_advice(output, n_classes)}"
+        )
+    if found.ndim > 2 and all(side == 1 for side in found.shape[2:]):
+        found = found.flatten(1)
+    if found.ndim != 2:
+        advice = _advice(output, n_classes)
+        raise HardlookError(
+            f"the model returned a tensor of shape {tuple(found.shape)}; needed (n, classes) logits{advice}"
+        )
+    return found
+
+
+def fitting_items(output: Any, n_classes: int | None) -> list[int | str]:
+    """Where a tuple or mapping holds (n, n_classes) tensors: indices or keys."""
+    items = output.items() if isinstance(output, Mapping) else enumerate(output) if isinstance(output, (tuple, list)) else ()
+    return [at for at, value in items if isinstance(value, Tensor) and value.ndim == 2
+            and value.shape[1] > 1 and n_classes in (None, value.shape[1])]
+
+
+def _advice(output: Any, n_classes: int | None) -> str:
+    """The line of audit.toml that names the logits, where one can be told."""
+    found = fitting_items(output, n_classes)
+    return f"; write `output_item = {found[0]!r}` in the run's table of audit.toml".replace("'", '"') if found else ""
+
+
+def _item(output: Any, item: int | str) -> Any:
+    try:
+        return output[item] if not isinstance(item, str) or isinstance(output, Mapping) else getattr(output, item)
+    except (KeyError, IndexError, AttributeError, TypeError) as error:
+        raise HardlookError(f"output_item = {item!r}: the model returned {_described(output)}") from error
+
+
+def _described(output: Any) -> str:
+    if isinstance(output, Mapping):
+        return f"{type(output).__name__} with {', '.join(map(str, output)) or 'nothing'}"
+    if isinstance(output, (tuple, list)):
+        return f"{type(output).__name__} of {', '.join(map(_shape, output)) or 'nothing'}"
+    return _shape(output)
+
+
+def _shape(value: Any) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def _outputs_in(output: Any) -> Any:
+    if isinstance(output, Mapping):
+        return output.get("logits")
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(getattr(output, "logits", None), Tensor):
+        return output.logits
+    return _outputs_in(output[0]) if isinstance(output, (tuple, list)) and output else None

@@ -1,0 +1,142 @@
+"""What a model returns is told apart, inverted where that can be done, and null where it means nothing."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from scoring.audit import Audit
+from scoring.models import AuditedModel
+from scoring.models.modes import logits_of
+from scoring.models.outputs import OUTPUTS, OutputAsLogits, as_logits, detect, rows_of
+from scoring.tables import HardlookError, read_table, read_vectors
+
+from .conftest import hardlook
+from .small_audits import spoil, write_small_audit
+
+Z = torch.randn(64, 5, generator=torch.Generator().manual_seed(0)) * 2
+RETURNED = {
+    "logits": Z, "log_probabilities": Z.log_softmax(1), "probabilities": Z.softmax(1), "sigmoid": Z.sigmoid(),
+    "logit": Z[:, :1], "probability": Z[:, :1].sigmoid(),
+}
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_each_kind_is_told_apart_and_inverted(kind):
+    assert detect(RETURNED[kind]) == kind
+    found = as_logits(RETURNED[kind].double(), kind)
+    wanted = torch.cat([torch.zeros(64, 1), Z[:, :1]], 1) if kind in ("logit", "probability") else Z
+    if kind in ("log_probabilities", "probabilities"):
+        found, wanted = found - found.mean(1, keepdim=True), wanted - wanted.mean(1, keepdim=True)
+    torch.testing.assert_close(found, wanted.double(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_coarse_types_are_told_apart_too(kind, dtype):
+    assert detect(RETURNED[kind].to(dtype)) == kind
+
+
+def test_saturated_sigmoids_and_probabilities_stay_finite_and_others_become_nan():
+    certain = torch.tensor([[0.0, 1.0, 0.5]])
+    assert as_logits(certain, "sigmoid").isfinite().all() and as_logits(certain, "probabilities").isfinite().all()
+    assert as_logits(torch.tensor([[1.2, -0.1]]), "sigmoid").isnan().all()
+
+
+def test_gradients_flow_through_the_hook():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Softmax(1)).double()
+    x = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
+    (plain,) = torch.autograd.grad(model[0](x).softmax(1)[:, 2].sum(), x)
+    audited = AuditedModel(model, n_classes=4).returns(OutputAsLogits("probabilities"))
+    (ours,) = torch.autograd.grad(audited(x).softmax(1)[:, 2].sum(), x)
+    torch.testing.assert_close(ours, plain)
+
+
+def test_of_features_and_logits_the_right_way_is_named():
+    both = torch.zeros(4, 16), torch.zeros(4, 3)
+    with pytest.raises(HardlookError, match=r"16 logits.*lists 3 classes; item 1 .*`output_item = 1`"):
+        logits_of(both, 3)
+    assert rows_of(both, 1) is both[1]
+    with pytest.raises(HardlookError, match=r'needed \(n, classes\) logits.*`output_item = "scores"`'):
+        logits_of({"scores": torch.zeros(4, 3)}, 3)
+    with pytest.raises(HardlookError, match="output_item = 5: the model returned tuple of a tensor"):
+        rows_of(both, 5)
+    with pytest.raises(HardlookError, match='one number per example.*`output = "logit"`'):
+        logits_of(torch.zeros(4, 1))
+
+
+# -- a whole audit -------------------------------------------------------------------------------------------
+
+
+def scored(folder, forward, extra=""):
+    """An audit whose net ends in ``forward``, scored by the command."""
+    write_small_audit(folder)
+    if forward:
+        spoil(folder, forward)
+    (folder / "audit.toml").write_text((folder / "audit.toml").read_text() + extra)
+    assert hardlook("score", folder, "--only", "energy,uncertainty,grand,tta,odin", "--anyway") == 0
+    return Audit.open(folder).run()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return scored(tmp_path_factory.mktemp("outputs") / "plain", "")
+
+
+@pytest.mark.parametrize(("kind", "forward"), [
+    ("log_probabilities", "return self.net(x).log_softmax(1)"),
+    ("probabilities", "return self.net(x).softmax(1)"),
+    ("sigmoid", "return self.net(x).sigmoid()"),
+])
+def test_predictions_and_scores_are_those_of_the_logits(tmp_path, capsys, plain, kind, forward):
+    run = scored(tmp_path / "audit", forward)
+    printed = capsys.readouterr().out
+    assert run.record()["output"]["kind"] == kind
+    words = {"log_probabilities": "outputs are log-probabilities", "probabilities": "outputs are probabilities",
+             "sigmoid": "outputs are sigmoids"}[kind]
+    assert f"check: {'ok' if kind == 'sigmoid' else 'warning'}: the model's {words}" in printed
+    assert f"note: predictions: the model's {words}" in printed
+    ours, wanted = (read_table(one.predictions_path).to_pandas() for one in (run, plain))
+    for column in ("p_prediction", "p_label", "loss", "margin", "entropy", "p_second"):
+        np.testing.assert_allclose(ours[column], wanted[column], rtol=2e-3, atol=1e-4)
+    assert (ours["prediction"] == wanted["prediction"]).all()
+    energy, expected = (read_table(one.score_path("energy")).to_pandas() for one in (run, plain))
+    np.testing.assert_allclose(energy["max_probability"], expected["max_probability"], rtol=1e-3)
+    if kind == "sigmoid":
+        np.testing.assert_allclose(energy["energy"], expected["energy"], rtol=1e-3, atol=1e-4)
+    else:
+        assert energy["energy"].isna().all()
+        assert "energy is null" in run.record()["notes"]["energy"][0]
+    for score in ("tta", "odin"):
+        found, wanted = (read_table(one.score_path(score)).to_pandas() for one in (run, plain))
+        for column in found.columns[3:]:
+            np.testing.assert_allclose(found[column], wanted[column], rtol=1e-2, atol=1e-3)
+
+
+def test_log_softmax_behind_a_linear_head_keeps_its_closed_forms(tmp_path, plain):
+    run = scored(tmp_path / "audit", "return self.net(x).log_softmax(1)")
+    assert run.record()["head"]["linear"]
+    ours, wanted = (read_table(one.score_path("grand")).to_pandas()["early"] for one in (run, plain))
+    np.testing.assert_allclose(ours, wanted, rtol=1e-4)
+    np.testing.assert_allclose(read_vectors(run.features_path)[1], read_vectors(plain.features_path)[1], rtol=1e-5)
+
+
+def test_audit_toml_settles_what_the_outputs_are(tmp_path, plain):
+    run = scored(tmp_path / "audit", "return self.net(x).sigmoid()", 'output = "logits"\n')
+    assert run.record().get("output") is None
+    assert read_table(run.predictions_path)["p_prediction"].to_numpy().max() < 0.58  # e / (e + 2): sigmoids as logits
+
+
+def test_a_tuple_whose_second_item_holds_the_logits(tmp_path, plain):
+    forward = "return x.flatten(1), self.net(x)"
+    with pytest.raises(AssertionError):
+        scored(tmp_path / "refused", forward)
+    run = scored(tmp_path / "audit", forward, "output_item = 1\n")
+    np.testing.assert_allclose(read_vectors(run.logits_path)[1], read_vectors(plain.logits_path)[1], rtol=1e-6)
+
+
+def test_another_kind_in_audit_toml_is_refused(tmp_path, capsys):
+    write_small_audit(tmp_path / "audit")
+    (tmp_path / "audit" / "audit.toml").write_text((tmp_path / "audit" / "audit.toml").read_text() + 'output = "softmax"\n')
+    assert hardlook("score", tmp_path / "audit") != 0
+    assert "output = 'softmax'; needed what the model returns, one of logits, log_probabilities" in capsys.readouterr().err
