@@ -79,8 +79,10 @@ def unpack(batch: Any) -> tuple[Any, Any]:
 
 
 def evaluate(model: nn.Module, examples: Recorded, *, batch_size: int = 256, num_workers: int = 0,
-             collate: Callable | None = None) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield (rows, (b, c) float32 logits) over the un-augmented examples, in eval mode.
+             collate: Callable | None = None,
+             read: Callable[[Any], Tensor] = logits_of) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield (rows, (b, c) float32 logits) over the un-augmented examples, in eval mode; ``read`` takes the logits from
+    what the model returns.
 
     The model, its buffers and gradients and every global random number generator are as before once the
     iteration ends. Raises ``HardlookError`` where the dataset's label of an example differs from the recorded
@@ -95,7 +97,7 @@ def evaluate(model: nn.Module, examples: Recorded, *, batch_size: int = 256, num
             inputs, labels = unpack(batch)
             rows = slice(start, start + len(labels))
             _check_labels(examples, rows, labels)
-            logits = logits_of(run(model, to_device(inputs, device))).float().cpu().numpy()
+            logits = read(run(model, to_device(inputs, device))).float().cpu().numpy()
             yield rows, logits
             start = rows.stop
 

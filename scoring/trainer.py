@@ -30,7 +30,8 @@ from scoring.audit import Audit, Run
 from scoring.keeping import plain_tensors
 from scoring.models import (build_model, choose_device, last_block_and_head, load_callable, load_into,
                             read_state_dict)
-from scoring.models.modes import logits_of, run as run_model, to_device
+from scoring.models.modes import run as run_model, to_device
+from scoring.models.outputs import OutputReader
 from scoring.recorded import own_randomness, unpack
 from scoring.references import call_named, code_folder, importing_from
 from scoring.tables import HardlookError, atomic_path
@@ -82,9 +83,14 @@ def _epoch(model, loader, descent, cycle, recorder, epoch, augment, on_batch) ->
     """One pass over the data → its mean loss. The Recorder ends the epoch when the last batch is done."""
     device = next(model.parameters()).device
     total, count = torch.zeros(()), 0
+    read, settled = recorder.read if recorder else OutputReader(), False
     for batch in recorder.watch(loader, epoch=epoch) if recorder else loader:
         inputs, labels = to_device(unpack(batch), device)
-        loss = cross_entropy(logits_of(run_model(model, augment(inputs) if augment else inputs)), labels)
+        output = run_model(model, augment(inputs) if augment else inputs)
+        if not settled:
+            settled = True
+            read.settle(output)  # a softmax of a softmax would be another loss
+        loss = cross_entropy(read(output), labels)
         descent.zero_grad(set_to_none=True)
         loss.backward()
         descent.step()

@@ -33,6 +33,7 @@ from torch.utils.data import ConcatDataset, Dataset
 from scoring.audit import Audit, Run
 from scoring.dynamics import MEASURES, EpochTables, measure
 from scoring.keeping import CheckpointFiles, check_thinning, save_checkpoint, thin
+from scoring.models.outputs import SENTENCES, OutputReader
 from scoring.queues import softmax
 from scoring.recorded import Recorded, evaluate, recorded
 from scoring.tables import HardlookError
@@ -77,7 +78,8 @@ class Recorder:
         self._tables = EpochTables(self.run, training, self._everything.ids, self._everything.labels)
         self._reading = {"batch_size": batch_size, "num_workers": num_workers, "collate": collate}
         self._existing = {"resume": resume, "overwrite": overwrite}
-        self.tap = ForwardTap(self.examples.labels)
+        self.read = OutputReader(self.run.config.get("output"), self.run.config.get("output_item"))
+        self.tap = ForwardTap(self.examples.labels, self.read)
         self.notes: dict[str, str] = {}
         self.seconds = 0.0
         self._started = self._distrusted = False
@@ -171,10 +173,10 @@ class Recorder:
     # -- an epoch's end --------------------------------------------------------------------------------------
 
     def _record(self, epoch: int, start: float) -> None:
-        train_margin = self._train_margins(epoch)
         if self._files:
             save_checkpoint(self._files.path(epoch), self.model, epoch)
         measures, mean = self._evaluate()
+        train_margin = self._train_margins(epoch)
         facts = {"run": self.run.name, "training": self.training, "notes": list(self.notes.values())}
         self._tables.append(epoch, measures, train_margin, mean, facts)
         if self._files:
@@ -186,7 +188,8 @@ class Recorder:
         """Measures of every example, each (n,), and the mean class probabilities with this epoch in them."""
         parts: list[dict[str, np.ndarray]] = []
         count, mean = len(self.epochs) + 1, None
-        with contextlib.closing(evaluate(self.model, self._everything, **self._reading)) as batches:
+        self._settled = False
+        with contextlib.closing(evaluate(self.model, self._everything, read=self._read, **self._reading)) as batches:
             for rows, logits in batches:
                 labels = self._everything.labels[rows]
                 self._check_classes(logits.shape[1], labels)
@@ -201,6 +204,15 @@ class Recorder:
         if np.isnan(measures["p_label"]).any():
             self.note("infinite", "the model gave logits that are not finite; they are null in that epoch")
         return measures, mean
+
+    def _read(self, output: Any) -> torch.Tensor:
+        """The logits of a batch of the pass over the examples, of whose first the kind of output is told."""
+        if not self._settled:
+            self._settled = True
+            if self.read.settle(output):
+                self.note("output", SENTENCES[self.read.kind])
+                self.distrust("it was not known yet that the model's outputs are no logits")
+        return self.read(output)
 
     def _check_classes(self, width: int, labels: np.ndarray) -> None:
         needed = len(self.audit.classes) if self.audit else 0

@@ -190,7 +190,9 @@ class ForwardTap:
     ``source`` gives the rows of the next forward, for loops that say nothing between batches.
     """
 
-    def __init__(self, labels: Sequence[int]):
+    def __init__(self, labels: Sequence[int], read: Callable[[Any], Tensor] = logits_of):
+        """``labels`` of the recorded examples; ``read`` takes the (n, c) logits from what the model returns."""
+        self.read = read
         self.labels = torch.as_tensor(np.asarray(labels), dtype=torch.long)
         self._highest = int(self.labels.max())
         self.source: Callable[[], np.ndarray | None] | None = None
@@ -253,7 +255,7 @@ class ForwardTap:
         if self._rows is None:
             return
         try:
-            logits = logits_of(output)
+            logits = self.read(output)
         except HardlookError:  # another head of the model, or features: no logits to take
             return
         if len(logits) == len(self._rows) and self._highest < logits.shape[1] > 1:

@@ -140,3 +140,47 @@ def test_another_kind_in_audit_toml_is_refused(tmp_path, capsys):
     (tmp_path / "audit" / "audit.toml").write_text((tmp_path / "audit" / "audit.toml").read_text() + 'output = "softmax"\n')
     assert hardlook("score", tmp_path / "audit") != 0
     assert "output = 'softmax'; needed what the model returns, one of logits, log_probabilities" in capsys.readouterr().err
+
+
+# -- while it is being trained -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [nn.LogSoftmax(1), nn.Softmax(1)])
+def test_a_training_is_recorded_as_that_of_the_logits(tmp_path, ending):
+    """The same weights with and without the last layer: the recorded numbers are the same."""
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from scoring.dynamics import MEASURES, read_dynamics
+    from scoring.training import Recorder
+
+    data = TensorDataset(torch.randn(40, 3, generator=torch.Generator().manual_seed(1)), torch.arange(40) % 4)
+    found = {}
+    for name, last in (("plain", nn.Identity()), ("ended", ending)):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4), last)
+        ids = [str(n) for n in range(40)]
+        with Recorder(tmp_path / name, model, examples=data, ids=ids) as recorder:
+            for _ in range(2):
+                for inputs, _ in recorder.watch(DataLoader(data, batch_size=8)):
+                    model(inputs)
+        found[name] = read_dynamics(recorder.run.dynamics_files(), ids, (*MEASURES, "train_margin"))
+    for column in ("p_label", "loss", "error_norm", "correct", "margin"):
+        np.testing.assert_allclose(found["ended"][column], found["plain"][column], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["ended"]["train_margin"][1], found["plain"]["train_margin"][1], rtol=1e-4, atol=1e-5)
+    wrong = np.abs(found["ended"]["train_margin"][0] - found["plain"]["train_margin"][0]) > 1e-4
+    assert not wrong.any()  # null where it was not known yet, never another number
+
+
+def test_training_a_model_that_ends_in_softmax_takes_the_loss_of_its_logits():
+    from torch.utils.data import TensorDataset
+
+    from scoring.trainer import fit
+
+    data = TensorDataset(torch.randn(40, 3, generator=torch.Generator().manual_seed(1)), torch.arange(40) % 4)
+    weights = []
+    for last in (nn.Identity(), nn.Softmax(1)):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4), last)
+        fit(model, data, epochs=2, batch_size=8)
+        weights.append(model[0].weight.detach())
+    torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-5)

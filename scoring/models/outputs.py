@@ -108,6 +108,32 @@ class OutputAsLogits:
         return self.kind == "logits" and self.item is None
 
 
+class OutputReader:
+    """Reads (n, c) logits from what a model returns while it is being trained.
+
+    ``kind``: one of ``OUTPUTS``; None: as ``settle`` finds it, and logits before. ``item``: which item of a tuple, or key
+    of a mapping, holds the outputs.
+    """
+
+    def __init__(self, kind: str | None = None, item: int | str | None = None):
+        self.given, self.kind, self.item = kind is not None, kind or "logits", item
+
+    def __call__(self, output: Any) -> Tensor:
+        """The logits in an output. Raises ``HardlookError`` where there are none."""
+        found = as_logits(rows_of(output, self.item), self.kind)
+        if found.shape[1] == 1:
+            raise HardlookError("the model returns one number per example; needed one logit per class: write `output = "
+                                '"logit"` ("probability" where it ends in a sigmoid) in the run\'s table of audit.toml')
+        return found
+
+    def settle(self, output: Any) -> bool:
+        """Look at the outputs of many examples; whether that changed what is read from now on."""
+        before = self.kind
+        if not self.given:
+            self.kind = detect(rows_of(output, self.item))
+        return self.kind != before
+
+
 def rows_of(output: Any, item: int | str | None = None, n_classes: int | None = None) -> Tensor:
     """The (n, c) outputs in whatever a model returns: a tensor, ``.logits``, ``["logits"]``, or the first of a tuple;
     ``item`` names another one. Raises ``HardlookError`` where there are none, with the line that would name them.

@@ -15,6 +15,8 @@ from scoring.scorer import registry
 from scoring.shards import Context, make_shard
 from scoring.tables import read_table
 
+from ..nets import picture, unchanged
+
 
 @pytest.fixture(scope="module")
 def context(scored_sample):
@@ -84,14 +86,18 @@ def test_the_model_is_left_untouched(context, name):
     with torch.no_grad():
         context.model.at(context.checkpoints[-1])  # where a scorer that loads a checkpoint leaves its weights
     module.train()
-    before = {key: value.clone() for key, value in module.state_dict().items()}
-    flags = [(part.training, [p.requires_grad for p in part.parameters(recurse=False)]) for part in module.modules()]
-    scorer, state = fitted(context, name)
-    scored(context, scorer, state, np.arange(20))
-    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
-    assert flags == [(part.training, [p.requires_grad for p in part.parameters(recurse=False)])
-                     for part in module.modules()]
-    assert all(p.grad is None for p in module.parameters())
+    patched = [part for part in module.modules() if isinstance(part, torch.nn.Conv2d)][-1]
+    own = patched.forward
+    patched.forward = lambda x: own(x)  # as attention patches and accelerate's hooks do
+    patched.register_forward_hook(lambda *_: None)
+    try:
+        before = picture(module)
+        scorer, state = fitted(context, name)
+        scored(context, scorer, state, np.arange(20))
+        assert unchanged(before, picture(module))
+    finally:
+        del patched.forward
+        patched._forward_hooks.clear()
 
 
 def test_scoring_again_writes_the_same_file(sample_copy, name):
