@@ -39,13 +39,12 @@ from scoring.curvature.parameters import (
     outputs,
     widened,
 )
-from scoring.curvature.prefix import Prefix, Recorded
+from scoring.curvature.prefix import NO_PREFIX, Prefix, Recorded
 from scoring.curvature.second_order import SecondOrder
 from scoring.gradients import device_of
 from scoring.tables import HardlookError
 
 Gradients = Callable[[], list[Tensor | None]]
-NO_PREFIX = Prefix((), (), True)
 
 
 def hessian_products(model: nn.Module, data: Iterable, chosen: Chosen, *, loss: Loss, l2: float = 0.0,
@@ -92,6 +91,7 @@ class _Products:
     def __init__(self, chosen: Chosen, l2: float):
         self.chosen = chosen
         self.l2 = l2
+        self.notes: list[str] = []
 
     def __call__(self, vector: Vector) -> Vector:
         """H v for a list of tensors shaped like the chosen parameters."""
@@ -238,11 +238,15 @@ class HessianProducts(_Products):
         super().__init__(chosen, l2)
         self.model, self.data, self.loss = model, data, loss
         self.device = device_of(model)
-        self.left = memory_budget
-        self.kept: list[Retained | Recomputed] = []
-        self.labels: list[Tensor] = []
-        self.prefix = Prefix.find(model, chosen.tensors, few(data, self.device)[0])
-        self._record()
+        found = Prefix.find(model, chosen.tensors, few(data, self.device)[0])
+        for prefix in (found, *found.fallbacks):
+            self.prefix, self.left = prefix, memory_budget
+            self.kept: list[Retained | Recomputed] = []
+            self.labels: list[Tensor] = []
+            if self._record():
+                break
+        if self.prefix is not found:
+            self.notes.append(_kept_more(self.prefix))
         self._retain()
         self.bytes = memory_budget - self.left
 
@@ -256,22 +260,22 @@ class HessianProducts(_Products):
             f"{count} of {len(self.labels)} batches {how}" for how, count in counts.items() if count
         )
 
-    def _record(self) -> None:
-        """Run every batch up to the first chosen layer and keep what fits."""
+    def _record(self) -> bool:
+        """Run every batch up to the first chosen layer and keep what fits → whether each could be run from that."""
         full = False
         for inputs, labels in batches(self.data, self.device):
             self.labels.append(labels)
             if full:
                 continue
-            recorded = self._recorded(inputs)
+            recorded = self.prefix.record(self.model, inputs, self.chosen.tensors)
+            if recorded is None:
+                return False
             full = recorded.bytes > self.left
             if not full:
                 self.left -= recorded.bytes
                 self.kept.append(Recomputed(self, self.prefix, recorded, labels))
         self.n = sum(map(len, self.labels))
-
-    def _recorded(self, inputs: Any) -> Recorded:
-        return self.prefix.record(self.model, inputs) if self.prefix.modules else Recorded(inputs, ())
+        return True
 
     def _retain(self) -> None:
         """Turn recorded batches into retained graphs while the budget lasts; the first one tells what a graph
@@ -313,6 +317,12 @@ class HessianProducts(_Products):
                     "data came in another order the second time; pass a DataLoader with shuffle=False"
                 )
             yield inputs, labels
+
+
+def _kept_more(prefix: Prefix) -> str:
+    """What to say where some batch could not be run from what the first examples needed."""
+    return ("the layers below the chosen ones run differently for some examples than for the first ones: "
+            + ("all of their outputs are kept" if prefix.modules else "they run again for each product, which is slower"))
 
 
 def _measure(sizes: dict[int, int]) -> Callable[[Tensor], Tensor]:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from scoring.curvature.snapshot import given_back
 from scoring.gradients import device_of, gradients_enabled
 from scoring.models.layers import last_block_and_head, select_layers
 from scoring.models.modes import evaluating, logits_of, run, to_device
@@ -70,13 +71,14 @@ def choose(model: nn.Module, layers: str | Sequence[str] | None = None, inputs: 
         raise HardlookError(
             f"{type(model).__name__} has no trainable parameter; influence needs at least one"
         )
-    names = (
-        last_block_and_head(model, inputs)
-        if layers is None
-        else (layers,)
-        if isinstance(layers, str)
-        else layers
-    )
+    with given_back(model):
+        names = (
+            last_block_and_head(model, inputs)
+            if layers is None
+            else (layers,)
+            if isinstance(layers, str)
+            else layers
+        )
     if not names:
         raise HardlookError(
             "layers is empty; name at least one, or leave it out for the last block and the head"
@@ -118,7 +120,8 @@ def differentiable(model: nn.Module, parameters: Iterable[nn.Parameter] = ()) ->
     Fused attention is off inside: it skips the layers that are watched, and has no second derivative.
     """
     fused = torch.backends.mha.get_fastpath_enabled()
-    with evaluating(model), gradients_enabled(device_of(model), model), sdpa_kernel(SDPBackend.MATH):
+    with (given_back(model), evaluating(model), gradients_enabled(device_of(model), model),
+          sdpa_kernel(SDPBackend.MATH)):
         try:
             torch.backends.mha.set_fastpath_enabled(False)
             for parameter in parameters:

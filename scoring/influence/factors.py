@@ -100,7 +100,8 @@ class InfluenceFactors:
                                         memory_budget=max(0, memory_budget - size.bytes))
             found = factorise(products, size, rank=rank, floor=floor, seed=seed, advance=advance)
         blocks = dict(zip(chosen.parameters, found.blocks, strict=True))
-        factors = cls(found.values, blocks, found.report, _lengths(model, blocks), loss)
+        report = replace(found.report, notes=(*found.report.notes, *products.notes))
+        factors = cls(found.values, blocks, report, _lengths(model, blocks), loss)
         return replace(factors, report=factors._with_slow_layers(model, data))
 
     def _with_slow_layers(self, model: nn.Module, data: Iterable) -> CurvatureReport:
