@@ -29,9 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from scoring.curvature.parameters import mapped, outputs
-
-SAME = 1e-5  # of the largest number: the replayed part runs the same operations on the same values
-SAME_GRADIENT = 1e-4  # of a parameter's gradient: sums over a batch, in another order on some devices
+from scoring.curvature.proof import probe_gradient, same, same_gradients
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Prefix:
         found = self._replayed(model, recorded)
         if found is None or not same(found, expected):
             return None
-        gradients = [_gradient(logits, parameters) for logits in (found, expected)]
+        gradients = [probe_gradient(logits, parameters) for logits in (found, expected)]
         return recorded if same_gradients(*gradients) else None
 
     def _observed(self, model: nn.Module, inputs: Any) -> tuple[Recorded | None, Tensor]:
@@ -149,45 +147,6 @@ class Recorded:
             lambda t: seen.update({t.data_ptr(): t.untyped_storage().nbytes()}) or t,
         )
         return sum(seen.values())
-
-
-# -- proof ---------------------------------------------------------------------------------------------------
-
-
-def same(found: Tensor, expected: Tensor) -> bool:
-    """Whether logits are the same, row by row, but for rounding; NaN is the same as nothing.
-
-    >>> same(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]])), same(torch.zeros(1, 2), torch.ones(1, 2))
-    (True, False)
-    """
-    if found.shape != expected.shape:
-        return False
-    found, expected = found.detach(), expected.detach()
-    size = torch.where(expected.isfinite(), expected, 0).abs()
-    largest = size.amax(1, keepdim=True).maximum(size.max() * SAME) if size.numel() else size
-    return bool(((found == expected) | ((found - expected).abs() <= SAME * largest)).all())
-
-
-def same_gradients(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> bool:
-    """Whether gradients are the same, parameter by parameter; None is zero. Noise beside the largest is left out."""
-    lengths = [0.0 if e is None else float(e.double().norm()) for e in expected]
-    largest = max(lengths, default=0.0)
-    for f, e, length in zip(found, expected, lengths, strict=True):
-        apart = f if e is None else e if f is None else f - e
-        if apart is not None and not float(apart.double().norm()) <= SAME_GRADIENT * (length + SAME * largest):
-            return False
-    return True
-
-
-def _gradient(logits: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
-    """The gradient of ⟨R, z⟩ for one random R, the same for every batch of a shape: no example's is near zero, as
-    that of its loss may be.
-    """
-    if not logits.requires_grad:
-        return [None] * len(parameters)
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(logits.shape, generator=generator, dtype=torch.double).to(logits)
-    return list(torch.autograd.grad(logits, parameters, weights, allow_unused=True))
 
 
 # -- standing in for modules ---------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from scoring.curvature import (
 )
 from scoring.curvature.hessian import hessian_products
 from scoring.curvature.parameters import Loss, batches, check_reiterable, choose, differentiable, few
+from scoring.curvature.reach import reached
 from scoring.gradients import device_of
 from scoring.influence.embeddings import Projector
 from scoring.tables import HardlookError, atomic_path
@@ -93,6 +94,9 @@ class InfluenceFactors:
         """
         check_reiterable(data)
         chosen = choose(model, layers, few(data, device_of(model))[0])
+        size_of(chosen, arnoldi_dim=arnoldi_dim, rank=rank, memory_budget=memory_budget)  # refuses what is too large
+        with differentiable(model, chosen.tensors):
+            chosen, left_out = reached(model, data, chosen)
         size = size_of(chosen, arnoldi_dim=arnoldi_dim, rank=rank, memory_budget=memory_budget)
         announce(str(size))
         with differentiable(model, chosen.tensors):
@@ -100,7 +104,7 @@ class InfluenceFactors:
                                         memory_budget=max(0, memory_budget - size.bytes))
             found = factorise(products, size, rank=rank, floor=floor, seed=seed, advance=advance)
         blocks = dict(zip(chosen.parameters, found.blocks, strict=True))
-        report = replace(found.report, notes=(*found.report.notes, *products.notes))
+        report = replace(found.report, notes=(*left_out, *found.report.notes, *products.notes))
         factors = cls(found.values, blocks, report, _lengths(model, blocks), loss)
         return replace(factors, report=factors._with_slow_layers(model, data))
 
