@@ -42,6 +42,7 @@ from scoring.curvature.parameters import (
 from scoring.curvature.prefix import NO_PREFIX, Prefix, Recorded
 from scoring.curvature.products import Products
 from scoring.curvature.second_order import SecondOrder
+from scoring.curvature.trial import said, tried
 from scoring.gradients import device_of
 from scoring.tables import HardlookError
 
@@ -49,16 +50,37 @@ Gradients = Callable[[], list[Tensor | None]]
 
 
 def hessian_products(model: nn.Module, data: Iterable, chosen: Chosen, *, loss: Loss, l2: float = 0.0,
-                     memory_budget: int = 2**31) -> HeadProducts | HessianProducts:
+                     memory_budget: int = 2**31, tried_before: bool = False) -> HeadProducts | HessianProducts:
     """The fastest way to multiply by the Hessian of these layers on these data within ``memory_budget``
     bytes.
 
-    Call it, and its result, inside ``differentiable(model, chosen.tensors)``. Raises ``HardlookError`` where
-    the model gives other outputs the second time, the data are empty, or a loss is not finite.
+    Call it, and its result, inside ``differentiable(model, chosen.tensors)``. Second derivatives are tried on a few
+    examples first (``scoring.curvature.trial``), unless they were ``tried_before``. Raises ``HardlookError`` where
+    they are wrong, the model gives other outputs the second time, the data are empty, or a loss is not finite.
     """
+    batch = few(data, device_of(model))
+    _check_deterministic(model, batch[0])
+    notes = []
+    if not tried_before:
+        verdict = tried(model, batch, chosen, loss, products_on_few)
+        if verdict.wrong:
+            raise HardlookError(f"{said(chosen, verdict)}; choose layers above it, or write that function so that it can "
+                                "be differentiated twice")
+        notes = list(verdict.notes)
+    products = _products(model, data, chosen, loss, l2, memory_budget)
+    products.notes += notes
+    return products
+
+
+def products_on_few(model: nn.Module, data: list, chosen: Chosen, loss: Loss) -> HeadProducts | HessianProducts:
+    """The products of a few examples, in the way in which those of many will be made: what ``trial`` tries."""
+    return _products(model, data, chosen, loss, 0.0, 2**31)
+
+
+def _products(model: nn.Module, data: Iterable, chosen: Chosen, loss: Loss, l2: float,
+              memory_budget: int) -> HeadProducts | HessianProducts:
     device = device_of(model)
-    inputs, labels = few(data, device)
-    _check_deterministic(model, inputs)
+    _, labels = few(data, device)
     head = head_candidate(model, chosen) if is_plain_cross_entropy(loss, labels) else None
     if head is not None:
         products = HeadProducts.proved(model, batches(data, device), chosen, head, loss, l2)
