@@ -74,11 +74,11 @@ def hessian_products(model: nn.Module, data: Iterable, chosen: Chosen, *, loss: 
 
 def products_on_few(model: nn.Module, data: list, chosen: Chosen, loss: Loss) -> HeadProducts | HessianProducts:
     """The products of a few examples, in the way in which those of many will be made: what ``trial`` tries."""
-    return _products(model, data, chosen, loss, 0.0, 2**31)
+    return _products(model, data, chosen, loss, 0.0, 2**31, NO_PREFIX)
 
 
 def _products(model: nn.Module, data: Iterable, chosen: Chosen, loss: Loss, l2: float,
-              memory_budget: int) -> HeadProducts | HessianProducts:
+              memory_budget: int, prefix: Prefix | None = None) -> HeadProducts | HessianProducts:
     device = device_of(model)
     _, labels = few(data, device)
     head = head_candidate(model, chosen) if is_plain_cross_entropy(loss, labels) else None
@@ -86,7 +86,7 @@ def _products(model: nn.Module, data: Iterable, chosen: Chosen, loss: Loss, l2: 
         products = HeadProducts.proved(model, batches(data, device), chosen, head, loss, l2)
         if products is not None:
             return products
-    return HessianProducts(model, data, chosen, loss, l2, memory_budget)
+    return HessianProducts(model, data, chosen, loss, l2, memory_budget, prefix)
 
 
 def _check_deterministic(model: nn.Module, inputs: Any) -> None:
@@ -159,12 +159,13 @@ class HessianProducts(Products):
     """H v of any layers, each batch retained, recomputed or reread, as the memory budget allows."""
 
     def __init__(
-        self, model: nn.Module, data: Iterable, chosen: Chosen, loss: Loss, l2: float, memory_budget: int
+        self, model: nn.Module, data: Iterable, chosen: Chosen, loss: Loss, l2: float, memory_budget: int,
+        prefix: Prefix | None = None
     ):
         super().__init__(chosen, l2)
         self.model, self.data, self.loss = model, data, loss
         self.device = device_of(model)
-        found = Prefix.find(model, chosen.tensors, few(data, self.device)[0])
+        found = prefix or Prefix.find(model, chosen.tensors, few(data, self.device)[0])
         for prefix in (found, *found.fallbacks):
             self.prefix, self.left = prefix, memory_budget
             self.kept: list[Retained | Recomputed] = []

@@ -63,6 +63,13 @@ class Chosen:
         owners = self.owners(left)
         return Chosen(tuple(layer for layer in self.layers if any(_means(layer, owner) for owner in owners)), left)
 
+    def layer_parameters(self) -> dict[str, list[str]]:
+        """The names of the parameters of each layer that owns some, by its name."""
+        found: dict[str, list[str]] = {}
+        for name in self.parameters:
+            found.setdefault(_owner(name), []).append(name)
+        return found
+
     def owners(self, names: Iterable[str]) -> list[str]:
         """Where parameters of these names live: a layer's name where all it has chosen is among them, else theirs."""
         names = list(names)

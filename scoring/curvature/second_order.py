@@ -92,6 +92,8 @@ class SecondOrder(TorchFunctionMode):
             return _batch_norm(*args, **kwargs)
         if function is torch._weight_norm:
             return _weight_norm(*args, **kwargs)
+        if function is F.hardsigmoid:
+            return F.relu6(args[0] + 3) / 6  # PyTorch's own has no second derivative
         return function(*args, **kwargs)
 
 

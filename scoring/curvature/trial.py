@@ -8,7 +8,7 @@ wrong through some of PyTorch's own (2.14: ``weight_norm``, which ``second_order
 A model, a few examples and the way to make products go in; the parameters whose rows of H v are wrong come out.
 Each is judged by itself, ‖(H v)_p − difference‖ against ‖difference‖, so layers can be left out by name.
 
-Cost: three products and seven gradients on four examples, in float64. Known limits: a model that loses float64's
+Cost: one pass over two examples in float64; a product and two gradients of the upper part. Known limits: a model that loses float64's
 precision on its way (code outside of PyTorch) is tried with coarser steps; where it has kinks as well, symmetry alone
 is tried, and the note says so.
 """
@@ -16,7 +16,7 @@ is tried, and the note says so.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,13 +26,14 @@ from torch import Tensor, nn
 from scoring.curvature.double_precision import as_it_stands, in_float64, scales, wide_inputs, wide_loss
 from scoring.curvature.lanczos import Vector
 from scoring.curvature.parameters import Chosen, Loss, example_losses, mapped, outputs
+from scoring.curvature.prefix import NO_PREFIX, Prefix, Recorded
 from scoring.tables import HardlookError
 
-EXAMPLES = 4
+EXAMPLES = 2
 MOVED = 1e-3  # how far the point of the trial is from the weights, in units of each parameter's scale
-FINE = ((1e-6, 1e-3), (1e-8, 1e-3), (1e-9, 1e-3))  # steps and tolerances in float64, each at a point of its own
-COARSE = ((1e-2, 3e-2), (3e-3, 3e-2), (1e-3, 3e-2))
-NOISE = 1e-9  # relative change of a float64 gradient under a step of 1e-13: precision is lost on the way
+SEEDS = range(3)  # points and directions of their own: one may meet a kink, an error is met at all
+FINE = (1e-8, 1e-6, 1e-3)  # a small and a large step, and the tolerance, in float64
+COARSE = (1e-3, 1e-2, 3e-2)
 FLOOR = 1e-5  # of the largest row, in units of the parameters' scales: below it a row is rounding
 UNPROVED = ("the second derivatives could not be tried in float64 (the model loses precision on its way, or does not "
             "run in it): they are symmetric, and no more is known of them")
@@ -83,27 +84,52 @@ def said(chosen: Chosen, verdict: Verdict) -> str:
 def tried(model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make) -> Verdict:
     """Compare products on a few examples with differences of the plain gradient, and with their own symmetry.
 
-    ``make``: (model, data, chosen, loss) → products. Call it inside ``differentiable(model, chosen.tensors)``.
+    ``make``: (model, data, chosen, loss) → products. Call it inside ``differentiable(model, chosen.tensors)``. Where
+    some are wrong, each layer is tried alone: an error below a layer is in its products with those below, not its own.
     """
-    inputs, labels = mapped(batch, lambda tensor: tensor[:EXAMPLES])
-    case = _Case(model, inputs, labels, chosen, loss, make)
-    wide = _Case(model, wide_inputs(inputs), wide_inputs(labels), chosen, wide_loss(loss), make)
-    with contextlib.ExitStack() as stack:
-        fine = chosen.tensors[0].device.type != "mps"
-        if fine:
-            stack.enter_context(in_float64(model))
-            fine = wide.runs()
-        if fine:
-            verdict = wide.verdict(FINE)
-            if not verdict.wrong or not wide.is_noisy():
-                return verdict
-    with as_it_stands(model):
-        verdict = case.verdict(COARSE)
-        wrong = {name: off for name, off in verdict.wrong.items() if isinstance(off, str)}
-        if not verdict.wrong or wrong:
+    batch = mapped(batch, lambda tensor: tensor[:EXAMPLES])
+    verdict = _tried_together(model, batch, chosen, loss, make)
+    layers = chosen.layer_parameters() if verdict.wrong else {}
+    if len(layers) < 2:
+        return verdict
+    wrong: dict[str, float | str] = {}
+    for names in layers.values():
+        alone = chosen.without(set(chosen.parameters) - set(names))
+        wrong |= _tried_together(model, batch, alone, loss, make).wrong
+    return Verdict(wrong or verdict.wrong)
+
+
+def _tried_together(model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make) -> Verdict:
+    """The trial of all these parameters at once."""
+    inputs, labels = batch
+    prefix = Prefix.find(model, chosen.tensors, inputs)
+    if chosen.tensors[0].device.type != "mps":
+        with in_float64(model), _lower_part_kept(model, prefix, chosen, wide_inputs(inputs)) as kept:
+            case = _Case(model, kept, wide_inputs(labels), chosen, wide_loss(loss), make)
+            wrong, unknown = case.verdict(*FINE) if case.runs() else ({}, set(chosen.parameters))
+        if not unknown:
+            return Verdict(wrong)
+    with as_it_stands(model), _lower_part_kept(model, prefix, chosen, inputs) as kept:
+        case = _Case(model, kept, labels, chosen, loss, make)
+        wrong, unknown = case.verdict(*COARSE)
+        if wrong or not unknown:
             return Verdict(wrong)
         off = case.asymmetry()
-        return Verdict(dict.fromkeys(chosen.parameters, off)) if off > COARSE[0][1] else Verdict(notes=(UNPROVED,))
+    return Verdict(dict.fromkeys(chosen.parameters, off)) if off > COARSE[2] else Verdict(notes=(UNPROVED,))
+
+
+@contextlib.contextmanager
+def _lower_part_kept(model: nn.Module, prefix: Prefix, chosen: Chosen, inputs: Any) -> Iterator[Any]:
+    """Inside, what lies below the chosen layers does not run again, where that is proved; yields the inputs."""
+    try:
+        recorded = prefix.record(model, inputs, chosen.tensors)
+    except (HardlookError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception:  # the model does not run in this precision: ``runs`` will see that too
+        recorded = None
+    prefix, recorded = (NO_PREFIX, Recorded(inputs, ())) if recorded is None else (prefix, recorded)
+    with prefix.replay(recorded) as kept:
+        yield kept
 
 
 @dataclass(frozen=True)
@@ -117,22 +143,32 @@ class _Case:
     loss: Loss
     make: Make
 
-    def verdict(self, steps: tuple[tuple[float, float], ...]) -> Verdict:
-        """A parameter is wrong where it is at every step: a step may meet a kink, an error meets every step."""
-        wrong: dict[str, float | str] = dict.fromkeys(self.chosen.parameters, 0.0)
-        for seed, (step, tolerance) in enumerate(steps):
+    def verdict(self, small: float, large: float, tolerance: float) -> tuple[dict[str, float | str], set[str]]:
+        """Parameters whose rows are wrong → by how much or why; and those of which that cannot be told.
+
+        A row is right where it is near one difference at one point. It is wrong where it is near none, and the
+        differences of a small and a large step agree: these show neither a kink nor rounding, which would tell them apart.
+        """
+        wrong: dict[str, float | str] = {}
+        left = set(self.chosen.parameters)
+        for seed in SEEDS:
             self._move(seed)
             try:
                 product = self._products()(self._direction(seed))
             except HardlookError:
                 raise
             except (RuntimeError, NotImplementedError) as error:
-                return Verdict(self._without(error))
-            off = self._apart(product, self._difference(seed, step), tolerance)
-            wrong = {name: off[name] for name in wrong if name in off}
-            if not wrong:
+                return dict.fromkeys(self.chosen.parameters, _first_line(error)), set()
+            near = self._difference(seed, small)
+            off = self._apart(product, near, tolerance)
+            left &= set(off)
+            if not left:
                 break
-        return Verdict(wrong)
+            far = self._difference(seed, large)
+            left &= set(self._apart(product, far, tolerance))
+            unsure = self._apart(near, far, tolerance)
+            wrong |= {name: value for name, value in off.items() if name not in unsure}
+        return {name: value for name, value in wrong.items() if name in left}, left - set(wrong)
 
     def runs(self) -> bool:
         """Whether a gradient can be taken in this precision."""
@@ -144,13 +180,6 @@ class _Case:
             return False
         return all(g.dtype == p.dtype for g, p in zip(gradients, self.chosen.tensors, strict=True))
 
-    def is_noisy(self) -> bool:
-        """Whether a step of rounding size changes the gradient by much more than rounding."""
-        self._move(0)
-        before = _flat(self._gradient())
-        self._add(self._direction(0), 1e-13)
-        return bool((_flat(self._gradient()) - before).norm() > NOISE * before.norm())
-
     def asymmetry(self) -> float:
         """|uᵀHv − vᵀHu| over the length of the products, for random u and v."""
         products, u, v = self._products(), self._direction(5), self._direction(6)
@@ -160,20 +189,6 @@ class _Case:
 
     def _products(self) -> Callable[[Vector], Vector]:
         return self.make(self.model, [(self.inputs, self.labels)], self.chosen, self.loss)
-
-    def _without(self, error: Exception) -> dict[str, str]:
-        """The parameters of the layers that raise even alone; all of them where none does."""
-        failing = {}
-        for owner in self.chosen.owners(self.chosen.parameters):
-            names = [name for name in self.chosen.parameters if self.chosen.owners([name]) == [owner]
-                     or name.rpartition(".")[0] == owner]
-            alone = self.chosen.without(set(self.chosen.parameters) - set(names))
-            case = _Case(self.model, self.inputs, self.labels, alone, self.loss, self.make)
-            try:
-                case._products()(case._direction(0))
-            except (RuntimeError, NotImplementedError) as reason:
-                failing |= dict.fromkeys(names, _first_line(reason))
-        return failing or dict.fromkeys(self.chosen.parameters, _first_line(error))
 
     def _gradient(self) -> list[Tensor]:
         """The gradient of the mean loss by plain autograd, zeros where none reaches."""
@@ -192,11 +207,10 @@ class _Case:
 
     def _apart(self, product: Vector, difference: Vector, tolerance: float) -> dict[str, float]:
         """Parameters whose rows differ by more than the tolerance → by how much of the difference."""
-        lengths = {name: scale * float(d.double().norm())
-                   for (name, scale), d in zip(scales(self.chosen.parameters).items(), difference, strict=True)}
         size = scales(self.chosen.parameters)
+        lengths = {name: size[name] * float(d.double().norm()) for name, d in zip(size, difference, strict=True)}
         floor, found = FLOOR * max(lengths.values()), {}
-        for name, p, d in zip(self.chosen.parameters, product, difference, strict=True):
+        for name, p, d in zip(size, product, difference, strict=True):
             off = size[name] * float((p - d).double().norm())
             if not off <= tolerance * lengths[name] + floor:
                 found[name] = off / max(lengths[name], floor, 1e-300)
