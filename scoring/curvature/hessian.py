@@ -6,7 +6,7 @@ Models in eval mode, re-iterable (inputs, labels) batches and chosen parameters 
 v, lists of tensors shaped like the parameters. Three ways, fastest first, batch by batch within a memory
 budget:
 
-    closed form   a linear head under cross-entropy: H V = ((diag p − p pᵀ) V x̃) x̃ᵀ on cached features
+    closed form   a linear head under cross-entropy (``closed_form``), from cached features
     retained      the graph of the first backward pass is kept; a product is one backward pass through it
     recomputed    the part below the first chosen layer is cached, the rest runs anew for each product
     reread        what does not fit even so is read from the data again
@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 
+from scoring.curvature.closed_form import HeadProducts, head_candidate
 from scoring.curvature.lanczos import Vector
 from scoring.curvature.parameters import (
     Chosen,
@@ -37,32 +38,55 @@ from scoring.curvature.parameters import (
     few,
     is_plain_cross_entropy,
     outputs,
-    widened,
 )
-from scoring.curvature.prefix import Prefix, Recorded
+from scoring.curvature.prefix import NO_PREFIX, Prefix, Recorded
+from scoring.curvature.products import Products
 from scoring.curvature.second_order import SecondOrder
+from scoring.curvature.trial import said, tried
 from scoring.gradients import device_of
 from scoring.tables import HardlookError
 
 Gradients = Callable[[], list[Tensor | None]]
-NO_PREFIX = Prefix((), (), True)
 
 
 def hessian_products(model: nn.Module, data: Iterable, chosen: Chosen, *, loss: Loss, l2: float = 0.0,
-                     memory_budget: int = 2**31) -> HeadProducts | HessianProducts:
+                     memory_budget: int = 2**31, tried_before: bool = False) -> HeadProducts | HessianProducts:
     """The fastest way to multiply by the Hessian of these layers on these data within ``memory_budget``
     bytes.
 
-    Call it, and its result, inside ``differentiable(model, chosen.tensors)``. Raises ``HardlookError`` where
-    the model gives other outputs the second time, the data are empty, or a loss is not finite.
+    Call it, and its result, inside ``differentiable(model, chosen.tensors)``. Second derivatives are tried on a few
+    examples first (``scoring.curvature.trial``), unless they were ``tried_before``. Raises ``HardlookError`` where
+    they are wrong, the model gives other outputs the second time, the data are empty, or a loss is not finite.
     """
+    batch = few(data, device_of(model))
+    _check_deterministic(model, batch[0])
+    notes = []
+    if not tried_before:
+        verdict = tried(model, batch, chosen, loss, products_on_few)
+        if verdict.wrong:
+            raise HardlookError(f"{said(chosen, verdict)}; choose layers above it, or write that function so that it can "
+                                "be differentiated twice")
+        notes = list(verdict.notes)
+    products = _products(model, data, chosen, loss, l2, memory_budget)
+    products.notes += notes
+    return products
+
+
+def products_on_few(model: nn.Module, data: list, chosen: Chosen, loss: Loss) -> HeadProducts | HessianProducts:
+    """The products of a few examples, in the way in which those of many will be made: what ``trial`` tries."""
+    return _products(model, data, chosen, loss, 0.0, 2**31, NO_PREFIX)
+
+
+def _products(model: nn.Module, data: Iterable, chosen: Chosen, loss: Loss, l2: float,
+              memory_budget: int, prefix: Prefix | None = None) -> HeadProducts | HessianProducts:
     device = device_of(model)
-    inputs, _ = few(data, device)
-    _check_deterministic(model, inputs)
-    head = _head(model, chosen, inputs) if is_plain_cross_entropy(loss) else None
+    _, labels = few(data, device)
+    head = head_candidate(model, chosen) if is_plain_cross_entropy(loss, labels) else None
     if head is not None:
-        return HeadProducts(model, batches(data, device), chosen, head, loss, l2)
-    return HessianProducts(model, data, chosen, loss, l2, memory_budget)
+        products = HeadProducts.proved(model, batches(data, device), chosen, head, loss, l2)
+        if products is not None:
+            return products
+    return HessianProducts(model, data, chosen, loss, l2, memory_budget, prefix)
 
 
 def _check_deterministic(model: nn.Module, inputs: Any) -> None:
@@ -80,104 +104,6 @@ def _check_deterministic(model: nn.Module, inputs: Any) -> None:
             "function keeps "
             "dropping: pass training=self.training); needed a deterministic model"
         )
-
-
-class _Products:
-    """What both ways share: the mean over examples, the l2 part, and the check that a product is finite."""
-
-    way: str
-    n: int
-    bytes: int
-
-    def __init__(self, chosen: Chosen, l2: float):
-        self.chosen = chosen
-        self.l2 = l2
-
-    def __call__(self, vector: Vector) -> Vector:
-        """H v for a list of tensors shaped like the chosen parameters."""
-        product = [part / self.n for part in self._summed(vector)]
-        for (name, parameter), part, v in zip(self.chosen.parameters.items(), product, vector, strict=True):
-            if self.l2 and parameter.ndim > 1:
-                part.add_(v, alpha=self.l2)
-            if not part.isfinite().all():
-                raise HardlookError(
-                    f"the gradient of {name} is not finite when differentiated again; look at the "
-                    "weights, and at "
-                    "functions with infinite slope (sqrt, norm or log at 0)"
-                )
-        return product
-
-    def _summed(self, vector: Vector) -> list[Tensor]:
-        raise NotImplementedError
-
-
-# -- a linear head -------------------------------------------------------------------------------------------
-
-
-def _head(model: nn.Module, chosen: Chosen, inputs: Any) -> nn.Linear | None:
-    """The one linear layer that holds all chosen parameters and gives the model's output, if that is how it
-    is.
-    """
-    owners = [
-        m for m in model.modules() if {id(p) for p in m.parameters(False)} & set(map(id, chosen.tensors))
-    ]
-    if len(owners) != 1 or type(owners[0]) is not nn.Linear:
-        return None
-    with torch.no_grad(), _Watch(owners[0]) as seen:
-        predicted = outputs(model, inputs)
-    (layer,) = owners
-    alone = len(seen.calls) == 1 and seen.calls[0][1] is predicted and seen.calls[0][0].ndim == 2
-    return layer if alone else None
-
-
-class _Watch:
-    """Inputs and outputs of a layer's calls while the ``with`` block runs."""
-
-    def __init__(self, layer: nn.Module):
-        self.layer = layer
-        self.calls: list[tuple[Tensor, Tensor]] = []
-
-    def __enter__(self) -> _Watch:
-        self._handle = self.layer.register_forward_hook(
-            lambda _, args, out: self.calls.append((args[0], out))
-        )
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._handle.remove()
-
-
-class HeadProducts(_Products):
-    """H V of a linear head under cross-entropy, from cached features (n, d) and probabilities (n, c) in
-    float64.
-    """
-
-    way = "closed form of the linear head"
-
-    def __init__(
-        self, model: nn.Module, data: Iterator, chosen: Chosen, layer: nn.Linear, loss: Loss, l2: float
-    ):
-        super().__init__(chosen, l2)
-        rows = []
-        with torch.no_grad(), _Watch(layer) as seen:
-            for inputs, labels in data:
-                seen.calls.clear()
-                predicted = outputs(model, inputs)
-                example_losses(loss, predicted, labels)
-                rows.append((widened(seen.calls[0][0]), widened(predicted).softmax(1)))
-        self.features, self.probabilities = (torch.cat(parts) for parts in zip(*rows, strict=True))
-        self.n = len(self.features)
-        self.bytes = self.features.nbytes + self.probabilities.nbytes
-        self.has_bias = layer.bias is not None
-
-    def _summed(self, vector: Vector) -> list[Tensor]:
-        wide = [part.to(self.features.dtype) for part in vector]
-        change = self.features @ wide[0].T  # (n, c): how the logits move along v
-        if self.has_bias:
-            change += wide[1]
-        change = self.probabilities * (change - (self.probabilities * change).sum(1, keepdim=True))
-        products = [change.T @ self.features] + ([change.sum(0)] if self.has_bias else [])
-        return [product.to(part.dtype) for product, part in zip(products, vector, strict=True)]
 
 
 # -- any layers ----------------------------------------------------------------------------------------------
@@ -229,20 +155,25 @@ class Recomputed:
         self.retained().add(total, vector)
 
 
-class HessianProducts(_Products):
+class HessianProducts(Products):
     """H v of any layers, each batch retained, recomputed or reread, as the memory budget allows."""
 
     def __init__(
-        self, model: nn.Module, data: Iterable, chosen: Chosen, loss: Loss, l2: float, memory_budget: int
+        self, model: nn.Module, data: Iterable, chosen: Chosen, loss: Loss, l2: float, memory_budget: int,
+        prefix: Prefix | None = None
     ):
         super().__init__(chosen, l2)
         self.model, self.data, self.loss = model, data, loss
         self.device = device_of(model)
-        self.left = memory_budget
-        self.kept: list[Retained | Recomputed] = []
-        self.labels: list[Tensor] = []
-        self.prefix = Prefix.find(model, chosen.tensors, few(data, self.device)[0])
-        self._record()
+        found = prefix or Prefix.find(model, chosen.tensors, few(data, self.device)[0])
+        for prefix in (found, *found.fallbacks):
+            self.prefix, self.left = prefix, memory_budget
+            self.kept: list[Retained | Recomputed] = []
+            self.labels: list[Tensor] = []
+            if self._record():
+                break
+        if self.prefix is not found:
+            self.notes.append(_kept_more(self.prefix))
         self._retain()
         self.bytes = memory_budget - self.left
 
@@ -256,22 +187,22 @@ class HessianProducts(_Products):
             f"{count} of {len(self.labels)} batches {how}" for how, count in counts.items() if count
         )
 
-    def _record(self) -> None:
-        """Run every batch up to the first chosen layer and keep what fits."""
+    def _record(self) -> bool:
+        """Run every batch up to the first chosen layer and keep what fits → whether each could be run from that."""
         full = False
         for inputs, labels in batches(self.data, self.device):
             self.labels.append(labels)
             if full:
                 continue
-            recorded = self._recorded(inputs)
+            recorded = self.prefix.record(self.model, inputs, self.chosen.tensors)
+            if recorded is None:
+                return False
             full = recorded.bytes > self.left
             if not full:
                 self.left -= recorded.bytes
                 self.kept.append(Recomputed(self, self.prefix, recorded, labels))
         self.n = sum(map(len, self.labels))
-
-    def _recorded(self, inputs: Any) -> Recorded:
-        return self.prefix.record(self.model, inputs) if self.prefix.modules else Recorded(inputs, ())
+        return True
 
     def _retain(self) -> None:
         """Turn recorded batches into retained graphs while the budget lasts; the first one tells what a graph
@@ -313,6 +244,12 @@ class HessianProducts(_Products):
                     "data came in another order the second time; pass a DataLoader with shuffle=False"
                 )
             yield inputs, labels
+
+
+def _kept_more(prefix: Prefix) -> str:
+    """What to say where some batch could not be run from what the first examples needed."""
+    return ("the layers below the chosen ones run differently for some examples than for the first ones: "
+            + ("all of their outputs are kept" if prefix.modules else "they run again for each product, which is slower"))
 
 
 def _measure(sizes: dict[int, int]) -> Callable[[Tensor], Tensor]:

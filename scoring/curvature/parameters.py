@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import fnmatch
+import glob
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from scoring.curvature.plain_autograd import plain_autograd
+from scoring.curvature.snapshot import given_back
 from scoring.gradients import device_of, gradients_enabled
 from scoring.models.layers import last_block_and_head, select_layers
 from scoring.models.modes import evaluating, logits_of, run, to_device
@@ -53,6 +57,34 @@ class Chosen:
         """The parameters alone, in order."""
         return list(self.parameters.values())
 
+    def without(self, names: Iterable[str]) -> Chosen:
+        """The same without the parameters of these names, and without layers that then have none."""
+        left = {name: p for name, p in self.parameters.items() if name not in set(names)}
+        owners = self.owners(left)
+        return Chosen(tuple(layer for layer in self.layers if any(_means(layer, owner) for owner in owners)), left)
+
+    def layer_parameters(self) -> dict[str, list[str]]:
+        """The names of the parameters of each layer that owns some, by its name."""
+        found: dict[str, list[str]] = {}
+        for name in self.parameters:
+            found.setdefault(_owner(name), []).append(name)
+        return found
+
+    def owners(self, names: Iterable[str]) -> list[str]:
+        """Where parameters of these names live: a layer's name where all it has chosen is among them, else theirs."""
+        names = list(names)
+        partly = {_owner(name) for name in self.parameters if name not in names}
+        return list(dict.fromkeys(name if _owner(name) in partly else _owner(name) for name in names))
+
+
+def _owner(parameter: str) -> str:
+    return parameter.rpartition(".")[0] or parameter
+
+
+def _means(layer: str, owner: str) -> bool:
+    """Whether a chosen name or pattern means this layer, or (where a layer is left in part) its parameter."""
+    return not layer or any(fnmatch.fnmatchcase(owner, f"{pattern}{end}") for pattern in (layer, glob.escape(layer)) for end in ("", ".*"))
+
 
 def choose(model: nn.Module, layers: str | Sequence[str] | None = None, inputs: Any = None) -> Chosen:
     """The parameters of the named layers; ``None`` means the last block and the head, as they run on
@@ -70,13 +102,14 @@ def choose(model: nn.Module, layers: str | Sequence[str] | None = None, inputs: 
         raise HardlookError(
             f"{type(model).__name__} has no trainable parameter; influence needs at least one"
         )
-    names = (
-        last_block_and_head(model, inputs)
-        if layers is None
-        else (layers,)
-        if isinstance(layers, str)
-        else layers
-    )
+    with given_back(model):
+        names = (
+            last_block_and_head(model, inputs)
+            if layers is None
+            else (layers,)
+            if isinstance(layers, str)
+            else layers
+        )
     if not names:
         raise HardlookError(
             "layers is empty; name at least one, or leave it out for the last block and the head"
@@ -118,7 +151,8 @@ def differentiable(model: nn.Module, parameters: Iterable[nn.Parameter] = ()) ->
     Fused attention is off inside: it skips the layers that are watched, and has no second derivative.
     """
     fused = torch.backends.mha.get_fastpath_enabled()
-    with evaluating(model), gradients_enabled(device_of(model), model), sdpa_kernel(SDPBackend.MATH):
+    with (given_back(model), evaluating(model), gradients_enabled(device_of(model), model),
+          plain_autograd(), sdpa_kernel(SDPBackend.MATH)):
         try:
             torch.backends.mha.set_fastpath_enabled(False)
             for parameter in parameters:
@@ -162,11 +196,15 @@ def _is_cross_entropy(loss: Loss) -> bool:
     return loss is F.cross_entropy or type(loss) is nn.CrossEntropyLoss
 
 
-def is_plain_cross_entropy(loss: Loss) -> bool:
-    """Whether the loss is cross-entropy without weights or smoothing, whose head Hessian has a closed form.
+def is_plain_cross_entropy(loss: Loss, labels: Tensor) -> bool:
+    """Whether the loss is cross-entropy of class indices without weights, smoothing or ignored classes, whose head
+    Hessian has a closed form. A subclass may compute anything.
     """
-    plain = isinstance(loss, nn.CrossEntropyLoss) and loss.weight is None and not loss.label_smoothing
-    return loss is F.cross_entropy or plain
+    if labels.is_floating_point():
+        return False
+    return loss is F.cross_entropy or (
+        type(loss) is nn.CrossEntropyLoss and "forward" not in vars(loss)
+        and loss.weight is None and not loss.label_smoothing and loss.ignore_index < 0)
 
 
 def _unreduced(loss: Loss) -> Loss:
@@ -209,10 +247,15 @@ def batches(data: Iterable, device: torch.device) -> Iterator[tuple[Any, Tensor]
     for batch in data:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise HardlookError(f"data gave {type(batch).__name__}; needed batches of two: (inputs, labels)")
-        inputs, labels = to_device(batch[0], device), torch.as_tensor(batch[1]).to(device)
+        inputs, labels = mapped(to_device(batch[0], device), _ordinary), torch.as_tensor(batch[1]).to(device)
         if labels.ndim == 0 or not len(labels):
             raise HardlookError("data gave a batch without examples; needed at least one")
         yield inputs, labels
+
+
+def _ordinary(tensor: Tensor) -> Tensor:
+    """A copy of a tensor that was made in inference mode, which no backward pass may save."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def few(data: Iterable, device: torch.device) -> tuple[Any, Tensor]:

@@ -2,13 +2,17 @@
 again.
 
 Changing the chosen parameters changes nothing below them, so for every Hessian-vector product the outputs of
-the modules below are the same numbers. ``Prefix.find`` runs one batch and finds the largest modules that
+the modules below are the same numbers. ``Prefix.find`` runs a few examples and finds the largest modules that
 finish before the first chosen parameter is used; ``record`` keeps their outputs for a batch; ``replay`` puts
 these in place of the modules. Which outputs matter is found by replacing each with NaN: what leaves the
 logits as they are is not kept.
 
-Models and batches go in, a list of tensors comes out. Cost: one forward pass per batch to record; to find,
-one forward pass of the upper part per module of the lower one.
+What a few examples show need not hold for others (a gate on the inputs, routing, padding), so ``record`` proves
+each batch: the replayed upper part must give the logits z of the whole model, and its gradient of ⟨R, z⟩ by the
+chosen parameters for a random R, or there is no record of that batch.
+
+Models and batches go in, a list of tensors comes out. Cost: one forward pass and two forward and backward passes
+of the upper part per batch to record; to find, one forward pass of the upper part per module of the lower one.
 
 Known limits: a module below that is called twice, or gives something other than a tensor, runs again each
 time.
@@ -17,14 +21,15 @@ time.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from scoring.curvature.parameters import mapped, outputs
+from scoring.curvature.proof import probe_gradient, same, same_gradients
 
 
 @dataclass(frozen=True)
@@ -39,32 +44,56 @@ class Prefix:
 
     @classmethod
     def find(cls, model: nn.Module, parameters: Sequence[nn.Parameter], inputs: Any) -> Prefix:
-        """Look at one batch. Without gradients; the model is expected in eval mode."""
+        """Look at a few examples. Without gradients; the model is expected in eval mode."""
         with torch.no_grad():
             modules = _below(model, parameters, inputs)
             everything = cls(modules, (True,) * len(modules), True)
-            recorded = everything.record(model, inputs)
-            expected = outputs(model, inputs)
+            recorded, expected = everything._observed(model, inputs)
+            if recorded is None or not everything._reproduces(model, recorded, expected):
+                return NO_PREFIX
             needed = [everything._matters(model, recorded, i, expected) for i in range(len(modules))]
-            found = cls(modules, tuple(needed), False)
-            if found._reproduces(model, recorded, expected):
-                return found
-            found = cls(modules, tuple(needed), True)
-            return found if found._reproduces(model, recorded, expected) else everything
+            for inputs_needed in (False, True):
+                found = cls(modules, tuple(needed), inputs_needed)
+                if found._reproduces(model, recorded, expected):
+                    return found
+            return everything
 
-    def record(self, model: nn.Module, inputs: Any) -> Recorded:
-        """Run the model once and keep what matters; NaNs of the same shape, which take no memory, for the
-        rest.
+    @property
+    def fallbacks(self) -> tuple[Prefix, ...]:
+        """What to try where this one fails on a batch: all outputs and inputs kept, then no prefix at all."""
+        everything = replace(self, needed=(True,) * len(self.modules), inputs_needed=True)
+        return tuple(dict.fromkeys(other for other in (everything, NO_PREFIX) if other != self))
+
+    def record(self, model: nn.Module, inputs: Any, parameters: Sequence[nn.Parameter] = ()) -> Recorded | None:
+        """Run the model once and keep what matters; None where the upper part cannot run from that alone.
+
+        NaNs of the same shape, which take no memory, stand for the rest. ``parameters``: the chosen ones, whose
+        gradient must be the same too.
         """
-        kept: dict[int, Tensor] = {}
-        handles = [module.register_forward_hook(_keeper(kept, i)) for i, module in enumerate(self.modules)]
-        try:
-            with torch.no_grad():
-                outputs(model, inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return self._reduced(Recorded(inputs, tuple(kept[i] for i in range(len(self.modules)))))
+        if not self.modules:
+            return Recorded(inputs, ())
+        recorded, expected = self._observed(model, inputs)
+        if recorded is None:
+            return None
+        recorded = self._reduced(recorded)
+        found = self._replayed(model, recorded)
+        if found is None or not same(found, expected):
+            return None
+        gradients = [probe_gradient(logits, parameters) for logits in (found, expected)]
+        return recorded if same_gradients(*gradients) else None
+
+    def _observed(self, model: nn.Module, inputs: Any) -> tuple[Recorded | None, Tensor]:
+        """One run of the whole model: every output below (None where one has not exactly one) and the logits."""
+        kept: dict[int, list[Any]] = {i: [] for i in range(len(self.modules))}
+        with contextlib.ExitStack() as stack:
+            for i, module in enumerate(self.modules):
+                stack.enter_context(_forward_of(module, _keeping(kept[i], module.forward)))
+            logits = outputs(model, inputs)
+        if any(len(values) != 1 or values[0] is None for values in kept.values()):
+            return None, logits
+        # Cloned outside of the model: a tensor made in its inference mode cannot be saved for a backward pass.
+        values = (value.clone() if value.is_inference() else value for (value,) in kept.values())
+        return Recorded(inputs, tuple(values)), logits
 
     def _reduced(self, recorded: Recorded) -> Recorded:
         inputs = recorded.inputs if self.inputs_needed else mapped(recorded.inputs, _hollow)
@@ -74,22 +103,32 @@ class Prefix:
     @contextlib.contextmanager
     def replay(self, recorded: Recorded) -> Iterator[Any]:
         """Inside, the modules below give the recorded outputs; yields the inputs to call the model with."""
-        try:
+        with contextlib.ExitStack() as stack:
             for module, value in zip(self.modules, recorded.values, strict=True):
-                module.forward = _constant(value)
+                stack.enter_context(_forward_of(module, _constant(value)))
             yield recorded.inputs
-        finally:
-            for module in self.modules:
-                module.__dict__.pop("forward", None)
 
     def _matters(self, model: nn.Module, recorded: Recorded, index: int, expected: Tensor) -> bool:
         """Whether the logits change when one recorded output is lost."""
         needed = tuple(i != index for i in range(len(self.modules)))
-        return not Prefix(self.modules, needed, True)._reproduces(model, recorded, expected)
+        return not replace(self, needed=needed)._reproduces(model, recorded, expected)
 
     def _reproduces(self, model: nn.Module, recorded: Recorded, expected: Tensor) -> bool:
-        with self.replay(self._reduced(recorded)) as inputs:
-            return bool(torch.allclose(outputs(model, inputs), expected, rtol=1e-5, atol=1e-6))
+        found = self._replayed(model, self._reduced(recorded))
+        return found is not None and same(found, expected)
+
+    def _replayed(self, model: nn.Module, recorded: Recorded) -> Tensor | None:
+        """The logits of the upper part; None where it cannot run, say because it refuses NaN or counts its calls."""
+        with self.replay(recorded) as inputs:
+            try:
+                return outputs(model, inputs)
+            except (MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception:  # whatever it raises, the whole model ran: what is kept is not enough
+                return None
+
+
+NO_PREFIX = Prefix((), (), True)
 
 
 @dataclass(frozen=True)
@@ -110,14 +149,35 @@ class Recorded:
         return sum(seen.values())
 
 
-def _keeper(kept: dict[int, Tensor], index: int):
-    """A hook that keeps a copy: what follows may work in place."""
-    def keep(module: nn.Module, args: Any, output: Tensor) -> None:
-        kept[index] = output.detach().clone()
+# -- standing in for modules ---------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _forward_of(module: nn.Module, forward: Callable) -> Iterator[None]:
+    """Inside, a module runs this forward. One that the instance had of its own is put back, not its class's."""
+    attributes = vars(module)
+    had, own = "forward" in attributes, attributes.get("forward")
+    attributes["forward"] = forward
+    try:
+        yield
+    finally:
+        if had:
+            attributes["forward"] = own
+        else:
+            attributes.pop("forward", None)
+
+
+def _keeping(kept: list[Any], forward: Callable) -> Callable:
+    """The same forward that keeps a copy of each output (what follows may work in place), None for no float tensor."""
+    def keep(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        plain = isinstance(output, Tensor) and output.is_floating_point()
+        kept.append(output.detach().clone() if plain else None)
+        return output
     return keep
 
 
-def _constant(value: Tensor):
+def _constant(value: Tensor) -> Callable:
     """A forward that returns a copy of a value, because what follows may work in place."""
     return lambda *args, **kwargs: value.clone()
 
@@ -126,6 +186,9 @@ def _hollow(tensor: Tensor) -> Tensor:
     """NaNs (zeros for integers) of the same shape on one element of memory."""
     fill = float("nan") if tensor.is_floating_point() else 0
     return torch.full((1,), fill, dtype=tensor.dtype, device=tensor.device).expand(tensor.shape)
+
+
+# -- what lies below -----------------------------------------------------------------------------------------
 
 
 def _below(model: nn.Module, parameters: Sequence[nn.Parameter], inputs: Any) -> tuple[nn.Module, ...]:

@@ -1,4 +1,4 @@
-"""Convolution and frozen batch norm whose backward pass is cheap to differentiate once more.
+"""Convolution, frozen batch norm and weight norm whose backward pass is cheap to differentiate once more.
 
 A Hessian-vector product by double backward differentiates the backward pass of every layer. For a convolution
 y = x ∗ w with output gradient g, cotangents (a, b) of (∂x, ∂w) give
@@ -7,9 +7,9 @@ y = x ∗ w with output gradient g, cotangents (a, b) of (∂x, ∂w) give
 
 which is one more convolution each way. PyTorch's own rule reaches ∂w by a convolution whose kernel is as
 large as the feature map. Batch norm in eval mode is a fixed affine map per channel, so its second derivative
-needs no statistics.
+needs no statistics. PyTorch 2.14 gives a wrong second derivative of weight norm by its direction; it is w = g v/‖v‖.
 
-Inputs and outputs are those of ``torch.conv*d`` and ``F.batch_norm``, which ``SecondOrder()`` replaces for
+Inputs and outputs are those of ``torch.conv*d``, ``F.batch_norm`` and ``torch._weight_norm``, which ``SecondOrder()`` replaces for
 every call inside the ``with`` block, in modules and in functions alike.
 
 Cost: the same forward and first backward pass; a double backward pass of about two backward passes.
@@ -80,7 +80,7 @@ def _output_gradient(ctx, x: Tensor, w: Tensor, a: Tensor | None, b: Tensor | No
 
 
 class SecondOrder(TorchFunctionMode):
-    """Inside ``with SecondOrder():`` convolutions and frozen batch norms get the cheap second derivative."""
+    """Inside ``with SecondOrder():`` convolutions, frozen batch norms and weight norms get the second derivative here."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -90,6 +90,10 @@ class SecondOrder(TorchFunctionMode):
             return _convolution(function, *args, **kwargs)
         if function is F.batch_norm:
             return _batch_norm(*args, **kwargs)
+        if function is torch._weight_norm:
+            return _weight_norm(*args, **kwargs)
+        if function is F.hardsigmoid:
+            return F.relu6(args[0] + 3) / 6  # PyTorch's own has no second derivative
         return function(*args, **kwargs)
 
 
@@ -118,3 +122,9 @@ def _batch_norm(input, running_mean, running_var, weight=None, bias=None, traini
     shift = -running_mean * scale if bias is None else bias - running_mean * scale
     shape = (1, -1, *[1] * (input.ndim - 2))
     return torch.addcmul(shift.view(shape), input, scale.view(shape))
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """``torch._weight_norm``, w = g v/‖v‖ with the norm over all axes but one (-1: over all), in plain operations."""
+    axes = [axis for axis in range(v.ndim) if dim == -1 or axis != dim % v.ndim]
+    return v * (g / v.square().sum(axes, keepdim=True).sqrt()) if axes else v * (g / v.abs())

@@ -136,6 +136,8 @@ class Projector:
         factors = {key: self.blocks[full] for key, full in own.items()}
 
         def hook(module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> Tensor:
+            if not torch.is_grad_enabled():
+                return output  # the forward cuts the graph here: this call adds nothing to the layer's gradient
             x = (args[0] if args else kwargs["input"]).detach()
             if not output.requires_grad:
                 leaves.append(output.detach().requires_grad_())

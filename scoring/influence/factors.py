@@ -31,8 +31,10 @@ from scoring.curvature import (
     factorise,
     size_of,
 )
-from scoring.curvature.hessian import hessian_products
+from scoring.curvature.hessian import hessian_products, products_on_few
 from scoring.curvature.parameters import Loss, batches, check_reiterable, choose, differentiable, few
+from scoring.curvature.reach import reached
+from scoring.curvature.trial import twice_differentiable
 from scoring.gradients import device_of
 from scoring.influence.embeddings import Projector
 from scoring.tables import HardlookError, atomic_path
@@ -93,14 +95,19 @@ class InfluenceFactors:
         """
         check_reiterable(data)
         chosen = choose(model, layers, few(data, device_of(model))[0])
+        size_of(chosen, arnoldi_dim=arnoldi_dim, rank=rank, memory_budget=memory_budget)  # refuses what is too large
+        with differentiable(model, chosen.tensors):
+            chosen, left_out = reached(model, data, chosen)
+            chosen, wrong = twice_differentiable(model, few(data, device_of(model)), chosen, loss, products_on_few)
         size = size_of(chosen, arnoldi_dim=arnoldi_dim, rank=rank, memory_budget=memory_budget)
         announce(str(size))
         with differentiable(model, chosen.tensors):
             products = hessian_products(model, data, chosen, loss=loss, l2=l2,
-                                        memory_budget=max(0, memory_budget - size.bytes))
+                                        memory_budget=max(0, memory_budget - size.bytes), tried_before=True)
             found = factorise(products, size, rank=rank, floor=floor, seed=seed, advance=advance)
         blocks = dict(zip(chosen.parameters, found.blocks, strict=True))
-        factors = cls(found.values, blocks, found.report, _lengths(model, blocks), loss)
+        report = replace(found.report, notes=(*left_out, *wrong, *found.report.notes, *products.notes))
+        factors = cls(found.values, blocks, report, _lengths(model, blocks), loss)
         return replace(factors, report=factors._with_slow_layers(model, data))
 
     def _with_slow_layers(self, model: nn.Module, data: Iterable) -> CurvatureReport:

@@ -2,7 +2,8 @@
 
     self-influence = ∇ℓ(z)ᵀ (H + δI)⁻¹ ∇ℓ(z)                   Cook's distance (Picard et al. 2022, section 3)
 
-Features (n, d), probabilities (n, c) and labels (n,) give self-influence (n,). Cost: n (c(d+1))² flops, or as many
+with g = (p − y) ⊗ x̃, x̃ = (x, 1), or x for a head without bias: ``bias=False`` throughout, because a bias that is not
+there would count in both g and H. Features (n, d), probabilities (n, c) and labels (n,) give self-influence (n,). Cost: n (c(d+1))² flops, or as many
 passes over the features as conjugate gradients take.
 """
 
@@ -25,13 +26,14 @@ def self_influence(
     damping: float = 1e-3,
     hessian: HeadHessian | np.ndarray | None = None,
     memory_budget: int = MEMORY_BUDGET,
+    bias: bool = True,
 ) -> np.ndarray:
     """Cook's distance gᵀ(H + δI)⁻¹g of each example on the softmax head, in float64. High is suspicious.
 
     ``features``: (n, d), what the head reads; ``probabilities``: (n, c); ``labels``: (n,) class indices;
     ``damping``: δ > 0, in units of curvature; ``hessian``: from ``head_hessian`` (over the training examples,
-    with the head's l2), a (c(d+1), c(d+1)) matrix, or None to take it from these rows. → (n,), never
-    negative.
+    with the head's l2), a (c(d+1), c(d+1)) matrix, or None to take it from these rows; ``bias``: False for a head
+    without one, whose Hessian is (cd, cd). → (n,), never negative.
 
     Raises ``HardlookError`` for damping of 0 or below, for labels outside the classes, and where the exact
     Hessian does not fit the memory budget; ``self_influence_by_gradients`` and ``embedding_self_influence``
@@ -41,15 +43,15 @@ def self_influence(
     array([0.5])
     """
     features, probabilities, labels = _checked(features, probabilities, labels, damping)
-    width = probabilities.shape[1] * (features.shape[1] + 1)
+    width = probabilities.shape[1] * (features.shape[1] + bias)
     if 8 * width**2 > memory_budget:
         raise HardlookError(
             f"the exact head Hessian takes {8 * width**2 / 1e9:.3g} GB ({probabilities.shape[1]} classes × "
-            f"{features.shape[1] + 1} features, squared); the budget is {memory_budget / 1e9:.3g} GB: use "
+            f"{features.shape[1] + bias} features, squared); the budget is {memory_budget / 1e9:.3g} GB: use "
             "self_influence_by_gradients, or the squared length of influence embeddings"
         )
-    hessian = head_hessian(features, probabilities) if hessian is None else hessian
-    return cook_distances(head_factor(hessian, damping), features, probabilities, labels)
+    hessian = head_hessian(features, probabilities, bias=bias) if hessian is None else hessian
+    return cook_distances(head_factor(hessian, damping), features, probabilities, labels, bias=bias)
 
 
 def head_factor(hessian: HeadHessian | np.ndarray, damping: float) -> np.ndarray:
@@ -61,16 +63,19 @@ def head_factor(hessian: HeadHessian | np.ndarray, damping: float) -> np.ndarray
 
 
 def cook_distances(
-    factor: np.ndarray, features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray
+    factor: np.ndarray, features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, *, bias: bool = True
 ) -> np.ndarray:
-    """‖L⁻¹g‖² of each example, (n,) float64: Cook's distance for the factor L of ``head_factor``."""
+    """‖L⁻¹g‖² of each example, (n,) float64: Cook's distance for the factor L of ``head_factor``.
+
+    ``bias``: whether the head, and so the Hessian behind L, has one.
+    """
     features, probabilities = checked_head(features, probabilities)
-    width = probabilities.shape[1] * (features.shape[1] + 1)
+    width = probabilities.shape[1] * (features.shape[1] + bias)
     if factor.shape != (width, width):
         raise HardlookError(f"hessian has shape {factor.shape}; this head needed ({width}, {width})")
     out = np.empty(len(features))
     for rows in row_blocks(len(features), 8 * width, 2**26):
-        gradients = _gradients(features[rows], probabilities[rows], labels[rows]).reshape(-1, width)
+        gradients = _gradients(features[rows], probabilities[rows], labels[rows], bias).reshape(-1, width)
         out[rows] = np.square(linalg.solve_triangular(factor, gradients.T, lower=True, overwrite_b=True)).sum(
             axis=0
         )
@@ -105,23 +110,23 @@ def _checked(features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray
     return features, probabilities, labels
 
 
-def _gradients(features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """∇ℓ = (p − y) ⊗ x̃ of each example, (n, c, d+1)."""
+def _gradients(features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, bias: bool) -> np.ndarray:
+    """∇ℓ = (p − y) ⊗ x̃ of each example, (n, c, d+1), or (n, c, d) without a bias."""
     errors = probabilities.copy()
     errors[np.arange(len(labels)), labels] -= 1
-    return errors[:, :, None] * with_ones(features)[:, None, :]
+    return errors[:, :, None] * with_ones(features, bias=bias)[:, None, :]
 
 
 def self_influence_by_gradients(features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, *,
                                 damping: float = 1e-3, l2: float = 0.0,
                                 over: tuple[np.ndarray, np.ndarray] | None = None,
-                                tolerance: float = 1e-6, max_steps: int = 1000) -> np.ndarray:
+                                tolerance: float = 1e-6, max_steps: int = 1000, bias: bool = True) -> np.ndarray:
     """Cook's distance by conjugate gradients, where the exact head Hessian is too large. (n,) float64.
 
     The Hessian is the mean one ``over`` rows of (features, probabilities), or over the given rows themselves,
     plus ``l2`` on the weights. It is met only in products, forward over backward: the logits' change along a
     direction, then its effect on the gradient. ``tolerance``: residual over gradient length at which an
-    example is solved; ``max_steps``: products per block of examples.
+    example is solved; ``max_steps``: products per block of examples; ``bias``: False for a head without one.
 
     Raises ``HardlookError`` where that is not enough; more damping needs fewer steps.
     """
@@ -131,11 +136,11 @@ def self_influence_by_gradients(features: np.ndarray, probabilities: np.ndarray,
     if (weights.shape[1], base.shape[1]) != (c, d):
         raise HardlookError(f"the Hessian's rows have {base.shape[1]} features and {weights.shape[1]} classes; the "
                             f"examples have {d} and {c}")
-    x, shift = with_ones(base), np.full(d + 1, damping + l2)
-    shift[-1] = damping
+    x, shift = with_ones(base, bias=bias), np.full(d + bias, damping + l2)
+    shift[d:] = damping
     out = np.empty(len(features))
-    for rows in row_blocks(len(features), 8 * c * (4 * (d + 1) + len(x)), 2**28):
-        right = _gradients(features[rows], probabilities[rows], labels[rows])
+    for rows in row_blocks(len(features), 8 * c * (4 * (d + bias) + len(x)), 2**28):
+        right = _gradients(features[rows], probabilities[rows], labels[rows], bias)
         solved = conjugate_gradients(
             lambda v: _head_product(v, x, weights) + shift * v, right, tolerance, max_steps
         )

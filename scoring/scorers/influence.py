@@ -55,7 +55,7 @@ class Influence(Scorer):
         key = {"run": run.key, "parameters": asdict(self), "layers": run.run.config.get("layers"),
                "l2": run.run.config.get("l2", 0.0)}
         if run.run.factors_path.is_file() and read_json(record, {}).get("key") == key:
-            return InfluenceFactors.load(run.run.factors_path)
+            return _noted(run, InfluenceFactors.load(run.run.factors_path))
         with run.model.at(run.checkpoints[-1]) as module, run.progress("factoring the Hessian", self.arnoldi_dim, "products") as advance:
             factors = InfluenceFactors.fit(
                 module, TrainBatches(run, self.subset, self.batch_size), layers=self._layers(run),
@@ -65,7 +65,7 @@ class Influence(Scorer):
         factors.save(run.run.factors_path)
         write_json(record, {"key": key, "report": asdict(factors.report)})
         run.say(str(factors.report))
-        return factors
+        return _noted(run, factors)
 
     def score(self, shard: Shard, state) -> Columns:
         """Embeddings of the shard's labelled examples at the last checkpoint."""
@@ -83,6 +83,13 @@ class Influence(Scorer):
         if self.layers:
             return [name.strip() for name in self.layers.split(",")]
         return run.run.config.get("layers")
+
+
+def _noted(run, factors):
+    """The factors, and what fitting them had to say of this model kept with the score."""
+    for note in factors.report.notes:
+        run.note(f"influence: {note}")
+    return factors
 
 
 def padded_batches(rows: np.ndarray, size: int):

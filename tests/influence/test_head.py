@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from scoring.curvature import head_hessian
 from scoring.influence import (
     conjugate_gradients,
+    cook_distances,
+    head_factor,
     self_influence,
     self_influence_by_gradients,
 )
@@ -115,3 +117,44 @@ def test_bad_input_to_self_influence_is_refused_in_one_sentence(change, message)
     x, p, y = head_case()
     with pytest.raises(HardlookError, match=message):
         self_influence(**{"features": x, "probabilities": p, "labels": y, **change})
+
+
+# -- a head without bias -------------------------------------------------------------------------------------
+
+
+def by_autograd(x: np.ndarray, weight: torch.Tensor, y: np.ndarray, l2: float, damping: float) -> np.ndarray:
+    """gᵀ(H + δI)⁻¹g of a head W x, each from autograd in float64."""
+    inputs, labels = torch.as_tensor(x), torch.as_tensor(y)
+    start = weight.flatten()
+    hessian = torch.autograd.functional.hessian(
+        lambda w: F.cross_entropy(inputs @ w.view_as(weight).T, labels) + l2 / 2 * (w**2).sum(), start)
+    g = torch.autograd.functional.jacobian(
+        lambda w: F.cross_entropy(inputs @ w.view_as(weight).T, labels, reduction="none"), start)
+    return (g @ torch.linalg.inv(hessian + damping * torch.eye(len(start)).double()) * g).sum(1).numpy()
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.3])
+@pytest.mark.parametrize("norm", [0.3, 3.0])
+def test_a_head_without_bias_has_the_self_influence_of_autograd(norm, l2):
+    torch.manual_seed(0)
+    x = F.normalize(torch.randn(50, 6, dtype=torch.double)) * norm
+    weight, y = torch.randn(4, 6, dtype=torch.double), np.arange(50) % 4
+    x, p = x.numpy(), (x @ weight.T).softmax(1).numpy()
+    expected = by_autograd(x, weight, y, l2, 0.01)
+    hessian = head_hessian(x, p, l2=l2, bias=False)
+    assert hessian.mean.shape == (24, 24)
+    factor = head_factor(hessian, 0.01)
+    for found in (self_influence(x, p, y, damping=0.01, hessian=hessian, bias=False),
+                  cook_distances(factor, x, p, y, bias=False),
+                  self_influence_by_gradients(x, p, y, damping=0.01, l2=l2, tolerance=1e-11, bias=False)):
+        np.testing.assert_allclose(found, expected, rtol=1e-8)
+    if not l2:
+        np.testing.assert_allclose(self_influence(x, p, y, damping=0.01, bias=False), expected, rtol=1e-8)
+
+
+def test_hessians_of_heads_with_and_without_bias_are_not_mixed():
+    x, p, y = head_case()
+    with pytest.raises(HardlookError, match=r"this head needed \(28, 28\)"):
+        self_influence(x, p, y, hessian=head_hessian(x, p, bias=False))
+    with pytest.raises(HardlookError, match="needed the same head"):
+        head_hessian(x, p) + head_hessian(x, p, bias=False)

@@ -1,0 +1,50 @@
+"""Which chosen parameters the logits have a gradient to.
+
+A forward pass may cut the graph (``no_grad``, ``inference_mode``, ``detach``: the usual linear probe), or leave a
+layer unused. Such parameters have no curvature and no gradient. Chosen parameters go in; those that are reached,
+and a sentence on the others, come out.
+
+Cost: one forward and backward pass over a few examples; over further batches only while some parameter was not
+reached, because others may be routed to it. Known limits: none known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from scoring.curvature.parameters import Chosen, batches, few, outputs
+from scoring.curvature.proof import probe_gradient
+from scoring.gradients import device_of
+from scoring.tables import HardlookError
+
+
+def reached(model: nn.Module, data: Iterable, chosen: Chosen) -> tuple[Chosen, list[str]]:
+    """The chosen parameters that some example's logits have a gradient to, and a note on those without.
+
+    Call it inside ``differentiable(model, chosen.tensors)``. Raises ``HardlookError`` where none is left.
+    """
+    device = device_of(model)
+    missing = _unreached(model, few(data, device)[0], dict(chosen.parameters))
+    for inputs, _ in batches(data, device) if missing else ():
+        missing = _unreached(model, inputs, missing)
+        if not missing:
+            break
+    if not missing:
+        return chosen, []
+    left = chosen.without(missing)
+    gone = ", ".join(chosen.owners(missing))
+    if not left.parameters:
+        raise HardlookError(
+            f"the logits carry no gradient to any weight of {gone}: the model's forward cuts the graph above them "
+            "(no_grad, inference_mode, detach, numpy) or does not use them; name layers that it trains, such as the head"
+        )
+    return left, [f"the logits have no gradient to {gone} (no_grad, inference_mode or detach in the forward, or unused): "
+                  f"left out; the layers are {', '.join(left.owners(left.parameters))}"]
+
+
+def _unreached(model: nn.Module, inputs, missing: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Those of the missing parameters that this batch has no gradient to either."""
+    gradients = probe_gradient(outputs(model, inputs), list(missing.values()))
+    return {name: p for (name, p), g in zip(missing.items(), gradients, strict=True) if g is None}
