@@ -249,7 +249,7 @@ def test_series_vectors_and_tokens_go_through_the_same_code():
         return nn.Sequential(nn.Linear(7, 4), nn.Tanh(), nn.Linear(4, CLASSES))
 
     labels = np.array([0, 1, 2, 3, 4, 0])
-    for make, inputs, axis in [(Tagger, torch.randint(0, 11, (6, 5)), 2), (series, torch.randn(6, 2, 8), 1),
+    for make, inputs, axis in [(Tagger, torch.randint(0, 11, (6, 5)), None), (series, torch.randn(6, 2, 8), 1),
                                (vectors, torch.randn(6, 7), None)]:
         models = [make() for _ in range(3)]
         gradients = [input_gradients(m, inputs, torch.as_tensor(labels)).numpy() for m in models]
