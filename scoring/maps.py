@@ -48,7 +48,7 @@ def keep_maps(context: Context, scorer: VoG) -> int:
     with context.progress("VoG maps", len(positions)) as advance:
         for part in cut(positions, min(context.shard_size, 512)):
             shard, at = make_shard(context, scorer, part)
-            maps = scorer.maps(shard, forms=("logit",))
+            maps = scorer.maps(shard, ("logit",), scorer.padding_state(context))
             late = maps["late_label_logit"]
             missing = ~np.isfinite(late.reshape(len(late), -1)).all(1)
             late = np.where(missing.reshape(-1, *[1] * (late.ndim - 1)), maps["late_prediction_logit"], late)

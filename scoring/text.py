@@ -34,6 +34,8 @@ PADDING = 0
 class HashedWords:
     """Text → (length,) int64: words and signs as hashes in 1 … buckets − 1, then 0s."""
 
+    padding_id = PADDING
+
     def __init__(self, length: int = 256, buckets: int = 16384):
         for name, value, least in (("length", length, 1), ("buckets", buckets, 2)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -72,8 +74,7 @@ class HashedWords:
 class BagOfEmbeddings(nn.Module):
     """A small text classifier: (n, tokens) integers, 0 = padding → (n, classes) logits.
 
-    ``buckets`` must be the transform's. VoG is the mean over all ``length`` positions of a text, padding included;
-    since the weights of a text's words sum to 1, short texts are not favoured by it.
+    ``buckets`` must be the transform's. VoG is the mean over the words of a text; padding is left out.
     """
 
     def __init__(self, classes: int, buckets: int = 16384, width: int = 64, hidden: int = 64):

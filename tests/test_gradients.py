@@ -3,11 +3,14 @@
 import copy
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from scoring.gradients import Slot, channel_mean, input_gradients
+from scoring.gradients import channel_mean, input_gradients
+from scoring.scorers.odin import odin
 from scoring.tables import HardlookError
 
 
@@ -212,89 +215,133 @@ def test_a_first_layer_that_works_in_place_is_served():
 
 
 def test_channels_are_averaged_and_nothing_else():
-    for shape, tokens, axis in [((2, 5), False, None), ((2, 3, 4), False, 1), ((2, 3, 4, 4), False, 1),
-                                ((2, 6, 4), True, 2)]:
+    for shape, axis in [((2, 5), None), ((2, 3, 4), 1), ((2, 3, 4, 4), 1)]:
         gradient = torch.randn(shape)
         expected = gradient if axis is None else gradient.mean(axis)
-        torch.testing.assert_close(channel_mean(gradient, tokens=tokens), expected)
+        torch.testing.assert_close(channel_mean(gradient), expected)
     assert channel_mean(torch.ones(1, 2, 2, dtype=torch.bfloat16)).dtype == torch.float32
 
 
-# -- the slot: many checkpoints through one module -----------------------------------------------------------
+@pytest.mark.parametrize(("inputs", "found"), [(np.ones((2, 3), np.float32), "ndarray"), ([[1.0]], "list"),
+                                               (torch.ones(2, 3, dtype=torch.cfloat), "complex")])
+def test_inputs_that_are_no_tensor_of_numbers_are_refused(inputs, found):
+    with pytest.raises(HardlookError, match=f"inputs are .*{found}.*needed one tensor"):
+        input_gradients(nn.Linear(3, 4), inputs, torch.tensor([0, 1]))
 
 
-def slot_maps(model, x, classes, **options):
-    slot = Slot(model, **options)
-    slot.load(model.state_dict())
-    return slot, slot.maps(slot.prepare(x, classes))
+# -- forwards that autograd does not like ----------------------------------------------------------------------
 
 
-def test_the_slots_maps_are_channel_averaged_input_gradients():
-    model, x, classes = conv_net().double(), torch.randn(4, 3, 6, 6).double(), torch.tensor([0, 4, 2, 2])
-    _, maps = slot_maps(model, x, classes)
-    for form, found in zip(("logit", "probability"), maps, strict=True):
-        torch.testing.assert_close(found, input_gradients(model, x, classes, form=form).mean(1))
+class Probe(nn.Module):
+    """A frozen backbone below a head, as linear probes have it."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.backbone, self.head, self.how = nn.Linear(6, 8), nn.Linear(8, 3), how
+
+    def forward(self, x):
+        if self.how == "detach":
+            return self.head(self.backbone(x).detach())
+        if self.how == "numpy":
+            return self.head(torch.from_numpy(self.backbone(x).detach().numpy()))
+        if self.how == "own leaf":
+            return self.head(self.backbone(x).detach().requires_grad_())
+        if self.how == "gate":  # RuntimeError of autograd: inference tensors cannot be saved for backward
+            with torch.inference_mode():
+                features = self.backbone(x)
+            return self.head(features * x.sum())
+        with getattr(torch, self.how)():
+            features = self.backbone(x)
+        return self.head(features)
 
 
-def test_the_slot_takes_each_checkpoints_weights():
-    first, second = conv_net(1), conv_net(2)
-    slot = Slot(first)
-    x, classes = torch.randn(4, 3, 6, 6), torch.tensor([0, 4, 2, 2])
-    for model in (second, first, second):
-        slot.load(model.state_dict())
-        found = slot.maps(slot.prepare(x, classes), ["logit"])[0]
-        torch.testing.assert_close(found, input_gradients(model, x, classes).mean(1), rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("how", ["no_grad", "inference_mode", "detach", "numpy", "own leaf", "gate"])
+def test_a_model_that_cuts_its_graph_is_refused_in_one_sentence(how):
+    model = Probe(how)
+    with pytest.raises(HardlookError, match="no input gradient"):
+        input_gradients(model, torch.randn(2, 6), torch.tensor([0, 1]))
+    with pytest.raises(HardlookError, match="no input gradient"):
+        odin(model.eval().requires_grad_(False), torch.randn(2, 6))
 
 
-def test_the_slot_leaves_the_model_alone():
-    model = conv_net().train()
-    before = copy.deepcopy(model.state_dict())
-    slot = Slot(model)
-    slot.load(conv_net(3).state_dict())
-    assert model.training and all(parameter.requires_grad for parameter in model.parameters())
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+class Checkpointed(nn.Module):
+    """Activation checkpointing of the body."""
+
+    def __init__(self, reentrant):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Tanh())
+        self.head, self.reentrant = nn.Linear(4, 5), reentrant
+
+    def forward(self, x):
+        return self.head(checkpoint(self.body, x, use_reentrant=self.reentrant).mean((2, 3)))
 
 
-def test_a_forward_that_views_is_served_without_channels_last():
-    class Viewing(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8 * 36, 5)
-
-        def forward(self, x):
-            return self.head(self.conv(x).view(len(x), -1))
-
-    model, x, classes = Viewing(), torch.randn(4, 3, 6, 6), torch.tensor([0, 4, 2, 2])
-    slot, (found, _) = slot_maps(model, x, classes)
-    assert not slot.channels_last
-    torch.testing.assert_close(found, input_gradients(model, x, classes).mean(1))
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("form", ["logit", "probability"])
+def test_activation_checkpointing_changes_no_gradient(reentrant, form):
+    model, x, classes = Checkpointed(reentrant).double(), torch.randn(4, 3, 6, 6).double(), torch.tensor([0, 4, 2, 2])
+    found = input_gradients(model, x, classes, form=form)
+    plain = nn.Sequential(*model.body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), model.head).eval()
+    torch.testing.assert_close(found, plain_gradient(plain, x, classes, form))
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
 
 
-def test_tokens_go_through_the_slot():
-    model, ids, classes = Tagger(), torch.randint(0, 11, (5, 6)), torch.tensor([0, 1, 2, 0, 1])
-    _, (found, _) = slot_maps(model, ids, classes)
-    torch.testing.assert_close(found, input_gradients(model, ids, classes).mean(2))
+class Spectral(nn.Module):
+    """A layer of complex numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.head = nn.Parameter(torch.randn(4, dtype=torch.cfloat)), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head((torch.fft.fft(x) * self.weight).abs())
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda s: s.pop("0.weight"), r"epoch 7 has no '0\.weight'.*\(8, 3, 3, 3\)"),
-    (lambda s: s.update({"0.weight": torch.ones(8, 1, 3, 3)}),
-     r"'0\.weight' has shape \(8, 1, 3, 3\).*\(8, 3, 3, 3\)"),
-    (lambda s: s.update({"more": torch.ones(1)}), "holds 'more'"),
-])
-def test_a_checkpoint_that_does_not_fit_is_named(change, message):
-    model = conv_net()
-    state = dict(model.state_dict())
-    change(state)
-    with pytest.raises(HardlookError, match=message):
-        Slot(model).load(state, "epoch 7")
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(5, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
 
 
-def test_one_of_two_tied_weights_is_enough():
-    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Tanh(), nn.Linear(4, 4, bias=False))
-    model[2].weight = model[0].weight
-    slot = Slot(model)
-    slot.load({"0.weight": torch.eye(4)})
-    assert torch.equal(slot.module[2].weight, torch.eye(4))
-    with pytest.raises(HardlookError, match=r"has no '0\.weight'"):
-        slot.load({})
+class Autocast(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Sequential(nn.Linear(5, 8), nn.Tanh()), nn.Linear(8, 3)
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.head(self.body(x)).float()
+
+
+@pytest.mark.parametrize(("make", "shape"), [(Spectral, (4,)), (Recurrent, (6, 5)), (Autocast, (5,))])
+def test_layers_of_other_kinds_have_the_gradient_of_the_definition(make, shape):
+    torch.manual_seed(0)
+    model, x, classes = make().eval(), torch.randn(3, *shape), torch.tensor([0, 1, 2])
+    expected = plain_gradient(model, x, classes, "logit")
+    torch.testing.assert_close(input_gradients(model, x, classes), expected, rtol=1e-4, atol=1e-6)
+
+
+class Normalising(nn.Module):
+    """Pixels are normalised in place, where the caller's batch lies."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(x.sub_(0.5).div_(0.25).tanh())
+
+
+def test_odin_serves_a_model_that_writes_into_its_input():
+    model, x = Normalising().eval(), torch.randn(4, 6)
+    before = x.clone()
+    found = odin(model, x, temperature=10.0, epsilon=0.1)
+    leaf = x.double().requires_grad_()
+    model = copy.deepcopy(model).double()
+    (towards,) = torch.autograd.grad((model(leaf.clone()) / 10).log_softmax(1).max(1).values.sum(), leaf)
+    expected = (model(leaf.detach() + 0.1 * towards.sign()) / 10).softmax(1).max(1).values
+    np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-5)
+    assert torch.equal(x, before)

@@ -18,32 +18,31 @@ import numpy as np
 
 from scoring.scorer import Column, Columns, Scorer, Shard
 from scoring.scorers.influence import padded_batches
-from scoring.tables import HardlookError
 
 
 def odin(model, inputs, *, temperature: float = 1000.0, epsilon: float = 0.0014,
          embedding: str | None = None) -> np.ndarray:
     """(n, *input) floats through ``model`` (inputs → (n, c) logits) → (n,) ODIN; high = in distribution.
 
-    Of (n, tokens) integers the output of the module's embedding is moved: of its first ``nn.Embedding``, or of the layer
-    ``embedding``.
+    Of (n, tokens) integers the output of the module's embedding is moved: of the ``nn.Embedding`` that receives them, or
+    of the layer ``embedding``. Raises ``HardlookError`` where there is no input gradient.
     """
     import torch
 
-    from scoring.gradients import forward, forward_from
+    from scoring.differentiation import differentiate, forward_through, make_batch
+    from scoring.token_embedding import token_layer
 
-    tokens = not inputs.is_floating_point()
+    def towards_the_best(logits, _classes):  # ∂ log S_ŷ / ∂ logits, but for the factor 1/T
+        p = (logits.double() / temperature).softmax(1)
+        return torch.zeros_like(p).scatter_(1, p.argmax(1, keepdim=True), 1).sub_(p).to(logits.dtype)
+
+    batch = make_batch(inputs, torch.zeros(len(inputs)), inputs.device, inputs.dtype)
+    layer = token_layer(model, inputs, embedding) if batch.tokens else None
     with torch.enable_grad():
-        x, logits = forward(model, inputs, embedding) if tokens else (inputs.detach().clone().requires_grad_(), None)
-        log_p = ((logits if tokens else model(x)).double() / temperature).log_softmax(1)
-        best = log_p.max(1).values.sum()
-        towards = torch.autograd.grad(best, x, allow_unused=True)[0] if best.requires_grad else None
-    if towards is None:
-        raise HardlookError("odin needs the gradient of the logits by the inputs, and the model's forward cuts the graph "
-                            "(no_grad, detach, numpy); remove that")
+        _, (towards,) = differentiate(model, batch, [towards_the_best], layer)
+    step = epsilon * towards.sign()
     with torch.no_grad():
-        step = epsilon * towards.sign()
-        moved = forward_from(model, inputs, x + step, embedding) if tokens else model(inputs + step)
+        moved = forward_through(model, inputs, layer, step.add) if batch.tokens else model(inputs + step)
         return (moved.double() / temperature).softmax(1).max(1).values.cpu().numpy()
 
 
@@ -52,8 +51,8 @@ class ODIN(Scorer):
     """ODIN of the last checkpoint; low is out of distribution.
 
     ``temperature``: what the logits are divided by. ``epsilon``: the length of the step, per input value; both as in
-    the paper. ``batch_size``: examples per pass. ``embedding``: name of the layer that embeds tokens; empty = the first
-    ``nn.Embedding``.
+    the paper. ``batch_size``: examples per pass. ``embedding``: name of the layer that embeds tokens; empty = the
+    ``nn.Embedding`` that receives them.
     """
 
     name = "odin"

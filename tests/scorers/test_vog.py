@@ -249,7 +249,7 @@ def test_series_vectors_and_tokens_go_through_the_same_code():
         return nn.Sequential(nn.Linear(7, 4), nn.Tanh(), nn.Linear(4, CLASSES))
 
     labels = np.array([0, 1, 2, 3, 4, 0])
-    for make, inputs, axis in [(Tagger, torch.randint(0, 11, (6, 5)), 2), (series, torch.randn(6, 2, 8), 1),
+    for make, inputs, axis in [(Tagger, torch.randint(0, 11, (6, 5)), None), (series, torch.randn(6, 2, 8), 1),
                                (vectors, torch.randn(6, 7), None)]:
         models = [make() for _ in range(3)]
         gradients = [input_gradients(m, inputs, torch.as_tensor(labels)).numpy() for m in models]
@@ -264,6 +264,54 @@ def test_bfloat16_stays_near_float32():
     for name, value in half.items():
         assert value.dtype == np.float32
         np.testing.assert_allclose(value, full[name], rtol=0.1, err_msg=name)
+
+
+class Contrast(nn.Module):
+    """A net that looks at differences between channels alone: a constant added to all of them changes nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, CLASSES))
+
+    def forward(self, x):
+        return self.body(x - x.mean(1, keepdim=True))
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_where_channels_cancel_there_is_no_number_and_a_note(precision):
+    torch.manual_seed(0)
+    models, (inputs, labels, predictions) = [Contrast().to(precision) for _ in range(3)], shard()
+    slot = Slot(models[0])
+    found = vog(slot, states(models), inputs, labels, predictions, batch_size=8)
+    assert all(np.isnan(value).all() for value in found.values())
+    assert any("cancels it to its rounding noise" in note for note in slot.notes)
+
+
+def test_channels_cancel_example_by_example():
+    class Some(Contrast):
+        def forward(self, x):
+            return torch.where(x[:, :1, 0, 0] > 0, super().forward(x), self.body(x))
+
+    torch.manual_seed(0)
+    models, (inputs, labels, _) = [Some() for _ in range(3)], shard()
+    labels = np.maximum(labels, 0)
+    found = run(models, inputs, labels, labels)["all_label_logit"]
+    np.testing.assert_array_equal(np.isnan(found), (inputs[:, 0, 0, 0] > 0).numpy())
+    wanted = vog_from_maps(by_definition(models, inputs, labels, "logit"))
+    np.testing.assert_allclose(found[~np.isnan(found)], wanted[~np.isnan(found)], rtol=1e-5)
+
+
+def test_a_gradient_that_is_truly_zero_has_a_vog_of_zero():
+    class Constant(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(3, CLASSES)
+
+        def forward(self, x):
+            return self.head((x.mean((2, 3)) - 100).relu())
+
+    found = run([Constant() for _ in range(3)], *shard())["all_label_logit"]
+    assert (found[np.isfinite(found)] == 0).all() and np.isfinite(found).any()
 
 
 # -- the score -----------------------------------------------------------------------------------------------

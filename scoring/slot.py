@@ -1,0 +1,322 @@
+"""A slot through which many checkpoints of one model pass in turn, giving the input gradients of each.
+
+The plain way runs the user's own model in place at each checkpoint's weights. Faster ways run a frozen copy: with batch
+norms folded, in channels_last memory, in bfloat16. A way is believed only after it gave what the model itself gives on
+the data at hand; else the next plainer one is taken, and ``notes`` says so. On the first batch of a slot
+
+    ‖ z' − z ‖_max ≤ √ε ‖ z ‖_max        ‖ ∇' − ∇ ‖ ≤ 10 √ε ‖ ∇ ‖
+
+with z the logits less their mean over classes and ε the precision's machine epsilon, and the copy's logits must be the
+same bits while the model's own weights are NaN: a copy whose forward is a closure still computes with the original's.
+Folding rests on the weights, so folded logits are compared once for every checkpoint.
+
+A model and state dicts go in; gradients come out. Cost beyond the passes: two forward passes and one backward pass over
+one batch per slot, one forward pass over it per checkpoint where batch norms are folded, and twice the weights in memory.
+
+Known limits: a branch of the forward that the first batch does not take is not compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scoring.differentiation import FORMS, Batch, differentiate, forward, gradients_enabled, make_batch
+from scoring.folding import fold_modules, fold_state, foldable_pairs
+from scoring.model_copy import independent_copy
+from scoring.models.modes import evaluating
+from scoring.tables import HardlookError
+from scoring.token_embedding import padding_id, token_layer
+
+State = Mapping[str, Tensor]
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's first parameter lies; the CPU for a model without any."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The precision of the model's first floating parameter; float32 for a model without any."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 runs in hardware there; emulated, it is tens of times slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+# -- ways to run a checkpoint --------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def lent(model: nn.Module, state: State | None = None) -> Iterator[nn.Module]:
+    """The user's own model at a checkpoint's weights, frozen and in eval mode; it comes back bit for bit."""
+    kept = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
+    with evaluating(model):
+        try:
+            if state is not None:
+                model.load_state_dict(state, strict=False)  # its keys were checked
+            yield model
+        finally:
+            with torch.no_grad():
+                for parameter, before in kept:
+                    parameter.copy_(before)
+
+
+class InPlace:
+    """The plain way: the user's own model, lent for each batch."""
+
+    name = "the model itself"
+
+    def __init__(self, model: nn.Module):
+        self.module, self.dtype, self.pairs = model, dtype_of(model), []
+
+    def load(self, state: State) -> None:
+        """Keep a checkpoint's weights, by reference, for the batches to come."""
+        self.state = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+
+    def differentiate(self, batch: Batch, forms: Sequence[str], layer: str | None) -> tuple[Tensor, list[Tensor]]:
+        """Logits and one gradient per form."""
+        with lent(self.module, self.state):
+            return differentiate(self.module, batch, forms, layer)
+
+    def logits(self, batch: Batch, layer: str | None) -> Tensor:
+        """(n, c) logits alone."""
+        with lent(self.module, self.state):
+            return forward(self.module, batch.leaf, layer)[1].detach()
+
+
+class Copied:
+    """A frozen copy of the model, in ``dtype``, with these pairs folded and in this memory layout."""
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype, pairs: Sequence = (), channels_last: bool = False):
+        self.dtype, self.pairs, self.channels_last = dtype, list(pairs), channels_last
+        self.module = independent_copy(model).eval().requires_grad_(False)
+        fold_modules(self.module, self.pairs)
+        if dtype != dtype_of(model):  # else a model of several precisions keeps them
+            self.module.to(dtype=dtype)
+        if channels_last:
+            for module in self.module.modules():
+                if isinstance(module, nn.Conv2d):
+                    module.to(memory_format=torch.channels_last)
+
+    @property
+    def name(self) -> str:
+        """What makes this way faster, in words."""
+        parts = ["folded batch norms"] * bool(self.pairs) + ["channels_last memory"] * self.channels_last
+        return "a copy of the model" + (f" with {' and '.join(parts)}" if parts else "")
+
+    def load(self, state: State) -> None:
+        """Put a checkpoint's weights into the copy."""
+        self.module.load_state_dict(fold_state(state, self.pairs), strict=False)
+
+    def differentiate(self, batch: Batch, forms: Sequence[str], layer: str | None) -> tuple[Tensor, list[Tensor]]:
+        """Logits and one gradient per form."""
+        return differentiate(self.module, self._cast(batch), forms, layer, layout=self._layout(batch))
+
+    def logits(self, batch: Batch, layer: str | None) -> Tensor:
+        """(n, c) logits alone, by the kernels that ``differentiate`` runs."""
+        return forward(self.module, self._cast(batch).leaf, layer, layout=self._layout(batch))[1].detach()
+
+    def _layout(self, batch: Batch) -> torch.memory_format:
+        images = self.channels_last and batch.leaf.ndim == 4
+        return torch.channels_last if images else torch.preserve_format
+
+    def _cast(self, batch: Batch) -> Batch:
+        if batch.tokens or batch.leaf.dtype == self.dtype:
+            return batch
+        return Batch(batch.leaf.detach().to(self.dtype).requires_grad_(), batch.classes, batch.highest)
+
+
+# -- the slot ------------------------------------------------------------------------------------------------
+
+
+class Slot:
+    """One model, one checkpoint at a time, by the fastest way that gives what the model itself gives.
+
+    ``dtype`` None keeps the model's own precision; ``torch.bfloat16`` is faster where the hardware has it and
+    good to about 1 %. ``embedding`` names the layer that embeds tokens, and is looked for where it is None.
+    ``notes``: a sentence for each way that was left. The model is given back bit for bit after every call.
+    """
+
+    def __init__(self, model: nn.Module, *, dtype: torch.dtype | None = None, fold: bool = True,
+                 embedding: str | None = None):
+        self.model, self.device, self.embedding = model, device_of(model), embedding
+        self.layer: str | None = None
+        self.notes: list[str] = []
+        self.expected = _expected(model)
+        self.state: State = {}
+        self.proved = self.checked = False
+        pairs = foldable_pairs(model) if fold else []
+        images = any(isinstance(module, nn.Conv2d) for module in model.modules())
+        options = [(pairs, images), (pairs, False), ([], False)]
+        self._left = [one for at, one in enumerate(options) if one not in options[:at]]
+        self._dtype = dtype or dtype_of(model)
+        self._step_down()
+
+    @property
+    def module(self) -> nn.Module:
+        """The module that runs: a copy, or the model itself."""
+        return self.way.module
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision in which gradients are computed."""
+        return self.way.dtype
+
+    def load(self, state: State, name: str = "checkpoint") -> None:
+        """Take one checkpoint's weights; a key or shape that does not fit is an error."""
+        _check(state, self.expected, name)
+        self.state, self.checked = state, False
+        self.way.load(state)
+
+    def prepare(self, inputs: Tensor, classes: Any) -> Batch:
+        """A batch of inputs and class indices on the slot's device, ready for every checkpoint."""
+        return make_batch(inputs, classes, self.device, dtype_of(self.model))
+
+    def gradients(self, batch: Batch, forms: Sequence[str] = FORMS) -> list[Tensor]:
+        """One forward pass, one backward pass per form → per form a gradient like the input; for tokens at the output
+        of their embedding, (n, t, dim)."""
+        self._find_layer(batch)
+        with gradients_enabled(self.device, self.model):
+            if not self.proved or (self.way.pairs and not self.checked):
+                self._prove(batch)
+            return self.way.differentiate(batch, forms, self.layer)[1]
+
+    def statistics_size(self, inputs: Tensor) -> int:
+        """How many numbers one example's gradient has once channels are averaged: of tokens, t × dim."""
+        if inputs.is_floating_point():
+            return inputs[:1].numel() // (inputs.shape[1] if inputs.ndim > 2 else 1)
+        batch = self.prepare(inputs[:2], torch.zeros(len(inputs[:2])))
+        self._find_layer(batch)
+        with gradients_enabled(self.device, self.model), lent(self.model):
+            return forward(self.model, batch.leaf, self.layer)[0][:1].numel()
+
+    def padding_id(self, batch: Batch) -> int | None:
+        """The token number that stands for padding, as the model's config or embedding says; None if neither does."""
+        self._find_layer(batch)
+        return padding_id(self.model, self.model.get_submodule(self.layer))
+
+    def note(self, text: str) -> None:
+        """Keep a sentence about this run, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _find_layer(self, batch: Batch) -> None:
+        if batch.tokens and self.layer is None:
+            with gradients_enabled(self.device, self.model), lent(self.model):
+                self.layer = token_layer(self.model, batch.leaf, self.embedding)
+
+    # -- proof
+
+    def _prove(self, batch: Batch) -> None:
+        """Leave every way that does not give what the model itself gives at this checkpoint on this batch."""
+        plain = InPlace(self.model)
+        plain.load(self.state)
+        while not isinstance(self.way, InPlace):
+            reason = self._refuted(batch, plain)
+            if reason is None:
+                break
+            self.note(f"{self.way.name} was left for a plainer way: {reason}")
+            self.proved = False
+            self._step_down()
+            self.way.load(self.state)
+        self.proved = self.checked = True
+
+    def _refuted(self, batch: Batch, plain: InPlace) -> str | None:
+        """Why the present way is not to be believed; None where it gives what the model itself gives."""
+        tolerance = torch.finfo(self.way.dtype).eps ** 0.5
+        if self.proved:
+            wanted = plain.logits(batch, self.layer)
+            return None if close_logits(self.way.logits(batch, self.layer), wanted, tolerance) else "its logits differ"
+        wanted, (gradient,) = plain.differentiate(batch, ["logit"], self.layer)
+        try:
+            logits, (found,) = self.way.differentiate(batch, ["logit"], self.layer)
+            with lent(self.model) as original:
+                _poison(original)
+                moved = self.way.logits(batch, self.layer)
+        except Exception as error:  # a fast way may fail in any manner on a user's forward; the plain way then tells
+            return f"it fails ({type(error).__name__})"
+        if not torch.equal(moved.nan_to_num(), logits.nan_to_num()) or not torch.equal(moved.isnan(), logits.isnan()):
+            return "its logits move with the original's weights"
+        if not close_logits(logits, wanted, tolerance):
+            return "its logits differ"
+        return None if close_gradients(found, gradient, 10 * tolerance) else "its gradients differ"
+
+    def _step_down(self) -> None:
+        """Take the next plainer way: what is left of the copies, then the model itself."""
+        self.way = None  # its memory is free before the next copy is made
+        while self._left and self.way is None:
+            pairs, channels_last = self._left.pop(0)
+            try:
+                self.way = Copied(self.model, self._dtype, pairs, channels_last)
+            except Exception as error:  # deepcopy fails on locks, generators, tensors with a history, and more
+                self._left.clear()
+                self.note(f"the model cannot be copied ({type(error).__name__}), so every checkpoint ran "
+                                  "through the model itself")
+        self.way = self.way or InPlace(self.model)
+
+
+def _poison(model: nn.Module) -> None:
+    """Every floating weight and buffer NaN: whoever computes with one of them gives it away."""
+    with torch.no_grad():
+        for value in (*model.parameters(), *model.buffers()):
+            if value.is_floating_point() or value.is_complex():
+                value.fill_(torch.nan)
+
+
+def close_logits(found: Tensor, wanted: Tensor, tolerance: float) -> bool:
+    """Whether (n, c) logits agree up to ``tolerance`` of the largest one, each row less its mean.
+
+    >>> close_logits(torch.tensor([[5.0, 6.0]]), torch.tensor([[5.0, 6.1]]), 1e-3)
+    False
+    """
+    finite = wanted.isfinite()
+    if not torch.equal(found.isfinite(), finite):
+        return False
+    found, wanted = (torch.where(finite, one.double(), 0) for one in (found, wanted))
+    found, wanted = (one - one.mean(1, keepdim=True) for one in (found, wanted))
+    return bool((found - wanted).abs().max() <= tolerance * wanted.abs().max()) if wanted.numel() else True
+
+
+def close_gradients(found: Tensor, wanted: Tensor, tolerance: float) -> bool:
+    """Whether gradients agree in norm up to ``tolerance``; what is not finite must be so in both."""
+    finite = wanted.isfinite()
+    if not torch.equal(found.isfinite(), finite):
+        return False
+    found, wanted = (torch.where(finite, one.double(), 0) for one in (found, wanted))
+    return bool((found - wanted).norm() <= tolerance * wanted.norm())
+
+
+# -- what a checkpoint must hold -----------------------------------------------------------------------------
+
+
+def _expected(module: nn.Module) -> dict[str, tuple[tuple[int, ...], set[str]]]:
+    """Name of each tensor of a state dict → its shape, and the names that share it, its own included."""
+    state = module.state_dict(keep_vars=True)
+    held = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    sharing: dict[int, set[str]] = {}
+    for key, value in held.items():
+        sharing.setdefault(id(value), set()).add(key)
+    return {key: (tuple(value.shape), sharing[id(value)]) for key, value in held.items()}
+
+
+def _check(state: State, expected: Mapping[str, tuple[tuple[int, ...], set[str]]], name: str) -> None:
+    """Refuse a state dict that lacks a tensor, has one too many, or one of another shape."""
+    given = {key for key in state if isinstance(state[key], Tensor)}
+    for key, (shape, others) in expected.items():
+        if given.isdisjoint(others) and not key.endswith("num_batches_tracked"):
+            raise HardlookError(f"{name} has no {key!r}, which the model needs with shape {shape}")
+        if key in given and tuple(state[key].shape) != shape:
+            found = tuple(state[key].shape)
+            raise HardlookError(f"{name}: {key!r} has shape {found}; the model needs {shape}")
+    unknown = sorted(given - expected.keys())
+    if unknown:
+        raise HardlookError(f"{name} holds {unknown[0]!r}, which the model does not have")
