@@ -20,7 +20,9 @@ from typing import Any
 
 import torch
 
-from scoring.models.weights import Number, file_kind, found_instead, read_state_dict, weight_files
+from scoring.models.folders import weight_files
+from scoring.models.formats import READABLE, format_of, found_instead
+from scoring.models.weights import Number, read_state_dict
 from scoring.tables import HardlookError
 
 
@@ -155,7 +157,7 @@ def _refuse_what_is_none(path: Path, pattern: str) -> None:
     elif not path.is_file():
         raise HardlookError(f"checkpoints = {pattern} matches {path}, which is a link that leads nowhere, or no file; "
                             "remove it, or copy the checkpoint there")
-    elif file_kind(path) is None:
+    elif format_of(path) not in READABLE:
         raise HardlookError(
             f"checkpoints = {pattern} matches {path}, which is no checkpoint: {found_instead(path)}; mend or remove "
             "it, or narrow the pattern, for instance to *.pt"

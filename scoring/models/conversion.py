@@ -27,7 +27,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from scoring.models.weights import StateDict, pick_state_dict, read_state_dict
+from scoring.models.formats import READABLE, format_of, found_instead
+from scoring.models.state_dicts import StateDict, pick_state_dict
+from scoring.models.weights import read_state_dict
 from scoring.tables import HardlookError, atomic_path, remove_abandoned_of
 
 
@@ -48,6 +50,7 @@ def convert_checkpoint(
     path = Path(path)
     if not path.is_file():
         raise HardlookError(f"there is no checkpoint {path}")
+    _refuse_format(path)
     if not trust:
         raise HardlookError(
             f"{path} may run code when it is read; if you trust the file:  hardlook convert {path} --trust"
@@ -59,6 +62,15 @@ def convert_checkpoint(
         _in_own_process(path, partial, folder, weights)
         read_state_dict(partial)  # nothing takes the name of a checkpoint that cannot be read as one
     return out
+
+
+def _refuse_format(path: Path) -> None:
+    """Only pickled files are converted."""
+    kind = format_of(path)
+    if kind == "safetensors":
+        raise HardlookError(f"{path} is safetensors already, which holds tensors alone; name it in audit.toml as it is")
+    if kind not in READABLE:
+        raise HardlookError(f"{path} is no checkpoint: {found_instead(path)}")
 
 
 def _refuse_overwriting(path: Path, out: Path) -> None:
@@ -223,7 +235,8 @@ def take_apart(path: Path, weights: str = "plain") -> StateDict:
 def _load(path: Path) -> Any:
     """What the file holds, with stand-ins; torch runs TorchScript as the program that it is."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=INERT_PICKLE)
+        with path.open("rb") as file:  # a path that ends in .safetensors would go to the safetensors library
+            return torch.load(file, map_location="cpu", weights_only=False, pickle_module=INERT_PICKLE)
     except RuntimeError as error:
         if "magic number" not in str(error):
             raise

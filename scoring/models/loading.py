@@ -22,14 +22,11 @@ import torch
 from torch import nn
 
 from scoring.models.pretrained import translated
-from scoring.models.weights import StateDict, Tensors
+from scoring.models.state_dicts import EMA_NAME, StateDict, Tensors
 from scoring.tables import HardlookError
 
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What torch.compile, FSDP and activation checkpointing put into the names of parameters, at any depth."""
-
-EMA_NAME = re.compile(r"(^|[._])(ema|averaged?|shadow|swa)([._]|$)")
-"""A prefix under which a training script keeps averaged weights beside the trained ones."""
 
 FACTORY = "is this the factory (and arguments) that the checkpoint was trained with?"
 
