@@ -314,7 +314,8 @@ def record_run(context: Context, summary: Summary, chosen: list[str]) -> None:
     }
     if run.config:
         facts["checkpoints"] = [
-            {"path": context.audit.reference(c.path), "sha256": c.sha256, "when": c.when} for c in context.checkpoints
+            {"path": context.audit.reference(c.path), "sha256": c.sha256, "when": c.when, "weights": c.kind}
+            for c in context.checkpoints
         ]
     run.add_to_record(**facts)
 

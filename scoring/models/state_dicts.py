@@ -6,7 +6,7 @@ The content is a state dict itself, or holds one under a key that training scrip
 
 Some tools put the average where the trained weights are looked for, so that their files can be deployed as
 they are: Lightning's `WeightAveraging`, mmengine's `EMAHook` and Composer's `EMA` swap the two while they
-save (``_unswapped``). A state dict of `torch.optim.swa_utils.AveragedModel` tells itself by its counter
+save, and Ultralytics keeps the average alone at the end (``_unswapped``). A state dict of `torch.optim.swa_utils.AveragedModel` tells itself by its counter
 ``n_averaged``.
 
 Cost: none, tensors are not read. Known limits: no adapters (LoRA) and no quantised tensors, which are
@@ -60,6 +60,7 @@ PACKED = {
     "SCB": "bitsandbytes, 8 bits",
     "absmax": "bitsandbytes, 4 bits",
     "_packed_params": "torch.ao",
+    "_weight_qdata": "torchao",
 }
 """Last part of a name that only quantised layers have → which library writes it."""
 
@@ -114,7 +115,7 @@ def pick_state_dict(path: Path, content: Any, stated: Mapping[str, Any], weights
     if held:
         taken, notes = _choose(path, held, weights)
     else:
-        taken, notes = _whole_file(content, stated, weights)
+        taken, notes = _whole_file(path, content, stated, weights)
     _refuse_none(path, content, taken.tensors)
     refuse_unusual(path, taken.tensors)
     kind = taken.kind or "plain"
@@ -159,17 +160,27 @@ def _is_state_dict(value: Any) -> bool:
     """A non-empty mapping from names to tensors; extra state of modules may be anything."""
     if not isinstance(value, Mapping) or not value or not all(isinstance(name, str) for name in value):
         return False
-    rest = [item for name, item in value.items() if not name.endswith("_extra_state") and item is not None]
-    return bool(rest) and all(isinstance(item, torch.Tensor) for item in rest)
+    beside = ("_extra_state", "_packed_params.dtype")
+    rest = [item for name, item in value.items() if not name.endswith(beside) and item is not None]
+    return bool(rest) and all(isinstance(item, torch.Tensor) or _is_packed(item) for item in rest)
+
+
+def _is_packed(value: Any) -> bool:
+    """Whether a value is what torch.ao keeps in the place of weight and bias: (quantised or packed weight, bias)."""
+    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], torch.Tensor)
 
 
 def _own_tensors(content: Mapping[str, Any]) -> Tensors:
     """The tensors of a mapping, without an epoch or step that is kept as a tensor beside them."""
-    return {
-        name: tensor
-        for name, tensor in content.items()
-        if isinstance(name, str) and isinstance(tensor, torch.Tensor) and name not in EPOCHS + STEPS
-    }
+    named = {name: value[0] if _is_packed(value) else value for name, value in content.items() if isinstance(name, str)}
+    return {name: item for name, item in named.items() if isinstance(item, torch.Tensor) and name not in EPOCHS + STEPS}
+
+
+def undecoded(kind: str) -> torch.Tensor:
+    """In place of a tensor that cannot be decoded without the library of its class: no data, and the class's name."""
+    tensor = torch.empty(0, device="meta")
+    tensor.undecoded = kind
+    return tensor
 
 
 def _state_dicts(content: Mapping[str, Any], stated: Mapping[str, Any]) -> list[_Held]:
@@ -198,7 +209,8 @@ def _unswapped(content: Mapping[str, Any], stated: Mapping[str, Any], held: list
     """The state dicts by what they hold, for the tools that put the average where the trained weights are looked for.
 
     Lightning's ``WeightAveraging`` keeps the trained ones as ``current_model_state``; mmengine's ``EMAHook`` as
-    ``ema_state_dict``; Composer's ``EMA``, while ``ema_weights_active``, as parameters in the state of the algorithm.
+    ``ema_state_dict``; Composer's ``EMA``, while ``ema_weights_active``, as parameters in the state of the algorithm;
+    Ultralytics puts the average in the place of the model when a training ends, and drops the trained ones.
     """
     keys = {each.key: each for each in held}
     kinds: dict[str, str] = {}
@@ -210,6 +222,8 @@ def _unswapped(content: Mapping[str, Any], stated: Mapping[str, Any], held: list
         active, other = found
         kinds = {"state.model": "ema" if active else "plain", "state.algorithms.EMA": "plain" if active else "ema"}
         held = [*held, _Held("state.algorithms.EMA", {**keys["state.model"].tensors, **other}, "")]
+    elif {"ema", "updates", "train_args"} <= content.keys() and content["ema"] is None:
+        kinds = {"model": "ema"}
     return [replace(each, kind=kinds.get(each.key, each.kind)) for each in held]
 
 
@@ -228,10 +242,15 @@ def _composer_average(state: Mapping[str, Any]) -> tuple[bool, Tensors] | None:
 # -- trained or averaged -------------------------------------------------------------------------------------
 
 
-def _whole_file(content: Mapping[str, Any], stated: Mapping[str, Any], weights: str) -> tuple[_Held, tuple[str, ...]]:
+def _whole_file(
+    path: Path, content: Mapping[str, Any], stated: Mapping[str, Any], weights: str
+) -> tuple[_Held, tuple[str, ...]]:
     """A file that is one state dict itself; an earlier conversion states which weights it took."""
     tensors = _own_tensors(content)
     kind = "ema" if stated.get("hardlook_kind") == "ema" else _kind_of("", tensors)
+    if weights == "ema" and kind != "ema" and tensors and not names_average(tensors):
+        raise HardlookError(f"{path} holds no EMA weights; found {_shown(tensors)}; use weights = 'plain' (averaged = "
+                            "false in audit.toml)")
     alone = kind == "ema" and weights == "plain"
     return _Held("", tensors, kind), ("only EMA weights are there; took those",) if alone else ()
 
@@ -310,6 +329,9 @@ def refuse_unusual(path: Path, tensors: Tensors) -> None:
     for name, tensor in tensors.items():
         if ADAPTER.search(name):
             raise HardlookError(adapter_without_base(path))
+        if kind := getattr(tensor, "undecoded", None):
+            raise HardlookError(f"{path}: key {name!r} is a {kind}, whose values only its library can decode; needed plain "
+                                "weights: save the model before it is quantised, or as ordinary tensors")
         told = _quantised(name, tensor, tensors)
         if told:
             raise HardlookError(
@@ -325,7 +347,7 @@ def refuse_unusual(path: Path, tensors: Tensors) -> None:
 
 def adapter_without_base(path: Path) -> str:
     """The refusal of a file or folder that PEFT wrote."""
-    return (f"{path} holds an adapter (LoRA) without the base model's weights; merge first: "
+    return (f"{path} holds an adapter of PEFT (such as LoRA) without the base model's weights; merge first: "
             "model.merge_and_unload().save_pretrained(folder)")
 
 
