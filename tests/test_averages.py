@@ -149,7 +149,7 @@ def test_two_state_dicts_that_mean_the_same_are_not_guessed_at(tmp_path):
 
 
 def test_which_weights_are_audited_is_printed_and_recorded(tmp_path, capsys):
-    """The line of `hardlook score` and run.json say so for either kind, and the numbers are of that kind."""
+    """The line of `hardlook score` and run.json say so for either kind."""
     folder = write_small_audit(tmp_path)
     for path in sorted((folder / "checkpoints").glob("*.pt")):
         saved = torch.load(path, weights_only=True)
@@ -161,9 +161,22 @@ def test_which_weights_are_audited_is_printed_and_recorded(tmp_path, capsys):
         assert hardlook("score", folder, "--only", "grand", "--anyway", "--device", "cpu") == 0
         assert told in capsys.readouterr().out
         record = json.loads(Audit.open(folder).run().record_path.read_text())
+        taken = ["took the EMA weights (ema)"] if averaged else ["took the plain weights (state_dict), not the EMA (ema)"]
+        assert record["notes"]["checkpoints"] == taken
         assert {each["weights"] for each in record["checkpoints"]} == {kind}
     assert hardlook("train", folder, "--overwrite") == 1
     assert "averaged = true, but hardlook train keeps the trained weights" in capsys.readouterr().err
+
+
+def test_weights_that_are_told_apart_only_when_they_are_loaded_are_recorded_too(tmp_path, capsys):
+    folder = write_small_audit(tmp_path)
+    for path in sorted((folder / "checkpoints").glob("*.pt")):
+        plain = torch.load(path, weights_only=True)["state_dict"]
+        average = {f"ema.{name}": value / 2 for name, value in plain.items()}
+        torch.save({**average, **{f"net.{name}": value for name, value in plain.items()}}, path)
+    for again in range(2):  # the second time nothing is computed anew
+        assert hardlook("score", folder, "--only", "grand", "--anyway", "--device", "cpu") == 0
+        assert "note: checkpoints: took the plain weights (under 'net.'), not the EMA (under 'ema.')" in capsys.readouterr().out
 
 
 def test_a_layer_of_the_model_that_is_called_ema_is_an_ordinary_layer(tmp_path):
@@ -172,3 +185,20 @@ def test_a_layer_of_the_model_that_is_called_ema_is_an_ordinary_layer(tmp_path):
     fresh = nn.ModuleDict({"body": nn.Linear(2, 2), "ema": nn.Linear(2, 2)})
     loads(tmp_path / "a.pt", model, fresh)
     assert find_checkpoints("a.pt", tmp_path)[0].kind == "plain"
+
+
+def test_a_list_of_globs_is_scored_like_one_glob(tmp_path, capsys):
+    """Checkpoints in two folders, one order; a list of one file is one checkpoint."""
+    folder = write_small_audit(tmp_path)
+    (folder / "early").mkdir()
+    (folder / "checkpoints" / "epoch-1.pt").rename(folder / "early" / "epoch-1.pt")
+    config = folder / "audit.toml"
+    config.write_text(config.read_text().replace('"checkpoints/*.pt"', '["checkpoints/*.pt", "early/*.pt"]'))
+    assert hardlook("score", folder, "--only", "grand", "--anyway", "--device", "cpu") == 0
+    assert "3 checkpoints in the order of the epoch stored inside: epoch-1.pt" in capsys.readouterr().out
+    record = Audit.open(folder).run().record()
+    assert [each["path"] for each in record["checkpoints"]] == [
+        "early/epoch-1.pt", "checkpoints/epoch-2.pt", "checkpoints/epoch-3.pt"]
+    config.write_text(config.read_text().replace('"early/*.pt"', '"nowhere/*.pt"'))
+    assert hardlook("score", folder, "--only", "grand", "--anyway", "--device", "cpu") == 1
+    assert "checkpoints = 'nowhere/*.pt' matches nothing" in capsys.readouterr().err

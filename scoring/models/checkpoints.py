@@ -132,17 +132,18 @@ def natural_key(path: str | Path) -> tuple[tuple[int, int, str], ...]:
 
 
 def _matches(patterns: list[str], folder: Path) -> list[Path]:
-    """The distinct paths that the patterns name, in natural order; each must be a checkpoint."""
-    hits = {Path(hit) for pattern in patterns for hit in glob.glob(str(folder / pattern), recursive=True)}
-    paths = sorted(hits, key=natural_key)
-    shown = " and ".join(repr(pattern) for pattern in patterns)
-    if not paths:
-        raise HardlookError(
-            f"checkpoints = {shown} matches nothing in {folder}{_nearby(patterns[0], folder)}; "
-            "correct the pattern, or make checkpoints with: hardlook train"
-        )
+    """The distinct paths that the patterns name, in natural order; each pattern must match, and only checkpoints."""
+    hits = {pattern: glob.glob(str(folder / pattern), recursive=True) for pattern in patterns}
+    for pattern, found in hits.items():
+        if not found:
+            raise HardlookError(
+                f"checkpoints = {pattern!r} matches nothing in {folder}{_nearby(pattern, folder)}; "
+                "correct the pattern, or make checkpoints with: hardlook train"
+            )
+    first = {Path(hit): pattern for pattern, found in reversed(hits.items()) for hit in found}
+    paths = sorted(first, key=natural_key)
     for path in paths:
-        _refuse_what_is_none(path, shown)
+        _refuse_what_is_none(path, repr(first[path]))
     return paths
 
 
