@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from scoring.models.folders import weight_files
 from scoring.models.formats import READABLE, format_of, found_instead
 from scoring.models.state_dicts import StateDict, holds_both, pick_state_dict, undecoded
 from scoring.models.weights import AVERAGE, open_safetensors, read_state_dict
@@ -49,6 +50,10 @@ def convert_checkpoint(
     or where no weights could be found.
     """
     path = Path(path)
+    if path.is_dir():
+        files = weight_files(path)  # folders of other tools are refused here, with what makes weights of them
+        raise HardlookError(f"{path} is a folder; name it in audit.toml as it is, or convert the file inside: "
+                            f"hardlook convert {files[0]} --trust")
     if not path.is_file():
         raise HardlookError(f"there is no checkpoint {path}")
     _refuse_format(path)
