@@ -87,7 +87,7 @@ def score_run(context: Context, only: list[str] | None = None,
             summary.skipped[scorer.name] = reason
             drop_outdated(context, scorer)
     record_run(context, summary, [scorer.name for scorer in scorers])
-    summary.notes += [f"{name}: {text}" for name, texts in notes(context.run).items() for text in texts]
+    summary.notes += [f"{name}: {text}" for name, texts in context.run.record()["notes"].items() for text in texts]
     if any(scorer.name == "vog" for scorer in scorers) and "vog" not in summary.skipped:
         vog = next(scorer for scorer in scorers if scorer.name == "vog")
         summary.timed("VoG maps", n, lambda: keep_maps(context, vog))
@@ -316,16 +316,29 @@ def record_run(context: Context, summary: Summary, chosen: list[str]) -> None:
     before = run.record().get("skipped") or {}
     skipped = {name: reason for name, reason in before.items() if name not in chosen} | summary.skipped
     facts: dict[str, Any] = {
-        "name": run.name, "directions": directions(context), "skipped": skipped, "notes": notes(run),
+        "name": run.name, "directions": directions(context), "skipped": skipped, "notes": {**loading_notes(context), **notes(run)},
         "passes": summary.passes or run.record().get("passes", []),
         "versions": {"hardlook": scoring.__version__, "torch": torch.__version__, "numpy": np.__version__},
         "configuration": dict(run.config),
     }
     if run.config:
         facts["checkpoints"] = [
-            {"path": context.audit.reference(c.path), "sha256": c.sha256, "when": c.when} for c in context.checkpoints
+            {"path": context.audit.reference(c.path), "sha256": c.sha256, "when": c.when, "weights": c.kind}
+            for c in context.checkpoints
         ]
     run.add_to_record(**facts)
+
+
+def loading_notes(context: Context) -> dict[str, list[str]]:
+    """What finding and loading the checkpoints had to say (which of two kinds of weights was taken, and from where)."""
+    if not context.run.config:
+        return {}
+    said = [*(note for each in context.checkpoints for note in each.notes), *context.model.notes]
+    before = context.run.record()
+    same = [each["sha256"] for each in before.get("checkpoints", [])] == [each.sha256 for each in context.checkpoints]
+    if same and not context.model.notes:  # nothing was loaded this time, or loading had nothing to say before either
+        said += before.get("notes", {}).get("checkpoints", [])
+    return {"checkpoints": list(dict.fromkeys(said))} if said else {}
 
 
 def notes(run) -> dict[str, list[str]]:

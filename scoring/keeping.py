@@ -82,7 +82,14 @@ class CheckpointFiles:
     """The files of one run's checkpoints, by epoch, under the names that its glob matches."""
 
     def __init__(self, run: Run):
-        self.pattern = run.config.get("checkpoints", f"checkpoints/{run.name}/*.pt")
+        given = run.config.get("checkpoints", f"checkpoints/{run.name}/*.pt")
+        patterns = [given] if isinstance(given, str) else given
+        if len(patterns) > 1:
+            raise HardlookError(
+                f"audit.toml: [run.{run.name}] checkpoints lists {len(patterns)} patterns, which do not say where a new "
+                f"checkpoint goes; needed one with exactly one *, for instance \"checkpoints/{run.name}/*.pt\""
+            )
+        self.pattern = patterns[0]
         self.root = run.root
         if self.pattern.count("*") != 1 or re.search(r"[?\[]", self.pattern):
             raise HardlookError(

@@ -83,6 +83,8 @@ RUN: dict[str, tuple[Allowed, str]] = {
                     "returns holds its outputs"),
     "transform": (lambda value: is_text(value) or is_table(value),
                   '"file.py:callable" or a table such as { resize = 64, mean = 0.5, std = 0.25 }'),
+    "checkpoints": (lambda value: is_text(value) or are_texts(value) and bool(value),
+                    'a glob such as "checkpoints/*.pt", or a list of them'),
     "weights": (is_text, "the path of a checkpoint"),
     "layers": (lambda value: is_text(value) or are_texts(value) and bool(value), "a list of layer names or patterns"),
     "training": (is_table, "a table of training settings"),
@@ -91,6 +93,9 @@ RUN: dict[str, tuple[Allowed, str]] = {
     "l2": (lambda value: is_number(value) and value >= 0, "the L2 penalty of the head, a number from 0"),
     "averaged": (lambda value: isinstance(value, bool), "true or false"),
 }
+KINDS_OF_WEIGHTS = ("ema", "averaged", "average", "swa", "plain", "raw", "model_ema", "state_dict_ema", "ema_state_dict")
+"""What people write as ``weights`` where they mean the kind, which is ``averaged``."""
+
 MOVED = {
     "batch_size": "under [run.<name>.training] it is that of training, under [run.<name>.scores.vog] that of scoring",
     "embedding": "it is a setting of the score that needs it: [run.<name>.scores.vog]",
@@ -111,6 +116,12 @@ def check_kinds(config: Mapping[str, Any]) -> None:
         for key in run:
             if key in MOVED:
                 raise HardlookError(f"audit.toml: [run.{name}] {key} has no effect there; {MOVED[key]}")
+        if str(run.get("weights", "")).strip().lower() in KINDS_OF_WEIGHTS:
+            raise HardlookError(
+                f"audit.toml: [run.{name}] weights = {run['weights']!r} names no kind of weights but a checkpoint to train "
+                "from; to audit the moving average of the weights (EMA) write averaged = true, for the trained weights "
+                "averaged = false, and remove weights"
+            )
         _check(f"[run.{name}] ", run, RUN)
 
 
@@ -217,7 +228,7 @@ def _check_run(name: str, run: Any) -> None:
     if not can_name_run(name):
         raise HardlookError(f"audit.toml: {name!r} cannot name a run: it names a folder; use some letters and digits")
     _unknown(where.strip(), run, RUN_KEYS)
-    for key in ("model", "checkpoints", "like"):
+    for key in ("model", "like"):
         if key in run:
             _want(where, key, run[key], str, "a string")
     if "expected_accuracy" in run:

@@ -214,7 +214,7 @@ def test_order_is_what_is_stored_inside_else_what_the_names_say(tmp_path):
     assert [c.path.stem for c in found] == ["b", "a", "c"]
     assert describe_order(found) == (
         "3 checkpoints in the order of the epoch stored inside: b.pt (epoch 9), a.pt (epoch 10), "
-        "c.pt (epoch 11); the names would give another order"
+        "c.pt (epoch 11); the trained weights (not averaged); the names would give another order"
     )
 
 
@@ -296,7 +296,9 @@ def test_patterns_that_match_nothing_or_something_else_are_refused(tmp_path):
 def test_one_checkpoint_is_no_error_and_several_patterns_are_one_list(tmp_path):
     torch.save(state(1), tmp_path / "a.pt")
     torch.save(state(2), tmp_path / "b.pth")
-    assert describe_order(find_checkpoints("a.pt", tmp_path)) == "1 checkpoint: a.pt"
+    assert describe_order(find_checkpoints("a.pt", tmp_path)) == (
+        "1 checkpoint: a.pt; the trained weights (not averaged)"
+    )
     assert len(find_checkpoints(["*.pt", "*.pth", str(tmp_path / "a.*")], tmp_path)) == 2
     assert needs_checkpoints(1, 2, "runs/a").startswith(
         "vog needs at least 2 checkpoints, found 1 in runs/a; keep more with Recorder(every=1)"

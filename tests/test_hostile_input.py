@@ -151,7 +151,7 @@ def without_second(folder):
 
 @pytest.mark.parametrize("content, words", [
     (b"", "it is empty (0 bytes)"),
-    (b"<!doctype html>", "it begins with b'<!doctype ht'"),
+    (b"<!doctype html>", "it is a web page (HTML)"),
     (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
 ])
 def test_what_stands_in_place_of_a_checkpoint_is_told(small, capsys, content, words):
@@ -168,7 +168,7 @@ def test_a_link_that_leads_nowhere_is_told(small, capsys):
     (lambda weight: weight.to_sparse(), "is sparse_coo"),
     (lambda weight: weight.to("meta"), "without data"),
     (lambda weight: weight.to(torch.complex64), "holds complex64, the model needs float32"),
-    (lambda weight: (100 * weight).to(torch.int8), "holds int8, the model needs float32"),
+    (lambda weight: (100 * weight).to(torch.int8), "is quantised (int8 values)"),
 ], ids=["sparse", "meta", "complex", "integers"])
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")
 def test_weights_that_would_be_cut_down_in_silence_are_refused(small, capsys, change, words):

@@ -87,3 +87,9 @@ def test_thinning_step_by_step_keeps_early_and_late_stages_and_no_more_than_aske
         assert len(kept) == min(epoch, keep)
     ends = min(3, keep // 2)
     assert kept[:ends] == [1, 2, 3][:ends] and kept[-ends:] == [38, 39, 40][-ends:]
+
+
+def test_one_glob_in_a_list_is_that_glob_and_several_say_nothing_of_where_a_new_one_goes(tmp_path):
+    assert files(tmp_path, ["kept/*.pt"]).path(3) == tmp_path / "kept/epoch-0003.pt"
+    with pytest.raises(HardlookError, match="checkpoints lists 2 patterns.*needed one with exactly one"):
+        files(tmp_path, ["kept/*.pt", "more/*.pt"])

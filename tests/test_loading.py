@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from scoring.models import AuditedModel
 from scoring.models.loading import load_into
 from scoring.tables import HardlookError
 from scoring.models.weights import StateDict, read_state_dict
-from .nets import Net, state
+from .nets import Net, equal, state
 
 
 def refused(change, model=None, n_classes=None):
@@ -99,3 +100,97 @@ def test_counters_unsaved_buffers_and_tied_weights_may_be_absent_or_present():
     }
     load_into(tied, half)
     assert (tied[1].weight == 2).all()
+
+
+def test_a_hugging_face_class_that_ignores_missing_layers_is_refused_all_the_same(tmp_path):
+    """``_keys_to_ignore_on_load_missing`` keeps names out of the library's report, and leaves them at random values."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
+                                    image_size=8, patch_size=4, num_labels=3)
+
+    class Lenient(transformers.ViTForImageClassification):
+        _keys_to_ignore_on_load_missing = [r"classifier\..*"]
+
+    Lenient(config).save_pretrained(tmp_path)
+    saved = read_state_dict(tmp_path).tensors
+    load_into(Lenient(config), saved)
+    lacking = {name: value for name, value in saved.items() if not name.startswith("classifier")}
+    with pytest.raises(HardlookError, match="lacks 2 of the .* keys that the model needs: 'classifier"):
+        load_into(Lenient(config), lacking)
+
+
+class Forgetful(Net):
+    """Leaves a layer out of its state dict, as models do whose backbone is frozen."""
+
+    def state_dict(self, *arguments, **named):
+        return {name: value for name, value in super().state_dict(*arguments, **named).items() if "body" not in name}
+
+
+class Deaf(Net):
+    """Loads in its own way, and drops one layer."""
+
+    def load_state_dict(self, given, strict=True, assign=False):
+        kept = {name: value for name, value in given.items() if "body" not in name}
+        return super().load_state_dict(kept, strict=False)
+
+
+def test_a_layer_that_stays_as_the_factory_made_it_is_an_error():
+    with pytest.raises(HardlookError, match="cannot fill 2 parameters .*own state_dict.. leaves out: 'body.weight', 'body.bias'"):
+        load_into(Forgetful(), Forgetful(seed=1).state_dict())
+    with pytest.raises(HardlookError, match="Deaf did not take the weights of 'body.weight'"):
+        load_into(Deaf(), Net(seed=1).state_dict())
+
+
+def test_audited_models_look_that_every_layer_was_taken(tmp_path):
+    torch.save(Net(seed=1).state_dict(), tmp_path / "a.pt")
+    with pytest.raises(HardlookError, match="Deaf did not take the weights of 'body.weight'"):
+        AuditedModel(Deaf(), n_classes=3).at(tmp_path / "a.pt")
+
+
+def test_a_mask_of_nan_is_taken_as_it_is():
+    def made(value):
+        module = nn.Linear(2, 2)
+        module.register_buffer("mask", torch.full((2,), value))
+        return module
+
+    load_into(model := made(0.0), made(float("nan")).state_dict())
+    assert model.mask.isnan().all()
+
+
+def test_a_model_without_values_is_refused():
+    with torch.device("meta"):
+        empty = nn.Linear(4, 3)
+    with pytest.raises(HardlookError, match="'weight' is on the meta device"):
+        load_into(empty, nn.Linear(4, 3).state_dict())
+    with pytest.raises(HardlookError, match="'weight' has no shape yet .a lazy layer."):
+        load_into(nn.LazyLinear(3), nn.Linear(4, 3).state_dict())
+
+
+@pytest.mark.parametrize("wrap", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model._orig_mod.module."])
+def test_nested_wrappers_fill_every_layer(wrap):
+    load_into(model := Net(seed=5), {wrap + name: value for name, value in Net(seed=1).state_dict().items()})
+    assert equal(model, Net(seed=1))
+
+
+def test_one_layer_with_and_without_a_wrapper_must_be_one(tmp_path):
+    twice = {**Net(seed=1).state_dict(), "_orig_mod.body.weight": Net(seed=2).state_dict()["body.weight"]}
+    with pytest.raises(HardlookError, match="holds 'body.weight' twice, with and without the name of a wrapper"):
+        load_into(Net(), twice)
+    load_into(model := Net(), {**twice, "_orig_mod.body.weight": twice["body.weight"]})
+    assert equal(model, Net(seed=1))
+
+
+def test_values_that_an_integer_buffer_would_cut_are_refused():
+    given = Net(seed=1).state_dict()
+    load_into(model := Net(), {**given, "norm.num_batches_tracked": torch.tensor(3.0)})
+    assert model.norm.num_batches_tracked == 3
+    with pytest.raises(HardlookError, match="'norm.num_batches_tracked' holds float32 values that int64"):
+        load_into(Net(), {**given, "norm.num_batches_tracked": torch.tensor(3.5)})
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_every_precision_gives_the_values_of_the_file(kind):
+    given = {name: value.to(kind) if value.is_floating_point() else value for name, value in Net(seed=1).state_dict().items()}
+    notes = load_into(model := Net(), given)
+    assert notes == (f"{str(kind).removeprefix('torch.')} weights became float32",)
+    assert all(torch.equal(value, given[name].to(value.dtype)) for name, value in model.state_dict().items())

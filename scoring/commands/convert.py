@@ -14,17 +14,19 @@ def add(commands, given=()) -> None:
     command.add_argument("checkpoints", metavar="CKPT", nargs="+")
     command.add_argument("--trust", action="store_true", help="yes, I trust where these files come from")
     command.add_argument("--out", metavar="DIR", help="where to write (default: beside each checkpoint)")
+    command.add_argument("--weights", choices=["both", "plain", "ema"], default="both",
+                         help="the trained weights, their moving average, or what there is of both (default: both)")
 
 
 def convert(options) -> int:
     """Extract tensors from checkpoints that need unpickling."""
-    from scoring.models.conversion import convert_checkpoint
+    from scoring.models.conversion import contents_told, convert_checkpoint
 
     for name in options.checkpoints:
         path = Path(name)
         out = (Path(options.out) if options.out else path.parent) / f"{path.stem}.safetensors"
-        convert_checkpoint(path, out, trust=options.trust)
-        print(f"wrote {out}")
+        convert_checkpoint(path, out, trust=options.trust, weights=options.weights)
+        print(f"wrote {out}: {contents_told(out)}")
     print(f"next: name {'it' if len(options.checkpoints) == 1 else 'them'} in audit.toml under checkpoints, then hardlook "
           "check AUDIT")
     return 0

@@ -24,10 +24,20 @@ def train(options) -> int:
 
     audit = Audit.open(options.audit)
     run = audit.run(options.run)
+    refuse_averaged(run)
     read_data(audit)
     train_and_tell(audit, run, options.device, epochs=options.epochs, resume=options.resume, overwrite=options.overwrite)
     print(f"next: hardlook score {options.audit}" + (f" --run {run.name}" if options.run else ""))
     return 0
+
+
+def refuse_averaged(run) -> None:
+    """The Recorder keeps the trained weights, in which no average could be found afterwards."""
+    from scoring.tables import HardlookError
+
+    if run.config.get("averaged"):
+        raise HardlookError(f"audit.toml: [run.{run.name}] averaged = true, but hardlook train keeps the trained weights and "
+                            "no average (EMA) of them; remove averaged, or name the checkpoints of a training that kept one")
 
 
 def train_and_tell(audit, run, device: str, **settings) -> None:

@@ -23,7 +23,7 @@ from torch import nn
 
 from scoring.models.checkpoints import Checkpoint, file_stamp
 from scoring.models.head import Features, Head, features_of, head_of
-from scoring.models.loading import Fitted, fit_state
+from scoring.models.loading import Fitted, copy_into, fit_state
 from scoring.models.modes import choose_device, evaluating, logits_of, run, to_device
 from scoring.models.outputs import KEEPS_LOGITS, OutputAsLogits, detect, rows_of
 from scoring.models.weights import read_state_dict
@@ -152,7 +152,7 @@ class AuditedModel:
     def at(self, checkpoint: Checkpoint | Path | str | int) -> AuditedModel:
         """Load a checkpoint (or the one of that number) into the slot; returns itself, for ``with``."""
         fitted = self._fitted(checkpoint)
-        self.module.load_state_dict(fitted.tensors, strict=False)  # fit_state has checked names and shapes
+        copy_into(self.module, fitted.tensors)
         self.notes += [note for note in fitted.notes if note not in self.notes]
         self.head = None  # a learned temperature, say, is another one at each checkpoint
         return self

@@ -20,8 +20,15 @@ from typing import Any
 
 import torch
 
-from scoring.models.weights import Number, file_kind, found_instead, read_state_dict, weight_files
+from scoring.models.folders import weight_files
+from scoring.models.formats import READABLE, format_of, found_instead
+from scoring.models.state_dicts import Number, names_average
+from scoring.models.weights import read_state_dict
 from scoring.tables import HardlookError
+
+
+KINDS = {"plain": "the trained weights (not averaged)", "ema": "averaged (EMA) weights"}
+"""How each kind of weights is told to the user."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,8 @@ class Checkpoint:
     """One checkpoint in order: its file or folder, the epoch and step it states, and the sha256 of its
     weights.
 
-    ``order`` says what its place was taken from; ``stamp`` is (size, modification time) of its files when
+    ``kind`` is "plain" (the trained weights) or "ema" (their moving average); ``order`` says what its place was
+    taken from; ``stamp`` is (size, modification time) of its files when
     read.
     """
 
@@ -38,6 +46,7 @@ class Checkpoint:
     step: Number | None
     sha256: str
     taken: str = ""
+    kind: str = "plain"
     order: str = ""
     notes: tuple[str, ...] = ()
     stamp: tuple[tuple[int, int], ...] = ()
@@ -65,6 +74,7 @@ def find_checkpoints(
     """
     paths = _matches([pattern] if isinstance(pattern, str) else list(pattern), Path(folder))
     found = [_describe(path, weights) for path in progress(paths)]
+    _refuse_mixed(found)
     _refuse_identical(found)
     return order_checkpoints(found)
 
@@ -82,7 +92,8 @@ def order_checkpoints(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
 
 
 def describe_order(checkpoints: Sequence[Checkpoint]) -> str:
-    """One paragraph to print: the order, what it was taken from, and whatever is worth a second look."""
+    """One paragraph to print: the order, what it was taken from, which weights are audited (the trained ones or their
+    average), and whatever is worth a second look."""
     each = [
         checkpoint.path.name
         if checkpoint.when == checkpoint.path.name
@@ -95,7 +106,7 @@ def describe_order(checkpoints: Sequence[Checkpoint]) -> str:
     names = [natural_key(checkpoint.path) for checkpoint in checkpoints]
     if names != sorted(names) and "name" not in checkpoints[0].order:
         notes["the names would give another order"] = None
-    return "; ".join([f"{len(checkpoints)} {plural}: {listed}", *notes])
+    return "; ".join([f"{len(checkpoints)} {plural}: {listed}", KINDS[checkpoints[0].kind], *notes])
 
 
 def needs_checkpoints(found: int, needed: int, run: str | Path, what: str = "vog") -> str:
@@ -121,17 +132,18 @@ def natural_key(path: str | Path) -> tuple[tuple[int, int, str], ...]:
 
 
 def _matches(patterns: list[str], folder: Path) -> list[Path]:
-    """The distinct paths that the patterns name, in natural order; each must be a checkpoint."""
-    hits = {Path(hit) for pattern in patterns for hit in glob.glob(str(folder / pattern), recursive=True)}
-    paths = sorted(hits, key=natural_key)
-    shown = " and ".join(repr(pattern) for pattern in patterns)
-    if not paths:
-        raise HardlookError(
-            f"checkpoints = {shown} matches nothing in {folder}{_nearby(patterns[0], folder)}; "
-            "correct the pattern, or make checkpoints with: hardlook train"
-        )
+    """The distinct paths that the patterns name, in natural order; each pattern must match, and only checkpoints."""
+    hits = {pattern: glob.glob(str(folder / pattern), recursive=True) for pattern in patterns}
+    for pattern, found in hits.items():
+        if not found:
+            raise HardlookError(
+                f"checkpoints = {pattern!r} matches nothing in {folder}{_nearby(pattern, folder)}; "
+                "correct the pattern, or make checkpoints with: hardlook train"
+            )
+    first = {Path(hit): pattern for pattern, found in reversed(hits.items()) for hit in found}
+    paths = sorted(first, key=natural_key)
     for path in paths:
-        _refuse_what_is_none(path, shown)
+        _refuse_what_is_none(path, repr(first[path]))
     return paths
 
 
@@ -155,7 +167,7 @@ def _refuse_what_is_none(path: Path, pattern: str) -> None:
     elif not path.is_file():
         raise HardlookError(f"checkpoints = {pattern} matches {path}, which is a link that leads nowhere, or no file; "
                             "remove it, or copy the checkpoint there")
-    elif file_kind(path) is None:
+    elif format_of(path) not in READABLE:
         raise HardlookError(
             f"checkpoints = {pattern} matches {path}, which is no checkpoint: {found_instead(path)}; mend or remove "
             "it, or narrow the pattern, for instance to *.pt"
@@ -163,14 +175,20 @@ def _refuse_what_is_none(path: Path, pattern: str) -> None:
 
 
 def _describe(path: Path, weights: str) -> Checkpoint:
-    """Read one checkpoint and keep what identifies and orders it."""
+    """Read one checkpoint and keep what identifies and orders it.
+
+    Where one state dict has both kinds under prefixes, loading takes the kind that is asked for.
+    """
     state = read_state_dict(path, weights=weights)
+    averages = [name for name in state.tensors if names_average([name])]
+    by_name = bool(averages) and (weights == "ema" or len(averages) == len(state.tensors))
     return Checkpoint(
         path,
         state.epoch,
         state.step,
         weights_sha256(state.tensors),
         state.taken or "the file itself",
+        "ema" if by_name else state.kind,
         notes=state.notes,
         stamp=file_stamp(path),
     )
@@ -180,6 +198,16 @@ def file_stamp(path: Path) -> tuple[tuple[int, int], ...]:
     """(size, modification time) of the files that hold a checkpoint's weights: equal means unchanged."""
     files = weight_files(path) if path.is_dir() else [path]
     return tuple((stat.st_size, stat.st_mtime_ns) for stat in (file.stat() for file in files))
+
+
+def _refuse_mixed(checkpoints: Sequence[Checkpoint]) -> None:
+    """Trained and averaged weights are two models: no score may go from one to the other."""
+    first = {checkpoint.kind: checkpoint for checkpoint in reversed(checkpoints)}
+    if len(first) > 1:
+        raise HardlookError(
+            f"{first['plain'].path} gives the trained weights and {first['ema'].path} only averaged ones (EMA); audit one "
+            "kind: averaged = true in audit.toml where every file holds the average, or a narrower pattern"
+        )
 
 
 def _refuse_identical(checkpoints: Sequence[Checkpoint]) -> None:

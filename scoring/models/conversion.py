@@ -27,7 +27,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from scoring.models.weights import StateDict, pick_state_dict, read_state_dict
+from scoring.models.folders import weight_files
+from scoring.models.formats import READABLE, format_of, found_instead
+from scoring.models.state_dicts import StateDict, holds_both, pick_state_dict, undecoded
+from scoring.models.weights import AVERAGE, open_safetensors, read_state_dict
 from scoring.tables import HardlookError, atomic_path, remove_abandoned_of
 
 
@@ -37,17 +40,23 @@ def convert_checkpoint(
     *,
     trust: bool = False,
     folder: str | Path | None = None,
-    weights: str = "plain",
+    weights: str = "both",
 ) -> Path:
     """Take the weights out of a pickled checkpoint and write them, with epoch and step, as safetensors.
 
+    ``weights``: "plain" (the trained ones), "ema" (their average) or "both", which is what there is of the two.
     ``out`` defaults to the same name with ``.safetensors``; ``folder`` is put on the path of the process, for
     programs that need it. Raises `HardlookError` without ``trust``, where ``out`` exists with other weights,
     or where no weights could be found.
     """
     path = Path(path)
+    if path.is_dir():
+        files = weight_files(path)  # folders of other tools are refused here, with what makes weights of them
+        raise HardlookError(f"{path} is a folder; name it in audit.toml as it is, or convert the file inside: "
+                            f"hardlook convert {files[0]} --trust")
     if not path.is_file():
         raise HardlookError(f"there is no checkpoint {path}")
+    _refuse_format(path)
     if not trust:
         raise HardlookError(
             f"{path} may run code when it is read; if you trust the file:  hardlook convert {path} --trust"
@@ -59,6 +68,23 @@ def convert_checkpoint(
         _in_own_process(path, partial, folder, weights)
         read_state_dict(partial)  # nothing takes the name of a checkpoint that cannot be read as one
     return out
+
+
+def contents_told(converted: Path) -> str:
+    """What a conversion wrote: which weights, and the notes of the reading."""
+    _, stated = open_safetensors(converted)
+    kinds = {"plain": "the trained weights", "ema": "averaged (EMA) weights",
+             "both": "the trained weights and their average (EMA)"}
+    return "; ".join([kinds[stated["hardlook_kind"]], *json.loads(stated["notes"])])
+
+
+def _refuse_format(path: Path) -> None:
+    """Only pickled files are converted."""
+    kind = format_of(path)
+    if kind == "safetensors":
+        raise HardlookError(f"{path} is safetensors already, which holds tensors alone; name it in audit.toml as it is")
+    if kind not in READABLE:
+        raise HardlookError(f"{path} is no checkpoint: {found_instead(path)}")
 
 
 def _refuse_overwriting(path: Path, out: Path) -> None:
@@ -152,16 +178,25 @@ REAL = {
     "torch._utils": {
         "_rebuild_tensor",
         "_rebuild_tensor_v2",
-        "_rebuild_parameter",
-        "_rebuild_parameter_with_state",
+        "_rebuild_tensor_v3",
         "_rebuild_sparse_tensor",
     },
     "torch": {"Size", "device"},
+    "torch.storage": {"UntypedStorage", "TypedStorage"},
     "numpy": {"dtype", "ndarray"},
     "numpy.core.multiarray": {"_reconstruct", "scalar"},
     "numpy._core.multiarray": {"_reconstruct", "scalar"},
 }
 """Module → names that are looked up truly: they make tensors, numbers and containers, and nothing else."""
+
+
+MADE_OF_TENSORS = {
+    ("torch.nn.parameter", "Parameter"),
+    ("torch.nn.parameter", "Buffer"),
+    ("torch._utils", "_rebuild_parameter"),
+    ("torch._utils", "_rebuild_parameter_with_state"),
+}
+"""What is called with a tensor first, which is all that is kept of it."""
 
 
 class InertUnpickler(pickle.Unpickler):
@@ -173,10 +208,14 @@ class InertUnpickler(pickle.Unpickler):
             return _without_type
         if (module, name) == ("torch.storage", "_load_from_bytes"):
             return _storage_of
-        if module == "torch.nn.parameter" and name in ("Parameter", "Buffer"):
+        if (module, name) in MADE_OF_TENSORS:
             return _as_tensor
+        if name == "_make_skeleton_class":  # cloudpickle keeps classes of __main__ by value
+            return _skeleton
         if module == "collections" and name in ("defaultdict", "Counter"):
             return _plain_dict
+        if module == "torch._utils" and name.startswith("_rebuild_") and name not in REAL[module]:
+            return lambda *_parts: undecoded(f"tensor of torch made by {name}")
         is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         known = is_dtype or name in REAL.get(module, ()) or (module == "torch" and name.endswith("Storage"))
         if not known or "." in name:
@@ -184,9 +223,20 @@ class InertUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _without_type(function: Any, _type: Any, parts: tuple, _state: Any) -> Any:
-    """A tensor of a subclass, as a plain tensor."""
-    return function(*parts)
+def _without_type(function: Any, kind: Any, parts: tuple, _state: Any) -> Any:
+    """A tensor of a subclass, as a plain tensor; one that only its own library can rebuild stays undecoded."""
+    if isinstance(function, type) and issubclass(function, StandIn):
+        return _undecoded(kind)
+    tensor = function(*parts)
+    return _undecoded(kind) if hasattr(tensor, "undecoded") else tensor
+
+
+def _undecoded(kind: Any) -> torch.Tensor:
+    return undecoded(f"{kind.__module__}.{kind.__name__}")
+
+
+def _skeleton(_constructor: Any, name: Any, *_rest: Any) -> type:
+    return type(str(name), (StandIn,), {"__module__": "__main__"})
 
 
 def _as_tensor(data: torch.Tensor, *_rest: Any) -> torch.Tensor:
@@ -212,18 +262,27 @@ INERT_PICKLE = SimpleNamespace(
 
 def take_apart(path: Path, weights: str = "plain") -> StateDict:
     """The weights of a checkpoint that holds objects. Only ever called in a process of its own."""
+    return _pick(path, _content(path), weights)
+
+
+def _content(path: Path) -> Mapping[str, Any]:
     content = _plain(_load(path))
     if not isinstance(content, Mapping):
         raise HardlookError(
             f"no weights were found in {path}; where it was made, run torch.save(model.state_dict(), path)"
         )
+    return content
+
+
+def _pick(path: Path, content: Mapping[str, Any], weights: str) -> StateDict:
     return pick_state_dict(path, content, {}, weights)
 
 
 def _load(path: Path) -> Any:
     """What the file holds, with stand-ins; torch runs TorchScript as the program that it is."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=INERT_PICKLE)
+        with path.open("rb") as file:  # a path that ends in .safetensors would go to the safetensors library
+            return torch.load(file, map_location="cpu", weights_only=False, pickle_module=INERT_PICKLE)
     except RuntimeError as error:
         if "magic number" not in str(error):
             raise
@@ -240,7 +299,8 @@ def _plain(value: Any, depth: int = 0) -> Any:
         module = _module_parts(value)
         if module is not None:
             return dict(_state(module))
-        value = {**vars(value), **vars(value).get("_items", {})}
+        own = {name: item for name, item in vars(value).items() if name not in ("_parts", "_items")}
+        value = {**own, **vars(value).get("_items", {})}
     if isinstance(value, Mapping) and depth < 3:
         return {name: _plain(item, depth + 1) for name, item in value.items() if isinstance(name, str)}
     return _tensor_of(value)
@@ -270,34 +330,46 @@ def _state(module: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, t
         **{name: b for name, b in module["_buffers"].items() if name not in passing},
     }
     for name, tensor in own.items():
-        if isinstance(tensor, torch.Tensor):
-            yield prefix + name, tensor.detach()
+        if tensor is not None:
+            yield prefix + name, tensor if isinstance(tensor, torch.Tensor) else _undecoded(type(tensor))
     for name, child in module["_modules"].items():
         parts = _module_parts(child) if isinstance(child, StandIn) else None
         if parts is not None:
             yield from _state(parts, f"{prefix}{name}.")
 
 
-def write_converted(state: StateDict, out: Path) -> None:
-    """safetensors, with epoch, step and source in its header; each tensor on its own, ties undone."""
+def write_converted(state: StateDict, out: Path, average: StateDict | None = None) -> None:
+    """safetensors, with epoch, step and source in its header; each tensor on its own, ties undone.
+
+    ``average``: the moving average of the weights in ``state``, which is written beside them.
+    """
     from safetensors.torch import save_file
 
     facts = {
         "epoch": state.epoch,
         "global_step": state.step,
-        "hardlook_kind": state.kind,
+        "hardlook_kind": "both" if average else state.kind,
         "source": state.path.name,
-        "notes": json.dumps(state.notes),
+        "notes": json.dumps([] if average else state.notes),
     }
-    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.tensors.items()}
+    tensors = {**state.tensors, **{AVERAGE + name: item for name, item in (average.tensors if average else {}).items()}}
+    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     save_file(tensors, out, metadata={name: str(value) for name, value in facts.items() if value is not None})
 
 
+def _convert(path: Path, out: Path, weights: str) -> None:
+    """Take a file apart and write what was asked for."""
+    content = _content(path)
+    both = weights == "both" and holds_both(content)
+    state = _pick(path, content, "ema" if weights == "ema" else "plain")
+    write_converted(state, out, _pick(path, content, "ema") if both else None)
+
+
 def main(arguments: list[str]) -> int:
-    """``python -m scoring.models.conversion CHECKPOINT OUT plain|ema``: the child process."""
+    """``python -m scoring.models.conversion CHECKPOINT OUT plain|ema|both``: the child process."""
     path, out, weights = Path(arguments[0]), Path(arguments[1]), arguments[2]
     try:
-        write_converted(take_apart(path, weights), out)
+        _convert(path, out, weights)
     except Exception as error:  # whatever a strange file does, the parent gets one line
         told = str(error).splitlines()[0] if str(error) else ""
         sys.stderr.write(f"{type(error).__name__}: {told}\n")

@@ -22,16 +22,21 @@ import torch
 from torch import nn
 
 from scoring.models.pretrained import translated
-from scoring.models.weights import StateDict, Tensors
+from scoring.models.refusals import (
+    FACTORY,
+    listed,
+    refuse_infinite,
+    refuse_kinds,
+    refuse_missing,
+    refuse_shapes,
+    refuse_unloaded,
+    refuse_without_values,
+)
+from scoring.models.state_dicts import EMA_NAME, StateDict, Tensors
 from scoring.tables import HardlookError
 
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What torch.compile, FSDP and activation checkpointing put into the names of parameters, at any depth."""
-
-EMA_NAME = re.compile(r"(^|[._])(ema|averaged?|shadow|swa)([._]|$)")
-"""A prefix under which a training script keeps averaged weights beside the trained ones."""
-
-FACTORY = "is this the factory (and arguments) that the checkpoint was trained with?"
 
 NO_WEIGHTS = ("n_averaged",)
 """Counters that torch.optim.swa_utils keeps beside the weights."""
@@ -62,8 +67,22 @@ def load_into(
     ()
     """
     fitted = fit_state(model, state, n_classes=n_classes, weights=weights)
-    model.load_state_dict(fitted.tensors, strict=False)  # names and shapes are known to fit
+    copy_into(model, fitted.tensors)
     return fitted.notes
+
+
+def copy_into(model: nn.Module, tensors: Tensors) -> None:
+    """Copy tensors that `fit_state` gave into the model, and look that they are there.
+
+    A model may load in its own way (``_load_from_state_dict``, hooks) and leave a tensor out without a word; raises
+    `HardlookError` naming it.
+    """
+    model.load_state_dict(tensors, strict=False)  # names and shapes are known to fit
+    loaded = model.state_dict()
+    for name, value in tensors.items():
+        if not _same(loaded[name].cpu(), value.cpu()):
+            raise HardlookError(f"{type(model).__name__} did not take the weights of {name!r} when they were loaded; needed a "
+                                "model whose state_dict() gives back what load_state_dict() was given")
 
 
 def fit_state(
@@ -76,8 +95,9 @@ def fit_state(
     """The checkpoint's tensors under the model's names and in its dtypes, checked as in `load_into`."""
     if not isinstance(state, StateDict):
         state = StateDict(Path("the state dict"), dict(state))
+    refuse_without_values(model)
     needed = {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
-    given = {_unwrapped(name): value for name, value in state.tensors.items() if name not in NO_WEIGHTS}
+    given = _without_wrappers(state)
     match, note = _match_names(state, given, needed, weights)
     if match.count < len(needed):
         under = {
@@ -96,12 +116,13 @@ def fit_state(
         for key in given
         if key not in match.keys and key not in extras and not key.endswith("_extra_state")
     ]
-    _refuse_missing(state.path, model, needed, found, unused)
+    refuse_missing(state.path, model, needed, found, unused)
+    refuse_unloaded(state.path, model)
     outside = _refuse_unexpected(state.path, match, unused)
-    _refuse_shapes(state.path, needed, found, n_classes)
-    _refuse_kinds(state.path, needed, found)
+    refuse_shapes(state.path, needed, found, n_classes)
+    refuse_kinds(state.path, needed, found)
     converted = {name: value.to(needed[name].dtype) for name, value in found.items()}
-    _refuse_infinite(state.path, model, converted)
+    refuse_infinite(state.path, model, converted)
     return Fitted(converted, (*state.notes, *note, *outside, *_changed_precision(state.tensors, needed)))
 
 
@@ -113,6 +134,26 @@ def _unwrapped(name: str) -> str:
     for wrapper in WRAPPERS:
         name = name.replace(wrapper, "")
     return name
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Equal in every value; a mask may hold NaN."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return torch.equal(one, other) or bool(((one == other) | (one.isnan() & other.isnan())).all())
+
+
+def _without_wrappers(state: StateDict) -> dict[str, torch.Tensor]:
+    """The tensors of a file under names without wrappers; two that then have one name must be equal."""
+    given: dict[str, torch.Tensor] = {}
+    for name, value in state.tensors.items():
+        short = _unwrapped(name)
+        if short in given and not torch.equal(given[short], value):
+            raise HardlookError(f"{state.path} holds {short!r} twice, with and without the name of a wrapper and with other "
+                                "values; save the model to audit alone: torch.save(model.state_dict(), path)")
+        if name not in NO_WEIGHTS:
+            given[short] = value
+    return given
 
 
 @dataclass(frozen=True)
@@ -140,8 +181,8 @@ def _match_names(
     ]
     if not matches:
         raise HardlookError(
-            f"{state.path}: none of its keys fits the model; found {_listed(given)}, "
-            f"needed {_listed(needed)}; {FACTORY}"
+            f"{state.path}: none of its keys fits the model; found {listed(given)}, "
+            f"needed {listed(needed)}; {FACTORY}"
         )
     if state.kind == "ema":  # the file keeps them apart, and `read_state_dict` took the average
         return _best(state.path, matches), []
@@ -150,7 +191,7 @@ def _match_names(
     wanted = [match for match in whole if match.averaged == (weights == "ema")]
     if weights == "ema" and not wanted:
         raise HardlookError(
-            f"{state.path} holds no EMA weights; found {_listed(given)}; use weights = 'plain'"
+            f"{state.path} holds no EMA weights; found {listed(given)}; use weights = 'plain'"
         )
     best = _best(state.path, wanted or matches)
     return best, _ema_note(best, whole)
@@ -213,103 +254,9 @@ def _refuse_unexpected(path: Path, match: _Match, unused: list[str]) -> list[str
     inside = [key for key in unused if key.startswith(match.prefix)]
     if inside:
         raise HardlookError(
-            f"{path} has {len(inside)} keys that the model does not: {_listed(inside)}; {FACTORY}"
+            f"{path} has {len(inside)} keys that the model does not: {listed(inside)}; {FACTORY}"
         )
-    return [f"left out what is not under {match.prefix!r}: {_listed(unused)}"] if unused else []
-
-
-# -- checks --------------------------------------------------------------------------------------------------
-
-
-def _refuse_missing(
-    path: Path, model: nn.Module, needed: Mapping[str, torch.Tensor], found: Tensors, unused: list[str]
-) -> None:
-    """Every key must be there, but for tied ones of which one is, and counters."""
-    variables = model.state_dict(keep_vars=True)
-    held = {id(value) for name, value in variables.items() if name in found}
-    missing = [
-        name
-        for name in needed
-        if name not in found and id(variables[name]) not in held and not name.endswith("num_batches_tracked")
-    ]
-    if missing:
-        shapes = {name: tuple(needed[name].shape) for name in missing}
-        instead = f"it has instead {_listed(unused)}" if unused else "it has nothing in their place"
-        raise HardlookError(
-            f"{path} lacks {len(missing)} of the {len(needed)} keys that the model needs: "
-            f"{_listed(missing, shapes)}; {instead}; {FACTORY}"
-        )
-
-
-def _refuse_shapes(
-    path: Path, needed: Mapping[str, torch.Tensor], found: Tensors, n_classes: int | None
-) -> None:
-    """Every shape must be equal; a wrong number of classes gets a message of its own."""
-    wrong = {
-        name: (tuple(value.shape), tuple(needed[name].shape))
-        for name, value in found.items()
-        if value.shape != needed[name].shape
-    }
-    if not wrong:
-        return
-    last = [name for name in needed if needed[name].ndim][-1].rpartition(".")[0]
-    _refuse_class_count(path, wrong, last, n_classes)
-    name, (shape, expected) = next(iter(wrong.items()))
-    raise HardlookError(
-        f"{path}: key {name!r} has shape {shape}, the model needs {expected}"
-        f"{f' (and {len(wrong) - 1} more keys differ)' if len(wrong) > 1 else ''}; "
-        "are these the arguments that the checkpoint was trained with?"
-    )
-
-
-def _refuse_class_count(
-    path: Path, wrong: Mapping[str, tuple[tuple, tuple]], last: str, n_classes: int | None
-) -> None:
-    """The output layer's first dimension alone differs: the classes, not the architecture."""
-    if any(
-        len(shape) != len(expected) or not shape or shape[1:] != expected[1:]
-        for shape, expected in wrong.values()
-    ):
-        return
-    counts = {(shape[0], expected[0]) for shape, expected in wrong.values()}
-    layers = {name.rpartition(".")[0] for name in wrong}
-    if len(counts) != 1 or not (last in layers or {expected for _, expected in counts} == {n_classes}):
-        return
-    (found, built), name = counts.pop(), next(iter(wrong))
-    listed = f", and audit.toml lists {n_classes}" if n_classes is not None else ""
-    raise HardlookError(
-        f"{path}: its output layer (key {name!r}) has {found} classes, the model built here needs "
-        f"{built}{listed}; set the factory's arguments and the list of classes to agree"
-    )
-
-
-def _refuse_kinds(path: Path, needed: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> None:
-    """Complex numbers or integers in the place of real weights would be cut down in silence."""
-    for name, value in found.items():
-        if needed[name].is_floating_point() and not value.is_floating_point():
-            raise HardlookError(
-                f"{path}: key {name!r} holds {str(value.dtype).removeprefix('torch.')}, the model needs "
-                f"{str(needed[name].dtype).removeprefix('torch.')}; save the weights themselves, not a quantised or "
-                "converted form of them"
-            )
-
-
-def _refuse_infinite(path: Path, model: nn.Module, converted: Tensors) -> None:
-    """NaN or infinity in a weight or a running statistic; other buffers (masks) may hold −inf."""
-    weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    for name, value in converted.items():
-        if name not in weights and not name.endswith(("running_mean", "running_var")):
-            continue
-        if (
-            not value.sum().isfinite()
-        ):  # a third of the time of looking at each; an overflow is looked at below
-            bad = value.numel() - int(torch.isfinite(value).sum())
-            if not bad:
-                continue
-            raise HardlookError(
-                f"{path}: key {name!r} holds {bad} values of {value.numel()} that are NaN or infinite; "
-                "needed finite weights; leave this checkpoint out, the training had diverged"
-            )
+    return [f"left out what is not under {match.prefix!r}: {listed(unused)}"] if unused else []
 
 
 def _changed_precision(given: Mapping[str, torch.Tensor], needed: Mapping[str, torch.Tensor]) -> list[str]:
@@ -318,10 +265,3 @@ def _changed_precision(given: Mapping[str, torch.Tensor], needed: Mapping[str, t
     held = {value.dtype for value in given.values() if value.is_floating_point()} - built
     into = " and ".join(sorted(str(kind).removeprefix("torch.") for kind in built))
     return [f"{str(kind).removeprefix('torch.')} weights became {into}" for kind in sorted(held, key=str)]
-
-
-def _listed(names: Iterable[str], shapes: Mapping[str, tuple] | None = None, shown: int = 4) -> str:
-    """The first few names, with their shapes where given."""
-    names = list(names)
-    told = [f"{name!r} {shapes[name]}" if shapes else repr(name) for name in names[:shown]]
-    return ", ".join(told) + (", …" if len(names) > shown else "")

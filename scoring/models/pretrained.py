@@ -27,7 +27,7 @@ def translated(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Tensors
     if inner is None:
         return None
     with _quiet(), torch.random.fork_rng(devices=[]):  # what is missing would be drawn at random
-        loaded, report = type(inner).from_pretrained(
+        loaded, report = _strict(type(inner)).from_pretrained(
             None,
             config=copy.deepcopy(inner.config),
             state_dict=dict(tensors),
@@ -40,6 +40,13 @@ def translated(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Tensors
     found.update({name: tensors[name] for name in report["unexpected_keys"] if name in tensors})
     found.update({name: torch.empty(tuple(shape)) for name, shape, _ in report["mismatched_keys"]})
     return found
+
+
+def _strict(kind: type) -> type:
+    """The class without its lists of names whose absence, or presence, the library would not report: what is missing
+    would be left at random values without a word."""
+    silent = {"_keys_to_ignore_on_load_missing": None, "_keys_to_ignore_on_load_unexpected": None}
+    return type(kind.__name__, (kind,), {"__module__": kind.__module__, **silent})
 
 
 def _is_pretrained(module: nn.Module) -> bool:
