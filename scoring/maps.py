@@ -45,13 +45,14 @@ def keep_maps(context: Context, scorer: VoG) -> int:
         run.add_to_record(**facts)
     chosen = set(chosen_examples(context)) - store.ids()
     positions = np.flatnonzero(context.examples["example_id"].isin(chosen))
+    form = "logit" if context.model.keeps_logits else "probability"
     with context.progress("VoG maps", len(positions)) as advance:
         for part in cut(positions, min(context.shard_size, 512)):
             shard, at = make_shard(context, scorer, part)
-            maps = scorer.maps(shard, ("logit",), scorer.padding_state(context))
-            late = maps["late_label_logit"]
+            maps = scorer.maps(shard, (form,), scorer.padding_state(context))
+            late = maps[f"late_label_{form}"]
             missing = ~np.isfinite(late.reshape(len(late), -1)).all(1)
-            late = np.where(missing.reshape(-1, *[1] * (late.ndim - 1)), maps["late_prediction_logit"], late)
+            late = np.where(missing.reshape(-1, *[1] * (late.ndim - 1)), maps[f"late_prediction_{form}"], late)
             store.write_part([
                 (name, encoded(context, int(part[row]), values))
                 for name, row, values in zip(shard.example_id, at, late, strict=True) if np.isfinite(values).all()

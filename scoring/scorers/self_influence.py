@@ -2,7 +2,9 @@
 
     gᵀ (H + δI)⁻¹ g,   g = (p − y) ⊗ (x, 1),   H the mean Hessian of the softmax head over the training examples
 
-exact in float64 from the features x and the probabilities p of the last checkpoint. Cost: n (c (d+1))² flops and
+exact in float64 from the features x and the probabilities p of the last checkpoint, x alone for a head without bias. Where
+the logits are s times the head's output (a temperature), g and H are those of s = 1 times s and s², so δ and the l2 part
+are divided by s² instead. Cost: n (c (d+1))² flops and
 8 (c (d+1))² bytes. Above the memory budget the same system is solved by conjugate gradients, with Hessian products over
 at most ``subset`` training examples: 4 c d · subset flops per product, some tens of products per example. The influence
 embeddings give a low-rank self-influence over any layers, and sooner (`influence`). Limits: the head alone; everything
@@ -57,13 +59,16 @@ class SelfInfluence(Scorer):
                               & np.isfinite(features).all(1))
         if not len(rows):
             raise HardlookError("self_influence needs labelled training examples, found none")
-        needed = 8 * (probabilities.shape[1] * (features.shape[1] + 1)) ** 2
+        bias, scale = run.head["bias"], run.head["scale"]
+        damping, l2 = self.damping / scale**2, l2 / scale**2
+        needed = 8 * (probabilities.shape[1] * (features.shape[1] + bias)) ** 2
         if needed <= self.memory_budget * 2**30:
-            return Exact(head_factor(head_hessian(features[rows], probabilities[rows], l2=l2), self.damping))
+            hessian = head_hessian(features[rows], probabilities[rows], l2=l2, bias=bias)
+            return Exact(head_factor(hessian, damping), bias)
         rows = np.sort(np.random.default_rng(run.audit.seed).permutation(rows)[: self.subset])
         run.say(f"self_influence: the exact head Hessian takes {needed / 2**30:.1f} GB, the budget is "
                 f"{self.memory_budget} GB: solved by conjugate gradients instead, over {len(rows):,} training examples")
-        return ByProducts(features[rows], probabilities[rows], l2, self.damping, self.tolerance)
+        return ByProducts(features[rows], probabilities[rows], l2, damping, self.tolerance, bias)
 
     def score(self, shard: Shard, state) -> Columns:
         """Cook's distance of the shard's labelled examples."""
@@ -80,12 +85,13 @@ class Exact:
     """Solves with the lower Cholesky factor of the damped Hessian, (c(d+1), c(d+1))."""
 
     factor: np.ndarray
+    bias: bool
 
     def distances(self, features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Cook's distance of (n, d), (n, c), (n,) → (n,)."""
         from scoring.influence import cook_distances
 
-        return cook_distances(self.factor, features, probabilities, labels)
+        return cook_distances(self.factor, features, probabilities, labels, bias=self.bias)
 
 
 @dataclass(frozen=True)
@@ -97,10 +103,12 @@ class ByProducts:
     l2: float
     damping: float
     tolerance: float
+    bias: bool
 
     def distances(self, features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Cook's distance of (n, d), (n, c), (n,) → (n,)."""
         from scoring.influence import self_influence_by_gradients
 
         return self_influence_by_gradients(features, probabilities, labels, damping=self.damping, l2=self.l2,
-                                           over=(self.features, self.probabilities), tolerance=self.tolerance)
+                                           over=(self.features, self.probabilities), tolerance=self.tolerance,
+                                           bias=self.bias)

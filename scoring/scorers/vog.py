@@ -206,7 +206,16 @@ class VoG(Scorer):
                                 forms=forms, batch_size=self.batch_size, padding=self._padding(slot, shard, state)))
         for note in slot.notes:
             shard.note(note)
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return found if shard.model.keeps_logits else self._without_logits(found, shard)
+
+    @staticmethod
+    def _without_logits(columns: Columns, shard: Shard) -> Columns:
+        """The logit form is null where the model returns probabilities: the logits they came from are lost."""
+        shard.note("vog has no logit form: the model returns probabilities or their logarithm, and the gradient of a logit "
+                   "is lost in them")
+        return {name: np.full_like(values, np.nan) if name.endswith("_logit") else values
+                for name, values in columns.items()}
 
     def _padding(self, slot: Slot, shard: Shard, state) -> int | None:
         """The token number that is padding: as set, as the model says, else as the transform says."""

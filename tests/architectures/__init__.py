@@ -1,0 +1,1 @@
+"""Architectures through the check and every scorer, against naive float64 autograd."""

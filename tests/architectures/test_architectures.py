@@ -1,0 +1,27 @@
+"""Each architecture through the check and every scorer: equal to naive float64 autograd, or left out and why."""
+
+import pytest
+
+from ..nets import picture, unchanged
+from .case import score
+from .comparison import rows
+from .zoo import FAST, ZOO
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.architectures) for name in ZOO])
+def test_every_score_is_that_of_the_model_or_left_out_with_a_reason(name, tmp_path):
+    architecture = ZOO[name]
+    case = score(architecture, tmp_path)
+    assert [finding.text for finding in case.findings if finding.level == "error"] == []
+    before = picture(case.context.model.module)
+    found = list(rows(case))
+    absent = architecture.absent or {}
+    left_out = {row.score: row.reason for row in found if row.error is None and row.score in case.summary.skipped}
+    assert left_out.keys() == absent.keys(), left_out
+    for scorer, part in absent.items():
+        assert part in left_out[scorer]
+    assert unchanged(before, picture(case.context.model.module))
+
+
+def test_there_are_sixty_at_least():
+    assert len(FAST) >= 60 and len(ZOO) >= 90
