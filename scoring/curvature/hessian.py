@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 
 from scoring.curvature.closed_form import HeadProducts, head_candidate
+from scoring.curvature.forward import check_forward
 from scoring.curvature.lanczos import Vector
 from scoring.curvature.parameters import (
     Chosen,
@@ -59,9 +60,9 @@ def hessian_products(model: nn.Module, data: Iterable, chosen: Chosen, *, loss: 
     they are wrong, the model gives other outputs the second time, the data are empty, or a loss is not finite.
     """
     batch = few(data, device_of(model))
-    _check_deterministic(model, batch[0])
     notes = []
     if not tried_before:
+        check_forward(model, batch[0])
         verdict = tried(model, batch, chosen, loss, products_on_few)
         if verdict.wrong:
             raise HardlookError(f"{said(chosen, verdict)}; choose layers above it, or write that function so that it can "
@@ -87,23 +88,6 @@ def _products(model: nn.Module, data: Iterable, chosen: Chosen, loss: Loss, l2: 
         if products is not None:
             return products
     return HessianProducts(model, data, chosen, loss, l2, memory_budget, prefix)
-
-
-def _check_deterministic(model: nn.Module, inputs: Any) -> None:
-    one = outputs(model, inputs)
-    if not one.requires_grad:
-        raise HardlookError(
-            "the logits carry no gradient to any of the model's weights: its forward cuts the graph (no_grad, detach, "
-            "numpy), or its weights were taken out of it; remove that"
-        )
-    with torch.no_grad():
-        one, two = one.detach(), outputs(model, inputs)
-    if not torch.allclose(one, two, rtol=1e-4, atol=1e-5, equal_nan=True):
-        raise HardlookError(
-            "the model gives different outputs for the same inputs in eval mode (dropout called as a "
-            "function keeps "
-            "dropping: pass training=self.training); needed a deterministic model"
-        )
 
 
 # -- any layers ----------------------------------------------------------------------------------------------

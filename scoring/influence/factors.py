@@ -31,6 +31,7 @@ from scoring.curvature import (
     factorise,
     size_of,
 )
+from scoring.curvature.forward import check_forward
 from scoring.curvature.hessian import hessian_products, products_on_few
 from scoring.curvature.parameters import Loss, batches, check_reiterable, choose, differentiable, few
 from scoring.curvature.reach import reached
@@ -98,6 +99,7 @@ class InfluenceFactors:
         size_of(chosen, arnoldi_dim=arnoldi_dim, rank=rank, memory_budget=memory_budget)  # refuses what is too large
         with differentiable(model, chosen.tensors):
             chosen, left_out = reached(model, data, chosen)
+            check_forward(model, few(data, device_of(model))[0])
             chosen, wrong = twice_differentiable(model, few(data, device_of(model)), chosen, loss, products_on_few)
         size = size_of(chosen, arnoldi_dim=arnoldi_dim, rank=rank, memory_budget=memory_budget)
         announce(str(size))
