@@ -14,7 +14,7 @@ budget:
 Cost of a product, against one forward and backward pass of the part above: about 2 retained, 3 recomputed.
 
 Known limits: the data must come in the same order every time where it is reread; this is checked by its
-labels.
+labels and the sums of its inputs.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from scoring.curvature.parameters import (
     example_losses,
     few,
     is_plain_cross_entropy,
+    mapped,
     outputs,
 )
 from scoring.curvature.prefix import NO_PREFIX, Prefix, Recorded
@@ -154,6 +155,7 @@ class HessianProducts(Products):
             self.prefix, self.left = prefix, memory_budget
             self.kept: list[Retained | Recomputed] = []
             self.labels: list[Tensor] = []
+            self.sums: dict[int, list[Tensor]] = {}
             if self._record():
                 break
         if self.prefix is not found:
@@ -177,12 +179,15 @@ class HessianProducts(Products):
         for inputs, labels in batches(self.data, self.device):
             self.labels.append(labels)
             if full:
+                self.sums[len(self.labels) - 1] = _sums(inputs)
                 continue
             recorded = self.prefix.record(self.model, inputs, self.chosen.tensors)
             if recorded is None:
                 return False
             full = recorded.bytes > self.left
-            if not full:
+            if full:
+                self.sums[len(self.labels) - 1] = _sums(inputs)
+            else:
                 self.left -= recorded.bytes
                 self.kept.append(Recomputed(self, self.prefix, recorded, labels))
         self.n = sum(map(len, self.labels))
@@ -222,12 +227,25 @@ class HessianProducts(Products):
         if len(self.kept) == len(self.labels):
             return
         again = islice(batches(self.data, self.device), len(self.kept), None)
-        for (inputs, labels), before in zip(again, self.labels[len(self.kept):], strict=True):
-            if not torch.equal(labels, before):
+        left = range(len(self.kept), len(self.labels))
+        for number, (inputs, labels) in zip(left, again, strict=True):
+            if not torch.equal(labels, self.labels[number]) or not _close(_sums(inputs), self.sums[number]):
                 raise HardlookError(
-                    "data came in another order the second time; pass a DataLoader with shuffle=False"
+                    "data came in another order, or changed, the second time; pass a DataLoader with shuffle=False and "
+                    "no random transform"
                 )
             yield inputs, labels
+
+
+def _sums(inputs: Any) -> list[Tensor]:
+    """A number for each tensor of the inputs, by which other inputs are recognised."""
+    found: list[Tensor] = []
+    mapped(inputs, lambda t: found.append(t.double().sum()) or t)
+    return found
+
+
+def _close(one: list[Tensor], two: list[Tensor]) -> bool:
+    return all(torch.allclose(a, b, rtol=1e-6, atol=0.0, equal_nan=True) for a, b in zip(one, two, strict=True))
 
 
 def _kept_more(prefix: Prefix) -> str:
