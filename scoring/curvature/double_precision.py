@@ -1,12 +1,12 @@
 """A model that computes in float64 for a while, at parameters moved a little, and is given back to the bit.
 
-A finite difference of gradients tells right second derivatives from wrong ones only where its steps are far above
-rounding and far below the distance to the next kink of a ReLU: in float64, at a point in general position (at zero
-biases, every ReLU over an empty patch of an image stands on its kink).
+A finite difference of gradients tells right second derivatives from wrong ones only where its steps are far
+above rounding and far below the distance to the next kink of a ReLU: in float64, at a point in general
+position (at zero biases, every ReLU over an empty patch of an image stands on its kink).
 
-A model and its parameters go in. Inside, parameters, buffers and plain tensors are private copies in float64, and
-what the forward makes or casts in a lower precision is float64 too. Cost: a copy of the weights. Known limits: what
-runs outside of PyTorch keeps its precision.
+A model and its parameters go in. Inside, parameters, buffers and plain tensors are private copies in float64,
+and what the forward makes or casts in a lower precision is float64 too. Cost: a copy of the weights. Known
+limits: what runs outside of PyTorch keeps its precision.
 """
 
 from __future__ import annotations

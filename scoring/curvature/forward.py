@@ -2,10 +2,10 @@
 
 A model and a few examples go in; nothing comes out, or an error of one sentence. Cost: two forward passes.
 
-Known limits: where a model computes in bfloat16 or float16 above the chosen layers (``torch.autocast``, casts), it is
-refused. Its gradients hold two or three digits, so that small eigenvalues of its curvature, whose inverse weighs most,
-would be rounding; and turned to float32 it would be another model. Below the chosen layers, which are only read, any
-precision will do.
+Known limits: where a model computes in bfloat16 or float16 above the chosen layers (``torch.autocast``,
+casts), it is refused. Its gradients hold two or three digits, so that small eigenvalues of its curvature,
+whose inverse weighs most, would be rounding; and turned to float32 it would be another model. Below the
+chosen layers, which are only read, any precision will do.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ def check_forward(model: nn.Module, inputs: Any) -> None:
         )
     if seen.dtype is not None:
         raise HardlookError(
-            f"the chosen layers, or what follows them, compute in {str(seen.dtype).removeprefix('torch.')} (torch.autocast or "
-            "a cast in the forward): second derivatives need float32 or float64; build the model without it for the audit"
+            f"the chosen layers, or what follows them, compute in {str(seen.dtype).removeprefix('torch.')} "
+            "(torch.autocast or a cast in the forward): second derivatives need float32 or float64; build the model "
+            "without it for the audit"
         )
     with torch.no_grad():
         one, two = one.detach(), outputs(model, inputs)

@@ -44,7 +44,7 @@ from scoring.curvature.parameters import (
 from scoring.curvature.prefix import NO_PREFIX, Prefix, Recorded
 from scoring.curvature.products import Products
 from scoring.curvature.second_order import SecondOrder
-from scoring.curvature.trial import said, tried
+from scoring.curvature.trial import REMEDY, said, tried
 from scoring.gradients import device_of
 from scoring.tables import HardlookError
 
@@ -56,9 +56,10 @@ def hessian_products(model: nn.Module, data: Iterable, chosen: Chosen, *, loss: 
     """The fastest way to multiply by the Hessian of these layers on these data within ``memory_budget``
     bytes.
 
-    Call it, and its result, inside ``differentiable(model, chosen.tensors)``. Second derivatives are tried on a few
-    examples first (``scoring.curvature.trial``), unless they were ``tried_before``. Raises ``HardlookError`` where
-    they are wrong, the model gives other outputs the second time, the data are empty, or a loss is not finite.
+    Call it, and its result, inside ``differentiable(model, chosen.tensors)``. Second derivatives are tried on
+    a few examples first (``scoring.curvature.trial``), unless they were ``tried_before``. Raises
+    ``HardlookError`` where they are wrong, the model gives other outputs the second time, the data are empty,
+    or a loss is not finite.
     """
     batch = few(data, device_of(model))
     notes = []
@@ -66,8 +67,7 @@ def hessian_products(model: nn.Module, data: Iterable, chosen: Chosen, *, loss: 
         check_forward(model, batch[0])
         verdict = tried(model, batch, chosen, loss, products_on_few)
         if verdict.wrong:
-            raise HardlookError(f"{said(chosen, verdict)}; choose layers above it, or write that function so that it can "
-                                "be differentiated twice")
+            raise HardlookError(f"{said(chosen, verdict)}; {REMEDY}")
         notes = list(verdict.notes)
     products = _products(model, data, chosen, loss, l2, memory_budget)
     products.notes += notes
@@ -151,8 +151,8 @@ class HessianProducts(Products):
         self.model, self.data, self.loss = model, data, loss
         self.device = device_of(model)
         found = prefix or Prefix.find(model, chosen.tensors, few(data, self.device)[0])
-        for prefix in (found, *found.fallbacks):
-            self.prefix, self.left = prefix, memory_budget
+        for self.prefix in (found, *found.fallbacks):
+            self.left = memory_budget
             self.kept: list[Retained | Recomputed] = []
             self.labels: list[Tensor] = []
             self.sums: dict[int, list[Tensor]] = {}
@@ -231,8 +231,8 @@ class HessianProducts(Products):
         for number, (inputs, labels) in zip(left, again, strict=True):
             if not torch.equal(labels, self.labels[number]) or not _close(_sums(inputs), self.sums[number]):
                 raise HardlookError(
-                    "data came in another order, or changed, the second time; pass a DataLoader with shuffle=False and "
-                    "no random transform"
+                    "data came in another order, or changed, the second time; pass a DataLoader with shuffle=False "
+                    "and no random transform"
                 )
             yield inputs, labels
 
@@ -250,8 +250,8 @@ def _close(one: list[Tensor], two: list[Tensor]) -> bool:
 
 def _kept_more(prefix: Prefix) -> str:
     """What to say where some batch could not be run from what the first examples needed."""
-    return ("the layers below the chosen ones run differently for some examples than for the first ones: "
-            + ("all of their outputs are kept" if prefix.modules else "they run again for each product, which is slower"))
+    how = "all of their outputs are kept" if prefix.modules else "they run again for each product, which is slower"
+    return f"the layers below the chosen ones run differently for some examples than for the first ones: {how}"
 
 
 def _measure(sizes: dict[int, int]) -> Callable[[Tensor], Tensor]:

@@ -1,15 +1,16 @@
 """Forward passes that switch autograd in their own way, run so that they can be differentiated, and twice.
 
     torch.utils.checkpoint   saves memory by running a part again in the backward pass: one of its kinds refuses
-                             ``torch.autograd.grad``, neither is made for a graph that is kept and differentiated
+                             ``torch.autograd.grad``, neither is made for a graph that is kept and
+                             differentiated
                              again                                              → the part is called as it stands
     torch.inference_mode     gives tensors that no backward pass may save      → ``no_grad``, which computes the same
 
-Inside ``with plain_autograd():`` both are replaced where PyTorch looks them up at each call, so it does not matter
-under what name a model imported them. The values of a forward pass are the same.
+Inside ``with plain_autograd():`` both are replaced where PyTorch looks them up at each call, so it does not
+matter under what name a model imported them. The values of a forward pass are the same.
 
-Cost: none, but the memory that checkpointing would have saved. Known limits: what is replaced is PyTorch's own;
-a library with a checkpoint function of its own keeps it. It is replaced for all threads of the process.
+Cost: none, but the memory that checkpointing would have saved. Known limits: what is replaced is PyTorch's
+own; a library with a checkpoint function of its own keeps it. It is replaced for all threads of the process.
 """
 
 from __future__ import annotations

@@ -7,16 +7,17 @@ y = x ∗ w with output gradient g, cotangents (a, b) of (∂x, ∂w) give
 
 which is one more convolution each way. PyTorch's own rule reaches ∂w by a convolution whose kernel is as
 large as the feature map. Batch norm in eval mode is a fixed affine map per channel, so its second derivative
-needs no statistics. PyTorch 2.14 gives a wrong second derivative of weight norm by its direction (it is w = g v/‖v‖),
-and none of the hard sigmoid and of bags of embeddings: these are made of plain operations.
+needs no statistics. PyTorch 2.14 gives a wrong second derivative of weight norm by its direction (it is w = g
+v/‖v‖), and none of the hard sigmoid and of bags of embeddings: these are made of plain operations.
 
-Inputs and outputs are those of ``torch.conv*d``, ``F.batch_norm``, ``torch._weight_norm``, ``F.hardsigmoid`` and
-``F.embedding_bag``, which ``SecondOrder()`` replaces for every call inside the ``with`` block, in modules and in functions
-alike.
+Inputs and outputs are those of ``torch.conv*d``, ``F.batch_norm``, ``torch._weight_norm``, ``F.hardsigmoid``
+and ``F.embedding_bag``, which ``SecondOrder()`` replaces for every call inside the ``with`` block, in modules
+and in functions alike.
 
 Cost: the same forward and first backward pass; a double backward pass of about two backward passes.
 
-Known limits: bags given by offsets, and those that rescale weights or gradients, have no second derivative; padding given as a word, unbatched inputs and transposed convolutions keep PyTorch's rule.
+Known limits: bags given by offsets, and those that rescale weights or gradients, have no second derivative;
+padding given as a word, unbatched inputs and transposed convolutions keep PyTorch's rule.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     μ(z) = Λ^(-1/2) Mᵀ ∇ℓ(z)              influence embedding   (Wang et al. 2023, eq. 3)
     influence of z' on z = μ(z')·μ(z) = ∇ℓ(z)ᵀ Ĥ⁻¹ ∇ℓ(z')      (Koh and Liang 2017, eq. 2, sign turned)
 
-Models and batches go in, embeddings (n, r) come out. Cost: P Hessian products to fit (``scoring.curvature``); to
-embed, one forward and one backward pass.
+Models and batches go in, embeddings (n, r) come out. Cost: P Hessian products to fit (``scoring.curvature``);
+to embed, one forward and one backward pass.
 
 Known limits: directions of negative and of tiny curvature are left out of Ĥ⁻¹, so influence is that on the
 rest. Removing an example moves the loss by its influence over n only as far as the loss is quadratic.
