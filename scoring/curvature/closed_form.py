@@ -4,11 +4,13 @@ For logits z = W x + b and p = softmax(z):
 
     H V = (1/n) Σ_i ((diag p_i − p_i p_iᵀ) V x̃_i) x̃_iᵀ,   x̃ = (x, 1), or x without a bias
 
-A model, its batches and the chosen parameters go in. That the layer with these parameters is the head is not read
-from its type: on every batch the logits must be W x + b of what enters the layer, and their gradient by W and b must
-be that of W x + b for fixed x. Cost: one forward pass per batch; a product is two matrix products over all features.
+A model, its batches and the chosen parameters go in. That the layer with these parameters is the head is not
+read from its type: on every batch the logits must be W x + b of what enters the layer, and their gradient by
+W and b must be that of W x + b for fixed x. Cost: one forward pass per batch; a product is two matrix
+products over all features.
 
-Known limits: features of shape (n, d); another head is differentiated like any layer (``scoring.curvature.hessian``).
+Known limits: features of shape (n, d); another head is differentiated like any layer
+(``scoring.curvature.hessian``).
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """A model that computes in float64 for a while, at parameters moved a little, and is given back to the bit.
 
-A finite difference of gradients tells right second derivatives from wrong ones only where its steps are far above
-rounding and far below the distance to the next kink of a ReLU: in float64, at a point in general position (at zero
-biases, every ReLU over an empty patch of an image stands on its kink).
+A finite difference of gradients tells right second derivatives from wrong ones only where its steps are far
+above rounding and far below the distance to the next kink of a ReLU: in float64, at a point in general
+position (at zero biases, every ReLU over an empty patch of an image stands on its kink).
 
-A model and its parameters go in. Inside, parameters, buffers and plain tensors are private copies in float64, and
-what the forward makes or casts in a lower precision is float64 too. Cost: a copy of the weights. Known limits: what
-runs outside of PyTorch keeps its precision.
+A model and its parameters go in. Inside, parameters, buffers and plain tensors are private copies in float64,
+and what the forward makes or casts in a lower precision is float64 too. Cost: a copy of the weights. Known
+limits: what runs outside of PyTorch keeps its precision.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from scoring.curvature.parameters import Loss, mapped
+from scoring.curvature.snapshot import given_back
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 _CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)
@@ -42,24 +43,24 @@ def _wide(value: Any) -> Any:
 def in_float64(model: nn.Module) -> Iterator[None]:
     """Inside, the model is its own float64 copy in place; outside, its tensors are the former ones, untouched.
 
-    Call it inside ``differentiable``, which gives plain tensors back. The same parameter objects stay leaves.
+    The same parameter objects stay leaves. Nests in ``differentiable``, and may end long before it.
     """
     held = [(tensor, tensor.data) for tensor in (*model.parameters(), *model.buffers())]
     default = torch.get_default_dtype()
-    try:
-        for tensor, data in held:
-            tensor.data = data.double() if data.dtype in _NARROW else data.clone()
-        for module in model.modules():
-            for name, value in vars(module).items():
-                if type(value) is Tensor and value.dtype in _NARROW:
-                    vars(module)[name] = value.double()
-        torch.set_default_dtype(torch.float64)
-        with _Wide():
-            yield
-    finally:
-        torch.set_default_dtype(default)
-        for tensor, data in held:
-            tensor.data = data
+    with given_back(model):
+        try:
+            for tensor, data in held:
+                tensor.data = data.double() if data.dtype in _NARROW else data.clone()
+            for module in model.modules():
+                plain = {name: value.double() for name, value in vars(module).items()
+                         if type(value) is Tensor and value.dtype in _NARROW}
+                vars(module).update(plain)
+            torch.set_default_dtype(torch.float64)
+            with _Wide():
+                yield
+        finally:
+            torch.set_default_dtype(default)
+            _put_back(held)
 
 
 @contextlib.contextmanager
@@ -71,8 +72,13 @@ def as_it_stands(model: nn.Module) -> Iterator[None]:
             parameter.data = data.clone()
         yield
     finally:
-        for parameter, data in held:
-            parameter.data = data
+        _put_back(held)
+
+
+def _put_back(held: list[tuple[Tensor, Tensor]]) -> None:
+    """Give tensors the memory that they had."""
+    for tensor, data in held:
+        tensor.data = data
 
 
 def wide_inputs(inputs: Any) -> Any:

@@ -21,8 +21,8 @@ from scoring.tables import HardlookError
 class HeadHessian:
     """Additive sums of a softmax head's Hessian: add those of shards, then take ``.mean``.
 
-    ``sums``: (c(d+1), c(d+1)) float64, class by class, the bias last in each; ``n``: examples in it; ``bias``: whether
-    the head has one, (cd, cd) where not.
+    ``sums``: (c(d+1), c(d+1)) float64, class by class, the bias last in each; ``n``: examples in it;
+    ``bias``: whether the head has one, (cd, cd) where not.
     """
 
     sums: np.ndarray
@@ -60,8 +60,8 @@ def head_hessian(features: np.ndarray, probabilities: np.ndarray, *, l2: float =
     ``features``: (n, d), what the head reads; ``probabilities``: (n, c), what it says; ``l2``: the factor of
     ½‖W‖² in the loss (weight decay; (1 − l1_ratio)/(C n) for scikit-learn), biases not penalised; ``block``:
     bytes of scratch; ``bias``: False for a head without one. → ``HeadHessian`` over the flattened (c, d+1)
-    parameters, the bias last in each class; (c, d) without a bias. It has at least d+1 (d) zero eigenvalues where l2 is 0, because a shift common to all classes changes nothing:
-    damp it before inverting.
+    parameters, the bias last in each class; (c, d) without a bias. It has at least d+1 (d) zero eigenvalues
+    where l2 is 0, because a shift common to all classes changes nothing: damp it before inverting.
 
     >>> head_hessian(np.array([[2.0]]), np.array([[0.5, 0.5]])).mean[:2, :2]
     array([[1.  , 0.5 ],

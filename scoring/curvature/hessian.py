@@ -14,7 +14,7 @@ budget:
 Cost of a product, against one forward and backward pass of the part above: about 2 retained, 3 recomputed.
 
 Known limits: the data must come in the same order every time where it is reread; this is checked by its
-labels.
+labels and the sums of its inputs.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 
 from scoring.curvature.closed_form import HeadProducts, head_candidate
+from scoring.curvature.forward import check_forward
 from scoring.curvature.lanczos import Vector
 from scoring.curvature.parameters import (
     Chosen,
@@ -37,12 +38,13 @@ from scoring.curvature.parameters import (
     example_losses,
     few,
     is_plain_cross_entropy,
+    mapped,
     outputs,
 )
 from scoring.curvature.prefix import NO_PREFIX, Prefix, Recorded
 from scoring.curvature.products import Products
 from scoring.curvature.second_order import SecondOrder
-from scoring.curvature.trial import said, tried
+from scoring.curvature.trial import REMEDY, said, tried
 from scoring.gradients import device_of
 from scoring.tables import HardlookError
 
@@ -54,18 +56,18 @@ def hessian_products(model: nn.Module, data: Iterable, chosen: Chosen, *, loss: 
     """The fastest way to multiply by the Hessian of these layers on these data within ``memory_budget``
     bytes.
 
-    Call it, and its result, inside ``differentiable(model, chosen.tensors)``. Second derivatives are tried on a few
-    examples first (``scoring.curvature.trial``), unless they were ``tried_before``. Raises ``HardlookError`` where
-    they are wrong, the model gives other outputs the second time, the data are empty, or a loss is not finite.
+    Call it, and its result, inside ``differentiable(model, chosen.tensors)``. Second derivatives are tried on
+    a few examples first (``scoring.curvature.trial``), unless they were ``tried_before``. Raises
+    ``HardlookError`` where they are wrong, the model gives other outputs the second time, the data are empty,
+    or a loss is not finite.
     """
     batch = few(data, device_of(model))
-    _check_deterministic(model, batch[0])
     notes = []
     if not tried_before:
+        check_forward(model, batch[0])
         verdict = tried(model, batch, chosen, loss, products_on_few)
         if verdict.wrong:
-            raise HardlookError(f"{said(chosen, verdict)}; choose layers above it, or write that function so that it can "
-                                "be differentiated twice")
+            raise HardlookError(f"{said(chosen, verdict)}; {REMEDY}")
         notes = list(verdict.notes)
     products = _products(model, data, chosen, loss, l2, memory_budget)
     products.notes += notes
@@ -87,23 +89,6 @@ def _products(model: nn.Module, data: Iterable, chosen: Chosen, loss: Loss, l2: 
         if products is not None:
             return products
     return HessianProducts(model, data, chosen, loss, l2, memory_budget, prefix)
-
-
-def _check_deterministic(model: nn.Module, inputs: Any) -> None:
-    one = outputs(model, inputs)
-    if not one.requires_grad:
-        raise HardlookError(
-            "the logits carry no gradient to any of the model's weights: its forward cuts the graph (no_grad, detach, "
-            "numpy), or its weights were taken out of it; remove that"
-        )
-    with torch.no_grad():
-        one, two = one.detach(), outputs(model, inputs)
-    if not torch.allclose(one, two, rtol=1e-4, atol=1e-5, equal_nan=True):
-        raise HardlookError(
-            "the model gives different outputs for the same inputs in eval mode (dropout called as a "
-            "function keeps "
-            "dropping: pass training=self.training); needed a deterministic model"
-        )
 
 
 # -- any layers ----------------------------------------------------------------------------------------------
@@ -166,10 +151,11 @@ class HessianProducts(Products):
         self.model, self.data, self.loss = model, data, loss
         self.device = device_of(model)
         found = prefix or Prefix.find(model, chosen.tensors, few(data, self.device)[0])
-        for prefix in (found, *found.fallbacks):
-            self.prefix, self.left = prefix, memory_budget
+        for self.prefix in (found, *found.fallbacks):
+            self.left = memory_budget
             self.kept: list[Retained | Recomputed] = []
             self.labels: list[Tensor] = []
+            self.sums: dict[int, list[Tensor]] = {}
             if self._record():
                 break
         if self.prefix is not found:
@@ -193,12 +179,15 @@ class HessianProducts(Products):
         for inputs, labels in batches(self.data, self.device):
             self.labels.append(labels)
             if full:
+                self.sums[len(self.labels) - 1] = _sums(inputs)
                 continue
             recorded = self.prefix.record(self.model, inputs, self.chosen.tensors)
             if recorded is None:
                 return False
             full = recorded.bytes > self.left
-            if not full:
+            if full:
+                self.sums[len(self.labels) - 1] = _sums(inputs)
+            else:
                 self.left -= recorded.bytes
                 self.kept.append(Recomputed(self, self.prefix, recorded, labels))
         self.n = sum(map(len, self.labels))
@@ -238,18 +227,31 @@ class HessianProducts(Products):
         if len(self.kept) == len(self.labels):
             return
         again = islice(batches(self.data, self.device), len(self.kept), None)
-        for (inputs, labels), before in zip(again, self.labels[len(self.kept):], strict=True):
-            if not torch.equal(labels, before):
+        left = range(len(self.kept), len(self.labels))
+        for number, (inputs, labels) in zip(left, again, strict=True):
+            if not torch.equal(labels, self.labels[number]) or not _close(_sums(inputs), self.sums[number]):
                 raise HardlookError(
-                    "data came in another order the second time; pass a DataLoader with shuffle=False"
+                    "data came in another order, or changed, the second time; pass a DataLoader with shuffle=False "
+                    "and no random transform"
                 )
             yield inputs, labels
 
 
+def _sums(inputs: Any) -> list[Tensor]:
+    """A number for each tensor of the inputs, by which other inputs are recognised."""
+    found: list[Tensor] = []
+    mapped(inputs, lambda t: found.append(t.double().sum()) or t)
+    return found
+
+
+def _close(one: list[Tensor], two: list[Tensor]) -> bool:
+    return all(torch.allclose(a, b, rtol=1e-6, atol=0.0, equal_nan=True) for a, b in zip(one, two, strict=True))
+
+
 def _kept_more(prefix: Prefix) -> str:
     """What to say where some batch could not be run from what the first examples needed."""
-    return ("the layers below the chosen ones run differently for some examples than for the first ones: "
-            + ("all of their outputs are kept" if prefix.modules else "they run again for each product, which is slower"))
+    how = "all of their outputs are kept" if prefix.modules else "they run again for each product, which is slower"
+    return f"the layers below the chosen ones run differently for some examples than for the first ones: {how}"
 
 
 def _measure(sizes: dict[int, int]) -> Callable[[Tensor], Tensor]:

@@ -83,7 +83,8 @@ def _owner(parameter: str) -> str:
 
 def _means(layer: str, owner: str) -> bool:
     """Whether a chosen name or pattern means this layer, or (where a layer is left in part) its parameter."""
-    return not layer or any(fnmatch.fnmatchcase(owner, f"{pattern}{end}") for pattern in (layer, glob.escape(layer)) for end in ("", ".*"))
+    patterns = (f"{name}{end}" for name in (layer, glob.escape(layer)) for end in ("", ".*"))
+    return not layer or any(fnmatch.fnmatchcase(owner, pattern) for pattern in patterns)
 
 
 def choose(model: nn.Module, layers: str | Sequence[str] | None = None, inputs: Any = None) -> Chosen:

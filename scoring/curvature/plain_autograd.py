@@ -1,15 +1,16 @@
 """Forward passes that switch autograd in their own way, run so that they can be differentiated, and twice.
 
     torch.utils.checkpoint   saves memory by running a part again in the backward pass: one of its kinds refuses
-                             ``torch.autograd.grad``, neither is made for a graph that is kept and differentiated
+                             ``torch.autograd.grad``, neither is made for a graph that is kept and
+                             differentiated
                              again                                              → the part is called as it stands
     torch.inference_mode     gives tensors that no backward pass may save      → ``no_grad``, which computes the same
 
-Inside ``with plain_autograd():`` both are replaced where PyTorch looks them up at each call, so it does not matter
-under what name a model imported them. The values of a forward pass are the same.
+Inside ``with plain_autograd():`` both are replaced where PyTorch looks them up at each call, so it does not
+matter under what name a model imported them. The values of a forward pass are the same.
 
-Cost: none, but the memory that checkpointing would have saved. Known limits: what is replaced is PyTorch's own;
-a library with a checkpoint function of its own keeps it. It is replaced for all threads of the process.
+Cost: none, but the memory that checkpointing would have saved. Known limits: what is replaced is PyTorch's
+own; a library with a checkpoint function of its own keeps it. It is replaced for all threads of the process.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ def plain_autograd() -> Iterator[None]:
 def _called(function: Callable, args: tuple, kwargs: dict, *, context_fn: Callable = checkpoint.noop_context_fn,
             **_: Any) -> Any:
     """What ``checkpoint`` comes to in a forward pass: the function, in the forward one of its two contexts."""
-    with context_fn()[0]:
+    context = context_fn()[0]
+    if isinstance(context, checkpoint._CachingTorchDispatchMode):  # it only stores what the backward pass would reuse
+        return function(*args, **kwargs)
+    with context:
         return function(*args, **kwargs)
 
 

@@ -7,12 +7,13 @@ finish before the first chosen parameter is used; ``record`` keeps their outputs
 these in place of the modules. Which outputs matter is found by replacing each with NaN: what leaves the
 logits as they are is not kept.
 
-What a few examples show need not hold for others (a gate on the inputs, routing, padding), so ``record`` proves
-each batch: the replayed upper part must give the logits z of the whole model, and its gradient of ⟨R, z⟩ by the
-chosen parameters for a random R, or there is no record of that batch.
+What a few examples show need not hold for others (a gate on the inputs, routing, padding), so ``record``
+proves each batch: the replayed upper part must give the logits z of the whole model, and its gradient of ⟨R,
+z⟩ by the chosen parameters for a random R, or there is no record of that batch.
 
-Models and batches go in, a list of tensors comes out. Cost: one forward pass and two forward and backward passes
-of the upper part per batch to record; to find, one forward pass of the upper part per module of the lower one.
+Models and batches go in, a list of tensors comes out. Cost: one forward pass and two forward and backward
+passes of the upper part per batch to record; to find, one forward pass of the upper part per module of the
+lower one.
 
 Known limits: a module below that is called twice, or gives something other than a tensor, runs again each
 time.
@@ -67,8 +68,8 @@ class Prefix:
     def record(self, model: nn.Module, inputs: Any, parameters: Sequence[nn.Parameter] = ()) -> Recorded | None:
         """Run the model once and keep what matters; None where the upper part cannot run from that alone.
 
-        NaNs of the same shape, which take no memory, stand for the rest. ``parameters``: the chosen ones, whose
-        gradient must be the same too.
+        NaNs of the same shape, which take no memory, stand for the rest. ``parameters``: the chosen ones,
+        whose gradient must be the same too.
         """
         if not self.modules:
             return Recorded(inputs, ())

@@ -2,8 +2,8 @@
 
     H = (1/n) Σ_i ∇²ℓ(f(x_i), y_i) + l2 · I        (l2 on weight matrices; biases and norms are not penalised)
 
-A vector goes in as a list of tensors shaped like the chosen parameters; H v comes out in the same shape. Cost: that
-of the way. Known limits: those of the way.
+A vector goes in as a list of tensors shaped like the chosen parameters; H v comes out in the same shape.
+Cost: that of the way. Known limits: those of the way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from scoring.tables import HardlookError
 class Products:
     """The mean over examples, the l2 part, and the check that a product is finite.
 
-    ``way``: how it multiplies, in words; ``n``: examples; ``bytes``: held; ``notes``: what a reader should know.
+    ``way``: how it multiplies, in words; ``n``: examples; ``bytes``: held; ``notes``: what a reader should
+    know.
     """
 
     way: str

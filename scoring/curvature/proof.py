@@ -1,8 +1,8 @@
 """Whether two ways of running a model are the same function of its parameters, as far as one batch tells.
 
-Two ways are the same where their logits z are, and the gradients of ⟨R, z⟩ by the parameters for a random R. (The
-gradient of the loss would not do: it is nearly zero at a minimum.) Logits and gradients go in, yes or no comes out.
-Cost: a backward pass. Known limits: equality to rounding, at these parameters.
+Two ways are the same where their logits z are, and the gradients of ⟨R, z⟩ by the parameters for a random R.
+(The gradient of the loss would not do: it is nearly zero at a minimum.) Logits and gradients go in, yes or no
+comes out. Cost: a backward pass. Known limits: equality to rounding, at these parameters.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ SAME_GRADIENT = 1e-4  # of a parameter's gradient: sums over a batch, in another
 def same(found: Tensor, expected: Tensor) -> bool:
     """Whether logits (n, c) are the same, row by row, but for rounding; NaN is the same as nothing.
 
-    >>> same(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]])), same(torch.zeros(1, 2), torch.ones(1, 2))
+    >>> one, other = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.1]])
+    >>> same(one, one), same(one, other)
     (True, False)
     """
     if found.shape != expected.shape:

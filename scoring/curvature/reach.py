@@ -1,11 +1,11 @@
 """Which chosen parameters the logits have a gradient to.
 
-A forward pass may cut the graph (``no_grad``, ``inference_mode``, ``detach``: the usual linear probe), or leave a
-layer unused. Such parameters have no curvature and no gradient. Chosen parameters go in; those that are reached,
-and a sentence on the others, come out.
+A forward pass may cut the graph (``no_grad``, ``inference_mode``, ``detach``: the usual linear probe), or
+leave a layer unused. Such parameters have no curvature and no gradient. Chosen parameters go in; those that
+are reached, and a sentence on the others, come out.
 
-Cost: one forward and backward pass over a few examples; over further batches only while some parameter was not
-reached, because others may be routed to it. Known limits: none known.
+Cost: one forward and backward pass over a few examples; over further batches only while some parameter was
+not reached, because others may be routed to it. Known limits: none known.
 """
 
 from __future__ import annotations
@@ -38,10 +38,12 @@ def reached(model: nn.Module, data: Iterable, chosen: Chosen) -> tuple[Chosen, l
     if not left.parameters:
         raise HardlookError(
             f"the logits carry no gradient to any weight of {gone}: the model's forward cuts the graph above them "
-            "(no_grad, inference_mode, detach, numpy) or does not use them; name layers that it trains, such as the head"
+            "(no_grad, inference_mode, detach, numpy) or does not use them; name layers that it trains, such as the "
+            "head"
         )
-    return left, [f"the logits have no gradient to {gone} (no_grad, inference_mode or detach in the forward, or unused): "
-                  f"left out; the layers are {', '.join(left.owners(left.parameters))}"]
+    note = (f"the logits have no gradient to {gone} (no_grad, inference_mode or detach in the forward, or unused): left "
+            f"out; the layers are {', '.join(left.owners(left.parameters))}")
+    return left, [note]
 
 
 def _unreached(model: nn.Module, inputs, missing: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:

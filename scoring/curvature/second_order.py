@@ -1,4 +1,4 @@
-"""Convolution, frozen batch norm and weight norm whose backward pass is cheap to differentiate once more.
+"""Layers whose backward pass is right, and cheap, to differentiate once more: convolution, frozen batch norm, others.
 
 A Hessian-vector product by double backward differentiates the backward pass of every layer. For a convolution
 y = x ∗ w with output gradient g, cotangents (a, b) of (∂x, ∂w) give
@@ -7,14 +7,17 @@ y = x ∗ w with output gradient g, cotangents (a, b) of (∂x, ∂w) give
 
 which is one more convolution each way. PyTorch's own rule reaches ∂w by a convolution whose kernel is as
 large as the feature map. Batch norm in eval mode is a fixed affine map per channel, so its second derivative
-needs no statistics. PyTorch 2.14 gives a wrong second derivative of weight norm by its direction; it is w = g v/‖v‖.
+needs no statistics. PyTorch 2.14 gives a wrong second derivative of weight norm by its direction (it is w = g
+v/‖v‖), and none of the hard sigmoid and of bags of embeddings: these are made of plain operations.
 
-Inputs and outputs are those of ``torch.conv*d``, ``F.batch_norm`` and ``torch._weight_norm``, which ``SecondOrder()`` replaces for
-every call inside the ``with`` block, in modules and in functions alike.
+Inputs and outputs are those of ``torch.conv*d``, ``F.batch_norm``, ``torch._weight_norm``, ``F.hardsigmoid``
+and ``F.embedding_bag``, which ``SecondOrder()`` replaces for every call inside the ``with`` block, in modules
+and in functions alike.
 
 Cost: the same forward and first backward pass; a double backward pass of about two backward passes.
 
-Known limits: padding given as a word, unbatched inputs and transposed convolutions keep PyTorch's rule.
+Known limits: bags given by offsets, and those that rescale weights or gradients, have no second derivative;
+padding given as a word, unbatched inputs and transposed convolutions keep PyTorch's rule.
 """
 
 from __future__ import annotations
@@ -80,7 +83,7 @@ def _output_gradient(ctx, x: Tensor, w: Tensor, a: Tensor | None, b: Tensor | No
 
 
 class SecondOrder(TorchFunctionMode):
-    """Inside ``with SecondOrder():`` convolutions, frozen batch norms and weight norms get the second derivative here."""
+    """Inside ``with SecondOrder():`` these functions get the second derivative of this module."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -93,7 +96,9 @@ class SecondOrder(TorchFunctionMode):
         if function is torch._weight_norm:
             return _weight_norm(*args, **kwargs)
         if function is F.hardsigmoid:
-            return F.relu6(args[0] + 3) / 6  # PyTorch's own has no second derivative
+            return _hardsigmoid(*args, **kwargs)
+        if function is F.embedding_bag:
+            return _embedding_bag(*args, **kwargs)
         return function(*args, **kwargs)
 
 
@@ -128,3 +133,25 @@ def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     """``torch._weight_norm``, w = g v/‖v‖ with the norm over all axes but one (-1: over all), in plain operations."""
     axes = [axis for axis in range(v.ndim) if dim == -1 or axis != dim % v.ndim]
     return v * (g / v.square().sum(axes, keepdim=True).sqrt()) if axes else v * (g / v.abs())
+
+
+def _hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """``F.hardsigmoid`` as min(max(x + 3, 0), 6) / 6."""
+    value = F.relu6(input + 3) / 6
+    return input.copy_(value) if inplace else value
+
+
+def _embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, mode="mean",
+                   sparse=False, per_sample_weights=None, include_last_offset=False, padding_idx=None) -> Tensor:
+    """``F.embedding_bag`` as rows of the weight (n, length, dim) and their sum, mean or maximum."""
+    if input.ndim != 2 or not input.shape[1] or max_norm is not None or scale_grad_by_freq:
+        return F.embedding_bag(input, weight, offsets, max_norm, norm_type, scale_grad_by_freq, mode, sparse,
+                               per_sample_weights, include_last_offset, padding_idx)
+    rows = F.embedding(input, weight)
+    keep = torch.ones_like(input, dtype=torch.bool) if padding_idx is None else input != padding_idx % len(weight)
+    if mode == "max":
+        largest = rows.masked_fill(~keep[..., None], -torch.inf).max(1).values
+        return torch.where(keep.any(1, keepdim=True), largest, 0.0)
+    share = keep.to(rows.dtype) if per_sample_weights is None else keep * per_sample_weights
+    total = (rows * share[..., None]).sum(1)
+    return total / keep.sum(1, keepdim=True).clamp(min=1) if mode == "mean" else total

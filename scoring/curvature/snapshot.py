@@ -1,13 +1,13 @@
 """What a model's modules hold beside their weights, kept so that it can be put back to the bit.
 
-A forward pass may write on the modules: a counter, a cache, the ``weight`` that a weight norm derives, a hook that
-registers another. ``given_back(model)`` keeps each module's ``__dict__``, the builtin containers in it (hooks,
-buffers, lists) and a copy of the plain tensors there, and puts them back, also after an error.
+A forward pass may write on the modules: a counter, a cache, the ``weight`` that a weight norm derives, a hook
+that registers another. ``given_back(model)`` keeps each module's ``__dict__``, the builtin containers in it
+(hooks, buffers, lists) and a copy of the plain tensors there, and puts them back, also after an error.
 
 A model goes in; the same model comes out. Cost: one pass over the modules and a copy of their plain tensors.
 
-Known limits: the values of parameters and buffers are not copied here (``scoring.models.evaluating`` does buffers),
-nor is what an object of another class holds.
+Known limits: the values of parameters and buffers are not copied here (``scoring.models.evaluating`` does
+buffers), nor is what an object of another class holds.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
 """A trial of second derivatives, before thousands of products are made of them.
 
-A Hessian product is the change of the gradient along v:  H v = lim (∇ℓ(θ + h v) − ∇ℓ(θ − h v)) / 2h,  and H is
-symmetric: uᵀ H v = vᵀ H u. Double backward gives something else, silently, through a function whose backward pass
-drops second-order terms (numpy, ``detach``), gives an error through one marked ``once_differentiable``, and is plainly
-wrong through some of PyTorch's own (2.14: ``weight_norm``, which ``second_order`` replaces).
+A Hessian product is the change of the gradient along v:  H v = lim (∇ℓ(θ + h v) − ∇ℓ(θ − h v)) / 2h,  and H
+is symmetric: uᵀ H v = vᵀ H u. Double backward gives something else, silently, through a function whose
+backward pass drops second-order terms (numpy, ``detach``), gives an error through one marked
+``once_differentiable``, and is plainly wrong through some of PyTorch's own (2.14: ``weight_norm``, which
+``second_order`` replaces).
 
-A model, a few examples and the way to make products go in; the parameters whose rows of H v are wrong come out.
-Each is judged by itself, ‖(H v)_p − difference‖ against ‖difference‖, so layers can be left out by name.
+A model, a few examples and the way to make products go in; the parameters whose rows of H v are wrong come
+out. Each is judged by itself, ‖(H v)_p − difference‖ against ‖difference‖, so layers can be left out by name.
 
-Cost: one pass over two examples in float64; a product and two gradients of the upper part. Known limits: a model that loses float64's
-precision on its way (code outside of PyTorch) is tried with coarser steps; where it has kinks as well, symmetry alone
-is tried, and the note says so.
+Cost: one pass over two examples in float64; a product and two gradients of the upper part. Known limits: a
+model that loses float64's precision on its way (code outside of PyTorch) is tried with coarser steps; where
+it has kinks as well, symmetry alone is tried, and the note says so.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ FLOOR = 1e-5  # of the largest row, in units of the parameters' scales: below it
 UNPROVED = ("the second derivatives could not be tried in float64 (the model loses precision on its way, or does not "
             "run in it): they are symmetric, and no more is known of them")
 
+REMEDY = "choose layers above it, or write that function so that it can be differentiated twice"
+
 Make = Callable[[nn.Module, list, Chosen, Loss], Callable[[Vector], Vector]]
 
 
@@ -62,8 +65,7 @@ def twice_differentiable(model: nn.Module, batch: tuple[Any, Tensor], chosen: Ch
             return chosen, [*notes, *verdict.notes]
         left, reason = chosen.without(verdict.wrong), said(chosen, verdict)
         if not left.parameters:
-            raise HardlookError(f"{reason}; choose layers above it, or write that function so that it can be "
-                                "differentiated twice")
+            raise HardlookError(f"{reason}; {REMEDY}")
         notes.append(f"{reason}: left out; the layers are {', '.join(left.owners(left.parameters))}")
         for name in verdict.wrong:
             chosen.parameters[name].requires_grad_(False)
@@ -77,15 +79,16 @@ def said(chosen: Chosen, verdict: Verdict) -> str:
     if why:
         return f"the gradient of {layers} cannot be differentiated again ({why[0]})"
     worst = max(float(off) for off in verdict.wrong.values())
-    return (f"the second derivatives of {layers} are wrong by up to {worst:.0%} of the change of the gradient: a function "
-            "in the model drops or mistakes them")
+    return (f"the second derivatives of {layers} are wrong by up to {worst:.0%} of the change of the gradient: a "
+            "function in the model drops or mistakes them")
 
 
 def tried(model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make) -> Verdict:
     """Compare products on a few examples with differences of the plain gradient, and with their own symmetry.
 
-    ``make``: (model, data, chosen, loss) → products. Call it inside ``differentiable(model, chosen.tensors)``. Where
-    some are wrong, each layer is tried alone: an error below a layer is in its products with those below, not its own.
+    ``make``: (model, data, chosen, loss) → products. Call it inside ``differentiable(model,
+    chosen.tensors)``. Where some are wrong, each layer is tried alone: an error below a layer is in its
+    products with those below, not its own.
     """
     batch = mapped(batch, lambda tensor: tensor[:EXAMPLES])
     verdict = _tried_together(model, batch, chosen, loss, make)
@@ -146,8 +149,9 @@ class _Case:
     def verdict(self, small: float, large: float, tolerance: float) -> tuple[dict[str, float | str], set[str]]:
         """Parameters whose rows are wrong → by how much or why; and those of which that cannot be told.
 
-        A row is right where it is near one difference at one point. It is wrong where it is near none, and the
-        differences of a small and a large step agree: these show neither a kink nor rounding, which would tell them apart.
+        A row is right where it is near one difference at one point. It is wrong where it is near none, and
+        the differences of a small and a large step agree: these show neither a kink nor rounding, which would
+        tell them apart.
         """
         wrong: dict[str, float | str] = {}
         left = set(self.chosen.parameters)

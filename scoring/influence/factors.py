@@ -3,8 +3,8 @@
     μ(z) = Λ^(-1/2) Mᵀ ∇ℓ(z)              influence embedding   (Wang et al. 2023, eq. 3)
     influence of z' on z = μ(z')·μ(z) = ∇ℓ(z)ᵀ Ĥ⁻¹ ∇ℓ(z')      (Koh and Liang 2017, eq. 2, sign turned)
 
-Models and batches go in, embeddings (n, r) come out. Cost: P Hessian products to fit (``scoring.curvature``); to
-embed, one forward and one backward pass.
+Models and batches go in, embeddings (n, r) come out. Cost: P Hessian products to fit (``scoring.curvature``);
+to embed, one forward and one backward pass.
 
 Known limits: directions of negative and of tiny curvature are left out of Ĥ⁻¹, so influence is that on the
 rest. Removing an example moves the loss by its influence over n only as far as the loss is quadratic.
@@ -31,6 +31,7 @@ from scoring.curvature import (
     factorise,
     size_of,
 )
+from scoring.curvature.forward import check_forward
 from scoring.curvature.hessian import hessian_products, products_on_few
 from scoring.curvature.parameters import Loss, batches, check_reiterable, choose, differentiable, few
 from scoring.curvature.reach import reached
@@ -98,6 +99,7 @@ class InfluenceFactors:
         size_of(chosen, arnoldi_dim=arnoldi_dim, rank=rank, memory_budget=memory_budget)  # refuses what is too large
         with differentiable(model, chosen.tensors):
             chosen, left_out = reached(model, data, chosen)
+            check_forward(model, few(data, device_of(model))[0])
             chosen, wrong = twice_differentiable(model, few(data, device_of(model)), chosen, loss, products_on_few)
         size = size_of(chosen, arnoldi_dim=arnoldi_dim, rank=rank, memory_budget=memory_budget)
         announce(str(size))

@@ -2,9 +2,9 @@
 
     self-influence = ∇ℓ(z)ᵀ (H + δI)⁻¹ ∇ℓ(z)                   Cook's distance (Picard et al. 2022, section 3)
 
-with g = (p − y) ⊗ x̃, x̃ = (x, 1), or x for a head without bias: ``bias=False`` throughout, because a bias that is not
-there would count in both g and H. Features (n, d), probabilities (n, c) and labels (n,) give self-influence (n,). Cost: n (c(d+1))² flops, or as many
-passes over the features as conjugate gradients take.
+with g = (p − y) ⊗ x̃, x̃ = (x, 1), or x for a head without bias: ``bias=False`` throughout, because a bias
+that is not there would count in both g and H. Features (n, d), probabilities (n, c) and labels (n,) give
+self-influence (n,). Cost: n (c(d+1))² flops, or as many passes over the features as conjugate gradients take.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def self_influence(
 
     ``features``: (n, d), what the head reads; ``probabilities``: (n, c); ``labels``: (n,) class indices;
     ``damping``: δ > 0, in units of curvature; ``hessian``: from ``head_hessian`` (over the training examples,
-    with the head's l2), a (c(d+1), c(d+1)) matrix, or None to take it from these rows; ``bias``: False for a head
-    without one, whose Hessian is (cd, cd). → (n,), never negative.
+    with the head's l2), a (c(d+1), c(d+1)) matrix, or None to take it from these rows; ``bias``: False for a
+    head without one, whose Hessian is (cd, cd). → (n,), never negative.
 
     Raises ``HardlookError`` for damping of 0 or below, for labels outside the classes, and where the exact
     Hessian does not fit the memory budget; ``self_influence_by_gradients`` and ``embedding_self_influence``

@@ -14,7 +14,6 @@ from scoring.curvature.parameters import choose, differentiable
 from scoring.curvature.snapshot import given_back
 from scoring.influence import InfluenceFactors
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
 
 

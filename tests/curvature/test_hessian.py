@@ -177,3 +177,17 @@ def test_data_in_another_order_the_second_time_are_refused():
         with pytest.raises(HardlookError, match="shuffle=False"):
             for _ in range(2):
                 products(vector_like(chosen.tensors))
+
+
+def test_data_that_change_under_the_same_labels_are_refused():
+    class Augmented:
+        noise = 0.0
+
+        def __iter__(self):
+            self.noise += 1.0
+            return iter([(x + self.noise, y) for x, y in small_data()])
+
+    model = small_net()
+    chosen = choose(model, "*")
+    with differentiable(model, chosen.tensors), pytest.raises(HardlookError, match="no random transform"):
+        hessian_products(model, Augmented(), chosen, loss=F.cross_entropy, memory_budget=0)(vector_like(chosen.tensors))

@@ -191,6 +191,24 @@ class Echo(nn.Module):
         return torch.tanh(h @ self.heads[0].weight.T) @ self.heads[0].weight
 
 
+class Offset(Gated):
+    """A gate on the inputs adds to the logits: they change, their gradient by the head does not."""
+
+    def forward(self, x):
+        plain = self.head(torch.tanh(self.last(torch.tanh(self.stem(x)))))
+        return torch.where(x[:, :1] < 0, plain + 3 * x[:, 1:4], plain)
+
+
+class Patched(Gated):
+    """Modules below with forwards of their own on the instance, which the upper part must not lose."""
+
+    def __init__(self):
+        super().__init__()
+        old = self.stem.forward
+        self.stem.forward = lambda x: 2 * old(x)
+        self.last.forward = lambda x: F.linear(x, self.last.weight * 3, self.last.bias)
+
+
 class ZeroHead(Gated):
     """A head of zeros: the logits do not show what the features are, their gradient does."""
 
@@ -226,7 +244,8 @@ def sorted_batches(make) -> list:
 
 @pytest.mark.parametrize("budget", [2**31, 50_000])
 @pytest.mark.parametrize("layers", [["last", "head"], ["head"]])
-@pytest.mark.parametrize("make", [Gated, Routed, Skipping, Twice, Shared, Stateful, HeadBelow, ZeroHead, Padded])
+@pytest.mark.parametrize("make", [Gated, Routed, Skipping, Twice, Shared, Stateful, HeadBelow, Offset,
+                                  Patched, ZeroHead, Padded])
 def test_a_prefix_holds_for_every_example_or_is_given_up(make, layers, budget):
     torch.manual_seed(0)
     model, data = make().double(), sorted_batches(make)

@@ -279,3 +279,20 @@ def test_a_small_net_with_a_frozen_norm_passes():
     with differentiable(model, chosen.tensors):
         batch = torch.randn(5, 2, 6, 6).double(), torch.arange(5) % 3
         assert not tried(model, batch, chosen, F.cross_entropy, products_on_few).wrong
+
+
+def test_products_made_after_the_trial_run_in_the_precision_of_the_model():
+    class Plain(nn.Sequential):
+        """Holds a plain tensor, which is float64 only during the trial."""
+
+        def forward(self, x):
+            return super().forward(x * self.scale)
+
+    model = Plain(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    model.scale, seen = torch.full((6,), 2.0), []
+    chosen = choose(model, "*")
+    with differentiable(model, chosen.tensors):
+        products = hessian_products(model, data(), chosen, loss=F.cross_entropy, memory_budget=0)
+        model[0].register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+        products(vector_like(chosen.tensors))
+    assert set(seen) == {torch.float32}
