@@ -10,8 +10,8 @@ with z the logits less their mean over classes and ε the precision's machine ep
 same bits while the model's own weights are NaN: a copy whose forward is a closure still computes with the original's.
 Folding rests on the weights, so folded logits are compared once for every checkpoint.
 
-A model and state dicts go in; gradients come out. Cost beyond the passes: the plain way thrice copies the weights per
-batch; a copy takes two more forward passes and one backward pass over one batch per slot, one forward pass over it per
+A model and state dicts go in; gradients come out. Cost beyond the passes: the plain way copies the weights thrice per
+checkpoint; a copy takes two more forward passes and one backward pass over one batch per slot, one forward pass over it per
 checkpoint where batch norms are folded, and up to twice the weights in memory.
 
 Known limits: a branch of the forward that the first batch does not take is not compared.
@@ -83,25 +83,39 @@ def lent(model: nn.Module, state: State | None = None) -> Iterator[nn.Module]:
 
 
 class InPlace:
-    """The plain way: the user's own model, lent for each batch."""
+    """The plain way: the user's own model, lent for each batch, or for many while ``held``."""
 
     name = "the model itself"
 
     def __init__(self, model: nn.Module):
         self.module, self.dtype, self.pairs = model, dtype_of(model), []
+        self.lent = False
 
     def load(self, state: State) -> None:
         """Keep a checkpoint's weights, by reference, for the batches to come."""
         self.state = {key: value for key, value in state.items() if isinstance(value, Tensor)}
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """The model at the loaded checkpoint's weights; given back in between would cost time alone."""
+        if self.lent:
+            yield
+            return
+        with lent(self.module, self.state):
+            self.lent = True
+            try:
+                yield
+            finally:
+                self.lent = False
+
     def differentiate(self, batch: Batch, forms: Sequence[str], layer: str | None) -> tuple[Tensor, list[Tensor]]:
         """Logits and one gradient per form."""
-        with lent(self.module, self.state):
+        with self.held():
             return differentiate(self.module, batch, forms, layer)
 
     def logits(self, batch: Batch, layer: str | None) -> Tensor:
         """(n, c) logits alone."""
-        with lent(self.module, self.state):
+        with self.held():
             return forward(self.module, batch.leaf, layer)[1].detach()
 
 
@@ -166,6 +180,7 @@ class Slot:
         self.expected = _expected(model)
         self.state: State = {}
         self.proved = self.checked = False
+        self._held: contextlib.ExitStack | None = None
         pairs = foldable_pairs(model) if fold else []
         images = mostly_convolutions(model)
         options = [(pairs, images), (pairs, False), ([], images)]
@@ -190,6 +205,21 @@ class Slot:
         self.state, self.checked = state, False
         self.way.load(state)
 
+    @contextlib.contextmanager
+    def at(self, state: State, name: str = "checkpoint") -> Iterator[None]:
+        """One checkpoint for many batches: the plain way then takes the model's weights and gives them back once."""
+        self.load(state, name)
+        try:
+            with contextlib.ExitStack() as self._held:
+                self._hold()
+                yield
+        finally:
+            self._held = None
+
+    def _hold(self) -> None:
+        if self._held is not None and isinstance(self.way, InPlace):
+            self._held.enter_context(self.way.held())
+
     def prepare(self, inputs: Tensor, classes: Any) -> Batch:
         """A batch of inputs and class indices on the slot's device, ready for every checkpoint."""
         return make_batch(inputs, classes, self.device, dtype_of(self.model))
@@ -211,6 +241,7 @@ class Slot:
                 self.proved = False
                 self._step_down()
                 self.way.load(self.state)
+                self._hold()
             return self.way.differentiate(batch, forms, self.layer)[1]
 
     def statistics_size(self, inputs: Tensor) -> int:

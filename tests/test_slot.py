@@ -193,6 +193,27 @@ def test_a_model_that_gains_nothing_by_a_copy_runs_in_place():
     np.testing.assert_allclose(found, np.std(maps, axis=0).mean(1), rtol=1e-5)
 
 
+def test_the_model_comes_back_when_a_checkpoint_fails_half_way():
+    model = small(1)
+    weights = copy.deepcopy(model.state_dict())
+    slot = Slot(locked(model))
+    with pytest.raises(ZeroDivisionError), slot.at(small(2).state_dict()):
+        slot.gradients(slot.prepare(torch.randn(2, 2, 3, 3), torch.tensor([0, 1])))
+        assert not torch.equal(model[0].weight, weights["0.weight"])
+        1 / 0  # noqa: B018
+    assert model.training and all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+
+
+def test_a_checkpoint_that_is_the_models_own_state_dict_may_be_loaded_after_others():
+    """State dicts refer to the weights themselves: these must be themselves again when their turn comes."""
+    states = [small(seed).state_dict() for seed in range(3)]
+    model = locked(small(9))
+    x, classes = torch.randn(5, 2, 3, 3).double(), np.array([0, 1, 2, 0, 1])
+    found = vog(Slot(model), [*states, model.state_dict()], x, classes, classes, batch_size=2)["all_label_logit"]
+    wanted = naive_vog(small(0), [*states, small(9).state_dict()], x, classes)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
 def test_reentrant_checkpointing_goes_through_the_slot():
     model, x, classes = Checkpointed(True).double(), torch.randn(4, 3, 6, 6).double(), torch.tensor([0, 4, 2, 2])
     _, (found, _) = slot_gradients(model, x, classes)
