@@ -73,5 +73,5 @@ def own_view(augment: Callable[[Tensor], Tensor], inputs: Tensor, ids: Sequence[
     views = []
     for number, name in enumerate(ids):
         with own_randomness(view_seed(seed, name, view)):
-            views.append(augment(inputs[number : number + 1]))
+            views.append(augment(inputs[number : number + 1].clone()))  # it may work in place
     return torch.cat(views) if views else inputs

@@ -213,8 +213,8 @@ def _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch
     k = 0
     for k, state in enumerate(checkpoints, start=1):
         name = names[k - 1] if names is not None else f"checkpoint {k}"
-        slot.load(state, name)
-        _add_checkpoint(slot, blocks, forms, targets, name)
+        with slot.at(state, name):
+            _add_checkpoint(slot, blocks, forms, targets, name)
     if k < LEAST:
         raise HardlookError(
             f"vog needs at least {LEAST} checkpoints, found {k}; keep more with Recorder(every=1)")

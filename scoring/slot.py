@@ -1,7 +1,7 @@
 """A slot through which many checkpoints of one model pass in turn, giving the input gradients of each.
 
-The plain way runs the user's own model in place at each checkpoint's weights. Faster ways run a frozen copy: with batch
-norms folded, in channels_last memory, in bfloat16. A way is believed only after it gave what the model itself gives on
+The plain way runs the user's own model in place at each checkpoint's weights. Faster ways, for models that gain by them,
+run a frozen copy: with batch norms folded, in channels_last memory, in bfloat16. A way is believed only after it gave what the model itself gives on
 the data at hand; else the next plainer one is taken, and ``notes`` says so. On the first batch of a slot
 
     ‖ z' − z ‖_max ≤ √ε ‖ z ‖_max        ‖ ∇' − ∇ ‖ ≤ 10 √ε ‖ ∇ ‖
@@ -10,8 +10,9 @@ with z the logits less their mean over classes and ε the precision's machine ep
 same bits while the model's own weights are NaN: a copy whose forward is a closure still computes with the original's.
 Folding rests on the weights, so folded logits are compared once for every checkpoint.
 
-A model and state dicts go in; gradients come out. Cost beyond the passes: two forward passes and one backward pass over
-one batch per slot, one forward pass over it per checkpoint where batch norms are folded, and twice the weights in memory.
+A model and state dicts go in; gradients come out. Cost beyond the passes: the plain way copies the weights thrice per
+checkpoint; a copy takes two more forward passes and one backward pass over one batch per slot, one forward pass over it per
+checkpoint where batch norms are folded, and up to twice the weights in memory.
 
 Known limits: a branch of the forward that the first batch does not take is not compared.
 """
@@ -52,6 +53,17 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
+def mostly_convolutions(model: nn.Module) -> bool:
+    """Whether 2-d convolutions hold most weights: those run faster in channels_last memory.
+
+    >>> mostly_convolutions(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(8, 2)))
+    True
+    """
+    sizes = {id(p): p.numel() for module in model.modules() if isinstance(module, nn.Conv2d)
+             for p in module.parameters()}
+    return 2 * sum(sizes.values()) > sum(p.numel() for p in model.parameters())
+
+
 # -- ways to run a checkpoint --------------------------------------------------------------------------------
 
 
@@ -71,25 +83,39 @@ def lent(model: nn.Module, state: State | None = None) -> Iterator[nn.Module]:
 
 
 class InPlace:
-    """The plain way: the user's own model, lent for each batch."""
+    """The plain way: the user's own model, lent for each batch, or for many while ``held``."""
 
     name = "the model itself"
 
     def __init__(self, model: nn.Module):
         self.module, self.dtype, self.pairs = model, dtype_of(model), []
+        self.lent = False
 
     def load(self, state: State) -> None:
         """Keep a checkpoint's weights, by reference, for the batches to come."""
         self.state = {key: value for key, value in state.items() if isinstance(value, Tensor)}
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """The model at the loaded checkpoint's weights; given back in between would cost time alone."""
+        if self.lent:
+            yield
+            return
+        with lent(self.module, self.state):
+            self.lent = True
+            try:
+                yield
+            finally:
+                self.lent = False
+
     def differentiate(self, batch: Batch, forms: Sequence[str], layer: str | None) -> tuple[Tensor, list[Tensor]]:
         """Logits and one gradient per form."""
-        with lent(self.module, self.state):
+        with self.held():
             return differentiate(self.module, batch, forms, layer)
 
     def logits(self, batch: Batch, layer: str | None) -> Tensor:
         """(n, c) logits alone."""
-        with lent(self.module, self.state):
+        with self.held():
             return forward(self.module, batch.leaf, layer)[1].detach()
 
 
@@ -154,11 +180,13 @@ class Slot:
         self.expected = _expected(model)
         self.state: State = {}
         self.proved = self.checked = False
+        self._held: contextlib.ExitStack | None = None
         pairs = foldable_pairs(model) if fold else []
-        images = any(isinstance(module, nn.Conv2d) for module in model.modules())
-        options = [(pairs, images), (pairs, False), ([], False)]
-        self._left = [one for at, one in enumerate(options) if one not in options[:at]]
+        images = mostly_convolutions(model)
+        options = [(pairs, images), (pairs, False), ([], images)]
         self._dtype = dtype or dtype_of(model)
+        faster = [one for one in options if any(one) or self._dtype != dtype_of(model)]
+        self._left = [one for at, one in enumerate(faster) if one not in faster[:at]]
         self._step_down()
 
     @property
@@ -177,6 +205,21 @@ class Slot:
         self.state, self.checked = state, False
         self.way.load(state)
 
+    @contextlib.contextmanager
+    def at(self, state: State, name: str = "checkpoint") -> Iterator[None]:
+        """One checkpoint for many batches: the plain way then takes the model's weights and gives them back once."""
+        self.load(state, name)
+        try:
+            with contextlib.ExitStack() as self._held:
+                self._hold()
+                yield
+        finally:
+            self._held = None
+
+    def _hold(self) -> None:
+        if self._held is not None and isinstance(self.way, InPlace):
+            self._held.enter_context(self.way.held())
+
     def prepare(self, inputs: Tensor, classes: Any) -> Batch:
         """A batch of inputs and class indices on the slot's device, ready for every checkpoint."""
         return make_batch(inputs, classes, self.device, dtype_of(self.model))
@@ -186,8 +229,19 @@ class Slot:
         of their embedding, (n, t, dim)."""
         self._find_layer(batch)
         with gradients_enabled(self.device, self.model):
-            if not self.proved or (self.way.pairs and not self.checked):
-                self._prove(batch)
+            while not isinstance(self.way, InPlace):
+                try:
+                    logits, found = self.way.differentiate(batch, forms, self.layer)
+                    reason = self._refuted(batch, forms, logits, found)
+                except Exception as error:  # a faster way may fail in any manner; the plain way then raises or serves
+                    reason = f"it fails ({type(error).__name__})"
+                if reason is None:
+                    return found
+                self.note(f"{self.way.name} was left for a plainer way: {reason}")
+                self.proved = False
+                self._step_down()
+                self.way.load(self.state)
+                self._hold()
             return self.way.differentiate(batch, forms, self.layer)[1]
 
     def statistics_size(self, inputs: Tensor) -> int:
@@ -216,39 +270,36 @@ class Slot:
 
     # -- proof
 
-    def _prove(self, batch: Batch) -> None:
-        """Leave every way that does not give what the model itself gives at this checkpoint on this batch."""
-        plain = InPlace(self.model)
+    def _refuted(self, batch: Batch, forms: Sequence[str], logits: Tensor, found: list[Tensor]) -> str | None:
+        """Why the present way's results on a batch are not to be believed; None where the model itself gives the same,
+        or did so already on an earlier batch."""
+        if self.checked or (self.proved and not self.way.pairs):
+            return None
+        plain, tolerance = InPlace(self.model), torch.finfo(self.way.dtype).eps ** 0.5
         plain.load(self.state)
-        while not isinstance(self.way, InPlace):
-            reason = self._refuted(batch, plain)
-            if reason is None:
-                break
-            self.note(f"{self.way.name} was left for a plainer way: {reason}")
-            self.proved = False
-            self._step_down()
-            self.way.load(self.state)
-        self.proved = self.checked = True
-
-    def _refuted(self, batch: Batch, plain: InPlace) -> str | None:
-        """Why the present way is not to be believed; None where it gives what the model itself gives."""
-        tolerance = torch.finfo(self.way.dtype).eps ** 0.5
+        reason = None
         if self.proved:
             wanted = plain.logits(batch, self.layer)
-            return None if close_logits(self.way.logits(batch, self.layer), wanted, tolerance) else "its logits differ"
-        wanted, (gradient,) = plain.differentiate(batch, ["logit"], self.layer)
-        try:
-            logits, (found,) = self.way.differentiate(batch, ["logit"], self.layer)
-            with lent(self.model) as original:
-                _poison(original)
-                moved = self.way.logits(batch, self.layer)
-        except Exception as error:  # a fast way may fail in any manner on a user's forward; the plain way then tells
-            return f"it fails ({type(error).__name__})"
-        if not torch.equal(moved.nan_to_num(), logits.nan_to_num()) or not torch.equal(moved.isnan(), logits.isnan()):
-            return "its logits move with the original's weights"
+        else:
+            wanted, (gradient,) = plain.differentiate(batch, forms[:1], self.layer)
+            if not close_gradients(found[0], gradient, 10 * tolerance):
+                reason = "its gradients differ"
         if not close_logits(logits, wanted, tolerance):
-            return "its logits differ"
-        return None if close_gradients(found, gradient, 10 * tolerance) else "its gradients differ"
+            reason = "its logits differ"
+        if not self.proved and self._moves_with_the_original(batch, logits):
+            reason = "its logits move with the original's weights"
+        self.proved = self.checked = True
+        return reason
+
+    def _moves_with_the_original(self, batch: Batch, logits: Tensor) -> bool:
+        """Whether a copy's logits are other bits while every floating weight and buffer of the original is NaN."""
+        with lent(self.model) as original, torch.no_grad():
+            for value in (*original.parameters(), *original.buffers()):
+                if value.is_floating_point() or value.is_complex():
+                    value.fill_(torch.nan)
+            with torch.enable_grad():
+                moved = self.way.logits(batch, self.layer)
+        return not (torch.equal(moved.isnan(), logits.isnan()) and torch.equal(moved.nan_to_num(), logits.nan_to_num()))
 
     def _step_down(self) -> None:
         """Take the next plainer way: what is left of the copies, then the model itself."""
@@ -262,14 +313,6 @@ class Slot:
                 self.note(f"the model cannot be copied ({type(error).__name__}), so every checkpoint ran "
                                   "through the model itself")
         self.way = self.way or InPlace(self.model)
-
-
-def _poison(model: nn.Module) -> None:
-    """Every floating weight and buffer NaN: whoever computes with one of them gives it away."""
-    with torch.no_grad():
-        for value in (*model.parameters(), *model.buffers()):
-            if value.is_floating_point() or value.is_complex():
-                value.fill_(torch.nan)
 
 
 def close_logits(found: Tensor, wanted: Tensor, tolerance: float) -> bool:

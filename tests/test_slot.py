@@ -54,14 +54,14 @@ def test_a_forward_that_views_is_served_without_channels_last():
     class Viewing(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8 * 36, 5)
+            self.conv, self.head = nn.Conv2d(3, 8, 11, padding=5), nn.Linear(8 * 36, 5)
 
         def forward(self, x):
             return self.head(self.conv(x).view(len(x), -1))
 
     model, x, classes = Viewing(), torch.randn(4, 3, 6, 6), torch.tensor([0, 4, 2, 2])
     slot, (found, _) = slot_gradients(model, x, classes)
-    assert not slot.way.channels_last and "RuntimeError" in slot.notes[0]
+    assert isinstance(slot.way, InPlace) and "channels_last" in slot.notes[0] and "RuntimeError" in slot.notes[0]
     torch.testing.assert_close(found, input_gradients(model, x, classes))
 
 
@@ -86,11 +86,12 @@ def test_a_checkpoint_that_does_not_fit_is_named(change, message):
 
 
 def test_one_of_two_tied_weights_is_enough():
-    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Tanh(), nn.Linear(4, 4, bias=False))
-    model[2].weight = model[0].weight
-    slot = Slot(model)
-    slot.load({"0.weight": torch.eye(4)})
-    assert torch.equal(slot.module[2].weight, torch.eye(4))
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    model[1].weight = model[0].weight
+    slot, weight = Slot(model), torch.randn(4, 4)
+    slot.load({"0.weight": weight})
+    found = slot.gradients(slot.prepare(torch.randn(2, 4), torch.tensor([0, 3])), ["logit"])[0]
+    torch.testing.assert_close(found, (weight @ weight)[[0, 3]])
     with pytest.raises(HardlookError, match=r"has no '0\.weight'"):
         slot.load({})
 
@@ -138,13 +139,13 @@ def bound(net):
 
 def shared_copy(net):
     """A layer that comes back from deepcopy as itself."""
-    net[2].__class__ = type("Single", (nn.Linear,), {"__deepcopy__": lambda self, memo: self})
+    net[2].__class__ = type("Single", (nn.Conv2d,), {"__deepcopy__": lambda self, memo: self})
     return net
 
 
 def small(seed):
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    return nn.Sequential(nn.Conv2d(2, 8, 1), nn.Tanh(), nn.Conv2d(8, 3, 3), nn.Flatten()).double()
 
 
 def naive_vog(model, states, x, classes):
@@ -154,7 +155,7 @@ def naive_vog(model, states, x, classes):
         model.load_state_dict(state)
         leaf = x.clone().requires_grad_()
         out = model(leaf).gather(1, torch.as_tensor(classes)[:, None]).sum()
-        maps.append(torch.autograd.grad(out, leaf)[0].numpy())
+        maps.append(torch.autograd.grad(out, leaf)[0].mean(1).numpy())
     return np.std(maps, axis=0).reshape(len(x), -1).mean(1)
 
 
@@ -164,7 +165,7 @@ def naive_vog(model, states, x, classes):
     (shared_copy, "cannot be copied"), (locked, "cannot be copied"), (with_a_history, "cannot be copied"), (bound, None)])
 def test_a_copy_that_is_no_copy_leaves_the_model_itself_to_run(change, reason):
     states = [small(seed).state_dict() for seed in range(4)]
-    model, x, classes = change(small(9)), torch.randn(5, 6).double(), np.array([0, 1, 2, 0, 1])
+    model, x, classes = change(small(9)), torch.randn(5, 2, 3, 3).double(), np.array([0, 1, 2, 0, 1])
     model[0].weight.requires_grad_(False)
     model[2].bias.grad = torch.ones(3).double()
     weights = {key: value.clone() for key, value in model.state_dict().items()}
@@ -178,6 +179,39 @@ def test_a_copy_that_is_no_copy_leaves_the_model_itself_to_run(change, reason):
     assert isinstance(slot.way, InPlace) == (reason is not None)
     assert reason in slot.notes[0] if reason else slot.notes == []
     np.testing.assert_allclose(found, naive_vog(model, states, x, classes), rtol=1e-5)
+
+
+def test_a_model_that_gains_nothing_by_a_copy_runs_in_place():
+    torch.manual_seed(0)
+    models = [wrapped(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()) for _ in range(3)]
+    states, x, classes = [copy.deepcopy(m.state_dict()) for m in models], torch.randn(5, 6).double(), np.array([0, 1, 2, 0, 1])
+    weights, slot = copy.deepcopy(models[0].state_dict()), Slot(models[0])
+    found = vog(slot, states, x, classes, classes, batch_size=2)["all_label_logit"]
+    assert isinstance(slot.way, InPlace) and slot.notes == []
+    assert all(torch.equal(value, weights[key]) for key, value in models[0].state_dict().items())
+    maps = [input_gradients(m, x, torch.as_tensor(classes)).numpy() for m in models]
+    np.testing.assert_allclose(found, np.std(maps, axis=0).mean(1), rtol=1e-5)
+
+
+def test_the_model_comes_back_when_a_checkpoint_fails_half_way():
+    model = small(1)
+    weights = copy.deepcopy(model.state_dict())
+    slot = Slot(locked(model))
+    with pytest.raises(ZeroDivisionError), slot.at(small(2).state_dict()):
+        slot.gradients(slot.prepare(torch.randn(2, 2, 3, 3), torch.tensor([0, 1])))
+        assert not torch.equal(model[0].weight, weights["0.weight"])
+        1 / 0  # noqa: B018
+    assert model.training and all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+
+
+def test_a_checkpoint_that_is_the_models_own_state_dict_may_be_loaded_after_others():
+    """State dicts refer to the weights themselves: these must be themselves again when their turn comes."""
+    states = [small(seed).state_dict() for seed in range(3)]
+    model = locked(small(9))
+    x, classes = torch.randn(5, 2, 3, 3).double(), np.array([0, 1, 2, 0, 1])
+    found = vog(Slot(model), [*states, model.state_dict()], x, classes, classes, batch_size=2)["all_label_logit"]
+    wanted = naive_vog(small(0), [*states, small(9).state_dict()], x, classes)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
 def test_reentrant_checkpointing_goes_through_the_slot():
@@ -246,7 +280,7 @@ class WrongInChannelsLast(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 36, 3)
+        self.conv, self.head = nn.Conv2d(3, 4, 11, padding=5), nn.Linear(4 * 36, 3)
 
     def forward(self, x):
         y = self.conv(x).tanh()
@@ -256,7 +290,7 @@ class WrongInChannelsLast(nn.Module):
 def test_a_memory_layout_that_gives_other_numbers_is_left():
     model, x, classes = WrongInChannelsLast().double(), torch.randn(4, 3, 6, 6).double(), torch.tensor([0, 1, 2, 2])
     slot, (found, _) = slot_gradients(model, x, classes)
-    assert "channels_last" in slot.notes[0] and not slot.way.channels_last
+    assert isinstance(slot.way, InPlace) and "channels_last" in slot.notes[0]
     torch.testing.assert_close(found, input_gradients(model, x, classes))
 
 

@@ -115,3 +115,12 @@ def test_vectors_without_an_augmentation_are_left_out_and_told_so():
     assert "augment" in scorer.lacks(context)
     run.config = {"training": {"augment": "model.py:noise"}}
     assert scorer.lacks(context) is None
+
+
+def test_an_augmentation_that_works_in_place_sees_the_example_anew_in_every_view():
+    inputs = torch.randn(4, 1, 6, 6, generator=torch.Generator().manual_seed(2))
+    before = inputs.clone()
+    for view in range(3):
+        found = own_view(lambda picture: picture.mul_(2), inputs, list(IDS[:4]), view, seed=0)
+        assert torch.equal(found, 2 * before)
+    assert torch.equal(inputs, before)
