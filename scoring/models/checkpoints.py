@@ -165,8 +165,10 @@ def _refuse_what_is_none(path: Path, pattern: str) -> None:
     if path.is_dir():
         weight_files(path)
     elif not path.is_file():
-        raise HardlookError(f"checkpoints = {pattern} matches {path}, which is a link that leads nowhere, or no file; "
-                            "remove it, or copy the checkpoint there")
+        raise HardlookError(
+            f"checkpoints = {pattern} matches {path}, which is a link that leads nowhere, or no file; "
+            "remove it, or copy the checkpoint there"
+        )
     elif format_of(path) not in READABLE:
         raise HardlookError(
             f"checkpoints = {pattern} matches {path}, which is no checkpoint: {found_instead(path)}; mend or remove "

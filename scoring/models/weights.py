@@ -65,7 +65,9 @@ def _read_folder(folder: Path, weights: str) -> StateDict:
     stated = trainer_state(folder)
     notes = tuple(dict.fromkeys(note for state in states for note in state.notes))
     files = "model files" if len(states) > 1 else weight_files(folder)[0].name
-    return StateDict(folder, tensors, files, states[0].kind, number(stated, EPOCHS), number(stated, STEPS), notes)
+    return StateDict(
+        folder, tensors, files, states[0].kind, number(stated, EPOCHS), number(stated, STEPS), notes
+    )
 
 
 def _open(path: Path) -> tuple[Any, dict[str, Any]]:
@@ -87,7 +89,9 @@ def open_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise HardlookError(f"{path} is damaged or incomplete ({error}); copy or save it again") from error
     if stated.get("hardlook_kind") != "both":
         return tensors, stated
-    average = {name.removeprefix(AVERAGE): tensor for name, tensor in tensors.items() if name.startswith(AVERAGE)}
+    average = {
+        name.removeprefix(AVERAGE): tensor for name, tensor in tensors.items() if name.startswith(AVERAGE)
+    }
     plain = {name: tensor for name, tensor in tensors.items() if not name.startswith(AVERAGE)}
     return {"state_dict": plain, "state_dict_ema": average}, stated
 
