@@ -1,4 +1,5 @@
-"""Trained weights and their moving average: told apart in the files of each tool, kept by convert, always said."""
+"""Trained weights and their moving average: told apart in the files of each tool, kept by convert, always
+said."""
 
 import json
 
@@ -33,7 +34,9 @@ def under(prefix, seed):
 
 
 def mmengine():
-    """As mmengine 0.10.7 writes with EMAHook: ``state_dict`` is the average, ``ema_state_dict`` the trained weights."""
+    """As mmengine 0.10.7 writes with EMAHook: ``state_dict`` is the average, ``ema_state_dict`` the trained
+    weights.
+    """
     return {
         "meta": {
             "epoch": 2,
@@ -51,7 +54,9 @@ def mmengine():
 
 
 def composer(active=True):
-    """As Composer 0.32.1 writes with EMA: the kind that is not in ``state.model`` is in the algorithm's state."""
+    """As Composer 0.32.1 writes with EMA: the kind that is not in ``state.model`` is in the algorithm's
+    state.
+    """
     names = [name for name, _ in Net().named_parameters()]
     other = {f"module.{name}": state(1 if active else 2)[name] for name in names}
     kept = {
@@ -131,7 +136,9 @@ def test_convert_takes_the_kind_that_is_asked_for(tmp_path, in_this_process, wri
 
 
 def test_ultralytics_epochs_and_its_last_files_hold_the_average_alone(tmp_path, capsys):
-    """As Ultralytics 8.4.190 writes: ``ema`` while it trains, the average in the place of ``model`` at the end."""
+    """As Ultralytics 8.4.190 writes: ``ema`` while it trains, the average in the place of ``model`` at the
+    end.
+    """
     common = {"updates": None, "optimizer": None, "train_args": {"imgsz": 32}, "version": "8.4.190"}
     torch.save(
         {**common, "epoch": 0, "updates": 3, "model": None, "ema": Net(seed=1).half()}, tmp_path / "epoch0.pt"

@@ -1,4 +1,5 @@
-"""Folders and files that hold no plain weights of a whole model: each is named, with the line that makes weights of it."""
+"""Folders and files that hold no plain weights of a whole model: each is named, with the line that makes
+weights of it."""
 
 import json
 
@@ -55,7 +56,7 @@ def test_a_folder_of_torch_distributed_names_the_command_that_makes_one_file_and
             "Lightning.*python -m lightning.pytorch.utilities.consolidate_checkpoint",
         ),
         (["latest", "zero_to_fp32.py"], "DeepSpeed ZeRO.*zero_to_fp32.py"),
-        (["saved_model.pb", "fingerprint.pb"], "SavedModel of TensorFlow.*import-predictions"),
+        (["saved_model.pb", "fingerprint.pb"], "TensorFlow's SavedModel.*import-predictions"),
         (
             ["model.safetensors", "model_1.safetensors"],
             r"several models .*checkpoints = \"\*/model.safetensors\"",
@@ -115,7 +116,7 @@ def test_adapters_are_refused_and_merged_models_load(tmp_path, kind):
     config = getattr(peft, kind)(target_modules=["body"], **ADAPTERS[kind])
     model = peft.get_peft_model(nn.Sequential(nn.ModuleDict({"body": nn.Linear(4, 4)})), config)
     model.save_pretrained(tmp_path / "adapter")
-    said = r"adapter of PEFT .*without the base model's weights; merge first: model.merge_and_unload\(\).save_pretrained"
+    said = r"adapter of PEFT .*without the base model's weights; merge first: model.merge_and_unload"
     refuses(tmp_path / "adapter", said)
     with pytest.raises(HardlookError, match=said):
         read_state_dict(tmp_path / "adapter" / "adapter_model.safetensors")

@@ -1,4 +1,5 @@
-"""What a file is, is told by its content: safetensors by its whole header, everything else in one sentence."""
+"""What a file is, is told by its content: safetensors by its whole header, everything else in one
+sentence."""
 
 import io
 import json

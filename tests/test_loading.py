@@ -103,7 +103,9 @@ def test_counters_unsaved_buffers_and_tied_weights_may_be_absent_or_present():
 
 
 def test_a_hugging_face_class_that_ignores_missing_layers_is_refused_all_the_same(tmp_path):
-    """``_keys_to_ignore_on_load_missing`` keeps names out of the library's report, and leaves them at random values."""
+    """``_keys_to_ignore_on_load_missing`` keeps names out of the library's report, and leaves them at
+    random values.
+    """
     transformers = pytest.importorskip("transformers")
     config = transformers.ViTConfig(
         hidden_size=8,

@@ -36,8 +36,6 @@ def convert(options) -> int:
         out = (Path(options.out) if options.out else path.parent) / f"{path.stem}.safetensors"
         convert_checkpoint(path, out, trust=options.trust, weights=options.weights)
         print(f"wrote {out}: {contents_told(out)}")
-    print(
-        f"next: name {'it' if len(options.checkpoints) == 1 else 'them'} in audit.toml under checkpoints, then hardlook "
-        "check AUDIT"
-    )
+    named = "it" if len(options.checkpoints) == 1 else "them"
+    print(f"next: name {named} in audit.toml under checkpoints, then hardlook check AUDIT")
     return 0

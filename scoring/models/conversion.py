@@ -42,7 +42,7 @@ def convert_checkpoint(
 ) -> Path:
     """Take the weights out of a pickled checkpoint and write them, with epoch and step, as safetensors.
 
-    ``weights``: "plain" (the trained ones), "ema" (their average) or "both", which is what there is of the two.
+    ``weights``: "plain" (the trained ones), "ema" (their average) or "both", what there is of the two.
     ``out`` defaults to the same name with ``.safetensors``; ``folder`` is put on the path of the process, for
     programs that need it. Raises `HardlookError` without ``trust``, where ``out`` exists with other weights,
     or where no weights could be found.

@@ -62,8 +62,10 @@ def _other_tool(folder: Path, names: list[str]) -> str | None:
     inner = next((name for name in names if (folder / name / ".metadata").is_file()), None)
     if inner:
         return (
-            f"{folder} holds its weights in {inner}, a checkpoint of torch.distributed.checkpoint (DCP); make one "
-            f"file of it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder / inner} weights.pt"
+            f"{folder} holds its weights in {inner}, a checkpoint of torch.distributed.checkpoint (DCP); "
+            "make one "
+            f"file of it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
+            f"{folder / inner} weights.pt"
         )
     if "zero_to_fp32.py" in names or any(name.startswith("zero_pp_rank_") for name in names):
         return (
@@ -71,7 +73,7 @@ def _other_tool(folder: Path, names: list[str]) -> str | None:
             f"python {folder / 'zero_to_fp32.py'} {folder} {folder}-weights"
         )
     if {"saved_model.pb", "keras_metadata.pb"} & set(names):
-        return f"{folder} is a SavedModel of TensorFlow; give the model's outputs to: hardlook import-predictions"
+        return f"{folder} is TensorFlow's SavedModel; give its outputs to: hardlook import-predictions"
     return None
 
 
@@ -101,7 +103,8 @@ def _refuse_quantised(folder: Path) -> None:
         quantised = None
     if isinstance(quantised, dict):
         raise HardlookError(
-            f"{folder} holds a quantised model ({quantised.get('quant_method', 'by an unknown method')}); needed plain "
+            f"{folder} holds a quantised model ({quantised.get('quant_method', 'by an unknown method')}); "
+            "needed plain "
             "weights: save the model before it is quantised"
         )
 

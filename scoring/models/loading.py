@@ -74,15 +74,16 @@ def load_into(
 def copy_into(model: nn.Module, tensors: Tensors) -> None:
     """Copy tensors that `fit_state` gave into the model, and look that they are there.
 
-    A model may load in its own way (``_load_from_state_dict``, hooks) and leave a tensor out without a word; raises
-    `HardlookError` naming it.
+    A model may load in its own way (``_load_from_state_dict``, hooks) and leave a tensor out without a word;
+    raises `HardlookError` naming it.
     """
     model.load_state_dict(tensors, strict=False)  # names and shapes are known to fit
     loaded = model.state_dict()
     for name, value in tensors.items():
         if not _same(loaded[name].cpu(), value.cpu()):
             raise HardlookError(
-                f"{type(model).__name__} did not take the weights of {name!r} when they were loaded; needed a "
+                f"{type(model).__name__} did not take the weights of {name!r} when they were loaded; "
+                "needed a "
                 "model whose state_dict() gives back what load_state_dict() was given"
             )
 

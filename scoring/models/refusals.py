@@ -1,4 +1,5 @@
-"""What may not go into a model: missing and unloaded weights, wrong shapes and classes, other kinds of numbers, NaN.
+"""What may not go into a model: missing and unloaded weights, wrong shapes and classes, other kinds of
+numbers, NaN.
 
 The model's own names and tensors and those found in a file → nothing, or one `HardlookError` that names file,
 key, found and needed. `scoring.models.loading` asks all of it before the model is touched.
@@ -22,7 +23,9 @@ FACTORY = "is this the factory (and arguments) that the checkpoint was trained w
 
 
 def refuse_without_values(model: nn.Module) -> None:
-    """A model whose parameters have no memory yet: copying into them would do nothing (meta) or fail (lazy)."""
+    """A model whose parameters have no memory yet: copying into them would do nothing (meta) or fail
+    (lazy).
+    """
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if nn.parameter.is_lazy(value):
             raise HardlookError(
@@ -37,7 +40,9 @@ def refuse_without_values(model: nn.Module) -> None:
 
 
 def refuse_unloaded(path: Path, model: nn.Module) -> None:
-    """Every parameter must be among what ``state_dict()`` gives: else it would stay as the factory made it."""
+    """Every parameter must be among what ``state_dict()`` gives: else it would stay as the factory made
+    it.
+    """
     variables = {
         name: value
         for name, value in model.state_dict(keep_vars=True).items()
@@ -52,7 +57,8 @@ def refuse_unloaded(path: Path, model: nn.Module) -> None:
     ]
     if outside:
         raise HardlookError(
-            f"{path} cannot fill {len(outside)} parameters of the model, which its own state_dict() leaves out: "
+            f"{path} cannot fill {len(outside)} parameters of the model, which its own state_dict() leaves "
+            "out: "
             f"{listed(outside)}; they would stay as the factory made them; save and load them too"
         )
 
@@ -129,12 +135,14 @@ def refuse_kinds(path: Path, needed: Mapping[str, torch.Tensor], found: Mapping[
         ):
             raise HardlookError(
                 f"{path}: key {name!r} holds {str(value.dtype).removeprefix('torch.')} values that "
-                f"{str(needed[name].dtype).removeprefix('torch.')}, which the model needs, cannot hold; {FACTORY}"
+                f"{str(needed[name].dtype).removeprefix('torch.')}, which the model needs, cannot hold; "
+                f"{FACTORY}"
             )
         if needed[name].is_floating_point() and not value.is_floating_point():
             raise HardlookError(
                 f"{path}: key {name!r} holds {str(value.dtype).removeprefix('torch.')}, the model needs "
-                f"{str(needed[name].dtype).removeprefix('torch.')}; save the weights themselves, not a quantised or "
+                f"{str(needed[name].dtype).removeprefix('torch.')}; save the weights themselves, not a "
+                "quantised or "
                 "converted form of them"
             )
 

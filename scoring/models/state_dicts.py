@@ -6,8 +6,8 @@ The content is a state dict itself, or holds one under a key that training scrip
 
 Some tools put the average where the trained weights are looked for, so that their files can be deployed as
 they are: Lightning's `WeightAveraging`, mmengine's `EMAHook` and Composer's `EMA` swap the two while they
-save, and Ultralytics keeps the average alone at the end (``_unswapped``). A state dict of `torch.optim.swa_utils.AveragedModel` tells itself by its counter
-``n_averaged``.
+save, and Ultralytics keeps the average alone at the end (``_unswapped``). A state dict of
+`torch.optim.swa_utils.AveragedModel` tells itself by its counter ``n_averaged``.
 
 Cost: tensors are read only where two state dicts must be compared. Known limits: those of
 `scoring.models.tensors`.
@@ -46,7 +46,8 @@ EMA = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "ema_model", "ema
 """Where they keep the exponential moving average of those weights, in order of preference."""
 
 EMA_NAME = re.compile(r"(^|[._])(ema|averaged?|shadow|swa)([._]|$)")
-"""Part of a key, or of a prefix, under which a training script keeps averaged weights beside the trained ones."""
+"""Part of a key, or of a prefix, under which a training script keeps averaged weights beside the trained
+ones."""
 
 OUTER = ("state", "app")
 """Where Composer and torch.distributed.checkpoint keep everything, the weights one level further down."""
@@ -74,7 +75,7 @@ class StateDict:
 
 @dataclass(frozen=True)
 class _Held:
-    """One state dict inside a file: its key there, its tensors, and "plain", "ema" or "" where nothing tells."""
+    """One state dict inside a file: its key, its tensors, and "plain", "ema" or "" where nothing tells."""
 
     key: str
     tensors: Tensors
@@ -149,7 +150,9 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def _is_packed(value: Any) -> bool:
-    """Whether a value is what torch.ao keeps in the place of weight and bias: (quantised or packed weight, bias)."""
+    """Whether a value is what torch.ao keeps in the place of weight and bias: (quantised or packed weight,
+    bias).
+    """
     return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], torch.Tensor)
 
 
@@ -168,7 +171,9 @@ def _own_tensors(content: Mapping[str, Any]) -> Tensors:
 
 
 def _state_dicts(content: Mapping[str, Any], stated: Mapping[str, Any]) -> list[_Held]:
-    """The state dicts inside a mapping, or one level further down under a known name; best known names first."""
+    """The state dicts inside a mapping, or one level further down under a known name; best known names
+    first.
+    """
     found: dict[str, Tensors] = {}
     for key, value in content.items():
         if _is_state_dict(value):
@@ -182,7 +187,7 @@ def _state_dicts(content: Mapping[str, Any], stated: Mapping[str, Any]) -> list[
 
 
 def _kind_of(key: str, tensors: Tensors) -> str:
-    """ "ema" or "plain" by the key of a state dict, or by the counter of an AveragedModel; "" where neither tells."""
+    """ "ema" or "plain" by the key, or by the counter of an AveragedModel; "" where neither tells."""
     outer = key.partition(".")[0]
     if outer in EMA or EMA_NAME.search(key) or "n_averaged" in tensors:
         return "ema"
@@ -190,11 +195,13 @@ def _kind_of(key: str, tensors: Tensors) -> str:
 
 
 def _unswapped(content: Mapping[str, Any], stated: Mapping[str, Any], held: list[_Held]) -> list[_Held]:
-    """The state dicts by what they hold, for the tools that put the average where the trained weights are looked for.
+    """The state dicts by what they hold, for the tools that put the average where the trained weights are
+    looked for.
 
-    Lightning's ``WeightAveraging`` keeps the trained ones as ``current_model_state``; mmengine's ``EMAHook`` as
-    ``ema_state_dict``; Composer's ``EMA``, while ``ema_weights_active``, as parameters in the state of the algorithm;
-    Ultralytics puts the average in the place of the model when a training ends, and drops the trained ones.
+    Lightning's ``WeightAveraging`` keeps the trained ones as ``current_model_state``; mmengine's ``EMAHook``
+    as ``ema_state_dict``; Composer's ``EMA``, while ``ema_weights_active``, as parameters in the state of
+    the algorithm; Ultralytics puts the average in the place of the model when a training ends, and drops the
+    trained ones.
     """
     keys = {each.key: each for each in held}
     kinds: dict[str, str] = {}
@@ -215,7 +222,9 @@ def _unswapped(content: Mapping[str, Any], stated: Mapping[str, Any], held: list
 
 
 def _composer_average(state: Mapping[str, Any]) -> tuple[bool, Tensors] | None:
-    """Composer: whether ``state.model`` holds the average, and the tensors of the other kind; None without EMA."""
+    """Composer: whether ``state.model`` holds the average, and the tensors of the other kind; None without
+    EMA.
+    """
     algorithms = state.get("algorithms") or ()
     pairs = (
         algorithms.items()
@@ -255,7 +264,8 @@ def _choose(path: Path, held: list[_Held], weights: str) -> tuple[_Held, tuple[s
     unknown = [each for each in held if not each.kind]
     if not plain and not ema and len(unknown) > 1:
         raise HardlookError(
-            f"{path} holds several state dicts ({_keys(held)}); keep the one to audit under the key 'state_dict'"
+            f"{path} holds several state dicts ({_keys(held)}); keep the one to audit under the key "
+            "'state_dict'"
         )
     if weights == "ema" and not ema and not any(names_average(each.tensors) for each in held):
         raise HardlookError(
@@ -305,7 +315,8 @@ def _refuse_twins(path: Path, same: list[_Held]) -> None:
         )
         if not equal and _shapes(other) == _shapes(first):
             raise HardlookError(
-                f"{path} holds two state dicts of the same shapes ({first.key} and {other.key}); keep the one to audit "
+                f"{path} holds two state dicts of the same shapes ({first.key} and {other.key}); keep the "
+                "one to audit "
                 "alone: torch.save(model.state_dict(), path)"
             )
 

@@ -81,7 +81,9 @@ def _open(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def open_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The content of a safetensors file and its metadata; where a conversion wrote both, the average apart."""
+    """The content of a safetensors file and its metadata; where a conversion wrote both, the average
+    apart.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             tensors, stated = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
@@ -99,8 +101,8 @@ def open_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _open_torch(path: Path, *, mmap: bool) -> Any:
     """torch.load under ``weights_only``, with its refusals told in our words.
 
-    A name that ends in .safetensors sends torch.load to the safetensors library, whatever the file holds; an open
-    file has no name, but cannot be memory-mapped.
+    A name that ends in .safetensors sends torch.load to the safetensors library, whatever the file holds; an
+    open file has no name, but cannot be memory-mapped.
     """
     misnamed = path.suffix == ".safetensors"
     try:
