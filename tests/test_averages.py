@@ -1,4 +1,5 @@
-"""Trained weights and their moving average: told apart in the files of each tool, kept by convert, always said."""
+"""Trained weights and their moving average: told apart in the files of each tool, kept by convert, always
+said."""
 
 import json
 
@@ -21,7 +22,11 @@ from .nets import Net, Settings, loads, state
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Convert without starting the child process, which takes seconds."""
-    monkeypatch.setattr(conversion, "_in_own_process", lambda path, out, _folder, weights: conversion._convert(path, out, weights))
+    monkeypatch.setattr(
+        conversion,
+        "_in_own_process",
+        lambda path, out, _folder, weights: conversion._convert(path, out, weights),
+    )
 
 
 def under(prefix, seed):
@@ -29,9 +34,18 @@ def under(prefix, seed):
 
 
 def mmengine():
-    """As mmengine 0.10.7 writes with EMAHook: ``state_dict`` is the average, ``ema_state_dict`` the trained weights."""
+    """As mmengine 0.10.7 writes with EMAHook: ``state_dict`` is the average, ``ema_state_dict`` the trained
+    weights.
+    """
     return {
-        "meta": {"epoch": 2, "iter": 8, "mmengine_version": "0.10.7", "cfg": "", "seed": 1, "experiment_name": "e"},
+        "meta": {
+            "epoch": 2,
+            "iter": 8,
+            "mmengine_version": "0.10.7",
+            "cfg": "",
+            "seed": 1,
+            "experiment_name": "e",
+        },
         "state_dict": under("net.", 2),
         "message_hub": Settings(),
         "optimizer": torch.optim.SGD(Net().parameters()).state_dict(),
@@ -40,13 +54,26 @@ def mmengine():
 
 
 def composer(active=True):
-    """As Composer 0.32.1 writes with EMA: the kind that is not in ``state.model`` is in the algorithm's state."""
+    """As Composer 0.32.1 writes with EMA: the kind that is not in ``state.model`` is in the algorithm's
+    state.
+    """
     names = [name for name, _ in Net().named_parameters()]
     other = {f"module.{name}": state(1 if active else 2)[name] for name in names}
-    kept = {"repr": "EMA()", "ema_model": {"named_parameters_dict": other, "named_buffers_dict": {}},
-            "ema_weights_active": active, "ema_started": True}
-    return {"state": {"model": under("module.", 2 if active else 1), "algorithms": [("EMA", kept)],
-                      "optimizers": {"SGD": {"state": {}, "param_groups": []}}, "timestamp": Settings()}, "rng": [Settings()]}
+    kept = {
+        "repr": "EMA()",
+        "ema_model": {"named_parameters_dict": other, "named_buffers_dict": {}},
+        "ema_weights_active": active,
+        "ema_started": True,
+    }
+    return {
+        "state": {
+            "model": under("module.", 2 if active else 1),
+            "algorithms": [("EMA", kept)],
+            "optimizers": {"SGD": {"state": {}, "param_groups": []}},
+            "timestamp": Settings(),
+        },
+        "rng": [Settings()],
+    }
 
 
 def composer_inactive():
@@ -55,13 +82,26 @@ def composer_inactive():
 
 def lightning():
     """As Lightning 2.6 writes with WeightAveraging."""
-    return {"state_dict": under("model.", 2), "current_model_state": under("model.", 1), "epoch": 1, "global_step": 4,
-            "averaging_state": {"n_averaged": torch.tensor(3)}, "hyper_parameters": Settings()}
+    return {
+        "state_dict": under("model.", 2),
+        "current_model_state": under("model.", 1),
+        "epoch": 1,
+        "global_step": 4,
+        "averaging_state": {"n_averaged": torch.tensor(3)},
+        "hyper_parameters": Settings(),
+    }
 
 
 def timm():
     """As timm 1.0.31 writes with ModelEmaV3."""
-    return {"epoch": 1, "arch": "net", "state_dict": state(1), "version": 2, "args": Settings(), "state_dict_ema": state(2)}
+    return {
+        "epoch": 1,
+        "arch": "net",
+        "state_dict": state(1),
+        "version": 2,
+        "args": Settings(),
+        "state_dict_ema": state(2),
+    }
 
 
 BOTH = [mmengine, composer, composer_inactive, lightning, timm]
@@ -72,7 +112,9 @@ def test_convert_keeps_both_kinds_and_neither_is_taken_for_the_other(tmp_path, i
     torch.save(written(), tmp_path / "a.pt")
     both = convert_checkpoint(tmp_path / "a.pt", trust=True)
     assert contents_told(both) == "the trained weights and their average (EMA)"
-    plain = loads(both, Net(seed=1))  # composer averages no running statistics, and those of all seeds are equal
+    plain = loads(
+        both, Net(seed=1)
+    )  # composer averages no running statistics, and those of all seeds are equal
     assert "took the plain weights (state_dict), not the EMA (state_dict_ema)" in plain
     assert "took the EMA weights (state_dict_ema)" in loads(both, Net(seed=2), weights="ema")
     stated = [read_state_dict(both, weights=weights).kind for weights in ("plain", "ema")]
@@ -94,9 +136,13 @@ def test_convert_takes_the_kind_that_is_asked_for(tmp_path, in_this_process, wri
 
 
 def test_ultralytics_epochs_and_its_last_files_hold_the_average_alone(tmp_path, capsys):
-    """As Ultralytics 8.4.190 writes: ``ema`` while it trains, the average in the place of ``model`` at the end."""
+    """As Ultralytics 8.4.190 writes: ``ema`` while it trains, the average in the place of ``model`` at the
+    end.
+    """
     common = {"updates": None, "optimizer": None, "train_args": {"imgsz": 32}, "version": "8.4.190"}
-    torch.save({**common, "epoch": 0, "updates": 3, "model": None, "ema": Net(seed=1).half()}, tmp_path / "epoch0.pt")
+    torch.save(
+        {**common, "epoch": 0, "updates": 3, "model": None, "ema": Net(seed=1).half()}, tmp_path / "epoch0.pt"
+    )
     torch.save({**common, "epoch": -1, "model": Net(seed=1).half(), "ema": None}, tmp_path / "best.pt")
     half = Net()
     half.load_state_dict(Net(seed=1).half().state_dict())
@@ -108,7 +154,9 @@ def test_ultralytics_epochs_and_its_last_files_hold_the_average_alone(tmp_path, 
         loads(tmp_path / f"{name}.safetensors", half)
         loads(tmp_path / f"{name}.safetensors", half, weights="ema")
     assert hardlook("convert", tmp_path / "epoch0.pt", "--trust", "--weights", "ema") == 0
-    assert "epoch0.safetensors: averaged (EMA) weights; took the EMA weights (ema)\n" in capsys.readouterr().out
+    assert (
+        "epoch0.safetensors: averaged (EMA) weights; took the EMA weights (ema)\n" in capsys.readouterr().out
+    )
 
 
 def test_the_state_dict_of_an_averaged_model_is_an_average(tmp_path):
@@ -126,16 +174,22 @@ def test_an_average_under_a_prefix_is_found_in_a_dict_of_a_dict(tmp_path):
     loads(tmp_path / "a.ckpt", Net(seed=2), weights="ema")
     loads(tmp_path / "a.ckpt", Net(seed=1))
     for weights, told in (("ema", "averaged (EMA) weights"), ("plain", "the trained weights (not averaged)")):
-        assert f"1 checkpoint: a.ckpt; {told}" == describe_order(find_checkpoints("a.ckpt", tmp_path, weights=weights))
+        assert f"1 checkpoint: a.ckpt; {told}" == describe_order(
+            find_checkpoints("a.ckpt", tmp_path, weights=weights)
+        )
 
 
 def test_trained_and_averaged_weights_are_never_mixed(tmp_path):
     torch.save({"model": state(1), "ema": state(2)}, tmp_path / "1.pt")
     torch.save({"ema": state(3)}, tmp_path / "2.pt")
-    with pytest.raises(HardlookError, match=r"1.pt gives the trained weights and .*2.pt only averaged ones.*averaged = true"):
+    with pytest.raises(
+        HardlookError, match=r"1.pt gives the trained weights and .*2.pt only averaged ones.*averaged = true"
+    ):
         find_checkpoints("*.pt", tmp_path)
     found = find_checkpoints("*.pt", tmp_path, weights="ema")
-    assert [each.kind for each in found] == ["ema", "ema"] and "averaged (EMA) weights" in describe_order(found)
+    assert [each.kind for each in found] == ["ema", "ema"] and "averaged (EMA) weights" in describe_order(
+        found
+    )
 
 
 def test_two_state_dicts_that_mean_the_same_are_not_guessed_at(tmp_path):
@@ -155,13 +209,20 @@ def test_which_weights_are_audited_is_printed_and_recorded(tmp_path, capsys):
         saved = torch.load(path, weights_only=True)
         torch.save({**saved, "ema": {name: value / 2 for name, value in saved["state_dict"].items()}}, path)
     config = folder / "audit.toml"
-    for averaged, told, kind in ((False, "the trained weights (not averaged)", "plain"), (True, "averaged (EMA) weights", "ema")):
+    for averaged, told, kind in (
+        (False, "the trained weights (not averaged)", "plain"),
+        (True, "averaged (EMA) weights", "ema"),
+    ):
         if averaged:
             config.write_text(config.read_text().replace("checkpoints =", "averaged = true\ncheckpoints ="))
         assert hardlook("score", folder, "--only", "grand", "--anyway", "--device", "cpu") == 0
         assert told in capsys.readouterr().out
         record = json.loads(Audit.open(folder).run().record_path.read_text())
-        taken = ["took the EMA weights (ema)"] if averaged else ["took the plain weights (state_dict), not the EMA (ema)"]
+        taken = (
+            ["took the EMA weights (ema)"]
+            if averaged
+            else ["took the plain weights (state_dict), not the EMA (ema)"]
+        )
         assert record["notes"]["checkpoints"] == taken
         assert {each["weights"] for each in record["checkpoints"]} == {kind}
     assert hardlook("train", folder, "--overwrite") == 1
@@ -176,7 +237,10 @@ def test_weights_that_are_told_apart_only_when_they_are_loaded_are_recorded_too(
         torch.save({**average, **{f"net.{name}": value for name, value in plain.items()}}, path)
     for again in range(2):  # the second time nothing is computed anew
         assert hardlook("score", folder, "--only", "grand", "--anyway", "--device", "cpu") == 0
-        assert "note: checkpoints: took the plain weights (under 'net.'), not the EMA (under 'ema.')" in capsys.readouterr().out
+        assert (
+            "note: checkpoints: took the plain weights (under 'net.'), not the EMA (under 'ema.')"
+            in capsys.readouterr().out
+        )
 
 
 def test_a_layer_of_the_model_that_is_called_ema_is_an_ordinary_layer(tmp_path):
@@ -198,7 +262,10 @@ def test_a_list_of_globs_is_scored_like_one_glob(tmp_path, capsys):
     assert "3 checkpoints in the order of the epoch stored inside: epoch-1.pt" in capsys.readouterr().out
     record = Audit.open(folder).run().record()
     assert [each["path"] for each in record["checkpoints"]] == [
-        "early/epoch-1.pt", "checkpoints/epoch-2.pt", "checkpoints/epoch-3.pt"]
+        "early/epoch-1.pt",
+        "checkpoints/epoch-2.pt",
+        "checkpoints/epoch-3.pt",
+    ]
     config.write_text(config.read_text().replace('"early/*.pt"', '"nowhere/*.pt"'))
     assert hardlook("score", folder, "--only", "grand", "--anyway", "--device", "cpu") == 1
     assert "checkpoints = 'nowhere/*.pt' matches nothing" in capsys.readouterr().err

@@ -1,4 +1,5 @@
-"""What a file is, is told by its content: safetensors by its whole header, everything else in one sentence."""
+"""What a file is, is told by its content: safetensors by its whole header, everything else in one
+sentence."""
 
 import io
 import json
@@ -31,7 +32,9 @@ def header_of(length, path, tensors):
 
 @pytest.mark.parametrize("length", [640, 896, 1152, 1408])
 @pytest.mark.parametrize("ending", ["safetensors", "pt", "bin"])
-def test_safetensors_whose_header_begins_like_a_pickle_keep_their_weights_and_their_epoch(tmp_path, length, ending):
+def test_safetensors_whose_header_begins_like_a_pickle_keep_their_weights_and_their_epoch(
+    tmp_path, length, ending
+):
     model = torch.nn.Linear(4, 3)
     path = header_of(length, tmp_path / "a.safetensors", model.state_dict()).rename(tmp_path / f"a.{ending}")
     assert path.read_bytes()[:1] == b"\x80" and 2 <= path.read_bytes()[1] <= 5  # PROTO of a pickle
@@ -44,7 +47,9 @@ def test_safetensors_whose_header_begins_like_a_pickle_keep_their_weights_and_th
 
 def test_pickles_that_are_called_safetensors_are_read_as_what_they_are(tmp_path):
     for name, zipped in (("zip", True), ("legacy", False)):
-        torch.save({"state_dict": state(1), "epoch": 3}, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+        torch.save(
+            {"state_dict": state(1), "epoch": 3}, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped
+        )
         path = (tmp_path / "a.pt").rename(tmp_path / f"{name}.safetensors")
         loads(path, Net(seed=1))
         assert read_state_dict(path).epoch == 3
@@ -59,8 +64,13 @@ def test_pickles_that_are_called_safetensors_are_read_as_what_they_are(tmp_path)
 def test_a_header_must_be_json_and_its_offsets_must_fit(tmp_path):
     header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
     whole = len(header).to_bytes(8, "little") + header + bytes(8)
-    damaged = {"short": whole[:-4], "long": whole + bytes(4), "cut": whole[:30], "beginning": whole[:9],
-               "overlap": whole.replace(b"[0, 8]", b"[0, 9]")}
+    damaged = {
+        "short": whole[:-4],
+        "long": whole + bytes(4),
+        "cut": whole[:30],
+        "beginning": whole[:9],
+        "overlap": whole.replace(b"[0, 8]", b"[0, 9]"),
+    }
     for name, content in damaged.items():
         (tmp_path / name).write_bytes(content)
         assert format_of(tmp_path / name) == "safetensors"
@@ -98,10 +108,12 @@ FOREIGN = {
     "an ONNX model, which": lambda: b"\x08\x08\x12\x07pytorch\x1a\x032.1" + bytes(40),
     r"an exported program .*torch.export.load": exported,
     r"an archive of numpy arrays": numpy_archive,
-    r"a pointer of Git LFS, .*git lfs pull": lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n",
+    r"a pointer of Git LFS, .*git lfs pull": lambda: (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n"
+    ),
     r"a web page \(HTML\), .*download": lambda: b"\n<!DOCTYPE html>\n<html><title>404</title></html>",
     "a text file that begins with 'Entry not found'": lambda: b"Entry not found\n",
-    "a text file that begins with '{\"error\"": lambda: b'{"error": "Repository not found"}',
+    'a text file that begins with \'{"error"': lambda: b'{"error": "Repository not found"}',
     r"a zip archive of a.txt, b/c.txt": lambda: zip_of("a.txt", "b/c.txt"),
     "compressed with gzip": lambda: b"\x1f\x8b\x08\x00" + bytes(20),
     "empty": lambda: b"",
@@ -113,8 +125,11 @@ FOREIGN = {
 def test_every_other_format_is_named_whatever_the_file_is_called(tmp_path, said, name):
     path = tmp_path / name
     path.write_bytes(FOREIGN[said]())
-    for use in (read_state_dict, lambda path: find_checkpoints(path.name, path.parent),
-                lambda path: convert_checkpoint(path, tmp_path / "out", trust=True)):
+    for use in (
+        read_state_dict,
+        lambda path: find_checkpoints(path.name, path.parent),
+        lambda path: convert_checkpoint(path, tmp_path / "out", trust=True),
+    ):
         with pytest.raises(HardlookError, match=f"it is {said}") as error:
             use(path)
         assert "\n" not in str(error.value) and "damaged" not in str(error.value)
@@ -139,7 +154,11 @@ def test_small_nets_of_every_size_are_told_and_keep_their_metadata(tmp_path):
     """Whatever the length of the header: what the library itself reads is what is read here."""
     path = tmp_path / "a.safetensors"
     for width in range(1, 120, 7):
-        save_file({f"layer.{n}.weight": torch.ones(n + 1) for n in range(width)}, path, metadata={"epoch": str(width)})
+        save_file(
+            {f"layer.{n}.weight": torch.ones(n + 1) for n in range(width)},
+            path,
+            metadata={"epoch": str(width)},
+        )
         with safe_open(path, framework="pt") as file:
             names = set(file.keys())
         found = read_state_dict(path)

@@ -9,13 +9,22 @@ from scoring.commands.console import add_command
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "convert", convert, "Extract the tensors of checkpoints that need unpickling, in a "
-                       "process of its own. Unpickling runs code: only for files you trust.")
+    command = add_command(
+        commands,
+        "convert",
+        convert,
+        "Extract the tensors of checkpoints that need unpickling, in a "
+        "process of its own. Unpickling runs code: only for files you trust.",
+    )
     command.add_argument("checkpoints", metavar="CKPT", nargs="+")
     command.add_argument("--trust", action="store_true", help="yes, I trust where these files come from")
     command.add_argument("--out", metavar="DIR", help="where to write (default: beside each checkpoint)")
-    command.add_argument("--weights", choices=["both", "plain", "ema"], default="both",
-                         help="the trained weights, their moving average, or what there is of both (default: both)")
+    command.add_argument(
+        "--weights",
+        choices=["both", "plain", "ema"],
+        default="both",
+        help="the trained weights, their moving average, or what there is of both (default: both)",
+    )
 
 
 def convert(options) -> int:
@@ -27,6 +36,6 @@ def convert(options) -> int:
         out = (Path(options.out) if options.out else path.parent) / f"{path.stem}.safetensors"
         convert_checkpoint(path, out, trust=options.trust, weights=options.weights)
         print(f"wrote {out}: {contents_told(out)}")
-    print(f"next: name {'it' if len(options.checkpoints) == 1 else 'them'} in audit.toml under checkpoints, then hardlook "
-          "check AUDIT")
+    named = "it" if len(options.checkpoints) == 1 else "them"
+    print(f"next: name {named} in audit.toml under checkpoints, then hardlook check AUDIT")
     return 0

@@ -1,8 +1,11 @@
 """The audited model: built by the user's factory, its checkpoints loaded safely, run in eval mode.
 
-The door of these rooms: ``audited`` holds `AuditedModel`, ``checkpoints`` finds and orders files, ``weights`` reads
-them, ``loading`` fits them in, ``pretrained`` knows whose layout they have, ``transforms`` prepares inputs, ``head``
-knows the head and its features, ``layers`` the others, ``modes`` eval mode; ``conversion`` unpickles in a process of its own and is imported by name.
+The door of these rooms: ``audited`` holds `AuditedModel`; ``checkpoints`` finds and orders files; ``weights``
+reads them (``formats``: what a file is, ``folders``: what a folder is, ``state_dicts``: trained or averaged,
+``tensors``: what is no plain weight); ``loading`` fits them in (``refusals``: what may not go in,
+``pretrained``: whose layout they have); ``conversion`` unpickles in a process of its own (``unpickling``) and is
+imported by name; ``transforms`` prepares inputs; ``head`` knows the head and its features, ``layers`` the other
+layers; ``outputs`` tells what a model returns; ``modes`` is eval mode.
 """
 
 from scoring.models.audited import AuditedModel, build_model

@@ -36,7 +36,7 @@ class Checkpoint:
     """One checkpoint in order: its file or folder, the epoch and step it states, and the sha256 of its
     weights.
 
-    ``kind`` is "plain" (the trained weights) or "ema" (their moving average); ``order`` says what its place was
+    ``kind`` is "plain" (the trained weights) or "ema" (their average); ``order`` says what its place was
     taken from; ``stamp`` is (size, modification time) of its files when
     read.
     """
@@ -92,8 +92,8 @@ def order_checkpoints(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
 
 
 def describe_order(checkpoints: Sequence[Checkpoint]) -> str:
-    """One paragraph to print: the order, what it was taken from, which weights are audited (the trained ones or their
-    average), and whatever is worth a second look."""
+    """One paragraph to print: the order, what it was taken from, which weights are audited (the trained ones
+    or their average), and whatever is worth a second look."""
     each = [
         checkpoint.path.name
         if checkpoint.when == checkpoint.path.name
@@ -132,7 +132,9 @@ def natural_key(path: str | Path) -> tuple[tuple[int, int, str], ...]:
 
 
 def _matches(patterns: list[str], folder: Path) -> list[Path]:
-    """The distinct paths that the patterns name, in natural order; each pattern must match, and only checkpoints."""
+    """The distinct paths that the patterns name, in natural order; each pattern must match, and only
+    checkpoints.
+    """
     hits = {pattern: glob.glob(str(folder / pattern), recursive=True) for pattern in patterns}
     for pattern, found in hits.items():
         if not found:
@@ -165,11 +167,14 @@ def _refuse_what_is_none(path: Path, pattern: str) -> None:
     if path.is_dir():
         weight_files(path)
     elif not path.is_file():
-        raise HardlookError(f"checkpoints = {pattern} matches {path}, which is a link that leads nowhere, or no file; "
-                            "remove it, or copy the checkpoint there")
+        raise HardlookError(
+            f"checkpoints = {pattern} matches {path}, which is a link that leads nowhere, or no file; "
+            "remove it, or copy the checkpoint there"
+        )
     elif format_of(path) not in READABLE:
         raise HardlookError(
-            f"checkpoints = {pattern} matches {path}, which is no checkpoint: {found_instead(path)}; mend or remove "
+            f"checkpoints = {pattern} matches {path}, which is no checkpoint: {found_instead(path)}; mend "
+            "or remove "
             "it, or narrow the pattern, for instance to *.pt"
         )
 
@@ -205,7 +210,8 @@ def _refuse_mixed(checkpoints: Sequence[Checkpoint]) -> None:
     first = {checkpoint.kind: checkpoint for checkpoint in reversed(checkpoints)}
     if len(first) > 1:
         raise HardlookError(
-            f"{first['plain'].path} gives the trained weights and {first['ema'].path} only averaged ones (EMA); audit one "
+            f"{first['plain'].path} gives the trained weights and {first['ema'].path} only averaged ones "
+            "(EMA); audit one "
             "kind: averaged = true in audit.toml where every file holds the average, or a narrower pattern"
         )
 

@@ -13,15 +13,12 @@ rebuilds its tensors by code of its own (``__reduce__``) cannot be taken apart.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -29,7 +26,8 @@ from safetensors import SafetensorError, safe_open
 
 from scoring.models.folders import weight_files
 from scoring.models.formats import READABLE, format_of, found_instead
-from scoring.models.state_dicts import StateDict, holds_both, pick_state_dict, undecoded
+from scoring.models.state_dicts import StateDict, holds_both, pick_state_dict
+from scoring.models.unpickling import INERT_PICKLE, InertUnpickler, StandIn, undecoded_as
 from scoring.models.weights import AVERAGE, open_safetensors, read_state_dict
 from scoring.tables import HardlookError, atomic_path, remove_abandoned_of
 
@@ -44,7 +42,7 @@ def convert_checkpoint(
 ) -> Path:
     """Take the weights out of a pickled checkpoint and write them, with epoch and step, as safetensors.
 
-    ``weights``: "plain" (the trained ones), "ema" (their average) or "both", which is what there is of the two.
+    ``weights``: "plain" (the trained ones), "ema" (their average) or "both", what there is of the two.
     ``out`` defaults to the same name with ``.safetensors``; ``folder`` is put on the path of the process, for
     programs that need it. Raises `HardlookError` without ``trust``, where ``out`` exists with other weights,
     or where no weights could be found.
@@ -52,8 +50,10 @@ def convert_checkpoint(
     path = Path(path)
     if path.is_dir():
         files = weight_files(path)  # folders of other tools are refused here, with what makes weights of them
-        raise HardlookError(f"{path} is a folder; name it in audit.toml as it is, or convert the file inside: "
-                            f"hardlook convert {files[0]} --trust")
+        raise HardlookError(
+            f"{path} is a folder; name it in audit.toml as it is, or convert the file inside: "
+            f"hardlook convert {files[0]} --trust"
+        )
     if not path.is_file():
         raise HardlookError(f"there is no checkpoint {path}")
     _refuse_format(path)
@@ -73,8 +73,11 @@ def convert_checkpoint(
 def contents_told(converted: Path) -> str:
     """What a conversion wrote: which weights, and the notes of the reading."""
     _, stated = open_safetensors(converted)
-    kinds = {"plain": "the trained weights", "ema": "averaged (EMA) weights",
-             "both": "the trained weights and their average (EMA)"}
+    kinds = {
+        "plain": "the trained weights",
+        "ema": "averaged (EMA) weights",
+        "both": "the trained weights and their average (EMA)",
+    }
     return "; ".join([kinds[stated["hardlook_kind"]], *json.loads(stated["notes"])])
 
 
@@ -82,7 +85,9 @@ def _refuse_format(path: Path) -> None:
     """Only pickled files are converted."""
     kind = format_of(path)
     if kind == "safetensors":
-        raise HardlookError(f"{path} is safetensors already, which holds tensors alone; name it in audit.toml as it is")
+        raise HardlookError(
+            f"{path} is safetensors already, which holds tensors alone; name it in audit.toml as it is"
+        )
     if kind not in READABLE:
         raise HardlookError(f"{path} is no checkpoint: {found_instead(path)}")
 
@@ -120,144 +125,6 @@ def _in_own_process(path: Path, partial: Path, folder: str | Path | None, weight
 
 
 # -- inside the process --------------------------------------------------------------------------------------
-
-
-class StandIn:
-    """In place of an object of the file: keeps what it was made of and does nothing."""
-
-    def __new__(cls, *parts: Any, **more: Any) -> StandIn:
-        self = object.__new__(cls)
-        self.__dict__["_parts"] = [*parts, *more.values()]
-        return self
-
-    def __init__(self, *parts: Any, **more: Any) -> None:
-        """Everything was kept when it was made."""
-
-    def __setstate__(self, state: Any) -> None:
-        slots = state if isinstance(state, tuple) else (state,)
-        for part in slots:
-            if isinstance(part, Mapping):
-                self.__dict__.update({str(name): value for name, value in part.items()})
-            else:
-                self._parts.append(part)
-
-    def __setitem__(self, name: Any, value: Any) -> None:
-        self.__dict__.setdefault("_items", {})[name] = value
-
-    def append(self, value: Any) -> None:
-        self._parts.append(value)
-
-    def extend(self, values: Any) -> None:
-        self._parts.extend(values)
-
-    add = append
-
-    def __call__(self, *parts: Any, **more: Any) -> StandIn:
-        return StandIn(*parts, **more)
-
-    def __hash__(self) -> int:
-        return id(self)
-
-
-REAL = {
-    "collections": {"OrderedDict"},
-    "_codecs": {"encode"},
-    "builtins": {
-        "dict",
-        "list",
-        "set",
-        "tuple",
-        "int",
-        "float",
-        "bool",
-        "str",
-        "bytes",
-        "complex",
-        "bytearray",
-    },
-    "torch._utils": {
-        "_rebuild_tensor",
-        "_rebuild_tensor_v2",
-        "_rebuild_tensor_v3",
-        "_rebuild_sparse_tensor",
-    },
-    "torch": {"Size", "device"},
-    "torch.storage": {"UntypedStorage", "TypedStorage"},
-    "numpy": {"dtype", "ndarray"},
-    "numpy.core.multiarray": {"_reconstruct", "scalar"},
-    "numpy._core.multiarray": {"_reconstruct", "scalar"},
-}
-"""Module → names that are looked up truly: they make tensors, numbers and containers, and nothing else."""
-
-
-MADE_OF_TENSORS = {
-    ("torch.nn.parameter", "Parameter"),
-    ("torch.nn.parameter", "Buffer"),
-    ("torch._utils", "_rebuild_parameter"),
-    ("torch._utils", "_rebuild_parameter_with_state"),
-}
-"""What is called with a tensor first, which is all that is kept of it."""
-
-
-class InertUnpickler(pickle.Unpickler):
-    """Unpickles tensors and plain containers; everything else becomes a stand-in."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        module = module.replace("__builtin__", "builtins")
-        if name == "_rebuild_from_type_v2":
-            return _without_type
-        if (module, name) == ("torch.storage", "_load_from_bytes"):
-            return _storage_of
-        if (module, name) in MADE_OF_TENSORS:
-            return _as_tensor
-        if name == "_make_skeleton_class":  # cloudpickle keeps classes of __main__ by value
-            return _skeleton
-        if module == "collections" and name in ("defaultdict", "Counter"):
-            return _plain_dict
-        if module == "torch._utils" and name.startswith("_rebuild_") and name not in REAL[module]:
-            return lambda *_parts: undecoded(f"tensor of torch made by {name}")
-        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
-        known = is_dtype or name in REAL.get(module, ()) or (module == "torch" and name.endswith("Storage"))
-        if not known or "." in name:
-            return type(name.rpartition(".")[2], (StandIn,), {"__module__": module})
-        return super().find_class(module, name)
-
-
-def _without_type(function: Any, kind: Any, parts: tuple, _state: Any) -> Any:
-    """A tensor of a subclass, as a plain tensor; one that only its own library can rebuild stays undecoded."""
-    if isinstance(function, type) and issubclass(function, StandIn):
-        return _undecoded(kind)
-    tensor = function(*parts)
-    return _undecoded(kind) if hasattr(tensor, "undecoded") else tensor
-
-
-def _undecoded(kind: Any) -> torch.Tensor:
-    return undecoded(f"{kind.__module__}.{kind.__name__}")
-
-
-def _skeleton(_constructor: Any, name: Any, *_rest: Any) -> type:
-    return type(str(name), (StandIn,), {"__module__": "__main__"})
-
-
-def _as_tensor(data: torch.Tensor, *_rest: Any) -> torch.Tensor:
-    return data
-
-
-def _storage_of(content: bytes) -> Any:
-    """A storage inside a plain pickle is a torch file of its own."""
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=False, pickle_module=INERT_PICKLE)
-
-
-def _plain_dict(*_factory: Any) -> dict:
-    return {}
-
-
-INERT_PICKLE = SimpleNamespace(
-    __name__="inert",
-    Unpickler=InertUnpickler,
-    UnpicklingError=pickle.UnpicklingError,
-    load=lambda file, **options: InertUnpickler(file, **options).load(),
-)
 
 
 def take_apart(path: Path, weights: str = "plain") -> StateDict:
@@ -331,7 +198,7 @@ def _state(module: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, t
     }
     for name, tensor in own.items():
         if tensor is not None:
-            yield prefix + name, tensor if isinstance(tensor, torch.Tensor) else _undecoded(type(tensor))
+            yield prefix + name, tensor if isinstance(tensor, torch.Tensor) else undecoded_as(type(tensor))
     for name, child in module["_modules"].items():
         parts = _module_parts(child) if isinstance(child, StandIn) else None
         if parts is not None:
@@ -352,7 +219,10 @@ def write_converted(state: StateDict, out: Path, average: StateDict | None = Non
         "source": state.path.name,
         "notes": json.dumps([] if average else state.notes),
     }
-    tensors = {**state.tensors, **{AVERAGE + name: item for name, item in (average.tensors if average else {}).items()}}
+    tensors = {
+        **state.tensors,
+        **{AVERAGE + name: item for name, item in (average.tensors if average else {}).items()},
+    }
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     save_file(tensors, out, metadata={name: str(value) for name, value in facts.items() if value is not None})
 

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scoring.models.state_dicts import adapter_without_base
+from scoring.models.tensors import adapter_without_base
 from scoring.tables import HardlookError
 
 FOLDER_FILES = (
@@ -50,20 +50,30 @@ def _other_tool(folder: Path, names: list[str]) -> str | None:
     if "adapter_config.json" in names:
         return adapter_without_base(folder)
     if ".metadata" in names and "meta.pt" in names:
-        return (f"{folder} is a sharded checkpoint of Lightning; make one file of it: "
-                f"python -m lightning.pytorch.utilities.consolidate_checkpoint {folder}")
+        return (
+            f"{folder} is a sharded checkpoint of Lightning; make one file of it: "
+            f"python -m lightning.pytorch.utilities.consolidate_checkpoint {folder}"
+        )
     if ".metadata" in names or any(name.endswith(".distcp") for name in names):
-        return (f"{folder} is a checkpoint of torch.distributed.checkpoint (DCP); make one file of it: "
-                f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pt")
+        return (
+            f"{folder} is a checkpoint of torch.distributed.checkpoint (DCP); make one file of it: "
+            f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pt"
+        )
     inner = next((name for name in names if (folder / name / ".metadata").is_file()), None)
     if inner:
-        return (f"{folder} holds its weights in {inner}, a checkpoint of torch.distributed.checkpoint (DCP); make one "
-                f"file of it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder / inner} weights.pt")
+        return (
+            f"{folder} holds its weights in {inner}, a checkpoint of torch.distributed.checkpoint (DCP); "
+            "make one "
+            f"file of it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
+            f"{folder / inner} weights.pt"
+        )
     if "zero_to_fp32.py" in names or any(name.startswith("zero_pp_rank_") for name in names):
-        return (f"{folder} is a checkpoint of DeepSpeed ZeRO; make one file of it: "
-                f"python {folder / 'zero_to_fp32.py'} {folder} {folder}-weights")
+        return (
+            f"{folder} is a checkpoint of DeepSpeed ZeRO; make one file of it: "
+            f"python {folder / 'zero_to_fp32.py'} {folder} {folder}-weights"
+        )
     if {"saved_model.pb", "keras_metadata.pb"} & set(names):
-        return (f"{folder} is a SavedModel of TensorFlow; give the model's outputs to: hardlook import-predictions")
+        return f"{folder} is TensorFlow's SavedModel; give its outputs to: hardlook import-predictions"
     return None
 
 
@@ -71,20 +81,30 @@ def _refuse_second_model(folder: Path, name: str) -> None:
     """A folder with two models in it does not say which one to audit."""
     second = next((other for other in SECOND_MODELS if (folder / other).is_file()), None)
     if second:
-        raise HardlookError(f"{folder} holds several models ({name}, {second}); name the file of the one to audit "
-                            f"instead of the folder, for instance checkpoints = \"*/{name}\"")
+        raise HardlookError(
+            f"{folder} holds several models ({name}, {second}); name the file of the one to audit "
+            f'instead of the folder, for instance checkpoints = "*/{name}"'
+        )
 
 
 def _refuse_quantised(folder: Path) -> None:
     """A model that was quantised before it was saved says so in its config."""
     config = folder / "config.json"
     try:
-        quantised = json.loads(config.read_text(encoding="utf8")).get("quantization_config") if config.is_file() else None
-    except (ValueError, AttributeError):  # not a config of transformers: the weights themselves are looked at too
+        quantised = (
+            json.loads(config.read_text(encoding="utf8")).get("quantization_config")
+            if config.is_file()
+            else None
+        )
+    except (
+        ValueError,
+        AttributeError,
+    ):  # not a config of transformers: the weights themselves are looked at too
         quantised = None
     if isinstance(quantised, dict):
         raise HardlookError(
-            f"{folder} holds a quantised model ({quantised.get('quant_method', 'by an unknown method')}); needed plain "
+            f"{folder} holds a quantised model ({quantised.get('quant_method', 'by an unknown method')}); "
+            "needed plain "
             "weights: save the model before it is quantised"
         )
 
@@ -96,8 +116,10 @@ def trainer_state(folder: Path) -> dict[str, Any]:
         stated = json.loads(record.read_text(encoding="utf8")) if record.is_file() else {}
         return {"epoch": stated.get("epoch"), "global_step": stated.get("global_step")}
     except (ValueError, AttributeError) as error:
-        raise HardlookError(f"{record} is damaged ({error}); copy it again, or remove it: the checkpoints are then "
-                            "ordered by their names") from error
+        raise HardlookError(
+            f"{record} is damaged ({error}); copy it again, or remove it: the checkpoints are then "
+            "ordered by their names"
+        ) from error
 
 
 def _shards(index: Path) -> list[Path]:

@@ -39,25 +39,33 @@ MAGIC = {
 """First bytes → format."""
 
 TOLD = {
-    "hdf5": "it is an HDF5 file, as Keras and TensorFlow write; load it there and copy its arrays into a PyTorch "
+    "hdf5": "it is an HDF5 file, as Keras and TensorFlow write; load it there and copy its arrays into a "
+    "PyTorch "
     "model of the same architecture, or give the model's outputs to: hardlook import-predictions",
-    "keras": "it is a model of Keras (.keras), whose weights are named and laid out otherwise than PyTorch's; copy its "
-    "arrays into a PyTorch model of the same architecture, or give the model's outputs to: hardlook import-predictions",
-    "gguf": "it is a GGUF file (llama.cpp), whose weights are laid out, and mostly quantised, for inference; name the "
+    "keras": "it is a model of Keras (.keras), whose weights are named and laid out otherwise than "
+    "PyTorch's; copy its "
+    "arrays into a PyTorch model of the same architecture, or give the model's outputs to: hardlook "
+    "import-predictions",
+    "gguf": "it is a GGUF file (llama.cpp), whose weights are laid out, and mostly quantised, for "
+    "inference; name the "
     "checkpoint of PyTorch from which it was made",
-    "onnx": "it is an ONNX model, which holds a graph for inference and no names of PyTorch's parameters; name the "
+    "onnx": "it is an ONNX model, which holds a graph for inference and no names of PyTorch's parameters; "
+    "name the "
     "checkpoint of PyTorch from which it was exported",
-    "tflite": "it is a TensorFlow Lite model; name the checkpoint of PyTorch, or give the model's outputs to: hardlook "
+    "tflite": "it is a TensorFlow Lite model; name the checkpoint of PyTorch, or give the model's outputs "
+    "to: hardlook "
     "import-predictions",
     "pt2": "it is an exported program (torch.export, .pt2), not a checkpoint; write its weights with: "
     "torch.save(torch.export.load(path).state_dict, 'weights.pt')",
-    "aotinductor": "it is a compiled package of AOTInductor (.pt2), which holds machine code; name the checkpoint of "
+    "aotinductor": "it is a compiled package of AOTInductor (.pt2), which holds machine code; name the "
+    "checkpoint of "
     "the model from which it was compiled",
     "git-lfs": "it is a pointer of Git LFS, not the file itself; fetch it: git lfs pull",
     "html": "it is a web page (HTML), as a download that failed leaves it; download the file itself again",
     "npz": "it is an archive of numpy arrays (.npz); write them as tensors with: torch.save({name: "
     "torch.from_numpy(array) for name, array in numpy.load(path).items()}, 'weights.pt')",
-    "numpy": "it is one numpy array (.npy), not the named weights of a model; needed torch.save(model.state_dict(), "
+    "numpy": "it is one numpy array (.npy), not the named weights of a model; needed "
+    "torch.save(model.state_dict(), "
     "path)",
     "tar": "it is a tar archive; unpack it and name the checkpoint inside",
     "gzip": "it is compressed with gzip; unpack it first: gunzip, or tar -xzf",
@@ -66,7 +74,8 @@ TOLD = {
     "7z": "it is an archive of 7-Zip; unpack it first: 7z x",
     "zstd": "it is compressed with Zstandard; unpack it first: unzstd",
 }
-"""What each format that is none of ours is, and what to do; those that tell what they begin with are not here."""
+"""What each format that is none of ours is, and what to do; those that tell what they begin with are not
+here."""
 
 NEEDED = "needed a file written by torch.save, or safetensors"
 
@@ -84,7 +93,9 @@ def format_of(path: Path) -> str:
         return _format_of_zip(path)
     if start[:1] == b"\x80" and len(start) > 1 and 2 <= start[1] <= 5:
         return "pickle"
-    return next((name for magic, name in MAGIC.items() if start.startswith(magic)), None) or _by_structure(start)
+    return next((name for magic, name in MAGIC.items() if start.startswith(magic)), None) or _by_structure(
+        start
+    )
 
 
 def found_instead(path: Path) -> str:
@@ -106,14 +117,16 @@ def found_instead(path: Path) -> str:
 
 
 def _has_safetensors_header(file, start: bytes) -> bool:
-    """Whether 8 bytes of length are followed by a JSON object of that length, or by a part of one where the file
-    was cut inside it. ``file`` may be read on; ``start`` are its first bytes."""
+    """Whether 8 bytes of length are followed by a JSON object of that length, or by a part of one where the
+    file was cut inside it. ``file`` may be read on; ``start`` are its first bytes."""
     length = int.from_bytes(start[:8], "little")
     if start[8:9] != b"{" or not 2 <= length <= LONGEST_HEADER:
         return False
     file.seek(8)
     header = file.read(length)
-    if len(header) < length:  # cut: no JSON to parse, but no other format begins with a length, zeros and a brace
+    if (
+        len(header) < length
+    ):  # cut: no JSON to parse, but no other format begins with a length, zeros and a brace
         return start[4:8] == bytes(4) and header.lstrip(b"{ \n\t")[:1] in (b'"', b"")
     try:
         return isinstance(json.loads(header), dict)
@@ -122,7 +135,9 @@ def _has_safetensors_header(file, start: bytes) -> bool:
 
 
 def _format_of_zip(path: Path) -> str:
-    """Which of the formats that are zip archives; an archive without its directory was cut, and counts as torch's."""
+    """Which of the formats that are zip archives; an archive without its directory was cut, and counts as
+    torch's.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -155,8 +170,14 @@ def _by_structure(start: bytes) -> str:
         return "tar"
     if start[4:8] == b"TFL3":
         return "tflite"
-    if start[:1] == b"\x08" and 0 < start[1] < 64 and start[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x32", b"\x3a", b"\x42"):
-        return "onnx"  # ModelProto: field 1 is its small ir_version, then the producer, the graph or the opsets
+    if (
+        start[:1] == b"\x08"
+        and 0 < start[1] < 64
+        and start[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x32", b"\x3a", b"\x42")
+    ):
+        return (
+            "onnx"  # ModelProto: field 1 is its small ir_version, then the producer, the graph or the opsets
+        )
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
         return "html"

@@ -74,15 +74,18 @@ def load_into(
 def copy_into(model: nn.Module, tensors: Tensors) -> None:
     """Copy tensors that `fit_state` gave into the model, and look that they are there.
 
-    A model may load in its own way (``_load_from_state_dict``, hooks) and leave a tensor out without a word; raises
-    `HardlookError` naming it.
+    A model may load in its own way (``_load_from_state_dict``, hooks) and leave a tensor out without a word;
+    raises `HardlookError` naming it.
     """
     model.load_state_dict(tensors, strict=False)  # names and shapes are known to fit
     loaded = model.state_dict()
     for name, value in tensors.items():
         if not _same(loaded[name].cpu(), value.cpu()):
-            raise HardlookError(f"{type(model).__name__} did not take the weights of {name!r} when they were loaded; needed a "
-                                "model whose state_dict() gives back what load_state_dict() was given")
+            raise HardlookError(
+                f"{type(model).__name__} did not take the weights of {name!r} when they were loaded; "
+                "needed a "
+                "model whose state_dict() gives back what load_state_dict() was given"
+            )
 
 
 def fit_state(
@@ -149,8 +152,10 @@ def _without_wrappers(state: StateDict) -> dict[str, torch.Tensor]:
     for name, value in state.tensors.items():
         short = _unwrapped(name)
         if short in given and not torch.equal(given[short], value):
-            raise HardlookError(f"{state.path} holds {short!r} twice, with and without the name of a wrapper and with other "
-                                "values; save the model to audit alone: torch.save(model.state_dict(), path)")
+            raise HardlookError(
+                f"{state.path} holds {short!r} twice, with and without the name of a wrapper and with other "
+                "values; save the model to audit alone: torch.save(model.state_dict(), path)"
+            )
         if name not in NO_WEIGHTS:
             given[short] = value
     return given

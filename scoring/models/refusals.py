@@ -1,4 +1,5 @@
-"""What may not go into a model: missing and unloaded weights, wrong shapes and classes, other kinds of numbers, NaN.
+"""What may not go into a model: missing and unloaded weights, wrong shapes and classes, other kinds of
+numbers, NaN.
 
 The model's own names and tensors and those found in a file → nothing, or one `HardlookError` that names file,
 key, found and needed. `scoring.models.loading` asks all of it before the model is touched.
@@ -15,33 +16,51 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from scoring.models.state_dicts import Tensors
+from scoring.models.tensors import Tensors
 from scoring.tables import HardlookError
 
 FACTORY = "is this the factory (and arguments) that the checkpoint was trained with?"
 
 
 def refuse_without_values(model: nn.Module) -> None:
-    """A model whose parameters have no memory yet: copying into them would do nothing (meta) or fail (lazy)."""
+    """A model whose parameters have no memory yet: copying into them would do nothing (meta) or fail
+    (lazy).
+    """
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if nn.parameter.is_lazy(value):
-            raise HardlookError(f"the model's {name!r} has no shape yet (a lazy layer); run one batch through the model in "
-                                "the factory before it is returned")
+            raise HardlookError(
+                f"the model's {name!r} has no shape yet (a lazy layer); run one batch through the model in "
+                "the factory before it is returned"
+            )
         if value.is_meta:
-            raise HardlookError(f"the model's {name!r} is on the meta device and can hold no weights; build the model in the "
-                                "factory on the CPU")
+            raise HardlookError(
+                f"the model's {name!r} is on the meta device and can hold no weights; build the model in the "
+                "factory on the CPU"
+            )
 
 
 def refuse_unloaded(path: Path, model: nn.Module) -> None:
-    """Every parameter must be among what ``state_dict()`` gives: else it would stay as the factory made it."""
-    variables = {name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, torch.Tensor)}
+    """Every parameter must be among what ``state_dict()`` gives: else it would stay as the factory made
+    it.
+    """
+    variables = {
+        name: value
+        for name, value in model.state_dict(keep_vars=True).items()
+        if isinstance(value, torch.Tensor)
+    }
     objects = {id(value) for value in variables.values()}
     places = {value.data_ptr() for value in variables.values()} - {0}
-    outside = [name for name, value in model.named_parameters()
-               if name not in variables and id(value) not in objects and value.data_ptr() not in places]
+    outside = [
+        name
+        for name, value in model.named_parameters()
+        if name not in variables and id(value) not in objects and value.data_ptr() not in places
+    ]
     if outside:
-        raise HardlookError(f"{path} cannot fill {len(outside)} parameters of the model, which its own state_dict() leaves out: "
-                            f"{listed(outside)}; they would stay as the factory made them; save and load them too")
+        raise HardlookError(
+            f"{path} cannot fill {len(outside)} parameters of the model, which its own state_dict() leaves "
+            "out: "
+            f"{listed(outside)}; they would stay as the factory made them; save and load them too"
+        )
 
 
 def refuse_missing(
@@ -109,15 +128,21 @@ def _refuse_class_count(
 def refuse_kinds(path: Path, needed: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> None:
     """Complex numbers or integers in the place of real weights would be cut down in silence."""
     for name, value in found.items():
-        if value.is_complex() and needed[name].is_complex():
-            continue
-        if not needed[name].is_floating_point() and not torch.equal(value.to(needed[name].dtype).to(value.dtype), value):
-            raise HardlookError(f"{path}: key {name!r} holds {str(value.dtype).removeprefix('torch.')} values that "
-                                f"{str(needed[name].dtype).removeprefix('torch.')}, which the model needs, cannot hold; {FACTORY}")
+        if name.endswith("num_batches_tracked") or value.is_complex() and needed[name].is_complex():
+            continue  # a counter changes no output, and averages of it are fractions
+        if not needed[name].is_floating_point() and not torch.equal(
+            value.to(needed[name].dtype).to(value.dtype), value
+        ):
+            raise HardlookError(
+                f"{path}: key {name!r} holds {str(value.dtype).removeprefix('torch.')} values that "
+                f"{str(needed[name].dtype).removeprefix('torch.')}, which the model needs, cannot hold; "
+                f"{FACTORY}"
+            )
         if needed[name].is_floating_point() and not value.is_floating_point():
             raise HardlookError(
                 f"{path}: key {name!r} holds {str(value.dtype).removeprefix('torch.')}, the model needs "
-                f"{str(needed[name].dtype).removeprefix('torch.')}; save the weights themselves, not a quantised or "
+                f"{str(needed[name].dtype).removeprefix('torch.')}; save the weights themselves, not a "
+                "quantised or "
                 "converted form of them"
             )
 

@@ -6,11 +6,11 @@ The content is a state dict itself, or holds one under a key that training scrip
 
 Some tools put the average where the trained weights are looked for, so that their files can be deployed as
 they are: Lightning's `WeightAveraging`, mmengine's `EMAHook` and Composer's `EMA` swap the two while they
-save, and Ultralytics keeps the average alone at the end (``_unswapped``). A state dict of `torch.optim.swa_utils.AveragedModel` tells itself by its counter
-``n_averaged``.
+save, and Ultralytics keeps the average alone at the end (``_unswapped``). A state dict of
+`torch.optim.swa_utils.AveragedModel` tells itself by its counter ``n_averaged``.
 
-Cost: none, tensors are not read. Known limits: no adapters (LoRA) and no quantised tensors, which are
-refused with what to do.
+Cost: tensors are read only where two state dicts must be compared. Known limits: those of
+`scoring.models.tensors`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import Any
 
 import torch
 
+from scoring.models.tensors import Tensors, refuse_unusual
 from scoring.tables import HardlookError
 
 Number = int | float
-Tensors = dict[str, torch.Tensor]
 
 PLAIN = (
     "state_dict",
@@ -46,32 +46,14 @@ EMA = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "ema_model", "ema
 """Where they keep the exponential moving average of those weights, in order of preference."""
 
 EMA_NAME = re.compile(r"(^|[._])(ema|averaged?|shadow|swa)([._]|$)")
-"""Part of a key, or of a prefix, under which a training script keeps averaged weights beside the trained ones."""
+"""Part of a key, or of a prefix, under which a training script keeps averaged weights beside the trained
+ones."""
 
 OUTER = ("state", "app")
 """Where Composer and torch.distributed.checkpoint keep everything, the weights one level further down."""
 
 EPOCHS = ("epoch", "epochs", "current_epoch")
 STEPS = ("global_step", "step", "iteration", "iter", "steps", "train_step", "num_steps")
-
-PACKED = {
-    "qweight": "GPTQ or AWQ",
-    "weight_packed": "compressed-tensors",
-    "SCB": "bitsandbytes, 8 bits",
-    "absmax": "bitsandbytes, 4 bits",
-    "_packed_params": "torch.ao",
-    "_weight_qdata": "torchao",
-}
-"""Last part of a name that only quantised layers have → which library writes it."""
-
-SCALES = ("weight_scale", "weight_scale_inv", "weight_zero_point", "scale_weight")
-"""Last part of a name that stands beside a weight of 8 bits."""
-
-FLOAT8 = {kind for name, kind in vars(torch).items() if name.startswith("float8")}
-
-ADAPTER = re.compile(r"(^|\.)(lora_(A|B|embedding_[AB]|magnitude_vector)|ia3_l|hada_w\d_[ab]|lokr_w\d|oft_[rR]|boft_[RS]|"
-                     r"vera_lambda_[bd]|prompt_embeddings)(\.weight)?$")
-"""Names as PEFT's ``save_pretrained`` writes them, without the adapter's name that they have in a model."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +75,7 @@ class StateDict:
 
 @dataclass(frozen=True)
 class _Held:
-    """One state dict inside a file: its key there, its tensors, and "plain", "ema" or "" where nothing tells."""
+    """One state dict inside a file: its key, its tensors, and "plain", "ema" or "" where nothing tells."""
 
     key: str
     tensors: Tensors
@@ -119,7 +101,9 @@ def pick_state_dict(path: Path, content: Any, stated: Mapping[str, Any], weights
     _refuse_none(path, content, taken.tensors)
     refuse_unusual(path, taken.tensors)
     kind = taken.kind or "plain"
-    return StateDict(path, taken.tensors, taken.key, kind, number(stated, EPOCHS), number(stated, STEPS), notes)
+    return StateDict(
+        path, taken.tensors, taken.key, kind, number(stated, EPOCHS), number(stated, STEPS), notes
+    )
 
 
 def holds_both(content: Any) -> bool:
@@ -166,25 +150,30 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def _is_packed(value: Any) -> bool:
-    """Whether a value is what torch.ao keeps in the place of weight and bias: (quantised or packed weight, bias)."""
+    """Whether a value is what torch.ao keeps in the place of weight and bias: (quantised or packed weight,
+    bias).
+    """
     return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], torch.Tensor)
 
 
 def _own_tensors(content: Mapping[str, Any]) -> Tensors:
     """The tensors of a mapping, without an epoch or step that is kept as a tensor beside them."""
-    named = {name: value[0] if _is_packed(value) else value for name, value in content.items() if isinstance(name, str)}
-    return {name: item for name, item in named.items() if isinstance(item, torch.Tensor) and name not in EPOCHS + STEPS}
-
-
-def undecoded(kind: str) -> torch.Tensor:
-    """In place of a tensor that cannot be decoded without the library of its class: no data, and the class's name."""
-    tensor = torch.empty(0, device="meta")
-    tensor.undecoded = kind
-    return tensor
+    named = {
+        name: value[0] if _is_packed(value) else value
+        for name, value in content.items()
+        if isinstance(name, str)
+    }
+    return {
+        name: item
+        for name, item in named.items()
+        if isinstance(item, torch.Tensor) and name not in EPOCHS + STEPS
+    }
 
 
 def _state_dicts(content: Mapping[str, Any], stated: Mapping[str, Any]) -> list[_Held]:
-    """The state dicts inside a mapping, or one level further down under a known name; best known names first."""
+    """The state dicts inside a mapping, or one level further down under a known name; best known names
+    first.
+    """
     found: dict[str, Tensors] = {}
     for key, value in content.items():
         if _is_state_dict(value):
@@ -198,7 +187,7 @@ def _state_dicts(content: Mapping[str, Any], stated: Mapping[str, Any]) -> list[
 
 
 def _kind_of(key: str, tensors: Tensors) -> str:
-    """"ema" or "plain" by the key of a state dict, or by the counter of an AveragedModel; "" where neither tells."""
+    """ "ema" or "plain" by the key, or by the counter of an AveragedModel; "" where neither tells."""
     outer = key.partition(".")[0]
     if outer in EMA or EMA_NAME.search(key) or "n_averaged" in tensors:
         return "ema"
@@ -206,11 +195,13 @@ def _kind_of(key: str, tensors: Tensors) -> str:
 
 
 def _unswapped(content: Mapping[str, Any], stated: Mapping[str, Any], held: list[_Held]) -> list[_Held]:
-    """The state dicts by what they hold, for the tools that put the average where the trained weights are looked for.
+    """The state dicts by what they hold, for the tools that put the average where the trained weights are
+    looked for.
 
-    Lightning's ``WeightAveraging`` keeps the trained ones as ``current_model_state``; mmengine's ``EMAHook`` as
-    ``ema_state_dict``; Composer's ``EMA``, while ``ema_weights_active``, as parameters in the state of the algorithm;
-    Ultralytics puts the average in the place of the model when a training ends, and drops the trained ones.
+    Lightning's ``WeightAveraging`` keeps the trained ones as ``current_model_state``; mmengine's ``EMAHook``
+    as ``ema_state_dict``; Composer's ``EMA``, while ``ema_weights_active``, as parameters in the state of
+    the algorithm; Ultralytics puts the average in the place of the model when a training ends, and drops the
+    trained ones.
     """
     keys = {each.key: each for each in held}
     kinds: dict[str, str] = {}
@@ -220,7 +211,10 @@ def _unswapped(content: Mapping[str, Any], stated: Mapping[str, Any], held: list
         kinds = {"ema_state_dict": "plain", "state_dict": "ema"}
     elif "state.model" in keys and (found := _composer_average(content["state"])) is not None:
         active, other = found
-        kinds = {"state.model": "ema" if active else "plain", "state.algorithms.EMA": "plain" if active else "ema"}
+        kinds = {
+            "state.model": "ema" if active else "plain",
+            "state.algorithms.EMA": "plain" if active else "ema",
+        }
         held = [*held, _Held("state.algorithms.EMA", {**keys["state.model"].tensors, **other}, "")]
     elif {"ema", "updates", "train_args"} <= content.keys() and content["ema"] is None:
         kinds = {"model": "ema"}
@@ -228,9 +222,15 @@ def _unswapped(content: Mapping[str, Any], stated: Mapping[str, Any], held: list
 
 
 def _composer_average(state: Mapping[str, Any]) -> tuple[bool, Tensors] | None:
-    """Composer: whether ``state.model`` holds the average, and the tensors of the other kind; None without EMA."""
+    """Composer: whether ``state.model`` holds the average, and the tensors of the other kind; None without
+    EMA.
+    """
     algorithms = state.get("algorithms") or ()
-    pairs = algorithms.items() if isinstance(algorithms, Mapping) else [pair for pair in algorithms if len(pair) == 2]
+    pairs = (
+        algorithms.items()
+        if isinstance(algorithms, Mapping)
+        else [pair for pair in algorithms if len(pair) == 2]
+    )
     own = next((own for name, own in pairs if name == "EMA" and isinstance(own, Mapping)), {})
     kept = own.get("ema_model")
     if not own.get("ema_started") or not isinstance(kept, Mapping):
@@ -249,8 +249,10 @@ def _whole_file(
     tensors = _own_tensors(content)
     kind = "ema" if stated.get("hardlook_kind") == "ema" else _kind_of("", tensors)
     if weights == "ema" and kind != "ema" and tensors and not names_average(tensors):
-        raise HardlookError(f"{path} holds no EMA weights; found {_shown(tensors)}; use weights = 'plain' (averaged = "
-                            "false in audit.toml)")
+        raise HardlookError(
+            f"{path} holds no EMA weights; found {_shown(tensors)}; use weights = 'plain' (averaged = "
+            "false in audit.toml)"
+        )
     alone = kind == "ema" and weights == "plain"
     return _Held("", tensors, kind), ("only EMA weights are there; took those",) if alone else ()
 
@@ -262,11 +264,14 @@ def _choose(path: Path, held: list[_Held], weights: str) -> tuple[_Held, tuple[s
     unknown = [each for each in held if not each.kind]
     if not plain and not ema and len(unknown) > 1:
         raise HardlookError(
-            f"{path} holds several state dicts ({_keys(held)}); keep the one to audit under the key 'state_dict'"
+            f"{path} holds several state dicts ({_keys(held)}); keep the one to audit under the key "
+            "'state_dict'"
         )
     if weights == "ema" and not ema and not any(names_average(each.tensors) for each in held):
-        raise HardlookError(f"{path} holds no EMA weights; found {_keys(held)}; use weights = 'plain' (averaged = false "
-                            "in audit.toml)")
+        raise HardlookError(
+            f"{path} holds no EMA weights; found {_keys(held)}; use weights = 'plain' (averaged = false "
+            "in audit.toml)"
+        )
     same = (ema or plain or unknown) if weights == "ema" else (plain or ema or unknown)
     taken = same[0]
     _refuse_twins(path, same)
@@ -274,7 +279,11 @@ def _choose(path: Path, held: list[_Held], weights: str) -> tuple[_Held, tuple[s
     notes = [f"took {taken.key}, not {_keys(others)}"] if others else []
     if taken.kind == "ema":
         only = weights == "plain"
-        notes.append(f"only EMA weights are there ({taken.key}); took those" if only else f"took the EMA weights ({taken.key})")
+        notes.append(
+            f"only EMA weights are there ({taken.key}); took those"
+            if only
+            else f"took the EMA weights ({taken.key})"
+        )
     elif ema:
         notes.append(f"took the plain weights ({taken.key}), not the EMA ({ema[0].key})")
     return taken, tuple(notes)
@@ -306,12 +315,10 @@ def _refuse_twins(path: Path, same: list[_Held]) -> None:
         )
         if not equal and _shapes(other) == _shapes(first):
             raise HardlookError(
-                f"{path} holds two state dicts of the same shapes ({first.key} and {other.key}); keep the one to audit "
+                f"{path} holds two state dicts of the same shapes ({first.key} and {other.key}); keep the "
+                "one to audit "
                 "alone: torch.save(model.state_dict(), path)"
             )
-
-
-# -- what is no plain weight ---------------------------------------------------------------------------------
 
 
 def _refuse_none(path: Path, content: Mapping[Any, Any], tensors: Tensors) -> None:
@@ -319,50 +326,11 @@ def _refuse_none(path: Path, content: Mapping[Any, Any], tensors: Tensors) -> No
     if tensors:
         return
     if any("param_groups" in value for value in (content, *content.values()) if isinstance(value, Mapping)):
-        raise HardlookError(f"{path} holds the state of an optimizer and no weights; needed the model's: "
-                            "torch.save(model.state_dict(), path)")
+        raise HardlookError(
+            f"{path} holds the state of an optimizer and no weights; needed the model's: "
+            "torch.save(model.state_dict(), path)"
+        )
     raise HardlookError(f"{path} holds no weights; found {_shown(content)}, needed a state dict")
-
-
-def refuse_unusual(path: Path, tensors: Tensors) -> None:
-    """Adapters, and quantised, sparse and meta tensors are no plain weights: nothing could compare or load them."""
-    for name, tensor in tensors.items():
-        if ADAPTER.search(name):
-            raise HardlookError(adapter_without_base(path))
-        if kind := getattr(tensor, "undecoded", None):
-            raise HardlookError(f"{path}: key {name!r} is a {kind}, whose values only its library can decode; needed plain "
-                                "weights: save the model before it is quantised, or as ordinary tensors")
-        told = _quantised(name, tensor, tensors)
-        if told:
-            raise HardlookError(
-                f"{path}: key {name!r} is quantised ({told}); needed plain weights: save the model before it is "
-                "quantised, or after model.dequantize() where the library has it"
-            )
-        if tensor.is_meta:
-            raise HardlookError(f"{path}: key {name!r} is without data (meta); load the weights before saving the model")
-        if tensor.layout is not torch.strided:
-            raise HardlookError(f"{path}: key {name!r} is {str(tensor.layout).removeprefix('torch.')}; needed plain "
-                                "weights: save it by .to_dense()")
-
-
-def adapter_without_base(path: Path) -> str:
-    """The refusal of a file or folder that PEFT wrote."""
-    return (f"{path} holds an adapter of PEFT (such as LoRA) without the base model's weights; merge first: "
-            "model.merge_and_unload().save_pretrained(folder)")
-
-
-def _quantised(name: str, tensor: torch.Tensor, tensors: Tensors) -> str | None:
-    """By which library, or how, a tensor is quantised; None where it is not."""
-    first, _, last = name.rpartition(".")
-    if last in PACKED:
-        return PACKED[last]
-    if tensor.is_quantized or type(tensor).__module__.partition(".")[0] == "torchao":
-        return "torch.ao" if tensor.is_quantized else "torchao"
-    whole = not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype is not torch.bool
-    scaled = tensor.dtype in FLOAT8 and any(f"{first}.{scale}".lstrip(".") in tensors for scale in SCALES)
-    if last == "weight" and tensor.ndim > 1 and (whole or scaled):
-        return f"{str(tensor.dtype).removeprefix('torch.')} values"
-    return None
 
 
 def _shown(content: Mapping[Any, Any]) -> str:

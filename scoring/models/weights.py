@@ -65,7 +65,9 @@ def _read_folder(folder: Path, weights: str) -> StateDict:
     stated = trainer_state(folder)
     notes = tuple(dict.fromkeys(note for state in states for note in state.notes))
     files = "model files" if len(states) > 1 else weight_files(folder)[0].name
-    return StateDict(folder, tensors, files, states[0].kind, number(stated, EPOCHS), number(stated, STEPS), notes)
+    return StateDict(
+        folder, tensors, files, states[0].kind, number(stated, EPOCHS), number(stated, STEPS), notes
+    )
 
 
 def _open(path: Path) -> tuple[Any, dict[str, Any]]:
@@ -79,7 +81,9 @@ def _open(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def open_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The content of a safetensors file and its metadata; where a conversion wrote both, the average apart."""
+    """The content of a safetensors file and its metadata; where a conversion wrote both, the average
+    apart.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             tensors, stated = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
@@ -87,7 +91,9 @@ def open_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise HardlookError(f"{path} is damaged or incomplete ({error}); copy or save it again") from error
     if stated.get("hardlook_kind") != "both":
         return tensors, stated
-    average = {name.removeprefix(AVERAGE): tensor for name, tensor in tensors.items() if name.startswith(AVERAGE)}
+    average = {
+        name.removeprefix(AVERAGE): tensor for name, tensor in tensors.items() if name.startswith(AVERAGE)
+    }
     plain = {name: tensor for name, tensor in tensors.items() if not name.startswith(AVERAGE)}
     return {"state_dict": plain, "state_dict_ema": average}, stated
 
@@ -95,8 +101,8 @@ def open_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _open_torch(path: Path, *, mmap: bool) -> Any:
     """torch.load under ``weights_only``, with its refusals told in our words.
 
-    A name that ends in .safetensors sends torch.load to the safetensors library, whatever the file holds; an open
-    file has no name, but cannot be memory-mapped.
+    A name that ends in .safetensors sends torch.load to the safetensors library, whatever the file holds; an
+    open file has no name, but cannot be memory-mapped.
     """
     misnamed = path.suffix == ".safetensors"
     try:
