@@ -50,6 +50,6 @@ def probe(logits: Tensor) -> Tensor:
 
 def probe_gradient(logits: Tensor, parameters: Sequence[Tensor]) -> list[Tensor | None]:
     """The gradient of ⟨R, z⟩ by each parameter; None where none reaches it."""
-    if not logits.requires_grad:
+    if not logits.requires_grad or not parameters:
         return [None] * len(parameters)
     return list(torch.autograd.grad(logits, parameters, probe(logits), allow_unused=True))

@@ -47,6 +47,15 @@ def test_a_prefix_gives_the_same_outputs_and_leaves_the_model_as_it_was():
     assert all("forward" not in vars(module) for module in model.modules())
 
 
+def test_a_batch_is_recorded_without_parameters_where_gradients_are_on():
+    model, data = small_net(), small_data()
+    x, _ = data[0]
+    with differentiable(model, list(model.head.parameters())):
+        prefix = Prefix.find(model, list(model.head.parameters()), x)
+        with prefix.replay(prefix.record(model, x)) as inputs:
+            torch.testing.assert_close(model(inputs), model(x))
+
+
 class Twins(nn.Module):
     """Two layers of the same weights, of which either stands in for the other: alone, neither matters."""
 
