@@ -50,6 +50,11 @@ class Batch:
         """Whether the inputs are tokens, whose gradient is taken at the embedding."""
         return not self.leaf.is_floating_point()
 
+    def twice(self) -> Batch:
+        """Every example twice, in a batch of its own."""
+        leaf = torch.cat([self.leaf.detach()] * 2)
+        return Batch(leaf if self.tokens else leaf.requires_grad_(), torch.cat([self.classes] * 2), self.highest)
+
 
 def make_batch(inputs: Tensor, classes: Any, device: torch.device, dtype: torch.dtype) -> Batch:
     """Inputs and class indices, checked once and where they lie: a look at the device would wait for it."""
@@ -112,10 +117,14 @@ def differentiate(model: Callable[[Tensor], Any], batch: Batch, forms: Sequence[
                   layout: torch.memory_format = torch.preserve_format) -> tuple[Tensor, list[Tensor]]:
     """One forward pass, one backward pass per form → (n, c) logits, and per form a gradient like the input.
 
-    Re-entrant activation checkpointing allows only whole backward passes, so one is tried where a partial one fails.
+    An example that is alone in its batch is sent twice: PyTorch's batch norm gives a wrong gradient for a batch of one
+    (findings/batchnorm_backward_of_one_example.sh). Re-entrant activation checkpointing allows only whole backward passes, so one is tried where a partial one fails.
     Raises ``HardlookError`` where the logits have no gradient by the input although the model runs; what its forward
     raises by itself is raised as it is.
     """
+    if len(batch.leaf) == 1:
+        logits, gradients = differentiate(model, batch.twice(), forms, layer, layout=layout)
+        return logits[:1], [gradient[:1] for gradient in gradients]
     for backward in (_partial, _whole):
         try:
             watched, logits = forward(model, batch.leaf, layer, layout=layout)

@@ -345,3 +345,22 @@ def test_odin_serves_a_model_that_writes_into_its_input():
     expected = (model(leaf.detach() + 0.1 * towards.sign()) / 10).softmax(1).max(1).values
     np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-5)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(4), nn.InstanceNorm2d(4, affine=True)])
+def test_the_gradient_of_an_example_alone_is_that_beside_others(norm):
+    """PyTorch's batch norm has a wrong one for a batch of one whose output gradient has its channels innermost."""
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.norm, self.head = nn.Conv2d(3, 4, 3), norm, nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(self.norm(self.stem(x)).flatten(2).transpose(1, 2).tanh()).mean(1)
+
+    torch.manual_seed(0)
+    model, inputs, classes = Tokens().double().eval(), torch.randn(3, 3, 6, 6, dtype=torch.double), torch.arange(3)
+    beside = input_gradients(model, inputs, classes)
+    alone = torch.cat([input_gradients(model, inputs[at : at + 1], classes[at : at + 1]) for at in range(3)])
+    torch.testing.assert_close(alone, beside)

@@ -116,11 +116,18 @@ class TrainBatches:
     def __iter__(self):
         import torch
 
-        for start in range(0, len(self.positions), self.batch_size):
-            numbers = self.positions[start : start + self.batch_size]
+        for numbers in self._parts():
             inputs, good, _ = self.context.inputs.batch(numbers, self.context.pool)
             if good:
                 yield inputs, torch.from_numpy(self.context.labels[numbers[good]])
 
+    def _parts(self) -> list[np.ndarray]:
+        """Positions in batches; an example that would be alone in the last one goes with the one before, since PyTorch's
+        batch norm gives a wrong gradient for a batch of one."""
+        starts = list(range(0, len(self.positions), self.batch_size))
+        if len(starts) > 1 and len(self.positions) - starts[-1] == 1:
+            starts.pop()
+        return np.split(self.positions, starts[1:])
+
     def __len__(self) -> int:
-        return -(-len(self.positions) // self.batch_size)
+        return len(self._parts())
