@@ -132,8 +132,8 @@ def _cook(case: Case, net, logits) -> Row:
     return compared("self_influence", case.read("self_influence")["cook"], wanted, within=2e-3)
 
 
-def _directional(case: Case, net, names, direction, rows, step: float = 1e-4) -> np.ndarray:
-    """H v over some rows, by a central difference of the mean gradient."""
+def _directional(case: Case, net, names, direction, rows, step: float = 1e-7) -> np.ndarray:
+    """H v over some rows, by a central difference of the mean gradient; a larger step would cross the kinks of ReLUs."""
     own, found = dict(net.named_parameters()), []
     for sign in (1, -1):
         with torch.no_grad():

@@ -7,6 +7,8 @@ from .case import score
 from .comparison import rows
 from .zoo import FAST, ZOO
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of ninety nets that others wrote
+
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.architectures) for name in ZOO])
 def test_every_score_is_that_of_the_model_or_left_out_with_a_reason(name, tmp_path):
