@@ -50,6 +50,11 @@ class Batch:
         """Whether the inputs are tokens, whose gradient is taken at the embedding."""
         return not self.leaf.is_floating_point()
 
+    def first(self, count: int) -> Batch:
+        """The first ``count`` examples."""
+        leaf = self.leaf.detach()[:count].requires_grad_(self.leaf.requires_grad)
+        return Batch(leaf, self.classes[:count], self.highest)
+
 
 def make_batch(inputs: Tensor, classes: Any, device: torch.device, dtype: torch.dtype) -> Batch:
     """Inputs and class indices, checked once and where they lie: a look at the device would wait for it."""

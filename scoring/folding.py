@@ -28,6 +28,7 @@ from typing import NamedTuple
 from torch import Tensor, fx, nn
 
 from scoring.model_copy import independent_copy
+from scoring.models.modes import evaluating
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -72,7 +73,7 @@ def foldable_pairs(model: nn.Module) -> list[Pair]:
 def _traced(model: nn.Module) -> fx.Graph | None:
     """The model's graph in eval mode, traced on a copy because a forward may keep what passes through it."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), evaluating(model):  # a hook of the copy may still refer to the original
             warnings.simplefilter("ignore")
             evaluated = independent_copy(model).eval()
             if any(_is_norm(module) and module.training for module in evaluated.modules()):

@@ -1,18 +1,19 @@
 """A slot through which many checkpoints of one model pass in turn, giving the input gradients of each.
 
-The plain way runs the user's own model in place at each checkpoint's weights. Faster ways, for models that gain by them,
-run a frozen copy: with batch norms folded, in channels_last memory, in bfloat16. A way is believed only after it gave what the model itself gives on
-the data at hand; else the next plainer one is taken, and ``notes`` says so. On the first batch of a slot
+The plain way runs the user's own model in place at each checkpoint's weights. Faster ways, for models that gain by
+them, run a frozen copy: with batch norms folded, in channels_last memory, in bfloat16. A way is believed only after it
+gave what the model itself gives on the data at hand; else the next plainer one is taken, and ``notes`` says so. On the
+first batch of a slot
 
     ‖ z' − z ‖_max ≤ √ε ‖ z ‖_max        ‖ ∇' − ∇ ‖ ≤ 10 √ε ‖ ∇ ‖
 
 with z the logits less their mean over classes and ε the precision's machine epsilon, and the copy's logits must be the
 same bits while the model's own weights are NaN: a copy whose forward is a closure still computes with the original's.
-Folding rests on the weights, so folded logits are compared once for every checkpoint.
+Folding rests on the weights, so folded logits are compared for every checkpoint, of a few examples.
 
 A model and state dicts go in; gradients come out. Cost beyond the passes: the plain way copies the weights thrice per
-checkpoint; a copy takes two more forward passes and one backward pass over one batch per slot, one forward pass over it per
-checkpoint where batch norms are folded, and up to twice the weights in memory.
+checkpoint; a copy takes two more forward passes and one backward pass over one batch per slot, one forward pass over 16
+examples per checkpoint where batch norms are folded, and up to twice the weights in memory.
 
 Known limits: a branch of the forward that the first batch does not take is not compared.
 """
@@ -34,6 +35,9 @@ from scoring.tables import HardlookError
 from scoring.token_embedding import padding_id, token_layer
 
 State = Mapping[str, Tensor]
+
+FEW = 16
+"""Examples on which folded logits are compared at every further checkpoint: what folding rests on is the weights."""
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -231,8 +235,7 @@ class Slot:
         with gradients_enabled(self.device, self.model):
             while not isinstance(self.way, InPlace):
                 try:
-                    logits, found = self.way.differentiate(batch, forms, self.layer)
-                    reason = self._refuted(batch, forms, logits, found)
+                    found, reason = self._tried(batch, forms)
                 except Exception as error:  # a faster way may fail in any manner; the plain way then raises or serves
                     reason = f"it fails ({type(error).__name__})"
                 if reason is None:
@@ -270,6 +273,17 @@ class Slot:
 
     # -- proof
 
+    def _tried(self, batch: Batch, forms: Sequence[str]) -> tuple[list[Tensor], str | None]:
+        """The gradients by the present way, and why they are not to be believed, None where they are."""
+        if self.proved:
+            logits, found = self.way.differentiate(batch, forms, self.layer)
+            return found, self._refuted(batch, forms, logits, found)
+        with lent(self.model) as original:  # a copy that still calls the original may write into it
+            before = _versions(original)
+            logits, found = self.way.differentiate(batch, forms, self.layer)
+            touched = _versions(original) != before
+        return found, "it writes into the original" if touched else self._refuted(batch, forms, logits, found)
+
     def _refuted(self, batch: Batch, forms: Sequence[str], logits: Tensor, found: list[Tensor]) -> str | None:
         """Why the present way's results on a batch are not to be believed; None where the model itself gives the same,
         or did so already on an earlier batch."""
@@ -279,6 +293,7 @@ class Slot:
         plain.load(self.state)
         reason = None
         if self.proved:
+            batch, logits = batch.first(FEW), logits[:FEW]
             wanted = plain.logits(batch, self.layer)
         else:
             wanted, (gradient,) = plain.differentiate(batch, forms[:1], self.layer)
@@ -313,6 +328,11 @@ class Slot:
                 self.note(f"the model cannot be copied ({type(error).__name__}), so every checkpoint ran "
                                   "through the model itself")
         self.way = self.way or InPlace(self.model)
+
+
+def _versions(model: nn.Module) -> list[int]:
+    """How often each parameter and buffer was written into."""
+    return [value._version for value in (*model.parameters(), *model.buffers())]
 
 
 def close_logits(found: Tensor, wanted: Tensor, tolerance: float) -> bool:

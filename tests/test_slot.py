@@ -181,6 +181,19 @@ def test_a_copy_that_is_no_copy_leaves_the_model_itself_to_run(change, reason):
     np.testing.assert_allclose(found, naive_vog(model, states, x, classes), rtol=1e-5)
 
 
+def test_a_copy_that_writes_into_the_original_is_left():
+    """A closure that normalises by the original's layer, which stands in training mode, would move its statistics."""
+    model = nn.Sequential(nn.Conv2d(2, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 3, 3), nn.Flatten()).double()
+    norm = model[1].forward
+    model[1].forward = lambda x: norm(x)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    x, classes = torch.randn(4, 2, 3, 3).double(), torch.tensor([0, 1, 2, 2])
+    slot, (found, _) = slot_gradients(model, x, classes)
+    assert isinstance(slot.way, InPlace) and model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    torch.testing.assert_close(found, input_gradients(model, x, classes))
+
+
 def test_a_model_that_gains_nothing_by_a_copy_runs_in_place():
     torch.manual_seed(0)
     models = [wrapped(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()) for _ in range(3)]
