@@ -194,6 +194,45 @@ def test_a_copy_that_writes_into_the_original_is_left():
     torch.testing.assert_close(found, input_gradients(model, x, classes))
 
 
+def test_a_copy_that_counts_in_the_original_is_left():
+    """What it writes there moves no logit, but the model must come back as it was."""
+    model = small(0)
+    model.register_buffer("calls", torch.zeros(()), persistent=False)
+    model[0].register_forward_hook(lambda _module, _inputs, _output: model.calls.add_(1) and None)
+    x, classes = torch.randn(4, 2, 3, 3).double(), torch.tensor([0, 1, 2, 2])
+    slot, (found, _) = slot_gradients(model, x, classes)
+    slot.gradients(slot.prepare(x, classes))
+    assert model.calls == 0 and isinstance(slot.way, InPlace) and "writes into the original" in slot.notes[0]
+    torch.testing.assert_close(found, input_gradients(model, x, classes))
+
+
+class Backward(torch.autograd.Function):
+    """The identity, with a backward that is right for gradients in contiguous memory alone."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient if gradient.is_contiguous() else gradient * 2
+
+
+def test_gradients_that_differ_where_logits_do_not_are_left():
+    class Doubling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(2, 8, 3), nn.Conv2d(8, 3, 3)
+
+        def forward(self, x):
+            return self.last(Backward.apply(self.conv(x)).tanh()).mean((2, 3))
+
+    model, x, classes = Doubling().double(), torch.randn(4, 2, 9, 9).double(), torch.tensor([0, 1, 2, 2])
+    slot, (found, _) = slot_gradients(model, x, classes)
+    assert isinstance(slot.way, InPlace) and "gradients differ" in slot.notes[0]
+    torch.testing.assert_close(found, input_gradients(model, x, classes))
+
+
 def test_a_model_that_gains_nothing_by_a_copy_runs_in_place():
     torch.manual_seed(0)
     models = [wrapped(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()) for _ in range(3)]
