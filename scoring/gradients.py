@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from scoring.differentiation import FORMS, check_forms, differentiate, gradients_enabled, make_batch
 from scoring.models.modes import evaluating
-from scoring.slot import Slot, device_of, dtype_of, has_bfloat16
+from scoring.slot import Slot
 from scoring.token_embedding import token_layer
+from scoring.ways import device_of, dtype_of, has_bfloat16
 
 __all__ = ["FORMS", "Slot", "channel_mean", "check_forms", "device_of", "dtype_of", "has_bfloat16",
            "input_gradients"]

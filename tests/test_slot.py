@@ -12,10 +12,10 @@ from torch import nn
 
 from scoring.gradient_variance import vog
 from scoring.gradients import Slot, input_gradients
-from scoring.slot import InPlace
+from scoring.ways import InPlace
 from scoring.tables import HardlookError
 
-from .test_gradients import Checkpointed, Tagger, conv_net, live
+from .test_gradients import Autocast, Checkpointed, Recurrent, Spectral, Tagger, conv_net, live
 
 
 def slot_gradients(model, x, classes, **options):
@@ -358,3 +358,36 @@ def test_timm_models_have_the_same_gradients_folded(name):
     for form, found in zip(("logit", "probability"), gradients, strict=True):
         wanted = input_gradients(model, x, classes, form=form)
         assert float((found - wanted).norm() / wanted.norm()) < 1e-9
+
+
+class HalfFrozen(nn.Module):
+    """One branch of two is under no_grad, as where a frozen backbone is joined with a trained one."""
+
+    def __init__(self, cut):
+        super().__init__()
+        self.frozen, self.trained, self.head, self.cut = nn.Linear(6, 32), nn.Linear(6, 32), nn.Linear(32, 3), cut
+
+    def forward(self, x):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.cut):
+            features = self.frozen(x).relu()
+        return self.head(features + self.trained(x).relu())
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_gradient_of_which_a_part_is_cut_off_is_said(cut, precision):
+    torch.manual_seed(0)
+    model, x = HalfFrozen(cut).to(precision), torch.randn(16, 6).to(precision)
+    slot, (found, _) = slot_gradients(model, x, torch.arange(16) % 3)
+    assert [note for note in slot.notes if "not the slope" in note] == slot.notes
+    assert bool(slot.notes) == cut
+    torch.testing.assert_close(found, input_gradients(model, x, torch.arange(16) % 3))
+
+
+@pytest.mark.parametrize(("make", "shape"), [(Spectral, (4,)), (Recurrent, (6, 5)), (Autocast, (5,))])
+def test_layers_of_other_kinds_raise_no_alarm(make, shape):
+    torch.manual_seed(0)
+    model, x, classes = make(), torch.randn(32, *shape), torch.arange(32) % 3
+    slot, (found, _) = slot_gradients(model, x, classes)
+    assert slot.notes == []
+    torch.testing.assert_close(found, input_gradients(model, x, classes))
