@@ -1,12 +1,14 @@
-"""Whether gradients are the slope of the logits: a forward that cuts a part of its graph gives a part of the gradient.
+"""Whether gradients are the slope of the logits: a forward that cuts a part of its graph gives a part of the
+gradient.
 
 Along a direction v of random signs, central differences must agree with the gradient g:
 
     Σ_i ( s_i − ⟨g_i, v_i⟩ )²  ≤  ¼ Σ_i s_i²,     s_i = ( f_a(x_i + h v_i) − f_a(x_i − h v_i) ) / 2h
 
-A loose bound, met by kinks and rounding; a branch under ``no_grad`` or ``detach`` that carries half of the slope is not.
-Inputs: a function from inputs to logits, a batch, its gradients → bool. Cost: four forward passes. Known limits: says
-nothing where differences are rounded away, and nothing about less than half of the slope.
+A loose bound, met by kinks and rounding; a branch under ``no_grad`` or ``detach`` that carries half of the
+slope is not. Inputs: a function from inputs to logits, a batch, its gradients → bool. Cost: four forward
+passes. Known limits: says nothing where differences are rounded away, and nothing about less than half of the
+slope.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ def is_slope(logits_of: Callable[[Batch], Tensor], batch: Batch, gradient: Tenso
     return bool((near - found).norm() <= 0.5 * near.norm())
 
 
-def _slope(logits_of: Callable[[Batch], Tensor], batch: Batch, leaf: Tensor, signs: Tensor, step: float) -> Tensor:
+def _slope(logits_of: Callable[[Batch], Tensor], batch: Batch, leaf: Tensor, signs: Tensor,
+           step: float) -> Tensor:
     """(n,) central differences of the chosen logits along the signs."""
     up, down = (logits_of(Batch((leaf + side * signs).requires_grad_(), batch.classes, batch.highest))
                 for side in (step, -step))

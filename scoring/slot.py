@@ -1,19 +1,21 @@
 """A slot through which many checkpoints of one model pass in turn, giving the input gradients of each.
 
-The plain way runs the user's own model in place at each checkpoint's weights. Faster ways, for models that gain by
-them, run a frozen copy: with batch norms folded, in channels_last memory, in bfloat16. A way is believed only after it
-gave what the model itself gives on the data at hand; else the next plainer one is taken, and ``notes`` says so. On the
-first batch of a slot
+The plain way runs the user's own model in place at each checkpoint's weights. Faster ways, for models that
+gain by them, run a frozen copy: with batch norms folded, in channels_last memory, in bfloat16. A way is
+believed only after it gave what the model itself gives on the data at hand; else the next plainer one is
+taken, and ``notes`` says so. On the first batch of a slot
 
     ‖ z' − z ‖_max ≤ √ε ‖ z ‖_max        ‖ ∇' − ∇ ‖ ≤ 10 √ε ‖ ∇ ‖
 
-with z the logits less their mean over classes and ε the precision's machine epsilon, and the copy's logits must be the
-same bits while the model's own weights are NaN: a copy whose forward is a closure still computes with the original's.
-Folding rests on the weights, so folded logits are compared for every checkpoint, of a few examples.
+with z the logits less their mean over classes and ε the precision's machine epsilon, and the copy's logits
+must be the same bits while the model's own weights are NaN: a copy whose forward is a closure still computes
+with the original's. Folding rests on the weights, so folded logits are compared for every checkpoint, of a
+few examples.
 
-A model and state dicts go in; gradients come out. Cost beyond the passes: the plain way copies the weights thrice per
-checkpoint; a copy takes two more forward passes and one backward pass over one batch per slot, one forward pass over 16
-examples per checkpoint where batch norms are folded, and up to twice the weights in memory.
+A model and state dicts go in; gradients come out. Cost beyond the passes: the plain way copies the weights
+thrice per checkpoint; a copy takes two more forward passes and one backward pass over one batch per slot, one
+forward pass over 16 examples per checkpoint where batch norms are folded, and up to twice the weights in
+memory.
 
 Cut graphs are looked for by ``scoring.slope``, in four forward passes over 8 examples.
 
@@ -37,9 +39,10 @@ from scoring.token_embedding import padding_id, token_layer
 from scoring.ways import Copied, InPlace, State, device_of, dtype_of, lent, mostly_convolutions
 
 FEW = 16
-"""Examples on which folded logits are compared at every further checkpoint: what folding rests on is the weights."""
-NO_SLOPE = ("the gradient that autograd gives is not the slope of the logits: the model's forward cuts a part of its graph "
-            "(no_grad, detach), or defines another gradient")
+"""Examples on which folded logits are compared at every further checkpoint: what folding rests on is the
+weights."""
+NO_SLOPE = ("the gradient that autograd gives is not the slope of the logits: the model's forward cuts a part of "
+            "its graph (no_grad, detach), or defines another gradient")
 
 
 # -- the slot ------------------------------------------------------------------------------------------------
@@ -89,7 +92,8 @@ class Slot:
 
     @contextlib.contextmanager
     def at(self, state: State, name: str = "checkpoint") -> Iterator[None]:
-        """One checkpoint for many batches: the plain way then takes the model's weights and gives them back once."""
+        """One checkpoint for many batches: the plain way then takes the model's weights and gives them back
+        once."""
         self.load(state, name)
         try:
             with contextlib.ExitStack() as self._held:
@@ -107,12 +111,13 @@ class Slot:
         return make_batch(inputs, classes, self.device, dtype_of(self.model))
 
     def gradients(self, batch: Batch, forms: Sequence[str] = FORMS) -> list[Tensor]:
-        """One forward pass, one backward pass per form → per form a gradient like the input; for tokens at the output
-        of their embedding, (n, t, dim)."""
+        """One forward pass, one backward pass per form → per form a gradient like the input; for tokens at
+        the output of their embedding, (n, t, dim)."""
         self._find_layer(batch)
         with gradients_enabled(self.device, self.model):
             found = self._by_the_fastest_way(batch, forms)
-            if not (self._slope_compared or batch.tokens or forms[0] != "logit" or self._dtype != dtype_of(self.model)):
+            comparable = not batch.tokens and forms[0] == "logit" and self._dtype == dtype_of(self.model)
+            if comparable and not self._slope_compared:
                 self._compare_slope(batch, found[0])
             return found
 
@@ -121,7 +126,7 @@ class Slot:
         while not isinstance(self.way, InPlace):
             try:
                 found, reason = self._tried(batch, forms)
-            except Exception as error:  # a faster way may fail in any manner; the plain way then raises or serves
+            except Exception as error:  # of any kind; the plain way then raises or serves
                 reason = f"it fails ({type(error).__name__})"
             if reason is None:
                 return found
@@ -142,7 +147,8 @@ class Slot:
             return forward(self.model, batch.leaf, self.layer)[0][:1].numel()
 
     def padding_id(self, batch: Batch) -> int | None:
-        """The token number that stands for padding, as the model's config or embedding says; None if neither does."""
+        """The token number that stands for padding, as the model's config or embedding says; None if neither
+        does."""
         self._find_layer(batch)
         return padding_id(self.model, self.model.get_submodule(self.layer))
 
@@ -170,8 +176,8 @@ class Slot:
         return found, "it writes into the original" if touched else self._refuted(batch, forms, logits, found)
 
     def _refuted(self, batch: Batch, forms: Sequence[str], logits: Tensor, found: list[Tensor]) -> str | None:
-        """Why the present way's results on a batch are not to be believed; None where the model itself gives the same,
-        or did so already on an earlier batch."""
+        """Why the present way's results on a batch are not to be believed; None where the model itself gives
+        the same, or did so already on an earlier batch."""
         if self.checked or (self.proved and not self.way.pairs):
             return None
         plain, tolerance = InPlace(self.model), torch.finfo(self.way.dtype).eps ** 0.5
@@ -194,18 +200,21 @@ class Slot:
     def _compare_slope(self, batch: Batch, gradient: Tensor) -> None:
         """Say, once, where autograd's gradient is not the slope of the logits."""
         self._slope_compared = True
-        if not is_slope(lambda moved: self.way.logits(moved, self.layer), batch.first(EXAMPLES), gradient[:EXAMPLES]):
+        few = batch.first(EXAMPLES)
+        if not is_slope(lambda moved: self.way.logits(moved, self.layer), few, gradient[:EXAMPLES]):
             self.note(NO_SLOPE)
 
     def _moves_with_the_original(self, batch: Batch, logits: Tensor) -> bool:
-        """Whether a copy's logits are other bits while every floating weight and buffer of the original is NaN."""
+        """Whether a copy's logits are other bits while every floating weight and buffer of the original is
+        NaN."""
         with lent(self.model) as original, torch.no_grad():
             for value in (*original.parameters(), *original.buffers()):
                 if value.is_floating_point() or value.is_complex():
                     value.fill_(torch.nan)
             with torch.enable_grad():
                 moved = self.way.logits(batch, self.layer)
-        return not (torch.equal(moved.isnan(), logits.isnan()) and torch.equal(moved.nan_to_num(), logits.nan_to_num()))
+        same = torch.equal(moved.nan_to_num(), logits.nan_to_num()) and torch.equal(moved.isnan(), logits.isnan())
+        return not same
 
     def _step_down(self) -> None:
         """Take the next plainer way: what is left of the copies, then the model itself."""
@@ -214,7 +223,7 @@ class Slot:
             pairs, channels_last = self._left.pop(0)
             try:
                 self.way = Copied(self.model, self._dtype, pairs, channels_last)
-            except Exception as error:  # deepcopy fails on locks, generators, tensors with a history, and more
+            except Exception as error:  # locks, generators, tensors with a history, and more
                 self._left.clear()
                 self.note(f"the model cannot be copied ({type(error).__name__}), so every checkpoint ran "
                                   "through the model itself")

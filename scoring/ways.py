@@ -1,8 +1,10 @@
-"""Ways to run a model at a checkpoint's weights: the user's own module in place, or a frozen copy that is faster.
+"""Ways to run a model at a checkpoint's weights: the user's own module in place, or a frozen copy that is
+faster.
 
-Each way has a ``name`` in words, the ``module`` that runs, its ``dtype`` and the ``pairs`` of layers folded in it; a
-state dict is loaded, a batch goes in, logits and gradients come out. Cost: in place, the weights are copied thrice per
-loan; a copy takes the weights once more. Known limits: nothing is compared here; ``scoring.slot`` does that.
+Each way has a ``name`` in words, the ``module`` that runs, its ``dtype`` and the ``pairs`` of layers folded
+in it; a state dict is loaded, a batch goes in, logits and gradients come out. Cost: in place, the weights are
+copied thrice per loan; a copy takes the weights once more. Known limits: nothing is compared here;
+``scoring.slot`` does that.
 """
 
 from __future__ import annotations
@@ -90,7 +92,8 @@ class InPlace:
             finally:
                 self.lent = False
 
-    def differentiate(self, batch: Batch, forms: Sequence[str], layer: str | None) -> tuple[Tensor, list[Tensor]]:
+    def differentiate(self, batch: Batch, forms: Sequence[str],
+                      layer: str | None) -> tuple[Tensor, list[Tensor]]:
         """Logits and one gradient per form."""
         with self.held():
             return differentiate(self.module, batch, forms, layer)
@@ -104,7 +107,8 @@ class InPlace:
 class Copied:
     """A frozen copy of the model, in ``dtype``, with these pairs folded and in this memory layout."""
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype, pairs: Sequence = (), channels_last: bool = False):
+    def __init__(self, model: nn.Module, dtype: torch.dtype, pairs: Sequence = (),
+                 channels_last: bool = False):
         self.dtype, self.pairs, self.channels_last = dtype, list(pairs), channels_last
         self.module = independent_copy(model).eval().requires_grad_(False)
         fold_modules(self.module, self.pairs)
@@ -125,7 +129,8 @@ class Copied:
         """Put a checkpoint's weights into the copy."""
         self.module.load_state_dict(fold_state(state, self.pairs), strict=False)
 
-    def differentiate(self, batch: Batch, forms: Sequence[str], layer: str | None) -> tuple[Tensor, list[Tensor]]:
+    def differentiate(self, batch: Batch, forms: Sequence[str],
+                      layer: str | None) -> tuple[Tensor, list[Tensor]]:
         """Logits and one gradient per form."""
         return differentiate(self.module, self._cast(batch), forms, layer, layout=self._layout(batch))
 

@@ -182,7 +182,8 @@ def test_a_copy_that_is_no_copy_leaves_the_model_itself_to_run(change, reason):
 
 
 def test_a_copy_that_writes_into_the_original_is_left():
-    """A closure that normalises by the original's layer, which stands in training mode, would move its statistics."""
+    """A closure that normalises by the original's layer, which stands in training mode, would move its
+    statistics."""
     model = nn.Sequential(nn.Conv2d(2, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 3, 3), nn.Flatten()).double()
     norm = model[1].forward
     model[1].forward = lambda x: norm(x)
