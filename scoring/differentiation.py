@@ -5,10 +5,12 @@ For logits f(x), a class a and p = softmax(f(x)), the passes give
     logit form         ∂ f_a(x) / ∂x
     probability form   ∂ p_a(x) / ∂x = Σ_j s_j ∂ f_j(x) / ∂x,   s_a = p_a Σ_{j≠a} p_j,   s_j = −p_a p_j
 
-A model and a ``Batch`` go in; logits (n, c) and gradients like the input come out, (n, t, dim) at the embedding for
-tokens. Cost: one forward pass, and one backward pass per form; no parameter gradient is computed.
+A model and a ``Batch`` go in; logits (n, c) and gradients like the input come out, (n, t, dim) at the
+embedding for tokens. Cost: one forward pass, and one backward pass per form; no parameter gradient is
+computed.
 
-Known limits: gradients are those of autograd; where a forward cuts a part of its graph, that part counts as constant.
+Known limits: gradients are those of autograd; where a forward cuts a part of its graph, that part counts as
+constant.
 """
 
 from __future__ import annotations
@@ -55,6 +57,11 @@ class Batch:
         leaf = torch.cat([self.leaf.detach()] * 2)
         return Batch(leaf if self.tokens else leaf.requires_grad_(), torch.cat([self.classes] * 2), self.highest)
 
+    def first(self, count: int) -> Batch:
+        """The first ``count`` examples."""
+        leaf = self.leaf.detach()[:count].requires_grad_(self.leaf.requires_grad)
+        return Batch(leaf, self.classes[:count], self.highest)
+
 
 def make_batch(inputs: Tensor, classes: Any, device: torch.device, dtype: torch.dtype) -> Batch:
     """Inputs and class indices, checked once and where they lie: a look at the device would wait for it."""
@@ -84,7 +91,8 @@ def _leaf(inputs: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
 
 def forward(model: Callable[[Tensor], Any], leaf: Tensor, layer: str | None = None, *,
             layout: torch.memory_format = torch.preserve_format) -> tuple[Tensor, Tensor]:
-    """Run the model → the tensor to differentiate by (the leaf, or what ``layer`` makes of tokens), and the logits.
+    """Run the model → the tensor to differentiate by (the leaf, or what ``layer`` makes of tokens), and the
+    logits.
 
     The model gets a copy of the leaf, so that a first layer which works in place harms nothing.
     """
@@ -100,7 +108,8 @@ def forward(model: Callable[[Tensor], Any], leaf: Tensor, layer: str | None = No
     return calls[0], logits
 
 
-def forward_through(model: nn.Module, tokens: Tensor, layer: str, change: Callable[[Tensor], Tensor]) -> Tensor:
+def forward_through(model: nn.Module, tokens: Tensor, layer: str,
+                    change: Callable[[Tensor], Tensor]) -> Tensor:
     """Run the model on tokens, with what ``layer`` makes of them changed on its way → the logits."""
     with embedded(model, layer, tokens, change):
         return logits_of(model(tokens.clone()))
@@ -110,17 +119,19 @@ def forward_through(model: nn.Module, tokens: Tensor, layer: str, change: Callab
 
 
 Form = str | Callable[[Tensor, Tensor], Tensor]
-"""A name, or (n, c) logits and (n, 1) classes → (n, c): the derivative of what is differentiated by the logits."""
+"""A name, or (n, c) logits and (n, 1) classes → (n, c): the derivative of what is differentiated by the
+logits."""
 
 
-def differentiate(model: Callable[[Tensor], Any], batch: Batch, forms: Sequence[Form], layer: str | None = None, *,
-                  layout: torch.memory_format = torch.preserve_format) -> tuple[Tensor, list[Tensor]]:
+def differentiate(model: Callable[[Tensor], Any], batch: Batch, forms: Sequence[Form],
+                  layer: str | None = None, *, layout: torch.memory_format = torch.preserve_format) -> tuple[Tensor, list[Tensor]]:
     """One forward pass, one backward pass per form → (n, c) logits, and per form a gradient like the input.
 
-    An example that is alone in its batch is sent twice: PyTorch's batch norm gives a wrong gradient for a batch of one
-    (findings/batchnorm_backward_of_one_example.sh). Re-entrant activation checkpointing allows only whole backward passes, so one is tried where a partial one fails.
-    Raises ``HardlookError`` where the logits have no gradient by the input although the model runs; what its forward
-    raises by itself is raised as it is.
+    An example that is alone in its batch is sent twice: PyTorch's batch norm gives a wrong gradient for a
+    batch of one (findings/batchnorm_backward_of_one_example.sh). Re-entrant activation checkpointing allows
+    only whole backward passes, so one is tried where a partial one fails. Raises ``HardlookError`` where the
+    logits have no gradient by the input although the model runs; what its forward raises by itself is raised
+    as it is.
     """
     if len(batch.leaf) == 1:
         logits, gradients = differentiate(model, batch.twice(), forms, layer, layout=layout)

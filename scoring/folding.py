@@ -11,10 +11,10 @@ folded norms become ``Identity``, and timm's ``BatchNormAct2d`` its dropout and 
 Cost: one trace per model, and one pass over the convolution weights per checkpoint (in float64, then rounded
 once).
 
-Known limits: a model that cannot be traced or has a replaced ``forward`` is left as it is, and so is a norm that does
-not follow its convolution directly, that stays in training mode, a subclass, a layer that is called twice, has two
-names, shares its weights, or carries hooks or parametrisations. A trace does not see everything: ``scoring.slot``
-compares folded with unfolded outputs.
+Known limits: a model that cannot be traced or has a replaced ``forward`` is left as it is, and so is a norm
+that does not follow its convolution directly, that stays in training mode, a subclass, a layer that is called
+twice, has two names, shares its weights, or carries hooks or parametrisations. A trace does not see
+everything: ``scoring.slot`` compares folded with unfolded outputs.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import NamedTuple
 from torch import Tensor, fx, nn
 
 from scoring.model_copy import independent_copy
+from scoring.models.modes import evaluating
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -72,7 +73,7 @@ def foldable_pairs(model: nn.Module) -> list[Pair]:
 def _traced(model: nn.Module) -> fx.Graph | None:
     """The model's graph in eval mode, traced on a copy because a forward may keep what passes through it."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), evaluating(model):  # its hooks may refer to the original
             warnings.simplefilter("ignore")
             evaluated = independent_copy(model).eval()
             if any(_is_norm(module) and module.training for module in evaluated.modules()):
@@ -120,14 +121,16 @@ def _sharing(model: nn.Module) -> set[str]:
 
 
 def fold_modules(model: nn.Module, pairs: list[Pair]) -> None:
-    """Give each folded convolution a bias and put what is left of its norm in the norm's place, in the model itself."""
+    """Give each folded convolution a bias and put what is left of its norm in the norm's place, in the model
+    itself."""
     for pair in pairs:
         conv = model.get_submodule(pair.conv)
         if conv.bias is None:
             conv.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels), requires_grad=False)
         parent, _, child = pair.norm.rpartition(".")
         norm = model.get_submodule(pair.norm)
-        left = nn.Sequential(OrderedDict(drop=norm.drop, act=norm.act)) if _has_activation(norm) else nn.Identity()
+        rest = OrderedDict(drop=norm.drop, act=norm.act) if _has_activation(norm) else OrderedDict()
+        left = nn.Sequential(rest) if rest else nn.Identity()
         setattr(model.get_submodule(parent), child, left)
 
 

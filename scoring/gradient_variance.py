@@ -2,21 +2,22 @@
 
 With S_t the gradient of one class's logit (or probability) at checkpoint t, its channels averaged,
 
-    spread = √( 1/K Σ_t (S_t − μ)² ),  μ = 1/K Σ_t S_t          per pixel, column, or coordinate of an embedding
+    spread = √( 1/K Σ_t (S_t − μ)² ),  μ = 1/K Σ_t S_t          per pixel, column, or embedding coordinate
     VoG(x) = mean of the spread, over pixels; for tokens over coordinates and the tokens that are no padding
 
-(Agarwal, D'souza, Hooker 2022, eq. 1-3). The coordinates of an embedding are not averaged first: layer norms make the
-mean of the gradient over them vanish identically, and its spread would be rounding noise. Where channels of a picture
-cancel in the same way, the example gets null:
+(Agarwal, D'souza, Hooker 2022, eq. 1-3). The coordinates of an embedding are not averaged first: layer norms
+make the mean of the gradient over them vanish identically, and its spread would be rounding noise. Where
+channels of a picture cancel in the same way, the example gets null:
 
     Σ_t mean |S_t|  <  √(ε / c) Σ_t mean |∇_t|,        c channels, ε the precision's machine epsilon
 
-The mean of c independent channels is 1/√c of one of them, so this is a mean that has lost half of its digits or more.
+The mean of c independent channels is 1/√c of one of them, so this is a mean that has lost half of its digits
+or more.
 
-Inputs: a ``scoring.slot.Slot``, state dicts, inputs, indices of labels and predicted classes. Outputs: (n,) or a map per
-{early, late, all} × {label, prediction} × {logit, probability}. Cost: per checkpoint one forward pass, and one backward
-pass per form, for each example, once more for each whose prediction differs from its label. Memory: five maps per form
-and gradient, whatever the number of checkpoints.
+Inputs: a ``scoring.slot.Slot``, state dicts, inputs, indices of labels and predicted classes. Outputs: (n,)
+or a map per {early, late, all} × {label, prediction} × {logit, probability}. Cost: per checkpoint one forward
+pass, and one backward pass per form, for each example, once more for each whose prediction differs from its
+label. Memory: five maps per form and gradient, whatever the number of checkpoints.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ STAGE_LENGTH = 3
 LEAST = 2
 BLOCK_ELEMENTS = 1 << 20
 """Input elements per block: enough to make the statistics' own calls cheap, few enough to stay in a cache."""
-CANCELLED = ("averaging the gradient over channels cancels it to its rounding noise in some examples (the model does not "
-             "react to a constant added to all channels); they have no number")
+CANCELLED = ("averaging the gradient over channels cancels it to its rounding noise in some examples (the model "
+             "does not react to a constant added to all channels); they have no number")
 
 
 class Spread:
@@ -119,7 +120,8 @@ def whole_map(spread):
 
 
 def token_mean(spread, real):
-    """Spreads (n, t, dim) and which tokens are real (n, t) → (n,), NaN where none is; (n, dim) of a bag → (n,)."""
+    """Spreads (n, t, dim) and which tokens are real (n, t) → (n,), NaN where none is; (n, dim) of a bag →
+    (n,)."""
     return (spread.mean(2) * real).sum(1) / real.sum(1) if spread.ndim == 3 else spread.mean(1)
 
 
@@ -179,9 +181,9 @@ def vog(slot: Slot, checkpoints: Iterable, inputs, labels, predictions, *, names
 
     ``checkpoints``: k ≥ 2 state dicts in order of training, drawn one at a time. ``inputs``: (n, *input)
     tensor; ``labels`` and ``predictions``: (n,) class indices, −1 = none; ``names``: of the checkpoints, for
-    errors; ``padding``: the token number that is padding, None = as the model says. The same example gets the same
-    bits at equal ``batch_size`` whatever else is in the shard. Raises ``HardlookError`` for too few checkpoints, and
-    for a gradient that is not finite, naming the checkpoint.
+    errors; ``padding``: the token number that is padding, None = as the model says. The same example gets the
+    same bits at equal ``batch_size`` whatever else is in the shard. Raises ``HardlookError`` for too few
+    checkpoints, and for a gradient that is not finite, naming the checkpoint.
     """
     return _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch_size, padding,
                     (pixel_mean, token_mean))
@@ -192,14 +194,15 @@ def vog_maps(slot: Slot, checkpoints: Iterable, inputs, labels, predictions, *,
              batch_size: int = 64, padding: int | None = None) -> Columns:
     """Like ``vog``, before the mean over pixels → {"<stage>_<index>_<form>": (n, *pixels) float32}.
 
-    For the few examples whose maps are kept: the mean of each map is the example's raw VoG; of texts (n, t) the mean
-    over real tokens, since padding has 0.
+    For the few examples whose maps are kept: the mean of each map is the example's raw VoG; of texts (n, t)
+    the mean over real tokens, since padding has 0.
     """
     return _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch_size, padding,
                     (whole_map, token_map))
 
 
-def _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch_size, padding, reducers) -> Columns:
+def _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch_size, padding,
+             reducers) -> Columns:
     fit = _finite(inputs)
     targets = Targets.of(np.where(fit, labels, -1), np.where(fit, predictions, -1))
     batch_size = max(batch_size, 2)  # one image alone has no memory layout, so other kernels would run
@@ -209,7 +212,8 @@ def _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch
         batches = _batches(slot, inputs, targets, start, size, batch_size)
         reduce = _reducer(slot, batches[0], inputs[targets.rows[start:start + size]], padding, reducers)
         blocks.append(Block(start, min(size, len(targets.rows) - start), batches,
-                            {form: Spread(reduce) for form in forms}, {form: Cancellation() for form in forms}))
+                            {form: Spread(reduce) for form in forms},
+                            {form: Cancellation() for form in forms}))
     k = 0
     for k, state in enumerate(checkpoints, start=1):
         name = names[k - 1] if names is not None else f"checkpoint {k}"
@@ -236,7 +240,8 @@ def _batches(slot, inputs, targets: Targets, start: int, count: int, size: int) 
 
 
 def _reducer(slot, batch, inputs, padding: int | None, reducers) -> Callable[[Any], Any]:
-    """What is done with a finished spread: the first reducer for floats, the second for tokens, given the real ones."""
+    """What is done with a finished spread: the first reducer for floats, the second for tokens, given the
+    real ones."""
     if not batch.tokens:
         return reducers[0]
     from scoring.token_embedding import real_tokens
@@ -269,7 +274,8 @@ def _add_checkpoint(slot, blocks: list[Block], forms, targets: Targets, name: st
 
 
 def _averaged(gradient, block: Block, form: str):
-    """The map whose spread is taken: channels averaged, for tokens and vectors the gradient itself; float32 at least."""
+    """The map whose spread is taken: channels averaged, for tokens and vectors the gradient itself; float32
+    at least."""
     import torch
 
     from scoring.gradients import channel_mean

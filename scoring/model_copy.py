@@ -1,9 +1,11 @@
 """A copy of a model that shares no layer and no weight with it.
 
-``copy.deepcopy`` leaves to each module how it is copied, and some come back as themselves; whatever is then done to the
-copy would be done to the original. A model goes in, its copy comes out. Cost: the weights once more.
+``copy.deepcopy`` leaves to each module how it is copied, and some come back as themselves; whatever is then
+done to the copy would be done to the original. A model goes in, its copy comes out. Cost: the weights once
+more.
 
-Known limits: a function kept in a module (a closure, a lambda) is not copied and still refers to the original.
+Known limits: a function kept in a module (a closure, a lambda) is not copied and still refers to the
+original.
 """
 
 from __future__ import annotations

@@ -1,18 +1,23 @@
 """A slot through which many checkpoints of one model pass in turn, giving the input gradients of each.
 
-The plain way runs the user's own model in place at each checkpoint's weights. Faster ways, for models that gain by them,
-run a frozen copy: with batch norms folded, in channels_last memory, in bfloat16. A way is believed only after it gave what the model itself gives on
-the data at hand; else the next plainer one is taken, and ``notes`` says so. On the first batch of a slot
+The plain way runs the user's own model in place at each checkpoint's weights. Faster ways, for models that
+gain by them, run a frozen copy: with batch norms folded, in channels_last memory, in bfloat16. A way is
+believed only after it gave what the model itself gives on the data at hand; else the next plainer one is
+taken, and ``notes`` says so. On the first batch of a slot
 
     ‖ z' − z ‖_max ≤ √ε ‖ z ‖_max        ‖ ∇' − ∇ ‖ ≤ 10 √ε ‖ ∇ ‖
 
-with z the logits less their mean over classes and ε the precision's machine epsilon, and the copy's logits must be the
-same bits while the model's own weights are NaN: a copy whose forward is a closure still computes with the original's.
-Folding rests on the weights, so folded logits are compared once for every checkpoint.
+with z the logits less their mean over classes and ε the precision's machine epsilon, and the copy's logits
+must be the same bits while the model's own weights are NaN: a copy whose forward is a closure still computes
+with the original's. Folding rests on the weights, so folded logits are compared for every checkpoint, of a
+few examples.
 
-A model and state dicts go in; gradients come out. Cost beyond the passes: the plain way copies the weights thrice per
-checkpoint; a copy takes two more forward passes and one backward pass over one batch per slot, one forward pass over it per
-checkpoint where batch norms are folded, and up to twice the weights in memory.
+A model and state dicts go in; gradients come out. Cost beyond the passes: the plain way copies the weights
+thrice per checkpoint; a copy takes two more forward passes and one backward pass over one batch per slot, one
+forward pass over 16 examples per checkpoint where batch norms are folded, and up to twice the weights in
+memory.
+
+Cut graphs are looked for by ``scoring.slope``, in four forward passes over 8 examples.
 
 Known limits: a branch of the forward that the first batch does not take is not compared.
 """
@@ -26,139 +31,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scoring.differentiation import FORMS, Batch, differentiate, forward, gradients_enabled, make_batch
-from scoring.folding import fold_modules, fold_state, foldable_pairs
-from scoring.model_copy import independent_copy
-from scoring.models.modes import evaluating
+from scoring.differentiation import FORMS, Batch, forward, gradients_enabled, make_batch
+from scoring.folding import foldable_pairs
+from scoring.slope import EXAMPLES, is_slope
 from scoring.tables import HardlookError
 from scoring.token_embedding import padding_id, token_layer
+from scoring.ways import Copied, InPlace, State, device_of, dtype_of, lent, mostly_convolutions
 
-State = Mapping[str, Tensor]
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model's first parameter lies; the CPU for a model without any."""
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
-
-
-def dtype_of(model: nn.Module) -> torch.dtype:
-    """The precision of the model's first floating parameter; float32 for a model without any."""
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 runs in hardware there; emulated, it is tens of times slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def mostly_convolutions(model: nn.Module) -> bool:
-    """Whether 2-d convolutions hold most weights: those run faster in channels_last memory.
-
-    >>> mostly_convolutions(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(8, 2)))
-    True
-    """
-    sizes = {id(p): p.numel() for module in model.modules() if isinstance(module, nn.Conv2d)
-             for p in module.parameters()}
-    return 2 * sum(sizes.values()) > sum(p.numel() for p in model.parameters())
-
-
-# -- ways to run a checkpoint --------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def lent(model: nn.Module, state: State | None = None) -> Iterator[nn.Module]:
-    """The user's own model at a checkpoint's weights, frozen and in eval mode; it comes back bit for bit."""
-    kept = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
-    with evaluating(model):
-        try:
-            if state is not None:
-                model.load_state_dict(state, strict=False)  # its keys were checked
-            yield model
-        finally:
-            with torch.no_grad():
-                for parameter, before in kept:
-                    parameter.copy_(before)
-
-
-class InPlace:
-    """The plain way: the user's own model, lent for each batch, or for many while ``held``."""
-
-    name = "the model itself"
-
-    def __init__(self, model: nn.Module):
-        self.module, self.dtype, self.pairs = model, dtype_of(model), []
-        self.lent = False
-
-    def load(self, state: State) -> None:
-        """Keep a checkpoint's weights, by reference, for the batches to come."""
-        self.state = {key: value for key, value in state.items() if isinstance(value, Tensor)}
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """The model at the loaded checkpoint's weights; given back in between would cost time alone."""
-        if self.lent:
-            yield
-            return
-        with lent(self.module, self.state):
-            self.lent = True
-            try:
-                yield
-            finally:
-                self.lent = False
-
-    def differentiate(self, batch: Batch, forms: Sequence[str], layer: str | None) -> tuple[Tensor, list[Tensor]]:
-        """Logits and one gradient per form."""
-        with self.held():
-            return differentiate(self.module, batch, forms, layer)
-
-    def logits(self, batch: Batch, layer: str | None) -> Tensor:
-        """(n, c) logits alone."""
-        with self.held():
-            return forward(self.module, batch.leaf, layer)[1].detach()
-
-
-class Copied:
-    """A frozen copy of the model, in ``dtype``, with these pairs folded and in this memory layout."""
-
-    def __init__(self, model: nn.Module, dtype: torch.dtype, pairs: Sequence = (), channels_last: bool = False):
-        self.dtype, self.pairs, self.channels_last = dtype, list(pairs), channels_last
-        self.module = independent_copy(model).eval().requires_grad_(False)
-        fold_modules(self.module, self.pairs)
-        if dtype != dtype_of(model):  # else a model of several precisions keeps them
-            self.module.to(dtype=dtype)
-        if channels_last:
-            for module in self.module.modules():
-                if isinstance(module, nn.Conv2d):
-                    module.to(memory_format=torch.channels_last)
-
-    @property
-    def name(self) -> str:
-        """What makes this way faster, in words."""
-        parts = ["folded batch norms"] * bool(self.pairs) + ["channels_last memory"] * self.channels_last
-        return "a copy of the model" + (f" with {' and '.join(parts)}" if parts else "")
-
-    def load(self, state: State) -> None:
-        """Put a checkpoint's weights into the copy."""
-        self.module.load_state_dict(fold_state(state, self.pairs), strict=False)
-
-    def differentiate(self, batch: Batch, forms: Sequence[str], layer: str | None) -> tuple[Tensor, list[Tensor]]:
-        """Logits and one gradient per form."""
-        return differentiate(self.module, self._cast(batch), forms, layer, layout=self._layout(batch))
-
-    def logits(self, batch: Batch, layer: str | None) -> Tensor:
-        """(n, c) logits alone, by the kernels that ``differentiate`` runs."""
-        return forward(self.module, self._cast(batch).leaf, layer, layout=self._layout(batch))[1].detach()
-
-    def _layout(self, batch: Batch) -> torch.memory_format:
-        images = self.channels_last and batch.leaf.ndim == 4
-        return torch.channels_last if images else torch.preserve_format
-
-    def _cast(self, batch: Batch) -> Batch:
-        if batch.tokens or batch.leaf.dtype == self.dtype:
-            return batch
-        return Batch(batch.leaf.detach().to(self.dtype).requires_grad_(), batch.classes, batch.highest)
+FEW = 16
+"""Examples on which folded logits are compared at every further checkpoint: what folding rests on is the
+weights."""
+NO_SLOPE = ("the gradient that autograd gives is not the slope of the logits: the model's forward cuts a part of "
+            "its graph (no_grad, detach), or defines another gradient")
 
 
 # -- the slot ------------------------------------------------------------------------------------------------
@@ -180,6 +64,7 @@ class Slot:
         self.expected = _expected(model)
         self.state: State = {}
         self.proved = self.checked = False
+        self._slope_compared = False
         self._held: contextlib.ExitStack | None = None
         pairs = foldable_pairs(model) if fold else []
         images = mostly_convolutions(model)
@@ -207,7 +92,8 @@ class Slot:
 
     @contextlib.contextmanager
     def at(self, state: State, name: str = "checkpoint") -> Iterator[None]:
-        """One checkpoint for many batches: the plain way then takes the model's weights and gives them back once."""
+        """One checkpoint for many batches: the plain way then takes the model's weights and gives them back
+        once."""
         self.load(state, name)
         try:
             with contextlib.ExitStack() as self._held:
@@ -225,24 +111,31 @@ class Slot:
         return make_batch(inputs, classes, self.device, dtype_of(self.model))
 
     def gradients(self, batch: Batch, forms: Sequence[str] = FORMS) -> list[Tensor]:
-        """One forward pass, one backward pass per form → per form a gradient like the input; for tokens at the output
-        of their embedding, (n, t, dim)."""
+        """One forward pass, one backward pass per form → per form a gradient like the input; for tokens at
+        the output of their embedding, (n, t, dim)."""
         self._find_layer(batch)
         with gradients_enabled(self.device, self.model):
-            while not isinstance(self.way, InPlace):
-                try:
-                    logits, found = self.way.differentiate(batch, forms, self.layer)
-                    reason = self._refuted(batch, forms, logits, found)
-                except Exception as error:  # a faster way may fail in any manner; the plain way then raises or serves
-                    reason = f"it fails ({type(error).__name__})"
-                if reason is None:
-                    return found
-                self.note(f"{self.way.name} was left for a plainer way: {reason}")
-                self.proved = False
-                self._step_down()
-                self.way.load(self.state)
-                self._hold()
-            return self.way.differentiate(batch, forms, self.layer)[1]
+            found = self._by_the_fastest_way(batch, forms)
+            comparable = not batch.tokens and forms[0] == "logit" and self._dtype == dtype_of(self.model)
+            if comparable and not self._slope_compared:
+                self._compare_slope(batch, found[0])
+            return found
+
+    def _by_the_fastest_way(self, batch: Batch, forms: Sequence[str]) -> list[Tensor]:
+        """One gradient per form, by the fastest way that is to be believed."""
+        while not isinstance(self.way, InPlace):
+            try:
+                found, reason = self._tried(batch, forms)
+            except Exception as error:  # of any kind; the plain way then raises or serves
+                reason = f"it fails ({type(error).__name__})"
+            if reason is None:
+                return found
+            self.note(f"{self.way.name} was left for a plainer way: {reason}")
+            self.proved = False
+            self._step_down()
+            self.way.load(self.state)
+            self._hold()
+        return self.way.differentiate(batch, forms, self.layer)[1]
 
     def statistics_size(self, inputs: Tensor) -> int:
         """How many numbers one example's gradient has once channels are averaged: of tokens, t × dim."""
@@ -254,7 +147,8 @@ class Slot:
             return forward(self.model, batch.leaf, self.layer)[0][:1].numel()
 
     def padding_id(self, batch: Batch) -> int | None:
-        """The token number that stands for padding, as the model's config or embedding says; None if neither does."""
+        """The token number that stands for padding, as the model's config or embedding says; None if neither
+        does."""
         self._find_layer(batch)
         return padding_id(self.model, self.model.get_submodule(self.layer))
 
@@ -270,15 +164,27 @@ class Slot:
 
     # -- proof
 
+    def _tried(self, batch: Batch, forms: Sequence[str]) -> tuple[list[Tensor], str | None]:
+        """The gradients by the present way, and why they are not to be believed, None where they are."""
+        if self.proved:
+            logits, found = self.way.differentiate(batch, forms, self.layer)
+            return found, self._refuted(batch, forms, logits, found)
+        with lent(self.model) as original:  # a copy that still calls the original may write into it
+            before = _versions(original)
+            logits, found = self.way.differentiate(batch, forms, self.layer)
+            touched = _versions(original) != before
+        return found, "it writes into the original" if touched else self._refuted(batch, forms, logits, found)
+
     def _refuted(self, batch: Batch, forms: Sequence[str], logits: Tensor, found: list[Tensor]) -> str | None:
-        """Why the present way's results on a batch are not to be believed; None where the model itself gives the same,
-        or did so already on an earlier batch."""
+        """Why the present way's results on a batch are not to be believed; None where the model itself gives
+        the same, or did so already on an earlier batch."""
         if self.checked or (self.proved and not self.way.pairs):
             return None
         plain, tolerance = InPlace(self.model), torch.finfo(self.way.dtype).eps ** 0.5
         plain.load(self.state)
         reason = None
         if self.proved:
+            batch, logits = batch.first(FEW), logits[:FEW]
             wanted = plain.logits(batch, self.layer)
         else:
             wanted, (gradient,) = plain.differentiate(batch, forms[:1], self.layer)
@@ -291,15 +197,24 @@ class Slot:
         self.proved = self.checked = True
         return reason
 
+    def _compare_slope(self, batch: Batch, gradient: Tensor) -> None:
+        """Say, once, where autograd's gradient is not the slope of the logits."""
+        self._slope_compared = True
+        few = batch.first(EXAMPLES)
+        if not is_slope(lambda moved: self.way.logits(moved, self.layer), few, gradient[:EXAMPLES]):
+            self.note(NO_SLOPE)
+
     def _moves_with_the_original(self, batch: Batch, logits: Tensor) -> bool:
-        """Whether a copy's logits are other bits while every floating weight and buffer of the original is NaN."""
+        """Whether a copy's logits are other bits while every floating weight and buffer of the original is
+        NaN."""
         with lent(self.model) as original, torch.no_grad():
             for value in (*original.parameters(), *original.buffers()):
                 if value.is_floating_point() or value.is_complex():
                     value.fill_(torch.nan)
             with torch.enable_grad():
                 moved = self.way.logits(batch, self.layer)
-        return not (torch.equal(moved.isnan(), logits.isnan()) and torch.equal(moved.nan_to_num(), logits.nan_to_num()))
+        same = torch.equal(moved.nan_to_num(), logits.nan_to_num()) and torch.equal(moved.isnan(), logits.isnan())
+        return not same
 
     def _step_down(self) -> None:
         """Take the next plainer way: what is left of the copies, then the model itself."""
@@ -308,11 +223,16 @@ class Slot:
             pairs, channels_last = self._left.pop(0)
             try:
                 self.way = Copied(self.model, self._dtype, pairs, channels_last)
-            except Exception as error:  # deepcopy fails on locks, generators, tensors with a history, and more
+            except Exception as error:  # locks, generators, tensors with a history, and more
                 self._left.clear()
                 self.note(f"the model cannot be copied ({type(error).__name__}), so every checkpoint ran "
                                   "through the model itself")
         self.way = self.way or InPlace(self.model)
+
+
+def _versions(model: nn.Module) -> list[int]:
+    """How often each parameter and buffer was written into."""
+    return [value._version for value in (*model.parameters(), *model.buffers())]
 
 
 def close_logits(found: Tensor, wanted: Tensor, tolerance: float) -> bool:

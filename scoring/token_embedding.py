@@ -1,14 +1,16 @@
-"""The layer that embeds the tokens: which one it is, its output in the order of the tokens, and which tokens are real.
+"""The layer that embeds the tokens: which one it is, its output in the order of the tokens, and which tokens
+are real.
 
-Tokens have no input gradient; it is taken at the output of the layer that looks their numbers up, (n, tokens, dim), or
-(n, dim) of an ``nn.EmbeddingBag``. The layer is found on a batch: it is the one ``nn.Embedding`` (or subclass) that
-receives the batch's token numbers. Position and segment embeddings receive other numbers.
+Tokens have no input gradient; it is taken at the output of the layer that looks their numbers up, (n, tokens,
+dim), or (n, dim) of an ``nn.EmbeddingBag``. The layer is found on a batch: it is the one ``nn.Embedding`` (or
+subclass) that receives the batch's token numbers. Position and segment embeddings receive other numbers.
 
-A model and a batch of tokens (n, t) go in; a layer's name, its output, or a mask (n, t) come out. Cost: one forward
-pass without gradients per search.
+A model and a batch of tokens (n, t) go in; a layer's name, its output, or a mask (n, t) come out. Cost: one
+forward pass without gradients per search.
 
-Known limits: a lookup that is no module (``functional.embedding``, one-hot times a matrix) is not found, and a model
-that looks the same weights up twice (encoder and decoder) is refused: either gradient alone would be a part.
+Known limits: a lookup that is no module (``functional.embedding``, one-hot times a matrix) is not found, and
+a model that looks the same weights up twice (encoder and decoder) is refused: either gradient alone would be
+a part.
 """
 
 from __future__ import annotations
@@ -34,10 +36,11 @@ class Lookup(NamedTuple):
 
 
 def token_layer(model: nn.Module, tokens: Tensor, name: str | None = None) -> str:
-    """The name of the layer that embeds ``tokens``, (n, t) integers; ``name`` itself where it is given and exists.
+    """The name of the layer that embeds ``tokens``, (n, t) integers; ``name`` itself where it is given and
+    exists.
 
-    The model is run on the batch, in the mode in which it stands. Raises ``HardlookError`` where no single embedding
-    receives the tokens, or where its weights are looked up a second time.
+    The model is run on the batch, in the mode in which it stands. Raises ``HardlookError`` where no single
+    embedding receives the tokens, or where its weights are looked up a second time.
     """
     if name is not None:
         _named(model, name)
@@ -61,8 +64,8 @@ def token_layer(model: nn.Module, tokens: Tensor, name: str | None = None) -> st
     times = sum(call.weight is weight for call in calls)
     if times != 1:
         raise HardlookError(
-            f"the embedding {fed[0]!r} was called {times} times in one forward pass, counting layers that share its "
-            "weights; needed once: name the layer that embeds the tokens"
+            f"the embedding {fed[0]!r} was called {times} times in one forward pass, counting layers that share "
+            "its weights; needed once: name the layer that embeds the tokens"
         )
     return fed[0]
 
@@ -94,7 +97,8 @@ def same_numbers(ids: Tensor, tokens: Tensor) -> bool:
 
 
 def _following(model: nn.Module, tokens: Tensor, calls: list[Lookup], fed: list[str]) -> list[str]:
-    """Which embeddings follow the tokens when these change: among those ``fed``, or of the tokens' shape if none is.
+    """Which embeddings follow the tokens when these change: among those ``fed``, or of the tokens' shape if
+    none is.
 
     The other tokens are the same ones moved by one position, so that every number stays valid.
     """
@@ -154,25 +158,28 @@ def _out_of_order(values: Tensor, order: str) -> Tensor:
 
 
 @contextlib.contextmanager
-def embedded(model: nn.Module, name: str, tokens: Tensor, replace: Callable[[Tensor], Tensor]) -> Iterator[list]:
-    """While it lasts, the layer's output (n, t, dim) or (n, dim) goes through ``replace`` on its way into the model.
+def embedded(model: nn.Module, name: str, tokens: Tensor,
+             replace: Callable[[Tensor], Tensor]) -> Iterator[list]:
+    """While it lasts, the layer's output (n, t, dim) or (n, dim) goes through ``replace`` on its way into the
+    model.
 
-    Gives a list with one entry per call. Raises ``HardlookError`` for an output that is not in the tokens' order.
+    Gives a list with one entry per call. Raises ``HardlookError`` for an output that is not in the tokens'
+    order.
     """
     calls: list[Tensor] = []
 
     def hook(_layer, args, kwargs, output):
         order = order_of(args[0] if args else kwargs.get("input"), tokens) or "same"
         if not isinstance(output, Tensor) or output.ndim < 2 or not output.is_floating_point():
-            raise HardlookError(f"the layer {name!r} returns no tensor of embeddings (n, tokens, dim); name another")
+            raise HardlookError(f"the layer {name!r} returns no tensor (n, tokens, dim); name another")
         bag = output.ndim == 2 and len(output) == len(tokens)
         ordered = output if bag else _in_order(output, order, tokens.shape)
         if ordered.shape[:1 if bag else 2] != tokens.shape[:1 if bag else 2]:
             raise HardlookError(
-                f"the embedding {name!r} returns {tuple(output.shape)} for tokens of shape {tuple(tokens.shape)}; "
-                "needed one vector per token, or per example")
+                f"the embedding {name!r} returns {tuple(output.shape)} for tokens of shape "
+                f"{tuple(tokens.shape)}; needed one vector per token, or per example")
         calls.append(replace(ordered))
-        return (calls[-1] if bag else _out_of_order(calls[-1], order)).clone()  # the model may work on it in place
+        return (calls[-1] if bag else _out_of_order(calls[-1], order)).clone()  # it may be worked on in place
 
     handle = _named(model, name).register_forward_hook(hook, with_kwargs=True)
     try:
@@ -185,21 +192,24 @@ def embedded(model: nn.Module, name: str, tokens: Tensor, replace: Callable[[Ten
 
 
 def padding_id(model: nn.Module, layer: nn.Module) -> int | None:
-    """The token number that stands for padding: of the model's config, else of its embedding; None where neither says."""
+    """The token number that stands for padding: of the model's config, else of its embedding; None where
+    neither says."""
     configs = [getattr(module, "config", None) for module in model.modules()]
     return _first_number([getattr(config, "pad_token_id", None) for config in configs]
                          + [getattr(layer, "padding_idx", None)])
 
 
 def padding_of_transform(transform: Any) -> int | None:
-    """The same of a transform, or of its tokenizer: ``pad_token_id`` or ``padding_id``; None where it has none.
+    """The same of a transform, or of its tokenizer: ``pad_token_id`` or ``padding_id``; None where it has
+    none.
 
     >>> from types import SimpleNamespace
     >>> padding_of_transform(SimpleNamespace(tokenizer=SimpleNamespace(pad_token_id=3)))
     3
     """
     holders = (transform, getattr(transform, "tokenizer", None))
-    return _first_number([getattr(holder, name, None) for holder in holders for name in ("pad_token_id", "padding_id")])
+    names = ("pad_token_id", "padding_id")
+    return _first_number([getattr(holder, name, None) for holder in holders for name in names])
 
 
 def _first_number(values: list[Any]) -> int | None:

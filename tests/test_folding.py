@@ -1,5 +1,7 @@
 """Folding batch norms must change nothing but the time, and must not happen where it would."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -81,6 +83,24 @@ def test_series_are_folded_too():
         torch.testing.assert_close(folded, plain, rtol=1e-5, atol=1e-12)
 
 
+@pytest.mark.parametrize("act", ["relu", "gelu", "prelu"])
+def test_a_norm_with_an_activation_leaves_its_activation(act):
+    from timm.layers import BatchNormAct2d
+
+    torch.manual_seed(0)
+    model = Head(nn.Sequential(nn.Conv2d(4, 4, 3), BatchNormAct2d(4, act_layer=act), nn.Conv2d(4, 4, 1)))
+    models = [live(copy.deepcopy(model)).double() for _ in range(2)]
+    if act == "prelu":
+        nn.init.constant_(models[1].body[1].act.weight, 0.7)
+    x, slot = torch.randn(3, 4, 5, 5).double(), Slot(models[0])
+    assert len(slot.way.pairs) == 1
+    for one in models:  # the activation's own weight follows the checkpoint
+        slot.load(one.state_dict())
+        found = slot.gradients(slot.prepare(x, torch.zeros(3)), ["logit"])[0]
+        torch.testing.assert_close(found, input_gradients(one, x, torch.zeros(3, dtype=torch.long)))
+    assert slot.notes == []
+
+
 class Untraceable(Block):
     """Control flow that depends on values, which a symbolic trace cannot follow."""
 
@@ -144,9 +164,58 @@ def without_statistics():
     return block
 
 
+def patched():
+    """A layer whose forward was replaced on the instance: a trace follows the class's."""
+    block = Block()
+    plain = [layer.forward for layer in (block.norm, block.bare)]
+    block.norm.forward, block.bare.forward = (lambda x, old=old: 2 * old(x) + 1 for old in plain)
+    return block
+
+
+def with_two_names():
+    """The norms are reached by a second name, which a caller may use too."""
+    block = Block()
+    block.norm = nn.BatchNorm2d(4, affine=False)
+    block.other, block.another = block.norm, block.bare
+    return block
+
+
+class CentredNorm(nn.BatchNorm2d):
+    """A subclass that computes something else."""
+
+    def forward(self, x):
+        return super().forward(x - x.mean((2, 3), keepdim=True))
+
+
+class GatedConvolution(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x).sigmoid()
+
+
+def kept_in_training():
+    """Norms that take each batch's statistics even in eval mode."""
+    block = Block()
+    block.norm.train = block.bare.train = lambda mode=True: None
+    return block
+
+
+def with_norms(kind):
+    def make():
+        block = Block()
+        block.norm, block.bare = kind(4), kind(4)
+        return block
+    return make
+
+
+def subclassed_convolutions():
+    block = Block()
+    block.first, block.second = GatedConvolution(4, 4, 1), GatedConvolution(4, 4, 1)
+    return block
+
+
 @pytest.mark.parametrize("make", [
-    Untraceable, ReadTwice, CalledTwice, WeightRead, NormFirst, shared_weights, hooked, parametrised,
-    without_statistics])
+    patched, with_two_names, with_norms(CentredNorm), kept_in_training, subclassed_convolutions, Untraceable,
+    ReadTwice, CalledTwice, WeightRead, NormFirst, shared_weights, hooked, parametrised, without_statistics])
 def test_what_folding_would_change_is_left_alone(make):
     torch.manual_seed(0)
     model = Head(make())

@@ -12,10 +12,10 @@ from torch import nn
 
 from scoring.gradient_variance import vog
 from scoring.gradients import Slot, input_gradients
-from scoring.slot import InPlace
+from scoring.ways import InPlace
 from scoring.tables import HardlookError
 
-from .test_gradients import Checkpointed, Tagger, conv_net, live
+from .test_gradients import Autocast, Checkpointed, Recurrent, Spectral, Tagger, conv_net, live
 
 
 def slot_gradients(model, x, classes, **options):
@@ -181,6 +181,59 @@ def test_a_copy_that_is_no_copy_leaves_the_model_itself_to_run(change, reason):
     np.testing.assert_allclose(found, naive_vog(model, states, x, classes), rtol=1e-5)
 
 
+def test_a_copy_that_writes_into_the_original_is_left():
+    """A closure that normalises by the original's layer, which stands in training mode, would move its
+    statistics."""
+    model = nn.Sequential(nn.Conv2d(2, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 3, 3), nn.Flatten()).double()
+    norm = model[1].forward
+    model[1].forward = lambda x: norm(x)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    x, classes = torch.randn(4, 2, 3, 3).double(), torch.tensor([0, 1, 2, 2])
+    slot, (found, _) = slot_gradients(model, x, classes)
+    assert isinstance(slot.way, InPlace) and model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    torch.testing.assert_close(found, input_gradients(model, x, classes))
+
+
+def test_a_copy_that_counts_in_the_original_is_left():
+    """What it writes there moves no logit, but the model must come back as it was."""
+    model = small(0)
+    model.register_buffer("calls", torch.zeros(()), persistent=False)
+    model[0].register_forward_hook(lambda _module, _inputs, _output: model.calls.add_(1) and None)
+    x, classes = torch.randn(4, 2, 3, 3).double(), torch.tensor([0, 1, 2, 2])
+    slot, (found, _) = slot_gradients(model, x, classes)
+    slot.gradients(slot.prepare(x, classes))
+    assert model.calls == 0 and isinstance(slot.way, InPlace) and "writes into the original" in slot.notes[0]
+    torch.testing.assert_close(found, input_gradients(model, x, classes))
+
+
+class Backward(torch.autograd.Function):
+    """The identity, with a backward that is right for gradients in contiguous memory alone."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient if gradient.is_contiguous() else gradient * 2
+
+
+def test_gradients_that_differ_where_logits_do_not_are_left():
+    class Doubling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(2, 8, 3), nn.Conv2d(8, 3, 3)
+
+        def forward(self, x):
+            return self.last(Backward.apply(self.conv(x)).tanh()).mean((2, 3))
+
+    model, x, classes = Doubling().double(), torch.randn(4, 2, 9, 9).double(), torch.tensor([0, 1, 2, 2])
+    slot, (found, _) = slot_gradients(model, x, classes)
+    assert isinstance(slot.way, InPlace) and "gradients differ" in slot.notes[0]
+    torch.testing.assert_close(found, input_gradients(model, x, classes))
+
+
 def test_a_model_that_gains_nothing_by_a_copy_runs_in_place():
     torch.manual_seed(0)
     models = [wrapped(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()) for _ in range(3)]
@@ -306,3 +359,36 @@ def test_timm_models_have_the_same_gradients_folded(name):
     for form, found in zip(("logit", "probability"), gradients, strict=True):
         wanted = input_gradients(model, x, classes, form=form)
         assert float((found - wanted).norm() / wanted.norm()) < 1e-9
+
+
+class HalfFrozen(nn.Module):
+    """One branch of two is under no_grad, as where a frozen backbone is joined with a trained one."""
+
+    def __init__(self, cut):
+        super().__init__()
+        self.frozen, self.trained, self.head, self.cut = nn.Linear(6, 32), nn.Linear(6, 32), nn.Linear(32, 3), cut
+
+    def forward(self, x):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.cut):
+            features = self.frozen(x).relu()
+        return self.head(features + self.trained(x).relu())
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_gradient_of_which_a_part_is_cut_off_is_said(cut, precision):
+    torch.manual_seed(0)
+    model, x = HalfFrozen(cut).to(precision), torch.randn(16, 6).to(precision)
+    slot, (found, _) = slot_gradients(model, x, torch.arange(16) % 3)
+    assert [note for note in slot.notes if "not the slope" in note] == slot.notes
+    assert bool(slot.notes) == cut
+    torch.testing.assert_close(found, input_gradients(model, x, torch.arange(16) % 3))
+
+
+@pytest.mark.parametrize(("make", "shape"), [(Spectral, (4,)), (Recurrent, (6, 5)), (Autocast, (5,))])
+def test_layers_of_other_kinds_raise_no_alarm(make, shape):
+    torch.manual_seed(0)
+    model, x, classes = make(), torch.randn(32, *shape), torch.arange(32) % 3
+    slot, (found, _) = slot_gradients(model, x, classes)
+    assert slot.notes == []
+    torch.testing.assert_close(found, input_gradients(model, x, classes))

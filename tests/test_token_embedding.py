@@ -1,4 +1,5 @@
-"""The layer that embeds tokens is found on the batch, whatever else the model looks up; padding is told apart."""
+"""The layer that embeds tokens is found on the batch, whatever else the model looks up; padding is told
+apart."""
 
 from types import SimpleNamespace
 
@@ -18,7 +19,8 @@ CLASSES = torch.tensor([1, 2, 0])
 
 
 class Reader(nn.Module):
-    """Position, segment and token embeddings (in this order), then what ``read`` makes of the token numbers."""
+    """Position, segment and token embeddings (in this order), then what ``read`` makes of the token
+    numbers."""
 
     def __init__(self, embedding=None, read=None, write=None):
         super().__init__()

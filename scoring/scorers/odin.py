@@ -71,13 +71,15 @@ class ODIN(Scorer):
 
     def score(self, shard: Shard, state) -> Columns:
         """ODIN of the shard's examples at the last checkpoint."""
-        import torch
+        from scoring.token_embedding import LAYERS
 
         values = np.full(len(shard), np.nan)
         model = shard.model
         if not shard.inputs.is_floating_point():
             model = shard.model.module  # its embedding is hooked
-            if not self.embedding and not any(isinstance(part, torch.nn.Embedding) for part in model.modules()):
+            if not self.embedding and not any(isinstance(part, LAYERS) for part in model.modules()):
+                shard.note("inputs are tokens and the model has no nn.Embedding whose output could be moved: no numbers; "
+                           "name its embedding layer")
                 return {"odin": values}
         finite = np.flatnonzero(shard.inputs.flatten(1).isfinite().all(1).numpy())
         with shard.model.at(shard.checkpoints[-1]):

@@ -369,6 +369,63 @@ def test_the_score_runs_a_shard_through_its_models_checkpoints(tmp_path):
     assert all(torch.equal(value, before[key]) for key, value in audited.module.state_dict().items())
 
 
+def audited_shard(folder, models, inputs, labels):
+    """A shard over checkpoint files of these models, the first of which is the audited module."""
+    for number, model in enumerate(models):
+        torch.save(model.state_dict(), folder / f"epoch-{number}.pt")
+    audited = AuditedModel(models[0], find_checkpoints("*.pt", folder), n_classes=CLASSES)
+    ids = np.arange(len(inputs)).astype(str).astype(object)
+    return Shard(example_id=ids, split=np.full(len(ids), "train"), labels=labels, classes=list("abcde"),
+                 predictions=labels, inputs=inputs, model=audited, checkpoints=audited.checkpoints)
+
+
+def test_a_copy_that_was_left_is_said_with_the_shard(tmp_path):
+    models, (inputs, labels, _) = checkpoints(), shard()
+    expected = run(models, inputs, labels, labels)["late_label_logit"]
+    given = audited_shard(tmp_path, models, inputs, labels)
+    old = models[0].forward
+    models[0].forward = lambda x: old(x)
+    found = VoG(batch_size=8).score(given, None)["late_label_logit"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert any("original's weights" in note for note in given.notes)
+
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.head = nn.Embedding(11, 4), nn.Linear(4, CLASSES)
+
+    def forward(self, ids):
+        return self.head(self.words(ids).tanh().mean(1))
+
+
+def test_texts_are_scored_in_parts_that_fit_into_memory(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    tokens, labels = torch.randint(1, 11, (30, 6)), np.arange(30) % CLASSES
+    given = audited_shard(tmp_path, [Words() for _ in range(3)], tokens, labels)
+    whole = VoG(batch_size=4).score(given, None)
+    monkeypatch.setattr("scoring.scorers.vog.STATISTICS_BYTES", 40 * 24 * 7)  # seven texts of 6 × 4 numbers
+    for name, value in VoG(batch_size=4).score(given, None).items():
+        np.testing.assert_array_equal(value, whole[name])
+
+
+def test_padding_is_as_set_or_as_the_model_or_else_the_transform_says(tmp_path):
+    torch.manual_seed(0)
+    tokens, labels = torch.randint(1, 11, (9, 6)), np.arange(9) % CLASSES
+    given = audited_shard(tmp_path, [Words() for _ in range(3)], tokens, labels)
+
+    def column(state=None, **settings):
+        return VoG(**settings).score(given, state)["all_label_logit"]
+
+    without_three = column(padding=3)
+    assert not np.array_equal(without_three, column())
+    np.testing.assert_array_equal(column({"padding": 3}), without_three)
+    given.model.module.words.padding_idx = 5
+    np.testing.assert_array_equal(column({"padding": 3}), column(padding=5))
+    maps = VoG(padding=3).maps(given)["all_label_logit"]
+    assert (maps[tokens.numpy() == 3] == 0).all() and (maps[tokens.numpy() != 3] > 0).all()
+
+
 def test_an_image_is_never_scored_alone():
     models, which = checkpoints(), shard()
     two = run(models, *which, batch_size=2)
