@@ -136,8 +136,9 @@ def first_column(columns: Sequence[ScoreColumn]) -> ScoreColumn | None:
 
 def start_column(columns: Sequence[ScoreColumn]) -> ScoreColumn | None:
     """Where /grid opens: ``first_column``, or where neither of its ends is hard on held-out examples, the stage and form of
-    the same score whose measured direction is strongest there."""
-    first = first_column(columns)
+    the same score whose measured direction is strongest there. Columns without any value (VoG's logit form of a model that
+    returns probabilities) are passed over."""
+    first = first_column([c for c in columns if (c.direction or {}).get("n") != 0] or columns)
     measured = dict(first.direction or {}) if first is not None and first.suspicious == "measured" else {}
     if measured.get("rho") is None or measured.get("hard") or measured.get("both") or measured.get("split", "test") != "test":
         return first

@@ -45,7 +45,7 @@ def keep_maps(context: Context, scorer: VoG) -> int:
         run.add_to_record(**facts)
     chosen = set(chosen_examples(context)) - store.ids()
     positions = np.flatnonzero(context.examples["example_id"].isin(chosen))
-    form = "logit" if context.model.keeps_logits else "probability"
+    form = map_form(context)
     with context.progress("VoG maps", len(positions)) as advance:
         for part in cut(positions, min(context.shard_size, 512)):
             shard, at = make_shard(context, scorer, part)
@@ -59,6 +59,11 @@ def keep_maps(context: Context, scorer: VoG) -> int:
             ])
             advance(len(part))
     return len(positions)
+
+
+def map_form(context: Context) -> str:
+    """Of which form maps are kept: of the logit, or of the probability where the model returns no logits."""
+    return "logit" if context.model.keeps_logits else "probability"
 
 
 def picture_map(context: Context, number: int, values: np.ndarray) -> bytes:
@@ -101,9 +106,10 @@ def chosen_examples(context: Context) -> list[str]:
     run = context.run
     if context.audit.media != "image" and len(context.examples) <= MOST:
         return context.examples["example_id"].tolist()
-    scores = read_table(run.score_path("vog"), ["example_id", "late_label_logit", "late_prediction_logit"]).to_pandas()
+    label, prediction = (f"late_{index}_{map_form(context)}" for index in ("label", "prediction"))
+    scores = read_table(run.score_path("vog"), ["example_id", label, prediction]).to_pandas()
     frame = context.examples[["example_id", "split", "label"]].merge(scores, on="example_id")
-    frame["value"] = frame["late_label_logit"].fillna(frame["late_prediction_logit"])
+    frame["value"] = frame[label].fillna(frame[prediction])
     frame = frame.dropna(subset=["value"]).sort_values("value", kind="stable")
     groups = frame.groupby(["split", frame["label"].fillna("")], sort=True)["example_id"]
     each = max(1, min(EXTREMES, MOST // (2 * max(groups.ngroups, 1))))

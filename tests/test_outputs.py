@@ -106,7 +106,7 @@ def test_predictions_and_scores_are_those_of_the_logits(tmp_path, capsys, plain,
         np.testing.assert_allclose(energy["energy"], expected["energy"], rtol=1e-3, atol=1e-4)
     else:
         assert energy["energy"].isna().all()
-        assert "energy is null" in run.record()["notes"]["energy"][0]
+        assert "null: the model returns probabilities" in run.record()["notes"]["energy"][0]
     for score in ("tta", "odin"):
         found, wanted = (read_table(one.score_path(score)).to_pandas() for one in (run, plain))
         for column in found.columns[3:]:

@@ -504,3 +504,15 @@ def test_the_grid_opens_on_the_stage_and_form_that_rank_where_the_usual_ones_do_
     assert steps(page(audit, "grid", opens="nonsense")) == usual
     with_directions(audit)
     assert steps(page(audit, "grid")) == usual, "nothing ranks: as ever"
+
+
+def test_the_overview_says_what_is_left_out_and_what_scoring_found_out(audit):
+    run = audit.run()
+    before = run.record()
+    run.add_to_record(skipped={"vog": "no input gradient: [cut](https://x.example)"}, notes={"influence": ["one way was *left*"]})
+    try:
+        rows = page(audit, "overview").table[0].value.to_numpy().tolist()
+    finally:
+        run.add_to_record(skipped=before.get("skipped", {}), notes=before.get("notes", {}))
+    assert rows == [["vog", r"left out\: no input gradient\: \[cut\]\(https\://x\.example\)"],
+                    ["influence", r"one way was \*left\*"]]

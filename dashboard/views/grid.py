@@ -90,6 +90,8 @@ def why_here(columns: Sequence[ScoreColumn], column: ScoreColumn) -> str | None:
     first = first_column(columns)
     if column is first or column is not start_column(columns):
         return None
+    if (first.direction or {}).get("n") == 0:
+        return f"The grid opens here, since *{plain(first.title)}* has no values in this run; Overview says why."
     return (f"The grid opens here, since neither end of *{plain(first.title)}* is hard on held-out examples of this run, and "
             "of its stages and forms this one ranks errors most strongly.")  # fmt: skip
 

@@ -216,12 +216,18 @@ def show_scores(audit: Audit, run: Run | None) -> None:
         controls.empty(
             "Nothing is scored yet in this run:", controls.command("score", audit, "--run", run.name)
         )
-    skipped = run.record().get("skipped") or {}
-    for scorer, reason in skipped.items():
-        st.caption(f"Not scored: {quoted(scorer)} – {quoted(str(reason), 300)}")
-    for scorer, texts in (run.record().get("notes") or {}).items():
-        for text in texts:
-            st.caption(f"{quoted(scorer)}: {quoted(str(text), 400)}")
+    remarks = scoring_remarks(run)
+    if len(remarks):
+        st.caption("What is left out, and what else scoring found out about this run:")
+        st.table(remarks, border="horizontal", hide_index=True, hide_header=True)
+
+
+def scoring_remarks(run: Run) -> pd.DataFrame:
+    """Why scores are left out, and what the others have to say of this run: one row per sentence, markup escaped."""
+    record = run.record()
+    rows = [(scorer, f"left out: {reason}") for scorer, reason in (record.get("skipped") or {}).items()]
+    rows += [(scorer, str(text)) for scorer, texts in (record.get("notes") or {}).items() for text in texts]
+    return pd.DataFrame([(plain(scorer), plain(text)) for scorer, text in rows], columns=["score", "remark"])
 
 
 def scores_table(columns: list[ScoreColumn], coverage: pd.DataFrame, run: Run) -> pd.DataFrame:

@@ -176,9 +176,8 @@ def _grids(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFrame, 
     top = _shown(paper, ranked.sort_values(ascending=False, kind="stable").index, hidden)[:SHEET]
     told = suggestions(audit, run, labels[top]).set_index("example_id")["suggested_label"]
     paper.sheet((name, f"{labels[name]} → {told.get(name, '?')}") for name in top)
-    path = run.score_path("vog")
-    column = "late_label_logit_z"
-    if path.is_file() and column in read_schema(path).names:
+    path, column = run.score_path("vog"), vog_column(run)
+    if column is not None:
         values = read_table(path, ["example_id", column]).to_pandas().set_index("example_id")[column].dropna()
         values = values[~values.index.isin(list(hidden))]
         for title, some in (("Lowest VoG", values.nsmallest(SHEET)), ("Highest VoG", values.nlargest(SHEET))):
@@ -227,7 +226,16 @@ def _decile_beside(frame: pd.DataFrame, both: pd.DataFrame, values: pd.Series) -
 def _main_columns(run: Run, scorer: str) -> list[str]:
     """The first numeric column of a score file, and VoG's class-normalised one."""
     names = [field.name for field in read_schema(run.score_path(scorer)) if str(field.type) == "float"]
-    return ["late_label_logit_z"] if "late_label_logit_z" in names else names[:1]
+    return [vog_column(run) or names[0]] if scorer == "vog" else names[:1]
+
+
+def vog_column(run: Run) -> str | None:
+    """VoG's late, class-normalised column, of the logit form, or of the probability form where the model returns no logits;
+    None where neither has a value."""
+    path = run.score_path("vog")
+    names = read_schema(path).names if path.is_file() else []
+    wanted = [name for name in ("late_label_logit_z", "late_label_probability_z") if name in names]
+    return next((name for name in wanted if (table := read_table(path, [name])).num_rows > table[name].null_count), None)
 
 
 def _slices(paper: Paper, audit: Audit, run: Run | None, both: pd.DataFrame | None, hidden: Mapping[str, str]) -> None:

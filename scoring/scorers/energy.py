@@ -55,7 +55,7 @@ class Energy(Scorer):
             values = energy(run.aligned(run.run.logits_path), self.temperature)
         else:
             values = np.full(len(run.examples), np.nan)
-            run.note("energy is null: the model returns probabilities, which have lost the sum of the logits' exponentials")
+            run.note("null: the model returns probabilities, which have lost the sum of the logits' exponentials")
         return dict(zip(run.examples["example_id"], values, strict=True))
 
     def score(self, shard: Shard, state) -> Columns:

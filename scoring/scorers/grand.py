@@ -50,7 +50,7 @@ class GraNd(Scorer):
                                 "at least one checkpoint")
         if self.layers == "all" or run.head.get("linear"):
             return self.layers
-        run.note(f"grand is over all layers: {run.head.get('reason', 'the head was not measured')}")
+        run.note(f"over all layers: {run.head.get('reason', 'the head was not measured')}")
         return "all"
 
     def score(self, shard: Shard, state) -> Columns:

@@ -11,7 +11,7 @@ Cost: P Hessian products over the subset, then one forward and one backward pass
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -64,7 +64,7 @@ class Influence(Scorer):
             )
         factors.save(run.run.factors_path)
         write_json(record, {"key": key, "report": asdict(factors.report)})
-        run.say(str(factors.report))
+        run.say(str(replace(factors.report, notes=())))  # its notes are kept below
         return _noted(run, factors)
 
     def score(self, shard: Shard, state) -> Columns:
@@ -88,7 +88,7 @@ class Influence(Scorer):
 def _noted(run, factors):
     """The factors, and what fitting them had to say of this model kept with the score."""
     for note in factors.report.notes:
-        run.note(f"influence: {note}")
+        run.note(note)
     return factors
 
 

@@ -212,7 +212,7 @@ class VoG(Scorer):
     @staticmethod
     def _without_logits(columns: Columns, shard: Shard) -> Columns:
         """The logit form is null where the model returns probabilities: the logits they came from are lost."""
-        shard.note("vog has no logit form: the model returns probabilities or their logarithm, and the gradient of a logit "
+        shard.note("the logit form is null: the model returns probabilities or their logarithm, and the gradient of a logit "
                    "is lost in them")
         return {name: np.full_like(values, np.nan) if name.endswith("_logit") else values
                 for name, values in columns.items()}
