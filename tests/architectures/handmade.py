@@ -75,6 +75,13 @@ def frozen(guard: Callable) -> Callable:
     return way
 
 
+def pooled_tower(net, x):
+    """A linear probe on what a transformer's tower gives for the whole picture."""
+    with torch.no_grad():
+        features = net.body(pixel_values=x).pooler_output
+    return net.head(features)
+
+
 class Cosine(nn.Linear):
     """A Linear by its type alone."""
 

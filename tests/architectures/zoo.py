@@ -114,10 +114,24 @@ def picture_net(name: str, size: int, **sizes) -> Architecture:
     def build():
         import transformers
 
-        config = getattr(transformers, f"{name}Config")(num_labels=CLASSES, image_size=size, **sizes)
+        if "vision_config" not in sizes:
+            sizes["image_size"] = size
+        config = getattr(transformers, f"{name}Config")(num_labels=CLASSES, **sizes)
         return getattr(transformers, f"{name}ForImageClassification")(config)
 
     return Architecture(f"transformers {name}", build, (3, size, size))
+
+
+def probe(name: str, size: int, **sizes) -> Architecture:
+    """A linear probe on the frozen image tower of a model of pictures and texts."""
+
+    def build():
+        import transformers
+
+        tower = getattr(transformers, f"{name}VisionModel")(getattr(transformers, f"{name}VisionConfig")(image_size=size, **sizes))
+        return handmade.Net(handmade.pooled_tower, tower, nn.Linear(sizes["hidden_size"], CLASSES))
+
+    return Architecture(f"transformers {name} probe", build, (3, size, size), absent=handmade.NO_INPUT_GRADIENT)
 
 
 BERT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "pad_token_id": 0}
@@ -162,6 +176,8 @@ TRANSFORMERS = [
     text_net("ModernBert", bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2, **BERT),
     text_net("GPT2", n_embd=16, n_layer=2, n_head=2, pad_token_id=0), text_net("Llama", **BERT),
     picture_net("ViT", 16, **VIT), picture_net("Beit", 16, **VIT),
+    probe("CLIP", 16, **VIT), probe("Siglip", 16, **VIT), picture_net("CLIP", 16, vision_config={"image_size": 16, **VIT}),
+    picture_net("Siglip", 16, vision_config={"image_size": 16, **VIT}),
     picture_net("Swin", 32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4),
     picture_net("ConvNextV2", 32, hidden_sizes=[8, 12, 16, 24], depths=[1, 1, 1, 1]),
 ]
