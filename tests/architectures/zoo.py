@@ -185,7 +185,8 @@ HANDMADE = [Architecture(f"hand-made {name}", build, shape, tokens, absent)
             for name, (build, shape, tokens, absent) in handmade.NETS.items()]
 
 ZOO = {one.name: one for one in [*TIMM, *TORCHVISION, *TRANSFORMERS, *HANDMADE]}
-SLOW = {"timm densenet121", "timm efficientvit_b0", "timm ghostnet_050", "torchvision googlenet", "torchvision inception_v3",
-        "torchvision maxvit_t", "torchvision alexnet", "torchvision swin_t", "torchvision vgg11_bn",
-        "torchvision efficientnet_b0", "torchvision densenet121", "torchvision convnext_tiny"}
+LARGE = ("efficientnet_lite0", "tf_efficientnetv2_b0", "edgenext_xx_small", "mobilevit_xxs", "mobileone_s0", "repvgg_a0",
+         "ghostnet_050", "densenet121", "poolformer_s12", "pvt_v2_b0", "starnet_s1", "repvit_m0_9", "efficientvit_b0",
+         "ese_vovnet19b_dw", "skresnet18", "regnety_002", "lcnet_035")
+SLOW = {*(f"timm {name}" for name in LARGE), *(one.name for one in TORCHVISION if "squeezenet" not in one.name)}
 FAST = [name for name in ZOO if name not in SLOW]
