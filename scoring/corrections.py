@@ -136,7 +136,8 @@ def _moved(corrections: Corrections, embed_again) -> tuple[np.ndarray, int, np.n
 def _features(run: Run, part: Embedded) -> np.ndarray:
     """(n, d) features of these examples."""
     if not run.features_path.is_file():
-        raise HardlookError(f"run {run.name!r} has no features (its head is no Linear layer): a refit of the head is not "
+        why = (run.record().get("head") or {}).get("reason", "none were computed")
+        raise HardlookError(f"run {run.name!r} has no features ({why}): a refit of the head is not "
                             "possible; retrain the whole model on the exported labels instead")
     ids, values = read_vectors(run.features_path)
     return values[pd.Index(ids).get_indexer(part.frame["example_id"])]

@@ -197,3 +197,29 @@ def test_autocast_rounds_and_is_still_linear():
 
     found = features_of(Auto(), torch.randn(30, 5))
     assert found.linear and found.features.shape == (30, 6)
+
+
+def test_a_head_that_shares_its_weight_or_runs_twice_has_features_and_no_closed_form():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.head = nn.Embedding(4, 6), nn.Linear(6, 4, bias=False)
+            self.head.weight = self.words.weight
+
+        def forward(self, ids):
+            return self.head(self.words(ids).mean(1).tanh())
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.head(self.head(x).tanh())
+
+    tied = features_of(Tied(), torch.randint(0, 4, (9, 5)))
+    assert not tied.linear and "shares its weight with 'words'" in tied.reason and tied.features.shape == (9, 6)
+    model, inputs = Twice(), torch.randn(9, 4)
+    twice = features_of(model, inputs)
+    assert not twice.linear and "runs 2 times" in twice.reason
+    torch.testing.assert_close(twice.features, model.head(inputs).tanh().detach())

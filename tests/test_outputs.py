@@ -61,6 +61,8 @@ def test_of_features_and_logits_the_right_way_is_named():
         logits_of({"scores": torch.zeros(4, 3)}, 3)
     with pytest.raises(HardlookError, match="output_item = 5: the model returned tuple of a tensor"):
         rows_of(both, 5)
+    with pytest.raises(HardlookError, match="numbers of type int64 .classes instead of scores"):
+        rows_of(torch.zeros(4, 3, dtype=torch.long))
     with pytest.raises(HardlookError, match='one number per example.*`output = "logit"`'):
         logits_of(torch.zeros(4, 1))
 
@@ -133,6 +135,11 @@ def test_a_tuple_whose_second_item_holds_the_logits(tmp_path, plain):
         scored(tmp_path / "refused", forward)
     run = scored(tmp_path / "audit", forward, "output_item = 1\n")
     np.testing.assert_allclose(read_vectors(run.logits_path)[1], read_vectors(plain.logits_path)[1], rtol=1e-6)
+
+
+def test_of_two_tensors_that_may_be_the_logits_the_choice_is_said(tmp_path):
+    run = scored(tmp_path / "audit", "z = self.net(x); return z, -z")
+    assert "the model returns 2 tensors of one number per class" in run.record()["notes"]["checkpoints"][0]
 
 
 def test_another_kind_in_audit_toml_is_refused(tmp_path, capsys):

@@ -90,7 +90,11 @@ def head_of(model: nn.Module, inputs: Any) -> Head:
     with _watched(model, _may_be_head, logits) as calls:
         logits = forward(model, inputs)
     innermost = [call for call in calls if _holds_all(call.module)]
-    return _head_among(innermost, logits) or _head_among(calls, logits) or Head(None, None, _no_layer(calls))
+    head = _head_among(innermost, logits) or _head_among(calls, logits)
+    if head is None:
+        return Head(None, None, _no_layer(calls))
+    reason = head.reason or _used_elsewhere(model, head, sum(call.module is head.module for call in calls))
+    return head._replace(reason=reason, linear=reason is None)
 
 
 def features_of(model: nn.Module, inputs: Any, head: Head | None = None) -> Features:
@@ -109,7 +113,7 @@ def features_of(model: nn.Module, inputs: Any, head: Head | None = None) -> Feat
             continue
         same = _gives(read.output, logits, head.relation, head.scale).to(read.features.device)
         if bool(same.any()):
-            reason = _not_linear(head, read.features[same], read.output[same], logits[same])
+            reason = head.reason or _not_linear(head, read.features[same], read.output[same], logits[same])
             return Features(read.features.masked_fill(~same[:, None], float("nan")), logits, reason, reason is None)
     return Features(None, logits, f"the output of {head.name!r} is not what the logits are made of in this batch")
 
@@ -144,6 +148,16 @@ def _head_among(calls: list[_Call], logits: Tensor) -> Head | None:
             reason = _not_linear(head, read.features, read.output, logits)
             return head._replace(reason=reason, linear=reason is None)
     return None
+
+
+def _used_elsewhere(model: nn.Module, head: Head, times: int) -> str | None:
+    """Why the head's parameters count for more than its output: shared with another layer, or used twice."""
+    own = {id(parameter) for parameter in head.module.parameters()}
+    others = [name for name, layer in model.named_modules() if layer is not head.module
+              and any(id(parameter) in own for parameter in layer.parameters(recurse=False))]
+    if others:
+        return (f"the head {head.name!r} shares its weight with {others[0]!r}, and the closed forms know of the head alone")
+    return f"the head {head.name!r} runs {times} times in one forward pass" if times > 1 else None
 
 
 def _no_layer(calls: list[_Call]) -> str:

@@ -147,6 +147,9 @@ def rows_of(output: Any, item: int | str | None = None, n_classes: int | None = 
             f"the model returned {_described(output)}; needed (n, classes) logits: a tensor, an output with .logits or "
             f"['logits'], or a tuple that begins with them{_advice(output, n_classes)}"
         )
+    if not found.is_floating_point():
+        raise HardlookError(f"the model returned numbers of type {str(found.dtype).removeprefix('torch.')} (classes instead of "
+                            "scores?); needed (n, classes) logits as floats")
     if found.ndim > 2 and all(side == 1 for side in found.shape[2:]):
         found = found.flatten(1)
     if found.ndim != 2:
