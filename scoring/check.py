@@ -143,8 +143,13 @@ def finite(values: torch.Tensor, what: str) -> Finding:
 def outputs_are(context: Context) -> Finding:
     """What the model returns, as audit.toml says or as its ranges and row sums tell; a warning where some scores stay null."""
     model = context.model
-    settled = "as audit.toml says" if "output" in context.run.config else "by their ranges and sums"
-    return Finding("ok" if model.keeps_logits else "warning", f"{SENTENCES[model.output.kind]} ({settled})")
+    told, kind = SENTENCES[model.output.kind], model.output.kind
+    if "output" in context.run.config:
+        return Finding("ok", f"{told} (as audit.toml says)")
+    if kind in ("sigmoid", "probability"):
+        return Finding("warning", f"{told}; told by their range alone: if they are logits after all, write `output = \"logits\"` "
+                       f"in [run.{context.run.name}] of audit.toml, else `output = \"{kind}\"`")
+    return Finding("ok" if model.keeps_logits else "warning", f"{told} (by their ranges and sums)")
 
 
 def predicted_logits(context: Context, batch: torch.Tensor) -> torch.Tensor:

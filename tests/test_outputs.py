@@ -43,6 +43,10 @@ def test_saturated_sigmoids_and_probabilities_stay_finite_and_others_become_nan(
     assert as_logits(torch.tensor([[1.2, -0.1]]), "sigmoid").isnan().all()
 
 
+def test_logits_behind_a_relu_are_no_sigmoids():
+    assert detect((Z * 0.05).relu()) == "logits"
+
+
 def test_gradients_flow_through_the_hook():
     model = nn.Sequential(nn.Linear(3, 4), nn.Softmax(1)).double()
     x = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
@@ -96,7 +100,7 @@ def test_predictions_and_scores_are_those_of_the_logits(tmp_path, capsys, plain,
     assert run.record()["output"]["kind"] == kind
     words = {"log_probabilities": "outputs are log-probabilities", "probabilities": "outputs are probabilities",
              "sigmoid": "outputs are sigmoids"}[kind]
-    assert f"check: {'ok' if kind == 'sigmoid' else 'warning'}: the model's {words}" in printed
+    assert f"check: warning: the model's {words}" in printed
     assert f"note: predictions: the model's {words}" in printed
     ours, wanted = (read_table(one.predictions_path).to_pandas() for one in (run, plain))
     for column in ("p_prediction", "p_label", "loss", "margin", "entropy", "p_second"):

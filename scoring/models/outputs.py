@@ -60,10 +60,13 @@ def detect(outputs: Tensor) -> str:
     if not len(values) or bool((values == values[0, 0]).all()):
         return "logit" if outputs.shape[1] == 1 else "logits"  # nothing to tell by
     within = bool(((values >= 0) & (values <= 1)).all())
+    squashed = within and bool((values > 0).all())  # no sigmoid is 0 above z = −104; a ReLU behind the head often is
     if values.shape[1] == 1:
-        return "probability" if within else "logit"
-    if within:
-        return "probabilities" if bool(((values.sum(1) - 1).abs() <= allowed).all()) else "sigmoid"
+        return "probability" if squashed else "logit"
+    if within and bool(((values.sum(1) - 1).abs() <= allowed).all()):
+        return "probabilities"
+    if squashed:
+        return "sigmoid"
     below = bool((values <= allowed).all())
     return "log_probabilities" if below and bool((values.logsumexp(1).abs() <= allowed).all()) else "logits"
 

@@ -7,7 +7,7 @@ in ``FAST`` run under the marker ``architectures`` alone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -184,8 +184,10 @@ TRANSFORMERS = [
 HANDMADE = [Architecture(f"hand-made {name}", build, shape, tokens, absent)
             for name, (build, shape, tokens, absent) in handmade.NETS.items()]
 
+TWO_HEADS = {"self_influence": "no single layer", "gradnorm": "no single layer"}
+TIMM = [replace(one, absent=TWO_HEADS) if "distilled" in one.name else one for one in TIMM]
 ZOO = {one.name: one for one in [*TIMM, *TORCHVISION, *TRANSFORMERS, *HANDMADE]}
-LARGE = ("efficientnet_lite0", "tf_efficientnetv2_b0", "edgenext_xx_small", "mobilevit_xxs", "mobileone_s0", "repvgg_a0",
+LARGE = ("test_maxvit", "mobilenetv3_small_050", "regnetx_002", "efficientnet_lite0", "tf_efficientnetv2_b0", "edgenext_xx_small", "mobilevit_xxs", "mobileone_s0", "repvgg_a0",
          "ghostnet_050", "densenet121", "poolformer_s12", "pvt_v2_b0", "starnet_s1", "repvit_m0_9", "efficientvit_b0",
          "ese_vovnet19b_dw", "skresnet18", "regnety_002", "lcnet_035")
 SLOW = {*(f"timm {name}" for name in LARGE), *(one.name for one in TORCHVISION if "squeezenet" not in one.name)}
