@@ -14,7 +14,8 @@ logits up to a number per example: probabilities, losses and margins are the sam
 lost (``KEEPS_LOGITS``). Of sigmoid outputs softmax(z) is the probability of each class given that exactly one is true.
 
 Outputs (n, c) go in; a kind, or (n, c) logits, come out. Cost: none beyond the forward pass. Known limits: logits that
-all lie in 0…1 look like sigmoid outputs; ``output = "logits"`` in audit.toml settles it.
+all lie between 0 and 1 (cosines of what a ReLU gives, say) look like sigmoid outputs, which ``check`` warns of;
+``output = "logits"`` in audit.toml settles it.
 """
 
 from __future__ import annotations

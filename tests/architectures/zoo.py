@@ -184,8 +184,9 @@ TRANSFORMERS = [
 HANDMADE = [Architecture(f"hand-made {name}", build, shape, tokens, absent)
             for name, (build, shape, tokens, absent) in handmade.NETS.items()]
 
-TWO_HEADS = {"self_influence": "no single layer", "gradnorm": "no single layer"}
-TIMM = [replace(one, absent=TWO_HEADS) if "distilled" in one.name else one for one in TIMM]
+NO_HEAD = {"self_influence": "no single layer", "gradnorm": "no single layer"}
+TIMM = [replace(one, absent=NO_HEAD) if "distilled" in one.name else one for one in TIMM]
+TORCHVISION = [replace(one, absent=NO_HEAD) if "squeezenet" in one.name else one for one in TORCHVISION]
 ZOO = {one.name: one for one in [*TIMM, *TORCHVISION, *TRANSFORMERS, *HANDMADE]}
 LARGE = ("test_maxvit", "mobilenetv3_small_050", "regnetx_002", "efficientnet_lite0", "tf_efficientnetv2_b0", "edgenext_xx_small", "mobilevit_xxs", "mobileone_s0", "repvgg_a0",
          "ghostnet_050", "densenet121", "poolformer_s12", "pvt_v2_b0", "starnet_s1", "repvit_m0_9", "efficientvit_b0",
