@@ -24,7 +24,7 @@ from scoring.pictures import is_deep_colour
 from scoring.remedies import Remedy, best_remedy, class_remedies, input_remedies
 from scoring.seen import FEW_TEXTS, columns_seen, mostly_cut, tokens_seen, uneven_columns
 from scoring.models.audited import explained
-from scoring.models.outputs import SENTENCES
+from scoring.models.outputs import BY_RANGE, SENTENCES
 from scoring.shards import BATCH, Context
 from scoring.tables import HardlookError, atomic_path, write_json
 
@@ -146,7 +146,7 @@ def outputs_are(context: Context) -> Finding:
     told, kind = SENTENCES[model.output.kind], model.output.kind
     if "output" in context.run.config:
         return Finding("ok", f"{told} (as audit.toml says)")
-    if kind in ("sigmoid", "probability"):
+    if kind in BY_RANGE:
         return Finding("warning", f"{told}; told by their range alone: if they are logits after all, write `output = \"logits\"` "
                        f"in [run.{context.run.name}] of audit.toml, else `output = \"{kind}\"`")
     return Finding("ok" if model.keeps_logits else "warning", f"{told} (by their ranges and sums)")

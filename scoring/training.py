@@ -212,6 +212,9 @@ class Recorder:
             if self.read.settle(output):
                 self.note("output", SENTENCES[self.read.kind])
                 self.distrust("it was not known yet that the model's outputs are no logits")
+            if self.read.suspected and not self.read.given:
+                self.note("suspected", "the model's outputs all lie in 0…1 and were recorded as logits; if they are sigmoids, "
+                          f"write `output = \"{self.read.suspected}\"` in [run.{self.run.name}] of audit.toml and record again")
         return self.read(output)
 
     def _check_classes(self, width: int, labels: np.ndarray) -> None:

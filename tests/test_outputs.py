@@ -43,8 +43,18 @@ def test_saturated_sigmoids_and_probabilities_stay_finite_and_others_become_nan(
     assert as_logits(torch.tensor([[1.2, -0.1]]), "sigmoid").isnan().all()
 
 
-def test_logits_behind_a_relu_are_no_sigmoids():
-    assert detect((Z * 0.05).relu()) == "logits"
+def test_logits_that_happen_to_lie_in_0_to_1_are_no_sigmoids():
+    assert detect((Z * 0.05).relu()) == "logits"  # behind a ReLU
+    assert detect(Z.sigmoid() * 0.3 + 0.2) == detect(Z[:, :2] * 0.01 + 0.5) == "logits"  # hardly trained
+    assert detect(Z[:, :1] * 0.01 + 0.5) == "logit"
+
+
+def test_training_does_not_take_its_first_logits_for_sigmoids():
+    from scoring.models.outputs import OutputReader
+
+    read = OutputReader()
+    assert not read.settle(Z.sigmoid()) and read.kind == "logits" and read.suspected == "sigmoid"
+    assert read.settle(Z.softmax(1)) and read.kind == "probabilities"
 
 
 def test_gradients_flow_through_the_hook():

@@ -32,7 +32,13 @@ from scoring.tables import HardlookError
 
 KEEPS_LOGITS = ("logits", "sigmoid", "logit", "probability")
 """Kinds from which the logits come back, and not only their differences."""
+BY_RANGE = ("sigmoid", "probability")
+"""Kinds that nothing but the range of the values tells."""
 SUMS = 1e-3  # how far a row's sum of probabilities may be from 1, in float32; eight steps of coarser types
+
+LOW, HIGH = 0.1, 0.9
+"""What sigmoids of a trained net fall below and rise above for some examples; logits that happen to lie in 0…1, of a net that
+has hardly been trained or behind a ReLU (which is often exactly 0, as no sigmoid is), seldom do both."""
 
 SENTENCES = {
     "logits": "the model's outputs are logits",
@@ -50,9 +56,9 @@ SENTENCES = {
 def detect(outputs: Tensor) -> str:
     """Which kind (n, c) outputs of many examples are.
 
-    >>> detect(torch.tensor([[0.5, -2.0]])), detect(torch.tensor([[0.25, 0.75]])), detect(torch.tensor([[0.9, 0.8]]))
+    >>> detect(torch.tensor([[0.5, -2.0]])), detect(torch.tensor([[0.25, 0.75]])), detect(torch.tensor([[0.95, 0.02]]))
     ('logits', 'probabilities', 'sigmoid')
-    >>> detect(torch.tensor([[0.25, 0.75]]).log()), detect(torch.tensor([[3.0]])), detect(torch.tensor([[0.3], [0.9]]))
+    >>> detect(torch.tensor([[0.25, 0.75]]).log()), detect(torch.tensor([[3.0]])), detect(torch.tensor([[0.05], [0.95]]))
     ('log_probabilities', 'logit', 'probability')
     """
     allowed = max(SUMS, 8 * torch.finfo(outputs.dtype).eps)
@@ -61,7 +67,7 @@ def detect(outputs: Tensor) -> str:
     if not len(values) or bool((values == values[0, 0]).all()):
         return "logit" if outputs.shape[1] == 1 else "logits"  # nothing to tell by
     within = bool(((values >= 0) & (values <= 1)).all())
-    squashed = within and bool((values > 0).all())  # no sigmoid is 0 above z = −104; a ReLU behind the head often is
+    squashed = within and 0 < float(values.min()) < LOW and float(values.max()) > HIGH
     if values.shape[1] == 1:
         return "probability" if squashed else "logit"
     if within and bool(((values.sum(1) - 1).abs() <= allowed).all()):
@@ -116,11 +122,13 @@ class OutputReader:
     """Reads (n, c) logits from what a model returns while it is being trained.
 
     ``kind``: one of ``OUTPUTS``; None: as ``settle`` finds it, and logits before. ``item``: which item of a tuple, or key
-    of a mapping, holds the outputs.
+    of a mapping, holds the outputs. ``suspected``: a kind that the range alone speaks for, which is not enough in training:
+    logits of a net that has just begun may lie in 0…1 too.
     """
 
     def __init__(self, kind: str | None = None, item: int | str | None = None):
         self.given, self.kind, self.item = kind is not None, kind or "logits", item
+        self.suspected: str | None = None
 
     def __call__(self, output: Any) -> Tensor:
         """The logits in an output. Raises ``HardlookError`` where there are none."""
@@ -132,9 +140,10 @@ class OutputReader:
 
     def settle(self, output: Any) -> bool:
         """Look at the outputs of many examples; whether that changed what is read from now on."""
-        before = self.kind
-        if not self.given:
-            self.kind = detect(rows_of(output, self.item))
+        before, found = self.kind, detect(rows_of(output, self.item))
+        self.suspected = found if found in BY_RANGE else None
+        if not self.given and found not in BY_RANGE:
+            self.kind = found
         return self.kind != before
 
 
