@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from scoring.adapters import open_sources
+from scoring.adapters import hub, open_sources
 from scoring.adapters.manifests import read_text_table
 from scoring.audit import Audit
 from scoring.duplicates import count_duplicates, duplicates
@@ -179,4 +179,5 @@ def _truth_column(table: pa.Table, config: Mapping[str, Any], key: str, usual: s
     name = config.get(key, usual)
     if name not in table.column_names:
         raise HardlookError(f"audit.toml: [truth] {key} = {name!r}; {close_names(name, table.column_names)}")
-    return table[name].to_pylist()
+    names = hub.class_names(hub.features(table.schema).get(name))
+    return [hub.named(value, names) for value in table[name].to_pylist()]

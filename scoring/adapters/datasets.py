@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from scoring.adapters.hub import named
 from scoring.adapters.manifests import USUAL
 from scoring.adapters.source import Listing, Source
 from scoring.pictures import fingerprint
@@ -45,6 +46,7 @@ class MapStyle(Source):
     """A dataset with ``len`` and ``[i]``, whose items are (input, label), a mapping, or an input alone."""
 
     serial = True
+    told_by_items = True
 
     factory: str | None = None
     arguments: dict | None = None
@@ -74,9 +76,14 @@ class MapStyle(Source):
         return item, None if self.split == "pool" else label
 
     def names_of_classes(self) -> list[str] | None:
-        """``dataset.classes``, as torchvision's have it."""
-        names = getattr(self._dataset, "classes", None)
-        return [str(name) for name in names] if isinstance(names, (list, tuple)) else None
+        """``dataset.classes``, as torchvision's have it, of a ``Subset`` too; None where the labels are changed afterwards."""
+        dataset = self._dataset
+        while getattr(dataset, "classes", None) is None and hasattr(dataset, "dataset"):
+            dataset = dataset.dataset
+        names = getattr(dataset, "classes", None)
+        if not isinstance(names, (list, tuple)) or getattr(dataset, "target_transform", None) is not None:
+            return None
+        return [str(name) for name in names]
 
     def _parts(self, item: Mapping[str, Any]) -> tuple[Any, Any]:
         key = self.input_key or next((key for key in INPUT_KEYS if key in item), None)
@@ -116,6 +123,7 @@ class HuggingFace(Source):
     """
 
     serial = True
+    sorts_as_text = True
 
     factory: str | None = None
     arguments: dict | None = None
@@ -153,12 +161,19 @@ class HuggingFace(Source):
     def names_of_classes(self) -> list[str] | None:
         """The names of the label's ``ClassLabel``."""
         label = self._named("label_column")
-        return list(getattr(self._dataset.features[label], "names", None) or []) or None if label else None
+        return self._class_names(label) if label else None
+
+    def _class_names(self, column: str) -> list[str] | None:
+        """The names of a column that is a ``ClassLabel`` or a list of them."""
+        feature = self._dataset.features[column]
+        return list(getattr(getattr(feature, "feature", feature), "names", None) or []) or None
 
     def _class_name(self, column: str, value: Any) -> Any:
         """ClassLabel numbers as names; other labels as they are."""
-        names = getattr(self._dataset.features[column], "names", None)
-        return names[value] if names and isinstance(value, int) and 0 <= value < len(names) else value
+        try:
+            return named(value, self._class_names(column))
+        except HardlookError as error:
+            raise self.error(f": column {column!r}: {error}") from error
 
     def _named(self, what: str) -> str | None:
         """A column: as configured, else by its type, else by its usual name."""

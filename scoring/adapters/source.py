@@ -31,7 +31,7 @@ from scoring.tables import HardlookError
 class Listing:
     """What a source knows of its n examples before it reads one; every list has n entries.
 
-    ``paths`` are absolute files, ``names`` the relative paths that ids are made of, ``ids`` the user's own.
+    ``notes`` are sentences about the source that a user should read. ``paths`` are absolute files, ``names`` the relative paths that ids are made of, ``ids`` the user's own.
     ``labels`` are raw, None where only reading tells. ``problems`` maps a row to the reason why it cannot be
     read. ``skipped`` names what was left out. ``columns`` names the entries of vectors, ``units`` says in what some of them
     are measured. ``unlabelled`` is the
@@ -46,6 +46,7 @@ class Listing:
     problems: dict[int, str] = field(default_factory=dict)
     metadata: dict[str, pa.Array] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     columns: list[str] | None = None
     units: dict[str, str] = field(default_factory=dict)
     unlabelled: str = "has no label; give it one, or move it to the pool"
@@ -64,6 +65,12 @@ class Source:
 
     serial: ClassVar[bool] = False
     """Whether one example at a time is read: code of others may not bear threads."""
+
+    told_by_items: ClassVar[bool] = False
+    """Whether labels come with reading the items."""
+
+    sorts_as_text: ClassVar[bool] = False
+    """Whether the library that usually reads such data numbers classes sorted as text, even where they are numbers."""
 
     root: Path
     number: int
