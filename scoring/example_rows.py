@@ -38,6 +38,7 @@ class Rows:
     units: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    turned: list[int] = field(default_factory=list)
     decoded: int = 0
     unreadable: int = 0
 
@@ -77,6 +78,7 @@ def add_source(audit: Audit, source: Source, listing: Listing, labels: list[str 
         rows.notes.append(f"data[{source.number}]: columns of lists, structures or bytes are left out, since no page could "
                           f"filter by them: {', '.join(left_out)}")
     rows.lengths.append(n)
+    rows.turned += [source.number] if audit.media == "image" and source.turns else []
     rows.unreadable += sum(reading.problem is not None for _, reading in made)
     rows.skipped += [f"data[{source.number}]: {name}" for name in listing.skipped]
     _agree_on_columns(source, listing.columns, rows)
@@ -106,6 +108,8 @@ def example_table(audit: Audit, rows: Rows) -> tuple[pa.Table, dict[str, Any]]:
     facts: dict[str, Any] = {"media": audit.media}
     if rows.vector_columns:
         facts["columns"] = rows.vector_columns
+    if rows.turned:
+        facts["turned"] = rows.turned  # the sources whose pictures are turned by their EXIF orientation before the transform
     if rows.unreadable == sum(rows.lengths):
         raise HardlookError(f"none of the {rows.unreadable} examples can be read; the first, "
                             f"{rows.columns['example_id'][0]!r}: {rows.columns['problem'][0]}")

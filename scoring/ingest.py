@@ -57,7 +57,7 @@ class Ingest:
     ``splits``: per split its examples, unlabelled ones, problems, and the number in each class. ``problems``:
     id and reason of each example that cannot be used. ``added``, ``changed`` (other content), ``relabelled``
     and ``removed`` count against the table before. ``decoded``: how many were decoded this time. ``skipped``:
-    files passed over. ``notes``: sentences on how the data was read that a user should know of.
+    files passed over. ``reading``: how the EXIF orientation of each source's pictures is treated. ``notes``: sentences on how the data was read that a user should know of.
     """
 
     examples: int
@@ -70,6 +70,7 @@ class Ingest:
     decoded: int
     duplicates: dict[str, int]
     skipped: list[str]
+    reading: list[str]
     notes: list[str]
     seconds: float
 
@@ -94,7 +95,7 @@ def ingest(audit: Audit, *, progress: Progress | None = None, workers: int | Non
             write_table(audit.examples_path, table, metadata)
         if audit.media == "vector":
             keep_deviations(audit, table, rows.vector_columns, rows.units)
-        found = _summary(table, before, rows, time.perf_counter() - start)
+        found = _summary(sources, table, before, rows, time.perf_counter() - start)
         write_json(audit.ingest_path, asdict(found))
         return found
 
@@ -281,7 +282,7 @@ def _previous(audit: Audit) -> pa.Table | None:
 # ---------------------------------------------------------------------------------------------------- summary
 
 
-def _summary(table: pa.Table, before: pa.Table | None, rows: Rows, seconds: float) -> Ingest:
+def _summary(sources: Sequence[Source], table: pa.Table, before: pa.Table | None, rows: Rows, seconds: float) -> Ingest:
     examples = table.select(list(FIXED)).to_pandas()
     bad = examples[examples["problem"].notna()]
     return Ingest(
@@ -293,9 +294,19 @@ def _summary(table: pa.Table, before: pa.Table | None, rows: Rows, seconds: floa
         decoded=rows.decoded,
         duplicates=count_duplicates(examples),
         skipped=_shortened(rows.skipped),
+        reading=_told_exif(sources),
         notes=rows.notes,
         seconds=round(seconds, 2),
     )
+
+
+def _told_exif(sources: Sequence[Source]) -> list[str]:
+    """How EXIF orientations are treated, one sentence for the sources that are alike."""
+    told: dict[str, list[str]] = {}
+    for source in sources:
+        if sentence := source.told_exif():
+            told.setdefault(sentence, []).append(f"data[{source.number}]")
+    return [f"{', '.join(names)}: {sentence}" for sentence, names in told.items()]
 
 
 def _shortened(names: list[str]) -> list[str]:

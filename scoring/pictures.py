@@ -115,12 +115,23 @@ def _decode_npy(data: bytes) -> np.ndarray:
 # ----------------------------------------------------------------------------------------- eight-bit pictures
 
 
+def turned(values: np.ndarray, orientation: int) -> np.ndarray:
+    """(h, w) values of a picture as it is stored → as people see it, for an EXIF orientation of 1…8.
+
+    >>> [turned(np.array([[1, 2], [3, 4]]), n).ravel().tolist() for n in (1, 3, 6, 8)]
+    [[1, 2, 3, 4], [4, 3, 2, 1], [3, 1, 4, 2], [2, 4, 1, 3]]
+    """
+    turns = {2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: np.transpose, 6: lambda a: np.rot90(a, -1),
+             7: lambda a: np.rot90(a, 2).T, 8: np.rot90}
+    return turns[orientation](values) if orientation in turns else values
+
+
 def upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; an image without one, or with broken EXIF, is given back as it is."""
-    return ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+    return ImageOps.exif_transpose(image) if orientation(image) != 1 else image
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1…8; 1 (upright) where it is missing, broken or something else."""
     try:
         value = image.getexif().get(ORIENTATION, 1)
@@ -311,7 +322,7 @@ def browser_picture(data: bytes) -> tuple[bytes, str]:
     """
     image = open_picture(data)
     plain = image.format in SHOWN and image.mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
-    if plain and _orientation(image) == 1:
+    if plain and orientation(image) == 1:
         return data, SHOWN[image.format]
     load(image)
     return png(picture(image)), "image/png"

@@ -88,6 +88,9 @@ class Npz(Source):
                              "example")
         return labels.tolist()
 
+    def told_exif(self) -> None:
+        """Arrays have no EXIF orientation."""
+
     @cached_property
     def _keys(self) -> list[str]:
         try:

@@ -163,6 +163,12 @@ class HuggingFace(Source):
         label = self._named("label_column")
         return self._class_names(label) if label else None
 
+    @cached_property
+    def image_feature(self) -> Mapping[str, Any] | None:
+        """The ``Image`` feature of the input column."""
+        feature = self._dataset.features[self._input_column] if self.media == "image" else None
+        return {"mode": feature.mode} if type(feature).__name__ == "Image" else None
+
     def _class_names(self, column: str) -> list[str] | None:
         """The names of a column that is a ``ClassLabel`` or a list of them."""
         feature = self._dataset.features[column]

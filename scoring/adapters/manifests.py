@@ -101,6 +101,15 @@ class Manifest(Source):
         label = self._column("label_column")
         return self._class_names(label) if label else list(self._one_hot) or None
 
+    @cached_property
+    def image_feature(self) -> Mapping[str, Any] | None:
+        """The ``Image`` feature of the image column; a structure of bytes and path is one without its name."""
+        if self.media != "image" or self._parquet is None:
+            return None
+        feature = self._features.get(self._image_column)
+        kind = value_type(self._parquet.schema_arrow.field(self._image_column).type)
+        return feature if hub.is_kind(feature, "Image") else {} if pa.types.is_struct(kind) else None
+
     # ---- labels
 
     @staticmethod
