@@ -51,9 +51,10 @@ def _ordered(values: set[Any], as_text: bool) -> list[str]:
     if as_text or not _are_numbers(values):
         return sorted(map(str, values))
     by_value = sorted(values, key=number)
-    whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
-    if whole and by_value[0] >= 0 and by_value[-1] < GAPS * len(values) + GAPS:
-        return [str(value) for value in range(1 if by_value[0] == 1 else 0, by_value[-1] + 1)]
+    first, last = number(by_value[0]), number(by_value[-1])
+    whole = all(number(value) == int(number(value)) for value in values)
+    if whole and first >= 0 and last < GAPS * len(values) + GAPS:
+        return [str(value) for value in range(1 if first == 1 else 0, int(last) + 1)]
     return list(dict.fromkeys(map(str, by_value)))
 
 

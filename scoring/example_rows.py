@@ -65,7 +65,7 @@ def add_source(audit: Audit, source: Source, listing: Listing, labels: list[str 
     }
     for name, values in columns.items():
         rows.columns[name].extend(values)
-    metadata, left_out = {}, []
+    metadata, left_out = {}, list(listing.left_out)
     for name, column in listing.metadata.items():
         kind = value_type(column.type)
         if is_plain(kind):
@@ -74,6 +74,9 @@ def add_source(audit: Audit, source: Source, listing: Listing, labels: list[str 
             left_out.append(name)
     rows.metadata.append(metadata)
     rows.notes += [f"data[{source.number}]: {note}" for note in listing.notes]
+    if huge := [own for own, reading in made if reading.huge]:
+        rows.notes.append(f"data[{source.number}]: {len(huge)} pictures unpack to more pixels than Pillow takes for harmless, the "
+                          f"first {huge[0]!r}: shrink them, or make sure that they are meant")
     if left_out:
         rows.notes.append(f"data[{source.number}]: columns of lists, structures or bytes are left out, since no page could "
                           f"filter by them: {', '.join(left_out)}")

@@ -192,10 +192,10 @@ def _whole(raw: Any) -> int | None:
     return int(value)
 
 
-def _place(name: str) -> int | None:
-    """The index that a class name would be: "0", "007", "2.0", "True"; None for other names."""
-    whole = re.fullmatch(r"([+-]?[0-9]+)(?:\.0+)?", name.strip())
-    return int(whole[1]) if whole else TRUTHS.get(name.strip().lower())
+def _place(name: str) -> Decimal | int | None:
+    """The number that a class name is: "0", "007", "2.5", "True"; None for other names."""
+    is_number = re.fullmatch(r"[+-]?[0-9]+(?:\.[0-9]+)?", name.strip())
+    return Decimal(name.strip()) if is_number else TRUTHS.get(name.strip().lower())
 
 
 def plain(raw: Any) -> Any:

@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,7 @@ SHOWN = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "
 """Formats that every browser shows, with their MIME types."""
 
 ORIENTATION = 0x0112
+_QUIET = Lock()  # Python's filters of warnings belong to the whole process
 INK, PAPER = 32, 250
 
 
@@ -64,7 +67,9 @@ def open_picture(data: bytes) -> Image.Image:
     if not data:
         raise HardlookError("the file is empty (0 bytes)")
     try:
-        image = Image.open(io.BytesIO(data), formats=_formats())
+        with _QUIET, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # is_huge tells it, with the file's name
+            image = Image.open(io.BytesIO(data), formats=_formats())
     except Image.UnidentifiedImageError as error:
         raise HardlookError(f"not a picture: it starts with {data[:8]!r}") from error
     except Image.DecompressionBombError as error:
@@ -313,6 +318,12 @@ def is_deep_colour(data: bytes) -> bool:
     """Whether an encoded picture holds 16 bits per colour, of which Pillow decodes the upper eight."""
     image = open_picture(data)
     return image.mode in ("RGB", "RGBA") and any("16" in str(tile[3]) for tile in image.tile)
+
+
+def is_huge(data: bytes) -> bool:
+    """Whether an encoded picture unpacks to more pixels than Pillow takes for harmless (``Image.MAX_IMAGE_PIXELS``)."""
+    width, height = open_picture(data).size
+    return Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS
 
 
 def browser_picture(data: bytes) -> tuple[bytes, str]:

@@ -95,7 +95,7 @@ def same_number(name, value):
     return as_number(name) is not None and as_number(name) == as_number(value)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(CLASSES, VALUES)
 def test_any_label_in_any_file_is_the_same_class_or_refused(tmp_path_factory, classes, values):
     root = tmp_path_factory.mktemp("labels")

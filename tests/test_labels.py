@@ -162,7 +162,7 @@ def test_the_line_to_paste_is_toml_whatever_the_names_hold():
 def test_the_line_to_paste_is_in_the_order_of_the_datas_own_library():
     assert classes_line(["c10", "c9", "", None]) == 'classes = ["c10", "c9"]'
     assert classes_line([1, 0], ["shirt", "shoe"]) == 'classes = ["shirt", "shoe"]'
-    assert classes_line(["10", "2", "1"]) == 'classes = ["1", "2", "10"]'
+    assert classes_line(["3", "2", "1.0"]) == 'classes = ["1", "2", "3"]'
     assert classes_line(["10", "2", "1"], as_text=True) == 'classes = ["1", "10", "2"]'
     assert classes_line([1, 2, 4]) == 'classes = ["1", "2", "3", "4"]'
     assert classes_line([70001, 5]) == 'classes = ["5", "70001"]'

@@ -143,7 +143,9 @@ class HuggingFace(Source):
             listing.ids = ["" if value is None else str(value) for value in self._arrow(own).to_pylist()]
         for name, feature in self._dataset.features.items():
             used = name in (label, own, self._input_column)
-            if not used and type(feature).__name__ in ("Value", "ClassLabel"):
+            if not used and type(feature).__name__ not in ("Value", "ClassLabel"):
+                listing.left_out.append(name)
+            elif not used:
                 column = self._arrow(name)
                 listing.metadata[name] = column if not hasattr(feature, "names") else pa.array(
                     [self._class_name(name, value) for value in column.to_pylist()], pa.string())

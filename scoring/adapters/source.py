@@ -33,7 +33,7 @@ from scoring.tables import HardlookError
 class Listing:
     """What a source knows of its n examples before it reads one; every list has n entries.
 
-    ``notes`` are sentences about the source that a user should read. ``paths`` are absolute files, ``names`` the relative paths that ids are made of, ``ids`` the user's own.
+    ``left_out`` names columns that are no plain values, ``notes`` are sentences about the source that a user should read. ``paths`` are absolute files, ``names`` the relative paths that ids are made of, ``ids`` the user's own.
     ``labels`` are raw, None where only reading tells. ``problems`` maps a row to the reason why it cannot be
     read. ``skipped`` names what was left out. ``columns`` names the entries of vectors, ``units`` says in what some of them
     are measured. ``unlabelled`` is the
@@ -48,6 +48,7 @@ class Listing:
     problems: dict[int, str] = field(default_factory=dict)
     metadata: dict[str, pa.Array] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     columns: list[str] | None = None
     units: dict[str, str] = field(default_factory=dict)
