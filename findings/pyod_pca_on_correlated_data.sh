@@ -4,7 +4,7 @@
 # The detector is documented as the principal component classifier of Shyu et al. (2003), whose score is the squared
 # projections on the components over their variances. pyod sums instead the Euclidean distances from a point to the
 # components' unit vectors, taken as points, over the weights. On two variables with correlation 0.95, points of the opposite
-# correlation are the textbook case for PCA; pyod ranks them no better than chance, or worse.
+# correlation are the textbook case for PCA; pyod ranks them little better than chance.
 # Exits with 1 if the library no longer behaves so.
 set -euo pipefail
 folder=$(mktemp -d)
