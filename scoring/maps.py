@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from scoring.pictures import orientation, turned, upright
+from scoring.orientation import orientation, turned, upright
 from scoring.queues import default_order, suspicion
 from scoring.scorers.vog import VoG
 from scoring.shards import Context, cut, make_shard

@@ -26,8 +26,9 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from scoring.orientation import orientation, upright
 from scoring.tables import HardlookError
 
 SIDE = 256
@@ -43,7 +44,6 @@ SUFFIXES = (".png .apng .jpg .jpeg .jpe .jfif .mpo .gif .webp .bmp .dib .tif .ti
 SHOWN = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
 """Formats that every browser shows, with their MIME types."""
 
-ORIENTATION = 0x0112
 _QUIET = Lock()  # Python's filters of warnings belong to the whole process
 INK, PAPER = 32, 250
 
@@ -118,31 +118,6 @@ def _decode_npy(data: bytes) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------- eight-bit pictures
-
-
-def turned(values: np.ndarray, orientation: int) -> np.ndarray:
-    """(h, w) values of a picture as it is stored → as people see it, for an EXIF orientation of 1…8.
-
-    >>> [turned(np.array([[1, 2], [3, 4]]), n).ravel().tolist() for n in (1, 3, 6, 8)]
-    [[1, 2, 3, 4], [4, 3, 2, 1], [3, 1, 4, 2], [2, 4, 1, 3]]
-    """
-    turns = {2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: np.transpose, 6: lambda a: np.rot90(a, -1),
-             7: lambda a: np.rot90(a, 2).T, 8: np.rot90}
-    return turns[orientation](values) if orientation in turns else values
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; an image without one, or with broken EXIF, is given back as it is."""
-    return ImageOps.exif_transpose(image) if orientation(image) != 1 else image
-
-
-def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1…8; 1 (upright) where it is missing, broken or something else."""
-    try:
-        value = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # a damaged EXIF block says nothing about the pixels
-        return 1
-    return value if value in range(1, 9) else 1
 
 
 def rgb8(image: Image.Image) -> Image.Image:

@@ -23,7 +23,8 @@ from PIL import Image
 
 from scoring.audit import Audit
 from scoring.inputs import Inputs, Unreadable
-from scoring.pictures import open_picture, orientation
+from scoring.orientation import orientation
+from scoring.pictures import open_picture
 from scoring.shards import Context
 from scoring.tables import HardlookError
 

@@ -3,7 +3,6 @@
 import threading
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import pandas as pd
 import pytest
 

@@ -11,7 +11,7 @@ from scoring.audit import Audit
 from scoring.check import check_run
 from scoring.examples import Originals, ingest, read_examples
 from scoring.maps import picture_map, turn
-from scoring.pictures import turned
+from scoring.orientation import turned
 from scoring.shards import Context
 from scoring.tables import read_json, read_metadata
 

@@ -24,7 +24,8 @@ import pyarrow as pa
 from PIL import Image
 
 from scoring.audit import SPLITS
-from scoring.pictures import decode, upright
+from scoring.orientation import upright
+from scoring.pictures import decode
 from scoring.references import load_callable
 from scoring.tables import HardlookError
 
