@@ -25,6 +25,7 @@ AGREEMENT = {
     "alpha": st.column_config.NumberColumn("alpha", format="%.2f", help="Krippendorff's alpha, nominal: 1 perfect, 0 chance"),
     "right": st.column_config.NumberColumn("“right”", format="%.2f", help="Share of answers that the label is right"),
     "rare": None,
+    "no_alpha": None,
 }
 
 
@@ -35,7 +36,7 @@ def show_agreement(log: ReviewLog) -> None:
     if not whole["n"]:
         return
     st.subheader("Agreement", anchor=False)
-    alpha = "" if whole["alpha"] != whole["alpha"] else f", Krippendorff's alpha {whole['alpha']:.2f}"
+    alpha = f" ({whole['no_alpha']})" if whole["alpha"] is None else f", Krippendorff's alpha {whole['alpha']:.2f}"
     st.markdown(f"Of {count(int(whole['n']), 'example')} read by two or more people, {whole['percent']:.3g} % got one "
                 f"answer{alpha}.")  # fmt: skip
     if whole["rare"]:

@@ -20,7 +20,8 @@ import pandas as pd
 
 from scoring import verdicts
 
-COLUMNS = ("n", "agreed", "percent", "alpha", "right", "rare")
+COLUMNS = ("n", "agreed", "percent", "alpha", "right", "rare", "no_alpha")
+ALL_ALIKE = "alpha needs two different answers: where all are alike, chance alone would agree as well"
 MOSTLY = 0.9
 RARE = (
     f"More than {MOSTLY:.0%} of these answers say that the label is right. Chance-corrected agreement collapses there: "
@@ -50,29 +51,36 @@ def by_pair(decisions: pd.DataFrame) -> pd.DataFrame:
         pair = pair[pair.duplicated("example_id", keep=False)]
         if len(pair):
             rows.append({"first": first, "second": second, **_measured(pair)})
-    return pd.DataFrame(rows, columns=["first", "second", *COLUMNS])
+    return _frame(rows, ["first", "second", *COLUMNS])
 
 
 def by_class(decisions: pd.DataFrame) -> pd.DataFrame:
     """One row per given label: class and ``COLUMNS``."""
     found = answered(decisions)
     rows = [{"class": name, **_measured(part)} for name, part in found.groupby("label", sort=True)]
-    return pd.DataFrame(rows, columns=["class", *COLUMNS])
+    return _frame(rows, ["class", *COLUMNS])
+
+
+def _frame(rows: list[dict], columns: list[str]) -> pd.DataFrame:
+    """Rows with alpha as a number that may be null."""
+    return pd.DataFrame(rows, columns=columns).astype({"alpha": "Float64", "no_alpha": "object"})
 
 
 def _measured(found: pd.DataFrame) -> dict:
-    """n examples, how many of them all their readers answer alike, that share, alpha, share of "right"."""
+    """n examples, how many of them all their readers answer alike, that share, alpha or why there is none, share of
+    "right"."""
     n = int(found["example_id"].nunique())
     if not n:
         return dict.fromkeys(COLUMNS) | {"n": 0, "agreed": 0, "rare": False}
     agreed = int((found.groupby("example_id")["answer"].nunique() == 1).sum())
     right = float((found["verdict"] == "given").mean())
-    return {"n": n, "agreed": agreed, "percent": 100 * agreed / n, "alpha": alpha(found), "right": right,
-            "rare": right > MOSTLY}  # fmt: skip
+    measured = alpha(found)
+    return {"n": n, "agreed": agreed, "percent": 100 * agreed / n, "alpha": measured, "right": right,
+            "rare": right > MOSTLY, "no_alpha": ALL_ALIKE if measured is None else None}  # fmt: skip
 
 
-def alpha(found: pd.DataFrame) -> float:
-    """Krippendorff's alpha of answers (columns example_id, reviewer, answer); NaN where all answers are one and the same.
+def alpha(found: pd.DataFrame) -> float | None:
+    """Krippendorff's alpha of answers (columns example_id, reviewer, answer); None where all answers are one and the same.
 
     >>> alpha(pd.DataFrame({"example_id": ["a", "a", "b", "b"], "reviewer": ["x", "y"] * 2, "answer": list("ssTT")}))
     1.0
@@ -80,7 +88,7 @@ def alpha(found: pd.DataFrame) -> float:
     import krippendorff
 
     if found["answer"].nunique() < 2:
-        return float("nan")  # nothing to tell apart: chance alone would agree
+        return None  # D_expected is 0, and alpha 0/0
     codes = pd.DataFrame({"example": found["example_id"], "reviewer": found["reviewer"],
                           "code": pd.factorize(found["answer"])[0].astype(float)})  # fmt: skip
     table = codes.pivot_table(index="reviewer", columns="example", values="code", aggfunc="last")

@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from scoring.adapters.columns import is_plain, value_type
 from scoring.adapters.source import Listing, Source
 from scoring.audit import Audit
 from scoring.reading import Reading
@@ -36,6 +37,8 @@ class Rows:
     vector_columns: list[str] | None = None
     units: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    turned: list[int] = field(default_factory=list)
     decoded: int = 0
     unreadable: int = 0
 
@@ -62,8 +65,23 @@ def add_source(audit: Audit, source: Source, listing: Listing, labels: list[str 
     }
     for name, values in columns.items():
         rows.columns[name].extend(values)
-    rows.metadata.append(listing.metadata)
+    metadata, left_out = {}, list(listing.left_out)
+    for name, column in listing.metadata.items():
+        kind = value_type(column.type)
+        if is_plain(kind):
+            metadata[name] = column.cast(kind) if column.type != kind else column
+        else:
+            left_out.append(name)
+    rows.metadata.append(metadata)
+    rows.notes += [f"data[{source.number}]: {note}" for note in listing.notes]
+    if huge := [own for own, reading in made if reading.huge]:
+        rows.notes.append(f"data[{source.number}]: {len(huge)} pictures unpack to more pixels than Pillow takes for harmless, the "
+                          f"first {huge[0]!r}: shrink them, or make sure that they are meant")
+    if left_out:
+        rows.notes.append(f"data[{source.number}]: columns of lists, structures or bytes are left out, since no page could "
+                          f"filter by them: {', '.join(left_out)}")
     rows.lengths.append(n)
+    rows.turned += [source.number] if audit.media == "image" and source.turns else []
     rows.unreadable += sum(reading.problem is not None for _, reading in made)
     rows.skipped += [f"data[{source.number}]: {name}" for name in listing.skipped]
     _agree_on_columns(source, listing.columns, rows)
@@ -93,6 +111,8 @@ def example_table(audit: Audit, rows: Rows) -> tuple[pa.Table, dict[str, Any]]:
     facts: dict[str, Any] = {"media": audit.media}
     if rows.vector_columns:
         facts["columns"] = rows.vector_columns
+    if rows.turned:
+        facts["turned"] = rows.turned  # the sources whose pictures are turned by their EXIF orientation before the transform
     if rows.unreadable == sum(rows.lengths):
         raise HardlookError(f"none of the {rows.unreadable} examples can be read; the first, "
                             f"{rows.columns['example_id'][0]!r}: {rows.columns['problem'][0]}")
@@ -102,7 +122,7 @@ def example_table(audit: Audit, rows: Rows) -> tuple[pa.Table, dict[str, Any]]:
 def _metadata_columns(rows: Rows) -> dict[str, pa.Array]:
     """The dataset's own columns as ``meta.<name>``: null where a source has none, text where types differ."""
     columns = [item for source in rows.metadata for item in source.items()]
-    names = dict.fromkeys(name for name, column in columns if _plain(column.type))
+    names = dict.fromkeys(name for name, column in columns if is_plain(column.type))
     found: dict[str, pa.Array] = {}
     for name in names:
         types = {source[name].type for source in rows.metadata if name in source}
@@ -113,6 +133,3 @@ def _metadata_columns(rows: Rows) -> dict[str, pa.Array]:
     return found
 
 
-def _plain(kind: pa.DataType) -> bool:
-    """Whether a page can show and filter values of this type."""
-    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))

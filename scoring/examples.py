@@ -19,14 +19,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from scoring.adapters import open_sources
+from scoring.adapters import hub, open_sources
 from scoring.adapters.manifests import read_text_table
 from scoring.audit import Audit
 from scoring.duplicates import count_duplicates, duplicates
 from scoring.example_rows import FIXED
 from scoring.ingest import Ingest, ingest
 from scoring.labels import Labels
-from scoring.pictures import browser_picture, png, vector_picture
+from scoring.pictures import browser_picture, is_npy, png, vector_picture
 from scoring.references import close_names
 from scoring.tables import BlobStore, HardlookError, read_metadata, read_table
 
@@ -88,6 +88,19 @@ class Originals:
         reference = self._row(source, row, 0)
         path = str(self.audit.root / reference) if reference is not None else None
         return self._sources[source].original(int(row), path)
+
+    def encoded(self, source: int, row: int) -> bytes | None:
+        """The bytes of an example's encoded picture; None where the source holds none, or code of the user's reads them."""
+        reading = self._sources[source]
+        if reading.loader or reading.told_by_items:
+            return None
+        reference = self._row(source, row, 0)
+        content = reading.content(int(row), str(self.audit.root / reference) if reference is not None else None)[0]
+        return content if isinstance(content, bytes) and not is_npy(content) else None
+
+    def turns(self, source: int) -> bool:
+        """Whether a source's pictures reach the transform with their EXIF orientation applied."""
+        return self._sources[source].turns
 
     def label(self, source: int, row: int) -> str | None:
         """The class name of one example's label, None where it has none."""
@@ -179,4 +192,5 @@ def _truth_column(table: pa.Table, config: Mapping[str, Any], key: str, usual: s
     name = config.get(key, usual)
     if name not in table.column_names:
         raise HardlookError(f"audit.toml: [truth] {key} = {name!r}; {close_names(name, table.column_names)}")
-    return table[name].to_pylist()
+    names = hub.class_names(hub.features(table.schema).get(name))
+    return [hub.named(value, names) for value in table[name].to_pylist()]

@@ -33,7 +33,8 @@ from scoring.deviations import keep_deviations
 from scoring.duplicates import count_duplicates
 from scoring.example_rows import FIXED, Rows, add_source, example_table
 from scoring.ids import Ids, known_ids
-from scoring.labels import Labels, classes_line
+from scoring.class_order import classes_line, told_order
+from scoring.labels import Labels, is_none, plain
 from scoring.reading import Memory, Reading, read_example, recipe
 from scoring.tables import HardlookError, read_metadata, read_table, remove_abandoned, write_json, write_table
 
@@ -56,7 +57,7 @@ class Ingest:
     ``splits``: per split its examples, unlabelled ones, problems, and the number in each class. ``problems``:
     id and reason of each example that cannot be used. ``added``, ``changed`` (other content), ``relabelled``
     and ``removed`` count against the table before. ``decoded``: how many were decoded this time. ``skipped``:
-    files passed over.
+    files passed over. ``reading``: how the EXIF orientation of each source's pictures is treated. ``notes``: sentences on how the data was read that a user should know of.
     """
 
     examples: int
@@ -69,6 +70,8 @@ class Ingest:
     decoded: int
     duplicates: dict[str, int]
     skipped: list[str]
+    reading: list[str]
+    notes: list[str]
     seconds: float
 
 
@@ -92,7 +95,7 @@ def ingest(audit: Audit, *, progress: Progress | None = None, workers: int | Non
             write_table(audit.examples_path, table, metadata)
         if audit.media == "vector":
             keep_deviations(audit, table, rows.vector_columns, rows.units)
-        found = _summary(table, before, rows, time.perf_counter() - start)
+        found = _summary(sources, table, before, rows, time.perf_counter() - start)
         write_json(audit.ingest_path, asdict(found))
         return found
 
@@ -140,14 +143,33 @@ def _need_classes(audit: Audit, sources: Sequence[Source], listings: Sequence[Li
     for source, listing in zip(sources, listings, strict=True):
         if listing.labels is not None:
             found += listing.labels
-        elif source.split != "pool":
-            found += [source.item(row)[1] for row in range(len(listing))]
+        elif source.told_by_items and source.split != "pool":
+            found += [_raw_label(source, row) for row in range(len(listing))]
     order = next((names for names in (source.names_of_classes() for source in sources) if names), None)
+    if not order and all(is_none(plain(label)) for label in found):
+        hint = next((listing.unlabelled for source, listing in zip(sources, listings, strict=True) if source.split != "pool"),
+                    "all of it is in the pool")
+        raise HardlookError(f"audit.toml names no classes, and no example has a label to tell them: the first {hint}; write "
+                            "classes = […] in the order of the model's outputs")
+    as_text, renamed = sources[0].sorts_as_text, {k: v for source in sources for k, v in (source.label_map or {}).items()}
     raise HardlookError(
         "audit.toml names no classes; add this line above the first table, in the order of the model's "
-        "outputs:\n"
-        + classes_line(found, order)
+        f"outputs:\n{classes_line(found, order, as_text, renamed)}\nHere they are {told_order(found, order, as_text)}; if the "
+        "training numbered them otherwise, put them in that order"
     )
+
+
+def _raw_label(source: Source, row: int) -> Any:
+    """The label that comes with an item; none of an item that cannot be read, which is told when it is its turn."""
+    try:
+        return source.item(row)[1]
+    except Exception:  # code of others
+        return None
+
+
+def _labels(source: Source) -> Labels:
+    """How one source's raw labels become class names."""
+    return Labels(source.classes, source.label_map, source.names_of_classes())
 
 
 def _class_name(labels: Labels, raw: Any, split: str, source: Source, who: str) -> str | None:
@@ -165,11 +187,13 @@ def _listed_labels(source: Source, listing: Listing, ids: list[str] | None) -> l
     """Class names of labels that are known before reading, so that a wrong one fails at once."""
     if listing.labels is None:
         return None
-    labels = Labels(source.classes, source.label_map)
-    return [
+    labels = _labels(source)
+    names = [
         _class_name(labels, raw, split, source, repr(ids[row]) if ids else f"in row {row}")
         for row, (raw, split) in enumerate(zip(listing.labels, listing.splits, strict=True))
     ]
+    listing.notes += [labels.note] if labels.note else []
+    return names
 
 
 # ---------------------------------------------------------------------------------------------------- reading
@@ -198,7 +222,7 @@ def _read_all(audit: Audit, sources: Sequence[Source], listings: Sequence[Listin
 def _read_source(source: Source, listing: Listing, known: list[str] | None, ids: Ids, memory: Memory,
                  pool: ThreadPoolExecutor, advance: Callable[[int], object]) -> list[tuple[str, Reading]]:
     """(id, reading) of every row of one source; pictures go to their files part by part."""
-    method, labels = recipe(source), Labels(source.classes, source.label_map)
+    method, labels = recipe(source), _labels(source)
     made: list[tuple[str, Reading]] = []
 
     def task(start: int) -> list[Reading]:
@@ -216,6 +240,7 @@ def _read_source(source: Source, listing: Listing, known: list[str] | None, ids:
             made.append((own, reading.light()))
         advance(len(readings))
     memory.flush()
+    listing.notes += [labels.note] if labels.note else []
     return made
 
 
@@ -257,7 +282,7 @@ def _previous(audit: Audit) -> pa.Table | None:
 # ---------------------------------------------------------------------------------------------------- summary
 
 
-def _summary(table: pa.Table, before: pa.Table | None, rows: Rows, seconds: float) -> Ingest:
+def _summary(sources: Sequence[Source], table: pa.Table, before: pa.Table | None, rows: Rows, seconds: float) -> Ingest:
     examples = table.select(list(FIXED)).to_pandas()
     bad = examples[examples["problem"].notna()]
     return Ingest(
@@ -269,8 +294,19 @@ def _summary(table: pa.Table, before: pa.Table | None, rows: Rows, seconds: floa
         decoded=rows.decoded,
         duplicates=count_duplicates(examples),
         skipped=_shortened(rows.skipped),
+        reading=_told_exif(sources),
+        notes=rows.notes,
         seconds=round(seconds, 2),
     )
+
+
+def _told_exif(sources: Sequence[Source]) -> list[str]:
+    """How EXIF orientations are treated, one sentence for the sources that are alike."""
+    told: dict[str, list[str]] = {}
+    for source in sources:
+        if sentence := source.told_exif():
+            told.setdefault(sentence, []).append(f"data[{source.number}]")
+    return [f"{', '.join(names)}: {sentence}" for sentence, names in told.items()]
 
 
 def _shortened(names: list[str]) -> list[str]:

@@ -22,7 +22,7 @@ import torch
 from scoring.audit import Audit, Run
 from scoring.examples import Originals, read_examples
 from scoring.models import load_transform
-from scoring.tables import HardlookError
+from scoring.tables import HardlookError, read_metadata
 
 
 KEEP_BYTES = 1 << 30
@@ -95,6 +95,16 @@ class Inputs(torch.utils.data.Dataset):
             return self.read(number)
         except Unreadable as error:
             return error
+
+
+def reading_facts(audit: Audit) -> dict[str, list]:
+    """What inputs depend on besides their content and the transform, for a run's key: how each source is read, where that is
+    not the plain way (a conversion, a loader, an EXIF orientation applied)."""
+    turned = read_metadata(audit.examples_path).get("turned", [])
+    facts = [{**({"exif": True} if number in turned else {}),
+              **{key: table[key] for key in ("mode", "loader", "layout", "shape", "exif") if key in table}}
+             for number, table in enumerate(audit.sources)]
+    return {"reading": facts} if any(facts) else {}
 
 
 def as_tensor(value, example_id: str) -> torch.Tensor:

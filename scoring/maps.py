@@ -3,7 +3,7 @@
 For the extremes of each class (by late VoG) and the top of the queue, the per-pixel spread over the last three
 checkpoints is kept as a grey PNG, longest side at most 256, scaled from 0 to the example's own maximum: a map says
 *where* in one example, never *how much* between two. It covers the whole picture, so that it can be laid over it:
-black where the transform cropped. Of texts and vectors the numbers are kept, as JSON: ``values``, one per token or
+black where the transform cropped, and turned where the picture is shown turned by its EXIF orientation. Of texts and vectors the numbers are kept, as JSON: ``values``, one per token or
 column, and for texts ``spans``, the characters of each token, where the transform has ``spans(text)``; of small audits
 all examples. Inputs: a scored run; outputs: ``runs/<run>/maps.arrow``.
 
@@ -16,10 +16,12 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from scoring.orientation import orientation, turned, upright
 from scoring.queues import default_order, suspicion
 from scoring.scorers.vog import VoG
 from scoring.shards import Context, cut, make_shard
@@ -39,8 +41,8 @@ def keep_maps(context: Context, scorer: VoG) -> int:
     if not run.score_path("vog").is_file():
         return 0
     encoded = ENCODERS[context.audit.media]
-    facts = {"maps": context.key}
-    if run.record().get("maps") != context.key:
+    facts = {"maps": f"{context.key} upright" if context.audit.media == "image" else context.key}
+    if run.record().get("maps") != facts["maps"]:
         store.clear()
         run.add_to_record(**facts)
     chosen = set(chosen_examples(context)) - store.ids()
@@ -67,8 +69,10 @@ def map_form(context: Context) -> str:
 
 
 def picture_map(context: Context, number: int, values: np.ndarray) -> bytes:
-    """A map (h, w) as a grey PNG of the whole picture."""
-    return png(placed(values, window(context, number)))
+    """A map (h, w) as a grey PNG of the whole picture, upright as pages show it."""
+    inputs = context.inputs
+    original = inputs.originals.read(int(inputs.sources[number]), int(inputs.rows[number]))
+    return png(turned(placed(values, window(inputs.transform, original)), turn(inputs.transform, original)))
 
 
 def column_map(_context: Context, _number: int, values: np.ndarray) -> bytes:
@@ -122,13 +126,20 @@ def chosen_examples(context: Context) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
-def window(context: Context, number: int) -> tuple[float, float, float, float]:
+def turn(transform: Callable[[Any], Any], original: Any) -> int:
+    """The EXIF orientation that a picture is still to be turned by after the transform; 1 where it needs none: where it
+    reached the transform upright, or where a transform of the user's own turns it, which its equal output proves."""
+    found = orientation(original) if isinstance(original, Image.Image) else 1
+    if found == 1 or np.array_equal(np.asarray(transform(original)), np.asarray(transform(upright(original)))):
+        return 1
+    return found
+
+
+def window(transform: Callable[[Any], Any], original: Any) -> tuple[float, float, float, float]:
     """Which part of an example's picture the model sees (``TableTransform.window``); all of it where the transform
     crops nothing, or is code of the user's own."""
-    transform = context.inputs.transform
     if not isinstance(transform, TableTransform) or not transform.crop:
         return WHOLE
-    original = context.inputs.originals.read(int(context.inputs.sources[number]), int(context.inputs.rows[number]))
     if isinstance(original, Image.Image):
         return transform.window(original.height, original.width)
     height, width = transform.picture_size(np.asarray(original))

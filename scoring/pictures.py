@@ -20,12 +20,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from scoring.orientation import orientation, upright
 from scoring.tables import HardlookError
 
 SIDE = 256
@@ -41,7 +44,7 @@ SUFFIXES = (".png .apng .jpg .jpeg .jpe .jfif .mpo .gif .webp .bmp .dib .tif .ti
 SHOWN = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
 """Formats that every browser shows, with their MIME types."""
 
-ORIENTATION = 0x0112
+_QUIET = Lock()  # Python's filters of warnings belong to the whole process
 INK, PAPER = 32, 250
 
 
@@ -64,7 +67,9 @@ def open_picture(data: bytes) -> Image.Image:
     if not data:
         raise HardlookError("the file is empty (0 bytes)")
     try:
-        image = Image.open(io.BytesIO(data), formats=_formats())
+        with _QUIET, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # is_huge tells it, with the file's name
+            image = Image.open(io.BytesIO(data), formats=_formats())
     except Image.UnidentifiedImageError as error:
         raise HardlookError(f"not a picture: it starts with {data[:8]!r}") from error
     except Image.DecompressionBombError as error:
@@ -113,20 +118,6 @@ def _decode_npy(data: bytes) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------- eight-bit pictures
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; an image without one, or with broken EXIF, is given back as it is."""
-    return ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1…8; 1 (upright) where it is missing, broken or something else."""
-    try:
-        value = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # a damaged EXIF block says nothing about the pixels
-        return 1
-    return value if value in range(1, 9) else 1
 
 
 def rgb8(image: Image.Image) -> Image.Image:
@@ -304,6 +295,12 @@ def is_deep_colour(data: bytes) -> bool:
     return image.mode in ("RGB", "RGBA") and any("16" in str(tile[3]) for tile in image.tile)
 
 
+def is_huge(data: bytes) -> bool:
+    """Whether an encoded picture unpacks to more pixels than Pillow takes for harmless (``Image.MAX_IMAGE_PIXELS``)."""
+    width, height = open_picture(data).size
+    return Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS
+
+
 def browser_picture(data: bytes) -> tuple[bytes, str]:
     """Encoded picture → (bytes, MIME type) that a browser shows upright and in its right colours.
 
@@ -311,7 +308,7 @@ def browser_picture(data: bytes) -> tuple[bytes, str]:
     """
     image = open_picture(data)
     plain = image.format in SHOWN and image.mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
-    if plain and _orientation(image) == 1:
+    if plain and orientation(image) == 1:
         return data, SHOWN[image.format]
     load(image)
     return png(picture(image)), "image/png"

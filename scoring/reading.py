@@ -28,6 +28,7 @@ from scoring.pictures import (
     as_array,
     fingerprint,
     is_deep,
+    is_huge,
     is_npy,
     is_png,
     lossless,
@@ -58,7 +59,8 @@ class Remembered(NamedTuple):
 
 @dataclass(slots=True)
 class Reading:
-    """One example as it was read; ``thumbnail`` is None where the one of an earlier reading still holds."""
+    """One example as it was read; ``thumbnail`` is None where the one of an earlier reading still holds. ``huge``: it unpacks
+    to more pixels than Pillow takes for harmless."""
 
     fingerprint: str | None = None
     problem: str | None = None
@@ -67,6 +69,7 @@ class Reading:
     kept: bytes | None = None
     size: int | None = None
     modified: int | None = None
+    huge: bool = False
 
     def light(self) -> Reading:
         """The same without its pictures."""
@@ -134,6 +137,7 @@ def reason(error: BaseException) -> str:
 def _keep_image(reading: Reading, source: Source, row: int, path: str | None, content: Any) -> None:
     """A thumbnail, and for what is no file, or needs a loader, a lossless copy."""
     if isinstance(content, bytes) and not source.loader and not is_npy(content):
+        reading.huge = is_huge(content)
         reading.thumbnail = thumbnail(content)
         reading.kept = content if path is None else None
         return

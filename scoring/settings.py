@@ -208,8 +208,9 @@ def _check_data(data: Any) -> None:
     if not isinstance(data, list) or not data:
         raise HardlookError("audit.toml names no data; add a [[data]] table with split and path")
     for number, source in enumerate(data):
+        _want("", f"data[{number}]", source, dict, 'a table: [[data]] on a line of its own, below it path = "…" and split = "…"')
         split = source.get("split")
-        if split is not None and split not in SPLITS:
+        if split is not None and (not isinstance(split, str) or split not in SPLITS):
             raise HardlookError(f"audit.toml: data[{number}].split = {split!r}; needed one of {', '.join(SPLITS)}")
 
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from scoring.audit import Audit, Run
 from scoring.dynamics import read_dynamics
-from scoring.inputs import Inputs, reading_pool, usable
+from scoring.inputs import Inputs, reading_facts, reading_pool, usable
 from scoring.models import AuditedModel, choose_device, find_checkpoints
 from scoring.models.outputs import OUTPUTS, OutputAsLogits
 from scoring.queues import softmax
@@ -180,6 +180,7 @@ class Context:
         facts["checkpoints"] = [checkpoint.sha256 for checkpoint in self.checkpoints]
         facts["classes"] = self.audit.classes
         facts |= {name: config[name] for name in ("output", "output_item") if name in config}
+        facts |= reading_facts(self.audit)
         return digest(facts)
 
     @cached_property

@@ -10,6 +10,7 @@ from PIL import Image
 
 from scoring.adapters import open_sources
 from scoring.audit import Audit
+from scoring.labels import Labels
 from scoring.tables import HardlookError
 
 
@@ -171,7 +172,16 @@ def test_named_arrays_ids_and_metadata(tmp_path):
 @pytest.mark.parametrize("labels", [[[0], [1]], [[1, 0], [0, 1]], [0, 1]])
 def test_labels_in_a_column_or_one_hot_are_indices(tmp_path, labels):
     np.savez(tmp_path / "a.npz", x=np.zeros((2, 3, 4)), y=np.array(labels))
-    assert source_of(tmp_path, 'path = "a.npz"\nsplit = "test"').listing().labels == [0, 1]
+    found = source_of(tmp_path, 'path = "a.npz"\nsplit = "test"').listing().labels
+    assert [Labels(["cat", "dog"]).name(label) for label in found] == ["cat", "dog"]
+
+
+def test_the_columns_of_one_hot_labels_are_outputs_and_never_names(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 3, 4)), y=np.array([[0, 1], [1, 0]]))
+    source = source_of(tmp_path, 'path = "a.npz"\nsplit = "test"', classes=["1", "0"])
+    assert source.listing().labels == ["0", "1"]
+    with pytest.raises(HardlookError, match="do not fit 3 classes"):
+        source_of(tmp_path, 'path = "a.npz"\nsplit = "test"', classes=["1", "0", "2"]).listing()
 
 
 @pytest.mark.parametrize("labels", [[[1, 1], [0, 1]], [[0, 0], [0, 1]], [[2, 3], [4, 5]]])

@@ -3,7 +3,6 @@
 import threading
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -256,4 +255,12 @@ def test_where_nearly_all_is_right_alpha_collapses_and_it_is_said():
 def test_nothing_read_twice_is_nothing_measured():
     empty = decided({("a", "x"): "-"})
     assert agreement.overall(empty)["n"] == 0 and len(agreement.by_pair(empty)) == len(agreement.by_class(empty)) == 0
-    assert np.isnan(agreement.overall(decided({("a", "x"): "-", ("a", "y"): "-"}))["alpha"])
+
+
+def test_where_all_answers_are_alike_alpha_is_null_with_its_reason():
+    alike = decided({("a", "x"): "-", ("a", "y"): "-", ("b", "x"): "-", ("b", "z"): "5"})
+    pairs = agreement.by_pair(alike)
+    assert pairs["alpha"].isna().tolist() == [True, False] and pairs["no_alpha"].fillna("").tolist() == [agreement.ALL_ALIKE, ""]
+    assert str(pairs["alpha"].dtype) == "Float64" and pairs["alpha"][1] == 0
+    one = agreement.overall(decided({("a", "x"): "-", ("a", "y"): "-"}))
+    assert one["alpha"] is None and one["no_alpha"] == agreement.ALL_ALIKE and one["percent"] == 100

@@ -224,8 +224,19 @@ def truth_of(root, text, more="", name="truth.csv"):
 
 
 def test_verified_labels_are_class_names(tmp_path):
-    frame = truth_of(tmp_path, "example_id,true_label\n007,dog\nb,0\nc,\n")
+    frame = truth_of(tmp_path, "example_id,true_label\n007,dog\nb,cat\nc,\n")
     assert frame.values.tolist() == [["007", "dog"], ["b", "cat"]]
+    assert truth_of(tmp_path, "example_id,true_label\nb,0\nc,1\n")["true_label"].tolist() == ["cat", "dog"]
+
+
+def test_verified_labels_of_a_class_label_are_its_names(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"example_id": datasets.Value("string"), "true_label": datasets.ClassLabel(names=["dog", "cat"])})
+    datasets.Dataset.from_dict({"example_id": ["a", "b"], "true_label": [0, 1]}, features=features).to_parquet(
+        str(tmp_path / "truth.parquet"))
+    save(tmp_path / "pool/a.png")
+    audit = audit_of(tmp_path, 'path = "pool"\nsplit = "pool"', more='[truth]\npath = "truth.parquet"\n')
+    assert truth(audit)["true_label"].tolist() == ["dog", "cat"]
 
 
 def test_verified_labels_under_other_column_names(tmp_path):
@@ -239,6 +250,7 @@ def test_no_verified_labels_is_none(tmp_path):
 
 @pytest.mark.parametrize(("text", "more", "message"), [
     ("example_id,true_label\na,bird\n", "", "'bird' is not in classes"),
+    ("example_id,true_label\na,cat\nb,1\n", "", "'cat' is the name of a class, but '1' in the same column"),
     ("example_id,true_label\na,cat\na,dog\n", "", "names 'a' more than once"),
     ("id,true_label\na,cat\n", "", "id_column = 'example_id'; there is: id, true_label"),
     ("example_id,true_label\n", 'label_column = "tru_label"\n', "did you mean true_label"),

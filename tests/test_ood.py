@@ -62,6 +62,20 @@ def test_classical_detectors_find_what_lies_far_away_and_the_gaussian_is_mahalan
     np.testing.assert_allclose(scores["Gaussian"], np.einsum("nd,de,ne->n", away, inverse, away), rtol=1e-6)
 
 
+def test_pca_finds_what_breaks_a_correlation_and_is_the_squared_projections_over_their_variances():
+    rng = np.random.default_rng(7)
+    along = rng.normal(size=(700, 1))
+    correlated = np.hstack([along, along, -along]) + 0.1 * rng.normal(size=(700, 3))
+    train, near = correlated[:500], correlated[500:]
+    across = rng.normal(size=(200, 1))
+    others = np.vstack([near, np.hstack([across, -across, across]) * 0.8 + 0.6])
+    (_, score), = baseline_scores(train, others, detectors=("PCA",))
+    scaled = (others - train.mean(0)) / train.std(0)
+    values, vectors = np.linalg.eigh(np.cov((train - train.mean(0)) / train.std(0), rowvar=False))
+    np.testing.assert_allclose(score, ((scaled @ vectors) ** 2 / values).sum(1), rtol=1e-9)
+    assert ood_report(pd.DataFrame({"PCA": score}), np.repeat([False, True], 200)).loc["PCA", "auroc"] > 0.999
+
+
 def test_pca_leaves_out_directions_without_variance():
     rng = np.random.default_rng(5)
     train, others = rng.normal(size=(200, 4)), rng.normal(size=(50, 4))

@@ -21,7 +21,14 @@ PLACE = ("root", "number", "media", "classes")
 MODES = ("L", "RGB", "RGBA", "LA", "1", "I;16", "I", "F", "CMYK", "YCbCr", "HSV", "LAB")
 """Of Pillow, into which pictures can be converted before the transform."""
 
+ARGUMENTS = ("arguments",)
+"""Tables that are handed to code of the user's: any value is good."""
+
+NUMBERS = ("shape",)
+"""Lists of whole numbers; all others are of text."""
+
 KINDS = {"str": str, "list": list, "dict": dict, "bool": bool}
+NEEDED = {"str": 'text in quotes', "list": "list, in brackets [ … ]", "dict": "table, in braces { … }", "bool": "true or false"}
 
 
 def open_sources(audit: Audit) -> list[Source]:
@@ -41,7 +48,8 @@ def _open(audit: Audit, number: int, config: dict[str, Any]) -> Source:
             raise HardlookError(f"{where} ({name}) knows no key {key!r}; {close_names(key, allowed)}")
         kinds = tuple(KINDS[kind] for kind in map(str.strip, allowed[key].split("|")) if kind in KINDS)
         if not isinstance(value, kinds):
-            raise HardlookError(f"{where}.{key} = {value!r}; needed {allowed[key].split(' | None')[0]}")
+            needed = " or ".join(NEEDED[kind] for kind in map(str.strip, allowed[key].split("|")) if kind in KINDS)
+            raise HardlookError(f"{where}.{key} = {value!r:.80}; needed {needed}")
     _check_values(where, config)
     place = {"root": audit.root, "number": number, "media": audit.media, "classes": audit.classes}
     return adapters[name](**place, **{**config, "adapter": name})
@@ -51,6 +59,13 @@ def _check_values(where: str, config: dict[str, Any]) -> None:
     """Values that would otherwise fail on each example alone."""
     if not all(isinstance(each, str) and each for each in config.get("extensions", [])):
         raise HardlookError(f'{where}.extensions = {config["extensions"]!r}; needed endings such as [".png"]')
+    for key, value in config.items():
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        kind, needed = (int, "whole numbers") if key in NUMBERS else (str, "text")
+        wrong = [each for each in inside if not isinstance(each, kind) or isinstance(each, bool)]
+        if wrong and key not in ARGUMENTS:
+            raise HardlookError(f"{where}.{key} holds {wrong[0]!r:.80}; needed {needed} alone, e.g. "
+                                + ("[28, 28]" if kind is int else "{ \"1\" = \"cat\" }" if isinstance(value, dict) else '["a", "b"]'))
     if "mode" in config and config["mode"] not in MODES:
         raise HardlookError(f"{where}.mode = {config['mode']!r}; needed a mode of Pillow: {', '.join(MODES)}")
 

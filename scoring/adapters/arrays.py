@@ -45,7 +45,7 @@ class Npz(Source):
         listing = Listing(splits=self.one_split(n), columns=self._columns())
         labels = self._key("labels", ("labels", "label", "targets", "y"))
         if labels and self.split != "pool":
-            listing.labels = _one_hot_index(self._aligned(labels, n), self.error)
+            listing.labels = self._one_per_example(self._aligned(labels, n))
         if self.ids:
             listing.ids = [str(value) for value in self._aligned(self.ids, n).tolist()]
         listing.metadata = {name: pa.array(self._aligned(name, n).tolist()) for name in self.metadata or []}
@@ -68,6 +68,28 @@ class Npz(Source):
     def names_of_classes(self) -> list[str] | None:
         """An array ``classes``, where there is one."""
         return [str(name) for name in self._array("classes").tolist()] if "classes" in self._keys else None
+
+    def _one_per_example(self, labels: np.ndarray) -> list[Any]:
+        """(n,), (n, 1) or one-hot (n, c) labels → n raw labels; several ones in a row are refused as multi-label.
+
+        The columns of one-hot labels are the outputs in their order, so their names are settled here.
+        """
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            labels = labels[:, 0]
+        if labels.ndim == 2 and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all():
+            names = self.names_of_classes() or self.classes
+            if names and len(names) != labels.shape[1]:
+                raise self.error(f": one-hot labels of shape {labels.shape} do not fit {len(names)} classes; needed one "
+                                 "column per class")
+            known = self.label_map or {}
+            return [at if str(at) in known or not names else names[at] for at in labels.argmax(1).tolist()]
+        if labels.ndim != 1:
+            raise self.error(f": labels of shape {labels.shape} hold several classes each (multi-label); needed one per "
+                             "example")
+        return labels.tolist()
+
+    def told_exif(self) -> None:
+        """Arrays have no EXIF orientation."""
 
     @cached_property
     def _keys(self) -> list[str]:
@@ -145,15 +167,3 @@ def mapped_member(path: Path, name: str) -> np.ndarray:
             return np.empty(shape, dtype)
         return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
 
-
-def _one_hot_index(labels: np.ndarray, error: Any) -> list[Any]:
-    """(n,), (n, 1) or one-hot (n, c) labels → n raw labels; several ones in a row are refused as
-    multi-label."""
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim == 2 and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all():
-        labels = labels.argmax(1)
-    if labels.ndim != 1:
-        raise error(f": labels of shape {labels.shape} hold several classes each (multi-label); needed one per "
-                    "example")
-    return labels.tolist()

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from scoring.adapters.hub import named
 from scoring.adapters.manifests import USUAL
 from scoring.adapters.source import Listing, Source
 from scoring.pictures import fingerprint
@@ -45,6 +46,7 @@ class MapStyle(Source):
     """A dataset with ``len`` and ``[i]``, whose items are (input, label), a mapping, or an input alone."""
 
     serial = True
+    told_by_items = True
 
     factory: str | None = None
     arguments: dict | None = None
@@ -74,9 +76,14 @@ class MapStyle(Source):
         return item, None if self.split == "pool" else label
 
     def names_of_classes(self) -> list[str] | None:
-        """``dataset.classes``, as torchvision's have it."""
-        names = getattr(self._dataset, "classes", None)
-        return [str(name) for name in names] if isinstance(names, (list, tuple)) else None
+        """``dataset.classes``, as torchvision's have it, of a ``Subset`` too; None where the labels are changed afterwards."""
+        dataset = self._dataset
+        while getattr(dataset, "classes", None) is None and hasattr(dataset, "dataset"):
+            dataset = dataset.dataset
+        names = getattr(dataset, "classes", None)
+        if not isinstance(names, (list, tuple)) or getattr(dataset, "target_transform", None) is not None:
+            return None
+        return [str(name) for name in names]
 
     def _parts(self, item: Mapping[str, Any]) -> tuple[Any, Any]:
         key = self.input_key or next((key for key in INPUT_KEYS if key in item), None)
@@ -116,6 +123,7 @@ class HuggingFace(Source):
     """
 
     serial = True
+    sorts_as_text = True
 
     factory: str | None = None
     arguments: dict | None = None
@@ -135,7 +143,9 @@ class HuggingFace(Source):
             listing.ids = ["" if value is None else str(value) for value in self._arrow(own).to_pylist()]
         for name, feature in self._dataset.features.items():
             used = name in (label, own, self._input_column)
-            if not used and type(feature).__name__ in ("Value", "ClassLabel"):
+            if not used and type(feature).__name__ not in ("Value", "ClassLabel"):
+                listing.left_out.append(name)
+            elif not used:
                 column = self._arrow(name)
                 listing.metadata[name] = column if not hasattr(feature, "names") else pa.array(
                     [self._class_name(name, value) for value in column.to_pylist()], pa.string())
@@ -153,12 +163,25 @@ class HuggingFace(Source):
     def names_of_classes(self) -> list[str] | None:
         """The names of the label's ``ClassLabel``."""
         label = self._named("label_column")
-        return list(getattr(self._dataset.features[label], "names", None) or []) or None if label else None
+        return self._class_names(label) if label else None
+
+    @cached_property
+    def image_feature(self) -> Mapping[str, Any] | None:
+        """The ``Image`` feature of the input column."""
+        feature = self._dataset.features[self._input_column] if self.media == "image" else None
+        return {"mode": feature.mode} if type(feature).__name__ == "Image" else None
+
+    def _class_names(self, column: str) -> list[str] | None:
+        """The names of a column that is a ``ClassLabel`` or a list of them."""
+        feature = self._dataset.features[column]
+        return list(getattr(getattr(feature, "feature", feature), "names", None) or []) or None
 
     def _class_name(self, column: str, value: Any) -> Any:
         """ClassLabel numbers as names; other labels as they are."""
-        names = getattr(self._dataset.features[column], "names", None)
-        return names[value] if names and isinstance(value, int) and 0 <= value < len(names) else value
+        try:
+            return named(value, self._class_names(column))
+        except HardlookError as error:
+            raise self.error(f": column {column!r}: {error}") from error
 
     def _named(self, what: str) -> str | None:
         """A column: as configured, else by its type, else by its usual name."""

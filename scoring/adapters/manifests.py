@@ -2,7 +2,9 @@
 
 A row names a file (relative paths start at the manifest's folder) or holds its bytes, a text, or the numbers
 of a vector; further columns are the label, the user's own id, the split, and metadata. CSV cells are read as
-text, so a class named "NA" or "007" stays what it is; metadata columns of numbers become numbers.
+text, so a class named "NA" or "007" stays what it is; metadata columns of numbers become numbers. A table with one
+column of 0 and 1 per class (Roboflow's ``_classes.csv``) has as label the column that is 1. What Hugging Face wrote into a
+Parquet's schema (``hub``) tells images and the names of numbered labels.
 
 Cost: the table is read once, without its bytes column, of which one row group at a time is held. Known
 limits: paths are local.
@@ -10,7 +12,6 @@ limits: paths are local.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,10 +22,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from scoring.adapters import hub
+from scoring.adapters.columns import flags, is_bytes, is_number, settled, typed, value_type
 from scoring.adapters.source import Listing, Source
+from scoring.adapters.text_tables import read_text_table
 from scoring.audit import SPLITS
 from scoring.references import close_names
 from scoring.tables import HardlookError
@@ -66,9 +69,13 @@ class Manifest(Source):
         listing.units = self._units(listing.columns or [])
         label, own = self._column("label_column"), self._column("id_column")
         if label and self.split != "pool":
-            labels = self._values(label)
-            listing.labels = [None if split == "pool" else value
-                              for split, value in zip(listing.splits, labels, strict=True)]
+            listing.labels = self._labels_of(listing, self._named(label))
+        elif self._one_hot and self.split != "pool":
+            listing.labels = self._labels_of(listing, self._the_one())
+            listing.unlabelled = "has no 1 in any column of a class; give it one, or move it to the pool"
+        elif label is None:
+            there = ", ".join(self._names)
+            listing.unlabelled = f"has no label: label_column names none of the columns, which are: {there}"
         if own:
             listing.ids = ["" if value is None else str(value) for value in self._values(own)]
         if self.media == "image" and not self._holds_bytes:
@@ -89,6 +96,60 @@ class Manifest(Source):
             raise HardlookError(f"row {row} holds no image")
         return bytes(value)
 
+    def names_of_classes(self) -> list[str] | None:
+        """The names of the label's ``ClassLabel``, or the columns of a table with one per class."""
+        label = self._column("label_column")
+        return self._class_names(label) if label else list(self._one_hot) or None
+
+    @cached_property
+    def image_feature(self) -> Mapping[str, Any] | None:
+        """The ``Image`` feature of the image column; a structure of bytes and path is one without its name."""
+        if self.media != "image" or self._parquet is None:
+            return None
+        feature = self._features.get(self._image_column)
+        kind = value_type(self._parquet.schema_arrow.field(self._image_column).type)
+        return feature if hub.is_kind(feature, "Image") else {} if pa.types.is_struct(kind) else None
+
+    # ---- labels
+
+    @staticmethod
+    def _labels_of(listing: Listing, labels: list[Any]) -> list[Any]:
+        return [None if split == "pool" else value for split, value in zip(listing.splits, labels, strict=True)]
+
+    def _class_names(self, column: str) -> list[str] | None:
+        return hub.class_names(self._features.get(column))
+
+    def _named(self, column: str) -> list[Any]:
+        """A column's values, numbers of a ``ClassLabel`` as their names."""
+        names = self._class_names(column)
+        try:
+            return [hub.named(value, names) for value in self._values(column)] if names else self._values(column)
+        except HardlookError as error:
+            raise self.error(f": column {column!r}: {error}") from error
+
+    @cached_property
+    def _one_hot(self) -> dict[str, np.ndarray]:
+        """Class → (n,) bool, where there is one column of 0 and 1 per class and no column of labels; else nothing."""
+        known = {*self.classes, *(self.label_map or {})}
+        if self.media == "vector" or self._column("label_column") is not None:
+            return {}
+        used = {self._column(what) for what in USUAL} | set(self.metadata or [])
+        columns = [name for name in self._table.column_names if name not in used and (not known or name in known)]
+        found = {name: flags(self._table[name]) for name in columns}
+        if not known:
+            found = {name: values for name, values in found.items() if values is not None}
+        return found if len(found) > 1 and all(values is not None for values in found.values()) else {}
+
+    def _the_one(self) -> list[str | None]:
+        """The class whose column is 1 of every row, None where none is; several are refused as multi-label."""
+        names, ones = list(self._one_hot), np.stack(list(self._one_hot.values()), 1)
+        several = np.flatnonzero(ones.sum(1) > 1)
+        if len(several):
+            first = " and ".join(repr(names[at]) for at in np.flatnonzero(ones[several[0]])[:2])
+            raise self.error(f": {len(several)} rows are 1 in several columns of classes, the first row {several[0]} in {first} "
+                             "(multi-label); hardlook audits one label per example, so leave one 1 in each row")
+        return [names[int(row.argmax())] if row.any() else None for row in ones]
+
     # ---- columns
 
     @cached_property
@@ -101,7 +162,14 @@ class Manifest(Source):
         if given is not None and given not in self._names:
             near = close_names(given, self._names)
             raise self.error(f".{what} = {given!r}: {self.path} has no such column; {near}")
-        return given or next((name for name in USUAL[what] if name in self._names), None)
+        kind = {"image_column": "Image", "label_column": "ClassLabel"}.get(what)
+        by_type = [name for name, feature in self._features.items() if hub.is_kind(feature, kind)]
+        return given or next(iter(by_type + [name for name in USUAL[what] if name in self._names]), None)
+
+    @cached_property
+    def _features(self) -> dict[str, Any]:
+        """What Hugging Face says of each column."""
+        return hub.features(self._parquet.schema_arrow) if self._parquet else {}
 
     @cached_property
     def _image_column(self) -> str:
@@ -135,7 +203,7 @@ class Manifest(Source):
         """(n, d) float32 vectors and the names of their columns; empty cells are not-a-number."""
         named = {self._column(what) for what in USUAL if what not in ("image_column", "text_column")}
         free = [name for name in self._table.column_names if name not in named | set(self.metadata or [])]
-        names = self.input_columns or [name for name in free if _is_number(_typed(self._table[name]))]
+        names = self.input_columns or [name for name in free if is_number(typed(self._table[name]))]
         missing = [name for name in names if name not in self._names]
         if missing or not names:
             there = ", ".join(self._names)
@@ -178,6 +246,7 @@ class Manifest(Source):
         listing.paths, listing.names = [], []
         for row, cell in enumerate(self._values(self._image_column)):
             cell = "" if cell is None else str(cell)
+            cell = self._on_this_system(cell)
             listing.names.append(Path(cell).as_posix() if cell else f"row {row}")
             listing.paths.append(os.path.normpath(self._beside / Path(cell).expanduser()) if cell else None)
             if not cell.strip():
@@ -185,6 +254,15 @@ class Manifest(Source):
             elif "://" in cell:
                 listing.paths[row] = None
                 listing.problems[row] = f"{cell} is an address, not a file; download it first"
+            elif "\\" in cell and not os.path.exists(listing.paths[row]):
+                listing.problems[row] = f"there is neither a file {cell} nor {cell.replace(chr(92), '/')}; correct the path"
+
+    def _on_this_system(self, cell: str) -> str:
+        """A path that Windows wrote ("a\\b.png") as one of this system, where that file is there."""
+        if "\\" not in cell or os.path.exists(self._beside / cell):
+            return cell
+        slashed = cell.replace("\\", "/")
+        return slashed if os.path.exists(self._beside / slashed) else cell
 
     @cached_property
     def _beside(self) -> Path:
@@ -192,17 +270,19 @@ class Manifest(Source):
         return self.root / Path(self.folder).expanduser() if self.folder else self.place.parent
 
     def _read_beside(self, path: str | None) -> bytes | None:
-        return (self._beside / path).read_bytes() if path else None
+        return (self._beside / self._on_this_system(path)).read_bytes() if path else None
 
     def _add_metadata(self, listing: Listing) -> None:
-        """Every other column of plain values, or those that ``metadata`` names."""
+        """Every other column of plain values, or those that ``metadata`` names; what is no plain value is told."""
         used = {self._column(what) for what in USUAL if what != "text_column"} | set(listing.columns or [])
+        used |= set(self._one_hot)
         used |= set(self._text_columns) if self.media == "text" else set()
         for name in self.metadata if self.metadata is not None else self._table.column_names:
             if name not in self._names:
                 raise self.error(f".metadata: there is no column {name!r}; {close_names(name, self._names)}")
-            if name not in used:
-                listing.metadata[name] = _typed(self._table[name])
+            if name not in used and name in self._table.column_names:
+                named = pa.array(self._named(name), pa.string()) if hub.is_kind(self._features.get(name), "ClassLabel") else None
+                listing.metadata[name] = typed(self._table[name]) if named is None else named
 
     # ---- reading
 
@@ -220,8 +300,8 @@ class Manifest(Source):
         """Whether the image column holds the images themselves (bytes, or Hugging Face's {bytes, path})."""
         if self._parquet is None:
             return False
-        kind = self._parquet.schema_arrow.field(self._image_column).type
-        return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_struct(kind)
+        kind = value_type(self._parquet.schema_arrow.field(self._image_column).type)
+        return is_bytes(kind) or pa.types.is_struct(kind)
 
     @cached_property
     def _table(self) -> pa.Table:
@@ -229,7 +309,7 @@ class Manifest(Source):
         if self._parquet is None:
             return self._read_csv()
         bytes_column = self._image_column if self.media == "image" and self._holds_bytes else None
-        return self._parquet.read([name for name in self._names if name != bytes_column])
+        return settled(self._parquet.read([name for name in self._names if name != bytes_column]))
 
     def _read_csv(self) -> pa.Table:
         try:
@@ -251,49 +331,3 @@ class Manifest(Source):
         return self._held[row - int(self._starts[group])].as_py()
 
     _group_held = None
-
-
-def read_text_table(path: Path, delimiter: str | None = None, encoding: str = "utf-8",
-                    columns: list[str] | None = None) -> pa.Table:
-    """A CSV or TSV as a table of text cells; ``columns`` names them where there is no header.
-
-    A row with too few or too many cells is an error that names it. A byte order mark is dropped.
-    """
-    delimiter = delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
-    try:
-        with open(path, newline="", encoding="utf-8-sig" if encoding == "utf-8" else encoding) as file:
-            names = [name.strip() for name in columns or next(csv.reader(file, delimiter=delimiter), [])]
-        if not names or len(set(names)) < len(names):
-            raise HardlookError(f"{path} has no header of different names, but {names}")
-        return pa_csv.read_csv(
-            path,
-            read_options=pa_csv.ReadOptions(encoding=encoding, column_names=names,
-                                            skip_rows_after_names=0 if columns else 1),
-            parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
-        )
-    except (pa.ArrowInvalid, UnicodeDecodeError, LookupError, csv.Error) as error:
-        raise HardlookError(
-            f'{path} cannot be read as a table: {error}; it may need delimiter = ";", encoding = "latin-1", '
-            "or columns where it has no header"
-        ) from error
-
-
-def _typed(column: pa.ChunkedArray) -> pa.Array:
-    """A column of text as numbers where every filled cell is one (leading zeros, as in "007", are text)."""
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        return column
-    cells = column.to_pandas()
-    filled = cells[cells.fillna("") != ""]
-    if not len(filled) or filled.str.match(r"^[+-]?0\d").any():
-        return column.cast(pa.string())
-    numbers = pd.to_numeric(filled, errors="coerce")
-    if numbers.isna().any() or not np.isfinite(numbers.astype(float)).all():
-        return column.cast(pa.string())
-    whole = pd.api.types.is_integer_dtype(numbers)
-    return pa.array(numbers.astype("Int64" if whole else "Float64").reindex(cells.index))
-
-
-def _is_number(column: pa.Array) -> bool:
-    return pa.types.is_integer(column.type) or pa.types.is_floating(column.type)

@@ -4,14 +4,16 @@ A ``Source`` lists its examples without decoding them (``listing``) and gives on
 the fingerprint is taken of; ``original``: what the transform receives). The fields of each adapter are the
 keys that its table in ``audit.toml`` may have; their defaults are the only ones.
 
-Originals are given as they are stored: Pillow images in their own mode with the EXIF orientation *not*
-applied, array rows in their own layout, since that is what the model was trained on. ``mode = "RGB"``
-converts as torchvision's ``ImageFolder`` does.
+Originals are given as the library gives them that usually reads such data, since that is what the model was trained on:
+Pillow images in their own mode, array rows in their own layout. The EXIF orientation is not applied to files, as
+torchvision's ``ImageFolder`` and timm leave it, and is applied to images of Hugging Face, as ``datasets`` decodes them;
+``exif = true | false`` says otherwise. ``mode = "RGB"`` converts as ``ImageFolder`` does.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +24,7 @@ import pyarrow as pa
 from PIL import Image
 
 from scoring.audit import SPLITS
+from scoring.orientation import upright
 from scoring.pictures import decode
 from scoring.references import load_callable
 from scoring.tables import HardlookError
@@ -31,7 +34,7 @@ from scoring.tables import HardlookError
 class Listing:
     """What a source knows of its n examples before it reads one; every list has n entries.
 
-    ``paths`` are absolute files, ``names`` the relative paths that ids are made of, ``ids`` the user's own.
+    ``left_out`` names columns that are no plain values, ``notes`` are sentences about the source that a user should read. ``paths`` are absolute files, ``names`` the relative paths that ids are made of, ``ids`` the user's own.
     ``labels`` are raw, None where only reading tells. ``problems`` maps a row to the reason why it cannot be
     read. ``skipped`` names what was left out. ``columns`` names the entries of vectors, ``units`` says in what some of them
     are measured. ``unlabelled`` is the
@@ -46,6 +49,8 @@ class Listing:
     problems: dict[int, str] = field(default_factory=dict)
     metadata: dict[str, pa.Array] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     columns: list[str] | None = None
     units: dict[str, str] = field(default_factory=dict)
     unlabelled: str = "has no label; give it one, or move it to the pool"
@@ -65,6 +70,12 @@ class Source:
     serial: ClassVar[bool] = False
     """Whether one example at a time is read: code of others may not bear threads."""
 
+    told_by_items: ClassVar[bool] = False
+    """Whether labels come with reading the items."""
+
+    sorts_as_text: ClassVar[bool] = False
+    """Whether the library that usually reads such data numbers classes sorted as text, even where they are numbers."""
+
     root: Path
     number: int
     media: str
@@ -76,6 +87,7 @@ class Source:
     label_map: dict | None = None
     id_prefix: str = ""
     mode: str | None = None
+    exif: bool | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Fields alone: open handles and locks stay behind."""
@@ -120,6 +132,25 @@ class Source:
         """The class names that the data itself carries, in its order."""
         return None
 
+    @property
+    def image_feature(self) -> Mapping[str, Any] | None:
+        """The ``Image`` feature of Hugging Face that the pictures are of; None where they are of none."""
+        return None
+
+    @property
+    def turns(self) -> bool:
+        """Whether pictures reach the transform with their EXIF orientation applied."""
+        return self.image_feature is not None if self.exif is None else self.exif
+
+    def told_exif(self) -> str | None:
+        """How the EXIF orientation of the source's pictures is treated, and why; None where there are none to decode."""
+        if self.media != "image" or self.told_by_items:
+            return None
+        why = ("as audit.toml says" if self.exif is not None else "as Hugging Face's datasets decodes them" if self.turns
+               else "as the loader returns them" if self.loader else "as torchvision's ImageFolder and timm read them")
+        return (f"pictures are read {'with' if self.turns else 'without'} their EXIF orientation applied, {why} (exif = "
+                f"{str(not self.turns).lower()} in its table reads them the other way)")
+
     def content(self, row: int, path: str | None) -> tuple[Any, Any]:
         """(what the fingerprint is taken of: the bytes of the file or the object, raw label where this tells
         it)."""
@@ -138,7 +169,11 @@ class Source:
         else:
             content = self.content(row, path)[0] if content is None else content
             value = self._decoded(content) if isinstance(content, bytes) else content
-        return value.convert(self.mode) if self.mode and isinstance(value, Image.Image) else value
+        if not isinstance(value, Image.Image):
+            return value
+        value = upright(value) if self.turns else value
+        mode = self.mode or (self.image_feature or {}).get("mode")
+        return value.convert(mode) if mode and mode != value.mode else value
 
     def ready(self) -> None:
         """Import the loader, so that one which is not there is one error, not one per example."""

@@ -58,7 +58,7 @@ class Target:
         raw = self.listing.labels or [None] * len(self.listing)
         if not self.classes:
             return [None if value is None else str(value) for value in raw]
-        known = Labels(self.classes)
+        known = Labels(self.classes, own=self.source.names_of_classes())
         return [known.name(value) for value in raw]
 
     def fingerprint(self, row: int) -> str | None:
@@ -203,13 +203,16 @@ class ManifestTarget(Target):
     def _written(self, label: str, old: Any) -> Any:
         """A class name as this manifest writes classes: as a number where the old label was one."""
         text = str(old).strip()
-        numbered = self.classes and text not in self.classes and text.lstrip("-").isdigit()
+        order = self.source.names_of_classes() or self.classes  # a ClassLabel's numbers mean its own names
+        numbered = order and text not in order and text.lstrip("-").isdigit()
         if not numbered:
             if isinstance(old, int):
                 raise HardlookError(f"labels of {self.path} are numbers; name the classes in order with --classes, "
                                     "or the audit with --audit")
             return label
-        return type(old)(self.classes.index(label))
+        if label not in order:
+            raise HardlookError(f"{self.path} numbers its labels by a list of classes without {label!r}; add it to the ClassLabel")
+        return type(old)(order.index(label))
 
 
 class FolderTarget(Target):

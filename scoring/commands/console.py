@@ -57,6 +57,10 @@ def read_data(audit) -> None:
             print(f"    {problem['example_id']}: {problem['problem']}")
         if len(found.problems) > 5:
             print(f"    … and {len(found.problems) - 5:,} more, in {audit.ingest_path}")
+    for told in found.reading:
+        print(f"  data: {told}")
+    for note in found.notes:
+        print(f"  data: note: {note}")
     if groups := found.duplicates.get("groups"):
         print(f"  data: {groups:,} groups of exact duplicates, {found.duplicates.get('across_splits', 0):,} across "
               f"splits, {found.duplicates.get('conflicting', 0):,} with conflicting labels (see /overview)")

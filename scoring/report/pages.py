@@ -307,7 +307,8 @@ def _agreement(paper: Paper, log: ReviewLog, efforts: list[Effort]) -> None:
     measured = agreement.overall(log.decisions())
     if measured["n"]:
         paper.say(f"{number(measured['n'])} examples have several readers: they agree on {number(measured['percent'])} %, "
-                  f"Krippendorff's alpha {number(measured['alpha'])}.")
+                  + (f"Krippendorff's alpha {number(measured['alpha'])}." if measured["alpha"] is not None
+                     else f"{measured['no_alpha']}."))
         if measured["rare"]:
             paper.say(agreement.RARE, "warning")
     consensus = log.consensus()
