@@ -11,17 +11,23 @@ Inputs: the layer, x (n, …), g (n, …) and M by parameter name in blocks (r, 
 
 Cost per example: one weight gradient plus r multiply-adds per parameter.
 
-Known limits: the first axis must be the example; norms are read in eval mode. Layer types not listed in
-``RULES`` have no fast rule here, and subclasses are not taken for their parents.
+A rule is that of a type's own ``forward``. A subclass or an instance with another one is given it too, to be
+proved on its data: ``same_maths`` asks whether the type's forward gives what the layer gave.
+
+Known limits: the first axis must be the example, or hold the same number of consecutive rows of each (windows);
+norms are read in eval mode. Layers that are none of ``RULES`` have no rule here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from scoring.curvature.proof import same
 
 SCRATCH = 2**22  # bytes for each of the two large temporaries of a rule
 
@@ -104,21 +110,62 @@ RULES: dict[type[nn.Module], Rule] = {
     nn.Conv1d: project_convolution,
     nn.Conv2d: project_convolution,
     nn.Conv3d: project_convolution,
-    nn.BatchNorm1d: project_batch_norm,
-    nn.BatchNorm2d: project_batch_norm,
-    nn.BatchNorm3d: project_batch_norm,
+    nn.modules.batchnorm._BatchNorm: project_batch_norm,
     nn.GroupNorm: project_group_norm,
     nn.LayerNorm: project_layer_norm,
     nn.Embedding: project_embedding,
 }
 
 
-def rule_for(layer: nn.Module) -> Rule | None:
-    """The fast rule of exactly this type of layer, or None. An embedding that rescales its gradient has none.
+ROWS_ARE_POSITIONS = (nn.Linear, nn.LayerNorm, nn.Embedding)
+"""Layers that do the same at every position: the rows of one example may stand on an axis of their own."""
+
+
+def rule_for(layer: nn.Module, parameters: Iterable[str] = ("weight", "bias")) -> Rule | None:
+    """The rule of the layer's type, or of the nearest type it is derived from; None where there is none.
+
+    ``parameters``: what the layer owns; a rule knows of ``weight`` and ``bias`` alone. An embedding that rescales its
+    gradient has no rule.
     """
-    if type(layer) is nn.Embedding and (layer.scale_grad_by_freq or layer.max_norm is not None):
+    kind = ruled_type(layer)
+    if kind is None or not {"weight", "bias"}.issuperset(parameters):
         return None
-    return RULES.get(type(layer))
+    if kind is nn.Embedding and (layer.scale_grad_by_freq or layer.max_norm is not None):
+        return None
+    return RULES[kind]
+
+
+def ruled_type(layer: nn.Module) -> type[nn.Module] | None:
+    """The nearest type in ``RULES`` that this layer is, or is derived from.
+
+    >>> ruled_type(nn.modules.linear.NonDynamicallyQuantizableLinear(2, 2)).__name__
+    'Linear'
+    """
+    return next((kind for kind in type(layer).__mro__ if kind in RULES), None)
+
+
+def needs_proof(layer: nn.Module) -> bool:
+    """Whether the layer may compute something else than the type whose rule it has: by a forward of its class or of its
+    own, or by hooks that change what goes in or comes out.
+    """
+    kind = ruled_type(layer)
+    methods = [name for name, value in vars(kind).items() if callable(value) and name != "__init__"]
+    own = any(getattr(type(layer), name, None) is not getattr(kind, name) for name in ("forward", "__call__", *methods)
+              if not (name.startswith("reset_") or name in ("extra_repr", "__setstate__", "from_pretrained")))
+    return own or "forward" in vars(layer) or bool(layer._forward_hooks)
+
+
+def same_maths(layer: nn.Module, x: Any, output: Any) -> bool:
+    """Whether the forward of the layer's ``ruled_type`` gives these outputs, as far as the first rows tell."""
+    kind, few = ruled_type(layer), slice(0, 2)
+    if not isinstance(output, Tensor):
+        return False
+    try:
+        with torch.no_grad():
+            found = kind.forward(layer, x[few])
+    except Exception:  # it takes other inputs than its type, or a forward of its own calls what its type does not have
+        return False
+    return found.shape == output[few].shape and same(found.flatten(1), output[few].detach().flatten(1))
 
 
 # -- the blocked products ------------------------------------------------------------------------------------
