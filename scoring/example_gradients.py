@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from scoring.curvature.parameters import Loss, example_losses, mapped, outputs
+from scoring.curvature.parameters import Loss, example_losses, is_plain_cross_entropy, mapped, outputs, widened
 
 AGREEMENT = 1e-3  # of a gradient's length; float32 rounding stays far below
 ROUNDING = 1e-6  # of the length over all parameters: what a sum of float32 numbers does not hold anyway
@@ -38,16 +38,22 @@ Gradients = dict[str, Tensor]
 
 
 def output_gradients(loss: Loss, predicted: Tensor, labels: Tensor) -> Tensor:
-    """e = ∂ℓ_i/∂z_i, (n, c) like the outputs, detached; 0 where a loss does not depend on them.
+    """e = ∂ℓ_i/∂z_i, (n, c), of cross-entropy in float64 where the device has it; 0 where a loss does not depend on them.
+
+    Of cross-entropy p − y, with p(label) − 1 taken as minus the others' sum: of a sure example it rounds to 0.
 
     Raises ``HardlookError`` as ``example_losses`` does.
     """
+    plain = is_plain_cross_entropy(loss, labels)
     with torch.enable_grad():
-        leaf = predicted.detach().clone().requires_grad_()
+        leaf = (widened(predicted) if plain else predicted).detach().clone().requires_grad_()
         losses = example_losses(loss, leaf.clone(), labels)
         if not losses.requires_grad:
             return torch.zeros_like(leaf)
         (found,) = torch.autograd.grad(losses.sum(), leaf, allow_unused=True, materialize_grads=True)
+    if plain:
+        found = found.scatter(1, labels[:, None], 0.0)
+        found = found.scatter(1, labels[:, None], -found.sum(1, keepdim=True))
     return found.detach()
 
 

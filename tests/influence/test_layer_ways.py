@@ -172,7 +172,7 @@ CASES = {  # layer, shape of an example, width, channels last, way of the layers
     "other maths": (lambda: Halved(5, 4), (7, 5), 4, True, {"replay"}),
     "other gradient": (lambda: Detached(5, 4), (7, 5), 4, True, {"replay"}),
     "low-rank factors inside": (lambda: Adapted(5, 4), (7, 5), 4, True, {"replay"}),
-    "input by name, output in a tuple": (Calls, (7, 5), 4, True, {"rule", "replay"}),
+    "input by name, output in a tuple": (Calls, (7, 5), 4, True, {"replay"}),
     "patched": (lambda: patched(nn.Linear(5, 4)), (5,), 4, True, {"replay"}),
     "hooked": (lambda: hooked(nn.Linear(5, 4)), (5,), 4, True, {"replay"}),
     "weight norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(5, 4)), (5,), 4, True, {"replay"}),
