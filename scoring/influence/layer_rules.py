@@ -29,7 +29,8 @@ from torch.nn import functional as F
 
 from scoring.curvature.proof import same
 
-SCRATCH = 2**22  # bytes for each of the two large temporaries of a rule
+SCRATCH = 2**22  # bytes for the products of a rule
+WINDOWS = 5 * 2**20  # bytes for the windows of a convolution: M is read once for each
 
 Rule = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Tensor]], Tensor]
 
@@ -39,8 +40,7 @@ def project_linear(layer: nn.Linear, x: Tensor, g: Tensor, factors: Mapping[str,
     x, g = x.reshape(len(x), -1, x.shape[-1]), g.reshape(len(g), -1, g.shape[-1])
     out = _project_bias(g.sum(1), factors)
     if "weight" in factors:
-        for rows in _blocks(len(x), x[0].numel() * x.element_size(), SCRATCH):
-            _project_products(out[rows], g[rows].transpose(1, 2), x[rows], factors["weight"])
+        _project_products(out, g.transpose(1, 2), x, factors["weight"])
     return out
 
 
@@ -52,7 +52,7 @@ def project_convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, g: 
     if "weight" not in factors:
         return out
     columns = layer.weight[0].numel() * layer.groups * g[0, 0].numel()
-    for rows in _blocks(len(x), columns * x.element_size(), SCRATCH):
+    for rows in _blocks(len(x), columns * x.element_size(), WINDOWS):
         windows = _windows(layer, x[rows], g.shape[2:])
         if layer.groups == 1:
             _project_image(out[rows], windows, g[rows], factors["weight"])
@@ -172,8 +172,9 @@ def same_maths(layer: nn.Module, x: Any, output: Any) -> bool:
 
 
 def _blocks(n: int, bytes_per_row: int, limit: int) -> Iterator[slice]:
-    """Slices of rows that take at most ``limit`` bytes each, at least one row."""
-    step = max(1, limit // max(1, bytes_per_row))
+    """Slices of rows, as equal as can be, that take at most ``limit`` bytes each, at least one row."""
+    parts = -(-n // max(1, limit // max(1, bytes_per_row)))
+    step = -(-n // max(1, parts))  # of equal size: products of few examples read M as often as those of many
     for start in range(0, n, step):
         yield slice(start, min(start + step, n))
 
@@ -213,7 +214,7 @@ def _project_products(out: Tensor, left: Tensor, right: Tensor, weight: Tensor) 
 def _project_image(out: Tensor, windows: Tensor, g: Tensor, weight: Tensor) -> None:
     """One group of channels. Feature maps too large for the scratch are cut along their first pixel axis."""
     size = windows.numel() * windows.element_size()
-    if size <= SCRATCH or g.shape[2] == 1:
+    if size <= WINDOWS or g.shape[2] == 1:
         _project_products(out, g.flatten(2), _columns(windows, g.ndim - 2), weight)
         return
     cuts = list(_blocks(g.shape[2], size // g.shape[2], SCRATCH))

@@ -105,6 +105,7 @@ LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
 @pytest.mark.parametrize("name", CASES)
 def test_a_rule_gives_each_examples_projected_gradient_at_any_scratch_size(name, scratch, monkeypatch):
     monkeypatch.setattr(layer_rules, "SCRATCH", scratch)
+    monkeypatch.setattr(layer_rules, "WINDOWS", scratch)
     model, x = case(name)
     blocks = columns(model)
     projector = Projector(model, blocks, F.cross_entropy)
