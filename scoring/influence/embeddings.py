@@ -7,6 +7,7 @@ share of μ as the backward pass goes by, in the first of these ways (``WAYS``) 
 
     rule          of its type (``scoring.influence.layer_rules``), or of the type that it is derived from
     replay        its own forward again, vectorised over the examples (``layer_replay``)
+    copied        parameters of the model itself, of shape (1, …), with a copy per example in their place
     vectorised    the whole model by ``torch.func.vmap``             (``scoring.example_gradients``)
     one at a time ordinary autograd, example by example
 
@@ -27,6 +28,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from scoring.curvature.parameters import Loss, differentiable, mapped, outputs
 from scoring.example_gradients import (
@@ -43,7 +45,7 @@ from scoring.influence.layer_rules import needs_proof, rule_for, same_maths
 from scoring.influence.shares import Shares
 from scoring.tables import HardlookError
 
-RULE, REPLAY, VECTORISED, ONE = WAYS = ("rule", "replay", "vectorised", "one at a time")
+RULE, REPLAY, COPIED, VECTORISED, ONE = WAYS = ("rule", "replay", "copied", "vectorised", "one at a time")
 COLUMNS = 8  # of M, in which a batch is proved
 
 
@@ -62,12 +64,19 @@ class Projector:
         self.groups = self._groups()
         self.ways = {} if ways is None else ways
         for name, (layer, own) in self.owners.items():
-            first = RULE if rule_for(layer, own) else REPLAY if name else VECTORISED
-            self.ways[name] = max(self.ways.get(name, RULE), first, key=WAYS.index)
+            self.ways[name] = max(self.ways.get(name, RULE), self._first(name), key=WAYS.index)
         self._join()
         self.proved: set[str] = set()
         self.why_one = ""
         self.generator = torch.Generator().manual_seed(0)
+
+    def _first(self, name: str) -> str:
+        """The way to begin with. A replay of the whole model is not one: its parameters may be had in the same pass."""
+        layer, own = self.owners[name]
+        if rule_for(layer, own):
+            return RULE
+        copies = all(self.blocks[full].ndim > 2 and self.blocks[full].shape[1] == 1 for full in own.values())
+        return REPLAY if name else COPIED if copies else VECTORISED
 
     @property
     def slow(self) -> set[str]:
@@ -135,9 +144,9 @@ class Projector:
         shares = {name: self._share(name, len(labels)) for name in self.owners if name not in self.slow}
         with differentiable(self.model):
             handles = [self.owners[name][0].register_forward_hook(self._watch(name, share), with_kwargs=True)
-                       for name, share in shares.items()]
+                       for name, share in shares.items() if self.ways[name] != COPIED]
             try:
-                predicted = outputs(self.model, inputs)
+                predicted = self._run(inputs, shares)
             finally:
                 for handle in handles:
                     handle.remove()
@@ -146,6 +155,21 @@ class Projector:
             if leaves and predicted.requires_grad:
                 torch.autograd.grad(predicted, leaves, errors.to(predicted), allow_unused=True)
         return errors, shares
+
+    def _run(self, inputs: Any, shares: Mapping[str, Shares]) -> Tensor:
+        """The outputs, with a copy per example of the model's own parameters where that is their way and gives the same."""
+        if self.ways.get("") != COPIED or "" not in shares:
+            return outputs(self.model, inputs)
+        given = shares[""].copies()
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return functional_call(self.model, given, args, kwargs)
+
+        try:
+            return outputs(run, inputs)
+        except Exception:  # it takes its parameters for one example's only; then the model fails or serves without the copies
+            shares[""].fits = False
+            return outputs(self.model, inputs)
 
     def _share(self, name: str, n: int) -> Shares:
         layer, own = self.owners[name]
@@ -203,8 +227,8 @@ class Projector:
                 if not _agree([shares[name] for name in group], truth, sample, columns, whole):
                     failed.append(group)
         for group in failed:
-            whole_model = not any(self.ways[name] == RULE for name in group)
-            self.ways.update({name: VECTORISED if whole_model or not name else REPLAY for name in group})
+            last = not any(self.ways[name] == RULE for name in group)
+            self.ways.update({name: VECTORISED if last or not name else REPLAY for name in group})
         self._join()
         return bool(failed)
 

@@ -5,6 +5,9 @@
 ``Shares.watched`` keeps the input of a call and listens for g; ``total`` (n, r) is then the sum, by the layer's rule
 or by a replay. Cost: that of the rule or the replay; the inputs of the layer are held between the passes.
 
+``Shares.copies`` serves parameters that stand once for all examples, (1, …), as class tokens and positions do: with a copy
+per example in their place, the gradient of a copy is that of an example.
+
 Known limits: a call of which the example is not on the first axis has no share (``fits`` is false), nor one whose
 gradient arrives at another output than the first.
 """
@@ -12,6 +15,7 @@ gradient arrives at another output than the first.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,6 +57,19 @@ class Shares:
             output = first if isinstance(output, Tensor) else _with_first(output, first)
         first.register_hook(lambda g: self._add(args, kwargs, g.detach()))
         return output
+
+    def copies(self) -> dict[str, Tensor]:
+        """A copy per example, (n, …), of each parameter of shape (1, …), listened to."""
+        found = {}
+        for name, m in self.factors.items():
+            leaf = self.layer.get_parameter(name).detach().expand(self.n, *m.shape[2:]).clone().requires_grad_()
+            leaf.register_hook(partial(self._add_copies, m))
+            self.leaves.append(leaf)
+            found[name] = leaf
+        return found
+
+    def _add_copies(self, m: Tensor, g: Tensor) -> None:
+        self.total += g.detach().flatten(1) @ m.flatten(1).T
 
     def _add(self, args: tuple, kwargs: dict, g: Tensor) -> None:
         """Add what one call gives. Shapes that do not fit, and what vmap cannot run, leave no share."""

@@ -10,8 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from scoring.curvature.parameters import mapped, outputs
-from scoring.example_gradients import ExampleGradients, draw_sample, output_gradients
-from scoring.influence import embeddings, layer_replay, layer_rules
+from scoring.influence import layer_replay, layer_rules
 from scoring.influence.embeddings import Projector
 
 from .test_layer_rules import LABELS, Pooled, columns, with_statistics
@@ -240,3 +239,75 @@ def test_a_layer_of_any_kind_gives_each_examples_projected_gradient(name, monkey
         projector = Projector(model, blocks, F.cross_entropy)
         torch.testing.assert_close(projector(x, LABELS), naive(model, blocks, x))
         assert set(projector.ways.values()) == ways
+
+
+class Positions(nn.Module):
+    """A class token and positions, once for all examples, and weights of a shape that only looks so."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.kind, self.linear, self.head = kind, nn.Linear(5, 5), nn.Linear(5, 3)
+        self.token, self.places = nn.Parameter(torch.randn(1, 1, 5)), nn.Parameter(torch.randn(1, 8, 5))
+
+    def forward(self, x):
+        if self.kind == "squeezed":
+            return self.head((torch.cat([self.token.expand(len(x), -1, -1), self.linear(x)], 1) + self.places[0]).tanh().mean(1))
+        if self.kind == "repeated":
+            token = self.token.repeat(len(x), 1, 1)
+        else:
+            token = self.token.expand(len(x), -1, -1)
+        return self.head((torch.cat([token, self.linear(x)], 1) + self.places).tanh().mean(1))
+
+
+@pytest.mark.parametrize("kind, way", [("expanded", "copied"), ("repeated", "vectorised"), ("squeezed", "vectorised")])
+def test_parameters_that_stand_once_for_all_examples_are_copied_where_that_is_the_same(kind, way):
+    torch.manual_seed(0)
+    model, x = Positions(kind).double(), torch.randn(6, 7, 5, dtype=torch.double)
+    blocks = columns(model)
+    projector = Projector(model, blocks, F.cross_entropy)
+    torch.testing.assert_close(projector(x, LABELS), naive(model, blocks, x))
+    assert projector.ways[""] == way
+
+
+class Looking(nn.Module):
+    """Another function of inputs of another size: a layer is called from then on in a way of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.head = nn.Linear(5, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        if x.shape[1] > 4:
+            return self.head((self.linear(x) + F.linear(x.sin(), self.linear.weight)).tanh().mean(1))
+        return self.head(self.linear(x).tanh().mean(1))
+
+
+def test_every_batch_is_proved_again():
+    torch.manual_seed(0)
+    model = Looking().double()
+    blocks = columns(model)
+    projector = Projector(model, blocks, F.cross_entropy)
+    for length, way in ((4, "rule"), (6, "vectorised"), (4, "vectorised")):
+        x = torch.randn(6, length, 5, dtype=torch.double)
+        torch.testing.assert_close(projector(x, LABELS), naive(model, blocks, x))
+        assert projector.ways["linear"] == way
+
+
+def test_one_wrong_example_among_many_is_seen_when_it_is_drawn(monkeypatch):
+    """The proof is of a sum over random examples: of 8 it draws 4, so that one wrong share is found within a few batches."""
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(5, 3)).double(), torch.randn(8, 5, dtype=torch.double)
+    labels, blocks = torch.arange(8) % 3, columns(model)
+    right = layer_rules.project_linear
+
+    def wrong(layer, x, g, factors):
+        found = right(layer, x, g, factors)
+        found[3] *= 1.01
+        return found
+
+    monkeypatch.setitem(layer_rules.RULES, nn.Linear, wrong)
+    projector = Projector(model, blocks, F.cross_entropy)
+    for _ in range(6):
+        found = projector(x, labels)
+    assert projector.ways["0"] == "replay"
+    torch.testing.assert_close(found, naive(model, blocks, x, labels))
