@@ -5,9 +5,10 @@ For the cross-entropy ℓ of an example with logits z = W x + b, p = softmax(z),
     head          ‖∂ℓ/∂(W, b)‖₂ = ‖p − y‖₂ √(‖x‖² + 1)                     (without bias: ‖x‖ alone)
     all layers    ‖∂ℓ/∂θ‖₂ over every parameter that requires a gradient, example by example
 
-Features and logits, or a model and a batch, go in; (n,) lengths come out, in float64. Cost: none beyond a forward
-pass for the head; for all layers one backward pass per example, vectorised over a few at a time and proved on some
-(``scoring.example_gradients``). Limits: eval mode, so batch normalisation uses its running statistics.
+Features and logits, or a model and a batch, go in; (n,) lengths come out, in float64. Cost: none beyond a
+forward pass for the head; for all layers one backward pass per example, vectorised over a few at a time and
+proved on some (``scoring.example_gradients``). Limits: eval mode, so batch normalisation uses its running
+statistics.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def head_gradient_norm(
 
 
 def error_length(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(n, c) logits, (n,) labels → (n,) ‖p − y‖₂; 1 − p(label) is not a difference, which would be 0 at p ≈ 1."""
+    """(n, c) logits, (n,) labels → (n,) ‖p − y‖₂; 1 − p(label) is not a difference, which would be 0 at p ≈
+    1.
+    """
     z = np.asarray(logits, dtype=np.float64)
     z = z - z.max(1, keepdims=True)
     log_p = z - np.log(np.exp(z).sum(1, keepdims=True))
@@ -52,9 +55,10 @@ def gradient_norm(
 ) -> np.ndarray:
     """(n, *input), (n,) → (n,) length of each example's loss gradient by all parameters that require one.
 
-    The model is given back as it was. A model that ``torch.func.vmap`` cannot run, or of which it gives other gradients
-    than autograd does for a few random examples of the batch, goes one example at a time; ``note`` hears of it. Raises
-    ``HardlookError`` where no parameter requires a gradient, and for a length that is not finite.
+    The model is given back as it was. A model that ``torch.func.vmap`` cannot run, or of which it gives other
+    gradients than autograd does for a few random examples of the batch, goes one example at a time; ``note``
+    hears of it. Raises ``HardlookError`` where no parameter requires a gradient, and for a length that is not
+    finite.
     """
     chosen = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not chosen:

@@ -1,4 +1,6 @@
-"""Per-example gradients, vectorised and one at a time, against ordinary autograd in float64 with every example in company."""
+"""Per-example gradients, vectorised and one at a time, against ordinary autograd in float64 with every
+example in company.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0])
 
 
 class Tokens(nn.Module):
-    """A convolution and a norm, whose pixels become tokens: the norm's output gradient has its channels innermost."""
+    """A convolution and a norm, whose pixels become tokens: the norm's output gradient has its channels
+    innermost.
+    """
 
     def __init__(self, norm: nn.Module):
         super().__init__()
@@ -34,7 +38,9 @@ class Tokens(nn.Module):
 
 
 class Used(nn.Module):
-    """A weight that is used without a call of its layer, so that only a pass of the whole model gives its gradient."""
+    """A weight that is used without a call of its layer, so that only a pass of the whole model gives its
+    gradient.
+    """
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -71,7 +77,6 @@ class Tied(nn.Module):
 
 
 class Small(nn.Module):
-
     def __init__(self):
         super().__init__()
         self.body, self.head = nn.Linear(5, 4), nn.Linear(4, CLASSES)
@@ -148,9 +153,15 @@ def test_the_length_over_all_layers_is_autograds_for_any_number_of_examples(name
 def test_an_embedding_is_autograds_for_any_number_of_examples(name, n):
     model, x, _ = made(name)
     drawn = torch.Generator().manual_seed(5)
-    blocks = {key: torch.randn(9, *p.shape, generator=drawn, dtype=p.dtype) for key, p in model.named_parameters()}
-    wanted = torch.stack([sum(blocks[key].flatten(1) @ g.flatten() for key, g in row.items())
-                          for row in naive(model, x[:n], LABELS[:n])])
+    blocks = {
+        key: torch.randn(9, *p.shape, generator=drawn, dtype=p.dtype) for key, p in model.named_parameters()
+    }
+    wanted = torch.stack(
+        [
+            sum(blocks[key].flatten(1) @ g.flatten() for key, g in row.items())
+            for row in naive(model, x[:n], LABELS[:n])
+        ]
+    )
     before = picture(model)
     torch.testing.assert_close(Projector(model, blocks, F.cross_entropy)(x[:n], LABELS[:n]), wanted)
     assert unchanged(before, picture(model))
@@ -158,7 +169,9 @@ def test_an_embedding_is_autograds_for_any_number_of_examples(name, n):
 
 def test_a_model_without_gradients_is_refused():
     with pytest.raises(HardlookError, match="no parameter that requires a gradient"):
-        gradient_norm(nn.Linear(2, 3).requires_grad_(False), torch.randn(4, 2), torch.zeros(4, dtype=torch.long))
+        gradient_norm(
+            nn.Linear(2, 3).requires_grad_(False), torch.randn(4, 2), torch.zeros(4, dtype=torch.long)
+        )
 
 
 def test_a_length_that_is_not_finite_is_refused_with_the_example():

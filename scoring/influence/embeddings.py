@@ -2,8 +2,9 @@
 
     μ(z) = Λ^(-1/2) Mᵀ ∇ℓ(z)      (Wang et al. 2023, eq. 3)
 
-One forward and one backward pass to the chosen layers' outputs; each layer turns its input and output gradient into its
-share of μ as the backward pass goes by, in the first of these ways (``WAYS``) that proves itself:
+One forward and one backward pass to the chosen layers' outputs; each layer turns its input and output
+gradient into its share of μ as the backward pass goes by, in the first of these ways (``WAYS``) that proves
+itself:
 
     rule          of its type (``scoring.influence.layer_rules``), or of the type that it is derived from
     replay        its own forward again, vectorised over the examples (``layer_replay``)
@@ -13,8 +14,9 @@ share of μ as the backward pass goes by, in the first of these ways (``WAYS``) 
 
 A model, a batch and M in blocks (r, *shape) go in; (n, r) comes out.
 
-Every batch is a proof: the shares of a few random examples must sum to the projection of their gradient by ordinary
-autograd, in a batch of their own, layer by layer. Layers that fail go to their next way, and the batch is done again.
+Every batch is a proof: the shares of a few random examples must sum to the projection of their gradient by
+ordinary autograd, in a batch of their own, layer by layer. Layers that fail go to their next way, and the
+batch is done again.
 
 Cost: one forward, one backward to activations, and r multiply-adds per parameter and example; the proof.
 
@@ -52,18 +54,21 @@ COLUMNS = 8  # of M, in which a batch is proved
 class Projector:
     """Projects per-example gradients of one model onto factors, batch by batch.
 
-    ``ways``: the way of each layer by its name, known after the first batch; a mapping that is given is where the search
-    begins, and is kept up to date. ``slow``: names of the layers that take a pass of the whole model of their own.
+    ``ways``: the way of each layer by its name, known after the first batch; a mapping that is given is where
+    the search begins, and is kept up to date. ``slow``: names of the layers that take a pass of the whole
+    model of their own.
     """
 
-    def __init__(self, model: nn.Module, blocks: Mapping[str, Tensor], loss: Loss, ways: dict[str, str] | None = None):
+    def __init__(
+        self, model: nn.Module, blocks: Mapping[str, Tensor], loss: Loss, ways: dict[str, str] | None = None
+    ):
         self.model, self.loss = model, loss
         self.blocks = dict(blocks)
         self.rank = len(next(iter(self.blocks.values())))
         self.owners = holders(model, self.blocks)
         self.groups = self._groups()
         self.ways = {} if ways is None else ways
-        for name, (layer, own) in self.owners.items():
+        for name in self.owners:
             self.ways[name] = max(self.ways.get(name, RULE), self._first(name), key=WAYS.index)
         self._join()
         self.proved: set[str] = set()
@@ -71,7 +76,9 @@ class Projector:
         self.generator = torch.Generator().manual_seed(0)
 
     def _first(self, name: str) -> str:
-        """The way to begin with. A replay of the whole model is not one: its parameters may be had in the same pass."""
+        """The way to begin with. A replay of the whole model is not one: its parameters may be had in the
+        same pass.
+        """
         layer, own = self.owners[name]
         if rule_for(layer, own):
             return RULE
@@ -85,13 +92,24 @@ class Projector:
 
     def notes(self) -> list[str]:
         """What to tell of the layers without a rule, one sentence per way."""
-        told = {REPLAY: "their own forward is run again, vectorised over the examples",
-                VECTORISED: "the whole model is run again, vectorised over the examples, slower",
-                ONE: "one example at a time, slower"}
-        found = {way: sorted(name or "the model's own parameters" for name in self.owners if self.ways[name] == way)
-                 for way in told}
-        return [f"no fast embedding rule fits {_listed(names)}: {told[way]}" + (f" ({self.why_one})" * (way == ONE and bool(self.why_one)))
-                for way, names in found.items() if names]
+        told = {
+            REPLAY: "their own forward is run again, vectorised over the examples",
+            VECTORISED: "the whole model is run again, vectorised over the examples, slower",
+            ONE: "one example at a time, slower",
+        }
+        found = {
+            way: sorted(
+                name or "the model's own parameters" for name in self.owners if self.ways[name] == way
+            )
+            for way in told
+        }
+        if self.why_one:
+            told[ONE] += f" ({self.why_one})"
+        return [
+            f"no fast embedding rule fits {_listed(names)}: {told[way]}"
+            for way, names in found.items()
+            if names
+        ]
 
     def _groups(self) -> list[set[str]]:
         """Layers joined by shared parameters: only the sum of their shares is a gradient's projection."""
@@ -106,19 +124,24 @@ class Projector:
         """One member of a group that needs a pass of the whole model takes the others with it."""
         for group in self.groups:
             if group & self.slow:
-                self.ways.update(dict.fromkeys(group, max((self.ways[name] for name in group), key=WAYS.index)))
+                self.ways.update(
+                    dict.fromkeys(group, max((self.ways[name] for name in group), key=WAYS.index))
+                )
 
     def _parameters(self, names: Iterable[str]) -> list[str]:
         """Full names of the chosen parameters of these layers, each once."""
         return list(dict.fromkeys(full for name in names for full in self.owners[name][1].values()))
 
     def __call__(self, inputs: Any, labels: Tensor) -> Tensor:
-        """(n, r): M applied to each example's loss gradient. Raises ``HardlookError`` where it is not finite.
+        """(n, r): M applied to each example's loss gradient. Raises ``HardlookError`` where it is not
+        finite.
         """
         if len(labels) == 1:  # see scoring.example_gradients: no batch holds one example alone
             return self(mapped(inputs, lambda tensor: tensor[[0, 0]]), labels[[0, 0]])[:1]
         parameters = {name: p for name, p in self.model.named_parameters() if name in self.blocks}
-        errors, shares = self._fast(inputs, labels)  # first: it tells which example of the batch has no finite loss
+        errors, shares = self._fast(
+            inputs, labels
+        )  # first: it tells which example of the batch has no finite loss
         with differentiable(self.model, parameters.values()):
             sample = draw_sample(self.model, self.loss, inputs, labels, parameters, self.generator)
         while self._demoted(shares, sample):
@@ -137,14 +160,17 @@ class Projector:
     def _zeros(self, n: int) -> Tensor:
         return next(iter(self.blocks.values())).new_zeros(n, self.rank)
 
-    # -- the ways that go by with one backward pass ------------------------------------------------------------
+    # -- the ways that go by with one backward pass ----------------------------------------------------------
 
     def _fast(self, inputs: Any, labels: Tensor) -> tuple[Tensor, dict[str, Shares]]:
         """The loss's gradient by the outputs (n, c), and the shares of the layers with a rule or a replay."""
         shares = {name: self._share(name, len(labels)) for name in self.owners if name not in self.slow}
         with differentiable(self.model):
-            handles = [self.owners[name][0].register_forward_hook(self._watch(name, share), with_kwargs=True)
-                       for name, share in shares.items() if self.ways[name] != COPIED]
+            handles = [
+                self.owners[name][0].register_forward_hook(self._watch(name, share), with_kwargs=True)
+                for name, share in shares.items()
+                if self.ways[name] != COPIED
+            ]
             try:
                 predicted = self._run(inputs, shares)
             finally:
@@ -157,7 +183,9 @@ class Projector:
         return errors, shares
 
     def _run(self, inputs: Any, shares: Mapping[str, Shares]) -> Tensor:
-        """The outputs, with a copy per example of the model's own parameters where that is their way and gives the same."""
+        """The outputs, with a copy per example of the model's own parameters where that is their way and
+        gives the same.
+        """
         if self.ways.get("") != COPIED or "" not in shares:
             return outputs(self.model, inputs)
         given = shares[""].copies()
@@ -167,7 +195,9 @@ class Projector:
 
         try:
             return outputs(run, inputs)
-        except Exception:  # it takes its parameters for one example's only; then the model fails or serves without the copies
+        except (
+            Exception
+        ):  # of any kind, where it expects one for all; without the copies the model runs or tells why not
             shares[""].fits = False
             return outputs(self.model, inputs)
 
@@ -178,16 +208,17 @@ class Projector:
 
     def _watch(self, name: str, share: Shares):
         """A forward hook: the layer's type is believed once its forward gave what the layer gives."""
+
         def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
-            if share.rule is not None and name not in self.proved and needs_proof(module):
-                if not same_maths(module, share.input(args, kwargs), output):
-                    self.ways[name], share.rule = REPLAY, None
+            unproved = share.rule is not None and name not in self.proved and needs_proof(module)
+            if unproved and not same_maths(module, share.input(args, kwargs), output):
+                self.ways[name], share.rule = REPLAY, None
             self.proved.add(name)
             return share.watched(args, kwargs, output)
 
         return hook
 
-    # -- the ways that take a pass of their own ------------------------------------------------------------------
+    # -- the ways that take a pass of their own --------------------------------------------------------------
 
     def _slow(self, inputs: Any, errors: Tensor, sample: Sample) -> Tensor:
         """(n, r): the share of the layers that are slow, vectorised or one example at a time."""
@@ -207,17 +238,24 @@ class Projector:
         """(k, r): ⟨M, gradient⟩ over the named parameters, gradients (k, *shape)."""
         return sum(value.flatten(1) @ self.blocks[name].flatten(1).T for name, value in gradients.items())
 
-    # -- the proof -------------------------------------------------------------------------------------------------
+    # -- the proof -------------------------------------------------------------------------------------------
 
     def _columns(self) -> slice:
-        """A few of M's columns, others for each batch: reading all of M for one gradient would cost as much as the batch."""
+        """A few of M's columns, others for each batch: reading all of M for one gradient would cost as much
+        as the batch.
+        """
         start = int(torch.randint(0, max(1, self.rank - COLUMNS + 1), (), generator=self.generator))
         return slice(start, start + COLUMNS)
 
     def _demoted(self, shares: Mapping[str, Shares], sample: Sample) -> bool:
-        """Send the groups of layers to their next way whose shares are not the sampled gradient; whether any moved."""
+        """Send the groups of layers to their next way whose shares are not the sampled gradient; whether any
+        moved.
+        """
         columns = self._columns()
-        truths = {name: self.blocks[name][columns].flatten(1) @ value.flatten() for name, value in sample.gradients.items()}
+        truths = {
+            name: self.blocks[name][columns].flatten(1) @ value.flatten()
+            for name, value in sample.gradients.items()
+        }
         zero = self._zeros(1)[0, columns]
         whole = float(sum(truths.values(), zero).norm())
         failed = []
@@ -234,8 +272,8 @@ class Projector:
 
 
 def _agree(shares: list[Shares], truth: Tensor, sample: Sample, columns: slice, whole: float) -> bool:
-    """Whether the shares of the sampled examples, in some columns, sum to their projected gradient; what a layer without
-    a share gives is zero, and what could not be shared out agrees with nothing.
+    """Whether the shares of the sampled examples, in some columns, sum to their projected gradient; what a
+    layer without a share gives is zero, and what could not be shared out agrees with nothing.
     """
     if not all(share.fits for share in shares):
         return False

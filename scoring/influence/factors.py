@@ -120,13 +120,15 @@ class InfluenceFactors:
         return replace(self.report, notes=(*self.report.notes, *projector.notes()))
 
     def embed(
-        self, model: nn.Module, data: Iterable, *, advance: Callable[[int], None] = lambda _: None
+        self, model: nn.Module, data: Iterable, *, advance: Callable[[int], None] = lambda _: None,
+        note: Callable[[str], None] = lambda _: None,
     ) -> np.ndarray:
         """Influence embeddings μ of every example in the data, in its order → (n, r) float32.
 
         ``model``: the one that was fitted; its weights are checked. ``data``: (inputs, labels) batches;
         examples are independent of each other, so shards can be embedded apart. ``advance`` is called with
-        each batch's size. Raises ``HardlookError`` for other weights and for gradients that are not finite.
+        each batch's size; ``note`` hears of layers that lost their rule since the fit. Raises
+        ``HardlookError`` for other weights and for gradients that are not finite.
         """
         self._check_model(model)
         device = device_of(model)
@@ -138,6 +140,9 @@ class InfluenceFactors:
         for inputs, labels in batches(data, device):
             rows.append((projector(inputs, labels).cpu().double() * scale).float().numpy())
             advance(len(labels))
+        for text in projector.notes():
+            if text not in self.report.notes:
+                note(text)
         return np.concatenate(rows)
 
     def _check_model(self, model: nn.Module) -> None:

@@ -1,12 +1,14 @@
 """Which layer of a model answers for which chosen parameters.
 
-A parameter belongs to the module that holds it; where that one is never called by itself (a parametrization, a list or
-dict of parameters, the output layer inside PyTorch's attention), to the one around it, under its dotted name there.
+A parameter belongs to the module that holds it; where that one is never called by itself (a parametrization,
+a list or dict of parameters, the output layer inside PyTorch's attention), to the one around it, under its
+dotted name there.
 
-A model and full names of parameters go in; layers by name, with their parameters by their name in the layer, come out.
-Cost: one pass over the modules.
+A model and full names of parameters go in; layers by name, with their parameters by their name in the layer,
+come out. Cost: one pass over the modules.
 
-Known limits: modules of other kinds that are used without being called are not known here; a proof must find them.
+Known limits: modules of other kinds that are used without being called are not known here; a proof must find
+them.
 """
 
 from __future__ import annotations
@@ -32,9 +34,10 @@ def holders(model: nn.Module, names: Collection[str]) -> Holders:
         own = {key: full[id(p)] for key, p in module.named_parameters(recurse=False) if id(p) in full}
         if own:
             holder = _called(name, modules)
-            prefix = name[len(holder):].lstrip(".")
+            prefix = name[len(holder) :].lstrip(".")
             found.setdefault(holder, (modules[holder], {}))[1].update(
-                {f"{prefix}.{key}" if prefix else key: whole for key, whole in own.items()})
+                {f"{prefix}.{key}" if prefix else key: whole for key, whole in own.items()}
+            )
     return found
 
 
@@ -49,4 +52,6 @@ def _called(name: str, modules: dict[str, nn.Module]) -> str:
 def _inside(module: nn.Module, around: nn.Module, key: str) -> bool:
     if isinstance(module, nn.ModuleDict):
         return all(isinstance(value, ParametrizationList) for value in module.values())
-    return isinstance(module, NEVER_CALLED) or (isinstance(around, nn.MultiheadAttention) and key == "out_proj")
+    return isinstance(module, NEVER_CALLED) or (
+        isinstance(around, nn.MultiheadAttention) and key == "out_proj"
+    )

@@ -2,14 +2,14 @@
 
     ∂⟨g_i, layer(x_i; θ)⟩/∂θ,   by ``torch.func.vmap`` over i, a few examples at a time, projected onto M at once
 
-for a layer without a rule (``scoring.influence.layer_rules``) that is called as a module: norms over other axes, scales,
-standardised or factored weights, attention with tables of its own. A layer, the arguments of one call, the gradient g of
-its output and M by the layer's own parameter names go in; (n, r) comes out.
+for a layer without a rule (``scoring.influence.layer_rules``) that is called as a module: norms over other
+axes, scales, standardised or factored weights, attention with tables of its own. A layer, the arguments of
+one call, the gradient g of its output and M by the layer's own parameter names go in; (n, r) comes out.
 
 Cost: one more forward pass of the layer and a backward pass to its own parameters.
 
-Known limits: the example is on the first axis of the output and of each argument that changes with it, or has the same
-number of consecutive rows there. A layer whose forward vmap cannot run raises what PyTorch raises.
+Known limits: the example is on the first axis of the output and of each argument that changes with it, or has
+the same number of consecutive rows there. A layer whose forward vmap cannot run raises what PyTorch raises.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ def first_tensor(output: Any) -> Tensor | None:
     return first if isinstance(first, Tensor) else None
 
 
-def project_by_replay(layer: nn.Module, arguments: tuple[tuple, dict], g: Tensor, factors: Mapping[str, Tensor],
-                      n: int) -> Tensor:
+def project_by_replay(
+    layer: nn.Module, arguments: tuple[tuple, dict], g: Tensor, factors: Mapping[str, Tensor], n: int
+) -> Tensor:
     """``arguments``: (args, kwargs) of the call; ``g``: (n·k, …) the gradient of its first output → (n, r).
 
     >>> layer, g = nn.Linear(2, 1, bias=False), torch.ones(3, 1)
@@ -42,7 +43,9 @@ def project_by_replay(layer: nn.Module, arguments: tuple[tuple, dict], g: Tensor
     [[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]]
     """
     leaves, shape = tree_flatten(arguments)
-    moving = [at for at, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == len(g)]
+    moving = [
+        at for at, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == len(g)
+    ]
     held = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
 
     def weighted(own: Mapping[str, Tensor], given: list[Tensor], given_g: Tensor) -> Tensor:
@@ -60,7 +63,9 @@ def project_by_replay(layer: nn.Module, arguments: tuple[tuple, dict], g: Tensor
     each += ACTIVATIONS * by_example_g[0].numel() * g.element_size()
     for rows in torch.arange(n, device=g.device).split(max(2, MEMORY // max(1, each))):
         two = rows.repeat(2) if len(rows) == 1 else rows  # a chunk of one is a batch of one to some kernels
-        found = vmap(grad(weighted), (None, 0, 0))(own, [value[two] for value in by_example], by_example_g[two])
+        found = vmap(grad(weighted), (None, 0, 0))(
+            own, [value[two] for value in by_example], by_example_g[two]
+        )
         share = sum(value.flatten(1) @ factors[name].flatten(1).T for name, value in found.items())
         parts.append(share[: len(rows)].detach())
     return torch.cat(parts)

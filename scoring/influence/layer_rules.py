@@ -14,8 +14,8 @@ Cost per example: one weight gradient plus r multiply-adds per parameter.
 A rule is that of a type's own ``forward``. A subclass or an instance with another one is given it too, to be
 proved on its data: ``same_maths`` asks whether the type's forward gives what the layer gave.
 
-Known limits: the first axis must be the example, or hold the same number of consecutive rows of each (windows);
-norms are read in eval mode. Layers that are none of ``RULES`` have no rule here.
+Known limits: the first axis must be the example, or hold the same number of consecutive rows of each
+(windows); norms are read in eval mode. Layers that are none of ``RULES`` have no rule here.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def project_convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, g: 
         if layer.groups == 1:
             _project_image(out[rows], _windows(layer, x[rows], g.shape[2:]), g[rows], factors["weight"])
         else:
-            _project_groups(out[rows], _windows(layer, x[rows], g.shape[2:]), g[rows], layer.groups, factors["weight"])
+            _project_groups(
+                out[rows], _windows(layer, x[rows], g.shape[2:]), g[rows], layer.groups, factors["weight"]
+            )
     return out
 
 
@@ -123,8 +125,8 @@ ROWS_ARE_POSITIONS = (nn.Linear, nn.LayerNorm, nn.Embedding)
 def rule_for(layer: nn.Module, parameters: Iterable[str] = ("weight", "bias")) -> Rule | None:
     """The rule of the layer's type, or of the nearest type it is derived from; None where there is none.
 
-    ``parameters``: what the layer owns; a rule knows of ``weight`` and ``bias`` alone. An embedding that rescales its
-    gradient has no rule.
+    ``parameters``: what the layer owns; a rule knows of ``weight`` and ``bias`` alone. An embedding that
+    rescales its gradient has no rule.
     """
     kind = ruled_type(layer)
     if kind is None or not {"weight", "bias"}.issuperset(parameters):
@@ -144,25 +146,28 @@ def ruled_type(layer: nn.Module) -> type[nn.Module] | None:
 
 
 def needs_proof(layer: nn.Module) -> bool:
-    """Whether the layer may compute something else than the type whose rule it has: by a forward of its class or of its
-    own, or by hooks that change what goes in or comes out.
+    """Whether the layer may compute something else than the type whose rule it has: by a forward of its class
+    or of its own, or by hooks that change what goes in or comes out.
     """
     kind = ruled_type(layer)
     methods = [name for name, value in vars(kind).items() if callable(value) and name != "__init__"]
-    own = any(getattr(type(layer), name, None) is not getattr(kind, name) for name in ("forward", "__call__", *methods)
-              if not (name.startswith("reset_") or name in ("extra_repr", "__setstate__", "from_pretrained")))
+    silent = ("reset_parameters", "extra_repr", "__setstate__", "from_pretrained")
+    methods = {"forward", "__call__", *methods}.difference(silent)
+    own = any(getattr(type(layer), name, None) is not getattr(kind, name) for name in methods)
     return own or "forward" in vars(layer) or bool(layer._forward_hooks)
 
 
 def same_maths(layer: nn.Module, x: Any, output: Any) -> bool:
-    """Whether the forward of the layer's ``ruled_type`` gives these outputs, as far as the first rows tell."""
+    """Whether the forward of the layer's ``ruled_type`` gives these outputs, as far as the first rows
+    tell.
+    """
     kind, few = ruled_type(layer), slice(0, 2)
     if not isinstance(output, Tensor):
         return False
     try:
         with torch.no_grad():
             found = kind.forward(layer, x[few])
-    except Exception:  # it takes other inputs than its type, or a forward of its own calls what its type does not have
+    except Exception:  # of any kind: it takes other inputs than its type
         return False
     return found.shape == output[few].shape and same(found.flatten(1), output[few].detach().flatten(1))
 
@@ -189,7 +194,9 @@ def _project_bias(g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
 def _project_scale(
     x: Tensor, g: Tensor, axis: int, normal: Callable[[Tensor], Tensor], factors: Mapping[str, Tensor]
 ) -> Tensor:
-    """A norm's scale and shift: Σ g ⊙ x̂ and Σ g over ``axis``, x̂ = ``normal(x)`` a few examples at a time."""
+    """A norm's scale and shift: Σ g ⊙ x̂ and Σ g over ``axis``, x̂ = ``normal(x)`` a few examples at a
+    time.
+    """
     out = _project_bias(g.sum(axis).flatten(1), {k: v.flatten(1) for k, v in factors.items()})
     if "weight" in factors:
         weight = factors["weight"].flatten(1).T
@@ -205,7 +212,7 @@ def _project_products(out: Tensor, left: Tensor, right: Tensor, weight: Tensor) 
     flat, k = weight.flatten(1), right.shape[-1]
     for rows in _blocks(left.shape[1], len(left) * k * left.element_size(), SCRATCH):
         m = flat[:, rows.start * k : rows.stop * k]  # on the left: faster by a tenth
-        out += (m @ _products(left[:, rows], right).T).T  # no name for the products: one block is held at a time
+        out += (m @ _products(left[:, rows], right).T).T  # without a name: one block is held
 
 
 def _products(left: Tensor, right: Tensor) -> Tensor:

@@ -1,15 +1,17 @@
-"""The share of one layer in the projected gradients of a batch, gathered as a forward and a backward pass go by.
+"""The share of one layer in the projected gradients of a batch, gathered as a forward and a backward pass go
+by.
 
     share_i = Σ over the layer's calls of M ∂⟨g_i, layer(x_i)⟩/∂θ       g_i: the gradient of the layer's output
 
-``Shares.watched`` keeps the input of a call and listens for g; ``total`` (n, r) is then the sum, by the layer's rule
-or by a replay. Cost: that of the rule or the replay; the inputs of the layer are held between the passes.
+``Shares.watched`` keeps the input of a call and listens for g; ``total`` (n, r) is then the sum, by the
+layer's rule or by a replay. Cost: that of the rule or the replay; the inputs of the layer are held between
+the passes.
 
-``Shares.copies`` serves parameters that stand once for all examples, (1, …), as class tokens and positions do: with a copy
-per example in their place, the gradient of a copy is that of an example.
+``Shares.copies`` serves parameters that stand once for all examples, (1, …), as class tokens and positions
+do: with a copy per example in their place, the gradient of a copy is that of an example.
 
-Known limits: a call of which the example is not on the first axis has no share (``fits`` is false), nor one whose
-gradient arrives at another output than the first.
+Known limits: a call of which the example is not on the first axis has no share (``fits`` is false), nor one
+whose gradient arrives at another output than the first.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from scoring.influence.layer_rules import ROWS_ARE_POSITIONS, Rule
 class Shares:
     """One layer's share, (n, r), and the ``leaves`` that a backward pass must reach for it.
 
-    ``rule``: of the layer, None to replay it. ``fits``: whether every call could be shared out among the examples.
+    ``rule``: of the layer, None to replay it. ``fits``: whether every call could be shared out among the
+    examples.
     """
 
     def __init__(self, layer: nn.Module, factors: Mapping[str, Tensor], n: int, rule: Rule | None):
@@ -62,7 +65,9 @@ class Shares:
         """A copy per example, (n, …), of each parameter of shape (1, …), listened to."""
         found = {}
         for name, m in self.factors.items():
-            leaf = self.layer.get_parameter(name).detach().expand(self.n, *m.shape[2:]).clone().requires_grad_()
+            leaf = (
+                self.layer.get_parameter(name).detach().expand(self.n, *m.shape[2:]).clone().requires_grad_()
+            )
             leaf.register_hook(partial(self._add_copies, m))
             self.leaves.append(leaf)
             found[name] = leaf
@@ -74,13 +79,20 @@ class Shares:
     def _add(self, args: tuple, kwargs: dict, g: Tensor) -> None:
         """Add what one call gives. Shapes that do not fit, and what vmap cannot run, leave no share."""
         x = self.input(args, kwargs)
-        if not isinstance(x, Tensor) or not g.ndim or len(g) % self.n or (self.rule and not self._fits_rule(x, g)):
+        if (
+            not isinstance(x, Tensor)
+            or not g.ndim
+            or len(g) % self.n
+            or (self.rule and not self._fits_rule(x, g))
+        ):
             self.fits = False
             return
         if self.rule is None:
             try:
                 self.total += project_by_replay(self.layer, (args, kwargs), g, self.factors, self.n)
-            except Exception:  # of as many kinds as there are operations without a vectorised form; the proof fails, and tells
+            except (
+                Exception
+            ):  # of as many kinds as there are operations that vmap lacks; the proof fails, and tells
                 self.fits = False
             return
         with torch.no_grad():
@@ -91,7 +103,9 @@ class Shares:
         return len(x) == len(g) and not (convolution and x.ndim != len(self.layer.kernel_size) + 2)
 
     def _by_rule(self, x: Tensor, g: Tensor) -> Tensor:
-        """(n, r); rows of one example that stand on the first axis are positions, or are summed afterwards."""
+        """(n, r); rows of one example that stand on the first axis are positions, or are summed
+        afterwards.
+        """
         if len(g) > self.n and isinstance(self.layer, ROWS_ARE_POSITIONS):
             x, g = x.unflatten(0, (self.n, -1)), g.unflatten(0, (self.n, -1))
         return self.rule(self.layer, x, g, self.factors).unflatten(0, (self.n, -1)).sum(1)

@@ -1,4 +1,6 @@
-"""Layers of other libraries and of one's own, embedded in whatever way proves itself, against naive autograd in float64."""
+"""Layers of other libraries and of one's own, embedded in whatever way proves itself, against naive autograd
+in float64.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from scoring.curvature.parameters import mapped, outputs
-from scoring.influence import layer_replay, layer_rules
+from scoring.influence import InfluenceFactors, layer_replay, layer_rules
 from scoring.influence.embeddings import Projector
 
 from .test_layer_rules import LABELS, Pooled, columns, with_statistics
@@ -174,15 +176,33 @@ CASES = {  # layer, shape of an example, width, channels last, way of the layers
     "input by name, output in a tuple": (Calls, (7, 5), 4, True, {"replay"}),
     "patched": (lambda: patched(nn.Linear(5, 4)), (5,), 4, True, {"replay"}),
     "hooked": (lambda: hooked(nn.Linear(5, 4)), (5,), 4, True, {"replay"}),
-    "weight norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(5, 4)), (5,), 4, True, {"replay"}),
-    "spectral norm": (lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(5, 4)), (5,), 4, True, {"replay"}),
+    "weight norm": (
+        lambda: nn.utils.parametrizations.weight_norm(nn.Linear(5, 4)),
+        (5,),
+        4,
+        True,
+        {"replay"},
+    ),
+    "spectral norm": (
+        lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(5, 4)),
+        (5,),
+        4,
+        True,
+        {"replay"},
+    ),
     "weight norm of old": (lambda: torch.nn.utils.weight_norm(nn.Linear(5, 4)), (5,), 4, True, {"replay"}),
     "scale": (lambda: Scale(5), (7, 5), 5, True, {"replay"}),
     "scale of a grid": (lambda: Scale(5, 1, 1), (5, 4, 4), 5, False, {"replay"}),
     "windows": (Windows, (6, 5), 4, True, {"rule", "replay"}),
     "lists of parameters": (Tuples, (5,), 5, True, {"replay"}),
     "two outputs": (TwoOutputs, (5,), 5, True, {"vectorised"}),
-    "transposed convolution": (lambda: nn.ConvTranspose2d(4, 6, 3, stride=2), (4, 5, 5), 6, False, {"replay"}),
+    "transposed convolution": (
+        lambda: nn.ConvTranspose2d(4, 6, 3, stride=2),
+        (4, 5, 5),
+        6,
+        False,
+        {"replay"},
+    ),
     "instance norm": (lambda: nn.InstanceNorm2d(4, affine=True), (4, 5, 5), 4, False, {"replay"}),
     "synchronised batch norm": (lambda: with_statistics(nn.SyncBatchNorm(4)), (4, 5, 5), 4, False, {"rule"}),
     "bilinear": (lambda: Twice(nn.Bilinear(5, 5, 4)), (5,), 4, True, {"replay"}),
@@ -193,10 +213,22 @@ CASES = {  # layer, shape of an example, width, channels last, way of the layers
     "timm LayerNorm2d": (timm_layer("LayerNorm2d", 4), (4, 5, 5), 4, False, {"replay"}),
     "timm LayerScale": (timm_layer("LayerScale", 5, init_values=0.3), (7, 5), 5, True, {"replay"}),
     "timm StdConv2d": (timm_layer("StdConv2d", 4, 6, 3), (4, 6, 6), 6, False, {"replay"}),
-    "timm ScaledStdConv2dSame": (timm_layer("ScaledStdConv2dSame", 4, 6, 3, stride=2), (4, 7, 7), 6, False, {"replay"}),
+    "timm ScaledStdConv2dSame": (
+        timm_layer("ScaledStdConv2dSame", 4, 6, 3, stride=2),
+        (4, 7, 7),
+        6,
+        False,
+        {"replay"},
+    ),
     "timm Conv2dSame": (timm_layer("Conv2dSame", 4, 6, 3, stride=2), (4, 7, 7), 6, False, {"replay"}),
     "timm GroupNormAct": (timm_layer("GroupNormAct", 4, num_groups=2), (4, 5, 5), 4, False, {"replay"}),
-    "timm BatchNormAct2d": (lambda: with_statistics(timm_layer("BatchNormAct2d", 4)()), (4, 5, 5), 4, False, {"replay"}),
+    "timm BatchNormAct2d": (
+        lambda: with_statistics(timm_layer("BatchNormAct2d", 4)()),
+        (4, 5, 5),
+        4,
+        False,
+        {"replay"},
+    ),
     "timm GroupNorm1": (timm_layer("GroupNorm1", 4), (4, 5, 5), 4, False, {"rule"}),
     "timm GlobalResponseNorm": (timm_layer("grn.GlobalResponseNorm", 4), (5, 5, 4), 4, True, {"replay"}),
     "peft LoRA": (lora, (5,), 4, True, {"rule"}),
@@ -251,7 +283,11 @@ class Positions(nn.Module):
 
     def forward(self, x):
         if self.kind == "squeezed":
-            return self.head((torch.cat([self.token.expand(len(x), -1, -1), self.linear(x)], 1) + self.places[0]).tanh().mean(1))
+            return self.head(
+                (torch.cat([self.token.expand(len(x), -1, -1), self.linear(x)], 1) + self.places[0])
+                .tanh()
+                .mean(1)
+            )
         if self.kind == "repeated":
             token = self.token.repeat(len(x), 1, 1)
         else:
@@ -259,7 +295,9 @@ class Positions(nn.Module):
         return self.head((torch.cat([token, self.linear(x)], 1) + self.places).tanh().mean(1))
 
 
-@pytest.mark.parametrize("kind, way", [("expanded", "copied"), ("repeated", "vectorised"), ("squeezed", "vectorised")])
+@pytest.mark.parametrize(
+    "kind, way", [("expanded", "copied"), ("repeated", "vectorised"), ("squeezed", "vectorised")]
+)
 def test_parameters_that_stand_once_for_all_examples_are_copied_where_that_is_the_same(kind, way):
     torch.manual_seed(0)
     model, x = Positions(kind).double(), torch.randn(6, 7, 5, dtype=torch.double)
@@ -294,7 +332,9 @@ def test_every_batch_is_proved_again():
 
 
 def test_one_wrong_example_among_many_is_seen_when_it_is_drawn(monkeypatch):
-    """The proof is of a sum over random examples: of 8 it draws 4, so that one wrong share is found within a few batches."""
+    """The proof is of a sum over random examples: of 8 it draws 4, so that one wrong share is found within a
+    few batches.
+    """
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(5, 3)).double(), torch.randn(8, 5, dtype=torch.double)
     labels, blocks = torch.arange(8) % 3, columns(model)
@@ -311,3 +351,16 @@ def test_one_wrong_example_among_many_is_seen_when_it_is_drawn(monkeypatch):
         found = projector(x, labels)
     assert projector.ways["0"] == "replay"
     torch.testing.assert_close(found, naive(model, blocks, x, labels))
+
+
+def test_a_layer_that_loses_its_rule_after_the_fit_is_told_of():
+    torch.manual_seed(0)
+    model, told = Looking(), []
+    y = torch.arange(12) % 3
+    factors = InfluenceFactors.fit(model, [(torch.randn(12, 4, 5), y)], layers="*", arnoldi_dim=4, rank=2)
+    factors.embed(model, [(torch.randn(12, 4, 5), y)], note=told.append)
+    assert told == []
+    factors.embed(model, [(torch.randn(12, 6, 5), y)], note=told.append)
+    assert told == [
+        "no fast embedding rule fits linear: the whole model is run again, vectorised over the examples, slower"
+    ]
