@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,7 @@ class InfluenceFactors:
 
     ``eigenvalues``: (r,) descending; ``blocks``: eigenvectors by parameter name, (r, *shape); ``report``:
     what was found while fitting; ``lengths``: the norm of each parameter, by which other weights are
-    recognised; ``loss``.
+    recognised; ``loss``; ``ways``: in which way each layer was last embedded, where the next batch begins.
     """
 
     eigenvalues: np.ndarray
@@ -57,6 +57,7 @@ class InfluenceFactors:
     report: CurvatureReport
     lengths: Mapping[str, float]
     loss: Loss = F.cross_entropy
+    ways: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def rank(self) -> int:
@@ -113,36 +114,35 @@ class InfluenceFactors:
         return replace(factors, report=factors._with_slow_layers(model, data))
 
     def _with_slow_layers(self, model: nn.Module, data: Iterable) -> CurvatureReport:
-        """The report with a note on the layers that will be embedded one example at a time."""
-        projector = Projector(model, self.blocks, self.loss)
+        """The report with a note on the layers that have no rule, and how they will be embedded."""
+        projector = Projector(model, self.blocks, self.loss, self.ways)
         projector(*few(data, device_of(model)))
-        if not projector.slow:
-            return self.report
-        slow = ", ".join(sorted(projector.slow))
-        return replace(
-            self.report,
-            notes=(*self.report.notes, f"no fast embedding rule fits {slow}: one example at a time, slower"),
-        )
+        return replace(self.report, notes=(*self.report.notes, *projector.notes()))
 
     def embed(
-        self, model: nn.Module, data: Iterable, *, advance: Callable[[int], None] = lambda _: None
+        self, model: nn.Module, data: Iterable, *, advance: Callable[[int], None] = lambda _: None,
+        note: Callable[[str], None] = lambda _: None,
     ) -> np.ndarray:
         """Influence embeddings μ of every example in the data, in its order → (n, r) float32.
 
         ``model``: the one that was fitted; its weights are checked. ``data``: (inputs, labels) batches;
         examples are independent of each other, so shards can be embedded apart. ``advance`` is called with
-        each batch's size. Raises ``HardlookError`` for other weights and for gradients that are not finite.
+        each batch's size; ``note`` hears of layers that lost their rule since the fit. Raises
+        ``HardlookError`` for other weights and for gradients that are not finite.
         """
         self._check_model(model)
         device = device_of(model)
         scale = torch.as_tensor(self.eigenvalues**-0.5)
         projector = Projector(
-            model, {name: block.to(device) for name, block in self.blocks.items()}, self.loss
+            model, {name: block.to(device) for name, block in self.blocks.items()}, self.loss, self.ways
         )
         rows = [np.empty((0, self.rank), np.float32)]
         for inputs, labels in batches(data, device):
             rows.append((projector(inputs, labels).cpu().double() * scale).float().numpy())
             advance(len(labels))
+        for text in projector.notes():
+            if text not in self.report.notes:
+                note(text)
         return np.concatenate(rows)
 
     def _check_model(self, model: nn.Module) -> None:

@@ -11,19 +11,26 @@ Inputs: the layer, x (n, …), g (n, …) and M by parameter name in blocks (r, 
 
 Cost per example: one weight gradient plus r multiply-adds per parameter.
 
-Known limits: the first axis must be the example; norms are read in eval mode. Layer types not listed in
-``RULES`` have no fast rule here, and subclasses are not taken for their parents.
+A rule is that of a type's own ``forward``. A subclass or an instance with another one is given it too, to be
+proved on its data: ``same_maths`` asks whether the type's forward gives what the layer gave.
+
+Known limits: the first axis must be the example, or hold the same number of consecutive rows of each
+(windows); norms are read in eval mode. Layers that are none of ``RULES`` have no rule here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SCRATCH = 2**22  # bytes for each of the two large temporaries of a rule
+from scoring.curvature.proof import same
+
+SCRATCH = 2**22  # bytes for the products of a rule
+WINDOWS = 5 * 2**20  # bytes for the windows of a convolution: M is read once for each
 
 Rule = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Tensor]], Tensor]
 
@@ -33,8 +40,7 @@ def project_linear(layer: nn.Linear, x: Tensor, g: Tensor, factors: Mapping[str,
     x, g = x.reshape(len(x), -1, x.shape[-1]), g.reshape(len(g), -1, g.shape[-1])
     out = _project_bias(g.sum(1), factors)
     if "weight" in factors:
-        for rows in _blocks(len(x), x[0].numel() * x.element_size(), SCRATCH):
-            _project_products(out[rows], g[rows].transpose(1, 2), x[rows], factors["weight"])
+        _project_products(out, g.transpose(1, 2), x, factors["weight"])
     return out
 
 
@@ -46,12 +52,13 @@ def project_convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, g: 
     if "weight" not in factors:
         return out
     columns = layer.weight[0].numel() * layer.groups * g[0, 0].numel()
-    for rows in _blocks(len(x), columns * x.element_size(), SCRATCH):
-        windows = _windows(layer, x[rows], g.shape[2:])
+    for rows in _blocks(len(x), columns * x.element_size(), WINDOWS):
         if layer.groups == 1:
-            _project_image(out[rows], windows, g[rows], factors["weight"])
+            _project_image(out[rows], _windows(layer, x[rows], g.shape[2:]), g[rows], factors["weight"])
         else:
-            _project_groups(out[rows], windows, g[rows], layer.groups, factors["weight"])
+            _project_groups(
+                out[rows], _windows(layer, x[rows], g.shape[2:]), g[rows], layer.groups, factors["weight"]
+            )
     return out
 
 
@@ -104,29 +111,74 @@ RULES: dict[type[nn.Module], Rule] = {
     nn.Conv1d: project_convolution,
     nn.Conv2d: project_convolution,
     nn.Conv3d: project_convolution,
-    nn.BatchNorm1d: project_batch_norm,
-    nn.BatchNorm2d: project_batch_norm,
-    nn.BatchNorm3d: project_batch_norm,
+    nn.modules.batchnorm._BatchNorm: project_batch_norm,
     nn.GroupNorm: project_group_norm,
     nn.LayerNorm: project_layer_norm,
     nn.Embedding: project_embedding,
 }
 
 
-def rule_for(layer: nn.Module) -> Rule | None:
-    """The fast rule of exactly this type of layer, or None. An embedding that rescales its gradient has none.
+ROWS_ARE_POSITIONS = (nn.Linear, nn.LayerNorm, nn.Embedding)
+"""Layers that do the same at every position: the rows of one example may stand on an axis of their own."""
+
+
+def rule_for(layer: nn.Module, parameters: Iterable[str] = ("weight", "bias")) -> Rule | None:
+    """The rule of the layer's type, or of the nearest type it is derived from; None where there is none.
+
+    ``parameters``: what the layer owns; a rule knows of ``weight`` and ``bias`` alone. An embedding that
+    rescales its gradient has no rule.
     """
-    if type(layer) is nn.Embedding and (layer.scale_grad_by_freq or layer.max_norm is not None):
+    kind = ruled_type(layer)
+    if kind is None or not {"weight", "bias"}.issuperset(parameters):
         return None
-    return RULES.get(type(layer))
+    if kind is nn.Embedding and (layer.scale_grad_by_freq or layer.max_norm is not None):
+        return None
+    return RULES[kind]
+
+
+def ruled_type(layer: nn.Module) -> type[nn.Module] | None:
+    """The nearest type in ``RULES`` that this layer is, or is derived from.
+
+    >>> ruled_type(nn.modules.linear.NonDynamicallyQuantizableLinear(2, 2)).__name__
+    'Linear'
+    """
+    return next((kind for kind in type(layer).__mro__ if kind in RULES), None)
+
+
+def needs_proof(layer: nn.Module) -> bool:
+    """Whether the layer may compute something else than the type whose rule it has: by a forward of its class
+    or of its own, or by hooks that change what goes in or comes out.
+    """
+    kind = ruled_type(layer)
+    methods = [name for name, value in vars(kind).items() if callable(value) and name != "__init__"]
+    silent = ("reset_parameters", "extra_repr", "__setstate__", "from_pretrained")
+    methods = {"forward", "__call__", *methods}.difference(silent)
+    own = any(getattr(type(layer), name, None) is not getattr(kind, name) for name in methods)
+    return own or "forward" in vars(layer) or bool(layer._forward_hooks)
+
+
+def same_maths(layer: nn.Module, x: Any, output: Any) -> bool:
+    """Whether the forward of the layer's ``ruled_type`` gives these outputs, as far as the first rows
+    tell.
+    """
+    kind, few = ruled_type(layer), slice(0, 2)
+    if not isinstance(output, Tensor):
+        return False
+    try:
+        with torch.no_grad():
+            found = kind.forward(layer, x[few])
+    except Exception:  # of any kind: it takes other inputs than its type
+        return False
+    return found.shape == output[few].shape and same(found.flatten(1), output[few].detach().flatten(1))
 
 
 # -- the blocked products ------------------------------------------------------------------------------------
 
 
 def _blocks(n: int, bytes_per_row: int, limit: int) -> Iterator[slice]:
-    """Slices of rows that take at most ``limit`` bytes each, at least one row."""
-    step = max(1, limit // max(1, bytes_per_row))
+    """Slices of rows, as equal as can be, that take at most ``limit`` bytes each, at least one row."""
+    parts = -(-n // max(1, limit // max(1, bytes_per_row)))
+    step = -(-n // max(1, parts))  # of equal size: products of few examples read M as often as those of many
     for start in range(0, n, step):
         yield slice(start, min(start + step, n))
 
@@ -142,7 +194,9 @@ def _project_bias(g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
 def _project_scale(
     x: Tensor, g: Tensor, axis: int, normal: Callable[[Tensor], Tensor], factors: Mapping[str, Tensor]
 ) -> Tensor:
-    """A norm's scale and shift: Σ g ⊙ x̂ and Σ g over ``axis``, x̂ = ``normal(x)`` a few examples at a time."""
+    """A norm's scale and shift: Σ g ⊙ x̂ and Σ g over ``axis``, x̂ = ``normal(x)`` a few examples at a
+    time.
+    """
     out = _project_bias(g.sum(axis).flatten(1), {k: v.flatten(1) for k, v in factors.items()})
     if "weight" in factors:
         weight = factors["weight"].flatten(1).T
@@ -157,16 +211,19 @@ def _project_products(out: Tensor, left: Tensor, right: Tensor, weight: Tensor) 
     """
     flat, k = weight.flatten(1), right.shape[-1]
     for rows in _blocks(left.shape[1], len(left) * k * left.element_size(), SCRATCH):
-        product = torch.bmm(left[:, rows], right) if left.shape[2] > 1 else left[:, rows] * right
-        out += (
-            flat[:, rows.start * k : rows.stop * k] @ product.flatten(1).T
-        ).T  # M on the left: faster by a tenth
+        m = flat[:, rows.start * k : rows.stop * k]  # on the left: faster by a tenth
+        out += (m @ _products(left[:, rows], right).T).T  # without a name: one block is held
+
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """left_i right_i of each example, (n, out·k)."""
+    return (torch.bmm(left, right) if left.shape[2] > 1 else left * right).flatten(1)
 
 
 def _project_image(out: Tensor, windows: Tensor, g: Tensor, weight: Tensor) -> None:
     """One group of channels. Feature maps too large for the scratch are cut along their first pixel axis."""
     size = windows.numel() * windows.element_size()
-    if size <= SCRATCH or g.shape[2] == 1:
+    if size <= WINDOWS or g.shape[2] == 1:
         _project_products(out, g.flatten(2), _columns(windows, g.ndim - 2), weight)
         return
     cuts = list(_blocks(g.shape[2], size // g.shape[2], SCRATCH))

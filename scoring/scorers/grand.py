@@ -80,4 +80,5 @@ class GraNd(Scorer):
             return abs(head.scale) * head_gradient_norm(found.features.float().cpu().numpy(),
                                                         found.logits.float().cpu().numpy(), labels, bias=head.bias)
         device = shard.model.device
-        return gradient_norm(shard.model.module, inputs.to(device), torch.from_numpy(labels).to(device))
+        return gradient_norm(shard.model.module, inputs.to(device), torch.from_numpy(labels).to(device),
+                             note=lambda text: shard.note(f"grand: {text}"))

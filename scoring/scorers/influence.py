@@ -76,7 +76,7 @@ class Influence(Scorer):
         with shard.model.at(shard.checkpoints[-1]) as module:
             for at, padded in padded_batches(known, self.batch_size):
                 batch = shard.inputs[padded], torch.from_numpy(shard.labels[padded])
-                vectors[at] = state.embed(module, [batch])[: len(at)]
+                vectors[at] = state.embed(module, [batch], note=lambda text: shard.note(f"influence: {text}"))[: len(at)]
         return {"influence": vectors, "self_influence": np.square(vectors.astype(np.float64)).sum(1)}
 
     def _layers(self, run):

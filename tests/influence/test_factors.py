@@ -275,7 +275,7 @@ def test_a_layer_without_a_fast_rule_is_named_in_the_report():
     model = nn.Sequential(Scaled())
     data = [(torch.randn(9, 4), torch.arange(9) % 3)]
     report = InfluenceFactors.fit(model, data, layers="*", rank=5).report
-    assert any("no fast embedding rule fits 0: one example at a time" in note for note in report.notes)
+    assert any("no fast embedding rule fits 0: their own forward is run again, vectorised" in note for note in report.notes)
 
 
 def test_duplicates_and_an_absent_class_change_nothing_that_matters():

@@ -105,6 +105,7 @@ LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
 @pytest.mark.parametrize("name", CASES)
 def test_a_rule_gives_each_examples_projected_gradient_at_any_scratch_size(name, scratch, monkeypatch):
     monkeypatch.setattr(layer_rules, "SCRATCH", scratch)
+    monkeypatch.setattr(layer_rules, "WINDOWS", scratch)
     model, x = case(name)
     blocks = columns(model)
     projector = Projector(model, blocks, F.cross_entropy)
@@ -215,37 +216,26 @@ class Functional(nn.Module):
         return self.head(x)
 
 
-@pytest.mark.parametrize(
-    "make, slow",
-    [
-        (lambda: Sequence(True), {"block.self_attn", "block.self_attn.out_proj"}),
-        (
-            lambda: Sequence(False),
-            {
-                "block.self_attn",
-                "block.self_attn.out_proj",
-                "block.linear1",
-                "block.linear2",
-                "block.norm1",
-                "block.norm2",
-            },
-        ),
-        (Tied, set()),
-        (Recurrent, {"cell"}),
-        (Functional, {"hidden"}),
-    ],
-)
-def test_what_no_rule_fits_is_slow_and_right_and_named(make, slow):
+SEQUENCE = ("block.self_attn", "block.linear1", "block.linear2", "block.norm1", "block.norm2")
+
+
+@pytest.mark.parametrize("make, ways", [
+    (lambda: Sequence(True), {"block.self_attn": "replay"}),
+    (lambda: Sequence(False), dict.fromkeys(SEQUENCE, "vectorised")),
+    (Tied, {}),
+    (Recurrent, {"cell": "one at a time"}),
+    (Functional, {"hidden": "vectorised"}),
+])
+def test_what_no_rule_fits_goes_another_way_and_is_right_and_named(make, ways):
     torch.manual_seed(0)
     model = make().double()
-    tokens = torch.randint(
-        0, 9, (6, 6)
-    )  # as many tokens as examples: shapes alone cannot tell the axes apart
+    tokens = torch.randint(0, 9, (6, 6))  # as many tokens as examples: shapes alone cannot tell the axes apart
     blocks = columns(model)
     projector = Projector(model, blocks, F.cross_entropy)
     found = projector(tokens, LABELS)
     torch.testing.assert_close(found, one_at_a_time(model, blocks, tokens, LABELS))
-    assert projector.slow == slow
+    assert {name: way for name, way in projector.ways.items() if way != "rule"} == ways
+    assert len(projector.notes()) == len(set(ways.values()))
 
 
 def test_inputs_may_be_tuples_or_mappings():

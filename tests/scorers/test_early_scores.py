@@ -95,10 +95,10 @@ def test_grand_averages_the_first_checkpoints_of_a_run(scored_sample):
     audit = Audit.open(scored_sample)
     context = Context(audit, audit.run(), device="cpu")
     shard, _ = make_shard(context, GraNd(), np.arange(12))
-    single = [GraNd(early=1).score(Shard(**{**vars(shard), "checkpoints": [c]}), None)["early"]
+    single = [GraNd(early=1).score(Shard(**{**vars(shard), "checkpoints": [c]}), "head")["early"]
               for c in shard.checkpoints[:2]]
-    np.testing.assert_allclose(GraNd(early=2).score(shard, None)["early"], np.mean(single, 0))
-    whole = GraNd(early=1, layers="all").score(shard, None)["early"]
+    np.testing.assert_allclose(GraNd(early=2).score(shard, "head")["early"], np.mean(single, 0))
+    whole = GraNd(early=1, layers="all").score(shard, "all")["early"]
     assert (whole >= single[0] * (1 - 1e-5)).all()  # the head's parameters are among all
     with pytest.raises(HardlookError, match="layers = 'body'"):
-        GraNd(layers="body").score(shard, None)
+        GraNd(layers="body").fit(context, None)
