@@ -54,14 +54,15 @@ class GraNd(Scorer):
         return "all"
 
     def score(self, shard: Shard, state) -> Columns:
-        """Mean over the first checkpoints; null without a label. ``state``: over which layers."""
+        """Mean over the first checkpoints; null without a label. ``state``: over which layers, None: as they are set."""
+        layers = state or self.layers
         known = np.flatnonzero(shard.labels >= 0)
         chosen = shard.checkpoints[: self.early]
         total = np.zeros(len(shard))
         for checkpoint in chosen:
             shard.model.at(checkpoint)
             for at, padded in padded_batches(known, self.batch_size):
-                total[at] += self._norms(shard, padded, state)[: len(at)] / len(chosen)
+                total[at] += self._norms(shard, padded, layers)[: len(at)] / len(chosen)
         shard.model.at(shard.checkpoints[-1])  # where other scores expect it
         values = np.full(len(shard), np.nan)
         values[known] = total[known]
@@ -81,4 +82,4 @@ class GraNd(Scorer):
                                                         found.logits.float().cpu().numpy(), labels, bias=head.bias)
         device = shard.model.device
         return gradient_norm(shard.model.module, inputs.to(device), torch.from_numpy(labels).to(device),
-                             note=lambda text: shard.note(f"grand: {text}"))
+                             note=lambda text: shard.note(text))
