@@ -15,7 +15,7 @@ import torch
 from scoring.audit import Audit
 from scoring.check import check_run
 from scoring.compute import score_run
-from scoring.examples import ingest
+from scoring.examples import Originals, ingest
 from scoring.models import AuditedModel
 from scoring.models.outputs import OutputAsLogits
 from scoring.shards import Context
@@ -47,12 +47,14 @@ checkpoints = "*.pt"
 
 
 class Batches:
-    """The inputs of the examples as a context reads them, all in memory."""
+    """The inputs of the examples as a context reads them, all in memory; ``originals`` are those of the files."""
 
     transform = None
 
-    def __init__(self, inputs: torch.Tensor, ids: list[str]):
-        self.inputs, self.ids = inputs, np.asarray(ids, dtype=object)
+    def __init__(self, context: Context, inputs: torch.Tensor):
+        self.inputs, self.ids = inputs, context.examples["example_id"].to_numpy(dtype=object)
+        self.originals = Originals(context.audit)
+        self.sources, self.rows = (context.examples[name].to_numpy() for name in ("source", "row"))
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -102,7 +104,7 @@ def score(architecture: Architecture, folder: Path) -> Case:
     audit = Audit.open(folder)
     ingest(audit)
     context = Context(audit, audit.run(), device="cpu")
-    context.__dict__["inputs"] = Batches(architecture.inputs(N), context.examples["example_id"].tolist())
+    context.__dict__["inputs"] = Batches(context, architecture.inputs(N))
     model = AuditedModel(net, context.checkpoints, n_classes=CLASSES)
     kind = model.kind_of(context.inputs.inputs, context.checkpoints[-1])
     context.__dict__["model"] = model.returns(OutputAsLogits(kind))
