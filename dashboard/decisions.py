@@ -21,8 +21,11 @@ from dashboard.serving import serving
 from scoring import verdicts
 from scoring.audit import Audit
 from scoring.reviews import ReviewLog
+from scoring.verdict_kinds import VERDICTS, saying, taking
 
 STATES = 16
+TOLD = ("decided", "given", "other", "disputed", "flagged")
+"""The states that tell how far a review is."""
 
 
 def open_log(audit: Audit) -> ReviewLog:
@@ -88,11 +91,11 @@ def _state_at(url: str, name: str, as_of: int, last: int) -> dict[str, frozenset
 def sort_out(
     consensus: pd.DataFrame, decisions: pd.DataFrame, flags: pd.DataFrame
 ) -> dict[str, frozenset[str]]:
-    """The log's tables → the example_ids behind each word of ``selection.DECISIONS``, "undecided" apart."""
+    """The log's tables → the example_ids behind each of ``selection.decision_words``, "undecided" apart."""
     decided = frozenset(consensus["example_id"])
     by_verdict = {
         verdict: frozenset(consensus.loc[consensus["verdict"] == verdict, "example_id"])
-        for verdict in ("given", "other", "several", "none", "unsure")
+        for verdict in VERDICTS
     }
     issue = [len(names) > 0 for names in consensus["issues"]]
     return {
@@ -123,8 +126,8 @@ def progress(audit: Audit) -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "decided": grouped.size(),
-            "relabelled": decisions["verdict"].eq("other").groupby(decisions["reviewer"]).sum(),
-            "unsure": decisions["verdict"].eq("unsure").groupby(decisions["reviewer"]).sum(),
+            "relabelled": decisions["verdict"].isin(taking("new_label")).groupby(decisions["reviewer"]).sum(),
+            "unsure": decisions["verdict"].isin(saying("open")).groupby(decisions["reviewer"]).sum(),
             "last": grouped["created_at"].max(),
             "seconds": grouped["seconds"].median(),
         }
