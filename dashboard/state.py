@@ -28,7 +28,7 @@ from dashboard.columns import ScoreColumn, read_columns
 from dashboard.selection import META, MetaFilter, Selection, identifier, source
 from dashboard.serving import serving
 from scoring import queues
-from scoring.audit import Audit, Run
+from scoring.audit import CONFIG, Audit, Run
 from scoring.duplicates import duplicates as group_duplicates
 from scoring.evaluation import deciles, error_by_decile, wilson
 from scoring.queues import Order
@@ -79,7 +79,7 @@ def stamp(path: Path) -> Stamp | None:
 def open_audit() -> Audit:
     """The audit that this process serves, read again when its ``audit.toml`` changed."""
     root = serving().audit_path
-    return _open_audit(root, stamp(root / "audit.toml"))
+    return _open_audit(root, stamp(root / CONFIG))
 
 
 @lru_cache(maxsize=4)

@@ -36,7 +36,6 @@ from scoring.verdict_kinds import saying, sentence
 KINDS = ("dispute", "flag", "slice")
 SLICES = 5
 LONGEST_TEXT = 10_000
-CHANGES = ("merge", "split")
 
 
 # -- the agenda ------------------------------------------------------------------------------------------------------
