@@ -118,11 +118,7 @@ async def thumbs(request: Request) -> Response:
 
 
 def _fingerprints(ids: list[str]) -> dict[str, str | None]:
-    query = (
-        f"SELECT example_id, fingerprint FROM {source(state.open_audit().examples_path)} "
-        "WHERE example_id IN (SELECT unnest(?::VARCHAR[]))"
-    )
-    table = state.sql(query, [ids])
+    table = state.rows(state.open_audit().examples_path, ids, ["fingerprint"])
     return dict(zip(table["example_id"].to_pylist(), table["fingerprint"].to_pylist(), strict=True))
 
 
@@ -333,5 +329,4 @@ def _known(audit: Audit, ids: set[str]) -> set[str]:
     """Which of these examples there are."""
     if not audit.examples_path.is_file():
         return set()
-    query = f"SELECT example_id FROM {source(audit.examples_path)} WHERE example_id IN (SELECT unnest(?::VARCHAR[]))"
-    return set(state.sql(query, [sorted(ids)])["example_id"].to_pylist())
+    return set(state.rows(audit.examples_path, sorted(ids), [])["example_id"].to_pylist())
