@@ -37,7 +37,6 @@ from dashboard.decisions import open_log
 from dashboard.grid import scripts
 from dashboard.meeting_routes import meeting_routes
 from dashboard.requests import FOREVER, SAFE, json_reply, missing, no_ids, posted_ids, read_body, refusal, run_of, sound_ids
-from dashboard.selection import source
 from dashboard.serving import serving
 from dashboard.session import blind
 from dashboard.session import routes as session_routes

@@ -7,8 +7,8 @@
     lock_minutes = 10         # how long an example that somebody looks at is kept from others
 
 An example needs a second reader where it falls into the share (by hash of seed and id, so that nobody chooses), where
-the policy sends its verdict or issue to one (an open one, *unsure*, always), or where test is blind and it is a test example. Until
-two people have read it, nobody but those who did sees what they said.
+the policy sends its verdict or issue to one (an open one, *unsure*, always), or where test is blind and it is a test
+example. Until two people have read it, nobody but those who did sees what they said.
 
 Inputs → outputs: audit.toml and the log's tables → sets of example_ids. Cost: one pass over the decided examples.
 """

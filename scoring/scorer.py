@@ -158,7 +158,7 @@ def registry() -> dict[str, type[Scorer]]:
 
 
 def registered(kinds: Iterable[type[Scorer]]) -> dict[str, type[Scorer]]:
-    """The scorers by name, sorted; one that breaks the contract, or takes the name or the vectors of another, is an error."""
+    """The scorers by name, sorted; one that breaks the contract or takes another's name or vectors is an error."""
     found: dict[str, type[Scorer]] = {}
     writers: dict[str, str] = {}
     for kind in dict.fromkeys(kinds):

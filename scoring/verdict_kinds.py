@@ -91,8 +91,8 @@ def taking(field: str | None) -> tuple[str, ...]:
 def true_labels(verdict: str | None, label: Any, new_label: Any, labels: Iterable[str]) -> tuple[str, ...]:
     """The labels that a decision calls true; none for a verdict that names no class.
 
-    >>> true_labels("given", "cat", None, ()), true_labels("several", "cat", None, ("cat", "dog")), true_labels("none", "cat", None, ())
-    (('cat',), ('cat', 'dog'), ())
+    >>> [true_labels(name, "cat", None, ("cat", "dog")) for name in ("given", "several", "none")]
+    [('cat',), ('cat', 'dog'), ()]
     """
     kind = VERDICTS.get(verdict) if isinstance(verdict, str) else None
     named = {"label": (label,), "new_label": (new_label,), "labels": tuple(labels)}.get(kind.true if kind else None, ())

@@ -97,7 +97,9 @@ _kept: OrderedDict[tuple[state.Stamp, state.Stamp, Group], dict[str, np.ndarray]
 _keeping = threading.Lock()
 
 
-def class_values(scores: state.Stamp, examples: state.Stamp, groups: Collection[Group]) -> dict[Group, dict[str, np.ndarray]]:
+def class_values(
+    scores: state.Stamp, examples: state.Stamp, groups: Collection[Group]
+) -> dict[Group, dict[str, np.ndarray]]:
     """Each column's values within each group in ascending order, thinned to ``MOST_VALUES``.
 
     Groups that are not known yet are read with one query, whatever their number: one scan of the file per group would be
