@@ -1,7 +1,7 @@
 """Navigation, and what every page shares: the audit, the run, the filters by metadata.
 
 Pages are files under ``views``, each with an address of its own that does not change. A new page is one file
-and one line in ``PAGES``. Streamlit runs this script anew for every interaction.
+and one line in ``dashboard.pages``. Streamlit runs this script anew for every interaction.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pyarrow as pa
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from dashboard import controls, grouping, history, people, state, view
+from dashboard import controls, grouping, history, pages, people, state, view
 from dashboard.colours import NEUTRAL, WRONG
 from dashboard.selection import MetaFilter
 from dashboard.serving import serving
@@ -23,22 +23,6 @@ from scoring.tables import HardlookError
 
 DAMAGED = (duckdb.IOException, duckdb.InvalidInputException, pa.ArrowInvalid, OSError)
 """What the readers of a page raise for a file that is cut off or overwritten; everything else is a bug and is shown as one."""
-
-PAGES = {
-    "Look": [
-        ("overview", "Overview", ":material/dashboard:"),
-        ("grid", "Grid", ":material/grid_view:"),
-        ("deciles", "Deciles", ":material/bar_chart:"),
-        ("data-map", "Data map", ":material/scatter_plot:"),
-        ("slices", "Slices", ":material/hub:"),
-    ],
-    "Decide": [("suspects", "Suspects", ":material/rule:")],
-    "Team": [
-        ("reviews", "Reviews", ":material/group:"),
-        ("meeting", "Meeting", ":material/groups:"),
-    ],
-    "Lab": [("compare", "Compare", ":material/compare_arrows:")],
-}
 
 # Pictures first: less empty space above and beside them than Streamlit leaves. And no CSV from the toolbar of
 # a table: it would carry a reviewer's note into a spreadsheet as a formula; `hardlook export` and /reviews do
@@ -75,14 +59,10 @@ def home() -> None:
 
 
 def navigation() -> tuple[st.Page, dict[str, list[st.Page]]]:
-    """The page that is asked for, and all pages by group; a group without pages is not shown."""
+    """The page that is asked for, and all pages by group."""
     groups = {
-        group: [
-            st.Page(f"views/{view.script(name)}", title=title, icon=icon, url_path=name)
-            for name, title, icon in pages
-        ]
-        for group, pages in PAGES.items()
-        if pages
+        group: [st.Page(f"views/{one.script}", title=one.title, icon=one.icon, url_path=one.name) for one in some]
+        for group, some in pages.groups().items()
     }
     root = st.Page(home, title="Home", default=True, visibility="hidden")
     return st.navigation({"": [root], **groups}, position="hidden"), groups

@@ -26,7 +26,7 @@ HIDDEN = "hidden until two people have read it"
 
 def policy(audit: Audit) -> ReviewPolicy:
     """The audit's rules of reading."""
-    return _policy(state.stamp(audit.root / "audit.toml"))
+    return _policy(state.stamp(audit.config_path))
 
 
 @lru_cache(maxsize=4)
@@ -41,7 +41,7 @@ def is_blind_split(audit: Audit, split: str | None) -> bool:
 
 def waiting(audit: Audit) -> dict[str, str]:
     """Examples that need a second reader → who has read them."""
-    return _waiting(serving().log_url, decisions.last_position(audit), state.stamp(audit.root / "audit.toml"),
+    return _waiting(serving().log_url, decisions.last_position(audit), state.stamp(audit.config_path),
                     state.stamp(audit.examples_path))  # fmt: skip
 
 

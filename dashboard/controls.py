@@ -16,7 +16,7 @@ import streamlit as st
 from dashboard import state
 from dashboard.charts import Chart
 from dashboard.columns import PREFERRED, STEP_HELP, STEP_WORDS, Score, ScoreColumn, group_columns
-from dashboard.selection import DECISION_WORDS, DECISIONS, META, MetaFilter, Selection
+from dashboard.selection import META, MetaFilter, Selection, decision_words
 from dashboard.words import plain
 from scoring.audit import SPLITS, Audit, Run
 
@@ -146,9 +146,9 @@ def score_parameters(columns: Sequence[ScoreColumn], column: ScoreColumn) -> dic
 
 def pick_decision(all_of_them: str = "Any") -> str | None:
     """Whether and how examples are decided; None for ``all_of_them``."""
-    words = [DECISION_WORDS[decision] for decision in DECISIONS]
-    value = choose("Decision", words, "decision", placeholder=all_of_them, width=150)
-    return None if value is None else DECISIONS[words.index(value)]
+    decisions = {words: decision for decision, words in decision_words().items()}
+    value = choose("Decision", list(decisions), "decision", placeholder=all_of_them, width=150)
+    return None if value is None else decisions[value]
 
 
 def pick_page(n: int, size: int, signature: Any, *, key: str = "page", grid: str | None = None) -> int:

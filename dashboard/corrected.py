@@ -30,7 +30,7 @@ def judged(audit: Audit, run: Run | None, selection: Selection | None = None) ->
     """``scoring.corrected_metrics.judged`` of the selected examples; None where no label was changed."""
     if run is None or not run.predictions_path.is_file() or not (position := decisions.last_position(audit)):
         return None
-    stamps = state.stamp(audit.examples_path), state.stamp(run.predictions_path), state.stamp(audit.root / "audit.toml")
+    stamps = state.stamp(audit.examples_path), state.stamp(run.predictions_path), state.stamp(audit.config_path)
     found = _judged(serving().log_url, position, run.name, stamps)
     if selection is None or found is None:
         return found

@@ -18,11 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dashboard.serving import serving
+from dashboard.tail import Tail
 from scoring import verdicts
 from scoring.audit import Audit
 from scoring.reviews import ReviewLog
+from scoring.verdict_kinds import VERDICTS, saying, taking
 
 STATES = 16
+TOLD = ("decided", "given", "other", "disputed", "flagged")
+"""The states that tell how far a review is."""
 
 
 def open_log(audit: Audit) -> ReviewLog:
@@ -36,31 +40,17 @@ def _open_log(url: str, name: str) -> ReviewLog:
     return ReviewLog.open(url, audit=name)
 
 
-class _Tail:
-    """The last position of each log, found by asking for what came after the one known."""
-
-    def __init__(self):
-        self.known: dict[str, int] = {}
-
-    def position(self, audit: Audit) -> int:
-        key, log = serving().log_url, open_log(audit)
-        if (
-            key not in self.known
-        ):  # the derived tables know nearly all, without the evidence that events carry
-            frames = log.decisions(), log.flags(), log.comments()
-            self.known[key] = max((int(frame["position"].max()) for frame in frames if len(frame)), default=0)
-        fresh = log.events(after=self.known[key])
-        if len(fresh):
-            self.known[key] = max(self.known[key], int(fresh["position"].iloc[-1]))
-        return self.known[key]
-
-
-_tail = _Tail()
+@lru_cache(maxsize=4)
+def _tail(url: str, name: str) -> Tail:
+    return Tail(_open_log(url, name))
 
 
 def last_position(audit: Audit) -> int:
     """The position of the audit's newest event, 0 for an empty log."""
-    return _tail.position(audit)
+    url = serving().log_url
+    tail = _tail(url, audit.log_name(url))
+    tail.look()
+    return tail.position
 
 
 def state_at(audit: Audit, as_of: int | None = None) -> dict[str, frozenset[str]]:
@@ -88,11 +78,11 @@ def _state_at(url: str, name: str, as_of: int, last: int) -> dict[str, frozenset
 def sort_out(
     consensus: pd.DataFrame, decisions: pd.DataFrame, flags: pd.DataFrame
 ) -> dict[str, frozenset[str]]:
-    """The log's tables → the example_ids behind each word of ``selection.DECISIONS``, "undecided" apart."""
+    """The log's tables → the example_ids behind each of ``selection.decision_words``, "undecided" apart."""
     decided = frozenset(consensus["example_id"])
     by_verdict = {
         verdict: frozenset(consensus.loc[consensus["verdict"] == verdict, "example_id"])
-        for verdict in ("given", "other", "several", "none", "unsure")
+        for verdict in VERDICTS
     }
     issue = [len(names) > 0 for names in consensus["issues"]]
     return {
@@ -123,8 +113,8 @@ def progress(audit: Audit) -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "decided": grouped.size(),
-            "relabelled": decisions["verdict"].eq("other").groupby(decisions["reviewer"]).sum(),
-            "unsure": decisions["verdict"].eq("unsure").groupby(decisions["reviewer"]).sum(),
+            "relabelled": decisions["verdict"].isin(taking("new_label")).groupby(decisions["reviewer"]).sum(),
+            "unsure": decisions["verdict"].isin(saying("open")).groupby(decisions["reviewer"]).sum(),
             "last": grouped["created_at"].max(),
             "seconds": grouped["seconds"].median(),
         }

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from dashboard import blinding, contents, hidden, precedents, state
 from dashboard.columns import ScoreColumn
 from dashboard.decisions import open_log
-from dashboard.selection import META, identifier, source
+from dashboard.selection import META, source
 from dashboard.serving import serving
 from dashboard.standings import plain, told
 from scoring.audit import Audit, Run
@@ -55,8 +55,7 @@ def find(audit: Audit, example_id: str) -> dict[str, Any] | None:
     """The example's row of the example table, or None."""
     if not audit.examples_path.is_file():
         return None
-    table = state.sql(f"SELECT * FROM {source(audit.examples_path)} WHERE example_id = ?", [example_id])
-    return table.to_pylist()[0] if len(table) else None
+    return next(iter(state.rows(audit.examples_path, [example_id]).to_pylist()), None)
 
 
 def metadata_of(row: dict[str, Any]) -> list[tuple[str, str | None]]:
@@ -78,11 +77,10 @@ def scores_of(audit: Audit, run: Run, example_id: str, split: str) -> list[dict[
 def _scores(audit: Audit, run: Run, columns: Sequence[ScoreColumn], example_id: str, split: str) -> list[dict]:
     """The columns of one score file, each with its percentile among the examples of the split."""
     path = run.score_path(columns[0].scorer)
-    names = ", ".join(identifier(column.name) for column in columns)
-    own = state.sql(f"SELECT {names} FROM {source(path)} WHERE example_id = ?", [example_id]).to_pylist()
+    own = state.rows(path, [example_id], [column.name for column in columns]).to_pylist()
     values = [own[0][column.name] if own else None for column in columns]
     values = [None if value is None or not np.isfinite(value) else float(value) for value in values]
-    all_values = _sorted_values(state.stamp(path), state.stamp(audit.examples_path), split)
+    all_values = split_values(state.stamp(path), state.stamp(audit.examples_path), split)
     return [
         {"name": column.address, "title": column.title, "help": column.help, "unit": column.unit,
          "suspicious": column.suspicious, "value": value, "percentile": percentile(all_values.get(column.name), value)}
@@ -91,7 +89,7 @@ def _scores(audit: Audit, run: Run, columns: Sequence[ScoreColumn], example_id: 
 
 
 @lru_cache(maxsize=64)
-def _sorted_values(scores: state.Stamp, examples: state.Stamp, split: str) -> dict[str, np.ndarray]:
+def split_values(scores: state.Stamp, examples: state.Stamp, split: str) -> dict[str, np.ndarray]:
     """Each column's values within a split in ascending order, thinned to ``MOST_VALUES``: read once per score file."""
     query = (f"SELECT s.* EXCLUDE (example_id) FROM {source(scores[0])} s JOIN {source(examples[0])} e "
              "ON e.example_id = s.example_id WHERE e.split = ?")  # fmt: skip

@@ -59,7 +59,7 @@ def show_effort(audit: Audit, run: Run | None) -> None:
 def bought(audit: Audit, run: Run | None, split: str) -> Effort:
     """The effort on one split as the log stands now."""
     return _bought(audit.root, run.name if run else None, split, serving().log_url, decisions.last_position(audit),
-                   state.stamp(audit.root / "audit.toml"), state.stamp(audit.examples_path))
+                   state.stamp(audit.config_path), state.stamp(audit.examples_path))
 
 
 @lru_cache(maxsize=8)

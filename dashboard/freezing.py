@@ -15,7 +15,7 @@ import streamlit as st
 
 from dashboard import blinding, decisions, state
 from dashboard.columns import ScoreColumn
-from dashboard.selection import DECISION_WORDS, Selection
+from dashboard.selection import Selection, decision_words
 from dashboard.serving import serving
 from dashboard.words import count
 from scoring.audit import Audit, Run
@@ -72,7 +72,7 @@ def _asked_again(
     if kept.scores != scores:
         label = "The scores were computed again since: show the new order"
     elif selection.decision is not None and last > kept.as_of:
-        word = DECISION_WORDS[selection.decision]
+        word = decision_words()[selection.decision]
         label = f"{count(last - kept.as_of, 'event')} since: keep only “{word}” again"
     else:
         return False

@@ -61,7 +61,7 @@ def rows(audit: Audit) -> frozenset[str]:
 def _stamps(audit: Audit) -> tuple:
     run = _run(audit)
     scores = [run.score_path(name) for name in run.score_names()] if run else []
-    return tuple(state.stamp(path) for path in (audit.root / "audit.toml", audit.examples_path, audit.controls_path, *scores))
+    return tuple(state.stamp(path) for path in (audit.config_path, audit.examples_path, audit.controls_path, *scores))
 
 
 def _run(audit: Audit) -> Run | None:
@@ -77,7 +77,7 @@ def _rows(root, _stamps: tuple) -> frozenset[str]:
 
 def probabilities(audit: Audit) -> dict[str, float]:
     """Controls by the probability with which they were drawn. Never sent to a browser: it would tell which they are."""
-    return _probabilities(audit.root, tuple(state.stamp(path) for path in (audit.root / "audit.toml", audit.controls_path)))
+    return _probabilities(audit.root, tuple(state.stamp(path) for path in (audit.config_path, audit.controls_path)))
 
 
 @lru_cache(maxsize=4)
@@ -105,7 +105,7 @@ def everything(audit: Audit) -> Mapping[str, str]:
     """Every hidden example → why, for whoever looks."""
     who, own = serving().identity.reviewer, rows(audit)
     return _everything(audit.root, serving().log_url, decisions.last_position(audit), who, own,
-                       state.stamp(audit.root / "audit.toml"), state.stamp(audit.examples_path))  # fmt: skip
+                       state.stamp(audit.config_path), state.stamp(audit.examples_path))  # fmt: skip
 
 
 @lru_cache(maxsize=16)

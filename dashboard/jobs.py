@@ -39,7 +39,6 @@ GRACE = 20.0  # seconds that a cancelled command gets to end by itself
 SLOWEST_START = 60.0  # seconds until a keeper must have begun
 WAIT = 10.0  # seconds for a lock that another look holds for a moment
 TAIL = 4096  # bytes
-INTERRUPTED = 130
 LIVE = ("starting", "running")
 
 _looking = threading.Lock()

@@ -29,6 +29,7 @@ from scoring import meetings
 from scoring.audit import Audit, Run
 from scoring.reviews import LogUnavailable, ReviewLog
 from scoring.tables import HardlookError
+from scoring.verdict_kinds import VERDICTS, sentence, taking
 
 SEEN_WITHIN = 15.0  # seconds after a look in which somebody counts as there
 MOST_ANSWERS = 9
@@ -170,25 +171,27 @@ def _run(audit: Audit) -> Run | None:
 
 
 def _answers(audit: Audit, row: dict[str, Any], said: list) -> list[dict[str, Any]]:
-    """What can be voted for: the given label, every answer that somebody gave, none and unsure."""
-    found = []
+    """What can be voted for: the given label, every answer that somebody gave, and what names no class (none, unsure)."""
+    found, label = [], row.get("label")
 
-    def add(text, verdict, new_label=None, labels=()):
+    def add(verdict, new_label=None, labels=()):
+        text = sentence(verdict, label, new_label, labels)[:200]
         if text not in [one["text"] for one in found]:
             found.append({"text": text, "verdict": verdict, "new_label": new_label, "labels": list(labels)})
 
-    if row.get("label") is not None:
-        add(f"the label is right ({row['label']})"[:200], "given")
+    if label is not None:
+        add("given")
     for one in said:
-        if one.verdict == "other" and one.new_label != row.get("label"):
-            add(f"it is {one.new_label}"[:200], "other", one.new_label)
-        elif one.verdict == "several":
-            add(f"several fit: {', '.join(one.labels)}"[:200], "several", None, one.labels)
+        if one.verdict in taking("new_label") and one.new_label != label:
+            add(one.verdict, one.new_label)
+        elif one.verdict in taking("labels"):
+            add(one.verdict, None, one.labels)
     run = _run(audit)
     if run is not None and row and not hidden.why(audit, [row["example_id"]]):
         guess = state.suggestions(audit, run, state.details(audit, run, [row["example_id"]])["label"])
         for name in guess["suggested_label"].dropna():
-            add(f"it is {name}"[:200], "other", name)
-    add("no class fits", "none")
-    add("unsure", "unsure")
+            add("other", name)
+    for verdict, kind in VERDICTS.items():
+        if kind.true is None:
+            add(verdict)
     return found[:MOST_ANSWERS]

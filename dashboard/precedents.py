@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any
 
 from dashboard import decisions, state
-from dashboard.selection import source
 from dashboard.serving import serving
 from scoring import meetings
 from scoring.audit import Audit, Run
@@ -46,6 +45,5 @@ def _known(_url: str, _position: int) -> tuple[dict[str, Any], ...]:
 def _neighbours(run: Run | None, ids: Sequence[str]) -> dict[str, list[str]]:
     if run is None or not run.neighbours_path.is_file():
         return {}
-    where = "example_id IN (SELECT unnest(?::VARCHAR[]))"
-    rows = state.sql(f"SELECT example_id, neighbours FROM {source(run.neighbours_path)} WHERE {where}", [list(ids)])
-    return {row["example_id"]: row["neighbours"][:NEAR] for row in rows.to_pylist()}
+    found = state.rows(run.neighbours_path, ids, ["neighbours"]).to_pylist()
+    return {row["example_id"]: row["neighbours"][:NEAR] for row in found}

@@ -37,7 +37,6 @@ from dashboard.decisions import open_log
 from dashboard.grid import scripts
 from dashboard.meeting_routes import meeting_routes
 from dashboard.requests import FOREVER, SAFE, json_reply, missing, no_ids, posted_ids, read_body, refusal, run_of, sound_ids
-from dashboard.selection import source
 from dashboard.serving import serving
 from dashboard.session import blind
 from dashboard.session import routes as session_routes
@@ -118,11 +117,7 @@ async def thumbs(request: Request) -> Response:
 
 
 def _fingerprints(ids: list[str]) -> dict[str, str | None]:
-    query = (
-        f"SELECT example_id, fingerprint FROM {source(state.open_audit().examples_path)} "
-        "WHERE example_id IN (SELECT unnest(?::VARCHAR[]))"
-    )
-    table = state.sql(query, [ids])
+    table = state.rows(state.open_audit().examples_path, ids, ["fingerprint"])
     return dict(zip(table["example_id"].to_pylist(), table["fingerprint"].to_pylist(), strict=True))
 
 
@@ -333,5 +328,4 @@ def _known(audit: Audit, ids: set[str]) -> set[str]:
     """Which of these examples there are."""
     if not audit.examples_path.is_file():
         return set()
-    query = f"SELECT example_id FROM {source(audit.examples_path)} WHERE example_id IN (SELECT unnest(?::VARCHAR[]))"
-    return set(state.sql(query, [sorted(ids)])["example_id"].to_pylist())
+    return set(state.rows(audit.examples_path, sorted(ids), [])["example_id"].to_pylist())

@@ -10,31 +10,17 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-DECISIONS = (
-    "undecided",
-    "decided",
-    "given",
-    "other",
-    "several",
-    "none",
-    "unsure",
-    "issue",
-    "flagged",
-    "disputed",
-)
-DECISION_WORDS = {
-    "undecided": "not decided yet",
-    "decided": "decided",
-    "given": "label is right",
-    "other": "another label",
-    "several": "several fit",
-    "none": "none fits",
-    "unsure": "unsure",
-    "issue": "has an issue",
-    "flagged": "flagged for discussion",
-    "disputed": "disputed",
-}
+from scoring.verdict_kinds import VERDICTS
+
 META = "meta."
+
+
+def decision_words() -> dict[str, str]:
+    """What can be asked about how examples are decided, in words: every verdict, and what else the log tells of one."""
+    return {
+        "undecided": "not decided yet", "decided": "decided", **{name: kind.words for name, kind in VERDICTS.items()},
+        "issue": "has an issue", "flagged": "flagged for discussion", "disputed": "disputed",
+    }  # fmt: skip
 
 
 def identifier(name: str) -> str:
@@ -93,7 +79,7 @@ class Selection:
     """Which examples of an audit a view is about.
 
     ``class_name`` restricts by the label, or by the prediction where ``index`` is "prediction". ``decision``
-    is one of ``DECISIONS``, as the log stood at position ``as_of``. ``decile`` (1 … 10) is of the score among
+    is one of ``decision_words``, as the log stood at position ``as_of``. ``decile`` (1 … 10) is of the score among
     the examples that the rest selects and that have a label and a prediction. ``example`` is one example_id.
     ``left_out``: examples that numbers are counted without (``dashboard.hidden.open_part``).
     """

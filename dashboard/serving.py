@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from dashboard.identity import Access, Identity, verified_name, visitor
 from dashboard.signed_in import login_settings, secrets_file
-from scoring.audit import Audit
+from scoring.audit import CONFIG, Audit
 from scoring.tables import HardlookError
 
 
@@ -48,7 +48,7 @@ class Serving:
     @property
     def access(self) -> Access:
         """How people are told apart here, with the roles as audit.toml has them now."""
-        return _access(self, (self.audit_path / "audit.toml").stat().st_mtime_ns)
+        return _access(self, (self.audit_path / CONFIG).stat().st_mtime_ns)
 
     @property
     def identity(self) -> Identity:

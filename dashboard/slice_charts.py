@@ -20,7 +20,6 @@ from dashboard.words import count, escaped, number
 
 SHAPES = ("circle", "square", "diamond", "triangle-up", "cross")
 INKS = SERIES[:6]  # the palette's yellow cannot be seen as a point on white
-GROUPS = len(INKS) * len(SHAPES)
 MAP_HEIGHT = 560
 RIGHT, MISSED, UNKNOWN = "right", "wrong", "not known"
 OTHERS = "all others"
@@ -38,7 +37,8 @@ SCALE = [
 def group_style(place: int) -> dict[str, str]:
     """Colour and symbol of the n-th group: each pair is given once.
 
-    >>> len({tuple(group_style(place).values()) for place in range(GROUPS)}) == GROUPS
+    >>> pairs = len(INKS) * len(SHAPES)
+    >>> len({tuple(group_style(place).values()) for place in range(pairs)}) == pairs
     True
     """
     return {

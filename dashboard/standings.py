@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from dashboard.tail import Tail
 from scoring import verdicts
 from scoring.reviews import ReviewLog
 
@@ -33,7 +34,7 @@ class Standings:
 
     def __init__(self, log: ReviewLog):
         self.log = log
-        self.position = -1
+        self._tail = Tail(log)
         self._recent: deque[tuple[int, str]] = deque(maxlen=REMEMBERED)
         self._oldest = 0  # news after this position are all in ``_recent``
         self._looked = 0.0
@@ -49,11 +50,17 @@ class Standings:
                 self._look()
             return self.position
 
+    @property
+    def position(self) -> int:
+        """The log's last position as it is known; −1 before the first look."""
+        return self._tail.position
+
     def _look(self) -> None:
-        if self.position < 0:
-            self.position = self._oldest = self._last_derived()
-        fresh = self.log.events(after=self.position)
+        first = self.position < 0
+        fresh = self._tail.look()
         self._looked = time.monotonic()
+        if first:
+            self._oldest = self._tail.began
         if not len(fresh):
             return
         named = fresh["example_id"].where(fresh["action"] != "undo", UNDO)
@@ -62,12 +69,6 @@ class Standings:
             self._recent.clear()
         else:
             self._recent.extend(zip(fresh["position"].tolist(), named.tolist(), strict=True))
-        self.position = int(fresh["position"].iloc[-1])
-
-    def _last_derived(self) -> int:
-        """The last position that the derived tables show: spares reading the whole log with its evidence."""
-        frames = self.log.decisions(), self.log.flags(), self.log.comments()
-        return max((int(frame["position"].max()) for frame in frames if len(frame)), default=0)
 
     def changed(self, after: int) -> dict[str, Any]:
         """{position, examples: their states, again: whether everything on screen must be asked for again}."""

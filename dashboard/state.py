@@ -28,7 +28,7 @@ from dashboard.columns import ScoreColumn, read_columns
 from dashboard.selection import META, MetaFilter, Selection, identifier, source
 from dashboard.serving import serving
 from scoring import queues
-from scoring.audit import Audit, Run
+from scoring.audit import CONFIG, Audit, Run
 from scoring.duplicates import duplicates as group_duplicates
 from scoring.evaluation import deciles, error_by_decile, wilson
 from scoring.queues import Order
@@ -79,7 +79,7 @@ def stamp(path: Path) -> Stamp | None:
 def open_audit() -> Audit:
     """The audit that this process serves, read again when its ``audit.toml`` changed."""
     root = serving().audit_path
-    return _open_audit(root, stamp(root / "audit.toml"))
+    return _open_audit(root, stamp(root / CONFIG))
 
 
 @lru_cache(maxsize=4)
@@ -207,12 +207,12 @@ def details(audit: Audit, run: Run | None, ids: Sequence[str]) -> pd.DataFrame:
     Columns: split, label, fingerprint, problem, and prediction, p_prediction, p_label, correct (null without
     predictions).
     """
-    frame = _rows(audit.examples_path, ids, "example_id, split, label, fingerprint, problem")
+    frame = rows(audit.examples_path, ids, ["split", "label", "fingerprint", "problem"]).to_pandas().set_index("example_id")
     if run is not None and run.predictions_path.is_file():
         wanted = ("prediction", "p_prediction", "p_label", "correct", "second")
         there = read_schema(run.predictions_path).names
-        names = ", ".join(["example_id", *(identifier(name) for name in wanted if name in there)])
-        frame = frame.join(_rows(run.predictions_path, ids, names))
+        predicted = rows(run.predictions_path, ids, [name for name in wanted if name in there])
+        frame = frame.join(predicted.to_pandas().set_index("example_id"))
     return frame.reindex(list(ids))
 
 
@@ -238,14 +238,14 @@ def matching(audit: Audit, meta: tuple[MetaFilter, ...]) -> set[str]:
     )
 
 
-def _rows(path: Path, ids: Sequence[str], names: str) -> pd.DataFrame:
-    """Some columns of some rows; the ids go in as one list parameter."""
+def rows(path: Path, ids: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of some examples in one file, in the file's order: example_id and these columns, or all there are.
+
+    The one look-up by id of the pages: one query, whatever the number of ids, which go in as one list parameter.
+    """
+    names = "*" if columns is None else ", ".join(["example_id", *map(identifier, columns)])
     where = "example_id IN (SELECT unnest(?::VARCHAR[]))"
-    return (
-        sql(f"SELECT {names} FROM {source(path)} WHERE {where}", [list(ids)])
-        .to_pandas()
-        .set_index("example_id")
-    )
+    return sql(f"SELECT {names} FROM {source(path)} WHERE {where}", [list(ids)])
 
 
 def suggestions(audit: Audit, run: Run, labels: pd.Series) -> pd.DataFrame:

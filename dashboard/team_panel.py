@@ -17,6 +17,7 @@ from scoring import agreement, assignments, meetings
 from scoring.audit import Audit, Run
 from scoring.reviews import ReviewLog
 from scoring.tables import HardlookError
+from scoring.verdict_kinds import VERDICTS, taking
 
 AGREEMENT = {
     "n": st.column_config.NumberColumn("read twice", format="localized"),
@@ -95,13 +96,13 @@ def _settle(audit: Audit, log: ReviewLog, said) -> None:
         example = st.selectbox("Example", said["example_id"].drop_duplicates(), key="settle")
         for one in said[said["example_id"] == example].itertuples():
             st.text(f"{one.reviewer}: {meetings.answer_text(one)}")
-        verdict = st.radio("It is", ["the label is right", "another class", "no class fits"], horizontal=True, key="ruling")
-        new_label = st.selectbox("Class", audit.classes, key="ruling_class") if verdict == "another class" else None
+        kinds = [name for name, kind in VERDICTS.items() if kind.label_is != "open" and kind.takes != "labels"]
+        verdict = st.radio("It is", kinds, format_func=lambda name: VERDICTS[name].words, horizontal=True, key="ruling")
+        new_label = st.selectbox("Class", audit.classes, key="ruling_class") if verdict in taking("new_label") else None
         note = st.text_area("Reason", key="ruling_note", max_chars=10_000)
         if st.button("Settle", type="primary", key="settle_now"):
-            kinds = {"the label is right": "given", "another class": "other", "no class fits": "none"}
             row = state.details(audit, None, [example]).iloc[0]
-            _write(log, [_ruling(example, row, kinds[verdict], new_label, note)])
+            _write(log, [_ruling(example, row, verdict, new_label, note)])
 
 
 def _ruling(example: str, row, verdict: str, new_label: str | None, note: str):

@@ -15,6 +15,7 @@ import streamlit as st
 
 from dashboard import controls, grouping, history, state
 from dashboard.columns import ScoreColumn, stages_overlap
+from dashboard.pages import find_page
 from dashboard.selection import META, MetaFilter
 from scoring.audit import Audit, Run
 
@@ -35,15 +36,6 @@ class View:
     meta: tuple[MetaFilter, ...]
     group: str | None = None
     """The metadata column by which pages group, without ``META``."""
-
-
-def script(page: str) -> str:
-    """The file of a page.
-
-    >>> script("data-map")
-    'data_map.py'
-    """
-    return f"{page.replace('-', '_')}.py"
 
 
 def turn_to(page: str) -> None:
@@ -73,7 +65,7 @@ def come_back() -> None:
 def go(page: str, parameters: Mapping[str, Any]) -> NoReturn:
     """Open another page of this session at an address with these parameters."""
     st.session_state[GOING] = dict(parameters)
-    st.switch_page(f"views/{script(page)}", query_params={ARRIVAL: "1"})
+    st.switch_page(f"views/{find_page(page).script}", query_params={ARRIVAL: "1"})
 
 
 def arrive() -> None:

@@ -33,7 +33,7 @@ from scoring.review_policy import ReviewPolicy, drawn
 from scoring.reviews import ReviewLog
 from scoring.tables import HardlookError, read_table
 
-FIRST, SECOND = READINGS = ("first", "second")
+FIRST, SECOND = "first", "second"
 
 
 def for_reviewer(queue: pd.DataFrame, log: ReviewLog, reviewer: str, now: datetime, *,

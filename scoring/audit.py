@@ -24,7 +24,16 @@ from scoring.tables import BlobStore, HardlookError
 
 __all__ = ["SPLITS", "Audit", "Run", "can_name_run", "check_config"]
 
+CONFIG = "audit.toml"
 DEFAULT_ISSUES = ("bad image", "duplicate", "several objects", "guideline gap")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A file of settings, checked. Anything wrong is one ``HardlookError`` naming key, found and needed."""
+    try:
+        return check_config(tomllib.loads(path.read_text(encoding="utf-8-sig")))  # some editors begin a file with a mark
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise HardlookError(f"{path} is not valid TOML: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -40,14 +49,13 @@ class Audit:
         if "\0" in str(folder):
             raise HardlookError(f"{str(folder)!r} is no path: it has a NUL character")
         root = Path(folder).resolve()
-        path = root / "audit.toml" if root.is_dir() else root
+        path = root / CONFIG if root.is_dir() else root
+        if path.is_file() and path.name != CONFIG:  # whoever opens the folder again (a worker, a page) reads audit.toml
+            raise HardlookError(f"{path.name} is not {CONFIG}, the one file of settings of a folder; give it that name in a "
+                                "folder of its own")
         if not path.is_file():
             raise HardlookError(f"no audit at {folder}: there is no audit.toml; `hardlook new {folder}` makes one")
-        try:
-            config = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise HardlookError(f"{path} is not valid TOML: {error}") from error
-        return cls(path.parent, check_config(config))
+        return cls(path.parent, read_config(path))
 
     @property
     def name(self) -> str:
@@ -112,6 +120,11 @@ class Audit:
         """The inverse of ``path``: relative inside the audit folder, absolute outside."""
         path = Path(path).resolve()
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
+
+    @property
+    def config_path(self) -> Path:
+        """What is audited: ``audit.toml``."""
+        return self.root / CONFIG
 
     @property
     def examples_path(self) -> Path:

@@ -24,6 +24,7 @@ import pandas as pd
 import pyarrow as pa
 
 import scoring
+from scoring.contract import check_finished, check_scored, check_setting, infinite, meant
 from scoring.evaluation import measured_direction
 from scoring.maps import keep_maps
 from scoring.memory import peak_memory
@@ -130,10 +131,11 @@ def drop_outdated(context: Context, scorer: Scorer) -> None:
 
 def make_scorer(kind: type[Scorer], settings: Mapping[str, Any]) -> Scorer:
     """The scorer with some of its fields set; an unknown field is an error that lists the known ones."""
-    known = [field.name for field in fields(kind)]
-    for key in settings:
+    known = {field.name: field.default for field in fields(kind)}
+    for key, value in settings.items():
         if key not in known:
-            raise HardlookError(f"{kind.name} has no setting {key!r}; it has {', '.join(known) or 'none'}")
+            raise HardlookError(f"{kind.name} has no setting {key!r}{meant(key, known)}")
+        check_setting(kind.name, key, known[key], value)
     return replace(kind(), **settings)
 
 
@@ -205,7 +207,9 @@ def score_one(context: Context, scorer: Scorer) -> int:
         vectors = merge_vectors(run.vectors_path(name), kept, todo, tables, name)
         if vectors is not None:
             write_vectors(run.vectors_path(name), examples["example_id"].tolist(), vectors)
-    columns = scorer.finish(columns, examples_frame(context))
+    columns = check_finished(scorer, scorer.finish(columns, examples_frame(context)), len(examples))
+    for text in infinite(columns):
+        context.note(text)
     write_scores(context, scorer, columns, {"key": key, "examples": everything, "notes": context.notes})
     shutil.rmtree(run.parts_folder(scorer.name), ignore_errors=True)
     return len(todo)
@@ -244,12 +248,10 @@ def kept_rows(path, key: str, examples: pd.DataFrame) -> np.ndarray:
 def score_shard(context: Context, scorer: Scorer, state, positions: np.ndarray) -> pa.Table:
     """One shard's columns as a table aligned with ``positions``; unreadable examples are NaN."""
     shard, at = make_shard(context, scorer, positions)
-    scored = scorer.score(shard, state) if len(shard) else {}
+    finishes = type(scorer).finish is not Scorer.finish
+    scored = check_scored(scorer, scorer.score(shard, state), len(shard), finishes=finishes) if len(shard) else {}
     columns = {}
     for name, values in scored.items():
-        values = np.asarray(values, dtype=np.float32)
-        if values.shape[:1] != (len(shard),) or values.ndim != (2 if name in scorer.vectors else 1):
-            raise HardlookError(f"{scorer.name}.{name} has shape {values.shape}; needed ({len(shard)},)")
         full = np.full((len(positions), *values.shape[1:]), np.nan, dtype=np.float32)
         full[at] = values
         columns[name] = vector_column(full) if name in scorer.vectors else full
@@ -299,8 +301,7 @@ def write_scores(context: Context, scorer: Scorer, columns: Mapping[str, np.ndar
     arrays = [pa.array(examples["example_id"], pa.string()), pa.array(examples["fingerprint"], pa.string()),
               pa.array(label, pa.string())]
     for column in scorer.columns:
-        values = columns.get(column.name)
-        values = np.full(len(examples), np.nan, np.float32) if values is None else np.asarray(values, np.float32)
+        values = columns[column.name]
         arrays.append(pa.array(values, mask=~np.isfinite(values)))
         fields.append(column.arrow_field())
     metadata = {**facts, "scorer": scorer.name, "parameters": asdict(scorer), "hardlook": scoring.__version__}

@@ -23,9 +23,9 @@ from typing import Any
 import pandas as pd
 
 from scoring.tables import HardlookError
+from scoring.verdict_kinds import VERDICTS
 
 ACTIONS = ("decide", "flag", "unflag", "comment", "undo", "adjudicate", "assign", "release")
-VERDICTS = ("given", "other", "several", "none", "unsure")
 JUDGING = ("decide", "adjudicate")  # the actions that carry a verdict
 LONGEST_KEY = 200  # characters; PostgreSQL indexes at most 2,704 bytes per row, and keys are indexed
 LARGEST_NUMBER = 2**63 - 1
@@ -47,7 +47,7 @@ class Event:
     first number. example_id, fingerprint, label: what was on screen; label is the given label, a class name,
     null in the pool. reviewer: the person; action: one of ``ACTIONS``; batch: the name of one bulk act,
     shared by its events. assignee: to whom ``assign`` gives the example, or from whom alone ``release`` takes it.
-    verdict: one of ``VERDICTS``, for ``decide`` and ``adjudicate``; new_label goes with
+    verdict: one of ``scoring.verdict_kinds.VERDICTS``, for ``decide`` and ``adjudicate``; new_label goes with
     other, labels with several; issues: any number of names, with or without a verdict. A later decision
     replaces the earlier one as a whole. undoes: (client, seq) of the event that an ``undo`` takes back; note:
     free text, stored as given. evidence: what the reviewer had on screen, as JSON; numbers that JSON lacks
@@ -135,11 +135,12 @@ class Event:
             raise HardlookError(
                 f"verdict {reprlib.repr(self.verdict)} is unknown; one of {', '.join(VERDICTS)}"
             )
-        if self.verdict == "other" and not self.new_label:
-            raise HardlookError("verdict 'other' needs new_label, the class that is right")
-        if self.verdict == "several" and not self.labels:
-            raise HardlookError("verdict 'several' needs labels, all the classes that fit")
-        if self.verdict not in ("other", "several") and self.new_label not in (None, self.label):
+        takes = VERDICTS[self.verdict].takes if self.verdict else None
+        if takes == "new_label" and not self.new_label:
+            raise HardlookError(f"verdict {self.verdict!r} needs new_label, the class that is right")
+        if takes == "labels" and not self.labels:
+            raise HardlookError(f"verdict {self.verdict!r} needs labels, all the classes that fit")
+        if takes is None and self.new_label not in (None, self.label):
             raise HardlookError(
                 f"verdict {self.verdict!r} contradicts new_label {reprlib.repr(self.new_label)}"
             )

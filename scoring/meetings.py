@@ -31,11 +31,11 @@ from scoring.events import Event, EventRefused
 from scoring.eventstore import meeting_table as table
 from scoring.reviews import ReviewLog
 from scoring.tables import HardlookError, read_json
+from scoring.verdict_kinds import saying, sentence
 
 KINDS = ("dispute", "flag", "slice")
 SLICES = 5
 LONGEST_TEXT = 10_000
-CHANGES = ("merge", "split")
 
 
 # -- the agenda ------------------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ def _disputes(log: ReviewLog) -> list[dict[str, Any]]:
     consensus = log.consensus()
     several = consensus["reviewers"].map(len) > 1
     open_ones = (consensus["status"] == "disputed") | (
-        (consensus["status"] == "agreed") & (consensus["verdict"] == "unsure") & several
+        (consensus["status"] == "agreed") & consensus["verdict"].isin(saying("open")) & several
     )
     rows = consensus[open_ones].sort_values("position")
     return [
@@ -367,12 +367,7 @@ def _decided(row) -> list[str]:
 
 def answer_text(row) -> str:
     """A decision in words, its note included."""
-    verdict = _plain(row.verdict)
-    label = _plain(row.label)
-    words = {
-        "given": "the label is right" + (f" ({label})" if label else ""), "other": f"it is {_plain(row.new_label)}",
-        "several": f"several fit: {', '.join(row.labels)}", "none": "no class fits", "unsure": "unsure",
-    }.get(verdict, "")  # fmt: skip
+    words = sentence(_plain(row.verdict), _plain(row.label), _plain(row.new_label), row.labels)
     issues = ", ".join(row.issues)
     note = _plain(row.note)
     return "; ".join(filter(None, (words, issues, f"“{note}”" if note else "")))

@@ -6,8 +6,8 @@ names one of
     keep < relabel < second reader < exclude
 
 and the strongest one that applies wins; issues that the policy does not name change nothing. A dispute, and
-an example that changed since it was reviewed, always goes to a second reader. ``POLICY`` is the default;
-``[policy]`` in audit.toml overrides it key by key.
+an example that changed since it was reviewed, always goes to a second reader. ``default_policy`` holds where
+``[policy]`` in audit.toml says nothing else, key by key.
 
 Inputs → outputs: the example table and the review log → one patch per split (data frame, CSV or Parquet) →
 corrected labels. CSV neutralises what a spreadsheet would run as a formula, by an apostrophe that reading
@@ -27,22 +27,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from scoring.events import VERDICTS
 from scoring.eventstore import TEXT
 from scoring.tables import HardlookError, atomic_path, read_table, write_table
+from scoring.verdict_kinds import VERDICTS
 
 if TYPE_CHECKING:
     from scoring.reviews import ReviewLog
 
 DISPOSITIONS = ("keep", "relabel", "second reader", "exclude")  # from the weakest to the strongest
-POLICY = {
-    "given": "keep",
-    "other": "relabel",
-    "several": "second reader",  # one label per example: somebody has to choose, or exclude
-    "none": "exclude",
-    "unsure": "second reader",
-    "bad image": "exclude",
-}
+ISSUES = {"bad image": "exclude"}
+"""What becomes of an example with an issue, by default; one that stands not here changes nothing."""
 SETTINGS = ("test", "second_opinions", "lock_minutes")  # keys of [policy] that are no disposition
 FORMATS = ("csv", "parquet")
 TIME = pa.timestamp("us", "UTC")
@@ -69,6 +63,11 @@ PATCH_SCHEMA = pa.schema(
 # -- from decisions to a patch ----------------------------------------------------------------------
 
 
+def default_policy() -> dict[str, str]:
+    """What becomes of an example where a team says nothing else: verdict or issue → disposition."""
+    return {name: kind.disposition for name, kind in VERDICTS.items()} | ISSUES
+
+
 def full_policy(policy: Mapping[str, Any] | None = None) -> dict[str, str]:
     """The default policy with a team's own words on top: verdict or issue → disposition.
 
@@ -79,11 +78,11 @@ def full_policy(policy: Mapping[str, Any] | None = None) -> dict[str, str]:
     for key, value in own.items():
         if value not in DISPOSITIONS:
             raise HardlookError(f"[policy] {key} = {value!r}; needed one of {', '.join(DISPOSITIONS)}")
-        if value == "relabel" and key not in ("other", "several"):
+        if value == "relabel" and (key not in VERDICTS or VERDICTS[key].takes is None):
             raise HardlookError(
                 f"[policy] {key} = 'relabel', but {key!r} names no new label; use another disposition"
             )
-    return {**POLICY, **own}
+    return {**default_policy(), **own}
 
 
 def disposition(
@@ -91,7 +90,8 @@ def disposition(
 ) -> tuple[str, str | None]:
     """What happens to an example, and the issue that decided it where it was not the verdict.
 
-    >>> disposition("given", ["bad image"], POLICY), disposition("other", ["duplicate"], POLICY)
+    >>> policy = default_policy()
+    >>> disposition("given", ["bad image"], policy), disposition("other", ["duplicate"], policy)
     (('exclude', 'bad image'), ('relabel', None))
     """
     chosen, because = policy[verdict] if verdict in VERDICTS else "keep", None

@@ -7,8 +7,8 @@
     lock_minutes = 10         # how long an example that somebody looks at is kept from others
 
 An example needs a second reader where it falls into the share (by hash of seed and id, so that nobody chooses), where
-the policy sends its verdict or issue to one (*unsure* always), or where test is blind and it is a test example. Until
-two people have read it, nobody but those who did sees what they said.
+the policy sends its verdict or issue to one (an open one, *unsure*, always), or where test is blind and it is a test
+example. Until two people have read it, nobody but those who did sees what they said.
 
 Inputs → outputs: audit.toml and the log's tables → sets of example_ids. Cost: one pass over the decided examples.
 """
@@ -25,11 +25,11 @@ import pandas as pd
 from scoring.audit import Audit
 from scoring.patches import disposition, full_policy
 from scoring.tables import HardlookError
+from scoring.verdict_kinds import saying
 
 SHARE = 0.1
 LOCK_MINUTES = 10.0
 TEST_MODES = ("open", "blind")
-READERS = 2
 WARNING = (
     "Only examples on which the model disagrees are looked at first, so corrections of test labels found this way move "
     "them towards the model: accuracy on the corrected labels is too high. Compare models on the original labels, or set "
@@ -74,7 +74,7 @@ class ReviewPolicy:
 
     def wants_second(self, example_id: str, verdict: str | None, issues: Iterable[str], split: str | None) -> bool:
         """Whether one answer is not enough for an example."""
-        if verdict == "unsure" or (self.is_blind and split == "test"):
+        if verdict in saying("open") or (self.is_blind and split == "test"):
             return True
         return self.is_drawn(example_id) or disposition(verdict, issues, self.dispositions)[0] == "second reader"
 

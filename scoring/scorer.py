@@ -8,14 +8,15 @@ options from the fields, and ``asdict`` goes into the file that it writes. Addin
 independently of the others, so that any sharding and any worker gives the same numbers; ``finish`` sees all rows once
 (class z-scores, ranks). Missing values are NaN in arrays and null in files.
 
-Cost: the registry imports the scorer modules, and through them torch.
+Every scorer keeps ``scoring.contract``: what it declares is checked when it is registered, what it returns after each
+shard. Cost: the registry imports the scorer modules, and through them torch.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar
@@ -23,11 +24,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from scoring.contract import check_scorer, meant
 from scoring.tables import HardlookError, describe_column
 
-NEEDS = ("labels", "checkpoints", "predictions", "features", "neighbours", "dynamics", "influence", "training",
-         "scores", "head")
-"""``head``: that logits are the model's own, of a linear layer on the features; those of an imported table are not."""
 SUSPICIOUS = ("high", "low", "measured", None)
 DETECTS = ("difficulty", "label error", "out of distribution", None)
 
@@ -113,6 +112,7 @@ class Scorer:
 
     name: ClassVar[str] = ""
     needs: ClassVar[tuple[str, ...]] = ()
+    """Of ``scoring.contract.NEEDS``."""
     columns: ClassVar[tuple[Column, ...]] = ()
     least: ClassVar[Mapping[str, int]] = {}
     """How many of a need are needed at least, e.g. ``{"checkpoints": 2}``."""
@@ -133,11 +133,12 @@ class Scorer:
         return None
 
     def score(self, shard: Shard, state) -> Columns:
-        """Score each example of the shard, independently of the others."""
+        """Score each example of the shard, independently of the others: every declared column and vector, but those
+        that ``finish`` adds."""
         raise NotImplementedError(f"{type(self).__name__}.score")
 
     def finish(self, columns: Columns, examples) -> Columns:
-        """Complete the columns once all rows are there (class z-scores, ranks). Optional.
+        """Complete the columns once all rows are there (class z-scores, ranks) → all that are declared. Optional.
 
         ``examples``: a data frame aligned with the columns: example_id, split, label, prediction.
         """
@@ -148,13 +149,28 @@ class Scorer:
 def registry() -> dict[str, type[Scorer]]:
     """Every scorer by name, found by scanning ``scoring/scorers``, in sorted order."""
     package = importlib.import_module("scoring.scorers")
-    found: dict[str, type[Scorer]] = {}
+    kinds: list[type[Scorer]] = []
     for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
         members = vars(importlib.import_module(f"scoring.scorers.{module}")).values()
-        for scorer in members:
-            if isinstance(scorer, type) and issubclass(scorer, Scorer) and scorer.name:
-                if scorer.__module__ == f"scoring.scorers.{module}":
-                    found[scorer.name] = scorer
+        kinds += [kind for kind in members if isinstance(kind, type) and issubclass(kind, Scorer) and kind.name
+                  and kind.__module__ == f"scoring.scorers.{module}"]
+    return registered(kinds)
+
+
+def registered(kinds: Iterable[type[Scorer]]) -> dict[str, type[Scorer]]:
+    """The scorers by name, sorted; one that breaks the contract or takes another's name or vectors is an error."""
+    found: dict[str, type[Scorer]] = {}
+    writers: dict[str, str] = {}
+    for kind in dict.fromkeys(kinds):
+        check_scorer(kind)
+        if kind.name in found:
+            both = " and ".join(one.__module__ for one in (found[kind.name], kind))
+            raise HardlookError(f"two scorers are called {kind.name!r}, in {both}; rename one")
+        for vector in kind.vectors:
+            if other := writers.get(vector):
+                raise HardlookError(f"scorers {other!r} and {kind.name!r} both write vector {vector!r}; rename one")
+            writers[vector] = kind.name
+        found[kind.name] = kind
     return dict(sorted(found.items()))
 
 
@@ -162,5 +178,5 @@ def find_scorer(name: str) -> type[Scorer]:
     """The scorer of that name; an unknown one is an error that lists them all."""
     scorers = registry()
     if name not in scorers:
-        raise HardlookError(f"there is no score {name!r}; scores are: {', '.join(scorers)}")
+        raise HardlookError(f"there is no score {name!r}{meant(name, scorers)}")
     return scorers[name]

@@ -235,7 +235,11 @@ def vector_column(values: np.ndarray) -> pa.Array:
 
 def column_vectors(tables: Sequence[pa.Table], name: str) -> np.ndarray:
     """The inverse of ``vector_column`` over several tables; NaN for the rows of a table without that column."""
-    width = next(table.schema.field(name).type.list_size for table in tables if name in table.column_names)
+    widths = sorted({table.schema.field(name).type.list_size for table in tables if name in table.column_names})
+    if len(widths) > 1:
+        raise HardlookError(f"the vectors {name!r} are {widths[0]} long in one shard and {widths[-1]} in another; "
+                            "needed one length for all examples")
+    width = widths[0]
     parts = []
     for table in tables:
         if name in table.column_names:

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from scoring.audit import Run
+from scoring.verdict_kinds import true_labels
 
 PAUSE = 15 * 60.0
 IDLE = 60.0
@@ -108,13 +109,3 @@ def reopened(events: pd.DataFrame, opinions: Mapping[str, str], run: str, model:
         for example, labels in latest.items()
         if example not in seen and labels and opinions.get(example, labels[0]) not in labels
     }
-
-
-def true_labels(verdict: str, label: Any, new_label: Any, labels: Any) -> tuple[str, ...]:
-    """The labels that a decision calls true; none for *none* and *unsure*.
-
-    >>> true_labels("given", "cat", None, ()), true_labels("several", "cat", None, ("cat", "dog"))
-    (('cat',), ('cat', 'dog'))
-    """
-    named = {"given": (label,), "other": (new_label,), "several": tuple(labels)}.get(verdict, ())
-    return tuple(name for name in named if isinstance(name, str))

@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pandas as pd
 
+from scoring.verdict_kinds import VERDICTS, taking
+
 DECISION_COLUMNS = (
     *("audit", "example_id", "reviewer", "verdict", "new_label", "labels", "issues", "note", "label"),
     *("fingerprint", "seconds", "round", "created_at", "position", "client", "seq", "batch"),
@@ -167,10 +169,12 @@ def answers(decided: pd.DataFrame) -> pd.Series:
     # A reviewer may have sent no label; another's decision on the same example knows it.
     label = decided["label"].fillna(decided.groupby(EXAMPLE)["label"].transform("first"))
     verdict = decided["verdict"]
-    truth = decided["new_label"].where(verdict == "other", label).fillna("")
-    answers = ("label:" + truth).where(verdict.isin(["given", "other"]), verdict)
-    several = (verdict == "several").to_numpy()
-    fits = ["several:" + json.dumps(sorted(labels)) for labels in decided.loc[several, "labels"]]
+    one = [name for name, kind in VERDICTS.items() if kind.true in ("label", "new_label")]
+    truth = decided["new_label"].where(verdict.isin(taking("new_label")), label).fillna("")
+    answers = ("label:" + truth).where(verdict.isin(one), verdict)
+    several = verdict.isin(taking("labels")).to_numpy()
+    said = decided.loc[several]
+    fits = [f"{name}:{json.dumps(sorted(labels))}" for name, labels in zip(said["verdict"], said["labels"], strict=True)]
     answers[several] = pd.array(fits, dtype=answers.dtype)
     return answers
 

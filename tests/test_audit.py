@@ -115,3 +115,12 @@ def test_facts_are_added_to_the_record_and_the_rest_is_kept(tmp_path):
     run.add_to_record(a=1, b=2)
     run.add_to_record(b=3)
     assert run.record() == {"a": 1, "b": 3}
+
+
+def test_the_settings_lie_in_audit_toml_and_in_no_other_file(tmp_path):
+    """Workers and pages open the folder again: they would read audit.toml, and score another model in silence."""
+    audit = audit_of(tmp_path, GOOD)
+    assert audit.config_path == tmp_path / "audit.toml" and Audit.open(audit.config_path) == audit
+    (tmp_path / "variant.toml").write_text((tmp_path / "audit.toml").read_text())
+    with pytest.raises(HardlookError, match="variant.toml is not audit.toml"):
+        Audit.open(tmp_path / "variant.toml")

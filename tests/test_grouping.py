@@ -7,6 +7,7 @@ import pytest
 
 from dashboard import grouping, state
 from dashboard.columns import find_column
+from dashboard.pages import PAGES
 from dashboard.selection import Selection
 from dashboard.serving import serve_this
 from scoring.evaluation import error_by_decile
@@ -93,24 +94,17 @@ def test_the_grid_stands_in_groups_each_with_its_own_ends(audit, truth):
         assert ids == ordered["example_id"].tolist()[: len(ids)] and len(ids) == 10
 
 
-PAGES = {
-    "overview": "By camera",
-    "deciles": "Within each camera",
-    "data-map": "By camera",
-    "suspects": "",
-    "reviews": "By camera",
-    "meeting": "",
-}  # fmt: skip
+HEADED = {"overview": "By camera", "deciles": "Within each camera", "data-map": "By camera", "reviews": "By camera"}
 
 
 @pytest.mark.parametrize("column", ["camera", "width", NOTE])
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [one.name for one in PAGES])
 def test_every_page_stands_in_groups(audit, name, column):
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
         log.append([Event(client="c", seq=1, example_id="train/000010.png", reviewer="ada", action="flag")])
     app = page(audit, name, grouped=column)
     if column == "camera":
-        assert PAGES[name] in said(app)
+        assert HEADED.get(name, "") in said(app)
 
 
 def test_a_pair_of_scores_is_compared_within_each_group(audit):

@@ -12,6 +12,7 @@ import pytest
 
 from dashboard import blinding, corrected, decisions, grouping, hidden, serving, state
 from dashboard.exports import packed_patches
+from dashboard.pages import DUTIES, PAGES
 from dashboard.pair_panel import pairs
 from dashboard.selection import MetaFilter, Selection
 from dashboard.session import queue
@@ -57,6 +58,12 @@ def copied(scored, folder, more):
     (folder / "audit.toml").write_text(f"{(folder / 'audit.toml').read_text()}\n{more}")
     serving.serve_this(folder)
     return Audit.open(folder)
+
+
+@pytest.fixture(autouse=True)
+def nobody_asks(monkeypatch):
+    """Who asked for controls in one test has not asked for them in the next: a process remembers it as long as it lives."""
+    monkeypatch.setattr(hidden, "_asking", set())
 
 
 @pytest.fixture
@@ -204,7 +211,7 @@ def drawn_ids(app) -> str:
     return "\n".join(str(element.proto) for kind in kinds for element in app.get(kind))
 
 
-PAGES = [
+ADDRESSES = [
     ("grid", {}), ("grid", {"split": "test"}), ("grid", {"split": "test", "decile": "1"}), ("grid", {"class": "class 001"}),
     ("grid", {"score": "AUM", "split": "test"}), ("suspects", {"view": "Sheet", "split": "test", "suggested": "class 001"}),
     ("suspects", {"split": "test", "suggested": "class 001"}), ("data-map", {"split": "test"}),
@@ -216,7 +223,7 @@ PAGES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "parameters"), PAGES, ids=str)
+@pytest.mark.parametrize(("name", "parameters"), ADDRESSES, ids=str)
 def test_no_page_lists_blind_test_examples_in_an_order_or_a_set_that_the_model_made(blind_test, name, parameters):
     app = page(blind_test, name, **parameters)
     assert "test/" not in drawn_ids(app), "the place of a test example tells what the model says of it"
@@ -224,8 +231,34 @@ def test_no_page_lists_blind_test_examples_in_an_order_or_a_set_that_the_model_m
 
 
 def test_without_the_policy_the_same_pages_do_list_them(scored):
-    for name, parameters in [PAGES[0], ("data-map", {"split": "test"}), ("compare", {"split": "test", "show": "stability"})]:
+    for name, parameters in [ADDRESSES[0], ("data-map", {"split": "test"}), ("compare", {"split": "test", "show": "stability"})]:
         assert "test/" in drawn_ids(page(scored, name, **parameters)), name
+
+
+ASKED = [{}, {"split": "test"}, {"split": "train"}, {"slicing": "test"}, {"class": "class 001"}, {"view": "Sheet", "split": "test"},
+         {"filter": ["camera"], "meta.camera": ["north"]}, {"grouped": "camera"}]  # fmt: skip
+"""Parameters that every page is asked with; one that a page does not know changes nothing."""
+
+
+@pytest.mark.parametrize("one", PAGES, ids=lambda one: one.name)
+def test_every_page_keeps_its_duty_to_blind_examples(blind_test, one):
+    for parameters in ASKED:
+        app = page(blind_test, one.name, **parameters)
+        if one.blind == "by lot":
+            found = [cell for cell in shown(app) if cell["id"].startswith("test/")]
+            assert all(cell["blind"] and not any(cell[name] for name in OPINIONS) for cell in found), parameters
+        else:
+            assert "test/" not in drawn_ids(app), (DUTIES[one.blind], parameters)
+        if one.blind == "counted" and "filter" in parameters:
+            assert "test accuracy" not in [metric.label for metric in app.metric]
+
+
+@pytest.mark.parametrize("one", [one for one in PAGES if one.blind != "by lot"], ids=lambda one: one.name)
+def test_every_page_that_lists_no_blind_row_keeps_to_it(with_goal, one):
+    rows = blind_rows(with_goal, with_goal.run())
+    for parameters in ASKED:
+        told = drawn_ids(page(with_goal, one.name, **parameters))
+        assert not [example for example in rows if example in told], (DUTIES[one.blind], parameters)
 
 
 @pytest.mark.parametrize("view", ["Session", "Sheet"])

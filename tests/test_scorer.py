@@ -16,9 +16,11 @@ def test_the_registry_finds_every_file_in_sorted_order():
     assert all(issubclass(scorer, Scorer) for scorer in registry().values())
 
 
-def test_an_unknown_score_lists_all():
-    with pytest.raises(HardlookError, match="no score 'vgo'; scores are: aum"):
+def test_an_unknown_score_names_the_close_one_or_lists_all():
+    with pytest.raises(HardlookError, match="no score 'vgo'; did you mean vog?"):
         find_scorer("vgo")
+    with pytest.raises(HardlookError, match="no score 'xyz'; there are aum, data_map"):
+        find_scorer("xyz")
 
 
 def test_a_columns_facts_travel_with_its_field():

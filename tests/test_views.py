@@ -19,16 +19,15 @@ from streamlit.util import calc_hash
 from dashboard import decisions, state
 from dashboard.columns import find_column
 from dashboard.exports import packed_patches
+from dashboard.pages import PAGES, find_page
 from dashboard.selection import Selection
 from dashboard.serving import serve_this
-from dashboard.view import script
 from scoring.reviews import Event
 from scoring.tables import read_table, write_json, write_table
 from .synthetic import AWKWARD, make_audit
 
 ROOT = Path(__file__).parents[1]
 APP = str(ROOT / "dashboard" / "app.py")
-PAGES = ("overview", "grid", "deciles", "suspects", "reviews", "compare", "data-map")
 
 
 @pytest.fixture(autouse=True)
@@ -111,25 +110,25 @@ def cells(app) -> list[str]:
 )
 def test_every_page_stands(tmp_path, options):
     app = visit(make_audit(tmp_path / "audit", 60, **{"classes": 3, **options}))
-    for name in PAGES:
-        app.switch_page(f"views/{script(name)}")
-        assert said(sound(app.run())), name
+    for one in PAGES:
+        app.switch_page(f"views/{one.script}")
+        assert said(sound(app.run())), one.name
 
 
 def test_every_page_says_what_to_run_before_the_data_was_read(tmp_path):
     audit = make_audit(tmp_path / "audit", 20, 2, scores=False, predictions=False)
     audit.examples_path.unlink()
     app = visit(audit)
-    for name in PAGES:
-        app.switch_page(f"views/{script(name)}")
-        assert f"hardlook score {audit.root}" in said(sound(app.run())), name
+    for one in PAGES:
+        app.switch_page(f"views/{one.script}")
+        assert f"hardlook score {audit.root}" in said(sound(app.run())), one.name
 
 
 def test_pages_of_scores_say_what_to_run_without_scores(tmp_path):
     audit = make_audit(tmp_path / "audit", 20, 2, scores=False)
     app = visit(audit)
     for name in ("grid", "suspects", "deciles", "compare"):
-        app.switch_page(f"views/{script(name)}")
+        app.switch_page(f"views/{find_page(name).script}")
         assert f"hardlook score {audit.root} --run main" in said(sound(app.run())), name
 
 
@@ -438,8 +437,8 @@ import sys
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 app = AppTest.from_file({APP!r}, default_timeout=300).run()
-for name in {PAGES!r}:
-    app.switch_page(f"views/{{name.replace('-', '_')}}.py")
+for name in {[one.script for one in PAGES]!r}:
+    app.switch_page(f"views/{{name}}")
     app.run()
     assert not app.exception
 print(",".join(sorted({{"torch", "umap", "pynndescent", "ray", "numba"}} & set(sys.modules))))

@@ -212,7 +212,7 @@ def wrong_of(audit: Audit, labels: pd.Series) -> pd.Series | None:
     if audit.truth is None:
         return None
     path = audit.path(audit.truth["path"]) if "path" in audit.truth else None
-    known = _truth(audit.root, state.stamp(audit.root / "audit.toml"), state.stamp(path) if path else None)
+    known = _truth(audit.root, state.stamp(audit.config_path), state.stamp(path) if path else None)
     labels = labels.dropna()
     true = known.reindex(labels.index).dropna()
     return labels.reindex(true.index).astype(str) != true.astype(str)

@@ -25,6 +25,7 @@ import streamlit as st
 from dashboard.colours import ROLES, css_variables
 from dashboard.grid.scripts import scripts_version
 from dashboard.serving import serving
+from scoring.verdict_kinds import browser_table
 
 LARGEST = 10
 STYLES = ("grid.css", "contents.css", "session.css")
@@ -92,7 +93,7 @@ def show_component(
         "key": key, "turns": turns, "notify": notify, "panels": [_panel(panel) for panel in panels],
         "classes": list(classes), "issues": list(issues), "run": run, "guidelines": guidelines,
         "audit": serves.token, "reviewer": serves.identity.reviewer, "read_only": serves.identity.read_only,
-        "marks": {name: asdict(role) for name, role in ROLES.items()}, **more,
+        "marks": {name: asdict(role) for name, role in ROLES.items()}, "verdicts": browser_table(), **more,
     }  # fmt: skip
     return _component()(key=key, data=data, on_turn_change=_ignore, on_saved_change=_ignore)
 

@@ -2,7 +2,7 @@
 
 import { showBehind } from "./behind.js";
 import { choose, showKeys, write } from "./dialogs.js";
-import { digitClass, plural } from "./words.js";
+import { digitClass, plural, verdictOf } from "./words.js";
 
 /** Carry out one act on a grid's targets: undo, the list of keys, or something said about examples. */
 export function act(grid, name, value) {
@@ -29,7 +29,8 @@ const then = (value, next) => (value instanceof Promise ? value.then(next) : nex
  *  `facts(cell)`: how it was looked at: seconds, opened, map, on_screen. */
 export function eventsFor(grid, entries, name, value, facts) {
   const cells = entries.map((entry) => entry.cell);
-  return then(SAYINGS[name](grid, cells, value), (said) => {
+  const saying = SAYINGS[name] ?? ((...told) => judge(verdictOf(name), ...told));
+  return then(saying(grid, cells, value), (said) => {
     if (!said) return null;
     const made = ({ cell, panel, place }) => eventOf(grid, { cell, panel, place }, said(cell), facts(cell));
     const events = entries.map(made).filter(Boolean);
@@ -41,8 +42,8 @@ export function eventsFor(grid, entries, name, value, facts) {
 const decide = (verdict, more = {}) => ({ action: "decide", verdict, ...more });
 
 /** Another label; choosing the given one confirms it. */
-const relabel = (cell, label) =>
-  label === cell.label ? decide("given") : decide("other", { new_label: label });
+const relabel = (cell, label, verdict = "other") =>
+  label === cell.label ? decide("given") : decide(verdict, { new_label: label });
 
 /** Nothing is said of any cell, and why. */
 const refused = (refusal) => refusing(refusal, () => null);
@@ -58,14 +59,25 @@ const likely = ([cell, ...more]) =>
 
 const isFlagged = (grid, cell) => grid.board.shown(cell.id).flag;
 
-/** By act: (grid, cells, value) → a function from a cell to what is said about it, or null for nothing. */
+/** What a verdict's key says of each cell, after the labels that it takes were chosen. */
+function judge({ name, true: names, takes }, grid, cells) {
+  if (takes) return chosen(name, takes, grid, cells);
+  if (names !== "label") return () => decide(name);
+  return refusing("There is no label to confirm here.", (cell) => cell.label !== null && decide(name));
+}
+
+async function chosen(name, takes, grid, cells) {
+  const many = takes === "labels";
+  const asked = { title: many ? "All labels that fit" : "The right label", subject: subject(cells), names: grid.labels };
+  const found = await choose(grid.layer, { ...asked, first: likely(cells), many });
+  if (many) return found?.length ? () => decide(name, { labels: found }) : null;
+  return found === null ? null : (cell) => relabel(cell, found, name);
+}
+
+/** By act that is no verdict's: (grid, cells, value) → a function from a cell to what is said about it, or null for nothing. */
 const SAYINGS = {
-  right: () =>
-    refusing("There is no label to confirm here.", (cell) => cell.label !== null && decide("given")),
   suggested: () =>
     refusing("There is no suggestion here.", (cell) => cell.suggestion && relabel(cell, cell.suggestion)),
-  none: () => () => decide("none"),
-  unsure: () => () => decide("unsure"),
   digit(grid, _cells, value) {
     const label = digitClass(grid.labels, value);
     return refusing(`No class has the key ${value}.`, (cell) => label && relabel(cell, label));
@@ -73,26 +85,6 @@ const SAYINGS = {
   flag(grid, cells) {
     const raise = cells.some((cell) => !isFlagged(grid, cell));
     return (cell) => (isFlagged(grid, cell) === raise ? null : { action: raise ? "flag" : "unflag" });
-  },
-  async other(grid, cells) {
-    const title = "The right label";
-    const label = await choose(grid.layer, {
-      title,
-      subject: subject(cells),
-      names: grid.labels,
-      first: likely(cells),
-    });
-    return label === null ? null : (cell) => relabel(cell, label);
-  },
-  async several(grid, cells) {
-    const asked = {
-      title: "All labels that fit",
-      subject: subject(cells),
-      names: grid.labels,
-      first: likely(cells),
-    };
-    const labels = await choose(grid.layer, { ...asked, many: true });
-    return labels?.length ? () => decide("several", { labels }) : null;
   },
   /** An issue keeps the verdict, so the verdict has to be known: a page that has just opened may not have read it yet. */
   async issue(grid, cells) {

@@ -7,7 +7,7 @@ import { button, el } from "./dom.js";
 import { isHeld } from "./keys.js";
 import { Sight } from "./sight.js";
 import { thumb } from "./thumbs.js";
-import { plural } from "./words.js";
+import { bulkActions, plural } from "./words.js";
 
 const MANY = 25;
 const LEAST = 0.5; // seconds on screen, as in scoring.sittings
@@ -37,6 +37,7 @@ function read(desk, cell) {
 function preview(desk, cell, members) {
   const ticked = new Set(members.map(({ id }) => id));
   const opened = new Set();
+  const acts = bulkActions(cell.suggestion);
   const title = `${plural(members.length, "look-alike")}: label ${cell.label}, suggestion ${cell.suggestion}`;
   const tell = el("p", { class: "hl-count", role: "status" });
   const list = el("div", { class: "hl-strip hl-members", tabindex: "-1" });
@@ -110,27 +111,23 @@ function preview(desk, cell, members) {
     };
     const pressed = (event) => {
       const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-      const names = { q: "right", w: "suggested", l: "other", "/": "other", o: "none", u: "unsure" };
+      const name = acts.find((one) => one.key === (key === "/" ? "l" : key))?.name;
       if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("dialog .hl-choose")) return;
       if (isHeld(event)) return event.preventDefault(); // the same key once more confirms: a held one must not
       if (key === "Enter" && asked) settle(asked.name, asked.value);
       else if (/^[0-9]$/.test(key)) settle("digit", key);
-      else if (names[key]) settle(names[key]);
+      else if (name) settle(name);
       else {
         if (asked && key !== "Shift") asked = null;
         return draw();
       }
       return event.preventDefault();
     };
-    const act = (label, key, name) => button(label, key, () => settle(name), { class: "hl-button" });
+    const act = ({ title, key, name }) => button(title, key.toUpperCase(), () => settle(name), { class: "hl-button" });
     const foot = el(
       "footer",
       { class: "hl-foot hl-tools" },
-      act("All right", "Q", "right"),
-      act(`All → ${cell.suggestion}`, "W", "suggested"),
-      act("All another…", "L", "other"),
-      act("None fits", "O", "none"),
-      act("All unsure", "U", "unsure"),
+      ...acts.map(act),
       el("span", { class: "hl-gap" }),
       button("Cancel", "Esc", () => finish(null)),
     );

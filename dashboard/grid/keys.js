@@ -1,7 +1,7 @@
 // Which key is whose. A held key repeats: it goes on moving, but it decides once, since a second example must not be
 // decided by a hand that rests on the first.
 
-import { ACTIONS } from "./words.js";
+import { actions } from "./words.js";
 
 const SLIDES = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"];
 const REPEAT = [" ", "+", "=", "-", "[", "]"]; // held, these go on moving
@@ -31,7 +31,7 @@ export function actOf(event) {
   if (key === "Backspace" || (command && key === "z" && !event.shiftKey)) return ["undo"];
   if (command || event.altKey) return null;
   if (/^[0-9]$/.test(key)) return ["digit", key];
-  const name = { "?": "keys", "/": "other", i: "behind" }[key] ?? ACTIONS.find((one) => one.key === key)?.name;
+  const name = { "?": "keys", "/": "other", i: "behind" }[key] ?? actions().find((one) => one.key === key)?.name;
   return name ? [name] : null;
 }
 

@@ -8,7 +8,7 @@ import { actOf } from "./keys.js";
 import { Pictures } from "./pictures.js";
 import { EventQueue } from "./queue.js";
 import { Session } from "./session.js";
-import { plural, told } from "./words.js";
+import { learn, plural, told } from "./words.js";
 
 const HUB = Symbol.for("hardlook.hub");
 const NOTIFY_AFTER = 1500;
@@ -185,6 +185,7 @@ function hubOf(data) {
 }
 
 export default function mount({ data, parentElement, setStateValue, setTriggerValue }) {
+  learn(data.verdicts);
   const hub = hubOf(data);
   let grid = parentElement.hardlookGrid;
   if (grid?.hub !== hub) {

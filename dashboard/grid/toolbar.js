@@ -2,7 +2,7 @@
 // has no button that would say something.
 
 import { button, el } from "./dom.js";
-import { ACTIONS, plural, UNDO } from "./words.js";
+import { actions, plural, UNDO } from "./words.js";
 
 const KEYS = { name: "keys", title: "Keys", key: "?", help: "what each key does" };
 
@@ -20,7 +20,7 @@ export class Toolbar {
     this.status = el("span", { class: "hl-pill", data: { testid: "save-status" } });
     this.message = el("span", { class: "hl-message" });
     this.live = el("span", { class: "hl-hidden", role: "status", "aria-live": "polite" });
-    const all = ACTIONS.map((action) => ({ ...action, key: action.key.toUpperCase() }));
+    const all = actions().map((action) => ({ ...action, key: action.key.toUpperCase() }));
     this.node = el(
       "div",
       { class: "hl-toolbar", role: "toolbar", "aria-label": "Decide" },

@@ -6,7 +6,7 @@ import { bars, decisions, history, labels, pairs, precedents, scores, section } 
 import { fieldTakes, isHeld } from "./keys.js";
 import { Stage } from "./stage.js";
 import { paintThumb } from "./thumbs.js";
-import { ACTIONS, UNDO } from "./words.js";
+import { actions, UNDO } from "./words.js";
 
 export class Viewer {
   /** `grid` supplies the cells, the run, the keys and what is decided. */
@@ -63,7 +63,7 @@ export class Viewer {
   }
 
   tools() {
-    return [...ACTIONS, UNDO].map(({ title, key, help, name }) =>
+    return [...actions(), UNDO].map(({ title, key, help, name }) =>
       button(title, key.toUpperCase(), () => this.grid.act(name), { title: help }),
     );
   }

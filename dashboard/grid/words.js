@@ -1,21 +1,32 @@
-// What a key does and how a decision is written: one table that keys, buttons, badges and the help all read.
+// What a key does and how a decision is written: one table that keys, buttons, badges and the help all read. Its verdicts
+// are those of `scoring.verdict_kinds`, which come with the page's data.
 
-export const ACTIONS = [
-  { key: "q", name: "right", title: "Right", help: "the given label is right" },
-  { key: "w", name: "suggested", title: "Suggested", help: "the suggested label is right" },
-  {
-    key: "l",
-    name: "other",
-    title: "Other…",
-    help: "another label, from a list that can be searched; / does the same",
-  },
-  { key: "b", name: "several", title: "Several…", help: "several labels fit" },
-  { key: "o", name: "none", title: "None", help: "no class fits" },
-  { key: "u", name: "unsure", title: "Unsure", help: "unsure" },
+let verdicts = []; // {name, act, key, title, help, bulk, badge, takes, true, …}
+
+/** Take the verdicts that the page's data has. */
+export const learn = (table) => (verdicts = table);
+
+/** The verdict whose button or key this act is; undefined where it is none's. */
+export const verdictOf = (act) => verdicts.find((one) => one.act === act);
+
+const SUGGESTED = { key: "w", name: "suggested", title: "Suggested", help: "the suggested label is right" };
+const REMARKS = [
   { key: "x", name: "issue", title: "Issue…", help: "an issue from the list" },
   { key: "f", name: "flag", title: "Flag", help: "flag for discussion, or take the flag back" },
   { key: "n", name: "note", title: "Note…", help: "write a note" },
 ];
+
+/** All that can be said of an example, in the order of the buttons. */
+export function actions() {
+  const [first, ...rest] = verdicts.map(({ key, act, title, help }) => ({ key, name: act, title, help }));
+  return [first, SUGGESTED, ...rest, ...REMARKS].filter(Boolean);
+}
+
+/** What can be said of many examples at once. */
+export function bulkActions(suggestion) {
+  const [first, ...rest] = verdicts.filter(({ bulk }) => bulk).map(({ key, act, bulk }) => ({ key, name: act, title: bulk }));
+  return [first, { ...SUGGESTED, title: `All → ${suggestion}` }, ...rest].filter(Boolean);
+}
 
 export const UNDO = {
   name: "undo",
@@ -63,7 +74,7 @@ const MOVES = {
 
 /** What each key does in a grid or in a session, as [acts, moves]; of somebody who only looks, the keys that look. */
 export function keysOf(where, readOnly) {
-  const acts = ACTIONS.map((action) => [action.key.toUpperCase(), action.help]);
+  const acts = actions().map((action) => [action.key.toUpperCase(), action.help]);
   return readOnly ? [MOVES[where].filter(([, , kind]) => kind !== SAYS)] : [acts, MOVES[where]];
 }
 
@@ -76,14 +87,9 @@ export function digitClass(classes, digit) {
 /** A decision in a few words, with its mark. */
 export function told(decision) {
   if (!decision) return "";
-  const verdicts = {
-    given: () => "✓ right",
-    other: () => `→ ${decision.new_label}`,
-    several: () => `⧉ ${decision.labels.join(", ")}`,
-    none: () => "∅ none fits",
-    unsure: () => "? unsure",
-  };
-  const verdict = verdicts[decision.verdict]?.() ?? "";
+  const badge = verdicts.find(({ name }) => name === decision.verdict)?.badge ?? "";
+  const chosen = { "{new_label}": () => decision.new_label, "{labels}": () => decision.labels.join(", ") };
+  const verdict = badge.replace(/\{\w+\}/, (field) => chosen[field]());
   const issues = (decision.issues ?? []).map((issue) => `! ${issue}`);
   return [verdict, ...issues].filter(Boolean).join("  ");
 }

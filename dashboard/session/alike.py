@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from dashboard import decisions, details, hidden, state
-from dashboard.selection import identifier, source
 from dashboard.session.dossiers import neighbour_ids, plain_cells
 from scoring.audit import Audit, Run
 
@@ -75,12 +74,9 @@ def _suspicion(audit: Audit, run: Run, ids: Sequence[str], split: str) -> dict[s
     order = state.start_order(audit, run, split)
     if order is None or not ids:
         return {}
-    name = identifier(order.column)
-    where = "example_id IN (SELECT unnest(?::VARCHAR[]))"
-    query = f"SELECT example_id, {name} v FROM {source(run.score_path(order.scorer))} WHERE {where}"
     sign = 1 if order.suspicious == "high" else -1
-    rows = state.sql(query, [list(ids)]).to_pylist()
-    return {row["example_id"]: sign * row["v"] for row in rows if row["v"] is not None}
+    found = state.rows(run.score_path(order.scorer), ids, [order.column]).to_pylist()
+    return {row["example_id"]: sign * row[order.column] for row in found if row[order.column] is not None}
 
 
 def _limit(audit: Audit, run: Run, split: str, example_id: str) -> float:
@@ -90,7 +86,7 @@ def _limit(audit: Audit, run: Run, split: str, example_id: str) -> float:
     if order is None:
         return -np.inf
     path = run.score_path(order.scorer)
-    values = details._sorted_values(state.stamp(path), state.stamp(audit.examples_path), split).get(order.column)
+    values = details.split_values(state.stamp(path), state.stamp(audit.examples_path), split).get(order.column)
     if values is None or not len(values):
         return own
     sign, share = (1, 1 - SUSPECT) if order.suspicious == "high" else (-1, SUSPECT)

@@ -23,6 +23,7 @@ from dashboard.session.dossiers import plain_cells
 from scoring.audit import Audit, Run
 from scoring.guidelines import Section, sections
 from scoring.tables import read_vectors
+from scoring.verdict_kinds import saying
 
 MOST = 7
 SURE = 200
@@ -63,7 +64,7 @@ def _sections(guidelines: state.Stamp | None, classes: Sequence[str]) -> dict[st
 
 def _found_wrong(audit: Audit) -> set[str]:
     said = blinding.as_seen(audit, decisions.state_at(audit), serving().identity.reviewer)
-    return set().union(*(said[verdict] for verdict in ("other", "several", "none")))
+    return set().union(*(said[verdict] for verdict in saying("wrong", "either")))
 
 
 def typical_ids(audit: Audit, run: Run, name: str) -> list[str]:

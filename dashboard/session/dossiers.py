@@ -4,21 +4,24 @@ Input → output: a few example_ids and a run → {example_id: one dict ready fo
 that come next, so several are read with one query per file. Percentiles are among the examples of the same split and
 label; exact for classes of up to ``MOST_VALUES`` examples, else to 0.05 %.
 
-Cost at 60,000 examples: about 15 ms per score file for a batch, and once per class and score file.
+Cost at 60,000 examples: about 15 ms per score file for a batch, and once more where it has classes that were not asked
+for before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dashboard import cells, contents, details, hidden, precedents, state
-from dashboard.selection import identifier, source
+from dashboard.selection import source
 from dashboard.session.pixels import is_deep
 from dashboard.words import number
 from scoring.audit import Audit, Run
@@ -26,12 +29,13 @@ from scoring.queues import softmax
 from scoring.tables import read_vectors
 
 MOST_VALUES = 2_000
+MOST_GROUPS = 400
 MOST_NEIGHBOURS = 12
 
 
 def dossiers(audit: Audit, run: Run | None, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Everything beside the picture, for the examples among ``ids`` that exist."""
-    rows = {row["example_id"]: row for row in _rows(audit, ids)}
+    rows = {row["example_id"]: row for row in state.rows(audit.examples_path, ids).to_pylist()}
     known = [one for one in ids if one in rows]
     unseen = hidden.why(audit, known)
     seen = [one for one in known if one not in unseen]
@@ -59,11 +63,6 @@ def dossiers(audit: Audit, run: Run | None, ids: Sequence[str]) -> dict[str, dic
     }
 
 
-def _rows(audit: Audit, ids: Sequence[str]) -> list[dict[str, Any]]:
-    where = "example_id IN (SELECT unnest(?::VARCHAR[]))"
-    return state.sql(f"SELECT * FROM {source(audit.examples_path)} WHERE {where}", [list(ids)]).to_pylist()
-
-
 # -- scores ----------------------------------------------------------------------------------------------------------
 
 
@@ -74,13 +73,12 @@ def _scores(audit: Audit, run: Run, rows: dict[str, dict]) -> dict[str, list[dic
     for scorer in dict.fromkeys(column.scorer for column in columns):
         own = [column for column in columns if column.scorer == scorer]
         path = run.score_path(scorer)
-        names = ", ".join(["example_id", *(identifier(column.name) for column in own)])
-        where = "example_id IN (SELECT unnest(?::VARCHAR[]))"
-        table = state.sql(f"SELECT {names} FROM {source(path)} WHERE {where}", [list(rows)]).to_pylist()
+        table = state.rows(path, list(rows), [column.name for column in own]).to_pylist()
         values = {row["example_id"]: row for row in table}
-        for one, row in rows.items():
-            among = class_values(state.stamp(path), state.stamp(audit.examples_path), row["split"], row["label"])
-            found[one] += [_score(column, values.get(one, {}).get(column.name), among) for column in own]
+        groups = {one: (row["split"], row["label"]) for one, row in rows.items()}
+        among = class_values(state.stamp(path), state.stamp(audit.examples_path), set(groups.values()))
+        for one, group in groups.items():
+            found[one] += [_score(column, values.get(one, {}).get(column.name), among[group]) for column in own]
     return found
 
 
@@ -93,17 +91,46 @@ def _score(column, value: float | None, among: dict[str, np.ndarray]) -> dict[st
     }  # fmt: skip
 
 
-@lru_cache(maxsize=400)
+Group = tuple[str, str | None]
+"""A split and a label."""
+_kept: OrderedDict[tuple[state.Stamp, state.Stamp, Group], dict[str, np.ndarray]] = OrderedDict()
+_keeping = threading.Lock()
+
+
 def class_values(
-    scores: state.Stamp, examples: state.Stamp, split: str, label: str | None
-) -> dict[str, np.ndarray]:
-    """Each column's values within (split, label) in ascending order, thinned to ``MOST_VALUES``."""
+    scores: state.Stamp, examples: state.Stamp, groups: Collection[Group]
+) -> dict[Group, dict[str, np.ndarray]]:
+    """Each column's values within each group in ascending order, thinned to ``MOST_VALUES``.
+
+    Groups that are not known yet are read with one query, whatever their number: one scan of the file per group would be
+    as many scans as there are classes.
+    """
+    with _keeping:
+        found = {group: _kept[scores, examples, group] for group in groups if (scores, examples, group) in _kept}
+    missing = sorted(set(groups) - set(found), key=str)
+    if missing:
+        found |= _read_groups(scores, examples, missing)
+    with _keeping:
+        for group, values in found.items():
+            _kept[scores, examples, group] = values
+            _kept.move_to_end((scores, examples, group))
+        while len(_kept) > MOST_GROUPS:
+            _kept.popitem(last=False)
+    return found
+
+
+def _read_groups(scores: state.Stamp, examples: state.Stamp, groups: Sequence[Group]) -> dict[Group, dict[str, np.ndarray]]:
+    wanted = "(SELECT unnest(?::VARCHAR[]) AS split, unnest(?::VARCHAR[]) AS label, unnest(?::INTEGER[]) AS at)"
     query = (
-        f"SELECT s.* EXCLUDE (example_id) FROM {source(scores[0])} s JOIN {source(examples[0])} e "
-        "ON e.example_id = s.example_id WHERE e.split = ? AND e.label IS NOT DISTINCT FROM ?"
+        f"SELECT g.at AS own_group, s.* EXCLUDE (example_id) FROM {source(scores[0])} s "
+        f"JOIN {source(examples[0])} e ON e.example_id = s.example_id "
+        f"JOIN {wanted} g ON e.split = g.split AND e.label IS NOT DISTINCT FROM g.label"
     )
-    table = state.sql(query, [split, label])
-    return {f.name: _thinned(table[f.name]) for f in table.schema if pa.types.is_floating(f.type)}
+    splits, labels = zip(*groups, strict=True)
+    table = state.sql(query, [list(splits), list(labels), list(range(len(groups)))])
+    names = [f.name for f in table.schema if pa.types.is_floating(f.type)]
+    parts = {group: table.filter(pc.equal(table["own_group"], at)) for at, group in enumerate(groups)}
+    return {group: {name: _thinned(part[name]) for name in names} for group, part in parts.items()}
 
 
 def _thinned(column: pa.ChunkedArray) -> np.ndarray:
@@ -137,11 +164,9 @@ def neighbour_ids(run: Run, ids: Sequence[str]) -> dict[str, list[tuple[str, flo
     """The nearest examples by features of each, nearest first, with their cosine distance; none: not computed."""
     if not run.neighbours_path.is_file():
         return {}
-    where = "example_id IN (SELECT unnest(?::VARCHAR[]))"
-    query = f"SELECT example_id, neighbours, distances FROM {source(run.neighbours_path)} WHERE {where}"
     return {
         row["example_id"]: list(zip(row["neighbours"] or [], row["distances"] or [], strict=True))
-        for row in state.sql(query, [list(ids)]).to_pylist()
+        for row in state.rows(run.neighbours_path, ids, ["neighbours", "distances"]).to_pylist()
     }
 
 

@@ -17,6 +17,7 @@ from dashboard.serving import serving
 from dashboard.words import count, listed, number, plain, quoted, share, shares_between
 from scoring.audit import SPLITS, Audit, Run
 from scoring.tables import read_json, readable
+from scoring.verdict_kinds import VERDICTS
 
 MOST_CLASSES = 20
 MEMORISED = 0.01
@@ -276,13 +277,7 @@ def show_reviews(audit: Audit, selection: Selection) -> None:
         )
         return controls.empty(f"Nothing is decided yet{'' if serving().identity.read_only else keys}.")
     total = int(state.counts(audit, Selection(), ["split"])["n"].sum())
-    facts = {
-        "decided": "decided",
-        "label is right": "given",
-        "another label": "other",
-        "disputed": "disputed",
-        "flagged": "flagged",
-    }
+    facts = {VERDICTS[state].words if state in VERDICTS else state: state for state in decisions.TOLD}
     with st.container(horizontal=True, gap="small"):
         for word, key in facts.items():
             st.metric(word, f"{len(now[key]):,}", help=f"of {count(total, 'example')}", width=150)

@@ -17,8 +17,9 @@ from dashboard.selection import Selection
 from dashboard.serving import serving
 from dashboard.words import count, plain
 from scoring.audit import Audit
-from scoring.events import ACTIONS, VERDICTS
+from scoring.events import ACTIONS
 from scoring.patches import FORMATS
+from scoring.verdict_kinds import VERDICTS
 
 MOST_ROWS = 5000
 NAMES = {"csv": "CSV", "parquet": "Parquet"}
@@ -85,7 +86,7 @@ def show_groups(audit: Audit, meta: tuple) -> None:
     if grouped is None:
         return
     st.subheader(f"By {plain(grouped.column)}", anchor=False)
-    words = {"decided": "decided", "label is right": "given", "another label": "other", "disputed": "disputed", "flagged": "flagged"}
+    words = {VERDICTS[state].words if state in VERDICTS else state: state for state in decisions.TOLD}
     now = decisions.state_at(audit)
     st.dataframe(
         grouping.progress(audit, Selection(meta=meta), grouped, {word: now[key] for word, key in words.items()}), hide_index=True, placeholder=controls.NONE
@@ -101,7 +102,7 @@ def show_log(audit: Audit, meta: tuple, events: pd.DataFrame, run: str | None) -
             "Reviewer", sorted(events["reviewer"].unique()), "reviewer", placeholder="All", width=180
         )
         action = controls.choose("Action", ACTIONS, "action", placeholder="All", width=150)
-        verdict = controls.choose("Verdict", VERDICTS, "verdict", placeholder="All", width=150)
+        verdict = controls.choose("Verdict", tuple(VERDICTS), "verdict", placeholder="All", width=150)
         class_name = controls.pick_class(audit, "Class, old or new")
         since, until = (
             st.date_input(key.capitalize(), None, *DATES, key=key, bind="query-params", width=150)

@@ -63,7 +63,7 @@ def repeat(options) -> int:
 def add_runs(audit, base: str, wanted: dict[str, dict[str, int]]):
     """Append a table to audit.toml for each run that it lacks → the audit, read again. All of them or none.
     """
-    from scoring.audit import Audit
+    from scoring.audit import Audit, read_config
 
     there = audit.config.get("run", {})
     if base not in there:
@@ -75,10 +75,10 @@ def add_runs(audit, base: str, wanted: dict[str, dict[str, int]]):
         if any(given.get(key) != value for key, value in wanted[name].items()):
             raise HardlookError(f"audit.toml: [run.{name}] is there with other settings of training ({given}); rename it")
     if new:
-        path = audit.root / "audit.toml"
+        path = audit.config_path
         with atomic_path(path) as temporary:
             temporary.write_text(path.read_text(encoding="utf8") + "".join(tables(base, new)), encoding="utf8")
-            Audit.open(temporary)
+            read_config(temporary)
         print(f"  audit.toml: added {', '.join(f'[run.{name}]' for name in new)}")
     return Audit.open(audit.root)
 

@@ -19,6 +19,7 @@ import pandas as pd
 
 from scoring import verdicts
 from scoring.reviews import ReviewLog
+from scoring.verdict_kinds import label_is_wrong
 
 
 def wrong_labels(decided: pd.DataFrame) -> pd.Series:
@@ -31,11 +32,8 @@ def wrong_labels(decided: pd.DataFrame) -> pd.Series:
     >>> wrong_labels(rows).tolist()
     [False, True, None, False]
     """
-    found = []
-    for row in decided[["verdict", "new_label", "labels", "label"]].itertuples(index=False):
-        verdict = row.verdict if isinstance(row.verdict, str) else None
-        found.append({"given": False, "none": True, "other": row.new_label != row.label,
-                      "several": row.label not in row.labels}.get(verdict))
+    said = decided[["verdict", "label", "new_label", "labels"]]
+    found = [label_is_wrong(*row) for row in said.itertuples(index=False, name=None)]
     result = pd.Series(found, index=decided.index, dtype=object)
     return result.mask(decided["status"] == "disputed", None) if "status" in decided else result
 

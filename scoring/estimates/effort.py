@@ -26,6 +26,7 @@ from scoring.estimates.intervals import Estimate
 from scoring.estimates.sequence import total_bounds
 from scoring.reviews import ReviewLog
 from scoring.tables import read_table
+from scoring.verdict_kinds import saying
 
 BLOCK = 100
 LOOKS = 24
@@ -126,7 +127,7 @@ def effort(audit: Audit, run: Run | None, log: ReviewLog, split: str = "train") 
     chance = rate.value if base_n else last
     return Effort(
         split=split, plan=planned, labelled=len(own), decided=len(decided), found=found,
-        unsure=int((consensus["verdict"] == "unsure").sum()), drawn=len(controls), counted=base_n,
+        unsure=int(consensus["verdict"].isin(saying("open")).sum()), drawn=len(controls), counted=base_n,
         waiting=int(len(prefix) - base_n), unblinded=int((controls["decided"] & ~controls["blind"]).sum()), rate=rate,
         clustered=_clustered(examples, prefix[raw], planned.confidence),
         corrected=intervals.rogan_gladen(base, base_n, *(reads[key] for key in ("found", "true_errors", "passed",

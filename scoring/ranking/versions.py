@@ -21,11 +21,11 @@ from scoring.audit import Audit, Run
 from scoring.ranking.components import EARNED, Component, components, mean_rank, rank_within
 from scoring.ranking.fitting import Fit, fit_ranking
 from scoring.tables import HardlookError, read_json, read_table, write_json
+from scoring.verdict_kinds import saying
 
 if TYPE_CHECKING:
     from scoring.reviews import ReviewLog
 
-WRONG, RIGHT = ("other", "none"), ("given",)
 """Verdicts that say the label is wrong, or right; the others teach nothing."""
 
 
@@ -87,11 +87,11 @@ def rank_audit(audit: Audit, run: Run, log: ReviewLog, examples: pd.DataFrame) -
 def reviewed(log: ReviewLog, examples: pd.DataFrame) -> pd.Series:
     """What decisions teach: bool by example_id, whether the label was found wrong, of examples that are settled."""
     found = log.consensus()
-    found = found[found["status"].isin(("agreed", "adjudicated")) & found["verdict"].isin((*WRONG, *RIGHT))]
+    found = found[found["status"].isin(("agreed", "adjudicated")) & found["verdict"].isin(saying("right", "wrong"))]
     now = examples.set_index("example_id")["label"].reindex(found["example_id"]).to_numpy(dtype=object)
     seen = found["label"].astype(object).where(found["label"].notna(), now).to_numpy(dtype=object)
     same = pd.notna(now) & (seen == now)
-    return found[same].set_index("example_id")["verdict"].isin(WRONG)
+    return found[same].set_index("example_id")["verdict"].isin(saying("wrong"))
 
 
 def _classes(run: Run, examples: pd.DataFrame) -> tuple[pd.Series, pd.Series]:

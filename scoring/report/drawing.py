@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-LABEL, PREDICTION, WRONG, DECIDED, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#5f6368"
+LABEL, PREDICTION, WRONG, DECIDED = "#0072B2", "#E69F00", "#D55E00", "#009E73"
 WIDTH, HEIGHT = 480, 210
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;color:#1a1c1e;background:#fff;max-width:1040px;margin:2rem auto;padding:0 1.2rem}

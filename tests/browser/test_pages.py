@@ -6,6 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from scoring.reviews import Event, ReviewLog
+from dashboard.pages import PAGES
 from ..synthetic import make_audit, write_dynamics
 from .conftest import new_page, new_profile
 from .test_session import write_neighbours
@@ -15,6 +16,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright
 
 HOSTILE = '<img src=x onerror="window.hacked=1"><b>bold</b> [l](javascript:window.hacked=1)'
 CLASSES = ["cat", HOSTILE, "naïve ☕", "dog"]
+DRAWN = ".stMainBlockContainer :is(h1, h2, h3, [data-testid='stAlert'], [data-testid='stMarkdown'])"
+"""What shows that any page is there; of those in ``READY`` it is what comes last."""
 READY = {
     "overview": '[data-testid="stDataFrame"]',
     "grid": "[data-example-id]",
@@ -86,7 +89,7 @@ def _note(page, reply) -> None:
 
 
 def drawn(page, address: str, wait: str | None = None) -> None:
-    page.locator(wait or READY[address.split("?")[0]]).first.wait_for()
+    page.locator(wait or READY.get(address.split("?")[0], DRAWN)).first.wait_for()
     settled(page)
 
 
@@ -99,10 +102,29 @@ def press(page, group_option: str) -> None:
     page.get_by_test_id("stButtonGroup").get_by_text(group_option, exact=True).first.click()
 
 
-@pytest.mark.parametrize("name", [*READY, "suspects?view=Sheet"])
+@pytest.fixture(scope="module")
+def unread(start, tmp_path_factory):
+    """An audit of which nothing was read yet: its audit.toml alone."""
+    audit = make_audit(tmp_path_factory.mktemp("unread"), 20, CLASSES, scores=False, predictions=False)
+    audit.examples_path.unlink()
+    return start(audit.root)
+
+
+@pytest.mark.parametrize("name", [*(one.name for one in PAGES), "suspects?view=Sheet"])
 def test_a_page_stands_without_errors_foreign_requests_or_anything_grave(context, server, name):
     """With names that would be markup, and axe over it: in the light theme, and when the system turns dark in mid-audit."""
-    page = visit(context, server, name)
+    stands(visit(context, server, name))
+
+
+@pytest.mark.parametrize("name", [one.name for one in PAGES])
+def test_a_page_of_an_empty_audit_stands_and_says_what_to_run(context, unread, name):
+    page = visit(context, unread, name, DRAWN)
+    page.get_by_text("hardlook score").first.wait_for()
+    stands(page)
+
+
+def stands(page) -> None:
+    """In both themes: no exception, nothing grave to axe, no errors, nothing from elsewhere, no markup of names, no scroll."""
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         page.wait_for_function(f"{THEME} === '{scheme}'")

@@ -7,6 +7,7 @@ from scipy import stats
 
 from scoring.evaluation import (accuracy_table, deciles, error_by_decile, measured_direction,
                                 normalize_by_class, wilson)
+from scoring.tables import HardlookError
 
 
 def test_class_z_scores_are_pandas_population_z_scores():
@@ -68,8 +69,18 @@ def test_fewer_than_ten_examples_leave_empty_deciles():
     assert table.loc[table["n"] == 0, "error"].isna().all()
 
 
-def test_the_wilson_interval_of_nothing_is_nan():
+def test_the_wilson_interval_of_nothing_is_nan_and_more_errors_than_examples_are_refused():
     assert np.isnan(wilson(0, 0)).all()
+    with pytest.raises(HardlookError, match="3 errors of 2 examples are no share"):
+        wilson(3, 2)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.999])
+def test_the_wilson_interval_is_that_of_the_binomial_test(confidence):
+    for n in (1, 2, 3, 10, 137, 10_000, 1_300_000):
+        for errors in sorted({0, 1, n // 7, n // 2, n - 1, n}):
+            known = stats.binomtest(errors, n).proportion_ci(confidence, method="wilson")
+            np.testing.assert_allclose(wilson(errors, n, confidence), (known.low, known.high), rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize(("sign", "hard"), [(1, "high"), (-1, "low")])

@@ -1,0 +1,27 @@
+"""The table of pages: each line has its file, each file its line, and each page a duty that exists."""
+
+from pathlib import Path
+
+import pytest
+
+import dashboard
+from dashboard.pages import DUTIES, PAGES, find_page, groups
+
+VIEWS = Path(dashboard.__file__).parent / "views"
+
+
+def test_every_page_is_one_file_and_one_line():
+    files = {path.name for path in VIEWS.glob("*.py")} - {"__init__.py"}
+    assert sorted(one.script for one in PAGES) == sorted(files)
+    assert len({one.name for one in PAGES}) == len({one.title for one in PAGES}) == len(PAGES)
+
+
+def test_every_page_declares_how_it_treats_blind_examples():
+    assert {one.blind for one in PAGES} == set(DUTIES)
+
+
+def test_the_navigation_holds_every_page_once_and_their_order():
+    assert [one for some in groups().values() for one in some] == list(PAGES)
+    assert list(groups()) == ["Look", "Decide", "Team", "Lab"]
+    with pytest.raises(StopIteration):
+        find_page("nowhere")
