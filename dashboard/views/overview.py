@@ -217,16 +217,18 @@ def show_scores(audit: Audit, run: Run | None) -> None:
         controls.empty(
             "Nothing is scored yet in this run:", controls.command("score", audit, "--run", run.name)
         )
-    remarks = scoring_remarks(run)
+    remarks = scoring_remarks(audit, run)
     if len(remarks):
-        st.caption("What is left out, and what else scoring found out about this run:")
+        st.caption("How the data is read, what is left out, and what else scoring found out about this run:")
         st.table(remarks, border="horizontal", hide_index=True, hide_header=True)
 
 
-def scoring_remarks(run: Run) -> pd.DataFrame:
-    """Why scores are left out, and what the others have to say of this run: one row per sentence, markup escaped."""
-    record = run.record()
-    rows = [(scorer, f"left out: {reason}") for scorer, reason in (record.get("skipped") or {}).items()]
+def scoring_remarks(audit: Audit, run: Run) -> pd.DataFrame:
+    """How the data is read, why scores are left out, and what the others have to say of this run: one row per sentence,
+    markup escaped."""
+    record, data = run.record(), read_json(audit.ingest_path, {}) or {}
+    rows = [("data", str(text)) for text in (*data.get("reading", ()), *data.get("notes", ()))]
+    rows += [(scorer, f"left out: {reason}") for scorer, reason in (record.get("skipped") or {}).items()]
     rows += [(scorer, str(text)) for scorer, texts in (record.get("notes") or {}).items() for text in texts]
     return pd.DataFrame([(plain(scorer), plain(text)) for scorer, text in rows], columns=["score", "remark"])
 
