@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from scoring import verdicts
+from scoring.verdict_kinds import saying
 
 COLUMNS = ("n", "agreed", "percent", "alpha", "right", "rare", "no_alpha")
 ALL_ALIKE = "alpha needs two different answers: where all are alike, chance alone would agree as well"
@@ -73,7 +74,7 @@ def _measured(found: pd.DataFrame) -> dict:
     if not n:
         return dict.fromkeys(COLUMNS) | {"n": 0, "agreed": 0, "rare": False}
     agreed = int((found.groupby("example_id")["answer"].nunique() == 1).sum())
-    right = float((found["verdict"] == "given").mean())
+    right = float(found["verdict"].isin(saying("right")).mean())
     measured = alpha(found)
     return {"n": n, "agreed": agreed, "percent": 100 * agreed / n, "alpha": measured, "right": right,
             "rare": right > MOSTLY, "no_alpha": ALL_ALIKE if measured is None else None}  # fmt: skip

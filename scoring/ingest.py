@@ -19,7 +19,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,12 +28,13 @@ import pyarrow as pa
 from scoring.adapters import open_sources
 from scoring.adapters.source import Listing, Source
 from scoring.audit import Audit
+from scoring.class_order import classes_line, told_order
 from scoring.deviations import keep_deviations
 from scoring.duplicates import count_duplicates
 from scoring.example_rows import FIXED, Rows, add_source, example_table
 from scoring.ids import Ids, known_ids
-from scoring.class_order import classes_line, told_order
 from scoring.labels import Labels, is_none, plain
+from scoring.progress import Progress, silent
 from scoring.reading import Memory, Reading, read_example, recipe
 from scoring.tables import HardlookError, read_metadata, read_table, remove_abandoned, write_json, write_table
 
@@ -45,10 +45,6 @@ UNDER_WAY = 16
 """Tasks that wait for the table at most, so that memory does not follow the data."""
 
 MOST_SKIPPED = 100
-
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
-"""``with progress(what, total) as advance: advance(n)``."""
-
 
 @dataclass(kw_only=True)
 class Ingest:
@@ -88,7 +84,7 @@ def ingest(audit: Audit, *, progress: Progress | None = None, workers: int | Non
         sources = open_sources(audit)
         listings = [source.listing() for source in sources]
         _need_classes(audit, sources, listings)
-        rows = _read_all(audit, sources, listings, progress or _silent, workers or os.cpu_count() or 1)
+        rows = _read_all(audit, sources, listings, progress or silent, workers or os.cpu_count() or 1)
         table, metadata = example_table(audit, rows)
         before = _previous(audit)
         if before is None or not before.equals(table) or read_metadata(audit.examples_path) != metadata:
@@ -120,12 +116,6 @@ def _only_one(audit: Audit) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextlib.contextmanager
-def _silent(what: str, total: int) -> Iterator[Callable[[int], object]]:
-    """The progress that shows nothing."""
-    yield lambda n: None
 
 
 # ----------------------------------------------------------------------------------------------------- labels

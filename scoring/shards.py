@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from scoring.dynamics import read_dynamics
 from scoring.inputs import Inputs, reading_facts, reading_pool, usable
 from scoring.models import AuditedModel, choose_device, find_checkpoints
 from scoring.models.outputs import OUTPUTS, OutputAsLogits
+from scoring.progress import Progress, silent
 from scoring.queues import softmax
 from scoring.scorer import Scorer, Shard
 from scoring.tables import HardlookError, read_table, read_vectors, write_table
@@ -36,16 +37,7 @@ SHARD_BYTES = 256 << 20
 SHARD_MOST = 4096
 BATCH = 256
 
-Progress = Callable[..., contextlib.AbstractContextManager[Callable[[int], object]]]
-"""``with progress(what, total, unit="examples") as advance: advance(n)``; the command line shows it as a bar."""
-
 Each = Callable[[Callable[[np.ndarray], pa.Table], Sequence[np.ndarray]], Iterable[pa.Table]]
-
-
-@contextlib.contextmanager
-def silent(what: str, total: int, unit: str = "examples") -> Iterator[Callable[[int], object]]:
-    """The progress that shows nothing."""
-    yield lambda n: None
 
 
 @dataclass

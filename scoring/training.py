@@ -30,7 +30,7 @@ import torch
 from torch import nn
 from torch.utils.data import ConcatDataset, Dataset
 
-from scoring.audit import Audit, Run
+from scoring.audit import CONFIG, Audit, Run
 from scoring.dynamics import MEASURES, EpochTables, measure
 from scoring.keeping import CheckpointFiles, check_thinning, save_checkpoint, thin
 from scoring.models.outputs import SENTENCES, OutputReader
@@ -308,7 +308,7 @@ def _open(audit: Audit | str | Path, run: str) -> tuple[Audit | None, Run]:
     """The audit (None for a folder that is none yet) and the run to record into, configured or not."""
     if not isinstance(audit, Audit):
         folder = Path(audit).resolve()
-        if not (folder.is_file() or (folder / "audit.toml").is_file()):
+        if not (folder.is_file() or (folder / CONFIG).is_file()):
             return None, Run(run, folder)
         audit = Audit.open(folder)
     return audit, Run(run, audit.root, audit.config.get("run", {}).get(run, {}))

@@ -12,7 +12,7 @@ from scoring.compute import make_scorer, score_one
 from scoring.contract import check_finished, check_scored
 from scoring.scorer import Column, Scorer, registered, registry
 from scoring.shards import Context, column_vectors
-from scoring.tables import HardlookError, read_table
+from scoring.tables import HardlookError, read_table, read_vectors
 
 
 def column(name):
@@ -153,3 +153,17 @@ def test_infinite_values_are_null_and_said(sample_copy):
     table = read_table(audit.run().score_path("toy"))
     assert (table["value"].null_count, table["rank"].null_count) == (1, 0)
     assert context.notes == ["value is infinite for some examples, and null there"]
+
+
+def test_one_that_needs_influence_gets_the_vectors_of_its_examples(sample_copy):
+    audit = Audit.open(sample_copy)
+    context = Context(audit, audit.run(), device="cpu")
+    kind = toy(needs=("influence",), score=lambda self, shard, state: {"value": shard.influence[:, 0], "rank": zeros(len(shard))})
+    registered([kind])
+    score_one(context, kind())
+    ids, vectors = read_vectors(audit.run().influence_path)
+    first = dict(zip(ids, vectors[:, 0], strict=True))
+    table = read_table(audit.run().score_path("toy"))
+    wanted = [first[one] for one in table["example_id"].to_pylist()]
+    np.testing.assert_array_equal(table["value"].to_numpy(), wanted)
+    assert np.isfinite(wanted).any()

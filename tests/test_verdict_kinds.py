@@ -81,6 +81,9 @@ def test_a_sixth_that_takes_a_field_needs_it_and_is_judged_by_it(monkeypatch):
         said = event(NAME, **given)
         assert label_is_wrong(NAME, "a", said.new_label, said.labels) is wrong
         assert patches.full_policy({NAME: "relabel"})[NAME] == "relabel"
+        row = {"audit": "x", "example_id": "1", "verdict": NAME, "new_label": said.new_label, "labels": said.labels, "label": "a"}
+        told = {"new_label": "label:b", "labels": f'{NAME}:["a", "b"]'}
+        assert answers(pd.DataFrame([row]).astype({"verdict": "string", "label": "string"})).tolist() == [told[takes]]
 
 
 def test_a_sixth_stands_on_the_pages(sixth):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from scoring.audit import CONFIG
 from scoring.commands.console import add_command
 from scoring.tables import HardlookError
-
 
 SAMPLES = {"digits": "pictures", "cancer": "vectors: rows of a table", "docstrings": "texts",
            "blobs": "vectors in the plane: the papers' toy problem"}
@@ -36,7 +36,7 @@ def add(commands, given=()) -> None:
 def new(options) -> int:
     """Start an audit: the sample's files, to be edited."""
     folder = Path(options.audit)
-    if (folder / "audit.toml").exists():
+    if (folder / CONFIG).exists():
         raise HardlookError(f"{folder} already has an audit.toml; edit it, or name another folder")
     sample = options.sample or "digits"
     copy_sample(folder, sample, own=options.sample is None)
@@ -86,7 +86,7 @@ def copy_sample(folder: Path, name: str = "digits", *, own: bool = False) -> boo
                 continue
             if not target.exists():
                 content = source.read_text(encoding="utf8")
-                own_config = own and source.name == "audit.toml"
+                own_config = own and source.name == CONFIG
                 target.write_text(without_sample_settings(content) if own_config else content, encoding="utf8")
                 new_one = True
     return new_one
