@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 
 FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
-ROOM = 1 << 31  # bytes that a column of 32-bit offsets can hold
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:
