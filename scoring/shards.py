@@ -103,13 +103,14 @@ class Context:
         if "output" in config:
             return config["output"]
         if record.get("key") == self.key and record.get("kind") in OUTPUTS:
+            model.choose(record.get("choice", ""))
             return record["kind"]
         drawn = np.random.default_rng(self.audit.seed).permutation(len(self.inputs))[:BATCH]
         batch, good, _ = self.inputs.batch(drawn, self.pool)
         if not good:
             return "logits"  # nothing can be read, which is said elsewhere
         kind = model.kind_of(batch, self.checkpoints[-1], config.get("output_item"))
-        self.run.add_to_record(output={"kind": kind, "key": self.key})
+        self.run.add_to_record(output={"kind": kind, "key": self.key, "choice": model.choice})
         return kind
 
     @property

@@ -53,9 +53,6 @@ def test_numbers_follow_code_that_is_imported(way, tmp_path):
     after, _ = score(folder)
     write(folder, inner, MODEL.replace("/ 255", "/ 128"))
     other_inputs, _ = score(folder)
-    write(folder, inner, MODEL)
-    again, _ = score(folder)
-    np.testing.assert_array_equal(again, before)
     assert abs(after - before).max() > 1e-3 and abs(other_inputs - before).max() > 1e-3
 
 
