@@ -148,6 +148,8 @@ def outputs_are(context: Context) -> Finding:
     """What the model returns, as audit.toml says or as its ranges and row sums tell; a warning where some scores stay null."""
     model = context.model
     told, kind = SENTENCES[model.output.kind], model.output.kind
+    if model.choice:
+        return Finding("warning", f"{told}; {model.choice}")
     if "output" in context.run.config:
         return Finding("ok", f"{told} (as audit.toml says)")
     if kind in BY_RANGE:

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 import scoring
 from scoring.audit import Run
+from scoring.models.audited import explained
 from scoring.models.outputs import SENTENCES
 from scoring.queues import other_than, softmax
 from scoring.scorers.uncertainty import uncertainty
@@ -26,15 +27,23 @@ from scoring.shards import BATCH, Context, column_vectors, cut, digest, resumabl
 from scoring.tables import HardlookError, read_metadata, read_table, read_vectors, write_table, write_vectors
 
 FORMAT = 2  # of what a row holds; features of before were of heads that were told by their type
+SAMPLE, DRIFT = 32, 1e-2  # of examples whose kept logits are compared; by more than other hardware moves them
+RENEWED = ("the model gives other logits than those kept from an earlier scoring, for the same weights, code and data: "
+           "everything is computed anew (a package was updated, or the model's code depends on something else)")
 HEAD = b"head"
 """The key of a shard's schema metadata under which ``Head.facts`` travel."""
 
 
-def predict(context: Context) -> int:
-    """Write predictions, logits and features of the last checkpoint; returns how many examples were computed."""
+def predict(context: Context, *, renewed: bool = False) -> int:
+    """Write predictions, logits and features of the last checkpoint; returns how many examples were computed.
+
+    ``renewed``: because the kept logits are no longer what the model gives, which is then noted."""
     run, examples = context.run, context.examples
     key = digest([context.key, "predictions", FORMAT])
     kept = _kept_predictions(run, key, examples)
+    if not _still_given(context, kept):
+        context.renew()
+        return predict(context, renewed=True)
     todo = np.flatnonzero(kept < 0)
     if len(todo) == 0 and len(examples) == _rows(run.predictions_path) and _same_labels(run, examples):
         shutil.rmtree(run.parts_folder("predictions"), ignore_errors=True)
@@ -55,11 +64,28 @@ def predict(context: Context) -> int:
         write_vectors(run.features_path, ids, features)
     table = predictions_table(examples, logits, context.audit.classes)
     head = measured_head([context.head] if (kept >= 0).any() else [], tables)
-    facts = {"key": key, "hardlook": scoring.__version__, "notes": prediction_notes(context, head, features)}
+    notes = [RENEWED] * renewed + prediction_notes(context, head, features)
+    facts = {"key": key, "hardlook": scoring.__version__, "notes": notes}
     write_table(run.predictions_path, table, facts)
     run.add_to_record(head=head)
     shutil.rmtree(folder, ignore_errors=True)
     return len(todo)
+
+
+def _still_given(context: Context, kept: np.ndarray) -> bool:
+    """Whether the model gives some of the kept examples the logits that are kept, up to ``DRIFT`` of their spread.
+
+    The key cannot know all that a model depends on: packages that are installed anew, files that its code reads.
+    """
+    rows = np.flatnonzero(kept >= 0)
+    rows = np.random.default_rng(context.audit.seed).permutation(rows)[:SAMPLE]
+    batch, good, _ = context.inputs.batch(rows, context.pool)
+    if not good:
+        return True
+    with context.model.at(context.checkpoints[-1]), explained(batch):
+        found, _ = context.model.predict(batch)
+    wanted = context.aligned(context.run.logits_path)[rows[good]]
+    return np.allclose(found, wanted, rtol=DRIFT, atol=DRIFT * max(float(np.nanstd(wanted)), 1e-6), equal_nan=True)
 
 
 def measured_head(before: list[dict], tables: list[pa.Table]) -> dict:

@@ -24,6 +24,7 @@ import pandas as pd
 import pyarrow as pa
 
 from scoring.audit import Audit, Run
+from scoring.code import code_digest
 from scoring.dynamics import read_dynamics
 from scoring.inputs import Inputs, reading_facts, reading_pool, usable
 from scoring.models import AuditedModel, choose_device, find_checkpoints
@@ -94,13 +95,14 @@ class Context:
         if "output" in config:
             return config["output"]
         if record.get("key") == self.key and record.get("kind") in OUTPUTS:
+            model.choose(record.get("choice", ""))
             return record["kind"]
         drawn = np.random.default_rng(self.audit.seed).permutation(len(self.inputs))[:BATCH]
         batch, good, _ = self.inputs.batch(drawn, self.pool)
         if not good:
             return "logits"  # nothing can be read, which is said elsewhere
         kind = model.kind_of(batch, self.checkpoints[-1], config.get("output_item"))
-        self.run.add_to_record(output={"kind": kind, "key": self.key})
+        self.run.add_to_record(output={"kind": kind, "key": self.key, "choice": model.choice})
         return kind
 
     @property
@@ -164,16 +166,23 @@ class Context:
 
     @cached_property
     def key(self) -> str:
-        """What every number of the run depends on: weights, factory and its file, transform, classes."""
+        """What every number of the run depends on: weights, the code of factory, transform and loaders, classes; and how
+        often logits were found to be others although all of that was the same (``scoring.predictions``)."""
         config = self.run.config
         facts = {name: config.get(name) for name in ("model", "arguments", "transform", "embedding", "averaged")}
-        files = [self.audit.root / str(value).rpartition(":")[0] for value in facts.values() if isinstance(value, str)]
-        facts["code"] = [hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()]
+        named = [facts["model"], facts["transform"], *(source.get("loader") for source in self.audit.sources)]
+        facts["code"] = [code_digest(value, self.audit.root) for value in named]
+        facts["renewed"] = self.run.record().get("renewed", 0)
         facts["checkpoints"] = [checkpoint.sha256 for checkpoint in self.checkpoints]
         facts["classes"] = self.audit.classes
         facts |= {name: config[name] for name in ("output", "output_item") if name in config}
         facts |= reading_facts(self.audit)
         return digest(facts)
+
+    def renew(self) -> None:
+        """Let every number of the run be computed anew: its model is another one than the key knows."""
+        self.run.add_to_record(renewed=self.run.record().get("renewed", 0) + 1)
+        del self.key
 
     @cached_property
     def shard_size(self) -> int:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from scoring.differentiation import Batch, differentiate, forward
 from scoring.folding import fold_modules, fold_state
 from scoring.model_copy import independent_copy
-from scoring.models.modes import evaluating
+from scoring.models.modes import evaluating, take_weights
+from scoring.models.snapshot import given_back
 
 State = Mapping[str, Tensor]
 
@@ -55,10 +56,8 @@ def mostly_convolutions(model: nn.Module) -> bool:
 def lent(model: nn.Module, state: State | None = None) -> Iterator[nn.Module]:
     """The user's own model at a checkpoint's weights, frozen and in eval mode; it comes back bit for bit."""
     kept = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
-    with evaluating(model):
+    with evaluating(model, state=state):  # its keys were checked
         try:
-            if state is not None:
-                model.load_state_dict(state, strict=False)  # its keys were checked
             yield model
         finally:
             with torch.no_grad():
@@ -127,16 +126,19 @@ class Copied:
 
     def load(self, state: State) -> None:
         """Put a checkpoint's weights into the copy."""
-        self.module.load_state_dict(fold_state(state, self.pairs), strict=False)
+        take_weights(self.module, fold_state(state, self.pairs))
+        self.module.eval()
 
     def differentiate(self, batch: Batch, forms: Sequence[str],
                       layer: str | None) -> tuple[Tensor, list[Tensor]]:
-        """Logits and one gradient per form."""
-        return differentiate(self.module, self._cast(batch), forms, layer, layout=self._layout(batch))
+        """Logits and one gradient per form; what the forward keeps must not outlive these weights."""
+        with given_back(self.module):
+            return differentiate(self.module, self._cast(batch), forms, layer, layout=self._layout(batch))
 
     def logits(self, batch: Batch, layer: str | None) -> Tensor:
         """(n, c) logits alone, by the kernels that ``differentiate`` runs."""
-        return forward(self.module, self._cast(batch).leaf, layer, layout=self._layout(batch))[1].detach()
+        with given_back(self.module):
+            return forward(self.module, self._cast(batch).leaf, layer, layout=self._layout(batch))[1].detach()
 
     def _layout(self, batch: Batch) -> torch.memory_format:
         images = self.channels_last and batch.leaf.ndim == 4

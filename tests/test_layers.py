@@ -86,3 +86,11 @@ def test_layers_are_chosen_by_name_container_or_pattern():
     assert select_layers(model, "block?") == ["block1.0", "block1.1", "block2.0", "block2.1"]
     with pytest.raises(HardlookError, match="'blok2'.*did you mean block2"):
         select_layers(model, ["blok2"])
+
+
+@pytest.mark.parametrize("wrap", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.orthogonal,
+                                  nn.utils.parametrizations.spectral_norm])
+def test_a_parametrised_head_is_the_head_and_the_block_before_it_is_found(wrap):
+    model = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh(), wrap(nn.Linear(4, 3)))
+    found = last_block_and_head(model, torch.randn(5, 6))
+    assert found[-1] == "4" and "2" in found[:-1] and "0" not in found

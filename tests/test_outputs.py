@@ -205,3 +205,23 @@ def test_training_a_model_that_ends_in_softmax_takes_the_loss_of_its_logits():
         fit(model, data, epochs=2, batch_size=8)
         weights.append(model[0].weight.detach())
     torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-5)
+
+
+def test_one_number_per_example_needs_no_axis_of_its_own_and_one_per_class_does():
+    assert torch.equal(OutputAsLogits("logit")(None, None, Z[:, 0]), as_logits(Z[:, :1], "logit"))
+    assert detect(rows_of(Z[:, 0].sigmoid(), single=True)) == "probability"
+    assert OutputAsLogits("logit")(None, None, Z[0, 0]).shape == (1, 2)
+    with pytest.raises(HardlookError, match="shape"):  # a net that squeezes its batch of one
+        OutputAsLogits()(None, None, Z[0])
+
+
+@pytest.mark.parametrize("returned", ["z, -z", "(-z, z), z.flatten(1)[:, :2]"])
+def test_the_choice_among_several_outputs_is_said_by_check_and_again_by_score(returned, tmp_path, capsys):
+    folder = write_small_audit(tmp_path / "audit")
+    net = "class Net(nn.Sequential):\n    def forward(self, x):\n        z = super().forward(x)\n        return " + returned
+    text = (folder / "model.py").read_text()
+    (folder / "model.py").write_text(text.replace("return nn.Sequential(", "return Net(").replace("\n\ndef net", f"\n\n{net}\n\n\ndef net"))
+    hardlook("check", folder)
+    assert "2 tensors of one number per class" in capsys.readouterr().out
+    assert hardlook("score", folder, "--anyway", "--only", "uncertainty") == 0
+    assert "2 tensors of one number per class" in str(Audit.open(folder).run().record()["notes"])

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from scoring.curvature.parameters import Loss, mapped
-from scoring.curvature.snapshot import given_back
+from scoring.models.snapshot import given_back
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 _CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)

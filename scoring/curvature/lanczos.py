@@ -63,7 +63,7 @@ class Krylov:
         while self.basis:
             block = self.basis.pop(0)
             weights = torch.as_tensor(np.ascontiguousarray(vectors.T), dtype=block.dtype, device=block.device)
-            out.append((weights @ block.flatten(1)).view(-1, *block.shape[1:]))
+            out.append((weights @ _rows(block)).view(-1, *block.shape[1:]))
         return out
 
     def __getitem__(self, index: int) -> Vector:
@@ -76,11 +76,16 @@ class Krylov:
     def _subtract(self, vector: Vector, count: int) -> None:
         """Remove what lies along the first ``count`` basis vectors, in place."""
         flat = [
-            (block[:count].flatten(1), part.view(-1)) for block, part in zip(self.basis, vector, strict=True)
+            (_rows(block[:count]), part.view(-1)) for block, part in zip(self.basis, vector, strict=True)
         ]
         along = sum(block @ part for block, part in flat)
         for block, part in flat:
             part.addmv_(block.T, along, alpha=-1)
+
+
+def _rows(block: Tensor) -> Tensor:
+    """(r, *shape) → (r, size): of a scalar parameter, a learned temperature say, one column."""
+    return block.reshape(len(block), -1)
 
 
 def lanczos(product: Product, like: Sequence[Tensor], dimension: int, *, seed: int = 0,

@@ -5,7 +5,7 @@ reads them (``formats``: what a file is, ``folders``: what a folder is, ``state_
 ``tensors``: what is no plain weight); ``loading`` fits them in (``refusals``: what may not go in,
 ``pretrained``: whose layout they have); ``conversion`` unpickles in a process of its own (``unpickling``) and is
 imported by name; ``transforms`` prepares inputs; ``head`` knows the head and its features, ``layers`` the other
-layers; ``outputs`` tells what a model returns; ``modes`` is eval mode.
+layers; ``outputs`` tells what a model returns; ``modes`` is eval mode, ``snapshot`` what is given back after it.
 """
 
 from scoring.models.audited import AuditedModel, build_model

@@ -25,7 +25,7 @@ from scoring.models.checkpoints import Checkpoint, file_stamp
 from scoring.models.head import Features, Head, features_of, head_of
 from scoring.models.loading import Fitted, copy_into, fit_state
 from scoring.models.modes import choose_device, evaluating, logits_of, run, to_device
-from scoring.models.outputs import KEEPS_LOGITS, OutputAsLogits, detect, fitting_items, rows_of
+from scoring.models.outputs import KEEPS_LOGITS, OutputAsLogits, alternatives, detect, fitting_items, rows_of
 from scoring.models.weights import read_state_dict
 from scoring.references import call_reference, close_names, load_callable
 from scoring.tables import HardlookError
@@ -106,6 +106,7 @@ class AuditedModel:
     notes: list[str] = field(default_factory=list)
     head: Head | None = None
     output: OutputAsLogits = OutputAsLogits()
+    choice: str = ""
     _open: list[contextlib.AbstractContextManager] = field(default_factory=list, repr=False)
 
     @classmethod
@@ -138,11 +139,17 @@ class AuditedModel:
         which item of a tuple, or key of a mapping, holds the outputs."""
         with self.at(checkpoint) as module, torch.no_grad(), explained(inputs):
             outputs = run(module, to_device(inputs, self.device))
-        fits = fitting_items(outputs, self.n_classes) if item is None and isinstance(outputs, (tuple, list)) else []
-        if len(fits) > 1:
-            self.notes.append(f"the model returns {len(fits)} tensors of one number per class, of which the first is taken; "
-                              f"write `output_item = {fits[1]}` in the run's table of audit.toml for the next one")
-        return detect(rows_of(outputs, item, self.n_classes))
+        if item is None and (found := alternatives(outputs, self.n_classes)) > 1:
+            fits = fitting_items(outputs, self.n_classes)
+            advice = (f"write `output_item = {fits[1]}` in the run's table of audit.toml for the next one" if len(fits) > 1
+                      else "they lie in a tuple inside a tuple: return the one to audit first, if it is another")
+            self.choose(f"the model returns {found} tensors of one number per class, of which the first is taken; {advice}")
+        return detect(rows_of(outputs, item, self.n_classes, single=True))
+
+    def choose(self, choice: str) -> None:
+        """Remember, and note, which of several outputs was taken; nothing for an empty text."""
+        self.choice = choice
+        self.notes += [choice] if choice and choice not in self.notes else []
 
     @property
     def keeps_logits(self) -> bool:

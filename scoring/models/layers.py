@@ -73,7 +73,9 @@ def last_block_and_head(model: nn.Module, inputs: Any) -> tuple[str, ...]:
         )
     name = head_of(model, inputs).name
     heads = [name] if name in own else _output_layers(ran, own, classes)
-    before = ran[: min(ran.index(head) for head in heads)]
+    # a parametrised head is not innermost: what makes its weight runs inside it
+    first = min(at for at, layer in enumerate(ran) if any(_under(layer, head) for head in heads))
+    before = ran[:first]
     blocks: list[str] = []
     while before and not any(_has_matrix(own, block) for block in blocks):
         blocks.insert(0, _block(before[-1], heads[0], [*before, *heads]))

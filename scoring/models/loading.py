@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from scoring.models.modes import take_weights
 from scoring.models.pretrained import translated
 from scoring.models.refusals import (
     FACTORY,
@@ -77,7 +78,7 @@ def copy_into(model: nn.Module, tensors: Tensors) -> None:
     A model may load in its own way (``_load_from_state_dict``, hooks) and leave a tensor out without a word;
     raises `HardlookError` naming it.
     """
-    model.load_state_dict(tensors, strict=False)  # names and shapes are known to fit
+    take_weights(model, tensors)
     loaded = model.state_dict()
     for name, value in tensors.items():
         if not _same(loaded[name].cpu(), value.cpu()):

@@ -1,9 +1,16 @@
 """Running a model without leaving a trace: eval mode that is given back, devices, inputs and outputs of any
 shape.
 
-Model and inputs → (n, c) logits. A model comes back with the training flag of each module, requires_grad and
-gradient of each parameter, and the value of each buffer that it had. Cost: one pass over the modules, and a
-copy of the buffers. Known limits: one model is for one thread at a time.
+Model and inputs → (n, c) logits. A model comes back with the training flag and every other attribute of each
+module, requires_grad and gradient of each parameter, and the value of each buffer that it had.
+
+What a forward pass in eval mode derives from the weights and keeps (LeViT's table of biases in timm, a weight
+normalised once) is gone with the block, else the next checkpoint would be read through the weights of this one.
+Classes that derive something as they change modes (loralib adds its low-rank product to the weight in
+``train(False)``) get their weights in training mode (``take_weights``), and their parameters are copied too.
+
+Cost: one pass over the modules, a copy of the buffers and of the parameters of such classes. Known limits: one
+model is for one thread at a time; what a model that was called before already keeps is believed to be of its weights.
 """
 
 from __future__ import annotations
@@ -16,6 +23,7 @@ import torch
 from torch import nn
 
 from scoring.models.outputs import fitting_items, rows_of
+from scoring.models.snapshot import given_back
 from scoring.tables import HardlookError
 
 DEVICES = "auto, cpu, cuda or mps"
@@ -46,43 +54,70 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 @contextlib.contextmanager
-def evaluating(model: nn.Module, *, frozen: bool = True) -> Iterator[nn.Module]:
-    """Eval mode inside; outside, everything as it was: flags, requires_grad, gradients and buffers.
+def evaluating(
+    model: nn.Module, *, frozen: bool = True, state: Mapping[str, torch.Tensor] | None = None
+) -> Iterator[nn.Module]:
+    """Eval mode inside; outside, everything as it was: flags, attributes, requires_grad, gradients and buffers.
 
-    ``frozen`` also turns off the gradients of parameters; influence, which needs them, passes False.
+    ``frozen`` also turns off the gradients of parameters; influence, which needs them, passes False. ``state``:
+    weights to take before (``take_weights``); who gives them gives the former parameters back (``ways.lent``).
     """
     model = getattr(model, "module", model) if not isinstance(model, nn.Module) else model
-    flags = [(module, module.training) for module in model.modules()]
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
+    rewritten = {id(value): value for module in _rewriting(model) for value in module.parameters()}
+    values = [(value, value.detach().clone()) for value in (*model.buffers(), *rewritten.values())]
+    with given_back(model):
+        try:
+            if state is not None:
+                take_weights(model, state)
+            model.eval()
+            for parameter, _, _ in parameters:
+                parameter.grad = None
+                if frozen:
+                    parameter.requires_grad_(False)
+            yield model
+        finally:
+            for parameter, requires_grad, gradient in parameters:
+                parameter.requires_grad_(requires_grad)
+                parameter.grad = gradient
+            for value, before in values:
+                _put_back(value, before)
+
+
+def take_weights(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Load a state dict whose names are known to fit; training flags stay as they are.
+
+    Modules with a ``train`` of their own are in training mode meanwhile: in eval mode they may hold something
+    derived from the former weights, which only leaving that mode takes back.
+    """
+    flags = [(module, module.training) for module in model.modules()]
     try:
-        model.eval()
-        for parameter, _, _ in parameters:
-            parameter.grad = None
-            if frozen:
-                parameter.requires_grad_(False)
-        yield model
+        if any(_changes_with_mode(module) for module in model.modules()):
+            model.train()
+        model.load_state_dict(state, strict=False)
     finally:
         for module, training in flags:
             module.training = training
-        for parameter, requires_grad, gradient in parameters:
-            parameter.requires_grad_(requires_grad)
-            parameter.grad = gradient
-        for buffer_of in buffers:
-            _put_back(*buffer_of)
 
 
-def _put_back(module: nn.Module, name: str, buffer: torch.Tensor, before: torch.Tensor) -> None:
-    """Restore a buffer that a forward pass wrote into or replaced."""
-    if not torch.equal(buffer, before):
+def _changes_with_mode(module: nn.Module) -> bool:
+    """Whether a module has a ``train`` or ``eval`` of its own, by its class or patched onto it."""
+    own = type(module).train is not nn.Module.train or type(module).eval is not nn.Module.eval
+    return own or not vars(module).keys().isdisjoint(("train", "eval"))
+
+
+def _rewriting(model: nn.Module) -> Iterator[nn.Module]:
+    """Modules that may write into their parameters in eval mode: those above, and embeddings with a ``max_norm``."""
+    embeddings = (nn.Embedding, nn.EmbeddingBag)
+    return (module for module in model.modules()
+            if _changes_with_mode(module) or (isinstance(module, embeddings) and module.max_norm is not None))
+
+
+def _put_back(value: torch.Tensor, before: torch.Tensor) -> None:
+    """Restore a buffer or parameter that was written into."""
+    if not torch.equal(value, before):
         with torch.no_grad():
-            buffer.copy_(before)
-    module._buffers[name] = buffer
+            value.copy_(before)
 
 
 def run(model: nn.Module, inputs: Any) -> Any:

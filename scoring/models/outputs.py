@@ -21,7 +21,7 @@ all lie between 0 and 1 (cosines of what a ReLU gives, say) look like sigmoid ou
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import torch
@@ -32,6 +32,8 @@ from scoring.tables import HardlookError
 
 KEEPS_LOGITS = ("logits", "sigmoid", "logit", "probability")
 """Kinds from which the logits come back, and not only their differences."""
+SINGLE = ("logit", "probability")
+"""Kinds of one number per example."""
 BY_RANGE = ("sigmoid", "probability")
 """Kinds that nothing but the range of the values tells."""
 SUMS = 1e-3  # how far a row's sum of probabilities may be from 1, in float32; eight steps of coarser types
@@ -110,7 +112,7 @@ class OutputAsLogits:
 
     def __call__(self, _module: Any, _arguments: Any, output: Any) -> Tensor:
         """The logits in what the model returned."""
-        return as_logits(rows_of(output, self.item), self.kind)
+        return as_logits(rows_of(output, self.item, single=self.kind in SINGLE), self.kind)
 
     @property
     def plain(self) -> bool:
@@ -132,7 +134,7 @@ class OutputReader:
 
     def __call__(self, output: Any) -> Tensor:
         """The logits in an output. Raises ``HardlookError`` where there are none."""
-        found = as_logits(rows_of(output, self.item), self.kind)
+        found = as_logits(rows_of(output, self.item, single=self.kind in SINGLE), self.kind)
         if found.shape[1] == 1:
             raise HardlookError("the model returns one number per example; needed one logit per class: write `output = "
                                 '"logit"` ("probability" where it ends in a sigmoid) in the run\'s table of audit.toml')
@@ -140,16 +142,17 @@ class OutputReader:
 
     def settle(self, output: Any) -> bool:
         """Look at the outputs of many examples; whether that changed what is read from now on."""
-        before, found = self.kind, detect(rows_of(output, self.item))
+        before, found = self.kind, detect(rows_of(output, self.item, single=True))
         self.suspected = found if found in BY_RANGE else None
         if not self.given and found not in BY_RANGE:
             self.kind = found
         return self.kind != before
 
 
-def rows_of(output: Any, item: int | str | None = None, n_classes: int | None = None) -> Tensor:
+def rows_of(output: Any, item: int | str | None = None, n_classes: int | None = None, *, single: bool = False) -> Tensor:
     """The (n, c) outputs in whatever a model returns: a tensor, ``.logits``, ``["logits"]``, or the first of a tuple;
-    ``item`` names another one. Raises ``HardlookError`` where there are none, with the line that would name them.
+    ``item`` names another one. ``single``: (n,) numbers may be one per example, as binary nets squeeze them; of a net that
+    squeezes its batch of one they would be one per class. Raises ``HardlookError`` where there are none, with the line that would name them.
 
     >>> rows_of((torch.zeros(2, 8), torch.zeros(2, 3)), 1).shape
     torch.Size([2, 3])
@@ -165,6 +168,8 @@ def rows_of(output: Any, item: int | str | None = None, n_classes: int | None = 
                             "scores?); needed (n, classes) logits as floats")
     if found.ndim > 2 and all(side == 1 for side in found.shape[2:]):
         found = found.flatten(1)
+    if single and found.ndim < 2:
+        found = found.reshape(-1, 1)
     if found.ndim != 2:
         advice = _advice(output, n_classes)
         raise HardlookError(
@@ -174,8 +179,9 @@ def rows_of(output: Any, item: int | str | None = None, n_classes: int | None = 
 
 
 def fitting_items(output: Any, n_classes: int | None) -> list[int | str]:
-    """Where a tuple or mapping holds (n, n_classes) tensors: indices or keys."""
-    items = output.items() if isinstance(output, Mapping) else enumerate(output) if isinstance(output, (tuple, list)) else ()
+    """Where a tuple, mapping or dataclass holds (n, n_classes) tensors: indices, keys or names."""
+    items = (output.items() if isinstance(output, Mapping) else enumerate(output) if isinstance(output, (tuple, list))
+             else vars(output).items() if is_dataclass(output) else ())
     return [at for at, value in items if isinstance(value, Tensor) and value.ndim == 2
             and value.shape[1] > 1 and n_classes in (None, value.shape[1])]
 
@@ -213,3 +219,14 @@ def _outputs_in(output: Any) -> Any:
     if isinstance(getattr(output, "logits", None), Tensor):
         return output.logits
     return _outputs_in(output[0]) if isinstance(output, (tuple, list)) and output else None
+
+
+def alternatives(output: Any, n_classes: int | None) -> int:
+    """How many tensors of one number per class the innermost tuple holds from which the first is taken.
+
+    >>> alternatives(((torch.zeros(2, 3), torch.zeros(2, 3)), torch.zeros(2, 8)), 3)
+    2
+    """
+    while isinstance(output, (tuple, list)) and output and isinstance(output[0], (tuple, list)):
+        output = output[0]
+    return len(fitting_items(output, n_classes)) if isinstance(output, (tuple, list)) else 0

@@ -22,6 +22,7 @@ import pandas as pd
 from torch import nn
 from torch.utils.data import Subset
 
+from scoring.code import code_digest
 from scoring.inputs import Inputs, labelled
 from scoring.keeping import save_checkpoint
 from scoring.models import load_callable, load_into, read_state_dict
@@ -199,7 +200,6 @@ def dealt(examples: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
 
 
 def code_digests(root: Path, config, settings) -> list[str]:
-    """Hashes of the files that the model, the transform and the training come from."""
+    """Hashes of the code that the model, the transform and the training come from."""
     named = [config.get("model"), config.get("transform"), settings.get("function"), settings.get("augment")]
-    files = [root / value.rpartition(":")[0] for value in named if isinstance(value, str) and ".py:" in value]
-    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()]
+    return [found for value in named if (found := code_digest(value, root))]

@@ -69,8 +69,11 @@ class TestTimeAugmentation(Scorer):
                 f"augment = \"file.py:callable\" in [run.{run.run.name}.training]")
 
     def depends(self, run):
-        """The name of the run's own augmentation."""
-        return self._named(run)
+        """The run's own augmentation: its name and its code."""
+        from scoring.code import code_digest
+
+        named = self._named(run)
+        return named and [named, code_digest(named, run.audit.root)]
 
     def fit(self, run, workdir):
         """Which views are drawn: the run's own augmentation, or how far to shift and whether to mirror."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from scoring.curvature.hessian import hessian_products
 from scoring.curvature.parameters import choose, differentiable
-from scoring.curvature.snapshot import given_back
+from scoring.models.snapshot import given_back
 from scoring.influence import InfluenceFactors
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
