@@ -11,6 +11,7 @@ Cost: 500 reads and at most a dozen forward passes over them. Loads torch.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,7 +24,7 @@ from scipy.stats import binom
 from scoring.evaluation import wilson
 from scoring.examples import input_columns
 from scoring.pictures import is_deep_colour
-from scoring.readings import OtherReading, other_readings
+from scoring.readings import OtherReading, other_readings, uneven_readings
 from scoring.remedies import Remedy, best_remedy, class_remedies, input_remedies
 from scoring.seen import FEW_TEXTS, columns_seen, mostly_cut, tokens_seen, uneven_columns
 from scoring.models.audited import explained
@@ -58,8 +59,11 @@ def check_run(context: Context) -> list[Finding]:
     findings += warnings
     findings.append(finite(batch, "inputs"))
     logits = predicted_logits(context, batch)
-    findings += [finite(logits, "logits"), outputs_are(context), *steady(context, batch, logits)]
+    findings += [finite(logits, "logits"), outputs_are(context), *steady(context, batch, logits),
+                 *unmasked(context, batch, logits)]
     labels = context.labels[numbers]
+    uneven = uneven_readings(context)
+    findings += [Finding("error", uneven)] if uneven else []
     others = other_readings(context, numbers, batch, logits, partial(predicted_logits, context))
     findings += accuracy(context, batch, logits, labels, seen_split(context, numbers), others)
     facts = {"findings": [asdict(f) for f in findings], "examples": len(numbers)}
@@ -155,7 +159,8 @@ def outputs_are(context: Context) -> Finding:
     if kind in BY_RANGE:
         return Finding("warning", f"{told}; told by their range alone: if they are logits after all, write `output = \"logits\"` "
                        f"in [run.{context.run.name}] of audit.toml, else `output = \"{kind}\"`")
-    return Finding("ok" if model.keeps_logits else "warning", f"{told} (by their ranges and sums)")
+    head, colon, rest = told.partition(":")
+    return Finding("ok" if model.keeps_logits else "warning", f"{head} (by their ranges and sums){colon}{rest}")
 
 
 def predicted_logits(context: Context, batch: torch.Tensor) -> torch.Tensor:
@@ -191,6 +196,23 @@ def steady(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[
     return []
 
 
+def unmasked(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[Finding]:
+    """A text model that would take an attention mask, is given none, and says something else with one: in training it had one."""
+    module = context.model.module
+    takes = "attention_mask" in inspect.signature(module.forward).parameters
+    padding = getattr(getattr(module, "config", None), "pad_token_id", None)
+    if batch.is_floating_point() or not takes or padding is None or not bool((batch == padding).any()):
+        return []
+    with context.model.at(context.checkpoints[-1]) as model, torch.no_grad():
+        ids = batch[:TWICE].to(context.model.device)
+        masked = context.model.logits(model(ids, attention_mask=(ids != padding).long())).float().cpu()
+    off = float((masked - logits[:TWICE]).abs().max())
+    if off <= 0.01 * float(masked.std()) + 1e-6:
+        return []
+    return [Finding("warning", f"the model attends to padding: with attention_mask = (ids != {padding}) its logits differ by up "
+                    f"to {off:.2g}; if training gave it a mask, wrap it so that it derives one from the ids (see the README)")]
+
+
 def seen_split(context: Context, numbers: np.ndarray) -> str:
     """A reservation where all of the examples are of train: of their labels the model has learnt."""
     return " of train, for want of test examples" if (context.examples["split"].iloc[numbers] == "train").all() else ""
@@ -215,9 +237,13 @@ def accuracy(context: Context, batch: torch.Tensor, logits: torch.Tensor, labels
     chance = 1 / max(len(context.audit.classes), 1)
     if high >= expected if expected is not None else right.mean() >= (1 + chance) / 2:
         better = best_remedy(reread, right)
-        if better and better.sure:
-            return [Finding("error", f"{told}; {better.sentence()}")]
+        if better and better.sure and expected is None:
+            return [Finding("error", f"{told}; {better.sentence()}; or, if training read them so, set expected_accuracy in "
+                            "audit.toml")]
         compared = f", expected {expected:.1%}" if expected is not None else "; set expected_accuracy in audit.toml to have it checked"
+        if better and better.sure:  # nets often know upright pictures better, however they were trained
+            warnings = [Finding("warning", f"the accuracy is as expected, and would be {better.right.mean():.1%} otherwise: "
+                                f"{better.text}")]
         return [Finding("ok", told + compared), *warnings]
     winner, untested = explanation(context, batch[known], logits[known], labels[known], right, reread)
     short = expected is not None and binom.cdf(right.sum(), len(known), expected) < SHORT

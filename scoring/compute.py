@@ -62,8 +62,8 @@ def score_run(context: Context, only: list[str] | None = None,
     ``settings`` sets scorer fields by scorer name, before [run.<name>.scores.<scorer>] of audit.toml, before the
     fields' own defaults.
 
-    A scorer whose needs are not met is left out with its reason; one that was asked for by name in ``only`` is an
-    error instead.
+    A scorer whose needs are not met, or that cannot serve the model, is left out with its reason; where it was asked for by
+    name in ``only``, that is an error once the others are done.
     """
     summary = Summary()
     chosen = [find_scorer(name) for name in only] if only else list(registry().values())
@@ -80,10 +80,7 @@ def score_run(context: Context, only: list[str] | None = None,
         if not context.run.dynamics_files("main") and len(context.checkpoints) > 1:
             summary.timed("dynamics from checkpoints", n, lambda: recompute_dynamics(context))
     for scorer in scorers:
-        reason = unmet(scorer, context)
-        if reason and only:
-            raise HardlookError(reason)
-        reason = reason or attempt(summary, context, scorer, required=bool(only))
+        reason = unmet(scorer, context) or attempt(summary, context, scorer)
         if reason:
             summary.skipped[scorer.name] = reason
             drop_outdated(context, scorer)
@@ -92,27 +89,26 @@ def score_run(context: Context, only: list[str] | None = None,
     if any(scorer.name == "vog" for scorer in scorers) and "vog" not in summary.skipped:
         vog = next(scorer for scorer in scorers if scorer.name == "vog")
         summary.timed("VoG maps", n, lambda: keep_maps(context, vog))
+    if only and summary.skipped:
+        raise HardlookError("; ".join(reason if reason.startswith(name) else f"{name}: {reason}"
+                                      for name, reason in summary.skipped.items()))
     return summary
 
 
-def attempt(summary: Summary, context: Context, scorer: Scorer, *, required: bool) -> str | None:
+def attempt(summary: Summary, context: Context, scorer: Scorer) -> str | None:
     """Run one scorer; → None, or why it cannot serve this model: it then takes no other scorer with it.
 
-    Where it is ``required`` (asked for by name) its error is raised. What is no fault of the model (a full disk, no
-    memory, an interruption) always is. What is no ``HardlookError`` has its traceback in the run's ``failed`` folder.
+    What is no fault of the model (a full disk, no memory, an interruption) is raised. What is no ``HardlookError`` has its
+    traceback in the run's ``failed`` folder.
     """
     failed = context.run.failed_path(scorer.name)
     try:
         summary.timed(scorer.name, len(context.examples), lambda: score_one(context, scorer))
     except HardlookError as error:
-        if required:
-            raise
         return str(error)
     except (OSError, MemoryError):
         raise
     except Exception as error:
-        if required:
-            raise
         with atomic_path(failed) as temporary:
             temporary.write_text(traceback.format_exc(), encoding="utf8")
         first = (str(error).strip().splitlines() or ["no reason given"])[0]

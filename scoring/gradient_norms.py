@@ -82,7 +82,7 @@ def gradient_norm(
 
 
 def _squares(gradients: Gradients) -> Tensor:
-    return sum(g.flatten(1).double().square().sum(1) for g in gradients.values())
+    return sum(g.reshape(len(g), -1).double().square().sum(1) for g in gradients.values())
 
 
 def _finite(lengths: Tensor) -> Tensor:

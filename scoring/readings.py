@@ -55,7 +55,7 @@ def other_readings(context: Context, numbers: np.ndarray, batch: torch.Tensor, l
         changes = {source: change(context, source) for source in changes}
         differ, told_logits, unread = _reread(context, numbers, at, changes, batch, logits, predict)
         if differ or unread:
-            remedy, told = sentences(len(at), len(numbers), changes)
+            remedy, told = sentences(context, len(at), len(numbers), changes)
             left = f"; {unread} of them have another shape when read so, and are not compared" if unread else ""
             found.append(OtherReading(remedy, told + left, told_logits, differ))
     return found
@@ -111,12 +111,46 @@ def _exif(context: Context, source: int) -> dict[str, Any]:
     return {"exif": not context.inputs.originals.turns(source)}
 
 
-def _about_exif(count: int, of: int, changes: Mapping[int, Mapping[str, Any]]) -> tuple[str, str]:
-    lines = ", ".join(f"exif = {str(change['exif']).lower()} in data[{number}]" for number, change in changes.items())
+def _about_exif(context: Context, count: int, of: int, changes: Mapping[int, Mapping[str, Any]]) -> tuple[str, str]:
+    lines = _lines(context, changes, lambda change: f"exif = {str(change['exif']).lower()}", "exif")
     now = "without" if all(change["exif"] for change in changes.values()) else "with"
     told = (f"{count} of {of} pictures are turned by an EXIF orientation and read {now} it; Hugging Face's datasets applies it, "
             f"torchvision's ImageFolder and timm do not: if training read them the other way, write {lines}")
     return f"pictures are turned otherwise than in training (EXIF orientation): write {lines}", told
+
+
+def _lines(context: Context, changes: Mapping[int, Mapping[str, Any]], line: Callable[[Mapping[str, Any]], str],
+           key: str) -> str:
+    """What to write, and in which tables: in those of the examples looked at, and in every other one that reads as they do,
+    since a model was trained on one reading."""
+    audit, originals = context.audit, context.inputs.originals
+    first = next(iter(changes))
+    alike = [number for number, table in enumerate(audit.sources) if number in changes
+             or "loader" not in table and "factory" not in table and key not in table
+             and originals.turns(number) == originals.turns(first)]
+    where = ", ".join(f"data[{number}] ({audit.sources[number].get('split', 'no split')})" for number in alike)
+    return f"{line(changes[first])} in {where} of audit.toml"
+
+
+def uneven_readings(context: Context, *, most: int = 200) -> str | None:
+    """Why sources of pictures that are read differently spoil the audit, where one of them holds turned pictures and
+    audit.toml does not say ``exif`` for all of them; None where there is nothing to say. ``most``: pictures looked at per
+    source."""
+    audit, inputs = context.audit, context.inputs
+    pictures = [number for number, table in enumerate(audit.sources) if "loader" not in table and "factory" not in table]
+    ways = {number: inputs.originals.turns(number) for number in pictures}
+    if audit.media != "image" or len(set(ways.values())) < 2 or all("exif" in audit.sources[number] for number in pictures):
+        return None
+    drawn = np.random.default_rng(audit.seed).permutation(len(inputs.ids))
+    turned = {number: sum(header is not None and orientation(header) != 1
+                          for header in _headers(context, drawn[inputs.sources[drawn] == number][:most]))
+              for number in pictures}
+    if not any(turned.values()):
+        return None
+    told = ", ".join(f"data[{number}] {'with' if way else 'without'} ({turned[number]} of up to {most} are turned)"
+                     for number, way in ways.items())
+    return (f"sources of pictures are read differently: {told} their EXIF orientation, and a model was trained on one reading; "
+            "write exif = true or exif = false in each of these [[data]] tables")
 
 
 def _is_deep_grey(context: Context, number: int, header: Image.Image) -> bool:
@@ -128,8 +162,8 @@ def _mode(_context: Context, _source: int) -> dict[str, Any]:
     return {"mode": "RGB"}
 
 
-def _about_grey(count: int, of: int, changes: Mapping[int, Mapping[str, Any]]) -> tuple[str, str]:
-    lines = ", ".join(f'mode = "RGB" in data[{number}]' for number in changes)
+def _about_grey(context: Context, count: int, of: int, changes: Mapping[int, Mapping[str, Any]]) -> tuple[str, str]:
+    lines = _lines(context, changes, lambda _change: 'mode = "RGB"', "mode")
     told = (f"{count} of {of} pictures are 16-bit grey and reach the transform whole; torchvision's ImageFolder clips them "
             f"at 255 (convert('RGB')): if training read them so, write {lines}")
     return f"16-bit grey was clipped at 255 in training, as torchvision's ImageFolder does: write {lines}", told

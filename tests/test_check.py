@@ -138,3 +138,27 @@ def test_a_small_input_is_enlarged_without_blur():
     picture = tile(torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]), least=8)
     assert picture.size == (8, 8)
     assert set(picture.convert("L").tobytes()) == {0, 255}
+
+
+def test_a_text_model_that_attends_to_padding_is_warned_of():
+    from types import SimpleNamespace
+
+    from scoring.check import unmasked
+    from scoring.models import AuditedModel
+
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    net = transformers.BertForSequenceClassification(transformers.BertConfig(
+        vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, num_labels=3, initializer_range=1.0)).eval()
+    ids = torch.randint(1, 30, (9, 6)).masked_fill(torch.arange(6) >= 4, 0)
+
+    class Audited(AuditedModel):
+        def at(self, _checkpoint):
+            return self
+
+    context = SimpleNamespace(model=Audited(net, n_classes=3), checkpoints=[None])
+    logits = torch.from_numpy(context.model.predict(ids)[0])
+    (finding,) = unmasked(context, ids, logits)
+    assert finding.level == "warning" and "attends to padding: with attention_mask = (ids != 0)" in finding.text
+    full = torch.randint(1, 30, (9, 6))
+    assert unmasked(context, full, torch.from_numpy(context.model.predict(full)[0])) == []

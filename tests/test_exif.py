@@ -77,9 +77,10 @@ def findings(folder):
 @pytest.mark.parametrize("expected", ["", "expected_accuracy = 0.85\n", "expected_accuracy = 1.0\n"])
 def test_a_significant_gain_of_the_other_orientation_is_an_error_even_where_the_accuracy_is_ok(tmp_path, expected):
     found = findings(written(tmp_path, 0.2, trained_upright=True, expected=expected))
-    errors = [finding.text for finding in found if finding.level == "error"]
-    assert len(errors) == 1 and "EXIF orientation" in errors[0] and "exif = true in data[0]" in errors[0]
-    assert "100.0% with that undone" in errors[0]
+    level = "warning" if "0.85" in expected else "error"  # the accuracy is as expected: nets may know upright pictures better
+    told = [finding.text for finding in found if finding.level == level]
+    assert len(told) == 1 and "EXIF orientation" in told[0] and "exif = true in data[0]" in told[0]
+    assert "100.0% with that undone" in told[0] or "would be 100.0% otherwise" in told[0]
     (tmp_path / "audit.toml").write_text((tmp_path / "audit.toml").read_text().replace(
         'path = "test"', 'path = "test"\nexif = true'))
     again = findings(tmp_path)
@@ -188,6 +189,19 @@ def test_sixteen_bit_grey_that_training_clipped_is_found_before_what_imitates_it
         'format = 1\nclasses = ["a", "b"]\n[[data]]\nsplit = "test"\npath = "test"\n[run.main]\nmodel = "model.py:net"\n'
         'transform = { mode = "RGB" }\ncheckpoints = "*.pt"\nexpected_accuracy = 1.0\n')
     (error,) = [finding.text for finding in findings(tmp_path) if finding.level == "error"]
-    assert "16-bit grey was clipped at 255 in training" in error and 'mode = "RGB" in data[0] (100.0% with that undone)' in error
+    assert "16-bit grey was clipped at 255 in training" in error and 'mode = "RGB" in data[0] (test) of audit.toml (100.0% with that undone)' in error
     (tmp_path / "audit.toml").write_text((tmp_path / "audit.toml").read_text().replace('path = "test"', 'path = "test"\nmode = "RGB"'))
     assert {finding.level for finding in findings(tmp_path)} == {"ok"}
+
+
+def test_sources_that_are_read_differently_are_refused_where_pictures_are_turned(tmp_path):
+    """Following the check for one source alone would leave the other as it was."""
+    folder = written(tmp_path, 0.2, trained_upright=True, expected="")
+    text = (folder / "audit.toml").read_text()
+    table = text[text.index("[[data]]"):text.index("[run.")]
+    both = text.replace(table, table.replace('split = "test"', 'split = "train"') + table.replace('path = "test"', 'path = "test"\nexif = true'))
+    (folder / "audit.toml").write_text(both)
+    errors = [finding.text for finding in findings(folder) if finding.level == "error"]
+    assert len(errors) == 1 and "read differently: data[0] without" in errors[0] and "data[1] with" in errors[0]
+    (folder / "audit.toml").write_text(both.replace('split = "train"', 'split = "train"\nexif = false'))
+    assert not any("read differently" in finding.text for finding in findings(folder))

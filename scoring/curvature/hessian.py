@@ -133,6 +133,8 @@ class Recomputed:
         model, loss, chosen = self.products.model, self.products.loss, self.products.chosen
         with SecondOrder(), self.prefix.replay(self.recorded) as inputs:
             total = example_losses(loss, outputs(model, inputs), self.labels).sum()
+            if not total.requires_grad:  # no example of the batch reaches a chosen layer (an expert, say)
+                return [None] * len(chosen.tensors)
             return list(torch.autograd.grad(total, chosen.tensors, create_graph=True, allow_unused=True))
 
     def add(self, total: list[Tensor], vector: Vector) -> None:

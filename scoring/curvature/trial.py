@@ -197,6 +197,8 @@ class _Case:
     def _gradient(self) -> list[Tensor]:
         """The gradient of the mean loss by plain autograd, zeros where none reaches."""
         total = example_losses(self.loss, outputs(self.model, self.inputs), self.labels).mean()
+        if not total.requires_grad:  # no example of the trial reaches a chosen layer
+            return [torch.zeros_like(parameter) for parameter in self.chosen.tensors]
         return list(torch.autograd.grad(total, self.chosen.tensors, allow_unused=True, materialize_grads=True))
 
     def _difference(self, seed: int, step: float) -> list[Tensor]:

@@ -236,7 +236,7 @@ class Projector:
 
     def _projected(self, gradients: Gradients) -> Tensor:
         """(k, r): ⟨M, gradient⟩ over the named parameters, gradients (k, *shape)."""
-        return sum(value.flatten(1) @ self.blocks[name].flatten(1).T for name, value in gradients.items())
+        return sum(value.reshape(len(value), -1) @ self.blocks[name].reshape(self.rank, -1).T for name, value in gradients.items())
 
     # -- the proof -------------------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ class Projector:
         """
         columns = self._columns()
         truths = {
-            name: self.blocks[name][columns].flatten(1) @ value.flatten()
+            name: (block := self.blocks[name][columns]).reshape(len(block), -1) @ value.flatten()
             for name, value in sample.gradients.items()
         }
         zero = self._zeros(1)[0, columns]

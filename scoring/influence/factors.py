@@ -28,6 +28,7 @@ from scoring.curvature import (
     FLOOR,
     MEMORY_BUDGET,
     CurvatureReport,
+    Size,
     factorise,
     size_of,
 )
@@ -78,7 +79,7 @@ class InfluenceFactors:
         l2: float = 0.0,
         floor: float = FLOOR,
         memory_budget: int = MEMORY_BUDGET,
-        announce: Callable[[str], None] = lambda _: None,
+        announce: Callable[[Size], None] = lambda _: None,
         advance: Callable[[], None] = lambda: None,
     ) -> InfluenceFactors:
         """Factor the mean Hessian of the loss over ``data``, restricted to ``layers``.
@@ -88,7 +89,7 @@ class InfluenceFactors:
         PyTorch loss with a ``reduction``. ``arnoldi_dim``: P products; ``rank``: r; both lowered, with a note
         in the report, where the problem is smaller. ``l2``: the factor of ½‖W‖² the model was trained with.
         ``floor``: share of the largest eigenvalue below which eigenvalues are noise. ``memory_budget``: bytes
-        for basis, caches and graphs. ``announce`` hears the planned size before the work starts; ``advance``
+        for basis, caches and graphs. ``announce`` hears the planned size, whose text says it, before the work starts; ``advance``
         is called after each product.
 
         The model runs in eval mode and is given back as it was. Deterministic for a seed on one machine.
@@ -103,7 +104,7 @@ class InfluenceFactors:
             check_forward(model, few(data, device_of(model))[0])
             chosen, wrong = twice_differentiable(model, few(data, device_of(model)), chosen, loss, products_on_few)
         size = size_of(chosen, arnoldi_dim=arnoldi_dim, rank=rank, memory_budget=memory_budget)
-        announce(str(size))
+        announce(size)
         with differentiable(model, chosen.tensors):
             products = hessian_products(model, data, chosen, loss=loss, l2=l2,
                                         memory_budget=max(0, memory_budget - size.bytes), tried_before=True)

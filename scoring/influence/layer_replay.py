@@ -66,6 +66,6 @@ def project_by_replay(
         found = vmap(grad(weighted), (None, 0, 0))(
             own, [value[two] for value in by_example], by_example_g[two]
         )
-        share = sum(value.flatten(1) @ factors[name].flatten(1).T for name, value in found.items())
+        share = sum(value.reshape(len(value), -1) @ factors[name].reshape(len(factors[name]), -1).T for name, value in found.items())
         parts.append(share[: len(rows)].detach())
     return torch.cat(parts)

@@ -74,7 +74,7 @@ class Shares:
         return found
 
     def _add_copies(self, m: Tensor, g: Tensor) -> None:
-        self.total += g.detach().flatten(1) @ m.flatten(1).T
+        self.total += g.detach().reshape(len(g), -1) @ m.reshape(len(m), -1).T
 
     def _add(self, args: tuple, kwargs: dict, g: Tensor) -> None:
         """Add what one call gives. Shapes that do not fit, and what vmap cannot run, leave no share."""

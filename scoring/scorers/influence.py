@@ -11,6 +11,7 @@ Cost: P Hessian products over the subset, then one forward and one backward pass
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -56,11 +57,16 @@ class Influence(Scorer):
                "l2": run.run.config.get("l2", 0.0)}
         if run.run.factors_path.is_file() and read_json(record, {}).get("key") == key:
             return _noted(run, InfluenceFactors.load(run.run.factors_path))
-        with run.model.at(run.checkpoints[-1]) as module, run.progress("factoring the Hessian", self.arnoldi_dim, "products") as advance:
+        with run.model.at(run.checkpoints[-1]) as module, contextlib.ExitStack() as bars:
+            def planned(size):
+                run.say(str(size))
+                bar.append(bars.enter_context(run.progress("factoring the Hessian", size.products, "products")))
+
+            bar: list = []
             factors = InfluenceFactors.fit(
                 module, TrainBatches(run, self.subset, self.batch_size), layers=self._layers(run),
                 arnoldi_dim=self.arnoldi_dim, rank=self.rank, seed=run.audit.seed, l2=run.run.config.get("l2", 0.0),
-                memory_budget=int(self.memory_budget * 2**30), announce=run.say, advance=lambda: advance(1),
+                memory_budget=int(self.memory_budget * 2**30), announce=planned, advance=lambda: bar[0](1),
             )
         factors.save(run.run.factors_path)
         write_json(record, {"key": key, "report": asdict(factors.report)})
@@ -76,7 +82,7 @@ class Influence(Scorer):
         with shard.model.at(shard.checkpoints[-1]) as module:
             for at, padded in padded_batches(known, self.batch_size):
                 batch = shard.inputs[padded], torch.from_numpy(shard.labels[padded])
-                vectors[at] = state.embed(module, [batch], note=lambda text: shard.note(f"influence: {text}"))[: len(at)]
+                vectors[at] = state.embed(module, [batch], note=shard.note)[: len(at)]
         return {"influence": vectors, "self_influence": np.square(vectors.astype(np.float64)).sum(1)}
 
     def _layers(self, run):

@@ -4,8 +4,10 @@ in float64.
 
 from __future__ import annotations
 
+import copy
 import operator
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -364,3 +366,38 @@ def test_a_layer_that_loses_its_rule_after_the_fit_is_told_of():
     assert told == [
         "no fast embedding rule fits linear: the whole model is run again, vectorised over the examples, slower"
     ]
+
+
+@pytest.mark.parametrize("layers", [None, "*", ["experts.1"]])
+def test_experts_that_some_examples_never_reach_and_a_learned_temperature(layers):
+    """Against one-at-a-time autograd in float64: an example that reaches no chosen layer has an embedding of zeros."""
+    class Experts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate, self.head, self.t = nn.Linear(6, 4), nn.Linear(8, 3), nn.Parameter(torch.tensor(1.3))
+            self.experts = nn.ModuleList(nn.Linear(6, 8) for _ in range(4))
+
+        def forward(self, x):
+            weights, out = self.gate(x).softmax(1), 0
+            for at, expert in enumerate(self.experts):
+                rows = weights.argmax(1) == at
+                if rows.any():
+                    one = torch.zeros(len(x), 8, dtype=x.dtype)
+                    one[rows] = torch.tanh(expert(x[rows])) * weights[rows, at : at + 1]
+                    out = out + one
+            return self.head(out) * self.t
+
+    torch.manual_seed(0)
+    model, x, y = Experts().eval(), torch.randn(24, 6), torch.arange(24) % 3
+    factors = InfluenceFactors.fit(model, [(x, y)], layers=layers, arnoldi_dim=6, rank=3)
+    found = factors.embed(model, [(x, y)])
+    wide = copy.deepcopy(model).double()
+    chosen = {name: parameter for name, parameter in wide.named_parameters() if name in factors.blocks}
+    rows = []
+    for one, label in zip(x.double(), y, strict=True):
+        loss = F.cross_entropy(wide(one[None]), label[None])
+        grads = torch.autograd.grad(loss, list(chosen.values()), allow_unused=True, materialize_grads=True)
+        rows.append(sum(factors.blocks[name].double().reshape(factors.rank, -1) @ g.reshape(-1)
+                        for name, g in zip(chosen, grads, strict=True)).numpy())
+    wanted = np.stack(rows) / np.sqrt(factors.eigenvalues)
+    np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
