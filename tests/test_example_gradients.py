@@ -68,7 +68,8 @@ class Company(Tokens):
     """Refuses a batch of one, and does not say why."""
 
     def forward(self, x):
-        assert len(x) > 1
+        if len(x) < 2:
+            raise AssertionError  # as a plain `assert` raises it outside pytest, which adds a text
         return super().forward(x)
 
 
