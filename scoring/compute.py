@@ -31,7 +31,15 @@ from scoring.memory import peak_memory
 from scoring.predictions import merge_vectors, predict, recompute_dynamics
 from scoring.scorer import Scorer, find_scorer, registry
 from scoring.shards import Context, cut, digest, make_shard, resumable, vector_column
-from scoring.tables import HardlookError, atomic_path, first_line, read_metadata, read_table, write_table, write_vectors
+from scoring.tables import (
+    HardlookError,
+    atomic_path,
+    first_line,
+    read_metadata,
+    read_table,
+    write_table,
+    write_vectors,
+)
 
 NOTES = b"notes"
 """The key of a shard's schema metadata under which ``Shard.notes`` travel."""
