@@ -32,7 +32,7 @@ from scoring.audit import CONFIG, Audit, Run
 from scoring.duplicates import duplicates as group_duplicates
 from scoring.evaluation import deciles, error_by_decile, wilson
 from scoring.queues import Order
-from scoring.tables import HardlookError, read_schema
+from scoring.tables import HardlookError, first_line, read_schema
 
 MEMORY = "512MB"
 FEW_VALUES = 200
@@ -54,9 +54,8 @@ def sql(query: str, parameters: Sequence[Any] = ()) -> pa.Table:
     try:
         return cursor.sql(query, params=list(parameters)).to_arrow_table()
     except (duckdb.IOException, duckdb.InvalidInputException) as error:
-        told = str(error).strip().splitlines()[0]
-        raise HardlookError(f"a file of this audit cannot be read ({told}); if it is damaged, delete it and run the command "
-                            "that writes it again, in most cases `hardlook score`") from error
+        raise HardlookError(f"a file of this audit cannot be read ({first_line(error)}); if it is damaged, delete it and run "
+                            "the command that writes it again, in most cases `hardlook score`") from error
     finally:
         cursor.close()
 

@@ -94,6 +94,17 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+.!|~$:<>&-])", r"\\\1", re.sub(r"\s+", " ", text))
 
 
+def sentence(text: str) -> str:
+    """A sentence with untrusted parts inside Markdown: what stands between two single backticks, a command or a key, is
+    code; all other markup is escaped.
+
+    >>> sentence("run `hardlook train` *again*"), sentence("one ` tick and ``two``")
+    ('run `hardlook train` \\\\*again\\\\*', 'one \\\\` tick and \\\\`\\\\`two\\\\`\\\\`')
+    """
+    parts = re.split(r"(?<!`)`([^`]+)`(?!`)", text)
+    return "".join(quoted(part, len(part)) if at % 2 else plain(part) for at, part in enumerate(parts))
+
+
 def escaped(text: str, longest: int = LONGEST) -> str:
     """An untrusted name inside a Plotly label, where ``<b>`` and ``<a href>`` would be markup.
 

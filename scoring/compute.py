@@ -31,7 +31,15 @@ from scoring.memory import peak_memory
 from scoring.predictions import merge_vectors, predict, recompute_dynamics
 from scoring.scorer import Scorer, find_scorer, registry
 from scoring.shards import Context, cut, digest, make_shard, resumable, vector_column
-from scoring.tables import HardlookError, atomic_path, read_metadata, read_table, write_table, write_vectors
+from scoring.tables import (
+    HardlookError,
+    atomic_path,
+    first_line,
+    read_metadata,
+    read_table,
+    write_table,
+    write_vectors,
+)
 
 NOTES = b"notes"
 """The key of a shard's schema metadata under which ``Shard.notes`` travel."""
@@ -111,8 +119,8 @@ def attempt(summary: Summary, context: Context, scorer: Scorer) -> str | None:
     except Exception as error:
         with atomic_path(failed) as temporary:
             temporary.write_text(traceback.format_exc(), encoding="utf8")
-        first = (str(error).strip().splitlines() or ["no reason given"])[0]
-        return f"{scorer.name} failed on this model: {type(error).__name__}: {first:.300}; the traceback is in {failed}"
+        return (f"{scorer.name} failed on this model: {type(error).__name__}: {first_line(error)}; "
+                f"the traceback is in {failed}")
     failed.unlink(missing_ok=True)
     return None
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from scoring.models.modes import logits_of
-from scoring.tables import HardlookError
+from scoring.tables import HardlookError, first_line
 from scoring.token_embedding import embedded
 
 FORMS = ("logit", "probability")
@@ -146,8 +146,8 @@ def differentiate(model: Callable[[Tensor], Any], batch: Batch, forms: Sequence[
             failure = error
     with torch.no_grad():  # raises what the forward itself has to say
         model(batch.leaf.detach().clone())
-    reason = str(failure).strip().partition("\n")[0]
-    raise HardlookError(f"no input gradient: the model runs, but autograd fails on it: {reason}") from failure
+    raise HardlookError(
+        f"no input gradient: the model runs, but autograd fails on it: {first_line(failure)}") from failure
 
 
 def _backward(logits: Tensor, watched: Tensor, batch: Batch, forms: Sequence[Form], backward) -> list[Tensor]:

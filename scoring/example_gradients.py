@@ -38,6 +38,7 @@ from scoring.curvature.parameters import (
     outputs,
     widened,
 )
+from scoring.tables import first_line
 
 AGREEMENT = 1e-3  # of a gradient's length; float32 rounding stays far below
 ROUNDING = 1e-6  # of the length over all parameters: what a sum of float32 numbers does not hold anyway
@@ -178,7 +179,7 @@ class ExampleGradients:
                 rows, agrees = self._vectorised(inputs, errors, sample, reduce)
                 self.reason = None if agrees else "torch.func.vmap gives other gradients than autograd"
             except Exception as error:
-                self.reason = f"torch.func.vmap cannot run it ({type(error).__name__}: {str(error).splitlines()[0]:.120})"
+                self.reason = f"torch.func.vmap cannot run it ({type(error).__name__}: {first_line(error, 120)})"
         if self.reason is not None:
             rows = [reduce(self.one(inputs, errors, at)) for at in range(len(errors))]
         return torch.cat(rows)

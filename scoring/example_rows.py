@@ -38,6 +38,7 @@ class Rows:
     units: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     turned: list[int] = field(default_factory=list)
     decoded: int = 0
     unreadable: int = 0
@@ -74,6 +75,9 @@ def add_source(audit: Audit, source: Source, listing: Listing, labels: list[str 
             left_out.append(name)
     rows.metadata.append(metadata)
     rows.notes += [f"data[{source.number}]: {note}" for note in listing.notes]
+    if missing := _where_files_are_missing(source, listing, made):
+        rows.missing.append(missing)
+        rows.notes.append(missing)
     if huge := [own for own, reading in made if reading.huge]:
         rows.notes.append(f"data[{source.number}]: {len(huge)} pictures unpack to more pixels than Pillow takes for harmless, the "
                           f"first {huge[0]!r}: shrink them, or make sure that they are meant")
@@ -86,6 +90,14 @@ def add_source(audit: Audit, source: Source, listing: Listing, labels: list[str 
     rows.skipped += [f"data[{source.number}]: {name}" for name in listing.skipped]
     _agree_on_columns(source, listing.columns, rows)
     rows.units |= listing.units
+
+
+def _where_files_are_missing(source: Source, listing: Listing, made: list[tuple[str, Reading]]) -> str | None:
+    """The full path of the first missing file of a source of which nothing can be read: a wrong folder, most often."""
+    if not made or not all(reading.problem for _, reading in made):
+        return None
+    first = next((path for path in map(listing.path, range(len(made))) if path and not os.path.exists(path)), None)
+    return first and f"data[{source.number}]: there is no file {first}{source.starting}"
 
 
 def _agree_on_columns(source: Source, columns: list[str] | None, rows: Rows) -> None:
@@ -115,7 +127,7 @@ def example_table(audit: Audit, rows: Rows) -> tuple[pa.Table, dict[str, Any]]:
         facts["turned"] = rows.turned  # the sources whose pictures are turned by their EXIF orientation before the transform
     if rows.unreadable == sum(rows.lengths):
         raise HardlookError(f"none of the {rows.unreadable} examples can be read; the first, "
-                            f"{rows.columns['example_id'][0]!r}: {rows.columns['problem'][0]}")
+                            f"{rows.columns['example_id'][0]!r}: {'; '.join([rows.columns['problem'][0], *rows.missing])}")
     return pa.table(columns), facts
 
 

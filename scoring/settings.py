@@ -13,6 +13,7 @@ is checked where it is used.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -198,7 +199,9 @@ def _check_classes(classes: Any) -> None:
     _want("", "classes", classes, list, "a list of class names in the order of the model's outputs")
     for name in classes:
         if not isinstance(name, str) or not name:
-            raise HardlookError(f"audit.toml: classes holds {name!r}; needed non-empty strings")
+            quoted = ", ".join(json.dumps(str(one), ensure_ascii=False) for one in classes[:3])
+            advice = "" if name == "" else f": classes = [{quoted}{', …' if len(classes) > 3 else ''}]"
+            raise HardlookError(f"audit.toml: classes holds {name!r}; needed non-empty strings{advice}")
     twice = {name for name in classes if classes.count(name) > 1} if len(set(classes)) < len(classes) else ()
     if twice:
         raise HardlookError(f"audit.toml: class {sorted(twice)[0]!r} stands twice in classes; names must differ")

@@ -17,7 +17,8 @@ thrice per checkpoint; a copy takes two more forward passes and one backward pas
 forward pass over 16 examples per checkpoint where batch norms are folded, and up to twice the weights in
 memory.
 
-Cut graphs are looked for by ``scoring.slope``, in four forward passes over 8 examples.
+Cut graphs are looked for by ``scoring.slope``, in four forward passes over 8 examples; of tokens, in five,
+which move the output of their embedding.
 
 Known limits: a branch of the forward that the first batch does not take is not compared.
 """
@@ -25,13 +26,14 @@ Known limits: a branch of the forward that the first batch does not take is not 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from scoring.differentiation import FORMS, Batch, forward, gradients_enabled, make_batch
+from scoring.differentiation import FORMS, Batch, forward, forward_through, gradients_enabled, make_batch
 from scoring.folding import foldable_pairs
 from scoring.slope import EXAMPLES, is_slope
 from scoring.tables import HardlookError
@@ -116,7 +118,7 @@ class Slot:
         self._find_layer(batch)
         with gradients_enabled(self.device, self.model):
             found = self._by_the_fastest_way(batch, forms)
-            comparable = not batch.tokens and forms[0] == "logit" and self._dtype == dtype_of(self.model)
+            comparable = forms[0] == "logit" and self._dtype == dtype_of(self.model)
             if comparable and not self._slope_compared:
                 self._compare_slope(batch, found[0])
             return found
@@ -200,9 +202,23 @@ class Slot:
     def _compare_slope(self, batch: Batch, gradient: Tensor) -> None:
         """Say, once, where autograd's gradient is not the slope of the logits."""
         self._slope_compared = True
-        few = batch.first(EXAMPLES)
-        if not is_slope(lambda moved: self.way.logits(moved, self.layer), few, gradient[:EXAMPLES]):
-            self.note(NO_SLOPE)
+        few, logits_of = batch.first(EXAMPLES), lambda moved: self.way.logits(moved, self.layer)
+        with self.way.held() if isinstance(self.way, InPlace) else contextlib.nullcontext():
+            if batch.tokens:
+                few, logits_of = self._embedded(few)
+            if not is_slope(logits_of, few, gradient[:EXAMPLES]):
+                self.note(NO_SLOPE)
+
+    def _embedded(self, batch: Batch) -> tuple[Batch, Callable[[Batch], Tensor]]:
+        """A batch of what the embedding makes of tokens, and the logits of such a batch: tokens cannot be moved,
+        the embedding's output can."""
+        start = forward(self.module, batch.leaf, self.layer)[0].detach()
+
+        def logits_of(moved: Batch) -> Tensor:
+            values = moved.leaf.detach().clone()  # a model may write into it
+            return forward_through(self.module, batch.leaf, self.layer, lambda _: values).detach()
+
+        return replace(batch, leaf=start), logits_of
 
     def _moves_with_the_original(self, batch: Batch, logits: Tensor) -> bool:
         """Whether a copy's logits are other bits while every floating weight and buffer of the original is

@@ -41,6 +41,17 @@ class HardlookError(ValueError):
     """Bad input, told in one sentence: what was found, what was needed, what to do."""
 
 
+def first_line(error: BaseException, longest: int = 300) -> str:
+    """What an exception says, as part of a sentence: its first line without the full stop, cut to ``longest``
+    characters. An exception may say nothing: ``assert`` and ``raise RuntimeError`` do.
+
+    >>> first_line(ValueError("\\n one row is short.\\n  at line 3")), first_line(AssertionError())
+    ('one row is short', 'no reason given')
+    """
+    lines = str(error).strip().splitlines()
+    return (lines[0].rstrip(" .") if lines else "")[:longest] or "no reason given"
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` that replaces it, flushed to the disk, when the block ends well."""
@@ -124,9 +135,8 @@ def readable(path: Path) -> Iterator[None]:
     except (FileNotFoundError, HardlookError):
         raise
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        told = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise HardlookError(f"{path} cannot be read ({told}); if it is damaged, delete it and run the command that writes "
-                            "it again, in most cases `hardlook score`") from error
+        raise HardlookError(f"{path} cannot be read ({first_line(error, 200)}); if it is damaged, delete it and run the "
+                            "command that writes it again, in most cases `hardlook score`") from error
 
 
 def write_table(path: Path, table: pa.Table, metadata: Mapping[str, Any] | None = None) -> None:

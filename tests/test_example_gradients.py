@@ -64,6 +64,15 @@ class Squeezing(Tokens):
         return super().forward(x).squeeze()
 
 
+class Company(Tokens):
+    """Refuses a batch of one, and does not say why."""
+
+    def forward(self, x):
+        if len(x) < 2:
+            raise AssertionError  # as a plain `assert` raises it outside pytest, which adds a text
+        return super().forward(x)
+
+
 class Tied(nn.Module):
     """One weight under two names, used twice."""
 
@@ -109,6 +118,7 @@ CASES = {
     "a shift of the model's own": (lambda: Used(Tokens(norm(nn.BatchNorm2d))), (2, 4, 4), False),
     "a number is looked at, batch norm": (lambda: Stubborn(norm(nn.BatchNorm2d)), (2, 4, 4), True),
     "a number is looked at, instance norm": (lambda: Stubborn(norm(nn.InstanceNorm2d)), (2, 4, 4), True),
+    "a batch of one refused without a word": (lambda: Company(norm(nn.BatchNorm2d)), (2, 4, 4), True),
     "a squeezed batch": (lambda: Squeezing(norm(nn.BatchNorm2d)), (2, 4, 4), True),
     "tied": (Tied, (5,), False),
     "another object's forward": (wrapped, (5,), True),

@@ -473,3 +473,22 @@ def test_the_summary_is_json_whatever_the_names_hold(tmp_path):
     audit = audit_of(tmp_path, 'path = "train"\nsplit = "train"', classes=("ünï 'x' \"y\"",))
     ingest(audit)
     assert "ünï 'x' \"y\"" in json.loads(audit.ingest_path.read_text())["splits"]["train"]["classes"]
+
+
+def test_a_manifest_whose_pictures_lie_elsewhere_says_where_it_looked_and_which_key_moves_it(tmp_path):
+    save(tmp_path / "img/a.png")
+    (tmp_path / "train.csv").write_text("path,label\na.png,cat\n", encoding="utf8")
+    with pytest.raises(HardlookError) as caught:
+        ingest(audit_of(tmp_path, 'path = "train.csv"\nsplit = "train"'))
+    assert f"there is no file {tmp_path / 'a.png'}; relative paths start at" in str(caught.value)
+    assert '`folder = "…"` in its [[data]] table' in str(caught.value)
+    found = ingest(audit_of(tmp_path, 'path = "train.csv"\nsplit = "train"\nfolder = "img"'))
+    assert found.problems == [] and not any("no file" in note for note in found.notes)
+
+
+def test_a_manifest_beside_one_that_is_readable_has_its_missing_files_noted(tmp_path):
+    save(tmp_path / "a.png")
+    for name, cell in (("train", "a.png"), ("test", "b.png")):
+        (tmp_path / f"{name}.csv").write_text(f"path,label\n{cell},cat\n", encoding="utf8")
+    found = ingest(audit_of(tmp_path, 'path = "train.csv"\nsplit = "train"', 'path = "test.csv"\nsplit = "test"'))
+    assert [note for note in found.notes if f"data[1]: there is no file {tmp_path / 'b.png'}" in note]

@@ -385,6 +385,30 @@ def test_a_gradient_of_which_a_part_is_cut_off_is_said(cut, precision):
     torch.testing.assert_close(found, input_gradients(model, x, torch.arange(16) % 3))
 
 
+class HalfFrozenTokens(HalfFrozen):
+    """The same behind an embedding."""
+
+    def __init__(self, cut):
+        super().__init__(cut)
+        self.embed = nn.Embedding(11, 6)
+
+    def forward(self, ids):
+        return super().forward(self.embed(ids)).mean(1)
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_gradient_of_tokens_of_which_a_part_is_cut_off_is_said(cut):
+    torch.manual_seed(0)
+    model, x, other = HalfFrozenTokens(cut), torch.randint(0, 11, (16, 5)), HalfFrozenTokens(cut)
+    before, slot = copy.deepcopy(model.state_dict()), Slot(model)
+    slot.load(other.state_dict())  # the slope is that of the checkpoint, not of the model's own weights
+    found, _ = slot.gradients(slot.prepare(x, torch.arange(16) % 3))
+    assert [note for note in slot.notes if "not the slope" in note] == slot.notes
+    assert bool(slot.notes) == cut
+    torch.testing.assert_close(found, input_gradients(other, x, torch.arange(16) % 3))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 @pytest.mark.parametrize(("make", "shape"), [(Spectral, (4,)), (Recurrent, (6, 5)), (Autocast, (5,))])
 def test_layers_of_other_kinds_raise_no_alarm(make, shape):
     torch.manual_seed(0)

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from scoring.tables import (ABANDONED, BlobStore, HardlookError, atomic_path, column_facts, describe_column, read_json,
-                            read_metadata, read_table, read_vectors, remove_abandoned_of, write_json, write_table,
-                            write_vectors)
+from scoring.tables import (ABANDONED, BlobStore, HardlookError, atomic_path, column_facts, describe_column, first_line,
+                            read_json, read_metadata, read_table, read_vectors, readable, remove_abandoned_of, write_json,
+                            write_table, write_vectors)
 
 
 def test_a_table_and_its_metadata_come_back(tmp_path):
@@ -32,6 +32,18 @@ def test_a_writer_that_fails_leaves_the_old_file_and_no_trace(tmp_path):
         raise RuntimeError
     assert read_json(tmp_path / "a.json") == {"old": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("text", ["", " \n ", ".", " . \n second"])
+def test_an_exception_that_says_nothing_has_a_first_line_too(text, tmp_path):
+    assert first_line(RuntimeError(text)) == "no reason given"
+    with pytest.raises(HardlookError, match=r"a cannot be read \(no reason given\); if it is damaged"), readable(tmp_path / "a"):
+        raise OSError(text)
+
+
+def test_the_first_line_of_an_exception_is_cut_and_has_no_full_stop():
+    assert first_line(RuntimeError("\n\n  Too short. Add one...\r\nmore")) == "Too short. Add one"
+    assert first_line(RuntimeError("a" * 400)) == "a" * 300 and first_line(RuntimeError("abc"), 2) == "ab"
 
 
 def test_what_killed_writers_of_one_file_left_goes_after_an_hour_and_nothing_else_does(tmp_path):

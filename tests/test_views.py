@@ -287,6 +287,7 @@ def test_deciles_are_of_test_with_early_beside_late(audit):
     assert [button.value for button in app.get("button_group") if button.key == "split"] == ["test"]
     table = app.dataframe[0].value
     assert table["examples"].sum() == 2 * 59
+    assert "Within each class: VoG, late, label, logit, z" in said(app)
 
 
 def test_a_memorised_split_has_no_deciles(tmp_path):
@@ -506,10 +507,11 @@ def test_the_grid_opens_on_the_stage_and_form_that_rank_where_the_usual_ones_do_
 def test_the_overview_says_what_is_left_out_and_what_scoring_found_out(audit):
     run = audit.run()
     before = run.record()
-    run.add_to_record(skipped={"vog": "no input gradient: [cut](https://x.example)"}, notes={"influence": ["one way was *left*"]})
+    run.add_to_record(skipped={"vog": "no input gradient: [cut](https://x.example)"},
+                      notes={"influence": ["one way was *left*: `hardlook train` <b>`` [a](https://b.example)`"]})
     try:
-        rows = page(audit, "overview").table[0].value.to_numpy().tolist()
+        text = said(page(audit, "overview"))
     finally:
         run.add_to_record(skipped=before.get("skipped", {}), notes=before.get("notes", {}))
-    assert rows == [["vog", r"left out\: no input gradient\: \[cut\]\(https\://x\.example\)"],
-                    ["influence", r"one way was \*left\*"]]
+    assert r"- **vog**: left out\: no input gradient\: \[cut\]\(https\://x\.example\)" in text
+    assert r"- **influence**: one way was \*left\*\: `hardlook train` \<b\>\`\` \[a\]\(https\://b\.example\)\`" in text

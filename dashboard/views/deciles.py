@@ -157,7 +157,7 @@ def show_by_group(audit: Audit, run: Run, column: ScoreColumn, selection: Select
     grouped = view.grouped()
     if grouped is None:
         return
-    st.subheader(f"Within each {plain(grouped.column)}", anchor=False)
+    st.subheader(f"Within each {plain(grouped.column)}: {plain(column.title)}", anchor=False)
     if reason := hidden.parts_refused(audit, grouping.within(selection, grouped.groups[0])):
         return controls.empty(reason)
     controls.remark(None if selection.left_out else hidden.open_part(audit, selection, parted=True)[1])
@@ -175,7 +175,7 @@ def show_by_group(audit: Audit, run: Run, column: ScoreColumn, selection: Select
 
 def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> None:
     """Error per decile within each class; with many classes those with most errors."""
-    st.subheader("Within each class", anchor=False)
+    st.subheader(f"Within each class: {plain(column.title)}", anchor=False)
     known = state.accuracy(audit, run, selection, ["label"])
     known = known.assign(errors=known["n"] - known["right"]).sort_values(
         ["errors", "label"], ascending=[False, True]

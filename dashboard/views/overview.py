@@ -14,7 +14,7 @@ from dashboard.contents import shown_text
 from dashboard.duplicates_panel import show_duplicates
 from dashboard.selection import Selection
 from dashboard.serving import serving
-from dashboard.words import count, listed, number, plain, quoted, share, shares_between
+from dashboard.words import count, listed, number, plain, quoted, sentence, share, shares_between
 from scoring.audit import SPLITS, Audit, Run
 from scoring.tables import read_json, readable
 from scoring.verdict_kinds import VERDICTS
@@ -218,19 +218,19 @@ def show_scores(audit: Audit, run: Run | None) -> None:
             "Nothing is scored yet in this run:", controls.command("score", audit, "--run", run.name)
         )
     remarks = scoring_remarks(audit, run)
-    if len(remarks):
+    if remarks:
         st.caption("How the data is read, what is left out, and what else scoring found out about this run:")
-        st.table(remarks, border="horizontal", hide_index=True, hide_header=True)
+        st.markdown(remarks)  # not st.table, which holds the text of a cell to half of the page
 
 
-def scoring_remarks(audit: Audit, run: Run) -> pd.DataFrame:
-    """How the data is read, why scores are left out, and what the others have to say of this run: one row per sentence,
-    markup escaped."""
+def scoring_remarks(audit: Audit, run: Run) -> str:
+    """How the data is read, why scores are left out, and what the others have to say of this run: a Markdown list with one
+    line per sentence, in which commands are code and other markup is escaped."""
     record, data = run.record(), read_json(audit.ingest_path, {}) or {}
     rows = [("data", str(text)) for text in (*data.get("reading", ()), *data.get("notes", ()))]
     rows += [(scorer, f"left out: {reason}") for scorer, reason in (record.get("skipped") or {}).items()]
     rows += [(scorer, str(text)) for scorer, texts in (record.get("notes") or {}).items() for text in texts]
-    return pd.DataFrame([(plain(scorer), plain(text)) for scorer, text in rows], columns=["score", "remark"])
+    return "\n".join(f"- **{plain(scorer)}**: {sentence(text)}" for scorer, text in rows)
 
 
 def scores_table(columns: list[ScoreColumn], coverage: pd.DataFrame, run: Run) -> pd.DataFrame:
@@ -258,7 +258,7 @@ def scores_table(columns: list[ScoreColumn], coverage: pd.DataFrame, run: Run) -
 def _score_columns() -> dict:
     return {
         "score": st.column_config.TextColumn("Score", width=250),
-        "finds": "Finds",
+        "finds": st.column_config.TextColumn("Finds", width=150),
         "end": "Hard or suspicious end",
         "rho": st.column_config.TextColumn("ρ with error"),
         "scored": st.column_config.NumberColumn("Examples", format="localized"),

@@ -48,6 +48,7 @@ class Manifest(Source):
     all where a CSV has no header; ``folder`` is where relative paths start, if not beside the manifest."""
 
     serial = True
+    starting = '; relative paths start at the manifest\'s folder, or at `folder = "…"` in its [[data]] table'
 
     image_column: str | None = None
     text_column: str | list | None = None

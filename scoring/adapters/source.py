@@ -76,6 +76,9 @@ class Source:
     sorts_as_text: ClassVar[bool] = False
     """Whether the library that usually reads such data numbers classes sorted as text, even where they are numbers."""
 
+    starting: ClassVar[str] = ""
+    """What a sentence about a missing file adds: where relative paths start, and the key that changes it."""
+
     root: Path
     number: int
     media: str

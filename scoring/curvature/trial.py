@@ -28,7 +28,7 @@ from scoring.curvature.double_precision import as_it_stands, in_float64, scales,
 from scoring.curvature.lanczos import Vector
 from scoring.curvature.parameters import Chosen, Loss, example_losses, mapped, outputs
 from scoring.curvature.prefix import NO_PREFIX, Prefix, Recorded
-from scoring.tables import HardlookError
+from scoring.tables import HardlookError, first_line
 
 EXAMPLES = 2
 MOVED = 1e-3  # how far the point of the trial is from the weights, in units of each parameter's scale
@@ -162,7 +162,7 @@ class _Case:
             except HardlookError:
                 raise
             except (RuntimeError, NotImplementedError) as error:
-                return dict.fromkeys(self.chosen.parameters, _first_line(error)), set()
+                return dict.fromkeys(self.chosen.parameters, first_line(error, 200)), set()
             near = self._difference(seed, small)
             off = self._apart(product, near, tolerance)
             left &= set(off)
@@ -240,7 +240,3 @@ class _Case:
 
 def _flat(parts: Vector) -> Tensor:
     return torch.cat([part.detach().flatten() for part in parts])
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")[:200]

@@ -28,7 +28,7 @@ from scoring.models.modes import choose_device, evaluating, logits_of, run, to_d
 from scoring.models.outputs import KEEPS_LOGITS, OutputAsLogits, alternatives, detect, fitting_items, rows_of
 from scoring.models.weights import read_state_dict
 from scoring.references import call_reference, close_names, load_callable
-from scoring.tables import HardlookError
+from scoring.tables import HardlookError, first_line
 
 
 FEW = 32  # examples that the head is looked for on
@@ -222,9 +222,8 @@ def explained(inputs: Any) -> Iterator[None]:
     except Exception as error:
         what = inputs if isinstance(inputs, torch.Tensor) else next(_tensors(inputs), torch.empty(0))
         one = f"{tuple(what.shape[1:])} of {str(what.dtype).removeprefix('torch.')}"
-        told = str(error).strip().splitlines()[0] if str(error).strip() else "no reason told"
         raise HardlookError(
-            f"the model fails on inputs of shape {one}: {type(error).__name__}: {told:.300}; make the transform in "
+            f"the model fails on inputs of shape {one}: {type(error).__name__}: {first_line(error)}; make the transform in "
             "audit.toml give what the model was trained on (float32 of (channels, height, width) for most), and the "
             "model an eager one of the same precision"
         ) from error

@@ -29,7 +29,7 @@ from scoring.models.formats import READABLE, format_of, found_instead
 from scoring.models.state_dicts import StateDict, holds_both, pick_state_dict
 from scoring.models.unpickling import INERT_PICKLE, InertUnpickler, StandIn, undecoded_as
 from scoring.models.weights import AVERAGE, open_safetensors, read_state_dict
-from scoring.tables import HardlookError, atomic_path, remove_abandoned_of
+from scoring.tables import HardlookError, atomic_path, first_line, remove_abandoned_of
 
 
 def convert_checkpoint(
@@ -241,8 +241,7 @@ def main(arguments: list[str]) -> int:
     try:
         _convert(path, out, weights)
     except Exception as error:  # whatever a strange file does, the parent gets one line
-        told = str(error).splitlines()[0] if str(error) else ""
-        sys.stderr.write(f"{type(error).__name__}: {told}\n")
+        sys.stderr.write(f"{type(error).__name__}: {first_line(error)}\n")
         return 1
     return 0
 

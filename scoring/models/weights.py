@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from scoring.models.folders import trainer_state, weight_files
 from scoring.models.formats import READABLE, format_of, found_instead
 from scoring.models.state_dicts import EPOCHS, STEPS, Number, StateDict, Tensors, number, pick_state_dict
-from scoring.tables import HardlookError
+from scoring.tables import HardlookError, first_line
 
 __all__ = ["NeedsUnpickling", "Number", "StateDict", "Tensors", "read_state_dict"]
 
@@ -118,8 +118,7 @@ def _open_torch(path: Path, *, mmap: bool) -> Any:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
         if "TorchScript" in str(error):
             raise _needs_unpickling(path, error) from error
-        told = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise HardlookError(f"{path} is damaged or incomplete ({told}); copy or save it again") from error
+        raise HardlookError(f"{path} is damaged or incomplete ({first_line(error, 160)}); copy or save it again") from error
 
 
 def _needs_unpickling(path: Path, error: Exception) -> NeedsUnpickling:

@@ -1,6 +1,7 @@
-"""Every score of one architecture beside its reference: equal, or left out and why.
+"""The scores of one architecture that rest on its gradients and outputs, beside their references: equal, or left out and why.
 
-``rows(case)`` → one ``Row`` per score. An error above its tolerance is an assertion that names score and size.
+``rows(case)`` → one ``Row`` per score in ``COMPARISONS``. Two kinds of row are not compared, and marked so: ODIN of token
+nets, and self-influence of heads above ``MOST`` parameters (``open_comparisons``). An error above its tolerance is an assertion that names score and size.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ MOST = 130  # parameters of a head whose Hessian is taken column by column
 
 @dataclass(frozen=True)
 class Row:
-    """One score: its largest error relative to its largest value, or why it is left out."""
+    """One score: its largest error relative to its largest value, or why it is left out, or null, or (``compared`` is
+    False) has no reference here."""
 
     score: str
     error: float | None
     reason: str | None = None
+    compared: bool = True
 
 
 def rows(case: Case) -> Iterator[Row]:
@@ -42,6 +45,14 @@ def rows(case: Case) -> Iterator[Row]:
             yield compare(case, expected, logits)
         else:
             yield Row(score, None, reason)
+
+
+def open_comparisons(case: Case) -> set[str]:
+    """The scores that have no reference for this architecture: all others must be compared, left out or null."""
+    module, head = case.context.model.module, case.context.head.get("name")
+    size = 0 if head is None else sum(p.numel() for p in module.get_submodule(head).parameters(recurse=False))
+    found = {"odin"} if case.architecture.tokens else set()
+    return (found | ({"self_influence"} if size > MOST else set())) - case.summary.skipped.keys()
 
 
 def compared(score: str, found: np.ndarray, wanted: np.ndarray, *, shifted: bool = False, within: float = TIGHT) -> Row:
@@ -102,7 +113,7 @@ def _gradnorm(case: Case, net, _logits) -> Row:
 
 def _odin(case: Case, net, _logits) -> Row:
     if case.architecture.tokens:
-        return Row("odin", None, "not compared: the step is one of the embedding")
+        return Row("odin", None, "not compared: the step is one of the embedding", compared=False)
     return compared("odin", case.read("odin")["odin"], reference.odin(net, case.inputs, 1000.0, 0.0014))
 
 
@@ -113,7 +124,7 @@ def _cook(case: Case, net, logits) -> Row:
     names = [name for name in own if name.rpartition(".")[0] == head["name"]]
     size = sum(own[name].numel() for name in names)
     if size > MOST:
-        return Row("self_influence", None, f"not compared: a Hessian of {size} parameters")
+        return Row("self_influence", None, f"not compared: a Hessian of {size} parameters", compared=False)
     train = np.flatnonzero((case.context.examples["split"] == "train").to_numpy())
     columns = []
     for at in range(size):
