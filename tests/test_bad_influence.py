@@ -113,8 +113,9 @@ def small(tmp_path):
 
 
 def nothing_is_written(folder):
+    """Nothing of influence: the scores beside it, which can serve the model, are."""
     run = Audit.open(folder).run()
-    paths = (run.influence_path, run.factors_path, run.score_path("influence"), run.score_path("self_influence"))
+    paths = (run.influence_path, run.factors_path, run.score_path("influence"))
     return not any(path.exists() for path in paths) and not list(folder.rglob("*.partial"))
 
 
