@@ -1,5 +1,5 @@
-"""``python -m tests.architectures [PART …]``: score the architectures and write README.md's table of what is equal and what is
-left out; of those whose names hold a PART alone, the table is printed."""
+"""``python -m tests.architectures [--all] [PART …]``: score the architectures of the suite, or all, and write README.md's table
+of what is equal and what is left out; of those whose names hold a PART alone, the table is printed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from .case import score
 from .comparison import COMPARISONS, MOST, Row, rows
-from .zoo import ZOO
+from .zoo import FAST, ZOO
 
 HERE = Path(__file__).parent / "README.md"
 START = """# Architectures
@@ -33,7 +33,9 @@ def main(parts: list[str]) -> None:
     """Score, and write or print the table."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    names = [name for name in ZOO if not parts or any(part in name for part in parts)]
+    whole = "--all" in parts
+    parts = [part for part in parts if part != "--all"]
+    names = [name for name in (ZOO if whole or parts else FAST) if not parts or any(part in name for part in parts)]
     scores = ["predictions", *COMPARISONS]
     lines = [f"| architecture | {' | '.join(scores)} | left out because |", "| --- |" + " --- |" * (len(scores) + 1)]
     for name in names:
