@@ -56,6 +56,12 @@ def test_the_map_of_the_house_names_every_room_and_none_that_is_not_there():
         assert not unnamed, f"the README does not name {unnamed} of {part}"
 
 
+def test_every_file_that_is_linked_to_is_there():
+    home = Path(__file__).parents[1]
+    links = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", README)
+    assert links and not [link for link in links if not (home / link).exists()]
+
+
 def test_two_lines_record_a_training_loop(sample_copy, monkeypatch):
     import shutil
 
