@@ -315,10 +315,11 @@ def test_what_a_closed_tab_could_not_send_the_next_one_sends(context, server, si
     page.keyboard.press("u")
     page.keyboard.press("o")
     page.wait_for_function("document.querySelector('[data-testid=\"save-status\"]').textContent.includes('offline, 2')")
-    page.close()
-    context.new_page().wait_for_timeout(500)  # the closing tab's last try fails too, while there is no network
-    context.set_offline(False)
     assert len(since()) == 0
+    page.close()
+    context.set_offline(False)
+    # A request of a closing tab outlives it (keepalive), and with the tab ends its being offline: where a try was under way, the
+    # log has both already, and the next tab sends them once more, which counts once.
     page = open_page(context, server)
     expect(cell(page, 1)).to_contain_text("∅ none fits")
     wait_saved(page)
