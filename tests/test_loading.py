@@ -23,6 +23,21 @@ def refused(change, model=None, n_classes=None):
     return str(error.value)
 
 
+def test_a_module_that_reads_its_version_while_it_loads_gets_the_one_it_writes(tmp_path):
+    """As torchvision's MNASNet does; renamed state dicts and safetensors hold no versions."""
+    from safetensors.torch import save_file
+    from torchvision.models import mnasnet0_5
+
+    from scoring.models import AuditedModel, find_checkpoints
+
+    net = mnasnet0_5(num_classes=3)
+    torch.save({"state_dict": net.state_dict()}, tmp_path / "a.pt")
+    save_file(net.state_dict(), tmp_path / "b.safetensors")
+    for name in ("a.pt", "b.safetensors"):
+        audited = AuditedModel(mnasnet0_5(num_classes=3), find_checkpoints(name, tmp_path), n_classes=3).at(0)
+        assert all(torch.equal(value, net.state_dict()[key]) for key, value in audited.module.state_dict().items())
+
+
 def test_a_missing_key_names_file_key_and_what_is_needed():
     said = refused(lambda t: t.update(classifier=t.pop("head.weight")))
     assert said.startswith(

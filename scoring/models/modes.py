@@ -16,6 +16,7 @@ model is for one thread at a time; what a model that was called before already k
 from __future__ import annotations
 
 import contextlib
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -88,13 +89,17 @@ def take_weights(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Load a state dict whose names are known to fit; training flags stay as they are.
 
     Modules with a ``train`` of their own are in training mode meanwhile: in eval mode they may hold something
-    derived from the former weights, which only leaving that mode takes back.
+    derived from the former weights, which only leaving that mode takes back. Versions of modules, which some
+    read while they load (torchvision's MNASNet), are those that the model itself writes: files without pickle
+    hold none.
     """
     flags = [(module, module.training) for module in model.modules()]
     try:
         if any(_changes_with_mode(module) for module in model.modules()):
             model.train()
-        model.load_state_dict(state, strict=False)
+        versioned = OrderedDict(state)
+        versioned._metadata = getattr(model.state_dict(), "_metadata", None) or {}
+        model.load_state_dict(versioned, strict=False)
     finally:
         for module, training in flags:
             module.training = training
