@@ -16,7 +16,9 @@ from scoring.models.modes import logits_of
 def loaded(architecture, state: dict[str, Tensor]) -> nn.Module:
     """The net at a checkpoint, in float64."""
     net = architecture.make()
-    net.load_state_dict(state)
+    versioned = net.state_dict()  # with the versions of its modules, which some read
+    versioned.update(state)
+    net.load_state_dict(versioned)
     net = net.double()
     net.reentrant = False  # autograd.grad refuses the reentrant kind of checkpointing
     for module in net.modules():  # what a net keeps besides its weights, in tensors of its own
