@@ -22,7 +22,8 @@ from scoring.audit import Audit, Run
 from scoring.tables import HardlookError
 
 DAMAGED = (duckdb.IOException, duckdb.InvalidInputException, pa.ArrowInvalid, OSError)
-"""What the readers of a page raise for a file that is cut off or overwritten; everything else is a bug and is shown as one."""
+"""What the readers of a page raise for a file that is cut off or overwritten; everything else is a bug and is shown as
+one."""
 
 # Pictures first: less empty space above and beside them than Streamlit leaves. And no CSV from the toolbar of
 # a table: it would carry a reviewer's note into a spreadsheet as a formula; `hardlook export` and /reviews do

@@ -44,9 +44,7 @@ def show_behind(
     url, evidence = cells.page_url(), dict(evidence or {})
     panels = [
         _side(audit, run, found.opponents, "Opponents", "harm", found.used, url, evidence),
-        _members(
-            audit, run, [ids[place] for place in places], what, places, len(ids), scores or {}, url, evidence
-        ),
+        _members(audit, run, [ids[place] for place in places], what, places, len(ids), scores or {}, url, evidence),
         _side(audit, run, found.proponents, "Proponents", "help", found.used, url, evidence),
     ]
     example_grid(
@@ -61,14 +59,13 @@ def show_behind(
     )
     if found.used < len(ids):
         st.caption(
-            f"{count(len(ids) - found.used, 'example')} of the set without an influence embedding (no label, unreadable, "
+            f"{count(len(ids) - found.used, 'example')} of the set without an influence embedding (no label, "
+            f"unreadable, "
             "or added since the run was scored) have no part in these numbers."
         )
 
 
-def _side(
-    audit: Audit, run: Run, pairs, title: str, verb: str, used: int, url: str | None, evidence: dict
-) -> dict:
+def _side(audit: Audit, run: Run, pairs, title: str, verb: str, used: int, url: str | None, evidence: dict) -> dict:
     """The panel of those who harm, or help."""
     role = title.lower().removesuffix("s")
     made = influences.influence_cells(audit, run, pairs, role, url=url, **evidence)

@@ -1,8 +1,8 @@
 """What others said, hidden from a second reader: answers to examples that one person has read and that need another.
 
 Routes, tables and filters ask here, so that what is hidden never reaches a browser; what the model says is hidden by
-``dashboard.hidden``. Cost: one pass over the decided examples per new event. Limit: who may read the audit's folder sees
-all.
+``dashboard.hidden``. Cost: one pass over the decided examples per new event. Limit: who may read the audit's folder
+sees all.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ def visible(audit: Audit, events: pd.DataFrame, reviewer: str | None) -> pd.Data
 
 
 def for_me(audit: Audit, table: pa.Table) -> pa.Table:
-    """A queue's rows that are left for whoever looks (``scoring.assignments.for_reviewer``), in the order to read them."""
+    """A queue's rows that are left for whoever looks (``scoring.assignments.for_reviewer``), in the order to read
+    them."""
     from datetime import UTC, datetime
 
     from scoring.assignments import for_reviewer

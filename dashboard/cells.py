@@ -31,9 +31,7 @@ def page_url() -> str | None:
     if not url:
         return None
     query = "&".join(
-        f"{_encoded(key)}={_encoded(value)}"
-        for key in st.query_params
-        for value in st.query_params.get_all(key)
+        f"{_encoded(key)}={_encoded(value)}" for key in st.query_params for value in st.query_params.get_all(key)
     )
     return f"{url}?{query}" if query else url
 
@@ -91,15 +89,10 @@ def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as plain Python values, nulls as None, as JSON has it. All at once: row by row takes 3 ms each."""
     if not len(frame.columns):
         return [{} for _ in range(len(frame))]
-    return [
-        {key: None if pd.isna(value) else value for key, value in row.items()}
-        for row in frame.to_dict("records")
-    ]
+    return [{key: None if pd.isna(value) else value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _cell(
-    example_id: str, row: Mapping, suggested: Mapping, value, column: ScoreColumn | None, rank, shared
-) -> dict:
+def _cell(example_id: str, row: Mapping, suggested: Mapping, value, column: ScoreColumn | None, rank, shared) -> dict:
     label, prediction = row.get("label"), row.get("prediction")
     suggestion, source = suggested.get("suggested_label"), suggested.get("source")
     facts = {

@@ -82,8 +82,7 @@ def class_balance(frame: pd.DataFrame, names: Sequence[str], what: str = "class"
             name=str(split),
             marker={"color": LABEL.colour, "pattern": {"shape": HATCHES.get(split, "")}},
             hovertext=[
-                f"{escaped(c)}, {split}: {count(n, 'example')}"
-                for c, n in zip(part["label"], part["n"], strict=True)
+                f"{escaped(c)}, {split}: {count(n, 'example')}" for c, n in zip(part["label"], part["n"], strict=True)
             ],
             hoverinfo="text",
         )
@@ -97,7 +96,8 @@ def class_balance(frame: pd.DataFrame, names: Sequence[str], what: str = "class"
 
 
 def class_accuracy(frame: pd.DataFrame, names: Sequence[str], what: str = "class") -> Chart:
-    """Accuracy per class (or ``what``) and split with 95 % intervals. ``frame``: label, split, n, accuracy, low, high."""
+    """Accuracy per class (or ``what``) and split with 95 % intervals. ``frame``: label, split, n, accuracy, low,
+    high."""
     figure, rows = go.Figure(), {name: at for at, name in enumerate(names)}
     for split, part in _by_split(frame[frame["label"].isin(names)]):
         figure.add_scatter(
@@ -130,7 +130,11 @@ def class_accuracy(frame: pd.DataFrame, names: Sequence[str], what: str = "class
         class_rows(figure, names),
         f"Each mark is the share of a {what} that the last checkpoint gets right, with "
         f"its 95 % interval; a test mark far left of the others is a {what} to look at."
-        + (" ◇: the same on corrected labels, where some were changed." if "changed" in frame and frame["changed"].any() else ""),
+        + (
+            " ◇: the same on corrected labels, where some were changed."
+            if "changed" in frame and frame["changed"].any()
+            else ""
+        ),
     )
 
 
@@ -141,7 +145,8 @@ def _corrected_accuracy(figure: go.Figure, part: pd.DataFrame, split: str, rows:
         figure.add_scatter(
             mode="markers", x=100 * part["corrected"], y=[rows[name] for name in part["label"]], name=f"{split}, corrected",
             marker={"symbol": "diamond-open", "size": 10, "color": SPLIT_COLOURS.get(split, SERIES[1]), "line": {"width": 2}},
-            hovertext=[f"{escaped(row.label)}, {split}: {share(row.corrected)} right on corrected labels, {int(row.changed):,} changed"
+            hovertext=[f"{escaped(row.label)}, {split}: {share(row.corrected)} right on corrected labels, "
+                       f"{int(row.changed):,} changed"
                        for row in part.itertuples()],
             hoverinfo="text",
         )  # fmt: skip
@@ -223,7 +228,8 @@ def class_deciles(frame: pd.DataFrame, names: Sequence[str], what: str = "class"
     """Error per decile within each class (or ``what``) as a table of colours. ``frame``: class, decile, n, error."""
     grid = frame.pivot(index="class", columns="decile", values="error").reindex(list(names))
     sizes = frame.pivot(index="class", columns="decile", values="n").reindex(list(names))
-    both = {(row["class"], row["decile"]): f", {share(row['corrected'])} on corrected labels, {int(row['changed']):,} changed"
+    both = {(row["class"], row["decile"]): f", {share(row['corrected'])} on corrected labels, "
+                                           f"{int(row['changed']):,} changed"
             for row in frame.to_dict("records") if row.get("changed", 0) > 0}  # fmt: skip
     text = [
         [
@@ -278,6 +284,4 @@ def decisions_per_day(frame: pd.DataFrame) -> Chart:
     laid_out(figure, 220, barmode="stack", bargap=0.4, showlegend=True)
     figure.update_xaxes(type="category", title="day, UTC")
     figure.update_yaxes(title="decisions", rangemode="tozero", tickformat=",d")
-    return Chart(
-        figure, "Each bar is a day's decisions that stand, by reviewer; an undone decision counts no more."
-    )
+    return Chart(figure, "Each bar is a day's decisions that stand, by reviewer; an undone decision counts no more.")

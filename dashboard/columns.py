@@ -76,11 +76,7 @@ def _column(scorer: str, arrow_field, directions: Mapping[str, Any]) -> ScoreCol
         steps["normalised"] = "z" if facts.get("normalised") else "raw"
     else:
         steps = {}
-    own = {
-        key: facts[key]
-        for key in ("title", "help", "family", "unit", "suspicious", "detects")
-        if facts.get(key)
-    }
+    own = {key: facts[key] for key in ("title", "help", "family", "unit", "suspicious", "detects") if facts.get(key)}
     if facts.get("uses_label"):
         own["uses_label"] = facts["uses_label"] == "True"
     own.setdefault("title", f"{scorer} {arrow_field.name}".replace("_", " "))
@@ -135,12 +131,17 @@ def first_column(columns: Sequence[ScoreColumn]) -> ScoreColumn | None:
 
 
 def start_column(columns: Sequence[ScoreColumn]) -> ScoreColumn | None:
-    """Where /grid opens: ``first_column``, or where neither of its ends is hard on held-out examples, the stage and form of
-    the same score whose measured direction is strongest there. Columns without any value (VoG's logit form of a model that
-    returns probabilities) are passed over."""
+    """Where /grid opens: ``first_column``, or where neither of its ends is hard on held-out examples, the stage and
+    form of the same score whose measured direction is strongest there. Columns without any value (VoG's logit form of a
+    model that returns probabilities) are passed over."""
     first = first_column([c for c in columns if (c.direction or {}).get("n") != 0] or columns)
     measured = dict(first.direction or {}) if first is not None and first.suspicious == "measured" else {}
-    if measured.get("rho") is None or measured.get("hard") or measured.get("both") or measured.get("split", "test") != "test":
+    if (
+        measured.get("rho") is None
+        or measured.get("hard")
+        or measured.get("both")
+        or measured.get("split", "test") != "test"
+    ):
         return first
     alike = [c for c in columns if c.scorer == first.scorer and c.direction and c.hard_end
              and all(c.steps.get(step) == first.steps.get(step) for step in ("index", "normalised"))]  # fmt: skip
@@ -179,9 +180,7 @@ def describe_ends(column: ScoreColumn) -> tuple[bool, str]:
 def _nothing_to_measure(direction: Mapping[str, Any]) -> str:
     n, errors = direction.get("n", 0), direction.get("errors")
     where = f"{n:,} {direction.get('split', 'test')} examples"
-    return (
-        f"the model makes no errors on {where}" if errors == 0 else f"there are too few errors among {where}"
-    )
+    return f"the model makes no errors on {where}" if errors == 0 else f"there are too few errors among {where}"
 
 
 def stages_overlap(run_record: Mapping[str, Any]) -> int | None:

@@ -2,8 +2,8 @@
 
 *Rows*: the columns of a vector, those that deviate most from the example's class first (``scoring.deviations``), each
 {name, value, unit, z, up}. *Text*: its beginning in a cell, all of it (up to 20,000 characters) in an opened example,
-cut into *pieces* [text, strength] where a VoG map of its tokens is kept. Everything goes to the browser as JSON and into
-the page as text nodes; control characters are replaced by their visible signs, character for character.
+cut into *pieces* [text, strength] where a VoG map of its tokens is kept. Everything goes to the browser as JSON and
+into the page as text nodes; control characters are replaced by their visible signs, character for character.
 
 Inputs → outputs: example_ids and their classes → dicts for JSON. Cost: one look-up in a memory-mapped file per
 example. Limits: a longer text, and vectors of more than 400 columns, are cut, and say so.
@@ -155,7 +155,13 @@ def _rows(audit: Audit, values: np.ndarray, class_name: str | None,
     rows = []
     for j in order[:most]:
         name, unit = name_and_unit(names[j], known.units if known else None)
-        row = {"name": shown_text(name), "column": names[j], "place": int(j), "value": number(float(values[j])), "unit": unit}
+        row = {
+            "name": shown_text(name),
+            "column": names[j],
+            "place": int(j),
+            "value": number(float(values[j])),
+            "unit": unit,
+        }
         if z is not None:
             row |= {"z": deviation(float(z[j])), "odd": bool(abs(z[j]) >= STRONG)}
         if weights and len(weights) == len(values):

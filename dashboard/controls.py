@@ -57,16 +57,12 @@ def remark(sentence: str | None) -> None:
 
 def show_chart(chart: Chart, key: str, **options: Any) -> Any:
     """A chart with its sentence below it."""
-    event = st.plotly_chart(
-        chart.figure, key=key, config={"displayModeBar": False}, alt=chart.reading, **options
-    )
+    event = st.plotly_chart(chart.figure, key=key, config={"displayModeBar": False}, alt=chart.reading, **options)
     st.caption(chart.reading)
     return event
 
 
-def choose(
-    label: str, options: Sequence[str], key: str, default: str | None = None, **more: Any
-) -> str | None:
+def choose(label: str, options: Sequence[str], key: str, default: str | None = None, **more: Any) -> str | None:
     """A searchable list, bound to ``?key=``. Without a default it can be empty, and then is None."""
     options = list(options)
     index = options.index(default) if default in options else None
@@ -80,9 +76,7 @@ def switch(label: str, options: Sequence[str], key: str, default: str, **more: A
     default = default if default in options else options[0]
     if len(options) == 1:
         return default
-    value = st.segmented_control(
-        label, options, default=default, required=True, key=key, bind="query-params", **more
-    )
+    value = st.segmented_control(label, options, default=default, required=True, key=key, bind="query-params", **more)
     return value if value in options else default
 
 
@@ -131,9 +125,7 @@ def _pick_variant(score: Score, default: ScoreColumn | None, fixed: Mapping[str,
         start = default.steps.get(step) if default else PREFERRED[step]
         value = fixed[step] if fixed.get(step) in values else None
         if value is None:
-            value = switch(
-                STEP_WORDS[step], values, STEP_KEYS[step], start or values[0], help=STEP_HELP[step]
-            )
+            value = switch(STEP_WORDS[step], values, STEP_KEYS[step], start or values[0], help=STEP_HELP[step])
         left = [column for column in left if column.steps.get(step, "") == value]
     return left[0]
 
@@ -184,9 +176,7 @@ def pick_meta(audit: Audit) -> tuple[MetaFilter, ...]:
     columns = [name.removeprefix(META) for name in state.meta_columns(audit)]
     if not columns:
         return ()
-    chosen = st.multiselect(
-        "Filter by", columns, key="filter", bind="query-params", placeholder="Any metadata column"
-    )
+    chosen = st.multiselect("Filter by", columns, key="filter", bind="query-params", placeholder="Any metadata column")
     found = [_pick_meta_values(audit, META + name) for name in chosen if name in columns]
     return tuple(meta for meta in found if meta is not None)
 
@@ -205,9 +195,7 @@ def _pick_meta_values(audit: Audit, column: str) -> MetaFilter | None:
         start = low.number_input(
             f"{label} from", value=None, key=f"{column}.from", bind="query-params", placeholder=hint[0]
         )
-        end = high.number_input(
-            "to", value=None, key=f"{column}.to", bind="query-params", placeholder=hint[1]
-        )
+        end = high.number_input("to", value=None, key=f"{column}.to", bind="query-params", placeholder=hint[1])
         return MetaFilter(column, low=start, high=end) if start is not None or end is not None else None
     part = st.text_input(label, key=column, bind="query-params", placeholder="Part of the text")
     return MetaFilter(column, contains=part) if part else None

@@ -1,11 +1,11 @@
 """Metrics on corrected labels beside those on the labels as given, for every page that shows one.
 
-``beside`` joins a page's own frame (accuracy per class, error per decile, slices) with ``scoring.corrected_metrics``: columns
-corrected (the same metric on corrected labels) and changed (labels that the review changed there). Nothing is joined before
-the first correction: the two would be the same.
+``beside`` joins a page's own frame (accuracy per class, error per decile, slices) with ``scoring.corrected_metrics``:
+columns corrected (the same metric on corrected labels) and changed (labels that the review changed there). Nothing is
+joined before the first correction: the two would be the same.
 
-Cost: one join of the examples per new event, kept. Limit: of a blind test, groups with fewer than ``hidden.FEWEST`` changed
-labels are left out, since the difference would tell what the model says of single examples.
+Cost: one join of the examples per new event, kept. Limit: of a blind test, groups with fewer than ``hidden.FEWEST``
+changed labels are left out, since the difference would tell what the model says of single examples.
 """
 
 from __future__ import annotations
@@ -77,13 +77,19 @@ def beside(audit: Audit, run: Run, known: pd.DataFrame, selection: Selection, by
     return known.merge(found.loc[found["changed"] > 0, [*by, *NOTHING]], on=by, how="left")
 
 
-def deciles_beside(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, known: pd.DataFrame) -> pd.DataFrame:
+def deciles_beside(
+    audit: Audit, run: Run, column: ScoreColumn, selection: Selection, known: pd.DataFrame
+) -> pd.DataFrame:
     """Error per decile with the same on corrected labels, where some were changed."""
     found = judged(audit, run, selection)
     if found is None or not len(found):
         return known
     table = metrics.by_decile(found, _scores(state.stamp(run.score_path(column.scorer)), column.name))
-    if blinding.policy(audit).is_blind and selection.split in ("test", None) and metrics.changed(table).sum() < hidden.FEWEST:
+    if (
+        blinding.policy(audit).is_blind
+        and selection.split in ("test", None)
+        and metrics.changed(table).sum() < hidden.FEWEST
+    ):
         return known
     table = table.assign(changed=metrics.changed(table))
     return known.merge(table.loc[table["changed"] > 0, ["decile", *NOTHING]], on="decile", how="left")
@@ -102,7 +108,9 @@ def band_beside(audit: Audit, runs: Mapping[str, pd.Series], selection: Selectio
     if blinding.policy(audit).is_blind and selection.split in ("test", None) and table["changed"].sum() < hidden.FEWEST:
         return band
     table = table.rename(columns={"mean": "corrected", "deviation": "corrected_deviation"})
-    return band.merge(table.loc[table["changed"] > 0, ["decile", "corrected_deviation", *NOTHING]], on="decile", how="left")
+    return band.merge(
+        table.loc[table["changed"] > 0, ["decile", "corrected_deviation", *NOTHING]], on="decile", how="left"
+    )
 
 
 @lru_cache(maxsize=8)
@@ -133,4 +141,8 @@ def words(corrected: float, changed: float) -> str:
 def note(table: pd.DataFrame) -> str:
     """What is said beside a chart with both, "" where nothing was changed."""
     changed = round(table["changed"].fillna(0).sum()) if "changed" in table else 0
-    return f"◇ the same on corrected labels, where some of them were changed ({count(changed, 'label')} in all)." if changed else ""
+    return (
+        f"◇ the same on corrected labels, where some of them were changed ({count(changed, 'label')} in all)."
+        if changed
+        else ""
+    )

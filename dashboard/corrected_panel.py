@@ -18,13 +18,19 @@ def show_on_both_labels(audit: Audit, run: Run | None) -> None:
     if not len(found):
         return
     st.subheader("On corrected labels", anchor=False)
-    st.caption("Accuracy of the last checkpoint on the labels as given, and as the review corrected them: relabelled examples "
+    st.caption("Accuracy of the last checkpoint on the labels as given, and as the review corrected them: "
+               "relabelled examples "
                "with their new label, excluded ones left out.")  # fmt: skip
     found = _in_words(found)
     percent = st.column_config.TextColumn(alignment="right")
     words = {"n": "examples", "n_corrected": "of them kept", "relabelled": "relabelled", "excluded": "excluded"}
     numbers = {name: st.column_config.NumberColumn(word, format="localized") for name, word in words.items()}
-    shown = {"hide_index": True, "placeholder": controls.NONE, "column_config": {"original": percent, "corrected": percent, **numbers}, "width": 800}
+    shown = {
+        "hide_index": True,
+        "placeholder": controls.NONE,
+        "column_config": {"original": percent, "corrected": percent, **numbers},
+        "width": 800,
+    }
     st.dataframe(found, **shown)
     classes = corrected.groups(audit, run, ["split", "label"])
     classes = classes[changed(classes) > 0]

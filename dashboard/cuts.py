@@ -124,6 +124,7 @@ def _ranks(run: Run, column: ScoreColumn, ids: list[str]) -> list[float | None]:
     path, name = run.score_path(column.scorer), identifier(column.name)
     table = state.sql(
         f"SELECT example_id, percent_rank() OVER (ORDER BY {name}) r FROM {source(path)} "
-        f"WHERE {name} IS NOT NULL AND NOT isnan({name}) AND example_id IN (SELECT unnest(?::VARCHAR[]))", [ids])  # fmt: skip
+        f"WHERE {name} IS NOT NULL AND NOT isnan({name}) AND example_id IN (SELECT "
+        f"unnest(?::VARCHAR[]))", [ids])  # fmt: skip
     known = dict(zip(table["example_id"].to_pylist(), table["r"].to_pylist(), strict=True))
     return [None if known.get(one) is None else round(known[one], 3) for one in ids]

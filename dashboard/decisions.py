@@ -70,19 +70,14 @@ def _state_at(url: str, name: str, as_of: int, last: int) -> dict[str, frozenset
     events = log.events()
     events = events[events["position"] <= as_of].reset_index(drop=True)
     stands = verdicts.standing(events)
-    return sort_out(
-        *(rule(events, stands) for rule in (verdicts.consensus, verdicts.decisions, verdicts.flags))
-    )
+    return sort_out(*(rule(events, stands) for rule in (verdicts.consensus, verdicts.decisions, verdicts.flags)))
 
 
-def sort_out(
-    consensus: pd.DataFrame, decisions: pd.DataFrame, flags: pd.DataFrame
-) -> dict[str, frozenset[str]]:
+def sort_out(consensus: pd.DataFrame, decisions: pd.DataFrame, flags: pd.DataFrame) -> dict[str, frozenset[str]]:
     """The log's tables → the example_ids behind each of ``selection.decision_words``, "undecided" apart."""
     decided = frozenset(consensus["example_id"])
     by_verdict = {
-        verdict: frozenset(consensus.loc[consensus["verdict"] == verdict, "example_id"])
-        for verdict in VERDICTS
+        verdict: frozenset(consensus.loc[consensus["verdict"] == verdict, "example_id"]) for verdict in VERDICTS
     }
     issue = [len(names) > 0 for names in consensus["issues"]]
     return {
@@ -99,9 +94,7 @@ def keep(table: pa.Table, decision: str | None, state: dict[str, frozenset[str]]
     if decision is None:
         return table
     named = state["decided"] if decision == "undecided" else state[decision]
-    inside = pc.is_in(
-        table["example_id"], value_set=pa.array(sorted(named), table.schema.field("example_id").type)
-    )
+    inside = pc.is_in(table["example_id"], value_set=pa.array(sorted(named), table.schema.field("example_id").type))
     return table.filter(pc.invert(inside) if decision == "undecided" else inside)
 
 

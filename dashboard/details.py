@@ -150,5 +150,3 @@ def history_of(audit: Audit, example_id: str) -> list[dict[str, Any]]:
 def _event(row: dict[str, Any], stands: set[tuple[str, int]]) -> dict[str, Any]:
     texts = {name: plain(row[name]) for name in (*HISTORY, "created_at")}
     return {**told(row), **texts, "stands": (row["client"], int(row["seq"])) in stands or row["action"] == "adjudicate"}
-
-

@@ -50,7 +50,8 @@ def show_exact(frame: pd.DataFrame, which: str, audit: Audit, selection: Selecti
     table = table.assign(grid=[controls.address("grid", {"same": f}) for f in table["fingerprint"]])
     st.dataframe(
         named(table)[["grid", "copies", "across_splits", "conflicting", "splits", "labels", "example_ids"]],
-        hide_index=True, placeholder=controls.NONE,
+        hide_index=True,
+        placeholder=controls.NONE,
         height="content" if len(table) < 10 else 320,
         column_config=_columns(),
     )
@@ -60,9 +61,7 @@ def show_exact(frame: pd.DataFrame, which: str, audit: Audit, selection: Selecti
     )
 
 
-def show_near(
-    frame: pd.DataFrame | None, which: str, audit: Audit, run: Run, selection: Selection
-) -> None:
+def show_near(frame: pd.DataFrame | None, which: str, audit: Audit, run: Run, selection: Selection) -> None:
     """Groups of near duplicates with two pictures each."""
     if frame is None:
         return controls.empty(
@@ -86,7 +85,8 @@ def show_near(
         columns[1:1] = ["one", "other"]
     st.dataframe(
         named(table)[columns],
-        hide_index=True, placeholder=controls.NONE,
+        hide_index=True,
+        placeholder=controls.NONE,
         height="content" if len(table) < 5 else 400,
         row_height=64 if audit.media == "image" else None,
         column_config=_columns(),
@@ -133,7 +133,8 @@ def with_pictures(table: pd.DataFrame, audit: Audit) -> pd.DataFrame:
     def other(ids: list[str]) -> str:
         first = ids[0]
         return min(
-            ids[1:] or ids, key=lambda one: (label[one] == label[first], split[one] == split[first], content[one] == content[first])
+            ids[1:] or ids,
+            key=lambda one: (label[one] == label[first], split[one] == split[first], content[one] == content[first]),
         )
 
     def picture(one: str) -> str:
@@ -157,7 +158,8 @@ def _near_groups(members: state.Stamp, examples: state.Stamp) -> pd.DataFrame:
 
 
 def near_to(audit: Audit, run: Run | None, example_id: str, most: int = 100) -> list[str]:
-    """The members of the group of near duplicates that an example is in, itself among them; none where it is in none."""
+    """The members of the group of near duplicates that an example is in, itself among them; none where it is in
+    none."""
     frame = None if run is None else near_groups(audit, run)
     if frame is None:
         return []

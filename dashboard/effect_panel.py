@@ -23,7 +23,8 @@ ALL = "all"
 KINDS = {"slices": "slice ", "classes": "class "}
 MOST_ROWS = 40
 EXPLAINED = (
-    "What the corrected training labels would do, before anybody trains again. Influence predicts how the loss changes; "
+    "What the corrected training labels would do, before anybody trains again. Influence predicts how the loss "
+    "changes; "
     "a refit checks it: the last layer is trained on the original labels, on the reviewed ones, and on as many random "
     "edits (placebo). What the placebo gains, any editing gains."
 )

@@ -1,7 +1,7 @@
 """Corrected labels to take away from a page: the patches of all splits as one zip file.
 
-The same as `hardlook export`, without what whoever presses the button must not see yet (``dashboard.blinding``); made when
-the button is pressed, in a folder that is gone afterwards.
+The same as `hardlook export`, without what whoever presses the button must not see yet (``dashboard.blinding``); made
+when the button is pressed, in a folder that is gone afterwards.
 """
 
 from __future__ import annotations

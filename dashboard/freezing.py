@@ -65,9 +65,7 @@ def freeze(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, as
     return Frozen((run.name, column.address, selection), as_of, scores, table)
 
 
-def _asked_again(
-    kept: Frozen, last: int, scores: state.Stamp | None, selection: Selection, page: str
-) -> bool:
+def _asked_again(kept: Frozen, last: int, scores: state.Stamp | None, selection: Selection, page: str) -> bool:
     """A button where the queue is no longer what it would be now; whether it was pressed."""
     if kept.scores != scores:
         label = "The scores were computed again since: show the new order"

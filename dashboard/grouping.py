@@ -3,9 +3,9 @@
 A group is the examples with one value, or between two quartiles where a column holds many numbers; so whatever a page
 shows of some filters, it shows of each group. Chosen in the sidebar (``?grouped=``), as filters are.
 
-Input → output: a column → ``Group``s, the most frequent first (ranges in their order), at most some; examples → the name
-of their group. Cost: one query over the example table, kept. Limit: of a column of free text only the most frequent
-values are groups, and the page says how many are left out.
+Input → output: a column → ``Group``s, the most frequent first (ranges in their order), at most some; examples → the
+name of their group. Cost: one query over the example table, kept. Limit: of a column of free text only the most
+frequent values are groups, and the page says how many are left out.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class Grouping:
         """What a page says where some are left out; nothing where all are there."""
         if not self.left_out:
             return ""
-        return f"The {len(self.groups)} most frequent values of {plain(self.column)}; {self.left_out:,} more are left out."
+        return (
+            f"The {len(self.groups)} most frequent values of {plain(self.column)}; {self.left_out:,} more are left out."
+        )
 
 
 def pick(audit: Audit) -> str | None:
@@ -83,7 +85,9 @@ def _grouping(examples: state.Stamp, column: str, most: int) -> Grouping:
     ).to_pydict()
     kind = state.meta_kind(examples, META + column)
     if kind == "range":
-        return Grouping(column, tuple(_ranges(where, column, dict(zip(sizes["v"], sizes["n"], strict=True)).get(None, 0))))
+        return Grouping(
+            column, tuple(_ranges(where, column, dict(zip(sizes["v"], sizes["n"], strict=True)).get(None, 0)))
+        )
     found = [
         Group(_named(value), MetaFilter(META + column, values=(value,)), n)
         for value, n in zip(sizes["v"][:most], sizes["n"][:most], strict=True)
@@ -134,14 +138,16 @@ def _members(examples: state.Stamp, grouped: Grouping) -> pd.Series:
         conditions, more = group.meta.sql("e")
         cases.append(f"WHEN {' AND '.join(conditions)} THEN {place}")
         parameters += more
-    found = state.sql(f"SELECT example_id, CASE {' '.join(cases)} END g FROM {source(examples[0])} e", parameters).to_pandas()
+    found = state.sql(
+        f"SELECT example_id, CASE {' '.join(cases)} END g FROM {source(examples[0])} e", parameters
+    ).to_pandas()
     names = dict(enumerate(grouped.names))
     return found.set_index("example_id")["g"].map(names).dropna() if cases else pd.Series(dtype=object)
 
 
 def accuracy(audit: Audit, run: Run, selection: Selection, grouped: Grouping) -> pd.DataFrame:
-    """``state.accuracy`` of each group and split, with the same on corrected labels → label (the group's name), split, n,
-    right, accuracy, corrected, changed. Hidden examples count in none."""
+    """``state.accuracy`` of each group and split, with the same on corrected labels → label (the group's name), split,
+    n, right, accuracy, corrected, changed. Hidden examples count in none."""
     frames = []
     for group in grouped.groups:
         own, _ = hidden.open_part(audit, within(selection, group))
@@ -159,8 +165,8 @@ def counts(audit: Audit, selection: Selection, grouped: Grouping) -> pd.DataFram
 
 
 def decile_errors(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, grouped: Grouping) -> pd.DataFrame:
-    """Error per decile within each group that has any → columns class (the group's name), decile, n, error, low, high, and
-    the same on corrected labels where some were changed. Hidden examples count in none."""
+    """Error per decile within each group that has any → columns class (the group's name), decile, n, error, low, high,
+    and the same on corrected labels where some were changed. Hidden examples count in none."""
     frames = []
     for group in grouped.groups:
         own, _ = hidden.open_part(audit, within(selection, group))

@@ -5,13 +5,14 @@
            ∪ examples that wait for a second reader, from everybody but the first
 
 Blind rows are fixed by the audit, so that no other page, order or filter shows what a session keeps back: cells come
-without the model, facts and pictures of it are refused, and rankings, maps and lists, whose order alone would tell, leave
-hidden examples out and say so. They hold where audit.toml sets a goal, or where a reviewer asked for controls. So that no two
-parts chosen by metadata, which may differ by one example, tell of it, numbers of a part are counted without the hidden ones.
+without the model, facts and pictures of it are refused, and rankings, maps and lists, whose order alone would tell,
+leave hidden examples out and say so. They hold where audit.toml sets a goal, or where a reviewer asked for controls. So
+that no two parts chosen by metadata, which may differ by one example, tell of it, numbers of a part are counted without
+the hidden ones.
 
 Inputs → outputs: example_ids, tables → reasons, tables. Cost: one pass over the decided examples per new event; nothing
-where nothing is hidden. Limits: numbers of a whole split or class stay; of a blind test no part is shown; who may read the
-audit's folder sees all.
+where nothing is hidden. Limits: numbers of a whole split or class stay; of a blind test no part is shown; who may read
+the audit's folder sees all.
 """
 
 from __future__ import annotations
@@ -149,15 +150,16 @@ def frame_without(audit: Audit, frame: pd.DataFrame, ids: Sequence[str]) -> tupl
 
 
 def parts_refused(audit: Audit, selection: Selection) -> str | None:
-    """Why numbers of this selection are not shown: of a blind test whole classes alone, since the difference of two parts
-    may be one example."""
+    """Why numbers of this selection are not shown: of a blind test whole classes alone, since the difference of two
+    parts may be one example."""
     chosen = bool(selection.meta) and selection.split in (None, "test")
     return PARTS if chosen and blinding.policy(audit).is_blind else None
 
 
 def open_part(audit: Audit, selection: Selection, *, parted: bool = False) -> tuple[Selection, str | None]:
-    """The selection that numbers of a part chosen by metadata are counted over: without its hidden examples; and a sentence
-    about those. The whole selection where nothing parts it. parted: groups of it are shown, whatever it is itself."""
+    """The selection that numbers of a part chosen by metadata are counted over: without its hidden examples; and a
+    sentence about those. The whole selection where nothing parts it. parted: groups of it are shown, whatever it is
+    itself."""
     hidden = everything(audit) if selection.meta or parted else {}
     if not hidden:
         return selection, None
@@ -208,8 +210,8 @@ def test_queue(audit: Audit, run: Run, table: pa.Table, split: str | None) -> pa
     """A queue of a blind test split: suspects as ever, as many that the model agrees with by lot, in an order by lot.
 
     The suspects are those of which the model says another class; of the others as many are drawn by hash as there are
-    suspects, and the controls, so that who reads cannot tell which is which. Who is in the queue is settled over the whole
-    split: filters choose among them. Rows of other splits stay as they are.
+    suspects, and the controls, so that who reads cannot tell which is which. Who is in the queue is settled over the
+    whole split: filters choose among them. Rows of other splits stay as they are.
     """
     if not blinding.is_blind_split(audit, split) or not table.num_rows or not run.predictions_path.is_file():
         return table
@@ -223,10 +225,10 @@ def test_queue(audit: Audit, run: Run, table: pa.Table, split: str | None) -> pa
 @lru_cache(maxsize=4)
 def _to_read(stamps: tuple, seed: int) -> frozenset[str]:
     predictions, examples = (source(stamp[0]) for stamp in stamps)
-    found = state.sql(f"SELECT e.example_id, p.correct FROM {examples} e JOIN {predictions} p ON p.example_id = e.example_id "
+    found = state.sql(f"SELECT e.example_id, p.correct FROM {examples} e JOIN {predictions} p ON p.example_id = "
+                      f"e.example_id "
                       "WHERE e.split = 'test'")  # fmt: skip
     pairs = list(zip(found["example_id"].to_pylist(), found["correct"].to_pylist(), strict=True))
     suspects = [one for one, correct in pairs if not correct]
     agreed = sorted((one for one, correct in pairs if correct), key=lambda one: drawn(seed, "agreed", one))
     return frozenset([*suspects, *agreed[: max(len(suspects), 10)]])
-

@@ -85,7 +85,9 @@ class Access:
         if self.proxies and self.oidc:
             raise HardlookError("both a trusted proxy and [auth] in secrets.toml say who is there; keep one of them")
         if self.user_header.lower() in (VERIFIED, HEADER, "host", "origin", "cookie"):
-            raise HardlookError(f"user_header = {self.user_header!r}; needed the header in which the proxy names the user")
+            raise HardlookError(
+                f"user_header = {self.user_header!r}; needed the header in which the proxy names the user"
+            )
 
     @property
     def way(self) -> str:
@@ -179,7 +181,9 @@ def give_name(name: str) -> None:
 
     clean = _clean(name.strip())
     if clean is None:
-        raise HardlookError(f"{name[:50]!r} is no name: needed 1 to {LONGEST_NAME} characters without control characters")
+        raise HardlookError(
+            f"{name[:50]!r} is no name: needed 1 to {LONGEST_NAME} characters without control characters"
+        )
     _name_path().parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(_name_path()) as temporary:
         temporary.write_text(clean, encoding="utf8")

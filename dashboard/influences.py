@@ -97,7 +97,9 @@ def behind(audit: Audit, run: Run, ids: Sequence[str], k: int = MOST) -> Behind:
     influence[~known.train] = np.nan
     influence[at] = np.nan
     if unseen := hidden.everything(audit):
-        influence[pc.is_in(known.ids, value_set=pa.array(list(unseen), pa.string())).to_numpy(zero_copy_only=False)] = np.nan
+        influence[pc.is_in(known.ids, value_set=pa.array(list(unseen), pa.string())).to_numpy(zero_copy_only=False)] = (
+            np.nan
+        )
     return Behind(_strongest(known, influence, -1, k), _strongest(known, influence, 1, k), int(sound.sum()))
 
 

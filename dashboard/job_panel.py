@@ -16,9 +16,7 @@ from scoring.tables import HardlookError
 EVERY = 1.0  # seconds between two looks at a job
 
 
-def offer(
-    audit: Audit, run: Run, label: str, command: str, *options: str, hidden: tuple[str, ...] = ()
-) -> None:
+def offer(audit: Audit, run: Run, label: str, command: str, *options: str, hidden: tuple[str, ...] = ()) -> None:
     """The button ``label`` that starts a command for the run, or the command under way, and how the last one ended.
 
     Where this server starts no commands, what to type.
@@ -78,9 +76,7 @@ def _tell_end(job: Job) -> None:
         "cancelled": f"`{job.name}` was cancelled after {job.seconds:,.0f} s; started again, it goes on where it was.",
         "lost": f"`{job.name}` was killed without a word (out of memory, or the machine was turned off).",
     }
-    said = words.get(job.state) or quoted(
-        job.last_line() or f"ended with status {job.returncode}", longest=1000
-    )
+    said = words.get(job.state) or quoted(job.last_line() or f"ended with status {job.returncode}", longest=1000)
     (st.info if job.state == "cancelled" else st.error)(said, icon=":material/error:")
     tail = job.tail().strip()
     if job.state != "cancelled" and tail:

@@ -162,13 +162,9 @@ def start(audit: Audit, run: str | None, command: str, *options: str, hidden: Se
     with FileLock(folder / ".lock", timeout=WAIT):
         busy = running(audit, run)
         if busy is not None:
-            raise HardlookError(
-                f"`{busy.text}` is still under way for this run; wait for it to end, or cancel it"
-            )
+            raise HardlookError(f"`{busy.text}` is still under way for this run; wait for it to end, or cancel it")
         now = datetime.now(UTC)
-        job = Job(
-            f"{now:%Y%m%dT%H%M%S%f}-{command}-{secrets.token_hex(2)}", folder, given, run, now.isoformat()
-        )
+        job = Job(f"{now:%Y%m%dT%H%M%S%f}-{command}-{secrets.token_hex(2)}", folder, given, run, now.isoformat())
         write_json(folder / f"{job.id}.json", _record(job))
         _launch(job, [*given, *hidden])
     return job

@@ -11,7 +11,20 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from dashboard import behind, controls, decisions, drawing, grouping, hidden, job_panel, lasso, slice_charts, slicings, state, view
+from dashboard import (
+    behind,
+    controls,
+    decisions,
+    drawing,
+    grouping,
+    hidden,
+    job_panel,
+    lasso,
+    slice_charts,
+    slicings,
+    state,
+    view,
+)
 from dashboard.columns import ScoreColumn
 from dashboard.selection import MetaFilter, Selection
 from dashboard.slicings import NONE, Slicing
@@ -38,7 +51,9 @@ def show_map(
     with st.container(horizontal=True, vertical_alignment="bottom"):
         grouped = view.grouped()
         colours = COLOURS if grouped is None else (*COLOURS, GROUP)
-        colour = controls.choose("Colour by", [*colours, *scores], "colour", GROUP if grouped else COLOURS[0], width=300)
+        colour = controls.choose(
+            "Colour by", [*colours, *scores], "colour", GROUP if grouped else COLOURS[0], width=300
+        )
         split = pick_split(audit, slicing.settings.split)
     selection = Selection(split, meta=meta)
     points = place_in_slices(slicings.map_points(audit, run, selection, scores.get(colour)), slicing)
@@ -138,10 +153,6 @@ def show_inside(audit: Audit, run: Run, points: pd.DataFrame, outlines: list[las
         return
     wrong = int((inside["correct"] == False).sum())  # noqa: E712
     st.caption(f"{wrong:,} wrong; these come first.")
-    ordered = inside.assign(right=inside["correct"].fillna(True)).sort_values(
-        ["right", "example_id"], kind="stable"
-    )
+    ordered = inside.assign(right=inside["correct"].fillna(True)).sort_values(["right", "example_id"], kind="stable")
     about = {"lasso": lasso.written(outlines)}
-    behind.show_behind(
-        audit, run, ordered["example_id"].tolist(), "Drawn around", key="map_grid", evidence=about
-    )
+    behind.show_behind(audit, run, ordered["example_id"].tolist(), "Drawn around", key="map_grid", evidence=about)

@@ -4,11 +4,12 @@
     POST /hardlook/meeting           {audit, act: go | move | hands | record | present, …}: a lead's act → the new state
 
 Whoever may look at pictures follows; only a lead acts, which is asked here. Who followed within the last seconds counts
-as present when an outcome is recorded, beside the names that the lead gives. An answer that waits for a second reader is
-not read out before there is one.
+as present when an outcome is recorded, beside the names that the lead gives. An answer that waits for a second reader
+is not read out before there is one.
 
-Cost: a poll with no news is two indexed queries. Limit: who follows is known to the process that they follow through, and
-counts as present where the lead's acts reach the same one: of several servers of one log each knows its own followers.
+Cost: a poll with no news is two indexed queries. Limit: who follows is known to the process that they follow through,
+and counts as present where the lead's acts reach the same one: of several servers of one log each knows its own
+followers.
 """
 
 from __future__ import annotations
@@ -171,7 +172,8 @@ def _run(audit: Audit) -> Run | None:
 
 
 def _answers(audit: Audit, row: dict[str, Any], said: list) -> list[dict[str, Any]]:
-    """What can be voted for: the given label, every answer that somebody gave, and what names no class (none, unsure)."""
+    """What can be voted for: the given label, every answer that somebody gave, and what names no class (none,
+    unsure)."""
     found, label = [], row.get("label")
 
     def add(verdict, new_label=None, labels=()):

@@ -1,7 +1,7 @@
 """Label → suggestion: between which classes the suspects lie, how far each pair is decided, and the way to its queue.
 
-A suspect is among the fifth of its split that the queue's own order finds most suspicious; the suggestion is the queue's.
-A click on a square, or a link of the table beside it, opens the pair's queue in a session.
+A suspect is among the fifth of its split that the queue's own order finds most suspicious; the suggestion is the
+queue's. A click on a square, or a link of the table beside it, opens the pair's queue in a session.
 
 Cost: one reading of the probabilities per scored run, kept.
 """
@@ -36,7 +36,9 @@ def show_pairs(audit: Audit, run: Run | None, meta: tuple) -> None:
     found = pairs(audit, run, split or "train", meta)
     if found.empty:
         command = controls.command("score", audit, *(["--run", run.name] if run else []))
-        return controls.empty("No pair of label and suggestion yet: they need a scored run with probabilities.", command)
+        return controls.empty(
+            "No pair of label and suggestion yet: they need a scored run with probabilities.", command
+        )
     shared = {"run": run.name, "split": split, **controls.meta_parameters(meta)}
     left, right = st.columns([3, 2])
     if len(set(found["label"]) | set(found["suggestion"])) <= MOST_CLASSES:
@@ -44,8 +46,17 @@ def show_pairs(audit: Audit, run: Run | None, meta: tuple) -> None:
             picked = controls.show_chart(chart(found), "pairs", on_select="rerun", selection_mode="points")
         _open_picked(picked, found, shared)
     else:
-        left.caption(f"{count(audit.classes.__len__(), 'class', 'classes')} are too many to draw; the table has the most frequent pairs.")
-    right.dataframe(_table(found.head(MOST_PAIRS), shared), hide_index=True, placeholder=controls.NONE, height=360, column_config=_columns())
+        left.caption(
+            f"{count(audit.classes.__len__(), 'class', 'classes')} are too many to draw; the table has the most "
+            f"frequent pairs."
+        )
+    right.dataframe(
+        _table(found.head(MOST_PAIRS), shared),
+        hide_index=True,
+        placeholder=controls.NONE,
+        height=360,
+        column_config=_columns(),
+    )
     return None
 
 
@@ -80,7 +91,8 @@ def chart(found: pd.DataFrame) -> Chart:
     place = {name: at for at, name in enumerate(names)}
     most = max(int(found["suspects"].max()), 1)
     hover = [
-        f"{escaped(row.label)} → {escaped(row.suggestion)}<br>{count(int(row.suspects), 'suspect')}, {int(row.decided):,} decided"
+        f"{escaped(row.label)} → {escaped(row.suggestion)}<br>{count(int(row.suspects), 'suspect')}, "
+        f"{int(row.decided):,} decided"
         for row in found.itertuples()
     ]
     marker = {
@@ -97,7 +109,11 @@ def chart(found: pd.DataFrame) -> Chart:
             hoverinfo="text",
         )
     )
-    ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": [escaped(name, 16) for name in names]}
+    ticks = {
+        "tickmode": "array",
+        "tickvals": list(range(len(names))),
+        "ticktext": [escaped(name, 16) for name in names],
+    }
     figure.update_xaxes(title="suggested label", range=[-0.6, len(names) - 0.4], **ticks)
     figure.update_yaxes(title="label", range=[len(names) - 0.4, -0.6], **ticks)
     reading = "Each square is a pair: its area says how many suspects carry the label (row) and the suggestion (column). Click one to open its queue."

@@ -1,9 +1,9 @@
-"""What earlier meetings said about examples that look like one: by nearest neighbours on features, or the same label and
-suggestion (``scoring.meetings.precedents_for``).
+"""What earlier meetings said about examples that look like one: by nearest neighbours on features, or the same label
+and suggestion (``scoring.meetings.precedents_for``).
 
-Input → output: example_ids → {id: [{text, meeting, label, new_label, …}]}, the newest first. Cost: the meetings' events,
-read once per new event; one query for the neighbours of all ids. Limit: without ``neighbours.parquet`` only the example
-itself and its label count.
+Input → output: example_ids → {id: [{text, meeting, label, new_label, …}]}, the newest first. Cost: the meetings'
+events, read once per new event; one query for the neighbours of all ids. Limit: without ``neighbours.parquet`` only the
+example itself and its label count.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What every route reads from a request, and how it answers: bodies, ids and runs; JSON, refusals, addresses of pictures."""
+"""What every route reads from a request, and how it answers: bodies, ids and runs; JSON, refusals, addresses of
+pictures."""
 
 from __future__ import annotations
 

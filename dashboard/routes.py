@@ -9,8 +9,8 @@
     GET  /hardlook/decisions?after=  how the examples stand that changed after a position of the log
     POST /hardlook/decisions         {ids} → how these examples stand
     POST /hardlook/events            {audit, events} → which are durable, which are refused and why
-    GET  /hardlook/last-act?but=     what an undo would take back, done elsewhere than by this client: a page knows its own
-    GET  /hardlook/grid/…            the grid's own scripts
+    GET  /hardlook/last-act?but=     what an undo would take back, done elsewhere than by this client: a page knows its
+    own GET  /hardlook/grid/…            the grid's own scripts
     GET  /hardlook/cut, POST         a cut through a vector (``dashboard.cuts``)
 
 Ids travel in the query, because they may hold slashes, dots and anything else. Foreign hosts and pages are turned away
@@ -36,7 +36,18 @@ from dashboard import blinding, cuts, details, hidden, influences, maps, state
 from dashboard.decisions import open_log
 from dashboard.grid import scripts
 from dashboard.meeting_routes import meeting_routes
-from dashboard.requests import FOREVER, SAFE, json_reply, missing, no_ids, posted_ids, read_body, refusal, run_of, sound_ids
+from dashboard.requests import (
+    FOREVER,
+    SAFE,
+    json_reply,
+    missing,
+    no_ids,
+    posted_ids,
+    read_body,
+    refusal,
+    run_of,
+    sound_ids,
+)
 from dashboard.serving import serving
 from dashboard.session import blind
 from dashboard.session import routes as session_routes

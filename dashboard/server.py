@@ -89,7 +89,8 @@ def _app(serves: Serving, port: int, script: str | Path) -> App:
 
 def serve(audit: str | Path, host: str = "127.0.0.1", port: int = 8501, log: str | None = None, *,
           script: str | Path = SCRIPT, **access: Any) -> None:  # fmt: skip
-    """Serve an audit until Ctrl-C. ``access``: proxies, user_header, url, as ``serve_this`` takes them. Raises ``HardlookError`` for a bad audit, log or address, or a port in use."""
+    """Serve an audit until Ctrl-C. ``access``: proxies, user_header, url, as ``serve_this`` takes them. Raises
+    ``HardlookError`` for a bad audit, log or address, or a port in use."""
     from dashboard.decisions import open_log
     from scoring.audit import Audit
 
@@ -133,8 +134,11 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         reason = BUSY.get(error.errno, str(error))
-        way = ("perhaps another `hardlook dashboard`: end it there with Ctrl-C, or take any free port with --port 0"
-               if error.errno == errno.EADDRINUSE else "choose another with --port")
+        way = (
+            "perhaps another `hardlook dashboard`: end it there with Ctrl-C, or take any free port with --port 0"
+            if error.errno == errno.EADDRINUSE
+            else "choose another with --port"
+        )
         raise HardlookError(f"port {port} on {host} cannot be served: {reason}; {way}") from error
     return bound
 

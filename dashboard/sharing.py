@@ -1,8 +1,8 @@
 """A queue among several people: what is left for whoever looks, kept from others while they look at it.
 
-The order is frozen with the page's ranking, as for one person; what others have taken or read since drops out of it, and
-what this person decided stays until the order is renewed. The examples that are sent to the browser are locked for some
-minutes, and those of the last time given back.
+The order is frozen with the page's ranking, as for one person; what others have taken or read since drops out of it,
+and what this person decided stays until the order is renewed. The examples that are sent to the browser are locked for
+some minutes, and those of the last time given back.
 
 Cost: one transaction per page run, none where one person audits alone.
 """

@@ -29,7 +29,8 @@ STRIP = 6
 MOST_CLASSES = 4
 MOST_META = 3
 READING = (
-    "Each card is a slice, the least accurate first. The upper bar of a class (●) counts the given labels in the slice, "
+    "Each card is a slice, the least accurate first. The upper bar of a class (●) counts the given labels in the "
+    "slice, "
     "the lower one (▲) the predictions: a class with labels and no predictions is missed here. "
     "The worst of many slices is worst in part by chance, so look at its interval."
 )
@@ -132,14 +133,10 @@ def spread_text(one: Mapping[str, Any]) -> str:
 
 def meta_text(row: Mapping[str, Any]) -> str:
     """A metadata value that the slice holds more of than chance would give it."""
-    return (
-        f"{row['column']} = {row['value']}: {share(row['share'])}, {number(row['lift'])} × its share in all"
-    )
+    return f"{row['column']} = {row['value']}: {share(row['share'])}, {number(row['lift'])} × its share in all"
 
 
-def histogram(
-    labels: Mapping[str, int], predictions: Mapping[str, int], most: int = MOST_CLASSES
-) -> dict[str, Any]:
+def histogram(labels: Mapping[str, int], predictions: Mapping[str, int], most: int = MOST_CLASSES) -> dict[str, Any]:
     """The classes that a slice has most of, by label or by prediction: rows [class, labels, predictions], and the rest.
 
     >>> histogram({"a": 3, "b": 1}, {"b": 4}, 1)
@@ -166,6 +163,4 @@ def _component():
     files = resources.files("dashboard.grid")
     styles = [files.joinpath(name).read_text(encoding="utf8") for name in ("grid.css", "contents.css", "cards.css")]
     css = "\n".join([f".hl-root{{{css_variables()}}}", *styles])
-    return st.components.v2.component(
-        "hardlook_slices", js=ENTRY % scripts_version(), css=css, isolate_styles=False
-    )
+    return st.components.v2.component("hardlook_slices", js=ENTRY % scripts_version(), css=css, isolate_styles=False)

@@ -201,7 +201,8 @@ def accuracy_gains(frame: pd.DataFrame) -> Chart:
                 "width": 3,
             },
             hovertext=[
-                f"{escaped(group)}, {count(int(n), 'example')}: {point_change(m)} {title} (95 % interval {point_change(a)} to {point_change(b)})"
+                f"{escaped(group)}, {count(int(n), 'example')}: {point_change(m)} {title} (95 % interval "
+                f"{point_change(a)} to {point_change(b)})"
                 for group, n, m, a, b in zip(frame["group"], frame["n"], mid, low, high, strict=True)
             ],
         )
@@ -239,7 +240,8 @@ def loss_changes(frame: pd.DataFrame) -> Chart:
     return Chart(
         class_rows(figure, list(frame["group"])),
         "Each bar is what influence predicts for the mean loss of a group "
-        "when the corrections are trained on: to the left (green) it falls, which helps; hatched bars to the right rise.",
+        "when the corrections are trained on: to the left (green) it falls, which helps; hatched bars to the right "
+        "rise.",
     )
 
 

@@ -72,9 +72,7 @@ def kept(run: Run, name: str) -> Slicing:
 def _kept(root: Path, run: str, name: str, _stamps: tuple) -> tuple[pd.DataFrame, dict[str, Any]]:
     members, summary = slicing.read_slicing(Run(run, root), name)
     if not summary:
-        raise HardlookError(
-            f"the slicing {name!r} has lost its summary; keep it again, or run `hardlook slice` again"
-        )
+        raise HardlookError(f"the slicing {name!r} has lost its summary; keep it again, or run `hardlook slice` again")
     return members, summary
 
 
@@ -85,9 +83,7 @@ def tried(audit: Audit, run: Run, settings: SliceSettings) -> Slicing:
 
 
 @lru_cache(maxsize=6)
-def _tried(
-    root: Path, run: str, settings: SliceSettings, _stamps: tuple
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _tried(root: Path, run: str, settings: SliceSettings, _stamps: tuple) -> tuple[pd.DataFrame, dict[str, Any]]:
     audit = Audit.open(root)
     everything = slicing.embedded(audit, audit.run(run))
     found = slicing.find(everything, settings)
@@ -131,9 +127,7 @@ def _map_points(files: tuple, selection: Selection, column: str | None) -> pd.Da
     ).to_pandas()
 
 
-def thin(
-    points: pd.DataFrame, strata: str, most: int = MOST_POINTS, always: Collection[str] = ()
-) -> pd.DataFrame:
+def thin(points: pd.DataFrame, strata: str, most: int = MOST_POINTS, always: Collection[str] = ()) -> pd.DataFrame:
     """At most ``most`` points: those of ``always`` first, the rest in equal shares of each stratum, drawn by a hash of
     their id.
 

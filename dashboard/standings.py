@@ -81,8 +81,8 @@ class Standings:
         return {"position": position, "examples": {} if again else self._states(touched), "again": again}
 
     def _too_soon(self, after: int) -> bool:
-        """Whether the tables were derived a moment ago and tell nothing newer: whoever asks comes again in a second, and
-        so a team that decides fourteen times a second has its tables derived some three times."""
+        """Whether the tables were derived a moment ago and tell nothing newer: whoever asks comes again in a second,
+        and so a team that decides fourteen times a second has its tables derived some three times."""
         known, _ = self._frames
         return known <= after <= self.position and time.monotonic() - self._derived < DERIVE_EVERY * EVERY
 
@@ -116,8 +116,8 @@ class Standings:
 
 
 def undoing(log: ReviewLog, act: dict[str, Any], reviewer: str) -> dict[str, Any]:
-    """What taking an act back brings: ``before``, by example the reviewer's own decision, the flag and the notes that then
-    stand, and ``opens``, the examples that the reviewer has then not decided any more."""
+    """What taking an act back brings: ``before``, by example the reviewer's own decision, the flag and the notes that
+    then stand, and ``opens``, the examples that the reviewer has then not decided any more."""
     events, stands = log.without(act)
     frames = {name: getattr(verdicts, name)(events, stands) for name in ("decisions", "flags", "comments")}
     own = frames["decisions"][frames["decisions"]["reviewer"] == reviewer]

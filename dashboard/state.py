@@ -54,8 +54,10 @@ def sql(query: str, parameters: Sequence[Any] = ()) -> pa.Table:
     try:
         return cursor.sql(query, params=list(parameters)).to_arrow_table()
     except (duckdb.IOException, duckdb.InvalidInputException) as error:
-        raise HardlookError(f"a file of this audit cannot be read ({first_line(error)}); if it is damaged, delete it and run "
-                            "the command that writes it again, in most cases `hardlook score`") from error
+        raise HardlookError(
+            f"a file of this audit cannot be read ({first_line(error)}); if it is damaged, delete it and run "
+            "the command that writes it again, in most cases `hardlook score`"
+        ) from error
     finally:
         cursor.close()
 
@@ -136,9 +138,7 @@ def _meta_values(examples: Stamp, column: str) -> tuple[list[str | None], float 
     kind = read_schema(examples[0]).field(column).type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return found["v"].to_pylist(), None, None
-    bounds = sql(
-        f"SELECT min({name})::DOUBLE, max({name})::DOUBLE FROM {where} WHERE NOT isnan({name}::DOUBLE)"
-    )
+    bounds = sql(f"SELECT min({name})::DOUBLE, max({name})::DOUBLE FROM {where} WHERE NOT isnan({name}::DOUBLE)")
     return found["v"].to_pylist(), bounds[0][0].as_py(), bounds[1][0].as_py()
 
 
@@ -206,7 +206,9 @@ def details(audit: Audit, run: Run | None, ids: Sequence[str]) -> pd.DataFrame:
     Columns: split, label, fingerprint, problem, and prediction, p_prediction, p_label, correct (null without
     predictions).
     """
-    frame = rows(audit.examples_path, ids, ["split", "label", "fingerprint", "problem"]).to_pandas().set_index("example_id")
+    frame = (
+        rows(audit.examples_path, ids, ["split", "label", "fingerprint", "problem"]).to_pandas().set_index("example_id")
+    )
     if run is not None and run.predictions_path.is_file():
         wanted = ("prediction", "p_prediction", "p_label", "correct", "second")
         there = read_schema(run.predictions_path).names
@@ -283,9 +285,7 @@ def _decile_errors(files: tuple, column: str, selection: Selection) -> pd.DataFr
     return error_by_decile(table["score"].to_numpy(), ~table["correct"].to_numpy(zero_copy_only=False))
 
 
-def class_decile_errors(
-    audit: Audit, run: Run, column: ScoreColumn, selection: Selection, classes: Sequence[str]
-):
+def class_decile_errors(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, classes: Sequence[str]):
     """Error per decile within each of some classes → columns class, decile, n, error, low, high."""
     from dataclasses import replace
 

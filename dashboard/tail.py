@@ -1,8 +1,8 @@
 """How far a log has come, as this process knows it: one position, moved on by reading what came after it.
 
-Input → output: a review log → its last position, and the events since the one known before. Cost: the first reading asks
-the derived tables, which spares reading the whole log with the evidence that events carry; each later one is one indexed
-query. Limit: only one caller learns of an event as new.
+Input → output: a review log → its last position, and the events since the one known before. Cost: the first reading
+asks the derived tables, which spares reading the whole log with the evidence that events carry; each later one is one
+indexed query. Limit: only one caller learns of an event as new.
 """
 
 from __future__ import annotations

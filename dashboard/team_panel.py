@@ -23,7 +23,9 @@ AGREEMENT = {
     "n": st.column_config.NumberColumn("read twice", format="localized"),
     "agreed": st.column_config.NumberColumn("agreed", format="localized"),
     "percent": st.column_config.NumberColumn("agreed, %", format="%.3g"),
-    "alpha": st.column_config.NumberColumn("alpha", format="%.2f", help="Krippendorff's alpha, nominal: 1 perfect, 0 chance"),
+    "alpha": st.column_config.NumberColumn(
+        "alpha", format="%.2f", help="Krippendorff's alpha, nominal: 1 perfect, 0 chance"
+    ),
     "right": st.column_config.NumberColumn("“right”", format="%.2f", help="Share of answers that the label is right"),
     "rare": None,
     "no_alpha": None,
@@ -44,7 +46,9 @@ def show_agreement(log: ReviewLog) -> None:
         controls.warn(agreement.RARE)
     left, right = st.columns(2)
     left.dataframe(agreement.by_pair(table), hide_index=True, placeholder=controls.NONE, column_config=AGREEMENT)
-    right.dataframe(agreement.by_class(table), hide_index=True, placeholder=controls.NONE, column_config=AGREEMENT, height=220)
+    right.dataframe(
+        agreement.by_class(table), hide_index=True, placeholder=controls.NONE, column_config=AGREEMENT, height=220
+    )
 
 
 def show_disputes(audit: Audit, log: ReviewLog, run: Run | None) -> None:
@@ -78,8 +82,13 @@ def _by_keyboard(log: ReviewLog) -> None:
     items = [one for one in meetings.agenda(log, None, slices=0) if one["kind"] == "dispute"]
     going = meetings.current(log) is not None
     label = "Go on with the open meeting" if going else f"Settle {count(len(items), 'dispute')} by keys"
-    if not st.button(label, icon=":material/keyboard:", key="settle_by_keys", type="primary",
-                     help="Arrows lead from one to the next, Enter opens the outcome, digits choose it, Ctrl+Enter records it."):
+    if not st.button(
+        label,
+        icon=":material/keyboard:",
+        key="settle_by_keys",
+        type="primary",
+        help="Arrows lead from one to the next, Enter opens the outcome, digits choose it, Ctrl+Enter records it.",
+    ):
         return  # fmt: skip
     try:
         if not going:
@@ -141,11 +150,15 @@ def show_assignments(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple)
 
 def _assign(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple) -> None:
     with st.expander("Assign examples"), st.form("assign", border=False):
-        names = st.text_input("To", key="assign_to", placeholder="ana, ben=2", help="Names, with weights to deal out by share")
+        names = st.text_input(
+            "To", key="assign_to", placeholder="ana, ben=2", help="Names, with weights to deal out by share"
+        )
         split = st.selectbox("Split", ["train", "test", "pool"], key="assign_split")
         class_name = st.selectbox("Class", audit.classes, index=None, placeholder="All", key="assign_class")
         slicings = run.slicing_names() if run else []
-        slice_of = st.text_input("Slice", key="assign_slice", placeholder=f"{slicings[0]}:0" if slicings else "none kept")
+        slice_of = st.text_input(
+            "Slice", key="assign_slice", placeholder=f"{slicings[0]}:0" if slicings else "none kept"
+        )
         st.caption("The sidebar's filters by metadata count as well." if meta else "Filter by metadata in the sidebar.")
         if not st.form_submit_button("Assign"):
             return

@@ -122,8 +122,7 @@ def scored() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]:
     columns = state.score_columns(view.run)
     if not columns:
         controls.empty(
-            "Nothing is scored yet in this run. This command scores it; it can be stopped and goes on where "
-            "it was:",
+            "Nothing is scored yet in this run. This command scores it; it can be stopped and goes on where it was:",
             controls.command("score", view.audit, "--run", view.run.name),
         )
         st.stop()

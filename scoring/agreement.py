@@ -1,6 +1,7 @@
 """How far reviewers agree: per pair, per class and overall, in percent and as Krippendorff's alpha.
 
-    alpha = 1 - D_observed / D_expected        (Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", nominal)
+    alpha = 1 - D_observed / D_expected        (Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability",
+    nominal)
 
 Alpha is 1 for perfect agreement, 0 for what chance would give, from the library ``krippendorff``. Chance-corrected
 figures collapse where nearly all answers are alike: two reviewers who both say "the label is right" 98 times of 100 and
@@ -31,7 +32,8 @@ RARE = (
 
 
 def answered(decisions: pd.DataFrame) -> pd.DataFrame:
-    """example_id, reviewer, label, verdict, answer of each decision with a verdict on an example that two people read."""
+    """example_id, reviewer, label, verdict, answer of each decision with a verdict on an example that two people
+    read."""
     with_verdict = decisions[decisions["verdict"].notna()].reset_index(drop=True)
     shared = with_verdict[with_verdict.duplicated("example_id", keep=False)].reset_index(drop=True)
     answer = verdicts.answers(shared) if len(shared) else pd.Series([], dtype=object)
@@ -81,7 +83,8 @@ def _measured(found: pd.DataFrame) -> dict:
 
 
 def alpha(found: pd.DataFrame) -> float | None:
-    """Krippendorff's alpha of answers (columns example_id, reviewer, answer); None where all answers are one and the same.
+    """Krippendorff's alpha of answers (columns example_id, reviewer, answer); None where all answers are one and the
+    same.
 
     >>> alpha(pd.DataFrame({"example_id": ["a", "a", "b", "b"], "reviewer": ["x", "y"] * 2, "answer": list("ssTT")}))
     1.0

@@ -11,12 +11,12 @@ What a reviewer gets from a queue, in this order:
    that nobody else was given;
 3. what is assigned to nobody and unread.
 
-An example that another person has locked (``scoring.locks``), or that the reviewer has decided, is left out. Within each
-group the queue's order holds, second opinions apart: they come in an order of their own, drawn by hash, so that their
-place tells nothing about the first answer.
+An example that another person has locked (``scoring.locks``), or that the reviewer has decided, is left out. Within
+each group the queue's order holds, second opinions apart: they come in an order of their own, drawn by hash, so that
+their place tells nothing about the first answer.
 
-Inputs → outputs: a queue (data frame) and the log → the queue for one reviewer. Cost: the log's tables, which follow the
-log; one query for the locks. Limit: locks and assignments keep people apart, they refuse no decision.
+Inputs → outputs: a queue (data frame) and the log → the queue for one reviewer. Cost: the log's tables, which follow
+the log; one query for the locks. Limit: locks and assignments keep people apart, they refuse no decision.
 """
 
 from __future__ import annotations

@@ -31,7 +31,9 @@ DEFAULT_ISSUES = ("bad image", "duplicate", "several objects", "guideline gap")
 def read_config(path: Path) -> dict[str, Any]:
     """A file of settings, checked. Anything wrong is one ``HardlookError`` naming key, found and needed."""
     try:
-        return check_config(tomllib.loads(path.read_text(encoding="utf-8-sig")))  # some editors begin a file with a mark
+        return check_config(
+            tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        )  # some editors begin a file with a mark
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise HardlookError(f"{path} is not valid TOML: {error}") from error
 
@@ -51,8 +53,10 @@ class Audit:
         root = Path(folder).resolve()
         path = root / CONFIG if root.is_dir() else root
         if path.is_file() and path.name != CONFIG:  # whoever opens the folder again (a worker, a page) reads audit.toml
-            raise HardlookError(f"{path.name} is not {CONFIG}, the one file of settings of a folder; give it that name in a "
-                                "folder of its own")
+            raise HardlookError(
+                f"{path.name} is not {CONFIG}, the one file of settings of a folder; give it that name in a "
+                "folder of its own"
+            )
         if not path.is_file():
             raise HardlookError(f"no audit at {folder}: there is no audit.toml; `hardlook new {folder}` makes one")
         return cls(path.parent, read_config(path))

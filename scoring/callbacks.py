@@ -149,8 +149,10 @@ class TrainerHooks:
         if not state.is_world_process_zero:
             return
         if self._order is not None and self._order.pending:
-            self.recorder.distrust("the Trainer drew more batches than it passed through the model (it "
-                                   "stopped, or resumed, within an epoch)")
+            self.recorder.distrust(
+                "the Trainer drew more batches than it passed through the model (it "
+                "stopped, or resumed, within an epoch)"
+            )
         self._listen_no_more()
         self.recorder.end_epoch(max(1, math.ceil(state.epoch - 1e-6)))
 

@@ -1,9 +1,10 @@
 """``hardlook check``: what would silently spoil every number, looked for before anything is scored.
 
 Six questions about a run: is an example read twice the same (random augmentation is refused); are inputs and logits
-finite and of the right width; are the logits the same again, and alone as in a batch (dropout or batch statistics in eval
-mode are refused); what are the outputs (logits, probabilities, sigmoids); is the accuracy on 500 labelled examples what ``expected_accuracy`` says; and if it is
-not, which usual mistake explains it (``scoring.remedies``). Sixteen inputs are kept as the picture that the model sees.
+finite and of the right width; are the logits the same again, and alone as in a batch (dropout or batch statistics in
+eval mode are refused); what are the outputs (logits, probabilities, sigmoids); is the accuracy on 500 labelled examples
+what ``expected_accuracy`` says; and if it is not, which usual mistake explains it (``scoring.remedies``). Sixteen
+inputs are kept as the picture that the model sees.
 
 Cost: 500 reads and at most a dozen forward passes over them. Loads torch.
 """
@@ -59,8 +60,12 @@ def check_run(context: Context) -> list[Finding]:
     findings += warnings
     findings.append(finite(batch, "inputs"))
     logits = predicted_logits(context, batch)
-    findings += [finite(logits, "logits"), outputs_are(context), *steady(context, batch, logits),
-                 *unmasked(context, batch, logits)]
+    findings += [
+        finite(logits, "logits"),
+        outputs_are(context),
+        *steady(context, batch, logits),
+        *unmasked(context, batch, logits),
+    ]
     labels = context.labels[numbers]
     uneven = uneven_readings(context)
     findings += [Finding("error", uneven)] if uneven else []
@@ -108,7 +113,9 @@ def unreadable(reasons: dict[int, str], readable: int) -> list[Finding]:
     """Examples whose original cannot be read: a warning; none readable: an error."""
     if not reasons:
         return []
-    text = f"{len(reasons)} of {len(reasons) + readable} inputs cannot be made, the first: {next(iter(reasons.values()))}"
+    text = (
+        f"{len(reasons)} of {len(reasons) + readable} inputs cannot be made, the first: {next(iter(reasons.values()))}"
+    )
     if not readable:
         raise HardlookError(text + "; mend the data or the transform in audit.toml")
     return [Finding("warning", text)]
@@ -118,8 +125,13 @@ def read_twice(context: Context, numbers: np.ndarray) -> list[Finding]:
     """The same example read twice must be equal to the bit."""
     for number in numbers:
         if not torch.equal(context.inputs.read(number), context.inputs.read(number)):
-            return [Finding("error", f"example {context.inputs.ids[number]!r} read twice differs: the transform or the "
-                            "dataset augments at random; name the evaluation transform in audit.toml")]
+            return [
+                Finding(
+                    "error",
+                    f"example {context.inputs.ids[number]!r} read twice differs: the transform or the "
+                    "dataset augments at random; name the evaluation transform in audit.toml",
+                )
+            ]
     return [Finding("ok", f"{len(numbers)} examples read twice are equal to the bit")]
 
 
@@ -134,9 +146,14 @@ def deep_colours(context: Context, numbers: np.ndarray) -> list[Finding]:
             deep += is_deep_colour((context.audit.root / row.reference).read_bytes())
     if not deep:
         return []
-    return [Finding("warning", f"{deep} of {len(numbers)} pictures hold 16 bits per colour and reach the transform with 8, as "
-                    "Pillow and torchvision's ImageFolder read them; if the model was trained on all 16, name a loader "
-                    "that keeps them (see the README)")]
+    return [
+        Finding(
+            "warning",
+            f"{deep} of {len(numbers)} pictures hold 16 bits per colour and reach the transform with 8, as "
+            "Pillow and torchvision's ImageFolder read them; if the model was trained on all 16, name a loader "
+            "that keeps them (see the README)",
+        )
+    ]
 
 
 def finite(values: torch.Tensor, what: str) -> Finding:
@@ -144,12 +161,16 @@ def finite(values: torch.Tensor, what: str) -> Finding:
     if not values.is_floating_point() or bool(torch.isfinite(values).all()):
         return Finding("ok", f"{what} are finite")
     rows = int((~torch.isfinite(values).flatten(1).all(1)).sum())
-    return Finding("error", f"{what} of {rows} of {len(values)} examples hold NaN or infinity; check the data, the "
-                   "transform and the last checkpoint")
+    return Finding(
+        "error",
+        f"{what} of {rows} of {len(values)} examples hold NaN or infinity; check the data, the "
+        "transform and the last checkpoint",
+    )
 
 
 def outputs_are(context: Context) -> Finding:
-    """What the model returns, as audit.toml says or as its ranges and row sums tell; a warning where some scores stay null."""
+    """What the model returns, as audit.toml says or as its ranges and row sums tell; a warning where some scores stay
+    null."""
     model = context.model
     told, kind = SENTENCES[model.output.kind], model.output.kind
     if model.choice:
@@ -157,8 +178,11 @@ def outputs_are(context: Context) -> Finding:
     if "output" in context.run.config:
         return Finding("ok", f"{told} (as audit.toml says)")
     if kind in BY_RANGE:
-        return Finding("warning", f"{told}; told by their range alone: if they are logits after all, write `output = \"logits\"` "
-                       f"in [run.{context.run.name}] of audit.toml, else `output = \"{kind}\"`")
+        return Finding(
+            "warning",
+            f'{told}; told by their range alone: if they are logits after all, write `output = "logits"` '
+            f'in [run.{context.run.name}] of audit.toml, else `output = "{kind}"`',
+        )
     return Finding("ok" if model.keeps_logits else "warning", told)
 
 
@@ -172,8 +196,8 @@ def predicted_logits(context: Context, batch: torch.Tensor) -> torch.Tensor:
 def steady(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[Finding]:
     """The same inputs must give the same logits again, whichever other examples are beside them in the batch.
 
-    Dropout called as a function keeps dropping in eval mode, and a BatchNorm without running statistics normalises by its
-    batch: every score would then depend on chance or on its neighbours.
+    Dropout called as a function keeps dropping in eval mode, and a BatchNorm without running statistics normalises by
+    its batch: every score would then depend on chance or on its neighbours.
     """
     few = logits[:TWICE]
     coarse = next((p.dtype for p in context.model.module.parameters() if p.dtype.itemsize < 4), None)
@@ -185,18 +209,29 @@ def steady(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[
         return torch.allclose(found, wanted, rtol=1e-3, atol=allowed)
 
     if not same(predicted_logits(context, batch)[:TWICE], few):
-        return [Finding("error", "the model gives other logits for the same inputs in eval mode: dropout called as a function "
-                        "keeps dropping (pass training=self.training), or forward draws at random or changes the model")]
+        return [
+            Finding(
+                "error",
+                "the model gives other logits for the same inputs in eval mode: dropout called as a function "
+                "keeps dropping (pass training=self.training), or forward draws at random or changes the model",
+            )
+        ]
     alone = torch.cat([predicted_logits(context, batch[at : at + 1]) for at in range(min(len(few), ALONE))])
-    among = predicted_logits(context, torch.cat([batch[TWICE : 2 * TWICE], batch[:TWICE].flip(0)]))[-len(few):].flip(0)
+    among = predicted_logits(context, torch.cat([batch[TWICE : 2 * TWICE], batch[:TWICE].flip(0)]))[-len(few) :].flip(0)
     if not same(alone, few[:ALONE]) or not same(among, few):
-        return [Finding("error", "an example's logits depend on the others in its batch: a BatchNorm in training mode or "
-                        "without running statistics, or a mean over the batch; use running statistics")]
+        return [
+            Finding(
+                "error",
+                "an example's logits depend on the others in its batch: a BatchNorm in training mode or "
+                "without running statistics, or a mean over the batch; use running statistics",
+            )
+        ]
     return []
 
 
 def unmasked(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[Finding]:
-    """A text model that would take an attention mask, is given none, and says something else with one: in training it had one."""
+    """A text model that would take an attention mask, is given none, and says something else with one: in training it
+    had one."""
     module = context.model.module
     takes = "attention_mask" in inspect.signature(module.forward).parameters
     padding = getattr(getattr(module, "config", None), "pad_token_id", None)
@@ -208,8 +243,13 @@ def unmasked(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> lis
     off = float((masked - logits[:TWICE]).abs().max())
     if off <= 0.01 * float(masked.std()) + 1e-6:
         return []
-    return [Finding("warning", f"the model attends to padding: with attention_mask = (ids != {padding}) its logits differ by up "
-                    f"to {off:.2g}; if training gave it a mask, wrap it so that it derives one from the ids (see the README)")]
+    return [
+        Finding(
+            "warning",
+            f"the model attends to padding: with attention_mask = (ids != {padding}) its logits differ by up "
+            f"to {off:.2g}; if training gave it a mask, wrap it so that it derives one from the ids (see the README)",
+        )
+    ]
 
 
 def seen_split(context: Context, numbers: np.ndarray) -> str:
@@ -217,10 +257,16 @@ def seen_split(context: Context, numbers: np.ndarray) -> str:
     return " of train, for want of test examples" if (context.examples["split"].iloc[numbers] == "train").all() else ""
 
 
-def accuracy(context: Context, batch: torch.Tensor, logits: torch.Tensor, labels: np.ndarray,
-             of: str = "", others: Sequence[OtherReading] = ()) -> list[Finding]:
-    """Accuracy against ``expected_accuracy``; where it falls short, the usual mistakes are tried. ``of``: which examples;
-    ``others``: other readings of their pictures, which are compared even where nothing falls short.
+def accuracy(
+    context: Context,
+    batch: torch.Tensor,
+    logits: torch.Tensor,
+    labels: np.ndarray,
+    of: str = "",
+    others: Sequence[OtherReading] = (),
+) -> list[Finding]:
+    """Accuracy against ``expected_accuracy``; where it falls short, the usual mistakes are tried. ``of``: which
+    examples; ``others``: other readings of their pictures, which are compared even where nothing falls short.
 
     It is an error where the shortfall, or the advantage of a mistake undone, is no accident of these examples.
     """
@@ -237,32 +283,58 @@ def accuracy(context: Context, batch: torch.Tensor, logits: torch.Tensor, labels
     if high >= expected if expected is not None else right.mean() >= (1 + chance) / 2:
         better = best_remedy(reread, right)
         if better and better.sure and expected is None:
-            return [Finding("error", f"{told}; {better.sentence()}; or, if training read them so, set expected_accuracy in "
-                            "audit.toml")]
-        compared = f", expected {expected:.1%}" if expected is not None else "; set expected_accuracy in audit.toml to have it checked"
+            return [
+                Finding(
+                    "error",
+                    f"{told}; {better.sentence()}; or, if training read them so, set expected_accuracy in audit.toml",
+                )
+            ]
+        compared = (
+            f", expected {expected:.1%}"
+            if expected is not None
+            else "; set expected_accuracy in audit.toml to have it checked"
+        )
         if better and better.sure:  # nets often know upright pictures better, however they were trained
-            warnings = [Finding("warning", f"the accuracy is as expected, and would be {better.right.mean():.1%} otherwise: "
-                                f"{better.text}")]
+            warnings = [
+                Finding(
+                    "warning",
+                    f"the accuracy is as expected, and would be {better.right.mean():.1%} otherwise: {better.text}",
+                )
+            ]
         return [Finding("ok", told + compared), *warnings]
     winner, untested = explanation(context, batch[known], logits[known], labels[known], right, reread)
     short = expected is not None and binom.cdf(right.sum(), len(known), expected) < SHORT
     needed = f"expected {expected:.1%}" if expected is not None else "no expected_accuracy is set"
-    advice = winner.sentence() if winner else (
-        "none of the usual mistakes explains it (permuted classes, BGR, /255, normalisation): check that checkpoints, "
-        "classes and transform belong together")
-    return [Finding("error" if short or (winner and winner.sure) else "warning",
-                    "; ".join([f"{told}, {needed}", advice, *([untested] if untested else [])]),
-                    winner.classes if winner else ()), *warnings]
+    advice = (
+        winner.sentence()
+        if winner
+        else (
+            "none of the usual mistakes explains it (permuted classes, BGR, /255, normalisation): check that "
+            "checkpoints, "
+            "classes and transform belong together"
+        )
+    )
+    return [
+        Finding(
+            "error" if short or (winner and winner.sure) else "warning",
+            "; ".join([f"{told}, {needed}", advice, *([untested] if untested else [])]),
+            winner.classes if winner else (),
+        ),
+        *warnings,
+    ]
 
 
-def explanation(context: Context, batch, logits, labels: np.ndarray, right: np.ndarray,
-                reread: Sequence[Remedy] = ()) -> tuple[Remedy | None, str | None]:
+def explanation(
+    context: Context, batch, logits, labels: np.ndarray, right: np.ndarray, reread: Sequence[Remedy] = ()
+) -> tuple[Remedy | None, str | None]:
     """The usual mistake that, undone, gives the highest accuracy; and what could not be tested.
 
     Among equals the first: another reading of the files comes before changes of the inputs, which may imitate it.
     """
-    tried = [Remedy(text, predicted_logits(context, undo(batch)).argmax(1).numpy() == labels)
-             for text, undo in input_remedies(batch).items()]
+    tried = [
+        Remedy(text, predicted_logits(context, undo(batch)).argmax(1).numpy() == labels)
+        for text, undo in input_remedies(batch).items()
+    ]
     renamings, untested = class_remedies(logits.argmax(1).numpy(), labels, context.audit.classes)
     return best_remedy([*reread, *tried, *renamings], right), untested
 

@@ -2,8 +2,8 @@
 
 A model's outputs follow the numbering of the library that read its training data, so a suggestion in any other order
 would swap classes: names that the data itself lists (``ClassLabel``, torchvision's ``classes``) as they are; folders as
-torchvision's ``ImageFolder`` sorts them, as text ("1", "10", "2"); names in a column as pandas, scikit-learn's ``LabelEncoder``
-and ``class_encode_column`` of Hugging Face sort them, as text; numbers in a column by their value.
+torchvision's ``ImageFolder`` sorts them, as text ("1", "10", "2"); names in a column as pandas, scikit-learn's
+``LabelEncoder`` and ``class_encode_column`` of Hugging Face sort them, as text; numbers in a column by their value.
 
 Inputs → outputs: raw labels as found → a line of TOML and the order in words. Cost: one pass over the distinct labels.
 Known limits: a training that numbered its classes by hand is not known here, and the sentence asks for that.
@@ -22,12 +22,16 @@ OWN = "as the data itself numbers them"
 GAPS = 10  # times as many numbers as labels were found: then they are ids, not indices
 
 
-def classes_line(found: Iterable[Any], order: Sequence[str] | None = None, as_text: bool = False,
-                 renamed: Mapping[str, str] | None = None) -> str:
+def classes_line(
+    found: Iterable[Any],
+    order: Sequence[str] | None = None,
+    as_text: bool = False,
+    renamed: Mapping[str, str] | None = None,
+) -> str:
     """The line to paste into audit.toml for labels as they were found.
 
-    ``order``: the dataset's own class names; ``as_text``: whether its library sorts numbers as text too; ``renamed``: its
-    ``label_map``.
+    ``order``: the dataset's own class names; ``as_text``: whether its library sorts numbers as text too; ``renamed``:
+    its ``label_map``.
 
     >>> classes_line(["dog", "cat", None])
     'classes = ["cat", "dog"]'
@@ -43,11 +47,14 @@ def told_order(found: Iterable[Any], order: Sequence[str] | None = None, as_text
     """In words, the order of ``classes_line``."""
     if order:
         return OWN
-    return NUMBERS if not as_text and _are_numbers({value for value in map(plain, found) if not is_none(value)}) else TEXT
+    return (
+        NUMBERS if not as_text and _are_numbers({value for value in map(plain, found) if not is_none(value)}) else TEXT
+    )
 
 
 def _ordered(values: set[Any], as_text: bool) -> list[str]:
-    """Distinct plain labels as names, in order; whole numbers stand for all classes up to the largest one, from 0 or 1."""
+    """Distinct plain labels as names, in order; whole numbers stand for all classes up to the largest one, from 0 or
+    1."""
     if as_text or not _are_numbers(values):
         return sorted(map(str, values))
     by_value = sorted(values, key=number)

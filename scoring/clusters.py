@@ -22,9 +22,7 @@ ITERATIONS = 100
 NEIGHBOURS = 10
 
 
-def kmeans(
-    vectors: np.ndarray, k: int, *, seed: int | np.random.SeedSequence = 0, n_init: int = 10
-) -> np.ndarray:
+def kmeans(vectors: np.ndarray, k: int, *, seed: int | np.random.SeedSequence = 0, n_init: int = 10) -> np.ndarray:
     """The best of ``n_init`` starts of K-means with unit centroids: (n, d) → (n,) in 0 … k−1, −1 for zero
     vectors.
 
@@ -100,8 +98,11 @@ def knee(vectors: np.ndarray, min_samples: int) -> float:
     from sklearn.neighbors import NearestNeighbors
 
     count = min(min_samples, len(vectors))
-    distances = np.sort(NearestNeighbors(n_neighbors=count).fit(vectors).kneighbors()[0][:, -1]) \
-        if count < len(vectors) else np.zeros(1)
+    distances = (
+        np.sort(NearestNeighbors(n_neighbors=count).fit(vectors).kneighbors()[0][:, -1])
+        if count < len(vectors)
+        else np.zeros(1)
+    )
     chord = np.linspace(distances[0], distances[-1], len(distances))
     found = float(distances[np.argmax(chord - distances)])
     return max(found, float(distances[-1]) * 1e-6, np.finfo(np.float32).tiny)

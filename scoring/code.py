@@ -1,11 +1,12 @@
-"""The user's own code that a reference of audit.toml stands for, as a digest: what numbers depend on beside the weights.
+"""The user's own code that a reference of audit.toml stands for, as a digest: what numbers depend on beside the
+weights.
 
 ``file.py:callable`` or ``package.module:callable``, and the audit's folder → a hash of the file and of every module
 that it imports, directly or through others, at its top or inside a function, as far as they lie beside it (the standard
 library's ``modulefinder``, which reads imports and runs nothing).
 
-Cost: the compilation of these files. Known limits: installed packages and modules imported by a name that is made at run
-time are not followed; ``scoring.predictions`` compares logits for those.
+Cost: the compilation of these files. Known limits: installed packages and modules imported by a name that is made at
+run time are not followed; ``scoring.predictions`` compares logits for those.
 """
 
 from __future__ import annotations

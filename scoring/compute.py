@@ -59,19 +59,27 @@ class Summary:
         start = time.perf_counter()
         with peak_memory() as memory:
             computed = work()
-        self.passes.append({"name": name, "computed": computed, "of": total,
-                            "seconds": round(time.perf_counter() - start, 2), **memory})
+        self.passes.append(
+            {
+                "name": name,
+                "computed": computed,
+                "of": total,
+                "seconds": round(time.perf_counter() - start, 2),
+                **memory,
+            }
+        )
 
 
-def score_run(context: Context, only: list[str] | None = None,
-              settings: Mapping[str, Mapping[str, Any]] | None = None) -> Summary:
+def score_run(
+    context: Context, only: list[str] | None = None, settings: Mapping[str, Mapping[str, Any]] | None = None
+) -> Summary:
     """Predictions, dynamics and scores of one run.
 
     ``settings`` sets scorer fields by scorer name, before [run.<name>.scores.<scorer>] of audit.toml, before the
     fields' own defaults.
 
-    A scorer whose needs are not met, or that cannot serve the model, is left out with its reason; where it was asked for by
-    name in ``only``, that is an error once the others are done.
+    A scorer whose needs are not met, or that cannot serve the model, is left out with its reason; where it was asked
+    for by name in ``only``, that is an error once the others are done.
     """
     summary = Summary()
     chosen = [find_scorer(name) for name in only] if only else list(registry().values())
@@ -79,8 +87,10 @@ def score_run(context: Context, only: list[str] | None = None,
     chosen.sort(key=lambda kind: (*(need in kind.needs for need in later), kind.name))
     for name in context.run.config.get("scores", {}):
         find_scorer(name)  # settings of a score that there is not are a slip of the pen, and refused
-    given = {name: {**context.run.config.get("scores", {}).get(name, {}), **(settings or {}).get(name, {})}
-             for name in [kind.name for kind in chosen]}
+    given = {
+        name: {**context.run.config.get("scores", {}).get(name, {}), **(settings or {}).get(name, {})}
+        for name in [kind.name for kind in chosen]
+    }
     scorers = [make_scorer(kind, given[kind.name]) for kind in chosen]
     n = len(context.examples)
     if context.run.config:
@@ -98,16 +108,19 @@ def score_run(context: Context, only: list[str] | None = None,
         vog = next(scorer for scorer in scorers if scorer.name == "vog")
         summary.timed("VoG maps", n, lambda: keep_maps(context, vog))
     if only and summary.skipped:
-        raise HardlookError("; ".join(reason if reason.startswith(name) else f"{name}: {reason}"
-                                      for name, reason in summary.skipped.items()))
+        raise HardlookError(
+            "; ".join(
+                reason if reason.startswith(name) else f"{name}: {reason}" for name, reason in summary.skipped.items()
+            )
+        )
     return summary
 
 
 def attempt(summary: Summary, context: Context, scorer: Scorer) -> str | None:
     """Run one scorer; → None, or why it cannot serve this model: it then takes no other scorer with it.
 
-    What is no fault of the model (a full disk, no memory, an interruption) is raised. What is no ``HardlookError`` has its
-    traceback in the run's ``failed`` folder.
+    What is no fault of the model (a full disk, no memory, an interruption) is raised. What is no ``HardlookError`` has
+    its traceback in the run's ``failed`` folder.
     """
     failed = context.run.failed_path(scorer.name)
     try:
@@ -119,8 +132,10 @@ def attempt(summary: Summary, context: Context, scorer: Scorer) -> str | None:
     except Exception as error:
         with atomic_path(failed) as temporary:
             temporary.write_text(traceback.format_exc(), encoding="utf8")
-        return (f"{scorer.name} failed on this model: {type(error).__name__}: {first_line(error)}; "
-                f"the traceback is in {failed}")
+        return (
+            f"{scorer.name} failed on this model: {type(error).__name__}: {first_line(error)}; "
+            f"the traceback is in {failed}"
+        )
     failed.unlink(missing_ok=True)
     return None
 
@@ -155,16 +170,22 @@ def unmet(scorer: Scorer, context: Context) -> str | None:
         if need == "head" and (reason := _head_unmet(scorer, context)):
             return reason
         if need == "checkpoints" and (found := len(context.checkpoints) if run.config else 0) < least:
-            return (f"{scorer.name} needs at least {least} checkpoints, found {found} in run {run.name!r}; keep more "
-                    f"with Recorder(every=1), or run `hardlook train {context.audit.root}`")
+            return (
+                f"{scorer.name} needs at least {least} checkpoints, found {found} in run {run.name!r}; keep more "
+                f"with Recorder(every=1), or run `hardlook train {context.audit.root}`"
+            )
         if need == "dynamics" and not run.dynamics_files():
-            return (f"{scorer.name} needs recorded training (two epochs or checkpoints at least), found none in run "
-                    f"{run.name!r}; record it with scoring.training.Recorder, or run `hardlook train "
-                    f"{context.audit.root}`")
+            return (
+                f"{scorer.name} needs recorded training (two epochs or checkpoints at least), found none in run "
+                f"{run.name!r}; record it with scoring.training.Recorder, or run `hardlook train "
+                f"{context.audit.root}`"
+            )
         if need == "features" and not run.features_path.is_file():
             return f"{scorer.name} needs features, and there are none: {context.head.get('reason', 'see `hardlook check`')}"
         if need == "influence" and not run.influence_path.is_file():
-            return f"{scorer.name} needs influence embeddings; run `hardlook score {context.audit.root} --only influence`"
+            return (
+                f"{scorer.name} needs influence embeddings; run `hardlook score {context.audit.root} --only influence`"
+            )
         if need == "labels" and not context.examples["label"].notna().any():
             return f"{scorer.name} needs labels, and no example has one"
         if need == "neighbours" and not run.neighbours_path.is_file():
@@ -200,9 +221,15 @@ def score_one(context: Context, scorer: Scorer) -> int:
     size = context.shard_size if "checkpoints" in scorer.needs else 1 << 16
     parts = run.parts_folder(scorer.name) / "shards"
     ids = examples[["example_id", "fingerprint", "label"]].iloc[todo].fillna("")
-    tables = resumable(parts, digest([key, ids.to_numpy().tolist()]), cut(todo, size),
-                       lambda at: score_shard(context, scorer, state, at), context.progress, scorer.name,
-                       context.workers.scoring(context, scorer, state) if elsewhere else map)
+    tables = resumable(
+        parts,
+        digest([key, ids.to_numpy().tolist()]),
+        cut(todo, size),
+        lambda at: score_shard(context, scorer, state, at),
+        context.progress,
+        scorer.name,
+        context.workers.scoring(context, scorer, state) if elsewhere else map,
+    )
     for table in tables:
         for text in json.loads((table.schema.metadata or {}).get(NOTES, b"[]")):
             context.note(text)
@@ -299,11 +326,13 @@ def examples_frame(context: Context) -> pd.DataFrame:
 def write_scores(context: Context, scorer: Scorer, columns: Mapping[str, np.ndarray], facts: Mapping) -> None:
     """Write one scorer's file: ids, what was scored, and its declared columns with their explanations."""
     examples = context.examples
-    fields = [pa.field("example_id", pa.string()), pa.field("fingerprint", pa.string()),
-              pa.field("label", pa.string())]
+    fields = [pa.field("example_id", pa.string()), pa.field("fingerprint", pa.string()), pa.field("label", pa.string())]
     label = examples["label"].astype(object).where(examples["label"].notna(), None)
-    arrays = [pa.array(examples["example_id"], pa.string()), pa.array(examples["fingerprint"], pa.string()),
-              pa.array(label, pa.string())]
+    arrays = [
+        pa.array(examples["example_id"], pa.string()),
+        pa.array(examples["fingerprint"], pa.string()),
+        pa.array(label, pa.string()),
+    ]
     for column in scorer.columns:
         values = columns[column.name]
         arrays.append(pa.array(values, mask=~np.isfinite(values)))
@@ -313,15 +342,18 @@ def write_scores(context: Context, scorer: Scorer, columns: Mapping[str, np.ndar
 
 
 def record_run(context: Context, summary: Summary, chosen: list[str]) -> None:
-    """Put checkpoints, settings, versions, timings and measured directions into ``run.json``. What is left out is renewed
-    for the ``chosen`` scorers and kept for the others."""
+    """Put checkpoints, settings, versions, timings and measured directions into ``run.json``. What is left out is
+    renewed for the ``chosen`` scorers and kept for the others."""
     import torch
 
     run = context.run
     before = run.record().get("skipped") or {}
     skipped = {name: reason for name, reason in before.items() if name not in chosen} | summary.skipped
     facts: dict[str, Any] = {
-        "name": run.name, "directions": directions(context), "skipped": skipped, "notes": {**loading_notes(context), **notes(run)},
+        "name": run.name,
+        "directions": directions(context),
+        "skipped": skipped,
+        "notes": {**loading_notes(context), **notes(run)},
         "passes": summary.passes or run.record().get("passes", []),
         "versions": {"hardlook": scoring.__version__, "torch": torch.__version__, "numpy": np.__version__},
         "configuration": dict(run.config),

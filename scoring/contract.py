@@ -21,8 +21,18 @@ import numpy as np
 
 from scoring.tables import HardlookError
 
-NEEDS = ("labels", "checkpoints", "predictions", "features", "neighbours", "dynamics", "influence", "training",
-         "scores", "head")
+NEEDS = (
+    "labels",
+    "checkpoints",
+    "predictions",
+    "features",
+    "neighbours",
+    "dynamics",
+    "influence",
+    "training",
+    "scores",
+    "head",
+)
 """What a scorer can need. ``head``: that logits are the model's own, of a linear layer on the features; those of an
 imported table are not."""
 SETTINGS = (bool, int, float, str, tuple)
@@ -74,28 +84,36 @@ def _check_outputs(who: str, kind: type) -> None:
             raise HardlookError(f"{who} declares a column or vector without a name")
         if times > 1:
             both = name in names and name in kind.vectors
-            raise HardlookError(f"{who} declares {name!r} {'as a column and as a vector' if both else f'{times} times'}; "
-                                "needed one declaration per output")
+            raise HardlookError(
+                f"{who} declares {name!r} {'as a column and as a vector' if both else f'{times} times'}; "
+                "needed one declaration per output"
+            )
     for name in names:
         if name in OWN_COLUMNS:
             raise HardlookError(f"{who}: column {name!r} is one that every score's file has; needed another name")
     for name in kind.vectors:
         if name in OWN_VECTORS:
-            raise HardlookError(f"{who}: vector {name!r} would overwrite the run's own {name}.arrow; needed another name")
+            raise HardlookError(
+                f"{who}: vector {name!r} would overwrite the run's own {name}.arrow; needed another name"
+            )
 
 
 def _check_settings(who: str, kind: type) -> None:
     """Every setting is a field with a default that an option can be made of."""
     if "__dataclass_fields__" not in vars(kind):
-        raise HardlookError(f"{who} is no dataclass of its own, so it has no settings; put "
-                            "@dataclass(frozen=True, kw_only=True) above the class")
+        raise HardlookError(
+            f"{who} is no dataclass of its own, so it has no settings; put "
+            "@dataclass(frozen=True, kw_only=True) above the class"
+        )
     for setting in fields(kind):
         default = setting.default
         texts = not isinstance(default, tuple) or all(isinstance(part, str) for part in default)
         if not isinstance(default, SETTINGS) or not texts:
             found = "no plain default" if default is MISSING else f"the default {default!r}"
-            raise HardlookError(f"{who}: setting {setting.name!r} has {found}; needed a bool, an int, a float, a text or a "
-                                "tuple of texts, of which the command line makes an option")
+            raise HardlookError(
+                f"{who}: setting {setting.name!r} has {found}; needed a bool, an int, a float, a text or a "
+                "tuple of texts, of which the command line makes an option"
+            )
 
 
 def check_setting(scorer: str, name: str, default: Any, value: Any) -> None:
@@ -108,8 +126,10 @@ def check_setting(scorer: str, name: str, default: Any, value: Any) -> None:
     kinds = (int, float) if type(default) is float else (tuple, list) if type(default) is tuple else (type(default),)
     if type(value) not in kinds:
         article = "an" if type(default).__name__[0] in "aeiou" else "a"
-        raise HardlookError(f"{scorer}: {name} = {value!r} is a {type(value).__name__}; needed {article} "
-                            f"{type(default).__name__}, as its default {default!r} is")
+        raise HardlookError(
+            f"{scorer}: {name} = {value!r} is a {type(value).__name__}; needed {article} "
+            f"{type(default).__name__}, as its default {default!r} is"
+        )
 
 
 def check_scored(scorer: Any, scored: Any, n: int, *, finishes: bool) -> dict[str, np.ndarray]:
@@ -139,7 +159,9 @@ def _numbers(where: str, scorer: Any, found: Any, n: int, vectors: tuple[str, ..
     numbers = {}
     for name, given in found.items():
         if name not in declared:
-            raise HardlookError(f"{where} returned {name!r}, which {scorer.name} does not declare{meant(name, declared)}")
+            raise HardlookError(
+                f"{where} returned {name!r}, which {scorer.name} does not declare{meant(name, declared)}"
+            )
         try:
             values = np.asarray(given)
         except (RuntimeError, TypeError, ValueError) as error:  # ragged rows; a tensor of a device or with its gradient
@@ -165,5 +187,8 @@ def infinite(columns: Mapping[str, np.ndarray]) -> list[str]:
     >>> infinite({"a": np.array([1.0, np.inf]), "b": np.array([1.0, np.nan])})
     ['a is infinite for some examples, and null there']
     """
-    return [f"{name} is infinite for some examples, and null there"
-            for name, values in columns.items() if np.isinf(values).any()]
+    return [
+        f"{name} is infinite for some examples, and null there"
+        for name, values in columns.items()
+        if np.isinf(values).any()
+    ]

@@ -33,8 +33,16 @@ from scoring.audit import Audit, Run
 from scoring.queues import default_order, suspicion
 from scoring.tables import HardlookError, read_table, write_table
 
-SCHEMA = pa.schema([("example_id", pa.string()), ("split", pa.string()), ("stratum", pa.int32()),
-                    ("place", pa.int64()), ("key", pa.float64()), ("size", pa.int64())])
+SCHEMA = pa.schema(
+    [
+        ("example_id", pa.string()),
+        ("split", pa.string()),
+        ("stratum", pa.int32()),
+        ("place", pa.int64()),
+        ("key", pa.float64()),
+        ("size", pa.int64()),
+    ]
+)
 EDGES = (0.02, 0.05, 0.10, 0.25, 0.50, 1.0)
 """Upper ends of the strata, as shares of the split from the most suspicious down."""
 SMALLEST = 20
@@ -51,8 +59,9 @@ STRETCH = 40
 # -- how many ---------------------------------------------------------------------------------------
 
 
-def controls_needed(error_rate: float, confidence: float = CONFIDENCE, *, errors: int = 0,
-                    population: int | None = None) -> int:
+def controls_needed(
+    error_rate: float, confidence: float = CONFIDENCE, *, errors: int = 0, population: int | None = None
+) -> int:
     """How many controls show that fewer than ``error_rate`` of the labels are wrong, if ``errors`` of them are.
 
     The smallest n with P(at most ``errors`` in n | rate = error_rate) ≤ 1 − confidence, looked at once: binomial, or
@@ -113,8 +122,12 @@ class Plan:
     @property
     def sentence(self) -> str:
         """The plan in words."""
-        return (f"To show at {100 * self.confidence:.3g} % that fewer than {100 * self.error_rate:.3g} % of the labels are wrong takes "
-                f"{self.needed:,} controls without an error; {self.controls:,} are drawn, as {100 * self.share:.3g} % of the queue.")
+        return (
+            f"To show at {100 * self.confidence:.3g} % that fewer than {100 * self.error_rate:.3g} % of the labels "
+            f"are wrong takes "
+            f"{self.needed:,} controls without an error; {self.controls:,} are drawn, as {100 * self.share:.3g} % "
+            f"of the queue."
+        )
 
 
 def plan(goal: dict, population: int) -> Plan:
@@ -181,8 +194,11 @@ def fix_controls(audit: Audit, run: Run | None) -> pd.DataFrame:
         if len(fresh):
             parts = [known] + [_drawn(audit, run, split, known, part) for split, part in fresh.groupby("split")]
             known = pd.concat([part for part in parts if len(part)], ignore_index=True)
-            write_table(audit.controls_path, pa.Table.from_pandas(known, schema=SCHEMA, preserve_index=False),
-                        {"hardlook": {"kind": "controls", "seed": audit.seed}})
+            write_table(
+                audit.controls_path,
+                pa.Table.from_pandas(known, schema=SCHEMA, preserve_index=False),
+                {"hardlook": {"kind": "controls", "seed": audit.seed}},
+            )
     return known[known["example_id"].isin(examples["example_id"])].sort_values(["split", "key"], ignore_index=True)
 
 
@@ -201,8 +217,16 @@ def _drawn(audit: Audit, run: Run | None, split: str, known: pd.DataFrame, part:
     groups = strata(ranked) if before.empty else np.full(len(part), before.max() + 1, dtype=np.int32)
     digest = hashlib.sha256(f"{audit.seed} controls {split} {len(before)}".encode()).digest()
     place, key, size = permute(groups, np.random.default_rng(int.from_bytes(digest[:8], "big")))
-    return pd.DataFrame({"example_id": part["example_id"].to_numpy(), "split": split, "stratum": groups,
-                         "place": place, "key": key, "size": size})
+    return pd.DataFrame(
+        {
+            "example_id": part["example_id"].to_numpy(),
+            "split": split,
+            "stratum": groups,
+            "place": place,
+            "key": key,
+            "size": size,
+        }
+    )
 
 
 def drawn_controls(controls: pd.DataFrame, plan: Plan) -> pd.DataFrame:
@@ -215,8 +239,9 @@ def drawn_controls(controls: pd.DataFrame, plan: Plan) -> pd.DataFrame:
 # -- the queue --------------------------------------------------------------------------------------
 
 
-def mixed_queue(ranked: pd.Series, controls: pd.DataFrame, *, share: float = 0.2, done: Collection[str] = (),
-                seed: int = 0) -> pd.DataFrame:
+def mixed_queue(
+    ranked: pd.Series, controls: pd.DataFrame, *, share: float = 0.2, done: Collection[str] = (), seed: int = 0
+) -> pd.DataFrame:
     """Suspects in their order with controls among them → columns example_id, kind, probability, blind.
 
     ranked: suspicion by example_id, higher first, NaN = not scored and no suspect. controls: ``drawn_controls`` (in
@@ -235,14 +260,18 @@ def mixed_queue(ranked: pd.Series, controls: pd.DataFrame, *, share: float = 0.2
     suspects = ranked.dropna().sort_values(ascending=False, kind="stable").index.to_numpy(dtype=object)
     kept = controls[controls["example_id"].isin(ranked.index)] if share else controls.iloc[:0]
     chances = hashes(kept["example_id"], seed, "place")
-    places = np.concatenate([(np.arange(len(kept)) + chances) / max(share, 1e-9),
-                             (np.arange(len(suspects)) + 0.5) / (1 - share)])
+    places = np.concatenate(
+        [(np.arange(len(kept)) + chances) / max(share, 1e-9), (np.arange(len(suspects)) + 0.5) / (1 - share)]
+    )
     ids = np.concatenate([kept["example_id"].to_numpy(dtype=object), suspects])
     queue = pd.DataFrame({"example_id": ids[np.argsort(places, kind="stable")]}).drop_duplicates(ignore_index=True)
     probability = queue["example_id"].map(kept.set_index("example_id")["probability"]).astype(float)
     control = probability.notna()
-    queue = queue.assign(kind=np.where(control, "control", "suspect"), probability=probability.fillna(1.0),
-                         blind=_blind(queue["example_id"], control.to_numpy(), seed))
+    queue = queue.assign(
+        kind=np.where(control, "control", "suspect"),
+        probability=probability.fillna(1.0),
+        blind=_blind(queue["example_id"], control.to_numpy(), seed),
+    )
     return queue[~queue["example_id"].isin(list(done))].reset_index(drop=True)
 
 
@@ -259,8 +288,9 @@ def audit_queue(audit: Audit, run: Run, ranked: pd.Series, split: str, *, done: 
     own = fix_controls(audit, run)
     own = own[own["split"] == split]
     planned = plan(audit.goal, len(own))
-    return mixed_queue(ranked, drawn_controls(own, planned), share=planned.share if len(own) else 0.0, done=done,
-                       seed=audit.seed)
+    return mixed_queue(
+        ranked, drawn_controls(own, planned), share=planned.share if len(own) else 0.0, done=done, seed=audit.seed
+    )
 
 
 def blind_rows(audit: Audit, run: Run | None) -> frozenset[str]:
@@ -286,6 +316,7 @@ def drawn_of(audit: Audit) -> dict[str, float]:
 
 def hashes(ids: Collection[str], seed: int, what: str) -> np.ndarray:
     """(n,) numbers in [0, 1) that follow from (seed, what, example_id) alone."""
-    digests = (hashlib.blake2b(f"{seed} {what} {name}".encode("utf8", "surrogatepass"), digest_size=7).digest()
-               for name in ids)
+    digests = (
+        hashlib.blake2b(f"{seed} {what} {name}".encode("utf8", "surrogatepass"), digest_size=7).digest() for name in ids
+    )
     return np.array([int.from_bytes(digest, "big") / 2**56 for digest in digests], dtype=float)

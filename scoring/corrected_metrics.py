@@ -3,15 +3,15 @@
     original  = share of prediction = label            corrected = share of prediction = corrected label, of those kept
 
 Corrected labels are what a patch would write (``scoring.patches``): relabelled examples count with their new label,
-excluded ones are left out, what waits for a second reader keeps its label. Predictions are of the last checkpoint, which
-saw the original labels of train. Deciles are cut over all examples, so that both errors are of the same tenth.
+excluded ones are left out, what waits for a second reader keeps its label. Predictions are of the last checkpoint,
+which saw the original labels of train. Deciles are cut over all examples, so that both errors are of the same tenth.
 
-``judged`` says of each example what both labels make of it; ``by_group``, ``by_decile`` and ``by_slice`` count that, and
-``decile_band`` does over several runs. Pages and `hardlook report` call these alone.
+``judged`` says of each example what both labels make of it; ``by_group``, ``by_decile`` and ``by_slice`` count that,
+and ``decile_band`` does over several runs. Pages and `hardlook report` call these alone.
 
-Inputs → outputs: examples, predictions and the log → data frames. Cost: one pass over the decisions and one join. Limit:
-with ``test = "open"`` corrections of test are biased towards the model (``scoring.review_policy.WARNING``); the two columns
-stand beside each other for that reason.
+Inputs → outputs: examples, predictions and the log → data frames. Cost: one pass over the decisions and one join.
+Limit: with ``test = "open"`` corrections of test are biased towards the model (``scoring.review_policy.WARNING``); the
+two columns stand beside each other for that reason.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ COLUMNS = ("n", "original", "n_corrected", "corrected", "relabelled", "excluded"
 
 def judged(examples: pd.DataFrame, predictions: pd.DataFrame, log: ReviewLog, policy: Mapping[str, Any] | None = None
            ) -> pd.DataFrame:  # fmt: skip
-    """What both labels make of each prediction: the columns of ``examples``, prediction, new (the corrected label), kept
-    (not excluded), right (prediction = label), now_right (prediction = new, of kept ones), relabelled.
+    """What both labels make of each prediction: the columns of ``examples``, prediction, new (the corrected label),
+    kept (not excluded), right (prediction = label), now_right (prediction = new, of kept ones), relabelled.
 
     examples: example_id, split, label, fingerprint; predictions: example_id, prediction. Examples without a label or a
     prediction are left out.
@@ -51,8 +51,8 @@ def judged(examples: pd.DataFrame, predictions: pd.DataFrame, log: ReviewLog, po
 
 
 def by_group(found: pd.DataFrame, by: Sequence[str] = ("split",)) -> pd.DataFrame:
-    """Accuracy on both labels per group of ``judged``: the columns of ``by``, then ``COLUMNS``. Groups are by the original
-    label where ``by`` names it."""
+    """Accuracy on both labels per group of ``judged``: the columns of ``by``, then ``COLUMNS``. Groups are by the
+    original label where ``by`` names it."""
     counted = found[list(by)].assign(
         n=1, right=found["right"].astype(int), n_corrected=found["kept"].astype(int),
         now_right=found["now_right"].astype(int), relabelled=found["relabelled"].astype(int),
@@ -65,8 +65,8 @@ def by_group(found: pd.DataFrame, by: Sequence[str] = ("split",)) -> pd.DataFram
 
 
 def by_decile(found: pd.DataFrame, scores: pd.Series) -> pd.DataFrame:
-    """Error on both labels in each decile of a score: decile 1…10, then ``COLUMNS`` (original and corrected are shares of
-    errors), low and high (95 % Wilson, of corrected). scores: by example_id; examples without one are left out."""
+    """Error on both labels in each decile of a score: decile 1…10, then ``COLUMNS`` (original and corrected are shares
+    of errors), low and high (95 % Wilson, of corrected). scores: by example_id; examples without one are left out."""
     found = found.sort_values("example_id")  # ties are cut in this order on every page
     values = found["example_id"].map(scores).astype(float)
     there = values.notna().to_numpy()
@@ -85,7 +85,8 @@ def decile_band(found: Mapping[str, pd.DataFrame], scores: Mapping[str, pd.Serie
     """Error on corrected labels per decile over several runs: decile, runs, mean, deviation, low, high, as
     ``scoring.evaluation.decile_band`` has it on the original ones, and changed (changed labels per run).
 
-    found: run → ``judged`` by its model; scores: run → its own score by example_id. Each run is cut into its own deciles.
+    found: run → ``judged`` by its model; scores: run → its own score by example_id. Each run is cut into its own
+    deciles.
     """
     tables = [by_decile(rows, scores[run]) for run, rows in found.items()]
     every = pd.concat([table.assign(error=table["corrected"], changed=changed(table)) for table in tables])

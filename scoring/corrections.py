@@ -63,8 +63,15 @@ def reviewed_labels(audit: Audit, log: ReviewLog, frame: pd.DataFrame) -> tuple[
     return original, np.where((patch["disposition"] == "exclude").to_numpy(), REMOVED, reviewed)
 
 
-def preview(audit: Audit, run: Run, log: ReviewLog, embed_again: Callable[[np.ndarray, np.ndarray], np.ndarray], *,
-            settings: SliceSettings | None = None, n_placebo: int = 3) -> dict[str, Any]:
+def preview(
+    audit: Audit,
+    run: Run,
+    log: ReviewLog,
+    embed_again: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    *,
+    settings: SliceSettings | None = None,
+    n_placebo: int = 3,
+) -> dict[str, Any]:
     """Predicted change of loss and refitted accuracies per slice and class, as a plain record.
 
     ``embed_again(ids, labels)``: (k, r) embeddings of training examples with other labels (``embedder`` makes it).
@@ -77,15 +84,30 @@ def preview(audit: Audit, run: Run, log: ReviewLog, embed_again: Callable[[np.nd
     changes = predicted_changes(judged.vectors, *_moved(corrections, embed_again))
     predicted = predicted_table(changes, {"all": np.ones(len(changes), bool), **groups})
     features = _features(run, corrections.train), _features(run, judged)
-    accuracies = refit(features[0], corrections.original, corrections.reviewed, features[1], judged_labels, groups,
-                       l2=run.config.get("l2") or 1e-3, n_placebo=n_placebo, seed=settings.seed)
+    accuracies = refit(
+        features[0],
+        corrections.original,
+        corrections.reviewed,
+        features[1],
+        judged_labels,
+        groups,
+        l2=run.config.get("l2") or 1e-3,
+        n_placebo=n_placebo,
+        seed=settings.seed,
+    )
     table = accuracies.merge(predicted[["group", "change"]], on="group", how="left")
     edited = corrections.edited
     return {
-        "edits": {"relabelled": int((corrections.reviewed[edited] != REMOVED).sum()),
-                  "removed": int((corrections.reviewed[edited] == REMOVED).sum()), "train": len(corrections.original)},
-        "judged_on": {"examples": len(judged_labels), "split": settings.split,
-                      "how": "test examples that did not choose the slices, with reviewed labels where there are some"},
+        "edits": {
+            "relabelled": int((corrections.reviewed[edited] != REMOVED).sum()),
+            "removed": int((corrections.reviewed[edited] == REMOVED).sum()),
+            "train": len(corrections.original),
+        },
+        "judged_on": {
+            "examples": len(judged_labels),
+            "split": settings.split,
+            "how": "test examples that did not choose the slices, with reviewed labels where there are some",
+        },
         "placebo": f"{n_placebo} times as many random edits of the same kinds, averaged",
         "position": log.position(),
         "groups": table.astype(object).where(table.notna(), None).to_dict("records"),
@@ -96,8 +118,10 @@ def _corrections(audit: Audit, log: ReviewLog, everything: Embedded) -> Correcti
     train = everything.of("train")
     original, reviewed = reviewed_labels(audit, log, train.frame)
     if (original == reviewed).all():
-        raise HardlookError("the review changes no training label yet, so there is no effect to preview; decide some "
-                            "suspects first (W or another label), or say with [policy] what excludes an example")
+        raise HardlookError(
+            "the review changes no training label yet, so there is no effect to preview; decide some "
+            "suspects first (W or another label), or say with [policy] what excludes an example"
+        )
     return Corrections(train, original, reviewed)
 
 
@@ -137,8 +161,10 @@ def _features(run: Run, part: Embedded) -> np.ndarray:
     """(n, d) features of these examples."""
     if not run.features_path.is_file():
         why = (run.record().get("head") or {}).get("reason", "none were computed")
-        raise HardlookError(f"run {run.name!r} has no features ({why}): a refit of the head is not "
-                            "possible; retrain the whole model on the exported labels instead")
+        raise HardlookError(
+            f"run {run.name!r} has no features ({why}): a refit of the head is not "
+            "possible; retrain the whole model on the exported labels instead"
+        )
     ids, values = read_vectors(run.features_path)
     return values[pd.Index(ids).get_indexer(part.frame["example_id"])]
 

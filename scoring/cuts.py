@@ -3,8 +3,8 @@
 Columns x and y run over a grid, every other column stays as in the example; each point goes through the run's transform
 and last checkpoint. Beside it lie labelled examples: the 400 of train (and the example's own split) that are nearest to
 the plane, by the root mean square over the other columns of the difference in units of ``scoring.deviations``' spread.
-With two columns every example lies in the plane. These are the figures of Agarwal et al. (2022) and Picard et al. (2022)
-on toy problems and ACAS Xu.
+With two columns every example lies in the plane. These are the figures of Agarwal et al. (2022) and Picard et al.
+(2022) on toy problems and ACAS Xu.
 
 Inputs → outputs: a run and an example → a dict for JSON, kept as a file that pages read (``Run.cut_path``). Cost:
 side² passes of the transform and the model. Limits: vectors whose columns the example table knows; a point far from all
@@ -32,16 +32,18 @@ MOST = 400
 MARGIN = 0.06
 
 
-def keep_cut(context: Context, example_id: str, x: str | None = None, y: str | None = None,
-             side: int = SIDE) -> dict[str, Any]:
+def keep_cut(
+    context: Context, example_id: str, x: str | None = None, y: str | None = None, side: int = SIDE
+) -> dict[str, Any]:
     """Compute a cut and keep it where pages look for it; without ``x`` or ``y``, the columns that deviate most."""
     found = cut(context, example_id, x, y, side)
     write_json(context.run.cut_path(cut_key(example_id, found["x"], found["y"])), found)
     return found
 
 
-def cut(context: Context, example_id: str, x: str | None = None, y: str | None = None,
-        side: int = SIDE) -> dict[str, Any]:
+def cut(
+    context: Context, example_id: str, x: str | None = None, y: str | None = None, side: int = SIDE
+) -> dict[str, Any]:
     """The cut through an example, ready for JSON.
 
     ``xs`` and ``ys``: (side,) values of the two columns. ``decisions``: (side²,) index of the decided class, a row of
@@ -70,7 +72,9 @@ def _known(context: Context) -> Deviations:
         raise HardlookError(f"a cut needs vectors, and {context.audit.root} holds {context.audit.media} data")
     known = Deviations.read(context.audit)
     if known is None:
-        raise HardlookError(f"{context.audit.root} has no columns.parquet yet; run `hardlook score {context.audit.root}`")
+        raise HardlookError(
+            f"{context.audit.root} has no columns.parquet yet; run `hardlook score {context.audit.root}`"
+        )
     if len(known.columns) < 2:
         raise HardlookError("a cut varies two columns, and these vectors have one")
     return known
@@ -79,8 +83,10 @@ def _known(context: Context) -> Deviations:
 def _row(context: Context, example_id: str) -> pd.Series:
     found = context.examples[context.examples["example_id"] == example_id]
     if not len(found):
-        raise HardlookError(f"there is no readable example {example_id!r} in {context.audit.root}; "
-                            f"{close_names(example_id, context.examples['example_id'].head(1000))}")
+        raise HardlookError(
+            f"there is no readable example {example_id!r} in {context.audit.root}; "
+            f"{close_names(example_id, context.examples['example_id'].head(1000))}"
+        )
     return found.iloc[0]
 
 
@@ -114,9 +120,17 @@ def _points(context: Context, known: Deviations, row: pd.Series, values: np.ndar
     vectors = [np.frombuffer(kept.get(example) or b"", dtype="<f4") for example in rows["example_id"]]
     same = np.array([len(vector) == len(values) for vector in vectors], dtype=bool)
     rows = rows[same]
-    matrix = np.stack([v for v, fits in zip(vectors, same, strict=True) if fits]) if same.any() else np.empty((0, len(values)))
+    matrix = (
+        np.stack([v for v, fits in zip(vectors, same, strict=True) if fits])
+        if same.any()
+        else np.empty((0, len(values)))
+    )
     others = [at for at in range(len(values)) if at not in (i, j) and known.groups[ALL][1][at] > 0]
-    away = np.sqrt((((matrix - values)[:, others] / known.groups[ALL][1][others]) ** 2).mean(1)) if others else np.zeros(len(matrix))
+    away = (
+        np.sqrt((((matrix - values)[:, others] / known.groups[ALL][1][others]) ** 2).mean(1))
+        if others
+        else np.zeros(len(matrix))
+    )
     near = np.argsort(away, kind="stable")[:MOST]
     frame = pd.DataFrame({"example_id": rows["example_id"].to_numpy()[near], "x": matrix[near, i].astype(float),
                           "y": matrix[near, j].astype(float), "label": rows["label"].to_numpy()[near],
@@ -130,7 +144,7 @@ def _points(context: Context, known: Deviations, row: pd.Series, values: np.ndar
 
 def _range(column: pd.Series, value: float, side: int) -> np.ndarray:
     """The values that a column takes: those of nearly all points, and the example's own in any case."""
-    low, high = (np.nanpercentile(column, [1, 99]) if len(column) else (value, value))
+    low, high = np.nanpercentile(column, [1, 99]) if len(column) else (value, value)
     low, high = min(low, value), max(high, value)
     margin = MARGIN * (high - low) or abs(value) * MARGIN or 1.0
     return np.linspace(low - margin, high + margin, side)
@@ -148,7 +162,7 @@ def _decide(context: Context, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     logits = []
     with context.model.at(context.checkpoints[-1]), context.progress("cut", len(grid)) as advance:
         for start in range(0, len(grid), BATCH):
-            part = grid[start:start + BATCH]
+            part = grid[start : start + BATCH]
             batch = torch.stack([as_tensor(context.inputs.transform(one.copy()), "of the cut") for one in part])
             logits.append(torch.from_numpy(context.model.predict(batch)[0]))
             advance(len(part))

@@ -106,8 +106,9 @@ class Deviations:
         return robust_z(values, *group)
 
 
-def keep_deviations(audit: Audit, table: pa.Table, columns: Sequence[str] | None,
-                    units: Mapping[str, str] | None = None) -> None:
+def keep_deviations(
+    audit: Audit, table: pa.Table, columns: Sequence[str] | None, units: Mapping[str, str] | None = None
+) -> None:
     """Write centre and spread of each column within each class of train; what ingest does for vectors.
 
     ``table``: the example table. ``columns``: the names that the data gives, else numbers.
@@ -116,8 +117,9 @@ def keep_deviations(audit: Audit, table: pa.Table, columns: Sequence[str] | None
     frame = frame[frame["problem"].isna() & frame["fingerprint"].notna()]
     train = frame[frame["split"] == "train"]
     train = train if len(train) else frame
-    state = hashlib.sha256(train[["example_id", "label", "fingerprint"]].to_csv(index=False).encode(
-        "utf8", "surrogatepass")).hexdigest()
+    state = hashlib.sha256(
+        train[["example_id", "label", "fingerprint"]].to_csv(index=False).encode("utf8", "surrogatepass")
+    ).hexdigest()
     facts = {"columns": list(columns or []), "units": dict(units or {}), "of": state}
     if audit.columns_path.is_file() and _same(read_metadata(audit.columns_path), facts):
         return
@@ -163,8 +165,15 @@ def _statistics(vectors: Mapping[str, list[np.ndarray]], d: int) -> pa.Table:
         centres.append(centre)
         spreads.append(spread)
     joined = [np.concatenate(parts) if parts else np.empty(0) for parts in (centres, spreads)]
-    return pa.table({"class": pa.array(names, pa.string()), "column": pa.array(numbers, pa.int32()),
-                     "n": pa.array(sizes, pa.int32()), "centre": joined[0], "spread": joined[1]})
+    return pa.table(
+        {
+            "class": pa.array(names, pa.string()),
+            "column": pa.array(numbers, pa.int32()),
+            "n": pa.array(sizes, pa.int32()),
+            "centre": joined[0],
+            "spread": joined[1],
+        }
+    )
 
 
 def cut_key(example_id: str, x: str, y: str) -> str:

@@ -28,8 +28,10 @@ from scoring.tables import HardlookError, first_line
 from scoring.token_embedding import embedded
 
 FORMS = ("logit", "probability")
-CUT = ("no input gradient: the model's forward cuts the graph between its input and its logits (no_grad, "
-       "inference_mode, detach, numpy); remove that to have this score")
+CUT = (
+    "no input gradient: the model's forward cuts the graph between its input and its logits (no_grad, "
+    "inference_mode, detach, numpy); remove that to have this score"
+)
 
 
 def check_forms(forms: Sequence[str]) -> None:
@@ -67,12 +69,10 @@ def make_batch(inputs: Tensor, classes: Any, device: torch.device, dtype: torch.
     """Inputs and class indices, checked once and where they lie: a look at the device would wait for it."""
     if not isinstance(inputs, Tensor) or inputs.is_complex():
         found = "a tensor of complex numbers" if isinstance(inputs, Tensor) else type(inputs).__name__
-        raise HardlookError(
-            f"inputs are {found}; needed one tensor, (n, *input) of floats or (n, tokens) of integers")
+        raise HardlookError(f"inputs are {found}; needed one tensor, (n, *input) of floats or (n, tokens) of integers")
     classes = torch.as_tensor(classes).long()
     if classes.shape != (len(inputs),):
-        raise HardlookError(
-            f"classes have shape {tuple(classes.shape)}; needed ({len(inputs)},), one per example")
+        raise HardlookError(f"classes have shape {tuple(classes.shape)}; needed ({len(inputs)},), one per example")
     lowest, highest = (int(classes.min()), int(classes.max())) if len(classes) else (0, 0)
     if lowest < 0:
         raise HardlookError(f"classes run from {lowest} to {highest}; needed indices of the model's outputs")
@@ -89,8 +89,13 @@ def _leaf(inputs: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
 # -- forward -------------------------------------------------------------------------------------------------
 
 
-def forward(model: Callable[[Tensor], Any], leaf: Tensor, layer: str | None = None, *,
-            layout: torch.memory_format = torch.preserve_format) -> tuple[Tensor, Tensor]:
+def forward(
+    model: Callable[[Tensor], Any],
+    leaf: Tensor,
+    layer: str | None = None,
+    *,
+    layout: torch.memory_format = torch.preserve_format,
+) -> tuple[Tensor, Tensor]:
     """Run the model → the tensor to differentiate by (the leaf, or what ``layer`` makes of tokens), and the
     logits.
 
@@ -108,8 +113,7 @@ def forward(model: Callable[[Tensor], Any], leaf: Tensor, layer: str | None = No
     return calls[0], logits
 
 
-def forward_through(model: nn.Module, tokens: Tensor, layer: str,
-                    change: Callable[[Tensor], Tensor]) -> Tensor:
+def forward_through(model: nn.Module, tokens: Tensor, layer: str, change: Callable[[Tensor], Tensor]) -> Tensor:
     """Run the model on tokens, with what ``layer`` makes of them changed on its way → the logits."""
     with embedded(model, layer, tokens, change):
         return logits_of(model(tokens.clone()))
@@ -123,8 +127,14 @@ Form = str | Callable[[Tensor, Tensor], Tensor]
 logits."""
 
 
-def differentiate(model: Callable[[Tensor], Any], batch: Batch, forms: Sequence[Form],
-                  layer: str | None = None, *, layout: torch.memory_format = torch.preserve_format) -> tuple[Tensor, list[Tensor]]:
+def differentiate(
+    model: Callable[[Tensor], Any],
+    batch: Batch,
+    forms: Sequence[Form],
+    layer: str | None = None,
+    *,
+    layout: torch.memory_format = torch.preserve_format,
+) -> tuple[Tensor, list[Tensor]]:
     """One forward pass, one backward pass per form → (n, c) logits, and per form a gradient like the input.
 
     An example that is alone in its batch is sent twice: PyTorch's batch norm gives a wrong gradient for a
@@ -147,14 +157,14 @@ def differentiate(model: Callable[[Tensor], Any], batch: Batch, forms: Sequence[
     with torch.no_grad():  # raises what the forward itself has to say
         model(batch.leaf.detach().clone())
     raise HardlookError(
-        f"no input gradient: the model runs, but autograd fails on it: {first_line(failure)}") from failure
+        f"no input gradient: the model runs, but autograd fails on it: {first_line(failure)}"
+    ) from failure
 
 
 def _backward(logits: Tensor, watched: Tensor, batch: Batch, forms: Sequence[Form], backward) -> list[Tensor]:
     """One backward pass per form over the same graph → gradients like ``watched``."""
     if batch.highest >= logits.shape[1]:
-        raise HardlookError(
-            f"class {batch.highest} was asked for; the model has outputs 0 to {logits.shape[1] - 1}")
+        raise HardlookError(f"class {batch.highest} was asked for; the model has outputs 0 to {logits.shape[1] - 1}")
     if not logits.requires_grad:
         raise HardlookError(CUT)
     seeds = [SEEDS.get(form, form)(logits.detach(), batch.classes) for form in forms]
@@ -205,6 +215,7 @@ def gradients_enabled(device: torch.device, model: nn.Module) -> Iterator[None]:
         stack.enter_context(torch.enable_grad())
         if device.type == "cuda":
             recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-            stack.enter_context(torch.backends.cudnn.flags(
-                enabled=not recurrent, benchmark=False, deterministic=True, allow_tf32=False))
+            stack.enter_context(
+                torch.backends.cudnn.flags(enabled=not recurrent, benchmark=False, deterministic=True, allow_tf32=False)
+            )
         yield

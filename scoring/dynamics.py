@@ -31,27 +31,50 @@ import pyarrow.ipc as ipc
 from filelock import FileLock, Timeout
 
 from scoring.audit import Run
-from scoring.tables import (HardlookError, describe_column, read_metadata, read_table, read_vectors, readable,
-                            write_table, write_vectors)
+from scoring.tables import (
+    HardlookError,
+    describe_column,
+    read_metadata,
+    read_table,
+    read_vectors,
+    readable,
+    write_table,
+    write_vectors,
+)
 
 MEAN_MOST_BYTES = 2 << 30
 """Class probabilities beyond this are not averaged: 1.28 M examples of 1,000 classes would take 5 GB."""
 
 FIELDS = (
-    describe_column(pa.field("p_label", pa.float32()), title="Probability of the label", unit="probability",
-                    help="What the model, after this epoch, gives to the label of the un-augmented example."),
-    describe_column(pa.field("margin", pa.float32()), title="Margin", unit="logits",
-                    help="Logit of the label minus the largest other; negative where another class wins."),
-    describe_column(pa.field("error_norm", pa.float32()), title="Error norm",
-                    help="Length of (probabilities − one-hot label), between 0 and √2 (EL2N)."),
+    describe_column(
+        pa.field("p_label", pa.float32()),
+        title="Probability of the label",
+        unit="probability",
+        help="What the model, after this epoch, gives to the label of the un-augmented example.",
+    ),
+    describe_column(
+        pa.field("margin", pa.float32()),
+        title="Margin",
+        unit="logits",
+        help="Logit of the label minus the largest other; negative where another class wins.",
+    ),
+    describe_column(
+        pa.field("error_norm", pa.float32()),
+        title="Error norm",
+        help="Length of (probabilities − one-hot label), between 0 and √2 (EL2N).",
+    ),
     describe_column(pa.field("loss", pa.float32()), title="Loss", unit="nats", help="−log p(label)."),
-    describe_column(pa.field("correct", pa.bool_()), title="Right",
-                    help="Whether the label has the largest logit."),
-    describe_column(pa.field("train_margin", pa.float32()), title="Margin in training", unit="logits",
-                    help="The margin of the training forward itself, as the example was augmented; null "
-                         "where it was not seen. The mean where an example was seen more than once."),
-    describe_column(pa.field("label", pa.int32()), title="Label",
-                    help="Index of the label under which the example was recorded."),
+    describe_column(pa.field("correct", pa.bool_()), title="Right", help="Whether the label has the largest logit."),
+    describe_column(
+        pa.field("train_margin", pa.float32()),
+        title="Margin in training",
+        unit="logits",
+        help="The margin of the training forward itself, as the example was augmented; null "
+        "where it was not seen. The mean where an example was seen more than once.",
+    ),
+    describe_column(
+        pa.field("label", pa.int32()), title="Label", help="Index of the label under which the example was recorded."
+    ),
 )
 MEASURES = ("p_label", "margin", "error_norm", "loss", "correct")
 COLUMNS = (*MEASURES, "train_margin")
@@ -80,14 +103,19 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     others = logits.copy()
     others[rows, labels] = -np.inf
     margin = own - others.max(1) if logits.shape[1] > 1 else np.full(len(rows), np.nan)
-    found = {"p_label": np.exp(log_p[rows, labels]), "margin": margin,
-             "error_norm": np.sqrt((errors**2).sum(1)), "loss": -log_p[rows, labels]}
+    found = {
+        "p_label": np.exp(log_p[rows, labels]),
+        "margin": margin,
+        "error_norm": np.sqrt((errors**2).sum(1)),
+        "loss": -log_p[rows, labels],
+    }
     found = {name: np.where(finite, values, np.nan).astype(np.float32) for name, values in found.items()}
     return {**found, "correct": finite & (logits.argmax(1) == labels)}
 
 
-def epoch_table(ids: Sequence[str], labels: np.ndarray, measures: Mapping[str, np.ndarray],
-                train_margin: np.ndarray) -> pa.Table:
+def epoch_table(
+    ids: Sequence[str], labels: np.ndarray, measures: Mapping[str, np.ndarray], train_margin: np.ndarray
+) -> pa.Table:
     """One epoch's table: example_id, the measures, train_margin, label; NaN becomes null, correct with it."""
     unknown = np.isnan(measures["p_label"])
     values = {**measures, "train_margin": train_margin, "label": labels}
@@ -100,8 +128,9 @@ def epoch_table(ids: Sequence[str], labels: np.ndarray, measures: Mapping[str, n
     return pa.Table.from_arrays(columns, schema=pa.schema([pa.field("example_id", pa.string()), *FIELDS]))
 
 
-def read_dynamics(files: Sequence[Path], ids: Sequence[str], columns: Sequence[str] = COLUMNS,
-                  labels: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def read_dynamics(
+    files: Sequence[Path], ids: Sequence[str], columns: Sequence[str] = COLUMNS, labels: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """The recorded columns of these examples → name → (epochs, n) float32, NaN where null or not recorded.
 
     ``files`` as ``Run.dynamics_files()`` lists them; ``correct`` is 1 or 0. Where ``labels`` (n,) are given,
@@ -165,7 +194,8 @@ class EpochTables:
                 raise HardlookError(
                     f"{self.mean_path.parent} holds {len(there)} recorded epochs; Recorder(resume=True) "
                     f"continues after epoch {there[-1]}, Recorder(overwrite=True) starts again, training='…' "
-                    "records another")
+                    "records another"
+                )
             self.epochs = there if resume and not overwrite else []
             self._check_same_examples()
             self._remove_epochs_not_in(self.epochs)
@@ -178,8 +208,14 @@ class EpochTables:
         """Give the lock back."""
         self._lock.release()
 
-    def append(self, epoch: int, measures: Mapping[str, np.ndarray], train_margin: np.ndarray,
-               mean: np.ndarray | None, facts: Mapping[str, Any]) -> None:
+    def append(
+        self,
+        epoch: int,
+        measures: Mapping[str, np.ndarray],
+        train_margin: np.ndarray,
+        mean: np.ndarray | None,
+        facts: Mapping[str, Any],
+    ) -> None:
         """Write one epoch: its table of (n,) measures, then the (n, c) mean (or None) that counts it."""
         table = epoch_table(self.ids, self.labels, measures, train_margin)
         write_table(self.path(epoch), table, {"epoch": epoch, "examples": self.digest, **facts})
@@ -206,7 +242,8 @@ class EpochTables:
         except Timeout as error:
             raise HardlookError(
                 f"another Recorder is recording training {self.training!r} of run {self.run.name!r} just "
-                "now; wait for it to end, or record under another name: training='…'") from error
+                "now; wait for it to end, or record under another name: training='…'"
+            ) from error
 
     def _whole_epochs(self) -> list[int]:
         """The epochs that the mean counts and whose tables are there."""
@@ -220,7 +257,8 @@ class EpochTables:
             raise HardlookError(
                 f"{self.mean_path.parent} was recorded over other examples or labels than the "
                 f"{len(self.ids)} given now, so it cannot be continued; Recorder(overwrite=True) starts "
-                "again, training='…' records another")
+                "again, training='…' records another"
+            )
 
     def _remove_epochs_not_in(self, kept: Sequence[int]) -> None:
         """Remove unfinished or replaced epochs; the mean first, so that no kill leaves a false count."""

@@ -21,8 +21,9 @@ import pandas as pd
 from scoring.tables import HardlookError
 
 
-def predicted_changes(embeddings: np.ndarray, before: np.ndarray, n_train: int,
-                      after: np.ndarray | None = None) -> np.ndarray:
+def predicted_changes(
+    embeddings: np.ndarray, before: np.ndarray, n_train: int, after: np.ndarray | None = None
+) -> np.ndarray:
     """Predicted change of each example's loss, (m,). Negative: the correction helps.
 
     ``embeddings``: (m, r) of the judged examples; ``before``: (k, r) of the training examples to be
@@ -50,5 +51,10 @@ def predicted_table(changes: np.ndarray, groups: Mapping[str, np.ndarray]) -> pd
     arrays.
     """
     sizes = {name: changes[members] for name, members in groups.items()}
-    return pd.DataFrame({"group": list(sizes), "n": [len(values) for values in sizes.values()],
-                         "change": [values.mean() if len(values) else np.nan for values in sizes.values()]})
+    return pd.DataFrame(
+        {
+            "group": list(sizes),
+            "n": [len(values) for values in sizes.values()],
+            "change": [values.mean() if len(values) else np.nan for values in sizes.values()],
+        }
+    )

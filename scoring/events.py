@@ -106,9 +106,7 @@ class Event:
     def _check(self) -> None:
         """What must hold between the fields."""
         if len(self.client) > LONGEST_KEY:
-            raise HardlookError(
-                f"client has {len(self.client)} characters, at most {LONGEST_KEY} can be a key"
-            )
+            raise HardlookError(f"client has {len(self.client)} characters, at most {LONGEST_KEY} can be a key")
         if self.action not in ACTIONS:
             raise HardlookError(f"action {self.action!r} is unknown; one of {', '.join(ACTIONS)}")
         if self.action in JUDGING:
@@ -118,9 +116,7 @@ class Event:
                 f"action {self.action!r} carries verdict {self.verdict!r}; only decide and adjudicate do"
             )
         if (self.action == "undo") != (self.undoes is not None):
-            raise HardlookError(
-                "undo needs undoes=(client, seq) of the event to take back, and no other action has it"
-            )
+            raise HardlookError("undo needs undoes=(client, seq) of the event to take back, and no other action has it")
         if self.action == "assign" and not self.assignee:
             raise HardlookError("assign needs an assignee, the person who is to read the example")
         if self.assignee is not None and self.action not in ("assign", "release"):
@@ -132,18 +128,14 @@ class Event:
         if self.verdict is None and not self.issues:
             raise HardlookError(f"{self.action} needs a verdict ({', '.join(VERDICTS)}) or an issue")
         if self.verdict is not None and self.verdict not in VERDICTS:
-            raise HardlookError(
-                f"verdict {reprlib.repr(self.verdict)} is unknown; one of {', '.join(VERDICTS)}"
-            )
+            raise HardlookError(f"verdict {reprlib.repr(self.verdict)} is unknown; one of {', '.join(VERDICTS)}")
         takes = VERDICTS[self.verdict].takes if self.verdict else None
         if takes == "new_label" and not self.new_label:
             raise HardlookError(f"verdict {self.verdict!r} needs new_label, the class that is right")
         if takes == "labels" and not self.labels:
             raise HardlookError(f"verdict {self.verdict!r} needs labels, all the classes that fit")
         if takes is None and self.new_label not in (None, self.label):
-            raise HardlookError(
-                f"verdict {self.verdict!r} contradicts new_label {reprlib.repr(self.new_label)}"
-            )
+            raise HardlookError(f"verdict {self.verdict!r} contradicts new_label {reprlib.repr(self.new_label)}")
 
     def check_classes(self, classes: frozenset[str]) -> None:
         """Refuse a new label that is no class of the audit."""
@@ -213,9 +205,7 @@ def _whole(name: str, value: Any) -> int:
     except TypeError:
         number = -1
     if isinstance(value, bool) or not 0 <= number <= LARGEST_NUMBER:
-        raise HardlookError(
-            f"{name} is {reprlib.repr(value)}, needs to be a whole number from 0 to 2**63 - 1"
-        )
+        raise HardlookError(f"{name} is {reprlib.repr(value)}, needs to be a whole number from 0 to 2**63 - 1")
     return number
 
 

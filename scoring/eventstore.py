@@ -43,9 +43,7 @@ log_table = sa.Table(
 event_table = sa.Table(
     "hardlook_events",
     schema,
-    sa.Column(
-        "position", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False
-    ),
+    sa.Column("position", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False),
     sa.Column("audit", sa.Text, nullable=False),
     sa.Column("client", sa.Text, nullable=False),
     sa.Column("seq", sa.BigInteger, nullable=False),
@@ -57,9 +55,7 @@ event_table = sa.Table(
     sa.Column("issues", sa.Text, nullable=False),
     *(sa.Column(name, sa.Text) for name in ("note", "batch", "undoes_client")),
     sa.Column("undoes_seq", sa.BigInteger),
-    sa.Column(
-        "undoes_position", sa.BigInteger
-    ),  # where the undone event stands, so that reading needs no look-up
+    sa.Column("undoes_position", sa.BigInteger),  # where the undone event stands, so that reading needs no look-up
     sa.Column("evidence", sa.Text),  # JSON
     sa.Column("seconds", sa.Double),
     sa.Column("round", sa.BigInteger),
@@ -141,24 +137,18 @@ def parse_url(url: str | Path) -> sa.URL:
     if isinstance(url, Path) or "://" not in url:
         return sa.URL.create("sqlite", database=str(url))
     try:
-        address = sa.make_url(
-            url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres:") else url
-        )
+        address = sa.make_url(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres:") else url)
     except sa.exc.ArgumentError as error:
         raise HardlookError(
             "the review log's address is no SQL URL; write a path or sqlite:///…, postgresql://…"
         ) from error
     if address.get_backend_name() not in TRIGGERS:
         found = address.render_as_string(hide_password=True)
-        raise HardlookError(
-            f"a review log is kept in SQLite or PostgreSQL, found {found}; see --log in the README"
-        )
+        raise HardlookError(f"a review log is kept in SQLite or PostgreSQL, found {found}; see --log in the README")
     if address.drivername == "postgresql":
         address = address.set(drivername="postgresql+psycopg")
     if address.drivername.startswith("sqlite") and address.database in (None, "", ":memory:"):
-        raise HardlookError(
-            "a review log in memory would lose every decision; give a file: sqlite:///reviews.sqlite"
-        )
+        raise HardlookError("a review log in memory would lose every decision; give a file: sqlite:///reviews.sqlite")
     return address
 
 
@@ -181,7 +171,8 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _enter_wal(connection: Any) -> str:
-    """The journal's mode from now on. Beside a writer SQLite refuses this change at once instead of waiting for its turn."""
+    """The journal's mode from now on. Beside a writer SQLite refuses this change at once instead of waiting for its
+    turn."""
     end = time.monotonic() + WAIT
     while True:
         try:
@@ -201,9 +192,7 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 def _postgresql(address: sa.URL) -> sa.Engine:
     options = {"client_encoding": "utf8", "connect_timeout": int(WAIT)}
     try:
-        engine = sa.create_engine(
-            address, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=options
-        )
+        engine = sa.create_engine(address, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=options)
     except ModuleNotFoundError as error:
         raise HardlookError(f"PostgreSQL needs {error.name}: run pip install 'hardlook[postgres]'") from error
     sa.event.listen(engine, "connect", _configure_postgresql)
@@ -267,7 +256,8 @@ def _version(connection: sa.Connection) -> int | None:
     version = connection.execute(sa.select(log_table.c.version)).scalar_one_or_none()
     if version is None:
         raise LogUnavailable(
-            f"the review log {connection.engine.url.render_as_string(hide_password=True)} is damaged: hardlook_log has no "
+            f"the review log {connection.engine.url.render_as_string(hide_password=True)} is damaged: hardlook_log "
+            f"has no "
             "row; take the last good copy of it, or try sqlite3's .recover on a copy"
         )
     if version > SCHEMA_VERSION:
@@ -335,9 +325,7 @@ def contiguous_seq(connection: sa.Connection, audit: str, client: str, known: in
 
 
 TEXTS = frozenset(column.name for column in event_table.c if isinstance(column.type, sa.Text))
-LIGHT = tuple(
-    column for column in event_table.c if column.name not in ("evidence", "undoes_client", "undoes_seq")
-)
+LIGHT = tuple(column for column in event_table.c if column.name not in ("evidence", "undoes_client", "undoes_seq"))
 
 
 def read_events(connection: sa.Connection, query: sa.Select) -> pd.DataFrame:
@@ -385,8 +373,10 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise LogUnavailable(f"the review log is damaged: an event holds {text!r:.60} where JSON was written ({error}); take "
-                             "the last good copy of it") from error
+        raise LogUnavailable(
+            f"the review log is damaged: an event holds {text!r:.60} where JSON was written ({error}); take "
+            "the last good copy of it"
+        ) from error
 
 
 def _references(clients: Sequence[str | None], seqs: Sequence[int | None]) -> list[tuple[str, int] | None]:

@@ -111,16 +111,12 @@ def draw_sample(
     signs = torch.randint(0, 2, (count,), generator=generator) * 2 - 1
     rows = doubled(drawn).to(labels.device)
     kept: dict[int, int] = {}
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda tensor: _counted(tensor, kept), lambda tensor: tensor
-    ):
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: _counted(tensor, kept), lambda tensor: tensor):
         predicted = outputs(model, mapped(inputs, lambda tensor: tensor[rows]))
     errors = output_gradients(loss, predicted, labels[rows])
     lengths = errors.flatten(1).norm(dim=1)
     weights = doubled(signs).to(errors) / torch.where(lengths > 0, lengths, 1) / (len(rows) / count)
-    own = sum(
-        kept.get(value.untyped_storage().data_ptr(), 0) for value in (*model.parameters(), *model.buffers())
-    )
+    own = sum(kept.get(value.untyped_storage().data_ptr(), 0) for value in (*model.parameters(), *model.buffers()))
     return Sample(
         rows,
         weights,
@@ -146,10 +142,7 @@ def agree(found: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> bool:
     whole = sum(length**2 for length in lengths.values()) ** 0.5
     for name in {**truth, **found}:
         apart = found.get(name, 0.0) - truth.get(name, torch.zeros(()))
-        if (
-            not float(torch.as_tensor(apart).double().norm())
-            <= AGREEMENT * lengths.get(name, 0.0) + ROUNDING * whole
-        ):
+        if not float(torch.as_tensor(apart).double().norm()) <= AGREEMENT * lengths.get(name, 0.0) + ROUNDING * whole:
             return False
     return True
 
@@ -164,9 +157,7 @@ class ExampleGradients:
         self.model, self.parameters = model, dict(parameters)
         self.reason: str | None = None
 
-    def __call__(
-        self, inputs: Any, errors: Tensor, sample: Sample, reduce: Callable[[Gradients], Tensor]
-    ) -> Tensor:
+    def __call__(self, inputs: Any, errors: Tensor, sample: Sample, reduce: Callable[[Gradients], Tensor]) -> Tensor:
         """(n, …): ``reduce`` of each chunk's gradients, {name: (k, *shape)} → (k, …), in the order of the
         examples.
 
@@ -192,8 +183,7 @@ class ExampleGradients:
         with torch.enable_grad():
             found = pull_back(outputs(self.model, pair), errors[[at, at]] / 2, self.parameters)
         return {
-            name: (found[name] if name in found else torch.zeros_like(p))[None]
-            for name, p in self.parameters.items()
+            name: (found[name] if name in found else torch.zeros_like(p))[None] for name, p in self.parameters.items()
         }
 
     def _vectorised(
@@ -226,6 +216,4 @@ class ExampleGradients:
             return (outputs(run, mapped(x, lambda tensor: tensor[None])).to(e) * e).sum()
 
         given = {name: p.detach() for name, p in self.parameters.items()}
-        return vmap(grad(weighted), (None, 0, 0))(
-            given, mapped(inputs, lambda tensor: tensor[rows]), errors[rows]
-        )
+        return vmap(grad(weighted), (None, 0, 0))(given, mapped(inputs, lambda tensor: tensor[rows]), errors[rows])

@@ -44,8 +44,14 @@ class Rows:
     unreadable: int = 0
 
 
-def add_source(audit: Audit, source: Source, listing: Listing, labels: list[str | None] | None,
-                made: list[tuple[str, Reading]], rows: Rows) -> None:
+def add_source(
+    audit: Audit,
+    source: Source,
+    listing: Listing,
+    labels: list[str | None] | None,
+    made: list[tuple[str, Reading]],
+    rows: Rows,
+) -> None:
     """Append one source's rows to the table."""
     n = len(made)
     labels = labels if labels is not None else [reading.label for _, reading in made]
@@ -79,11 +85,15 @@ def add_source(audit: Audit, source: Source, listing: Listing, labels: list[str 
         rows.missing.append(missing)
         rows.notes.append(missing)
     if huge := [own for own, reading in made if reading.huge]:
-        rows.notes.append(f"data[{source.number}]: {len(huge)} pictures unpack to more pixels than Pillow takes for harmless, the "
-                          f"first {huge[0]!r}: shrink them, or make sure that they are meant")
+        rows.notes.append(
+            f"data[{source.number}]: {len(huge)} pictures unpack to more pixels than Pillow takes for harmless, the "
+            f"first {huge[0]!r}: shrink them, or make sure that they are meant"
+        )
     if left_out:
-        rows.notes.append(f"data[{source.number}]: columns of lists, structures or bytes are left out, since no page could "
-                          f"filter by them: {', '.join(left_out)}")
+        rows.notes.append(
+            f"data[{source.number}]: columns of lists, structures or bytes are left out, since no page could "
+            f"filter by them: {', '.join(left_out)}"
+        )
     rows.lengths.append(n)
     rows.turned += [source.number] if audit.media == "image" and source.turns else []
     rows.unreadable += sum(reading.problem is not None for _, reading in made)
@@ -102,8 +112,10 @@ def _where_files_are_missing(source: Source, listing: Listing, made: list[tuple[
 
 def _agree_on_columns(source: Source, columns: list[str] | None, rows: Rows) -> None:
     if columns and rows.vector_columns and columns != rows.vector_columns:
-        raise source.error(f" has the columns {columns[:5]}…, the table before {rows.vector_columns[:5]}…; "
-                           "all sources need the same, in the same order")
+        raise source.error(
+            f" has the columns {columns[:5]}…, the table before {rows.vector_columns[:5]}…; "
+            "all sources need the same, in the same order"
+        )
     rows.vector_columns = columns or rows.vector_columns
 
 
@@ -124,10 +136,14 @@ def example_table(audit: Audit, rows: Rows) -> tuple[pa.Table, dict[str, Any]]:
     if rows.vector_columns:
         facts["columns"] = rows.vector_columns
     if rows.turned:
-        facts["turned"] = rows.turned  # the sources whose pictures are turned by their EXIF orientation before the transform
+        facts["turned"] = (
+            rows.turned
+        )  # the sources whose pictures are turned by their EXIF orientation before the transform
     if rows.unreadable == sum(rows.lengths):
-        raise HardlookError(f"none of the {rows.unreadable} examples can be read; the first, "
-                            f"{rows.columns['example_id'][0]!r}: {'; '.join([rows.columns['problem'][0], *rows.missing])}")
+        raise HardlookError(
+            f"none of the {rows.unreadable} examples can be read; the first, "
+            f"{rows.columns['example_id'][0]!r}: {'; '.join([rows.columns['problem'][0], *rows.missing])}"
+        )
     return pa.table(columns), facts
 
 
@@ -139,9 +155,9 @@ def _metadata_columns(rows: Rows) -> dict[str, pa.Array]:
     for name in names:
         types = {source[name].type for source in rows.metadata if name in source}
         kind = types.pop() if len(types) == 1 else pa.string()
-        parts = [source[name].cast(kind) if name in source else pa.nulls(length, kind)
-                 for source, length in zip(rows.metadata, rows.lengths, strict=True)]
+        parts = [
+            source[name].cast(kind) if name in source else pa.nulls(length, kind)
+            for source, length in zip(rows.metadata, rows.lengths, strict=True)
+        ]
         found[f"meta.{name}"] = pa.chunked_array(parts, kind).combine_chunks()
     return found
-
-

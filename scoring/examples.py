@@ -30,8 +30,20 @@ from scoring.pictures import browser_picture, is_npy, png, vector_picture
 from scoring.references import close_names
 from scoring.tables import BlobStore, HardlookError, read_metadata, read_table
 
-__all__ = ["FIXED", "Ingest", "Originals", "count_duplicates", "duplicates", "ingest", "input_columns",
-           "original_picture", "original_text", "original_vector", "read_examples", "truth"]
+__all__ = [
+    "FIXED",
+    "Ingest",
+    "Originals",
+    "count_duplicates",
+    "duplicates",
+    "ingest",
+    "input_columns",
+    "original_picture",
+    "original_text",
+    "original_vector",
+    "read_examples",
+    "truth",
+]
 
 
 def read_examples(audit: Audit) -> pd.DataFrame:
@@ -75,8 +87,10 @@ class Originals:
         """Per source: references and labels by row."""
         frame = _table(self.audit, ["source", "row", "reference", "label"]).to_pandas()
         groups = frame.sort_values("row").groupby("source")
-        return {int(number): (group["reference"].to_numpy(object), group["label"].to_numpy(object))
-                for number, group in groups}
+        return {
+            int(number): (group["reference"].to_numpy(object), group["label"].to_numpy(object))
+            for number, group in groups
+        }
 
     def _row(self, source: int, row: int, which: int) -> Any:
         value = self._table[int(source)][which][int(row)]
@@ -90,7 +104,8 @@ class Originals:
         return self._sources[source].original(int(row), path)
 
     def encoded(self, source: int, row: int) -> bytes | None:
-        """The bytes of an example's encoded picture; None where the source holds none, or code of the user's reads them."""
+        """The bytes of an example's encoded picture; None where the source holds none, or code of the user's reads
+        them."""
         reading = self._sources[source]
         if reading.loader or reading.told_by_items:
             return None
@@ -110,8 +125,9 @@ class Originals:
 # -------------------------------------------------------------------------------------------------- for pages
 
 
-def original_picture(audit: Audit, example: Mapping[str, Any] | pd.Series,
-                     kept: BlobStore | None = None) -> tuple[bytes, str]:
+def original_picture(
+    audit: Audit, example: Mapping[str, Any] | pd.Series, kept: BlobStore | None = None
+) -> tuple[bytes, str]:
     """(bytes, MIME type) of one example in full size, as a browser shows it; ``example``: its row of the
     table.
 
@@ -130,8 +146,7 @@ def original_text(audit: Audit, example: Mapping[str, Any] | pd.Series, kept: Bl
     return _stored(audit, example, kept).decode("utf8")
 
 
-def original_vector(audit: Audit, example: Mapping[str, Any] | pd.Series,
-                    kept: BlobStore | None = None) -> np.ndarray:
+def original_vector(audit: Audit, example: Mapping[str, Any] | pd.Series, kept: BlobStore | None = None) -> np.ndarray:
     """The (d,) float32 numbers of one vector example; ``input_columns`` names them."""
     return np.frombuffer(_stored(audit, example, kept), dtype="<f4")
 

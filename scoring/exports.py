@@ -1,15 +1,16 @@
 """Corrected labels in the formats of others: an image folder, a Hugging Face dataset, a cleanlab table, FiftyOne.
 
-Each takes the same rows (``corrected_examples``): labelled examples with label_original, label and disposition; those that
-the policy excludes are left out of datasets, those that wait for a second reader keep their label. One split at a time.
+Each takes the same rows (``corrected_examples``): labelled examples with label_original, label and disposition; those
+that the policy excludes are left out of datasets, those that wait for a second reader keep their label. One split at a
+time.
 
     imagefolder   <out>/<split>/<class>/<file>, links or copies        torchvision's ImageFolder and others read it
     huggingface   <out>/<split>, label and label_original as ClassLabel         datasets.load_from_disk
     cleanlab      <out>/issues-<split>.csv, the columns of CleanLearning.get_label_issues
     fiftyone      <out>/fiftyone-<split>/labels.json and data.json     FiftyOneImageClassificationDataset
 
-Inputs → outputs: an audit, its log → paths. Cost: one link or copy per image. Limits: images only, apart from cleanlab's
-table; class and file names that a file system would take for a path are refused with the reason.
+Inputs → outputs: an audit, its log → paths. Cost: one link or copy per image. Limits: images only, apart from
+cleanlab's table; class and file names that a file system would take for a path are refused with the reason.
 """
 
 from __future__ import annotations
@@ -107,8 +108,11 @@ def _files(audit: Audit, rows: pd.DataFrame) -> Iterator[tuple[object, Path | No
         data = None if file is not None else kept.get(row.example_id)
         if file is None and data is None:
             raise HardlookError(f"no original of {row.example_id!r} is kept; run `hardlook score {audit.root}`")
-        stem = file.name if file is not None else row.example_id.replace("/", "_") + (
-            ".png" if is_png(data) else ".npy" if is_npy(data) else ".jpg")
+        stem = (
+            file.name
+            if file is not None
+            else row.example_id.replace("/", "_") + (".png" if is_png(data) else ".npy" if is_npy(data) else ".jpg")
+        )
         name, number = stem, 1
         while (row.label, name) in taken:
             number += 1
@@ -147,11 +151,18 @@ def huggingface(audit: Audit, rows: pd.DataFrame, path: Path) -> Path:
     except ImportError as error:
         raise HardlookError("a Hugging Face dataset needs `pip install 'hardlook[huggingface]'`") from error
     classes = audit.classes or sorted({*rows["label"], *rows["label_original"]})
-    images = [{"bytes": file.read_bytes() if file is not None else data, "path": name}
-              for _, file, data, name in _files(audit, rows)]
+    images = [
+        {"bytes": file.read_bytes() if file is not None else data, "path": name}
+        for _, file, data, name in _files(audit, rows)
+    ]
     meta = {name.removeprefix("meta."): rows[name].tolist() for name in rows if name.startswith("meta.")}
-    columns = {"example_id": rows["example_id"].tolist(), "image": images, "label": rows["label"].tolist(),
-               "label_original": rows["label_original"].tolist(), "disposition": rows["disposition"].tolist()}
+    columns = {
+        "example_id": rows["example_id"].tolist(),
+        "image": images,
+        "label": rows["label"].tolist(),
+        "label_original": rows["label_original"].tolist(),
+        "disposition": rows["disposition"].tolist(),
+    }
     made = datasets.Dataset.from_dict({**meta, **columns})
     made = made.cast_column("image", datasets.Image())
     for name in ("label", "label_original"):
@@ -169,9 +180,10 @@ def huggingface(audit: Audit, rows: pd.DataFrame, path: Path) -> Path:
 def cleanlab_issues(audit: Audit, run: Run | None, rows: pd.DataFrame, path: Path) -> Path:
     """The table that ``CleanLearning.fit(label_issues=…)`` takes, in the order of the examples.
 
-    is_label_issue: reviewers relabelled or excluded it. label_quality: 0 for the most suspicious rank, 1 for the least; a
-    rank, no probability. given_label, predicted_label: class indices, the latter of the corrected label, else of the
-    suggestion where the label was not confirmed. Of a test that is read blind, neither is of the model. Further columns: example_id and both class names.
+    is_label_issue: reviewers relabelled or excluded it. label_quality: 0 for the most suspicious rank, 1 for the least;
+    a rank, no probability. given_label, predicted_label: class indices, the latter of the corrected label, else of the
+    suggestion where the label was not confirmed. Of a test that is read blind, neither is of the model. Further
+    columns: example_id and both class names.
     """
     position = {name: number for number, name in enumerate(audit.classes)}
     split = rows["split"].iloc[0]
@@ -184,11 +196,22 @@ def cleanlab_issues(audit: Audit, run: Run | None, rows: pd.DataFrame, path: Pat
     issue = rows["disposition"].isin(["relabel", "exclude"])
     best = rows["label"].where(rows["disposition"] != "exclude", rows["example_id"].map(told))
     best = best.fillna(rows["label_original"])
-    table = pd.DataFrame({
-        "is_label_issue": issue.to_numpy(), "label_quality": quality.to_numpy(),
-        "given_label": rows["label_original"].map(position).to_numpy(), "predicted_label": best.map(position).to_numpy(),
-        **{name: neutralise(_texts(values)).to_pylist() for name, values in
-           (("example_id", rows["example_id"]), ("given_name", rows["label_original"]), ("predicted_name", best))}})
+    table = pd.DataFrame(
+        {
+            "is_label_issue": issue.to_numpy(),
+            "label_quality": quality.to_numpy(),
+            "given_label": rows["label_original"].map(position).to_numpy(),
+            "predicted_label": best.map(position).to_numpy(),
+            **{
+                name: neutralise(_texts(values)).to_pylist()
+                for name, values in (
+                    ("example_id", rows["example_id"]),
+                    ("given_name", rows["label_original"]),
+                    ("predicted_name", best),
+                )
+            },
+        }
+    )
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False)
     return path
@@ -201,7 +224,8 @@ def _texts(values: pd.Series):
 
 
 def fiftyone(audit: Audit, rows: pd.DataFrame, path: Path) -> Path:
-    """A FiftyOneImageClassificationDataset whose images stay where they are, or lie in ``data`` where they are no files.
+    """A FiftyOneImageClassificationDataset whose images stay where they are, or lie in ``data`` where they are no
+    files.
 
     ``labels.json``: {"classes": [...], "labels": {key: index}}, ``labels_original.json`` the same before the review;
     ``data.json``: {key: path}. Import: ``fo.Dataset.from_dir(dataset_type=fo.types.FiftyOneImageClassificationDataset,

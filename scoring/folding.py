@@ -106,8 +106,11 @@ def _is_norm(module: nn.Module) -> bool:
 def _has_activation(module: nn.Module) -> bool:
     """Whether this is timm's batch norm with a dropout and an activation after it."""
     kind = type(module)
-    return (kind.__module__, kind.__name__) == WITH_ACTIVATION and isinstance(module, nn.BatchNorm2d) and all(
-        isinstance(getattr(module, part, None), nn.Module) for part in ("drop", "act"))
+    return (
+        (kind.__module__, kind.__name__) == WITH_ACTIVATION
+        and isinstance(module, nn.BatchNorm2d)
+        and all(isinstance(getattr(module, part, None), nn.Module) for part in ("drop", "act"))
+    )
 
 
 def _sharing(model: nn.Module) -> set[str]:

@@ -62,8 +62,10 @@ def gradient_norm(
     """
     chosen = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not chosen:
-        raise HardlookError(f"{type(model).__name__} has no parameter that requires a gradient; the length of a gradient "
-                            "needed one: set requires_grad, or take the head alone")
+        raise HardlookError(
+            f"{type(model).__name__} has no parameter that requires a gradient; the length of a gradient "
+            "needed one: set requires_grad, or take the head alone"
+        )
     if not len(labels):
         return np.empty(0)
     if len(labels) == 1:  # see scoring.example_gradients: no batch holds one example alone
@@ -88,6 +90,8 @@ def _squares(gradients: Gradients) -> Tensor:
 def _finite(lengths: Tensor) -> Tensor:
     bad = (~lengths.isfinite()).nonzero().flatten()
     if len(bad):
-        raise HardlookError(f"the gradient of example {int(bad[0])} of a batch is not finite, of {len(bad)} in all; "
-                            "look at these inputs and at the weights")
+        raise HardlookError(
+            f"the gradient of example {int(bad[0])} of a batch is not finite, of {len(bad)} in all; "
+            "look at these inputs and at the weights"
+        )
     return lengths

@@ -45,8 +45,10 @@ STAGE_LENGTH = 3
 LEAST = 2
 BLOCK_ELEMENTS = 1 << 20
 """Input elements per block: enough to make the statistics' own calls cheap, few enough to stay in a cache."""
-CANCELLED = ("averaging the gradient over channels cancels it to its rounding noise in some examples (the model "
-             "does not react to a constant added to all channels); they have no number")
+CANCELLED = (
+    "averaging the gradient over channels cancels it to its rounding noise in some examples (the model "
+    "does not react to a constant added to all channels); they have no number"
+)
 
 
 class Spread:
@@ -147,7 +149,8 @@ class Targets:
         labels, predictions = np.asarray(labels, dtype=np.int64), np.asarray(predictions, dtype=np.int64)
         if labels.shape != predictions.shape:
             raise HardlookError(
-                f"found {len(labels)} labels and {len(predictions)} predictions; needed as many of each")
+                f"found {len(labels)} labels and {len(predictions)} predictions; needed as many of each"
+            )
         main = np.where(labels >= 0, labels, predictions)
         rows = np.flatnonzero(main >= 0)
         differ = np.flatnonzero((labels >= 0) & (predictions >= 0) & (predictions != labels))
@@ -174,8 +177,18 @@ class Block:
     cancellations: dict[str, Cancellation]
 
 
-def vog(slot: Slot, checkpoints: Iterable, inputs, labels, predictions, *, names: Sequence[str] | None = None,
-        forms: Sequence[str] = FORMS, batch_size: int = 64, padding: int | None = None) -> Columns:
+def vog(
+    slot: Slot,
+    checkpoints: Iterable,
+    inputs,
+    labels,
+    predictions,
+    *,
+    names: Sequence[str] | None = None,
+    forms: Sequence[str] = FORMS,
+    batch_size: int = 64,
+    padding: int | None = None,
+) -> Columns:
     """Raw VoG of each example → {"<stage>_<index>_<form>": (n,) float32}, NaN where an example has no such
     class, its input is not finite, its channels cancel (the slot's notes say so), or it has no real token.
 
@@ -185,24 +198,34 @@ def vog(slot: Slot, checkpoints: Iterable, inputs, labels, predictions, *, names
     same bits at equal ``batch_size`` whatever else is in the shard. Raises ``HardlookError`` for too few
     checkpoints, and for a gradient that is not finite, naming the checkpoint.
     """
-    return _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch_size, padding,
-                    (pixel_mean, token_mean))
+    return _collect(
+        slot, checkpoints, inputs, labels, predictions, names, forms, batch_size, padding, (pixel_mean, token_mean)
+    )
 
 
-def vog_maps(slot: Slot, checkpoints: Iterable, inputs, labels, predictions, *,
-             names: Sequence[str] | None = None, forms: Sequence[str] = FORMS,
-             batch_size: int = 64, padding: int | None = None) -> Columns:
+def vog_maps(
+    slot: Slot,
+    checkpoints: Iterable,
+    inputs,
+    labels,
+    predictions,
+    *,
+    names: Sequence[str] | None = None,
+    forms: Sequence[str] = FORMS,
+    batch_size: int = 64,
+    padding: int | None = None,
+) -> Columns:
     """Like ``vog``, before the mean over pixels → {"<stage>_<index>_<form>": (n, *pixels) float32}.
 
     For the few examples whose maps are kept: the mean of each map is the example's raw VoG; of texts (n, t)
     the mean over real tokens, since padding has 0.
     """
-    return _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch_size, padding,
-                    (whole_map, token_map))
+    return _collect(
+        slot, checkpoints, inputs, labels, predictions, names, forms, batch_size, padding, (whole_map, token_map)
+    )
 
 
-def _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch_size, padding,
-             reducers) -> Columns:
+def _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch_size, padding, reducers) -> Columns:
     fit = _finite(inputs)
     targets = Targets.of(np.where(fit, labels, -1), np.where(fit, predictions, -1))
     batch_size = max(batch_size, 2)  # one image alone has no memory layout, so other kernels would run
@@ -210,18 +233,23 @@ def _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch
     blocks = []
     for start in range(0, len(targets.rows), size):
         batches = _batches(slot, inputs, targets, start, size, batch_size)
-        reduce = _reducer(slot, batches[0], inputs[targets.rows[start:start + size]], padding, reducers)
-        blocks.append(Block(start, min(size, len(targets.rows) - start), batches,
-                            {form: Spread(reduce) for form in forms},
-                            {form: Cancellation() for form in forms}))
+        reduce = _reducer(slot, batches[0], inputs[targets.rows[start : start + size]], padding, reducers)
+        blocks.append(
+            Block(
+                start,
+                min(size, len(targets.rows) - start),
+                batches,
+                {form: Spread(reduce) for form in forms},
+                {form: Cancellation() for form in forms},
+            )
+        )
     k = 0
     for k, state in enumerate(checkpoints, start=1):
         name = names[k - 1] if names is not None else f"checkpoint {k}"
         with slot.at(state, name):
             _add_checkpoint(slot, blocks, forms, targets, name)
     if k < LEAST:
-        raise HardlookError(
-            f"vog needs at least {LEAST} checkpoints, found {k}; keep more with Recorder(every=1)")
+        raise HardlookError(f"vog needs at least {LEAST} checkpoints, found {k}; keep more with Recorder(every=1)")
     return _columns(slot, targets, blocks, forms)
 
 
@@ -258,14 +286,14 @@ def _add_checkpoint(slot, blocks: list[Block], forms, targets: Targets, name: st
     for block in blocks:
         parts = [slot.gradients(batch, forms) for batch in block.batches]
         for form, gradients in zip(forms, zip(*parts, strict=True), strict=True):
-            gradient = torch.cat(gradients)[:block.count]
+            gradient = torch.cat(gradients)[: block.count]
             new = _averaged(gradient, block, form)
             block.spreads[form].add(new)
             sums.append(new.sum())
     finite = [bool(value) for value in torch.stack(sums).isfinite().cpu()] if sums else []
     if not all(finite):
         block = blocks[finite.index(False) // len(forms)]
-        rows = targets.rows[block.start:block.start + block.count]
+        rows = targets.rows[block.start : block.start + block.count]
         raise HardlookError(
             f"{name} gives gradients that are not finite "
             f"(among examples {rows.min()} to {rows.max()} of the shard); "
@@ -298,8 +326,10 @@ def _columns(slot, targets: Targets, blocks: list[Block], forms) -> Columns:
             for stage, value in block.spreads[form].stages().items():
                 found[form, stage].append(value.cpu().numpy())
                 found[form, stage][-1][cancelled] = np.nan
-    return {f"{stage}_{index}_{form}": _placed(found[form, stage], targets.place[index])
-            for stage, index, form in product(STAGES, INDEXES, forms)}
+    return {
+        f"{stage}_{index}_{form}": _placed(found[form, stage], targets.place[index])
+        for stage, index, form in product(STAGES, INDEXES, forms)
+    }
 
 
 def _placed(parts: list[np.ndarray], place: np.ndarray) -> np.ndarray:

@@ -28,8 +28,7 @@ from scoring.slot import Slot
 from scoring.token_embedding import token_layer
 from scoring.ways import device_of, dtype_of, has_bfloat16
 
-__all__ = ["FORMS", "Slot", "channel_mean", "check_forms", "device_of", "dtype_of", "has_bfloat16",
-           "input_gradients"]
+__all__ = ["FORMS", "Slot", "channel_mean", "check_forms", "device_of", "dtype_of", "has_bfloat16", "input_gradients"]
 
 
 def input_gradients(

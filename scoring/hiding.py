@@ -4,10 +4,11 @@
            ∪ blind rows (``scoring.controls.blind_rows``, where audit.toml sets a goal) until their first verdict
            ∪ examples that wait for a second reader, where a team reads (roles, or more than one reviewer in the log)
 
-``hidden_from_readers`` is for what anybody may read, such as a report; pages (``dashboard.hidden``) ask for whoever looks, who
-may be the first reader and may have asked for controls.
+``hidden_from_readers`` is for what anybody may read, such as a report; pages (``dashboard.hidden``) ask for whoever
+looks, who may be the first reader and may have asked for controls.
 
-Inputs → outputs: an audit and its log → example_id → reason. Cost: one pass over the decided examples, one ranking per split.
+Inputs → outputs: an audit and its log → example_id → reason. Cost: one pass over the decided examples, one ranking per
+split.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def left_out(reasons: Iterable[str]) -> str:
     """What is said about examples that are not there.
 
     >>> left_out([FIRST, FIRST, TEST])
-    'Left out, since what the model says of them is hidden: 1 in test, which is read blind; 2 until their first verdict.'
+    'Left out, since what the model says of them is hidden: 1 in test, which is read blind; 2 until their first
+    verdict.'
     """
     given = list(reasons)
     parts = [f"{given.count(reason):,} {words}" for reason, words in WORDS.items() if reason in given]

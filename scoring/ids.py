@@ -73,7 +73,7 @@ def path_name(source: Source, path: str | None, name: str, split: str) -> str:
     before it."""
     root = f"{source.root}{os.sep}"
     if path is not None and path.startswith(root):
-        name = Path(path[len(root):]).as_posix()
+        name = Path(path[len(root) :]).as_posix()
     elif source.adapter == "folder":
         name = f"{split}/{name}"
     return name.encode("utf8", "backslashreplace").decode("utf8")

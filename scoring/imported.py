@@ -75,8 +75,9 @@ def _check_ids(path: Path, ids: list[str]) -> None:
         raise HardlookError(f"{path}: row {ids.index('') + 1} has no example_id; needed one in every row")
     twice = pd.Series(ids)[pd.Series(ids).duplicated()]
     if len(twice):
-        raise HardlookError(f"{path} names {twice.iloc[0]!r} more than once ({twice.nunique():,} such ids); needed one row "
-                            "per example")
+        raise HardlookError(
+            f"{path} names {twice.iloc[0]!r} more than once ({twice.nunique():,} such ids); needed one row per example"
+        )
 
 
 def _probabilities(path: Path, table: pa.Table, ids: list[str], classes: Sequence[str]) -> np.ndarray:
@@ -89,25 +90,34 @@ def _probabilities(path: Path, table: pa.Table, ids: list[str], classes: Sequenc
     missing = [name for name, column in own.items() if column is None]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise HardlookError(f"{path} has no column of probabilities for class {missing[0]!r}{more}; needed one column per "
-                            f"class, named as the class or p_<class>, or one list column 'probabilities'; it has "
-                            f"{', '.join(table.column_names) or 'none'}")
+        raise HardlookError(
+            f"{path} has no column of probabilities for class {missing[0]!r}{more}; needed one column per "
+            f"class, named as the class or p_<class>, or one list column 'probabilities'; it has "
+            f"{', '.join(table.column_names) or 'none'}"
+        )
     return np.column_stack([_numbers(path, table[column], ids, column) for column in own.values()])
 
 
 def _features(path: Path, table: pa.Table, ids: list[str], classes: set[str]) -> np.ndarray | None:
     if "features" in table.column_names and "features" not in classes:
         return _finite(path, ids, _lists(path, table["features"], ids, "features"), "features")
-    numbered = {int(found[1]): name for name in table.column_names
-                if name not in classes and (found := FEATURE.fullmatch(name))}
+    numbered = {
+        int(found[1]): name for name in table.column_names if name not in classes and (found := FEATURE.fullmatch(name))
+    }
     if not numbered:
         return None
     columns = [numbered[number] for number in sorted(numbered)]
     return _finite(path, ids, np.column_stack([_numbers(path, table[c], ids, c) for c in columns]), "features")
 
 
-def _lists(path: Path, column: pa.ChunkedArray, ids: list[str], what: str, width: int | None = None,
-           needed: str = "the first row has {}") -> np.ndarray:
+def _lists(
+    path: Path,
+    column: pa.ChunkedArray,
+    ids: list[str],
+    what: str,
+    width: int | None = None,
+    needed: str = "the first row has {}",
+) -> np.ndarray:
     """A column of lists (or of JSON lists) as (n, width)."""
     rows = column.to_pylist()
     for at, row in enumerate(rows):
@@ -117,7 +127,9 @@ def _lists(path: Path, column: pa.ChunkedArray, ids: list[str], what: str, width
             except json.JSONDecodeError:
                 row = None
         if not isinstance(row, list) or not row:
-            raise HardlookError(f"{path}: {ids[at]!r} has {what} = {rows[at]!r}; needed a list of numbers such as [0.1, 0.9]")
+            raise HardlookError(
+                f"{path}: {ids[at]!r} has {what} = {rows[at]!r}; needed a list of numbers such as [0.1, 0.9]"
+            )
         width = len(row) if width is None else width
         if len(row) != width:
             raise HardlookError(f"{path}: {ids[at]!r} has {len(row)} {what}; {needed.format(width)}")
@@ -140,7 +152,9 @@ def _numbers(path: Path, column: pa.ChunkedArray, ids: list[str], name: str) -> 
 def _finite(path: Path, ids: list[str], values: np.ndarray, what: str) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(values).all(1))
     if len(bad):
-        raise HardlookError(f"{path}: {ids[bad[0]]!r} has {what} that are not finite ({len(bad):,} such rows); needed numbers")
+        raise HardlookError(
+            f"{path}: {ids[bad[0]]!r} has {what} that are not finite ({len(bad):,} such rows); needed numbers"
+        )
     return values
 
 
@@ -151,14 +165,23 @@ def _checked_probabilities(path: Path, ids: list[str], p: np.ndarray) -> np.ndar
     bad = np.flatnonzero((p < -1e-6).any(1) | (p > 1 + TOLERANCE).any(1) | (np.abs(sums - 1) > TOLERANCE))
     if len(bad):
         row = bad[0]
-        raise HardlookError(f"{path}: the probabilities of {ids[row]!r} lie between {p[row].min():.3g} and {p[row].max():.3g} "
-                            f"and sum to {sums[row]:.4g} ({len(bad):,} such rows); needed numbers from 0 to 1 that sum to 1 "
-                            "(logits take a softmax first)")
+        raise HardlookError(
+            f"{path}: the probabilities of {ids[row]!r} lie between {p[row].min():.3g} and {p[row].max():.3g} "
+            f"and sum to {sums[row]:.4g} ({len(bad):,} such rows); needed numbers from 0 to 1 that sum to 1 "
+            "(logits take a softmax first)"
+        )
     return np.clip(p, 0, 1) / np.clip(p, 0, 1).sum(1, keepdims=True)
 
 
-def import_predictions(audit: Audit, name: str, path: Path, *, id_column: str = "example_id", out_of_fold: bool = False,
-                       overwrite: bool = False) -> dict:
+def import_predictions(
+    audit: Audit,
+    name: str,
+    path: Path,
+    *,
+    id_column: str = "example_id",
+    out_of_fold: bool = False,
+    overwrite: bool = False,
+) -> dict:
     """Write the run ``name`` from a table → what was imported: examples, of, features, accuracy.
 
     ``out_of_fold``: each example's probabilities come from a model that was not trained on it; labels are
@@ -176,9 +199,15 @@ def import_predictions(audit: Audit, name: str, path: Path, *, id_column: str = 
     logits = _spread(at, len(ids), np.log(np.maximum(found.probabilities, SMALLEST)))
     table = predictions_table(examples, logits, audit.classes)
     correct = table["correct"].to_pandas().dropna()
-    facts = {"file": Path(path).name, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(), "examples": len(at),
-             "of": len(ids), "out_of_fold": out_of_fold, "features": 0 if found.features is None else found.features.shape[1],
-             "accuracy": float(correct.mean()) if len(correct) else None}
+    facts = {
+        "file": Path(path).name,
+        "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+        "examples": len(at),
+        "of": len(ids),
+        "out_of_fold": out_of_fold,
+        "features": 0 if found.features is None else found.features.shape[1],
+        "accuracy": float(correct.mean()) if len(correct) else None,
+    }
     with audit_run(audit, name).replaced() as run:
         write_vectors(run.logits_path, ids, logits)
         write_table(run.predictions_path, table, {"imported": facts, "hardlook": scoring.__version__})
@@ -199,9 +228,13 @@ def _check_name(audit: Audit, name: str, overwrite: bool) -> None:
     if not can_name_run(name):
         raise HardlookError(f"--run {name!r} cannot name a run: it names a folder; use letters and digits")
     if name in audit.config.get("run", {}):
-        raise HardlookError(f"audit.toml has a table [run.{name}] with a model of its own; import under another --run name")
+        raise HardlookError(
+            f"audit.toml has a table [run.{name}] with a model of its own; import under another --run name"
+        )
     if name in audit.run_names() and not overwrite:
-        raise HardlookError(f"run {name!r} is there already; --overwrite replaces it and its scores, another --run name keeps it")
+        raise HardlookError(
+            f"run {name!r} is there already; --overwrite replaces it and its scores, another --run name keeps it"
+        )
 
 
 def _placed(audit: Audit, path: Path, ids: list[str], known: pd.Series) -> np.ndarray:
@@ -209,8 +242,10 @@ def _placed(audit: Audit, path: Path, ids: list[str], known: pd.Series) -> np.nd
     at = pd.Index(known).get_indexer(ids)
     unknown = [name for name, row in zip(ids, at, strict=True) if row < 0]
     if unknown:
-        raise HardlookError(f"{path} has {len(unknown):,} ids that are no usable example of {audit.root}, the first: "
-                            f"{unknown[0]!r}; {close_names(unknown[0], known.tolist())}")
+        raise HardlookError(
+            f"{path} has {len(unknown):,} ids that are no usable example of {audit.root}, the first: "
+            f"{unknown[0]!r}; {close_names(unknown[0], known.tolist())}"
+        )
     return at
 
 

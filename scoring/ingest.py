@@ -46,6 +46,7 @@ UNDER_WAY = 16
 
 MOST_SKIPPED = 100
 
+
 @dataclass(kw_only=True)
 class Ingest:
     """What an ingest found: the content of ``examples.json``.
@@ -53,7 +54,8 @@ class Ingest:
     ``splits``: per split its examples, unlabelled ones, problems, and the number in each class. ``problems``:
     id and reason of each example that cannot be used. ``added``, ``changed`` (other content), ``relabelled``
     and ``removed`` count against the table before. ``decoded``: how many were decoded this time. ``skipped``:
-    files passed over. ``reading``: how the EXIF orientation of each source's pictures is treated. ``notes``: sentences on how the data was read that a user should know of.
+    files passed over. ``reading``: how the EXIF orientation of each source's pictures is treated. ``notes``: sentences
+    on how the data was read that a user should know of.
     """
 
     examples: int
@@ -107,8 +109,7 @@ def _only_one(audit: Audit) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise HardlookError(
-            f"another hardlook command is reading the data of {audit.root}; wait for it to end, then run this one "
-            "again"
+            f"another hardlook command is reading the data of {audit.root}; wait for it to end, then run this one again"
         ) from error
     try:
         for folder in (audit.ingest_folder, audit.thumbnails.folder, audit.originals.folder):
@@ -137,14 +138,22 @@ def _need_classes(audit: Audit, sources: Sequence[Source], listings: Sequence[Li
             found += [_raw_label(source, row) for row in range(len(listing))]
     order = next((names for names in (source.names_of_classes() for source in sources) if names), None)
     if not order and all(is_none(plain(label)) for label in found):
-        hint = next((listing.unlabelled for source, listing in zip(sources, listings, strict=True) if source.split != "pool"),
-                    "all of it is in the pool")
-        raise HardlookError(f"audit.toml names no classes, and no example has a label to tell them: the first {hint}; write "
-                            "classes = […] in the order of the model's outputs")
-    as_text, renamed = sources[0].sorts_as_text, {k: v for source in sources for k, v in (source.label_map or {}).items()}
+        hint = next(
+            (listing.unlabelled for source, listing in zip(sources, listings, strict=True) if source.split != "pool"),
+            "all of it is in the pool",
+        )
+        raise HardlookError(
+            f"audit.toml names no classes, and no example has a label to tell them: the first {hint}; write "
+            "classes = […] in the order of the model's outputs"
+        )
+    as_text, renamed = (
+        sources[0].sorts_as_text,
+        {k: v for source in sources for k, v in (source.label_map or {}).items()},
+    )
     raise HardlookError(
         "audit.toml names no classes; add this line above the first table, in the order of the model's "
-        f"outputs:\n{classes_line(found, order, as_text, renamed)}\nHere they are {told_order(found, order, as_text)}; if the "
+        f"outputs:\n{classes_line(found, order, as_text, renamed)}\nHere they are "
+        f"{told_order(found, order, as_text)}; if the "
         "training numbered them otherwise, put them in that order"
     )
 
@@ -189,8 +198,9 @@ def _listed_labels(source: Source, listing: Listing, ids: list[str] | None) -> l
 # ---------------------------------------------------------------------------------------------------- reading
 
 
-def _read_all(audit: Audit, sources: Sequence[Source], listings: Sequence[Listing], progress: Progress,
-              workers: int) -> Rows:
+def _read_all(
+    audit: Audit, sources: Sequence[Source], listings: Sequence[Listing], progress: Progress, workers: int
+) -> Rows:
     """Read every source, in order, into the columns of the table."""
     for source in sources:
         source.ready()
@@ -209,8 +219,15 @@ def _read_all(audit: Audit, sources: Sequence[Source], listings: Sequence[Listin
     return rows
 
 
-def _read_source(source: Source, listing: Listing, known: list[str] | None, ids: Ids, memory: Memory,
-                 pool: ThreadPoolExecutor, advance: Callable[[int], object]) -> list[tuple[str, Reading]]:
+def _read_source(
+    source: Source,
+    listing: Listing,
+    known: list[str] | None,
+    ids: Ids,
+    memory: Memory,
+    pool: ThreadPoolExecutor,
+    advance: Callable[[int], object],
+) -> list[tuple[str, Reading]]:
     """(id, reading) of every row of one source; pictures go to their files part by part."""
     method, labels = recipe(source), _labels(source)
     made: list[tuple[str, Reading]] = []
@@ -234,8 +251,9 @@ def _read_source(source: Source, listing: Listing, known: list[str] | None, ids:
     return made
 
 
-def _read_row(source: Source, listing: Listing, row: int, known: list[str] | None, memory: Memory,
-              method: str) -> Reading:
+def _read_row(
+    source: Source, listing: Listing, row: int, known: list[str] | None, memory: Memory, method: str
+) -> Reading:
     """One row, decoded only where no earlier reading of the same id, or for ids from content of the same
     content, holds."""
     remembered = memory.of(known[row], method) if known else None
@@ -278,8 +296,10 @@ def _summary(sources: Sequence[Source], table: pa.Table, before: pa.Table | None
     return Ingest(
         examples=len(examples),
         splits={split: _split_summary(group) for split, group in examples.groupby("split", sort=False)},
-        problems=[{"example_id": own, "problem": problem}
-                  for own, problem in zip(bad["example_id"], bad["problem"], strict=True)],
+        problems=[
+            {"example_id": own, "problem": problem}
+            for own, problem in zip(bad["example_id"], bad["problem"], strict=True)
+        ],
         **_changes(examples, before),
         decoded=rows.decoded,
         duplicates=count_duplicates(examples),

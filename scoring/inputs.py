@@ -98,12 +98,16 @@ class Inputs(torch.utils.data.Dataset):
 
 
 def reading_facts(audit: Audit) -> dict[str, list]:
-    """What inputs depend on besides their content and the transform, for a run's key: how each source is read, where that is
-    not the plain way (a conversion, a loader, an EXIF orientation applied)."""
+    """What inputs depend on besides their content and the transform, for a run's key: how each source is read, where
+    that is not the plain way (a conversion, a loader, an EXIF orientation applied)."""
     turned = read_metadata(audit.examples_path).get("turned", [])
-    facts = [{**({"exif": True} if number in turned else {}),
-              **{key: table[key] for key in ("mode", "loader", "layout", "shape", "exif") if key in table}}
-             for number, table in enumerate(audit.sources)]
+    facts = [
+        {
+            **({"exif": True} if number in turned else {}),
+            **{key: table[key] for key in ("mode", "loader", "layout", "shape", "exif") if key in table},
+        }
+        for number, table in enumerate(audit.sources)
+    ]
     return {"reading": facts} if any(facts) else {}
 
 
@@ -114,8 +118,10 @@ def as_tensor(value, example_id: str) -> torch.Tensor:
     if isinstance(value, np.ndarray) and value.dtype != object:
         return torch.from_numpy(np.ascontiguousarray(value))
     raise HardlookError(
-        f"the transform returned {type(value).__name__} for example {example_id!r}; needed one tensor of the model's input: of "
-        "a picture e.g. by torchvision.transforms.v2.functional.to_image and to_dtype(scale=True), of a text the token ids "
+        f"the transform returned {type(value).__name__} for example {example_id!r}; needed one tensor of the "
+        f"model's input: of "
+        "a picture e.g. by torchvision.transforms.v2.functional.to_image and to_dtype(scale=True), of a text the "
+        "token ids "
         "alone, from which the model derives its attention mask (see the README)"
     )
 

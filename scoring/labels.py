@@ -1,11 +1,12 @@
 """Labels as datasets write them → class names: one label per example, or a clear refusal.
 
 A label is looked up by name before it is ever an index into ``classes``: as text ("True", "cat"), and as a number among
-class names that are numbers (1, 1.0 and "1.0" are the class "1"). Only where it is no name is a whole number, or a boolean, an
-index, and only where no class name that is a number stands at another place than its own. Where the data numbers its
-labels by a list of classes of its own (``own``: torchvision's ``classes``, an array beside the labels), a number means that
-list's name, not a place in ``classes``. Null, empty text, NaN and −1 say "none". ``label_map`` of a source renames labels
-first. A column in which some labels are names and others only indices is refused: one of the two would be a guess.
+class names that are numbers (1, 1.0 and "1.0" are the class "1"). Only where it is no name is a whole number, or a
+boolean, an index, and only where no class name that is a number stands at another place than its own. Where the data
+numbers its labels by a list of classes of its own (``own``: torchvision's ``classes``, an array beside the labels), a
+number means that list's name, not a place in ``classes``. Null, empty text, NaN and −1 say "none". ``label_map`` of a
+source renames labels first. A column in which some labels are names and others only indices is refused: one of the two
+would be a guess.
 
 Cost: a dictionary look-up per example. Known limits: multi-label data is refused; labels 1…K of which K never
 occurs are taken as indices where the classes are names (``hardlook check`` tells by the accuracy).
@@ -44,8 +45,9 @@ class Labels:
     ('True', 'dog')
     """
 
-    def __init__(self, classes: Sequence[str], label_map: Mapping[str, str] | None = None,
-                 own: Sequence[str] | None = None):
+    def __init__(
+        self, classes: Sequence[str], label_map: Mapping[str, str] | None = None, own: Sequence[str] | None = None
+    ):
         self.classes = list(classes)
         self.label_map = dict(label_map or {})
         self._names, self._mapped = Names(self.classes), Names(self.label_map)
@@ -56,7 +58,9 @@ class Labels:
         shared = own and any(name in self._names.exact or name in self.label_map for name in own)
         self.own = list(own) if shared else None
         self._strange = [] if shared or not own else list(own)
-        self._told = {name for at, name in enumerate(own or []) if name != str(at)}  # names, whatever number they look like
+        self._told = {
+            name for at, name in enumerate(own or []) if name != str(at)
+        }  # names, whatever number they look like
         self._misplaced = next((name for at, name in enumerate(self.classes) if _place(name) not in (None, at)), None)
         self._known: dict[Any, str | None] = {}
         self._ways: dict[str, Any] = {}
@@ -75,8 +79,10 @@ class Labels:
         """What to tell of the labels found so far: that the data's own class names told nothing."""
         if not self._strange or "index" not in self._ways:
             return None
-        return (f"none of the data's own class names ({_shown(self._strange)}) is in `classes`; its labels are taken as "
-                "indices into it")
+        return (
+            f"none of the data's own class names ({_shown(self._strange)}) is in `classes`; its labels are taken as "
+            "indices into it"
+        )
 
     def _find(self, raw: Any) -> str | None:
         if (mapped := self._mapped.find(raw)) is not None:
@@ -91,7 +97,9 @@ class Labels:
         if index is not None:
             return self._found(raw, self._at(raw, index), "index")
         if not isinstance(raw, str):
-            raise HardlookError(f"{raw!r} ({type(raw).__name__}) is {self._not_a_class()}; needed a class name or an integer")
+            raise HardlookError(
+                f"{raw!r} ({type(raw).__name__}) is {self._not_a_class()}; needed a class name or an integer"
+            )
         parts = [part.strip("[]'\"{}()") for part in DELIMITERS.split(raw)]
         if len(parts) > 1 and all(part in self._names.exact for part in parts):
             raise multi_label(raw)
@@ -100,8 +108,10 @@ class Labels:
     def _own_name(self, raw: int) -> str:
         """What a number means in a list of classes that the data brings."""
         if not 0 <= raw < len(self.own):
-            raise HardlookError(f"{raw} is no index into the data's own {len(self.own)} classes ({_shown(self.own)}); "
-                                f'correct it, or name it: label_map = {{ "{raw}" = "…" }} in its [[data]]')
+            raise HardlookError(
+                f"{raw} is no index into the data's own {len(self.own)} classes ({_shown(self.own)}); "
+                f'correct it, or name it: label_map = {{ "{raw}" = "…" }} in its [[data]]'
+            )
         name = self.own[raw]
         name = self.label_map.get(name, name)
         if name not in self._names.exact:
@@ -120,9 +130,11 @@ class Labels:
             return self.classes[index]
         raise HardlookError(
             f"{raw} is no index into the {len(self.classes)} classes (0…{len(self.classes) - 1}); "
-            + (f"labels that are counted from one need {counted_from_one(self.classes)} in their [[data]]"
-               if index == len(self.classes) else
-               f'complete `classes` in audit.toml, or name it: label_map = {{ "{raw}" = "…" }} in its [[data]]')
+            + (
+                f"labels that are counted from one need {counted_from_one(self.classes)} in their [[data]]"
+                if index == len(self.classes)
+                else f'complete `classes` in audit.toml, or name it: label_map = {{ "{raw}" = "…" }} in its [[data]]'
+            )
         )
 
     def _found(self, raw: Any, name: str, way: str) -> str:
@@ -133,15 +145,19 @@ class Labels:
         self._ways.setdefault(way, raw)
         if len(self._ways) == 2:
             raise HardlookError(
-                f"{self._ways['name']!r} is the name of a class, but {self._ways['index']!r} in the same column could only be "
+                f"{self._ways['name']!r} is the name of a class, but {self._ways['index']!r} in the same column "
+                f"could only be "
                 f"an index into `classes`; write all labels as names, or say what the number is with label_map = "
                 f'{{ "{self._ways["index"]}" = "…" }} in its [[data]]'
             )
         return name
 
     def _not_a_class(self) -> str:
-        return (f"not in classes ({_shown(self.classes)}); add it to `classes` in audit.toml, or rename it by label_map in its "
-                "[[data]]")
+        return (
+            f"not in classes ({_shown(self.classes)}); add it to `classes` in audit.toml, or rename it by "
+            f"label_map in its "
+            "[[data]]"
+        )
 
 
 class Names:
@@ -161,13 +177,21 @@ class Names:
 
     def find(self, raw: Any) -> str | None:
         """The name that a plain label is, None where it is none; ``HardlookError`` where a number could be two."""
-        texts = (raw, raw.strip()) if isinstance(raw, str) else (str(raw), str(raw).lower()) if isinstance(raw, bool) else ()
+        texts = (
+            (raw, raw.strip())
+            if isinstance(raw, str)
+            else (str(raw), str(raw).lower())
+            if isinstance(raw, bool)
+            else ()
+        )
         for text in texts:
             if text in self.exact:
                 return text
         same = self._numbers.get(number(raw), [])
         if len(same) > 1:
-            raise HardlookError(f"{raw!r} could be the class {same[0]!r} or the class {same[1]!r}; write labels as text")
+            raise HardlookError(
+                f"{raw!r} could be the class {same[0]!r} or the class {same[1]!r}; write labels as text"
+            )
         return same[0] if same else None
 
 

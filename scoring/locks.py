@@ -31,7 +31,8 @@ def claim(log: ReviewLog, ids: Iterable[str], reviewer: str, now: datetime, minu
         return {}
     until = micros(now + timedelta(minutes=minutes))
     rows = [
-        {"audit": log.audit, "key": _key(one), "example_id": one, "reviewer": reviewer, "expires_at": until} for one in ids
+        {"audit": log.audit, "key": _key(one), "example_id": one, "reviewer": reviewer, "expires_at": until}
+        for one in ids
     ]
     insert = INSERT[log.engine.dialect.name](lock_table)
     free = (lock_table.c.expires_at <= micros(now)) | (lock_table.c.reviewer == reviewer)

@@ -3,9 +3,10 @@
 For the extremes of each class (by late VoG) and the top of the queue, the per-pixel spread over the last three
 checkpoints is kept as a grey PNG, longest side at most 256, scaled from 0 to the example's own maximum: a map says
 *where* in one example, never *how much* between two. It covers the whole picture, so that it can be laid over it:
-black where the transform cropped, and turned where the picture is shown turned by its EXIF orientation. Of texts and vectors the numbers are kept, as JSON: ``values``, one per token or
-column, and for texts ``spans``, the characters of each token, where the transform has ``spans(text)``; of small audits
-all examples. Inputs: a scored run; outputs: ``runs/<run>/maps.arrow``.
+black where the transform cropped, and turned where the picture is shown turned by its EXIF orientation. Of texts and
+vectors the numbers are kept, as JSON: ``values``, one per token or column, and for texts ``spans``, the characters of
+each token, where the transform has ``spans(text)``; of small audits all examples. Inputs: a scored run; outputs:
+``runs/<run>/maps.arrow``.
 
 Cost: what scoring those examples costs (k forward and backward passes). Limits: how a transform of the user's own crops
 is not known, so its map is stretched. Loads torch.
@@ -55,10 +56,13 @@ def keep_maps(context: Context, scorer: VoG) -> int:
             late = maps[f"late_label_{form}"]
             missing = ~np.isfinite(late.reshape(len(late), -1)).all(1)
             late = np.where(missing.reshape(-1, *[1] * (late.ndim - 1)), maps[f"late_prediction_{form}"], late)
-            store.write_part([
-                (name, encoded(context, int(part[row]), values))
-                for name, row, values in zip(shard.example_id, at, late, strict=True) if np.isfinite(values).all()
-            ])
+            store.write_part(
+                [
+                    (name, encoded(context, int(part[row]), values))
+                    for name, row, values in zip(shard.example_id, at, late, strict=True)
+                    if np.isfinite(values).all()
+                ]
+            )
             advance(len(part))
     return len(positions)
 
@@ -87,8 +91,8 @@ def token_map(context: Context, number: int, values: np.ndarray) -> bytes:
         return _json({"values": _rounded(values)})
     inputs = context.inputs
     text = inputs.originals.read(int(inputs.sources[number]), int(inputs.rows[number]))
-    found = [[int(start), int(end)] for start, end in spans(text)][:values.size]
-    return _json({"values": _rounded(values)[:len(found)], "spans": found})
+    found = [[int(start), int(end)] for start, end in spans(text)][: values.size]
+    return _json({"values": _rounded(values)[: len(found)], "spans": found})
 
 
 def _rounded(values: np.ndarray) -> list[float]:
@@ -100,7 +104,9 @@ def _json(value: dict) -> bytes:
 
 
 ENCODERS: dict[str, Callable[[Context, int, np.ndarray], bytes]] = {
-    "image": picture_map, "vector": column_map, "text": token_map,
+    "image": picture_map,
+    "vector": column_map,
+    "text": token_map,
 }
 
 
@@ -159,8 +165,8 @@ def placed(values: np.ndarray, seen: tuple[float, float, float, float]) -> np.nd
     height, width = (max(1, round(n / share)) for n, share in zip(values.shape, seen[2:], strict=True))
     top, left = round(seen[0] * height), round(seen[1] * width)
     whole = np.zeros((height, width), dtype=values.dtype)
-    inside = values[max(-top, 0):height - top, max(-left, 0):width - left]
-    whole[max(top, 0):max(top, 0) + inside.shape[0], max(left, 0):max(left, 0) + inside.shape[1]] = inside
+    inside = values[max(-top, 0) : height - top, max(-left, 0) : width - left]
+    whole[max(top, 0) : max(top, 0) + inside.shape[0], max(left, 0) : max(left, 0) + inside.shape[1]] = inside
     return whole
 
 

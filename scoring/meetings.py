@@ -46,8 +46,8 @@ def agenda(log: ReviewLog, run: Run | None = None, *, slices: int = SLICES, amon
     """Disputes, then flagged examples, then the worst slices: [{kind, example_id, examples, title, why}].
 
     among: only these examples (a filter by metadata), slices included by their most central member; None: all. blind:
-    splits that are read blind, whose slices would tell what the model says. hidden: examples of which nobody is told that
-    yet (``scoring.hiding``); a slice shows its others.
+    splits that are read blind, whose slices would tell what the model says. hidden: examples of which nobody is told
+    that yet (``scoring.hiding``); a slice shows its others.
     """
     allowed = None if among is None else set(among)
     items = [*_disputes(log), *_flagged(log), *_slices(run, slices, blind, frozenset(hidden))]
@@ -100,7 +100,13 @@ def _slices(run: Run | None, most: int, blind: Collection[str], hidden: frozense
 
 
 def _item(kind: str, example_id: str, title: str, why: str, examples: Sequence[str] = ()) -> dict[str, Any]:
-    return {"kind": kind, "example_id": example_id, "examples": list(examples) or [example_id], "title": title, "why": why}
+    return {
+        "kind": kind,
+        "example_id": example_id,
+        "examples": list(examples) or [example_id],
+        "title": title,
+        "why": why,
+    }
 
 
 # -- one meeting -----------------------------------------------------------------------------------------------------
@@ -241,7 +247,9 @@ def record(log: ReviewLog, lead: str, outcome: Mapping[str, Any], about: Mapping
             if "other content" not in str(error):
                 raise
     if item["kind"] == "flag" and judged:
-        log.append([Event(client=f"{client} flags", seq=seq, example_id=item["example_id"], reviewer=lead, action="unflag")])
+        log.append(
+            [Event(client=f"{client} flags", seq=seq, example_id=item["example_id"], reviewer=lead, action="unflag")]
+        )
     return change(log, lambda now: now["recorded"].update({str(at): seq}))
 
 
@@ -337,13 +345,19 @@ def minutes(log: ReviewLog, meeting: Mapping[str, Any], title: str) -> str:
     lines = [
         f"# {escaped(title)}: meeting {meeting['number']}", "",
         f"- from {meeting['started']} to {meeting['ended'] or '(open)'}",
-        f"- led by {escaped(meeting['lead'])}", f"- present: {', '.join(map(escaped, meeting['present'])) or 'nobody named'}",
+        f"- led by {escaped(meeting['lead'])}", f"- present: "
+                                                f"{', '.join(map(escaped, meeting['present'])) or 'nobody named'}",
         f"- {len(mine)} of {len(meeting['items'])} items decided", "",
     ]  # fmt: skip
     said = log.decisions()
     for number, item in enumerate(meeting["items"]):
         row = about.get(item["example_id"])
-        lines += [f"## {number + 1}. {escaped(item['title'])}: {escaped(item['example_id'])}", "", escaped(item["why"]), ""]
+        lines += [
+            f"## {number + 1}. {escaped(item['title'])}: {escaped(item['example_id'])}",
+            "",
+            escaped(item["why"]),
+            "",
+        ]
         own = said[said["example_id"] == item["example_id"]]
         lines += [f"- {escaped(one.reviewer)}: {escaped(answer_text(one))}" for one in own.itertuples()]
         tally = meeting["tally"].get(str(number), {})
@@ -361,7 +375,9 @@ def _decided(row) -> list[str]:
         lines.append(f"- precedent: {escaped(row.evidence['precedent']['text'])}")
     if row.evidence.get("classes"):
         told = row.evidence["classes"]
-        lines.append(f"- {told['kind']} of classes: {escaped(', '.join(told['from']))} → {escaped(', '.join(told['to']))}")
+        lines.append(
+            f"- {told['kind']} of classes: {escaped(', '.join(told['from']))} → {escaped(', '.join(told['to']))}"
+        )
     return lines
 
 

@@ -21,9 +21,9 @@ import pyarrow as pa
 from scoring.tables import HardlookError, write_table
 
 EXACT = 40_000
-"""Up to so many examples to search among, the search is exact. Of 60,000 (one thread, ``tests/benchmarks/neighbours.py``) the
-200 nearest take 32 s exactly and 28 s by NN-descent with 84 features, 101 s and 58 s with 512; but numba compiles NN-descent
-for 27 s in every process, and for 100 s in a fresh environment."""
+"""Up to so many examples to search among, the search is exact. Of 60,000 (one thread,
+``tests/benchmarks/neighbours.py``) the 200 nearest take 32 s exactly and 28 s by NN-descent with 84 features, 101 s and
+58 s with 512; but numba compiles NN-descent for 27 s in every process, and for 100 s in a fresh environment."""
 KEPT = 50
 """Neighbours per example that ``neighbours.parquet`` holds."""
 BLOCK = 4096
@@ -39,8 +39,9 @@ class Neighbours:
     distances: np.ndarray
 
 
-def nearest(queries: np.ndarray, base: np.ndarray, k: int, *, own: np.ndarray | None = None,
-            exact: int = EXACT, seed: int = 0) -> Neighbours:
+def nearest(
+    queries: np.ndarray, base: np.ndarray, k: int, *, own: np.ndarray | None = None, exact: int = EXACT, seed: int = 0
+) -> Neighbours:
     """The k nearest of ``base`` (m, d) to each of ``queries`` (n, d), nearest first.
 
     ``own`` (n,): each query's own position in the base, which is left out; −1 = it is not there. Rows that are not
@@ -94,8 +95,10 @@ def _exact(queries: np.ndarray, base: np.ndarray, k: int, seed: int) -> tuple[np
     from sklearn.neighbors import NearestNeighbors
 
     index = NearestNeighbors(n_neighbors=k, algorithm="brute", n_jobs=1).fit(base)
-    blocks = [index.kneighbors(queries[start:start + BLOCK], return_distance=False)
-              for start in range(0, len(queries), BLOCK)]
+    blocks = [
+        index.kneighbors(queries[start : start + BLOCK], return_distance=False)
+        for start in range(0, len(queries), BLOCK)
+    ]
     return _ordered(queries, base, np.concatenate(blocks))
 
 
@@ -103,14 +106,15 @@ def _approximate(queries: np.ndarray, base: np.ndarray, k: int, seed: int) -> tu
     """By NN-descent."""
     index = graph_of(base, seed)
     index.prepare()
-    blocks = [index.query(queries[start:start + BLOCK], k=k, epsilon=0.1)[0]
-              for start in range(0, len(queries), BLOCK)]
+    blocks = [
+        index.query(queries[start : start + BLOCK], k=k, epsilon=0.1)[0] for start in range(0, len(queries), BLOCK)
+    ]
     return _ordered(queries, base, np.concatenate(blocks))
 
 
 def graph_of(base: np.ndarray, seed: int, edges: int = GRAPH):
-    """pynndescent's index of (n, d) points by Euclidean distance, with that many edges each, the point itself among them;
-    made on one thread so that the same seed gives the same one."""
+    """pynndescent's index of (n, d) points by Euclidean distance, with that many edges each, the point itself among
+    them; made on one thread so that the same seed gives the same one."""
     from pynndescent import NNDescent
 
     return NNDescent(base, metric="euclidean", n_neighbors=edges, random_state=seed, n_jobs=1, low_memory=True)
@@ -129,8 +133,8 @@ def _cosine(queries: np.ndarray, base: np.ndarray, found: np.ndarray) -> np.ndar
     its digits where two are nearly the same."""
     far = np.empty(found.shape, dtype=np.float32)
     for start in range(0, len(queries), 256):
-        apart = base[found[start:start + 256]] - queries[start:start + 256, None]
-        far[start:start + 256] = np.einsum("nkd,nkd->nk", apart, apart) / 2
+        apart = base[found[start : start + 256]] - queries[start : start + 256, None]
+        far[start : start + 256] = np.einsum("nkd,nkd->nk", apart, apart) / 2
     return far
 
 
@@ -184,11 +188,13 @@ def write_neighbours(path, ids: np.ndarray, base_ids: np.ndarray, found: Neighbo
     there = positions >= 0
     offsets = np.concatenate([[0], np.cumsum(there.sum(1))]).astype(np.int32)
     names = pa.array(np.asarray(base_ids, dtype=object)[positions[there]], pa.string())
-    table = pa.table({
-        "example_id": pa.array(list(ids), pa.string()),
-        "neighbours": pa.ListArray.from_arrays(pa.array(offsets), names),
-        "distances": pa.ListArray.from_arrays(pa.array(offsets), pa.array(distances[there], pa.float32())),
-    })
+    table = pa.table(
+        {
+            "example_id": pa.array(list(ids), pa.string()),
+            "neighbours": pa.ListArray.from_arrays(pa.array(offsets), names),
+            "distances": pa.ListArray.from_arrays(pa.array(offsets), pa.array(distances[there], pa.float32())),
+        }
+    )
     write_table(path, table, metadata)
 
 

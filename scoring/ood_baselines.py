@@ -1,13 +1,14 @@
 """Classical detectors of examples out of distribution, as scikit-learn and pyod have them, on vectors.
 
-The baselines of the VoG paper's table (Agarwal et al. 2022): kernel density, PCA, kernel PCA, one Gaussian (Mahalanobis),
-one-class SVM, minimum covariance determinant, and an autoencoder. Each is fitted on training vectors, standardised, and
-scores others: high = out of distribution.
+The baselines of the VoG paper's table (Agarwal et al. 2022): kernel density, PCA, kernel PCA, one Gaussian
+(Mahalanobis), one-class SVM, minimum covariance determinant, and an autoencoder. Each is fitted on training vectors,
+standardised, and scores others: high = out of distribution.
 
-PCA is the principal component classifier of Shyu et al. (2003, "A Novel Anomaly Detection Scheme Based on Principal Component
-Classifier"): the squared projections on the components over their variances, Σ y_i²/λ_i, from scikit-learn's ``PCA``. Over all
-components this is the Mahalanobis distance of the Gaussian. pyod's ``PCA`` sums the Euclidean distances from a point to
-the components' unit vectors instead, which does not see a broken correlation (AUROC 0.6 where Σ y_i²/λ_i has 1.0: findings).
+PCA is the principal component classifier of Shyu et al. (2003, "A Novel Anomaly Detection Scheme Based on Principal
+Component Classifier"): the squared projections on the components over their variances, Σ y_i²/λ_i, from scikit-learn's
+``PCA``. Over all components this is the Mahalanobis distance of the Gaussian. pyod's ``PCA`` sums the Euclidean
+distances from a point to the components' unit vectors instead, which does not see a broken correlation (AUROC 0.6 where
+Σ y_i²/λ_i has 1.0: findings).
 
 Inputs: (n, d) training vectors, (m, d) others → (m,) per detector. Cost: those of ``QUADRATIC`` take n² in fitting or
 n m in scoring, so they are fitted on at most 5,000 examples, and say so. Limits: settings are the libraries' own;
@@ -30,8 +31,14 @@ QUADRATIC = ("KDE", "kernel PCA", "one-class SVM", "minimum covariance")
 DETECTORS = ("KDE", "PCA", "kernel PCA", "Gaussian", "one-class SVM", "minimum covariance", "autoencoder")
 
 
-def baseline_scores(train: np.ndarray, others: np.ndarray, *, seed: int = 0, detectors: tuple[str, ...] = DETECTORS,
-                    say: Callable[[str], object] = lambda text: None) -> Iterator[tuple[str, np.ndarray]]:
+def baseline_scores(
+    train: np.ndarray,
+    others: np.ndarray,
+    *,
+    seed: int = 0,
+    detectors: tuple[str, ...] = DETECTORS,
+    say: Callable[[str], object] = lambda text: None,
+) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (detector, (m,) scores), high = out of distribution; ``say`` hears what was fitted on a part only.
 
     A detector that fails on these vectors (a covariance that is not of full rank) gives NaN and says why.
@@ -68,7 +75,8 @@ def _scored(name: str, train: np.ndarray, others: np.ndarray, seed: int) -> np.n
         return (whitened**2).sum(1)
     module, kind, settings = {
         "KDE": ("kde", "KDE", {"bandwidth": "scott"}),
-        "kernel PCA": ("kpca", "KPCA", {"random_state": seed}), "one-class SVM": ("ocsvm", "OCSVM", {}),
+        "kernel PCA": ("kpca", "KPCA", {"random_state": seed}),
+        "one-class SVM": ("ocsvm", "OCSVM", {}),
         "minimum covariance": ("mcd", "MCD", {"random_state": seed}),
     }[name]
     return getattr(_pyod(module), kind)(**settings).fit(train).decision_function(others)

@@ -1,8 +1,8 @@
 """The EXIF orientation of a picture: read, applied to it, applied to values that lie over it.
 
-Cameras store a turned picture as the sensor saw it, with a number of 1…8 that says how to turn it (EXIF 2.3, tag 0x0112).
-Inputs → outputs: Pillow images and arrays → the same, upright. Cost: one copy where something is turned. Known limits:
-Pillow itself turns TIFFs when it decodes them, after which they have none.
+Cameras store a turned picture as the sensor saw it, with a number of 1…8 that says how to turn it (EXIF 2.3, tag
+0x0112). Inputs → outputs: Pillow images and arrays → the same, upright. Cost: one copy where something is turned. Known
+limits: Pillow itself turns TIFFs when it decodes them, after which they have none.
 """
 
 from __future__ import annotations
@@ -19,8 +19,15 @@ def turned(values: np.ndarray, orientation: int) -> np.ndarray:
     >>> [turned(np.array([[1, 2], [3, 4]]), n).ravel().tolist() for n in (1, 3, 6, 8)]
     [[1, 2, 3, 4], [4, 3, 2, 1], [3, 1, 4, 2], [2, 4, 1, 3]]
     """
-    turns = {2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: np.transpose, 6: lambda a: np.rot90(a, -1),
-             7: lambda a: np.rot90(a, 2).T, 8: np.rot90}
+    turns = {
+        2: np.fliplr,
+        3: lambda a: np.rot90(a, 2),
+        4: np.flipud,
+        5: np.transpose,
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: np.rot90(a, 2).T,
+        8: np.rot90,
+    }
     return turns[orientation](values) if orientation in turns else values
 
 

@@ -79,15 +79,11 @@ def full_policy(policy: Mapping[str, Any] | None = None) -> dict[str, str]:
         if value not in DISPOSITIONS:
             raise HardlookError(f"[policy] {key} = {value!r}; needed one of {', '.join(DISPOSITIONS)}")
         if value == "relabel" and (key not in VERDICTS or VERDICTS[key].takes is None):
-            raise HardlookError(
-                f"[policy] {key} = 'relabel', but {key!r} names no new label; use another disposition"
-            )
+            raise HardlookError(f"[policy] {key} = 'relabel', but {key!r} names no new label; use another disposition")
     return {**default_policy(), **own}
 
 
-def disposition(
-    verdict: str | None, issues: Iterable[str], policy: Mapping[str, str]
-) -> tuple[str, str | None]:
+def disposition(verdict: str | None, issues: Iterable[str], policy: Mapping[str, str]) -> tuple[str, str | None]:
     """What happens to an example, and the issue that decided it where it was not the verdict.
 
     >>> policy = default_policy()
@@ -102,9 +98,7 @@ def disposition(
     return chosen, because
 
 
-def corrected_labels(
-    examples: pd.DataFrame, log: ReviewLog, policy: Mapping[str, Any] | None = None
-) -> pd.DataFrame:
+def corrected_labels(examples: pd.DataFrame, log: ReviewLog, policy: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """One row per decided example that the dataset still has, in the order of ``examples``.
 
     examples: data frame with example_id, split, label and fingerprint. Columns of the result: those of
@@ -118,9 +112,7 @@ def corrected_labels(
     if found["example_id"].duplicated().any():
         raise HardlookError("the review log was opened across audits; open it with audit=NAME to export")
     policy = full_policy(policy)
-    return _typed(
-        pd.DataFrame([_patch_row(row, policy) for row in _records(found)], columns=PATCH_SCHEMA.names)
-    )
+    return _typed(pd.DataFrame([_patch_row(row, policy) for row in _records(found)], columns=PATCH_SCHEMA.names))
 
 
 def missing_examples(examples: pd.DataFrame, log: ReviewLog) -> list[str]:
@@ -149,10 +141,7 @@ def _patch_row(row: dict[str, Any], policy: Mapping[str, str]) -> dict[str, Any]
     elif chosen in ("keep", "relabel") and new_label is None:
         chosen, reason = "second reader", "no label was given"
     return {
-        **{
-            name: row[name]
-            for name in ("example_id", "split", "verdict", "status", "labels", "issues", "note")
-        },
+        **{name: row[name] for name in ("example_id", "split", "verdict", "status", "labels", "issues", "note")},
         **{"fingerprint": fingerprint, "old_label": old_label, "new_label": new_label, "disposition": chosen},
         **{"reviewer": ", ".join(row["reviewers"]), "time": row["created_at"], "reason": reason},
     }
@@ -195,16 +184,12 @@ def export_patches(
 def write_patch(path: Path, patch: pd.DataFrame) -> None:
     """Write a patch as CSV or Parquet, by the ending of ``path``, atomically."""
     path = Path(path)
-    table = pa.Table.from_pandas(patch, schema=PATCH_SCHEMA, preserve_index=False).replace_schema_metadata(
-        None
-    )
+    table = pa.Table.from_pandas(patch, schema=PATCH_SCHEMA, preserve_index=False).replace_schema_metadata(None)
     if path.suffix == ".parquet":
         write_table(path, table, {"hardlook": {"kind": "label patch", "format": 1}})
         return
     for name in ("labels", "issues"):
-        texts = pa.array(
-            [json.dumps(names, ensure_ascii=False) for names in table[name].to_pylist()], pa.string()
-        )
+        texts = pa.array([json.dumps(names, ensure_ascii=False) for names in table[name].to_pylist()], pa.string())
         table = table.set_column(table.schema.get_field_index(name), name, texts)
     times = pa.array([time.isoformat(timespec="microseconds") for time in patch["time"]], pa.string())
     table = table.set_column(table.schema.get_field_index("time"), "time", times)
@@ -220,9 +205,7 @@ def read_patch(path: Path) -> pd.DataFrame:
     table = read_table(path) if path.suffix == ".parquet" else _read_csv(path)
     missing = [name for name in PATCH_SCHEMA.names if name not in table.column_names]
     if missing:
-        raise HardlookError(
-            f"{path} is no label patch: it has no column {', '.join(missing)}; write it with export"
-        )
+        raise HardlookError(f"{path} is no label patch: it has no column {', '.join(missing)}; write it with export")
     return _typed(table.select(PATCH_SCHEMA.names).to_pandas())
 
 
@@ -249,9 +232,7 @@ def _read_csv(path: Path) -> pa.Table:
         if name in columns:
             columns[name] = pa.array([json.loads(text or "[]") for text in columns[name].to_pylist()])
     if "time" in columns:
-        columns["time"] = pa.array(
-            pd.to_datetime(columns["time"].to_pandas(), format="ISO8601", utc=True), TIME
-        )
+        columns["time"] = pa.array(pd.to_datetime(columns["time"].to_pandas(), format="ISO8601", utc=True), TIME)
     return pa.table(columns)
 
 
@@ -291,9 +272,7 @@ def apply_patch(patch: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame
     _check_patch(patch)
     _check_labels(labels)
     corrected = labels.reset_index(drop=True)
-    if not isinstance(
-        corrected["label"].dtype, pd.StringDtype
-    ):  # categories would refuse a class that is new here
+    if not isinstance(corrected["label"].dtype, pd.StringDtype):  # categories would refuse a class that is new here
         corrected["label"] = corrected["label"].astype(object)
     known = corrected[[name for name in ("example_id", "label", "fingerprint", "split") if name in corrected]]
     rows = {row["example_id"]: row for row in _records(known)}
@@ -342,14 +321,10 @@ def _check_patch(patch: pd.DataFrame) -> None:
     _need_columns("the patch", patch, needed)
     unknown = patch.loc[~patch["disposition"].isin(DISPOSITIONS), "disposition"]
     if len(unknown):
-        raise HardlookError(
-            f"the patch has disposition {unknown.iloc[0]!r}; needed one of {', '.join(DISPOSITIONS)}"
-        )
+        raise HardlookError(f"the patch has disposition {unknown.iloc[0]!r}; needed one of {', '.join(DISPOSITIONS)}")
     lost = patch.loc[(patch["disposition"] == "relabel") & patch["new_label"].isna(), "example_id"]
     if len(lost):
-        raise HardlookError(
-            f"the patch relabels {lost.iloc[0]!r} and names no new_label; write it again with export"
-        )
+        raise HardlookError(f"the patch relabels {lost.iloc[0]!r} and names no new_label; write it again with export")
 
 
 def _check_labels(labels: pd.DataFrame) -> None:

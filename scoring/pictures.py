@@ -10,10 +10,11 @@ black, its highest white. Two such pictures can therefore not be compared in bri
 
 Cost: one decode and one resize; a JPEG is decoded at reduced size. Known limits: colour profiles are not
 applied; of an animation or a volume the first frame or the first three channels are shown. Pillow decodes 16-bit
-*colour* files to the upper 8 bits of each channel, and has no mode that could hold the rest. They stay so on purpose: it is
-what torchvision's ``ImageFolder`` and every other loader on Pillow gave the model in training, so other values here would
-be a mistake that nobody sees. ``hardlook check`` tells of such files (``is_deep_colour``); a model that was trained on 16
-bits reads them through ``loader``, for instance by OpenCV's ``imread(path, IMREAD_UNCHANGED)``, which keeps them (README).
+*colour* files to the upper 8 bits of each channel, and has no mode that could hold the rest. They stay so on purpose:
+it is what torchvision's ``ImageFolder`` and every other loader on Pillow gave the model in training, so other values
+here would be a mistake that nobody sees. ``hardlook check`` tells of such files (``is_deep_colour``); a model that was
+trained on 16 bits reads them through ``loader``, for instance by OpenCV's ``imread(path, IMREAD_UNCHANGED)``, which
+keeps them (README).
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ SIDE = 256
 DECODED = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
 """Formats that are decoded. Those that start other programs (EPS) or have no signature (TGA) are left out."""
 
-SUFFIXES = (".png .apng .jpg .jpeg .jpe .jfif .mpo .gif .webp .bmp .dib .tif .tiff .pgm .ppm .pbm .pnm .jp2 "
-            ".j2k .avif .ico").split()
+SUFFIXES = (
+    ".png .apng .jpg .jpeg .jpe .jfif .mpo .gif .webp .bmp .dib .tif .tiff .pgm .ppm .pbm .pnm .jp2 .j2k .avif .ico"
+).split()
 """File names that promise a picture, in lower case."""
 
 SHOWN = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}

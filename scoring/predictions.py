@@ -28,8 +28,10 @@ from scoring.tables import HardlookError, read_metadata, read_table, read_vector
 
 FORMAT = 2  # of what a row holds; features of before were of heads that were told by their type
 SAMPLE, DRIFT = 32, 1e-2  # of examples whose kept logits are compared; by more than other hardware moves them
-RENEWED = ("the model gives other logits than those kept from an earlier scoring, for the same weights, code and data: "
-           "everything is computed anew (a package was updated, or the model's code depends on something else)")
+RENEWED = (
+    "the model gives other logits than those kept from an earlier scoring, for the same weights, code and data: "
+    "everything is computed anew (a package was updated, or the model's code depends on something else)"
+)
 HEAD = b"head"
 """The key of a shard's schema metadata under which ``Head.facts`` travel."""
 
@@ -54,8 +56,9 @@ def predict(context: Context, *, renewed: bool = False) -> int:
     tables = []
     if shards:
         with context.model.at(context.checkpoints[-1]):
-            tables = resumable(folder, part_key, shards, lambda at: _predict_shard(context, at), context.progress,
-                               "predictions")
+            tables = resumable(
+                folder, part_key, shards, lambda at: _predict_shard(context, at), context.progress, "predictions"
+            )
     logits = merge_vectors(run.logits_path, kept, todo, tables, "logits")
     features = merge_vectors(run.features_path, kept, todo, tables, "features")
     ids = examples["example_id"].tolist()
@@ -103,8 +106,10 @@ def prediction_notes(context: Context, head: dict, features: np.ndarray | None) 
         return notes
     missing = int((~np.isfinite(features).all(1)).sum())
     if missing:
-        notes.append(f"{missing:,} of {len(features):,} examples have no features: unreadable, or their logits are not the "
-                     f"output of {head.get('name')!r}")
+        notes.append(
+            f"{missing:,} of {len(features):,} examples have no features: unreadable, or their logits are not the "
+            f"output of {head.get('name')!r}"
+        )
     if not head.get("linear"):
         notes.append(f"no closed forms of the head (Cook's distance, GradNorm): {head.get('reason')}")
     return notes
@@ -135,7 +140,9 @@ def _kept_predictions(run: Run, key: str, examples: pd.DataFrame) -> np.ndarray:
     return where.reindex(now).fillna(-1).astype(int).to_numpy()
 
 
-def merge_vectors(path: Path, kept: np.ndarray, todo: np.ndarray, tables: list[pa.Table], name: str) -> np.ndarray | None:
+def merge_vectors(
+    path: Path, kept: np.ndarray, todo: np.ndarray, tables: list[pa.Table], name: str
+) -> np.ndarray | None:
     """Old rows that still hold and new rows, in the examples' order."""
     new = column_vectors(tables, name) if any(name in t.column_names and t.num_rows for t in tables) else None
     old = read_vectors(path)[1] if path.is_file() and (kept >= 0).any() else None
@@ -167,9 +174,11 @@ def _predict_shard(context: Context, positions: np.ndarray) -> pa.Table:
         if inner is not None:
             features[at] = inner
     if logits is None:
-        raise HardlookError(f"none of {len(positions)} examples of a shard can be read, one of them: "
-                            f"{next(iter(reasons.values()), 'no reason told')}; mend the data, or the transform in "
-                            "audit.toml")
+        raise HardlookError(
+            f"none of {len(positions)} examples of a shard can be read, one of them: "
+            f"{next(iter(reasons.values()), 'no reason told')}; mend the data, or the transform in "
+            "audit.toml"
+        )
     columns = {"logits": vector_column(logits)}
     if features is not None:
         columns["features"] = vector_column(features)
@@ -192,21 +201,23 @@ def predictions_table(examples: pd.DataFrame, logits: np.ndarray, classes: list[
         return pa.array(np.where(where, values, 0).astype(np.float32), mask=~where)
 
     rows = np.arange(len(p))
-    return pa.table({
-        "example_id": pa.array(examples["example_id"], pa.string()),
-        "fingerprint": pa.array(examples["fingerprint"], pa.string()),
-        "split": pa.array(examples["split"], pa.string()),
-        "label": pa.array(examples["label"].where(examples["label"].notna(), None), pa.string()),
-        "prediction": pa.array(names[best], pa.string()),
-        "p_prediction": numbers(p[rows, np.maximum(best, 0)], known),
-        "p_label": numbers(p[rows, labels], labelled),
-        "loss": numbers(loss, labelled),
-        "margin": numbers(margin, labelled),
-        "entropy": numbers(entropy, known),
-        "correct": pa.array(best == labels, mask=~labelled),
-        "second": pa.array(names[np.where(known, second, -1)], pa.string()),
-        "p_second": numbers(np.nan_to_num(p_second), known),
-    })
+    return pa.table(
+        {
+            "example_id": pa.array(examples["example_id"], pa.string()),
+            "fingerprint": pa.array(examples["fingerprint"], pa.string()),
+            "split": pa.array(examples["split"], pa.string()),
+            "label": pa.array(examples["label"].where(examples["label"].notna(), None), pa.string()),
+            "prediction": pa.array(names[best], pa.string()),
+            "p_prediction": numbers(p[rows, np.maximum(best, 0)], known),
+            "p_label": numbers(p[rows, labels], labelled),
+            "loss": numbers(loss, labelled),
+            "margin": numbers(margin, labelled),
+            "entropy": numbers(entropy, known),
+            "correct": pa.array(best == labels, mask=~labelled),
+            "second": pa.array(names[np.where(known, second, -1)], pa.string()),
+            "p_second": numbers(np.nan_to_num(p_second), known),
+        }
+    )
 
 
 # -- dynamics from checkpoints ---------------------------------------------------------------------------------------
@@ -237,8 +248,13 @@ def recompute_dynamics(context: Context) -> int:
                 if mean is not None:
                     p = softmax(logits.astype(np.float64))
                     mean += (np.where(np.isfinite(p), p, np.nan) - mean) / epoch
-                tables.append(epoch, measure(logits, labels), np.full(len(ids), np.nan, np.float32), mean,
-                              {"key": key, "from": "checkpoints"})
+                tables.append(
+                    epoch,
+                    measure(logits, labels),
+                    np.full(len(ids), np.nan, np.float32),
+                    mean,
+                    {"key": key, "from": "checkpoints"},
+                )
     finally:
         tables.close()
     return len(known)

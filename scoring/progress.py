@@ -1,4 +1,5 @@
-"""How a long pass tells how far it is: one protocol, shown as a bar by the command line and by nothing in tests and pages.
+"""How a long pass tells how far it is: one protocol, shown as a bar by the command line and by nothing in tests and
+pages.
 
     with progress("vog", 60_000, unit="examples") as advance:
         advance(n)          # so many more are done

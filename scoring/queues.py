@@ -1,9 +1,9 @@
 """What to review next: the ranking of a queue and the label to suggest.
 
 A ranking is not a probability of error and is never shown as one. The default order is *suspicion*
-(``scoring.ranking``), where it was computed; else the score that has earned it on recorded training (AUM of the training
-forward, Pleiss et al. 2020; else data-map confidence, Swayamdipta et al. 2020); else the last checkpoint's loss, which is
-in-sample on train and says so.
+(``scoring.ranking``), where it was computed; else the score that has earned it on recorded training (AUM of the
+training forward, Pleiss et al. 2020; else data-map confidence, Swayamdipta et al. 2020); else the last checkpoint's
+loss, which is in-sample on train and says so.
 
 The *suggested label* is the most probable class other than the given one: from out-of-fold probabilities where there
 are some, else from the mean over epochs, else from the last checkpoint. A memorised model predicts the wrong labels
@@ -65,10 +65,17 @@ def default_order(audit: Audit, run: Run, split: str = "train") -> Order | None:
     told = read_json(run.rankings_path, {}).get("sentence") or "Most suspicious first"
     candidates = (
         Order("suspicion.suspicion", "high", told),
-        Order("aum.aum", "low", "Lowest area under the margin (AUM) first: over the recorded training, another class "
-              "was more probable than the label"),
-        Order("data_map.confidence", "low", "Lowest data-map confidence first: over the epochs of training, the "
-              "label stayed improbable"),
+        Order(
+            "aum.aum",
+            "low",
+            "Lowest area under the margin (AUM) first: over the recorded training, another class "
+            "was more probable than the label",
+        ),
+        Order(
+            "data_map.confidence",
+            "low",
+            "Lowest data-map confidence first: over the epochs of training, the label stayed improbable",
+        ),
         Order("uncertainty.loss", "high", f"Highest loss of the last checkpoint first ({sample})"),
         Order("uncertainty.entropy", "high", "Highest entropy of the last checkpoint first"),
     )
@@ -161,8 +168,9 @@ def suggestions(audit: Audit, run: Run, labels: pd.Series | None = None) -> pd.D
         probabilities = softmax(values[new]) if are_logits else values[new]
         given = examples.loc[ids[new], "label"].map(position).fillna(-1).astype(int).to_numpy()
         best, p = other_than(probabilities, given)
-        found.append(pd.DataFrame({"example_id": ids[new], "suggested_label": classes[best], "p_suggested": p,
-                                   "source": source}))
+        found.append(
+            pd.DataFrame({"example_id": ids[new], "suggested_label": classes[best], "p_suggested": p, "source": source})
+        )
         seen.update(ids[new])
     if not found:
         return pd.DataFrame(columns=["example_id", "suggested_label", "p_suggested", "source"])

@@ -59,8 +59,8 @@ class Remembered(NamedTuple):
 
 @dataclass(slots=True)
 class Reading:
-    """One example as it was read; ``thumbnail`` is None where the one of an earlier reading still holds. ``huge``: it unpacks
-    to more pixels than Pillow takes for harmless."""
+    """One example as it was read; ``thumbnail`` is None where the one of an earlier reading still holds. ``huge``: it
+    unpacks to more pixels than Pillow takes for harmless."""
 
     fingerprint: str | None = None
     problem: str | None = None
@@ -76,8 +76,9 @@ class Reading:
         return replace(self, thumbnail=None, kept=None)
 
 
-def read_example(source: Source, row: int, path: str | None, problem: str | None, known: Remembered | None,
-                 pictured: Collection[str]) -> Reading:
+def read_example(
+    source: Source, row: int, path: str | None, problem: str | None, known: Remembered | None, pictured: Collection[str]
+) -> Reading:
     """Read one example. Whatever goes wrong with it becomes its ``problem``; nothing is raised.
 
     ``problem``: a reason that the listing already knows. ``known``: the earlier reading under the same id.
@@ -93,8 +94,9 @@ def read_example(source: Source, row: int, path: str | None, problem: str | None
     return reading
 
 
-def _read(reading: Reading, source: Source, row: int, path: str | None, known: Remembered | None,
-          pictured: Collection[str]) -> None:
+def _read(
+    reading: Reading, source: Source, row: int, path: str | None, known: Remembered | None, pictured: Collection[str]
+) -> None:
     """Fill a reading in, step by step, so that what came before an error is kept."""
     if path is not None:
         _look(reading, path)
@@ -124,8 +126,12 @@ def reason(error: BaseException) -> str:
     >>> reason(FileNotFoundError(2, "No such file or directory", "a/b.png"))
     'there is no such file'
     """
-    known = {FileNotFoundError: "there is no such file", PermissionError: "permission denied",
-             IsADirectoryError: "is a folder, not a file", MemoryError: "too large for this machine's memory"}
+    known = {
+        FileNotFoundError: "there is no such file",
+        PermissionError: "permission denied",
+        IsADirectoryError: "is a folder, not a file",
+        MemoryError: "too large for this machine's memory",
+    }
     if isinstance(error, HardlookError):
         return str(error)
     return known.get(type(error)) or f"{type(error).__name__}: {error}"
@@ -192,8 +198,15 @@ def recipe(source: Source) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-SCHEMA = pa.schema([("example_id", pa.string()), ("fingerprint", pa.string()), ("size", pa.int64()),
-                    ("modified", pa.int64()), ("recipe", pa.string())])
+SCHEMA = pa.schema(
+    [
+        ("example_id", pa.string()),
+        ("fingerprint", pa.string()),
+        ("size", pa.int64()),
+        ("modified", pa.int64()),
+        ("recipe", pa.string()),
+    ]
+)
 
 
 class Memory:

@@ -1,9 +1,9 @@
 """Other ways in which the same picture files may have been read in training, for ``hardlook check``.
 
-A picture reaches a model in more than one form: with its EXIF orientation applied (Hugging Face's ``datasets``) or without
-(torchvision's ``ImageFolder``, timm); 16-bit grey whole, or clipped at 255, which is what ``ImageFolder``'s ``convert("RGB")``
-makes of it. Which one it was in training no file says. The pictures that tell the two apart are read the other way, and
-their logits put in the place of the first ones.
+A picture reaches a model in more than one form: with its EXIF orientation applied (Hugging Face's ``datasets``) or
+without (torchvision's ``ImageFolder``, timm); 16-bit grey whole, or clipped at 255, which is what ``ImageFolder``'s
+``convert("RGB")`` makes of it. Which one it was in training no file says. The pictures that tell the two apart are read
+the other way, and their logits put in the place of the first ones.
 
 Inputs → outputs: an opened run and the examples drawn → the logits of each other reading, and the sentences. Cost: one
 header per picture, and one decode and forward pass per picture that differs. Limits: pictures whose other reading is of
@@ -31,8 +31,8 @@ from scoring.tables import HardlookError
 
 @dataclass(frozen=True)
 class OtherReading:
-    """``remedy``: what to write, and why; ``told``: what was found, as a warning; ``logits``: (n, c) of the other reading;
-    ``differ``: how many of the examples it changes."""
+    """``remedy``: what to write, and why; ``told``: what was found, as a warning; ``logits``: (n, c) of the other
+    reading; ``differ``: how many of the examples it changes."""
 
     remedy: str
     told: str
@@ -40,15 +40,23 @@ class OtherReading:
     differ: int
 
 
-def other_readings(context: Context, numbers: np.ndarray, batch: torch.Tensor, logits: torch.Tensor,
-                   predict: Callable[[torch.Tensor], torch.Tensor]) -> list[OtherReading]:
-    """Each other reading that changes an input of ``numbers``, the examples of ``batch`` (n, *input) and ``logits`` (n, c)."""
+def other_readings(
+    context: Context,
+    numbers: np.ndarray,
+    batch: torch.Tensor,
+    logits: torch.Tensor,
+    predict: Callable[[torch.Tensor], torch.Tensor],
+) -> list[OtherReading]:
+    """Each other reading that changes an input of ``numbers``, the examples of ``batch`` (n, *input) and ``logits`` (n,
+    c)."""
     if context.audit.media != "image":
         return []
     found = []
     headers = list(_headers(context, numbers))
     for concerns, change, sentences in ((_is_turned, _exif, _about_exif), (_is_deep_grey, _mode, _about_grey)):
-        at = [row for row, header in enumerate(headers) if header is not None and concerns(context, numbers[row], header)]
+        at = [
+            row for row, header in enumerate(headers) if header is not None and concerns(context, numbers[row], header)
+        ]
         if not at:
             continue
         changes = {int(context.inputs.sources[numbers[row]]): None for row in at}
@@ -72,11 +80,17 @@ def _headers(context: Context, numbers: np.ndarray) -> Iterator[Image.Image | No
         yield header
 
 
-def _reread(context: Context, numbers: np.ndarray, at: list[int], changes: Mapping[int, Mapping[str, Any]],
-            batch: torch.Tensor, logits: torch.Tensor,
-            predict: Callable[[torch.Tensor], torch.Tensor]) -> tuple[int, torch.Tensor, int]:
-    """Read the rows ``at`` with ``changes`` to their source's table → (how many inputs differ, logits with theirs in their
-    place, how many could not be put into the batch)."""
+def _reread(
+    context: Context,
+    numbers: np.ndarray,
+    at: list[int],
+    changes: Mapping[int, Mapping[str, Any]],
+    batch: torch.Tensor,
+    logits: torch.Tensor,
+    predict: Callable[[torch.Tensor], torch.Tensor],
+) -> tuple[int, torch.Tensor, int]:
+    """Read the rows ``at`` with ``changes`` to their source's table → (how many inputs differ, logits with theirs in
+    their place, how many could not be put into the batch)."""
     config, audit = context.audit.config, context.audit
     tables = [{**table, **changes.get(number, {})} for number, table in enumerate(audit.sources)]
     other = Inputs(Audit(audit.root, {**config, "data": tables}), context.run, context.examples)
@@ -114,43 +128,68 @@ def _exif(context: Context, source: int) -> dict[str, Any]:
 def _about_exif(context: Context, count: int, of: int, changes: Mapping[int, Mapping[str, Any]]) -> tuple[str, str]:
     lines = _lines(context, changes, lambda change: f"exif = {str(change['exif']).lower()}", "exif")
     now = "without" if all(change["exif"] for change in changes.values()) else "with"
-    told = (f"{count} of {of} pictures are turned by an EXIF orientation and read {now} it; Hugging Face's datasets applies it, "
-            f"torchvision's ImageFolder and timm do not: if training read them the other way, write {lines}")
+    told = (
+        f"{count} of {of} pictures are turned by an EXIF orientation and read {now} it; Hugging Face's datasets "
+        f"applies it, "
+        f"torchvision's ImageFolder and timm do not: if training read them the other way, write {lines}"
+    )
     return f"pictures are turned otherwise than in training (EXIF orientation): write {lines}", told
 
 
-def _lines(context: Context, changes: Mapping[int, Mapping[str, Any]], line: Callable[[Mapping[str, Any]], str],
-           key: str) -> str:
-    """What to write, and in which tables: in those of the examples looked at, and in every other one that reads as they do,
-    since a model was trained on one reading."""
+def _lines(
+    context: Context, changes: Mapping[int, Mapping[str, Any]], line: Callable[[Mapping[str, Any]], str], key: str
+) -> str:
+    """What to write, and in which tables: in those of the examples looked at, and in every other one that reads as they
+    do, since a model was trained on one reading."""
     audit, originals = context.audit, context.inputs.originals
     first = next(iter(changes))
-    alike = [number for number, table in enumerate(audit.sources) if number in changes
-             or "loader" not in table and "factory" not in table and key not in table
-             and originals.turns(number) == originals.turns(first)]
+    alike = [
+        number
+        for number, table in enumerate(audit.sources)
+        if number in changes
+        or "loader" not in table
+        and "factory" not in table
+        and key not in table
+        and originals.turns(number) == originals.turns(first)
+    ]
     where = ", ".join(f"data[{number}] ({audit.sources[number].get('split', 'no split')})" for number in alike)
     return f"{line(changes[first])} in {where} of audit.toml"
 
 
 def uneven_readings(context: Context, *, most: int = 200) -> str | None:
     """Why sources of pictures that are read differently spoil the audit, where one of them holds turned pictures and
-    audit.toml does not say ``exif`` for all of them; None where there is nothing to say. ``most``: pictures looked at per
-    source."""
+    audit.toml does not say ``exif`` for all of them; None where there is nothing to say. ``most``: pictures looked at
+    per source."""
     audit, inputs = context.audit, context.inputs
-    pictures = [number for number, table in enumerate(audit.sources) if "loader" not in table and "factory" not in table]
+    pictures = [
+        number for number, table in enumerate(audit.sources) if "loader" not in table and "factory" not in table
+    ]
     ways = {number: inputs.originals.turns(number) for number in pictures}
-    if audit.media != "image" or len(set(ways.values())) < 2 or all("exif" in audit.sources[number] for number in pictures):
+    if (
+        audit.media != "image"
+        or len(set(ways.values())) < 2
+        or all("exif" in audit.sources[number] for number in pictures)
+    ):
         return None
     drawn = np.random.default_rng(audit.seed).permutation(len(inputs.ids))
-    turned = {number: sum(header is not None and orientation(header) != 1
-                          for header in _headers(context, drawn[inputs.sources[drawn] == number][:most]))
-              for number in pictures}
+    turned = {
+        number: sum(
+            header is not None and orientation(header) != 1
+            for header in _headers(context, drawn[inputs.sources[drawn] == number][:most])
+        )
+        for number in pictures
+    }
     if not any(turned.values()):
         return None
-    told = ", ".join(f"data[{number}] {'with' if way else 'without'} ({turned[number]} of up to {most} are turned)"
-                     for number, way in ways.items())
-    return (f"sources of pictures are read differently: {told} their EXIF orientation, and a model was trained on one reading; "
-            "write exif = true or exif = false in each of these [[data]] tables")
+    told = ", ".join(
+        f"data[{number}] {'with' if way else 'without'} ({turned[number]} of up to {most} are turned)"
+        for number, way in ways.items()
+    )
+    return (
+        f"sources of pictures are read differently: {told} their EXIF orientation, and a model was trained on one "
+        f"reading; "
+        "write exif = true or exif = false in each of these [[data]] tables"
+    )
 
 
 def _is_deep_grey(context: Context, number: int, header: Image.Image) -> bool:
@@ -164,6 +203,8 @@ def _mode(_context: Context, _source: int) -> dict[str, Any]:
 
 def _about_grey(context: Context, count: int, of: int, changes: Mapping[int, Mapping[str, Any]]) -> tuple[str, str]:
     lines = _lines(context, changes, lambda _change: 'mode = "RGB"', "mode")
-    told = (f"{count} of {of} pictures are 16-bit grey and reach the transform whole; torchvision's ImageFolder clips them "
-            f"at 255 (convert('RGB')): if training read them so, write {lines}")
+    told = (
+        f"{count} of {of} pictures are 16-bit grey and reach the transform whole; torchvision's ImageFolder clips them "
+        f"at 255 (convert('RGB')): if training read them so, write {lines}"
+    )
     return f"16-bit grey was clipped at 255 in training, as torchvision's ImageFolder does: write {lines}", told

@@ -74,13 +74,21 @@ def unpack(batch: Any) -> tuple[Any, Any]:
             return {name: value for name, value in batch.items() if name != key}, batch[key]
     elif isinstance(batch, (tuple, list)) and len(batch) > 1:
         return batch[0], batch[1]
-    raise HardlookError(f"the examples' dataset gives {type(batch).__name__} items; needed (input, label), "
-                        f"or a mapping with one of {', '.join(LABEL_KEYS)}")
+    raise HardlookError(
+        f"the examples' dataset gives {type(batch).__name__} items; needed (input, label), "
+        f"or a mapping with one of {', '.join(LABEL_KEYS)}"
+    )
 
 
-def evaluate(model: nn.Module, examples: Recorded, *, batch_size: int = 256, num_workers: int = 0,
-             collate: Callable | None = None,
-             read: Callable[[Any], Tensor] = logits_of) -> Iterator[tuple[slice, np.ndarray]]:
+def evaluate(
+    model: nn.Module,
+    examples: Recorded,
+    *,
+    batch_size: int = 256,
+    num_workers: int = 0,
+    collate: Callable | None = None,
+    read: Callable[[Any], Tensor] = logits_of,
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield (rows, (b, c) float32 logits) over the un-augmented examples, in eval mode; ``read`` takes the logits from
     what the model returns.
 
@@ -89,8 +97,13 @@ def evaluate(model: nn.Module, examples: Recorded, *, batch_size: int = 256, num
     one.
     """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    loader = DataLoader(examples.dataset, batch_size, num_workers=num_workers, collate_fn=collate,
-                        generator=torch.Generator().manual_seed(0))
+    loader = DataLoader(
+        examples.dataset,
+        batch_size,
+        num_workers=num_workers,
+        collate_fn=collate,
+        generator=torch.Generator().manual_seed(0),
+    )
     start = 0
     with own_randomness(), evaluating(model, frozen=False), torch.no_grad():
         for batch in loader:
@@ -110,14 +123,21 @@ def _check_labels(examples: Recorded, rows: slice, labels: Any) -> None:
         raise HardlookError(
             f"example {examples.ids[row]!r} has label {given[differs[0]]} in the dataset and "
             f"{examples.labels[row]} in the audit; the dataset must be un-augmented and in the order of ids: "
-            "pass the ids that belong to it")
+            "pass the ids that belong to it"
+        )
 
 
 # -- which id and which label each row has -------------------------------------------------------------------
 
 
-def recorded(audit: Audit | None, dataset: Dataset, ids: Sequence[str] | None = None,
-             labels: Sequence[int] | None = None, *, split: str = "train") -> Recorded:
+def recorded(
+    audit: Audit | None,
+    dataset: Dataset,
+    ids: Sequence[str] | None = None,
+    labels: Sequence[int] | None = None,
+    *,
+    split: str = "train",
+) -> Recorded:
     """Put ids and labels beside the rows of a dataset, and check them against the audit's example table.
 
     ``ids`` and ``labels`` are taken as given, else from the dataset, else from the audit's labelled, readable
@@ -127,8 +147,10 @@ def recorded(audit: Audit | None, dataset: Dataset, ids: Sequence[str] | None = 
     labels = dataset_labels(dataset) if labels is None else np.asarray(labels)
     known = _audit_labels(audit, split)
     if ids is None and known is None:
-        raise HardlookError("the Recorder does not know which example each row of the dataset is; pass "
-                            "ids=[…], or run `hardlook score` once, which reads the audit's data")
+        raise HardlookError(
+            "the Recorder does not know which example each row of the dataset is; pass "
+            "ids=[…], or run `hardlook score` once, which reads the audit's data"
+        )
     ids = [str(name) for name in (known if ids is None else ids)]
     _check_ids(ids, len(dataset), split)
     if labels is not None and len(labels) != len(ids):
@@ -174,8 +196,10 @@ def _audit_labels(audit: Audit | None, split: str) -> dict[str, int] | None:
 
 def _check_ids(ids: list[str], n: int, split: str) -> None:
     if len(ids) != n:
-        raise HardlookError(f"there are {len(ids)} ids for the {split} split and {n} examples in the "
-                            "dataset; needed one id per row, in the dataset's order: pass ids=[…]")
+        raise HardlookError(
+            f"there are {len(ids)} ids for the {split} split and {n} examples in the "
+            "dataset; needed one id per row, in the dataset's order: pass ids=[…]"
+        )
     if not n:
         raise HardlookError(f"the dataset of the {split} split is empty; needed at least one example")
     if len(set(ids)) < n:
@@ -183,16 +207,19 @@ def _check_ids(ids: list[str], n: int, split: str) -> None:
         raise HardlookError(f"id {twice!r} stands for several rows of the dataset; ids must differ")
 
 
-def _agreed_labels(ids: list[str], labels: np.ndarray | None, known: Mapping[str, int] | None,
-                   split: str) -> np.ndarray | None:
+def _agreed_labels(
+    ids: list[str], labels: np.ndarray | None, known: Mapping[str, int] | None, split: str
+) -> np.ndarray | None:
     """The labels on which dataset and audit agree, or the one source there is."""
     if known is None:
         return labels
     strangers = [name for name in ids if name not in known]
     if strangers:
-        raise HardlookError(f"the audit has no labelled, readable {split} example {strangers[0]!r} "
-                            f"({len(strangers)} of {len(ids)} ids are unknown); ids are those of the audit's "
-                            "example table")
+        raise HardlookError(
+            f"the audit has no labelled, readable {split} example {strangers[0]!r} "
+            f"({len(strangers)} of {len(ids)} ids are unknown); ids are those of the audit's "
+            "example table"
+        )
     own = np.asarray([known[name] for name in ids])
     differs = np.flatnonzero(labels != own) if labels is not None and len(labels) == len(own) else []
     if len(differs):
@@ -200,7 +227,8 @@ def _agreed_labels(ids: list[str], labels: np.ndarray | None, known: Mapping[str
         raise HardlookError(
             f"example {ids[row]!r} has label {labels[row]} in the dataset and {own[row]} in the audit "
             f"({len(differs)} of {len(ids)} differ); pass the ids that belong to the dataset's rows, or "
-            "bring the labels into agreement")
+            "bring the labels into agreement"
+        )
     return own
 
 
@@ -208,5 +236,7 @@ def _check_label_range(ids: list[str], labels: np.ndarray, audit: Audit | None) 
     classes = len(audit.classes) if audit and audit.classes else np.inf
     bad = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(bad):
-        raise HardlookError(f"example {ids[int(bad[0])]!r} has label {labels[int(bad[0])]}; needed an index "
-                            "into the classes of audit.toml")
+        raise HardlookError(
+            f"example {ids[int(bad[0])]!r} has label {labels[int(bad[0])]}; needed an index "
+            "into the classes of audit.toml"
+        )

@@ -1,7 +1,7 @@
 """Whether scores in reduced precision still rank the examples as those in float32 do.
 
-Columns of both precisions on a sample → the lowest Spearman correlation among the columns, class-normalised as the pages
-rank them. Cost: a sort per column. Limit: a sample; a rare class may have no example in it.
+Columns of both precisions on a sample → the lowest Spearman correlation among the columns, class-normalised as the
+pages rank them. Cost: a sort per column. Limit: a sample; a rare class may have no example in it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ def balanced_sample(classes: np.ndarray, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(parts)) if parts else np.zeros(0, dtype=int)
 
 
-def lowest_agreement(full: dict[str, np.ndarray], reduced: dict[str, np.ndarray],
-                     classes: np.ndarray) -> tuple[float, str]:
+def lowest_agreement(
+    full: dict[str, np.ndarray], reduced: dict[str, np.ndarray], classes: np.ndarray
+) -> tuple[float, str]:
     """(Spearman, column) of the column that agrees least; each (n,), z-scored within ``classes``, (n,) indices.
 
     Rows without a number are left out, columns without two different numbers count as agreeing.

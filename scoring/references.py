@@ -121,9 +121,7 @@ def importing_from(folder: Path) -> Iterator[None]:
     finally:
         sys.path.remove(str(folder))
         names = set() if installed else _own_names(folder)  # what is installed belongs to no audit
-        _modules[folder].update(
-            {name: sys.modules[name] for name in set(sys.modules) - before if _top(name) in names}
-        )
+        _modules[folder].update({name: sys.modules[name] for name in set(sys.modules) - before if _top(name) in names})
         _leave_importable(folder)
         _withdraw(folder)
         sys.modules.update(hidden)
@@ -144,18 +142,13 @@ def _step_aside(folder: Path) -> dict[str, ModuleType]:
                 del sys.modules[name]
     names, own = _own_names(folder), _modules.get(folder, {})
     foreign = [name for name in sys.modules if _top(name) in names and name not in own]
-    return {
-        name: sys.modules.pop(name) for name in foreign if not _lies_in(sys.modules.get(_top(name)), folder)
-    }
+    return {name: sys.modules.pop(name) for name in foreign if not _lies_in(sys.modules.get(_top(name)), folder)}
 
 
 def _withdraw(folder: Path) -> None:
     """Take those of the folder's modules out again that hide an installed package of the same name."""
     elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() != folder]
-    specs = {
-        name: importlib.machinery.PathFinder.find_spec(name, elsewhere)
-        for name in map(_top, _modules[folder])
-    }
+    specs = {name: importlib.machinery.PathFinder.find_spec(name, elsewhere) for name in map(_top, _modules[folder])}
     hiding = {name for name, spec in specs.items() if spec is not None and spec.origin is not None}
     for name in _modules[folder]:
         if _top(name) in hiding:
@@ -272,17 +265,13 @@ def _attribute(module: ModuleType, dotted: str, reference: str) -> Callable[...,
             raise HardlookError(f"{reference}: no {name!r} in it; {close_names(name, _callables(value))}")
         value = getattr(value, name)
     if not callable(value):
-        raise HardlookError(
-            f"{reference} is {type(value).__name__} {value!r:.60}, which cannot be called; {NEEDED}"
-        )
+        raise HardlookError(f"{reference} is {type(value).__name__} {value!r:.60}, which cannot be called; {NEEDED}")
     return value
 
 
 def _callables(module: Any) -> list[str]:
     """Public callables of a module, its own ones alone where it has any."""
-    public = {
-        name: value for name, value in vars(module).items() if not name.startswith("_") and callable(value)
-    }
+    public = {name: value for name, value in vars(module).items() if not name.startswith("_") and callable(value)}
     here = [name for name, value in public.items() if getattr(value, "__module__", "") == module.__name__]
     return here or list(public)
 

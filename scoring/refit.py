@@ -61,9 +61,7 @@ def fit_head(features: np.ndarray, labels: np.ndarray, *, l2: float = 1e-3, max_
         )
     kept = labels != REMOVED
     if not kept.any() or l2 <= 0:
-        raise HardlookError(
-            f"{kept.sum()} of {len(labels)} examples are left and l2 is {l2}; needed some, and above 0"
-        )
+        raise HardlookError(f"{kept.sum()} of {len(labels)} examples are left and l2 is {l2}; needed some, and above 0")
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     alone = len(np.unique(labels[kept])) == 1
@@ -90,9 +88,18 @@ def placebo_labels(original: np.ndarray, reviewed: np.ndarray, *, seed: int = 0)
     return placebo
 
 
-def refit(train_features: np.ndarray, original: np.ndarray, reviewed: np.ndarray, test_features: np.ndarray,
-          test_labels: np.ndarray, groups: Mapping[str, np.ndarray] | None = None, *, l2: float = 1e-3,
-          n_placebo: int = 3, seed: int = 0) -> pd.DataFrame:
+def refit(
+    train_features: np.ndarray,
+    original: np.ndarray,
+    reviewed: np.ndarray,
+    test_features: np.ndarray,
+    test_labels: np.ndarray,
+    groups: Mapping[str, np.ndarray] | None = None,
+    *,
+    l2: float = 1e-3,
+    n_placebo: int = 3,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Accuracy of the head refitted on original, reviewed and placebo labels, per group of test examples.
 
     ``original``, ``reviewed``: (n,) class indices, −1 for a removed example; ``test_labels``: (m,), the best
@@ -116,13 +123,9 @@ def refit(train_features: np.ndarray, original: np.ndarray, reviewed: np.ndarray
         return (head.predict(np.asarray(test_features, dtype=np.float64)) == test_labels).astype(float)
 
     before, after = right(original), right(reviewed)
-    placebo = np.mean(
-        [right(placebo_labels(original, reviewed, seed=seed + i)) for i in range(n_placebo)], axis=0
-    )
+    placebo = np.mean([right(placebo_labels(original, reviewed, seed=seed + i)) for i in range(n_placebo)], axis=0)
     masks = {"all": np.ones(len(test_labels), bool), **(groups or {})}
-    return pd.DataFrame(
-        [_row(name, before[mask], after[mask], placebo[mask]) for name, mask in masks.items()]
-    )
+    return pd.DataFrame([_row(name, before[mask], after[mask], placebo[mask]) for name, mask in masks.items()])
 
 
 def _row(name: str, before: np.ndarray, after: np.ndarray, placebo: np.ndarray) -> dict:

@@ -5,9 +5,10 @@ order of the outputs, either one that a library uses (sorted as text, sorted as 
 renaming, which is fitted on nine tenths of the examples and measured on the other tenth, ten times (assignment problem
 on the confusion matrix, Kuhn 1955), so that it cannot win by fitting noise.
 
-Both answers of an example are a pair, so an advantage is tested by McNemar's exact test: with b examples that the remedy
-alone gets right and c that it alone gets wrong, p = P(X ≥ b), X ~ Binomial(b + c, 1/2), times the number of remedies
-tried (Bonferroni). Below ``SURE`` the remedy is the explanation; above, it is a guess and is said with its numbers.
+Both answers of an example are a pair, so an advantage is tested by McNemar's exact test: with b examples that the
+remedy alone gets right and c that it alone gets wrong, p = P(X ≥ b), X ~ Binomial(b + c, 1/2), times the number of
+remedies tried (Bonferroni). Below ``SURE`` the remedy is the explanation; above, it is a guess and is said with its
+numbers.
 
 Cost: one forward pass over the examples per remedy. Known limits: a mistake outside this list has no remedy here.
 """
@@ -32,8 +33,9 @@ HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 @dataclass(frozen=True)
 class Remedy:
-    """One mistake undone: ``text`` says what is wrong and what to do, ``right`` is (n,) bool, ``p`` the adjusted p-value
-    of its advantage over the answers as they stand; ``classes`` in the order of the outputs, where that is the remedy."""
+    """One mistake undone: ``text`` says what is wrong and what to do, ``right`` is (n,) bool, ``p`` the adjusted
+    p-value of its advantage over the answers as they stand; ``classes`` in the order of the outputs, where that is the
+    remedy."""
 
     text: str
     right: np.ndarray
@@ -108,19 +110,33 @@ def class_remedies(predictions: np.ndarray, labels: np.ndarray, classes: list[st
 
     ``predictions``, ``labels``: (n,) indices into ``classes``.
     """
-    found = [Remedy(f"the classes are permuted: {how}; write {classes_line(order)}",
-                    renamed(classes, order)[predictions] == labels, classes=tuple(order))
-             for how, order in known_orders(classes)]
-    found += [Remedy(text, np.isin(predictions + shift, range(len(classes))) & (predictions + shift == labels))
-              for text, shift in _counted(classes)]
+    found = [
+        Remedy(
+            f"the classes are permuted: {how}; write {classes_line(order)}",
+            renamed(classes, order)[predictions] == labels,
+            classes=tuple(order),
+        )
+        for how, order in known_orders(classes)
+    ]
+    found += [
+        Remedy(text, np.isin(predictions + shift, range(len(classes))) & (predictions + shift == labels))
+        for text, shift in _counted(classes)
+    ]
     right, tested = out_of_fold_renaming(predictions, labels, len(classes))
     if tested < TESTABLE:
-        return found, (f"permuted classes were not tested beyond the usual orders: only {tested} of {len(labels)} examples "
-                       "are of a class that a second example shows")
+        return found, (
+            f"permuted classes were not tested beyond the usual orders: only {tested} of {len(labels)} examples "
+            "are of a class that a second example shows"
+        )
     order = [classes[at] for at in best_renaming(predictions, labels, len(classes))]
     if order != classes:
-        found.append(Remedy(f"the classes are permuted: put `classes` in the order of the model's outputs, {classes_line(order)}",
-                            right, classes=tuple(order)))
+        found.append(
+            Remedy(
+                f"the classes are permuted: put `classes` in the order of the model's outputs, {classes_line(order)}",
+                right,
+                classes=tuple(order),
+            )
+        )
     return found, None
 
 
@@ -154,7 +170,9 @@ def classes_line(order: list[str]) -> str:
     '`classes = ["1", "10", "2"]`'
     """
     names = ", ".join('"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"' for name in order[:NAMED])
-    return f"`classes = [{names}]`" if len(order) <= NAMED else f"`classes = [{names}, …]` (all of them are in check.json)"
+    return (
+        f"`classes = [{names}]`" if len(order) <= NAMED else f"`classes = [{names}, …]` (all of them are in check.json)"
+    )
 
 
 def best_renaming(predictions: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -172,8 +190,8 @@ def best_renaming(predictions: np.ndarray, labels: np.ndarray, classes: int) -> 
 
 
 def out_of_fold_renaming(predictions: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, int]:
-    """(n,) whether each example is right under the best renaming of the other nine tenths, and for how many of them that
-    part shows their label at all.
+    """(n,) whether each example is right under the best renaming of the other nine tenths, and for how many of them
+    that part shows their label at all.
 
     >>> labels = np.arange(40) % 4
     >>> right, tested = out_of_fold_renaming((labels + 1) % 4, labels, 4)

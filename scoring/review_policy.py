@@ -32,7 +32,8 @@ LOCK_MINUTES = 10.0
 TEST_MODES = ("open", "blind")
 WARNING = (
     "Only examples on which the model disagrees are looked at first, so corrections of test labels found this way move "
-    "them towards the model: accuracy on the corrected labels is too high. Compare models on the original labels, or set "
+    "them towards the model: accuracy on the corrected labels is too high. Compare models on the original labels, "
+    "or set "
     '`test = "blind"` under `[policy]` in audit.toml.'
 )
 
@@ -53,7 +54,9 @@ class ReviewPolicy:
         if not _is_number(self.second_opinions) or not 0 <= self.second_opinions <= 1:
             raise HardlookError(f"[policy] second_opinions = {self.second_opinions!r}; needed a share from 0 to 1")
         if not _is_number(self.lock_minutes) or not 0 < self.lock_minutes <= 24 * 60:
-            raise HardlookError(f"[policy] lock_minutes = {self.lock_minutes!r}; needed minutes, more than 0, at most a day")
+            raise HardlookError(
+                f"[policy] lock_minutes = {self.lock_minutes!r}; needed minutes, more than 0, at most a day"
+            )
         object.__setattr__(self, "dispositions", full_policy(self.dispositions))
 
     @classmethod

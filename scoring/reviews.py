@@ -54,9 +54,7 @@ class ReviewLog:
         self._tables = {rule.__name__: verdicts.Table(rule) for rule in rules}
 
     @classmethod
-    def open(
-        cls, url: str | Path, audit: str | None = None, *, classes: Collection[str] | None = None
-    ) -> ReviewLog:
+    def open(cls, url: str | Path, audit: str | None = None, *, classes: Collection[str] | None = None) -> ReviewLog:
         """Open a log, creating or migrating it.
 
         url: a path, ``sqlite:///…`` or ``postgresql+psycopg://…``.
@@ -65,9 +63,7 @@ class ReviewLog:
         written by a newer version.
         """
         if audit is not None and len(needed_text("audit", audit)) > LONGEST_KEY:
-            raise HardlookError(
-                f"the audit's name has {len(audit)} characters, at most {LONGEST_KEY} can be a key"
-            )
+            raise HardlookError(f"the audit's name has {len(audit)} characters, at most {LONGEST_KEY} can be a key")
         return cls(store.open_engine(url), audit, classes)
 
     @property
@@ -99,9 +95,7 @@ class ReviewLog:
         """
         events = list(events)
         if self.audit is None:
-            raise HardlookError(
-                "this log was opened across audits, for reading; open it with audit=NAME to append"
-            )
+            raise HardlookError("this log was opened across audits, for reading; open it with audit=NAME to append")
         if self._classes is not None:
             for event in events:
                 event.check_classes(self._classes)
@@ -129,9 +123,7 @@ class ReviewLog:
 
     # -- reading ------------------------------------------------------------------------------------
 
-    def events(
-        self, after: int = 0, *, example_id: str | None = None, limit: int | None = None
-    ) -> pd.DataFrame:
+    def events(self, after: int = 0, *, example_id: str | None = None, limit: int | None = None) -> pd.DataFrame:
         """Events in commit order, those after position ``after``; every column, ``evidence`` as a dict.
 
         A reader that goes on from the last position it has seen never skips one. example_id: this example's
@@ -177,8 +169,8 @@ class ReviewLog:
         return self._derive("assignments", as_of)
 
     def last_act(self, reviewer: str, *, but: str | None = None) -> dict[str, Any] | None:
-        """The reviewer's last act that stands, on any machine, for an undo to name; None: nothing is left. ``but``: a client
-        whose acts are not meant.
+        """The reviewer's last act that stands, on any machine, for an undo to name; None: nothing is left. ``but``: a
+        client whose acts are not meant.
 
         → client, seq, action, example_id, fingerprint, label and batch, null as None.
         """
@@ -191,13 +183,11 @@ class ReviewLog:
             return None
         last = events[rows].iloc[-1]
         names = ("client", "action", "example_id", "fingerprint", "label", "batch")
-        return {"seq": int(last["seq"])} | {
-            name: None if pd.isna(last[name]) else last[name] for name in names
-        }
+        return {"seq": int(last["seq"])} | {name: None if pd.isna(last[name]) else last[name] for name in names}
 
     def without(self, act: Mapping[str, Any]) -> tuple[pd.DataFrame, np.ndarray]:
-        """The events about the examples of an act (as ``last_act`` tells it), and which would stand without it: what the
-        rules of ``scoring.verdicts`` need to say how these examples stand once it is undone."""
+        """The events about the examples of an act (as ``last_act`` tells it), and which would stand without it: what
+        the rules of ``scoring.verdicts`` need to say how these examples stand once it is undone."""
         with self._lock:
             events, stands = self._refresh(), self._stands.copy()
         one = events["seq"] == act["seq"] if act["batch"] is None else events["batch"] == act["batch"]
@@ -211,9 +201,7 @@ class ReviewLog:
         query = sa.select(event_table.c.audit, sa.func.count().label("events")).group_by(event_table.c.audit)
         with store.explained(self._engine), self._engine.connect() as connection:
             rows = connection.execute(query.order_by(event_table.c.audit)).fetchall()
-        return pd.DataFrame(rows, columns=["audit", "events"]).astype(
-            {"audit": store.TEXT, "events": "int64"}
-        )
+        return pd.DataFrame(rows, columns=["audit", "events"]).astype({"audit": store.TEXT, "events": "int64"})
 
     def _refresh(self) -> pd.DataFrame:
         """All events without their evidence, topped up with what is new; under the lock."""
@@ -282,9 +270,7 @@ class _Batch:
             return False
         changed = [name for name, value in row.items() if stored[name] != value]
         if changed:
-            reason = (
-                f"is in the log with other content ({', '.join(changed)}); a client must not use a seq twice"
-            )
+            reason = f"is in the log with other content ({', '.join(changed)}); a client must not use a seq twice"
             raise EventRefused(event.client, event.seq, reason)
         return True
 
@@ -299,7 +285,5 @@ class _Batch:
                 event.client, event.seq, f"undoes {client!r} {seq}, which is not in the log of this audit"
             )
         if target["reviewer"] != event.reviewer:
-            raise EventRefused(
-                event.client, event.seq, f"undoes an act of {target['reviewer']!r}; decide instead"
-            )
+            raise EventRefused(event.client, event.seq, f"undoes an act of {target['reviewer']!r}; decide instead")
         return target["position"]

@@ -56,7 +56,8 @@ class Column:
     form: str | None = None
     normalised: str | None = None
     uses_label: bool | None = None
-    """Whether the number takes the given label: scores without it are compared with those with it. None: by ``index``."""
+    """Whether the number takes the given label: scores without it are compared with those with it. None: by
+    ``index``."""
 
     def __post_init__(self):
         if self.suspicious not in SUSPICIOUS:
@@ -94,8 +95,9 @@ class Shard:
     influence: np.ndarray | None = None
     dynamics: Mapping[str, np.ndarray] | None = None
     notes: list[str] = field(default_factory=list)
-    """What ``score`` found out about this run, a sentence each: a fast path that did not prove itself and was left, values
-    that are null and why. Kept in the score's file and shown in the summary and on /overview; the same sentence counts once."""
+    """What ``score`` found out about this run, a sentence each: a fast path that did not prove itself and was left,
+    values that are null and why. Kept in the score's file and shown in the summary and on /overview; the same sentence
+    counts once."""
 
     def note(self, text: str) -> None:
         """Keep a sentence about this run, once."""
@@ -120,7 +122,8 @@ class Scorer:
     """Outputs of ``score`` that are (n, r) vectors and no columns: each is kept as ``runs/<run>/<name>.arrow``."""
 
     def lacks(self, run) -> str | None:
-        """Why this scorer cannot run here though its ``needs`` are met, in one sentence; None where it can. Optional."""
+        """Why this scorer cannot run here though its ``needs`` are met, in one sentence; None where it can.
+        Optional."""
         return None
 
     def depends(self, run):
@@ -152,8 +155,14 @@ def registry() -> dict[str, type[Scorer]]:
     kinds: list[type[Scorer]] = []
     for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
         members = vars(importlib.import_module(f"scoring.scorers.{module}")).values()
-        kinds += [kind for kind in members if isinstance(kind, type) and issubclass(kind, Scorer) and kind.name
-                  and kind.__module__ == f"scoring.scorers.{module}"]
+        kinds += [
+            kind
+            for kind in members
+            if isinstance(kind, type)
+            and issubclass(kind, Scorer)
+            and kind.name
+            and kind.__module__ == f"scoring.scorers.{module}"
+        ]
     return registered(kinds)
 
 

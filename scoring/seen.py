@@ -1,9 +1,9 @@
 """Vectors and texts as the model sees them: what `hardlook check` keeps beside its findings, for the overview.
 
 Vectors: mean, deviation, lowest and highest of each column *after* the transform. Texts: how many tokens they have,
-how many fill the whole length (and may be cut), and the first few texts cut at their tokens. A column whose deviation is a
-hundred times another's is a warning: it dominates training, and its input gradient is as much smaller, so that VoG would
-mostly measure the others.
+how many fill the whole length (and may be cut), and the first few texts cut at their tokens. A column whose deviation
+is a hundred times another's is a warning: it dominates training, and its input gradient is as much smaller, so that VoG
+would mostly measure the others.
 
 Inputs → outputs: transformed batches → dicts for JSON, and the warnings' sentences. Cost: none besides the reading.
 Limits: only inputs of one dimension (columns, or tokens) are described; padding is taken to be 0.
@@ -51,9 +51,11 @@ def uneven_columns(batch: torch.Tensor, names: Sequence[str] | None) -> str | No
     if spread[high] < UNEVEN * spread[low]:
         return None
     names = names if names and len(names) == batch.shape[1] else [str(j) for j in range(batch.shape[1])]
-    return (f"after the transform column {names[high]!r} has deviation {float(spread[high]):.3g} and {names[low]!r} "
-            f"{float(spread[low]):.3g}: the larger one dominates training, and VoG mostly measures the smaller one; "
-            "standardise in the transform, e.g. transform = { mean = […], std = […] } with one number per column")
+    return (
+        f"after the transform column {names[high]!r} has deviation {float(spread[high]):.3g} and {names[low]!r} "
+        f"{float(spread[low]):.3g}: the larger one dominates training, and VoG mostly measures the smaller one; "
+        "standardise in the transform, e.g. transform = { mean = […], std = […] } with one number per column"
+    )
 
 
 def tokens_seen(batch: torch.Tensor, texts: Sequence[str], transform: Any) -> dict[str, Any] | None:
@@ -78,5 +80,7 @@ def mostly_cut(seen: dict[str, Any] | None) -> str | None:
     """The warning where most texts fill the whole length, so that what follows is probably never read."""
     if seen is None or seen["kind"] != "text" or seen["filled"] <= CUT:
         return None
-    return (f"{seen['filled']:.0%} of the texts fill all {seen['length']} tokens, and what follows is not read; raise the "
-            "transform's length if what tells the classes apart may stand further on")
+    return (
+        f"{seen['filled']:.0%} of the texts fill all {seen['length']} tokens, and what follows is not read; raise the "
+        "transform's length if what tells the classes apart may stand further on"
+    )

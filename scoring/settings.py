@@ -24,10 +24,39 @@ from scoring.tables import HardlookError
 FORMAT = 1
 SPLITS = ("train", "test", "pool")
 MEDIA = ("image", "vector", "text")
-TOP_KEYS = ("format", "id", "name", "media", "classes", "issues", "data", "run", "truth", "policy", "goal", "roles",
-            "access", "seed")
-RUN_KEYS = ("model", "arguments", "transform", "checkpoints", "weights", "expected_accuracy", "layers", "training",
-            "description", "l2", "scores", "averaged", "output", "output_item", "like")
+TOP_KEYS = (
+    "format",
+    "id",
+    "name",
+    "media",
+    "classes",
+    "issues",
+    "data",
+    "run",
+    "truth",
+    "policy",
+    "goal",
+    "roles",
+    "access",
+    "seed",
+)
+RUN_KEYS = (
+    "model",
+    "arguments",
+    "transform",
+    "checkpoints",
+    "weights",
+    "expected_accuracy",
+    "layers",
+    "training",
+    "description",
+    "l2",
+    "scores",
+    "averaged",
+    "output",
+    "output_item",
+    "like",
+)
 ACCESS_KEYS = ("proxies", "user_header", "url", "claim")
 TRUTH_KEYS = ("path", "id_column", "label_column")
 GOAL_KEYS = ("error_rate", "confidence", "decisions", "controls")
@@ -74,27 +103,43 @@ ACCESS: dict[str, tuple[Allowed, str]] = {
     "url": (is_text, 'an address such as "https://audit.example.org"'),
     "claim": (is_text, 'the name of a claim such as "email"'),
 }
-TRUTH: dict[str, tuple[Allowed, str]] = {
-    key: (is_text, "a string") for key in ("path", "id_column", "label_column")
-}
+TRUTH: dict[str, tuple[Allowed, str]] = {key: (is_text, "a string") for key in ("path", "id_column", "label_column")}
 OUTPUTS = ("logits", "log_probabilities", "probabilities", "sigmoid", "logit", "probability")
 RUN: dict[str, tuple[Allowed, str]] = {
     "output": (lambda value: value in OUTPUTS, f"what the model returns, one of {', '.join(OUTPUTS)}"),
-    "output_item": (lambda value: is_text(value) or is_seed(value), "which item of a tuple, or key of a mapping, the model "
-                    "returns holds its outputs"),
-    "transform": (lambda value: is_text(value) or is_table(value),
-                  '"file.py:callable" or a table such as { resize = 64, mean = 0.5, std = 0.25 }'),
-    "checkpoints": (lambda value: is_text(value) or are_texts(value) and bool(value),
-                    'a glob such as "checkpoints/*.pt", or a list of them'),
+    "output_item": (
+        lambda value: is_text(value) or is_seed(value),
+        "which item of a tuple, or key of a mapping, the model returns holds its outputs",
+    ),
+    "transform": (
+        lambda value: is_text(value) or is_table(value),
+        '"file.py:callable" or a table such as { resize = 64, mean = 0.5, std = 0.25 }',
+    ),
+    "checkpoints": (
+        lambda value: is_text(value) or are_texts(value) and bool(value),
+        'a glob such as "checkpoints/*.pt", or a list of them',
+    ),
     "weights": (is_text, "the path of a checkpoint"),
     "layers": (lambda value: is_text(value) or are_texts(value) and bool(value), "a list of layer names or patterns"),
     "training": (is_table, "a table of training settings"),
-    "scores": (lambda value: is_table(value) and all(map(is_table, value.values())),
-               "one table of settings per score: [run.<name>.scores.<score>]"),
+    "scores": (
+        lambda value: is_table(value) and all(map(is_table, value.values())),
+        "one table of settings per score: [run.<name>.scores.<score>]",
+    ),
     "l2": (lambda value: is_number(value) and value >= 0, "the L2 penalty of the head, a number from 0"),
     "averaged": (lambda value: isinstance(value, bool), "true or false"),
 }
-KINDS_OF_WEIGHTS = ("ema", "averaged", "average", "swa", "plain", "raw", "model_ema", "state_dict_ema", "ema_state_dict")
+KINDS_OF_WEIGHTS = (
+    "ema",
+    "averaged",
+    "average",
+    "swa",
+    "plain",
+    "raw",
+    "model_ema",
+    "state_dict_ema",
+    "ema_state_dict",
+)
 """What people write as ``weights`` where they mean the kind, which is ``averaged``."""
 
 MOVED = {
@@ -119,7 +164,8 @@ def check_kinds(config: Mapping[str, Any]) -> None:
                 raise HardlookError(f"audit.toml: [run.{name}] {key} has no effect there; {MOVED[key]}")
         if str(run.get("weights", "")).strip().lower() in KINDS_OF_WEIGHTS:
             raise HardlookError(
-                f"audit.toml: [run.{name}] weights = {run['weights']!r} names no kind of weights but a checkpoint to train "
+                f"audit.toml: [run.{name}] weights = {run['weights']!r} names no kind of weights but a checkpoint "
+                f"to train "
                 "from; to audit the moving average of the weights (EMA) write averaged = true, for the trained weights "
                 "averaged = false, and remove weights"
             )
@@ -188,10 +234,17 @@ def _like(name: str, runs: Mapping[str, Any]) -> dict[str, Any]:
         return own
     if other not in runs or "like" in runs[other]:
         needed = ", ".join(repr(run) for run in runs if "like" not in runs[run]) or "none"
-        raise HardlookError(f"audit.toml: [run.{name}] like = {other!r}; needed a run with a table of its own: {needed}")
+        raise HardlookError(
+            f"audit.toml: [run.{name}] like = {other!r}; needed a run with a table of its own: {needed}"
+        )
     base = runs[other]
-    merged = {key: {**value, **own[key]} if isinstance(value, dict) and isinstance(own.get(key), dict)
-              else own.get(key, value) for key, value in base.items() if key != "checkpoints"}
+    merged = {
+        key: {**value, **own[key]}
+        if isinstance(value, dict) and isinstance(own.get(key), dict)
+        else own.get(key, value)
+        for key, value in base.items()
+        if key != "checkpoints"
+    }
     return {**own, **merged, "checkpoints": own.get("checkpoints", f"checkpoints/{name}/*.pt")}
 
 
@@ -211,7 +264,13 @@ def _check_data(data: Any) -> None:
     if not isinstance(data, list) or not data:
         raise HardlookError("audit.toml names no data; add a [[data]] table with split and path")
     for number, source in enumerate(data):
-        _want("", f"data[{number}]", source, dict, 'a table: [[data]] on a line of its own, below it path = "…" and split = "…"')
+        _want(
+            "",
+            f"data[{number}]",
+            source,
+            dict,
+            'a table: [[data]] on a line of its own, below it path = "…" and split = "…"',
+        )
         split = source.get("split")
         if split is not None and (not isinstance(split, str) or split not in SPLITS):
             raise HardlookError(f"audit.toml: data[{number}].split = {split!r}; needed one of {', '.join(SPLITS)}")

@@ -69,9 +69,10 @@ class Context:
             pattern = f"checkpoints/{self.run.name}/*.pt"  # where `hardlook train` and the Recorder keep them
             if not any(self.audit.root.glob(pattern)):
                 raise HardlookError(
-                    f"run {self.run.name!r} names no checkpoints and none are at {pattern}; name those of your training "
-                    f"with `checkpoints = \"…/*.pt\"` in [run.{self.run.name}] of audit.toml (final weights alone: "
-                    f"`checkpoints = \"{self.run.config.get('weights', 'final.pt')}\"`), or make some: "
+                    f"run {self.run.name!r} names no checkpoints and none are at {pattern}; name those of your "
+                    f"training "
+                    f'with `checkpoints = "…/*.pt"` in [run.{self.run.name}] of audit.toml (final weights alone: '
+                    f'`checkpoints = "{self.run.config.get("weights", "final.pt")}"`), or make some: '
                     f"hardlook train {self.audit.root}"
                 )
         return find_checkpoints(pattern, self.audit.root, weights=self.weights)
@@ -82,15 +83,22 @@ class Context:
         config = self.run.config
         if "model" not in config:
             raise HardlookError(
-                f"run {self.run.name!r} names no model; add `model = \"model.py:callable\"` or a torchvision model's "
+                f'run {self.run.name!r} names no model; add `model = "model.py:callable"` or a torchvision model\'s '
                 f"name to [run.{self.run.name}] in audit.toml"
             )
-        model = AuditedModel.build(config["model"], config.get("arguments", {}), self.audit.root,
-                                   n_classes=len(self.audit.classes), device=choose_device(self.device), weights=self.weights)
+        model = AuditedModel.build(
+            config["model"],
+            config.get("arguments", {}),
+            self.audit.root,
+            n_classes=len(self.audit.classes),
+            device=choose_device(self.device),
+            weights=self.weights,
+        )
         return model.returns(OutputAsLogits(self._output(model), config.get("output_item")))
 
     def _output(self, model: AuditedModel) -> str:
-        """What the model returns: as audit.toml says, else as it was found for these weights, else as it is found now."""
+        """What the model returns: as audit.toml says, else as it was found for these weights, else as it is found
+        now."""
         config, record = self.run.config, self.run.record().get("output") or {}
         if "output" in config:
             return config["output"]
@@ -156,7 +164,8 @@ class Context:
 
     @property
     def head(self) -> dict[str, Any]:
-        """What the predictions' pass measured of the model's head: name, linear, bias, scale, reason (``Head.facts``)."""
+        """What the predictions' pass measured of the model's head: name, linear, bias, scale, reason
+        (``Head.facts``)."""
         return self.run.record().get("head") or {}
 
     @cached_property
@@ -166,8 +175,8 @@ class Context:
 
     @cached_property
     def key(self) -> str:
-        """What every number of the run depends on: weights, the code of factory, transform and loaders, classes; and how
-        often logits were found to be others although all of that was the same (``scoring.predictions``)."""
+        """What every number of the run depends on: weights, the code of factory, transform and loaders, classes; and
+        how often logits were found to be others although all of that was the same (``scoring.predictions``)."""
         config = self.run.config
         facts = {name: config.get(name) for name in ("model", "arguments", "transform", "embedding", "averaged")}
         named = [facts["model"], facts["transform"], *(source.get("loader") for source in self.audit.sources)]
@@ -204,8 +213,15 @@ def cut(positions: np.ndarray, size: int) -> list[np.ndarray]:
     return [positions[start : start + size] for start in range(0, len(positions), size)]
 
 
-def resumable(folder: Path, key: str, shards: Sequence[np.ndarray], compute: Callable[[np.ndarray], pa.Table],
-              progress: Progress, what: str, each: Each = map) -> list[pa.Table]:
+def resumable(
+    folder: Path,
+    key: str,
+    shards: Sequence[np.ndarray],
+    compute: Callable[[np.ndarray], pa.Table],
+    progress: Progress,
+    what: str,
+    each: Each = map,
+) -> list[pa.Table]:
     """The tables of all shards; each is a file as soon as it is done, and files of the same key are not redone.
 
     ``each(compute, shards)`` gives the tables in the shards' order: ``map`` here and now, or somewhere else
@@ -238,8 +254,10 @@ def column_vectors(tables: Sequence[pa.Table], name: str) -> np.ndarray:
     """The inverse of ``vector_column`` over several tables; NaN for the rows of a table without that column."""
     widths = sorted({table.schema.field(name).type.list_size for table in tables if name in table.column_names})
     if len(widths) > 1:
-        raise HardlookError(f"the vectors {name!r} are {widths[0]} long in one shard and {widths[-1]} in another; "
-                            "needed one length for all examples")
+        raise HardlookError(
+            f"the vectors {name!r} are {widths[0]} long in one shard and {widths[-1]} in another; "
+            "needed one length for all examples"
+        )
     width = widths[0]
     parts = []
     for table in tables:
@@ -260,9 +278,14 @@ def make_shard(context: Context, scorer: Scorer, positions: np.ndarray) -> tuple
         at = np.asarray(good, dtype=int)
     rows = positions[at]
     part = context.examples.iloc[rows]
-    shard = Shard(example_id=part["example_id"].to_numpy(dtype=object), split=part["split"].to_numpy(dtype=object),
-                  labels=context.labels[rows],
-                  classes=context.audit.classes, seed=context.audit.seed, inputs=inputs)
+    shard = Shard(
+        example_id=part["example_id"].to_numpy(dtype=object),
+        split=part["split"].to_numpy(dtype=object),
+        labels=context.labels[rows],
+        classes=context.audit.classes,
+        seed=context.audit.seed,
+        inputs=inputs,
+    )
     if run.logits_path.is_file():
         predictions, probabilities = context.predicted
         shard = replace(shard, predictions=predictions[rows], probabilities=probabilities[rows])

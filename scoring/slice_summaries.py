@@ -93,9 +93,7 @@ def summarize_slices(
                 coherence=spread,
                 random_coherence=random,
                 coherence_rank=rank,
-                nearest=tuple(
-                    int(i) for i in members[np.argsort(distances[members], kind="stable")[:n_nearest]]
-                ),
+                nearest=tuple(int(i) for i in members[np.argsort(distances[members], kind="stable")[:n_nearest]]),
             )
         )
     return sorted(found, key=lambda s: (s.accuracy if s.accuracy is not None else 1.0, -s.size))
@@ -106,11 +104,7 @@ def _accuracy(labels: np.ndarray | None, predictions: np.ndarray, members: np.nd
 
 
 def _counts(values: np.ndarray | None, members: np.ndarray) -> dict[str, int]:
-    return (
-        {}
-        if values is None
-        else {str(value): count for value, count in Counter(values[members]).most_common()}
-    )
+    return {} if values is None else {str(value): count for value, count in Counter(values[members]).most_common()}
 
 
 def coherence(embeddings: np.ndarray) -> float | None:
@@ -125,8 +119,9 @@ def coherence(embeddings: np.ndarray) -> float | None:
     return float(2 * np.square(centred).sum() / (len(embeddings) - 1))
 
 
-def _coherence(embeddings: np.ndarray, members: np.ndarray, n_random: int,
-               rng: np.random.Generator) -> tuple[float | None, float | None, float | None]:
+def _coherence(
+    embeddings: np.ndarray, members: np.ndarray, n_random: int, rng: np.random.Generator
+) -> tuple[float | None, float | None, float | None]:
     """The slice's coherence, that of random slices, and the share of these at least as coherent."""
     own = coherence(embeddings[members])
     if own is None or not n_random:
@@ -153,9 +148,7 @@ def overrepresented(metadata: pd.DataFrame, ids: np.ndarray, *, max_q: float = 0
     found = pd.DataFrame(rows, columns=columns)
     found["q_value"] = benjamini_hochberg(found["p_value"].to_numpy(dtype=float))
     found = found[(found["q_value"] <= max_q) & (found["lift"] > 1)] if max_q < 1 else found
-    return found.sort_values(
-        ["slice_id", "q_value", "lift"], ascending=[True, True, False], ignore_index=True
-    )
+    return found.sort_values(["slice_id", "q_value", "lift"], ascending=[True, True, False], ignore_index=True)
 
 
 def grouped(values: pd.Series) -> pd.Series | None:

@@ -25,8 +25,16 @@ DEFAULT_SLICES = 25
 METHODS = ("kmeans", "dbscan", "spectral")
 
 
-def find_slices(embeddings: np.ndarray, n_slices: int | None = None, *, method: str = "kmeans", seed: int = 0,
-                n_init: int = 10, eps: float | None = None, min_samples: int = 5) -> np.ndarray:
+def find_slices(
+    embeddings: np.ndarray,
+    n_slices: int | None = None,
+    *,
+    method: str = "kmeans",
+    seed: int = 0,
+    n_init: int = 10,
+    eps: float | None = None,
+    min_samples: int = 5,
+) -> np.ndarray:
     """Slice ids of examples, the largest slice 0, noise −1: (n, r) → (n,) integers. Deterministic for a seed.
 
     ``method``: "kmeans" with normalised centroids (zero embeddings are noise), "dbscan" (which finds its own
@@ -49,9 +57,7 @@ def find_slices(embeddings: np.ndarray, n_slices: int | None = None, *, method: 
     if not 1 <= k <= n:
         raise HardlookError(f"n_slices is {k} for {n} examples; needed between 1 and {n}")
     found = (
-        kmeans(embeddings, k, seed=seed, n_init=n_init)
-        if method == "kmeans"
-        else spectral(embeddings, k, seed=seed)
+        kmeans(embeddings, k, seed=seed, n_init=n_init) if method == "kmeans" else spectral(embeddings, k, seed=seed)
     )
     return _largest_first(found)
 
@@ -62,9 +68,7 @@ def _checked(embeddings: np.ndarray, name: str = "embeddings") -> np.ndarray:
         raise HardlookError(f"{name} have shape {embeddings.shape}; needed (n, r) numbers with n ≥ 1")
     bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
     if len(bad):
-        raise HardlookError(
-            f"{name} of row {bad[0]} and {len(bad) - 1} more are not finite; leave such examples out"
-        )
+        raise HardlookError(f"{name} of row {bad[0]} and {len(bad) - 1} more are not finite; leave such examples out")
     return embeddings.astype(np.float64)
 
 
@@ -76,8 +80,16 @@ def _largest_first(assigned: np.ndarray) -> np.ndarray:
     return np.array([names.get(int(value), -1) for value in assigned])
 
 
-def find_slices_by_rule(embeddings: np.ndarray, correct: np.ndarray, *, max_accuracy: float, min_size: int,
-                        branching: int = 3, seed: int = 0, n_init: int = 10) -> list[np.ndarray]:
+def find_slices_by_rule(
+    embeddings: np.ndarray,
+    correct: np.ndarray,
+    *,
+    max_accuracy: float,
+    min_size: int,
+    branching: int = 3,
+    seed: int = 0,
+    n_init: int = 10,
+) -> list[np.ndarray]:
     """InfEmbed-Rule: disjoint slices with accuracy ≤ ``max_accuracy`` and size ≥ ``min_size``, the worst
     first.
 
@@ -114,8 +126,9 @@ def _check_rule(n: int, correct: np.ndarray, max_accuracy: float, min_size: int,
         )
 
 
-def _split(members: np.ndarray, embeddings: np.ndarray, branching: int, seeds: np.random.SeedSequence,
-           n_init: int) -> list[np.ndarray]:
+def _split(
+    members: np.ndarray, embeddings: np.ndarray, branching: int, seeds: np.random.SeedSequence, n_init: int
+) -> list[np.ndarray]:
     """Parts of a group; none where it cannot be split."""
     assigned = kmeans(embeddings[members], min(branching, len(members)), seed=seeds, n_init=n_init)
     parts = [members[assigned == part] for part in np.unique(assigned)]
@@ -136,8 +149,11 @@ def slice_ids(slices: list[np.ndarray], n: int) -> np.ndarray:
 
 def slice_centres(embeddings: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """(s, r) unit centroids of slices 0 … s−1: the direction of each slice's summed embeddings."""
-    sums = np.stack([embeddings[ids == i].sum(axis=0) for i in range(ids.max() + 1)]) if ids.max() >= 0 \
+    sums = (
+        np.stack([embeddings[ids == i].sum(axis=0) for i in range(ids.max() + 1)])
+        if ids.max() >= 0
         else np.zeros((0, embeddings.shape[1]))
+    )
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
     return np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0)
 
@@ -164,8 +180,9 @@ def assign_to_slices(embeddings: np.ndarray, found_on: np.ndarray, ids: np.ndarr
     centres, reach = slice_centres(found_on, ids), distances_to_centres(found_on, ids)
     limits = np.array([np.nanmax(reach[ids == i]) for i in range(ids.max() + 1)])
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    distance = 1 - np.divide(embeddings @ centres.T, norms, out=np.zeros((len(embeddings), len(centres))),
-                             where=norms > 0)
+    distance = 1 - np.divide(
+        embeddings @ centres.T, norms, out=np.zeros((len(embeddings), len(centres))), where=norms > 0
+    )
     nearest = np.where(distance <= limits + 1e-9, distance, np.inf)
     return np.where(np.isfinite(nearest.min(axis=1)), nearest.argmin(axis=1), -1)
 
@@ -183,8 +200,10 @@ def summed_influence(slice_embeddings: np.ndarray, train_embeddings: np.ndarray)
     """
     slice_embeddings, train_embeddings = np.atleast_2d(slice_embeddings), np.asarray(train_embeddings)
     if train_embeddings.ndim != 2 or slice_embeddings.shape[1] != train_embeddings.shape[1]:
-        raise HardlookError(f"slice embeddings have shape {slice_embeddings.shape} and training embeddings "
-                            f"{train_embeddings.shape}; needed (m, r) and (n, r) from the same factors")
+        raise HardlookError(
+            f"slice embeddings have shape {slice_embeddings.shape} and training embeddings "
+            f"{train_embeddings.shape}; needed (m, r) and (n, r) from the same factors"
+        )
     return train_embeddings @ slice_embeddings.sum(axis=0, dtype=np.float64)
 
 
@@ -198,7 +217,7 @@ def slice_opponents(slice_embeddings: np.ndarray, train_embeddings: np.ndarray, 
     >>> slice_opponents(np.array([[1.0]]), np.array([[2.0], [-3.0], [-1.0]]), 2)
     array([1, 2])
     """
-    return np.argsort(summed_influence(slice_embeddings, train_embeddings), kind="stable")[:_count(k)]
+    return np.argsort(summed_influence(slice_embeddings, train_embeddings), kind="stable")[: _count(k)]
 
 
 def slice_proponents(slice_embeddings: np.ndarray, train_embeddings: np.ndarray, k: int) -> np.ndarray:
@@ -208,7 +227,7 @@ def slice_proponents(slice_embeddings: np.ndarray, train_embeddings: np.ndarray,
     >>> slice_proponents(np.array([[1.0]]), np.array([[2.0], [-3.0], [5.0]]), 2)
     array([2, 0])
     """
-    return np.argsort(-summed_influence(slice_embeddings, train_embeddings), kind="stable")[:_count(k)]
+    return np.argsort(-summed_influence(slice_embeddings, train_embeddings), kind="stable")[: _count(k)]
 
 
 def _count(k: int) -> int:

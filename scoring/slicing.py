@@ -19,8 +19,15 @@ import pyarrow as pa
 
 from scoring.audit import Audit, Run
 from scoring.slice_summaries import overrepresented, summarize_slices
-from scoring.slices import (distances_to_centres, find_slices, find_slices_by_rule, slice_ids, slice_opponents,
-                            slice_proponents, summed_influence)
+from scoring.slices import (
+    distances_to_centres,
+    find_slices,
+    find_slices_by_rule,
+    slice_ids,
+    slice_opponents,
+    slice_proponents,
+    summed_influence,
+)
 from scoring.tables import HardlookError, read_json, read_table, read_vectors, write_json, write_table
 
 METHODS = ("kmeans", "rule", "dbscan", "spectral")
@@ -31,7 +38,8 @@ BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
 
 @dataclass(frozen=True, kw_only=True)
 class SliceSettings:
-    """How slices are found. ``max_accuracy``, ``min_size`` and ``branching`` are the rule's, ``n_slices`` the others'."""
+    """How slices are found. ``max_accuracy``, ``min_size`` and ``branching`` are the rule's, ``n_slices`` the
+    others'."""
 
     method: str = "kmeans"
     n_slices: int = 25
@@ -64,15 +72,18 @@ class Embedded:
         at = pd.Index(self.frame["example_id"]).get_indexer(list(ids))
         if (at < 0).any():
             missing = [name for name, found in zip(ids, at, strict=True) if found < 0]
-            raise HardlookError(f"example {missing[0]!r} has no influence embedding (no label, unreadable, or not scored)")
+            raise HardlookError(
+                f"example {missing[0]!r} has no influence embedding (no label, unreadable, or not scored)"
+            )
         return at
 
 
 def embedded(audit: Audit, run: Run) -> Embedded:
     """The run's embeddings with what is known of their examples; one clear error where there are none."""
     if not run.influence_path.is_file():
-        raise HardlookError(f"run {run.name!r} has no influence embeddings; run `hardlook score {audit.root} "
-                            f"--only influence`")
+        raise HardlookError(
+            f"run {run.name!r} has no influence embeddings; run `hardlook score {audit.root} --only influence`"
+        )
     ids, vectors = read_vectors(run.influence_path)
     known = np.isfinite(vectors).all(1)
     frame = pd.DataFrame({"example_id": ids[known]})
@@ -89,9 +100,17 @@ def slice_run(audit: Audit, run: Run, settings: SliceSettings, name: str | None 
     everything = embedded(audit, run)
     found = find(everything, settings)
     name = checked_name(name or settings.method)
-    write_table(run.slices_path(name), pa.table({
-        "slice_id": pa.array(found["slice_id"], pa.int32()), "example_id": pa.array(found["example_id"], pa.string()),
-        "distance": pa.array(found["distance"], pa.float32(), from_pandas=True)}), {"settings": asdict(settings)})
+    write_table(
+        run.slices_path(name),
+        pa.table(
+            {
+                "slice_id": pa.array(found["slice_id"], pa.int32()),
+                "example_id": pa.array(found["example_id"], pa.string()),
+                "distance": pa.array(found["distance"], pa.float32(), from_pandas=True),
+            }
+        ),
+        {"settings": asdict(settings)},
+    )
     summary = summarise(everything, found, settings)
     write_json(run.slices_summary_path(name), summary)
     return summary
@@ -111,14 +130,21 @@ def find(everything: Embedded, settings: SliceSettings) -> pd.DataFrame:
         raise HardlookError(f"no {settings.split} example has an influence embedding; slices need labelled examples")
     if settings.method == "rule":
         correct = part.frame["correct"].to_numpy(dtype=bool)
-        members = find_slices_by_rule(part.vectors, correct, max_accuracy=settings.max_accuracy,
-                                      min_size=settings.min_size, branching=settings.branching, seed=settings.seed)
+        members = find_slices_by_rule(
+            part.vectors,
+            correct,
+            max_accuracy=settings.max_accuracy,
+            min_size=settings.min_size,
+            branching=settings.branching,
+            seed=settings.seed,
+        )
         ids = slice_ids(members, len(part.frame))
     else:
         n_slices = None if settings.method == "dbscan" else settings.n_slices
         ids = find_slices(part.vectors, n_slices, method=settings.method, seed=settings.seed)
-    return pd.DataFrame({"example_id": part.frame["example_id"], "slice_id": ids,
-                         "distance": distances_to_centres(part.vectors, ids)})
+    return pd.DataFrame(
+        {"example_id": part.frame["example_id"], "slice_id": ids, "distance": distances_to_centres(part.vectors, ids)}
+    )
 
 
 def summarise(everything: Embedded, found: pd.DataFrame, settings: SliceSettings) -> dict[str, Any]:
@@ -137,8 +163,13 @@ def summarise(everything: Embedded, found: pd.DataFrame, settings: SliceSettings
         row["opponents"], row["proponents"] = influencers(members, train, BEHIND)
         row["overrepresented"] = common[common["slice_id"] == summary.slice_id].to_dict("records")
         slices.append(row)
-    return {"settings": asdict(settings), "examples": len(found), "in_none": int((ids < 0).sum()),
-            "accuracy": float(part.frame["correct"].astype(bool).mean()), "slices": slices}
+    return {
+        "settings": asdict(settings),
+        "examples": len(found),
+        "in_none": int((ids < 0).sum()),
+        "accuracy": float(part.frame["correct"].astype(bool).mean()),
+        "slices": slices,
+    }
 
 
 def influencers(members: np.ndarray, train: Embedded, k: int = BEHIND) -> tuple[list[dict], list[dict]]:
@@ -172,16 +203,32 @@ def lay_out(audit: Audit, run: Run, seed: int = 0) -> int:
         from umap import UMAP
 
         everything = embedded(audit, run)
-        rows = np.concatenate([group.sample(min(len(group), MAP_MOST), random_state=seed).index.to_numpy()
-                               for _, group in everything.frame.groupby("split", sort=True)])
+        rows = np.concatenate(
+            [
+                group.sample(min(len(group), MAP_MOST), random_state=seed).index.to_numpy()
+                for _, group in everything.frame.groupby("split", sort=True)
+            ]
+        )
         rows = np.sort(rows)
         neighbours = int(min(15, max(2, len(rows) - 1)))
         init = "spectral" if len(rows) > 50 else "random"
-        points = UMAP(n_neighbors=neighbours, metric="cosine", random_state=seed, init=init,
-                      tqdm_kwds={"desc": "map", "disable": None, "bar_format": BAR}).fit_transform(everything.vectors[rows])
-    write_table(run.map_path, pa.table({
-        "example_id": pa.array(everything.frame["example_id"].iloc[rows], pa.string()),
-        "x": pa.array(points[:, 0].astype(np.float32)), "y": pa.array(points[:, 1].astype(np.float32))}))
+        points = UMAP(
+            n_neighbors=neighbours,
+            metric="cosine",
+            random_state=seed,
+            init=init,
+            tqdm_kwds={"desc": "map", "disable": None, "bar_format": BAR},
+        ).fit_transform(everything.vectors[rows])
+    write_table(
+        run.map_path,
+        pa.table(
+            {
+                "example_id": pa.array(everything.frame["example_id"].iloc[rows], pa.string()),
+                "x": pa.array(points[:, 0].astype(np.float32)),
+                "y": pa.array(points[:, 1].astype(np.float32)),
+            }
+        ),
+    )
     return len(rows)
 
 

@@ -45,9 +45,9 @@ def is_slope(logits_of: Callable[[Batch], Tensor], batch: Batch, gradient: Tenso
     return bool((near - found).norm() <= 0.5 * near.norm())
 
 
-def _slope(logits_of: Callable[[Batch], Tensor], batch: Batch, leaf: Tensor, signs: Tensor,
-           step: float) -> Tensor:
+def _slope(logits_of: Callable[[Batch], Tensor], batch: Batch, leaf: Tensor, signs: Tensor, step: float) -> Tensor:
     """(n,) central differences of the chosen logits along the signs."""
-    up, down = (logits_of(Batch((leaf + side * signs).requires_grad_(), batch.classes, batch.highest))
-                for side in (step, -step))
+    up, down = (
+        logits_of(Batch((leaf + side * signs).requires_grad_(), batch.classes, batch.highest)) for side in (step, -step)
+    )
     return (up.double() - down.double()).gather(1, batch.classes)[:, 0] / (2 * step)

@@ -43,8 +43,10 @@ from scoring.ways import Copied, InPlace, State, device_of, dtype_of, lent, most
 FEW = 16
 """Examples on which folded logits are compared at every further checkpoint: what folding rests on is the
 weights."""
-NO_SLOPE = ("the gradient that autograd gives is not the slope of the logits: the model's forward cuts a part of "
-            "its graph (no_grad, detach), or defines another gradient")
+NO_SLOPE = (
+    "the gradient that autograd gives is not the slope of the logits: the model's forward cuts a part of "
+    "its graph (no_grad, detach), or defines another gradient"
+)
 
 
 # -- the slot ------------------------------------------------------------------------------------------------
@@ -58,8 +60,9 @@ class Slot:
     ``notes``: a sentence for each way that was left. The model is given back bit for bit after every call.
     """
 
-    def __init__(self, model: nn.Module, *, dtype: torch.dtype | None = None, fold: bool = True,
-                 embedding: str | None = None):
+    def __init__(
+        self, model: nn.Module, *, dtype: torch.dtype | None = None, fold: bool = True, embedding: str | None = None
+    ):
         self.model, self.device, self.embedding = model, device_of(model), embedding
         self.layer: str | None = None
         self.notes: list[str] = []
@@ -241,8 +244,10 @@ class Slot:
                 self.way = Copied(self.model, self._dtype, pairs, channels_last)
             except Exception as error:  # locks, generators, tensors with a history, and more
                 self._left.clear()
-                self.note(f"the model cannot be copied ({type(error).__name__}), so every checkpoint ran "
-                                  "through the model itself")
+                self.note(
+                    f"the model cannot be copied ({type(error).__name__}), so every checkpoint ran "
+                    "through the model itself"
+                )
         self.way = self.way or InPlace(self.model)
 
 

@@ -129,14 +129,17 @@ def read_json(path: Path, default: Any = None) -> Any:
 
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn what a damaged file makes its reader raise into one clear error; a missing file stays ``FileNotFoundError``."""
+    """Turn what a damaged file makes its reader raise into one clear error; a missing file stays
+    ``FileNotFoundError``."""
     try:
         yield
     except (FileNotFoundError, HardlookError):
         raise
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise HardlookError(f"{path} cannot be read ({first_line(error, 200)}); if it is damaged, delete it and run the "
-                            "command that writes it again, in most cases `hardlook score`") from error
+        raise HardlookError(
+            f"{path} cannot be read ({first_line(error, 200)}); if it is damaged, delete it and run the "
+            "command that writes it again, in most cases `hardlook score`"
+        ) from error
 
 
 def write_table(path: Path, table: pa.Table, metadata: Mapping[str, Any] | None = None) -> None:

@@ -79,6 +79,7 @@ def _lookups(model: nn.Module, tokens: Tensor) -> list[Lookup]:
             ids = args[0] if args else kwargs.get("input")
             if isinstance(ids, Tensor):
                 calls.append(Lookup(name, layer.weight, ids.detach().clone()))
+
         return record
 
     with contextlib.ExitStack() as stack, torch.no_grad():
@@ -93,7 +94,8 @@ def _lookups(model: nn.Module, tokens: Tensor) -> list[Lookup]:
 def same_numbers(ids: Tensor, tokens: Tensor) -> bool:
     """Whether an embedding's input is the batch itself: as it is, transposed, or flattened."""
     return order_of(ids, tokens) is not None and torch.equal(
-        _in_order(ids, order_of(ids, tokens), tokens.shape).long(), tokens.long())
+        _in_order(ids, order_of(ids, tokens), tokens.shape).long(), tokens.long()
+    )
 
 
 def _following(model: nn.Module, tokens: Tensor, calls: list[Lookup], fed: list[str]) -> list[str]:
@@ -111,8 +113,13 @@ def _following(model: nn.Module, tokens: Tensor, calls: list[Lookup], fed: list[
     both = list(zip(calls, again, strict=True))
     if fed:
         return sorted({one.name for one, two in both if one.name in fed and same_numbers(two.ids, other)})
-    return sorted({one.name for one, two in both
-                   if one.ids.shape == tokens.shape == two.ids.shape and not torch.equal(one.ids, two.ids)})
+    return sorted(
+        {
+            one.name
+            for one, two in both
+            if one.ids.shape == tokens.shape == two.ids.shape and not torch.equal(one.ids, two.ids)
+        }
+    )
 
 
 def _named(model: nn.Module, name: str) -> nn.Module:
@@ -158,8 +165,7 @@ def _out_of_order(values: Tensor, order: str) -> Tensor:
 
 
 @contextlib.contextmanager
-def embedded(model: nn.Module, name: str, tokens: Tensor,
-             replace: Callable[[Tensor], Tensor]) -> Iterator[list]:
+def embedded(model: nn.Module, name: str, tokens: Tensor, replace: Callable[[Tensor], Tensor]) -> Iterator[list]:
     """While it lasts, the layer's output (n, t, dim) or (n, dim) goes through ``replace`` on its way into the
     model.
 
@@ -174,10 +180,11 @@ def embedded(model: nn.Module, name: str, tokens: Tensor,
             raise HardlookError(f"the layer {name!r} returns no tensor (n, tokens, dim); name another")
         bag = output.ndim == 2 and len(output) == len(tokens)
         ordered = output if bag else _in_order(output, order, tokens.shape)
-        if ordered.shape[:1 if bag else 2] != tokens.shape[:1 if bag else 2]:
+        if ordered.shape[: 1 if bag else 2] != tokens.shape[: 1 if bag else 2]:
             raise HardlookError(
                 f"the embedding {name!r} returns {tuple(output.shape)} for tokens of shape "
-                f"{tuple(tokens.shape)}; needed one vector per token, or per example")
+                f"{tuple(tokens.shape)}; needed one vector per token, or per example"
+            )
         calls.append(replace(ordered))
         return (calls[-1] if bag else _out_of_order(calls[-1], order)).clone()  # it may be worked on in place
 
@@ -195,8 +202,9 @@ def padding_id(model: nn.Module, layer: nn.Module) -> int | None:
     """The token number that stands for padding: of the model's config, else of its embedding; None where
     neither says."""
     configs = [getattr(module, "config", None) for module in model.modules()]
-    return _first_number([getattr(config, "pad_token_id", None) for config in configs]
-                         + [getattr(layer, "padding_idx", None)])
+    return _first_number(
+        [getattr(config, "pad_token_id", None) for config in configs] + [getattr(layer, "padding_idx", None)]
+    )
 
 
 def padding_of_transform(transform: Any) -> int | None:

@@ -28,8 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from scoring.audit import Audit, Run
 from scoring.keeping import plain_tensors
-from scoring.models import (build_model, choose_device, last_block_and_head, load_callable, load_into,
-                            read_state_dict)
+from scoring.models import build_model, choose_device, last_block_and_head, load_callable, load_into, read_state_dict
 from scoring.models.modes import run as run_model, to_device
 from scoring.models.outputs import OutputReader
 from scoring.recorded import own_randomness, unpack
@@ -45,10 +44,20 @@ RECORDING = ("every", "keep", "batch_size", "num_workers")
 
 
 def fit(
-    model: nn.Module, dataset: Dataset, *, epochs: int = 15, lr: float = 0.01, batch_size: int = 64,
-    seed: int = 0, recorder: Recorder | None = None, augment: Callable[[Any], Any] | None = None,
-    weight_decay: float = 5e-4, optimizer: str = "adamw", num_workers: int = 0,
-    state: str | Path | None = None, on_batch: Callable[[int], object] | None = None,
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    epochs: int = 15,
+    lr: float = 0.01,
+    batch_size: int = 64,
+    seed: int = 0,
+    recorder: Recorder | None = None,
+    augment: Callable[[Any], Any] | None = None,
+    weight_decay: float = 5e-4,
+    optimizer: str = "adamw",
+    num_workers: int = 0,
+    state: str | Path | None = None,
+    on_batch: Callable[[int], object] | None = None,
     on_epoch: Callable[[int, float], object] | None = None,
 ) -> nn.Module:
     """Train ``model`` in place, on the device on which it is, and return it in eval mode.
@@ -112,8 +121,9 @@ def _check_settings(epochs: int, lr: float, batch_size: int, optimizer: str) -> 
 def _loader(dataset: Dataset, batch_size: int, num_workers: int) -> DataLoader:
     """Shuffled batches; a last batch of one example, on which batch normalisation fails, is left out."""
     alone = len(dataset) > batch_size > 1 and len(dataset) % batch_size == 1
-    return DataLoader(dataset, batch_size, shuffle=True, num_workers=num_workers, drop_last=alone,
-                      generator=torch.Generator())
+    return DataLoader(
+        dataset, batch_size, shuffle=True, num_workers=num_workers, drop_last=alone, generator=torch.Generator()
+    )
 
 
 def _optimizer(model: nn.Module, name: str, lr: float, weight_decay: float) -> torch.optim.Optimizer:
@@ -122,11 +132,13 @@ def _optimizer(model: nn.Module, name: str, lr: float, weight_decay: float) -> t
     for parameter in model.parameters():
         if parameter.requires_grad:
             groups[parameter.ndim > 1].append(parameter)
-    parameters = [{"params": group, "weight_decay": weight_decay if decays else 0.0}
-                  for decays, group in groups.items() if group]
+    parameters = [
+        {"params": group, "weight_decay": weight_decay if decays else 0.0} for decays, group in groups.items() if group
+    ]
     if not parameters:
-        raise HardlookError(f"{type(model).__name__} has no parameter that requires a gradient, so there is "
-                            "nothing to train")
+        raise HardlookError(
+            f"{type(model).__name__} has no parameter that requires a gradient, so there is nothing to train"
+        )
     if name == "sgd":
         return torch.optim.SGD(parameters, lr=lr, momentum=0.9, nesterov=True)
     return torch.optim.AdamW(parameters, lr=lr)
@@ -142,8 +154,13 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 def _keep(path: Path, settings: list, model: nn.Module, descent, cycle, epoch: int) -> None:
     """Write what the next epoch needs: weights, momenta, place in the cycle."""
-    held = {"settings": json.dumps(settings), "epoch": epoch, "model": plain_tensors(model),
-            "optimizer": descent.state_dict(), "cycle": _plain(cycle.state_dict())}
+    held = {
+        "settings": json.dumps(settings),
+        "epoch": epoch,
+        "model": plain_tensors(model),
+        "optimizer": descent.state_dict(),
+        "cycle": _plain(cycle.state_dict()),
+    }
     with atomic_path(path) as temporary:
         torch.save(held, temporary)
 
@@ -154,8 +171,7 @@ def _plain(state: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if isinstance(value, plain)}
 
 
-def _restore(path: str | Path, settings: list, model: nn.Module, descent, cycle,
-             recorder: Recorder | None) -> int:
+def _restore(path: str | Path, settings: list, model: nn.Module, descent, cycle, recorder: Recorder | None) -> int:
     """Take up a killed training → the epochs that are done, 0 where there is none of these settings."""
     if not Path(path).is_file():
         return 0
@@ -202,8 +218,14 @@ def _bytes_of(value: Any) -> float:
 
 
 def train_run(
-    audit: Audit, run: Run, *, epochs: int | None = None, device: str = "auto", resume: bool = False,
-    overwrite: bool = False, progress: Callable | None = None,
+    audit: Audit,
+    run: Run,
+    *,
+    epochs: int | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Callable | None = None,
 ) -> str:
     """Train a run of an audit with the Recorder, as [run.x.training] says; returns a sentence about what was
     done.
@@ -237,13 +259,18 @@ def training_settings(audit: Audit, run: Run, epochs: int | None = None) -> dict
     settings = dict(run.config.get("training", {}))
     if epochs is not None:
         settings["epochs"] = epochs
-    known = [name for name in inspect.signature(fit).parameters
-             if name not in ("model", "dataset", "recorder", "state", "on_batch", "on_epoch")]
+    known = [
+        name
+        for name in inspect.signature(fit).parameters
+        if name not in ("model", "dataset", "recorder", "state", "on_batch", "on_epoch")
+    ]
     known += [name for name in (*RECORDING, "record_test") if name not in known]
     for key in settings:
         if "function" not in settings and key not in known:
-            raise HardlookError(f"audit.toml: [run.{run.name}.training] has an unknown key {key!r}; known "
-                                f"are {', '.join(sorted(known))}, and function")
+            raise HardlookError(
+                f"audit.toml: [run.{run.name}.training] has an unknown key {key!r}; known "
+                f"are {', '.join(sorted(known))}, and function"
+            )
     if "function" not in settings:
         settings.setdefault("epochs", inspect.signature(fit).parameters["epochs"].default)
         settings.setdefault("seed", audit.seed)
@@ -253,8 +280,9 @@ def training_settings(audit: Audit, run: Run, epochs: int | None = None) -> dict
 def starting_model(audit: Audit, run: Run) -> nn.Module:
     """The model to train: fresh from the factory, or ``weights`` with last block and head made anew."""
     if "model" not in run.config:
-        raise HardlookError(f"audit.toml: [run.{run.name}] names no model; `hardlook train` needs model = "
-                            "\"file.py:callable\"")
+        raise HardlookError(
+            f'audit.toml: [run.{run.name}] names no model; `hardlook train` needs model = "file.py:callable"'
+        )
     model = build_model(run.config["model"], run.config.get("arguments"), audit.root)
     if "weights" not in run.config:
         return model
@@ -282,15 +310,15 @@ def _recorder(audit: Audit, run: Run, model: nn.Module, settings: dict, resume: 
 
     train, test = labelled(audit), labelled(audit, "test")
     if not len(train):
-        raise HardlookError("the audit has no labelled, readable train example; add a [[data]] table with "
-                            "split = \"train\"")
+        raise HardlookError(
+            'the audit has no labelled, readable train example; add a [[data]] table with split = "train"'
+        )
     data = Inputs(audit, run, train)
     unseen = Inputs(audit, run, test) if len(test) and settings.get("record_test", True) else None
     if "function" not in settings and not settings.get("num_workers"):
         data, unseen = InMemory(data), InMemory(unseen) if unseen else None
     kept = {name: settings[name] for name in RECORDING if name in settings and name != "batch_size"}
-    recorder = Recorder(audit, model, run.name, examples=data, test=unseen, resume=resume,
-                        overwrite=overwrite, **kept)
+    recorder = Recorder(audit, model, run.name, examples=data, test=unseen, resume=resume, overwrite=overwrite, **kept)
     return recorder, data
 
 
@@ -322,8 +350,10 @@ def _train_by(function: str, audit: Audit, run: Run, model, data, recorder, sett
     with importing_from(code_folder(function, audit.root)):
         call_named(function, lambda **kwargs: called(model, data, recorder, **kwargs), given)
     if len(recorder.epochs) == before:
-        raise HardlookError(f"{function} recorded no epoch; needed `for batch in recorder.watch(loader):` in "
-                            "place of `for batch in loader:`, or recorder.end_epoch() after each epoch")
+        raise HardlookError(
+            f"{function} recorded no epoch; needed `for batch in recorder.watch(loader):` in "
+            "place of `for batch in loader:`, or recorder.end_epoch() after each epoch"
+        )
 
 
 # -- what is there already -----------------------------------------------------------------------------------
@@ -359,5 +389,7 @@ def _may_continue(run: Run, settings: dict[str, Any], resume: bool) -> bool:
     if not recorded or (_noted(run, settings) if "function" not in settings else resume):
         return bool(recorded)
     more = ", --resume continues it" if "function" in settings else ""
-    raise HardlookError(f"run {run.name!r} has a recorded training of {recorded} epochs that was made "
-                        f"otherwise; `hardlook train --overwrite` replaces it{more}")
+    raise HardlookError(
+        f"run {run.name!r} has a recorded training of {recorded} epochs that was made "
+        f"otherwise; `hardlook train --overwrite` replaces it{more}"
+    )

@@ -41,8 +41,10 @@ from scoring.watching import ForwardTap, RecordedOrder, followed, row_map
 
 log = logging.getLogger("hardlook")
 
-UNKNOWN = ("it is not known which example each row of a batch is, so train_margin is null: needed a "
-           "DataLoader over a map-style dataset as long as the examples, or watch(…, rows=…)")
+UNKNOWN = (
+    "it is not known which example each row of a batch is, so train_margin is null: needed a "
+    "DataLoader over a map-style dataset as long as the examples, or watch(…, rows=…)"
+)
 
 
 class Recorder:
@@ -60,12 +62,25 @@ class Recorder:
     """
 
     def __init__(
-        self, audit: Audit | str | Path, model: nn.Module, run: str = "main", *,
-        examples: Dataset | None = None, ids: Sequence[str] | None = None,
-        labels: Sequence[int] | None = None, test: Dataset | None = None,
-        test_ids: Sequence[str] | None = None, training: str = "main",
-        every: int = 1, keep: int | None = None, checkpoints: bool | None = None, batch_size: int = 256,
-        num_workers: int = 0, collate: Callable | None = None, resume: bool = False, overwrite: bool = False,
+        self,
+        audit: Audit | str | Path,
+        model: nn.Module,
+        run: str = "main",
+        *,
+        examples: Dataset | None = None,
+        ids: Sequence[str] | None = None,
+        labels: Sequence[int] | None = None,
+        test: Dataset | None = None,
+        test_ids: Sequence[str] | None = None,
+        training: str = "main",
+        every: int = 1,
+        keep: int | None = None,
+        checkpoints: bool | None = None,
+        batch_size: int = 256,
+        num_workers: int = 0,
+        collate: Callable | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
     ):
         self.audit, self.run = _open(audit, run)
         self.model = model
@@ -117,8 +132,14 @@ class Recorder:
         self._started = False
         self._existing = {"resume": True, "overwrite": False}
 
-    def watch(self, loader: Any, *, epoch: int | None = None, rows: Callable[[Any], Sequence] | None = None,
-              logits: bool = True) -> Watched:
+    def watch(
+        self,
+        loader: Any,
+        *,
+        epoch: int | None = None,
+        rows: Callable[[Any], Sequence] | None = None,
+        logits: bool = True,
+    ) -> Watched:
         """The same batches as ``loader`` gives, one epoch of them, recorded when the last one is done.
 
         ``epoch`` is its number (default: the next one). ``rows`` tells for a batch which row of ``examples``,
@@ -142,8 +163,11 @@ class Recorder:
             finally:
                 self.tap.settle()
                 if not finished:
-                    self.note("left", "a loop was left before its last batch (break, or an error), and its "
-                              "epoch was not recorded; Recorder.end_epoch() records it as it stands")
+                    self.note(
+                        "left",
+                        "a loop was left before its last batch (break, or an error), and its "
+                        "epoch was not recorded; Recorder.end_epoch() records it as it stands",
+                    )
         if order is not None and order.pending:
             self.distrust("the loader drew other batches than it gave")
         self.end_epoch(epoch)
@@ -213,15 +237,20 @@ class Recorder:
                 self.note("output", SENTENCES[self.read.kind])
                 self.distrust("it was not known yet that the model's outputs are no logits")
             if self.read.suspected and not self.read.given:
-                self.note("suspected", "the model's outputs all lie in 0…1 and were recorded as logits; if they are sigmoids, "
-                          f"write `output = \"{self.read.suspected}\"` in [run.{self.run.name}] of audit.toml and record again")
+                self.note(
+                    "suspected",
+                    "the model's outputs all lie in 0…1 and were recorded as logits; if they are sigmoids, "
+                    f'write `output = "{self.read.suspected}"` in [run.{self.run.name}] of audit.toml and record again',
+                )
         return self.read(output)
 
     def _check_classes(self, width: int, labels: np.ndarray) -> None:
         needed = len(self.audit.classes) if self.audit else 0
         if needed and width != needed:
-            raise HardlookError(f"the model gives {width} logits per example and audit.toml lists {needed} "
-                                "classes; needed as many, in the same order")
+            raise HardlookError(
+                f"the model gives {width} logits per example and audit.toml lists {needed} "
+                "classes; needed as many, in the same order"
+            )
         if labels.max() >= width:
             raise HardlookError(f"label {labels.max()} is too high for a model of {width} logits per example")
 
@@ -236,15 +265,22 @@ class Recorder:
         if self.tap.unknown:
             self.note("unknown", UNKNOWN)
         if self.tap.missed:
-            self.note("missed", f"{self.tap.missed} of {self.tap.batches} batches of epoch {epoch} could not "
-                      "be matched with a training forward of their size; train_margin is null there")
+            self.note(
+                "missed",
+                f"{self.tap.missed} of {self.tap.batches} batches of epoch {epoch} could not "
+                "be matched with a training forward of their size; train_margin is null there",
+            )
         nothing[: len(found)] = found
         return nothing
 
     def _write_record(self) -> None:
         trainings = dict(self.run.record().get("trainings", {}))
-        trainings[self.training] = {"epochs": self.epochs, "examples": len(self._everything),
-                                    "seconds": round(self.seconds, 2), "notes": list(self.notes.values())}
+        trainings[self.training] = {
+            "epochs": self.epochs,
+            "examples": len(self._everything),
+            "seconds": round(self.seconds, 2),
+            "notes": list(self.notes.values()),
+        }
         self.run.add_to_record(trainings=trainings)
 
     def _open_checkpoints(self) -> None:
@@ -319,8 +355,10 @@ def _own_examples(audit: Audit | None, run: Run, examples: Dataset | None) -> Da
     if examples is not None:
         return examples
     if audit is None:
-        raise HardlookError("the Recorder has nothing to look at: pass examples=, a dataset of un-augmented "
-                            "(input, label); or name the folder of an audit, one with an audit.toml")
+        raise HardlookError(
+            "the Recorder has nothing to look at: pass examples=, a dataset of un-augmented "
+            "(input, label); or name the folder of an audit, one with an audit.toml"
+        )
     from scoring.examples import ingest
     from scoring.inputs import Inputs, labelled
 
@@ -337,5 +375,6 @@ def _with_test(train: Recorded, audit: Audit | None, test: Dataset | None, ids: 
     twice = set(train.ids) & set(more.ids)
     if twice:
         raise HardlookError(f"id {min(twice)!r} stands for a train and for a test example; ids must differ")
-    return Recorded(ConcatDataset([train.dataset, more.dataset]), train.ids + more.ids,
-                    np.concatenate([train.labels, more.labels]))
+    return Recorded(
+        ConcatDataset([train.dataset, more.dataset]), train.ids + more.ids, np.concatenate([train.labels, more.labels])
+    )

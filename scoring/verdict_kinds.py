@@ -4,10 +4,12 @@
     other     another class is right             none      no class fits
 
 A verdict is one row of ``VERDICTS``: its words and key on the pages, the fields that go with it, what it says about the
-given label, and what becomes of the example by default. Everything that follows is read from the row, in the browser too
-(``browser_table``), so that another verdict is another row. The names are stored in logs and patches and never change.
+given label, and what becomes of the example by default. Everything that follows is read from the row, in the browser
+too (``browser_table``), so that another verdict is another row. The names are stored in logs and patches and never
+change.
 
-Inputs: none → the table. Cost: none. Limit: an example has one label; *several* therefore has to be settled by somebody.
+Inputs: none → the table. Cost: none. Limit: an example has one label; *several* therefore has to be settled by
+somebody.
 """
 
 from __future__ import annotations

@@ -114,9 +114,7 @@ def consensus(events: pd.DataFrame, stands: np.ndarray) -> pd.DataFrame:
         return decided
     ruled = pd.MultiIndex.from_frame(rulings[EXAMPLE])
     before = decided[pd.MultiIndex.from_frame(decided[EXAMPLE]).isin(ruled)]
-    readers = dict(
-        zip(zip(before["audit"], before["example_id"], strict=True), before["reviewers"], strict=True)
-    )
+    readers = dict(zip(zip(before["audit"], before["example_id"], strict=True), before["reviewers"], strict=True))
     leads = zip(ruled, rulings["reviewer"], strict=True)
     rulings["status"] = pd.array(["adjudicated"] * len(rulings), dtype=decided["status"].dtype)
     rulings["reviewers"] = _objects([_with_lead(readers.get(example, ()), lead) for example, lead in leads])
@@ -174,7 +172,9 @@ def answers(decided: pd.DataFrame) -> pd.Series:
     answers = ("label:" + truth).where(verdict.isin(one), verdict)
     several = verdict.isin(taking("labels")).to_numpy()
     said = decided.loc[several]
-    fits = [f"{name}:{json.dumps(sorted(labels))}" for name, labels in zip(said["verdict"], said["labels"], strict=True)]
+    fits = [
+        f"{name}:{json.dumps(sorted(labels))}" for name, labels in zip(said["verdict"], said["labels"], strict=True)
+    ]
     answers[several] = pd.array(fits, dtype=answers.dtype)
     return answers
 

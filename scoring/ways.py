@@ -47,8 +47,9 @@ def mostly_convolutions(model: nn.Module) -> bool:
     >>> mostly_convolutions(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(8, 2)))
     True
     """
-    sizes = {id(p): p.numel() for module in model.modules() if isinstance(module, nn.Conv2d)
-             for p in module.parameters()}
+    sizes = {
+        id(p): p.numel() for module in model.modules() if isinstance(module, nn.Conv2d) for p in module.parameters()
+    }
     return 2 * sum(sizes.values()) > sum(p.numel() for p in model.parameters())
 
 
@@ -91,8 +92,7 @@ class InPlace:
             finally:
                 self.lent = False
 
-    def differentiate(self, batch: Batch, forms: Sequence[str],
-                      layer: str | None) -> tuple[Tensor, list[Tensor]]:
+    def differentiate(self, batch: Batch, forms: Sequence[str], layer: str | None) -> tuple[Tensor, list[Tensor]]:
         """Logits and one gradient per form."""
         with self.held():
             return differentiate(self.module, batch, forms, layer)
@@ -106,8 +106,7 @@ class InPlace:
 class Copied:
     """A frozen copy of the model, in ``dtype``, with these pairs folded and in this memory layout."""
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype, pairs: Sequence = (),
-                 channels_last: bool = False):
+    def __init__(self, model: nn.Module, dtype: torch.dtype, pairs: Sequence = (), channels_last: bool = False):
         self.dtype, self.pairs, self.channels_last = dtype, list(pairs), channels_last
         self.module = independent_copy(model).eval().requires_grad_(False)
         fold_modules(self.module, self.pairs)
@@ -129,8 +128,7 @@ class Copied:
         take_weights(self.module, fold_state(state, self.pairs))
         self.module.eval()
 
-    def differentiate(self, batch: Batch, forms: Sequence[str],
-                      layer: str | None) -> tuple[Tensor, list[Tensor]]:
+    def differentiate(self, batch: Batch, forms: Sequence[str], layer: str | None) -> tuple[Tensor, list[Tensor]]:
         """Logits and one gradient per form; what the forward keeps must not outlive these weights."""
         with given_back(self.module):
             return differentiate(self.module, self._cast(batch), forms, layer, layout=self._layout(batch))

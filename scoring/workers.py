@@ -1,8 +1,9 @@
-"""Score shards on Ray: processes of this machine, or a cluster whose machines see the audit's folder under the same path.
+"""Score shards on Ray: processes of this machine, or a cluster whose machines see the audit's folder under the same
+path.
 
-A worker opens the audit and the run by itself and keeps model and inputs from shard to shard; what travels is the scorer
-with its fitted state (once), a shard's positions (there) and its table (back). Tables are written by the command that
-asked, in the shards' order, so a killed one goes on at the missing shard as it does without Ray.
+A worker opens the audit and the run by itself and keeps model and inputs from shard to shard; what travels is the
+scorer with its fitted state (once), a shard's positions (there) and its table (back). Tables are written by the command
+that asked, in the shards' order, so a killed one goes on at the missing shard as it does without Ray.
 
 Cost: some seconds per worker to start, and its own model and batch in memory. Needs the extra ``ray``. Limits: only
 passes that run the model are spread; the rest takes less time than starting a worker.
@@ -33,13 +34,17 @@ class RayWorkers:
         try:
             import ray
         except ImportError as error:
-            raise HardlookError("Ray is not installed; run `pip install 'hardlook[ray]'`, or score without --ray") from error
+            raise HardlookError(
+                "Ray is not installed; run `pip install 'hardlook[ray]'`, or score without --ray"
+            ) from error
         own = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
         try:
             ray.init(**own, **({} if address == LOCAL else {"address": address}))
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise HardlookError(f"no Ray answers at {address!r}: {error}; name a running cluster, or leave the address "
-                                "out to start Ray on this machine") from error
+            raise HardlookError(
+                f"no Ray answers at {address!r}: {error}; name a running cluster, or leave the address "
+                "out to start Ray on this machine"
+            ) from error
         self.ray = ray
         self.most = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self.started: list = []

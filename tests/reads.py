@@ -1,4 +1,5 @@
-"""How many files a piece of code opens and how many of their rows it may read: a number that no busy machine changes."""
+"""How many files a piece of code opens and how many of their rows it may read: a number that no busy machine
+changes."""
 
 import re
 from collections import Counter

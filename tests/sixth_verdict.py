@@ -3,5 +3,15 @@
 from scoring.verdict_kinds import VerdictKind
 
 NAME = "ambiguous"
-SIXTH = VerdictKind(key="d", act="ambiguous", title="Ambiguous", help="nobody can tell", bulk="All ambiguous", badge="≈ nobody can tell",
-                    words="ambiguous", sentence="nobody can tell", label_is="open", disposition="exclude")
+SIXTH = VerdictKind(
+    key="d",
+    act="ambiguous",
+    title="Ambiguous",
+    help="nobody can tell",
+    bulk="All ambiguous",
+    badge="≈ nobody can tell",
+    words="ambiguous",
+    sentence="nobody can tell",
+    label_is="open",
+    disposition="exclude",
+)

@@ -17,7 +17,8 @@ from scoring.tables import HardlookError
 def audit_of(root, data, classes=("cat", "dog"), media="image"):
     """An audit whose only source is the lines ``data``."""
     (root / "audit.toml").write_text(
-        f"format = 1\nmedia = {media!r}\nclasses = {list(classes)}\n[[data]]\n{data}\n", encoding="utf8")
+        f"format = 1\nmedia = {media!r}\nclasses = {list(classes)}\n[[data]]\n{data}\n", encoding="utf8"
+    )
     return Audit.open(root)
 
 
@@ -124,7 +125,9 @@ def test_originals_are_given_as_stored_and_mode_converts(tmp_path):
 
 
 def test_a_loader_reads_what_pillow_cannot(tmp_path):
-    (tmp_path / "code.py").write_text("import numpy as np\ndef load(path):\n    return np.fromfile(path, 'u2').reshape(2, 3)")
+    (tmp_path / "code.py").write_text(
+        "import numpy as np\ndef load(path):\n    return np.fromfile(path, 'u2').reshape(2, 3)"
+    )
     (tmp_path / "train/cat").mkdir(parents=True)
     np.arange(6, dtype="u2").tofile(tmp_path / "train/cat/a.raw")
     source = source_of(tmp_path, 'path = "train"\nsplit = "train"\nloader = "code.py:load"')
@@ -151,8 +154,13 @@ def test_an_original_may_be_written_into(tmp_path):
 
 
 def test_uncompressed_arrays_stay_on_the_disk(tmp_path):
-    np.savez(tmp_path / "a.npz", x=np.zeros((2, 3, 4)), f=np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-             e=np.zeros((0, 4, 4)), u=np.array(["ä", "bc"]))
+    np.savez(
+        tmp_path / "a.npz",
+        x=np.zeros((2, 3, 4)),
+        f=np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        e=np.zeros((0, 4, 4)),
+        u=np.array(["ä", "bc"]),
+    )
     source = source_of(tmp_path, 'path = "a.npz"\nsplit = "pool"')
     assert isinstance(source._inputs, np.memmap)
     for name in ("f", "e", "u"):
@@ -160,10 +168,17 @@ def test_uncompressed_arrays_stay_on_the_disk(tmp_path):
 
 
 def test_named_arrays_ids_and_metadata(tmp_path):
-    np.savez(tmp_path / "a.npz", pictures=np.zeros((2, 3, 4)), truth=np.array(["cat", "dog"]), names=np.array([10, 11]),
-             age=np.array([3.5, 4.5]))
-    listing = source_of(tmp_path, 'path = "a.npz"\nsplit = "test"\ninputs = "pictures"\nlabels = "truth"\n'
-                                  'ids = "names"\nmetadata = ["age"]').listing()
+    np.savez(
+        tmp_path / "a.npz",
+        pictures=np.zeros((2, 3, 4)),
+        truth=np.array(["cat", "dog"]),
+        names=np.array([10, 11]),
+        age=np.array([3.5, 4.5]),
+    )
+    listing = source_of(
+        tmp_path,
+        'path = "a.npz"\nsplit = "test"\ninputs = "pictures"\nlabels = "truth"\nids = "names"\nmetadata = ["age"]',
+    ).listing()
     assert listing.labels == ["cat", "dog"]
     assert listing.ids == ["10", "11"]
     assert listing.metadata["age"].to_pylist() == [3.5, 4.5]
@@ -215,10 +230,15 @@ def test_layout_is_for_showing_the_model_gets_what_is_stored(tmp_path):
     assert source.shown(source.original(0, None)).shape == (8, 3, 3)
 
 
-@pytest.mark.parametrize(("data", "message"), [
-    ('inputs = "xx"', "'xx'.*did you mean x"), ('labels = "z"', "no such array"), ('labels = "short"', "3 entries for 2"),
-    ('metadata = ["age"]', "no array 'age'"),
-])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ('inputs = "xx"', "'xx'.*did you mean x"),
+        ('labels = "z"', "no such array"),
+        ('labels = "short"', "3 entries for 2"),
+        ('metadata = ["age"]', "no array 'age'"),
+    ],
+)
 def test_wrong_names_and_lengths_say_what_is_there(tmp_path, data, message):
     np.savez(tmp_path / "a.npz", x=np.zeros((2, 3, 4)), short=np.zeros(3))
     with pytest.raises(HardlookError, match=message):
@@ -232,7 +252,9 @@ def test_a_broken_npz_is_one_clear_error(tmp_path):
 
 
 def test_vectors_and_texts_in_arrays(tmp_path):
-    np.savez(tmp_path / "a.npz", x=np.arange(6.0).reshape(2, 3), columns=np.array(["a", "b", "c"]), text=np.array(["x", "y"]))
+    np.savez(
+        tmp_path / "a.npz", x=np.arange(6.0).reshape(2, 3), columns=np.array(["a", "b", "c"]), text=np.array(["x", "y"])
+    )
     vectors = source_of(tmp_path, 'path = "a.npz"\nsplit = "pool"', media="vector")
     assert vectors.listing().columns == ["a", "b", "c"]
     assert vectors.original(1, None).tolist() == [3, 4, 5]
@@ -243,17 +265,20 @@ def test_vectors_and_texts_in_arrays(tmp_path):
 # ------------------------------------------------------------------------------------------------------- keys
 
 
-@pytest.mark.parametrize(("data", "message"), [
-    ('path = "nowhere"\nsplit = "train"', "there is nothing at"),
-    ('path = "audit.toml"\nsplit = "train"', "of no known kind"),
-    ('split = "train"', "names no data"),
-    ('path = "train"', "needs split; one of train, test, pool"),
-    ('path = "train"\nsplit = "train"\nadapter = "foldr"', "did you mean folder"),
-    ('path = "train"\nsplit = "train"\nloadr = "x.py:y"', "knows no key 'loadr'; did you mean loader"),
-    ('path = "train"\nsplit = "train"\nextensions = "png"', "needed list"),
-    ('path = "train"\nsplit = "train"\nroot = "/"', "knows no key 'root'"),
-    ('path = "audit.toml"\nsplit = "train"\nadapter = "folder"', "is no folder"),
-])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ('path = "nowhere"\nsplit = "train"', "there is nothing at"),
+        ('path = "audit.toml"\nsplit = "train"', "of no known kind"),
+        ('split = "train"', "names no data"),
+        ('path = "train"', "needs split; one of train, test, pool"),
+        ('path = "train"\nsplit = "train"\nadapter = "foldr"', "did you mean folder"),
+        ('path = "train"\nsplit = "train"\nloadr = "x.py:y"', "knows no key 'loadr'; did you mean loader"),
+        ('path = "train"\nsplit = "train"\nextensions = "png"', "needed list"),
+        ('path = "train"\nsplit = "train"\nroot = "/"', "knows no key 'root'"),
+        ('path = "audit.toml"\nsplit = "train"\nadapter = "folder"', "is no folder"),
+    ],
+)
 def test_wrong_tables_are_errors_that_say_what_to_do(tmp_path, data, message):
     save(tmp_path / "train/cat/a.png")
     with pytest.raises(HardlookError, match=message):

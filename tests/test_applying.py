@@ -35,9 +35,20 @@ def patch(path: Path, *rows: tuple) -> Path:
     made = []
     for example, data, old, new, disposition in rows:
         row = dict.fromkeys(PATCH_SCHEMA.names)
-        row |= {"example_id": example, "fingerprint": digest(data), "split": "train", "old_label": old,
-                "new_label": new, "disposition": disposition, "verdict": "other", "reviewer": "ada",
-                "time": pd.Timestamp(0, tz="UTC"), "status": "agreed", "labels": (), "issues": ()}
+        row |= {
+            "example_id": example,
+            "fingerprint": digest(data),
+            "split": "train",
+            "old_label": old,
+            "new_label": new,
+            "disposition": disposition,
+            "verdict": "other",
+            "reviewer": "ada",
+            "time": pd.Timestamp(0, tz="UTC"),
+            "status": "agreed",
+            "labels": (),
+            "issues": (),
+        }
         made.append(row)
     frame = pd.DataFrame(made, columns=PATCH_SCHEMA.names).astype({"time": "datetime64[us, UTC]"})
     write_patch(path, frame)
@@ -56,8 +67,11 @@ def folder(tmp_path):
 
 def files(root: Path) -> dict[str, bytes]:
     """Every visible file."""
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*"))
-            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    }
 
 
 def outcomes(report: pd.DataFrame) -> dict[str, str]:
@@ -75,8 +89,12 @@ ROWS = (
 def test_a_folder_is_corrected_by_moving_and_brought_back(folder, tmp_path):
     before = files(folder)
     report = apply_to(patch(tmp_path / "p.csv", *ROWS), open_target(folder))
-    assert outcomes(report) == {ROWS[0][0]: "relabelled", ROWS[1][0]: "excluded", ROWS[2][0]: "refused",
-                                ROWS[3][0]: "refused"}
+    assert outcomes(report) == {
+        ROWS[0][0]: "relabelled",
+        ROWS[1][0]: "excluded",
+        ROWS[2][0]: "refused",
+        ROWS[3][0]: "refused",
+    }
     reasons = report.set_index("example_id")["reason"]
     assert "fingerprint differs" in reasons[ROWS[2][0]] and "not in this dataset" in reasons[ROWS[3][0]]
     assert set(files(folder)) == {"cat/1.png", "dog/deep/2.png", "dog/4.png"}
@@ -90,7 +108,10 @@ def test_applying_twice_changes_nothing_more_and_one_undo_takes_it_back(folder, 
     apply_to(made, open_target(folder))
     after = files(folder)
     assert outcomes(apply_to(made, open_target(folder))) == {
-        ROWS[0][0]: "relabelled", ROWS[1][0]: "excluded", ROWS[3][0]: "refused"}
+        ROWS[0][0]: "relabelled",
+        ROWS[1][0]: "excluded",
+        ROWS[3][0]: "refused",
+    }
     assert files(folder) == after
     undo(open_target(folder))
     assert files(folder) == before
@@ -241,8 +262,21 @@ def test_an_audits_decisions_reach_its_own_manifest(sample_copy, capsys):
     one = read_table(audit.examples_path).to_pandas().query("split == 'train'").iloc[7]
     new = str((int(one.label) + 1) % 10)
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
-        log.append([Event(client="c", seq=1, example_id=one.example_id, fingerprint=one.fingerprint, label=one.label,
-                          reviewer="r", action="decide", verdict="other", new_label=new)])
+        log.append(
+            [
+                Event(
+                    client="c",
+                    seq=1,
+                    example_id=one.example_id,
+                    fingerprint=one.fingerprint,
+                    label=one.label,
+                    reviewer="r",
+                    action="decide",
+                    verdict="other",
+                    new_label=new,
+                )
+            ]
+        )
     assert hardlook("export", sample_copy, "--out", sample_copy / "out") == 0
     manifest = sample_copy / "data" / "train.csv"
     given = ("apply", sample_copy / "out" / "patch-train.csv", manifest, "--audit", sample_copy, "--id-column", "id")

@@ -95,7 +95,12 @@ def test_how_far_everybody_is(log):
     log.append(assigning({"a": "ana", "b": "ana", "c": "ben"}, "lea", "lea 1"))
     decide(log, "a", "ana")
     decide(log, "c", "cem")
-    assert workload(log).to_dict("list") == {"assignee": ["ana", "ben"], "assigned": [2, 1], "read": [1, 0], "open": [1, 1]}
+    assert workload(log).to_dict("list") == {
+        "assignee": ["ana", "ben"],
+        "assigned": [2, 1],
+        "read": [1, 0],
+        "open": [1, 1],
+    }
 
 
 # -- locks -----------------------------------------------------------------------------------------------------------
@@ -192,7 +197,9 @@ def test_a_second_opinion_that_was_given_to_somebody_is_theirs(log):
     assert "a" not in ids(left(log, "ben")) and ids(left(log, "cem"))[0] == "a"
 
 
-@pytest.mark.parametrize("wrong", [{"test": "closed"}, {"second_opinions": 2}, {"second_opinions": True}, {"lock_minutes": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"test": "closed"}, {"second_opinions": 2}, {"second_opinions": True}, {"lock_minutes": 0}]
+)
 def test_a_policy_that_means_nothing_is_told(wrong):
     with pytest.raises(HardlookError, match=r"\[policy\]"):
         ReviewPolicy(**wrong)
@@ -212,13 +219,19 @@ def decided(table):
 
 
 def test_a_published_example():
-    """Three coders, fifteen units: the worked example on Wikipedia ("Krippendorff's alpha"), 0.691 on the nominal scale."""
+    """Three coders, fifteen units: the worked example on Wikipedia ("Krippendorff's alpha"), 0.691 on the nominal
+    scale."""
     text = """* * * * * 3 4 1 2 1 1 3 3 * 3
               1 * 2 1 3 3 4 3 * * * * * * *
               * * 2 1 3 4 4 * 2 1 1 3 3 * 4"""
     rows = [line.split() for line in text.splitlines()]
     found = pd.DataFrame(
-        [(str(unit), str(coder), value) for coder, row in enumerate(rows) for unit, value in enumerate(row) if value != "*"],
+        [
+            (str(unit), str(coder), value)
+            for coder, row in enumerate(rows)
+            for unit, value in enumerate(row)
+            if value != "*"
+        ],
         columns=["example_id", "reviewer", "answer"],
     )
     assert agreement.alpha(found) == pytest.approx(0.691, abs=5e-4)
@@ -260,7 +273,10 @@ def test_nothing_read_twice_is_nothing_measured():
 def test_where_all_answers_are_alike_alpha_is_null_with_its_reason():
     alike = decided({("a", "x"): "-", ("a", "y"): "-", ("b", "x"): "-", ("b", "z"): "5"})
     pairs = agreement.by_pair(alike)
-    assert pairs["alpha"].isna().tolist() == [True, False] and pairs["no_alpha"].fillna("").tolist() == [agreement.ALL_ALIKE, ""]
+    assert pairs["alpha"].isna().tolist() == [True, False] and pairs["no_alpha"].fillna("").tolist() == [
+        agreement.ALL_ALIKE,
+        "",
+    ]
     assert str(pairs["alpha"].dtype) == "Float64" and pairs["alpha"][1] == 0
     one = agreement.overall(decided({("a", "x"): "-", ("a", "y"): "-"}))
     assert one["alpha"] is None and one["no_alpha"] == agreement.ALL_ALIKE and one["percent"] == 100

@@ -38,29 +38,38 @@ def test_a_good_audit_opens(tmp_path):
     assert audit.run("other").config["model"] == "resnet18"
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (("format = 1", ""), "no format"),
-    (("format = 1", "format = 2"), "format 2, this hardlook knows 1; upgrade"),
-    (("format = 1", "format = true"), "format = True; needed 1"),
-    (('classes = ["cat", "dog"]', 'clases = ["cat"]'), "unknown key 'clases'; did you mean 'classes'"),
-    (('"cat", "dog"', '"cat", "cat"'), "'cat' stands twice"),
-    (('"cat", "dog"', '"cat", 1'), r'classes holds 1; needed non-empty strings: classes = \["cat", "1"\]$'),
-    (('"cat", "dog"', "1, 2, 3, 4"), r'classes holds 1; needed non-empty strings: classes = \["1", "2", "3", …\]$'),
-    (('"cat", "dog"', '"cat", ""'), "classes holds ''; needed non-empty strings$"),
-    (('classes = ["cat", "dog"]', 'classes = "cat"'), "classes = 'cat'; needed a list"),
-    (('split = "train"', 'split = "val"'), "split = 'val'; needed one of train, test, pool"),
-    (("[[data]]", "[data]"), "names no data"),
-    (("expected_accuracy = 0.9", "expected_accuracy = 93"), "needed a share between 0 and 1"),
-    (("expected_accuracy = 0.9", "expected_acuracy = 0.9"), "did you mean 'expected_accuracy'"),
-    (('checkpoints = "ckpt/*.pt"', "checkpoints = 3"), "checkpoints = 3; needed a glob such as"),
-    (('checkpoints = "ckpt/*.pt"', "checkpoints = []"), "checkpoints = \\[\\]; needed a glob such as .* or a list of them"),
-    (('checkpoints = "ckpt/*.pt"', 'checkpoints = ["a.pt", 3]'), "needed a glob such as .* or a list of them"),
-    (('checkpoints = "ckpt/*.pt"', 'weights = "ema"'), "weights = 'ema' names no kind of weights .*averaged = true"),
-    (('checkpoints = "ckpt/*.pt"', 'weights = "Plain"'), "weights = 'Plain' names no kind of weights"),
-    (("[run.other]", '[run."a/b"]'), "'a/b' cannot name a run"),
-    (("format = 1", "format = = 1"), "not valid TOML"),
-    (("format = 1", 'format = 1\nmedia = "sound"'), "media = 'sound'; needed one of image, vector, text"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("format = 1", ""), "no format"),
+        (("format = 1", "format = 2"), "format 2, this hardlook knows 1; upgrade"),
+        (("format = 1", "format = true"), "format = True; needed 1"),
+        (('classes = ["cat", "dog"]', 'clases = ["cat"]'), "unknown key 'clases'; did you mean 'classes'"),
+        (('"cat", "dog"', '"cat", "cat"'), "'cat' stands twice"),
+        (('"cat", "dog"', '"cat", 1'), r'classes holds 1; needed non-empty strings: classes = \["cat", "1"\]$'),
+        (('"cat", "dog"', "1, 2, 3, 4"), r'classes holds 1; needed non-empty strings: classes = \["1", "2", "3", …\]$'),
+        (('"cat", "dog"', '"cat", ""'), "classes holds ''; needed non-empty strings$"),
+        (('classes = ["cat", "dog"]', 'classes = "cat"'), "classes = 'cat'; needed a list"),
+        (('split = "train"', 'split = "val"'), "split = 'val'; needed one of train, test, pool"),
+        (("[[data]]", "[data]"), "names no data"),
+        (("expected_accuracy = 0.9", "expected_accuracy = 93"), "needed a share between 0 and 1"),
+        (("expected_accuracy = 0.9", "expected_acuracy = 0.9"), "did you mean 'expected_accuracy'"),
+        (('checkpoints = "ckpt/*.pt"', "checkpoints = 3"), "checkpoints = 3; needed a glob such as"),
+        (
+            ('checkpoints = "ckpt/*.pt"', "checkpoints = []"),
+            "checkpoints = \\[\\]; needed a glob such as .* or a list of them",
+        ),
+        (('checkpoints = "ckpt/*.pt"', 'checkpoints = ["a.pt", 3]'), "needed a glob such as .* or a list of them"),
+        (
+            ('checkpoints = "ckpt/*.pt"', 'weights = "ema"'),
+            "weights = 'ema' names no kind of weights .*averaged = true",
+        ),
+        (('checkpoints = "ckpt/*.pt"', 'weights = "Plain"'), "weights = 'Plain' names no kind of weights"),
+        (("[run.other]", '[run."a/b"]'), "'a/b' cannot name a run"),
+        (("format = 1", "format = = 1"), "not valid TOML"),
+        (("format = 1", 'format = 1\nmedia = "sound"'), "media = 'sound'; needed one of image, vector, text"),
+    ],
+)
 def test_each_mistake_names_the_key_and_what_was_needed(tmp_path, change, message):
     assert change[0] in GOOD
     with pytest.raises(HardlookError, match=message):
@@ -104,8 +113,7 @@ def test_the_error_about_a_shared_log_hides_its_password(tmp_path):
 
 def test_a_second_writer_of_a_run_leaves(tmp_path):
     run = audit_of(tmp_path, GOOD).run()
-    code = ("import sys; from scoring.audit import Audit\n"
-            "with Audit.open(sys.argv[1]).run().lock(): pass")
+    code = "import sys; from scoring.audit import Audit\nwith Audit.open(sys.argv[1]).run().lock(): pass"
     with run.lock():
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert "another hardlook command is writing run 'main'" in done.stderr

@@ -112,9 +112,7 @@ def test_convert_keeps_both_kinds_and_neither_is_taken_for_the_other(tmp_path, i
     torch.save(written(), tmp_path / "a.pt")
     both = convert_checkpoint(tmp_path / "a.pt", trust=True)
     assert contents_told(both) == "the trained weights and their average (EMA)"
-    plain = loads(
-        both, Net(seed=1)
-    )  # composer averages no running statistics, and those of all seeds are equal
+    plain = loads(both, Net(seed=1))  # composer averages no running statistics, and those of all seeds are equal
     assert "took the plain weights (state_dict), not the EMA (state_dict_ema)" in plain
     assert "took the EMA weights (state_dict_ema)" in loads(both, Net(seed=2), weights="ema")
     stated = [read_state_dict(both, weights=weights).kind for weights in ("plain", "ema")]
@@ -140,9 +138,7 @@ def test_ultralytics_epochs_and_its_last_files_hold_the_average_alone(tmp_path, 
     end.
     """
     common = {"updates": None, "optimizer": None, "train_args": {"imgsz": 32}, "version": "8.4.190"}
-    torch.save(
-        {**common, "epoch": 0, "updates": 3, "model": None, "ema": Net(seed=1).half()}, tmp_path / "epoch0.pt"
-    )
+    torch.save({**common, "epoch": 0, "updates": 3, "model": None, "ema": Net(seed=1).half()}, tmp_path / "epoch0.pt")
     torch.save({**common, "epoch": -1, "model": Net(seed=1).half(), "ema": None}, tmp_path / "best.pt")
     half = Net()
     half.load_state_dict(Net(seed=1).half().state_dict())
@@ -154,9 +150,7 @@ def test_ultralytics_epochs_and_its_last_files_hold_the_average_alone(tmp_path, 
         loads(tmp_path / f"{name}.safetensors", half)
         loads(tmp_path / f"{name}.safetensors", half, weights="ema")
     assert hardlook("convert", tmp_path / "epoch0.pt", "--trust", "--weights", "ema") == 0
-    assert (
-        "epoch0.safetensors: averaged (EMA) weights; took the EMA weights (ema)\n" in capsys.readouterr().out
-    )
+    assert "epoch0.safetensors: averaged (EMA) weights; took the EMA weights (ema)\n" in capsys.readouterr().out
 
 
 def test_the_state_dict_of_an_averaged_model_is_an_average(tmp_path):
@@ -174,9 +168,7 @@ def test_an_average_under_a_prefix_is_found_in_a_dict_of_a_dict(tmp_path):
     loads(tmp_path / "a.ckpt", Net(seed=2), weights="ema")
     loads(tmp_path / "a.ckpt", Net(seed=1))
     for weights, told in (("ema", "averaged (EMA) weights"), ("plain", "the trained weights (not averaged)")):
-        assert f"1 checkpoint: a.ckpt; {told}" == describe_order(
-            find_checkpoints("a.ckpt", tmp_path, weights=weights)
-        )
+        assert f"1 checkpoint: a.ckpt; {told}" == describe_order(find_checkpoints("a.ckpt", tmp_path, weights=weights))
 
 
 def test_trained_and_averaged_weights_are_never_mixed(tmp_path):
@@ -187,9 +179,7 @@ def test_trained_and_averaged_weights_are_never_mixed(tmp_path):
     ):
         find_checkpoints("*.pt", tmp_path)
     found = find_checkpoints("*.pt", tmp_path, weights="ema")
-    assert [each.kind for each in found] == ["ema", "ema"] and "averaged (EMA) weights" in describe_order(
-        found
-    )
+    assert [each.kind for each in found] == ["ema", "ema"] and "averaged (EMA) weights" in describe_order(found)
 
 
 def test_two_state_dicts_that_mean_the_same_are_not_guessed_at(tmp_path):
@@ -219,9 +209,7 @@ def test_which_weights_are_audited_is_printed_and_recorded(tmp_path, capsys):
         assert told in capsys.readouterr().out
         record = json.loads(Audit.open(folder).run().record_path.read_text())
         taken = (
-            ["took the EMA weights (ema)"]
-            if averaged
-            else ["took the plain weights (state_dict), not the EMA (ema)"]
+            ["took the EMA weights (ema)"] if averaged else ["took the plain weights (state_dict), not the EMA (ema)"]
         )
         assert record["notes"]["checkpoints"] == taken
         assert {each["weights"] for each in record["checkpoints"]} == {kind}

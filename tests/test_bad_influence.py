@@ -14,16 +14,23 @@ from .small_audits import spoil, write_small_audit
 def without_influence(folder):
     """The run, with its embeddings, factors and score taken away."""
     run = Audit.open(folder).run()
-    for path in (run.influence_path, run.factors_path, run.factors_path.with_suffix(".json"),
-                 run.score_path("influence")):
+    for path in (
+        run.influence_path,
+        run.factors_path,
+        run.factors_path.with_suffix(".json"),
+        run.score_path("influence"),
+    ):
         path.unlink(missing_ok=True)
     return run
 
 
-@pytest.mark.parametrize("layers, message", [
-    ("layres", "layres"),
-    ("0, nothing-like-it", "nothing-like-it"),
-])
+@pytest.mark.parametrize(
+    "layers, message",
+    [
+        ("layres", "layres"),
+        ("0, nothing-like-it", "nothing-like-it"),
+    ],
+)
 def test_unknown_layers_are_refused_and_nothing_is_written(sample_copy, capsys, layers, message):
     run = without_influence(sample_copy)
     assert hardlook("score", sample_copy, "--only", "influence", "--influence-layers", layers) == 1
@@ -35,21 +42,39 @@ def test_unknown_layers_are_refused_and_nothing_is_written(sample_copy, capsys, 
 
 def test_batches_of_one_and_a_subset_that_lacks_classes_are_scored(sample_copy):
     run = without_influence(sample_copy)
-    assert hardlook("score", sample_copy, "--only", "influence", "--influence-batch-size", "1", "--influence-subset",
-                    "3", "--influence-arnoldi-dim", "8", "--influence-rank", "4") == 0
+    assert (
+        hardlook(
+            "score",
+            sample_copy,
+            "--only",
+            "influence",
+            "--influence-batch-size",
+            "1",
+            "--influence-subset",
+            "3",
+            "--influence-arnoldi-dim",
+            "8",
+            "--influence-rank",
+            "4",
+        )
+        == 0
+    )
     ids, vectors = read_vectors(run.influence_path)
     scores = read_table(run.score_path("influence")).to_pandas()["self_influence"].to_numpy()
     known = np.isfinite(vectors).all(1)
     assert known.sum() == 360 and np.isfinite(scores).sum() == 360
 
 
-@pytest.mark.parametrize("options, message", [
-    (("--n-slices", "1000"), "n_slices is 1000 for 120 examples"),
-    (("--n-slices", "0"), "needed between 1 and 120"),
-    (("--method", "rule", "--max-accuracy", "2"), "accuracy between 0 and 1"),
-    (("--method", "rule", "--branching", "1"), "at least 2 branches"),
-    (("--name", "a/b"), "cannot name a slicing"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--n-slices", "1000"), "n_slices is 1000 for 120 examples"),
+        (("--n-slices", "0"), "needed between 1 and 120"),
+        (("--method", "rule", "--max-accuracy", "2"), "accuracy between 0 and 1"),
+        (("--method", "rule", "--branching", "1"), "at least 2 branches"),
+        (("--name", "a/b"), "cannot name a slicing"),
+    ],
+)
 def test_bad_settings_of_slices_are_refused_and_nothing_is_written(sample_copy, capsys, options, message):
     run = Audit.open(sample_copy).run()
     before = run.slicing_names()
@@ -91,7 +116,7 @@ def test_an_error_names_the_command_and_not_the_slicing(sample_copy, capsys):
 # -- models, in a small audit of their own ----------------------------------------------------------------------------
 
 INFLUENCE = ("--only", "influence,self_influence", "--influence-arnoldi-dim", "12", "--influence-rank", "4")
-NOTHING_TO_TRAIN = '''from collections import OrderedDict
+NOTHING_TO_TRAIN = """from collections import OrderedDict
 
 import numpy as np
 import torch
@@ -104,7 +129,7 @@ def net():
 
 def transform(image):
     return torch.from_numpy(np.asarray(image.convert("L"), dtype=np.float32)[None] / 255)
-'''
+"""
 
 
 @pytest.fixture
@@ -133,7 +158,9 @@ def test_dropout_as_a_module_is_off_and_changes_no_number(small, tmp_path):
     spoil(small, "return self.net(nn.Dropout(0.5).train(self.training)(x))")
     for folder in (small, plain):
         assert hardlook("score", folder, *INFLUENCE) == 0
-    one, two = (read_table(Audit.open(folder).run().score_path("self_influence")).to_pandas() for folder in (small, plain))
+    one, two = (
+        read_table(Audit.open(folder).run().score_path("self_influence")).to_pandas() for folder in (small, plain)
+    )
     assert np.allclose(one["cook"], two["cook"], rtol=1e-5)
 
 
@@ -152,8 +179,11 @@ def test_duplicates_weigh_alike_and_have_finite_influence(small):
 def test_a_model_without_trainable_parameters_is_told_so(small, capsys):
     (small / "model.py").write_text(NOTHING_TO_TRAIN)
     for epoch in (1, 2, 3):
-        state = {"norm.running_mean": torch.full((1,), 0.1 * epoch), "norm.running_var": torch.ones(1),
-                 "norm.num_batches_tracked": torch.tensor(epoch)}
+        state = {
+            "norm.running_mean": torch.full((1,), 0.1 * epoch),
+            "norm.running_var": torch.ones(1),
+            "norm.num_batches_tracked": torch.tensor(epoch),
+        }
         torch.save({"state_dict": state, "epoch": epoch}, small / "checkpoints" / f"epoch-{epoch}.pt")
     assert hardlook("score", small, "--only", "influence", "--anyway") == 1
     said = capsys.readouterr().err
@@ -161,7 +191,9 @@ def test_a_model_without_trainable_parameters_is_told_so(small, capsys):
 
 
 def test_gradients_that_are_not_finite_are_told_and_nothing_is_half_written(small, capsys):
-    spoil(small, "y = self.net(x); return y + torch.sqrt(nn.functional.relu(y - 1e9))")  # the root's slope at 0 is infinite
+    spoil(
+        small, "y = self.net(x); return y + torch.sqrt(nn.functional.relu(y - 1e9))"
+    )  # the root's slope at 0 is infinite
     assert hardlook("score", small, *INFLUENCE) == 1
     said = capsys.readouterr().err
     assert "finite" in said and nothing_is_written(small)

@@ -72,9 +72,16 @@ def lightning(monkeypatch):
 
 def trainer_of(lightning, recorder, epochs=EPOCHS, **settings):
     return lightning.Trainer(
-        max_epochs=epochs, callbacks=[lightning_callback(recorder)], accelerator="cpu", devices=1,
-        logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, **settings)
+        max_epochs=epochs,
+        callbacks=[lightning_callback(recorder)],
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **settings,
+    )
 
 
 def lightning_module(lightning, net, own_loader=None, validate=False):
@@ -137,9 +144,16 @@ def test_lightning_does_not_notice_the_recorder(tmp_path, lightning):
         if recorded:
             callbacks = [lightning_callback(Recorder(tmp_path, module.net, examples=data(), ids=IDS))]
         torch.manual_seed(7)
-        lightning.Trainer(max_epochs=2, callbacks=callbacks, accelerator="cpu", devices=1, logger=False,
-                          enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-                          ).fit(module, DataLoader(data(), 8, shuffle=True))
+        lightning.Trainer(
+            max_epochs=2,
+            callbacks=callbacks,
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(module, DataLoader(data(), 8, shuffle=True))
         return module.state_dict(), torch.get_rng_state()
 
     (alone, state), (watched, watched_state) = trained(False), trained(True)
@@ -220,13 +234,23 @@ def hugging_face(transformers, folder, recorder, model, **settings):
 
     settings = {"num_train_epochs": EPOCHS, "per_device_train_batch_size": 8, **settings}
     arguments = transformers.TrainingArguments(
-        str(folder / "hf"), learning_rate=LR, lr_scheduler_type="constant", max_grad_norm=0.0, report_to=[],
-        save_strategy="no", disable_tqdm=True, use_cpu=True, logging_strategy="no",
-        remove_unused_columns=False, **settings)
+        str(folder / "hf"),
+        learning_rate=LR,
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+        logging_strategy="no",
+        remove_unused_columns=False,
+        **settings,
+    )
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
     callbacks = [trainer_callback(recorder)] if recorder else []
-    return Trainer(model=model, args=arguments, train_dataset=Items(), optimizers=(optimizer, None),
-                   callbacks=callbacks)
+    return Trainer(
+        model=model, args=arguments, train_dataset=Items(), optimizers=(optimizer, None), callbacks=callbacks
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -244,8 +268,15 @@ def test_the_hugging_face_trainer_records_what_a_plain_loop_does(tmp_path, trans
 def test_gradient_accumulation_in_the_trainer_keeps_each_margin_with_its_example(tmp_path, transformers):
     model = Classifier()
     recorder = Recorder(tmp_path, model, examples=Items(), ids=IDS)
-    hugging_face(transformers, tmp_path, recorder, model, gradient_accumulation_steps=25, num_train_epochs=1,
-                 per_device_train_batch_size=2).train()
+    hugging_face(
+        transformers,
+        tmp_path,
+        recorder,
+        model,
+        gradient_accumulation_steps=25,
+        num_train_epochs=1,
+        per_device_train_batch_size=2,
+    ).train()
     (table,) = tables(tmp_path)
     untrained, margins = Classifier(), np.empty(N)
     order = list(InOrder())

@@ -25,10 +25,7 @@ def accuracies(names, splits=("train", "test")):
 
 
 def deciles(error=0.2):
-    rows = [
-        {"decile": d, "n": 10, "error": error, "low": error / 2, "high": min(1.0, error * 2)}
-        for d in range(1, 11)
-    ]
+    rows = [{"decile": d, "n": 10, "error": error, "low": error / 2, "high": min(1.0, error * 2)} for d in range(1, 11)]
     return pd.DataFrame(rows)
 
 
@@ -113,10 +110,7 @@ def test_empty_deciles_are_gaps_and_not_zeros():
 
 def test_many_reviewers_are_told_apart():
     frame = pd.DataFrame({"day": "2026-01-01", "reviewer": [f"r{i:02d}" for i in range(16)], "n": 1})
-    looks = {
-        (trace.marker.color, trace.marker.pattern.shape)
-        for trace in charts.decisions_per_day(frame).figure.data
-    }
+    looks = {(trace.marker.color, trace.marker.pattern.shape) for trace in charts.decisions_per_day(frame).figure.data}
     assert len(looks) == 16
 
 

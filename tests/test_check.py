@@ -95,13 +95,16 @@ def test_a_sound_run_passes_and_its_inputs_are_kept_as_a_picture(colours):
     assert read_json(run.check_path)["examples"] == 120
 
 
-@pytest.mark.parametrize(("transform", "named"), [
-    ("bgr", "BGR for RGB"),
-    ("no_255", "the division by 255 is missing before the normalisation \\(ImageNet's\\)"),
-    ("unnormalised", "normalisation is missing \\(ImageNet's\\)"),
-    ("twice", "normalisation is one too many \\(ImageNet's\\)"),
-    ("raw", "/255 and normalisation are missing \\(ImageNet's\\)"),
-])
+@pytest.mark.parametrize(
+    ("transform", "named"),
+    [
+        ("bgr", "BGR for RGB"),
+        ("no_255", "the division by 255 is missing before the normalisation \\(ImageNet's\\)"),
+        ("unnormalised", "normalisation is missing \\(ImageNet's\\)"),
+        ("twice", "normalisation is one too many \\(ImageNet's\\)"),
+        ("raw", "/255 and normalisation are missing \\(ImageNet's\\)"),
+    ],
+)
 def test_each_usual_mistake_is_named(colours, transform, named):
     with pytest.raises(HardlookError, match=named):
         refuse_errors(findings(colours, transform))
@@ -148,8 +151,17 @@ def test_a_text_model_that_attends_to_padding_is_warned_of():
 
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    net = transformers.BertForSequenceClassification(transformers.BertConfig(
-        vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, num_labels=3, initializer_range=1.0)).eval()
+    net = transformers.BertForSequenceClassification(
+        transformers.BertConfig(
+            vocab_size=30,
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=8,
+            num_labels=3,
+            initializer_range=1.0,
+        )
+    ).eval()
     ids = torch.randint(1, 30, (9, 6)).masked_fill(torch.arange(6) >= 4, 0)
 
     class Audited(AuditedModel):

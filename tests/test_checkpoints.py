@@ -51,9 +51,7 @@ def lightning_run(tmp_path):
 
     def run(settings=None, callbacks=(), pattern="{epoch}"):
         module = Training(settings)
-        every = lightning.callbacks.ModelCheckpoint(
-            tmp_path, filename=pattern, save_top_k=-1, every_n_epochs=1
-        )
+        every = lightning.callbacks.ModelCheckpoint(tmp_path, filename=pattern, save_top_k=-1, every_n_epochs=1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # lightning advises on loggers and workers
             trainer = lightning.Trainer(
@@ -76,9 +74,7 @@ def lightning_run(tmp_path):
 def test_lightning_checkpoints_load_in_the_order_of_their_epochs(tmp_path, lightning_run):
     module = lightning_run({"lr": 0.1})
     found = find_checkpoints("*.ckpt", tmp_path)
-    assert [(c.path.name, c.epoch, c.step) for c in found] == [
-        (f"epoch={e}.ckpt", e, 2 * e + 2) for e in range(3)
-    ]
+    assert [(c.path.name, c.epoch, c.step) for c in found] == [(f"epoch={e}.ckpt", e, 2 * e + 2) for e in range(3)]
     assert found[0].order == "the epoch stored inside"
     notes = loads(found[-1].path, module.model)
     assert notes == ("left out what is not under 'model.': 'loss.weight'",)
@@ -123,9 +119,7 @@ def test_hugging_face_folders_are_read(tmp_path, sharded):
     )
     made = {step: transformers.ViTForImageClassification(config) for step in (1000, 500)}
     for step, model in made.items():
-        model.save_pretrained(
-            tmp_path / f"checkpoint-{step}", **({"max_shard_size": "2KB"} if sharded else {})
-        )
+        model.save_pretrained(tmp_path / f"checkpoint-{step}", **({"max_shard_size": "2KB"} if sharded else {}))
         record = {"global_step": step, "epoch": step / 500}
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps(record))
     assert (tmp_path / "checkpoint-500" / "model.safetensors.index.json").is_file() == sharded
@@ -177,9 +171,7 @@ def test_an_index_that_leads_out_of_its_folder_or_to_nothing_is_refused(tmp_path
     folder.mkdir()
     save_file(state(1), tmp_path / "outside.safetensors")
     for name in ("../outside.safetensors", "model-00002-of-00002.safetensors"):
-        (folder / "model.safetensors.index.json").write_text(
-            json.dumps({"weight_map": {"body.weight": name}})
-        )
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"body.weight": name}}))
         with pytest.raises(HardlookError, match="lists the shard"):
             read_state_dict(folder)
 
@@ -192,9 +184,7 @@ def test_timms_own_checkpoints_load_and_their_average_is_a_choice(tmp_path):
     ema = ModelEmaV3(model, decay=0.5)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     args = argparse.Namespace(model="resnet10t", lr=0.1)
-    saver = CheckpointSaver(
-        model, optimizer, args=args, model_ema=ema, checkpoint_dir=str(tmp_path), max_history=5
-    )
+    saver = CheckpointSaver(model, optimizer, args=args, model_ema=ema, checkpoint_dir=str(tmp_path), max_history=5)
     for epoch in range(2):
         with torch.no_grad():
             model.fc.weight.add_(1)
@@ -282,9 +272,7 @@ def test_the_hash_of_weights_changes_with_any_value_type_or_shape():
 def test_patterns_that_match_nothing_or_something_else_are_refused(tmp_path):
     torch.save(state(1), tmp_path / "a.pt")
     (tmp_path / "log.csv").write_text("epoch,loss\n")
-    with pytest.raises(
-        HardlookError, match=r"'\*.ckpt' matches nothing in .*holds a.pt, log.csv.*hardlook train"
-    ):
+    with pytest.raises(HardlookError, match=r"'\*.ckpt' matches nothing in .*holds a.pt, log.csv.*hardlook train"):
         find_checkpoints("*.ckpt", tmp_path)
     with pytest.raises(HardlookError, match="log.csv, which is no checkpoint.*narrow the pattern"):
         find_checkpoints("*", tmp_path)

@@ -63,8 +63,7 @@ def test_checkpoints_are_found_where_train_keeps_them_and_else_train_is_named(sa
 
 
 def test_help_of_the_rest_loads_no_torch():
-    code = ("import sys; from scoring.cli import parser; parser(['dashboard'])\n"
-            "sys.exit('torch' in sys.modules)")
+    code = "import sys; from scoring.cli import parser; parser(['dashboard'])\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -128,10 +127,22 @@ def test_export_writes_the_decisions_of_each_split_apart(sample_copy, capsys):
     examples = read_table(audit.examples_path).to_pandas()
     chosen = {split: examples[examples["split"] == split].iloc[0] for split in ("train", "test")}
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
-        log.append([Event(client="c", seq=number, example_id=row.example_id, fingerprint=row.fingerprint,
-                          label=row.label, reviewer="r", action="decide", verdict="other",
-                          new_label=str((int(row.label) + 1) % 10))
-                    for number, row in enumerate(chosen.values(), 1)])
+        log.append(
+            [
+                Event(
+                    client="c",
+                    seq=number,
+                    example_id=row.example_id,
+                    fingerprint=row.fingerprint,
+                    label=row.label,
+                    reviewer="r",
+                    action="decide",
+                    verdict="other",
+                    new_label=str((int(row.label) + 1) % 10),
+                )
+                for number, row in enumerate(chosen.values(), 1)
+            ]
+        )
     assert hardlook("export", sample_copy, "--out", sample_copy / "out") == 0
     written = sorted(path.name for path in (sample_copy / "out").iterdir())
     assert any("train" in name for name in written)

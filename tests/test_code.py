@@ -16,9 +16,22 @@ from .small_audits import MODEL, write_small_audit
 
 def score(folder):
     """Score in a process of its own, as a user does after an edit; → (n, c) logits and what was printed."""
-    done = subprocess.run([sys.executable, "-c", "import sys; from scoring.cli import main; sys.exit(main(sys.argv[1:]))",
-                           "score", str(folder), "--anyway", "--only", "uncertainty", "--device", "cpu"],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from scoring.cli import main; sys.exit(main(sys.argv[1:]))",
+            "score",
+            str(folder),
+            "--anyway",
+            "--only",
+            "uncertainty",
+            "--device",
+            "cpu",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return read_vectors(Audit.open(folder).run().logits_path)[1], done.stdout
 
@@ -31,9 +44,12 @@ def write(folder, name, text):
 
 WAYS = {
     "a module beside the file": ("model.py", "helper.py", "from helper import net, transform\n"),
-    "an import inside a function": ("model.py", "helper.py",
-                                    "def net():\n    from helper import net\n    return net()\n\n"
-                                    "def transform(image):\n    from helper import transform\n    return transform(image)\n"),
+    "an import inside a function": (
+        "model.py",
+        "helper.py",
+        "def net():\n    from helper import net\n    return net()\n\n"
+        "def transform(image):\n    from helper import transform\n    return transform(image)\n",
+    ),
     "a relative import in a package": ("nets/__init__.py", "nets/inner.py", "from .inner import net, transform\n"),
 }
 
@@ -59,7 +75,11 @@ def test_numbers_follow_code_that_is_imported(way, tmp_path):
 def test_logits_that_no_digest_explains_are_found_and_said(tmp_path):
     folder = write_small_audit(tmp_path / "audit")
     write(folder, "scale.txt", "1.0")
-    write(folder, "model.py", MODEL.replace("/ 255", "/ 255 * float(open(__file__.replace('model.py', 'scale.txt')).read())"))
+    write(
+        folder,
+        "model.py",
+        MODEL.replace("/ 255", "/ 255 * float(open(__file__.replace('model.py', 'scale.txt')).read())"),
+    )
     before, _ = score(folder)
     kept, printed = score(folder)
     assert RENEWED not in printed and np.array_equal(kept, before)

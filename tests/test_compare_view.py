@@ -62,8 +62,7 @@ def test_the_heat_map_is_scipys_correlation_of_turned_scores(audit):
     pairs = {tuple(pair): at for at, pair in enumerate(data[1]["customdata"])}
     values = numbers(data[0]["z"])
     scores = [
-        read_table(audit.run().score_path(name)).to_pandas().set_index("example_id")
-        for name in ("aum", "uncertainty")
+        read_table(audit.run().score_path(name)).to_pandas().set_index("example_id") for name in ("aum", "uncertainty")
     ]
     both = scores[0].join(scores[1][["loss", "entropy"]])
     both = both[both.index.str.startswith("train/")].dropna(subset=["aum", "loss"])
@@ -84,9 +83,7 @@ def test_scores_without_the_label_are_told_from_those_with_it(audit):
 
 
 def test_scores_with_the_label_are_set_against_those_without(audit):
-    pairs = figures(page(audit, "compare", pairs="with the label against without"))[0]["data"][1][
-        "customdata"
-    ]
+    pairs = figures(page(audit, "compare", pairs="with the label against without"))[0]["data"][1]["customdata"]
     assert {a for a, _ in pairs} == {
         "vog.late_label_logit_z", "aum.aum", "data_map.confidence", "data_map.variability", "uncertainty.loss"
     } - {"data_map.variability"}  # fmt: skip
@@ -162,9 +159,7 @@ def test_stability_compares_the_runs_that_have_a_score(audit):
 
 def test_one_run_says_how_to_get_more(tmp_path):
     audit = make_audit(tmp_path / "audit", 100, 3)
-    assert f"hardlook repeat {audit.root} --run main --seeds 1,2" in said(
-        page(audit, "compare", show="stability")
-    )
+    assert f"hardlook repeat {audit.root} --run main --seeds 1,2" in said(page(audit, "compare", show="stability"))
 
 
 def test_curves_of_the_truth_are_those_of_scikit_learn(audit):
@@ -218,7 +213,9 @@ def test_no_two_parts_whose_difference_tells_the_truth_of_one_example_are_shown(
     told = {meta: frames.is_told_by_parts(audit, Selection("train", meta=meta))
             for meta in ((), (north,), (wide,), (north, wide), (one,), (MetaFilter("meta.camera", contains="n"),))}  # fmt: skip
     assert list(told.values()) == [False, False, True, True, True, True]
-    assert frames.is_told_by_parts(audit, Selection("train", "class 001", meta=(north,))), "too few of a class and a camera"
+    assert frames.is_told_by_parts(audit, Selection("train", "class 001", meta=(north,))), (
+        "too few of a class and a camera"
+    )
     width = {"filter": ["width"], "meta.width.from": "100", "meta.width.to": "1900"}
     app = page(audit, "compare", show="truth", split="train", **width)
     assert "difference of two such parts" in said(app) and not app.dataframe
@@ -250,10 +247,7 @@ def test_the_page_stands(tmp_path, show, case):
 def test_one_of_each_score_is_compared_also_where_it_lacks_a_choice():
     vog = [ScoreColumn("vog", f"{stage}{scale}", "", steps={"stage": stage, "index": "label", "form": "logit", "normalised": scale})
            for stage in ("early", "late") for scale in ("raw", "z")]  # fmt: skip
-    other = [
-        ScoreColumn("el2n", stage, "", steps={"stage": stage, "normalised": "raw"})
-        for stage in ("early", "all")
-    ]
+    other = [ScoreColumn("el2n", stage, "", steps={"stage": stage, "normalised": "raw"}) for stage in ("early", "all")]
     grand = ScoreColumn("grand", "early", "", steps={"stage": "early", "normalised": "raw"})
     found = frames.main_variants([*vog, *other, grand, ScoreColumn("aum", "aum", "")], "early")
     assert [c.address for c in found] == ["vog.earlyz", "el2n.early", "grand.early", "aum.aum"]

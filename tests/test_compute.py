@@ -57,8 +57,9 @@ def test_scores_are_those_of_the_pure_function_on_the_same_inputs(scored_sample)
             labels = torch.tensor(context.labels[numbers])
             maps.append(input_gradients(module, inputs, labels).mean(1).numpy())
     ids = context.examples["example_id"].iloc[numbers]
-    np.testing.assert_allclose(table(scored_sample).loc[ids, "late_label_logit"], vog_from_maps(np.stack(maps)),
-                               rtol=1e-5)
+    np.testing.assert_allclose(
+        table(scored_sample).loc[ids, "late_label_logit"], vog_from_maps(np.stack(maps)), rtol=1e-5
+    )
 
 
 def test_nothing_is_scored_twice(sample_copy):
@@ -131,17 +132,19 @@ def test_a_killed_scoring_goes_on_at_the_missing_shard_with_the_same_numbers(sam
     whole = table(sample_copy)
     run = Audit.open(sample_copy).run()
     run.score_path("vog").unlink()
-    code = ("import sys, time; from scoring import shards; shards.SHARD_MOST = shards.BATCH = 32\n"
-            "from scoring.audit import Audit; from scoring.compute import score_run\n"
-            "import scoring.compute as c; inner = c.score_shard\n"
-            "left = int(sys.argv[2])\n"
-            "def stopping(*a):\n"
-            "    global left\n"
-            "    left -= a[1].name == 'vog'\n"
-            "    if left < 0: time.sleep(3600)\n"
-            "    return inner(*a)\n"
-            "c.score_shard = stopping\n"
-            "audit = Audit.open(sys.argv[1]); score_run(shards.Context(audit, audit.run(), device='cpu'), ['vog'])")
+    code = (
+        "import sys, time; from scoring import shards; shards.SHARD_MOST = shards.BATCH = 32\n"
+        "from scoring.audit import Audit; from scoring.compute import score_run\n"
+        "import scoring.compute as c; inner = c.score_shard\n"
+        "left = int(sys.argv[2])\n"
+        "def stopping(*a):\n"
+        "    global left\n"
+        "    left -= a[1].name == 'vog'\n"
+        "    if left < 0: time.sleep(3600)\n"
+        "    return inner(*a)\n"
+        "c.score_shard = stopping\n"
+        "audit = Audit.open(sys.argv[1]); score_run(shards.Context(audit, audit.run(), device='cpu'), ['vog'])"
+    )
     process = subprocess.Popen([sys.executable, "-c", code, str(sample_copy), "3"], env={**os.environ})
     parts = run.parts_folder("vog") / "shards"
     deadline = time.monotonic() + 300
@@ -199,8 +202,9 @@ def test_dynamics_come_from_the_checkpoints_where_training_was_not_recorded(samp
     shutil.rmtree(run.dynamics_folder("main"))
     rescore(sample_copy)
     train = recorded.index[recorded["confidence"].notna()]
-    np.testing.assert_allclose(table(sample_copy, "data_map").loc[train, "confidence"],
-                               recorded.loc[train, "confidence"], atol=1e-5)
+    np.testing.assert_allclose(
+        table(sample_copy, "data_map").loc[train, "confidence"], recorded.loc[train, "confidence"], atol=1e-5
+    )
     for scorer, column, before in (("aum", "eval", aum), ("el2n", "all", el2n), ("forgetting", "events", events)):
         np.testing.assert_allclose(table(sample_copy, scorer).loc[train, column], before.loc[train, column], atol=1e-4)
     assert (table(sample_copy, "aum").loc[train, "from_training"] == 0).all()

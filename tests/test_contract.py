@@ -1,4 +1,5 @@
-"""A scorer that breaks its contract is named when it is registered, or after its first shard; nothing is dropped in silence."""
+"""A scorer that breaks its contract is named when it is registered, or after its first shard; nothing is dropped in
+silence."""
 
 from dataclasses import dataclass, field
 
@@ -36,23 +37,32 @@ def toy(**attributes):
     return dataclass(frozen=True, kw_only=True)(type("Toy", (Toy,), {"__module__": __name__, **attributes}))
 
 
-@pytest.mark.parametrize(("attributes", "reason"), [
-    ({"needs": ("prediction",)}, "needs 'prediction', which is no need; did you mean predictions?"),
-    ({"needs": ("xyz",)}, "needs 'xyz', which is no need; there are labels, checkpoints, predictions"),
-    ({"needs": "labels"}, "needs = 'labels'; needed a tuple"),
-    ({"needs": ("dynamics",), "least": {"dynamic": 2}}, "least is for 'dynamic', which is not among its needs; did you mean dyn"),
-    ({"least": {"checkpoints": 2}}, "least is for 'checkpoints', which is not among its needs; there are none"),
-    ({"needs": ("dynamics",), "least": {"dynamics": 0}}, "least of dynamics is 0"),
-    ({"columns": ()}, "declares no column"),
-    ({"columns": (column("a"), column("b"), column("a"))}, "declares 'a' 2 times"),
-    ({"vectors": ("value",)}, "declares 'value' as a column and as a vector"),
-    ({"columns": (column("label"),)}, "column 'label' is one that every score's file has"),
-    ({"vectors": ("logits",)}, "vector 'logits' would overwrite the run's own logits.arrow"),
-    ({"name": "my/toy"}, "the name becomes a file's and an option's"),
-    ({"k": None, "__annotations__": {"k": "int | None"}}, "setting 'k' has the default None; needed a bool, an int"),
-    ({"k": (1, 2), "__annotations__": {"k": "tuple"}}, r"setting 'k' has the default \(1, 2\)"),
-    ({"k": field(default_factory=list), "__annotations__": {"k": "list"}}, "setting 'k' has no plain default"),
-])
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({"needs": ("prediction",)}, "needs 'prediction', which is no need; did you mean predictions?"),
+        ({"needs": ("xyz",)}, "needs 'xyz', which is no need; there are labels, checkpoints, predictions"),
+        ({"needs": "labels"}, "needs = 'labels'; needed a tuple"),
+        (
+            {"needs": ("dynamics",), "least": {"dynamic": 2}},
+            "least is for 'dynamic', which is not among its needs; did you mean dyn",
+        ),
+        ({"least": {"checkpoints": 2}}, "least is for 'checkpoints', which is not among its needs; there are none"),
+        ({"needs": ("dynamics",), "least": {"dynamics": 0}}, "least of dynamics is 0"),
+        ({"columns": ()}, "declares no column"),
+        ({"columns": (column("a"), column("b"), column("a"))}, "declares 'a' 2 times"),
+        ({"vectors": ("value",)}, "declares 'value' as a column and as a vector"),
+        ({"columns": (column("label"),)}, "column 'label' is one that every score's file has"),
+        ({"vectors": ("logits",)}, "vector 'logits' would overwrite the run's own logits.arrow"),
+        ({"name": "my/toy"}, "the name becomes a file's and an option's"),
+        (
+            {"k": None, "__annotations__": {"k": "int | None"}},
+            "setting 'k' has the default None; needed a bool, an int",
+        ),
+        ({"k": (1, 2), "__annotations__": {"k": "tuple"}}, r"setting 'k' has the default \(1, 2\)"),
+        ({"k": field(default_factory=list), "__annotations__": {"k": "list"}}, "setting 'k' has no plain default"),
+    ],
+)
 def test_a_declaration_that_contradicts_itself_is_refused_where_it_is_registered(attributes, reason):
     with pytest.raises(HardlookError, match=f"scorer '.*toy' .*Toy.*{reason}"):
         registered([toy(**attributes)])
@@ -88,22 +98,33 @@ def zeros(n):
     return np.zeros(n)
 
 
-@pytest.mark.parametrize(("returns", "reason"), [
-    ({"value": zeros, "ranks": zeros}, "returned 'ranks', which toy does not declare; did you mean rank?"),
-    ({"value": zeros}, "did not return 'rank', which is declared; there are value"),
-    ({}, "did not return 'value', which is declared; there are none"),
-    ({"value": zeros, "rank": lambda n: np.zeros(n + 1)}, r"rank has shape \(.*\); needed \(.*,\), one row per example"),
-    ({"value": zeros, "rank": lambda n: np.zeros((n, 1))}, r"rank has shape \(.*, 1\)"),
-    ({"value": zeros, "rank": lambda n: 0.5}, r"rank has shape \(\)"),
-    ({"value": zeros, "rank": lambda n: ["a"] * n}, "rank holds <U1; needed numbers"),
-    ({"value": zeros, "rank": lambda n: [None] * n}, "rank holds object; needed numbers, NaN where there is none"),
-    ({"value": zeros, "rank": lambda n: np.zeros(n) + 1j}, "rank holds complex128; needed numbers"),
-    ({"value": zeros, "rank": lambda n: torch.zeros(n, requires_grad=True)}, "rank, a Tensor, becomes no array: Can't call numpy"),
-    ({"value": zeros, "rank": lambda n: [[0]] * (n - 1) + [[0, 0]]}, "rank, a list, becomes no array"),
-])
+@pytest.mark.parametrize(
+    ("returns", "reason"),
+    [
+        ({"value": zeros, "ranks": zeros}, "returned 'ranks', which toy does not declare; did you mean rank?"),
+        ({"value": zeros}, "did not return 'rank', which is declared; there are value"),
+        ({}, "did not return 'value', which is declared; there are none"),
+        (
+            {"value": zeros, "rank": lambda n: np.zeros(n + 1)},
+            r"rank has shape \(.*\); needed \(.*,\), one row per example",
+        ),
+        ({"value": zeros, "rank": lambda n: np.zeros((n, 1))}, r"rank has shape \(.*, 1\)"),
+        ({"value": zeros, "rank": lambda n: 0.5}, r"rank has shape \(\)"),
+        ({"value": zeros, "rank": lambda n: ["a"] * n}, "rank holds <U1; needed numbers"),
+        ({"value": zeros, "rank": lambda n: [None] * n}, "rank holds object; needed numbers, NaN where there is none"),
+        ({"value": zeros, "rank": lambda n: np.zeros(n) + 1j}, "rank holds complex128; needed numbers"),
+        (
+            {"value": zeros, "rank": lambda n: torch.zeros(n, requires_grad=True)},
+            "rank, a Tensor, becomes no array: Can't call numpy",
+        ),
+        ({"value": zeros, "rank": lambda n: [[0]] * (n - 1) + [[0, 0]]}, "rank, a list, becomes no array"),
+    ],
+)
 def test_what_score_returns_is_checked_after_the_first_shard(sample_copy, monkeypatch, returns, reason):
     seen = []
-    kind = toy(returns=returns, score=lambda self, shard, state: seen.append(len(shard)) or Toy.score(self, shard, state))
+    kind = toy(
+        returns=returns, score=lambda self, shard, state: seen.append(len(shard)) or Toy.score(self, shard, state)
+    )
     monkeypatch.setattr(compute, "cut", lambda at, size: [at[:50], at[50:]])
     audit = Audit.open(sample_copy)
     with pytest.raises(HardlookError, match=f"toy.score:? {reason}"):
@@ -139,7 +160,9 @@ def test_a_column_that_only_finish_fills_is_fine_and_one_that_nobody_fills_is_no
     assert table["rank"].to_pylist() == list(range(len(context.examples)))
     with pytest.raises(HardlookError, match="toy.finish did not return 'rank', which is declared"):
         check_finished(toy(), {"value": zeros(2)}, 2)
-    with pytest.raises(HardlookError, match="toy.finish returned 'rang', which toy does not declare; did you mean rank?"):
+    with pytest.raises(
+        HardlookError, match="toy.finish returned 'rang', which toy does not declare; did you mean rank?"
+    ):
         check_finished(toy(), {"value": zeros(2), "rank": zeros(2), "rang": zeros(2)}, 2)
     with pytest.raises(HardlookError, match="toy.finish returned a NoneType; needed a dict"):
         check_finished(toy(), None, 2)
@@ -158,7 +181,10 @@ def test_infinite_values_are_null_and_said(sample_copy):
 def test_one_that_needs_influence_gets_the_vectors_of_its_examples(sample_copy):
     audit = Audit.open(sample_copy)
     context = Context(audit, audit.run(), device="cpu")
-    kind = toy(needs=("influence",), score=lambda self, shard, state: {"value": shard.influence[:, 0], "rank": zeros(len(shard))})
+    kind = toy(
+        needs=("influence",),
+        score=lambda self, shard, state: {"value": shard.influence[:, 0], "rank": zeros(len(shard))},
+    )
     registered([kind])
     score_one(context, kind())
     ids, vectors = read_vectors(audit.run().influence_path)

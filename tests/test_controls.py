@@ -5,8 +5,18 @@ import pandas as pd
 import pytest
 
 from scoring.audit import Audit, check_config
-from scoring.controls import (audit_queue, chance_of_seeing, controls_needed, drawn_controls, fix_controls, hashes,
-                              mixed_queue, permute, plan, strata)
+from scoring.controls import (
+    audit_queue,
+    chance_of_seeing,
+    controls_needed,
+    drawn_controls,
+    fix_controls,
+    hashes,
+    mixed_queue,
+    permute,
+    plan,
+    strata,
+)
 from scoring.tables import HardlookError, read_table, write_table
 
 
@@ -67,8 +77,9 @@ def test_the_inclusion_probabilities_are_those_of_the_draw():
     hits, told = np.zeros(200), np.zeros(200)
     for seed in range(1500):
         place, key, size = permute(groups, np.random.default_rng(seed))
-        frame = pd.DataFrame({"example_id": np.arange(200).astype(str), "stratum": groups, "place": place,
-                              "key": key, "size": size})
+        frame = pd.DataFrame(
+            {"example_id": np.arange(200).astype(str), "stratum": groups, "place": place, "key": key, "size": size}
+        )
         drawn = drawn_controls(frame, plan({"controls": 40}, 200))
         at = drawn["example_id"].astype(int).to_numpy()
         hits[at] += 1
@@ -105,8 +116,12 @@ def test_the_permutation_is_fixed_once_and_grows_without_moving(sample_copy):
 
 def queue_of(n=400, controls=60, share=0.25, **options):
     ranked = pd.Series(np.random.default_rng(0).random(n), index=[f"e{i}" for i in range(n)])
-    drawn = pd.DataFrame({"example_id": np.random.default_rng(1).choice(ranked.index, controls, replace=False),
-                          "probability": controls / n})
+    drawn = pd.DataFrame(
+        {
+            "example_id": np.random.default_rng(1).choice(ranked.index, controls, replace=False),
+            "probability": controls / n,
+        }
+    )
     return ranked, drawn, mixed_queue(ranked, drawn, share=share, **options)
 
 

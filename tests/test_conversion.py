@@ -25,9 +25,7 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(
         conversion,
         "_in_own_process",
-        lambda path, partial, _folder, weights: conversion.write_converted(
-            take_apart(path, weights), partial
-        ),
+        lambda path, partial, _folder, weights: conversion.write_converted(take_apart(path, weights), partial),
     )
 
 
@@ -111,9 +109,7 @@ def test_conversion_takes_objects_apart_without_building_them(tmp_path):
         expected = model.state_dict()
         assert found.tensors.keys() == expected.keys()
         assert all(torch.equal(value, expected[name]) for name, value in found.tensors.items())
-    (tmp_path / "arrays.pkl").write_bytes(
-        pickle.dumps({"a": np.ones((2, 3), np.float32), "epoch": np.int64(4)})
-    )
+    (tmp_path / "arrays.pkl").write_bytes(pickle.dumps({"a": np.ones((2, 3), np.float32), "epoch": np.int64(4)}))
     arrays = take_apart(tmp_path / "arrays.pkl")
     assert torch.equal(arrays.tensors["a"], torch.ones(2, 3)) and arrays.epoch == 4
 
@@ -123,9 +119,7 @@ def test_conversion_never_overwrites_a_file_that_it_did_not_write(tmp_path):
     save_file(state(2), tmp_path / "a.safetensors")
     with pytest.raises(HardlookError, match="a.safetensors is there already"):
         convert_checkpoint(tmp_path / "a.pt", trust=True)
-    assert torch.equal(
-        read_state_dict(tmp_path / "a.safetensors").tensors["head.bias"], state(2)["head.bias"]
-    )
+    assert torch.equal(read_state_dict(tmp_path / "a.safetensors").tensors["head.bias"], state(2)["head.bias"])
 
 
 def test_what_cannot_be_converted_leaves_no_file_and_says_why(tmp_path):

@@ -49,7 +49,9 @@ def test_a_new_label_an_excluded_example_and_an_unsure_one_count_as_the_patch_ha
     say(log, 3, "f", "unsure")  # waits: keeps its label, stays wrong
     found = on_both_labels(EXAMPLES, PREDICTIONS, log).set_index("split")
     assert found.loc["test"].to_list() == [3, 1 / 3, 2, 1 / 2, 1, 1]
-    assert found.loc["train"].to_list() == [3, 2 / 3, 3, 2 / 3, 0, 0], "what is said about test changes nothing in train"
+    assert found.loc["train"].to_list() == [3, 2 / 3, 3, 2 / 3, 0, 0], (
+        "what is said about test changes nothing in train"
+    )
     both = on_both_labels(EXAMPLES, PREDICTIONS, log, by=["split", "label"]).set_index(["split", "label"])
     assert both.loc[("test", "x")].to_list() == [1, 0, 1, 1, 1, 0]
 
@@ -62,8 +64,8 @@ def test_where_all_is_excluded_there_is_no_corrected_accuracy(log):
 
 
 def test_deciles_and_slices_by_hand(log):
-    """Ten examples, one per decile: the third was called wrong by the model and is relabelled to what it said, the fifth was
-    right and is relabelled away, the last is excluded."""
+    """Ten examples, one per decile: the third was called wrong by the model and is relabelled to what it said, the
+    fifth was right and is relabelled away, the last is excluded."""
     ids = [f"e{k}" for k in range(10)]
     examples = pd.DataFrame({"example_id": ids, "split": "test", "label": "x", "fingerprint": ids})
     predictions = pd.DataFrame({"example_id": ids, "prediction": ["x", "x", "y", "y", "x", "x", "x", "x", "x", "y"]})
@@ -83,14 +85,18 @@ def test_deciles_and_slices_by_hand(log):
 
 
 def test_deciles_over_several_runs_by_hand(log):
-    """Two runs of ten examples that rank in opposite orders: each is cut into its own deciles and judged by its own model."""
+    """Two runs of ten examples that rank in opposite orders: each is cut into its own deciles and judged by its own
+    model."""
     ids = [f"e{k}" for k in range(10)]
     examples = pd.DataFrame({"example_id": ids, "split": "test", "label": "x", "fingerprint": ids})
     models = {"a": ["y"] * 2 + ["x"] * 8, "b": ["x"] * 9 + ["y"]}
     for seq, (one, verdict, new) in enumerate([("e0", "other", "y"), ("e9", "none", None)], 1):
         log.append([Event(client="c", seq=seq, example_id=one, reviewer="ana", action="decide", verdict=verdict, new_label=new,
                           label="x", fingerprint=one)])  # fmt: skip
-    found = {run: judged(examples, pd.DataFrame({"example_id": ids, "prediction": said}), log) for run, said in models.items()}
+    found = {
+        run: judged(examples, pd.DataFrame({"example_id": ids, "prediction": said}), log)
+        for run, said in models.items()
+    }
     up = pd.Series(np.arange(10.0), index=ids)
     band = decile_band(found, {"a": up, "b": -up}).set_index("decile")
     # a, lowest first: e0 right now, e1 wrong, …, e9 left out; b: e9 left out, e8 … e1 right, e0 wrong now
@@ -111,7 +117,9 @@ def reviewed(tmp_path_factory):
     audit = make_audit(tmp_path_factory.mktemp("corrected") / "audit", 600, 3, wrong=0.2, runs=("main", "second"))
     run, frame = audit.run(), read_table(audit.examples_path, ["example_id", "split", "label"])
     predicted = read_table(run.predictions_path)
-    write_table(run.predictions_path, predicted.append_column("split", frame["split"]).append_column("label", frame["label"]))
+    write_table(
+        run.predictions_path, predicted.append_column("split", frame["split"]).append_column("label", frame["label"])
+    )
     rng = np.random.default_rng(0)
     write_vectors(run.influence_path, frame["example_id"].to_pylist(), rng.normal(size=(600, 4)).astype(np.float32))
     slice_run(audit, run, SliceSettings(n_slices=2), "two")
@@ -134,7 +142,9 @@ def test_pages_show_both_wherever_they_show_one(reviewed, quiet):  # noqa: F811
     beside = corrected.deciles_beside(reviewed, run, column, selection, plain)
     assert beside["changed"].sum() == 12
     everything = corrected.judged(reviewed, run, selection)
-    mine = by_decile(everything, read_table(run.score_path("uncertainty")).to_pandas().set_index("example_id")["entropy"])
+    mine = by_decile(
+        everything, read_table(run.score_path("uncertainty")).to_pandas().set_index("example_id")["entropy"]
+    )
     assert np.allclose(mine["original"], plain["error"]), "the deciles are the page's own"
     app = page(reviewed, "deciles", split="test")
     assert "12 labels in all" in said(app) and "too high" in said(app), "with the warning about an open test"
@@ -144,7 +154,9 @@ def test_pages_show_both_wherever_they_show_one(reviewed, quiet):  # noqa: F811
     assert any(list(one.value.columns)[:2] == ["split", "label"] for one in app.dataframe), "per class"
     members = read_slicing(run, "two")[0]
     words = corrected.of_slices(reviewed, run, members)
-    told = [fact for grid in grids(page(reviewed, "slices")) for card in grid.get("cards", ()) for fact in [card["facts"]]]
+    told = [
+        fact for grid in grids(page(reviewed, "slices")) for card in grid.get("cards", ()) for fact in [card["facts"]]
+    ]
     assert words and all(any(text in fact for fact in told) for text in words.values())
     assert next(iter(words.values())) in said(page(reviewed, "slices", slicing="two", slice=str(next(iter(words)))))
 
@@ -159,18 +171,26 @@ def test_the_error_over_several_runs_stands_on_corrected_labels_too(reviewed, qu
     assert [mean["name"], diamonds["name"]] == ["mean", "mean, corrected"]
     runs = [reviewed.run(name) for name in reviewed.run_names()]
     loss = [read_table(run.score_path("uncertainty")).to_pandas().set_index("example_id")["loss"] for run in runs]
-    tables = [by_decile(corrected.judged(reviewed, run, Selection("test")), values) for run, values in zip(runs, loss, strict=True)]
+    tables = [
+        by_decile(corrected.judged(reviewed, run, Selection("test")), values)
+        for run, values in zip(runs, loss, strict=True)
+    ]
     assert np.allclose(numbers(mean["y"]), 50 * sum(table["original"] for table in tables)), "the page's own error"
     expected = 50 * sum(table["corrected"] for table in tables)
     where = sum(table["relabelled"] for table in tables).to_numpy() > 0
     assert 0 < where.sum() and list(numbers(diamonds["x"])) == list(1 + np.flatnonzero(where))
     assert np.allclose(numbers(diamonds["y"]), expected[where])
-    assert "corrected" not in said(page(reviewed, "compare", show="stability", split="train", one="Loss")), "none changed there"
+    assert "corrected" not in said(page(reviewed, "compare", show="stability", split="train", one="Loss")), (
+        "none changed there"
+    )
 
 
 def test_the_report_shows_both(reviewed):
     text = render(reviewed, reviewed.run(), decisions.open_log(reviewed))
-    assert "on corrected labels" in text and "Diamonds: the same on corrected labels, where some were changed (12 in all)" in text
+    assert (
+        "on corrected labels" in text
+        and "Diamonds: the same on corrected labels, where some were changed (12 in all)" in text
+    )
     assert "<title>on corrected labels" in text and "changed)</h3>" in text
 
 

@@ -51,7 +51,9 @@ def audit(tmp_path_factory):
     frame.to_csv(root / "x.csv", index=False)
     (root / "audit.toml").write_text(TOML)
     (root / "model.py").write_text("from torch import nn\ndef linear(): return nn.Linear(3, 2)\n")
-    torch.save({"weight": torch.tensor([[0.0, 0.0, 0.0], WEIGHTS]), "bias": torch.tensor([0.0, BIAS])}, root / "linear.pt")
+    torch.save(
+        {"weight": torch.tensor([[0.0, 0.0, 0.0], WEIGHTS]), "bias": torch.tensor([0.0, BIAS])}, root / "linear.pt"
+    )
     found = Audit.open(root)
     ingest(found)
     return found
@@ -83,10 +85,15 @@ def test_without_columns_the_two_that_deviate_most_are_taken_in_the_datas_order(
     assert names.index(found["x"]) < names.index(found["y"])
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (("-r 0", "a", "a"), "two different columns"), (("-r 0", "a", "bb"), "no column 'bb'"),
-    (("-r 9999", "a", "b"), "no readable example"), (("-r 0", "a", "b", 1), "side = 1"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-r 0", "a", "a"), "two different columns"),
+        (("-r 0", "a", "bb"), "no column 'bb'"),
+        (("-r 9999", "a", "b"), "no readable example"),
+        (("-r 0", "a", "b", 1), "side = 1"),
+    ],
+)
 def test_what_cannot_be_cut_is_told(audit, arguments, said):
     with pytest.raises(HardlookError, match=said):
         cut(Context(audit, audit.run()), *arguments)

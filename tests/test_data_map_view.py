@@ -43,16 +43,12 @@ def expected(audit, upto: int, split: str = "train") -> pd.DataFrame:
 
 @pytest.mark.parametrize("upto", [1, 3, 5])
 def test_after_every_epoch_the_map_is_that_of_the_scorer_over_the_epochs_so_far(audit, upto):
-    found = training_map.positions(audit, audit.run(), "main", upto, Selection("train")).set_index(
-        "example_id"
-    )
+    found = training_map.positions(audit, audit.run(), "main", upto, Selection("train")).set_index("example_id")
     wanted = expected(audit, upto)
     assert found.index.tolist() == wanted.index.tolist()
     for name in wanted:
         np.testing.assert_allclose(found[name].to_numpy(dtype=float), wanted[name], atol=2e-6, err_msg=name)
-    last = read_dynamics(
-        audit.run().dynamics_files("main")[upto - 1 : upto], wanted.index.tolist(), ["correct"]
-    )
+    last = read_dynamics(audit.run().dynamics_files("main")[upto - 1 : upto], wanted.index.tolist(), ["correct"])
     assert found["correct"].tolist() == (last["correct"][0] == 1).tolist()
 
 
@@ -63,9 +59,7 @@ def test_examples_recorded_under_another_label_have_no_place(tmp_path):
     examples = table.to_pandas()
     first = examples.index[examples["split"] == "train"][0]
     examples.loc[first, "label"] = next(c for c in audit.classes if c != examples.loc[first, "label"])
-    write_table(
-        audit.examples_path, table.set_column(table.column_names.index("label"), "label", [examples["label"]])
-    )
+    write_table(audit.examples_path, table.set_column(table.column_names.index("label"), "label", [examples["label"]]))
     found = training_map.positions(audit, audit.run(), "main", 5, Selection("train"))
     assert examples.loc[first, "example_id"] not in found["example_id"].tolist()
     assert len(found) == len(expected(audit, 5)) - 1
@@ -73,9 +67,7 @@ def test_examples_recorded_under_another_label_have_no_place(tmp_path):
 
 def test_the_progress_is_the_mean_of_each_epoch(audit):
     found = training_map.progress(audit, audit.run(), "main", Selection("train"))
-    p = read_dynamics(audit.run().dynamics_files("main"), expected(audit, 1).index.tolist(), ["p_label"])[
-        "p_label"
-    ]
+    p = read_dynamics(audit.run().dynamics_files("main"), expected(audit, 1).index.tolist(), ["p_label"])["p_label"]
     np.testing.assert_allclose(found["p_label"], p.mean(1), rtol=1e-5)
     assert found["epoch"].tolist() == [1, 2, 3, 4, 5] and found["p_label"].is_monotonic_increasing
 

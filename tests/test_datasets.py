@@ -13,17 +13,24 @@ from scoring.tables import HardlookError
 def audit_of(root, data, classes=("cat", "dog"), code="", media="image"):
     (root / "code.py").write_text(code)
     (root / "audit.toml").write_text(
-        f"format = 1\nmedia = {media!r}\nclasses = {list(classes)}\n[[data]]\n{data}\n", encoding="utf8")
+        f"format = 1\nmedia = {media!r}\nclasses = {list(classes)}\n[[data]]\n{data}\n", encoding="utf8"
+    )
     return Audit.open(root)
 
 
 FACTORY = 'factory = "code.py:data"\n'
 
 
-@pytest.mark.parametrize("item", [
-    "(image, label)", "[image, label, 'more']", "{'image': image, 'label': label}", "{'x': image, 'y': label}",
-    "(np.asarray(image), np.int64(label))",
-])
+@pytest.mark.parametrize(
+    "item",
+    [
+        "(image, label)",
+        "[image, label, 'more']",
+        "{'image': image, 'label': label}",
+        "{'x': image, 'y': label}",
+        "(np.asarray(image), np.int64(label))",
+    ],
+)
 def test_items_of_every_usual_kind_are_examples(tmp_path, item):
     code = f"""
 import numpy as np
@@ -101,13 +108,18 @@ class Data:
         ingest(audit_of(tmp_path, FACTORY + 'split = "train"', code=code))
 
 
-@pytest.mark.parametrize(("code", "message"), [
-    ("def data(): return iter([1])", "needed a map-style dataset"), ("def data(n): return [1]", "failed: TypeError"),
-    ("def dat(): return [1]", "did you mean dat"), ("def data(): return [{'photo': 1}]", "input_key"),
-    ("def data(): return [('only text', 0)]", "needed an image or numbers"),
-    ("def data(): return [([1, 2], [0, 1])]", "several classes|shape"),
-    ("def data(): return [(__import__('numpy').zeros((2, 2)), 'bird')]", "label of example '.{16}'.*'bird'"),
-])
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def data(): return iter([1])", "needed a map-style dataset"),
+        ("def data(n): return [1]", "failed: TypeError"),
+        ("def dat(): return [1]", "did you mean dat"),
+        ("def data(): return [{'photo': 1}]", "input_key"),
+        ("def data(): return [('only text', 0)]", "needed an image or numbers"),
+        ("def data(): return [([1, 2], [0, 1])]", "several classes|shape"),
+        ("def data(): return [(__import__('numpy').zeros((2, 2)), 'bird')]", "label of example '.{16}'.*'bird'"),
+    ],
+)
 def test_what_is_no_dataset_says_so(tmp_path, code, message):
     with pytest.raises(HardlookError, match=message):
         ingest(audit_of(tmp_path, FACTORY + 'split = "train"', code=code))
@@ -143,8 +155,13 @@ def hugging_face(n=4, **features):
         "age": list(range(n)),
         "boxes": [[row] for row in range(n)],
     }
-    kinds = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["dog", "cat"]),
-             "age": datasets.Value("int64"), "boxes": datasets.Sequence(datasets.Value("int64")), **features}
+    kinds = {
+        "image": datasets.Image(),
+        "label": datasets.ClassLabel(names=["dog", "cat"]),
+        "age": datasets.Value("int64"),
+        "boxes": datasets.Sequence(datasets.Value("int64")),
+        **features,
+    }
     return datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
 
 
@@ -199,8 +216,9 @@ def test_several_labels_per_image_are_refused(tmp_path):
     datasets = pytest.importorskip("datasets")
     data = datasets.Dataset.from_dict(
         {"image": [Image.new("L", (2, 2))], "label": [[0, 1]]},
-        features=datasets.Features({"image": datasets.Image(),
-                                    "label": datasets.Sequence(datasets.ClassLabel(names=["cat", "dog"]))}),
+        features=datasets.Features(
+            {"image": datasets.Image(), "label": datasets.Sequence(datasets.ClassLabel(names=["cat", "dog"]))}
+        ),
     )
     data.save_to_disk(tmp_path / "saved")
     with pytest.raises(HardlookError, match="several classes"):
@@ -215,9 +233,13 @@ def test_texts_of_hugging_face(tmp_path):
     assert Originals(audit).read(0, 1) == "bad"
 
 
-@pytest.mark.parametrize(("data", "message"), [
-    ('image_column = "photo"', "no such column"), ('label_column = "lable"', "did you mean label"),
-])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ('image_column = "photo"', "no such column"),
+        ('label_column = "lable"', "did you mean label"),
+    ],
+)
 def test_wrong_columns_of_hugging_face_list_the_right_ones(tmp_path, data, message):
     hugging_face().save_to_disk(tmp_path / "saved")
     source = open_sources(audit_of(tmp_path, f'path = "saved"\nsplit = "train"\n{data}'))[0]

@@ -15,7 +15,8 @@ from scoring.models import AuditedModel, evaluating
 
 
 class Table(nn.Module):
-    """A table derived from a parameter and kept in eval mode, as LeViT's attention biases in timm; ``train`` drops it."""
+    """A table derived from a parameter and kept in eval mode, as LeViT's attention biases in timm; ``train`` drops
+    it."""
 
     def __init__(self):
         super().__init__()
@@ -72,12 +73,25 @@ def vectors(*middle):
 
 def pictures():
     """3 channels of 8×8, batch norm and a kept table: folded, and copied in channels_last memory."""
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Tanh(), Table(), nn.Conv2d(8, 8, 3), nn.Tanh(),
-                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.Tanh(),
+        Table(),
+        nn.Conv2d(8, 8, 3),
+        nn.Tanh(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    )
 
 
-NETS = {"table": (lambda: vectors(Table()), (6,)), "once": (lambda: vectors(Once(8, 8)), (6,)),
-        "merging": (lambda: vectors(Merging(8, 8)), (6,)), "pictures": (pictures, (3, 8, 8))}
+NETS = {
+    "table": (lambda: vectors(Table()), (6,)),
+    "once": (lambda: vectors(Once(8, 8)), (6,)),
+    "merging": (lambda: vectors(Merging(8, 8)), (6,)),
+    "pictures": (pictures, (3, 8, 8)),
+}
 
 
 def made(name):
@@ -90,7 +104,8 @@ def made(name):
 
 
 def anew(build, state, x, y):
-    """(n, c) logits and the gradient of the labels' logits by the input, of a model built for these weights, in float64."""
+    """(n, c) logits and the gradient of the labels' logits by the input, of a model built for these weights, in
+    float64."""
     model = build()
     model.load_state_dict(state)
     model = model.double().eval()
@@ -108,8 +123,9 @@ def test_each_checkpoint_gives_its_own_logits(name, tmp_path):
     for number in (1, 0, 1):
         with audited.at(tmp_path / f"{number}.pt"):
             logits, _ = audited.predict(x)
-        torch.testing.assert_close(torch.from_numpy(logits).double(), anew(build, states[number], x, y)[0],
-                                   rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            torch.from_numpy(logits).double(), anew(build, states[number], x, y)[0], rtol=1e-5, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -140,13 +156,16 @@ def test_what_a_model_derives_in_eval_mode_is_gone_afterwards(name):
     build, states, x, y = made(name)
     model = build()
     model.load_state_dict(states[0])
-    before = [{key: copy.deepcopy(value) for key, value in vars(module).items() if not key.startswith("_")}
-              for module in model.modules()]
+    before = [
+        {key: copy.deepcopy(value) for key, value in vars(module).items() if not key.startswith("_")}
+        for module in model.modules()
+    ]
     input_gradients(model, x, y)
     with evaluating(model):
         model(x)
-    assert [{key: value for key, value in vars(module).items() if not key.startswith("_")}
-            for module in model.modules()] == before
+    assert [
+        {key: value for key, value in vars(module).items() if not key.startswith("_")} for module in model.modules()
+    ] == before
     for key, value in model.state_dict().items():
         assert torch.equal(value, states[0][key]), key
 

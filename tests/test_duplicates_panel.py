@@ -27,9 +27,17 @@ def audit(tmp_path_factory):
 
 def write(run, groups):
     flat = [(number, name) for number, ids in enumerate(groups) for name in ids]
-    write_table(run.near_duplicates_path, pa.table({
-        "group": pa.array([number for number, _ in flat], pa.int64()), "example_id": [name for _, name in flat],
-        "closest": [name for _, name in flat], "ratio": pa.array(np.full(len(flat), 0.1, np.float32))}))
+    write_table(
+        run.near_duplicates_path,
+        pa.table(
+            {
+                "group": pa.array([number for number, _ in flat], pa.int64()),
+                "example_id": [name for _, name in flat],
+                "closest": [name for _, name in flat],
+                "ratio": pa.array(np.full(len(flat), 0.1, np.float32)),
+            }
+        ),
+    )
 
 
 def near_table(app):
@@ -53,7 +61,11 @@ def test_they_are_filtered_by_kind_and_by_metadata(audit):
     assert [sorted(ids) for ids in near_table(app)["example_ids"]] == [sorted(groups[3]), sorted(groups[1])]
     assert "2 chosen" in said(app)
     frame = read_table(made.examples_path).to_pandas().set_index("example_id")
-    column = next(name for name in frame if name.startswith("meta.") and frame[name].dtype.kind in "OT" and frame[name].nunique() < 9)
+    column = next(
+        name
+        for name in frame
+        if name.startswith("meta.") and frame[name].dtype.kind in "OT" and frame[name].nunique() < 9
+    )
     value = frame.loc[groups[2][0], column]
     left = [ids for ids in groups if (frame.loc[ids, column] == value).any()]
     app = page(made, "overview", **{"filter": column.removeprefix("meta."), column: value})

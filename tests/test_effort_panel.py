@@ -21,11 +21,22 @@ def half_reviewed(sample_copy):
     run = audit.run()
     labels = read_table(audit.examples_path).to_pandas().query("split == 'train'").set_index("example_id")["label"]
     queue = audit_queue(audit, run, suspicion(run, default_order(audit, run)).reindex(labels.index), "train").head(200)
-    decisions.open_log(audit).append([
-        Event(client="c", seq=at + 1, example_id=row.example_id, label=labels[row.example_id], reviewer="ana",
-              action="decide", verdict="none" if at < 12 else "given", seconds=1.5,
-              evidence={"blind": bool(row.blind), "probability": row.probability})
-        for at, row in enumerate(queue.itertuples())])
+    decisions.open_log(audit).append(
+        [
+            Event(
+                client="c",
+                seq=at + 1,
+                example_id=row.example_id,
+                label=labels[row.example_id],
+                reviewer="ana",
+                action="decide",
+                verdict="none" if at < 12 else "given",
+                seconds=1.5,
+                evidence={"blind": bool(row.blind), "probability": row.probability},
+            )
+            for at, row in enumerate(queue.itertuples())
+        ]
+    )
     return audit
 
 
@@ -35,8 +46,9 @@ def test_the_page_says_when_to_stop(half_reviewed):
     assert "What the effort has bought" in words
     assert "confidence fewer than" in words and "The goal" in words
     assert "controls of" in words and "Unsure, disputed or not blind" in words
-    assert any("label\\-error rate" in str(table.value) or "label-error rate" in str(table.value)
-               for table in app.dataframe)
+    assert any(
+        "label\\-error rate" in str(table.value) or "label-error rate" in str(table.value) for table in app.dataframe
+    )
 
 
 def test_the_charts_show_what_was_estimated(half_reviewed):
@@ -55,6 +67,7 @@ def test_the_answer_is_kept_until_the_log_moves(half_reviewed):
     first = bought(half_reviewed, half_reviewed.run(), "train")
     assert bought(half_reviewed, half_reviewed.run(), "train") is first
     example = read_table(half_reviewed.examples_path).to_pandas().query("split == 'train'")["example_id"].iloc[0]
-    decisions.open_log(half_reviewed).append([Event(client="d", seq=1, example_id=example, reviewer="bo",
-                                                    action="decide", verdict="unsure")])
+    decisions.open_log(half_reviewed).append(
+        [Event(client="d", seq=1, example_id=example, reviewer="bo", action="decide", verdict="unsure")]
+    )
     assert bought(half_reviewed, half_reviewed.run(), "train") is not first

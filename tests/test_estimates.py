@@ -9,8 +9,18 @@ from scipy import stats
 
 from scoring.audit import Audit
 from scoring.controls import fix_controls, plan
-from scoring.estimates import (clopper_pearson, control_answers, double_reads, effort, rate_by_cluster, rate_of_strata,
-                               rate_ratio, readers_table, rogan_gladen, total_bounds)
+from scoring.estimates import (
+    clopper_pearson,
+    control_answers,
+    double_reads,
+    effort,
+    rate_by_cluster,
+    rate_of_strata,
+    rate_ratio,
+    readers_table,
+    rogan_gladen,
+    total_bounds,
+)
 from scoring.estimates.effort import _by_rank
 from scoring.estimates.intervals import exact_without_replacement, mid_p
 from scoring.reviews import Event, ReviewLog
@@ -59,7 +69,7 @@ def test_the_best_division_among_strata_is_that_of_brute_force():
     tables = [log_likelihood(np.arange(size + 1), size, n, e) for size, n, e in zip(sizes, drawn, errors, strict=True)]
     for i, first in enumerate(tables[0]):
         for j, second in enumerate(tables[1]):
-            best[i + j:i + j + 21] = np.maximum(best[i + j:i + j + 21], first + second + tables[2])
+            best[i + j : i + j + 21] = np.maximum(best[i + j : i + j + 21], first + second + tables[2])
     kept = np.flatnonzero(best > log_evidence(drawn, errors, 0.05) + np.log(0.05))
     assert total_bounds(sizes, drawn, errors) == (kept.min(), kept.max())
 
@@ -113,8 +123,10 @@ def bounds_of(sizes, drawn, errors):
 
 def streams(sizes, totals, drawn, generator, audits):
     """(audits, strata, controls) bool: answers of each stratum's random order, without replacement."""
-    return [np.stack([generator.permutation(size)[:n] < total for _ in range(audits)])
-            for size, total, n in zip(sizes, totals, drawn, strict=True)]
+    return [
+        np.stack([generator.permutation(size)[:n] < total for _ in range(audits)])
+        for size, total, n in zip(sizes, totals, drawn, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -166,8 +178,8 @@ def test_reviewers_own_errors_turn_one_percent_into_nearly_four_and_are_correcte
 
 
 def test_controls_read_with_the_models_opinion_certify_falsely_and_are_not_counted():
-    """8 % are wrong, the goal is below 5 %. The model agrees with these labels, and of ten wrong ones a reviewer who sees
-    that passes eight. 500 of 600 controls were read so."""
+    """8 % are wrong, the goal is below 5 %. The model agrees with these labels, and of ten wrong ones a reviewer who
+    sees that passes eight. 500 of 600 controls were read so."""
     generator, size, total, drawn, seen = np.random.default_rng(5), 4000, 320, 600, 500
     wrong = generator.hypergeometric(total, size - total, drawn, AUDITS)
     wrong_seen = generator.hypergeometric(wrong, drawn - wrong, seen)
@@ -181,7 +193,10 @@ def test_controls_read_with_the_models_opinion_certify_falsely_and_are_not_count
     assert ((low <= 0.08) & (0.08 <= high)).mean() >= 0.93
     assert abs(value.mean() - 0.08) < 4 * value.std() / np.sqrt(AUDITS)
     bounds = {count: total_bounds([size], [drawn], [count], open_answers=[seen]) for count in np.unique(blind)}
-    assert all(bounds[count][0] <= total <= bounds[count][1] for count in blind) and min(high for _, high in bounds.values()) >= 200
+    assert (
+        all(bounds[count][0] <= total <= bounds[count][1] for count in blind)
+        and min(high for _, high in bounds.values()) >= 200
+    )
 
 
 def test_clusters_widen_the_interval():
@@ -210,10 +225,23 @@ def test_gain_over_chance_is_a_ratio_with_an_exact_interval():
 
 def decide(log, rows, reviewer="ana", first=1, blind=True, action="decide"):
     """Append one decision per (example_id, label, wrong) with its evidence."""
-    log.append([Event(client=reviewer, seq=first + at, example_id=name, label=label, reviewer=reviewer, action=action,
-                      verdict={True: "other", False: "given", None: "unsure"}[wrong],
-                      new_label=str((int(label) + 1) % 10) if wrong else None, seconds=2.0,
-                      evidence={"blind": blind}) for at, (name, label, wrong) in enumerate(rows)])
+    log.append(
+        [
+            Event(
+                client=reviewer,
+                seq=first + at,
+                example_id=name,
+                label=label,
+                reviewer=reviewer,
+                action=action,
+                verdict={True: "other", False: "given", None: "unsure"}[wrong],
+                new_label=str((int(label) + 1) % 10) if wrong else None,
+                seconds=2.0,
+                evidence={"blind": blind},
+            )
+            for at, (name, label, wrong) in enumerate(rows)
+        ]
+    )
 
 
 @pytest.fixture
@@ -254,7 +282,7 @@ def test_too_few_controls_certify_nothing(audited):
 
 def test_unblinded_controls_certify_nothing(audited):
     audit, log, _, rows = audited
-    decide(log, [(*row, False) for row in rows[:plan({}, len(rows)).controls]], blind=False)
+    decide(log, [(*row, False) for row in rows[: plan({}, len(rows)).controls]], blind=False)
     bought = effort(audit, audit.run(), log)
     assert bought.unblinded == bought.drawn and bought.counted == 0 and not bought.reached
     assert bought.remaining.high == len(rows) - 0
@@ -262,7 +290,7 @@ def test_unblinded_controls_certify_nothing(audited):
 
 def test_of_controls_read_both_ways_the_blind_ones_alone_make_the_rate(audited):
     audit, log, _, rows = audited
-    rows = rows[:plan({}, len(rows)).controls]
+    rows = rows[: plan({}, len(rows)).controls]
     half = len(rows) // 2
     decide(log, [(*row, at % 5 == 0) for at, row in enumerate(rows[:half])])
     decide(log, [(*row, False) for row in rows[half:]], first=half + 1, blind=False)
@@ -300,13 +328,28 @@ def test_a_gap_in_the_order_of_controls_is_not_stepped_over(audited):
 
 
 def test_open_controls_that_contradict_what_is_known_bound_nothing():
-    """Decided first, drawn as controls later: nothing was counted, so nothing beyond what is decided may be excluded."""
-    bounds = total_bounds([400, 1000, 5000], [3, 6, 0], [0, 0, 0], open_answers=[3, 6, 0], known_wrong=[377, 420, 0],
-                          known_right=[20, 574, 0])
+    """Decided first, drawn as controls later: nothing was counted, so nothing beyond what is decided may be
+    excluded."""
+    bounds = total_bounds(
+        [400, 1000, 5000],
+        [3, 6, 0],
+        [0, 0, 0],
+        open_answers=[3, 6, 0],
+        known_wrong=[377, 420, 0],
+        known_right=[20, 574, 0],
+    )
     assert bounds == (797, 6400 - 594)
-    low, high = total_bounds([400, 1000, 5000], [3, 6, 60], [0, 0, 0], open_answers=[3, 6, 0], known_wrong=[377, 420, 0],
-                             known_right=[20, 574, 0])
-    assert low == 797 and 797 + 100 < high < 1400 + 1000, "the controls of the stratum without open ones still count there"
+    low, high = total_bounds(
+        [400, 1000, 5000],
+        [3, 6, 60],
+        [0, 0, 0],
+        open_answers=[3, 6, 0],
+        known_wrong=[377, 420, 0],
+        known_right=[20, 574, 0],
+    )
+    assert low == 797 and 797 + 100 < high < 1400 + 1000, (
+        "the controls of the stratum without open ones still count there"
+    )
     few = [total_bounds([1000], [40], [0], open_answers=[n], known_right=[300])[1] for n in range(0, 41, 8)]
     assert few == sorted(few) and few[-1] == 700, "the more is open, the less is excluded"
 
@@ -324,7 +367,7 @@ def test_unsure_is_right_below_and_wrong_above(audited):
 def test_found_yield_and_gain(audited):
     audit, log, controls, rows = audited
     drawn = plan({}, len(rows)).controls
-    suspects = [(*row, at < 30) for at, row in enumerate(rows[drawn:drawn + 100])]
+    suspects = [(*row, at < 30) for at, row in enumerate(rows[drawn : drawn + 100])]
     decide(log, suspects, blind=False)
     decide(log, [(*row, at < 2) for at, row in enumerate(rows[:drawn])], first=500)
     bought = effort(audit, audit.run(), log)

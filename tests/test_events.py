@@ -67,9 +67,7 @@ def test_the_nulls_of_pandas_are_nulls():
 
 
 def test_numpy_values_become_plain_ones():
-    made = event(
-        seq=np.int64(3), seconds=np.float32(0.5), evidence={"p": np.float32(0.25), "ids": np.arange(2)}
-    )
+    made = event(seq=np.int64(3), seconds=np.float32(0.5), evidence={"p": np.float32(0.25), "ids": np.arange(2)})
     assert type(made.seq) is int and type(made.seconds) is float
     assert made.evidence == {"p": 0.25, "ids": [0, 1]}
 

@@ -1,5 +1,5 @@
-"""The review log's tables: durable when `append` returns, through kill -9, many writers, other versions, a lost database.
-"""
+"""The review log's tables: durable when `append` returns, through kill -9, many writers, other versions, a lost
+database."""
 
 import contextlib
 import os
@@ -66,9 +66,7 @@ def test_kill_9_in_a_burst_loses_nothing_that_was_acknowledged(log_url):  # noqa
         events = log.events()
         for client, seq in acknowledged.items():
             stored = events.seq[events.client == client].tolist()
-            assert stored == list(range(1, len(stored) + 1)) and len(stored) % 3 == 0, (
-                "an append is whole or absent"
-            )
+            assert stored == list(range(1, len(stored) + 1)) and len(stored) % 3 == 0, "an append is whole or absent"
             assert len(stored) >= seq > 0
             assert log.append([decision(len(stored) + 1, client=client)]) == {client: len(stored) + 1}
 
@@ -197,9 +195,7 @@ def test_kill_9_in_the_database_loses_nothing_and_the_same_log_goes_on(postgres)
                 killed = True
                 with log._engine.connect() as connection:
                     worker = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-                os.kill(
-                    worker, signal.SIGKILL
-                )  # the server takes that as a crash: all stop, the log is replayed
+                os.kill(worker, signal.SIGKILL)  # the server takes that as a crash: all stop, the log is replayed
             try:
                 acknowledged = log.append([decision(acknowledged + 1)])["tab"]
             except LogUnavailable:
@@ -232,9 +228,7 @@ def test_a_path_is_as_good_as_a_url(tmp_path):
 def test_a_file_that_is_no_database_is_one_clear_error(tmp_path):
     path = tmp_path / "reviews.sqlite"
     path.write_text("a table of contents\n" * 100)
-    with pytest.raises(
-        LogUnavailable, match=r"reviews\.sqlite is not a SQLite database; move that file away"
-    ):
+    with pytest.raises(LogUnavailable, match=r"reviews\.sqlite is not a SQLite database; move that file away"):
         ReviewLog.open(path, "digits")
     assert path.read_text().startswith("a table")
 
@@ -250,9 +244,7 @@ def test_a_log_that_cannot_be_written_says_so(tmp_path):
         log.append([decision(1)])
     with ReviewLog.open(f"sqlite:///file:{path}?mode=ro&uri=true", "digits") as log:
         assert len(log.events()) == 1
-        with pytest.raises(
-            LogUnavailable, match="cannot be written; give the file and its folder write permission"
-        ):
+        with pytest.raises(LogUnavailable, match="cannot be written; give the file and its folder write permission"):
             log.append([decision(2)])
 
 
@@ -288,8 +280,6 @@ def test_an_audit_name_must_fit_a_key(tmp_path):
 
 def test_a_server_that_is_not_there_is_one_clear_error_without_the_password():
     pytest.importorskip("psycopg", reason="no PostgreSQL driver: pip install 'psycopg[binary]'")
-    with pytest.raises(
-        LogUnavailable, match=r"postgresql\+psycopg://ana:\*\*\*@127.0.0.1:1/team failed"
-    ) as error:
+    with pytest.raises(LogUnavailable, match=r"postgresql\+psycopg://ana:\*\*\*@127.0.0.1:1/team failed") as error:
         ReviewLog.open("postgresql://ana:secret@127.0.0.1:1/team", "digits")
     assert "secret" not in str(error.value)

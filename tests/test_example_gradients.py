@@ -163,14 +163,9 @@ def test_the_length_over_all_layers_is_autograds_for_any_number_of_examples(name
 def test_an_embedding_is_autograds_for_any_number_of_examples(name, n):
     model, x, _ = made(name)
     drawn = torch.Generator().manual_seed(5)
-    blocks = {
-        key: torch.randn(9, *p.shape, generator=drawn, dtype=p.dtype) for key, p in model.named_parameters()
-    }
+    blocks = {key: torch.randn(9, *p.shape, generator=drawn, dtype=p.dtype) for key, p in model.named_parameters()}
     wanted = torch.stack(
-        [
-            sum(blocks[key].flatten(1) @ g.flatten() for key, g in row.items())
-            for row in naive(model, x[:n], LABELS[:n])
-        ]
+        [sum(blocks[key].flatten(1) @ g.flatten() for key, g in row.items()) for row in naive(model, x[:n], LABELS[:n])]
     )
     before = picture(model)
     torch.testing.assert_close(Projector(model, blocks, F.cross_entropy)(x[:n], LABELS[:n]), wanted)
@@ -179,9 +174,7 @@ def test_an_embedding_is_autograds_for_any_number_of_examples(name, n):
 
 def test_a_model_without_gradients_is_refused():
     with pytest.raises(HardlookError, match="no parameter that requires a gradient"):
-        gradient_norm(
-            nn.Linear(2, 3).requires_grad_(False), torch.randn(4, 2), torch.zeros(4, dtype=torch.long)
-        )
+        gradient_norm(nn.Linear(2, 3).requires_grad_(False), torch.randn(4, 2), torch.zeros(4, dtype=torch.long))
 
 
 def test_a_length_that_is_not_finite_is_refused_with_the_example():

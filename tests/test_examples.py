@@ -104,10 +104,17 @@ def test_files_that_browsers_show_are_served_as_they_are(tmp_path):
     assert original_picture(audit, read_examples(audit).iloc[0]) == (path.read_bytes(), "image/jpeg")
 
 
-@pytest.mark.parametrize(("name", "image"), [
-    ("a.tif", Image.new("F", (5, 4))), ("a.jpg", Image.new("CMYK", (5, 4))), ("a.png", Image.new("I;16", (5, 4))),
-    ("a.bmp", Image.new("RGB", (5, 4))), ("a.gif", Image.new("P", (5, 4))), ("a.png", Image.new("1", (5, 4))),
-])
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("a.tif", Image.new("F", (5, 4))),
+        ("a.jpg", Image.new("CMYK", (5, 4))),
+        ("a.png", Image.new("I;16", (5, 4))),
+        ("a.bmp", Image.new("RGB", (5, 4))),
+        ("a.gif", Image.new("P", (5, 4))),
+        ("a.png", Image.new("1", (5, 4))),
+    ],
+)
 def test_files_of_every_kind_are_shown(tmp_path, name, image):
     save(tmp_path / "pool" / name, image)
     audit = audit_of(tmp_path, 'path = "pool"\nsplit = "pool"')
@@ -150,7 +157,9 @@ def test_npy_files_and_loaders_are_shown_without_running_code(tmp_path):
     np.save(tmp_path / "one/a.npy", np.eye(7))
     (tmp_path / "two").mkdir()
     np.eye(9, dtype="u1").tofile(tmp_path / "two/a.raw")
-    (tmp_path / "code.py").write_text("import numpy as np\ndef load(path): return np.fromfile(path, 'u1').reshape(9, 9)")
+    (tmp_path / "code.py").write_text(
+        "import numpy as np\ndef load(path): return np.fromfile(path, 'u1').reshape(9, 9)"
+    )
     audit = audit_of(tmp_path, 'path = "one"\nsplit = "pool"', 'path = "two"\nsplit = "pool"\nloader = "code.py:load"')
     ingest(audit)
     (tmp_path / "code.py").write_text("raise SystemExit('the dashboard ran user code')")
@@ -208,9 +217,11 @@ def test_a_page_never_imports_what_the_audit_names(tmp_path):
     save(tmp_path / "pool/a.png")
     audit = audit_of(tmp_path, 'path = "pool"\nsplit = "pool"')
     ingest(audit)
-    code = ("import sys; from scoring.audit import Audit; from scoring.examples import original_picture, read_examples; "
-            f"a = Audit.open({str(tmp_path)!r}); original_picture(a, read_examples(a).iloc[0]); "
-            "print([n for n in ('torch', 'datasets', 'sklearn', 'ray', 'umap') if n in sys.modules])")
+    code = (
+        "import sys; from scoring.audit import Audit; from scoring.examples import original_picture, read_examples; "
+        f"a = Audit.open({str(tmp_path)!r}); original_picture(a, read_examples(a).iloc[0]); "
+        "print([n for n in ('torch', 'datasets', 'sklearn', 'ray', 'umap') if n in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
@@ -231,9 +242,12 @@ def test_verified_labels_are_class_names(tmp_path):
 
 def test_verified_labels_of_a_class_label_are_its_names(tmp_path):
     datasets = pytest.importorskip("datasets")
-    features = datasets.Features({"example_id": datasets.Value("string"), "true_label": datasets.ClassLabel(names=["dog", "cat"])})
+    features = datasets.Features(
+        {"example_id": datasets.Value("string"), "true_label": datasets.ClassLabel(names=["dog", "cat"])}
+    )
     datasets.Dataset.from_dict({"example_id": ["a", "b"], "true_label": [0, 1]}, features=features).to_parquet(
-        str(tmp_path / "truth.parquet"))
+        str(tmp_path / "truth.parquet")
+    )
     save(tmp_path / "pool/a.png")
     audit = audit_of(tmp_path, 'path = "pool"\nsplit = "pool"', more='[truth]\npath = "truth.parquet"\n')
     assert truth(audit)["true_label"].tolist() == ["dog", "cat"]
@@ -248,13 +262,16 @@ def test_no_verified_labels_is_none(tmp_path):
     assert truth(audit_of(tmp_path, 'path = "pool"\nsplit = "pool"')) is None
 
 
-@pytest.mark.parametrize(("text", "more", "message"), [
-    ("example_id,true_label\na,bird\n", "", "'bird' is not in classes"),
-    ("example_id,true_label\na,cat\nb,1\n", "", "'cat' is the name of a class, but '1' in the same column"),
-    ("example_id,true_label\na,cat\na,dog\n", "", "names 'a' more than once"),
-    ("id,true_label\na,cat\n", "", "id_column = 'example_id'; there is: id, true_label"),
-    ("example_id,true_label\n", 'label_column = "tru_label"\n', "did you mean true_label"),
-])
+@pytest.mark.parametrize(
+    ("text", "more", "message"),
+    [
+        ("example_id,true_label\na,bird\n", "", "'bird' is not in classes"),
+        ("example_id,true_label\na,cat\nb,1\n", "", "'cat' is the name of a class, but '1' in the same column"),
+        ("example_id,true_label\na,cat\na,dog\n", "", "names 'a' more than once"),
+        ("id,true_label\na,cat\n", "", "id_column = 'example_id'; there is: id, true_label"),
+        ("example_id,true_label\n", 'label_column = "tru_label"\n', "did you mean true_label"),
+    ],
+)
 def test_wrong_tables_of_verified_labels_say_what_is_wrong(tmp_path, text, more, message):
     with pytest.raises(HardlookError, match=message):
         truth_of(tmp_path, text, more)
@@ -273,15 +290,26 @@ def table(rows):
 
 
 def test_duplicates_that_matter_come_first():
-    found = duplicates(table([
-        ("a", "train", "cat", "many", None), ("b", "train", "cat", "many", None), ("c", "train", "cat", "many", None),
-        ("d", "train", "cat", "leak", None), ("e", "test", "cat", "leak", None),
-        ("f", "train", "cat", "clash", None), ("g", "train", "dog", "clash", None),
-        ("h", "train", "cat", "both", None), ("i", "test", "dog", "both", None),
-        ("j", "pool", None, "pool", None), ("k", "train", "dog", "pool", None),
-        ("l", "train", "dog", "alone", None),
-        ("m", "train", "dog", "broken", "empty"), ("n", "train", "dog", "broken", "empty"),
-    ]))
+    found = duplicates(
+        table(
+            [
+                ("a", "train", "cat", "many", None),
+                ("b", "train", "cat", "many", None),
+                ("c", "train", "cat", "many", None),
+                ("d", "train", "cat", "leak", None),
+                ("e", "test", "cat", "leak", None),
+                ("f", "train", "cat", "clash", None),
+                ("g", "train", "dog", "clash", None),
+                ("h", "train", "cat", "both", None),
+                ("i", "test", "dog", "both", None),
+                ("j", "pool", None, "pool", None),
+                ("k", "train", "dog", "pool", None),
+                ("l", "train", "dog", "alone", None),
+                ("m", "train", "dog", "broken", "empty"),
+                ("n", "train", "dog", "broken", "empty"),
+            ]
+        )
+    )
     assert found["fingerprint"].tolist() == ["both", "clash", "leak", "pool", "many"]
     assert found["conflicting"].tolist() == [True, True, False, False, False]
     assert found["across_splits"].tolist() == [True, False, True, True, False]
@@ -298,6 +326,13 @@ def test_no_duplicates_is_an_empty_table():
 
 def test_many_duplicates_are_no_trouble():
     n = 20_000
-    rows = table({"example_id": list(map(str, range(n))), "split": "train", "label": "cat",
-                  "fingerprint": [str(row // 2) for row in range(n)], "problem": None})
+    rows = table(
+        {
+            "example_id": list(map(str, range(n))),
+            "split": "train",
+            "label": "cat",
+            "fingerprint": [str(row // 2) for row in range(n)],
+            "problem": None,
+        }
+    )
     assert len(duplicates(rows)) == n // 2

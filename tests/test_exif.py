@@ -1,4 +1,5 @@
-"""Pictures that an EXIF orientation turns: read as their own library reads them, checked the other way, shown upright."""
+"""Pictures that an EXIF orientation turns: read as their own library reads them, checked the other way, shown
+upright."""
 
 import io
 
@@ -51,7 +52,8 @@ def half_bright(label, rng):
 
 
 def written(folder, turned_share, trained_upright, expected=""):
-    """80 pictures in class folders, some stored upside down with orientation 3; upright or stored is what tells the class."""
+    """80 pictures in class folders, some stored upside down with orientation 3; upright or stored is what tells the
+    class."""
     rng = np.random.default_rng(0)
     for number in range(80):
         label = number % 2
@@ -63,8 +65,10 @@ def written(folder, turned_share, trained_upright, expected=""):
         place.write_bytes(encoded(stored, 3 if turns else 1))
     (folder / "model.py").write_text(MODEL)
     torch.save({"scale": torch.ones(1)}, folder / "a.pt")
-    (folder / "audit.toml").write_text('format = 1\nclasses = ["a", "b"]\n[[data]]\nsplit = "test"\npath = "test"\n[run.main]\n'
-                                       'model = "model.py:net"\ntransform = "model.py:transform"\ncheckpoints = "*.pt"\n' + expected)
+    (folder / "audit.toml").write_text(
+        'format = 1\nclasses = ["a", "b"]\n[[data]]\nsplit = "test"\npath = "test"\n[run.main]\n'
+        'model = "model.py:net"\ntransform = "model.py:transform"\ncheckpoints = "*.pt"\n' + expected
+    )
     return folder
 
 
@@ -77,12 +81,15 @@ def findings(folder):
 @pytest.mark.parametrize("expected", ["", "expected_accuracy = 0.85\n", "expected_accuracy = 1.0\n"])
 def test_a_significant_gain_of_the_other_orientation_is_an_error_even_where_the_accuracy_is_ok(tmp_path, expected):
     found = findings(written(tmp_path, 0.2, trained_upright=True, expected=expected))
-    level = "warning" if "0.85" in expected else "error"  # the accuracy is as expected: nets may know upright pictures better
+    level = (
+        "warning" if "0.85" in expected else "error"
+    )  # the accuracy is as expected: nets may know upright pictures better
     told = [finding.text for finding in found if finding.level == level]
     assert len(told) == 1 and "EXIF orientation" in told[0] and "exif = true in data[0]" in told[0]
     assert "100.0% with that undone" in told[0] or "would be 100.0% otherwise" in told[0]
-    (tmp_path / "audit.toml").write_text((tmp_path / "audit.toml").read_text().replace(
-        'path = "test"', 'path = "test"\nexif = true'))
+    (tmp_path / "audit.toml").write_text(
+        (tmp_path / "audit.toml").read_text().replace('path = "test"', 'path = "test"\nexif = true')
+    )
     again = findings(tmp_path)
     assert not [finding for finding in again if finding.level == "error"]
     assert any("accuracy 100.0%" in finding.text for finding in again)
@@ -109,8 +116,16 @@ def test_each_source_is_read_as_its_own_library_reads_it(tmp_path):
     saved = datasets.Dataset.from_dict({"image": [{"bytes": data, "path": None}], "label": [0]}, features=features)
     saved.save_to_disk(tmp_path / "saved")
     saved.to_parquet(str(tmp_path / "data.parquet"))
-    tables = "".join(f'[[data]]\npath = "{path}"\nsplit = "train"\n{more}' for path, more in (
-        ("images", 'mode = "RGB"\n'), ("saved", ""), ("data.parquet", ""), ("saved", "exif = false\n"), ("images", "exif = true\n")))
+    tables = "".join(
+        f'[[data]]\npath = "{path}"\nsplit = "train"\n{more}'
+        for path, more in (
+            ("images", 'mode = "RGB"\n'),
+            ("saved", ""),
+            ("data.parquet", ""),
+            ("saved", "exif = false\n"),
+            ("images", "exif = true\n"),
+        )
+    )
     (tmp_path / "audit.toml").write_text(f'format = 1\nclasses = ["a"]\n{tables}')
     audit = Audit.open(tmp_path)
     found = ingest(audit)
@@ -123,7 +138,9 @@ def test_each_source_is_read_as_its_own_library_reads_it(tmp_path):
         np.testing.assert_array_equal(np.asarray(originals.read(source, 0)), pixels)
     assert folder.shape == (4, 6, 3) and hub.shape == (6, 4)
     assert len(found.reading) == 4 and found.reading == read_json(audit.ingest_path)["reading"]
-    assert found.reading[1].startswith("data[1], data[2]: pictures are read with their EXIF orientation applied, as Hugging Face")
+    assert found.reading[1].startswith(
+        "data[1], data[2]: pictures are read with their EXIF orientation applied, as Hugging Face"
+    )
     assert read_metadata(audit.examples_path)["turned"] == [1, 2, 4]
 
 
@@ -132,8 +149,10 @@ def test_a_changed_orientation_changes_the_key_of_every_score(tmp_path):
     keys = []
     for line in ("", "\nexif = false", "\nexif = true", '\nmode = "L"'):
         text = (tmp_path / "audit.toml").read_text().split("path = ")[0]
-        (tmp_path / "audit.toml").write_text(text + f'path = "test"{line}\n[run.main]\nmodel = "model.py:net"\n'
-                                             'transform = "model.py:transform"\ncheckpoints = "*.pt"\n')
+        (tmp_path / "audit.toml").write_text(
+            text + f'path = "test"{line}\n[run.main]\nmodel = "model.py:net"\n'
+            'transform = "model.py:transform"\ncheckpoints = "*.pt"\n'
+        )
         audit = Audit.open(tmp_path)
         ingest(audit)
         keys.append(Context(audit, audit.run(), device="cpu").key)
@@ -182,15 +201,25 @@ def test_sixteen_bit_grey_that_training_clipped_is_found_before_what_imitates_it
         Image.fromarray(values).save(place)
     clipped = np.asarray(torchvision.datasets.ImageFolder(tmp_path / "test")[-1][0])
     assert (clipped == 255).all(), "what ImageFolder gives for mode I;16"
-    (tmp_path / "model.py").write_text(MODEL.replace("left, right = half[:, :4].mean(1), half[:, 4:].mean(1)",
-                                                     "right = half.mean(1) - 0.5; left = -right"))
+    (tmp_path / "model.py").write_text(
+        MODEL.replace(
+            "left, right = half[:, :4].mean(1), half[:, 4:].mean(1)", "right = half.mean(1) - 0.5; left = -right"
+        )
+    )
     torch.save({"scale": torch.ones(1)}, tmp_path / "a.pt")
     (tmp_path / "audit.toml").write_text(
-        'format = 1\nclasses = ["a", "b"]\n[[data]]\nsplit = "test"\npath = "test"\n[run.main]\nmodel = "model.py:net"\n'
-        'transform = { mode = "RGB" }\ncheckpoints = "*.pt"\nexpected_accuracy = 1.0\n')
+        'format = 1\nclasses = ["a", "b"]\n[[data]]\nsplit = "test"\npath = "test"\n[run.main]\nmodel = '
+        '"model.py:net"\n'
+        'transform = { mode = "RGB" }\ncheckpoints = "*.pt"\nexpected_accuracy = 1.0\n'
+    )
     (error,) = [finding.text for finding in findings(tmp_path) if finding.level == "error"]
-    assert "16-bit grey was clipped at 255 in training" in error and 'mode = "RGB" in data[0] (test) of audit.toml (100.0% with that undone)' in error
-    (tmp_path / "audit.toml").write_text((tmp_path / "audit.toml").read_text().replace('path = "test"', 'path = "test"\nmode = "RGB"'))
+    assert (
+        "16-bit grey was clipped at 255 in training" in error
+        and 'mode = "RGB" in data[0] (test) of audit.toml (100.0% with that undone)' in error
+    )
+    (tmp_path / "audit.toml").write_text(
+        (tmp_path / "audit.toml").read_text().replace('path = "test"', 'path = "test"\nmode = "RGB"')
+    )
     assert {finding.level for finding in findings(tmp_path)} == {"ok"}
 
 
@@ -198,8 +227,12 @@ def test_sources_that_are_read_differently_are_refused_where_pictures_are_turned
     """Following the check for one source alone would leave the other as it was."""
     folder = written(tmp_path, 0.2, trained_upright=True, expected="")
     text = (folder / "audit.toml").read_text()
-    table = text[text.index("[[data]]"):text.index("[run.")]
-    both = text.replace(table, table.replace('split = "test"', 'split = "train"') + table.replace('path = "test"', 'path = "test"\nexif = true'))
+    table = text[text.index("[[data]]") : text.index("[run.")]
+    both = text.replace(
+        table,
+        table.replace('split = "test"', 'split = "train"')
+        + table.replace('path = "test"', 'path = "test"\nexif = true'),
+    )
     (folder / "audit.toml").write_text(both)
     errors = [finding.text for finding in findings(folder) if finding.level == "error"]
     assert len(errors) == 1 and "read differently: data[0] without" in errors[0] and "data[1] with" in errors[0]

@@ -22,9 +22,22 @@ def decided(sample_copy):
     rows = read_table(audit.examples_path).to_pandas().query("split == 'train'").head(4)
     new = {row.example_id: str((int(row.label) + 1) % 10) for row in rows.head(3).itertuples()}
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
-        log.append([Event(client="c", seq=at + 1, example_id=row.example_id, fingerprint=row.fingerprint, label=row.label,
-                          reviewer="r", action="decide", verdict="other" if row.example_id in new else "none",
-                          new_label=new.get(row.example_id)) for at, row in enumerate(rows.itertuples())])
+        log.append(
+            [
+                Event(
+                    client="c",
+                    seq=at + 1,
+                    example_id=row.example_id,
+                    fingerprint=row.fingerprint,
+                    label=row.label,
+                    reviewer="r",
+                    action="decide",
+                    verdict="other" if row.example_id in new else "none",
+                    new_label=new.get(row.example_id),
+                )
+                for at, row in enumerate(rows.itertuples())
+            ]
+        )
         yield audit, log, new, rows["example_id"].iloc[3]
 
 
@@ -92,8 +105,9 @@ def test_a_cleanlab_table_is_taken_by_clean_learning(decided, tmp_path):
 def test_fiftyones_documented_format_holds_both_labels(decided, tmp_path):
     audit, log, new, gone = decided
     (path, *_) = export_as("fiftyone", audit, None, log, tmp_path)
-    after, before, places = (json.loads((path / name).read_text())
-                             for name in ("labels.json", "labels_original.json", "data.json"))
+    after, before, places = (
+        json.loads((path / name).read_text()) for name in ("labels.json", "labels_original.json", "data.json")
+    )
     assert after["classes"] == audit.classes and set(after["labels"]) == set(places) and gone not in places
     assert all(Path(place).read_bytes()[:4] == b"\x89PNG" for place in list(places.values())[:20])
     for example, label in new.items():
@@ -110,7 +124,8 @@ def test_fiftyones_own_importer_reads_it(decided, tmp_path):
     audit, log, new, gone = decided
     (path, *_) = export_as("fiftyone", audit, None, log, tmp_path)
     read = importers.FiftyOneImageClassificationDatasetImporter(
-        dataset_dir=None, labels_path=str(path / "labels.json"), data_path=str(path / "data.json"))
+        dataset_dir=None, labels_path=str(path / "labels.json"), data_path=str(path / "data.json")
+    )
     with read:
         assert read.get_dataset_info()["classes"] == audit.classes
         told = {Path(place).name: label.label for place, _, label in read}

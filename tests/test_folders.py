@@ -75,9 +75,7 @@ def test_a_quantised_model_of_transformers_says_so_in_its_config(tmp_path):
     folder = tmp_path / "checkpoint-1"
     folder.mkdir()
     save_file(state(1), folder / "model.safetensors")
-    (folder / "config.json").write_text(
-        json.dumps({"quantization_config": {"quant_method": "gptq", "bits": 4}})
-    )
+    (folder / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": "gptq", "bits": 4}}))
     refuses(folder, "holds a quantised model .gptq.; needed plain weights")
     (folder / "config.json").write_text(json.dumps({"model_type": "vit"}))
     loads(folder, Net(seed=1))

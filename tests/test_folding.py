@@ -204,6 +204,7 @@ def with_norms(kind):
         block = Block()
         block.norm, block.bare = kind(4), kind(4)
         return block
+
     return make
 
 
@@ -213,9 +214,25 @@ def subclassed_convolutions():
     return block
 
 
-@pytest.mark.parametrize("make", [
-    patched, with_two_names, with_norms(CentredNorm), kept_in_training, subclassed_convolutions, Untraceable,
-    ReadTwice, CalledTwice, WeightRead, NormFirst, shared_weights, hooked, parametrised, without_statistics])
+@pytest.mark.parametrize(
+    "make",
+    [
+        patched,
+        with_two_names,
+        with_norms(CentredNorm),
+        kept_in_training,
+        subclassed_convolutions,
+        Untraceable,
+        ReadTwice,
+        CalledTwice,
+        WeightRead,
+        NormFirst,
+        shared_weights,
+        hooked,
+        parametrised,
+        without_statistics,
+    ],
+)
 def test_what_folding_would_change_is_left_alone(make):
     torch.manual_seed(0)
     model = Head(make())

@@ -32,9 +32,7 @@ def header_of(length, path, tensors):
 
 @pytest.mark.parametrize("length", [640, 896, 1152, 1408])
 @pytest.mark.parametrize("ending", ["safetensors", "pt", "bin"])
-def test_safetensors_whose_header_begins_like_a_pickle_keep_their_weights_and_their_epoch(
-    tmp_path, length, ending
-):
+def test_safetensors_whose_header_begins_like_a_pickle_keep_their_weights_and_their_epoch(tmp_path, length, ending):
     model = torch.nn.Linear(4, 3)
     path = header_of(length, tmp_path / "a.safetensors", model.state_dict()).rename(tmp_path / f"a.{ending}")
     assert path.read_bytes()[:1] == b"\x80" and 2 <= path.read_bytes()[1] <= 5  # PROTO of a pickle
@@ -47,9 +45,7 @@ def test_safetensors_whose_header_begins_like_a_pickle_keep_their_weights_and_th
 
 def test_pickles_that_are_called_safetensors_are_read_as_what_they_are(tmp_path):
     for name, zipped in (("zip", True), ("legacy", False)):
-        torch.save(
-            {"state_dict": state(1), "epoch": 3}, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped
-        )
+        torch.save({"state_dict": state(1), "epoch": 3}, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
         path = (tmp_path / "a.pt").rename(tmp_path / f"{name}.safetensors")
         loads(path, Net(seed=1))
         assert read_state_dict(path).epoch == 3
@@ -108,9 +104,7 @@ FOREIGN = {
     "an ONNX model, which": lambda: b"\x08\x08\x12\x07pytorch\x1a\x032.1" + bytes(40),
     r"an exported program .*torch.export.load": exported,
     r"an archive of numpy arrays": numpy_archive,
-    r"a pointer of Git LFS, .*git lfs pull": lambda: (
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n"
-    ),
+    r"a pointer of Git LFS, .*git lfs pull": lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n",
     r"a web page \(HTML\), .*download": lambda: b"\n<!DOCTYPE html>\n<html><title>404</title></html>",
     "a text file that begins with 'Entry not found'": lambda: b"Entry not found\n",
     'a text file that begins with \'{"error"': lambda: b'{"error": "Repository not found"}',

@@ -18,10 +18,17 @@ def conv_net(seed=0, dropout=0.0):
     """A small convolutional net whose batch norms have lived: they are no identity."""
     torch.manual_seed(seed)
     net = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True),
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(inplace=True),
         nn.Dropout(dropout),
-        nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8, affine=False), nn.ReLU(), nn.AdaptiveAvgPool2d(2),
-        nn.Flatten(), nn.Linear(32, 5))
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.BatchNorm2d(8, affine=False),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, 5),
+    )
     return live(net)
 
 
@@ -176,8 +183,7 @@ def test_an_embedding_that_runs_twice_is_refused():
         input_gradients(Tagger(calls=2), torch.randint(0, 11, (2, 6)), torch.tensor([0, 1]))
 
 
-@pytest.mark.parametrize("wrap", [
-    lambda y: SimpleNamespace(logits=y), lambda y: {"logits": y}, lambda y: (y, None)])
+@pytest.mark.parametrize("wrap", [lambda y: SimpleNamespace(logits=y), lambda y: {"logits": y}, lambda y: (y, None)])
 def test_logits_are_found_in_what_models_return(wrap):
     class Wrapped(nn.Linear):
         def forward(self, x):
@@ -187,8 +193,7 @@ def test_logits_are_found_in_what_models_return(wrap):
     assert torch.equal(input_gradients(model, torch.ones(1, 3), torch.tensor([1])), model.weight.detach()[1:])
 
 
-@pytest.mark.parametrize(("classes", "message"), [
-    ([0, 4], "outputs 0 to 3"), ([-1, 0], "-1 to 0"), ([0], r"\(1,\)")])
+@pytest.mark.parametrize(("classes", "message"), [([0, 4], "outputs 0 to 3"), ([-1, 0], "-1 to 0"), ([0], r"\(1,\)")])
 def test_classes_that_the_model_does_not_have_are_refused(classes, message):
     with pytest.raises(HardlookError, match=message):
         input_gradients(nn.Linear(3, 4), torch.ones(2, 3), torch.tensor(classes))
@@ -222,8 +227,10 @@ def test_channels_are_averaged_and_nothing_else():
     assert channel_mean(torch.ones(1, 2, 2, dtype=torch.bfloat16)).dtype == torch.float32
 
 
-@pytest.mark.parametrize(("inputs", "found"), [(np.ones((2, 3), np.float32), "ndarray"), ([[1.0]], "list"),
-                                               (torch.ones(2, 3, dtype=torch.cfloat), "complex")])
+@pytest.mark.parametrize(
+    ("inputs", "found"),
+    [(np.ones((2, 3), np.float32), "ndarray"), ([[1.0]], "list"), (torch.ones(2, 3, dtype=torch.cfloat), "complex")],
+)
 def test_inputs_that_are_no_tensor_of_numbers_are_refused(inputs, found):
     with pytest.raises(HardlookError, match=f"inputs are .*{found}.*needed one tensor"):
         input_gradients(nn.Linear(3, 4), inputs, torch.tensor([0, 1]))

@@ -34,7 +34,9 @@ def audit(tmp_path_factory):
 def truth(audit):
     """Examples with their predictions: the oracle."""
     frame = read_table(audit.examples_path).to_pandas().set_index("example_id")
-    return frame.join(read_table(audit.run().predictions_path, ["example_id", "correct"]).to_pandas().set_index("example_id"))
+    return frame.join(
+        read_table(audit.run().predictions_path, ["example_id", "correct"]).to_pandas().set_index("example_id")
+    )
 
 
 def named(frame) -> pd.Series:
@@ -76,20 +78,32 @@ def test_accuracy_and_deciles_of_a_group_are_those_of_its_examples(audit, truth)
     column = find_column(state.score_columns(run), "aum.aum")
     scores = read_table(run.score_path("aum"), ["example_id", "aum"]).to_pandas().set_index("example_id")["aum"]
     deciles = grouping.decile_errors(audit, run, column, Selection("test"), found)
-    own = test[named(test) == "north"].join(scores).dropna(subset=["aum"]).reset_index().sort_values(["aum", "example_id"])
+    own = (
+        test[named(test) == "north"]
+        .join(scores)
+        .dropna(subset=["aum"])
+        .reset_index()
+        .sort_values(["aum", "example_id"])
+    )
     wanted = error_by_decile(own["aum"].to_numpy(), ~own["correct"].astype(bool).to_numpy())
-    assert deciles[deciles["class"] == "north"]["error"].tolist() == pytest.approx(wanted["error"].tolist(), nan_ok=True)
+    assert deciles[deciles["class"] == "north"]["error"].tolist() == pytest.approx(
+        wanted["error"].tolist(), nan_ok=True
+    )
 
 
 def test_the_grid_stands_in_groups_each_with_its_own_ends(audit, truth):
     app = page(audit, "grid", grouped="camera", score="AUM", split="train")
     panels = [panel for grid in grids(app) for panel in grid["panels"]]
-    assert [panel["title"].split(" · ")[0] for panel in panels] == [name for name in grouping.grouping(audit, "camera").names for _ in (0, 1)]
+    assert [panel["title"].split(" · ")[0] for panel in panels] == [
+        name for name in grouping.grouping(audit, "camera").names for _ in (0, 1)
+    ]
     groups = named(truth)
     scores = read_table(audit.run().score_path("aum"), ["example_id", "aum"]).to_pandas().set_index("example_id")["aum"]
     for panel in panels:
         name, ids = panel["title"].split(" · ")[0], [cell["id"] for cell in panel["cells"]]
-        own = scores[(groups == name).reindex(scores.index) & (truth["split"] == "train").reindex(scores.index)].dropna()
+        own = scores[
+            (groups == name).reindex(scores.index) & (truth["split"] == "train").reindex(scores.index)
+        ].dropna()
         ordered = own.reset_index().sort_values(["aum", "example_id"], ascending="Lowest" in panel["title"])
         assert ids == ordered["example_id"].tolist()[: len(ids)] and len(ids) == 10
 

@@ -48,7 +48,9 @@ LINEAR = {
     "negated": vectors(nn.Linear(6, 4), lambda z: -z),
     "behind log-softmax": vectors(nn.Linear(6, 4), lambda z: z.log_softmax(1)),
     "cast": vectors(nn.Linear(6, 4), lambda z: z.double()),
-    "1×1 convolution after pooling": images(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(6, 4, 1)), lambda z: z.flatten(1)),
+    "1×1 convolution after pooling": images(
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(6, 4, 1)), lambda z: z.flatten(1)
+    ),
     "1×1 convolution before pooling": images(nn.Conv2d(6, 4, 1), lambda z: z.mean((2, 3))),
 }
 
@@ -66,7 +68,9 @@ def test_features_times_weight_plus_bias_are_the_logits(name):
     if name == "behind log-softmax":
         expected, logits = expected.log_softmax(1), logits.log_softmax(1)
     torch.testing.assert_close(expected, logits, rtol=1e-4, atol=1e-5)
-    assert head.scale == pytest.approx({"divided by a temperature": 1 / 0.7, "multiplied in place": 3, "negated": -1}.get(name, 1))
+    assert head.scale == pytest.approx(
+        {"divided by a temperature": 1 / 0.7, "multiplied in place": 3, "negated": -1}.get(name, 1)
+    )
 
 
 def tokens(after, cause=None):

@@ -1,5 +1,5 @@
-"""What the model says is hidden by the server: of a blind test from everybody, of blind rows until the first verdict, of
-what waits for a second reader from everybody but the first. Every route and every page, as an attacker would ask."""
+"""What the model says is hidden by the server: of a blind test from everybody, of blind rows until the first verdict,
+of what waits for a second reader from everybody but the first. Every route and every page, as an attacker would ask."""
 
 import io
 import shutil
@@ -36,12 +36,17 @@ OPINIONS = ("prediction", "suggestion", "suggestion_source", "score")
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
     """400 examples with everything that a model can say about one of them."""
-    audit = make_audit(tmp_path_factory.mktemp("hidden") / "audit", 400, 4, thumbnails=True, wrong=0.2, runs=("main", "second"))
+    audit = make_audit(
+        tmp_path_factory.mktemp("hidden") / "audit", 400, 4, thumbnails=True, wrong=0.2, runs=("main", "second")
+    )
     run, rng = audit.run(), np.random.default_rng(0)
     write_dynamics(audit, run)
     examples = read_table(audit.examples_path, ["example_id", "split", "label"])
     predicted = read_table(run.predictions_path)
-    write_table(run.predictions_path, predicted.append_column("split", examples["split"]).append_column("label", examples["label"]))
+    write_table(
+        run.predictions_path,
+        predicted.append_column("split", examples["split"]).append_column("label", examples["label"]),
+    )
     ids = examples["example_id"].to_pylist()
     write_vectors(run.influence_path, ids, rng.normal(size=(len(ids), 6)).astype(np.float32))
     for split in ("train", "test"):
@@ -62,7 +67,8 @@ def copied(scored, folder, more):
 
 @pytest.fixture(autouse=True)
 def nobody_asks(monkeypatch):
-    """Who asked for controls in one test has not asked for them in the next: a process remembers it as long as it lives."""
+    """Who asked for controls in one test has not asked for them in the next: a process remembers it as long as it
+    lives."""
     monkeypatch.setattr(hidden, "_asking", set())
 
 
@@ -74,7 +80,9 @@ def blind_test(scored, tmp_path):
 @pytest.fixture
 def with_goal(scored, tmp_path):
     """An audit with a goal: 30 controls, and as many suspects, are read blind."""
-    return copied(scored, tmp_path / "goal", "[goal]\nerror_rate = 0.05\ncontrols = 30\n[policy]\nsecond_opinions = 0.0\n" + ROLES)
+    return copied(
+        scored, tmp_path / "goal", "[goal]\nerror_rate = 0.05\ncontrols = 30\n[policy]\nsecond_opinions = 0.0\n" + ROLES
+    )
 
 
 def team_of(audit):
@@ -185,13 +193,20 @@ def test_what_is_hidden_is_no_opponent_no_look_alike_and_no_typical_example(with
         seen |= {cell["id"] for name in ("opponents", "proponents") for cell in found[name]}
         seen |= {cell["id"] for cell in client.get("/hardlook/alike", {"id": one}, **as_person("ana")).json["members"]}
     for name in with_goal.classes:
-        seen |= {cell["id"] for cell in client.get("/hardlook/class", {"name": name}, **as_person("ana")).json["typical"]}
+        seen |= {
+            cell["id"] for cell in client.get("/hardlook/class", {"name": name}, **as_person("ana")).json["typical"]
+        }
     assert seen and not seen & rows
 
 
 def test_the_meeting_reads_out_no_answer_that_waits_for_a_second_reader(blind_test):
     client, example = team_of(blind_test), of_split(blind_test, "train")[0]
-    send(client, event(1, example, verdict="unsure", note="secret"), event(2, example, action="flag", verdict=None), **as_person("ana"))
+    send(
+        client,
+        event(1, example, verdict="unsure", note="secret"),
+        event(2, example, action="flag", verdict=None),
+        **as_person("ana"),
+    )
     log = decisions.open_log(blind_test)
     meetings.start(log, agenda(log), "lea")
     told = [client.get("/hardlook/meeting", **as_person(name)).json["item"]["said"] for name in ("ben", "ana")]
@@ -231,7 +246,11 @@ def test_no_page_lists_blind_test_examples_in_an_order_or_a_set_that_the_model_m
 
 
 def test_without_the_policy_the_same_pages_do_list_them(scored):
-    for name, parameters in [ADDRESSES[0], ("data-map", {"split": "test"}), ("compare", {"split": "test", "show": "stability"})]:
+    for name, parameters in [
+        ADDRESSES[0],
+        ("data-map", {"split": "test"}),
+        ("compare", {"split": "test", "show": "stability"}),
+    ]:
         assert "test/" in drawn_ids(page(scored, name, **parameters)), name
 
 
@@ -289,7 +308,9 @@ def test_a_blind_test_shows_numbers_of_whole_classes_alone(blind_test):
     assert hidden.accuracy_shown(blind_test, known, Selection()).index.tolist() == [0, 1]
     meta = Selection(meta=(MetaFilter("meta.camera", ("north",)),))
     assert hidden.accuracy_shown(blind_test, known, meta).index.tolist() == [0]
-    assert "test accuracy" in said(page(blind_test, "overview")) and "test accuracy" not in said(page(blind_test, "overview", **narrow))
+    assert "test accuracy" in said(page(blind_test, "overview")) and "test accuracy" not in said(
+        page(blind_test, "overview", **narrow)
+    )
 
 
 def test_numbers_of_a_part_are_counted_without_blind_rows(with_goal):
@@ -345,8 +366,18 @@ def test_a_session_mixes_blind_rows_in_and_a_fixed_address_is_no_way_around(with
     for address in ("grid", "suspects"):
         (cell,) = shown(page(with_goal, "grid", example=blind_ones[0]["id"])) if address == "grid" else blind_ones[:1]
         assert cell["blind"] and not any(cell[name] for name in OPINIONS)
-    decisions.open_log(with_goal).append([Event(
-        client="c", seq=1, example_id=cell["id"], reviewer=serving.serving().identity.reviewer, action="decide", verdict="given")])
+    decisions.open_log(with_goal).append(
+        [
+            Event(
+                client="c",
+                seq=1,
+                example_id=cell["id"],
+                reviewer=serving.serving().identity.reviewer,
+                action="decide",
+                verdict="given",
+            )
+        ]
+    )
     (cell,) = shown(page(with_goal, "grid", example=cell["id"]))
     assert cell["prediction"] and cell["evidence"]["prediction"]
 
@@ -375,7 +406,10 @@ def test_a_downloaded_patch_holds_no_answer_that_waits_for_a_second_reader(blind
     send(client, event(1, one, verdict="unsure"), event(2, two), **as_person("ana"))
     serving.serve_this(blind_test.root)
     packed = packed_patches(blind_test, decisions.open_log(blind_test), "csv")
-    text = "".join(zipfile.ZipFile(io.BytesIO(packed)).read(name).decode() for name in zipfile.ZipFile(io.BytesIO(packed)).namelist())
+    text = "".join(
+        zipfile.ZipFile(io.BytesIO(packed)).read(name).decode()
+        for name in zipfile.ZipFile(io.BytesIO(packed)).namelist()
+    )
     assert two in text and one not in text
 
 
@@ -384,12 +418,17 @@ def test_pairs_and_agenda_leave_out_what_is_hidden(with_goal, blind_test):
     assert len(titles) == 4, "the four slices of train; those of test would tell"
     serving.serve_this(with_goal.root)
     run, rows, log = with_goal.run(), blind_rows(with_goal, with_goal.run()), decisions.open_log(with_goal)
-    named = [{example for item in agenda(log, run, slices=8, hidden=hidden) for example in item["examples"]} for hidden in ((), rows)]
+    named = [
+        {example for item in agenda(log, run, slices=8, hidden=hidden) for example in item["examples"]}
+        for hidden in ((), rows)
+    ]
     assert named[0] & rows and named[1] and not named[1] & rows
     told = set(page(with_goal, "meeting", slices="10").dataframe[0].value["example"])
     assert told and told <= named[1]
     before = pairs(with_goal, with_goal.run(), "train")["suspects"].sum()
-    (with_goal.root / "audit.toml").write_text((with_goal.root / "audit.toml").read_text().replace("[goal]\nerror_rate = 0.05\ncontrols = 30\n", ""))
+    (with_goal.root / "audit.toml").write_text(
+        (with_goal.root / "audit.toml").read_text().replace("[goal]\nerror_rate = 0.05\ncontrols = 30\n", "")
+    )
     assert before < pairs(Audit.open(with_goal.root), with_goal.run(), "train")["suspects"].sum()
 
 

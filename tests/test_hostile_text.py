@@ -1,5 +1,5 @@
-"""Names, notes, class names and ids with markup, quotes, right-to-left marks, 10,000 characters and NUL: kept as given, or
-refused with a reason; in the log on both databases, in locks, assignments, minutes and patches."""
+"""Names, notes, class names and ids with markup, quotes, right-to-left marks, 10,000 characters and NUL: kept as given,
+or refused with a reason; in the log on both databases, in locks, assignments, minutes and patches."""
 
 from datetime import UTC, datetime
 
@@ -53,10 +53,14 @@ def test_what_people_write_is_kept_as_given_everywhere(log, tmp_path, text):
     assert for_reviewer(pd.DataFrame({"example_id": [text]}), log, "cem", NOW).empty
     (item,) = meetings.agenda(log)
     meetings.start(log, [item], name)
-    meetings.record(log, name, {"verdict": "other", "new_label": text, "note": text, "precedent": text[:9000]}, {"label": "3"})
+    meetings.record(
+        log, name, {"verdict": "other", "new_label": text, "note": text, "precedent": text[:9000]}, {"label": "3"}
+    )
     minutes = meetings.minutes(log, meetings.end(log), text)
     assert "<img" not in minutes and "[l](" not in minutes
-    assert all(line.startswith(("#", "-")) or not line or line == meetings.escaped(item["why"]) for line in minutes.split("\n"))
+    assert all(
+        line.startswith(("#", "-")) or not line or line == meetings.escaped(item["why"]) for line in minutes.split("\n")
+    )
     assert meetings.precedents(log)[0]["text"] == text[:9000].strip()
     examples = pd.DataFrame({"example_id": [text], "split": ["train"], "label": ["3"], "fingerprint": ["f"]})
     patch = corrected_labels(examples, log)
@@ -66,7 +70,9 @@ def test_what_people_write_is_kept_as_given_everywhere(log, tmp_path, text):
         assert (row["example_id"], row["new_label"], row["note"]) == (text, text, text)
 
 
-@pytest.mark.parametrize("field", ["example_id", "reviewer", "note", "new_label", "client", "assignee", "label", "batch"])
+@pytest.mark.parametrize(
+    "field", ["example_id", "reviewer", "note", "new_label", "client", "assignee", "label", "batch"]
+)
 @pytest.mark.parametrize("text", ["a\0b", "half \ud800"])
 def test_what_no_database_keeps_is_refused_with_a_reason(field, text):
     fields = {"client": "c", "seq": 1, "example_id": "a", "reviewer": "ana", "action": "assign", "assignee": "ben"}
@@ -80,7 +86,9 @@ def test_what_no_database_keeps_is_refused_with_a_reason(field, text):
 def team(tmp_path):
     audit = make_audit(tmp_path / "audit", 60, ["cat", "<b>dog</b>"], thumbnails=True)
     config = audit.root / "audit.toml"
-    config.write_text(f'{config.read_text()}\n[roles]\nlead = ["lea"]\nauditor = ["*"]\n[policy]\nsecond_opinions = 0.0\n')
+    config.write_text(
+        f'{config.read_text()}\n[roles]\nlead = ["lea"]\nauditor = ["*"]\n[policy]\nsecond_opinions = 0.0\n'
+    )
     yield app_of(Audit.open(audit.root), proxies=("127.0.0.1",)), Audit.open(audit.root)
     serving.serve_this(audit.root)
 
@@ -108,11 +116,16 @@ def test_a_blind_queue_mixes_in_as_many_that_the_model_agrees_with_and_its_order
     table = read_table(run.predictions_path, ["example_id", "correct"])
     frame = table.to_pandas()
     test = frame[frame["example_id"].str.startswith("test/")]
-    queue = table.filter([one in set(test["example_id"]) for one in table["example_id"].to_pylist()]).select(["example_id"])
+    queue = table.filter([one in set(test["example_id"]) for one in table["example_id"].to_pylist()]).select(
+        ["example_id"]
+    )
     found = hidden.test_queue(audit, run, queue, "test")["example_id"].to_pylist()
     wrong = set(test.loc[~test["correct"].astype(bool), "example_id"])
     assert wrong <= set(found) <= set(test["example_id"]) and len(found) > len(wrong)
-    assert found == hidden.test_queue(audit, run, queue.take(list(range(len(queue)))[::-1]), "test")["example_id"].to_pylist()
+    assert (
+        found
+        == hidden.test_queue(audit, run, queue.take(list(range(len(queue)))[::-1]), "test")["example_id"].to_pylist()
+    )
     assert hidden.test_queue(audit, run, queue, "train").equals(queue), "train is as ever"
 
 

@@ -52,7 +52,9 @@ def test_a_local_server_answers_under_its_own_names(header):
     assert host_refusal(LOCAL, header) is None
 
 
-@pytest.mark.parametrize("header", ["evil.example", "localhost.evil.example", "192.168.1.5:8501", "", None, "[::1", "0.0.0.0"])
+@pytest.mark.parametrize(
+    "header", ["evil.example", "localhost.evil.example", "192.168.1.5:8501", "", None, "[::1", "0.0.0.0"]
+)
 def test_a_local_server_answers_to_no_other_name(header):
     assert host_refusal(LOCAL, header)
 

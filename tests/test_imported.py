@@ -76,7 +76,9 @@ def test_lists_and_features_come_from_parquet_and_out_of_fold_is_kept_as_such(au
     ids, kept = read_vectors(run.features_path)
     np.testing.assert_allclose(kept, pd.DataFrame(features, index=frame["example_id"]).reindex(ids), rtol=1e-6)
     ids, logits = read_vectors(run.logits_path)
-    np.testing.assert_allclose(softmax(logits.astype(float)), frame.set_index("example_id")[CLASSES].reindex(ids), atol=1e-6)
+    np.testing.assert_allclose(
+        softmax(logits.astype(float)), frame.set_index("example_id")[CLASSES].reindex(ids), atol=1e-6
+    )
     assert set(suggestions(audit, run)["source"]) == {"out-of-fold probabilities"}
     assert run.record()["imported"]["features"] == 3
     assert {"uncertainty", "neighbours"} <= set(run.score_names())
@@ -118,11 +120,17 @@ BAD = {
     "words": (lambda f: f.assign(**{"4": "high"}), "has 4 = 'high'"),
     "no id column": (lambda f: f.drop(columns="example_id"), "has no column 'example_id'"),
     "no rows": (lambda f: f.iloc[:0], "has no rows"),
-    "a list too short": (lambda f: f[["example_id"]].assign(probabilities="[0.5, 0.5]"), "has 2 probabilities; audit.toml has 10"),
+    "a list too short": (
+        lambda f: f[["example_id"]].assign(probabilities="[0.5, 0.5]"),
+        "has 2 probabilities; audit.toml has 10",
+    ),
     "no list": (lambda f: f[["example_id"]].assign(probabilities="half"), "needed a list of numbers"),
     "a null in a list": (lambda f: f[["example_id"]].assign(probabilities="[" + "0.1," * 9 + "null]"), "not finite"),
     "features that are not finite": (lambda f: f.assign(features="[1, NaN]"), "has features that are not finite"),
-    "features of two lengths": (lambda f: f.assign(features=["[1]", *["[1, 2]"] * (len(f) - 1)]), "the first row has 1"),
+    "features of two lengths": (
+        lambda f: f.assign(features=["[1]", *["[1, 2]"] * (len(f) - 1)]),
+        "the first row has 1",
+    ),
 }
 
 

@@ -51,7 +51,12 @@ def test_the_table_holds_one_row_per_example(folders):
     found = ingest(folders)
     examples = read_examples(folders)
     assert examples["example_id"].tolist() == [
-        "train/cat/a.png", "train/cat/b.png", "train/dog/a.png", "test/cat/a.png", "pool/x.png"]
+        "train/cat/a.png",
+        "train/cat/b.png",
+        "train/dog/a.png",
+        "test/cat/a.png",
+        "pool/x.png",
+    ]
     assert examples["reference"].tolist() == examples["example_id"].tolist()
     assert examples["label"].tolist()[:4] == ["cat", "cat", "dog", "cat"] and examples["label"].isna()[4]
     assert examples["source"].tolist() == [0, 0, 0, 1, 2] and examples["row"].tolist() == [0, 1, 2, 0, 0]
@@ -209,7 +214,7 @@ def test_empty_ids_and_ids_with_nul_are_refused(tmp_path, name, message):
 
 
 def test_ids_may_hold_any_other_text(tmp_path):
-    names = ["a/b", "ü 日本", "../x", "it's \"q\"", "<b>", "new\nline", "%2F", " ", "=1+1"]
+    names = ["a/b", "ü 日本", "../x", 'it\'s "q"', "<b>", "new\nline", "%2F", " ", "=1+1"]
     np.savez(tmp_path / "a.npz", x=np.arange(len(names) * 4).reshape(-1, 2, 2), k=names)
     audit = audit_of(tmp_path, 'path = "a.npz"\nsplit = "pool"\nids = "k"')
     ingest(audit)
@@ -463,8 +468,11 @@ def test_a_second_ingest_at_the_same_time_leaves(folders):
 
 
 def test_reading_the_data_loads_no_torch(folders):
-    code = ("import sys; from scoring.audit import Audit; from scoring.examples import ingest; "
-            f"ingest(Audit.open({str(folders.root)!r})); print([n for n in ('torch', 'sklearn', 'ray') if n in sys.modules])")
+    code = (
+        "import sys; from scoring.audit import Audit; from scoring.examples import ingest; "
+        f"ingest(Audit.open({str(folders.root)!r})); print([n for n in ('torch', 'sklearn', 'ray') if n in "
+        f"sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -129,9 +129,7 @@ wait_for_go()
     job = jobs.Job("one", record.parent, ("score",), "main", jobs.datetime.now(jobs.UTC).isoformat())
     jobs.write_json(record, jobs._record(job))
     with (record.parent / "one.log").open("wb") as log:
-        with subprocess.Popen(
-            [sys.executable, "-c", code, str(record)], env=environment, stdout=log
-        ) as keeper:
+        with subprocess.Popen([sys.executable, "-c", code, str(record)], env=environment, stdout=log) as keeper:
             jobs.cancel(wait(audit, job, lambda found: found.last_line() == "deaf"))
             assert wait(audit, job).returncode == -signal.SIGKILL
             keeper.wait()
@@ -140,9 +138,7 @@ wait_for_go()
 def test_a_killed_keeper_is_told_as_lost(audit, commands, go):
     commands("print('here'); wait_for_go()")
     job = wait(audit, jobs.start(audit, "main", "score"), lambda found: found.last_line() == "here")
-    keeper = int(
-        subprocess.run(["ps", "-o", "ppid=", "-p", str(job.pid)], capture_output=True, text=True).stdout
-    )
+    keeper = int(subprocess.run(["ps", "-o", "ppid=", "-p", str(job.pid)], capture_output=True, text=True).stdout)
     os.kill(keeper, signal.SIGKILL)
     assert wait(audit, job).state == "lost"
     assert jobs.running(audit, "main") is None, "a lost job stands in nobody's way"

@@ -15,12 +15,15 @@ def files(folder, pattern=None):
     return CheckpointFiles(Run("main", folder, {"checkpoints": pattern} if pattern else {}))
 
 
-@pytest.mark.parametrize("pattern, name", [
-    (None, "checkpoints/main/epoch-0012.pt"),
-    ("kept/*.pt", "kept/epoch-0012.pt"),
-    ("kept/net_*.pth", "kept/net_0012.pth"),
-    ("kept/*/model.safetensors", "kept/epoch-0012/model.safetensors"),
-])
+@pytest.mark.parametrize(
+    "pattern, name",
+    [
+        (None, "checkpoints/main/epoch-0012.pt"),
+        ("kept/*.pt", "kept/epoch-0012.pt"),
+        ("kept/net_*.pth", "kept/net_0012.pth"),
+        ("kept/*/model.safetensors", "kept/epoch-0012/model.safetensors"),
+    ],
+)
 def test_names_follow_the_glob_of_the_run_so_that_what_is_saved_is_found(tmp_path, pattern, name):
     place = files(tmp_path, pattern)
     assert place.path(12) == tmp_path / name

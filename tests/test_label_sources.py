@@ -12,10 +12,22 @@ from scoring.examples import ingest, read_examples
 from scoring.ingest import _listed_labels
 from scoring.tables import HardlookError
 
-CLASSES = st.sampled_from([("cat", "dog", "eel"), ("0", "1", "2"), ("1", "2", "3"), ("1", "10", "2"), ("True", "False"),
-                           ("true", "false"), ("1.0", "2.0", "0.5"), ("-1", "1"), ("a", "1", "b")]).flatmap(st.permutations)
+CLASSES = st.sampled_from(
+    [
+        ("cat", "dog", "eel"),
+        ("0", "1", "2"),
+        ("1", "2", "3"),
+        ("1", "10", "2"),
+        ("True", "False"),
+        ("true", "false"),
+        ("1.0", "2.0", "0.5"),
+        ("-1", "1"),
+        ("a", "1", "b"),
+    ]
+).flatmap(st.permutations)
 VALUES = st.one_of(
-    st.lists(st.integers(-1, 3), min_size=3, max_size=3), st.lists(st.booleans(), min_size=3, max_size=3),
+    st.lists(st.integers(-1, 3), min_size=3, max_size=3),
+    st.lists(st.booleans(), min_size=3, max_size=3),
     st.lists(st.sampled_from([0.0, 1.0, 2.0, 0.5]), min_size=3, max_size=3),
     st.lists(st.sampled_from(["cat", "dog", "1", "2", "0", "1.0", "True", "b"]), min_size=3, max_size=3),
 )
@@ -58,8 +70,9 @@ FORMS = (as_csv, as_parquet, as_category, as_npz, as_hugging_face, as_lists)
 def named(root, path, classes):
     """The class names that a source gives, or None where it refuses."""
     listed = ", ".join(f'"{name}"' for name in classes)
-    (root / "audit.toml").write_text(f'format = 1\nmedia = "text"\nclasses = [{listed}]\n[[data]]\npath = "{path}"\n'
-                                     'split = "train"\n')
+    (root / "audit.toml").write_text(
+        f'format = 1\nmedia = "text"\nclasses = [{listed}]\n[[data]]\npath = "{path}"\nsplit = "train"\n'
+    )
     source = open_sources(Audit.open(root))[0]
     try:
         return _listed_labels(source, source.listing(), None)
@@ -68,16 +81,31 @@ def named(root, path, classes):
 
 
 def meant(values, classes):
-    """What these labels must mean: all by name, else all as indices among classes that are no numbers; else a refusal."""
-    by_name = [next((name for name in classes if name == str(value) or same_number(name, value)
-                     or isinstance(value, bool) and name == str(value).lower()), None) for value in values]
+    """What these labels must mean: all by name, else all as indices among classes that are no numbers; else a
+    refusal."""
+    by_name = [
+        next(
+            (
+                name
+                for name in classes
+                if name == str(value)
+                or same_number(name, value)
+                or isinstance(value, bool)
+                and name == str(value).lower()
+            ),
+            None,
+        )
+        for value in values
+    ]
     left = [value for value, name in zip(values, by_name, strict=True) if name is None and value != -1]
     if not left:
         return by_name
     whole = [as_number(value) for value in values if value != -1]
     truths = {"false": 0, "true": 1}
     placed = [truths.get(name.lower(), as_number(name)) in (None, at) for at, name in enumerate(classes)]
-    if all(number is not None and number == int(number) and 0 <= number < len(classes) for number in whole) and all(placed):
+    if all(number is not None and number == int(number) and 0 <= number < len(classes) for number in whole) and all(
+        placed
+    ):
         indices = [None if value == -1 else classes[int(as_number(value))] for value in values]
         if all(name in (None, index) for name, index in zip(by_name, indices, strict=True)):
             return indices
@@ -108,8 +136,11 @@ def test_any_label_in_any_file_is_the_same_class_or_refused(tmp_path_factory, cl
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.permutations(["cat", "dog", "1", "0", "eel"]), st.permutations(["cat", "dog", "1", "0", "eel"]),
-       st.lists(st.integers(-1, 4), min_size=3, max_size=3))
+@given(
+    st.permutations(["cat", "dog", "1", "0", "eel"]),
+    st.permutations(["cat", "dog", "1", "0", "eel"]),
+    st.lists(st.integers(-1, 4), min_size=3, max_size=3),
+)
 def test_a_class_label_means_its_names_whatever_the_order_of_classes(tmp_path_factory, own, classes, numbers):
     datasets = pytest.importorskip("datasets")
     root = tmp_path_factory.mktemp("labels")
@@ -125,18 +156,31 @@ def test_a_class_label_means_its_names_whatever_the_order_of_classes(tmp_path_fa
 
 def test_parquet_of_the_hub_names_its_labels_end_to_end(tmp_path):
     datasets = pytest.importorskip("datasets")
-    features = datasets.Features({"text": datasets.Value("string"), "sentiment": datasets.ClassLabel(names=["neg", "pos"]),
-                                  "tone": datasets.ClassLabel(names=["calm", "loud"]),
-                                  "spans": datasets.List(datasets.Value("int64"))})
-    datasets.Dataset.from_dict({"text": list("abc"), "sentiment": [0, 1, -1], "tone": [1, 0, 1], "spans": [[1], [], [2]]},
-                               features=features).to_parquet(str(tmp_path / "data.parquet"))
-    (tmp_path / "audit.toml").write_text('format = 1\nmedia = "text"\nclasses = ["pos", "neg"]\n[[data]]\n'
-                                         'path = "data.parquet"\nsplit = "train"\nlabel_column = "sentiment"\n')
+    features = datasets.Features(
+        {
+            "text": datasets.Value("string"),
+            "sentiment": datasets.ClassLabel(names=["neg", "pos"]),
+            "tone": datasets.ClassLabel(names=["calm", "loud"]),
+            "spans": datasets.List(datasets.Value("int64")),
+        }
+    )
+    datasets.Dataset.from_dict(
+        {"text": list("abc"), "sentiment": [0, 1, -1], "tone": [1, 0, 1], "spans": [[1], [], [2]]}, features=features
+    ).to_parquet(str(tmp_path / "data.parquet"))
+    (tmp_path / "audit.toml").write_text(
+        'format = 1\nmedia = "text"\nclasses = ["pos", "neg"]\n[[data]]\n'
+        'path = "data.parquet"\nsplit = "train"\nlabel_column = "sentiment"\n'
+    )
     found = ingest(Audit.open(tmp_path))
     examples = read_examples(Audit.open(tmp_path))
-    assert examples["label"].fillna("").tolist() == ["neg", "pos", ""] and examples["meta.tone"].tolist() == ["loud", "calm", "loud"]
-    assert found.notes == ["data[0]: columns of lists, structures or bytes are left out, since no page could filter by them: "
-                           "spans"]
+    assert examples["label"].fillna("").tolist() == ["neg", "pos", ""] and examples["meta.tone"].tolist() == [
+        "loud",
+        "calm",
+        "loud",
+    ]
+    assert found.notes == [
+        "data[0]: columns of lists, structures or bytes are left out, since no page could filter by them: spans"
+    ]
 
 
 def test_image_folder_in_another_order_than_classes_means_its_own_names(tmp_path):
@@ -147,7 +191,8 @@ def test_image_folder_in_another_order_than_classes_means_its_own_names(tmp_path
         (tmp_path / "images" / name).mkdir(parents=True)
         Image.new("L", (4, 3), int(name)).save(tmp_path / "images" / name / "a.png")
     (tmp_path / "audit.toml").write_text(
-        'format = 1\nclasses = ["1", "2", "10"]\n[[data]]\nfactory = "code.py:data"\nsplit = "train"\n')
+        'format = 1\nclasses = ["1", "2", "10"]\n[[data]]\nfactory = "code.py:data"\nsplit = "train"\n'
+    )
     (tmp_path / "code.py").write_text("""
 from pathlib import Path
 from torch.utils.data import Subset

@@ -11,8 +11,25 @@ from scoring.tables import HardlookError
 ANIMALS = ["cat", "dog", "white rabbit"]
 
 
-@pytest.mark.parametrize("raw", ["dog", 1, np.int64(1), np.uint8(1), 1.0, np.float32(1), np.array(1), np.array([1]),
-                                 "1", " dog ", b"dog", np.bytes_("dog"), np.str_("dog"), True])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "dog",
+        1,
+        np.int64(1),
+        np.uint8(1),
+        1.0,
+        np.float32(1),
+        np.array(1),
+        np.array([1]),
+        "1",
+        " dog ",
+        b"dog",
+        np.bytes_("dog"),
+        np.str_("dog"),
+        True,
+    ],
+)
 def test_names_and_indices_of_every_type_are_the_same_label(raw):
     assert Labels(ANIMALS).name(raw) == "dog"
 
@@ -30,8 +47,20 @@ def test_tensors_are_labels_too():
         Labels(ANIMALS).name(torch.tensor([0, 1]))
 
 
-@pytest.mark.parametrize("raw", [["cat", "dog"], ("cat", "dog"), {"cat"}, np.array([0, 1]), "cat|dog", "cat;dog", "cat, dog",
-                                 "['cat', 'dog']", "cat dog"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        ["cat", "dog"],
+        ("cat", "dog"),
+        {"cat"},
+        np.array([0, 1]),
+        "cat|dog",
+        "cat;dog",
+        "cat, dog",
+        "['cat', 'dog']",
+        "cat dog",
+    ],
+)
 def test_several_labels_are_refused_as_multi_label(raw):
     with pytest.raises(HardlookError, match="several classes.*one label per example"):
         Labels(ANIMALS).name(raw)
@@ -90,12 +119,25 @@ def test_names_and_indices_in_one_column_are_refused(raws):
     assert [mapped.name(raw) for raw in ("cat", 1, "0")] == ["cat", "dog", "cat"]
 
 
-@pytest.mark.parametrize(("classes", "raw", "name"), [
-    (["True", "False"], True, "True"), (["True", "False"], np.False_, "False"), (["false", "true"], True, "true"),
-    (["1", "0"], True, "1"), (["no", "yes"], True, "yes"), (["1.0", "2.0"], 1.0, "1.0"), (["1.0", "2.0"], 1, "1.0"),
-    (["1.5", "0.5"], np.float64(0.5), "0.5"), (["-1", "1"], -1, "-1"), (["-1", "1"], "-1", "-1"), (["1", "-1"], 1.0, "1"),
-    (["2", "1"], [1], "1"), (["2", "1"], (2,), "2"), (["b", "a"], [], None),
-])
+@pytest.mark.parametrize(
+    ("classes", "raw", "name"),
+    [
+        (["True", "False"], True, "True"),
+        (["True", "False"], np.False_, "False"),
+        (["false", "true"], True, "true"),
+        (["1", "0"], True, "1"),
+        (["no", "yes"], True, "yes"),
+        (["1.0", "2.0"], 1.0, "1.0"),
+        (["1.0", "2.0"], 1, "1.0"),
+        (["1.5", "0.5"], np.float64(0.5), "0.5"),
+        (["-1", "1"], -1, "-1"),
+        (["-1", "1"], "-1", "-1"),
+        (["1", "-1"], 1.0, "1"),
+        (["2", "1"], [1], "1"),
+        (["2", "1"], (2,), "2"),
+        (["b", "a"], [], None),
+    ],
+)
 def test_a_label_is_looked_up_by_name_before_it_is_an_index(classes, raw, name):
     assert Labels(classes).name(raw) == name
 
@@ -169,7 +211,11 @@ def test_the_line_to_paste_is_in_the_order_of_the_datas_own_library():
     assert classes_line([True, False]) == 'classes = ["False", "True"]'
     assert classes_line(["hound", "cat"], renamed={"hound": "dog"}) == 'classes = ["cat", "dog"]'
     assert [told_order(["a"]), told_order([1]), told_order([1], as_text=True), told_order([1], ["x"])] == [
-        told_order(["b"]), "sorted as numbers", told_order(["a"]), "as the data itself numbers them"]
+        told_order(["b"]),
+        "sorted as numbers",
+        told_order(["a"]),
+        "as the data itself numbers them",
+    ]
 
 
 def test_natural_order_takes_any_names():

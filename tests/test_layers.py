@@ -33,9 +33,7 @@ def test_the_head_is_what_runs_last_and_not_what_is_registered_last():
 
 
 def test_a_head_under_spectral_norm_or_before_an_identity_is_found():
-    model = nn.Sequential(
-        nn.Linear(4, 6), nn.utils.parametrizations.spectral_norm(nn.Linear(6, 3)), nn.Identity()
-    )
+    model = nn.Sequential(nn.Linear(4, 6), nn.utils.parametrizations.spectral_norm(nn.Linear(6, 3)), nn.Identity())
     assert head_of(model, torch.randn(2, 4)).name == "1"
 
 
@@ -88,8 +86,14 @@ def test_layers_are_chosen_by_name_container_or_pattern():
         select_layers(model, ["blok2"])
 
 
-@pytest.mark.parametrize("wrap", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.orthogonal,
-                                  nn.utils.parametrizations.spectral_norm])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.orthogonal,
+        nn.utils.parametrizations.spectral_norm,
+    ],
+)
 def test_a_parametrised_head_is_the_head_and_the_block_before_it_is_found(wrap):
     model = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh(), wrap(nn.Linear(4, 3)))
     found = last_block_and_head(model, torch.randn(5, 6))

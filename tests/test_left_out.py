@@ -1,4 +1,5 @@
-"""A score that cannot serve a model is left out with its reason, and takes no other with it; what it has to say is kept."""
+"""A score that cannot serve a model is left out with its reason, and takes no other with it; what it has to say is
+kept."""
 
 from dataclasses import dataclass
 
@@ -44,9 +45,13 @@ def context(sample_copy, monkeypatch):
     return Context(audit, audit.run(), device="cpu")
 
 
-@pytest.mark.parametrize(("does", "reason"), [
-    ("fails", "aaa_toy failed on this model: RuntimeError: shapes do not fit; the traceback is in "),
-    ("refuses", "toys are not for this model")])
+@pytest.mark.parametrize(
+    ("does", "reason"),
+    [
+        ("fails", "aaa_toy failed on this model: RuntimeError: shapes do not fit; the traceback is in "),
+        ("refuses", "toys are not for this model"),
+    ],
+)
 def test_one_that_fails_takes_no_other_with_it(context, does, reason):
     summary = score_run(context, settings={"aaa_toy": {"does": does}})
     assert summary.skipped["aaa_toy"].startswith(reason)

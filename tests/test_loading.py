@@ -41,8 +41,7 @@ def test_a_module_that_reads_its_version_while_it_loads_gets_the_one_it_writes(t
 def test_a_missing_key_names_file_key_and_what_is_needed():
     said = refused(lambda t: t.update(classifier=t.pop("head.weight")))
     assert said.startswith(
-        "runs/a.pt lacks 1 of the 9 keys that the model needs: 'head.weight' (3, 5); "
-        "it has instead 'classifier'"
+        "runs/a.pt lacks 1 of the 9 keys that the model needs: 'head.weight' (3, 5); it has instead 'classifier'"
     )
 
 
@@ -110,9 +109,7 @@ def test_counters_unsaved_buffers_and_tied_weights_may_be_absent_or_present():
 
     tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     tied[1].weight = tied[0].weight
-    half = {
-        name: torch.full_like(value, 2) for name, value in tied.state_dict().items() if name != "1.weight"
-    }
+    half = {name: torch.full_like(value, 2) for name, value in tied.state_dict().items() if name != "1.weight"}
     load_into(tied, half)
     assert (tied[1].weight == 2).all()
 
@@ -147,11 +144,7 @@ class Forgetful(Net):
     """Leaves a layer out of its state dict, as models do whose backbone is frozen."""
 
     def state_dict(self, *arguments, **named):
-        return {
-            name: value
-            for name, value in super().state_dict(*arguments, **named).items()
-            if "body" not in name
-        }
+        return {name: value for name, value in super().state_dict(*arguments, **named).items() if "body" not in name}
 
 
 class Deaf(Net):
@@ -207,9 +200,7 @@ def test_nested_wrappers_fill_every_layer(wrap):
 
 def test_one_layer_with_and_without_a_wrapper_must_be_one(tmp_path):
     twice = {**Net(seed=1).state_dict(), "_orig_mod.body.weight": Net(seed=2).state_dict()["body.weight"]}
-    with pytest.raises(
-        HardlookError, match="holds 'body.weight' twice, with and without the name of a wrapper"
-    ):
+    with pytest.raises(HardlookError, match="holds 'body.weight' twice, with and without the name of a wrapper"):
         load_into(Net(), twice)
     load_into(model := Net(), {**twice, "_orig_mod.body.weight": twice["body.weight"]})
     assert equal(model, Net(seed=1))
@@ -232,8 +223,7 @@ def test_values_that_an_integer_buffer_would_cut_are_refused():
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 def test_every_precision_gives_the_values_of_the_file(kind):
     given = {
-        name: value.to(kind) if value.is_floating_point() else value
-        for name, value in Net(seed=1).state_dict().items()
+        name: value.to(kind) if value.is_floating_point() else value for name, value in Net(seed=1).state_dict().items()
     }
     notes = load_into(model := Net(), given)
     assert notes == (f"{str(kind).removeprefix('torch.')} weights became float32",)

@@ -17,7 +17,8 @@ from scoring.tables import HardlookError
 
 def source_of(root, data, classes=("cat", "dog"), media="image"):
     (root / "audit.toml").write_text(
-        f"format = 1\nmedia = {media!r}\nclasses = {list(classes)}\n[[data]]\n{data}\n", encoding="utf8")
+        f"format = 1\nmedia = {media!r}\nclasses = {list(classes)}\n[[data]]\n{data}\n", encoding="utf8"
+    )
     return open_sources(Audit.open(root))[0]
 
 
@@ -47,18 +48,25 @@ def test_paths_can_start_elsewhere(tmp_path):
 
 
 def test_cells_stay_the_text_that_they_are(tmp_path):
-    write(tmp_path / "train.csv", "path,label,example_id\na.png,NA,007\nb.png,null,1e3\nc.png,None,\"x,\"\"y\"\"\nz\"\n")
+    write(tmp_path / "train.csv", 'path,label,example_id\na.png,NA,007\nb.png,null,1e3\nc.png,None,"x,""y""\nz"\n')
     listing = source_of(tmp_path, 'path = "train.csv"\nsplit = "train"', classes=["NA", "null", "None"]).listing()
     assert listing.labels == ["NA", "null", "None"]
     assert listing.ids == ["007", "1e3", 'x,"y"\nz']
 
 
 def test_metadata_columns_of_numbers_become_numbers(tmp_path):
-    write(tmp_path / "train.csv", "path,label,age,weight,code,place,empty\n"
-                                  "a.png,cat,3,1.5,007,Rome,\nb.png,dog,,2,008,,\n")
+    write(
+        tmp_path / "train.csv",
+        "path,label,age,weight,code,place,empty\na.png,cat,3,1.5,007,Rome,\nb.png,dog,,2,008,,\n",
+    )
     metadata = source_of(tmp_path, 'path = "train.csv"\nsplit = "train"').listing().metadata
     assert {name: column.to_pylist() for name, column in metadata.items()} == {
-        "age": [3, None], "weight": [1.5, 2.0], "code": ["007", "008"], "place": ["Rome", ""], "empty": ["", ""]}
+        "age": [3, None],
+        "weight": [1.5, 2.0],
+        "code": ["007", "008"],
+        "place": ["Rome", ""],
+        "empty": ["", ""],
+    }
 
 
 def test_large_whole_numbers_keep_every_digit(tmp_path):
@@ -92,8 +100,10 @@ def test_the_labels_of_a_pool_are_neither_labels_nor_metadata(tmp_path):
 def test_empty_cells_and_addresses_are_problems_of_that_row(tmp_path):
     write(tmp_path / "train.csv", "path,label\n,cat\nhttps://example.org/a.png,dog\n")
     listing = source_of(tmp_path, 'path = "train.csv"\nsplit = "train"').listing()
-    assert listing.problems == {0: "column 'path' is empty",
-                                1: "https://example.org/a.png is an address, not a file; download it first"}
+    assert listing.problems == {
+        0: "column 'path' is empty",
+        1: "https://example.org/a.png is an address, not a file; download it first",
+    }
 
 
 def test_tabs_semicolons_byte_order_marks_and_old_encodings(tmp_path):
@@ -110,26 +120,39 @@ def test_tabs_semicolons_byte_order_marks_and_old_encodings(tmp_path):
 
 def test_a_table_without_header_gets_its_columns_named(tmp_path):
     write(tmp_path / "a.csv", '"1","A title","Some, text"\n"2","Other",""\n', "utf-8-sig")
-    source = source_of(tmp_path, 'path = "a.csv"\nsplit = "test"\ncolumns = ["label", "title", "body"]\n'
-                                 'text_column = ["title", "body"]\nlabel_map = { 1 = "cat", 2 = "dog" }', media="text")
+    source = source_of(
+        tmp_path,
+        'path = "a.csv"\nsplit = "test"\ncolumns = ["label", "title", "body"]\n'
+        'text_column = ["title", "body"]\nlabel_map = { 1 = "cat", 2 = "dog" }',
+        media="text",
+    )
     assert source.listing().labels == ["1", "2"]
     assert source.original(0, None) == "A title\nSome, text"
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("path,label\na.png,cat,extra\n", "Expected 2 columns, got 3"), ("path,label\na.png\n", "Expected 2 columns"),
-    ("", "no header"), ("a,a\n1,2\n", "no header of different names"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\na.png,cat,extra\n", "Expected 2 columns, got 3"),
+        ("path,label\na.png\n", "Expected 2 columns"),
+        ("", "no header"),
+        ("a,a\n1,2\n", "no header of different names"),
+    ],
+)
 def test_ragged_tables_are_errors_not_guesses(tmp_path, text, message):
     write(tmp_path / "a.csv", text)
     with pytest.raises(HardlookError, match=message):
         read_text_table(tmp_path / "a.csv")
 
 
-@pytest.mark.parametrize(("data", "message"), [
-    ('label_column = "lable"', "no such column; did you mean label"), ('image_column = "x"', "no such column"),
-    ('metadata = ["x"]', "no column 'x'"),
-])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ('label_column = "lable"', "no such column; did you mean label"),
+        ('image_column = "x"', "no such column"),
+        ('metadata = ["x"]', "no column 'x'"),
+    ],
+)
 def test_a_column_that_is_not_there_lists_those_that_are(tmp_path, data, message):
     write(tmp_path / "a.csv", "path,label\na.png,cat\n")
     with pytest.raises(HardlookError, match=message):
@@ -157,9 +180,13 @@ def test_parquet_holds_bytes_read_one_row_group_at_a_time(tmp_path):
 
 
 def test_parquet_holds_paths_lists_and_categories(tmp_path):
-    table = pa.table({
-        "path": ["a.png", None], "label": pa.array(["cat", "dog"]).dictionary_encode(), "boxes": [[1, 2], []],
-    })
+    table = pa.table(
+        {
+            "path": ["a.png", None],
+            "label": pa.array(["cat", "dog"]).dictionary_encode(),
+            "boxes": [[1, 2], []],
+        }
+    )
     pq.write_table(table, tmp_path / "a.parquet")
     listing = source_of(tmp_path, 'path = "a.parquet"\nsplit = "train"').listing()
     assert listing.labels == ["cat", "dog"]

@@ -14,12 +14,15 @@ from scoring.shards import Context
 from scoring.models.transforms import TableTransform
 
 
-@pytest.mark.parametrize(("settings", "size"), [
-    ({"resize": 40, "crop": 32}, (64, 96)),
-    ({"resize": 40, "crop": 32}, (90, 60)),
-    ({"crop": [20, 30]}, (50, 60)),
-    ({"resize": [48, 40], "crop": 30}, (50, 60)),
-])
+@pytest.mark.parametrize(
+    ("settings", "size"),
+    [
+        ({"resize": 40, "crop": 32}, (64, 96)),
+        ({"resize": 40, "crop": 32}, (90, 60)),
+        ({"crop": [20, 30]}, (50, 60)),
+        ({"resize": [48, 40], "crop": 30}, (50, 60)),
+    ],
+)
 def test_the_window_is_where_the_transform_takes_its_pixels_from(settings, size):
     """A ramp tells from where each pixel came: the first and last row of the crop are those of the window."""
     transform = TableTransform(**settings)

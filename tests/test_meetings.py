@@ -73,7 +73,13 @@ def test_an_outcome_is_an_adjudication_with_who_was_there_and_the_log_keeps_all_
     meetings.start(disputed, meetings.agenda(disputed), "lea")
     meetings.be_present(disputed, ["lea", "ana", "ben", "ana", " "])
     meetings.count_hands(disputed, 0, "it is 5", 3)
-    outcome = {"at": 0, "verdict": "other", "new_label": "5", "note": "the loop is a smear", "precedent": "smears are 5"}
+    outcome = {
+        "at": 0,
+        "verdict": "other",
+        "new_label": "5",
+        "note": "the loop is a smear",
+        "precedent": "smears are 5",
+    }
     state = meetings.record(disputed, "lea", outcome, {"label": "3", "fingerprint": "f"})
     assert state["recorded"] == {"0": 1}
     row = disputed.consensus().set_index("example_id").loc["a"]
@@ -100,12 +106,16 @@ def test_a_flag_is_taken_down_when_it_is_settled_and_a_slice_is_commented(disput
 
 def test_precedents_come_back_beside_look_alikes_and_go_with_their_undo(disputed):
     meetings.start(disputed, meetings.agenda(disputed), "lea")
-    meetings.record(disputed, "lea", {"at": 0, "verdict": "other", "new_label": "5", "precedent": "smears are 5"}, {"label": "3"})
+    meetings.record(
+        disputed, "lea", {"at": 0, "verdict": "other", "new_label": "5", "precedent": "smears are 5"}, {"label": "3"}
+    )
     known = meetings.precedents(disputed)
     texts = lambda *asked, **more: [one["text"] for one in meetings.precedents_for(known, *asked, **more)]  # noqa: E731
     assert texts("a") == texts("z", ["y", "a"]) == texts("z", label="3", suggestion="5") == ["smears are 5"]
     assert texts("z", ["y"]) == texts("z", label="5", suggestion="3") == []
-    disputed.append([Event(client="lea", seq=1, example_id="a", reviewer="lea", action="undo", undoes=("meeting 1", 1))])
+    disputed.append(
+        [Event(client="lea", seq=1, example_id="a", reviewer="lea", action="undo", undoes=("meeting 1", 1))]
+    )
     assert meetings.precedents(disputed) == [] and len(disputed.consensus().query("status == 'disputed'")) == 1
 
 
@@ -117,7 +127,11 @@ def test_merges_and_splits_are_a_mapping_that_follows_their_order(disputed):
     found = meetings.class_mapping(disputed, ["1", "3", "7"])
     assert found["mapping"] == {"1": ["thin", "thick"], "3": ["3"], "7": ["thin", "thick"]}
     assert [one["kind"] for one in found["changes"]] == ["merge", "split"]
-    for wrong in ({"kind": "merge", "from": ["1"], "to": ["x"]}, {"kind": "split", "from": ["1"], "to": ["x"]}, {"kind": "x"}):
+    for wrong in (
+        {"kind": "merge", "from": ["1"], "to": ["x"]},
+        {"kind": "split", "from": ["1"], "to": ["x"]},
+        {"kind": "x"},
+    ):
         with pytest.raises(HardlookError, match="change of classes"):
             meetings.record(disputed, "lea", {"at": 2, "verdict": "given", "classes": wrong}, {})
 
@@ -171,7 +185,12 @@ def test_a_mapping_of_classes_is_exported_and_one_assigns_in_a_terminal(tmp_path
     assert hardlook("assign", audit.root, "--release", "--split", "train") == 0
     with ReviewLog.open(audit.log_url, audit="audit") as log:
         assert log.assignments().empty
-    for wrong in (["--to", "ana", "--slice", "x"], ["--to", "ana", "--where", "no=1"], ["--split", "train"], ["--to", "ana=x"]):
+    for wrong in (
+        ["--to", "ana", "--slice", "x"],
+        ["--to", "ana", "--where", "no=1"],
+        ["--split", "train"],
+        ["--to", "ana=x"],
+    ):
         assert hardlook("assign", audit.root, *wrong) != 0
 
 
@@ -196,7 +215,10 @@ def test_a_lead_leads_and_all_others_follow(team):
     client, audit = team
     log = decisions.open_log(audit)
     row = read_table(audit.examples_path).to_pylist()[0]
-    for reviewer, verdict, new_label in (("ana", "given", None), ("ben", "other", "dog" if row["label"] == "cat" else "cat")):
+    for reviewer, verdict, new_label in (
+        ("ana", "given", None),
+        ("ben", "other", "dog" if row["label"] == "cat" else "cat"),
+    ):
         log.append([Event(client=reviewer, seq=1, example_id=row["example_id"], reviewer=reviewer, action="decide",
                           verdict=verdict, new_label=new_label, label=row["label"], note=f"<b>{reviewer}</b>")])  # fmt: skip
     assert client.get("/hardlook/meeting", **as_person("ana")).json["open"] is False
@@ -216,7 +238,12 @@ def test_a_lead_leads_and_all_others_follow(team):
     event = log.events().iloc[-1]
     assert (event["reviewer"], event["action"], event["label"]) == ("lea", "adjudicate", row["label"])
     assert set(event["evidence"]["present"]) >= {"lea", "vic", "ana"}, "who followed was there"
-    for wrong in ({"act": "dance", "at": 0}, {"act": "go", "at": "x"}, {"act": "hands", "at": 5, "by": 1}, {"act": "hands", "at": 0}):
+    for wrong in (
+        {"act": "dance", "at": 0},
+        {"act": "go", "at": "x"},
+        {"act": "hands", "at": 5, "by": 1},
+        {"act": "hands", "at": 0},
+    ):
         assert act(client, "lea", **wrong).status == 400
     assert client.post("/hardlook/meeting", {"audit": "0" * 16, "act": "go", "at": 0}, **as_person("lea")).status == 409
 
@@ -226,7 +253,13 @@ def test_what_a_second_reader_must_not_see_is_not_sent(team, monkeypatch):
     client, audit = team
     log = decisions.open_log(audit)
     ids = read_table(audit.examples_path)["example_id"].to_pylist()
-    log.append([Event(client="ana", seq=1, example_id=ids[0], reviewer="ana", action="decide", verdict="unsure", note="secret")])
+    log.append(
+        [
+            Event(
+                client="ana", seq=1, example_id=ids[0], reviewer="ana", action="decide", verdict="unsure", note="secret"
+            )
+        ]
+    )
 
     def shown(name):
         states = client.post("/hardlook/decisions", {"ids": ids[:1]}, **as_person(name)).json["examples"]

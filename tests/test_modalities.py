@@ -46,7 +46,9 @@ def test_new_makes_each_sample_project(sample, tmp_path, capsys):
 def test_every_score_that_needs_no_picture_is_there(which, request):
     audit = request.getfixturevalue(which)
     run = audit.run()
-    assert {"aum", "data_map", "forgetting", "influence", "self_influence", "uncertainty", "vog"} <= set(run.score_names())
+    assert {"aum", "data_map", "forgetting", "influence", "self_influence", "uncertainty", "vog"} <= set(
+        run.score_names()
+    )
     vog = read_table(run.score_path("vog")).to_pandas()
     assert vog["late_label_logit"].notna().all() and (vog["late_label_logit"] > 0).all()
 
@@ -60,8 +62,21 @@ def test_slices_and_corrected_labels_come_out_as_of_pictures(which, request, mon
     row = read_examples(audit).iloc[0]
     other = "cat" if row["label"] == "dog" else "dog"
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
-        log.append([Event(client="c", seq=1, example_id=row["example_id"], reviewer="ann", action="decide",
-                          fingerprint=row["fingerprint"], label=row["label"], verdict="other", new_label=other)])
+        log.append(
+            [
+                Event(
+                    client="c",
+                    seq=1,
+                    example_id=row["example_id"],
+                    reviewer="ann",
+                    action="decide",
+                    fingerprint=row["fingerprint"],
+                    label=row["label"],
+                    verdict="other",
+                    new_label=other,
+                )
+            ]
+        )
     assert hardlook("export", audit.root, "--out", audit.root / "out") == 0
     patch = read_patch(next((audit.root / "out").glob("*train*.csv")))
     assert (patch.iloc[0]["example_id"], patch.iloc[0]["new_label"]) == (row["example_id"], other)
@@ -112,7 +127,7 @@ def test_wide_vectors_send_their_most_unusual_columns_alone(vectors):
     assert len(found) == contents.IN_FULL and found[0]["name"] == "0" and "z" not in found[0]
 
 
-BERT = '''
+BERT = """
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
@@ -137,7 +152,7 @@ class Tokens:
 
     def spans(self, text):
         return self.tokens(text, return_offsets_mapping=True)["offset_mapping"]
-'''
+"""
 
 
 def test_a_tokenizer_and_a_transformer_of_the_users_own(texts, tmp_path):

@@ -32,8 +32,7 @@ def test_torchvision_models_are_built_by_name_without_weights(monkeypatch):
 def test_a_factory_must_return_a_module_and_halves_are_widened(tmp_path):
     write(
         tmp_path,
-        model="from torch import nn\nmake = lambda: nn.Linear(2, 2).half()\nready = nn.Linear(2, 2)\n"
-        "def none(): pass",
+        model="from torch import nn\nmake = lambda: nn.Linear(2, 2).half()\nready = nn.Linear(2, 2)\ndef none(): pass",
     )
     assert build_model("model.py:make", {}, tmp_path).weight.dtype == torch.float32
     assert build_model("model.py:ready", {}, tmp_path) is not build_model("model.py:ready", {}, tmp_path)
@@ -132,9 +131,7 @@ def test_each_checkpoint_passes_through_the_one_module(tmp_path):
         twin.load_state_dict(torch.load(checkpoint.path, weights_only=True)["state_dict"])
         np.testing.assert_array_equal(logits, twin(inputs).detach().numpy())
         np.testing.assert_array_equal(features, twin[:3](inputs).detach().numpy())
-    assert module.training and torch.equal(
-        model.at(0).module.head.weight, model.state(found[0])["head.weight"]
-    )
+    assert module.training and torch.equal(model.at(0).module.head.weight, model.state(found[0])["head.weight"])
 
 
 def test_a_model_of_another_number_of_classes_is_refused():

@@ -1,4 +1,5 @@
-"""Near duplicates against the definition over all pairs, on even spreads without any, and as pages and files have them."""
+"""Near duplicates against the definition over all pairs, on even spreads without any, and as pages and files have
+them."""
 
 import numpy as np
 import pandas as pd
@@ -97,10 +98,15 @@ def test_too_few_to_compare_have_no_group():
 
 
 def test_conflicting_labels_come_first_then_those_across_splits_and_what_is_no_group_any_more_goes():
-    examples = pd.DataFrame({
-        "example_id": list("abcdefghij"), "split": ["train", "train", "train", "test", "train", "train", "test", "test", "train", "pool"],
-        "label": ["cat", "cat", "cat", "cat", "cat", "dog", "cat", "dog", "cat", None],
-        "fingerprint": list("0123456788"), "problem": [None] * 10})
+    examples = pd.DataFrame(
+        {
+            "example_id": list("abcdefghij"),
+            "split": ["train", "train", "train", "test", "train", "train", "test", "test", "train", "pool"],
+            "label": ["cat", "cat", "cat", "cat", "cat", "dog", "cat", "dog", "cat", None],
+            "fingerprint": list("0123456788"),
+            "problem": [None] * 10,
+        }
+    )
     members = pd.DataFrame({"group": [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5], "example_id": list("abcdefghijaz")})
     found = near_duplicates(members, examples)
     assert found["group"].tolist() == [2, 3, 1, 0]  # 4 are exact copies, of 5 one is left
@@ -116,7 +122,11 @@ def test_a_brightened_copy_in_another_split_is_found_by_the_command(sample_copy,
     names = manifest[0].split(",")
     with Image.open(folder / first[names.index("path")]) as image:
         ImageEnhance.Brightness(image).enhance(1.1).save(folder / "brighter.png")
-    row = dict(zip(names, first, strict=True)) | {"id": "brighter", "path": "brighter.png", "label": "0" if first[names.index("label")] != "0" else "1"}
+    row = dict(zip(names, first, strict=True)) | {
+        "id": "brighter",
+        "path": "brighter.png",
+        "label": "0" if first[names.index("label")] != "0" else "1",
+    }
     (folder / "test.csv").write_text("\n".join([*manifest, ",".join(row[name] for name in names)]) + "\n")
     assert hardlook("score", sample_copy, "--only", "near_duplicates") == 0
     assert "with conflicting labels" in capsys.readouterr().out

@@ -69,7 +69,7 @@ def test_pca_finds_what_breaks_a_correlation_and_is_the_squared_projections_over
     train, near = correlated[:500], correlated[500:]
     across = rng.normal(size=(200, 1))
     others = np.vstack([near, np.hstack([across, -across, across]) * 0.8 + 0.6])
-    (_, score), = baseline_scores(train, others, detectors=("PCA",))
+    ((_, score),) = baseline_scores(train, others, detectors=("PCA",))
     scaled = (others - train.mean(0)) / train.std(0)
     values, vectors = np.linalg.eigh(np.cov((train - train.mean(0)) / train.std(0), rowvar=False))
     np.testing.assert_allclose(score, ((scaled @ vectors) ** 2 / values).sum(1), rtol=1e-9)

@@ -16,8 +16,12 @@ from .small_audits import spoil, write_small_audit
 
 Z = torch.randn(64, 5, generator=torch.Generator().manual_seed(0)) * 2
 RETURNED = {
-    "logits": Z, "log_probabilities": Z.log_softmax(1), "probabilities": Z.softmax(1), "sigmoid": Z.sigmoid(),
-    "logit": Z[:, :1], "probability": Z[:, :1].sigmoid(),
+    "logits": Z,
+    "log_probabilities": Z.log_softmax(1),
+    "probabilities": Z.softmax(1),
+    "sigmoid": Z.sigmoid(),
+    "logit": Z[:, :1],
+    "probability": Z[:, :1].sigmoid(),
 }
 
 
@@ -99,17 +103,23 @@ def plain(tmp_path_factory):
     return scored(tmp_path_factory.mktemp("outputs") / "plain", "")
 
 
-@pytest.mark.parametrize(("kind", "forward"), [
-    ("log_probabilities", "return self.net(x).log_softmax(1)"),
-    ("probabilities", "return self.net(x).softmax(1)"),
-    ("sigmoid", "return self.net(x).sigmoid()"),
-])
+@pytest.mark.parametrize(
+    ("kind", "forward"),
+    [
+        ("log_probabilities", "return self.net(x).log_softmax(1)"),
+        ("probabilities", "return self.net(x).softmax(1)"),
+        ("sigmoid", "return self.net(x).sigmoid()"),
+    ],
+)
 def test_predictions_and_scores_are_those_of_the_logits(tmp_path, capsys, plain, kind, forward):
     run = scored(tmp_path / "audit", forward)
     printed = capsys.readouterr().out
     assert run.record()["output"]["kind"] == kind
-    words = {"log_probabilities": "outputs are log-probabilities", "probabilities": "outputs are probabilities",
-             "sigmoid": "outputs are sigmoids"}[kind]
+    words = {
+        "log_probabilities": "outputs are log-probabilities",
+        "probabilities": "outputs are probabilities",
+        "sigmoid": "outputs are sigmoids",
+    }[kind]
     assert f"check: warning: the model's {words}" in printed
     assert f"note: predictions: the model's {words}" in printed
     ours, wanted = (read_table(one.predictions_path).to_pandas() for one in (run, plain))
@@ -158,9 +168,13 @@ def test_of_two_tensors_that_may_be_the_logits_the_choice_is_said(tmp_path):
 
 def test_another_kind_in_audit_toml_is_refused(tmp_path, capsys):
     write_small_audit(tmp_path / "audit")
-    (tmp_path / "audit" / "audit.toml").write_text((tmp_path / "audit" / "audit.toml").read_text() + 'output = "softmax"\n')
+    (tmp_path / "audit" / "audit.toml").write_text(
+        (tmp_path / "audit" / "audit.toml").read_text() + 'output = "softmax"\n'
+    )
     assert hardlook("score", tmp_path / "audit") != 0
-    assert "output = 'softmax'; needed what the model returns, one of logits, log_probabilities" in capsys.readouterr().err
+    assert (
+        "output = 'softmax'; needed what the model returns, one of logits, log_probabilities" in capsys.readouterr().err
+    )
 
 
 # -- while it is being trained -------------------------------------------------------------------------------
@@ -187,7 +201,9 @@ def test_a_training_is_recorded_as_that_of_the_logits(tmp_path, ending):
         found[name] = read_dynamics(recorder.run.dynamics_files(), ids, (*MEASURES, "train_margin"))
     for column in ("p_label", "loss", "error_norm", "correct", "margin"):
         np.testing.assert_allclose(found["ended"][column], found["plain"][column], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found["ended"]["train_margin"][1], found["plain"]["train_margin"][1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        found["ended"]["train_margin"][1], found["plain"]["train_margin"][1], rtol=1e-4, atol=1e-5
+    )
     wrong = np.abs(found["ended"]["train_margin"][0] - found["plain"]["train_margin"][0]) > 1e-4
     assert not wrong.any()  # null where it was not known yet, never another number
 
@@ -218,9 +234,14 @@ def test_one_number_per_example_needs_no_axis_of_its_own_and_one_per_class_does(
 @pytest.mark.parametrize("returned", ["z, -z", "(-z, z), z.flatten(1)[:, :2]"])
 def test_the_choice_among_several_outputs_is_said_by_check_and_again_by_score(returned, tmp_path, capsys):
     folder = write_small_audit(tmp_path / "audit")
-    net = "class Net(nn.Sequential):\n    def forward(self, x):\n        z = super().forward(x)\n        return " + returned
+    net = (
+        "class Net(nn.Sequential):\n    def forward(self, x):\n        z = super().forward(x)\n        return "
+        + returned
+    )
     text = (folder / "model.py").read_text()
-    (folder / "model.py").write_text(text.replace("return nn.Sequential(", "return Net(").replace("\n\ndef net", f"\n\n{net}\n\n\ndef net"))
+    (folder / "model.py").write_text(
+        text.replace("return nn.Sequential(", "return Net(").replace("\n\ndef net", f"\n\n{net}\n\n\ndef net")
+    )
     hardlook("check", folder)
     assert "2 tensors of one number per class" in capsys.readouterr().out
     assert hardlook("score", folder, "--anyway", "--only", "uncertainty") == 0

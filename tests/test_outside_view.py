@@ -22,9 +22,17 @@ def audit(tmp_path_factory):
 
 def write(run, **more):
     curves = [np.linspace(0, 1, 101) ** power for power in (0.2, 0.5, 1.0)]
-    table = {"score": ["odin", "KDE", "energy"], "auroc": [0.83, 0.67, 0.5], "aupr_in": [0.9, 0.8, 0.7], "aupr_out": [0.6, 0.5, 0.2],
-             "inside": [40, 40, 40], "outside": [10, 10, 10], "classical": [False, True, False],
-             "roc": [curve.tolist() for curve in curves], **more}
+    table = {
+        "score": ["odin", "KDE", "energy"],
+        "auroc": [0.83, 0.67, 0.5],
+        "aupr_in": [0.9, 0.8, 0.7],
+        "aupr_out": [0.6, 0.5, 0.2],
+        "inside": [40, 40, 40],
+        "outside": [10, 10, 10],
+        "classical": [False, True, False],
+        "roc": [curve.tolist() for curve in curves],
+        **more,
+    }
     write_table(run.out_of_distribution_path, pa.table(table), {"out": "split=pool", "in": "split=test"})
 
 
@@ -45,7 +53,12 @@ def test_the_table_and_the_curves_are_those_of_the_report(audit):
     assert table["kind"].tolist() == ["score of the run", "classical detector", "score of the run"]
     assert table["AUROC"].tolist() == [0.83, 0.67, 0.5]
     lines = figures(app)[0]["data"]
-    assert [line["name"] for line in lines] == ["chance", "odin, AUROC 0.830", "energy, AUROC 0.500", "KDE, AUROC 0.670"]
+    assert [line["name"] for line in lines] == [
+        "chance",
+        "odin, AUROC 0.830",
+        "energy, AUROC 0.500",
+        "KDE, AUROC 0.670",
+    ]
     np.testing.assert_allclose(numbers(lines[1]["y"]), 100 * np.linspace(0, 1, 101) ** 0.2)
     assert "Each line is a score" in words
 
@@ -68,6 +81,10 @@ def test_a_report_of_an_older_version_and_one_without_numbers_still_stand(audit)
     nothing = [float("nan")] * 3
     write(audit.run(), auroc=nothing, aupr_in=nothing, aupr_out=nothing)
     assert "A row without numbers" in said(page(audit, "compare", **SHOW))
-    write_table(audit.run().out_of_distribution_path, pa.table({
-        "score": ["odin"], "auroc": [0.8], "aupr_in": [0.9], "aupr_out": [0.6], "inside": [40], "outside": [10]}))
+    write_table(
+        audit.run().out_of_distribution_path,
+        pa.table(
+            {"score": ["odin"], "auroc": [0.8], "aupr_in": [0.9], "aupr_out": [0.6], "inside": [40], "outside": [10]}
+        ),
+    )
     assert page(audit, "compare", **SHOW).dataframe[0].value["AUROC"].tolist() == [0.8]

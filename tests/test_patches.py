@@ -54,9 +54,7 @@ def examples():
 def decide(log, example_id, reviewer="ana", action="decide", **fields):
     seq = log.acknowledged([reviewer]).get(reviewer, 0) + 1
     fields = {"label": "3", "fingerprint": f"print {example_id}", **fields}
-    log.append(
-        [Event(client=reviewer, seq=seq, example_id=example_id, reviewer=reviewer, action=action, **fields)]
-    )
+    log.append([Event(client=reviewer, seq=seq, example_id=example_id, reviewer=reviewer, action=action, **fields)])
 
 
 def decide_everything(log):
@@ -193,9 +191,7 @@ def test_each_split_has_a_patch_of_its_own_that_comes_back_exactly(examples, log
     decide_everything(log)
     paths = export_patches(examples, log, tmp_path / "out", fmt=fmt)
     assert [path.name for path in paths] == [f"patch-{split}.{fmt}" for split in ("train", "test", "pool")]
-    assert sorted(os.listdir(tmp_path / "out")) == sorted(path.name for path in paths), (
-        "no partial files stay"
-    )
+    assert sorted(os.listdir(tmp_path / "out")) == sorted(path.name for path in paths), "no partial files stay"
     patch = corrected_labels(examples, log)
     for path, split in zip(paths, ("train", "test", "pool"), strict=True):
         written = patch[patch.split == split].reset_index(drop=True)
@@ -221,9 +217,7 @@ def test_an_unknown_format_is_refused(examples, log, tmp_path):
 
 def patch_of(texts, nulls=()):
     n = len(texts)
-    frame = pd.DataFrame(
-        {name: pd.array([None] * n, dtype=patches.TEXT) for name in patches.PATCH_SCHEMA.names}
-    )
+    frame = pd.DataFrame({name: pd.array([None] * n, dtype=patches.TEXT) for name in patches.PATCH_SCHEMA.names})
     for name in ("example_id", "old_label", "new_label", "reviewer", "note"):
         frame[name] = pd.array(texts, dtype=patches.TEXT)
     frame["time"] = pd.Timestamp("2026-01-02T03:04:05.000001Z").as_unit("us")
@@ -247,9 +241,7 @@ def test_no_cell_of_a_csv_begins_as_a_formula(tmp_path):
 @given(
     texts=st.lists(
         st.one_of(
-            st.sampled_from(
-                [*RISKY, "", "NA", "null", "nan", "1e5", "007", "a,b;c\"d'e", "\r\n", "\ufeff", "\u2028"]
-            ),
+            st.sampled_from([*RISKY, "", "NA", "null", "nan", "1e5", "007", "a,b;c\"d'e", "\r\n", "\ufeff", "\u2028"]),
             st.text(st.characters(codec="utf-8"), max_size=20),
         ),
         max_size=5,

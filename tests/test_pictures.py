@@ -28,10 +28,24 @@ def gradient(mode="RGB", size=(40, 20)):
     return Image.linear_gradient("L").resize(size).convert(mode)
 
 
-@pytest.mark.parametrize(("mode", "shown"), [
-    ("1", "L"), ("L", "L"), ("LA", "RGBA"), ("P", "RGB"), ("RGB", "RGB"), ("RGBA", "RGBA"), ("CMYK", "RGB"),
-    ("YCbCr", "RGB"), ("LAB", "RGB"), ("HSV", "RGB"), ("I", "L"), ("F", "L"), ("I;16", "L"),
-])
+@pytest.mark.parametrize(
+    ("mode", "shown"),
+    [
+        ("1", "L"),
+        ("L", "L"),
+        ("LA", "RGBA"),
+        ("P", "RGB"),
+        ("RGB", "RGB"),
+        ("RGBA", "RGBA"),
+        ("CMYK", "RGB"),
+        ("YCbCr", "RGB"),
+        ("LAB", "RGB"),
+        ("HSV", "RGB"),
+        ("I", "L"),
+        ("F", "L"),
+        ("I;16", "L"),
+    ],
+)
 def test_every_mode_becomes_one_that_browsers_show(mode, shown):
     image = Image.new(mode, (3, 2))
     assert pictures.rgb8(image).mode == shown
@@ -73,10 +87,17 @@ def test_sixteen_bits_of_big_endian_files_are_read_alike():
     assert np.array_equal(np.asarray(pictures.rgb8(little)), np.asarray(pictures.rgb8(big)))
 
 
-@pytest.mark.parametrize("values", [
-    np.full((2, 2), 7, dtype=np.uint16), np.full((2, 2), -3.0), np.zeros((2, 2)), np.full((2, 2), np.nan),
-    np.array([[np.inf, 0.5]]), np.zeros((0, 4)),
-])
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.full((2, 2), 7, dtype=np.uint16),
+        np.full((2, 2), -3.0),
+        np.zeros((2, 2)),
+        np.full((2, 2), np.nan),
+        np.array([[np.inf, 0.5]]),
+        np.zeros((0, 4)),
+    ],
+)
 def test_windowing_bears_constants_nothing_and_not_a_number(values):
     assert pictures.window(values).shape == values.shape
     assert pictures.window(values).dtype == np.uint8
@@ -87,11 +108,21 @@ def test_floats_from_zero_to_one_are_not_stretched():
     assert pictures.window(np.ones(2)).tolist() == [255, 255]
 
 
-@pytest.mark.parametrize(("shape", "size", "mode"), [
-    ((5, 7), (7, 5), "L"), ((5, 7, 1), (7, 5), "L"), ((1, 5, 7), (7, 5), "L"), ((5, 7, 3), (7, 5), "RGB"),
-    ((3, 5, 7), (7, 5), "RGB"), ((5, 7, 4), (7, 5), "RGBA"), ((13, 50, 70), (70, 50), "RGB"),
-    ((2, 50, 70), (70, 50), "L"), ((50, 70, 13), (70, 50), "RGB"), ((3, 3, 3), (3, 3), "RGB"),
-])
+@pytest.mark.parametrize(
+    ("shape", "size", "mode"),
+    [
+        ((5, 7), (7, 5), "L"),
+        ((5, 7, 1), (7, 5), "L"),
+        ((1, 5, 7), (7, 5), "L"),
+        ((5, 7, 3), (7, 5), "RGB"),
+        ((3, 5, 7), (7, 5), "RGB"),
+        ((5, 7, 4), (7, 5), "RGBA"),
+        ((13, 50, 70), (70, 50), "RGB"),
+        ((2, 50, 70), (70, 50), "L"),
+        ((50, 70, 13), (70, 50), "RGB"),
+        ((3, 3, 3), (3, 3), "RGB"),
+    ],
+)
 def test_arrays_of_every_layout_become_pictures(shape, size, mode):
     shown = pictures.array_picture(np.zeros(shape, dtype=np.uint8))
     assert (shown.size, shown.mode) == (size, mode)
@@ -125,8 +156,12 @@ def test_exif_orientation_is_applied(orientation):
 
 
 _INVERSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
 
@@ -168,11 +203,18 @@ def test_shrinking_leaves_the_original_alone():
     assert image.size == (600, 600)
 
 
-@pytest.mark.parametrize(("data", "reason"), [
-    (b"", "empty"), (b"only text, renamed", "not a picture"), (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a"),
-    (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not a picture"), (encoded(gradient("RGB", (300, 300)))[:200], "broken"),
-    (encoded(gradient("RGB", (300, 300)), "JPEG")[:1500], "broken"), (b"\x89PNG\r\n\x1a\n", "not a picture|broken"),
-])
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"only text, renamed", "not a picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not a picture"),
+        (encoded(gradient("RGB", (300, 300)))[:200], "broken"),
+        (encoded(gradient("RGB", (300, 300)), "JPEG")[:1500], "broken"),
+        (b"\x89PNG\r\n\x1a\n", "not a picture|broken"),
+    ],
+)
 def test_broken_files_give_their_reason(data, reason):
     with pytest.raises(HardlookError, match=reason):
         pictures.decode(data)
@@ -208,19 +250,30 @@ def test_decoding_changes_neither_mode_nor_orientation():
     assert (image.mode, image.size) == ("L", (40, 20))
 
 
-@pytest.mark.parametrize(("image", "format", "kind"), [
-    (gradient(), "PNG", "image/png"), (gradient(), "JPEG", "image/jpeg"), (gradient("P"), "GIF", "image/gif"),
-    (gradient(), "WEBP", "image/webp"),
-])
+@pytest.mark.parametrize(
+    ("image", "format", "kind"),
+    [
+        (gradient(), "PNG", "image/png"),
+        (gradient(), "JPEG", "image/jpeg"),
+        (gradient("P"), "GIF", "image/gif"),
+        (gradient(), "WEBP", "image/webp"),
+    ],
+)
 def test_what_browsers_show_passes_untouched(image, format, kind):
     data = encoded(image, format)
     assert pictures.browser_picture(data) == (data, kind)
 
 
-@pytest.mark.parametrize(("image", "format"), [
-    (gradient("CMYK"), "JPEG"), (gradient(), "TIFF"), (gradient(), "BMP"), (Image.new("I;16", (4, 4)), "PNG"),
-    (Image.new("F", (4, 4)), "TIFF"),
-])
+@pytest.mark.parametrize(
+    ("image", "format"),
+    [
+        (gradient("CMYK"), "JPEG"),
+        (gradient(), "TIFF"),
+        (gradient(), "BMP"),
+        (Image.new("I;16", (4, 4)), "PNG"),
+        (Image.new("F", (4, 4)), "TIFF"),
+    ],
+)
 def test_what_browsers_cannot_show_becomes_png(image, format):
     data, kind = pictures.browser_picture(encoded(image, format))
     assert kind == "image/png"

@@ -1,6 +1,8 @@
-"""What a page and a batch of facts read is counted, so that what grows with the square of anything is seen without a clock.
+"""What a page and a batch of facts read is counted, so that what grows with the square of anything is seen without a
+clock.
 
-Twice the examples are twice the rows of as many files; more classes, and more examples asked for at once, open no more files.
+Twice the examples are twice the rows of as many files; more classes, and more examples asked for at once, open no more
+files.
 """
 
 import itertools
@@ -21,11 +23,21 @@ from .test_views import page, quiet  # noqa: F401
 FIRST = {"overview": 25, "grid": 19, "deciles": 16, "data-map": 29, "slices": 5, "suspects": 16, "reviews": 9, "meeting": 2,
          "compare": 13}  # fmt: skip
 """Files that the first visitor of a page has opened; a page that is not here may open as many as the most."""
-AGAIN = {"overview": 1, "grid": 10, "deciles": 0, "data-map": 5, "slices": 0, "suspects": 5, "reviews": 0, "meeting": 1, "compare": 0}
+AGAIN = {
+    "overview": 1,
+    "grid": 10,
+    "deciles": 0,
+    "data-map": 5,
+    "slices": 0,
+    "suspects": 5,
+    "reviews": 0,
+    "meeting": 1,
+    "compare": 0,
+}
 """Files that every later visit opens."""
 BATCH = 26
-"""Files that a batch of facts opens, whatever its size and its classes: each score file three times (what its columns are, the
-examples' own values, those of their classes), and what else there is."""
+"""Files that a batch of facts opens, whatever its size and its classes: each score file three times (what its columns
+are, the examples' own values, those of their classes), and what else there is."""
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +98,12 @@ def test_a_batch_of_facts_opens_as_many_files_whatever_its_size_and_classes(audi
 def test_classes_that_are_known_are_not_read_again(audits, reads):
     audit = audits(400, 4, next(fresh))
     run = audit.run()
-    ids = read_table(audit.examples_path, ["example_id", "split"]).to_pandas().query("split == 'train'")["example_id"].tolist()
+    ids = (
+        read_table(audit.examples_path, ["example_id", "split"])
+        .to_pandas()
+        .query("split == 'train'")["example_id"]
+        .tolist()
+    )
     first, _ = read_by(reads, lambda: dossiers(audit, run, ids[:40]))
     later, _ = read_by(reads, lambda: dossiers(audit, run, ids[40:48]))
     assert first - later == 3 * len(run.score_names()), "the columns, the classes, and for these the examples"

@@ -96,10 +96,7 @@ def test_what_the_folder_already_gave_is_not_imported_twice():
 
     import scoring.tables
 
-    assert (
-        load_callable("scoring.tables:HardlookError", Path(scoring.tables.__file__).parents[1])
-        is HardlookError
-    )
+    assert load_callable("scoring.tables:HardlookError", Path(scoring.tables.__file__).parents[1]) is HardlookError
     assert sys.modules["scoring.tables"] is scoring.tables
 
 

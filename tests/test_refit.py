@@ -22,9 +22,7 @@ def noisy(n: int = 400, wrong: float = 0.3) -> tuple[np.ndarray, np.ndarray, np.
 def test_correcting_planted_errors_helps_and_random_edits_do_not():
     x, truth, given = noisy()
     test, labels, _ = noisy(500)
-    table = refit(x, given, truth, test, labels, {"class 0": labels == 0, "empty": labels > 9}).set_index(
-        "group"
-    )
+    table = refit(x, given, truth, test, labels, {"class 0": labels == 0, "empty": labels > 9}).set_index("group")
     assert list(table.index) == ["all", "class 0", "empty"]
     assert table.loc["class 0", "gain_low"] > 0.2 and table.loc["class 0", "over_placebo_low"] > 0.2
     assert table.loc["all", "reviewed"] > table.loc["all", "original"]
@@ -71,8 +69,10 @@ def test_the_head_is_at_its_minimum_and_leaves_removed_examples_out():
     assert np.abs(gradient).max() < 1e-3
     wrong = given.copy()
     wrong[:100] = 2
-    np.testing.assert_array_equal(fit_head(x, np.where(np.arange(len(x)) < 100, -1, wrong)).predict(x),
-                                  fit_head(x, np.where(np.arange(len(x)) < 100, -1, given)).predict(x))
+    np.testing.assert_array_equal(
+        fit_head(x, np.where(np.arange(len(x)) < 100, -1, wrong)).predict(x),
+        fit_head(x, np.where(np.arange(len(x)) < 100, -1, given)).predict(x),
+    )
 
 
 def test_one_class_and_constant_features_still_give_a_head():
@@ -93,9 +93,13 @@ def test_paired_intervals_cover_as_they_claim():
     assert low < 0 < high  # no difference seen is not no difference
 
 
-@pytest.mark.parametrize("reviewed, message", [
-    (np.zeros(4, int), "differ in 0 examples"), (np.zeros(3, int), "needed as many of each"),
-])
+@pytest.mark.parametrize(
+    "reviewed, message",
+    [
+        (np.zeros(4, int), "differ in 0 examples"),
+        (np.zeros(3, int), "needed as many of each"),
+    ],
+)
 def test_a_refit_without_edits_is_refused(reviewed, message):
     with pytest.raises(HardlookError, match=message):
         refit(np.eye(4), np.zeros(4, int), reviewed, np.eye(4), np.zeros(4, int))
@@ -124,9 +128,7 @@ def test_removing_an_opponent_lowers_the_loss_and_relabelling_moves_by_the_diffe
     on, of = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[-3.0, 1.0]])
     np.testing.assert_allclose(predicted_changes(on, of, 10), [-0.3, 0.1])
     np.testing.assert_allclose(predicted_changes(on, of, 10, after=np.array([[1.0, 1.0]])), [-0.4, 0.0])
-    table = predicted_table(
-        predicted_changes(on, of, 10), {"test": np.array([0, 1]), "none": np.array([], int)}
-    )
+    table = predicted_table(predicted_changes(on, of, 10), {"test": np.array([0, 1]), "none": np.array([], int)})
     assert table["change"].round(3).tolist()[0] == -0.1 and np.isnan(table["change"][1])
     with pytest.raises(HardlookError, match="from the same factors"):
         predicted_changes(on, of[:, :1], 10)

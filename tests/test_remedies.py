@@ -1,4 +1,5 @@
-"""Which mistake explains an accuracy: named where it is significant, guessed with its numbers where not, else untested."""
+"""Which mistake explains an accuracy: named where it is significant, guessed with its numbers where not, else
+untested."""
 
 import numpy as np
 import pytest
@@ -29,7 +30,9 @@ def test_a_permutation_of_any_number_of_classes_is_found(classes, each):
     assert "classes are permuted" in winner.text
     if 2 < classes <= 50:
         meant = [f'"class {np.flatnonzero(order == output)[0]:03d}"' for output in range(classes)]
-        assert f"classes = [{', '.join(meant)}]" in winner.text  # applied before it is recommended: these are the outputs
+        assert (
+            f"classes = [{', '.join(meant)}]" in winner.text
+        )  # applied before it is recommended: these are the outputs
 
 
 @pytest.mark.parametrize("classes", [2, 4, 10, 60, 100])
@@ -59,7 +62,7 @@ def test_the_order_of_image_folder_is_known_by_name_and_needs_few_examples():
     remedies, untested = class_remedies(predictions, labels, names)
     winner = best_remedy(remedies, predictions == labels)
     assert untested and winner.sure and winner.right.all()
-    assert 'ImageFolder' in winner.text and '`classes = ["1", "10", "11", "12", "2"' in winner.text
+    assert "ImageFolder" in winner.text and '`classes = ["1", "10", "11", "12", "2"' in winner.text
 
 
 def test_labels_that_are_counted_from_one_get_a_label_map_and_no_other_order():
@@ -80,7 +83,9 @@ def test_an_advantage_that_may_be_chance_is_said_with_its_numbers():
     right = np.arange(20) < 12
     remedied = np.arange(20) < 15
     winner = best_remedy([Remedy("undo it", remedied)], right)
-    assert not winner.sure and "75.0% with that undone; with 20 examples this may be chance, p = 0.12" in winner.sentence()
+    assert (
+        not winner.sure and "75.0% with that undone; with 20 examples this may be chance, p = 0.12" in winner.sentence()
+    )
     assert best_remedy([Remedy("undo it", right)], right) is None
 
 

@@ -20,9 +20,17 @@ from scoring.tables import read_table
 from .conftest import hardlook
 
 EVIL = '<script>alert("x")</script><img src=http://evil.example/x>\u202e &amp;'
-SECTIONS = ("Overview", "What the effort has bought", "Grids", "Error per decile", "Slices and their opponents",
-            "Decisions, before and after", "Reviewers and agreement", "Effect of the corrections",
-            "How everything was computed")
+SECTIONS = (
+    "Overview",
+    "What the effort has bought",
+    "Grids",
+    "Error per decile",
+    "Slices and their opponents",
+    "Decisions, before and after",
+    "Reviewers and agreement",
+    "Effect of the corrections",
+    "How everything was computed",
+)
 
 
 class Tags(HTMLParser):
@@ -45,11 +53,24 @@ def filled(folder):
     train = examples[examples["split"] == "train"].index
     queue = audit_queue(audit, run, suspicion(run, default_order(audit, run)).reindex(train), "train").head(120)
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
-        log.append([Event(client="c", seq=at + 1, example_id=row.example_id, reviewer=EVIL[:60], action="decide",
-                          fingerprint=examples.loc[row.example_id, "fingerprint"],
-                          label=examples.loc[row.example_id, "label"], verdict="other" if at < 9 else "given",
-                          new_label=str((int(examples.loc[row.example_id, "label"]) + 1) % 10) if at < 9 else None,
-                          note=EVIL, evidence={"blind": bool(row.blind)}) for at, row in enumerate(queue.itertuples())])
+        log.append(
+            [
+                Event(
+                    client="c",
+                    seq=at + 1,
+                    example_id=row.example_id,
+                    reviewer=EVIL[:60],
+                    action="decide",
+                    fingerprint=examples.loc[row.example_id, "fingerprint"],
+                    label=examples.loc[row.example_id, "label"],
+                    verdict="other" if at < 9 else "given",
+                    new_label=str((int(examples.loc[row.example_id, "label"]) + 1) % 10) if at < 9 else None,
+                    note=EVIL,
+                    evidence={"blind": bool(row.blind)},
+                )
+                for at, row in enumerate(queue.itertuples())
+            ]
+        )
     return audit
 
 
@@ -98,7 +119,8 @@ def test_the_warning_about_open_test_stands_unless_test_is_blind(written, sample
 
 
 def goal_and_team(folder):
-    """An audit with a goal that Ana and Ben read, where each "unsure" and half of all answers wait for a second reader."""
+    """An audit with a goal that Ana and Ben read, where each "unsure" and half of all answers wait for a second
+    reader."""
     toml = folder / "audit.toml"
     toml.write_text(toml.read_text() + "\n[goal]\nerror_rate = 0.05\n[policy]\nsecond_opinions = 0.5\n")
     return Audit.open(folder)
@@ -126,7 +148,9 @@ def test_no_list_holds_what_is_read_blind_or_waits_for_a_second_reader(sample_co
 
 def captions(text):
     """The examples whose picture or id the report shows."""
-    return set(re.findall(r'<img[^>]* alt="([^"]+)"', text)) | set(re.findall(r'<span class="note">([^<]+)</span>', text))
+    return set(re.findall(r'<img[^>]* alt="([^"]+)"', text)) | set(
+        re.findall(r'<span class="note">([^<]+)</span>', text)
+    )
 
 
 def test_before_and_after_and_the_stopping_sentence_are_told(written):
@@ -158,8 +182,10 @@ def test_the_effect_of_a_refit_is_told_group_by_group(sample_copy):
 def test_the_report_loads_no_torch(scored_sample, tmp_path):
     import subprocess
 
-    code = ("import sys; from scoring.cli import main; main(sys.argv[1:]); "
-            "sys.exit(any(name in sys.modules for name in ('torch', 'ray', 'umap', 'dashboard')))")
+    code = (
+        "import sys; from scoring.cli import main; main(sys.argv[1:]); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'ray', 'umap', 'dashboard')))"
+    )
     done = subprocess.run([sys.executable, "-c", code, "report", str(scored_sample), "-o", str(tmp_path / "r.html")])
     assert done.returncode == 0
     (scored_sample / "controls.parquet").unlink(missing_ok=True)
@@ -174,11 +200,19 @@ def test_pictures_stop_at_the_budget():
 
 
 def test_numbers_have_three_digits_and_charts_stand_still():
-    assert (number(0.123456), number(12345.6), number(float("nan")), number(float("inf"))) == ("0.123", "12,346", "–", "∞")
+    assert (number(0.123456), number(12345.6), number(float("nan")), number(float("inf"))) == (
+        "0.123",
+        "12,346",
+        "–",
+        "∞",
+    )
     assert share(0.0382) == "3.82 %" and rounded(0.5) == 0.6
-    frame = pd.DataFrame({"decile": [1, 2], "error": [0.1, float("nan")], "low": [0.05, float("nan")],
-                          "high": [0.2, float("nan")]})
+    frame = pd.DataFrame(
+        {"decile": [1, 2], "error": [0.1, float("nan")], "low": [0.05, float("nan")], "high": [0.2, float("nan")]}
+    )
     assert bars(frame, "decile", "error", "x", EVIL).count("<rect") == 1
     assert "<script" not in bars(frame, "decile", "error", EVIL, EVIL)
-    history = pd.DataFrame({"decisions": [0, 50], "controls": [0, 20], "found": [0, 3], "low": [0, 0], "high": [100, 40]})
+    history = pd.DataFrame(
+        {"decisions": [0, 50], "controls": [0, 20], "found": [0, 3], "low": [0, 0], "high": [100, 40]}
+    )
     assert "goal" in stopping(history, 5)

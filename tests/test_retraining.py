@@ -43,6 +43,7 @@ def stops_after(many):
                 raise Stop
 
         yield advance
+
     return progress
 
 
@@ -72,8 +73,11 @@ def test_each_example_is_judged_by_a_model_that_was_not_trained_on_it(sample_cop
         return name
 
     monkeypatch.setattr(Retraining, "train", train)
-    monkeypatch.setattr(Retraining, "logits", lambda self, name, rows: np.where(
-        np.isin(rows, trained[name])[:, None], np.nan, np.eye(10)[rows % 10]))
+    monkeypatch.setattr(
+        Retraining,
+        "logits",
+        lambda self, name, rows: np.where(np.isin(rows, trained[name])[:, None], np.nan, np.eye(10)[rows % 10]),
+    )
     cross_validate(context, 3)
     ids, p = read_vectors(context.run.out_of_fold_path)
     assert ids.tolist() == labelled(context.audit)["example_id"].tolist()
@@ -115,7 +119,9 @@ def test_the_second_split_goes_on_after_a_kill_with_the_same_numbers(sample_copy
 def test_the_halves_are_trained_on_one_after_the_other(sample_copy, monkeypatch):
     seen = []
     real = parts.fit
-    monkeypatch.setattr(parts, "fit", lambda model, part, **given: seen.append(set(part.ids)) or real(model, part, **given))
+    monkeypatch.setattr(
+        parts, "fit", lambda model, part, **given: seen.append(set(part.ids)) or real(model, part, **given)
+    )
     context = opened(sample_copy)
     context.run.second_split_path.unlink()
     measure_second_split(context, seeds=1, epochs=1)
@@ -125,7 +131,7 @@ def test_the_halves_are_trained_on_one_after_the_other(sample_copy, monkeypatch)
 
 
 def test_the_audits_own_function_trains_the_parts(sample_copy):
-    (sample_copy / "own.py").write_text('''
+    (sample_copy / "own.py").write_text("""
 import torch
 
 def train(model, data, recorder, epochs=1, lr=0.01):
@@ -136,12 +142,13 @@ def train(model, data, recorder, epochs=1, lr=0.01):
             descent.zero_grad()
             torch.nn.functional.cross_entropy(model(inputs), labels).backward()
             descent.step()
-''')
+""")
     config = (sample_copy / "audit.toml").read_text()
     start = config.index("[run.main.training]")
     stop = config.index("\n#", start)
     (sample_copy / "audit.toml").write_text(
-        config[:start] + '[run.main.training]\nfunction = "own.py:train"\nepochs = 2\n' + config[stop:])
+        config[:start] + '[run.main.training]\nfunction = "own.py:train"\nepochs = 2\n' + config[stop:]
+    )
     context = opened(sample_copy)
     assert "from 2 folds" in cross_validate(context, 2)
     p = read_vectors(context.run.out_of_fold_path)[1]

@@ -78,9 +78,7 @@ def test_awkward_text_is_stored_as_given(log, text):
         ]
     )
     row = log.events(example_id=text).iloc[0]
-    assert {row.example_id, row.reviewer, row.label, row.note, row.batch, *row.issues, *row.evidence} == {
-        text
-    }
+    assert {row.example_id, row.reviewer, row.label, row.note, row.batch, *row.issues, *row.evidence} == {text}
     assert log.consensus().new_label[0] == text + "!"
 
 
@@ -91,9 +89,7 @@ def test_sending_again_writes_nothing(log):
     assert log.events().seq.tolist() == [1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    "change", [{"verdict": "none"}, {"note": "x"}, {"evidence": {"p": 1}}, {"example_id": "b"}]
-)
+@pytest.mark.parametrize("change", [{"verdict": "none"}, {"note": "x"}, {"evidence": {"p": 1}}, {"example_id": "b"}])
 def test_other_content_under_a_used_number_is_refused_and_nothing_is_written(log, change):
     log.append([decision(1)])
     with pytest.raises(EventRefused, match=f"event 'tab' 1: .* other content .*{next(iter(change))}"):
@@ -159,9 +155,7 @@ def test_a_database_holds_many_audits_and_one_log_sees_its_own(log, log_url):  #
     with ReviewLog.open(log_url, "letters") as letters, ReviewLog.open(log_url) as everything:
         letters.append([decision(1, verdict="none")])
         log.append([decision(2)])
-        assert letters.decisions().verdict.tolist() == ["none"] and log.decisions().verdict.tolist() == [
-            "given"
-        ]
+        assert letters.decisions().verdict.tolist() == ["none"] and log.decisions().verdict.tolist() == ["given"]
         assert everything.events().audit.tolist() == ["digits", "letters", "digits"]
         assert everything.events().position.tolist() == [1, 2, 3]
         assert everything.decisions().audit.tolist() == ["letters", "digits"]
@@ -234,7 +228,13 @@ def test_importing_the_log_needs_neither_torch_nor_a_browser():
 
 
 def test_without_an_act_the_acts_of_other_tabs_with_its_number_still_stand(log):
-    log.append([decision(1, client="one"), decision(1, client="two", reviewer="ben"), decision(2, client="one", example_id="b")])
+    log.append(
+        [
+            decision(1, client="one"),
+            decision(1, client="two", reviewer="ben"),
+            decision(2, client="one", example_id="b"),
+        ]
+    )
     events, stands = log.without({"client": "one", "seq": 1, "batch": None})
     assert dict(zip(events["client"], stands, strict=True)) == {"one": False, "two": True}
     assert events["example_id"].tolist() == ["a", "a"]

@@ -150,15 +150,11 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule(client=clients, judgement=judgements, name=st.sampled_from(["bulk 1", "bulk 2"]))
     def decide_all(self, client, judgement, name):
-        self.send(
-            [self.make(client, action="decide", example_id=one, batch=name, **judgement) for one in EXAMPLES]
-        )
+        self.send([self.make(client, action="decide", example_id=one, batch=name, **judgement) for one in EXAMPLES])
 
     @rule(first=clients, second=clients, example=examples, judgement=judgements)
     def two_tabs_in_one_append(self, first, second, example, judgement):
-        self.send(
-            [self.make(tab, action="decide", example_id=example, **judgement) for tab in (first, second)]
-        )
+        self.send([self.make(tab, action="decide", example_id=example, **judgement) for tab in (first, second)])
 
     @rule(client=clients, example=examples)
     def lose_one_on_the_way(self, client, example):
@@ -179,7 +175,9 @@ class LogMachine(RuleBasedStateMachine):
     def assign(self, names):
         """All examples dealt out in one act."""
         pairs = zip(EXAMPLES, names, strict=True)
-        self.send([self.make("lea 1", action="assign", example_id=one, assignee=name, batch="deal") for one, name in pairs])
+        self.send(
+            [self.make("lea 1", action="assign", example_id=one, assignee=name, batch="deal") for one, name in pairs]
+        )
 
     @rule(example=examples, name=st.sampled_from(["ana", "ben", None]))
     def release(self, example, name):
@@ -237,13 +235,9 @@ class LogMachine(RuleBasedStateMachine):
     def look(self):
         """A page asks now and then; what it gets follows from what it got before and what came since."""
         stored = self.log.events()
-        assert list(zip(stored.client, stored.seq, strict=True)) == [
-            (e.client, e.seq) for e in self.model.events
-        ]
+        assert list(zip(stored.client, stored.seq, strict=True)) == [(e.client, e.seq) for e in self.model.events]
         assert stored.position.tolist() == list(range(1, len(stored) + 1))
-        found = {
-            (row.example_id, row.reviewer): (row.client, row.seq) for row in self.log.decisions().itertuples()
-        }
+        found = {(row.example_id, row.reviewer): (row.client, row.seq) for row in self.log.decisions().itertuples()}
         assert found == {key: (event.client, event.seq) for key, event in self.model.decisions().items()}
         assert set(self.log.flags().example_id) == self.model.flagged()
         given = self.log.assignments()

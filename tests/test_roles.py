@@ -76,7 +76,10 @@ def test_a_header_that_names_nobody_clearly_names_nobody(headers):
 
 
 def test_a_name_in_utf8_is_read_as_such():
-    assert Access("0.0.0.0", proxies=(PROXY,)).name_of([("x-forwarded-user", "Zoë".encode().decode("latin1"))], PROXY) == "Zoë"
+    assert (
+        Access("0.0.0.0", proxies=(PROXY,)).name_of([("x-forwarded-user", "Zoë".encode().decode("latin1"))], PROXY)
+        == "Zoë"
+    )
 
 
 def test_a_proxy_that_is_no_address_is_told():

@@ -201,7 +201,9 @@ def test_scores_of_an_unreadable_example_are_null_and_not_numbers(client, ids):
 
 
 def test_the_history_tells_what_still_stands(client, ids):
-    send(client, event(1, ids[3], verdict="unsure"), event(2, ids[3], action="comment", verdict=None, note="<i>look</i>"))
+    send(
+        client, event(1, ids[3], verdict="unsure"), event(2, ids[3], action="comment", verdict=None, note="<i>look</i>")
+    )
     send(client, event(3, ids[3], verdict="none"))
     history = client.get("/hardlook/example", {"id": ids[3]}).json["history"]
     assert [(one["verdict"], one["note"], one["stands"]) for one in history] == [
@@ -292,7 +294,11 @@ def test_news_since_a_position_names_what_changed_and_nothing_else(client, ids, 
     start = client.post("/hardlook/decisions", {"ids": ids[:3]}).json
     assert start["examples"][ids[0]] == {"decisions": [], "flags": [], "notes": 0}
     send(client, event(1, ids[0], verdict="several", labels=["cat", "dog"], issues=["bad image"]))
-    send(client, event(2, ids[1], action="flag", verdict=None), event(3, ids[1], action="comment", verdict=None, note="?"))
+    send(
+        client,
+        event(2, ids[1], action="flag", verdict=None),
+        event(3, ids[1], action="comment", verdict=None, note="?"),
+    )
     news = client.get("/hardlook/decisions", {"after": start["position"]}).json
     me = serving.serving().identity.reviewer
     said = {"reviewer": me, "verdict": "several", "new_label": None, "labels": ["cat", "dog"], "issues": ["bad image"]}
@@ -357,7 +363,9 @@ def test_the_last_act_is_what_an_undo_would_take_back(client, ids):
     assert act["before"] == {ids[0]: {"decision": None, "flag": False, "notes": 0}} and act["opens"] == [ids[0]]
     send(client, event(4, ids[0], verdict="unsure"))
     act = client.get("/hardlook/last-act").json["act"]
-    assert act["before"][ids[0]]["decision"]["verdict"] == "given" and act["opens"] == [], "the earlier verdict stands again"
+    assert act["before"][ids[0]]["decision"]["verdict"] == "given" and act["opens"] == [], (
+        "the earlier verdict stands again"
+    )
     send(client, event(1, ids[1], client="another"))
     assert client.get("/hardlook/last-act").json["act"]["client"] == "another"
     assert client.get("/hardlook/last-act", {"but": "another"}).json["act"]["seq"] == 4, "a page knows its own"

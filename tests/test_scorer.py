@@ -45,8 +45,10 @@ def test_settings_are_fields_with_defaults_and_every_column_explains_itself():
 
 
 def test_importing_scoring_and_what_the_dashboard_reads_loads_no_torch():
-    code = ("import sys, scoring, scoring.audit, scoring.tables, scoring.examples, scoring.reviews, scoring.queues, "
-            "scoring.evaluation, scoring.patches, scoring.scorer\n"
-            "found = {'torch', 'ray', 'umap', 'pynndescent'} & set(sys.modules); sys.exit(str(found) if found else 0)")
+    code = (
+        "import sys, scoring, scoring.audit, scoring.tables, scoring.examples, scoring.reviews, scoring.queues, "
+        "scoring.evaluation, scoring.patches, scoring.scorer\n"
+        "found = {'torch', 'ray', 'umap', 'pynndescent'} & set(sys.modules); sys.exit(str(found) if found else 0)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

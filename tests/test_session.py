@@ -35,7 +35,17 @@ def audit(tmp_path):
 
 def decide(audit, example_id, verdict="given", seq=1, reviewer="ada", **more):
     decisions.open_log(audit).append(
-        [Event(client=reviewer, seq=seq, example_id=example_id, reviewer=reviewer, action="decide", verdict=verdict, **more)]
+        [
+            Event(
+                client=reviewer,
+                seq=seq,
+                example_id=example_id,
+                reviewer=reviewer,
+                action="decide",
+                verdict=verdict,
+                **more,
+            )
+        ]
     )
 
 
@@ -101,7 +111,10 @@ def test_look_alikes_share_label_and_suggestion_and_are_suspects_not_decided(aud
     aum = read_table(run.score_path("aum"), ["example_id", "aum"]).to_pandas().set_index("example_id")["aum"]
     rows["aum"] = rows["example_id"].map(aum)
     limit = rows["aum"].quantile(alike.SUSPECT)
-    group = max((g.sort_values("aum") for _, g in rows.groupby(["label", "suggestion"])), key=lambda g: (g["aum"] <= limit).sum())
+    group = max(
+        (g.sort_values("aum") for _, g in rows.groupby(["label", "suggestion"])),
+        key=lambda g: (g["aum"] <= limit).sum(),
+    )
     suspects = group.loc[group["aum"] <= limit - 1e-6, "example_id"].tolist()
     sure = group.loc[group["aum"] > rows["aum"].median(), "example_id"].tolist()
     others = rows.loc[rows["label"] != group["label"].iloc[0], "example_id"].tolist()
@@ -114,7 +127,7 @@ def test_look_alikes_share_label_and_suggestion_and_are_suspects_not_decided(aud
 
 
 def test_pixels_keep_sixteen_bits_and_are_refused_for_eight(audit):
-    deep = (np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000 + 7)
+    deep = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000 + 7
     buffer = io.BytesIO()
     Image.fromarray(deep).save(buffer, "PNG")
     audit.originals.write_part([("train/000000.png", buffer.getvalue())])
@@ -152,7 +165,9 @@ def test_a_queue_holds_what_is_open_and_goes_on_after_the_last_decision(audit):
     found = queue.resume(audit, left, ids, None, "ada")
     assert found.ids[found.start] == ids[3] and "2 skipped before" in found.reason
     assert queue.resume(audit, left, ids, None, "somebody else").start == 0
-    assert queue.resume(audit, left, ids, ids[7], "ada").ids[queue.resume(audit, left, ids, ids[7], "ada").start] == ids[7]
+    assert (
+        queue.resume(audit, left, ids, ids[7], "ada").ids[queue.resume(audit, left, ids, ids[7], "ada").start] == ids[7]
+    )
     after = queue.resume(audit, left, ids, ids[4], "ada")
     assert after.ids[after.start] == ids[5], "a link to a decided example leads to the next open one"
 
@@ -179,7 +194,9 @@ def test_members_of_a_group_follow_each_other(audit):
     named = queue.groups(audit, "camera")
     ids = queue.kept_together(table, named)["example_id"].to_pylist()
     north = [at for at, one in enumerate(ids) if named.get(one) == "north"]
-    assert north == list(range(north[0], north[0] + len(north))) and sorted(ids) == sorted(table["example_id"].to_pylist())
+    assert north == list(range(north[0], north[0] + len(north))) and sorted(ids) == sorted(
+        table["example_id"].to_pylist()
+    )
 
 
 def test_pairs_count_the_suspects_of_each_label_and_suggestion(audit):

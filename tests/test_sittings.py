@@ -48,7 +48,13 @@ def test_inspected_follows_from_the_log(tmp_path):
 
 
 def events(*rows):
-    base = {"verdict": "given", "label": "cat", "new_label": None, "labels": (), "evidence": {"run": "old", "model": "m1"}}
+    base = {
+        "verdict": "given",
+        "label": "cat",
+        "new_label": None,
+        "labels": (),
+        "evidence": {"run": "old", "model": "m1"},
+    }
     return pd.DataFrame([{**base, **row} for row in rows])
 
 

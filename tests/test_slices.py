@@ -29,9 +29,7 @@ from scoring.slices import (
 from scoring.tables import HardlookError
 
 
-def groups(
-    sizes: tuple[int, ...] = (30, 20, 10), d: int = 5, noise: float = 0.1
-) -> tuple[np.ndarray, np.ndarray]:
+def groups(sizes: tuple[int, ...] = (30, 20, 10), d: int = 5, noise: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings along as many axes as there are groups, of any length, and the group of each."""
     rng = np.random.default_rng(0)
     truth = np.repeat(np.arange(len(sizes)), sizes)
@@ -46,12 +44,11 @@ def same_partition(one: np.ndarray, two: np.ndarray) -> bool:
 
 
 def test_slices_import_neither_torch_nor_streamlit():
-    code = ("import sys, scoring.slices, scoring.slice_summaries, scoring.effects, scoring.refit;"
-            "print(any(name in sys.modules for name in ('torch', 'streamlit', 'umap', 'ray')))")
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        == "False\n"
+    code = (
+        "import sys, scoring.slices, scoring.slice_summaries, scoring.effects, scoring.refit;"
+        "print(any(name in sys.modules for name in ('torch', 'streamlit', 'umap', 'ray')))"
     )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 @pytest.mark.parametrize("method", ["kmeans", "spectral"])
@@ -91,8 +88,10 @@ def test_kmeans_serves_the_sum_of_inner_products_with_unit_centroids():
 
 def test_more_starts_never_do_worse_and_a_seed_decides():
     x = np.random.default_rng(0).normal(size=(80, 6))
-    value = [sum(np.linalg.norm(x[ids == i].sum(0)) for i in range(8))
-             for ids in (kmeans(x, 8, n_init=1), kmeans(x, 8, n_init=20))]
+    value = [
+        sum(np.linalg.norm(x[ids == i].sum(0)) for i in range(8))
+        for ids in (kmeans(x, 8, n_init=1), kmeans(x, 8, n_init=20))
+    ]
     assert value[1] > value[0]  # 8 of 80 random vectors: one start is never the best of twenty here
     np.testing.assert_array_equal(find_slices(x, 8, seed=4), find_slices(x, 8, seed=4))
 
@@ -136,13 +135,16 @@ def test_the_default_number_of_slices_is_no_more_than_the_examples():
     assert find_slices(np.random.default_rng(0).normal(size=(300, 8))).max() == 24
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"n_slices": 7}, "n_slices is 7 for 6 examples"),
-    ({"n_slices": 0}, "n_slices is 0"),
-    ({"method": "dbscn"}, "method is 'dbscn'; needed one of kmeans, dbscan, spectral"),
-    ({"embeddings": np.eye(6) * np.nan}, "row 0 and 5 more are not finite"),
-    ({"embeddings": np.zeros((0, 3))}, "needed .n, r. numbers"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"n_slices": 7}, "n_slices is 7 for 6 examples"),
+        ({"n_slices": 0}, "n_slices is 0"),
+        ({"method": "dbscn"}, "method is 'dbscn'; needed one of kmeans, dbscan, spectral"),
+        ({"embeddings": np.eye(6) * np.nan}, "row 0 and 5 more are not finite"),
+        ({"embeddings": np.zeros((0, 3))}, "needed .n, r. numbers"),
+    ],
+)
 def test_bad_settings_are_refused_in_one_sentence(change, message):
     with pytest.raises(HardlookError, match=message):
         find_slices(**{"embeddings": np.eye(6), "n_slices": 2, **change})
@@ -152,8 +154,13 @@ def test_bad_settings_are_refused_in_one_sentence(change, message):
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 1000), n=st.integers(1, 120), accuracy=st.floats(0, 1), size=st.integers(1, 30),
-       branching=st.integers(2, 5))
+@given(
+    seed=st.integers(0, 1000),
+    n=st.integers(1, 120),
+    accuracy=st.floats(0, 1),
+    size=st.integers(1, 30),
+    branching=st.integers(2, 5),
+)
 def test_every_slice_satisfies_the_rule_and_no_example_is_in_two(seed, n, accuracy, size, branching):
     rng = np.random.default_rng(seed)
     x, correct = rng.normal(size=(n, 3)), rng.random(n) < 0.6
@@ -275,10 +282,7 @@ def test_a_summary_counts_what_the_slice_holds():
     assert (worst.slice_id, worst.size, worst.accuracy) == (1, 6, 0.0)
     assert worst.labels == {"dog": 6} and worst.predictions == {"cat": 6} and worst.homogeneity == 1.0
     assert best.accuracy == 1.0 and len(best.nearest) == 3 and (truth[list(best.nearest)] == 0).all()
-    assert (
-        list(distances_to_centres(x, ids)[list(best.nearest)])
-        == sorted(distances_to_centres(x, ids)[ids == 0])[:3]
-    )
+    assert list(distances_to_centres(x, ids)[list(best.nearest)]) == sorted(distances_to_centres(x, ids)[ids == 0])[:3]
 
 
 def test_homogeneity_is_the_share_of_the_commonest_label():
@@ -292,11 +296,7 @@ def test_a_planted_group_is_more_coherent_than_random_slices():
     ids = np.where(np.arange(100) >= 90, 0, -1)
     (found,) = summarize_slices(x, ids, None, ["a"] * 100)
     assert found.coherence == pytest.approx(0, abs=1e-12) and found.random_coherence > 4
-    assert (
-        found.coherence_rank == pytest.approx(1 / 101)
-        and found.accuracy is None
-        and found.homogeneity is None
-    )
+    assert found.coherence_rank == pytest.approx(1 / 101) and found.accuracy is None and found.homogeneity is None
     with pytest.raises(HardlookError, match="labels are 3 for 100"):
         summarize_slices(x, ids, ["a"] * 3, ["a"] * 100)
 
@@ -306,9 +306,7 @@ def test_planted_metadata_stand_out_and_random_ones_do_not():
     ids = np.repeat([0, 1, -1], [40, 40, 120])
     frame = pd.DataFrame(
         {
-            "hospital": np.where(
-                (ids == 1) & (rng.random(200) < 0.9), "north", rng.choice(["south", "east"], 200)
-            ),
+            "hospital": np.where((ids == 1) & (rng.random(200) < 0.9), "north", rng.choice(["south", "east"], 200)),
             "age": np.where(ids == 0, rng.integers(80, 99, 200), rng.integers(0, 99, 200)),
             "coin": rng.random(200) < 0.5,
             "file": [f"{i}.png" for i in range(200)],
@@ -319,9 +317,7 @@ def test_planted_metadata_stand_out_and_random_ones_do_not():
     assert {(row.slice_id, row.column) for row in found.itertuples()} == {(0, "age"), (1, "hospital")}
     top = found[found["column"] == "hospital"].iloc[0]
     assert (
-        top["value"] == "north"
-        and top["lift"] == pytest.approx(top["share"] / top["base_share"])
-        and top["lift"] > 4
+        top["value"] == "north" and top["lift"] == pytest.approx(top["share"] / top["base_share"]) and top["lift"] > 4
     )
     assert (found["q_value"] >= found["p_value"]).all()
     everything = overrepresented(frame, ids, max_q=1)
@@ -339,7 +335,9 @@ def test_the_tail_probability_counts_by_hand():
     assert found.loc["a", "p_value"] == pytest.approx(1 - 6 / 15)  # six of fifteen ways to draw two hold no "a"
     assert found.loc["a", ["share", "base_share", "lift"]].tolist() == [1 / 2, 1 / 3, 3 / 2]
     assert found.loc["b", "lift"] == pytest.approx(3 / 4)
-    assert overrepresented(pd.DataFrame({"c": ["a", "b", "a", "b", "b", "b"]}), ids, max_q=0.999)["value"].tolist() == ["a"]
+    assert overrepresented(pd.DataFrame({"c": ["a", "b", "a", "b", "b", "b"]}), ids, max_q=0.999)["value"].tolist() == [
+        "a"
+    ]
 
 
 def test_numbers_are_cut_into_fifths_and_missing_values_left_out():

@@ -11,8 +11,17 @@ from scoring.audit import Audit
 from scoring.corrections import preview, reviewed_labels
 from scoring.refit import halves
 from scoring.reviews import Event, ReviewLog
-from scoring.slicing import (Embedded, SliceSettings, checked_name, embedded, find, influencers, read_slicing,
-                             slice_run, summarise)
+from scoring.slicing import (
+    Embedded,
+    SliceSettings,
+    checked_name,
+    embedded,
+    find,
+    influencers,
+    read_slicing,
+    slice_run,
+    summarise,
+)
 from scoring.tables import HardlookError, read_json, read_table
 
 from .conftest import hardlook
@@ -99,10 +108,22 @@ def decide(audit):
     train = examples[(examples["split"] == "train") & (examples["label"] != examples["example_id"].map(truth))]
     url = audit.log_url
     with ReviewLog.open(url, audit=audit.log_name(url)) as log:
-        log.append([Event(client="c", seq=number, example_id=row.example_id, fingerprint=row.fingerprint,
-                          label=row.label, reviewer="r", action="decide", verdict="other",
-                          new_label=truth[row.example_id])
-                    for number, row in enumerate(train.itertuples(), 1)])
+        log.append(
+            [
+                Event(
+                    client="c",
+                    seq=number,
+                    example_id=row.example_id,
+                    fingerprint=row.fingerprint,
+                    label=row.label,
+                    reviewer="r",
+                    action="decide",
+                    verdict="other",
+                    new_label=truth[row.example_id],
+                )
+                for number, row in enumerate(train.itertuples(), 1)
+            ]
+        )
     return len(train)
 
 
@@ -183,8 +204,20 @@ def test_reviewed_test_examples_judge_with_their_corrected_label_and_excluded_on
     with ReviewLog.open(audit.log_url, audit="audit") as log:
         for seq, (row, says) in enumerate([(0, {"verdict": "other", "new_label": other}), (1, {"verdict": "none"})], 1):
             one = judging.loc[row]
-            log.append([Event(client="test", seq=seq, example_id=one["example_id"], label=one["label"], reviewer="r",
-                              fingerprint=prints[one["example_id"]], action="decide", **says)])
+            log.append(
+                [
+                    Event(
+                        client="test",
+                        seq=seq,
+                        example_id=one["example_id"],
+                        label=one["label"],
+                        reviewer="r",
+                        fingerprint=prints[one["example_id"]],
+                        action="decide",
+                        **says,
+                    )
+                ]
+            )
     after = judged()
     assert after["all"] == before["all"] - 1
     gone = judging["label"][1]

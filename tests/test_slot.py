@@ -71,12 +71,17 @@ def test_tokens_go_through_the_slot():
     torch.testing.assert_close(found, input_gradients(model, ids, classes))
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda s: s.pop("0.weight"), r"epoch 7 has no '0\.weight'.*\(8, 3, 3, 3\)"),
-    (lambda s: s.update({"0.weight": torch.ones(8, 1, 3, 3)}),
-     r"'0\.weight' has shape \(8, 1, 3, 3\).*\(8, 3, 3, 3\)"),
-    (lambda s: s.update({"more": torch.ones(1)}), "holds 'more'"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("0.weight"), r"epoch 7 has no '0\.weight'.*\(8, 3, 3, 3\)"),
+        (
+            lambda s: s.update({"0.weight": torch.ones(8, 1, 3, 3)}),
+            r"'0\.weight' has shape \(8, 1, 3, 3\).*\(8, 3, 3, 3\)",
+        ),
+        (lambda s: s.update({"more": torch.ones(1)}), "holds 'more'"),
+    ],
+)
 def test_a_checkpoint_that_does_not_fit_is_named(change, message):
     model = conv_net()
     state = dict(model.state_dict())
@@ -159,10 +164,18 @@ def naive_vog(model, states, x, classes):
     return np.std(maps, axis=0).reshape(len(x), -1).mean(1)
 
 
-@pytest.mark.parametrize(("change", "reason"), [
-    (wrapped, "original's weights"), (wrapped_below, "original's weights"),
-    (hooked_by_a_closure, "original's weights"),
-    (shared_copy, "cannot be copied"), (locked, "cannot be copied"), (with_a_history, "cannot be copied"), (bound, None)])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (wrapped, "original's weights"),
+        (wrapped_below, "original's weights"),
+        (hooked_by_a_closure, "original's weights"),
+        (shared_copy, "cannot be copied"),
+        (locked, "cannot be copied"),
+        (with_a_history, "cannot be copied"),
+        (bound, None),
+    ],
+)
 def test_a_copy_that_is_no_copy_leaves_the_model_itself_to_run(change, reason):
     states = [small(seed).state_dict() for seed in range(4)]
     model, x, classes = change(small(9)), torch.randn(5, 2, 3, 3).double(), np.array([0, 1, 2, 0, 1])
@@ -237,7 +250,11 @@ def test_gradients_that_differ_where_logits_do_not_are_left():
 def test_a_model_that_gains_nothing_by_a_copy_runs_in_place():
     torch.manual_seed(0)
     models = [wrapped(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()) for _ in range(3)]
-    states, x, classes = [copy.deepcopy(m.state_dict()) for m in models], torch.randn(5, 6).double(), np.array([0, 1, 2, 0, 1])
+    states, x, classes = (
+        [copy.deepcopy(m.state_dict()) for m in models],
+        torch.randn(5, 6).double(),
+        np.array([0, 1, 2, 0, 1]),
+    )
     weights, slot = copy.deepcopy(models[0].state_dict()), Slot(models[0])
     found = vog(slot, states, x, classes, classes, batch_size=2)["all_label_logit"]
     assert isinstance(slot.way, InPlace) and slot.notes == []
@@ -347,7 +364,9 @@ def test_a_memory_layout_that_gives_other_numbers_is_left():
     torch.testing.assert_close(found, input_gradients(model, x, classes))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "regnetx_002", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "regnetx_002", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"]
+)
 def test_timm_models_have_the_same_gradients_folded(name):
     torch.manual_seed(0)
     more = {"img_size": 32, "patch_size": 8} if "vit" in name else {}

@@ -2,7 +2,6 @@
 position.
 """
 
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -29,9 +28,7 @@ from .synthetic import AWKWARD, make_audit
 
 @pytest.fixture(scope="module")
 def audit(tmp_path_factory):
-    return make_audit(
-        tmp_path_factory.mktemp("audits") / "it's [1]*", 300, 4, splits=("train", "test", "pool")
-    )
+    return make_audit(tmp_path_factory.mktemp("audits") / "it's [1]*", 300, 4, splits=("train", "test", "pool"))
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +69,7 @@ def test_a_ranking_holds_the_selected_examples_alone(audit, run, truth):
         Selection("test"): truth["split"] == "test",
         Selection("train", name): (truth["split"] == "train") & (truth["label"] == name),
         Selection(class_name=name, index="prediction"): truth["prediction"] == name,
-        Selection(meta=(MetaFilter("meta.camera", values=("north", None)),)): ~truth["meta.camera"].eq(
-            "south"
-        ),
+        Selection(meta=(MetaFilter("meta.camera", values=("north", None)),)): ~truth["meta.camera"].eq("south"),
         Selection(meta=(MetaFilter("meta.width", low=500, high=700),)): truth["meta.width"].between(500, 700),
         Selection(meta=(MetaFilter("meta.file:note *odd*", contains="NOTE 12"),)): truth[
             "meta.file:note *odd*"
@@ -102,12 +97,9 @@ def test_a_filter_takes_hostile_text_as_text(audit, run):
 def test_the_ten_deciles_of_a_selection_part_it(audit, run, truth):
     column = column_of(run, "vog.late_label_logit_z")
     parts = [
-        state.ranking(audit, run, column, Selection("train", decile=d))["example_id"].to_pylist()
-        for d in range(1, 11)
+        state.ranking(audit, run, column, Selection("train", decile=d))["example_id"].to_pylist() for d in range(1, 11)
     ]
-    assert sum(parts, []) == ranked(
-        truth, column.address, (truth["split"] == "train") & truth["correct"].notna()
-    )
+    assert sum(parts, []) == ranked(truth, column.address, (truth["split"] == "train") & truth["correct"].notna())
 
 
 def test_error_per_decile_is_of_the_examples_that_the_decile_shows(audit, run, truth):
@@ -217,9 +209,7 @@ def test_duplicates_are_grouped_by_content(audit):
 def test_an_unknown_score_is_known_from_its_file_alone(tmp_path):
     audit = make_audit(tmp_path / "audit", 20, 2)
     run = audit.run()
-    field = Column(
-        name="oddness", title="Oddness", help="How odd.", unit="odds", suspicious="low"
-    ).arrow_field()
+    field = Column(name="oddness", title="Oddness", help="How odd.", unit="odds", suspicious="low").arrow_field()
     table = pa.table(
         {"example_id": ["train/000000.png"], "oddness": pa.array([1.5], pa.float32())},
         schema=pa.schema([pa.field("example_id", pa.string()), field]),
@@ -239,9 +229,7 @@ def test_variants_of_one_score_are_one_choice_with_steps(run):
 
 
 def test_two_scores_of_one_title_are_told_apart():
-    titles = [
-        score.title for score in group_columns([ScoreColumn("a", "x", "Loss"), ScoreColumn("b", "x", "Loss")])
-    ]
+    titles = [score.title for score in group_columns([ScoreColumn("a", "x", "Loss"), ScoreColumn("b", "x", "Loss")])]
     assert titles == ["Loss (a.x)", "Loss (b.x)"]
 
 
@@ -424,11 +412,7 @@ def test_names_cannot_break_out_of_markdown():
     for name in (*AWKWARD, "``", "`", " ", "", "a\nb"):
         text = words.quoted(name)
         fence = text[: len(text) - len(text.lstrip("`"))]
-        assert (
-            text.endswith(fence)
-            and fence not in text[len(fence) : -len(fence)].strip("`")
-            and "\n" not in text
-        )
+        assert text.endswith(fence) and fence not in text[len(fence) : -len(fence)].strip("`") and "\n" not in text
 
 
 def test_deciles_of_evaluation_are_what_the_ranking_cuts():

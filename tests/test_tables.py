@@ -9,15 +9,32 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from scoring.tables import (ABANDONED, BlobStore, HardlookError, atomic_path, column_facts, describe_column, first_line,
-                            read_json, read_metadata, read_table, read_vectors, readable, remove_abandoned_of, write_json,
-                            write_table, write_vectors)
+from scoring.tables import (
+    ABANDONED,
+    BlobStore,
+    HardlookError,
+    atomic_path,
+    column_facts,
+    describe_column,
+    first_line,
+    read_json,
+    read_metadata,
+    read_table,
+    read_vectors,
+    readable,
+    remove_abandoned_of,
+    write_json,
+    write_table,
+    write_vectors,
+)
 
 
 def test_a_table_and_its_metadata_come_back(tmp_path):
     field = describe_column(pa.field("loss", pa.float32()), title="Loss", unit="nats", detects=None)
-    table = pa.table([pa.array(["a", "b"]), pa.array([1.0, None], pa.float32())],
-                     schema=pa.schema([pa.field("example_id", pa.string()), field]))
+    table = pa.table(
+        [pa.array(["a", "b"]), pa.array([1.0, None], pa.float32())],
+        schema=pa.schema([pa.field("example_id", pa.string()), field]),
+    )
     write_table(tmp_path / "t.parquet", table, {"parameters": {"views": 8}, "ärger": "ü"})
     found = read_table(tmp_path / "t.parquet")
     assert found.equals(table)
@@ -37,7 +54,10 @@ def test_a_writer_that_fails_leaves_the_old_file_and_no_trace(tmp_path):
 @pytest.mark.parametrize("text", ["", " \n ", ".", " . \n second"])
 def test_an_exception_that_says_nothing_has_a_first_line_too(text, tmp_path):
     assert first_line(RuntimeError(text)) == "no reason given"
-    with pytest.raises(HardlookError, match=r"a cannot be read \(no reason given\); if it is damaged"), readable(tmp_path / "a"):
+    with (
+        pytest.raises(HardlookError, match=r"a cannot be read \(no reason given\); if it is damaged"),
+        readable(tmp_path / "a"),
+    ):
         raise OSError(text)
 
 
@@ -59,9 +79,11 @@ def test_what_killed_writers_of_one_file_left_goes_after_an_hour_and_nothing_els
 
 def test_a_killed_writer_leaves_the_old_file(tmp_path):
     write_json(tmp_path / "a.json", {"old": 1})
-    code = ("import os, signal, sys; from pathlib import Path; from scoring.tables import atomic_path\n"
-            "with atomic_path(Path(sys.argv[1])) as t:\n"
-            "    t.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)")
+    code = (
+        "import os, signal, sys; from pathlib import Path; from scoring.tables import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1])) as t:\n"
+        "    t.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.json")], env={**os.environ})
     assert done.returncode == -9
     assert read_json(tmp_path / "a.json") == {"old": 1}

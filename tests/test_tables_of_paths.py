@@ -1,4 +1,5 @@
-"""Manifests as people and tools write them: other layouts of Arrow, one-hot tables, paths of Windows, no labels at all."""
+"""Manifests as people and tools write them: other layouts of Arrow, one-hot tables, paths of Windows, no labels at
+all."""
 
 import io
 import json
@@ -32,21 +33,44 @@ def audit_of(root, data, classes=("cat", "dog"), media="image"):
 DATA = '[[data]]\nsplit = "train"\npath = "{}"\n'
 
 
-@pytest.mark.parametrize("text", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string()),
-                                  pa.dictionary(pa.int32(), pa.large_string())])
-@pytest.mark.parametrize("blob", [pa.binary(), pa.large_binary(), pa.binary_view(), pa.dictionary(pa.int8(), pa.binary())])
+@pytest.mark.parametrize(
+    "text",
+    [
+        pa.string(),
+        pa.large_string(),
+        pa.string_view(),
+        pa.dictionary(pa.int8(), pa.string()),
+        pa.dictionary(pa.int32(), pa.large_string()),
+    ],
+)
+@pytest.mark.parametrize(
+    "blob", [pa.binary(), pa.large_binary(), pa.binary_view(), pa.dictionary(pa.int8(), pa.binary())]
+)
 def test_every_layout_of_text_and_bytes_is_read_as_text_and_bytes(tmp_path, text, blob):
     def column(values, kind):
-        return pa.array(values).dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else pa.array(values).cast(kind)
+        return (
+            pa.array(values).dictionary_encode().cast(kind)
+            if pa.types.is_dictionary(kind)
+            else pa.array(values).cast(kind)
+        )
 
-    table = pa.table({"image": column([png(1), png(2)], blob), "label": column(["cat", "dog"], text),
-                      "place": column(["Rome", "Oslo"], text), "example_id": column(["x", "y"], text)})
+    table = pa.table(
+        {
+            "image": column([png(1), png(2)], blob),
+            "label": column(["cat", "dog"], text),
+            "place": column(["Rome", "Oslo"], text),
+            "example_id": column(["x", "y"], text),
+        }
+    )
     pq.write_table(table, tmp_path / "data.parquet")
     audit = audit_of(tmp_path, DATA.format("data.parquet"))
     found = ingest(audit)
     examples = read_examples(audit)
     assert not found.problems and not found.notes
-    assert examples[["example_id", "label", "meta.place"]].values.tolist() == [["x", "cat", "Rome"], ["y", "dog", "Oslo"]]
+    assert examples[["example_id", "label", "meta.place"]].values.tolist() == [
+        ["x", "cat", "Rome"],
+        ["y", "dog", "Oslo"],
+    ]
     assert [Originals(audit).read(0, row).getpixel((0, 0)) for row in (0, 1)] == [1, 2]
 
 
@@ -61,12 +85,15 @@ def test_paths_in_every_layout_are_paths(tmp_path, view):
 
 
 def test_columns_of_lists_and_structures_are_left_out_by_name(tmp_path):
-    table = pa.table({"image": [png()], "label": ["cat"], "boxes": [[1, 2]], "camera": [{"name": "x"}], "raw": [b"x"],
-                      "age": [3]})
+    table = pa.table(
+        {"image": [png()], "label": ["cat"], "boxes": [[1, 2]], "camera": [{"name": "x"}], "raw": [b"x"], "age": [3]}
+    )
     pq.write_table(table, tmp_path / "data.parquet")
     found = ingest(audit_of(tmp_path, DATA.format("data.parquet")))
-    assert found.notes == ["data[0]: columns of lists, structures or bytes are left out, since no page could filter by them: "
-                           "boxes, camera, raw"]
+    assert found.notes == [
+        "data[0]: columns of lists, structures or bytes are left out, since no page could filter by them: "
+        "boxes, camera, raw"
+    ]
 
 
 def test_labels_in_lists_of_one_are_labels_and_longer_ones_are_refused(tmp_path):
@@ -79,7 +106,8 @@ def test_labels_in_lists_of_one_are_labels_and_longer_ones_are_refused(tmp_path)
         ingest(audit)
 
 
-# -------------------------------------------------------------------------------------------------- one column per class
+# -------------------------------------------------------------------------------------------------- one column per
+# class
 
 
 def one_hot(root, text, classes=("cat", "dog")):
@@ -99,7 +127,9 @@ def test_a_table_with_one_column_per_class_is_labelled_by_the_column_that_is_one
 
 
 def test_a_table_with_several_ones_in_a_row_is_refused_with_that_row(tmp_path):
-    with pytest.raises(HardlookError, match="1 rows are 1 in several columns of classes, the first row 1 in 'cat' and 'dog'"):
+    with pytest.raises(
+        HardlookError, match="1 rows are 1 in several columns of classes, the first row 1 in 'cat' and 'dog'"
+    ):
         ingest(one_hot(tmp_path, "filename,cat,dog\na.png,0,1\nb.png,1,1\n"))
 
 
@@ -108,7 +138,8 @@ def test_the_columns_of_classes_are_the_line_to_paste(tmp_path):
         ingest(one_hot(tmp_path, "filename,dog,cat\na.png,0,1\nb.png,1,0\n", classes=()))
 
 
-# -------------------------------------------------------------------------------------------------- what is missing or wrong
+# -------------------------------------------------------------------------------------------------- what is missing or
+# wrong
 
 
 def test_paths_of_windows_are_found_or_named(tmp_path):
@@ -120,15 +151,19 @@ def test_paths_of_windows_are_found_or_named(tmp_path):
     found = ingest(audit)
     assert read_examples(audit)["reference"].tolist()[::2] == ["images/b.png", "odd\\name.png"]
     assert [problem["problem"] for problem in found.problems] == [
-        "there is neither a file images\\c.png nor images/c.png; correct the path"]
+        "there is neither a file images\\c.png nor images/c.png; correct the path"
+    ]
 
 
 @pytest.mark.parametrize("media", ["image", "text", "vector"])
 def test_a_table_without_labels_and_without_classes_says_so(tmp_path, media):
     (tmp_path / "a.png").write_bytes(png())
     (tmp_path / "data.csv").write_text("path,text,age\na.png,hello,3\n")
-    with pytest.raises(HardlookError, match="no example has a label.*label_column names none of the columns, which are: path, "
-                                            "text, age; write classes"):
+    with pytest.raises(
+        HardlookError,
+        match="no example has a label.*label_column names none of the columns, which are: path, "
+        "text, age; write classes",
+    ):
         ingest(audit_of(tmp_path, DATA.format("data.csv"), (), media))
 
 
@@ -146,20 +181,24 @@ def data(): return Data()
         ingest(audit_of(tmp_path, '[[data]]\nsplit = "train"\nfactory = "code.py:data"', ()))
 
 
-@pytest.mark.parametrize(("data", "message"), [
-    ('data = ["images"]', r"data\[0\] = 'images'; needed a table: \[\[data\]\]"),
-    ("data = [1]", r"data\[0\] = 1; needed a table"), ("data = [[1]]", r"data\[0\] = \[1\]; needed a table"),
-    ('[[data]]\npath = "a.npz"\nsplit = ["train"]', "split = .*needed one of train, test, pool"),
-    (DATA.format("a.csv") + 'label_map = ["x"]', r"label_map = \['x'\]; needed table"),
-    (DATA.format("a.csv") + "label_map = { a = 1 }", "label_map holds 1; needed text alone"),
-    (DATA.format("a.csv") + "split_map = { a = [1] }", r"split_map holds \[1\]; needed text alone"),
-    (DATA.format("a.csv") + "metadata = [1, 2]", "metadata holds 1; needed text alone"),
-    (DATA.format("a.csv") + 'columns = ["a", ["b"]]', r"columns holds \['b'\]; needed text alone"),
-    (DATA.format("a.csv") + "exif = 1", "exif = 1; needed true or false"),
-    (DATA.format("a.npz") + 'shape = ["a"]', "shape holds 'a'; needed whole numbers alone"),
-    (DATA.format("a.npz") + "shape = 3", r"shape = 3; needed list"),
-    (DATA.format("a.csv") + "path = 3", "Cannot overwrite|needed text"),
-])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ('data = ["images"]', r"data\[0\] = 'images'; needed a table: \[\[data\]\]"),
+        ("data = [1]", r"data\[0\] = 1; needed a table"),
+        ("data = [[1]]", r"data\[0\] = \[1\]; needed a table"),
+        ('[[data]]\npath = "a.npz"\nsplit = ["train"]', "split = .*needed one of train, test, pool"),
+        (DATA.format("a.csv") + 'label_map = ["x"]', r"label_map = \['x'\]; needed table"),
+        (DATA.format("a.csv") + "label_map = { a = 1 }", "label_map holds 1; needed text alone"),
+        (DATA.format("a.csv") + "split_map = { a = [1] }", r"split_map holds \[1\]; needed text alone"),
+        (DATA.format("a.csv") + "metadata = [1, 2]", "metadata holds 1; needed text alone"),
+        (DATA.format("a.csv") + 'columns = ["a", ["b"]]', r"columns holds \['b'\]; needed text alone"),
+        (DATA.format("a.csv") + "exif = 1", "exif = 1; needed true or false"),
+        (DATA.format("a.npz") + 'shape = ["a"]', "shape holds 'a'; needed whole numbers alone"),
+        (DATA.format("a.npz") + "shape = 3", r"shape = 3; needed list"),
+        (DATA.format("a.csv") + "path = 3", "Cannot overwrite|needed text"),
+    ],
+)
 def test_wrong_kinds_of_values_are_one_sentence(tmp_path, data, message):
     (tmp_path / "a.csv").write_text("path,label\na.png,cat\n")
     np.savez(tmp_path / "a.npz", x=np.zeros((2, 3, 4)), y=[0, 1])
@@ -172,15 +211,27 @@ def test_a_huge_picture_is_named_and_pillows_warning_is_not_printed(tmp_path):
     (tmp_path / "b.png").write_bytes(png())
     (tmp_path / "data.csv").write_text("path,label\na.png,cat\nb.png,dog\n")
     audit_of(tmp_path, DATA.format("data.csv"))
-    code = ("from PIL import Image; Image.MAX_IMAGE_PIXELS = {}\nfrom scoring.audit import Audit\nfrom scoring.examples import "
-            "ingest\nfound = ingest(Audit.open('.'))\nprint(found.notes, found.problems)")
+    code = (
+        "from PIL import Image; Image.MAX_IMAGE_PIXELS = {}\nfrom scoring.audit import Audit\nfrom "
+        "scoring.examples import "
+        "ingest\nfound = ingest(Audit.open('.'))\nprint(found.notes, found.problems)"
+    )
 
     def run(limit):
-        return subprocess.run([sys.executable, "-c", code.format(limit)], cwd=tmp_path, capture_output=True, text=True,
-                              env={"PYTHONPATH": ":".join(sys.path)}, check=True)
+        return subprocess.run(
+            [sys.executable, "-c", code.format(limit)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={"PYTHONPATH": ":".join(sys.path)},
+            check=True,
+        )
 
     warned = run(1000)
-    assert warned.stderr == "" and "1 pictures unpack to more pixels than Pillow takes for harmless, the first 'a.png'" in warned.stdout
+    assert (
+        warned.stderr == ""
+        and "1 pictures unpack to more pixels than Pillow takes for harmless, the first 'a.png'" in warned.stdout
+    )
     (tmp_path / "a.png").write_bytes(png(1, size=(41, 30)))
     refused = run(100)
     assert refused.stderr == "" and "'example_id': 'a.png', 'problem': 'far too large when unpacked" in refused.stdout
@@ -197,7 +248,8 @@ def test_suggested_classes_are_in_the_order_of_the_datas_own_library(tmp_path):
     encoded = datasets.Dataset.from_dict(texts).class_encode_column("label").features["label"].names
     for path, media, order, how in (
         ("images", "image", sorted(["1", "2", "10"]), "sorted as text, as torchvision's ImageFolder"),
-        ("saved", "text", encoded, "sorted as text"), ("data.csv", "text", [str(n) for n in range(1, 11)], "sorted as numbers"),
+        ("saved", "text", encoded, "sorted as text"),
+        ("data.csv", "text", [str(n) for n in range(1, 11)], "sorted as numbers"),
     ):
         with pytest.raises(HardlookError) as error:
             ingest(audit_of(tmp_path, DATA.format(path), (), media))
@@ -208,6 +260,8 @@ def test_labels_counted_from_one_whose_classes_are_names_get_a_label_map(tmp_pat
     (tmp_path / "data.csv").write_text("text,label\na,1\nb,2\n")
     with pytest.raises(HardlookError, match='label_map = { "1" = "World", "2" = "Sports" }'):
         ingest(audit_of(tmp_path, DATA.format("data.csv"), ["World", "Sports"], "text"))
-    audit = audit_of(tmp_path, DATA.format("data.csv") + 'label_map = { "1" = "World", "2" = "Sports" }', ["World", "Sports"], "text")
+    audit = audit_of(
+        tmp_path, DATA.format("data.csv") + 'label_map = { "1" = "World", "2" = "Sports" }', ["World", "Sports"], "text"
+    )
     ingest(audit)
     assert read_examples(audit)["label"].tolist() == ["World", "Sports"]

@@ -49,11 +49,16 @@ class Scaled(nn.Embedding):
         return super().forward(ids) * 1.0
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"embedding": Scaled(12, 4)},
-    {"read": lambda ids: ids.T, "write": lambda vectors: vectors.transpose(0, 1)},
-    {"read": lambda ids: ids.reshape(-1), "write": lambda vectors: vectors.view(-1, 4, 4)},
-    {"read": lambda ids: ids.int()}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"embedding": Scaled(12, 4)},
+        {"read": lambda ids: ids.T, "write": lambda vectors: vectors.transpose(0, 1)},
+        {"read": lambda ids: ids.reshape(-1), "write": lambda vectors: vectors.view(-1, 4, 4)},
+        {"read": lambda ids: ids.int()},
+    ],
+)
 def test_the_embedding_is_the_one_that_receives_the_tokens(options):
     torch.manual_seed(0)
     model = Reader(**options).double()
@@ -102,9 +107,14 @@ class Twice(nn.Module):
         return self.head((self.first(ids) + self.second(other)).mean(1))
 
 
-@pytest.mark.parametrize(("model", "message"), [
-    (Twice(True), "called 2 times"), (Twice(False), r"2 embeddings receive the tokens \(first, second\)"),
-    (Reader(read=lambda ids: torch.cat([ids[:, :1], ids], 1), write=lambda v: v[:, 1:]), "0 embeddings receive")])
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Twice(True), "called 2 times"),
+        (Twice(False), r"2 embeddings receive the tokens \(first, second\)"),
+        (Reader(read=lambda ids: torch.cat([ids[:, :1], ids], 1), write=lambda v: v[:, 1:]), "0 embeddings receive"),
+    ],
+)
 def test_where_no_single_lookup_is_the_input_the_model_is_refused(model, message):
     with pytest.raises(HardlookError, match=message):
         input_gradients(model, WORDS, CLASSES)

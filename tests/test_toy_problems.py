@@ -45,7 +45,7 @@ def influences(model, values, labels):
     batches = [(inputs, classes)]
     factors = InfluenceFactors.fit(model, batches, layers=["0", "2"], arnoldi_dim=40, rank=15)
     embedded = factors.embed(model, batches)
-    return self_influence(features.numpy(), p.numpy(), labels), (embedded ** 2).sum(1)
+    return self_influence(features.numpy(), p.numpy(), labels), (embedded**2).sum(1)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

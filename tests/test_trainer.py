@@ -33,8 +33,9 @@ def data(n=N):
 
 def network():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2),
-                         nn.Linear(64, C))
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(64, C)
+    )
 
 
 def weights(model):
@@ -50,8 +51,15 @@ IDS = [str(number) for number in range(N)]
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_fit_learns_and_tells_its_loss(optimizer):
     told = []
-    model = fit(network(), data(), epochs=8, lr=0.05, optimizer=optimizer, batch_size=16,
-                on_epoch=lambda epoch, loss: told.append((epoch, loss)))
+    model = fit(
+        network(),
+        data(),
+        epochs=8,
+        lr=0.05,
+        optimizer=optimizer,
+        batch_size=16,
+        on_epoch=lambda epoch, loss: told.append((epoch, loss)),
+    )
     with torch.no_grad():
         right = (model(data().tensors[0]).argmax(1) == data().tensors[1]).float().mean()
     assert right > 0.9 and not model.training
@@ -100,10 +108,14 @@ def test_fit_takes_any_number_of_examples(n):
     assert torch.isfinite(weights(fit(model, data(n), epochs=1, batch_size=16))).all()
 
 
-@pytest.mark.parametrize("wrong, message", [
-    ({"epochs": 0}, "epochs = 0"), ({"lr": -1.0}, "lr = -1.0"),
-    ({"optimizer": "lbfgs"}, "'lbfgs'; needed one of sgd"),
-])
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"epochs": 0}, "epochs = 0"),
+        ({"lr": -1.0}, "lr = -1.0"),
+        ({"optimizer": "lbfgs"}, "'lbfgs'; needed one of sgd"),
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(wrong, message):
     with pytest.raises(HardlookError, match=message):
         fit(network(), data(), **wrong)
@@ -132,8 +144,9 @@ def test_a_stopped_training_goes_on_with_the_same_bits(tmp_path, optimizer):
     with pytest.raises(Stopped):
         fit(network(), data(), epochs=4, optimizer=optimizer, state=state, on_epoch=stop_at(2))
     told = []
-    model = fit(network(), data(), epochs=4, optimizer=optimizer, state=state,
-                on_epoch=lambda epoch, _: told.append(epoch))
+    model = fit(
+        network(), data(), epochs=4, optimizer=optimizer, state=state, on_epoch=lambda epoch, _: told.append(epoch)
+    )
     assert told == [3, 4] and not state.exists()
     assert torch.equal(weights(model), weights(fit(network(), data(), epochs=4, optimizer=optimizer)))
 
@@ -194,7 +207,8 @@ def make_audit(folder: Path, training: str = "epochs = 3\nbatch_size = 16", run:
     for split, rows in {"train": slice(0, 72), "test": slice(72, N)}.items():
         np.savez(folder / f"{split}.npz", inputs=x[rows, 0], labels=np.asarray(["a", "b", "c"])[y[rows]])
     (folder / "model.py").write_text(MODEL)
-    (folder / "audit.toml").write_text(textwrap.dedent("""
+    (folder / "audit.toml").write_text(
+        textwrap.dedent("""
         format = 1
         media = "vector"
         classes = ["a", "b", "c"]
@@ -208,7 +222,10 @@ def make_audit(folder: Path, training: str = "epochs = 3\nbatch_size = 16", run:
         model = "model.py:net"
         transform = "model.py:transform"
         checkpoints = "checkpoints/main/*.pt"
-        """) + run + f"\n[run.main.training]\n{training}\n")
+        """)
+        + run
+        + f"\n[run.main.training]\n{training}\n"
+    )
     opened = Audit.open(folder)
     if not opened.examples_path.is_file():
         examples.ingest(opened)

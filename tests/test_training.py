@@ -243,13 +243,18 @@ LOADERS = {
     "two workers": lambda d: DataLoader(d, 8, shuffle=True, num_workers=2, prefetch_factor=3),
     "workers that stay": lambda d: DataLoader(d, 8, shuffle=True, num_workers=1, persistent_workers=True),
     "drawn with replacement": lambda d: DataLoader(
-        d, 8, sampler=torch.utils.data.WeightedRandomSampler(torch.linspace(0, 1, len(d)), 50)),
+        d, 8, sampler=torch.utils.data.WeightedRandomSampler(torch.linspace(0, 1, len(d)), 50)
+    ),
     "a batch sampler of the user's": lambda d: DataLoader(d, batch_sampler=[[5, 1, 7], [0, 2], [9, 8, 3, 4]]),
-    "no automatic batching": lambda d: DataLoader(
-        d, batch_size=None, sampler=BatchSampler(RandomSampler(d), 8, False)),
+    "no automatic batching": lambda d: DataLoader(d, batch_size=None, sampler=BatchSampler(RandomSampler(d), 8, False)),
     "a collate function of the user's": lambda d: DataLoader(
-        d, 8, shuffle=True, collate_fn=lambda items: [torch.stack([torch.as_tensor(v) for v in column])
-                                                      for column in zip(*items, strict=True)]),
+        d,
+        8,
+        shuffle=True,
+        collate_fn=lambda items: [
+            torch.stack([torch.as_tensor(v) for v in column]) for column in zip(*items, strict=True)
+        ],
+    ),
 }
 
 
@@ -308,8 +313,11 @@ def test_examples_that_are_a_subset_are_found_in_a_loader_over_another_subset(tm
 def test_the_user_can_say_which_example_each_row_is(tmp_path, answer):
     model, seen = network(), []
     batches = list(DataLoader(Numbered(data()), 8, shuffle=True))
-    tell = {"ids": lambda batch: [IDS[row] for row in batch[2]], "rows": lambda batch: batch[2].tolist(),
-            "tensor": lambda batch: batch[2]}[answer]
+    tell = {
+        "ids": lambda batch: [IDS[row] for row in batch[2]],
+        "rows": lambda batch: batch[2].tolist(),
+        "tensor": lambda batch: batch[2],
+    }[answer]
     with Recorder(tmp_path, model, examples=data(), ids=IDS) as recorder:
         loop(model, batches, 1, lambda loader: recorder.watch(loader, rows=tell), seen=seen)
     np.testing.assert_allclose(epochs_of(tmp_path)[0]["train_margin"], by_hand(seen), rtol=1e-5, atol=1e-6)
@@ -564,7 +572,9 @@ def test_a_checkpoint_is_plain_tensors_and_states_its_epoch(tmp_path):
         loop(model, DataLoader(data(), 8), 2, recorder.watch)
     found = find_checkpoints("checkpoints/main/*.pt", tmp_path)
     assert [(checkpoint.path.name, checkpoint.epoch) for checkpoint in found] == [
-        ("epoch-0001.pt", 1), ("epoch-0002.pt", 2)]
+        ("epoch-0001.pt", 1),
+        ("epoch-0002.pt", 2),
+    ]
     saved = torch.load(found[-1].path, weights_only=True)
     assert saved["epoch"] == 2
     assert all(torch.equal(value, saved["state_dict"][name]) for name, value in model.state_dict().items())
@@ -602,8 +612,9 @@ def audit(folder, labels, classes="abc"):
     (folder / "audit.toml").write_text(text + '[run.main]\nmodel = "m.py:f"\ncheckpoints = "kept/*.pt"\n')
     names = [classes[label] for label in labels]
     problem = pd.array([None] * N, "string")
-    pd.DataFrame({"example_id": IDS, "split": "train", "label": names, "problem": problem,
-                  "source": 0, "row": range(N)}).to_parquet(folder / "examples.parquet")
+    pd.DataFrame(
+        {"example_id": IDS, "split": "train", "label": names, "problem": problem, "source": 0, "row": range(N)}
+    ).to_parquet(folder / "examples.parquet")
     return Audit.open(folder)
 
 
@@ -637,16 +648,19 @@ def test_a_model_with_other_classes_than_the_audits_is_refused(tmp_path, read_ex
         assert torch.is_grad_enabled() and recorder.model.training
 
 
-@pytest.mark.parametrize("wrong, message", [
-    ({"ids": IDS[:-1]}, "59 ids .* 60 examples"),
-    ({"ids": ["same"] * N}, "'same' stands for several rows"),
-    ({"ids": None}, "pass ids="),
-    ({"ids": IDS, "labels": [0, 1]}, "2 labels for 60 examples"),
-    ({"ids": IDS, "labels": [-1] * N}, "label -1"),
-    ({"ids": IDS, "every": 0}, "every=0"),
-    ({"ids": IDS, "keep": 1}, "keep=1"),
-    ({"ids": IDS, "test": data(5), "test_ids": IDS[:5]}, "for a train and for a test"),
-])
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"ids": IDS[:-1]}, "59 ids .* 60 examples"),
+        ({"ids": ["same"] * N}, "'same' stands for several rows"),
+        ({"ids": None}, "pass ids="),
+        ({"ids": IDS, "labels": [0, 1]}, "2 labels for 60 examples"),
+        ({"ids": IDS, "labels": [-1] * N}, "label -1"),
+        ({"ids": IDS, "every": 0}, "every=0"),
+        ({"ids": IDS, "keep": 1}, "keep=1"),
+        ({"ids": IDS, "test": data(5), "test_ids": IDS[:5]}, "for a train and for a test"),
+    ],
+)
 def test_what_does_not_fit_is_one_clear_error(tmp_path, wrong, message):
     with pytest.raises(HardlookError, match=message):
         Recorder(tmp_path, network(), examples=data(), **wrong)

@@ -28,9 +28,7 @@ def test_a_table_is_the_transform_that_torchvision_makes_of_it():
             v2.Normalize(table["mean"], table["std"]),
         ]
     )
-    torch.testing.assert_close(
-        load_transform(table, ".")(picture()), oracle(picture()).as_subclass(torch.Tensor)
-    )
+    torch.testing.assert_close(load_transform(table, ".")(picture()), oracle(picture()).as_subclass(torch.Tensor))
 
 
 @pytest.mark.parametrize(
@@ -38,11 +36,7 @@ def test_a_table_is_the_transform_that_torchvision_makes_of_it():
 )
 def test_pictures_of_every_mode_become_grey_or_colour(mode, channels):
     plain = load_transform(None, ".")(picture(mode))
-    assert (
-        plain.shape == (channels, 10, 12)
-        and plain.dtype == torch.float32
-        and 0 <= plain.min() <= plain.max() <= 1
-    )
+    assert plain.shape == (channels, 10, 12) and plain.dtype == torch.float32 and 0 <= plain.min() <= plain.max() <= 1
     for wanted, number in (("L", 1), ("RGB", 3)):
         assert load_transform({"mode": wanted}, ".")(picture(mode)).shape == (number, 10, 12)
     if mode == "P":
@@ -64,14 +58,12 @@ def test_numbers_that_are_no_bytes_are_left_in_their_range():
     assert torch.equal(plain(digits.astype(">f4")), plain(digits))
     assert plain(np.full((4, 4), 65535, np.uint16)).max() == 1
     assert plain(Image.fromarray(np.full((4, 4), 65535, np.uint16))).max() == 1
-    assert (
-        plain(np.zeros((3, 9, 8), np.float32)).shape
-        == plain(np.zeros((9, 8, 3), np.float32)).shape
-        == (3, 9, 8)
+    assert plain(np.zeros((3, 9, 8), np.float32)).shape == plain(np.zeros((9, 8, 3), np.float32)).shape == (3, 9, 8)
+    assert load_transform({"mode": "RGB", "resize": 6}, ".")(Image.fromarray(np.ones((4, 4), np.uint16))).shape == (
+        3,
+        6,
+        6,
     )
-    assert load_transform({"mode": "RGB", "resize": 6}, ".")(
-        Image.fromarray(np.ones((4, 4), np.uint16))
-    ).shape == (3, 6, 6)
 
 
 def test_vectors_pass_and_are_normalised_per_element():
@@ -86,8 +78,7 @@ def test_vectors_pass_and_are_normalised_per_element():
 def test_a_transform_of_the_users_own_is_taken_as_it_is(tmp_path):
     write(
         tmp_path,
-        own="def transform(x):\n    return x + 1\n"
-        "class Twice:\n    def __call__(self, x):\n        return 2 * x",
+        own="def transform(x):\n    return x + 1\nclass Twice:\n    def __call__(self, x):\n        return 2 * x",
     )
     assert load_transform("own.py:transform", tmp_path)(1) == 2
     assert load_transform("own.py:Twice", tmp_path)(3) == 6

@@ -1,4 +1,5 @@
-"""The table of verdicts drives the log, the policy, the estimates, the minutes and the pages: a sixth row is a sixth verdict."""
+"""The table of verdicts drives the log, the policy, the estimates, the minutes and the pages: a sixth row is a sixth
+verdict."""
 
 import pandas as pd
 import pytest
@@ -23,13 +24,21 @@ def sixth(monkeypatch):
 
 
 def event(verdict, seq=1, **more):
-    return Event(client="tab", seq=seq, example_id=f"{seq}", reviewer="ana", action="decide", verdict=verdict, label="a", **more)
+    return Event(
+        client="tab", seq=seq, example_id=f"{seq}", reviewer="ana", action="decide", verdict=verdict, label="a", **more
+    )
 
 
 def test_the_stored_names_and_what_follows_from_each_are_what_they_were():
     assert tuple(VERDICTS) == ("given", "other", "several", "none", "unsure")
-    assert patches.default_policy() == {"given": "keep", "other": "relabel", "several": "second reader", "none": "exclude",
-                                        "unsure": "second reader", "bad image": "exclude"}
+    assert patches.default_policy() == {
+        "given": "keep",
+        "other": "relabel",
+        "several": "second reader",
+        "none": "exclude",
+        "unsure": "second reader",
+        "bad image": "exclude",
+    }
     assert [kind.takes for kind in VERDICTS.values()] == [None, "new_label", "labels", None, None]
     assert [kind.key for kind in VERDICTS.values()] == list("qlbou")
     assert [label_is_wrong(name, "a", "b", ("a", "b")) for name in VERDICTS] == [False, True, False, True, None]
@@ -50,7 +59,9 @@ def test_its_disposition_is_one_that_patches_know():
 
 
 def test_a_sixth_is_refused_until_it_stands_in_the_table():
-    with pytest.raises(HardlookError, match="verdict 'ambiguous' is unknown; one of given, other, several, none, unsure"):
+    with pytest.raises(
+        HardlookError, match="verdict 'ambiguous' is unknown; one of given, other, several, none, unsure"
+    ):
         event(NAME)
 
 
@@ -69,19 +80,31 @@ def test_a_sixth_goes_through_log_policy_and_estimates(sixth, tmp_path):
     assert patches.full_policy({NAME: "keep"})[NAME] == "keep"
     with pytest.raises(HardlookError, match="'ambiguous' names no new label"):
         patches.full_policy({NAME: "relabel"})
-    assert ReviewPolicy(second_opinions=0, dispositions={NAME: "keep"}).wants_second("1", NAME, (), "train"), "it is open"
+    assert ReviewPolicy(second_opinions=0, dispositions={NAME: "keep"}).wants_second("1", NAME, (), "train"), (
+        "it is open"
+    )
 
 
 def test_a_sixth_that_takes_a_field_needs_it_and_is_judged_by_it(monkeypatch):
     for takes, given, wrong in (("new_label", {"new_label": "b"}, True), ("labels", {"labels": ("a", "b")}, False)):
-        facts = {name: getattr(SIXTH, name) for name in VerdictKind.__dataclass_fields__} | {"true": takes, "label_is": "either"}
+        facts = {name: getattr(SIXTH, name) for name in VerdictKind.__dataclass_fields__} | {
+            "true": takes,
+            "label_is": "either",
+        }
         monkeypatch.setitem(VERDICTS, NAME, VerdictKind(**facts))
         with pytest.raises(HardlookError, match=f"verdict 'ambiguous' needs {takes}"):
             event(NAME)
         said = event(NAME, **given)
         assert label_is_wrong(NAME, "a", said.new_label, said.labels) is wrong
         assert patches.full_policy({NAME: "relabel"})[NAME] == "relabel"
-        row = {"audit": "x", "example_id": "1", "verdict": NAME, "new_label": said.new_label, "labels": said.labels, "label": "a"}
+        row = {
+            "audit": "x",
+            "example_id": "1",
+            "verdict": NAME,
+            "new_label": said.new_label,
+            "labels": said.labels,
+            "label": "a",
+        }
         told = {"new_label": "label:b", "labels": f'{NAME}:["a", "b"]'}
         assert answers(pd.DataFrame([row]).astype({"verdict": "string", "label": "string"})).tolist() == [told[takes]]
 

@@ -112,11 +112,7 @@ def test_two_verdicts_make_a_dispute_and_an_adjudication_settles_it(log, ana, be
     assert only(log.consensus()).status == "agreed"
     ben("decide", label="3", verdict="other", new_label="5", issues=["duplicate"])
     row = only(log.consensus())
-    assert (
-        row.status == "disputed"
-        and row.reviewers == ("ana", "ben")
-        and row.issues == ("bad image", "duplicate")
-    )
+    assert row.status == "disputed" and row.reviewers == ("ana", "ben") and row.issues == ("bad image", "duplicate")
     assert pd.isna(row.verdict) and pd.isna(row.new_label) and pd.isna(row.note)
     ruling = Reviewer(log, "lea")("adjudicate", label="3", verdict="other", new_label="5", note="open top")
     row = only(log.consensus())
@@ -250,7 +246,9 @@ def test_what_would_stand_without_an_act_is_what_stands_once_it_is_undone(log, s
     for name, table in expected.items():
         found = getattr(log, name)()
         found = found[found["example_id"].isin(ids)]
-        assert sorted(zip(found["client"], found["seq"], strict=True)) == sorted(zip(table["client"], table["seq"], strict=True))
+        assert sorted(zip(found["client"], found["seq"], strict=True)) == sorted(
+            zip(table["client"], table["seq"], strict=True)
+        )
 
 
 def random_events(seed, n=250):
@@ -260,9 +258,7 @@ def random_events(seed, n=250):
     for seq in range(1, n + 1):
         client = str(rng.choice(["ana", "ben", "cem"]))
         action = str(
-            rng.choice(
-                ["decide", "undo", "adjudicate", "flag", "unflag", "comment"], p=[5 / 10] + [1 / 10] * 5
-            )
+            rng.choice(["decide", "undo", "adjudicate", "flag", "unflag", "comment"], p=[5 / 10] + [1 / 10] * 5)
         )
         fields = {
             "batch": f"bulk {seq // 10}" if rng.random() < 0.3 else None,
@@ -295,6 +291,4 @@ def test_a_table_that_follows_the_log_is_the_table_made_at_once(log, rule):
         so_far = events[:end]
         stands = verdicts.standing(so_far)
         pd.testing.assert_frame_equal(table.follow(so_far, stands), rule(so_far, stands))
-    assert max(redone[-3:]) < len(events) / 2, (
-        "only the examples that something happened to were derived again"
-    )
+    assert max(redone[-3:]) < len(events) / 2, "only the examples that something happened to were derived again"

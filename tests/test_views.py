@@ -55,9 +55,7 @@ def page(audit, name, **parameters):
     """A page of an audit as a new visitor sees it at an address."""
     serve_this(audit.root)
     app = AppTest.from_file(APP, default_timeout=300)
-    app._page_hash = calc_hash(
-        name
-    )  # AppTest can open no address of an app's navigation, only switch to it later
+    app._page_hash = calc_hash(name)  # AppTest can open no address of an app's navigation, only switch to it later
     for key, value in parameters.items():
         app.query_params[key] = value
     return sound(app.run())
@@ -218,11 +216,7 @@ def test_the_grid_follows_its_address(audit):
     assert {cell["prediction"] for cell in shown} == {"class 002"}
     assert {cell["id"].split("/")[0] for cell in shown} == {"train"}
     assert {cell["evidence"]["score"] for cell in shown} == {"vog.early_prediction_logit"}
-    north = (
-        read_table(audit.examples_path, ["example_id", "meta.camera"])
-        .to_pandas()
-        .query("`meta.camera` == 'north'")
-    )
+    north = read_table(audit.examples_path, ["example_id", "meta.camera"]).to_pandas().query("`meta.camera` == 'north'")
     assert {cell["id"] for cell in shown} <= set(north["example_id"])
 
 
@@ -253,9 +247,7 @@ def test_the_grid_shows_one_example_by_its_id(audit):
 
 
 def test_the_grid_shows_examples_of_equal_content(audit):
-    fingerprint = grids(page(audit, "grid", example="train/000000.png"))[0]["panels"][0]["cells"][0][
-        "fingerprint"
-    ]
+    fingerprint = grids(page(audit, "grid", example="train/000000.png"))[0]["panels"][0]["cells"][0]["fingerprint"]
     assert cells(page(audit, "grid", same=fingerprint)) == ["train/000000.png", "train/000001.png"]
 
 
@@ -302,9 +294,7 @@ def test_a_decile_opens_its_examples_in_the_grid(audit):
     assert app.query_params == {"split": "train", "class": "class 001", "stage": "early", "decile": "3"}
     run = audit.run()
     column = find_column(state.score_columns(run), "vog.early_label_logit_z")
-    expected = state.ranking(audit, run, column, Selection("train", "class 001", decile=3))[
-        "example_id"
-    ].to_pylist()
+    expected = state.ranking(audit, run, column, Selection("train", "class 001", decile=3))["example_id"].to_pylist()
     assert sorted(cells(app)) == sorted(expected)
 
 
@@ -333,9 +323,7 @@ def test_a_queue_keeps_its_order_while_it_is_decided(tmp_path):
     app = page(audit, "suspects", view="Sheet", decision="not decided yet")
     before = cells(app)
     log = decisions.open_log(audit)
-    log.append(
-        [Event(client="c", seq=1, example_id=before[0], reviewer="ada", action="decide", verdict="given")]
-    )
+    log.append([Event(client="c", seq=1, example_id=before[0], reviewer="ada", action="decide", verdict="given")])
     sound(app.run())
     assert cells(app) == before
     assert "1 decided" not in said(app)
@@ -349,9 +337,7 @@ def test_a_link_to_a_frozen_queue_shows_the_same_queue(tmp_path):
     audit = make_audit(tmp_path / "audit", 200, 3)
     before = cells(page(audit, "suspects", view="Sheet", decision="not decided yet"))
     log = decisions.open_log(audit)
-    log.append(
-        [Event(client="c", seq=1, example_id=before[0], reviewer="ada", action="decide", verdict="given")]
-    )
+    log.append([Event(client="c", seq=1, example_id=before[0], reviewer="ada", action="decide", verdict="given")])
     assert cells(page(audit, "suspects", view="Sheet", decision="not decided yet", as_of="0")) == before
     assert before[0] not in cells(page(audit, "suspects", view="Sheet", decision="not decided yet"))
 
@@ -373,9 +359,7 @@ def reviewed(tmp_path):
     facts = {"client": "c", "action": "decide", "label": "class 001"}
     log.append(
         [
-            Event(
-                seq=1, example_id="train/000001.png", reviewer="ada", verdict="given", seconds=2.0, **facts
-            ),
+            Event(seq=1, example_id="train/000001.png", reviewer="ada", verdict="given", seconds=2.0, **facts),
             Event(
                 seq=2,
                 example_id="train/000002.png",
@@ -445,9 +429,7 @@ for name in {[one.script for one in PAGES]!r}:
 print(",".join(sorted({{"torch", "umap", "pynndescent", "ray", "numba"}} & set(sys.modules))))
 """
     environment = {**os.environ, "HARDLOOK_AUDIT": str(audit.root), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=900
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""
 
@@ -458,7 +440,9 @@ def test_the_queue_of_a_pool_starts_with_a_score_that_needs_no_label(tmp_path):
         path = audit.run().score_path(name)
         table = read_table(path)
         for column in [one for one in table.column_names if one not in ("example_id", "fingerprint", "label")]:
-            table = table.set_column(table.column_names.index(column), table.schema.field(column), pa.nulls(60, pa.float32()))
+            table = table.set_column(
+                table.column_names.index(column), table.schema.field(column), pa.nulls(60, pa.float32())
+            )
         write_table(path, table)
     app = page(audit, "suspects", view="Sheet")
     assert cells(app) and "Nothing is left" not in said(app)
@@ -507,8 +491,10 @@ def test_the_grid_opens_on_the_stage_and_form_that_rank_where_the_usual_ones_do_
 def test_the_overview_says_what_is_left_out_and_what_scoring_found_out(audit):
     run = audit.run()
     before = run.record()
-    run.add_to_record(skipped={"vog": "no input gradient: [cut](https://x.example)"},
-                      notes={"influence": ["one way was *left*: `hardlook train` <b>`` [a](https://b.example)`"]})
+    run.add_to_record(
+        skipped={"vog": "no input gradient: [cut](https://x.example)"},
+        notes={"influence": ["one way was *left*: `hardlook train` <b>`` [a](https://b.example)`"]},
+    )
     try:
         text = said(page(audit, "overview"))
     finally:

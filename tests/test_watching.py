@@ -14,16 +14,19 @@ def plain(n):
     return TensorDataset(torch.arange(n))
 
 
-@pytest.mark.parametrize("dataset, examples, expected", [
-    (plain(4), plain(4), [0, 1, 2, 3]),
-    (Subset(plain(4), [3, 1]), plain(4), [3, 1]),
-    (Subset(Subset(plain(4), [3, 1, 0]), [2, 0]), plain(4), [0, 3]),
-    (Subset(plain(4), [1, 3]), Subset(plain(4), [3, 2]), [-1, 0]),
-    (Subset(plain(4), [1, 3, 0, 2]), plain(4), [1, 3, 0, 2]),  # as long as the examples, and in another order
-    (plain(2), Subset(plain(4), [3, 2]), [0, 1]),
-    (plain(3), plain(4), None),
-    (ConcatDataset([plain(4), plain(1)]), plain(4), None),
-])
+@pytest.mark.parametrize(
+    "dataset, examples, expected",
+    [
+        (plain(4), plain(4), [0, 1, 2, 3]),
+        (Subset(plain(4), [3, 1]), plain(4), [3, 1]),
+        (Subset(Subset(plain(4), [3, 1, 0]), [2, 0]), plain(4), [0, 3]),
+        (Subset(plain(4), [1, 3]), Subset(plain(4), [3, 2]), [-1, 0]),
+        (Subset(plain(4), [1, 3, 0, 2]), plain(4), [1, 3, 0, 2]),  # as long as the examples, and in another order
+        (plain(2), Subset(plain(4), [3, 2]), [0, 1]),
+        (plain(3), plain(4), None),
+        (ConcatDataset([plain(4), plain(1)]), plain(4), None),
+    ],
+)
 def test_rows_are_followed_through_subsets_or_not_at_all(dataset, examples, expected):
     found = row_map(dataset, examples)
     assert (found if expected is None else found.tolist()) == expected
@@ -36,8 +39,10 @@ def test_a_dataset_is_its_own_examples():
 
 def test_following_a_loader_changes_nothing_that_it_gives_and_can_be_undone():
     loader = DataLoader(plain(10), 3, shuffle=True, generator=torch.Generator().manual_seed(0))
-    alone = [batch[0].tolist() for batch in DataLoader(plain(10), 3, shuffle=True,
-                                                       generator=torch.Generator().manual_seed(0))]
+    alone = [
+        batch[0].tolist()
+        for batch in DataLoader(plain(10), 3, shuffle=True, generator=torch.Generator().manual_seed(0))
+    ]
     sampler = loader.batch_sampler
     order = follow(loader)
     assert follow(loader) is order and len(loader) == 4 and order.batch_size == 3

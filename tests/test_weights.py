@@ -39,9 +39,7 @@ def test_safetensors_state_their_epoch_in_the_header(tmp_path):
     assert read_state_dict(tmp_path / "a.safetensors").epoch == 12
 
 
-@pytest.mark.parametrize(
-    "prefix", ["module.", "model.", "_orig_mod.", "model._orig_mod.", "module.model.net."]
-)
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "model._orig_mod.", "module.model.net."])
 def test_prefixes_of_wrappers_are_taken_off(tmp_path, prefix):
     torch.save({prefix + name: value for name, value in state(1).items()}, tmp_path / "a.pt")
     assert loads(tmp_path / "a.pt", Net(seed=1)) == ()
@@ -49,9 +47,7 @@ def test_prefixes_of_wrappers_are_taken_off(tmp_path, prefix):
 
 def test_a_model_that_truly_has_the_prefix_keeps_it(tmp_path):
     for name, prefix in (("own", ""), ("more", "model."), ("lightning", "net.")):
-        torch.save(
-            {prefix + key: value for key, value in Wrapped(1).state_dict().items()}, tmp_path / f"{name}.pt"
-        )
+        torch.save({prefix + key: value for key, value in Wrapped(1).state_dict().items()}, tmp_path / f"{name}.pt")
         assert loads(tmp_path / f"{name}.pt", Wrapped(1), Wrapped(9)) == ()
     torch.save(state(1), tmp_path / "bare.pt")
     assert loads(tmp_path / "bare.pt", Wrapped(1), Wrapped(9)) == ()
@@ -75,30 +71,22 @@ def test_what_a_training_module_keeps_beside_the_model_is_left_out_with_a_note(t
         {**{f"model.{k}": v for k, v in state(1).items()}, "criterion.weight": torch.ones(3)},
         tmp_path / "a.pt",
     )
-    assert loads(tmp_path / "a.pt", Net(seed=1)) == (
-        "left out what is not under 'model.': 'criterion.weight'",
-    )
+    assert loads(tmp_path / "a.pt", Net(seed=1)) == ("left out what is not under 'model.': 'criterion.weight'",)
 
 
 def test_weights_that_are_there_twice_are_not_guessed_at(tmp_path):
-    torch.save(
-        {f"{who}.{k}": v for who in ("student", "tutor") for k, v in state(1).items()}, tmp_path / "a.pt"
-    )
+    torch.save({f"{who}.{k}": v for who in ("student", "tutor") for k, v in state(1).items()}, tmp_path / "a.pt")
     torch.save({**state(1), **{f"tutor.{k}": v for k, v in state(2).items()}}, tmp_path / "b.pt")
     for name, where in (("a", "'student.' and 'tutor.'"), ("b", "'' and 'tutor.'")):
         with pytest.raises(HardlookError, match=f"more than once, under {where}"):
             load_into(Net(), read_state_dict(tmp_path / f"{name}.pt"))
 
 
-@pytest.mark.parametrize(
-    "plain, ema", [("state_dict", "state_dict_ema"), ("model", "model_ema"), ("model", "ema")]
-)
+@pytest.mark.parametrize("plain, ema", [("state_dict", "state_dict_ema"), ("model", "model_ema"), ("model", "ema")])
 def test_plain_weights_go_before_their_average_unless_asked(tmp_path, plain, ema):
     averaged = torch.optim.swa_utils.AveragedModel(Net(seed=2))
     torch.save({ema: averaged.state_dict(), plain: state(1), "epoch": 1}, tmp_path / "a.pt")
-    assert loads(tmp_path / "a.pt", Net(seed=1)) == (
-        f"took the plain weights ({plain}), not the EMA ({ema})",
-    )
+    assert loads(tmp_path / "a.pt", Net(seed=1)) == (f"took the plain weights ({plain}), not the EMA ({ema})",)
     assert loads(tmp_path / "a.pt", Net(seed=2), weights="ema") == (f"took the EMA weights ({ema})",)
 
 

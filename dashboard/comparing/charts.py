@@ -77,9 +77,7 @@ def matrix(
     laid_out(figure, 170 + CELL * max(len(rows), 4), clickmode="event+select", showlegend=False)
     for axis, order in ((figure.update_xaxes, columns), (figure.update_yaxes, rows)):
         ticks = [f"{marks.get(a, '')} {escaped(names[a], 26)}".strip() for a in order]
-        axis(
-            tickmode="array", tickvals=list(range(len(order))), ticktext=ticks, showgrid=False, zeroline=False
-        )
+        axis(tickmode="array", tickvals=list(range(len(order))), ticktext=ticks, showgrid=False, zeroline=False)
     figure.update_xaxes(tickangle=-45, side="bottom", range=[-0.5, len(columns) - 0.5])
     figure.update_yaxes(range=[len(rows) - 0.5, -0.5])
     return Chart(figure, reading)
@@ -217,8 +215,7 @@ def decile_runs(by_run: pd.DataFrame, band: pd.DataFrame) -> Chart:
         name="mean",
         line={"width": 3, "color": NEUTRAL.colour},
         hovertext=[
-            f"decile {row.decile}: mean {share(row.mean)}, SD {share(row.deviation)}"
-            for row in band.itertuples()
+            f"decile {row.decile}: mean {share(row.mean)}, SD {share(row.deviation)}" for row in band.itertuples()
         ],
         hoverinfo="text",
     )
@@ -243,7 +240,8 @@ def _corrected_mean(figure: go.Figure, band: pd.DataFrame) -> None:
             marker={"symbol": "diamond-open", "size": 11, "color": LABEL.colour, "line": {"width": 2}},
             cliponaxis=False,
             hovertext=[f"decile {row.decile}: mean {share(row.corrected)} wrong on corrected labels, SD "
-                       f"{share(row.corrected_deviation)}; {number(row.changed)} changed per run" for row in rows.itertuples()],
+                       f"{share(row.corrected_deviation)}; {number(row.changed)} changed "
+                       f"per run" for row in rows.itertuples()],
             hoverinfo="text",
         )  # fmt: skip
 
@@ -271,8 +269,7 @@ def recall_curves(curves: Mapping[str, pd.DataFrame], names: Mapping[str, str]) 
             name=escaped(names[address], 30),
             line={"width": 2.5, "color": INKS[at % len(INKS)], "dash": DASHES[at // len(INKS) % len(DASHES)]},
             hovertext=[
-                f"{escaped(names[address])}: {share(row.recall)} of the wrong labels in the first "
-                f"{share(row.share)}"
+                f"{escaped(names[address])}: {share(row.recall)} of the wrong labels in the first {share(row.share)}"
                 for row in curve.itertuples()
             ],
             hoverinfo="text",

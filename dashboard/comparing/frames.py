@@ -102,9 +102,7 @@ def _score_frame(
         joined += f" JOIN {source(run.predictions_path)} p ON p.example_id = e.example_id"
     condition, parameters = selection.sql()
     query = f"SELECT e.example_id, e.label, {fields or 'NULL AS nothing'} FROM {joined} WHERE {condition}"
-    drawn = (
-        f"SELECT * FROM ({query} ORDER BY md5(e.example_id), e.example_id LIMIT {most}) ORDER BY example_id"
-    )
+    drawn = f"SELECT * FROM ({query} ORDER BY md5(e.example_id), e.example_id LIMIT {most}) ORDER BY example_id"
     found = state.sql(drawn, parameters).to_pandas().set_index("example_id")
     labels = found.pop("label")
     ends = {f"{scorer}.{column}": end for scorer, column, end in columns}
@@ -141,10 +139,7 @@ def take_label(audit: Audit, run: Run, columns: Sequence[ScoreColumn]) -> dict[s
     As the score declares it; else by whether an example without a label has it; else, where all have
     labels, a score of the prediction's class is taken to need none.
     """
-    found = {
-        c.address: c.steps.get("index") != "prediction" if c.uses_label is None else c.uses_label
-        for c in columns
-    }
+    found = {c.address: c.steps.get("index") != "prediction" if c.uses_label is None else c.uses_label for c in columns}
     open_ones = [c for c in columns if c.uses_label is None]
     without = _without_label(
         state.stamp(audit.examples_path),
@@ -222,7 +217,8 @@ def is_told_by_parts(audit: Audit, selection: Selection) -> bool:
     """Whether the truth of single examples could be had from the difference of two selections like this one.
 
     Not without metadata filters, and not with one column chosen by its values where each value's group holds enough
-    verified and wrong examples: two such selections differ by whole groups. Ranges and parts of texts can differ by one.
+    verified and wrong examples: two such selections differ by whole groups. Ranges and parts of texts can differ by
+    one.
     """
     if not selection.meta:
         return False

@@ -33,7 +33,8 @@ from scoring.evaluation import detection_report, recall_curve, roc_over_runs
 
 DRAWN = 5
 HELP = {
-    "inspected first": "Which end of the score is inspected first: declared, or measured by the model's errors on this run.",
+    "inspected first": "Which end of the score is inspected first: declared, or measured by the model's errors on "
+    "this run.",
     "AUROC": "Probability that a wrong label is ranked before a right one; 0.5 is chance.",
     "average precision": "Mean precision over the wrong labels as they are found; by chance, the share that is wrong.",
     "found in 5 %": "Share of the wrong labels among the first 5 % of the ranking.",
@@ -48,8 +49,10 @@ NO_TRUTH = (
     "and never shown to a reviewer:"
 )
 TOLD_BY_PARTS = (
-    "The truth of a single example could be read from the difference of two such parts. Curves are shown of one metadata "
-    f"column by its values, where each value has at least {FEWEST_KNOWN} verified examples and {FEWEST_WRONG} wrong labels, "
+    "The truth of a single example could be read from the difference of two such parts. Curves are shown of one "
+    "metadata "
+    f"column by its values, where each value has at least {FEWEST_KNOWN} verified examples and {FEWEST_WRONG} "
+    f"wrong labels, "
     "and without metadata filters."
 )
 EXAMPLE = '[truth]\npath = "truth.csv"          # example_id, true_label'
@@ -88,9 +91,7 @@ def show_known(
     return None
 
 
-def show_curves(
-    values: pd.DataFrame, wrong: pd.Series, report: pd.DataFrame, names: Mapping[str, str]
-) -> None:
+def show_curves(values: pd.DataFrame, wrong: pd.Series, report: pd.DataFrame, names: Mapping[str, str]) -> None:
     """Recall against the share inspected, of the best scores or of those that the address names."""
     order = report["score"].tolist()
     back = {names[address]: address for address in order}
@@ -131,10 +132,7 @@ def show_report(report: pd.DataFrame, names: Mapping[str, str], ends: Mapping[st
         "t": "%.3g",
         "effect": "%.3g",
     }
-    shown = {
-        name: st.column_config.NumberColumn(format=form, help=HELP.get(name))
-        for name, form in formats.items()
-    }
+    shown = {name: st.column_config.NumberColumn(format=form, help=HELP.get(name)) for name, form in formats.items()}
     shown["inspected first"] = st.column_config.TextColumn(help=HELP["inspected first"])
     shown["p"] = st.column_config.TextColumn(help=HELP["p"])
     st.dataframe(table, column_config=shown, hide_index=True, placeholder=controls.NONE)

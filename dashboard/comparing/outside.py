@@ -44,7 +44,8 @@ def show_outside(audit: Audit, run: Run) -> None:
     share = most["outside"] / max(most["inside"] + most["outside"], 1)
     st.markdown(
         f"Outside: {quoted(str(facts.get('out')), 200)} ({count(int(most['outside']), 'example')}) · inside: "
-        f"{quoted(str(facts.get('in')), 200)} ({count(int(most['inside']), 'example')}) · AUPR out by chance {share:.3g}"
+        f"{quoted(str(facts.get('in')), 200)} ({count(int(most['inside']), 'example')}) · AUPR out by chance "
+        f"{share:.3g}"
     )
     warn_if_old(audit, run, at, facts)
     show_curves(table)
@@ -98,12 +99,19 @@ def show_table(table: pd.DataFrame) -> None:
         "AUROC": table["auroc"], "AUPR in": table["aupr_in"], "AUPR out": table["aupr_out"],
         "inside": table["inside"], "outside": table["outside"],
     })  # fmt: skip
-    numbers = {name: "%.3f" for name in ("AUROC", "AUPR in", "AUPR out")} | {"inside": "localized", "outside": "localized"}
-    config = {
-        name: st.column_config.NumberColumn(format=form, help=HELP[name]) for name, form in numbers.items()
+    numbers = {name: "%.3f" for name in ("AUROC", "AUPR in", "AUPR out")} | {
+        "inside": "localized",
+        "outside": "localized",
     }
+    config = {name: st.column_config.NumberColumn(format=form, help=HELP[name]) for name, form in numbers.items()}
     config["kind"] = st.column_config.TextColumn(help=HELP["kind"])
-    st.dataframe(shown, hide_index=True, placeholder=controls.NONE, column_config=config, height="content" if len(shown) < 15 else 480)
+    st.dataframe(
+        shown,
+        hide_index=True,
+        placeholder=controls.NONE,
+        column_config=config,
+        height="content" if len(shown) < 15 else 480,
+    )
     st.caption(
         "Every score is turned so that high means outside (VoG as in its paper). AUROC does not depend on how many "
         "examples lie outside, the two others do. A row without numbers could not be computed."

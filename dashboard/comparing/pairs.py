@@ -59,9 +59,7 @@ def show_agreement(scores: Scores, names: Mapping[str, str], takes: Mapping[str,
     if shown.isna().any(axis=None):
         reading += " An empty cell cannot be measured: where both scores are there, one of them is always the same."
     marks, picked = _marks(takes), _picked(names)
-    _clickable(
-        charts.matrix(shown, names, marks, picked, what="correlation", diverging=True, reading=reading), names
-    )
+    _clickable(charts.matrix(shown, names, marks, picked, what="correlation", diverging=True, reading=reading), names)
     groups = between_groups(table, {a: WITH if takes[a] else WITHOUT for a in table.columns})
     told = [
         f"{WORDS[row.group_a, row.group_b]} {number(row.mean)} ({count(row.pairs, 'pair')})"
@@ -93,7 +91,8 @@ def show_overlap(scores: Scores, names: Mapping[str, str], takes: Mapping[str, b
     _clickable(
         charts.matrix(
             square, names, _marks(takes), _picked(names), what="overlap", diverging=False,
-            reading=f"Each cell is the share of the {top} most suspicious examples by one score that the other has among its "
+            reading=f"Each cell is the share of the {top} most suspicious examples by one score that the other has "
+                    f"among its "
             f"own {top}: 1 is the same set, and two unrelated scores share {chance}. Click a cell to see "
             "where two scores disagree.",
         ),
@@ -106,7 +105,8 @@ def show_overlap(scores: Scores, names: Mapping[str, str], takes: Mapping[str, b
         st.dataframe(
             shown.rename(columns={"a": "score", "b": "against", "share": "top", "k": "examples in it"}),
             column_config={"top": percent, "overlap": percent, "chance": percent},
-            hide_index=True, placeholder=controls.NONE,
+            hide_index=True,
+            placeholder=controls.NONE,
         )
 
 
@@ -241,9 +241,7 @@ def _panel(
     """One page of those on one side of the disagreement."""
     places = range((page - 1) * SIZE, min(page * SIZE, len(part)))
     rows = part.iloc[places.start : max(places.stop, places.start)]
-    made = cells.make_cells(
-        audit, run, pa.table({"example_id": pa.array(rows.index, pa.string())}), None, url=url
-    )
+    made = cells.make_cells(audit, run, pa.table({"example_id": pa.array(rows.index, pa.string())}), None, url=url)
     about = " ".join(cells.score_help(find_column(columns, address)) for address in pair)
     for place, cell, row in zip(places, made, rows.itertuples(), strict=True):
         evidence = {"scores": list(pair), "places": [round(row.place_a, 4), round(row.place_b, 4)], "rank": place + 1,

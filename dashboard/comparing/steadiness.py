@@ -128,9 +128,7 @@ def show_errors(audit: Audit, by_run: pd.DataFrame, values: pd.DataFrame, select
             warn_about_test(audit)
 
 
-def show_moving(
-    audit: Audit, run: Run, moved: pd.DataFrame, column: ScoreColumn, runs: Sequence[str]
-) -> None:
+def show_moving(audit: Audit, run: Run, moved: pd.DataFrame, column: ScoreColumn, runs: Sequence[str]) -> None:
     """The examples whose place changes most from run to run."""
     moved, left_out = hidden.frame_without(audit, moved, moved.index.tolist())
     if left_out:
@@ -180,11 +178,7 @@ def show_few_checkpoints(columns: Sequence[ScoreColumn], scores: Scores) -> None
             if few is not None and few.address in scores.values:
                 pair = scores.values[[column.address, few.address]]
                 # not turned: whether few checkpoints rank as all do is no matter of which end is hard
-                flip = (
-                    1.0
-                    if few.hard_end == column.hard_end or "low" not in (few.hard_end, column.hard_end)
-                    else -1.0
-                )
+                flip = 1.0 if few.hard_end == column.hard_end or "low" not in (few.hard_end, column.hard_end) else -1.0
                 row[word] = flip * rank_correlation(pair).iloc[0, 1]
         rows.append(row)
     if rows:

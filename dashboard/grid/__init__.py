@@ -112,6 +112,4 @@ def _component():
     folder = resources.files("dashboard.grid")
     styles = [folder.joinpath(name).read_text(encoding="utf8") for name in STYLES]
     css = "\n".join([f".hl-root{{{css_variables()}}}", *styles])
-    return st.components.v2.component(
-        "hardlook_grid", js=ENTRY % scripts_version(), css=css, isolate_styles=False
-    )
+    return st.components.v2.component("hardlook_grid", js=ENTRY % scripts_version(), css=css, isolate_styles=False)

@@ -1,4 +1,5 @@
-"""What helps to decide about some examples at once: scores with their percentile in the class, neighbours, and the rest.
+"""What helps to decide about some examples at once: scores with their percentile in the class, neighbours, and the
+rest.
 
 Input → output: a few example_ids and a run → {example_id: one dict ready for JSON}. The browser asks for the examples
 that come next, so several are read with one query per file. Percentiles are among the examples of the same split and
@@ -102,8 +103,8 @@ def class_values(
 ) -> dict[Group, dict[str, np.ndarray]]:
     """Each column's values within each group in ascending order, thinned to ``MOST_VALUES``.
 
-    Groups that are not known yet are read with one query, whatever their number: one scan of the file per group would be
-    as many scans as there are classes.
+    Groups that are not known yet are read with one query, whatever their number: one scan of the file per group would
+    be as many scans as there are classes.
     """
     with _keeping:
         found = {group: _kept[scores, examples, group] for group in groups if (scores, examples, group) in _kept}
@@ -119,7 +120,9 @@ def class_values(
     return found
 
 
-def _read_groups(scores: state.Stamp, examples: state.Stamp, groups: Sequence[Group]) -> dict[Group, dict[str, np.ndarray]]:
+def _read_groups(
+    scores: state.Stamp, examples: state.Stamp, groups: Sequence[Group]
+) -> dict[Group, dict[str, np.ndarray]]:
     wanted = "(SELECT unnest(?::VARCHAR[]) AS split, unnest(?::VARCHAR[]) AS label, unnest(?::INTEGER[]) AS at)"
     query = (
         f"SELECT g.at AS own_group, s.* EXCLUDE (example_id) FROM {source(scores[0])} s "

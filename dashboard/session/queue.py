@@ -88,7 +88,11 @@ def to_review(audit: Audit, run: Run, table: pa.Table, as_of: int | None = None)
 def reopened(audit: Audit, run: Run) -> frozenset[str]:
     """Decided examples that this run's model contradicts without having been on screen when they were decided."""
     last = decisions.last_position(audit)
-    return _reopened(serving().log_url, last, run.name, run.root, state.stamp(run.predictions_path)) if last else frozenset()
+    return (
+        _reopened(serving().log_url, last, run.name, run.root, state.stamp(run.predictions_path))
+        if last
+        else frozenset()
+    )
 
 
 @lru_cache(maxsize=8)

@@ -1,11 +1,11 @@
 """What a session asks for besides pictures and decisions.
 
-    POST /hardlook/dossiers?run=   {ids} → {example_id: scores with percentiles, neighbours, metadata, history}
-    GET  /hardlook/class?name=     guidelines, gold and typical examples of a class
-    GET  /hardlook/alike?id=&run=  look-alike suspects, as cells
-    GET  /hardlook/deep?id=        the original's values at its own depth, for window and level
-    POST /hardlook/hold            {ids} → {example_id: who looks at it now}; takes what is free for some minutes
-    GET  /hardlook/sitting         the reviewer's sitting as the log has it: decided, active seconds
+POST /hardlook/dossiers?run=   {ids} → {example_id: scores with percentiles, neighbours, metadata, history}
+GET  /hardlook/class?name=     guidelines, gold and typical examples of a class
+GET  /hardlook/alike?id=&run=  look-alike suspects, as cells
+GET  /hardlook/deep?id=        the original's values at its own depth, for window and level
+POST /hardlook/hold            {ids} → {example_id: who looks at it now}; takes what is free for some minutes
+GET  /hardlook/sitting         the reviewer's sitting as the log has it: decided, active seconds
 """
 
 from __future__ import annotations

@@ -80,9 +80,7 @@ def show_pairs(
     st.subheader("Where two scores disagree", anchor=False)
     pair = pairs.pick_pair(scores.values, names)
     if pair is None:
-        st.caption(
-            "Click a cell above, or choose two scores: the examples on which they disagree most appear here."
-        )
+        st.caption("Click a cell above, or choose two scores: the examples on which they disagree most appear here.")
         return None
     return pairs.show_pair(audit, run, scores, columns, pair, names)
 
@@ -99,9 +97,7 @@ def say_how_many(audit: Audit, selection: Selection, shown: int) -> None:
 def explain_nothing(audit: Audit, run: Run, selection: Selection) -> None:
     """Why no number is here."""
     if selection != Selection():
-        return controls.empty(
-            "No example with a score matches these filters: choose another split, class or filter."
-        )
+        return controls.empty("No example with a score matches these filters: choose another split, class or filter.")
     return controls.empty("No example has a score yet.", controls.command("score", audit, "--run", run.name))
 
 

@@ -8,7 +8,19 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import cells, controls, data_map_charts, decisions, drawing, grouping, hidden, lasso, state, training_map, view
+from dashboard import (
+    cells,
+    controls,
+    data_map_charts,
+    decisions,
+    drawing,
+    grouping,
+    hidden,
+    lasso,
+    state,
+    training_map,
+    view,
+)
 from dashboard.columns import ScoreColumn
 from dashboard.grid import example_grid
 from dashboard.map_panel import by_title
@@ -42,7 +54,9 @@ def show() -> None:
         title: column for title, column in by_title(state.score_columns(run)).items() if title not in (*COLOURS, GROUP)
     }
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        colour = controls.choose("Colour by", [*colours, *scores], "colour", GROUP if grouped else COLOURS[0], width=240)
+        colour = controls.choose(
+            "Colour by", [*colours, *scores], "colour", GROUP if grouped else COLOURS[0], width=240
+        )
         split = controls.pick_split(audit, "train", labelled=True)
         class_name = controls.pick_class(audit)
         with st.popover("More", icon=":material/tune:"):
@@ -86,7 +100,8 @@ def show_by_group(points: pd.DataFrame, grouped: grouping.Grouping) -> None:
         table[name] = [share(value) for value in table[name]]
     st.dataframe(table, hide_index=True, placeholder=controls.NONE)
     st.caption(
-        "Means over the examples of each group; hard is the share of them in the hard region. A group with low confidence "
+        "Means over the examples of each group; hard is the share of them in the hard region. A group with low "
+        "confidence "
         "and a large hard share was learned worst: look there first."
     )
     grouping.explain(grouped)
@@ -96,9 +111,7 @@ def show_by_group(points: pd.DataFrame, grouped: grouping.Grouping) -> None:
 def explain_no_training(audit: Audit, run: Run | None) -> None:
     """Why there is no map, and what to run."""
     if run is not None and not run.config:
-        return controls.empty(
-            "The predictions of this run were imported, so there is no recorded training to look at."
-        )
+        return controls.empty("The predictions of this run were imported, so there is no recorded training to look at.")
     return controls.empty(
         "The data map needs a recorded training, or several checkpoints from which `hardlook score` "
         "recomputes it. This command trains the run’s model and records it; two lines record a loop of your "
@@ -113,10 +126,7 @@ def pick_quantiles() -> Quantiles:
         key: st.slider(f"{label}, %", 0, 100, round(100 * default), key=key, bind="query-params")
         for key, (label, default) in CUTS.items()
     }
-    exact = {
-        key: CUTS[key][1] if value == round(100 * CUTS[key][1]) else value / 100
-        for key, value in found.items()
-    }
+    exact = {key: CUTS[key][1] if value == round(100 * CUTS[key][1]) else value / 100 for key, value in found.items()}
     if exact["hard"] > exact["easy"]:
         controls.warn("Hard lies above easy: it is cut at the same quantile.")
     return Quantiles(**exact)
@@ -130,14 +140,13 @@ def pick_epoch(epochs: list[int]) -> int:
     names = [str(epoch) for epoch in epochs]
     value = st.select_slider(
         "After epoch", names, names[-1], key="epoch", bind="query-params",
-        help="The map over the epochs up to this one; arrow keys move it, so that a class can be watched while it is learned.",
+        help="The map over the epochs up to this one; arrow keys move it, so that a class can be watched while it "
+             "is learned.",
     )  # fmt: skip
     return int(value) if value in names else epochs[-1]
 
 
-def show_map(
-    audit: Audit, run: Run, points: pd.DataFrame, colour: str, column: ScoreColumn | None, epoch: int
-) -> None:
+def show_map(audit: Audit, run: Run, points: pd.DataFrame, colour: str, column: ScoreColumn | None, epoch: int) -> None:
     """The chart, and below it the examples of a region or those drawn around."""
     flagged = decisions.state_at(audit)["flagged"]
     drawn = thin(points, "label", always=flagged).reset_index(drop=True)

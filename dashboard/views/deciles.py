@@ -43,9 +43,7 @@ def show() -> None:
         return controls.empty(hidden.FEW)
     n, errors = int(known["n"].sum()), int(known["n"].sum() - known["right"].sum())
     if n == 0:
-        return controls.empty(
-            "No example here has both a label and a prediction: choose another split or class."
-        )
+        return controls.empty("No example here has both a label and a prediction: choose another split or class.")
     if errors < MEMORISED * n:
         return memorised(split, n, errors)
     base_rate = errors / n
@@ -62,9 +60,7 @@ def memorised(split: str | None, n: int, errors: int) -> None:
     """The model makes (nearly) no errors here, so deciles of error say nothing."""
     where = f"the {split} split" if split else "these examples"
     if split == "test":
-        return controls.empty(
-            f"The model errs on {errors:,} of {count(n, 'example')} of {where}: too few for deciles."
-        )
+        return controls.empty(f"The model errs on {errors:,} of {count(n, 'example')} of {where}: too few for deciles.")
     return controls.empty(
         f"Memorised: no deciles here. The model errs on {errors:,} of {count(n, 'example')} of {where} "
         f"({share(errors / n)}), so its train error says nothing about difficulty. Look at test."
@@ -85,20 +81,16 @@ def variants_by_stage(columns: list[ScoreColumn], column: ScoreColumn) -> dict[s
     return {stage: found[stage] for stage in ("early", "late") if stage in found} or {column.title: column}
 
 
-def show_deciles(
-    audit: Audit, run: Run, columns, column: ScoreColumn, selection: Selection, base_rate: float
-) -> None:
+def show_deciles(audit: Audit, run: Run, columns, column: ScoreColumn, selection: Selection, base_rate: float) -> None:
     """Error per decile; a click on a bar opens its examples."""
     variants = variants_by_stage(columns, column)
     frames = {name: state.decile_errors(audit, run, variant, selection) for name, variant in variants.items()}
-    frames = {name: corrected.deciles_beside(audit, run, variants[name], selection, frame) for name, frame in frames.items()}
+    frames = {
+        name: corrected.deciles_beside(audit, run, variants[name], selection, frame) for name, frame in frames.items()
+    }
     for name, variant in variants.items():
         warning, sentence = describe_ends(variant)
-        told = (
-            f"**{name}**: {sentence}"
-            if len(variants) > 1
-            else f"**{variant.title}** – {variant.help} {sentence}"
-        )
+        told = f"**{name}**: {sentence}" if len(variants) > 1 else f"**{variant.title}** – {variant.help} {sentence}"
         (controls.warn if warning else st.caption)(told)
     view.warn_about_stages(run, column)
     event = controls.show_chart(
@@ -148,7 +140,9 @@ def show_numbers(frames: dict[str, pd.DataFrame]) -> None:
         more = {"corrected": "error on corrected labels", "changed": "labels changed"}
     renamed = {"error": "error", "low": "95 % from", "high": "to", "n": "examples", "stage": "score"}
     st.dataframe(
-        both[["stage", "decile", "n", "error", "low", "high", *more]].rename(columns=renamed | more), hide_index=True, placeholder=controls.NONE
+        both[["stage", "decile", "n", "error", "low", "high", *more]].rename(columns=renamed | more),
+        hide_index=True,
+        placeholder=controls.NONE,
     )
 
 
@@ -177,17 +171,14 @@ def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Select
     """Error per decile within each class; with many classes those with most errors."""
     st.subheader(f"Within each class: {plain(column.title)}", anchor=False)
     known = state.accuracy(audit, run, selection, ["label"])
-    known = known.assign(errors=known["n"] - known["right"]).sort_values(
-        ["errors", "label"], ascending=[False, True]
-    )
+    known = known.assign(errors=known["n"] - known["right"]).sort_values(["errors", "label"], ascending=[False, True])
     small = known["n"] < SMALL_CLASS
     names = known["label"][~small].tolist()
     if not names:
         return st.caption(f"No class has {SMALL_CLASS} examples here: too few for deciles of its own.")
     if small.any():
         st.caption(
-            f"Left out: {count(int(small.sum()), 'class', 'classes')} with fewer than "
-            f"{SMALL_CLASS} examples here."
+            f"Left out: {count(int(small.sum()), 'class', 'classes')} with fewer than {SMALL_CLASS} examples here."
         )
     if len(names) > MOST_CLASSES:
         words = {

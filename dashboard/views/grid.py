@@ -47,9 +47,7 @@ def show() -> None:
         with st.popover("More", icon=":material/tune:"):
             panels = controls.switch("Ends", PANELS, "ends", "both")
             side = SIDES[controls.switch("Size of each", list(SIDES), "size", "5 × 5")]
-            decile = controls.choose(
-                "Decile of the score", [str(d) for d in range(1, 11)], "decile", placeholder="All"
-            )
+            decile = controls.choose("Decile of the score", [str(d) for d in range(1, 11)], "decile", placeholder="All")
     index = column.steps.get("index", "label")
     selection = Selection(split, class_name, index, meta, decision, decile=int(decile) if decile else None)
     explain(audit, run, column)
@@ -66,8 +64,9 @@ def show() -> None:
 
 
 def opening(columns: Sequence[ScoreColumn]) -> ScoreColumn:
-    """The score that controls which the address leaves out mean: VoG late of the logit, so that a link goes on meaning what
-    it meant. At an address that chooses nothing it is ``start_column``, and the address then says so (``?opens=``)."""
+    """The score that controls which the address leaves out mean: VoG late of the logit, so that a link goes on meaning
+    what it meant. At an address that chooses nothing it is ``start_column``, and the address then says so
+    (``?opens=``)."""
     first, start = first_column(columns), start_column(columns)
     said = st.query_params.get(OPENS)
     if said is not None:
@@ -92,7 +91,8 @@ def why_here(columns: Sequence[ScoreColumn], column: ScoreColumn) -> str | None:
         return None
     if (first.direction or {}).get("n") == 0:
         return f"The grid opens here, since *{plain(first.title)}* has no values in this run; Overview says why."
-    return (f"The grid opens here, since neither end of *{plain(first.title)}* is hard on held-out examples of this run, and "
+    return (f"The grid opens here, since neither end of *{plain(first.title)}* is hard on held-out examples of "
+            f"this run, and "
             "of its stages and forms this one ranks errors most strongly.")  # fmt: skip
 
 
@@ -113,9 +113,7 @@ def warn_about_small_classes(audit: Audit) -> None:
     alone = int((sizes["n"] == 1).sum())
     if alone:
         what = count(alone, "class", "classes")
-        st.caption(
-            f"{what} with a single example in its split: too small to rank, so the z-score there is 0."
-        )
+        st.caption(f"{what} with a single example in its split: too small to rank, so the z-score there is 0.")
 
 
 def show_ends(
@@ -145,9 +143,7 @@ def show_ends(
         for end in shown
     ]
     following = [
-        at
-        for end in shown
-        for at in places_of(end, n, range(page * size, min((page + 1) * size, reach[end])))
+        at for end in shown for at in places_of(end, n, range(page * size, min((page + 1) * size, reach[end])))
     ]
     draw(audit, run, grids, side, table["example_id"].take(pa.array(following, pa.int64())).to_pylist())
     return None
@@ -160,12 +156,16 @@ def show_groups(
     """Both ends within each group of a metadata column, the groups below each other in one grid."""
     parts = grouping.parts(audit, grouped, table)
     if not parts:
-        return controls.empty(f"None of these examples is in a group of {plain(grouped.column)}: choose another column.")
+        return controls.empty(
+            f"None of these examples is in a group of {plain(grouped.column)}: choose another column."
+        )
     reaches = {name: reach_of(panels, part.num_rows) for name, part in parts.items()}
     size = side * GROUP_ROWS
     longest = max(max(reach.values()) for _, reach in reaches.values())
     with bar:
-        page = controls.pick_page(longest, size, (run.name, column.address, selection, side, panels, grouped), grid="grid")
+        page = controls.pick_page(
+            longest, size, (run.name, column.address, selection, side, panels, grouped), grid="grid"
+        )
     grouping.explain(grouped)
     url, grids = cells.page_url(), []
     for name, part in parts.items():
@@ -180,9 +180,7 @@ def warn_if_constant(table: pa.Table) -> None:
     """Say so where nothing can be ranked."""
     bounds = pc.min_max(table["score"]).as_py()
     if bounds["min"] == bounds["max"]:
-        controls.warn(
-            "Every score here is the same: a class of one example or of equal values is too small to rank."
-        )
+        controls.warn("Every score here is the same: a class of one example or of equal values is too small to rank.")
 
 
 def reach_of(panels: str, n: int) -> tuple[list[str], dict[str, int]]:

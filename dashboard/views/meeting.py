@@ -55,7 +55,9 @@ def offer_to_start(log: ReviewLog, shared) -> None:
     st.dataframe(table, hide_index=True, placeholder=controls.NONE, height="content" if len(table) <= 10 else 400)
     if not serving().identity.may("lead"):
         return None
-    if st.button(f"Open a meeting on {count(len(items), 'item')}", icon=":material/groups:", key="start_meeting", type="primary"):
+    if st.button(
+        f"Open a meeting on {count(len(items), 'item')}", icon=":material/groups:", key="start_meeting", type="primary"
+    ):
         try:
             meetings.start(log, items, serving().identity.reviewer)
         except HardlookError as error:
@@ -82,7 +84,8 @@ def show_lead_controls(log: ReviewLog, meeting: dict) -> None:
         return
     with st.expander("People and end of the meeting"):
         names = st.text_area("Present, one name a line", "\n".join(meeting["present"]), key="present",
-                             help="Who follows on this page is added by itself when an outcome is recorded.")  # fmt: skip
+                             help="Who follows on this page is added by itself when an outcome is "
+                                  "recorded.")  # fmt: skip
         with st.container(horizontal=True):
             if st.button("Keep the names", key="keep_present"):
                 meetings.be_present(log, names.splitlines())
@@ -101,7 +104,8 @@ def show_past(audit: Audit, log: ReviewLog) -> None:
     with st.container(horizontal=True):
         for one in past[:10]:
             name = f"meeting-{one['number']}.md"
-            st.download_button(f"Meeting {one['number']} · {one['started'][:10]}", meetings.minutes(log, one, audit.name),
+            st.download_button(f"Meeting {one['number']} · "
+                               f"{one['started'][:10]}", meetings.minutes(log, one, audit.name),
                                file_name=name, mime="text/markdown", on_click="ignore", icon=":material/download:",
                                key=f"minutes_{one['number']}")  # fmt: skip
     rules = meetings.precedents(log)

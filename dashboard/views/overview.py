@@ -83,9 +83,7 @@ def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
 def _facts(counts: pd.DataFrame, known: pd.DataFrame) -> list[tuple[str, str, str]]:
     facts = []
     for row in counts.sort_values("split", key=lambda names: names.map(SPLITS.index)).itertuples():
-        facts.append(
-            (f"{row.split} examples", f"{row.n:,}", f"{row.labelled:,} labelled, {row.problems:,} unreadable")
-        )
+        facts.append((f"{row.split} examples", f"{row.n:,}", f"{row.labelled:,} labelled, {row.problems:,} unreadable"))
         if row.split in known.index:
             found = known.loc[row.split]
             facts.append(
@@ -103,7 +101,8 @@ def show_warnings(audit: Audit, run: Run | None, selection: Selection) -> None:
     unreadable = int(state.counts(audit, selection, ["split"])["problems"].sum())
     if unreadable:
         st.warning(
-            f"{count(unreadable, 'example')} could not be read and so {'has' if unreadable == 1 else 'have'} no scores: see “Unreadable” below."
+            f"{count(unreadable, 'example')} could not be read and so {'has' if unreadable == 1 else 'have'} no "
+            f"scores: see “Unreadable” below."
         )
     if run is None:
         return
@@ -205,7 +204,8 @@ def show_scores(audit: Audit, run: Run | None) -> None:
         table = scores_table(columns, state.coverage(audit, run), run)
         st.dataframe(
             table,
-            hide_index=True, placeholder=controls.NONE,
+            hide_index=True,
+            placeholder=controls.NONE,
             column_config=_score_columns(),
             height="content" if len(table) < 12 else 460,
         )
@@ -214,9 +214,7 @@ def show_scores(audit: Audit, run: Run | None) -> None:
             "correlation of score and error); a dash means neither end ranks anything here."
         )
     else:
-        controls.empty(
-            "Nothing is scored yet in this run:", controls.command("score", audit, "--run", run.name)
-        )
+        controls.empty("Nothing is scored yet in this run:", controls.command("score", audit, "--run", run.name))
     remarks = scoring_remarks(audit, run)
     if remarks:
         st.caption("How the data is read, what is left out, and what else scoring found out about this run:")
@@ -224,8 +222,8 @@ def show_scores(audit: Audit, run: Run | None) -> None:
 
 
 def scoring_remarks(audit: Audit, run: Run) -> str:
-    """How the data is read, why scores are left out, and what the others have to say of this run: a Markdown list with one
-    line per sentence, in which commands are code and other markup is escaped."""
+    """How the data is read, why scores are left out, and what the others have to say of this run: a Markdown list with
+    one line per sentence, in which commands are code and other markup is escaped."""
     record, data = run.record(), read_json(audit.ingest_path, {}) or {}
     rows = [("data", str(text)) for text in (*data.get("reading", ()), *data.get("notes", ()))]
     rows += [(scorer, f"left out: {reason}") for scorer, reason in (record.get("skipped") or {}).items()]
@@ -297,9 +295,7 @@ def show_problems(audit: Audit, selection: Selection) -> None:
         return
     st.subheader("Unreadable", anchor=False)
     st.dataframe(frame, hide_index=True, placeholder=controls.NONE, height="content" if len(frame) < 10 else 320)
-    st.caption(
-        "They keep their place in the dataset and have no scores; repair or remove the files and score again."
-    )
+    st.caption("They keep their place in the dataset and have no scores; repair or remove the files and score again.")
 
 
 def show_check(audit: Audit, run: Run | None) -> None:
@@ -313,9 +309,7 @@ def show_check(audit: Audit, run: Run | None) -> None:
     elif run.check_picture.is_file():
         with readable(run.check_picture):
             st.image(str(run.check_picture), alt="Sixteen inputs as the model sees them")
-        st.caption(
-            "Sixteen inputs after the transform. Wrong colours or a wrong crop here spoil every number."
-        )
+        st.caption("Sixteen inputs after the transform. Wrong colours or a wrong crop here spoil every number.")
     else:
         controls.empty("The inputs were not checked yet:", controls.command("check", audit))
 

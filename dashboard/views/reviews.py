@@ -74,9 +74,7 @@ def _progress_columns() -> dict:
         for name in ("decided", "relabelled", "unsure", "flagged")
     }
     last = st.column_config.DatetimeColumn("last (UTC)", format="YYYY-MM-DD HH:mm")
-    seconds = st.column_config.NumberColumn(
-        "median seconds", format="%.3g", help="Time on screen before a decision"
-    )
+    seconds = st.column_config.NumberColumn("median seconds", format="%.3g", help="Time on screen before a decision")
     return {"reviewer": "reviewer", **numbers, "last": last, "seconds": seconds}
 
 
@@ -89,7 +87,9 @@ def show_groups(audit: Audit, meta: tuple) -> None:
     words = {VERDICTS[state].words if state in VERDICTS else state: state for state in decisions.TOLD}
     now = decisions.state_at(audit)
     st.dataframe(
-        grouping.progress(audit, Selection(meta=meta), grouped, {word: now[key] for word, key in words.items()}), hide_index=True, placeholder=controls.NONE
+        grouping.progress(audit, Selection(meta=meta), grouped, {word: now[key] for word, key in words.items()}),
+        hide_index=True,
+        placeholder=controls.NONE,
     )
     grouping.explain(grouped)
 
@@ -116,7 +116,8 @@ def show_log(audit: Audit, meta: tuple, events: pd.DataFrame, run: str | None) -
         return
     st.dataframe(
         log_table(found.iloc[::-1].head(MOST_ROWS), run),
-        hide_index=True, placeholder=controls.NONE,
+        hide_index=True,
+        placeholder=controls.NONE,
         height=420,
         column_config=_log_columns(),
     )
@@ -140,9 +141,7 @@ def filter_events(
     if class_name is not None:
         several = pd.Series([class_name in labels for labels in events["labels"]], index=events.index)
         keep &= (
-            (events["label"] == class_name).fillna(False)
-            | (events["new_label"] == class_name).fillna(False)
-            | several
+            (events["label"] == class_name).fillna(False) | (events["new_label"] == class_name).fillna(False) | several
         )
     if since is not None:
         keep &= events["created_at"] >= pd.Timestamp(since, tz="UTC")
@@ -158,9 +157,7 @@ def log_table(events: pd.DataFrame, run: str | None) -> pd.DataFrame:
             "time": events["created_at"],
             "reviewer": events["reviewer"],
             "action": events["action"],
-            "example": [
-                controls.address("grid", {"example": example, "run": run}) for example in events["example_id"]
-            ],
+            "example": [controls.address("grid", {"example": example, "run": run}) for example in events["example_id"]],
             "label": events["label"].fillna(""),
             "verdict": events["verdict"].fillna(""),
             "new label": events["new_label"].fillna(""),

@@ -1,4 +1,5 @@
-"""/slices: groups of examples that the training set influences alike, the worst first, and who in training is behind them.
+"""/slices: groups of examples that the training set influences alike, the worst first, and who in training is behind
+them.
 
 A kept slicing, or one found here with other settings; as cards or as a map; an opened slice, or what was drawn around
 on the map, stands beside its opponents and proponents.
@@ -12,7 +13,20 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import blinding, controls, corrected, grouping, hidden, influences, job_panel, slice_cards, slice_charts, slicings, state, view
+from dashboard import (
+    blinding,
+    controls,
+    corrected,
+    grouping,
+    hidden,
+    influences,
+    job_panel,
+    slice_cards,
+    slice_charts,
+    slicings,
+    state,
+    view,
+)
 from dashboard.behind import show_behind
 from dashboard.map_panel import show_map
 from dashboard.selection import MetaFilter
@@ -53,7 +67,8 @@ def show() -> None:
     except HardlookError as error:
         return st.error(quoted(str(error), longest=1000), icon=":material/error:")
     if blinding.is_blind_split(audit, slicing.settings.split):
-        return controls.empty(f"{hidden.TEST} Which of them are in one slice would tell it: choose a slicing of train, or find "
+        return controls.empty(f"{hidden.TEST} Which of them are in one slice would tell it: choose a slicing of "
+                              f"train, or find "
                               "one here under “other settings”.")  # fmt: skip
     if name is None:
         offer_to_keep(audit, run, settings)
@@ -142,7 +157,8 @@ def describe(slicing: Slicing, audit: Audit, run: Run) -> None:
     none = f"; {summary['in_none']:,} in no slice" if summary["in_none"] else ""
     st.caption(
         f"**{count(len(slicing.slices), 'slice')}** of {count(summary['examples'], f'{settings.split} example')} "
-        f"({share(summary['accuracy'])} right{none}) by {settings.method}: {way}. Slices are found on influence embeddings: "
+        f"({share(summary['accuracy'])} right{none}) by {settings.method}: {way}. Slices are found on influence "
+        f"embeddings: "
         "their members are influenced alike by the training set."
     )
     if slicing.stale:
@@ -155,9 +171,7 @@ def describe(slicing: Slicing, audit: Audit, run: Run) -> None:
 # -- cards and an opened slice ---------------------------------------------------------------------------------------
 
 
-def show_slices(
-    audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slicing, name: str | None
-) -> None:
+def show_slices(audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slicing, name: str | None) -> None:
     """The opened slice, or all of them as cards."""
     one = slicing.find(st.query_params.get("slice"))
     if one is not None:
@@ -170,9 +184,7 @@ def show_slices(
     return show_all(audit, run, meta, slicing, name)
 
 
-def show_all(
-    audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slicing, name: str | None
-) -> None:
+def show_all(audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slicing, name: str | None) -> None:
     """A page of cards; with metadata filters only slices with members that pass them."""
     slices, members = slicing.slices, None
     if meta:
@@ -180,12 +192,11 @@ def show_all(
         members = slicing.members[passing].groupby("slice_id").size().to_dict()
         slices = [one for one in slices if members.get(one["slice_id"])]
         st.caption(
-            f"{count(len(slices), 'slice')} of {len(slicing.slices):,} have members that pass the filters; their numbers "
+            f"{count(len(slices), 'slice')} of {len(slicing.slices):,} have members that pass the filters; their "
+            f"numbers "
             "are of the whole slice."
         )
-    page = controls.pick_page(
-        len(slices), CARDS_PER_PAGE, (run.name, name, slicing.settings, meta), key="cards_page"
-    )
+    page = controls.pick_page(len(slices), CARDS_PER_PAGE, (run.name, name, slicing.settings, meta), key="cards_page")
     st.caption(slice_cards.READING)
     grouped = view.grouped()
     if grouped is not None:
@@ -207,7 +218,8 @@ def show_groups(audit: Audit, slicing: Slicing, slices: list, grouped: grouping.
         table["accuracy"] = ["–" if value is None else share(value) for value in table["accuracy"]]
         st.dataframe(table, hide_index=True, placeholder=controls.NONE, height="content" if len(table) < 9 else 320)
         st.caption(
-            "How many members of each slice are in each group, the least accurate slice first: a slice that lies in one "
+            "How many members of each slice are in each group, the least accurate slice first: a slice that lies "
+            "in one "
             "group is a failure of that group."
         )
         grouping.explain(grouped)
@@ -227,13 +239,9 @@ def show_slice(audit: Audit, run: Run, meta, slicing: Slicing, one: dict[str, An
     head(one, f"{passing} · {both}" if both else passing)
     if members.empty:
         return controls.empty(left_out or "No member of this slice passes the metadata filters of the sidebar.")
-    texts = {
-        row.example_id: (f"distance {number(row.distance)}", DISTANCE_HELP) for row in members.itertuples()
-    }
+    texts = {row.example_id: (f"distance {number(row.distance)}", DISTANCE_HELP) for row in members.itertuples()}
     about = {"slicing": name or OTHER, "slice": one["slice_id"]}
-    show_behind(
-        audit, run, members["example_id"].tolist(), "Members", key="slice_grid", scores=texts, evidence=about
-    )
+    show_behind(audit, run, members["example_id"].tolist(), "Members", key="slice_grid", scores=texts, evidence=about)
     show_facts(one)
     return None
 
@@ -244,9 +252,7 @@ def head(one: dict[str, Any], passing: str) -> None:
         if st.button("All slices", icon=":material/arrow_back:"):
             del st.query_params["slice"]
             st.rerun()
-        title = (
-            f"{slice_cards.title(one)} · {slice_cards.accuracy_text(one)} · {count(one['size'], 'example')}"
-        )
+        title = f"{slice_cards.title(one)} · {slice_cards.accuracy_text(one)} · {count(one['size'], 'example')}"
         st.subheader(title, anchor=False, width="content")
         numbers = f"{slice_cards.interval_text(one)} · {slice_cards.spread_text(one)}{passing}"
         st.caption(numbers, help=slice_cards.SPREAD_HELP, width="content")
@@ -265,17 +271,15 @@ def show_facts(one: dict[str, Any]) -> None:
         st.subheader("What its members have in common", anchor=False)
         table = pd.DataFrame(one["overrepresented"])
         if table.empty:
-            st.caption(
-                "No metadata value is more frequent here than chance would have it (false discovery rate 5 %)."
-            )
+            st.caption("No metadata value is more frequent here than chance would have it (false discovery rate 5 %).")
             return
-        shown = table.assign(
-            **{name: [share(value) for value in table[name]] for name in ("share", "base_share")}
-        )
+        shown = table.assign(**{name: [share(value) for value in table[name]] for name in ("share", "base_share")})
         shown["lift"] = [number(value) for value in table["lift"]]
         shown["q_value"] = [number(value) for value in table["q_value"]]
         words = {"share": "in the slice", "base_share": "in all", "lift": "times as often", "q_value": "q"}
-        st.dataframe(shown[["column", "value", "n", *words]].rename(columns=words), hide_index=True, placeholder=controls.NONE)
+        st.dataframe(
+            shown[["column", "value", "n", *words]].rename(columns=words), hide_index=True, placeholder=controls.NONE
+        )
         st.caption(
             "Metadata values that are more frequent in the slice than in all; q is the false discovery rate at which a "
             "row counts as a finding."

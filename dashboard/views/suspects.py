@@ -1,7 +1,8 @@
-"""/suspects: examples ranked by a score, the most suspicious first. One by one in a session, or many at a time on a sheet.
+"""/suspects: examples ranked by a score, the most suspicious first. One by one in a session, or many at a time on a
+sheet.
 
-The order is frozen while somebody works through it (``dashboard.freezing``). A session holds what is still to review and
-starts where its reviewer stopped (``dashboard.session.queue``); the sheet shows everything.
+The order is frozen while somebody works through it (``dashboard.freezing``). A session holds what is still to review
+and starts where its reviewer stopped (``dashboard.session.queue``); the sheet shows everything.
 """
 
 from __future__ import annotations
@@ -100,8 +101,8 @@ def show() -> None:
 
 
 def first_with_values(audit: Audit, run: Run, columns: list[ScoreColumn], split: str | None) -> ScoreColumn:
-    """Where no order is known (a pool has no labels): the first score that any example here has, one with a suspicious end
-    before others."""
+    """Where no order is known (a pool has no labels): the first score that any example here has, one with a suspicious
+    end before others."""
     known = sorted(columns, key=lambda column: column.hard_end is None)
     return next((one for one in known if state.ranking(audit, run, one, Selection(split)).num_rows), columns[0])
 
@@ -147,9 +148,7 @@ def explain(asked: Asked) -> None:
     column, end = asked.column, asked.end
     st.caption(f"**{plain(column.title)}** {reason(asked)}", help=cells.score_help(column))
     if asked.default is None and column.hard_end is None:
-        controls.warn(
-            f"Neither end is known to be suspicious, so the {end}est come first by convention alone."
-        )
+        controls.warn(f"Neither end is known to be suspicious, so the {end}est come first by convention alone.")
     if asked.order == OTHER:
         controls.warn(f"This order starts at the other end, with the {'high' if end == 'low' else 'low'}est.")
 
@@ -260,9 +259,7 @@ def suggestion_note(made: list[dict]) -> str:
     """From where the suggested labels come, said once for the page."""
     sources = dict.fromkeys(cell["suggestion_source"] for cell in made if cell["suggestion_source"])
     return (
-        f" · suggested labels from {', '.join(sources)}"
-        if sources
-        else " · no suggested labels: no probabilities yet"
+        f" · suggested labels from {', '.join(sources)}" if sources else " · no suggested labels: no probabilities yet"
     )
 
 

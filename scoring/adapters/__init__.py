@@ -28,7 +28,12 @@ NUMBERS = ("shape",)
 """Lists of whole numbers; all others are of text."""
 
 KINDS = {"str": str, "list": list, "dict": dict, "bool": bool}
-NEEDED = {"str": 'text in quotes', "list": "list, in brackets [ … ]", "dict": "table, in braces { … }", "bool": "true or false"}
+NEEDED = {
+    "str": "text in quotes",
+    "list": "list, in brackets [ … ]",
+    "dict": "table, in braces { … }",
+    "bool": "true or false",
+}
 
 
 def open_sources(audit: Audit) -> list[Source]:
@@ -64,8 +69,10 @@ def _check_values(where: str, config: dict[str, Any]) -> None:
         kind, needed = (int, "whole numbers") if key in NUMBERS else (str, "text")
         wrong = [each for each in inside if not isinstance(each, kind) or isinstance(each, bool)]
         if wrong and key not in ARGUMENTS:
-            raise HardlookError(f"{where}.{key} holds {wrong[0]!r:.80}; needed {needed} alone, e.g. "
-                                + ("[28, 28]" if kind is int else "{ \"1\" = \"cat\" }" if isinstance(value, dict) else '["a", "b"]'))
+            raise HardlookError(
+                f"{where}.{key} holds {wrong[0]!r:.80}; needed {needed} alone, e.g. "
+                + ("[28, 28]" if kind is int else '{ "1" = "cat" }' if isinstance(value, dict) else '["a", "b"]')
+            )
     if "mode" in config and config["mode"] not in MODES:
         raise HardlookError(f"{where}.mode = {config['mode']!r}; needed a mode of Pillow: {', '.join(MODES)}")
 
@@ -77,8 +84,7 @@ def known_adapters() -> dict[str, type[Source]]:
     from scoring.adapters.folders import Folder
     from scoring.adapters.manifests import Manifest
 
-    return {"folder": Folder, "manifest": Manifest, "npz": Npz, "dataset": MapStyle,
-            "huggingface": HuggingFace}
+    return {"folder": Folder, "manifest": Manifest, "npz": Npz, "dataset": MapStyle, "huggingface": HuggingFace}
 
 
 def _guess(audit: Audit, number: int, config: dict[str, Any]) -> str:

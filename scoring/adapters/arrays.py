@@ -79,13 +79,16 @@ class Npz(Source):
         if labels.ndim == 2 and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all():
             names = self.names_of_classes() or self.classes
             if names and len(names) != labels.shape[1]:
-                raise self.error(f": one-hot labels of shape {labels.shape} do not fit {len(names)} classes; needed one "
-                                 "column per class")
+                raise self.error(
+                    f": one-hot labels of shape {labels.shape} do not fit {len(names)} classes; needed one "
+                    "column per class"
+                )
             known = self.label_map or {}
             return [at if str(at) in known or not names else names[at] for at in labels.argmax(1).tolist()]
         if labels.ndim != 1:
-            raise self.error(f": labels of shape {labels.shape} hold several classes each (multi-label); needed one per "
-                             "example")
+            raise self.error(
+                f": labels of shape {labels.shape} hold several classes each (multi-label); needed one per example"
+            )
         return labels.tolist()
 
     def told_exif(self) -> None:
@@ -121,7 +124,7 @@ class Npz(Source):
         array = self._array(name)
         least = {"image": 2 if self.shape else 3, "vector": 2, "text": 1}[self.media]
         if array.ndim < least or (self.media == "text") != (array.dtype.kind in "US"):
-            hint = '; say their picture\'s shape, e.g. shape = [28, 28]' if array.ndim == 2 else ""
+            hint = "; say their picture's shape, e.g. shape = [28, 28]" if array.ndim == 2 else ""
             found = f"{name!r} is of shape {array.shape} and {array.dtype}"
             raise self.error(f": {found}, no {self.media} data{hint}")
         if self.shape and np.prod(self.shape) != np.prod(array.shape[1:]):
@@ -140,7 +143,9 @@ class Npz(Source):
         try:
             return mapped_member(self.place, name)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-            raise self.error(f": array {name!r} of {self.path} is damaged ({error}); copy or save the file again") from error
+            raise self.error(
+                f": array {name!r} of {self.path} is damaged ({error}); copy or save the file again"
+            ) from error
         except ValueError as error:
             raise self.error(
                 f": array {name!r} of {self.path} cannot be read ({error}); save numbers or text, "
@@ -166,4 +171,3 @@ def mapped_member(path: Path, name: str) -> np.ndarray:
         if not np.prod(shape):
             return np.empty(shape, dtype)
         return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
-

@@ -34,8 +34,12 @@ def value_type(kind: pa.DataType) -> pa.DataType:
 
 def is_bytes(kind: pa.DataType) -> bool:
     """Whether values of this type are bytes, in any of Arrow's layouts."""
-    return (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
-            or pa.types.is_fixed_size_binary(kind))
+    return (
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    )
 
 
 def is_plain(kind: pa.DataType) -> bool:
@@ -50,8 +54,10 @@ def is_number(column: pa.Array) -> bool:
 
 def settled(table: pa.Table) -> pa.Table:
     """The same table with each column in its ``value_type``."""
-    return pa.table([settled_column(column) for column in table.columns],
-                    pa.schema([field.with_type(value_type(field.type)) for field in table.schema]))
+    return pa.table(
+        [settled_column(column) for column in table.columns],
+        pa.schema([field.with_type(value_type(field.type)) for field in table.schema]),
+    )
 
 
 def settled_column(column: pa.ChunkedArray) -> pa.ChunkedArray:

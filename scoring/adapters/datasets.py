@@ -76,7 +76,8 @@ class MapStyle(Source):
         return item, None if self.split == "pool" else label
 
     def names_of_classes(self) -> list[str] | None:
-        """``dataset.classes``, as torchvision's have it, of a ``Subset`` too; None where the labels are changed afterwards."""
+        """``dataset.classes``, as torchvision's have it, of a ``Subset`` too; None where the labels are changed
+        afterwards."""
         dataset = self._dataset
         while getattr(dataset, "classes", None) is None and hasattr(dataset, "dataset"):
             dataset = dataset.dataset
@@ -89,18 +90,22 @@ class MapStyle(Source):
         key = self.input_key or next((key for key in INPUT_KEYS if key in item), None)
         label = self.label_key or next((key for key in LABEL_KEYS if key in item), None)
         if key not in item:
-            raise HardlookError(f"the items have no {key or 'usual input key'!r}; name it with input_key: "
-                                f"{close_names(str(key), map(str, item))}")
+            raise HardlookError(
+                f"the items have no {key or 'usual input key'!r}; name it with input_key: "
+                f"{close_names(str(key), map(str, item))}"
+            )
         return item[key], item.get(label)
 
     @cached_property
     def _dataset(self) -> Any:
         if not self.factory:
-            raise self.error(" (dataset) needs factory = \"file.py:callable\" that returns a dataset")
+            raise self.error(' (dataset) needs factory = "file.py:callable" that returns a dataset')
         dataset = made_by_factory(self)
         if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-            raise self.error(f": {self.factory} returned {type(dataset).__name__}; needed a map-style "
-                             "dataset, with len(dataset) and dataset[i]")
+            raise self.error(
+                f": {self.factory} returned {type(dataset).__name__}; needed a map-style "
+                "dataset, with len(dataset) and dataset[i]"
+            )
         return dataset
 
     def _refuse_random(self, row: int) -> None:
@@ -109,8 +114,10 @@ class MapStyle(Source):
         except Exception:  # an item that cannot be read is listed with its reason when it is its turn
             return
         if first != second:
-            raise self.error(f": {self.factory} gives another item {row} each time it is asked; return the "
-                             "dataset without random augmentation")
+            raise self.error(
+                f": {self.factory} gives another item {row} each time it is asked; return the "
+                "dataset without random augmentation"
+            )
 
 
 @dataclass(kw_only=True)
@@ -147,8 +154,11 @@ class HuggingFace(Source):
                 listing.left_out.append(name)
             elif not used:
                 column = self._arrow(name)
-                listing.metadata[name] = column if not hasattr(feature, "names") else pa.array(
-                    [self._class_name(name, value) for value in column.to_pylist()], pa.string())
+                listing.metadata[name] = (
+                    column
+                    if not hasattr(feature, "names")
+                    else pa.array([self._class_name(name, value) for value in column.to_pylist()], pa.string())
+                )
         return listing
 
     def stored(self, row: int) -> Any:

@@ -36,8 +36,13 @@ class Folder(Source):
         skipped: list[str] = []
         names = list(self._walk(skipped))
         paths = [str(self.place / name) for name in names]
-        listing = Listing(splits=self.one_split(len(names)), names=names, paths=paths, skipped=skipped,
-                          unlabelled="lies in no class folder")
+        listing = Listing(
+            splits=self.one_split(len(names)),
+            names=names,
+            paths=paths,
+            skipped=skipped,
+            unlabelled="lies in no class folder",
+        )
         if self.split != "pool":
             listing.labels = [self._class_of(name) for name in names]
         for row in (row for row, name in enumerate(names) if not _is_utf8(name)):

@@ -1,7 +1,7 @@
 """What Hugging Face writes into the schema of a Parquet file: which columns are images, and the names of classes.
 
-``datasets`` keeps its features as JSON under the key ``huggingface`` of the Arrow schema, and every Parquet file of the Hub
-that it wrote carries them. Labels of a ``ClassLabel`` are stored as numbers, which mean these names and no place in
+``datasets`` keeps its features as JSON under the key ``huggingface`` of the Arrow schema, and every Parquet file of the
+Hub that it wrote carries them. Labels of a ``ClassLabel`` are stored as numbers, which mean these names and no place in
 audit.toml's ``classes``.
 
 Inputs → outputs: an Arrow schema → features, names. Cost: none to speak of. Known limits: names that stand only in the
@@ -33,7 +33,9 @@ def features(schema: pa.Schema) -> dict[str, Any]:
         found = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
     except (ValueError, KeyError, TypeError):  # no JSON, or of another form: then it says nothing
         return {}
-    return {name: feature for name, feature in found.items() if name in schema.names} if isinstance(found, Mapping) else {}
+    return (
+        {name: feature for name, feature in found.items() if name in schema.names} if isinstance(found, Mapping) else {}
+    )
 
 
 def is_kind(feature: Any, kind: str) -> bool:

@@ -3,8 +3,8 @@
 A row names a file (relative paths start at the manifest's folder) or holds its bytes, a text, or the numbers
 of a vector; further columns are the label, the user's own id, the split, and metadata. CSV cells are read as
 text, so a class named "NA" or "007" stays what it is; metadata columns of numbers become numbers. A table with one
-column of 0 and 1 per class (Roboflow's ``_classes.csv``) has as label the column that is 1. What Hugging Face wrote into a
-Parquet's schema (``hub``) tells images and the names of numbered labels.
+column of 0 and 1 per class (Roboflow's ``_classes.csv``) has as label the column that is 1. What Hugging Face wrote
+into a Parquet's schema (``hub``) tells images and the names of numbered labels.
 
 Cost: the table is read once, without its bytes column, of which one row group at a time is held. Known
 limits: paths are local.
@@ -33,8 +33,7 @@ from scoring.references import close_names
 from scoring.tables import HardlookError
 
 USUAL = {
-    "image_column": ("path", "image", "image_path", "file", "filename", "file_name", "filepath", "img",
-                     "bytes"),
+    "image_column": ("path", "image", "image_path", "file", "filename", "file_name", "filepath", "img", "bytes"),
     "text_column": ("text", "sentence", "content"),
     "label_column": ("label", "class", "target", "category"),
     "id_column": ("example_id",),
@@ -147,8 +146,10 @@ class Manifest(Source):
         several = np.flatnonzero(ones.sum(1) > 1)
         if len(several):
             first = " and ".join(repr(names[at]) for at in np.flatnonzero(ones[several[0]])[:2])
-            raise self.error(f": {len(several)} rows are 1 in several columns of classes, the first row {several[0]} in {first} "
-                             "(multi-label); hardlook audits one label per example, so leave one 1 in each row")
+            raise self.error(
+                f": {len(several)} rows are 1 in several columns of classes, the first row {several[0]} in {first} "
+                "(multi-label); hardlook audits one label per example, so leave one 1 in each row"
+            )
         return [names[int(row.argmax())] if row.any() else None for row in ones]
 
     # ---- columns
@@ -256,7 +257,9 @@ class Manifest(Source):
                 listing.paths[row] = None
                 listing.problems[row] = f"{cell} is an address, not a file; download it first"
             elif "\\" in cell and not os.path.exists(listing.paths[row]):
-                listing.problems[row] = f"there is neither a file {cell} nor {cell.replace(chr(92), '/')}; correct the path"
+                listing.problems[row] = (
+                    f"there is neither a file {cell} nor {cell.replace(chr(92), '/')}; correct the path"
+                )
 
     def _on_this_system(self, cell: str) -> str:
         """A path that Windows wrote ("a\\b.png") as one of this system, where that file is there."""
@@ -282,7 +285,11 @@ class Manifest(Source):
             if name not in self._names:
                 raise self.error(f".metadata: there is no column {name!r}; {close_names(name, self._names)}")
             if name not in used and name in self._table.column_names:
-                named = pa.array(self._named(name), pa.string()) if hub.is_kind(self._features.get(name), "ClassLabel") else None
+                named = (
+                    pa.array(self._named(name), pa.string())
+                    if hub.is_kind(self._features.get(name), "ClassLabel")
+                    else None
+                )
                 listing.metadata[name] = typed(self._table[name]) if named is None else named
 
     # ---- reading

@@ -34,11 +34,11 @@ from scoring.tables import HardlookError
 class Listing:
     """What a source knows of its n examples before it reads one; every list has n entries.
 
-    ``left_out`` names columns that are no plain values, ``notes`` are sentences about the source that a user should read. ``paths`` are absolute files, ``names`` the relative paths that ids are made of, ``ids`` the user's own.
-    ``labels`` are raw, None where only reading tells. ``problems`` maps a row to the reason why it cannot be
-    read. ``skipped`` names what was left out. ``columns`` names the entries of vectors, ``units`` says in what some of them
-    are measured. ``unlabelled`` is the
-    problem of an example that should have a label and has none.
+    ``left_out`` names columns that are no plain values, ``notes`` are sentences about the source that a user should
+    read. ``paths`` are absolute files, ``names`` the relative paths that ids are made of, ``ids`` the user's own.
+    ``labels`` are raw, None where only reading tells. ``problems`` maps a row to the reason why it cannot be read.
+    ``skipped`` names what was left out. ``columns`` names the entries of vectors, ``units`` says in what some of them
+    are measured. ``unlabelled`` is the problem of an example that should have a label and has none.
     """
 
     splits: list[str]
@@ -146,13 +146,23 @@ class Source:
         return self.image_feature is not None if self.exif is None else self.exif
 
     def told_exif(self) -> str | None:
-        """How the EXIF orientation of the source's pictures is treated, and why; None where there are none to decode."""
+        """How the EXIF orientation of the source's pictures is treated, and why; None where there are none to
+        decode."""
         if self.media != "image" or self.told_by_items:
             return None
-        why = ("as audit.toml says" if self.exif is not None else "as Hugging Face's datasets decodes them" if self.turns
-               else "as the loader returns them" if self.loader else "as torchvision's ImageFolder and timm read them")
-        return (f"pictures are read {'with' if self.turns else 'without'} their EXIF orientation applied, {why} (exif = "
-                f"{str(not self.turns).lower()} in its table reads them the other way)")
+        why = (
+            "as audit.toml says"
+            if self.exif is not None
+            else "as Hugging Face's datasets decodes them"
+            if self.turns
+            else "as the loader returns them"
+            if self.loader
+            else "as torchvision's ImageFolder and timm read them"
+        )
+        return (
+            f"pictures are read {'with' if self.turns else 'without'} their EXIF orientation applied, {why} (exif = "
+            f"{str(not self.turns).lower()} in its table reads them the other way)"
+        )
 
     def content(self, row: int, path: str | None) -> tuple[Any, Any]:
         """(what the fingerprint is taken of: the bytes of the file or the object, raw label where this tells

@@ -1,7 +1,7 @@
 """A patch on a dataset: find its examples, let the patch decide about each, change what it decides, report all.
 
-Rows are found by id (the user's own; else an id ends with the row's relative path, the longest such end counts), and where
-no id fits by a fingerprint that one row alone has, as after the files moved.
+Rows are found by id (the user's own; else an id ends with the row's relative path, the longest such end counts), and
+where no id fits by a fingerprint that one row alone has, as after the files moved.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ def apply_to(patch_path: Path, target: Target) -> pd.DataFrame:
     patch = read_patch(patch_path)
     rows = find_rows(patch, target)
     known = [(example, row) for example, row in rows.items() if row is not None]
-    labels = pd.DataFrame({
-        "example_id": [example for example, _ in known],
-        "label": [target.labels[row] for _, row in known],
-        "fingerprint": [target.fingerprint(row) for _, row in known],
-    }).astype(TEXT)
+    labels = pd.DataFrame(
+        {
+            "example_id": [example for example, _ in known],
+            "label": [target.labels[row] for _, row in known],
+            "fingerprint": [target.fingerprint(row) for _, row in known],
+        }
+    ).astype(TEXT)
     _, report = apply_patch(patch, labels)
     before = dict.fromkeys(target.left_out, 0)
     gone = [example for example, row in rows.items() if row is None and _by_name(example, before) is not None]

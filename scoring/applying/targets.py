@@ -1,8 +1,8 @@
 """What a patch can be applied to: a manifest whose label column is rewritten, or a folder whose files move.
 
-A ``Target`` lists its rows with label and fingerprint as an adapter reads them (``scoring.adapters``), and changes them.
-Both write a journal before they change anything, so that a kill at any moment leaves data that ``restore`` can bring back:
-a manifest is replaced whole (its old bytes are kept beside it), a folder's files are renamed one by one.
+A ``Target`` lists its rows with label and fingerprint as an adapter reads them (``scoring.adapters``), and changes
+them. Both write a journal before they change anything, so that a kill at any moment leaves data that ``restore`` can
+bring back: a manifest is replaced whole (its old bytes are kept beside it), a folder's files are renamed one by one.
 """
 
 from __future__ import annotations
@@ -110,8 +110,15 @@ class ManifestTarget(Target):
 
     def __init__(self, path: Path, classes: Sequence[str], media: str, columns: Mapping[str, Any]):
         super().__init__(path, classes)
-        self.source = Manifest(root=path.parent, number=0, media=media, classes=self.classes, adapter="manifest",
-                               path=path.name, **{"split": "train", **columns})
+        self.source = Manifest(
+            root=path.parent,
+            number=0,
+            media=media,
+            classes=self.classes,
+            adapter="manifest",
+            path=path.name,
+            **{"split": "train", **columns},
+        )
 
     @property
     def journal(self) -> Path:
@@ -146,8 +153,12 @@ class ManifestTarget(Target):
                 self._write_parquet(temporary, labels, set(excluded))
             else:
                 self._write_text(temporary, labels, set(excluded))
-            entry = {"before": _digest(self.path), "after": _digest(temporary), "kept": old.name,
-                     "excluded": [self.names[row] for row in excluded]}
+            entry = {
+                "before": _digest(self.path),
+                "after": _digest(temporary),
+                "kept": old.name,
+                "excluded": [self.names[row] for row in excluded],
+            }
             earlier = read_json(self.journal, [])
             while earlier and earlier[-1]["before"] == entry["before"]:  # written down, but killed before it happened
                 earlier.pop()
@@ -159,8 +170,10 @@ class ManifestTarget(Target):
         rest, last = self._last()
         old, now = self.path.with_name(last["kept"]), _digest(self.path)
         if now not in (last["before"], last["after"]):
-            raise HardlookError(f"{self.path} was changed since the patch was applied; undo would lose that. What was "
-                                f"there before is in {old}")
+            raise HardlookError(
+                f"{self.path} was changed since the patch was applied; undo would lose that. What was "
+                f"there before is in {old}"
+            )
         if now == last["after"]:
             with atomic_path(self.path) as temporary:
                 shutil.copyfile(old, temporary)
@@ -173,8 +186,10 @@ class ManifestTarget(Target):
         delimiter = self.source.delimiter or ("\t" if self.path.suffix.lower() == ".tsv" else ",")
         marked = self.path.read_bytes().startswith(b"\xef\xbb\xbf")
         encoding = "utf-8-sig" if marked and self.source.encoding == "utf-8" else self.source.encoding
-        with (open(self.path, newline="", encoding=encoding) as file,
-              open(out, "w", newline="", encoding=encoding) as to):
+        with (
+            open(self.path, newline="", encoding=encoding) as file,
+            open(out, "w", newline="", encoding=encoding) as to,
+        ):
             rows = csv.reader(file, delimiter=delimiter)
             end = "\r\n" if b"\r\n" in self.path.read_bytes()[:65536] else "\n"
             writer = csv.writer(to, delimiter=delimiter, lineterminator=end)
@@ -207,11 +222,15 @@ class ManifestTarget(Target):
         numbered = order and text not in order and text.lstrip("-").isdigit()
         if not numbered:
             if isinstance(old, int):
-                raise HardlookError(f"labels of {self.path} are numbers; name the classes in order with --classes, "
-                                    "or the audit with --audit")
+                raise HardlookError(
+                    f"labels of {self.path} are numbers; name the classes in order with --classes, "
+                    "or the audit with --audit"
+                )
             return label
         if label not in order:
-            raise HardlookError(f"{self.path} numbers its labels by a list of classes without {label!r}; add it to the ClassLabel")
+            raise HardlookError(
+                f"{self.path} numbers its labels by a list of classes without {label!r}; add it to the ClassLabel"
+            )
         return type(old)(order.index(label))
 
 
@@ -220,8 +239,15 @@ class FolderTarget(Target):
 
     def __init__(self, path: Path, classes: Sequence[str], media: str, columns: Mapping[str, Any]):
         super().__init__(path, classes)
-        self.source = Folder(root=path, number=0, media=media, classes=self.classes, adapter="folder", path=".",
-                             **{"split": "train", **columns})
+        self.source = Folder(
+            root=path,
+            number=0,
+            media=media,
+            classes=self.classes,
+            adapter="folder",
+            path=".",
+            **{"split": "train", **columns},
+        )
 
     @property
     def journal(self) -> Path:
@@ -245,8 +271,10 @@ class FolderTarget(Target):
             if to is None:
                 refused[row] = f"{labels[row]!r} cannot be the name of a folder here"
             elif (self.path / to).exists() or to in taken:
-                refused[row] = (f"{to} is there already; rename one of the two files and score again, or make a corrected copy "
-                                "with `hardlook export --format imagefolder`")
+                refused[row] = (
+                    f"{to} is there already; rename one of the two files and score again, or make a corrected copy "
+                    "with `hardlook export --format imagefolder`"
+                )
             elif to != names[row]:
                 taken.add(to)
                 moves.append([names[row], to])
@@ -270,7 +298,7 @@ class FolderTarget(Target):
     def _moved(self, row: int, label: str) -> str | None:
         """Where a file goes: the same place below the folder of its new class."""
         name, old = self.listing.names[row], self.listing.labels[row]
-        inside = name[len(old) + 1:] if old and name.startswith(f"{old}/") else Path(name).name
+        inside = name[len(old) + 1 :] if old and name.startswith(f"{old}/") else Path(name).name
         parts = Path(label).parts
         bad = not label or "\0" in label or label.startswith((".", "/")) or ".." in parts or "\\" in label
         return None if bad else f"{label}/{inside}"
@@ -290,8 +318,9 @@ class FolderTarget(Target):
         return problems
 
 
-def open_target(path: Path, classes: Sequence[str] = (), media: str = "image",
-                columns: Mapping[str, Any] | None = None) -> Target:
+def open_target(
+    path: Path, classes: Sequence[str] = (), media: str = "image", columns: Mapping[str, Any] | None = None
+) -> Target:
     """The dataset at a path; anything that is neither a manifest nor a folder is refused with what to do."""
     path = Path(os.path.abspath(path))
     if not path.exists():
@@ -300,8 +329,10 @@ def open_target(path: Path, classes: Sequence[str] = (), media: str = "image",
         return FolderTarget(path, classes, media, columns or {})
     if path.suffix.lower() in MANIFESTS:
         return ManifestTarget(path, classes, media, columns or {})
-    raise HardlookError(f"{path} is neither a manifest ({', '.join(MANIFESTS)}) nor a folder; for other data use the "
-                        "corrected labels where you load it (scoring.patches.apply_patch)")
+    raise HardlookError(
+        f"{path} is neither a manifest ({', '.join(MANIFESTS)}) nor a folder; for other data use the "
+        "corrected labels where you load it (scoring.patches.apply_patch)"
+    )
 
 
 def _digest(path: Path) -> str:

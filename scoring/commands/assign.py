@@ -47,5 +47,8 @@ def assign(options) -> int:
             dealt = assignments.deal(ids, assignments.shares_of(options.to), audit.seed)
             log.append(assignments.assigning(dealt, by, client))
             print(assignments.workload(log).to_string(index=False))
-    print(f"next: hardlook dashboard {options.audit} (/suspects begins with what is assigned; /reviews shows how far each is)")
+    print(
+        f"next: hardlook dashboard {options.audit} (/suspects begins with what is assigned; /reviews shows how far "
+        f"each is)"
+    )
     return 0

@@ -26,8 +26,9 @@ def audit_argument(command: argparse.ArgumentParser, *, run: bool = True) -> Non
 
 def device_argument(command: argparse.ArgumentParser) -> None:
     """--device."""
-    command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"],
-                         help="where the model runs (default: auto)")
+    command.add_argument(
+        "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where the model runs (default: auto)"
+    )
 
 
 @contextlib.contextmanager
@@ -47,10 +48,16 @@ def read_data(audit) -> None:
     ReviewPolicy.of(audit)  # a policy that nobody can follow is refused before the work, not at the export
     found = ingest(audit, progress=bar)
     splits = ", ".join(f"{split} {facts['examples']:,}" for split, facts in found.splits.items())
-    changes = [f"{count:,} {name}" for name in ("added", "changed", "relabelled", "removed")
-               if (count := getattr(found, name)) and count < found.examples]
-    print(f"  data: {found.examples:,} examples ({splits})" + (f"; {', '.join(changes)}" if changes else "")
-          + f" ({found.seconds:.1f} s)")
+    changes = [
+        f"{count:,} {name}"
+        for name in ("added", "changed", "relabelled", "removed")
+        if (count := getattr(found, name)) and count < found.examples
+    ]
+    print(
+        f"  data: {found.examples:,} examples ({splits})"
+        + (f"; {', '.join(changes)}" if changes else "")
+        + f" ({found.seconds:.1f} s)"
+    )
     if found.problems:
         print(f"  data: {len(found.problems):,} examples cannot be used and get null scores:")
         for problem in found.problems[:5]:
@@ -62,8 +69,10 @@ def read_data(audit) -> None:
     for note in found.notes:
         print(f"  data: note: {note}")
     if groups := found.duplicates.get("groups"):
-        print(f"  data: {groups:,} groups of exact duplicates, {found.duplicates.get('across_splits', 0):,} across "
-              f"splits, {found.duplicates.get('conflicting', 0):,} with conflicting labels (see /overview)")
+        print(
+            f"  data: {groups:,} groups of exact duplicates, {found.duplicates.get('across_splits', 0):,} across "
+            f"splits, {found.duplicates.get('conflicting', 0):,} with conflicting labels (see /overview)"
+        )
 
 
 def open_context(audit, run, device: str):

@@ -9,12 +9,20 @@ from scoring.commands.console import add_command, audit_argument
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "export", export, "Write the corrected labels: one patch per split, or the "
-                          "corrected dataset in a format of others.")
+    command = add_command(
+        commands,
+        "export",
+        export,
+        "Write the corrected labels: one patch per split, or the corrected dataset in a format of others.",
+    )
     audit_argument(command)
     command.add_argument("--out", metavar="PATH", help="the folder to write to (default: exports in the audit)")
-    command.add_argument("--format", choices=["csv", "parquet", "imagefolder", "huggingface", "cleanlab", "fiftyone"],
-                         default="csv", help="(default: %(default)s)")
+    command.add_argument(
+        "--format",
+        choices=["csv", "parquet", "imagefolder", "huggingface", "cleanlab", "fiftyone"],
+        default="csv",
+        help="(default: %(default)s)",
+    )
     command.add_argument("--copy", action="store_true", help="imagefolder: copies of the images instead of links")
     command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
 
@@ -49,7 +57,10 @@ def export(options) -> int:
         print(f"no example has a decision yet; decide in: hardlook dashboard {options.audit}")
     else:
         first = next(path for path, count in rows.items() if count)
-        print(f"next: hardlook apply {first} DATA   (DATA: the split's own manifest or image folder; --undo takes it back)")
+        print(
+            f"next: hardlook apply {first} DATA   (DATA: the split's own manifest or image folder; --undo takes it "
+            f"back)"
+        )
     return 0
 
 

@@ -16,15 +16,29 @@ from scoring.commands.console import add_command, audit_argument, device_argumen
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "score", score, "Score every example of a run: VoG, training dynamics, uncertainty. "
-                       "Goes on where it was stopped; scores only what changed.")
+    command = add_command(
+        commands,
+        "score",
+        score,
+        "Score every example of a run: VoG, training dynamics, uncertainty. "
+        "Goes on where it was stopped; scores only what changed.",
+    )
     audit_argument(command)
     command.add_argument("--only", metavar="NAMES", help="only these scores, e.g. vog,aum")
     command.add_argument("--anyway", action="store_true", help="score even though `hardlook check` found a mistake")
-    command.add_argument("--ray", metavar="ADDRESS", nargs="?", const="local",
-                         help="run the model's passes on Ray: on this machine, or on the cluster at ADDRESS")
-    command.add_argument("--cross-validate", type=int, metavar="K",
-                         help="first train on all folds but one, K times, for out-of-fold probabilities")
+    command.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        nargs="?",
+        const="local",
+        help="run the model's passes on Ray: on this machine, or on the cluster at ADDRESS",
+    )
+    command.add_argument(
+        "--cross-validate",
+        type=int,
+        metavar="K",
+        help="first train on all folds but one, K times, for out-of-fold probabilities",
+    )
     device_argument(command)
     if "score" in given:
         _add_settings(command)
@@ -40,9 +54,14 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         told = settings_told(kind.__doc__ or "")
         for field in fields:
             default = f"{field.default:.4g}" if isinstance(field.default, float) else str(field.default) or "empty"
-            group.add_argument(f"--{name}-{field.name}".replace("_", "-"), dest=f"{name}.{field.name}",
-                               metavar=_kind(field.default), type=_reader(field.default), default=None,
-                               help=f"{told.get(field.name, '')} (default: {default})".strip().replace("%", "%%"))
+            group.add_argument(
+                f"--{name}-{field.name}".replace("_", "-"),
+                dest=f"{name}.{field.name}",
+                metavar=_kind(field.default),
+                type=_reader(field.default),
+                default=None,
+                help=f"{told.get(field.name, '')} (default: {default})".strip().replace("%", "%%"),
+            )
 
 
 def settings_told(doc: str) -> dict[str, str]:
@@ -113,8 +132,10 @@ def score_audit(audit, run, options) -> None:
     for done in summary.passes:
         memory = f", peak memory {done['peak_gb']:.2f} GB"
         memory += f" and {done['cuda_gb']:.2f} GB on the device" if "cuda_gb" in done else ""
-        print(f"  {done['name']}: {done['computed']:,} of {done['of']:,} examples computed in {done['seconds']:.1f} s"
-              + (memory if done["computed"] else ""))
+        print(
+            f"  {done['name']}: {done['computed']:,} of {done['of']:,} examples computed in {done['seconds']:.1f} s"
+            + (memory if done["computed"] else "")
+        )
     for name, reason in summary.skipped.items():
         print(f"  {name}: left out: {reason}")
     for note in summary.notes:

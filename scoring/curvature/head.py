@@ -53,8 +53,9 @@ class HeadHessian:
         return mean
 
 
-def head_hessian(features: np.ndarray, probabilities: np.ndarray, *, l2: float = 0.0,
-                 block: int = 2**26, bias: bool = True) -> HeadHessian:
+def head_hessian(
+    features: np.ndarray, probabilities: np.ndarray, *, l2: float = 0.0, block: int = 2**26, bias: bool = True
+) -> HeadHessian:
     """Additive sums for the mean Hessian of the softmax head in float64, its bias included where it has one.
 
     ``features``: (n, d), what the head reads; ``probabilities``: (n, c), what it says; ``l2``: the factor of
@@ -89,14 +90,11 @@ def _add_rows(sums: np.ndarray, x: np.ndarray, p: np.ndarray) -> None:
 def checked_head(features: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both as finite float64 matrices of as many rows, or ``HardlookError``."""
     features, probabilities = (np.asarray(values, dtype=np.float64) for values in (features, probabilities))
-    if (
-        features.ndim != 2
-        or probabilities.ndim != 2
-        or len(features) != len(probabilities)
-        or not len(features)
-    ):
-        raise HardlookError(f"features have shape {features.shape} and probabilities {probabilities.shape}; "
-                            "needed (n, d) and (n, c) with the same n ≥ 1")
+    if features.ndim != 2 or probabilities.ndim != 2 or len(features) != len(probabilities) or not len(features):
+        raise HardlookError(
+            f"features have shape {features.shape} and probabilities {probabilities.shape}; "
+            "needed (n, d) and (n, c) with the same n ≥ 1"
+        )
     for name, values in (("features", features), ("probabilities", probabilities)):
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])

@@ -100,21 +100,13 @@ def choose(model: nn.Module, layers: str | Sequence[str] | None = None, inputs: 
     dict_keys(['2.weight', '2.bias'])
     """
     if not any(True for _ in model.parameters()):
-        raise HardlookError(
-            f"{type(model).__name__} has no trainable parameter; influence needs at least one"
-        )
+        raise HardlookError(f"{type(model).__name__} has no trainable parameter; influence needs at least one")
     with given_back(model):
         names = (
-            last_block_and_head(model, inputs)
-            if layers is None
-            else (layers,)
-            if isinstance(layers, str)
-            else layers
+            last_block_and_head(model, inputs) if layers is None else (layers,) if isinstance(layers, str) else layers
         )
     if not names:
-        raise HardlookError(
-            "layers is empty; name at least one, or leave it out for the last block and the head"
-        )
+        raise HardlookError("layers is empty; name at least one, or leave it out for the last block and the head")
     owners = [model.get_submodule(name) for name in select_layers(model, names)]
     wanted = {id(parameter) for owner in owners for parameter in owner.parameters(recurse=False)}
     found = {name: parameter for name, parameter in model.named_parameters() if id(parameter) in wanted}
@@ -126,15 +118,16 @@ def choose(model: nn.Module, layers: str | Sequence[str] | None = None, inputs: 
 def _check_precision(parameters: Mapping[str, nn.Parameter]) -> None:
     for name, parameter in parameters.items():
         if parameter.dtype not in (torch.float32, torch.float64):
-            raise HardlookError(
-                f"{name} is {parameter.dtype}; needed float32 or float64: convert with model.float()"
-            )
+            raise HardlookError(f"{name} is {parameter.dtype}; needed float32 or float64: convert with model.float()")
 
 
 def _check_norms(model: nn.Module) -> None:
     for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is None \
-                and not isinstance(module, nn.modules.instancenorm._InstanceNorm):
+        if (
+            isinstance(module, nn.modules.batchnorm._NormBase)
+            and module.running_mean is None
+            and not isinstance(module, nn.modules.instancenorm._InstanceNorm)
+        ):
             raise HardlookError(
                 f"{name!r} is a BatchNorm without running statistics: it mixes the examples of a batch, "
                 "so none has a "
@@ -152,8 +145,13 @@ def differentiable(model: nn.Module, parameters: Iterable[nn.Parameter] = ()) ->
     Fused attention is off inside: it skips the layers that are watched, and has no second derivative.
     """
     fused = torch.backends.mha.get_fastpath_enabled()
-    with (given_back(model), evaluating(model), gradients_enabled(device_of(model), model),
-          plain_autograd(), sdpa_kernel(SDPBackend.MATH)):
+    with (
+        given_back(model),
+        evaluating(model),
+        gradients_enabled(device_of(model), model),
+        plain_autograd(),
+        sdpa_kernel(SDPBackend.MATH),
+    ):
         try:
             torch.backends.mha.set_fastpath_enabled(False)
             for parameter in parameters:
@@ -204,8 +202,12 @@ def is_plain_cross_entropy(loss: Loss, labels: Tensor) -> bool:
     if labels.is_floating_point():
         return False
     return loss is F.cross_entropy or (
-        type(loss) is nn.CrossEntropyLoss and "forward" not in vars(loss)
-        and loss.weight is None and not loss.label_smoothing and loss.ignore_index < 0)
+        type(loss) is nn.CrossEntropyLoss
+        and "forward" not in vars(loss)
+        and loss.weight is None
+        and not loss.label_smoothing
+        and loss.ignore_index < 0
+    )
 
 
 def _unreduced(loss: Loss) -> Loss:
@@ -243,8 +245,7 @@ def _check_finite(losses: Tensor) -> None:
 
 
 def batches(data: Iterable, device: torch.device) -> Iterator[tuple[Any, Tensor]]:
-    """The (inputs, labels) batches of the data on a device; raises ``HardlookError`` for anything else in it.
-    """
+    """The (inputs, labels) batches of the data on a device; raises ``HardlookError`` for anything else in it."""
     for batch in data:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise HardlookError(f"data gave {type(batch).__name__}; needed batches of two: (inputs, labels)")

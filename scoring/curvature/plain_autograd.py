@@ -34,13 +34,16 @@ def plain_autograd() -> Iterator[None]:
     >>> torch.autograd.grad(out.sum(), weight)
     (tensor([2., 2.]),)
     """
-    with (mock.patch.object(checkpoint, "_checkpoint_impl", _called),
-          mock.patch.object(torch._C, "_InferenceMode", _gradients_off)):
+    with (
+        mock.patch.object(checkpoint, "_checkpoint_impl", _called),
+        mock.patch.object(torch._C, "_InferenceMode", _gradients_off),
+    ):
         yield
 
 
-def _called(function: Callable, args: tuple, kwargs: dict, *, context_fn: Callable = checkpoint.noop_context_fn,
-            **_: Any) -> Any:
+def _called(
+    function: Callable, args: tuple, kwargs: dict, *, context_fn: Callable = checkpoint.noop_context_fn, **_: Any
+) -> Any:
     """What ``checkpoint`` comes to in a forward pass: the function, in the forward one of its two contexts."""
     context = context_fn()[0]
     if isinstance(context, checkpoint._CachingTorchDispatchMode):  # it only stores what the backward pass would reuse

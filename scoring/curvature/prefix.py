@@ -170,11 +170,13 @@ def _forward_of(module: nn.Module, forward: Callable) -> Iterator[None]:
 
 def _keeping(kept: list[Any], forward: Callable) -> Callable:
     """The same forward that keeps a copy of each output (what follows may work in place), None for no float tensor."""
+
     def keep(*args: Any, **kwargs: Any) -> Any:
         output = forward(*args, **kwargs)
         plain = isinstance(output, Tensor) and output.is_floating_point()
         kept.append(output.detach().clone() if plain else None)
         return output
+
     return keep
 
 
@@ -203,8 +205,11 @@ def _below(model: nn.Module, parameters: Sequence[nn.Parameter], inputs: Any) ->
     wanted = {id(parameter) for parameter in parameters}
     owners = [module for module in names if any(id(p) in wanted for p in module.parameters(recurse=False))]
     first = min((calls.start.get(module, 0) for module in owners), default=0)
-    done = {module for module in names if calls.finished(module) <= first
-            and not any(id(p) in wanted for p in module.parameters())}
+    done = {
+        module
+        for module in names
+        if calls.finished(module) <= first and not any(id(p) in wanted for p in module.parameters())
+    }
     whole = [m for m in done if _parent(model, names[m]) not in done]
     return tuple(sorted((m for m in whole if m in calls.plain), key=lambda m: calls.start[m]))
 

@@ -41,8 +41,10 @@ def reached(model: nn.Module, data: Iterable, chosen: Chosen) -> tuple[Chosen, l
             "(no_grad, inference_mode, detach, numpy) or does not use them; name layers that it trains, such as the "
             "head"
         )
-    note = (f"the logits have no gradient to {gone} (no_grad, inference_mode or detach in the forward, or unused): left "
-            f"out; the layers are {', '.join(left.owners(left.parameters))}")
+    note = (
+        f"the logits have no gradient to {gone} (no_grad, inference_mode or detach in the forward, or unused): left "
+        f"out; the layers are {', '.join(left.owners(left.parameters))}"
+    )
     return left, [note]
 
 

@@ -67,9 +67,7 @@ class _ConvolutionBackward(Function):
         to_w = a is not None and ctx.needs_input_grad[2]
         dx = dw = None
         if to_x or to_w:
-            dx, dw, _ = _backward(
-                g, x if a is None else a, w if b is None else b, None, *ctx.how, [to_x, to_w, False]
-            )
+            dx, dw, _ = _backward(g, x if a is None else a, w if b is None else b, None, *ctx.how, [to_x, to_w, False])
         return _output_gradient(ctx, x, w, a, b), dx, dw, None, None
 
 
@@ -77,17 +75,18 @@ def _output_gradient(ctx, x: Tensor, w: Tensor, a: Tensor | None, b: Tensor | No
     """∂g = a ∗ w + x ∗ b, from the cotangents that exist."""
     if not ctx.needs_input_grad[0] or (a is None and b is None):
         return None
-    terms = [torch.convolution(left, right, None, *ctx.how)
-             for left, right in ((a, w), (x, b)) if left is not None and right is not None]
+    terms = [
+        torch.convolution(left, right, None, *ctx.how)
+        for left, right in ((a, w), (x, b))
+        if left is not None and right is not None
+    ]
     return terms[0] if len(terms) == 1 else terms[0].add_(terms[1])
 
 
 class SecondOrder(TorchFunctionMode):
     """Inside ``with SecondOrder():`` these functions get the second derivative of this module."""
 
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
+    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         if function in _DIMENSIONS:
             return _convolution(function, *args, **kwargs)
@@ -117,8 +116,9 @@ def _each(value: int | tuple[int, ...], n: int) -> list[int]:
     return [value] * n if isinstance(value, int) else list(value) * (n // len(value))
 
 
-def _batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1,
-                eps=1e-5) -> Tensor:
+def _batch_norm(
+    input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
+) -> Tensor:
     """``F.batch_norm`` as x · γ/√(σ²+ε) + (β − μ γ/√(σ²+ε)) where the statistics are frozen."""
     if training or running_mean is None or running_var is None:
         return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
@@ -141,12 +141,34 @@ def _hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     return input.copy_(value) if inplace else value
 
 
-def _embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, mode="mean",
-                   sparse=False, per_sample_weights=None, include_last_offset=False, padding_idx=None) -> Tensor:
+def _embedding_bag(
+    input,
+    weight,
+    offsets=None,
+    max_norm=None,
+    norm_type=2.0,
+    scale_grad_by_freq=False,
+    mode="mean",
+    sparse=False,
+    per_sample_weights=None,
+    include_last_offset=False,
+    padding_idx=None,
+) -> Tensor:
     """``F.embedding_bag`` as rows of the weight (n, length, dim) and their sum, mean or maximum."""
     if input.ndim != 2 or not input.shape[1] or max_norm is not None or scale_grad_by_freq:
-        return F.embedding_bag(input, weight, offsets, max_norm, norm_type, scale_grad_by_freq, mode, sparse,
-                               per_sample_weights, include_last_offset, padding_idx)
+        return F.embedding_bag(
+            input,
+            weight,
+            offsets,
+            max_norm,
+            norm_type,
+            scale_grad_by_freq,
+            mode,
+            sparse,
+            per_sample_weights,
+            include_last_offset,
+            padding_idx,
+        )
     rows = F.embedding(input, weight)
     keep = torch.ones_like(input, dtype=torch.bool) if padding_idx is None else input != padding_idx % len(weight)
     if mode == "max":

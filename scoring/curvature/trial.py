@@ -36,8 +36,10 @@ SEEDS = range(3)  # points and directions of their own: one may meet a kink, an 
 FINE = (1e-8, 1e-6, 1e-3)  # a small and a large step, and the tolerance, in float64
 COARSE = (1e-3, 1e-2, 3e-2)
 FLOOR = 1e-5  # of the largest row, in units of the parameters' scales: below it a row is rounding
-UNPROVED = ("the second derivatives could not be tried in float64 (the model loses precision on its way, or does not "
-            "run in it): they are symmetric, and no more is known of them")
+UNPROVED = (
+    "the second derivatives could not be tried in float64 (the model loses precision on its way, or does not "
+    "run in it): they are symmetric, and no more is known of them"
+)
 
 REMEDY = "choose layers above it, or write that function so that it can be differentiated twice"
 
@@ -52,8 +54,9 @@ class Verdict:
     notes: tuple[str, ...] = ()
 
 
-def twice_differentiable(model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss,
-                         make: Make) -> tuple[Chosen, list[str]]:
+def twice_differentiable(
+    model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make
+) -> tuple[Chosen, list[str]]:
     """The chosen parameters with right second derivatives, and notes on layers that were left out.
 
     Call it inside ``differentiable(model, chosen.tensors)``. Raises ``HardlookError`` where none is left.
@@ -79,8 +82,10 @@ def said(chosen: Chosen, verdict: Verdict) -> str:
     if why:
         return f"the gradient of {layers} cannot be differentiated again ({why[0]})"
     worst = max(float(off) for off in verdict.wrong.values())
-    return (f"the second derivatives of {layers} are wrong by up to {worst:.0%} of the change of the gradient: a "
-            "function in the model drops or mistakes them")
+    return (
+        f"the second derivatives of {layers} are wrong by up to {worst:.0%} of the change of the gradient: a "
+        "function in the model drops or mistakes them"
+    )
 
 
 def tried(model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make) -> Verdict:
@@ -225,8 +230,10 @@ class _Case:
     def _direction(self, seed: int) -> Vector:
         """A random vector, each parameter's part in units of its scale."""
         generator = torch.Generator().manual_seed(seed)
-        return [scale * torch.randn(p.shape, generator=generator, dtype=torch.double).to(p)
-                for scale, p in zip(scales(self.chosen.parameters).values(), self.chosen.tensors, strict=True)]
+        return [
+            scale * torch.randn(p.shape, generator=generator, dtype=torch.double).to(p)
+            for scale, p in zip(scales(self.chosen.parameters).values(), self.chosen.tensors, strict=True)
+        ]
 
     def _move(self, seed: int) -> None:
         """Go to a point in general position near by."""

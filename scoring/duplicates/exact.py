@@ -30,17 +30,19 @@ def duplicates(examples: pd.DataFrame) -> pd.DataFrame:
 
 
 def grouped(members: pd.DataFrame, key: str) -> pd.DataFrame:
-    """One row per value of the column ``key``, with ``FACTS`` about its members (example_id, split, label), in the order
-    of ``duplicates``."""
+    """One row per value of the column ``key``, with ``FACTS`` about its members (example_id, split, label), in the
+    order of ``duplicates``."""
     groups = members.groupby(key, sort=True)
-    found = pd.DataFrame({
-        "copies": groups.size(),
-        "across_splits": groups["split"].nunique() > 1,
-        "conflicting": groups["label"].nunique() > 1,
-        "splits": groups["split"].agg(_joined),
-        "labels": groups["label"].agg(_joined),
-        "example_ids": groups["example_id"].agg(list),
-    }).reset_index(names=key)
+    found = pd.DataFrame(
+        {
+            "copies": groups.size(),
+            "across_splits": groups["split"].nunique() > 1,
+            "conflicting": groups["label"].nunique() > 1,
+            "splits": groups["split"].agg(_joined),
+            "labels": groups["label"].agg(_joined),
+            "example_ids": groups["example_id"].agg(list),
+        }
+    ).reset_index(names=key)
     worry = found["conflicting"].astype(int) * 2 + found["across_splits"].astype(int)
     order = found.assign(worry=worry).sort_values(["worry", "copies"], ascending=False, kind="stable").index
     return found.loc[order, [key, *FACTS]].reset_index(drop=True)

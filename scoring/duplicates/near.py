@@ -11,13 +11,15 @@ near a neighbour by chance. A threshold in units of the ordinary (median) distan
 class and sparse in another; and a fixed t is, too: in a plane d₁ < 0.25 d₁₀ holds by chance for nine of ten examples.
 
 More than ten pictures of one thing leave none of their neighbours to compare with. So pairs nearer than 0.05 of the
-median nearest distance are near, too (of less where the features have few dimensions, and chance puts pairs there). Groups are the connected
-components over all splits; exact copies (one fingerprint) count once in the search and all in the group, and make no
-group by themselves. Rows that are zero or not finite have no direction and are nobody's duplicate.
+median nearest distance are near, too (of less where the features have few dimensions, and chance puts pairs there).
+Groups are the connected components over all splits; exact copies (one fingerprint) count once in the search and all in
+the group, and make no group by themselves. Rows that are zero or not finite have no direction and are nobody's
+duplicate.
 
 Inputs (n, d) features and (n,) fingerprints → groups. Cost: one search (``scoring.neighbours.among``, exact up to its
-``EXACT``, else about n log n). Measured by ``tests/benchmarks/near_duplicates.py`` (README there) on brightened and re-encoded
-copies; copies that the *model* sees as something else (digits of 8×8 pixels moved by half a pixel) are not found.
+``EXACT``, else about n log n). Measured by ``tests/benchmarks/near_duplicates.py`` (README there) on brightened and
+re-encoded copies; copies that the *model* sees as something else (digits of 8×8 pixels moved by half a pixel) are not
+found.
 """
 
 from __future__ import annotations
@@ -45,8 +47,8 @@ MEMBERS = ("group", "example_id", "closest", "ratio")
 @dataclass(frozen=True)
 class NearDuplicates:
     """``group`` (n,): number of the example's group, −1 = none. ``closest`` (n,): position of the nearest example of
-    other content, −1 = none. ``ratio`` (n,): its distance in units of that to the tenth, NaN = none. ``threshold``: the t
-    of the ratio; ``dimension``: the m that it follows from.
+    other content, −1 = none. ``ratio`` (n,): its distance in units of that to the tenth, NaN = none. ``threshold``: the
+    t of the ratio; ``dimension``: the m that it follows from.
     """
 
     group: np.ndarray
@@ -56,8 +58,9 @@ class NearDuplicates:
     dimension: float
 
 
-def near_groups(features: np.ndarray, fingerprints: np.ndarray, *, chance: float = CHANCE, exact: int = EXACT,
-                seed: int = 0) -> NearDuplicates:
+def near_groups(
+    features: np.ndarray, fingerprints: np.ndarray, *, chance: float = CHANCE, exact: int = EXACT, seed: int = 0
+) -> NearDuplicates:
     """(n, d) features, (n,) content → the groups of near duplicates among them."""
     each, content = pd.factorize(np.asarray(fingerprints, dtype=str))
     first = np.unique(each, return_index=True)[1]
@@ -78,8 +81,8 @@ def near_groups(features: np.ndarray, fingerprints: np.ndarray, *, chance: float
 
 
 def local_dimension(distances: np.ndarray) -> float:
-    """(n, k) cosine distances, nearest first → the median over the examples of Levina and Bickel's dimension at k; 0 where
-    no example has k different neighbours.
+    """(n, k) cosine distances, nearest first → the median over the examples of Levina and Bickel's dimension at k; 0
+    where no example has k different neighbours.
 
     >>> local_dimension(np.array([[0.25, 0.5, 1.0]])).__round__(2)  # lengths 1/2, 0.71, 1
     1.92
@@ -127,16 +130,21 @@ def write_members(path, ids: np.ndarray, found: NearDuplicates, metadata: dict) 
     rows = np.flatnonzero(found.group >= 0)
     rows = rows[np.argsort(found.group[rows], kind="stable")]
     ids = np.asarray(ids, dtype=object)
-    table = pa.table({"group": pa.array(found.group[rows], pa.int64()), "example_id": pa.array(ids[rows], pa.string()),
-                      "closest": pa.array(ids[found.closest[rows]], pa.string()),
-                      "ratio": pa.array(found.ratio[rows].astype(np.float32))})
+    table = pa.table(
+        {
+            "group": pa.array(found.group[rows], pa.int64()),
+            "example_id": pa.array(ids[rows], pa.string()),
+            "closest": pa.array(ids[found.closest[rows]], pa.string()),
+            "ratio": pa.array(found.ratio[rows].astype(np.float32)),
+        }
+    )
     write_table(path, table, {**metadata, "threshold": found.threshold, "dimension": found.dimension})
 
 
 def near_duplicates(members: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
     """What ``write_members`` wrote and the example table as it is now → one row per group, in the order of
-    ``duplicates``: those with conflicting labels first, then those across splits. Groups of which one member is left, or
-    that are exact copies by now, are no more.
+    ``duplicates``: those with conflicting labels first, then those across splits. Groups of which one member is left,
+    or that are exact copies by now, are no more.
 
     >>> members = pd.DataFrame({"group": [0, 0], "example_id": ["a", "b"]})
     >>> examples = pd.DataFrame({"example_id": ["a", "b"], "split": ["train", "test"], "label": ["cat", "cat"],

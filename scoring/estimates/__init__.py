@@ -6,9 +6,28 @@
 
 from scoring.estimates.answers import control_answers, double_reads, readers_table, wrong_labels
 from scoring.estimates.effort import Effort, effort
-from scoring.estimates.intervals import (Estimate, clopper_pearson, rate_by_cluster, rate_of_strata, rate_ratio,
-                                         rogan_gladen)
+from scoring.estimates.intervals import (
+    Estimate,
+    clopper_pearson,
+    rate_by_cluster,
+    rate_of_strata,
+    rate_ratio,
+    rogan_gladen,
+)
 from scoring.estimates.sequence import total_bounds
 
-__all__ = ["Effort", "Estimate", "clopper_pearson", "control_answers", "double_reads", "effort", "rate_by_cluster",
-           "rate_of_strata", "rate_ratio", "readers_table", "rogan_gladen", "total_bounds", "wrong_labels"]
+__all__ = [
+    "Effort",
+    "Estimate",
+    "clopper_pearson",
+    "control_answers",
+    "double_reads",
+    "effort",
+    "rate_by_cluster",
+    "rate_of_strata",
+    "rate_ratio",
+    "readers_table",
+    "rogan_gladen",
+    "total_bounds",
+    "wrong_labels",
+]

@@ -55,8 +55,9 @@ def control_answers(controls: pd.DataFrame, log: ReviewLog) -> pd.DataFrame:
     """
     consensus = log.consensus().set_index("example_id")
     read = blind_verdicts(log)
-    answers = read.groupby("example_id")["wrong"].agg(lambda seen: seen.iloc[0] if seen.nunique(dropna=False) == 1
-                                                      else None)
+    answers = read.groupby("example_id")["wrong"].agg(
+        lambda seen: seen.iloc[0] if seen.nunique(dropna=False) == 1 else None
+    )
     ruled = consensus[consensus["status"] == "adjudicated"]
     answers = pd.concat([answers.drop(ruled.index, errors="ignore"), wrong_labels(ruled)])
     at = pd.concat([read.groupby("example_id")["position"].min(), consensus["position"]])
@@ -64,8 +65,12 @@ def control_answers(controls: pd.DataFrame, log: ReviewLog) -> pd.DataFrame:
     ids = controls["example_id"]
     spoken = consensus.index[consensus["verdict"].notna() | (consensus["status"] == "disputed")]
     wrong = ids.map(answers.to_dict()).astype(object)
-    return controls.assign(wrong=wrong.where(wrong.notna(), None), decided=ids.isin(spoken),
-                           blind=ids.isin(read["example_id"]), at=ids.map(at).fillna(-1).astype(int))
+    return controls.assign(
+        wrong=wrong.where(wrong.notna(), None),
+        decided=ids.isin(spoken),
+        blind=ids.isin(read["example_id"]),
+        at=ids.map(at).fillna(-1).astype(int),
+    )
 
 
 def double_reads(log: ReviewLog) -> dict[str, int]:
@@ -80,8 +85,13 @@ def double_reads(log: ReviewLog) -> dict[str, int]:
     said = read["wrong"].to_numpy(dtype=object)
     settled = np.array([t is not None and s is not None and t == t for t, s in zip(truth, said, strict=True)], bool)
     true, told = truth[settled].astype(bool), said[settled].astype(bool)
-    return {"found": int((told & true).sum()), "true_errors": int(true.sum()), "passed": int((~told & ~true).sum()),
-            "true_right": int((~true).sum()), "examples": int(read["example_id"].nunique())}
+    return {
+        "found": int((told & true).sum()),
+        "true_errors": int(true.sum()),
+        "passed": int((~told & ~true).sum()),
+        "true_right": int((~true).sum()),
+        "examples": int(read["example_id"].nunique()),
+    }
 
 
 def readers_table(log: ReviewLog, by: tuple[str, ...] = ("reviewer", "label")) -> pd.DataFrame:
@@ -97,14 +107,21 @@ def readers_table(log: ReviewLog, by: tuple[str, ...] = ("reviewer", "label")) -
     decided = decided.reset_index(drop=True).assign(answer=answers)
     ruled = log.consensus()
     ruled = ruled[ruled["status"] == "adjudicated"].reset_index(drop=True)
-    final = dict(zip(ruled["example_id"], verdicts.answers(ruled.assign(reviewer="")), strict=True)) if len(ruled) else {}
+    final = (
+        dict(zip(ruled["example_id"], verdicts.answers(ruled.assign(reviewer="")), strict=True)) if len(ruled) else {}
+    )
     group = decided.groupby("example_id")["answer"]
     shared = group.transform("size") > 1
     same = (group.transform("nunique") == 1) & shared
     ruling = decided["example_id"].map(final)
     decided = decided.assign(shared=shared, same=same, overturned=ruling.notna() & (ruling != decided["answer"]))
     grouped = decided.groupby(list(by), dropna=False)
-    table = grouped.agg(decided=("answer", "size"), seconds=("seconds", "median"), shared=("shared", "sum"),
-                        agreed=("same", "sum"), overturned=("overturned", "sum")).reset_index()
+    table = grouped.agg(
+        decided=("answer", "size"),
+        seconds=("seconds", "median"),
+        shared=("shared", "sum"),
+        agreed=("same", "sum"),
+        overturned=("overturned", "sum"),
+    ).reset_index()
     table.insert(len(by) + 3, "agreement", table["agreed"] / table["shared"].where(table["shared"] > 0))
     return table.drop(columns="agreed")

@@ -7,9 +7,10 @@ The bound comes from ``sequence`` and holds at any look; the rate with its inter
 corrected for reviewers' errors. "Wrong" is what reviewers call wrong; the correction says how far that goes.
 
 Inputs → outputs: an audit, its log → ``Effort``; no controls are drawn by looking. Cost: one reading of the log and a
-sort of the split per point of the history. Limits: what was found by rank counts when it was first decided; where a goal
-becomes stricter, suspects that were decided with the model's opinion on screen may become controls, open until a second
-reader, who sees nothing of the first, answers or a lead settles them, so a goal is best set before the first decision.
+sort of the split per point of the history. Limits: what was found by rank counts when it was first decided; where a
+goal becomes stricter, suspects that were decided with the model's opinion on screen may become controls, open until a
+second reader, who sees nothing of the first, answers or a lead settles them, so a goal is best set before the first
+decision.
 """
 
 from __future__ import annotations
@@ -80,20 +81,33 @@ class Effort:
     def sentence(self) -> str:
         """When to stop, in words."""
         if not self.counted:
-            return (f"No control has been decided blind, so nothing is known about what the ranking misses. "
-                    f"{self.plan.sentence}")
+            return (
+                f"No control has been decided blind, so nothing is known about what the ranking misses. "
+                f"{self.plan.sentence}"
+            )
         finds = "" if np.isnan(self.next_hundred) else f"The next 100 decisions find about {self.next_hundred:.0f}; w"
-        told = (f"{finds or 'W'}ith {self.plan.confidence:.0%} confidence fewer than {int(self.remaining.high) + 1:,} "
-                f"wrong labels remain among {self.labelled:,}.")
+        told = (
+            f"{finds or 'W'}ith {self.plan.confidence:.0%} confidence fewer than {int(self.remaining.high) + 1:,} "
+            f"wrong labels remain among {self.labelled:,}."
+        )
         if self.reached:
             return f"{told} The goal, fewer than {self.allowed:,}, is reached: you may stop."
         none, bound = chance_of_seeing(self.plan.error_rate, self.counted, self.plan.confidence)
-        weak = (f" {self.counted:,} controls say little: without any error among them they could show at best fewer "
-                f"than {bound:.2g} wrong, of all labels.") if none > 1 - self.plan.confidence else ""
+        weak = (
+            (
+                f" {self.counted:,} controls say little: without any error among them they could show at best fewer "
+                f"than {bound:.2g} wrong, of all labels."
+            )
+            if none > 1 - self.plan.confidence
+            else ""
+        )
         settle = f" Settling the {self.waiting:,} open controls narrows this." if self.waiting else ""
         if self.waiting and self.unblinded:
-            settle += (f" {self.unblinded:,} controls were decided with the model's opinion on screen, as suspects are before a "
-                       "goal becomes stricter: they count once a second person has read them blind or a lead has settled them.")
+            settle += (
+                f" {self.unblinded:,} controls were decided with the model's opinion on screen, as suspects are "
+                f"before a "
+                "goal becomes stricter: they count once a second person has read them blind or a lead has settled them."
+            )
         return f"{told} The goal is fewer than {self.allowed:,}: go on.{weak}{settle}"
 
 
@@ -113,8 +127,9 @@ def effort(audit: Audit, run: Run | None, log: ReviewLog, split: str = "train") 
     raw = prefix["wrong"].notna()
     wrong = prefix["wrong"].eq(True)
     answered = counts["drawn"] - counts["open"]
-    rate = Estimate(*(float(x) for x in intervals.rate_of_strata(counts["size"], answered, counts["errors"],
-                                                                 planned.confidence)))
+    rate = Estimate(
+        *(float(x) for x in intervals.rate_of_strata(counts["size"], answered, counts["errors"], planned.confidence))
+    )
     reads = answers.double_reads(log)
     base_n, base = int(raw.sum()), int(wrong.sum())
     found = int(decided["wrong"].eq(True).sum())
@@ -126,24 +141,43 @@ def effort(audit: Audit, run: Run | None, log: ReviewLog, split: str = "train") 
     last = float(hits.tail(BLOCK).mean()) if len(hits) else rate.value
     chance = rate.value if base_n else last
     return Effort(
-        split=split, plan=planned, labelled=len(own), decided=len(decided), found=found,
-        unsure=int(consensus["verdict"].isin(saying("open")).sum()), drawn=len(controls), counted=base_n,
-        waiting=int(len(prefix) - base_n), unblinded=int((controls["decided"] & ~controls["blind"]).sum()), rate=rate,
+        split=split,
+        plan=planned,
+        labelled=len(own),
+        decided=len(decided),
+        found=found,
+        unsure=int(consensus["verdict"].isin(saying("open")).sum()),
+        drawn=len(controls),
+        counted=base_n,
+        waiting=int(len(prefix) - base_n),
+        unblinded=int((controls["decided"] & ~controls["blind"]).sum()),
+        rate=rate,
         clustered=_clustered(examples, prefix[raw], planned.confidence),
-        corrected=intervals.rogan_gladen(base, base_n, *(reads[key] for key in ("found", "true_errors", "passed",
-                                                                               "true_right"))),
-        reads=reads, remaining=Estimate(float(middle), float(low), float(high)),
+        corrected=intervals.rogan_gladen(
+            base, base_n, *(reads[key] for key in ("found", "true_errors", "passed", "true_right"))
+        ),
+        reads=reads,
+        remaining=Estimate(float(middle), float(low), float(high)),
         next_hundred=100 * ((1 - planned.share) * last + planned.share * chance),
-        gain=intervals.rate_ratio(int(hits.sum()), len(hits), base, base_n), by_rank=_by_rank(hits, rate.value),
-        history=history, readers=answers.readers_table(log))
+        gain=intervals.rate_ratio(int(hits.sum()), len(hits), base, base_n),
+        by_rank=_by_rank(hits, rate.value),
+        history=history,
+        readers=answers.readers_table(log),
+    )
 
 
 def _decided(consensus: pd.DataFrame, log: ReviewLog, own: pd.DataFrame) -> pd.DataFrame:
     """One row per decided example in the order of first decisions: example_id, wrong, at."""
     first = log.decisions().groupby("example_id")["position"].min()
     at = consensus["example_id"].map(first).fillna(consensus["position"]).astype(int)
-    frame = pd.DataFrame({"example_id": consensus["example_id"], "wrong": answers.wrong_labels(consensus), "at": at,
-                          "spoken": consensus["verdict"].notna() | (consensus["status"] == "disputed")})
+    frame = pd.DataFrame(
+        {
+            "example_id": consensus["example_id"],
+            "wrong": answers.wrong_labels(consensus),
+            "at": at,
+            "spoken": consensus["verdict"].notna() | (consensus["status"] == "disputed"),
+        }
+    )
     frame = frame[frame["spoken"].astype(bool)].merge(own[["example_id", "stratum"]], on="example_id")
     return frame.sort_values("at", ignore_index=True)
 
@@ -179,14 +213,30 @@ def _history(own: pd.DataFrame, controls: pd.DataFrame, decided: pd.DataFrame, p
         others = seen[~seen["example_id"].isin(prefix["example_id"])]
         counts = _counts(own, prefix, others)
         errors = counts["errors"]
-        low, high = total_bounds(
-            counts["size"], counts["drawn"], errors, open_answers=counts["open"],
-            known_wrong=errors + counts["known_wrong"],
-            known_right=counts["drawn"] - errors - counts["open"] + counts["known_right"],
-            error_rate=planned.error_rate, confidence=planned.confidence) if len(counts) else (0, 0)
+        low, high = (
+            total_bounds(
+                counts["size"],
+                counts["drawn"],
+                errors,
+                open_answers=counts["open"],
+                known_wrong=errors + counts["known_wrong"],
+                known_right=counts["drawn"] - errors - counts["open"] + counts["known_right"],
+                error_rate=planned.error_rate,
+                confidence=planned.confidence,
+            )
+            if len(counts)
+            else (0, 0)
+        )
         found = int(seen["wrong"].eq(True).sum())
-        rows.append({"decisions": int(look), "controls": len(prefix), "found": found,
-                     "low": max(low - found, 0), "high": max(high - found, 0)})
+        rows.append(
+            {
+                "decisions": int(look),
+                "controls": len(prefix),
+                "found": found,
+                "low": max(low - found, 0),
+                "high": max(high - found, 0),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -207,6 +257,15 @@ def _by_rank(hits: pd.Series, chance: float) -> pd.DataFrame:
     for start, end in zip(starts, (starts + [len(hits)])[1:], strict=True):
         block = hits.iloc[start:end]
         low, high = intervals.clopper_pearson(block.sum(), len(block))
-        rows.append({"first": start + 1, "last": start + len(block), "found": int(block.sum()),
-                     "rate": float(block.mean()), "low": float(low), "high": float(high), "chance": chance})
+        rows.append(
+            {
+                "first": start + 1,
+                "last": start + len(block),
+                "found": int(block.sum()),
+                "rate": float(block.mean()),
+                "low": float(low),
+                "high": float(high),
+                "chance": chance,
+            }
+        )
     return pd.DataFrame(rows, columns=["first", "last", "found", "rate", "low", "high", "chance"])

@@ -49,8 +49,10 @@ def mid_p(errors, n, confidence: float = 0.95):
     tail = (1 - confidence) / 2
 
     def above(p):  # ½ P(X > e) + ½ P(X ≥ e), growing in p
-        return (special.betainc(errors + 1, np.maximum(n - errors, 1e-12), p)
-                + special.betainc(np.maximum(errors, 1e-12), n - errors + 1, p)) / 2
+        return (
+            special.betainc(errors + 1, np.maximum(n - errors, 1e-12), p)
+            + special.betainc(np.maximum(errors, 1e-12), n - errors + 1, p)
+        ) / 2
 
     return tuple(_solve(above, target, np.broadcast(errors, n).shape) for target in (tail, 1 - tail))
 
@@ -126,8 +128,9 @@ def rate_by_cluster(errors, members, confidence: float = 0.95) -> Estimate:
     return Estimate(float(value), float(low), float(high))
 
 
-def rogan_gladen(errors: float, n: float, found: int, true_errors: int, passed: int, true_right: int,
-                 confidence: float = 0.95) -> Estimate:
+def rogan_gladen(
+    errors: float, n: float, found: int, true_errors: int, passed: int, true_right: int, confidence: float = 0.95
+) -> Estimate:
     """The rate corrected for reviewers' own errors (Rogan & Gladen 1978; interval: Lang & Reiczigel 2014).
 
     errors of n: what reviewers called wrong. found of true_errors: what single readers caught (sensitivity); passed of

@@ -7,8 +7,8 @@ A confidence sequence by the prior-posterior-ratio martingale for sampling witho
 
 with L_t the probability of the controls seen, in their order, and Q_t their probability under a prior. Strata are drawn
 independently, so likelihoods multiply; a total K is refuted when every way of dividing it among the strata is (Spertus
-& Stark 2022):  {K : max over K_1 + … + K_S = K of Σ_s log L_s(K_s) > log Q − log 1/α}. Each log L_s is concave in K_s, so
-sorting the increments of all strata gives the maximum for every K. Q mixes three beta-binomial priors, fixed before
+& Stark 2022):  {K : max over K_1 + … + K_S = K of Σ_s log L_s(K_s) > log Q − log 1/α}. Each log L_s is concave in K_s,
+so sorting the increments of all strata gives the maximum for every K. Q mixes three beta-binomial priors, fixed before
 the first look: errors at about the goal's rate; any rate; any rate in each stratum by itself.
 
 Inputs → outputs: counts per stratum → lowest and highest total. Cost: O(N log N). Limits: two-sided; controls of a
@@ -26,8 +26,14 @@ def log_likelihood(totals, size: int, drawn: int, errors: int) -> np.ndarray:
     totals = np.asarray(totals, float)
     right = drawn - errors
     with np.errstate(invalid="ignore", divide="ignore"):
-        value = (gammaln(totals + 1) - gammaln(totals - errors + 1) + gammaln(size - totals + 1)
-                 - gammaln(size - totals - right + 1) - gammaln(size + 1) + gammaln(size - drawn + 1))
+        value = (
+            gammaln(totals + 1)
+            - gammaln(totals - errors + 1)
+            + gammaln(size - totals + 1)
+            - gammaln(size - totals - right + 1)
+            - gammaln(size + 1)
+            + gammaln(size - drawn + 1)
+        )
     return np.where((totals < errors) | (size - totals < right), -np.inf, value)
 
 
@@ -39,19 +45,30 @@ def log_evidence(drawn, errors, error_rate: float) -> float:
         return betaln(a + e, b + n - e) - betaln(a, b)
 
     e, n = errors.sum(), drawn.sum()
-    return float(logsumexp([beta(1, 3 / error_rate, e, n), beta(0.5, 0.5, e, n),
-                            beta(0.5, 2.0, errors, drawn).sum()]) - np.log(3))
+    return float(
+        logsumexp([beta(1, 3 / error_rate, e, n), beta(0.5, 0.5, e, n), beta(0.5, 2.0, errors, drawn).sum()])
+        - np.log(3)
+    )
 
 
-def total_bounds(sizes, drawn, errors, *, open_answers=None, known_wrong=None, known_right=None,
-                 error_rate: float = 0.05, confidence: float = 0.95) -> tuple[int, int]:
+def total_bounds(
+    sizes,
+    drawn,
+    errors,
+    *,
+    open_answers=None,
+    known_wrong=None,
+    known_right=None,
+    error_rate: float = 0.05,
+    confidence: float = 0.95,
+) -> tuple[int, int]:
     """(lowest, highest) number of wrong labels among all ``sizes`` that the answers so far do not refute.
 
     sizes, drawn, errors (s,): per stratum, the controls of its decided prefix and the errors among them. open_answers:
     of ``drawn``, those nobody could answer (unsure, disputed, not blind): right for the lower bound, wrong for the
-    upper one. known_wrong, known_right: decided otherwise; they only narrow what is possible, in strata with open answers
-    not before the end, since an open answer that was guessed against what is known there would refute every total.
-    error_rate: the goal's, fixed beforehand. Valid at any number of looks at once.
+    upper one. known_wrong, known_right: decided otherwise; they only narrow what is possible, in strata with open
+    answers not before the end, since an open answer that was guessed against what is known there would refute every
+    total. error_rate: the goal's, fixed beforehand. Valid at any number of looks at once.
 
     >>> total_bounds([1000], [0], [0])
     (0, 1000)

@@ -3,8 +3,8 @@ errors.
 
 A door with one room per question: ``ranking`` (class normalisation, error per decile, the measured hard end),
 ``agreement`` (rank correlation, overlap, disagreement), ``stability`` (run against run), ``detection``
-(where the truth is known) and ``out_of_distribution``. Plain arrays and data frames by example_id go in; small tables with intervals
-come out. No torch.
+(where the truth is known) and ``out_of_distribution``. Plain arrays and data frames by example_id go in; small tables
+with intervals come out. No torch.
 """
 
 from scoring.evaluation.agreement import (
@@ -64,7 +64,8 @@ __all__ = [
     "inspections_to_find",
     "measured_direction",
     "normalize_by_class",
-    "ood_curves", "ood_report",
+    "ood_curves",
+    "ood_report",
     "places",
     "rank_correlation",
     "recall_curve",

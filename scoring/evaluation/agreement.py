@@ -181,9 +181,7 @@ def disagreement(a: pd.Series, b: pd.Series) -> pd.DataFrame:
     both = pd.DataFrame({"a": a, "b": b}).replace([np.inf, -np.inf], np.nan).dropna()
     most = max(len(both) - 1, 1)
     places = (both.rank(method="average") - 1) / most
-    found = pd.DataFrame(
-        {"place_a": places["a"], "place_b": places["b"], "difference": places["a"] - places["b"]}
-    )
+    found = pd.DataFrame({"place_a": places["a"], "place_b": places["b"], "difference": places["a"] - places["b"]})
     found.index.name = "example_id"
     order = np.lexsort((found.index.to_numpy(dtype=object).astype(str), -found["difference"].to_numpy()))
     return found.iloc[order]
@@ -216,11 +214,7 @@ def between_groups(correlation: pd.DataFrame, groups: Mapping[str, str]) -> pd.D
     A score is never paired with itself; pairs without a correlation are left out.
     """
     names = list(correlation.columns)
-    upper = [
-        (groups[a], groups[b], correlation.loc[a, b]) for at, a in enumerate(names) for b in names[at + 1 :]
-    ]
-    pairs = pd.DataFrame(
-        [(*sorted((a, b)), value) for a, b, value in upper], columns=["group_a", "group_b", "value"]
-    )
+    upper = [(groups[a], groups[b], correlation.loc[a, b]) for at, a in enumerate(names) for b in names[at + 1 :]]
+    pairs = pd.DataFrame([(*sorted((a, b)), value) for a, b, value in upper], columns=["group_a", "group_b", "value"])
     found = pairs.dropna().groupby(["group_a", "group_b"])["value"].agg(pairs="size", mean="mean")
     return found.reset_index()

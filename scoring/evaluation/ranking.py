@@ -102,9 +102,7 @@ def error_by_decile(scores: np.ndarray, errors: np.ndarray) -> pd.DataFrame:
     """
     errors = np.asarray(errors, dtype=bool)
     if len(errors) != len(np.asarray(scores)):
-        raise ValueError(
-            f"found {len(np.asarray(scores))} scores and {len(errors)} errors; needed as many of each"
-        )
+        raise ValueError(f"found {len(np.asarray(scores))} scores and {len(errors)} errors; needed as many of each")
     member = deciles(scores)
     rows = []
     for decile in range(1, DECILES + 1):

@@ -59,9 +59,7 @@ class Projector:
     model of their own.
     """
 
-    def __init__(
-        self, model: nn.Module, blocks: Mapping[str, Tensor], loss: Loss, ways: dict[str, str] | None = None
-    ):
+    def __init__(self, model: nn.Module, blocks: Mapping[str, Tensor], loss: Loss, ways: dict[str, str] | None = None):
         self.model, self.loss = model, loss
         self.blocks = dict(blocks)
         self.rank = len(next(iter(self.blocks.values())))
@@ -98,18 +96,12 @@ class Projector:
             ONE: "one example at a time, slower",
         }
         found = {
-            way: sorted(
-                name or "the model's own parameters" for name in self.owners if self.ways[name] == way
-            )
+            way: sorted(name or "the model's own parameters" for name in self.owners if self.ways[name] == way)
             for way in told
         }
         if self.why_one:
             told[ONE] += f" ({self.why_one})"
-        return [
-            f"no fast embedding rule fits {_listed(names)}: {told[way]}"
-            for way, names in found.items()
-            if names
-        ]
+        return [f"no fast embedding rule fits {_listed(names)}: {told[way]}" for way, names in found.items() if names]
 
     def _groups(self) -> list[set[str]]:
         """Layers joined by shared parameters: only the sum of their shares is a gradient's projection."""
@@ -124,9 +116,7 @@ class Projector:
         """One member of a group that needs a pass of the whole model takes the others with it."""
         for group in self.groups:
             if group & self.slow:
-                self.ways.update(
-                    dict.fromkeys(group, max((self.ways[name] for name in group), key=WAYS.index))
-                )
+                self.ways.update(dict.fromkeys(group, max((self.ways[name] for name in group), key=WAYS.index)))
 
     def _parameters(self, names: Iterable[str]) -> list[str]:
         """Full names of the chosen parameters of these layers, each once."""
@@ -139,9 +129,7 @@ class Projector:
         if len(labels) == 1:  # see scoring.example_gradients: no batch holds one example alone
             return self(mapped(inputs, lambda tensor: tensor[[0, 0]]), labels[[0, 0]])[:1]
         parameters = {name: p for name, p in self.model.named_parameters() if name in self.blocks}
-        errors, shares = self._fast(
-            inputs, labels
-        )  # first: it tells which example of the batch has no finite loss
+        errors, shares = self._fast(inputs, labels)  # first: it tells which example of the batch has no finite loss
         with differentiable(self.model, parameters.values()):
             sample = draw_sample(self.model, self.loss, inputs, labels, parameters, self.generator)
         while self._demoted(shares, sample):
@@ -236,7 +224,10 @@ class Projector:
 
     def _projected(self, gradients: Gradients) -> Tensor:
         """(k, r): ⟨M, gradient⟩ over the named parameters, gradients (k, *shape)."""
-        return sum(value.reshape(len(value), -1) @ self.blocks[name].reshape(self.rank, -1).T for name, value in gradients.items())
+        return sum(
+            value.reshape(len(value), -1) @ self.blocks[name].reshape(self.rank, -1).T
+            for name, value in gradients.items()
+        )
 
     # -- the proof -------------------------------------------------------------------------------------------
 

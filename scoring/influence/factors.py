@@ -89,8 +89,8 @@ class InfluenceFactors:
         PyTorch loss with a ``reduction``. ``arnoldi_dim``: P products; ``rank``: r; both lowered, with a note
         in the report, where the problem is smaller. ``l2``: the factor of ½‖W‖² the model was trained with.
         ``floor``: share of the largest eigenvalue below which eigenvalues are noise. ``memory_budget``: bytes
-        for basis, caches and graphs. ``announce`` hears the planned size, whose text says it, before the work starts; ``advance``
-        is called after each product.
+        for basis, caches and graphs. ``announce`` hears the planned size, whose text says it, before the work starts;
+        ``advance`` is called after each product.
 
         The model runs in eval mode and is given back as it was. Deterministic for a seed on one machine.
         Raises ``HardlookError`` for unknown layers, empty data, non-finite losses or gradients, a model that
@@ -106,8 +106,15 @@ class InfluenceFactors:
         size = size_of(chosen, arnoldi_dim=arnoldi_dim, rank=rank, memory_budget=memory_budget)
         announce(size)
         with differentiable(model, chosen.tensors):
-            products = hessian_products(model, data, chosen, loss=loss, l2=l2,
-                                        memory_budget=max(0, memory_budget - size.bytes), tried_before=True)
+            products = hessian_products(
+                model,
+                data,
+                chosen,
+                loss=loss,
+                l2=l2,
+                memory_budget=max(0, memory_budget - size.bytes),
+                tried_before=True,
+            )
             found = factorise(products, size, rank=rank, floor=floor, seed=seed, advance=advance)
         blocks = dict(zip(chosen.parameters, found.blocks, strict=True))
         report = replace(found.report, notes=(*left_out, *wrong, *found.report.notes, *products.notes))
@@ -121,7 +128,11 @@ class InfluenceFactors:
         return replace(self.report, notes=(*self.report.notes, *projector.notes()))
 
     def embed(
-        self, model: nn.Module, data: Iterable, *, advance: Callable[[int], None] = lambda _: None,
+        self,
+        model: nn.Module,
+        data: Iterable,
+        *,
+        advance: Callable[[int], None] = lambda _: None,
         note: Callable[[str], None] = lambda _: None,
     ) -> np.ndarray:
         """Influence embeddings μ of every example in the data, in its order → (n, r) float32.
@@ -167,8 +178,12 @@ class InfluenceFactors:
         """Write everything but the loss's code to a safetensors file, atomically."""
         tensors = {f"factor/{name}": block.cpu().contiguous() for name, block in self.blocks.items()}
         tensors["eigenvalues"] = torch.as_tensor(self.eigenvalues.copy())
-        about = {"format": FORMAT, "report": json.dumps(asdict(self.report)), "loss": _name(self.loss),
-                 "lengths": json.dumps(dict(self.lengths))}
+        about = {
+            "format": FORMAT,
+            "report": json.dumps(asdict(self.report)),
+            "loss": _name(self.loss),
+            "lengths": json.dumps(dict(self.lengths)),
+        }
         with atomic_path(Path(path)) as temporary:
             save_file(tensors, str(temporary), metadata=about)
 
@@ -182,15 +197,15 @@ class InfluenceFactors:
                     f"{path} holds factors of format {about.get('format')}; this version reads {FORMAT}"
                 )
             if about["loss"] != _name(loss):
-                raise HardlookError(
-                    f"{path} was fitted with loss {about['loss']}, not {_name(loss)}; pass loss="
-                )
+                raise HardlookError(f"{path} was fitted with loss {about['loss']}, not {_name(loss)}; pass loss=")
             names = json.loads(about["lengths"])
             # Copied: a tensor inside the file is not aligned as one of its own is, and sums round differently.
             blocks = {name: file.get_tensor(f"factor/{name}").clone() for name in names}
             values = file.get_tensor("eigenvalues").numpy()
-        report = {key: tuple(value) if isinstance(value, list) else value
-                  for key, value in json.loads(about["report"]).items()}
+        report = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in json.loads(about["report"]).items()
+        }
         return cls(values, blocks, CurvatureReport(**report), names, loss)
 
 
@@ -199,8 +214,10 @@ def _opened(path: str | Path):
     try:
         return safe_open(str(path), framework="pt")
     except SafetensorError as error:
-        raise HardlookError(f"{path} is damaged ({error}); delete it and run the command that writes it again, "
-                            "`hardlook score --only influence`") from error
+        raise HardlookError(
+            f"{path} is damaged ({error}); delete it and run the command that writes it again, "
+            "`hardlook score --only influence`"
+        ) from error
 
 
 def _lengths(model: nn.Module, names: Iterable[str]) -> dict[str, float]:

@@ -76,9 +76,7 @@ def cook_distances(
     out = np.empty(len(features))
     for rows in row_blocks(len(features), 8 * width, 2**26):
         gradients = _gradients(features[rows], probabilities[rows], labels[rows], bias).reshape(-1, width)
-        out[rows] = np.square(linalg.solve_triangular(factor, gradients.T, lower=True, overwrite_b=True)).sum(
-            axis=0
-        )
+        out[rows] = np.square(linalg.solve_triangular(factor, gradients.T, lower=True, overwrite_b=True)).sum(axis=0)
     return out
 
 
@@ -89,24 +87,22 @@ def _cholesky(hessian: np.ndarray, width: int, damping: float) -> np.ndarray:
     try:
         return linalg.cholesky(hessian, lower=True, overwrite_a=True)
     except linalg.LinAlgError as error:
-        raise HardlookError(
-            f"the damped Hessian is not positive definite at damping {damping}; raise it"
-        ) from error
+        raise HardlookError(f"the damped Hessian is not positive definite at damping {damping}; raise it") from error
 
 
-def _checked(features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray,
-             damping: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _checked(
+    features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, damping: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     features, probabilities = checked_head(features, probabilities)
     labels = np.asarray(labels)
     if not damping > 0:
         raise HardlookError(f"damping is {damping}; needed above 0, because the head's Hessian is singular")
     if labels.shape != (len(features),) or not np.issubdtype(labels.dtype, np.integer):
-        raise HardlookError(
-            f"labels are {labels.dtype} of shape {labels.shape}; needed {len(features)} class indices"
-        )
+        raise HardlookError(f"labels are {labels.dtype} of shape {labels.shape}; needed {len(features)} class indices")
     if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
-        raise HardlookError(f"labels run from {labels.min()} to {labels.max()}; the head has classes 0 to "
-                            f"{probabilities.shape[1] - 1}")
+        raise HardlookError(
+            f"labels run from {labels.min()} to {labels.max()}; the head has classes 0 to {probabilities.shape[1] - 1}"
+        )
     return features, probabilities, labels
 
 
@@ -117,10 +113,18 @@ def _gradients(features: np.ndarray, probabilities: np.ndarray, labels: np.ndarr
     return errors[:, :, None] * with_ones(features, bias=bias)[:, None, :]
 
 
-def self_influence_by_gradients(features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, *,
-                                damping: float = 1e-3, l2: float = 0.0,
-                                over: tuple[np.ndarray, np.ndarray] | None = None,
-                                tolerance: float = 1e-6, max_steps: int = 1000, bias: bool = True) -> np.ndarray:
+def self_influence_by_gradients(
+    features: np.ndarray,
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    *,
+    damping: float = 1e-3,
+    l2: float = 0.0,
+    over: tuple[np.ndarray, np.ndarray] | None = None,
+    tolerance: float = 1e-6,
+    max_steps: int = 1000,
+    bias: bool = True,
+) -> np.ndarray:
     """Cook's distance by conjugate gradients, where the exact head Hessian is too large. (n,) float64.
 
     The Hessian is the mean one ``over`` rows of (features, probabilities), or over the given rows themselves,
@@ -134,16 +138,16 @@ def self_influence_by_gradients(features: np.ndarray, probabilities: np.ndarray,
     base, weights = (features, probabilities) if over is None else checked_head(*over)
     c, d = probabilities.shape[1], features.shape[1]
     if (weights.shape[1], base.shape[1]) != (c, d):
-        raise HardlookError(f"the Hessian's rows have {base.shape[1]} features and {weights.shape[1]} classes; the "
-                            f"examples have {d} and {c}")
+        raise HardlookError(
+            f"the Hessian's rows have {base.shape[1]} features and {weights.shape[1]} classes; the "
+            f"examples have {d} and {c}"
+        )
     x, shift = with_ones(base, bias=bias), np.full(d + bias, damping + l2)
     shift[d:] = damping
     out = np.empty(len(features))
     for rows in row_blocks(len(features), 8 * c * (4 * (d + bias) + len(x)), 2**28):
         right = _gradients(features[rows], probabilities[rows], labels[rows], bias)
-        solved = conjugate_gradients(
-            lambda v: _head_product(v, x, weights) + shift * v, right, tolerance, max_steps
-        )
+        solved = conjugate_gradients(lambda v: _head_product(v, x, weights) + shift * v, right, tolerance, max_steps)
         out[rows] = (solved * right).sum(axis=(1, 2))
     return out
 

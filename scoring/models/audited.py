@@ -34,9 +34,7 @@ from scoring.tables import HardlookError, first_line
 FEW = 32  # examples that the head is looked for on
 
 
-def build_model(
-    factory: str, arguments: Mapping[str, Any] | None = None, folder: str | Path = "."
-) -> nn.Module:
+def build_model(factory: str, arguments: Mapping[str, Any] | None = None, folder: str | Path = ".") -> nn.Module:
     """The model that a factory makes, with its own initial weights, in at least float32.
 
     ``factory``: ``file.py:callable`` relative to ``folder``, ``package.module:callable``, or the name of a
@@ -46,9 +44,7 @@ def build_model(
     Linear(in_features=2, out_features=3, bias=True)
     """
     arguments = dict(arguments or {})
-    built = (
-        _user_model(factory, arguments, folder) if ":" in factory else _torchvision_model(factory, arguments)
-    )
+    built = _user_model(factory, arguments, folder) if ":" in factory else _torchvision_model(factory, arguments)
     if not isinstance(built, nn.Module):
         raise HardlookError(f"{factory} returned {type(built).__name__}; needed a torch.nn.Module")
     halves = {torch.float16, torch.bfloat16} & {parameter.dtype for parameter in built.parameters()}
@@ -72,8 +68,7 @@ def _torchvision_model(name: str, arguments: dict[str, Any]) -> nn.Module:
     names = zoo.list_models(module=zoo)
     if name not in names:
         raise HardlookError(
-            f"model = {name!r} is no torchvision model; {close_names(name, names)} Or name your own: "
-            "file.py:callable"
+            f"model = {name!r} is no torchvision model; {close_names(name, names)} Or name your own: file.py:callable"
         )
     if arguments.pop("weights", None) or arguments.pop("pretrained", None):
         raise HardlookError(
@@ -123,9 +118,7 @@ class AuditedModel:
     ) -> AuditedModel:
         """Build by a factory, on a device; no checkpoint is loaded yet."""
         chosen = choose_device(str(device))
-        return cls(
-            build_model(factory, arguments, folder).to(chosen), list(checkpoints), chosen, n_classes, weights
-        )
+        return cls(build_model(factory, arguments, folder).to(chosen), list(checkpoints), chosen, n_classes, weights)
 
     def returns(self, output: OutputAsLogits) -> AuditedModel:
         """Say, once, what the module returns: from then on a call of it gives logits. Returns itself."""
@@ -135,15 +128,20 @@ class AuditedModel:
         return self
 
     def kind_of(self, inputs: Any, checkpoint: Checkpoint, item: int | str | None = None) -> str:
-        """What the module returns for a batch at a checkpoint, as ``scoring.models.outputs`` tells it: a kind. ``item``:
-        which item of a tuple, or key of a mapping, holds the outputs."""
+        """What the module returns for a batch at a checkpoint, as ``scoring.models.outputs`` tells it: a kind.
+        ``item``: which item of a tuple, or key of a mapping, holds the outputs."""
         with self.at(checkpoint) as module, torch.no_grad(), explained(inputs):
             outputs = run(module, to_device(inputs, self.device))
         if item is None and (found := alternatives(outputs, self.n_classes)) > 1:
             fits = fitting_items(outputs, self.n_classes)
-            advice = (f"write `output_item = {fits[1]}` in the run's table of audit.toml for the next one" if len(fits) > 1
-                      else "they lie in a tuple inside a tuple: return the one to audit first, if it is another")
-            self.choose(f"the model returns {found} tensors of one number per class, of which the first is taken; {advice}")
+            advice = (
+                f"write `output_item = {fits[1]}` in the run's table of audit.toml for the next one"
+                if len(fits) > 1
+                else "they lie in a tuple inside a tuple: return the one to audit first, if it is another"
+            )
+            self.choose(
+                f"the model returns {found} tensors of one number per class, of which the first is taken; {advice}"
+            )
         return detect(rows_of(outputs, item, self.n_classes, single=True))
 
     def choose(self, choice: str) -> None:
@@ -193,8 +191,8 @@ class AuditedModel:
         return logits_of(output, self.n_classes)
 
     def features(self, inputs: Any) -> Features:
-        """What enters the head (n, d) and the logits (n, c), in eval mode; the head is looked for once per checkpoint, on
-        the first few examples, and measured on every batch: ``head.linear`` is true as long as all of them agree."""
+        """What enters the head (n, d) and the logits (n, c), in eval mode; the head is looked for once per checkpoint,
+        on the first few examples, and measured on every batch: ``head.linear`` is true as long as all of them agree."""
         inputs = to_device(inputs, self.device)
         if self.head is None:
             self.head = head_of(self.module, first(inputs, FEW))
@@ -204,8 +202,8 @@ class AuditedModel:
         return found._replace(logits=self.logits(found.logits))
 
     def predict(self, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """(n, c) logits and (n, d) features (None where no single layer gives the logits, NaN in rows where it does not),
-        float32 in main memory."""
+        """(n, c) logits and (n, d) features (None where no single layer gives the logits, NaN in rows where it does
+        not), float32 in main memory."""
         found = self.features(inputs)
         features = None if found.features is None else found.features.float().cpu().numpy()
         return found.logits.float().cpu().numpy(), features
@@ -213,8 +211,8 @@ class AuditedModel:
 
 @contextlib.contextmanager
 def explained(inputs: Any) -> Iterator[None]:
-    """What the model's own code raises inside becomes a ``HardlookError`` that says what reached it: it is the transform
-    that most often does not fit."""
+    """What the model's own code raises inside becomes a ``HardlookError`` that says what reached it: it is the
+    transform that most often does not fit."""
     try:
         yield
     except HardlookError:
@@ -223,7 +221,8 @@ def explained(inputs: Any) -> Iterator[None]:
         what = inputs if isinstance(inputs, torch.Tensor) else next(_tensors(inputs), torch.empty(0))
         one = f"{tuple(what.shape[1:])} of {str(what.dtype).removeprefix('torch.')}"
         raise HardlookError(
-            f"the model fails on inputs of shape {one}: {type(error).__name__}: {first_line(error)}; make the transform in "
+            f"the model fails on inputs of shape {one}: {type(error).__name__}: {first_line(error)}; make the "
+            f"transform in "
             "audit.toml give what the model was trained on (float32 of (channels, height, width) for most), and the "
             "model an eager one of the same precision"
         ) from error

@@ -84,9 +84,7 @@ def order_checkpoints(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
     for order, key in _orders():
         keys = [key(checkpoint) for checkpoint in checkpoints]
         if None not in keys and len(set(keys)) == len(keys):
-            ordered = [
-                checkpoint for _, checkpoint in sorted(zip(keys, checkpoints), key=lambda pair: pair[0])
-            ]
+            ordered = [checkpoint for _, checkpoint in sorted(zip(keys, checkpoints), key=lambda pair: pair[0])]
             return [replace(checkpoint, order=order) for checkpoint in ordered]
     raise AssertionError("paths are distinct")
 
@@ -161,9 +159,7 @@ def _nearby(pattern: str, folder: Path) -> str:
 def _refuse_what_is_none(path: Path, pattern: str) -> None:
     """A match that is no checkpoint, or a part of one, is an error: nothing is left out silently."""
     if re.search(r"-\d{5}-of-\d{5}\.", path.name):
-        raise HardlookError(
-            f"{path} is one part of a sharded checkpoint; name its folder instead: {path.parent}"
-        )
+        raise HardlookError(f"{path} is one part of a sharded checkpoint; name its folder instead: {path.parent}")
     if path.is_dir():
         weight_files(path)
     elif not path.is_file():
@@ -234,9 +230,7 @@ def weights_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
 
     The batch counters of BatchNorm are left out: they change no output.
     """
-    parts = sorted(
-        _tensor_sha256(t) for name, t in tensors.items() if not name.endswith("num_batches_tracked")
-    )
+    parts = sorted(_tensor_sha256(t) for name, t in tensors.items() if not name.endswith("num_batches_tracked"))
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
@@ -265,9 +259,7 @@ def _orders() -> list[Order]:
 
 
 def _epoch_and_step(checkpoint: Checkpoint) -> tuple[Number, Number] | None:
-    return (
-        None if checkpoint.epoch is None or checkpoint.step is None else (checkpoint.epoch, checkpoint.step)
-    )
+    return None if checkpoint.epoch is None or checkpoint.step is None else (checkpoint.epoch, checkpoint.step)
 
 
 def _named(path: Path, word: str) -> int | None:

@@ -85,9 +85,7 @@ def _refuse_format(path: Path) -> None:
     """Only pickled files are converted."""
     kind = format_of(path)
     if kind == "safetensors":
-        raise HardlookError(
-            f"{path} is safetensors already, which holds tensors alone; name it in audit.toml as it is"
-        )
+        raise HardlookError(f"{path} is safetensors already, which holds tensors alone; name it in audit.toml as it is")
     if kind not in READABLE:
         raise HardlookError(f"{path} is no checkpoint: {found_instead(path)}")
 
@@ -99,9 +97,7 @@ def _refuse_overwriting(path: Path, out: Path) -> None:
     with contextlib.suppress(SafetensorError, OSError), safe_open(out, framework="pt") as file:
         if (file.metadata() or {}).get("source") == path.name and out.resolve() != path.resolve():
             return
-    raise HardlookError(
-        f"{out} is there already and is no earlier conversion of {path}; name another file to write"
-    )
+    raise HardlookError(f"{out} is there already and is no earlier conversion of {path}; name another file to write")
 
 
 def _in_own_process(path: Path, partial: Path, folder: str | Path | None, weights: str) -> None:
@@ -184,9 +180,7 @@ def _module_parts(value: StandIn) -> Mapping[str, Any] | None:
     """The attributes of a pickled module: its own, or the first argument of what would have rebuilt it
     (torch.fx)."""
     candidates = [value.__dict__, *(part for part in value._parts if isinstance(part, Mapping))]
-    return next(
-        (c for c in candidates if isinstance(c.get("_modules"), Mapping) and "_parameters" in c), None
-    )
+    return next((c for c in candidates if isinstance(c.get("_modules"), Mapping) and "_parameters" in c), None)
 
 
 def _state(module: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:

@@ -92,9 +92,7 @@ def _refuse_quantised(folder: Path) -> None:
     config = folder / "config.json"
     try:
         quantised = (
-            json.loads(config.read_text(encoding="utf8")).get("quantization_config")
-            if config.is_file()
-            else None
+            json.loads(config.read_text(encoding="utf8")).get("quantization_config") if config.is_file() else None
         )
     except (
         ValueError,
@@ -130,7 +128,5 @@ def _shards(index: Path) -> list[Path]:
         raise HardlookError(f"{index} is no index of shards ({error!r}); needed a weight_map") from error
     for name in names:
         if Path(str(name)).name != name or not (index.parent / name).is_file():
-            raise HardlookError(
-                f"{index} lists the shard {name!r}, which is not in {index.parent}; copy it there"
-            )
+            raise HardlookError(f"{index} lists the shard {name!r}, which is not in {index.parent}; copy it there")
     return [index.parent / name for name in names]

@@ -93,9 +93,7 @@ def format_of(path: Path) -> str:
         return _format_of_zip(path)
     if start[:1] == b"\x80" and len(start) > 1 and 2 <= start[1] <= 5:
         return "pickle"
-    return next((name for magic, name in MAGIC.items() if start.startswith(magic)), None) or _by_structure(
-        start
-    )
+    return next((name for magic, name in MAGIC.items() if start.startswith(magic)), None) or _by_structure(start)
 
 
 def found_instead(path: Path) -> str:
@@ -124,9 +122,7 @@ def _has_safetensors_header(file, start: bytes) -> bool:
         return False
     file.seek(8)
     header = file.read(length)
-    if (
-        len(header) < length
-    ):  # cut: no JSON to parse, but no other format begins with a length, zeros and a brace
+    if len(header) < length:  # cut: no JSON to parse, but no other format begins with a length, zeros and a brace
         return start[4:8] == bytes(4) and header.lstrip(b"{ \n\t")[:1] in (b'"', b"")
     try:
         return isinstance(json.loads(header), dict)
@@ -175,9 +171,7 @@ def _by_structure(start: bytes) -> str:
         and 0 < start[1] < 64
         and start[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x32", b"\x3a", b"\x42")
     ):
-        return (
-            "onnx"  # ModelProto: field 1 is its small ir_version, then the producer, the graph or the opsets
-        )
+        return "onnx"  # ModelProto: field 1 is its small ir_version, then the producer, the graph or the opsets
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
         return "html"

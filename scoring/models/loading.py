@@ -104,22 +104,12 @@ def fit_state(
     given = _without_wrappers(state)
     match, note = _match_names(state, given, needed, weights)
     if match.count < len(needed):
-        under = {
-            key.removeprefix(match.prefix): value
-            for key, value in given.items()
-            if key.startswith(match.prefix)
-        }
+        under = {key.removeprefix(match.prefix): value for key, value in given.items() if key.startswith(match.prefix)}
         given = translated(model, under) or given
         match, note = _match_names(state, given, needed, weights)
     found = {name: given[key] for key, name in match.keys.items() if key in given}
-    extras = {
-        match.prefix + _unwrapped(name) for name, _ in model.named_buffers()
-    }  # once saved, now no longer
-    unused = [
-        key
-        for key in given
-        if key not in match.keys and key not in extras and not key.endswith("_extra_state")
-    ]
+    extras = {match.prefix + _unwrapped(name) for name, _ in model.named_buffers()}  # once saved, now no longer
+    unused = [key for key in given if key not in match.keys and key not in extras and not key.endswith("_extra_state")]
     refuse_missing(state.path, model, needed, found, unused)
     refuse_unloaded(state.path, model)
     outside = _refuse_unexpected(state.path, match, unused)
@@ -181,14 +171,11 @@ def _match_names(
 ) -> tuple[_Match, list[str]]:
     """The match that finds most names among the weights wanted, and a note where there were two kinds."""
     matches = [
-        match
-        for own in _own_prefixes([_unwrapped(name) for name in needed])
-        for match in _matches(own, given, needed)
+        match for own in _own_prefixes([_unwrapped(name) for name in needed]) for match in _matches(own, given, needed)
     ]
     if not matches:
         raise HardlookError(
-            f"{state.path}: none of its keys fits the model; found {listed(given)}, "
-            f"needed {listed(needed)}; {FACTORY}"
+            f"{state.path}: none of its keys fits the model; found {listed(given)}, needed {listed(needed)}; {FACTORY}"
         )
     if state.kind == "ema":  # the file keeps them apart, and `read_state_dict` took the average
         return _best(state.path, matches), []
@@ -196,9 +183,7 @@ def _match_names(
     whole = [match for match in matches if 2 * match.count > most]
     wanted = [match for match in whole if match.averaged == (weights == "ema")]
     if weights == "ema" and not wanted:
-        raise HardlookError(
-            f"{state.path} holds no EMA weights; found {listed(given)}; use weights = 'plain'"
-        )
+        raise HardlookError(f"{state.path} holds no EMA weights; found {listed(given)}; use weights = 'plain'")
     best = _best(state.path, wanted or matches)
     return best, _ema_note(best, whole)
 
@@ -247,11 +232,7 @@ def _ema_note(best: _Match, whole: list[_Match]) -> list[str]:
     averaged = [match.prefix for match in whole if match.averaged]
     if best.averaged:
         return [f"took the EMA weights (under {best.prefix!r})"]
-    return (
-        [f"took the plain weights (under {best.prefix!r}), not the EMA (under {averaged[0]!r})"]
-        if averaged
-        else []
-    )
+    return [f"took the plain weights (under {best.prefix!r}), not the EMA (under {averaged[0]!r})"] if averaged else []
 
 
 def _refuse_unexpected(path: Path, match: _Match, unused: list[str]) -> list[str]:
@@ -259,9 +240,7 @@ def _refuse_unexpected(path: Path, match: _Match, unused: list[str]) -> list[str
     unused = [] if match.averaged else [key for key in unused if not EMA_NAME.search(key)]
     inside = [key for key in unused if key.startswith(match.prefix)]
     if inside:
-        raise HardlookError(
-            f"{path} has {len(inside)} keys that the model does not: {listed(inside)}; {FACTORY}"
-        )
+        raise HardlookError(f"{path} has {len(inside)} keys that the model does not: {listed(inside)}; {FACTORY}")
     return [f"left out what is not under {match.prefix!r}: {listed(unused)}"] if unused else []
 
 

@@ -48,9 +48,7 @@ def choose_device(name: str = "auto") -> torch.device:
         raise HardlookError(f"device {name!r} is not on this machine; found {found}; use --device auto")
     device = torch.device(name)
     if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise HardlookError(
-            f"device {name!r} is not on this machine; found {torch.cuda.device_count()} CUDA devices"
-        )
+        raise HardlookError(f"device {name!r} is not on this machine; found {torch.cuda.device_count()} CUDA devices")
     return device
 
 
@@ -114,8 +112,11 @@ def _changes_with_mode(module: nn.Module) -> bool:
 def _rewriting(model: nn.Module) -> Iterator[nn.Module]:
     """Modules that may write into their parameters in eval mode: those above, and embeddings with a ``max_norm``."""
     embeddings = (nn.Embedding, nn.EmbeddingBag)
-    return (module for module in model.modules()
-            if _changes_with_mode(module) or (isinstance(module, embeddings) and module.max_norm is not None))
+    return (
+        module
+        for module in model.modules()
+        if _changes_with_mode(module) or (isinstance(module, embeddings) and module.max_norm is not None)
+    )
 
 
 def _put_back(value: torch.Tensor, before: torch.Tensor) -> None:

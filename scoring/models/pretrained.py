@@ -34,9 +34,7 @@ def translated(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Tensors
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    found = {
-        name: value for name, value in loaded.state_dict().items() if name not in set(report["missing_keys"])
-    }
+    found = {name: value for name, value in loaded.state_dict().items() if name not in set(report["missing_keys"])}
     found.update({name: tensors[name] for name in report["unexpected_keys"] if name in tensors})
     found.update({name: torch.empty(tuple(shape)) for name, shape, _ in report["mismatched_keys"]})
     return found

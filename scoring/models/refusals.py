@@ -44,9 +44,7 @@ def refuse_unloaded(path: Path, model: nn.Module) -> None:
     it.
     """
     variables = {
-        name: value
-        for name, value in model.state_dict(keep_vars=True).items()
-        if isinstance(value, torch.Tensor)
+        name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, torch.Tensor)
     }
     objects = {id(value) for value in variables.values()}
     places = {value.data_ptr() for value in variables.values()} - {0}
@@ -83,9 +81,7 @@ def refuse_missing(
         )
 
 
-def refuse_shapes(
-    path: Path, needed: Mapping[str, torch.Tensor], found: Tensors, n_classes: int | None
-) -> None:
+def refuse_shapes(path: Path, needed: Mapping[str, torch.Tensor], found: Tensors, n_classes: int | None) -> None:
     """Every shape must be equal; a wrong number of classes gets a message of its own."""
     wrong = {
         name: (tuple(value.shape), tuple(needed[name].shape))
@@ -104,14 +100,9 @@ def refuse_shapes(
     )
 
 
-def _refuse_class_count(
-    path: Path, wrong: Mapping[str, tuple[tuple, tuple]], last: str, n_classes: int | None
-) -> None:
+def _refuse_class_count(path: Path, wrong: Mapping[str, tuple[tuple, tuple]], last: str, n_classes: int | None) -> None:
     """The output layer's first dimension alone differs: the classes, not the architecture."""
-    if any(
-        len(shape) != len(expected) or not shape or shape[1:] != expected[1:]
-        for shape, expected in wrong.values()
-    ):
+    if any(len(shape) != len(expected) or not shape or shape[1:] != expected[1:] for shape, expected in wrong.values()):
         return
     counts = {(shape[0], expected[0]) for shape, expected in wrong.values()}
     layers = {name.rpartition(".")[0] for name in wrong}
@@ -153,9 +144,7 @@ def refuse_infinite(path: Path, model: nn.Module, converted: Tensors) -> None:
     for name, value in converted.items():
         if name not in weights and not name.endswith(("running_mean", "running_var")):
             continue
-        if (
-            not value.sum().isfinite()
-        ):  # a third of the time of looking at each; an overflow is looked at below
+        if not value.sum().isfinite():  # a third of the time of looking at each; an overflow is looked at below
             bad = value.numel() - int(torch.isfinite(value).sum())
             if not bad:
                 continue

@@ -65,9 +65,7 @@ def _read_folder(folder: Path, weights: str) -> StateDict:
     stated = trainer_state(folder)
     notes = tuple(dict.fromkeys(note for state in states for note in state.notes))
     files = "model files" if len(states) > 1 else weight_files(folder)[0].name
-    return StateDict(
-        folder, tensors, files, states[0].kind, number(stated, EPOCHS), number(stated, STEPS), notes
-    )
+    return StateDict(folder, tensors, files, states[0].kind, number(stated, EPOCHS), number(stated, STEPS), notes)
 
 
 def _open(path: Path) -> tuple[Any, dict[str, Any]]:
@@ -91,9 +89,7 @@ def open_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise HardlookError(f"{path} is damaged or incomplete ({error}); copy or save it again") from error
     if stated.get("hardlook_kind") != "both":
         return tensors, stated
-    average = {
-        name.removeprefix(AVERAGE): tensor for name, tensor in tensors.items() if name.startswith(AVERAGE)
-    }
+    average = {name.removeprefix(AVERAGE): tensor for name, tensor in tensors.items() if name.startswith(AVERAGE)}
     plain = {name: tensor for name, tensor in tensors.items() if not name.startswith(AVERAGE)}
     return {"state_dict": plain, "state_dict_ema": average}, stated
 
@@ -118,7 +114,9 @@ def _open_torch(path: Path, *, mmap: bool) -> Any:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
         if "TorchScript" in str(error):
             raise _needs_unpickling(path, error) from error
-        raise HardlookError(f"{path} is damaged or incomplete ({first_line(error, 160)}); copy or save it again") from error
+        raise HardlookError(
+            f"{path} is damaged or incomplete ({first_line(error, 160)}); copy or save it again"
+        ) from error
 
 
 def _needs_unpickling(path: Path, error: Exception) -> NeedsUnpickling:
@@ -136,9 +134,7 @@ def _object_names(path: Path, told: str) -> str:
         return "a TorchScript program"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # a deprecation inside torch's own disassembler is no user's concern
+            warnings.simplefilter("ignore")  # a deprecation inside torch's own disassembler is no user's concern
             names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # the older format cannot be disassembled, and a hostile file may be malformed anywhere
         names = re.findall(r"GLOBAL (\S+)", told)

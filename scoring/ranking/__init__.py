@@ -11,5 +11,18 @@ from scoring.ranking.components import EARNED, Component, components, mean_rank,
 from scoring.ranking.fitting import LEAST, Fit, fit_ranking
 from scoring.ranking.versions import adopted, describe, rank_audit, read_versions, suspicion
 
-__all__ = ["EARNED", "LEAST", "Component", "Fit", "adopted", "components", "describe", "fit_ranking", "mean_rank",
-           "rank_audit", "rank_within", "read_versions", "suspicion"]
+__all__ = [
+    "EARNED",
+    "LEAST",
+    "Component",
+    "Fit",
+    "adopted",
+    "components",
+    "describe",
+    "fit_ranking",
+    "mean_rank",
+    "rank_audit",
+    "rank_within",
+    "read_versions",
+    "suspicion",
+]

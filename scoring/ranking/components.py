@@ -26,8 +26,15 @@ from scoring.tables import column_facts, read_schema, read_table
 
 EARNED = ("dynamics", "loss", "neighbours")
 """Families whose mean rank is the default."""
-PREFERRED = ("aum.aum", "tta.margin", "uncertainty.loss", "neighbours.disagreement", "self_influence.cook",
-             "label_quality.out_of_sample", "label_quality.in_sample")
+PREFERRED = (
+    "aum.aum",
+    "tta.margin",
+    "uncertainty.loss",
+    "neighbours.disagreement",
+    "self_influence.cook",
+    "label_quality.out_of_sample",
+    "label_quality.in_sample",
+)
 """Within a family the one that stands first here, else the first by name."""
 OWN = "suspicion"
 """The scorer that writes the ranking; it is no component of itself."""
@@ -57,8 +64,14 @@ def candidates(run: Run) -> list[Component]:
         for field in read_schema(run.score_path(name)):
             facts = column_facts(field)
             if facts.get("detects") == "label error" and facts.get("suspicious") in ("high", "low"):
-                found.append(Component(f"{name}.{field.name}", facts.get("family") or name, facts["suspicious"],
-                                       facts.get("title", field.name)))
+                found.append(
+                    Component(
+                        f"{name}.{field.name}",
+                        facts.get("family") or name,
+                        facts["suspicious"],
+                        facts.get("title", field.name),
+                    )
+                )
     place = {address: number for number, address in enumerate(PREFERRED)}
     return sorted(found, key=lambda one: (place.get(one.address, len(place)), one.address))
 

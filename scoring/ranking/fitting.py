@@ -68,13 +68,17 @@ def design(ranks: pd.DataFrame, labels: pd.Series, predictions: pd.Series) -> pd
     columns = {"default": logit(mean_rank(ranks).to_numpy())}
     columns |= {f"score:{family}": logit(ranks[family].to_numpy(dtype=float)) for family in ranks}
     frame = pd.DataFrame(columns, index=ranks.index).fillna(0.0)
-    classes = [pd.get_dummies(values.astype("object"), prefix=what, prefix_sep=":", dtype=float).set_axis(ranks.index)
-               for what, values in (("label", labels), ("prediction", predictions)) if values.notna().any()]
+    classes = [
+        pd.get_dummies(values.astype("object"), prefix=what, prefix_sep=":", dtype=float).set_axis(ranks.index)
+        for what, values in (("label", labels), ("prediction", predictions))
+        if values.notna().any()
+    ]
     return pd.concat([frame, *classes], axis=1)
 
 
-def fit_ranking(ranks: pd.DataFrame, labels: pd.Series, predictions: pd.Series, wrong: np.ndarray, *,
-                seed: int = 0) -> Fit:
+def fit_ranking(
+    ranks: pd.DataFrame, labels: pd.Series, predictions: pd.Series, wrong: np.ndarray, *, seed: int = 0
+) -> Fit:
     """Fit to n reviewed examples.
 
     ranks: (n, families) as ``components`` gives them; labels, predictions: (n,) class names, aligned; wrong: (n,)
@@ -84,16 +88,25 @@ def fit_ranking(ranks: pd.DataFrame, labels: pd.Series, predictions: pd.Series, 
     wrong = np.asarray(wrong, dtype=bool)[known]
     errors, keeps = int(wrong.sum()), int((~wrong).sum())
     if min(errors, keeps) < LEAST:
-        raise HardlookError(f"a fitted ranking needs at least {LEAST} examples whose label was found wrong and {LEAST} "
-                            f"that were kept; there are {errors} and {keeps}, so the default ranking stays")
+        raise HardlookError(
+            f"a fitted ranking needs at least {LEAST} examples whose label was found wrong and {LEAST} "
+            f"that were kept; there are {errors} and {keeps}, so the default ranking stays"
+        )
     features = design(ranks[known], labels[known], predictions[known])
     x = features.to_numpy()
     yields = np.asarray([_nested(x, wrong, seed + number) for number in range(PARTITIONS)])
     gain = yields[:, 0] - yields[:, 1]
     ridge = _best_ridge(x, wrong, seed)
     weights = _solve(x, wrong, ridge)[1:]
-    return Fit({name: float(value) for name, value in zip(features, weights, strict=True)}, ridge, errors, keeps,
-               float(yields[:, 0].mean()), float(yields[:, 1].mean()), float(gain.std(ddof=1) / np.sqrt(PARTITIONS)))
+    return Fit(
+        {name: float(value) for name, value in zip(features, weights, strict=True)},
+        ridge,
+        errors,
+        keeps,
+        float(yields[:, 0].mean()),
+        float(yields[:, 1].mean()),
+        float(gain.std(ddof=1) / np.sqrt(PARTITIONS)),
+    )
 
 
 def _nested(x: np.ndarray, wrong: np.ndarray, seed: int) -> tuple[float, float]:

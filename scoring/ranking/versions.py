@@ -1,8 +1,8 @@
 """The ranking of a run on the disk: the default, and each one fitted to decisions, under its number.
 
-``rankings.json`` of a run lists every fit that was made (how many errors and keeps, yields, coefficients, whether it was
-adopted) and says in one sentence what ranks now. The last adopted fit ranks; without one the default does. Fits are only
-ever added, so a queue can be traced back to what ordered it.
+``rankings.json`` of a run lists every fit that was made (how many errors and keeps, yields, coefficients, whether it
+was adopted) and says in one sentence what ranks now. The last adopted fit ranks; without one the default does. Fits are
+only ever added, so a queue can be traced back to what ordered it.
 
 Inputs: a run's score files, the review log → one number per example, and the file. Cost: one read of each score file,
 seconds for a fit. Limits: decisions that are disputed, unsure or "several" teach nothing, nor do those on a label that
@@ -52,8 +52,10 @@ def suspicion(run: Run, examples: pd.DataFrame) -> pd.Series:
     used, ranks = components(run, examples)
     carriers = [one for one in used if one.family in EARNED]
     if not carriers:
-        raise HardlookError(f"suspicion combines scores that find label errors, and run {run.name!r} has none of the "
-                            "families dynamics, loss and neighbours; run `hardlook score` for aum, uncertainty or neighbours")
+        raise HardlookError(
+            f"suspicion combines scores that find label errors, and run {run.name!r} has none of the "
+            "families dynamics, loss and neighbours; run `hardlook score` for aum, uncertainty or neighbours"
+        )
     version = adopted(run)
     if version is None:
         values, sentence = mean_rank(ranks), _default_sentence(carriers)
@@ -75,11 +77,21 @@ def rank_audit(audit: Audit, run: Run, log: ReviewLog, examples: pd.DataFrame) -
     labels, predictions = _classes(run, examples)
     taught = reviewed(log, examples)
     rows = ranks.index.isin(taught.index)
-    fit = fit_ranking(ranks[rows], labels[rows], predictions[rows],
-                      taught.reindex(ranks.index[rows]).to_numpy(dtype=bool), seed=audit.seed)
+    fit = fit_ranking(
+        ranks[rows],
+        labels[rows],
+        predictions[rows],
+        taught.reindex(ranks.index[rows]).to_numpy(dtype=bool),
+        seed=audit.seed,
+    )
     versions = read_versions(run)
-    version = {"version": len(versions) + 1, "adopted": fit.better, "position": log.position(),
-               "scores": [one.address for one in used], **asdict(fit)}
+    version = {
+        "version": len(versions) + 1,
+        "adopted": fit.better,
+        "position": log.position(),
+        "scores": [one.address for one in used],
+        **asdict(fit),
+    }
     _write(run, [*versions, version], describe(run))
     return version
 
@@ -114,8 +126,10 @@ def _default_sentence(carriers: list[Component]) -> str:
 
 def _fitted_sentence(version: dict[str, Any], used: list[Component]) -> str:
     strong = sorted(used, key=lambda one: -abs(version["coefficients"].get(f"score:{one.family}", 0.0)))
-    return (f"Most suspicious first: ranking {version['version']}, fitted to {version['errors'] + version['keeps']:,} "
-            f"decisions on top of the mean rank; it leans most on {', '.join(one.title for one in strong[:3])}")
+    return (
+        f"Most suspicious first: ranking {version['version']}, fitted to {version['errors'] + version['keeps']:,} "
+        f"decisions on top of the mean rank; it leans most on {', '.join(one.title for one in strong[:3])}"
+    )
 
 
 def _write(run: Run, versions: list[dict[str, Any]], sentence: str | None) -> None:

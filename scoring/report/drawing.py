@@ -106,13 +106,16 @@ class Paper:
         kind = "png" if data[:4] == b"\x89PNG" else "webp" if data[8:12] == b"WEBP" else "jpeg"
         small = ' class="small"' if len(data) < 1500 else ""
         code = base64.b64encode(data).decode()
-        return Raw(f'<img{small} alt="{escape(example, quote=True)}" style="width:{side}px;height:{side}px" '
-                   f'src="data:image/{kind};base64,{code}">')
+        return Raw(
+            f'<img{small} alt="{escape(example, quote=True)}" style="width:{side}px;height:{side}px" '
+            f'src="data:image/{kind};base64,{code}">'
+        )
 
     def sheet(self, items: Iterable[tuple[str, str]]) -> None:
         """A contact sheet of (example_id, caption)."""
-        figures = [f"<figure>{self.image(name).html}<figcaption>{escape(text)}</figcaption></figure>"
-                   for name, text in items]
+        figures = [
+            f"<figure>{self.image(name).html}<figcaption>{escape(text)}</figcaption></figure>" for name, text in items
+        ]
         self.parts.append(f'<div class="sheet">{"".join(figures)}</div>')
 
     def chart(self, svg: str, reading: str) -> None:
@@ -122,10 +125,12 @@ class Paper:
         """The whole file."""
         links = "".join(f'<a href="#{name}">{escape(text)}</a>' for name, text in self.headings)
         policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-        return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
-                f'content="{policy}"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-                f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1><nav>{links}</nav>"
-                f"{''.join(self.parts)}</body></html>")
+        return (
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
+            f'content="{policy}"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
+            f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1><nav>{links}</nav>"
+            f"{''.join(self.parts)}</body></html>"
+        )
 
 
 class Raw:
@@ -163,12 +168,16 @@ def _frame(top: float, x_title: str, y_title: str, body: str, ticks: Callable[[f
     lines = ""
     for part in (0, 0.25, 0.5, 0.75, 1):
         y = above + high * (1 - part)
-        lines += (f'<line x1="{left}" x2="{WIDTH - right}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e3e3e3"/>'
-                  f'<text x="{left - 5}" y="{y + 4:.1f}" text-anchor="end">{escape(ticks(part * top))}</text>')
-    return (f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(y_title, quote=True)}">'
-            f'{lines}{body}<text x="{(WIDTH + left) / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_title)}'
-            f'</text><text x="12" y="{HEIGHT / 2:.0f}" transform="rotate(-90 12 {HEIGHT / 2:.0f})" '
-            f'text-anchor="middle">{escape(y_title)}</text></svg>')
+        lines += (
+            f'<line x1="{left}" x2="{WIDTH - right}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e3e3e3"/>'
+            f'<text x="{left - 5}" y="{y + 4:.1f}" text-anchor="end">{escape(ticks(part * top))}</text>'
+        )
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(y_title, quote=True)}">'
+        f'{lines}{body}<text x="{(WIDTH + left) / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_title)}'
+        f'</text><text x="12" y="{HEIGHT / 2:.0f}" transform="rotate(-90 12 {HEIGHT / 2:.0f})" '
+        f'text-anchor="middle">{escape(y_title)}</text></svg>'
+    )
 
 
 def _places(top: float) -> tuple[Callable[[float], float], Callable[[float], float]]:
@@ -176,7 +185,8 @@ def _places(top: float) -> tuple[Callable[[float], float], Callable[[float], flo
 
 
 def bars(frame: pd.DataFrame, x: str, value: str, x_title: str, y_title: str, base: float | None = None) -> str:
-    """Shares per group with their intervals (columns low, high), diamonds for a column corrected; ``base``: a dashed line."""
+    """Shares per group with their intervals (columns low, high), diamonds for a column corrected; ``base``: a dashed
+    line."""
     top = rounded(max(float(np.nanmax([*frame["high"].fillna(0), 0.01])), base or 0))
     across, up = _places(top)
     body, n = "", max(len(frame), 1)
@@ -185,18 +195,24 @@ def bars(frame: pd.DataFrame, x: str, value: str, x_title: str, y_title: str, ba
         body += f'<text x="{left + wide / 2:.1f}" y="{HEIGHT - 22}" text-anchor="middle">{escape(str(getattr(row, x)))}</text>'
         if np.isfinite(height):
             middle = left + wide / 2
-            body += (f'<rect x="{left:.1f}" y="{up(height):.1f}" width="{wide:.1f}" '
-                     f'height="{max(up(0) - up(height), 0):.1f}" fill="{LABEL}" fill-opacity=".75"/>'
-                     f'<line x1="{middle:.1f}" x2="{middle:.1f}" y1="{up(row.low):.1f}" y2="{up(row.high):.1f}" '
-                     f'stroke="#1a1c1e" stroke-width="1.4"/>')
+            body += (
+                f'<rect x="{left:.1f}" y="{up(height):.1f}" width="{wide:.1f}" '
+                f'height="{max(up(0) - up(height), 0):.1f}" fill="{LABEL}" fill-opacity=".75"/>'
+                f'<line x1="{middle:.1f}" x2="{middle:.1f}" y1="{up(row.low):.1f}" y2="{up(row.high):.1f}" '
+                f'stroke="#1a1c1e" stroke-width="1.4"/>'
+            )
         other = getattr(row, "corrected", np.nan)
         if np.isfinite(other):
             middle = left + wide / 2
-            body += (f'<path d="M{middle:.1f} {up(other) - 6:.1f}l6 6l-6 6l-6 -6z" fill="#fff" stroke="{DECIDED}" '
-                     f'stroke-width="2"><title>on corrected labels {share(other)}</title></path>')
+            body += (
+                f'<path d="M{middle:.1f} {up(other) - 6:.1f}l6 6l-6 6l-6 -6z" fill="#fff" stroke="{DECIDED}" '
+                f'stroke-width="2"><title>on corrected labels {share(other)}</title></path>'
+            )
     if base is not None and np.isfinite(base):
-        body += (f'<line x1="56" x2="{WIDTH - 8}" y1="{up(base):.1f}" y2="{up(base):.1f}" stroke="{WRONG}" '
-                 f'stroke-dasharray="6 4" stroke-width="1.6"/>')
+        body += (
+            f'<line x1="56" x2="{WIDTH - 8}" y1="{up(base):.1f}" y2="{up(base):.1f}" stroke="{WRONG}" '
+            f'stroke-dasharray="6 4" stroke-width="1.6"/>'
+        )
     return _frame(top, x_title, y_title, body, share)
 
 
@@ -209,16 +225,20 @@ def stopping(history: pd.DataFrame, goal: float) -> str:
     end = max(int(history["decisions"].max()), 1)
 
     def line(column: str, rows: pd.DataFrame) -> str:
-        return " ".join(f"{across(x / end):.1f},{up(y):.1f}" for x, y in zip(rows["decisions"], rows[column], strict=True))
+        return " ".join(
+            f"{across(x / end):.1f},{up(y):.1f}" for x, y in zip(rows["decisions"], rows[column], strict=True)
+        )
 
     back = " ".join(reversed(line("low", seen).split()))
-    body = (f'<polygon points="{line("high", seen)} {back}" fill="{LABEL}" fill-opacity=".16"/>'
-            f'<polyline points="{line("high", seen)}" fill="none" stroke="{LABEL}" stroke-width="2.2"/>'
-            f'<polyline points="{line("found", history)}" fill="none" stroke="{DECIDED}" stroke-width="2" '
-            f'stroke-dasharray="2 3"/>'
-            f'<line x1="56" x2="{WIDTH - 8}" y1="{up(goal):.1f}" y2="{up(goal):.1f}" stroke="{WRONG}" '
-            f'stroke-dasharray="6 4" stroke-width="1.6"/>'
-            f'<text x="{WIDTH - 10}" y="{up(goal) - 4:.1f}" text-anchor="end">goal</text>')
+    body = (
+        f'<polygon points="{line("high", seen)} {back}" fill="{LABEL}" fill-opacity=".16"/>'
+        f'<polyline points="{line("high", seen)}" fill="none" stroke="{LABEL}" stroke-width="2.2"/>'
+        f'<polyline points="{line("found", history)}" fill="none" stroke="{DECIDED}" stroke-width="2" '
+        f'stroke-dasharray="2 3"/>'
+        f'<line x1="56" x2="{WIDTH - 8}" y1="{up(goal):.1f}" y2="{up(goal):.1f}" stroke="{WRONG}" '
+        f'stroke-dasharray="6 4" stroke-width="1.6"/>'
+        f'<text x="{WIDTH - 10}" y="{up(goal) - 4:.1f}" text-anchor="end">goal</text>'
+    )
     return _frame(top, f"decisions, 0 to {end:,}", "wrong labels", body, lambda y: number(round(y)))
 
 
@@ -229,8 +249,10 @@ def histogram(counts: Sequence[tuple[str, int, int]]) -> str:
     for at, (name, label, prediction) in enumerate(counts):
         y = 17 * at + 3
         short = name if len(name) <= 14 else name[:13] + "…"
-        body += (f'<text x="84" y="{y + 11}" text-anchor="end">{escape(short)}</text>'
-                 f'<rect x="90" y="{y}" width="{150 * label / most:.1f}" height="6" fill="{LABEL}"/>'
-                 f'<rect x="90" y="{y + 7}" width="{150 * prediction / most:.1f}" height="6" fill="{PREDICTION}"/>'
-                 f'<text x="246" y="{y + 11}">{label} / {prediction}</text>')
+        body += (
+            f'<text x="84" y="{y + 11}" text-anchor="end">{escape(short)}</text>'
+            f'<rect x="90" y="{y}" width="{150 * label / most:.1f}" height="6" fill="{LABEL}"/>'
+            f'<rect x="90" y="{y + 7}" width="{150 * prediction / most:.1f}" height="6" fill="{PREDICTION}"/>'
+            f'<text x="246" y="{y + 11}">{label} / {prediction}</text>'
+        )
     return f'<svg viewBox="0 0 300 {height}" width="300" role="img" aria-label="labels and predictions">{body}</svg>'

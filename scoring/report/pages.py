@@ -2,8 +2,8 @@
 
 Everything is read from the audit's files and its log; the audit's own code is never imported, and nothing is fetched
 when the file is opened. Sections without material say which command makes it. Text from the dataset and the team is
-escaped by ``drawing``. Anybody may read it, so its lists hold no example of which somebody must not yet know what the model
-or a first reader says (``scoring.hiding``), and say how many are left out.
+escaped by ``drawing``. Anybody may read it, so its lists hold no example of which somebody must not yet know what the
+model or a first reader says (``scoring.hiding``), and say how many are left out.
 
 Inputs → outputs: an audit, a run, a log → one HTML text below 10 MB. Cost: seconds; one reading of each score file.
 Limits: vectors and texts are shown by id; of long lists the first ones, and the report says of how many.
@@ -33,9 +33,11 @@ from scoring.slicing import read_slicing
 from scoring.tables import atomic_path, column_facts, read_json, read_metadata, read_schema, read_table
 
 SHEET, SLICES, ROWS, PLOTS, FEWEST = 24, 8, 60, 8, 24
-OPEN = ('test = "open": reviewers saw the model\'s predictions and scores on test examples, and looked mostly where it '
-        "disagrees with the label. Correcting only those inflates the measured accuracy. Read test numbers as upper "
-        'ends, or review test with [policy] test = "blind".')
+OPEN = (
+    'test = "open": reviewers saw the model\'s predictions and scores on test examples, and looked mostly where it '
+    "disagrees with the label. Correcting only those inflates the measured accuracy. Read test numbers as upper "
+    'ends, or review test with [policy] test = "blind".'
+)
 
 
 def write_report(audit: Audit, run: Run | None, log: ReviewLog, path: Path) -> int:
@@ -51,10 +53,16 @@ def render(audit: Audit, run: Run | None, log: ReviewLog) -> str:
     examples = read_table(audit.examples_path).to_pandas()
     paper = Paper(audit.thumbnails.get)
     now = datetime.now(UTC)
-    paper.say(f"{len(examples):,} examples, {len(audit.classes):,} classes; run {run.name if run else '–'}; written "
-              f"{now:%Y-%m-%d %H:%M} UTC by hardlook {scoring.__version__}.", "note")
-    efforts = [effort(audit, run, log, split) for split in SPLITS
-               if (examples.loc[examples["split"] == split, "label"].notna()).any()]
+    paper.say(
+        f"{len(examples):,} examples, {len(audit.classes):,} classes; run {run.name if run else '–'}; written "
+        f"{now:%Y-%m-%d %H:%M} UTC by hardlook {scoring.__version__}.",
+        "note",
+    )
+    efforts = [
+        effort(audit, run, log, split)
+        for split in SPLITS
+        if (examples.loc[examples["split"] == split, "label"].notna()).any()
+    ]
     both, hidden = _judged(audit, run, log, examples), hidden_from_readers(audit, log)
     _overview(paper, audit, run, examples, both)
     if audit.policy.get("test", "open") == "open" and (examples["split"] == "test").any():
@@ -91,8 +99,10 @@ def _beside(both: pd.DataFrame | None, by: str) -> dict[str, list[str]]:
 def _overview(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFrame, both: pd.DataFrame | None) -> None:
     paper.section("Overview")
     by_split = examples.groupby("split", sort=False)
-    rows = {split: [split, len(part), int(part["label"].notna().sum()), int(part["problem"].notna().sum())]
-            for split, part in by_split}
+    rows = {
+        split: [split, len(part), int(part["label"].notna().sum()), int(part["problem"].notna().sum())]
+        for split, part in by_split
+    }
     if run is None or not run.predictions_path.is_file():
         paper.table(["split", "examples", "labelled", "unreadable"], rows.values())
         paper.say(f"No predictions yet: run `hardlook score {audit.root.name}`.", "note")
@@ -101,8 +111,10 @@ def _overview(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFram
     accuracy = accuracy_table(predicted, ["split"]).set_index("split")
     for split, row in rows.items():
         there = split in accuracy.index
-        row += [share(accuracy.loc[split, "accuracy"]) if there else "–",
-                between(*accuracy.loc[split, ["low", "high"]]) if there else "–"]
+        row += [
+            share(accuracy.loc[split, "accuracy"]) if there else "–",
+            between(*accuracy.loc[split, ["low", "high"]]) if there else "–",
+        ]
         row += _beside(both, "split").get(split, ["", ""]) if both is not None else []
     more = ["on corrected labels", "changed"] if both is not None else []
     paper.table(["split", "examples", "labelled", "unreadable", "accuracy", "95 % interval", *more], rows.values())
@@ -111,9 +123,19 @@ def _overview(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFram
     paper.heading("Hardest classes")
     split = "test" if (predicted["split"] == "test").any() else None
     told = _beside(both if both is None or split is None else both[both["split"] == split], "label")
-    paper.table(["class", "examples", "accuracy on given labels", "95 % interval", *more],
-                [[row.label, row.n, share(row.accuracy), between(row.low, row.high),
-                  *(told.get(row.label, ["", ""]) if more else [])] for row in classes.itertuples()])
+    paper.table(
+        ["class", "examples", "accuracy on given labels", "95 % interval", *more],
+        [
+            [
+                row.label,
+                row.n,
+                share(row.accuracy),
+                between(row.low, row.high),
+                *(told.get(row.label, ["", ""]) if more else []),
+            ]
+            for row in classes.itertuples()
+        ],
+    )
 
 
 def _bought(paper: Paper, efforts: list[Effort]) -> None:
@@ -123,35 +145,53 @@ def _bought(paper: Paper, efforts: list[Effort]) -> None:
         paper.say(found.sentence, "say")
         if not found.decided:
             continue
-        paper.chart(stopping(found.history, found.allowed),
-                    "Solid: with the goal's confidence, no more wrong labels than this remain; the band holds at every "
-                    "look at once. Dotted: wrong labels found. Dashed: the goal. You may stop where solid is below dashed.")
+        paper.chart(
+            stopping(found.history, found.allowed),
+            "Solid: with the goal's confidence, no more wrong labels than this remain; the band holds at every "
+            "look at once. Dotted: wrong labels found. Dashed: the goal. You may stop where solid is below dashed.",
+        )
         paper.table(["what", "estimate", "interval"], _figures(found))
-        paper.say(f"{found.drawn:,} controls are drawn for this goal, {found.counted:,} count: each stratum's are counted "
-                  f"up to the first undecided one; {found.waiting:,} of them are open and {found.unblinded:,} were decided "
-                  "with the model's opinion on screen. Unsure, disputed and not blind: right in lower bounds, wrong in "
-                  "upper ones, left out between. Several: wrong where the given label is not among them. None: wrong.",
-                  "note")
+        paper.say(
+            f"{found.drawn:,} controls are drawn for this goal, {found.counted:,} count: each stratum's are counted "
+            f"up to the first undecided one; {found.waiting:,} of them are open and {found.unblinded:,} were decided "
+            "with the model's opinion on screen. Unsure, disputed and not blind: right in lower bounds, wrong in "
+            "upper ones, left out between. Several: wrong where the given label is not among them. None: wrong.",
+            "note",
+        )
         blocks = found.by_rank[found.by_rank["last"] - found.by_rank["first"] >= FEWEST]
         if len(blocks):
-            paper.chart(bars(blocks, "last", "rate", "suspects decided", "wrong labels", found.rate.value),
-                        "Each bar is the yield of 100 suspects in the order decided, with its exact 95 % interval; "
-                        "dashed is what random examples yield.")
+            paper.chart(
+                bars(blocks, "last", "rate", "suspects decided", "wrong labels", found.rate.value),
+                "Each bar is the yield of 100 suspects in the order decided, with its exact 95 % interval; "
+                "dashed is what random examples yield.",
+            )
 
 
 def _figures(found: Effort) -> list[list[str]]:
     """The estimates of one split as rows."""
-    rows = [["wrong labels found", number(found.found), ""],
-            ["wrong labels remaining (any look)", number(round(found.remaining.value))
-             if np.isfinite(found.remaining.value) else "–", between(found.remaining.low, found.remaining.high, number)],
-            ["label-error rate, as reviewers call it", share(found.rate.value), between(found.rate.low, found.rate.high)]]
+    rows = [
+        ["wrong labels found", number(found.found), ""],
+        [
+            "wrong labels remaining (any look)",
+            number(round(found.remaining.value)) if np.isfinite(found.remaining.value) else "–",
+            between(found.remaining.low, found.remaining.high, number),
+        ],
+        ["label-error rate, as reviewers call it", share(found.rate.value), between(found.rate.low, found.rate.high)],
+    ]
     if found.clustered is not None:
-        rows.append(["the same, by group", share(found.clustered.value),
-                     between(found.clustered.low, found.clustered.high)])
-    rows.append([f"the same, corrected for reviewers' errors ({found.reads['examples']:,} double reads)",
-                 share(found.corrected.value), between(found.corrected.low, found.corrected.high)])
-    rows.append(["gain over chance", f"{number(found.gain.value)} times",
-                 between(found.gain.low, found.gain.high, number)])
+        rows.append(
+            ["the same, by group", share(found.clustered.value), between(found.clustered.low, found.clustered.high)]
+        )
+    rows.append(
+        [
+            f"the same, corrected for reviewers' errors ({found.reads['examples']:,} double reads)",
+            share(found.corrected.value),
+            between(found.corrected.low, found.corrected.high),
+        ]
+    )
+    rows.append(
+        ["gain over chance", f"{number(found.gain.value)} times", between(found.gain.low, found.gain.high, number)]
+    )
     return rows
 
 
@@ -197,7 +237,10 @@ def _deciles(paper: Paper, run: Run | None, both: pd.DataFrame | None = None) ->
     both = None if both is None else both[both["split"] == "test"]
     changed = 0 if both is None else int((both["relabelled"] | ~both["kept"]).sum())
     told = f" Diamonds: the same on corrected labels, where some were changed ({changed:,} in all)." if changed else ""
-    paper.say(f"Test examples, as the labels were given. Lines are 95 % Wilson intervals, dashed is the mean error.{told}", "note")
+    paper.say(
+        f"Test examples, as the labels were given. Lines are 95 % Wilson intervals, dashed is the mean error.{told}",
+        "note",
+    )
     error = ~predicted["correct"].astype(bool)
     paper.parts.append('<div class="pair">')
     for scorer, column in [(name, column) for name in run.score_names() for column in _main_columns(run, name)][:PLOTS]:
@@ -210,9 +253,11 @@ def _deciles(paper: Paper, run: Run | None, both: pd.DataFrame | None = None) ->
         frame = error_by_decile(scores, error)
         if changed:
             frame = _decile_beside(frame, both, values)
-        paper.chart(bars(frame, "decile", "error", f"decile of {title}, lowest to highest",
-                         "error", error.mean()), f"{title}: bars that rise or fall mean that it orders test examples by "
-                                                 "difficulty; level bars mean that it does not.")
+        paper.chart(
+            bars(frame, "decile", "error", f"decile of {title}, lowest to highest", "error", error.mean()),
+            f"{title}: bars that rise or fall mean that it orders test examples by "
+            "difficulty; level bars mean that it does not.",
+        )
     paper.parts.append("</div>")
     return None
 
@@ -230,12 +275,14 @@ def _main_columns(run: Run, scorer: str) -> list[str]:
 
 
 def vog_column(run: Run) -> str | None:
-    """VoG's late, class-normalised column, of the logit form, or of the probability form where the model returns no logits;
-    None where neither has a value."""
+    """VoG's late, class-normalised column, of the logit form, or of the probability form where the model returns no
+    logits; None where neither has a value."""
     path = run.score_path("vog")
     names = read_schema(path).names if path.is_file() else []
     wanted = [name for name in ("late_label_logit_z", "late_label_probability_z") if name in names]
-    return next((name for name in wanted if (table := read_table(path, [name])).num_rows > table[name].null_count), None)
+    return next(
+        (name for name in wanted if (table := read_table(path, [name])).num_rows > table[name].null_count), None
+    )
 
 
 def _slices(paper: Paper, audit: Audit, run: Run | None, both: pd.DataFrame | None, hidden: Mapping[str, str]) -> None:
@@ -248,24 +295,32 @@ def _slices(paper: Paper, audit: Audit, run: Run | None, both: pd.DataFrame | No
     blind = summary["settings"]["split"] == "test" and audit.policy.get("test") == "blind"
     told = {} if both is None else {row.slice_id: row for row in metrics.by_slice(both, members).itertuples()}
     worst = sorted(summary["slices"], key=lambda row: (row["accuracy"] is None, row["accuracy"], -row["size"]))[:SLICES]
-    paper.say(f"The {len(worst)} worst of {len(summary['slices'])} slices “{name}” of {summary['settings']['split']}: groups "
-              "that fail for the same reason. Upper bars are labels, lower ones predictions. Opponents are the training "
-              "examples that harm the slice most; look there for wrong labels.", "note")
+    paper.say(
+        f"The {len(worst)} worst of {len(summary['slices'])} slices “{name}” of {summary['settings']['split']}: groups "
+        "that fail for the same reason. Upper bars are labels, lower ones predictions. Opponents are the training "
+        "examples that harm the slice most; look there for wrong labels.",
+        "note",
+    )
     named = {each["example_id"] for row in worst for each in row["opponents"]}
     _shown(paper, sorted(named if blind else named.union(*(row["nearest"] for row in worst))), hidden)
     for row in worst:
         paper.parts.append('<div class="slice">')
-        paper.heading(f"Slice {row['slice_id']}: {row['size']:,} examples, accuracy {share(row['accuracy'])}"
-                      + _on_corrected(told.get(row["slice_id"])))
-        classes = sorted({*row["labels"], *row["predictions"]},
-                         key=lambda c: -row["labels"].get(c, 0) - row["predictions"].get(c, 0))[:8]
+        paper.heading(
+            f"Slice {row['slice_id']}: {row['size']:,} examples, accuracy {share(row['accuracy'])}"
+            + _on_corrected(told.get(row["slice_id"]))
+        )
+        classes = sorted(
+            {*row["labels"], *row["predictions"]}, key=lambda c: -row["labels"].get(c, 0) - row["predictions"].get(c, 0)
+        )[:8]
         paper.parts.append(histogram([(c, row["labels"].get(c, 0), row["predictions"].get(c, 0)) for c in classes]))
         if blind:
             paper.say("Test is read blind: which examples are in the slice is not shown.", "note")
         else:
             paper.sheet((example, "member") for example in [one for one in row["nearest"] if one not in hidden][:8])
-        paper.sheet((each["example_id"], f"opponent {number(each['influence'])}")
-                    for each in [one for one in row["opponents"] if one["example_id"] not in hidden][:8])
+        paper.sheet(
+            (each["example_id"], f"opponent {number(each['influence'])}")
+            for each in [one for one in row["opponents"] if one["example_id"] not in hidden][:8]
+        )
         paper.parts.append("</div>")
     return None
 
@@ -289,11 +344,25 @@ def _decisions(paper: Paper, audit: Audit, log: ReviewLog, examples: pd.DataFram
     paper.table(["split", *counts.columns], [[split, *map(int, row)] for split, row in counts.iterrows()])
     changed = patch[patch["disposition"].isin(["relabel", "exclude"])]
     shown = changed.head(ROWS)
-    paper.say(f"{len(shown):,} of {len(changed):,} corrections; all of them are in the patches of `hardlook export`.", "note")
-    paper.table(["", "example", "split", "before", "after", "by", "issues", "note"],
-                [[paper.image(row.example_id, 48), row.example_id, row.split, row.old_label,
-                  row.new_label if row.disposition == "relabel" else "left out", row.reviewer, ", ".join(row.issues),
-                  "" if pd.isna(row.note) else row.note] for row in shown.itertuples()])
+    paper.say(
+        f"{len(shown):,} of {len(changed):,} corrections; all of them are in the patches of `hardlook export`.", "note"
+    )
+    paper.table(
+        ["", "example", "split", "before", "after", "by", "issues", "note"],
+        [
+            [
+                paper.image(row.example_id, 48),
+                row.example_id,
+                row.split,
+                row.old_label,
+                row.new_label if row.disposition == "relabel" else "left out",
+                row.reviewer,
+                ", ".join(row.issues),
+                "" if pd.isna(row.note) else row.note,
+            ]
+            for row in shown.itertuples()
+        ],
+    )
     return None
 
 
@@ -306,20 +375,30 @@ def _agreement(paper: Paper, log: ReviewLog, efforts: list[Effort]) -> None:
     paper.table(["reviewer", *names], _reader_rows(table, 1))
     measured = agreement.overall(log.decisions())
     if measured["n"]:
-        paper.say(f"{number(measured['n'])} examples have several readers: they agree on {number(measured['percent'])} %, "
-                  + (f"Krippendorff's alpha {number(measured['alpha'])}." if measured["alpha"] is not None
-                     else f"{measured['no_alpha']}."))
+        paper.say(
+            f"{number(measured['n'])} examples have several readers: they agree on {number(measured['percent'])} %, "
+            + (
+                f"Krippendorff's alpha {number(measured['alpha'])}."
+                if measured["alpha"] is not None
+                else f"{measured['no_alpha']}."
+            )
+        )
         if measured["rare"]:
             paper.say(agreement.RARE, "warning")
     consensus = log.consensus()
     wrong = int(wrong_labels(consensus).eq(True).sum())
-    paper.say(f"{len(consensus):,} examples are decided, {wrong:,} of them called wrong; "
-              f"{int((consensus['status'] == 'disputed').sum()):,} are disputed. Where nearly all answers are “right”, "
-              "percent agreement is high by chance alone.", "note")
+    paper.say(
+        f"{len(consensus):,} examples are decided, {wrong:,} of them called wrong; "
+        f"{int((consensus['status'] == 'disputed').sum()):,} are disputed. Where nearly all answers are “right”, "
+        "percent agreement is high by chance alone.",
+        "note",
+    )
     reads = efforts[0].reads if efforts else {"true_errors": 0, "true_right": 0}
     if reads["true_errors"] and reads["true_right"]:
-        paper.say(f"Blind double reads: single readers caught {share(reads['found'] / reads['true_errors'])} of the wrong "
-                  f"labels and called {share(1 - reads['passed'] / reads['true_right'])} of the right ones wrong.")
+        paper.say(
+            f"Blind double reads: single readers caught {share(reads['found'] / reads['true_errors'])} of the wrong "
+            f"labels and called {share(1 - reads['passed'] / reads['true_right'])} of the right ones wrong."
+        )
     by_class = readers_table(log).sort_values("decided", ascending=False).head(ROWS)
     paper.heading("By reviewer and class")
     paper.table(["reviewer", "class", *names], _reader_rows(by_class, 2))
@@ -327,8 +406,10 @@ def _agreement(paper: Paper, log: ReviewLog, efforts: list[Effort]) -> None:
 
 
 def _reader_rows(table: pd.DataFrame, keys: int) -> list[list]:
-    return [[*row[:keys], row[keys], float(row[keys + 1]), row[keys + 2], share(row[keys + 3]), row[keys + 4]]
-            for row in table.itertuples(index=False, name=None)]
+    return [
+        [*row[:keys], row[keys], float(row[keys + 1]), row[keys + 2], share(row[keys + 3]), row[keys + 4]]
+        for row in table.itertuples(index=False, name=None)
+    ]
 
 
 def _effect(paper: Paper, run: Run | None) -> None:
@@ -337,13 +418,27 @@ def _effect(paper: Paper, run: Run | None) -> None:
     if not found:
         return paper.say("Not measured yet: run `hardlook refit`.", "note")
     edits, judged = found["edits"], found["judged_on"]
-    paper.say(f"{edits['relabelled']:,} training labels changed, {edits['removed']:,} examples removed, of {edits['train']:,}; "
-              f"judged on {judged['examples']:,} {judged['how']}. Placebo: {found['placebo']}.")
+    paper.say(
+        f"{edits['relabelled']:,} training labels changed, {edits['removed']:,} examples removed, of "
+        f"{edits['train']:,}; "
+        f"judged on {judged['examples']:,} {judged['how']}. Placebo: {found['placebo']}."
+    )
     rows = [row for row in found["groups"] if row["n"]][:ROWS]
-    paper.table(["group", "n", "original labels", "reviewed labels", "placebo", "gain, points (95 %)", "predicted Δ loss"],
-                [[row["group"], row["n"], share(row["original"]), share(row["reviewed"]), share(row["placebo"]),
-                  f"{100 * row['gain']:+.2f} ({100 * row['gain_low']:+.2f} to {100 * row['gain_high']:+.2f})",
-                  row["change"]] for row in rows])
+    paper.table(
+        ["group", "n", "original labels", "reviewed labels", "placebo", "gain, points (95 %)", "predicted Δ loss"],
+        [
+            [
+                row["group"],
+                row["n"],
+                share(row["original"]),
+                share(row["reviewed"]),
+                share(row["placebo"]),
+                f"{100 * row['gain']:+.2f} ({100 * row['gain_low']:+.2f} to {100 * row['gain_high']:+.2f})",
+                row["change"],
+            ]
+            for row in rows
+        ],
+    )
     return None
 
 
@@ -353,18 +448,36 @@ def _how(paper: Paper, audit: Audit, run: Run | None, log: ReviewLog) -> None:
     facts = [("hardlook", scoring.__version__), ("seed", audit.seed), ("log position", log.position())]
     facts += [(f"version of {name}", value) for name, value in record.get("versions", {}).items() if name != "hardlook"]
     facts += [(f"run: {key}", value) for key, value in record.get("configuration", {}).items()]
-    facts += [("policy", ", ".join(f"{key} → {value}" for key, value in full_policy(audit.policy).items())),
-              ("controls", "seeded permutation per split, stratified by initial suspicion, in controls.parquet"),
-              ("rate", "Horvitz-Thompson; Clopper-Pearson without replacement below ten errors, else mid-P of effective "
-                       "counts (Korn & Graubard 1998)"),
-              ("remaining", "confidence sequence, prior-posterior-ratio martingale without replacement (Waudby-Smith & "
-                            "Ramdas 2020), strata combined as Spertus & Stark 2022"),
-              ("corrected", "Rogan & Gladen 1978, interval of Lang & Reiczigel 2014")]
+    facts += [
+        ("policy", ", ".join(f"{key} → {value}" for key, value in full_policy(audit.policy).items())),
+        ("controls", "seeded permutation per split, stratified by initial suspicion, in controls.parquet"),
+        (
+            "rate",
+            "Horvitz-Thompson; Clopper-Pearson without replacement below ten errors, else mid-P of effective "
+            "counts (Korn & Graubard 1998)",
+        ),
+        (
+            "remaining",
+            "confidence sequence, prior-posterior-ratio martingale without replacement (Waudby-Smith & "
+            "Ramdas 2020), strata combined as Spertus & Stark 2022",
+        ),
+        ("corrected", "Rogan & Gladen 1978, interval of Lang & Reiczigel 2014"),
+    ]
     paper.facts(facts)
     if run:
-        paper.table(["score", "parameters", "of"], [
-            [name, ", ".join(f"{key} = {value}" for key, value in kept.get("parameters", {}).items()) or "defaults",
-             f"hardlook {kept.get('hardlook', '?')}"]
-            for name in run.score_names() for kept in [read_metadata(run.score_path(name))]])
-        paper.table(["checkpoint", "sha256"], [[each.get("when", each["path"]), each["sha256"][:16]]
-                                               for each in record.get("checkpoints", [])])
+        paper.table(
+            ["score", "parameters", "of"],
+            [
+                [
+                    name,
+                    ", ".join(f"{key} = {value}" for key, value in kept.get("parameters", {}).items()) or "defaults",
+                    f"hardlook {kept.get('hardlook', '?')}",
+                ]
+                for name in run.score_names()
+                for kept in [read_metadata(run.score_path(name))]
+            ],
+        )
+        paper.table(
+            ["checkpoint", "sha256"],
+            [[each.get("when", each["path"]), each["sha256"][:16]] for each in record.get("checkpoints", [])],
+        )

@@ -31,8 +31,10 @@ def cross_validate(context: Context, folds: int, *, epochs: int | None = None) -
     if path.is_file() and vectors_metadata(path).get("key") == key:
         return f"out-of-fold probabilities of {len(ids):,} examples are there already"
     if "weights" in context.run.config:
-        context.say("the trainings start from given weights; if those saw the examples, only last block and head are made "
-                    "anew, and out-of-fold probabilities may be too good")
+        context.say(
+            "the trainings start from given weights; if those saw the examples, only last block and head are made "
+            "anew, and out-of-fold probabilities may be too good"
+        )
     probabilities = np.full((len(ids), len(context.audit.classes)), np.nan, np.float32)
     with context.progress(f"{folds} folds", work.epochs * len(ids) * (folds - 1)) as advance:
         for number in range(folds):

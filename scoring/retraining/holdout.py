@@ -4,9 +4,9 @@ The hold-out model is one of three: weights that the user gives; the run's model
 the paper does where there is no hold-out set, models trained on the other folds of the training examples, whose
 out-of-fold probabilities `hardlook score --cross-validate` may have made already.
 
-Output: ``runs/<run>/irreducible.parquet`` (example_id, label, loss in nats) of the labelled training examples. Cost: one
-training on the test split, K on the folds, none with given weights; one forward pass. A killed command goes on in its
-training.
+Output: ``runs/<run>/irreducible.parquet`` (example_id, label, loss in nats) of the labelled training examples. Cost:
+one training on the test split, K on the folds, none with given weights; one forward pass. A killed command goes on in
+its training.
 """
 
 from __future__ import annotations
@@ -28,16 +28,24 @@ from scoring.trainer import InMemory
 SOURCES = ("test", "folds", "weights")
 
 
-def measure_irreducible(context: Context, *, source: str = "test", weights: str | Path | None = None, folds: int = 5,
-                        epochs: int | None = None) -> str:
+def measure_irreducible(
+    context: Context,
+    *,
+    source: str = "test",
+    weights: str | Path | None = None,
+    folds: int = 5,
+    epochs: int | None = None,
+) -> str:
     """Write the irreducible loss of every labelled training example; returns a sentence about what was done.
 
     ``source``: test, folds or weights (a file that fits the run's model). Raises ``HardlookError`` for a test split
     without labels, and where weights are asked for and not given.
     """
     if source not in SOURCES or (source == "weights") != (weights is not None):
-        raise HardlookError(f"the hold-out model comes from {source!r} with weights {weights}; needed test or folds, or "
-                            "weights with the path of a file")
+        raise HardlookError(
+            f"the hold-out model comes from {source!r} with weights {weights}; needed test or folds, or "
+            "weights with the path of a file"
+        )
     work, path = Retraining(context, epochs), context.run.irreducible_path
     ids, labels = work.examples["example_id"].tolist(), np.asarray(work.data.labels)
     made = {"test": _from_test, "folds": _from_folds, "weights": _from_weights}[source]
@@ -46,8 +54,13 @@ def measure_irreducible(context: Context, *, source: str = "test", weights: str 
     if path.is_file() and read_metadata(path).get("key") == key:
         return f"the irreducible loss of {len(ids):,} examples is there already"
     loss = made(work, weights, folds, epochs)
-    table = pa.table({"example_id": pa.array(ids, pa.string()), "label": pa.array(work.examples["label"], pa.string()),
-                      "loss": pa.array(loss.astype(np.float32), mask=~np.isfinite(loss))})
+    table = pa.table(
+        {
+            "example_id": pa.array(ids, pa.string()),
+            "label": pa.array(work.examples["label"], pa.string()),
+            "loss": pa.array(loss.astype(np.float32), mask=~np.isfinite(loss)),
+        }
+    )
     write_table(path, table, {"key": key, "source": source})
     work.forget("holdout")
     return f"irreducible loss of {len(ids):,} examples, mean {np.nanmean(loss):.3g} nats, hold-out model from {source}"
@@ -66,8 +79,10 @@ def _losses(work: Retraining, model) -> np.ndarray:
 def _from_test(work: Retraining, _weights, _folds: int, _epochs) -> np.ndarray:
     test = labelled(work.audit, "test")
     if len(test) < 2:
-        raise HardlookError("the hold-out model is trained on the test split, which has fewer than two labelled, readable "
-                            "examples; --from folds needs none")
+        raise HardlookError(
+            "the hold-out model is trained on the test split, which has fewer than two labelled, readable "
+            "examples; --from folds needs none"
+        )
     shared = work.examples["fingerprint"].isin(test["fingerprint"]).to_numpy()
     data = InMemory(Inputs(work.audit, work.run, test))
     with work.context.progress("hold-out model", work.epochs * len(test)) as advance:

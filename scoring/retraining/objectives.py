@@ -4,9 +4,9 @@
     rotation     cross-entropy of which of four quarter turns was applied                          (Gidaris et al. 2018)
     autoencoder  mean squared error of the input rebuilt from the features
 
-Each is a module with ``batch_loss(x)``, on augmented views, and ``losses(x)`` → (n,), in eval mode and without chance, so
-that an example's number is its own. Barlow Twins' objective is of a batch: an example's part is taken as half the mean
-squared distance of its two normalised projections, whose mean over a batch is the mean of 1 − C_ii; the redundancy
+Each is a module with ``batch_loss(x)``, on augmented views, and ``losses(x)`` → (n,), in eval mode and without chance,
+so that an example's number is its own. Barlow Twins' objective is of a batch: an example's part is taken as half the
+mean squared distance of its two normalised projections, whose mean over a batch is the mean of 1 − C_ii; the redundancy
 term is of the batch alone. Cost: two (barlow), four (rotation) or one forward pass. Limits: float inputs; rotation
 needs square images.
 """
@@ -55,8 +55,9 @@ class Barlow(nn.Module):
     def __init__(self, encoder: Encoder, sample: Tensor):
         super().__init__()
         self.encoder = encoder
-        self.project = nn.Sequential(nn.Linear(encoder.width, PROJECTED), nn.BatchNorm1d(PROJECTED), nn.ReLU(),
-                                     nn.Linear(PROJECTED, PROJECTED))
+        self.project = nn.Sequential(
+            nn.Linear(encoder.width, PROJECTED), nn.BatchNorm1d(PROJECTED), nn.ReLU(), nn.Linear(PROJECTED, PROJECTED)
+        )
         self.normal = nn.BatchNorm1d(PROJECTED, affine=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,8 +93,10 @@ class Rotation(nn.Module):
     def __init__(self, encoder: Encoder, sample: Tensor):
         super().__init__()
         if sample.ndim != 4 or sample.shape[-1] != sample.shape[-2]:
-            raise HardlookError(f"the rotation objective needs square images, found inputs of shape {tuple(sample.shape[1:])}"
-                                "; use --objective autoencoder")
+            raise HardlookError(
+                f"the rotation objective needs square images, found inputs of shape {tuple(sample.shape[1:])}"
+                "; use --objective autoencoder"
+            )
         self.encoder, self.head = encoder, nn.Linear(encoder.width, 4)
 
     def batch_loss(self, x: Tensor) -> Tensor:

@@ -80,12 +80,16 @@ class Retraining:
         self.settings = training_settings(self.audit, self.run, epochs)
         self.examples = labelled(self.audit)
         if len(self.examples) < 2:
-            raise HardlookError(f"found {len(self.examples)} labelled, readable training examples; needed two at least "
-                                'in a [[data]] table with split = "train"')
+            raise HardlookError(
+                f"found {len(self.examples)} labelled, readable training examples; needed two at least "
+                'in a [[data]] table with split = "train"'
+            )
         self.data = InMemory(Inputs(self.audit, self.run, self.examples))
         self.key = [self.run.config.get(name) for name in ("model", "arguments", "transform", "weights")]
-        self.key += [code_digests(self.audit.root, self.run.config, self.settings),
-                     {k: v for k, v in self.settings.items() if k not in NOT_THE_MODEL}]
+        self.key += [
+            code_digests(self.audit.root, self.run.config, self.settings),
+            {k: v for k, v in self.settings.items() if k not in NOT_THE_MODEL},
+        ]
 
     @property
     def epochs(self) -> int:
@@ -100,13 +104,22 @@ class Retraining:
         """(n,) fold of each labelled training example."""
         return dealt(self.examples, folds, seed)
 
-    def train(self, name: str, rows: np.ndarray, seed: int, advance: Callable[[int], object], *,
-              data=None, after: str | None = None, training: str | None = None) -> nn.Module:
+    def train(
+        self,
+        name: str,
+        rows: np.ndarray,
+        seed: int,
+        advance: Callable[[int], object],
+        *,
+        data=None,
+        after: str | None = None,
+        training: str | None = None,
+    ) -> nn.Module:
         """Train the part ``name`` on these rows → the model in eval mode.
 
-        ``data``: another dataset than the training examples, with ids and labels. ``after``: go on from the final weights
-        of that part instead of from a fresh model. ``training``: record the epochs over all training examples under
-        this name.
+        ``data``: another dataset than the training examples, with ids and labels. ``after``: go on from the final
+        weights of that part instead of from a fresh model. ``training``: record the epochs over all training examples
+        under this name.
         """
         data = self.data if data is None else data
         folder, key = self.folder(name), self._key(name, data, rows, seed, after)
@@ -123,8 +136,11 @@ class Retraining:
             folder.mkdir(parents=True)
             marker.write_text(key)
         if after:
-            load_into(model, read_state_dict(self.folder(after) / "final.safetensors"),
-                      n_classes=len(self.audit.classes) or None)
+            load_into(
+                model,
+                read_state_dict(self.folder(after) / "final.safetensors"),
+                n_classes=len(self.audit.classes) or None,
+            )
         self._train(model, Part(data, rows.tolist()), seed, advance, training, folder / "state.pt", same)
         save_checkpoint(weights, model, self.epochs)
         return model.eval()
@@ -139,8 +155,16 @@ class Retraining:
         own = "function" in settings
         recorder = Unrecorded(advance)
         if training:
-            recorder = Recorder(self.audit, model, self.run.name, examples=self.data, training=training,
-                                checkpoints=False, resume=same and not own, overwrite=not same or own)
+            recorder = Recorder(
+                self.audit,
+                model,
+                self.run.name,
+                examples=self.data,
+                training=training,
+                checkpoints=False,
+                resume=same and not own,
+                overwrite=not same or own,
+            )
             recorder.start()
         try:
             if own:
@@ -159,8 +183,10 @@ class Retraining:
             if training:
                 recorder.close()
         if own and not recorder.epochs:
-            raise HardlookError(f"{settings['function']} ended no epoch; needed `for batch in recorder.watch(loader):` "
-                                "in place of `for batch in loader:`, or recorder.end_epoch() after each epoch")
+            raise HardlookError(
+                f"{settings['function']} ended no epoch; needed `for batch in recorder.watch(loader):` "
+                "in place of `for batch in loader:`, or recorder.end_epoch() after each epoch"
+            )
 
     def _train_by(self, settings: dict[str, Any], model, part: Part, recorder) -> None:
         function = settings["function"]
@@ -191,8 +217,9 @@ def dealt(examples: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     """
     first = examples.drop_duplicates("fingerprint")
     if not 2 <= folds <= len(first):
-        raise HardlookError(f"{folds} folds of {len(first)} different training examples; needed from 2 to as many folds "
-                            "as examples")
+        raise HardlookError(
+            f"{folds} folds of {len(first)} different training examples; needed from 2 to as many folds as examples"
+        )
     order = [hashlib.sha256(f"{seed} {value}".encode()).hexdigest() for value in first["fingerprint"]]
     ordered = first.assign(order=order).sort_values(["label", "order"], kind="stable")
     fold = dict(zip(ordered["fingerprint"], np.arange(len(ordered)) % folds, strict=True))

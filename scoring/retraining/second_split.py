@@ -37,11 +37,15 @@ def measure_second_split(context: Context, *, seeds: int = 3, epochs: int | None
     with context.progress("second split", 2 * seeds * work.epochs * len(ids)) as advance:
         times = [_one_seed(work, context.audit.seed + number, advance) for number in range(seeds)]
     forgetting, learning = np.stack([t[0] for t in times]), np.stack([t[1] for t in times])
-    table = pa.table({
-        "example_id": pa.array(ids, pa.string()), "label": pa.array(work.examples["label"], pa.string()),
-        "forgetting_time": _numbers(mean_over_epochs(forgetting)), "learning_time": _numbers(mean_over_epochs(learning)),
-        "forgotten": _numbers(np.isfinite(forgetting).mean(0)),
-    })
+    table = pa.table(
+        {
+            "example_id": pa.array(ids, pa.string()),
+            "label": pa.array(work.examples["label"], pa.string()),
+            "forgetting_time": _numbers(mean_over_epochs(forgetting)),
+            "learning_time": _numbers(mean_over_epochs(learning)),
+            "forgotten": _numbers(np.isfinite(forgetting).mean(0)),
+        }
+    )
     write_table(path, table, {"key": key, "seeds": seeds, "epochs": work.epochs})
     shutil.rmtree(context.run.parts_folder("second-split"), ignore_errors=True)
     share = np.isfinite(forgetting).any(0).mean()
@@ -65,16 +69,26 @@ def _one_order(work: Retraining, seed: int, order: int, half: np.ndarray, advanc
     part = work.run.parts_folder("second-split") / f"{name}.parquet"
     labels = np.asarray(work.data.labels)[rows]
     ids = work.examples["example_id"].iloc[rows].tolist()
-    key = digest([work.key, seed, order, half.tolist(), work.examples["example_id"].tolist(),
-                  np.asarray(work.data.labels).tolist()])
+    key = digest(
+        [
+            work.key,
+            seed,
+            order,
+            half.tolist(),
+            work.examples["example_id"].tolist(),
+            np.asarray(work.data.labels).tolist(),
+        ]
+    )
     if part.is_file() and read_metadata(part).get("key") == key:
         table = read_table(part)
         advance(work.epochs * len(half))
         return table["learning"].to_numpy(), table["forgetting"].to_numpy()
     work.train(f"{name}-first", rows, seed, advance, training=f"{name}-first")
     work.train(f"{name}-second", others, seed, advance, after=f"{name}-first", training=f"{name}-second")
-    first, second = (read_dynamics(work.run.dynamics_files(f"{name}-{which}"), ids, ["correct"], labels)["correct"] == 1
-                     for which in ("first", "second"))
+    first, second = (
+        read_dynamics(work.run.dynamics_files(f"{name}-{which}"), ids, ["correct"], labels)["correct"] == 1
+        for which in ("first", "second")
+    )
     learning, forgetting = first_split_learning_time(first), second_split_forgetting_time(second)
     write_table(part, pa.table({"learning": learning, "forgetting": forgetting}), {"key": key})
     for which in ("first", "second"):

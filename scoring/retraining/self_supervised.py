@@ -2,13 +2,14 @@
 
 A fresh model from the run's factory is trained without any label by one of ``OBJECTIVES``; after each epoch e, every
 example x has its loss ℓ_e(x), the length of the loss's input gradient ‖∂ℓ_e/∂x‖₂, and how far its features moved since
-the epoch before, ‖f_e(x) − f_{e−1}(x)‖² / d. The means over the epochs are the difficulty that Khoroshavtsev et al. 2024
-compare with supervised scores.
+the epoch before, ‖f_e(x) − f_{e−1}(x)‖² / d. The means over the epochs are the difficulty that Khoroshavtsev et al.
+2024 compare with supervised scores.
 
 Output: ``runs/<run>/self_supervised.parquet`` (example_id, fingerprint, loss, gradient, displacement). Training
 examples are those of train and pool; test is measured too. Cost: the training, and per epoch one forward and backward
-pass over all examples. A killed command goes on after its last whole epoch with the same bits. Limits: tokens are refused:
-the objectives make views by shifts and noise, or rebuild the input, and integers have neither noise nor a gradient.
+pass over all examples. A killed command goes on after its last whole epoch with the same bits. Limits: tokens are
+refused: the objectives make views by shifts and noise, or rebuild the input, and integers have neither noise nor a
+gradient.
 """
 
 from __future__ import annotations
@@ -29,27 +30,48 @@ from scoring.retraining.objectives import OBJECTIVES, Encoder
 from scoring.retraining.parts import code_digests
 from scoring.scorers.data_map import mean_over_epochs
 from scoring.shards import Context, digest
-from scoring.tables import HardlookError, atomic_path, read_metadata, read_table, read_vectors, write_table, write_vectors
+from scoring.tables import (
+    HardlookError,
+    atomic_path,
+    read_metadata,
+    read_table,
+    read_vectors,
+    write_table,
+    write_vectors,
+)
 from scoring.trainer import InMemory, epoch_seed
 
 MEASURED = ("loss", "gradient", "displacement")
 
 
-def train_without_labels(context: Context, *, objective: str = "", epochs: int = 10, lr: float = 1e-3,
-                         batch_size: int = 256) -> str:
+def train_without_labels(
+    context: Context, *, objective: str = "", epochs: int = 10, lr: float = 1e-3, batch_size: int = 256
+) -> str:
     """Train and write the three numbers of every usable example; returns a sentence about what was done.
 
     ``objective``: barlow, rotation or autoencoder; empty: barlow for images, autoencoder for the rest.
     """
     objective = objective or ("barlow" if context.audit.media == "image" else "autoencoder")
     if objective not in OBJECTIVES or epochs < 1:
-        raise HardlookError(f"objective = {objective!r}, epochs = {epochs}; needed one of {', '.join(OBJECTIVES)} and at "
-                            "least one epoch")
+        raise HardlookError(
+            f"objective = {objective!r}, epochs = {epochs}; needed one of {', '.join(OBJECTIVES)} and at "
+            "least one epoch"
+        )
     run, examples, path = context.run, context.examples, context.run.self_supervised_path
     ids = examples["example_id"].tolist()
     config = [run.config.get(name) for name in ("model", "arguments", "transform")]
-    key = digest([config, code_digests(context.audit.root, run.config, {}), examples[["example_id", "fingerprint", "split"]].
-                  to_numpy().tolist(), context.audit.seed, objective, epochs, lr, batch_size])
+    key = digest(
+        [
+            config,
+            code_digests(context.audit.root, run.config, {}),
+            examples[["example_id", "fingerprint", "split"]].to_numpy().tolist(),
+            context.audit.seed,
+            objective,
+            epochs,
+            lr,
+            batch_size,
+        ]
+    )
     if path.is_file() and read_metadata(path).get("key") == key:
         return f"self-supervised scores of {len(ids):,} examples are there already"
     training = _Training(context, objective, lr, batch_size, run.parts_folder("self-supervised"), key)
@@ -57,8 +79,13 @@ def train_without_labels(context: Context, *, objective: str = "", epochs: int =
         tables = training.run(epochs, advance)
     columns = {name: np.stack([table[name].to_numpy() for table in tables]) for name in MEASURED}
     means = {name: mean_over_epochs(values) for name, values in columns.items()}
-    table = pa.table({"example_id": pa.array(ids, pa.string()), "fingerprint": pa.array(examples["fingerprint"], pa.string()),
-                      **{name: pa.array(v.astype(np.float32), mask=~np.isfinite(v)) for name, v in means.items()}})
+    table = pa.table(
+        {
+            "example_id": pa.array(ids, pa.string()),
+            "fingerprint": pa.array(examples["fingerprint"], pa.string()),
+            **{name: pa.array(v.astype(np.float32), mask=~np.isfinite(v)) for name, v in means.items()},
+        }
+    )
     write_table(path, table, {"key": key, "objective": objective, "epochs": epochs})
     shutil.rmtree(training.folder, ignore_errors=True)
     first, last = np.nanmean(columns["loss"][0]), np.nanmean(columns["loss"][-1])
@@ -94,8 +121,13 @@ class _Training:
         done = self._restore()
         advance(done * len(self.rows))
         alone = len(self.rows) > self.batch_size and len(self.rows) % self.batch_size == 1  # batch norm fails on one
-        loader = DataLoader(Subset(self.data, self.rows.tolist()), min(self.batch_size, len(self.rows)), shuffle=True,
-                            generator=torch.Generator(), drop_last=alone)
+        loader = DataLoader(
+            Subset(self.data, self.rows.tolist()),
+            min(self.batch_size, len(self.rows)),
+            shuffle=True,
+            generator=torch.Generator(),
+            drop_last=alone,
+        )
         for epoch in range(done + 1, epochs + 1):
             with own_randomness(epoch_seed(self.context.audit.seed, epoch)):
                 loader.generator.manual_seed(epoch_seed(self.context.audit.seed, epoch))
@@ -121,7 +153,9 @@ class _Training:
         write_table(self._table(epoch), pa.table({"loss": losses, "gradient": gradients, "displacement": moved}))
         write_vectors(self._features(epoch), self.context.examples["example_id"].tolist(), features)
         with atomic_path(self.folder / "state.pt") as temporary:
-            torch.save({"epoch": epoch, "module": self.module.state_dict(), "optimizer": self.descent.state_dict()}, temporary)
+            torch.save(
+                {"epoch": epoch, "module": self.module.state_dict(), "optimizer": self.descent.state_dict()}, temporary
+            )
         self._features(epoch - 1).unlink(missing_ok=True)
 
     def _restore(self) -> int:

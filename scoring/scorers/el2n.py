@@ -44,12 +44,25 @@ class EL2N(Scorer):
     name = "el2n"
     needs = ("dynamics", "labels")
     columns = (
-        Column(name="early", family="dynamics", title="EL2N, early", suspicious="high", detects="difficulty",
-               stage="early", help="Mean length of the error vector (probabilities − one-hot label, 0 to √2) over the "
-                                   "first quarter of the recorded epochs: high where the example is hard early on."),
-        Column(name="all", family="dynamics", title="EL2N, all epochs", suspicious="high", detects="label error",
-               stage="all", help="The same mean over all recorded epochs: high where the label stayed wrong for the "
-                                 "model throughout."),
+        Column(
+            name="early",
+            family="dynamics",
+            title="EL2N, early",
+            suspicious="high",
+            detects="difficulty",
+            stage="early",
+            help="Mean length of the error vector (probabilities − one-hot label, 0 to √2) over the "
+            "first quarter of the recorded epochs: high where the example is hard early on.",
+        ),
+        Column(
+            name="all",
+            family="dynamics",
+            title="EL2N, all epochs",
+            suspicious="high",
+            detects="label error",
+            stage="all",
+            help="The same mean over all recorded epochs: high where the label stayed wrong for the model throughout.",
+        ),
     )
 
     early: float = 0.25

@@ -32,13 +32,27 @@ class Energy(Scorer):
     name = "energy"
     needs = ("predictions",)
     columns = (
-        Column(name="energy", family="out of distribution", title="Energy", unit="nats", suspicious="high",
-               detects="out of distribution", uses_label=False,
-               help="−log of the summed exponentials of the logits: high where no class answers strongly. High = out of "
-                    "distribution."),
-        Column(name="max_probability", family="entropy", title="Largest probability", unit="probability",
-               suspicious="low", detects="out of distribution", uses_label=False,
-               help="Probability of the predicted class. Low = out of distribution."),
+        Column(
+            name="energy",
+            family="out of distribution",
+            title="Energy",
+            unit="nats",
+            suspicious="high",
+            detects="out of distribution",
+            uses_label=False,
+            help="−log of the summed exponentials of the logits: high where no class answers strongly. High = out of "
+            "distribution.",
+        ),
+        Column(
+            name="max_probability",
+            family="entropy",
+            title="Largest probability",
+            unit="probability",
+            suspicious="low",
+            detects="out of distribution",
+            uses_label=False,
+            help="Probability of the predicted class. Low = out of distribution.",
+        ),
     )
 
     temperature: float = 1.0

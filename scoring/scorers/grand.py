@@ -33,10 +33,17 @@ class GraNd(Scorer):
     name = "grand"
     needs = ("checkpoints", "labels")
     columns = (
-        Column(name="early", family="dynamics", title="GraNd, early", unit="nats per unit of weight", suspicious="high",
-               detects="difficulty", stage="early",
-               help="Length of the gradient of the example's loss by the weights, mean over the first checkpoints: high "
-                    "where the example pulls the model hard early in training; rare, hard or wrong ones do."),
+        Column(
+            name="early",
+            family="dynamics",
+            title="GraNd, early",
+            unit="nats per unit of weight",
+            suspicious="high",
+            detects="difficulty",
+            stage="early",
+            help="Length of the gradient of the example's loss by the weights, mean over the first checkpoints: high "
+            "where the example pulls the model hard early in training; rare, hard or wrong ones do.",
+        ),
     )
 
     layers: str = "head"
@@ -46,15 +53,18 @@ class GraNd(Scorer):
     def fit(self, run, workdir) -> str:
         """Over which layers: those that were asked for, or all where the head has no closed form."""
         if self.layers not in LAYERS or self.early < 1:
-            raise HardlookError(f"grand: layers = {self.layers!r}, early = {self.early}; needed layers head or all, and "
-                                "at least one checkpoint")
+            raise HardlookError(
+                f"grand: layers = {self.layers!r}, early = {self.early}; needed layers head or all, and "
+                "at least one checkpoint"
+            )
         if self.layers == "all" or run.head.get("linear"):
             return self.layers
         run.note(f"over all layers: {run.head.get('reason', 'the head was not measured')}")
         return "all"
 
     def score(self, shard: Shard, state) -> Columns:
-        """Mean over the first checkpoints; null without a label. ``state``: over which layers, None: as they are set."""
+        """Mean over the first checkpoints; null without a label. ``state``: over which layers, None: as they are
+        set."""
         layers = state or self.layers
         known = np.flatnonzero(shard.labels >= 0)
         chosen = shard.checkpoints[: self.early]
@@ -77,9 +87,16 @@ class GraNd(Scorer):
         if layers == "head":
             found, head = shard.model.features(inputs), shard.model.head
             if not found.linear:
-                raise HardlookError(f"grand: at an early checkpoint, {found.reason}; take all layers with --grand-layers all")
-            return abs(head.scale) * head_gradient_norm(found.features.float().cpu().numpy(),
-                                                        found.logits.float().cpu().numpy(), labels, bias=head.bias)
+                raise HardlookError(
+                    f"grand: at an early checkpoint, {found.reason}; take all layers with --grand-layers all"
+                )
+            return abs(head.scale) * head_gradient_norm(
+                found.features.float().cpu().numpy(), found.logits.float().cpu().numpy(), labels, bias=head.bias
+            )
         device = shard.model.device
-        return gradient_norm(shard.model.module, inputs.to(device), torch.from_numpy(labels).to(device),
-                             note=lambda text: shard.note(text))
+        return gradient_norm(
+            shard.model.module,
+            inputs.to(device),
+            torch.from_numpy(labels).to(device),
+            note=lambda text: shard.note(text),
+        )

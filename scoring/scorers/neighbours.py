@@ -32,14 +32,27 @@ class NeighbourScores(Scorer):
     name = "neighbours"
     needs = ("features", "labels")
     columns = (
-        Column(name="disagreement", family="neighbours", title="kNN disagreement", unit="share", suspicious="high",
-               detects="label error",
-               help="Share of the nearest labelled training examples (200, fewer for a small class) that bear another "
-                    "label; by cosine distance on the last checkpoint's features."),
-        Column(name="distance", family="distance", title="Distance to neighbours", unit="cosine distance",
-               suspicious="high", detects="out of distribution", uses_label=False,
-               help="Mean cosine distance to the 50 nearest training examples; needs no label. High where the example "
-                    "is unlike all that the model was trained on."),
+        Column(
+            name="disagreement",
+            family="neighbours",
+            title="kNN disagreement",
+            unit="share",
+            suspicious="high",
+            detects="label error",
+            help="Share of the nearest labelled training examples (200, fewer for a small class) that bear another "
+            "label; by cosine distance on the last checkpoint's features.",
+        ),
+        Column(
+            name="distance",
+            family="distance",
+            title="Distance to neighbours",
+            unit="cosine distance",
+            suspicious="high",
+            detects="out of distribution",
+            uses_label=False,
+            help="Mean cosine distance to the 50 nearest training examples; needs no label. High where the example "
+            "is unlike all that the model was trained on.",
+        ),
     )
 
     k: int = 200
@@ -57,8 +70,10 @@ class NeighbourScores(Scorer):
         own = np.full(len(run.examples), -1)
         own[base] = np.arange(len(base))
         most = min(max(self.k, KEPT), len(base) - 1)
-        run.say(f"neighbours: {most} nearest of {len(base):,} training examples"
-                f"{', exactly' if len(base) <= self.exact else ', approximately'}")
+        run.say(
+            f"neighbours: {most} nearest of {len(base):,} training examples"
+            f"{', exactly' if len(base) <= self.exact else ', approximately'}"
+        )
         found = nearest(run.features, run.features[base], most, own=own, exact=self.exact, seed=run.audit.seed)
         ids = run.examples["example_id"].to_numpy(dtype=object)
         write_neighbours(run.run.neighbours_path, ids, ids[base], found, {"k": most, "exact": len(base) <= self.exact})
@@ -68,8 +83,9 @@ class NeighbourScores(Scorer):
         there = np.isfinite(near).any(1)
         distance = np.full(len(near), np.nan)
         distance[there] = np.nanmean(near[there], axis=1)
-        return pd.DataFrame({"disagreement": disagreement(found.positions, labels, run.labels, k),
-                             "distance": distance}, index=ids)
+        return pd.DataFrame(
+            {"disagreement": disagreement(found.positions, labels, run.labels, k), "distance": distance}, index=ids
+        )
 
     def score(self, shard: Shard, state) -> Columns:
         """Look the shard's examples up."""

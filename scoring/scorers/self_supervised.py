@@ -24,24 +24,44 @@ class SelfSupervised(Scorer):
     name = "self_supervised"
     needs = ()
     columns = (
-        Column(name="loss", family="self-supervised", title="Self-supervised loss", suspicious="high",
-               detects="difficulty", uses_label=False,
-               help="The example's own loss in a training without labels, mean over epochs: high where the example is out "
-                    "of the ordinary."),
-        Column(name="gradient", family="self-supervised", title="Input gradient of that loss",
-               suspicious="high", detects="difficulty", uses_label=False,
-               help="Length of the gradient of the self-supervised loss by the input, mean over epochs: high where a "
-                    "small change of the input would change the loss much."),
-        Column(name="displacement", family="self-supervised", title="Displacement of features", suspicious="high",
-               detects="difficulty", uses_label=False,
-               help="Mean squared distance that the example's features moved from one epoch of that training to the next: "
-                    "high where the model keeps changing its mind about the example."),
+        Column(
+            name="loss",
+            family="self-supervised",
+            title="Self-supervised loss",
+            suspicious="high",
+            detects="difficulty",
+            uses_label=False,
+            help="The example's own loss in a training without labels, mean over epochs: high where the example is out "
+            "of the ordinary.",
+        ),
+        Column(
+            name="gradient",
+            family="self-supervised",
+            title="Input gradient of that loss",
+            suspicious="high",
+            detects="difficulty",
+            uses_label=False,
+            help="Length of the gradient of the self-supervised loss by the input, mean over epochs: high where a "
+            "small change of the input would change the loss much.",
+        ),
+        Column(
+            name="displacement",
+            family="self-supervised",
+            title="Displacement of features",
+            suspicious="high",
+            detects="difficulty",
+            uses_label=False,
+            help="Mean squared distance that the example's features moved from one epoch of that training to the next: "
+            "high where the model keeps changing its mind about the example.",
+        ),
     )
 
     def lacks(self, context) -> str | None:
         """The command that makes the file, where it is not there."""
         if not context.run.self_supervised_path.is_file():
-            return f"self_supervised needs a training without labels; run `hardlook self-supervise {context.audit.root}`"
+            return (
+                f"self_supervised needs a training without labels; run `hardlook self-supervise {context.audit.root}`"
+            )
         return None
 
     def depends(self, context):

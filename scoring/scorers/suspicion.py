@@ -1,6 +1,7 @@
 """Suspicion: the default ranking of /suspects, a rank made of the few scores that have earned it (``scoring.ranking``).
 
-    suspicion = rank within the split of  (1/3) (rank of dynamics + rank of the last checkpoint + rank of the neighbours)
+    suspicion = rank within the split of  (1/3) (rank of dynamics + rank of the last checkpoint + rank of the
+    neighbours)
 
 or of the ranking that was fitted to reviewers' decisions, where one was adopted (`hardlook rank`). It comes last: it
 reads the files of other scores. Cost: one read of them. Limits: a rank, never a probability of error.
@@ -22,10 +23,16 @@ class Suspicion(Scorer):
     name = "suspicion"
     needs = ("labels", "scores")
     columns = (
-        Column(name="suspicion", family="suspicion", title="Suspicion", suspicious="high", detects="label error",
-               help="Rank within the split, from 0 to 1, of the mean rank of area under the margin, margin over views "
-                    "(else loss) and neighbours' disagreement, as far as they were computed; or of the ranking fitted "
-                    "to reviewers' decisions. A rank, no probability of error."),
+        Column(
+            name="suspicion",
+            family="suspicion",
+            title="Suspicion",
+            suspicious="high",
+            detects="label error",
+            help="Rank within the split, from 0 to 1, of the mean rank of area under the margin, margin over views "
+            "(else loss) and neighbours' disagreement, as far as they were computed; or of the ranking fitted "
+            "to reviewers' decisions. A rank, no probability of error.",
+        ),
     )
 
     def depends(self, context):

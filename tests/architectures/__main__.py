@@ -1,5 +1,6 @@
-"""``python -m tests.architectures [--all] [PART …]``: score the architectures of the suite, or all, and write README.md's table
-of what is equal and what is left out; of those whose names hold a PART alone, the table is printed."""
+"""``python -m tests.architectures [--all] [PART …]``: score the architectures of the suite, or all, and write
+README.md's table of what is equal and what is left out; of those whose names hold a PART alone, the table is
+printed."""
 
 from __future__ import annotations
 
@@ -44,7 +45,12 @@ def main(parts: list[str]) -> None:
         lines.append(f"| {name} | {' | '.join(_cell(found[one]) for one in scores)} | {_reasons(found)} |")
         print(lines[-1], flush=True)
     if not parts:
-        HERE.write_text(START.format(n=len(names), k=len(COMPARISONS), names=", ".join(COMPARISONS), most=MOST) + "\n".join(lines) + "\n", encoding="utf8")
+        HERE.write_text(
+            START.format(n=len(names), k=len(COMPARISONS), names=", ".join(COMPARISONS), most=MOST)
+            + "\n".join(lines)
+            + "\n",
+            encoding="utf8",
+        )
 
 
 def _cell(row: Row) -> str:

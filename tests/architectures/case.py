@@ -24,9 +24,15 @@ from .zoo import CLASSES, Architecture
 
 TRAIN, TEST = 9, 5
 N = TRAIN + TEST
-SETTINGS = {"influence": {"arnoldi_dim": 5, "rank": 3, "batch_size": 5}, "vog": {"batch_size": 5}, "odin": {"batch_size": 5},
-            "tta": {"views": 2, "batch_size": 5}, "grand": {"batch_size": 5}, "neighbours": {"k": 3},
-            "intrinsic_dimension": {"k1": 3, "k2": 5}}
+SETTINGS = {
+    "influence": {"arnoldi_dim": 5, "rank": 3, "batch_size": 5},
+    "vog": {"batch_size": 5},
+    "odin": {"batch_size": 5},
+    "tta": {"views": 2, "batch_size": 5},
+    "grand": {"batch_size": 5},
+    "neighbours": {"k": 3},
+    "intrinsic_dimension": {"k1": 3, "k2": 5},
+}
 AUDIT = """format = 1
 media = "{media}"
 classes = ["a", "b", "c", "d", "e"]

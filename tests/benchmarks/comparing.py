@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.comparing [examples] [folder]
 
-The audit is synthetic (``tests.synthetic``): 10 classes, 28 score columns in 4 files, 15 recorded epochs. Seconds are of
-this process's CPU (all threads), so that a busy machine changes them little.
+The audit is synthetic (``tests.synthetic``): 10 classes, 28 score columns in 4 files, 15 recorded epochs. Seconds are
+of this process's CPU (all threads), so that a busy machine changes them little.
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ def main(n: int, folder: Path) -> None:
     write_dynamics(audit, run, 15)
     serve_this(audit.root)
     columns, selection = state.score_columns(run), Selection("train")
-    every = measured(
-        f"read {len(columns)} columns", lambda: frames.score_frame(audit, run, columns, selection)
-    ).values
+    every = measured(f"read {len(columns)} columns", lambda: frames.score_frame(audit, run, columns, selection)).values
     main_ones = frames.score_frame(audit, run, frames.main_variants(columns, "late"), selection).values
     table = measured(
         f"Spearman, {every.shape[1]} columns of {len(every):,}", lambda: evaluation.rank_correlation(every)
@@ -47,9 +45,7 @@ def main(n: int, folder: Path) -> None:
     measured("Kendall on a sample of 2,000", lambda: evaluation.rank_correlation(every, "kendall"))
     measured("clustered order", lambda: evaluation.clustered_order(table))
     measured(f"overlap of the top, {main_ones.shape[1]} columns", lambda: evaluation.top_overlap(main_ones))
-    measured(
-        "disagreement of a pair", lambda: evaluation.disagreement(main_ones.iloc[:, 0], main_ones.iloc[:, -1])
-    )
+    measured("disagreement of a pair", lambda: evaluation.disagreement(main_ones.iloc[:, 0], main_ones.iloc[:, -1]))
     wrong = (main_ones["aum.aum"] > main_ones["aum.aum"].quantile(0.92)).to_numpy()
     measured("detection report", lambda: evaluation.detection_report(main_ones, wrong))
     runs = frames.in_runs(audit, "aum.aum")

@@ -2,8 +2,9 @@
 
     python tests/benchmarks/corrections.py AUDIT [--run NAME] [--inspected 2836] && hardlook refit AUDIT
 
-AUDIT is scored (suspicion, influence) and has verified labels (``[truth]``); it gets a review log of its own, so give it a
-copy. The first ``--inspected`` training examples of the suspect ranking are decided: right, or the verified label instead.
+AUDIT is scored (suspicion, influence) and has verified labels (``[truth]``); it gets a review log of its own, so give
+it a copy. The first ``--inspected`` training examples of the suspect ranking are decided: right, or the verified label
+instead.
 """
 
 import argparse
@@ -23,7 +24,11 @@ def main() -> None:
     options.add_argument("--inspected", type=int, default=2836)
     given = options.parse_args()
     audit = Audit.open(given.audit)
-    examples = read_table(audit.examples_path, ["example_id", "split", "label", "fingerprint"]).to_pandas().set_index("example_id")
+    examples = (
+        read_table(audit.examples_path, ["example_id", "split", "label", "fingerprint"])
+        .to_pandas()
+        .set_index("example_id")
+    )
     examples["true"] = truth(audit).set_index("example_id")["true_label"].reindex(examples.index)
     ranked = read_table(audit.run(given.run).score_path("suspicion")).to_pandas().set_index("example_id")["suspicion"]
     train = examples.index[(examples["split"] == "train") & examples["true"].notna()]
@@ -36,7 +41,7 @@ def main() -> None:
     ]  # fmt: skip
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
         for start in range(0, len(decisions), 500):
-            log.append(decisions[start:start + 500])
+            log.append(decisions[start : start + 500])
     changed = sum(decision.verdict == "other" for decision in decisions)
     print(f"{len(decisions):,} inspected, {changed:,} labels changed")
 

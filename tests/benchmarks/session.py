@@ -76,7 +76,9 @@ def measure(page: Page, server: Server) -> dict[str, float]:
             rows.append(page.evaluate(DECIDE))
             page.wait_for_timeout(pause)
         used = (cpu(server.process.pid) - used) / DECISIONS
-        for name, some in zip(("next picture painted", "all facts there", "in the log"), zip(*rows, strict=True), strict=True):
+        for name, some in zip(
+            ("next picture painted", "all facts there", "in the log"), zip(*rows, strict=True), strict=True
+        ):
             figures[f"{what}: {name}"] = statistics.median(some)
         figures[f"{what}: slowest picture"] = max(row[0] for row in rows)
         figures[f"{what}: CPU of the server"] = used

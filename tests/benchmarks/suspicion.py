@@ -39,7 +39,10 @@ def main() -> None:
     examples = examples[(examples["split"] == given.split) & examples["label"].notna()]
     true = truth(audit).set_index("example_id")["true_label"].reindex(examples.index)
     wrong = (true.notna() & (true.astype(str) != examples["label"].astype(str))).to_numpy()
-    print(f"{audit.name}, run {run.name}: {wrong.sum():,} of {len(wrong):,} labels wrong; chance has AP {wrong.mean():.3f}")
+    print(
+        f"{audit.name}, run {run.name}: {wrong.sum():,} of {len(wrong):,} labels wrong; chance has AP "
+        f"{wrong.mean():.3f}"
+    )
     lines = []
     for name in run.score_names():
         frame = read_table(run.score_path(name)).to_pandas().set_index("example_id").reindex(examples.index)

@@ -4,8 +4,8 @@
 each with a queue that keeps what is not acknowledged, as the grid's does; meanwhile everybody asks for news once a
 second. ``--kill``: in the middle the server, and a PostgreSQL of its own, are killed with SIGKILL and started again.
 
-Checked in the end: every decision that a reviewer made is in the log once, in the order of its reviewer, under the right
-name. Told: how long a decision took to be durable (first sending to answer; those that met the kill apart).
+Checked in the end: every decision that a reviewer made is in the log once, in the order of its reviewer, under the
+right name. Told: how long a decision took to be durable (first sending to answer; those that met the kill apart).
 """
 
 from __future__ import annotations
@@ -114,7 +114,10 @@ class Server:
                                         env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
         until = time.monotonic() + 120
         while time.monotonic() < until:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://localhost:{self.port}/_stcore/health", timeout=9):
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"http://localhost:{self.port}/_stcore/health", timeout=9),
+            ):
                 return
             time.sleep(0.1)
         raise SystemExit("the server did not start")
@@ -146,7 +149,10 @@ def postgresql(folder: Path):
         raise SystemExit("PostgreSQL did not start again")
 
     try:
-        yield sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False), kill
+        yield (
+            sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False),
+            kill,
+        )
     finally:
         server.cleanup()
 
@@ -157,7 +163,9 @@ def check(log: ReviewLog, reviewers: list[Reviewer]) -> list[str]:
     for one in reviewers:
         own = events[events["client"] == f"tab of {one.person}"]
         if own["seq"].tolist() != list(range(1, one.made + 1)):
-            wrong.append(f"{one.person} made {one.made}, the log has {len(own)}, in order: {own['seq'].is_monotonic_increasing}")
+            wrong.append(
+                f"{one.person} made {one.made}, the log has {len(own)}, in order: {own['seq'].is_monotonic_increasing}"
+            )
         if set(own["reviewer"]) - {one.person}:
             wrong.append(f"{one.person}'s decisions are under {set(own['reviewer'])}")
         if one.refused:

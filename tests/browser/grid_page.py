@@ -36,9 +36,21 @@ def cells(start: int) -> list[dict]:
 
 
 first = memory["page"] * 2 * each
-panels = [{"title": "Lowest", "note": "hard here", "cells": cells(first)}, {"title": "Highest", "cells": cells(first + each)}]
-grid = example_grid(panels, key="grid", columns=3, classes=audit.classes, issues=audit.issues, run=run.name,
-                    guidelines="# Guidelines\n<b>Look</b> twice.", turns=True, notify="notify" in st.query_params)
+panels = [
+    {"title": "Lowest", "note": "hard here", "cells": cells(first)},
+    {"title": "Highest", "cells": cells(first + each)},
+]
+grid = example_grid(
+    panels,
+    key="grid",
+    columns=3,
+    classes=audit.classes,
+    issues=audit.issues,
+    run=run.name,
+    guidelines="# Guidelines\n<b>Look</b> twice.",
+    turns=True,
+    notify="notify" in st.query_params,
+)
 if grid.turn:
     memory["page"] = max(0, memory["page"] + grid.turn)
     st.rerun()

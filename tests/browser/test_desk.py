@@ -1,4 +1,5 @@
-"""What a person reaches from a page: a queue from the matrix, disputes by keys, examples from a lasso and from influence."""
+"""What a person reaches from a page: a queue from the matrix, disputes by keys, examples from a lasso and from
+influence."""
 
 from __future__ import annotations
 
@@ -105,7 +106,9 @@ def test_an_opponent_opens_from_an_example_is_decided_and_leads_back(page, serve
     page.wait_for_selector(CARD)
     page.locator(CARD).first.click()
     page.wait_for_selector(CELL)
-    member = page.locator(".hl-panel", has=page.get_by_text("Members", exact=False)).first.locator("[data-example-id]").first
+    member = (
+        page.locator(".hl-panel", has=page.get_by_text("Members", exact=False)).first.locator("[data-example-id]").first
+    )
     name = member.get_attribute("data-example-id")
     member.click()
     page.keyboard.press("Enter")

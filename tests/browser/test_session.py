@@ -67,7 +67,9 @@ def ready(page) -> None:
 
 
 def queue(page) -> list[str]:
-    return page.eval_on_selector_all(f"{SESSION} .hl-queue [data-example-id]", "all => all.map(one => one.dataset.exampleId)")
+    return page.eval_on_selector_all(
+        f"{SESSION} .hl-queue [data-example-id]", "all => all.map(one => one.dataset.exampleId)"
+    )
 
 
 PRESS = """keys => { for (const key of keys) document.body.dispatchEvent(
@@ -193,7 +195,8 @@ def test_the_picture_zooms_pans_and_is_windowed_by_keys_and_wheel(page):
     level.fill("40")
     page.locator('.hl-range input[name="window"]').fill("4")
     dark = page.locator(".hl-canvas").evaluate(
-        "node => [...node.getContext('2d').getImageData(0, 0, node.width, node.height).data].filter((_, at) => at % 4 < 3)"
+        "node => [...node.getContext('2d').getImageData(0, 0, node.width, node.height).data].filter((_, at) => at "
+        "% 4 < 3)"
     )
     assert np.isin(dark, (0, 255)).mean() > 0.7, "outside the window there is only black and white"
     page.keyboard.press("ArrowRight")  # a field has the focus, and keeps the key
@@ -271,7 +274,9 @@ def test_a_blind_example_shows_no_opinion_until_the_first_verdict(context, serve
     page.keyboard.press("u")
     wait_saved(page)
     event = since().iloc[-1]
-    assert event["example_id"] == here and event["evidence"]["blind"] is True and event["evidence"]["suggestion"] is None
+    assert (
+        event["example_id"] == here and event["evidence"]["blind"] is True and event["evidence"]["suggestion"] is None
+    )
     assert 0 < event["evidence"]["probability"] <= 1
     page.keyboard.press("ArrowLeft")
     page.locator('[data-testid="neighbours"]').wait_for()

@@ -113,7 +113,9 @@ def test_five_people_follow_a_meeting_and_the_lead_settles_it_by_keyboard(people
     follower = pages["vic"]
     expect(follower.locator('[data-reviewer="cem"]')).to_contain_text("because cem")
     assert HOSTILE in follower.locator('[data-reviewer="cem"]').inner_text()
-    assert "false" not in follower.get_by_test_id("meeting").inner_text(), "followers have no buttons, and nothing in their place"
+    assert "false" not in follower.get_by_test_id("meeting").inner_text(), (
+        "followers have no buttons, and nothing in their place"
+    )
     assert not any(page.evaluate("window.hacked") for page in pages.values())
     lea.keyboard.press("1")
     lea.keyboard.press("1")
@@ -152,7 +154,9 @@ def test_two_people_at_the_queue_get_different_examples_and_each_their_own(peopl
     train = [row["example_id"] for row in rows(server) if row["split"] == "train"]
     with log_of(server) as log:
         log.append(assigning({train[30]: "ana", train[31]: "ben"}, "lea", "lea q"))
-        log.append([Event(client="q cem", seq=1, example_id=train[33], reviewer="cem", action="decide", verdict="unsure")])
+        log.append(
+            [Event(client="q cem", seq=1, example_id=train[33], reviewer="cem", action="decide", verdict="unsure")]
+        )
     ana = people("ana", "/suspects")
     assert shown(ana) == train[30], "assigned to ana"
     ana.keyboard.press("q")

@@ -143,7 +143,9 @@ def test_a_bag_of_embeddings_has_the_hessian_of_its_rows(mode, padding):
         found = flat(hessian_products(model, data, chosen, loss=F.cross_entropy)(vector))
     reference = Reference(mode, padding).double()
     reference.load_state_dict(model.state_dict())
-    np.testing.assert_allclose(found, exact_hessian(reference, data, list(chosen.parameters)) @ flat(vector), atol=1e-12)
+    np.testing.assert_allclose(
+        found, exact_hessian(reference, data, list(chosen.parameters)) @ flat(vector), atol=1e-12
+    )
 
 
 # -- low precision -----------------------------------------------------------------------------------------------
@@ -182,4 +184,6 @@ def test_low_precision_below_the_chosen_layers_is_read_as_it_is(make):
     vector = vector_like(chosen.tensors)
     with differentiable(model, chosen.tensors):
         found = flat(hessian_products(model, data, chosen, loss=F.cross_entropy)(vector))
-    np.testing.assert_allclose(found, exact_hessian(model, data, list(chosen.parameters)) @ flat(vector), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        found, exact_hessian(model, data, list(chosen.parameters)) @ flat(vector), rtol=1e-4, atol=1e-6
+    )

@@ -90,7 +90,9 @@ def test_what_matters_only_together_or_beside_the_modules_is_kept(make, needed, 
         products = hessian_products(model, data, chosen, loss=F.cross_entropy, memory_budget=0)
         found = flat(products(vector))
     assert (products.prefix.needed, products.prefix.inputs_needed) == (needed, inputs_needed)
-    np.testing.assert_allclose(found, exact_hessian(model, data, ["head.weight", "head.bias"]) @ flat(vector), atol=1e-12)
+    np.testing.assert_allclose(
+        found, exact_hessian(model, data, ["head.weight", "head.bias"]) @ flat(vector), atol=1e-12
+    )
 
 
 # -- what the first examples do not use ----------------------------------------------------------------------
@@ -253,8 +255,9 @@ def sorted_batches(make) -> list:
 
 @pytest.mark.parametrize("budget", [2**31, 50_000])
 @pytest.mark.parametrize("layers", [["last", "head"], ["head"]])
-@pytest.mark.parametrize("make", [Gated, Routed, Skipping, Twice, Shared, Stateful, HeadBelow, Offset,
-                                  Patched, ZeroHead, Padded])
+@pytest.mark.parametrize(
+    "make", [Gated, Routed, Skipping, Twice, Shared, Stateful, HeadBelow, Offset, Patched, ZeroHead, Padded]
+)
 def test_a_prefix_holds_for_every_example_or_is_given_up(make, layers, budget):
     torch.manual_seed(0)
     model, data = make().double(), sorted_batches(make)

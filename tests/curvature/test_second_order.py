@@ -9,7 +9,9 @@ from torch.nn import functional as F
 from scoring.curvature.second_order import SecondOrder
 
 
-@pytest.mark.parametrize("kind, stride", [("1d", 2), ("2d", 2), ("2d", (2, 1)), ("2d", (1,)), ("3d", 2), ("3d", (1, 2, 3))])
+@pytest.mark.parametrize(
+    "kind, stride", [("1d", 2), ("2d", 2), ("2d", (2, 1)), ("2d", (1,)), ("3d", 2), ("3d", (1, 2, 3))]
+)
 def test_the_cheap_second_derivative_of_a_convolution_is_pytorchs(kind, stride):
     torch.manual_seed(0)
     convolve = {"1d": F.conv1d, "2d": F.conv2d, "3d": F.conv3d}[kind]
@@ -30,15 +32,15 @@ def test_the_cheap_second_derivative_of_a_convolution_is_pytorchs(kind, stride):
 
 def test_the_cheap_second_derivative_of_a_frozen_batch_norm_is_pytorchs():
     torch.manual_seed(0)
-    x, w, b = (
-        torch.randn(*shape, dtype=torch.double, requires_grad=True) for shape in ((3, 4, 5), (4,), (4,))
-    )
+    x, w, b = (torch.randn(*shape, dtype=torch.double, requires_grad=True) for shape in ((3, 4, 5), (4,), (4,)))
     mean, var = torch.randn(4).double(), torch.rand(4).double() + 0.5
     with SecondOrder():
-        torch.testing.assert_close(F.batch_norm(x, mean, var, w, b), torch.batch_norm(
-            x, w, b, mean, var, False, 0.1, 1e-5, False))
-        torch.testing.assert_close(F.batch_norm(x, mean, var), torch.batch_norm(
-            x, None, None, mean, var, False, 0.1, 1e-5, False))
+        torch.testing.assert_close(
+            F.batch_norm(x, mean, var, w, b), torch.batch_norm(x, w, b, mean, var, False, 0.1, 1e-5, False)
+        )
+        torch.testing.assert_close(
+            F.batch_norm(x, mean, var), torch.batch_norm(x, None, None, mean, var, False, 0.1, 1e-5, False)
+        )
 
     def function(x, w, b):
         with SecondOrder():

@@ -138,9 +138,7 @@ def test_correlation_within_groups_is_that_of_scipy(scores):
 
 
 def test_the_mean_within_and_between_groups_by_hand():
-    table = pd.DataFrame(
-        [[1, 0.8, 0.1], [0.8, 1, np.nan], [0.1, np.nan, 1]], index=list("abc"), columns=list("abc")
-    )
+    table = pd.DataFrame([[1, 0.8, 0.1], [0.8, 1, np.nan], [0.1, np.nan, 1]], index=list("abc"), columns=list("abc"))
     found = between_groups(table, {"a": "with", "b": "with", "c": "without"})
     assert found.to_dict("records") == [
         {"group_a": "with", "group_b": "with", "pairs": 1, "mean": 0.8},

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from scoring.evaluation import (accuracy_table, deciles, error_by_decile, measured_direction,
-                                normalize_by_class, wilson)
+from scoring.evaluation import accuracy_table, deciles, error_by_decile, measured_direction, normalize_by_class, wilson
 from scoring.tables import HardlookError
 
 
@@ -31,8 +30,9 @@ def test_a_constant_class_of_an_inexact_value_gets_zero():
 def test_z_scores_do_not_depend_on_order():
     rng = np.random.default_rng(1)
     values, labels, order = rng.normal(size=50), rng.integers(0, 3, 50), rng.permutation(50)
-    np.testing.assert_allclose(normalize_by_class(values, labels)[order],
-                               normalize_by_class(values[order], labels[order]), rtol=1e-12)
+    np.testing.assert_allclose(
+        normalize_by_class(values, labels)[order], normalize_by_class(values[order], labels[order]), rtol=1e-12
+    )
 
 
 def test_lengths_that_differ_are_refused():

@@ -18,8 +18,9 @@ from scoring.tables import HardlookError
 
 def small_cnn(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.SiLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3), nn.SiLU(),
-                         nn.Flatten(), nn.Linear(6, 3))
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.SiLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3), nn.SiLU(), nn.Flatten(), nn.Linear(6, 3)
+    )
 
 
 def small_images(n: int = 60, batch: int = 20) -> list:
@@ -50,9 +51,7 @@ def exact(model: nn.Module, data: list) -> tuple[np.ndarray, np.ndarray]:
     each = F.cross_entropy(wide(x.double()), y, reduction="none")
 
     def rows(values: torch.Tensor) -> torch.Tensor:
-        found = [
-            torch.autograd.grad(v, parameters, retain_graph=True, materialize_grads=True) for v in values
-        ]
+        found = [torch.autograd.grad(v, parameters, retain_graph=True, materialize_grads=True) for v in values]
         return torch.stack([torch.cat([part.flatten() for part in row]) for row in found])
 
     gradient = torch.autograd.grad(each.mean(), parameters, create_graph=True)
@@ -113,9 +112,7 @@ def test_gram_matrices_are_captums_at_the_same_leaf_layers():
         hessian_inverse_tol=1e-12,
     )
     other = np.concatenate([theirs.compute_intermediate_quantities(tuple(batch)).numpy() for batch in data])
-    assert (
-        apart(ours @ ours.T, len(dataset) * other @ other.T) <= 1e-4
-    )  # their Hessian is a sum, ours is a mean
+    assert apart(ours @ ours.T, len(dataset) * other @ other.T) <= 1e-4  # their Hessian is a sum, ours is a mean
 
 
 def test_a_full_rank_head_gives_influence_through_the_damped_inverse():
@@ -140,7 +137,7 @@ def test_the_heads_gradient_product_is_the_product_of_errors_times_that_of_featu
     inputs, y = torch.as_tensor(x), torch.as_tensor(labels)
     rows = []
     for i in range(6):
-        loss = F.cross_entropy(layer(inputs[i:i + 1]), y[i:i + 1])
+        loss = F.cross_entropy(layer(inputs[i : i + 1]), y[i : i + 1])
         rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(layer.parameters()))]))
     errors = np.eye(3)[labels] - layer(inputs).softmax(1).detach().numpy()
     gram = torch.stack(rows).numpy() @ torch.stack(rows).numpy().T
@@ -163,13 +160,9 @@ def test_the_influence_of_a_removal_is_exact_leave_one_out_in_linear_regression(
     factors = InfluenceFactors.fit(model, data, layers="*", loss=half_squared_error)
     embeddings = factors.embed(model, data).astype(float)
     residuals, leverage = y - x @ weights, np.einsum("nd,de,ne->n", x, np.linalg.inv(x.T @ x), x)
-    without = np.stack(
-        [np.linalg.lstsq(np.delete(x, i, 0), np.delete(y, i), rcond=None)[0] for i in range(30)]
-    )
+    without = np.stack([np.linalg.lstsq(np.delete(x, i, 0), np.delete(y, i), rcond=None)[0] for i in range(30)])
     moved = without - weights  # each row: how leaving that example out moves the weights
-    exact_change = (
-        -residuals[:, None] * x
-    ) @ moved.T  # first order in each example's loss, exact in the weights
+    exact_change = (-residuals[:, None] * x) @ moved.T  # first order in each example's loss, exact in the weights
     predicted = embeddings @ embeddings.T / 30 / (1 - leverage)  # the closed form of leave-one-out
     np.testing.assert_allclose(predicted, exact_change, atol=1e-6 * np.abs(exact_change).max())
     assert factors.rank == 4
@@ -217,13 +210,16 @@ def test_fitting_is_deterministic_for_a_seed_and_leaves_the_model_untouched():
     model[0].weight.requires_grad_(False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     heard = []
-    one, two, other = (InfluenceFactors.fit(model, data, layers=["0", "6"], arnoldi_dim=12, rank=6, seed=seed,
-                                            announce=heard.append) for seed in (0, 0, 1))
+    one, two, other = (
+        InfluenceFactors.fit(model, data, layers=["0", "6"], arnoldi_dim=12, rank=6, seed=seed, announce=heard.append)
+        for seed in (0, 0, 1)
+    )
     assert all(torch.equal(one.blocks[name], two.blocks[name]) for name in one.blocks)
     assert not torch.equal(one.blocks["6.weight"], other.blocks["6.weight"])
     assert model.training and model[3].weight.requires_grad and not model[0].weight.requires_grad
-    assert all(torch.equal(before[name], value) and model[6].weight.grad is None
-               for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(before[name], value) and model[6].weight.grad is None for name, value in model.state_dict().items()
+    )
     assert "12 Hessian products, rank 6" in str(heard[0])
 
 
@@ -275,7 +271,9 @@ def test_a_layer_without_a_fast_rule_is_named_in_the_report():
     model = nn.Sequential(Scaled())
     data = [(torch.randn(9, 4), torch.arange(9) % 3)]
     report = InfluenceFactors.fit(model, data, layers="*", rank=5).report
-    assert any("no fast embedding rule fits 0: their own forward is run again, vectorised" in note for note in report.notes)
+    assert any(
+        "no fast embedding rule fits 0: their own forward is run again, vectorised" in note for note in report.notes
+    )
 
 
 def test_duplicates_and_an_absent_class_change_nothing_that_matters():

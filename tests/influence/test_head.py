@@ -39,7 +39,8 @@ def test_self_influence_is_the_damped_quadratic_form_of_float64_autograd():
     start = torch.cat([layer.weight, layer.bias[:, None]], 1).detach().flatten()
     hessian = torch.autograd.functional.hessian(lambda w: F.cross_entropy(ones @ w.view(4, 7).T, y), start)
     each = torch.autograd.functional.jacobian(
-        lambda w: F.cross_entropy(ones @ w.view(4, 7).T, y, reduction="none"), start)
+        lambda w: F.cross_entropy(ones @ w.view(4, 7).T, y, reduction="none"), start
+    )
     expected = (each @ torch.linalg.inv(hessian + 0.01 * torch.eye(28).double()) * each).sum(1)
     p = layer(x).softmax(1).detach().numpy()
     np.testing.assert_allclose(self_influence(x.numpy(), p, y.numpy(), damping=0.01), expected, rtol=1e-10)
@@ -97,22 +98,23 @@ def test_conjugate_gradients_solve_many_right_sides_at_once_and_leave_zeros_alon
 
 def test_a_hessian_over_the_budget_is_refused_with_its_size_and_the_ways_out():
     x, p, y = head_case()
-    with pytest.raises(
-        HardlookError, match=r"takes 6.27e-06 GB \(4 classes × 7 features.*self_influence_by_gradients"
-    ):
+    with pytest.raises(HardlookError, match=r"takes 6.27e-06 GB \(4 classes × 7 features.*self_influence_by_gradients"):
         self_influence(x, p, y, memory_budget=1000)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"damping": 0.0}, "damping is 0.0; needed above 0"),
-    ({"labels": np.full(50, 9)}, "labels run from 9 to 9"),
-    ({"labels": np.arange(50) % 5}, "labels run from 0 to 4; the head has classes 0 to 3"),
-    ({"labels": np.zeros(3, int)}, "needed 50 class indices"),
-    ({"labels": np.zeros(50)}, "needed 50 class indices"),
-    ({"hessian": np.eye(3)}, r"needed \(28, 28\)"),
-    ({"hessian": -np.eye(28)}, "not positive definite"),
-    ({"features": np.full((50, 6), np.nan)}, "features of row 0 are not finite"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"damping": 0.0}, "damping is 0.0; needed above 0"),
+        ({"labels": np.full(50, 9)}, "labels run from 9 to 9"),
+        ({"labels": np.arange(50) % 5}, "labels run from 0 to 4; the head has classes 0 to 3"),
+        ({"labels": np.zeros(3, int)}, "needed 50 class indices"),
+        ({"labels": np.zeros(50)}, "needed 50 class indices"),
+        ({"hessian": np.eye(3)}, r"needed \(28, 28\)"),
+        ({"hessian": -np.eye(28)}, "not positive definite"),
+        ({"features": np.full((50, 6), np.nan)}, "features of row 0 are not finite"),
+    ],
+)
 def test_bad_input_to_self_influence_is_refused_in_one_sentence(change, message):
     x, p, y = head_case()
     with pytest.raises(HardlookError, match=message):
@@ -127,9 +129,11 @@ def by_autograd(x: np.ndarray, weight: torch.Tensor, y: np.ndarray, l2: float, d
     inputs, labels = torch.as_tensor(x), torch.as_tensor(y)
     start = weight.flatten()
     hessian = torch.autograd.functional.hessian(
-        lambda w: F.cross_entropy(inputs @ w.view_as(weight).T, labels) + l2 / 2 * (w**2).sum(), start)
+        lambda w: F.cross_entropy(inputs @ w.view_as(weight).T, labels) + l2 / 2 * (w**2).sum(), start
+    )
     g = torch.autograd.functional.jacobian(
-        lambda w: F.cross_entropy(inputs @ w.view_as(weight).T, labels, reduction="none"), start)
+        lambda w: F.cross_entropy(inputs @ w.view_as(weight).T, labels, reduction="none"), start
+    )
     return (g @ torch.linalg.inv(hessian + damping * torch.eye(len(start)).double()) * g).sum(1).numpy()
 
 
@@ -144,9 +148,11 @@ def test_a_head_without_bias_has_the_self_influence_of_autograd(norm, l2):
     hessian = head_hessian(x, p, l2=l2, bias=False)
     assert hessian.mean.shape == (24, 24)
     factor = head_factor(hessian, 0.01)
-    for found in (self_influence(x, p, y, damping=0.01, hessian=hessian, bias=False),
-                  cook_distances(factor, x, p, y, bias=False),
-                  self_influence_by_gradients(x, p, y, damping=0.01, l2=l2, tolerance=1e-11, bias=False)):
+    for found in (
+        self_influence(x, p, y, damping=0.01, hessian=hessian, bias=False),
+        cook_distances(factor, x, p, y, bias=False),
+        self_influence_by_gradients(x, p, y, damping=0.01, l2=l2, tolerance=1e-11, bias=False),
+    ):
         np.testing.assert_allclose(found, expected, rtol=1e-8)
     if not l2:
         np.testing.assert_allclose(self_influence(x, p, y, damping=0.01, bias=False), expected, rtol=1e-8)

@@ -79,19 +79,19 @@ def case(name: str) -> tuple[nn.Module, torch.Tensor]:
 
 def columns(model: nn.Module, layers: str | list[str] = "*", r: int = 4) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(5)
-    return {name: torch.randn(r, *p.shape, generator=generator, dtype=p.dtype)
-            for name, p in choose(model, layers).parameters.items()}
+    return {
+        name: torch.randn(r, *p.shape, generator=generator, dtype=p.dtype)
+        for name, p in choose(model, layers).parameters.items()
+    }
 
 
-def one_at_a_time(
-    model: nn.Module, blocks: dict[str, torch.Tensor], inputs, labels: torch.Tensor
-) -> torch.Tensor:
+def one_at_a_time(model: nn.Module, blocks: dict[str, torch.Tensor], inputs, labels: torch.Tensor) -> torch.Tensor:
     """M applied to each example's gradient, from a batch of that example alone."""
     model.eval()
     parameters = [dict(model.named_parameters())[name] for name in blocks]
     rows = []
     for i in range(len(labels)):
-        loss = F.cross_entropy(outputs(model, mapped(inputs, lambda t: t[i:i + 1])), labels[i:i + 1])
+        loss = F.cross_entropy(outputs(model, mapped(inputs, lambda t: t[i : i + 1])), labels[i : i + 1])
         found = torch.autograd.grad(loss, parameters, materialize_grads=True, allow_unused=True)
         rows.append(sum(b.flatten(1) @ g.flatten() for b, g in zip(blocks.values(), found, strict=True)))
     return torch.stack(rows)
@@ -219,13 +219,16 @@ class Functional(nn.Module):
 SEQUENCE = ("block.self_attn", "block.linear1", "block.linear2", "block.norm1", "block.norm2")
 
 
-@pytest.mark.parametrize("make, ways", [
-    (lambda: Sequence(True), {"block.self_attn": "replay"}),
-    (lambda: Sequence(False), dict.fromkeys(SEQUENCE, "vectorised")),
-    (Tied, {}),
-    (Recurrent, {"cell": "one at a time"}),
-    (Functional, {"hidden": "vectorised"}),
-])
+@pytest.mark.parametrize(
+    "make, ways",
+    [
+        (lambda: Sequence(True), {"block.self_attn": "replay"}),
+        (lambda: Sequence(False), dict.fromkeys(SEQUENCE, "vectorised")),
+        (Tied, {}),
+        (Recurrent, {"cell": "one at a time"}),
+        (Functional, {"hidden": "vectorised"}),
+    ],
+)
 def test_what_no_rule_fits_goes_another_way_and_is_right_and_named(make, ways):
     torch.manual_seed(0)
     model = make().double()
@@ -249,8 +252,10 @@ def test_inputs_may_be_tuples_or_mappings():
 
     torch.manual_seed(0)
     model, left, right = Two(), torch.randn(6, 4), torch.randn(6, 4)
-    found = [Projector(model, columns(model), F.cross_entropy)(inputs, LABELS)
-             for inputs in ((left, right), {"right": right, "left": left})]
+    found = [
+        Projector(model, columns(model), F.cross_entropy)(inputs, LABELS)
+        for inputs in ((left, right), {"right": right, "left": left})
+    ]
     torch.testing.assert_close(*found)
 
 

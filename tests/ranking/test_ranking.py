@@ -1,4 +1,5 @@
-"""Suspicion: a mean of ranks by hand, the order that an infinite ridge leaves, and versions that are adopted when better."""
+"""Suspicion: a mean of ranks by hand, the order that an infinite ridge leaves, and versions that are adopted when
+better."""
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,9 @@ def test_suspicion_is_the_rank_of_the_mean_rank_of_three_families(scored_sample)
     found = column("suspicion", "suspicion")
     np.testing.assert_allclose(found, (expected - 0.5) / len(train), atol=1e-6)
     pool = examples.loc[examples["split"] == "pool", "example_id"]
-    assert read_table(run.score_path("suspicion")).to_pandas().set_index("example_id").loc[pool, "suspicion"].isna().all()
+    assert (
+        read_table(run.score_path("suspicion")).to_pandas().set_index("example_id").loc[pool, "suspicion"].isna().all()
+    )
     order = default_order(audit, run)
     assert order.score == "suspicion.suspicion"
     assert "mean rank of Area under the margin" in order.sentence
@@ -62,7 +65,11 @@ def ranks_of(n: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
     rng = np.random.default_rng(seed)
     wrong = rng.random(n) < 0.4
     groups = np.full(n, "train")
-    values = {"dynamics": wrong * 1.5 + rng.normal(size=n), "loss": rng.normal(size=n), "neighbours": rng.normal(size=n)}
+    values = {
+        "dynamics": wrong * 1.5 + rng.normal(size=n),
+        "loss": rng.normal(size=n),
+        "neighbours": rng.normal(size=n),
+    }
     frame = pd.DataFrame({name: rank_within(value, groups) for name, value in values.items()})
     return frame.set_index(pd.Index([f"e{i}" for i in range(n)], name="example_id")), wrong
 
@@ -115,9 +122,19 @@ def test_the_command_learns_from_decisions_keeps_versions_and_says_what_carries_
     used, ranks = components(run, examples.reset_index())
     by_hand = ranks["neighbours"].reindex(train.index).sort_values()
     wrong = set(by_hand.index[-40:])  # a reviewer who goes by the neighbours alone
-    events = [Event(client="c", seq=seq, example_id=one, fingerprint=train.loc[one, "fingerprint"],
-                    label=train.loc[one, "label"], reviewer="r", action="decide", verdict="none" if one in wrong else "given")
-              for seq, one in enumerate(train.index, 1)]
+    events = [
+        Event(
+            client="c",
+            seq=seq,
+            example_id=one,
+            fingerprint=train.loc[one, "fingerprint"],
+            label=train.loc[one, "label"],
+            reviewer="r",
+            action="decide",
+            verdict="none" if one in wrong else "given",
+        )
+        for seq, one in enumerate(train.index, 1)
+    ]
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
         log.append(events)
     assert hardlook("rank", sample_copy) == 0

@@ -17,8 +17,13 @@ N, C, EPOCHS = 40, 3, 4
 
 def shard(train_margin, margin):
     n = margin.shape[1]
-    return Shard(example_id=np.arange(n).astype(str), split=np.full(n, "train"), labels=np.zeros(n, int),
-                 classes=["a", "b"], dynamics={"train_margin": train_margin, "margin": margin})
+    return Shard(
+        example_id=np.arange(n).astype(str),
+        split=np.full(n, "train"),
+        labels=np.zeros(n, int),
+        classes=["a", "b"],
+        dynamics={"train_margin": train_margin, "margin": margin},
+    )
 
 
 class Augmented(Dataset):

@@ -71,7 +71,9 @@ def test_the_graph_alone_finds_nearly_all_of_the_very_nearest():
     shared = [len(set(a) & set(b)) / 10 for a, b in zip(exact.positions, near.positions, strict=True)]
     assert np.mean(np.delete(shared, 7)) > 0.95 and (near.positions[7] == -1).all()
     same = near.positions == exact.positions
-    np.testing.assert_allclose(near.distances[same & (exact.positions >= 0)], exact.distances[same & (exact.positions >= 0)], rtol=1e-5)
+    np.testing.assert_allclose(
+        near.distances[same & (exact.positions >= 0)], exact.distances[same & (exact.positions >= 0)], rtol=1e-5
+    )
     assert (np.diff(np.delete(near.distances, 7, axis=0), axis=1) >= 0).all()
 
 
@@ -99,7 +101,9 @@ def test_disagreement_counted_by_hand():
     positions = np.array([[1, 2, 3], [0, 2, 3], [3, 4, 0], [2, 4, -1], [-1, -1, -1]])
     found = disagreement(positions, labels, np.array([0, 0, 1, -1, 1]), 3)
     np.testing.assert_allclose(found, [2 / 3, 2 / 3, 1 / 3, np.nan, np.nan])
-    np.testing.assert_allclose(disagreement(positions, labels, labels, np.array([1, 2, 2, 1, 3])), [0, 0.5, 0, 0, np.nan])
+    np.testing.assert_allclose(
+        disagreement(positions, labels, labels, np.array([1, 2, 2, 1, 3])), [0, 0.5, 0, 0, np.nan]
+    )
 
 
 def test_a_small_class_is_asked_about_as_many_as_it_has():

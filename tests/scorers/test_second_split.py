@@ -33,8 +33,12 @@ def test_a_memorised_label_is_forgotten_before_one_that_the_rest_supports():
 
 
 def test_what_was_measured_under_another_label_is_null():
-    shard = Shard(example_id=np.array(["a", "b", "c"]), split=np.array(["train"] * 3), labels=np.array([0, 1, -1]),
-                  classes=["x", "y"])
+    shard = Shard(
+        example_id=np.array(["a", "b", "c"]),
+        split=np.array(["train"] * 3),
+        labels=np.array([0, 1, -1]),
+        classes=["x", "y"],
+    )
     found = SecondSplit().score(shard, {("a", "x"): np.array([2.0, 3.0, 1.0]), ("b", "x"): np.array([1.0, 1.0, 1.0])})
     np.testing.assert_array_equal(found["forgetting_time"], [2, np.nan, np.nan])
     np.testing.assert_array_equal(found["learning_time"], [3, np.nan, np.nan])

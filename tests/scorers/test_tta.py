@@ -41,8 +41,15 @@ class Slot:
 def shard():
     inputs = torch.randn(40, 1, 6, 6, generator=torch.Generator().manual_seed(1))
     labels = np.arange(40) % 4 - 1  # −1 = none
-    return Shard(example_id=IDS, split=np.array(["train"] * 40), labels=labels, classes=["a", "b", "c"],
-                 inputs=inputs, model=Slot(), checkpoints=[None])
+    return Shard(
+        example_id=IDS,
+        split=np.array(["train"] * 40),
+        labels=labels,
+        classes=["a", "b", "c"],
+        inputs=inputs,
+        model=Slot(),
+        checkpoints=[None],
+    )
 
 
 def test_a_picture_is_moved_as_numpy_would_move_it():
