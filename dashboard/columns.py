@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from os.path import commonprefix
 from typing import Any
 
-
 from dashboard.words import number
 from scoring.audit import Run
 from scoring.tables import column_facts, read_schema

@@ -31,7 +31,6 @@ def options(serves: Serving, port: int) -> dict[str, Any]:
     """Streamlit's settings, whatever the user's own configuration says: quiet, closed, no watcher, both themes."""
     from dashboard.colours import theme_options
     from dashboard.identity import is_loopback
-
     from dashboard.signed_in import secrets_file
 
     local, access = is_loopback(serves.host), serves.access

@@ -24,12 +24,12 @@ from scipy.stats import binom
 
 from scoring.evaluation import wilson
 from scoring.examples import input_columns
+from scoring.models.audited import explained
+from scoring.models.outputs import BY_RANGE, SENTENCES
 from scoring.pictures import is_deep_colour
 from scoring.readings import OtherReading, other_readings, uneven_readings
 from scoring.remedies import Remedy, best_remedy, class_remedies, input_remedies
 from scoring.seen import FEW_TEXTS, columns_seen, mostly_cut, tokens_seen, uneven_columns
-from scoring.models.audited import explained
-from scoring.models.outputs import BY_RANGE, SENTENCES
 from scoring.shards import BATCH, Context
 from scoring.tables import HardlookError, atomic_path, write_json
 

@@ -24,7 +24,6 @@ from scoring.examples import Originals, read_examples
 from scoring.models import load_transform
 from scoring.tables import HardlookError, read_metadata
 
-
 KEEP_BYTES = 1 << 30
 
 

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from scoring.models.transforms import TableTransform
 from scoring.orientation import orientation, turned, upright
 from scoring.queues import default_order, suspicion
 from scoring.scorers.vog import VoG
 from scoring.shards import Context, cut, make_shard
 from scoring.tables import read_table
-from scoring.models.transforms import TableTransform
 
 EXTREMES = 10
 QUEUE = 200

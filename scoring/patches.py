@@ -142,8 +142,13 @@ def _patch_row(row: dict[str, Any], policy: Mapping[str, str]) -> dict[str, Any]
         chosen, reason = "second reader", "no label was given"
     return {
         **{name: row[name] for name in ("example_id", "split", "verdict", "status", "labels", "issues", "note")},
-        **{"fingerprint": fingerprint, "old_label": old_label, "new_label": new_label, "disposition": chosen},
-        **{"reviewer": ", ".join(row["reviewers"]), "time": row["created_at"], "reason": reason},
+        "fingerprint": fingerprint,
+        "old_label": old_label,
+        "new_label": new_label,
+        "disposition": chosen,
+        "reviewer": ", ".join(row["reviewers"]),
+        "time": row["created_at"],
+        "reason": reason,
     }
 
 

@@ -38,9 +38,29 @@ SIDE = 256
 DECODED = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
 """Formats that are decoded. Those that start other programs (EPS) or have no signature (TGA) are left out."""
 
-SUFFIXES = (
-    ".png .apng .jpg .jpeg .jpe .jfif .mpo .gif .webp .bmp .dib .tif .tiff .pgm .ppm .pbm .pnm .jp2 .j2k .avif .ico"
-).split()
+SUFFIXES = [
+    ".png",
+    ".apng",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".mpo",
+    ".gif",
+    ".webp",
+    ".bmp",
+    ".dib",
+    ".tif",
+    ".tiff",
+    ".pgm",
+    ".ppm",
+    ".pbm",
+    ".pnm",
+    ".jp2",
+    ".j2k",
+    ".avif",
+    ".ico",
+]
 """File names that promise a picture, in lower case."""
 
 SHOWN = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}

@@ -147,10 +147,12 @@ def _lines(
         number
         for number, table in enumerate(audit.sources)
         if number in changes
-        or "loader" not in table
-        and "factory" not in table
-        and key not in table
-        and originals.turns(number) == originals.turns(first)
+        or (
+            "loader" not in table
+            and "factory" not in table
+            and key not in table
+            and originals.turns(number) == originals.turns(first)
+        )
     ]
     where = ", ".join(f"data[{number}] ({audit.sources[number].get('split', 'no split')})" for number in alike)
     return f"{line(changes[first])} in {where} of audit.toml"

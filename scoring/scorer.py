@@ -129,11 +129,11 @@ class Scorer:
     def depends(self, run):
         """What the scores depend on besides the model, the settings and each example by itself (the labels of all
         others, say), as JSON can write it: where it changes, everything is scored anew. Optional."""
-        return None
+        return
 
     def fit(self, run, workdir):
         """Prepare once, resumably; the state that it returns must live in files under ``workdir``. Optional."""
-        return None
+        return
 
     def score(self, shard: Shard, state) -> Columns:
         """Score each example of the shard, independently of the others: every declared column and vector, but those

@@ -103,7 +103,7 @@ ACCESS: dict[str, tuple[Allowed, str]] = {
     "url": (is_text, 'an address such as "https://audit.example.org"'),
     "claim": (is_text, 'the name of a claim such as "email"'),
 }
-TRUTH: dict[str, tuple[Allowed, str]] = {key: (is_text, "a string") for key in ("path", "id_column", "label_column")}
+TRUTH: dict[str, tuple[Allowed, str]] = dict.fromkeys(("path", "id_column", "label_column"), (is_text, "a string"))
 OUTPUTS = ("logits", "log_probabilities", "probabilities", "sigmoid", "logit", "probability")
 RUN: dict[str, tuple[Allowed, str]] = {
     "output": (lambda value: value in OUTPUTS, f"what the model returns, one of {', '.join(OUTPUTS)}"),
@@ -116,11 +116,11 @@ RUN: dict[str, tuple[Allowed, str]] = {
         '"file.py:callable" or a table such as { resize = 64, mean = 0.5, std = 0.25 }',
     ),
     "checkpoints": (
-        lambda value: is_text(value) or are_texts(value) and bool(value),
+        lambda value: is_text(value) or (are_texts(value) and bool(value)),
         'a glob such as "checkpoints/*.pt", or a list of them',
     ),
     "weights": (is_text, "the path of a checkpoint"),
-    "layers": (lambda value: is_text(value) or are_texts(value) and bool(value), "a list of layer names or patterns"),
+    "layers": (lambda value: is_text(value) or (are_texts(value) and bool(value)), "a list of layer names or patterns"),
     "training": (is_table, "a table of training settings"),
     "scores": (
         lambda value: is_table(value) and all(map(is_table, value.values())),

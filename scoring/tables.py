@@ -28,7 +28,6 @@ import pyarrow.compute as pc
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
-
 SETTLED = 2_000_000_000
 """Nanoseconds: a folder that changed less long ago may have changed again within the clock's grain."""
 

@@ -29,7 +29,8 @@ from torch.utils.data import DataLoader, Dataset
 from scoring.audit import Audit, Run
 from scoring.keeping import plain_tensors
 from scoring.models import build_model, choose_device, last_block_and_head, load_callable, load_into, read_state_dict
-from scoring.models.modes import run as run_model, to_device
+from scoring.models.modes import run as run_model
+from scoring.models.modes import to_device
 from scoring.models.outputs import OutputReader
 from scoring.recorded import own_randomness, unpack
 from scoring.references import call_named, code_folder, importing_from

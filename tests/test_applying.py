@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoring.applying import apply_to, undo
-from scoring.applying import targets
+from scoring.applying import apply_to, targets, undo
 from scoring.applying.targets import open_target
 from scoring.patches import PATCH_SCHEMA, write_patch
 from scoring.tables import HardlookError

@@ -12,6 +12,7 @@ from scoring.events import EventRefused
 from scoring.review_policy import ReviewPolicy, drawn
 from scoring.reviews import Event, ReviewLog
 from scoring.tables import HardlookError
+
 from .databases import log_url, postgres, postgres_server  # noqa: F401
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)

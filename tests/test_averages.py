@@ -15,8 +15,8 @@ from scoring.models.weights import read_state_dict
 from scoring.tables import HardlookError
 
 from .conftest import hardlook
-from .small_audits import write_small_audit
 from .nets import Net, Settings, loads, state
+from .small_audits import write_small_audit
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 from dashboard import charts
 from dashboard.colours import LABEL, WRONG
 from dashboard.words import escaped
+
 from .synthetic import AWKWARD
 
 

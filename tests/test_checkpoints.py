@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from scoring.models import AuditedModel
 from scoring.models.checkpoints import (
     describe_order,
     find_checkpoints,
@@ -17,9 +18,9 @@ from scoring.models.checkpoints import (
 )
 from scoring.models.conversion import take_apart
 from scoring.models.loading import fit_state, load_into
-from scoring.models import AuditedModel
-from scoring.tables import HardlookError
 from scoring.models.weights import NeedsUnpickling, StateDict, read_state_dict
+from scoring.tables import HardlookError
+
 from .nets import Net, Settings, equal, loads, state
 
 

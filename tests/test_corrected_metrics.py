@@ -11,6 +11,7 @@ from scoring.report import render
 from scoring.reviews import Event, ReviewLog
 from scoring.slicing import SliceSettings, read_slicing, slice_run
 from scoring.tables import read_table, write_table, write_vectors
+
 from .synthetic import make_audit
 from .test_views import quiet  # noqa: F401
 
@@ -178,7 +179,7 @@ def test_the_error_over_several_runs_stands_on_corrected_labels_too(reviewed, qu
     assert np.allclose(numbers(mean["y"]), 50 * sum(table["original"] for table in tables)), "the page's own error"
     expected = 50 * sum(table["corrected"] for table in tables)
     where = sum(table["relabelled"] for table in tables).to_numpy() > 0
-    assert 0 < where.sum() and list(numbers(diamonds["x"])) == list(1 + np.flatnonzero(where))
+    assert where.sum() > 0 and list(numbers(diamonds["x"])) == list(1 + np.flatnonzero(where))
     assert np.allclose(numbers(diamonds["y"]), expected[where])
     assert "corrected" not in said(page(reviewed, "compare", show="stability", split="train", one="Loss")), (
         "none changed there"

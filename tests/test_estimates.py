@@ -1,6 +1,6 @@
 """Intervals cover, the stopping rule may be looked at at any time, and the known traps are known."""
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -116,7 +116,7 @@ def test_fixed_size_intervals_cover(rate):
     assert abs(value.mean() - total / sizes.sum()) < 4 * value.std() / np.sqrt(AUDITS) + 1e-9
 
 
-@lru_cache(maxsize=None)
+@cache
 def bounds_of(sizes, drawn, errors):
     return total_bounds(sizes, drawn, errors)
 
@@ -185,12 +185,12 @@ def test_controls_read_with_the_models_opinion_certify_falsely_and_are_not_count
     wrong_seen = generator.hypergeometric(wrong, drawn - wrong, seen)
     called = wrong - generator.binomial(wrong_seen, 0.8)  # counted as if all had been blind
     _, low, high = rate_of_strata([size], [drawn], called[:, None])
-    assert ((low <= 0.08) & (0.08 <= high)).mean() < 0.10
+    assert ((low <= 0.08) & (high >= 0.08)).mean() < 0.10
     certified = np.array([bounds_of((size,), (drawn,), (int(count),))[1] < 200 for count in called])
     assert certified.mean() > 0.4, "nearly half of these audits would stop at a goal that is missed by far"
     blind = wrong - wrong_seen
     value, low, high = rate_of_strata([size], [drawn - seen], blind[:, None])
-    assert ((low <= 0.08) & (0.08 <= high)).mean() >= 0.93
+    assert ((low <= 0.08) & (high >= 0.08)).mean() >= 0.93
     assert abs(value.mean() - 0.08) < 4 * value.std() / np.sqrt(AUDITS)
     bounds = {count: total_bounds([size], [drawn], [count], open_answers=[seen]) for count in np.unique(blind)}
     assert (

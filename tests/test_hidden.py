@@ -24,6 +24,7 @@ from scoring.meetings import agenda
 from scoring.reviews import Event
 from scoring.slicing import SliceSettings, slice_run
 from scoring.tables import read_table, write_json, write_table, write_vectors
+
 from .synthetic import make_audit, write_dynamics
 from .test_roles import as_person
 from .test_routes import app_of, event, send

@@ -14,6 +14,7 @@ from scoring.events import EventRefused
 from scoring.patches import corrected_labels, read_patch, write_patch
 from scoring.reviews import Event, ReviewLog
 from scoring.tables import read_table
+
 from .databases import log_url, postgres, postgres_server  # noqa: F401
 from .synthetic import make_audit
 from .test_roles import as_person

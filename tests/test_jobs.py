@@ -13,6 +13,7 @@ import pytest
 from dashboard import jobs
 from dashboard.serving import serve_this
 from scoring.tables import HardlookError
+
 from .synthetic import make_audit
 
 LONG = 300  # seconds, on a busy machine: nothing here waits for a clock, so no good run comes near it

@@ -90,8 +90,7 @@ def meant(values, classes):
                 for name in classes
                 if name == str(value)
                 or same_number(name, value)
-                or isinstance(value, bool)
-                and name == str(value).lower()
+                or (isinstance(value, bool) and name == str(value).lower())
             ),
             None,
         )

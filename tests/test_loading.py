@@ -6,8 +6,9 @@ from torch import nn
 
 from scoring.models import AuditedModel
 from scoring.models.loading import load_into
-from scoring.tables import HardlookError
 from scoring.models.weights import StateDict, read_state_dict
+from scoring.tables import HardlookError
+
 from .nets import Net, equal, state
 
 

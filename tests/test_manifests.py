@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from scoring.adapters import open_sources
-from scoring.audit import Audit
 from scoring.adapters.manifests import read_text_table
+from scoring.audit import Audit
 from scoring.tables import HardlookError
 
 

@@ -9,9 +9,9 @@ from PIL import Image
 
 from scoring.audit import Audit
 from scoring.maps import WHOLE, keep_maps, placed
+from scoring.models.transforms import TableTransform
 from scoring.scorers.vog import VoG
 from scoring.shards import Context
-from scoring.models.transforms import TableTransform
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from scoring import meetings
 from scoring.audit import Audit
 from scoring.reviews import Event, ReviewLog
 from scoring.tables import HardlookError, read_json, read_table
+
 from .conftest import hardlook
 from .databases import log_url, postgres, postgres_server  # noqa: F401
 from .synthetic import make_audit

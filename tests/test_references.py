@@ -7,6 +7,7 @@ import pytest
 from scoring.models import build_model
 from scoring.references import load_callable
 from scoring.tables import HardlookError
+
 from .nets import write
 
 

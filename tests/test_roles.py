@@ -9,6 +9,7 @@ from dashboard.identity import Access, Gate, decision_refusal, give_name, given_
 from scoring.audit import Audit, check_config
 from scoring.roles import role_of
 from scoring.tables import HardlookError, read_table
+
 from .synthetic import make_audit
 from .test_routes import app_of, event, send
 

@@ -14,14 +14,15 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from dashboard import decisions, serving, standings
+from dashboard.grid.scripts import scripts, scripts_version
 from dashboard.identity import Gate
 from dashboard.maps import overlay
-from dashboard.grid.scripts import scripts, scripts_version
 from dashboard.requests import picture_url
 from dashboard.routes import routes
 from scoring.audit import Audit
 from scoring.reviews import LogUnavailable
 from scoring.tables import read_table, write_table
+
 from .synthetic import make_audit
 
 CLASSES = ["cat", "dog", "<b>bold</b>"]

@@ -16,6 +16,7 @@ from dashboard.colours import ROLES, contrast, css_variables
 from dashboard.server import address, bind, options, serve
 from dashboard.serving import serve_this
 from scoring.tables import HardlookError
+
 from .synthetic import make_audit
 
 ROOT = Path(__file__).parents[1]

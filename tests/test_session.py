@@ -23,6 +23,7 @@ from scoring import locks
 from scoring.queues import suggestions
 from scoring.reviews import Event, ReviewLog
 from scoring.tables import read_table, write_table
+
 from .synthetic import make_audit
 
 

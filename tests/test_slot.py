@@ -12,8 +12,8 @@ from torch import nn
 
 from scoring.gradient_variance import vog
 from scoring.gradients import Slot, input_gradients
-from scoring.ways import InPlace
 from scoring.tables import HardlookError
+from scoring.ways import InPlace
 
 from .test_gradients import Autocast, Checkpointed, Recurrent, Spectral, Tagger, conv_net, live
 

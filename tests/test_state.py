@@ -23,6 +23,7 @@ from scoring.evaluation import deciles, error_by_decile
 from scoring.reviews import Event
 from scoring.scorer import Column
 from scoring.tables import read_table, write_table
+
 from .synthetic import AWKWARD, make_audit
 
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from scoring.gradients import Slot, input_gradients
+from scoring.models.transforms import load_transform
 from scoring.scorers.vog import vog, vog_maps
 from scoring.tables import HardlookError
 from scoring.text import BagOfEmbeddings, HashedWords
-from scoring.models.transforms import load_transform
 
 
 @pytest.mark.parametrize("text", ["The cat, the CAT!", "naïve ☕ 中文 d'accord", "a\0b \u202ec", "", "x" * 5000])

@@ -154,7 +154,7 @@ def test_padding_is_left_out_of_the_vog_of_a_text(padding, told):
     if told == "config":
         models[0].config = SimpleNamespace(pad_token_id=padding)
     states, options = [m.state_dict() for m in models], {"padding": padding} if told == "setting" else {}
-    real = np.ones(WORDS.shape, bool) if padding is None else (WORDS != padding).numpy()
+    real = np.ones(WORDS.shape, bool) if padding is None else (padding != WORDS).numpy()
     wanted_map, wanted = naive_vog(models, WORDS, CLASSES, real)
     found = vog(Slot(models[0]), states, WORDS, CLASSES, CLASSES, **options)["all_label_logit"]
     np.testing.assert_allclose(found, wanted, rtol=1e-5)

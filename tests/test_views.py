@@ -24,6 +24,7 @@ from dashboard.selection import Selection
 from dashboard.serving import serve_this
 from scoring.reviews import Event
 from scoring.tables import read_table, write_json, write_table
+
 from .synthetic import AWKWARD, make_audit
 
 ROOT = Path(__file__).parents[1]

@@ -6,8 +6,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from scoring.models.loading import load_into
-from scoring.tables import HardlookError
 from scoring.models.weights import read_state_dict
+from scoring.tables import HardlookError
+
 from .nets import Net, Wrapped, equal, loads, state
 
 

@@ -99,7 +99,7 @@ def show_table(table: pd.DataFrame) -> None:
         "AUROC": table["auroc"], "AUPR in": table["aupr_in"], "AUPR out": table["aupr_out"],
         "inside": table["inside"], "outside": table["outside"],
     })  # fmt: skip
-    numbers = {name: "%.3f" for name in ("AUROC", "AUPR in", "AUPR out")} | {
+    numbers = dict.fromkeys(("AUROC", "AUPR in", "AUPR out"), "%.3f") | {
         "inside": "localized",
         "outside": "localized",
     }

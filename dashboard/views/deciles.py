@@ -150,7 +150,7 @@ def show_by_group(audit: Audit, run: Run, column: ScoreColumn, selection: Select
     """Error per decile within each group of the metadata column that the sidebar chose."""
     grouped = view.grouped()
     if grouped is None:
-        return
+        return None
     st.subheader(f"Within each {plain(grouped.column)}: {plain(column.title)}", anchor=False)
     if reason := hidden.parts_refused(audit, grouping.within(selection, grouped.groups[0])):
         return controls.empty(reason)

@@ -8,9 +8,9 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts, controls, corrected, decisions, grouping, hidden, state, view
-from dashboard.corrected_panel import show_on_both_labels
 from dashboard.columns import ScoreColumn, describe_ends
 from dashboard.contents import shown_text
+from dashboard.corrected_panel import show_on_both_labels
 from dashboard.duplicates_panel import show_duplicates
 from dashboard.selection import Selection
 from dashboard.serving import serving
@@ -153,7 +153,7 @@ def show_groups(audit: Audit, run: Run | None, selection: Selection) -> None:
     """The same by the metadata column of the sidebar."""
     grouped = view.grouped()
     if grouped is None:
-        return
+        return None
     st.subheader(f"By {plain(grouped.column)}", anchor=False)
     sizes = grouping.counts(audit, selection, grouped)
     if sizes.empty:

@@ -14,13 +14,12 @@ import streamlit as st
 
 from dashboard import blinding, cells, controls, corrected_panel, decisions, hidden, sharing, state, view
 from dashboard.columns import ScoreColumn, describe_ends, find_column
-from dashboard.freezing import frozen_ranking, frozen_position
+from dashboard.freezing import frozen_position, frozen_ranking
 from dashboard.grid import example_grid
 from dashboard.selection import META, Selection
 from dashboard.serving import serving
-from dashboard.session import blind
+from dashboard.session import blind, review_session
 from dashboard.session import queue as queueing
-from dashboard.session import review_session
 from dashboard.words import plain
 from scoring.audit import Audit, Run
 from scoring.queues import Order

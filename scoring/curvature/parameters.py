@@ -29,10 +29,10 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scoring.curvature.plain_autograd import plain_autograd
-from scoring.models.snapshot import given_back
 from scoring.gradients import device_of, gradients_enabled
 from scoring.models.layers import last_block_and_head, select_layers
 from scoring.models.modes import evaluating, logits_of, run, to_device
+from scoring.models.snapshot import given_back
 from scoring.tables import HardlookError
 
 FEW = 8  # examples; every tensor of the inputs has the example on its first axis

@@ -30,7 +30,6 @@ from scoring.models.weights import read_state_dict
 from scoring.references import call_reference, close_names, load_callable
 from scoring.tables import HardlookError, first_line
 
-
 FEW = 32  # examples that the head is looked for on
 
 

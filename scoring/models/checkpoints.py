@@ -26,7 +26,6 @@ from scoring.models.state_dicts import Number, names_average
 from scoring.models.weights import read_state_dict
 from scoring.tables import HardlookError
 
-
 KINDS = {"plain": "the trained weights (not averaged)", "ema": "averaged (EMA) weights"}
 """How each kind of weights is told to the user."""
 

@@ -28,7 +28,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoring.settings import OUTPUTS
 from scoring.tables import HardlookError
 
 KEEPS_LOGITS = ("logits", "sigmoid", "logit", "probability")

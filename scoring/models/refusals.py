@@ -119,7 +119,7 @@ def _refuse_class_count(path: Path, wrong: Mapping[str, tuple[tuple, tuple]], la
 def refuse_kinds(path: Path, needed: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> None:
     """Complex numbers or integers in the place of real weights would be cut down in silence."""
     for name, value in found.items():
-        if name.endswith("num_batches_tracked") or value.is_complex() and needed[name].is_complex():
+        if name.endswith("num_batches_tracked") or (value.is_complex() and needed[name].is_complex()):
             continue  # a counter changes no output, and averages of it are fractions
         if not needed[name].is_floating_point() and not torch.equal(
             value.to(needed[name].dtype).to(value.dtype), value

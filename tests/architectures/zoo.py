@@ -51,7 +51,7 @@ def enliven(net: nn.Module) -> None:
     """Move what initialisation sets to 0 or 1: layer scales, norms' shifts and statistics, heads of zeros, last norms
     of residual branches; so that every part of the net counts."""
     for parameter in net.parameters():
-        if parameter.numel() > 1 and float(parameter.abs().max()) < 1e-3 or float(parameter.std(correction=0)) == 0:
+        if (parameter.numel() > 1 and float(parameter.abs().max()) < 1e-3) or float(parameter.std(correction=0)) == 0:
             parameter.add_(torch.randn_like(parameter) * 0.1)
     for module in net.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:

@@ -26,9 +26,9 @@ from torchvision.models import resnet18
 
 from scoring.curvature import peak_memory
 from scoring.curvature.hessian import hessian_products
-from scoring.influence import InfluenceFactors, self_influence
 from scoring.curvature.parameters import choose, differentiable, outputs
 from scoring.curvature.prefix import Prefix
+from scoring.influence import InfluenceFactors, self_influence
 
 
 class Block(nn.Module):

@@ -31,6 +31,7 @@ from PIL import Image
 
 from scoring.reviews import ReviewLog
 from scoring.tables import read_table
+
 from ..synthetic import make_audit
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from playwright.sync_api import expect
 
 from .conftest import new_page, new_profile

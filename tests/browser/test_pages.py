@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from scoring.reviews import Event, ReviewLog
 from dashboard.pages import PAGES
+from scoring.reviews import Event, ReviewLog
+
 from ..synthetic import make_audit, write_dynamics
 from .conftest import new_page, new_profile
 from .test_session import write_neighbours

@@ -12,6 +12,7 @@ from scoring.assignments import assigning
 from scoring.locks import held
 from scoring.reviews import Event, ReviewLog
 from scoring.tables import read_table
+
 from ..synthetic import make_audit
 from .team import WATCH, PersonProxy, delays, round_trip
 from .waits import at_rest, shown, until

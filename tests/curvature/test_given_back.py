@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from scoring.curvature.hessian import hessian_products
 from scoring.curvature.parameters import choose, differentiable
-from scoring.models.snapshot import given_back
 from scoring.influence import InfluenceFactors
+from scoring.models.snapshot import given_back
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
 
