@@ -41,8 +41,12 @@ def is_blind_split(audit: Audit, split: str | None) -> bool:
 
 def waiting(audit: Audit) -> dict[str, str]:
     """Examples that need a second reader → who has read them."""
-    return _waiting(serving().log_url, decisions.last_position(audit), state.stamp(audit.config_path),
-                    state.stamp(audit.examples_path))  # fmt: skip
+    return _waiting(
+        serving().log_url,
+        decisions.last_position(audit),
+        state.stamp(audit.config_path),
+        state.stamp(audit.examples_path),
+    )
 
 
 @lru_cache(maxsize=4)
@@ -118,8 +122,9 @@ def visible(audit: Audit, events: pd.DataFrame, reviewer: str | None) -> pd.Data
     shown.loc[rows, ["verdict", "new_label"]] = None
     shown.loc[rows, "note"] = HIDDEN
     for name in ("labels", "issues"):
-        shown[name] = pd.Series([() if row else one for row, one in zip(rows, shown[name], strict=True)],
-                                dtype=object, index=shown.index)  # fmt: skip
+        shown[name] = pd.Series(
+            [() if row else one for row, one in zip(rows, shown[name], strict=True)], dtype=object, index=shown.index
+        )
     return shown
 
 

@@ -143,13 +143,23 @@ def _corrected_accuracy(figure: go.Figure, part: pd.DataFrame, split: str, rows:
     part = part[part["changed"].fillna(0) > 0] if "changed" in part else part.iloc[:0]
     if len(part):
         figure.add_scatter(
-            mode="markers", x=100 * part["corrected"], y=[rows[name] for name in part["label"]], name=f"{split}, corrected",
-            marker={"symbol": "diamond-open", "size": 10, "color": SPLIT_COLOURS.get(split, SERIES[1]), "line": {"width": 2}},
-            hovertext=[f"{escaped(row.label)}, {split}: {share(row.corrected)} right on corrected labels, "
-                       f"{int(row.changed):,} changed"
-                       for row in part.itertuples()],
+            mode="markers",
+            x=100 * part["corrected"],
+            y=[rows[name] for name in part["label"]],
+            name=f"{split}, corrected",
+            marker={
+                "symbol": "diamond-open",
+                "size": 10,
+                "color": SPLIT_COLOURS.get(split, SERIES[1]),
+                "line": {"width": 2},
+            },
+            hovertext=[
+                f"{escaped(row.label)}, {split}: {share(row.corrected)} right on corrected labels, "
+                f"{int(row.changed):,} changed"
+                for row in part.itertuples()
+            ],
             hoverinfo="text",
-        )  # fmt: skip
+        )
 
 
 def error_by_decile(series: dict[str, pd.DataFrame], base_rate: float | None) -> Chart:
@@ -214,23 +224,33 @@ def _corrected_errors(figure: go.Figure, name: str, frame: pd.DataFrame) -> None
     rows = frame[frame["changed"].fillna(0) > 0] if "changed" in frame else frame.iloc[:0]
     if len(rows):
         figure.add_scatter(
-            mode="markers", x=rows["decile"], y=100 * rows["corrected"], name=f"{escaped(name)}, corrected", offsetgroup=name,
+            mode="markers",
+            x=rows["decile"],
+            y=100 * rows["corrected"],
+            name=f"{escaped(name)}, corrected",
+            offsetgroup=name,
             marker={"symbol": "diamond-open", "size": 11, "color": LABEL.colour, "line": {"width": 2}},
             cliponaxis=False,
             customdata=[[name, int(d)] for d in rows["decile"]],
-            hovertext=[f"{escaped(name)}, decile {int(row.decile)}: {share(row.corrected)} wrong on corrected labels, "
-                       f"{int(row.changed):,} changed" for row in rows.itertuples()],
+            hovertext=[
+                f"{escaped(name)}, decile {int(row.decile)}: {share(row.corrected)} wrong on corrected labels, "
+                f"{int(row.changed):,} changed"
+                for row in rows.itertuples()
+            ],
             hoverinfo="text",
-        )  # fmt: skip
+        )
 
 
 def class_deciles(frame: pd.DataFrame, names: Sequence[str], what: str = "class") -> Chart:
     """Error per decile within each class (or ``what``) as a table of colours. ``frame``: class, decile, n, error."""
     grid = frame.pivot(index="class", columns="decile", values="error").reindex(list(names))
     sizes = frame.pivot(index="class", columns="decile", values="n").reindex(list(names))
-    both = {(row["class"], row["decile"]): f", {share(row['corrected'])} on corrected labels, "
-                                           f"{int(row['changed']):,} changed"
-            for row in frame.to_dict("records") if row.get("changed", 0) > 0}  # fmt: skip
+    both = {
+        (row["class"], row["decile"]): f", {share(row['corrected'])} on corrected labels, "
+        f"{int(row['changed']):,} changed"
+        for row in frame.to_dict("records")
+        if row.get("changed", 0) > 0
+    }
     text = [
         [
             f"{escaped(name)}, decile {d}: {share(grid.loc[name, d])} wrong "

@@ -142,8 +142,14 @@ def start_column(columns: Sequence[ScoreColumn]) -> ScoreColumn | None:
         or measured.get("split", "test") != "test"
     ):
         return first
-    alike = [c for c in columns if c.scorer == first.scorer and c.direction and c.hard_end
-             and all(c.steps.get(step) == first.steps.get(step) for step in ("index", "normalised"))]  # fmt: skip
+    alike = [
+        c
+        for c in columns
+        if c.scorer == first.scorer
+        and c.direction
+        and c.hard_end
+        and all(c.steps.get(step) == first.steps.get(step) for step in ("index", "normalised"))
+    ]
     return max(alike, key=lambda column: abs(column.direction["rho"]), default=first)
 
 

@@ -101,8 +101,13 @@ def in_full(audit: Audit, run: Run | None, row: Mapping[str, Any]) -> dict[str, 
     label = row.get("label")
     weights = found.get("values") if found else None
     rows = _rows(audit, values, label, weights)
-    return {"kind": "vector", "compared": _compared(audit, label), "map": any("vog" in row for row in rows),
-            "rows": rows, "left": len(values) - len(rows)}  # fmt: skip
+    return {
+        "kind": "vector",
+        "compared": _compared(audit, label),
+        "map": any("vog" in row for row in rows),
+        "rows": rows,
+        "left": len(values) - len(rows),
+    }
 
 
 def _map_of(data: bytes | None) -> dict[str, Any]:
@@ -117,8 +122,13 @@ def _map_of(data: bytes | None) -> dict[str, Any]:
 def _whole_text(text: str, found: Mapping[str, Any]) -> dict[str, Any]:
     shown = text[:LONGEST]
     pieces = pieces_of(shown, found.get("spans", []), found.get("values", []))
-    return {"kind": "text", "pieces": pieces, "left": len(text) - len(shown), "map": bool(found.get("values")),
-            "spans": bool(found.get("spans"))}  # fmt: skip
+    return {
+        "kind": "text",
+        "pieces": pieces,
+        "left": len(text) - len(shown),
+        "map": bool(found.get("values")),
+        "spans": bool(found.get("spans")),
+    }
 
 
 def pieces_of(text: str, spans: Sequence[Sequence[int]], values: Sequence[float]) -> list[list[Any]]:
@@ -144,8 +154,13 @@ def pieces_of(text: str, spans: Sequence[Sequence[int]], values: Sequence[float]
 # -- rows of a vector --------------------------------------------------------------------------------------------------
 
 
-def _rows(audit: Audit, values: np.ndarray, class_name: str | None,
-          weights: Sequence[float] | None = None, most: int = IN_FULL) -> list[dict[str, Any]]:  # fmt: skip
+def _rows(
+    audit: Audit,
+    values: np.ndarray,
+    class_name: str | None,
+    weights: Sequence[float] | None = None,
+    most: int = IN_FULL,
+) -> list[dict[str, Any]]:
     """The columns of one vector, the most deviating first, at most ``most``."""
     known = _deviations(state.stamp(audit.columns_path))
     z = known.of(values, class_name) if known else None
@@ -187,8 +202,10 @@ def _compared(audit: Audit, label: str | None) -> str:
     if known is None:
         return "Columns in the data's order; `hardlook score` says how far each lies from its class."
     who = f"class {label}" if label in known.groups and label else "all train examples"
-    return (f"Robust z: how many deviations a value lies above ↑ or below ↓ the median of {who} in train. "
-            "The most unusual columns come first.")  # fmt: skip
+    return (
+        f"Robust z: how many deviations a value lies above ↑ or below ↓ the median of {who} in train. "
+        "The most unusual columns come first."
+    )
 
 
 @lru_cache(maxsize=4)

@@ -18,9 +18,11 @@ def show_on_both_labels(audit: Audit, run: Run | None) -> None:
     if not len(found):
         return
     st.subheader("On corrected labels", anchor=False)
-    st.caption("Accuracy of the last checkpoint on the labels as given, and as the review corrected them: "
-               "relabelled examples "
-               "with their new label, excluded ones left out.")  # fmt: skip
+    st.caption(
+        "Accuracy of the last checkpoint on the labels as given, and as the review corrected them: "
+        "relabelled examples "
+        "with their new label, excluded ones left out."
+    )
     found = _in_words(found)
     percent = st.column_config.TextColumn(alignment="right")
     words = {"n": "examples", "n_corrected": "of them kept", "relabelled": "relabelled", "excluded": "excluded"}

@@ -80,8 +80,14 @@ def told(audit: Audit, run: Run, example_id: str, x: str, y: str, score: str | N
     if found is not None:
         return {"state": "ready", "cut": found, **sized(run, found["points"]["example_id"], score)}
     options = _options(example_id, x, y)
-    mine = next((job for job in jobs.jobs(audit) if job.run == run.name and job.name == "cut"
-                 and list(job.command[-3:]) == options), None)  # fmt: skip
+    mine = next(
+        (
+            job
+            for job in jobs.jobs(audit)
+            if job.run == run.name and job.name == "cut" and list(job.command[-3:]) == options
+        ),
+        None,
+    )
     if mine is not None and mine.is_live:
         return {"state": "running", "line": mine.last_line()[:300] or "starting …"}
     command = controls.command("cut", audit, "--run", run.name, *options)
@@ -115,8 +121,11 @@ def sized(run: Run, ids: list[str], score: str | None) -> dict[str, Any]:
     names = [{"address": one.address, "title": one.title} for one in columns]
     if column is None:
         return {"sizes": [None] * len(ids), "score": None, "scores": names}
-    return {"sizes": _ranks(run, column, ids), "scores": names,
-            "score": {"address": column.address, "title": column.title, "help": column.help}}  # fmt: skip
+    return {
+        "sizes": _ranks(run, column, ids),
+        "scores": names,
+        "score": {"address": column.address, "title": column.title, "help": column.help},
+    }
 
 
 def _ranks(run: Run, column: ScoreColumn, ids: list[str]) -> list[float | None]:
@@ -125,6 +134,8 @@ def _ranks(run: Run, column: ScoreColumn, ids: list[str]) -> list[float | None]:
     table = state.sql(
         f"SELECT example_id, percent_rank() OVER (ORDER BY {name}) r FROM {source(path)} "
         f"WHERE {name} IS NOT NULL AND NOT isnan({name}) AND example_id IN (SELECT "
-        f"unnest(?::VARCHAR[]))", [ids])  # fmt: skip
+        f"unnest(?::VARCHAR[]))",
+        [ids],
+    )
     known = dict(zip(table["example_id"].to_pylist(), table["r"].to_pylist(), strict=True))
     return [None if known.get(one) is None else round(known[one], 3) for one in ids]

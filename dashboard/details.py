@@ -82,17 +82,26 @@ def _scores(audit: Audit, run: Run, columns: Sequence[ScoreColumn], example_id: 
     values = [None if value is None or not np.isfinite(value) else float(value) for value in values]
     all_values = split_values(state.stamp(path), state.stamp(audit.examples_path), split)
     return [
-        {"name": column.address, "title": column.title, "help": column.help, "unit": column.unit,
-         "suspicious": column.suspicious, "value": value, "percentile": percentile(all_values.get(column.name), value)}
+        {
+            "name": column.address,
+            "title": column.title,
+            "help": column.help,
+            "unit": column.unit,
+            "suspicious": column.suspicious,
+            "value": value,
+            "percentile": percentile(all_values.get(column.name), value),
+        }
         for column, value in zip(columns, values, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 @lru_cache(maxsize=64)
 def split_values(scores: state.Stamp, examples: state.Stamp, split: str) -> dict[str, np.ndarray]:
     """Each column's values within a split in ascending order, thinned to ``MOST_VALUES``: read once per score file."""
-    query = (f"SELECT s.* EXCLUDE (example_id) FROM {source(scores[0])} s JOIN {source(examples[0])} e "
-             "ON e.example_id = s.example_id WHERE e.split = ?")  # fmt: skip
+    query = (
+        f"SELECT s.* EXCLUDE (example_id) FROM {source(scores[0])} s JOIN {source(examples[0])} e "
+        "ON e.example_id = s.example_id WHERE e.split = ?"
+    )
     table = state.sql(query, [split])
     return {f.name: _thinned(table[f.name]) for f in table.schema if pa.types.is_floating(f.type)}
 

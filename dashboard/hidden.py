@@ -105,8 +105,15 @@ def why(audit: Audit, ids: Collection[str], *, reviewer: str | None = None) -> d
 def everything(audit: Audit) -> Mapping[str, str]:
     """Every hidden example → why, for whoever looks."""
     who, own = serving().identity.reviewer, rows(audit)
-    return _everything(audit.root, serving().log_url, decisions.last_position(audit), who, own,
-                       state.stamp(audit.config_path), state.stamp(audit.examples_path))  # fmt: skip
+    return _everything(
+        audit.root,
+        serving().log_url,
+        decisions.last_position(audit),
+        who,
+        own,
+        state.stamp(audit.config_path),
+        state.stamp(audit.examples_path),
+    )
 
 
 @lru_cache(maxsize=16)
@@ -164,8 +171,10 @@ def open_part(audit: Audit, selection: Selection, *, parted: bool = False) -> tu
     if not hidden:
         return selection, None
     condition, parameters = Selection(selection.split, meta=selection.meta).sql()
-    query = (f"SELECT example_id FROM {source(audit.examples_path)} e "
-             f"WHERE {condition} AND example_id IN (SELECT unnest(?::VARCHAR[]))")  # fmt: skip
+    query = (
+        f"SELECT example_id FROM {source(audit.examples_path)} e "
+        f"WHERE {condition} AND example_id IN (SELECT unnest(?::VARCHAR[]))"
+    )
     inside = state.sql(query, [*parameters, list(hidden)])["example_id"].to_pylist()
     if not inside:
         return selection, None
@@ -186,8 +195,15 @@ def accuracy_shown(audit: Audit, known: pd.DataFrame, selection: Selection) -> p
 def blind_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
     """A grid's cell without anything that a model said; its evidence says that it was blind."""
     evidence = {name: value for name, value in cell["evidence"].items() if name in ("run", "url")} | {"blind": True}
-    return {**cell, **dict.fromkeys(TOLD_BY_THE_MODEL), "wrong": False, "score": "", "score_help": "", "blind": True,
-            "evidence": evidence}  # fmt: skip
+    return {
+        **cell,
+        **dict.fromkeys(TOLD_BY_THE_MODEL),
+        "wrong": False,
+        "score": "",
+        "score_help": "",
+        "blind": True,
+        "evidence": evidence,
+    }
 
 
 def blind_cells(audit: Audit, cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -225,9 +241,11 @@ def test_queue(audit: Audit, run: Run, table: pa.Table, split: str | None) -> pa
 @lru_cache(maxsize=4)
 def _to_read(stamps: tuple, seed: int) -> frozenset[str]:
     predictions, examples = (source(stamp[0]) for stamp in stamps)
-    found = state.sql(f"SELECT e.example_id, p.correct FROM {examples} e JOIN {predictions} p ON p.example_id = "
-                      f"e.example_id "
-                      "WHERE e.split = 'test'")  # fmt: skip
+    found = state.sql(
+        f"SELECT e.example_id, p.correct FROM {examples} e JOIN {predictions} p ON p.example_id = "
+        f"e.example_id "
+        "WHERE e.split = 'test'"
+    )
     pairs = list(zip(found["example_id"].to_pylist(), found["correct"].to_pylist(), strict=True))
     suspects = [one for one, correct in pairs if not correct]
     agreed = sorted((one for one, correct in pairs if correct), key=lambda one: drawn(seed, "agreed", one))

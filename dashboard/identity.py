@@ -243,8 +243,9 @@ def origin_refusal(origin: str | None, host_header: str | None, url: str | None 
     return f"The request comes from a page of {origin[:100]!r}, not from this server."
 
 
-def decision_refusal(identity: Identity, headers: Mapping[str, str], peer: str | None, url: str | None = None,
-                     needed: str = "auditor") -> str | None:  # fmt: skip
+def decision_refusal(
+    identity: Identity, headers: Mapping[str, str], peer: str | None, url: str | None = None, needed: str = "auditor"
+) -> str | None:
     """Why this request may not write to the log, or None: role, CSRF, forwarding.
 
     ``needed``: the role that what it writes asks for.

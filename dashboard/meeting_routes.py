@@ -118,10 +118,16 @@ def told(known: str) -> dict[str, Any]:
     if known == mark:
         return {"same": True}
     return {
-        "open": True, "known": mark, "number": meeting["number"], "version": meeting["version"], "at": meeting["at"],
-        "of": len(meeting["items"]), "lead": meeting["lead"], "present": meeting["present"],
+        "open": True,
+        "known": mark,
+        "number": meeting["number"],
+        "version": meeting["version"],
+        "at": meeting["at"],
+        "of": len(meeting["items"]),
+        "lead": meeting["lead"],
+        "present": meeting["present"],
         "item": item_told(audit, log, meeting),
-    }  # fmt: skip
+    }
 
 
 def item_told(audit: Audit, log: ReviewLog, meeting: dict[str, Any]) -> dict[str, Any]:

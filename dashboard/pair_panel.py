@@ -96,9 +96,11 @@ def chart(found: pd.DataFrame) -> Chart:
         for row in found.itertuples()
     ]
     marker = {
-        "symbol": "square", "color": LABEL.colour, "sizemin": 3,
+        "symbol": "square",
+        "color": LABEL.colour,
+        "sizemin": 3,
         "size": [LARGEST * (n / most) ** 0.5 for n in found["suspects"]],
-    }  # fmt: skip
+    }
     figure = go.Figure(
         go.Scatter(
             x=[place[name] for name in found["suggestion"]],

@@ -59,8 +59,12 @@ def _ask_name(current: str) -> None:
 
 def _name_form(current: str) -> None:
     with st.form("own_name", border=False):
-        name = st.text_input("Name in the log", value=current, max_chars=identity.LONGEST_NAME,
-                             help="Your decisions carry it. It is kept for this user of this machine.")  # fmt: skip
+        name = st.text_input(
+            "Name in the log",
+            value=current,
+            max_chars=identity.LONGEST_NAME,
+            help="Your decisions carry it. It is kept for this user of this machine.",
+        )
         if not st.form_submit_button("Use this name"):
             return
     try:

@@ -20,8 +20,13 @@ from scoring.audit import Audit, Run
 NEAR = 10  # neighbours on features that count as look-alikes
 
 
-def near(audit: Audit, run: Run | None, ids: Sequence[str], labels: Mapping[str, str | None] | None = None,
-         suggestions: Mapping[str, str | None] | None = None) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
+def near(
+    audit: Audit,
+    run: Run | None,
+    ids: Sequence[str],
+    labels: Mapping[str, str | None] | None = None,
+    suggestions: Mapping[str, str | None] | None = None,
+) -> dict[str, list[dict[str, Any]]]:
     """The precedents beside each example; those that an example set itself are left out."""
     known = _known(serving().log_url, decisions.last_position(audit))
     if not known:
@@ -30,11 +35,14 @@ def near(audit: Audit, run: Run | None, ids: Sequence[str], labels: Mapping[str,
     labels, suggestions = labels or {}, suggestions or {}
     return {
         one: meetings.precedents_for(
-            [told for told in known if told["examples"][0] != one], one, alike.get(one, ()), labels.get(one),
+            [told for told in known if told["examples"][0] != one],
+            one,
+            alike.get(one, ()),
+            labels.get(one),
             suggestions.get(one),
         )
         for one in ids
-    }  # fmt: skip
+    }
 
 
 @lru_cache(maxsize=2)

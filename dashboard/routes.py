@@ -59,8 +59,23 @@ from scoring.reviews import LogUnavailable
 from scoring.tables import BlobStore, HardlookError
 
 ACTS = ("decide", "flag", "unflag", "comment", "undo")
-FIELDS = ("client", "seq", "example_id", "action", "fingerprint", "label", "verdict", "new_label", "labels", "issues",
-          "note", "batch", "undoes", "evidence", "seconds")  # fmt: skip
+FIELDS = (
+    "client",
+    "seq",
+    "example_id",
+    "action",
+    "fingerprint",
+    "label",
+    "verdict",
+    "new_label",
+    "labels",
+    "issues",
+    "note",
+    "batch",
+    "undoes",
+    "evidence",
+    "seconds",
+)
 KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp", b"GIF8": "image/gif"}
 
 log = logging.getLogger(__name__)

@@ -18,9 +18,13 @@ META = "meta."
 def decision_words() -> dict[str, str]:
     """What can be asked about how examples are decided, in words: every verdict, and what else the log tells of one."""
     return {
-        "undecided": "not decided yet", "decided": "decided", **{name: kind.words for name, kind in VERDICTS.items()},
-        "issue": "has an issue", "flagged": "flagged for discussion", "disputed": "disputed",
-    }  # fmt: skip
+        "undecided": "not decided yet",
+        "decided": "decided",
+        **{name: kind.words for name, kind in VERDICTS.items()},
+        "issue": "has an issue",
+        "flagged": "flagged for discussion",
+        "disputed": "disputed",
+    }
 
 
 def identifier(name: str) -> str:

@@ -65,8 +65,14 @@ def options(serves: Serving, port: int) -> dict[str, Any]:
     }
 
 
-def build_app(audit_path: str | Path, log_url: str | None = None, host: str = "127.0.0.1", *, port: int = 8501,
-              script: str | Path = SCRIPT) -> App:  # fmt: skip
+def build_app(
+    audit_path: str | Path,
+    log_url: str | None = None,
+    host: str = "127.0.0.1",
+    *,
+    port: int = 8501,
+    script: str | Path = SCRIPT,
+) -> App:
     """The App of one audit. ``script``: the page to run, for tests of single components."""
     return _app(serve_this(audit_path, log_url, host), port, script)
 
@@ -86,8 +92,15 @@ def _app(serves: Serving, port: int, script: str | Path) -> App:
     return App(str(script), routes=own, middleware=[gate])
 
 
-def serve(audit: str | Path, host: str = "127.0.0.1", port: int = 8501, log: str | None = None, *,
-          script: str | Path = SCRIPT, **access: Any) -> None:  # fmt: skip
+def serve(
+    audit: str | Path,
+    host: str = "127.0.0.1",
+    port: int = 8501,
+    log: str | None = None,
+    *,
+    script: str | Path = SCRIPT,
+    **access: Any,
+) -> None:
     """Serve an audit until Ctrl-C. ``access``: proxies, user_header, url, as ``serve_this`` takes them. Raises
     ``HardlookError`` for a bad audit, log or address, or a port in use."""
     from dashboard.decisions import open_log
@@ -109,9 +122,16 @@ def _server(app: App, host: str, port: int):
     from streamlit.runtime.runtime_util import get_max_message_size_bytes
 
     config = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE,
-        ws_max_size=get_max_message_size_bytes(), proxy_headers=False, server_header=False,
-    )  # fmt: skip
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=GRACE,
+        ws_max_size=get_max_message_size_bytes(),
+        proxy_headers=False,
+        server_header=False,
+    )
     return uvicorn.Server(config)
 
 

@@ -89,8 +89,15 @@ def _page_visitor() -> str | None:
 _current: Serving | None = None
 
 
-def serve_this(audit_path: str | Path, log_url: str | None = None, host: str = "127.0.0.1", *,
-               proxies: tuple[str, ...] = (), user_header: str | None = None, url: str | None = None) -> Serving:  # fmt: skip
+def serve_this(
+    audit_path: str | Path,
+    log_url: str | None = None,
+    host: str = "127.0.0.1",
+    *,
+    proxies: tuple[str, ...] = (),
+    user_header: str | None = None,
+    url: str | None = None,
+) -> Serving:
     """Check the audit and make it what this process serves."""
     global _current
     audit = Audit.open(audit_path)

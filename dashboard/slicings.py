@@ -154,8 +154,12 @@ def by_group(found: Slicing, slices: list[dict[str, Any]], groups: pd.Series, na
     table = table.reindex([one["slice_id"] for one in slices], fill_value=0)
     table = table[[name for name in names if name in table.columns]]
     facts = pd.DataFrame(
-        {"slice": [one["slice_id"] for one in slices], "accuracy": [one["accuracy"] for one in slices],
-         "members": [one["size"] for one in slices]}, index=table.index,
-    )  # fmt: skip
+        {
+            "slice": [one["slice_id"] for one in slices],
+            "accuracy": [one["accuracy"] for one in slices],
+            "members": [one["size"] for one in slices],
+        },
+        index=table.index,
+    )
     table.columns = [f"{name} (group)" if name in facts.columns else name for name in table.columns]
     return facts.join(table).reset_index(drop=True)

@@ -127,9 +127,11 @@ def undoing(log: ReviewLog, act: dict[str, Any], reviewer: str) -> dict[str, Any
     decided = set(now.loc[(now["reviewer"] == reviewer) & now["verdict"].notna(), "example_id"])
     ids = list(dict.fromkeys(events["example_id"]))
     return {
-        "before": {one: {"decision": before.get(one), "flag": one in flagged, "notes": int(notes.get(one, 0))} for one in ids},
+        "before": {
+            one: {"decision": before.get(one), "flag": one in flagged, "notes": int(notes.get(one, 0))} for one in ids
+        },
         "opens": [one for one in ids if one in decided and not (before.get(one) or {}).get("verdict")],
-    }  # fmt: skip
+    }
 
 
 def told(row: dict[str, Any]) -> dict[str, Any]:

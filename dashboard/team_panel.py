@@ -40,8 +40,10 @@ def show_agreement(log: ReviewLog) -> None:
         return
     st.subheader("Agreement", anchor=False)
     alpha = f" ({whole['no_alpha']})" if whole["alpha"] is None else f", Krippendorff's alpha {whole['alpha']:.2f}"
-    st.markdown(f"Of {count(int(whole['n']), 'example')} read by two or more people, {whole['percent']:.3g} % got one "
-                f"answer{alpha}.")  # fmt: skip
+    st.markdown(
+        f"Of {count(int(whole['n']), 'example')} read by two or more people, {whole['percent']:.3g} % got one "
+        f"answer{alpha}."
+    )
     if whole["rare"]:
         controls.warn(agreement.RARE)
     left, right = st.columns(2)
@@ -59,19 +61,27 @@ def show_disputes(audit: Audit, log: ReviewLog, run: Run | None) -> None:
     if disputed.empty and not waiting:
         return
     st.subheader("Disputes", anchor=False)
-    st.caption(f"{count(len(disputed), 'dispute')} to settle · {count(len(waiting), 'example')} waiting for a second "
-               "reader.")  # fmt: skip
+    st.caption(
+        f"{count(len(disputed), 'dispute')} to settle · {count(len(waiting), 'example')} waiting for a second reader."
+    )
     if disputed.empty:
         return
     said = log.decisions()
     said = said[said["example_id"].isin(disputed["example_id"])].sort_values(["example_id", "position"])
     st.dataframe(
-        [{"example": controls.address("grid", {"example": one.example_id, "run": run.name if run else None}),
-          "label": one.label, "reviewer": one.reviewer, "answer and reason": meetings.answer_text(one)}
-         for one in said.itertuples()],
-        hide_index=True, placeholder=controls.NONE,
+        [
+            {
+                "example": controls.address("grid", {"example": one.example_id, "run": run.name if run else None}),
+                "label": one.label,
+                "reviewer": one.reviewer,
+                "answer and reason": meetings.answer_text(one),
+            }
+            for one in said.itertuples()
+        ],
+        hide_index=True,
+        placeholder=controls.NONE,
         column_config={"example": st.column_config.LinkColumn("example", display_text=r"example=([^&]*)")},
-    )  # fmt: skip
+    )
     if serving().identity.may("lead"):
         _by_keyboard(log)
         _settle(audit, log, said)
@@ -89,7 +99,7 @@ def _by_keyboard(log: ReviewLog) -> None:
         type="primary",
         help="Arrows lead from one to the next, Enter opens the outcome, digits choose it, Ctrl+Enter records it.",
     ):
-        return  # fmt: skip
+        return
     try:
         if not going:
             meetings.start(log, items, serving().identity.reviewer)
@@ -117,9 +127,18 @@ def _settle(audit: Audit, log: ReviewLog, said) -> None:
 def _ruling(example: str, row, verdict: str, new_label: str | None, note: str):
     from scoring.events import Event
 
-    return Event(client=f"reviews {secrets.token_hex(8)}", seq=1, example_id=example, reviewer=serving().identity.reviewer,
-                 action="adjudicate", verdict=verdict, new_label=new_label, note=note or None, label=row["label"],
-                 fingerprint=row["fingerprint"])  # fmt: skip
+    return Event(
+        client=f"reviews {secrets.token_hex(8)}",
+        seq=1,
+        example_id=example,
+        reviewer=serving().identity.reviewer,
+        action="adjudicate",
+        verdict=verdict,
+        new_label=new_label,
+        note=note or None,
+        label=row["label"],
+        fingerprint=row["fingerprint"],
+    )
 
 
 def _write(log: ReviewLog, events: list) -> None:
@@ -163,8 +182,9 @@ def _assign(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple) -> None:
         if not st.form_submit_button("Assign"):
             return
     try:
-        ids = assignments.chosen(audit, split=split, class_name=class_name, slice_of=slice_of or None,
-                                 run=run.name if run else None)  # fmt: skip
+        ids = assignments.chosen(
+            audit, split=split, class_name=class_name, slice_of=slice_of or None, run=run.name if run else None
+        )
         kept = state.matching(audit, meta) if meta else set(ids)
         dealt = assignments.deal([one for one in ids if one in kept], assignments.shares_of(names), audit.seed)
         if not dealt:

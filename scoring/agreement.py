@@ -78,8 +78,15 @@ def _measured(found: pd.DataFrame) -> dict:
     agreed = int((found.groupby("example_id")["answer"].nunique() == 1).sum())
     right = float(found["verdict"].isin(saying("right")).mean())
     measured = alpha(found)
-    return {"n": n, "agreed": agreed, "percent": 100 * agreed / n, "alpha": measured, "right": right,
-            "rare": right > MOSTLY, "no_alpha": ALL_ALIKE if measured is None else None}  # fmt: skip
+    return {
+        "n": n,
+        "agreed": agreed,
+        "percent": 100 * agreed / n,
+        "alpha": measured,
+        "right": right,
+        "rare": right > MOSTLY,
+        "no_alpha": ALL_ALIKE if measured is None else None,
+    }
 
 
 def alpha(found: pd.DataFrame) -> float | None:
@@ -93,7 +100,12 @@ def alpha(found: pd.DataFrame) -> float | None:
 
     if found["answer"].nunique() < 2:
         return None  # D_expected is 0, and alpha 0/0
-    codes = pd.DataFrame({"example": found["example_id"], "reviewer": found["reviewer"],
-                          "code": pd.factorize(found["answer"])[0].astype(float)})  # fmt: skip
+    codes = pd.DataFrame(
+        {
+            "example": found["example_id"],
+            "reviewer": found["reviewer"],
+            "code": pd.factorize(found["answer"])[0].astype(float),
+        }
+    )
     table = codes.pivot_table(index="reviewer", columns="example", values="code", aggfunc="last")
     return float(krippendorff.alpha(reliability_data=table.to_numpy(dtype=np.float64), level_of_measurement="nominal"))

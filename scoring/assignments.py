@@ -36,8 +36,9 @@ from scoring.tables import HardlookError, read_table
 FIRST, SECOND = "first", "second"
 
 
-def for_reviewer(queue: pd.DataFrame, log: ReviewLog, reviewer: str, now: datetime, *,
-                 policy: ReviewPolicy | None = None) -> pd.DataFrame:  # fmt: skip
+def for_reviewer(
+    queue: pd.DataFrame, log: ReviewLog, reviewer: str, now: datetime, *, policy: ReviewPolicy | None = None
+) -> pd.DataFrame:
     """What is left of a queue for one reviewer, in the order to read it.
 
     queue: data frame with example_id, in order, and split where the policy reads test blind; other columns are carried
@@ -113,23 +114,44 @@ def deal(ids: Iterable[str], shares: Mapping[str, float], seed: int = 0) -> dict
 def assigning(dealt: Mapping[str, str], by: str, client: str, first_seq: int = 1) -> list[Event]:
     """The events that give each example to its assignee, as one act that one undo takes back."""
     return [
-        Event(client=client, seq=first_seq + number, example_id=example, reviewer=by, action="assign", assignee=name,
-              batch=f"assign {client} {first_seq}")
+        Event(
+            client=client,
+            seq=first_seq + number,
+            example_id=example,
+            reviewer=by,
+            action="assign",
+            assignee=name,
+            batch=f"assign {client} {first_seq}",
+        )
         for number, (example, name) in enumerate(dealt.items())
-    ]  # fmt: skip
+    ]
 
 
 def releasing(ids: Iterable[str], by: str, client: str, first_seq: int = 1, assignee: str | None = None) -> list[Event]:
     """The events that take examples back, from one assignee or from all."""
     return [
-        Event(client=client, seq=first_seq + number, example_id=example, reviewer=by, action="release", assignee=assignee,
-              batch=f"release {client} {first_seq}")
+        Event(
+            client=client,
+            seq=first_seq + number,
+            example_id=example,
+            reviewer=by,
+            action="release",
+            assignee=assignee,
+            batch=f"release {client} {first_seq}",
+        )
         for number, example in enumerate(ids)
-    ]  # fmt: skip
+    ]
 
 
-def chosen(audit: Audit, *, split: str | None = None, class_name: str | None = None, slice_of: str | None = None,
-           where: Mapping[str, str] | None = None, run: str | None = None) -> list[str]:  # fmt: skip
+def chosen(
+    audit: Audit,
+    *,
+    split: str | None = None,
+    class_name: str | None = None,
+    slice_of: str | None = None,
+    where: Mapping[str, str] | None = None,
+    run: str | None = None,
+) -> list[str]:
     """The ids of the examples of a split, a class, a slice (``"worst:3"``: slice 3 of the slicing *worst*) and with
     these values of metadata columns; every condition that is given must hold."""
     table = read_table(audit.examples_path).to_pandas().set_index("example_id")

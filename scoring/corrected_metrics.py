@@ -29,8 +29,9 @@ from scoring.reviews import ReviewLog
 COLUMNS = ("n", "original", "n_corrected", "corrected", "relabelled", "excluded")
 
 
-def judged(examples: pd.DataFrame, predictions: pd.DataFrame, log: ReviewLog, policy: Mapping[str, Any] | None = None
-           ) -> pd.DataFrame:  # fmt: skip
+def judged(
+    examples: pd.DataFrame, predictions: pd.DataFrame, log: ReviewLog, policy: Mapping[str, Any] | None = None
+) -> pd.DataFrame:
     """What both labels make of each prediction: the columns of ``examples``, prediction, new (the corrected label),
     kept (not excluded), right (prediction = label), now_right (prediction = new, of kept ones), relabelled.
 
@@ -54,10 +55,13 @@ def by_group(found: pd.DataFrame, by: Sequence[str] = ("split",)) -> pd.DataFram
     """Accuracy on both labels per group of ``judged``: the columns of ``by``, then ``COLUMNS``. Groups are by the
     original label where ``by`` names it."""
     counted = found[list(by)].assign(
-        n=1, right=found["right"].astype(int), n_corrected=found["kept"].astype(int),
-        now_right=found["now_right"].astype(int), relabelled=found["relabelled"].astype(int),
+        n=1,
+        right=found["right"].astype(int),
+        n_corrected=found["kept"].astype(int),
+        now_right=found["now_right"].astype(int),
+        relabelled=found["relabelled"].astype(int),
         excluded=(~found["kept"]).astype(int),
-    )  # fmt: skip
+    )
     table = counted.groupby(list(by), sort=True, observed=True).sum().reset_index()
     table["original"] = table["right"] / table["n"]
     table["corrected"] = (table["now_right"] / table["n_corrected"]).where(table["n_corrected"] > 0)
@@ -76,8 +80,10 @@ def by_decile(found: pd.DataFrame, scores: pd.Series) -> pd.DataFrame:
         table[name] = table[name].fillna(0).astype(int)
     for name in ("original", "corrected"):
         table[name] = 1 - table[name].astype(float)
-    bounds = [wilson(0 if pd.isna(row.corrected) else round(row.corrected * row.n_corrected), row.n_corrected)
-              for row in table.itertuples()]  # fmt: skip
+    bounds = [
+        wilson(0 if pd.isna(row.corrected) else round(row.corrected * row.n_corrected), row.n_corrected)
+        for row in table.itertuples()
+    ]
     return table.assign(low=[low for low, _ in bounds], high=[high for _, high in bounds]).reset_index()
 
 

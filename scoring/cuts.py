@@ -59,12 +59,19 @@ def cut(
     xs, ys = (_range(points[axis], values[at], side) for axis, at in (("x", i), ("y", j)))
     decisions, p = _decide(context, _grid(values, i, j, xs, ys))
     return {
-        "example_id": example_id, "fingerprint": row["fingerprint"], "x": known.columns[i], "y": known.columns[j],
-        "at": [float(values[i]), float(values[j])], "xs": _short(xs), "ys": _short(ys),
-        "decisions": decisions.tolist(), "p": np.round(p, 3).tolist(), "classes": context.audit.classes,
+        "example_id": example_id,
+        "fingerprint": row["fingerprint"],
+        "x": known.columns[i],
+        "y": known.columns[j],
+        "at": [float(values[i]), float(values[j])],
+        "xs": _short(xs),
+        "ys": _short(ys),
+        "decisions": decisions.tolist(),
+        "p": np.round(p, 3).tolist(),
+        "classes": context.audit.classes,
         "points": {name: column.tolist() for name, column in points.items()},
         "checkpoint": context.checkpoints[-1].sha256,
-    }  # fmt: skip
+    }
 
 
 def _known(context: Context) -> Deviations:
@@ -132,9 +139,15 @@ def _points(context: Context, known: Deviations, row: pd.Series, values: np.ndar
         else np.zeros(len(matrix))
     )
     near = np.argsort(away, kind="stable")[:MOST]
-    frame = pd.DataFrame({"example_id": rows["example_id"].to_numpy()[near], "x": matrix[near, i].astype(float),
-                          "y": matrix[near, j].astype(float), "label": rows["label"].to_numpy()[near],
-                          "away": np.round(away[near], 3)})  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "example_id": rows["example_id"].to_numpy()[near],
+            "x": matrix[near, i].astype(float),
+            "y": matrix[near, j].astype(float),
+            "label": rows["label"].to_numpy()[near],
+            "away": np.round(away[near], 3),
+        }
+    )
     if not context.run.predictions_path.is_file():
         return frame.assign(prediction=None)
     predicted = read_table(context.run.predictions_path, ["example_id", "prediction"]).to_pandas()

@@ -24,8 +24,11 @@ from scoring.tables import read_table
 TEST = "Test is read blind: what the model says of its examples is shown to nobody."
 FIRST = "Read blind: what the model says of it is hidden until the first verdict."
 SECOND = "Read blind: what the model says of it is hidden until a second person has read it."
-WORDS = {TEST: "in test, which is read blind", FIRST: "until their first verdict",
-         SECOND: "until a second person has read them"}  # fmt: skip
+WORDS = {
+    TEST: "in test, which is read blind",
+    FIRST: "until their first verdict",
+    SECOND: "until a second person has read them",
+}
 
 
 def hidden_from_readers(audit: Audit, log: ReviewLog) -> dict[str, str]:

@@ -41,8 +41,15 @@ LONGEST_TEXT = 10_000
 # -- the agenda ------------------------------------------------------------------------------------------------------
 
 
-def agenda(log: ReviewLog, run: Run | None = None, *, slices: int = SLICES, among: Iterable[str] | None = None,
-           blind: Collection[str] = (), hidden: Collection[str] = ()) -> list[dict[str, Any]]:  # fmt: skip
+def agenda(
+    log: ReviewLog,
+    run: Run | None = None,
+    *,
+    slices: int = SLICES,
+    among: Iterable[str] | None = None,
+    blind: Collection[str] = (),
+    hidden: Collection[str] = (),
+) -> list[dict[str, Any]]:
     """Disputes, then flagged examples, then the worst slices: [{kind, example_id, examples, title, why}].
 
     among: only these examples (a filter by metadata), slices included by their most central member; None: all. blind:
@@ -69,15 +76,26 @@ def _disputes(log: ReviewLog) -> list[dict[str, Any]]:
     )
     rows = consensus[open_ones].sort_values("position")
     return [
-        _item("dispute", row.example_id, "Dispute" if row.status == "disputed" else "Unsure",
-              f"{', '.join(row.reviewers)} {'differ' if row.status == 'disputed' else 'are all unsure'}")
+        _item(
+            "dispute",
+            row.example_id,
+            "Dispute" if row.status == "disputed" else "Unsure",
+            f"{', '.join(row.reviewers)} {'differ' if row.status == 'disputed' else 'are all unsure'}",
+        )
         for row in rows.itertuples()
-    ]  # fmt: skip
+    ]
 
 
 def _flagged(log: ReviewLog) -> list[dict[str, Any]]:
-    return [_item("flag", row.example_id, "Flagged", f"flagged by {row.reviewer}"
-                  + ("" if pd.isna(row.note) else f": {row.note}")) for row in log.flags().itertuples()]  # fmt: skip
+    return [
+        _item(
+            "flag",
+            row.example_id,
+            "Flagged",
+            f"flagged by {row.reviewer}" + ("" if pd.isna(row.note) else f": {row.note}"),
+        )
+        for row in log.flags().itertuples()
+    ]
 
 
 def _slices(run: Run | None, most: int, blind: Collection[str], hidden: frozenset[str]) -> list[dict[str, Any]]:
@@ -93,10 +111,15 @@ def _slices(run: Run | None, most: int, blind: Collection[str], hidden: frozense
                 found.append((one["accuracy"], -one["size"], name, one, members))
     found.sort(key=lambda one: one[:3])
     return [
-        _item("slice", members[0], f"Slice {one['slice_id']} of {name}",
-              f"accuracy {100 * one['accuracy']:.3g} % on {one['size']:,} examples", members[:6])
+        _item(
+            "slice",
+            members[0],
+            f"Slice {one['slice_id']} of {name}",
+            f"accuracy {100 * one['accuracy']:.3g} % on {one['size']:,} examples",
+            members[:6],
+        )
         for _, _, name, one, members in found[:most]
-    ]  # fmt: skip
+    ]
 
 
 def _item(kind: str, example_id: str, title: str, why: str, examples: Sequence[str] = ()) -> dict[str, Any]:
@@ -124,9 +147,17 @@ def start(log: ReviewLog, items: Sequence[Mapping[str, Any]], lead: str, now: da
             raise HardlookError(f"a meeting is open since {last['started'][:16]}, led by {last['lead']}; end it first")
         number = 1 if last is None else last["number"] + 1
         state = {
-            "number": number, "version": 1, "lead": lead, "started": now.isoformat(timespec="seconds"), "ended": None,
-            "at": 0, "items": [dict(item) for item in items], "tally": {}, "present": [lead], "recorded": {},
-        }  # fmt: skip
+            "number": number,
+            "version": 1,
+            "lead": lead,
+            "started": now.isoformat(timespec="seconds"),
+            "ended": None,
+            "at": 0,
+            "items": [dict(item) for item in items],
+            "tally": {},
+            "present": [lead],
+            "recorded": {},
+        }
         connection.execute(table.insert().values(audit=log.audit, number=number, state=_text(state)))
     return state
 
@@ -227,19 +258,31 @@ def record(log: ReviewLog, lead: str, outcome: Mapping[str, Any], about: Mapping
         raise HardlookError(f"item {at!r} is not on the agenda of {len(state['items'])}")
     item, client = state["items"][at], f"meeting {state['number']}"
     evidence = {
-        "meeting": state["number"], "present": state["present"], "tally": state["tally"].get(str(at), {}),
-        "kind": item["kind"], "title": item["title"], "precedent": _precedent(outcome, item),
+        "meeting": state["number"],
+        "present": state["present"],
+        "tally": state["tally"].get(str(at), {}),
+        "kind": item["kind"],
+        "title": item["title"],
+        "precedent": _precedent(outcome, item),
         "classes": class_change(outcome.get("classes")),
-    }  # fmt: skip
+    }
     said = {name: outcome.get(name) for name in ("verdict", "new_label", "labels", "issues", "note")}
     judged = said["verdict"] is not None or said["issues"]
     if not judged and not said["note"]:
         raise HardlookError("an outcome needs a verdict, an issue or a note")
     for _ in range(20):  # another lead may have taken the number meanwhile
         seq = 1 + max(log.acknowledged([client]).values(), default=0)
-        event = Event(client=client, seq=seq, example_id=item["example_id"], reviewer=lead,
-                      action="adjudicate" if judged else "comment", evidence=evidence,
-                      label=about.get("label"), fingerprint=about.get("fingerprint"), **said)  # fmt: skip
+        event = Event(
+            client=client,
+            seq=seq,
+            example_id=item["example_id"],
+            reviewer=lead,
+            action="adjudicate" if judged else "comment",
+            evidence=evidence,
+            label=about.get("label"),
+            fingerprint=about.get("fingerprint"),
+            **said,
+        )
         try:
             log.append([event])
             break
@@ -294,21 +337,35 @@ def outcomes(log: ReviewLog) -> pd.DataFrame:
 def precedents(log: ReviewLog) -> list[dict[str, Any]]:
     """What meetings wanted remembered: [{text, examples, label, new_label, verdict, meeting, position}]."""
     return [
-        {**row.evidence["precedent"], "label": _plain(row.label), "new_label": _plain(row.new_label),
-         "verdict": _plain(row.verdict), "meeting": row.evidence["meeting"], "position": int(row.position)}
-        for row in outcomes(log).itertuples() if row.evidence.get("precedent")
-    ]  # fmt: skip
+        {
+            **row.evidence["precedent"],
+            "label": _plain(row.label),
+            "new_label": _plain(row.new_label),
+            "verdict": _plain(row.verdict),
+            "meeting": row.evidence["meeting"],
+            "position": int(row.position),
+        }
+        for row in outcomes(log).itertuples()
+        if row.evidence.get("precedent")
+    ]
 
 
-def precedents_for(found: Sequence[Mapping[str, Any]], example_id: str, neighbours: Iterable[str] = (),
-                   label: str | None = None, suggestion: str | None = None) -> list[dict[str, Any]]:  # fmt: skip
+def precedents_for(
+    found: Sequence[Mapping[str, Any]],
+    example_id: str,
+    neighbours: Iterable[str] = (),
+    label: str | None = None,
+    suggestion: str | None = None,
+) -> list[dict[str, Any]]:
     """The precedents that an example looks like: it or a near neighbour is one of theirs, or label and suggestion are
     the label and the outcome of theirs. The newest first."""
     near = {example_id, *neighbours}
     alike = (
-        one for one in found
-        if near & set(one["examples"]) or (suggestion is not None and (label, suggestion) == (one["label"], one["new_label"]))
-    )  # fmt: skip
+        one
+        for one in found
+        if near & set(one["examples"])
+        or (suggestion is not None and (label, suggestion) == (one["label"], one["new_label"]))
+    )
     return sorted(map(dict, alike), key=lambda one: -one["position"])
 
 
@@ -319,8 +376,9 @@ def class_mapping(log: ReviewLog, classes: Sequence[str]) -> dict[str, Any]:
     """
     changes = [
         {**row.evidence["classes"], "meeting": row.evidence["meeting"], "by": row.reviewer, "note": _plain(row.note)}
-        for row in outcomes(log).itertuples() if row.evidence.get("classes")
-    ]  # fmt: skip
+        for row in outcomes(log).itertuples()
+        if row.evidence.get("classes")
+    ]
     mapping = {name: [name] for name in classes}
     for change_ in changes:
         for name, becomes in mapping.items():
@@ -343,12 +401,14 @@ def minutes(log: ReviewLog, meeting: Mapping[str, Any], title: str) -> str:
     mine = [row for row in found.itertuples() if row.evidence["meeting"] == meeting["number"]] if len(found) else []
     about = {row.example_id: row for row in mine}
     lines = [
-        f"# {escaped(title)}: meeting {meeting['number']}", "",
+        f"# {escaped(title)}: meeting {meeting['number']}",
+        "",
         f"- from {meeting['started']} to {meeting['ended'] or '(open)'}",
-        f"- led by {escaped(meeting['lead'])}", f"- present: "
-                                                f"{', '.join(map(escaped, meeting['present'])) or 'nobody named'}",
-        f"- {len(mine)} of {len(meeting['items'])} items decided", "",
-    ]  # fmt: skip
+        f"- led by {escaped(meeting['lead'])}",
+        f"- present: {', '.join(map(escaped, meeting['present'])) or 'nobody named'}",
+        f"- {len(mine)} of {len(meeting['items'])} items decided",
+        "",
+    ]
     said = log.decisions()
     for number, item in enumerate(meeting["items"]):
         row = about.get(item["example_id"])

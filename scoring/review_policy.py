@@ -81,8 +81,9 @@ class ReviewPolicy:
             return True
         return self.is_drawn(example_id) or disposition(verdict, issues, self.dispositions)[0] == "second reader"
 
-    def waiting(self, decisions: pd.DataFrame, adjudicated: Iterable[str] = (), splits: Mapping[str, str] | None = None
-                ) -> dict[str, str]:  # fmt: skip
+    def waiting(
+        self, decisions: pd.DataFrame, adjudicated: Iterable[str] = (), splits: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
         """Examples read once that need a second reader → who has read them.
 
         decisions: the log's, one row per (example, reviewer). adjudicated: examples that are settled. splits: split by

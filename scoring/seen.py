@@ -68,8 +68,13 @@ def tokens_seen(batch: torch.Tensor, texts: Sequence[str], transform: Any) -> di
         return None
     spans = getattr(transform, "spans", None)
     shown = [_cut(text, spans(text)) for text in texts[:FEW_TEXTS]] if spans else []
-    return {"kind": "text", "length": batch.shape[1], "filled": float((batch[:, -1] != 0).double().mean()),
-            "distinct": int(batch.unique().numel()), "texts": shown}  # fmt: skip
+    return {
+        "kind": "text",
+        "length": batch.shape[1],
+        "filled": float((batch[:, -1] != 0).double().mean()),
+        "distinct": int(batch.unique().numel()),
+        "texts": shown,
+    }
 
 
 def _cut(text: str, spans: Sequence[Sequence[int]]) -> list[str]:

@@ -16,15 +16,18 @@ EVENTS = (
 LOG = "CREATE TABLE hardlook_log (id INTEGER NOT NULL, version INTEGER NOT NULL, position BIGINT NOT NULL, PRIMARY KEY (id))"
 REFUSAL = "events of a review log are never changed or deleted"
 TRIGGERS = {
-    "sqlite": [f"CREATE TRIGGER hardlook_events_no_{act} BEFORE {act} ON hardlook_events "
-               f"BEGIN SELECT RAISE(ABORT, '{REFUSAL}'); END" for act in ("UPDATE", "DELETE")],
+    "sqlite": [
+        f"CREATE TRIGGER hardlook_events_no_{act} BEFORE {act} ON hardlook_events "
+        f"BEGIN SELECT RAISE(ABORT, '{REFUSAL}'); END"
+        for act in ("UPDATE", "DELETE")
+    ],
     "postgresql": [
         "CREATE FUNCTION hardlook_refuse() RETURNS trigger LANGUAGE plpgsql AS "
         f"$$ BEGIN RAISE EXCEPTION '{REFUSAL}'; END $$",
         "CREATE TRIGGER hardlook_events_unchanged BEFORE UPDATE OR DELETE OR TRUNCATE ON hardlook_events "
         "FOR EACH STATEMENT EXECUTE FUNCTION hardlook_refuse()",
     ],
-}  # fmt: skip
+}
 ROWS = (
     "(1, 'digits', 'tab', 1, 'a.png', 'ana', 'decide', 'f00', '3', 'other', '5', '[]', '[\"bad image\"]', 'née "
     "<b>', NULL, "
@@ -41,13 +44,15 @@ def write_version_1(url: str) -> None:
     engine = sa.create_engine(url)
     kind = engine.dialect.name
     statements = [
-        EVENTS.format(big="INTEGER" if kind == "sqlite" else "BIGINT"), LOG,
+        EVENTS.format(big="INTEGER" if kind == "sqlite" else "BIGINT"),
+        LOG,
         "CREATE INDEX hardlook_events_audit ON hardlook_events (audit, position)",
         f"CREATE INDEX hardlook_events_example ON hardlook_events "
         f"{'USING hash ' if kind != 'sqlite' else ''}(example_id)",
-        *TRIGGERS[kind], *(f"INSERT INTO hardlook_events VALUES {row}" for row in ROWS),
+        *TRIGGERS[kind],
+        *(f"INSERT INTO hardlook_events VALUES {row}" for row in ROWS),
         "INSERT INTO hardlook_log VALUES (1, 1, 3)",
-    ]  # fmt: skip
+    ]
     with engine.begin() as connection:
         for statement in statements:
             connection.execute(sa.text(statement.replace(":", r"\:")))

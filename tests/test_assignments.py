@@ -29,8 +29,19 @@ def log(log_url):  # noqa: F811
 
 def decide(log, example, reviewer, verdict="given", **fields):
     fields = {"label": "3", **fields}
-    log.append([Event(client=reviewer, seq=next(_seqs), example_id=example, reviewer=reviewer, action="decide",
-                      verdict=verdict, **fields)])  # fmt: skip
+    log.append(
+        [
+            Event(
+                client=reviewer,
+                seq=next(_seqs),
+                example_id=example,
+                reviewer=reviewer,
+                action="decide",
+                verdict=verdict,
+                **fields,
+            )
+        ]
+    )
 
 
 def left(log, reviewer, policy=NONE, now=NOW, queue=QUEUE):
@@ -212,10 +223,18 @@ def test_a_policy_that_means_nothing_is_told(wrong):
 def decided(table):
     """{(example, reviewer): answer} as decisions; a digit is a new label, "-" the given one."""
     rows = [
-        {"audit": "x", "example_id": example, "reviewer": reviewer, "label": "3", "labels": (), "issues": (),
-         "verdict": {"-": "given", "?": "unsure"}.get(said, "other"), "new_label": said if said.isdigit() else None}
+        {
+            "audit": "x",
+            "example_id": example,
+            "reviewer": reviewer,
+            "label": "3",
+            "labels": (),
+            "issues": (),
+            "verdict": {"-": "given", "?": "unsure"}.get(said, "other"),
+            "new_label": said if said.isdigit() else None,
+        }
         for (example, reviewer), said in table.items()
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows).astype({"new_label": "str", "verdict": "str", "label": "str"})
 
 
@@ -240,8 +259,17 @@ def test_a_published_example():
 
 def test_two_readers_by_hand():
     """alpha by hand: of 4 units (8 values) one differs; D_o = 2/8, D_e = (5·3·2)/(8·7) = 30/56."""
-    said = {("a", "x"): "-", ("a", "y"): "-", ("b", "x"): "-", ("b", "y"): "5", ("c", "x"): "-", ("c", "y"): "-",
-            ("d", "x"): "5", ("d", "y"): "5", ("e", "x"): "5"}  # fmt: skip
+    said = {
+        ("a", "x"): "-",
+        ("a", "y"): "-",
+        ("b", "x"): "-",
+        ("b", "y"): "5",
+        ("c", "x"): "-",
+        ("c", "y"): "-",
+        ("d", "x"): "5",
+        ("d", "y"): "5",
+        ("e", "x"): "5",
+    }
     whole = agreement.overall(decided(said))
     assert (whole["n"], whole["agreed"], whole["percent"]) == (4, 3, 75.0)
     assert whole["alpha"] == pytest.approx(1 - (2 / 8) / (30 / 56)) and not whole["rare"]

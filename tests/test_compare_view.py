@@ -85,8 +85,12 @@ def test_scores_without_the_label_are_told_from_those_with_it(audit):
 def test_scores_with_the_label_are_set_against_those_without(audit):
     pairs = figures(page(audit, "compare", pairs="with the label against without"))[0]["data"][1]["customdata"]
     assert {a for a, _ in pairs} == {
-        "vog.late_label_logit_z", "aum.aum", "data_map.confidence", "data_map.variability", "uncertainty.loss"
-    } - {"data_map.variability"}  # fmt: skip
+        "vog.late_label_logit_z",
+        "aum.aum",
+        "data_map.confidence",
+        "data_map.variability",
+        "uncertainty.loss",
+    } - {"data_map.variability"}
     assert {b for _, b in pairs} == {
         "vog.late_prediction_logit_z",
         "uncertainty.entropy",
@@ -97,8 +101,7 @@ def test_scores_with_the_label_are_set_against_those_without(audit):
 def test_a_pair_in_the_address_shows_where_the_two_disagree(audit):
     app = page(audit, "compare", a="AUM", b="Loss")
     panels = grids(app)[0]["panels"]
-    assert [panel["title"] for panel in panels] == [
-        "Suspicious by AUM, not by Loss", "Suspicious by Loss, not by AUM"]  # fmt: skip
+    assert [panel["title"] for panel in panels] == ["Suspicious by AUM, not by Loss", "Suspicious by Loss, not by AUM"]
     first = panels[0]["cells"][0]
     assert first["evidence"]["scores"] == ["aum.aum", "uncertainty.loss"]
     places = [cell["evidence"]["places"] for cell in panels[0]["cells"]]
@@ -148,13 +151,21 @@ def test_stability_compares_the_runs_that_have_a_score(audit):
     steady, deciles, _ = figures(app)
     assert [trace["name"] for trace in deciles["data"]] == ["mean ± 1 SD", "main", "second", "mean"]
     assert "Over 2 runs" in said(app)
-    loss = pd.DataFrame({name: read_table(audit.run(name).score_path("uncertainty"), ["example_id", "loss"])
-                         .to_pandas().set_index("example_id")["loss"] for name in ("main", "second")})  # fmt: skip
+    loss = pd.DataFrame(
+        {
+            name: read_table(audit.run(name).score_path("uncertainty"), ["example_id", "loss"])
+            .to_pandas()
+            .set_index("example_id")["loss"]
+            for name in ("main", "second")
+        }
+    )
     loss = loss[loss.index.str.startswith("test/")].dropna()
     expected = stats.spearmanr(loss["main"], loss["second"]).statistic
     assert any(x == pytest.approx(expected, abs=1e-6) for x in numbers(steady["data"][0]["x"]))
     assert cells(app) and app.dataframe[0].value.columns[1:].tolist() == [
-        "first three against all", "last three against all"]  # fmt: skip
+        "first three against all",
+        "last three against all",
+    ]
 
 
 def test_one_run_says_how_to_get_more(tmp_path):
@@ -210,8 +221,10 @@ def test_no_two_parts_whose_difference_tells_the_truth_of_one_example_are_shown(
     serve_this(audit.root)
     north, wide = MetaFilter("meta.camera", ("north",)), MetaFilter("meta.width", low=100.0, high=1500.0)
     one = MetaFilter("meta.file:note *odd*", ("note 3",))
-    told = {meta: frames.is_told_by_parts(audit, Selection("train", meta=meta))
-            for meta in ((), (north,), (wide,), (north, wide), (one,), (MetaFilter("meta.camera", contains="n"),))}  # fmt: skip
+    told = {
+        meta: frames.is_told_by_parts(audit, Selection("train", meta=meta))
+        for meta in ((), (north,), (wide,), (north, wide), (one,), (MetaFilter("meta.camera", contains="n"),))
+    }
     assert list(told.values()) == [False, False, True, True, True, True]
     assert frames.is_told_by_parts(audit, Selection("train", "class 001", meta=(north,))), (
         "too few of a class and a camera"
@@ -245,8 +258,13 @@ def test_the_page_stands(tmp_path, show, case):
 
 
 def test_one_of_each_score_is_compared_also_where_it_lacks_a_choice():
-    vog = [ScoreColumn("vog", f"{stage}{scale}", "", steps={"stage": stage, "index": "label", "form": "logit", "normalised": scale})
-           for stage in ("early", "late") for scale in ("raw", "z")]  # fmt: skip
+    vog = [
+        ScoreColumn(
+            "vog", f"{stage}{scale}", "", steps={"stage": stage, "index": "label", "form": "logit", "normalised": scale}
+        )
+        for stage in ("early", "late")
+        for scale in ("raw", "z")
+    ]
     other = [ScoreColumn("el2n", stage, "", steps={"stage": stage, "normalised": "raw"}) for stage in ("early", "all")]
     grand = ScoreColumn("grand", "early", "", steps={"stage": "early", "normalised": "raw"})
     found = frames.main_variants([*vog, *other, grand, ScoreColumn("aum", "aum", "")], "early")

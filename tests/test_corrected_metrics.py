@@ -15,10 +15,14 @@ from scoring.tables import read_table, write_table, write_vectors
 from .synthetic import make_audit
 from .test_views import quiet  # noqa: F401
 
-EXAMPLES = pd.DataFrame({
-    "example_id": list("abcdefg"), "split": ["train"] * 3 + ["test"] * 4,
-    "label": ["x", "x", "y", "x", "y", "y", None], "fingerprint": list("1234567"),
-})  # fmt: skip
+EXAMPLES = pd.DataFrame(
+    {
+        "example_id": list("abcdefg"),
+        "split": ["train"] * 3 + ["test"] * 4,
+        "label": ["x", "x", "y", "x", "y", "y", None],
+        "fingerprint": list("1234567"),
+    }
+)
 PREDICTIONS = pd.DataFrame({"example_id": list("abcdefg"), "prediction": ["x", "y", "y", "y", "y", "x", "x"]})
 
 
@@ -30,8 +34,21 @@ def log(tmp_path):
 
 def say(log, seq, example, verdict, **fields):
     row = EXAMPLES.set_index("example_id").loc[example]
-    log.append([Event(client="ana", seq=seq, example_id=example, reviewer="ana", action="decide", verdict=verdict,
-                      label=row["label"], fingerprint=row["fingerprint"], **fields)])  # fmt: skip
+    log.append(
+        [
+            Event(
+                client="ana",
+                seq=seq,
+                example_id=example,
+                reviewer="ana",
+                action="decide",
+                verdict=verdict,
+                label=row["label"],
+                fingerprint=row["fingerprint"],
+                **fields,
+            )
+        ]
+    )
 
 
 def on_both_labels(examples, predictions, log, by=("split",)):
@@ -71,8 +88,22 @@ def test_deciles_and_slices_by_hand(log):
     examples = pd.DataFrame({"example_id": ids, "split": "test", "label": "x", "fingerprint": ids})
     predictions = pd.DataFrame({"example_id": ids, "prediction": ["x", "x", "y", "y", "x", "x", "x", "x", "x", "y"]})
     said = {"e2": ("other", "y"), "e4": ("other", "y"), "e9": ("none", None)}
-    log.append([Event(client="c", seq=at, example_id=one, reviewer="ana", action="decide", verdict=verdict, new_label=new,
-                      label="x", fingerprint=one) for at, (one, (verdict, new)) in enumerate(said.items(), 1)])  # fmt: skip
+    log.append(
+        [
+            Event(
+                client="c",
+                seq=at,
+                example_id=one,
+                reviewer="ana",
+                action="decide",
+                verdict=verdict,
+                new_label=new,
+                label="x",
+                fingerprint=one,
+            )
+            for at, (one, (verdict, new)) in enumerate(said.items(), 1)
+        ]
+    )
     found = judged(examples, predictions, log)
     scores = pd.Series(np.arange(10.0), index=ids)
     table = by_decile(found, scores)
@@ -82,7 +113,10 @@ def test_deciles_and_slices_by_hand(log):
     assert by_decile(found, scores.drop("e9"))["n"].sum() == 9, "what has no score is in no decile"
     slices = by_slice(found, pd.DataFrame({"example_id": ids, "slice_id": [0] * 3 + [1] * 2 + [2] * 4 + [-1]}))
     assert slices[["slice_id", "original", "corrected", "relabelled"]].to_numpy().tolist() == [
-        [0, 2 / 3, 1, 1], [1, 1 / 2, 0, 1], [2, 1, 1, 0]]  # fmt: skip
+        [0, 2 / 3, 1, 1],
+        [1, 1 / 2, 0, 1],
+        [2, 1, 1, 0],
+    ]
 
 
 def test_deciles_over_several_runs_by_hand(log):
@@ -92,8 +126,21 @@ def test_deciles_over_several_runs_by_hand(log):
     examples = pd.DataFrame({"example_id": ids, "split": "test", "label": "x", "fingerprint": ids})
     models = {"a": ["y"] * 2 + ["x"] * 8, "b": ["x"] * 9 + ["y"]}
     for seq, (one, verdict, new) in enumerate([("e0", "other", "y"), ("e9", "none", None)], 1):
-        log.append([Event(client="c", seq=seq, example_id=one, reviewer="ana", action="decide", verdict=verdict, new_label=new,
-                          label="x", fingerprint=one)])  # fmt: skip
+        log.append(
+            [
+                Event(
+                    client="c",
+                    seq=seq,
+                    example_id=one,
+                    reviewer="ana",
+                    action="decide",
+                    verdict=verdict,
+                    new_label=new,
+                    label="x",
+                    fingerprint=one,
+                )
+            ]
+        )
     found = {
         run: judged(examples, pd.DataFrame({"example_id": ids, "prediction": said}), log)
         for run, said in models.items()
@@ -128,9 +175,21 @@ def reviewed(tmp_path_factory):
     both = frame.to_pandas().merge(predicted.to_pandas()[["example_id", "prediction", "correct"]], on="example_id")
     wrong = both[(both["split"] == "test") & (both["correct"] == False)].head(12)  # noqa: E712
     assert len(wrong) == 12
-    decisions.open_log(audit).append([
-        Event(client="c", seq=at, example_id=row.example_id, reviewer="ana", action="decide", verdict="other", label=row.label,
-              new_label=row.prediction) for at, row in enumerate(wrong.itertuples(), 1)])  # fmt: skip
+    decisions.open_log(audit).append(
+        [
+            Event(
+                client="c",
+                seq=at,
+                example_id=row.example_id,
+                reviewer="ana",
+                action="decide",
+                verdict="other",
+                label=row.label,
+                new_label=row.prediction,
+            )
+            for at, row in enumerate(wrong.itertuples(), 1)
+        ]
+    )
     return audit
 
 

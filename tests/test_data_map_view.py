@@ -36,8 +36,13 @@ def expected(audit, upto: int, split: str = "train") -> pd.DataFrame:
     examples = examples[(examples["split"] == split) & examples["label"].notna() & examples["problem"].isna()]
     ids = examples["example_id"].tolist()
     recorded = read_dynamics(audit.run().dynamics_files("main")[:upto], ids)
-    columns = dict(zip(("confidence", "variability", "correctness"), data_map(recorded["p_label"], recorded["correct"]),
-                       strict=True))  # fmt: skip
+    columns = dict(
+        zip(
+            ("confidence", "variability", "correctness"),
+            data_map(recorded["p_label"], recorded["correct"]),
+            strict=True,
+        )
+    )
     return pd.DataFrame(columns, index=ids).sort_index()
 
 
@@ -141,11 +146,18 @@ def test_filters_restrict_the_map(audit, filters):
 def test_the_map_is_capped_evenly_with_every_flagged_point():
     n = 3 * MOST_POINTS
     rng = np.random.default_rng(0)
-    points = pd.DataFrame({
-        "example_id": [f"id {at}" for at in range(n)], "label": np.where(np.arange(n) % 10 == 0, "rare", "common"),
-        "prediction": "rare", "confidence": rng.random(n), "variability": rng.random(n) / 2, "correctness": rng.random(n),
-        "score": np.nan, "region": "hard",
-    })  # fmt: skip
+    points = pd.DataFrame(
+        {
+            "example_id": [f"id {at}" for at in range(n)],
+            "label": np.where(np.arange(n) % 10 == 0, "rare", "common"),
+            "prediction": "rare",
+            "confidence": rng.random(n),
+            "variability": rng.random(n) / 2,
+            "correctness": rng.random(n),
+            "score": np.nan,
+            "region": "hard",
+        }
+    )
     flagged = {"id 1", f"id {n - 1}"}
     drawn = thin(points, "label", always=flagged)
     assert len(drawn) == MOST_POINTS and flagged <= set(drawn["example_id"])

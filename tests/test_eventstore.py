@@ -85,8 +85,19 @@ def test_events_cannot_be_changed_or_deleted(log):
 def test_a_log_of_the_first_schema_opens_and_keeps_every_event(log_url):  # noqa: F811
     write_version_1(log_url)
     before = dict(client="tab", reviewer="ana", label="3")
-    sent_again = Event(seq=1, example_id="a.png", action="decide", fingerprint="f00", verdict="other", new_label="5",
-                       issues=["bad image"], note="née <b>", evidence={"rank": 1}, seconds=1.5, **before)  # fmt: skip
+    sent_again = Event(
+        seq=1,
+        example_id="a.png",
+        action="decide",
+        fingerprint="f00",
+        verdict="other",
+        new_label="5",
+        issues=["bad image"],
+        note="née <b>",
+        evidence={"rank": 1},
+        seconds=1.5,
+        **before,
+    )
     for _ in range(2):  # the second opening finds nothing to do
         with ReviewLog.open(log_url, "digits") as log:
             assert log.append([sent_again]) == {"tab": 3}, "what an old client sends again is known"

@@ -53,9 +53,16 @@ def scored(tmp_path_factory):
     for split in ("train", "test"):
         slice_run(audit, run, SliceSettings(split=split, n_slices=4), split)
     write_table(run.map_path, pa.table({"example_id": ids, "x": rng.normal(size=400), "y": rng.normal(size=400)}))
-    write_table(run.neighbours_path, pa.table({
-        "example_id": ids, "neighbours": pa.array([ids[:12]] * 400, pa.list_(pa.string())),
-        "distances": pa.array([[0.1 * (k + 1) for k in range(12)]] * 400, pa.list_(pa.float32()))}))  # fmt: skip
+    write_table(
+        run.neighbours_path,
+        pa.table(
+            {
+                "example_id": ids,
+                "neighbours": pa.array([ids[:12]] * 400, pa.list_(pa.string())),
+                "distances": pa.array([[0.1 * (k + 1) for k in range(12)]] * 400, pa.list_(pa.float32())),
+            }
+        ),
+    )
     return audit
 
 
@@ -105,8 +112,14 @@ def fresh(audit):
 def keep_cut(audit, of, points):
     run, row = audit.run(), state.details(audit, None, [of]).iloc[0]
     last = run.record()["checkpoints"][-1]["sha256"]
-    write_json(run.cut_path(cut_key(of, "x", "y")), {"checkpoint": last, "fingerprint": row["fingerprint"], "points": {
-        "example_id": points, "prediction": ["class 001"] * len(points)}})  # fmt: skip
+    write_json(
+        run.cut_path(cut_key(of, "x", "y")),
+        {
+            "checkpoint": last,
+            "fingerprint": row["fingerprint"],
+            "points": {"example_id": points, "prediction": ["class 001"] * len(points)},
+        },
+    )
 
 
 # -- every route ------------------------------------------------------------------------------------------------------
@@ -128,7 +141,7 @@ def asked(client, audit, example, who, other):
         "cut": client.get("/hardlook/cut", {**query, "x": "x", "y": "y"}, **me).json,
         "near cut": client.get("/hardlook/cut", {"id": other, "run": "main", "x": "x", "y": "y"}, **me).json,
         "start cut": client.post("/hardlook/cut", {**query, "x": "x", "y": "y"}, **me),
-    }  # fmt: skip
+    }
 
 
 def tells_nothing(found, example, other):
@@ -228,15 +241,23 @@ def drawn_ids(app) -> str:
 
 
 ADDRESSES = [
-    ("grid", {}), ("grid", {"split": "test"}), ("grid", {"split": "test", "decile": "1"}), ("grid", {"class": "class 001"}),
-    ("grid", {"score": "AUM", "split": "test"}), ("suspects", {"view": "Sheet", "split": "test", "suggested": "class 001"}),
-    ("suspects", {"split": "test", "suggested": "class 001"}), ("data-map", {"split": "test"}),
-    ("slices", {"slicing": "test"}), ("slices", {"slicing": "test", "slice": "0"}),
-    ("slices", {"slicing": "test", "show": "map", "on_map": "test"}), ("slices", {"slicing": "train", "show": "map", "on_map": "all"}),
+    ("grid", {}),
+    ("grid", {"split": "test"}),
+    ("grid", {"split": "test", "decile": "1"}),
+    ("grid", {"class": "class 001"}),
+    ("grid", {"score": "AUM", "split": "test"}),
+    ("suspects", {"view": "Sheet", "split": "test", "suggested": "class 001"}),
+    ("suspects", {"split": "test", "suggested": "class 001"}),
+    ("data-map", {"split": "test"}),
+    ("slices", {"slicing": "test"}),
+    ("slices", {"slicing": "test", "slice": "0"}),
+    ("slices", {"slicing": "test", "show": "map", "on_map": "test"}),
+    ("slices", {"slicing": "train", "show": "map", "on_map": "all"}),
     ("slices", {"slicing": "train", "show": "map", "on_map": "all", "lasso": "-9,-9;9,-9;9,9;-9,9"}),
-    ("compare", {"split": "test", "a": "AUM", "b": "Entropy"}), ("compare", {"split": "test", "show": "stability"}),
+    ("compare", {"split": "test", "a": "AUM", "b": "Entropy"}),
+    ("compare", {"split": "test", "show": "stability"}),
     ("reviews", {"split": "test"}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "parameters"), ADDRESSES, ids=str)
@@ -255,8 +276,16 @@ def test_without_the_policy_the_same_pages_do_list_them(scored):
         assert "test/" in drawn_ids(page(scored, name, **parameters)), name
 
 
-ASKED = [{}, {"split": "test"}, {"split": "train"}, {"slicing": "test"}, {"class": "class 001"}, {"view": "Sheet", "split": "test"},
-         {"filter": ["camera"], "meta.camera": ["north"]}, {"grouped": "camera"}]  # fmt: skip
+ASKED = [
+    {},
+    {"split": "test"},
+    {"split": "train"},
+    {"slicing": "test"},
+    {"class": "class 001"},
+    {"view": "Sheet", "split": "test"},
+    {"filter": ["camera"], "meta.camera": ["north"]},
+    {"grouped": "camera"},
+]
 """Parameters that every page is asked with; one that a page does not know changes nothing."""
 
 
@@ -340,13 +369,23 @@ def test_numbers_of_a_part_are_counted_without_blind_rows(with_goal):
     assert both is None or example not in set(both["example_id"])
 
 
-@pytest.mark.parametrize(("name", "parameters"), [
-    ("grid", {"split": "train", "size": "10 × 10"}), ("suspects", {"view": "Sheet", "size": "100"}),
-    ("suspects", {"controls": "none"}), ("suspects", {"suggested": "class 001"}), ("suspects", {"order": "other end first"}),
-    ("data-map", {}), ("slices", {"slicing": "train", "slice": "0"}), ("slices", {"slicing": "train"}),
-    ("slices", {"slicing": "train", "show": "map"}), ("compare", {"a": "AUM", "b": "Entropy"}),
-    ("compare", {"show": "stability"}),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("grid", {"split": "train", "size": "10 × 10"}),
+        ("suspects", {"view": "Sheet", "size": "100"}),
+        ("suspects", {"controls": "none"}),
+        ("suspects", {"suggested": "class 001"}),
+        ("suspects", {"order": "other end first"}),
+        ("data-map", {}),
+        ("slices", {"slicing": "train", "slice": "0"}),
+        ("slices", {"slicing": "train"}),
+        ("slices", {"slicing": "train", "show": "map"}),
+        ("compare", {"a": "AUM", "b": "Entropy"}),
+        ("compare", {"show": "stability"}),
+    ],
+    ids=str,
+)
 def test_no_list_whose_order_the_model_made_holds_a_blind_row(with_goal, name, parameters):
     rows = blind_rows(with_goal, with_goal.run())
     app = page(with_goal, name, **parameters)
@@ -386,8 +425,10 @@ def test_a_session_mixes_blind_rows_in_and_a_fixed_address_is_no_way_around(with
 def test_blind_rows_are_the_same_from_every_run_and_order(with_goal):
     serving.serve_this(with_goal.root)
     first = hidden.rows(with_goal)
-    shown_in = {run: {c["id"] for c in shown(page(with_goal, "suspects", run=run, score=score)) if c.get("blind")}
-                for run, score in (("main", "AUM"), ("second", "Loss"))}  # fmt: skip
+    shown_in = {
+        run: {c["id"] for c in shown(page(with_goal, "suspects", run=run, score=score)) if c.get("blind")}
+        for run, score in (("main", "AUM"), ("second", "Loss"))
+    }
     assert all(found and found <= first for found in shown_in.values())
 
 

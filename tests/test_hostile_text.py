@@ -40,13 +40,37 @@ def log(log_url):  # noqa: F811
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_what_people_write_is_kept_as_given_everywhere(log, tmp_path, text):
     name = text[:150]
-    log.append([
-        Event(client="c", seq=1, example_id=text, reviewer=name, action="decide", verdict="other", new_label=text, label="3",
-              fingerprint="f", note=text, issues=[text], evidence={"page": text}),
-        Event(client="d", seq=1, example_id=text, reviewer="ben", action="decide", verdict="several", labels=[text, "3"],
-              label="3", fingerprint="f", note=text),
-        *assigning({text: name}, "lea", "e"),
-    ])  # fmt: skip
+    log.append(
+        [
+            Event(
+                client="c",
+                seq=1,
+                example_id=text,
+                reviewer=name,
+                action="decide",
+                verdict="other",
+                new_label=text,
+                label="3",
+                fingerprint="f",
+                note=text,
+                issues=[text],
+                evidence={"page": text},
+            ),
+            Event(
+                client="d",
+                seq=1,
+                example_id=text,
+                reviewer="ben",
+                action="decide",
+                verdict="several",
+                labels=[text, "3"],
+                label="3",
+                fingerprint="f",
+                note=text,
+            ),
+            *assigning({text: name}, "lea", "e"),
+        ]
+    )
     first = log.events().iloc[0]
     assert (first["example_id"], first["reviewer"], first["new_label"], first["note"]) == (text, name, text, text)
     assert first["issues"] == (text,) and first["evidence"] == {"page": text}
@@ -131,8 +155,17 @@ def test_a_blind_queue_mixes_in_as_many_that_the_model_agrees_with_and_its_order
 
 
 def test_a_blind_cell_tells_nothing_of_the_model():
-    cell = {"id": "a", "label": "cat", "prediction": "dog", "wrong": True, "score": "1.2", "score_help": "AUM", "suggestion": "dog",
-            "suggestion_source": "x", "evidence": {"run": "main", "prediction": "dog", "value": 1.2, "rank": 3, "url": "u"}}  # fmt: skip
+    cell = {
+        "id": "a",
+        "label": "cat",
+        "prediction": "dog",
+        "wrong": True,
+        "score": "1.2",
+        "score_help": "AUM",
+        "suggestion": "dog",
+        "suggestion_source": "x",
+        "evidence": {"run": "main", "prediction": "dog", "value": 1.2, "rank": 3, "url": "u"},
+    }
     shown = hidden.blind_cell(cell)
     assert "dog" not in str(shown) and "1.2" not in str(shown) and shown["label"] == "cat"
     assert shown["evidence"] == {"run": "main", "url": "u", "blind": True}

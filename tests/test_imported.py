@@ -67,8 +67,9 @@ def test_a_csv_becomes_a_run_that_is_scored_and_reviewed(audit, tmp_path, capsys
 def test_lists_and_features_come_from_parquet_and_out_of_fold_is_kept_as_such(audit, tmp_path):
     frame = predictions(audit)
     features = np.random.default_rng(1).normal(size=(len(frame), 3))
-    table = pd.DataFrame({"key": frame["example_id"], "probabilities": list(frame[CLASSES].to_numpy()),
-                          "features": list(features)})  # fmt: skip
+    table = pd.DataFrame(
+        {"key": frame["example_id"], "probabilities": list(frame[CLASSES].to_numpy()), "features": list(features)}
+    )
     table.to_parquet(tmp_path / "p.parquet")
     arguments = ("--id-column", "key", "--out-of-fold")
     assert hardlook("import-predictions", audit.root, tmp_path / "p.parquet", *arguments) == 0

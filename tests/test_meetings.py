@@ -27,8 +27,21 @@ def log(log_url):  # noqa: F811
 
 def said(log, example, reviewer, verdict, note=None, **fields):
     seq = 1 + max(log.acknowledged([reviewer]).values(), default=0)
-    log.append([Event(client=reviewer, seq=seq, example_id=example, reviewer=reviewer, action=fields.pop("action", "decide"),
-                      verdict=verdict, label="3", note=note, **fields)])  # fmt: skip
+    log.append(
+        [
+            Event(
+                client=reviewer,
+                seq=seq,
+                example_id=example,
+                reviewer=reviewer,
+                action=fields.pop("action", "decide"),
+                verdict=verdict,
+                label="3",
+                note=note,
+                **fields,
+            )
+        ]
+    )
 
 
 @pytest.fixture
@@ -122,8 +135,12 @@ def test_precedents_come_back_beside_look_alikes_and_go_with_their_undo(disputed
 
 def test_merges_and_splits_are_a_mapping_that_follows_their_order(disputed):
     meetings.start(disputed, meetings.agenda(disputed), "lea")
-    for at, change in enumerate([{"kind": "merge", "from": ["1", "7"], "to": ["stroke"]},
-                                 {"kind": "split", "from": ["stroke"], "to": ["thin", "thick"]}]):  # fmt: skip
+    for at, change in enumerate(
+        [
+            {"kind": "merge", "from": ["1", "7"], "to": ["stroke"]},
+            {"kind": "split", "from": ["stroke"], "to": ["thin", "thick"]},
+        ]
+    ):
         meetings.record(disputed, "lea", {"at": at, "verdict": "given", "classes": change}, {})
     found = meetings.class_mapping(disputed, ["1", "3", "7"])
     assert found["mapping"] == {"1": ["thin", "thick"], "3": ["3"], "7": ["thin", "thick"]}
@@ -142,8 +159,15 @@ def test_minutes_tell_all_and_nothing_in_them_is_markup(disputed):
     meetings.count_hands(disputed, 0, "it is 5", 2)
     meetings.record(disputed, "lea", {"at": 0, "verdict": "other", "new_label": "5", "note": "smear"}, {"label": "3"})
     text = meetings.minutes(disputed, meetings.end(disputed), "Digits <b>")
-    for words in ("meeting 1", "led by lea", "1 of 3 items decided", "hands: it is 5 2", "**decided by lea**: it is 5",
-                  "ana: it is 5; “looks like a 5”", "nothing was decided"):  # fmt: skip
+    for words in (
+        "meeting 1",
+        "led by lea",
+        "1 of 3 items decided",
+        "hands: it is 5 2",
+        "**decided by lea**: it is 5",
+        "ana: it is 5; “looks like a 5”",
+        "nothing was decided",
+    ):
         assert words in text
     assert "<img" not in text and "<b>" not in text and "\n# \\*" not in text and "[x](" not in text
 
@@ -220,8 +244,21 @@ def test_a_lead_leads_and_all_others_follow(team):
         ("ana", "given", None),
         ("ben", "other", "dog" if row["label"] == "cat" else "cat"),
     ):
-        log.append([Event(client=reviewer, seq=1, example_id=row["example_id"], reviewer=reviewer, action="decide",
-                          verdict=verdict, new_label=new_label, label=row["label"], note=f"<b>{reviewer}</b>")])  # fmt: skip
+        log.append(
+            [
+                Event(
+                    client=reviewer,
+                    seq=1,
+                    example_id=row["example_id"],
+                    reviewer=reviewer,
+                    action="decide",
+                    verdict=verdict,
+                    new_label=new_label,
+                    label=row["label"],
+                    note=f"<b>{reviewer}</b>",
+                )
+            ]
+        )
     assert client.get("/hardlook/meeting", **as_person("ana")).json["open"] is False
     meetings.start(log, meetings.agenda(log), "lea")
     seen = client.get("/hardlook/meeting", **as_person("vic")).json

@@ -20,8 +20,17 @@ from .reads import Reads
 from .synthetic import make_audit, write_dynamics
 from .test_views import page, quiet  # noqa: F401
 
-FIRST = {"overview": 25, "grid": 19, "deciles": 16, "data-map": 29, "slices": 5, "suspects": 16, "reviews": 9, "meeting": 2,
-         "compare": 13}  # fmt: skip
+FIRST = {
+    "overview": 25,
+    "grid": 19,
+    "deciles": 16,
+    "data-map": 29,
+    "slices": 5,
+    "suspects": 16,
+    "reviews": 9,
+    "meeting": 2,
+    "compare": 13,
+}
 """Files that the first visitor of a page has opened; a page that is not here may open as many as the most."""
 AGAIN = {
     "overview": 1,

@@ -49,8 +49,10 @@ def test_repeat_adds_trains_and_scores_runs_and_leaves_them_alone_afterwards(sam
     assert audit.run_names() == ["main", "main-seed5", "main-keep3"]
     assert (sample_copy / "audit.toml").read_text().startswith(before)
     assert len(list((sample_copy / "checkpoints" / "main-keep3").glob("*.pt"))) == 3
-    loss = {name: read_table(audit.run(name).score_path("uncertainty"), ["loss"])["loss"].to_pylist()
-            for name in audit.run_names()}  # fmt: skip
+    loss = {
+        name: read_table(audit.run(name).score_path("uncertainty"), ["loss"])["loss"].to_pylist()
+        for name in audit.run_names()
+    }
     assert loss["main-keep3"] == loss["main"]  # the same training, of which fewer checkpoints were kept
     assert loss["main-seed5"] != loss["main"]
     after = (sample_copy / "audit.toml").read_text()

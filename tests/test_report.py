@@ -136,9 +136,21 @@ def test_no_list_holds_what_is_read_blind_or_waits_for_a_second_reader(sample_co
         open_ones = sorted(before & set(examples.index[examples["split"] == "train"]))
         waiting = [one for one in open_ones if policy.is_drawn(one)][:2]
         settled = [one for one in open_ones if not policy.is_drawn(one)][:2]
-        log.append([Event(client="c", seq=at, example_id=one, reviewer=("ana", "ben")[at % 2], action="decide", verdict="none",
-                          label=examples.loc[one, "label"], fingerprint=examples.loc[one, "fingerprint"])
-                    for at, one in enumerate([*waiting, *settled], 1)])  # fmt: skip
+        log.append(
+            [
+                Event(
+                    client="c",
+                    seq=at,
+                    example_id=one,
+                    reviewer=("ana", "ben")[at % 2],
+                    action="decide",
+                    verdict="none",
+                    label=examples.loc[one, "label"],
+                    fingerprint=examples.loc[one, "fingerprint"],
+                )
+                for at, one in enumerate([*waiting, *settled], 1)
+            ]
+        )
         text = render(audit, run, log)
         assert hidden_from_readers(audit, log).keys() == rows | set(waiting)
     assert len(before) > 40 and not before & rows and "until their first verdict" in text

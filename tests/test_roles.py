@@ -67,10 +67,16 @@ def test_only_the_trusted_proxy_is_believed():
 
 @pytest.mark.parametrize(
     "headers",
-    [[], [("x-forwarded-user", "")], [("x-forwarded-user", "ana"), ("x-forwarded-user", "lea")],
-     [("x-forwarded-user", "a\x00b")], [("x-forwarded-user", "a\u202eb")], [("x-forwarded-user", "a" * 201)],
-     [("x-forwarded-user", "a\nb")]],
-)  # fmt: skip
+    [
+        [],
+        [("x-forwarded-user", "")],
+        [("x-forwarded-user", "ana"), ("x-forwarded-user", "lea")],
+        [("x-forwarded-user", "a\x00b")],
+        [("x-forwarded-user", "a\u202eb")],
+        [("x-forwarded-user", "a" * 201)],
+        [("x-forwarded-user", "a\nb")],
+    ],
+)
 def test_a_header_that_names_nobody_clearly_names_nobody(headers):
     raw = [(name, value.encode().decode("latin1")) for name, value in headers]
     assert Access("0.0.0.0", proxies=(PROXY,)).name_of(raw, PROXY) is None
@@ -179,8 +185,12 @@ def test_pages_are_told_who_it_is_by_the_gate_alone(kind, peer, told):
         seen.extend(value.decode() for name, value in scope["headers"] if name.lower() == b"x-hardlook-user")
 
     access = Access("0.0.0.0", proxies=(PROXY,))
-    headers = [(b"host", b"10.0.0.9:8501"), (b"X-Hardlook-User", b"lea"), (b"x-hardlook-user", b"lea"),
-               (b"x-forwarded-user", "Zoë".encode())]  # fmt: skip
+    headers = [
+        (b"host", b"10.0.0.9:8501"),
+        (b"X-Hardlook-User", b"lea"),
+        (b"x-hardlook-user", b"lea"),
+        (b"x-forwarded-user", "Zoë".encode()),
+    ]
     scope = {"type": kind, "path": "/_stcore/stream", "headers": headers, "client": (peer, 5)}
     asyncio.run(Gate(app, lambda: access)(scope, None, None))
     assert seen == told

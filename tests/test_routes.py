@@ -61,11 +61,19 @@ class Client:
     async def _call(self, method, path, query, body, headers):
         headers = {"host": "localhost:8501"} | {name.replace("_", "-"): value for name, value in headers.items()}
         scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "path": path,
-            "raw_path": path.encode(), "query_string": urlencode(query or {}).encode(), "root_path": "",
-            "scheme": "http", "client": ("127.0.0.1", 5), "server": ("localhost", 8501),
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": urlencode(query or {}).encode(),
+            "root_path": "",
+            "scheme": "http",
+            "client": ("127.0.0.1", 5),
+            "server": ("localhost", 8501),
             "headers": [(name.encode(), value.encode()) for name, value in headers.items() if value is not None],
-        }  # fmt: skip
+        }
         found = {"body": b""}
 
         async def receive():
@@ -208,8 +216,10 @@ def test_the_history_tells_what_still_stands(client, ids):
     send(client, event(3, ids[3], verdict="none"))
     history = client.get("/hardlook/example", {"id": ids[3]}).json["history"]
     assert [(one["verdict"], one["note"], one["stands"]) for one in history] == [
-        ("none", None, True), (None, "<i>look</i>", True), ("unsure", None, False),
-    ]  # fmt: skip
+        ("none", None, True),
+        (None, "<i>look</i>", True),
+        ("unsure", None, False),
+    ]
 
 
 # -- events ----------------------------------------------------------------------------------------------------------
@@ -231,11 +241,16 @@ def test_sending_again_changes_nothing_and_is_acknowledged_again(client, audit, 
 
 def test_a_bad_event_is_refused_with_its_reason_and_the_others_are_written(client, audit, ids):
     bad = [
-        event(2, "nowhere.png"), event(3, ids[0], verdict="other", new_label="no such class"),
-        event(4, ids[0], verdict="perhaps"), event(5, ids[0], action="adjudicate"), event("6", ids[0]),
-        event(7, ids[0], undoes=["tab", 1]), event(8, ids[0], note="nul \0"),
-        event(9, ids[0], action="undo", verdict=None, undoes=["ghost", 1]), {"client": "tab"},
-    ]  # fmt: skip
+        event(2, "nowhere.png"),
+        event(3, ids[0], verdict="other", new_label="no such class"),
+        event(4, ids[0], verdict="perhaps"),
+        event(5, ids[0], action="adjudicate"),
+        event("6", ids[0]),
+        event(7, ids[0], undoes=["tab", 1]),
+        event(8, ids[0], note="nul \0"),
+        event(9, ids[0], action="undo", verdict=None, undoes=["ghost", 1]),
+        {"client": "tab"},
+    ]
     reply = send(client, event(1, ids[0]), *bad, event(10, ids[1]))
     assert [one["seq"] for one in reply.json["saved"]] == [1, 10]
     reasons = {one["seq"]: one["reason"] for one in reply.json["refused"]}
@@ -257,9 +272,14 @@ def test_a_page_of_another_audit_cannot_write_here(client, audit, ids):
 
 @pytest.mark.parametrize(
     "headers",
-    [{"x_hardlook": None}, {"content_type": "text/plain"}, {"origin": "http://evil.example"}, {"host": "evil.example"},
-     {"x_forwarded_for": "10.1.1.1"}],
-)  # fmt: skip
+    [
+        {"x_hardlook": None},
+        {"content_type": "text/plain"},
+        {"origin": "http://evil.example"},
+        {"host": "evil.example"},
+        {"x_forwarded_for": "10.1.1.1"},
+    ],
+)
 def test_what_a_foreign_page_could_send_writes_nothing(client, audit, ids, headers):
     assert send(client, event(1, ids[0]), **headers).status == 403
     assert len(decisions.open_log(audit).events()) == 0

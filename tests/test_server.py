@@ -77,9 +77,13 @@ def running(audit):
     """(process, url) of a served audit; a websocket has drawn the first page."""
     code = PROGRAM.format(heavy=HEAVY, audit=str(audit.root), port=0)
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     url = told_address(process)
     wait_until_it_answers(process, url)
     yield process, url
@@ -182,9 +186,13 @@ def test_the_users_own_streamlit_settings_do_not_open_the_server(audit):
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_it_prints_its_address_and_ends_cleanly_with_control_c(audit):
     process = subprocess.Popen(
-        [sys.executable, "-c", f"from dashboard.server import serve; serve({str(audit.root)!r}, port=0)"], cwd=ROOT,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        [sys.executable, "-c", f"from dashboard.server import serve; serve({str(audit.root)!r}, port=0)"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     wait_until_it_answers(process, told_address(process))
     process.send_signal(signal.SIGINT)
     said, complaints = process.communicate(timeout=300)

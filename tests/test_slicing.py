@@ -170,10 +170,15 @@ def test_the_predicted_change_is_that_of_the_embeddings(sample_copy):
 
 
 def test_a_summary_names_the_training_examples_that_harm_or_help_and_no_others():
-    frame = pd.DataFrame({
-        "example_id": ["t0", "t1", "t2", "e0", "e1", "e2"], "split": ["train"] * 3 + ["test"] * 3, "label": "cat",
-        "prediction": "dog", "correct": False,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "example_id": ["t0", "t1", "t2", "e0", "e1", "e2"],
+            "split": ["train"] * 3 + ["test"] * 3,
+            "label": "cat",
+            "prediction": "dog",
+            "correct": False,
+        }
+    )
     vectors = np.array([[-2.0, 0.0], [0.0, 5.0], [3.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     found = pd.DataFrame({"example_id": ["e0", "e1", "e2"], "slice_id": [0, 0, 1], "distance": 0.0})
     summary = summarise(Embedded(frame, vectors), found, settings())

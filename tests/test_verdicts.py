@@ -240,8 +240,18 @@ def test_what_would_stand_without_an_act_is_what_stands_once_it_is_undone(log, s
     act = log.last_act("ana")
     events, stands = log.without(act)
     expected = {name: getattr(verdicts, name)(events, stands) for name in ("decisions", "flags", "comments")}
-    log.append([Event(client="undoing", seq=1, example_id=act["example_id"], reviewer="ana", action="undo",
-                      undoes=(act["client"], act["seq"]))])  # fmt: skip
+    log.append(
+        [
+            Event(
+                client="undoing",
+                seq=1,
+                example_id=act["example_id"],
+                reviewer="ana",
+                action="undo",
+                undoes=(act["client"], act["seq"]),
+            )
+        ]
+    )
     ids = set(events["example_id"])
     for name, table in expected.items():
         found = getattr(log, name)()

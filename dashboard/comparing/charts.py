@@ -236,14 +236,20 @@ def _corrected_mean(figure: go.Figure, band: pd.DataFrame) -> None:
     rows = band[band["changed"].fillna(0) > 0] if "changed" in band else band.iloc[:0]
     if len(rows):
         figure.add_scatter(
-            mode="markers", x=rows["decile"], y=100 * rows["corrected"], name="mean, corrected",
+            mode="markers",
+            x=rows["decile"],
+            y=100 * rows["corrected"],
+            name="mean, corrected",
             marker={"symbol": "diamond-open", "size": 11, "color": LABEL.colour, "line": {"width": 2}},
             cliponaxis=False,
-            hovertext=[f"decile {row.decile}: mean {share(row.corrected)} wrong on corrected labels, SD "
-                       f"{share(row.corrected_deviation)}; {number(row.changed)} changed "
-                       f"per run" for row in rows.itertuples()],
+            hovertext=[
+                f"decile {row.decile}: mean {share(row.corrected)} wrong on corrected labels, SD "
+                f"{share(row.corrected_deviation)}; {number(row.changed)} changed "
+                f"per run"
+                for row in rows.itertuples()
+            ],
             hoverinfo="text",
-        )  # fmt: skip
+        )
 
 
 def recall_curves(curves: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Chart:
@@ -305,9 +311,13 @@ def roc_runs(curves: pd.DataFrame, runs: Sequence[str], areas: Sequence[float]) 
     _draw_chance(figure)
     for at, (run, area) in enumerate(zip(runs, areas, strict=True)):
         figure.add_scatter(
-            x=x, y=100 * curves[at], mode="lines", name=f"{escaped(run, 24)}, AUROC {area:.3f}", hoverinfo="name",
+            x=x,
+            y=100 * curves[at],
+            mode="lines",
+            name=f"{escaped(run, 24)}, AUROC {area:.3f}",
+            hoverinfo="name",
             line={"width": 1.2, "color": INKS[at % len(INKS)], "dash": DASHES[at // len(INKS) % len(DASHES)]},
-        )  # fmt: skip
+        )
     if len(runs) > 1:
         figure.add_scatter(
             x=x,
@@ -359,9 +369,13 @@ def roc_outside(curves: Mapping[str, Sequence[float]], areas: Mapping[str, float
 def deviations(table: pd.DataFrame) -> Chart:
     """How far examples move in the ranking between runs. ``table``: place_deviation by example_id."""
     figure = go.Figure(
-        go.Histogram(x=100 * table["place_deviation"].dropna(), nbinsx=40, marker={"color": SERIES[0]},
-                     hovertemplate="%{y:,} examples move by %{x} % of the ranking<extra></extra>")
-    )  # fmt: skip
+        go.Histogram(
+            x=100 * table["place_deviation"].dropna(),
+            nbinsx=40,
+            marker={"color": SERIES[0]},
+            hovertemplate="%{y:,} examples move by %{x} % of the ranking<extra></extra>",
+        )
+    )
     laid_out(figure, 240, bargap=0.05, showlegend=False)
     figure.update_layout(paper_bgcolor=TRANSPARENT)
     figure.update_xaxes(

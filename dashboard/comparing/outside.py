@@ -95,10 +95,15 @@ def show_table(table: pd.DataFrame) -> None:
     shown = pd.DataFrame({"score": table["score"]})
     if "classical" in table:
         shown["kind"] = table["classical"].map({True: "classical detector", False: "score of the run"})
-    shown = shown.assign(**{
-        "AUROC": table["auroc"], "AUPR in": table["aupr_in"], "AUPR out": table["aupr_out"],
-        "inside": table["inside"], "outside": table["outside"],
-    })  # fmt: skip
+    shown = shown.assign(
+        **{
+            "AUROC": table["auroc"],
+            "AUPR in": table["aupr_in"],
+            "AUPR out": table["aupr_out"],
+            "inside": table["inside"],
+            "outside": table["outside"],
+        }
+    )
     numbers = dict.fromkeys(("AUROC", "AUPR in", "AUPR out"), "%.3f") | {
         "inside": "localized",
         "outside": "localized",

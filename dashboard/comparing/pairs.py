@@ -90,17 +90,27 @@ def show_overlap(scores: Scores, names: Mapping[str, str], takes: Mapping[str, b
     chance = share(float(here["chance"].mean()) if len(here) else None)
     _clickable(
         charts.matrix(
-            square, names, _marks(takes), _picked(names), what="overlap", diverging=False,
+            square,
+            names,
+            _marks(takes),
+            _picked(names),
+            what="overlap",
+            diverging=False,
             reading=f"Each cell is the share of the {top} most suspicious examples by one score that the other has "
-                    f"among its "
+            f"among its "
             f"own {top}: 1 is the same set, and two unrelated scores share {chance}. Click a cell to see "
             "where two scores disagree.",
         ),
         names,
-    )  # fmt: skip
+    )
     with st.expander("Numbers"):
-        shown = table.assign(a=table["a"].map(names), b=table["b"].map(names), share=100 * table["share"],
-                             overlap=100 * table["overlap"], chance=100 * table["chance"])  # fmt: skip
+        shown = table.assign(
+            a=table["a"].map(names),
+            b=table["b"].map(names),
+            share=100 * table["share"],
+            overlap=100 * table["overlap"],
+            chance=100 * table["chance"],
+        )
         percent = st.column_config.NumberColumn(format="%.3g %%")
         st.dataframe(
             shown.rename(columns={"a": "score", "b": "against", "share": "top", "k": "examples in it"}),
@@ -244,8 +254,12 @@ def _panel(
     made = cells.make_cells(audit, run, pa.table({"example_id": pa.array(rows.index, pa.string())}), None, url=url)
     about = " ".join(cells.score_help(find_column(columns, address)) for address in pair)
     for place, cell, row in zip(places, made, rows.itertuples(), strict=True):
-        evidence = {"scores": list(pair), "places": [round(row.place_a, 4), round(row.place_b, 4)], "rank": place + 1,
-                    "of": len(part)}  # fmt: skip
+        evidence = {
+            "scores": list(pair),
+            "places": [round(row.place_a, 4), round(row.place_b, 4)],
+            "rank": place + 1,
+            "of": len(part),
+        }
         score_help = (
             f"Place in the ranking, 100 % the most suspicious: {names[pair[0]]} {share(row.place_a)}, "
             f"{names[pair[1]]} {share(row.place_b)}. {about}"

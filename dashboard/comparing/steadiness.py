@@ -147,9 +147,12 @@ def show_moving(audit: Audit, run: Run, moved: pd.DataFrame, column: ScoreColumn
             f"{share(row.place_deviation)} over {count(int(row.runs), 'run')}. {cells.score_help(column)}"
         )
         evidence = {
-            "score": column.address, "runs": list(runs), "place_deviation": round(row.place_deviation, 4),
-            "rank": place + 1, "of": len(moved),
-        }  # fmt: skip
+            "score": column.address,
+            "runs": list(runs),
+            "place_deviation": round(row.place_deviation, 4),
+            "rank": place + 1,
+            "of": len(moved),
+        }
         cell |= hidden.scored_cell(cell, f"± {100 * row.place_deviation:.0f} %", score_help, evidence)
     note = f"{places.start + 1:,} to {places.stop:,} of {len(moved):,}"
     example_grid(
@@ -183,8 +186,13 @@ def show_few_checkpoints(columns: Sequence[ScoreColumn], scores: Scores) -> None
         rows.append(row)
     if rows:
         st.subheader("Three checkpoints against all", anchor=False)
-        st.dataframe(pd.DataFrame(rows), hide_index=True, placeholder=controls.NONE, width="content",
-                     column_config={name: st.column_config.NumberColumn(format="%.3g") for name in rows[0] if name != "score"})  # fmt: skip
+        st.dataframe(
+            pd.DataFrame(rows),
+            hide_index=True,
+            placeholder=controls.NONE,
+            width="content",
+            column_config={name: st.column_config.NumberColumn(format="%.3g") for name in rows[0] if name != "score"},
+        )
         st.caption(
             "Rank correlation of the score over three checkpoints with the same score over every "
             "checkpoint: near 1, three are enough. For fewer checkpoints of another score, add a run whose "

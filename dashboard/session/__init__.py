@@ -41,7 +41,11 @@ def review_session(queue: Queue, cells: Sequence[dict[str, Any]], *, key: str, *
     window = queue.window()
     here = queue.ids[queue.start]
     more = {
-        "kind": "session", "first": window.start, "of": len(queue.ids), "at": here,
-        "reason": queue.reason, "left": queue.left,
-    }  # fmt: skip
+        "kind": "session",
+        "first": window.start,
+        "of": len(queue.ids),
+        "at": here,
+        "reason": queue.reason,
+        "left": queue.left,
+    }
     show_component([{"title": "Session", "cells": cells}], key=key, turns=True, more=more, **shared)

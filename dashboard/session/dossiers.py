@@ -87,9 +87,14 @@ def _score(column, value: float | None, among: dict[str, np.ndarray]) -> dict[st
     value = None if value is None or not np.isfinite(value) else float(value)
     place = details.percentile(among.get(column.name), value)
     return {
-        "name": column.address, "title": column.title, "help": column.help, "unit": column.unit,
-        "suspicious": column.suspicious, "value": value, "percentile": place,
-    }  # fmt: skip
+        "name": column.address,
+        "title": column.title,
+        "help": column.help,
+        "unit": column.unit,
+        "suspicious": column.suspicious,
+        "value": value,
+        "percentile": place,
+    }
 
 
 Group = tuple[str, str | None]

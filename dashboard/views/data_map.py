@@ -139,10 +139,14 @@ def pick_epoch(epochs: list[int]) -> int:
         return epochs[0]
     names = [str(epoch) for epoch in epochs]
     value = st.select_slider(
-        "After epoch", names, names[-1], key="epoch", bind="query-params",
+        "After epoch",
+        names,
+        names[-1],
+        key="epoch",
+        bind="query-params",
         help="The map over the epochs up to this one; arrow keys move it, so that a class can be watched while it "
-             "is learned.",
-    )  # fmt: skip
+        "is learned.",
+    )
     return int(value) if value in names else epochs[-1]
 
 
@@ -174,8 +178,11 @@ def show_map(audit: Audit, run: Run, points: pd.DataFrame, colour: str, column: 
         what, about = "Drawn around, the least sure first", {"lasso": lasso.written(outlines)}
     else:
         found = training_map.in_order(points, which)
-        what = {"easy": "Easy, the surest first", "ambiguous": "Ambiguous, the most variable first",
-                "hard": "Hard, the least sure first"}[which]  # fmt: skip
+        what = {
+            "easy": "Easy, the surest first",
+            "ambiguous": "Ambiguous, the most variable first",
+            "hard": "Hard, the least sure first",
+        }[which]
         about = {"region": which}
     show_examples(audit, run, found, what, {**about, "epoch": epoch})
 
@@ -205,9 +212,12 @@ def show_examples(audit: Audit, run: Run, found: pd.DataFrame, what: str, about:
             f"{about['epoch']}."
         )
         about_one = {
-            **about, "confidence": round(row.confidence, 4), "variability": round(row.variability, 4), "rank": place + 1,
+            **about,
+            "confidence": round(row.confidence, 4),
+            "variability": round(row.variability, 4),
+            "rank": place + 1,
             "of": len(found),
-        }  # fmt: skip
+        }
         cell |= hidden.scored_cell(cell, f"{row.confidence:.2f} ± {row.variability:.2f}", score_help, about_one)
     note = f"{places.start + 1:,} to {places.stop:,} of {len(found):,}"
     example_grid(

@@ -191,8 +191,10 @@ def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Select
         st.caption(f"{MOST_CLASSES} of {count(int((~small).sum()), 'class', 'classes')}.")
     by_label = replace(selection, index="label")
     frame = state.class_decile_errors(audit, run, column, by_label, names)
-    parts = [corrected.deciles_beside(audit, run, column, replace(by_label, class_name=name), part.reset_index(drop=True))
-             for name, part in frame.groupby("class", sort=False)]  # fmt: skip
+    parts = [
+        corrected.deciles_beside(audit, run, column, replace(by_label, class_name=name), part.reset_index(drop=True))
+        for name, part in frame.groupby("class", sort=False)
+    ]
     frame = pd.concat(parts, ignore_index=True)
     controls.show_chart(charts.class_deciles(frame, names), "class_deciles")
 

@@ -71,8 +71,16 @@ def opening(columns: Sequence[ScoreColumn]) -> ScoreColumn:
     said = st.query_params.get(OPENS)
     if said is not None:
         rest = {step: first.steps.get(step) for step in ("index", "normalised")}
-        return next((c for c in columns if c.scorer == first.scorer and place(c) == said
-                     and all(c.steps.get(step) == value for step, value in rest.items())), first)  # fmt: skip
+        return next(
+            (
+                c
+                for c in columns
+                if c.scorer == first.scorer
+                and place(c) == said
+                and all(c.steps.get(step) == value for step, value in rest.items())
+            ),
+            first,
+        )
     if start is first or any(not name.startswith(view.KEPT) for name in st.query_params):
         return first
     st.query_params[OPENS] = place(start)
@@ -91,9 +99,11 @@ def why_here(columns: Sequence[ScoreColumn], column: ScoreColumn) -> str | None:
         return None
     if (first.direction or {}).get("n") == 0:
         return f"The grid opens here, since *{plain(first.title)}* has no values in this run; Overview says why."
-    return (f"The grid opens here, since neither end of *{plain(first.title)}* is hard on held-out examples of "
-            f"this run, and "
-            "of its stages and forms this one ranks errors most strongly.")  # fmt: skip
+    return (
+        f"The grid opens here, since neither end of *{plain(first.title)}* is hard on held-out examples of "
+        f"this run, and "
+        "of its stages and forms this one ranks errors most strongly."
+    )
 
 
 def explain(audit: Audit, run: Run, column: ScoreColumn) -> None:
@@ -150,9 +160,16 @@ def show_ends(
 
 
 def show_groups(
-    bar, audit: Audit, run: Run, column: ScoreColumn, selection: Selection, table: pa.Table, side: int, panels: str,
+    bar,
+    audit: Audit,
+    run: Run,
+    column: ScoreColumn,
+    selection: Selection,
+    table: pa.Table,
+    side: int,
+    panels: str,
     grouped: grouping.Grouping,
-) -> None:  # fmt: skip
+) -> None:
     """Both ends within each group of a metadata column, the groups below each other in one grid."""
     parts = grouping.parts(audit, grouped, table)
     if not parts:

@@ -83,9 +83,12 @@ def show_lead_controls(log: ReviewLog, meeting: dict) -> None:
     if not serving().identity.may("lead"):
         return
     with st.expander("People and end of the meeting"):
-        names = st.text_area("Present, one name a line", "\n".join(meeting["present"]), key="present",
-                             help="Who follows on this page is added by itself when an outcome is "
-                                  "recorded.")  # fmt: skip
+        names = st.text_area(
+            "Present, one name a line",
+            "\n".join(meeting["present"]),
+            key="present",
+            help="Who follows on this page is added by itself when an outcome is recorded.",
+        )
         with st.container(horizontal=True):
             if st.button("Keep the names", key="keep_present"):
                 meetings.be_present(log, names.splitlines())
@@ -104,25 +107,59 @@ def show_past(audit: Audit, log: ReviewLog) -> None:
     with st.container(horizontal=True):
         for one in past[:10]:
             name = f"meeting-{one['number']}.md"
-            st.download_button(f"Meeting {one['number']} · "
-                               f"{one['started'][:10]}", meetings.minutes(log, one, audit.name),
-                               file_name=name, mime="text/markdown", on_click="ignore", icon=":material/download:",
-                               key=f"minutes_{one['number']}")  # fmt: skip
+            st.download_button(
+                f"Meeting {one['number']} · {one['started'][:10]}",
+                meetings.minutes(log, one, audit.name),
+                file_name=name,
+                mime="text/markdown",
+                on_click="ignore",
+                icon=":material/download:",
+                key=f"minutes_{one['number']}",
+            )
     rules = meetings.precedents(log)
     if rules:
         st.subheader("Precedents", anchor=False)
         st.caption("Shown beside later look-alikes: near in features, or with the same label and outcome.")
-        st.dataframe([{"precedent": one["text"], "label": one["label"], "outcome": one["new_label"] or one["verdict"],
-                       "examples": ", ".join(one["examples"]), "meeting": one["meeting"]} for one in rules],
-                     hide_index=True, placeholder=controls.NONE)  # fmt: skip
+        st.dataframe(
+            [
+                {
+                    "precedent": one["text"],
+                    "label": one["label"],
+                    "outcome": one["new_label"] or one["verdict"],
+                    "examples": ", ".join(one["examples"]),
+                    "meeting": one["meeting"],
+                }
+                for one in rules
+            ],
+            hide_index=True,
+            placeholder=controls.NONE,
+        )
     mapping = meetings.class_mapping(log, audit.classes)
     if mapping["changes"]:
         st.subheader("Changes of classes", anchor=False)
-        st.dataframe([{"what": one["kind"], "from": ", ".join(one["from"]), "to": ", ".join(one["to"]),
-                       "meeting": one["meeting"], "by": one["by"]} for one in mapping["changes"]], hide_index=True, placeholder=controls.NONE)  # fmt: skip
-        st.download_button("Mapping of classes as JSON", json.dumps(mapping, ensure_ascii=False, indent=2),
-                           file_name="class-mapping.json", mime="application/json", on_click="ignore",
-                           icon=":material/download:", key="class_mapping")  # fmt: skip
+        st.dataframe(
+            [
+                {
+                    "what": one["kind"],
+                    "from": ", ".join(one["from"]),
+                    "to": ", ".join(one["to"]),
+                    "meeting": one["meeting"],
+                    "by": one["by"],
+                }
+                for one in mapping["changes"]
+            ],
+            hide_index=True,
+            placeholder=controls.NONE,
+        )
+        st.download_button(
+            "Mapping of classes as JSON",
+            json.dumps(mapping, ensure_ascii=False, indent=2),
+            file_name="class-mapping.json",
+            mime="application/json",
+            on_click="ignore",
+            icon=":material/download:",
+            key="class_mapping",
+        )
 
 
 show()

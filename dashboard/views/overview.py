@@ -323,13 +323,17 @@ def show_seen(seen: dict) -> None:
         table["column"] = table["column"].map(shown_text)
         st.dataframe(table, hide_index=True, placeholder=controls.NONE, column_config=formats)
         more = f" {count(seen['left'], 'more column')} not listed." if seen["left"] else ""
-        st.caption("Each row is a column after the transform: deviations far apart mean that it does not standardise, "
-                   f"and the largest column dominates.{more}")  # fmt: skip
+        st.caption(
+            "Each row is a column after the transform: deviations far apart mean that it does not standardise, "
+            f"and the largest column dominates.{more}"
+        )
         return
     for tokens in seen["texts"]:
         st.text(" · ".join(shown_text(token) for token in tokens))
-    st.caption(f"Texts cut into tokens, as the model reads them: {seen['length']} places each, "
-               f"{share(seen['filled'])} of the texts fill them all, and what follows is not read.")  # fmt: skip
+    st.caption(
+        f"Texts cut into tokens, as the model reads them: {seen['length']} places each, "
+        f"{share(seen['filled'])} of the texts fill them all, and what follows is not read."
+    )
 
 
 show()

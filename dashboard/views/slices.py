@@ -67,9 +67,11 @@ def show() -> None:
     except HardlookError as error:
         return st.error(quoted(str(error), longest=1000), icon=":material/error:")
     if blinding.is_blind_split(audit, slicing.settings.split):
-        return controls.empty(f"{hidden.TEST} Which of them are in one slice would tell it: choose a slicing of "
-                              f"train, or find "
-                              "one here under “other settings”.")  # fmt: skip
+        return controls.empty(
+            f"{hidden.TEST} Which of them are in one slice would tell it: choose a slicing of "
+            f"train, or find "
+            "one here under “other settings”."
+        )
     if name is None:
         offer_to_keep(audit, run, settings)
     describe(slicing, audit, run)

@@ -31,8 +31,9 @@ def assign(options) -> int:
 
     audit = Audit.open(options.audit)
     where = dict(one.split("=", 1) if "=" in one else (one, "") for one in options.where)
-    ids = assignments.chosen(audit, split=options.split, class_name=options.class_name, slice_of=options.slice,
-                             where=where, run=options.run)  # fmt: skip
+    ids = assignments.chosen(
+        audit, split=options.split, class_name=options.class_name, slice_of=options.slice, where=where, run=options.run
+    )
     if not ids:
         raise HardlookError("no example matches; nothing was assigned")
     if bool(options.to) == options.release:

@@ -32,8 +32,13 @@ COLUMNS = ("distance (ft)", "bearing (rad)", "heading (rad)", "own speed (ft/s)"
 CLASSES = ("clear of conflict", "weak left", "weak right", "strong left", "strong right")
 TOP = 0.05
 DIRECTIONS, STEP, FARTHEST = 200, 0.002, 0.3
-SCORES = (("influence", "self_influence"), ("self_influence", "cook"), ("vog", "late_label_logit"),
-          ("vog", "late_label_probability"), ("uncertainty", "loss"))  # fmt: skip
+SCORES = (
+    ("influence", "self_influence"),
+    ("self_influence", "cook"),
+    ("vog", "late_label_logit"),
+    ("vog", "late_label_probability"),
+    ("uncertainty", "loss"),
+)
 
 TOML = """format = 1
 name = "ACAS Xu 1_1, a surrogate"

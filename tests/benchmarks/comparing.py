@@ -52,8 +52,10 @@ def main(n: int, folder: Path) -> None:
     values = measured("one score of two runs", lambda: frames.over_runs(audit, runs, selection))
     measured("deviation per example", lambda: evaluation.deviation_per_example(values))
     for epoch in (1, 15):
-        points = measured(f"data map after epoch {epoch}", lambda epoch=epoch: training_map.positions(
-            audit, run, "main", epoch, selection))  # fmt: skip
+        points = measured(
+            f"data map after epoch {epoch}",
+            lambda epoch=epoch: training_map.positions(audit, run, "main", epoch, selection),
+        )
     measured("its regions", lambda: training_map.regions(points, training_map.Quantiles()))
     measured("its progress", lambda: training_map.progress(audit, run, "main", selection))
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")

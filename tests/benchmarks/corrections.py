@@ -34,11 +34,19 @@ def main() -> None:
     train = examples.index[(examples["split"] == "train") & examples["true"].notna()]
     first = examples.loc[ranked.reindex(train).sort_values(ascending=False, kind="stable").index[: given.inspected]]
     decisions = [
-        Event(client="verified", seq=number, example_id=row.Index, fingerprint=row.fingerprint, label=row.label,
-              reviewer="verified labels", action="decide", verdict="given" if row.true == row.label else "other",
-              new_label=None if row.true == row.label else row.true)
+        Event(
+            client="verified",
+            seq=number,
+            example_id=row.Index,
+            fingerprint=row.fingerprint,
+            label=row.label,
+            reviewer="verified labels",
+            action="decide",
+            verdict="given" if row.true == row.label else "other",
+            new_label=None if row.true == row.label else row.true,
+        )
         for number, row in enumerate(first.itertuples(), 1)
-    ]  # fmt: skip
+    ]
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
         for start in range(0, len(decisions), 500):
             log.append(decisions[start : start + 500])

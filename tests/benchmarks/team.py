@@ -65,8 +65,15 @@ class Reviewer(threading.Thread):
     def event(self, seq: int) -> dict:
         """Somebody presses a key."""
         verdict = ("given", "unsure", "none")[seq % 3]
-        return {"client": f"tab of {self.person}", "seq": seq, "example_id": self.ids[seq * 7 % len(self.ids)],
-                "action": "decide", "verdict": verdict, "evidence": {"rank": seq}, "seconds": 0.5}  # fmt: skip
+        return {
+            "client": f"tab of {self.person}",
+            "seq": seq,
+            "example_id": self.ids[seq * 7 % len(self.ids)],
+            "action": "decide",
+            "verdict": verdict,
+            "evidence": {"rank": seq},
+            "seconds": 0.5,
+        }
 
     def send(self, waiting: list) -> list:
         answer = self.ask("POST", "/hardlook/events", {"audit": self.token, "events": [one for _, one in waiting]})
@@ -104,14 +111,20 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.code = (f"from dashboard.server import serve; serve({str(audit)!r}, port={self.port}, log={url!r}, "
-                     "proxies=('127.0.0.1',))")  # fmt: skip
+        self.code = (
+            f"from dashboard.server import serve; serve({str(audit)!r}, port={self.port}, log={url!r}, "
+            "proxies=('127.0.0.1',))"
+        )
         self.start()
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        self.process = subprocess.Popen([sys.executable, "-c", self.code], cwd=ROOT, stdout=subprocess.DEVNULL,
-                                        env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", self.code],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
         until = time.monotonic() + 120
         while time.monotonic() < until:
             with (
@@ -185,8 +198,11 @@ def run(folder: Path, url: str, seconds: float, kill=None, kill_server: bool = F
     ids = read_table(audit.examples_path)["example_id"].to_pylist()
     server = Server(audit.root, url)
     token = Serving(audit.root, url, "127.0.0.1").token
-    reviewers = [Reviewer(f"{kind}-{n}", rate, server.port, token, ids, seconds)
-                 for kind, (many, rate) in (("fast", FAST), ("slow", SLOW)) for n in range(many)]  # fmt: skip
+    reviewers = [
+        Reviewer(f"{kind}-{n}", rate, server.port, token, ids, seconds)
+        for kind, (many, rate) in (("fast", FAST), ("slow", SLOW))
+        for n in range(many)
+    ]
     for one in reviewers:
         one.start()
     if kill_server:
@@ -205,9 +221,15 @@ def run(folder: Path, url: str, seconds: float, kill=None, kill_server: bool = F
     server.kill()
     times = sorted(time_ for one in reviewers for time_ in one.times)
     cut = statistics.quantiles(times, n=100)
-    return {"decisions": sum(one.made for one in reviewers), "met the kill": sum(len(set(one.waited)) for one in reviewers),
-            "median ms": 1000 * cut[49], "p95 ms": 1000 * cut[94], "p99 ms": 1000 * cut[98], "most ms": 1000 * times[-1],
-            "wrong": wrong or "nothing"}  # fmt: skip
+    return {
+        "decisions": sum(one.made for one in reviewers),
+        "met the kill": sum(len(set(one.waited)) for one in reviewers),
+        "median ms": 1000 * cut[49],
+        "p95 ms": 1000 * cut[94],
+        "p99 ms": 1000 * cut[98],
+        "most ms": 1000 * times[-1],
+        "wrong": wrong or "nothing",
+    }
 
 
 def main() -> None:

@@ -37,8 +37,15 @@ from ..synthetic import make_audit
 ROOT = Path(__file__).parents[2]
 PAGE = Path(__file__).with_name("grid_page.py")
 CLASSES = ["0", "1", "<b>bold</b><img src=x onerror=alert(1)>", 'cat\'s "paw"', "naïve ☕ 中文"]
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-             "--disable-sync", "--no-first-run", "--process-per-site"]  # fmt: skip
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--process-per-site",
+]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 START = 120  # seconds until a server answers, on a busy machine
 WAIT = 60_000  # milliseconds until what a test waits for is there, on a busy machine
@@ -131,9 +138,12 @@ class Server:
         code = f"from dashboard.server import serve; serve({str(self.audit_path)!r}, {given})"
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", code], cwd=ROOT, stdout=output, stderr=output,
+                [sys.executable, "-c", code],
+                cwd=ROOT,
+                stdout=output,
+                stderr=output,
                 env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-            )  # fmt: skip
+            )
         until = time.monotonic() + START
         while not self.answers():
             assert self.process.poll() is None and time.monotonic() < until, self.output.read_text()

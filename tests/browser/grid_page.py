@@ -27,12 +27,21 @@ text = lambda value: value if isinstance(value, str) else None  # noqa: E731
 def cells(start: int) -> list[dict]:
     rows = state.details(audit, run, ids[start : start + each])
     return [
-        {"id": i, "fingerprint": row["fingerprint"], "label": text(row["label"]), "prediction": text(row["prediction"]),
-         "wrong": row["label"] != row["prediction"], "score": "loss 0.5 nats", "score_help": "high is suspicious",
-         "suggestion": text(row["second"]), "suggestion_source": "the last checkpoint",
-         "problem": text(row["problem"]), "evidence": {"rank": start + k}}
+        {
+            "id": i,
+            "fingerprint": row["fingerprint"],
+            "label": text(row["label"]),
+            "prediction": text(row["prediction"]),
+            "wrong": row["label"] != row["prediction"],
+            "score": "loss 0.5 nats",
+            "score_help": "high is suspicious",
+            "suggestion": text(row["second"]),
+            "suggestion_source": "the last checkpoint",
+            "problem": text(row["problem"]),
+            "evidence": {"rank": start + k},
+        }
         for k, (i, row) in enumerate(rows.iterrows())
-    ]  # fmt: skip
+    ]
 
 
 first = memory["page"] * 2 * each

@@ -28,8 +28,20 @@ def desk(start, tmp_path_factory):
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
         for number, example in enumerate(("train/000010.png", "train/000011.png")):
             for reviewer, verdict in (("ada", "given"), ("bea", "none")):
-                log.append([Event(client=reviewer, seq=number + 1, example_id=example, reviewer=reviewer, action="decide",
-                                  verdict=verdict, label="class 001", note=f"says {reviewer}")])  # fmt: skip
+                log.append(
+                    [
+                        Event(
+                            client=reviewer,
+                            seq=number + 1,
+                            example_id=example,
+                            reviewer=reviewer,
+                            action="decide",
+                            verdict=verdict,
+                            label="class 001",
+                            note=f"says {reviewer}",
+                        )
+                    ]
+                )
     return start(audit.root)
 
 

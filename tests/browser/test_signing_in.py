@@ -87,11 +87,16 @@ def test_whoever_signs_in_decides_under_their_address_and_the_pictures_ask_the_s
     assert thumb(server, context.cookies()) == 403
 
 
-@pytest.mark.parametrize(("person", "told"), [
-    ({"email": "eve@example.org", "email_verified": True}, "eve@example.org has no role in this audit"),
-    ({"email": "ana@example.org", "email_verified": False}, "this server shows nothing to people whom it does not "
-                                                            "know"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("person", "told"),
+    [
+        ({"email": "eve@example.org", "email_verified": True}, "eve@example.org has no role in this audit"),
+        (
+            {"email": "ana@example.org", "email_verified": False},
+            "this server shows nothing to people whom it does not know",
+        ),
+    ],
+)
 def test_who_has_no_role_or_no_verified_address_sees_nothing(context, server, provider, person, told):
     provider.person = person
     sign_in(door := context.new_page(), server)

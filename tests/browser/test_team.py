@@ -57,8 +57,11 @@ def log_of(server):
 
 
 def test_each_person_is_who_the_proxy_says_in_their_role(people):
-    for name, told in (("ana", "Reviewing as ana · auditor"), ("vic", "Reviewing as vic · viewer"),
-                       ("Dörte <b>", "Reviewing as Dörte <b> · auditor")):  # fmt: skip
+    for name, told in (
+        ("ana", "Reviewing as ana · auditor"),
+        ("vic", "Reviewing as vic · viewer"),
+        ("Dörte <b>", "Reviewing as Dörte <b> · auditor"),
+    ):
         page = people(name, "/overview")
         expect(page.get_by_text(told)).to_be_visible()
     stranger = people("eve", "/overview")
@@ -96,9 +99,21 @@ def test_five_people_follow_a_meeting_and_the_lead_settles_it_by_keyboard(people
         for number, example in enumerate(rows(server)[20:25]):
             second = next(name for name in CLASSES if name != example["label"])
             for reviewer, verdict, new_label in (("ana", "given", None), ("cem", "other", second)):
-                log.append([Event(client=f"m {reviewer}", seq=number + 1, example_id=example["example_id"], reviewer=reviewer,
-                                  action="decide", verdict=verdict, new_label=new_label, label=example["label"],
-                                  note=f"because {reviewer} {HOSTILE}")])  # fmt: skip
+                log.append(
+                    [
+                        Event(
+                            client=f"m {reviewer}",
+                            seq=number + 1,
+                            example_id=example["example_id"],
+                            reviewer=reviewer,
+                            action="decide",
+                            verdict=verdict,
+                            new_label=new_label,
+                            label=example["label"],
+                            note=f"because {reviewer} {HOSTILE}",
+                        )
+                    ]
+                )
     pages = {name: people(name, "/meeting") for name in ("lea", "ana", "ben", "cem", "vic")}
     lea = pages["lea"]
     lea.get_by_role("button", name="Open a meeting").click()

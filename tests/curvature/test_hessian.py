@@ -56,11 +56,14 @@ def weighted(predicted: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (F.cross_entropy(predicted, labels, reduction="none") * torch.tensor([0.1, 1.0, 7.0])[labels]).mean()
 
 
-@pytest.mark.parametrize("loss, plain", [
-    (nn.CrossEntropyLoss(weight=torch.tensor([0.1, 1.0, 7.0]).double()), weighted),
-    (nn.CrossEntropyLoss(label_smoothing=0.3), functools.partial(F.cross_entropy, label_smoothing=0.3)),
-    (nn.MSELoss(), F.mse_loss),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "loss, plain",
+    [
+        (nn.CrossEntropyLoss(weight=torch.tensor([0.1, 1.0, 7.0]).double()), weighted),
+        (nn.CrossEntropyLoss(label_smoothing=0.3), functools.partial(F.cross_entropy, label_smoothing=0.3)),
+        (nn.MSELoss(), F.mse_loss),
+    ],
+)
 def test_a_weighted_a_smoothed_and_a_squared_loss_of_a_head_have_their_own_hessian(loss, plain):
     model, data = small_net(), small_data()
     if isinstance(loss, nn.MSELoss):

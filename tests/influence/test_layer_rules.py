@@ -121,13 +121,16 @@ def peak_bytes(work) -> int:
     return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
 
 
-@pytest.mark.parametrize("make, shape", [
-    (lambda: nn.Conv2d(512, 512, 3, padding=1), (64, 512, 4, 4)),
-    (lambda: nn.Conv2d(256, 512, 3, padding=1, stride=2), (128, 256, 8, 8)),
-    (lambda: nn.Linear(768, 3072), (32, 128, 768)),
-    (lambda: nn.BatchNorm2d(64), (64, 64, 56, 56)),
-    (lambda: nn.LayerNorm(768), (32, 128, 768)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make, shape",
+    [
+        (lambda: nn.Conv2d(512, 512, 3, padding=1), (64, 512, 4, 4)),
+        (lambda: nn.Conv2d(256, 512, 3, padding=1, stride=2), (128, 256, 8, 8)),
+        (lambda: nn.Linear(768, 3072), (32, 128, 768)),
+        (lambda: nn.BatchNorm2d(64), (64, 64, 56, 56)),
+        (lambda: nn.LayerNorm(768), (32, 128, 768)),
+    ],
+)
 def test_a_rule_holds_at_most_sixteen_megabytes_beside_its_inputs(make, shape):
     torch.manual_seed(0)
     layer, x = make().eval(), torch.randn(*shape)
