@@ -23,8 +23,9 @@ from dashboard import state
 from dashboard.words import number
 from scoring.audit import Audit, Run
 from scoring.deviations import Deviations, name_and_unit
+from scoring.errors import HardlookError
 from scoring.examples import original_text, original_vector
-from scoring.tables import BlobStore, HardlookError
+from scoring.tables import BlobStore
 
 IN_CELL = 10
 """Columns of a vector in a cell of the grid."""

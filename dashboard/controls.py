@@ -6,7 +6,6 @@ run, fewer classes) falls back to the default. Options are untrusted text and sh
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -25,16 +24,6 @@ NOTHING = "(nothing recorded)"
 NONE = "–"
 """What a table shows where there is no value, as everywhere else (``words.number``)."""
 MANY_CLASSES = 30
-
-
-def command(name: str, audit: Audit, *more: str) -> str:
-    """What to type, as a reader can copy it.
-
-    >>> from pathlib import Path
-    >>> command("score", Audit(Path("/data/my digits"), {}), "--only", "vog")
-    "hardlook score '/data/my digits' --only vog"
-    """
-    return shlex.join(["hardlook", name, str(audit.root), *more])
 
 
 def empty(found: str, run_this: str | None = None) -> None:

@@ -17,13 +17,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from dashboard import controls, hidden, jobs, state
+from dashboard import hidden, jobs, state
 from dashboard.columns import ScoreColumn, find_column
 from dashboard.requests import json_reply, read_body, refusal, run_named
 from dashboard.selection import identifier, source
+from dashboard.words import command_line
 from scoring.audit import Audit, Run
 from scoring.deviations import cut_key
-from scoring.tables import HardlookError, read_json
+from scoring.errors import HardlookError
+from scoring.tables import read_json
 
 USUAL = ("influence.self_influence", "self_influence.cook", "uncertainty.loss")
 """Scores by which points are sized at first: the first one that is there."""
@@ -90,10 +92,10 @@ def told(audit: Audit, run: Run, example_id: str, x: str, y: str, score: str | N
     )
     if mine is not None and mine.is_live:
         return {"state": "running", "line": mine.last_line()[:300] or "starting …"}
-    command = controls.command("cut", audit, "--run", run.name, *options)
+    typed = command_line("cut", audit, "--run", run.name, *options)
     failed = mine is not None and mine.state in ("failed", "lost")
     line = (mine.last_line() or "it was killed without a word")[:LONGEST] if failed else None
-    return {"state": "failed" if failed else "none", "line": line, "command": command, "refusal": jobs.refusal()}
+    return {"state": "failed" if failed else "none", "line": line, "command": typed, "refusal": jobs.refusal()}
 
 
 def kept(audit: Audit, run: Run, example_id: str, x: str, y: str) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from dashboard.selection import META, source
 from dashboard.serving import serving
 from dashboard.standings import plain, told
 from scoring.audit import Audit, Run
-from scoring.queues import softmax
+from scoring.evaluation.probabilities import softmax
 from scoring.tables import readable
 
 MOST_CLASSES = 10

@@ -14,7 +14,7 @@ import streamlit as st
 from dashboard import controls, state
 from dashboard.requests import picture_url
 from dashboard.selection import Selection, source
-from dashboard.words import count
+from dashboard.words import command_line, count
 from scoring.audit import Audit, Run
 from scoring.duplicates import near_duplicates as group_near
 
@@ -67,7 +67,7 @@ def show_near(frame: pd.DataFrame | None, which: str, audit: Audit, run: Run, se
         return controls.empty(
             "Near duplicates (brightened, encoded again, cut a little differently) were not looked for in this "
             "run yet:",
-            controls.command("score", audit, "--run", run.name, "--only", "near_duplicates"),
+            command_line("score", audit, "--run", run.name, "--only", "near_duplicates"),
         )
     if frame.empty:
         st.caption("No near duplicates by the features of this run.")

@@ -34,8 +34,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
 
+from scoring.errors import HardlookError
 from scoring.roles import reaches, role_of
-from scoring.tables import HardlookError
 
 HEADER = "x-hardlook"
 VERIFIED = "x-hardlook-user"  # who it is, set by the Gate alone

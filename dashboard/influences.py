@@ -20,12 +20,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard import cells, controls, hidden, state
+from dashboard import cells, hidden, state
 from dashboard.selection import source
-from dashboard.words import number
+from dashboard.words import command_line, number
 from scoring.audit import Audit, Run
+from scoring.errors import HardlookError
 from scoring.slices import summed_influence
-from scoring.tables import HardlookError, readable
+from scoring.tables import readable
 
 MOST = 12
 """Opponents, and proponents, of what is picked in a grid."""
@@ -61,8 +62,8 @@ def missing(audit: Audit, run: Run | None) -> tuple[str, str] | None:
     if run is not None and run.influence_path.is_file():
         return None
     more = ["--run", run.name] if run else []
-    command = controls.command("score", audit, *more, "--only", "influence,self_influence")
-    return "This run has no influence embeddings yet. This command computes them:", command
+    typed = command_line("score", audit, *more, "--only", "influence,self_influence")
+    return "This run has no influence embeddings yet. This command computes them:", typed
 
 
 def vectors(audit: Audit, run: Run) -> Vectors:

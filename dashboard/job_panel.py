@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import controls, jobs
+from dashboard import jobs
 from dashboard.jobs import Job
-from dashboard.words import quoted
+from dashboard.words import command_line, quoted
 from scoring.audit import Audit, Run
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 EVERY = 1.0  # seconds between two looks at a job
 
@@ -22,7 +22,7 @@ def offer(audit: Audit, run: Run, label: str, command: str, *options: str, hidde
     Where this server starts no commands, what to type.
     """
     why_not = jobs.refusal()
-    typed = controls.command(command, audit, "--run", run.name, *options)
+    typed = command_line(command, audit, "--run", run.name, *options)
     if why_not:
         st.caption(why_not)
         st.code(typed, language="bash")

@@ -28,7 +28,7 @@ from dashboard import (
 from dashboard.columns import ScoreColumn
 from dashboard.selection import MetaFilter, Selection
 from dashboard.slicings import NONE, Slicing
-from dashboard.words import count
+from dashboard.words import command_line, count
 from scoring.audit import SPLITS, Audit, Run
 
 LEGEND = 24
@@ -44,7 +44,7 @@ def show_map(
     if not run.map_path.is_file():
         controls.empty(
             "The map of influence embeddings was not laid out yet. This command does it, and keeps a slicing:",
-            controls.command("slice", audit, "--run", run.name),
+            command_line("slice", audit, "--run", run.name),
         )
         return job_panel.offer(audit, run, "Lay out the map", "slice")
     scores = by_title(columns)

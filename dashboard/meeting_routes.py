@@ -28,8 +28,8 @@ from dashboard.requests import json_reply, picture_url, read_body, refusal
 from dashboard.serving import serving
 from scoring import meetings
 from scoring.audit import Audit, Run
+from scoring.errors import HardlookError
 from scoring.reviews import LogUnavailable, ReviewLog
-from scoring.tables import HardlookError
 from scoring.verdict_kinds import VERDICTS, sentence, taking
 
 SEEN_WITHIN = 15.0  # seconds after a look in which somebody counts as there

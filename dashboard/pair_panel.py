@@ -17,7 +17,7 @@ import streamlit as st
 from dashboard import blinding, controls, decisions, hidden, state, view
 from dashboard.charts import Chart, laid_out
 from dashboard.colours import LABEL
-from dashboard.words import count, escaped
+from dashboard.words import command_line, count, escaped
 from scoring import queues
 from scoring.audit import Audit, Run
 
@@ -35,10 +35,8 @@ def show_pairs(audit: Audit, run: Run | None, meta: tuple) -> None:
         return controls.empty("Test is read blind: what the model suggests there is shown to nobody.")
     found = pairs(audit, run, split or "train", meta)
     if found.empty:
-        command = controls.command("score", audit, *(["--run", run.name] if run else []))
-        return controls.empty(
-            "No pair of label and suggestion yet: they need a scored run with probabilities.", command
-        )
+        typed = command_line("score", audit, *(["--run", run.name] if run else []))
+        return controls.empty("No pair of label and suggestion yet: they need a scored run with probabilities.", typed)
     shared = {"run": run.name, "split": split, **controls.meta_parameters(meta)}
     left, right = st.columns([3, 2])
     if len(set(found["label"]) | set(found["suggestion"])) <= MOST_CLASSES:

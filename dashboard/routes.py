@@ -53,10 +53,11 @@ from dashboard.session import blind
 from dashboard.session import routes as session_routes
 from dashboard.standings import Standings, undoing
 from scoring.audit import Audit
+from scoring.errors import HardlookError
 from scoring.events import Event, EventRefused
 from scoring.pictures import browser_picture
 from scoring.reviews import LogUnavailable
-from scoring.tables import BlobStore, HardlookError
+from scoring.tables import BlobStore
 
 ACTS = ("decide", "flag", "unflag", "comment", "undo")
 FIELDS = (

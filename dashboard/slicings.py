@@ -24,8 +24,8 @@ from dashboard.columns import ScoreColumn
 from dashboard.selection import Selection, identifier, source
 from scoring import slicing
 from scoring.audit import Audit, Run
+from scoring.errors import HardlookError
 from scoring.slicing import SliceSettings
-from scoring.tables import HardlookError
 
 MOST_POINTS = slicing.MAP_MOST
 NONE = -1

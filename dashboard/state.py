@@ -30,9 +30,10 @@ from dashboard.serving import serving
 from scoring import queues
 from scoring.audit import CONFIG, Audit, Run
 from scoring.duplicates import duplicates as group_duplicates
+from scoring.errors import HardlookError, first_line
 from scoring.evaluation import deciles, error_by_decile, wilson
 from scoring.queues import Order
-from scoring.tables import HardlookError, first_line, read_schema
+from scoring.tables import read_schema
 
 MEMORY = "512MB"
 FEW_VALUES = 200

@@ -15,8 +15,8 @@ from dashboard.serving import serving
 from dashboard.words import count, quoted
 from scoring import agreement, assignments, meetings
 from scoring.audit import Audit, Run
+from scoring.errors import HardlookError
 from scoring.reviews import ReviewLog
-from scoring.tables import HardlookError
 from scoring.verdict_kinds import VERDICTS, taking
 
 AGREEMENT = {

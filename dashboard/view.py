@@ -17,6 +17,7 @@ from dashboard import controls, grouping, history, state
 from dashboard.columns import ScoreColumn, stages_overlap
 from dashboard.pages import find_page
 from dashboard.selection import META, MetaFilter
+from dashboard.words import command_line
 from scoring.audit import Audit, Run
 
 KEY = "_view"
@@ -101,7 +102,7 @@ def current() -> View:
     if not view.audit.examples_path.is_file():
         controls.empty(
             "The data of this audit was not read yet. This command reads it and scores it:",
-            controls.command("score", view.audit),
+            command_line("score", view.audit),
         )
         st.stop()
     return view
@@ -114,16 +115,16 @@ def scored() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]:
         controls.empty(
             "audit.toml names no model yet: add a [run.<name>] table with model and checkpoints, then run the first of "
             "these; the second takes the predictions of a model that is not PyTorch’s:",
-            controls.command("score", view.audit)
+            command_line("score", view.audit)
             + "\n"
-            + controls.command("import-predictions", view.audit, "predictions.csv"),
+            + command_line("import-predictions", view.audit, "predictions.csv"),
         )
         st.stop()
     columns = state.score_columns(view.run)
     if not columns:
         controls.empty(
             "Nothing is scored yet in this run. This command scores it; it can be stopped and goes on where it was:",
-            controls.command("score", view.audit, "--run", view.run.name),
+            command_line("score", view.audit, "--run", view.run.name),
         )
         st.stop()
     return view.audit, view.run, view.meta, columns

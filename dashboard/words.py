@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Sequence
+
+from scoring.audit import Audit
 
 LONGEST = 60
 
@@ -124,3 +127,13 @@ def listed(names: Sequence[str], most: int = 8) -> str:
     shown = ", ".join(quoted(name) for name in names[:most])
     rest = len(names) - most
     return f"{shown} and {rest:,} more" if rest > 0 else shown
+
+
+def command_line(name: str, audit: Audit, *more: str) -> str:
+    """What to type, as a reader can copy it.
+
+    >>> from pathlib import Path
+    >>> command_line("score", Audit(Path("/data/my digits"), {}), "--only", "vog")
+    "hardlook score '/data/my digits' --only vog"
+    """
+    return shlex.join(["hardlook", name, str(audit.root), *more])

@@ -28,10 +28,11 @@ import pandas as pd
 
 from scoring import locks
 from scoring.audit import Audit
+from scoring.errors import HardlookError
 from scoring.events import Event
 from scoring.review_policy import ReviewPolicy, drawn
 from scoring.reviews import ReviewLog
-from scoring.tables import HardlookError, read_table
+from scoring.tables import read_table
 
 FIRST, SECOND = "first", "second"
 

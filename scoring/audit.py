@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scoring.errors import HardlookError
 from scoring.roles import check_roles
 from scoring.runs import Run, can_name_run
 from scoring.settings import SPLITS, check_config
-from scoring.tables import BlobStore, HardlookError
+from scoring.tables import BlobStore
 
 __all__ = ["SPLITS", "Audit", "Run", "can_name_run", "check_config"]
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from scoring.recorded import own_randomness
+from scoring.models.randomness import own_randomness
 
 SHIFT = 8
 """Views are shifted by up to one SHIFT-th of a side."""

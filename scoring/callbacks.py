@@ -19,7 +19,7 @@ import importlib
 import math
 from typing import Any
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 from scoring.training import Recorder, lookup
 from scoring.watching import follow, unfollow
 

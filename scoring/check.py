@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from scipy.stats import binom
 
+from scoring.errors import HardlookError
 from scoring.evaluation import wilson
 from scoring.examples import input_columns
 from scoring.models.audited import explained
@@ -31,7 +32,7 @@ from scoring.readings import OtherReading, other_readings, uneven_readings
 from scoring.remedies import Remedy, best_remedy, class_remedies, input_remedies
 from scoring.seen import FEW_TEXTS, columns_seen, mostly_cut, tokens_seen, uneven_columns
 from scoring.shards import BATCH, Context
-from scoring.tables import HardlookError, atomic_path, write_json
+from scoring.tables import atomic_path, write_json
 
 SIZE = 500
 TWICE = 32

@@ -17,7 +17,7 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

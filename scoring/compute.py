@@ -25,21 +25,14 @@ import pyarrow as pa
 
 import scoring
 from scoring.contract import check_finished, check_scored, check_setting, infinite, meant
+from scoring.errors import HardlookError, first_line
 from scoring.evaluation import measured_direction
 from scoring.maps import keep_maps
 from scoring.memory import peak_memory
 from scoring.predictions import merge_vectors, predict, recompute_dynamics
 from scoring.scorer import Scorer, find_scorer, registry
-from scoring.shards import Context, cut, digest, make_shard, resumable, vector_column
-from scoring.tables import (
-    HardlookError,
-    atomic_path,
-    first_line,
-    read_metadata,
-    read_table,
-    write_table,
-    write_vectors,
-)
+from scoring.shards import Context, cut, make_shard, resumable, vector_column
+from scoring.tables import atomic_path, digest, read_metadata, read_table, write_table, write_vectors
 
 NOTES = b"notes"
 """The key of a shard's schema metadata under which ``Shard.notes`` travel."""

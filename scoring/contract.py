@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 NEEDS = (
     "labels",
@@ -121,7 +121,7 @@ def check_setting(scorer: str, name: str, default: Any, value: Any) -> None:
 
     >>> check_setting("vog", "batch_size", 64, "32")
     Traceback (most recent call last):
-    scoring.tables.HardlookError: vog: batch_size = '32' is a str; needed an int, as its default 64 is
+    scoring.errors.HardlookError: vog: batch_size = '32' is a str; needed an int, as its default 64 is
     """
     kinds = (int, float) if type(default) is float else (tuple, list) if type(default) is tuple else (type(default),)
     if type(value) not in kinds:

@@ -30,8 +30,9 @@ import pyarrow as pa
 from scipy import stats
 
 from scoring.audit import Audit, Run
+from scoring.errors import HardlookError
 from scoring.queues import default_order, suspicion
-from scoring.tables import HardlookError, read_table, write_table
+from scoring.tables import read_table, write_table
 
 SCHEMA = pa.schema(
     [

@@ -21,12 +21,13 @@ import pandas as pd
 
 from scoring.audit import Audit, Run
 from scoring.effects import predicted_changes, predicted_table
+from scoring.errors import HardlookError
 from scoring.patches import corrected_labels
 from scoring.refit import REMOVED, halves, refit
 from scoring.reviews import ReviewLog
 from scoring.slices import assign_to_slices
 from scoring.slicing import Embedded, SliceSettings, embedded, find
-from scoring.tables import HardlookError, read_table, read_vectors
+from scoring.tables import read_table, read_vectors
 
 MOST_CLASSES = 50
 

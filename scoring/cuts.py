@@ -21,11 +21,12 @@ import pandas as pd
 import torch
 
 from scoring.deviations import ALL, Deviations, cut_key
+from scoring.errors import HardlookError
 from scoring.examples import original_vector
 from scoring.inputs import as_tensor
 from scoring.references import close_names
 from scoring.shards import BATCH, Context
-from scoring.tables import HardlookError, read_table, write_json
+from scoring.tables import read_table, write_json
 
 SIDE = 61
 MOST = 400

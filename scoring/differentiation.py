@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scoring.errors import HardlookError, first_line
 from scoring.models.modes import logits_of
-from scoring.tables import HardlookError, first_line
 from scoring.token_embedding import embedded
 
 FORMS = ("logit", "probability")

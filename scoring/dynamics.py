@@ -31,8 +31,8 @@ import pyarrow.ipc as ipc
 from filelock import FileLock, Timeout
 
 from scoring.audit import Run
+from scoring.errors import HardlookError
 from scoring.tables import (
-    HardlookError,
     describe_column,
     read_metadata,
     read_table,

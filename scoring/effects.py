@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 
 def predicted_changes(

@@ -22,7 +22,7 @@ from typing import Any
 
 import pandas as pd
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 from scoring.verdict_kinds import VERDICTS
 
 ACTIONS = ("decide", "flag", "unflag", "comment", "undo", "adjudicate", "assign", "release")

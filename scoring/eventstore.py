@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 SCHEMA_VERSION = 2
 WAIT = 30.0  # seconds that a writer waits for its turn

@@ -30,15 +30,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from scoring.curvature.parameters import (
-    Loss,
-    example_losses,
-    is_plain_cross_entropy,
-    mapped,
-    outputs,
-    widened,
-)
-from scoring.tables import first_line
+from scoring.errors import first_line
+from scoring.models.losses import Loss, example_losses, is_plain_cross_entropy, widened
+from scoring.models.modes import mapped, outputs
 
 AGREEMENT = 1e-3  # of a gradient's length; float32 rounding stays far below
 ROUNDING = 1e-6  # of the length over all parameters: what a sum of float32 numbers does not hold anyway

@@ -20,8 +20,8 @@ import pyarrow as pa
 from scoring.adapters.columns import is_plain, value_type
 from scoring.adapters.source import Listing, Source
 from scoring.audit import Audit
+from scoring.errors import HardlookError
 from scoring.reading import Reading
-from scoring.tables import HardlookError
 
 FIXED = ("example_id", "split", "label", "fingerprint", "kind", "reference", "problem", "source", "row")
 TYPES = {"source": pa.int32(), "row": pa.int64()}

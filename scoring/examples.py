@@ -23,20 +23,18 @@ from scoring.adapters import hub, open_sources
 from scoring.adapters.manifests import read_text_table
 from scoring.audit import Audit
 from scoring.duplicates import count_duplicates, duplicates
+from scoring.errors import HardlookError
 from scoring.example_rows import FIXED
-from scoring.ingest import Ingest, ingest
 from scoring.labels import Labels
 from scoring.pictures import browser_picture, is_npy, png, vector_picture
 from scoring.references import close_names
-from scoring.tables import BlobStore, HardlookError, read_metadata, read_table
+from scoring.tables import BlobStore, read_metadata, read_table
 
 __all__ = [
     "FIXED",
-    "Ingest",
     "Originals",
     "count_duplicates",
     "duplicates",
-    "ingest",
     "input_columns",
     "original_picture",
     "original_text",

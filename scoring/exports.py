@@ -26,11 +26,12 @@ import numpy as np
 import pandas as pd
 
 from scoring.audit import Audit, Run
+from scoring.errors import HardlookError
 from scoring.patches import corrected_labels, neutralise
 from scoring.pictures import is_npy, is_png
 from scoring.queues import default_order, suggestions, suspicion
 from scoring.reviews import ReviewLog
-from scoring.tables import HardlookError, atomic_path, read_table, remove_abandoned_of, write_json
+from scoring.tables import atomic_path, read_table, remove_abandoned_of, write_json
 
 FORMATS = ("imagefolder", "huggingface", "cleanlab", "fiftyone")
 

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from scoring.curvature.parameters import differentiable, mapped, outputs
+from scoring.curvature.plain_autograd import differentiable
+from scoring.errors import HardlookError
 from scoring.example_gradients import ExampleGradients, Gradients, draw_sample, output_gradients
-from scoring.tables import HardlookError
+from scoring.models.modes import mapped, outputs
 
 
 def head_gradient_norm(

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 if TYPE_CHECKING:
     from scoring.slot import Slot

@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from scoring.adapters.source import Listing, Source
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 
 class Ids:

@@ -30,9 +30,10 @@ import pyarrow as pa
 import scoring
 from scoring.adapters.manifests import read_text_table
 from scoring.audit import Audit, Run, can_name_run
+from scoring.errors import HardlookError
 from scoring.examples import read_examples
 from scoring.references import close_names
-from scoring.tables import HardlookError, read_table, write_json, write_table, write_vectors
+from scoring.tables import read_table, write_json, write_table, write_vectors
 
 TOLERANCE = 0.01
 """How far from 1 the probabilities of an example may sum; they are divided by their sum."""

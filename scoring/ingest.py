@@ -31,12 +31,13 @@ from scoring.audit import Audit
 from scoring.class_order import classes_line, told_order
 from scoring.deviations import keep_deviations
 from scoring.duplicates import count_duplicates
+from scoring.errors import HardlookError
 from scoring.example_rows import FIXED, Rows, add_source, example_table
 from scoring.ids import Ids, known_ids
 from scoring.labels import Labels, is_none, plain
 from scoring.progress import Progress, silent
 from scoring.reading import Memory, Reading, read_example, recipe
-from scoring.tables import HardlookError, read_metadata, read_table, remove_abandoned, write_json, write_table
+from scoring.tables import read_metadata, read_table, remove_abandoned, write_json, write_table
 
 CHUNK = 64
 """Examples per task of a thread."""

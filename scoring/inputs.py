@@ -20,9 +20,10 @@ import pandas as pd
 import torch
 
 from scoring.audit import Audit, Run
+from scoring.errors import HardlookError
 from scoring.examples import Originals, read_examples
 from scoring.models import load_transform
-from scoring.tables import HardlookError, read_metadata
+from scoring.tables import read_metadata
 
 KEEP_BYTES = 1 << 30
 

@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from scoring.audit import Run
-from scoring.tables import HardlookError, atomic_path
+from scoring.errors import HardlookError
+from scoring.tables import atomic_path
 
 ENDS = 3
 """The early and the late stage of VoG are the first and the last three checkpoints."""

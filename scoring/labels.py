@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 DELIMITERS = re.compile(r"[|;,\s]+")
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")

@@ -27,10 +27,11 @@ import sqlalchemy as sa
 from scoring import eventstore as store
 from scoring import verdicts
 from scoring.audit import Run
+from scoring.errors import HardlookError
 from scoring.events import Event, EventRefused
 from scoring.eventstore import meeting_table as table
 from scoring.reviews import ReviewLog
-from scoring.tables import HardlookError, read_json
+from scoring.tables import read_json
 from scoring.verdict_kinds import saying, sentence
 
 KINDS = ("dispute", "flag", "slice")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 
 def independent_copy(model: nn.Module) -> nn.Module:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from scoring.tables import HardlookError, write_table
+from scoring.errors import HardlookError
+from scoring.tables import write_table
 
 EXACT = 40_000
 """Up to so many examples to search among, the search is exact. Of 60,000 (one thread,

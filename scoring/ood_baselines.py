@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 MOST = 5000
 QUADRATIC = ("KDE", "kernel PCA", "one-class SVM", "minimum covariance")
@@ -89,7 +89,7 @@ def _rank(train: np.ndarray, least: float = 1e-6) -> int:
 
 
 def _autoencoder(train: np.ndarray, others: np.ndarray, seed: int) -> np.ndarray:
-    from scoring.recorded import own_randomness
+    from scoring.models.randomness import own_randomness
 
     with own_randomness(seed):  # pyod seeds the global generators
         detector = _pyod("auto_encoder").AutoEncoder(epoch_num=10, batch_size=256, random_state=seed, verbose=0)

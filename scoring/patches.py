@@ -1,13 +1,7 @@
 """Label patches: what the team's decisions mean for the dataset, as files that another program can apply.
 
-A *policy* turns what reviewers said is true into what happens to the example. Each verdict and each issue
-names one of
-
-    keep < relabel < second reader < exclude
-
-and the strongest one that applies wins; issues that the policy does not name change nothing. A dispute, and
-an example that changed since it was reviewed, always goes to a second reader. ``default_policy`` holds where
-``[policy]`` in audit.toml says nothing else, key by key.
+What becomes of an example is a policy's matter (``scoring.disposition``). A dispute, and an example that changed since it
+was reviewed, always goes to a second reader.
 
 Inputs → outputs: the example table and the review log → one patch per split (data frame, CSV or Parquet) →
 corrected labels. CSV neutralises what a spreadsheet would run as a formula, by an apostrophe that reading
@@ -27,17 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from scoring.disposition import DISPOSITIONS, disposition, full_policy
+from scoring.errors import HardlookError
 from scoring.eventstore import TEXT
-from scoring.tables import HardlookError, atomic_path, read_table, write_table
-from scoring.verdict_kinds import VERDICTS
+from scoring.tables import atomic_path, read_table, write_table
 
 if TYPE_CHECKING:
     from scoring.reviews import ReviewLog
 
-DISPOSITIONS = ("keep", "relabel", "second reader", "exclude")  # from the weakest to the strongest
-ISSUES = {"bad image": "exclude"}
-"""What becomes of an example with an issue, by default; one that stands not here changes nothing."""
-SETTINGS = ("test", "second_opinions", "lock_minutes")  # keys of [policy] that are no disposition
 FORMATS = ("csv", "parquet")
 TIME = pa.timestamp("us", "UTC")
 PATCH_SCHEMA = pa.schema(
@@ -61,41 +52,6 @@ PATCH_SCHEMA = pa.schema(
 
 
 # -- from decisions to a patch ----------------------------------------------------------------------
-
-
-def default_policy() -> dict[str, str]:
-    """What becomes of an example where a team says nothing else: verdict or issue → disposition."""
-    return {name: kind.disposition for name, kind in VERDICTS.items()} | ISSUES
-
-
-def full_policy(policy: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """The default policy with a team's own words on top: verdict or issue → disposition.
-
-    >>> full_policy({"none": "second reader", "duplicate": "exclude"})["none"]
-    'second reader'
-    """
-    own = {key: value for key, value in (policy or {}).items() if key not in SETTINGS}
-    for key, value in own.items():
-        if value not in DISPOSITIONS:
-            raise HardlookError(f"[policy] {key} = {value!r}; needed one of {', '.join(DISPOSITIONS)}")
-        if value == "relabel" and (key not in VERDICTS or VERDICTS[key].takes is None):
-            raise HardlookError(f"[policy] {key} = 'relabel', but {key!r} names no new label; use another disposition")
-    return {**default_policy(), **own}
-
-
-def disposition(verdict: str | None, issues: Iterable[str], policy: Mapping[str, str]) -> tuple[str, str | None]:
-    """What happens to an example, and the issue that decided it where it was not the verdict.
-
-    >>> policy = default_policy()
-    >>> disposition("given", ["bad image"], policy), disposition("other", ["duplicate"], policy)
-    (('exclude', 'bad image'), ('relabel', None))
-    """
-    chosen, because = policy[verdict] if verdict in VERDICTS else "keep", None
-    for issue in issues:
-        named = policy.get(issue, "keep")
-        if DISPOSITIONS.index(named) > DISPOSITIONS.index(chosen):
-            chosen, because = named, issue
-    return chosen, because
 
 
 def corrected_labels(examples: pd.DataFrame, log: ReviewLog, policy: Mapping[str, Any] | None = None) -> pd.DataFrame:

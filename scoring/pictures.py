@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from scoring.errors import HardlookError
 from scoring.orientation import orientation, upright
-from scoring.tables import HardlookError
 
 SIDE = 256
 """Longest side of a thumbnail, in pixels."""

@@ -19,12 +19,13 @@ import pyarrow as pa
 
 import scoring
 from scoring.audit import Run
+from scoring.errors import HardlookError
+from scoring.evaluation.probabilities import other_than, softmax
 from scoring.models.audited import explained
 from scoring.models.outputs import SENTENCES
-from scoring.queues import other_than, softmax
 from scoring.scorers.uncertainty import uncertainty
-from scoring.shards import BATCH, Context, column_vectors, cut, digest, resumable, vector_column
-from scoring.tables import HardlookError, read_metadata, read_table, read_vectors, write_table, write_vectors
+from scoring.shards import BATCH, Context, column_vectors, cut, resumable, vector_column
+from scoring.tables import digest, read_metadata, read_table, read_vectors, write_table, write_vectors
 
 FORMAT = 2  # of what a row holds; features of before were of heads that were told by their type
 SAMPLE, DRIFT = 32, 1e-2  # of examples whose kept logits are compared; by more than other hardware moves them

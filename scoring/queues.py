@@ -22,7 +22,9 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from scoring.audit import Audit, Run
-from scoring.tables import HardlookError, column_facts, read_json, read_schema, read_table, read_vectors
+from scoring.errors import HardlookError
+from scoring.evaluation.probabilities import other_than, softmax
+from scoring.tables import column_facts, read_json, read_schema, read_table, read_vectors
 
 SOURCES = ("out-of-fold probabilities", "mean over epochs", "last checkpoint")
 
@@ -107,31 +109,6 @@ def order_by(run: Run, score: str) -> Order:
         measured = run.record().get("directions", {}).get(score, {})
         end = measured.get("hard") or "high"
     return Order(score, end, f"By {facts.get('title', score)}, {end}est first")
-
-
-def other_than(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The most probable class other than the label → its index and its probability, each (n,).
-
-    ``probabilities`` (n, c), ``labels`` (n,) indices, −1 = none: then it is the most probable class. With a single
-    class there is no other: index −1, NaN.
-
-    >>> other_than(np.array([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]]), np.array([0, -1]))[0].tolist()
-    [1, 0]
-    """
-    p = np.array(probabilities, dtype=np.float32)
-    labels = np.asarray(labels)
-    rows = np.flatnonzero(labels >= 0)
-    p[rows, labels[rows]] = -np.inf
-    best = p.argmax(1) if p.shape[1] else np.full(len(p), -1)
-    value = p[np.arange(len(p)), best].astype(np.float64)
-    nothing = ~np.isfinite(value)
-    return np.where(nothing, -1, best), np.where(nothing, np.nan, value)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """(n, c) logits → probabilities, each row summing to 1."""
-    shifted = np.exp(logits - logits.max(1, keepdims=True))
-    return shifted / shifted.sum(1, keepdims=True)
 
 
 def _probability_sources(run: Run):

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from scoring.adapters.source import Source
 from scoring.audit import Audit
+from scoring.errors import HardlookError
 from scoring.pictures import (
     as_array,
     fingerprint,
@@ -37,7 +38,7 @@ from scoring.pictures import (
     vector_picture,
 )
 from scoring.references import code_folder
-from scoring.tables import HardlookError, read_table, write_table
+from scoring.tables import read_table, write_table
 
 PART_BYTES = 64 << 20
 PART_EXAMPLES = 20_000

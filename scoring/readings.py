@@ -22,11 +22,11 @@ import torch
 from PIL import Image
 
 from scoring.audit import Audit
+from scoring.errors import HardlookError
 from scoring.inputs import Inputs, Unreadable
 from scoring.orientation import orientation
 from scoring.pictures import open_picture
 from scoring.shards import Context
-from scoring.tables import HardlookError
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ per example.
 
 from __future__ import annotations
 
-import contextlib
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +21,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from scoring.audit import Audit
+from scoring.errors import HardlookError
 from scoring.models.modes import evaluating, logits_of, run, to_device
-from scoring.tables import HardlookError
+from scoring.models.randomness import own_randomness
 from scoring.watching import LABEL_KEYS
 
 
@@ -38,28 +37,6 @@ class Recorded:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-
-@contextlib.contextmanager
-def own_randomness(seed: int | None = None) -> Iterator[None]:
-    """Give torch's, numpy's and Python's global generators back as they were; inside, seed them where asked
-    to.
-
-    Code of others (augmentations, dropout) draws from the global generators, so they are lent, never left
-    changed.
-    """
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        try:
-            if seed is not None:
-                torch.manual_seed(seed)
-                np.random.seed(seed % 2**32)
-                random.seed(seed)
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
 
 
 def unpack(batch: Any) -> tuple[Any, Any]:

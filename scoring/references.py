@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 NEEDED = "needed file.py:callable or package.module:callable"
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 REMOVED = -1
 Z = 1.959964  # of a 95 % interval

@@ -23,8 +23,8 @@ from typing import Any
 import pandas as pd
 
 from scoring.audit import Audit
-from scoring.patches import disposition, full_policy
-from scoring.tables import HardlookError
+from scoring.disposition import disposition, full_policy
+from scoring.errors import HardlookError
 from scoring.verdict_kinds import saying
 
 SHARE = 0.1

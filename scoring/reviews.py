@@ -25,9 +25,9 @@ import sqlalchemy as sa
 
 from scoring import eventstore as store
 from scoring import verdicts
+from scoring.errors import HardlookError
 from scoring.events import LONGEST_KEY, Event, EventRefused, needed_text
 from scoring.eventstore import LogUnavailable, event_table
-from scoring.tables import HardlookError
 
 __all__ = ["Event", "EventRefused", "LogUnavailable", "ReviewLog"]
 UNDOABLE = ("decide", "flag", "unflag", "comment", "adjudicate", "assign", "release")

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 ROLES = ("viewer", "auditor", "lead")  # from the weakest to the strongest
 EVERYBODY = "*"

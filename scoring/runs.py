@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scoring.tables import BlobStore, HardlookError, read_json, remove_abandoned, write_json
+from scoring.errors import HardlookError
+from scoring.tables import BlobStore, read_json, remove_abandoned, write_json
 
 
 def can_name_run(name: str) -> bool:

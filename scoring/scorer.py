@@ -25,7 +25,8 @@ import numpy as np
 import pyarrow as pa
 
 from scoring.contract import check_scorer, meant
-from scoring.tables import HardlookError, describe_column
+from scoring.errors import HardlookError
+from scoring.tables import describe_column
 
 SUSPICIOUS = ("high", "low", "measured", None)
 DETECTS = ("difficulty", "label error", "out of distribution", None)

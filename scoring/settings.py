@@ -17,9 +17,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from scoring.errors import HardlookError
 from scoring.roles import check_roles
 from scoring.runs import can_name_run
-from scoring.tables import HardlookError
 
 FORMAT = 1
 SPLITS = ("train", "test", "pool")

@@ -10,8 +10,6 @@ Cost: nothing by itself; memory follows the shard (256 MB of inputs at most). Lo
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,13 +24,15 @@ import pyarrow as pa
 from scoring.audit import Audit, Run
 from scoring.code import code_digest
 from scoring.dynamics import read_dynamics
+from scoring.errors import HardlookError
+from scoring.evaluation.probabilities import softmax
 from scoring.inputs import Inputs, reading_facts, reading_pool, usable
 from scoring.models import AuditedModel, choose_device, find_checkpoints
-from scoring.models.outputs import OUTPUTS, OutputAsLogits
+from scoring.models.outputs import OutputAsLogits
 from scoring.progress import Progress, silent
-from scoring.queues import softmax
 from scoring.scorer import Scorer, Shard
-from scoring.tables import HardlookError, read_table, read_vectors, write_table
+from scoring.settings import OUTPUTS
+from scoring.tables import digest, read_table, read_vectors, write_table
 
 SHARD_BYTES = 256 << 20
 SHARD_MOST = 4096
@@ -60,6 +60,10 @@ class Context:
         """Keep a sentence with the score that is being made, once: it goes into its file, the summary and /overview."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def shard(self, scorer: Scorer, positions: np.ndarray) -> Shard:
+        """A shard of some of the run's examples, for what a scorer measures on a sample before it begins."""
+        return make_shard(self, scorer, positions)[0]
 
     @cached_property
     def checkpoints(self) -> list:
@@ -201,11 +205,6 @@ class Context:
                 size = self.inputs.read(number).numel() * 4
                 return int(np.clip(SHARD_BYTES // max(size, 1) // BATCH * BATCH, BATCH, SHARD_MOST))
         return BATCH
-
-
-def digest(value) -> str:
-    """A short hash of anything that JSON can write."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
 def cut(positions: np.ndarray, size: int) -> list[np.ndarray]:

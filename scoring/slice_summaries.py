@@ -26,8 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from scoring.errors import HardlookError
 from scoring.slices import distances_to_centres
-from scoring.tables import HardlookError
 
 SHARES = 5  # groups that a numeric metadata column is cut into
 MANY_VALUES = 200  # a text column with more values than this is no grouping

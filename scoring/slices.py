@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from scoring.clusters import dbscan, kmeans, spectral
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 DEFAULT_SLICES = 25
 METHODS = ("kmeans", "dbscan", "spectral")

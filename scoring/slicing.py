@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from scoring.audit import Audit, Run
+from scoring.errors import HardlookError
 from scoring.slice_summaries import overrepresented, summarize_slices
 from scoring.slices import (
     distances_to_centres,
@@ -28,7 +29,7 @@ from scoring.slices import (
     slice_proponents,
     summed_influence,
 )
-from scoring.tables import HardlookError, read_json, read_table, read_vectors, write_json, write_table
+from scoring.tables import read_json, read_table, read_vectors, write_json, write_table
 
 METHODS = ("kmeans", "rule", "dbscan", "spectral")
 BEHIND = 20

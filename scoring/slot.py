@@ -34,9 +34,9 @@ import torch
 from torch import Tensor, nn
 
 from scoring.differentiation import FORMS, Batch, forward, forward_through, gradients_enabled, make_batch
+from scoring.errors import HardlookError
 from scoring.folding import foldable_pairs
 from scoring.slope import EXAMPLES, is_slope
-from scoring.tables import HardlookError
 from scoring.token_embedding import padding_id, token_layer
 from scoring.ways import Copied, InPlace, State, device_of, dtype_of, lent, mostly_convolutions
 

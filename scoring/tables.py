@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -28,27 +29,14 @@ import pyarrow.compute as pc
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
+from scoring.errors import HardlookError, first_line
+
 SETTLED = 2_000_000_000
 """Nanoseconds: a folder that changed less long ago may have changed again within the clock's grain."""
 
 
 ABANDONED = 3600
 """Seconds after which a temporary file belongs to no command that still runs."""
-
-
-class HardlookError(ValueError):
-    """Bad input, told in one sentence: what was found, what was needed, what to do."""
-
-
-def first_line(error: BaseException, longest: int = 300) -> str:
-    """What an exception says, as part of a sentence: its first line without the full stop, cut to ``longest``
-    characters. An exception may say nothing: ``assert`` and ``raise RuntimeError`` do.
-
-    >>> first_line(ValueError("\\n one row is short.\\n  at line 3")), first_line(AssertionError())
-    ('one row is short', 'no reason given')
-    """
-    lines = str(error).strip().splitlines()
-    return (lines[0].rstrip(" .") if lines else "")[:longest] or "no reason given"
 
 
 @contextlib.contextmanager
@@ -291,3 +279,8 @@ class _Strings(Sequence):
 
     def __getitem__(self, at):
         return self.column[at].as_py()
+
+
+def digest(value) -> str:
+    """A short hash of anything that JSON can write."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:24]

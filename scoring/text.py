@@ -25,7 +25,7 @@ import zlib
 import torch
 from torch import Tensor, nn
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 WORD = re.compile(r"\w+|[^\w\s]")
 PADDING = 0

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 LAYERS = (nn.Embedding, nn.EmbeddingBag)
 

@@ -27,14 +27,16 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
 from scoring.audit import Audit, Run
+from scoring.errors import HardlookError
 from scoring.keeping import plain_tensors
 from scoring.models import build_model, choose_device, last_block_and_head, load_callable, load_into, read_state_dict
 from scoring.models.modes import run as run_model
 from scoring.models.modes import to_device
 from scoring.models.outputs import OutputReader
-from scoring.recorded import own_randomness, unpack
+from scoring.models.randomness import own_randomness
+from scoring.recorded import unpack
 from scoring.references import call_named, code_folder, importing_from
-from scoring.tables import HardlookError, atomic_path
+from scoring.tables import atomic_path
 from scoring.training import Recorder
 
 OPTIMIZERS = ("sgd", "adamw")

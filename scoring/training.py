@@ -27,16 +27,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import nn
 from torch.utils.data import ConcatDataset, Dataset
 
 from scoring.audit import CONFIG, Audit, Run
 from scoring.dynamics import MEASURES, EpochTables, measure
+from scoring.errors import HardlookError
 from scoring.keeping import CheckpointFiles, check_thinning, save_checkpoint, thin
 from scoring.models.outputs import SENTENCES, OutputReader
-from scoring.queues import softmax
 from scoring.recorded import Recorded, evaluate, recorded
-from scoring.tables import HardlookError
 from scoring.watching import ForwardTap, RecordedOrder, followed, row_map
 
 log = logging.getLogger("hardlook")
@@ -222,7 +222,7 @@ class Recorder:
                 parts.append(measure(logits, labels))
                 if mean is not None:
                     finite = np.isfinite(logits).all(1, keepdims=True)
-                    p = np.where(finite, softmax(np.where(finite, logits, 0.0).astype(np.float64)), np.nan)
+                    p = np.where(finite, softmax(np.where(finite, logits, 0.0).astype(np.float64), axis=1), np.nan)
                     mean[rows] += (p - mean[rows]) / count
         measures = {name: np.concatenate([part[name] for part in parts]) for name in MEASURES}
         if np.isnan(measures["p_label"]).any():
@@ -359,7 +359,7 @@ def _own_examples(audit: Audit | None, run: Run, examples: Dataset | None) -> Da
             "the Recorder has nothing to look at: pass examples=, a dataset of un-augmented "
             "(input, label); or name the folder of an audit, one with an audit.toml"
         )
-    from scoring.examples import ingest
+    from scoring.ingest import ingest
     from scoring.inputs import Inputs, labelled
 
     if not audit.examples_path.is_file():

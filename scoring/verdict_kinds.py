@@ -43,7 +43,7 @@ class VerdictKind:
     label_is: str
     """What it says of the given label: "right", "wrong", "either" (as the labels named say), or "open"."""
     disposition: str
-    """What becomes of the example where [policy] says nothing else (``scoring.patches.DISPOSITIONS``)."""
+    """What becomes of the example where [policy] says nothing else (``scoring.disposition.DISPOSITIONS``)."""
 
     @property
     def takes(self) -> str | None:

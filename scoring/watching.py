@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from scoring.errors import HardlookError
 from scoring.models.modes import logits_of
-from scoring.tables import HardlookError
 
 LABEL_KEYS = ("labels", "label", "targets", "target")
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from scoring.errors import HardlookError
 from scoring.shards import Context, Each
-from scoring.tables import HardlookError
 
 LOCAL = "local"
 

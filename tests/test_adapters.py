@@ -10,8 +10,8 @@ from PIL import Image
 
 from scoring.adapters import open_sources
 from scoring.audit import Audit
+from scoring.errors import HardlookError
 from scoring.labels import Labels
-from scoring.tables import HardlookError
 
 
 def audit_of(root, data, classes=("cat", "dog"), media="image"):

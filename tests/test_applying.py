@@ -15,8 +15,8 @@ import pytest
 
 from scoring.applying import apply_to, targets, undo
 from scoring.applying.targets import open_target
+from scoring.errors import HardlookError
 from scoring.patches import PATCH_SCHEMA, write_patch
-from scoring.tables import HardlookError
 
 from .conftest import hardlook
 

@@ -8,10 +8,10 @@ import pytest
 
 from scoring import agreement, locks
 from scoring.assignments import assignees, assigning, deal, for_reviewer, releasing, workload
+from scoring.errors import HardlookError
 from scoring.events import EventRefused
 from scoring.review_policy import ReviewPolicy, drawn
 from scoring.reviews import Event, ReviewLog
-from scoring.tables import HardlookError
 
 from .databases import log_url, postgres, postgres_server  # noqa: F401
 

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 from scoring.audit import Audit
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 GOOD = """
 format = 1

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from scoring.audit import Run
 from scoring.callbacks import lightning_callback, trainer_callback
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 from scoring.training import Recorder
 
 N, D, C, EPOCHS, LR = 50, 4, 3, 3, 0.1

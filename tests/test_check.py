@@ -6,9 +6,10 @@ import torch
 
 from scoring.audit import Audit
 from scoring.check import check_run, refuse_errors, tile
-from scoring.examples import ingest
+from scoring.errors import HardlookError
+from scoring.ingest import ingest
 from scoring.shards import Context
-from scoring.tables import HardlookError, read_json
+from scoring.tables import read_json
 
 MODEL = '''
 import torch

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from scoring.errors import HardlookError
 from scoring.models import AuditedModel
 from scoring.models.checkpoints import (
     describe_order,
@@ -19,7 +20,6 @@ from scoring.models.checkpoints import (
 from scoring.models.conversion import take_apart
 from scoring.models.loading import fit_state, load_into
 from scoring.models.weights import NeedsUnpickling, StateDict, read_state_dict
-from scoring.tables import HardlookError
 
 from .nets import Net, Settings, equal, loads, state
 

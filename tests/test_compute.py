@@ -14,8 +14,9 @@ import torch
 from scoring import shards
 from scoring.audit import Audit
 from scoring.compute import score_run
+from scoring.errors import HardlookError
 from scoring.shards import Context
-from scoring.tables import HardlookError, read_metadata, read_table
+from scoring.tables import read_metadata, read_table
 
 from .conftest import hardlook
 
@@ -73,7 +74,7 @@ def test_only_what_changed_is_scored_again(sample_copy):
     before = table(sample_copy)
     changed = before.index[3]
     Image.new("L", (8, 8), 200).save(sample_copy / "data" / "images" / f"{changed}.png")
-    from scoring.examples import ingest
+    from scoring.ingest import ingest
 
     ingest(Audit.open(sample_copy))
     found = computed(rescore(sample_copy))
@@ -90,7 +91,7 @@ def test_a_changed_label_is_scored_again_and_its_predictions_follow(sample_copy)
     name, path, label, ink = lines[1].split(",")
     lines[1] = ",".join([name, path, str((int(label) + 1) % 10), ink])
     manifest.write_text("\n".join(lines) + "\n")
-    from scoring.examples import ingest
+    from scoring.ingest import ingest
 
     ingest(Audit.open(sample_copy))
     assert computed(rescore(sample_copy))["vog"] == 1

@@ -11,9 +11,10 @@ from scoring import compute
 from scoring.audit import Audit
 from scoring.compute import make_scorer, score_one
 from scoring.contract import check_finished, check_scored
+from scoring.errors import HardlookError
 from scoring.scorer import Column, Scorer, registered, registry
 from scoring.shards import Context, column_vectors
-from scoring.tables import HardlookError, read_table, read_vectors
+from scoring.tables import read_table, read_vectors
 
 
 def column(name):

@@ -17,7 +17,8 @@ from scoring.controls import (
     plan,
     strata,
 )
-from scoring.tables import HardlookError, read_table, write_table
+from scoring.errors import HardlookError
+from scoring.tables import read_table, write_table
 
 
 def test_the_planner_knows_the_textbook_numbers():

@@ -15,9 +15,10 @@ from dashboard.serving import serve_this
 from scoring.audit import Audit
 from scoring.cuts import cut
 from scoring.deviations import cut_key
-from scoring.examples import ingest
+from scoring.errors import HardlookError
+from scoring.ingest import ingest
 from scoring.shards import Context
-from scoring.tables import HardlookError, read_json, write_json
+from scoring.tables import read_json, write_json
 
 from .conftest import hardlook
 from .test_routes import Client

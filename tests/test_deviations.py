@@ -6,7 +6,8 @@ from scipy.stats import median_abs_deviation
 
 from scoring.audit import Audit
 from scoring.deviations import ALL, Deviations, robust_scale, robust_z
-from scoring.examples import ingest, read_examples
+from scoring.examples import read_examples
+from scoring.ingest import ingest
 
 TOML = 'format = 1\nmedia = "vector"\nclasses = ["a", "b", "c"]\n[[data]]\npath = "x.csv"\nsplit_column = "split"\nid_column = "id"\n'
 

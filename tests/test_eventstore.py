@@ -16,9 +16,9 @@ import sqlalchemy as sa
 
 from scoring import eventstore, locks
 from scoring.assignments import assignees, assigning
+from scoring.errors import HardlookError
 from scoring.eventstore import LogUnavailable
 from scoring.reviews import Event, ReviewLog
-from scoring.tables import HardlookError
 
 from .databases import log_url, new_schema, postgres, postgres_server  # noqa: F401
 from .old_logs import write_version_1

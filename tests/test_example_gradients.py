@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from scoring import example_gradients
+from scoring.errors import HardlookError
 from scoring.example_gradients import agree, draw_sample
 from scoring.gradient_norms import gradient_norm
 from scoring.influence.embeddings import Projector
-from scoring.tables import HardlookError
 
 from .nets import picture, unchanged
 

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from scoring.audit import Audit
+from scoring.errors import HardlookError
 from scoring.examples import (
     Originals,
     duplicates,
-    ingest,
     input_columns,
     original_picture,
     original_text,
@@ -23,7 +23,7 @@ from scoring.examples import (
     read_examples,
     truth,
 )
-from scoring.tables import HardlookError
+from scoring.ingest import ingest
 
 
 def audit_of(root, *data, classes=("cat", "dog"), media="image", more=""):

@@ -10,7 +10,8 @@ from PIL import Image, ImageOps
 
 from scoring.audit import Audit
 from scoring.check import check_run
-from scoring.examples import Originals, ingest, read_examples
+from scoring.examples import Originals, read_examples
+from scoring.ingest import ingest
 from scoring.maps import picture_map, turn
 from scoring.orientation import turned
 from scoring.shards import Context

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from scoring.audit import Audit
+from scoring.errors import HardlookError
 from scoring.exports import corrected_examples, export_as
 from scoring.reviews import Event, ReviewLog
-from scoring.tables import HardlookError, read_table
+from scoring.tables import read_table
 
 from .conftest import hardlook
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from scoring.errors import HardlookError
 from scoring.gradients import channel_mean, input_gradients
 from scoring.scorers.odin import odin
-from scoring.tables import HardlookError
 
 
 def conv_net(seed=0, dropout=0.0):

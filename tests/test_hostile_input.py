@@ -332,7 +332,8 @@ def test_colours_of_sixteen_bits_are_told_by_the_check_and_kept_by_a_loader(smal
     )
     text = (small / "audit.toml").read_text()
     (small / "audit.toml").write_text(text.replace('path = "test"', 'path = "test"\nloader = "read.py:read"'))
-    from scoring.examples import Originals, ingest
+    from scoring.examples import Originals
+    from scoring.ingest import ingest
 
     ingest(audit := Audit.open(small))
     row = read_examples(audit).set_index("example_id").loc["test/a/0.png"]

@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 
 from scoring.audit import Audit
+from scoring.errors import HardlookError
+from scoring.evaluation.probabilities import softmax
 from scoring.imported import read_predictions
-from scoring.queues import default_order, softmax, suggestions
-from scoring.tables import HardlookError, read_table, read_vectors
+from scoring.queues import default_order, suggestions
+from scoring.tables import read_table, read_vectors
 
 from .conftest import hardlook
 from .test_views import cells, page, quiet, said  # noqa: F401

@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 from scoring.audit import Audit
-from scoring.examples import ingest, read_examples
-from scoring.tables import BlobStore, HardlookError, read_json, read_table
+from scoring.errors import HardlookError
+from scoring.examples import read_examples
+from scoring.ingest import ingest
+from scoring.tables import BlobStore, read_json, read_table
 
 
 def audit_of(root, *data, classes=("cat", "dog"), media="image"):
@@ -410,7 +412,7 @@ KILLED = """
 import itertools, sys, time
 from scoring import reading
 from scoring.audit import Audit
-from scoring.examples import ingest
+from scoring.ingest import ingest
 reading.PART_EXAMPLES = 50
 read, count = reading._read, itertools.count()
 def stopping(*arguments):
@@ -469,7 +471,7 @@ def test_a_second_ingest_at_the_same_time_leaves(folders):
 
 def test_reading_the_data_loads_no_torch(folders):
     code = (
-        "import sys; from scoring.audit import Audit; from scoring.examples import ingest; "
+        "import sys; from scoring.audit import Audit; from scoring.ingest import ingest; "
         f"ingest(Audit.open({str(folders.root)!r})); print([n for n in ('torch', 'sklearn', 'ray') if n in "
         f"sys.modules])"
     )

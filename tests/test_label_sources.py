@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from scoring.adapters import open_sources
 from scoring.audit import Audit
-from scoring.examples import ingest, read_examples
-from scoring.ingest import _listed_labels
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
+from scoring.examples import read_examples
+from scoring.ingest import _listed_labels, ingest
 
 CLASSES = st.sampled_from(
     [

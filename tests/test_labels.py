@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from scoring.class_order import classes_line, told_order
+from scoring.errors import HardlookError
 from scoring.labels import Labels, natural, plain
-from scoring.tables import HardlookError
 
 ANIMALS = ["cat", "dog", "white rabbit"]
 

@@ -9,9 +9,10 @@ import pytest
 from scoring import compute
 from scoring.audit import Audit
 from scoring.compute import notes, score_run
+from scoring.errors import HardlookError
 from scoring.scorer import Column, Scorer, registry
 from scoring.shards import Context
-from scoring.tables import HardlookError, read_metadata
+from scoring.tables import read_metadata
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from scoring.errors import HardlookError
 from scoring.models import AuditedModel
 from scoring.models.loading import load_into
 from scoring.models.weights import StateDict, read_state_dict
-from scoring.tables import HardlookError
 
 from .nets import Net, equal, state
 

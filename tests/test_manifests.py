@@ -12,7 +12,7 @@ from PIL import Image
 from scoring.adapters import open_sources
 from scoring.adapters.manifests import read_text_table
 from scoring.audit import Audit
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 
 def source_of(root, data, classes=("cat", "dog"), media="image"):

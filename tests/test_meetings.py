@@ -7,8 +7,9 @@ import pytest
 from dashboard import decisions, serving, standings
 from scoring import meetings
 from scoring.audit import Audit
+from scoring.errors import HardlookError
 from scoring.reviews import Event, ReviewLog
-from scoring.tables import HardlookError, read_json, read_table
+from scoring.tables import read_json, read_table
 
 from .conftest import hardlook
 from .databases import log_url, postgres, postgres_server  # noqa: F401

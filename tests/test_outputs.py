@@ -6,10 +6,12 @@ import torch
 from torch import nn
 
 from scoring.audit import Audit
+from scoring.errors import HardlookError
 from scoring.models import AuditedModel
 from scoring.models.modes import logits_of
-from scoring.models.outputs import OUTPUTS, OutputAsLogits, as_logits, detect, rows_of
-from scoring.tables import HardlookError, read_table, read_vectors
+from scoring.models.outputs import OutputAsLogits, as_logits, detect, rows_of
+from scoring.settings import OUTPUTS
+from scoring.tables import read_table, read_vectors
 
 from .conftest import hardlook
 from .small_audits import spoil, write_small_audit

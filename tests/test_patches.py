@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoring import patches
+from scoring.errors import HardlookError
 from scoring.patches import apply_patch, corrected_labels, export_patches, read_patch, write_patch
 from scoring.reviews import Event, ReviewLog
-from scoring.tables import HardlookError
 
 RISKY = [
     "=1+1",

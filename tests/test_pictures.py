@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from scoring import pictures
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 
 def encoded(image, format="PNG", **options):

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from scoring.audit import Audit
-from scoring.queues import Order, default_order, order_by, other_than, softmax, suggestions, suspicion, truth_report
-from scoring.tables import HardlookError, read_table, read_vectors
+from scoring.errors import HardlookError
+from scoring.evaluation.probabilities import other_than, softmax
+from scoring.queues import Order, default_order, order_by, suggestions, suspicion, truth_report
+from scoring.tables import read_table, read_vectors
 
 
 def test_the_default_order_is_suspicion_else_aum_of_the_recorded_training(sample_copy):

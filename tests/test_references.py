@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
+from scoring.errors import HardlookError
 from scoring.models import build_model
 from scoring.references import load_callable
-from scoring.tables import HardlookError
 
 from .nets import write
 
@@ -97,7 +97,7 @@ def test_what_the_folder_already_gave_is_not_imported_twice():
 
     import scoring.tables
 
-    assert load_callable("scoring.tables:HardlookError", Path(scoring.tables.__file__).parents[1]) is HardlookError
+    assert load_callable("scoring.errors:HardlookError", Path(scoring.errors.__file__).parents[1]) is HardlookError
     assert sys.modules["scoring.tables"] is scoring.tables
 
 

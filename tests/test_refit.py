@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from scoring.effects import predicted_changes, predicted_table
+from scoring.errors import HardlookError
 from scoring.refit import fit_head, halves, paired_interval, placebo_labels, refit
-from scoring.tables import HardlookError
 
 
 def noisy(n: int = 400, wrong: float = 0.3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

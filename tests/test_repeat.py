@@ -5,7 +5,8 @@ import tomllib
 import pytest
 
 from scoring.audit import Audit, check_config
-from scoring.tables import HardlookError, read_table
+from scoring.errors import HardlookError
+from scoring.tables import read_table
 
 from .conftest import hardlook
 

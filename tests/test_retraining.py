@@ -7,6 +7,7 @@ import torch
 
 from scoring.audit import Audit
 from scoring.dynamics import read_dynamics
+from scoring.errors import HardlookError
 from scoring.inputs import labelled
 from scoring.retraining import parts
 from scoring.retraining.folds import cross_validate
@@ -16,7 +17,7 @@ from scoring.retraining.parts import Retraining, dealt
 from scoring.retraining.second_split import measure_second_split
 from scoring.retraining.self_supervised import train_without_labels
 from scoring.shards import Context
-from scoring.tables import HardlookError, read_table, read_vectors
+from scoring.tables import read_table, read_vectors
 
 
 def opened(folder, progress=None):

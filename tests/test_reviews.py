@@ -6,8 +6,8 @@ import threading
 import pandas as pd
 import pytest
 
+from scoring.errors import HardlookError
 from scoring.reviews import Event, EventRefused, ReviewLog
-from scoring.tables import HardlookError
 
 from .databases import log_url, postgres, postgres_server  # noqa: F401
 

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from scoring.errors import HardlookError
 from scoring.scorer import Column, Scorer, find_scorer, registry
-from scoring.tables import HardlookError, column_facts
+from scoring.tables import column_facts
 
 
 def test_the_registry_finds_every_file_in_sorted_order():

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoring.clusters import _centres, kmeans, knee
+from scoring.errors import HardlookError
 from scoring.slice_summaries import benjamini_hochberg, coherence, grouped, overrepresented, summarize_slices
 from scoring.slices import (
     assign_to_slices,
@@ -26,7 +27,6 @@ from scoring.slices import (
     slice_proponents,
     summed_influence,
 )
-from scoring.tables import HardlookError
 
 
 def groups(sizes: tuple[int, ...] = (30, 20, 10), d: int = 5, noise: float = 0.1) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import pytest
 
 from scoring.audit import Audit
 from scoring.corrections import preview, reviewed_labels
+from scoring.errors import HardlookError
 from scoring.refit import halves
 from scoring.reviews import Event, ReviewLog
 from scoring.slicing import (
@@ -22,7 +23,7 @@ from scoring.slicing import (
     slice_run,
     summarise,
 )
-from scoring.tables import HardlookError, read_json, read_table
+from scoring.tables import read_json, read_table
 
 from .conftest import hardlook
 

@@ -10,9 +10,9 @@ import timm
 import torch
 from torch import nn
 
+from scoring.errors import HardlookError
 from scoring.gradient_variance import vog
 from scoring.gradients import Slot, input_gradients
-from scoring.tables import HardlookError
 from scoring.ways import InPlace
 
 from .test_gradients import Autocast, Checkpointed, Recurrent, Spectral, Tagger, conv_net, live

@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from scoring.errors import HardlookError, first_line
 from scoring.tables import (
     ABANDONED,
     BlobStore,
-    HardlookError,
     atomic_path,
     column_facts,
     describe_column,
-    first_line,
     read_json,
     read_metadata,
     read_table,

@@ -14,8 +14,9 @@ from PIL import Image
 
 from scoring.adapters import open_sources
 from scoring.audit import Audit
-from scoring.examples import Originals, ingest, read_examples
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
+from scoring.examples import Originals, read_examples
+from scoring.ingest import ingest
 
 
 def png(colour=0, size=(4, 3)):

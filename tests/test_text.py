@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from scoring.errors import HardlookError
 from scoring.gradients import Slot, input_gradients
 from scoring.models.transforms import load_transform
 from scoring.scorers.vog import vog, vog_maps
-from scoring.tables import HardlookError
 from scoring.text import BagOfEmbeddings, HashedWords
 
 

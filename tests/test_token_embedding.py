@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from scoring.errors import HardlookError
 from scoring.gradient_variance import vog, vog_maps
 from scoring.gradients import Slot, input_gradients
 from scoring.scorers.odin import odin
-from scoring.tables import HardlookError
 from scoring.token_embedding import padding_id, padding_of_transform, token_layer
 
 WORDS = torch.tensor([[7, 3, 9, 2], [4, 4, 1, 5], [8, 2, 2, 6]])

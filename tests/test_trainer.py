@@ -16,9 +16,10 @@ from torch.utils.data import TensorDataset
 
 from scoring.audit import Audit
 from scoring.dynamics import read_dynamics
+from scoring.errors import HardlookError
+from scoring.ingest import ingest
 from scoring.models import build_model, find_checkpoints, last_block_and_head
-from scoring.recorded import own_randomness
-from scoring.tables import HardlookError
+from scoring.models.randomness import own_randomness
 from scoring.trainer import InMemory, fit, starting_model, train_run, training_settings
 from scoring.training import Recorder
 
@@ -201,7 +202,6 @@ def audit(tmp_path):
 
 
 def make_audit(folder: Path, training: str = "epochs = 3\nbatch_size = 16", run: str = "") -> Audit:
-    examples = pytest.importorskip("scoring.examples")
     folder.mkdir(exist_ok=True)
     x, y = (tensor.numpy() for tensor in data().tensors)
     for split, rows in {"train": slice(0, 72), "test": slice(72, N)}.items():
@@ -228,7 +228,7 @@ def make_audit(folder: Path, training: str = "epochs = 3\nbatch_size = 16", run:
     )
     opened = Audit.open(folder)
     if not opened.examples_path.is_file():
-        examples.ingest(opened)
+        ingest(opened)
     return opened
 
 

@@ -17,8 +17,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Subset, TensorDataset
 
 from scoring.audit import Audit, Run
+from scoring.errors import HardlookError
 from scoring.models.checkpoints import find_checkpoints
-from scoring.tables import HardlookError, read_metadata, read_vectors
+from scoring.tables import read_metadata, read_vectors
 from scoring.training import Recorder
 
 N, D, C = 60, 4, 3

@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from scoring.errors import HardlookError
 from scoring.gradient_variance import vog
 from scoring.gradients import Slot
-from scoring.tables import HardlookError
 
 transformers = pytest.importorskip("transformers")
 

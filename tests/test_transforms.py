@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from scoring.errors import HardlookError
 from scoring.models.transforms import load_transform
-from scoring.tables import HardlookError
 
 from .nets import write
 

@@ -6,12 +6,12 @@ import pytest
 
 from dashboard import decisions
 from dashboard.selection import decision_words
-from scoring import meetings, patches
+from scoring import disposition, meetings, patches
+from scoring.errors import HardlookError
 from scoring.estimates.answers import wrong_labels
 from scoring.events import Event
 from scoring.review_policy import ReviewPolicy
 from scoring.reviews import ReviewLog
-from scoring.tables import HardlookError
 from scoring.verdict_kinds import VERDICTS, VerdictKind, browser_table, label_is_wrong, saying, true_labels
 from scoring.verdicts import answers
 
@@ -31,7 +31,7 @@ def event(verdict, seq=1, **more):
 
 def test_the_stored_names_and_what_follows_from_each_are_what_they_were():
     assert tuple(VERDICTS) == ("given", "other", "several", "none", "unsure")
-    assert patches.default_policy() == {
+    assert disposition.default_policy() == {
         "given": "keep",
         "other": "relabel",
         "several": "second reader",
@@ -54,7 +54,7 @@ def test_no_two_verdicts_share_what_tells_them_apart(field):
 
 
 def test_its_disposition_is_one_that_patches_know():
-    assert {kind.disposition for kind in VERDICTS.values()} <= set(patches.DISPOSITIONS)
+    assert {kind.disposition for kind in VERDICTS.values()} <= set(disposition.DISPOSITIONS)
     assert {kind.label_is for kind in VERDICTS.values()} == {"right", "wrong", "either", "open"}
 
 
@@ -77,9 +77,9 @@ def test_a_sixth_goes_through_log_policy_and_estimates(sixth, tmp_path):
         assert patch["disposition"].tolist() == ["exclude", "keep"]
         states = decisions.sort_out(found, log.decisions(), log.flags())
     assert states[NAME] == {"1"}
-    assert patches.full_policy({NAME: "keep"})[NAME] == "keep"
+    assert disposition.full_policy({NAME: "keep"})[NAME] == "keep"
     with pytest.raises(HardlookError, match="'ambiguous' names no new label"):
-        patches.full_policy({NAME: "relabel"})
+        disposition.full_policy({NAME: "relabel"})
     assert ReviewPolicy(second_opinions=0, dispositions={NAME: "keep"}).wants_second("1", NAME, (), "train"), (
         "it is open"
     )
@@ -96,7 +96,7 @@ def test_a_sixth_that_takes_a_field_needs_it_and_is_judged_by_it(monkeypatch):
             event(NAME)
         said = event(NAME, **given)
         assert label_is_wrong(NAME, "a", said.new_label, said.labels) is wrong
-        assert patches.full_policy({NAME: "relabel"})[NAME] == "relabel"
+        assert disposition.full_policy({NAME: "relabel"})[NAME] == "relabel"
         row = {
             "audit": "x",
             "example_id": "1",

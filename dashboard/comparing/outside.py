@@ -14,7 +14,7 @@ import streamlit as st
 from dashboard import controls, state
 from dashboard.comparing import charts
 from dashboard.selection import Selection
-from dashboard.words import count, quoted
+from dashboard.words import command_line, count, quoted
 from scoring.audit import Audit, Run
 from scoring.tables import read_metadata, read_table
 
@@ -37,7 +37,7 @@ def show_outside(audit: Audit, run: Run) -> None:
             "There is no report on examples out of distribution yet. If you know of a group of examples that the "
             "model was never meant for (a split, or a value of any column), this command measures how well each "
             "score tells them from the test split, beside classical detectors:",
-            controls.command("ood", audit, "--run", run.name, "--out", example_of(audit)),
+            command_line("ood", audit, "--run", run.name, "--out", example_of(audit)),
         )
     table, facts = _report(at)
     most = table.loc[table["inside"].add(table["outside"]).idxmax()]
@@ -66,7 +66,7 @@ def warn_if_old(audit: Audit, run: Run, report: state.Stamp, facts: dict) -> Non
     if newer:
         controls.warn("Examples or scores were computed anew since this report; run it again:")
         given = ["--run", run.name, "--out", str(facts.get("out")), "--in", str(facts.get("in"))]
-        st.code(controls.command("ood", audit, *given), language="bash")
+        st.code(command_line("ood", audit, *given), language="bash")
 
 
 def show_curves(table: pd.DataFrame) -> None:

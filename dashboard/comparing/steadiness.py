@@ -20,7 +20,7 @@ from dashboard.comparing.frames import Scores, errors_of, in_runs, main_variants
 from dashboard.corrected_panel import warn_about_test
 from dashboard.grid import example_grid
 from dashboard.selection import Selection
-from dashboard.words import count, listed, number, share
+from dashboard.words import command_line, count, listed, number, share
 from scoring.audit import Audit, Run
 from scoring.evaluation import (
     decile_band,
@@ -49,7 +49,7 @@ def show_steadiness(
         controls.empty(
             "Only one run here is scored. How steady a score is shows when the same model is trained again "
             "with other seeds; this command adds runs of two more seeds, trains and scores them:",
-            controls.command("repeat", audit, "--run", run.name, "--seeds", "1,2"),
+            command_line("repeat", audit, "--run", run.name, "--seeds", "1,2"),
         )
     show_few_checkpoints(columns, scores)
 
@@ -78,7 +78,7 @@ def show_runs(
     if not tables:
         return controls.empty(
             f"The runs {listed(names)} share no score on these examples.",
-            controls.command("score", audit, "--run", names[-1]),
+            command_line("score", audit, "--run", names[-1]),
         )
     st.subheader("Run against run", anchor=False)
     controls.show_chart(charts.steadiness(pd.concat(tables, ignore_index=True), title), "steadiness")

@@ -26,7 +26,7 @@ from dashboard.selection import source
 from dashboard.session.pixels import is_deep
 from dashboard.words import number
 from scoring.audit import Audit, Run
-from scoring.queues import softmax
+from scoring.evaluation.probabilities import softmax
 from scoring.tables import read_vectors
 
 MOST_VALUES = 2_000

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from scoring.audit import Audit
+from scoring.errors import HardlookError
 from scoring.pictures import channels_last, open_picture, upright
-from scoring.tables import HardlookError
 
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 

@@ -10,7 +10,7 @@ from dashboard import controls, hidden, state, view
 from dashboard.columns import ScoreColumn
 from dashboard.comparing import frames, known, outside, pairs, steadiness
 from dashboard.selection import Selection
-from dashboard.words import count, plain
+from dashboard.words import command_line, count, plain
 from scoring.audit import Audit, Run
 
 SHOW = ("agreement", "overlap", "stability", "truth", "out of distribution")
@@ -65,7 +65,7 @@ def show_pairs(
         return controls.empty(
             f"{count(scores.values.shape[1], 'score')} here ranks anything: there is nothing to compare. "
             "This command computes all that the run allows:",
-            controls.command("score", audit, "--run", run.name),
+            command_line("score", audit, "--run", run.name),
         )
     open_ones = [names[c.address] for c in columns if c.address in scores.values and c.hard_end is None]
     if open_ones:
@@ -98,7 +98,7 @@ def explain_nothing(audit: Audit, run: Run, selection: Selection) -> None:
     """Why no number is here."""
     if selection != Selection():
         return controls.empty("No example with a score matches these filters: choose another split, class or filter.")
-    return controls.empty("No example has a score yet.", controls.command("score", audit, "--run", run.name))
+    return controls.empty("No example has a score yet.", command_line("score", audit, "--run", run.name))
 
 
 show()

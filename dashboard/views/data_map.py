@@ -27,7 +27,7 @@ from dashboard.map_panel import by_title
 from dashboard.selection import Selection
 from dashboard.slicings import MOST_POINTS, thin
 from dashboard.training_map import REGIONS, Quantiles
-from dashboard.words import count, number, plain, share
+from dashboard.words import command_line, count, number, plain, share
 from scoring.audit import Audit, Run
 
 COLOURS = ("correctness", "label", "region")
@@ -116,7 +116,7 @@ def explain_no_training(audit: Audit, run: Run | None) -> None:
         "The data map needs a recorded training, or several checkpoints from which `hardlook score` "
         "recomputes it. This command trains the run’s model and records it; two lines record a loop of your "
         "own (see the README):",
-        controls.command("train", audit, *(("--run", run.name) if run else ())),
+        command_line("train", audit, *(("--run", run.name) if run else ())),
     )
 
 

@@ -12,7 +12,7 @@ from dashboard import charts, controls, corrected, grouping, hidden, state, view
 from dashboard.columns import ScoreColumn, describe_ends, first_column
 from dashboard.corrected_panel import warn_about_test
 from dashboard.selection import Selection
-from dashboard.words import count, plain, share
+from dashboard.words import command_line, count, plain, share
 from scoring.audit import Audit, Run
 
 MEMORISED = 0.01
@@ -27,7 +27,7 @@ def show() -> None:
     if not run.predictions_path.is_file():
         return controls.empty(
             "Errors need predictions, and this run has none yet:",
-            controls.command("score", audit, "--run", run.name),
+            command_line("score", audit, "--run", run.name),
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         column = controls.pick_score(columns, first_column(columns), fixed={"stage": "late"})

@@ -15,7 +15,7 @@ from dashboard.freezing import frozen_ranking
 from dashboard.grid import example_grid
 from dashboard.history import OPENS
 from dashboard.selection import Selection
-from dashboard.words import count, plain, quoted, shorten
+from dashboard.words import command_line, count, plain, quoted, shorten
 from scoring.audit import Audit, Run
 
 SIDES = {"5 × 5": 5, "6 × 6": 6, "8 × 8": 8, "10 × 10": 10}
@@ -253,7 +253,7 @@ def explain_nothing(audit: Audit, run: Run, column: ScoreColumn, selection: Sele
             )
     return controls.empty(
         "No example has this score. Scores of the label need labels; unreadable examples have none.",
-        controls.command("score", audit, "--run", run.name),
+        command_line("score", audit, "--run", run.name),
     )
 
 

@@ -12,13 +12,13 @@ import streamlit as st
 from dashboard import blinding, controls, decisions, grouping, hidden, state, view
 from dashboard.meeting import meeting_screen
 from dashboard.serving import serving
-from dashboard.words import count, quoted
+from dashboard.words import command_line, count, quoted
 from scoring import meetings
 from scoring.audit import Audit
+from scoring.errors import HardlookError
 from scoring.hiding import hidden_from_readers
 from scoring.queues import together
 from scoring.reviews import ReviewLog
-from scoring.tables import HardlookError
 
 
 def show() -> None:
@@ -45,7 +45,7 @@ def offer_to_start(log: ReviewLog, shared) -> None:
     if not items:
         return controls.empty(
             "Nothing to discuss: no two people differ, nothing is flagged (key F in a grid), and no slices are kept.",
-            controls.command("slice", shared.audit),
+            command_line("slice", shared.audit),
         )
     items, groups = by_group(shared.audit, items)
     table = [

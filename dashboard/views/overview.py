@@ -14,7 +14,7 @@ from dashboard.corrected_panel import show_on_both_labels
 from dashboard.duplicates_panel import show_duplicates
 from dashboard.selection import Selection
 from dashboard.serving import serving
-from dashboard.words import count, listed, number, plain, quoted, sentence, share, shares_between
+from dashboard.words import command_line, count, listed, number, plain, quoted, sentence, share, shares_between
 from scoring.audit import SPLITS, Audit, Run
 from scoring.tables import read_json, readable
 from scoring.verdict_kinds import VERDICTS
@@ -75,7 +75,7 @@ def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
     elif not run.predictions_path.is_file():
         controls.empty(
             "There are no predictions of this run yet. This command makes them and the scores:",
-            controls.command("score", audit, "--run", run.name),
+            command_line("score", audit, "--run", run.name),
         )
     return None
 
@@ -118,7 +118,7 @@ def show_warnings(audit: Audit, run: Run | None, selection: Selection) -> None:
             f"Up to {count(int(stale['stale'].max()), 'example')} changed since they were scored and up to "
             f"{int(stale['missing'].max()):,} have no scores yet ({listed(list(stale.index))})."
         )
-        st.code(controls.command("score", audit, "--run", run.name), language="bash")
+        st.code(command_line("score", audit, "--run", run.name), language="bash")
 
 
 def check_warnings(run: Run) -> list[str]:
@@ -214,7 +214,7 @@ def show_scores(audit: Audit, run: Run | None) -> None:
             "correlation of score and error); a dash means neither end ranks anything here."
         )
     else:
-        controls.empty("Nothing is scored yet in this run:", controls.command("score", audit, "--run", run.name))
+        controls.empty("Nothing is scored yet in this run:", command_line("score", audit, "--run", run.name))
     remarks = scoring_remarks(audit, run)
     if remarks:
         st.caption("How the data is read, what is left out, and what else scoring found out about this run:")
@@ -311,7 +311,7 @@ def show_check(audit: Audit, run: Run | None) -> None:
             st.image(str(run.check_picture), alt="Sixteen inputs as the model sees them")
         st.caption("Sixteen inputs after the transform. Wrong colours or a wrong crop here spoil every number.")
     else:
-        controls.empty("The inputs were not checked yet:", controls.command("check", audit))
+        controls.empty("The inputs were not checked yet:", command_line("check", audit))
 
 
 def show_seen(seen: dict) -> None:

@@ -15,7 +15,7 @@ from dashboard.exports import packed_patches
 from dashboard.pair_panel import show_pairs
 from dashboard.selection import Selection
 from dashboard.serving import serving
-from dashboard.words import count, plain
+from dashboard.words import command_line, count, plain
 from scoring.audit import Audit
 from scoring.events import ACTIONS
 from scoring.patches import FORMATS
@@ -187,7 +187,7 @@ def show_export(audit: Audit, log) -> None:
         "or for a second "
         "reader. Answers that wait for a second reader are left out here, apart from your own. Else the same as:"
     )
-    st.code(controls.command("export", audit), language="bash")
+    st.code(command_line("export", audit), language="bash")
     with st.container(horizontal=True):
         for fmt in FORMATS:
             st.download_button(

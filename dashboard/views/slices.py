@@ -32,10 +32,10 @@ from dashboard.map_panel import show_map
 from dashboard.selection import MetaFilter
 from dashboard.serving import serving
 from dashboard.slicings import Slicing
-from dashboard.words import count, number, plain, quoted, share
+from dashboard.words import command_line, count, number, plain, quoted, share
 from scoring.audit import Audit, Run
+from scoring.errors import HardlookError
 from scoring.slicing import METHODS, SliceSettings
-from scoring.tables import HardlookError
 
 OTHER = "other settings"
 REFUSAL = "_keep_refused"
@@ -166,7 +166,7 @@ def describe(slicing: Slicing, audit: Audit, run: Run) -> None:
     if slicing.stale:
         controls.warn(
             "The embeddings were computed again after this slicing was kept. Slice again with this command: "
-            f"`{controls.command('slice', audit, '--run', run.name, '--method', settings.method)}`"
+            f"`{command_line('slice', audit, '--run', run.name, '--method', settings.method)}`"
         )
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from scoring.adapters.source import Source
 from scoring.audit import Audit
+from scoring.errors import HardlookError
 from scoring.references import close_names
-from scoring.tables import HardlookError
 
 PLACE = ("root", "number", "media", "classes")
 MODES = ("L", "RGB", "RGBA", "LA", "1", "I;16", "I", "F", "CMYK", "YCbCr", "HSV", "LAB")

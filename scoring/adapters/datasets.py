@@ -24,9 +24,9 @@ import pyarrow as pa
 from scoring.adapters.hub import named
 from scoring.adapters.manifests import USUAL
 from scoring.adapters.source import Listing, Source
+from scoring.errors import HardlookError
 from scoring.pictures import fingerprint
 from scoring.references import call_reference, close_names
-from scoring.tables import HardlookError
 
 INPUT_KEYS = ("image", "img", "pixel_values", "input", "inputs", "x", "text")
 LABEL_KEYS = ("label", "labels", "target", "y", "class")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 LISTS = ("List", "LargeList", "Sequence")
 

@@ -29,8 +29,8 @@ from scoring.adapters.columns import flags, is_bytes, is_number, settled, typed,
 from scoring.adapters.source import Listing, Source
 from scoring.adapters.text_tables import read_text_table
 from scoring.audit import SPLITS
+from scoring.errors import HardlookError
 from scoring.references import close_names
-from scoring.tables import HardlookError
 
 USUAL = {
     "image_column": ("path", "image", "image_path", "file", "filename", "file_name", "filepath", "img", "bytes"),

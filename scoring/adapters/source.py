@@ -24,10 +24,10 @@ import pyarrow as pa
 from PIL import Image
 
 from scoring.audit import SPLITS
+from scoring.errors import HardlookError
 from scoring.orientation import upright
 from scoring.pictures import decode
 from scoring.references import load_callable
-from scoring.tables import HardlookError
 
 
 @dataclass(kw_only=True)

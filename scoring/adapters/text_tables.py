@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 
 def read_text_table(

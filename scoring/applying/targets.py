@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 from scoring.adapters.folders import Folder
 from scoring.adapters.manifests import Manifest
 from scoring.adapters.source import Listing, Source
+from scoring.errors import HardlookError
 from scoring.labels import Labels
 from scoring.pictures import fingerprint
-from scoring.tables import HardlookError, atomic_path, read_json, remove_abandoned_of, write_json
+from scoring.tables import atomic_path, read_json, remove_abandoned_of, write_json
 
 MANIFESTS = (".csv", ".tsv", ".parquet")
 EXCLUDED = ".hardlook-excluded"

@@ -36,7 +36,7 @@ def apply(options) -> int:
     from scoring.applying import apply_to, undo
     from scoring.applying.targets import open_target
     from scoring.audit import Audit
-    from scoring.tables import HardlookError
+    from scoring.errors import HardlookError
 
     audit = Audit.open(options.audit) if options.audit else None
     classes = options.classes.split(",") if options.classes else audit.classes if audit else []

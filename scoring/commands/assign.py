@@ -26,8 +26,8 @@ def assign(options) -> int:
 
     from scoring import assignments
     from scoring.audit import Audit
+    from scoring.errors import HardlookError
     from scoring.reviews import ReviewLog
-    from scoring.tables import HardlookError
 
     audit = Audit.open(options.audit)
     where = dict(one.split("=", 1) if "=" in one else (one, "") for one in options.where)

@@ -42,7 +42,7 @@ def bar(what: str, total: int, unit: str = "examples") -> Iterator:
 
 def read_data(audit) -> None:
     """Read the data (again) and say what was found, what changed and what cannot be used."""
-    from scoring.examples import ingest
+    from scoring.ingest import ingest
     from scoring.review_policy import ReviewPolicy
 
     ReviewPolicy.of(audit)  # a policy that nobody can follow is refused before the work, not at the export

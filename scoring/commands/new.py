@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scoring.audit import CONFIG
 from scoring.commands.console import add_command
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 SAMPLES = {
     "digits": "pictures",

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from scoring.commands.console import add_command, audit_argument
-from scoring.tables import HardlookError, column_facts, read_table, read_vectors, write_table
+from scoring.errors import HardlookError
+from scoring.tables import column_facts, read_table, read_vectors, write_table
 
 
 def add(commands, given=()) -> None:

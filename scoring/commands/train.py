@@ -40,7 +40,7 @@ def train(options) -> int:
 
 def refuse_averaged(run) -> None:
     """The Recorder keeps the trained weights, in which no average could be found afterwards."""
-    from scoring.tables import HardlookError
+    from scoring.errors import HardlookError
 
     if run.config.get("averaged"):
         raise HardlookError(

@@ -22,9 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from scoring.curvature.lanczos import Vector
-from scoring.curvature.parameters import Chosen, Loss, example_losses, outputs, widened
+from scoring.curvature.parameters import Chosen
 from scoring.curvature.products import Products
 from scoring.curvature.proof import SAME, probe, probe_gradient, same_gradients
+from scoring.models.losses import Loss, example_losses, widened
+from scoring.models.modes import outputs
 
 
 class HeadProducts(Products):

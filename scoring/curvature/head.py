@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from torch import Tensor
 from scoring.curvature.hessian import HeadProducts, HessianProducts
 from scoring.curvature.lanczos import Ritz, lanczos
 from scoring.curvature.parameters import Chosen
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 FLOOR = 1e-5  # of the largest eigenvalue; float32 products are noise below it
 BASIS_SHARE = 0.9  # of the memory budget; the rest is for cached activations and graphs

@@ -14,30 +14,21 @@ gradient of its own.
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import fnmatch
 import glob
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from scoring.curvature.plain_autograd import plain_autograd
-from scoring.gradients import device_of, gradients_enabled
+from scoring.errors import HardlookError
 from scoring.models.layers import last_block_and_head, select_layers
-from scoring.models.modes import evaluating, logits_of, run, to_device
+from scoring.models.modes import mapped, to_device
 from scoring.models.snapshot import given_back
-from scoring.tables import HardlookError
 
 FEW = 8  # examples; every tensor of the inputs has the example on its first axis
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -135,112 +126,6 @@ def _check_norms(model: nn.Module) -> None:
             )
 
 
-# -- running the model ---------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def differentiable(model: nn.Module, parameters: Iterable[nn.Parameter] = ()) -> Iterator[None]:
-    """Eval mode in which only the given parameters require gradients; the model is given back as it was.
-
-    Fused attention is off inside: it skips the layers that are watched, and has no second derivative.
-    """
-    fused = torch.backends.mha.get_fastpath_enabled()
-    with (
-        given_back(model),
-        evaluating(model),
-        gradients_enabled(device_of(model), model),
-        plain_autograd(),
-        sdpa_kernel(SDPBackend.MATH),
-    ):
-        try:
-            torch.backends.mha.set_fastpath_enabled(False)
-            for parameter in parameters:
-                parameter.requires_grad_(True)
-            yield
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fused)
-
-
-def outputs(model: nn.Module, inputs: Any) -> Tensor:
-    """The (n, c) outputs for one batch: a tensor, a tuple of arguments, or a mapping of named ones. c may be
-    1.
-    """
-    found = run(model, inputs)
-    return found if isinstance(found, Tensor) and found.ndim == 2 else logits_of(found)
-
-
-def example_losses(loss: Loss, predicted: Tensor, labels: Tensor) -> Tensor:
-    """One loss per example, (n,): ``reduction="none"`` is set where the loss knows it, outputs of an example
-    averaged.
-
-    Raises ``HardlookError`` for a loss that returns one number for the whole batch, for a label that the
-    model has no output for, and for a loss that is not finite.
-    """
-    if _is_cross_entropy(loss) and not labels.is_floating_point():
-        _check_labels(labels, predicted.shape[1])
-        predicted = predicted if getattr(loss, "weight", None) is not None else widened(predicted)
-    values = _unreduced(loss)(predicted, labels)
-    if values.ndim == 0 or len(values) != len(predicted):
-        raise HardlookError(
-            f"the loss returned shape {tuple(values.shape)} for {len(predicted)} examples; needed one "
-            "value per "
-            "example: build it with reduction='none'"
-        )
-    values = values.flatten(1).mean(1) if values.ndim > 1 else values
-    _check_finite(values.detach())
-    return values
-
-
-def _is_cross_entropy(loss: Loss) -> bool:
-    return loss is F.cross_entropy or type(loss) is nn.CrossEntropyLoss
-
-
-def is_plain_cross_entropy(loss: Loss, labels: Tensor) -> bool:
-    """Whether the loss is cross-entropy of class indices without weights, smoothing or ignored classes, whose head
-    Hessian has a closed form. A subclass may compute anything.
-    """
-    if labels.is_floating_point():
-        return False
-    return loss is F.cross_entropy or (
-        type(loss) is nn.CrossEntropyLoss
-        and "forward" not in vars(loss)
-        and loss.weight is None
-        and not loss.label_smoothing
-        and loss.ignore_index < 0
-    )
-
-
-def _unreduced(loss: Loss) -> Loss:
-    """The same loss without averaging over the batch, where it has that setting."""
-    if isinstance(loss, nn.Module) and hasattr(loss, "reduction"):
-        loss = copy.copy(loss)
-        loss.reduction = "none"
-        return loss
-    if inspect.isfunction(loss) and "reduction" in inspect.signature(loss).parameters:
-        return lambda predicted, labels: loss(predicted, labels, reduction="none")
-    return loss
-
-
-def widened(outputs: Tensor) -> Tensor:
-    """Logits in float64, where the device has it: p − 1 of a confident example is all rounding in float32."""
-    return outputs if outputs.device.type == "mps" else outputs.double()
-
-
-def _check_labels(labels: Tensor, c: int) -> None:
-    low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
-    if low < 0 or high >= c:
-        raise HardlookError(f"labels run from {low} to {high}; the model has outputs 0 to {c - 1}")
-
-
-def _check_finite(losses: Tensor) -> None:
-    bad = (~losses.isfinite()).nonzero().flatten()
-    if len(bad):
-        raise HardlookError(
-            f"the loss of example {int(bad[0])} of a batch is {float(losses[bad[0]])}, and {len(bad)} of "
-            f"{len(losses)} are not finite; needed finite losses: look at the inputs and the weights"
-        )
-
-
 # -- reading the data ----------------------------------------------------------------------------------------
 
 
@@ -274,14 +159,3 @@ def check_reiterable(data: Iterable) -> None:
     """Refuse a generator: it would be empty the second time."""
     if iter(data) is data:
         raise HardlookError("data can be read only once; pass a list of batches or a DataLoader")
-
-
-def mapped(inputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Inputs with every tensor changed, the nesting kept."""
-    if isinstance(inputs, Tensor):
-        return change(inputs)
-    if isinstance(inputs, Mapping):
-        return {key: mapped(value, change) for key, value in inputs.items()}
-    if isinstance(inputs, (tuple, list)):
-        return type(inputs)(mapped(value, change) for value in inputs)
-    return inputs

@@ -16,12 +16,18 @@ own; a library with a checkpoint function of its own keeps it. It is replaced fo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from unittest import mock
 
 import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import checkpoint
+
+from scoring.gradients import device_of, gradients_enabled
+from scoring.models.modes import evaluating
+from scoring.models.snapshot import given_back
 
 
 @contextlib.contextmanager
@@ -55,3 +61,26 @@ def _called(
 def _gradients_off(mode: bool = True) -> contextlib.AbstractContextManager:
     """The gradients that ``inference_mode(mode)`` would turn off, or on."""
     return torch.no_grad() if mode else torch.enable_grad()
+
+
+@contextlib.contextmanager
+def differentiable(model: nn.Module, parameters: Iterable[nn.Parameter] = ()) -> Iterator[None]:
+    """Eval mode in which only the given parameters require gradients; the model is given back as it was.
+
+    Fused attention is off inside: it skips the layers that are watched, and has no second derivative.
+    """
+    fused = torch.backends.mha.get_fastpath_enabled()
+    with (
+        given_back(model),
+        evaluating(model),
+        gradients_enabled(device_of(model), model),
+        plain_autograd(),
+        sdpa_kernel(SDPBackend.MATH),
+    ):
+        try:
+            torch.backends.mha.set_fastpath_enabled(False)
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fused)

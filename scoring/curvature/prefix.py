@@ -29,8 +29,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scoring.curvature.parameters import mapped, outputs
 from scoring.curvature.proof import probe_gradient, same, same_gradients
+from scoring.models.modes import mapped, outputs
 
 
 @dataclass(frozen=True)

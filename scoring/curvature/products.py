@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scoring.curvature.lanczos import Vector
 from scoring.curvature.parameters import Chosen
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 
 class Products:

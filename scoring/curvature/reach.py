@@ -14,10 +14,11 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from scoring.curvature.parameters import Chosen, batches, few, outputs
+from scoring.curvature.parameters import Chosen, batches, few
 from scoring.curvature.proof import probe_gradient
+from scoring.errors import HardlookError
 from scoring.gradients import device_of
-from scoring.tables import HardlookError
+from scoring.models.modes import outputs
 
 
 def reached(model: nn.Module, data: Iterable, chosen: Chosen) -> tuple[Chosen, list[str]]:

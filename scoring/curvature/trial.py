@@ -26,9 +26,11 @@ from torch import Tensor, nn
 
 from scoring.curvature.double_precision import as_it_stands, in_float64, scales, wide_inputs, wide_loss
 from scoring.curvature.lanczos import Vector
-from scoring.curvature.parameters import Chosen, Loss, example_losses, mapped, outputs
+from scoring.curvature.parameters import Chosen
 from scoring.curvature.prefix import NO_PREFIX, Prefix, Recorded
-from scoring.tables import HardlookError, first_line
+from scoring.errors import HardlookError, first_line
+from scoring.models.losses import Loss, example_losses
+from scoring.models.modes import mapped, outputs
 
 EXAMPLES = 2
 MOVED = 1e-3  # how far the point of the trial is from the weights, in units of each parameter's scale

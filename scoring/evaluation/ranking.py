@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 DECILES = 10
 HARD_RHO = 0.05

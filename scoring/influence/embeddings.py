@@ -32,7 +32,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from scoring.curvature.parameters import Loss, differentiable, mapped, outputs
+from scoring.curvature.plain_autograd import differentiable
+from scoring.errors import HardlookError
 from scoring.example_gradients import (
     AGREEMENT,
     ROUNDING,
@@ -45,7 +46,8 @@ from scoring.example_gradients import (
 from scoring.influence.holders import holders
 from scoring.influence.layer_rules import needs_proof, rule_for, same_maths
 from scoring.influence.shares import Shares
-from scoring.tables import HardlookError
+from scoring.models.losses import Loss
+from scoring.models.modes import mapped, outputs
 
 RULE, REPLAY, COPIED, VECTORISED, ONE = WAYS = ("rule", "replay", "copied", "vectorised", "one at a time")
 COLUMNS = 8  # of M, in which a batch is proved

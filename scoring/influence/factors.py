@@ -34,12 +34,15 @@ from scoring.curvature import (
 )
 from scoring.curvature.forward import check_forward
 from scoring.curvature.hessian import hessian_products, products_on_few
-from scoring.curvature.parameters import Loss, batches, check_reiterable, choose, differentiable, few
+from scoring.curvature.parameters import batches, check_reiterable, choose, few
+from scoring.curvature.plain_autograd import differentiable
 from scoring.curvature.reach import reached
 from scoring.curvature.trial import twice_differentiable
+from scoring.errors import HardlookError
 from scoring.gradients import device_of
 from scoring.influence.embeddings import Projector
-from scoring.tables import HardlookError, atomic_path
+from scoring.models.losses import Loss
+from scoring.tables import atomic_path
 
 FORMAT = "1"
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import linalg
 
 from scoring.curvature import MEMORY_BUDGET, HeadHessian, checked_head, head_hessian, row_blocks, with_ones
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 
 def self_influence(

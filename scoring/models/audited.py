@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from scoring.errors import HardlookError, first_line
 from scoring.models.checkpoints import Checkpoint, file_stamp
 from scoring.models.head import Features, Head, features_of, head_of
 from scoring.models.loading import Fitted, copy_into, fit_state
@@ -28,7 +29,6 @@ from scoring.models.modes import choose_device, evaluating, logits_of, run, to_d
 from scoring.models.outputs import KEEPS_LOGITS, OutputAsLogits, alternatives, detect, fitting_items, rows_of
 from scoring.models.weights import read_state_dict
 from scoring.references import call_reference, close_names, load_callable
-from scoring.tables import HardlookError, first_line
 
 FEW = 32  # examples that the head is looked for on
 

@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 
+from scoring.errors import HardlookError
 from scoring.models.folders import weight_files
 from scoring.models.formats import READABLE, format_of, found_instead
 from scoring.models.state_dicts import Number, names_average
 from scoring.models.weights import read_state_dict
-from scoring.tables import HardlookError
 
 KINDS = {"plain": "the trained weights (not averaged)", "ema": "averaged (EMA) weights"}
 """How each kind of weights is told to the user."""

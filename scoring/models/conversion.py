@@ -24,12 +24,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from scoring.errors import HardlookError, first_line
 from scoring.models.folders import weight_files
 from scoring.models.formats import READABLE, format_of, found_instead
 from scoring.models.state_dicts import StateDict, holds_both, pick_state_dict
 from scoring.models.unpickling import INERT_PICKLE, InertUnpickler, StandIn, undecoded_as
 from scoring.models.weights import AVERAGE, open_safetensors, read_state_dict
-from scoring.tables import HardlookError, atomic_path, first_line, remove_abandoned_of
+from scoring.tables import atomic_path, remove_abandoned_of
 
 
 def convert_checkpoint(

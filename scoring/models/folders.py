@@ -14,8 +14,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from scoring.errors import HardlookError
 from scoring.models.tensors import adapter_without_base
-from scoring.tables import HardlookError
 
 FOLDER_FILES = (
     "model.safetensors",

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from scoring.errors import HardlookError
 from scoring.models.modes import take_weights
 from scoring.models.pretrained import translated
 from scoring.models.refusals import (
@@ -34,7 +35,6 @@ from scoring.models.refusals import (
     refuse_without_values,
 )
 from scoring.models.state_dicts import EMA_NAME, StateDict, Tensors
-from scoring.tables import HardlookError
 
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What torch.compile, FSDP and activation checkpointing put into the names of parameters, at any depth."""

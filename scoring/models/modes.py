@@ -17,15 +17,15 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from scoring.errors import HardlookError
 from scoring.models.outputs import fitting_items, rows_of
 from scoring.models.snapshot import given_back
-from scoring.tables import HardlookError
 
 DEVICES = "auto, cpu, cuda or mps"
 
@@ -183,3 +183,22 @@ def logits_of(output: Any, n_classes: int | None = None) -> torch.Tensor:
             f"the model gives {found.shape[1]} logits per example and audit.toml lists {n_classes} classes; {advice}"
         )
     return found
+
+
+def outputs(model: nn.Module, inputs: Any) -> Tensor:
+    """The (n, c) outputs for one batch: a tensor, a tuple of arguments, or a mapping of named ones. c may be
+    1.
+    """
+    found = run(model, inputs)
+    return found if isinstance(found, Tensor) and found.ndim == 2 else logits_of(found)
+
+
+def mapped(inputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Inputs with every tensor changed, the nesting kept."""
+    if isinstance(inputs, Tensor):
+        return change(inputs)
+    if isinstance(inputs, Mapping):
+        return {key: mapped(value, change) for key, value in inputs.items()}
+    if isinstance(inputs, (tuple, list)):
+        return type(inputs)(mapped(value, change) for value in inputs)
+    return inputs

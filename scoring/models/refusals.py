@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from scoring.errors import HardlookError
 from scoring.models.tensors import Tensors
-from scoring.tables import HardlookError
 
 FACTORY = "is this the factory (and arguments) that the checkpoint was trained with?"
 

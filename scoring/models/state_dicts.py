@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 
+from scoring.errors import HardlookError
 from scoring.models.tensors import Tensors, refuse_unusual
-from scoring.tables import HardlookError
 
 Number = int | float
 

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from scoring.errors import HardlookError
 from scoring.references import call_named, close_names, load_callable
-from scoring.tables import HardlookError
 
 MOST_PIXELS = 16_384
 """A side longer than this is a slip of the finger, which would fill the memory."""

@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from scoring.errors import HardlookError, first_line
 from scoring.models.folders import trainer_state, weight_files
 from scoring.models.formats import READABLE, format_of, found_instead
 from scoring.models.state_dicts import EPOCHS, STEPS, Number, StateDict, Tensors, number, pick_state_dict
-from scoring.tables import HardlookError, first_line
 
 __all__ = ["NeedsUnpickling", "Number", "StateDict", "Tensors", "read_state_dict"]
 

@@ -25,8 +25,8 @@ from scipy.special import expit, logit
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
 
+from scoring.errors import HardlookError
 from scoring.ranking.components import mean_rank
-from scoring.tables import HardlookError
 
 LEAST = 20
 """So many errors and so many keeps are needed."""

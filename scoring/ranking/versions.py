@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 
 from scoring.audit import Audit, Run
+from scoring.errors import HardlookError
 from scoring.ranking.components import EARNED, Component, components, mean_rank, rank_within
 from scoring.ranking.fitting import Fit, fit_ranking
-from scoring.tables import HardlookError, read_json, read_table, write_json
+from scoring.tables import read_json, read_table, write_json
 from scoring.verdict_kinds import saying
 
 if TYPE_CHECKING:

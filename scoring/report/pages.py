@@ -22,10 +22,11 @@ import scoring
 from scoring import agreement
 from scoring import corrected_metrics as metrics
 from scoring.audit import SPLITS, Audit, Run
+from scoring.disposition import full_policy
 from scoring.estimates import Effort, effort, readers_table, wrong_labels
 from scoring.evaluation import accuracy_table, error_by_decile
 from scoring.hiding import SECOND, hidden_from_readers, left_out
-from scoring.patches import corrected_labels, full_policy
+from scoring.patches import corrected_labels
 from scoring.queues import default_order, suggestions, suspicion
 from scoring.report.drawing import Paper, bars, between, histogram, number, share, stopping
 from scoring.reviews import ReviewLog

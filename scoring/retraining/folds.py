@@ -13,10 +13,10 @@ from __future__ import annotations
 import numpy as np
 
 from scoring.dynamics import vectors_metadata
-from scoring.queues import softmax
+from scoring.evaluation.probabilities import softmax
 from scoring.retraining.parts import Retraining
-from scoring.shards import Context, digest
-from scoring.tables import write_vectors
+from scoring.shards import Context
+from scoring.tables import digest, write_vectors
 
 
 def cross_validate(context: Context, folds: int, *, epochs: int | None = None) -> str:

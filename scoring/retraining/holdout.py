@@ -17,12 +17,13 @@ import numpy as np
 import pyarrow as pa
 
 from scoring.dynamics import measure
+from scoring.errors import HardlookError
 from scoring.inputs import Inputs, labelled
 from scoring.models import build_model, load_into, read_state_dict
 from scoring.retraining.folds import cross_validate
 from scoring.retraining.parts import Retraining
-from scoring.shards import Context, digest
-from scoring.tables import HardlookError, read_metadata, write_table
+from scoring.shards import Context
+from scoring.tables import digest, read_metadata, write_table
 from scoring.trainer import InMemory
 
 SOURCES = ("test", "folds", "weights")

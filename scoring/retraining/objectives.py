@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scoring.errors import HardlookError
 from scoring.models.head import entering, head_of
 from scoring.models.modes import logits_of, run
-from scoring.tables import HardlookError
 
 REDUNDANCY = 5e-3
 PROJECTED = 64

@@ -23,13 +23,15 @@ from torch import nn
 from torch.utils.data import Subset
 
 from scoring.code import code_digest
+from scoring.errors import HardlookError
 from scoring.inputs import Inputs, labelled
 from scoring.keeping import save_checkpoint
 from scoring.models import load_callable, load_into, read_state_dict
-from scoring.recorded import Recorded, evaluate, own_randomness
+from scoring.models.randomness import own_randomness
+from scoring.recorded import Recorded, evaluate
 from scoring.references import call_named, code_folder, importing_from
-from scoring.shards import Context, digest
-from scoring.tables import HardlookError
+from scoring.shards import Context
+from scoring.tables import digest
 from scoring.trainer import InMemory, fit, starting_model, training_settings
 from scoring.training import Recorder
 

@@ -18,11 +18,12 @@ import numpy as np
 import pyarrow as pa
 
 from scoring.dynamics import read_dynamics
+from scoring.errors import HardlookError
 from scoring.retraining.parts import Retraining
 from scoring.scorers.data_map import mean_over_epochs
 from scoring.scorers.second_split import first_split_learning_time, second_split_forgetting_time
-from scoring.shards import Context, digest
-from scoring.tables import HardlookError, read_metadata, read_table, write_table
+from scoring.shards import Context
+from scoring.tables import digest, read_metadata, read_table, write_table
 
 
 def measure_second_split(context: Context, *, seeds: int = 3, epochs: int | None = None) -> str:

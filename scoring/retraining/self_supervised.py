@@ -22,23 +22,16 @@ import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, Subset
 
+from scoring.errors import HardlookError
 from scoring.inputs import Inputs
 from scoring.models import build_model
 from scoring.models.modes import evaluating
-from scoring.recorded import own_randomness
+from scoring.models.randomness import own_randomness
 from scoring.retraining.objectives import OBJECTIVES, Encoder
 from scoring.retraining.parts import code_digests
 from scoring.scorers.data_map import mean_over_epochs
-from scoring.shards import Context, digest
-from scoring.tables import (
-    HardlookError,
-    atomic_path,
-    read_metadata,
-    read_table,
-    read_vectors,
-    write_table,
-    write_vectors,
-)
+from scoring.shards import Context
+from scoring.tables import atomic_path, digest, read_metadata, read_table, read_vectors, write_table, write_vectors
 from scoring.trainer import InMemory, epoch_seed
 
 MEASURED = ("loss", "gradient", "displacement")

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scoring.errors import HardlookError
 from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.tables import HardlookError
 
 
 def mean_over_epochs(values: np.ndarray) -> np.ndarray:

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scoring.errors import HardlookError
 from scoring.scorer import Column, Columns, Scorer, Shard
 from scoring.scorers.data_map import mean_over_epochs
-from scoring.tables import HardlookError
 
 
 def error_norm_early(error_norms: np.ndarray, early: float = 0.25) -> np.ndarray:

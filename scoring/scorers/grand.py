@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scoring.errors import HardlookError
 from scoring.scorer import Column, Columns, Scorer, Shard
 from scoring.scorers.influence import padded_batches
-from scoring.tables import HardlookError
 
 LAYERS = ("head", "all")
 

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from scoring.errors import HardlookError
 from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.shards import digest
-from scoring.tables import HardlookError
+from scoring.tables import digest
 
 METHODS = ("self_confidence", "normalized_margin")
 

@@ -16,7 +16,7 @@ from scoring.duplicates import near_duplicates, near_groups
 from scoring.duplicates.near import CHANCE, write_members
 from scoring.neighbours import EXACT
 from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.shards import digest
+from scoring.tables import digest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ import pandas as pd
 
 from scoring.neighbours import EXACT, KEPT, disagreement, fair_k, nearest, training_base, write_neighbours
 from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.shards import digest
+from scoring.tables import digest
 
 
 @dataclass(frozen=True, kw_only=True)

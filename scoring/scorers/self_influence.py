@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scoring.errors import HardlookError
 from scoring.scorer import Column, Columns, Scorer, Shard
 from scoring.scorers.influence import padded_batches
-from scoring.tables import HardlookError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from scoring.augmentation import SHIFT, moved, own_view, shifts, view_of, view_seed
+from scoring.evaluation.probabilities import softmax
 from scoring.models import load_callable
-from scoring.queues import softmax
 from scoring.scorer import Column, Columns, Scorer, Shard
 from scoring.scorers.influence import padded_batches
 from scoring.scorers.uncertainty import uncertainty

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scoring.errors import HardlookError
 from scoring.evaluation import normalize_by_class
 from scoring.gradient_variance import (
     FORMS,
@@ -48,7 +49,6 @@ from scoring.gradient_variance import (
     vog_maps,
 )
 from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.tables import HardlookError
 
 if TYPE_CHECKING:
     from scoring.gradients import Slot
@@ -184,12 +184,9 @@ class VoG(Scorer):
     def _compare_precisions(self, run, state) -> None:
         """Refuse bfloat16 where a sample of the run's examples is not ranked as in float32."""
         from scoring.reduced_precision import ENOUGH, balanced_sample, lowest_agreement
-        from scoring.shards import make_shard
 
         predictions, _ = run.predicted
-        shard, _ = make_shard(
-            run, self, balanced_sample(np.where(run.labels >= 0, run.labels, predictions), run.audit.seed)
-        )
+        shard = run.shard(self, balanced_sample(np.where(run.labels >= 0, run.labels, predictions), run.audit.seed))
         if not len(shard):
             return
         full, half = (one._run(vog, shard, state) for one in (replace(self, precision="float32"), self))

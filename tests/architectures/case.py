@@ -15,7 +15,8 @@ import torch
 from scoring.audit import Audit
 from scoring.check import check_run
 from scoring.compute import score_run
-from scoring.examples import Originals, ingest
+from scoring.examples import Originals
+from scoring.ingest import ingest
 from scoring.models import AuditedModel
 from scoring.models.outputs import OutputAsLogits
 from scoring.shards import Context

@@ -26,9 +26,11 @@ from torchvision.models import resnet18
 
 from scoring.curvature import peak_memory
 from scoring.curvature.hessian import hessian_products
-from scoring.curvature.parameters import choose, differentiable, outputs
+from scoring.curvature.parameters import choose
+from scoring.curvature.plain_autograd import differentiable
 from scoring.curvature.prefix import Prefix
 from scoring.influence import InfluenceFactors, self_influence
+from scoring.models.modes import outputs
 
 
 class Block(nn.Module):

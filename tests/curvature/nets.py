@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from scoring.curvature.hessian import hessian_products
-from scoring.curvature.parameters import choose, differentiable
+from scoring.curvature.parameters import choose
+from scoring.curvature.plain_autograd import differentiable
 
 
 class SmallNet(nn.Module):

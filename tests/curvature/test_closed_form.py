@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from scoring.curvature.hessian import HeadProducts, hessian_products
-from scoring.curvature.parameters import choose, differentiable
+from scoring.curvature.parameters import choose
+from scoring.curvature.plain_autograd import differentiable
 
 from .nets import exact_hessian, flat, vector_like
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from scoring.curvature import head_hessian
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 
 def head_case(n: int = 40, d: int = 5, c: int = 4) -> tuple[np.ndarray, np.ndarray, nn.Linear]:

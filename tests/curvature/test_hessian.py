@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from scoring.curvature.hessian import HeadProducts, hessian_products
-from scoring.curvature.parameters import choose, differentiable
-from scoring.tables import HardlookError
+from scoring.curvature.parameters import choose
+from scoring.curvature.plain_autograd import differentiable
+from scoring.errors import HardlookError
 
 from .nets import (
     exact_hessian,

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from scoring.curvature import factorise, size_of
 from scoring.curvature.hessian import hessian_products
-from scoring.curvature.parameters import Chosen, choose, differentiable
-from scoring.tables import HardlookError
+from scoring.curvature.parameters import Chosen, choose
+from scoring.curvature.plain_autograd import differentiable
+from scoring.errors import HardlookError
 
 from .nets import (
     small_data,

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from scoring.curvature.parameters import choose
-from scoring.tables import HardlookError
+from scoring.errors import HardlookError
 
 from .nets import (
     small_net,

@@ -14,10 +14,10 @@ from torch.utils.checkpoint import checkpoint as renamed
 from torch.utils.checkpoint import checkpoint_sequential, create_selective_checkpoint_contexts
 
 from scoring.curvature.hessian import hessian_products
-from scoring.curvature.parameters import choose, differentiable
-from scoring.curvature.plain_autograd import plain_autograd
+from scoring.curvature.parameters import choose
+from scoring.curvature.plain_autograd import differentiable, plain_autograd
+from scoring.errors import HardlookError
 from scoring.influence import InfluenceFactors
-from scoring.tables import HardlookError
 
 from .nets import exact_hessian, flat, vector_like
 

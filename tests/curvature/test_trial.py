@@ -11,10 +11,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from scoring.curvature.hessian import hessian_products, products_on_few
-from scoring.curvature.parameters import choose, differentiable
+from scoring.curvature.parameters import choose
+from scoring.curvature.plain_autograd import differentiable
 from scoring.curvature.trial import tried
+from scoring.errors import HardlookError
 from scoring.influence import InfluenceFactors
-from scoring.tables import HardlookError
 
 from .nets import flat, small_net, vector_like
 

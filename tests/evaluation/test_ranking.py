@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from scoring.errors import HardlookError
 from scoring.evaluation import accuracy_table, deciles, error_by_decile, measured_direction, normalize_by_class, wilson
-from scoring.tables import HardlookError
 
 
 def test_class_z_scores_are_pandas_population_z_scores():

@@ -9,11 +9,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from scoring.curvature import head_hessian
+from scoring.errors import HardlookError
 from scoring.influence import (
     InfluenceFactors,
     embedding_self_influence,
 )
-from scoring.tables import HardlookError
 
 
 def small_cnn(seed: int = 0) -> nn.Module:

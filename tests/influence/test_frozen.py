@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from scoring.curvature import head_hessian
+from scoring.errors import HardlookError
 from scoring.influence import InfluenceFactors
-from scoring.tables import HardlookError
 
 
 class Probe(nn.Module):

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from scoring.curvature import head_hessian
+from scoring.errors import HardlookError
 from scoring.influence import (
     conjugate_gradients,
     cook_distances,
@@ -16,7 +17,6 @@ from scoring.influence import (
     self_influence,
     self_influence_by_gradients,
 )
-from scoring.tables import HardlookError
 
 
 def head_case(n: int = 50, d: int = 6, c: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

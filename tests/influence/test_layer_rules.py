@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scoring.curvature.parameters import choose, mapped, outputs
+from scoring.curvature.parameters import choose
+from scoring.errors import HardlookError
 from scoring.influence import layer_rules
 from scoring.influence.embeddings import Projector
-from scoring.tables import HardlookError
+from scoring.models.modes import mapped, outputs
 
 
 class Pooled(nn.Module):

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scoring.curvature.parameters import mapped, outputs
 from scoring.influence import InfluenceFactors, layer_replay, layer_rules
 from scoring.influence.embeddings import Projector
+from scoring.models.modes import mapped, outputs
 
 from .test_layer_rules import LABELS, Pooled, columns, with_statistics
 

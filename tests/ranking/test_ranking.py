@@ -9,13 +9,14 @@ from sklearn.linear_model import LogisticRegression
 
 from scoring.audit import Audit
 from scoring.compute import score_one
+from scoring.errors import HardlookError
 from scoring.examples import truth
 from scoring.queues import default_order
 from scoring.ranking import adopted, components, fit_ranking, fitting, mean_rank, rank_within, read_versions
 from scoring.reviews import Event, ReviewLog
 from scoring.scorers.suspicion import Suspicion
 from scoring.shards import Context
-from scoring.tables import HardlookError, read_table
+from scoring.tables import read_table
 
 from ..conftest import hardlook
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scoring.errors import HardlookError
 from scoring.scorer import Shard, find_scorer
 from scoring.scorers.data_map import DataMap, data_map, data_map_regions
-from scoring.tables import HardlookError
 
 
 def shard(**dynamics):

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from scoring.errors import HardlookError
 from scoring.gradient_norms import error_length, gradient_norm, head_gradient_norm
 from scoring.scorer import Shard
 from scoring.scorers.el2n import EL2N, error_norm_early
 from scoring.scorers.grand import GraNd
-from scoring.tables import HardlookError
 from tests.nets import small_cnn
 
 

@@ -5,10 +5,11 @@ import pytest
 
 from scoring.audit import Audit
 from scoring.compute import make_scorer
+from scoring.errors import HardlookError
 from scoring.scorer import registry
 from scoring.scorers.label_quality import confident_learning
 from scoring.shards import Context
-from scoring.tables import HardlookError, read_table, write_vectors
+from scoring.tables import read_table, write_vectors
 
 
 @pytest.fixture

@@ -145,7 +145,7 @@ def test_another_label_in_training_scores_everybody_anew(sample_copy):
     cells[2] = str((int(cells[2]) + 1) % 10)
     lines[1] = ",".join(cells) + "\n"
     path.write_text("".join(lines))
-    from scoring.examples import ingest
+    from scoring.ingest import ingest
 
     ingest(audit)
     scorer = make_scorer(registry()["neighbours"], {})

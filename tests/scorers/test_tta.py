@@ -9,7 +9,7 @@ import torch
 from scoring.audit import Audit
 from scoring.augmentation import moved, own_view, shifts, view_of
 from scoring.compute import make_scorer
-from scoring.queues import softmax
+from scoring.evaluation.probabilities import softmax
 from scoring.scorer import Shard, registry
 from scoring.scorers.uncertainty import uncertainty
 from scoring.shards import Context

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from scoring.audit import Audit
+from scoring.errors import HardlookError
 from scoring.gradients import Slot, input_gradients
 from scoring.models import AuditedModel, find_checkpoints
 from scoring.scorer import Shard
@@ -26,7 +27,6 @@ from scoring.scorers.vog import (
     vog_maps,
 )
 from scoring.shards import Context
-from scoring.tables import HardlookError
 
 DATA = Path(os.environ.get("HARDLOOK_DATA") or Path(__file__).parents[3] / "shared" / "data")
 CLASSES = 5
