@@ -28,10 +28,11 @@ from scoring.code import code_digest
 from scoring.dynamics import read_dynamics
 from scoring.inputs import Inputs, reading_facts, reading_pool, usable
 from scoring.models import AuditedModel, choose_device, find_checkpoints
-from scoring.models.outputs import OUTPUTS, OutputAsLogits
+from scoring.models.outputs import OutputAsLogits
 from scoring.progress import Progress, silent
 from scoring.queues import softmax
 from scoring.scorer import Scorer, Shard
+from scoring.settings import OUTPUTS
 from scoring.tables import HardlookError, read_table, read_vectors, write_table
 
 SHARD_BYTES = 256 << 20

@@ -8,7 +8,8 @@ from torch import nn
 from scoring.audit import Audit
 from scoring.models import AuditedModel
 from scoring.models.modes import logits_of
-from scoring.models.outputs import OUTPUTS, OutputAsLogits, as_logits, detect, rows_of
+from scoring.models.outputs import OutputAsLogits, as_logits, detect, rows_of
+from scoring.settings import OUTPUTS
 from scoring.tables import HardlookError, read_table, read_vectors
 
 from .conftest import hardlook
