@@ -30,12 +30,14 @@ one."""
 # not.
 STYLE = """<style>
 .stMainBlockContainer { padding: 3rem 2.5rem 2rem; }
-@media (max-width: 768px) { .stMainBlockContainer { padding: 4.5rem 1.5rem 2rem; } } /* the bar above lies over it there */
+/* The bar above lies over the page on narrow screens. */
+@media (max-width: 768px) { .stMainBlockContainer { padding: 4.5rem 1.5rem 2rem; } }
 [data-testid="stSidebarUserContent"] { padding-bottom: 1rem; }
 button[aria-label="Download as CSV"] { display: none; }
 .st-key-pages [data-testid="stCaptionContainer"] { padding: 0.5rem 0 0.1rem; }
 .st-key-pages [data-testid="stPageLink"] { padding: 0.22rem 0; }
-button[data-variant="segmented_control"] { min-height: 2.5rem; } /* as high as the lists beside them, so that labels align */
+/* As high as the lists beside them, so that labels align. */
+button[data-variant="segmented_control"] { min-height: 2.5rem; }
 [data-testid="stCode"] .token { color: inherit !important; }
 h1 { font-size: 2rem !important; padding: 0 !important; } h3 { padding-bottom: 0.4rem !important; }
 </style>"""

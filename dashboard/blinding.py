@@ -103,9 +103,9 @@ def without_hidden(audit: Audit, answer: dict[str, Any], reviewer: str | None) -
     examples = {}
     for example, one in answer["examples"].items():
         said = one["decisions"]
-        if len(said) == 1 and said[0]["reviewer"] != reviewer and not one["settled"]:
-            if rules.wants_second(example, said[0]["verdict"], said[0]["issues"], test.get(example)):
-                said = []
+        waits = len(said) == 1 and said[0]["reviewer"] != reviewer and not one["settled"]
+        if waits and rules.wants_second(example, said[0]["verdict"], said[0]["issues"], test.get(example)):
+            said = []
         examples[example] = {"decisions": said, "flags": one["flags"], "notes": one["notes"]}
     return {**answer, "examples": examples}
 

@@ -115,7 +115,8 @@ def _group_title(group: Sequence[ScoreColumn]) -> str:
     """
     if len(group) == 1:
         return group[0].title
-    return commonprefix([column.title for column in group]).strip(" ,:") or group[0].scorer
+    titles = [column.title for column in group]
+    return commonprefix(titles).strip(" ,:") or group[0].scorer  # noqa: RUF071  titles share characters, not folders
 
 
 def find_column(columns: Sequence[ScoreColumn], address: str | None) -> ScoreColumn | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 
 import pandas as pd
 import pyarrow as pa
@@ -110,7 +111,7 @@ def _ranges(where: str, column: str, missing: int) -> list[Group]:
     short = [f"{edge:g}" for edge in edges]
     texts = short if len(set(short)) == len(edges) else [repr(edge) for edge in edges]
     found = []
-    for at, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
+    for at, (low, high) in enumerate(pairwise(edges)):
         last = high == edges[-1]
         meta = MetaFilter(META + column, low=low, high=high if last else None, below=None if last else high)
         conditions, parameters = meta.sql("e")

@@ -37,7 +37,10 @@ from scoring.review_policy import drawn
 
 TOLD_BY_THE_MODEL = ("prediction", "suggestion", "suggestion_source")
 PARTS = "Test is read blind: numbers are shown of all of it or of a whole class, not of a part chosen by metadata."
-FEW = "Test is read blind, and too few of its examples are chosen here to show a number that does not tell of single ones."
+FEW = (
+    "Test is read blind, and too few of its examples are chosen here to show a number that does not tell "
+    "of single ones."
+)
 FEWEST = 10
 """Test examples of a class below which a blind test shows no accuracy of it."""
 

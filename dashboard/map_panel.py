@@ -113,7 +113,7 @@ def groups(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[tuple[st
     """The groups of points that ``colour`` tells apart: (name, rows), as the legend lists them."""
     if colour == "correctness":
         correct = points["correct"]
-        rows = [(correct == True).fillna(False), (correct == False).fillna(False), correct.isna()]  # noqa: E712
+        rows = [correct.eq(True).fillna(False), correct.eq(False).fillna(False), correct.isna()]
         return list(zip((slice_charts.RIGHT, slice_charts.MISSED, slice_charts.UNKNOWN), rows, strict=True))
     if colour in ("label", GROUP):
         sizes = points[colour].value_counts()
@@ -151,7 +151,7 @@ def show_inside(audit: Audit, run: Run, points: pd.DataFrame, outlines: list[las
         drawing.clear_button("map")
     if inside.empty:
         return
-    wrong = int((inside["correct"] == False).sum())  # noqa: E712
+    wrong = int(inside["correct"].eq(False).sum())
     st.caption(f"{wrong:,} wrong; these come first.")
     ordered = inside.assign(right=inside["correct"].fillna(True)).sort_values(["right", "example_id"], kind="stable")
     about = {"lasso": lasso.written(outlines)}

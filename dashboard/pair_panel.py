@@ -116,7 +116,10 @@ def chart(found: pd.DataFrame) -> Chart:
     }
     figure.update_xaxes(title="suggested label", range=[-0.6, len(names) - 0.4], **ticks)
     figure.update_yaxes(title="label", range=[len(names) - 0.4, -0.6], **ticks)
-    reading = "Each square is a pair: its area says how many suspects carry the label (row) and the suggestion (column). Click one to open its queue."
+    reading = (
+        "Each square is a pair: its area says how many suspects carry the label (row) and the suggestion (column). "
+        "Click one to open its queue."
+    )
     return Chart(laid_out(figure, min(640, 120 + 30 * len(names))), reading)
 
 

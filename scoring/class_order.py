@@ -16,7 +16,10 @@ from typing import Any
 
 from scoring.labels import is_none, number, plain, toml_text
 
-TEXT = "sorted as text, as torchvision's ImageFolder, scikit-learn's LabelEncoder and Hugging Face's class_encode_column do"
+TEXT = (
+    "sorted as text, as torchvision's ImageFolder, scikit-learn's LabelEncoder and Hugging Face's "
+    "class_encode_column do"
+)
 NUMBERS = "sorted as numbers"
 OWN = "as the data itself numbers them"
 GAPS = 10  # times as many numbers as labels were found: then they are ids, not indices

@@ -55,9 +55,8 @@ AGAIN = "what is finished is kept; run the same command again to go on"
 def system_refusal(error: OSError | MemoryError) -> str:
     """What the operating system refused, and what to do, in one sentence.
 
-    >>> system_refusal(OSError(errno.ENOSPC, "No space left on device", "/a/scores.parquet"))
-    'No space left on device: /a/scores.parquet; make room; what is finished is kept; run the same command again to go
-    on'
+    >>> print(system_refusal(OSError(errno.ENOSPC, "No space left on device", "/a/scores.parquet")))
+    No space left on device: /a/scores.parquet; make room; what is finished is kept; run the same command again to go on
     """
     if isinstance(error, MemoryError):
         told = str(error) or "no more could be had"

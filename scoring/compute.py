@@ -122,7 +122,7 @@ def attempt(summary: Summary, context: Context, scorer: Scorer) -> str | None:
         return str(error)
     except (OSError, MemoryError):
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  a scorer may raise anything: the trace is kept and the others go on
         with atomic_path(failed) as temporary:
             temporary.write_text(traceback.format_exc(), encoding="utf8")
         return (
@@ -174,7 +174,8 @@ def unmet(scorer: Scorer, context: Context) -> str | None:
                 f"{context.audit.root}`"
             )
         if need == "features" and not run.features_path.is_file():
-            return f"{scorer.name} needs features, and there are none: {context.head.get('reason', 'see `hardlook check`')}"
+            reason = context.head.get("reason", "see `hardlook check`")
+            return f"{scorer.name} needs features, and there are none: {reason}"
         if need == "influence" and not run.influence_path.is_file():
             return (
                 f"{scorer.name} needs influence embeddings; run `hardlook score {context.audit.root} --only influence`"

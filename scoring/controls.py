@@ -158,7 +158,7 @@ def strata(ranked: np.ndarray) -> np.ndarray:
     order = np.argsort(-np.nan_to_num(np.asarray(ranked, dtype=float), nan=-np.inf), kind="stable")
     ends: list[int] = []
     for edge in EDGES:
-        end = int(round(edge * n))
+        end = round(edge * n)
         if end - (ends[-1] if ends else 0) >= SMALLEST or edge == 1.0:
             ends.append(end)
     if len(ends) > 1 and ends[-1] - ends[-2] < SMALLEST:

@@ -135,7 +135,7 @@ def _judged(audit: Audit, log: ReviewLog, everything: Embedded, settings: SliceS
     chooser = Embedded(part.frame[choosing].reset_index(drop=True), part.vectors[choosing])
     n_slices = max(1, min(settings.n_slices, int(choosing.sum()) // 20))
     found = find(chooser, replace(settings, n_slices=n_slices))["slice_id"].to_numpy()
-    original, reviewed = reviewed_labels(audit, log, part.frame)
+    _, reviewed = reviewed_labels(audit, log, part.frame)
     judging = np.flatnonzero(~choosing & (reviewed != REMOVED))
     judged = Embedded(part.frame.iloc[judging].reset_index(drop=True), part.vectors[judging])
     slices = assign_to_slices(judged.vectors, chooser.vectors, found)

@@ -163,7 +163,7 @@ class ExampleGradients:
             try:
                 rows, agrees = self._vectorised(inputs, errors, sample, reduce)
                 self.reason = None if agrees else "torch.func.vmap gives other gradients than autograd"
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  vmap raises many kinds, and the reason is kept
                 self.reason = f"torch.func.vmap cannot run it ({type(error).__name__}: {first_line(error, 120)})"
         if self.reason is not None:
             rows = [reduce(self.one(inputs, errors, at)) for at in range(len(errors))]

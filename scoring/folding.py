@@ -79,7 +79,7 @@ def _traced(model: nn.Module) -> fx.Graph | None:
             if any(_is_norm(module) and module.training for module in evaluated.modules()):
                 return None  # a norm that overrides train() still takes the batch's statistics
             return Tracer().trace(evaluated)
-    except Exception as error:  # a user's forward may raise anything at all when it is fed a proxy
+    except Exception as error:  # noqa: BLE001  a user's forward may raise anything at all when it is fed a proxy
         log.info("batch norms are not folded: %s cannot be traced (%s)", type(model).__name__, error)
         return None
 

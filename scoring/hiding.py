@@ -48,9 +48,8 @@ def hidden_from_readers(audit: Audit, log: ReviewLog) -> dict[str, str]:
 def left_out(reasons: Iterable[str]) -> str:
     """What is said about examples that are not there.
 
-    >>> left_out([FIRST, FIRST, TEST])
-    'Left out, since what the model says of them is hidden: 1 in test, which is read blind; 2 until their first
-    verdict.'
+    >>> print(left_out([FIRST, FIRST, TEST]))
+    Left out, since what the model says of them is hidden: 1 in test, which is read blind; 2 until their first verdict.
     """
     given = list(reasons)
     parts = [f"{given.count(reason):,} {words}" for reason, words in WORDS.items() if reason in given]

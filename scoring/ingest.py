@@ -163,7 +163,7 @@ def _raw_label(source: Source, row: int) -> Any:
     """The label that comes with an item; none of an item that cannot be read, which is told when it is its turn."""
     try:
         return source.item(row)[1]
-    except Exception:  # code of others
+    except Exception:  # noqa: BLE001  code of others; the reader of items keeps the reason
         return None
 
 

@@ -44,7 +44,7 @@ def claim(log: ReviewLog, ids: Iterable[str], reviewer: str, now: datetime, minu
         held = sa.select(lock_table.c.example_id, lock_table.c.reviewer).where(
             lock_table.c.audit == log.audit, lock_table.c.key.in_([row["key"] for row in rows])
         )
-        return {example: holder for example, holder in connection.execute(held)}
+        return {row.example_id: row.reviewer for row in connection.execute(held)}
 
 
 def held(log: ReviewLog, now: datetime) -> dict[str, str]:
@@ -53,7 +53,7 @@ def held(log: ReviewLog, now: datetime) -> dict[str, str]:
         lock_table.c.audit == log.audit, lock_table.c.expires_at > micros(now)
     )
     with store.explained(log.engine), log.engine.connect() as connection:
-        return {example: holder for example, holder in connection.execute(query)}
+        return {row.example_id: row.reviewer for row in connection.execute(query)}
 
 
 def let_go(log: ReviewLog, reviewer: str, ids: Iterable[str] | None = None, *, keep: Iterable[str] = ()) -> None:

@@ -40,6 +40,6 @@ def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1…8; 1 (upright) where it is missing, broken or something else."""
     try:
         value = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # a damaged EXIF block says nothing about the pixels
+    except Exception:  # noqa: BLE001  a damaged EXIF block says nothing about the pixels
         return 1
     return value if value in range(1, 9) else 1

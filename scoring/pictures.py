@@ -23,6 +23,7 @@ import hashlib
 import io
 import warnings
 from functools import cache
+from itertools import pairwise
 from threading import Lock
 from typing import Any
 
@@ -345,7 +346,7 @@ def vector_picture(values: np.ndarray, width: int = SIDE, height: int = SIDE // 
     values = np.nan_to_num(np.asarray(values, dtype=np.float64).reshape(-1), posinf=0.0, neginf=0.0)
     count = max(min(len(values), width // 2), 1)
     ends = np.linspace(0, len(values), count + 1).astype(int)
-    bars = np.array([values[a:b].mean() for a, b in zip(ends[:-1], ends[1:], strict=True) if b > a] or [0.0])
+    bars = np.array([values[a:b].mean() for a, b in pairwise(ends) if b > a] or [0.0])
     at = np.arange(width) * len(bars) // width
     reach = (bars / max(np.abs(bars).max(), 1e-12) * (height // 2 - 2)).round()[at]
     gap = np.append(at[1:] != at[:-1], False) & (len(bars) <= width // 4)

@@ -90,7 +90,7 @@ def read_example(
     reading = Reading()
     try:
         _read(reading, source, row, path, known, pictured)
-    except (Exception, SystemExit) as error:  # a broken file, or code of others: the example's problem, nobody else's
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a broken file or code of others: this example's problem
         reading.problem = reason(error)
     return reading
 

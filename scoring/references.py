@@ -239,9 +239,9 @@ def _told(error: BaseException) -> str:
     trace, place = error.__traceback__, ""
     while trace is not None:
         code = trace.tb_frame.f_code
-        if code.co_filename.endswith(".py") and "site-packages" not in code.co_filename:
-            if Path(code.co_filename).resolve() != Path(__file__).resolve():
-                place = f" ({Path(code.co_filename).name}, line {trace.tb_lineno})"
+        own = code.co_filename.endswith(".py") and "site-packages" not in code.co_filename
+        if own and Path(code.co_filename).resolve() != Path(__file__).resolve():
+            place = f" ({Path(code.co_filename).name}, line {trace.tb_lineno})"
         trace = trace.tb_next
     return f"{type(error).__name__}: {error}{place}"
 

@@ -131,7 +131,7 @@ class Slot:
         while not isinstance(self.way, InPlace):
             try:
                 found, reason = self._tried(batch, forms)
-            except Exception as error:  # of any kind; the plain way then raises or serves
+            except Exception as error:  # noqa: BLE001  of any kind; the plain way then raises or serves
                 reason = f"it fails ({type(error).__name__})"
             if reason is None:
                 return found
@@ -242,7 +242,7 @@ class Slot:
             pairs, channels_last = self._left.pop(0)
             try:
                 self.way = Copied(self.model, self._dtype, pairs, channels_last)
-            except Exception as error:  # locks, generators, tensors with a history, and more
+            except Exception as error:  # noqa: BLE001  locks, generators, tensors with a history, and more
                 self._left.clear()
                 self.note(
                     f"the model cannot be copied ({type(error).__name__}), so every checkpoint ran "

@@ -13,7 +13,10 @@ EVENTS = (
     "undoes_seq BIGINT, undoes_position BIGINT, evidence TEXT, seconds DOUBLE PRECISION, round BIGINT, "
     "created_at BIGINT NOT NULL, PRIMARY KEY (position), UNIQUE (audit, client, seq))"
 )
-LOG = "CREATE TABLE hardlook_log (id INTEGER NOT NULL, version INTEGER NOT NULL, position BIGINT NOT NULL, PRIMARY KEY (id))"
+LOG = (
+    "CREATE TABLE hardlook_log (id INTEGER NOT NULL, version INTEGER NOT NULL, position BIGINT NOT NULL, "
+    "PRIMARY KEY (id))"
+)
 REFUSAL = "events of a review log are never changed or deleted"
 TRIGGERS = {
     "sqlite": [

@@ -13,7 +13,7 @@ from scoring.events import EventRefused
 from scoring.review_policy import ReviewPolicy, drawn
 from scoring.reviews import Event, ReviewLog
 
-from .databases import log_url, postgres, postgres_server  # noqa: F401
+from .databases import log_url, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 NONE = ReviewPolicy(second_opinions=0.0)
@@ -22,7 +22,7 @@ _seqs = iter(range(1, 10**6))
 
 
 @pytest.fixture
-def log(log_url):  # noqa: F811
+def log(log_url):
     with ReviewLog.open(log_url, "digits") as log:
         yield log
 

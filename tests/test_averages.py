@@ -223,7 +223,7 @@ def test_weights_that_are_told_apart_only_when_they_are_loaded_are_recorded_too(
         plain = torch.load(path, weights_only=True)["state_dict"]
         average = {f"ema.{name}": value / 2 for name, value in plain.items()}
         torch.save({**average, **{f"net.{name}": value for name, value in plain.items()}}, path)
-    for again in range(2):  # the second time nothing is computed anew
+    for _ in range(2):  # the second time nothing is computed anew
         assert hardlook("score", folder, "--only", "grand", "--anyway", "--device", "cpu") == 0
         assert (
             "note: checkpoints: took the plain weights (under 'net.'), not the EMA (under 'ema.')"

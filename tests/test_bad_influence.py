@@ -59,7 +59,7 @@ def test_batches_of_one_and_a_subset_that_lacks_classes_are_scored(sample_copy):
         )
         == 0
     )
-    ids, vectors = read_vectors(run.influence_path)
+    _, vectors = read_vectors(run.influence_path)
     scores = read_table(run.score_path("influence")).to_pandas()["self_influence"].to_numpy()
     known = np.isfinite(vectors).all(1)
     assert known.sum() == 360 and np.isfinite(scores).sum() == 360
@@ -124,7 +124,8 @@ from torch import nn
 
 
 def net():
-    return nn.Sequential(OrderedDict(norm=nn.BatchNorm2d(1, affine=False), pool=nn.AdaptiveAvgPool2d((3, 1)), flat=nn.Flatten()))
+    norm, pool = nn.BatchNorm2d(1, affine=False), nn.AdaptiveAvgPool2d((3, 1))
+    return nn.Sequential(OrderedDict(norm=norm, pool=pool, flat=nn.Flatten()))
 
 
 def transform(image):

@@ -35,7 +35,8 @@ def to_unit(image):
     return torch.from_numpy(np.asarray(image, dtype="float32") / 255).permute(2, 0, 1)
 
 def normalised(x):
-    return (x - torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1)
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return (x - mean.reshape(3, 1, 1)) / deviation.reshape(3, 1, 1)
 
 def right(image): return normalised(to_unit(image))
 def bgr(image): return right(image).flip(0)

@@ -18,7 +18,7 @@ from scoring.audit import Audit
 from scoring.tables import read_table
 
 from .synthetic import make_audit
-from .test_views import cells, grids, page, quiet, said, sound  # noqa: F401
+from .test_views import cells, grids, page, quiet, said, sound  # noqa: F401  pytest finds the fixtures by name
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def test_scores_are_those_of_the_pure_function_on_the_same_inputs(scored_sample)
     audit = Audit.open(scored_sample)
     context = Context(audit, audit.run(), device="cpu")
     numbers = np.array([0, 5, 100, 250])
-    inputs, good, _ = context.inputs.batch(numbers)
+    inputs, _, _ = context.inputs.batch(numbers)
     maps = []
     for checkpoint in context.checkpoints[-3:]:
         with context.model.at(checkpoint) as module:

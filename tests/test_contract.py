@@ -2,6 +2,7 @@
 silence."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ class Toy(Scorer):
 
     name = "toy"
     columns = (column("value"), column("rank"))
-    returns = {}
+    returns: ClassVar = {}
 
     def score(self, shard, state):
         return {name: make(len(shard)) for name, make in self.returns.items()}

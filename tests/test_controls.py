@@ -61,7 +61,7 @@ def test_a_goal_that_means_nothing_is_refused():
 
 def test_every_prefix_holds_each_stratum_in_proportion():
     groups = strata(np.random.default_rng(1).random(1000))
-    place, key, size = permute(groups, np.random.default_rng(2))
+    place, key, _ = permute(groups, np.random.default_rng(2))
     order = np.argsort(key)
     for m in (1, 10, 59, 200, 777):
         first = groups[order[:m]]

@@ -13,7 +13,7 @@ from scoring.slicing import SliceSettings, read_slicing, slice_run
 from scoring.tables import read_table, write_table, write_vectors
 
 from .synthetic import make_audit
-from .test_views import quiet  # noqa: F401
+from .test_views import quiet  # noqa: F401  pytest finds the fixtures by name
 
 EXAMPLES = pd.DataFrame(
     {
@@ -173,7 +173,7 @@ def reviewed(tmp_path_factory):
     slice_run(audit, run, SliceSettings(n_slices=2), "two")
     serve_this(audit.root)
     both = frame.to_pandas().merge(predicted.to_pandas()[["example_id", "prediction", "correct"]], on="example_id")
-    wrong = both[(both["split"] == "test") & (both["correct"] == False)].head(12)  # noqa: E712
+    wrong = both[(both["split"] == "test") & both["correct"].eq(False)].head(12)
     assert len(wrong) == 12
     decisions.open_log(audit).append(
         [
@@ -193,7 +193,7 @@ def reviewed(tmp_path_factory):
     return audit
 
 
-def test_pages_show_both_wherever_they_show_one(reviewed, quiet):  # noqa: F811
+def test_pages_show_both_wherever_they_show_one(reviewed, quiet):
     from .test_views import grids, page, said
 
     run, selection = reviewed.run(), Selection("test")
@@ -221,7 +221,7 @@ def test_pages_show_both_wherever_they_show_one(reviewed, quiet):  # noqa: F811
     assert next(iter(words.values())) in said(page(reviewed, "slices", slicing="two", slice=str(next(iter(words)))))
 
 
-def test_the_error_over_several_runs_stands_on_corrected_labels_too(reviewed, quiet):  # noqa: F811
+def test_the_error_over_several_runs_stands_on_corrected_labels_too(reviewed, quiet):
     from .test_compare_view import figures, numbers
     from .test_views import page, said
 

@@ -18,7 +18,7 @@ from scoring.tables import read_table, write_table
 
 from .synthetic import make_audit, write_dynamics
 from .test_compare_view import figures, numbers
-from .test_views import cells, grids, page, quiet, said, sound  # noqa: F401
+from .test_views import cells, grids, page, quiet, said, sound  # noqa: F401  pytest finds the fixtures by name
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,14 @@ from scoring.deviations import ALL, Deviations, robust_scale, robust_z
 from scoring.examples import read_examples
 from scoring.ingest import ingest
 
-TOML = 'format = 1\nmedia = "vector"\nclasses = ["a", "b", "c"]\n[[data]]\npath = "x.csv"\nsplit_column = "split"\nid_column = "id"\n'
+TOML = """format = 1
+media = "vector"
+classes = ["a", "b", "c"]
+[[data]]
+path = "x.csv"
+split_column = "split"
+id_column = "id"
+"""
 
 
 def test_the_scale_is_scipys_and_falls_back_to_the_deviation():

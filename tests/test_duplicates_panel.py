@@ -9,7 +9,7 @@ from dashboard.serving import serve_this
 from scoring.tables import read_table, write_table
 
 from .synthetic import make_audit
-from .test_views import cells, page, quiet, said  # noqa: F401
+from .test_views import cells, page, quiet, said  # noqa: F401  pytest finds the fixtures by name
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from scoring.queues import default_order, suspicion
 from scoring.reviews import Event
 from scoring.tables import read_table
 
-from .test_views import page, quiet, said  # noqa: F401  (a fixture)
+from .test_views import page, quiet, said  # noqa: F401  pytest finds the fixtures by name
 
 
 @pytest.fixture

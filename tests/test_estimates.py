@@ -365,7 +365,7 @@ def test_unsure_is_right_below_and_wrong_above(audited):
 
 
 def test_found_yield_and_gain(audited):
-    audit, log, controls, rows = audited
+    audit, log, _, rows = audited
     drawn = plan({}, len(rows)).controls
     suspects = [(*row, at < 30) for at, row in enumerate(rows[drawn : drawn + 100])]
     decide(log, suspects, blind=False)

@@ -20,7 +20,7 @@ from scoring.errors import HardlookError
 from scoring.eventstore import LogUnavailable
 from scoring.reviews import Event, ReviewLog
 
-from .databases import log_url, new_schema, postgres, postgres_server  # noqa: F401
+from .databases import log_url, new_schema, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name
 from .old_logs import write_version_1
 
 
@@ -29,7 +29,7 @@ def decision(seq, client="tab"):
 
 
 @pytest.fixture
-def log(log_url):  # noqa: F811
+def log(log_url):
     with ReviewLog.open(log_url, "digits") as log:
         yield log
 
@@ -50,7 +50,7 @@ while True:
 """
 
 
-def test_kill_9_in_a_burst_loses_nothing_that_was_acknowledged(log_url):  # noqa: F811
+def test_kill_9_in_a_burst_loses_nothing_that_was_acknowledged(log_url):
     clients = ["a", "b"]
     start = [sys.executable, "-c", BURST, log_url]
     processes = [subprocess.Popen([*start, client], stdout=subprocess.PIPE, text=True) for client in clients]
@@ -82,9 +82,9 @@ def test_events_cannot_be_changed_or_deleted(log):
     assert log.decisions().verdict.tolist() == ["given"]
 
 
-def test_a_log_of_the_first_schema_opens_and_keeps_every_event(log_url):  # noqa: F811
+def test_a_log_of_the_first_schema_opens_and_keeps_every_event(log_url):
     write_version_1(log_url)
-    before = dict(client="tab", reviewer="ana", label="3")
+    before = {"client": "tab", "reviewer": "ana", "label": "3"}
     sent_again = Event(
         seq=1,
         example_id="a.png",
@@ -112,14 +112,14 @@ def test_a_log_of_the_first_schema_opens_and_keeps_every_event(log_url):  # noqa
             connection.exec_driver_sql("DELETE FROM hardlook_events")
 
 
-def test_many_who_open_an_old_log_at_once_migrate_it_once(log_url):  # noqa: F811
+def test_many_who_open_an_old_log_at_once_migrate_it_once(log_url):
     write_version_1(log_url)
     logs, errors = [], []
 
     def open_it():
         try:
             logs.append(ReviewLog.open(log_url, "digits"))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the test reads what the threads raised
             errors.append(error)
 
     threads = [threading.Thread(target=open_it) for _ in range(5)]
@@ -147,7 +147,7 @@ def test_a_log_that_another_program_writes_is_opened_when_it_is_done(tmp_path):
         assert other.execute("SELECT words FROM notes").fetchall() == [("mine",)]
 
 
-def test_a_newer_log_is_refused(log, log_url):  # noqa: F811
+def test_a_newer_log_is_refused(log, log_url):
     newer = eventstore.SCHEMA_VERSION + 1
     with eventstore.writing(log.engine) as connection:
         connection.execute(eventstore.log_table.update().values(version=newer))
@@ -155,7 +155,7 @@ def test_a_newer_log_is_refused(log, log_url):  # noqa: F811
         ReviewLog.open(log_url, "digits")
 
 
-def test_a_migration_that_fails_leaves_the_log_as_it_was(log, log_url, monkeypatch):  # noqa: F811
+def test_a_migration_that_fails_leaves_the_log_as_it_was(log, log_url, monkeypatch):
     now = eventstore.SCHEMA_VERSION
 
     def fail(connection):
@@ -172,13 +172,13 @@ def test_a_migration_that_fails_leaves_the_log_as_it_was(log, log_url, monkeypat
     assert log.append([decision(1)]) == {"tab": 1}
 
 
-def test_many_processes_create_one_log(log_url):  # noqa: F811
+def test_many_processes_create_one_log(log_url):
     logs, errors = [], []
 
     def create():
         try:
             logs.append(ReviewLog.open(log_url, "digits"))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the test reads what the threads raised
             errors.append(error)
 
     threads = [threading.Thread(target=create) for _ in range(6)]
@@ -197,7 +197,7 @@ def test_many_processes_create_one_log(log_url):  # noqa: F811
 # -- PostgreSQL alone -------------------------------------------------------------------------------
 
 
-def test_kill_9_in_the_database_loses_nothing_and_the_same_log_goes_on(postgres):  # noqa: F811
+def test_kill_9_in_the_database_loses_nothing_and_the_same_log_goes_on(postgres):
     with ReviewLog.open(new_schema(postgres), "digits") as log:
         acknowledged, failures, killed = 0, 0, False
         until = time.monotonic() + 300

@@ -56,7 +56,7 @@ def test_the_corrected_examples_keep_what_they_were(decided):
 def test_an_image_folder_is_read_by_torchvision(decided, tmp_path, copy):
     from torchvision.datasets import ImageFolder
 
-    audit, log, new, gone = decided
+    audit, log, _, gone = decided
     export_as("imagefolder", audit, None, log, tmp_path / "out", copy=copy)
     read = ImageFolder(tmp_path / "out" / "train")
     found = {path.rsplit("/", 1)[1].removesuffix(".png"): read.classes[label] for path, label in read.samples}
@@ -69,7 +69,7 @@ def test_an_image_folder_is_read_by_torchvision(decided, tmp_path, copy):
 
 def test_a_hugging_face_dataset_has_both_labels(decided, tmp_path):
     datasets = pytest.importorskip("datasets")
-    audit, log, new, gone = decided
+    audit, log, _, gone = decided
     export_as("huggingface", audit, None, log, tmp_path / "out")
     read = datasets.load_from_disk(str(tmp_path / "out" / "train"))
     names = read.features["label"].int2str
@@ -136,7 +136,7 @@ def test_fiftyones_own_importer_reads_it(decided, tmp_path):
 
 
 def test_a_blind_tests_issues_tell_neither_rank_nor_suggestion(decided, tmp_path):
-    audit, log, new, gone = decided
+    audit, log, _, _ = decided
     (audit.root / "audit.toml").write_text((audit.root / "audit.toml").read_text() + '\n[policy]\ntest = "blind"\n')
     audit = Audit.open(audit.root)
     for path in export_as("cleanlab", audit, audit.run(), log, tmp_path / "blind"):

@@ -16,8 +16,8 @@ from scoring.tables import read_table
 
 from .synthetic import make_audit, write_dynamics
 from .test_compare_view import figures
-from .test_slices_view import sliced  # noqa: F401
-from .test_views import cells, grids, page, quiet, said  # noqa: F401
+from .test_slices_view import sliced  # noqa: F401  pytest finds the fixtures by name
+from .test_views import cells, grids, page, quiet, said  # noqa: F401  pytest finds the fixtures by name
 
 NOTE = "file:note *odd*"
 
@@ -134,7 +134,7 @@ def test_the_queue_keeps_the_groups_of_the_sidebar_together(audit, truth):
     assert (with_one != with_one.shift()).sum() <= 2, "the members of a group follow each other"
 
 
-def test_slices_are_counted_by_group(sliced):  # noqa: F811
+def test_slices_are_counted_by_group(sliced):
     columns = [name.removeprefix("meta.") for name in state.meta_columns(sliced)]
     assert columns, "the sample has metadata"
     app = page(sliced, "slices", slicing="four", grouped=columns[0])

@@ -28,7 +28,7 @@ from scoring.tables import read_table, write_json, write_table, write_vectors
 from .synthetic import make_audit, write_dynamics
 from .test_roles import as_person
 from .test_routes import app_of, event, send
-from .test_views import cells, grids, page, quiet, said  # noqa: F401
+from .test_views import cells, grids, page, quiet, said  # noqa: F401  pytest finds the fixtures by name
 
 ROLES = '[roles]\nlead = ["lea"]\nauditor = ["*"]\n'
 OPINIONS = ("prediction", "suggestion", "suggestion_source", "score")

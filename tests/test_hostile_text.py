@@ -15,7 +15,7 @@ from scoring.patches import corrected_labels, read_patch, write_patch
 from scoring.reviews import Event, ReviewLog
 from scoring.tables import read_table
 
-from .databases import log_url, postgres, postgres_server  # noqa: F401
+from .databases import log_url, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name
 from .synthetic import make_audit
 from .test_roles import as_person
 from .test_routes import app_of, event, send
@@ -32,7 +32,7 @@ TEXTS = {
 
 
 @pytest.fixture
-def log(log_url):  # noqa: F811
+def log(log_url):
     with ReviewLog.open(log_url, "digits") as log:
         yield log
 

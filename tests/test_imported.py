@@ -15,7 +15,7 @@ from scoring.queues import default_order, suggestions
 from scoring.tables import read_table, read_vectors
 
 from .conftest import hardlook
-from .test_views import cells, page, quiet, said  # noqa: F401
+from .test_views import cells, page, quiet, said  # noqa: F401  pytest finds the fixtures by name
 
 CLASSES = [str(digit) for digit in range(10)]
 

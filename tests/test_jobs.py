@@ -124,7 +124,10 @@ wait_for_go()
     environment = jobs._environment()
     monkeypatch.setattr(jobs, "_environment", lambda: environment)
     # the keeper is another process: a shorter grace reaches it as code
-    code = "import sys, json, pathlib; from dashboard import jobs; jobs.GRACE = 0.3; jobs.keep(pathlib.Path(sys.argv[1]), ['score'])"
+    code = (
+        "import sys, pathlib; from dashboard import jobs; jobs.GRACE = 0.3; "
+        "jobs.keep(pathlib.Path(sys.argv[1]), ['score'])"
+    )
     record = audit.jobs_folder / "one.json"
     record.parent.mkdir()
     job = jobs.Job("one", record.parent, ("score",), "main", jobs.datetime.now(jobs.UTC).isoformat())

@@ -1,5 +1,7 @@
 """Weights into a model: all of it or nothing, and what is said where it does not fit."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import nn
@@ -131,7 +133,7 @@ def test_a_hugging_face_class_that_ignores_missing_layers_is_refused_all_the_sam
     )
 
     class Lenient(transformers.ViTForImageClassification):
-        _keys_to_ignore_on_load_missing = [r"classifier\..*"]
+        _keys_to_ignore_on_load_missing: ClassVar = [r"classifier\..*"]
 
     Lenient(config).save_pretrained(tmp_path)
     saved = read_state_dict(tmp_path).tensors

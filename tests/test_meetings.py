@@ -12,7 +12,7 @@ from scoring.reviews import Event, ReviewLog
 from scoring.tables import read_json, read_table
 
 from .conftest import hardlook
-from .databases import log_url, postgres, postgres_server  # noqa: F401
+from .databases import log_url, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name
 from .synthetic import make_audit
 from .test_roles import as_person
 from .test_routes import app_of
@@ -21,7 +21,7 @@ HOSTILE = "<img src=x onerror=alert(1)>\n# *not* a heading [x](http://evil.examp
 
 
 @pytest.fixture
-def log(log_url):  # noqa: F811
+def log(log_url):
     with ReviewLog.open(log_url, "digits") as log:
         yield log
 
@@ -125,7 +125,7 @@ def test_precedents_come_back_beside_look_alikes_and_go_with_their_undo(disputed
         disputed, "lea", {"at": 0, "verdict": "other", "new_label": "5", "precedent": "smears are 5"}, {"label": "3"}
     )
     known = meetings.precedents(disputed)
-    texts = lambda *asked, **more: [one["text"] for one in meetings.precedents_for(known, *asked, **more)]  # noqa: E731
+    texts = lambda *asked, **more: [one["text"] for one in meetings.precedents_for(known, *asked, **more)]
     assert texts("a") == texts("z", ["y", "a"]) == texts("z", label="3", suggestion="5") == ["smears are 5"]
     assert texts("z", ["y"]) == texts("z", label="5", suggestion="3") == []
     disputed.append(

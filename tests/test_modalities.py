@@ -113,7 +113,7 @@ def test_hostile_texts_arrive_as_text_with_every_token_where_it_stands(texts, na
     assert found["left"] == max(0, len(text) - contents.LONGEST)
     strengths = [strength for _, strength in found["pieces"] if strength is not None]
     assert max(strengths) == 1 and len(strengths) <= 24
-    assert all(not piece.strip() == "" for piece, strength in found["pieces"] if strength is not None)
+    assert all(piece.strip() != "" for piece, strength in found["pieces"] if strength is not None)
 
 
 def test_a_tokenizer_without_spans_says_so():

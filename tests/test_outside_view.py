@@ -10,7 +10,7 @@ from scoring.tables import write_table
 
 from .synthetic import make_audit
 from .test_compare_view import figures, numbers
-from .test_views import page, quiet, said  # noqa: F401
+from .test_views import page, quiet, said  # noqa: F401  pytest finds the fixtures by name
 
 SHOW = {"show": "out of distribution"}
 

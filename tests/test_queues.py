@@ -71,7 +71,7 @@ def test_out_of_fold_probabilities_win_over_all_other_sources(sample_copy):
     from scoring.tables import write_vectors
 
     audit = Audit.open(sample_copy)
-    ids, logits = read_vectors(audit.run().logits_path)
+    ids, _ = read_vectors(audit.run().logits_path)
     sure_of_7 = np.eye(10, dtype=np.float32)[np.full(len(ids), 7)]
     write_vectors(audit.run().out_of_fold_path, ids, sure_of_7)
     found = suggestions(audit, audit.run())

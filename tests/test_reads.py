@@ -18,7 +18,7 @@ from scoring.tables import read_table
 
 from .reads import Reads
 from .synthetic import make_audit, write_dynamics
-from .test_views import page, quiet  # noqa: F401
+from .test_views import page, quiet  # noqa: F401  pytest finds the fixtures by name
 
 FIRST = {
     "overview": 25,

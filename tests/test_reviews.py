@@ -9,7 +9,7 @@ import pytest
 from scoring.errors import HardlookError
 from scoring.reviews import Event, EventRefused, ReviewLog
 
-from .databases import log_url, postgres, postgres_server  # noqa: F401
+from .databases import log_url, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name
 
 AWKWARD = [
     "<script>alert('x')</script> & \"quotes\" 'n' `ticks`",
@@ -29,7 +29,7 @@ def decision(seq, client="tab", example_id="a", reviewer="ana", **fields):
 
 
 @pytest.fixture
-def log(log_url):  # noqa: F811
+def log(log_url):
     with ReviewLog.open(log_url, "digits") as log:
         yield log
 
@@ -115,7 +115,7 @@ def test_acknowledged_means_that_nothing_before_is_missing(log):
     assert log.append([]) == {}
 
 
-def test_a_second_process_acknowledges_the_same(log, log_url):  # noqa: F811
+def test_a_second_process_acknowledges_the_same(log, log_url):
     log.append([decision(seq) for seq in (10, 11, 12, 15)])
     with ReviewLog.open(log_url, "digits") as other:
         assert other.append([decision(10)]) == log.acknowledged(["tab"]) == {"tab": 12}
@@ -132,7 +132,7 @@ def test_an_undo_must_name_an_act_of_the_same_reviewer(log):
     assert log.events().undoes_position.tolist() == [pd.NA, pd.NA, 2]
 
 
-def test_a_new_label_must_be_a_class(log_url):  # noqa: F811
+def test_a_new_label_must_be_a_class(log_url):
     with ReviewLog.open(log_url, "digits", classes=["3", "5"]) as log:
         with pytest.raises(EventRefused, match="'7' is not a class of this audit; it has 2"):
             log.append([decision(1), decision(2, verdict="other", new_label="7")])
@@ -150,7 +150,7 @@ def test_events_go_on_after_a_position(log):
     assert log.events(example_id="1", after=2).seq.tolist() == [3, 5]
 
 
-def test_a_database_holds_many_audits_and_one_log_sees_its_own(log, log_url):  # noqa: F811
+def test_a_database_holds_many_audits_and_one_log_sees_its_own(log, log_url):
     log.append([decision(1)])
     with ReviewLog.open(log_url, "letters") as letters, ReviewLog.open(log_url) as everything:
         letters.append([decision(1, verdict="none")])
@@ -164,7 +164,7 @@ def test_a_database_holds_many_audits_and_one_log_sees_its_own(log, log_url):  #
             everything.append([decision(1)])
 
 
-def test_derived_tables_follow_what_others_append(log, log_url):  # noqa: F811
+def test_derived_tables_follow_what_others_append(log, log_url):
     assert log.decisions().empty
     with ReviewLog.open(log_url, "digits") as other:
         other.append([decision(1)])
@@ -173,7 +173,7 @@ def test_derived_tables_follow_what_others_append(log, log_url):  # noqa: F811
     assert log.decisions().verdict.tolist() == ["none", "none"]
 
 
-def test_a_reader_that_follows_many_writers_skips_nothing(log, log_url):  # noqa: F811
+def test_a_reader_that_follows_many_writers_skips_nothing(log, log_url):
     writers, each = 8, 12
     done = threading.Event()
     seen = []

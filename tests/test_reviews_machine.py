@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from scoring import eventstore
 from scoring.reviews import Event, EventRefused, LogUnavailable, ReviewLog
 
-from .databases import KINDS, new_schema, postgres, postgres_server  # noqa: F401
+from .databases import KINDS, new_schema, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name
 
 CLIENTS = {"ana 1": "ana", "ana 2": "ana", "ben 1": "ben", "lea 1": "lea"}  # tab → reviewer
 EXAMPLES = ("a", "b", "c")
@@ -262,10 +262,10 @@ class LogMachine(RuleBasedStateMachine):
 def test_the_log_agrees_with_a_plain_model_whatever_happens(kind, request, tmp_path):
     if kind == "sqlite":
         names = (tmp_path / f"{number}.sqlite" for number in itertools.count())
-        new_url = lambda: str(next(names))  # noqa: E731
+        new_url = lambda: str(next(names))
     else:
         server = request.getfixturevalue("postgres")
-        new_url = lambda: new_schema(server)  # noqa: E731
+        new_url = lambda: new_schema(server)
     run_state_machine_as_test(
         lambda: LogMachine(new_url),
         settings=settings(

@@ -2,6 +2,8 @@
 position.
 """
 
+from itertools import chain
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -100,7 +102,7 @@ def test_the_ten_deciles_of_a_selection_part_it(audit, run, truth):
     parts = [
         state.ranking(audit, run, column, Selection("train", decile=d))["example_id"].to_pylist() for d in range(1, 11)
     ]
-    assert sum(parts, []) == ranked(truth, column.address, (truth["split"] == "train") & truth["correct"].notna())
+    assert list(chain(*parts)) == ranked(truth, column.address, (truth["split"] == "train") & truth["correct"].notna())
 
 
 def test_error_per_decile_is_of_the_examples_that_the_decile_shows(audit, run, truth):

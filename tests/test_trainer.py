@@ -68,7 +68,7 @@ def test_fit_learns_and_tells_its_loss(optimizer):
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_one_does_not():
-    augment = lambda batch: batch + 0.1 * torch.randn_like(batch)  # noqa: E731
+    augment = lambda batch: batch + 0.1 * torch.randn_like(batch)
     one, two, other = (weights(fit(network(), data(), epochs=2, seed=s, augment=augment)) for s in (0, 0, 1))
     assert torch.equal(one, two) and not torch.equal(one, other)
 

@@ -226,7 +226,8 @@ def is_told_by_parts(audit: Audit, selection: Selection) -> bool:
     if more or first.low is not None or first.high is not None or first.contains:
         return True
     condition, parameters = replace(selection, meta=()).sql()
-    query = f"SELECT example_id, label, CAST({identifier(first.column)} AS VARCHAR) v FROM {source(audit.examples_path)} e WHERE {condition}"
+    value, table = identifier(first.column), source(audit.examples_path)
+    query = f"SELECT example_id, label, CAST({value} AS VARCHAR) v FROM {table} e WHERE {condition}"
     found = state.sql(query, parameters).to_pandas().set_index("example_id")
     wrong = wrong_of(audit, found["label"].astype(object).where(found["label"].notna(), None))
     if wrong is None:

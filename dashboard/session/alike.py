@@ -56,7 +56,7 @@ def members(audit: Audit, run: Run, example_id: str) -> list[str]:
         seen.update(names)
         facts = _facts(audit, run, names)
         alike = facts[(facts["label"] == same["label"]) & (facts["suggestion"] == same["suggestion"])]
-        frontier = [name for name in _suspects(audit, run, alike.index.tolist(), same["split"], limit)]
+        frontier = list(_suspects(audit, run, alike.index.tolist(), same["split"], limit))
         found += frontier
         if not frontier or len(found) >= MOST:
             break

@@ -175,7 +175,8 @@ def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Select
     small = known["n"] < SMALL_CLASS
     names = known["label"][~small].tolist()
     if not names:
-        return st.caption(f"No class has {SMALL_CLASS} examples here: too few for deciles of its own.")
+        st.caption(f"No class has {SMALL_CLASS} examples here: too few for deciles of its own.")
+        return
     if small.any():
         st.caption(
             f"Left out: {count(int(small.sum()), 'class', 'classes')} with fewer than {SMALL_CLASS} examples here."

@@ -111,7 +111,7 @@ class MapStyle(Source):
     def _refuse_random(self, row: int) -> None:
         try:
             first, second = fingerprint(self.stored(row)), fingerprint(self.stored(row))
-        except Exception:  # an item that cannot be read is listed with its reason when it is its turn
+        except Exception:  # noqa: BLE001  an item that cannot be read is listed with its reason in its turn
             return
         if first != second:
             raise self.error(

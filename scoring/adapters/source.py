@@ -192,7 +192,7 @@ class Source:
         """Import the loader, so that one which is not there is one error, not one per example."""
         if self.loader:
             try:
-                self._load  # noqa: B018
+                self._load  # noqa: B018  the property finds the loader, and says where there is none
             except HardlookError as error:
                 raise self.error(f".loader = {self.loader!r}: {error}") from error
 

@@ -74,7 +74,8 @@ def without_sample_settings(config: str) -> str:
     """An ``audit.toml`` of a sample without what holds for the sample alone: its title, its accuracy, [truth], settings
     of scores that are small for its few examples. Scores then have their documented defaults.
 
-    >>> print(without_sample_settings('format = 1\\nname = "Toy"\\n\\n# known\\n[truth]\\npath = "a.csv"\\n').split("\\n\\n")[0])
+    >>> shipped = 'format = 1\\nname = "Toy"\\n\\n# known\\n[truth]\\npath = "a.csv"\\n'
+    >>> print(without_sample_settings(shipped).split("\\n\\n")[0])
     format = 1
     """
     kept = [

@@ -125,7 +125,7 @@ class Prefix:
                 return outputs(model, inputs)
             except (MemoryError, torch.OutOfMemoryError):
                 raise
-            except Exception:  # whatever it raises, the whole model ran: what is kept is not enough
+            except Exception:  # noqa: BLE001  whatever it raises, the whole model ran: what is kept is not enough
                 return None
 
 

@@ -135,7 +135,7 @@ def _lower_part_kept(model: nn.Module, prefix: Prefix, chosen: Chosen, inputs: A
         recorded = prefix.record(model, inputs, chosen.tensors)
     except (HardlookError, MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception:  # the model does not run in this precision: ``runs`` will see that too
+    except Exception:  # noqa: BLE001  the model does not run in this precision: ``runs`` will see that too
         recorded = None
     prefix, recorded = (NO_PREFIX, Recorded(inputs, ())) if recorded is None else (prefix, recorded)
     with prefix.replay(recorded) as kept:
@@ -187,7 +187,7 @@ class _Case:
             gradients = self._gradient()
         except (HardlookError, MemoryError, torch.OutOfMemoryError):
             raise
-        except Exception:  # whatever is raised, this precision is not one that the model has
+        except Exception:  # noqa: BLE001  whatever is raised, this precision is not one that the model has
             return False
         return all(g.dtype == p.dtype for g, p in zip(gradients, self.chosen.tensors, strict=True))
 

@@ -16,6 +16,7 @@ decision.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -254,7 +255,7 @@ def _by_rank(hits: pd.Series, chance: float) -> pd.DataFrame:
     rows, starts = [], list(range(0, len(hits), BLOCK))
     if len(starts) > 1 and len(hits) - starts[-1] < BLOCK // 4:
         starts.pop()  # a few more say nothing by themselves; they join the block before
-    for start, end in zip(starts, (starts + [len(hits)])[1:], strict=True):
+    for start, end in pairwise([*starts, len(hits)]):
         block = hits.iloc[start:end]
         low, high = intervals.clopper_pearson(block.sum(), len(block))
         rows.append(

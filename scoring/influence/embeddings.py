@@ -185,9 +185,7 @@ class Projector:
 
         try:
             return outputs(run, inputs)
-        except (
-            Exception
-        ):  # of any kind, where it expects one for all; without the copies the model runs or tells why not
+        except Exception:  # noqa: BLE001  of any kind, where it expects one for all; the plain model runs or tells why
             shares[""].fits = False
             return outputs(self.model, inputs)
 

@@ -83,7 +83,7 @@ class Shares:
         if self.rule is None:
             try:
                 self.total += project_by_replay(self.layer, (args, kwargs), g, self.factors, self.n)
-            except Exception:  # of as many kinds as there are operations that vmap lacks; the proof fails, and tells
+            except Exception:  # noqa: BLE001  as many kinds as operations that vmap lacks; the proof fails
                 self.fits = False
             return
         with torch.no_grad():

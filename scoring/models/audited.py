@@ -94,12 +94,12 @@ class AuditedModel:
 
     module: nn.Module
     checkpoints: list[Checkpoint] = field(default_factory=list)
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     n_classes: int | None = None
     weights: str = "plain"
     notes: list[str] = field(default_factory=list)
     head: Head | None = None
-    output: OutputAsLogits = OutputAsLogits()
+    output: OutputAsLogits = field(default_factory=OutputAsLogits)
     choice: str = ""
     _open: list[contextlib.AbstractContextManager] = field(default_factory=list, repr=False)
 

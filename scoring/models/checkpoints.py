@@ -83,7 +83,9 @@ def order_checkpoints(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
     for order, key in _orders():
         keys = [key(checkpoint) for checkpoint in checkpoints]
         if None not in keys and len(set(keys)) == len(keys):
-            ordered = [checkpoint for _, checkpoint in sorted(zip(keys, checkpoints), key=lambda pair: pair[0])]
+            ordered = [
+                checkpoint for _, checkpoint in sorted(zip(keys, checkpoints, strict=True), key=lambda pair: pair[0])
+            ]
             return [replace(checkpoint, order=order) for checkpoint in ordered]
     raise AssertionError("paths are distinct")
 

@@ -235,7 +235,7 @@ def main(arguments: list[str]) -> int:
     path, out, weights = Path(arguments[0]), Path(arguments[1]), arguments[2]
     try:
         _convert(path, out, weights)
-    except Exception as error:  # whatever a strange file does, the parent gets one line
+    except Exception as error:  # noqa: BLE001  whatever a strange file does, the parent gets one line
         sys.stderr.write(f"{type(error).__name__}: {first_line(error)}\n")
         return 1
     return 0

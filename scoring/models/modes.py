@@ -172,7 +172,7 @@ def logits_of(output: Any, n_classes: int | None = None) -> torch.Tensor:
             'write `output = "logit"` in the run\'s table of audit.toml ("probability" where it ends in a sigmoid)'
         )
     if n_classes is not None and found.shape[1] != n_classes:
-        others = [at for at in fitting_items(output, n_classes)]
+        others = list(fitting_items(output, n_classes))
         advice = (
             f"item {others[0]!r} of what it returns has {n_classes}: write `output_item = {others[0]!r}` in the run's "
             "table of audit.toml".replace("'", '"')

@@ -62,8 +62,10 @@ def detect(outputs: Tensor) -> str:
 
     >>> detect(torch.tensor([[0.5, -2.0]])), detect(torch.tensor([[0.25, 0.75]])), detect(torch.tensor([[0.95, 0.02]]))
     ('logits', 'probabilities', 'sigmoid')
-    >>> detect(torch.tensor([[0.25, 0.75]]).log()), detect(torch.tensor([[3.0]])), detect(torch.tensor([[0.05], [0.95]]))
-    ('log_probabilities', 'logit', 'probability')
+    >>> detect(torch.tensor([[0.25, 0.75]]).log())
+    'log_probabilities'
+    >>> detect(torch.tensor([[3.0]])), detect(torch.tensor([[0.05], [0.95]]))
+    ('logit', 'probability')
     """
     allowed = max(SUMS, 8 * torch.finfo(outputs.dtype).eps)
     values = outputs.detach().cpu().double()

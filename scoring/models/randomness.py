@@ -22,15 +22,15 @@ def own_randomness(seed: int | None = None) -> Iterator[None]:
     Code of others (augmentations, dropout) draws from the global generators, so they are lent, never left
     changed.
     """
-    python, numpy = random.getstate(), np.random.get_state()
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  others draw from it
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         try:
             if seed is not None:
                 torch.manual_seed(seed)
-                np.random.seed(seed % 2**32)
+                np.random.seed(seed % 2**32)  # noqa: NPY002  others draw from it
                 random.seed(seed)
             yield
         finally:
             random.setstate(python)
-            np.random.set_state(numpy)
+            np.random.set_state(numpy)  # noqa: NPY002  others draw from it

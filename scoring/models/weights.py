@@ -84,7 +84,8 @@ def open_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            tensors, stated = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            names, stated = file.keys(), file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise HardlookError(f"{path} is damaged or incomplete ({error}); copy or save it again") from error
     if stated.get("hardlook_kind") != "both":
@@ -136,6 +137,6 @@ def _object_names(path: Path, told: str) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a deprecation inside torch's own disassembler is no user's concern
             names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # the older format cannot be disassembled, and a hostile file may be malformed anywhere
+    except Exception:  # noqa: BLE001  the older format cannot be disassembled, and a hostile file may be malformed anywhere
         names = re.findall(r"GLOBAL (\S+)", told)
     return ", ".join(dict.fromkeys(names[:4])) or "pickled objects"

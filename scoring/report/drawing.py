@@ -21,19 +21,22 @@ import pandas as pd
 LABEL, PREDICTION, WRONG, DECIDED = "#0072B2", "#E69F00", "#D55E00", "#009E73"
 WIDTH, HEIGHT = 480, 210
 STYLE = """
-body{font:15px/1.45 system-ui,sans-serif;color:#1a1c1e;background:#fff;max-width:1040px;margin:2rem auto;padding:0 1.2rem}
+body{font:15px/1.45 system-ui,sans-serif;color:#1a1c1e;background:#fff;max-width:1040px;margin:2rem auto;
+padding:0 1.2rem}
 h1{font-size:1.7rem;margin:0}h2{margin:2.2rem 0 .3rem;border-bottom:2px solid #1a1c1e;font-size:1.25rem}
 h3{margin:1.2rem 0 .2rem;font-size:1.02rem}p{margin:.35rem 0;max-width:72ch}.note{color:#5f6368;font-size:.88rem}
 .warning{border-left:5px solid #D55E00;background:#fdf1e8;padding:.5rem .8rem;margin:.8rem 0}
 .say{font-size:1.1rem;font-weight:600}table{border-collapse:collapse;margin:.5rem 0;font-size:.88rem}
 td,th{padding:.18rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:middle;overflow-wrap:anywhere;
 max-width:26rem}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-.sheet{display:flex;flex-wrap:wrap;gap:8px;margin:.4rem 0}figure{margin:0;width:92px;font-size:.72rem;break-inside:avoid}
+.sheet{display:flex;flex-wrap:wrap;gap:8px;margin:.4rem 0}
+figure{margin:0;width:92px;font-size:.72rem;break-inside:avoid}
 figure img{width:92px;height:92px;object-fit:contain;background:#f2f3f4;image-rendering:auto;display:block}
 img.small{image-rendering:pixelated}figcaption{overflow-wrap:anywhere;line-height:1.25}
 .pair{display:flex;flex-wrap:wrap;gap:1.5rem}.chart{break-inside:avoid;max-width:480px}svg{max-width:100%;height:auto}
 svg text{font:11px system-ui,sans-serif;fill:#333}.slice{break-inside:avoid;margin-bottom:1rem}
-nav a{margin-right:.9rem;color:#0072B2}dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem .9rem;font-size:.86rem}
+nav a{margin-right:.9rem;color:#0072B2}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem .9rem;font-size:.86rem}
 dt{color:#5f6368}dd{margin:0;overflow-wrap:anywhere}
 @page{margin:14mm}@media print{body{margin:0;max-width:none;font-size:11pt}nav{display:none}h2{break-after:avoid}
 h3{break-after:avoid}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}tr{break-inside:avoid}}
@@ -192,9 +195,9 @@ def bars(frame: pd.DataFrame, x: str, value: str, x_title: str, y_title: str, ba
     body, n = "", max(len(frame), 1)
     for at, row in enumerate(frame.itertuples()):
         height, left, wide = getattr(row, value), across((at + 0.15) / n), (WIDTH - 64) * 0.7 / n
-        body += f'<text x="{left + wide / 2:.1f}" y="{HEIGHT - 22}" text-anchor="middle">{escape(str(getattr(row, x)))}</text>'
+        middle, under = left + wide / 2, escape(str(getattr(row, x)))
+        body += f'<text x="{middle:.1f}" y="{HEIGHT - 22}" text-anchor="middle">{under}</text>'
         if np.isfinite(height):
-            middle = left + wide / 2
             body += (
                 f'<rect x="{left:.1f}" y="{up(height):.1f}" width="{wide:.1f}" '
                 f'height="{max(up(0) - up(height), 0):.1f}" fill="{LABEL}" fill-opacity=".75"/>'

@@ -50,7 +50,11 @@ def measure_second_split(context: Context, *, seeds: int = 3, epochs: int | None
     write_table(path, table, {"key": key, "seeds": seeds, "epochs": work.epochs})
     shutil.rmtree(context.run.parts_folder("second-split"), ignore_errors=True)
     share = np.isfinite(forgetting).any(0).mean()
-    return f"second-split times of {len(ids):,} examples over {seeds} {'seed' if seeds == 1 else 'seeds'}, {share:.1%} forgotten for good in one at least"
+    word = "seed" if seeds == 1 else "seeds"
+    return (
+        f"second-split times of {len(ids):,} examples over {seeds} {word}, "
+        f"{share:.1%} forgotten for good in one at least"
+    )
 
 
 def _one_seed(work: Retraining, seed: int, advance) -> tuple[np.ndarray, np.ndarray]:

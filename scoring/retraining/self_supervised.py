@@ -82,7 +82,8 @@ def train_without_labels(
     write_table(path, table, {"key": key, "objective": objective, "epochs": epochs})
     shutil.rmtree(training.folder, ignore_errors=True)
     first, last = np.nanmean(columns["loss"][0]), np.nanmean(columns["loss"][-1])
-    return f"{objective} over {len(training.rows):,} examples without labels, {epochs} epochs: loss {first:.3g} to {last:.3g}"
+    n = len(training.rows)
+    return f"{objective} over {n:,} examples without labels, {epochs} epochs: loss {first:.3g} to {last:.3g}"
 
 
 class _Training:

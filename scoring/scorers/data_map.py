@@ -16,6 +16,7 @@ in the paper; epochs in which an example was not recorded are left out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -98,7 +99,7 @@ class DataMap(Scorer):
 
     name = "data_map"
     needs = ("dynamics", "labels")
-    least = {"dynamics": 2}
+    least: ClassVar = {"dynamics": 2}
     columns = (
         Column(
             name="confidence",

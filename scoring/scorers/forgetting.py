@@ -12,6 +12,7 @@ a batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class Forgetting(Scorer):
 
     name = "forgetting"
     needs = ("dynamics", "labels")
-    least = {"dynamics": 2}
+    least: ClassVar = {"dynamics": 2}
     columns = (
         Column(
             name="events",

@@ -26,7 +26,8 @@ def second_split_forgetting_time(correct: np.ndarray) -> np.ndarray:
     """(epochs, n) bool, right after each epoch of the second part → (n,) first epoch, from 1, from which it stays
     wrong; NaN where it is right at the end, so was never forgotten for good. Low is suspicious.
 
-    >>> second_split_forgetting_time(np.array([[True, False, True], [False, False, False], [False, False, True]])).tolist()
+    >>> correct = np.array([[True, False, True], [False, False, False], [False, False, True]])
+    >>> second_split_forgetting_time(correct).tolist()
     [2.0, 1.0, nan]
     """
     return _stays(~np.asarray(correct, dtype=bool))

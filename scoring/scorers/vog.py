@@ -31,7 +31,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -159,7 +159,7 @@ class VoG(Scorer):
 
     name = "vog"
     needs = ("checkpoints",)
-    least = {"checkpoints": LEAST}
+    least: ClassVar = {"checkpoints": LEAST}
     columns = tuple(_column(*which, z=z) for which in product(STAGES, INDEXES, FORMS) for z in (False, True))
 
     batch_size: int = 64

@@ -19,10 +19,10 @@ HERE = Path(__file__).parent / "README.md"
 START = """# Architectures
 
 Predictions and {k} scores of {n} architectures ({names}) beside the same formula by
-naive autograd in float64, one example at a time (`python -m tests.architectures`; `pytest tests/architectures` runs the
-smaller ones, `pytest -m architectures` the others). Every other scorer runs too and is not compared here: it derives from
-the predictions, the features or the recorded training. Not compared either, and marked in the last column: odin of token
-nets, and self_influence of heads above {most} parameters.
+naive autograd in float64, one example at a time (`python -m tests.architectures`; `pytest tests/architectures` runs
+the smaller ones, `pytest -m architectures` the others). Every other scorer runs too and is not compared here: it
+derives from the predictions, the features or the recorded training. Not compared either, and marked in the last column:
+odin of token nets, and self_influence of heads above {most} parameters.
 A number is the largest error over all examples, relative to the largest value; – means left out, for the reason in the
 last column. Nets are small or have few layers, their weights are seeded and moved away from what initialisation makes
 trivial; 14 examples, three checkpoints, influence of the last block and the head.

@@ -143,7 +143,8 @@ def main() -> None:
 def report(audit: Audit) -> None:
     """The two worst slices of each method."""
     examples = read_examples(audit).set_index("example_id")
-    titles = {row["id"]: row["title"] for row in csv.DictReader(open(audit.root / "news.csv", encoding="utf8"))}
+    with open(audit.root / "news.csv", encoding="utf8") as file:
+        titles = {row["id"]: row["title"] for row in csv.DictReader(file)}
     for name in audit.run().slicing_names():
         summary = json.loads(audit.run().slices_summary_path(name).read_text())
         large = [one for one in summary["slices"] if one["size"] >= SMALLEST]

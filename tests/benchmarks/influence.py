@@ -219,7 +219,7 @@ def head() -> None:
     def generic():
         parameters = torch.cat([layer.weight, layer.bias[:, None]], 1).detach()
         ones = torch.cat([inputs, torch.ones(n, 1, dtype=torch.double)], 1)
-        loss = lambda w: F.cross_entropy(ones @ w.view(c, d + 1).T, labels)  # noqa: E731
+        loss = lambda w: F.cross_entropy(ones @ w.view(c, d + 1).T, labels)
         hessian = torch.autograd.functional.hessian(loss, parameters.flatten())
         inverse = torch.linalg.inv(hessian + 1e-3 * torch.eye(len(hessian), dtype=torch.double))
         w = parameters.flatten().requires_grad_()

@@ -14,6 +14,7 @@ the whole process): predictions 34, 1.3; aum 3; data_map 5; el2n 2; forgetting 3
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +81,8 @@ def main() -> None:
     options = parser.parse_args()
     make(options.audit, options.fashion, options.train, options.epochs)
     for command in (["train"], ["score", "--only", options.only]):
-        try:
+        with suppress(SystemExit):
             hardlook([command[0], str(options.audit), *command[1:]])
-        except SystemExit:
-            pass
 
 
 if __name__ == "__main__":

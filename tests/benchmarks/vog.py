@@ -293,8 +293,8 @@ def main() -> None:
         if options.only in name:
             case = make_case(make, shape, n, 3, options.batch)
             print(f"\n{name}: n = {n}, k = 3, batch = {options.batch}")
-            for what, value, bar in rows_of_large(case, 1 if options.quick else 3, bar):
-                print(f"  {what:<58}{value:7.3f}  {bar:<8}{meets(value, bar)}", flush=True)
+            for what, value, own_bar in rows_of_large(case, 1 if options.quick else 3, bar):
+                print(f"  {what:<58}{value:7.3f}  {own_bar:<8}{meets(value, own_bar)}", flush=True)
     if options.only in "bfloat16":
         print("\nbfloat16 against float32, class-normalised Spearman, digits CNN over five epochs")
         for name, value in agreement().items():

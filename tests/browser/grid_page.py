@@ -21,7 +21,7 @@ if st.toggle("framed"):
     st.container(border=True).text("Something stands above the grid now.")
 each = int(st.query_params.get("each", EACH))
 ids = state.sql(f"SELECT example_id FROM '{audit.examples_path}' ORDER BY row").column(0).to_pylist()
-text = lambda value: value if isinstance(value, str) else None  # noqa: E731
+text = lambda value: value if isinstance(value, str) else None
 
 
 def cells(start: int) -> list[dict]:

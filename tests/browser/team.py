@@ -94,5 +94,9 @@ def delays(lead, followers, moves: int) -> dict[str, list[float]]:
 def round_trip(page) -> float:
     """Milliseconds that one look at the meeting takes now, from the page and back: what a busy machine adds to each
     step."""
-    once = "async () => { const t = Date.now(); await (await fetch('/hardlook/meeting?known=')).text(); return Date.now() - t; }"
+    once = """async () => {
+        const start = Date.now();
+        await (await fetch("/hardlook/meeting?known=")).text();
+        return Date.now() - start;
+    }"""
     return sorted(page.evaluate(once) for _ in range(3))[1]

@@ -8,7 +8,7 @@ import pytest
 from scoring.reviews import Event, ReviewLog
 
 from ..synthetic import make_audit
-from .test_slices import CARD, server  # noqa: F401
+from .test_slices import CARD, server  # noqa: F401  pytest finds the fixtures by name
 from .waits import CELL, DIALOG, SHOWN, at_rest, intercept, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
@@ -101,7 +101,7 @@ def test_disputes_are_settled_by_keys_alone_however_slow_the_server(page, desk):
     assert page.get_by_role("button", name="by keys").count() == 0
 
 
-def test_what_was_drawn_around_is_decided_where_it_is_seen(page, server, since):  # noqa: F811
+def test_what_was_drawn_around_is_decided_where_it_is_seen(page, server, since):
     page.goto(f"{server.url}/slices?slicing=four&show=map&lasso=-999,-999;999,-999;999,999;-999,999")
     page.wait_for_selector(CELL)
     panel = page.locator(".hl-panel", has=page.get_by_text("Drawn around", exact=False)).first
@@ -113,7 +113,7 @@ def test_what_was_drawn_around_is_decided_where_it_is_seen(page, server, since):
     assert (event["example_id"], event["verdict"]) == (name, "unsure") and event["evidence"]["lasso"].startswith("-999")
 
 
-def test_an_opponent_opens_from_an_example_is_decided_and_leads_back(page, server, since):  # noqa: F811
+def test_an_opponent_opens_from_an_example_is_decided_and_leads_back(page, server, since):
     page.goto(f"{server.url}/slices?slicing=four")
     page.wait_for_selector(CARD)
     page.locator(CARD).first.click()

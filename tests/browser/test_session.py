@@ -177,7 +177,7 @@ def test_guidelines_and_gold_examples_of_a_class(context, server):
 
 def test_the_picture_zooms_pans_and_is_windowed_by_keys_and_wheel(page):
     layers = page.locator(f"{SESSION} .hl-middle .hl-layers").first
-    transform = lambda: layers.evaluate("node => node.style.transform")  # noqa: E731
+    transform = lambda: layers.evaluate("node => node.style.transform")
     assert transform() == ""
     box = page.locator(f"{SESSION} .hl-desk .hl-stage").bounding_box()
     page.mouse.move(box["x"] + 50, box["y"] + 50)

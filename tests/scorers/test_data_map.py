@@ -72,7 +72,7 @@ def test_the_scorer_gives_its_columns_and_their_direction():
 @pytest.mark.parametrize("cut", [1, 3, 5])
 def test_the_scores_of_an_example_do_not_depend_on_its_shard(cut):
     p = np.random.default_rng(1).random((4, 8)).astype(np.float32)
-    both = dict(p_label=p, correct=(p > 0.5).astype(np.float32))
+    both = {"p_label": p, "correct": (p > 0.5).astype(np.float32)}
     whole = DataMap().score(shard(**both), None)
     parts = [
         DataMap().score(shard(**{k: v[:, at] for k, v in both.items()}), None) for at in (slice(cut), slice(cut, None))
