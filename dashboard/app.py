@@ -19,7 +19,7 @@ from dashboard.selection import MetaFilter
 from dashboard.serving import serving
 from dashboard.words import quoted
 from scoring.audit import Audit, Run
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 
 DAMAGED = (duckdb.IOException, duckdb.InvalidInputException, pa.ArrowInvalid, OSError)
 """What the readers of a page raise for a file that is cut off or overwritten; everything else is a bug and is shown as

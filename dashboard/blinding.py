@@ -19,7 +19,7 @@ from dashboard import decisions, state
 from dashboard.selection import source
 from dashboard.serving import serving
 from scoring.audit import Audit
-from scoring.review_policy import ReviewPolicy
+from scoring.queue.second_reader_policy import ReviewPolicy
 
 HIDDEN = "hidden until two people have read it"
 
@@ -132,11 +132,11 @@ def visible(audit: Audit, events: pd.DataFrame, reviewer: str | None) -> pd.Data
 
 
 def for_me(audit: Audit, table: pa.Table) -> pa.Table:
-    """A queue's rows that are left for whoever looks (``scoring.assignments.for_reviewer``), in the order to read
+    """A queue's rows that are left for whoever looks (``scoring.queue.assignments.for_reviewer``), in the order to read
     them."""
     from datetime import UTC, datetime
 
-    from scoring.assignments import for_reviewer
+    from scoring.queue.assignments import for_reviewer
 
     who = serving().identity
     if who.reviewer is None or not table.num_rows:

@@ -15,7 +15,7 @@ from typing import Any
 
 from dashboard.words import number
 from scoring.audit import Run
-from scoring.tables import column_facts, read_schema
+from scoring.audit.storage import column_facts, read_schema
 
 FIXED = ("example_id", "fingerprint", "label")
 STEPS = ("stage", "index", "form", "normalised")

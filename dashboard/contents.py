@@ -1,6 +1,6 @@
 """What stands in a cell and in an opened example where the example is no picture: rows of numbers, or a text.
 
-*Rows*: the columns of a vector, those that deviate most from the example's class first (``scoring.deviations``), each
+*Rows*: the columns of a vector, those that deviate most from the example's class first (``scoring.data.column_statistics``), each
 {name, value, unit, z, up}. *Text*: its beginning in a cell, all of it (up to 20,000 characters) in an opened example,
 cut into *pieces* [text, strength] where a VoG map of its tokens is kept. Everything goes to the browser as JSON and
 into the page as text nodes; control characters are replaced by their visible signs, character for character.
@@ -22,10 +22,10 @@ import numpy as np
 from dashboard import state
 from dashboard.words import number
 from scoring.audit import Audit, Run
-from scoring.deviations import Deviations, name_and_unit
-from scoring.errors import HardlookError
-from scoring.examples import original_text, original_vector
-from scoring.tables import BlobStore
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import BlobStore
+from scoring.data.column_statistics import Deviations, name_and_unit
+from scoring.data.examples import original_text, original_vector
 
 IN_CELL = 10
 """Columns of a vector in a cell of the grid."""

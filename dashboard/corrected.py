@@ -1,6 +1,6 @@
 """Metrics on corrected labels beside those on the labels as given, for every page that shows one.
 
-``beside`` joins a page's own frame (accuracy per class, error per decile, slices) with ``scoring.corrected_metrics``:
+``beside`` joins a page's own frame (accuracy per class, error per decile, slices) with ``scoring.corrections.corrected_metrics``:
 columns corrected (the same metric on corrected labels) and changed (labels that the review changed there). Nothing is
 joined before the first correction: the two would be the same.
 
@@ -20,14 +20,14 @@ from dashboard.columns import ScoreColumn
 from dashboard.selection import Selection, identifier, source
 from dashboard.serving import serving
 from dashboard.words import count, share
-from scoring import corrected_metrics as metrics
 from scoring.audit import Audit, Run
+from scoring.corrections import corrected_metrics as metrics
 
 NOTHING = ("corrected", "changed")
 
 
 def judged(audit: Audit, run: Run | None, selection: Selection | None = None) -> pd.DataFrame | None:
-    """``scoring.corrected_metrics.judged`` of the selected examples; None where no label was changed."""
+    """``scoring.corrections.corrected_metrics.judged`` of the selected examples; None where no label was changed."""
     if run is None or not run.predictions_path.is_file() or not (position := decisions.last_position(audit)):
         return None
     stamps = state.stamp(audit.examples_path), state.stamp(run.predictions_path), state.stamp(audit.config_path)

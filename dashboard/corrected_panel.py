@@ -8,8 +8,8 @@ import streamlit as st
 from dashboard import blinding, controls, corrected
 from dashboard.words import share
 from scoring.audit import Audit, Run
-from scoring.corrected_metrics import changed
-from scoring.review_policy import WARNING
+from scoring.corrections.corrected_metrics import changed
+from scoring.queue.second_reader_policy import WARNING
 
 
 def show_on_both_labels(audit: Audit, run: Run | None) -> None:

@@ -23,9 +23,9 @@ from dashboard.requests import json_reply, read_body, refusal, run_named
 from dashboard.selection import identifier, source
 from dashboard.words import command_line
 from scoring.audit import Audit, Run
-from scoring.deviations import cut_key
-from scoring.errors import HardlookError
-from scoring.tables import read_json
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_json
+from scoring.data.column_statistics import cut_key
 
 USUAL = ("influence.self_influence", "self_influence.cook", "uncertainty.loss")
 """Scores by which points are sized at first: the first one that is there."""

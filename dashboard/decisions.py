@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 
 from dashboard.serving import serving
 from dashboard.tail import Tail
-from scoring import verdicts
 from scoring.audit import Audit
 from scoring.reviews import ReviewLog
-from scoring.verdict_kinds import VERDICTS, saying, taking
+from scoring.reviews import decisions as verdicts
+from scoring.reviews.verdicts import VERDICTS, saying, taking
 
 STATES = 16
 TOLD = ("decided", "given", "other", "disputed", "flagged")

@@ -21,8 +21,8 @@ from dashboard.selection import META, source
 from dashboard.serving import serving
 from dashboard.standings import plain, told
 from scoring.audit import Audit, Run
+from scoring.audit.storage import readable
 from scoring.evaluation.probabilities import softmax
-from scoring.tables import readable
 
 MOST_CLASSES = 10
 MOST_VALUES = 50_000  # per score, to rank one among them: exact up to there, else to 0.002 %

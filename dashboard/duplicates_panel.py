@@ -16,7 +16,7 @@ from dashboard.requests import picture_url
 from dashboard.selection import Selection, source
 from dashboard.words import command_line, count
 from scoring.audit import Audit, Run
-from scoring.duplicates import near_duplicates as group_near
+from scoring.data.duplicates import near_duplicates as group_near
 
 MOST_ROWS = 1000
 MOST_NEAR = 300

@@ -1,6 +1,6 @@
 """What the corrections do, on a page: starts `hardlook refit`, follows it, and shows what it predicted and measured.
 
-Numbers are read from ``runs/<run>/refit.json`` (``scoring.corrections``); nothing is computed here. The page always
+Numbers are read from ``runs/<run>/refit.json`` (``scoring.corrections.effect.preview``); nothing is computed here. The page always
 says what was compared, on which examples, and whether decisions were made since.
 """
 
@@ -17,7 +17,7 @@ from dashboard.serving import serving
 from dashboard.slice_charts import point_change
 from dashboard.words import count, number, plain, share
 from scoring.audit import Audit, Run
-from scoring.tables import read_json
+from scoring.audit.storage import read_json
 
 ALL = "all"
 KINDS = {"slices": "slice ", "classes": "class "}

@@ -1,6 +1,6 @@
 """What the effort has bought, on a page: when to stop, the estimates behind it, and how reviewers compare.
 
-Everything comes from ``scoring.estimates.effort``; nothing is computed here. It is kept per position of the log.
+Everything comes from ``scoring.queue.estimates.effort``; nothing is computed here. It is kept per position of the log.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dashboard.selection import Selection
 from dashboard.serving import serving
 from dashboard.words import count, escaped, number, plain, share, shares_between
 from scoring.audit import SPLITS, Audit, Run
-from scoring.estimates import Effort, effort
-from scoring.estimates.intervals import Estimate
+from scoring.queue.estimates import Effort, effort
+from scoring.queue.estimates.intervals import Estimate
 
 EXPLAINED = (
     "Controls are examples drawn at random and decided blind: they alone tell how many wrong labels the ranking "

@@ -14,7 +14,7 @@ from pathlib import Path
 from dashboard import blinding, state
 from dashboard.serving import serving
 from scoring.audit import Audit
-from scoring.patches import export_patches
+from scoring.corrections.label_patch import export_patches
 from scoring.reviews import ReviewLog
 
 

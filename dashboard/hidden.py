@@ -1,7 +1,7 @@
 """What the model says, hidden from whoever looks: of which examples, why, and tables without them.
 
     hidden = test examples where the policy reads test blind, from everybody, for ever
-           ∪ blind rows (``scoring.controls.blind_rows``: controls and as many suspects) until their first verdict
+           ∪ blind rows (``scoring.queue.random_controls.blind_rows``: controls and as many suspects) until their first verdict
            ∪ examples that wait for a second reader, from everybody but the first
 
 Blind rows are fixed by the audit, so that no other page, order or filter shows what a session keeps back: cells come
@@ -31,9 +31,9 @@ from dashboard import blinding, decisions, state
 from dashboard.selection import Selection, source
 from dashboard.serving import serving
 from scoring.audit import Audit, Run
-from scoring.controls import blind_rows, drawn_of
-from scoring.hiding import FIRST, SECOND, TEST, left_out
-from scoring.review_policy import drawn
+from scoring.queue.blinding import FIRST, SECOND, TEST, left_out
+from scoring.queue.random_controls import blind_rows, drawn_of
+from scoring.queue.second_reader_policy import drawn
 
 TOLD_BY_THE_MODEL = ("prediction", "suggestion", "suggestion_source")
 PARTS = "Test is read blind: numbers are shown of all of it or of a whole class, not of a part chosen by metadata."

@@ -7,7 +7,7 @@ There are three ways to know who is there, chosen when the server starts:
 - *proxy*: a reverse proxy at a named address says it in a header; the header of anybody else is thrown away;
 - *oidc*: ``st.login`` with ``[auth]`` in secrets.toml; every request carries Streamlit's signed cookie.
 
-On another address without one of these, everybody may look and nobody decide. Roles (``scoring.roles``) say what a
+On another address without one of these, everybody may look and nobody decide. Roles (``scoring.audit.roles``) say what a
 known person may do. ``Gate`` finds out once per request, before everything else, and hands the name on in a header
 that it takes away from whoever else sends it: pages, pictures and events all ask the same answer.
 
@@ -34,8 +34,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
 
-from scoring.errors import HardlookError
-from scoring.roles import reaches, role_of
+from scoring.audit.errors import HardlookError
+from scoring.audit.roles import reaches, role_of
 
 HEADER = "x-hardlook"
 VERIFIED = "x-hardlook-user"  # who it is, set by the Gate alone
@@ -177,7 +177,7 @@ def given_name() -> str | None:
 
 def give_name(name: str) -> None:
     """Remember under which name this user of this machine decides, for all audits."""
-    from scoring.tables import atomic_path
+    from scoring.audit.storage import atomic_path
 
     clean = _clean(name.strip())
     if clean is None:

@@ -24,9 +24,9 @@ from dashboard import cells, hidden, state
 from dashboard.selection import source
 from dashboard.words import command_line, number
 from scoring.audit import Audit, Run
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import readable
 from scoring.slices import summed_influence
-from scoring.tables import readable
 
 MOST = 12
 """Opponents, and proponents, of what is picked in a grid."""

@@ -11,7 +11,7 @@ from dashboard import jobs
 from dashboard.jobs import Job
 from dashboard.words import command_line, quoted
 from scoring.audit import Audit, Run
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 
 EVERY = 1.0  # seconds between two looks at a job
 

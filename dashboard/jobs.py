@@ -32,8 +32,8 @@ from filelock import FileLock, Timeout
 import scoring
 from dashboard.serving import serving
 from scoring.audit import Audit
-from scoring.errors import HardlookError
-from scoring.tables import read_json, write_json
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_json, write_json
 
 EVERY = 0.1  # seconds between two looks of the keeper
 GRACE = 20.0  # seconds that a cancelled command gets to end by itself

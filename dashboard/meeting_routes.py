@@ -26,11 +26,10 @@ from dashboard import blinding, contents, details, hidden, precedents, state
 from dashboard.decisions import open_log
 from dashboard.requests import json_reply, picture_url, read_body, refusal
 from dashboard.serving import serving
-from scoring import meetings
 from scoring.audit import Audit, Run
-from scoring.errors import HardlookError
-from scoring.reviews import LogUnavailable, ReviewLog
-from scoring.verdict_kinds import VERDICTS, sentence, taking
+from scoring.audit.errors import HardlookError
+from scoring.reviews import LogUnavailable, ReviewLog, meetings
+from scoring.reviews.verdicts import VERDICTS, sentence, taking
 
 SEEN_WITHIN = 15.0  # seconds after a look in which somebody counts as there
 MOST_ANSWERS = 9

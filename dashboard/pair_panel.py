@@ -18,8 +18,8 @@ from dashboard import blinding, controls, decisions, hidden, state, view
 from dashboard.charts import Chart, laid_out
 from dashboard.colours import LABEL
 from dashboard.words import command_line, count, escaped
-from scoring import queues
 from scoring.audit import Audit, Run
+from scoring.queue import order as queues
 
 MOST_CLASSES = 40
 MOST_PAIRS = 200

@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard import identity
 from dashboard.serving import serving
 from dashboard.words import quoted
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 
 
 def need_a_role() -> None:

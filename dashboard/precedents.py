@@ -1,5 +1,5 @@
 """What earlier meetings said about examples that look like one: by nearest neighbours on features, or the same label
-and suggestion (``scoring.meetings.precedents_for``).
+and suggestion (``scoring.reviews.meetings.precedents_for``).
 
 Input → output: example_ids → {id: [{text, meeting, label, new_label, …}]}, the newest first. Cost: the meetings'
 events, read once per new event; one query for the neighbours of all ids. Limit: without ``neighbours.parquet`` only the
@@ -14,8 +14,8 @@ from typing import Any
 
 from dashboard import decisions, state
 from dashboard.serving import serving
-from scoring import meetings
 from scoring.audit import Audit, Run
+from scoring.reviews import meetings
 
 NEAR = 10  # neighbours on features that count as look-alikes
 

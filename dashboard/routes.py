@@ -53,11 +53,11 @@ from dashboard.session import blind
 from dashboard.session import routes as session_routes
 from dashboard.standings import Standings, undoing
 from scoring.audit import Audit
-from scoring.errors import HardlookError
-from scoring.events import Event, EventRefused
-from scoring.pictures import browser_picture
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import BlobStore
+from scoring.data.images import browser_picture
 from scoring.reviews import LogUnavailable
-from scoring.tables import BlobStore
+from scoring.reviews.event import Event, EventRefused
 
 ACTS = ("decide", "flag", "unflag", "comment", "undo")
 FIELDS = (

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scoring.verdict_kinds import VERDICTS
+from scoring.reviews.verdicts import VERDICTS
 
 META = "meta."
 

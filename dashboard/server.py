@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dashboard.serving import Serving, serve_this
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 
 if TYPE_CHECKING:
     from streamlit.starlette import App

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from dashboard.identity import Access, Identity, verified_name, visitor
 from dashboard.signed_in import login_settings, secrets_file
 from scoring.audit import CONFIG, Audit
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import streamlit as st
 from dashboard import blinding, decisions
 from dashboard.serving import serving
 from dashboard.session import Queue
-from scoring import locks
 from scoring.audit import Audit
+from scoring.queue import locks
 
 AHEAD = 100  # examples that are sent at once
 HELD = 8  # of these, kept from others: as many as a session keeps while it goes on (LOCKED in session.js)

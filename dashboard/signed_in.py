@@ -15,7 +15,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 
 COOKIE = "_streamlit_user"
 SHORTEST_SECRET = 32

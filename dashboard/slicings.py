@@ -1,7 +1,7 @@
 """Slicings as pages read them: kept ones, ones tried with other settings, and the map of influence embeddings.
 
 ``kept`` and ``tried`` return the same: members (example_id, slice_id, distance to the centre) and the summary of
-``scoring.slicing``. A slicing is tried in this process: embeddings are on the disk and torch is not needed; the last
+``scoring.slices.slicing_run``. A slicing is tried in this process: embeddings are on the disk and torch is not needed; the last
 few are remembered. ``map_points`` joins the map's coordinates to what points are coloured by, never more than
 ``MOST_POINTS`` of them: a lasso over many more would overrun the connection.
 
@@ -22,12 +22,12 @@ import pandas as pd
 from dashboard import state
 from dashboard.columns import ScoreColumn
 from dashboard.selection import Selection, identifier, source
-from scoring import slicing
 from scoring.audit import Audit, Run
-from scoring.errors import HardlookError
-from scoring.slicing import SliceSettings
+from scoring.audit.errors import HardlookError
+from scoring.slices import slicing_run
+from scoring.slices.slicing_run import SliceSettings
 
-MOST_POINTS = slicing.MAP_MOST
+MOST_POINTS = slicing_run.MAP_MOST
 NONE = -1
 """The slice id of examples that are in no slice."""
 
@@ -70,7 +70,7 @@ def kept(run: Run, name: str) -> Slicing:
 
 @lru_cache(maxsize=4)
 def _kept(root: Path, run: str, name: str, _stamps: tuple) -> tuple[pd.DataFrame, dict[str, Any]]:
-    members, summary = slicing.read_slicing(Run(run, root), name)
+    members, summary = slicing_run.read_slicing(Run(run, root), name)
     if not summary:
         raise HardlookError(f"the slicing {name!r} has lost its summary; keep it again, or run `hardlook slice` again")
     return members, summary
@@ -85,18 +85,18 @@ def tried(audit: Audit, run: Run, settings: SliceSettings) -> Slicing:
 @lru_cache(maxsize=6)
 def _tried(root: Path, run: str, settings: SliceSettings, _stamps: tuple) -> tuple[pd.DataFrame, dict[str, Any]]:
     audit = Audit.open(root)
-    everything = slicing.embedded(audit, audit.run(run))
-    found = slicing.find(everything, settings)
-    return found, slicing.summarise(everything, found, settings)
+    everything = slicing_run.embedded(audit, audit.run(run))
+    found = slicing_run.find(everything, settings)
+    return found, slicing_run.summarise(everything, found, settings)
 
 
 def keep(audit: Audit, run: Run, settings: SliceSettings, name: str) -> None:
     """Write the slicing of these settings under a name that is free."""
-    name = slicing.checked_name(name.strip())
+    name = slicing_run.checked_name(name.strip())
     if name in run.slicing_names():
         raise HardlookError(f"there is a slicing {name!r} already; choose another name")
     with run.lock(wait=2):
-        slicing.slice_run(audit, run, settings, name)
+        slicing_run.slice_run(audit, run, settings, name)
 
 
 # -- the map ---------------------------------------------------------------------------------------------------------

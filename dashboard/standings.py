@@ -20,8 +20,7 @@ from typing import Any
 import pandas as pd
 
 from dashboard.tail import Tail
-from scoring import verdicts
-from scoring.reviews import ReviewLog
+from scoring.reviews import ReviewLog, decisions
 
 EVERY = 0.2
 DERIVE_EVERY = 1.5  # times that
@@ -119,7 +118,7 @@ def undoing(log: ReviewLog, act: dict[str, Any], reviewer: str) -> dict[str, Any
     """What taking an act back brings: ``before``, by example the reviewer's own decision, the flag and the notes that
     then stand, and ``opens``, the examples that the reviewer has then not decided any more."""
     events, stands = log.without(act)
-    frames = {name: getattr(verdicts, name)(events, stands) for name in ("decisions", "flags", "comments")}
+    frames = {name: getattr(decisions, name)(events, stands) for name in ("decisions", "flags", "comments")}
     own = frames["decisions"][frames["decisions"]["reviewer"] == reviewer]
     before = {row["example_id"]: told(row) for row in own.to_dict("records")}
     flagged, notes = set(frames["flags"]["example_id"]), frames["comments"]["example_id"].value_counts()

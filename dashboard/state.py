@@ -27,13 +27,13 @@ import pyarrow.compute as pc
 from dashboard.columns import ScoreColumn, read_columns
 from dashboard.selection import META, MetaFilter, Selection, identifier, source
 from dashboard.serving import serving
-from scoring import queues
 from scoring.audit import CONFIG, Audit, Run
-from scoring.duplicates import duplicates as group_duplicates
-from scoring.errors import HardlookError, first_line
+from scoring.audit.errors import HardlookError, first_line
+from scoring.audit.storage import read_schema
+from scoring.data.duplicates import duplicates as group_duplicates
 from scoring.evaluation import deciles, error_by_decile, wilson
-from scoring.queues import Order
-from scoring.tables import read_schema
+from scoring.queue import order
+from scoring.queue.order import Order
 
 MEMORY = "512MB"
 FEW_VALUES = 200
@@ -252,11 +252,11 @@ def rows(path: Path, ids: Sequence[str], columns: Sequence[str] | None = None) -
 
 def suggestions(audit: Audit, run: Run, labels: pd.Series) -> pd.DataFrame:
     """suggested_label and its source by example_id, for the examples of ``labels`` (given labels by id)."""
-    return queues.suggestions(audit, run, labels).set_index("example_id").reindex(labels.index)
+    return order.suggestions(audit, run, labels).set_index("example_id").reindex(labels.index)
 
 
 def start_order(audit: Audit, run: Run, split: str) -> Order | None:
-    """What ``scoring.queues.default_order`` says: with which score a queue starts, from which end, why."""
+    """What ``scoring.queue.order.default_order`` says: with which score a queue starts, from which end, why."""
     stamps = tuple(stamp(run.score_path(name)) for name in run.score_names())
     return _start_order(audit.root, run.name, split, (stamp(audit.examples_path), *stamps))
 
@@ -264,7 +264,7 @@ def start_order(audit: Audit, run: Run, split: str) -> Order | None:
 @lru_cache(maxsize=16)
 def _start_order(root: Path, name: str, split: str, _stamps: tuple) -> Order | None:
     audit = Audit.open(root)
-    return queues.default_order(audit, audit.run(name), split)
+    return order.default_order(audit, audit.run(name), split)
 
 
 # -- numbers for charts
@@ -377,7 +377,7 @@ def _coverage(examples: Stamp, scores: Stamp) -> tuple[int, int, int]:
 
 
 def duplicates(audit: Audit) -> pd.DataFrame:
-    """Exact duplicates as ``scoring.duplicates`` finds them, those across splits and labels first."""
+    """Exact duplicates as ``scoring.data.duplicates`` finds them, those across splits and labels first."""
     return _duplicates(stamp(audit.examples_path))
 
 

@@ -1,6 +1,6 @@
 """The team on /reviews: who has which work, disputes for the lead, how far people agree.
 
-Thin: the numbers come from ``scoring.assignments`` and ``scoring.agreement``; a lead's acts are checked by role here,
+Thin: the numbers come from ``scoring.queue.assignments`` and ``scoring.reviews.annotator_agreement``; a lead's acts are checked by role here,
 where they are written.
 """
 
@@ -13,11 +13,11 @@ import streamlit as st
 from dashboard import blinding, controls, state, view
 from dashboard.serving import serving
 from dashboard.words import count, quoted
-from scoring import agreement, assignments, meetings
 from scoring.audit import Audit, Run
-from scoring.errors import HardlookError
-from scoring.reviews import ReviewLog
-from scoring.verdict_kinds import VERDICTS, taking
+from scoring.audit.errors import HardlookError
+from scoring.queue import assignments
+from scoring.reviews import ReviewLog, annotator_agreement, meetings
+from scoring.reviews.verdicts import VERDICTS, taking
 
 AGREEMENT = {
     "n": st.column_config.NumberColumn("read twice", format="localized"),
@@ -35,7 +35,7 @@ AGREEMENT = {
 def show_agreement(log: ReviewLog) -> None:
     """Agreement overall, per pair and per class, with the warning about chance-corrected figures."""
     table = log.decisions()
-    whole = agreement.overall(table)
+    whole = annotator_agreement.overall(table)
     if not whole["n"]:
         return
     st.subheader("Agreement", anchor=False)
@@ -45,11 +45,17 @@ def show_agreement(log: ReviewLog) -> None:
         f"answer{alpha}."
     )
     if whole["rare"]:
-        controls.warn(agreement.RARE)
+        controls.warn(annotator_agreement.RARE)
     left, right = st.columns(2)
-    left.dataframe(agreement.by_pair(table), hide_index=True, placeholder=controls.NONE, column_config=AGREEMENT)
+    left.dataframe(
+        annotator_agreement.by_pair(table), hide_index=True, placeholder=controls.NONE, column_config=AGREEMENT
+    )
     right.dataframe(
-        agreement.by_class(table), hide_index=True, placeholder=controls.NONE, column_config=AGREEMENT, height=220
+        annotator_agreement.by_class(table),
+        hide_index=True,
+        placeholder=controls.NONE,
+        column_config=AGREEMENT,
+        height=220,
     )
 
 
@@ -125,7 +131,7 @@ def _settle(audit: Audit, log: ReviewLog, said) -> None:
 
 
 def _ruling(example: str, row, verdict: str, new_label: str | None, note: str):
-    from scoring.events import Event
+    from scoring.reviews.event import Event
 
     return Event(
         client=f"reviews {secrets.token_hex(8)}",

@@ -17,7 +17,7 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from scoring.models.loading import load_into
-from scoring.models.weights import read_state_dict
+from scoring.models.checkpoint_reader import read_state_dict
+from scoring.models.state_dict_matching import load_into
 
 
 def small_cnn(classes=3):

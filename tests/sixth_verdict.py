@@ -1,6 +1,6 @@
 """A throw-away sixth verdict: one row more in the table of verdicts."""
 
-from scoring.verdict_kinds import VerdictKind
+from scoring.reviews.verdicts import VerdictKind
 
 NAME = "ambiguous"
 SIXTH = VerdictKind(

@@ -18,10 +18,10 @@ import pyarrow as pa
 from PIL import Image
 
 from scoring.audit import Audit, Run
-from scoring.dynamics import EpochTables, measure
+from scoring.audit.storage import write_json, write_table, write_vectors
 from scoring.evaluation import measured_direction, normalize_by_class
-from scoring.scorer import Column
-from scoring.tables import write_json, write_table, write_vectors
+from scoring.scorers import Column
+from scoring.training.dynamics import EpochTables, measure
 
 STAGES, INDICES, FORMS = ("early", "late", "all"), ("label", "prediction"), ("logit", "probability")
 AWKWARD = (

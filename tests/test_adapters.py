@@ -1,4 +1,4 @@
-"""scoring.adapters and scoring.adapters.arrays: image folders, .npz files, and the keys of a [[data]] table."""
+"""scoring.data.adapters and scoring.data.adapters.npz: image folders, .npz files, and the keys of a [[data]] table."""
 
 import os
 import pickle
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scoring.adapters import open_sources
 from scoring.audit import Audit
-from scoring.errors import HardlookError
-from scoring.labels import Labels
+from scoring.audit.errors import HardlookError
+from scoring.data.adapters import open_sources
+from scoring.data.labels import Labels
 
 
 def audit_of(root, data, classes=("cat", "dog"), media="image"):
@@ -295,7 +295,7 @@ def test_a_source_travels_to_other_processes_without_its_handles(tmp_path):
 
 
 def test_every_adapter_documents_itself():
-    from scoring.adapters import known_adapters
+    from scoring.data.adapters import known_adapters
 
     assert all(adapter.__doc__ for adapter in known_adapters().values())
     assert all("__getstate__" not in vars(adapter) for adapter in known_adapters().values())

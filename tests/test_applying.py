@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoring.applying import apply_to, targets, undo
-from scoring.applying.targets import open_target
-from scoring.errors import HardlookError
-from scoring.patches import PATCH_SCHEMA, write_patch
+from scoring.audit.errors import HardlookError
+from scoring.corrections.apply import apply_to, targets, undo
+from scoring.corrections.apply.targets import open_target
+from scoring.corrections.label_patch import PATCH_SCHEMA, write_patch
 
 from .conftest import hardlook
 
@@ -163,7 +163,9 @@ def test_a_manifest_whose_application_was_killed_takes_the_next_and_one_undo(tmp
     path.write_text("path,label\na.png,cat\n")
     made = patch(tmp_path / "p.csv", ("a.png", content("a"), "cat", "dog", "relabel"))
     with monkeypatch.context() as patched:
-        patched.setattr("scoring.tables.os.replace", dying(os.replace, 3))  # what was there, the journal, then itself
+        patched.setattr(
+            "scoring.audit.storage.os.replace", dying(os.replace, 3)
+        )  # what was there, the journal, then itself
         with pytest.raises(KeyboardInterrupt):
             apply_to(made, open_target(path))
     assert path.read_text() == "path,label\na.png,cat\n" and open_target(path).applications == 1
@@ -254,8 +256,8 @@ def test_the_command_reports_refusals_and_takes_back(folder, tmp_path, capsys):
 
 def test_an_audits_decisions_reach_its_own_manifest(sample_copy, capsys):
     from scoring.audit import Audit
+    from scoring.audit.storage import read_table
     from scoring.reviews import Event, ReviewLog
-    from scoring.tables import read_table
 
     audit = Audit.open(sample_copy)
     one = read_table(audit.examples_path).to_pandas().query("split == 'train'").iloc[7]

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 
-from scoring import agreement, locks
-from scoring.assignments import assignees, assigning, deal, for_reviewer, releasing, workload
-from scoring.errors import HardlookError
-from scoring.events import EventRefused
-from scoring.review_policy import ReviewPolicy, drawn
-from scoring.reviews import Event, ReviewLog
+from scoring.audit.errors import HardlookError
+from scoring.queue import locks
+from scoring.queue.assignments import assignees, assigning, deal, for_reviewer, releasing, workload
+from scoring.queue.second_reader_policy import ReviewPolicy, drawn
+from scoring.reviews import Event, ReviewLog, annotator_agreement
+from scoring.reviews.event import EventRefused
 
 from .databases import log_url, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name
 
@@ -254,7 +254,7 @@ def test_a_published_example():
         ],
         columns=["example_id", "reviewer", "answer"],
     )
-    assert agreement.alpha(found) == pytest.approx(0.691, abs=5e-4)
+    assert annotator_agreement.alpha(found) == pytest.approx(0.691, abs=5e-4)
 
 
 def test_two_readers_by_hand():
@@ -270,42 +270,45 @@ def test_two_readers_by_hand():
         ("d", "y"): "5",
         ("e", "x"): "5",
     }
-    whole = agreement.overall(decided(said))
+    whole = annotator_agreement.overall(decided(said))
     assert (whole["n"], whole["agreed"], whole["percent"]) == (4, 3, 75.0)
     assert whole["alpha"] == pytest.approx(1 - (2 / 8) / (30 / 56)) and not whole["rare"]
 
 
 def test_a_new_label_equal_to_the_given_one_agrees_with_it():
-    assert agreement.overall(decided({("a", "x"): "-", ("a", "y"): "3"}))["agreed"] == 1
+    assert annotator_agreement.overall(decided({("a", "x"): "-", ("a", "y"): "3"}))["agreed"] == 1
 
 
 def test_pairs_and_classes_are_told_apart():
     said = {("a", "x"): "-", ("a", "y"): "-", ("b", "x"): "-", ("b", "z"): "5"}
-    pairs = agreement.by_pair(decided(said))
+    pairs = annotator_agreement.by_pair(decided(said))
     assert pairs[["first", "second", "n", "agreed"]].to_numpy().tolist() == [["x", "y", 1, 1], ["x", "z", 1, 0]]
-    assert agreement.by_class(decided(said))[["class", "n", "agreed"]].to_numpy().tolist() == [["3", 2, 1]]
+    assert annotator_agreement.by_class(decided(said))[["class", "n", "agreed"]].to_numpy().tolist() == [["3", 2, 1]]
 
 
 def test_where_nearly_all_is_right_alpha_collapses_and_it_is_said():
     said = {}
     for number in range(100):
         said |= {(str(number), "x"): "5" if number == 0 else "-", (str(number), "y"): "5" if number == 1 else "-"}
-    whole = agreement.overall(decided(said))
+    whole = annotator_agreement.overall(decided(said))
     assert whole["percent"] == 98 and abs(whole["alpha"]) < 0.05 and whole["rare"]
 
 
 def test_nothing_read_twice_is_nothing_measured():
     empty = decided({("a", "x"): "-"})
-    assert agreement.overall(empty)["n"] == 0 and len(agreement.by_pair(empty)) == len(agreement.by_class(empty)) == 0
+    assert (
+        annotator_agreement.overall(empty)["n"] == 0
+        and len(annotator_agreement.by_pair(empty)) == len(annotator_agreement.by_class(empty)) == 0
+    )
 
 
 def test_where_all_answers_are_alike_alpha_is_null_with_its_reason():
     alike = decided({("a", "x"): "-", ("a", "y"): "-", ("b", "x"): "-", ("b", "z"): "5"})
-    pairs = agreement.by_pair(alike)
+    pairs = annotator_agreement.by_pair(alike)
     assert pairs["alpha"].isna().tolist() == [True, False] and pairs["no_alpha"].fillna("").tolist() == [
-        agreement.ALL_ALIKE,
+        annotator_agreement.ALL_ALIKE,
         "",
     ]
     assert str(pairs["alpha"].dtype) == "Float64" and pairs["alpha"][1] == 0
-    one = agreement.overall(decided({("a", "x"): "-", ("a", "y"): "-"}))
-    assert one["alpha"] is None and one["no_alpha"] == agreement.ALL_ALIKE and one["percent"] == 100
+    one = annotator_agreement.overall(decided({("a", "x"): "-", ("a", "y"): "-"}))
+    assert one["alpha"] is None and one["no_alpha"] == annotator_agreement.ALL_ALIKE and one["percent"] == 100

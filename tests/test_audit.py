@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 from scoring.audit import Audit
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 
 GOOD = """
 format = 1

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from scoring.audit import Audit
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 from scoring.models import conversion
+from scoring.models.checkpoint_reader import read_state_dict
 from scoring.models.checkpoints import describe_order, find_checkpoints
 from scoring.models.conversion import contents_told, convert_checkpoint
-from scoring.models.weights import read_state_dict
 
 from .conftest import hardlook
 from .nets import Net, Settings, loads, state

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scoring.audit import Audit
-from scoring.tables import read_table, read_vectors
+from scoring.audit.storage import read_table, read_vectors
 
 from .conftest import hardlook
 from .small_audits import spoil, write_small_audit
@@ -86,18 +86,18 @@ def test_bad_settings_of_slices_are_refused_and_nothing_is_written(sample_copy, 
 @pytest.fixture
 def no_map(monkeypatch):
     """Slices without their map: UMAP compiles itself for a long time, and makes no slice."""
-    monkeypatch.setattr("scoring.slicing.lay_out", lambda *given: None)
+    monkeypatch.setattr("scoring.slices.slicing_run.lay_out", lambda *given: None)
 
 
 def test_a_test_set_without_errors_has_no_slice_and_is_told_so(sample_copy, capsys, monkeypatch, no_map):
-    from scoring import slicing
+    from scoring.slices import slicing_run
 
-    def all_correct(*given, embedded=slicing.embedded):
+    def all_correct(*given, embedded=slicing_run.embedded):
         found = embedded(*given)
         found.frame["correct"] = True
         return found
 
-    monkeypatch.setattr(slicing, "embedded", all_correct)
+    monkeypatch.setattr(slicing_run, "embedded", all_correct)
     assert hardlook("slice", sample_copy, "--method", "rule", "--name", "none") == 0
     said = capsys.readouterr().out
     assert "0 slices" in said and "the model makes no error on them" in said

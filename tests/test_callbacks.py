@@ -11,9 +11,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from scoring.audit import Run
-from scoring.callbacks import lightning_callback, trainer_callback
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 from scoring.training import Recorder
+from scoring.training.callbacks import lightning_callback, trainer_callback
 
 N, D, C, EPOCHS, LR = 50, 4, 3, 3, 0.1
 IDS = [f"example {number}" for number in range(N)]
@@ -308,7 +308,7 @@ def test_the_trainer_does_not_notice_the_recorder(tmp_path, transformers):
 
 
 def test_a_library_that_is_not_there_is_named(tmp_path, monkeypatch):
-    import scoring.callbacks as room
+    import scoring.training.callbacks as room
 
     def missing(name):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name.partition(".")[0])

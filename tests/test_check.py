@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from scoring.audit import Audit
-from scoring.check import check_run, refuse_errors, tile
-from scoring.errors import HardlookError
-from scoring.ingest import ingest
-from scoring.shards import Context
-from scoring.tables import read_json
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_json
+from scoring.data.ingest import ingest
+from scoring.pipeline.check import check_run, refuse_errors, tile
+from scoring.pipeline.shards import Context
 
 MODEL = '''
 import torch
@@ -148,8 +148,8 @@ def test_a_small_input_is_enlarged_without_blur():
 def test_a_text_model_that_attends_to_padding_is_warned_of():
     from types import SimpleNamespace
 
-    from scoring.check import unmasked
     from scoring.models import AuditedModel
+    from scoring.pipeline.check import unmasked
 
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)

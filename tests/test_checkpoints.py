@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 from scoring.models import AuditedModel
+from scoring.models.checkpoint_reader import NeedsUnpickling, StateDict, read_state_dict
 from scoring.models.checkpoints import (
     describe_order,
     find_checkpoints,
@@ -18,8 +19,7 @@ from scoring.models.checkpoints import (
     weights_sha256,
 )
 from scoring.models.conversion import take_apart
-from scoring.models.loading import fit_state, load_into
-from scoring.models.weights import NeedsUnpickling, StateDict, read_state_dict
+from scoring.models.state_dict_matching import fit_state, load_into
 
 from .nets import Net, Settings, equal, loads, state
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from scoring.audit import check_config
+from scoring.audit.storage import read_table
 from scoring.cli import main, parser
 from scoring.commands.score import settings_told
-from scoring.scorer import registry
-from scoring.tables import read_table
+from scoring.scorers import registry
 
 from .conftest import hardlook
 

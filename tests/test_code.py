@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from scoring.audit import Audit
-from scoring.code import code_digest
-from scoring.predictions import RENEWED
-from scoring.tables import read_vectors
+from scoring.audit.code_fingerprint import code_digest
+from scoring.audit.storage import read_vectors
+from scoring.pipeline.predictions import RENEWED
 
 from .small_audits import MODEL, write_small_audit
 

@@ -15,7 +15,7 @@ from dashboard.comparing import frames
 from dashboard.selection import MetaFilter, Selection
 from dashboard.serving import serve_this
 from scoring.audit import Audit
-from scoring.tables import read_table
+from scoring.audit.storage import read_table
 
 from .synthetic import make_audit
 from .test_views import cells, grids, page, quiet, said, sound  # noqa: F401  pytest finds the fixtures by name

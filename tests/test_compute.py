@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
-from scoring import shards
 from scoring.audit import Audit
-from scoring.compute import score_run
-from scoring.errors import HardlookError
-from scoring.shards import Context
-from scoring.tables import read_metadata, read_table
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_metadata, read_table
+from scoring.pipeline import shards
+from scoring.pipeline.score_run import score_run
+from scoring.pipeline.shards import Context
 
 from .conftest import hardlook
 
@@ -74,7 +74,7 @@ def test_only_what_changed_is_scored_again(sample_copy):
     before = table(sample_copy)
     changed = before.index[3]
     Image.new("L", (8, 8), 200).save(sample_copy / "data" / "images" / f"{changed}.png")
-    from scoring.ingest import ingest
+    from scoring.data.ingest import ingest
 
     ingest(Audit.open(sample_copy))
     found = computed(rescore(sample_copy))
@@ -91,7 +91,7 @@ def test_a_changed_label_is_scored_again_and_its_predictions_follow(sample_copy)
     name, path, label, ink = lines[1].split(",")
     lines[1] = ",".join([name, path, str((int(label) + 1) % 10), ink])
     manifest.write_text("\n".join(lines) + "\n")
-    from scoring.ingest import ingest
+    from scoring.data.ingest import ingest
 
     ingest(Audit.open(sample_copy))
     assert computed(rescore(sample_copy))["vog"] == 1
@@ -134,9 +134,9 @@ def test_a_killed_scoring_goes_on_at_the_missing_shard_with_the_same_numbers(sam
     run = Audit.open(sample_copy).run()
     run.score_path("vog").unlink()
     code = (
-        "import sys, time; from scoring import shards; shards.SHARD_MOST = shards.BATCH = 32\n"
-        "from scoring.audit import Audit; from scoring.compute import score_run\n"
-        "import scoring.compute as c; inner = c.score_shard\n"
+        "import sys, time; from scoring.pipeline import shards; shards.SHARD_MOST = shards.BATCH = 32\n"
+        "from scoring.audit import Audit; from scoring.pipeline.score_run import score_run\n"
+        "import scoring.pipeline.score_run as c; inner = c.score_shard\n"
         "left = int(sys.argv[2])\n"
         "def stopping(*a):\n"
         "    global left\n"

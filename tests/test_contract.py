@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from scoring import compute
 from scoring.audit import Audit
-from scoring.compute import make_scorer, score_one
-from scoring.contract import check_finished, check_scored
-from scoring.errors import HardlookError
-from scoring.scorer import Column, Scorer, registered, registry
-from scoring.shards import Context, column_vectors
-from scoring.tables import read_table, read_vectors
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_table, read_vectors
+from scoring.pipeline import score_run
+from scoring.pipeline.score_run import make_scorer, score_one
+from scoring.pipeline.shards import Context, column_vectors
+from scoring.scorers import Column, Scorer, registered, registry
+from scoring.scorers._checks import check_finished, check_scored
 
 
 def column(name):
@@ -127,7 +127,7 @@ def test_what_score_returns_is_checked_after_the_first_shard(sample_copy, monkey
     kind = toy(
         returns=returns, score=lambda self, shard, state: seen.append(len(shard)) or Toy.score(self, shard, state)
     )
-    monkeypatch.setattr(compute, "cut", lambda at, size: [at[:50], at[50:]])
+    monkeypatch.setattr(score_run, "cut", lambda at, size: [at[:50], at[50:]])
     audit = Audit.open(sample_copy)
     with pytest.raises(HardlookError, match=f"toy.score:? {reason}"):
         score_one(Context(audit, audit.run(), device="cpu"), kind())
@@ -143,7 +143,7 @@ def test_a_declared_vector_that_is_not_returned_is_an_error():
 def test_vectors_of_two_lengths_are_an_error():
     import pyarrow as pa
 
-    from scoring.shards import vector_column
+    from scoring.pipeline.shards import vector_column
 
     tables = [pa.table({"v": vector_column(np.zeros((4, width)))}) for width in (2, 4)]
     with pytest.raises(HardlookError, match="the vectors 'v' are 2 long in one shard and 4 in another"):

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from scoring.audit import Audit, check_config
-from scoring.controls import (
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_table, write_table
+from scoring.queue.random_controls import (
     audit_queue,
     chance_of_seeing,
     controls_needed,
@@ -17,8 +19,6 @@ from scoring.controls import (
     plan,
     strata,
 )
-from scoring.errors import HardlookError
-from scoring.tables import read_table, write_table
 
 
 def test_the_planner_knows_the_textbook_numbers():
@@ -165,7 +165,7 @@ def test_a_filtered_ranking_filters_the_controls_and_a_share_of_one_is_refused()
 
 def test_an_audits_queue_follows_its_goal(sample_copy):
     audit = Audit.open(sample_copy)
-    from scoring.queues import default_order, suspicion
+    from scoring.queue.order import default_order, suspicion
 
     order = default_order(audit, audit.run())
     examples = read_table(audit.examples_path).to_pandas()

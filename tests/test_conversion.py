@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 from scoring.models import conversion
+from scoring.models.checkpoint_reader import NeedsUnpickling, read_state_dict
 from scoring.models.conversion import convert_checkpoint, take_apart
-from scoring.models.loading import load_into
-from scoring.models.weights import NeedsUnpickling, read_state_dict
+from scoring.models.state_dict_matching import load_into
 
 from .nets import Net, Settings, equal, loads, state
 

@@ -6,11 +6,11 @@ import pytest
 
 from dashboard import corrected, decisions, state
 from dashboard.selection import Selection
-from scoring.corrected_metrics import by_decile, by_group, by_slice, decile_band, judged
+from scoring.audit.storage import read_table, write_table, write_vectors
+from scoring.corrections.corrected_metrics import by_decile, by_group, by_slice, decile_band, judged
 from scoring.report import render
 from scoring.reviews import Event, ReviewLog
-from scoring.slicing import SliceSettings, read_slicing, slice_run
-from scoring.tables import read_table, write_table, write_vectors
+from scoring.slices.slicing_run import SliceSettings, read_slicing, slice_run
 
 from .synthetic import make_audit
 from .test_views import quiet  # noqa: F401  pytest finds the fixtures by name

@@ -1,4 +1,4 @@
-"""scoring.cuts, `hardlook cut` and its route: decisions against a linear rule, the nearest data, jobs and refusals."""
+"""scoring.pipeline.decision_plane, `hardlook cut` and its route: decisions against a linear rule, the nearest data, jobs and refusals."""
 
 import json
 import time
@@ -13,12 +13,12 @@ from dashboard import cuts as cut_routes
 from dashboard.requests import MOST_BYTES
 from dashboard.serving import serve_this
 from scoring.audit import Audit
-from scoring.cuts import cut
-from scoring.deviations import cut_key
-from scoring.errors import HardlookError
-from scoring.ingest import ingest
-from scoring.shards import Context
-from scoring.tables import read_json, write_json
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_json, write_json
+from scoring.data.column_statistics import cut_key
+from scoring.data.ingest import ingest
+from scoring.pipeline.decision_plane import cut
+from scoring.pipeline.shards import Context
 
 from .conftest import hardlook
 from .test_routes import Client

@@ -9,9 +9,9 @@ from streamlit.util import calc_hash
 
 from dashboard.serving import serve_this
 from scoring.audit import Audit
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_json, read_metadata, read_vectors
 from scoring.reviews import Event, ReviewLog
-from scoring.tables import read_json, read_metadata, read_vectors
 
 from .conftest import hardlook
 from .small_audits import write_small_audit

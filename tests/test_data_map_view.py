@@ -12,9 +12,9 @@ from dashboard.selection import Selection
 from dashboard.serving import serve_this
 from dashboard.slicings import MOST_POINTS, thin
 from dashboard.training_map import Quantiles
-from scoring.dynamics import read_dynamics
+from scoring.audit.storage import read_table, write_table
 from scoring.scorers.data_map import data_map, data_map_regions
-from scoring.tables import read_table, write_table
+from scoring.training.dynamics import read_dynamics
 
 from .synthetic import make_audit, write_dynamics
 from .test_compare_view import figures, numbers

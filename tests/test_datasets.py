@@ -1,14 +1,14 @@
-"""scoring.adapters.datasets: map-style PyTorch datasets, torchvision's own, and the real Hugging Face library."""
+"""scoring.data.adapters.dataset_objects: map-style PyTorch datasets, torchvision's own, and the real Hugging Face library."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from scoring.adapters import open_sources
 from scoring.audit import Audit
-from scoring.errors import HardlookError
-from scoring.examples import Originals, read_examples
-from scoring.ingest import ingest
+from scoring.audit.errors import HardlookError
+from scoring.data.adapters import open_sources
+from scoring.data.examples import Originals, read_examples
+from scoring.data.ingest import ingest
 
 
 def audit_of(root, data, classes=("cat", "dog"), code="", media="image"):

@@ -1,13 +1,13 @@
-"""scoring.deviations: robust z-scores against scipy's, and what ingest keeps of them."""
+"""scoring.data.column_statistics: robust z-scores against scipy's, and what ingest keeps of them."""
 
 import numpy as np
 import pytest
 from scipy.stats import median_abs_deviation
 
 from scoring.audit import Audit
-from scoring.deviations import ALL, Deviations, robust_scale, robust_z
-from scoring.examples import read_examples
-from scoring.ingest import ingest
+from scoring.data.column_statistics import ALL, Deviations, robust_scale, robust_z
+from scoring.data.examples import read_examples
+from scoring.data.ingest import ingest
 
 TOML = """format = 1
 media = "vector"

@@ -6,7 +6,7 @@ import pytest
 
 from dashboard.duplicates_panel import near_groups, near_to
 from dashboard.serving import serve_this
-from scoring.tables import read_table, write_table
+from scoring.audit.storage import read_table, write_table
 
 from .synthetic import make_audit
 from .test_views import cells, page, quiet, said  # noqa: F401  pytest finds the fixtures by name

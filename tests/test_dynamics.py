@@ -6,7 +6,7 @@ import pytest
 from scipy.special import softmax
 
 from scoring.audit import Run
-from scoring.dynamics import MEASURES, EpochTables, measure, read_dynamics
+from scoring.training.dynamics import MEASURES, EpochTables, measure, read_dynamics
 
 LOGITS = np.random.default_rng(0).normal(size=(50, 4)) * 3
 LABELS = np.random.default_rng(1).integers(0, 4, 50)
@@ -95,7 +95,7 @@ def test_null_is_written_and_no_number_in_its_place(tmp_path):
 
 
 def test_means_too_large_to_keep_are_not_kept_and_epochs_still_count(tmp_path, monkeypatch):
-    monkeypatch.setattr("scoring.dynamics.MEAN_MOST_BYTES", 50 * 4 * 4 - 1)
+    monkeypatch.setattr("scoring.training.dynamics.MEAN_MOST_BYTES", 50 * 4 * 4 - 1)
     tables = EpochTables(Run("main", tmp_path), "main", [str(i) for i in range(50)], LABELS)
     tables.open()
     assert tables.next_mean(4) is None and tables.next_mean(3) is not None

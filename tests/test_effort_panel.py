@@ -6,10 +6,10 @@ from dashboard import decisions
 from dashboard.effort_panel import bought, figures, readers, stopping, yield_by_rank
 from dashboard.serving import serve_this
 from scoring.audit import Audit
-from scoring.controls import audit_queue
-from scoring.queues import default_order, suspicion
+from scoring.audit.storage import read_table
+from scoring.queue.order import default_order, suspicion
+from scoring.queue.random_controls import audit_queue
 from scoring.reviews import Event
-from scoring.tables import read_table
 
 from .test_views import page, quiet, said  # noqa: F401  pytest finds the fixtures by name
 

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from scoring.audit import Audit
-from scoring.controls import fix_controls, plan
-from scoring.estimates import (
+from scoring.audit.storage import read_table
+from scoring.queue.estimates import (
     clopper_pearson,
     control_answers,
     double_reads,
@@ -21,10 +21,10 @@ from scoring.estimates import (
     rogan_gladen,
     total_bounds,
 )
-from scoring.estimates.effort import _by_rank
-from scoring.estimates.intervals import exact_without_replacement, mid_p
+from scoring.queue.estimates.effort import _by_rank
+from scoring.queue.estimates.intervals import exact_without_replacement, mid_p
+from scoring.queue.random_controls import fix_controls, plan
 from scoring.reviews import Event, ReviewLog
-from scoring.tables import read_table
 
 RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 AUDITS = 1000
@@ -62,7 +62,7 @@ def test_one_stratum_is_the_prior_posterior_ratio_of_waudby_smith_and_ramdas(n, 
 
 
 def test_the_best_division_among_strata_is_that_of_brute_force():
-    from scoring.estimates.sequence import log_evidence, log_likelihood
+    from scoring.queue.estimates.confidence_sequence import log_evidence, log_likelihood
 
     sizes, drawn, errors = [8, 12, 20], [3, 4, 6], [2, 1, 0]
     best = np.full(41, -np.inf)

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scoring.events import Event, EventRefused
+from scoring.reviews.event import Event, EventRefused
 
 
 def event(**fields):

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from scoring import eventstore, locks
-from scoring.assignments import assignees, assigning
-from scoring.errors import HardlookError
-from scoring.eventstore import LogUnavailable
-from scoring.reviews import Event, ReviewLog
+from scoring.audit.errors import HardlookError
+from scoring.queue import locks
+from scoring.queue.assignments import assignees, assigning
+from scoring.reviews import Event, ReviewLog, event_store
+from scoring.reviews.event_store import LogUnavailable
 
 from .databases import log_url, new_schema, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name
 from .old_logs import write_version_1
@@ -76,7 +76,7 @@ def test_events_cannot_be_changed_or_deleted(log):
     for statement in ("UPDATE hardlook_events SET verdict = 'none'", "DELETE FROM hardlook_events"):
         with (
             pytest.raises(sa.exc.DBAPIError, match="never changed or deleted"),
-            eventstore.writing(log._engine) as c,
+            event_store.writing(log._engine) as c,
         ):
             c.exec_driver_sql(statement)
     assert log.decisions().verdict.tolist() == ["given"]
@@ -108,7 +108,7 @@ def test_a_log_of_the_first_schema_opens_and_keeps_every_event(log_url):
         assert assignees(log) == {"b.png": ("ben",)}
         assert locks.claim(log, ["b.png"], "ben", datetime.now(UTC), 1) == {"b.png": "ben"}
         assert log.events().position.tolist() == [1, 2, 3, 4]
-        with pytest.raises(sa.exc.DBAPIError, match="never changed"), eventstore.writing(log.engine) as connection:
+        with pytest.raises(sa.exc.DBAPIError, match="never changed"), event_store.writing(log.engine) as connection:
             connection.exec_driver_sql("DELETE FROM hardlook_events")
 
 
@@ -148,23 +148,23 @@ def test_a_log_that_another_program_writes_is_opened_when_it_is_done(tmp_path):
 
 
 def test_a_newer_log_is_refused(log, log_url):
-    newer = eventstore.SCHEMA_VERSION + 1
-    with eventstore.writing(log.engine) as connection:
-        connection.execute(eventstore.log_table.update().values(version=newer))
+    newer = event_store.SCHEMA_VERSION + 1
+    with event_store.writing(log.engine) as connection:
+        connection.execute(event_store.log_table.update().values(version=newer))
     with pytest.raises(HardlookError, match=f"has schema {newer}, this hardlook knows up to {newer - 1}; upgrade"):
         ReviewLog.open(log_url, "digits")
 
 
 def test_a_migration_that_fails_leaves_the_log_as_it_was(log, log_url, monkeypatch):
-    now = eventstore.SCHEMA_VERSION
+    now = event_store.SCHEMA_VERSION
 
     def fail(connection):
         connection.exec_driver_sql("CREATE TABLE half_done (id INTEGER)")
         raise RuntimeError("broken step")
 
     with monkeypatch.context() as later:
-        later.setattr(eventstore, "SCHEMA_VERSION", now + 1)
-        later.setattr(eventstore, "MIGRATIONS", {now: fail})
+        later.setattr(event_store, "SCHEMA_VERSION", now + 1)
+        later.setattr(event_store, "MIGRATIONS", {now: fail})
         with pytest.raises(RuntimeError, match="broken step"):
             ReviewLog.open(log_url, "digits")
     with log.engine.connect() as connection:
@@ -260,10 +260,10 @@ def test_a_log_that_cannot_be_written_says_so(tmp_path):
 
 
 def test_a_busy_log_says_so_and_works_again_later(tmp_path, monkeypatch):
-    monkeypatch.setattr(eventstore, "WAIT", 0.05)
+    monkeypatch.setattr(event_store, "WAIT", 0.05)
     with ReviewLog.open(tmp_path / "reviews.sqlite", "digits") as log:
         with (
-            eventstore.writing(log._engine),
+            event_store.writing(log._engine),
             pytest.raises(LogUnavailable, match=r"was busy for .* nothing was saved"),
         ):
             log.append([decision(1)])

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scoring import example_gradients
-from scoring.errors import HardlookError
-from scoring.example_gradients import agree, draw_sample
-from scoring.gradient_norms import gradient_norm
-from scoring.influence.embeddings import Projector
+from scoring.audit.errors import HardlookError
+from scoring.gradients import per_example_gradients
+from scoring.gradients.parameter_gradient_norms import gradient_norm
+from scoring.gradients.per_example_gradients import agree, draw_sample
+from scoring.influence.projector import Projector
 
 from .nets import picture, unchanged
 
@@ -147,11 +147,11 @@ def lengths(rows):
     return np.array([float(torch.cat([g.flatten() for g in row.values()]).norm()) for row in rows])
 
 
-@pytest.mark.parametrize("memory", [example_gradients.MEMORY, 1])
+@pytest.mark.parametrize("memory", [per_example_gradients.MEMORY, 1])
 @pytest.mark.parametrize("n", [7, 3, 1])
 @pytest.mark.parametrize("name", CASES)
 def test_the_length_over_all_layers_is_autograds_for_any_number_of_examples(name, n, memory, monkeypatch):
-    monkeypatch.setattr(example_gradients, "MEMORY", memory)
+    monkeypatch.setattr(per_example_gradients, "MEMORY", memory)
     model, x, alone = made(name)
     wanted, told, before = lengths(naive(model, x[:n], LABELS[:n])), [], picture(model)
     np.testing.assert_allclose(gradient_norm(model, x[:n], LABELS[:n], note=told.append), wanted, rtol=1e-9)

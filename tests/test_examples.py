@@ -1,4 +1,4 @@
-"""scoring.examples: reading originals for a model, pictures for a page, verified labels, duplicates."""
+"""scoring.data.examples: reading originals for a model, pictures for a page, verified labels, duplicates."""
 
 import io
 import json
@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from scoring.audit import Audit
-from scoring.errors import HardlookError
-from scoring.examples import (
+from scoring.audit.errors import HardlookError
+from scoring.data.examples import (
     Originals,
     duplicates,
     input_columns,
@@ -23,7 +23,7 @@ from scoring.examples import (
     read_examples,
     truth,
 )
-from scoring.ingest import ingest
+from scoring.data.ingest import ingest
 
 
 def audit_of(root, *data, classes=("cat", "dog"), media="image", more=""):
@@ -218,7 +218,7 @@ def test_a_page_never_imports_what_the_audit_names(tmp_path):
     audit = audit_of(tmp_path, 'path = "pool"\nsplit = "pool"')
     ingest(audit)
     code = (
-        "import sys; from scoring.audit import Audit; from scoring.examples import original_picture, read_examples; "
+        "import sys; from scoring.audit import Audit; from scoring.data.examples import original_picture, read_examples; "
         f"a = Audit.open({str(tmp_path)!r}); original_picture(a, read_examples(a).iloc[0]); "
         "print([n for n in ('torch', 'datasets', 'sklearn', 'ray', 'umap') if n in sys.modules])"
     )

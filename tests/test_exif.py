@@ -9,13 +9,13 @@ import torch
 from PIL import Image, ImageOps
 
 from scoring.audit import Audit
-from scoring.check import check_run
-from scoring.examples import Originals, read_examples
-from scoring.ingest import ingest
-from scoring.maps import picture_map, turn
-from scoring.orientation import turned
-from scoring.shards import Context
-from scoring.tables import read_json, read_metadata
+from scoring.audit.storage import read_json, read_metadata
+from scoring.data.examples import Originals, read_examples
+from scoring.data.exif_orientation import turned
+from scoring.data.ingest import ingest
+from scoring.pipeline.check import check_run
+from scoring.pipeline.shards import Context
+from scoring.pipeline.vog_maps import picture_map, turn
 
 MODEL = """
 import numpy as np

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from scoring.audit import Audit
-from scoring.errors import HardlookError
-from scoring.exports import corrected_examples, export_as
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_table
+from scoring.corrections.dataset_formats import corrected_examples, export_as
 from scoring.reviews import Event, ReviewLog
-from scoring.tables import read_table
 
 from .conftest import hardlook
 
@@ -153,17 +153,17 @@ def test_the_command_writes_each_format(decided, tmp_path, capsys):
 
 
 def test_an_export_that_ends_at_its_second_split_leaves_nothing_and_the_next_one_works(decided, tmp_path, monkeypatch):
-    from scoring import exports
+    from scoring.corrections import dataset_formats
 
     audit, log, *_ = decided
 
-    def second_fails(audit, rows, path, *, copy=False, made=exports.image_folder):
+    def second_fails(audit, rows, path, *, copy=False, made=dataset_formats.image_folder):
         if (path.parent / "train").exists():
             raise KeyboardInterrupt
         return made(audit, rows, path, copy=copy)
 
     with monkeypatch.context() as patch:
-        patch.setattr(exports, "image_folder", second_fails)
+        patch.setattr(dataset_formats, "image_folder", second_fails)
         with pytest.raises(KeyboardInterrupt):
             export_as("imagefolder", audit, None, log, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
@@ -171,7 +171,7 @@ def test_an_export_that_ends_at_its_second_split_leaves_nothing_and_the_next_one
 
 
 def test_a_class_that_leads_outside_is_refused(decided, tmp_path):
-    from scoring.exports import image_folder
+    from scoring.corrections.dataset_formats import image_folder
 
     audit, log, *_ = decided
     rows = corrected_examples(audit, log).head(2).assign(label="../../up")

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.models.checkpoint_reader import read_state_dict
 from scoring.models.checkpoints import find_checkpoints
 from scoring.models.conversion import convert_checkpoint
-from scoring.models.loading import load_into
-from scoring.models.weights import read_state_dict
+from scoring.models.state_dict_matching import load_into
 
 from .nets import Net, Settings, loads, state
 

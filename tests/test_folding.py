@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from scoring.folding import foldable_pairs
 from scoring.gradients import Slot, input_gradients
+from scoring.models.batchnorm_folding import foldable_pairs
 
 
 def live(net):

@@ -12,11 +12,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.models.checkpoint_formats import format_of, found_instead
+from scoring.models.checkpoint_reader import read_state_dict
 from scoring.models.checkpoints import find_checkpoints
 from scoring.models.conversion import convert_checkpoint
-from scoring.models.formats import format_of, found_instead
-from scoring.models.weights import read_state_dict
 
 from .nets import Net, loads, state
 

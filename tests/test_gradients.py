@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 from scoring.gradients import channel_mean, input_gradients
 from scoring.scorers.odin import odin
 

@@ -10,9 +10,9 @@ from dashboard.columns import find_column
 from dashboard.pages import PAGES
 from dashboard.selection import Selection
 from dashboard.serving import serve_this
+from scoring.audit.storage import read_table
 from scoring.evaluation import error_by_decile
 from scoring.reviews import Event, ReviewLog
-from scoring.tables import read_table
 
 from .synthetic import make_audit, write_dynamics
 from .test_compare_view import figures

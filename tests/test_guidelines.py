@@ -1,6 +1,6 @@
 """Sections of guidelines.md: which class each belongs to, and its gold examples."""
 
-from scoring.guidelines import Section, sections
+from scoring.reviews.guidelines import Section, sections
 
 TEXT = """# How we label
 Look twice.

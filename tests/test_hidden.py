@@ -16,14 +16,13 @@ from dashboard.pages import DUTIES, PAGES
 from dashboard.pair_panel import pairs
 from dashboard.selection import MetaFilter, Selection
 from dashboard.session import queue
-from scoring import meetings
 from scoring.audit import Audit
-from scoring.controls import blind_rows
-from scoring.deviations import cut_key
-from scoring.meetings import agenda
-from scoring.reviews import Event
-from scoring.slicing import SliceSettings, slice_run
-from scoring.tables import read_table, write_json, write_table, write_vectors
+from scoring.audit.storage import read_table, write_json, write_table, write_vectors
+from scoring.data.column_statistics import cut_key
+from scoring.queue.random_controls import blind_rows
+from scoring.reviews import Event, meetings
+from scoring.reviews.meetings import agenda
+from scoring.slices.slicing_run import SliceSettings, slice_run
 
 from .synthetic import make_audit, write_dynamics
 from .test_roles import as_person

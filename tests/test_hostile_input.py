@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from scoring.audit import Audit
 from scoring.cli import system_refusal
-from scoring.examples import read_examples
+from scoring.data.examples import read_examples
 
 from .conftest import hardlook
 from .small_audits import AUDIT, small_states, spoil, write_small_audit
@@ -244,7 +244,7 @@ def test_what_the_system_refuses_is_one_sentence_with_a_way_out(small, capsys, m
     def full(*given):
         raise OSError(number, os.strerror(number), str(small / "examples.parquet"))
 
-    monkeypatch.setattr("scoring.tables._flush", full)
+    monkeypatch.setattr("scoring.audit.storage._flush", full)
     assert hardlook("score", small) == 1
     said = capsys.readouterr().err
     assert os.strerror(number) in said and "examples.parquet" in said and words in said and "Traceback" not in said
@@ -332,8 +332,8 @@ def test_colours_of_sixteen_bits_are_told_by_the_check_and_kept_by_a_loader(smal
     )
     text = (small / "audit.toml").read_text()
     (small / "audit.toml").write_text(text.replace('path = "test"', 'path = "test"\nloader = "read.py:read"'))
-    from scoring.examples import Originals
-    from scoring.ingest import ingest
+    from scoring.data.examples import Originals
+    from scoring.data.ingest import ingest
 
     ingest(audit := Audit.open(small))
     row = read_examples(audit).set_index("example_id").loc["test/a/0.png"]

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from dashboard import blinding, decisions, hidden, serving
-from scoring import locks, meetings
-from scoring.assignments import assignees, assigning, for_reviewer
 from scoring.audit import Audit
-from scoring.events import EventRefused
-from scoring.patches import corrected_labels, read_patch, write_patch
-from scoring.reviews import Event, ReviewLog
-from scoring.tables import read_table
+from scoring.audit.storage import read_table
+from scoring.corrections.label_patch import corrected_labels, read_patch, write_patch
+from scoring.queue import locks
+from scoring.queue.assignments import assignees, assigning, for_reviewer
+from scoring.reviews import Event, ReviewLog, meetings
+from scoring.reviews.event import EventRefused
 
 from .databases import log_url, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name
 from .synthetic import make_audit

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from scoring.audit import Audit
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_table, read_vectors
 from scoring.evaluation.probabilities import softmax
-from scoring.imported import read_predictions
-from scoring.queues import default_order, suggestions
-from scoring.tables import read_table, read_vectors
+from scoring.pipeline.imported_predictions import read_predictions
+from scoring.queue.order import default_order, suggestions
 
 from .conftest import hardlook
 from .test_views import cells, page, quiet, said  # noqa: F401  pytest finds the fixtures by name
@@ -177,7 +177,9 @@ def test_a_run_with_a_model_is_never_replaced(sample_copy, tmp_path, capsys):
 
 def test_a_killed_import_leaves_no_run(audit, tmp_path, monkeypatch):
     predictions(audit).to_csv(tmp_path / "p.csv", index=False)
-    monkeypatch.setattr("scoring.imported.write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        "scoring.pipeline.imported_predictions.write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     assert hardlook("import-predictions", audit.root, tmp_path / "p.csv") == 130
     assert Audit.open(audit.root).run_names() == [] and written(audit) == []
 

@@ -1,4 +1,4 @@
-"""scoring.ingest: ids, changes, problems, and what a kill leaves behind."""
+"""scoring.data.ingest: ids, changes, problems, and what a kill leaves behind."""
 
 import json
 import os
@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from scoring.audit import Audit
-from scoring.errors import HardlookError
-from scoring.examples import read_examples
-from scoring.ingest import ingest
-from scoring.tables import BlobStore, read_json, read_table
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import BlobStore, read_json, read_table
+from scoring.data.examples import read_examples
+from scoring.data.ingest import ingest
 
 
 def audit_of(root, *data, classes=("cat", "dog"), media="image"):
@@ -281,7 +281,7 @@ def test_an_example_that_went_and_came_back_changed_shows_what_it_is_now(folders
     ingest(folders)
     save(path, 77)
     ingest(folders)
-    from scoring.pictures import decode
+    from scoring.data.images import decode
 
     assert decode(folders.thumbnails.get("pool/x.png")).getpixel((0, 0)) == 77
 
@@ -304,7 +304,7 @@ def test_another_loader_makes_other_thumbnails(folders):
     code.write_text(code.read_text().replace("11", "222"))
     found = ingest(audit)
     assert (found.decoded, found.changed) == (1, 0)
-    from scoring.pictures import decode
+    from scoring.data.images import decode
 
     assert decode(audit.originals.get("pool/x.png")).getpixel((0, 0)) == 222
 
@@ -410,9 +410,9 @@ def test_sources_of_vectors_must_agree_on_their_columns(tmp_path):
 
 KILLED = """
 import itertools, sys, time
-from scoring import reading
+from scoring.data import example_reader as reading
 from scoring.audit import Audit
-from scoring.ingest import ingest
+from scoring.data.ingest import ingest
 reading.PART_EXAMPLES = 50
 read, count = reading._read, itertools.count()
 def stopping(*arguments):
@@ -471,7 +471,7 @@ def test_a_second_ingest_at_the_same_time_leaves(folders):
 
 def test_reading_the_data_loads_no_torch(folders):
     code = (
-        "import sys; from scoring.audit import Audit; from scoring.ingest import ingest; "
+        "import sys; from scoring.audit import Audit; from scoring.data.ingest import ingest; "
         f"ingest(Audit.open({str(folders.root)!r})); print([n for n in ('torch', 'sklearn', 'ray') if n in "
         f"sys.modules])"
     )

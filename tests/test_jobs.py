@@ -12,7 +12,7 @@ import pytest
 
 from dashboard import jobs
 from dashboard.serving import serve_this
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 
 from .synthetic import make_audit
 

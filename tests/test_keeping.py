@@ -6,9 +6,9 @@ from safetensors import safe_open
 from torch import nn
 
 from scoring.audit import Run
-from scoring.errors import HardlookError
-from scoring.keeping import CheckpointFiles, bare, plain_tensors, save_checkpoint, thin
+from scoring.audit.errors import HardlookError
 from scoring.models import find_checkpoints
+from scoring.training.checkpoint_files import CheckpointFiles, bare, plain_tensors, save_checkpoint, thin
 
 
 def files(folder, pattern=None):

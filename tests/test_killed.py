@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scoring.audit import Audit
-from scoring.tables import ABANDONED, read_table
+from scoring.audit.storage import ABANDONED, read_table
 
 from .conftest import hardlook
 from .small_audits import write_small_audit

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoring.adapters import open_sources
 from scoring.audit import Audit
-from scoring.errors import HardlookError
-from scoring.examples import read_examples
-from scoring.ingest import _listed_labels, ingest
+from scoring.audit.errors import HardlookError
+from scoring.data.adapters import open_sources
+from scoring.data.examples import read_examples
+from scoring.data.ingest import _listed_labels, ingest
 
 CLASSES = st.sampled_from(
     [

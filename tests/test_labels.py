@@ -1,12 +1,12 @@
-"""scoring.labels: the many ways in which datasets write one label."""
+"""scoring.data.labels: the many ways in which datasets write one label."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from scoring.class_order import classes_line, told_order
-from scoring.errors import HardlookError
-from scoring.labels import Labels, natural, plain
+from scoring.audit.errors import HardlookError
+from scoring.data.class_order import classes_line, told_order
+from scoring.data.labels import Labels, natural, plain
 
 ANIMALS = ["cat", "dog", "white rabbit"]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 from scoring.models import build_model
 from scoring.models.head import features_of, head_of
 from scoring.models.layers import last_block_and_head, named_layers, select_layers

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from scoring import compute
 from scoring.audit import Audit
-from scoring.compute import notes, score_run
-from scoring.errors import HardlookError
-from scoring.scorer import Column, Scorer, registry
-from scoring.shards import Context
-from scoring.tables import read_metadata
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_metadata
+from scoring.pipeline import score_run as compute
+from scoring.pipeline.score_run import notes, score_run
+from scoring.pipeline.shards import Context
+from scoring.scorers import Column, Scorer, registry
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 from scoring.models import AuditedModel
-from scoring.models.loading import load_into
-from scoring.models.weights import StateDict, read_state_dict
+from scoring.models.checkpoint_reader import StateDict, read_state_dict
+from scoring.models.state_dict_matching import load_into
 
 from .nets import Net, equal, state
 

@@ -1,4 +1,4 @@
-"""scoring.adapters.manifests: CSV, TSV and Parquet tables of paths, bytes, texts and numbers."""
+"""scoring.data.adapters.manifest: CSV, TSV and Parquet tables of paths, bytes, texts and numbers."""
 
 import io
 import math
@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from scoring.adapters import open_sources
-from scoring.adapters.manifests import read_text_table
 from scoring.audit import Audit
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.data.adapters import open_sources
+from scoring.data.adapters.manifest import read_text_table
 
 
 def source_of(root, data, classes=("cat", "dog"), media="image"):

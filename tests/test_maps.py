@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from scoring.audit import Audit
-from scoring.maps import WHOLE, keep_maps, placed
 from scoring.models.transforms import TableTransform
+from scoring.pipeline.shards import Context
+from scoring.pipeline.vog_maps import WHOLE, keep_maps, placed
 from scoring.scorers.vog import VoG
-from scoring.shards import Context
 
 
 @pytest.mark.parametrize(

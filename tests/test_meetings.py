@@ -5,11 +5,10 @@ import threading
 import pytest
 
 from dashboard import decisions, serving, standings
-from scoring import meetings
 from scoring.audit import Audit
-from scoring.errors import HardlookError
-from scoring.reviews import Event, ReviewLog
-from scoring.tables import read_json, read_table
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_json, read_table
+from scoring.reviews import Event, ReviewLog, meetings
 
 from .conftest import hardlook
 from .databases import log_url, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name

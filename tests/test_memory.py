@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from scoring.memory import peak_memory
+from scoring.pipeline.peak_memory import peak_memory
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems know the peak of the whole process only")

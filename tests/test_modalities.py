@@ -13,10 +13,10 @@ import dashboard
 from dashboard import cells, contents, details
 from dashboard.serving import serve_this
 from scoring.audit import Audit
-from scoring.examples import read_examples
-from scoring.patches import read_patch
+from scoring.audit.storage import read_table
+from scoring.corrections.label_patch import read_patch
+from scoring.data.examples import read_examples
 from scoring.reviews import Event, ReviewLog
-from scoring.tables import read_table
 
 from .conftest import hardlook
 from .modalities import HOSTILE, TOML, text_audit, vector_audit
@@ -55,7 +55,9 @@ def test_every_score_that_needs_no_picture_is_there(which, request):
 
 @pytest.mark.parametrize("which", ["vectors", "texts"])
 def test_slices_and_corrected_labels_come_out_as_of_pictures(which, request, monkeypatch):
-    monkeypatch.setattr("scoring.slicing.lay_out", lambda *given: None)  # the map knows embeddings alone, no media
+    monkeypatch.setattr(
+        "scoring.slices.slicing_run.lay_out", lambda *given: None
+    )  # the map knows embeddings alone, no media
     audit = request.getfixturevalue(which)
     assert hardlook("slice", audit.root, "--n-slices", "3") == 0
     assert "kmeans" in audit.run().slicing_names()

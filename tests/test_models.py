@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 from scoring.models import AuditedModel, build_model
 from scoring.models.checkpoints import (
     find_checkpoints,
 )
-from scoring.models.modes import choose_device, evaluating, logits_of
+from scoring.models.eval_mode import choose_device, evaluating, logits_of
 
 from .nets import small_cnn, write
 

@@ -8,9 +8,9 @@ from PIL import Image, ImageEnhance
 from sklearn.metrics import pairwise_distances
 
 from scoring.audit import Audit
-from scoring.duplicates import near_duplicates, near_groups
-from scoring.examples import read_examples
-from scoring.tables import read_metadata, read_table
+from scoring.audit.storage import read_metadata, read_table
+from scoring.data.duplicates import near_duplicates, near_groups
+from scoring.data.examples import read_examples
 
 from .conftest import hardlook
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from scoring.evaluation import ood_curves, ood_report
-from scoring.ood_baselines import MOST, baseline_scores
+from scoring.pipeline.ood_detectors import MOST, baseline_scores
 
 from .conftest import hardlook
 
@@ -94,7 +94,7 @@ def test_quadratic_detectors_are_fitted_on_five_thousand_and_say_so():
 
 def test_the_command_prints_each_score_and_keeps_the_table(sample_copy, capsys):
     from scoring.audit import Audit
-    from scoring.tables import read_table
+    from scoring.audit.storage import read_table
 
     assert hardlook("ood", sample_copy, "--out", "split=pool", "--no-baselines") == 0
     shown = capsys.readouterr().out

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from scoring.audit import Audit
-from scoring.errors import HardlookError
+from scoring.audit.config import OUTPUTS
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_table, read_vectors
 from scoring.models import AuditedModel
-from scoring.models.modes import logits_of
+from scoring.models.eval_mode import logits_of
 from scoring.models.outputs import OutputAsLogits, as_logits, detect, rows_of
-from scoring.settings import OUTPUTS
-from scoring.tables import read_table, read_vectors
 
 from .conftest import hardlook
 from .small_audits import spoil, write_small_audit
@@ -187,8 +187,8 @@ def test_a_training_is_recorded_as_that_of_the_logits(tmp_path, ending):
     """The same weights with and without the last layer: the recorded numbers are the same."""
     from torch.utils.data import DataLoader, TensorDataset
 
-    from scoring.dynamics import MEASURES, read_dynamics
     from scoring.training import Recorder
+    from scoring.training.dynamics import MEASURES, read_dynamics
 
     data = TensorDataset(torch.randn(40, 3, generator=torch.Generator().manual_seed(1)), torch.arange(40) % 4)
     found = {}
@@ -213,7 +213,7 @@ def test_a_training_is_recorded_as_that_of_the_logits(tmp_path, ending):
 def test_training_a_model_that_ends_in_softmax_takes_the_loss_of_its_logits():
     from torch.utils.data import TensorDataset
 
-    from scoring.trainer import fit
+    from scoring.training.trainer import fit
 
     data = TensorDataset(torch.randn(40, 3, generator=torch.Generator().manual_seed(1)), torch.arange(40) % 4)
     weights = []

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from scoring.tables import write_table
+from scoring.audit.storage import write_table
 
 from .synthetic import make_audit
 from .test_compare_view import figures, numbers

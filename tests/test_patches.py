@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoring import patches
-from scoring.errors import HardlookError
-from scoring.patches import apply_patch, corrected_labels, export_patches, read_patch, write_patch
+from scoring.audit.errors import HardlookError
+from scoring.corrections import label_patch
+from scoring.corrections.label_patch import apply_patch, corrected_labels, export_patches, read_patch, write_patch
 from scoring.reviews import Event, ReviewLog
 
 RISKY = [
@@ -44,7 +44,7 @@ def examples():
         {
             "example_id": list("abcdefghi"),
             "split": splits,
-            "label": pd.array([*"33333333", None], dtype=patches.TEXT),
+            "label": pd.array([*"33333333", None], dtype=label_patch.TEXT),
             "fingerprint": [f"print {name}" for name in "abcdefghi"],
             "meta.site": range(9),
         }
@@ -174,7 +174,7 @@ def test_decisions_about_examples_that_are_gone_are_counted_not_exported(example
     decide(log, "a", verdict="given")
     decide(log, "zebra", verdict="given")
     assert corrected_labels(examples, log).example_id.tolist() == ["a"]
-    assert patches.missing_examples(examples, log) == ["zebra"]
+    assert label_patch.missing_examples(examples, log) == ["zebra"]
 
 
 def test_the_patch_follows_the_datasets_order(examples, log):
@@ -186,7 +186,7 @@ def test_the_patch_follows_the_datasets_order(examples, log):
 # -- files ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fmt", patches.FORMATS)
+@pytest.mark.parametrize("fmt", label_patch.FORMATS)
 def test_each_split_has_a_patch_of_its_own_that_comes_back_exactly(examples, log, tmp_path, fmt):
     decide_everything(log)
     paths = export_patches(examples, log, tmp_path / "out", fmt=fmt)
@@ -199,7 +199,7 @@ def test_each_split_has_a_patch_of_its_own_that_comes_back_exactly(examples, log
         pd.testing.assert_frame_equal(read_patch(path), written)
 
 
-@pytest.mark.parametrize("fmt", patches.FORMATS)
+@pytest.mark.parametrize("fmt", label_patch.FORMATS)
 def test_a_split_without_decisions_gets_an_empty_patch(examples, log, tmp_path, fmt):
     decide(log, "a", verdict="none")
     export_patches(examples, log, tmp_path, fmt=fmt)
@@ -217,9 +217,11 @@ def test_an_unknown_format_is_refused(examples, log, tmp_path):
 
 def patch_of(texts, nulls=()):
     n = len(texts)
-    frame = pd.DataFrame({name: pd.array([None] * n, dtype=patches.TEXT) for name in patches.PATCH_SCHEMA.names})
+    frame = pd.DataFrame(
+        {name: pd.array([None] * n, dtype=label_patch.TEXT) for name in label_patch.PATCH_SCHEMA.names}
+    )
     for name in ("example_id", "old_label", "new_label", "reviewer", "note"):
-        frame[name] = pd.array(texts, dtype=patches.TEXT)
+        frame[name] = pd.array(texts, dtype=label_patch.TEXT)
     frame["time"] = pd.Timestamp("2026-01-02T03:04:05.000001Z").as_unit("us")
     for name in ("labels", "issues"):
         frame[name] = pd.Series([(text,) for text in texts], dtype=object)
@@ -236,7 +238,7 @@ def test_no_cell_of_a_csv_begins_as_a_formula(tmp_path):
     assert not [cell for cell in found if cell[:1] in tuple("\t\r\n")]
 
 
-@pytest.mark.parametrize("ending", patches.FORMATS)
+@pytest.mark.parametrize("ending", label_patch.FORMATS)
 @settings(max_examples=40, deadline=None)
 @given(
     texts=st.lists(
@@ -256,7 +258,7 @@ def test_any_text_survives_the_round_trip(tmp_path_factory, ending, texts):
 
 def test_null_and_empty_text_stay_apart(tmp_path):
     patch = patch_of(["", "x"])
-    patch["note"] = pd.array([None, ""], dtype=patches.TEXT)
+    patch["note"] = pd.array([None, ""], dtype=label_patch.TEXT)
     write_patch(tmp_path / "patch.csv", patch)
     assert read_patch(tmp_path / "patch.csv").note.isna().tolist() == [True, False]
 
@@ -292,7 +294,7 @@ def test_a_file_that_is_no_patch_is_one_clear_error(tmp_path, content, reason):
 def test_a_parquet_patch_says_what_it_is(examples, log, tmp_path):
     decide_everything(log)
     schema = pq.read_schema(export_patches(examples, log, tmp_path, fmt="parquet")[0])
-    assert schema.names == patches.PATCH_SCHEMA.names and b"label patch" in schema.metadata[b"hardlook"]
+    assert schema.names == label_patch.PATCH_SCHEMA.names and b"label patch" in schema.metadata[b"hardlook"]
 
 
 def test_an_export_that_fails_leaves_the_old_patch(examples, log, tmp_path, monkeypatch):
@@ -334,7 +336,7 @@ def test_applying_a_patch_corrects_the_labels(examples, log):
         "g": "second reader",
         "i": "relabelled",
     }
-    assert set(report.outcome) <= set(patches.OUTCOMES)
+    assert set(report.outcome) <= set(label_patch.OUTCOMES)
     assert corrected["meta.site"].tolist() == [0, 1, 2, 4, 6, 7, 8] and list(corrected) == list(examples)
 
 

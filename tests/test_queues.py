@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from scoring.audit import Audit
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_table, read_vectors
 from scoring.evaluation.probabilities import other_than, softmax
-from scoring.queues import Order, default_order, order_by, suggestions, suspicion, truth_report
-from scoring.tables import read_table, read_vectors
+from scoring.queue.order import Order, default_order, order_by, suggestions, suspicion, truth_report
 
 
 def test_the_default_order_is_suspicion_else_aum_of_the_recorded_training(sample_copy):
@@ -68,7 +68,7 @@ def test_a_suggestion_never_repeats_the_label_and_names_its_source(scored_sample
 
 
 def test_out_of_fold_probabilities_win_over_all_other_sources(sample_copy):
-    from scoring.tables import write_vectors
+    from scoring.audit.storage import write_vectors
 
     audit = Audit.open(sample_copy)
     ids, _ = read_vectors(audit.run().logits_path)

@@ -74,7 +74,7 @@ def test_two_lines_record_a_training_loop(sample_copy, monkeypatch):
 
     import torch
 
-    from scoring.inputs import Inputs, labelled
+    from scoring.models.inputs import Inputs, labelled
 
     audit = Audit.open(sample_copy)
     shutil.rmtree(audit.run().folder)
@@ -94,7 +94,7 @@ def test_two_lines_record_a_training_loop(sample_copy, monkeypatch):
 def test_the_score_of_the_readme_scores():
     import torch
 
-    import scoring.scorer as contract
+    import scoring.scorers._contract as contract
 
     names = {**vars(contract), "dataclass": __import__("dataclasses").dataclass}
     exec(next(block for block in blocks("python") if "Brightness" in block), names)

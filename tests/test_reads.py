@@ -14,7 +14,7 @@ from dashboard import serving, state
 from dashboard.pages import PAGES
 from dashboard.session import dossiers as facts
 from dashboard.session.dossiers import dossiers
-from scoring.tables import read_table
+from scoring.audit.storage import read_table
 
 from .reads import Reads
 from .synthetic import make_audit, write_dynamics

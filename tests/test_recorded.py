@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
-from scoring.errors import HardlookError
-from scoring.recorded import dataset_labels, evaluate, recorded, unpack
+from scoring.audit.errors import HardlookError
+from scoring.training.recorded_examples import dataset_labels, evaluate, recorded, unpack
 
 
 class Pictures:

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.audit.user_code import load_callable
 from scoring.models import build_model
-from scoring.references import load_callable
 
 from .nets import write
 
@@ -95,10 +95,13 @@ def test_a_package_that_is_not_yet_imported_stays_what_it_is(tmp_path, monkeypat
 def test_what_the_folder_already_gave_is_not_imported_twice():
     from pathlib import Path
 
-    import scoring.tables
+    import scoring.audit.storage
 
-    assert load_callable("scoring.errors:HardlookError", Path(scoring.errors.__file__).parents[1]) is HardlookError
-    assert sys.modules["scoring.tables"] is scoring.tables
+    assert (
+        load_callable("scoring.audit.errors:HardlookError", Path(scoring.audit.errors.__file__).parents[1])
+        is HardlookError
+    )
+    assert sys.modules["scoring.audit.storage"] is scoring.audit.storage
 
 
 def test_an_installed_folder_stays_importable_when_another_is_loaded(tmp_path, monkeypatch):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scoring.effects import predicted_changes, predicted_table
-from scoring.errors import HardlookError
-from scoring.refit import fit_head, halves, paired_interval, placebo_labels, refit
+from scoring.audit.errors import HardlookError
+from scoring.corrections.effect.head_refit import fit_head, halves, paired_interval, placebo_labels, refit
+from scoring.corrections.effect.predicted import predicted_changes, predicted_table
 
 
 def noisy(n: int = 400, wrong: float = 0.3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ untested."""
 import numpy as np
 import pytest
 
-from scoring.remedies import Remedy, advantage, best_remedy, class_remedies, input_remedies
+from scoring.pipeline.preprocessing_mistakes import Remedy, advantage, best_remedy, class_remedies, input_remedies
 
 
 def noisy(labels, classes, accuracy, rng):

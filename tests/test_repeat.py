@@ -5,8 +5,8 @@ import tomllib
 import pytest
 
 from scoring.audit import Audit, check_config
-from scoring.errors import HardlookError
-from scoring.tables import read_table
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_table
 
 from .conftest import hardlook
 

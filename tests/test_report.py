@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 
 from scoring.audit import Audit
-from scoring.controls import audit_queue, blind_rows
-from scoring.hiding import hidden_from_readers
-from scoring.queues import default_order, suspicion
+from scoring.audit.storage import read_table
+from scoring.queue.blinding import hidden_from_readers
+from scoring.queue.order import default_order, suspicion
+from scoring.queue.random_controls import audit_queue, blind_rows
+from scoring.queue.second_reader_policy import ReviewPolicy
 from scoring.report import render
-from scoring.report.drawing import Paper, bars, number, rounded, share, stopping
-from scoring.review_policy import ReviewPolicy
+from scoring.report.html import Paper, bars, number, rounded, share, stopping
 from scoring.reviews import Event, ReviewLog
-from scoring.tables import read_table
 
 from .conftest import hardlook
 
@@ -173,7 +173,7 @@ def test_before_and_after_and_the_stopping_sentence_are_told(written):
 
 def test_the_effect_of_a_refit_is_told_group_by_group(sample_copy):
     """A real `hardlook refit` of real corrections; every group that it judged is a row with its own figures."""
-    from scoring.tables import read_json
+    from scoring.audit.storage import read_json
 
     audit = filled(sample_copy)
     assert hardlook("refit", sample_copy) == 0

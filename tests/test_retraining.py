@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from scoring.audit import Audit
-from scoring.dynamics import read_dynamics
-from scoring.errors import HardlookError
-from scoring.inputs import labelled
-from scoring.retraining import parts
-from scoring.retraining.folds import cross_validate
-from scoring.retraining.holdout import measure_irreducible
-from scoring.retraining.objectives import barlow_loss, fixed_views, shifted
-from scoring.retraining.parts import Retraining, dealt
-from scoring.retraining.second_split import measure_second_split
-from scoring.retraining.self_supervised import train_without_labels
-from scoring.shards import Context
-from scoring.tables import read_table, read_vectors
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_table, read_vectors
+from scoring.models.inputs import labelled
+from scoring.pipeline.retraining import subset_training
+from scoring.pipeline.retraining.cross_validation import cross_validate
+from scoring.pipeline.retraining.holdout import measure_irreducible
+from scoring.pipeline.retraining.second_split import measure_second_split
+from scoring.pipeline.retraining.self_supervised import train_without_labels
+from scoring.pipeline.retraining.ssl_objectives import barlow_loss, fixed_views, shifted
+from scoring.pipeline.retraining.subset_training import Retraining, dealt
+from scoring.pipeline.shards import Context
+from scoring.training.dynamics import read_dynamics
 
 
 def opened(folder, progress=None):
@@ -119,9 +119,9 @@ def test_the_second_split_goes_on_after_a_kill_with_the_same_numbers(sample_copy
 
 def test_the_halves_are_trained_on_one_after_the_other(sample_copy, monkeypatch):
     seen = []
-    real = parts.fit
+    real = subset_training.fit
     monkeypatch.setattr(
-        parts, "fit", lambda model, part, **given: seen.append(set(part.ids)) or real(model, part, **given)
+        subset_training, "fit", lambda model, part, **given: seen.append(set(part.ids)) or real(model, part, **given)
     )
     context = opened(sample_copy)
     context.run.second_split_path.unlink()

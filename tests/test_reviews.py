@@ -6,7 +6,7 @@ import threading
 import pandas as pd
 import pytest
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 from scoring.reviews import Event, EventRefused, ReviewLog
 
 from .databases import log_url, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name
@@ -222,7 +222,7 @@ def test_one_log_may_be_shared_among_threads(log):
 
 
 def test_importing_the_log_needs_neither_torch_nor_a_browser():
-    code = "import scoring.reviews, scoring.patches, sys, json; print(json.dumps(sorted(sys.modules)))"
+    code = "import scoring.reviews, scoring.corrections.label_patch, sys, json; print(json.dumps(sorted(sys.modules)))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
     assert not {"torch", "ray", "streamlit", "sklearn", "psycopg"} & set(loaded)
 

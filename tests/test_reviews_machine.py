@@ -21,8 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from scoring import eventstore
-from scoring.reviews import Event, EventRefused, LogUnavailable, ReviewLog
+from scoring.reviews import Event, EventRefused, LogUnavailable, ReviewLog, event_store
 
 from .databases import KINDS, new_schema, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name
 
@@ -212,18 +211,18 @@ class LogMachine(RuleBasedStateMachine):
     def crash_before_the_commit(self, client, example):
         """The rows are in the transaction and the connection dies: nothing of it may stay."""
         event = self.make(client, action="decide", example_id=example, verdict="given")
-        write = eventstore.insert_events
+        write = event_store.insert_events
 
         def die(connection, rows):
             write(connection, rows)
             connection.connection.driver_connection.close()
 
-        eventstore.insert_events = die
+        event_store.insert_events = die
         try:
             with pytest.raises(LogUnavailable):
                 self.log.append([event])
         finally:
-            eventstore.insert_events = write
+            event_store.insert_events = write
         self.send([event])
 
     @rule()

@@ -7,9 +7,9 @@ import pytest
 from dashboard import decisions, jobs, serving
 from dashboard.identity import Access, Gate, decision_refusal, give_name, given_name, host_refusal, own_name, visitor
 from scoring.audit import Audit, check_config
-from scoring.errors import HardlookError
-from scoring.roles import role_of
-from scoring.tables import read_table
+from scoring.audit.errors import HardlookError
+from scoring.audit.roles import role_of
+from scoring.audit.storage import read_table
 
 from .synthetic import make_audit
 from .test_routes import app_of, event, send

@@ -20,8 +20,8 @@ from dashboard.maps import overlay
 from dashboard.requests import picture_url
 from dashboard.routes import routes
 from scoring.audit import Audit
+from scoring.audit.storage import read_table, write_table
 from scoring.reviews import LogUnavailable
-from scoring.tables import read_table, write_table
 
 from .synthetic import make_audit
 

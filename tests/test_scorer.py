@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from scoring.errors import HardlookError
-from scoring.scorer import Column, Scorer, find_scorer, registry
-from scoring.tables import column_facts
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import column_facts
+from scoring.scorers import Column, Scorer, find_scorer, registry
 
 
 def test_the_registry_finds_every_file_in_sorted_order():
@@ -47,8 +47,8 @@ def test_settings_are_fields_with_defaults_and_every_column_explains_itself():
 
 def test_importing_scoring_and_what_the_dashboard_reads_loads_no_torch():
     code = (
-        "import sys, scoring, scoring.audit, scoring.tables, scoring.examples, scoring.reviews, scoring.queues, "
-        "scoring.evaluation, scoring.patches, scoring.scorer\n"
+        "import sys, scoring, scoring.audit, scoring.audit.storage, scoring.data.examples, scoring.reviews, scoring.queue.order, "
+        "scoring.evaluation, scoring.corrections.label_patch, scoring.scorers._contract\n"
         "found = {'torch', 'ray', 'umap', 'pynndescent'} & set(sys.modules); sys.exit(str(found) if found else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -1,11 +1,11 @@
-"""scoring.seen: what the model sees of vectors and texts, and what is warned of."""
+"""scoring.pipeline.input_summary: what the model sees of vectors and texts, and what is warned of."""
 
 import numpy as np
 import pytest
 import torch
 
-from scoring.seen import columns_seen, mostly_cut, tokens_seen, uneven_columns
-from scoring.text import HashedWords
+from scoring.models.text import HashedWords
+from scoring.pipeline.input_summary import columns_seen, mostly_cut, tokens_seen, uneven_columns
 
 
 def test_columns_are_described_after_the_transform():

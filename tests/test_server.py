@@ -15,7 +15,7 @@ import pytest
 from dashboard.colours import ROLES, contrast, css_variables
 from dashboard.server import address, bind, options, serve
 from dashboard.serving import serve_this
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 
 from .synthetic import make_audit
 

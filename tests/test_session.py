@@ -19,10 +19,10 @@ from dashboard.pair_panel import pairs
 from dashboard.serving import serve_this, serving
 from dashboard.session import alike, blind, classes, dossiers, pixels, queue
 from dashboard.session import routes as session_routes
-from scoring import locks
-from scoring.queues import suggestions
+from scoring.audit.storage import read_table, write_table
+from scoring.queue import locks
+from scoring.queue.order import suggestions
 from scoring.reviews import Event, ReviewLog
-from scoring.tables import read_table, write_table
 
 from .synthetic import make_audit
 
@@ -176,7 +176,7 @@ def test_a_queue_holds_what_is_open_and_goes_on_after_the_last_decision(audit):
 def test_a_decided_example_returns_where_another_run_contradicts_it(tmp_path):
     audit = make_audit(tmp_path / "audit", 200, 4, runs=("main", "second"))
     serve_this(audit.root)
-    from scoring.queues import opinions
+    from scoring.queue.order import opinions
 
     second = audit.run("second")
     ids = [one for one in examples(audit)["example_id"] if one.startswith("train")]

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from scoring.queues import together
+from scoring.queue.order import together
 from scoring.reviews import Event, ReviewLog
-from scoring.sittings import Sitting, inspected, reopened, sitting
+from scoring.reviews.sessions import Sitting, inspected, reopened, sitting
 
 
 def decided(*seconds):

@@ -13,9 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoring.clusters import _centres, kmeans, knee
-from scoring.errors import HardlookError
-from scoring.slice_summaries import benjamini_hochberg, coherence, grouped, overrepresented, summarize_slices
+from scoring.audit.errors import HardlookError
 from scoring.slices import (
     assign_to_slices,
     distances_to_centres,
@@ -27,6 +25,8 @@ from scoring.slices import (
     slice_proponents,
     summed_influence,
 )
+from scoring.slices.clustering import _centres, kmeans, knee
+from scoring.slices.summaries import benjamini_hochberg, coherence, grouped, overrepresented, summarize_slices
 
 
 def groups(sizes: tuple[int, ...] = (30, 20, 10), d: int = 5, noise: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +45,7 @@ def same_partition(one: np.ndarray, two: np.ndarray) -> bool:
 
 def test_slices_import_neither_torch_nor_streamlit():
     code = (
-        "import sys, scoring.slices, scoring.slice_summaries, scoring.effects, scoring.refit;"
+        "import sys, scoring.slices, scoring.slices.summaries, scoring.corrections.effect.predicted, scoring.corrections.effect.head_refit;"
         "print(any(name in sys.modules for name in ('torch', 'streamlit', 'umap', 'ray')))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

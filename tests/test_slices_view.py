@@ -3,7 +3,7 @@
 import pytest
 
 from scoring.audit import Audit
-from scoring.slicing import SliceSettings, slice_run
+from scoring.slices.slicing_run import SliceSettings, slice_run
 
 from .test_views import cells, grids, page, said
 

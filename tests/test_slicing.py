@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 
 from scoring.audit import Audit
-from scoring.corrections import preview, reviewed_labels
-from scoring.errors import HardlookError
-from scoring.refit import halves
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_json, read_table
+from scoring.corrections.effect.head_refit import halves
+from scoring.corrections.effect.preview import preview, reviewed_labels
 from scoring.reviews import Event, ReviewLog
-from scoring.slicing import (
+from scoring.slices.slicing_run import (
     Embedded,
     SliceSettings,
     checked_name,
@@ -23,7 +24,6 @@ from scoring.slicing import (
     slice_run,
     summarise,
 )
-from scoring.tables import read_json, read_table
 
 from .conftest import hardlook
 

@@ -10,10 +10,10 @@ import timm
 import torch
 from torch import nn
 
-from scoring.errors import HardlookError
-from scoring.gradient_variance import vog
+from scoring.audit.errors import HardlookError
 from scoring.gradients import Slot, input_gradients
-from scoring.ways import InPlace
+from scoring.gradients.execution_paths import InPlace
+from scoring.gradients.gradient_variance import vog
 
 from .test_gradients import Autocast, Checkpointed, Recurrent, Spectral, Tagger, conv_net, live
 

@@ -20,11 +20,11 @@ from dashboard.columns import (
 )
 from dashboard.selection import MetaFilter, Selection
 from dashboard.serving import serve_this
-from scoring import queues
+from scoring.audit.storage import read_table, write_table
 from scoring.evaluation import deciles, error_by_decile
+from scoring.queue import order
 from scoring.reviews import Event
-from scoring.scorer import Column
-from scoring.tables import read_table, write_table
+from scoring.scorers import Column
 
 from .synthetic import AWKWARD, make_audit
 
@@ -379,7 +379,7 @@ def test_a_cell_carries_what_the_reviewer_saw(audit, run, truth):
 
 
 def test_the_suggestions_of_a_page_are_those_of_the_whole(audit, run, truth):
-    whole = queues.suggestions(audit, run).set_index("example_id")
+    whole = order.suggestions(audit, run).set_index("example_id")
     page = ["train/000005.png", "no such", "train/000001.png"]
     found = state.suggestions(audit, run, truth["label"].reindex(page))
     assert found.index.tolist() == page

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from scoring.errors import HardlookError, first_line
-from scoring.tables import (
+from scoring.audit.errors import HardlookError, first_line
+from scoring.audit.storage import (
     ABANDONED,
     BlobStore,
     atomic_path,
@@ -79,7 +79,7 @@ def test_what_killed_writers_of_one_file_left_goes_after_an_hour_and_nothing_els
 def test_a_killed_writer_leaves_the_old_file(tmp_path):
     write_json(tmp_path / "a.json", {"old": 1})
     code = (
-        "import os, signal, sys; from pathlib import Path; from scoring.tables import atomic_path\n"
+        "import os, signal, sys; from pathlib import Path; from scoring.audit.storage import atomic_path\n"
         "with atomic_path(Path(sys.argv[1])) as t:\n"
         "    t.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from scoring.adapters import open_sources
 from scoring.audit import Audit
-from scoring.errors import HardlookError
-from scoring.examples import Originals, read_examples
-from scoring.ingest import ingest
+from scoring.audit.errors import HardlookError
+from scoring.data.adapters import open_sources
+from scoring.data.examples import Originals, read_examples
+from scoring.data.ingest import ingest
 
 
 def png(colour=0, size=(4, 3)):
@@ -214,7 +214,7 @@ def test_a_huge_picture_is_named_and_pillows_warning_is_not_printed(tmp_path):
     audit_of(tmp_path, DATA.format("data.csv"))
     code = (
         "from PIL import Image; Image.MAX_IMAGE_PIXELS = {}\nfrom scoring.audit import Audit\nfrom "
-        "scoring.examples import "
+        "scoring.data.examples import "
         "ingest\nfound = ingest(Audit.open('.'))\nprint(found.notes, found.problems)"
     )
 

@@ -1,14 +1,14 @@
-"""scoring.text: tokens without a vocabulary, and the classifier whose gradients tell words apart."""
+"""scoring.models.text: tokens without a vocabulary, and the classifier whose gradients tell words apart."""
 
 import numpy as np
 import pytest
 import torch
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 from scoring.gradients import Slot, input_gradients
+from scoring.models.text import BagOfEmbeddings, HashedWords
 from scoring.models.transforms import load_transform
 from scoring.scorers.vog import vog, vog_maps
-from scoring.text import BagOfEmbeddings, HashedWords
 
 
 @pytest.mark.parametrize("text", ["The cat, the CAT!", "naïve ☕ 中文 d'accord", "a\0b \u202ec", "", "x" * 5000])

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from scoring.errors import HardlookError
-from scoring.gradient_variance import vog, vog_maps
+from scoring.audit.errors import HardlookError
 from scoring.gradients import Slot, input_gradients
+from scoring.gradients.gradient_variance import vog, vog_maps
+from scoring.gradients.token_embedding import padding_id, padding_of_transform, token_layer
 from scoring.scorers.odin import odin
-from scoring.token_embedding import padding_id, padding_of_transform, token_layer
 
 WORDS = torch.tensor([[7, 3, 9, 2], [4, 4, 1, 5], [8, 2, 2, 6]])
 CLASSES = torch.tensor([1, 2, 0])

@@ -15,7 +15,7 @@ from sample_data.blobs.model import network
 from scoring.gradients import Slot
 from scoring.influence import InfluenceFactors, self_influence
 from scoring.scorers.vog import vog
-from scoring.trainer import fit
+from scoring.training.trainer import fit
 
 EPOCHS = 15
 

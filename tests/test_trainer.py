@@ -15,13 +15,13 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from scoring.audit import Audit
-from scoring.dynamics import read_dynamics
-from scoring.errors import HardlookError
-from scoring.ingest import ingest
+from scoring.audit.errors import HardlookError
+from scoring.data.ingest import ingest
 from scoring.models import build_model, find_checkpoints, last_block_and_head
 from scoring.models.randomness import own_randomness
-from scoring.trainer import InMemory, fit, starting_model, train_run, training_settings
 from scoring.training import Recorder
+from scoring.training.dynamics import read_dynamics
+from scoring.training.trainer import InMemory, fit, starting_model, train_run, training_settings
 
 N, C = 96, 3
 
@@ -277,7 +277,7 @@ def test_a_killed_training_run_goes_on_with_the_same_numbers(tmp_path):
     script = textwrap.dedent(f"""
         import contextlib
         from scoring.audit import Audit
-        from scoring.trainer import train_run
+        from scoring.training.trainer import train_run
 
         @contextlib.contextmanager
         def progress(what, total):

@@ -17,9 +17,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Subset, TensorDataset
 
 from scoring.audit import Audit, Run
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_metadata, read_vectors
 from scoring.models.checkpoints import find_checkpoints
-from scoring.tables import read_metadata, read_vectors
 from scoring.training import Recorder
 
 N, D, C = 60, 4, 3
@@ -622,7 +622,7 @@ def audit(folder, labels, classes="abc"):
 @pytest.fixture
 def read_examples_here(monkeypatch):
     """Read the example table without the adapters."""
-    pytest.importorskip("scoring.examples")
+    pytest.importorskip("scoring.data.examples")
 
 
 def test_ids_come_from_the_audits_example_table(tmp_path, read_examples_here):

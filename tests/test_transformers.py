@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from scoring.errors import HardlookError
-from scoring.gradient_variance import vog
+from scoring.audit.errors import HardlookError
 from scoring.gradients import Slot
+from scoring.gradients.gradient_variance import vog
 
 transformers = pytest.importorskip("transformers")
 

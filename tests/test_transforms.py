@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 from scoring.models.transforms import load_transform
 
 from .nets import write

@@ -6,14 +6,14 @@ import pytest
 
 from dashboard import decisions
 from dashboard.selection import decision_words
-from scoring import disposition, meetings, patches
-from scoring.errors import HardlookError
-from scoring.estimates.answers import wrong_labels
-from scoring.events import Event
-from scoring.review_policy import ReviewPolicy
-from scoring.reviews import ReviewLog
-from scoring.verdict_kinds import VERDICTS, VerdictKind, browser_table, label_is_wrong, saying, true_labels
-from scoring.verdicts import answers
+from scoring.audit.errors import HardlookError
+from scoring.corrections import label_patch
+from scoring.queue.estimates.control_answers import wrong_labels
+from scoring.queue.second_reader_policy import ReviewPolicy
+from scoring.reviews import ReviewLog, disposition, meetings
+from scoring.reviews.decisions import answers
+from scoring.reviews.event import Event
+from scoring.reviews.verdicts import VERDICTS, VerdictKind, browser_table, label_is_wrong, saying, true_labels
 
 from .sixth_verdict import NAME, SIXTH
 
@@ -73,7 +73,7 @@ def test_a_sixth_goes_through_log_policy_and_estimates(sixth, tmp_path):
         assert found["verdict"].tolist() == [NAME, "given"]
         assert wrong_labels(found).tolist() == [None, False]
         assert answers(log.decisions()).tolist() == [NAME, "label:a"]
-        patch = patches.corrected_labels(examples, log)
+        patch = label_patch.corrected_labels(examples, log)
         assert patch["disposition"].tolist() == ["exclude", "keep"]
         states = decisions.sort_out(found, log.decisions(), log.flags())
     assert states[NAME] == {"1"}

@@ -2,11 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scoring import verdicts
-from scoring.events import Event
-from scoring.reviews import ReviewLog
+from scoring.reviews import ReviewLog, decisions
+from scoring.reviews.event import Event
 
-RULES = (verdicts.decisions, verdicts.consensus, verdicts.flags, verdicts.comments)
+RULES = (decisions.decisions, decisions.consensus, decisions.flags, decisions.comments)
 
 
 @pytest.fixture
@@ -202,9 +201,9 @@ def test_derived_tables_have_the_same_types_empty_and_full(log, ana):
     for rule in rules:
         full = getattr(log, rule)()
         assert len(full) and full.dtypes.to_dict() == empty[rule].dtypes.to_dict(), rule
-    assert tuple(log.decisions()) == verdicts.DECISION_COLUMNS
-    assert tuple(log.consensus()) == verdicts.CONSENSUS_COLUMNS
-    assert tuple(log.flags()) == verdicts.FLAG_COLUMNS
+    assert tuple(log.decisions()) == decisions.DECISION_COLUMNS
+    assert tuple(log.consensus()) == decisions.CONSENSUS_COLUMNS
+    assert tuple(log.flags()) == decisions.FLAG_COLUMNS
 
 
 def test_a_caller_may_change_the_frame_it_got(log, ana):
@@ -239,7 +238,7 @@ def test_what_would_stand_without_an_act_is_what_stands_once_it_is_undone(log, s
     log.append(random_events(seed))
     act = log.last_act("ana")
     events, stands = log.without(act)
-    expected = {name: getattr(verdicts, name)(events, stands) for name in ("decisions", "flags", "comments")}
+    expected = {name: getattr(decisions, name)(events, stands) for name in ("decisions", "flags", "comments")}
     log.append(
         [
             Event(
@@ -294,11 +293,11 @@ def random_events(seed, n=250):
 def test_a_table_that_follows_the_log_is_the_table_made_at_once(log, rule):
     log.append(random_events(seed=1))
     events = log.events()
-    table = verdicts.Table(rule)
+    table = decisions.Table(rule)
     redone = []
     table.rule = lambda part, stands: redone.append(len(part)) or rule(part, stands)
     for end in [0, 1, 2, *range(100, len(events) + 1, 7)]:
         so_far = events[:end]
-        stands = verdicts.standing(so_far)
+        stands = decisions.standing(so_far)
         pd.testing.assert_frame_equal(table.follow(so_far, stands), rule(so_far, stands))
     assert max(redone[-3:]) < len(events) / 2, "only the examples that something happened to were derived again"

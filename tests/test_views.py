@@ -22,8 +22,8 @@ from dashboard.exports import packed_patches
 from dashboard.pages import PAGES, find_page
 from dashboard.selection import Selection
 from dashboard.serving import serve_this
+from scoring.audit.storage import read_table, write_json, write_table
 from scoring.reviews import Event
-from scoring.tables import read_table, write_json, write_table
 
 from .synthetic import AWKWARD, make_audit
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, RandomSampler, Subset, TensorDataset
 
-from scoring.watching import ForwardTap, follow, input_in, labels_in, row_map, unfollow
+from scoring.training.forward_hooks import ForwardTap, follow, input_in, labels_in, row_map, unfollow
 
 
 def plain(n):

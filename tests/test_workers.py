@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from scoring.audit import Audit
-from scoring.tables import read_table
+from scoring.audit.storage import read_table
 
 from .conftest import hardlook
 
@@ -17,11 +17,11 @@ def score_files(audit: Audit) -> dict:
 
 
 def test_shards_on_ray_give_the_same_files_as_in_this_process(sample_copy, monkeypatch):
-    monkeypatch.setattr("scoring.shards.SHARD_MOST", 64)
+    monkeypatch.setattr("scoring.pipeline.shards.SHARD_MOST", 64)
     audit = Audit.open(sample_copy)
     before = score_files(audit)
     shutil.rmtree(audit.run().scores_folder)
-    monkeypatch.setattr("scoring.compute.score_shard", None)  # of this process: the workers have their own
+    monkeypatch.setattr("scoring.pipeline.score_run.score_shard", None)  # of this process: the workers have their own
     assert hardlook("score", sample_copy, "--only", "vog,influence", "--ray") == 0
     for name, table in score_files(audit).items():
         assert table.equals(before[name]), name

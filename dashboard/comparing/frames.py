@@ -21,9 +21,9 @@ from dashboard import state
 from dashboard.columns import PREFERRED, ScoreColumn, find_column
 from dashboard.selection import Selection, identifier, source
 from scoring.audit import Audit, Run
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.data.examples import truth
 from scoring.evaluation import clustered_order, rank_correlation, top_overlap, turned
-from scoring.examples import truth
 
 MOST = 50_000
 FEWEST_KNOWN = 50

@@ -16,7 +16,7 @@ from dashboard.comparing import charts
 from dashboard.selection import Selection
 from dashboard.words import command_line, count, quoted
 from scoring.audit import Audit, Run
-from scoring.tables import read_metadata, read_table
+from scoring.audit.storage import read_metadata, read_table
 
 DRAWN = 5
 HELP = {

@@ -25,7 +25,7 @@ import streamlit as st
 from dashboard.colours import ROLES, css_variables
 from dashboard.grid.scripts import scripts_version
 from dashboard.serving import serving
-from scoring.verdict_kinds import browser_table
+from scoring.reviews.verdicts import browser_table
 
 LARGEST = 10
 STYLES = ("grid.css", "contents.css", "session.css")

@@ -1,6 +1,6 @@
 """Controls among the suspects of a session.
 
-``scoring.controls`` draws the controls; which rows are blind is the audit's (``dashboard.hidden``), so their cells come
+``scoring.queue.random_controls`` draws the controls; which rows are blind is the audit's (``dashboard.hidden``), so their cells come
 without the model. A blind decision's evidence gets the probability with which the queue drew the example where the
 event is written (``with_probability``): in the cell it would tell controls from suspects. Only such decisions can say
 what the ranking misses. Controls are mixed in where audit.toml sets a goal, or where the page is asked to.
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from dashboard import hidden
 from scoring.audit import Audit, Run
-from scoring.controls import audit_queue
+from scoring.queue.random_controls import audit_queue
 
 
 def with_controls(audit: Audit, run: Run, table: pa.Table, split: str) -> tuple[pa.Table, frozenset[str]]:

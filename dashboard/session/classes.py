@@ -2,7 +2,7 @@
 
 *Typical* are labelled training examples among the least suspicious of the class under the queue's own order, the
 nearest to their mean in feature space first; where features are missing, the least suspicious first. Examples whose
-label a reviewer found wrong are left out. Gold examples are named in ``guidelines.md`` (``scoring.guidelines``).
+label a reviewer found wrong are left out. Gold examples are named in ``guidelines.md`` (``scoring.reviews.guidelines``).
 
 Input → output: a class name and a run → one dict ready for JSON. Cost: one query per class, kept.
 """
@@ -21,9 +21,9 @@ from dashboard.selection import identifier, source
 from dashboard.serving import serving
 from dashboard.session.dossiers import plain_cells
 from scoring.audit import Audit, Run
-from scoring.guidelines import Section, sections
-from scoring.tables import read_vectors
-from scoring.verdict_kinds import saying
+from scoring.audit.storage import read_vectors
+from scoring.reviews.guidelines import Section, sections
+from scoring.reviews.verdicts import saying
 
 MOST = 7
 SURE = 200

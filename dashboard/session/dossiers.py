@@ -26,8 +26,8 @@ from dashboard.selection import source
 from dashboard.session.pixels import is_deep
 from dashboard.words import number
 from scoring.audit import Audit, Run
+from scoring.audit.storage import read_vectors
 from scoring.evaluation.probabilities import softmax
-from scoring.tables import read_vectors
 
 MOST_VALUES = 2_000
 MOST_GROUPS = 400

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from scoring.audit import Audit
-from scoring.errors import HardlookError
-from scoring.pictures import channels_last, open_picture, upright
+from scoring.audit.errors import HardlookError
+from scoring.data.images import channels_last, open_picture, upright
 
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 

@@ -1,7 +1,7 @@
 """Where a session stands in its queue: what is to review, in which order, and where its reviewer stopped.
 
 Everything is derived from the ranking and from the log, so it is the same on any machine: the queue holds what is not
-decided, and what a later model contradicts (``scoring.sittings``); it goes on after the last example of it that the
+decided, and what a later model contradicts (``scoring.reviews.sessions``); it goes on after the last example of it that the
 reviewer decided; members of a group stay together.
 
 Cost: the ranking once more in memory, and for reopened examples one reading of the log per new event position.
@@ -20,10 +20,10 @@ from dashboard import blinding, decisions, state
 from dashboard.selection import META, identifier, source
 from dashboard.serving import serving
 from dashboard.session import Queue
-from scoring import sittings
 from scoring.audit import Audit, Run
-from scoring.queues import opinions, together
-from scoring.queues import suggestions as all_suggestions
+from scoring.queue.order import opinions, together
+from scoring.queue.order import suggestions as all_suggestions
+from scoring.reviews import sessions
 
 GROUP = "group"
 """The metadata column whose members stay together by default."""
@@ -105,7 +105,7 @@ def _reopened(_url: str, _last: int, name: str, root, _stamp) -> frozenset[str]:
     holds = [(row.client, int(row.seq)) in standing for row in events.itertuples()]
     events = events[np.array(holds, dtype=bool)]  # an empty list would choose no columns instead of no rows
     found = opinions(audit, run, events["example_id"].unique())
-    return frozenset(sittings.reopened(events, found, run.name, sittings.model_of(run)))
+    return frozenset(sessions.reopened(events, found, run.name, sessions.model_of(run)))
 
 
 def resume(audit: Audit, ids: Sequence[str], whole: Sequence[str], asked: str | None, reviewer: str | None) -> Queue:

@@ -25,9 +25,9 @@ from dashboard.requests import FOREVER, SAFE, json_reply, missing, posted_ids, r
 from dashboard.serving import serving
 from dashboard.session import alike as lookalikes
 from dashboard.session import classes, dossiers, pixels
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 from scoring.reviews import LogUnavailable
-from scoring.sittings import Sitting, sitting
+from scoring.reviews.sessions import Sitting, sitting
 
 MOST = 24
 

@@ -13,12 +13,11 @@ from dashboard import blinding, controls, decisions, grouping, hidden, state, vi
 from dashboard.meeting import meeting_screen
 from dashboard.serving import serving
 from dashboard.words import command_line, count, quoted
-from scoring import meetings
 from scoring.audit import Audit
-from scoring.errors import HardlookError
-from scoring.hiding import hidden_from_readers
-from scoring.queues import together
-from scoring.reviews import ReviewLog
+from scoring.audit.errors import HardlookError
+from scoring.queue.blinding import hidden_from_readers
+from scoring.queue.order import together
+from scoring.reviews import ReviewLog, meetings
 
 
 def show() -> None:

@@ -16,8 +16,8 @@ from dashboard.selection import Selection
 from dashboard.serving import serving
 from dashboard.words import command_line, count, listed, number, plain, quoted, sentence, share, shares_between
 from scoring.audit import SPLITS, Audit, Run
-from scoring.tables import read_json, readable
-from scoring.verdict_kinds import VERDICTS
+from scoring.audit.storage import read_json, readable
+from scoring.reviews.verdicts import VERDICTS
 
 MOST_CLASSES = 20
 MEMORISED = 0.01

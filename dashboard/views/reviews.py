@@ -17,9 +17,9 @@ from dashboard.selection import Selection
 from dashboard.serving import serving
 from dashboard.words import command_line, count, plain
 from scoring.audit import Audit
-from scoring.events import ACTIONS
-from scoring.patches import FORMATS
-from scoring.verdict_kinds import VERDICTS
+from scoring.corrections.label_patch import FORMATS
+from scoring.reviews.event import ACTIONS
+from scoring.reviews.verdicts import VERDICTS
 
 MOST_ROWS = 5000
 NAMES = {"csv": "CSV", "parquet": "Parquet"}

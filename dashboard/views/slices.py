@@ -34,8 +34,8 @@ from dashboard.serving import serving
 from dashboard.slicings import Slicing
 from dashboard.words import command_line, count, number, plain, quoted, share
 from scoring.audit import Audit, Run
-from scoring.errors import HardlookError
-from scoring.slicing import METHODS, SliceSettings
+from scoring.audit.errors import HardlookError
+from scoring.slices.slicing_run import METHODS, SliceSettings
 
 OTHER = "other settings"
 REFUSAL = "_keep_refused"

@@ -22,8 +22,8 @@ from dashboard.session import blind, review_session
 from dashboard.session import queue as queueing
 from dashboard.words import plain
 from scoring.audit import Audit, Run
-from scoring.queues import Order
-from scoring.sittings import model_of
+from scoring.queue.order import Order
+from scoring.reviews.sessions import model_of
 
 SUSPICIOUS, OTHER = ORDERS = ("suspicious first", "other end first")
 SESSION, SHEET = VIEWS = ("Session", "Sheet")

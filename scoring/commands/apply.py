@@ -33,10 +33,10 @@ def apply(options) -> int:
     """Apply or undo; the exit status is 1 where any example was refused."""
     from pathlib import Path
 
-    from scoring.applying import apply_to, undo
-    from scoring.applying.targets import open_target
     from scoring.audit import Audit
-    from scoring.errors import HardlookError
+    from scoring.audit.errors import HardlookError
+    from scoring.corrections.apply import apply_to, undo
+    from scoring.corrections.apply.targets import open_target
 
     audit = Audit.open(options.audit) if options.audit else None
     classes = options.classes.split(",") if options.classes else audit.classes if audit else []
@@ -81,8 +81,8 @@ def _write(report, path) -> None:
     import pyarrow as pa
     import pyarrow.csv
 
-    from scoring.patches import neutralise
-    from scoring.tables import atomic_path
+    from scoring.audit.storage import atomic_path
+    from scoring.corrections.label_patch import neutralise
 
     texts = {name: neutralise(pa.array(report[name], pa.string(), from_pandas=True)) for name in report}
     with atomic_path(path) as temporary:

@@ -24,9 +24,9 @@ def assign(options) -> int:
     import getpass
     import secrets
 
-    from scoring import assignments
     from scoring.audit import Audit
-    from scoring.errors import HardlookError
+    from scoring.audit.errors import HardlookError
+    from scoring.queue import assignments
     from scoring.reviews import ReviewLog
 
     audit = Audit.open(options.audit)

@@ -33,7 +33,7 @@ def check(options) -> int:
 
 def check_and_tell(context, quiet: bool) -> list:
     """Run the check and print it; returns the findings that are errors."""
-    from scoring.check import check_run
+    from scoring.pipeline.check import check_run
 
     findings = check_run(context)
     for finding in findings:

@@ -42,8 +42,8 @@ def bar(what: str, total: int, unit: str = "examples") -> Iterator:
 
 def read_data(audit) -> None:
     """Read the data (again) and say what was found, what changed and what cannot be used."""
-    from scoring.ingest import ingest
-    from scoring.review_policy import ReviewPolicy
+    from scoring.data.ingest import ingest
+    from scoring.queue.second_reader_policy import ReviewPolicy
 
     ReviewPolicy.of(audit)  # a policy that nobody can follow is refused before the work, not at the export
     found = ingest(audit, progress=bar)
@@ -78,7 +78,7 @@ def read_data(audit) -> None:
 def open_context(audit, run, device: str):
     """A run opened for computing, with its order of checkpoints told."""
     from scoring.models.checkpoints import describe_order
-    from scoring.shards import Context
+    from scoring.pipeline.shards import Context
 
     context = Context(audit, run, device=device, progress=bar, say=lambda text: print(f"  {text}"))
     if run.config:

@@ -25,8 +25,8 @@ def add(commands, given=()) -> None:
 def cut(options) -> int:
     """Compute the cut, keep it and say what it shows."""
     from scoring.audit import Audit
-    from scoring.cuts import keep_cut
-    from scoring.shards import Context
+    from scoring.pipeline.decision_plane import keep_cut
+    from scoring.pipeline.shards import Context
 
     audit = Audit.open(options.audit)
     context = Context(audit, audit.run(options.run), device=options.device, progress=bar)

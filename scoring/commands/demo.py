@@ -60,7 +60,7 @@ def demo(options) -> int:
 
 def _report_truth(audit) -> None:
     """Where the truth is known: how many of the errors the first 5 % and 10 % of each ranking hold, beside chance."""
-    from scoring.queues import default_order, order_by, truth_report
+    from scoring.queue.order import default_order, order_by, truth_report
 
     run = audit.run()
     orders = [default_order(audit, run, "train"), order_by(run, "self_influence.cook")]

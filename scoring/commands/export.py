@@ -30,11 +30,11 @@ def add(commands, given=()) -> None:
 def export(options) -> int:
     """Write the patches of corrected labels."""
     from scoring.audit import Audit
-    from scoring.examples import read_examples
-    from scoring.meetings import class_mapping
-    from scoring.patches import export_patches, missing_examples, read_patch
+    from scoring.audit.storage import write_json
+    from scoring.corrections.label_patch import export_patches, missing_examples, read_patch
+    from scoring.data.examples import read_examples
     from scoring.reviews import ReviewLog
-    from scoring.tables import write_json
+    from scoring.reviews.meetings import class_mapping
 
     audit = Audit.open(options.audit)
     out = Path(options.out) if options.out else audit.exports_folder
@@ -66,7 +66,7 @@ def export(options) -> int:
 
 def _export_as(options, audit, out: Path, url: str) -> int:
     """The corrected dataset in a format of others."""
-    from scoring.exports import export_as
+    from scoring.corrections.dataset_formats import export_as
     from scoring.reviews import ReviewLog
 
     run = audit.run(options.run) if audit.run_names() or options.run else None

@@ -32,7 +32,7 @@ def add(commands, given=()) -> None:
 
 def holdout(options) -> int:
     """Measure the irreducible loss."""
-    from scoring.retraining.holdout import measure_irreducible
+    from scoring.pipeline.retraining.holdout import measure_irreducible
 
     source = "weights" if options.weights else options.source
     return retrain(
@@ -47,7 +47,7 @@ def holdout(options) -> int:
 def retrain(options, scorer: str, work) -> int:
     """Read the data, run ``work(context)`` under the run's lock, say what it says, and what to run next."""
     from scoring.audit import Audit
-    from scoring.memory import peak_memory
+    from scoring.pipeline.peak_memory import peak_memory
 
     audit = Audit.open(options.audit)
     run = audit.run(options.run)

@@ -35,16 +35,18 @@ def add(commands, given=()) -> None:
 
 def import_predictions(options) -> int:
     """Import a run and score it."""
-    from scoring import imported
     from scoring.audit import Audit
+    from scoring.pipeline import imported_predictions
 
     audit = Audit.open(options.audit)
     path = Path(options.file)
-    imported.read_predictions(path, audit.classes, options.id_column)  # refuse a bad file before reading any picture
+    imported_predictions.read_predictions(
+        path, audit.classes, options.id_column
+    )  # refuse a bad file before reading any picture
     read_data(audit)
-    run = imported.audit_run(audit, options.run)
+    run = imported_predictions.audit_run(audit, options.run)
     with run.lock() if run.folder.is_dir() else contextlib.nullcontext():
-        found = imported.import_predictions(
+        found = imported_predictions.import_predictions(
             audit,
             options.run,
             path,

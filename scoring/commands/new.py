@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from scoring.audit import CONFIG
+from scoring.audit.errors import HardlookError
 from scoring.commands.console import add_command
-from scoring.errors import HardlookError
 
 SAMPLES = {
     "digits": "pictures",

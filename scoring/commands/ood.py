@@ -11,9 +11,9 @@ import time
 import numpy as np
 import pandas as pd
 
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import column_facts, read_table, read_vectors, write_table
 from scoring.commands.console import add_command, audit_argument
-from scoring.errors import HardlookError
-from scoring.tables import column_facts, read_table, read_vectors, write_table
 
 
 def add(commands, given=()) -> None:
@@ -111,7 +111,7 @@ def run_scores(run, ids: list[str]) -> pd.DataFrame:
 
 def classical(audit, run, examples: pd.DataFrame, ids: list[str]):
     """(name, scores) of each classical detector, fitted on the features of the training examples."""
-    from scoring.ood_baselines import baseline_scores
+    from scoring.pipeline.ood_detectors import baseline_scores
 
     known, features = read_vectors(run.features_path)
     at = pd.Series(np.arange(len(known)), index=known)

@@ -21,11 +21,11 @@ def add(commands, given=()) -> None:
 def rank(options) -> int:
     """Fit, keep the version, and rank again where it was adopted."""
     from scoring.audit import Audit
-    from scoring.compute import score_one
-    from scoring.ranking import describe, rank_audit
+    from scoring.pipeline.score_run import score_one
+    from scoring.pipeline.shards import Context
+    from scoring.queue.suspicion import describe, rank_audit
     from scoring.reviews import ReviewLog
     from scoring.scorers.suspicion import Suspicion
-    from scoring.shards import Context
 
     audit = Audit.open(options.audit)
     run = audit.run(options.run)

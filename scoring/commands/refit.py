@@ -22,10 +22,10 @@ def add(commands, given=()) -> None:
 def refit(options) -> int:
     """Predict and check the effect of the corrections; keep it for the page and print it."""
     from scoring.audit import Audit
-    from scoring.corrections import embedder, preview
+    from scoring.audit.storage import write_json
+    from scoring.corrections.effect.preview import embedder, preview
+    from scoring.pipeline.shards import Context
     from scoring.reviews import ReviewLog
-    from scoring.shards import Context
-    from scoring.tables import write_json
 
     audit = Audit.open(options.audit)
     run = audit.run(options.run)

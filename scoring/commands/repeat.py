@@ -11,11 +11,11 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import atomic_path
 from scoring.commands.console import add_command, audit_argument, device_argument, read_data
 from scoring.commands.score import score_audit
 from scoring.commands.train import train_and_tell
-from scoring.errors import HardlookError
-from scoring.tables import atomic_path
 
 SETTINGS = {"seeds": ("seed", "seed"), "batch_sizes": ("batch_size", "batch"), "keep": ("keep", "keep")}
 """Option → the setting of [run.x.training] and the word in the new run's name."""

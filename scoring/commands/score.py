@@ -46,7 +46,7 @@ def add(commands, given=()) -> None:
 
 def _add_settings(command: argparse.ArgumentParser) -> None:
     """One option per field of every scorer; the field's default is the only home of the default."""
-    from scoring.scorer import registry
+    from scoring.scorers import registry
 
     for name, kind in registry().items():
         fields = dataclasses.fields(kind)
@@ -109,15 +109,15 @@ def score(options) -> int:
 
 def score_audit(audit, run, options) -> None:
     """Check and score under the run's lock, and print what was done, what was left out and which ends are hard."""
-    from scoring.check import refuse_errors
-    from scoring.compute import score_run
+    from scoring.pipeline.check import refuse_errors
+    from scoring.pipeline.score_run import score_run
 
     only = [name.strip() for name in (getattr(options, "only", None) or "").split(",") if name.strip()]
     with run.lock(), workers(getattr(options, "ray", None)) as found:
         context = open_context(audit, run, options.device)
         context.workers = found
         if run.config:
-            from scoring.check import check_run
+            from scoring.pipeline.check import check_run
 
             findings = check_run(context)
             for finding in findings:
@@ -125,7 +125,7 @@ def score_audit(audit, run, options) -> None:
             if not getattr(options, "anyway", False):
                 refuse_errors(findings)
         if getattr(options, "cross_validate", None):
-            from scoring.retraining.folds import cross_validate
+            from scoring.pipeline.retraining.cross_validation import cross_validate
 
             context.say(cross_validate(context, options.cross_validate))
         summary = score_run(context, only or None, _settings(options))
@@ -146,7 +146,7 @@ def workers(address: str | None):
     """A context of Ray's workers, or of None: shards then run in this process."""
     if address is None:
         return contextlib.nullcontext()
-    from scoring.workers import RayWorkers
+    from scoring.pipeline.ray_workers import RayWorkers
 
     return RayWorkers(address)
 

@@ -24,7 +24,7 @@ def add(commands, given=()) -> None:
 
 def second_split(options) -> int:
     """Measure both times."""
-    from scoring.retraining.second_split import measure_second_split
+    from scoring.pipeline.retraining.second_split import measure_second_split
 
     return retrain(
         options,

@@ -29,7 +29,7 @@ def add(commands, given=()) -> None:
 
 def self_supervise(options) -> int:
     """Train without labels."""
-    from scoring.retraining.self_supervised import train_without_labels
+    from scoring.pipeline.retraining.self_supervised import train_without_labels
 
     return retrain(
         options,

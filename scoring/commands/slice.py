@@ -34,7 +34,7 @@ def add(commands, given=()) -> None:
 def slice_audit_run(options) -> int:
     """Find slices, keep them, and print the worst ones."""
     from scoring.audit import Audit
-    from scoring.slicing import SliceSettings, lay_out, slice_run
+    from scoring.slices.slicing_run import SliceSettings, lay_out, slice_run
 
     audit = Audit.open(options.audit)
     run = audit.run(options.run)
@@ -59,7 +59,7 @@ def slice_audit_run(options) -> int:
 
 def slice_audit(audit, run, methods: list[str]) -> None:
     """Slice a small audit by several methods and lay out its map: the demo's own settings."""
-    from scoring.slicing import SliceSettings, lay_out, slice_run
+    from scoring.slices.slicing_run import SliceSettings, lay_out, slice_run
 
     with run.lock():
         for method in methods:

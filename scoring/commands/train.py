@@ -40,7 +40,7 @@ def train(options) -> int:
 
 def refuse_averaged(run) -> None:
     """The Recorder keeps the trained weights, in which no average could be found afterwards."""
-    from scoring.errors import HardlookError
+    from scoring.audit.errors import HardlookError
 
     if run.config.get("averaged"):
         raise HardlookError(
@@ -51,7 +51,7 @@ def refuse_averaged(run) -> None:
 
 def train_and_tell(audit, run, device: str, **settings) -> None:
     """Train and say what was written."""
-    from scoring.trainer import train_run
+    from scoring.training.trainer import train_run
 
     start = time.perf_counter()
     with run.lock():

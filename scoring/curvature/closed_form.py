@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scoring.curvature.chosen_parameters import Chosen
 from scoring.curvature.lanczos import Vector
-from scoring.curvature.parameters import Chosen
 from scoring.curvature.products import Products
 from scoring.curvature.proof import SAME, probe, probe_gradient, same_gradients
+from scoring.models.eval_mode import outputs
 from scoring.models.losses import Loss, example_losses, widened
-from scoring.models.modes import outputs
 
 
 class HeadProducts(Products):

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from scoring.models.eval_mode import mapped
 from scoring.models.losses import Loss
-from scoring.models.modes import mapped
 from scoring.models.snapshot import given_back
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)

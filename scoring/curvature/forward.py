@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from scoring.errors import HardlookError
-from scoring.models.modes import outputs
+from scoring.audit.errors import HardlookError
+from scoring.models.eval_mode import outputs
 
 _HALVES = (torch.bfloat16, torch.float16)
 

@@ -28,18 +28,18 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 
+from scoring.audit.errors import HardlookError
+from scoring.curvature.cached_prefix import NO_PREFIX, Prefix, Recorded
+from scoring.curvature.chosen_parameters import Chosen, batches, few
 from scoring.curvature.closed_form import HeadProducts, head_candidate
+from scoring.curvature.double_backward import SecondOrder
 from scoring.curvature.forward import check_forward
 from scoring.curvature.lanczos import Vector
-from scoring.curvature.parameters import Chosen, batches, few
-from scoring.curvature.prefix import NO_PREFIX, Prefix, Recorded
 from scoring.curvature.products import Products
-from scoring.curvature.second_order import SecondOrder
 from scoring.curvature.trial import REMEDY, said, tried
-from scoring.errors import HardlookError
 from scoring.gradients import device_of
+from scoring.models.eval_mode import mapped, outputs
 from scoring.models.losses import Loss, example_losses, is_plain_cross_entropy
-from scoring.models.modes import mapped, outputs
 
 Gradients = Callable[[], list[Tensor | None]]
 

@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
+from scoring.audit.errors import HardlookError
+from scoring.curvature.chosen_parameters import Chosen
 from scoring.curvature.hessian import HeadProducts, HessianProducts
 from scoring.curvature.lanczos import Ritz, lanczos
-from scoring.curvature.parameters import Chosen
-from scoring.errors import HardlookError
 
 FLOOR = 1e-5  # of the largest eigenvalue; float32 products are noise below it
 BASIS_SHARE = 0.9  # of the memory budget; the rest is for cached activations and graphs

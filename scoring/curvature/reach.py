@@ -14,11 +14,11 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from scoring.curvature.parameters import Chosen, batches, few
+from scoring.audit.errors import HardlookError
+from scoring.curvature.chosen_parameters import Chosen, batches, few
 from scoring.curvature.proof import probe_gradient
-from scoring.errors import HardlookError
 from scoring.gradients import device_of
-from scoring.models.modes import outputs
+from scoring.models.eval_mode import outputs
 
 
 def reached(model: nn.Module, data: Iterable, chosen: Chosen) -> tuple[Chosen, list[str]]:

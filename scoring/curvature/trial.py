@@ -24,13 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scoring.audit.errors import HardlookError, first_line
+from scoring.curvature.cached_prefix import NO_PREFIX, Prefix, Recorded
+from scoring.curvature.chosen_parameters import Chosen
 from scoring.curvature.double_precision import as_it_stands, in_float64, scales, wide_inputs, wide_loss
 from scoring.curvature.lanczos import Vector
-from scoring.curvature.parameters import Chosen
-from scoring.curvature.prefix import NO_PREFIX, Prefix, Recorded
-from scoring.errors import HardlookError, first_line
+from scoring.models.eval_mode import mapped, outputs
 from scoring.models.losses import Loss, example_losses
-from scoring.models.modes import mapped, outputs
 
 EXAMPLES = 2
 MOVED = 1e-3  # how far the point of the trial is from the weights, in units of each parameter's scale

@@ -5,14 +5,14 @@ One sign everywhere: positive helps (proponent), negative harms (opponent). The 
 ``head`` holds Cook's distance.
 """
 
-from scoring.influence.factors import InfluenceFactors, embedding_self_influence
-from scoring.influence.head import (
+from scoring.influence.cooks_distance import (
     conjugate_gradients,
     cook_distances,
     head_factor,
     self_influence,
     self_influence_by_gradients,
 )
+from scoring.influence.influence_factors import InfluenceFactors, embedding_self_influence
 
 __all__ = [
     "InfluenceFactors",

@@ -5,7 +5,7 @@ else the epoch or step in the names, else the natural order of the names (epoch 
 weights are refused: each would count twice in every score.
 
 Cost: each file is read once, memory-mapped, and its weights are hashed. Known limits: as of
-`scoring.models.weights`.
+`scoring.models.checkpoint_reader`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 
-from scoring.errors import HardlookError
-from scoring.models.folders import weight_files
-from scoring.models.formats import READABLE, format_of, found_instead
+from scoring.audit.errors import HardlookError
+from scoring.models.checkpoint_folders import weight_files
+from scoring.models.checkpoint_formats import READABLE, format_of, found_instead
+from scoring.models.checkpoint_reader import read_state_dict
 from scoring.models.state_dicts import Number, names_average
-from scoring.models.weights import read_state_dict
 
 KINDS = {"plain": "the trained weights (not averaged)", "ema": "averaged (EMA) weights"}
 """How each kind of weights is told to the user."""

@@ -24,13 +24,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from scoring.errors import HardlookError, first_line
-from scoring.models.folders import weight_files
-from scoring.models.formats import READABLE, format_of, found_instead
+from scoring.audit.errors import HardlookError, first_line
+from scoring.audit.storage import atomic_path, remove_abandoned_of
+from scoring.models.checkpoint_folders import weight_files
+from scoring.models.checkpoint_formats import READABLE, format_of, found_instead
+from scoring.models.checkpoint_reader import AVERAGE, open_safetensors, read_state_dict
 from scoring.models.state_dicts import StateDict, holds_both, pick_state_dict
 from scoring.models.unpickling import INERT_PICKLE, InertUnpickler, StandIn, undecoded_as
-from scoring.models.weights import AVERAGE, open_safetensors, read_state_dict
-from scoring.tables import atomic_path, remove_abandoned_of
 
 
 def convert_checkpoint(
@@ -103,7 +103,7 @@ def _refuse_overwriting(path: Path, out: Path) -> None:
 
 def _in_own_process(path: Path, partial: Path, folder: str | Path | None, weights: str) -> None:
     """Run this module as a program; its last line of error is ours."""
-    here = [str(Path(__file__).resolve().parents[1])]
+    here = [str(Path(__file__).resolve().parents[2])]
     places = [*([str(Path(folder).resolve())] if folder else []), *filter(None, sys.path), *here]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(places))}
     command = [

@@ -31,8 +31,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from scoring.errors import HardlookError
-from scoring.models.modes import evaluating, logits_of, run
+from scoring.audit.errors import HardlookError
+from scoring.models.eval_mode import evaluating, logits_of, run
 
 CLOSE = 1e-5  # of the largest logit; rounding of float32 stays below it
 EPSILON = 2.0**-23  # the step of float32

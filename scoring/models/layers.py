@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.audit.user_code import close_names
 from scoring.models.head import forward, head_of
-from scoring.references import close_names
 
 
 def named_layers(model: nn.Module) -> dict[str, nn.Module]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

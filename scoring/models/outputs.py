@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 
 KEEPS_LOGITS = ("logits", "sigmoid", "logit", "probability")
 """Kinds from which the logits come back, and not only their differences."""

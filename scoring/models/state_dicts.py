@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 from scoring.models.tensors import Tensors, refuse_unusual
 
 Number = int | float

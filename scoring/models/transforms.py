@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from scoring.errors import HardlookError
-from scoring.references import call_named, close_names, load_callable
+from scoring.audit.errors import HardlookError
+from scoring.audit.user_code import call_named, close_names, load_callable
 
 MOST_PIXELS = 16_384
 """A side longer than this is a slip of the finger, which would fill the memory."""
@@ -63,7 +63,7 @@ def load_transform(
 
 def _hashed_words(spec: dict[str, Any]) -> Callable[[str], torch.Tensor]:
     """Text without a tokenizer of its own: hashed words, with the table's ``length`` and ``buckets``."""
-    from scoring.text import HashedWords
+    from scoring.models.text import HashedWords
 
     for key in spec:
         if key not in TEXT_KEYS:

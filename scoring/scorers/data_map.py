@@ -20,8 +20,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from scoring.errors import HardlookError
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.audit.errors import HardlookError
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 def mean_over_epochs(values: np.ndarray) -> np.ndarray:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.errors import HardlookError
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.audit.errors import HardlookError
+from scoring.scorers import Column, Columns, Scorer, Shard
 from scoring.scorers.data_map import mean_over_epochs
 
 

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 def forgetting_events(correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

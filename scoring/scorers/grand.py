@@ -2,7 +2,7 @@
 
     GraNd = E ‖∇_θ ℓ(x, y)‖₂
 
-over the first checkpoints, by the head's parameters in closed form (``scoring.gradient_norms``), or by all parameters
+over the first checkpoints, by the head's parameters in closed form (``scoring.gradients.parameter_gradient_norms``), or by all parameters
 (``--grand-layers all``), exactly. The paper averages over ten initialisations, here over the first checkpoints of one
 training. EL2N is its approximation by the error vector alone.
 
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.errors import HardlookError
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.audit.errors import HardlookError
+from scoring.scorers import Column, Columns, Scorer, Shard
 from scoring.scorers.influence import padded_batches
 
 LAYERS = ("head", "all")
@@ -81,7 +81,7 @@ class GraNd(Scorer):
     def _norms(self, shard: Shard, rows: np.ndarray, layers: str) -> np.ndarray:
         import torch
 
-        from scoring.gradient_norms import gradient_norm, head_gradient_norm
+        from scoring.gradients.parameter_gradient_norms import gradient_norm, head_gradient_norm
 
         inputs, labels = shard.inputs[rows], shard.labels[rows]
         if layers == "head":

@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from scoring.errors import HardlookError
-from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.tables import read_json, write_json
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_json, write_json
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 @dataclass(frozen=True, kw_only=True)

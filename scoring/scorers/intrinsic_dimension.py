@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.errors import HardlookError
-from scoring.neighbours import EXACT, GRAPH, graph_of
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.audit.errors import HardlookError
+from scoring.data.nearest_neighbours import EXACT, GRAPH, graph_of
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 BLOCK = 4 << 20
 

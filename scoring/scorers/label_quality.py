@@ -23,9 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from scoring.errors import HardlookError
-from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.tables import digest
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import digest
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 METHODS = ("self_confidence", "normalized_margin")
 

@@ -1,5 +1,5 @@
 """Near duplicates: examples whose features are far nearer to each other than is usual here
-(``scoring.duplicates.near``).
+(``scoring.data.duplicates.near``).
 
 Inputs: features of all splits; no label. Outputs: per example how near the nearest other content is, and
 ``near_duplicates.parquet`` with the groups. Cost: one search. Limits: what the model's features tell apart is no near
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from scoring.duplicates import near_duplicates, near_groups
-from scoring.duplicates.near import CHANCE, write_members
-from scoring.neighbours import EXACT
-from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.tables import digest
+from scoring.audit.storage import digest
+from scoring.data.duplicates import near_duplicates, near_groups
+from scoring.data.duplicates.near import CHANCE, write_members
+from scoring.data.nearest_neighbours import EXACT
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 @dataclass(frozen=True, kw_only=True)

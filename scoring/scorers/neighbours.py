@@ -1,6 +1,6 @@
 """kNN disagreement: how many of an example's nearest labelled training examples bear another label.
 
-Neighbours are those of ``scoring.neighbours``, on the features of the last checkpoint; ``neighbours.parquet`` keeps
+Neighbours are those of ``scoring.data.nearest_neighbours``, on the features of the last checkpoint; ``neighbours.parquet`` keeps
 the nearest of them. The score is a share of the k nearest (k = 200: on 20,000 images with human label errors it finds
 far more than k = 10), fewer for a class that has fewer.
 
@@ -16,9 +16,17 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from scoring.neighbours import EXACT, KEPT, disagreement, fair_k, nearest, training_base, write_neighbours
-from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.tables import digest
+from scoring.audit.storage import digest
+from scoring.data.nearest_neighbours import (
+    EXACT,
+    KEPT,
+    disagreement,
+    fair_k,
+    nearest,
+    training_base,
+    write_neighbours,
+)
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, Scorer, Shard
 from scoring.scorers.influence import padded_batches
 
 
@@ -30,8 +30,8 @@ def odin(
     """
     import torch
 
-    from scoring.differentiation import differentiate, forward_through, make_batch
-    from scoring.token_embedding import token_layer
+    from scoring.gradients.backward_passes import differentiate, forward_through, make_batch
+    from scoring.gradients.token_embedding import token_layer
 
     def towards_the_best(logits, _classes):  # ∂ log S_ŷ / ∂ logits, but for the factor 1/T
         p = (logits.double() / temperature).softmax(1)
@@ -79,7 +79,7 @@ class ODIN(Scorer):
 
     def score(self, shard: Shard, state) -> Columns:
         """ODIN of the shard's examples at the last checkpoint."""
-        from scoring.token_embedding import LAYERS
+        from scoring.gradients.token_embedding import LAYERS
 
         values = np.full(len(shard), np.nan)
         model = shard.model

@@ -7,7 +7,7 @@ not yet learned. Near zero or below: learned already, or noise that no other dat
 memorised has no training loss left and a high irreducible one, so it stands at the low end.
 
 Inputs (epochs, n) recorded losses and (n,) irreducible ones → (n,). Cost: none here; `hardlook holdout` makes the
-irreducible losses (``scoring.retraining.holdout``). Limits: labelled training examples; losses of the un-augmented
+irreducible losses (``scoring.pipeline.retraining.holdout``). Limits: labelled training examples; losses of the un-augmented
 example in eval mode.
 """
 
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.audit.storage import read_table
+from scoring.scorers import Column, Columns, Scorer, Shard
 from scoring.scorers.data_map import mean_over_epochs
 from scoring.scorers.second_split import measured
-from scoring.tables import read_table
 
 
 def rho_loss(losses: np.ndarray, irreducible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

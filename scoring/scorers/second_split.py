@@ -9,7 +9,7 @@ counted from 1. Mislabelled examples are learned late and forgotten fast; rare o
 slowly, which tells the two apart. Never learned, or never forgotten for good: NaN.
 
 Inputs (epochs, n) right or wrong → (n,). Cost: none here; `hardlook second-split` makes the trainings
-(``scoring.retraining.second_split``), and this score reads what it wrote. Limits: training examples with a label.
+(``scoring.pipeline.retraining.second_split``), and this score reads what it wrote. Limits: training examples with a label.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.tables import read_table
+from scoring.audit.storage import read_table
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 def second_split_forgetting_time(correct: np.ndarray) -> np.ndarray:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.errors import HardlookError
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.audit.errors import HardlookError
+from scoring.scorers import Column, Columns, Scorer, Shard
 from scoring.scorers.influence import padded_batches
 
 

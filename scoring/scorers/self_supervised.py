@@ -1,6 +1,6 @@
 """Difficulty in self-supervised training (Khoroshavtsev et al. 2024): no label is used, so the pool has it too.
 
-Means over the epochs of a training without labels (`hardlook self-supervise`, ``scoring.retraining.self_supervised``):
+Means over the epochs of a training without labels (`hardlook self-supervise`, ``scoring.pipeline.retraining.self_supervised``):
 the example's own loss, the length of the loss's input gradient, and the mean squared displacement of its features from
 one epoch to the next. High: hard, rare or out of the ordinary for a model that only looks.
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.tables import read_table
+from scoring.audit.storage import read_table
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Suspicion: the default ranking of /suspects, a rank made of the few scores that have earned it (``scoring.ranking``).
+"""Suspicion: the default ranking of /suspects, a rank made of the few scores that have earned it (``scoring.queue.suspicion``).
 
     suspicion = rank within the split of  (1/3) (rank of dynamics + rank of the last checkpoint + rank of the
     neighbours)
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Suspicion(Scorer):
 
     def depends(self, context):
         """On the other scores' files, and on the fit that was adopted."""
-        from scoring.ranking import adopted
+        from scoring.queue.suspicion import adopted
 
         run = context.run
         files = [run.score_path(name) for name in run.score_names() if name != self.name]
@@ -45,7 +45,7 @@ class Suspicion(Scorer):
 
     def fit(self, run, workdir):
         """The ranking of all examples, by example_id."""
-        from scoring.ranking import suspicion
+        from scoring.queue.suspicion import suspicion
 
         return suspicion(run.run, run.examples)
 

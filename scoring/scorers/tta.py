@@ -4,7 +4,7 @@
 
 A label that was memorised with one picture is not memorised with all its shifted and mirrored views: averaging brings
 wrong labels out that the example's own loss hides. Views are the run's own training augmentation
-(``[run.x.training] augment``), else shifts by up to an eighth of the side and mirror images (``scoring.augmentation``),
+(``[run.x.training] augment``), else shifts by up to an eighth of the side and mirror images (``scoring.models.augmentation``),
 each only where it leaves the prediction unchanged on at least ``stable`` of a sample: a mirrored digit is another
 digit, and on 8×8 digits shifts by one pixel bring the average precision down from 0.85 to 0.74. Where the model stands
 neither, the example as it is is the only view.
@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from scoring.augmentation import SHIFT, moved, own_view, shifts, view_of, view_seed
 from scoring.evaluation.probabilities import softmax
 from scoring.models import load_callable
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.models.augmentation import SHIFT, moved, own_view, shifts, view_of, view_seed
+from scoring.scorers import Column, Columns, Scorer, Shard
 from scoring.scorers.influence import padded_batches
 from scoring.scorers.uncertainty import uncertainty
 
@@ -91,7 +91,7 @@ class TestTimeAugmentation(Scorer):
 
     def depends(self, run):
         """The run's own augmentation: its name and its code."""
-        from scoring.code import code_digest
+        from scoring.audit.code_fingerprint import code_digest
 
         named = self._named(run)
         return named and [named, code_digest(named, run.audit.root)]

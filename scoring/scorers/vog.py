@@ -5,7 +5,7 @@ With S_t the channel-averaged gradient of one class's logit (or probability) at 
     VoG(x) = mean over pixels of √( 1/K Σ_t (S_t − μ)² ),   μ = 1/K Σ_t S_t
 
 (of texts: no average first; the mean over the coordinates and real tokens of their embedding,
-``scoring.gradient_variance``) then z-scored within the class (eq. 4). Eq. 3 as printed is ambiguous; this reading, the
+``scoring.gradients.gradient_variance``) then z-scored within the class (eq. 4). Eq. 3 as printed is ambiguous; this reading, the
 population standard deviation per pixel, reproduces the scores that the authors released to 1e-6.
 
 Inputs: a ``scoring.gradients.Slot``, checkpoints (state dicts), a shard of inputs, indices of labels and of
@@ -35,9 +35,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 from scoring.evaluation import normalize_by_class
-from scoring.gradient_variance import (
+from scoring.gradients.gradient_variance import (
     FORMS,
     INDEXES,
     LEAST,
@@ -48,7 +48,7 @@ from scoring.gradient_variance import (
     vog,
     vog_maps,
 )
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 if TYPE_CHECKING:
     from scoring.gradients import Slot
@@ -176,14 +176,14 @@ class VoG(Scorer):
 
     def padding_state(self, run) -> dict[str, int] | None:
         """``{"padding": token number}`` where the run's transform, or its tokenizer, names one."""
-        from scoring.token_embedding import padding_of_transform
+        from scoring.gradients.token_embedding import padding_of_transform
 
         found = padding_of_transform(run.inputs.transform)
         return None if found is None else {"padding": found}
 
     def _compare_precisions(self, run, state) -> None:
         """Refuse bfloat16 where a sample of the run's examples is not ranked as in float32."""
-        from scoring.reduced_precision import ENOUGH, balanced_sample, lowest_agreement
+        from scoring.evaluation.reduced_precision import ENOUGH, balanced_sample, lowest_agreement
 
         predictions, _ = run.predicted
         shard = run.shard(self, balanced_sample(np.where(run.labels >= 0, run.labels, predictions), run.audit.seed))

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from scoring.audit.storage import read_vectors
 from scoring.scorers.energy import energy
-from scoring.tables import read_vectors
 
 from . import reference
 from .case import Case

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scoring.models.modes import logits_of
+from scoring.models.eval_mode import logits_of
 
 
 def loaded(architecture, state: dict[str, Tensor]) -> nn.Module:

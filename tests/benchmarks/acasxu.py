@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 from scoring.audit import Audit
-from scoring.examples import read_examples
-from scoring.tables import read_table
+from scoring.audit.storage import read_table
+from scoring.data.examples import read_examples
 
 from ..conftest import hardlook
 from .data import data_file

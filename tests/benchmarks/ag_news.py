@@ -22,9 +22,9 @@ import time
 from pathlib import Path
 
 from scoring.audit import Audit
+from scoring.audit.storage import read_table
+from scoring.data.examples import read_examples
 from scoring.evaluation import error_by_decile
-from scoring.examples import read_examples
-from scoring.tables import read_table
 
 from ..conftest import hardlook
 from .data import data_file
@@ -45,7 +45,7 @@ text_column = ["title", "text"]
 label_column = "label"
 
 [run.main]
-model = "scoring.text:BagOfEmbeddings"
+model = "scoring.models.text:BagOfEmbeddings"
 arguments = {{ classes = 4, buckets = 32768 }}
 transform = {{ length = 96, buckets = 32768 }}
 checkpoints = "checkpoints/main/*.pt"
@@ -78,7 +78,7 @@ class Bert(torch.nn.Module):
 def use_bert(folder: Path) -> None:
     """The audit's model is a small BERT, trained as such nets are."""
     (folder / "model.py").write_text(BERT)
-    config = (folder / "audit.toml").read_text().replace("scoring.text:BagOfEmbeddings", "model.py:Bert")
+    config = (folder / "audit.toml").read_text().replace("scoring.models.text:BagOfEmbeddings", "model.py:Bert")
     (folder / "audit.toml").write_text(config.replace("lr = 0.005", 'lr = 0.001\noptimizer = "adamw"'))
 
 

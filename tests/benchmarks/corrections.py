@@ -10,10 +10,10 @@ instead.
 import argparse
 
 from scoring.audit import Audit
-from scoring.events import Event
-from scoring.examples import truth
+from scoring.audit.storage import read_table
+from scoring.data.examples import truth
 from scoring.reviews import ReviewLog
-from scoring.tables import read_table
+from scoring.reviews.event import Event
 
 
 def main() -> None:

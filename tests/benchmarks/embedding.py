@@ -29,8 +29,8 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scoring.curvature.parameters import choose
-from scoring.influence.embeddings import Projector
+from scoring.curvature.chosen_parameters import choose
+from scoring.influence.projector import Projector
 
 CLASSES, COLUMNS, PIXELS = 10, 50, 64
 LOOPED = 8  # examples of the loop in each repetition: each costs the same

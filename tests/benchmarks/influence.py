@@ -25,12 +25,12 @@ from torch.utils.data import TensorDataset
 from torchvision.models import resnet18
 
 from scoring.curvature import peak_memory
+from scoring.curvature.cached_prefix import Prefix
+from scoring.curvature.chosen_parameters import choose
 from scoring.curvature.hessian import hessian_products
-from scoring.curvature.parameters import choose
-from scoring.curvature.plain_autograd import differentiable
-from scoring.curvature.prefix import Prefix
+from scoring.gradients.plain_autograd import differentiable
 from scoring.influence import InfluenceFactors, self_influence
-from scoring.models.modes import outputs
+from scoring.models.eval_mode import outputs
 
 
 class Block(nn.Module):

@@ -18,9 +18,8 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from scoring import meetings
-from scoring.reviews import Event, ReviewLog
-from scoring.tables import read_table
+from scoring.audit.storage import read_table
+from scoring.reviews import Event, ReviewLog, meetings
 
 from ..browser.conftest import ARGUMENTS, NAMES, Server
 from ..browser.team import WATCH, PersonProxy, delays

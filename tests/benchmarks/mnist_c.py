@@ -33,12 +33,12 @@ from torchvision.datasets import MNIST
 from scoring.evaluation import ood_report
 from scoring.gradients import Slot
 from scoring.models import features_of, head_of
-from scoring.ood_baselines import DETECTORS, baseline_scores
+from scoring.pipeline.ood_detectors import DETECTORS, baseline_scores
 from scoring.scorers.energy import energy
 from scoring.scorers.gradnorm import gradnorm
 from scoring.scorers.odin import odin
 from scoring.scorers.vog import vog
-from scoring.trainer import fit
+from scoring.training.trainer import fit
 
 PAPER = "paper, Table 1, VoG: AUROC 85.42, AUPR out 84.96"
 MEAN, DEVIATION = 0.1307, 0.3081

@@ -21,11 +21,11 @@ import torch
 from PIL import Image, ImageEnhance
 
 from scoring.audit import Audit
-from scoring.duplicates import near_groups
+from scoring.data.duplicates import near_groups
+from scoring.data.images import picture
+from scoring.data.nearest_neighbours import among
 from scoring.models import features_of, head_of
-from scoring.neighbours import among
-from scoring.pictures import picture
-from scoring.shards import Context
+from scoring.pipeline.shards import Context
 
 
 def moved(image: Image.Image) -> Image.Image:

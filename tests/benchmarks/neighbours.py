@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from scoring.neighbours import nearest
+from scoring.data.nearest_neighbours import nearest
 from scoring.scorers.intrinsic_dimension import neighbour_radii
 
 

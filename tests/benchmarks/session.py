@@ -15,7 +15,7 @@ import pyarrow as pa
 from PIL import Image
 from playwright.sync_api import Page
 
-from scoring.tables import read_table, write_table
+from scoring.audit.storage import read_table, write_table
 
 from ..browser.conftest import Server
 from .browsing import cpu, memory, report

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from sklearn.metrics import average_precision_score
 
 from scoring.audit import Audit
-from scoring.examples import truth
-from scoring.tables import column_facts, read_table
+from scoring.audit.storage import column_facts, read_table
+from scoring.data.examples import truth
 
 
 def found(suspicion: np.ndarray, wrong: np.ndarray) -> tuple[float, float, float, int]:

@@ -31,8 +31,8 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from dashboard.serving import Serving  # noqa: E402  the line above makes them importable
+from scoring.audit.storage import read_table  # noqa: E402  the line above makes them importable
 from scoring.reviews import ReviewLog  # noqa: E402  the line above makes them importable
-from scoring.tables import read_table  # noqa: E402  the line above makes them importable
 from tests.synthetic import make_audit  # noqa: E402  the line above makes them importable
 
 FAST, SLOW = (5, 2.0), (20, 0.2)  # how many reviewers, decisions a second each

@@ -29,8 +29,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scoring.audit.storage import read_table
 from scoring.reviews import ReviewLog
-from scoring.tables import read_table
 
 from ..synthetic import make_audit
 

@@ -180,7 +180,7 @@ def test_each_key_says_what_it_should(page, server, since):
 
 
 def server_row(server, example_id: str) -> dict:
-    from scoring.tables import read_table
+    from scoring.audit.storage import read_table
 
     rows = read_table(server.audit_path / "examples.parquet").to_pylist()
     return next(row for row in rows if row["example_id"] == example_id)

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from scoring.queues import suggestions
-from scoring.sittings import inspected
-from scoring.tables import read_table, write_table
+from scoring.audit.storage import read_table, write_table
+from scoring.queue.order import suggestions
+from scoring.reviews.sessions import inspected
 
 from ..synthetic import make_audit
 from .conftest import new_page, new_profile
@@ -287,8 +287,8 @@ def test_a_blind_example_shows_no_opinion_until_the_first_verdict(context, serve
 def test_what_somebody_else_looks_at_is_passed_over(context, server, since):
     from datetime import UTC, datetime
 
-    from scoring import locks
     from scoring.audit import Audit
+    from scoring.queue import locks
     from scoring.reviews import ReviewLog
 
     page = new_page(context)

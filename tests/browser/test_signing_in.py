@@ -6,7 +6,7 @@ import urllib.request
 import pytest
 from playwright.sync_api import expect
 
-from scoring.tables import read_table
+from scoring.audit.storage import read_table
 
 from .conftest import new_profile, write_audit
 from .waits import until

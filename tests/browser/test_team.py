@@ -8,10 +8,10 @@ from urllib.parse import urlencode, urljoin
 import pytest
 from playwright.sync_api import expect
 
-from scoring.assignments import assigning
-from scoring.locks import held
+from scoring.audit.storage import read_table
+from scoring.queue.assignments import assigning
+from scoring.queue.locks import held
 from scoring.reviews import Event, ReviewLog
-from scoring.tables import read_table
 
 from ..synthetic import make_audit
 from .team import WATCH, PersonProxy, delays, round_trip

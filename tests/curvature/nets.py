@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scoring.curvature.chosen_parameters import choose
 from scoring.curvature.hessian import hessian_products
-from scoring.curvature.parameters import choose
-from scoring.curvature.plain_autograd import differentiable
+from scoring.gradients.plain_autograd import differentiable
 
 
 class SmallNet(nn.Module):

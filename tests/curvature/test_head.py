@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scoring.audit.errors import HardlookError
 from scoring.curvature import head_hessian
-from scoring.errors import HardlookError
 
 
 def head_case(n: int = 40, d: int = 5, c: int = 4) -> tuple[np.ndarray, np.ndarray, nn.Linear]:

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scoring.audit.errors import HardlookError
+from scoring.curvature.chosen_parameters import choose
 from scoring.curvature.hessian import HeadProducts, hessian_products
-from scoring.curvature.parameters import choose
-from scoring.curvature.plain_autograd import differentiable
-from scoring.errors import HardlookError
+from scoring.gradients.plain_autograd import differentiable
 
 from .nets import (
     exact_hessian,

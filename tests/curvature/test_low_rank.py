@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scoring.audit.errors import HardlookError
 from scoring.curvature import factorise, size_of
+from scoring.curvature.chosen_parameters import Chosen, choose
 from scoring.curvature.hessian import hessian_products
-from scoring.curvature.parameters import Chosen, choose
-from scoring.curvature.plain_autograd import differentiable
-from scoring.errors import HardlookError
+from scoring.gradients.plain_autograd import differentiable
 
 from .nets import (
     small_data,

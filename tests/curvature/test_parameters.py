@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from scoring.curvature.parameters import choose
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.curvature.chosen_parameters import choose
 
 from .nets import (
     small_net,

@@ -13,10 +13,10 @@ from torch.utils import checkpoint as module
 from torch.utils.checkpoint import checkpoint as renamed
 from torch.utils.checkpoint import checkpoint_sequential, create_selective_checkpoint_contexts
 
+from scoring.audit.errors import HardlookError
+from scoring.curvature.chosen_parameters import choose
 from scoring.curvature.hessian import hessian_products
-from scoring.curvature.parameters import choose
-from scoring.curvature.plain_autograd import differentiable, plain_autograd
-from scoring.errors import HardlookError
+from scoring.gradients.plain_autograd import differentiable, plain_autograd
 from scoring.influence import InfluenceFactors
 
 from .nets import exact_hessian, flat, vector_like

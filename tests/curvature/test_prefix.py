@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scoring.curvature.cached_prefix import Prefix
+from scoring.curvature.chosen_parameters import choose
 from scoring.curvature.hessian import hessian_products
-from scoring.curvature.parameters import choose
-from scoring.curvature.plain_autograd import differentiable
-from scoring.curvature.prefix import Prefix
+from scoring.gradients.plain_autograd import differentiable
 from scoring.influence import InfluenceFactors
 
 from .nets import exact_hessian, flat, small_data, small_net, vector_like

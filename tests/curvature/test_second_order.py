@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from scoring.curvature.second_order import SecondOrder
+from scoring.curvature.double_backward import SecondOrder
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from scoring.audit.errors import HardlookError
+from scoring.curvature.chosen_parameters import choose
 from scoring.curvature.hessian import hessian_products, products_on_few
-from scoring.curvature.parameters import choose
-from scoring.curvature.plain_autograd import differentiable
 from scoring.curvature.trial import tried
-from scoring.errors import HardlookError
+from scoring.gradients.plain_autograd import differentiable
 from scoring.influence import InfluenceFactors
 
 from .nets import flat, small_net, vector_like

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 from scoring.evaluation import accuracy_table, deciles, error_by_decile, measured_direction, normalize_by_class, wilson
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scoring.audit.errors import HardlookError
 from scoring.curvature import head_hessian
-from scoring.errors import HardlookError
 from scoring.influence import (
     InfluenceFactors,
     embedding_self_influence,

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from scoring.audit.errors import HardlookError
 from scoring.curvature import head_hessian
-from scoring.errors import HardlookError
 from scoring.influence import InfluenceFactors
 
 

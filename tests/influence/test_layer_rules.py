@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scoring.curvature.parameters import choose
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.curvature.chosen_parameters import choose
 from scoring.influence import layer_rules
-from scoring.influence.embeddings import Projector
-from scoring.models.modes import mapped, outputs
+from scoring.influence.projector import Projector
+from scoring.models.eval_mode import mapped, outputs
 
 
 class Pooled(nn.Module):

@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from scoring.influence import InfluenceFactors, layer_replay, layer_rules
-from scoring.influence.embeddings import Projector
-from scoring.models.modes import mapped, outputs
+from scoring.influence.projector import Projector
+from scoring.models.eval_mode import mapped, outputs
 
 from .test_layer_rules import LABELS, Pooled, columns, with_statistics
 

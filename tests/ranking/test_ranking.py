@@ -8,15 +8,15 @@ from scipy.stats import rankdata, spearmanr
 from sklearn.linear_model import LogisticRegression
 
 from scoring.audit import Audit
-from scoring.compute import score_one
-from scoring.errors import HardlookError
-from scoring.examples import truth
-from scoring.queues import default_order
-from scoring.ranking import adopted, components, fit_ranking, fitting, mean_rank, rank_within, read_versions
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_table
+from scoring.data.examples import truth
+from scoring.pipeline.score_run import score_one
+from scoring.pipeline.shards import Context
+from scoring.queue.order import default_order
+from scoring.queue.suspicion import adopted, components, fit_ranking, fitted, mean_rank, rank_within, read_versions
 from scoring.reviews import Event, ReviewLog
 from scoring.scorers.suspicion import Suspicion
-from scoring.shards import Context
-from scoring.tables import read_table
 
 from ..conftest import hardlook
 
@@ -78,20 +78,20 @@ def ranks_of(n: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
 def test_a_ridge_without_end_leaves_the_default_order():
     ranks, wrong = ranks_of(200)
     none = pd.Series(np.nan, index=ranks.index, dtype=object)
-    x = fitting.design(ranks, none, none).to_numpy()
-    weights = fitting._solve(x, wrong, 1e9)
+    x = fitted.design(ranks, none, none).to_numpy()
+    weights = fitted._solve(x, wrong, 1e9)
     assert weights[1] > 0 and abs(weights[2:]).max() < 1e-6
     assert spearmanr(x @ weights[1:], mean_rank(ranks)).statistic > 1 - 1e-4
 
 
 def test_the_solver_is_a_logistic_regression_with_this_penalty():
     ranks, wrong = ranks_of(300)
-    x = fitting.design(ranks, *[pd.Series(np.nan, index=ranks.index, dtype=object)] * 2).to_numpy()
+    x = fitted.design(ranks, *[pd.Series(np.nan, index=ranks.index, dtype=object)] * 2).to_numpy()
     scaled = x.copy()
     scaled[:, 0] *= np.sqrt(5.0 / 1e-2)  # scikit-learn penalises all alike: a lighter penalty is a longer column
     other = LogisticRegression(C=1 / 5.0, max_iter=10_000, tol=1e-10).fit(scaled, wrong)
     expected = other.coef_[0] * np.r_[np.sqrt(5.0 / 1e-2), np.ones(x.shape[1] - 1)]
-    np.testing.assert_allclose(fitting._solve(x, wrong, 5.0)[1:], expected, atol=2e-3)
+    np.testing.assert_allclose(fitted._solve(x, wrong, 5.0)[1:], expected, atol=2e-3)
 
 
 def test_too_few_decisions_are_refused_with_the_numbers():

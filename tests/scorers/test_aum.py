@@ -7,10 +7,10 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from scoring.audit import Run
-from scoring.dynamics import read_dynamics
-from scoring.scorer import Shard
+from scoring.scorers import Shard
 from scoring.scorers.aum import AUM, area_under_margin
 from scoring.training import Recorder
+from scoring.training.dynamics import read_dynamics
 
 N, C, EPOCHS = 40, 3, 4
 

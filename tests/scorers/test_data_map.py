@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scoring.errors import HardlookError
-from scoring.scorer import Shard, find_scorer
+from scoring.audit.errors import HardlookError
+from scoring.scorers import Shard, find_scorer
 from scoring.scorers.data_map import DataMap, data_map, data_map_regions
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from scoring.errors import HardlookError
-from scoring.gradient_norms import error_length, gradient_norm, head_gradient_norm
-from scoring.scorer import Shard
+from scoring.audit.errors import HardlookError
+from scoring.gradients.parameter_gradient_norms import error_length, gradient_norm, head_gradient_norm
+from scoring.scorers import Shard
 from scoring.scorers.el2n import EL2N, error_norm_early
 from scoring.scorers.grand import GraNd
 from tests.nets import small_cnn
@@ -96,7 +96,7 @@ def test_a_model_that_cannot_be_vectorised_goes_one_example_at_a_time():
 
 def test_grand_averages_the_first_checkpoints_of_a_run(scored_sample):
     from scoring.audit import Audit
-    from scoring.shards import Context, make_shard
+    from scoring.pipeline.shards import Context, make_shard
 
     audit = Audit.open(scored_sample)
     context = Context(audit, audit.run(), device="cpu")

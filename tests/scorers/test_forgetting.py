@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scoring.scorer import Shard
+from scoring.scorers import Shard
 from scoring.scorers.forgetting import Forgetting, forgetting_events
 
 SEQUENCES = {  # right (1) or wrong (0), epoch by epoch → events, learned

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from scoring.audit import Audit
-from scoring.tables import read_table, read_vectors
+from scoring.audit.storage import read_table, read_vectors
 from tests.conftest import hardlook
 from tests.small_audits import write_small_audit
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 from scoring.scorers import intrinsic_dimension as module
 from scoring.scorers.intrinsic_dimension import intrinsic_dimension, neighbour_radii
 

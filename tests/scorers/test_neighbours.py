@@ -7,13 +7,13 @@ import pytest
 from sklearn.metrics import pairwise_distances
 
 from scoring.audit import Audit
-from scoring.compute import make_scorer, score_one
-from scoring.duplicates import near_groups
-from scoring.neighbours import among, disagreement, fair_k, nearest
-from scoring.scorer import registry
+from scoring.audit.storage import read_table
+from scoring.data.duplicates import near_groups
+from scoring.data.nearest_neighbours import among, disagreement, fair_k, nearest
+from scoring.pipeline.score_run import make_scorer, score_one
+from scoring.pipeline.shards import Context
+from scoring.scorers import registry
 from scoring.scorers.intrinsic_dimension import intrinsic_dimension, neighbour_radii
-from scoring.shards import Context
-from scoring.tables import read_table
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_planted_errors_disagree_with_their_neighbours(scored_sample):
     frame = read_table(audit.run().score_path("neighbours")).to_pandas().set_index("example_id")
     context = Context(audit, audit.run(), device="cpu")
     split = context.examples.set_index("example_id")["split"]
-    from scoring.examples import truth
+    from scoring.data.examples import truth
 
     true = truth(audit).set_index("example_id")["true_label"].reindex(frame.index).astype(str)
     wrong = (true != frame["label"]) & (split == "train")
@@ -145,7 +145,7 @@ def test_another_label_in_training_scores_everybody_anew(sample_copy):
     cells[2] = str((int(cells[2]) + 1) % 10)
     lines[1] = ",".join(cells) + "\n"
     path.write_text("".join(lines))
-    from scoring.ingest import ingest
+    from scoring.data.ingest import ingest
 
     ingest(audit)
     scorer = make_scorer(registry()["neighbours"], {})

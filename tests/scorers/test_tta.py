@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from scoring.audit import Audit
-from scoring.augmentation import moved, own_view, shifts, view_of
-from scoring.compute import make_scorer
 from scoring.evaluation.probabilities import softmax
-from scoring.scorer import Shard, registry
+from scoring.models.augmentation import moved, own_view, shifts, view_of
+from scoring.pipeline.score_run import make_scorer
+from scoring.pipeline.shards import Context
+from scoring.scorers import Shard, registry
 from scoring.scorers.uncertainty import uncertainty
-from scoring.shards import Context
 
 IDS = np.array([f"digit-{number}" for number in range(40)], dtype=object)
 

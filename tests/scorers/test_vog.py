@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from scoring.audit import Audit
-from scoring.errors import HardlookError
+from scoring.audit.errors import HardlookError
 from scoring.gradients import Slot, input_gradients
 from scoring.models import AuditedModel, find_checkpoints
-from scoring.scorer import Shard
+from scoring.pipeline.shards import Context
+from scoring.scorers import Shard
 from scoring.scorers.vog import (
     FORMS,
     INDEXES,
@@ -26,7 +27,6 @@ from scoring.scorers.vog import (
     vog_from_maps,
     vog_maps,
 )
-from scoring.shards import Context
 
 DATA = Path(os.environ.get("HARDLOOK_DATA") or Path(__file__).parents[3] / "shared" / "data")
 CLASSES = 5
@@ -480,11 +480,11 @@ def test_bfloat16_is_refused_where_a_sample_is_not_ranked_as_in_float32(scored_s
     monkeypatch.setattr("scoring.gradients.has_bfloat16", lambda device: True)
     said = []
     context.say = said.append
-    monkeypatch.setattr("scoring.reduced_precision.ENOUGH", -1)
+    monkeypatch.setattr("scoring.evaluation.reduced_precision.ENOUGH", -1)
     VoG(precision="bfloat16").fit(context, None)
     least = float(said[0].split("correlation of ")[1].split()[0])
     assert 0.5 < least < 0.9999  # an agreement that was measured: neither of one precision with itself nor of noise
-    monkeypatch.setattr("scoring.reduced_precision.ENOUGH", least + 0.0001)
+    monkeypatch.setattr("scoring.evaluation.reduced_precision.ENOUGH", least + 0.0001)
     with pytest.raises(HardlookError, match=f"{least}.*--vog-precision"):
         VoG(precision="bfloat16").fit(context, None)
     assert VoG().fit(context, None) is None and len(said) == 1
