@@ -30,7 +30,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 import scoring
-from dashboard.serving import serving
+from dashboard.auth.serving import serving
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_json, write_json

@@ -4,7 +4,7 @@ A page is a file under ``views`` and one line here. Navigation is made from this
 page has to pass: an audit without data, both themes, axe, and its duty to blind examples (``scoring.queue.blinding``: test
 under ``test = "blind"``, controls until their first verdict), of which a reviewer must not learn what the model says.
 
-Inputs: none → the table. Cost: none. Limit: a duty is kept by the page itself (``dashboard.hidden``); here it is
+Inputs: none → the table. Cost: none. Limit: a duty is kept by the page itself (``dashboard.blinding.model_output``); here it is
 declared.
 """
 

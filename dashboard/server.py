@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dashboard.serving import Serving, serve_this
+from dashboard.auth.serving import Serving, serve_this
 from scoring.audit.errors import HardlookError
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ BUSY = {errno.EADDRINUSE: "something else is using it", errno.EACCES: "this user
 
 def options(serves: Serving, port: int) -> dict[str, Any]:
     """Streamlit's settings, whatever the user's own configuration says: quiet, closed, no watcher, both themes."""
-    from dashboard.colours import theme_options
-    from dashboard.identity import is_loopback
-    from dashboard.signed_in import secrets_file
+    from dashboard.auth.identity import is_loopback
+    from dashboard.auth.oidc import secrets_file
+    from dashboard.style.colours import theme_options
 
     local, access = is_loopback(serves.host), serves.access
     named = [access.public_name] if access.public_name else []
@@ -83,8 +83,8 @@ def _app(serves: Serving, port: int, script: str | Path) -> App:
     from streamlit.starlette import App
     from streamlit.web import bootstrap
 
-    from dashboard.identity import Gate
-    from dashboard.routes import routes
+    from dashboard.auth.identity import Gate
+    from dashboard.routes.example_routes import routes
 
     bootstrap.load_config_options(options(serves, port))
     own = routes()
@@ -103,7 +103,7 @@ def serve(
 ) -> None:
     """Serve an audit until Ctrl-C. ``access``: proxies, user_header, url, as ``serve_this`` takes them. Raises
     ``HardlookError`` for a bad audit, log or address, or a port in use."""
-    from dashboard.decisions import open_log
+    from dashboard.queries.decisions import open_log
     from scoring.audit import Audit
 
     serves = serve_this(audit, log, host, **access)

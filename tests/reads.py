@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dashboard import state
+from dashboard.queries import database
 
 
 class Reads:
@@ -19,8 +19,8 @@ class Reads:
 
     def __init__(self, monkeypatch):
         self.opened, self.rows = Counter(), 0
-        sql, read, schema, mapped = state.sql, pq.read_table, pq.read_schema, pa.memory_map
-        monkeypatch.setattr(state, "sql", lambda query, given=(): self._queried(query) or sql(query, given))
+        sql, read, schema, mapped = database.sql, pq.read_table, pq.read_schema, pa.memory_map
+        monkeypatch.setattr(database, "sql", lambda query, given=(): self._queried(query) or sql(query, given))
         monkeypatch.setattr(pq, "read_table", lambda path, *a, **k: self._opened(path) or read(path, *a, **k))
         monkeypatch.setattr(pq, "read_schema", lambda path, *a, **k: self._opened(path, 0) or schema(path, *a, **k))
         monkeypatch.setattr(pa, "memory_map", lambda path, *a, **k: self._opened(path, 0) or mapped(path, *a, **k))

@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from dashboard import charts
-from dashboard.colours import LABEL, WRONG
-from dashboard.words import escaped
+from dashboard.charts import common
+from dashboard.style.colours import LABEL, WRONG
+from dashboard.style.formatting import escaped
 
 from .synthetic import AWKWARD
 
@@ -35,11 +35,11 @@ def by_class(names):
 
 
 ALL = {
-    "class_balance": lambda names: charts.class_balance(balance(names), names),
-    "class_accuracy": lambda names: charts.class_accuracy(accuracies(names), names),
-    "class_deciles": lambda names: charts.class_deciles(by_class(names), names),
-    "error_by_decile": lambda names: charts.error_by_decile({name: deciles() for name in names}, 0.1),
-    "decisions_per_day": lambda names: charts.decisions_per_day(
+    "class_balance": lambda names: common.class_balance(balance(names), names),
+    "class_accuracy": lambda names: common.class_accuracy(accuracies(names), names),
+    "class_deciles": lambda names: common.class_deciles(by_class(names), names),
+    "error_by_decile": lambda names: common.error_by_decile({name: deciles() for name in names}, 0.1),
+    "decisions_per_day": lambda names: common.decisions_per_day(
         pd.DataFrame({"day": "2026-01-01", "reviewer": list(names), "n": range(1, len(names) + 1)})
     ),
 }
@@ -65,7 +65,7 @@ def test_names_are_text_in_every_chart(chart):
 
 
 def test_bars_are_the_counts_in_the_order_of_the_names():
-    figure = charts.class_balance(balance(["a", "b"]), ["b", "a"]).figure
+    figure = common.class_balance(balance(["a", "b"]), ["b", "a"]).figure
     assert [list(trace.x) for trace in figure.data] == [[10, 11], [10, 11]]
     assert [list(trace.y) for trace in figure.data] == [[1, 0], [1, 0]]
     assert list(figure.layout.yaxis.ticktext) == ["b", "a"]
@@ -73,22 +73,22 @@ def test_bars_are_the_counts_in_the_order_of_the_names():
 
 
 def test_classes_that_are_not_asked_for_are_not_shown():
-    figure = charts.class_balance(balance(["a", "b", "c"]), ["b"]).figure
+    figure = common.class_balance(balance(["a", "b", "c"]), ["b"]).figure
     assert [list(trace.y) for trace in figure.data] == [[0], [0]]
 
 
 def test_splits_and_stages_differ_by_more_than_colour():
-    balanced = charts.class_balance(balance(["a"], ("train", "test", "pool")), ["a"]).figure
+    balanced = common.class_balance(balance(["a"], ("train", "test", "pool")), ["a"]).figure
     assert len({trace.marker.pattern.shape for trace in balanced.data}) == 3
-    accurate = charts.class_accuracy(accuracies(["a"]), ["a"]).figure
+    accurate = common.class_accuracy(accuracies(["a"]), ["a"]).figure
     assert len({trace.marker.symbol for trace in accurate.data}) == 2
-    staged = charts.error_by_decile({"early": deciles(), "late": deciles()}, 0.1).figure
+    staged = common.error_by_decile({"early": deciles(), "late": deciles()}, 0.1).figure
     assert len({trace.marker.pattern.shape for trace in staged.data}) == 2
     assert {trace.marker.color for trace in staged.data} == {WRONG.colour}
 
 
 def test_error_bars_reach_the_interval():
-    figure = charts.error_by_decile({"late": deciles(0.2)}, 0.1).figure
+    figure = common.error_by_decile({"late": deciles(0.2)}, 0.1).figure
     bar = figure.data[0]
     assert bar.y[0] + bar.error_y.array[0] == pytest.approx(40)
     assert bar.y[0] - bar.error_y.arrayminus[0] == pytest.approx(10)
@@ -96,7 +96,7 @@ def test_error_bars_reach_the_interval():
 
 
 def test_a_bar_names_its_stage_and_decile_for_a_click():
-    figure = charts.error_by_decile({"early": deciles(), "late": deciles()}, None).figure
+    figure = common.error_by_decile({"early": deciles(), "late": deciles()}, None).figure
     assert list(figure.data[1].customdata[3]) == ["late", 4]
     assert not figure.layout.shapes
 
@@ -104,14 +104,14 @@ def test_a_bar_names_its_stage_and_decile_for_a_click():
 def test_empty_deciles_are_gaps_and_not_zeros():
     frame = deciles()
     frame.loc[3, ["n", "error", "low", "high"]] = [0, float("nan"), float("nan"), float("nan")]
-    figure = charts.error_by_decile({"late": frame}, 0.1).figure
+    figure = common.error_by_decile({"late": frame}, 0.1).figure
     assert figure.data[0].y[3] != figure.data[0].y[3]
     assert "–" in figure.data[0].hovertext[3]
 
 
 def test_many_reviewers_are_told_apart():
     frame = pd.DataFrame({"day": "2026-01-01", "reviewer": [f"r{i:02d}" for i in range(16)], "n": 1})
-    looks = {(trace.marker.color, trace.marker.pattern.shape) for trace in charts.decisions_per_day(frame).figure.data}
+    looks = {(trace.marker.color, trace.marker.pattern.shape) for trace in common.decisions_per_day(frame).figure.data}
     assert len(looks) == 16
 
 

@@ -9,11 +9,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from dashboard import state
-from dashboard.columns import ScoreColumn
-from dashboard.comparing import frames
-from dashboard.selection import MetaFilter, Selection
-from dashboard.serving import serve_this
+from dashboard.auth.serving import serve_this
+from dashboard.queries import database, score_frames
+from dashboard.queries.score_columns import ScoreColumn
+from dashboard.queries.selection import MetaFilter, Selection
 from scoring.audit import Audit
 from scoring.audit.storage import read_table
 
@@ -74,11 +73,11 @@ def test_the_heat_map_is_scipys_correlation_of_turned_scores(audit):
 def test_scores_without_the_label_are_told_from_those_with_it(audit):
     serve_this(audit.root)
     run = audit.run()
-    takes = frames.take_label(audit, run, state.score_columns(run))
+    takes = score_frames.take_label(audit, run, database.score_columns(run))
     assert takes["aum.aum"] and not takes["uncertainty.entropy"] and not takes["vog.late_prediction_logit"]
     assert takes["vog.late_label_logit"]
     declared = ScoreColumn("uncertainty", "entropy", "Entropy", uses_label=True)
-    assert frames.take_label(audit, run, [declared]) == {"uncertainty.entropy": True}
+    assert score_frames.take_label(audit, run, [declared]) == {"uncertainty.entropy": True}
     assert "without it among themselves" in said(page(audit, "compare"))
 
 
@@ -222,11 +221,11 @@ def test_no_two_parts_whose_difference_tells_the_truth_of_one_example_are_shown(
     north, wide = MetaFilter("meta.camera", ("north",)), MetaFilter("meta.width", low=100.0, high=1500.0)
     one = MetaFilter("meta.file:note *odd*", ("note 3",))
     told = {
-        meta: frames.is_told_by_parts(audit, Selection("train", meta=meta))
+        meta: score_frames.is_told_by_parts(audit, Selection("train", meta=meta))
         for meta in ((), (north,), (wide,), (north, wide), (one,), (MetaFilter("meta.camera", contains="n"),))
     }
     assert list(told.values()) == [False, False, True, True, True, True]
-    assert frames.is_told_by_parts(audit, Selection("train", "class 001", meta=(north,))), (
+    assert score_frames.is_told_by_parts(audit, Selection("train", "class 001", meta=(north,))), (
         "too few of a class and a camera"
     )
     width = {"filter": ["width"], "meta.width.from": "100", "meta.width.to": "1900"}
@@ -267,9 +266,9 @@ def test_one_of_each_score_is_compared_also_where_it_lacks_a_choice():
     ]
     other = [ScoreColumn("el2n", stage, "", steps={"stage": stage, "normalised": "raw"}) for stage in ("early", "all")]
     grand = ScoreColumn("grand", "early", "", steps={"stage": "early", "normalised": "raw"})
-    found = frames.main_variants([*vog, *other, grand, ScoreColumn("aum", "aum", "")], "early")
+    found = score_frames.main_variants([*vog, *other, grand, ScoreColumn("aum", "aum", "")], "early")
     assert [c.address for c in found] == ["vog.earlyz", "el2n.early", "grand.early", "aum.aum"]
-    late = frames.main_variants([*vog, *other, grand], "late")
+    late = score_frames.main_variants([*vog, *other, grand], "late")
     assert [c.address for c in late] == ["vog.latez", "el2n.early", "el2n.all", "grand.early"]
 
 
@@ -280,9 +279,9 @@ def test_scores_without_a_known_end_are_named(audit):
 def test_of_many_examples_the_same_sample_is_drawn(audit):
     serve_this(audit.root)
     run = audit.run()
-    columns = frames.main_variants(state.score_columns(run), "late")
-    one = frames.score_frame(audit, run, columns, Selection("train"), 50).values
-    other = frames.score_frame(audit, run, columns[:1], Selection("train"), 50).values
+    columns = score_frames.main_variants(database.score_columns(run), "late")
+    one = score_frames.score_frame(audit, run, columns, Selection("train"), 50).values
+    other = score_frames.score_frame(audit, run, columns[:1], Selection("train"), 50).values
     assert len(one) == 50 and one.index.equals(other.index)
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboard import corrected, decisions, state
-from dashboard.selection import Selection
+from dashboard.presenters import corrected_metrics
+from dashboard.queries import database, decisions
+from dashboard.queries.selection import Selection
 from scoring.audit.storage import read_table, write_table, write_vectors
 from scoring.corrections.corrected_metrics import by_decile, by_group, by_slice, decile_band, judged
 from scoring.report import render
@@ -160,7 +161,7 @@ def test_deciles_over_several_runs_by_hand(log):
 @pytest.fixture(scope="module")
 def reviewed(tmp_path_factory):
     """300 examples with slices of test; 12 wrong test examples relabelled to what the model said."""
-    from dashboard.serving import serve_this
+    from dashboard.auth.serving import serve_this
 
     audit = make_audit(tmp_path_factory.mktemp("corrected") / "audit", 600, 3, wrong=0.2, runs=("main", "second"))
     run, frame = audit.run(), read_table(audit.examples_path, ["example_id", "split", "label"])
@@ -197,11 +198,11 @@ def test_pages_show_both_wherever_they_show_one(reviewed, quiet):
     from .test_views import grids, page, said
 
     run, selection = reviewed.run(), Selection("test")
-    column = next(one for one in state.score_columns(run) if one.address == "uncertainty.entropy")
-    plain = state.decile_errors(reviewed, run, column, selection)
-    beside = corrected.deciles_beside(reviewed, run, column, selection, plain)
+    column = next(one for one in database.score_columns(run) if one.address == "uncertainty.entropy")
+    plain = database.decile_errors(reviewed, run, column, selection)
+    beside = corrected_metrics.deciles_beside(reviewed, run, column, selection, plain)
     assert beside["changed"].sum() == 12
-    everything = corrected.judged(reviewed, run, selection)
+    everything = corrected_metrics.judged(reviewed, run, selection)
     mine = by_decile(
         everything, read_table(run.score_path("uncertainty")).to_pandas().set_index("example_id")["entropy"]
     )
@@ -213,7 +214,7 @@ def test_pages_show_both_wherever_they_show_one(reviewed, quiet):
     assert any("corrected" in str(chart.proto.spec) for chart in app.get("plotly_chart"))
     assert any(list(one.value.columns)[:2] == ["split", "label"] for one in app.dataframe), "per class"
     members = read_slicing(run, "two")[0]
-    words = corrected.of_slices(reviewed, run, members)
+    words = corrected_metrics.of_slices(reviewed, run, members)
     told = [
         fact for grid in grids(page(reviewed, "slices")) for card in grid.get("cards", ()) for fact in [card["facts"]]
     ]
@@ -232,7 +233,7 @@ def test_the_error_over_several_runs_stands_on_corrected_labels_too(reviewed, qu
     runs = [reviewed.run(name) for name in reviewed.run_names()]
     loss = [read_table(run.score_path("uncertainty")).to_pandas().set_index("example_id")["loss"] for run in runs]
     tables = [
-        by_decile(corrected.judged(reviewed, run, Selection("test")), values)
+        by_decile(corrected_metrics.judged(reviewed, run, Selection("test")), values)
         for run, values in zip(runs, loss, strict=True)
     ]
     assert np.allclose(numbers(mean["y"]), 50 * sum(table["original"] for table in tables)), "the page's own error"
@@ -257,7 +258,7 @@ def test_the_report_shows_both(reviewed):
 def test_a_blind_test_shows_corrected_numbers_of_groups_with_many_changes_alone(reviewed, tmp_path):
     import shutil
 
-    from dashboard.serving import serve_this
+    from dashboard.auth.serving import serve_this
     from scoring.audit import Audit
 
     shutil.copytree(reviewed.root, tmp_path / "blind")
@@ -265,7 +266,7 @@ def test_a_blind_test_shows_corrected_numbers_of_groups_with_many_changes_alone(
     config.write_text(config.read_text() + '\n[policy]\ntest = "blind"\n')
     audit = Audit.open(config.parent)
     serve_this(audit.root)
-    assert set(corrected.groups(audit, audit.run(), ["split"])["split"]) == {"train", "test"}
-    by_class = corrected.groups(audit, audit.run(), ["split", "label"])
+    assert set(corrected_metrics.groups(audit, audit.run(), ["split"])["split"]) == {"train", "test"}
+    by_class = corrected_metrics.groups(audit, audit.run(), ["split", "label"])
     assert (by_class.loc[by_class["split"] == "test", "relabelled"] >= 10).all()
     serve_this(reviewed.root)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from starlette.applications import Starlette
 
-from dashboard import cuts as cut_routes
-from dashboard.requests import MOST_BYTES
-from dashboard.serving import serve_this
+from dashboard.auth.serving import serve_this
+from dashboard.routes import decision_plane as cut_routes
+from dashboard.routes.http import MOST_BYTES
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_json, write_json

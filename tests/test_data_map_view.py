@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboard import training_map
-from dashboard.data_map_charts import data_map as chart_of
-from dashboard.selection import Selection
-from dashboard.serving import serve_this
-from dashboard.slicings import MOST_POINTS, thin
-from dashboard.training_map import Quantiles
+from dashboard.auth.serving import serve_this
+from dashboard.charts.data_map import data_map as chart_of
+from dashboard.queries import data_map_epochs
+from dashboard.queries.data_map_epochs import Quantiles
+from dashboard.queries.selection import Selection
+from dashboard.queries.slicings import MOST_POINTS, thin
 from scoring.audit.storage import read_table, write_table
 from scoring.scorers.data_map import data_map, data_map_regions
 from scoring.training.dynamics import read_dynamics
@@ -48,7 +48,7 @@ def expected(audit, upto: int, split: str = "train") -> pd.DataFrame:
 
 @pytest.mark.parametrize("upto", [1, 3, 5])
 def test_after_every_epoch_the_map_is_that_of_the_scorer_over_the_epochs_so_far(audit, upto):
-    found = training_map.positions(audit, audit.run(), "main", upto, Selection("train")).set_index("example_id")
+    found = data_map_epochs.positions(audit, audit.run(), "main", upto, Selection("train")).set_index("example_id")
     wanted = expected(audit, upto)
     assert found.index.tolist() == wanted.index.tolist()
     for name in wanted:
@@ -65,27 +65,27 @@ def test_examples_recorded_under_another_label_have_no_place(tmp_path):
     first = examples.index[examples["split"] == "train"][0]
     examples.loc[first, "label"] = next(c for c in audit.classes if c != examples.loc[first, "label"])
     write_table(audit.examples_path, table.set_column(table.column_names.index("label"), "label", [examples["label"]]))
-    found = training_map.positions(audit, audit.run(), "main", 5, Selection("train"))
+    found = data_map_epochs.positions(audit, audit.run(), "main", 5, Selection("train"))
     assert examples.loc[first, "example_id"] not in found["example_id"].tolist()
     assert len(found) == len(expected(audit, 5)) - 1
 
 
 def test_the_progress_is_the_mean_of_each_epoch(audit):
-    found = training_map.progress(audit, audit.run(), "main", Selection("train"))
+    found = data_map_epochs.progress(audit, audit.run(), "main", Selection("train"))
     p = read_dynamics(audit.run().dynamics_files("main"), expected(audit, 1).index.tolist(), ["p_label"])["p_label"]
     np.testing.assert_allclose(found["p_label"], p.mean(1), rtol=1e-5)
     assert found["epoch"].tolist() == [1, 2, 3, 4, 5] and found["p_label"].is_monotonic_increasing
 
 
 def test_regions_are_the_librarys_and_each_is_listed_purest_first(audit):
-    points = training_map.positions(audit, audit.run(), "main", 5, Selection("train"))
+    points = data_map_epochs.positions(audit, audit.run(), "main", 5, Selection("train"))
     cuts = Quantiles(easy=0.8, hard=0.1, ambiguous=0.9)
-    points["region"] = training_map.regions(points, cuts)
+    points["region"] = data_map_epochs.regions(points, cuts)
     wanted = data_map_regions(points["confidence"], points["variability"], easy=0.8, hard=0.1, ambiguous=0.9)
     assert points["region"].tolist() == list(wanted)
-    assert training_map.in_order(points, "hard")["confidence"].is_monotonic_increasing
-    assert training_map.in_order(points, "ambiguous")["variability"].is_monotonic_decreasing
-    assert training_map.in_order(points, "easy")["confidence"].is_monotonic_decreasing
+    assert data_map_epochs.in_order(points, "hard")["confidence"].is_monotonic_increasing
+    assert data_map_epochs.in_order(points, "ambiguous")["variability"].is_monotonic_decreasing
+    assert data_map_epochs.in_order(points, "easy")["confidence"].is_monotonic_decreasing
 
 
 def test_the_page_draws_every_example_and_shows_the_hard_ones(audit):

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dashboard.duplicates_panel import near_groups, near_to
-from dashboard.serving import serve_this
+from dashboard.auth.serving import serve_this
+from dashboard.panels.duplicates import near_groups, near_to
 from scoring.audit.storage import read_table, write_table
 
 from .synthetic import make_audit

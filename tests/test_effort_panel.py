@@ -2,9 +2,9 @@
 
 import pytest
 
-from dashboard import decisions
-from dashboard.effort_panel import bought, figures, readers, stopping, yield_by_rank
-from dashboard.serving import serve_this
+from dashboard.auth.serving import serve_this
+from dashboard.panels.effort import bought, figures, readers, stopping, yield_by_rank
+from dashboard.queries import decisions
 from scoring.audit import Audit
 from scoring.audit.storage import read_table
 from scoring.queue.order import default_order, suspicion

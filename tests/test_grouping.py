@@ -5,11 +5,12 @@ import json
 import pandas as pd
 import pytest
 
-from dashboard import grouping, state
-from dashboard.columns import find_column
+from dashboard.auth.serving import serve_this
 from dashboard.pages import PAGES
-from dashboard.selection import Selection
-from dashboard.serving import serve_this
+from dashboard.queries import database
+from dashboard.queries.score_columns import find_column
+from dashboard.queries.selection import Selection
+from dashboard.widgets import grouping
 from scoring.audit.storage import read_table
 from scoring.evaluation import error_by_decile
 from scoring.reviews import Event, ReviewLog
@@ -75,7 +76,7 @@ def test_accuracy_and_deciles_of_a_group_are_those_of_its_examples(audit, truth)
     accuracy = grouping.accuracy(audit, run, Selection("test"), found).set_index("label")["accuracy"]
     expected = test["correct"].astype(bool).groupby(named(test)).mean()
     assert accuracy.to_dict() == pytest.approx(expected.to_dict())
-    column = find_column(state.score_columns(run), "aum.aum")
+    column = find_column(database.score_columns(run), "aum.aum")
     scores = read_table(run.score_path("aum"), ["example_id", "aum"]).to_pandas().set_index("example_id")["aum"]
     deciles = grouping.decile_errors(audit, run, column, Selection("test"), found)
     own = (
@@ -135,7 +136,7 @@ def test_the_queue_keeps_the_groups_of_the_sidebar_together(audit, truth):
 
 
 def test_slices_are_counted_by_group(sliced):
-    columns = [name.removeprefix("meta.") for name in state.meta_columns(sliced)]
+    columns = [name.removeprefix("meta.") for name in database.meta_columns(sliced)]
     assert columns, "the sample has metadata"
     app = page(sliced, "slices", slicing="four", grouped=columns[0])
     tables = [element.value for element in app.dataframe]

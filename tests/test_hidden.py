@@ -10,12 +10,16 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from dashboard import blinding, corrected, decisions, grouping, hidden, serving, state
-from dashboard.exports import packed_patches
+from dashboard.auth import serving
+from dashboard.blinding import model_output, second_reader
 from dashboard.pages import DUTIES, PAGES
-from dashboard.pair_panel import pairs
-from dashboard.selection import MetaFilter, Selection
-from dashboard.session import queue
+from dashboard.panels.label_pairs import pairs
+from dashboard.presenters import corrected_metrics
+from dashboard.presenters.patch_download import packed_patches
+from dashboard.queries import database, decisions
+from dashboard.queries.selection import MetaFilter, Selection
+from dashboard.review_session import queue
+from dashboard.widgets import grouping
 from scoring.audit import Audit
 from scoring.audit.storage import read_table, write_json, write_table, write_vectors
 from scoring.data.column_statistics import cut_key
@@ -76,7 +80,7 @@ def copied(scored, folder, more):
 def nobody_asks(monkeypatch):
     """Who asked for controls in one test has not asked for them in the next: a process remembers it as long as it
     lives."""
-    monkeypatch.setattr(hidden, "_asking", set())
+    monkeypatch.setattr(model_output, "_asking", set())
 
 
 @pytest.fixture
@@ -109,7 +113,7 @@ def fresh(audit):
 
 
 def keep_cut(audit, of, points):
-    run, row = audit.run(), state.details(audit, None, [of]).iloc[0]
+    run, row = audit.run(), database.details(audit, None, [of]).iloc[0]
     last = run.record()["checkpoints"][-1]["sha256"]
     write_json(
         run.cut_path(cut_key(of, "x", "y")),
@@ -145,7 +149,9 @@ def asked(client, audit, example, who, other):
 
 def tells_nothing(found, example, other):
     reason = found["example"]["hidden"]
-    assert reason in (hidden.TEST, hidden.FIRST, hidden.SECOND) and found["dossiers"]["hidden"] == reason
+    assert (
+        reason in (model_output.TEST, model_output.FIRST, model_output.SECOND) and found["dossiers"]["hidden"] == reason
+    )
     for name in ("example", "dossiers"):
         assert not found[name]["scores"] and not found[name]["probabilities"], name
     assert not found["dossiers"]["neighbours"] and not any(found["dossiers"]["opinion"].values())
@@ -168,22 +174,24 @@ def tells_all(found):
 def test_no_route_tells_what_the_model_says_of_a_blind_test_example_not_even_to_a_lead(blind_test, who):
     client = team_of(blind_test)
     example, other = of_split(blind_test, "test")[0], of_split(blind_test, "train")[0]
-    assert tells_nothing(asked(client, blind_test, example, who, other), example, other) == hidden.TEST
+    assert tells_nothing(asked(client, blind_test, example, who, other), example, other) == model_output.TEST
     for seq, name in enumerate(("ana", "ben"), 1):
         send(client, event(seq, example, client=name), **as_person(name))
-    assert tells_nothing(asked(client, blind_test, example, who, other), example, other) == hidden.TEST, "for ever"
+    assert tells_nothing(asked(client, blind_test, example, who, other), example, other) == model_output.TEST, (
+        "for ever"
+    )
     tells_all(asked(client, blind_test, other, who, of_split(blind_test, "train")[1]))
 
 
 def test_no_route_tells_what_the_model_says_of_a_blind_row_before_the_first_verdict(with_goal):
     client, example = team_of(with_goal), fresh(with_goal)
     other = next(one for one in of_split(with_goal, "train") if one not in blind_rows(with_goal, with_goal.run()))
-    assert tells_nothing(asked(client, with_goal, example, "ana", other), example, other) == hidden.FIRST
+    assert tells_nothing(asked(client, with_goal, example, "ana", other), example, other) == model_output.FIRST
     written = send(client, event(1, example, evidence={"blind": True, "run": "main"}), **as_person("ana"))
     assert written.json["saved"] and not written.json["refused"]
     tells_all(asked(client, with_goal, example, "ana", other))
     kept = decisions.open_log(with_goal).events()["evidence"].iloc[-1]
-    assert kept["probability"] == kept["draw_probability"] == hidden.probabilities(with_goal).get(example, 1.0)
+    assert kept["probability"] == kept["draw_probability"] == model_output.probabilities(with_goal).get(example, 1.0)
     again = send(client, event(1, example, evidence={"blind": True, "run": "main"}), **as_person("ana"))
     assert again.json["saved"] and not again.json["refused"], "sent twice is written once"
 
@@ -191,7 +199,7 @@ def test_no_route_tells_what_the_model_says_of_a_blind_row_before_the_first_verd
 def test_an_unsure_example_is_blind_for_all_but_its_reader(blind_test):
     client, (example, other) = team_of(blind_test), of_split(blind_test, "train")[:2]
     send(client, event(1, example, verdict="unsure"), **as_person("ana"))
-    assert tells_nothing(asked(client, blind_test, example, "ben", other), example, other) == hidden.SECOND
+    assert tells_nothing(asked(client, blind_test, example, "ben", other), example, other) == model_output.SECOND
     tells_all(asked(client, blind_test, example, "ana", other))
     send(client, event(1, example, client="ben"), **as_person("ben"))
     tells_all(asked(client, blind_test, example, "lea", other))
@@ -223,7 +231,7 @@ def test_the_meeting_reads_out_no_answer_that_waits_for_a_second_reader(blind_te
     log = decisions.open_log(blind_test)
     meetings.start(log, agenda(log), "lea")
     told = [client.get("/hardlook/meeting", **as_person(name)).json["item"]["said"] for name in ("ben", "ana")]
-    assert told[0] == [{"reviewer": "ana", "answer": blinding.HIDDEN}] and "secret" in told[1][0]["answer"]
+    assert told[0] == [{"reviewer": "ana", "answer": second_reader.HIDDEN}] and "secret" in told[1][0]["answer"]
 
 
 # -- every page -------------------------------------------------------------------------------------------------------
@@ -323,20 +331,20 @@ def test_the_queue_of_a_blind_test_is_by_lot_and_without_the_model(blind_test, v
 def test_who_is_in_the_queue_of_a_blind_test_does_not_follow_the_filters(blind_test):
     run = blind_test.run()
     everyone = pa.table({"example_id": of_split(blind_test, "test")})
-    whole = set(hidden.test_queue(blind_test, run, everyone, "test")["example_id"].to_pylist())
+    whole = set(model_output.test_queue(blind_test, run, everyone, "test")["example_id"].to_pylist())
     for one in everyone["example_id"].to_pylist():
-        alone = hidden.test_queue(blind_test, run, pa.table({"example_id": [one]}), "test")
+        alone = model_output.test_queue(blind_test, run, pa.table({"example_id": [one]}), "test")
         assert (alone.num_rows == 1) == (one in whole)
 
 
 def test_a_blind_test_shows_numbers_of_whole_classes_alone(blind_test):
     narrow = {"filter": ["camera"], "meta.camera": ["north"]}
     for name, parameters in (("deciles", {}), ("compare", {"split": "test"}), ("compare", {"split": "all"})):
-        assert hidden.PARTS in said(page(blind_test, name, **parameters, **narrow))
+        assert model_output.PARTS in said(page(blind_test, name, **parameters, **narrow))
     known = pd.DataFrame({"split": ["train", "test", "test"], "n": [2, 40, 4], "right": [1, 30, 4]})
-    assert hidden.accuracy_shown(blind_test, known, Selection()).index.tolist() == [0, 1]
+    assert model_output.accuracy_shown(blind_test, known, Selection()).index.tolist() == [0, 1]
     meta = Selection(meta=(MetaFilter("meta.camera", ("north",)),))
-    assert hidden.accuracy_shown(blind_test, known, meta).index.tolist() == [0]
+    assert model_output.accuracy_shown(blind_test, known, meta).index.tolist() == [0]
     assert "test accuracy" in said(page(blind_test, "overview")) and "test accuracy" not in said(
         page(blind_test, "overview", **narrow)
     )
@@ -347,24 +355,24 @@ def test_numbers_of_a_part_are_counted_without_blind_rows(with_goal):
     run, example = with_goal.run(), fresh(with_goal)
     width = float(read_table(with_goal.examples_path).to_pandas().set_index("example_id").loc[example, "meta.width"])
     alone = Selection("train", meta=(MetaFilter("meta.width", low=width, high=width),))
-    assert example in state.matching(with_goal, alone.meta)
-    part, told = hidden.open_part(with_goal, alone)
+    assert example in database.matching(with_goal, alone.meta)
+    part, told = model_output.open_part(with_goal, alone)
     assert example in part.left_out and "until their first verdict" in told
     everyone = Selection("train")
-    assert hidden.open_part(with_goal, everyone) == (everyone, None), "numbers of the whole split stay"
+    assert model_output.open_part(with_goal, everyone) == (everyone, None), "numbers of the whole split stay"
     below = {"filter": ["width"], "meta.width.from": str(width), "meta.width.to": str(width)}
     app = page(with_goal, "overview", **below)
     assert told in said(app) and "train accuracy" not in [metric.label for metric in app.metric]
     for name in ("deciles", "compare"):
         assert told in said(page(with_goal, name, split="train", **below))
-    rows = hidden.everything(with_goal)
+    rows = model_output.everything(with_goal)
     wide = Selection("train", meta=(MetaFilter("meta.width", low=0.0),))
-    counted = state.accuracy(with_goal, run, hidden.open_part(with_goal, wide)[0], ["split"])["n"].sum()
+    counted = database.accuracy(with_goal, run, model_output.open_part(with_goal, wide)[0], ["split"])["n"].sum()
     labelled = [one for one in of_split(with_goal, "train") if one not in rows]
     assert counted == len(labelled) > 0
     grouped = grouping.grouping(with_goal, "camera")
     assert grouping.accuracy(with_goal, run, everyone, grouped)["n"].sum() == len(labelled)
-    both = corrected.judged(with_goal, run, part)
+    both = corrected_metrics.judged(with_goal, run, part)
     assert both is None or example not in set(both["example_id"])
 
 
@@ -399,7 +407,7 @@ def test_a_session_mixes_blind_rows_in_and_a_fixed_address_is_no_way_around(with
     found = shown(app)
     blind_ones = [cell for cell in found if cell.get("blind")]
     assert {cell["id"] for cell in blind_ones} == {cell["id"] for cell in found} & rows and len(blind_ones) > 10
-    chances = hidden.probabilities(with_goal)
+    chances = model_output.probabilities(with_goal)
     assert len({str(sorted(cell["evidence"])) for cell in blind_ones}) == 1, "controls look like blind suspects"
     assert {cell["id"] in chances for cell in blind_ones} == {True, False}
     for address in ("grid", "suspects"):
@@ -423,7 +431,7 @@ def test_a_session_mixes_blind_rows_in_and_a_fixed_address_is_no_way_around(with
 
 def test_blind_rows_are_the_same_from_every_run_and_order(with_goal):
     serving.serve_this(with_goal.root)
-    first = hidden.rows(with_goal)
+    first = model_output.rows(with_goal)
     shown_in = {
         run: {c["id"] for c in shown(page(with_goal, "suspects", run=run, score=score)) if c.get("blind")}
         for run, score in (("main", "AUM"), ("second", "Loss"))
@@ -436,8 +444,8 @@ def test_what_others_said_is_no_filter_before_the_second_reading(blind_test):
     send(client, event(1, example, verdict="unsure"), **as_person("ana"))
     states = decisions.state_at(blind_test)
     assert example in states["unsure"]
-    assert not any(example in ids for ids in blinding.as_seen(blind_test, states, "ben").values())
-    assert blinding.as_seen(blind_test, states, "ana") == states
+    assert not any(example in ids for ids in second_reader.as_seen(blind_test, states, "ben").values())
+    assert second_reader.as_seen(blind_test, states, "ana") == states
     app = page(blind_test, "suspects", view="Sheet", decision="unsure")
     assert not shown(app)
 
@@ -475,5 +483,5 @@ def test_pairs_and_agenda_leave_out_what_is_hidden(with_goal, blind_test):
 
 def test_nothing_is_hidden_where_nothing_asks_for_it(scored):
     serving.serve_this(scored.root)
-    assert hidden.everything(scored) == {} and hidden.why(scored, of_split(scored, "test")) == {}
+    assert model_output.everything(scored) == {} and model_output.why(scored, of_split(scored, "test")) == {}
     assert queue.to_review(scored, scored.run(), pa.table({"example_id": ["a"]})).num_rows == 1

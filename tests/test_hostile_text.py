@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
-from dashboard import blinding, decisions, hidden, serving
+from dashboard.auth import serving
+from dashboard.blinding import model_output, second_reader
+from dashboard.queries import decisions
 from scoring.audit import Audit
 from scoring.audit.storage import read_table
 from scoring.corrections.label_patch import corrected_labels, read_patch, write_patch
@@ -144,14 +146,16 @@ def test_a_blind_queue_mixes_in_as_many_that_the_model_agrees_with_and_its_order
     queue = table.filter([one in set(test["example_id"]) for one in table["example_id"].to_pylist()]).select(
         ["example_id"]
     )
-    found = hidden.test_queue(audit, run, queue, "test")["example_id"].to_pylist()
+    found = model_output.test_queue(audit, run, queue, "test")["example_id"].to_pylist()
     wrong = set(test.loc[~test["correct"].astype(bool), "example_id"])
     assert wrong <= set(found) <= set(test["example_id"]) and len(found) > len(wrong)
     assert (
         found
-        == hidden.test_queue(audit, run, queue.take(list(range(len(queue)))[::-1]), "test")["example_id"].to_pylist()
+        == model_output.test_queue(audit, run, queue.take(list(range(len(queue)))[::-1]), "test")[
+            "example_id"
+        ].to_pylist()
     )
-    assert hidden.test_queue(audit, run, queue, "train").equals(queue), "train is as ever"
+    assert model_output.test_queue(audit, run, queue, "train").equals(queue), "train is as ever"
 
 
 def test_a_blind_cell_tells_nothing_of_the_model():
@@ -166,7 +170,7 @@ def test_a_blind_cell_tells_nothing_of_the_model():
         "suggestion_source": "x",
         "evidence": {"run": "main", "prediction": "dog", "value": 1.2, "rank": 3, "url": "u"},
     }
-    shown = hidden.blind_cell(cell)
+    shown = model_output.blind_cell(cell)
     assert "dog" not in str(shown) and "1.2" not in str(shown) and shown["label"] == "cat"
     assert shown["evidence"] == {"run": "main", "url": "u", "blind": True}
 
@@ -176,6 +180,6 @@ def test_the_log_table_blanks_what_a_second_reader_must_not_see(team):
     example = read_table(audit.examples_path)["example_id"][0].as_py()
     send(client, event(1, example, client="t", verdict="unsure", note="secret"), **as_person("ana"))
     events = decisions.open_log(audit).events()
-    hers, own = blinding.visible(audit, events, "ben"), blinding.visible(audit, events, "ana")
-    assert hers["note"].iloc[0] == blinding.HIDDEN and pd.isna(hers["verdict"].iloc[0])
+    hers, own = second_reader.visible(audit, events, "ben"), second_reader.visible(audit, events, "ana")
+    assert hers["note"].iloc[0] == second_reader.HIDDEN and pd.isna(hers["verdict"].iloc[0])
     assert hers["reviewer"].iloc[0] == "ana" and own["note"].iloc[0] == "secret"

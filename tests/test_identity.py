@@ -4,14 +4,7 @@ import os
 
 import pytest
 
-from dashboard.identity import (
-    decision_refusal,
-    host_refusal,
-    identify,
-    is_loopback,
-    origin_refusal,
-    system_user,
-)
+from dashboard.auth.identity import decision_refusal, host_refusal, identify, is_loopback, origin_refusal, system_user
 
 LOCAL, OPEN = identify("127.0.0.1"), identify("0.0.0.0")
 GOOD = {"host": "localhost:8501", "content-type": "application/json", "x-hardlook": "1"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dashboard import jobs
-from dashboard.serving import serve_this
+from dashboard.auth.serving import serve_this
 from scoring.audit.errors import HardlookError
 
 from .synthetic import make_audit
@@ -177,7 +177,7 @@ def test_a_job_that_begins_or_ends_while_it_is_looked_at_is_not_told_as_lost(aud
 def test_a_job_survives_the_process_that_started_it(audit, commands, go):
     commands("wait_for_go(); print('late')")
     code = (
-        f"from dashboard import jobs; from dashboard.serving import serve_this; from scoring.audit import Audit\n"
+        f"from dashboard import jobs; from dashboard.auth.serving import serve_this; from scoring.audit import Audit\n"
         f"serve_this({str(audit.root)!r}); jobs._environment = lambda: {jobs._environment()!r}\n"
         f"print(jobs.start(Audit.open({str(audit.root)!r}), 'main', 'score').id)"
     )

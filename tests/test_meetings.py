@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from dashboard import decisions, serving, standings
+from dashboard.auth import serving
+from dashboard.queries import decisions, live_status
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_json, read_table
@@ -287,7 +288,7 @@ def test_a_lead_leads_and_all_others_follow(team):
 
 
 def test_what_a_second_reader_must_not_see_is_not_sent(team, monkeypatch):
-    monkeypatch.setattr(standings, "EVERY", 0)
+    monkeypatch.setattr(live_status, "EVERY", 0)
     client, audit = team
     log = decisions.open_log(audit)
     ids = read_table(audit.examples_path)["example_id"].to_pylist()

@@ -10,10 +10,11 @@ import itertools
 import numpy as np
 import pytest
 
-from dashboard import serving, state
+from dashboard.auth import serving
 from dashboard.pages import PAGES
-from dashboard.session import dossiers as facts
-from dashboard.session.dossiers import dossiers
+from dashboard.presenters import session_facts as facts
+from dashboard.presenters.session_facts import dossiers
+from dashboard.queries import database
 from scoring.audit.storage import read_table
 
 from .reads import Reads
@@ -121,7 +122,7 @@ def test_classes_that_are_known_are_not_read_again(audits, reads):
 def test_the_groups_of_a_batch_hold_what_each_alone_holds(audits, monkeypatch):
     audit = audits(400, 4, next(fresh))
     run = audit.run()
-    files = state.stamp(run.score_path("aum")), state.stamp(audit.examples_path)
+    files = database.stamp(run.score_path("aum")), database.stamp(audit.examples_path)
     examples = read_table(audit.examples_path, ["example_id", "split", "label"]).to_pandas().set_index("example_id")
     scores = read_table(run.score_path("aum"), ["example_id", "aum"]).to_pandas().set_index("example_id")["aum"]
     groups = [("train", "class 000"), ("test", "class 001"), ("pool", None), ("train", "no such class")]

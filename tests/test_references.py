@@ -98,7 +98,7 @@ def test_what_the_folder_already_gave_is_not_imported_twice():
     import scoring.audit.storage
 
     assert (
-        load_callable("scoring.audit.errors:HardlookError", Path(scoring.audit.errors.__file__).parents[1])
+        load_callable("scoring.audit.errors:HardlookError", Path(scoring.audit.errors.__file__).parents[2])
         is HardlookError
     )
     assert sys.modules["scoring.audit.storage"] is scoring.audit.storage

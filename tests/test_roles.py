@@ -4,8 +4,19 @@ import asyncio
 
 import pytest
 
-from dashboard import decisions, jobs, serving
-from dashboard.identity import Access, Gate, decision_refusal, give_name, given_name, host_refusal, own_name, visitor
+from dashboard import jobs
+from dashboard.auth import serving
+from dashboard.auth.identity import (
+    Access,
+    Gate,
+    decision_refusal,
+    give_name,
+    given_name,
+    host_refusal,
+    own_name,
+    visitor,
+)
+from dashboard.queries import decisions
 from scoring.audit import Audit, check_config
 from scoring.audit.errors import HardlookError
 from scoring.audit.roles import role_of

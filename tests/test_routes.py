@@ -13,12 +13,13 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from dashboard import decisions, serving, standings
+from dashboard.auth import serving
+from dashboard.auth.identity import Gate
 from dashboard.grid.scripts import scripts, scripts_version
-from dashboard.identity import Gate
-from dashboard.maps import overlay
-from dashboard.requests import picture_url
-from dashboard.routes import routes
+from dashboard.queries import decisions, live_status
+from dashboard.queries.vog_maps import overlay
+from dashboard.routes.example_routes import routes
+from dashboard.routes.http import picture_url
 from scoring.audit import Audit
 from scoring.audit.storage import read_table, write_table
 from scoring.reviews import LogUnavailable
@@ -311,7 +312,7 @@ def test_a_log_that_cannot_be_written_now_is_told_as_such_and_nothing_is_acknowl
 
 
 def test_news_since_a_position_names_what_changed_and_nothing_else(client, ids, monkeypatch):
-    monkeypatch.setattr(standings, "EVERY", 0)
+    monkeypatch.setattr(live_status, "EVERY", 0)
     start = client.post("/hardlook/decisions", {"ids": ids[:3]}).json
     assert start["examples"][ids[0]] == {"decisions": [], "flags": [], "notes": 0}
     send(client, event(1, ids[0], verdict="several", labels=["cat", "dog"], issues=["bad image"]))
@@ -332,7 +333,7 @@ def test_news_since_a_position_names_what_changed_and_nothing_else(client, ids, 
 
 
 def test_after_an_undo_everything_on_screen_is_asked_for_again(client, ids, monkeypatch):
-    monkeypatch.setattr(standings, "EVERY", 0)
+    monkeypatch.setattr(live_status, "EVERY", 0)
     position = send(client, event(1, ids[0], batch="b"), event(2, ids[1], batch="b")).json["position"]
     send(client, event(3, ids[0], action="undo", verdict=None, undoes=["tab", 1]))
     assert client.get("/hardlook/decisions", {"after": position}).json["again"]
@@ -341,8 +342,8 @@ def test_after_an_undo_everything_on_screen_is_asked_for_again(client, ids, monk
 
 
 def test_a_browser_that_was_away_too_long_or_saw_another_log_asks_again(client, ids, monkeypatch):
-    monkeypatch.setattr(standings, "EVERY", 0)
-    monkeypatch.setattr(standings, "REMEMBERED", 3)
+    monkeypatch.setattr(live_status, "EVERY", 0)
+    monkeypatch.setattr(live_status, "REMEMBERED", 3)
     start = client.post("/hardlook/decisions", {"ids": []}).json["position"]
     for seq in range(1, 7):
         last = send(client, event(seq, ids[0])).json["position"]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.colours import ROLES, contrast, css_variables
+from dashboard.auth.serving import serve_this
 from dashboard.server import address, bind, options, serve
-from dashboard.serving import serve_this
+from dashboard.style.colours import ROLES, contrast, css_variables
 from scoring.audit.errors import HardlookError
 
 from .synthetic import make_audit

@@ -14,11 +14,13 @@ from scipy.stats import percentileofscore
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from dashboard import blinding, cells, decisions, hidden, routes, sharing, state
-from dashboard.pair_panel import pairs
-from dashboard.serving import serve_this, serving
-from dashboard.session import alike, blind, classes, dossiers, pixels, queue
-from dashboard.session import routes as session_routes
+from dashboard.auth.serving import serve_this, serving
+from dashboard.blinding import hidden_controls, model_output, second_reader
+from dashboard.panels.label_pairs import pairs
+from dashboard.presenters import cells, class_reference, deep_pixels, lookalikes, session_facts
+from dashboard.queries import database, decisions
+from dashboard.review_session import queue, shared_queue
+from dashboard.routes import example_routes, session_routes
 from scoring.audit.storage import read_table, write_table
 from scoring.queue import locks
 from scoring.queue.order import suggestions
@@ -67,7 +69,7 @@ def examples(audit):
 def test_a_percentile_is_the_place_within_split_and_label(audit):
     rows = examples(audit)
     one = rows[(rows["split"] == "train") & rows["problem"].isna()].iloc[5]
-    told = dossiers.dossiers(audit, audit.run(), [one["example_id"]])[one["example_id"]]
+    told = session_facts.dossiers(audit, audit.run(), [one["example_id"]])[one["example_id"]]
     aum = next(score for score in told["scores"] if score["name"] == "aum.aum")
     values = read_table(audit.run().score_path("aum"), ["example_id", "aum"]).to_pandas().set_index("example_id")["aum"]
     alike_ones = rows[(rows["split"] == "train") & (rows["label"] == one["label"])]["example_id"]
@@ -79,7 +81,7 @@ def test_a_percentile_is_the_place_within_split_and_label(audit):
 def test_neighbours_come_nearest_first_with_their_labels(audit):
     ids = examples(audit)["example_id"].tolist()
     near(audit, {ids[0]: [ids[3], "gone", ids[1]]})
-    found = dossiers.dossiers(audit, audit.run(), ids[:2])
+    found = session_facts.dossiers(audit, audit.run(), ids[:2])
     cells = found[ids[0]]["neighbours"]
     assert [cell["id"] for cell in cells] == [ids[3], ids[1]] and cells[0]["top"] == "0.1"
     assert cells[1]["evidence"]["rank"] == 3 and found[ids[1]]["neighbours"] == []
@@ -88,18 +90,20 @@ def test_neighbours_come_nearest_first_with_their_labels(audit):
 
 
 def test_typical_examples_are_sure_ones_of_the_class_and_never_found_wrong(audit):
-    found = classes.describe_class(audit, audit.run(), "class 002")
+    found = class_reference.describe_class(audit, audit.run(), "class 002")
     ids = [cell["id"] for cell in found["typical"]]
-    assert len(ids) == classes.MOST and {cell["label"] for cell in found["typical"]} == {"class 002"}
+    assert len(ids) == class_reference.MOST and {cell["label"] for cell in found["typical"]} == {"class 002"}
     aum = read_table(audit.run().score_path("aum"), ["example_id", "aum"]).to_pandas().set_index("example_id")["aum"]
     assert aum[ids].min() > aum.median()
     decide(audit, ids[0], "other", new_label="class 001", label="class 002")
-    assert ids[0] not in [cell["id"] for cell in classes.describe_class(audit, audit.run(), "class 002")["typical"]]
+    assert ids[0] not in [
+        cell["id"] for cell in class_reference.describe_class(audit, audit.run(), "class 002")["typical"]
+    ]
 
 
 def test_gold_examples_that_are_gone_are_named_not_shown(audit):
     audit.guidelines_path.write_text("## class 001\nround\nGold: `train/000010.png`, `gone.png`\n")
-    found = classes.describe_class(audit, audit.run(), "class 001")
+    found = class_reference.describe_class(audit, audit.run(), "class 001")
     assert found["text"] == "round" and [cell["id"] for cell in found["gold"]] == ["train/000010.png"]
     assert found["missing"] == ["gone.png"]
 
@@ -111,7 +115,7 @@ def test_look_alikes_share_label_and_suggestion_and_are_suspects_not_decided(aud
     rows["suggestion"] = rows["example_id"].map(suggestions(audit, run).set_index("example_id")["suggested_label"])
     aum = read_table(run.score_path("aum"), ["example_id", "aum"]).to_pandas().set_index("example_id")["aum"]
     rows["aum"] = rows["example_id"].map(aum)
-    limit = rows["aum"].quantile(alike.SUSPECT)
+    limit = rows["aum"].quantile(lookalikes.SUSPECT)
     group = max(
         (g.sort_values("aum") for _, g in rows.groupby(["label", "suggestion"])),
         key=lambda g: (g["aum"] <= limit).sum(),
@@ -122,9 +126,9 @@ def test_look_alikes_share_label_and_suggestion_and_are_suspects_not_decided(aud
     first, second, third, decided = suspects[:4]
     near(audit, {first: [others[0], second, sure[0], decided], second: [third, first], third: [first]})
     decide(audit, decided)
-    assert alike.members(audit, run, first) == [first, second, third]
+    assert lookalikes.members(audit, run, first) == [first, second, third]
     near(audit, {first: others[:5]})
-    assert alike.alike(audit, run, first)["note"].startswith("No other suspect")
+    assert lookalikes.alike(audit, run, first)["note"].startswith("No other suspect")
 
 
 def test_pixels_keep_sixteen_bits_and_are_refused_for_eight(audit):
@@ -132,7 +136,7 @@ def test_pixels_keep_sixteen_bits_and_are_refused_for_eight(audit):
     buffer = io.BytesIO()
     Image.fromarray(deep).save(buffer, "PNG")
     audit.originals.write_part([("train/000000.png", buffer.getvalue())])
-    with TestClient(Starlette(routes=routes.routes())) as client:
+    with TestClient(Starlette(routes=example_routes.routes())) as client:
         reply = client.get("/hardlook/deep", params={"id": "train/000000.png"})
         assert reply.status_code == 200 and reply.headers["x-kind"] == "uint16"
         shape = int(reply.headers["x-height"]), int(reply.headers["x-width"])
@@ -142,7 +146,7 @@ def test_pixels_keep_sixteen_bits_and_are_refused_for_eight(audit):
         assert client.post("/hardlook/dossiers", json={"ids": ["x"] * 100}).status_code == 400
         told = client.post("/hardlook/dossiers", json={"ids": ["train/000000.png"]}).json()
         assert told["train/000000.png"]["deep"] is True
-    assert gzip.decompress(gzip.compress(pixels.Values(deep).content())) == deep.tobytes()
+    assert gzip.decompress(gzip.compress(deep_pixels.Values(deep).content())) == deep.tobytes()
 
 
 def test_floats_are_given_as_floats(audit):
@@ -151,13 +155,13 @@ def test_floats_are_given_as_floats(audit):
     Image.fromarray(values).save(buffer, "TIFF")
     audit.originals.write_part([("train/000000.png", buffer.getvalue())])
     row = {"example_id": "train/000000.png", "kind": "image", "reference": None, "problem": None}
-    found = pixels.values_of(audit, row)
+    found = deep_pixels.values_of(audit, row)
     assert found.headers["x-kind"] == "float32" and np.array_equal(found.array, values)
 
 
 def test_a_queue_holds_what_is_open_and_goes_on_after_the_last_decision(audit):
     run = audit.run()
-    whole = state.ranking(audit, run, state.score_columns(run)[0], state.Selection("train"))
+    whole = database.ranking(audit, run, database.score_columns(run)[0], database.Selection("train"))
     ids = whole["example_id"].to_pylist()
     decide(audit, ids[4], seq=1)
     decide(audit, ids[2], seq=2)
@@ -191,7 +195,7 @@ def test_a_decided_example_returns_where_another_run_contradicts_it(tmp_path):
 
 def test_members_of_a_group_follow_each_other(audit):
     run = audit.run()
-    table = state.ranking(audit, run, state.score_columns(run)[0], state.Selection("train"))
+    table = database.ranking(audit, run, database.score_columns(run)[0], database.Selection("train"))
     named = queue.groups(audit, "camera")
     ids = queue.kept_together(table, named)["example_id"].to_pylist()
     north = [at for at, one in enumerate(ids) if named.get(one) == "north"]
@@ -218,37 +222,37 @@ def test_pairs_count_the_suspects_of_each_label_and_suggestion(audit):
 
 def test_controls_are_mixed_in_and_blind_cells_carry_no_opinion(audit):
     run, me = audit.run(), serving().identity.reviewer
-    table = state.ranking(audit, run, state.score_columns(run)[0], state.Selection("train"))
-    mixed, drawn = blind.with_controls(audit, run, table, "train")
+    table = database.ranking(audit, run, database.score_columns(run)[0], database.Selection("train"))
+    mixed, drawn = hidden_controls.with_controls(audit, run, table, "train")
     assert sorted(mixed["example_id"].to_pylist()) == sorted(table["example_id"].to_pylist()) == sorted(drawn)
-    assert not hidden.rows(audit), "nobody asked for controls yet"
-    hidden.mix_in(me, True)
-    rows, chances = hidden.rows(audit), hidden.probabilities(audit)
+    assert not model_output.rows(audit), "nobody asked for controls yet"
+    model_output.mix_in(me, True)
+    rows, chances = model_output.rows(audit), model_output.probabilities(audit)
     controls = {one for one in drawn if chances.get(one, 1) < 1}
     assert controls and controls <= rows
     first = next(one for one in mixed["example_id"].to_pylist() if one in controls)
     own = mixed.filter(pc.equal(mixed["example_id"], first))
-    cell = blind.mark(cells.make_cells(audit, run, own, state.score_columns(run)[0])[0], drawn)
+    cell = hidden_controls.mark(cells.make_cells(audit, run, own, database.score_columns(run)[0])[0], drawn)
     assert cell["blind"] and cell["label"] and cell["evidence"]["blind"] is True
-    assert not any(cell[name] for name in (*hidden.TOLD_BY_THE_MODEL, "score", "score_help", "wrong"))
+    assert not any(cell[name] for name in (*model_output.TOLD_BY_THE_MODEL, "score", "score_help", "wrong"))
     assert set(cell["evidence"]) <= {"run", "url", "blind"}, "neither a score nor what tells controls from suspects"
-    written = blind.with_probability(audit, first, cell["evidence"])
+    written = hidden_controls.with_probability(audit, first, cell["evidence"])
     assert written["probability"] == written["draw_probability"] == chances[first]
     decide(audit, first, reviewer=me)
-    seen = blind.mark(cells.make_cells(audit, run, own, state.score_columns(run)[0])[0], drawn)
+    seen = hidden_controls.mark(cells.make_cells(audit, run, own, database.score_columns(run)[0])[0], drawn)
     assert seen["suggestion"] and seen["evidence"]["blind"] is False and not seen.get("blind")
-    hidden.mix_in(me, False)
+    model_output.mix_in(me, False)
 
 
 def test_an_unsure_example_goes_blind_to_a_second_reader(audit):
     run = audit.run()
-    table = state.ranking(audit, run, state.score_columns(run)[0], state.Selection("train"))
+    table = database.ranking(audit, run, database.score_columns(run)[0], database.Selection("train"))
     ids = table["example_id"].to_pylist()
     decide(audit, ids[3], "unsure", seq=1, reviewer="somebody else")
     decide(audit, ids[5], "given", seq=2, reviewer="somebody else")
     left = queue.to_review(audit, run, table)["example_id"].to_pylist()
     assert ids[3] in left and ids[5] not in left
-    kept = blinding.hidden_from(audit, "ada")
+    kept = second_reader.hidden_from(audit, "ada")
     assert ids[3] in kept
 
 
@@ -259,7 +263,7 @@ def test_a_log_of_flags_alone_reopens_nothing_and_hides_nothing(tmp_path):
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
         log.append([Event(client="c", seq=1, example_id=ids[0], reviewer="ada", action="flag")])
     run = audit.run()
-    whole = state.ranking(audit, run, state.score_columns(run)[0], state.Selection("train"))
+    whole = database.ranking(audit, run, database.score_columns(run)[0], database.Selection("train"))
     assert queue.reopened(audit, run) == set()
     assert queue.to_review(audit, run, whole).num_rows == whole.num_rows
 
@@ -268,9 +272,9 @@ def test_the_page_and_the_session_keep_the_same_examples_from_others(audit):
     me, log = serving().identity.reviewer, decisions.open_log(audit)
     ids = examples(audit)["example_id"].tolist()[:12]
     locks.claim(log, [ids[5]], "ben", datetime.now(UTC), 5)
-    assert set(sharing.hold(audit, ids[: sharing.HELD]).values()) == {me, "ben"}  # as the page is drawn
+    assert set(shared_queue.hold(audit, ids[: shared_queue.HELD]).values()) == {me, "ben"}  # as the page is drawn
     holders = session_routes._hold([*ids[4:], "no such example"])  # as the session goes on
     assert holders == dict.fromkeys(ids[4:], me) | {ids[5]: "ben"}
     assert locks.held(log, datetime.now(UTC)) == holders, "what lies behind is given back"
-    here = Path(sharing.__file__).with_name("grid") / "session.js"
-    assert f"const LOCKED = {sharing.HELD};" in here.read_text()
+    here = Path(shared_queue.__file__).parents[1] / "grid" / "session.js"
+    assert f"const LOCKED = {shared_queue.HELD};" in here.read_text()

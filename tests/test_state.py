@@ -9,8 +9,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from dashboard import cells, controls, decisions, freezing, state, words
-from dashboard.columns import (
+from dashboard.auth.serving import serve_this
+from dashboard.presenters import cells
+from dashboard.queries import database, decisions
+from dashboard.queries.score_columns import (
     ScoreColumn,
     describe_ends,
     find_column,
@@ -18,8 +20,10 @@ from dashboard.columns import (
     group_columns,
     stages_overlap,
 )
-from dashboard.selection import MetaFilter, Selection
-from dashboard.serving import serve_this
+from dashboard.queries.selection import MetaFilter, Selection
+from dashboard.review_session import frozen_ranking
+from dashboard.style import formatting
+from dashboard.widgets import inputs
 from scoring.audit.storage import read_table, write_table
 from scoring.evaluation import deciles, error_by_decile
 from scoring.queue import order
@@ -51,7 +55,7 @@ def truth(audit, run):
 
 
 def column_of(run, address) -> ScoreColumn:
-    return find_column(state.score_columns(run), address)
+    return find_column(database.score_columns(run), address)
 
 
 def ranked(truth, address, where=True):
@@ -60,7 +64,7 @@ def ranked(truth, address, where=True):
 
 
 def test_a_ranking_is_the_sorted_score_without_what_is_not_scored(audit, run, truth):
-    table = state.ranking(audit, run, column_of(run, "vog.late_label_logit_z"), Selection())
+    table = database.ranking(audit, run, column_of(run, "vog.late_label_logit_z"), Selection())
     assert table["example_id"].to_pylist() == ranked(truth, "vog.late_label_logit_z")
     assert table.num_rows < len(truth)
 
@@ -80,7 +84,7 @@ def test_a_ranking_holds_the_selected_examples_alone(audit, run, truth):
         Selection(example="train/000003.png"): truth.index == "train/000003.png",
     }
     for chosen, where in cases.items():
-        found = state.ranking(audit, run, column, chosen)["example_id"].to_pylist()
+        found = database.ranking(audit, run, column, chosen)["example_id"].to_pylist()
         assert found == ranked(truth, "uncertainty.entropy", where), chosen
         assert 0 < len(found) < len(truth), chosen
 
@@ -94,22 +98,23 @@ def test_a_filter_takes_hostile_text_as_text(audit, run):
             Selection(meta=(MetaFilter("meta.camera", values=(text,)),)),
             Selection(example=text),
         ):
-            assert state.ranking(audit, run, column, chosen).num_rows == 0, (text, chosen)
+            assert database.ranking(audit, run, column, chosen).num_rows == 0, (text, chosen)
 
 
 def test_the_ten_deciles_of_a_selection_part_it(audit, run, truth):
     column = column_of(run, "vog.late_label_logit_z")
     parts = [
-        state.ranking(audit, run, column, Selection("train", decile=d))["example_id"].to_pylist() for d in range(1, 11)
+        database.ranking(audit, run, column, Selection("train", decile=d))["example_id"].to_pylist()
+        for d in range(1, 11)
     ]
     assert list(chain(*parts)) == ranked(truth, column.address, (truth["split"] == "train") & truth["correct"].notna())
 
 
 def test_error_per_decile_is_of_the_examples_that_the_decile_shows(audit, run, truth):
     column = column_of(run, "aum.aum")
-    frame = state.decile_errors(audit, run, column, Selection("train"))
+    frame = database.decile_errors(audit, run, column, Selection("train"))
     for decile in (1, 10):
-        ids = state.ranking(audit, run, column, Selection("train", decile=decile))["example_id"].to_pylist()
+        ids = database.ranking(audit, run, column, Selection("train", decile=decile))["example_id"].to_pylist()
         assert frame["error"][decile - 1] == pytest.approx(1 - truth.loc[ids, "correct"].astype(bool).mean())
         assert frame["n"][decile - 1] == len(ids)
 
@@ -118,13 +123,13 @@ def test_error_per_decile_agrees_with_evaluation(audit, run, truth):
     column = column_of(run, "aum.aum")
     known = truth[(truth["split"] == "test") & truth["correct"].notna() & truth["aum.aum"].notna()]
     expected = error_by_decile(known["aum.aum"].to_numpy(), ~known["correct"].astype(bool).to_numpy())
-    pd.testing.assert_frame_equal(state.decile_errors(audit, run, column, Selection("test")), expected)
+    pd.testing.assert_frame_equal(database.decile_errors(audit, run, column, Selection("test")), expected)
 
 
 def test_deciles_within_classes_are_those_of_each_class_alone(audit, run):
     column = column_of(run, "aum.aum")
-    frame = state.class_decile_errors(audit, run, column, Selection("train"), audit.classes[:2])
-    alone = state.decile_errors(audit, run, column, Selection("train", audit.classes[1]))
+    frame = database.class_decile_errors(audit, run, column, Selection("train"), audit.classes[:2])
+    alone = database.decile_errors(audit, run, column, Selection("train", audit.classes[1]))
     assert frame[frame["class"] == audit.classes[1]]["error"].tolist() == pytest.approx(
         alone["error"].tolist(), nan_ok=True
     )
@@ -132,52 +137,52 @@ def test_deciles_within_classes_are_those_of_each_class_alone(audit, run):
 
 def test_details_come_in_the_order_asked_for_and_unknown_ids_are_empty(audit, run, truth):
     ids = ["train/000005.png", "no such", "train/000001.png"]
-    frame = state.details(audit, run, ids)
+    frame = database.details(audit, run, ids)
     assert frame.index.tolist() == ids
     assert frame["prediction"].tolist()[0] == truth.loc[ids[0], "prediction"]
     assert frame.loc["no such"].isna().all()
 
 
 def test_accuracy_and_counts_agree_with_pandas(audit, run, truth):
-    found = state.accuracy(audit, run, Selection(), ["split", "label"])
-    found = state.with_intervals(found).set_index(["split", "label"])
+    found = database.accuracy(audit, run, Selection(), ["split", "label"])
+    found = database.with_intervals(found).set_index(["split", "label"])
     known = truth[truth["correct"].notna()]
     expected = known["correct"].astype(bool).groupby([known["split"], known["label"]]).mean()
     assert found["accuracy"].to_dict() == pytest.approx(expected.to_dict())
     assert (found["low"] <= found["accuracy"]).all() and (found["accuracy"] <= found["high"]).all()
-    counts = state.counts(audit, Selection(), ["split"]).set_index("split")
+    counts = database.counts(audit, Selection(), ["split"]).set_index("split")
     assert counts["n"].to_dict() == truth["split"].value_counts().to_dict()
     assert counts["problems"].sum() == truth["problem"].notna().sum()
 
 
 def test_metadata_is_filtered_by_values_by_range_or_by_text(audit):
-    kinds = {name: state.meta_choices(audit, name)[0] for name in state.meta_columns(audit)}
+    kinds = {name: database.meta_choices(audit, name)[0] for name in database.meta_columns(audit)}
     assert kinds == {"meta.camera": "values", "meta.width": "range", "meta.file:note *odd*": "text"}
-    assert set(state.meta_choices(audit, "meta.camera")[1]) == {"north", "south", None}
+    assert set(database.meta_choices(audit, "meta.camera")[1]) == {"north", "south", None}
 
 
 def test_a_file_written_anew_is_read_anew(tmp_path):
     audit = make_audit(tmp_path / "audit", 50, 2)
     run = audit.run()
     column = column_of(run, "aum.aum")
-    before = state.ranking(audit, run, column, Selection())
+    before = database.ranking(audit, run, column, Selection())
     table = read_table(run.score_path("aum"))
     flipped = pa.array(-table["aum"].to_numpy(), pa.float32(), mask=np.isnan(table["aum"].to_numpy()))
     write_table(run.score_path("aum"), table.set_column(3, table.schema.field("aum"), flipped))
-    after = state.ranking(audit, run, column, Selection())
+    after = database.ranking(audit, run, column, Selection())
     assert after["example_id"].to_pylist() == before["example_id"].to_pylist()[::-1]
 
 
 def test_what_changed_since_it_was_scored_is_stale(tmp_path):
     audit = make_audit(tmp_path / "audit", 50, 3)
     run = audit.run()
-    assert state.coverage(audit, run)["stale"].tolist() == [0] * 4
+    assert database.coverage(audit, run)["stale"].tolist() == [0] * 4
     examples = read_table(audit.examples_path).to_pandas()
     examples.loc[0, "fingerprint"] = "f" * 64
     examples.loc[1, "label"] = next(name for name in audit.classes if name != examples.loc[1, "label"])
     examples.loc[2, "example_id"] = "train/new.png"
     write_table(audit.examples_path, pa.Table.from_pandas(examples, preserve_index=False))
-    coverage = state.coverage(audit, run)
+    coverage = database.coverage(audit, run)
     assert coverage["stale"].tolist() == [2] * 4
     assert coverage["missing"].tolist() == [1] * 4
 
@@ -186,22 +191,22 @@ def test_a_broken_score_file_is_named_and_the_others_are_read(tmp_path):
     audit = make_audit(tmp_path / "audit", 50, 2)
     run = audit.run()
     run.score_path("broken").write_bytes(b"PAR1 no")
-    assert state.broken_scores(run) == ["broken"]
-    assert {column.scorer for column in state.score_columns(run)} == {"aum", "data_map", "uncertainty", "vog"}
+    assert database.broken_scores(run) == ["broken"]
+    assert {column.scorer for column in database.score_columns(run)} == {"aum", "data_map", "uncertainty", "vog"}
 
 
 def test_without_scores_or_predictions_rankings_are_empty(tmp_path):
     audit = make_audit(tmp_path / "audit", 20, 2, predictions=False, scores=False)
     run = audit.run()
     column = ScoreColumn("aum", "aum", "AUM")
-    assert state.ranking(audit, run, column, Selection()).num_rows == 0
-    assert state.decile_errors(audit, run, column, Selection())["n"].sum() == 0
-    assert state.accuracy(audit, run, Selection(), ["split"]).empty
-    assert "prediction" not in state.details(audit, run, ["train/000000.png"])
+    assert database.ranking(audit, run, column, Selection()).num_rows == 0
+    assert database.decile_errors(audit, run, column, Selection())["n"].sum() == 0
+    assert database.accuracy(audit, run, Selection(), ["split"]).empty
+    assert "prediction" not in database.details(audit, run, ["train/000000.png"])
 
 
 def test_duplicates_are_grouped_by_content(audit):
-    frame = state.duplicates(audit)
+    frame = database.duplicates(audit)
     assert frame["copies"].tolist() == [2, 2, 2, 2]
 
 
@@ -220,11 +225,11 @@ def test_an_unknown_score_is_known_from_its_file_alone(tmp_path):
     write_table(run.score_path("unheard_of"), table)
     column = column_of(run, "unheard_of.oddness")
     assert (column.title, column.unit, column.hard_end) == ("Oddness", "odds", "low")
-    assert state.ranking(audit, run, column, Selection())["score"].to_pylist() == [1.5]
+    assert database.ranking(audit, run, column, Selection())["score"].to_pylist() == [1.5]
 
 
 def test_variants_of_one_score_are_one_choice_with_steps(run):
-    scores = {score.title: score for score in group_columns(state.score_columns(run))}
+    scores = {score.title: score for score in group_columns(database.score_columns(run))}
     assert scores["VoG"].steps == ["stage", "index", "form", "normalised"]
     assert len(scores["VoG"].columns) == 24
     assert scores["AUM"].steps == []
@@ -237,7 +242,7 @@ def test_two_scores_of_one_title_are_told_apart():
 
 
 def test_the_grid_starts_with_late_logit_vog_of_the_label_as_z(run):
-    assert first_column(state.score_columns(run)).address == "vog.late_label_logit_z"
+    assert first_column(database.score_columns(run)).address == "vog.late_label_logit_z"
     assert first_column([]) is None
 
 
@@ -337,12 +342,12 @@ def test_a_frozen_queue_keeps_its_examples_while_they_are_decided(reviewed):
     run = audit.run()
     column = column_of(run, "aum.aum")
     undecided = Selection(decision="undecided")
-    first = freezing.freeze(audit, run, column, undecided, decisions.last_position(audit))
+    first = frozen_ranking.freeze(audit, run, column, undecided, decisions.last_position(audit))
     decide(log, 1, first.table["example_id"][0].as_py())
-    again = freezing.freeze(audit, run, column, undecided, first.as_of)
+    again = frozen_ranking.freeze(audit, run, column, undecided, first.as_of)
     assert again.table.equals(first.table)
     assert (
-        freezing.freeze(audit, run, column, undecided, decisions.last_position(audit)).table.num_rows
+        frozen_ranking.freeze(audit, run, column, undecided, decisions.last_position(audit)).table.num_rows
         == first.table.num_rows - 1
     )
 
@@ -364,7 +369,7 @@ def test_progress_counts_what_each_reviewer_decided(reviewed):
 def test_a_cell_carries_what_the_reviewer_saw(audit, run, truth):
     serve_this(audit.root)
     column = column_of(run, "aum.aum")
-    table = state.ranking(audit, run, column, Selection("train"))
+    table = database.ranking(audit, run, column, Selection("train"))
     made = cells.make_cells(
         audit, run, table.slice(0, 3), column, ranks=[1, 2, 3], of=table.num_rows, url="http://x/suspects"
     )
@@ -381,22 +386,22 @@ def test_a_cell_carries_what_the_reviewer_saw(audit, run, truth):
 def test_the_suggestions_of_a_page_are_those_of_the_whole(audit, run, truth):
     whole = order.suggestions(audit, run).set_index("example_id")
     page = ["train/000005.png", "no such", "train/000001.png"]
-    found = state.suggestions(audit, run, truth["label"].reindex(page))
+    found = database.suggestions(audit, run, truth["label"].reindex(page))
     assert found.index.tolist() == page
     pd.testing.assert_frame_equal(found.loc[[page[0], page[2]]], whole.loc[[page[0], page[2]]])
     assert found.loc["no such"].isna().all()
 
 
 def test_a_pool_example_has_no_label_and_is_not_wrong(audit, run):
-    pool = state.labels(audit).query("split == 'pool'")["example_id"].head(1).tolist()
+    pool = database.labels(audit).query("split == 'pool'")["example_id"].head(1).tolist()
     cell = cells.make_cells(audit, run, pa.table({"example_id": pool}), None)[0]
     assert cell["label"] is None and cell["wrong"] is False and cell["prediction"] is not None
 
 
 def test_links_between_pages_carry_the_state_that_the_widgets_read(run):
-    columns_ = state.score_columns(run)
+    columns_ = database.score_columns(run)
     column = column_of(run, "vog.early_prediction_probability")
-    assert controls.score_parameters(columns_, column) == {
+    assert inputs.score_parameters(columns_, column) == {
         "score": "VoG",
         "stage": "early",
         "by": "prediction",
@@ -404,16 +409,16 @@ def test_links_between_pages_carry_the_state_that_the_widgets_read(run):
         "scale": "raw",
     }
     meta = (MetaFilter("meta.camera", values=("north", None)), MetaFilter("meta.width", low=5.0))
-    assert controls.meta_parameters(meta) == {
+    assert inputs.meta_parameters(meta) == {
         "filter": ["camera", "width"],
-        "meta.camera": ["north", controls.NOTHING],
+        "meta.camera": ["north", inputs.NOTHING],
         "meta.width.from": "5.0",
     }
 
 
 def test_names_cannot_break_out_of_markdown():
     for name in (*AWKWARD, "``", "`", " ", "", "a\nb"):
-        text = words.quoted(name)
+        text = formatting.quoted(name)
         fence = text[: len(text) - len(text.lstrip("`"))]
         assert text.endswith(fence) and fence not in text[len(fence) : -len(fence)].strip("`") and "\n" not in text
 

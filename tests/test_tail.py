@@ -1,7 +1,7 @@
 """How far a log has come: one reading of what is new, for whoever follows it."""
 
-from dashboard.standings import Standings
-from dashboard.tail import Tail
+from dashboard.queries.live_status import Standings
+from dashboard.queries.log_tail import Tail
 from scoring.reviews import Event, ReviewLog
 
 

@@ -4,11 +4,11 @@ verdict."""
 import pandas as pd
 import pytest
 
-from dashboard import decisions
-from dashboard.selection import decision_words
+from dashboard.queries import decisions
+from dashboard.queries.selection import decision_words
 from scoring.audit.errors import HardlookError
 from scoring.corrections import label_patch
-from scoring.queue.estimates.control_answers import wrong_labels
+from scoring.queue.estimates.answered_controls import wrong_labels
 from scoring.queue.second_reader_policy import ReviewPolicy
 from scoring.reviews import ReviewLog, disposition, meetings
 from scoring.reviews.decisions import answers

@@ -16,12 +16,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-from dashboard import decisions, state
-from dashboard.columns import find_column
-from dashboard.exports import packed_patches
+from dashboard.auth.serving import serve_this
 from dashboard.pages import PAGES, find_page
-from dashboard.selection import Selection
-from dashboard.serving import serve_this
+from dashboard.presenters.patch_download import packed_patches
+from dashboard.queries import database, decisions
+from dashboard.queries.score_columns import find_column
+from dashboard.queries.selection import Selection
 from scoring.audit.storage import read_table, write_json, write_table
 from scoring.reviews import Event
 
@@ -294,8 +294,8 @@ def test_a_decile_opens_its_examples_in_the_grid(audit):
     sound(app.button(key="early 3").click().run())
     assert app.query_params == {"split": "train", "class": "class 001", "stage": "early", "decile": "3"}
     run = audit.run()
-    column = find_column(state.score_columns(run), "vog.early_label_logit_z")
-    expected = state.ranking(audit, run, column, Selection("train", "class 001", decile=3))["example_id"].to_pylist()
+    column = find_column(database.score_columns(run), "vog.early_label_logit_z")
+    expected = database.ranking(audit, run, column, Selection("train", "class 001", decile=3))["example_id"].to_pylist()
     assert sorted(cells(app)) == sorted(expected)
 
 

@@ -22,9 +22,9 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.colours import ROLES, css_variables
+from dashboard.auth.serving import serving
 from dashboard.grid.scripts import scripts_version
-from dashboard.serving import serving
+from dashboard.style.colours import ROLES, css_variables
 from scoring.reviews.verdicts import browser_table
 
 LARGEST = 10

@@ -9,10 +9,12 @@ import json
 
 import streamlit as st
 
-from dashboard import blinding, controls, decisions, grouping, hidden, state, view
+from dashboard.auth.serving import serving
+from dashboard.blinding import model_output, second_reader
 from dashboard.meeting import meeting_screen
-from dashboard.serving import serving
-from dashboard.words import command_line, count, quoted
+from dashboard.queries import database, decisions
+from dashboard.style.formatting import command_line, count, quoted
+from dashboard.widgets import grouping, inputs, page_frame
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.queue.blinding import hidden_from_readers
@@ -22,7 +24,7 @@ from scoring.reviews import ReviewLog, meetings
 
 def show() -> None:
     """The page."""
-    shared = view.current()
+    shared = page_frame.current()
     log = decisions.open_log(shared.audit)
     open_one = meetings.current(log)
     if open_one is None:
@@ -36,13 +38,16 @@ def show() -> None:
 def offer_to_start(log: ReviewLog, shared) -> None:
     """The agenda, and for a lead the button that opens a meeting over it."""
     st.subheader("Agenda", anchor=False)
-    slices = controls.switch("Worst slices", ("0", "3", "5", "10"), "slices", "5")
-    among = state.matching(shared.audit, shared.meta) if shared.meta else None
-    blind = ["test"] if blinding.policy(shared.audit).is_blind else []
-    unseen = {*hidden.everything(shared.audit), *hidden_from_readers(shared.audit, log)}  # whoever leads, others follow
+    slices = inputs.switch("Worst slices", ("0", "3", "5", "10"), "slices", "5")
+    among = database.matching(shared.audit, shared.meta) if shared.meta else None
+    blind = ["test"] if second_reader.policy(shared.audit).is_blind else []
+    unseen = {
+        *model_output.everything(shared.audit),
+        *hidden_from_readers(shared.audit, log),
+    }  # whoever leads, others follow
     items = meetings.agenda(log, shared.run, slices=int(slices), among=among, blind=blind, hidden=unseen)
     if not items:
-        return controls.empty(
+        return inputs.empty(
             "Nothing to discuss: no two people differ, nothing is flagged (key F in a grid), and no slices are kept.",
             command_line("slice", shared.audit),
         )
@@ -51,7 +56,7 @@ def offer_to_start(log: ReviewLog, shared) -> None:
         {"#": at + 1, "what": one["title"], "why": one["why"], "example": one["example_id"], **groups[at]}
         for at, one in enumerate(items)
     ]
-    st.dataframe(table, hide_index=True, placeholder=controls.NONE, height="content" if len(table) <= 10 else 400)
+    st.dataframe(table, hide_index=True, placeholder=inputs.NONE, height="content" if len(table) <= 10 else 400)
     if not serving().identity.may("lead"):
         return None
     if st.button(
@@ -68,7 +73,7 @@ def offer_to_start(log: ReviewLog, shared) -> None:
 
 def by_group(audit: Audit, items: list[dict]) -> tuple[list[dict], list[dict[str, str]]]:
     """The agenda with the examples of each group of the sidebar's column together, and that column beside each item."""
-    grouped = view.grouped()
+    grouped = page_frame.grouped()
     if grouped is None:
         return items, [{}] * len(items)
     members = grouping.members(audit, grouped)
@@ -131,7 +136,7 @@ def show_past(audit: Audit, log: ReviewLog) -> None:
                 for one in rules
             ],
             hide_index=True,
-            placeholder=controls.NONE,
+            placeholder=inputs.NONE,
         )
     mapping = meetings.class_mapping(log, audit.classes)
     if mapping["changes"]:
@@ -148,7 +153,7 @@ def show_past(audit: Audit, log: ReviewLog) -> None:
                 for one in mapping["changes"]
             ],
             hide_index=True,
-            placeholder=controls.NONE,
+            placeholder=inputs.NONE,
         )
         st.download_button(
             "Mapping of classes as JSON",

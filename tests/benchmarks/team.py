@@ -30,7 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from dashboard.serving import Serving  # noqa: E402  the line above makes them importable
+from dashboard.auth.serving import Serving  # noqa: E402  the line above makes them importable
 from scoring.audit.storage import read_table  # noqa: E402  the line above makes them importable
 from scoring.reviews import ReviewLog  # noqa: E402  the line above makes them importable
 from tests.synthetic import make_audit  # noqa: E402  the line above makes them importable

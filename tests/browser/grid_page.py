@@ -2,13 +2,13 @@
 
 import streamlit as st
 
-from dashboard import state
 from dashboard.grid import example_grid
+from dashboard.queries import database
 
 EACH = 6
 
 st.set_page_config(layout="wide")
-audit = state.open_audit()
+audit = database.open_audit()
 run = audit.run()
 memory = st.session_state
 memory.setdefault("page", int(st.query_params.get("page", 0)))
@@ -20,12 +20,12 @@ st.text_input("field")
 if st.toggle("framed"):
     st.container(border=True).text("Something stands above the grid now.")
 each = int(st.query_params.get("each", EACH))
-ids = state.sql(f"SELECT example_id FROM '{audit.examples_path}' ORDER BY row").column(0).to_pylist()
+ids = database.sql(f"SELECT example_id FROM '{audit.examples_path}' ORDER BY row").column(0).to_pylist()
 text = lambda value: value if isinstance(value, str) else None
 
 
 def cells(start: int) -> list[dict]:
-    rows = state.details(audit, run, ids[start : start + each])
+    rows = database.details(audit, run, ids[start : start + each])
     return [
         {
             "id": i,

@@ -4,8 +4,8 @@
 ``answers``: what the log says about each control. ``effort``: all of it about one split, for a page or a report.
 """
 
+from scoring.queue.estimates.answered_controls import control_answers, double_reads, readers_table, wrong_labels
 from scoring.queue.estimates.confidence_sequence import total_bounds
-from scoring.queue.estimates.control_answers import control_answers, double_reads, readers_table, wrong_labels
 from scoring.queue.estimates.effort import Effort, effort
 from scoring.queue.estimates.intervals import (
     Estimate,

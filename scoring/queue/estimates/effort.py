@@ -23,7 +23,7 @@ import pandas as pd
 
 from scoring.audit import Audit, Run
 from scoring.audit.storage import read_table
-from scoring.queue.estimates import control_answers, intervals
+from scoring.queue.estimates import answered_controls, intervals
 from scoring.queue.estimates.confidence_sequence import total_bounds
 from scoring.queue.estimates.intervals import Estimate
 from scoring.queue.random_controls import Plan, chance_of_seeing, drawn_controls, fix_controls, plan
@@ -117,7 +117,7 @@ def effort(audit: Audit, run: Run | None, log: ReviewLog, split: str = "train") 
     own = fix_controls(audit, run)
     own = own[own["split"] == split]
     planned = plan(audit.goal, len(own))
-    controls = control_answers.control_answers(drawn_controls(own, planned), log)
+    controls = answered_controls.control_answers(drawn_controls(own, planned), log)
     examples = read_table(audit.examples_path).to_pandas().set_index("example_id").loc[own["example_id"]]
     consensus = log.consensus()
     consensus = consensus[consensus["example_id"].isin(own["example_id"])]
@@ -131,7 +131,7 @@ def effort(audit: Audit, run: Run | None, log: ReviewLog, split: str = "train") 
     rate = Estimate(
         *(float(x) for x in intervals.rate_of_strata(counts["size"], answered, counts["errors"], planned.confidence))
     )
-    reads = control_answers.double_reads(log)
+    reads = answered_controls.double_reads(log)
     base_n, base = int(raw.sum()), int(wrong.sum())
     found = int(decided["wrong"].eq(True).sum())
     history = _history(own, controls, decided, planned)
@@ -163,7 +163,7 @@ def effort(audit: Audit, run: Run | None, log: ReviewLog, split: str = "train") 
         gain=intervals.rate_ratio(int(hits.sum()), len(hits), base, base_n),
         by_rank=_by_rank(hits, rate.value),
         history=history,
-        readers=control_answers.readers_table(log),
+        readers=answered_controls.readers_table(log),
     )
 
 
@@ -174,7 +174,7 @@ def _decided(consensus: pd.DataFrame, log: ReviewLog, own: pd.DataFrame) -> pd.D
     frame = pd.DataFrame(
         {
             "example_id": consensus["example_id"],
-            "wrong": control_answers.wrong_labels(consensus),
+            "wrong": answered_controls.wrong_labels(consensus),
             "at": at,
             "spoken": consensus["verdict"].notna() | (consensus["status"] == "disputed"),
         }
