@@ -1,11 +1,12 @@
 """The pages of the dashboard: address, title, where they stand in the navigation, and how they treat blind examples.
 
 A page is a file under ``views`` and one line here. Navigation is made from this table, and so are the tests that every
-page has to pass: an audit without data, both themes, axe, and its duty to blind examples (``scoring.queue.blinding``: test
-under ``test = "blind"``, controls until their first verdict), of which a reviewer must not learn what the model says.
+page has to pass: an audit without data, both themes, axe, and its duty to blind examples (``scoring.queue.blinding``:
+test under ``test = "blind"``, controls until their first verdict), of which a reviewer must not learn what the model
+says.
 
-Inputs: none → the table. Cost: none. Limit: a duty is kept by the page itself (``dashboard.blinding.model_output``); here it is
-declared.
+Inputs: none → the table. Cost: none. Limit: a duty is kept by the page itself (``dashboard.blinding.model_output``);
+here it is declared.
 """
 
 from __future__ import annotations

@@ -75,7 +75,8 @@ def is_door(path: Path) -> bool:
 
 
 def floors(pairs: Iterable[Tie]) -> dict[str, int]:
-    """The floor of each room, 1 where it imports none. Raises ``ValueError`` for rooms that import each other in a ring."""
+    """The floor of each room, 1 where it imports none. Raises ``ValueError`` for rooms that import each other in a
+    ring."""
     below: dict[str, set[str]] = {}
     for upper, lower in pairs:
         below.setdefault(upper, set()).add(lower)
@@ -90,7 +91,8 @@ def floors(pairs: Iterable[Tie]) -> dict[str, int]:
 
 
 def drawing(pairs: Iterable[Tie]) -> str:
-    """The house as a Mermaid chart: each room above those that it imports; ties that follow from others are left out."""
+    """The house as a Mermaid chart: each room above those that it imports; ties that follow from others are left
+    out."""
     pairs = set(pairs)
     below: dict[str, set[str]] = {}
     for name, _ in sorted(floors(pairs).items(), key=lambda each: each[1]):

@@ -14,9 +14,9 @@ from scoring.audit.storage import read_json, read_metadata, read_vectors
 from scoring.reviews import Event, ReviewLog
 
 from .conftest import hardlook
+from .dashboard.test_routes import app_of
+from .dashboard.test_views import APP
 from .small_audits import write_small_audit
-from .test_routes import app_of
-from .test_views import APP
 
 FILES = (
     "examples.parquet",

@@ -17,10 +17,10 @@ from scoring.queue.assignments import assignees, assigning, for_reviewer
 from scoring.reviews import Event, ReviewLog, meetings
 from scoring.reviews.event import EventRefused
 
+from .audit.test_roles import as_person
+from .dashboard.test_routes import app_of, event, send
 from .databases import log_url, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name
 from .synthetic import make_audit
-from .test_roles import as_person
-from .test_routes import app_of, event, send
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 TEXTS = {

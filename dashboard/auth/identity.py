@@ -7,8 +7,8 @@ There are three ways to know who is there, chosen when the server starts:
 - *proxy*: a reverse proxy at a named address says it in a header; the header of anybody else is thrown away;
 - *oidc*: ``st.login`` with ``[auth]`` in secrets.toml; every request carries Streamlit's signed cookie.
 
-On another address without one of these, everybody may look and nobody decide. Roles (``scoring.audit.roles``) say what a
-known person may do. ``Gate`` finds out once per request, before everything else, and hands the name on in a header
+On another address without one of these, everybody may look and nobody decide. Roles (``scoring.audit.roles``) say what
+a known person may do. ``Gate`` finds out once per request, before everything else, and hands the name on in a header
 that it takes away from whoever else sends it: pages, pictures and events all ask the same answer.
 
 Three attacks are closed here, for pages, pictures and decisions alike:

@@ -1,9 +1,10 @@
 """Controls among the suspects of a session.
 
-``scoring.queue.random_controls`` draws the controls; which rows are blind is the audit's (``dashboard.blinding.model_output``), so their cells come
-without the model. A blind decision's evidence gets the probability with which the queue drew the example where the
-event is written (``with_probability``): in the cell it would tell controls from suspects. Only such decisions can say
-what the ranking misses. Controls are mixed in where audit.toml sets a goal, or where the page is asked to.
+``scoring.queue.random_controls`` draws the controls; which rows are blind is the audit's
+(``dashboard.blinding.model_output``), so their cells come without the model. A blind decision's evidence gets the
+probability with which the queue drew the example where the event is written (``with_probability``): in the cell it
+would tell controls from suspects. Only such decisions can say what the ranking misses. Controls are mixed in where
+audit.toml sets a goal, or where the page is asked to.
 
 Inputs → outputs: the rows of a queue → their order with controls; cells and evidence with how they were drawn.
 """

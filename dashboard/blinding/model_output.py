@@ -1,8 +1,8 @@
 """What the model says, hidden from whoever looks: of which examples, why, and tables without them.
 
     hidden = test examples where the policy reads test blind, from everybody, for ever
-           ∪ blind rows (``scoring.queue.random_controls.blind_rows``: controls and as many suspects) until their first verdict
-           ∪ examples that wait for a second reader, from everybody but the first
+           ∪ blind rows (``scoring.queue.random_controls.blind_rows``: controls and as many suspects) until their first
+           verdict ∪ examples that wait for a second reader, from everybody but the first
 
 Blind rows are fixed by the audit, so that no other page, order or filter shows what a session keeps back: cells come
 without the model, facts and pictures of it are refused, and rankings, maps and lists, whose order alone would tell,

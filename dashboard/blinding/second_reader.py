@@ -1,8 +1,8 @@
 """What others said, hidden from a second reader: answers to examples that one person has read and that need another.
 
 Routes, tables and filters ask here, so that what is hidden never reaches a browser; what the model says is hidden by
-``dashboard.blinding.model_output``. Cost: one pass over the decided examples per new event. Limit: who may read the audit's folder
-sees all.
+``dashboard.blinding.model_output``. Cost: one pass over the decided examples per new event. Limit: who may read the
+audit's folder sees all.
 """
 
 from __future__ import annotations
@@ -87,15 +87,15 @@ def _waiting_among(audit: Audit, ids: set[str]) -> dict[str, str]:
 
 
 def as_seen(audit: Audit, states: Mapping[str, frozenset[str]], reviewer: str | None) -> dict[str, frozenset[str]]:
-    """What is decided and how (``dashboard.queries.decisions.state_at``), as this person may see it: what others said to an
-    example that waits for a second reader counts as not said."""
+    """What is decided and how (``dashboard.queries.decisions.state_at``), as this person may see it: what others said
+    to an example that waits for a second reader counts as not said."""
     hidden = frozenset(hidden_from(audit, reviewer))
     return {word: ids if word == "flagged" else ids - hidden for word, ids in states.items()}
 
 
 def without_hidden(audit: Audit, answer: dict[str, Any], reviewer: str | None) -> dict[str, Any]:
-    """How examples stand (``dashboard.queries.live_status``), as this person may see it. Asked once a second by every browser, so
-    it looks at the examples of the answer alone."""
+    """How examples stand (``dashboard.queries.live_status``), as this person may see it. Asked once a second by every
+    browser, so it looks at the examples of the answer alone."""
     if not answer.get("examples"):
         return answer
     rules = policy(audit)

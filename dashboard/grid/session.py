@@ -1,9 +1,9 @@
 """A session: one example at a time, decided by keys, beside everything that helps to decide.
 
-Python sends a window of the queue (cells of ``dashboard.presenters.cells``); the browser shows one large, decides and advances by
-itself (``dashboard/grid/session.js``), reads facts ahead from ``dashboard.routes.session_routes``, and asks for the next
-window long before this one ends. The place in the queue is the address's ``?at=``, an example_id, written by the
-browser.
+Python sends a window of the queue (cells of ``dashboard.presenters.cells``); the browser shows one large, decides and
+advances by itself (``dashboard/grid/session.js``), reads facts ahead from ``dashboard.routes.session_routes``, and asks
+for the next window long before this one ends. The place in the queue is the address's ``?at=``, an example_id, written
+by the browser.
 
 Cost: a window of 240 cells is 100 kB, once per some 150 decisions; no decision runs the page.
 """

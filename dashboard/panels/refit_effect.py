@@ -1,7 +1,7 @@
 """What the corrections do, on a page: starts `hardlook refit`, follows it, and shows what it predicted and measured.
 
-Numbers are read from ``runs/<run>/refit.json`` (``scoring.corrections.effect.preview``); nothing is computed here. The page always
-says what was compared, on which examples, and whether decisions were made since.
+Numbers are read from ``runs/<run>/refit.json`` (``scoring.corrections.effect.preview``); nothing is computed here. The
+page always says what was compared, on which examples, and whether decisions were made since.
 """
 
 from __future__ import annotations

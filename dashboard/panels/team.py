@@ -1,7 +1,7 @@
 """The team on /reviews: who has which work, disputes for the lead, how far people agree.
 
-Thin: the numbers come from ``scoring.queue.assignments`` and ``scoring.reviews.annotator_agreement``; a lead's acts are checked by role here,
-where they are written.
+Thin: the numbers come from ``scoring.queue.assignments`` and ``scoring.reviews.annotator_agreement``; a lead's acts are
+checked by role here, where they are written.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 *Typical* are labelled training examples among the least suspicious of the class under the queue's own order, the
 nearest to their mean in feature space first; where features are missing, the least suspicious first. Examples whose
-label a reviewer found wrong are left out. Gold examples are named in ``guidelines.md`` (``scoring.reviews.guidelines``).
+label a reviewer found wrong are left out. Gold examples are named in ``guidelines.md``
+(``scoring.reviews.guidelines``).
 
 Input → output: a class name and a run → one dict ready for JSON. Cost: one query per class, kept.
 """

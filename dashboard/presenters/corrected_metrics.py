@@ -1,8 +1,8 @@
 """Metrics on corrected labels beside those on the labels as given, for every page that shows one.
 
-``beside`` joins a page's own frame (accuracy per class, error per decile, slices) with ``scoring.corrections.corrected_metrics``:
-columns corrected (the same metric on corrected labels) and changed (labels that the review changed there). Nothing is
-joined before the first correction: the two would be the same.
+``beside`` joins a page's own frame (accuracy per class, error per decile, slices) with
+``scoring.corrections.corrected_metrics``: columns corrected (the same metric on corrected labels) and changed (labels
+that the review changed there). Nothing is joined before the first correction: the two would be the same.
 
 Cost: one join of the examples per new event, kept. Limit: of a blind test, groups with fewer than ``hidden.FEWEST``
 changed labels are left out, since the difference would tell what the model says of single examples.

@@ -1,9 +1,10 @@
 """What stands in a cell and in an opened example where the example is no picture: rows of numbers, or a text.
 
-*Rows*: the columns of a vector, those that deviate most from the example's class first (``scoring.data.column_statistics``), each
-{name, value, unit, z, up}. *Text*: its beginning in a cell, all of it (up to 20,000 characters) in an opened example,
-cut into *pieces* [text, strength] where a VoG map of its tokens is kept. Everything goes to the browser as JSON and
-into the page as text nodes; control characters are replaced by their visible signs, character for character.
+*Rows*: the columns of a vector, those that deviate most from the example's class first
+(``scoring.data.column_statistics``), each {name, value, unit, z, up}. *Text*: its beginning in a cell, all of it (up to
+20,000 characters) in an opened example, cut into *pieces* [text, strength] where a VoG map of its tokens is kept.
+Everything goes to the browser as JSON and into the page as text nodes; control characters are replaced by their visible
+signs, character for character.
 
 Inputs → outputs: example_ids and their classes → dicts for JSON. Cost: one look-up in a memory-mapped file per
 example. Limits: a longer text, and vectors of more than 400 columns, are cut, and say so.

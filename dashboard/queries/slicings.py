@@ -1,8 +1,8 @@
 """Slicings as pages read them: kept ones, ones tried with other settings, and the map of influence embeddings.
 
 ``kept`` and ``tried`` return the same: members (example_id, slice_id, distance to the centre) and the summary of
-``scoring.slices.slicing_run``. A slicing is tried in this process: embeddings are on the disk and torch is not needed; the last
-few are remembered. ``map_points`` joins the map's coordinates to what points are coloured by, never more than
+``scoring.slices.slicing_run``. A slicing is tried in this process: embeddings are on the disk and torch is not needed;
+the last few are remembered. ``map_points`` joins the map's coordinates to what points are coloured by, never more than
 ``MOST_POINTS`` of them: a lasso over many more would overrun the connection.
 
 Cost: reading a kept slicing takes milliseconds; trying one at 60,000 × 100 seconds; the map 50 ms.

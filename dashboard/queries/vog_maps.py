@@ -1,8 +1,8 @@
 """A VoG map as something to lay over the picture: colour for how much, transparency where it is little.
 
-Input → output: the grey PNG that ``scoring.pipeline.vog_maps`` keeps → an RGBA PNG. The colours rise in lightness (inferno's), so
-they can be told apart in grey too. Limit: how a transform of the user's own crops is not known; its map is stretched
-over the whole picture.
+Input → output: the grey PNG that ``scoring.pipeline.vog_maps`` keeps → an RGBA PNG. The colours rise in lightness
+(inferno's), so they can be told apart in grey too. Limit: how a transform of the user's own crops is not known; its map
+is stretched over the whole picture.
 """
 
 from __future__ import annotations

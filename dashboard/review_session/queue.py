@@ -1,8 +1,8 @@
 """Where a session stands in its queue: what is to review, in which order, and where its reviewer stopped.
 
 Everything is derived from the ranking and from the log, so it is the same on any machine: the queue holds what is not
-decided, and what a later model contradicts (``scoring.reviews.sessions``); it goes on after the last example of it that the
-reviewer decided; members of a group stay together.
+decided, and what a later model contradicts (``scoring.reviews.sessions``); it goes on after the last example of it that
+the reviewer decided; members of a group stay together.
 
 Cost: the ranking once more in memory, and for reopened examples one reading of the log per new event position.
 """

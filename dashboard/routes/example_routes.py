@@ -14,8 +14,8 @@
     GET  /hardlook/cut, POST         a cut through a vector (``dashboard.routes.decision_plane``)
 
 Ids travel in the query, because they may hold slashes, dots and anything else. Foreign hosts and pages are turned away
-before (``dashboard.auth.identity.Gate``); who may write is asked here, at the event. Cost: a thumbnail is one binary search
-in a memory-mapped file, an event one flush to the disk.
+before (``dashboard.auth.identity.Gate``); who may write is asked here, at the event. Cost: a thumbnail is one binary
+search in a memory-mapped file, an event one flush to the disk.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """/suspects: examples ranked by a score, the most suspicious first. One by one in a session, or many at a time on a
 sheet.
 
-The order is frozen while somebody works through it (``dashboard.review_session.frozen_ranking``). A session holds what is still to review
-and starts where its reviewer stopped (``dashboard.review_session.queue``); the sheet shows everything.
+The order is frozen while somebody works through it (``dashboard.review_session.frozen_ranking``). A session holds what
+is still to review and starts where its reviewer stopped (``dashboard.review_session.queue``); the sheet shows
+everything.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Who is here, on every page: their name and role, where to sign in or out, and the name that is asked once.
 
-Nothing is decided here about what somebody may do: events, pictures and jobs ask ``dashboard.auth.identity`` by themselves.
+Nothing is decided here about what somebody may do: events, pictures and jobs ask ``dashboard.auth.identity`` by
+themselves.
 """
 
 from __future__ import annotations

@@ -2,16 +2,17 @@
 
     original  = share of prediction = label            corrected = share of prediction = corrected label, of those kept
 
-Corrected labels are what a patch would write (``scoring.corrections.label_patch``): relabelled examples count with their new label,
-excluded ones are left out, what waits for a second reader keeps its label. Predictions are of the last checkpoint,
-which saw the original labels of train. Deciles are cut over all examples, so that both errors are of the same tenth.
+Corrected labels are what a patch would write (``scoring.corrections.label_patch``): relabelled examples count with
+their new label, excluded ones are left out, what waits for a second reader keeps its label. Predictions are of the last
+checkpoint, which saw the original labels of train. Deciles are cut over all examples, so that both errors are of the
+same tenth.
 
 ``judged`` says of each example what both labels make of it; ``by_group``, ``by_decile`` and ``by_slice`` count that,
 and ``decile_band`` does over several runs. Pages and `hardlook report` call these alone.
 
 Inputs → outputs: examples, predictions and the log → data frames. Cost: one pass over the decisions and one join.
-Limit: with ``test = "open"`` corrections of test are biased towards the model (``scoring.queue.second_reader_policy.WARNING``); the
-two columns stand beside each other for that reason.
+Limit: with ``test = "open"`` corrections of test are biased towards the model
+(``scoring.queue.second_reader_policy.WARNING``); the two columns stand beside each other for that reason.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Label patches: what the team's decisions mean for the dataset, as files that another program can apply.
 
-What becomes of an example is a policy's matter (``scoring.reviews.disposition``). A dispute, and an example that changed since it
-was reviewed, always goes to a second reader.
+What becomes of an example is a policy's matter (``scoring.reviews.disposition``). A dispute, and an example that
+changed since it was reviewed, always goes to a second reader.
 
 Inputs → outputs: the example table and the review log → one patch per split (data frame, CSV or Parquet) →
 corrected labels. CSV neutralises what a spreadsheet would run as a formula, by an apostrophe that reading

@@ -17,8 +17,8 @@ thrice per checkpoint; a copy takes two more forward passes and one backward pas
 forward pass over 16 examples per checkpoint where batch norms are folded, and up to twice the weights in
 memory.
 
-Cut graphs are looked for by ``scoring.gradients.slope_check``, in four forward passes over 8 examples; of tokens, in five,
-which move the output of their embedding.
+Cut graphs are looked for by ``scoring.gradients.slope_check``, in four forward passes over 8 examples; of tokens, in
+five, which move the output of their embedding.
 
 Known limits: a branch of the forward that the first batch does not take is not compared.
 """

@@ -14,9 +14,9 @@ channels of a picture cancel in the same way, the example gets null:
 The mean of c independent channels is 1/√c of one of them, so this is a mean that has lost half of its digits
 or more.
 
-Inputs: a ``scoring.gradients.checkpoint_slot.Slot``, state dicts, inputs, indices of labels and predicted classes. Outputs: (n,)
-or a map per {early, late, all} × {label, prediction} × {logit, probability}. Cost: per checkpoint one forward
-pass, and one backward pass per form, for each example, once more for each whose prediction differs from its
+Inputs: a ``scoring.gradients.checkpoint_slot.Slot``, state dicts, inputs, indices of labels and predicted classes.
+Outputs: (n,) or a map per {early, late, all} × {label, prediction} × {logit, probability}. Cost: per checkpoint one
+forward pass, and one backward pass per form, for each example, once more for each whose prediction differs from its
 label. Memory: five maps per form and gradient, whatever the number of checkpoints.
 """
 

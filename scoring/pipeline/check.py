@@ -3,8 +3,8 @@
 Six questions about a run: is an example read twice the same (random augmentation is refused); are inputs and logits
 finite and of the right width; are the logits the same again, and alone as in a batch (dropout or batch statistics in
 eval mode are refused); what are the outputs (logits, probabilities, sigmoids); is the accuracy on 500 labelled examples
-what ``expected_accuracy`` says; and if it is not, which usual mistake explains it (``scoring.pipeline.preprocessing_mistakes``). Sixteen
-inputs are kept as the picture that the model sees.
+what ``expected_accuracy`` says; and if it is not, which usual mistake explains it
+(``scoring.pipeline.preprocessing_mistakes``). Sixteen inputs are kept as the picture that the model sees.
 
 Cost: 500 reads and at most a dozen forward passes over them. Loads torch.
 """
@@ -78,7 +78,8 @@ def check_run(context: Context) -> list[Finding]:
 
 
 def as_seen(context: Context, batch: torch.Tensor, numbers: np.ndarray) -> tuple[dict | None, list[Finding]]:
-    """Vectors and texts as the model sees them (``scoring.pipeline.input_summary``), for the page, and what to warn of."""
+    """Vectors and texts as the model sees them (``scoring.pipeline.input_summary``), for the page, and what to warn
+    of."""
     if context.audit.media == "vector":
         names = input_columns(context.audit)
         seen, text = columns_seen(batch, names), uneven_columns(batch, names)

@@ -2,9 +2,9 @@
 
 Columns x and y run over a grid, every other column stays as in the example; each point goes through the run's transform
 and last checkpoint. Beside it lie labelled examples: the 400 of train (and the example's own split) that are nearest to
-the plane, by the root mean square over the other columns of the difference in units of ``scoring.data.column_statistics``' spread.
-With two columns every example lies in the plane. These are the figures of Agarwal et al. (2022) and Picard et al.
-(2022) on toy problems and ACAS Xu.
+the plane, by the root mean square over the other columns of the difference in units of
+``scoring.data.column_statistics``' spread. With two columns every example lies in the plane. These are the figures of
+Agarwal et al. (2022) and Picard et al. (2022) on toy problems and ACAS Xu.
 
 Inputs → outputs: a run and an example → a dict for JSON, kept as a file that pages read (``Run.cut_path``). Cost:
 side² passes of the transform and the model. Limits: vectors whose columns the example table knows; a point far from all

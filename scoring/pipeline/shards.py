@@ -54,7 +54,8 @@ class Context:
     notes: list[str] = field(default_factory=list)
     """What a score that is being made has to say of this run, a sentence each (``note``)."""
     workers: Any = None
-    """Where shards that need the model are scored (``scoring.pipeline.ray_workers.RayWorkers``); None: in this process."""
+    """Where shards that need the model are scored (``scoring.pipeline.ray_workers.RayWorkers``); None: in this
+    process."""
 
     def note(self, text: str) -> None:
         """Keep a sentence with the score that is being made, once: it goes into its file, the summary and /overview."""
@@ -180,7 +181,8 @@ class Context:
     @cached_property
     def key(self) -> str:
         """What every number of the run depends on: weights, the code of factory, transform and loaders, classes; and
-        how often logits were found to be others although all of that was the same (``scoring.pipeline.predictions``)."""
+        how often logits were found to be others although all of that was the same
+        (``scoring.pipeline.predictions``)."""
         config = self.run.config
         facts = {name: config.get(name) for name in ("model", "arguments", "transform", "embedding", "averaged")}
         named = [facts["model"], facts["transform"], *(source.get("loader") for source in self.audit.sources)]

@@ -7,13 +7,14 @@ among several by share.
 What a reviewer gets from a queue, in this order:
 
 1. what is assigned to them and nobody has read;
-2. examples that wait for a second opinion (``scoring.queue.second_reader_policy``) by somebody else than their first reader, and
+2. examples that wait for a second opinion (``scoring.queue.second_reader_policy``) by somebody else than their first
+reader, and
    that nobody else was given;
 3. what is assigned to nobody and unread.
 
-An example that another person has locked (``scoring.queue.locks``), or that the reviewer has decided, is left out. Within
-each group the queue's order holds, second opinions apart: they come in an order of their own, drawn by hash, so that
-their place tells nothing about the first answer.
+An example that another person has locked (``scoring.queue.locks``), or that the reviewer has decided, is left out.
+Within each group the queue's order holds, second opinions apart: they come in an order of their own, drawn by hash, so
+that their place tells nothing about the first answer.
 
 Inputs → outputs: a queue (data frame) and the log → the queue for one reviewer. Cost: the log's tables, which follow
 the log; one query for the locks. Limit: locks and assignments keep people apart, they refuse no decision.

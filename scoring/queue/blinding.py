@@ -1,11 +1,12 @@
 """Of which examples nobody is told what a model or a first reader says, why, and how that is put in words.
 
     hidden = test examples where the policy reads test blind, for ever
-           ∪ blind rows (``scoring.queue.random_controls.blind_rows``, where audit.toml sets a goal) until their first verdict
-           ∪ examples that wait for a second reader, where a team reads (roles, or more than one reviewer in the log)
+           ∪ blind rows (``scoring.queue.random_controls.blind_rows``, where audit.toml sets a goal) until their first
+           verdict ∪ examples that wait for a second reader, where a team reads (roles, or more than one reviewer in the
+           log)
 
-``hidden_from_readers`` is for what anybody may read, such as a report; pages (``dashboard.blinding.model_output``) ask for whoever
-looks, who may be the first reader and may have asked for controls.
+``hidden_from_readers`` is for what anybody may read, such as a report; pages (``dashboard.blinding.model_output``) ask
+for whoever looks, who may be the first reader and may have asked for controls.
 
 Inputs → outputs: an audit and its log → example_id → reason. Cost: one pass over the decided examples, one ranking per
 split.

@@ -7,9 +7,9 @@ Alpha is 1 for perfect agreement, 0 for what chance would give, from the library
 figures collapse where nearly all answers are alike: two reviewers who both say "the label is right" 98 times of 100 and
 differ twice agree in 98 % and have an alpha near 0. The percentage is then the better figure, and ``rare`` says so.
 
-Inputs → outputs: the log's decisions → data frames. What counts as an answer is ``scoring.reviews.decisions``'s: the true label
-that it names, several, none or unsure. Cost: one pass per pair of reviewers. Limits: answers are compared as they stand
-now, after whatever people changed on seeing each other's; nominal scale.
+Inputs → outputs: the log's decisions → data frames. What counts as an answer is ``scoring.reviews.decisions``'s: the
+true label that it names, several, none or unsure. Cost: one pass per pair of reviewers. Limits: answers are compared as
+they stand now, after whatever people changed on seeing each other's; nominal scale.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@
 
 All of it is derived from events, so it is the same on any machine and after a reload. A model contradicts a decision
 when the class that it finds most probable (out-of-fold, else the mean over epochs, else the last checkpoint:
-``scoring.queue.order``) is none of the labels that the decision calls true; *none* and *unsure* name no label and are never
-contradicted. A decision made with a model's opinion on screen is never contradicted by the same model.
+``scoring.queue.order``) is none of the labels that the decision calls true; *none* and *unsure* name no label and are
+never contradicted. A decision made with a model's opinion on screen is never contradicted by the same model.
 
 Inputs → outputs: event frames of ``scoring.reviews`` → plain values and sets of ids. Cost: one pass over the events.
 Limit: last-checkpoint opinions about training examples are in-sample and contradict little after memorisation.

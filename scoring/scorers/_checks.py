@@ -1,4 +1,5 @@
-"""Whether a scorer keeps the contract of ``scoring.scorers._contract``: checked where it is registered and on what it returns.
+"""Whether a scorer keeps the contract of ``scoring.scorers._contract``: checked where it is registered and on what it
+returns.
 
     at registration:   name, needs, least, columns, vectors and settings mean something and do not clash
     after each shard:  ``score`` returns its declared columns and vectors, as numbers, one row per example

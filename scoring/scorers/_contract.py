@@ -8,8 +8,8 @@ options from the fields, and ``asdict`` goes into the file that it writes. Addin
 independently of the others, so that any sharding and any worker gives the same numbers; ``finish`` sees all rows once
 (class z-scores, ranks). Missing values are NaN in arrays and null in files.
 
-Every scorer keeps ``scoring.scorers._checks``: what it declares is checked when it is registered, what it returns after each
-shard. Cost: the registry imports the scorer modules, and through them torch.
+Every scorer keeps ``scoring.scorers._checks``: what it declares is checked when it is registered, what it returns after
+each shard. Cost: the registry imports the scorer modules, and through them torch.
 """
 
 from __future__ import annotations

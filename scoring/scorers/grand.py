@@ -2,9 +2,9 @@
 
     GraNd = E ‖∇_θ ℓ(x, y)‖₂
 
-over the first checkpoints, by the head's parameters in closed form (``scoring.gradients.parameter_gradient_norms``), or by all parameters
-(``--grand-layers all``), exactly. The paper averages over ten initialisations, here over the first checkpoints of one
-training. EL2N is its approximation by the error vector alone.
+over the first checkpoints, by the head's parameters in closed form (``scoring.gradients.parameter_gradient_norms``), or
+by all parameters (``--grand-layers all``), exactly. The paper averages over ten initialisations, here over the first
+checkpoints of one training. EL2N is its approximation by the error vector alone.
 
 Cost: one forward pass per checkpoint; with all layers a backward pass per example besides. Limits: eval mode; where the
 head is not linear (measured, ``scoring.models.head``) all layers are taken, and a note says so.

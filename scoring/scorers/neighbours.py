@@ -1,8 +1,8 @@
 """kNN disagreement: how many of an example's nearest labelled training examples bear another label.
 
-Neighbours are those of ``scoring.data.nearest_neighbours``, on the features of the last checkpoint; ``neighbours.parquet`` keeps
-the nearest of them. The score is a share of the k nearest (k = 200: on 20,000 images with human label errors it finds
-far more than k = 10), fewer for a class that has fewer.
+Neighbours are those of ``scoring.data.nearest_neighbours``, on the features of the last checkpoint;
+``neighbours.parquet`` keeps the nearest of them. The score is a share of the k nearest (k = 200: on 20,000 images with
+human label errors it finds far more than k = 10), fewer for a class that has fewer.
 
 Inputs: features and labels. Cost: one search. Limits: features that have memorised wrong labels put them among
 examples of that wrong label; the mean distance needs no label and ranks what is unlike the training data (Sun et al.

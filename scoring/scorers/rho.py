@@ -7,8 +7,8 @@ not yet learned. Near zero or below: learned already, or noise that no other dat
 memorised has no training loss left and a high irreducible one, so it stands at the low end.
 
 Inputs (epochs, n) recorded losses and (n,) irreducible ones → (n,). Cost: none here; `hardlook holdout` makes the
-irreducible losses (``scoring.pipeline.retraining.holdout``). Limits: labelled training examples; losses of the un-augmented
-example in eval mode.
+irreducible losses (``scoring.pipeline.retraining.holdout``). Limits: labelled training examples; losses of the
+un-augmented example in eval mode.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ counted from 1. Mislabelled examples are learned late and forgotten fast; rare o
 slowly, which tells the two apart. Never learned, or never forgotten for good: NaN.
 
 Inputs (epochs, n) right or wrong → (n,). Cost: none here; `hardlook second-split` makes the trainings
-(``scoring.pipeline.retraining.second_split``), and this score reads what it wrote. Limits: training examples with a label.
+(``scoring.pipeline.retraining.second_split``), and this score reads what it wrote. Limits: training examples with a
+label.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Difficulty in self-supervised training (Khoroshavtsev et al. 2024): no label is used, so the pool has it too.
 
-Means over the epochs of a training without labels (`hardlook self-supervise`, ``scoring.pipeline.retraining.self_supervised``):
-the example's own loss, the length of the loss's input gradient, and the mean squared displacement of its features from
-one epoch to the next. High: hard, rare or out of the ordinary for a model that only looks.
+Means over the epochs of a training without labels (`hardlook self-supervise`,
+``scoring.pipeline.retraining.self_supervised``): the example's own loss, the length of the loss's input gradient, and
+the mean squared displacement of its features from one epoch to the next. High: hard, rare or out of the ordinary for a
+model that only looks.
 
 Cost: none here; this score reads what the command wrote. Limits: float inputs; one training.
 """

@@ -1,4 +1,5 @@
-"""Suspicion: the default ranking of /suspects, a rank made of the few scores that have earned it (``scoring.queue.suspicion``).
+"""Suspicion: the default ranking of /suspects, a rank made of the few scores that have earned it
+(``scoring.queue.suspicion``).
 
     suspicion = rank within the split of  (1/3) (rank of dynamics + rank of the last checkpoint + rank of the
     neighbours)

@@ -4,10 +4,10 @@
 
 A label that was memorised with one picture is not memorised with all its shifted and mirrored views: averaging brings
 wrong labels out that the example's own loss hides. Views are the run's own training augmentation
-(``[run.x.training] augment``), else shifts by up to an eighth of the side and mirror images (``scoring.models.augmentation``),
-each only where it leaves the prediction unchanged on at least ``stable`` of a sample: a mirrored digit is another
-digit, and on 8×8 digits shifts by one pixel bring the average precision down from 0.85 to 0.74. Where the model stands
-neither, the example as it is is the only view.
+(``[run.x.training] augment``), else shifts by up to an eighth of the side and mirror images
+(``scoring.models.augmentation``), each only where it leaves the prediction unchanged on at least ``stable`` of a
+sample: a mirrored digit is another digit, and on 8×8 digits shifts by one pixel bring the average precision down from
+0.85 to 0.74. Where the model stands neither, the example as it is is the only view.
 
 Inputs (n, c, h, w) → three (n,) arrays. Cost: ``views`` forward passes. Limits: pictures, or any input where the run
 has an augmentation of its own.

@@ -5,8 +5,8 @@ With S_t the channel-averaged gradient of one class's logit (or probability) at 
     VoG(x) = mean over pixels of √( 1/K Σ_t (S_t − μ)² ),   μ = 1/K Σ_t S_t
 
 (of texts: no average first; the mean over the coordinates and real tokens of their embedding,
-``scoring.gradients.gradient_variance``) then z-scored within the class (eq. 4). Eq. 3 as printed is ambiguous; this reading, the
-population standard deviation per pixel, reproduces the scores that the authors released to 1e-6.
+``scoring.gradients.gradient_variance``) then z-scored within the class (eq. 4). Eq. 3 as printed is ambiguous; this
+reading, the population standard deviation per pixel, reproduces the scores that the authors released to 1e-6.
 
 Inputs: a ``scoring.gradients.Slot``, checkpoints (state dicts), a shard of inputs, indices of labels and of
 predicted classes. Outputs: (n,) per {early, late, all} × {label, prediction} × {logit, probability}, raw and
@@ -18,11 +18,11 @@ each whose prediction differs from its label. Memory: five maps per form and gra
 checkpoints.
 
 Known limits: VoG measures difficulty and finds no label errors; which end is hard depends on form and stage,
-and is measured per run. On the paper's toy problem (two blobs; ``tests/test_toy_problems.py``) late VoG puts the points
-near the boundary first with one hidden layer of sigmoids, in both forms; with ReLU the logit form does not, since that
-gradient is constant within a linear region. With fewer than six checkpoints the stages overlap. A ReLU or maximum that
-stands within rounding of its kink may fall on either side when kernels change (folded or not, other hardware): this
-moves single examples of deep float32 nets by about 1e-4.
+and is measured per run. On the paper's toy problem (two blobs; ``tests/scorers/test_toy_problems.py``) late VoG puts
+the points near the boundary first with one hidden layer of sigmoids, in both forms; with ReLU the logit form does not,
+since that gradient is constant within a linear region. With fewer than six checkpoints the stages overlap. A ReLU or
+maximum that stands within rounding of its kink may fall on either side when kernels change (folded or not, other
+hardware): this moves single examples of deep float32 nets by about 1e-4.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ probabilities. The training itself is bit for bit the one that it would be witho
 
 Epochs are numbered from 1: epoch e is the model after e epochs; the untrained model is not recorded. A kill
 leaves whole epochs. Cost: one forward pass over the examples and one checkpoint per epoch. Limits: one
-process; models that give (n, classes) logits; ``scoring.training.trainer`` trains, ``scoring.training.callbacks`` serves
-Lightning and Hugging Face.
+process; models that give (n, classes) logits; ``scoring.training.trainer`` trains, ``scoring.training.callbacks``
+serves Lightning and Hugging Face.
 """
 
 from __future__ import annotations

@@ -15,15 +15,7 @@ from scoring.curvature.chosen_parameters import choose
 from scoring.curvature.hessian import HeadProducts, hessian_products
 from scoring.gradients.plain_autograd import differentiable
 
-from .nets import (
-    exact_hessian,
-    expected_product,
-    flat,
-    products_of,
-    small_data,
-    small_net,
-    vector_like,
-)
+from .nets import exact_hessian, expected_product, flat, products_of, small_data, small_net, vector_like
 
 
 @pytest.mark.parametrize("budget, way", [(10**9, "retained"), (40_000, "recomputed"), (3_000, "reread"), (0, "reread")])

@@ -7,9 +7,7 @@ import torch
 
 from scoring.curvature.lanczos import lanczos
 
-from .nets import (
-    symmetric,
-)
+from .nets import symmetric
 
 
 def test_lanczos_with_as_many_products_as_dimensions_finds_every_eigenvalue():

@@ -14,12 +14,7 @@ from scoring.curvature.chosen_parameters import Chosen, choose
 from scoring.curvature.hessian import hessian_products
 from scoring.gradients.plain_autograd import differentiable
 
-from .nets import (
-    small_data,
-    small_hessian,
-    small_net,
-    symmetric,
-)
+from .nets import small_data, small_hessian, small_net, symmetric
 
 
 class Spectrum:

@@ -20,8 +20,8 @@ from scoring.reviews.event_store import TEXT
 def apply_to(patch_path: Path, target: Target) -> pd.DataFrame:
     """Apply a patch file to a dataset, in place → the report: example_id, outcome, reason, of every row of the patch.
 
-    Outcomes are those of ``scoring.corrections.label_patch.apply_patch``; an example that is refused stays as it is. Applying the same
-    patch twice changes nothing more.
+    Outcomes are those of ``scoring.corrections.label_patch.apply_patch``; an example that is refused stays as it is.
+    Applying the same patch twice changes nothing more.
     """
     patch = read_patch(patch_path)
     rows = find_rows(patch, target)

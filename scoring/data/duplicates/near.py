@@ -16,10 +16,10 @@ Groups are the connected components over all splits; exact copies (one fingerpri
 the group, and make no group by themselves. Rows that are zero or not finite have no direction and are nobody's
 duplicate.
 
-Inputs (n, d) features and (n,) fingerprints → groups. Cost: one search (``scoring.data.nearest_neighbours.among``, exact up to its
-``EXACT``, else about n log n). Measured by ``tests/benchmarks/near_duplicates.py`` (README there) on brightened and
-re-encoded copies; copies that the *model* sees as something else (digits of 8×8 pixels moved by half a pixel) are not
-found.
+Inputs (n, d) features and (n,) fingerprints → groups. Cost: one search (``scoring.data.nearest_neighbours.among``,
+exact up to its ``EXACT``, else about n log n). Measured by ``tests/benchmarks/near_duplicates.py`` (README there) on
+brightened and re-encoded copies; copies that the *model* sees as something else (digits of 8×8 pixels moved by half a
+pixel) are not found.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     holdout           irreducible loss of a hold-out model (RHO)              `hardlook holdout`
     self_supervised   training without labels                                 `hardlook self-supervise`
 
-Each trains through the audit's own function, or ``scoring.training.trainer.fit`` (``parts``), except the last, which has no
-labels. Each goes on after a kill at the part that is missing and writes one file of the run when all are done. Cost:
-the trainings. Loads torch.
+Each trains through the audit's own function, or ``scoring.training.trainer.fit`` (``parts``), except the last, which
+has no labels. Each goes on after a kill at the part that is missing and writes one file of the run when all are done.
+Cost: the trainings. Loads torch.
 """
