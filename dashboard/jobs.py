@@ -189,6 +189,8 @@ def _launch(job: Job, arguments: Sequence[str]) -> None:
             start_new_session=True,
             creationflags=flags,
         )
+    if keeper.stdin is None:
+        raise HardlookError("the job's process has no input; it needs its command there")
     with keeper.stdin as pipe:
         pipe.write(json.dumps(list(arguments)).encode())
     # Nobody waits for it, but a process that ended must be asked once how, or it stays as a zombie.

@@ -19,6 +19,7 @@ from dashboard.auth.serving import Serving, serve_this
 from scoring.audit.errors import HardlookError
 
 if TYPE_CHECKING:
+    import uvicorn
     from streamlit.starlette import App
 
 SCRIPT = Path(__file__).with_name("app.py")
@@ -117,7 +118,7 @@ def serve(
     say("stopped; every decision shown as saved is in the log")
 
 
-def _server(app: App, host: str, port: int):
+def _server(app: App, host: str, port: int) -> uvicorn.Server:
     import uvicorn
     from streamlit.runtime.runtime_util import get_max_message_size_bytes
 
@@ -152,7 +153,7 @@ def bind(host: str, port: int) -> socket.socket:
         bound.setblocking(False)
     except OSError as error:
         bound.close()
-        reason = BUSY.get(error.errno, str(error))
+        reason = BUSY.get(error.errno or 0, str(error))
         way = (
             "perhaps another `hardlook dashboard`: end it there with Ctrl-C, or take any free port with --port 0"
             if error.errno == errno.EADDRINUSE

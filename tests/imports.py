@@ -122,7 +122,8 @@ def main() -> None:
         pairs = ties(inside)
         height = floors(pairs)
         print(
-            f"{inside}: {len(height)} rooms on {max(height.values())} floors, {len(pairs)} ties, {len(modules(inside))} modules"
+            f"{inside}: {len(height)} rooms on {max(height.values())} floors, {len(pairs)} ties, "
+            f"{len(modules(inside))} modules"
         )
         print("  longest module {} {}, longest function {} {}".format(*longest(inside)[0], *longest(inside)[1]))
         for name in sorted(height, key=lambda each: (height[each], each)):

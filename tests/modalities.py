@@ -46,7 +46,8 @@ rank = 8
 
 VECTOR_RUN = 'model = "model.py:network"'
 TEXT_RUN = (
-    'model = "scoring.models.text:BagOfEmbeddings"\narguments = { classes = 2, buckets = 512, width = 16, hidden = 8 }\n'
+    'model = "scoring.models.text:BagOfEmbeddings"\n'
+    "arguments = { classes = 2, buckets = 512, width = 16, hidden = 8 }\n"
     "transform = { length = 24, buckets = 512 }"
 )
 MODEL = """from torch import nn

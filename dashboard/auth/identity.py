@@ -29,13 +29,19 @@ import getpass
 import ipaddress
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from scoring.audit.errors import HardlookError
 from scoring.audit.roles import reaches, role_of
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 HEADER = "x-hardlook"
 VERIFIED = "x-hardlook-user"  # who it is, set by the Gate alone
@@ -62,6 +68,12 @@ class Identity:
     role: str | None = None
     alone: bool = True
 
+    def name(self) -> str:
+        """Returns the reviewer's name; ``HardlookError`` with the reason where nobody is known."""
+        if self.reviewer is None:
+            raise HardlookError(self.read_only or UNKNOWN)
+        return self.reviewer
+
     def may(self, role: str) -> bool:
         """Whether their role includes this one."""
         return reaches(self.role, role)
@@ -79,7 +91,7 @@ class Access:
     claim: str = "email"
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for proxy in self.proxies:
             _network(proxy)
         if self.proxies and self.oidc:
@@ -189,7 +201,7 @@ def give_name(name: str) -> None:
         temporary.write_text(clean, encoding="utf8")
 
 
-def _name_path():
+def _name_path() -> Path:
     from pathlib import Path
 
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "hardlook" / "name"
@@ -278,10 +290,10 @@ class Gate:
     through sessions, cookies and compression that pictures have no use for.
     """
 
-    def __init__(self, app, access, own=None):
+    def __init__(self, app: ASGIApp, access: Callable[[], Access], own: ASGIApp | None = None) -> None:
         self.app, self.access, self.own = app, access, own
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -299,22 +311,23 @@ class Gate:
             return
         kept = [(key, value) for key, value in scope["headers"] if key.decode("latin1").lower() != VERIFIED]
         told = [] if name is None else [(VERIFIED.encode(), quote(name).encode())]
-        direct = self.own is not None and scope["type"] == "http" and scope["path"].startswith(PREFIX)
+        direct = scope["type"] == "http" and scope["path"].startswith(PREFIX)
+        app = self.own if direct and self.own is not None else self.app
         token = visitor.set(identity if scope["type"] == "http" else None)
         try:
-            await (self.own if direct else self.app)({**scope, "headers": kept + told}, receive, send)
+            await app({**scope, "headers": kept + told}, receive, send)
         finally:
             visitor.reset(token)
 
     @staticmethod
-    def _refusal(access: Access, scope, headers: Mapping[str, str]) -> str | None:
+    def _refusal(access: Access, scope: Scope, headers: Mapping[str, str]) -> str | None:
         refusal = host_refusal(access, headers.get("host"))
         if refusal is None and scope["type"] == "websocket":
             refusal = origin_refusal(headers.get("origin"), headers.get("host"), access.url)
         return refusal
 
     @staticmethod
-    async def _refuse(refusal: str, scope, receive, send) -> None:
+    async def _refuse(refusal: str, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": refusal[:120]})
         else:
@@ -343,7 +356,7 @@ def _as_utf8(value: str) -> str:
         return value
 
 
-def _network(text: str):
+def _network(text: str) -> IPv4Network | IPv6Network:
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError as error:

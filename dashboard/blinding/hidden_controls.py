@@ -22,7 +22,7 @@ from scoring.audit import Audit, Run
 from scoring.queue.random_controls import audit_queue
 
 
-def with_controls(audit: Audit, run: Run, table: pa.Table, split: str) -> tuple[pa.Table, frozenset[str]]:
+def with_controls(audit: Audit, run: Run, table: pa.Table, split: str | None) -> tuple[pa.Table, frozenset[str]]:
     """The rows of a queue, most suspicious first, with controls among them, and which were drawn at all."""
     ids = table["example_id"].to_pylist()
     ranked = pd.Series(range(len(ids), 0, -1), index=pd.Index(ids, dtype=object), dtype=float)

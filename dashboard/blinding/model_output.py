@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def _run(audit: Audit) -> Run | None:
 
 
 @lru_cache(maxsize=4)
-def _rows(root, _stamps: tuple) -> frozenset[str]:
+def _rows(root: Path, _stamps: tuple) -> frozenset[str]:
     audit = Audit.open(root)
     return blind_rows(audit, _run(audit))
 
@@ -88,7 +89,7 @@ def probabilities(audit: Audit) -> dict[str, float]:
 
 
 @lru_cache(maxsize=4)
-def _probabilities(root, stamps: tuple) -> dict[str, float]:
+def _probabilities(root: Path, stamps: tuple) -> dict[str, float]:
     return {} if stamps[1] is None else drawn_of(Audit.open(root))
 
 
@@ -123,7 +124,9 @@ def everything(audit: Audit) -> Mapping[str, str]:
 
 
 @lru_cache(maxsize=16)
-def _everything(_root, _url: str, _position: int, who: str | None, own: frozenset[str], *_stamps) -> dict[str, str]:
+def _everything(
+    _root: Path, _url: str, _position: int, who: str | None, own: frozenset[str], *_stamps: object
+) -> dict[str, str]:
     audit = database.open_audit()
     found = dict.fromkeys(own - decisions.state_at(audit)["decided"], FIRST) if own else {}
     found |= dict.fromkeys(second_reader.hidden_from(audit, who), SECOND)

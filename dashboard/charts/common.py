@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -35,7 +36,7 @@ class Chart:
     reading: str
 
 
-def laid_out(figure: go.Figure, height: int, **options) -> go.Figure:
+def laid_out(figure: go.Figure, height: int, **options: Any) -> go.Figure:
     """The figure with the margins, legend and transparent grounds of every chart; ``height`` in pixels."""
     figure.update_layout(
         height=height,

@@ -8,6 +8,7 @@ The axes are the same at every epoch, so that a picture can be compared with the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,7 +69,7 @@ def _add_groups(figure: go.Figure, points: pd.DataFrame, colour: str) -> None:
         named = [(name, points["region"] == name, LOOKS[name]) for name in LOOKS]
     else:
         sizes = points[colour].value_counts().index
-        named = [(name, points[colour] == name, group_style(at)) for at, name in enumerate(sizes[:LEGEND])]
+        named = [(name, points[colour] == name, dict(group_style(at))) for at, name in enumerate(sizes[:LEGEND])]
         rest = points[colour].isin(sizes[LEGEND:]) | points[colour].isna()
         named.append((OTHERS, rest, {"color": NEUTRAL.colour, "symbol": "circle"}))
     for name, rows, look in named:
@@ -119,7 +120,7 @@ def _trace(part: pd.DataFrame) -> dict:
     }
 
 
-def _name(value) -> str:
+def _name(value: Any) -> str:
     return escaped(value, 30) if isinstance(value, str) else "none"
 
 

@@ -151,16 +151,19 @@ def _finished(figure: go.Figure, outlines: Sequence[Outline], reading: str) -> C
 
 def labels_and_predictions(rows: Sequence[tuple[str, int, int]]) -> Chart:
     """How often each class is the label and the prediction in a slice. ``rows``: (class, labels, predictions)."""
-    figure, names = go.Figure(), [row[0] for row in rows]
-    for role, word, at, hatch in ((LABEL, "label", 1, ""), (PREDICTION, "prediction", 2, "/")):
+    figure, names = go.Figure(), [name for name, _, _ in rows]
+    labels, predictions = [n for _, n, _ in rows], [n for _, _, n in rows]
+    for role, word, numbers, hatch in ((LABEL, "label", labels, ""), (PREDICTION, "prediction", predictions, "/")):
         figure.add_bar(
             orientation="h",
-            x=[row[at] for row in rows],
+            x=numbers,
             y=list(range(len(rows))),
             name=f"{role.mark} {word}",
             marker={"color": role.colour, "pattern": {"shape": hatch}},
             hoverinfo="text",
-            hovertext=[f"{escaped(row[0])}: {word} of {count(row[at], 'example')}" for row in rows],
+            hovertext=[
+                f"{escaped(name)}: {word} of {count(n, 'example')}" for name, n in zip(names, numbers, strict=True)
+            ],
         )
     laid_out(figure, 80 + (ROW + 8) * max(len(rows), 2), barmode="group", bargap=0.25, showlegend=True)
     figure.update_xaxes(title="examples", rangemode="tozero")

@@ -125,7 +125,7 @@ def _ignore() -> None:
 
 
 @cache
-def _component():
+def _component() -> Any:
     folder = resources.files("dashboard.grid")
     styles = [folder.joinpath(name).read_text(encoding="utf8") for name in STYLES]
     css = "\n".join([f".hl-root{{{css_variables()}}}", *styles])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import streamlit as st
 
@@ -29,7 +30,7 @@ def meeting_screen(number: int | None, key: str = "meeting") -> None:
 
 
 @cache
-def _component():
+def _component() -> Any:
     files = resources.files("dashboard.meeting")
     script, style = (files.joinpath(name).read_text(encoding="utf8") for name in ("meeting.js", "meeting.css"))
     css = f".hl-meeting{{{css_variables()}}}\n{style}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -29,7 +31,7 @@ def show_on_both_labels(audit: Audit, run: Run | None) -> None:
     percent = st.column_config.TextColumn(alignment="right")
     words = {"n": "examples", "n_corrected": "of them kept", "relabelled": "relabelled", "excluded": "excluded"}
     numbers = {name: st.column_config.NumberColumn(word, format="localized") for name, word in words.items()}
-    shown = {
+    shown: dict[str, Any] = {
         "hide_index": True,
         "placeholder": inputs.NONE,
         "column_config": {"original": percent, "corrected": percent, **numbers},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -74,7 +75,7 @@ def bought(audit: Audit, run: Run | None, split: str) -> Effort:
 
 
 @lru_cache(maxsize=8)
-def _bought(root, run: str | None, split: str, url: str, position: int, *_stamps) -> Effort:
+def _bought(root: Path, run: str | None, split: str, url: str, position: int, *_stamps: object) -> Effort:
     audit = Audit.open(root)
     return effort(audit, audit.run(run) if run else None, decisions.open_log(audit), split)
 

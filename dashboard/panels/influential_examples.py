@@ -67,7 +67,16 @@ def show_behind(
         )
 
 
-def _side(audit: Audit, run: Run, pairs, title: str, verb: str, used: int, url: str | None, evidence: dict) -> dict:
+def _side(
+    audit: Audit,
+    run: Run,
+    pairs: Sequence[tuple[str, float]],
+    title: str,
+    verb: str,
+    used: int,
+    url: str | None,
+    evidence: dict,
+) -> dict:
     """The panel of those who harm, or help."""
     role = title.lower().removesuffix("s")
     made = influences.influence_cells(audit, run, pairs, role, url=url, **evidence)
@@ -76,7 +85,15 @@ def _side(audit: Audit, run: Run, pairs, title: str, verb: str, used: int, url: 
 
 
 def _members(
-    audit: Audit, run: Run, ids, what: str, places: range, n: int, scores, url: str | None, evidence: dict
+    audit: Audit,
+    run: Run,
+    ids: Sequence[str],
+    what: str,
+    places: range,
+    n: int,
+    scores: Mapping[str, tuple[str, str]],
+    url: str | None,
+    evidence: dict,
 ) -> dict:
     """One page of the set."""
     made = cells.make_cells(audit, run, pa.table({"example_id": pa.array(ids, pa.string())}), None, url=url)

@@ -9,6 +9,8 @@ Cost: one reading of the probabilities per scored run, kept.
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -36,7 +38,7 @@ def show_pairs(audit: Audit, run: Run | None, meta: tuple) -> None:
     if second_reader.is_blind_split(audit, split):
         return inputs.empty("Test is read blind: what the model suggests there is shown to nobody.")
     found = pairs(audit, run, split or "train", meta)
-    if found.empty:
+    if run is None or found.empty:
         typed = command_line("score", audit, *(["--run", run.name] if run else []))
         return inputs.empty("No pair of label and suggestion yet: they need a scored run with probabilities.", typed)
     shared = {"run": run.name, "split": split, **inputs.meta_parameters(meta)}
@@ -64,7 +66,7 @@ def pairs(audit: Audit, run: Run | None, split: str, meta: tuple = ()) -> pd.Dat
     """label, suggestion, suspects and decided of every pair that has suspects, the most frequent first."""
     empty = pd.DataFrame(columns=["label", "suggestion", "suspects", "decided"])
     order = database.start_order(audit, run, split) if run else None
-    if order is None:
+    if run is None or order is None:
         return empty
     files = (audit.examples_path, run.score_path(order.scorer), run.predictions_path, run.out_of_fold_path)
     table = _suspects(audit.root, run.name, order, split, tuple(database.stamp(path) for path in files))
@@ -80,7 +82,7 @@ def pairs(audit: Audit, run: Run | None, split: str, meta: tuple = ()) -> pd.Dat
 
 
 @lru_cache(maxsize=4)
-def _suspects(root, name: str, order: queues.Order, split: str, _stamps: tuple) -> pd.DataFrame:
+def _suspects(root: Path, name: str, order: queues.Order, split: str, _stamps: tuple) -> pd.DataFrame:
     audit = Audit.open(root)
     return queues.suspects(audit, audit.run(name), order, split)
 
@@ -125,14 +127,14 @@ def chart(found: pd.DataFrame) -> Chart:
     return Chart(laid_out(figure, min(640, 120 + 30 * len(names))), reading)
 
 
-def _open_picked(picked, found: pd.DataFrame, shared: dict) -> None:
+def _open_picked(picked: Any, found: pd.DataFrame, shared: dict) -> None:
     points = picked.selection.points if picked else []
     if points:
         row = found.iloc[points[0]["point_index"]]
         page_frame.go("suspects", {key: value for key, value in (shared | _pair(row)).items() if value})
 
 
-def _pair(row) -> dict[str, str]:
+def _pair(row: Any) -> dict[str, str]:
     return {"class": row["label"], "suggested": row["suggestion"]}
 
 

@@ -147,7 +147,7 @@ def histogram(labels: Mapping[str, int], predictions: Mapping[str, int], most: i
     names = sorted(frequent, key=lambda name: (-frequent[name], name))
     rows = [[name, labels.get(name, 0), predictions.get(name, 0)] for name in names[:most]]
     rest = len(names) - len(rows)
-    longest = max((max(row[1:]) for row in rows), default=1)
+    longest = max((max(labels.get(name, 0), predictions.get(name, 0)) for name in names[:most]), default=1)
     return {
         "rows": rows,
         "longest": longest,
@@ -160,7 +160,7 @@ def _ignore() -> None:
 
 
 @cache
-def _component():
+def _component() -> Any:
     files = resources.files("dashboard.grid")
     styles = [files.joinpath(name).read_text(encoding="utf8") for name in ("grid.css", "contents.css", "cards.css")]
     css = "\n".join([f".hl-root{{{css_variables()}}}", *styles])

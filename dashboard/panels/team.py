@@ -7,6 +7,7 @@ checked by role here, where they are written.
 from __future__ import annotations
 
 import secrets
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -20,6 +21,9 @@ from scoring.audit.errors import HardlookError
 from scoring.queue import assignments
 from scoring.reviews import ReviewLog, annotator_agreement, meetings
 from scoring.reviews.verdicts import VERDICTS, taking
+
+if TYPE_CHECKING:
+    from scoring.reviews.event import Event
 
 AGREEMENT = {
     "n": st.column_config.NumberColumn("read twice", format="localized"),
@@ -110,14 +114,14 @@ def _by_keyboard(log: ReviewLog) -> None:
         return
     try:
         if not going:
-            meetings.start(log, items, serving().identity.reviewer)
+            meetings.start(log, items, serving().identity.name())
     except HardlookError as error:
         st.error(quoted(str(error), longest=500))
     else:
         page_frame.go("meeting", {})
 
 
-def _settle(audit: Audit, log: ReviewLog, said) -> None:
+def _settle(audit: Audit, log: ReviewLog, said: Any) -> None:
     """The lead's ruling on one dispute, with both reasons in view."""
     with st.expander("Settle one here"):
         example = st.selectbox("Example", said["example_id"].drop_duplicates(), key="settle")
@@ -132,14 +136,14 @@ def _settle(audit: Audit, log: ReviewLog, said) -> None:
             _write(log, [_ruling(example, row, verdict, new_label, note)])
 
 
-def _ruling(example: str, row, verdict: str, new_label: str | None, note: str):
+def _ruling(example: str, row: Any, verdict: str, new_label: str | None, note: str) -> Event:
     from scoring.reviews.event import Event
 
     return Event(
         client=f"reviews {secrets.token_hex(8)}",
         seq=1,
         example_id=example,
-        reviewer=serving().identity.reviewer,
+        reviewer=serving().identity.name(),
         action="adjudicate",
         verdict=verdict,
         new_label=new_label,
@@ -201,4 +205,4 @@ def _assign(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple) -> None:
         st.error(quoted(str(error), longest=500))
         return
     client = f"assign {secrets.token_hex(8)}"
-    _write(log, assignments.assigning(dealt, serving().identity.reviewer, client))
+    _write(log, assignments.assigning(dealt, serving().identity.name(), client))

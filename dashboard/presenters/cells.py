@@ -76,11 +76,10 @@ def make_cells(
     if column is not None:
         shared |= {"score": column.address, "of": of}
     known = _plain(frame)
+    places: Sequence[int | None] = ranks or [None] * len(ids)
     made = [
         _cell(example_id, row, suggestion, value, column, rank, shared)
-        for example_id, row, suggestion, value, rank in zip(
-            ids, known, _plain(suggested), scores, ranks or [None] * len(ids), strict=True
-        )
+        for example_id, row, suggestion, value, rank in zip(ids, known, _plain(suggested), scores, places, strict=True)
     ]
     made = model_output.blind_cells(audit, made)
     shown = example_content.in_cells(audit, ids, [row.get("label") for row in known])
@@ -94,7 +93,15 @@ def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{key: None if pd.isna(value) else value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _cell(example_id: str, row: Mapping, suggested: Mapping, value, column: ScoreColumn | None, rank, shared) -> dict:
+def _cell(
+    example_id: str,
+    row: Mapping,
+    suggested: Mapping,
+    value: Any,
+    column: ScoreColumn | None,
+    rank: int | None,
+    shared: Mapping[str, Any],
+) -> dict:
     label, prediction = row.get("label"), row.get("prediction")
     suggestion, source = suggested.get("suggested_label"), suggested.get("source")
     facts = {
@@ -116,7 +123,7 @@ def _cell(example_id: str, row: Mapping, suggested: Mapping, value, column: Scor
         "suggestion": suggestion,
         "suggestion_source": source,
         "problem": row.get("problem"),
-        "evidence": shared | {key: fact for key, fact in facts.items() if fact is not None},
+        "evidence": {**shared, **{key: fact for key, fact in facts.items() if fact is not None}},
     }
 
 

@@ -75,7 +75,7 @@ def classes_beside(audit: Audit, run: Run | None, known: pd.DataFrame, selection
     return beside(audit, run, known, selection, ["label", "split"])
 
 
-def beside(audit: Audit, run: Run, known: pd.DataFrame, selection: Selection, by: list[str]) -> pd.DataFrame:
+def beside(audit: Audit, run: Run | None, known: pd.DataFrame, selection: Selection, by: list[str]) -> pd.DataFrame:
     """Accuracies by some columns with the same on corrected labels, where some were changed."""
     found = groups(audit, run, by, selection)
     found = found.assign(changed=metrics.changed(found))

@@ -18,7 +18,8 @@ import numpy as np
 
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
-from scoring.data.images import channels_last, open_picture, upright
+from scoring.data.exif_orientation import upright
+from scoring.data.images import channels_last, open_picture
 
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 

@@ -64,6 +64,8 @@ def in_cells(audit: Audit, ids: Sequence[str], classes: Sequence[str | None]) ->
 
 def _text_in_cell(audit: Audit, example_id: str, _class: str | None) -> dict[str, Any]:
     data = _stores(audit.root)[0].get(example_id)
+    if data is None:
+        return {}
     try:
         return {"text": shown_text(str(json.loads(data)["text"]))}
     except (TypeError, ValueError, KeyError):  # nothing kept, or by an older version: a picture
@@ -140,7 +142,8 @@ def pieces_of(text: str, spans: Sequence[Sequence[int]], values: Sequence[float]
     [['a ', None], ['cat', 1.0], ['!', 0.25]]
     """
     largest = max(values, default=0.0) or 1.0
-    pieces, at = [], 0
+    pieces: list[list[Any]] = []
+    at = 0
     for (start, end), value in sorted(zip(spans, values, strict=False)):
         if start < at or end <= start or end > len(text):
             continue

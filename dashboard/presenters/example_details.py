@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -138,7 +139,7 @@ def probabilities_of(audit: Audit, run: Run, example_id: str) -> list[tuple[str,
     return [(audit.classes[at], float(p[at])) for at in np.argsort(-p, kind="stable")[:MOST_CLASSES]]
 
 
-def vector_of(path, example_id: str) -> np.ndarray | None:
+def vector_of(path: Path, example_id: str) -> np.ndarray | None:
     """One vector of an Arrow file, without reading the others; None where it is not there."""
     if not path.is_file():
         return None

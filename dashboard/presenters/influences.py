@@ -161,12 +161,13 @@ def _influence_cell(cell: dict[str, Any], value: float, evidence: dict[str, Any]
 def told(audit: Audit, run: Run | None, ids: Sequence[str], k: int = MOST) -> dict[str, Any]:
     """What the browser shows behind some examples: {opponents, proponents: cells, used, note: what is missing}."""
     lacks = missing(audit, run)
-    if lacks:
-        return {"opponents": [], "proponents": [], "used": 0, "note": lacks[0], "command": lacks[1]}
+    if run is None or lacks:
+        note, command = lacks or ("This audit has no run yet.", None)
+        return {"opponents": [], "proponents": [], "used": 0, "note": note, "command": command}
     if reason := model_output.refusal(audit, ids):
         return {"opponents": [], "proponents": [], "used": 0, "note": reason, "command": None}
     found = behind(audit, run, ids, k)
-    about = {"influence_on": list(ids)[:20], "influence_on_n": found.used}
+    about: dict[str, Any] = {"influence_on": list(ids)[:20], "influence_on_n": found.used}
     made = {
         f"{role}s": influence_cells(audit, run, pairs, role, **about)
         for role, pairs in (("opponent", found.opponents), ("proponent", found.proponents))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,9 @@ from dashboard.style.formatting import number
 from scoring.audit import Audit, Run
 from scoring.audit.storage import read_vectors
 from scoring.evaluation.probabilities import softmax
+
+if TYPE_CHECKING:
+    from dashboard.queries.score_columns import ScoreColumn
 
 MOST_VALUES = 2_000
 MOST_GROUPS = 400
@@ -79,13 +82,16 @@ def _scores(audit: Audit, run: Run, rows: dict[str, dict]) -> dict[str, list[dic
         table = database.rows(path, list(rows), [column.name for column in own]).to_pylist()
         values = {row["example_id"]: row for row in table}
         groups = {one: (row["split"], row["label"]) for one, row in rows.items()}
-        among = class_values(database.stamp(path), database.stamp(audit.examples_path), set(groups.values()))
+        files = database.stamp(path), database.stamp(audit.examples_path)
+        if files[0] is None or files[1] is None:
+            continue
+        among = class_values(files[0], files[1], set(groups.values()))
         for one, group in groups.items():
             found[one] += [_score(column, values.get(one, {}).get(column.name), among[group]) for column in own]
     return found
 
 
-def _score(column, value: float | None, among: dict[str, np.ndarray]) -> dict[str, Any]:
+def _score(column: ScoreColumn, value: float | None, among: dict[str, np.ndarray]) -> dict[str, Any]:
     value = None if value is None or not np.isfinite(value) else float(value)
     place = example_details.percentile(among.get(column.name), value)
     return {

@@ -68,7 +68,9 @@ def positions(
 
 
 @lru_cache(maxsize=24)
-def _positions(files: tuple, others: tuple, selection: Selection, column: str | None, classes) -> pd.DataFrame:
+def _positions(
+    files: tuple, others: tuple, selection: Selection, column: str | None, classes: tuple[str, ...]
+) -> pd.DataFrame:
     condition, parameters = selection.sql()
     joined = f"{source(others[0][0])} e JOIN d ON d.example_id = e.example_id"
     if others[1] is not None:

@@ -146,9 +146,12 @@ def _meta_values(examples: Stamp, column: str) -> tuple[list[str | None], float 
 def meta_choices(audit: Audit, column: str) -> tuple[str, list[str | None], tuple[float, float] | None]:
     """How a metadata column is filtered: ("values", these), ("range", these bounds) or ("text", none)."""
     examples = stamp(audit.examples_path)
+    if examples is None:
+        return "values", [], None
     values, low, high = _meta_values(examples, column)
     kind = meta_kind(examples, column)
-    return kind, values if kind == "values" else [], (low, high) if kind == "range" else None
+    bounds = None if low is None or high is None or kind != "range" else (low, high)
+    return kind, values if kind == "values" else [], bounds
 
 
 def meta_kind(examples: Stamp, column: str) -> str:
@@ -286,7 +289,9 @@ def _decile_errors(files: tuple, column: str, selection: Selection) -> pd.DataFr
     return error_by_decile(table["score"].to_numpy(), ~table["correct"].to_numpy(zero_copy_only=False))
 
 
-def class_decile_errors(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, classes: Sequence[str]):
+def class_decile_errors(
+    audit: Audit, run: Run, column: ScoreColumn, selection: Selection, classes: Sequence[str]
+) -> pd.DataFrame:
     """Error per decile within each of some classes → columns class, decile, n, error, low, high."""
     from dataclasses import replace
 

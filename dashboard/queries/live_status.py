@@ -90,7 +90,9 @@ class Standings:
         return {"position": self.now(), "examples": self._states(set(ids))}
 
     def _states(self, ids: set[str]) -> dict[str, dict[str, Any]]:
-        states = {example: {"decisions": [], "flags": [], "notes": 0, "settled": False} for example in ids}
+        states: dict[str, dict[str, Any]] = {
+            example: {"decisions": [], "flags": [], "notes": 0, "settled": False} for example in ids
+        }
         frames = self._current()
         for row in _rows(frames["decisions"], ids):
             states[row["example_id"]]["decisions"].append(told(row))

@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from os.path import commonprefix
 from typing import Any
 
+import pyarrow as pa
+
 from dashboard.style.formatting import number
 from scoring.audit import Run
+from scoring.audit.errors import HardlookError
 from scoring.audit.storage import column_facts, read_schema
 
 FIXED = ("example_id", "fingerprint", "label")
@@ -68,14 +71,16 @@ def read_columns(run: Run, scorer: str) -> list[ScoreColumn]:
     return [_column(scorer, f, directions) for f in fields]
 
 
-def _column(scorer: str, arrow_field, directions: Mapping[str, Any]) -> ScoreColumn:
+def _column(scorer: str, arrow_field: pa.Field, directions: Mapping[str, Any]) -> ScoreColumn:
     facts = column_facts(arrow_field)
     steps = {step: facts[step] for step in STEPS if facts.get(step)}
     if {"stage", "index", "form"} & set(steps):
         steps["normalised"] = "z" if facts.get("normalised") else "raw"
     else:
         steps = {}
-    own = {key: facts[key] for key in ("title", "help", "family", "unit", "suspicious", "detects") if facts.get(key)}
+    own: dict[str, Any] = {
+        key: facts[key] for key in ("title", "help", "family", "unit", "suspicious", "detects") if facts.get(key)
+    }
     if facts.get("uses_label"):
         own["uses_label"] = facts["uses_label"] == "True"
     own.setdefault("title", f"{scorer} {arrow_field.name}".replace("_", " "))
@@ -124,18 +129,20 @@ def find_column(columns: Sequence[ScoreColumn], address: str | None) -> ScoreCol
     return next((column for column in columns if column.address == address), None)
 
 
-def first_column(columns: Sequence[ScoreColumn]) -> ScoreColumn | None:
-    """What /grid starts with: VoG in its preferred variant, else the first column."""
+def first_column(columns: Sequence[ScoreColumn]) -> ScoreColumn:
+    """What /grid starts with: VoG in its preferred variant, else the first column. There must be one."""
     vog = [column for column in columns if column.scorer == "vog"] or list(columns)
-    return max(vog, key=lambda c: [c.steps.get(step) == PREFERRED[step] for step in STEPS], default=None)
+    if not vog:
+        raise HardlookError("this run has no score that could be shown; run `hardlook score`")
+    return max(vog, key=lambda c: [c.steps.get(step) == PREFERRED[step] for step in STEPS])
 
 
-def start_column(columns: Sequence[ScoreColumn]) -> ScoreColumn | None:
+def start_column(columns: Sequence[ScoreColumn]) -> ScoreColumn:
     """Where /grid opens: ``first_column``, or where neither of its ends is hard on held-out examples, the stage and
     form of the same score whose measured direction is strongest there. Columns without any value (VoG's logit form of a
     model that returns probabilities) are passed over."""
     first = first_column([c for c in columns if (c.direction or {}).get("n") != 0] or columns)
-    measured = dict(first.direction or {}) if first is not None and first.suspicious == "measured" else {}
+    measured = dict(first.direction or {}) if first.suspicious == "measured" else {}
     if (
         measured.get("rho") is None
         or measured.get("hard")
@@ -151,7 +158,7 @@ def start_column(columns: Sequence[ScoreColumn]) -> ScoreColumn | None:
         and c.hard_end
         and all(c.steps.get(step) == first.steps.get(step) for step in ("index", "normalised"))
     ]
-    return max(alike, key=lambda column: abs(column.direction["rho"]), default=first)
+    return max(alike, key=lambda column: abs((column.direction or {}).get("rho", 0.0)), default=first)
 
 
 def describe_ends(column: ScoreColumn) -> tuple[bool, str]:

@@ -85,7 +85,7 @@ def _score_frame(
     name: str,
     _stamps: tuple,
     columns: tuple[tuple[str, str, str | None], ...],
-    selection,
+    selection: Selection,
     most: int,
 ) -> Scores:
     audit = Audit.open(root)

@@ -61,7 +61,8 @@ class MetaFilter:
     def sql(self, table: str) -> tuple[list[str], list[Any]]:
         """Conditions and their parameters; none where the filter is empty."""
         name = f"{table}.{identifier(self.column)}"
-        conditions, parameters = [], []
+        conditions: list[str] = []
+        parameters: list[Any] = []
         if self.values:
             some = [value for value in self.values if value is not None]
             either = [f"CAST({name} AS VARCHAR) IN (SELECT unnest(?::VARCHAR[]))"] if some else []
@@ -109,7 +110,8 @@ class Selection:
 
     def sql(self) -> tuple[str, list[Any]]:
         """A condition over examples ``e`` and predictions ``p`` (decisions apart) and its parameters."""
-        conditions, parameters = [], []
+        conditions: list[str] = []
+        parameters: list[Any] = []
         if self.split is not None:
             conditions.append("e.split = ?")
             parameters.append(self.split)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -68,7 +69,7 @@ def suggested_alone(audit: Audit, run: Run, table: pa.Table, suggested: str | No
 
 
 @lru_cache(maxsize=16)
-def _suggested(root, name: str, _stamps: tuple, suggested: str) -> pa.Array:
+def _suggested(root: Path, name: str, _stamps: tuple, suggested: str) -> pa.Array:
     audit = Audit.open(root)
     found = all_suggestions(audit, audit.run(name))
     return pa.array(found.loc[found["suggested_label"] == suggested, "example_id"].astype(object), pa.string())
@@ -97,7 +98,7 @@ def reopened(audit: Audit, run: Run) -> frozenset[str]:
 
 
 @lru_cache(maxsize=8)
-def _reopened(_url: str, _last: int, name: str, root, _stamp) -> frozenset[str]:
+def _reopened(_url: str, _last: int, name: str, root: Path, _stamp: object) -> frozenset[str]:
     audit = Audit.open(root)
     run, log = audit.run(name), decisions.open_log(audit)
     standing = {(row.client, int(row.seq)) for row in log.decisions().itertuples()}

@@ -58,6 +58,6 @@ def queue_of(audit: Audit, table: pa.Table, asked: str | None) -> Queue:
 def hold(audit: Audit, ids: Sequence[str]) -> dict[str, str]:
     """Keep these examples from others for a while, and give back what was held before → who holds each now. The page
     asks for the first ones that it sends, and the session's route for what comes next."""
-    log, who = decisions.open_log(audit), serving().identity.reviewer
+    log, who = decisions.open_log(audit), serving().identity.name()
     locks.let_go(log, who, keep=ids)
     return locks.claim(log, ids, who, datetime.now(UTC), second_reader.policy(audit).lock_minutes)

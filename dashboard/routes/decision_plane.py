@@ -43,11 +43,13 @@ def routes() -> list[Route]:
 async def look(request: Request) -> Response:
     """The cut, or how far its job is."""
     query = request.query_params
-    asked = [query.get(name, "") for name in ("id", "x", "y")]
+    example_id, x, y = (query.get(name, "") for name in ("id", "x", "y"))
     run = run_named(query.get("run"))
-    if run is None or not all(asked):
+    if run is None or not (example_id and x and y):
         return PlainTextResponse("needed id, x and y, and a run of this audit", status_code=400)
-    return await run_in_threadpool(lambda: json_reply(told(database.open_audit(), run, *asked, query.get("score"))))
+    return await run_in_threadpool(
+        lambda: json_reply(told(database.open_audit(), run, example_id, x, y, query.get("score")))
+    )
 
 
 async def begin(request: Request) -> Response:
@@ -55,8 +57,9 @@ async def begin(request: Request) -> Response:
     if reason := refusal(request) or jobs.refusal():
         return PlainTextResponse(reason, status_code=403)
     body = await read_body(request) or {}
-    asked = [body.get(name) for name in ("id", "x", "y")]
-    if not all(isinstance(one, str) and 0 < len(one) <= LONGEST for one in asked):
+    given = [body.get(name) for name in ("id", "x", "y")]
+    asked = [one for one in given if isinstance(one, str) and 0 < len(one) <= LONGEST]
+    if len(asked) < len(given):
         return PlainTextResponse("needed {id, x, y, run} as JSON", status_code=400)
     name = body.get("run")
     run = run_named(name) if name is None or isinstance(name, str) else None
@@ -95,9 +98,11 @@ def told(audit: Audit, run: Run, example_id: str, x: str, y: str, score: str | N
     if mine is not None and mine.is_live:
         return {"state": "running", "line": mine.last_line()[:300] or "starting …"}
     typed = command_line("cut", audit, "--run", run.name, *options)
-    failed = mine is not None and mine.state in ("failed", "lost")
-    line = (mine.last_line() or "it was killed without a word")[:LONGEST] if failed else None
-    return {"state": "failed" if failed else "none", "line": line, "command": typed, "refusal": jobs.refusal()}
+    answer = {"state": "none", "line": None, "command": typed, "refusal": jobs.refusal()}
+    if mine is None or mine.state not in ("failed", "lost"):
+        return answer
+    line = (mine.last_line() or "it was killed without a word")[:LONGEST]
+    return {**answer, "state": "failed", "line": line}
 
 
 def kept(audit: Audit, run: Run, example_id: str, x: str, y: str) -> dict[str, Any] | None:

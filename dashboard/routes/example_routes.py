@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -137,7 +138,7 @@ async def thumbs(request: Request) -> Response:
     store = _thumbnails(database.open_audit().root)
     found = ((one, store.get(one)) for one in ids)
     shown = {one: _data_address(data) for one, data in found if data is not None and _kind(data)}
-    if not body.get("named"):
+    if not (body or {}).get("named"):
         return json_reply(shown)
     named = await run_in_threadpool(_fingerprints, list(shown))
     return json_reply({one: [named[one], shown[one]] for one in shown if one in named})
@@ -153,12 +154,12 @@ def _data_address(data: bytes) -> str:
 
 
 @lru_cache(maxsize=2)
-def _thumbnails(root) -> BlobStore:
+def _thumbnails(root: Path) -> BlobStore:
     return Audit.open(root).thumbnails
 
 
 @lru_cache(maxsize=2)
-def _originals(root) -> BlobStore:
+def _originals(root: Path) -> BlobStore:
     return Audit.open(root).originals
 
 
@@ -173,8 +174,8 @@ def image(request: Request) -> Response:
     try:
         data, kind = browser_picture(_original(audit, row))
     except (HardlookError, OSError):
-        data = _thumbnails(audit.root).get(example_id)
-        return missing("The original cannot be read.") if data is None else _picture(request, data)
+        small = _thumbnails(audit.root).get(example_id)
+        return missing("The original cannot be read.") if small is None else _picture(request, small)
     return _picture(request, data, kind)
 
 
@@ -271,7 +272,7 @@ def _last_act(reviewer: str, own: str | None) -> dict[str, Any] | None:
     return told | undoing(review_log, act, reviewer)
 
 
-def _answer(what) -> Response:
+def _answer(what: Callable[[], Any]) -> Response:
     """What the log says, or that it cannot be read now."""
     try:
         return json_reply(what())
@@ -296,8 +297,8 @@ async def events(request: Request) -> Response:
     """Append what a reviewer did; answers only when it is on the disk."""
     if reason := refusal(request):
         return PlainTextResponse(reason, status_code=403)
-    body = await read_body(request)
-    sent = body.get("events") if body else None
+    body = await read_body(request) or {}
+    sent = body.get("events")
     if not isinstance(sent, list) or not all(isinstance(one, dict) for one in sent):
         return PlainTextResponse("needed {audit, events: [...]} as JSON", status_code=400)
     if body.get("audit") != serving().token:
@@ -323,7 +324,7 @@ def append(sent: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _checked(sent: list[dict[str, Any]]) -> tuple[list[Event], list[dict[str, Any]]]:
     """The events that are sound, under the name of who is here, and the refusals of the others."""
-    audit, reviewer = database.open_audit(), serving().identity.reviewer
+    audit, reviewer = database.open_audit(), serving().identity.name()
     known = _known(audit, {str(one.get("example_id")) for one in sent})
     classes = frozenset(audit.classes)
     good, refused = [], []
@@ -331,7 +332,9 @@ def _checked(sent: list[dict[str, Any]]) -> tuple[list[Event], list[dict[str, An
         try:
             told = {name: one[name] for name in FIELDS if name in one}
             if one.get("action") == "decide":
-                told["evidence"] = hidden_controls.with_probability(audit, one.get("example_id"), one.get("evidence"))
+                told["evidence"] = hidden_controls.with_probability(
+                    audit, str(one.get("example_id")), one.get("evidence")
+                )
             event = Event(**told, reviewer=reviewer)
             if event.action not in ACTS:
                 raise HardlookError(f"action {event.action!r} is not taken from a grid")

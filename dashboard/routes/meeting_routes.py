@@ -15,6 +15,7 @@ followers.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -71,7 +72,7 @@ async def act(request: Request) -> Response:
 
 def _act(body: dict[str, Any]) -> Response:
     audit = database.open_audit()
-    log, lead = open_log(audit), serving().identity.reviewer
+    log = open_log(audit)
     try:
         if body.get("act") == "go":
             meetings.go_to(log, body["at"])
@@ -82,7 +83,7 @@ def _act(body: dict[str, Any]) -> Response:
         elif body.get("act") == "present":
             meetings.be_present(log, [str(name) for name in body.get("names", ())])
         elif body.get("act") == "record":
-            _record(audit, log, lead, body)
+            _record(audit, log, serving().identity.name(), body)
         else:
             return PlainTextResponse(f"there is no act {str(body.get('act'))[:50]!r}", status_code=400)
         return json_reply(told(""))
@@ -178,12 +179,13 @@ def _run(audit: Audit) -> Run | None:
     return audit.run(None) if audit.run_names() else None
 
 
-def _answers(audit: Audit, row: dict[str, Any], said: list) -> list[dict[str, Any]]:
+def _answers(audit: Audit, row: dict[str, Any], said: list[Any]) -> list[dict[str, Any]]:
     """What can be voted for: the given label, every answer that somebody gave, and what names no class (none,
     unsure)."""
-    found, label = [], row.get("label")
+    found: list[dict[str, Any]] = []
+    label = row.get("label")
 
-    def add(verdict, new_label=None, labels=()):
+    def add(verdict: str, new_label: str | None = None, labels: Sequence[str] = ()) -> None:
         text = sentence(verdict, label, new_label, labels)[:200]
         if text not in [one["text"] for one in found]:
             found.append({"text": text, "verdict": verdict, "new_label": new_label, "labels": list(labels)})

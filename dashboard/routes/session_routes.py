@@ -11,7 +11,9 @@ GET  /hardlook/sitting         the reviewer's sitting as the log has it: decided
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
 from starlette.concurrency import run_in_threadpool
@@ -107,7 +109,7 @@ def _sitting(reviewer: str | None) -> Sitting:
     return sitting(decided[decided["reviewer"] == reviewer], pd.Timestamp.now(tz="UTC"))
 
 
-def _told(what) -> Response:
+def _told(what: Callable[[], Any]) -> Response:
     try:
         return json_reply(what())
     except (LogUnavailable, HardlookError) as error:

@@ -4,6 +4,8 @@ labels, or the examples out of distribution?
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import streamlit as st
 
 from dashboard.blinding import model_output
@@ -60,7 +62,13 @@ def show() -> None:
 
 
 def show_pairs(
-    audit: Audit, run: Run, columns: list[ScoreColumn], scores: score_frames.Scores, names, what: str, method: str
+    audit: Audit,
+    run: Run,
+    columns: list[ScoreColumn],
+    scores: score_frames.Scores,
+    names: Mapping[str, str],
+    what: str,
+    method: str,
 ) -> None:
     """The heat map, and the pair that was picked on it."""
     if scores.values.shape[1] < 2:

@@ -38,7 +38,7 @@ def show() -> None:
     shared = page_frame.current()
     audit, run, meta = shared.audit, shared.run, shared.meta
     trainings = run.training_names() if run else []
-    if not trainings:
+    if run is None or not trainings:
         return explain_no_training(audit, run)
     grouped = page_frame.grouped()
     colours = COLOURS if grouped is None else (*COLOURS, GROUP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -71,7 +72,7 @@ def memorised(split: str | None, n: int, errors: int) -> None:
     )
 
 
-def variants_by_stage(columns: list[ScoreColumn], column: ScoreColumn) -> dict[str, ScoreColumn]:
+def variants_by_stage(columns: Sequence[ScoreColumn], column: ScoreColumn) -> dict[str, ScoreColumn]:
     """The same score at early and late stages (else the score alone), by the name of the stage."""
     rest = {step: value for step, value in column.steps.items() if step != "stage"}
     found = {
@@ -85,7 +86,9 @@ def variants_by_stage(columns: list[ScoreColumn], column: ScoreColumn) -> dict[s
     return {stage: found[stage] for stage in ("early", "late") if stage in found} or {column.title: column}
 
 
-def show_deciles(audit: Audit, run: Run, columns, column: ScoreColumn, selection: Selection, base_rate: float) -> None:
+def show_deciles(
+    audit: Audit, run: Run, columns: Sequence[ScoreColumn], column: ScoreColumn, selection: Selection, base_rate: float
+) -> None:
     """Error per decile; a click on a bar opens its examples."""
     variants = variants_by_stage(columns, column)
     frames = {name: database.decile_errors(audit, run, variant, selection) for name, variant in variants.items()}
@@ -117,7 +120,7 @@ def show_deciles(audit: Audit, run: Run, columns, column: ScoreColumn, selection
         show_numbers(frames)
 
 
-def link(run: Run, columns: list[ScoreColumn], column: ScoreColumn, selection: Selection) -> dict[str, Any]:
+def link(run: Run, columns: Sequence[ScoreColumn], column: ScoreColumn, selection: Selection) -> dict[str, Any]:
     """Parameters of the grid that shows this column and selection."""
     parameters = {"run": run.name, "split": selection.split, "class": selection.class_name}
     parameters |= inputs.score_parameters(columns, column) | inputs.meta_parameters(selection.meta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +21,9 @@ from dashboard.style.formatting import command_line, count, plain, quoted, short
 from dashboard.widgets import grouping, inputs, page_frame
 from dashboard.widgets.browser_history import OPENS
 from scoring.audit import Audit, Run
+
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
 
 SIDES = {"5 × 5": 5, "6 × 6": 6, "8 × 8": 8, "10 × 10": 10}
 PANELS = ("both", "lowest", "highest")
@@ -43,7 +47,7 @@ def show() -> None:
         return show_some(found, f"Near duplicates of {quoted(value, 200)}, by features", none)
     audit, run, meta, columns = page_frame.scored()
     with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
-        column = inputs.pick_score(columns, opening(columns))
+        chosen = inputs.pick_score(columns, opening(columns))
         split = inputs.pick_split(audit)
         class_name = inputs.pick_class(audit)
         decision = inputs.pick_decision()
@@ -51,19 +55,19 @@ def show() -> None:
             panels = inputs.switch("Ends", PANELS, "ends", "both")
             side = SIDES[inputs.switch("Size of each", list(SIDES), "size", "5 × 5")]
             decile = inputs.choose("Decile of the score", [str(d) for d in range(1, 11)], "decile", placeholder="All")
-    index = column.steps.get("index", "label")
+    index = chosen.steps.get("index", "label")
     selection = Selection(split, class_name, index, meta, decision, decile=int(decile) if decile else None)
-    explain(audit, run, column)
-    inputs.remark(why_here(columns, column))
-    table, left_out = model_output.without(audit, frozen_ranking(audit, run, column, selection, "grid"))
+    explain(audit, run, chosen)
+    inputs.remark(why_here(columns, chosen))
+    table, left_out = model_output.without(audit, frozen_ranking(audit, run, chosen, selection, "grid"))
     if left_out and not table.num_rows:
         return inputs.empty(f"{left_out} They are read one by one in a session of Suspects.")
     if left_out:
         st.caption(left_out)
     grouped = page_frame.grouped(MOST_GROUPS)
     if grouped is not None and table.num_rows:
-        return show_groups(bar, audit, run, column, selection, table, side, panels, grouped)
-    return show_ends(bar, audit, run, column, selection, table, side, panels)
+        return show_groups(bar, audit, run, chosen, selection, table, side, panels, grouped)
+    return show_ends(bar, audit, run, chosen, selection, table, side, panels)
 
 
 def opening(columns: Sequence[ScoreColumn]) -> ScoreColumn:
@@ -130,7 +134,7 @@ def warn_about_small_classes(audit: Audit) -> None:
 
 
 def show_ends(
-    bar,
+    bar: DeltaGenerator,
     audit: Audit,
     run: Run,
     column: ScoreColumn,
@@ -163,7 +167,7 @@ def show_ends(
 
 
 def show_groups(
-    bar,
+    bar: DeltaGenerator,
     audit: Audit,
     run: Run,
     column: ScoreColumn,

@@ -35,7 +35,7 @@ def show() -> None:
     show_past(shared.audit, log)
 
 
-def offer_to_start(log: ReviewLog, shared) -> None:
+def offer_to_start(log: ReviewLog, shared: page_frame.View) -> None:
     """The agenda, and for a lead the button that opens a meeting over it."""
     st.subheader("Agenda", anchor=False)
     slices = inputs.switch("Worst slices", ("0", "3", "5", "10"), "slices", "5")
@@ -63,7 +63,7 @@ def offer_to_start(log: ReviewLog, shared) -> None:
         f"Open a meeting on {count(len(items), 'item')}", icon=":material/groups:", key="start_meeting", type="primary"
     ):
         try:
-            meetings.start(log, items, serving().identity.reviewer)
+            meetings.start(log, items, serving().identity.name())
         except HardlookError as error:
             st.error(quoted(str(error), longest=500))
         else:

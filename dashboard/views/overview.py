@@ -252,7 +252,7 @@ def scores_table(columns: list[ScoreColumn], coverage: pd.DataFrame, run: Run) -
     rows = []
     for column in columns:
         rho = (column.direction or {}).get("rho")
-        end = {"high": "highest", "low": "lowest"}.get(column.hard_end, "–")
+        end = {"high": "highest", "low": "lowest"}.get(column.hard_end or "", "–")
         link = {"run": run.name} | inputs.score_parameters(columns, column)
         rows.append(
             {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
@@ -24,6 +25,9 @@ from scoring.audit import Audit
 from scoring.corrections.label_patch import FORMATS
 from scoring.reviews.event import ACTIONS
 from scoring.reviews.verdicts import VERDICTS
+
+if TYPE_CHECKING:
+    from scoring.reviews import ReviewLog
 
 MOST_ROWS = 5000
 NAMES = {"csv": "CSV", "parquet": "Parquet"}
@@ -134,7 +138,13 @@ def show_log(audit: Audit, meta: tuple, events: pd.DataFrame, run: str | None) -
 
 
 def filter_events(
-    events: pd.DataFrame, reviewer=None, action=None, verdict=None, class_name=None, since=None, until=None
+    events: pd.DataFrame,
+    reviewer: str | None = None,
+    action: str | None = None,
+    verdict: str | None = None,
+    class_name: str | None = None,
+    since: date | None = None,
+    until: date | None = None,
 ) -> pd.DataFrame:
     """The events that match all that is given; a class matches as the old or the new label, dates are whole
     days in UTC.
@@ -183,7 +193,7 @@ def _log_columns() -> dict:
     }
 
 
-def show_export(audit: Audit, log) -> None:
+def show_export(audit: Audit, log: ReviewLog) -> None:
     """Corrected labels, one patch per split, made when asked for."""
     st.subheader("Corrected labels", anchor=False)
     st.caption(

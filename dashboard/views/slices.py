@@ -27,6 +27,7 @@ from dashboard.style.formatting import command_line, count, number, plain, quote
 from dashboard.widgets import grouping, inputs, page_frame
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
+from scoring.queue import blinding as hiding
 from scoring.slices.slicing_run import METHODS, SliceSettings
 
 OTHER = "other settings"
@@ -53,16 +54,17 @@ def show() -> None:
         shown = inputs.switch("Show", VIEWS, "show", CARDS)
         settings = pick_settings(audit) if name is None else None
     try:
-        slicing = slicings.kept(run, name) if name else find_now(audit, run, settings)
+        slicing = slicings.kept(run, name or "") if settings is None else find_now(audit, run, settings)
     except HardlookError as error:
-        return st.error(quoted(str(error), longest=1000), icon=":material/error:")
+        st.error(quoted(str(error), longest=1000), icon=":material/error:")
+        return None
     if second_reader.is_blind_split(audit, slicing.settings.split):
         return inputs.empty(
-            f"{model_output.TEST} Which of them are in one slice would tell it: choose a slicing of "
+            f"{hiding.TEST} Which of them are in one slice would tell it: choose a slicing of "
             f"train, or find "
             "one here under “other settings”."
         )
-    if name is None:
+    if settings is not None:
         offer_to_keep(audit, run, settings)
     describe(slicing, audit, run)
     if shown == MAP:
@@ -216,7 +218,9 @@ def show_groups(audit: Audit, slicing: Slicing, slices: list, grouped: grouping.
     return None
 
 
-def show_slice(audit: Audit, run: Run, meta, slicing: Slicing, one: dict[str, Any], name: str | None) -> None:
+def show_slice(
+    audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slicing, one: dict[str, Any], name: str | None
+) -> None:
     """One slice: its numbers, its members between its opponents and proponents."""
     members = slicing.ids(one["slice_id"])
     members, left_out = model_output.frame_without(audit, members, members["example_id"].tolist())

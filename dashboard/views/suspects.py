@@ -28,6 +28,7 @@ from dashboard.review_session.frozen_ranking import frozen_position, frozen_rank
 from dashboard.style.formatting import plain
 from dashboard.widgets import inputs, page_frame
 from scoring.audit import Audit, Run
+from scoring.queue import blinding as hiding
 from scoring.queue.order import Order
 from scoring.reviews.sessions import model_of
 
@@ -95,7 +96,9 @@ def show() -> None:
         corrected_metrics.warn_about_test(audit)
     if shown_as == SESSION:
         show_session(audit, run, asked, table)
-        return st.caption(left_out) if left_out else None
+        if left_out:
+            st.caption(left_out)
+        return None
     if left_out:
         st.caption(left_out)
     table = queueing.kept_together(table, queueing.groups(audit, group))
@@ -117,10 +120,10 @@ def kept_blind(audit: Audit, asked: Asked, shown_as: str, suggested: str | None)
     lot, second opinions too; blind rows tell nothing among controls. A chosen suggestion would tell all of them."""
     if suggested is not None:
         return []
-    blind_test = [model_output.TEST] if second_reader.is_blind_split(audit, asked.selection.split) else []
+    blind_test = [hiding.TEST] if second_reader.is_blind_split(audit, asked.selection.split) else []
     if shown_as == SHEET:
         return blind_test
-    return [*blind_test, model_output.SECOND, *([model_output.FIRST] if asked.controls else [])]
+    return [*blind_test, hiding.SECOND, *([hiding.FIRST] if asked.controls else [])]
 
 
 def pick_group(audit: Audit) -> str | None:
@@ -169,7 +172,7 @@ def reason(asked: Asked) -> str:
 
 def show_session(audit: Audit, run: Run, asked: Asked, table: pa.Table) -> None:
     """The queue one by one: what is to review, from where its reviewer stopped."""
-    drawn = frozenset()
+    drawn: frozenset[str] = frozenset()
     if asked.controls:
         table, drawn = hidden_controls.with_controls(audit, run, table, asked.selection.split)
     table = queueing.kept_together(table, queueing.groups(audit, asked.group))

@@ -55,7 +55,7 @@ def keep() -> None:
 
 
 @cache
-def _component():
+def _component() -> Any:
     return st.components.v2.component("hardlook_history", js=SCRIPT)
 
 

@@ -108,8 +108,8 @@ def _ranges(where: str, column: str, missing: int) -> list[Group]:
     """A quarter of the examples each, by the quartiles of a number; and those without one."""
     name = identifier(META + column)
     known = f"FROM {where} WHERE {name} IS NOT NULL AND NOT isnan({name}::DOUBLE)"
-    at = [part / PARTS for part in range(PARTS + 1)]
-    edges = database.sql(f"SELECT quantile_disc({name}::DOUBLE, {at}) q {known}")["q"][0].as_py()
+    shares = [part / PARTS for part in range(PARTS + 1)]
+    edges = database.sql(f"SELECT quantile_disc({name}::DOUBLE, {shares}) q {known}")["q"][0].as_py()
     edges = list(dict.fromkeys(edges))
     short = [f"{edge:g}" for edge in edges]
     texts = short if len(set(short)) == len(edges) else [repr(edge) for edge in edges]

@@ -7,7 +7,7 @@ run, fewer classes) falls back to the default. Options are untrusted text and sh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 from urllib.parse import quote, urlencode
 
 import streamlit as st
@@ -49,6 +49,14 @@ def show_chart(chart: Chart, key: str, **options: Any) -> Any:
     event = st.plotly_chart(chart.figure, key=key, config={"displayModeBar": False}, alt=chart.reading, **options)
     st.caption(chart.reading)
     return event
+
+
+@overload
+def choose(label: str, options: Sequence[str], key: str, default: str, **more: Any) -> str: ...
+
+
+@overload
+def choose(label: str, options: Sequence[str], key: str, default: None = None, **more: Any) -> str | None: ...
 
 
 def choose(label: str, options: Sequence[str], key: str, default: str | None = None, **more: Any) -> str | None:
@@ -178,7 +186,7 @@ def _pick_meta_values(audit: Audit, column: str) -> MetaFilter | None:
         some = st.multiselect(label, words, key=column, bind="query-params", placeholder="Any value")
         picked = tuple(None if word == NOTHING else word for word in some if word in words)
         return MetaFilter(column, values=picked) if picked else None
-    if kind == "range":
+    if bounds is not None:
         low, high = st.columns(2)
         hint = f"from {bounds[0]:.3g}", f"to {bounds[1]:.3g}"
         start = low.number_input(

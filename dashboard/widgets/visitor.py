@@ -20,7 +20,7 @@ def need_a_role() -> None:
     if who.role is not None:
         return
     st.title("hardlook", anchor=False)
-    st.info(quoted(who.read_only, longest=500), icon=":material/lock:")
+    st.info(quoted(who.read_only or "", longest=500), icon=":material/lock:")
     if serving().access.way == "oidc":
         _sign_in_or_out(who.reviewer)
     st.stop()

@@ -22,7 +22,10 @@ DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 def docstrings(library):
     """(name, docstring) of the functions and classes in a library's source files, each text once."""
-    folder = Path(find_spec(library).origin).parent
+    spec = find_spec(library)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"{library} is not installed; pip install {library}")
+    folder = Path(spec.origin).parent
     seen = set()
     for path in sorted(folder.rglob("*.py")):
         if "tests" in path.parts or "testing" in path.parts:
@@ -32,7 +35,9 @@ def docstrings(library):
         except (SyntaxError, UnicodeDecodeError):
             continue
         for node in ast.walk(tree):
-            text = ast.get_docstring(node) if isinstance(node, DOCUMENTED) else None
+            if not isinstance(node, DOCUMENTED):
+                continue
+            text = ast.get_docstring(node)
             if text and len(text) >= SHORTEST and text not in seen:
                 seen.add(text)
                 yield f"{path.relative_to(folder.parent).as_posix()}:{node.lineno}", text

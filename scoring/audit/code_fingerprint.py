@@ -56,9 +56,10 @@ def _file_of(reference: str, folder: Path) -> Path | None:
         spec = importlib.util.find_spec(target)
     except (ImportError, ValueError):  # not there, which loading it says with close names
         return None
-    file = Path(spec.origin).resolve() if spec and spec.origin and spec.has_location else None
-    installed = file is None or file.is_relative_to(STDLIB) or not INSTALLED.isdisjoint(file.parts)
-    return None if installed else file
+    if spec is None or not spec.origin or not spec.has_location:
+        return None
+    found = Path(spec.origin).resolve()
+    return None if found.is_relative_to(STDLIB) or not INSTALLED.isdisjoint(found.parts) else found
 
 
 def _imported(start: Path, root: Path) -> Iterator[Path]:
@@ -72,5 +73,6 @@ def _imported(start: Path, root: Path) -> Iterator[Path]:
     except (SyntaxError, ValueError, ImportError):  # loading it says which file and line
         return
     for module in finder.modules.values():
-        if module.__file__ and Path(module.__file__).suffix == ".py":
-            yield Path(module.__file__).resolve()
+        file = getattr(module, "__file__", None)  # of ``modulefinder``, which has no types
+        if file and Path(file).suffix == ".py":
+            yield Path(file).resolve()

@@ -115,7 +115,7 @@ def read_json(path: Path, default: Any = None) -> Any:
 
 
 @contextlib.contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(path: Path | str) -> Iterator[None]:
     """Turn what a damaged file makes its reader raise into one clear error; a missing file stays
     ``FileNotFoundError``."""
     try:
@@ -137,19 +137,19 @@ def write_table(path: Path, table: pa.Table, metadata: Mapping[str, Any] | None 
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(path: Path | str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a Parquet file, or only some of its columns. A broken file is one clear error."""
     with readable(path):
         return pq.read_table(path, columns=None if columns is None else list(columns), memory_map=True)
 
 
-def read_schema(path: Path) -> pa.Schema:
+def read_schema(path: Path | str) -> pa.Schema:
     """The columns of a Parquet file with what they say of themselves. A broken file is one clear error."""
     with readable(path):
         return pq.read_schema(path)
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path | str) -> dict[str, Any]:
     """The JSON values that ``write_table`` kept in the file's metadata."""
     with readable(path):
         raw = pq.read_schema(path).metadata or {}
@@ -173,7 +173,9 @@ def column_facts(field: pa.Field) -> dict[str, str]:
 # -- vectors: one float32 row per example ---------------------------------------------------------------------------
 
 
-def write_vectors(path: Path, ids: Sequence[str], values: np.ndarray, metadata: Mapping[str, Any] | None = None):
+def write_vectors(
+    path: Path, ids: Sequence[str], values: np.ndarray, metadata: Mapping[str, Any] | None = None
+) -> None:
     """Write (n,) ids and (n, d) float32 vectors as one Arrow IPC file, atomically."""
     values = np.ascontiguousarray(values, dtype=np.float32)
     width = values.shape[1]
@@ -210,7 +212,7 @@ class BlobStore:
     added, not rewritten. A look-up is a binary search per part and decodes nothing else.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self._parts: list[tuple[pa.ChunkedArray, pa.ChunkedArray]] = []
         self._names: list[str] = []
@@ -236,7 +238,7 @@ class BlobStore:
         self._names = names
 
     @staticmethod
-    def _open(path: Path):
+    def _open(path: Path) -> tuple[pa.Array, pa.Array]:
         with readable(path):
             table = ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
             return table["example_id"], table["data"]
@@ -271,16 +273,16 @@ class BlobStore:
 class _Strings(Sequence):
     """An Arrow string column as a sequence of Python strings, one at a time, for ``bisect``."""
 
-    def __init__(self, column: pa.ChunkedArray):
+    def __init__(self, column: pa.ChunkedArray) -> None:
         self.column = column
 
     def __len__(self) -> int:
         return len(self.column)
 
-    def __getitem__(self, at):
+    def __getitem__(self, at: Any) -> Any:
         return self.column[at].as_py()
 
 
-def digest(value) -> str:
+def digest(value: Any) -> str:
     """A short hash of anything that JSON can write."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:24]

@@ -158,7 +158,7 @@ def _withdraw(folder: Path) -> None:
 def _lies_in(module: ModuleType | None, folder: Path) -> bool:
     """Whether a module was imported, by whomever, from this very folder: then it shadows nothing."""
     origin = getattr(module, "__file__", None)
-    return bool(origin) and Path(origin).resolve().is_relative_to(folder)
+    return origin is not None and Path(origin).resolve().is_relative_to(folder)
 
 
 def _leave_importable(folder: Path) -> None:
@@ -196,6 +196,8 @@ def _import_file(path: Path, reference: str) -> ModuleType:
 def _execute(path: Path, name: str, reference: str) -> ModuleType:
     """Run a file as the module ``name``; nothing stays behind where it raises."""
     spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise HardlookError(f"{reference!r}: {path} cannot be imported; needed a file that ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     with _naming(reference, path), _forgetting(name):

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from scoring.commands.console import add_command
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scoring.commands.console import Commands
 
 SHOWN = 10
 
 
-def add(commands, given=()) -> None:
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -29,7 +39,7 @@ def add(commands, given=()) -> None:
     command.add_argument("--report", metavar="PATH", help="write what became of every example as CSV")
 
 
-def apply(options) -> int:
+def apply(options: argparse.Namespace) -> int:
     """Apply or undo; the exit status is 1 where any example was refused."""
     from pathlib import Path
 
@@ -77,7 +87,7 @@ def _undone(data: str, problems: list[str], left: int) -> int:
     return 1 if problems else 0
 
 
-def _write(report, path) -> None:
+def _write(report: pd.DataFrame, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.csv
 

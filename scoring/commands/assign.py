@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
 from scoring.commands.console import add_command, audit_argument
 
+if TYPE_CHECKING:
+    from scoring.commands.console import Commands
 
-def add(commands, given=()) -> None:
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(commands, "assign", assign, "Give examples to reviewers, by class, slice, metadata or share.")
     audit_argument(command)
@@ -19,7 +26,7 @@ def add(commands, given=()) -> None:
     command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
 
 
-def assign(options) -> int:
+def assign(options: argparse.Namespace) -> int:
     """Write the assignments as one act that one undo takes back."""
     import getpass
     import secrets

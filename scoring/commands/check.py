@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
 from scoring.commands.console import add_command, audit_argument, device_argument, open_context, read_data
 
+if TYPE_CHECKING:
+    from scoring.commands.console import Commands
+    from scoring.pipeline.shards import Context
 
-def add(commands, given=()) -> None:
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -18,7 +26,7 @@ def add(commands, given=()) -> None:
     device_argument(command)
 
 
-def check(options) -> int:
+def check(options: argparse.Namespace) -> int:
     """Print every finding and where the picture is."""
     from scoring.audit import Audit
 
@@ -31,7 +39,7 @@ def check(options) -> int:
     return 1 if wrong else 0
 
 
-def check_and_tell(context, quiet: bool) -> list:
+def check_and_tell(context: Context, quiet: bool) -> list:
     """Run the check and print it; returns the findings that are errors."""
     from scoring.pipeline.check import check_run
 

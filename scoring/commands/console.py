@@ -7,10 +7,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    """What ``add_subparsers`` of the command line returns, to which every command adds its own."""
+
+    from scoring.audit import Audit, Run
+    from scoring.pipeline.shards import Context
 
 
-def add_command(commands, name: str, function, text: str) -> argparse.ArgumentParser:
+def add_command(
+    commands: Commands, name: str, function: Callable[[argparse.Namespace], int | None], text: str
+) -> argparse.ArgumentParser:
     """A command with its help, which ``function(options)`` runs → exit status or None."""
     command = commands.add_parser(name, help=text, description=text)
     command.set_defaults(command=function)
@@ -40,7 +50,7 @@ def bar(what: str, total: int, unit: str = "examples") -> Iterator:
         yield shown.update
 
 
-def read_data(audit) -> None:
+def read_data(audit: Audit) -> None:
     """Read the data (again) and say what was found, what changed and what cannot be used."""
     from scoring.data.ingest import ingest
     from scoring.queue.second_reader_policy import ReviewPolicy
@@ -75,7 +85,7 @@ def read_data(audit) -> None:
         )
 
 
-def open_context(audit, run, device: str):
+def open_context(audit: Audit, run: Run, device: str) -> Context:
     """A run opened for computing, with its order of checkpoints told."""
     from scoring.models.checkpoints import describe_order
     from scoring.pipeline.shards import Context

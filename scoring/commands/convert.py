@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scoring.commands.console import add_command
 
+if TYPE_CHECKING:
+    from scoring.commands.console import Commands
 
-def add(commands, given=()) -> None:
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -27,7 +33,7 @@ def add(commands, given=()) -> None:
     )
 
 
-def convert(options) -> int:
+def convert(options: argparse.Namespace) -> int:
     """Extract tensors from checkpoints that need unpickling."""
     from scoring.models.conversion import contents_told, convert_checkpoint
 

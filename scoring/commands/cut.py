@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
 from scoring.commands.console import add_command, audit_argument, bar, device_argument
 
+if TYPE_CHECKING:
+    from scoring.commands.console import Commands
 
-def add(commands, given=()) -> None:
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -22,7 +29,7 @@ def add(commands, given=()) -> None:
     device_argument(command)
 
 
-def cut(options) -> int:
+def cut(options: argparse.Namespace) -> int:
     """Compute the cut, keep it and say what it shows."""
     from scoring.audit import Audit
     from scoring.pipeline.decision_plane import keep_cut

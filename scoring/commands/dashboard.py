@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
 from scoring.commands.console import add_command, audit_argument
 
+if TYPE_CHECKING:
+    from scoring.commands.console import Commands
 
-def add(commands, given=()) -> None:
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(commands, "dashboard", dashboard, "Open the audit in the browser.")
     audit_argument(command, run=False)
@@ -23,7 +30,7 @@ def add(commands, given=()) -> None:
     command.add_argument("--public-url", metavar="URL", help="the server's address as browsers see it, through a proxy")
 
 
-def dashboard(options) -> int:
+def dashboard(options: argparse.Namespace) -> int:
     """Serve the audit in the browser."""
     from dashboard.server import serve
 

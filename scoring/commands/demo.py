@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import time
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scoring.commands.console import add_command, device_argument, read_data
 from scoring.commands.new import copy_sample
@@ -11,8 +14,12 @@ from scoring.commands.score import score_audit
 from scoring.commands.slice import slice_audit
 from scoring.commands.train import train_and_tell
 
+if TYPE_CHECKING:
+    from scoring.audit import Audit
+    from scoring.commands.console import Commands
 
-def add(commands, given=()) -> None:
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -28,7 +35,7 @@ def add(commands, given=()) -> None:
     device_argument(command)
 
 
-def demo(options) -> int:
+def demo(options: argparse.Namespace) -> int:
     """Train, score and open the sample project."""
     start = time.perf_counter()
     folder = Path(options.audit)
@@ -58,21 +65,26 @@ def demo(options) -> int:
     return 0
 
 
-def _report_truth(audit) -> None:
+def _report_truth(audit: Audit) -> None:
     """Where the truth is known: how many of the errors the first 5 % and 10 % of each ranking hold, beside chance."""
     from scoring.queue.order import default_order, order_by, truth_report
 
     run = audit.run()
-    orders = [default_order(audit, run, "train"), order_by(run, "self_influence.cook")]
-    reports = [(order, truth_report(audit, run, order, "train")) for order in orders]
-    if reports[0][1] is None:
+    named = {
+        "the suspect ranking": default_order(audit, run, "train"),
+        "self-influence": order_by(run, "self_influence.cook"),
+    }
+    orders = {name: order for name, order in named.items() if order is not None}
+    reports = {name: truth_report(audit, run, order, "train") for name, order in orders.items()}
+    told = {name: report for name, report in reports.items() if report is not None}
+    if not told:
         return
-    table, wrong, total = reports[0][1]
+    table, wrong, total = next(iter(told.values()))
     chance = " and ".join(f"{value:.0f}" for value in table["chance"])
     print(
         f"\n  the truth is known here: {wrong} of {total:,} training labels are wrong; of them, the first 5 % and 10 % "
         f"hold\n    {'by chance':<44}{chance}"
     )
-    for (order, (table, *_)), name in zip(reports, ("the suspect ranking", "self-influence"), strict=True):
+    for name, (table, *_) in told.items():
         found = " and ".join(f"{row.found} ({row.recall:.0%})" for row in table.itertuples())
-        print(f"    {f'{name} ({order.score})':<44}{found}")
+        print(f"    {f'{name} ({orders[name].score})':<44}{found}")

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scoring.commands.console import add_command, audit_argument
 
+if TYPE_CHECKING:
+    from scoring.audit import Audit
+    from scoring.commands.console import Commands
 
-def add(commands, given=()) -> None:
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -27,7 +34,7 @@ def add(commands, given=()) -> None:
     command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
 
 
-def export(options) -> int:
+def export(options: argparse.Namespace) -> int:
     """Write the patches of corrected labels."""
     from scoring.audit import Audit
     from scoring.audit.storage import write_json
@@ -64,7 +71,7 @@ def export(options) -> int:
     return 0
 
 
-def _export_as(options, audit, out: Path, url: str) -> int:
+def _export_as(options: argparse.Namespace, audit: Audit, out: Path, url: str) -> int:
     """The corrected dataset in a format of others."""
     from scoring.corrections.dataset_formats import export_as
     from scoring.reviews import ReviewLog

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import time
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 from scoring.commands.console import add_command, audit_argument, device_argument, open_context, read_data
 
+if TYPE_CHECKING:
+    from scoring.commands.console import Commands
+    from scoring.pipeline.shards import Context
 
-def add(commands, given=()) -> None:
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -30,7 +37,7 @@ def add(commands, given=()) -> None:
     device_argument(command)
 
 
-def holdout(options) -> int:
+def holdout(options: argparse.Namespace) -> int:
     """Measure the irreducible loss."""
     from scoring.pipeline.retraining.holdout import measure_irreducible
 
@@ -44,7 +51,7 @@ def holdout(options) -> int:
     )
 
 
-def retrain(options, scorer: str, work) -> int:
+def retrain(options: argparse.Namespace, scorer: str, work: Callable[[Context], str]) -> int:
     """Read the data, run ``work(context)`` under the run's lock, say what it says, and what to run next."""
     from scoring.audit import Audit
     from scoring.pipeline.peak_memory import peak_memory

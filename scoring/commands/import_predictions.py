@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scoring.commands.console import add_command, audit_argument, read_data
 from scoring.commands.score import score_audit
 
+if TYPE_CHECKING:
+    from scoring.commands.console import Commands
 
-def add(commands, given=()) -> None:
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -33,7 +39,7 @@ def add(commands, given=()) -> None:
     )
 
 
-def import_predictions(options) -> int:
+def import_predictions(options: argparse.Namespace) -> int:
     """Import a run and score it."""
     from scoring.audit import Audit
     from scoring.pipeline import imported_predictions

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scoring.audit import CONFIG
 from scoring.audit.errors import HardlookError
 from scoring.commands.console import add_command
+
+if TYPE_CHECKING:
+    from scoring.commands.console import Commands
 
 SAMPLES = {
     "digits": "pictures",
@@ -26,7 +32,7 @@ EXPLAINED = """
 """What takes the place of the sample's own settings in an audit of one's own data."""
 
 
-def add(commands, given=()) -> None:
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -44,7 +50,7 @@ def add(commands, given=()) -> None:
     )
 
 
-def new(options) -> int:
+def new(options: argparse.Namespace) -> int:
     """Start an audit: the sample's files, to be edited."""
     folder = Path(options.audit)
     if (folder / CONFIG).exists():
@@ -78,12 +84,12 @@ def without_sample_settings(config: str) -> str:
     >>> print(without_sample_settings(shipped).split("\\n\\n")[0])
     format = 1
     """
-    kept = [
+    paragraphs = [
         paragraph
         for paragraph in config.split("\n\n")
         if not re.search(r"^\[(truth|run\.main\.scores\.\w+)\]", paragraph, re.MULTILINE)
     ]
-    kept = re.sub(r"^(name|expected_accuracy) = .*\n?", "", "\n\n".join(kept), flags=re.MULTILINE)
+    kept = re.sub(r"^(name|expected_accuracy) = .*\n?", "", "\n\n".join(paragraphs), flags=re.MULTILINE)
     return kept.rstrip("\n") + "\n" + EXPLAINED
 
 

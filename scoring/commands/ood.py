@@ -6,7 +6,10 @@ table is kept as ``runs/<run>/out_of_distribution.parquet``, with each one's ROC
 
 from __future__ import annotations
 
+import argparse
 import time
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,8 +18,14 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.storage import column_facts, read_table, read_vectors, write_table
 from scoring.commands.console import add_command, audit_argument
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-def add(commands, given=()) -> None:
+    from scoring.audit import Audit, Run
+    from scoring.commands.console import Commands
+
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -42,7 +51,7 @@ def add(commands, given=()) -> None:
     command.add_argument("--no-baselines", action="store_true", help="leave the classical detectors out")
 
 
-def ood(options) -> int:
+def ood(options: argparse.Namespace) -> int:
     """Report."""
     from scoring.audit import Audit
 
@@ -74,7 +83,7 @@ def chosen(examples: pd.DataFrame, condition: str) -> np.ndarray:
 
 
 def report(
-    audit, run, examples: pd.DataFrame, ids: list[str], outside: np.ndarray, *, baselines: bool = True
+    audit: Audit, run: Run, examples: pd.DataFrame, ids: list[str], outside: np.ndarray, *, baselines: bool = True
 ) -> pd.DataFrame:
     """The report over the run's scores for out of distribution, VoG on predicted labels, and the classical
     detectors."""
@@ -93,7 +102,7 @@ def report(
     )
 
 
-def run_scores(run, ids: list[str]) -> pd.DataFrame:
+def run_scores(run: Run, ids: list[str]) -> pd.DataFrame:
     """The run's label-free scores that may tell, turned so that high = out of distribution."""
     found = {}
     for scorer in run.score_names():
@@ -109,7 +118,7 @@ def run_scores(run, ids: list[str]) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def classical(audit, run, examples: pd.DataFrame, ids: list[str]):
+def classical(audit: Audit, run: Run, examples: pd.DataFrame, ids: list[str]) -> Iterator[tuple[str, np.ndarray]]:
     """(name, scores) of each classical detector, fitted on the features of the training examples."""
     from scoring.pipeline.ood_detectors import baseline_scores
 
@@ -146,7 +155,7 @@ def show(table: pd.DataFrame, out: str, inside: str) -> None:
         print(f"  {name:34} {row['auroc']:5.3f}  {row['aupr_in']:7.3f}  {row['aupr_out']:8.3f}")
 
 
-def _arrow(table: pd.DataFrame):
+def _arrow(table: pd.DataFrame) -> pa.Table:
     import pyarrow as pa
 
     return pa.Table.from_pandas(table.rename_axis("score").reset_index(), preserve_index=False)

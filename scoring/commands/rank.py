@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
 from scoring.commands.console import add_command, audit_argument
 
+if TYPE_CHECKING:
+    from scoring.commands.console import Commands
 
-def add(commands, given=()) -> None:
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -18,7 +25,7 @@ def add(commands, given=()) -> None:
     command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
 
 
-def rank(options) -> int:
+def rank(options: argparse.Namespace) -> int:
     """Fit, keep the version, and rank again where it was adopted."""
     from scoring.audit import Audit
     from scoring.pipeline.score_run import score_one

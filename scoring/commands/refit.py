@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
 from scoring.commands.console import add_command, audit_argument, bar, device_argument
 
+if TYPE_CHECKING:
+    from scoring.commands.console import Commands
 
-def add(commands, given=()) -> None:
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -19,7 +26,7 @@ def add(commands, given=()) -> None:
     device_argument(command)
 
 
-def refit(options) -> int:
+def refit(options: argparse.Namespace) -> int:
     """Predict and check the effect of the corrections; keep it for the page and print it."""
     from scoring.audit import Audit
     from scoring.audit.storage import write_json

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import atomic_path
@@ -17,11 +18,15 @@ from scoring.commands.console import add_command, audit_argument, device_argumen
 from scoring.commands.score import score_audit
 from scoring.commands.train import train_and_tell
 
+if TYPE_CHECKING:
+    from scoring.audit import Audit
+    from scoring.commands.console import Commands
+
 SETTINGS = {"seeds": ("seed", "seed"), "batch_sizes": ("batch_size", "batch"), "keep": ("keep", "keep")}
 """Option → the setting of [run.x.training] and the word in the new run's name."""
 
 
-def add(commands, given=()) -> None:
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -50,7 +55,7 @@ def _numbers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r}; needed whole numbers such as 1,2") from error
 
 
-def repeat(options) -> int:
+def repeat(options: argparse.Namespace) -> int:
     """Add, train and score the runs."""
     from scoring.audit import Audit
 
@@ -73,7 +78,7 @@ def repeat(options) -> int:
     return 0
 
 
-def add_runs(audit, base: str, wanted: dict[str, dict[str, int]]):
+def add_runs(audit: Audit, base: str, wanted: dict[str, dict[str, int]]) -> Audit:
     """Append a table to audit.toml for each run that it lacks → the audit, read again. All of them or none."""
     from scoring.audit import Audit, read_config
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scoring.commands.console import add_command, audit_argument
 
+if TYPE_CHECKING:
+    from scoring.commands.console import Commands
 
-def add(commands, given=()) -> None:
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -21,7 +27,7 @@ def add(commands, given=()) -> None:
     command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
 
 
-def report(options) -> int:
+def report(options: argparse.Namespace) -> int:
     """Write the report and say where it is."""
     from scoring.audit import Audit
     from scoring.report import write_report

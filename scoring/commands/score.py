@@ -10,11 +10,18 @@ import contextlib
 import dataclasses
 import re
 import time
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
 
 from scoring.commands.console import add_command, audit_argument, device_argument, open_context, read_data
 
+if TYPE_CHECKING:
+    from scoring.audit import Audit, Run
+    from scoring.commands.console import Commands
+    from scoring.pipeline.ray_workers import RayWorkers
 
-def add(commands, given=()) -> None:
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -50,7 +57,9 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
 
     for name, kind in registry().items():
         fields = dataclasses.fields(kind)
-        group = command.add_argument_group(f"{name} settings") if fields else None
+        if not fields:
+            continue
+        group = command.add_argument_group(f"{name} settings")
         told = settings_told(kind.__doc__ or "")
         for field in fields:
             default = f"{field.default:.4g}" if isinstance(field.default, float) else str(field.default) or "empty"
@@ -79,12 +88,12 @@ def settings_told(doc: str) -> dict[str, str]:
     return found
 
 
-def _kind(default) -> str:
+def _kind(default: object) -> str:
     """What an option takes, from the type of the default."""
     return {bool: "yes|no", int: "N", float: "X"}.get(type(default), "TEXT")
 
 
-def _reader(default):
+def _reader(default: object) -> Callable[[str], Any]:
     """How to read an option's text, from the type of the default."""
     if isinstance(default, bool):
         return lambda text: text.lower() in ("1", "true", "yes", "on")
@@ -93,7 +102,7 @@ def _reader(default):
     return type(default) if default is not None else str
 
 
-def score(options) -> int:
+def score(options: argparse.Namespace) -> int:
     """Score a run."""
     from scoring.audit import Audit
 
@@ -107,7 +116,7 @@ def score(options) -> int:
     return 0
 
 
-def score_audit(audit, run, options) -> None:
+def score_audit(audit: Audit, run: Run, options: argparse.Namespace) -> None:
     """Check and score under the run's lock, and print what was done, what was left out and which ends are hard."""
     from scoring.pipeline.check import refuse_errors
     from scoring.pipeline.score_run import score_run
@@ -142,7 +151,7 @@ def score_audit(audit, run, options) -> None:
         print(f"  note: {note}")
 
 
-def workers(address: str | None):
+def workers(address: str | None) -> contextlib.AbstractContextManager[RayWorkers | None]:
     """A context of Ray's workers, or of None: shards then run in this process."""
     if address is None:
         return contextlib.nullcontext()
@@ -151,7 +160,7 @@ def workers(address: str | None):
     return RayWorkers(address)
 
 
-def _settings(options) -> dict[str, dict]:
+def _settings(options: argparse.Namespace) -> dict[str, dict]:
     """The scorer settings that were given: scorer → field → value."""
     found: dict[str, dict] = {}
     for key, value in vars(options).items():

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
 from scoring.commands.console import add_command, audit_argument, device_argument
 from scoring.commands.holdout import retrain
 
+if TYPE_CHECKING:
+    from scoring.commands.console import Commands
 
-def add(commands, given=()) -> None:
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -22,7 +29,7 @@ def add(commands, given=()) -> None:
     device_argument(command)
 
 
-def second_split(options) -> int:
+def second_split(options: argparse.Namespace) -> int:
     """Measure both times."""
     from scoring.pipeline.retraining.second_split import measure_second_split
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
 from scoring.commands.console import add_command, audit_argument, device_argument
 from scoring.commands.holdout import retrain
 
+if TYPE_CHECKING:
+    from scoring.commands.console import Commands
 
-def add(commands, given=()) -> None:
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -27,7 +34,7 @@ def add(commands, given=()) -> None:
     device_argument(command)
 
 
-def self_supervise(options) -> int:
+def self_supervise(options: argparse.Namespace) -> int:
     """Train without labels."""
     from scoring.pipeline.retraining.self_supervised import train_without_labels
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import time
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from scoring.commands.console import add_command, audit_argument
 
+if TYPE_CHECKING:
+    from scoring.audit import Audit, Run
+    from scoring.commands.console import Commands
 
-def add(commands, given=()) -> None:
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -31,7 +38,7 @@ def add(commands, given=()) -> None:
     command.add_argument("--name", help="keep the slicing under this name (default: the method)")
 
 
-def slice_audit_run(options) -> int:
+def slice_audit_run(options: argparse.Namespace) -> int:
     """Find slices, keep them, and print the worst ones."""
     from scoring.audit import Audit
     from scoring.slices.slicing_run import SliceSettings, lay_out, slice_run
@@ -57,7 +64,7 @@ def slice_audit_run(options) -> int:
     return 0
 
 
-def slice_audit(audit, run, methods: list[str]) -> None:
+def slice_audit(audit: Audit, run: Run, methods: list[str]) -> None:
     """Slice a small audit by several methods and lay out its map: the demo's own settings."""
     from scoring.slices.slicing_run import SliceSettings, lay_out, slice_run
 

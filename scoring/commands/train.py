@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import time
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
 from scoring.commands.console import add_command, audit_argument, bar, device_argument, read_data
 
+if TYPE_CHECKING:
+    from scoring.audit import Audit, Run
+    from scoring.commands.console import Commands
 
-def add(commands, given=()) -> None:
+
+def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(
         commands,
@@ -23,7 +30,7 @@ def add(commands, given=()) -> None:
     device_argument(command)
 
 
-def train(options) -> int:
+def train(options: argparse.Namespace) -> int:
     """Train a run with the Recorder."""
     from scoring.audit import Audit
 
@@ -38,7 +45,7 @@ def train(options) -> int:
     return 0
 
 
-def refuse_averaged(run) -> None:
+def refuse_averaged(run: Run) -> None:
     """The Recorder keeps the trained weights, in which no average could be found afterwards."""
     from scoring.audit.errors import HardlookError
 
@@ -49,7 +56,7 @@ def refuse_averaged(run) -> None:
         )
 
 
-def train_and_tell(audit, run, device: str, **settings) -> None:
+def train_and_tell(audit: Audit, run: Run, device: str, **settings: Any) -> None:
     """Train and say what was written."""
     from scoring.training.trainer import train_run
 

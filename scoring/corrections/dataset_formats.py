@@ -21,6 +21,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,9 @@ from scoring.corrections.label_patch import corrected_labels, neutralise
 from scoring.data.images import is_npy, is_png
 from scoring.queue.order import default_order, suggestions, suspicion
 from scoring.reviews import ReviewLog
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FORMATS = ("imagefolder", "huggingface", "cleanlab", "fiftyone")
 
@@ -101,25 +105,24 @@ def _new_folder(path: Path) -> Path:
     return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
 
 
-def _files(audit: Audit, rows: pd.DataFrame) -> Iterator[tuple[object, Path | None, bytes | None, str]]:
-    """(row, its file or None, its kept bytes or None, a file name of its own) per example."""
+def _files(audit: Audit, rows: pd.DataFrame) -> Iterator[tuple[Any, Path | bytes, str]]:
+    """(row, its file or its kept bytes, a file name of its own) per example."""
     kept, taken = audit.originals, set()
     for row in rows.itertuples(index=False):
-        file = audit.path(row.reference) if isinstance(row.reference, str) else None
-        data = None if file is not None else kept.get(row.example_id)
-        if file is None and data is None:
+        data = audit.path(row.reference) if isinstance(row.reference, str) else kept.get(row.example_id)
+        if data is None:
             raise HardlookError(f"no original of {row.example_id!r} is kept; run `hardlook score {audit.root}`")
-        stem = (
-            file.name
-            if file is not None
-            else row.example_id.replace("/", "_") + (".png" if is_png(data) else ".npy" if is_npy(data) else ".jpg")
-        )
+        if isinstance(data, Path):
+            stem = data.name
+        else:
+            ending = ".png" if is_png(data) else ".npy" if is_npy(data) else ".jpg"
+            stem = row.example_id.replace("/", "_") + ending
         name, number = stem, 1
         while (row.label, name) in taken:
             number += 1
             name = f"{Path(stem).stem}-{number}{Path(stem).suffix}"
         taken.add((row.label, name))
-        yield row, file, data, name
+        yield row, data, name
 
 
 def image_folder(audit: Audit, rows: pd.DataFrame, path: Path, *, copy: bool = False) -> Path:
@@ -129,15 +132,15 @@ def image_folder(audit: Audit, rows: pd.DataFrame, path: Path, *, copy: bool = F
             raise HardlookError(f"class {name!r} is no name of a folder; export as huggingface or csv instead")
     work = _new_folder(path)
     try:
-        for row, file, data, name in _files(audit, rows):
+        for row, original, name in _files(audit, rows):
             target = work / row.label / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            if file is None:
-                target.write_bytes(data)
+            if isinstance(original, bytes):
+                target.write_bytes(original)
             elif copy:
-                shutil.copyfile(file, target)
+                shutil.copyfile(original, target)
             else:
-                target.symlink_to(file)
+                target.symlink_to(original)
         os.chmod(work, 0o755)
         os.rename(work, path)
     finally:
@@ -153,8 +156,8 @@ def huggingface(audit: Audit, rows: pd.DataFrame, path: Path) -> Path:
         raise HardlookError("a Hugging Face dataset needs `pip install 'hardlook[huggingface]'`") from error
     classes = audit.classes or sorted({*rows["label"], *rows["label_original"]})
     images = [
-        {"bytes": file.read_bytes() if file is not None else data, "path": name}
-        for _, file, data, name in _files(audit, rows)
+        {"bytes": original if isinstance(original, bytes) else original.read_bytes(), "path": name}
+        for _, original, name in _files(audit, rows)
     ]
     meta = {name.removeprefix("meta."): rows[name].tolist() for name in rows if name.startswith("meta.")}
     columns = {
@@ -191,7 +194,9 @@ def cleanlab_issues(audit: Audit, run: Run | None, rows: pd.DataFrame, path: Pat
     if split == "test" and audit.policy.get("test") == "blind":
         run = None  # neither a rank nor a suggestion of a test that is read blind
     order = default_order(audit, run, split) if run is not None else None
-    ranked = suspicion(run, order).reindex(rows["example_id"]) if order else pd.Series(np.nan, rows["example_id"])
+    ranked = pd.Series(np.nan, rows["example_id"])
+    if run is not None and order is not None:
+        ranked = suspicion(run, order).reindex(rows["example_id"])
     quality = 1 - (ranked.rank(method="first") - 1) / max(ranked.notna().sum() - 1, 1)
     told = suggestions(audit, run).set_index("example_id")["suggested_label"] if run is not None else {}
     issue = rows["disposition"].isin(["relabel", "exclude"])
@@ -218,7 +223,7 @@ def cleanlab_issues(audit: Audit, run: Run | None, rows: pd.DataFrame, path: Pat
     return path
 
 
-def _texts(values: pd.Series):
+def _texts(values: pd.Series) -> pa.Array:
     import pyarrow as pa
 
     return pa.array(values.astype(object).tolist(), pa.string())
@@ -234,11 +239,11 @@ def fiftyone(audit: Audit, rows: pd.DataFrame, path: Path) -> Path:
     """
     position = {name: number for number, name in enumerate(audit.classes)}
     places, labels, before = {}, {}, {}
-    for row, file, data, name in _files(audit, rows):
-        if file is None:
-            file = path / "data" / row.label / name
+    for row, original, name in _files(audit, rows):
+        file = path / "data" / row.label / name if isinstance(original, bytes) else original
+        if isinstance(original, bytes):
             with atomic_path(file) as temporary:
-                temporary.write_bytes(data)
+                temporary.write_bytes(original)
         places[row.example_id] = str(file)
         labels[row.example_id], before[row.example_id] = position[row.label], position[row.label_original]
     write_json(path / "data.json", places)

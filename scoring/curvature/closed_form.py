@@ -56,10 +56,11 @@ class HeadProducts(Products):
             found = _linear_head(model, layer, chosen, inputs)
             if found is None:
                 return None
-            features, logits = found
+            entering, logits = found
             example_losses(loss, logits, labels)
-            rows.append((widened(features), widened(logits).softmax(1)))
-        return cls(chosen, *(torch.cat(parts) for parts in zip(*rows, strict=True)), l2)
+            rows.append((widened(entering), widened(logits).softmax(1)))
+        features, probabilities = (torch.cat(parts) for parts in zip(*rows, strict=True))
+        return cls(chosen, features, probabilities, l2)
 
     def _summed(self, vector: Vector) -> list[Tensor]:
         wide = [part.to(self.features.dtype) for part in vector]

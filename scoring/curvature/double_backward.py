@@ -22,6 +22,7 @@ padding given as a word, unbatched inputs and transposed convolutions keep PyTor
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -38,13 +39,13 @@ class _Convolution(Function):
     """y = x ∗ w; its backward pass is a function of its own, so that it can be differentiated."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, w: Tensor, how: tuple) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor, how: tuple) -> Tensor:
         ctx.save_for_backward(x, w)
         ctx.how = how
         return torch.convolution(x, w, None, *how)
 
     @staticmethod
-    def backward(ctx, g: Tensor):
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, w = ctx.saved_tensors
         gx, gw = _ConvolutionBackward.apply(g, x, w, ctx.how, ctx.needs_input_grad[:2])
         return gx, gw, None
@@ -54,14 +55,14 @@ class _ConvolutionBackward(Function):
     """(g, x, w) → (∂x, ∂w); its backward pass uses the same kernels once more."""
 
     @staticmethod
-    def forward(ctx, g: Tensor, x: Tensor, w: Tensor, how: tuple, needed: tuple[bool, bool]):
+    def forward(ctx: Any, g: Tensor, x: Tensor, w: Tensor, how: tuple, needed: tuple[bool, bool]) -> tuple[Tensor, ...]:
         ctx.save_for_backward(g, x, w)
         ctx.set_materialize_grads(False)
         ctx.how = how
         return _backward(g, x, w, None, *how, [*needed, False])[:2]
 
     @staticmethod
-    def backward(ctx, a: Tensor | None, b: Tensor | None):
+    def backward(ctx: Any, a: Tensor | None, b: Tensor | None) -> tuple[Tensor | None, ...]:
         g, x, w = ctx.saved_tensors
         to_x = b is not None and ctx.needs_input_grad[1]
         to_w = a is not None and ctx.needs_input_grad[2]
@@ -71,7 +72,7 @@ class _ConvolutionBackward(Function):
         return _output_gradient(ctx, x, w, a, b), dx, dw, None, None
 
 
-def _output_gradient(ctx, x: Tensor, w: Tensor, a: Tensor | None, b: Tensor | None) -> Tensor | None:
+def _output_gradient(ctx: Any, x: Tensor, w: Tensor, a: Tensor | None, b: Tensor | None) -> Tensor | None:
     """∂g = a ∗ w + x ∗ b, from the cotangents that exist."""
     if not ctx.needs_input_grad[0] or (a is None and b is None):
         return None
@@ -101,7 +102,16 @@ class SecondOrder(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def _convolution(function, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
+def _convolution(
+    function: Callable[..., Tensor],
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
     """``torch.conv*d`` with the cheap rule where it applies."""
     n = _DIMENSIONS[function]
     if isinstance(padding, str) or input.ndim != n + 2 or input.dtype not in (torch.float32, torch.float64):
@@ -117,7 +127,14 @@ def _each(value: int | tuple[int, ...], n: int) -> list[int]:
 
 
 def _batch_norm(
-    input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
 ) -> Tensor:
     """``F.batch_norm`` as x · γ/√(σ²+ε) + (β − μ γ/√(σ²+ε)) where the statistics are frozen."""
     if training or running_mean is None or running_var is None:
@@ -142,17 +159,17 @@ def _hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def _embedding_bag(
-    input,
-    weight,
-    offsets=None,
-    max_norm=None,
-    norm_type=2.0,
-    scale_grad_by_freq=False,
-    mode="mean",
-    sparse=False,
-    per_sample_weights=None,
-    include_last_offset=False,
-    padding_idx=None,
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
 ) -> Tensor:
     """``F.embedding_bag`` as rows of the weight (n, length, dim) and their sum, mean or maximum."""
     if input.ndim != 2 or not input.shape[1] or max_norm is not None or scale_grad_by_freq:

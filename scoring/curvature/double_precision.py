@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -79,7 +79,7 @@ def as_it_stands(model: nn.Module) -> Iterator[None]:
         _put_back(held)
 
 
-def _put_back(held: list[tuple[Tensor, Tensor]]) -> None:
+def _put_back(held: Sequence[tuple[Tensor, Tensor]]) -> None:
     """Give tensors the memory that they had."""
     for tensor, data in held:
         tensor.data = data

@@ -107,9 +107,9 @@ class Retained:
 
     def __init__(self, chosen: Chosen, gradients: Gradients):
         self.parameters = chosen.tensors
-        edges = [None if g is None or not g.requires_grad else get_gradient_edge(g) for g in gradients()]
-        self.used = [i for i, edge in enumerate(edges) if edge is not None]
-        self.edges = [edges[i] for i in self.used]
+        edges = {i: get_gradient_edge(g) for i, g in enumerate(gradients()) if g is not None and g.requires_grad}
+        self.used = list(edges)
+        self.edges = list(edges.values())
 
     def add(self, total: list[Tensor], vector: Vector) -> None:
         """total += n H v of this batch."""
@@ -218,6 +218,8 @@ class HessianProducts(Products):
             return
         per_example = None
         for i, piece in enumerate(self.kept):
+            if isinstance(piece, Retained):
+                continue
             n = len(piece.labels)
             if per_example is not None and per_example * n > self.left:
                 return
@@ -257,7 +259,12 @@ class HessianProducts(Products):
 def _sums(inputs: Any) -> list[Tensor]:
     """A number for each tensor of the inputs, by which other inputs are recognised."""
     found: list[Tensor] = []
-    mapped(inputs, lambda t: found.append(t.double().sum()) or t)
+
+    def note(tensor: Tensor) -> Tensor:
+        found.append(tensor.double().sum())
+        return tensor
+
+    mapped(inputs, note)
     return found
 
 

@@ -73,7 +73,7 @@ class Krylov:
     def _subtract(self, vector: Vector, count: int) -> None:
         """Remove what lies along the first ``count`` basis vectors, in place."""
         flat = [(_rows(block[:count]), part.view(-1)) for block, part in zip(self.basis, vector, strict=True)]
-        along = sum(block @ part for block, part in flat)
+        along = sum((block @ part for block, part in flat), torch.zeros(()))
         for block, part in flat:
             part.addmv_(block.T, along, alpha=-1)
 
@@ -89,7 +89,7 @@ def lanczos(
     dimension: int,
     *,
     seed: int = 0,
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[], object] = lambda: None,
 ) -> Krylov:
     """Run P = ``dimension`` products from a random start → ``Krylov``. Deterministic for a seed on one
     machine.

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from scoring.audit.errors import HardlookError
 from scoring.curvature.chosen_parameters import Chosen
-from scoring.curvature.hessian import HeadProducts, HessianProducts
+from scoring.curvature.closed_form import HeadProducts
+from scoring.curvature.hessian import HessianProducts
 from scoring.curvature.lanczos import Ritz, lanczos
 
 FLOOR = 1e-5  # of the largest eigenvalue; float32 products are noise below it
@@ -157,7 +158,7 @@ def factorise(
     rank: int,
     floor: float = FLOOR,
     seed: int = 0,
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[], object] = lambda: None,
 ) -> Factors:
     """Run Lanczos and keep the largest positive Ritz pairs above ``floor`` · λ_max.
 

@@ -22,7 +22,6 @@ class Products:
     know.
     """
 
-    way: str
     n: int
     bytes: int
 
@@ -30,6 +29,11 @@ class Products:
         self.chosen = chosen
         self.l2 = l2
         self.notes: list[str] = []
+
+    @property
+    def way(self) -> str:
+        """How it multiplies, in words."""
+        raise NotImplementedError
 
     def __call__(self, vector: Vector) -> Vector:
         """H v for a list of tensors shaped like the chosen parameters."""

@@ -11,6 +11,7 @@ not reached, because others may be routed to it. Known limits: none known.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 
@@ -49,7 +50,7 @@ def reached(model: nn.Module, data: Iterable, chosen: Chosen) -> tuple[Chosen, l
     return left, [note]
 
 
-def _unreached(model: nn.Module, inputs, missing: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+def _unreached(model: nn.Module, inputs: Any, missing: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     """Those of the missing parameters that this batch has no gradient to either."""
     gradients = probe_gradient(outputs(model, inputs), list(missing.values()))
     return {name: p for (name, p), g in zip(missing.items(), gradients, strict=True) if g is None}

@@ -12,6 +12,7 @@ Known limits: a training that numbered its classes by hand is not known here, an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from scoring.data.labels import is_none, number, plain, toml_text
@@ -42,31 +43,33 @@ def classes_line(
     ('classes = ["0", "1", "2"]', 'classes = ["1", "2", "3"]')
     """
     names = list(order) if order else _ordered({value for value in map(plain, found) if not is_none(value)}, as_text)
-    names = dict.fromkeys((renamed or {}).get(name, name) for name in names)
-    return "classes = [" + ", ".join(f'"{toml_text(name)}"' for name in names) + "]"
+    unique = dict.fromkeys((renamed or {}).get(name, name) for name in names)
+    return "classes = [" + ", ".join(f'"{toml_text(name)}"' for name in unique) + "]"
 
 
 def told_order(found: Iterable[Any], order: Sequence[str] | None = None, as_text: bool = False) -> str:
     """In words, the order of ``classes_line``."""
     if order:
         return OWN
-    return (
-        NUMBERS if not as_text and _are_numbers({value for value in map(plain, found) if not is_none(value)}) else TEXT
-    )
+    return NUMBERS if not as_text and _numbers({value for value in map(plain, found) if not is_none(value)}) else TEXT
 
 
 def _ordered(values: set[Any], as_text: bool) -> list[str]:
     """Distinct plain labels as names, in order; whole numbers stand for all classes up to the largest one, from 0 or
     1."""
-    if as_text or not _are_numbers(values):
+    numbers = _numbers(values)
+    if as_text or not numbers:
         return sorted(map(str, values))
-    by_value = sorted(values, key=number)
-    first, last = number(by_value[0]), number(by_value[-1])
-    whole = all(number(value) == int(number(value)) for value in values)
+    by_value = sorted(values, key=numbers.__getitem__)
+    first, last = numbers[by_value[0]], numbers[by_value[-1]]
+    whole = all(value == int(value) for value in numbers.values())
     if whole and first >= 0 and last < GAPS * len(values) + GAPS:
         return [str(value) for value in range(1 if first == 1 else 0, int(last) + 1)]
     return list(dict.fromkeys(map(str, by_value)))
 
 
-def _are_numbers(values: set[Any]) -> bool:
-    return bool(values) and all(number(value) is not None and not isinstance(value, bool) for value in values)
+def _numbers(values: set[Any]) -> dict[Any, Decimal]:
+    """The number that each value is; empty where one of them is none."""
+    found = {value: number(value) for value in values if not isinstance(value, bool)}
+    known = {value: exact for value, exact in found.items() if exact is not None}
+    return known if len(known) == len(values) else {}

@@ -153,7 +153,11 @@ def _vectors(audit: Audit, ids: Sequence[str]) -> list[np.ndarray]:
 
 
 def _statistics(vectors: Mapping[str, list[np.ndarray]], d: int) -> pa.Table:
-    names, numbers, sizes, centres, spreads = [], [], [], [], []
+    names: list[str] = []
+    numbers: list[int] = []
+    sizes: list[int] = []
+    centres: list[np.ndarray] = []
+    spreads: list[np.ndarray] = []
     for name, rows in vectors.items():
         rows = [row for row in rows if len(row) == d]
         if not rows or not d:

@@ -127,7 +127,7 @@ def reason(error: BaseException) -> str:
     >>> reason(FileNotFoundError(2, "No such file or directory", "a/b.png"))
     'there is no such file'
     """
-    known = {
+    known: dict[type[BaseException], str] = {
         FileNotFoundError: "there is no such file",
         PermissionError: "permission denied",
         IsADirectoryError: "is a folder, not a file",
@@ -288,7 +288,7 @@ class Memory:
 
     @staticmethod
     def _write(path: Any, rows: list[tuple]) -> None:
-        columns = list(zip(*rows, strict=True)) or [[]] * len(SCHEMA)
+        columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
         arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
         write_table(path, pa.table(arrays, schema=SCHEMA))
 

@@ -11,6 +11,7 @@ Limit: metadata that no page could show or filter (lists, structures, bytes) are
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def add_source(
         reading.problem or (listing.unlabelled if label is None and split != "pool" else None)
         for (_, reading), label, split in zip(made, labels, listing.splits, strict=True)
     ]
-    columns = {
+    columns: dict[str, Iterable[Any]] = {
         "example_id": [own for own, _ in made],
         "split": listing.splits,
         "label": labels,

@@ -24,7 +24,7 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.storage import BlobStore, read_metadata, read_table
 from scoring.audit.user_code import close_names
 from scoring.data.adapters import hub, open_sources
-from scoring.data.adapters.manifest import read_text_table
+from scoring.data.adapters.text_tables import read_text_table
 from scoring.data.duplicates import count_duplicates, duplicates
 from scoring.data.example_table import FIXED
 from scoring.data.images import browser_picture, is_npy, png, vector_picture

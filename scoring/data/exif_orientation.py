@@ -7,6 +7,8 @@ limits: Pillow itself turns TIFFs when it decodes them, after which they have no
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -19,7 +21,7 @@ def turned(values: np.ndarray, orientation: int) -> np.ndarray:
     >>> [turned(np.array([[1, 2], [3, 4]]), n).ravel().tolist() for n in (1, 3, 6, 8)]
     [[1, 2, 3, 4], [4, 3, 2, 1], [3, 1, 4, 2], [2, 4, 1, 3]]
     """
-    turns = {
+    turns: dict[int, Callable[[np.ndarray], np.ndarray]] = {
         2: np.fliplr,
         3: lambda a: np.rot90(a, 2),
         4: np.flipud,

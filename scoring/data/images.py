@@ -28,7 +28,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from scoring.audit.errors import HardlookError
 from scoring.data.exif_orientation import orientation, upright
@@ -93,7 +93,7 @@ def open_picture(data: bytes) -> Image.Image:
         with _QUIET, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # is_huge tells it, with the file's name
             image = Image.open(io.BytesIO(data), formats=_formats())
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise HardlookError(f"not a picture: it starts with {data[:8]!r}") from error
     except Image.DecompressionBombError as error:
         raise HardlookError(f"far too large when unpacked ({error}); shrink it, or read it with a loader") from error
@@ -315,7 +315,7 @@ def is_deep(original: Any) -> bool:
 def is_deep_colour(data: bytes) -> bool:
     """Whether an encoded picture holds 16 bits per colour, of which Pillow decodes the upper eight."""
     image = open_picture(data)
-    return image.mode in ("RGB", "RGBA") and any("16" in str(tile[3]) for tile in image.tile)
+    return image.mode in ("RGB", "RGBA") and any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def is_huge(data: bytes) -> bool:
@@ -330,9 +330,9 @@ def browser_picture(data: bytes) -> tuple[bytes, str]:
     What a browser shows by itself passes untouched; CMYK, 16-bit, TIFF and rotated pictures become PNG.
     """
     image = open_picture(data)
-    plain = image.format in SHOWN and image.mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
-    if plain and orientation(image) == 1:
-        return data, SHOWN[image.format]
+    kind = SHOWN.get(image.format or "")
+    if kind and image.mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA") and orientation(image) == 1:
+        return data, kind
     load(image)
     return png(picture(image)), "image/png"
 

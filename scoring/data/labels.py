@@ -55,12 +55,11 @@ class Labels:
             if name not in self._names.exact:
                 wrong = self._not_a_class()
                 raise HardlookError(f"label_map turns {found!r} into {name!r}, which is {wrong}")
-        shared = own and any(name in self._names.exact or name in self.label_map for name in own)
-        self.own = list(own) if shared else None
-        self._strange = [] if shared or not own else list(own)
-        self._told = {
-            name for at, name in enumerate(own or []) if name != str(at)
-        }  # names, whatever number they look like
+        given = list(own or [])
+        shared = any(name in self._names.exact or name in self.label_map for name in given)
+        self.own = given if shared else None
+        self._strange = [] if shared else given
+        self._told = {name for at, name in enumerate(given) if name != str(at)}  # names, whatever number they look like
         self._misplaced = next((name for at, name in enumerate(self.classes) if _place(name) not in (None, at)), None)
         self._known: dict[Any, str | None] = {}
         self._ways: dict[str, Any] = {}
@@ -107,12 +106,13 @@ class Labels:
 
     def _own_name(self, raw: int) -> str:
         """What a number means in a list of classes that the data brings."""
-        if not 0 <= raw < len(self.own):
+        own = self.own or []
+        if not 0 <= raw < len(own):
             raise HardlookError(
-                f"{raw} is no index into the data's own {len(self.own)} classes ({_shown(self.own)}); "
+                f"{raw} is no index into the data's own {len(own)} classes ({_shown(own)}); "
                 f'correct it, or name it: label_map = {{ "{raw}" = "…" }} in its [[data]]'
             )
-        name = self.own[raw]
+        name = own[raw]
         name = self.label_map.get(name, name)
         if name not in self._names.exact:
             raise HardlookError(f"{raw} is {name!r} in the data's own list of classes, which is {self._not_a_class()}")
@@ -187,7 +187,8 @@ class Names:
         for text in texts:
             if text in self.exact:
                 return text
-        same = self._numbers.get(number(raw), [])
+        value = number(raw)
+        same = [] if value is None else self._numbers.get(value, [])
         if len(same) > 1:
             raise HardlookError(
                 f"{raw!r} could be the class {same[0]!r} or the class {same[1]!r}; write labels as text"

@@ -14,11 +14,12 @@ n·log m approximate; memory n·k. Loads pynndescent only where it is needed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from scoring.audit.errors import HardlookError
 from scoring.audit.storage import write_table
 
 EXACT = 40_000
@@ -113,7 +114,7 @@ def _approximate(queries: np.ndarray, base: np.ndarray, k: int, seed: int) -> tu
     return _ordered(queries, base, np.concatenate(blocks))
 
 
-def graph_of(base: np.ndarray, seed: int, edges: int = GRAPH):
+def graph_of(base: np.ndarray, seed: int, edges: int = GRAPH) -> Any:
     """pynndescent's index of (n, d) points by Euclidean distance, with that many edges each, the point itself among
     them; made on one thread so that the same seed gives the same one."""
     from pynndescent import NNDescent
@@ -183,7 +184,7 @@ def fair_k(k: int, base_labels: np.ndarray, labels: np.ndarray, least: int) -> n
     return np.clip(sizes[np.maximum(labels, 0)] - 1, least, max(k, least))
 
 
-def write_neighbours(path, ids: np.ndarray, base_ids: np.ndarray, found: Neighbours, metadata: dict) -> None:
+def write_neighbours(path: Path, ids: np.ndarray, base_ids: np.ndarray, found: Neighbours, metadata: dict) -> None:
     """Write the first ``KEPT`` neighbours of each example: example_id, neighbours (ids), distances."""
     positions, distances = found.positions[:, :KEPT], found.distances[:, :KEPT]
     there = positions >= 0
@@ -197,12 +198,3 @@ def write_neighbours(path, ids: np.ndarray, base_ids: np.ndarray, found: Neighbo
         }
     )
     write_table(path, table, metadata)
-
-
-def training_base(context) -> np.ndarray:
-    """Positions of the labelled training examples that have features; none is an error."""
-    rows = (context.examples["split"] == "train").to_numpy() & (context.labels >= 0)
-    rows &= np.isfinite(context.features).all(1)
-    if rows.sum() < 2:
-        raise HardlookError(f"neighbours need at least 2 labelled training examples with features, found {rows.sum()}")
-    return np.flatnonzero(rows)

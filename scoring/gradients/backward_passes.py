@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,9 @@ from torch import Tensor, nn
 from scoring.audit.errors import HardlookError, first_line
 from scoring.gradients.token_embedding import embedded
 from scoring.models.eval_mode import logits_of
+
+if TYPE_CHECKING:
+    from scoring.models import AuditedModel
 
 FORMS = ("logit", "probability")
 CUT = (
@@ -90,7 +93,7 @@ def _leaf(inputs: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
 
 
 def forward(
-    model: Callable[[Tensor], Any],
+    model: nn.Module | AuditedModel,
     leaf: Tensor,
     layer: str | None = None,
     *,
@@ -103,6 +106,8 @@ def forward(
     """
     if leaf.is_floating_point():
         return leaf, logits_of(model(leaf.clone(memory_format=layout)))
+    if layer is None or not isinstance(model, nn.Module):
+        raise HardlookError("tokens have no gradient of their own; name the layer that embeds them")
     with embedded(model, layer, leaf, lambda output: output.detach().requires_grad_()) as calls:
         logits = logits_of(model(leaf.clone()))
     if len(calls) != 1:
@@ -122,13 +127,15 @@ def forward_through(model: nn.Module, tokens: Tensor, layer: str, change: Callab
 # -- backward ------------------------------------------------------------------------------------------------
 
 
+Backward = Callable[[Tensor, Tensor, Tensor, bool], Tensor | None]
+"""(logits, watched, seed, whether the graph is used again) → the gradient by what is watched."""
 Form = str | Callable[[Tensor, Tensor], Tensor]
 """A name, or (n, c) logits and (n, 1) classes → (n, c): the derivative of what is differentiated by the
 logits."""
 
 
 def differentiate(
-    model: Callable[[Tensor], Any],
+    model: nn.Module | AuditedModel,
     batch: Batch,
     forms: Sequence[Form],
     layer: str | None = None,
@@ -161,17 +168,18 @@ def differentiate(
     ) from failure
 
 
-def _backward(logits: Tensor, watched: Tensor, batch: Batch, forms: Sequence[Form], backward) -> list[Tensor]:
+def _backward(logits: Tensor, watched: Tensor, batch: Batch, forms: Sequence[Form], backward: Backward) -> list[Tensor]:
     """One backward pass per form over the same graph → gradients like ``watched``."""
     if batch.highest >= logits.shape[1]:
         raise HardlookError(f"class {batch.highest} was asked for; the model has outputs 0 to {logits.shape[1] - 1}")
     if not logits.requires_grad:
         raise HardlookError(CUT)
-    seeds = [SEEDS.get(form, form)(logits.detach(), batch.classes) for form in forms]
+    derivatives = [SEEDS[form] if isinstance(form, str) else form for form in forms]
+    seeds = [derivative(logits.detach(), batch.classes) for derivative in derivatives]
     gradients = [backward(logits, watched, seed, seed is not seeds[-1]) for seed in seeds]
     if any(gradient is None for gradient in gradients):
         raise HardlookError(CUT)
-    return gradients
+    return [gradient for gradient in gradients if gradient is not None]
 
 
 def _partial(logits: Tensor, watched: Tensor, seed: Tensor, retain: bool) -> Tensor | None:

@@ -155,7 +155,7 @@ class Slot:
         """The token number that stands for padding, as the model's config or embedding says; None if neither
         does."""
         self._find_layer(batch)
-        return padding_id(self.model, self.model.get_submodule(self.layer))
+        return padding_id(self.model, self.model.get_submodule(self.layer or ""))
 
     def note(self, text: str) -> None:
         """Keep a sentence about this run, once."""
@@ -205,7 +205,8 @@ class Slot:
     def _compare_slope(self, batch: Batch, gradient: Tensor) -> None:
         """Say, once, where autograd's gradient is not the slope of the logits."""
         self._slope_compared = True
-        few, logits_of = batch.first(EXAMPLES), lambda moved: self.way.logits(moved, self.layer)
+        few = batch.first(EXAMPLES)
+        logits_of: Callable[[Batch], Tensor] = lambda moved: self.way.logits(moved, self.layer)  # noqa: E731  one of two
         with self.way.held() if isinstance(self.way, InPlace) else contextlib.nullcontext():
             if batch.tokens:
                 few, logits_of = self._embedded(few)
@@ -219,7 +220,7 @@ class Slot:
 
         def logits_of(moved: Batch) -> Tensor:
             values = moved.leaf.detach().clone()  # a model may write into it
-            return forward_through(self.module, batch.leaf, self.layer, lambda _: values).detach()
+            return forward_through(self.module, batch.leaf, self.layer or "", lambda _: values).detach()
 
         return replace(batch, leaf=start), logits_of
 
@@ -237,8 +238,8 @@ class Slot:
 
     def _step_down(self) -> None:
         """Take the next plainer way: what is left of the copies, then the model itself."""
-        self.way = None  # its memory is free before the next copy is made
-        while self._left and self.way is None:
+        self.way: Copied | InPlace = InPlace(self.model)  # a copy's memory is free before the next one is made
+        while self._left and isinstance(self.way, InPlace):
             pairs, channels_last = self._left.pop(0)
             try:
                 self.way = Copied(self.model, self._dtype, pairs, channels_last)
@@ -248,7 +249,6 @@ class Slot:
                     f"the model cannot be copied ({type(error).__name__}), so every checkpoint ran "
                     "through the model itself"
                 )
-        self.way = self.way or InPlace(self.model)
 
 
 def _versions(model: nn.Module) -> list[int]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from scoring.gradients.backward_passes import Batch, differentiate, forward
-from scoring.models.batchnorm_folding import fold_modules, fold_state
+from scoring.models.batchnorm_folding import Pair, fold_modules, fold_state
 from scoring.models.eval_mode import evaluating, take_weights
 from scoring.models.model_copy import independent_copy
 from scoring.models.snapshot import given_back
@@ -72,7 +72,8 @@ class InPlace:
     name = "the model itself"
 
     def __init__(self, model: nn.Module):
-        self.module, self.dtype, self.pairs = model, dtype_of(model), []
+        self.module, self.dtype = model, dtype_of(model)
+        self.pairs: list[Pair] = []
         self.lent = False
 
     def load(self, state: State) -> None:
@@ -106,7 +107,7 @@ class InPlace:
 class Copied:
     """A frozen copy of the model, in ``dtype``, with these pairs folded and in this memory layout."""
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype, pairs: Sequence = (), channels_last: bool = False):
+    def __init__(self, model: nn.Module, dtype: torch.dtype, pairs: Sequence[Pair] = (), channels_last: bool = False):
         self.dtype, self.pairs, self.channels_last = dtype, list(pairs), channels_last
         self.module = independent_copy(model).eval().requires_grad_(False)
         fold_modules(self.module, self.pairs)

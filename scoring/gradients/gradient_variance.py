@@ -34,7 +34,11 @@ import numpy as np
 from scoring.audit.errors import HardlookError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scoring.gradients.backward_passes import Batch
     from scoring.gradients.checkpoint_slot import Slot
+    from scoring.gradients.execution_paths import State
 
 Columns = dict[str, np.ndarray]
 
@@ -58,13 +62,15 @@ class Spread:
     does not grow with the number of checkpoints. ``reduce`` is applied to each finished (n, *pixels) map.
     """
 
-    def __init__(self, reduce: Callable[[Any], Any]):
+    def __init__(self, reduce: Callable[[Any], Any]) -> None:
         self.reduce = reduce
         self.count = 0
-        self.recent: deque = deque(maxlen=STAGE_LENGTH)
-        self.mean = self.squares = self.first = None
+        self.recent: deque[Any] = deque(maxlen=STAGE_LENGTH)
+        self.mean: Any = None
+        self.squares: Any = None
+        self.first: Any = None
 
-    def add(self, new) -> None:
+    def add(self, new: Any) -> None:
         """Take in the map of the next checkpoint, (n, *pixels)."""
         self.count += 1
         self.recent.append(new)
@@ -83,7 +89,7 @@ class Spread:
         whole = self.reduce(self.squares.div(self.count).sqrt_())
         return {"early": late if self.first is None else self.first, "late": late, "all": whole}
 
-    def _recent(self):
+    def _recent(self) -> Any:
         mean = sum(self.recent) / len(self.recent)
         return self.reduce((sum((m - mean).square_() for m in self.recent) / len(self.recent)).sqrt_())
 
@@ -91,43 +97,44 @@ class Spread:
 class Cancellation:
     """Whether the mean over channels is but rounding noise, per example, over all checkpoints."""
 
-    def __init__(self):
-        self.averaged = self.single = None
+    def __init__(self) -> None:
+        self.averaged: Tensor | None = None
+        self.single: Tensor | None = None
 
-    def add(self, gradient, mean) -> None:
+    def add(self, gradient: Tensor, mean: Tensor) -> None:
         """Take in the gradients (n, c, *pixels) of the next checkpoint and their means over channels."""
         import torch
 
         self.threshold = (torch.finfo(gradient.dtype).eps / gradient.shape[1]) ** 0.5
         sizes = [mean.abs().flatten(1).mean(1), gradient.abs().flatten(1).mean(1, dtype=mean.dtype)]
-        if self.averaged is not None:
+        if self.averaged is not None and self.single is not None:
             sizes = [self.averaged + sizes[0], self.single + sizes[1]]
         self.averaged, self.single = sizes
 
     def found(self, count: int) -> np.ndarray:
         """(count,) whether each example's channels cancel; none do where no channels were averaged."""
-        if self.averaged is None:
+        if self.averaged is None or self.single is None:
             return np.zeros(count, dtype=bool)
         return (self.averaged < self.threshold * self.single).cpu().numpy()
 
 
-def pixel_mean(spread):
+def pixel_mean(spread: Tensor) -> Tensor:
     """(n, *pixels) → (n,)."""
     return spread.flatten(1).mean(1) if spread.ndim > 1 else spread
 
 
-def whole_map(spread):
+def whole_map(spread: Tensor) -> Tensor:
     """(n, *pixels) as it is."""
     return spread
 
 
-def token_mean(spread, real):
+def token_mean(spread: Tensor, real: Tensor) -> Tensor:
     """Spreads (n, t, dim) and which tokens are real (n, t) → (n,), NaN where none is; (n, dim) of a bag →
     (n,)."""
     return (spread.mean(2) * real).sum(1) / real.sum(1) if spread.ndim == 3 else spread.mean(1)
 
 
-def token_map(spread, real):
+def token_map(spread: Tensor, real: Tensor) -> Tensor:
     """Spreads (n, t, dim) → (n, t) means over coordinates, 0 for padding; a bag has none: NaN."""
     if spread.ndim == 3:
         return spread.mean(2).where(real, 0)
@@ -180,9 +187,9 @@ class Block:
 def vog(
     slot: Slot,
     checkpoints: Iterable,
-    inputs,
-    labels,
-    predictions,
+    inputs: Tensor,
+    labels: np.ndarray,
+    predictions: np.ndarray,
     *,
     names: Sequence[str] | None = None,
     forms: Sequence[str] = FORMS,
@@ -206,9 +213,9 @@ def vog(
 def vog_maps(
     slot: Slot,
     checkpoints: Iterable,
-    inputs,
-    labels,
-    predictions,
+    inputs: Tensor,
+    labels: np.ndarray,
+    predictions: np.ndarray,
     *,
     names: Sequence[str] | None = None,
     forms: Sequence[str] = FORMS,
@@ -225,7 +232,18 @@ def vog_maps(
     )
 
 
-def _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch_size, padding, reducers) -> Columns:
+def _collect(
+    slot: Slot,
+    checkpoints: Iterable[State],
+    inputs: Tensor,
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    names: Sequence[str] | None,
+    forms: Sequence[str],
+    batch_size: int,
+    padding: int | None,
+    reducers: tuple[Callable[..., Tensor], Callable[..., Tensor]],
+) -> Columns:
     fit = _finite(inputs)
     targets = Targets.of(np.where(fit, labels, -1), np.where(fit, predictions, -1))
     batch_size = max(batch_size, 2)  # one image alone has no memory layout, so other kernels would run
@@ -253,21 +271,27 @@ def _collect(slot, checkpoints, inputs, labels, predictions, names, forms, batch
     return _columns(slot, targets, blocks, forms)
 
 
-def _finite(inputs) -> np.ndarray:
+def _finite(inputs: Tensor) -> np.ndarray:
     """(n,) whether each input is finite: one that is not has no gradient, and must not stop the others."""
     if not inputs.is_floating_point():
         return np.ones(len(inputs), dtype=bool)
     return inputs.isfinite().flatten(1).all(1).cpu().numpy()
 
 
-def _batches(slot, inputs, targets: Targets, start: int, count: int, size: int) -> list[Any]:
+def _batches(slot: Slot, inputs: Tensor, targets: Targets, start: int, count: int, size: int) -> list[Any]:
     """``count`` targets from ``start`` on, ``size`` at a time; the last one is repeated to fill a batch."""
     last, stop = len(targets.rows) - 1, min(start + count, len(targets.rows))
     positions = [np.minimum(np.arange(at, at + size), last) for at in range(start, stop, size)]
     return [slot.prepare(inputs[targets.rows[at]], targets.classes[at]) for at in positions]
 
 
-def _reducer(slot, batch, inputs, padding: int | None, reducers) -> Callable[[Any], Any]:
+def _reducer(
+    slot: Slot,
+    batch: Batch,
+    inputs: Tensor,
+    padding: int | None,
+    reducers: tuple[Callable[..., Tensor], Callable[..., Tensor]],
+) -> Callable[[Any], Any]:
     """What is done with a finished spread: the first reducer for floats, the second for tokens, given the
     real ones."""
     if not batch.tokens:
@@ -278,7 +302,7 @@ def _reducer(slot, batch, inputs, padding: int | None, reducers) -> Callable[[An
     return partial(reducers[1], real=real_tokens(inputs, padding).to(slot.device))
 
 
-def _add_checkpoint(slot, blocks: list[Block], forms, targets: Targets, name: str) -> None:
+def _add_checkpoint(slot: Slot, blocks: list[Block], forms: Sequence[str], targets: Targets, name: str) -> None:
     """Run every block through the loaded checkpoint; one look at the end tells whether all was finite."""
     import torch
 
@@ -301,7 +325,7 @@ def _add_checkpoint(slot, blocks: list[Block], forms, targets: Targets, name: st
         )
 
 
-def _averaged(gradient, block: Block, form: str):
+def _averaged(gradient: Tensor, block: Block, form: str) -> Tensor:
     """The map whose spread is taken: channels averaged, for tokens and vectors the gradient itself; float32
     at least."""
     import torch
@@ -315,9 +339,9 @@ def _averaged(gradient, block: Block, form: str):
     return mean
 
 
-def _columns(slot, targets: Targets, blocks: list[Block], forms) -> Columns:
+def _columns(slot: Slot, targets: Targets, blocks: list[Block], forms: Sequence[str]) -> Columns:
     """Put each target's result where each index looks for it: stages, then indexes, then forms."""
-    found = {(form, stage): [] for form, stage in product(forms, STAGES)}
+    found: dict[tuple[str, str], list[Any]] = {(form, stage): [] for form, stage in product(forms, STAGES)}
     for block in blocks:
         for form in forms:
             cancelled = block.cancellations[form].found(block.count)

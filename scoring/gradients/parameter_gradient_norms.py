@@ -85,7 +85,7 @@ def gradient_norm(
 
 
 def _squares(gradients: Gradients) -> Tensor:
-    return sum(g.reshape(len(g), -1).double().square().sum(1) for g in gradients.values())
+    return sum((g.reshape(len(g), -1).double().square().sum(1) for g in gradients.values()), torch.zeros(()))
 
 
 def _finite(lengths: Tensor) -> Tensor:

@@ -25,7 +25,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import checkpoint
 
-from scoring.gradients.input_gradient import device_of, gradients_enabled
+from scoring.gradients.backward_passes import gradients_enabled
+from scoring.gradients.input_gradient import device_of
 from scoring.models.eval_mode import evaluating
 from scoring.models.snapshot import given_back
 

@@ -75,7 +75,7 @@ def _lookups(model: nn.Module, tokens: Tensor) -> list[Lookup]:
     calls: list[Lookup] = []
 
     def hook(name: str) -> Callable:
-        def record(layer, args, kwargs):
+        def record(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             ids = args[0] if args else kwargs.get("input")
             if isinstance(ids, Tensor):
                 calls.append(Lookup(name, layer.weight, ids.detach().clone()))
@@ -93,9 +93,8 @@ def _lookups(model: nn.Module, tokens: Tensor) -> list[Lookup]:
 
 def same_numbers(ids: Tensor, tokens: Tensor) -> bool:
     """Whether an embedding's input is the batch itself: as it is, transposed, or flattened."""
-    return order_of(ids, tokens) is not None and torch.equal(
-        _in_order(ids, order_of(ids, tokens), tokens.shape).long(), tokens.long()
-    )
+    order = order_of(ids, tokens)
+    return order is not None and torch.equal(_in_order(ids, order, tokens.shape).long(), tokens.long())
 
 
 def _following(model: nn.Module, tokens: Tensor, calls: list[Lookup], fed: list[str]) -> list[str]:
@@ -174,7 +173,7 @@ def embedded(model: nn.Module, name: str, tokens: Tensor, replace: Callable[[Ten
     """
     calls: list[Tensor] = []
 
-    def hook(_layer, args, kwargs, output):
+    def hook(_layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Tensor:
         order = order_of(args[0] if args else kwargs.get("input"), tokens) or "same"
         if not isinstance(output, Tensor) or output.ndim < 2 or not output.is_floating_point():
             raise HardlookError(f"the layer {name!r} returns no tensor (n, tokens, dim); name another")

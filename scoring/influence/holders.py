@@ -29,7 +29,8 @@ def holders(model: nn.Module, names: Collection[str]) -> Holders:
     {'0': {'weight': '0.weight'}}
     """
     full = {id(parameter): name for name, parameter in model.named_parameters() if name in names}
-    modules, found = dict(model.named_modules()), {}
+    modules = dict(model.named_modules())
+    found: dict[str, tuple[nn.Module, dict[str, str]]] = {}
     for name, module in modules.items():
         own = {key: full[id(p)] for key, p in module.named_parameters(recurse=False) if id(p) in full}
         if own:

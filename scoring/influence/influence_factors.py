@@ -16,6 +16,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ class InfluenceFactors:
         floor: float = FLOOR,
         memory_budget: int = MEMORY_BUDGET,
         announce: Callable[[Size], None] = lambda _: None,
-        advance: Callable[[], None] = lambda: None,
+        advance: Callable[[], object] = lambda: None,
     ) -> InfluenceFactors:
         """Factor the mean Hessian of the loss over ``data``, restricted to ``layers``.
 
@@ -205,14 +206,14 @@ class InfluenceFactors:
             # Copied: a tensor inside the file is not aligned as one of its own is, and sums round differently.
             blocks = {name: file.get_tensor(f"factor/{name}").clone() for name in names}
             values = file.get_tensor("eigenvalues").numpy()
-        report = {
+        report: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
             for key, value in json.loads(about["report"]).items()
         }
         return cls(values, blocks, CurvatureReport(**report), names, loss)
 
 
-def _opened(path: str | Path):
+def _opened(path: str | Path) -> safe_open:
     """A safetensors file that is open; a damaged one is one clear error."""
     try:
         return safe_open(str(path), framework="pt")

@@ -51,7 +51,10 @@ def project_by_replay(
         for at, value in zip(moving, given, strict=True):
             filled[at] = value
         args, kwargs = tree_unflatten(filled, shape)
-        return (first_tensor(functional_call(layer, own, args, kwargs)) * given_g).sum()
+        output = first_tensor(functional_call(layer, dict(own), args, kwargs))
+        if output is None:
+            raise TypeError(f"{type(layer).__name__} returns no tensor")
+        return (output * given_g).sum()
 
     known = dict(layer.named_parameters())
     own = {name: known[name].detach() for name in factors}

@@ -32,7 +32,9 @@ from scoring.curvature.proof import same
 SCRATCH = 2**22  # bytes for the products of a rule
 WINDOWS = 5 * 2**20  # bytes for the windows of a convolution: M is read once for each
 
-Rule = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Tensor]], Tensor]
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Rule = Callable[[Any, Tensor, Tensor, Mapping[str, Tensor]], Tensor]
+"""(layer, x, g, factors) → (n, r); the layer is of the type that the rule stands under in ``RULES``."""
 
 
 def project_linear(layer: nn.Linear, x: Tensor, g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
@@ -44,9 +46,7 @@ def project_linear(layer: nn.Linear, x: Tensor, g: Tensor, factors: Mapping[str,
     return out
 
 
-def project_convolution(
-    layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, g: Tensor, factors: Mapping[str, Tensor]
-) -> Tensor:
+def project_convolution(layer: Convolution, x: Tensor, g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
     """x: (n, in, *pixels), g: (n, out, *pixels) → (n, r). Stride, dilation, groups and every padding mode."""
     g = g.contiguous()
     out = _project_bias(g.flatten(2).sum(2), factors)
@@ -61,7 +61,9 @@ def project_convolution(
     return out
 
 
-def project_batch_norm(layer: nn.Module, x: Tensor, g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
+def project_batch_norm(
+    layer: nn.modules.batchnorm._BatchNorm, x: Tensor, g: Tensor, factors: Mapping[str, Tensor]
+) -> Tensor:
     """Frozen statistics: x̂ = (x − μ)/√(σ² + ε) per channel (axis 1) → (n, r)."""
 
     def normal(rows: Tensor) -> Tensor:
@@ -152,8 +154,8 @@ def needs_proof(layer: nn.Module) -> bool:
     kind = ruled_type(layer)
     methods = [name for name, value in vars(kind).items() if callable(value) and name != "__init__"]
     silent = ("reset_parameters", "extra_repr", "__setstate__", "from_pretrained")
-    methods = {"forward", "__call__", *methods}.difference(silent)
-    own = any(getattr(type(layer), name, None) is not getattr(kind, name) for name in methods)
+    every = {"forward", "__call__", *methods}.difference(silent)
+    own = any(getattr(type(layer), name, None) is not getattr(kind, name) for name in every)
     return own or "forward" in vars(layer) or bool(layer._forward_hooks)
 
 
@@ -162,7 +164,7 @@ def same_maths(layer: nn.Module, x: Any, output: Any) -> bool:
     tell.
     """
     kind, few = ruled_type(layer), slice(0, 2)
-    if not isinstance(output, Tensor):
+    if kind is None or not isinstance(output, Tensor):
         return False
     try:
         with torch.no_grad():
@@ -229,9 +231,10 @@ def _project_image(out: Tensor, windows: Tensor, g: Tensor, weight: Tensor) -> N
     cuts = list(_blocks(g.shape[2], size // g.shape[2], SCRATCH))
     flat, k = weight.flatten(1), weight[0, 0].numel()
     for rows in _blocks(g.shape[1], len(g) * k * g.element_size(), SCRATCH):
-        total = sum(
+        parts = (
             torch.bmm(g[:, rows, cut].flatten(2), _columns(_cut(windows, cut, g.ndim - 2), g.ndim - 2)) for cut in cuts
         )
+        total = sum(parts, torch.zeros(()))
         out += (flat[:, rows.start * k : rows.stop * k] @ total.flatten(1).T).T
 
 
@@ -249,7 +252,7 @@ def _pixels_last(x: Tensor) -> Tensor:
     return x.reshape(*x.shape[:2], -1)
 
 
-def _windows(layer: nn.Module, x: Tensor, size: torch.Size) -> Tensor:
+def _windows(layer: Convolution, x: Tensor, size: torch.Size) -> Tensor:
     """A view (n, in, *kernel, *pixels) of the padded input: what each weight meets at each output pixel."""
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     padding = layer._reversed_padding_repeated_twice

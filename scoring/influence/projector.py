@@ -25,7 +25,7 @@ Known limits: those of ``example_gradients.Sample``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -61,7 +61,9 @@ class Projector:
     model of their own.
     """
 
-    def __init__(self, model: nn.Module, blocks: Mapping[str, Tensor], loss: Loss, ways: dict[str, str] | None = None):
+    def __init__(
+        self, model: nn.Module, blocks: Mapping[str, Tensor], loss: Loss, ways: dict[str, str] | None = None
+    ) -> None:
         self.model, self.loss = model, loss
         self.blocks = dict(blocks)
         self.rank = len(next(iter(self.blocks.values())))
@@ -194,7 +196,7 @@ class Projector:
         factors = {key: self.blocks[full] for key, full in own.items()}
         return Shares(layer, factors, n, rule_for(layer, own) if self.ways[name] == RULE else None)
 
-    def _watch(self, name: str, share: Shares):
+    def _watch(self, name: str, share: Shares) -> Callable[..., Any]:
         """A forward hook: the layer's type is believed once its forward gave what the layer gives."""
 
         def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
@@ -224,10 +226,11 @@ class Projector:
 
     def _projected(self, gradients: Gradients) -> Tensor:
         """(k, r): ⟨M, gradient⟩ over the named parameters, gradients (k, *shape)."""
-        return sum(
+        parts = (
             value.reshape(len(value), -1) @ self.blocks[name].reshape(self.rank, -1).T
             for name, value in gradients.items()
         )
+        return sum(parts, torch.zeros(()))
 
     # -- the proof -------------------------------------------------------------------------------------------
 

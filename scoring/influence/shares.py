@@ -87,19 +87,20 @@ class Shares:
                 self.fits = False
             return
         with torch.no_grad():
-            self.total += self._by_rule(x.detach(), g)
+            self.total += self._by_rule(self.rule, x.detach(), g)
 
     def _fits_rule(self, x: Tensor, g: Tensor) -> bool:
-        convolution = isinstance(self.layer, nn.modules.conv._ConvNd)
-        return len(x) == len(g) and not (convolution and x.ndim != len(self.layer.kernel_size) + 2)
+        layer = self.layer
+        wanted = len(layer.kernel_size) + 2 if isinstance(layer, nn.modules.conv._ConvNd) else x.ndim
+        return len(x) == len(g) and x.ndim == wanted
 
-    def _by_rule(self, x: Tensor, g: Tensor) -> Tensor:
+    def _by_rule(self, rule: Rule, x: Tensor, g: Tensor) -> Tensor:
         """(n, r); rows of one example that stand on the first axis are positions, or are summed
         afterwards.
         """
         if len(g) > self.n and isinstance(self.layer, ROWS_ARE_POSITIONS):
             x, g = x.unflatten(0, (self.n, -1)), g.unflatten(0, (self.n, -1))
-        return self.rule(self.layer, x, g, self.factors).unflatten(0, (self.n, -1)).sum(1)
+        return rule(self.layer, x, g, self.factors).unflatten(0, (self.n, -1)).sum(1)
 
 
 def _with_first(output: Any, first: Tensor) -> Any:

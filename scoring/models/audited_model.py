@@ -170,7 +170,7 @@ class AuditedModel:
             checkpoint = self.checkpoints[checkpoint]
         if isinstance(checkpoint, Checkpoint):
             _refuse_changed(checkpoint)
-        path = getattr(checkpoint, "path", checkpoint)
+        path = checkpoint.path if isinstance(checkpoint, Checkpoint) else checkpoint
         state = read_state_dict(path, weights=self.weights)
         return fit_state(self.module, state, n_classes=self.n_classes, weights=self.weights)
 

@@ -23,7 +23,7 @@ import logging
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from torch import Tensor, fx, nn
 
@@ -86,19 +86,19 @@ def _traced(model: nn.Module) -> fx.Graph | None:
 
 def _pair(model: nn.Module, node: fx.Node) -> Pair | None:
     """The pair that ends in this call, if this is a plain norm and a plain convolution feeds nothing else."""
-    norm = model.get_submodule(node.target)
+    norm = model.get_submodule(str(node.target))
     source = node.args[0] if node.args else None
     if not _is_norm(norm) or norm.running_mean is None or not isinstance(source, fx.Node):
         return None
     if source.op != "call_module" or len(source.users) != 1:
         return None
-    conv = model.get_submodule(source.target)
+    conv = model.get_submodule(str(source.target))
     if type(conv) not in CONVOLUTIONS or any(getattr(m, hooks) for m in (conv, norm) for hooks in HOOKS):
         return None
-    return Pair(source.target, node.target, norm.eps)
+    return Pair(str(source.target), str(node.target), norm.eps)
 
 
-def _is_norm(module: nn.Module) -> bool:
+def _is_norm(module: nn.Module) -> TypeGuard[nn.modules.batchnorm._BatchNorm]:
     """Whether this is a batch norm as torch, or timm, wrote it: a subclass may compute something else."""
     return type(module) in NORMS or _has_activation(module)
 
@@ -132,8 +132,10 @@ def fold_modules(model: nn.Module, pairs: list[Pair]) -> None:
             conv.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels), requires_grad=False)
         parent, _, child = pair.norm.rpartition(".")
         norm = model.get_submodule(pair.norm)
-        rest = OrderedDict(drop=norm.drop, act=norm.act) if _has_activation(norm) else OrderedDict()
-        left = nn.Sequential(rest) if rest else nn.Identity()
+        left: nn.Module = nn.Identity()
+        if _has_activation(norm):
+            parts = dict(norm.named_children())
+            left = nn.Sequential(OrderedDict((name, parts[name]) for name in ("drop", "act")))
         setattr(model.get_submodule(parent), child, left)
 
 

@@ -18,6 +18,7 @@ import codecs
 import json
 import zipfile
 from pathlib import Path
+from typing import IO
 
 READABLE = ("safetensors", "zip", "pickle")
 """The formats in which `scoring.models.checkpoint_reader` finds tensors."""
@@ -114,7 +115,7 @@ def found_instead(path: Path) -> str:
     return f"it begins with {start[:12]!r} ({size:,} bytes); {NEEDED}"
 
 
-def _has_safetensors_header(file, start: bytes) -> bool:
+def _has_safetensors_header(file: IO[bytes], start: bytes) -> bool:
     """Whether 8 bytes of length are followed by a JSON object of that length, or by a part of one where the
     file was cut inside it. ``file`` may be read on; ``start`` are its first bytes."""
     length = int.from_bytes(start[:8], "little")

@@ -17,6 +17,7 @@ import contextlib
 import pickle
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,15 @@ from safetensors import SafetensorError, safe_open
 from scoring.audit.errors import HardlookError, first_line
 from scoring.models.checkpoint_folders import trainer_state, weight_files
 from scoring.models.checkpoint_formats import READABLE, format_of, found_instead
-from scoring.models.state_dicts import EPOCHS, STEPS, Number, StateDict, Tensors, number, pick_state_dict
+from scoring.models.state_dicts import EPOCHS, STEPS, Number, StateDict, number, pick_state_dict
+from scoring.models.tensors import Tensors
 
 __all__ = ["NeedsUnpickling", "Number", "StateDict", "Tensors", "read_state_dict"]
 
 AVERAGE = "state_dict_ema."
 """The prefix under which `scoring.models.conversion` writes the average beside the trained weights."""
 
-INERT = [argparse.Namespace]
+INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
 """Classes that only hold values, which ``weights_only`` may build: timm stores its arguments so."""
 
 

@@ -237,7 +237,7 @@ def weights_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
 
 def _tensor_sha256(tensor: torch.Tensor) -> str:
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
-    digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+    digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

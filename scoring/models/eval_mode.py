@@ -96,7 +96,8 @@ def take_weights(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
         if any(_changes_with_mode(module) for module in model.modules()):
             model.train()
         versioned = OrderedDict(state)
-        versioned._metadata = getattr(model.state_dict(), "_metadata", None) or {}
+        versions = getattr(model.state_dict(), "_metadata", None) or {}
+        setattr(versioned, "_metadata", versions)  # noqa: B010  where ``load_state_dict`` looks for the versions
         model.load_state_dict(versioned, strict=False)
     finally:
         for module, training in flags:
@@ -126,7 +127,7 @@ def _put_back(value: torch.Tensor, before: torch.Tensor) -> None:
             value.copy_(before)
 
 
-def run(model: nn.Module, inputs: Any) -> Any:
+def run(model: Callable[..., Any], inputs: Any) -> Any:
     """The model's output for a batch: a tensor, a mapping of keyword inputs (tokens), or a tuple of
     inputs.
 
@@ -185,7 +186,7 @@ def logits_of(output: Any, n_classes: int | None = None) -> torch.Tensor:
     return found
 
 
-def outputs(model: nn.Module, inputs: Any) -> Tensor:
+def outputs(model: Callable[..., Any], inputs: Any) -> Tensor:
     """The (n, c) outputs for one batch: a tensor, a tuple of arguments, or a mapping of named ones. c may be
     1.
     """

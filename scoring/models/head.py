@@ -120,6 +120,8 @@ def features_of(model: nn.Module, inputs: Any, head: Head | None = None) -> Feat
 
 def entering(head: Head, entered: Tensor, output: Tensor, logits: Tensor) -> Tensor:
     """(n, d) features in what entered the head and came out of it, through which gradients flow."""
+    if head.name is None or head.module is None:
+        raise HardlookError(f"no layer gives the logits: {head.reason}")
     read = _read(_Call(head.name, head.module, entered, output), logits, head.reading, head.relation)
     if read is None:
         raise HardlookError(f"the head {head.name!r} gave {tuple(output.shape)}, which is not how it was found")
@@ -152,7 +154,7 @@ def _head_among(calls: list[_Call], logits: Tensor) -> Head | None:
 
 def _used_elsewhere(model: nn.Module, head: Head, times: int) -> str | None:
     """Why the head's parameters count for more than its output: shared with another layer, or used twice."""
-    own = {id(parameter) for parameter in head.module.parameters()}
+    own = {id(parameter) for parameter in head.module.parameters()} if head.module is not None else set()
     others = [
         name
         for name, layer in model.named_modules()
@@ -239,7 +241,9 @@ def _not_linear(head: Head, features: Tensor, output: Tensor, logits: Tensor) ->
     shape = (logits.shape[1], features.shape[1])
     if not isinstance(weight, Tensor) or weight.ndim < 2 or weight.flatten(1).shape != shape:
         return f"{start} has no weight of the shape (classes, features) = {shape}"
-    if any(parameter is not weight and parameter is not bias for parameter in layer.parameters()):
+    if any(
+        parameter is not weight and parameter is not bias for parameter in (() if layer is None else layer.parameters())
+    ):
         return f"{start} has parameters besides one weight and one bias, which the closed forms do not know"
     x, w, wanted = _wide(features), _wide(weight).flatten(1), _wide(logits)
     found = (x @ w.T + (_wide(bias) if isinstance(bias, Tensor) else 0.0)) * head.scale

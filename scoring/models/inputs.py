@@ -12,8 +12,9 @@ Cost: one decode and one transform per read. Items taken as a dataset, epoch aft
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,8 @@ from scoring.data.examples import Originals, read_examples
 from scoring.models import load_transform
 
 KEEP_BYTES = 1 << 30
+Augment = Callable[[torch.Tensor], torch.Tensor]
+"""One transformed input → another view of it."""
 
 
 class Unreadable(HardlookError):
@@ -38,7 +41,7 @@ class Inputs(torch.utils.data.Dataset):
     ``augment`` (tensor → tensor) is applied after the evaluation transform, for training only.
     """
 
-    def __init__(self, audit: Audit, run: Run, examples: pd.DataFrame, augment=None):
+    def __init__(self, audit: Audit, run: Run, examples: pd.DataFrame, augment: Augment | None = None):
         self.originals = Originals(audit)
         self.transform = load_transform(run.config.get("transform"), audit.root, media=audit.media)
         self.ids = examples["example_id"].to_numpy(dtype=object)
@@ -50,13 +53,13 @@ class Inputs(torch.utils.data.Dataset):
         self._kept: dict[int, torch.Tensor] = {}
         self._room = KEEP_BYTES
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": {}}  # what is kept does not travel to worker processes
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, number: int):
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, int]:
         value = self._kept.get(number)
         if value is None:
             value = self.read(number)
@@ -73,24 +76,27 @@ class Inputs(torch.utils.data.Dataset):
             raise Unreadable(f"example {self.ids[number]!r} cannot be read: {error}") from error
         return as_tensor(value, self.ids[number])
 
-    def batch(self, numbers: Sequence[int], pool: ThreadPoolExecutor | None = None):
+    def batch(
+        self, numbers: Sequence[int] | np.ndarray, pool: ThreadPoolExecutor | None = None
+    ) -> tuple[torch.Tensor, list[int], dict[int, str]]:
         """Read many → (stacked tensor of the readable ones, their positions in ``numbers``, {position: reason})."""
         read = pool.map if pool else map
         outcomes = list(read(self._attempt, numbers))
-        good = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, torch.Tensor)]
+        tensors = {at: outcome for at, outcome in enumerate(outcomes) if isinstance(outcome, torch.Tensor)}
+        good = list(tensors)
         reasons = {at: str(outcome) for at, outcome in enumerate(outcomes) if not isinstance(outcome, torch.Tensor)}
         if not good:
             return torch.empty(0), good, reasons
-        shapes = {tuple(outcomes[at].shape): str(self.ids[numbers[at]]) for at in reversed(good)}
+        shapes = {tuple(tensors[at].shape): str(self.ids[numbers[at]]) for at in reversed(good)}
         if len(shapes) > 1:
             shown = ", ".join(f"{shape} of {example!r}" for shape, example in sorted(shapes.items())[:3])
             raise HardlookError(
                 f"inputs of different shapes reach the model: {shown}; add a resize (and crop) to "
                 "the transform so that all are of one shape"
             )
-        return torch.stack([outcomes[at] for at in good]), good, reasons
+        return torch.stack(list(tensors.values())), good, reasons
 
-    def _attempt(self, number: int):
+    def _attempt(self, number: int) -> torch.Tensor | Unreadable:
         try:
             return self.read(number)
         except Unreadable as error:
@@ -111,7 +117,7 @@ def reading_facts(audit: Audit) -> dict[str, list]:
     return {"reading": facts} if any(facts) else {}
 
 
-def as_tensor(value, example_id: str) -> torch.Tensor:
+def as_tensor(value: Any, example_id: str) -> torch.Tensor:
     """What a transform returned, as a tensor; anything else is an error that names the example and the type."""
     if isinstance(value, torch.Tensor):
         return value

@@ -63,7 +63,7 @@ def _unreduced(loss: Loss) -> Loss:
     """The same loss without averaging over the batch, where it has that setting."""
     if isinstance(loss, nn.Module) and hasattr(loss, "reduction"):
         loss = copy.copy(loss)
-        loss.reduction = "none"
+        setattr(loss, "reduction", "none")  # noqa: B010  torch types what a module is given as tensors and modules
         return loss
     if inspect.isfunction(loss) and "reduction" in inspect.signature(loss).parameters:
         return lambda predicted, labels: loss(predicted, labels, reduction="none")

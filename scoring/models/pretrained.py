@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,7 +41,7 @@ def translated(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Tensors
     return found
 
 
-def _strict(kind: type) -> type:
+def _strict(kind: type) -> Any:
     """The class without its lists of names whose absence, or presence, the library would not report: what is missing
     would be left at random values without a word."""
     silent = {"_keys_to_ignore_on_load_missing": None, "_keys_to_ignore_on_load_unexpected": None}

@@ -34,7 +34,8 @@ from scoring.models.refused_formats import (
     refuse_unloaded,
     refuse_without_values,
 )
-from scoring.models.state_dicts import EMA_NAME, StateDict, Tensors
+from scoring.models.state_dicts import EMA_NAME, StateDict
+from scoring.models.tensors import Tensors
 
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What torch.compile, FSDP and activation checkpointing put into the names of parameters, at any depth."""

@@ -63,7 +63,7 @@ class HashedWords:
         """
         if not isinstance(text, str):
             raise HardlookError(f"the transform got {type(text).__name__}; needed a text")
-        found = []
+        found: list[tuple[int, int]] = []
         for match in WORD.finditer(text):
             if len(found) == self.length:
                 break

@@ -10,7 +10,7 @@ Cost: one decode-free pass over a picture. Known limits: text needs a callable o
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,15 @@ class TableTransform:
     already.
     """
 
-    def __init__(self, resize=None, crop=None, mode: str | None = None, mean=None, std=None, pictures: bool = True):
+    def __init__(
+        self,
+        resize: int | Sequence[int] | None = None,
+        crop: int | Sequence[int] | None = None,
+        mode: str | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        pictures: bool = True,
+    ) -> None:
         from torchvision.transforms import (
             v2,
         )  # imported late: it takes a second, and this module is imported often
@@ -136,14 +144,14 @@ class TableTransform:
         >>> TableTransform(resize=256, crop=224).window(512, 1024)
         (0.0625, 0.28125, 0.875, 0.4375)
         """
-        seen, (top, left, *size) = (height, width), (0, 0, height, width)
+        tall, wide = height, width
         if self.resize:
-            seen = tuple(self.resize) if len(self.resize) == 2 else _shorter(self.resize[0], height, width)
-            size = seen
+            tall, wide = self.resize if len(self.resize) == 2 else _shorter(self.resize[0], height, width)
+        kept_tall, kept_wide = tall, wide
         if self.crop:
-            size = self.crop if len(self.crop) == 2 else self.crop * 2
-            top, left = ((whole - part) / 2 for whole, part in zip(seen, size, strict=True))
-        return top / seen[0], left / seen[1], size[0] / seen[0], size[1] / seen[1]
+            kept_tall, kept_wide = self.crop if len(self.crop) == 2 else self.crop * 2
+        top, left = (tall - kept_tall) / 2, (wide - kept_wide) / 2
+        return top / tall, left / wide, kept_tall / tall, kept_wide / wide
 
     def _array(self, values: np.ndarray) -> torch.Tensor:
         """Byte pictures take the way of files; other arrays with a height and width are cropped as
@@ -156,7 +164,8 @@ class TableTransform:
 
     def picture_size(self, values: np.ndarray) -> tuple[int, int]:
         """Height and width of a picture that is an array, channels first or last."""
-        return tuple(self._channels_first(values).shape[1:])
+        _, height, width = self._channels_first(values).shape
+        return height, width
 
     def _channels_first(self, values: np.ndarray) -> torch.Tensor:
         """(h, w) or (h, w, c) → (c, h, w); what has its channels first already stays."""

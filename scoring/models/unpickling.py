@@ -25,6 +25,8 @@ from scoring.models.tensors import undecoded
 class StandIn:
     """In place of an object of the file: keeps what it was made of and does nothing."""
 
+    _parts: list[Any]
+
     def __new__(cls, *parts: Any, **more: Any) -> StandIn:
         self = object.__new__(cls)
         self.__dict__["_parts"] = [*parts, *more.values()]

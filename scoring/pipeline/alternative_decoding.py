@@ -59,8 +59,8 @@ def other_readings(
         ]
         if not at:
             continue
-        changes = {int(context.inputs.sources[numbers[row]]): None for row in at}
-        changes = {source: change(context, source) for source in changes}
+        sources = dict.fromkeys(int(context.inputs.sources[numbers[row]]) for row in at)
+        changes = {source: change(context, source) for source in sources}
         differ, told_logits, unread = _reread(context, numbers, at, changes, batch, logits, predict)
         if differ or unread:
             remedy, told = sentences(context, len(at), len(numbers), changes)

@@ -16,6 +16,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -327,7 +328,12 @@ def accuracy(
 
 
 def explanation(
-    context: Context, batch, logits, labels: np.ndarray, right: np.ndarray, reread: Sequence[Remedy] = ()
+    context: Context,
+    batch: torch.Tensor,
+    logits: torch.Tensor,
+    labels: np.ndarray,
+    right: np.ndarray,
+    reread: Sequence[Remedy] = (),
 ) -> tuple[Remedy | None, str | None]:
     """The usual mistake that, undone, gives the highest accuracy; and what could not be tested.
 
@@ -341,7 +347,7 @@ def explanation(
     return best_remedy([*reread, *tried, *renamings], right), untested
 
 
-def save_picture(batch: torch.Tensor, path) -> None:
+def save_picture(batch: torch.Tensor, path: Path) -> None:
     """Sixteen inputs as the model sees them, in one 4×4 picture; channels stretched to the batch's own range."""
     if batch.ndim != 4 or batch.shape[1] not in (1, 3) or not len(batch):
         return

@@ -106,7 +106,8 @@ def _columns(known: Deviations, values: np.ndarray, label: Any, x: str | None, y
     taken = [list(known.columns).index(_column(known.columns, name)) for name in (x, y) if name is not None]
     free = [int(at) for at in np.argsort(-np.abs(z), kind="stable") if at not in taken]
     if not taken:
-        return tuple(sorted(free[:2]))
+        first, second = sorted(free[:2])
+        return first, second
     i = taken.pop(0) if x is not None else free.pop(0)
     j = taken.pop(0) if y is not None else free.pop(0)
     if i == j:

@@ -32,7 +32,7 @@ from scoring.audit import Audit, Run, can_name_run
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_table, write_json, write_table, write_vectors
 from scoring.audit.user_code import close_names
-from scoring.data.adapters.manifest import read_text_table
+from scoring.data.adapters.text_tables import read_text_table
 from scoring.data.examples import read_examples
 
 TOLERANCE = 0.01
@@ -87,8 +87,8 @@ def _probabilities(path: Path, table: pa.Table, ids: list[str], classes: Sequenc
         raise HardlookError("audit.toml names no classes, so there is no order of probabilities; add classes = [...]")
     if "probabilities" in table.column_names and "probabilities" not in classes:
         return _lists(path, table["probabilities"], ids, "probabilities", len(classes), "audit.toml has {} classes")
-    own = {name: next((c for c in (name, f"p_{name}") if c in table.column_names), None) for name in classes}
-    missing = [name for name, column in own.items() if column is None]
+    own = {name: column for name in classes for column in (f"p_{name}", name) if column in table.column_names}
+    missing = [name for name in classes if name not in own]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise HardlookError(
@@ -96,7 +96,7 @@ def _probabilities(path: Path, table: pa.Table, ids: list[str], classes: Sequenc
             f"class, named as the class or p_<class>, or one list column 'probabilities'; it has "
             f"{', '.join(table.column_names) or 'none'}"
         )
-    return np.column_stack([_numbers(path, table[column], ids, column) for column in own.values()])
+    return np.column_stack([_numbers(path, table[own[name]], ids, own[name]) for name in classes])
 
 
 def _features(path: Path, table: pa.Table, ids: list[str], classes: set[str]) -> np.ndarray | None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -73,12 +74,13 @@ def _scored(name: str, train: np.ndarray, others: np.ndarray, seed: int) -> np.n
 
         whitened = PCA(n_components=_rank(train), whiten=True, svd_solver="full").fit(train).transform(others)
         return (whitened**2).sum(1)
-    module, kind, settings = {
+    detectors: dict[str, tuple[str, str, dict[str, Any]]] = {
         "KDE": ("kde", "KDE", {"bandwidth": "scott"}),
         "kernel PCA": ("kpca", "KPCA", {"random_state": seed}),
         "one-class SVM": ("ocsvm", "OCSVM", {}),
         "minimum covariance": ("mcd", "MCD", {"random_state": seed}),
-    }[name]
+    }
+    module, kind, settings = detectors[name]
     return getattr(_pyod(module), kind)(**settings).fit(train).decision_function(others)
 
 
@@ -96,7 +98,7 @@ def _autoencoder(train: np.ndarray, others: np.ndarray, seed: int) -> np.ndarray
         return detector.fit(train).decision_function(others)
 
 
-def _pyod(module: str):
+def _pyod(module: str) -> Any:
     try:
         return importlib.import_module(f"pyod.models.{module}")
     except ImportError as error:

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
@@ -33,7 +34,7 @@ def peak_memory() -> Iterator[dict[str, float]]:
             found["cuda_gb"] = round(cuda.max_memory_allocated() / 2**30, 3)
 
 
-def _cuda():
+def _cuda() -> Any:
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized() else None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from scoring.audit import Run
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import digest, read_metadata, read_table, read_vectors, write_table, write_vectors
 from scoring.evaluation.probabilities import other_than, softmax
+from scoring.models import Checkpoint
 from scoring.models.audited_model import explained
 from scoring.models.outputs import SENTENCES
 from scoring.pipeline.shards import BATCH, Context, column_vectors, cut, resumable, vector_column
@@ -62,6 +64,11 @@ def predict(context: Context, *, renewed: bool = False) -> int:
             )
     logits = merge_vectors(run.logits_path, kept, todo, tables, "logits")
     features = merge_vectors(run.features_path, kept, todo, tables, "features")
+    if logits is None:
+        raise HardlookError(
+            f"run {run.name!r} has no example that can be read; see the problems that `hardlook score` lists, and "
+            "mend the data or the transform in audit.toml"
+        )
     ids = examples["example_id"].tolist()
     write_vectors(run.logits_path, ids, logits)
     if features is not None:
@@ -147,9 +154,10 @@ def merge_vectors(
     """Old rows that still hold and new rows, in the examples' order."""
     new = column_vectors(tables, name) if any(name in t.column_names and t.num_rows for t in tables) else None
     old = read_vectors(path)[1] if path.is_file() and (kept >= 0).any() else None
-    if new is None and old is None:
+    either = old if new is None else new
+    if either is None:
         return None
-    merged = np.full((len(kept), (new if new is not None else old).shape[1]), np.nan, dtype=np.float32)
+    merged = np.full((len(kept), either.shape[1]), np.nan, dtype=np.float32)
     if old is not None:
         merged[kept >= 0] = old[kept[kept >= 0]]
     if new is not None:
@@ -169,10 +177,10 @@ def _predict_shard(context: Context, positions: np.ndarray) -> pa.Table:
         outputs, inner = context.model.predict(batch)
         if logits is None:
             logits = np.full((len(positions), outputs.shape[1]), np.nan, dtype=np.float32)
-        if features is None and inner is not None:
-            features = np.full((len(positions), inner.shape[1]), np.nan, np.float32)
         logits[at] = outputs
         if inner is not None:
+            if features is None:
+                features = np.full((len(positions), inner.shape[1]), np.nan, np.float32)
             features[at] = inner
     if logits is None:
         raise HardlookError(
@@ -183,7 +191,8 @@ def _predict_shard(context: Context, positions: np.ndarray) -> pa.Table:
     columns = {"logits": vector_column(logits)}
     if features is not None:
         columns["features"] = vector_column(features)
-    return pa.table(columns).replace_schema_metadata({HEAD: json.dumps(context.model.head.facts())})
+    head = context.model.head
+    return pa.table(columns).replace_schema_metadata({HEAD: json.dumps(head.facts() if head else {})})
 
 
 def predictions_table(examples: pd.DataFrame, logits: np.ndarray, classes: list[str]) -> pa.Table:
@@ -198,7 +207,7 @@ def predictions_table(examples: pd.DataFrame, logits: np.ndarray, classes: list[
     second, p_second = other_than(p, labels)
     labelled = known & (labels >= 0)
 
-    def numbers(values, where):
+    def numbers(values: np.ndarray, where: np.ndarray) -> pa.Array:
         return pa.array(np.where(where, values, 0).astype(np.float32), mask=~where)
 
     rows = np.arange(len(p))
@@ -261,7 +270,9 @@ def recompute_dynamics(context: Context) -> int:
     return len(known)
 
 
-def _checkpoint_logits(context: Context, checkpoint, positions: np.ndarray, advance) -> np.ndarray:
+def _checkpoint_logits(
+    context: Context, checkpoint: Checkpoint, positions: np.ndarray, advance: Callable[[int], object]
+) -> np.ndarray:
     """(n, c) logits of some examples at one checkpoint, NaN where an example cannot be read."""
     parts = []
     with context.model.at(checkpoint):

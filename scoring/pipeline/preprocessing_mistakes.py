@@ -80,7 +80,7 @@ def input_remedies(batch: torch.Tensor) -> dict[str, Callable[[torch.Tensor], to
     """What to try on pictures (n, channels, h, w): sentence → the change that would undo the mistake."""
     if not batch.is_floating_point() or batch.ndim != 4:
         return {}
-    found = {
+    found: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         "the model was trained on 0…255: do not divide by 255": lambda x: x * 255,
         "the division by 255 is missing": lambda x: x / 255,
     }
@@ -88,18 +88,24 @@ def input_remedies(batch: torch.Tensor) -> dict[str, Callable[[torch.Tensor], to
         found["channels are in the other order (BGR for RGB)"] = lambda x: x.flip(1)
     for name, (mean, std) in {"ImageNet's": IMAGENET, "mean 0.5, deviation 0.5": HALVES}.items():
         m, s = (_per_channel(values, batch.shape[1]) for values in (mean, std))
-        found[f"normalisation is missing ({name})"] = lambda x, m=m, s=s: (x - m) / s
-        found[f"/255 and normalisation are missing ({name})"] = lambda x, m=m, s=s: (x / 255 - m) / s
-        before = f"the division by 255 is missing before the normalisation ({name})"
-        found[before] = lambda x, m=m, s=s: ((x * s + m) / 255 - m) / s
-        found[f"normalisation is one too many ({name})"] = lambda x, m=m, s=s: x * s + m
+        found |= _normalisations(name, m, s)
     return found
+
+
+def _normalisations(name: str, m: torch.Tensor, s: torch.Tensor) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+    """What to try about a normalisation by mean ``m`` and deviation ``s``, (channels, 1, 1) each."""
+    return {
+        f"normalisation is missing ({name})": lambda x: (x - m) / s,
+        f"/255 and normalisation are missing ({name})": lambda x: (x / 255 - m) / s,
+        f"the division by 255 is missing before the normalisation ({name})": lambda x: ((x * s + m) / 255 - m) / s,
+        f"normalisation is one too many ({name})": lambda x: x * s + m,
+    }
 
 
 def _per_channel(values: tuple[float, ...], channels: int) -> torch.Tensor:
     """Mean or deviation shaped (channels, 1, 1); the average where the image is not RGB."""
-    values = values if channels == 3 else [float(np.mean(values))] * channels
-    return torch.tensor(values).reshape(-1, 1, 1)
+    each = list(values) if channels == 3 else [float(np.mean(values))] * channels
+    return torch.tensor(each).reshape(-1, 1, 1)
 
 
 # -- on the classes ------------------------------------------------------------------------------------------

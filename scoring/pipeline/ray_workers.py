@@ -12,6 +12,7 @@ passes that run the model are spread; the rest takes less time than starting a w
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ import pyarrow as pa
 
 from scoring.audit.errors import HardlookError
 from scoring.pipeline.shards import Context, Each
+from scoring.scorers import Scorer, State
 
 LOCAL = "local"
 
@@ -28,7 +30,7 @@ LOCAL = "local"
 class RayWorkers:
     """Workers on Ray, one per processor that it offers; a context manager that leaves Ray when it ends."""
 
-    def __init__(self, address: str = LOCAL):
+    def __init__(self, address: str = LOCAL) -> None:
         """``address``: "local" starts Ray on this machine; "auto" or "host:port" joins a cluster that runs."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
         try:
@@ -37,9 +39,13 @@ class RayWorkers:
             raise HardlookError(
                 "Ray is not installed; run `pip install 'hardlook[ray]'`, or score without --ray"
             ) from error
-        own = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
         try:
-            ray.init(**own, **({} if address == LOCAL else {"address": address}))
+            ray.init(
+                address=None if address == LOCAL else address,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise HardlookError(
                 f"no Ray answers at {address!r}: {error}; name a running cluster, or leave the address "
@@ -55,7 +61,7 @@ class RayWorkers:
     def __exit__(self, *_error: Any) -> None:
         self.ray.shutdown()
 
-    def scoring(self, context: Context, scorer, state) -> Each:
+    def scoring(self, context: Context, scorer: Scorer, state: State) -> Each:
         """How ``scoring.pipeline.shards.resumable`` gets the tables of its shards from these workers."""
 
         def each(_compute: Callable, shards: Sequence[np.ndarray]) -> Iterator[pa.Table]:
@@ -67,7 +73,7 @@ class RayWorkers:
             self.started += [worker.remote() for _ in range(wanted - len(self.started))]
             pool = ActorPool(self.started[:wanted])
             try:
-                yield from pool.map(lambda actor, positions: actor.score.remote(given, positions), shards)
+                yield from pool.map(lambda actor, positions: actor.score.remote(given, positions), list(shards))
             except self.ray.exceptions.RayTaskError as error:
                 if isinstance(error.cause, HardlookError):
                     raise HardlookError(str(error.cause)) from error

@@ -15,9 +15,11 @@ import json
 import shutil
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -31,8 +33,12 @@ from scoring.pipeline.peak_memory import peak_memory
 from scoring.pipeline.predictions import merge_vectors, predict, recompute_dynamics
 from scoring.pipeline.shards import Context, cut, make_shard, resumable, vector_column
 from scoring.pipeline.vog_maps import keep_maps
-from scoring.scorers import Scorer, find_scorer, registry
+from scoring.scorers import Scorer, State, find_scorer, registry
 from scoring.scorers._checks import check_finished, check_scored, check_setting, infinite, meant
+from scoring.scorers.vog import VoG
+
+if TYPE_CHECKING:
+    from scoring.audit import Run
 
 NOTES = b"notes"
 """The key of a shard's schema metadata under which ``Shard.notes`` travel."""
@@ -47,7 +53,7 @@ class Summary:
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def timed(self, name: str, total: int, work) -> None:
+    def timed(self, name: str, total: int, work: Callable[[], int]) -> None:
         """Run ``work`` → how many examples it computed, and keep the time and the peak memory."""
         start = time.perf_counter()
         with peak_memory() as memory:
@@ -97,9 +103,9 @@ def score_run(
             drop_outdated(context, scorer)
     record_run(context, summary, [scorer.name for scorer in scorers])
     summary.notes += [f"{name}: {text}" for name, texts in context.run.record()["notes"].items() for text in texts]
-    if any(scorer.name == "vog" for scorer in scorers) and "vog" not in summary.skipped:
-        vog = next(scorer for scorer in scorers if scorer.name == "vog")
-        summary.timed("VoG maps", n, lambda: keep_maps(context, vog))
+    vog = next((scorer for scorer in scorers if isinstance(scorer, VoG)), None)
+    if vog is not None and "vog" not in summary.skipped:
+        summary.timed("VoG maps", n, partial(keep_maps, context, vog))
     if only and summary.skipped:
         raise HardlookError(
             "; ".join(
@@ -211,7 +217,7 @@ def score_one(context: Context, scorer: Scorer) -> int:
         shutil.rmtree(run.parts_folder(scorer.name), ignore_errors=True)  # of a command that was killed at its very end
         return 0
     state = scorer.fit(context, run.parts_folder(scorer.name))
-    elsewhere = context.workers is not None and "checkpoints" in scorer.needs
+    workers = context.workers if "checkpoints" in scorer.needs else None
     size = context.shard_size if "checkpoints" in scorer.needs else 1 << 16
     parts = run.parts_folder(scorer.name) / "shards"
     ids = examples[["example_id", "fingerprint", "label"]].iloc[todo].fillna("")
@@ -222,7 +228,7 @@ def score_one(context: Context, scorer: Scorer) -> int:
         lambda at: score_shard(context, scorer, state, at),
         context.progress,
         scorer.name,
-        context.workers.scoring(context, scorer, state) if elsewhere else map,
+        workers.scoring(context, scorer, state) if workers else map,
     )
     for table in tables:
         for text in json.loads((table.schema.metadata or {}).get(NOTES, b"[]")):
@@ -258,7 +264,7 @@ def context_key(context: Context, scorer: Scorer) -> Any:
     ]
 
 
-def kept_rows(path, key: str, examples: pd.DataFrame) -> np.ndarray:
+def kept_rows(path: Path, key: str, examples: pd.DataFrame) -> np.ndarray:
     """(n,) row of the old file that still holds for each example, −1 where it must be scored (again)."""
     kept = np.full(len(examples), -1)
     if not path.is_file() or read_metadata(path).get("key") != key:
@@ -270,7 +276,7 @@ def kept_rows(path, key: str, examples: pd.DataFrame) -> np.ndarray:
     return where.reindex(now).fillna(-1).astype(int).to_numpy()
 
 
-def score_shard(context: Context, scorer: Scorer, state, positions: np.ndarray) -> pa.Table:
+def score_shard(context: Context, scorer: Scorer, state: State, positions: np.ndarray) -> pa.Table:
     """One shard's columns as a table aligned with ``positions``; unreadable examples are NaN."""
     shard, at = make_shard(context, scorer, positions)
     finishes = type(scorer).finish is not Scorer.finish
@@ -284,7 +290,9 @@ def score_shard(context: Context, scorer: Scorer, state, positions: np.ndarray) 
     return pa.table(columns).replace_schema_metadata({NOTES: json.dumps(shard.notes)})
 
 
-def merge_rows(path, kept: np.ndarray, todo: np.ndarray, tables: list[pa.Table], scorer: Scorer) -> dict:
+def merge_rows(
+    path: Path, kept: np.ndarray, todo: np.ndarray, tables: list[pa.Table], scorer: Scorer
+) -> dict[str, np.ndarray]:
     """Rows of the old file that still hold and new rows → columns in the examples' order."""
     old = read_table(path).to_pandas() if (kept >= 0).any() else None
     columns = {}
@@ -372,7 +380,7 @@ def loading_notes(context: Context) -> dict[str, list[str]]:
     return {"checkpoints": list(dict.fromkeys(said))} if said else {}
 
 
-def notes(run) -> dict[str, list[str]]:
+def notes(run: Run) -> dict[str, list[str]]:
     """What each score has to say of this run: scorer → sentences, read from the files of the scores."""
     paths = {"predictions": run.predictions_path, **{name: run.score_path(name) for name in run.score_names()}}
     found = {name: read_metadata(path).get("notes", []) for name, path in paths.items() if path.is_file()}

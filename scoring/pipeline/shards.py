@@ -12,10 +12,11 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -28,10 +29,10 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.progress import Progress, silent
 from scoring.audit.storage import digest, read_table, read_vectors, write_table
 from scoring.evaluation.probabilities import softmax
-from scoring.models import AuditedModel, choose_device, find_checkpoints
+from scoring.models import AuditedModel, Checkpoint, choose_device, find_checkpoints
 from scoring.models.inputs import Inputs, reading_facts, reading_pool, usable
 from scoring.models.outputs import OutputAsLogits
-from scoring.scorers import Scorer, Shard
+from scoring.scorers import RunContext, Scorer, Shard, State
 from scoring.training.dynamics import read_dynamics
 
 SHARD_BYTES = 256 << 20
@@ -39,6 +40,14 @@ SHARD_MOST = 4096
 BATCH = 256
 
 Each = Callable[[Callable[[np.ndarray], pa.Table], Sequence[np.ndarray]], Iterable[pa.Table]]
+"""``each(compute, shards)``: the tables of the shards, in their order."""
+
+
+class Workers(Protocol):
+    """Where shards that need the model are scored; ``scoring.pipeline.ray_workers.RayWorkers`` is one."""
+
+    def scoring(self, context: Context, scorer: Scorer, state: State) -> Each:
+        """How ``resumable`` gets the tables of its shards from these workers."""
 
 
 @dataclass
@@ -53,7 +62,7 @@ class Context:
     """Hears what a pass plans or found out, one sentence at a time."""
     notes: list[str] = field(default_factory=list)
     """What a score that is being made has to say of this run, a sentence each (``note``)."""
-    workers: Any = None
+    workers: Workers | None = None
     """Where shards that need the model are scored (``scoring.pipeline.ray_workers.RayWorkers``); None: in this
     process."""
 
@@ -67,7 +76,7 @@ class Context:
         return make_shard(self, scorer, positions)[0]
 
     @cached_property
-    def checkpoints(self) -> list:
+    def checkpoints(self) -> list[Checkpoint]:
         """The run's checkpoints in order of training."""
         pattern = self.run.config.get("checkpoints")
         if not pattern:
@@ -134,7 +143,7 @@ class Context:
         return Inputs(self.audit, self.run, self.examples)
 
     @cached_property
-    def pool(self):
+    def pool(self) -> ThreadPoolExecutor:
         """Threads that read inputs."""
         return reading_pool()
 
@@ -270,7 +279,7 @@ def column_vectors(tables: Sequence[pa.Table], name: str) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def make_shard(context: Context, scorer: Scorer, positions: np.ndarray) -> tuple[Shard, np.ndarray]:
+def make_shard(context: RunContext, scorer: Scorer, positions: np.ndarray) -> tuple[Shard, np.ndarray]:
     """The shard with what the scorer needs, and where its examples stand among ``positions``."""
     run, at = context.run, np.arange(len(positions))
     inputs = None

@@ -11,8 +11,9 @@ is told by the clock of the server that asks.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,7 +22,10 @@ from scoring.reviews import ReviewLog
 from scoring.reviews import event_store as store
 from scoring.reviews.event_store import lock_table
 
-INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+INSERT: dict[str, Callable[[sa.Table], sqlite.Insert | postgresql.Insert]] = {
+    "sqlite": sqlite.insert,
+    "postgresql": postgresql.insert,
+}
 
 
 def claim(log: ReviewLog, ids: Iterable[str], reviewer: str, now: datetime, minutes: float) -> dict[str, str]:
@@ -30,9 +34,9 @@ def claim(log: ReviewLog, ids: Iterable[str], reviewer: str, now: datetime, minu
     if not ids:
         return {}
     until = micros(now + timedelta(minutes=minutes))
-    rows = [
-        {"audit": log.audit, "key": _key(one), "example_id": one, "reviewer": reviewer, "expires_at": until}
-        for one in ids
+    audit = log.one_audit()
+    rows: list[dict[str, Any]] = [
+        {"audit": audit, "key": _key(one), "example_id": one, "reviewer": reviewer, "expires_at": until} for one in ids
     ]
     insert = INSERT[log.engine.dialect.name](lock_table)
     free = (lock_table.c.expires_at <= micros(now)) | (lock_table.c.reviewer == reviewer)

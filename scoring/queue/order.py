@@ -14,6 +14,7 @@ Inputs are a run's files; outputs are data frames by example_id. Cost: one read 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def order_by(run: Run, score: str) -> Order:
     return Order(score, end, f"By {facts.get('title', score)}, {end}est first")
 
 
-def _probability_sources(run: Run):
+def _probability_sources(run: Run) -> Iterator[tuple[str, Path, bool]]:
     """(source, path, are logits) of every table of class probabilities that the run has, best first."""
     yield SOURCES[0], run.out_of_fold_path, False
     for training in ("main", "checkpoints"):
@@ -171,20 +172,22 @@ def truth_report(audit: Audit, run: Run, order: Order, split: str) -> tuple[pd.D
     return found_within(scores, wrong), int(wrong.sum()), int(known.sum())
 
 
-def opinions(audit: Audit, run: Run, ids) -> dict[str, str]:
+def opinions(audit: Audit, run: Run, ids: Iterable[str]) -> dict[str, str]:
     """The class that a run finds most probable for some examples, from the best source that covers each."""
-    left, found = set(ids), {}
+    left = set(ids)
+    found: dict[str, str] = {}
     for _source, path, _are_logits in _probability_sources(run):
         if not left or not path.exists():
             continue
         names, values = read_vectors(path, left)
-        sound = np.flatnonzero(np.isfinite(values).all(1)) if len(names) else []
-        found |= {names[at]: audit.classes[int(values[at].argmax())] for at in sound}
+        if len(names):
+            sound = np.flatnonzero(np.isfinite(values).all(1))
+            found |= {names[at]: audit.classes[int(values[at].argmax())] for at in sound}
         left -= set(found)
     return found
 
 
-def together(groups) -> np.ndarray:
+def together(groups: Iterable[str | None]) -> np.ndarray:
     """The order that keeps the members of each group together, each group at the place of its first member.
 
     groups: (n,) names in the order of the queue, null where an example is in no group. → (n,) positions.
@@ -192,9 +195,9 @@ def together(groups) -> np.ndarray:
     >>> together(["a", None, "b", "a"]).tolist()
     [0, 3, 1, 2]
     """
-    groups = pd.Series(list(groups), dtype=object)
-    places = pd.Series(np.arange(len(groups)))
-    first = places.groupby(groups).transform("min")
+    names = pd.Series(list(groups), dtype=object)
+    places = pd.Series(np.arange(len(names)))
+    first = places.groupby(names).transform("min")
     return np.argsort(first.fillna(places).to_numpy(), kind="stable")
 
 

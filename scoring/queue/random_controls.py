@@ -213,7 +213,7 @@ def _drawn(audit: Audit, run: Run | None, split: str, known: pd.DataFrame, part:
     part = part.sort_values("example_id")
     before = known.loc[known["split"] == split, "stratum"]
     order = default_order(audit, run, split) if run is not None else None
-    scored = pd.Series(dtype=float) if order is None else suspicion(run, order)
+    scored = pd.Series(dtype=float) if run is None or order is None else suspicion(run, order)
     ranked = scored.reindex(part["example_id"]).to_numpy(dtype=float)
     groups = strata(ranked) if before.empty else np.full(len(part), before.max() + 1, dtype=np.int32)
     digest = hashlib.sha256(f"{audit.seed} controls {split} {len(before)}".encode()).digest()
@@ -284,7 +284,9 @@ def _blind(ids: pd.Series, control: np.ndarray, seed: int) -> np.ndarray:
     return control | ((rank <= pd.Series(control).groupby(stretch).transform("sum")) & np.isfinite(chance)).to_numpy()
 
 
-def audit_queue(audit: Audit, run: Run, ranked: pd.Series, split: str, *, done: Collection[str] = ()) -> pd.DataFrame:
+def audit_queue(
+    audit: Audit, run: Run | None, ranked: pd.Series, split: str | None, *, done: Collection[str] = ()
+) -> pd.DataFrame:
     """``mixed_queue`` of an audit's split by its goal; fixes the controls if nobody has yet. What a page calls."""
     own = fix_controls(audit, run)
     own = own[own["split"] == split]
@@ -302,7 +304,7 @@ def blind_rows(audit: Audit, run: Run | None) -> frozenset[str]:
     found: set[str] = set()
     for split, part in examples.groupby("split"):
         order = default_order(audit, run, split) if run is not None else None
-        scored = pd.Series(dtype=float) if order is None else suspicion(run, order)
+        scored = pd.Series(dtype=float) if run is None or order is None else suspicion(run, order)
         queue = audit_queue(audit, run, scored.reindex(part["example_id"]).astype(float), split)
         found.update(queue.loc[queue["blind"], "example_id"])
     return frozenset(found)

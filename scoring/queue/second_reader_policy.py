@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -46,9 +46,9 @@ class ReviewPolicy:
     second_opinions: float = SHARE
     lock_minutes: float = LOCK_MINUTES
     seed: int = 0
-    dispositions: Mapping[str, str] = None
+    dispositions: Mapping[str, str] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.test not in TEST_MODES:
             raise HardlookError(f"[policy] test = {self.test!r}; needed one of {', '.join(TEST_MODES)}")
         if not _is_number(self.second_opinions) or not 0 <= self.second_opinions <= 1:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -207,8 +208,9 @@ def _grids(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFrame, 
     paper.section("Grids")
     labels = examples.set_index("example_id")["label"]
     order = default_order(audit, run, "train") if run else None
-    if order is None:
-        return paper.say("No scores yet: run `hardlook score`.", "note")
+    if run is None or order is None:
+        paper.say("No scores yet: run `hardlook score`.", "note")
+        return
     ranked = suspicion(run, order).dropna()
     ranked = ranked[ranked.index.isin(examples.loc[examples["split"] == "train", "example_id"])]
     paper.heading("Most suspicious training examples")
@@ -223,17 +225,18 @@ def _grids(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFrame, 
         for title, some in (("Lowest VoG", values.nsmallest(SHEET)), ("Highest VoG", values.nlargest(SHEET))):
             paper.heading(title)
             paper.sheet((name, f"{labels[name]} · {number(value)}") for name, value in some.items())
-    return None
 
 
 def _deciles(paper: Paper, run: Run | None, both: pd.DataFrame | None = None) -> None:
     paper.section("Error per decile")
     if run is None or not run.predictions_path.is_file() or not run.score_names():
-        return paper.say("No scores yet: run `hardlook score`.", "note")
+        paper.say("No scores yet: run `hardlook score`.", "note")
+        return
     predicted = read_table(run.predictions_path, ["example_id", "split", "correct"]).to_pandas()
     predicted = predicted[(predicted["split"] == "test") & predicted["correct"].notna()].set_index("example_id")
     if predicted.empty:
-        return paper.say("No labelled test examples, so no deciles.", "note")
+        paper.say("No labelled test examples, so no deciles.", "note")
+        return
     both = None if both is None else both[both["split"] == "test"]
     changed = 0 if both is None else int((both["relabelled"] | ~both["kept"]).sum())
     told = f" Diamonds: the same on corrected labels, where some were changed ({changed:,} in all)." if changed else ""
@@ -259,7 +262,6 @@ def _deciles(paper: Paper, run: Run | None, both: pd.DataFrame | None = None) ->
             "difficulty; level bars mean that it does not.",
         )
     paper.parts.append("</div>")
-    return None
 
 
 def _decile_beside(frame: pd.DataFrame, both: pd.DataFrame, values: pd.Series) -> pd.DataFrame:
@@ -288,8 +290,9 @@ def vog_column(run: Run) -> str | None:
 def _slices(paper: Paper, audit: Audit, run: Run | None, both: pd.DataFrame | None, hidden: Mapping[str, str]) -> None:
     paper.section("Slices and their opponents")
     names = run.slicing_names() if run else []
-    if not names:
-        return paper.say(f"No slices yet: run `hardlook slice {audit.root.name}`.", "note")
+    if run is None or not names:
+        paper.say(f"No slices yet: run `hardlook slice {audit.root.name}`.", "note")
+        return
     name = "kmeans" if "kmeans" in names else names[0]
     members, summary = read_slicing(run, name)
     blind = summary["settings"]["split"] == "test" and audit.policy.get("test") == "blind"
@@ -322,10 +325,9 @@ def _slices(paper: Paper, audit: Audit, run: Run | None, both: pd.DataFrame | No
             for each in [one for one in row["opponents"] if one["example_id"] not in hidden][:8]
         )
         paper.parts.append("</div>")
-    return None
 
 
-def _on_corrected(row) -> str:
+def _on_corrected(row: Any) -> str:
     """The accuracy of a slice on corrected labels, where some were changed."""
     changed = 0 if row is None else int(row.relabelled + row.excluded)
     return f", {share(row.corrected)} on corrected labels ({changed:,} changed)" if changed else ""

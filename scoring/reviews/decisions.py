@@ -210,17 +210,20 @@ class Table:
         if self.frame is None or changed.sum() > len(changed) // 10:
             self.frame = self.rule(events, stands)
         elif changed.any():
-            self._redo(events, stands, events["example_id"][changed].unique())
+            self.frame = self._redone(self.frame, events, stands, events["example_id"][changed].unique())
         self.stands = stands
         return self.frame
 
-    def _redo(self, events: pd.DataFrame, stands: np.ndarray, examples: np.ndarray) -> None:
+    def _redone(
+        self, frame: pd.DataFrame, events: pd.DataFrame, stands: np.ndarray, examples: np.ndarray
+    ) -> pd.DataFrame:
+        """Returns the table with the rows of these examples derived again."""
         touched = events["example_id"].isin(examples).to_numpy()
         again = self.rule(events[touched], stands[touched])
-        kept = np.flatnonzero(~self.frame["example_id"].isin(examples))
+        kept = np.flatnonzero(~frame["example_id"].isin(examples))
         if len(again):  # an empty part would have its say about the types
-            kept = np.concatenate([kept, len(self.frame) + np.arange(len(again))])
-            self.frame = pd.concat([self.frame, again], ignore_index=True) if len(self.frame) else again
+            kept = np.concatenate([kept, len(frame) + np.arange(len(again))])
+            frame = pd.concat([frame, again], ignore_index=True) if len(frame) else again
         # One take for both leaving out and ordering: it is what costs here.
-        order = kept[np.argsort(self.frame["position"].to_numpy()[kept], kind="stable")]
-        self.frame = self.frame.take(order).reset_index(drop=True)
+        order = kept[np.argsort(frame["position"].to_numpy()[kept], kind="stable")]
+        return frame.take(order).reset_index(drop=True)

@@ -34,7 +34,7 @@ LARGEST_NUMBER = 2**63 - 1
 class EventRefused(HardlookError):
     """An event that cannot be written as it is, however often it is sent; ``client`` and ``seq`` name it."""
 
-    def __init__(self, client: Any, seq: Any, reason: str):
+    def __init__(self, client: Any, seq: Any, reason: str) -> None:
         super().__init__(f"event {reprlib.repr(client)} {reprlib.repr(seq)}: {reason}")
         self.client, self.seq = client, seq
 
@@ -79,7 +79,7 @@ class Event:
     round: int | None = None
     assignee: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         try:
             self._normalise()
             self._check()
@@ -210,7 +210,7 @@ def _whole(name: str, value: Any) -> int:
 
 
 def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) < math.inf:
         raise HardlookError(f"seconds is {reprlib.repr(value)}, needs to be a number from 0")
     return float(value)
 

@@ -380,4 +380,5 @@ def _json(text: str) -> Any:
 
 
 def _references(clients: Sequence[str | None], seqs: Sequence[int | None]) -> list[tuple[str, int] | None]:
-    return [None if client is None else (client, seq) for client, seq in zip(clients, seqs, strict=True)]
+    pairs = zip(clients, seqs, strict=True)
+    return [None if client is None or seq is None else (client, seq) for client, seq in pairs]

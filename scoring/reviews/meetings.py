@@ -102,7 +102,9 @@ def _flagged(log: ReviewLog) -> list[dict[str, Any]]:
 def _slices(run: Run | None, most: int, blind: Collection[str], hidden: frozenset[str]) -> list[dict[str, Any]]:
     """The least accurate slices of all kept slicings, with members that may be shown."""
     found = []
-    for name in [] if run is None else run.slicing_names():
+    if run is None:
+        return []
+    for name in run.slicing_names():
         summary = read_json(run.slices_summary_path(name), {})
         if summary.get("settings", {}).get("split") in blind:
             continue
@@ -143,11 +145,11 @@ def start(log: ReviewLog, items: Sequence[Mapping[str, Any]], lead: str, now: da
     now = now or datetime.now(UTC)
     with store.explained(log.engine), store.writing(log.engine) as connection:
         store.lock_appends(connection)
-        last = _last(connection, log.audit)
+        last = _last(connection, log.one_audit())
         if last is not None and last["ended"] is None:
             raise HardlookError(f"a meeting is open since {last['started'][:16]}, led by {last['lead']}; end it first")
         number = 1 if last is None else last["number"] + 1
-        state = {
+        state: dict[str, Any] = {
             "number": number,
             "version": 1,
             "lead": lead,
@@ -172,7 +174,7 @@ def current(log: ReviewLog) -> dict[str, Any] | None:
 def latest(log: ReviewLog) -> dict[str, Any] | None:
     """The last meeting, open or not; None before the first."""
     with store.explained(log.engine), log.engine.connect() as connection:
-        return _last(connection, log.audit)
+        return _last(connection, log.one_audit())
 
 
 def all_meetings(log: ReviewLog) -> list[dict[str, Any]]:
@@ -192,7 +194,7 @@ def change(log: ReviewLog, act: Callable[[dict[str, Any]], None]) -> dict[str, A
     """Change the open meeting, one at a time → its new state. ``act`` edits the state in place."""
     with store.explained(log.engine), store.writing(log.engine) as connection:
         store.lock_appends(connection)
-        state = _last(connection, log.audit)
+        state = _last(connection, log.one_audit())
         if state is None or state["ended"] is not None:
             raise HardlookError("no meeting is open; a lead starts one on the meeting page")
         act(state)
@@ -219,7 +221,7 @@ def move(log: ReviewLog, by: int) -> dict[str, Any]:
 def count_hands(log: ReviewLog, at: int, answer: str, by: int) -> dict[str, Any]:
     """So many hands more (or fewer) are for an answer to an item; never less than none."""
 
-    def act(state):
+    def act(state: dict[str, Any]) -> None:
         if not 0 <= at < len(state["items"]) or not -1000 <= by <= 1000:
             raise HardlookError(f"{by} hands at item {at + 1} of {len(state['items'])} cannot be counted")
         counted = state["tally"].setdefault(str(at), {})
@@ -267,7 +269,7 @@ def record(log: ReviewLog, lead: str, outcome: Mapping[str, Any], about: Mapping
         "precedent": _precedent(outcome, item),
         "classes": class_change(outcome.get("classes")),
     }
-    said = {name: outcome.get(name) for name in ("verdict", "new_label", "labels", "issues", "note")}
+    said: dict[str, Any] = {name: outcome.get(name) for name in ("verdict", "new_label", "labels", "issues", "note")}
     judged = said["verdict"] is not None or said["issues"]
     if not judged and not said["note"]:
         raise HardlookError("an outcome needs a verdict, an issue or a note")
@@ -317,7 +319,7 @@ def class_change(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
     kind = told.get("kind")
     old, new = ([name.strip() for name in told.get(side, ()) if name.strip()] for side in ("from", "to"))
     shape = {"merge": len(old) >= 2 and len(new) == 1, "split": len(old) == 1 and len(new) >= 2}
-    if not shape.get(kind, False):
+    if not shape.get(str(kind), False):
         raise HardlookError(
             f"a change of classes from {old} to {new} is no {kind!r}; a merge takes two or more classes into one, a "
             "split one into two or more"
@@ -429,7 +431,7 @@ def minutes(log: ReviewLog, meeting: Mapping[str, Any], title: str) -> str:
     return "\n".join(lines)
 
 
-def _decided(row) -> list[str]:
+def _decided(row: Any) -> list[str]:
     text = answer_text(row) if row.action == "adjudicate" else f"noted: {row.note}"
     lines = [f"- **decided by {escaped(row.reviewer)}**: {escaped(text)}"]
     if row.evidence.get("precedent"):
@@ -442,7 +444,7 @@ def _decided(row) -> list[str]:
     return lines
 
 
-def answer_text(row) -> str:
+def answer_text(row: Any) -> str:
     """A decision in words, its note included."""
     words = sentence(_plain(row.verdict), _plain(row.label), _plain(row.new_label), row.labels)
     issues = ", ".join(row.issues)

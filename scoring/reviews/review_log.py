@@ -75,6 +75,12 @@ class ReviewLog:
         """Give the connections back. Everything that was appended is on the disk already."""
         self._engine.dispose()
 
+    def one_audit(self) -> str:
+        """Returns the audit that this log belongs to; ``HardlookError`` where it was opened across audits."""
+        if self.audit is None:
+            raise HardlookError("this log was opened across audits, for reading; open it with audit=NAME to append")
+        return self.audit
+
     def __enter__(self) -> ReviewLog:
         return self
 
@@ -94,29 +100,29 @@ class ReviewLog:
         else's act, a label that is no class) and ``LogUnavailable`` (try again); nothing is written then.
         """
         events = list(events)
-        if self.audit is None:
-            raise HardlookError("this log was opened across audits, for reading; open it with audit=NAME to append")
+        audit = self.one_audit()
         if self._classes is not None:
             for event in events:
                 event.check_classes(self._classes)
         # SQLite's waiting writers poll and may starve; the threads of one server take turns instead.
         with self._turn, store.explained(self._engine), store.writing(self._engine) as connection:
             position = store.lock_appends(connection)
-            rows = _Batch(connection, self.audit).new_rows(events, position)
+            rows = _Batch(connection, audit).new_rows(events, position)
             if rows:
                 store.insert_events(connection, rows)
-            acknowledged = self._count(connection, {event.client for event in events})
+            acknowledged = self._count(connection, audit, {event.client for event in events})
         self._acknowledged.update(acknowledged)
         return acknowledged
 
     def acknowledged(self, clients: Iterable[str]) -> dict[str, int]:
         """Up to which seq nothing is missing, per client that has sent anything."""
+        audit = self.one_audit()
         with store.explained(self._engine), self._engine.connect() as connection:
-            return self._count(connection, set(clients))
+            return self._count(connection, audit, set(clients))
 
-    def _count(self, connection: sa.Connection, clients: set[str]) -> dict[str, int]:
+    def _count(self, connection: sa.Connection, audit: str, clients: set[str]) -> dict[str, int]:
         counts = {
-            client: store.contiguous_seq(connection, self.audit, client, self._acknowledged.get(client))
+            client: store.contiguous_seq(connection, audit, client, self._acknowledged.get(client))
             for client in sorted(clients)
         }
         return {client: seq for client, seq in counts.items() if seq is not None}
@@ -239,12 +245,12 @@ class _Batch:
         """The rows to insert after ``position``; refuses what contradicts the log."""
         self._load(events)
         created_at = time.time_ns() // 1000
-        rows = []
+        rows: list[dict[str, Any]] = []
         for event in events:
             row = event.row()
             if self._is_known(event, row):
                 continue
-            row["undoes_position"] = None if event.undoes is None else self._undone(event)
+            row["undoes_position"] = None if event.undoes is None else self._undone(event, *event.undoes)
             row |= {"audit": self.audit, "position": position + len(rows) + 1, "created_at": created_at}
             self.known[event.client, event.seq] = row
             rows.append(row)
@@ -274,9 +280,8 @@ class _Batch:
             raise EventRefused(event.client, event.seq, reason)
         return True
 
-    def _undone(self, event: Event) -> int:
-        """The position of what an undo takes back."""
-        client, seq = event.undoes
+    def _undone(self, event: Event, client: str, seq: int) -> int:
+        """The position of what an undo takes back: the event (client, seq)."""
         if (client, seq) not in self.known:
             self._fetch(client, seq, seq)
         target = self.known.get((client, seq))

@@ -142,7 +142,9 @@ def true_labels(verdict: str | None, label: Any, new_label: Any, labels: Iterabl
     [('cat',), ('cat', 'dog'), ()]
     """
     kind = VERDICTS.get(verdict) if isinstance(verdict, str) else None
-    named = {"label": (label,), "new_label": (new_label,), "labels": tuple(labels)}.get(kind.true if kind else None, ())
+    named = {"label": (label,), "new_label": (new_label,), "labels": tuple(labels)}.get(
+        kind.true or "" if kind else "", ()
+    )
     return tuple(name for name in named if isinstance(name, str))
 
 

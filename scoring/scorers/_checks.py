@@ -16,11 +16,14 @@ import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scoring.audit.errors import HardlookError
+
+if TYPE_CHECKING:
+    from scoring.scorers._contract import Scorer
 
 NEEDS = (
     "labels",
@@ -55,7 +58,7 @@ def meant(name: object, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known) or 'none'}"
 
 
-def check_scorer(kind: type) -> None:
+def check_scorer(kind: type[Scorer]) -> None:
     """Refuse a ``Scorer`` subclass whose declarations contradict themselves, with ``HardlookError``."""
     who = f"scorer {kind.name!r} ({kind.__module__}.{kind.__qualname__})"
     if not kind.name.isidentifier():
@@ -75,7 +78,7 @@ def check_scorer(kind: type) -> None:
     _check_settings(who, kind)
 
 
-def _check_outputs(who: str, kind: type) -> None:
+def _check_outputs(who: str, kind: type[Scorer]) -> None:
     """Names of columns and vectors are each there once, and none is taken."""
     names = [column.name for column in kind.columns]
     if not names:
@@ -99,7 +102,7 @@ def _check_outputs(who: str, kind: type) -> None:
             )
 
 
-def _check_settings(who: str, kind: type) -> None:
+def _check_settings(who: str, kind: type[Scorer]) -> None:
     """Every setting is a field with a default that an option can be made of."""
     if "__dataclass_fields__" not in vars(kind):
         raise HardlookError(
@@ -133,7 +136,7 @@ def check_setting(scorer: str, name: str, default: Any, value: Any) -> None:
         )
 
 
-def check_scored(scorer: Any, scored: Any, n: int, *, finishes: bool) -> dict[str, np.ndarray]:
+def check_scored(scorer: Scorer, scored: Any, n: int, *, finishes: bool) -> dict[str, np.ndarray]:
     """What ``score`` returned for n examples, as float32: (n,) per column, (n, r) per vector.
 
     ``finishes``: whether the scorer has a ``finish`` of its own, which may add the declared columns that lack here.
@@ -145,14 +148,14 @@ def check_scored(scorer: Any, scored: Any, n: int, *, finishes: bool) -> dict[st
     return numbers
 
 
-def check_finished(scorer: Any, finished: Any, n: int) -> dict[str, np.ndarray]:
+def check_finished(scorer: Scorer, finished: Any, n: int) -> dict[str, np.ndarray]:
     """What ``finish`` returned for all n examples, as float32 (n,) per declared column, none of them missing."""
     numbers = _numbers(f"{scorer.name}.finish", scorer, finished, n, vectors=())
     _check_there(f"{scorer.name}.finish", [column.name for column in scorer.columns], numbers)
     return numbers
 
 
-def _numbers(where: str, scorer: Any, found: Any, n: int, vectors: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _numbers(where: str, scorer: Scorer, found: Any, n: int, vectors: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The outputs as float32, each declared and of its shape."""
     if not isinstance(found, Mapping):
         raise HardlookError(f"{where} returned a {type(found).__name__}; needed a dict of columns, name → array")

@@ -16,17 +16,31 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import describe_column
 from scoring.scorers._checks import check_scorer, meant
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from torch import Tensor
+
+    from scoring.audit import Audit, Run
+    from scoring.audit.progress import Progress
+    from scoring.models import AuditedModel, Checkpoint
+    from scoring.models.inputs import Inputs
+
+Part = TypeVar("Part")
 
 SUSPICIOUS = ("high", "low", "measured", None)
 DETECTS = ("difficulty", "label error", "out of distribution", None)
@@ -34,6 +48,82 @@ DETECTS = ("difficulty", "label error", "out of distribution", None)
 Columns = dict[str, np.ndarray]
 """A scorer's output: column name → (n,) float32, in the order of the shard's examples; NaN = not computed. A name
 among the scorer's ``vectors`` holds (n, r)."""
+
+State = Any
+"""What ``fit`` prepares for ``score``: anything that can be pickled. Each scorer names its own type."""
+
+
+class RunContext(Protocol):
+    """The run that a scorer prepares for, opened for computing; ``scoring.pipeline.shards.Context`` is one.
+
+    Arrays are aligned with the n ``examples``: ``labels`` (n,) are indices into the audit's classes, −1 for none;
+    ``predicted`` is (n,) class indices and (n, c) probabilities; ``features`` (n, d). ``head`` is what was measured of
+    the model's head, ``key`` names what every number of the run depends on.
+    """
+
+    audit: Audit
+    run: Run
+
+    @property
+    def progress(self) -> Progress:
+        """Shows how far a long pass is."""
+
+    @property
+    def say(self) -> Callable[[str], object]:
+        """Shows a sentence while the command runs."""
+
+    @property
+    def examples(self) -> pd.DataFrame:
+        """The readable examples: example_id, split, label, fingerprint and more."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) class indices."""
+
+    @property
+    def predicted(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) predicted class indices, (n, c) probabilities."""
+
+    @property
+    def features(self) -> np.ndarray:
+        """(n, d) inputs of the head."""
+
+    @property
+    def dynamics(self) -> dict[str, np.ndarray]:
+        """Recorded columns, (epochs, n) each."""
+
+    def shard(self, scorer: Scorer, positions: np.ndarray) -> Shard:
+        """A shard of some of the run's examples, for what a scorer measures on a sample before it begins."""
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """Name, linear, bias, scale, reason."""
+
+    @property
+    def key(self) -> str:
+        """A digest of weights, code, transform and classes."""
+
+    @property
+    def model(self) -> AuditedModel:
+        """The audited model."""
+
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """Its checkpoints, in order."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """The examples as the model receives them."""
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """Threads that read inputs."""
+
+    def aligned(self, path: Path) -> np.ndarray:
+        """(n, r) vectors of a file."""
+
+    def note(self, text: str) -> None:
+        """Keep a sentence with the score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +150,7 @@ class Column:
     """Whether the number takes the given label: scores without it are compared with those with it. None: by
     ``index``."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.suspicious not in SUSPICIOUS:
             raise HardlookError(f"column {self.name!r}: suspicious={self.suspicious!r}, needed one of {SUSPICIOUS}")
         if self.detects not in DETECTS:
@@ -89,9 +179,9 @@ class Shard:
     seed: int = 0
     predictions: np.ndarray | None = None
     probabilities: np.ndarray | None = None
-    inputs: Any = None
-    model: Any = None
-    checkpoints: list = field(default_factory=list)
+    inputs: Tensor | None = None
+    model: AuditedModel | None = None
+    checkpoints: list[Checkpoint] = field(default_factory=list)
     features: np.ndarray | None = None
     influence: np.ndarray | None = None
     dynamics: Mapping[str, np.ndarray] | None = None
@@ -109,6 +199,18 @@ class Shard:
         return len(self.example_id)
 
 
+def needed(part: Part | None, need: str) -> Part:
+    """Returns a part of a shard that the scorer's ``needs`` ask for; ``HardlookError`` where they do not.
+
+    >>> needed(None, "features")
+    Traceback (most recent call last):
+    scoring.audit.storage.HardlookError: this score uses what its needs do not list; add 'features' to its needs
+    """
+    if part is None:
+        raise HardlookError(f"this score uses what its needs do not list; add {need!r} to its needs")
+    return part
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
     """Base of all scores: a name, what it needs, its columns, and one method that scores a shard."""
@@ -122,26 +224,26 @@ class Scorer:
     vectors: ClassVar[tuple[str, ...]] = ()
     """Outputs of ``score`` that are (n, r) vectors and no columns: each is kept as ``runs/<run>/<name>.arrow``."""
 
-    def lacks(self, run) -> str | None:
+    def lacks(self, context: RunContext) -> str | None:
         """Why this scorer cannot run here though its ``needs`` are met, in one sentence; None where it can.
         Optional."""
         return None
 
-    def depends(self, run):
+    def depends(self, context: RunContext) -> Any:
         """What the scores depend on besides the model, the settings and each example by itself (the labels of all
         others, say), as JSON can write it: where it changes, everything is scored anew. Optional."""
         return
 
-    def fit(self, run, workdir):
+    def fit(self, context: RunContext, workdir: Path) -> State:
         """Prepare once, resumably; the state that it returns must live in files under ``workdir``. Optional."""
-        return
+        return None
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: State) -> Columns:
         """Score each example of the shard, independently of the others: every declared column and vector, but those
         that ``finish`` adds."""
         raise NotImplementedError(f"{type(self).__name__}.score")
 
-    def finish(self, columns: Columns, examples) -> Columns:
+    def finish(self, columns: Columns, examples: pd.DataFrame) -> Columns:
         """Complete the columns once all rows are there (class z-scores, ranks) → all that are declared. Optional.
 
         ``examples``: a data frame aligned with the columns: example_id, split, label, prediction.

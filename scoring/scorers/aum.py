@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, Scorer, Shard, needed
 from scoring.scorers.data_map import mean_over_epochs
 
 
@@ -67,10 +67,11 @@ class AUM(Scorer):
         ),
     )
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: None) -> Columns:
         """From the shard's recorded epochs, example by example."""
-        seen = area_under_margin(shard.dynamics["train_margin"])
-        unaugmented = area_under_margin(shard.dynamics["margin"])
+        recorded = needed(shard.dynamics, "dynamics")
+        seen = area_under_margin(recorded["train_margin"])
+        unaugmented = area_under_margin(recorded["margin"])
         there = ~np.isnan(seen)
         known = there | ~np.isnan(unaugmented)
         return {

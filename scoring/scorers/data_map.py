@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 
 from scoring.audit.errors import HardlookError
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, Scorer, Shard, needed
 
 
 def mean_over_epochs(values: np.ndarray) -> np.ndarray:
@@ -141,12 +142,13 @@ class DataMap(Scorer):
     hard: float = 1 / 3
     ambiguous: float = 2 / 3
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: None) -> Columns:
         """From the shard's recorded epochs."""
-        confidence, variability, correctness = data_map(shard.dynamics["p_label"], shard.dynamics["correct"])
+        recorded = needed(shard.dynamics, "dynamics")
+        confidence, variability, correctness = data_map(recorded["p_label"], recorded["correct"])
         return {"confidence": confidence, "variability": variability, "correctness": correctness}
 
-    def finish(self, columns: Columns, examples) -> Columns:
+    def finish(self, columns: Columns, examples: pd.DataFrame) -> Columns:
         """Add the region, within each split."""
         region = np.full(len(examples), np.nan)
         for rows in examples.groupby("split").indices.values():

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scoring.audit.errors import HardlookError
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, Scorer, Shard, needed
 from scoring.scorers.data_map import mean_over_epochs
 
 
@@ -67,7 +67,7 @@ class EL2N(Scorer):
 
     early: float = 0.25
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: None) -> Columns:
         """From the shard's recorded epochs."""
-        norms = shard.dynamics["error_norm"]
+        norms = needed(shard.dynamics, "dynamics")["error_norm"]
         return {"early": error_norm_early(norms, self.early), "all": error_norm_early(norms, 1.0)}

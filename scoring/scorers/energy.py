@@ -9,11 +9,12 @@ beyond the prediction pass. Limits: energy depends on the scale of the logits, w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.special import logsumexp
 
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, RunContext, Scorer, Shard, needed
 
 
 def energy(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -57,13 +58,13 @@ class Energy(Scorer):
 
     temperature: float = 1.0
 
-    def lacks(self, run) -> str | None:
+    def lacks(self, run: RunContext) -> str | None:
         """Imported predictions are probabilities, which have lost the scale of the logits."""
         if not run.run.config:
             return f"energy needs the model's logits, and the imported run {run.run.name!r} has probabilities alone"
         return None
 
-    def fit(self, run, workdir):
+    def fit(self, run: RunContext, workdir: Path) -> dict[str, float]:
         """The energies of all examples, by id; null where the model returns probabilities or their logarithm."""
         if run.model.keeps_logits:
             values = energy(run.aligned(run.run.logits_path), self.temperature)
@@ -72,7 +73,7 @@ class Energy(Scorer):
             run.note("null: the model returns probabilities, which have lost the sum of the logits' exponentials")
         return dict(zip(run.examples["example_id"], values, strict=True))
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: dict[str, float]) -> Columns:
         """From the shard's logits."""
         values = np.asarray([state[name] for name in shard.example_id])
-        return {"energy": values, "max_probability": shard.probabilities.max(1)}
+        return {"energy": values, "max_probability": needed(shard.probabilities, "predictions").max(1)}

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, Scorer, Shard, needed
 
 
 def forgetting_events(correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -28,7 +28,7 @@ def forgetting_events(correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ([2, 0], [True, False])
     """
     correct = np.asarray(correct, dtype=bool)
-    return (correct[:-1] & ~correct[1:]).sum(0), correct.any(0)
+    return (correct[:-1] & ~correct[1:]).sum(0), np.asarray(correct.any(0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +59,9 @@ class Forgetting(Scorer):
         ),
     )
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: None) -> Columns:
         """From the shard's recorded epochs; null where an epoch of an example is missing."""
-        correct = np.asarray(shard.dynamics["correct"], dtype=np.float64)
+        correct = np.asarray(needed(shard.dynamics, "dynamics")["correct"], dtype=np.float64)
         whole = ~np.isnan(correct).any(0)
         events, learned = forgetting_events(correct == 1)
         return {

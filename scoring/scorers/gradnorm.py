@@ -14,10 +14,11 @@ the bias is left out, as in the paper.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, RunContext, Scorer, Shard
 
 
 def gradnorm(features: np.ndarray, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -57,17 +58,17 @@ class GradNorm(Scorer):
 
     temperature: float = 1.0
 
-    def lacks(self, run) -> str | None:
+    def lacks(self, run: RunContext) -> str | None:
         """Imported predictions are probabilities, which have lost the scale of the logits."""
         if not run.run.config:
             return f"gradnorm needs the model's logits, and the imported run {run.run.name!r} has probabilities alone"
         return None
 
-    def fit(self, run, workdir):
+    def fit(self, run: RunContext, workdir: Path) -> dict[str, float]:
         """GradNorm of all examples, by id: the shard has no logits."""
         values = gradnorm(run.features, run.aligned(run.run.logits_path), self.temperature) * abs(run.head["scale"])
         return dict(zip(run.examples["example_id"], values, strict=True))
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: dict[str, float]) -> Columns:
         """Look the shard's examples up."""
         return {"gradnorm": np.asarray([state[name] for name in shard.example_id])}

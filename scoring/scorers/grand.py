@@ -13,11 +13,12 @@ head is not linear (measured, ``scoring.models.head``) all layers are taken, and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from scoring.audit.errors import HardlookError
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, RunContext, Scorer, Shard, needed
 from scoring.scorers.influence import padded_batches
 
 LAYERS = ("head", "all")
@@ -50,7 +51,7 @@ class GraNd(Scorer):
     early: int = 3
     batch_size: int = 256
 
-    def fit(self, run, workdir) -> str:
+    def fit(self, run: RunContext, workdir: Path) -> str:
         """Over which layers: those that were asked for, or all where the head has no closed form."""
         if self.layers not in LAYERS or self.early < 1:
             raise HardlookError(
@@ -62,18 +63,18 @@ class GraNd(Scorer):
         run.note(f"over all layers: {run.head.get('reason', 'the head was not measured')}")
         return "all"
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: str | None) -> Columns:
         """Mean over the first checkpoints; null without a label. ``state``: over which layers, None: as they are
         set."""
         layers = state or self.layers
         known = np.flatnonzero(shard.labels >= 0)
-        chosen = shard.checkpoints[: self.early]
+        chosen, model = shard.checkpoints[: self.early], needed(shard.model, "checkpoints")
         total = np.zeros(len(shard))
         for checkpoint in chosen:
-            shard.model.at(checkpoint)
+            model.at(checkpoint)
             for at, padded in padded_batches(known, self.batch_size):
                 total[at] += self._norms(shard, padded, layers)[: len(at)] / len(chosen)
-        shard.model.at(shard.checkpoints[-1])  # where other scores expect it
+        model.at(shard.checkpoints[-1])  # where other scores expect it
         values = np.full(len(shard), np.nan)
         values[known] = total[known]
         return {"early": values}
@@ -83,19 +84,20 @@ class GraNd(Scorer):
 
         from scoring.gradients.parameter_gradient_norms import gradient_norm, head_gradient_norm
 
-        inputs, labels = shard.inputs[rows], shard.labels[rows]
+        model = needed(shard.model, "checkpoints")
+        inputs, labels = needed(shard.inputs, "checkpoints")[rows], shard.labels[rows]
         if layers == "head":
-            found, head = shard.model.features(inputs), shard.model.head
-            if not found.linear:
+            found, head = model.features(inputs), model.head
+            if head is None or found.features is None or not found.linear:
                 raise HardlookError(
                     f"grand: at an early checkpoint, {found.reason}; take all layers with --grand-layers all"
                 )
             return abs(head.scale) * head_gradient_norm(
                 found.features.float().cpu().numpy(), found.logits.float().cpu().numpy(), labels, bias=head.bias
             )
-        device = shard.model.device
+        device = model.device
         return gradient_norm(
-            shard.model.module,
+            model.module,
             inputs.to(device),
             torch.from_numpy(labels).to(device),
             note=lambda text: shard.note(text),

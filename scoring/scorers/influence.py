@@ -12,13 +12,22 @@ Cost: P Hessian products over the subset, then one forward and one backward pass
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_json, write_json
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, RunContext, Scorer, Shard, needed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scoring.curvature.low_rank import Size
+    from scoring.influence import InfluenceFactors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +63,7 @@ class Influence(Scorer):
     memory_budget: float = 4.0
     batch_size: int = 128
 
-    def fit(self, run, workdir):
+    def fit(self, run: RunContext, workdir: Path) -> InfluenceFactors:
         """Factor the Hessian at the last checkpoint, or read the factors if they are of these weights and settings."""
         from scoring.influence import InfluenceFactors
 
@@ -69,11 +78,11 @@ class Influence(Scorer):
             return _noted(run, InfluenceFactors.load(run.run.factors_path))
         with run.model.at(run.checkpoints[-1]) as module, contextlib.ExitStack() as bars:
 
-            def planned(size):
+            def planned(size: Size) -> None:
                 run.say(str(size))
                 bar.append(bars.enter_context(run.progress("factoring the Hessian", size.products, "products")))
 
-            bar: list = []
+            bar: list[Callable[[int], object]] = []
             factors = InfluenceFactors.fit(
                 module,
                 TrainBatches(run, self.subset, self.batch_size),
@@ -91,32 +100,33 @@ class Influence(Scorer):
         run.say(str(replace(factors.report, notes=())))  # its notes are kept below
         return _noted(run, factors)
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: InfluenceFactors) -> Columns:
         """Embeddings of the shard's labelled examples at the last checkpoint."""
         import torch
 
         known = np.flatnonzero(shard.labels >= 0)
         vectors = np.full((len(shard), state.rank), np.nan, dtype=np.float32)
-        with shard.model.at(shard.checkpoints[-1]) as module:
+        inputs = needed(shard.inputs, "checkpoints")
+        with needed(shard.model, "checkpoints").at(shard.checkpoints[-1]) as module:
             for at, padded in padded_batches(known, self.batch_size):
-                batch = shard.inputs[padded], torch.from_numpy(shard.labels[padded])
+                batch = inputs[padded], torch.from_numpy(shard.labels[padded])
                 vectors[at] = state.embed(module, [batch], note=shard.note)[: len(at)]
         return {"influence": vectors, "self_influence": np.square(vectors.astype(np.float64)).sum(1)}
 
-    def _layers(self, run):
+    def _layers(self, run: RunContext) -> list[str] | None:
         if self.layers:
             return [name.strip() for name in self.layers.split(",")]
         return run.run.config.get("layers")
 
 
-def _noted(run, factors):
+def _noted(run: RunContext, factors: InfluenceFactors) -> InfluenceFactors:
     """The factors, and what fitting them had to say of this model kept with the score."""
     for note in factors.report.notes:
         run.note(note)
     return factors
 
 
-def padded_batches(rows: np.ndarray, size: int):
+def padded_batches(rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows in batches → (rows, the same filled up to ``size`` with repetitions of the last).
 
     Every batch then has the same shape, and an example gets the same bits whatever else is in its shard.
@@ -129,7 +139,7 @@ def padded_batches(rows: np.ndarray, size: int):
 class TrainBatches:
     """Batches of (inputs, labels) of up to ``most`` labelled training examples, in one fixed order, re-iterable."""
 
-    def __init__(self, context, most: int, batch_size: int):
+    def __init__(self, context: RunContext, most: int, batch_size: int) -> None:
         known = np.flatnonzero((context.examples["split"] == "train") & (context.labels >= 0))
         if not len(known):
             raise HardlookError(
@@ -138,7 +148,7 @@ class TrainBatches:
         drawn = np.random.default_rng(context.audit.seed).permutation(len(known))[:most]
         self.context, self.positions, self.batch_size = context, known[np.sort(drawn)], batch_size
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         import torch
 
         for numbers in self._parts():

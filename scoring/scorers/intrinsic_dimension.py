@@ -14,12 +14,13 @@ k (its ``unbiased`` divides by k − 2, which the paper only mentions), and has 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from scoring.audit.errors import HardlookError
 from scoring.data.nearest_neighbours import EXACT, GRAPH, graph_of
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, RunContext, Scorer, Shard
 
 BLOCK = 4 << 20
 
@@ -102,11 +103,11 @@ class IntrinsicDimension(Scorer):
     k1: int = 10
     k2: int = 20
 
-    def depends(self, run):
+    def depends(self, run: RunContext) -> int:
         """Everybody's features: one example more may be a neighbour of any."""
         return run.run.features_path.stat().st_mtime_ns
 
-    def fit(self, run, workdir):
+    def fit(self, run: RunContext, workdir: Path) -> dict[str, float]:
         """Dimension of every example by id, split by split."""
         features, splits = run.features, run.examples["split"].to_numpy(dtype=object)
         values = np.full(len(features), np.nan)
@@ -118,6 +119,6 @@ class IntrinsicDimension(Scorer):
                 values[rows] = intrinsic_dimension(radii, self.k1, k2)
         return dict(zip(run.examples["example_id"], values, strict=True))
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: dict[str, float]) -> Columns:
         """Look the shard's examples up."""
         return {"dimension": np.asarray([state[name] for name in shard.example_id])}

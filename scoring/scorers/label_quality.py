@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import digest
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, RunContext, Scorer, Shard
 
 METHODS = ("self_confidence", "normalized_margin")
 
@@ -105,13 +106,13 @@ class LabelQuality(Scorer):
 
     method: str = "self_confidence"
 
-    def depends(self, run):
+    def depends(self, run: RunContext) -> str:
         """All labels, since each sets its class's threshold, and the out-of-fold probabilities."""
         fold = run.run.out_of_fold_path
         labels = [run.examples[name].fillna("").tolist() for name in ("example_id", "split", "label")]
         return digest([labels, fold.stat().st_mtime_ns if fold.is_file() else None])
 
-    def fit(self, run, workdir):
+    def fit(self, run: RunContext, workdir: Path) -> pd.DataFrame:
         """Ask cleanlab once per group of examples → its answers by example_id."""
         if self.method not in METHODS:
             raise HardlookError(f"label_quality: method = {self.method!r}; needed one of {', '.join(METHODS)}")
@@ -132,7 +133,7 @@ class LabelQuality(Scorer):
                 state.loc[rows, name], state.loc[rows, f"{name}_issue"] = quality, issue.astype(float)
         return state
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: pd.DataFrame) -> Columns:
         """Look the shard's examples up."""
         mine = state.reindex(shard.example_id)
         return {name: mine[name].to_numpy() for name in mine}

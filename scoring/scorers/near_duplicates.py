@@ -9,6 +9,8 @@ duplicate, however alike it looks, and the other way round.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,7 +18,7 @@ from scoring.audit.storage import digest
 from scoring.data.duplicates import near_duplicates, near_groups
 from scoring.data.duplicates.near import CHANCE, write_members
 from scoring.data.nearest_neighbours import EXACT
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, RunContext, Scorer, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +47,12 @@ class NearDuplicateScores(Scorer):
     chance: float = CHANCE
     exact: int = EXACT
 
-    def depends(self, context):
+    def depends(self, context: RunContext) -> list[Any]:
         """Everybody's content and features: one example more may be a near duplicate of any."""
         examples = context.examples[["example_id", "fingerprint"]].fillna("")
         return [context.run.features_path.stat().st_mtime_ns, digest(examples.to_numpy().tolist())]
 
-    def fit(self, context, workdir):
+    def fit(self, context: RunContext, workdir: Path) -> pd.Series:
         """Search once, write the groups → ratio by example_id."""
         examples, ids = context.examples, context.examples["example_id"].to_numpy(dtype=object)
         content = examples["fingerprint"].fillna(examples["example_id"]).to_numpy(dtype=object)
@@ -65,6 +67,6 @@ class NearDuplicateScores(Scorer):
         )
         return pd.Series(found.ratio, index=ids)
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: pd.Series) -> Columns:
         """Look the shard's examples up."""
         return {"ratio": state.reindex(shard.example_id).to_numpy()}

@@ -12,10 +12,12 @@ examples of that wrong label; the mean distance needs no label and ranks what is
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from scoring.audit.errors import HardlookError
 from scoring.audit.storage import digest
 from scoring.data.nearest_neighbours import (
     EXACT,
@@ -23,10 +25,9 @@ from scoring.data.nearest_neighbours import (
     disagreement,
     fair_k,
     nearest,
-    training_base,
     write_neighbours,
 )
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, RunContext, Scorer, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +68,12 @@ class NeighbourScores(Scorer):
     fewest: int = 10
     exact: int = EXACT
 
-    def depends(self, run):
+    def depends(self, run: RunContext) -> str:
         """The training examples and their labels: they are everybody's neighbours."""
         train = run.examples[run.examples["split"] == "train"]
         return digest([train[name].fillna("").tolist() for name in ("example_id", "fingerprint", "label")])
 
-    def fit(self, run, workdir):
+    def fit(self, run: RunContext, workdir: Path) -> pd.DataFrame:
         """Search once, write ``neighbours.parquet`` → what the neighbours say, by example_id."""
         base = training_base(run)
         own = np.full(len(run.examples), -1)
@@ -95,7 +96,16 @@ class NeighbourScores(Scorer):
             {"disagreement": disagreement(found.positions, labels, run.labels, k), "distance": distance}, index=ids
         )
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: pd.DataFrame) -> Columns:
         """Look the shard's examples up."""
         mine = state.reindex(shard.example_id)
         return {name: mine[name].to_numpy() for name in mine}
+
+
+def training_base(context: RunContext) -> np.ndarray:
+    """Positions of the labelled training examples that have features; none is an error."""
+    rows = (context.examples["split"] == "train").to_numpy() & (context.labels >= 0)
+    rows &= np.isfinite(context.features).all(1)
+    if rows.sum() < 2:
+        raise HardlookError(f"neighbours need at least 2 labelled training examples with features, found {rows.sum()}")
+    return np.flatnonzero(rows)

@@ -13,15 +13,26 @@ without an ``nn.Embedding`` gets null.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, Scorer, Shard, needed
 from scoring.scorers.influence import padded_batches
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from scoring.models import AuditedModel
 
 
 def odin(
-    model, inputs, *, temperature: float = 1000.0, epsilon: float = 0.0014, embedding: str | None = None
+    model: nn.Module | AuditedModel,
+    inputs: Tensor,
+    *,
+    temperature: float = 1000.0,
+    epsilon: float = 0.0014,
+    embedding: str | None = None,
 ) -> np.ndarray:
     """(n, *input) floats through ``model`` (inputs → (n, c) logits) → (n,) ODIN; high = in distribution.
 
@@ -33,17 +44,18 @@ def odin(
     from scoring.gradients.backward_passes import differentiate, forward_through, make_batch
     from scoring.gradients.token_embedding import token_layer
 
-    def towards_the_best(logits, _classes):  # ∂ log S_ŷ / ∂ logits, but for the factor 1/T
+    def towards_the_best(logits: Tensor, _classes: Tensor) -> Tensor:  # ∂ log S_ŷ / ∂ logits, but for the factor 1/T
         p = (logits.double() / temperature).softmax(1)
         return torch.zeros_like(p).scatter_(1, p.argmax(1, keepdim=True), 1).sub_(p).to(logits.dtype)
 
+    part = model if isinstance(model, torch.nn.Module) else model.module
     batch = make_batch(inputs, torch.zeros(len(inputs)), inputs.device, inputs.dtype)
-    layer = token_layer(model, inputs, embedding) if batch.tokens else None
+    layer = token_layer(part, inputs, embedding) if batch.tokens else ""
     with torch.enable_grad():
-        _, (towards,) = differentiate(model, batch, [towards_the_best], layer)
+        _, (towards,) = differentiate(model, batch, [towards_the_best], layer or None)
     step = epsilon * towards.sign()
     with torch.no_grad():
-        moved = forward_through(model, inputs, layer, step.add) if batch.tokens else model(inputs + step)
+        moved = forward_through(part, inputs, layer, step.add) if batch.tokens else model(inputs + step)
         return (moved.double() / temperature).softmax(1).max(1).values.cpu().numpy()
 
 
@@ -77,24 +89,25 @@ class ODIN(Scorer):
     batch_size: int = 256
     embedding: str = ""
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: None) -> Columns:
         """ODIN of the shard's examples at the last checkpoint."""
         from scoring.gradients.token_embedding import LAYERS
 
         values = np.full(len(shard), np.nan)
-        model = shard.model
-        if not shard.inputs.is_floating_point():
-            model = shard.model.module  # its embedding is hooked
-            if not self.embedding and not any(isinstance(part, LAYERS) for part in model.modules()):
+        inputs, audited = needed(shard.inputs, "checkpoints"), needed(shard.model, "checkpoints")
+        model: nn.Module | AuditedModel = audited
+        if not inputs.is_floating_point():
+            model = audited.module  # its embedding is hooked
+            if not self.embedding and not any(isinstance(part, LAYERS) for part in audited.module.modules()):
                 shard.note(
                     "inputs are tokens and the model has no nn.Embedding whose output could be moved: no numbers; "
                     "name its embedding layer"
                 )
                 return {"odin": values}
-        finite = np.flatnonzero(shard.inputs.flatten(1).isfinite().all(1).numpy())
-        with shard.model.at(shard.checkpoints[-1]):
+        finite = np.flatnonzero(inputs.flatten(1).isfinite().all(1).numpy())
+        with audited.at(shard.checkpoints[-1]):
             for at, padded in padded_batches(finite, self.batch_size):
-                batch = shard.inputs[padded].to(shard.model.device)
+                batch = inputs[padded].to(audited.device)
                 found = odin(
                     model, batch, temperature=self.temperature, epsilon=self.epsilon, embedding=self.embedding or None
                 )

@@ -14,11 +14,12 @@ un-augmented example in eval mode.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from scoring.audit.storage import read_table
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, RunContext, Scorer, Shard, needed
 from scoring.scorers.data_map import mean_over_epochs
 from scoring.scorers.second_split import measured
 
@@ -72,25 +73,25 @@ class RHO(Scorer):
         ),
     )
 
-    def lacks(self, context) -> str | None:
+    def lacks(self, context: RunContext) -> str | None:
         """The command that makes the file, where it is not there."""
         if not context.run.irreducible_path.is_file():
             return f"rho needs the losses of a hold-out model; run `hardlook holdout {context.audit.root}`"
         return None
 
-    def depends(self, context):
+    def depends(self, context: RunContext) -> int:
         """The file that it reads."""
         return context.run.irreducible_path.stat().st_mtime_ns
 
-    def fit(self, run, workdir):
+    def fit(self, run: RunContext, workdir: Path) -> dict[tuple[str, str | None], np.ndarray]:
         """(example_id, label) → irreducible loss, in the place of its column."""
         table = read_table(run.run.irreducible_path).to_pandas()
         rows = np.full((len(table), len(self.columns)), np.nan)
         rows[:, -1] = table["loss"]
         return dict(zip(zip(table["example_id"], table["label"], strict=True), rows, strict=True))
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: dict[tuple[str, str | None], np.ndarray]) -> Columns:
         """Null where the hold-out model was not asked, or about another label."""
         irreducible = measured(self, shard, state)["irreducible"]
-        mean, last = rho_loss(shard.dynamics["loss"], irreducible)
+        mean, last = rho_loss(needed(shard.dynamics, "dynamics")["loss"], irreducible)
         return {"mean": mean, "last": last, "irreducible": irreducible}

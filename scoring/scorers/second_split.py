@@ -15,12 +15,14 @@ label.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from scoring.audit.storage import read_table
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, RunContext, Scorer, Shard
 
 
 def second_split_forgetting_time(correct: np.ndarray) -> np.ndarray:
@@ -90,28 +92,28 @@ class SecondSplit(Scorer):
         ),
     )
 
-    def lacks(self, context) -> str | None:
+    def lacks(self, context: RunContext) -> str | None:
         """The command that makes the file, where it is not there."""
         if not context.run.second_split_path.is_file():
             return f"second_split needs two trainings per seed; run `hardlook second-split {context.audit.root}`"
         return None
 
-    def depends(self, context):
+    def depends(self, context: RunContext) -> int:
         """The file that it reads."""
         return context.run.second_split_path.stat().st_mtime_ns
 
-    def fit(self, run, workdir):
+    def fit(self, run: RunContext, workdir: Path) -> dict[tuple[str, str | None], np.ndarray]:
         """(example_id, label) → the three numbers."""
         table = read_table(run.run.second_split_path).to_pandas()
         rows = table[[column.name for column in self.columns]].to_numpy(dtype=float)
         return dict(zip(zip(table["example_id"], table["label"], strict=True), rows, strict=True))
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: dict[tuple[str, str | None], np.ndarray]) -> Columns:
         """Null where the example was not trained on, or under another label."""
         return measured(self, shard, state)
 
 
-def measured(scorer: Scorer, shard: Shard, state) -> Columns:
+def measured(scorer: Scorer, shard: Shard, state: Mapping[tuple[str, str | None], np.ndarray]) -> Columns:
     """Look up (example_id, label) → one number per column, NaN where nothing was measured for them."""
     nothing = np.full(len(scorer.columns), np.nan)
     labels = [shard.classes[label] if label >= 0 else None for label in shard.labels]

@@ -14,11 +14,12 @@ below is held fixed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from scoring.audit.errors import HardlookError
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, RunContext, Scorer, Shard, needed
 from scoring.scorers.influence import padded_batches
 
 
@@ -54,7 +55,7 @@ class SelfInfluence(Scorer):
     subset: int = 5000
     tolerance: float = 1e-4
 
-    def fit(self, run, workdir):
+    def fit(self, run: RunContext, workdir: Path) -> Exact | ByProducts:
         """What solves with the head's damped Hessian over the labelled training examples; made anew each time."""
         from scoring.curvature import head_hessian
         from scoring.influence import head_factor
@@ -79,14 +80,13 @@ class SelfInfluence(Scorer):
         )
         return ByProducts(features[rows], probabilities[rows], l2, damping, self.tolerance, bias)
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: Exact | ByProducts) -> Columns:
         """Cook's distance of the shard's labelled examples."""
+        features, p = needed(shard.features, "features"), needed(shard.probabilities, "predictions")
         values = np.full(len(shard), np.nan)
-        known = np.flatnonzero((shard.labels >= 0) & np.isfinite(shard.features).all(1))
+        known = np.flatnonzero((shard.labels >= 0) & np.isfinite(features).all(1))
         for at, padded in padded_batches(known, self.batch_size):
-            values[at] = state.distances(shard.features[padded], shard.probabilities[padded], shard.labels[padded])[
-                : len(at)
-            ]
+            values[at] = state.distances(features[padded], p[padded], shard.labels[padded])[: len(at)]
         return {"cook": values}
 
 

@@ -11,11 +11,12 @@ Cost: none here; this score reads what the command wrote. Limits: float inputs; 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from scoring.audit.storage import read_table
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, RunContext, Scorer, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class SelfSupervised(Scorer):
         ),
     )
 
-    def lacks(self, context) -> str | None:
+    def lacks(self, context: RunContext) -> str | None:
         """The command that makes the file, where it is not there."""
         if not context.run.self_supervised_path.is_file():
             return (
@@ -65,11 +66,11 @@ class SelfSupervised(Scorer):
             )
         return None
 
-    def depends(self, context):
+    def depends(self, context: RunContext) -> int:
         """The file that it reads."""
         return context.run.self_supervised_path.stat().st_mtime_ns
 
-    def fit(self, run, workdir):
+    def fit(self, run: RunContext, workdir: Path) -> dict[str, np.ndarray]:
         """example_id → the three numbers, where the example is still the one that was measured."""
         table = read_table(run.run.self_supervised_path).to_pandas()
         now = run.examples.set_index("example_id")["fingerprint"].reindex(table["example_id"]).to_numpy()
@@ -77,7 +78,7 @@ class SelfSupervised(Scorer):
         rows = table[[column.name for column in self.columns]].to_numpy(dtype=float)
         return dict(zip(table["example_id"][same], rows[same], strict=True))
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: dict[str, np.ndarray]) -> Columns:
         """Look the shard's examples up; null where one was not measured."""
         nothing = np.full(len(self.columns), np.nan)
         values = np.reshape([state.get(name, nothing) for name in shard.example_id], (len(shard), len(self.columns)))

@@ -11,10 +11,13 @@ reads the files of other scores. Cost: one read of them. Limits: a rank, never a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, RunContext, Scorer, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +39,7 @@ class Suspicion(Scorer):
         ),
     )
 
-    def depends(self, context):
+    def depends(self, context: RunContext) -> list[Any]:
         """On the other scores' files, and on the fit that was adopted."""
         from scoring.queue.suspicion import adopted
 
@@ -44,12 +47,12 @@ class Suspicion(Scorer):
         files = [run.score_path(name) for name in run.score_names() if name != self.name]
         return [adopted(run), [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]]
 
-    def fit(self, run, workdir):
+    def fit(self, run: RunContext, workdir: Path) -> pd.Series:
         """The ranking of all examples, by example_id."""
         from scoring.queue.suspicion import suspicion
 
         return suspicion(run.run, run.examples)
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: pd.Series) -> Columns:
         """The shard's part of it."""
         return {"suspicion": state.reindex(shard.example_id).to_numpy(dtype=np.float64)}

@@ -16,14 +16,16 @@ has an augmentation of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from scoring.evaluation.probabilities import softmax
-from scoring.models import load_callable
+from scoring.models import AuditedModel, load_callable
 from scoring.models.augmentation import SHIFT, moved, own_view, shifts, view_of, view_seed
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, RunContext, Scorer, Shard, needed
 from scoring.scorers.influence import padded_batches
 from scoring.scorers.uncertainty import uncertainty
 
@@ -80,7 +82,7 @@ class TestTimeAugmentation(Scorer):
     stable: float = 0.9
     batch_size: int = 256
 
-    def lacks(self, run) -> str | None:
+    def lacks(self, run: RunContext) -> str | None:
         """Neither pictures nor an augmentation of the run's own."""
         if run.audit.media == "image" or self._named(run):
             return None
@@ -89,44 +91,44 @@ class TestTimeAugmentation(Scorer):
             f'augment = "file.py:callable" in [run.{run.run.name}.training]'
         )
 
-    def depends(self, run):
+    def depends(self, run: RunContext) -> list[Any] | None:
         """The run's own augmentation: its name and its code."""
         from scoring.audit.code_fingerprint import code_digest
 
         named = self._named(run)
-        return named and [named, code_digest(named, run.audit.root)]
+        return [named, code_digest(named, run.audit.root)] if named else None
 
-    def fit(self, run, workdir):
+    def fit(self, run: RunContext, workdir: Path) -> dict[str, Any]:
         """Which views are drawn: the run's own augmentation, or how far to shift and whether to mirror."""
         if named := self._named(run):
             run.say(f"tta: {self.views} views by {named}, the training's own augmentation")
             return {"augment": named, "folder": str(run.audit.root)}
         inputs, ids = self._sample(run)
         side = min(inputs.shape[-2:])
-        plan = {"shift": max(1, side // SHIFT) if side > 2 else 0, "mirror": True}
+        shift = max(1, side // SHIFT) if side > 2 else 0
         with run.model.at(run.checkpoints[-1]):
             plain = self._predictions(run.model, inputs)
-            shifted = moved(inputs, shifts(ids, 2, plan["shift"], run.audit.seed))
+            shifted = moved(inputs, shifts(ids, 2, shift, run.audit.seed))
             kept = {
                 "shift": float((self._predictions(run.model, shifted) == plain).mean()),
                 "mirror": float((self._predictions(run.model, inputs.flip(-1)) == plain).mean()),
             }
-        for name, share in kept.items():
-            plan[name] = plan[name] if share >= self.stable else type(plan[name])()
+        plan = {"shift": shift if kept["shift"] >= self.stable else 0, "mirror": kept["mirror"] >= self.stable}
         run.say(
             f"tta: {self.views if any(plan.values()) else 1} views; shifting leaves {kept['shift']:.0%} of the "
             f"predictions unchanged, mirroring {kept['mirror']:.0%}; used where at least {self.stable:.0%}"
         )
         return plan
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: dict[str, Any]) -> Columns:
         """``views`` forward passes at the last checkpoint."""
         augment = load_callable(state["augment"], state["folder"]) if "augment" in state else None
         views = self.views if any(state.values()) else 1
         found = np.full((3, len(shard)), np.nan)
-        with shard.model.at(shard.checkpoints[-1]):
+        model, images = needed(shard.model, "checkpoints"), needed(shard.inputs, "checkpoints")
+        with model.at(shard.checkpoints[-1]):
             for at, padded in padded_batches(np.arange(len(shard)), self.batch_size):
-                inputs, ids = shard.inputs[at], shard.example_id[at]
+                inputs, ids = images[at], shard.example_id[at]
                 total = np.zeros((3, len(at)))
                 for view in range(views):
                     seen = (
@@ -134,7 +136,7 @@ class TestTimeAugmentation(Scorer):
                         if augment
                         else view_of(inputs, ids, view, seed=shard.seed, **state)
                     )
-                    logits = self._logits(shard.model, seen[torch.from_numpy(padded - at[0])])[: len(at)]
+                    logits = self._logits(model, seen[torch.from_numpy(padded - at[0])])[: len(at)]
                     total += np.stack(uncertainty(softmax(logits.astype(np.float64)), shard.labels[at]))
                 found[:, at] = total / views
         labelled = shard.labels >= 0
@@ -144,23 +146,23 @@ class TestTimeAugmentation(Scorer):
             "entropy": found[2],
         }
 
-    def _named(self, run) -> str | None:
+    def _named(self, run: RunContext) -> str | None:
         return run.run.config.get("training", {}).get("augment") if self.own else None
 
-    def _sample(self, run) -> tuple[torch.Tensor, list[str]]:
+    def _sample(self, run: RunContext) -> tuple[torch.Tensor, list[str]]:
         """Inputs and ids of a few examples, drawn by their ids."""
         ids = run.examples["example_id"].tolist()
         order = np.argsort([view_seed(run.audit.seed, name, -1) for name in ids], kind="stable")[:SAMPLE]
         inputs, good, _ = run.inputs.batch(order, run.pool)
         return inputs, [ids[order[row]] for row in good]
 
-    def _predictions(self, model, inputs: torch.Tensor) -> np.ndarray:
+    def _predictions(self, model: AuditedModel, inputs: torch.Tensor) -> np.ndarray:
         parts = [
             self._logits(model, inputs[at]) for at in np.array_split(np.arange(len(inputs)), max(1, len(inputs) // 64))
         ]
         return np.concatenate(parts).argmax(1)
 
     @staticmethod
-    def _logits(model, inputs: torch.Tensor) -> np.ndarray:
+    def _logits(model: AuditedModel, inputs: torch.Tensor) -> np.ndarray:
         with torch.no_grad():
             return model(inputs).float().cpu().numpy()

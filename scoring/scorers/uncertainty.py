@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, Scorer, Shard, needed
 
 TINY = np.finfo(np.float32).tiny
 
@@ -70,7 +70,7 @@ class Uncertainty(Scorer):
         ),
     )
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: None) -> Columns:
         """From the shard's probabilities."""
-        loss, margin, entropy = uncertainty(shard.probabilities, shard.labels)
+        loss, margin, entropy = uncertainty(needed(shard.probabilities, "predictions"), shard.labels)
         return {"loss": loss, "margin": margin, "entropy": entropy}

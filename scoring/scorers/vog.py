@@ -28,12 +28,14 @@ hardware): this moves single examples of deep float32 nets by about 1e-4.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import pandas as pd
 
 from scoring.audit.errors import HardlookError
 from scoring.evaluation import normalize_by_class
@@ -48,10 +50,14 @@ from scoring.gradients.gradient_variance import (
     vog,
     vog_maps,
 )
-from scoring.scorers import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, RunContext, Scorer, Shard, needed
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from scoring.gradients import Slot
+    from scoring.models import AuditedModel
 
 __all__ = [
     "FORMS",
@@ -73,7 +79,7 @@ STATISTICS_BYTES = 1 << 30
 log = logging.getLogger(__name__)
 
 
-def vog_from_maps(maps):
+def vog_from_maps(maps: Any) -> Any:
     """Raw VoG: the population standard deviation across checkpoints of each pixel, averaged over pixels.
 
     (k, n, *pixels) gradients, already averaged over channels → (n,), an array or tensor as given. High = the
@@ -167,21 +173,21 @@ class VoG(Scorer):
     embedding: str = ""
     padding: int = -1
 
-    def fit(self, run, workdir) -> dict[str, int] | None:
+    def fit(self, run: RunContext, workdir: Path) -> dict[str, int] | None:
         """What the transform says is padding. In bfloat16, a sample must rank as in float32, else ``HardlookError``."""
         state = self.padding_state(run)
         if self._reduced(run.model):
             self._compare_precisions(run, state)
         return state
 
-    def padding_state(self, run) -> dict[str, int] | None:
+    def padding_state(self, run: RunContext) -> dict[str, int] | None:
         """``{"padding": token number}`` where the run's transform, or its tokenizer, names one."""
         from scoring.gradients.token_embedding import padding_of_transform
 
         found = padding_of_transform(run.inputs.transform)
         return None if found is None else {"padding": found}
 
-    def _compare_precisions(self, run, state) -> None:
+    def _compare_precisions(self, run: RunContext, state: dict[str, int] | None) -> None:
         """Refuse bfloat16 where a sample of the run's examples is not ranked as in float32."""
         from scoring.evaluation.reduced_precision import ENOUGH, balanced_sample, lowest_agreement
 
@@ -190,7 +196,7 @@ class VoG(Scorer):
         if not len(shard):
             return
         full, half = (one._run(vog, shard, state) for one in (replace(self, precision="float32"), self))
-        agreement, column = lowest_agreement(full, half, np.where(shard.labels >= 0, shard.labels, shard.predictions))
+        agreement, column = lowest_agreement(full, half, np.where(shard.labels >= 0, shard.labels, _predicted(shard)))
         told = f"{column} has a Spearman correlation of {agreement} with float32 over {len(shard)} examples"
         if agreement < ENOUGH:
             raise HardlookError(
@@ -199,18 +205,18 @@ class VoG(Scorer):
             )
         run.say(f"vog in bfloat16: {told}, the least of all columns")
 
-    def score(self, shard: Shard, state) -> Columns:
+    def score(self, shard: Shard, state: dict[str, int] | None) -> Columns:
         """Raw VoG of the shard's examples, every stage, index and form."""
         return self._run(vog, shard, state)
 
-    def maps(self, shard: Shard, forms: Sequence[str] = FORMS, state=None) -> Columns:
+    def maps(self, shard: Shard, forms: Sequence[str] = FORMS, state: dict[str, int] | None = None) -> Columns:
         """Per-pixel VoG maps of the shard's examples: {"late_label_logit": (n, *pixels) float32, …}.
 
         For the few whose maps are kept; they cost what scoring those examples costs.
         """
         return self._run(vog_maps, shard, state, forms)
 
-    def finish(self, columns: Columns, examples) -> Columns:
+    def finish(self, columns: Columns, examples: pd.DataFrame) -> Columns:
         """Add the z-scores within (split, class indexed)."""
         splits = examples["split"].to_numpy(dtype=object)
         done = dict(columns)
@@ -219,32 +225,35 @@ class VoG(Scorer):
             done[f"{name}_z"] = z_within_split(columns[name], splits, examples[index].to_numpy(dtype=object))
         return done
 
-    def _run(self, kernel, shard: Shard, state, forms: Sequence[str] = FORMS) -> Columns:
+    def _run(
+        self, kernel: Callable[..., Columns], shard: Shard, state: dict[str, int] | None, forms: Sequence[str] = FORMS
+    ) -> Columns:
         """The kernel over the shard, in parts whose statistics fit into memory."""
-        predictions = shard.predictions if shard.predictions is not None else np.full(len(shard), -1)
+        predictions, inputs = _predicted(shard), needed(shard.inputs, "checkpoints")
+        model = needed(shard.model, "checkpoints")
         names = [str(checkpoint.path) for checkpoint in shard.checkpoints]
-        slot = self._slot(shard.model)
-        size = max(self.batch_size, STATISTICS_BYTES // max(1, 40 * slot.statistics_size(shard.inputs)))
+        slot = self._slot(model)
+        size = max(self.batch_size, STATISTICS_BYTES // max(1, 40 * slot.statistics_size(inputs)))
         parts = []
         for rows in np.split(np.arange(len(shard)), range(size, len(shard), size)):
-            states = (shard.model.state(checkpoint) for checkpoint in shard.checkpoints)
+            states = (model.state(checkpoint) for checkpoint in shard.checkpoints)
             parts.append(
                 kernel(
                     slot,
                     states,
-                    shard.inputs[rows],
+                    inputs[rows],
                     shard.labels[rows],
                     predictions[rows],
                     names=names,
                     forms=forms,
                     batch_size=self.batch_size,
-                    padding=self._padding(slot, shard, state),
+                    padding=self._padding(slot, inputs, state),
                 )
             )
         for note in slot.notes:
             shard.note(note)
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return found if shard.model.keeps_logits else self._without_logits(found, shard)
+        return found if model.keeps_logits else self._without_logits(found, shard)
 
     @staticmethod
     def _without_logits(columns: Columns, shard: Shard) -> Columns:
@@ -258,20 +267,20 @@ class VoG(Scorer):
             for name, values in columns.items()
         }
 
-    def _padding(self, slot: Slot, shard: Shard, state) -> int | None:
+    def _padding(self, slot: Slot, inputs: Tensor, state: dict[str, int] | None) -> int | None:
         """The token number that is padding: as set, as the model says, else as the transform says."""
-        if shard.inputs.is_floating_point() or self.padding >= 0:
+        if inputs.is_floating_point() or self.padding >= 0:
             return self.padding
-        found = slot.padding_id(slot.prepare(shard.inputs[:2], np.zeros(len(shard.inputs[:2]))))
+        found = slot.padding_id(slot.prepare(inputs[:2], np.zeros(len(inputs[:2]))))
         return (state or {}).get("padding") if found is None else found
 
-    def _slot(self, model) -> Slot:
+    def _slot(self, model: AuditedModel) -> Slot:
         from scoring.gradients import Slot
 
         reduced = self._reduced(model)
         return Slot(model.module, dtype=reduced, embedding=self.embedding or None)
 
-    def _reduced(self, model):
+    def _reduced(self, model: AuditedModel) -> torch.dtype | None:
         """``torch.bfloat16`` where it is asked for and the hardware has it, else None: the model's own precision."""
         if self.precision not in PRECISIONS:
             raise HardlookError(f"vog: precision = {self.precision!r}; needed one of {', '.join(PRECISIONS)}")
@@ -285,3 +294,8 @@ class VoG(Scorer):
             return torch.bfloat16
         log.warning("vog runs in float32: this %s has no bfloat16", device_of(model.module).type)
         return None
+
+
+def _predicted(shard: Shard) -> np.ndarray:
+    """(n,) predicted class indices, −1 for all where there are none."""
+    return np.full(len(shard), -1) if shard.predictions is None else shard.predictions

@@ -105,7 +105,7 @@ def knee(vectors: np.ndarray, min_samples: int) -> float:
     )
     chord = np.linspace(distances[0], distances[-1], len(distances))
     found = float(distances[np.argmax(chord - distances)])
-    return max(found, float(distances[-1]) * 1e-6, np.finfo(np.float32).tiny)
+    return max(found, float(distances[-1]) * 1e-6, float(np.finfo(np.float32).tiny))
 
 
 def spectral(vectors: np.ndarray, k: int, *, seed: int = 0) -> np.ndarray:

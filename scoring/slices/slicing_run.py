@@ -10,6 +10,7 @@ Cost: reads (n, r) embeddings; K-Means in seconds for 60,000 × 100. ``lay_out``
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -50,7 +51,7 @@ class SliceSettings:
     split: str = "test"
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise HardlookError(f"method = {self.method!r}; needed one of {', '.join(METHODS)}")
 
@@ -68,7 +69,7 @@ class Embedded:
         rows = (self.frame["split"] == split).to_numpy()
         return Embedded(self.frame[rows].reset_index(drop=True), self.vectors[rows])
 
-    def positions(self, ids) -> np.ndarray:
+    def positions(self, ids: Sequence[str]) -> np.ndarray:
         """Rows of some example ids; an id without an embedding is an error that names it."""
         at = pd.Index(self.frame["example_id"]).get_indexer(list(ids))
         if (at < 0).any():
@@ -183,7 +184,7 @@ def influencers(members: np.ndarray, train: Embedded, k: int = BEHIND) -> tuple[
     influence = summed_influence(members, train.vectors)
     names = train.frame["example_id"].to_numpy()
 
-    def rows(order, sign):
+    def rows(order: np.ndarray, sign: int) -> list[dict[str, Any]]:
         return [{"example_id": names[i], "influence": float(influence[i])} for i in order if sign * influence[i] > 0]
 
     return (rows(slice_opponents(members, train.vectors, k), -1), rows(slice_proponents(members, train.vectors, k), 1))

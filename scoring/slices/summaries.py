@@ -75,8 +75,8 @@ def summarize_slices(
     for name, values in (("ids", ids), ("labels", labels), ("predictions", predictions)):
         if values is not None and len(values) != len(embeddings):
             raise HardlookError(f"{name} are {len(values)} for {len(embeddings)} embeddings; needed as many")
-    labels = None if labels is None else np.asarray(labels, dtype=object)
-    predictions, distances = np.asarray(predictions, dtype=object), distances_to_centres(embeddings, ids)
+    given = None if labels is None else np.asarray(labels, dtype=object)
+    predicted, distances = np.asarray(predictions, dtype=object), distances_to_centres(embeddings, ids)
     rng = np.random.default_rng(seed)
     found = []
     for slice_id in range(ids.max(initial=-1) + 1):
@@ -86,10 +86,10 @@ def summarize_slices(
             SliceSummary(
                 slice_id=slice_id,
                 size=len(members),
-                accuracy=_accuracy(labels, predictions, members),
-                labels=_counts(labels, members),
-                predictions=_counts(predictions, members),
-                homogeneity=None if labels is None else max(Counter(labels[members]).values()) / len(members),
+                accuracy=_accuracy(given, predicted, members),
+                labels=_counts(given, members),
+                predictions=_counts(predicted, members),
+                homogeneity=None if given is None else max(Counter(given[members]).values()) / len(members),
                 coherence=spread,
                 random_coherence=random,
                 coherence_rank=rank,

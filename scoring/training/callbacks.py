@@ -19,18 +19,21 @@ import importlib
 import math
 from typing import Any
 
+import numpy as np
+from torch.utils.hooks import RemovableHandle
+
 from scoring.audit.errors import HardlookError
-from scoring.training.forward_hooks import follow, unfollow
+from scoring.training.forward_hooks import RecordedOrder, follow, unfollow
 from scoring.training.recorder import Recorder, lookup
 
 
-def lightning_callback(recorder: Recorder):
+def lightning_callback(recorder: Recorder) -> Any:
     """A ``lightning.pytorch.Callback`` (or ``pytorch_lightning``'s) around a Recorder."""
     base = _first_of("Callback", "lightning.pytorch", "pytorch_lightning")
     return type("RecorderCallback", (LightningHooks, base), {})(recorder)
 
 
-def trainer_callback(recorder: Recorder):
+def trainer_callback(recorder: Recorder) -> Any:
     """A ``transformers.TrainerCallback`` around a Recorder."""
     base = _first_of("TrainerCallback", "transformers")
     return type("RecorderCallback", (TrainerHooks, base), {})(recorder)
@@ -50,11 +53,13 @@ def _first_of(name: str, *modules: str) -> type:
 class LightningHooks:
     """What happens when, in a Lightning training."""
 
-    def __init__(self, recorder: Recorder):
+    def __init__(self, recorder: Recorder) -> None:
         super().__init__()
         self.recorder = recorder
-        self._followed: list = []
-        self._order = self._where = self._handle = None
+        self._followed: list[Any] = []
+        self._order: RecordedOrder | None = None
+        self._where: np.ndarray | None = None
+        self._handle: RemovableHandle | None = None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Remember the order of examples: loaders are opened before training starts."""
@@ -65,17 +70,18 @@ class LightningHooks:
 
     def _hand_out_followed(self) -> None:
         """Have the trainer's source of data give loaders whose order is remembered."""
-        give = getattr(self._source, "dataloader", None)
-        if give is None:  # a Lightning that keeps its loaders elsewhere: no order, and a note says so
+        source = self._source
+        give = getattr(source, "dataloader", None)
+        if source is None or give is None:  # a Lightning that keeps its loaders elsewhere: no order, and a note says so
             return
 
-        def dataloader():
+        def dataloader() -> Any:
             loader = give()
             self._followed.append(loader)
             follow(loader)
             return loader
 
-        self._source.dataloader = dataloader
+        source.dataloader = dataloader
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """A new epoch: forget the last one, listen to the forwards."""
@@ -123,10 +129,12 @@ class LightningHooks:
 class TrainerHooks:
     """What happens when, in a Hugging Face training: it tells no batches, so forwards are counted."""
 
-    def __init__(self, recorder: Recorder):
+    def __init__(self, recorder: Recorder) -> None:
         super().__init__()
         self.recorder = recorder
-        self._loader = self._order = self._handle = None
+        self._loader: Any = None
+        self._order: RecordedOrder | None = None
+        self._handle: RemovableHandle | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Open the training's folder."""

@@ -138,7 +138,8 @@ def read_dynamics(
     now. Memory: 4 · epochs · n bytes per column.
     """
     found = {name: np.full((len(files), len(ids)), np.nan, dtype=np.float32) for name in columns}
-    known, at = None, None
+    known: pa.ChunkedArray | None = None
+    at = np.zeros(0, dtype=int)
     for epoch, path in enumerate(files):
         table = read_table(path, ["example_id", "label", *columns])
         if known is None or not table["example_id"].equals(known):

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.hooks import RemovableHandle
 
 from scoring.audit.errors import HardlookError
 from scoring.models.eval_mode import logits_of
@@ -41,7 +42,7 @@ class RecordedOrder:
     oldest remembered draw belongs to the next batch.
     """
 
-    def __init__(self, sampler):
+    def __init__(self, sampler: Any) -> None:
         self.sampler_ = sampler
         self.pending: deque[np.ndarray] = deque()
 
@@ -58,7 +59,7 @@ class RecordedOrder:
     def __len__(self) -> int:
         return len(self.sampler_)
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         if name in ("sampler_", "pending"):  # unpickled, not yet set
             raise AttributeError(name)
         return getattr(self.sampler_, name)
@@ -127,7 +128,16 @@ def root_rows(dataset: Any) -> tuple[Any, np.ndarray]:
     return dataset, rows
 
 
-def row_map(dataset: Dataset, examples: Dataset) -> np.ndarray | None:
+def size_of(dataset: Dataset[Any]) -> int:
+    """Returns how many examples a map-style dataset has; ``HardlookError`` where it does not tell."""
+    if not isinstance(dataset, Sized):
+        raise HardlookError(
+            f"the dataset, a {type(dataset).__name__}, has no length; needed len(dataset) and dataset[i]"
+        )
+    return len(dataset)
+
+
+def row_map(dataset: Dataset[Any], examples: Dataset[Any]) -> np.ndarray | None:
     """(len(dataset),) rows of ``examples`` that the rows of a training dataset are, −1 for none; None: not
     known.
 
@@ -136,13 +146,14 @@ def row_map(dataset: Dataset, examples: Dataset) -> np.ndarray | None:
     they are.
     """
     if dataset is examples or not hasattr(dataset, "__len__"):
-        return np.arange(len(examples)) if dataset is examples else None
+        return np.arange(size_of(examples)) if dataset is examples else None
     (below, rows), (below_examples, example_rows) = root_rows(dataset), root_rows(examples)
     if len(below) == len(below_examples):
         back = np.full(len(below), -1)
         back[example_rows] = np.arange(len(example_rows))
         return back[rows]
-    return np.arange(len(examples)) if len(dataset) == len(examples) else None
+    n = size_of(examples)
+    return np.arange(n) if size_of(dataset) == n else None
 
 
 def labels_in(batch: Any) -> Tensor | None:
@@ -151,8 +162,9 @@ def labels_in(batch: Any) -> Tensor | None:
         found = next((batch[key] for key in LABEL_KEYS if key in batch), None)
     else:
         found = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
-    whole = isinstance(found, Tensor) and found.ndim == 1 and not found.is_floating_point()
-    return found if whole and not found.is_complex() and found.dtype != torch.bool else None
+    if not isinstance(found, Tensor) or found.ndim != 1:
+        return None
+    return None if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool else found
 
 
 def input_in(batch: Any) -> Any:
@@ -190,7 +202,7 @@ class ForwardTap:
     ``source`` gives the rows of the next forward, for loops that say nothing between batches.
     """
 
-    def __init__(self, labels: Sequence[int], read: Callable[[Any], Tensor] = logits_of):
+    def __init__(self, labels: Sequence[int] | np.ndarray, read: Callable[[Any], Tensor] = logits_of) -> None:
         """``labels`` of the recorded examples; ``read`` takes the (n, c) logits from what the model returns."""
         self.read = read
         self.labels = torch.as_tensor(np.asarray(labels), dtype=torch.long)
@@ -215,7 +227,7 @@ class ForwardTap:
         finally:
             handle.remove()
 
-    def listen(self, model: nn.Module):
+    def listen(self, model: nn.Module) -> RemovableHandle:
         """Listen until the handle that this returns is removed."""
         return model.register_forward_hook(self._passing, with_kwargs=True)
 
@@ -225,10 +237,10 @@ class ForwardTap:
         self.batches += 1
         self._rows = None if rows is None else torch.as_tensor(rows, dtype=torch.long)
         self._batch = batch
-        if rows is None:
+        if self._rows is None:
             self.unknown += 1
         else:
-            self._compare(labels_in(batch))
+            self._compare(labels_in(batch), self._rows)
 
     def settle(self) -> None:
         """The batch is over: keep its margins, or count it as missed."""
@@ -239,12 +251,12 @@ class ForwardTap:
                 self._taken.append((self._rows, self._candidate[0]))
         self._rows = self._candidate = self._batch = None
 
-    def _compare(self, labels: Tensor | None) -> None:
+    def _compare(self, labels: Tensor | None, rows: Tensor) -> None:
         """Remember, without waiting for the device, whether the batch's labels are those of its rows."""
-        if labels is None or len(labels) != len(self._rows):
+        if labels is None or len(labels) != len(rows):
             return
-        known = self._rows >= 0
-        expected = self.labels[self._rows.clamp(min=0)].to(labels.device, non_blocking=True)
+        known = rows >= 0
+        expected = self.labels[rows.clamp(min=0)].to(labels.device, non_blocking=True)
         self._wrong.append(((labels.detach() != expected) & known.to(labels.device, non_blocking=True)).any())
 
     def _passing(self, model: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
@@ -252,18 +264,19 @@ class ForwardTap:
             return
         if self.source is not None:
             self.expect(self.source(), kwargs or args)
-        if self._rows is None:
+        rows = self._rows
+        if rows is None:
             return
         try:
             logits = self.read(output)
         except HardlookError:  # another head of the model, or features: no logits to take
             return
-        if len(logits) == len(self._rows) and self._highest < logits.shape[1] > 1:
-            self._consider(logits, args[0] if args else input_in(kwargs))
+        if len(logits) == len(rows) and self._highest < logits.shape[1] > 1:
+            self._consider(logits, args[0] if args else input_in(kwargs), rows)
 
-    def _consider(self, logits: Tensor, seen: Any) -> None:
+    def _consider(self, logits: Tensor, seen: Any, rows: Tensor) -> None:
         """Take the first forward of the batch's size; of several, the one that saw the batch itself."""
-        labels = self.labels[self._rows.clamp(min=0)].to(logits.device, non_blocking=True)
+        labels = self.labels[rows.clamp(min=0)].to(logits.device, non_blocking=True)
         if self._candidate is None:
             self._candidate = margins_of(logits, labels), seen
         elif self._candidate[1] is not None:
@@ -283,8 +296,8 @@ class ForwardTap:
         """(n,) float32 mean training margin of each recorded example in this epoch; NaN = not seen."""
         self.settle()
         total, count = np.zeros(len(self.labels)), np.zeros(len(self.labels))
-        for rows, margins in self._taken:
-            rows, margins = rows.numpy(), margins.cpu().numpy().astype(np.float64)
+        for taken, found in self._taken:
+            rows, margins = taken.numpy(), found.cpu().numpy().astype(np.float64)
             good = (rows >= 0) & np.isfinite(margins)
             np.add.at(total, rows[good], margins[good])
             np.add.at(count, rows[good], 1)

@@ -11,7 +11,7 @@ per example.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.models.eval_mode import evaluating, logits_of, run, to_device
 from scoring.models.randomness import own_randomness
-from scoring.training.forward_hooks import LABEL_KEYS
+from scoring.training.forward_hooks import LABEL_KEYS, size_of
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def evaluate(
     num_workers: int = 0,
     collate: Callable | None = None,
     read: Callable[[Any], Tensor] = logits_of,
-) -> Iterator[tuple[slice, np.ndarray]]:
+) -> Generator[tuple[slice, np.ndarray], None, None]:
     """Yield (rows, (b, c) float32 logits) over the un-augmented examples, in eval mode; ``read`` takes the logits from
     what the model returns.
 
@@ -121,22 +121,24 @@ def recorded(
     examples of the split, in the order of its table. Raises ``HardlookError`` where they do not fit.
     """
     ids = getattr(dataset, "ids", None) if ids is None else ids
-    labels = dataset_labels(dataset) if labels is None else np.asarray(labels)
+    given = dataset_labels(dataset) if labels is None else np.asarray(labels)
     known = _audit_labels(audit, split)
-    if ids is None and known is None:
+    if ids is None:
+        ids = None if known is None else list(known)
+    if ids is None:
         raise HardlookError(
             "the Recorder does not know which example each row of the dataset is; pass "
             "ids=[…], or run `hardlook score` once, which reads the audit's data"
         )
-    ids = [str(name) for name in (known if ids is None else ids)]
-    _check_ids(ids, len(dataset), split)
-    if labels is not None and len(labels) != len(ids):
-        raise HardlookError(f"there are {len(labels)} labels for {len(ids)} examples; needed one per row")
-    labels = _agreed_labels(ids, labels, known, split)
-    if labels is None:
-        labels = np.asarray([int(unpack(dataset[row])[1]) for row in range(len(dataset))])
-    _check_label_range(ids, labels, audit)
-    return Recorded(dataset, ids, labels.astype(np.int64))
+    ids, n = [str(name) for name in ids], size_of(dataset)
+    _check_ids(ids, n, split)
+    if given is not None and len(given) != len(ids):
+        raise HardlookError(f"there are {len(given)} labels for {len(ids)} examples; needed one per row")
+    agreed = _agreed_labels(ids, given, known, split)
+    if agreed is None:
+        agreed = np.asarray([int(unpack(dataset[row])[1]) for row in range(n)])
+    _check_label_range(ids, agreed, audit)
+    return Recorded(dataset, ids, agreed.astype(np.int64))
 
 
 def dataset_labels(dataset: Any) -> np.ndarray | None:
@@ -198,7 +200,9 @@ def _agreed_labels(
             "example table"
         )
     own = np.asarray([known[name] for name in ids])
-    differs = np.flatnonzero(labels != own) if labels is not None and len(labels) == len(own) else []
+    if labels is None or len(labels) != len(own):
+        return own
+    differs = np.flatnonzero(labels != own)
     if len(differs):
         row = int(differs[0])
         raise HardlookError(

@@ -91,7 +91,7 @@ class Recorder:
         keeps = training == "main" if checkpoints is None else checkpoints
         self._files = CheckpointFiles(self.run) if keeps else None
         self._tables = EpochTables(self.run, training, self._everything.ids, self._everything.labels)
-        self._reading = {"batch_size": batch_size, "num_workers": num_workers, "collate": collate}
+        self._reading: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "collate": collate}
         self._existing = {"resume": resume, "overwrite": overwrite}
         self.read = OutputReader(self.run.config.get("output"), self.run.config.get("output_item"))
         self.tap = ForwardTap(self.examples.labels, self.read)
@@ -311,12 +311,12 @@ class Recorder:
 
     def _given(self, rows: Sequence) -> np.ndarray:
         """Row numbers of ``examples`` from what the user's ``rows`` gave: row numbers, or ids."""
-        rows = rows.cpu().numpy() if isinstance(rows, torch.Tensor) else np.asarray(rows)
-        if rows.dtype.kind in "iu":
-            return np.where((rows >= 0) & (rows < len(self.examples)), rows, -1)
+        given = rows.cpu().numpy() if isinstance(rows, torch.Tensor) else np.asarray(rows)
+        if given.dtype.kind in "iu":
+            return np.where((given >= 0) & (given < len(self.examples)), given, -1)
         if not hasattr(self, "_positions"):
             self._positions = {name: row for row, name in enumerate(self.examples.ids)}
-        return np.asarray([self._positions.get(str(name), -1) for name in rows])
+        return np.asarray([self._positions.get(str(name), -1) for name in given])
 
 
 class Watched:

@@ -17,10 +17,11 @@ import copy
 import hashlib
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -36,8 +37,13 @@ from scoring.models.eval_mode import to_device
 from scoring.models.outputs import OutputReader
 from scoring.models.randomness import own_randomness
 from scoring.training.checkpoint_files import plain_tensors
+from scoring.training.forward_hooks import size_of
 from scoring.training.recorded_examples import unpack
 from scoring.training.recorder import Recorder
+
+if TYPE_CHECKING:
+    from scoring.audit.progress import Progress
+    from scoring.models.inputs import Inputs
 
 OPTIMIZERS = ("sgd", "adamw")
 IN_MEMORY_MOST = 1 << 30
@@ -76,7 +82,7 @@ def fit(
     descent = _optimizer(model, optimizer, lr, weight_decay)
     steps = max(2, epochs * len(loader))
     cycle = torch.optim.lr_scheduler.OneCycleLR(descent, lr, total_steps=steps)
-    settings = [epochs, lr, batch_size, seed, weight_decay, optimizer, len(dataset)]
+    settings = [epochs, lr, batch_size, seed, weight_decay, optimizer, size_of(dataset)]
     done = _restore(state, settings, model, descent, cycle, recorder) if state else 0
     for epoch in range(done + 1, epochs + 1):
         with own_randomness(epoch_seed(seed, epoch)):
@@ -91,7 +97,16 @@ def fit(
     return model.eval()
 
 
-def _epoch(model, loader, descent, cycle, recorder, epoch, augment, on_batch) -> float:
+def _epoch(
+    model: nn.Module,
+    loader: DataLoader[Any],
+    descent: torch.optim.Optimizer,
+    cycle: torch.optim.lr_scheduler.LRScheduler,
+    recorder: Recorder | None,
+    epoch: int,
+    augment: Callable[[Any], Any] | None,
+    on_batch: Callable[[int], object] | None,
+) -> float:
     """One pass over the data → its mean loss. The Recorder ends the epoch when the last batch is done."""
     device = next(model.parameters()).device
     total, count = torch.zeros(()), 0
@@ -123,7 +138,8 @@ def _check_settings(epochs: int, lr: float, batch_size: int, optimizer: str) -> 
 
 def _loader(dataset: Dataset, batch_size: int, num_workers: int) -> DataLoader:
     """Shuffled batches; a last batch of one example, on which batch normalisation fails, is left out."""
-    alone = len(dataset) > batch_size > 1 and len(dataset) % batch_size == 1
+    n = size_of(dataset)
+    alone = n > batch_size > 1 and n % batch_size == 1
     return DataLoader(
         dataset, batch_size, shuffle=True, num_workers=num_workers, drop_last=alone, generator=torch.Generator()
     )
@@ -155,7 +171,14 @@ def epoch_seed(seed: int, epoch: int) -> int:
 # -- going on after a kill -----------------------------------------------------------------------------------
 
 
-def _keep(path: Path, settings: list, model: nn.Module, descent, cycle, epoch: int) -> None:
+def _keep(
+    path: Path,
+    settings: list,
+    model: nn.Module,
+    descent: torch.optim.Optimizer,
+    cycle: torch.optim.lr_scheduler.LRScheduler,
+    epoch: int,
+) -> None:
     """Write what the next epoch needs: weights, momenta, place in the cycle."""
     held = {
         "settings": json.dumps(settings),
@@ -174,7 +197,14 @@ def _plain(state: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if isinstance(value, plain)}
 
 
-def _restore(path: str | Path, settings: list, model: nn.Module, descent, cycle, recorder: Recorder | None) -> int:
+def _restore(
+    path: str | Path,
+    settings: list,
+    model: nn.Module,
+    descent: torch.optim.Optimizer,
+    cycle: torch.optim.lr_scheduler.LRScheduler,
+    recorder: Recorder | None,
+) -> int:
     """Take up a killed training → the epochs that are done, 0 where there is none of these settings."""
     if not Path(path).is_file():
         return 0
@@ -190,14 +220,28 @@ def _restore(path: str | Path, settings: list, model: nn.Module, descent, cycle,
     return int(held["epoch"])
 
 
-class InMemory(Dataset):
+class Labelled(Protocol):
+    """A map-style dataset of (input, label) that knows the id and the label of each row."""
+
+    @property
+    def ids(self) -> Sequence[str] | np.ndarray: ...
+
+    @property
+    def labels(self) -> Sequence[int] | np.ndarray: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Any: ...
+
+
+class InMemory(Dataset[Any]):
     """A dataset whose items are read once and kept, as long as all of them fit into ``most`` bytes.
 
     For inputs that are the same at every read, as an evaluation transform gives them. ``ids`` and ``labels``
     are the dataset's own.
     """
 
-    def __init__(self, dataset: Dataset, most: int = IN_MEMORY_MOST):
+    def __init__(self, dataset: Labelled, most: int = IN_MEMORY_MOST) -> None:
         self.dataset, self.ids, self.labels = dataset, dataset.ids, dataset.labels
         self._kept: list[Any] = [None] * len(dataset)
         self._fits = len(dataset) > 0 and _bytes_of(dataset[0][0]) * len(dataset) <= most
@@ -228,7 +272,7 @@ def train_run(
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
-    progress: Callable | None = None,
+    progress: Progress | None = None,
 ) -> str:
     """Train a run of an audit with the Recorder, as [run.x.training] says; returns a sentence about what was
     done.
@@ -307,7 +351,9 @@ def _sample(audit: Audit, run: Run) -> Tensor:
     return torch.stack([data[row][0] for row in range(len(data))])
 
 
-def _recorder(audit: Audit, run: Run, model: nn.Module, settings: dict, resume: bool, overwrite: bool):
+def _recorder(
+    audit: Audit, run: Run, model: nn.Module, settings: dict, resume: bool, overwrite: bool
+) -> tuple[Recorder, Inputs | InMemory]:
     """The Recorder over the audit's own examples, and the dataset to train on."""
     from scoring.models.inputs import Inputs, labelled
 
@@ -316,16 +362,26 @@ def _recorder(audit: Audit, run: Run, model: nn.Module, settings: dict, resume: 
         raise HardlookError(
             'the audit has no labelled, readable train example; add a [[data]] table with split = "train"'
         )
-    data = Inputs(audit, run, train)
-    unseen = Inputs(audit, run, test) if len(test) and settings.get("record_test", True) else None
+    data: Inputs | InMemory = Inputs(audit, run, train)
+    unseen: Inputs | InMemory | None = (
+        Inputs(audit, run, test) if len(test) and settings.get("record_test", True) else None
+    )
     if "function" not in settings and not settings.get("num_workers"):
-        data, unseen = InMemory(data), InMemory(unseen) if unseen else None
+        data, unseen = InMemory(data), None if unseen is None else InMemory(unseen)
     kept = {name: settings[name] for name in RECORDING if name in settings and name != "batch_size"}
     recorder = Recorder(audit, model, run.name, examples=data, test=unseen, resume=resume, overwrite=overwrite, **kept)
     return recorder, data
 
 
-def _train(audit: Audit, run: Run, model, data, recorder, settings, progress) -> None:
+def _train(
+    audit: Audit,
+    run: Run,
+    model: nn.Module,
+    data: Inputs | InMemory,
+    recorder: Recorder,
+    settings: dict[str, Any],
+    progress: Progress | None,
+) -> None:
     """Train by the audit's own function, or by ``fit`` with progress told."""
     if "function" in settings:
         _train_by(settings["function"], audit, run, model, data, recorder, settings)
@@ -343,7 +399,15 @@ def _train(audit: Audit, run: Run, model, data, recorder, settings, progress) ->
         fit(model, data, recorder=recorder, state=state, on_batch=advance, **own)
 
 
-def _train_by(function: str, audit: Audit, run: Run, model, data, recorder, settings) -> None:
+def _train_by(
+    function: str,
+    audit: Audit,
+    run: Run,
+    model: nn.Module,
+    data: Inputs | InMemory,
+    recorder: Recorder,
+    settings: dict[str, Any],
+) -> None:
     """Call the audit's own training function; it must have recorded at least one epoch."""
     ours = ("function", "record_test", "every", "keep")
     given = {key: value for key, value in settings.items() if key not in ours}

@@ -24,6 +24,7 @@ from dashboard.queries.selection import MetaFilter, Selection
 from dashboard.review_session import frozen_ranking
 from dashboard.style import formatting
 from dashboard.widgets import inputs
+from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_table, write_table
 from scoring.evaluation import deciles, error_by_decile
 from scoring.queue import order
@@ -243,7 +244,8 @@ def test_two_scores_of_one_title_are_told_apart():
 
 def test_the_grid_starts_with_late_logit_vog_of_the_label_as_z(run):
     assert first_column(database.score_columns(run)).address == "vog.late_label_logit_z"
-    assert first_column([]) is None
+    with pytest.raises(HardlookError, match="no score that could be shown"):
+        first_column([])
 
 
 def test_the_hard_end_is_the_measured_one_and_a_warning_where_neither_is():

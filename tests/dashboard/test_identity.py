@@ -5,6 +5,7 @@ import os
 import pytest
 
 from dashboard.auth.identity import decision_refusal, host_refusal, identify, is_loopback, origin_refusal, system_user
+from scoring.audit.errors import HardlookError
 
 LOCAL, OPEN = identify("127.0.0.1"), identify("0.0.0.0")
 GOOD = {"host": "localhost:8501", "content-type": "application/json", "x-hardlook": "1"}
@@ -96,3 +97,9 @@ def test_a_peer_from_elsewhere_may_not_decide():
 
 def test_on_an_open_server_no_request_may_decide():
     assert decision_refusal(OPEN, GOOD, "127.0.0.1") == OPEN.read_only
+
+
+def test_a_name_is_given_where_somebody_is_known_and_else_the_reason():
+    assert identify("127.0.0.1").name() == identify("127.0.0.1").reviewer
+    with pytest.raises(HardlookError, match="Read-only: this server is bound to"):
+        identify("192.0.2.1").name()

@@ -15,6 +15,7 @@ from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_metadata, read_table
 from scoring.pipeline import shards
+from scoring.pipeline.predictions import predict
 from scoring.pipeline.score_run import score_run
 from scoring.pipeline.shards import Context
 
@@ -225,3 +226,11 @@ def test_the_file_carries_what_a_page_needs(scored_sample):
 def test_an_unknown_setting_lists_the_known_ones(scored_sample):
     with pytest.raises(HardlookError, match="vog has no setting 'bach'; there are batch_size"):
         rescore(scored_sample, ["vog"], settings={"vog": {"bach": 3}})
+
+
+def test_a_run_without_a_readable_example_says_so(scored_sample):
+    audit = Audit.open(scored_sample)
+    context = Context(audit, audit.run(), device="cpu")
+    context.examples = context.examples.head(0)
+    with pytest.raises(HardlookError, match="run 'main' has no example that can be read"):
+        predict(context)

@@ -161,6 +161,8 @@ def test_a_database_holds_many_audits_and_one_log_sees_its_own(log, log_url):
         assert everything.decisions().audit.tolist() == ["letters", "digits"]
         assert everything.audits().to_dict("list") == {"audit": ["digits", "letters"], "events": [2, 1]}
         with pytest.raises(HardlookError, match="opened across audits, for reading"):
+            everything.acknowledged(["tab"])
+        with pytest.raises(HardlookError, match="opened across audits, for reading"):
             everything.append([decision(1)])
 
 

@@ -3,11 +3,12 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import column_facts
-from scoring.scorers import Column, Scorer, find_scorer, registry
+from scoring.scorers import Column, Scorer, Shard, find_scorer, registry
 
 
 def test_the_registry_finds_every_file_in_sorted_order():
@@ -47,9 +48,19 @@ def test_settings_are_fields_with_defaults_and_every_column_explains_itself():
 
 def test_importing_scoring_and_what_the_dashboard_reads_loads_no_torch():
     code = (
-        "import sys, scoring, scoring.audit, scoring.audit.storage, scoring.data.examples, scoring.reviews, scoring.queue.order, "
+        "import sys, scoring, scoring.audit, scoring.audit.storage, scoring.data.examples, scoring.reviews, "
+        "scoring.queue.order, "
         "scoring.evaluation, scoring.corrections.label_patch, scoring.scorers._contract\n"
         "found = {'torch', 'ray', 'umap', 'pynndescent'} & set(sys.modules); sys.exit(str(found) if found else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["aum", "data_map", "el2n", "energy", "forgetting", "self_influence", "uncertainty"])
+def test_a_shard_without_what_a_score_needs_is_refused_with_the_need(name):
+    nothing = np.array([], dtype=object)
+    shard = Shard(example_id=nothing, split=nothing, labels=np.array([], dtype=int), classes=["a", "b"])
+    kind = find_scorer(name)
+    with pytest.raises(HardlookError, match="uses what its needs do not list; add '(dynamics|features|predictions)'"):
+        kind().score(shard, {})

@@ -45,7 +45,8 @@ def same_partition(one: np.ndarray, two: np.ndarray) -> bool:
 
 def test_slices_import_neither_torch_nor_streamlit():
     code = (
-        "import sys, scoring.slices, scoring.slices.summaries, scoring.corrections.effect.predicted, scoring.corrections.effect.head_refit;"
+        "import sys, scoring.slices, scoring.slices.summaries, scoring.corrections.effect.predicted, "
+        "scoring.corrections.effect.head_refit;"
         "print(any(name in sys.modules for name in ('torch', 'streamlit', 'umap', 'ray')))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

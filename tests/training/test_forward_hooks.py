@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, RandomSampler, Subset, TensorDataset
 
-from scoring.training.forward_hooks import ForwardTap, follow, input_in, labels_in, row_map, unfollow
+from scoring.audit.errors import HardlookError
+from scoring.training.forward_hooks import ForwardTap, follow, input_in, labels_in, row_map, size_of, unfollow
 
 
 def plain(n):
@@ -98,3 +99,13 @@ def test_an_example_drawn_twice_gets_the_mean_of_its_margins():
             tap.expect(np.array(rows), None)
             model(torch.tensor(logits))
     np.testing.assert_allclose(tap.margins(), [(2 + 4 - 2) / 3, 2.0])
+
+
+def test_a_dataset_without_a_length_is_refused_by_name():
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(())
+
+    assert size_of(TensorDataset(torch.zeros(3, 1))) == 3
+    with pytest.raises(HardlookError, match="a Stream, has no length"):
+        size_of(Stream())

@@ -159,8 +159,8 @@ def show_roc(
     for name, column in in_runs(audit, address).items():
         one = ScoreColumn(column.scorer, column.name, column.title, suspicious=first.hard_end)
         scores = score_frame(audit, audit.run(name), [one], selection)
-        if address in scores.values:
-            wrong = wrong_of(audit, scores.labels)
+        wrong = wrong_of(audit, scores.labels)
+        if address in scores.values and wrong is not None:
             suspicions.append(scores.values[address].reindex(wrong.index).to_numpy())
             wrongs.append(wrong.to_numpy())
             runs.append(name)

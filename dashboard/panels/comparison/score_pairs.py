@@ -8,6 +8,7 @@ set the same.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 import pyarrow as pa
@@ -15,6 +16,7 @@ import streamlit as st
 
 from dashboard.blinding import model_output
 from dashboard.charts import comparison
+from dashboard.charts.common import Chart
 from dashboard.grid import example_grid
 from dashboard.presenters import cells
 from dashboard.queries.score_columns import ScoreColumn, find_column
@@ -131,11 +133,11 @@ def _marks(takes: Mapping[str, bool]) -> dict[str, str]:
 def _picked(names: Mapping[str, str]) -> tuple[str, str] | None:
     """The pair in the address, before its widgets are drawn."""
     back = {title: address for address, title in names.items()}
-    found = [back.get(st.session_state.get(key) or st.query_params.get(key)) for key in NAMES]
-    return (found[0], found[1]) if all(found) else None
+    first, second = (back.get(st.session_state.get(key) or st.query_params.get(key) or "") for key in NAMES)
+    return (first, second) if first and second else None
 
 
-def _clickable(chart: comparison.Chart, names: Mapping[str, str]) -> None:
+def _clickable(chart: Chart, names: Mapping[str, str]) -> None:
     """Draw a matrix; a click on a cell picks its pair."""
 
     def pick() -> None:
@@ -152,11 +154,11 @@ def pick_pair(scores: pd.DataFrame, names: Mapping[str, str]) -> tuple[str, str]
     """Two scores, by the lists that a click on a cell sets too."""
     back = {names[address]: address for address in scores.columns}
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        found = [
+        first, second = (
             inputs.choose(label, list(back), key, placeholder="A score, or click a cell", width=320)
             for key, label in NAMES.items()
-        ]
-    return (back[found[0]], back[found[1]]) if all(found) and found[0] != found[1] else None
+        )
+    return (back[first], back[second]) if first and second and first != second else None
 
 
 def show_pair(
@@ -246,17 +248,17 @@ def _panel(
     run: Run,
     part: pd.DataFrame,
     page: int,
-    columns,
+    columns: Sequence[ScoreColumn],
     pair: tuple[str, str],
     names: Mapping,
     title: str,
-    url,
+    url: str | None,
 ) -> dict:
     """One page of those on one side of the disagreement."""
     places = range((page - 1) * SIZE, min(page * SIZE, len(part)))
     rows = part.iloc[places.start : max(places.stop, places.start)]
     made = cells.make_cells(audit, run, pa.table({"example_id": pa.array(rows.index, pa.string())}), None, url=url)
-    about = " ".join(cells.score_help(find_column(columns, address)) for address in pair)
+    about = " ".join(cells.score_help(column) for column in map(partial(find_column, columns), pair) if column)
     for place, cell, row in zip(places, made, rows.itertuples(), strict=True):
         evidence = {
             "scores": list(pair),

@@ -91,7 +91,7 @@ def show_runs(
 def show_one(
     audit: Audit,
     run: Run,
-    columns,
+    columns: Sequence[ScoreColumn],
     selection: Selection,
     back: Mapping[str, str],
     frames: Mapping[str, pd.DataFrame],

@@ -109,6 +109,8 @@ class Target:
 class ManifestTarget(Target):
     """A CSV, TSV or Parquet manifest; ``columns`` are keys of its table in audit.toml (``label_column`` …)."""
 
+    source: Manifest
+
     def __init__(self, path: Path, classes: Sequence[str], media: str, columns: Mapping[str, Any]):
         super().__init__(path, classes)
         self.source = Manifest(
@@ -134,7 +136,7 @@ class ManifestTarget(Target):
     @property
     def label_column(self) -> str:
         """The column that is rewritten."""
-        name = self.source._column("label_column")
+        name = self.source.column_of("label_column")
         if name is None:
             raise HardlookError(f"{self.path} has no label column that is known; name it with --label-column")
         return name
@@ -266,7 +268,7 @@ class FolderTarget(Target):
         moves: list[list[str]] = []
         refused: dict[int, str] = {}
         taken: set[str] = set()
-        names = self.listing.names
+        names = self.listing.names or []
         for row in sorted({*labels, *excluded}):
             to = f"{EXCLUDED}/{names[row]}" if row in set(excluded) else self._moved(row, labels[row])
             if to is None:
@@ -298,7 +300,7 @@ class FolderTarget(Target):
 
     def _moved(self, row: int, label: str) -> str | None:
         """Where a file goes: the same place below the folder of its new class."""
-        name, old = self.listing.names[row], self.listing.labels[row]
+        name, old = (self.listing.names or [])[row], (self.listing.labels or [])[row]
         inside = name[len(old) + 1 :] if old and name.startswith(f"{old}/") else Path(name).name
         parts = Path(label).parts
         bad = not label or "\0" in label or label.startswith((".", "/")) or ".." in parts or "\\" in label

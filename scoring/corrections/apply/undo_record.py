@@ -41,10 +41,11 @@ def apply_to(patch_path: Path, target: Target) -> pd.DataFrame:
     outcomes = report.set_index("example_id")["outcome"]
     new = patch.set_index("example_id")["new_label"]
     now = labels.set_index("example_id")["label"]
-    relabelled = {rows[one]: new[one] for one in outcomes.index[outcomes == "relabelled"] if now[one] != new[one]}
-    excluded = [rows[one] for one in outcomes.index[outcomes == "excluded"] if rows[one] is not None]
+    place = dict(known)
+    relabelled = {place[one]: new[one] for one in outcomes.index[outcomes == "relabelled"] if now[one] != new[one]}
+    excluded = [place[one] for one in outcomes.index[outcomes == "excluded"] if one in place]
     refused = target.change(relabelled, excluded)
-    names = {rows[example]: example for example in rows}
+    names = {row: example for example, row in known}
     for row, reason in refused.items():
         report.loc[report["example_id"] == names[row], ["outcome", "reason"]] = ["refused", reason]
     return report
@@ -80,10 +81,10 @@ def _by_name(example: str, by_name: dict[str, int]) -> int | None:
     return by_name[example]
 
 
-def _only_once(values: Iterable[str]) -> set[str]:
+def _only_once(values: Iterable[str | None]) -> set[str]:
     return {value for value, n in Counter(values).items() if n == 1 and isinstance(value, str)}
 
 
 def _unique(contents: dict[int, str | None]) -> dict[str, int]:
     once = _only_once(contents.values())
-    return {content: row for row, content in contents.items() if content in once}
+    return {content: row for row, content in contents.items() if content is not None and content in once}

@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -31,11 +32,19 @@ REMOVED = -1
 Z = 1.959964  # of a 95 % interval
 
 
+class Classifier(Protocol):
+    """What predicts classes from features; scikit-learn's classifiers do."""
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """(n, d) → (n,) class indices."""
+        ...
+
+
 @dataclass(frozen=True)
 class Head:
     """A linear softmax head on standardised features, and the classes that its training labels had."""
 
-    model: object
+    model: Classifier
     mean: np.ndarray
     scale: np.ndarray
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,9 @@ from scoring.corrections.label_patch import corrected_labels
 from scoring.reviews import ReviewLog
 from scoring.slices import assign_to_slices
 from scoring.slices.slicing_run import Embedded, SliceSettings, embedded, find
+
+if TYPE_CHECKING:
+    from scoring.pipeline.shards import Context
 
 MOST_CLASSES = 50
 
@@ -126,7 +129,9 @@ def _corrections(audit: Audit, log: ReviewLog, everything: Embedded) -> Correcti
     return Corrections(train, original, reviewed)
 
 
-def _judged(audit: Audit, log: ReviewLog, everything: Embedded, settings: SliceSettings):
+def _judged(
+    audit: Audit, log: ReviewLog, everything: Embedded, settings: SliceSettings
+) -> tuple[Embedded, np.ndarray, dict[str, np.ndarray]]:
     """The half of the test examples that judges, their best known labels, and its slices and classes as masks."""
     part = everything.of(settings.split)
     choosing = halves(part.frame["example_id"], seed=settings.seed)
@@ -146,7 +151,9 @@ def _judged(audit: Audit, log: ReviewLog, everything: Embedded, settings: SliceS
     return judged, labels, groups
 
 
-def _moved(corrections: Corrections, embed_again) -> tuple[np.ndarray, int, np.ndarray]:
+def _moved(
+    corrections: Corrections, embed_again: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, int, np.ndarray]:
     """Embeddings of the edited examples before, the number of training examples, and embeddings after."""
     edited = corrections.edited
     before = corrections.train.vectors[edited]
@@ -170,7 +177,7 @@ def _features(run: Run, part: Embedded) -> np.ndarray:
     return values[pd.Index(ids).get_indexer(part.frame["example_id"])]
 
 
-def embedder(context) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def embedder(context: Context) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """The function that embeds training examples with other labels, at the run's last checkpoint. Loads torch.
 
     ``context``: a ``scoring.pipeline.shards.Context``.

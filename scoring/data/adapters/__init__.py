@@ -56,7 +56,7 @@ def _open(audit: Audit, number: int, config: dict[str, Any]) -> Source:
             needed = " or ".join(NEEDED[kind] for kind in map(str.strip, allowed[key].split("|")) if kind in KINDS)
             raise HardlookError(f"{where}.{key} = {value!r:.80}; needed {needed}")
     _check_values(where, config)
-    place = {"root": audit.root, "number": number, "media": audit.media, "classes": audit.classes}
+    place: dict[str, Any] = {"root": audit.root, "number": number, "media": audit.media, "classes": audit.classes}
     return adapters[name](**place, **{**config, "adapter": name})
 
 

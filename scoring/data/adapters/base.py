@@ -13,7 +13,7 @@ torchvision's ``ImageFolder`` and timm leave it, and is applied to images of Hug
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +42,7 @@ class Listing:
     """
 
     splits: list[str]
-    paths: list[str | None] | None = None
+    paths: Sequence[str | None] | None = None
     names: list[str] | None = None
     ids: list[str] | None = None
     labels: list[Any] | None = None
@@ -209,7 +209,7 @@ class Source:
     @cached_property
     def _load(self) -> Any:
         """The user's ``loader``: path (text) → Pillow image or array."""
-        return load_callable(self.loader, self.root)
+        return load_callable(self.loader or "", self.root)
 
     @cached_property
     def _lock(self) -> Any:

@@ -32,13 +32,13 @@ INPUT_KEYS = ("image", "img", "pixel_values", "input", "inputs", "x", "text")
 LABEL_KEYS = ("label", "labels", "target", "y", "class")
 
 
-def made_by_factory(source: Source) -> Any:
+def made_by_factory(source: MapStyle | HuggingFace) -> Any:
     """What the source's factory returns; "{audit}" in text arguments stands for the audit's folder."""
     arguments = {
         key: value.replace("{audit}", str(source.root)) if isinstance(value, str) else value
         for key, value in (source.arguments or {}).items()
     }
-    return call_reference(source.factory, source.root, arguments)
+    return call_reference(source.factory or "", source.root, arguments)
 
 
 @dataclass(kw_only=True)
@@ -89,12 +89,12 @@ class MapStyle(Source):
     def _parts(self, item: Mapping[str, Any]) -> tuple[Any, Any]:
         key = self.input_key or next((key for key in INPUT_KEYS if key in item), None)
         label = self.label_key or next((key for key in LABEL_KEYS if key in item), None)
-        if key not in item:
+        if key is None or key not in item:
             raise HardlookError(
                 f"the items have no {key or 'usual input key'!r}; name it with input_key: "
                 f"{close_names(str(key), map(str, item))}"
             )
-        return item[key], item.get(label)
+        return item[key], None if label is None else item.get(label)
 
     @cached_property
     def _dataset(self) -> Any:
@@ -178,7 +178,9 @@ class HuggingFace(Source):
     @cached_property
     def image_feature(self) -> Mapping[str, Any] | None:
         """The ``Image`` feature of the input column."""
-        feature = self._dataset.features[self._input_column] if self.media == "image" else None
+        if self.media != "image":
+            return None
+        feature = self._dataset.features[self._input_column]
         return {"mode": feature.mode} if type(feature).__name__ == "Image" else None
 
     def _class_names(self, column: str) -> list[str] | None:

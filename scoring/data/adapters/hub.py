@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import pyarrow as pa
 
@@ -38,7 +38,7 @@ def features(schema: pa.Schema) -> dict[str, Any]:
     )
 
 
-def is_kind(feature: Any, kind: str) -> bool:
+def is_kind(feature: Any, kind: str) -> TypeGuard[Mapping[str, Any]]:
     """Whether a feature is an ``Image``, a ``ClassLabel``, …"""
     return isinstance(feature, Mapping) and feature.get("_type") == kind
 

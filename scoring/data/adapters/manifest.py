@@ -67,7 +67,7 @@ class Manifest(Source):
         n = self._table.num_rows
         listing = Listing(splits=self._splits(n), columns=self._inputs[1] if self.media == "vector" else None)
         listing.units = self._units(listing.columns or [])
-        label, own = self._column("label_column"), self._column("id_column")
+        label, own = self.column_of("label_column"), self.column_of("id_column")
         if label and self.split != "pool":
             listing.labels = self._labels_of(listing, self._named(label))
         elif self._one_hot and self.split != "pool":
@@ -98,7 +98,7 @@ class Manifest(Source):
 
     def names_of_classes(self) -> list[str] | None:
         """The names of the label's ``ClassLabel``, or the columns of a table with one per class."""
-        label = self._column("label_column")
+        label = self.column_of("label_column")
         return self._class_names(label) if label else list(self._one_hot) or None
 
     @cached_property
@@ -131,14 +131,14 @@ class Manifest(Source):
     def _one_hot(self) -> dict[str, np.ndarray]:
         """Class → (n,) bool, where there is one column of 0 and 1 per class and no column of labels; else nothing."""
         known = {*self.classes, *(self.label_map or {})}
-        if self.media == "vector" or self._column("label_column") is not None:
+        if self.media == "vector" or self.column_of("label_column") is not None:
             return {}
-        used = {self._column(what) for what in USUAL} | set(self.metadata or [])
+        used = {self.column_of(what) for what in USUAL} | set(self.metadata or [])
         columns = [name for name in self._table.column_names if name not in used and (not known or name in known)]
-        found = {name: flags(self._table[name]) for name in columns}
-        if not known:
-            found = {name: values for name, values in found.items() if values is not None}
-        return found if len(found) > 1 and all(values is not None for values in found.values()) else {}
+        given = {name: flags(self._table[name]) for name in columns}
+        found = {name: values for name, values in given.items() if values is not None}
+        whole = len(found) == len(given) or not known
+        return found if len(found) > 1 and whole else {}
 
     def _the_one(self) -> list[str | None]:
         """The class whose column is 1 of every row, None where none is; several are refused as multi-label."""
@@ -158,13 +158,13 @@ class Manifest(Source):
     def _names(self) -> list[str]:
         return self._parquet.schema_arrow.names if self._parquet else self._table.column_names
 
-    def _column(self, what: str) -> str | None:
+    def column_of(self, what: str) -> str | None:
         """The name of a column: as configured, else the first usual one that is there."""
         given = getattr(self, what)
         if given is not None and given not in self._names:
             near = close_names(given, self._names)
             raise self.error(f".{what} = {given!r}: {self.path} has no such column; {near}")
-        kind = {"image_column": "Image", "label_column": "ClassLabel"}.get(what)
+        kind = {"image_column": "Image", "label_column": "ClassLabel"}.get(what, "")
         by_type = [name for name, feature in self._features.items() if hub.is_kind(feature, kind)]
         return given or next(iter(by_type + [name for name in USUAL[what] if name in self._names]), None)
 
@@ -175,7 +175,7 @@ class Manifest(Source):
 
     @cached_property
     def _image_column(self) -> str:
-        name = self._column("image_column")
+        name = self.column_of("image_column")
         if name is None:
             there = ", ".join(self._names)
             raise self.error(f" needs image_column, the column of paths or bytes; there is: {there}")
@@ -183,12 +183,12 @@ class Manifest(Source):
 
     @cached_property
     def _text_columns(self) -> list[str]:
-        names = self.text_column if isinstance(self.text_column, list) else [self._column("text_column")]
-        missing = [name for name in names if name not in self._names]
-        if missing:
-            wanted = missing[0] or "the column of texts"
+        names = self.text_column if isinstance(self.text_column, list) else [self.column_of("text_column")]
+        found = [name for name in names if name is not None and name in self._names]
+        if len(found) < len(names):
+            wanted = next(name for name in names if name not in found) or "the column of texts"
             raise self.error(f" needs text_column, {wanted}; there is: {', '.join(self._names)}")
-        return names
+        return found
 
     @cached_property
     def _value_lists(self) -> dict[str, list[Any]]:
@@ -203,7 +203,7 @@ class Manifest(Source):
     @cached_property
     def _inputs(self) -> tuple[np.ndarray, list[str]]:
         """(n, d) float32 vectors and the names of their columns; empty cells are not-a-number."""
-        named = {self._column(what) for what in USUAL if what not in ("image_column", "text_column")}
+        named = {self.column_of(what) for what in USUAL if what not in ("image_column", "text_column")}
         free = [name for name in self._table.column_names if name not in named | set(self.metadata or [])]
         names = self.input_columns or [name for name in free if is_number(typed(self._table[name]))]
         missing = [name for name in names if name not in self._names]
@@ -228,13 +228,13 @@ class Manifest(Source):
     # ---- rows
 
     def _splits(self, n: int) -> list[str]:
-        name = self._column("split_column")
+        name = self.column_of("split_column")
         if name is None:
             return self.one_split(n)
         known = dict(zip(SPLITS, SPLITS, strict=True)) | {"training": "train", "testing": "test"}
         known |= self.split_map or {}
         cells = ["" if cell is None else str(cell).strip() for cell in self._values(name)]
-        splits = [known.get(cell) or known.get(cell.lower()) for cell in cells]
+        splits = [known.get(cell) or known.get(cell.lower(), "") for cell in cells]
         for row, (cell, split) in enumerate(zip(cells, splits, strict=True)):
             if split not in SPLITS:
                 raise self.error(
@@ -245,18 +245,20 @@ class Manifest(Source):
 
     def _add_paths(self, listing: Listing) -> None:
         """Absolute paths and the relative names of ids; an empty cell or a URL is that example's problem."""
-        listing.paths, listing.names = [], []
+        paths: list[str | None] = []
+        listing.paths, listing.names = paths, []
         for row, cell in enumerate(self._values(self._image_column)):
             cell = "" if cell is None else str(cell)
             cell = self._on_this_system(cell)
             listing.names.append(Path(cell).as_posix() if cell else f"row {row}")
-            listing.paths.append(os.path.normpath(self._beside / Path(cell).expanduser()) if cell else None)
+            path = os.path.normpath(self._beside / Path(cell).expanduser()) if cell else ""
+            paths.append(path or None)
             if not cell.strip():
                 listing.problems[row] = f"column {self._image_column!r} is empty"
             elif "://" in cell:
-                listing.paths[row] = None
+                paths[row] = None
                 listing.problems[row] = f"{cell} is an address, not a file; download it first"
-            elif "\\" in cell and not os.path.exists(listing.paths[row]):
+            elif "\\" in cell and not os.path.exists(path):
                 listing.problems[row] = (
                     f"there is neither a file {cell} nor {cell.replace(chr(92), '/')}; correct the path"
                 )
@@ -278,7 +280,7 @@ class Manifest(Source):
 
     def _add_metadata(self, listing: Listing) -> None:
         """Every other column of plain values, or those that ``metadata`` names; what is no plain value is told."""
-        used = {self._column(what) for what in USUAL if what != "text_column"} | set(listing.columns or [])
+        used = {self.column_of(what) for what in USUAL if what != "text_column"} | set(listing.columns or [])
         used |= set(self._one_hot)
         used |= set(self._text_columns) if self.media == "text" else set()
         for name in self.metadata if self.metadata is not None else self._table.column_names:
@@ -325,17 +327,23 @@ class Manifest(Source):
         except HardlookError as error:
             raise self.error(f": {error}") from error
 
+    @property
+    def _opened(self) -> pq.ParquetFile:
+        if self._parquet is None:
+            raise self.error(f".path = {self.path!r} is no Parquet file, and holds no pictures itself")
+        return self._parquet
+
     @cached_property
     def _starts(self) -> np.ndarray:
         """The first row of each row group, and the number of rows at the end."""
-        meta = self._parquet.metadata
+        meta = self._opened.metadata
         return np.cumsum([0, *(meta.row_group(group).num_rows for group in range(meta.num_row_groups))])
 
     def _blob(self, row: int) -> Any:
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
         if self._group_held != group:
-            self._held = self._parquet.read_row_group(group, [self._image_column])[self._image_column]
+            self._held = self._opened.read_row_group(group, [self._image_column])[self._image_column]
             self._group_held = group
         return self._held[row - int(self._starts[group])].as_py()
 
-    _group_held = None
+    _group_held: int | None = None

@@ -25,6 +25,8 @@ pixel) are not found.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -35,6 +37,9 @@ from scipy.sparse.csgraph import connected_components
 from scoring.audit.storage import write_table
 from scoring.data.duplicates.exact import FACTS, grouped
 from scoring.data.nearest_neighbours import EXACT, among
+
+if TYPE_CHECKING:
+    from scoring.data.nearest_neighbours import Neighbours
 
 K = 10
 CHANCE = 0.001
@@ -101,7 +106,7 @@ def _close(distances: np.ndarray, dimension: float, chance: float) -> float:
     return float(np.nanmedian(distances[:, 0]) * min(CLOSE, (chance / np.log(2)) ** (2 / dimension)))
 
 
-def _pairs(found, threshold: float, close: float) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(found: Neighbours, threshold: float, close: float) -> tuple[np.ndarray, np.ndarray]:
     """Positions of both examples of each near pair. A pair that is near is among each other's k nearest."""
     one = np.repeat(np.arange(len(found.positions)), found.positions.shape[1])
     other, far, reach = found.positions.ravel(), found.distances.ravel(), found.distances[:, -1]
@@ -125,7 +130,7 @@ def _components(pairs: tuple[np.ndarray, np.ndarray], n: int) -> np.ndarray:
     return np.where(together, rank[number], -1)
 
 
-def write_members(path, ids: np.ndarray, found: NearDuplicates, metadata: dict) -> None:
+def write_members(path: Path, ids: np.ndarray, found: NearDuplicates, metadata: dict) -> None:
     """Write the members of all groups: group, example_id, closest (the id of the nearest other content) and ratio."""
     rows = np.flatnonzero(found.group >= 0)
     rows = rows[np.argsort(found.group[rows], kind="stable")]

@@ -12,6 +12,7 @@ its training.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,9 @@ from scoring.pipeline.retraining.subset_training import Retraining
 from scoring.pipeline.shards import Context
 from scoring.training.dynamics import measure
 from scoring.training.trainer import InMemory
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SOURCES = ("test", "folds", "weights")
 
@@ -72,12 +76,12 @@ def _test_key(context: Context) -> list:
     return test[["example_id", "label", "fingerprint"]].to_numpy().tolist()
 
 
-def _losses(work: Retraining, model) -> np.ndarray:
+def _losses(work: Retraining, model: nn.Module) -> np.ndarray:
     rows = np.arange(len(work.examples))
     return measure(work.logits(model, rows), np.asarray(work.data.labels))["loss"]
 
 
-def _from_test(work: Retraining, _weights, _folds: int, _epochs) -> np.ndarray:
+def _from_test(work: Retraining, _weights: str | Path | None, _folds: int, _epochs: int | None) -> np.ndarray:
     test = labelled(work.audit, "test")
     if len(test) < 2:
         raise HardlookError(
@@ -91,14 +95,14 @@ def _from_test(work: Retraining, _weights, _folds: int, _epochs) -> np.ndarray:
     return np.where(shared, np.nan, _losses(work, model))  # a copy in the test split was trained on
 
 
-def _from_weights(work: Retraining, weights, _folds: int, _epochs) -> np.ndarray:
+def _from_weights(work: Retraining, weights: str | Path | None, _folds: int, _epochs: int | None) -> np.ndarray:
     config = work.run.config
     model = build_model(config["model"], config.get("arguments"), work.audit.root).to(work.context.model.device)
-    load_into(model, read_state_dict(Path(weights)), n_classes=len(work.audit.classes) or None)
+    load_into(model, read_state_dict(Path(weights or "")), n_classes=len(work.audit.classes) or None)
     return _losses(work, model.eval())
 
 
-def _from_folds(work: Retraining, _weights, folds: int, epochs) -> np.ndarray:
+def _from_folds(work: Retraining, _weights: str | Path | None, folds: int, epochs: int | None) -> np.ndarray:
     work.context.say(cross_validate(work.context, folds, epochs=epochs))
     p = work.context.aligned(work.run.out_of_fold_path)
     at = work.context.examples.reset_index().set_index("example_id")["index"].reindex(work.examples["example_id"])

@@ -13,6 +13,7 @@ the learning-rate cycle begins anew on the second half.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -57,7 +58,7 @@ def measure_second_split(context: Context, *, seeds: int = 3, epochs: int | None
     )
 
 
-def _one_seed(work: Retraining, seed: int, advance) -> tuple[np.ndarray, np.ndarray]:
+def _one_seed(work: Retraining, seed: int, advance: Callable[[int], object]) -> tuple[np.ndarray, np.ndarray]:
     """(n,) forgetting times and (n,) learning times of one seed, NaN where never."""
     half = work.deal(2, seed)
     forgetting, learning = np.full(len(half), np.nan), np.full(len(half), np.nan)
@@ -68,7 +69,9 @@ def _one_seed(work: Retraining, seed: int, advance) -> tuple[np.ndarray, np.ndar
     return forgetting, learning
 
 
-def _one_order(work: Retraining, seed: int, order: int, half: np.ndarray, advance) -> tuple[np.ndarray, np.ndarray]:
+def _one_order(
+    work: Retraining, seed: int, order: int, half: np.ndarray, advance: Callable[[int], object]
+) -> tuple[np.ndarray, np.ndarray]:
     """Learning and forgetting times of the half that is trained on first; kept in a file when both parts are done."""
     name, rows, others = f"split-{seed}-{order}", np.flatnonzero(half == order), np.flatnonzero(half != order)
     part = work.run.parts_folder("second-split") / f"{name}.parquet"

@@ -15,11 +15,13 @@ gradient.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from scoring.audit.errors import HardlookError
@@ -36,7 +38,7 @@ from scoring.models import build_model
 from scoring.models.eval_mode import evaluating
 from scoring.models.inputs import Inputs
 from scoring.models.randomness import own_randomness
-from scoring.pipeline.retraining.ssl_objectives import OBJECTIVES, Encoder
+from scoring.pipeline.retraining.ssl_objectives import OBJECTIVES, Encoder, Objective
 from scoring.pipeline.retraining.subset_training import code_digests
 from scoring.pipeline.shards import Context
 from scoring.scorers.data_map import mean_over_epochs
@@ -110,7 +112,7 @@ class _Training:
         config = context.run.config
         with own_randomness(seed):
             model = build_model(config["model"], config.get("arguments"), context.audit.root).to(self.device)
-            self.module = OBJECTIVES[objective](Encoder(model, sample), sample).to(self.device)
+            self.module: Objective = OBJECTIVES[objective](Encoder(model, sample), sample).to(self.device)
         self.descent = torch.optim.AdamW(self.module.parameters(), lr=lr, weight_decay=1e-4)
         marker = folder / "key"
         if not marker.is_file() or marker.read_text() != key:
@@ -118,7 +120,7 @@ class _Training:
             folder.mkdir(parents=True)
             marker.write_text(key)
 
-    def run(self, epochs: int, advance) -> list[pa.Table]:
+    def run(self, epochs: int, advance: Callable[[int], object]) -> list[pa.Table]:
         """Train what is missing → one table per epoch."""
         done = self._restore()
         advance(done * len(self.rows))
@@ -137,7 +139,7 @@ class _Training:
             self._keep(epoch)
         return [read_table(self._table(epoch)) for epoch in range(1, epochs + 1)]
 
-    def _epoch(self, loader, advance) -> None:
+    def _epoch(self, loader: DataLoader, advance: Callable[[int], object]) -> None:
         self.module.train()
         for inputs, _labels in loader:
             loss = self.module.batch_loss(inputs.to(self.device))
@@ -171,17 +173,18 @@ class _Training:
 
     def _measure(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(n,) losses, (n,) lengths of their input gradients, (n, d) features, of all examples, in eval mode."""
-        found: list[tuple] = []
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
         with evaluating(self.module), own_randomness():
             for inputs, _labels in DataLoader(self.data, 256):
                 x = inputs.to(self.device).requires_grad_()
                 with torch.enable_grad():
-                    losses = self.module.losses(x)
-                    (gradient,) = torch.autograd.grad(losses.sum(), x)
+                    loss = self.module.losses(x)
+                    (gradient,) = torch.autograd.grad(loss.sum(), x)
                 with torch.no_grad():
-                    features = self.module.encoder(x)
-                found.append((losses.detach(), gradient.flatten(1).norm(dim=1), features))
-        return tuple(torch.cat(parts).float().cpu().numpy() for parts in zip(*found, strict=True))
+                    encoded = self.module.encoder(x)
+                found.append((loss.detach(), gradient.flatten(1).norm(dim=1), encoded))
+        losses, norms, features = (torch.cat(parts).float().cpu().numpy() for parts in zip(*found, strict=True))
+        return losses, norms, features
 
     def _table(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch:05d}.parquet"

@@ -128,7 +128,8 @@ class Autoencoder(nn.Module):
         return (self.decode(self.encoder(x)) - x.flatten(1)).square().mean(1)
 
 
-OBJECTIVES = {"barlow": Barlow, "rotation": Rotation, "autoencoder": Autoencoder}
+Objective = Barlow | Rotation | Autoencoder
+OBJECTIVES: dict[str, type[Objective]] = {"barlow": Barlow, "rotation": Rotation, "autoencoder": Autoencoder}
 
 
 def augmented(x: Tensor) -> Tensor:

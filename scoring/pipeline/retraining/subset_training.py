@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,30 +35,36 @@ from scoring.training.checkpoint_files import save_checkpoint
 from scoring.training.recorded_examples import Recorded, evaluate
 from scoring.training.trainer import InMemory, fit, starting_model, training_settings
 
+Examples = Inputs | InMemory
 NOT_THE_MODEL = ("every", "keep", "record_test")
 
 
-class Part(Subset):
+class Part(Subset[Any]):
     """Some rows of the examples, with their ids and labels."""
+
+    def __init__(self, dataset: Examples, indices: Sequence[int]) -> None:
+        super().__init__(dataset, indices)
+        self.whole = dataset
 
     @property
     def ids(self) -> np.ndarray:
         """(n,) example ids."""
-        return np.asarray(self.dataset.ids, dtype=object)[self.indices]
+        return np.asarray(self.whole.ids, dtype=object)[self.indices]
 
     @property
     def labels(self) -> np.ndarray:
         """(n,) class indices."""
-        return np.asarray(self.dataset.labels)[self.indices]
+        return np.asarray(self.whole.labels)[self.indices]
 
 
 class Unrecorded:
     """Stands where a training function expects a Recorder, and records nothing but how many epochs ended."""
 
-    def __init__(self, advance: Callable[[int], object]):
-        self.advance, self.epochs = advance, []
+    def __init__(self, advance: Callable[[int], object]) -> None:
+        self.advance = advance
+        self.epochs: list[int] = []
 
-    def watch(self, loader, **_options):
+    def watch(self, loader: Iterable[Any], **_options: Any) -> Iterator[Any]:
         """The loader's batches, as they are."""
         for batch in loader:
             yield batch
@@ -77,7 +83,7 @@ class Retraining:
     audit.toml are taken unless given.
     """
 
-    def __init__(self, context: Context, epochs: int | None = None):
+    def __init__(self, context: Context, epochs: int | None = None) -> None:
         self.context, self.audit, self.run = context, context.audit, context.run
         self.settings = training_settings(self.audit, self.run, epochs)
         self.examples = labelled(self.audit)
@@ -113,7 +119,7 @@ class Retraining:
         seed: int,
         advance: Callable[[int], object],
         *,
-        data=None,
+        data: Examples | None = None,
         after: str | None = None,
         training: str | None = None,
     ) -> nn.Module:
@@ -147,15 +153,24 @@ class Retraining:
         save_checkpoint(weights, model, self.epochs)
         return model.eval()
 
-    def _key(self, name: str, data, rows: np.ndarray, seed: int, after: str | None) -> str:
+    def _key(self, name: str, data: Examples, rows: np.ndarray, seed: int, after: str | None) -> str:
         ids, labels = np.asarray(data.ids, dtype=object)[rows], np.asarray(data.labels)[rows]
         before = (self.folder(after) / "key").read_text() if after else None
         return digest([self.key, name, ids.tolist(), labels.tolist(), seed, before])
 
-    def _train(self, model, part: Part, seed: int, advance, training, state: Path, same: bool) -> None:
+    def _train(
+        self,
+        model: nn.Module,
+        part: Part,
+        seed: int,
+        advance: Callable[[int], object],
+        training: str | None,
+        state: Path,
+        same: bool,
+    ) -> None:
         settings = {**self.settings, "seed": seed}
         own = "function" in settings
-        recorder = Unrecorded(advance)
+        recorder = None
         if training:
             recorder = Recorder(
                 self.audit,
@@ -168,29 +183,32 @@ class Retraining:
                 overwrite=not same or own,
             )
             recorder.start()
+        listener = Unrecorded(advance) if recorder is None else recorder
         try:
             if own:
-                self._train_by(settings, model, part, recorder)
+                self._train_by(settings, model, part, listener)
                 if training:
                     advance(self.epochs * len(part))
             else:
                 known = inspect.signature(fit).parameters
                 given = {key: value for key, value in settings.items() if key in known}
                 if training:
-                    advance(len(recorder.epochs) * len(part))
+                    advance(len(listener.epochs) * len(part))
                 if "augment" in given:
                     given["augment"] = load_callable(given["augment"], self.audit.root)
-                fit(model, part, recorder=recorder if training else None, state=state, on_batch=advance, **given)
+                fit(model, part, recorder=recorder, state=state, on_batch=advance, **given)
         finally:
-            if training:
+            if recorder is not None:
                 recorder.close()
-        if own and not recorder.epochs:
+        if own and not listener.epochs:
             raise HardlookError(
                 f"{settings['function']} ended no epoch; needed `for batch in recorder.watch(loader):` "
                 "in place of `for batch in loader:`, or recorder.end_epoch() after each epoch"
             )
 
-    def _train_by(self, settings: dict[str, Any], model, part: Part, recorder) -> None:
+    def _train_by(
+        self, settings: dict[str, Any], model: nn.Module, part: Part, recorder: Recorder | Unrecorded
+    ) -> None:
         function = settings["function"]
         given = {key: value for key, value in settings.items() if key not in ("function", *NOT_THE_MODEL)}
         if "seed" not in self.settings:
@@ -228,7 +246,7 @@ def dealt(examples: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     return examples["fingerprint"].map(fold).to_numpy().astype(int)
 
 
-def code_digests(root: Path, config, settings) -> list[str]:
+def code_digests(root: Path, config: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
     """Hashes of the code that the model, the transform and the training come from."""
     named = [config.get("model"), config.get("transform"), settings.get("function"), settings.get("augment")]
     return [found for value in named if (found := code_digest(value, root))]

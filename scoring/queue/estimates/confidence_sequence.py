@@ -17,11 +17,14 @@ stratum count only as a prefix of its random order. ``confseq`` has the same for
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 from scipy.special import betaln, gammaln, logsumexp
 
 
-def log_likelihood(totals, size: int, drawn: int, errors: int) -> np.ndarray:
+def log_likelihood(totals: npt.ArrayLike, size: int, drawn: int, errors: int) -> np.ndarray:
     """log P(these ``drawn`` answers in their order | ``totals`` of ``size`` are wrong); −inf where impossible."""
     totals = np.asarray(totals, float)
     right = drawn - errors
@@ -37,11 +40,11 @@ def log_likelihood(totals, size: int, drawn: int, errors: int) -> np.ndarray:
     return np.where((totals < errors) | (size - totals < right), -np.inf, value)
 
 
-def log_evidence(drawn, errors, error_rate: float) -> float:
+def log_evidence(drawn: npt.ArrayLike, errors: npt.ArrayLike, error_rate: float) -> float:
     """log Q: the probability of the answers under the mixture of priors; ``drawn``, ``errors`` (s,)."""
     drawn, errors = np.asarray(drawn, float), np.asarray(errors, float)
 
-    def beta(a, b, e, n):
+    def beta(a: Any, b: Any, e: Any, n: Any) -> Any:
         return betaln(a + e, b + n - e) - betaln(a, b)
 
     e, n = errors.sum(), drawn.sum()
@@ -52,13 +55,13 @@ def log_evidence(drawn, errors, error_rate: float) -> float:
 
 
 def total_bounds(
-    sizes,
-    drawn,
-    errors,
+    sizes: npt.ArrayLike,
+    drawn: npt.ArrayLike,
+    errors: npt.ArrayLike,
     *,
-    open_answers=None,
-    known_wrong=None,
-    known_right=None,
+    open_answers: npt.ArrayLike | None = None,
+    known_wrong: npt.ArrayLike | None = None,
+    known_right: npt.ArrayLike | None = None,
     error_rate: float = 0.05,
     confidence: float = 0.95,
 ) -> tuple[int, int]:
@@ -91,7 +94,9 @@ def total_bounds(
     return min(max(bounds[0], int(possible[0])), high), high
 
 
-def _ends(sizes, drawn, errors, least, most, floor: float) -> tuple[int, int]:
+def _ends(
+    sizes: np.ndarray, drawn: np.ndarray, errors: np.ndarray, least: np.ndarray, most: np.ndarray, floor: float
+) -> tuple[int, int]:
     """First and last total whose best division among the strata is likelier than ``floor``."""
     start, steps = 0.0, []
     for size, n, e, low, high in zip(sizes, drawn, errors, least, most, strict=True):

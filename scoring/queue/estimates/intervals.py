@@ -12,9 +12,11 @@ intervals hold for one look at a size chosen beforehand; whoever looks again and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special, stats
 
 FEW = 10
@@ -30,7 +32,7 @@ class Estimate:
     high: float
 
 
-def clopper_pearson(errors, n, confidence: float = 0.95):
+def clopper_pearson(errors: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """The exact binomial interval of ``errors`` among ``n``, arrays welcome; counts need not be whole.
 
     >>> [round(float(x), 4) for x in clopper_pearson(0, 30)]
@@ -43,21 +45,22 @@ def clopper_pearson(errors, n, confidence: float = 0.95):
     return low, high
 
 
-def mid_p(errors, n, confidence: float = 0.95):
+def mid_p(errors: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """The mid-P interval: half of the probability of the observed count is no evidence against a rate."""
     errors, n = np.asarray(errors, float), np.asarray(n, float)
     tail = (1 - confidence) / 2
 
-    def above(p):  # ½ P(X > e) + ½ P(X ≥ e), growing in p
+    def above(p: np.ndarray) -> np.ndarray:  # ½ P(X > e) + ½ P(X ≥ e), growing in p
         return (
             special.betainc(errors + 1, np.maximum(n - errors, 1e-12), p)
             + special.betainc(np.maximum(errors, 1e-12), n - errors + 1, p)
         ) / 2
 
-    return tuple(_solve(above, target, np.broadcast(errors, n).shape) for target in (tail, 1 - tail))
+    shape = np.broadcast(errors, n).shape
+    return _solve(above, tail, shape), _solve(above, 1 - tail, shape)
 
 
-def _solve(growing, target: float, shape) -> np.ndarray:
+def _solve(growing: Callable[[np.ndarray], np.ndarray], target: float, shape: tuple[int, ...]) -> np.ndarray:
     low, high = np.zeros(shape), np.ones(shape)
     for _ in range(50):
         middle = (low + high) / 2
@@ -70,7 +73,9 @@ def exact_without_replacement(errors: int, n: int, population: int, confidence: 
     """Clopper-Pearson for ``n`` of ``population`` examples (Buonaccorsi 1987): shares of those not yet refuted."""
     tail, first, last = (1 - confidence) / 2, errors, population - (n - errors)
 
-    def bisect(keep, low, high):  # the first total in low … high from which ``keep`` holds
+    def bisect(
+        keep: Callable[[int], bool], low: int, high: int
+    ) -> int:  # the first total in low … high from which ``keep`` holds
         while low < high:
             middle = (low + high) // 2
             low, high = (low, middle) if keep(middle) else (middle + 1, high)
@@ -81,7 +86,9 @@ def exact_without_replacement(errors: int, n: int, population: int, confidence: 
     return least / population, most / population
 
 
-def rate_of_strata(sizes, drawn, errors, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def rate_of_strata(
+    sizes: npt.ArrayLike, drawn: npt.ArrayLike, errors: npt.ArrayLike, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The share of wrong labels from a stratified draw → value, low, high.
 
     sizes (s,), drawn (s,) and errors (…, s): examples of each stratum, controls decided, errors among them; leading
@@ -107,7 +114,7 @@ def rate_of_strata(sizes, drawn, errors, confidence: float = 0.95) -> tuple[np.n
     return value, np.minimum(low, value), np.maximum(high, value)
 
 
-def rate_by_cluster(errors, members, confidence: float = 0.95) -> Estimate:
+def rate_by_cluster(errors: npt.ArrayLike, members: npt.ArrayLike, confidence: float = 0.95) -> Estimate:
     """The rate where examples come in clusters (patients, scenes) → ``Estimate`` that holds for new clusters too.
 
     errors (g,), members (g,): wrong labels and decided controls of each cluster. Ratio estimate, variance between

@@ -16,6 +16,7 @@ many errors are left is for random controls to say. Its numbers are no probabili
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,7 +130,7 @@ def _best_ridge(x: np.ndarray, wrong: np.ndarray, seed: int) -> float:
     return RIDGES[int(losses.argmin())]
 
 
-def _parts(wrong: np.ndarray, seed: int):
+def _parts(wrong: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     return StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(wrong, wrong)
 
 
@@ -140,7 +141,7 @@ def _solve(x: np.ndarray, wrong: np.ndarray, ridge: float) -> np.ndarray:
     penalty[0], penalty[1] = 0.0, 1e-2
     wide = np.column_stack([np.ones(len(x)), x])
 
-    def loss(weights):
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         signed = y * (wide @ weights)
         value = np.logaddexp(0, -signed).sum() + (penalty * weights**2).sum() / 2
         return value, -wide.T @ (y * expit(-signed)) + penalty * weights
