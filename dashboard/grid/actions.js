@@ -23,10 +23,10 @@ export function act(host, name, value) {
   const { hub, toolbar } = host;
   if (name === "keys") return showKeys(host.layer, hub.marks, host.data.guidelines, host.data.kind, hub.readOnly);
   if (name === "influence") return showInfluentialExamples(host);
-  if (hub.readOnly) return toolbar.tell(hub.readOnly);
+  if (hub.readOnly) return toolbar.showMessage(hub.readOnly);
   if (name === "undo") return hub.undo(host);
   const targets = host.targets();
-  if (!targets.length) return toolbar.tell("No example is in focus.");
+  if (!targets.length) return toolbar.showMessage("No example is in focus.");
   const seconds = targets.length === 1 ? Math.round((Date.now() - host.since) / 10) / 100 : null;
   const opened = host.exampleDialog.isOpen;
   const map = opened ? host.exampleDialog.map : Boolean(host.viewport?.map);
@@ -61,7 +61,7 @@ export function eventsFor(host, targets, name, value, viewing) {
     if (!changes) return null;
     const events = targets.map((target) => eventOf(host, target, changes(target.cell), viewing(target.cell)));
     const made = events.filter((event) => event !== null);
-    if (!made.length) host.toolbar.tell(changes.refusal ?? "Nothing to decide here.");
+    if (!made.length) host.toolbar.showMessage(changes.refusal ?? "Nothing to decide here.");
     return made;
   });
 }

@@ -49,12 +49,12 @@ class PlanePanel {
 
   isOneColumn() {
     const { x, y } = this.columns();
-    if (x === y) this.tell(SAME_COLUMN);
+    if (x === y) this.showMessage(SAME_COLUMN);
     return x === y;
   }
 
   /** @param {string} text */
-  tell(text) {
+  showMessage(text) {
     this.stage.replaceChildren(el("p", { class: "hl-quiet", "aria-live": "polite" }, text));
   }
 
@@ -72,7 +72,7 @@ class PlanePanel {
       if (answer.state === "running" && (this.node.isConnected || !again))
         setTimeout(() => own === this.turn && this.read(true), EVERY);
     } catch (error) {
-      if (own === this.turn) this.tell(`The decision plane cannot be read: ${reason(error)}`);
+      if (own === this.turn) this.showMessage(`The decision plane cannot be read: ${reason(error)}`);
     }
   }
 
@@ -84,7 +84,7 @@ class PlanePanel {
       await request("/hardlook/cut", { id: this.id, run: this.run, ...this.columns() });
       await this.read();
     } catch (error) {
-      this.tell(reason(error));
+      this.showMessage(reason(error));
     }
   }
 
@@ -93,7 +93,7 @@ class PlanePanel {
     this.drawButton.hidden = answer.state === "ready" || Boolean(answer.refusal);
     this.drawButton.disabled = answer.state === "running";
     if (answer.state === "ready") this.stage.replaceChildren(...planeFigure(answer, (score) => this.rescore(score)));
-    else if (answer.state === "running") this.tell(answer.line ?? "");
+    else if (answer.state === "running") this.showMessage(answer.line ?? "");
     else {
       const why = answer.state === "failed" ? `The command failed: ${answer.line}` : answer.refusal;
       const parts = why ? [quiet(why), answer.command ? el("code", { class: "hl-command" }, answer.command) : null] : [];

@@ -10,6 +10,7 @@ import { ExampleDialog } from "./example_dialog.js";
 import { actionKey, fieldTakes, isHeld, presses } from "./keys.js";
 import { TimeOnScreen } from "./time_on_screen.js";
 import { Toolbar } from "./toolbar.js";
+import { verticalMove } from "./vertical_move.js";
 
 const NARROW = 92; // pixels
 const AHEAD_AFTER = 150; // milliseconds: this page's pictures come first
@@ -221,7 +222,7 @@ export class Grid {
     this.select(this.cells.slice(first, last + 1).map((entry) => entry.cell.id));
   }
 
-  letGo() {
+  clearSelection() {
     this.anchor = null;
     this.select([]);
   }
@@ -266,7 +267,7 @@ export class Grid {
     const command = event.ctrlKey || event.metaKey;
     if (command && event.key.toLowerCase() === "a") this.select(this.cells.map((entry) => entry.cell.id));
     else if (command) return false;
-    else if (event.key === "Escape") this.letGo();
+    else if (event.key === "Escape") this.clearSelection();
     else if (event.key === " ") this.toggle(this.cells[this.focus]?.cell.id);
     else if (event.key === "Enter") this.open();
     else if (event.key === "PageDown" || event.key === "PageUp")
@@ -361,29 +362,4 @@ export class Grid {
     if (this.exampleDialog.isOpen) this.exampleDialog.paint();
     this.toolbar.drawStatus();
   }
-}
-
-/**
- * The place, counted through all panels, that lies in the same column one row further down or up; past a panel's last row
- * the first row of the next panel that has cells. A short row ends at its last cell. Null where there is no such row.
- * @param {number[]} sizes how many cells each panel has
- * @param {number} columns
- * @param {number} panel
- * @param {number} place within the panel
- * @param {boolean} down
- */
-export function verticalMove(sizes, columns, panel, place, down) {
-  const step = down ? 1 : -1;
-  const size = (/** @type {number} */ at) => sizes[at] ?? 0;
-  const lastRow = (/** @type {number} */ at) => Math.floor((size(at) - 1) / columns);
-  let to = panel;
-  let row = Math.floor(place / columns) + step;
-  if (row < 0 || row > lastRow(panel)) {
-    to += step;
-    while (sizes[to] === 0) to += step;
-    if (sizes[to] === undefined) return null;
-    row = down ? 0 : lastRow(to);
-  }
-  const start = sizes.slice(0, to).reduce((sum, n) => sum + n, 0);
-  return start + Math.min(row * columns + (place % columns), size(to) - 1);
 }

@@ -90,7 +90,7 @@ export class Hub {
     if (!grid) return;
     grid.focusCell?.();
     if (action === "keys") grid.act("keys");
-    else if (!arrow) grid.toolbar.tell(this.readOnly || "The focus is here now; the same key once more decides about this example.");
+    else if (!arrow) grid.toolbar.showMessage(this.readOnly || "The focus is here now; the same key once more decides about this example.");
     event.preventDefault();
   }
 
@@ -127,7 +127,7 @@ export class Hub {
     this.acts.push({ client, seq, example_id, fingerprint, label, before, opens });
     this.repaint(kept.map((event) => event.example_id));
     const what = recorded(first);
-    grid.toolbar.tell(kept.length > 1 ? `${what} · ${plural(kept.length, "example")}` : what);
+    grid.toolbar.showMessage(kept.length > 1 ? `${what} · ${plural(kept.length, "example")}` : what);
     grid.recorded?.(events, opens);
   }
 
@@ -146,7 +146,7 @@ export class Hub {
     this.queue.add([{ ...event, action: "undo", undoes: [client, seq] }]);
     const ids = Object.keys(act.before);
     this.repaint(ids);
-    grid.toolbar.tell(`undone · ${ids.length === 1 ? ids[0] : plural(ids.length, "example")}`);
+    grid.toolbar.showMessage(`undone · ${ids.length === 1 ? ids[0] : plural(ids.length, "example")}`);
     grid.undone?.(ids, opens);
   }
 
@@ -158,16 +158,16 @@ export class Hub {
    */
   async lastAct(grid) {
     if (!(await this.queue.empty(SAVED_WITHIN))) {
-      grid.toolbar.tell("Undo of earlier decisions needs everything saved first.");
+      grid.toolbar.showMessage("Undo of earlier decisions needs everything saved first.");
       return null;
     }
     try {
       /** @type {{act: Act | null}} */
       const { act } = await request(address("last-act", { but: this.queue.client }));
-      if (!act) grid.toolbar.tell("There is nothing to undo.");
+      if (!act) grid.toolbar.showMessage("There is nothing to undo.");
       return act;
     } catch (error) {
-      grid.toolbar.tell(`Undo needs the log: ${reason(error)}`);
+      grid.toolbar.showMessage(`Undo needs the log: ${reason(error)}`);
       return null;
     }
   }

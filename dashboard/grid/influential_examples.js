@@ -68,7 +68,7 @@ export const strip = (title, help, thumbs, testid) =>
 export async function showInfluentialExamples(host) {
   if (host.exampleDialog.isOpen) return host.exampleDialog.revealInfluence();
   const ids = host.targets().map(({ cell }) => cell.id);
-  if (!ids.length) return host.toolbar.tell("No example is in focus.");
+  if (!ids.length) return host.toolbar.showMessage("No example is in focus.");
   const subject = ids.length === 1 ? ids[0] : `${plural(ids.length, "example")}, their influence summed`;
   const body = el("div", { class: "hl-both" }, quiet("Reading …"));
   /** @typedef {{cell: Cell, cells: Cell[]}} Picked */

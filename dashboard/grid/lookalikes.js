@@ -23,12 +23,12 @@ const HELP = "Space takes one out, Enter shows it large. A key decides about all
 /** Shows the look-alikes of the session's example, and decides about those that stay ticked. @param {Session} session */
 export async function reviewLookalikes(session) {
   const { hub, toolbar, here: cell } = session;
-  if (hub.readOnly) return toolbar.tell(hub.readOnly);
-  if (!cell || cell.blind) return toolbar.tell("A blind example is decided alone.");
+  if (hub.readOnly) return toolbar.showMessage(hub.readOnly);
+  if (!cell || cell.blind) return toolbar.showMessage("A blind example is decided alone.");
   const found = await read(session, cell);
   if (!found) return undefined;
-  if ("error" in found) return toolbar.tell(`Look-alikes cannot be read: ${reason(found.error)}`);
-  if (found.members.length < 2) return toolbar.tell(found.note ?? "");
+  if ("error" in found) return toolbar.showMessage(`Look-alikes cannot be read: ${reason(found.error)}`);
+  if (found.members.length < 2) return toolbar.showMessage(found.note ?? "");
   session.follow(found.members);
   return new Preview(session, cell, found.members).show();
 }

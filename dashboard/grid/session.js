@@ -14,12 +14,14 @@ import { grouped } from "./format.js";
 import { address, request } from "./http.js";
 import { actionKey, fieldTakes, isHeld, presses } from "./keys.js";
 import { reviewLookalikes } from "./lookalikes.js";
+import { moveKey, pictureKey } from "./session_keys.js";
 import { SessionLocks } from "./session_locks.js";
 import { SessionTools } from "./session_tools.js";
 import { SidePanel } from "./side_panel.js";
 import { TimeOnScreen } from "./time_on_screen.js";
 import { Toolbar } from "./toolbar.js";
 import { Viewport } from "./viewport.js";
+import { VisitTimes } from "./visit_times.js";
 
 const AHEAD = 5; // pictures that are decoded ahead
 const FACTS = 12; // examples whose facts are read ahead
@@ -57,10 +59,7 @@ export class Session {
     this.since = Date.now();
     /** How many are left to decide; null where it is not known. @type {number | null} */
     this.left = null;
-    /** The id on screen, and when it came there. @type {{id: string, start: number} | null} */
-    this.visit = null;
-    /** By id, milliseconds on screen before this visit. @type {Map<string, number>} */
-    this.visits = new Map();
+    this.visits = new VisitTimes();
     /** Turns the page's window; null where it cannot. @type {((by: number) => void) | null} */
     this.turn = null;
     this.isRefilling = false;
@@ -136,7 +135,7 @@ export class Session {
     this.wanted = null;
     this.sent = data.at;
     this.left ??= data.left;
-    if (data.reason && !this.greeted) this.toolbar.tell(data.reason);
+    if (data.reason && !this.greeted) this.toolbar.showMessage(data.reason);
     this.greeted ||= Boolean(data.reason);
     this.hub.watch();
     this.goTo(Math.max(0, start), { again: true });
@@ -147,7 +146,7 @@ export class Session {
     const { wanted } = this;
     const back = wanted ? this.placeOf(wanted) : -1;
     if (back >= 0) return back;
-    if (wanted) this.toolbar.tell(`undone · ${wanted}, which is not in this queue`);
+    if (wanted) this.toolbar.showMessage(`undone · ${wanted}, which is not in this queue`);
     const kept = own && (wanted || !isMoved) ? this.placeOf(own) : -1;
     return kept >= 0 ? kept : this.placeOf(at);
   }
@@ -164,12 +163,11 @@ export class Session {
   goTo(at, { again = false } = {}) {
     const entry = this.cells[at];
     if (!entry) return false;
-    const isSame = again && this.visit?.id === entry.cell.id;
-    if (!isSame) this.leave();
+    const isSame = again && this.visits.current?.id === entry.cell.id;
     this.focus = at;
     if (!isSame) {
       this.since = Date.now();
-      this.visit = { id: entry.cell.id, start: performance.now() };
+      this.visits.start(entry.cell.id);
       this.viewport.show(entry.cell);
       this.sidePanel.show(entry.cell);
       if (this.exampleDialog.isOpen && !this.exampleDialog.guest) this.exampleDialog.show(entry.cell);
@@ -219,7 +217,7 @@ export class Session {
     const { id } = this.here;
     const other = this.locks.otherHolder(id);
     if (!other || this.decisions.shown(id).decision || this.exampleDialog.isOpen) return;
-    this.toolbar.tell(`${other} is looking at ${id}; on to the next one.`);
+    this.toolbar.showMessage(`${other} is looking at ${id}; on to the next one.`);
     this.advance();
   }
 
@@ -244,20 +242,9 @@ export class Session {
     if (isRead) this.readFacts();
   }
 
-  /** Remembers how long the example was on screen. */
-  leave() {
-    if (this.visit) this.visits.set(this.visit.id, this.milliseconds(this.visit.id));
-  }
-
-  /** @param {string} id */
-  milliseconds(id) {
-    const before = this.visits.get(id) ?? 0;
-    return id === this.visit?.id ? before + performance.now() - this.visit.start : before;
-  }
-
   /** Seconds that an example was large on screen, or in the dialog that shows it. @param {string} id */
   onScreen(id) {
-    return Math.round(Math.max(this.milliseconds(id), this.timeOnScreen.milliseconds(id)) / 10) / 100;
+    return Math.round(Math.max(this.visits.milliseconds(id), this.timeOnScreen.milliseconds(id)) / 10) / 100;
   }
 
   /** @param {string} id */
@@ -285,7 +272,13 @@ export class Session {
     this.repaint();
     const isSkipped = this.data.first > 0 || this.cells.some(({ cell }) => isOpen(cell.id));
     const rest = isSkipped ? " Some before were skipped: Home leads to the first." : "";
-    this.toolbar.tell(`That was the last one of this queue.${rest}`);
+    this.toolbar.showMessage(`That was the last one of this queue.${rest}`);
+  }
+
+  /** Goes to the first example that is not decided. */
+  home() {
+    const open = this.cells.findIndex(({ cell }) => !this.decisions.shown(cell.id).decision);
+    this.goTo(open >= 0 ? open : 0);
   }
 
   /** @param {number} by */
@@ -352,28 +345,7 @@ export class Session {
     this.turn(1);
   }
 
-  // -- comparing ----------------------------------------------------------------------------------------------------
-
-  /** Puts an example beside the picture; the same once more takes it away. @param {Cell} cell */
-  compare(cell) {
-    const isSame = this.viewport.second?.cell?.id === cell.id;
-    const found = this.sidePanel.examples.find(([one]) => one.id === cell.id);
-    this.viewport.beside(isSame ? null : cell, found?.[1] ?? `label: ${cell.label ?? "none"}`);
-  }
-
-  /** Puts the next of the examples beside the picture. @param {1 | -1} by @param {"gold" | null} [kind] only such examples */
-  compareNext(by, kind = null) {
-    const all = this.sidePanel.examples.filter(([, caption]) => !kind || caption.startsWith(kind));
-    const at = all.findIndex(([one]) => one.id === this.viewport.second?.cell?.id);
-    const next = all[at < 0 ? 0 : (at + by + all.length) % all.length];
-    if (next) this.viewport.beside(...next);
-    else this.toolbar.tell(kind ? "No gold example is known here." : "Nothing to compare with yet.");
-  }
-
-  toggleCompare() {
-    if (this.viewport.second) this.viewport.beside(null);
-    else this.compareNext(1);
-  }
+  // -- parts -------------------------------------------------------------------------------------------------------
 
   /** @param {Cell} cell */
   isDeep(cell) {
@@ -393,53 +365,9 @@ export class Session {
   key(event) {
     if (event.defaultPrevented || event.altKey || closest(event, "dialog") || fieldTakes(event)) return;
     if (presses(event)) return;
-    if (!isHeld(event) && !this.moveKey(event) && !this.viewportKey(event) && !this.actionKey(event)) return;
+    if (!isHeld(event) && !moveKey(this, event) && !pictureKey(this, event) && !this.actionKey(event)) return;
     event.preventDefault();
     event.stopPropagation();
-  }
-
-  /** @param {KeyboardEvent} event */
-  moveKey(event) {
-    const command = event.ctrlKey || event.metaKey;
-    if (command && event.key.toLowerCase() === "a") {
-      this.toolbar.tell("One at a time here; the sheet selects many.");
-      return true;
-    }
-    if (command || event.shiftKey) return false;
-    const step = { ArrowRight: 1, ArrowLeft: -1, PageDown: 10, PageUp: -10 }[event.key];
-    if (step) this.step(step);
-    else if (event.key === "Home") this.home();
-    else if (event.key === "End") this.goTo(this.cells.length - 1);
-    else if (event.key === " ") this.advance();
-    else if (event.key === "Enter") this.open();
-    else if (event.key === "Escape") this.escape();
-    else return false;
-    return true;
-  }
-
-  /** Goes to the first example that is not decided. */
-  home() {
-    const open = this.cells.findIndex(({ cell }) => !this.decisions.shown(cell.id).decision);
-    this.goTo(open >= 0 ? open : 0);
-  }
-
-  /** Takes away what is beside the picture; where nothing is, zoom, map and window. */
-  escape() {
-    if (this.viewport.second) this.viewport.beside(null);
-    else if (this.here) this.viewport.show(this.here);
-  }
-
-  /** @param {KeyboardEvent} event */
-  viewportKey(event) {
-    const key = event.key.toLowerCase();
-    if (event.ctrlKey || event.metaKey) return false;
-    if (key === "t" && event.shiftKey) this.compareNext(1);
-    else if (key === "t") this.toggleCompare();
-    else if (key === "]" || key === "[") this.compareNext(key === "]" ? 1 : -1);
-    else if (key === "g") this.compareNext(1, "gold");
-    else if (key === "a") this.act("lookalikes");
-    else return this.viewport.key(event);
-    return true;
   }
 
   /** @param {KeyboardEvent} event */

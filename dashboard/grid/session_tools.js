@@ -1,6 +1,7 @@
 // The buttons under a session's picture, made once: one that is made anew loses the focus.
 
 /** @import { Session } from "./session.js" */
+import { compareNext, toggleCompare } from "./comparison.js";
 import { el, isThere, keycap, keepFocus } from "./dom.js";
 
 /** @typedef {{words: HTMLElement, node: HTMLElement, isOn: () => unknown}} Tool */
@@ -24,8 +25,8 @@ export class SessionTools {
       this.zoom,
       makeTool("VoG map", "M", () => viewport.map, () => viewport.toggleMap()),
       makeTool("Window", "V", () => viewport.window, () => viewport.toggleWindow()),
-      makeTool("Compare", "T", () => viewport.second, () => session.toggleCompare()),
-      makeTool("Gold", "G", never, () => session.compareNext(1, "gold")),
+      makeTool("Compare", "T", () => viewport.second, () => toggleCompare(session)),
+      makeTool("Gold", "G", never, () => compareNext(session, 1, "gold")),
       session.hub.readOnly ? null : makeTool("Look-alikes", "A", never, () => session.act("lookalikes")),
       makeTool("Open", "Enter", never, () => session.open()),
       makeTool("Skip", "Space", never, () => session.advance()),

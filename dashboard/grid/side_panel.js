@@ -3,6 +3,7 @@
 
 /** @import { Cell, ClassReference, ExampleFacts, InfluenceAnswer, SessionFacts } from "./types.js" */
 /** @import { Session } from "./session.js" */
+import { compare } from "./comparison.js";
 import { unjudged } from "./contents.js";
 import { el, isThere, keycap, keepFocus, quiet } from "./dom.js";
 import { bars, decisionLines, history, pairs, precedents, scores, section } from "./facts.js";
@@ -218,7 +219,7 @@ export class SidePanel {
   /** @type {(title: string, cells: Cell[], help: string | null, testid: string) => HTMLElement} */
   strip(title, cells, help, testid) {
     const { session } = this;
-    const thumbs = cells.map((cell) => thumb(session, cell, () => session.compare(cell), { label: `compare with ${cell.id}` }));
+    const thumbs = cells.map((cell) => thumb(session, cell, () => compare(session, cell), { label: `compare with ${cell.id}` }));
     return strip(title, help, thumbs, testid);
   }
 

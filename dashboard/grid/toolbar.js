@@ -68,7 +68,7 @@ export class Toolbar {
   }
 
   /** Shows a message for a while in the bar, and to screen readers. @param {string} text */
-  tell(text) {
+  showMessage(text) {
     this.message.textContent = text;
     this.message.title = text;
     this.message.classList.toggle("hl-long", text.length > LONG);

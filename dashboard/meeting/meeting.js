@@ -85,7 +85,7 @@ class Screen {
       await this.look();
     } catch {
       this.isOffline = true;
-      this.tell("No connection to the server; trying again.");
+      this.showMessage("No connection to the server; trying again.");
     } finally {
       this.isPolling = false;
     }
@@ -97,14 +97,14 @@ class Screen {
       signal: AbortSignal.timeout(10 * EVERY), // a request lost on the way must not end the following
     });
     if (!reply.ok) {
-      this.tell(await reply.text());
+      this.showMessage(await reply.text());
       return;
     }
     /** @type {MeetingState | {same: true}} */
     const state = await reply.json();
     if (!("same" in state) && acts === this.acts) this.take(state);
     this.requestPage();
-    if (this.isOffline) this.tell("");
+    if (this.isOffline) this.showMessage("");
     this.isOffline = false;
   }
 
@@ -132,7 +132,7 @@ class Screen {
   }
 
   /** @param {string} text */
-  tell(text) {
+  showMessage(text) {
     this.status.textContent = text;
   }
 
@@ -167,14 +167,14 @@ class Screen {
         body,
       });
       if (!reply.ok) {
-        this.tell(await reply.text());
+        this.showMessage(await reply.text());
         return false;
       }
-      this.tell("");
+      this.showMessage("");
       this.take(await reply.json());
       return true;
     } catch {
-      this.tell("No connection to the server; nothing was recorded.");
+      this.showMessage("No connection to the server; nothing was recorded.");
       return false;
     }
   }

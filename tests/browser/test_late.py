@@ -92,9 +92,9 @@ def test_what_comes_late_beside_a_picture_does_not_hide_what_is_decided_in_an_op
 
 FOLLOWED = """() => {
   const hub = globalThis[Symbol.for("hardlook.hub")];
-  const desk = [...hub.grids].find((one) => one.follow && one.side);
-  desk.follow([{ id: "train/000001.png" }]); // an opened example's
-  desk.follow([{ id: "train/000002.png" }], "side"); // what comes late beside the picture
+  const session = [...hub.grids].find((one) => one.follow && one.sidePanel);
+  session.follow([{ id: "train/000001.png" }]); // an opened example's
+  session.follow([{ id: "train/000002.png" }], "side"); // what comes late beside the picture
   return ["train/000001.png", "train/000002.png"].map((id) => hub.decisions.watched.has(id));
 }"""
 
