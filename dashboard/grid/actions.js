@@ -9,7 +9,10 @@ import { digitClass } from "./keys.js";
 import { verdictOf } from "./verdicts.js";
 
 /** What an action changes about a cell; null for nothing. @typedef {(cell: Cell) => Change | null} Changes */
-/** The same with the message where nothing changes about any cell. @typedef {Changes & {refusal?: string}} ChangesOrRefusal */
+/**
+ * The same with the message where nothing changes about any cell.
+ * @typedef {Changes & {refusal?: string}} ChangesOrRefusal
+ */
 /** @typedef {ChangesOrRefusal | null} Outcome null: the dialog was closed */
 
 /**
@@ -69,17 +72,26 @@ export function eventsFor(host, targets, name, value, viewing) {
 /** @type {(verdict: string, more?: Partial<Change>) => Change} */
 const decide = (verdict, more = {}) => ({ action: "decide", verdict, ...more });
 
-/** Another label; choosing the given one confirms it. @type {(cell: Cell, label: string, verdict?: string) => Change} */
+/**
+ * Another label; choosing the given one confirms it.
+ * @type {(cell: Cell, label: string, verdict?: string) => Change}
+ */
 const relabel = (cell, label, verdict = "other") =>
   label === cell.label ? decide("given") : decide(verdict, { new_label: label });
 
-/** Changes with the message for cells that all stay as they are. @type {(refusal: string, changes: Changes) => ChangesOrRefusal} */
+/**
+ * Changes with the message for cells that all stay as they are.
+ * @type {(refusal: string, changes: Changes) => ChangesOrRefusal}
+ */
 const orRefuse = (refusal, changes) => Object.assign((/** @type {Cell} */ cell) => changes(cell), { refusal });
 
 /** @param {Cell[]} cells */
 const subject = (cells) => (cells.length === 1 && cells[0] ? cells[0].id : plural(cells.length, "example"));
 
-/** The classes on top of a list: suggestion, prediction and label of a single example. @type {(cells: Cell[]) => string[]} */
+/**
+ * The classes on top of a list: suggestion, prediction and label of a single example.
+ * @type {(cells: Cell[]) => string[]}
+ */
 const likely = ([cell, ...more]) =>
   cell && !more.length ? [cell.suggestion, cell.prediction, cell.label].filter(isThere) : [];
 
@@ -95,8 +107,11 @@ const isFlagged = (host, cell) => host.decisions.shown(cell.id).flag;
  * @returns {Outcome | Promise<Outcome>}
  */
 function changesOf(host, cells, name, value) {
-  if (name === "suggested")
-    return orRefuse("There is no suggestion here.", (cell) => (cell.suggestion ? relabel(cell, cell.suggestion) : null));
+  if (name === "suggested") {
+    return orRefuse("There is no suggestion here.", (cell) =>
+      cell.suggestion ? relabel(cell, cell.suggestion) : null,
+    );
+  }
   if (name === "digit") return classByDigit(host, value ?? "");
   if (name === "flag") return flags(host, cells);
   if (name === "issue") return issues(host, cells);
@@ -106,7 +121,10 @@ function changesOf(host, cells, name, value) {
   return verdictChanges(verdict, host, cells);
 }
 
-/** A verdict's change of each cell, after the labels that it takes were chosen. @type {(verdict: Verdict, host: Host, cells: Cell[]) => Outcome | Promise<Outcome>} */
+/**
+ * A verdict's change of each cell, after the labels that it takes were chosen.
+ * @type {(verdict: Verdict, host: Host, cells: Cell[]) => Outcome | Promise<Outcome>}
+ */
 function verdictChanges(verdict, host, cells) {
   const { name, true: names, takes } = verdict;
   if (takes === "labels") return severalLabels(name, host, cells);
@@ -191,7 +209,10 @@ function eventOf(host, { cell, panel, place }, change, { seconds, ...looked }) {
   return { ...about, ...full, evidence, seconds, before };
 }
 
-/** A decision replaces the earlier one as a whole: a verdict keeps the issues, an issue keeps the verdict. @type {(change: Change, earlier: Decision | null) => Change} */
+/**
+ * A decision replaces the earlier one as a whole: a verdict keeps the issues, an issue keeps the verdict.
+ * @type {(change: Change, earlier: Decision | null) => Change}
+ */
 function whole(change, earlier) {
   const { verdict = null, new_label = null, labels = [], issues: kept = [] } = earlier ?? {};
   if (change.issues) return { verdict, new_label, labels, ...change };

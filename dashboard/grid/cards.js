@@ -1,5 +1,5 @@
-// Cards of slices: accuracy, labels against predictions, the examples nearest the centre, the strongest opponents. A click
-// opens the slice.
+// Cards of slices: accuracy, labels against predictions, the examples nearest the centre, the strongest opponents. A
+// click opens the slice.
 
 /** @import { Cell, Component, Marks, RoleName } from "./types.js" */
 import { content } from "./cells.js";
@@ -26,7 +26,10 @@ import { ThumbnailCache } from "./thumbnail_cache.js";
 
 const thumbnails = new ThumbnailCache();
 
-/** One bar of a histogram: how many of `longest`, with its mark. @type {(role: RoleName, mark: string, n: number, longest: number) => HTMLElement} */
+/**
+ * One bar of a histogram: how many of `longest`, with its mark.
+ * @type {(role: RoleName, mark: string, n: number, longest: number) => HTMLElement}
+ */
 function bar(role, mark, n, longest) {
   const fill = el("span", { class: `hl-fill hl-fill-${role}` });
   fill.style.setProperty("--share", String(n / longest));
@@ -57,14 +60,14 @@ function histogram({ rows, longest, rest }, marks) {
   return el("div", { class: "hl-histogram" }, el("table", {}, rows.map(line)), rest ? quiet(rest) : null);
 }
 
-/** A class under a picture, with the mark of its role. @param {string} role @param {string} mark @param {string} text */
+/**
+ * A class under a picture, with the mark of its role.
+ * @param {string} role
+ * @param {string} mark
+ * @param {string} text
+ */
 const labelLine = (role, mark, text) =>
-  el(
-    "span",
-    { class: "hl-under" },
-    el("span", { class: `hl-ink-${role}`, "aria-hidden": "true" }, mark),
-    ` ${text} `,
-  );
+  el("span", { class: "hl-under" }, el("span", { class: `hl-ink-${role}`, "aria-hidden": "true" }, mark), ` ${text} `);
 
 /** A picture with its label and, where it differs, its prediction. @param {Cell} cell @param {Marks} marks */
 function thumb(cell, marks) {
@@ -90,7 +93,11 @@ function strip(title, cells, none, marks) {
     "div",
     { class: "hl-minis" },
     quiet(cells.length ? title : none),
-    el("div", { class: "hl-ministrip" }, cells.map((cell) => thumb(cell, marks))),
+    el(
+      "div",
+      { class: "hl-ministrip" },
+      cells.map((cell) => thumb(cell, marks)),
+    ),
   );
 }
 
@@ -121,7 +128,13 @@ function drawCard(one, marks, open) {
     ),
     el("p", {}, one.facts, " · ", el("span", { title: one.spread_help }, one.spread)),
     histogram(one, marks),
-    one.metadata.length ? el("ul", { class: "hl-meta" }, one.metadata.map((text) => el("li", {}, text))) : null,
+    one.metadata.length
+      ? el(
+          "ul",
+          { class: "hl-meta" },
+          one.metadata.map((text) => el("li", {}, text)),
+        )
+      : null,
     strip("Nearest its centre", one.nearest, "No example is near its centre.", marks),
     strip("Strongest opponents in training", one.opponents, "No training example has a negative influence.", marks),
   );

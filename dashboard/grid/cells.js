@@ -18,12 +18,7 @@ export function smoothen(image) {
 
 /** The place of a picture that is missing, with the reason. @param {string} text */
 const missing = (text) =>
-  el(
-    "span",
-    { class: "hl-missing" },
-    el("span", { class: "hl-missing-mark", "aria-hidden": "true" }, "⊘"),
-    text,
-  );
+  el("span", { class: "hl-missing" }, el("span", { class: "hl-missing-mark", "aria-hidden": "true" }, "⊘"), text);
 
 /**
  * The example itself: picture, text or rows of values; a placeholder with its reason where there is none.
@@ -89,7 +84,12 @@ export function drawCell(cell, glyphs, thumbnails, on) {
   );
 }
 
-/** Shows the decision about a cell, and whether it is saved. @param {HTMLElement} node @param {Shown} shown @param {Glyphs} glyphs */
+/**
+ * Shows the decision about a cell, and whether it is saved.
+ * @param {HTMLElement} node
+ * @param {Shown} shown
+ * @param {Glyphs} glyphs
+ */
 export function paint(node, shown, glyphs) {
   const { decision, flag, saving, others, flaggedBy, notes } = shown;
   const own = decisionText(decision);
@@ -108,11 +108,9 @@ export function paint(node, shown, glyphs) {
   node.classList.toggle("hl-is-saving", saving);
 }
 
-/** A small sign on the picture, with its meaning on hover and for screen readers. @type {(role: string, text: string, meaning: string) => HTMLElement} */
+/**
+ * A small sign on the picture, with its meaning on hover and for screen readers.
+ * @type {(role: string, text: string, meaning: string) => HTMLElement}
+ */
 const chip = (role, text, meaning) =>
-  el(
-    "span",
-    { class: `hl-chip hl-chip-${role}`, title: `${meaning}: ${text}` },
-    hidden(`${meaning}: `),
-    text,
-  );
+  el("span", { class: `hl-chip hl-chip-${role}`, title: `${meaning}: ${text}` }, hidden(`${meaning}: `), text);

@@ -50,7 +50,8 @@ export class Clock {
     if (minutes >= 0.5) parts.push(`in ${round(minutes)} min`);
     const rate = this.decided >= 5 && minutes >= 0.1 ? this.decided / minutes : null;
     if (rate) parts.push(`${round(rate)} a minute`);
-    if (left !== null) parts.push(`${grouped(left)} left${rate && left ? `, ${duration(left / rate)} at this pace` : ""}`);
+    if (left !== null)
+      parts.push(`${grouped(left)} left${rate && left ? `, ${duration(left / rate)} at this pace` : ""}`);
     this.node.textContent = parts.join(" · ");
   }
 

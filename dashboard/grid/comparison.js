@@ -10,7 +10,12 @@ export function compare({ viewport, sidePanel }, cell) {
   viewport.beside(isSame ? null : cell, found?.[1] ?? `label: ${cell.label ?? "none"}`);
 }
 
-/** Puts the next of the examples beside the picture. @param {Session} session @param {1 | -1} by @param {"gold" | null} [kind] only such examples */
+/**
+ * Puts the next of the examples beside the picture.
+ * @param {Session} session
+ * @param {1 | -1} by
+ * @param {"gold" | null} [kind] only such examples
+ */
 export function compareNext({ viewport, sidePanel, toolbar }, by, kind = null) {
   const all = sidePanel.examples.filter(([, caption]) => !kind || caption.startsWith(kind));
   const at = all.findIndex(([one]) => one.id === viewport.second?.cell?.id);

@@ -10,7 +10,10 @@ const HIDDEN = "Blind: model output is hidden until the first verdict.";
 const NO_MAP = "No VoG map is kept for this example.";
 const MARKED = 0.5; // share of the strongest token from which one is underlined as well
 
-/** The example that a content belongs to, for requests about it. @typedef {{id: string, run: string | null, memory: PlaneMemory}} About */
+/**
+ * The example that a content belongs to, for requests about it.
+ * @typedef {{id: string, run: string | null, memory: PlaneMemory}} About
+ */
 
 /** The beginning of a text in a cell; `dir=auto` keeps marks of direction inside it. @param {string} text */
 export const textCell = (text) => el("span", { class: "hl-text", dir: "auto" }, text);
@@ -42,7 +45,11 @@ export function rowsCell(rows) {
 export const whole = (content, map, about) =>
   content.kind === "text" ? wholeText(content, map) : wholeRows(content, map, about);
 
-/** A content without model output, as it is before anybody has judged it. @param {Content} content @returns {Content} */
+/**
+ * A content without model output, as it is before anybody has judged it.
+ * @param {Content} content
+ * @returns {Content}
+ */
 export const unjudged = (content) => ({ ...content, map: false, blind: true });
 
 /** @param {string} text */
@@ -71,7 +78,7 @@ function wholeText({ pieces, left, map: kept, spans, blind }, map) {
 function tokenNote(kept, spans) {
   if (!kept) return NO_MAP;
   if (!spans) return "The VoG of the tokens is kept, but not their positions: give the transform a method spans(text).";
-  return "Marked: tokens whose gradient varied most over the last three checkpoints; underlined, at least half of the strongest.";
+  return "Marked: tokens whose gradient varied most over the last three checkpoints; underlined: strongest ones.";
 }
 
 /** @param {VectorContent} content @param {boolean} map @param {About} about */
@@ -99,7 +106,15 @@ function wholeRows({ rows, left, compared, map: kept, blind }, map, about) {
     el(
       "table",
       { class: "hl-columns", data: { testid: "whole-rows" } },
-      el("thead", {}, el("tr", {}, head.map((text) => el("th", { scope: "col" }, text)))),
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          head.map((text) => el("th", { scope: "col" }, text)),
+        ),
+      ),
       el("tbody", {}, rows.map(line)),
     ),
     left ? quiet(`… and ${grouped(left)} columns that deviate less`) : null,
@@ -108,4 +123,6 @@ function wholeRows({ rows, left, compared, map: kept, blind }, map, about) {
 
 /** @param {boolean} kept */
 const columnNote = (kept) =>
-  kept ? "VoG: how much the gradient of each column varied over the last three checkpoints, of the strongest column." : NO_MAP;
+  kept
+    ? "VoG: how much the gradient of each column varied over the last three checkpoints, of the strongest column."
+    : NO_MAP;

@@ -10,11 +10,17 @@ import { planeFigure } from "./plane_figure.js";
 const EVERY = 700; // milliseconds between two polls of a job
 const SAME_COLUMN = "Choose two different columns.";
 
-/** The columns and the score that were chosen, which outlive a redraw. @typedef {{x?: string, y?: string, score?: string}} PlaneMemory */
+/**
+ * The columns and the score that were chosen, which outlive a redraw.
+ * @typedef {{x?: string, y?: string, score?: string}} PlaneMemory
+ */
 /** @typedef {{id: string, run: string | null, rows: Column[], memory: PlaneMemory}} PlaneOptions */
 /** @typedef {{node: HTMLElement, value: () => string}} Picker */
 
-/** The panel of an opened vector; null where it has fewer than two columns. @param {PlaneOptions} options the most unusual columns first */
+/**
+ * The panel of an opened vector; null where it has fewer than two columns.
+ * @param {PlaneOptions} options the most unusual columns first
+ */
 export function planePanel(options) {
   const [first, second] = options.rows.slice(0, 2).sort((a, b) => a.place - b.place);
   return first && second ? new PlanePanel(options, first, second).node : null;
@@ -36,7 +42,14 @@ class PlanePanel {
     this.node = el(
       "section",
       { class: "hl-plane", data: { testid: "cut" } },
-      el("div", { class: "hl-planebar" }, el("strong", {}, "Decision plane"), this.x.node, this.y.node, this.drawButton),
+      el(
+        "div",
+        { class: "hl-planebar" },
+        el("strong", {}, "Decision plane"),
+        this.x.node,
+        this.y.node,
+        this.drawButton,
+      ),
       this.stage,
     );
     for (const { node } of [this.x, this.y]) node.addEventListener("change", () => this.read());
@@ -58,7 +71,10 @@ class PlanePanel {
     this.stage.replaceChildren(el("p", { class: "hl-quiet", "aria-live": "polite" }, text));
   }
 
-  /** Reads the plane or its job's state. @param {boolean} again whether this is a poll, which ends when the panel is gone */
+  /**
+   * Reads the plane or its job's state.
+   * @param {boolean} again whether this is a poll, which ends when the panel is gone
+   */
   async read(again = false) {
     const own = ++this.turn;
     if (this.isOneColumn()) return;
@@ -96,7 +112,9 @@ class PlanePanel {
     else if (answer.state === "running") this.showMessage(answer.line ?? "");
     else {
       const why = answer.state === "failed" ? `The command failed: ${answer.line}` : answer.refusal;
-      const parts = why ? [quiet(why), answer.command ? el("code", { class: "hl-command" }, answer.command) : null] : [];
+      const parts = why
+        ? [quiet(why), answer.command ? el("code", { class: "hl-command" }, answer.command) : null]
+        : [];
       this.stage.replaceChildren(...parts.filter(isThere));
     }
   }

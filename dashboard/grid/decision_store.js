@@ -60,7 +60,10 @@ export class DecisionStore {
     }
   }
 
-  /** Takes in the log's states: only of what is on screen, and nothing older than what is known. @param {StatesAnswer} answer */
+  /**
+   * Takes in the log's states: only of what is on screen, and nothing older than what is known.
+   * @param {StatesAnswer} answer
+   */
   merge({ examples, position }) {
     const fresh = Object.entries(examples).filter(
       ([id]) => this.watched.has(id) && position >= (this.positions.get(id) ?? position),
@@ -72,10 +75,13 @@ export class DecisionStore {
     if (fresh.length) this.changed(fresh.map(([id]) => id));
   }
 
-  /** Whether the log's states of these examples are known, as far as they are on screen; waits for them a while. @param {string[]} ids */
+  /**
+   * Whether the log's states of these examples are known, as far as they are on screen; waits for them a while.
+   * @param {string[]} ids
+   */
   async knows(ids) {
     const isOpen = () => ids.some((id) => this.watched.has(id) && !this.states.has(id));
-    for (const until = Date.now() + PATIENCE; isOpen() && Date.now() < until; )
+    for (const until = Date.now() + PATIENCE; isOpen() && Date.now() < until;)
       await new Promise((done) => setTimeout(done, 30));
     return !isOpen();
   }
@@ -104,8 +110,7 @@ export class DecisionStore {
       this.failures += 1; // the queue's status shows that the server cannot be reached
     }
     if (own !== this.polls || this.stopped) return; // another poll has started meanwhile and carries on
-    const wait =
-      document.visibilityState === "hidden" ? HIDDEN : Math.min(SLOWEST, EVERY * (1 + this.failures));
+    const wait = document.visibilityState === "hidden" ? HIDDEN : Math.min(SLOWEST, EVERY * (1 + this.failures));
     this.timer = setTimeout(() => this.poll(), wait);
   }
 
@@ -113,7 +118,8 @@ export class DecisionStore {
   async readNews(after) {
     /** @type {StatesAnswer} */
     const answer = await request(`${URL_OF_DECISIONS}?after=${after}`);
-    if (answer.again && answer.position < after) this.positions.clear(); // another log is here now, or an older copy of it
+    const isOlder = answer.position < after; // another log is here now, or an older copy of it
+    if (answer.again && isOlder) this.positions.clear();
     if (answer.again) await this.reread();
     else this.take(answer);
   }

@@ -36,7 +36,10 @@ export function open(root, className, label, build) {
   });
 }
 
-/** A held Enter must not answer twice: the second answer would go to what lies under the dialog. @param {KeyboardEvent} event */
+/**
+ * A held Enter must not answer twice: the second answer would go to what lies under the dialog.
+ * @param {KeyboardEvent} event
+ */
 function stopHeldEnter(event) {
   if (!event.repeat || event.key !== "Enter" || event.shiftKey) return;
   event.preventDefault();
@@ -50,7 +53,11 @@ export const heading = (title, subject) =>
 /** @param {() => void} cancel @param {HTMLElement | null} save */
 const buttons = (cancel, save) => el("footer", { class: "hl-foot" }, button("Cancel", "Esc", cancel), save);
 
-/** Names that hold the letters typed, those that begin with them first. @param {string[]} names @param {string} typed */
+/**
+ * Names that hold the letters typed, those that begin with them first.
+ * @param {string[]} names
+ * @param {string} typed
+ */
 export function matches(names, typed) {
   const letters = typed.trim().toLocaleLowerCase();
   if (!letters) return names;
@@ -79,7 +86,8 @@ export function matches(names, typed) {
  * @param {Choice} choice
  * @returns {Promise<string[] | null>}
  */
-export const choose = (root, choice) => open(root, "hl-choose", choice.title, (finish) => new ChoiceList(choice, finish).parts());
+export const choose = (root, choice) =>
+  open(root, "hl-choose", choice.title, (finish) => new ChoiceList(choice, finish).parts());
 
 /** The parts of the dialog in which names are chosen. */
 class ChoiceList {
@@ -103,7 +111,8 @@ class ChoiceList {
       id: "hl-choices",
       "aria-label": title,
       "aria-multiselectable": many ? "true" : null,
-      on: { mousedown: (event) => event.target !== event.currentTarget && event.preventDefault() }, // the field keeps the focus
+      // The field keeps the focus; a press on the list itself is one on its scrollbar.
+      on: { mousedown: (event) => event.target !== event.currentTarget && event.preventDefault() },
     });
     this.field = el("input", {
       type: "text",
@@ -123,7 +132,13 @@ class ChoiceList {
   parts() {
     const save = this.many ? button("Save", "Ctrl Enter", () => this.save(), { class: "hl-button hl-strong" }) : null;
     this.draw();
-    return [heading(this.title, this.subject), this.field, this.list, this.count, buttons(() => this.finish(null), save)];
+    return [
+      heading(this.title, this.subject),
+      this.field,
+      this.list,
+      this.count,
+      buttons(() => this.finish(null), save),
+    ];
   }
 
   search() {

@@ -3,7 +3,10 @@
 /** @typedef {Node | string | null | undefined} Child */
 /** @typedef {{[K in keyof HTMLElementEventMap]?: (event: HTMLElementEventMap[K]) => unknown}} Listeners */
 /** @typedef {string | number | boolean | null | undefined} Value */
-/** @typedef {{on?: Listeners, data?: Record<string, string>} & {[name: string]: Value | Listeners | Record<string, string>}} Attributes */
+/**
+ * @typedef {{on?: Listeners, data?: Record<string, string>}} Parts
+ * @typedef {Parts & {[name: string]: Value | Listeners | Record<string, string>}} Attributes
+ */
 
 /**
  * An element with attributes and children. `on` holds listeners; strings become text nodes; nulls are left out.
@@ -17,7 +20,8 @@ export function el(tag, attributes = {}, ...children) {
   const { on = {}, data = {}, ...rest } = attributes;
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(rest)) setAttribute(node, name, value);
-  for (const [event, listener] of Object.entries(on)) node.addEventListener(event, /** @type {EventListener} */ (listener));
+  for (const [event, listener] of Object.entries(on))
+    node.addEventListener(event, /** @type {EventListener} */ (listener));
   Object.assign(node.dataset, data);
   node.append(...children.flat().filter(isThere));
   return node;
@@ -86,6 +90,7 @@ export function takesTyping(node) {
   if (!(node instanceof Element)) return false;
   const fields =
     "input, textarea, select, [contenteditable=''], [contenteditable='true'], [role='combobox'], " +
-    "[role='listbox'], [role='slider'], [role='spinbutton'], [role='radio'], [role='tab'], [role='menuitem'], dialog, iframe";
+    "[role='listbox'], [role='slider'], [role='spinbutton'], [role='radio'], [role='tab'], [role='menuitem'], " +
+    "dialog, iframe";
   return node.closest(fields) !== null;
 }

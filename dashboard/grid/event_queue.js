@@ -1,9 +1,9 @@
 // The lossless queue: an event is kept in this browser from the key press until the log has acknowledged it.
 //
 // Each event is one entry of localStorage under audit, client and number, so that adding and removing never rewrites
-// another entry and two tabs never disturb each other. A tab that was closed leaves its entries; the next tab sends them.
-// Sending twice is harmless: the log knows (client, seq). A client is one life of one page, so a duplicated tab never
-// reuses numbers.
+// another entry and two tabs never disturb each other. A tab that was closed leaves its entries; the next tab sends
+// them. Sending twice is harmless: the log knows (client, seq). A client is one life of one page, so a duplicated tab
+// never reuses numbers.
 
 /** @import { EventKey, EventsAnswer, KeptEvent, NewEvent, RefusedEvent } from "./types.js" */
 import { reason, Refused, sendJson } from "./http.js";
@@ -70,7 +70,10 @@ export class EventQueue {
     return kept;
   }
 
-  /** Events about one example that are not in the states read from the log: acknowledged ones first. @param {string} id */
+  /**
+   * Events about one example that are not in the states read from the log: acknowledged ones first.
+   * @param {string} id
+   */
   of(id) {
     return [...this.acknowledged.map((one) => one.event), ...this.waiting].filter((event) => concerns(event, id));
   }
@@ -80,12 +83,18 @@ export class EventQueue {
     return this.waiting.some((event) => concerns(event, id));
   }
 
-  /** Forgets the acknowledged events up to a position: the states were read from the log up to there. @param {number} position */
+  /**
+   * Forgets the acknowledged events up to a position: the states were read from the log up to there.
+   * @param {number} position
+   */
   readUpTo(position) {
     this.acknowledged = this.acknowledged.filter((one) => one.position > position);
   }
 
-  /** Takes over the events that closed tabs left; those younger than `age` ms may still be sent by a living tab. @param {number} age */
+  /**
+   * Takes over the events that closed tabs left; those younger than `age` ms may still be sent by a living tab.
+   * @param {number} age
+   */
   adopt(age) {
     const known = new Set(this.waiting.map(keyOf));
     const found = this.stored().filter((event) => event.client !== this.client && !known.has(keyOf(event)));

@@ -12,7 +12,10 @@ import { Viewport } from "./viewport.js";
 
 const SCORES_HELP = "Value, and percentile among the examples of the same split; point at a name for its meaning.";
 
-/** An opened example that is in no panel, and the examples that it stands among. @typedef {{cell: Cell, cells: Cell[], panel: null, place: number}} Guest */
+/**
+ * An opened example that is in no panel, and the examples that it stands among.
+ * @typedef {{cell: Cell, cells: Cell[], panel: null, place: number}} Guest
+ */
 
 export class ExampleDialog {
   /** @param {Host} host supplies the cells, the run, the keys and the decisions */
@@ -94,7 +97,11 @@ export class ExampleDialog {
     this.present(cell);
   }
 
-  /** Opens an example that is in no panel; from an opened one there is a way back. @param {Cell} cell @param {Cell[]} cells */
+  /**
+   * Opens an example that is in no panel; from an opened one there is a way back.
+   * @param {Cell} cell
+   * @param {Cell[]} cells
+   */
   openGuest(cell, cells) {
     this.trail = this.isOpen && this.cell ? [...this.trail, { cell: this.cell, guest: this.guest }] : [];
     this.guest = { cell, cells, panel: null, place: cells.indexOf(cell) };
@@ -128,7 +135,11 @@ export class ExampleDialog {
     if (moved && entry) this.show(entry.cell);
   }
 
-  /** Steps through the examples that the opened one stands among; the way back stays the same. @param {Guest} guest @param {number} by */
+  /**
+   * Steps through the examples that the opened one stands among; the way back stays the same.
+   * @param {Guest} guest
+   * @param {number} by
+   */
   moveGuest(guest, by) {
     const cell = guest.cells[guest.place + by];
     if (!cell) return;

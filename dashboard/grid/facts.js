@@ -6,7 +6,10 @@ import { el, quiet } from "./dom.js";
 import { figure, moment } from "./format.js";
 import { decisionText } from "./verdicts.js";
 
-/** A table under its title; null where there is none. @type {(title: string, body: HTMLElement | null, help?: string) => HTMLElement | null} */
+/**
+ * A table under its title; null where there is none.
+ * @type {(title: string, body: HTMLElement | null, help?: string) => HTMLElement | null}
+ */
 export function section(title, body, help) {
   if (!body) return null;
   return el("section", {}, el("h3", {}, title), help ? quiet(help) : null, body);
@@ -32,7 +35,11 @@ export function labels(cell) {
   return pairs(rows);
 }
 
-/** The class probabilities as bars. @param {Probability[]} probabilities @param {Pick<Cell, "label" | "prediction">} cell */
+/**
+ * The class probabilities as bars.
+ * @param {Probability[]} probabilities
+ * @param {Pick<Cell, "label" | "prediction">} cell
+ */
 export function bars(probabilities, { label, prediction }) {
   if (!probabilities.length) return null;
   const role = (/** @type {string} */ name) =>

@@ -1,5 +1,5 @@
-// One picture of the viewport in its frame: the picture, its VoG map, its values drawn with a window, or the whole of an
-// example that is no picture.
+// One picture of the viewport in its frame: the picture, its VoG map, its values drawn with a window, or the whole of
+// an example that is no picture.
 
 /** @import { Cell, Content } from "./types.js" */
 /** @import { Range, Values } from "./window_level.js" */
@@ -61,7 +61,12 @@ export class Frame {
     /** @type {HTMLCanvasElement | null} */
     this.canvas = null;
     this.layers = el("div", { class: "hl-layers" });
-    this.node = el("div", { class: "hl-frame" }, this.layers, caption ? el("p", { class: "hl-caption" }, caption) : null);
+    this.node = el(
+      "div",
+      { class: "hl-frame" },
+      this.layers,
+      caption ? el("p", { class: "hl-caption" }, caption) : null,
+    );
   }
 
   /** @param {Cell} cell */
@@ -99,7 +104,10 @@ export class Frame {
     this.layers.classList.toggle("hl-coarse", coarse);
   }
 
-  /** Draws the values with a range, the full one for true; null takes the drawing away. @param {Range | true | null} window */
+  /**
+   * Draws the values with a range, the full one for true; null takes the drawing away.
+   * @param {Range | true | null} window
+   */
   async drawWindow(window) {
     const { cell, picture, viewport } = this;
     if (!window || !cell || !picture) {

@@ -15,7 +15,10 @@ import { verticalMove } from "./vertical_move.js";
 const NARROW = 92; // pixels
 const AHEAD_AFTER = 150; // milliseconds: this page's pictures come first
 
-/** A cell and its node; `same` is equal for cells that look the same. @typedef {{cell: Cell, node: HTMLElement, panel: number, place: number, same: string}} Entry */
+/**
+ * A cell and its node; `same` is equal for cells that look the same.
+ * @typedef {{cell: Cell, node: HTMLElement, panel: number, place: number, same: string}} Entry
+ */
 
 export class Grid {
   /**
@@ -72,13 +75,16 @@ export class Grid {
     this.sizes.observe(this.panels);
   }
 
-  /** Draws what Streamlit sent; cells that are the same stay the same nodes, so focus and pictures survive a rerun. @param {GridData} data @param {((by: number) => void) | null} turn */
+  /**
+   * Draws what Streamlit sent; cells that are the same stay the same nodes, so focus and pictures survive a rerun.
+   * @param {GridData} data
+   * @param {((by: number) => void) | null} turn
+   */
   update(data, turn) {
     this.turn = turn;
     const focusedId = this.cells[this.focus]?.cell.id ?? this.memory.id;
     const hadFocus =
-      this.memory.focused &&
-      (document.activeElement === document.body || this.root.contains(document.activeElement));
+      this.memory.focused && (document.activeElement === document.body || this.root.contains(document.activeElement));
     this.data = data;
     this.labels = data.classes;
     const known = new Map(this.cells.map((entry) => [entry.same, entry]));
@@ -133,7 +139,13 @@ export class Grid {
     );
   }
 
-  /** @param {Cell} cell @param {number} panel @param {number} place @param {Map<string, Entry>} known @returns {Entry} */
+  /**
+   * @param {Cell} cell
+   * @param {number} panel
+   * @param {number} place
+   * @param {Map<string, Entry>} known
+   * @returns {Entry}
+   */
   entry(cell, panel, place, known) {
     const same = `${panel}|${JSON.stringify(cell)}`;
     const old = known.get(same);
@@ -188,7 +200,11 @@ export class Grid {
     if (this.root.isConnected) this.memory.focused = this.root.contains(document.activeElement);
   }
 
-  /** Focuses the example at a place; false where there is none. @param {number} at @param {{reveal?: boolean, extend?: boolean}} [options] */
+  /**
+   * Focuses the example at a place; false where there is none.
+   * @param {number} at
+   * @param {{reveal?: boolean, extend?: boolean}} [options]
+   */
   moveTo(at, { reveal = true, extend = false } = {}) {
     if (!this.cells[at]) return false;
     const from = extend ? (this.anchor ?? this.focus) : null;
@@ -239,8 +255,7 @@ export class Grid {
   select(ids) {
     this.selected = new Set(ids);
     this.memory.selected = [...this.selected];
-    for (const { cell, node } of this.cells)
-      node.setAttribute("aria-selected", String(this.selected.has(cell.id)));
+    for (const { cell, node } of this.cells) node.setAttribute("aria-selected", String(this.selected.has(cell.id)));
     this.toolbar.drawCount();
   }
 
@@ -280,7 +295,10 @@ export class Grid {
     return true;
   }
 
-  /** Where a key leads: sideways in reading order, up and down to the same column of the next row; null for other keys. @param {string} key */
+  /**
+   * Where a key leads: sideways in reading order, up and down to the same column of the next row; null for other keys.
+   * @param {string} key
+   */
   destination(key) {
     if (key === "ArrowRight") return this.focus + 1;
     if (key === "ArrowLeft") return this.focus - 1;
@@ -308,7 +326,10 @@ export class Grid {
 
   // -- acting -------------------------------------------------------------------------------------------------------
 
-  /** The examples that an action is about: in the opened example that one, else the selection, else the focus. @returns {Target[]} */
+  /**
+   * The examples that an action is about: in the opened example that one, else the selection, else the focus.
+   * @returns {Target[]}
+   */
   targets() {
     if (!this.exampleDialog.isOpen && this.selected.size) {
       const once = new Map(); // an example may lie in several panels
@@ -337,7 +358,11 @@ export class Grid {
     this.exampleDialog.open(entry.cell);
   }
 
-  /** Opens an example that is in no panel, one of some: the arrows lead to the others. @param {Cell} cell @param {Cell[]} cells */
+  /**
+   * Opens an example that is in no panel, one of some: the arrows lead to the others.
+   * @param {Cell} cell
+   * @param {Cell[]} cells
+   */
   openGuest(cell, cells) {
     this.isViewing = true;
     this.exampleDialog.openGuest(cell, cells);

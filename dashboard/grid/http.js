@@ -18,7 +18,8 @@ export class Refused extends Error {
  */
 export function address(what, query) {
   const clean = new URLSearchParams();
-  for (const [name, value] of Object.entries(query)) if (value !== null && value !== undefined) clean.append(name, value);
+  for (const [name, value] of Object.entries(query))
+    if (value !== null && value !== undefined) clean.append(name, value);
   return `/hardlook/${what}?${clean}`;
 }
 
@@ -30,7 +31,8 @@ export function address(what, query) {
  * @param {RequestInit} [options]
  * @returns {Promise<T>}
  */
-export const request = (url, body, options) => sendJson(url, body === undefined ? undefined : JSON.stringify(body), options);
+export const request = (url, body, options) =>
+  sendJson(url, body === undefined ? undefined : JSON.stringify(body), options);
 
 /**
  * The same with a body that is JSON already.

@@ -1,7 +1,10 @@
-// What all grids of a page share: one queue of events, one store of decisions, one undo history. It outlives page changes
-// within the app.
+// What all grids of a page share: one queue of events, one store of decisions, one undo history. It outlives page
+// changes within the app.
 
-/** @import { Act, Cell, EventsAnswer, Glyphs, GridData, Host, KeptEvent, Marks, Memory, RecordedEvent, SessionData } from "./types.js" */
+/**
+ * @import { Act, Cell, EventsAnswer, Glyphs, GridData, Host, KeptEvent, Marks, Memory, RecordedEvent, SessionData }
+ * from "./types.js"
+ */
 import { DecisionStore } from "./decision_store.js";
 import { closest, takesTyping } from "./dom.js";
 import { EventQueue } from "./event_queue.js";
@@ -65,7 +68,10 @@ export class Hub {
     this.glyphs = Object.fromEntries(Object.entries(data.marks).map(([role, { mark }]) => [role, mark]));
   }
 
-  /** A key pressed while nothing that takes typing has the focus goes to the grid that had it last. @param {KeyboardEvent} event */
+  /**
+   * A key pressed while nothing that takes typing has the focus goes to the grid that had it last.
+   * @param {KeyboardEvent} event
+   */
   strayKey(event) {
     const at = event.target;
     if (event.defaultPrevented || takesTyping(at)) return;
@@ -78,10 +84,14 @@ export class Hub {
     if ((at instanceof Node && grid.root.contains(at)) || !(idle || closest(event, "button, a"))) return;
     const dialogs = [...document.querySelectorAll(DIALOGS)];
     if (!dialogs.length) grid.key(event);
-    else if (idle && dialogs.at(-1) === grid.exampleDialog.dialog) grid.exampleDialog.key(event); // its focus was on what is gone
+    // The focus of an opened example was on what is gone.
+    else if (idle && dialogs.at(-1) === grid.exampleDialog.dialog) grid.exampleDialog.key(event);
   }
 
-  /** The first key on a page where no grid was in use yet shows where the focus is, and decides nothing unseen. @param {KeyboardEvent} event */
+  /**
+   * The first key on a page where no grid was in use yet shows where the focus is, and decides nothing unseen.
+   * @param {KeyboardEvent} event
+   */
   enter(event) {
     const arrow = event.key.startsWith("Arrow") && !event.ctrlKey && !event.metaKey && !event.shiftKey;
     const action = actionOf(event)?.[0];
@@ -90,11 +100,17 @@ export class Hub {
     if (!grid) return;
     grid.focusCell?.();
     if (action === "keys") grid.act("keys");
-    else if (!arrow) grid.toolbar.showMessage(this.readOnly || "The focus is here now; the same key once more decides about this example.");
+    else if (!arrow) {
+      grid.toolbar.showMessage(
+        this.readOnly || "The focus is here now; the same key once more decides about this example.",
+      );
+    }
     event.preventDefault();
   }
 
-  /** Another audit or reviewer is here now: this hub reads no more. Events that it could not send stay in the browser. */
+  /**
+   * Another audit or reviewer is here now: this hub reads no more. Events that it could not send stay in the browser.
+   */
   end() {
     this.decisions.stop();
     this.queue.stop();
@@ -119,7 +135,9 @@ export class Hub {
   record(events, grid) {
     const batch = events.length > 1 ? `${this.queue.client}:${this.queue.seq + 1}` : null;
     const before = Object.fromEntries(events.map((event) => [event.example_id, event.before]));
-    const opens = events.filter((event) => event.verdict && !event.before.decision?.verdict).map((one) => one.example_id);
+    const opens = events
+      .filter((event) => event.verdict && !event.before.decision?.verdict)
+      .map((one) => one.example_id);
     const kept = this.queue.add(events.map(({ before: _, ...event }) => ({ ...event, batch })));
     const first = kept[0];
     if (!first) return;
@@ -138,7 +156,11 @@ export class Hub {
     return this.undoing;
   }
 
-  /** One event is enough: an undo of one member of a bulk act takes all of it back. @param {Host} grid @param {Act | undefined} known */
+  /**
+   * One event is enough: an undo of one member of a bulk act takes all of it back.
+   * @param {Host} grid
+   * @param {Act | undefined} known
+   */
   async undoOne(grid, known) {
     const act = known ?? (await this.lastAct(grid));
     if (!act) return;
@@ -184,6 +206,7 @@ export class Hub {
 
 /** What an event records, in a few words. @param {KeptEvent} event */
 function recorded(event) {
-  if (event.action === "decide") return decisionText({ verdict: null, new_label: null, labels: [], issues: [], ...event });
+  if (event.action === "decide")
+    return decisionText({ verdict: null, new_label: null, labels: [], issues: [], ...event });
   return { comment: "note", flag: "⚑ flagged", unflag: "flag removed", undo: "undone" }[event.action];
 }

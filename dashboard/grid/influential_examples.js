@@ -14,13 +14,13 @@ const STRIPS = [
   {
     name: "opponents",
     title: "Strongest opponents in training",
-    help: "Negative influence: training on them, as they are labelled, raises the loss here. Their labels deserve a look.",
+    help: "Negative influence: training on them, as labelled, raises the loss here. Their labels deserve a look.",
     none: "No training example has a negative influence.",
   },
   {
     name: "proponents",
     title: "Strongest proponents in training",
-    help: "Positive influence: training on them, as they are labelled, lowers the loss here.",
+    help: "Positive influence: training on them, as labelled, lowers the loss here.",
     none: "No training example has a positive influence.",
   },
 ];
@@ -48,13 +48,18 @@ export function strips(host, answer, pick) {
   if (!answer.used) return notes(answer);
   const drawn = STRIPS.map(({ name, title, help, none }) => {
     const cells = answer[name];
-    const thumbs = cells.map((cell) => thumb(host, cell, () => pick(cell, cells), { label: `open ${cell.id}, influence` }));
+    const thumbs = cells.map((cell) =>
+      thumb(host, cell, () => pick(cell, cells), { label: `open ${cell.id}, influence` }),
+    );
     return strip(title, cells.length ? help : none, thumbs, name);
   });
   return [...notes(answer), ...drawn];
 }
 
-/** Thumbnails in a row under a title. @type {(title: string, help: string | null, thumbs: HTMLElement[], testid: string) => HTMLElement} */
+/**
+ * Thumbnails in a row under a title.
+ * @type {(title: string, help: string | null, thumbs: HTMLElement[], testid: string) => HTMLElement}
+ */
 export const strip = (title, help, thumbs, testid) =>
   el(
     "section",
@@ -64,7 +69,10 @@ export const strip = (title, help, thumbs, testid) =>
     thumbs.length ? el("div", { class: "hl-strip" }, thumbs) : null,
   );
 
-/** Shows the influential examples of the targets; one that is picked is opened, and may be decided there. @param {Host} host */
+/**
+ * Shows the influential examples of the targets; one that is picked is opened, and may be decided there.
+ * @param {Host} host
+ */
 export async function showInfluentialExamples(host) {
   if (host.exampleDialog.isOpen) return host.exampleDialog.revealInfluence();
   const ids = host.targets().map(({ cell }) => cell.id);

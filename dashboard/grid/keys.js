@@ -1,5 +1,5 @@
-// Which action a key stands for. A held key repeats: it goes on moving, but it decides once, since a second example must
-// not be decided by a hand that rests on the first.
+// Which action a key stands for. A held key repeats: it goes on moving, but it decides once, since a second example
+// must not be decided by a hand that rests on the first.
 
 /** @import { Host } from "./types.js" */
 import { closest } from "./dom.js";
@@ -44,7 +44,11 @@ export function actionOf(event) {
   if (key === "Backspace" || (command && key === "z" && !event.shiftKey)) return ["undo"];
   if (command || event.altKey) return null;
   if (/^[0-9]$/.test(key)) return ["digit", key];
-  const own = new Map([["?", "keys"], ["/", "other"], ["i", "influence"]]).get(key);
+  const own = new Map([
+    ["?", "keys"],
+    ["/", "other"],
+    ["i", "influence"],
+  ]).get(key);
   const name = own ?? actions().find((one) => one.key === key)?.name;
   return name ? [name] : null;
 }

@@ -1,6 +1,6 @@
-// Look-alike suspects, decided with one key after all of them were previewed. Above 25 the key has to be pressed twice. How
-// long each was on screen goes into its evidence: what was on screen for less than half a second is decided, but not
-// inspected.
+// Look-alike suspects, decided with one key after all of them were previewed. Above 25 the key has to be pressed twice.
+// How long each was on screen goes into its evidence: what was on screen for less than half a second is decided, but
+// not inspected.
 
 /** @import { Cell, LookalikesAnswer } from "./types.js" */
 /** @import { Session } from "./session.js" */
@@ -20,7 +20,10 @@ const LEAST = 0.5; // seconds on screen, as in scoring.sittings
 const REDRAW = 300; // milliseconds
 const HELP = "Space takes one out, Enter shows it large. A key decides about all that are ticked, as one act.";
 
-/** Shows the look-alikes of the session's example, and decides about those that stay ticked. @param {Session} session */
+/**
+ * Shows the look-alikes of the session's example, and decides about those that stay ticked.
+ * @param {Session} session
+ */
 export async function reviewLookalikes(session) {
   const { hub, toolbar, here: cell } = session;
   if (hub.readOnly) return toolbar.showMessage(hub.readOnly);
@@ -34,7 +37,8 @@ export async function reviewLookalikes(session) {
 }
 
 /**
- * Reads them under an open dialog, so that no key pressed meanwhile decides about the session's example. Null: cancelled.
+ * Reads them under an open dialog, so that no key pressed meanwhile decides about the session's example. Null:
+ * cancelled.
  * @param {Session} session
  * @param {Cell} cell
  * @returns {Promise<LookalikesAnswer | {error: unknown} | null>}
@@ -43,7 +47,11 @@ function read(session, cell) {
   return open(session.layer, "hl-reading", TITLE, (finish) => {
     session.readLookalikes(cell).then(finish, (error) => finish({ error }));
     const note = el("p", { class: "hl-quiet", tabindex: "-1", autofocus: true }, "Reading …");
-    const foot = el("footer", { class: "hl-foot" }, button("Cancel", "Esc", () => finish(null)));
+    const foot = el(
+      "footer",
+      { class: "hl-foot" },
+      button("Cancel", "Esc", () => finish(null)),
+    );
     return [heading(TITLE, cell.id), note, foot];
   });
 }
@@ -140,7 +148,11 @@ class Preview {
     this.draw();
   }
 
-  /** Decides about all that are ticked; of many, after the same action a second time. @param {string} name @param {string} [value] */
+  /**
+   * Decides about all that are ticked; of many, after the same action a second time.
+   * @param {string} name
+   * @param {string} [value]
+   */
   async decide(name, value) {
     const { session, ticked, pending } = this;
     if (!ticked.size) return;
@@ -184,7 +196,8 @@ class Preview {
     if (event.ctrlKey || event.metaKey || event.altKey || closest(event, "dialog .hl-choose")) return;
     const isDigit = /^[0-9]$/.test(key);
     const pending = key === "Enter" ? this.pending : null;
-    if (isHeld(event)) event.preventDefault(); // the same key once more confirms: a held one must not
+    if (isHeld(event))
+      event.preventDefault(); // the same key once more confirms: a held one must not
     else if (pending || isDigit || name) {
       if (pending) this.decide(pending.name, pending.value);
       else if (isDigit) this.decide("digit", key);

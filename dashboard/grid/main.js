@@ -9,7 +9,10 @@ import { setVerdicts } from "./verdicts.js";
 const HUB = Symbol.for("hardlook.hub");
 const REMOUNT = 3000; // a grid that is back within that time was moved by its page, not left by its reader
 
-/** The element that Streamlit gives a grid, with the grid in it. @typedef {HTMLElement & {hardlookGrid?: Grid | Session}} Home */
+/**
+ * The element that Streamlit gives a grid, with the grid in it.
+ * @typedef {HTMLElement & {hardlookGrid?: Grid | Session}} Home
+ */
 
 /** The page's hub; a new one where audit or reviewer changed. @param {GridData | SessionData} data */
 function hubOf(data) {
@@ -33,7 +36,11 @@ function build(home, hub, data) {
   return grid;
 }
 
-/** The grid that is there already; null, and the grid removed, where it belongs to another hub. @param {Grid | Session | undefined} old @param {Hub} hub */
+/**
+ * The grid that is there already; null, and the grid removed, where it belongs to another hub.
+ * @param {Grid | Session | undefined} old
+ * @param {Hub} hub
+ */
 function reusable(old, hub) {
   if (old?.hub === hub) return old;
   old?.remove();

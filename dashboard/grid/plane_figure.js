@@ -16,8 +16,22 @@ import { contextOf } from "./window_level.js";
  * @property {{example_id: string[], x: number[], y: number[], label: string[], prediction: (string | null)[]}} points
  */
 /** @typedef {{address: string, title: string}} ScoreName */
-/** @typedef {{state: "ready", cut: Plane, sizes: (number | null)[], score: ScoreName | null, scores: ScoreName[], refusal?: undefined}} ReadyPlane */
-/** @typedef {{state: "none" | "running" | "failed", line: string | null, command?: string | null, refusal?: string | null}} MissingPlane */
+/**
+ * @typedef {object} ReadyPlane
+ * @property {"ready"} state
+ * @property {Plane} cut
+ * @property {(number | null)[]} sizes
+ * @property {ScoreName | null} score
+ * @property {ScoreName[]} scores
+ * @property {undefined} [refusal]
+ */
+/**
+ * @typedef {object} MissingPlane
+ * @property {"none" | "running" | "failed"} state
+ * @property {string | null} line the last line of the job
+ * @property {string | null} [command]
+ * @property {string | null} [refusal]
+ */
 /** The reply to GET /hardlook/cut. @typedef {ReadyPlane | MissingPlane} PlaneAnswer */
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -30,9 +44,10 @@ const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00
 const SHAPES = ["circle", "square", "triangle", "diamond", "cross"];
 
 const READING =
-  "Left: the model's decision where these two columns alone change, and its predictions for the labelled examples nearest " +
-  "to this plane. Right: the labels of the same examples. The ring marks this example. The others differ in the remaining " +
-  "columns too, so their prediction may differ from the ground under them. Larger points have higher scores.";
+  "Left: the model's decision where these two columns alone change, and its predictions for the labelled examples " +
+  "nearest to this plane. Right: the labels of the same examples. The ring marks this example. The others differ in " +
+  "the remaining columns too, so their prediction may differ from the ground under them. Larger points have higher " +
+  "scores.";
 
 /**
  * An element of an SVG.
@@ -122,7 +137,10 @@ function pointsOf({ points, xs, ys }, names, radius) {
     .sort((a, b) => b.radius - a.radius);
 }
 
-/** A linear scale from the range of some values to pixels. @type {(values: number[], from: number, to: number) => (value: number) => number} */
+/**
+ * A linear scale from the range of some values to pixels.
+ * @type {(values: number[], from: number, to: number) => (value: number) => number}
+ */
 function scale(values, from, to) {
   const [first, last] = ends(values);
   return (value) => from + ((value - first) / (last - first || 1)) * (to - from);
@@ -185,7 +203,12 @@ function regions({ xs, ys, decisions }) {
   });
 }
 
-/** Numbers at both ends and the middle of an axis. @type {(values: number[], at: (value: number) => number, place: (at: number) => Record<string, string | number>) => Node[]} */
+/**
+ * Numbers at both ends and the middle of an axis.
+ * @param {number[]} values
+ * @param {(value: number) => number} at
+ * @param {(at: number) => Record<string, string | number>} place
+ */
 function axis(values, at, place) {
   const [first, last] = ends(values);
   return [first, (first + last) / 2, last].map((value) => words(place(at(value)), short(value)));

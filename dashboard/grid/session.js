@@ -14,6 +14,7 @@ import { grouped } from "./format.js";
 import { address, request } from "./http.js";
 import { actionKey, fieldTakes, isHeld, presses } from "./keys.js";
 import { reviewLookalikes } from "./lookalikes.js";
+import { QueueWindow } from "./queue_window.js";
 import { moveKey, pictureKey } from "./session_keys.js";
 import { SessionLocks } from "./session_locks.js";
 import { SessionTools } from "./session_tools.js";
@@ -26,8 +27,6 @@ import { VisitTimes } from "./visit_times.js";
 const AHEAD = 5; // pictures that are decoded ahead
 const FACTS = 12; // examples whose facts are read ahead
 const FACTS_LEFT = 4; // fewer than these are ready, and more are read
-const REFILL = 80; // cells left in the window when the next window is requested
-const REFILL_BEFORE = 10; // the same towards the queue's start
 const PLACE = "at";
 const LOCKED = 8; // examples that are kept from others at once
 const SAVED_WITHIN = 8000; // milliseconds
@@ -47,8 +46,7 @@ export class Session {
     this.labels = data.classes;
     this.queue = hub.queue;
     this.decisions = hub.decisions;
-    /** @type {Target[]} */
-    this.cells = [];
+    this.window = new QueueWindow();
     /** @type {Cell[]} */
     this.guests = [];
     /** By place, the examples outside the queue whose decisions are followed. @type {Map<"dialog" | "side", Cell[]>} */
@@ -60,15 +58,6 @@ export class Session {
     /** How many are left to decide; null where it is not known. @type {number | null} */
     this.left = null;
     this.visits = new VisitTimes();
-    /** Turns the page's window; null where it cannot. @type {((by: number) => void) | null} */
-    this.turn = null;
-    this.isRefilling = false;
-    /** The example around which the last window was requested. @type {string | null} */
-    this.refilled = null;
-    /** The current example of the last window that the page sent. @type {string | null} */
-    this.sent = null;
-    /** The example that an undo wants back. @type {string | null} */
-    this.wanted = null;
     this.greeted = false;
     /** @type {number | undefined} */
     this.rest = undefined;
@@ -116,24 +105,23 @@ export class Session {
     return this.cells[this.focus]?.cell ?? null;
   }
 
-  /** The place of an example in the window; −1 where it is not in it. @param {string} id */
-  placeOf(id) {
-    return this.cells.findIndex(({ cell }) => cell.id === id);
+  /** The cells of the queue that the page sent. */
+  get cells() {
+    return this.window.cells;
   }
 
-  /** Takes the window that Streamlit sent; whoever is deciding stays where they are. @param {SessionData} data @param {((by: number) => void) | null} turn */
+  /**
+   * Takes the window that Streamlit sent; whoever is deciding stays where they are.
+   * @param {SessionData} data
+   * @param {((by: number) => void) | null} turn
+   */
   update(data, turn) {
     const own = this.here?.id ?? this.memory.id;
-    const isMoved = data.at !== this.sent && this.refilled !== data.at; // the page, not this session, chose another place
-    this.turn = turn;
+    const isMoved = this.window.take(data, turn);
     this.data = data;
     this.labels = data.classes;
-    this.isRefilling = false;
-    const cells = data.panels[0]?.cells ?? [];
-    this.cells = cells.map((cell, at) => ({ cell, panel: 0, place: data.first + at }));
     const start = this.startOf(data.at, own, isMoved);
-    this.wanted = null;
-    this.sent = data.at;
+    this.window.wanted = null;
     this.left ??= data.left;
     if (data.reason && !this.greeted) this.toolbar.showMessage(data.reason);
     this.greeted ||= Boolean(data.reason);
@@ -141,14 +129,17 @@ export class Session {
     this.goTo(Math.max(0, start), { again: true });
   }
 
-  /** Where a new window starts: at what an undo brought back, else where the reviewer is, else where the page says. @type {(at: string, own: string | undefined, isMoved: boolean) => number} */
+  /**
+   * Where a new window starts: at what an undo brought back, else where the reviewer is, else where the page says.
+   * @type {(at: string, own: string | undefined, isMoved: boolean) => number}
+   */
   startOf(at, own, isMoved) {
-    const { wanted } = this;
-    const back = wanted ? this.placeOf(wanted) : -1;
+    const { wanted } = this.window;
+    const back = wanted ? this.window.placeOf(wanted) : -1;
     if (back >= 0) return back;
     if (wanted) this.toolbar.showMessage(`undone · ${wanted}, which is not in this queue`);
-    const kept = own && (wanted || !isMoved) ? this.placeOf(own) : -1;
-    return kept >= 0 ? kept : this.placeOf(at);
+    const kept = own && (wanted || !isMoved) ? this.window.placeOf(own) : -1;
+    return kept >= 0 ? kept : this.window.placeOf(at);
   }
 
   remove() {
@@ -159,7 +150,11 @@ export class Session {
 
   // -- moving -------------------------------------------------------------------------------------------------------
 
-  /** Shows the example at a place of the window; the picture first, the rest right after it. @param {number} at @param {{again?: boolean}} [options] again: the window is new, the example may be the same */
+  /**
+   * Shows the example at a place of the window; the picture first, the rest right after it.
+   * @param {number} at
+   * @param {{again?: boolean}} [options] again: the window is new, the example may be the same
+   */
   goTo(at, { again = false } = {}) {
     const entry = this.cells[at];
     if (!entry) return false;
@@ -193,20 +188,7 @@ export class Session {
     this.readFacts();
     for (const name of [next[0]?.label, next[0]?.suggestion]) if (name) this.sidePanel.classOf(name);
     this.hold([entry.cell, ...next].slice(0, LOCKED));
-    const isNearEnd = this.cells.length - this.focus < REFILL && this.isMoreAfter();
-    if (isNearEnd || (this.focus < REFILL_BEFORE && this.data.first > 0)) this.refill();
-  }
-
-  isMoreAfter() {
-    return this.data.first + this.cells.length < this.data.of;
-  }
-
-  /** Requests the window around here from the page. */
-  refill() {
-    if (this.isRefilling || !this.turn || !this.here || this.refilled === this.here.id) return;
-    this.isRefilling = true;
-    this.refilled = this.here.id;
-    this.turn(1);
+    this.window.refillAt(this.focus);
   }
 
   /** Keeps others off this example and the next ones; passes over what somebody else looks at. @param {Cell[]} cells */
@@ -265,12 +247,12 @@ export class Session {
       this.goTo(at);
       return;
     }
-    if (this.isMoreAfter()) {
-      this.refill();
+    if (this.window.isMoreAfter()) {
+      this.window.request(this.focus);
       return;
     }
     this.repaint();
-    const isSkipped = this.data.first > 0 || this.cells.some(({ cell }) => isOpen(cell.id));
+    const isSkipped = this.window.first > 0 || this.cells.some(({ cell }) => isOpen(cell.id));
     const rest = isSkipped ? " Some before were skipped: Home leads to the first." : "";
     this.toolbar.showMessage(`That was the last one of this queue.${rest}`);
   }
@@ -308,14 +290,22 @@ export class Session {
     return request(address("alike", { id: cell.id, run: this.data.run }));
   }
 
-  /** Counts examples of the queue as decided, or (negative) as open again. @param {string[]} ids @param {1 | -1} sign */
+  /**
+   * Counts examples of the queue as decided, or (negative) as open again.
+   * @param {string[]} ids
+   * @param {1 | -1} sign
+   */
   countLeft(ids, sign) {
     const members = new Set(this.cells.map(({ cell }) => cell.id));
     if (this.left !== null) this.left = Math.max(0, this.left - sign * ids.filter((id) => members.has(id)).length);
     if (ids.length) this.clock.count(sign * ids.length);
   }
 
-  /** Called by the hub with the events just recorded, and the examples that were undecided before. @param {RecordedEvent[]} events @param {string[]} decided */
+  /**
+   * Called by the hub with the events just recorded, and the examples that were undecided before.
+   * @param {RecordedEvent[]} events
+   * @param {string[]} decided
+   */
   recorded(events, decided) {
     this.countLeft(decided, 1);
     const here = this.here?.id;
@@ -323,10 +313,14 @@ export class Session {
     if (isDecided && !this.exampleDialog.isOpen) this.advance();
   }
 
-  /** Called by the hub with the examples of an undo: shows the first again. `opens` are undecided now. @param {string[]} ids @param {string[]} opens */
+  /**
+   * Called by the hub with the examples of an undo: shows the first again. `opens` are undecided now.
+   * @param {string[]} ids
+   * @param {string[]} opens
+   */
   undone(ids, opens) {
     const [first] = ids;
-    const at = first === undefined ? -1 : this.placeOf(first);
+    const at = first === undefined ? -1 : this.window.placeOf(first);
     if (at >= 0) {
       this.countLeft(opens, -1);
       this.goTo(at);
@@ -336,13 +330,15 @@ export class Session {
     if (first !== undefined) this.fetchBack(first);
   }
 
-  /** Requests the window around an example that was decided before this window was drawn, and is open again. @param {string} id */
+  /**
+   * Requests the window around an example that was decided before this window was drawn, and is open again.
+   * @param {string} id
+   */
   async fetchBack(id) {
-    if (!this.turn || !(await this.queue.empty(SAVED_WITHIN))) return;
-    this.wanted = id;
+    if (!this.window.turn || !(await this.queue.empty(SAVED_WITHIN))) return;
     this.left = null; // the page counts again
     this.putIntoAddress(id);
-    this.turn(1);
+    this.window.bringBack(id);
   }
 
   // -- parts -------------------------------------------------------------------------------------------------------
@@ -352,7 +348,11 @@ export class Session {
     return this.sidePanel.facts.get(cell.id)?.deep ?? true;
   }
 
-  /** Follows the decisions about examples of a dialog, or of the side panel, whose late answers end no dialog's. @param {Cell[]} cells @param {"dialog" | "side"} [where] */
+  /**
+   * Follows the decisions about examples of a dialog, or of the side panel, whose late answers end no dialog's.
+   * @param {Cell[]} cells
+   * @param {"dialog" | "side"} [where]
+   */
   follow(cells, where = "dialog") {
     this.followed.set(where, cells);
     this.guests = [...this.followed.values()].flat();
@@ -396,7 +396,7 @@ export class Session {
     const entry = this.cells[this.focus];
     if (!entry) return;
     const { cell, place } = entry;
-    const facts = [`${grouped(place + 1)} of ${grouped(this.data.of)}`];
+    const facts = [`${grouped(place + 1)} of ${grouped(this.window.of)}`];
     if (cell.score && !cell.blind) facts.push(cell.score);
     this.note.textContent = [...facts, cell.id].join(" · ");
     this.note.title = cell.score_help ?? "";

@@ -3,7 +3,12 @@
 /** @import { Session } from "./session.js" */
 import { compareNext, toggleCompare } from "./comparison.js";
 
-const STEPS = new Map([["ArrowRight", 1], ["ArrowLeft", -1], ["PageDown", 10], ["PageUp", -10]]);
+const STEPS = new Map([
+  ["ArrowRight", 1],
+  ["ArrowLeft", -1],
+  ["PageDown", 10],
+  ["PageUp", -10],
+]);
 
 /** Carries out a key that moves; false where it is none. @param {Session} session @param {KeyboardEvent} event */
 export function moveKey(session, event) {
@@ -30,7 +35,11 @@ function escape({ viewport, here }) {
   else if (here) viewport.show(here);
 }
 
-/** Carries out a key that changes what the picture shows; false where it is none. @param {Session} session @param {KeyboardEvent} event */
+/**
+ * Carries out a key that changes what the picture shows; false where it is none.
+ * @param {Session} session
+ * @param {KeyboardEvent} event
+ */
 export function pictureKey(session, event) {
   const key = event.key.toLowerCase();
   if (event.ctrlKey || event.metaKey) return false;

@@ -15,7 +15,11 @@ export class SessionLocks {
     this.isBusy = false;
   }
 
-  /** Keeps others off some examples, the nearest first, where fewer than a few are kept; false where nothing was requested. @param {Cell[]} cells */
+  /**
+   * Keeps others off some examples, the nearest first, where fewer than a few are kept; false where nothing was
+   * requested.
+   * @param {Cell[]} cells
+   */
   async hold(cells) {
     if (this.isBusy || cells.slice(0, LOCKED_AHEAD).every(({ id }) => this.holders.has(id))) return false;
     this.isBusy = true;

@@ -20,12 +20,32 @@ export class SessionTools {
   constructor(session) {
     const { viewport } = session;
     this.viewport = viewport;
-    this.zoom = makeTool("Zoom", "Z", () => viewport.view.scale !== 1, () => viewport.toggleSize());
+    this.zoom = makeTool(
+      "Zoom",
+      "Z",
+      () => viewport.view.scale !== 1,
+      () => viewport.toggleSize(),
+    );
     this.tools = [
       this.zoom,
-      makeTool("VoG map", "M", () => viewport.map, () => viewport.toggleMap()),
-      makeTool("Window", "V", () => viewport.window, () => viewport.toggleWindow()),
-      makeTool("Compare", "T", () => viewport.second, () => toggleCompare(session)),
+      makeTool(
+        "VoG map",
+        "M",
+        () => viewport.map,
+        () => viewport.toggleMap(),
+      ),
+      makeTool(
+        "Window",
+        "V",
+        () => viewport.window,
+        () => viewport.toggleWindow(),
+      ),
+      makeTool(
+        "Compare",
+        "T",
+        () => viewport.second,
+        () => toggleCompare(session),
+      ),
       makeTool("Gold", "G", never, () => compareNext(session, 1, "gold")),
       session.hub.readOnly ? null : makeTool("Look-alikes", "A", never, () => session.act("lookalikes")),
       makeTool("Open", "Enter", never, () => session.open()),

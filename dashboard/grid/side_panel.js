@@ -18,7 +18,10 @@ const KEPT = 120; // examples whose facts are kept
 const DROPPED = 40; // the oldest of them, at once
 const OPPONENTS_HELP = "Training on them, as they are labelled, raises the loss here.";
 
-/** An example that can be put beside the picture, and its caption. @typedef {[cell: Cell, caption: string]} Comparable */
+/**
+ * An example that can be put beside the picture, and its caption.
+ * @typedef {[cell: Cell, caption: string]} Comparable
+ */
 
 /** Places of the panel that are filled later. */
 const makeSlots = () => ({
@@ -65,7 +68,10 @@ export class SidePanel {
 
   /** Reads the facts of these cells; one request at a time. @param {Cell[]} cells */
   async ahead(cells) {
-    const ids = cells.map(({ id }) => id).filter((id) => !this.facts.has(id)).slice(0, BATCH);
+    const ids = cells
+      .map(({ id }) => id)
+      .filter((id) => !this.facts.has(id))
+      .slice(0, BATCH);
     if (!ids.length || this.isReading) return;
     this.isReading = true;
     try {
@@ -108,7 +114,11 @@ export class SidePanel {
     this.node.scrollTop = 0;
   }
 
-  /** The cell with the model's opinion, which the server hides until the first verdict about a blind one. @param {Cell} cell @returns {Cell} */
+  /**
+   * The cell with the model's opinion, which the server hides until the first verdict about a blind one.
+   * @param {Cell} cell
+   * @returns {Cell}
+   */
   revealed(cell) {
     const isDecided = cell.blind && this.session.decisions.shown(cell.id).decision;
     const facts = isDecided ? this.facts.get(cell.id) : undefined;
@@ -137,7 +147,10 @@ export class SidePanel {
     if (at >= 0) (kept instanceof HTMLButtonElement ? kept : this.session.viewport.node).focus({ preventScroll: true });
   }
 
-  /** A button that decides for a class. @type {(name: string, key: string, role: string, what: string, text: string, note: string) => HTMLElement} */
+  /**
+   * A button that decides for a class.
+   * @type {(name: string, key: string, role: string, what: string, text: string, note: string) => HTMLElement}
+   */
   answer(name, key, role, what, text, note) {
     const { hub } = this.session;
     const ink = el("span", { class: `hl-ink-${role}`, "aria-hidden": "true" }, hub.glyphs[role] ?? "");
@@ -190,7 +203,11 @@ export class SidePanel {
       this.slots.classes,
       this.slots.influence,
       section("Scores", scores(facts.scores), `Value, and percentile among ${facts.split} examples of the same label.`),
-      section("Class probabilities", bars(facts.probabilities, cell), "Softmax of the last checkpoint; in-sample on train."),
+      section(
+        "Class probabilities",
+        bars(facts.probabilities, cell),
+        "Softmax of the last checkpoint; in-sample on train.",
+      ),
       section("Metadata", pairs(facts.metadata)),
       section("History", history(facts.history)),
     ];
@@ -219,7 +236,9 @@ export class SidePanel {
   /** @type {(title: string, cells: Cell[], help: string | null, testid: string) => HTMLElement} */
   strip(title, cells, help, testid) {
     const { session } = this;
-    const thumbs = cells.map((cell) => thumb(session, cell, () => compare(session, cell), { label: `compare with ${cell.id}` }));
+    const thumbs = cells.map((cell) =>
+      thumb(session, cell, () => compare(session, cell), { label: `compare with ${cell.id}` }),
+    );
     return strip(title, help, thumbs, testid);
   }
 
@@ -243,7 +262,10 @@ export class SidePanel {
   }
 
   followExamples() {
-    this.session.follow(this.examples.map(([one]) => one), "side");
+    this.session.follow(
+      this.examples.map(([one]) => one),
+      "side",
+    );
   }
 
   /** @param {Cell} cell @param {ClassReference} reference */
@@ -308,5 +330,6 @@ function neighbourLabels(near) {
   const counts = new Map();
   for (const { label } of near) counts.set(label, (counts.get(label) ?? 0) + 1);
   const most = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 3);
-  return `${most.map(([name, n]) => `${n} of ${near.length} are labelled ${name}`).join(", ")}. By features, nearest first.`;
+  const shares = most.map(([name, n]) => `${n} of ${near.length} are labelled ${name}`);
+  return `${shares.join(", ")}. By features, nearest first.`;
 }

@@ -13,12 +13,19 @@ export class ThumbnailCache {
     this.known = new Map();
     /** Images of the next page. @type {HTMLImageElement[]} */
     this.decoded = [];
-    /** By fingerprint and id, the images that wait for it. @type {Map<string, {cell: Cell, images: HTMLImageElement[]}>} */
+    /**
+     * By fingerprint and id, the images that wait for it.
+     * @type {Map<string, {cell: Cell, images: HTMLImageElement[]}>}
+     */
     this.wanted = new Map();
     this.isScheduled = false;
   }
 
-  /** Gives an image its thumbnail: at once where it is known, else with the next request. @param {HTMLImageElement} image @param {Cell} cell */
+  /**
+   * Gives an image its thumbnail: at once where it is known, else with the next request.
+   * @param {HTMLImageElement} image
+   * @param {Cell} cell
+   */
   show(image, cell) {
     const source = this.known.get(keyOf(cell));
     if (source) image.src = source;

@@ -92,7 +92,11 @@ function statusOf({ queue, hub }) {
   if (hub.readOnly) return { kind: "quiet", text: "read-only", help: hub.readOnly };
   if (last) {
     const rest = n ? `, ${n} saving…` : "";
-    return { kind: "bad", text: `${queue.refused.length} not saved${rest}`, help: `${last.example_id}: ${last.reason}` };
+    return {
+      kind: "bad",
+      text: `${queue.refused.length} not saved${rest}`,
+      help: `${last.example_id}: ${last.reason}`,
+    };
   }
   if (!n) return { kind: "saved", text: "saved", help: "The log holds every decision made here." };
   const where = queue.kept ? "kept here" : "not kept if this page closes";

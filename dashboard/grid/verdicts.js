@@ -50,7 +50,8 @@ export function bulkActions(suggestion) {
 export function decisionText(decision) {
   if (!decision) return "";
   const badge = verdicts.find(({ name }) => name === decision.verdict)?.badge ?? "";
-  const chosen = (/** @type {string} */ field) => (field === "{labels}" ? decision.labels.join(", ") : String(decision.new_label));
+  const chosen = (/** @type {string} */ field) =>
+    field === "{labels}" ? decision.labels.join(", ") : String(decision.new_label);
   const text = badge.replace(/\{(?:new_label|labels)\}/, chosen);
   const issues = (decision.issues ?? []).map((issue) => `! ${issue}`);
   return [text, ...issues].filter(Boolean).join("  ");

@@ -1,8 +1,9 @@
 // Where the arrows up and down lead in panels of rows.
 
 /**
- * The place, counted through all panels, that lies in the same column one row further down or up; past a panel's last row
- * the first row of the next panel that has cells. A short row ends at its last cell. Null where there is no such row.
+ * The place, counted through all panels, that lies in the same column one row further down or up; past a panel's last
+ * row the first row of the next panel that has cells. A short row ends at its last cell. Null where there is no such
+ * row.
  * @param {number[]} sizes how many cells each panel has
  * @param {number} columns
  * @param {number} panel

@@ -1,6 +1,7 @@
 // The large picture: wheel zoom, pan, 1:1, window and level, the VoG map on a key, and a second picture beside it.
 //
-// Zoom and place are shared by both pictures, as shares of the frame, so that the same part of two examples is compared.
+// Zoom and place are shared by both pictures, as shares of the frame, so that the same part of two examples is
+// compared.
 
 /** @import { Cell, Content } from "./types.js" */
 /** @import { PlaneMemory } from "./decision_plane.js" */
@@ -14,10 +15,16 @@ const PAN = 60; // pixels per arrow key
 const OWN = ".hl-range, .hl-text, .hl-rows, .hl-whole"; // what scrolls and is selected as text is
 
 /** @typedef {{scale: number, x: number, y: number}} View */
-/** What a viewport needs of the grid or session around it. @typedef {{data: {run: string | null}, isDeep?: (cell: Cell) => boolean}} ViewportHost */
+/**
+ * What a viewport needs of the grid or session around it.
+ * @typedef {{data: {run: string | null}, isDeep?: (cell: Cell) => boolean}} ViewportHost
+ */
 
 export class Viewport {
-  /** @param {ViewportHost} host @param {() => void} changed called when zoom, map, window or the second picture changed */
+  /**
+   * @param {ViewportHost} host
+   * @param {() => void} changed called when zoom, map, window or the second picture changed
+   */
   constructor(host, changed) {
     this.host = host;
     this.changed = changed;
@@ -126,7 +133,9 @@ export class Viewport {
     this.look({ ...this.view, x: this.view.x + dx / width, y: this.view.y + dy / height });
   }
 
-  /** One pixel of the picture on one of the screen, or the whole picture. A picture smaller than its frame is enlarged. */
+  /**
+   * One pixel of the picture on one of the screen, or the whole picture. A picture smaller than its frame is enlarged.
+   */
   toggleSize() {
     if (this.view.scale !== 1) {
       this.look({ scale: 1, x: 0, y: 0 });
@@ -202,7 +211,11 @@ export class Viewport {
     this.changed();
   }
 
-  /** Shift and drag: sideways the window, up and down the level, as on a viewing station. @param {number} dx @param {number} dy */
+  /**
+   * Shift and drag: sideways the window, up and down the level, as on a viewing station.
+   * @param {number} dx
+   * @param {number} dy
+   */
   drag(dx, dy) {
     const { values } = this.main;
     if (!values || !this.window || this.window === true) return;
@@ -237,15 +250,22 @@ export class Viewport {
     this.range.replaceChildren(
       this.slider("level", "Level", { least: low, top: high, step }),
       this.slider("window", "Window", { least: step, top: high - low, step }),
-      el("span", { class: "hl-quiet" }, `${bits} bits, ${Number(low.toPrecision(4))} to ${Number(high.toPrecision(4))}`),
+      el(
+        "span",
+        { class: "hl-quiet" },
+        `${bits} bits, ${Number(low.toPrecision(4))} to ${Number(high.toPrecision(4))}`,
+      ),
     );
   }
 
-  /** @type {(name: "level" | "window", title: string, range: {least: number, top: number, step: number}) => HTMLElement} */
+  /**
+   * @type {(name: "level" | "window", title: string, range: {least: number, top: number, step: number}) => HTMLElement}
+   */
   slider(name, title, { least, top, step }) {
     const input = el("input", { type: "range", name, min: least, max: top, step });
     input.addEventListener("input", () => {
-      if (this.window && this.window !== true) this.setWindow({ ...this.window, [name]: Math.max(Number(input.value), least) });
+      if (this.window && this.window !== true)
+        this.setWindow({ ...this.window, [name]: Math.max(Number(input.value), least) });
     });
     return el("label", {}, `${title} `, input, el("output", {}));
   }
@@ -276,7 +296,13 @@ const PANS = new Map([
   ["ArrowDown", [0, -PAN]],
 ]);
 
-/** The view after a zoom that keeps the point at (x, y) where it is. @param {View} view @param {number} by @param {number} x @param {number} y */
+/**
+ * The view after a zoom that keeps the point at (x, y) where it is.
+ * @param {View} view
+ * @param {number} by
+ * @param {number} x
+ * @param {number} y
+ */
 export function zoomed(view, by, x, y) {
   const scale = Math.max(1, Math.min(MOST, view.scale * by));
   const ratio = scale / view.scale;

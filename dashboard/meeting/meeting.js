@@ -5,8 +5,14 @@
 /** @import { Answer, Component, Home, Item, MeetingState, OpenMeeting } from "./types.js" */
 
 const EVERY = 700; // milliseconds between two polls: with drawing, everybody is there within two seconds
-const KEYS = "← → move · 1–9 add a vote, Shift removes one · Enter the outcome, where 1–9 choose · Ctrl+Enter record · Esc close";
-const MOVES = new Map([["ArrowRight", 1], ["PageDown", 1], ["ArrowLeft", -1], ["PageUp", -1]]);
+const KEYS =
+  "← → move · 1–9 add a vote, Shift removes one · Enter the outcome, where 1–9 choose · Ctrl+Enter record · Esc close";
+const MOVES = new Map([
+  ["ArrowRight", 1],
+  ["PageDown", 1],
+  ["ArrowLeft", -1],
+  ["PageUp", -1],
+]);
 const OURS = [...MOVES.keys(), "Enter", "Escape"];
 
 /** @typedef {Node | string | null | undefined | false} Child */
@@ -120,8 +126,8 @@ class Screen {
   }
 
   /**
-   * The page around this screen was drawn for one meeting, or for none: requests the page again where that is over. Again
-   * after a while, since a page that is busy may miss it.
+   * The page around this screen was drawn for one meeting, or for none: requests the page again where that is over.
+   * Again after a while, since a page that is busy may miss it.
    */
   requestPage() {
     const number = this.open ? this.open.number : null;
@@ -156,7 +162,12 @@ class Screen {
     }
   }
 
-  /** Sends a lead's act; false where it was not recorded. @param {string} act @param {OpenMeeting} meeting @param {object} more */
+  /**
+   * Sends a lead's act; false where it was not recorded.
+   * @param {string} act
+   * @param {OpenMeeting} meeting
+   * @param {object} more
+   */
   async act(act, { at }, more) {
     this.acts += 1;
     const body = JSON.stringify({ audit: this.component.data.audit, act, at, ...more });
@@ -213,7 +224,12 @@ class Screen {
     }
   }
 
-  /** Carries out a key, and returns the act that it sends. @param {KeyboardEvent} event @param {Element | null} field @param {number} digit 0 for none */
+  /**
+   * Carries out a key, and returns the act that it sends.
+   * @param {KeyboardEvent} event
+   * @param {Element | null} field
+   * @param {number} digit 0 for none
+   */
   press(event, field, digit) {
     if (this.form) return this.pressInForm(this.form, event, field, digit);
     if (field || event.ctrlKey) return null;
@@ -231,7 +247,8 @@ class Screen {
   pressInForm(form, event, field, digit) {
     let sent = null;
     const isFree = !field || (field instanceof HTMLInputElement && field.type === "radio");
-    const choice = digit && !event.ctrlKey && isFree ? form.querySelector(`input[name=answer][value="${digit - 1}"]`) : null;
+    const choice =
+      digit && !event.ctrlKey && isFree ? form.querySelector(`input[name=answer][value="${digit - 1}"]`) : null;
     if (event.key === "Escape") this.shut();
     else if (event.key === "Enter" && event.ctrlKey) sent = this.record(form);
     else if (choice instanceof HTMLInputElement) {
@@ -247,14 +264,25 @@ class Screen {
   draw() {
     const meeting = this.open;
     if (meeting) this.root.replaceChildren(this.header(meeting), this.body(meeting), this.status);
-    else this.root.replaceChildren(el("p", {}, "No meeting is open. This page follows as soon as a lead opens one."), this.status);
+    else {
+      this.root.replaceChildren(
+        el("p", {}, "No meeting is open. This page follows as soon as a lead opens one."),
+        this.status,
+      );
+    }
     if (meeting && this.leads) this.root.append(el("p", { class: "hl-meeting-keys" }, KEYS));
   }
 
   /** @param {OpenMeeting} meeting */
   header({ at, of, item, lead, present }) {
-    const step = (/** @type {number} */ by, /** @type {string} */ arrow, /** @type {string} */ label, /** @type {boolean} */ disabled) =>
-      this.leads && el("button", { onclick: () => this.inTurn(() => this.move(by)), disabled, "aria-label": label }, arrow);
+    const step = (
+      /** @type {number} */ by,
+      /** @type {string} */ arrow,
+      /** @type {string} */ label,
+      /** @type {boolean} */ disabled,
+    ) =>
+      this.leads &&
+      el("button", { onclick: () => this.inTurn(() => this.move(by)), disabled, "aria-label": label }, arrow);
     return el(
       "header",
       {},
@@ -269,7 +297,11 @@ class Screen {
 
   /** @param {OpenMeeting} meeting */
   body({ at, item }) {
-    const outcome = el("button", { class: "hl-meeting-main", onclick: () => this.clicked(at, () => this.openForm()) }, "Outcome (Enter)");
+    const outcome = el(
+      "button",
+      { class: "hl-meeting-main", onclick: () => this.clicked(at, () => this.openForm()) },
+      "Outcome (Enter)",
+    );
     return el(
       "div",
       { class: "hl-meeting-body" },
@@ -282,9 +314,17 @@ class Screen {
         decisions(item),
         this.form,
         this.form ? null : el("h3", {}, "Votes"),
-        this.form ? null : el("ol", { class: "hl-meeting-answers" }, ...item.answers.map((_, number) => this.answer(at, item, number))),
+        this.form
+          ? null
+          : el(
+              "ol",
+              { class: "hl-meeting-answers" },
+              ...item.answers.map((_, number) => this.answer(at, item, number)),
+            ),
         ...precedents(item),
-        item.outcome ? el("p", { class: "hl-meeting-outcome", "data-testid": "outcome" }, `Decided: ${item.outcome}`) : null,
+        item.outcome
+          ? el("p", { class: "hl-meeting-outcome", "data-testid": "outcome" }, `Decided: ${item.outcome}`)
+          : null,
         this.leads && !this.form ? outcome : null,
       ),
     );
@@ -294,7 +334,8 @@ class Screen {
   answer(at, item, number) {
     const text = item.answers[number]?.text ?? "";
     const button = (/** @type {number} */ by, /** @type {string} */ sign, /** @type {string} */ label) =>
-      this.leads && el("button", { onclick: () => this.clicked(at, () => this.vote(number, by)), "aria-label": label }, sign);
+      this.leads &&
+      el("button", { onclick: () => this.clicked(at, () => this.vote(number, by)), "aria-label": label }, sign);
     return el(
       "li",
       {},
@@ -348,7 +389,9 @@ function pictures(item) {
     el(
       "figure",
       { "data-example-id": one.id },
-      one.text !== null ? el("blockquote", { dir: "auto" }, one.text) : el("img", { src: one.image, alt: `example ${one.id}` }),
+      one.text !== null
+        ? el("blockquote", { dir: "auto" }, one.text)
+        : el("img", { src: one.image, alt: `example ${one.id}` }),
       el("figcaption", {}, one.label === null ? one.id : `${one.label} · ${one.id}`),
     ),
   );
@@ -380,7 +423,12 @@ function outcomeForm({ answers, tally }) {
     el(
       "label",
       {},
-      el("input", { type: "radio", name: "answer", value: String(number), checked: most > 0 && votes.indexOf(most) === number }),
+      el("input", {
+        type: "radio",
+        name: "answer",
+        value: String(number),
+        checked: most > 0 && votes.indexOf(most) === number,
+      }),
       el("kbd", { "aria-hidden": "true" }, String(number + 1)),
       el("span", { dir: "auto" }, answer.text),
     ),
@@ -411,7 +459,10 @@ function outcomeForm({ answers, tally }) {
 function outcomeOf(form, answers) {
   const fields = new FormData(form);
   const text = (/** @type {string} */ name) => String(fields.get(name) ?? "");
-  const lines = (/** @type {string} */ name) => text(name).split("\n").filter((line) => line.trim());
+  const lines = (/** @type {string} */ name) =>
+    text(name)
+      .split("\n")
+      .filter((line) => line.trim());
   const answer = fields.has("answer") ? answers[Number(text("answer"))] : undefined;
   return {
     verdict: answer?.verdict ?? null,

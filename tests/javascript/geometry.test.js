@@ -13,7 +13,12 @@ const under = ({ scale, x }, share) => (share - x) / scale;
 
 test("a zoom keeps the point under the pointer", () => {
   let view = { scale: 1, x: 0, y: 0 };
-  for (const [by, at] of [[1.25, 0.3], [4, 0.9], [0.5, 0.1], [3, 0.6]]) {
+  for (const [by, at] of [
+    [1.25, 0.3],
+    [4, 0.9],
+    [0.5, 0.1],
+    [3, 0.6],
+  ]) {
     const next = zoomed(view, by, at, at);
     near(under(next, at), under(view, at));
     view = next;

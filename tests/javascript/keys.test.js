@@ -11,7 +11,15 @@ const VERDICTS = [
   { name: "other", act: "other", key: "l", title: "Other…", help: "", bulk: "All another…", badge: "→ {new_label}" },
   { name: "several", act: "several", key: "b", title: "Several…", help: "", bulk: "", badge: "⧉ {labels}" },
 ];
-const press = (key, more = {}) => ({ key, ctrlKey: false, metaKey: false, shiftKey: false, altKey: false, repeat: false, ...more });
+const press = (key, more = {}) => ({
+  key,
+  ctrlKey: false,
+  metaKey: false,
+  shiftKey: false,
+  altKey: false,
+  repeat: false,
+  ...more,
+});
 
 before(() => setVerdicts(VERDICTS));
 
@@ -50,8 +58,14 @@ test("a digit is a class of that name, else a place", () => {
 });
 
 test("the suggestion comes after the first verdict; bulk actions are those that have a bulk title", () => {
-  assert.deepEqual(actions().map(({ name }) => name), ["right", "suggested", "other", "several", "issue", "flag", "note"]);
-  assert.deepEqual(bulkActions("dog").map(({ title }) => title), ["All right", "All → dog", "All another…"]);
+  assert.deepEqual(
+    actions().map(({ name }) => name),
+    ["right", "suggested", "other", "several", "issue", "flag", "note"],
+  );
+  assert.deepEqual(
+    bulkActions("dog").map(({ title }) => title),
+    ["All right", "All → dog", "All another…"],
+  );
 });
 
 test("a class name that looks like a field of a badge stays as it is", () => {
