@@ -7,7 +7,7 @@ import { el, quiet } from "./dom.js";
 import { ThumbnailCache } from "./thumbnail_cache.js";
 
 /**
- * A card as Python sends it (dashboard/slice_cards.py).
+ * A card as Python sends it (`show_cards`).
  * @typedef {object} Card
  * @property {number} id
  * @property {string} title

@@ -4,7 +4,7 @@ import { el } from "./dom.js";
 import { grouped } from "./format.js";
 import { request } from "./http.js";
 
-const IDLE = 60; // seconds between two decisions that count as work, as in scoring.sittings
+const IDLE = 60; // seconds between two decisions that count as work, as on the server
 const EVERY = 30000;
 
 export class Clock {

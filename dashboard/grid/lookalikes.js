@@ -16,7 +16,7 @@ import { bulkActions } from "./verdicts.js";
 
 const TITLE = "Look-alikes";
 const MANY = 25;
-const LEAST = 0.5; // seconds on screen, as in scoring.sittings
+const LEAST = 0.5; // seconds on screen from which on an example counts as inspected, as on the server
 const REDRAW = 300; // milliseconds
 const HELP = "Space takes one out, Enter shows it large. A key decides about all that are ticked, as one act.";
 

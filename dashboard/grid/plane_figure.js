@@ -4,7 +4,7 @@ import { el, isThere, quiet } from "./dom.js";
 import { contextOf } from "./window_level.js";
 
 /**
- * A kept plane (scoring/cuts.py): `decisions` are the decided classes, a row of xs for every y; `at` is the example.
+ * A kept plane (GET /hardlook/cut): `decisions` are the decided classes, a row of xs for every y; `at` is the example.
  * @typedef {object} Plane
  * @property {string} x
  * @property {string} y

@@ -9,7 +9,7 @@ import type { Viewport } from "./viewport.js";
 
 // -- from Python ------------------------------------------------------------------------------------------------------
 
-/** A row of a vector in a cell (dashboard/contents.py); older audits keep [name, value]. */
+/** A row of a vector in a cell; older audits keep [name, value]. */
 export interface CellRow {
   name: string;
   value: string;
@@ -18,7 +18,7 @@ export interface CellRow {
   odd?: boolean;
 }
 
-/** One example as a cell shows it (dashboard/cells.py). */
+/** One example as a cell shows it (`make_cells`). */
 export interface Cell {
   id: string;
   fingerprint: string | null;
@@ -50,7 +50,7 @@ export interface Panel {
   cells: Cell[];
 }
 
-/** A meaning with its mark and its word (dashboard/colours.py). */
+/** A meaning with its mark and its word (`ROLES`). */
 export interface Role {
   colour: string;
   on: string;
@@ -62,7 +62,7 @@ export type RoleName = "label" | "prediction" | "wrong" | "decided" | "flagged";
 export type Marks = Record<RoleName, Role>;
 export type Glyphs = Record<string, string>;
 
-/** One row of the table of verdicts (`browser_table` of scoring/verdict_kinds.py). */
+/** One row of the table of verdicts (`browser_table`). */
 export interface Verdict {
   name: string;
   act: string;
@@ -75,7 +75,7 @@ export interface Verdict {
   true: "label" | "new_label" | "labels" | null;
 }
 
-/** The data of every grid and session (`show_component` of dashboard/grid). */
+/** The data of every grid and session (`show_component`). */
 interface SharedData {
   key: string;
   turns: boolean;
@@ -101,7 +101,7 @@ export interface GridData extends SharedData {
   ahead: string[];
 }
 
-/** A window of a session's queue (dashboard/session). */
+/** A part of a session's queue (`review_session`). */
 export interface SessionData extends SharedData {
   kind: "session";
   /** The place of the window's first cell in the queue. */
@@ -124,7 +124,7 @@ export interface Component<Data> {
 
 // -- decisions --------------------------------------------------------------------------------------------------------
 
-/** A decision as the log has it (dashboard/standings.py). */
+/** A decision as GET /hardlook/decisions gives it. */
 export interface Decision {
   verdict: string | null;
   new_label: string | null;
@@ -176,7 +176,7 @@ export interface Change {
   note?: string;
 }
 
-/** An event before the queue has numbered it (FIELDS of dashboard/routes.py). */
+/** An event before the queue has numbered it (POST /hardlook/events). */
 export interface NewEvent extends Change {
   example_id: string;
   fingerprint: string | null;
@@ -256,7 +256,7 @@ export interface Precedent {
 export type Pair = [string, string | null];
 export type Probability = [string, number];
 
-/** A text cut at its tokens (dashboard/contents.py). */
+/** A text cut at its tokens. */
 export interface TextContent {
   kind: "text";
   pieces: [string, number | null][];
@@ -284,7 +284,7 @@ export interface VectorContent {
 
 export type Content = TextContent | VectorContent;
 
-/** The facts of an opened example (dashboard/details.py). */
+/** The facts of an opened example (GET /hardlook/example). */
 export interface ExampleFacts {
   /** Why model output is hidden; null where it is shown. */
   hidden: string | null;
@@ -297,7 +297,7 @@ export interface ExampleFacts {
   precedents: Precedent[];
 }
 
-/** The facts beside a session's example (dashboard/session/dossiers.py). */
+/** The facts beside a session's example (POST /hardlook/dossiers). */
 export interface SessionFacts {
   hidden: string | null;
   split: string;
@@ -313,7 +313,7 @@ export interface SessionFacts {
   precedents: Precedent[];
 }
 
-/** Guidelines, gold and typical examples of a class (dashboard/session/classes.py). */
+/** Guidelines, gold and typical examples of a class (GET /hardlook/class). */
 export interface ClassReference {
   name: string;
   text: string;

@@ -1,5 +1,5 @@
-// The actions on an example: one table that keys, buttons, badges and the help all read. Its verdicts are those of
-// `scoring.verdict_kinds`, which come with the page's data.
+// The actions on an example: one table that keys, buttons, badges and the help all read. Its verdicts come with the page's
+// data (`browser_table`).
 
 /** @import { Decision, Verdict } from "./types.js" */
 /** @typedef {{name: string, key: string, title: string, help?: string}} Action */

@@ -1,4 +1,4 @@
-// What the meeting's screen shares with Python (dashboard/meeting_routes.py). For tsc alone: never served or shipped.
+// What the meeting's screen shares with Python (/hardlook/meeting). For tsc alone: never served or shipped.
 
 export interface MeetingData {
   audit: string;
