@@ -13,28 +13,33 @@ import pyarrow as pa
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from dashboard import controls, grouping, history, pages, people, state, view
-from dashboard.colours import NEUTRAL, WRONG
-from dashboard.selection import MetaFilter
-from dashboard.serving import serving
-from dashboard.words import quoted
+from dashboard import pages
+from dashboard.auth.serving import serving
+from dashboard.queries import database
+from dashboard.queries.selection import MetaFilter
+from dashboard.style.colours import NEUTRAL, WRONG
+from dashboard.style.formatting import quoted
+from dashboard.widgets import browser_history, grouping, inputs, page_frame, visitor
 from scoring.audit import Audit, Run
-from scoring.tables import HardlookError
+from scoring.audit.errors import HardlookError
 
 DAMAGED = (duckdb.IOException, duckdb.InvalidInputException, pa.ArrowInvalid, OSError)
-"""What the readers of a page raise for a file that is cut off or overwritten; everything else is a bug and is shown as one."""
+"""What the readers of a page raise for a file that is cut off or overwritten; everything else is a bug and is shown as
+one."""
 
 # Pictures first: less empty space above and beside them than Streamlit leaves. And no CSV from the toolbar of
 # a table: it would carry a reviewer's note into a spreadsheet as a formula; `hardlook export` and /reviews do
 # not.
 STYLE = """<style>
 .stMainBlockContainer { padding: 3rem 2.5rem 2rem; }
-@media (max-width: 768px) { .stMainBlockContainer { padding: 4.5rem 1.5rem 2rem; } } /* the bar above lies over it there */
+/* The bar above lies over the page on narrow screens. */
+@media (max-width: 768px) { .stMainBlockContainer { padding: 4.5rem 1.5rem 2rem; } }
 [data-testid="stSidebarUserContent"] { padding-bottom: 1rem; }
 button[aria-label="Download as CSV"] { display: none; }
 .st-key-pages [data-testid="stCaptionContainer"] { padding: 0.5rem 0 0.1rem; }
 .st-key-pages [data-testid="stPageLink"] { padding: 0.22rem 0; }
-button[data-variant="segmented_control"] { min-height: 2.5rem; } /* as high as the lists beside them, so that labels align */
+/* As high as the lists beside them, so that labels align. */
+button[data-variant="segmented_control"] { min-height: 2.5rem; }
 [data-testid="stCode"] .token { color: inherit !important; }
 h1 { font-size: 2rem !important; padding: 0 !important; } h3 { padding-bottom: 0.4rem !important; }
 </style>"""
@@ -75,7 +80,7 @@ def show_links(groups: dict[str, list[st.Page]]) -> None:
             st.caption(group)
             for one in pages:
                 st.page_link(one, width="stretch")
-        history.keep()
+        browser_history.keep()
 
 
 def main() -> None:
@@ -83,12 +88,12 @@ def main() -> None:
     st.set_page_config(page_title="hardlook", page_icon=icon(), layout="wide")
     st.html(STYLE)
     page, groups = navigation()
-    view.turn_to(page.url_path)
+    page_frame.turn_to(page.url_path)
     try:
-        people.need_a_role()
+        visitor.need_a_role()
         with st.sidebar:
             show_links(groups)
-            view.share(*pick_shared())
+            page_frame.share(*pick_shared())
         page.run()
     except HardlookError as error:
         st.error(quoted(str(error), longest=1000), icon=":material/error:")
@@ -101,12 +106,12 @@ def main() -> None:
 
 def pick_shared() -> tuple[Audit, Run | None, tuple[MetaFilter, ...], str | None]:
     """Audit, run, metadata filters and grouping, from the sidebar, which also says who is reviewing."""
-    audit = state.open_audit()
+    audit = database.open_audit()
     st.text(audit.name)
-    run = controls.pick_run(audit)
-    meta = controls.pick_meta(audit)
+    run = inputs.pick_run(audit)
+    meta = inputs.pick_meta(audit)
     group = grouping.pick(audit)
-    people.show_visitor()
+    visitor.show_visitor()
     return audit, run, meta, group
 
 

@@ -30,9 +30,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 import scoring
-from dashboard.serving import serving
+from dashboard.auth.serving import serving
 from scoring.audit import Audit
-from scoring.tables import HardlookError, read_json, write_json
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_json, write_json
 
 EVERY = 0.1  # seconds between two looks of the keeper
 GRACE = 20.0  # seconds that a cancelled command gets to end by itself
@@ -162,13 +163,9 @@ def start(audit: Audit, run: str | None, command: str, *options: str, hidden: Se
     with FileLock(folder / ".lock", timeout=WAIT):
         busy = running(audit, run)
         if busy is not None:
-            raise HardlookError(
-                f"`{busy.text}` is still under way for this run; wait for it to end, or cancel it"
-            )
+            raise HardlookError(f"`{busy.text}` is still under way for this run; wait for it to end, or cancel it")
         now = datetime.now(UTC)
-        job = Job(
-            f"{now:%Y%m%dT%H%M%S%f}-{command}-{secrets.token_hex(2)}", folder, given, run, now.isoformat()
-        )
+        job = Job(f"{now:%Y%m%dT%H%M%S%f}-{command}-{secrets.token_hex(2)}", folder, given, run, now.isoformat())
         write_json(folder / f"{job.id}.json", _record(job))
         _launch(job, [*given, *hidden])
     return job

@@ -1,10 +1,12 @@
 """The pages of the dashboard: address, title, where they stand in the navigation, and how they treat blind examples.
 
 A page is a file under ``views`` and one line here. Navigation is made from this table, and so are the tests that every
-page has to pass: an audit without data, both themes, axe, and its duty to blind examples (``scoring.hiding``: test under
-``test = "blind"``, controls until their first verdict), of which a reviewer must not learn what the model says.
+page has to pass: an audit without data, both themes, axe, and its duty to blind examples (``scoring.queue.blinding``:
+test under ``test = "blind"``, controls until their first verdict), of which a reviewer must not learn what the model
+says.
 
-Inputs: none → the table. Cost: none. Limit: a duty is kept by the page itself (``dashboard.hidden``); here it is declared.
+Inputs: none → the table. Cost: none. Limit: a duty is kept by the page itself (``dashboard.blinding.model_output``);
+here it is declared.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ PAGES = (
 
 def groups() -> dict[str, list[Page]]:
     """The pages by group of the navigation, in their order."""
-    return {group: [page for page in PAGES if page.group == group] for group in dict.fromkeys(page.group for page in PAGES)}
+    return {
+        group: [page for page in PAGES if page.group == group] for group in dict.fromkeys(page.group for page in PAGES)
+    }
 
 
 def find_page(name: str) -> Page:

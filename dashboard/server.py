@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dashboard.serving import Serving, serve_this
-from scoring.tables import HardlookError
+from dashboard.auth.serving import Serving, serve_this
+from scoring.audit.errors import HardlookError
 
 if TYPE_CHECKING:
     from streamlit.starlette import App
@@ -29,10 +29,9 @@ BUSY = {errno.EADDRINUSE: "something else is using it", errno.EACCES: "this user
 
 def options(serves: Serving, port: int) -> dict[str, Any]:
     """Streamlit's settings, whatever the user's own configuration says: quiet, closed, no watcher, both themes."""
-    from dashboard.colours import theme_options
-    from dashboard.identity import is_loopback
-
-    from dashboard.signed_in import secrets_file
+    from dashboard.auth.identity import is_loopback
+    from dashboard.auth.oidc import secrets_file
+    from dashboard.style.colours import theme_options
 
     local, access = is_loopback(serves.host), serves.access
     named = [access.public_name] if access.public_name else []
@@ -66,8 +65,14 @@ def options(serves: Serving, port: int) -> dict[str, Any]:
     }
 
 
-def build_app(audit_path: str | Path, log_url: str | None = None, host: str = "127.0.0.1", *, port: int = 8501,
-              script: str | Path = SCRIPT) -> App:  # fmt: skip
+def build_app(
+    audit_path: str | Path,
+    log_url: str | None = None,
+    host: str = "127.0.0.1",
+    *,
+    port: int = 8501,
+    script: str | Path = SCRIPT,
+) -> App:
     """The App of one audit. ``script``: the page to run, for tests of single components."""
     return _app(serve_this(audit_path, log_url, host), port, script)
 
@@ -78,8 +83,8 @@ def _app(serves: Serving, port: int, script: str | Path) -> App:
     from streamlit.starlette import App
     from streamlit.web import bootstrap
 
-    from dashboard.identity import Gate
-    from dashboard.routes import routes
+    from dashboard.auth.identity import Gate
+    from dashboard.routes.example_routes import routes
 
     bootstrap.load_config_options(options(serves, port))
     own = routes()
@@ -87,10 +92,18 @@ def _app(serves: Serving, port: int, script: str | Path) -> App:
     return App(str(script), routes=own, middleware=[gate])
 
 
-def serve(audit: str | Path, host: str = "127.0.0.1", port: int = 8501, log: str | None = None, *,
-          script: str | Path = SCRIPT, **access: Any) -> None:  # fmt: skip
-    """Serve an audit until Ctrl-C. ``access``: proxies, user_header, url, as ``serve_this`` takes them. Raises ``HardlookError`` for a bad audit, log or address, or a port in use."""
-    from dashboard.decisions import open_log
+def serve(
+    audit: str | Path,
+    host: str = "127.0.0.1",
+    port: int = 8501,
+    log: str | None = None,
+    *,
+    script: str | Path = SCRIPT,
+    **access: Any,
+) -> None:
+    """Serve an audit until Ctrl-C. ``access``: proxies, user_header, url, as ``serve_this`` takes them. Raises
+    ``HardlookError`` for a bad audit, log or address, or a port in use."""
+    from dashboard.queries.decisions import open_log
     from scoring.audit import Audit
 
     serves = serve_this(audit, log, host, **access)
@@ -109,9 +122,16 @@ def _server(app: App, host: str, port: int):
     from streamlit.runtime.runtime_util import get_max_message_size_bytes
 
     config = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE,
-        ws_max_size=get_max_message_size_bytes(), proxy_headers=False, server_header=False,
-    )  # fmt: skip
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=GRACE,
+        ws_max_size=get_max_message_size_bytes(),
+        proxy_headers=False,
+        server_header=False,
+    )
     return uvicorn.Server(config)
 
 
@@ -133,8 +153,11 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         reason = BUSY.get(error.errno, str(error))
-        way = ("perhaps another `hardlook dashboard`: end it there with Ctrl-C, or take any free port with --port 0"
-               if error.errno == errno.EADDRINUSE else "choose another with --port")
+        way = (
+            "perhaps another `hardlook dashboard`: end it there with Ctrl-C, or take any free port with --port 0"
+            if error.errno == errno.EADDRINUSE
+            else "choose another with --port"
+        )
         raise HardlookError(f"port {port} on {host} cannot be served: {reason}; {way}") from error
     return bound
 

@@ -17,7 +17,7 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 
-from scoring.tables import HardlookError
+from scoring.audit.errors import HardlookError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,15 +55,18 @@ AGAIN = "what is finished is kept; run the same command again to go on"
 def system_refusal(error: OSError | MemoryError) -> str:
     """What the operating system refused, and what to do, in one sentence.
 
-    >>> system_refusal(OSError(errno.ENOSPC, "No space left on device", "/a/scores.parquet"))
-    'No space left on device: /a/scores.parquet; make room; what is finished is kept; run the same command again to go on'
+    >>> print(system_refusal(OSError(errno.ENOSPC, "No space left on device", "/a/scores.parquet")))
+    No space left on device: /a/scores.parquet; make room; what is finished is kept; run the same command again to go on
     """
     if isinstance(error, MemoryError):
         told = str(error) or "no more could be had"
         return f"out of memory ({told}); use a machine with more, or smaller inputs and batches; {AGAIN}"
     what = error.strerror or str(error) or type(error).__name__
-    names = " → ".join(str(name) if len(str(name)) < 200 else f"{str(name)[:80]}…" for name in
-                       (error.filename, error.filename2) if name is not None)
+    names = " → ".join(
+        str(name) if len(str(name)) < 200 else f"{str(name)[:80]}…"
+        for name in (error.filename, error.filename2)
+        if name is not None
+    )
     if error.errno in FULL:
         way = f"make room; {AGAIN}"
     elif error.errno in CLOSED:
@@ -93,9 +96,12 @@ def parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
     import scoring
     from scoring import commands as package
 
-    top = argparse.ArgumentParser(prog="hardlook", description="Take a hard look at a labelled dataset through the "
-                                  "eyes of the model trained on it.", epilog=FIRST_STEPS,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    top = argparse.ArgumentParser(
+        prog="hardlook",
+        description="Take a hard look at a labelled dataset through the eyes of the model trained on it.",
+        epilog=FIRST_STEPS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     top.add_argument("--version", action="version", version=f"hardlook {scoring.__version__}")
     commands = top.add_subparsers(dest="command_name", metavar="COMMAND", required=True)
     for name in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):

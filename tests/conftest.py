@@ -19,8 +19,16 @@ os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="hardlook")  # whoever r
 atexit.register(shutil.rmtree, os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
 
 
-LONGEST = ("scorers/test_neighbours.py", "test_readme.py", "browser/test_session.py", "browser/test_grid.py",
-           "browser/test_team.py", "browser/test_pages.py", "browser/test_desk.py", "browser/test_comparing.py")
+LONGEST = (
+    "scorers/test_neighbours.py",
+    "test_readme.py",
+    "browser/test_session.py",
+    "browser/test_grid.py",
+    "browser/test_team.py",
+    "browser/test_pages.py",
+    "browser/test_desk.py",
+    "browser/test_comparing.py",
+)
 """The files that take longest, in the order in which they begin: one that began last would leave the other cores idle.
 The first compiles pynndescent, which the demo in the second then finds compiled in part."""
 
@@ -60,12 +68,14 @@ def hardlook(*arguments: object) -> int:
 
 @pytest.fixture(autouse=True, scope="session")
 def components():
-    """Streamlit's AppTest reads the metadata of every installed package in each run, for components of theirs, which takes
-    longer than most pages: here once per worker. What it finds stays the same."""
+    """Streamlit's AppTest reads the metadata of every installed package in each run, for components of theirs, which
+    takes longer than most pages: here once per worker. What it finds stays the same."""
     from streamlit.components.v2 import manifest_scanner
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manifest_scanner, "scan_component_manifests", functools.cache(manifest_scanner.scan_component_manifests))
+        patch.setattr(
+            manifest_scanner, "scan_component_manifests", functools.cache(manifest_scanner.scan_component_manifests)
+        )
         yield
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from .conftest import hardlook
 
 HOSTILE = {
-    "markup": "<img src=x onerror=\"window.hurt = 1\"><b>bold</b> & cats like fish **very** much",
+    "markup": '<img src=x onerror="window.hurt = 1"><b>bold</b> & cats like fish **very** much',
     "direction": "cats \u202eesrever\u202c and عربي purr and sleep",
     "nul": "cats\0purr\x1b[31m softly",
     "long": "dogs bark at night. " * 3000,
@@ -45,8 +45,10 @@ rank = 8
 """
 
 VECTOR_RUN = 'model = "model.py:network"'
-TEXT_RUN = ('model = "scoring.text:BagOfEmbeddings"\narguments = { classes = 2, buckets = 512, width = 16, hidden = 8 }\n'
-            "transform = { length = 24, buckets = 512 }")
+TEXT_RUN = (
+    'model = "scoring.models.text:BagOfEmbeddings"\narguments = { classes = 2, buckets = 512, width = 16, hidden = 8 }\n'
+    "transform = { length = 24, buckets = 512 }"
+)
 MODEL = """from torch import nn
 
 def network():
@@ -62,8 +64,14 @@ def vector_audit(folder: Path, n: int = 96) -> Path:
     values = rng.normal(size=(n, 4)) + 2.0 * own[:, None] * [1, 1, 0, 0]
     values[0] = [0.5, 0.5, 0.0, 40.0]  # one row with a column far from its class
     names = ["size (cm)", "weight", "<b>odd</b>", "age"]
-    table = pa.table({"id": [f"row-{i:02d}" for i in range(n)], "split": ["test" if i % 3 == 2 else "train" for i in range(n)],
-                      "label": np.array(["cat", "dog"])[own], **dict(zip(names, values.T, strict=True))})
+    table = pa.table(
+        {
+            "id": [f"row-{i:02d}" for i in range(n)],
+            "split": ["test" if i % 3 == 2 else "train" for i in range(n)],
+            "label": np.array(["cat", "dog"])[own],
+            **dict(zip(names, values.T, strict=True)),
+        }
+    )
     at = table.schema.get_field_index("weight")
     schema = table.schema.set(at, table.schema.field(at).with_metadata({"unit": "kg"}))
     pq.write_table(table.cast(schema), folder / "data.parquet")
@@ -79,8 +87,13 @@ def text_audit(folder: Path, n: int = 90) -> Path:
     texts = [" ".join(rng.choice([*WORDS[label], "the", "and"], size=8)) for label in labels]
     rows = {f"text-{i:02d}": (text, label) for i, (text, label) in enumerate(zip(texts, labels, strict=True))}
     rows |= {name: (text, "dog" if "dogs" in text else "cat") for name, text in HOSTILE.items()}
-    frame = pd.DataFrame([(name, "test" if i % 3 == 2 else "train", label, text)
-                          for i, (name, (text, label)) in enumerate(rows.items())], columns=["id", "split", "label", "text"])
+    frame = pd.DataFrame(
+        [
+            (name, "test" if i % 3 == 2 else "train", label, text)
+            for i, (name, (text, label)) in enumerate(rows.items())
+        ],
+        columns=["id", "split", "label", "text"],
+    )
     frame.to_parquet(folder / "data.parquet", index=False)
     return _scored(folder, "text", TEXT_RUN)
 

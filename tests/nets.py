@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from scoring.models.loading import load_into
-from scoring.models.weights import read_state_dict
+from scoring.models.checkpoint_reader import read_state_dict
+from scoring.models.state_dict_matching import load_into
 
 
 def small_cnn(classes=3):
@@ -45,19 +45,29 @@ def state(seed=0, classes=3):
     return Net(classes, seed).state_dict()
 
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_state_dict_hooks",
-         "_load_state_dict_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")
+HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_state_dict_hooks",
+    "_load_state_dict_pre_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_pre_hooks_with_kwargs",
+)
 
 
 def picture(model):
-    """All of a model that somebody could notice a change of: of every module its own attributes, by identity, its hooks,
-    flags, buffers, parameters, gradients and what requires one."""
+    """All of a model that somebody could notice a change of: of every module its own attributes, by identity, its
+    hooks, flags, buffers, parameters, gradients and what requires one."""
     found = {}
     for name, module in model.named_modules():
         plain = {key: id(value) for key, value in module.__dict__.items() if not isinstance(value, dict)}
         hooks = {key: list(module.__dict__.get(key, {})) for key in HOOKS}
-        values = {key: (id(p), p.requires_grad, p.grad is None, p.detach().clone())
-                  for key, p in module.named_parameters(recurse=False)}
+        values = {
+            key: (id(p), p.requires_grad, p.grad is None, p.detach().clone())
+            for key, p in module.named_parameters(recurse=False)
+        }
         buffers = {key: (id(b), b.detach().clone()) for key, b in module.named_buffers(recurse=False)}
         found[name] = plain, hooks, module.training, values, buffers, list(module._modules)
     return found
@@ -65,6 +75,7 @@ def picture(model):
 
 def unchanged(before, after):
     """Whether two pictures are of the same model, to the bit."""
+
     def same(one, other):
         if isinstance(one, torch.Tensor):
             return torch.equal(one.nan_to_num(7.0), other.nan_to_num(7.0))
@@ -79,9 +90,7 @@ def unchanged(before, after):
 
 def equal(model, other):
     mine, theirs = model.state_dict(), other.state_dict()
-    return mine.keys() == theirs.keys() and all(
-        torch.equal(value, theirs[name]) for name, value in mine.items()
-    )
+    return mine.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in mine.items())
 
 
 def loads(path, expected, model=None, **options):

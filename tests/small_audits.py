@@ -1,7 +1,7 @@
 """The smallest audit that goes the whole way: 36 striped pictures, a network of 99 parameters, three checkpoints.
 
-It is written in a few milliseconds (its checkpoints are trained once per process), so that each test of broken input may
-have one of its own and run real commands on it.
+It is written in a few milliseconds (its checkpoints are trained once per process), so that each test of broken input
+may have one of its own and run real commands on it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-MODEL = '''import numpy as np
+MODEL = """import numpy as np
 import torch
 from torch import nn
 
@@ -26,8 +26,8 @@ def net(classes=3):
 
 def transform(image):
     return torch.from_numpy(np.asarray(image.convert("L"), dtype=np.float32)[None] / 255)
-'''
-AUDIT = '''format = 1
+"""
+AUDIT = """format = 1
 classes = ["a", "b", "c"]
 
 [[data]]
@@ -42,7 +42,7 @@ path = "test"
 model = "model.py:net"
 transform = "model.py:transform"
 checkpoints = "checkpoints/*.pt"
-'''
+"""
 
 
 def striped(number: int, seed: int) -> np.ndarray:
@@ -59,7 +59,8 @@ def write_small_audit(root: Path) -> Path:
             (root / split / name).mkdir(parents=True)
             for at in range(count):
                 Image.fromarray(striped(number, 100 * number + at + (1000 if split == "test" else 0))).save(
-                    root / split / name / f"{at}.png")
+                    root / split / name / f"{at}.png"
+                )
     (root / "model.py").write_text(MODEL)
     (root / "audit.toml").write_text(AUDIT)
     (root / "checkpoints").mkdir()
@@ -76,8 +77,9 @@ def small_states() -> tuple[dict[str, torch.Tensor], ...]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net: nn.Module = scope["net"]()
-    inputs = torch.stack([torch.from_numpy(striped(c, 100 * c + i).astype(np.float32)[None] / 255)
-                          for c in range(3) for i in range(8)])
+    inputs = torch.stack(
+        [torch.from_numpy(striped(c, 100 * c + i).astype(np.float32)[None] / 255) for c in range(3) for i in range(8)]
+    )
     labels = torch.arange(3).repeat_interleave(8)
     descent = torch.optim.Adam(net.parameters(), 0.03)
     states = []
@@ -93,7 +95,9 @@ def small_states() -> tuple[dict[str, torch.Tensor], ...]:
 def spoil(folder, forward):
     """The same network and weights, behind a forward of its own."""
     text = (folder / "model.py").read_text()
-    (folder / "model.py").write_text(text.replace("def net(", "def plain(") + f'''
+    (folder / "model.py").write_text(
+        text.replace("def net(", "def plain(")
+        + f"""
 
 class Spoilt(nn.Module):
     def __init__(self):
@@ -106,4 +110,5 @@ class Spoilt(nn.Module):
 
 def net():
     return Spoilt()
-''')
+"""
+    )

@@ -18,10 +18,10 @@ import pyarrow as pa
 from PIL import Image
 
 from scoring.audit import Audit, Run
-from scoring.dynamics import EpochTables, measure
+from scoring.audit.storage import write_json, write_table, write_vectors
 from scoring.evaluation import measured_direction, normalize_by_class
-from scoring.scorer import Column
-from scoring.tables import write_json, write_table, write_vectors
+from scoring.scorers import Column
+from scoring.training.dynamics import EpochTables, measure
 
 STAGES, INDICES, FORMS = ("early", "late", "all"), ("label", "prediction"), ("logit", "probability")
 AWKWARD = (
@@ -127,9 +127,7 @@ def make_audit(
 ) -> Audit:
     """Write an audit of ``n`` examples under ``path`` and open it. Every tenth example is test (or pool)."""
     path = Path(path)
-    names = (
-        [f"class {number:03d}" for number in range(classes)] if isinstance(classes, int) else list(classes)
-    )
+    names = [f"class {number:03d}" for number in range(classes)] if isinstance(classes, int) else list(classes)
     path.mkdir(parents=True, exist_ok=True)
     (path / "audit.toml").write_text(_toml(name, names, runs), encoding="utf8")
     audit = Audit.open(path)
@@ -137,9 +135,7 @@ def make_audit(
     examples, truth = _examples(n, names, splits, rng, wrong, meta, problems)
     write_table(audit.examples_path, pa.Table.from_pandas(examples, preserve_index=False))
     if thumbnails:
-        audit.thumbnails.write_part(
-            (i, _picture(k, rng)) for i, k in zip(examples["example_id"], truth, strict=True)
-        )
+        audit.thumbnails.write_part((i, _picture(k, rng)) for i, k in zip(examples["example_id"], truth, strict=True))
     for run in runs:
         _write_run(audit.run(run), examples, truth, names, rng, predictions, scores, checkpoints, memorised)
     return audit
@@ -147,9 +143,7 @@ def make_audit(
 
 def _toml(name: str, classes: Sequence[str], runs: Sequence[str]) -> str:
     quoted = ", ".join('"' + c.replace("\\", "\\\\").replace('"', '\\"') + '"' for c in classes)
-    tables = "".join(
-        f'\n[run."{run}"]\nmodel = "model.py:cnn"\ncheckpoints = "checkpoints/*.pt"\n' for run in runs
-    )
+    tables = "".join(f'\n[run."{run}"]\nmodel = "model.py:cnn"\ncheckpoints = "checkpoints/*.pt"\n' for run in runs)
     data = '[[data]]\nsplit = "train"\npath = "data.npz"\n'
     return f'format = 1\nname = "{name}"\nclasses = [{quoted}]\n\n{data}{tables}'
 
@@ -161,9 +155,7 @@ def _examples(n, names, splits, rng, wrong, meta, problems):
     split = np.asarray(splits, dtype=object)[
         (number % 10 == 9) * (len(splits) > 1) * (1 + number // 10 % max(len(splits) - 1, 1))
     ]
-    fingerprint = [
-        hashlib.sha256(f"{i // 2 if i < 8 else i}".encode()).hexdigest() for i in number
-    ]  # 4 pairs alike
+    fingerprint = [hashlib.sha256(f"{i // 2 if i < 8 else i}".encode()).hexdigest() for i in number]  # 4 pairs alike
     labels = np.asarray(names, dtype=object)[label]
     labels[split == "pool"] = None
     problem = np.full(n, None, dtype=object)
@@ -298,9 +290,7 @@ def _scores(hardness, p_label, label, prediction, rng) -> dict[str, np.ndarray]:
         sign = -1 if form == "logit" or stage == "early" else 1
         raw = np.exp(sign * hardness / 6 + rng.normal(0, 0.3, n))
         found[f"{stage}_{index}_{form}"] = raw
-        found[f"{stage}_{index}_{form}_z"] = normalize_by_class(
-            raw, label if index == "label" else prediction
-        )
+        found[f"{stage}_{index}_{form}_z"] = normalize_by_class(raw, label if index == "label" else prediction)
     return found | {
         "aum": 4 - hardness + rng.normal(0, 0.5, n),
         "confidence": p_label,

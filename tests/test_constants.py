@@ -6,14 +6,24 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SOURCES = {path: path.read_text(encoding="utf8") for folder in ("scoring", "dashboard") for path in (ROOT / folder).rglob("*.py")}
+SOURCES = {
+    path: path.read_text(encoding="utf8")
+    for folder in ("scoring", "dashboard")
+    for path in (ROOT / folder).rglob("*.py")
+}
 
 
 def constants():
     """(file, name) of every constant at the top of a module."""
     for path, text in SOURCES.items():
         for node in ast.parse(text).body:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+            targets = (
+                node.targets
+                if isinstance(node, ast.Assign)
+                else [node.target]
+                if isinstance(node, ast.AnnAssign)
+                else []
+            )
             for target in targets:
                 for name in ast.walk(target):
                     if isinstance(name, ast.Name) and re.fullmatch(r"[A-Z][A-Z0-9_]+", name.id):

@@ -1,5 +1,5 @@
-"""Files of an audit that are cut off, empty or overwritten: each command and each page says which one and what to do, and no
-decision is lost."""
+"""Files of an audit that are cut off, empty or overwritten: each command and each page says which one and what to do,
+and no decision is lost."""
 
 import shutil
 
@@ -7,18 +7,28 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-from dashboard.serving import serve_this
+from dashboard.auth.serving import serve_this
 from scoring.audit import Audit
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_json, read_metadata, read_vectors
 from scoring.reviews import Event, ReviewLog
-from scoring.tables import HardlookError, read_json, read_metadata, read_vectors
 
 from .conftest import hardlook
+from .dashboard.test_routes import app_of
+from .dashboard.test_views import APP
 from .small_audits import write_small_audit
-from .test_routes import app_of
-from .test_views import APP
 
-FILES = ("examples.parquet", "predictions.parquet", "epoch-00001.parquet", "uncertainty.parquet", "logits.arrow",
-         "check.json", "check.png", "run.json", "part-00000.arrow")
+FILES = (
+    "examples.parquet",
+    "predictions.parquet",
+    "epoch-00001.parquet",
+    "uncertainty.parquet",
+    "logits.arrow",
+    "check.json",
+    "check.png",
+    "run.json",
+    "part-00000.arrow",
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +36,20 @@ def whole(tmp_path_factory):
     folder = write_small_audit(tmp_path_factory.mktemp("whole") / "audit")
     assert hardlook("score", folder, "--only", "uncertainty,data_map,vog") == 0
     with opened(folder) as log:
-        log.append([Event(client="c", seq=1, example_id="train/a/0.png", reviewer="ana", action="decide", label="a",
-                          verdict="other", new_label="b")])
+        log.append(
+            [
+                Event(
+                    client="c",
+                    seq=1,
+                    example_id="train/a/0.png",
+                    reviewer="ana",
+                    action="decide",
+                    label="a",
+                    verdict="other",
+                    new_label="b",
+                )
+            ]
+        )
     return folder
 
 
@@ -46,7 +68,9 @@ def shown(folder, name):
     return " ".join(error.value for error in app.error)
 
 
-@pytest.mark.parametrize("name, content", [(name, (b"", b"\x00\xffgarbage" * 20)[at % 2]) for at, name in enumerate(FILES)])
+@pytest.mark.parametrize(
+    "name, content", [(name, (b"", b"\x00\xffgarbage" * 20)[at % 2]) for at, name in enumerate(FILES)]
+)
 def test_a_damaged_file_is_named_by_commands_and_pages_and_costs_no_decision(whole, tmp_path, capsys, name, content):
     folder = shutil.copytree(whole, tmp_path / "audit")
     damaged = next(path for path in folder.rglob(name) if "thumbnails" in str(path) or not name.startswith("part"))
@@ -54,7 +78,11 @@ def test_a_damaged_file_is_named_by_commands_and_pages_and_costs_no_decision(who
     for page in ("overview", "data-map") if name.startswith(("epoch", "check")) else ("overview", "suspects"):
         said = shown(folder, page)
         assert not said or damaged.name in said, said
-    for command in (("export", folder), ("report", folder, "-o", tmp_path / "r.html"), ("score", folder, "--only", "vog")):
+    for command in (
+        ("export", folder),
+        ("report", folder, "-o", tmp_path / "r.html"),
+        ("score", folder, "--only", "vog"),
+    ):
         if hardlook(*command):
             said = capsys.readouterr().err
             assert damaged.name in said  # a traceback would have been raised here
@@ -79,11 +107,14 @@ def test_suspects_stand_where_the_log_holds_no_decision_yet(whole, tmp_path):
     assert not shown(folder, "suspects")
 
 
-@pytest.mark.parametrize("damage", [
-    ["DELETE FROM hardlook_log"],
-    ["DROP TRIGGER hardlook_events_no_UPDATE", "UPDATE hardlook_events SET issues = '{'"],
-    ["UPDATE hardlook_log SET version = 99"],
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ["DELETE FROM hardlook_log"],
+        ["DROP TRIGGER hardlook_events_no_UPDATE", "UPDATE hardlook_events SET issues = '{'"],
+        ["UPDATE hardlook_log SET version = 99"],
+    ],
+)
 def test_a_damaged_or_newer_review_log_is_told_and_left_as_it_is(whole, tmp_path, capsys, damage):
     import sqlite3
 
@@ -99,10 +130,15 @@ def test_a_damaged_or_newer_review_log_is_told_and_left_as_it_is(whole, tmp_path
         assert connection.execute("SELECT count(*) FROM hardlook_events").fetchone() == (1,)
 
 
-@pytest.mark.parametrize("name, path", [
-    ("thumbnails.arrow/part-00000.arrow", "/hardlook/thumb"), ("runs/main/maps.arrow/part-00000.arrow", "/hardlook/map"),
-    ("examples.parquet", "/hardlook/alike"), ("runs/main/predictions.parquet", "/hardlook/example"),
-])
+@pytest.mark.parametrize(
+    "name, path",
+    [
+        ("thumbnails.arrow/part-00000.arrow", "/hardlook/thumb"),
+        ("runs/main/maps.arrow/part-00000.arrow", "/hardlook/map"),
+        ("examples.parquet", "/hardlook/alike"),
+        ("runs/main/predictions.parquet", "/hardlook/example"),
+    ],
+)
 def test_routes_answer_in_words_where_a_file_is_damaged(whole, tmp_path, name, path):
     folder = shutil.copytree(whole, tmp_path / "audit")
     (folder / name).write_bytes(b"\x00\xffgarbage" * 20)

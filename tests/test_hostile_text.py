@@ -1,23 +1,26 @@
-"""Names, notes, class names and ids with markup, quotes, right-to-left marks, 10,000 characters and NUL: kept as given, or
-refused with a reason; in the log on both databases, in locks, assignments, minutes and patches."""
+"""Names, notes, class names and ids with markup, quotes, right-to-left marks, 10,000 characters and NUL: kept as given,
+or refused with a reason; in the log on both databases, in locks, assignments, minutes and patches."""
 
 from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
 
-from dashboard import blinding, decisions, hidden, serving
-from scoring import locks, meetings
-from scoring.assignments import assignees, assigning, for_reviewer
+from dashboard.auth import serving
+from dashboard.blinding import model_output, second_reader
+from dashboard.queries import decisions
 from scoring.audit import Audit
-from scoring.events import EventRefused
-from scoring.patches import corrected_labels, read_patch, write_patch
-from scoring.reviews import Event, ReviewLog
-from scoring.tables import read_table
-from .databases import log_url, postgres, postgres_server  # noqa: F401
+from scoring.audit.storage import read_table
+from scoring.corrections.label_patch import corrected_labels, read_patch, write_patch
+from scoring.queue import locks
+from scoring.queue.assignments import assignees, assigning, for_reviewer
+from scoring.reviews import Event, ReviewLog, meetings
+from scoring.reviews.event import EventRefused
+
+from .audit.test_roles import as_person
+from .dashboard.test_routes import app_of, event, send
+from .databases import log_url, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name
 from .synthetic import make_audit
-from .test_roles import as_person
-from .test_routes import app_of, event, send
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 TEXTS = {
@@ -31,7 +34,7 @@ TEXTS = {
 
 
 @pytest.fixture
-def log(log_url):  # noqa: F811
+def log(log_url):
     with ReviewLog.open(log_url, "digits") as log:
         yield log
 
@@ -39,13 +42,37 @@ def log(log_url):  # noqa: F811
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_what_people_write_is_kept_as_given_everywhere(log, tmp_path, text):
     name = text[:150]
-    log.append([
-        Event(client="c", seq=1, example_id=text, reviewer=name, action="decide", verdict="other", new_label=text, label="3",
-              fingerprint="f", note=text, issues=[text], evidence={"page": text}),
-        Event(client="d", seq=1, example_id=text, reviewer="ben", action="decide", verdict="several", labels=[text, "3"],
-              label="3", fingerprint="f", note=text),
-        *assigning({text: name}, "lea", "e"),
-    ])  # fmt: skip
+    log.append(
+        [
+            Event(
+                client="c",
+                seq=1,
+                example_id=text,
+                reviewer=name,
+                action="decide",
+                verdict="other",
+                new_label=text,
+                label="3",
+                fingerprint="f",
+                note=text,
+                issues=[text],
+                evidence={"page": text},
+            ),
+            Event(
+                client="d",
+                seq=1,
+                example_id=text,
+                reviewer="ben",
+                action="decide",
+                verdict="several",
+                labels=[text, "3"],
+                label="3",
+                fingerprint="f",
+                note=text,
+            ),
+            *assigning({text: name}, "lea", "e"),
+        ]
+    )
     first = log.events().iloc[0]
     assert (first["example_id"], first["reviewer"], first["new_label"], first["note"]) == (text, name, text, text)
     assert first["issues"] == (text,) and first["evidence"] == {"page": text}
@@ -53,10 +80,14 @@ def test_what_people_write_is_kept_as_given_everywhere(log, tmp_path, text):
     assert for_reviewer(pd.DataFrame({"example_id": [text]}), log, "cem", NOW).empty
     (item,) = meetings.agenda(log)
     meetings.start(log, [item], name)
-    meetings.record(log, name, {"verdict": "other", "new_label": text, "note": text, "precedent": text[:9000]}, {"label": "3"})
+    meetings.record(
+        log, name, {"verdict": "other", "new_label": text, "note": text, "precedent": text[:9000]}, {"label": "3"}
+    )
     minutes = meetings.minutes(log, meetings.end(log), text)
     assert "<img" not in minutes and "[l](" not in minutes
-    assert all(line.startswith(("#", "-")) or not line or line == meetings.escaped(item["why"]) for line in minutes.split("\n"))
+    assert all(
+        line.startswith(("#", "-")) or not line or line == meetings.escaped(item["why"]) for line in minutes.split("\n")
+    )
     assert meetings.precedents(log)[0]["text"] == text[:9000].strip()
     examples = pd.DataFrame({"example_id": [text], "split": ["train"], "label": ["3"], "fingerprint": ["f"]})
     patch = corrected_labels(examples, log)
@@ -66,7 +97,9 @@ def test_what_people_write_is_kept_as_given_everywhere(log, tmp_path, text):
         assert (row["example_id"], row["new_label"], row["note"]) == (text, text, text)
 
 
-@pytest.mark.parametrize("field", ["example_id", "reviewer", "note", "new_label", "client", "assignee", "label", "batch"])
+@pytest.mark.parametrize(
+    "field", ["example_id", "reviewer", "note", "new_label", "client", "assignee", "label", "batch"]
+)
 @pytest.mark.parametrize("text", ["a\0b", "half \ud800"])
 def test_what_no_database_keeps_is_refused_with_a_reason(field, text):
     fields = {"client": "c", "seq": 1, "example_id": "a", "reviewer": "ana", "action": "assign", "assignee": "ben"}
@@ -80,7 +113,9 @@ def test_what_no_database_keeps_is_refused_with_a_reason(field, text):
 def team(tmp_path):
     audit = make_audit(tmp_path / "audit", 60, ["cat", "<b>dog</b>"], thumbnails=True)
     config = audit.root / "audit.toml"
-    config.write_text(f'{config.read_text()}\n[roles]\nlead = ["lea"]\nauditor = ["*"]\n[policy]\nsecond_opinions = 0.0\n')
+    config.write_text(
+        f'{config.read_text()}\n[roles]\nlead = ["lea"]\nauditor = ["*"]\n[policy]\nsecond_opinions = 0.0\n'
+    )
     yield app_of(Audit.open(audit.root), proxies=("127.0.0.1",)), Audit.open(audit.root)
     serving.serve_this(audit.root)
 
@@ -108,18 +143,34 @@ def test_a_blind_queue_mixes_in_as_many_that_the_model_agrees_with_and_its_order
     table = read_table(run.predictions_path, ["example_id", "correct"])
     frame = table.to_pandas()
     test = frame[frame["example_id"].str.startswith("test/")]
-    queue = table.filter([one in set(test["example_id"]) for one in table["example_id"].to_pylist()]).select(["example_id"])
-    found = hidden.test_queue(audit, run, queue, "test")["example_id"].to_pylist()
+    queue = table.filter([one in set(test["example_id"]) for one in table["example_id"].to_pylist()]).select(
+        ["example_id"]
+    )
+    found = model_output.test_queue(audit, run, queue, "test")["example_id"].to_pylist()
     wrong = set(test.loc[~test["correct"].astype(bool), "example_id"])
     assert wrong <= set(found) <= set(test["example_id"]) and len(found) > len(wrong)
-    assert found == hidden.test_queue(audit, run, queue.take(list(range(len(queue)))[::-1]), "test")["example_id"].to_pylist()
-    assert hidden.test_queue(audit, run, queue, "train").equals(queue), "train is as ever"
+    assert (
+        found
+        == model_output.test_queue(audit, run, queue.take(list(range(len(queue)))[::-1]), "test")[
+            "example_id"
+        ].to_pylist()
+    )
+    assert model_output.test_queue(audit, run, queue, "train").equals(queue), "train is as ever"
 
 
 def test_a_blind_cell_tells_nothing_of_the_model():
-    cell = {"id": "a", "label": "cat", "prediction": "dog", "wrong": True, "score": "1.2", "score_help": "AUM", "suggestion": "dog",
-            "suggestion_source": "x", "evidence": {"run": "main", "prediction": "dog", "value": 1.2, "rank": 3, "url": "u"}}  # fmt: skip
-    shown = hidden.blind_cell(cell)
+    cell = {
+        "id": "a",
+        "label": "cat",
+        "prediction": "dog",
+        "wrong": True,
+        "score": "1.2",
+        "score_help": "AUM",
+        "suggestion": "dog",
+        "suggestion_source": "x",
+        "evidence": {"run": "main", "prediction": "dog", "value": 1.2, "rank": 3, "url": "u"},
+    }
+    shown = model_output.blind_cell(cell)
     assert "dog" not in str(shown) and "1.2" not in str(shown) and shown["label"] == "cat"
     assert shown["evidence"] == {"run": "main", "url": "u", "blind": True}
 
@@ -129,6 +180,6 @@ def test_the_log_table_blanks_what_a_second_reader_must_not_see(team):
     example = read_table(audit.examples_path)["example_id"][0].as_py()
     send(client, event(1, example, client="t", verdict="unsure", note="secret"), **as_person("ana"))
     events = decisions.open_log(audit).events()
-    hers, own = blinding.visible(audit, events, "ben"), blinding.visible(audit, events, "ana")
-    assert hers["note"].iloc[0] == blinding.HIDDEN and pd.isna(hers["verdict"].iloc[0])
+    hers, own = second_reader.visible(audit, events, "ben"), second_reader.visible(audit, events, "ana")
+    assert hers["note"].iloc[0] == second_reader.HIDDEN and pd.isna(hers["verdict"].iloc[0])
     assert hers["reviewer"].iloc[0] == "ana" and own["note"].iloc[0] == "secret"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scoring.audit import Audit
-from scoring.tables import ABANDONED, read_table
+from scoring.audit.storage import ABANDONED, read_table
 
 from .conftest import hardlook
 from .small_audits import write_small_audit
@@ -34,23 +34,34 @@ def killed_when(appears: str, sent: int, *command: object) -> int:
     """Run a command in a process of its own, which gets a signal the moment that a file of that name is renamed into
     place → its exit status. The process sends it to itself: no machine is too slow or too fast for that."""
     # What was started in a shell's background ignores Ctrl-C, and so would this process; a user's does not.
-    code = ("import os, sys, pathlib, signal; rename, (appears, sent, *command) = os.replace, sys.argv[1:]\n"
-            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            "def watched(old, new, **given):\n"
-            "    rename(old, new, **given)\n"
-            "    if pathlib.PurePath(new).match(appears): os.kill(os.getpid(), int(sent))\n"
-            "os.replace = watched\n"
-            "from scoring.cli import main; sys.exit(main(command))")
-    ended = subprocess.run([sys.executable, "-c", code, appears, str(int(sent)), *map(str, command)],
-                           capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-                           cwd=Path(__file__).parents[1], timeout=600)
+    code = (
+        "import os, sys, pathlib, signal; rename, (appears, sent, *command) = os.replace, sys.argv[1:]\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "def watched(old, new, **given):\n"
+        "    rename(old, new, **given)\n"
+        "    if pathlib.PurePath(new).match(appears): os.kill(os.getpid(), int(sent))\n"
+        "os.replace = watched\n"
+        "from scoring.cli import main; sys.exit(main(command))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, appears, str(int(sent)), *map(str, command)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parents[1],
+        timeout=600,
+    )
     assert "Traceback" not in ended.stderr
     return ended.returncode
 
 
-@pytest.mark.parametrize("appears, sent, status", [
-    ("factors.safetensors", signal.SIGKILL, -9), ("logits.arrow", signal.SIGINT, 130),
-])
+@pytest.mark.parametrize(
+    "appears, sent, status",
+    [
+        ("factors.safetensors", signal.SIGKILL, -9),
+        ("logits.arrow", signal.SIGINT, 130),
+    ],
+)
 def test_a_killed_score_continues_to_the_same_numbers_and_leaves_nothing(undisturbed, tmp_path, appears, sent, status):
     folder = write_small_audit(tmp_path / "audit")
     assert killed_when(appears, sent, "score", folder, *SCORES) == status

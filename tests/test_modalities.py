@@ -10,13 +10,13 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import dashboard
-from dashboard import cells, contents, details
-from dashboard.serving import serve_this
+from dashboard.auth.serving import serve_this
+from dashboard.presenters import cells, example_content, example_details
 from scoring.audit import Audit
-from scoring.examples import read_examples
-from scoring.patches import read_patch
+from scoring.audit.storage import read_table
+from scoring.corrections.label_patch import read_patch
+from scoring.data.examples import read_examples
 from scoring.reviews import Event, ReviewLog
-from scoring.tables import read_table
 
 from .conftest import hardlook
 from .modalities import HOSTILE, TOML, text_audit, vector_audit
@@ -46,22 +46,39 @@ def test_new_makes_each_sample_project(sample, tmp_path, capsys):
 def test_every_score_that_needs_no_picture_is_there(which, request):
     audit = request.getfixturevalue(which)
     run = audit.run()
-    assert {"aum", "data_map", "forgetting", "influence", "self_influence", "uncertainty", "vog"} <= set(run.score_names())
+    assert {"aum", "data_map", "forgetting", "influence", "self_influence", "uncertainty", "vog"} <= set(
+        run.score_names()
+    )
     vog = read_table(run.score_path("vog")).to_pandas()
     assert vog["late_label_logit"].notna().all() and (vog["late_label_logit"] > 0).all()
 
 
 @pytest.mark.parametrize("which", ["vectors", "texts"])
 def test_slices_and_corrected_labels_come_out_as_of_pictures(which, request, monkeypatch):
-    monkeypatch.setattr("scoring.slicing.lay_out", lambda *given: None)  # the map knows embeddings alone, no media
+    monkeypatch.setattr(
+        "scoring.slices.slicing_run.lay_out", lambda *given: None
+    )  # the map knows embeddings alone, no media
     audit = request.getfixturevalue(which)
     assert hardlook("slice", audit.root, "--n-slices", "3") == 0
     assert "kmeans" in audit.run().slicing_names()
     row = read_examples(audit).iloc[0]
     other = "cat" if row["label"] == "dog" else "dog"
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
-        log.append([Event(client="c", seq=1, example_id=row["example_id"], reviewer="ann", action="decide",
-                          fingerprint=row["fingerprint"], label=row["label"], verdict="other", new_label=other)])
+        log.append(
+            [
+                Event(
+                    client="c",
+                    seq=1,
+                    example_id=row["example_id"],
+                    reviewer="ann",
+                    action="decide",
+                    fingerprint=row["fingerprint"],
+                    label=row["label"],
+                    verdict="other",
+                    new_label=other,
+                )
+            ]
+        )
     assert hardlook("export", audit.root, "--out", audit.root / "out") == 0
     patch = read_patch(next((audit.root / "out").glob("*train*.csv")))
     assert (patch.iloc[0]["example_id"], patch.iloc[0]["new_label"]) == (row["example_id"], other)
@@ -79,7 +96,7 @@ def test_cells_of_vectors_show_the_columns_that_deviate_most_with_their_units(ve
 
 def test_an_opened_vector_carries_the_vog_of_each_column(vectors):
     serve_this(vectors.root)
-    found = details.describe(vectors, vectors.run(), "row-00")["content"]
+    found = example_details.describe(vectors, vectors.run(), "row-00")["content"]
     shares = [row["vog"] for row in found["rows"]]
     assert found["map"] and max(shares) == 1 and "class cat" in found["compared"]
     kept = json.loads(vectors.run().maps.get("row-00"))["values"]
@@ -91,28 +108,28 @@ def test_an_opened_vector_carries_the_vog_of_each_column(vectors):
 def test_hostile_texts_arrive_as_text_with_every_token_where_it_stands(texts, name):
     serve_this(texts.root)
     (cell,) = cells.make_cells(texts, texts.run(), pa.table({"example_id": [name]}), None)
-    text = HOSTILE[name].translate(contents.HIDDEN)
+    text = HOSTILE[name].translate(example_content.HIDDEN)
     assert text.startswith(cell["text"]) and len(cell["text"]) <= 600 and "\0" not in cell["text"]
-    found = details.describe(texts, texts.run(), name)["content"]
-    assert "".join(piece for piece, _ in found["pieces"]) == text[: contents.LONGEST]
-    assert found["left"] == max(0, len(text) - contents.LONGEST)
+    found = example_details.describe(texts, texts.run(), name)["content"]
+    assert "".join(piece for piece, _ in found["pieces"]) == text[: example_content.LONGEST]
+    assert found["left"] == max(0, len(text) - example_content.LONGEST)
     strengths = [strength for _, strength in found["pieces"] if strength is not None]
     assert max(strengths) == 1 and len(strengths) <= 24
-    assert all(not piece.strip() == "" for piece, strength in found["pieces"] if strength is not None)
+    assert all(piece.strip() != "" for piece, strength in found["pieces"] if strength is not None)
 
 
 def test_a_tokenizer_without_spans_says_so():
-    assert contents._whole_text("cats purr", {"values": [1.0, 2.0]})["spans"] is False
+    assert example_content._whole_text("cats purr", {"values": [1.0, 2.0]})["spans"] is False
 
 
 def test_wide_vectors_send_their_most_unusual_columns_alone(vectors):
     values = np.zeros(5000, dtype=np.float32)
-    assert len(contents._rows(vectors, values, None, most=10)) == 10
-    found = contents._rows(vectors, values, "cat")  # another width than the audit's: no deviations, no names
-    assert len(found) == contents.IN_FULL and found[0]["name"] == "0" and "z" not in found[0]
+    assert len(example_content._rows(vectors, values, None, most=10)) == 10
+    found = example_content._rows(vectors, values, "cat")  # another width than the audit's: no deviations, no names
+    assert len(found) == example_content.IN_FULL and found[0]["name"] == "0" and "z" not in found[0]
 
 
-BERT = '''
+BERT = """
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
@@ -137,7 +154,7 @@ class Tokens:
 
     def spans(self, text):
         return self.tokens(text, return_offsets_mapping=True)["offset_mapping"]
-'''
+"""
 
 
 def test_a_tokenizer_and_a_transformer_of_the_users_own(texts, tmp_path):
@@ -151,14 +168,14 @@ def test_a_tokenizer_and_a_transformer_of_the_users_own(texts, tmp_path):
     assert hardlook("score", tmp_path, "--only", "vog") == 0
     audit = Audit.open(tmp_path)
     serve_this(audit.root)
-    pieces = details.describe(audit, audit.run(), "text-01")["content"]["pieces"]
+    pieces = example_details.describe(audit, audit.run(), "text-01")["content"]["pieces"]
     assert [piece for piece, strength in pieces if strength is not None] == "".join(p for p, _ in pieces).split()
 
 
 def test_pictures_get_no_text(tmp_path):
     audit = make_audit(tmp_path / "pictures", 20, 2, thumbnails=True)
     ids = read_examples(audit)["example_id"].head(3).tolist()
-    assert contents.in_cells(audit, ids, [None] * 3) == [{}, {}, {}]
+    assert example_content.in_cells(audit, ids, [None] * 3) == [{}, {}, {}]
 
 
 @pytest.mark.parametrize(("which", "said"), [("vectors", "Each row is a column"), ("texts", "Texts cut into tokens")])

@@ -21,8 +21,14 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-COMMANDS = sorted({line.split("#")[0].split("&&")[-1].strip() for block in blocks("bash")
-                   for line in block.splitlines() if "hardlook " in line and "pip install '" not in line})
+COMMANDS = sorted(
+    {
+        line.split("#")[0].split("&&")[-1].strip()
+        for block in blocks("bash")
+        for line in block.splitlines()
+        if "hardlook " in line and "pip install '" not in line
+    }
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -44,7 +50,8 @@ def test_the_audit_toml_of_the_readme_is_a_good_one():
 
 
 def test_the_map_of_the_house_names_every_room_and_none_that_is_not_there():
-    """Files and folders right under scoring and dashboard each by name; what lies in a folder is covered by its folder's."""
+    """Files and folders right under scoring and dashboard each by name; what lies in a folder is covered by its
+    folder's."""
     house = README.split("## The map of the house")[1].split("```")[1]
     for part in ("scoring", "dashboard"):
         home = Path(__file__).parents[1] / part
@@ -67,7 +74,7 @@ def test_two_lines_record_a_training_loop(sample_copy, monkeypatch):
 
     import torch
 
-    from scoring.inputs import Inputs, labelled
+    from scoring.models.inputs import Inputs, labelled
 
     audit = Audit.open(sample_copy)
     shutil.rmtree(audit.run().folder)
@@ -87,12 +94,17 @@ def test_two_lines_record_a_training_loop(sample_copy, monkeypatch):
 def test_the_score_of_the_readme_scores():
     import torch
 
-    import scoring.scorer as contract
+    import scoring.scorers._contract as contract
 
     names = {**vars(contract), "dataclass": __import__("dataclasses").dataclass}
     exec(next(block for block in blocks("python") if "Brightness" in block), names)
-    shard = contract.Shard(example_id=np.array(["a"]), split=np.array(["test"]), labels=np.array([0]), classes=["x"],
-                           inputs=torch.tensor([[[[1.0, 3.0]]]]))
+    shard = contract.Shard(
+        example_id=np.array(["a"]),
+        split=np.array(["test"]),
+        labels=np.array([0]),
+        classes=["x"],
+        inputs=torch.tensor([[[[1.0, 3.0]]]]),
+    )
     assert names["Brightness"]().score(shard, None)["mean"].tolist() == [2.0]
 
 
@@ -100,6 +112,8 @@ def test_the_demo_finds_the_planted_errors_and_says_so(tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     assert hardlook("demo", "--no-dashboard", "--device", "cpu") == 0
     shown = capsys.readouterr().out
-    first, second = map(int, re.search(r"the suspect ranking \(suspicion.suspicion\) *(\d+) \(\d+%\) and (\d+)", shown).groups())
+    first, second = map(
+        int, re.search(r"the suspect ranking \(suspicion.suspicion\) *(\d+) \(\d+%\) and (\d+)", shown).groups()
+    )
     assert first >= 45 and second >= 54, shown
     assert "next: hardlook dashboard hardlook-demo" in shown

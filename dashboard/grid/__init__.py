@@ -22,10 +22,10 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.colours import ROLES, css_variables
+from dashboard.auth.serving import serving
 from dashboard.grid.scripts import scripts_version
-from dashboard.serving import serving
-from scoring.verdict_kinds import browser_table
+from dashboard.style.colours import ROLES, css_variables
+from scoring.reviews.verdicts import browser_table
 
 LARGEST = 10
 STYLES = ("grid.css", "contents.css", "session.css")
@@ -69,9 +69,16 @@ def example_grid(
     the next page, whose pictures are loaded while this one is looked at.
     """
     result = show_component(
-        panels, key=key, classes=classes, issues=issues, run=run, guidelines=guidelines, turns=turns, notify=notify,
+        panels,
+        key=key,
+        classes=classes,
+        issues=issues,
+        run=run,
+        guidelines=guidelines,
+        turns=turns,
+        notify=notify,
         more={"columns": max(1, min(LARGEST, int(columns))), "layout": layout, "ahead": list(ahead)},
-    )  # fmt: skip
+    )
     return GridState(int(result.get("turn") or 0), result.get("saved"))
 
 
@@ -90,11 +97,21 @@ def show_component(
     """The component that grid and session share, with what both are told; ``more`` goes to the browser as it is."""
     serves = serving()
     data = {
-        "key": key, "turns": turns, "notify": notify, "panels": [_panel(panel) for panel in panels],
-        "classes": list(classes), "issues": list(issues), "run": run, "guidelines": guidelines,
-        "audit": serves.token, "reviewer": serves.identity.reviewer, "read_only": serves.identity.read_only,
-        "marks": {name: asdict(role) for name, role in ROLES.items()}, "verdicts": browser_table(), **more,
-    }  # fmt: skip
+        "key": key,
+        "turns": turns,
+        "notify": notify,
+        "panels": [_panel(panel) for panel in panels],
+        "classes": list(classes),
+        "issues": list(issues),
+        "run": run,
+        "guidelines": guidelines,
+        "audit": serves.token,
+        "reviewer": serves.identity.reviewer,
+        "read_only": serves.identity.read_only,
+        "marks": {name: asdict(role) for name, role in ROLES.items()},
+        "verdicts": browser_table(),
+        **more,
+    }
     return _component()(key=key, data=data, on_turn_change=_ignore, on_saved_change=_ignore)
 
 
@@ -112,6 +129,4 @@ def _component():
     folder = resources.files("dashboard.grid")
     styles = [folder.joinpath(name).read_text(encoding="utf8") for name in STYLES]
     css = "\n".join([f".hl-root{{{css_variables()}}}", *styles])
-    return st.components.v2.component(
-        "hardlook_grid", js=ENTRY % scripts_version(), css=css, isolate_styles=False
-    )
+    return st.components.v2.component("hardlook_grid", js=ENTRY % scripts_version(), css=css, isolate_styles=False)

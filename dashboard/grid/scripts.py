@@ -6,11 +6,6 @@ import hashlib
 from functools import cache
 from importlib import resources
 
-from starlette.requests import Request
-from starlette.responses import Response
-
-from dashboard.requests import FOREVER, missing
-
 
 @cache
 def scripts() -> dict[str, bytes]:
@@ -26,12 +21,3 @@ def scripts_version() -> str:
     for name, data in sorted(scripts().items()):
         digest.update(name.encode() + data)
     return digest.hexdigest()[:16]
-
-
-async def script(request: Request) -> Response:
-    """One script module."""
-    data = scripts().get(request.path_params["name"])
-    if data is None:
-        return missing("There is no such script.")
-    headers = {"cache-control": FOREVER, "x-content-type-options": "nosniff"}
-    return Response(data, media_type="text/javascript", headers=headers)

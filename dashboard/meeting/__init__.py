@@ -1,7 +1,7 @@
 """The meeting's screen: one item of the agenda, large, the same for everybody within a second or two.
 
 The browser asks ``/hardlook/meeting`` once a second and draws what comes back; a lead's keys are posted there
-(``dashboard.meeting_routes``). No key runs the page; it runs once when a meeting is opened or closed.
+(``dashboard.routes.meeting_routes``). No key runs the page; it runs once when a meeting is opened or closed.
 
 Inputs → outputs: a Streamlit component of one JS and one CSS file. Cost: one small request per second and browser.
 """
@@ -13,8 +13,8 @@ from importlib import resources
 
 import streamlit as st
 
-from dashboard.colours import css_variables
-from dashboard.serving import serving
+from dashboard.auth.serving import serving
+from dashboard.style.colours import css_variables
 
 
 def meeting_screen(number: int | None, key: str = "meeting") -> None:

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import controls, hidden, state, view
-from dashboard.columns import ScoreColumn
-from dashboard.comparing import frames, known, outside, pairs, steadiness
-from dashboard.selection import Selection
-from dashboard.words import count, plain
+from dashboard.blinding import model_output
+from dashboard.panels.comparison import known_errors, ood, score_pairs, stability
+from dashboard.queries import database, score_frames
+from dashboard.queries.score_columns import ScoreColumn
+from dashboard.queries.selection import Selection
+from dashboard.style.formatting import command_line, count, plain
+from dashboard.widgets import inputs, page_frame
 from scoring.audit import Audit, Run
 
 SHOW = ("agreement", "overlap", "stability", "truth", "out of distribution")
@@ -21,75 +23,73 @@ MOST_NAMED = 8
 
 def show() -> None:
     """The page."""
-    audit, run, meta, columns = view.scored()
+    audit, run, meta, columns = page_frame.scored()
     with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
-        what = controls.switch("Show", SHOW, "show", SHOW[0])
+        what = inputs.switch("Show", SHOW, "show", SHOW[0])
     if what == "out of distribution":
-        return outside.show_outside(audit, run)
+        return ood.show_outside(audit, run)
     with bar:
-        split = controls.pick_split(audit, "train")
-        class_name = controls.pick_class(audit)
+        split = inputs.pick_split(audit, "train")
+        class_name = inputs.pick_class(audit)
         with st.popover("More", icon=":material/tune:"):
-            stage = controls.switch("Stage", frames.stages(columns) or ["late"], "stage", "late")
-            variants = controls.switch("Variants of a score", VARIANTS, "variants", VARIANTS[0])
-            method = controls.switch("Correlation", METHODS, "method", METHODS[0])
+            stage = inputs.switch("Stage", score_frames.stages(columns) or ["late"], "stage", "late")
+            variants = inputs.switch("Variants of a score", VARIANTS, "variants", VARIANTS[0])
+            method = inputs.switch("Correlation", METHODS, "method", METHODS[0])
     selection = Selection(split, class_name, meta=meta)
-    if reason := hidden.parts_refused(audit, selection):
-        return controls.empty(reason)
-    selection, left_out = hidden.open_part(audit, selection)
-    controls.remark(left_out)
-    chosen = columns if variants == "all" or what == "stability" else frames.main_variants(columns, stage)
-    scores = frames.score_frame(audit, run, chosen, selection)
+    if reason := model_output.parts_refused(audit, selection):
+        return inputs.empty(reason)
+    selection, left_out = model_output.open_part(audit, selection)
+    inputs.remark(left_out)
+    chosen = columns if variants == "all" or what == "stability" else score_frames.main_variants(columns, stage)
+    scores = score_frames.score_frame(audit, run, chosen, selection)
     if what != "stability":
         say_how_many(audit, selection, len(scores.values))
     if scores.values.empty:
         return explain_nothing(audit, run, selection)
-    names = frames.titles(columns)
-    scores, same = frames.varying(scores)
+    names = score_frames.titles(columns)
+    scores, same = score_frames.varying(scores)
     if same and what != "stability":
         told = ", ".join(f"*{plain(names[address])}*" for address in same)
         st.caption(f"Left out, being the same for every example here: {told}.")
     if what == "stability":
-        shown = frames.main_variants(columns, stage) if variants != "all" else columns
-        return steadiness.show_steadiness(audit, run, shown, columns, scores, selection)
+        shown = score_frames.main_variants(columns, stage) if variants != "all" else columns
+        return stability.show_steadiness(audit, run, shown, columns, scores, selection)
     if what == "truth":
-        return known.show_known(audit, columns, scores, selection, names)
+        return known_errors.show_known(audit, columns, scores, selection, names)
     return show_pairs(audit, run, columns, scores, names, what, method)
 
 
 def show_pairs(
-    audit: Audit, run: Run, columns: list[ScoreColumn], scores: frames.Scores, names, what: str, method: str
+    audit: Audit, run: Run, columns: list[ScoreColumn], scores: score_frames.Scores, names, what: str, method: str
 ) -> None:
     """The heat map, and the pair that was picked on it."""
     if scores.values.shape[1] < 2:
-        return controls.empty(
+        return inputs.empty(
             f"{count(scores.values.shape[1], 'score')} here ranks anything: there is nothing to compare. "
             "This command computes all that the run allows:",
-            controls.command("score", audit, "--run", run.name),
+            command_line("score", audit, "--run", run.name),
         )
     open_ones = [names[c.address] for c in columns if c.address in scores.values and c.hard_end is None]
     if open_ones:
         told = ", ".join(f"*{plain(name)}*" for name in open_ones[:MOST_NAMED])
         more = f" and {len(open_ones) - MOST_NAMED} more" if len(open_ones) > MOST_NAMED else ""
         st.caption(f"Taken as they are, since neither end is known to be hard on this run: {told}{more}.")
-    takes = frames.take_label(audit, run, [c for c in columns if c.address in scores.values])
+    takes = score_frames.take_label(audit, run, [c for c in columns if c.address in scores.values])
     if what == "overlap":
-        pairs.show_overlap(scores, names, takes)
+        score_pairs.show_overlap(scores, names, takes)
     else:
-        pairs.show_agreement(scores, names, takes, method)
+        score_pairs.show_agreement(scores, names, takes, method)
     st.subheader("Where two scores disagree", anchor=False)
-    pair = pairs.pick_pair(scores.values, names)
+    pair = score_pairs.pick_pair(scores.values, names)
     if pair is None:
-        st.caption(
-            "Click a cell above, or choose two scores: the examples on which they disagree most appear here."
-        )
+        st.caption("Click a cell above, or choose two scores: the examples on which they disagree most appear here.")
         return None
-    return pairs.show_pair(audit, run, scores, columns, pair, names)
+    return score_pairs.show_pair(audit, run, scores, columns, pair, names)
 
 
 def say_how_many(audit: Audit, selection: Selection, shown: int) -> None:
     """How many examples the numbers are over."""
-    n = int(state.counts(audit, selection, ["split"])["n"].sum())
+    n = int(database.counts(audit, selection, ["split"])["n"].sum())
     if shown < n:
         st.caption(f"Over {shown:,} of {count(n, 'example')}, drawn by a hash of their ids.")
     else:
@@ -99,10 +99,8 @@ def say_how_many(audit: Audit, selection: Selection, shown: int) -> None:
 def explain_nothing(audit: Audit, run: Run, selection: Selection) -> None:
     """Why no number is here."""
     if selection != Selection():
-        return controls.empty(
-            "No example with a score matches these filters: choose another split, class or filter."
-        )
-    return controls.empty("No example has a score yet.", controls.command("score", audit, "--run", run.name))
+        return inputs.empty("No example with a score matches these filters: choose another split, class or filter.")
+    return inputs.empty("No example has a score yet.", command_line("score", audit, "--run", run.name))
 
 
 show()

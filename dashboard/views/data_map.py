@@ -8,14 +8,18 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import cells, controls, data_map_charts, decisions, drawing, grouping, hidden, lasso, state, training_map, view
-from dashboard.columns import ScoreColumn
+from dashboard.blinding import model_output
+from dashboard.charts import data_map, lasso_geometry
 from dashboard.grid import example_grid
-from dashboard.map_panel import by_title
-from dashboard.selection import Selection
-from dashboard.slicings import MOST_POINTS, thin
-from dashboard.training_map import REGIONS, Quantiles
-from dashboard.words import count, number, plain, share
+from dashboard.panels.embedding_map import by_title
+from dashboard.presenters import cells
+from dashboard.queries import data_map_epochs, database, decisions
+from dashboard.queries.data_map_epochs import REGIONS, Quantiles
+from dashboard.queries.score_columns import ScoreColumn
+from dashboard.queries.selection import Selection
+from dashboard.queries.slicings import MOST_POINTS, thin
+from dashboard.style.formatting import command_line, count, number, plain, share
+from dashboard.widgets import grouping, inputs, lasso_select, page_frame
 from scoring.audit import Audit, Run
 
 COLOURS = ("correctness", "label", "region")
@@ -31,35 +35,37 @@ CUTS = {
 
 def show() -> None:
     """The page."""
-    shared = view.current()
+    shared = page_frame.current()
     audit, run, meta = shared.audit, shared.run, shared.meta
     trainings = run.training_names() if run else []
     if not trainings:
         return explain_no_training(audit, run)
-    grouped = view.grouped()
+    grouped = page_frame.grouped()
     colours = COLOURS if grouped is None else (*COLOURS, GROUP)
     scores = {
-        title: column for title, column in by_title(state.score_columns(run)).items() if title not in (*COLOURS, GROUP)
+        title: column
+        for title, column in by_title(database.score_columns(run)).items()
+        if title not in (*COLOURS, GROUP)
     }
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        colour = controls.choose("Colour by", [*colours, *scores], "colour", GROUP if grouped else COLOURS[0], width=240)
-        split = controls.pick_split(audit, "train", labelled=True)
-        class_name = controls.pick_class(audit)
+        colour = inputs.choose("Colour by", [*colours, *scores], "colour", GROUP if grouped else COLOURS[0], width=240)
+        split = inputs.pick_split(audit, "train", labelled=True)
+        class_name = inputs.pick_class(audit)
         with st.popover("More", icon=":material/tune:"):
-            training = controls.choose("Recorded training", trainings, "training", trainings[0])
+            training = inputs.choose("Recorded training", trainings, "training", trainings[0])
             quantiles = pick_quantiles()
-    epoch = pick_epoch(training_map.epochs(run, training))
+    epoch = pick_epoch(data_map_epochs.epochs(run, training))
     selection = Selection(split, class_name, meta=meta)
-    points = training_map.positions(audit, run, training, epoch, selection, scores.get(colour))
+    points = data_map_epochs.positions(audit, run, training, epoch, selection, scores.get(colour))
     if points.empty:
-        return controls.empty(
+        return inputs.empty(
             "No recorded example matches these filters: a training records the examples that it was given, "
             "with the labels that they had. Choose another split, class or filter."
         )
-    points = points.assign(region=training_map.regions(points, quantiles))
-    points, left_out = hidden.frame_without(audit, points, points["example_id"].tolist())
+    points = points.assign(region=data_map_epochs.regions(points, quantiles))
+    points, left_out = model_output.frame_without(audit, points, points["example_id"].tolist())
     if left_out and points.empty:
-        return controls.empty(left_out)
+        return inputs.empty(left_out)
     if left_out:
         st.caption(left_out)
     if grouped is not None:
@@ -67,26 +73,27 @@ def show() -> None:
     show_map(audit, run, points, colour, scores.get(colour), epoch)
     if grouped is not None:
         show_by_group(points, grouped)
-    table = training_map.progress(audit, run, training, selection)
+    table = data_map_epochs.progress(audit, run, training, selection)
     if len(table) > 1:
         with st.expander("How these examples were learned"):
-            controls.show_chart(data_map_charts.progress(table, epoch), "progress")
+            inputs.show_chart(data_map.progress(table, epoch), "progress")
     return None
 
 
 def show_by_group(points: pd.DataFrame, grouped: grouping.Grouping) -> None:
     """The map in numbers for each group of the metadata column that the sidebar chose."""
     st.subheader(f"By {plain(grouped.column)}", anchor=False)
-    table = training_map.by_group(points, grouped.names)
+    table = data_map_epochs.by_group(points, grouped.names)
     if table.empty:
-        return controls.empty("None of these examples is in a group of this column.")
+        return inputs.empty("None of these examples is in a group of this column.")
     for name in ("confidence", "variability"):
         table[name] = [number(value) for value in table[name]]
     for name in ("correctness", "hard"):
         table[name] = [share(value) for value in table[name]]
-    st.dataframe(table, hide_index=True, placeholder=controls.NONE)
+    st.dataframe(table, hide_index=True, placeholder=inputs.NONE)
     st.caption(
-        "Means over the examples of each group; hard is the share of them in the hard region. A group with low confidence "
+        "Means over the examples of each group; hard is the share of them in the hard region. A group with low "
+        "confidence "
         "and a large hard share was learned worst: look there first."
     )
     grouping.explain(grouped)
@@ -96,14 +103,12 @@ def show_by_group(points: pd.DataFrame, grouped: grouping.Grouping) -> None:
 def explain_no_training(audit: Audit, run: Run | None) -> None:
     """Why there is no map, and what to run."""
     if run is not None and not run.config:
-        return controls.empty(
-            "The predictions of this run were imported, so there is no recorded training to look at."
-        )
-    return controls.empty(
+        return inputs.empty("The predictions of this run were imported, so there is no recorded training to look at.")
+    return inputs.empty(
         "The data map needs a recorded training, or several checkpoints from which `hardlook score` "
         "recomputes it. This command trains the run’s model and records it; two lines record a loop of your "
         "own (see the README):",
-        controls.command("train", audit, *(("--run", run.name) if run else ())),
+        command_line("train", audit, *(("--run", run.name) if run else ())),
     )
 
 
@@ -113,12 +118,9 @@ def pick_quantiles() -> Quantiles:
         key: st.slider(f"{label}, %", 0, 100, round(100 * default), key=key, bind="query-params")
         for key, (label, default) in CUTS.items()
     }
-    exact = {
-        key: CUTS[key][1] if value == round(100 * CUTS[key][1]) else value / 100
-        for key, value in found.items()
-    }
+    exact = {key: CUTS[key][1] if value == round(100 * CUTS[key][1]) else value / 100 for key, value in found.items()}
     if exact["hard"] > exact["easy"]:
-        controls.warn("Hard lies above easy: it is cut at the same quantile.")
+        inputs.warn("Hard lies above easy: it is cut at the same quantile.")
     return Quantiles(**exact)
 
 
@@ -129,15 +131,18 @@ def pick_epoch(epochs: list[int]) -> int:
         return epochs[0]
     names = [str(epoch) for epoch in epochs]
     value = st.select_slider(
-        "After epoch", names, names[-1], key="epoch", bind="query-params",
-        help="The map over the epochs up to this one; arrow keys move it, so that a class can be watched while it is learned.",
-    )  # fmt: skip
+        "After epoch",
+        names,
+        names[-1],
+        key="epoch",
+        bind="query-params",
+        help="The map over the epochs up to this one; arrow keys move it, so that a class can be watched while it "
+        "is learned.",
+    )
     return int(value) if value in names else epochs[-1]
 
 
-def show_map(
-    audit: Audit, run: Run, points: pd.DataFrame, colour: str, column: ScoreColumn | None, epoch: int
-) -> None:
+def show_map(audit: Audit, run: Run, points: pd.DataFrame, colour: str, column: ScoreColumn | None, epoch: int) -> None:
     """The chart, and below it the examples of a region or those drawn around."""
     flagged = decisions.state_at(audit)["flagged"]
     drawn = thin(points, "label", always=flagged).reset_index(drop=True)
@@ -148,25 +153,28 @@ def show_map(
             f"{MOST_POINTS:,} are drawn, all that are flagged and an equal share of each class. Regions "
             "hold all."
         )
-    chart = data_map_charts.data_map(
-        drawn, colour, column.title if column else "correctness", drawing.pending("data_map")
+    chart = data_map.data_map(
+        drawn, colour, column.title if column else "correctness", lasso_select.pending("data_map")
     )
-    outlines = drawing.draw(chart, "data_map", told)
+    outlines = lasso_select.draw(chart, "data_map", told)
     sizes = points["region"].value_counts()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         which = pick_region(bool(outlines))
         if outlines:
-            drawing.clear_button("data_map")
+            lasso_select.clear_button("data_map")
     parts = ", ".join(f"{sizes.get(name, 0):,} {name}" for name in REGIONS)
     st.caption(f"{parts}: cut at quantiles of these examples, which can be moved under More.")
     if which == DRAWN:
-        inside = lasso.inside(points["variability"].to_numpy(), points["confidence"].to_numpy(), outlines)
+        inside = lasso_geometry.inside(points["variability"].to_numpy(), points["confidence"].to_numpy(), outlines)
         found = points[inside].sort_values(["confidence", "example_id"], kind="stable")
-        what, about = "Drawn around, the least sure first", {"lasso": lasso.written(outlines)}
+        what, about = "Drawn around, the least sure first", {"lasso": lasso_geometry.written(outlines)}
     else:
-        found = training_map.in_order(points, which)
-        what = {"easy": "Easy, the surest first", "ambiguous": "Ambiguous, the most variable first",
-                "hard": "Hard, the least sure first"}[which]  # fmt: skip
+        found = data_map_epochs.in_order(points, which)
+        what = {
+            "easy": "Easy, the surest first",
+            "ambiguous": "Ambiguous, the most variable first",
+            "hard": "Hard, the least sure first",
+        }[which]
         about = {"region": which}
     show_examples(audit, run, found, what, {**about, "epoch": epoch})
 
@@ -177,14 +185,14 @@ def pick_region(drawn: bool) -> str:
     if drawn and st.session_state.get("_data_map_had") is False:
         st.session_state["examples"] = DRAWN
     st.session_state["_data_map_had"] = drawn
-    return controls.switch("Examples", names, "examples", DRAWN if drawn else "hard")
+    return inputs.switch("Examples", names, "examples", DRAWN if drawn else "hard")
 
 
 def show_examples(audit: Audit, run: Run, found: pd.DataFrame, what: str, about: Mapping) -> None:
     """A page of examples in the grid, with the keys of every grid."""
     if found.empty:
-        return controls.empty("No example lies there.")
-    page = controls.pick_page(len(found), SIZE, (run.name, what, tuple(about.items())), grid="data_map_grid")
+        return inputs.empty("No example lies there.")
+    page = inputs.pick_page(len(found), SIZE, (run.name, what, tuple(about.items())), grid="data_map_grid")
     places = range((page - 1) * SIZE, min(page * SIZE, len(found)))
     rows = found.iloc[places.start : places.stop]
     table = pa.table({"example_id": pa.array(rows["example_id"], pa.string())})
@@ -196,10 +204,13 @@ def show_examples(audit: Audit, run: Run, found: pd.DataFrame, what: str, about:
             f"{about['epoch']}."
         )
         about_one = {
-            **about, "confidence": round(row.confidence, 4), "variability": round(row.variability, 4), "rank": place + 1,
+            **about,
+            "confidence": round(row.confidence, 4),
+            "variability": round(row.variability, 4),
+            "rank": place + 1,
             "of": len(found),
-        }  # fmt: skip
-        cell |= hidden.scored_cell(cell, f"{row.confidence:.2f} ± {row.variability:.2f}", score_help, about_one)
+        }
+        cell |= model_output.scored_cell(cell, f"{row.confidence:.2f} ± {row.variability:.2f}", score_help, about_one)
     note = f"{places.start + 1:,} to {places.stop:,} of {len(found):,}"
     example_grid(
         [{"title": what, "note": note, "cells": made}],
@@ -208,7 +219,7 @@ def show_examples(audit: Audit, run: Run, found: pd.DataFrame, what: str, about:
         classes=audit.classes,
         issues=audit.issues,
         run=run.name,
-        guidelines=controls.guidelines(audit),
+        guidelines=inputs.guidelines(audit),
         turns=True,
     )
     return None

@@ -8,11 +8,15 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, controls, corrected, grouping, hidden, state, view
-from dashboard.columns import ScoreColumn, describe_ends, first_column
-from dashboard.corrected_panel import warn_about_test
-from dashboard.selection import Selection
-from dashboard.words import count, plain, share
+from dashboard.blinding import model_output
+from dashboard.charts import common
+from dashboard.panels.corrected_metrics import warn_about_test
+from dashboard.presenters import corrected_metrics
+from dashboard.queries import database
+from dashboard.queries.score_columns import ScoreColumn, describe_ends, first_column
+from dashboard.queries.selection import Selection
+from dashboard.style.formatting import command_line, count, plain, share
+from dashboard.widgets import grouping, inputs, page_frame
 from scoring.audit import Audit, Run
 
 MEMORISED = 0.01
@@ -23,34 +27,32 @@ SMALL_CLASS = 20
 
 def show() -> None:
     """The page."""
-    audit, run, meta, columns = view.scored()
+    audit, run, meta, columns = page_frame.scored()
     if not run.predictions_path.is_file():
-        return controls.empty(
+        return inputs.empty(
             "Errors need predictions, and this run has none yet:",
-            controls.command("score", audit, "--run", run.name),
+            command_line("score", audit, "--run", run.name),
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        column = controls.pick_score(columns, first_column(columns), fixed={"stage": "late"})
-        split = controls.pick_split(audit, "test", labelled=True)
-        class_name = controls.pick_class(audit)
+        column = inputs.pick_score(columns, first_column(columns), fixed={"stage": "late"})
+        split = inputs.pick_split(audit, "test", labelled=True)
+        class_name = inputs.pick_class(audit)
     selection = Selection(split, class_name, column.steps.get("index", "label"), meta)
-    if reason := hidden.parts_refused(audit, selection):
-        return controls.empty(reason)
-    selection, left_out = hidden.open_part(audit, selection)
-    controls.remark(left_out)
-    known = state.accuracy(audit, run, selection, ["split"])
-    if len(known) and not len(known := hidden.accuracy_shown(audit, known, selection)):
-        return controls.empty(hidden.FEW)
+    if reason := model_output.parts_refused(audit, selection):
+        return inputs.empty(reason)
+    selection, left_out = model_output.open_part(audit, selection)
+    inputs.remark(left_out)
+    known = database.accuracy(audit, run, selection, ["split"])
+    if len(known) and not len(known := model_output.accuracy_shown(audit, known, selection)):
+        return inputs.empty(model_output.FEW)
     n, errors = int(known["n"].sum()), int(known["n"].sum() - known["right"].sum())
     if n == 0:
-        return controls.empty(
-            "No example here has both a label and a prediction: choose another split or class."
-        )
+        return inputs.empty("No example here has both a label and a prediction: choose another split or class.")
     if errors < MEMORISED * n:
         return memorised(split, n, errors)
     base_rate = errors / n
     if n < SCARCE:
-        controls.warn(f"Only {count(n, 'example')}: a tenth of them says little, as the wide intervals show.")
+        inputs.warn(f"Only {count(n, 'example')}: a tenth of them says little, as the wide intervals show.")
     show_deciles(audit, run, columns, column, selection, base_rate)
     show_by_group(audit, run, column, selection)
     if class_name is None and len(audit.classes) > 1:
@@ -62,10 +64,8 @@ def memorised(split: str | None, n: int, errors: int) -> None:
     """The model makes (nearly) no errors here, so deciles of error say nothing."""
     where = f"the {split} split" if split else "these examples"
     if split == "test":
-        return controls.empty(
-            f"The model errs on {errors:,} of {count(n, 'example')} of {where}: too few for deciles."
-        )
-    return controls.empty(
+        return inputs.empty(f"The model errs on {errors:,} of {count(n, 'example')} of {where}: too few for deciles.")
+    return inputs.empty(
         f"Memorised: no deciles here. The model errs on {errors:,} of {count(n, 'example')} of {where} "
         f"({share(errors / n)}), so its train error says nothing about difficulty. Look at test."
     )
@@ -85,26 +85,23 @@ def variants_by_stage(columns: list[ScoreColumn], column: ScoreColumn) -> dict[s
     return {stage: found[stage] for stage in ("early", "late") if stage in found} or {column.title: column}
 
 
-def show_deciles(
-    audit: Audit, run: Run, columns, column: ScoreColumn, selection: Selection, base_rate: float
-) -> None:
+def show_deciles(audit: Audit, run: Run, columns, column: ScoreColumn, selection: Selection, base_rate: float) -> None:
     """Error per decile; a click on a bar opens its examples."""
     variants = variants_by_stage(columns, column)
-    frames = {name: state.decile_errors(audit, run, variant, selection) for name, variant in variants.items()}
-    frames = {name: corrected.deciles_beside(audit, run, variants[name], selection, frame) for name, frame in frames.items()}
+    frames = {name: database.decile_errors(audit, run, variant, selection) for name, variant in variants.items()}
+    frames = {
+        name: corrected_metrics.deciles_beside(audit, run, variants[name], selection, frame)
+        for name, frame in frames.items()
+    }
     for name, variant in variants.items():
         warning, sentence = describe_ends(variant)
-        told = (
-            f"**{name}**: {sentence}"
-            if len(variants) > 1
-            else f"**{variant.title}** – {variant.help} {sentence}"
-        )
-        (controls.warn if warning else st.caption)(told)
-    view.warn_about_stages(run, column)
-    event = controls.show_chart(
-        charts.error_by_decile(frames, base_rate), "deciles", on_select="rerun", selection_mode="points"
+        told = f"**{name}**: {sentence}" if len(variants) > 1 else f"**{variant.title}** – {variant.help} {sentence}"
+        (inputs.warn if warning else st.caption)(told)
+    page_frame.warn_about_stages(run, column)
+    event = inputs.show_chart(
+        common.error_by_decile(frames, base_rate), "deciles", on_select="rerun", selection_mode="points"
     )
-    told = corrected.note(next(iter(frames.values())))
+    told = corrected_metrics.note(next(iter(frames.values())))
     if told:
         st.caption(told)
         if selection.split != "train":
@@ -114,7 +111,7 @@ def show_deciles(
     if points and points[0].get("customdata"):
         name, decile = points[0]["customdata"][:2]
         if name in links:
-            view.go("grid", links[name] | {"decile": str(decile)})
+            page_frame.go("grid", links[name] | {"decile": str(decile)})
     with st.expander("Numbers, and each decile in the grid"):
         show_links(links)
         show_numbers(frames)
@@ -123,7 +120,7 @@ def show_deciles(
 def link(run: Run, columns: list[ScoreColumn], column: ScoreColumn, selection: Selection) -> dict[str, Any]:
     """Parameters of the grid that shows this column and selection."""
     parameters = {"run": run.name, "split": selection.split, "class": selection.class_name}
-    parameters |= controls.score_parameters(columns, column) | controls.meta_parameters(selection.meta)
+    parameters |= inputs.score_parameters(columns, column) | inputs.meta_parameters(selection.meta)
     return {key: value for key, value in parameters.items() if value}
 
 
@@ -134,7 +131,7 @@ def show_links(links: dict[str, dict]) -> None:
             st.caption(f"{plain(name)}: open decile", width="content")
             for decile in range(1, 11):
                 if st.button(str(decile), key=f"{name} {decile}", type="tertiary"):
-                    view.go("grid", parameters | {"decile": str(decile)})
+                    page_frame.go("grid", parameters | {"decile": str(decile)})
 
 
 def show_numbers(frames: dict[str, pd.DataFrame]) -> None:
@@ -148,19 +145,21 @@ def show_numbers(frames: dict[str, pd.DataFrame]) -> None:
         more = {"corrected": "error on corrected labels", "changed": "labels changed"}
     renamed = {"error": "error", "low": "95 % from", "high": "to", "n": "examples", "stage": "score"}
     st.dataframe(
-        both[["stage", "decile", "n", "error", "low", "high", *more]].rename(columns=renamed | more), hide_index=True, placeholder=controls.NONE
+        both[["stage", "decile", "n", "error", "low", "high", *more]].rename(columns=renamed | more),
+        hide_index=True,
+        placeholder=inputs.NONE,
     )
 
 
 def show_by_group(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> None:
     """Error per decile within each group of the metadata column that the sidebar chose."""
-    grouped = view.grouped()
+    grouped = page_frame.grouped()
     if grouped is None:
-        return
+        return None
     st.subheader(f"Within each {plain(grouped.column)}: {plain(column.title)}", anchor=False)
-    if reason := hidden.parts_refused(audit, grouping.within(selection, grouped.groups[0])):
-        return controls.empty(reason)
-    controls.remark(None if selection.left_out else hidden.open_part(audit, selection, parted=True)[1])
+    if reason := model_output.parts_refused(audit, grouping.within(selection, grouped.groups[0])):
+        return inputs.empty(reason)
+    inputs.remark(None if selection.left_out else model_output.open_part(audit, selection, parted=True)[1])
     frame = grouping.decile_errors(audit, run, column, selection, grouped)
     sizes = frame.groupby("class")["n"].sum() if len(frame) else pd.Series(dtype=int)
     names = [name for name in grouped.names if sizes.get(name, 0) >= SMALL_CLASS]
@@ -169,25 +168,23 @@ def show_by_group(audit: Audit, run: Run, column: ScoreColumn, selection: Select
         st.caption(f"Left out: {count(small, 'group')} with fewer than {SMALL_CLASS} examples here.")
     grouping.explain(grouped)
     if names:
-        controls.show_chart(charts.class_deciles(frame[frame["class"].isin(names)], names, "group"), "group_deciles")
+        inputs.show_chart(common.class_deciles(frame[frame["class"].isin(names)], names, "group"), "group_deciles")
     return None
 
 
 def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> None:
     """Error per decile within each class; with many classes those with most errors."""
     st.subheader(f"Within each class: {plain(column.title)}", anchor=False)
-    known = state.accuracy(audit, run, selection, ["label"])
-    known = known.assign(errors=known["n"] - known["right"]).sort_values(
-        ["errors", "label"], ascending=[False, True]
-    )
+    known = database.accuracy(audit, run, selection, ["label"])
+    known = known.assign(errors=known["n"] - known["right"]).sort_values(["errors", "label"], ascending=[False, True])
     small = known["n"] < SMALL_CLASS
     names = known["label"][~small].tolist()
     if not names:
-        return st.caption(f"No class has {SMALL_CLASS} examples here: too few for deciles of its own.")
+        st.caption(f"No class has {SMALL_CLASS} examples here: too few for deciles of its own.")
+        return
     if small.any():
         st.caption(
-            f"Left out: {count(int(small.sum()), 'class', 'classes')} with fewer than "
-            f"{SMALL_CLASS} examples here."
+            f"Left out: {count(int(small.sum()), 'class', 'classes')} with fewer than {SMALL_CLASS} examples here."
         )
     if len(names) > MOST_CLASSES:
         words = {
@@ -195,15 +192,19 @@ def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Select
             "fewest errors": names[::-1],
             "as listed": [c for c in audit.classes if c in set(names)],
         }
-        order = controls.switch("Show the classes with", list(words), "classes", "most errors")
+        order = inputs.switch("Show the classes with", list(words), "classes", "most errors")
         names = words[order][:MOST_CLASSES]
         st.caption(f"{MOST_CLASSES} of {count(int((~small).sum()), 'class', 'classes')}.")
     by_label = replace(selection, index="label")
-    frame = state.class_decile_errors(audit, run, column, by_label, names)
-    parts = [corrected.deciles_beside(audit, run, column, replace(by_label, class_name=name), part.reset_index(drop=True))
-             for name, part in frame.groupby("class", sort=False)]  # fmt: skip
+    frame = database.class_decile_errors(audit, run, column, by_label, names)
+    parts = [
+        corrected_metrics.deciles_beside(
+            audit, run, column, replace(by_label, class_name=name), part.reset_index(drop=True)
+        )
+        for name, part in frame.groupby("class", sort=False)
+    ]
     frame = pd.concat(parts, ignore_index=True)
-    controls.show_chart(charts.class_deciles(frame, names), "class_deciles")
+    inputs.show_chart(common.class_deciles(frame, names), "class_deciles")
 
 
 show()

@@ -8,14 +8,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
 
-from dashboard import cells, controls, grouping, hidden, state, view
-from dashboard.columns import ScoreColumn, describe_ends, first_column, start_column
-from dashboard.duplicates_panel import near_to
-from dashboard.freezing import frozen_ranking
+from dashboard.blinding import model_output
 from dashboard.grid import example_grid
-from dashboard.history import OPENS
-from dashboard.selection import Selection
-from dashboard.words import count, plain, quoted, shorten
+from dashboard.panels.duplicates import near_to
+from dashboard.presenters import cells
+from dashboard.queries import database
+from dashboard.queries.score_columns import ScoreColumn, describe_ends, first_column, start_column
+from dashboard.queries.selection import Selection
+from dashboard.review_session.frozen_ranking import frozen_ranking
+from dashboard.style.formatting import command_line, count, plain, quoted, shorten
+from dashboard.widgets import grouping, inputs, page_frame
+from dashboard.widgets.browser_history import OPENS
 from scoring.audit import Audit, Run
 
 SIDES = {"5 × 5": 5, "6 × 6": 6, "8 × 8": 8, "10 × 10": 10}
@@ -32,49 +35,56 @@ def show() -> None:
     for key, (column, what) in NAMED.items():
         if key in st.query_params:
             value = st.query_params[key]
-            return show_some(state.find(view.current().audit, column, value), f"{what} {quoted(value, 200)}")
+            return show_some(database.find(page_frame.current().audit, column, value), f"{what} {quoted(value, 200)}")
     if "near" in st.query_params:
-        shared, value = view.current(), st.query_params["near"]
+        shared, value = page_frame.current(), st.query_params["near"]
         found = near_to(shared.audit, shared.run, value)
         none = "This example is in no group of near duplicates of this run."
         return show_some(found, f"Near duplicates of {quoted(value, 200)}, by features", none)
-    audit, run, meta, columns = view.scored()
+    audit, run, meta, columns = page_frame.scored()
     with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
-        column = controls.pick_score(columns, opening(columns))
-        split = controls.pick_split(audit)
-        class_name = controls.pick_class(audit)
-        decision = controls.pick_decision()
+        column = inputs.pick_score(columns, opening(columns))
+        split = inputs.pick_split(audit)
+        class_name = inputs.pick_class(audit)
+        decision = inputs.pick_decision()
         with st.popover("More", icon=":material/tune:"):
-            panels = controls.switch("Ends", PANELS, "ends", "both")
-            side = SIDES[controls.switch("Size of each", list(SIDES), "size", "5 × 5")]
-            decile = controls.choose(
-                "Decile of the score", [str(d) for d in range(1, 11)], "decile", placeholder="All"
-            )
+            panels = inputs.switch("Ends", PANELS, "ends", "both")
+            side = SIDES[inputs.switch("Size of each", list(SIDES), "size", "5 × 5")]
+            decile = inputs.choose("Decile of the score", [str(d) for d in range(1, 11)], "decile", placeholder="All")
     index = column.steps.get("index", "label")
     selection = Selection(split, class_name, index, meta, decision, decile=int(decile) if decile else None)
     explain(audit, run, column)
-    controls.remark(why_here(columns, column))
-    table, left_out = hidden.without(audit, frozen_ranking(audit, run, column, selection, "grid"))
+    inputs.remark(why_here(columns, column))
+    table, left_out = model_output.without(audit, frozen_ranking(audit, run, column, selection, "grid"))
     if left_out and not table.num_rows:
-        return controls.empty(f"{left_out} They are read one by one in a session of Suspects.")
+        return inputs.empty(f"{left_out} They are read one by one in a session of Suspects.")
     if left_out:
         st.caption(left_out)
-    grouped = view.grouped(MOST_GROUPS)
+    grouped = page_frame.grouped(MOST_GROUPS)
     if grouped is not None and table.num_rows:
         return show_groups(bar, audit, run, column, selection, table, side, panels, grouped)
     return show_ends(bar, audit, run, column, selection, table, side, panels)
 
 
 def opening(columns: Sequence[ScoreColumn]) -> ScoreColumn:
-    """The score that controls which the address leaves out mean: VoG late of the logit, so that a link goes on meaning what
-    it meant. At an address that chooses nothing it is ``start_column``, and the address then says so (``?opens=``)."""
+    """The score that controls which the address leaves out mean: VoG late of the logit, so that a link goes on meaning
+    what it meant. At an address that chooses nothing it is ``start_column``, and the address then says so
+    (``?opens=``)."""
     first, start = first_column(columns), start_column(columns)
     said = st.query_params.get(OPENS)
     if said is not None:
         rest = {step: first.steps.get(step) for step in ("index", "normalised")}
-        return next((c for c in columns if c.scorer == first.scorer and place(c) == said
-                     and all(c.steps.get(step) == value for step, value in rest.items())), first)  # fmt: skip
-    if start is first or any(not name.startswith(view.KEPT) for name in st.query_params):
+        return next(
+            (
+                c
+                for c in columns
+                if c.scorer == first.scorer
+                and place(c) == said
+                and all(c.steps.get(step) == value for step, value in rest.items())
+            ),
+            first,
+        )
+    if start is first or any(not name.startswith(page_frame.KEPT) for name in st.query_params):
         return first
     st.query_params[OPENS] = place(start)
     return start
@@ -92,8 +102,11 @@ def why_here(columns: Sequence[ScoreColumn], column: ScoreColumn) -> str | None:
         return None
     if (first.direction or {}).get("n") == 0:
         return f"The grid opens here, since *{plain(first.title)}* has no values in this run; Overview says why."
-    return (f"The grid opens here, since neither end of *{plain(first.title)}* is hard on held-out examples of this run, and "
-            "of its stages and forms this one ranks errors most strongly.")  # fmt: skip
+    return (
+        f"The grid opens here, since neither end of *{plain(first.title)}* is hard on held-out examples of "
+        f"this run, and "
+        "of its stages and forms this one ranks errors most strongly."
+    )
 
 
 def explain(audit: Audit, run: Run, column: ScoreColumn) -> None:
@@ -101,21 +114,19 @@ def explain(audit: Audit, run: Run, column: ScoreColumn) -> None:
     warning, sentence = describe_ends(column)
     st.caption(f"**{plain(column.title)}** {'' if warning else sentence}", help=cells.score_help(column))
     if warning:
-        controls.warn(sentence)
-    view.warn_about_stages(run, column)
+        inputs.warn(sentence)
+    page_frame.warn_about_stages(run, column)
     if column.steps.get("normalised") == "z":
         warn_about_small_classes(audit)
 
 
 def warn_about_small_classes(audit: Audit) -> None:
     """Say so where a z-score is 0 because its class has nothing to be compared with."""
-    sizes = state.counts(audit, Selection(), ["label", "split"]).dropna(subset=["label"])
+    sizes = database.counts(audit, Selection(), ["label", "split"]).dropna(subset=["label"])
     alone = int((sizes["n"] == 1).sum())
     if alone:
         what = count(alone, "class", "classes")
-        st.caption(
-            f"{what} with a single example in its split: too small to rank, so the z-score there is 0."
-        )
+        st.caption(f"{what} with a single example in its split: too small to rank, so the z-score there is 0.")
 
 
 def show_ends(
@@ -136,7 +147,7 @@ def show_ends(
     shown, reach = reach_of(panels, n)
     size = side * side
     with bar:
-        page = controls.pick_page(
+        page = inputs.pick_page(
             max(reach.values()), size, (run.name, column.address, selection, side, panels), grid="grid"
         )
     url = cells.page_url()
@@ -145,27 +156,34 @@ def show_ends(
         for end in shown
     ]
     following = [
-        at
-        for end in shown
-        for at in places_of(end, n, range(page * size, min((page + 1) * size, reach[end])))
+        at for end in shown for at in places_of(end, n, range(page * size, min((page + 1) * size, reach[end])))
     ]
     draw(audit, run, grids, side, table["example_id"].take(pa.array(following, pa.int64())).to_pylist())
     return None
 
 
 def show_groups(
-    bar, audit: Audit, run: Run, column: ScoreColumn, selection: Selection, table: pa.Table, side: int, panels: str,
+    bar,
+    audit: Audit,
+    run: Run,
+    column: ScoreColumn,
+    selection: Selection,
+    table: pa.Table,
+    side: int,
+    panels: str,
     grouped: grouping.Grouping,
-) -> None:  # fmt: skip
+) -> None:
     """Both ends within each group of a metadata column, the groups below each other in one grid."""
     parts = grouping.parts(audit, grouped, table)
     if not parts:
-        return controls.empty(f"None of these examples is in a group of {plain(grouped.column)}: choose another column.")
+        return inputs.empty(f"None of these examples is in a group of {plain(grouped.column)}: choose another column.")
     reaches = {name: reach_of(panels, part.num_rows) for name, part in parts.items()}
     size = side * GROUP_ROWS
     longest = max(max(reach.values()) for _, reach in reaches.values())
     with bar:
-        page = controls.pick_page(longest, size, (run.name, column.address, selection, side, panels, grouped), grid="grid")
+        page = inputs.pick_page(
+            longest, size, (run.name, column.address, selection, side, panels, grouped), grid="grid"
+        )
     grouping.explain(grouped)
     url, grids = cells.page_url(), []
     for name, part in parts.items():
@@ -180,9 +198,7 @@ def warn_if_constant(table: pa.Table) -> None:
     """Say so where nothing can be ranked."""
     bounds = pc.min_max(table["score"]).as_py()
     if bounds["min"] == bounds["max"]:
-        controls.warn(
-            "Every score here is the same: a class of one example or of equal values is too small to rank."
-        )
+        inputs.warn("Every score here is the same: a class of one example or of equal values is too small to rank.")
 
 
 def reach_of(panels: str, n: int) -> tuple[list[str], dict[str, int]]:
@@ -203,7 +219,7 @@ def draw(audit: Audit, run: Run, grids: list[dict], side: int, ahead: Sequence[s
         classes=audit.classes,
         issues=audit.issues,
         run=run.name,
-        guidelines=controls.guidelines(audit),
+        guidelines=inputs.guidelines(audit),
         turns=True,
     )
 
@@ -230,21 +246,21 @@ def panel(
 def explain_nothing(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> None:
     """Why no example is here, and what to do."""
     if selection != Selection(index=selection.index):
-        whole = state.ranking(audit, run, column, Selection(index=selection.index)).num_rows
+        whole = database.ranking(audit, run, column, Selection(index=selection.index)).num_rows
         if whole:
-            return controls.empty(
+            return inputs.empty(
                 f"None of the {count(whole, 'scored example')} matches these filters: clear one above, or "
                 "a metadata filter in the sidebar."
             )
-    return controls.empty(
+    return inputs.empty(
         "No example has this score. Scores of the label need labels; unreadable examples have none.",
-        controls.command("score", audit, "--run", run.name),
+        command_line("score", audit, "--run", run.name),
     )
 
 
 def show_some(found: list[str], what: str, none: str = GONE) -> None:
     """A few examples by name, as other pages link to them; ``none`` says why there are none."""
-    shared = view.current()
+    shared = page_frame.current()
     audit, run = shared.audit, shared.run
     st.markdown(what)
     st.page_link(
@@ -254,7 +270,7 @@ def show_some(found: list[str], what: str, none: str = GONE) -> None:
         query_params={"run": run.name} if run else None,
     )
     if not found:
-        return controls.empty(none)
+        return inputs.empty(none)
     made = cells.make_cells(
         audit, run, pa.table({"example_id": found}), None, suggest=run is not None, url=cells.page_url()
     )
@@ -265,7 +281,7 @@ def show_some(found: list[str], what: str, none: str = GONE) -> None:
         classes=audit.classes,
         issues=audit.issues,
         run=run.name if run else None,
-        guidelines=controls.guidelines(audit),
+        guidelines=inputs.guidelines(audit),
     )
     return None
 

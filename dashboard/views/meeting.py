@@ -9,21 +9,22 @@ import json
 
 import streamlit as st
 
-from dashboard import blinding, controls, decisions, grouping, hidden, state, view
+from dashboard.auth.serving import serving
+from dashboard.blinding import model_output, second_reader
 from dashboard.meeting import meeting_screen
-from dashboard.serving import serving
-from dashboard.words import count, quoted
-from scoring import meetings
+from dashboard.queries import database, decisions
+from dashboard.style.formatting import command_line, count, quoted
+from dashboard.widgets import grouping, inputs, page_frame
 from scoring.audit import Audit
-from scoring.hiding import hidden_from_readers
-from scoring.queues import together
-from scoring.reviews import ReviewLog
-from scoring.tables import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.queue.blinding import hidden_from_readers
+from scoring.queue.order import together
+from scoring.reviews import ReviewLog, meetings
 
 
 def show() -> None:
     """The page."""
-    shared = view.current()
+    shared = page_frame.current()
     log = decisions.open_log(shared.audit)
     open_one = meetings.current(log)
     if open_one is None:
@@ -37,25 +38,30 @@ def show() -> None:
 def offer_to_start(log: ReviewLog, shared) -> None:
     """The agenda, and for a lead the button that opens a meeting over it."""
     st.subheader("Agenda", anchor=False)
-    slices = controls.switch("Worst slices", ("0", "3", "5", "10"), "slices", "5")
-    among = state.matching(shared.audit, shared.meta) if shared.meta else None
-    blind = ["test"] if blinding.policy(shared.audit).is_blind else []
-    unseen = {*hidden.everything(shared.audit), *hidden_from_readers(shared.audit, log)}  # whoever leads, others follow
+    slices = inputs.switch("Worst slices", ("0", "3", "5", "10"), "slices", "5")
+    among = database.matching(shared.audit, shared.meta) if shared.meta else None
+    blind = ["test"] if second_reader.policy(shared.audit).is_blind else []
+    unseen = {
+        *model_output.everything(shared.audit),
+        *hidden_from_readers(shared.audit, log),
+    }  # whoever leads, others follow
     items = meetings.agenda(log, shared.run, slices=int(slices), among=among, blind=blind, hidden=unseen)
     if not items:
-        return controls.empty(
+        return inputs.empty(
             "Nothing to discuss: no two people differ, nothing is flagged (key F in a grid), and no slices are kept.",
-            controls.command("slice", shared.audit),
+            command_line("slice", shared.audit),
         )
     items, groups = by_group(shared.audit, items)
     table = [
         {"#": at + 1, "what": one["title"], "why": one["why"], "example": one["example_id"], **groups[at]}
         for at, one in enumerate(items)
     ]
-    st.dataframe(table, hide_index=True, placeholder=controls.NONE, height="content" if len(table) <= 10 else 400)
+    st.dataframe(table, hide_index=True, placeholder=inputs.NONE, height="content" if len(table) <= 10 else 400)
     if not serving().identity.may("lead"):
         return None
-    if st.button(f"Open a meeting on {count(len(items), 'item')}", icon=":material/groups:", key="start_meeting", type="primary"):
+    if st.button(
+        f"Open a meeting on {count(len(items), 'item')}", icon=":material/groups:", key="start_meeting", type="primary"
+    ):
         try:
             meetings.start(log, items, serving().identity.reviewer)
         except HardlookError as error:
@@ -67,7 +73,7 @@ def offer_to_start(log: ReviewLog, shared) -> None:
 
 def by_group(audit: Audit, items: list[dict]) -> tuple[list[dict], list[dict[str, str]]]:
     """The agenda with the examples of each group of the sidebar's column together, and that column beside each item."""
-    grouped = view.grouped()
+    grouped = page_frame.grouped()
     if grouped is None:
         return items, [{}] * len(items)
     members = grouping.members(audit, grouped)
@@ -81,8 +87,12 @@ def show_lead_controls(log: ReviewLog, meeting: dict) -> None:
     if not serving().identity.may("lead"):
         return
     with st.expander("People and end of the meeting"):
-        names = st.text_area("Present, one name a line", "\n".join(meeting["present"]), key="present",
-                             help="Who follows on this page is added by itself when an outcome is recorded.")  # fmt: skip
+        names = st.text_area(
+            "Present, one name a line",
+            "\n".join(meeting["present"]),
+            key="present",
+            help="Who follows on this page is added by itself when an outcome is recorded.",
+        )
         with st.container(horizontal=True):
             if st.button("Keep the names", key="keep_present"):
                 meetings.be_present(log, names.splitlines())
@@ -101,24 +111,59 @@ def show_past(audit: Audit, log: ReviewLog) -> None:
     with st.container(horizontal=True):
         for one in past[:10]:
             name = f"meeting-{one['number']}.md"
-            st.download_button(f"Meeting {one['number']} · {one['started'][:10]}", meetings.minutes(log, one, audit.name),
-                               file_name=name, mime="text/markdown", on_click="ignore", icon=":material/download:",
-                               key=f"minutes_{one['number']}")  # fmt: skip
+            st.download_button(
+                f"Meeting {one['number']} · {one['started'][:10]}",
+                meetings.minutes(log, one, audit.name),
+                file_name=name,
+                mime="text/markdown",
+                on_click="ignore",
+                icon=":material/download:",
+                key=f"minutes_{one['number']}",
+            )
     rules = meetings.precedents(log)
     if rules:
         st.subheader("Precedents", anchor=False)
         st.caption("Shown beside later look-alikes: near in features, or with the same label and outcome.")
-        st.dataframe([{"precedent": one["text"], "label": one["label"], "outcome": one["new_label"] or one["verdict"],
-                       "examples": ", ".join(one["examples"]), "meeting": one["meeting"]} for one in rules],
-                     hide_index=True, placeholder=controls.NONE)  # fmt: skip
+        st.dataframe(
+            [
+                {
+                    "precedent": one["text"],
+                    "label": one["label"],
+                    "outcome": one["new_label"] or one["verdict"],
+                    "examples": ", ".join(one["examples"]),
+                    "meeting": one["meeting"],
+                }
+                for one in rules
+            ],
+            hide_index=True,
+            placeholder=inputs.NONE,
+        )
     mapping = meetings.class_mapping(log, audit.classes)
     if mapping["changes"]:
         st.subheader("Changes of classes", anchor=False)
-        st.dataframe([{"what": one["kind"], "from": ", ".join(one["from"]), "to": ", ".join(one["to"]),
-                       "meeting": one["meeting"], "by": one["by"]} for one in mapping["changes"]], hide_index=True, placeholder=controls.NONE)  # fmt: skip
-        st.download_button("Mapping of classes as JSON", json.dumps(mapping, ensure_ascii=False, indent=2),
-                           file_name="class-mapping.json", mime="application/json", on_click="ignore",
-                           icon=":material/download:", key="class_mapping")  # fmt: skip
+        st.dataframe(
+            [
+                {
+                    "what": one["kind"],
+                    "from": ", ".join(one["from"]),
+                    "to": ", ".join(one["to"]),
+                    "meeting": one["meeting"],
+                    "by": one["by"],
+                }
+                for one in mapping["changes"]
+            ],
+            hide_index=True,
+            placeholder=inputs.NONE,
+        )
+        st.download_button(
+            "Mapping of classes as JSON",
+            json.dumps(mapping, ensure_ascii=False, indent=2),
+            file_name="class-mapping.json",
+            mime="application/json",
+            on_click="ignore",
+            icon=":material/download:",
+            key="class_mapping",
+        )
 
 
 show()

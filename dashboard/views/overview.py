@@ -7,17 +7,31 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, controls, corrected, decisions, grouping, hidden, state, view
-from dashboard.corrected_panel import show_on_both_labels
-from dashboard.columns import ScoreColumn, describe_ends
-from dashboard.contents import shown_text
-from dashboard.duplicates_panel import show_duplicates
-from dashboard.selection import Selection
-from dashboard.serving import serving
-from dashboard.words import count, listed, number, plain, quoted, sentence, share, shares_between
+from dashboard.auth.serving import serving
+from dashboard.blinding import model_output
+from dashboard.charts import common
+from dashboard.panels.corrected_metrics import show_on_both_labels
+from dashboard.panels.duplicates import show_duplicates
+from dashboard.presenters import corrected_metrics
+from dashboard.presenters.example_content import shown_text
+from dashboard.queries import database, decisions
+from dashboard.queries.score_columns import ScoreColumn, describe_ends
+from dashboard.queries.selection import Selection
+from dashboard.style.formatting import (
+    command_line,
+    count,
+    listed,
+    number,
+    plain,
+    quoted,
+    sentence,
+    share,
+    shares_between,
+)
+from dashboard.widgets import grouping, inputs, page_frame
 from scoring.audit import SPLITS, Audit, Run
-from scoring.tables import read_json, readable
-from scoring.verdict_kinds import VERDICTS
+from scoring.audit.storage import read_json, readable
+from scoring.reviews.verdicts import VERDICTS
 
 MOST_CLASSES = 20
 MEMORISED = 0.01
@@ -26,7 +40,7 @@ ORDERS = ("fewest examples", "most examples", "lowest accuracy", "as listed")
 
 def show() -> None:
     """The page."""
-    shared = view.current()
+    shared = page_frame.current()
     audit, run, selection = shared.audit, shared.run, Selection(meta=shared.meta)
     st.title(plain(audit.name), anchor=False)
     show_splits(audit, run, selection)
@@ -43,10 +57,12 @@ def show() -> None:
 
 def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
     """Counts per split, and how often the last checkpoint is right there."""
-    counts = state.counts(audit, selection, ["split"])
-    part, left_out = hidden.open_part(audit, selection)
+    counts = database.counts(audit, selection, ["split"])
+    part, left_out = model_output.open_part(audit, selection)
     known = (
-        state.with_intervals(hidden.accuracy_shown(audit, state.accuracy(audit, run, part, ["split"]), part))
+        database.with_intervals(
+            model_output.accuracy_shown(audit, database.accuracy(audit, run, part, ["split"]), part)
+        )
         if run
         else pd.DataFrame({"split": []})
     )
@@ -58,12 +74,12 @@ def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
         + (f" · run {quoted(run.name)}" if run else "")
     )
     if counts.empty:
-        return controls.empty("No example matches the metadata filters in the sidebar.")
+        return inputs.empty("No example matches the metadata filters in the sidebar.")
     facts = _facts(counts, known)
     with st.container(horizontal=True, gap="small"):  # wraps where it is narrow, so that no number is cut
         for name, value, help_text in facts:
             st.metric(name, value, help=help_text, width=170)
-    controls.remark(f"Accuracy here and below: {left_out}" if left_out and run else None)
+    inputs.remark(f"Accuracy here and below: {left_out}" if left_out and run else None)
     if "train" in known.index and known.loc["train", "accuracy"] > 1 - MEMORISED:
         st.caption(
             "The model has memorised train (error under 1 %): its last checkpoint agrees with "
@@ -71,11 +87,11 @@ def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
             "scores of the recorded training, and at test."
         )
     if run is None:
-        controls.empty("audit.toml names no model yet, so nothing is predicted or scored.")
+        inputs.empty("audit.toml names no model yet, so nothing is predicted or scored.")
     elif not run.predictions_path.is_file():
-        controls.empty(
+        inputs.empty(
             "There are no predictions of this run yet. This command makes them and the scores:",
-            controls.command("score", audit, "--run", run.name),
+            command_line("score", audit, "--run", run.name),
         )
     return None
 
@@ -83,9 +99,7 @@ def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
 def _facts(counts: pd.DataFrame, known: pd.DataFrame) -> list[tuple[str, str, str]]:
     facts = []
     for row in counts.sort_values("split", key=lambda names: names.map(SPLITS.index)).itertuples():
-        facts.append(
-            (f"{row.split} examples", f"{row.n:,}", f"{row.labelled:,} labelled, {row.problems:,} unreadable")
-        )
+        facts.append((f"{row.split} examples", f"{row.n:,}", f"{row.labelled:,} labelled, {row.problems:,} unreadable"))
         if row.split in known.index:
             found = known.loc[row.split]
             facts.append(
@@ -100,26 +114,27 @@ def _facts(counts: pd.DataFrame, known: pd.DataFrame) -> list[tuple[str, str, st
 
 def show_warnings(audit: Audit, run: Run | None, selection: Selection) -> None:
     """What would spoil the numbers below, with what to run."""
-    unreadable = int(state.counts(audit, selection, ["split"])["problems"].sum())
+    unreadable = int(database.counts(audit, selection, ["split"])["problems"].sum())
     if unreadable:
         st.warning(
-            f"{count(unreadable, 'example')} could not be read and so {'has' if unreadable == 1 else 'have'} no scores: see “Unreadable” below."
+            f"{count(unreadable, 'example')} could not be read and so {'has' if unreadable == 1 else 'have'} no "
+            f"scores: see “Unreadable” below."
         )
     if run is None:
         return
     for warning in check_warnings(run):
         st.warning(f"hardlook check: {quoted(warning, 400)}")
-    broken = state.broken_scores(run)
+    broken = database.broken_scores(run)
     if broken:
         st.warning(f"Score files that cannot be read: {listed(broken)}. Delete them and score again.")
-    stale = state.coverage(audit, run)
+    stale = database.coverage(audit, run)
     stale = stale[(stale["stale"] > 0) | (stale["missing"] > 0)]
     if len(stale):
         st.warning(
             f"Up to {count(int(stale['stale'].max()), 'example')} changed since they were scored and up to "
             f"{int(stale['missing'].max()):,} have no scores yet ({listed(list(stale.index))})."
         )
-        st.code(controls.command("score", audit, "--run", run.name), language="bash")
+        st.code(command_line("score", audit, "--run", run.name), language="bash")
 
 
 def check_warnings(run: Run) -> list[str]:
@@ -133,56 +148,56 @@ def show_classes(audit: Audit, run: Run | None, selection: Selection) -> None:
     if not audit.classes:
         return
     st.subheader("Classes", anchor=False)
-    balance = state.counts(audit, selection, ["label", "split"]).dropna(subset=["label"])
-    part, _ = hidden.open_part(audit, selection)
-    known = state.accuracy(audit, run, part, ["label", "split"]) if run else pd.DataFrame()
-    known = hidden.accuracy_shown(audit, known, part)
+    balance = database.counts(audit, selection, ["label", "split"]).dropna(subset=["label"])
+    part, _ = model_output.open_part(audit, selection)
+    known = database.accuracy(audit, run, part, ["label", "split"]) if run else pd.DataFrame()
+    known = model_output.accuracy_shown(audit, known, part)
     names = choose_classes(audit, balance, known)
     left, right = st.columns(2)
     with left:
-        controls.show_chart(charts.class_balance(balance, names), "balance")
+        inputs.show_chart(common.class_balance(balance, names), "balance")
     with right:
         if len(known):
-            shown = state.with_intervals(known[known["label"].isin(names)])
-            shown = corrected.classes_beside(audit, run, shown, part)
-            controls.show_chart(charts.class_accuracy(shown, names), "accuracy")
+            shown = database.with_intervals(known[known["label"].isin(names)])
+            shown = corrected_metrics.classes_beside(audit, run, shown, part)
+            inputs.show_chart(common.class_accuracy(shown, names), "accuracy")
         else:
-            controls.empty("Accuracy per class needs predictions.")
+            inputs.empty("Accuracy per class needs predictions.")
 
 
 def show_groups(audit: Audit, run: Run | None, selection: Selection) -> None:
     """The same by the metadata column of the sidebar."""
-    grouped = view.grouped()
+    grouped = page_frame.grouped()
     if grouped is None:
-        return
+        return None
     st.subheader(f"By {plain(grouped.column)}", anchor=False)
     sizes = grouping.counts(audit, selection, grouped)
     if sizes.empty:
-        return controls.empty("No example of these groups passes the filters in the sidebar.")
+        return inputs.empty("No example of these groups passes the filters in the sidebar.")
     names = [name for name in grouped.names if name in set(sizes["label"])]
     left, right = st.columns(2)
     with left:
-        controls.show_chart(charts.class_balance(sizes, names, "group"), "group_balance")
+        inputs.show_chart(common.class_balance(sizes, names, "group"), "group_balance")
     known = grouping.accuracy(audit, run, selection, grouped) if run else pd.DataFrame()
-    known = hidden.accuracy_shown(audit, known, grouping.within(selection, grouped.groups[0]))
+    known = model_output.accuracy_shown(audit, known, grouping.within(selection, grouped.groups[0]))
     with right:
         if len(known):
-            controls.show_chart(charts.class_accuracy(state.with_intervals(known), names, "group"), "group_accuracy")
+            inputs.show_chart(common.class_accuracy(database.with_intervals(known), names, "group"), "group_accuracy")
         else:
-            controls.empty("Accuracy per group needs labels and predictions.")
+            inputs.empty("Accuracy per group needs labels and predictions.")
     grouping.explain(grouped)
-    told = None if selection.meta or not len(known) else hidden.open_part(audit, selection, parted=True)[1]
-    controls.remark(f"Accuracy: {told}" if told else None)
+    told = None if selection.meta or not len(known) else model_output.open_part(audit, selection, parted=True)[1]
+    inputs.remark(f"Accuracy: {told}" if told else None)
     return None
 
 
 def choose_classes(audit: Audit, balance: pd.DataFrame, known: pd.DataFrame) -> list[str]:
     """Which classes the charts show, in order: all of a few, else the first of a chosen order."""
-    if len(audit.classes) <= controls.MANY_CLASSES:
+    if len(audit.classes) <= inputs.MANY_CLASSES:
         return audit.classes
     with st.container(horizontal=True, vertical_alignment="bottom"):
         orders = [order for order in ORDERS if len(known) or order != "lowest accuracy"]
-        order = controls.switch("Show the classes with", orders, "classes", orders[0])
+        order = inputs.switch("Show the classes with", orders, "classes", orders[0])
     sizes = balance.groupby("label", observed=True)["n"].sum().reindex(audit.classes, fill_value=0)
     if order == "lowest accuracy":
         worst = known[known["split"] == ("test" if "test" in set(known["split"]) else known["split"].iloc[0])]
@@ -200,12 +215,13 @@ def show_scores(audit: Audit, run: Run | None) -> None:
     if run is None:
         return
     st.subheader("Scores", anchor=False)
-    columns = state.score_columns(run)
+    columns = database.score_columns(run)
     if columns:
-        table = scores_table(columns, state.coverage(audit, run), run)
+        table = scores_table(columns, database.coverage(audit, run), run)
         st.dataframe(
             table,
-            hide_index=True, placeholder=controls.NONE,
+            hide_index=True,
+            placeholder=inputs.NONE,
             column_config=_score_columns(),
             height="content" if len(table) < 12 else 460,
         )
@@ -214,9 +230,7 @@ def show_scores(audit: Audit, run: Run | None) -> None:
             "correlation of score and error); a dash means neither end ranks anything here."
         )
     else:
-        controls.empty(
-            "Nothing is scored yet in this run:", controls.command("score", audit, "--run", run.name)
-        )
+        inputs.empty("Nothing is scored yet in this run:", command_line("score", audit, "--run", run.name))
     remarks = scoring_remarks(audit, run)
     if remarks:
         st.caption("How the data is read, what is left out, and what else scoring found out about this run:")
@@ -224,8 +238,8 @@ def show_scores(audit: Audit, run: Run | None) -> None:
 
 
 def scoring_remarks(audit: Audit, run: Run) -> str:
-    """How the data is read, why scores are left out, and what the others have to say of this run: a Markdown list with one
-    line per sentence, in which commands are code and other markup is escaped."""
+    """How the data is read, why scores are left out, and what the others have to say of this run: a Markdown list with
+    one line per sentence, in which commands are code and other markup is escaped."""
     record, data = run.record(), read_json(audit.ingest_path, {}) or {}
     rows = [("data", str(text)) for text in (*data.get("reading", ()), *data.get("notes", ()))]
     rows += [(scorer, f"left out: {reason}") for scorer, reason in (record.get("skipped") or {}).items()]
@@ -239,7 +253,7 @@ def scores_table(columns: list[ScoreColumn], coverage: pd.DataFrame, run: Run) -
     for column in columns:
         rho = (column.direction or {}).get("rho")
         end = {"high": "highest", "low": "lowest"}.get(column.hard_end, "–")
-        link = {"run": run.name} | controls.score_parameters(columns, column)
+        link = {"run": run.name} | inputs.score_parameters(columns, column)
         rows.append(
             {
                 "score": column.title,
@@ -248,7 +262,7 @@ def scores_table(columns: list[ScoreColumn], coverage: pd.DataFrame, run: Run) -
                 "rho": number(rho),
                 "scored": int(coverage["scored"].get(column.scorer, 0)),
                 "stale": int(coverage["stale"].get(column.scorer, 0)),
-                "grid": controls.address("grid", link),
+                "grid": inputs.address("grid", link),
                 "meaning": f"{column.help} {describe_ends(column)[1]}",
             }
         )
@@ -277,8 +291,8 @@ def show_reviews(audit: Audit, selection: Selection) -> None:
             ": open Suspects, look at the first example and press Q where its label is right, W for the suggested one, "
             "? for all keys"
         )
-        return controls.empty(f"Nothing is decided yet{'' if serving().identity.read_only else keys}.")
-    total = int(state.counts(audit, Selection(), ["split"])["n"].sum())
+        return inputs.empty(f"Nothing is decided yet{'' if serving().identity.read_only else keys}.")
+    total = int(database.counts(audit, Selection(), ["split"])["n"].sum())
     facts = {VERDICTS[state].words if state in VERDICTS else state: state for state in decisions.TOLD}
     with st.container(horizontal=True, gap="small"):
         for word, key in facts.items():
@@ -292,14 +306,12 @@ def show_reviews(audit: Audit, selection: Selection) -> None:
 
 def show_problems(audit: Audit, selection: Selection) -> None:
     """Examples that could not be read, with the reason."""
-    frame = state.problems(audit, selection)
+    frame = database.problems(audit, selection)
     if frame.empty:
         return
     st.subheader("Unreadable", anchor=False)
-    st.dataframe(frame, hide_index=True, placeholder=controls.NONE, height="content" if len(frame) < 10 else 320)
-    st.caption(
-        "They keep their place in the dataset and have no scores; repair or remove the files and score again."
-    )
+    st.dataframe(frame, hide_index=True, placeholder=inputs.NONE, height="content" if len(frame) < 10 else 320)
+    st.caption("They keep their place in the dataset and have no scores; repair or remove the files and score again.")
 
 
 def show_check(audit: Audit, run: Run | None) -> None:
@@ -313,11 +325,9 @@ def show_check(audit: Audit, run: Run | None) -> None:
     elif run.check_picture.is_file():
         with readable(run.check_picture):
             st.image(str(run.check_picture), alt="Sixteen inputs as the model sees them")
-        st.caption(
-            "Sixteen inputs after the transform. Wrong colours or a wrong crop here spoil every number."
-        )
+        st.caption("Sixteen inputs after the transform. Wrong colours or a wrong crop here spoil every number.")
     else:
-        controls.empty("The inputs were not checked yet:", controls.command("check", audit))
+        inputs.empty("The inputs were not checked yet:", command_line("check", audit))
 
 
 def show_seen(seen: dict) -> None:
@@ -327,15 +337,19 @@ def show_seen(seen: dict) -> None:
         formats = {name: st.column_config.NumberColumn(format="%.3g") for name in names[1:]}
         table = pd.DataFrame(seen["columns"], columns=names)
         table["column"] = table["column"].map(shown_text)
-        st.dataframe(table, hide_index=True, placeholder=controls.NONE, column_config=formats)
+        st.dataframe(table, hide_index=True, placeholder=inputs.NONE, column_config=formats)
         more = f" {count(seen['left'], 'more column')} not listed." if seen["left"] else ""
-        st.caption("Each row is a column after the transform: deviations far apart mean that it does not standardise, "
-                   f"and the largest column dominates.{more}")  # fmt: skip
+        st.caption(
+            "Each row is a column after the transform: deviations far apart mean that it does not standardise, "
+            f"and the largest column dominates.{more}"
+        )
         return
     for tokens in seen["texts"]:
         st.text(" · ".join(shown_text(token) for token in tokens))
-    st.caption(f"Texts cut into tokens, as the model reads them: {seen['length']} places each, "
-               f"{share(seen['filled'])} of the texts fill them all, and what follows is not read.")  # fmt: skip
+    st.caption(
+        f"Texts cut into tokens, as the model reads them: {seen['length']} places each, "
+        f"{share(seen['filled'])} of the texts fill them all, and what follows is not read."
+    )
 
 
 show()

@@ -8,18 +8,22 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from dashboard import blinding, charts, controls, decisions, grouping, state, team_panel, view
-from dashboard.effect_panel import show_effect
-from dashboard.effort_panel import show_effort
-from dashboard.exports import packed_patches
-from dashboard.pair_panel import show_pairs
-from dashboard.selection import Selection
-from dashboard.serving import serving
-from dashboard.words import count, plain
+from dashboard.auth.serving import serving
+from dashboard.blinding import second_reader
+from dashboard.charts import common
+from dashboard.panels import team
+from dashboard.panels.effort import show_effort
+from dashboard.panels.label_pairs import show_pairs
+from dashboard.panels.refit_effect import show_effect
+from dashboard.presenters.patch_download import packed_patches
+from dashboard.queries import database, decisions
+from dashboard.queries.selection import Selection
+from dashboard.style.formatting import command_line, count, plain
+from dashboard.widgets import grouping, inputs, page_frame
 from scoring.audit import Audit
-from scoring.events import ACTIONS
-from scoring.patches import FORMATS
-from scoring.verdict_kinds import VERDICTS
+from scoring.corrections.label_patch import FORMATS
+from scoring.reviews.event import ACTIONS
+from scoring.reviews.verdicts import VERDICTS
 
 MOST_ROWS = 5000
 NAMES = {"csv": "CSV", "parquet": "Parquet"}
@@ -28,23 +32,23 @@ DATES = date(2000, 1, 1), date(2100, 1, 1)
 
 def show() -> None:
     """The page."""
-    shared = view.current()
+    shared = page_frame.current()
     audit = shared.audit
     log = decisions.open_log(audit)
     events = log.events()
     if events.empty:
-        team_panel.show_assignments(audit, log, shared.run, shared.meta)
+        team.show_assignments(audit, log, shared.run, shared.meta)
         show_pairs(audit, shared.run, shared.meta)
-        return controls.empty(
+        return inputs.empty(
             "The log is empty: nobody has decided anything yet. Open Suspects or Grid and press ? in "
             "the grid for its keys."
         )
     show_progress(audit, log.decisions())
     show_groups(audit, shared.meta)
-    team_panel.show_disputes(audit, log, shared.run)
-    team_panel.show_agreement(log)
-    team_panel.show_assignments(audit, log, shared.run, shared.meta)
-    events = blinding.visible(audit, events, serving().identity.reviewer)
+    team.show_disputes(audit, log, shared.run)
+    team.show_agreement(log)
+    team.show_assignments(audit, log, shared.run, shared.meta)
+    events = second_reader.visible(audit, events, serving().identity.reviewer)
     show_log(audit, shared.meta, events, shared.run.name if shared.run else None)
     show_effort(audit, shared.run)
     show_pairs(audit, shared.run, shared.meta)
@@ -58,12 +62,12 @@ def show_progress(audit: Audit, current: pd.DataFrame) -> None:
     st.subheader("Reviewers", anchor=False)
     table = decisions.progress(audit).reset_index().rename(columns={"index": "reviewer"})
     left, right = st.columns([3, 2])
-    left.dataframe(table, hide_index=True, placeholder=controls.NONE, column_config=_progress_columns())
+    left.dataframe(table, hide_index=True, placeholder=inputs.NONE, column_config=_progress_columns())
     if len(current):
         days = current.assign(day=current["created_at"].dt.strftime("%Y-%m-%d"))
         with right:
-            controls.show_chart(
-                charts.decisions_per_day(days.groupby(["day", "reviewer"]).size().rename("n").reset_index()),
+            inputs.show_chart(
+                common.decisions_per_day(days.groupby(["day", "reviewer"]).size().rename("n").reset_index()),
                 "days",
             )
 
@@ -74,22 +78,22 @@ def _progress_columns() -> dict:
         for name in ("decided", "relabelled", "unsure", "flagged")
     }
     last = st.column_config.DatetimeColumn("last (UTC)", format="YYYY-MM-DD HH:mm")
-    seconds = st.column_config.NumberColumn(
-        "median seconds", format="%.3g", help="Time on screen before a decision"
-    )
+    seconds = st.column_config.NumberColumn("median seconds", format="%.3g", help="Time on screen before a decision")
     return {"reviewer": "reviewer", **numbers, "last": last, "seconds": seconds}
 
 
 def show_groups(audit: Audit, meta: tuple) -> None:
     """How far the review is in each group of the metadata column that the sidebar chose."""
-    grouped = view.grouped()
+    grouped = page_frame.grouped()
     if grouped is None:
         return
     st.subheader(f"By {plain(grouped.column)}", anchor=False)
     words = {VERDICTS[state].words if state in VERDICTS else state: state for state in decisions.TOLD}
     now = decisions.state_at(audit)
     st.dataframe(
-        grouping.progress(audit, Selection(meta=meta), grouped, {word: now[key] for word, key in words.items()}), hide_index=True, placeholder=controls.NONE
+        grouping.progress(audit, Selection(meta=meta), grouped, {word: now[key] for word, key in words.items()}),
+        hide_index=True,
+        placeholder=inputs.NONE,
     )
     grouping.explain(grouped)
 
@@ -98,25 +102,26 @@ def show_log(audit: Audit, meta: tuple, events: pd.DataFrame, run: str | None) -
     """The events, newest first, filtered by reviewer, action, verdict, class and time."""
     st.subheader("Log", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        reviewer = controls.choose(
+        reviewer = inputs.choose(
             "Reviewer", sorted(events["reviewer"].unique()), "reviewer", placeholder="All", width=180
         )
-        action = controls.choose("Action", ACTIONS, "action", placeholder="All", width=150)
-        verdict = controls.choose("Verdict", tuple(VERDICTS), "verdict", placeholder="All", width=150)
-        class_name = controls.pick_class(audit, "Class, old or new")
+        action = inputs.choose("Action", ACTIONS, "action", placeholder="All", width=150)
+        verdict = inputs.choose("Verdict", tuple(VERDICTS), "verdict", placeholder="All", width=150)
+        class_name = inputs.pick_class(audit, "Class, old or new")
         since, until = (
             st.date_input(key.capitalize(), None, *DATES, key=key, bind="query-params", width=150)
             for key in ("since", "until")
         )
     found = filter_events(events, reviewer, action, verdict, class_name, since, until)
     if meta:
-        found = found[found["example_id"].isin(state.matching(audit, meta))]
+        found = found[found["example_id"].isin(database.matching(audit, meta))]
     if found.empty:
-        controls.empty(f"None of the {count(len(events), 'event')} matches these filters.")
+        inputs.empty(f"None of the {count(len(events), 'event')} matches these filters.")
         return
     st.dataframe(
         log_table(found.iloc[::-1].head(MOST_ROWS), run),
-        hide_index=True, placeholder=controls.NONE,
+        hide_index=True,
+        placeholder=inputs.NONE,
         height=420,
         column_config=_log_columns(),
     )
@@ -140,9 +145,7 @@ def filter_events(
     if class_name is not None:
         several = pd.Series([class_name in labels for labels in events["labels"]], index=events.index)
         keep &= (
-            (events["label"] == class_name).fillna(False)
-            | (events["new_label"] == class_name).fillna(False)
-            | several
+            (events["label"] == class_name).fillna(False) | (events["new_label"] == class_name).fillna(False) | several
         )
     if since is not None:
         keep &= events["created_at"] >= pd.Timestamp(since, tz="UTC")
@@ -158,9 +161,7 @@ def log_table(events: pd.DataFrame, run: str | None) -> pd.DataFrame:
             "time": events["created_at"],
             "reviewer": events["reviewer"],
             "action": events["action"],
-            "example": [
-                controls.address("grid", {"example": example, "run": run}) for example in events["example_id"]
-            ],
+            "example": [inputs.address("grid", {"example": example, "run": run}) for example in events["example_id"]],
             "label": events["label"].fillna(""),
             "verdict": events["verdict"].fillna(""),
             "new label": events["new_label"].fillna(""),
@@ -190,7 +191,7 @@ def show_export(audit: Audit, log) -> None:
         "or for a second "
         "reader. Answers that wait for a second reader are left out here, apart from your own. Else the same as:"
     )
-    st.code(controls.command("export", audit), language="bash")
+    st.code(command_line("export", audit), language="bash")
     with st.container(horizontal=True):
         for fmt in FORMATS:
             st.download_button(

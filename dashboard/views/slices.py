@@ -1,4 +1,5 @@
-"""/slices: groups of examples that the training set influences alike, the worst first, and who in training is behind them.
+"""/slices: groups of examples that the training set influences alike, the worst first, and who in training is behind
+them.
 
 A kept slicing, or one found here with other settings; as cards or as a map; an opened slice, or what was drawn around
 on the map, stands beside its opponents and proponents.
@@ -12,16 +13,21 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import blinding, controls, corrected, grouping, hidden, influences, job_panel, slice_cards, slice_charts, slicings, state, view
-from dashboard.behind import show_behind
-from dashboard.map_panel import show_map
-from dashboard.selection import MetaFilter
-from dashboard.serving import serving
-from dashboard.slicings import Slicing
-from dashboard.words import count, number, plain, quoted, share
+from dashboard.auth.serving import serving
+from dashboard.blinding import model_output, second_reader
+from dashboard.charts import slice_charts
+from dashboard.panels import jobs, slice_cards
+from dashboard.panels.embedding_map import show_map
+from dashboard.panels.influential_examples import show_behind
+from dashboard.presenters import corrected_metrics, influences
+from dashboard.queries import database, slicings
+from dashboard.queries.selection import MetaFilter
+from dashboard.queries.slicings import Slicing
+from dashboard.style.formatting import command_line, count, number, plain, quoted, share
+from dashboard.widgets import grouping, inputs, page_frame
 from scoring.audit import Audit, Run
-from scoring.slicing import METHODS, SliceSettings
-from scoring.tables import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.slices.slicing_run import METHODS, SliceSettings
 
 OTHER = "other settings"
 REFUSAL = "_keep_refused"
@@ -37,24 +43,25 @@ METHOD_HELP = (
 
 def show() -> None:
     """The page."""
-    audit, run, meta, columns = view.scored()
+    audit, run, meta, columns = page_frame.scored()
     lacks = influences.missing(audit, run)
     if lacks:
-        controls.empty(*lacks)
-        return job_panel.offer(
-            audit, run, "Compute influence embeddings", "score", "--only", "influence,self_influence"
-        )
+        inputs.empty(*lacks)
+        return jobs.offer(audit, run, "Compute influence embeddings", "score", "--only", "influence,self_influence")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = pick_slicing(run)
-        shown = controls.switch("Show", VIEWS, "show", CARDS)
+        shown = inputs.switch("Show", VIEWS, "show", CARDS)
         settings = pick_settings(audit) if name is None else None
     try:
         slicing = slicings.kept(run, name) if name else find_now(audit, run, settings)
     except HardlookError as error:
         return st.error(quoted(str(error), longest=1000), icon=":material/error:")
-    if blinding.is_blind_split(audit, slicing.settings.split):
-        return controls.empty(f"{hidden.TEST} Which of them are in one slice would tell it: choose a slicing of train, or find "
-                              "one here under “other settings”.")  # fmt: skip
+    if second_reader.is_blind_split(audit, slicing.settings.split):
+        return inputs.empty(
+            f"{model_output.TEST} Which of them are in one slice would tell it: choose a slicing of "
+            f"train, or find "
+            "one here under “other settings”."
+        )
     if name is None:
         offer_to_keep(audit, run, settings)
     describe(slicing, audit, run)
@@ -69,7 +76,7 @@ def show() -> None:
 def pick_slicing(run: Run) -> str | None:
     """A kept slicing by its name; None for other settings."""
     names = [name for name in run.slicing_names() if name != OTHER]
-    chosen = controls.choose(
+    chosen = inputs.choose(
         "Slicing",
         [*names, OTHER],
         "slicing",
@@ -83,10 +90,8 @@ def pick_slicing(run: Run) -> str | None:
 def pick_settings(audit: Audit) -> SliceSettings:
     """How to slice, in the address as everything else."""
     start = SliceSettings(seed=audit.seed)
-    method = controls.switch("Method", METHODS, "method", start.method, help=METHOD_HELP)
-    settings = replace(
-        start, method=method, split=controls.pick_split(audit, start.split, labelled=True) or start.split
-    )
+    method = inputs.switch("Method", METHODS, "method", start.method, help=METHOD_HELP)
+    settings = replace(start, method=method, split=inputs.pick_split(audit, start.split, labelled=True) or start.split)
     if method == "rule":
         return replace(
             settings,
@@ -142,56 +147,52 @@ def describe(slicing: Slicing, audit: Audit, run: Run) -> None:
     none = f"; {summary['in_none']:,} in no slice" if summary["in_none"] else ""
     st.caption(
         f"**{count(len(slicing.slices), 'slice')}** of {count(summary['examples'], f'{settings.split} example')} "
-        f"({share(summary['accuracy'])} right{none}) by {settings.method}: {way}. Slices are found on influence embeddings: "
+        f"({share(summary['accuracy'])} right{none}) by {settings.method}: {way}. Slices are found on influence "
+        f"embeddings: "
         "their members are influenced alike by the training set."
     )
     if slicing.stale:
-        controls.warn(
+        inputs.warn(
             "The embeddings were computed again after this slicing was kept. Slice again with this command: "
-            f"`{controls.command('slice', audit, '--run', run.name, '--method', settings.method)}`"
+            f"`{command_line('slice', audit, '--run', run.name, '--method', settings.method)}`"
         )
 
 
 # -- cards and an opened slice ---------------------------------------------------------------------------------------
 
 
-def show_slices(
-    audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slicing, name: str | None
-) -> None:
+def show_slices(audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slicing, name: str | None) -> None:
     """The opened slice, or all of them as cards."""
     one = slicing.find(st.query_params.get("slice"))
     if one is not None:
         return show_slice(audit, run, meta, slicing, one, name)
     if not slicing.slices:
-        return controls.empty(
+        return inputs.empty(
             "No group of examples satisfies these settings: allow a higher accuracy or a smaller size, or "
             "take another method."
         )
     return show_all(audit, run, meta, slicing, name)
 
 
-def show_all(
-    audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slicing, name: str | None
-) -> None:
+def show_all(audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slicing, name: str | None) -> None:
     """A page of cards; with metadata filters only slices with members that pass them."""
     slices, members = slicing.slices, None
     if meta:
-        passing = slicing.members["example_id"].isin(state.matching(audit, meta))
+        passing = slicing.members["example_id"].isin(database.matching(audit, meta))
         members = slicing.members[passing].groupby("slice_id").size().to_dict()
         slices = [one for one in slices if members.get(one["slice_id"])]
         st.caption(
-            f"{count(len(slices), 'slice')} of {len(slicing.slices):,} have members that pass the filters; their numbers "
+            f"{count(len(slices), 'slice')} of {len(slicing.slices):,} have members that pass the filters; their "
+            f"numbers "
             "are of the whole slice."
         )
-    page = controls.pick_page(
-        len(slices), CARDS_PER_PAGE, (run.name, name, slicing.settings, meta), key="cards_page"
-    )
+    page = inputs.pick_page(len(slices), CARDS_PER_PAGE, (run.name, name, slicing.settings, meta), key="cards_page")
     st.caption(slice_cards.READING)
-    grouped = view.grouped()
+    grouped = page_frame.grouped()
     if grouped is not None:
         show_groups(audit, slicing, slices, grouped)
     part = slices[(page - 1) * CARDS_PER_PAGE : page * CARDS_PER_PAGE]
-    both = corrected.of_slices(audit, run, slicing.members)
+    both = corrected_metrics.of_slices(audit, run, slicing.members)
     opened = slice_cards.show_cards(audit, run, part, members, key="slices", corrected=both)
     if opened is not None:
         st.query_params["slice"] = str(opened)
@@ -203,11 +204,12 @@ def show_groups(audit: Audit, slicing: Slicing, slices: list, grouped: grouping.
     with st.expander(f"Slices by {plain(grouped.column)}", expanded=True):
         table = slicings.by_group(slicing, slices, grouping.members(audit, grouped), grouped.names)
         if table.empty:
-            return controls.empty("No member of these slices is in a group of this column.")
+            return inputs.empty("No member of these slices is in a group of this column.")
         table["accuracy"] = ["–" if value is None else share(value) for value in table["accuracy"]]
-        st.dataframe(table, hide_index=True, placeholder=controls.NONE, height="content" if len(table) < 9 else 320)
+        st.dataframe(table, hide_index=True, placeholder=inputs.NONE, height="content" if len(table) < 9 else 320)
         st.caption(
-            "How many members of each slice are in each group, the least accurate slice first: a slice that lies in one "
+            "How many members of each slice are in each group, the least accurate slice first: a slice that lies "
+            "in one "
             "group is a failure of that group."
         )
         grouping.explain(grouped)
@@ -217,23 +219,19 @@ def show_groups(audit: Audit, slicing: Slicing, slices: list, grouped: grouping.
 def show_slice(audit: Audit, run: Run, meta, slicing: Slicing, one: dict[str, Any], name: str | None) -> None:
     """One slice: its numbers, its members between its opponents and proponents."""
     members = slicing.ids(one["slice_id"])
-    members, left_out = hidden.frame_without(audit, members, members["example_id"].tolist())
+    members, left_out = model_output.frame_without(audit, members, members["example_id"].tolist())
     if left_out:
         st.caption(left_out)
     if meta:
-        members = members[members["example_id"].isin(state.matching(audit, meta))]
+        members = members[members["example_id"].isin(database.matching(audit, meta))]
     passing = f" · {len(members):,} pass the filters" if meta else ""
-    both = corrected.of_slices(audit, run, slicing.members).get(one["slice_id"])
+    both = corrected_metrics.of_slices(audit, run, slicing.members).get(one["slice_id"])
     head(one, f"{passing} · {both}" if both else passing)
     if members.empty:
-        return controls.empty(left_out or "No member of this slice passes the metadata filters of the sidebar.")
-    texts = {
-        row.example_id: (f"distance {number(row.distance)}", DISTANCE_HELP) for row in members.itertuples()
-    }
+        return inputs.empty(left_out or "No member of this slice passes the metadata filters of the sidebar.")
+    texts = {row.example_id: (f"distance {number(row.distance)}", DISTANCE_HELP) for row in members.itertuples()}
     about = {"slicing": name or OTHER, "slice": one["slice_id"]}
-    show_behind(
-        audit, run, members["example_id"].tolist(), "Members", key="slice_grid", scores=texts, evidence=about
-    )
+    show_behind(audit, run, members["example_id"].tolist(), "Members", key="slice_grid", scores=texts, evidence=about)
     show_facts(one)
     return None
 
@@ -244,9 +242,7 @@ def head(one: dict[str, Any], passing: str) -> None:
         if st.button("All slices", icon=":material/arrow_back:"):
             del st.query_params["slice"]
             st.rerun()
-        title = (
-            f"{slice_cards.title(one)} · {slice_cards.accuracy_text(one)} · {count(one['size'], 'example')}"
-        )
+        title = f"{slice_cards.title(one)} · {slice_cards.accuracy_text(one)} · {count(one['size'], 'example')}"
         st.subheader(title, anchor=False, width="content")
         numbers = f"{slice_cards.interval_text(one)} · {slice_cards.spread_text(one)}{passing}"
         st.caption(numbers, help=slice_cards.SPREAD_HELP, width="content")
@@ -258,24 +254,22 @@ def show_facts(one: dict[str, Any]) -> None:
     with left:
         st.subheader("Labels and predictions", anchor=False)
         rows = slice_cards.histogram(one["labels"], one["predictions"], MOST_ROWS)
-        controls.show_chart(slice_charts.labels_and_predictions(rows["rows"]), "slice_classes")
+        inputs.show_chart(slice_charts.labels_and_predictions(rows["rows"]), "slice_classes")
         if rows["rest"]:
             st.caption(f"{rows['rest']}, with fewer")
     with right:
         st.subheader("What its members have in common", anchor=False)
         table = pd.DataFrame(one["overrepresented"])
         if table.empty:
-            st.caption(
-                "No metadata value is more frequent here than chance would have it (false discovery rate 5 %)."
-            )
+            st.caption("No metadata value is more frequent here than chance would have it (false discovery rate 5 %).")
             return
-        shown = table.assign(
-            **{name: [share(value) for value in table[name]] for name in ("share", "base_share")}
-        )
+        shown = table.assign(**{name: [share(value) for value in table[name]] for name in ("share", "base_share")})
         shown["lift"] = [number(value) for value in table["lift"]]
         shown["q_value"] = [number(value) for value in table["q_value"]]
         words = {"share": "in the slice", "base_share": "in all", "lift": "times as often", "q_value": "q"}
-        st.dataframe(shown[["column", "value", "n", *words]].rename(columns=words), hide_index=True, placeholder=controls.NONE)
+        st.dataframe(
+            shown[["column", "value", "n", *words]].rename(columns=words), hide_index=True, placeholder=inputs.NONE
+        )
         st.caption(
             "Metadata values that are more frequent in the slice than in all; q is the false discovery rate at which a "
             "row counts as a finding."

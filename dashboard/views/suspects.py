@@ -1,7 +1,9 @@
-"""/suspects: examples ranked by a score, the most suspicious first. One by one in a session, or many at a time on a sheet.
+"""/suspects: examples ranked by a score, the most suspicious first. One by one in a session, or many at a time on a
+sheet.
 
-The order is frozen while somebody works through it (``dashboard.freezing``). A session holds what is still to review and
-starts where its reviewer stopped (``dashboard.session.queue``); the sheet shows everything.
+The order is frozen while somebody works through it (``dashboard.review_session.frozen_ranking``). A session holds what
+is still to review and starts where its reviewer stopped (``dashboard.review_session.queue``); the sheet shows
+everything.
 """
 
 from __future__ import annotations
@@ -11,19 +13,23 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import blinding, cells, controls, corrected_panel, decisions, hidden, sharing, state, view
-from dashboard.columns import ScoreColumn, describe_ends, find_column
-from dashboard.freezing import frozen_ranking, frozen_position
+from dashboard.auth.serving import serving
+from dashboard.blinding import hidden_controls, model_output, second_reader
 from dashboard.grid import example_grid
-from dashboard.selection import META, Selection
-from dashboard.serving import serving
-from dashboard.session import blind
-from dashboard.session import queue as queueing
-from dashboard.session import review_session
-from dashboard.words import plain
+from dashboard.grid.session import review_session
+from dashboard.panels import corrected_metrics
+from dashboard.presenters import cells
+from dashboard.queries import database, decisions
+from dashboard.queries.score_columns import ScoreColumn, describe_ends, find_column
+from dashboard.queries.selection import META, Selection
+from dashboard.review_session import queue as queueing
+from dashboard.review_session import shared_queue
+from dashboard.review_session.frozen_ranking import frozen_position, frozen_ranking
+from dashboard.style.formatting import plain
+from dashboard.widgets import inputs, page_frame
 from scoring.audit import Audit, Run
-from scoring.queues import Order
-from scoring.sittings import model_of
+from scoring.queue.order import Order
+from scoring.reviews.sessions import model_of
 
 SUSPICIOUS, OTHER = ORDERS = ("suspicious first", "other end first")
 SESSION, SHEET = VIEWS = ("Session", "Sheet")
@@ -56,37 +62,37 @@ class Asked:
 
 def show() -> None:
     """The page."""
-    audit, run, meta, columns = view.scored()
+    audit, run, meta, columns = page_frame.scored()
     with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
-        shown_as = controls.switch("View", VIEWS, "view", SESSION)
-        split = controls.pick_split(audit, "train")
-        start = state.start_order(audit, run, split or "train")
+        shown_as = inputs.switch("View", VIEWS, "view", SESSION)
+        split = inputs.pick_split(audit, "train")
+        start = database.start_order(audit, run, split or "train")
         home = find_column(columns, start.score if start else None) or first_with_values(audit, run, columns, split)
-        column = controls.pick_score(columns, home)
-        class_name = controls.pick_class(audit)
-        decision = controls.pick_decision() if shown_as == SHEET else None
+        column = inputs.pick_score(columns, home)
+        class_name = inputs.pick_class(audit)
+        decision = inputs.pick_decision() if shown_as == SHEET else None
         with st.popover("More", icon=":material/tune:"):
-            decision = controls.pick_decision("To review") if shown_as == SESSION else decision
-            suggested = controls.choose("Suggested label", audit.classes, "suggested", placeholder="Any")
-            order = controls.switch("Order", ORDERS, "order", SUSPICIOUS)
+            decision = inputs.pick_decision("To review") if shown_as == SESSION else decision
+            suggested = inputs.choose("Suggested label", audit.classes, "suggested", placeholder="Any")
+            order = inputs.switch("Order", ORDERS, "order", SUSPICIOUS)
             group = pick_group(audit)
             mixed = shown_as == SESSION and pick_controls(audit, split, order)
-            per_page = "24" if shown_as == SESSION else controls.switch("Examples per page", list(SIZES), "size", "24")
+            per_page = "24" if shown_as == SESSION else inputs.switch("Examples per page", list(SIZES), "size", "24")
     selection = Selection(split, class_name, meta=meta, decision=decision)
     mixed = mixed and decision is None and suggested is None
-    hidden.mix_in(serving().identity.reviewer, mixed)
+    model_output.mix_in(serving().identity.reviewer, mixed)
     asked = Asked(column, start if start and column is home else None, order, selection, group, mixed)
     if shown_as == SHEET:
         explain(asked)
     table = frozen_ranking(audit, run, column, selection, PAGE)
     table = queueing.suggested_alone(audit, run, table, suggested)
     table = queueing.in_order(table, asked.ascending)
-    table = hidden.test_queue(audit, run, table, split)
-    table, left_out = hidden.without(audit, table, keep=kept_blind(audit, asked, shown_as, suggested))
+    table = model_output.test_queue(audit, run, table, split)
+    table, left_out = model_output.without(audit, table, keep=kept_blind(audit, asked, shown_as, suggested))
     if left_out and not table.num_rows:
-        return controls.empty(left_out)
+        return inputs.empty(left_out)
     if split == "test":
-        corrected_panel.warn_about_test(audit)
+        corrected_metrics.warn_about_test(audit)
     if shown_as == SESSION:
         show_session(audit, run, asked, table)
         return st.caption(left_out) if left_out else None
@@ -95,15 +101,15 @@ def show() -> None:
     table = queueing.kept_together(table, queueing.groups(audit, group))
     with bar:
         shown = (run.name, column.address, order, selection, per_page)
-        page = controls.pick_page(table.num_rows, int(per_page), shown, grid="queue")
+        page = inputs.pick_page(table.num_rows, int(per_page), shown, grid="queue")
     return show_sheet(audit, run, column, table, page, int(per_page))
 
 
 def first_with_values(audit: Audit, run: Run, columns: list[ScoreColumn], split: str | None) -> ScoreColumn:
-    """Where no order is known (a pool has no labels): the first score that any example here has, one with a suspicious end
-    before others."""
+    """Where no order is known (a pool has no labels): the first score that any example here has, one with a suspicious
+    end before others."""
     known = sorted(columns, key=lambda column: column.hard_end is None)
-    return next((one for one in known if state.ranking(audit, run, one, Selection(split)).num_rows), columns[0])
+    return next((one for one in known if database.ranking(audit, run, one, Selection(split)).num_rows), columns[0])
 
 
 def kept_blind(audit: Audit, asked: Asked, shown_as: str, suggested: str | None) -> list[str]:
@@ -111,21 +117,21 @@ def kept_blind(audit: Audit, asked: Asked, shown_as: str, suggested: str | None)
     lot, second opinions too; blind rows tell nothing among controls. A chosen suggestion would tell all of them."""
     if suggested is not None:
         return []
-    blind_test = [hidden.TEST] if blinding.is_blind_split(audit, asked.selection.split) else []
+    blind_test = [model_output.TEST] if second_reader.is_blind_split(audit, asked.selection.split) else []
     if shown_as == SHEET:
         return blind_test
-    return [*blind_test, hidden.SECOND, *([hidden.FIRST] if asked.controls else [])]
+    return [*blind_test, model_output.SECOND, *([model_output.FIRST] if asked.controls else [])]
 
 
 def pick_group(audit: Audit) -> str | None:
     """The metadata column whose members stay together in the queue."""
-    columns = [name.removeprefix(META) for name in state.meta_columns(audit)]
+    columns = [name.removeprefix(META) for name in database.meta_columns(audit)]
     if not columns:
         return None
     nobody = "(nobody)"
-    default = view.current().group or (queueing.GROUP if queueing.GROUP in columns else nobody)
+    default = page_frame.current().group or (queueing.GROUP if queueing.GROUP in columns else nobody)
     help_text = "Members of one group (a patient, a product, a scene) follow each other in the queue."
-    value = controls.choose("Keep together", [nobody, *columns], "group", default, help=help_text)
+    value = inputs.choose("Keep together", [nobody, *columns], "group", default, help=help_text)
     return None if value == nobody else value
 
 
@@ -139,7 +145,7 @@ def pick_controls(audit: Audit, split: str | None, order: str) -> bool:
         "Examples drawn at random, unmarked, and as many suspects, show neither score nor suggestion until your first "
         "verdict. Only they tell how many errors the ranking misses."
     )
-    return controls.switch("Blind controls", options, "controls", default, help=help_text) == options[1]
+    return inputs.switch("Blind controls", options, "controls", default, help=help_text) == options[1]
 
 
 def explain(asked: Asked) -> None:
@@ -147,11 +153,9 @@ def explain(asked: Asked) -> None:
     column, end = asked.column, asked.end
     st.caption(f"**{plain(column.title)}** {reason(asked)}", help=cells.score_help(column))
     if asked.default is None and column.hard_end is None:
-        controls.warn(
-            f"Neither end is known to be suspicious, so the {end}est come first by convention alone."
-        )
+        inputs.warn(f"Neither end is known to be suspicious, so the {end}est come first by convention alone.")
     if asked.order == OTHER:
-        controls.warn(f"This order starts at the other end, with the {'high' if end == 'low' else 'low'}est.")
+        inputs.warn(f"This order starts at the other end, with the {'high' if end == 'low' else 'low'}est.")
 
 
 def reason(asked: Asked) -> str:
@@ -167,26 +171,26 @@ def show_session(audit: Audit, run: Run, asked: Asked, table: pa.Table) -> None:
     """The queue one by one: what is to review, from where its reviewer stopped."""
     drawn = frozenset()
     if asked.controls:
-        table, drawn = blind.with_controls(audit, run, table, asked.selection.split)
+        table, drawn = hidden_controls.with_controls(audit, run, table, asked.selection.split)
     table = queueing.kept_together(table, queueing.groups(audit, asked.group))
     whole = table["example_id"].to_pylist()
-    shared = sharing.is_shared() and asked.selection.decision is None
+    shared = shared_queue.is_shared() and asked.selection.decision is None
     if shared:
-        table = sharing.mine(audit, table, (run.name, asked, frozen_position(PAGE)))
+        table = shared_queue.mine(audit, table, (run.name, asked, frozen_position(PAGE)))
     elif asked.selection.decision is None:
         table = queueing.to_review(audit, run, table, frozen_position(PAGE))
     ids = table["example_id"].to_pylist()
     if not ids:
         return nothing_left(len(whole))
     if shared:
-        queue = sharing.queue_of(audit, table, st.query_params.get("at"))
+        queue = shared_queue.queue_of(audit, table, st.query_params.get("at"))
     else:
         queue = queueing.resume(audit, ids, whole, st.query_params.get("at"), serving().identity.reviewer)
         queue = replace(queue, left=queueing.to_review(audit, run, table).num_rows)
     window = queue.window()
     rows = table.slice(window.start, len(window))
     if shared:
-        sharing.hold(audit, ids[queue.start : window.stop][: sharing.HELD])
+        shared_queue.hold(audit, ids[queue.start : window.stop][: shared_queue.HELD])
     ranks = [place + 1 for place in window]
     made = cells.make_cells(audit, run, rows, asked.column, ranks=ranks, of=len(ids), url=cells.page_url())
     model = model_of(run)
@@ -196,12 +200,12 @@ def show_session(audit: Audit, run: Run, asked: Asked, table: pa.Table) -> None:
         cell["group"] = named.get(cell["id"])
     review_session(
         queue,
-        [blind.mark(cell, drawn) for cell in made],
+        [hidden_controls.mark(cell, drawn) for cell in made],
         key="session",
         classes=audit.classes,
         issues=audit.issues,
         run=run.name,
-        guidelines=controls.guidelines(audit),
+        guidelines=inputs.guidelines(audit),
     )
     st.caption(f"**{plain(asked.column.title)}** {reason(asked)}", help=cells.score_help(asked.column))
     return None
@@ -210,7 +214,7 @@ def show_session(audit: Audit, run: Run, asked: Asked, table: pa.Table) -> None:
 def nothing_left(n: int) -> None:
     """The end of a queue."""
     if n:
-        return controls.empty(
+        return inputs.empty(
             f"All {n:,} examples of this queue are decided. Choose another class or score above, the decided ones "
             "under Decision, or take the corrected labels from Reviews."
         )
@@ -219,7 +223,7 @@ def nothing_left(n: int) -> None:
 
 def empty() -> None:
     """Nothing matches."""
-    return controls.empty(
+    return inputs.empty(
         "Nothing is left in this queue: every example that matches is filtered out, or has no such "
         "score. Clear a filter above or in the sidebar, or choose another score: those of the label need one."
     )
@@ -238,7 +242,7 @@ def show_sheet(audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, pag
     rows = table.slice(places.start, len(places))
     made = cells.make_cells(audit, run, rows, column, ranks=ranks, of=n, url=cells.page_url())
     made = [cells.with_suggestion(cell) for cell in made]
-    said = blinding.as_seen(audit, decisions.state_at(audit), serving().identity.reviewer)
+    said = second_reader.as_seen(audit, decisions.state_at(audit), serving().identity.reviewer)
     decided = decisions.keep(table, "decided", said).num_rows
     note = f"{ranks[0]:,} to {ranks[-1]:,} of {n:,} · {decided:,} decided{suggestion_note(made)}"
     example_grid(
@@ -249,7 +253,7 @@ def show_sheet(audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, pag
         classes=audit.classes,
         issues=audit.issues,
         run=run.name,
-        guidelines=controls.guidelines(audit),
+        guidelines=inputs.guidelines(audit),
         turns=True,
         notify=True,
     )
@@ -260,9 +264,7 @@ def suggestion_note(made: list[dict]) -> str:
     """From where the suggested labels come, said once for the page."""
     sources = dict.fromkeys(cell["suggestion_source"] for cell in made if cell["suggestion_source"])
     return (
-        f" · suggested labels from {', '.join(sources)}"
-        if sources
-        else " · no suggested labels: no probabilities yet"
+        f" · suggested labels from {', '.join(sources)}" if sources else " · no suggested labels: no probabilities yet"
     )
 
 

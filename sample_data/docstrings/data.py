@@ -48,8 +48,10 @@ def write(folder, each=EACH):
         found = list(docstrings(library))
         chosen = rng.choice(len(found), size=min(each, len(found)), replace=False)
         rows += [(*found[row], library) for row in sorted(chosen)]
-    with open(folder / "docstrings.csv", "w", newline="", encoding="utf8") as texts, \
-            open(folder / "truth.csv", "w", newline="", encoding="utf8") as truth:
+    with (
+        open(folder / "docstrings.csv", "w", newline="", encoding="utf8") as texts,
+        open(folder / "truth.csv", "w", newline="", encoding="utf8") as truth,
+    ):
         table, true = csv.writer(texts), csv.writer(truth)
         table.writerow(["id", "split", "label", "text", "words"])
         true.writerow(["example_id", "true_label"])

@@ -9,8 +9,13 @@ SHOWN = 10
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "apply", apply, "Apply a label patch to a manifest or an image folder, in place. An "
-                          "example whose fingerprint differs is refused and reported; --undo takes all of it back.")
+    command = add_command(
+        commands,
+        "apply",
+        apply,
+        "Apply a label patch to a manifest or an image folder, in place. An "
+        "example whose fingerprint differs is refused and reported; --undo takes all of it back.",
+    )
     command.add_argument("patch", metavar="PATCH", nargs="?", help="what `hardlook export` wrote (not with --undo)")
     command.add_argument("data", metavar="DATA", help="a manifest (.csv, .tsv, .parquet) or an image folder")
     command.add_argument("--undo", action="store_true", help="take the last patch that was applied to DATA back")
@@ -18,8 +23,9 @@ def add(commands, given=()) -> None:
     command.add_argument("--classes", metavar="NAMES", help="class names in order, where DATA's labels are numbers")
     command.add_argument("--media", choices=["image", "vector", "text"], help="(default: the audit's, else image)")
     for name in ("label", "id", "image", "text"):
-        command.add_argument(f"--{name}-column", metavar="COLUMN", help=f"the manifest's column of {name}s, where it "
-                             "has no usual name")
+        command.add_argument(
+            f"--{name}-column", metavar="COLUMN", help=f"the manifest's column of {name}s, where it has no usual name"
+        )
     command.add_argument("--report", metavar="PATH", help="write what became of every example as CSV")
 
 
@@ -27,16 +33,19 @@ def apply(options) -> int:
     """Apply or undo; the exit status is 1 where any example was refused."""
     from pathlib import Path
 
-    from scoring.applying import apply_to, undo
-    from scoring.applying.targets import open_target
     from scoring.audit import Audit
-    from scoring.tables import HardlookError
+    from scoring.audit.errors import HardlookError
+    from scoring.corrections.apply import apply_to, undo
+    from scoring.corrections.apply.targets import open_target
 
     audit = Audit.open(options.audit) if options.audit else None
     classes = options.classes.split(",") if options.classes else audit.classes if audit else []
     media = options.media or (audit.media if audit else "image")
-    columns = {f"{name}_column": value for name in ("label", "id", "image", "text")
-               if (value := getattr(options, f"{name}_column")) is not None}
+    columns = {
+        f"{name}_column": value
+        for name in ("label", "id", "image", "text")
+        if (value := getattr(options, f"{name}_column")) is not None
+    }
     target = open_target(Path(options.data), classes, media, columns)
     if options.undo:
         if options.patch:
@@ -72,8 +81,8 @@ def _write(report, path) -> None:
     import pyarrow as pa
     import pyarrow.csv
 
-    from scoring.patches import neutralise
-    from scoring.tables import atomic_path
+    from scoring.audit.storage import atomic_path
+    from scoring.corrections.label_patch import neutralise
 
     texts = {name: neutralise(pa.array(report[name], pa.string(), from_pandas=True)) for name in report}
     with atomic_path(path) as temporary:

@@ -24,15 +24,16 @@ def assign(options) -> int:
     import getpass
     import secrets
 
-    from scoring import assignments
     from scoring.audit import Audit
+    from scoring.audit.errors import HardlookError
+    from scoring.queue import assignments
     from scoring.reviews import ReviewLog
-    from scoring.tables import HardlookError
 
     audit = Audit.open(options.audit)
     where = dict(one.split("=", 1) if "=" in one else (one, "") for one in options.where)
-    ids = assignments.chosen(audit, split=options.split, class_name=options.class_name, slice_of=options.slice,
-                             where=where, run=options.run)  # fmt: skip
+    ids = assignments.chosen(
+        audit, split=options.split, class_name=options.class_name, slice_of=options.slice, where=where, run=options.run
+    )
     if not ids:
         raise HardlookError("no example matches; nothing was assigned")
     if bool(options.to) == options.release:
@@ -47,5 +48,8 @@ def assign(options) -> int:
             dealt = assignments.deal(ids, assignments.shares_of(options.to), audit.seed)
             log.append(assignments.assigning(dealt, by, client))
             print(assignments.workload(log).to_string(index=False))
-    print(f"next: hardlook dashboard {options.audit} (/suspects begins with what is assigned; /reviews shows how far each is)")
+    print(
+        f"next: hardlook dashboard {options.audit} (/suspects begins with what is assigned; /reviews shows how far "
+        f"each is)"
+    )
     return 0

@@ -7,8 +7,13 @@ from scoring.commands.console import add_command, audit_argument, device_argumen
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "check", check, "Look for what would silently spoil every number: random transforms, "
-                       "permuted classes, BGR, missing /255 or normalisation.")
+    command = add_command(
+        commands,
+        "check",
+        check,
+        "Look for what would silently spoil every number: random transforms, "
+        "permuted classes, BGR, missing /255 or normalisation.",
+    )
     audit_argument(command)
     device_argument(command)
 
@@ -28,7 +33,7 @@ def check(options) -> int:
 
 def check_and_tell(context, quiet: bool) -> list:
     """Run the check and print it; returns the findings that are errors."""
-    from scoring.check import check_run
+    from scoring.pipeline.check import check_run
 
     findings = check_run(context)
     for finding in findings:

@@ -26,8 +26,9 @@ def audit_argument(command: argparse.ArgumentParser, *, run: bool = True) -> Non
 
 def device_argument(command: argparse.ArgumentParser) -> None:
     """--device."""
-    command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"],
-                         help="where the model runs (default: auto)")
+    command.add_argument(
+        "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where the model runs (default: auto)"
+    )
 
 
 @contextlib.contextmanager
@@ -41,16 +42,22 @@ def bar(what: str, total: int, unit: str = "examples") -> Iterator:
 
 def read_data(audit) -> None:
     """Read the data (again) and say what was found, what changed and what cannot be used."""
-    from scoring.examples import ingest
-    from scoring.review_policy import ReviewPolicy
+    from scoring.data.ingest import ingest
+    from scoring.queue.second_reader_policy import ReviewPolicy
 
     ReviewPolicy.of(audit)  # a policy that nobody can follow is refused before the work, not at the export
     found = ingest(audit, progress=bar)
     splits = ", ".join(f"{split} {facts['examples']:,}" for split, facts in found.splits.items())
-    changes = [f"{count:,} {name}" for name in ("added", "changed", "relabelled", "removed")
-               if (count := getattr(found, name)) and count < found.examples]
-    print(f"  data: {found.examples:,} examples ({splits})" + (f"; {', '.join(changes)}" if changes else "")
-          + f" ({found.seconds:.1f} s)")
+    changes = [
+        f"{count:,} {name}"
+        for name in ("added", "changed", "relabelled", "removed")
+        if (count := getattr(found, name)) and count < found.examples
+    ]
+    print(
+        f"  data: {found.examples:,} examples ({splits})"
+        + (f"; {', '.join(changes)}" if changes else "")
+        + f" ({found.seconds:.1f} s)"
+    )
     if found.problems:
         print(f"  data: {len(found.problems):,} examples cannot be used and get null scores:")
         for problem in found.problems[:5]:
@@ -62,14 +69,16 @@ def read_data(audit) -> None:
     for note in found.notes:
         print(f"  data: note: {note}")
     if groups := found.duplicates.get("groups"):
-        print(f"  data: {groups:,} groups of exact duplicates, {found.duplicates.get('across_splits', 0):,} across "
-              f"splits, {found.duplicates.get('conflicting', 0):,} with conflicting labels (see /overview)")
+        print(
+            f"  data: {groups:,} groups of exact duplicates, {found.duplicates.get('across_splits', 0):,} across "
+            f"splits, {found.duplicates.get('conflicting', 0):,} with conflicting labels (see /overview)"
+        )
 
 
 def open_context(audit, run, device: str):
     """A run opened for computing, with its order of checkpoints told."""
     from scoring.models.checkpoints import describe_order
-    from scoring.shards import Context
+    from scoring.pipeline.shards import Context
 
     context = Context(audit, run, device=device, progress=bar, say=lambda text: print(f"  {text}"))
     if run.config:

@@ -7,8 +7,13 @@ from scoring.commands.console import add_command, audit_argument, bar, device_ar
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "cut", cut, "A two-dimensional cut through one example of vectors: two columns "
-                       "varied, the model's decisions beside the data's. The opened example on a page shows it.")
+    command = add_command(
+        commands,
+        "cut",
+        cut,
+        "A two-dimensional cut through one example of vectors: two columns "
+        "varied, the model's decisions beside the data's. The opened example on a page shows it.",
+    )
     audit_argument(command)
     command.add_argument("--example", required=True, metavar="ID", help="the example_id")
     command.add_argument("--x", metavar="COLUMN", help="the column to the right (default: the one that deviates most)")
@@ -20,16 +25,18 @@ def add(commands, given=()) -> None:
 def cut(options) -> int:
     """Compute the cut, keep it and say what it shows."""
     from scoring.audit import Audit
-    from scoring.cuts import keep_cut
-    from scoring.shards import Context
+    from scoring.pipeline.decision_plane import keep_cut
+    from scoring.pipeline.shards import Context
 
     audit = Audit.open(options.audit)
     context = Context(audit, audit.run(options.run), device=options.device, progress=bar)
     found = keep_cut(context, options.example, options.x, options.y, options.side)
     decided = [found["classes"][at] for at in found["decisions"]]
     shares = sorted(((decided.count(name) / len(decided), name) for name in set(decided)), reverse=True)
-    print(f"  {options.example}: {found['x']} from {found['xs'][0]:.4g} to {found['xs'][-1]:.4g}, {found['y']} from "
-          f"{found['ys'][0]:.4g} to {found['ys'][-1]:.4g}")
+    print(
+        f"  {options.example}: {found['x']} from {found['xs'][0]:.4g} to {found['xs'][-1]:.4g}, {found['y']} from "
+        f"{found['ys'][0]:.4g} to {found['ys'][-1]:.4g}"
+    )
     print("  decided: " + ", ".join(f"{name} {share:.0%}" for share, name in shares))
     print(f"  beside it {len(found['points']['x'])} labelled examples; open {options.example} on a page to see it")
     return 0

@@ -12,8 +12,13 @@ def add(commands, given=()) -> None:
     command.add_argument("--host", default="127.0.0.1", help="the address to serve on (default: %(default)s)")
     command.add_argument("--port", type=int, default=8501, help="the port (default: %(default)s)")
     command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
-    command.add_argument("--trust-proxy", metavar="ADDRESS", action="append", default=[],
-                         help="believe who this reverse proxy says is there; may be given several times")  # fmt: skip
+    command.add_argument(
+        "--trust-proxy",
+        metavar="ADDRESS",
+        action="append",
+        default=[],
+        help="believe who this reverse proxy says is there; may be given several times",
+    )
     command.add_argument("--user-header", metavar="NAME", help="the header in which it says so (X-Forwarded-User)")
     command.add_argument("--public-url", metavar="URL", help="the server's address as browsers see it, through a proxy")
 
@@ -22,6 +27,13 @@ def dashboard(options) -> int:
     """Serve the audit in the browser."""
     from dashboard.server import serve
 
-    serve(options.audit, host=options.host, port=options.port, log=options.log, proxies=tuple(options.trust_proxy),
-          user_header=options.user_header, url=options.public_url)  # fmt: skip
+    serve(
+        options.audit,
+        host=options.host,
+        port=options.port,
+        log=options.log,
+        proxies=tuple(options.trust_proxy),
+        user_header=options.user_header,
+        url=options.public_url,
+    )
     return 0

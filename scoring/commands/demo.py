@@ -14,9 +14,15 @@ from scoring.commands.train import train_and_tell
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "demo", demo, "Audit 1,797 real digits with planted label errors, from training to "
-                       "the dashboard, in about two minutes.")
-    command.add_argument("--audit", metavar="DIR", default="hardlook-demo", help="where to put it (default: %(default)s)")
+    command = add_command(
+        commands,
+        "demo",
+        demo,
+        "Audit 1,797 real digits with planted label errors, from training to the dashboard, in about two minutes.",
+    )
+    command.add_argument(
+        "--audit", metavar="DIR", default="hardlook-demo", help="where to put it (default: %(default)s)"
+    )
     command.add_argument("--no-dashboard", action="store_true", help="stop after scoring")
     command.add_argument("--port", type=int, default=8501, help="the dashboard's port (default: %(default)s)")
     device_argument(command)
@@ -54,7 +60,7 @@ def demo(options) -> int:
 
 def _report_truth(audit) -> None:
     """Where the truth is known: how many of the errors the first 5 % and 10 % of each ranking hold, beside chance."""
-    from scoring.queues import default_order, order_by, truth_report
+    from scoring.queue.order import default_order, order_by, truth_report
 
     run = audit.run()
     orders = [default_order(audit, run, "train"), order_by(run, "self_influence.cook")]
@@ -63,8 +69,10 @@ def _report_truth(audit) -> None:
         return
     table, wrong, total = reports[0][1]
     chance = " and ".join(f"{value:.0f}" for value in table["chance"])
-    print(f"\n  the truth is known here: {wrong} of {total:,} training labels are wrong; of them, the first 5 % and 10 % "
-          f"hold\n    {'by chance':<44}{chance}")
+    print(
+        f"\n  the truth is known here: {wrong} of {total:,} training labels are wrong; of them, the first 5 % and 10 % "
+        f"hold\n    {'by chance':<44}{chance}"
+    )
     for (order, (table, *_)), name in zip(reports, ("the suspect ranking", "self-influence"), strict=True):
         found = " and ".join(f"{row.found} ({row.recall:.0%})" for row in table.itertuples())
         print(f"    {f'{name} ({order.score})':<44}{found}")

@@ -9,12 +9,20 @@ from scoring.commands.console import add_command, audit_argument
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "export", export, "Write the corrected labels: one patch per split, or the "
-                          "corrected dataset in a format of others.")
+    command = add_command(
+        commands,
+        "export",
+        export,
+        "Write the corrected labels: one patch per split, or the corrected dataset in a format of others.",
+    )
     audit_argument(command)
     command.add_argument("--out", metavar="PATH", help="the folder to write to (default: exports in the audit)")
-    command.add_argument("--format", choices=["csv", "parquet", "imagefolder", "huggingface", "cleanlab", "fiftyone"],
-                         default="csv", help="(default: %(default)s)")
+    command.add_argument(
+        "--format",
+        choices=["csv", "parquet", "imagefolder", "huggingface", "cleanlab", "fiftyone"],
+        default="csv",
+        help="(default: %(default)s)",
+    )
     command.add_argument("--copy", action="store_true", help="imagefolder: copies of the images instead of links")
     command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
 
@@ -22,11 +30,11 @@ def add(commands, given=()) -> None:
 def export(options) -> int:
     """Write the patches of corrected labels."""
     from scoring.audit import Audit
-    from scoring.examples import read_examples
-    from scoring.meetings import class_mapping
-    from scoring.patches import export_patches, missing_examples, read_patch
+    from scoring.audit.storage import write_json
+    from scoring.corrections.label_patch import export_patches, missing_examples, read_patch
+    from scoring.data.examples import read_examples
     from scoring.reviews import ReviewLog
-    from scoring.tables import write_json
+    from scoring.reviews.meetings import class_mapping
 
     audit = Audit.open(options.audit)
     out = Path(options.out) if options.out else audit.exports_folder
@@ -49,13 +57,16 @@ def export(options) -> int:
         print(f"no example has a decision yet; decide in: hardlook dashboard {options.audit}")
     else:
         first = next(path for path, count in rows.items() if count)
-        print(f"next: hardlook apply {first} DATA   (DATA: the split's own manifest or image folder; --undo takes it back)")
+        print(
+            f"next: hardlook apply {first} DATA   (DATA: the split's own manifest or image folder; --undo takes it "
+            f"back)"
+        )
     return 0
 
 
 def _export_as(options, audit, out: Path, url: str) -> int:
     """The corrected dataset in a format of others."""
-    from scoring.exports import export_as
+    from scoring.corrections.dataset_formats import export_as
     from scoring.reviews import ReviewLog
 
     run = audit.run(options.run) if audit.run_names() or options.run else None

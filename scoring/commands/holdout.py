@@ -9,11 +9,21 @@ from scoring.commands.console import add_command, audit_argument, device_argumen
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "holdout", holdout, "The irreducible loss of every training example, for the RHO loss: "
-                          "by a model trained on the test split or on the other folds, or by given weights.")
+    command = add_command(
+        commands,
+        "holdout",
+        holdout,
+        "The irreducible loss of every training example, for the RHO loss: "
+        "by a model trained on the test split or on the other folds, or by given weights.",
+    )
     audit_argument(command)
-    command.add_argument("--from", dest="source", default="test", choices=["test", "folds"],
-                         help="what the hold-out model is trained on (default: test)")
+    command.add_argument(
+        "--from",
+        dest="source",
+        default="test",
+        choices=["test", "folds"],
+        help="what the hold-out model is trained on (default: test)",
+    )
     command.add_argument("--weights", metavar="FILE", help="weights of a hold-out model that is there already")
     command.add_argument("--folds", type=int, default=5, help="how many folds (default 5)")
     command.add_argument("--epochs", type=int, help="epochs of a training (default: audit.toml's, else 15)")
@@ -22,17 +32,22 @@ def add(commands, given=()) -> None:
 
 def holdout(options) -> int:
     """Measure the irreducible loss."""
-    from scoring.retraining.holdout import measure_irreducible
+    from scoring.pipeline.retraining.holdout import measure_irreducible
 
     source = "weights" if options.weights else options.source
-    return retrain(options, "rho", lambda context: measure_irreducible(
-        context, source=source, weights=options.weights, folds=options.folds, epochs=options.epochs))
+    return retrain(
+        options,
+        "rho",
+        lambda context: measure_irreducible(
+            context, source=source, weights=options.weights, folds=options.folds, epochs=options.epochs
+        ),
+    )
 
 
 def retrain(options, scorer: str, work) -> int:
     """Read the data, run ``work(context)`` under the run's lock, say what it says, and what to run next."""
     from scoring.audit import Audit
-    from scoring.memory import peak_memory
+    from scoring.pipeline.peak_memory import peak_memory
 
     audit = Audit.open(options.audit)
     run = audit.run(options.run)

@@ -11,31 +11,49 @@ from scoring.commands.score import score_audit
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "import-predictions", import_predictions, "Make a run of a table of predictions (CSV or "
-                          "Parquet: example_id, one column of probability per class or one list, optional features) and score "
-                          "what needs no checkpoint: for a model that is not PyTorch's.")
+    command = add_command(
+        commands,
+        "import-predictions",
+        import_predictions,
+        "Make a run of a table of predictions (CSV or "
+        "Parquet: example_id, one column of probability per class or one list, optional features) and score "
+        "what needs no checkpoint: for a model that is not PyTorch's.",
+    )
     audit_argument(command, run=False)
     command.add_argument("file", metavar="FILE", help="the table, one row per example")
     command.add_argument("--run", metavar="NAME", default="imported", help="the run to make (default: %(default)s)")
     command.add_argument("--id-column", metavar="NAME", default="example_id", help="(default: %(default)s)")
-    command.add_argument("--out-of-fold", action="store_true", help="each example was predicted by a model that was not "
-                         "trained on it (cross-validation)")
-    command.add_argument("--overwrite", action="store_true", help="replace an imported run of that name, scores and all")
+    command.add_argument(
+        "--out-of-fold",
+        action="store_true",
+        help="each example was predicted by a model that was not trained on it (cross-validation)",
+    )
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace an imported run of that name, scores and all"
+    )
 
 
 def import_predictions(options) -> int:
     """Import a run and score it."""
-    from scoring import imported
     from scoring.audit import Audit
+    from scoring.pipeline import imported_predictions
 
     audit = Audit.open(options.audit)
     path = Path(options.file)
-    imported.read_predictions(path, audit.classes, options.id_column)  # refuse a bad file before reading any picture
+    imported_predictions.read_predictions(
+        path, audit.classes, options.id_column
+    )  # refuse a bad file before reading any picture
     read_data(audit)
-    run = imported.audit_run(audit, options.run)
+    run = imported_predictions.audit_run(audit, options.run)
     with run.lock() if run.folder.is_dir() else contextlib.nullcontext():
-        found = imported.import_predictions(audit, options.run, path, id_column=options.id_column,
-                                            out_of_fold=options.out_of_fold, overwrite=options.overwrite)
+        found = imported_predictions.import_predictions(
+            audit,
+            options.run,
+            path,
+            id_column=options.id_column,
+            out_of_fold=options.out_of_fold,
+            overwrite=options.overwrite,
+        )
     accuracy = "" if found["accuracy"] is None else f", accuracy {found['accuracy']:.1%} on those with a label"
     features = f" and {found['features']} features each" if found["features"] else ""
     print(f"  imported {found['examples']:,} of {found['of']:,} examples{features} as run {options.run!r}{accuracy}")
@@ -43,6 +61,8 @@ def import_predictions(options) -> int:
         print(f"  {found['of'] - found['examples']:,} examples are not in the file and get null scores")
     options.device, options.only = "cpu", None
     score_audit(audit, audit.run(options.run), options)
-    print(f"next: hardlook dashboard {options.audit}" + ("" if audit.run().name == options.run else
-                                                        f", run {options.run} (score again: --run {options.run})"))
+    print(
+        f"next: hardlook dashboard {options.audit}"
+        + ("" if audit.run().name == options.run else f", run {options.run} (score again: --run {options.run})")
+    )
     return 0

@@ -6,11 +6,15 @@ import re
 from pathlib import Path
 
 from scoring.audit import CONFIG
+from scoring.audit.errors import HardlookError
 from scoring.commands.console import add_command
-from scoring.tables import HardlookError
 
-SAMPLES = {"digits": "pictures", "cancer": "vectors: rows of a table", "docstrings": "texts",
-           "blobs": "vectors in the plane: the papers' toy problem"}
+SAMPLES = {
+    "digits": "pictures",
+    "cancer": "vectors: rows of a table",
+    "docstrings": "texts",
+    "blobs": "vectors in the plane: the papers' toy problem",
+}
 """Name of each sample project → what its examples are."""
 
 EXPLAINED = """
@@ -24,13 +28,20 @@ EXPLAINED = """
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "new", new, "Start an audit of your own: a folder with an audit.toml to fill in and "
-                       "an example model file.")
+    command = add_command(
+        commands,
+        "new",
+        new,
+        "Start an audit of your own: a folder with an audit.toml to fill in and an example model file.",
+    )
     command.add_argument("audit", metavar="DIR", help="the folder to make")
     told = "; ".join(f"{name} ({what})" for name, what in SAMPLES.items())
-    command.add_argument("--sample", choices=list(SAMPLES),
-                         help=f"a sample project as it is, with its reduced settings and true labels: {told} (default: "
-                         "the files of digits, without these)")
+    command.add_argument(
+        "--sample",
+        choices=list(SAMPLES),
+        help=f"a sample project as it is, with its reduced settings and true labels: {told} (default: "
+        "the files of digits, without these)",
+    )
 
 
 def new(options) -> int:
@@ -41,16 +52,21 @@ def new(options) -> int:
     sample = options.sample or "digits"
     copy_sample(folder, sample, own=options.sample is None)
     made = ", ".join(path.name for path in sorted(folder.iterdir()) if path.is_file())
-    drop = "" if options.sample is None else ("; drop what is only about the sample ([truth], [run.main.scores.…], "
-                                              "expected_accuracy, guidelines.md)")
-    print(f"made {folder} with {made}: a working project about {sample} to edit into yours.\n"
-          f"1. in audit.toml, name your data, classes, model, transform and checkpoints{drop}\n"
-          f"2. hardlook train {folder}      (only where no checkpoints of several epochs were kept)\n"
-          f"3. hardlook check {folder}\n"
-          f"4. hardlook score {folder}\n"
-          f"5. hardlook dashboard {folder}\n"
-          f"A model that is not PyTorch's: drop [run.main], then hardlook import-predictions {folder} predictions.csv\n"
-          f"To try it with the {sample} as it is: python {folder}/data.py, then hardlook train {folder}")
+    drop = (
+        ""
+        if options.sample is None
+        else ("; drop what is only about the sample ([truth], [run.main.scores.…], expected_accuracy, guidelines.md)")
+    )
+    print(
+        f"made {folder} with {made}: a working project about {sample} to edit into yours.\n"
+        f"1. in audit.toml, name your data, classes, model, transform and checkpoints{drop}\n"
+        f"2. hardlook train {folder}      (only where no checkpoints of several epochs were kept)\n"
+        f"3. hardlook check {folder}\n"
+        f"4. hardlook score {folder}\n"
+        f"5. hardlook dashboard {folder}\n"
+        f"A model that is not PyTorch's: drop [run.main], then hardlook import-predictions {folder} predictions.csv\n"
+        f"To try it with the {sample} as it is: python {folder}/data.py, then hardlook train {folder}"
+    )
     return 0
 
 
@@ -58,11 +74,15 @@ def without_sample_settings(config: str) -> str:
     """An ``audit.toml`` of a sample without what holds for the sample alone: its title, its accuracy, [truth], settings
     of scores that are small for its few examples. Scores then have their documented defaults.
 
-    >>> print(without_sample_settings('format = 1\\nname = "Toy"\\n\\n# known\\n[truth]\\npath = "a.csv"\\n').split("\\n\\n")[0])
+    >>> shipped = 'format = 1\\nname = "Toy"\\n\\n# known\\n[truth]\\npath = "a.csv"\\n'
+    >>> print(without_sample_settings(shipped).split("\\n\\n")[0])
     format = 1
     """
-    kept = [paragraph for paragraph in config.split("\n\n")
-            if not re.search(r"^\[(truth|run\.main\.scores\.\w+)\]", paragraph, re.MULTILINE)]
+    kept = [
+        paragraph
+        for paragraph in config.split("\n\n")
+        if not re.search(r"^\[(truth|run\.main\.scores\.\w+)\]", paragraph, re.MULTILINE)
+    ]
     kept = re.sub(r"^(name|expected_accuracy) = .*\n?", "", "\n\n".join(kept), flags=re.MULTILINE)
     return kept.rstrip("\n") + "\n" + EXPLAINED
 

@@ -11,19 +11,34 @@ import time
 import numpy as np
 import pandas as pd
 
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import column_facts, read_table, read_vectors, write_table
 from scoring.commands.console import add_command, audit_argument
-from scoring.tables import HardlookError, column_facts, read_table, read_vectors, write_table
 
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "ood", ood, "How well each score finds examples that are known to be out of "
-                          "distribution: AUROC, AUPR in and AUPR out, beside classical detectors.")
+    command = add_command(
+        commands,
+        "ood",
+        ood,
+        "How well each score finds examples that are known to be out of "
+        "distribution: AUROC, AUPR in and AUPR out, beside classical detectors.",
+    )
     audit_argument(command)
-    command.add_argument("--out", required=True, metavar="COLUMN=VALUE",
-                         help="which examples are out of distribution, e.g. split=pool or corruption=fog")
-    command.add_argument("--in", dest="inside", default="split=test", metavar="COLUMN=VALUE",
-                         help="which are in distribution (default: split=test), those outside excepted")
+    command.add_argument(
+        "--out",
+        required=True,
+        metavar="COLUMN=VALUE",
+        help="which examples are out of distribution, e.g. split=pool or corruption=fog",
+    )
+    command.add_argument(
+        "--in",
+        dest="inside",
+        default="split=test",
+        metavar="COLUMN=VALUE",
+        help="which are in distribution (default: split=test), those outside excepted",
+    )
     command.add_argument("--no-baselines", action="store_true", help="leave the classical detectors out")
 
 
@@ -37,8 +52,10 @@ def ood(options) -> int:
     out = chosen(examples, options.out)
     inside = chosen(examples, options.inside) & ~out
     if not out.any() or not inside.any():
-        raise HardlookError(f"{options.out} holds for {out.sum()} examples and {options.inside} for {inside.sum()} others; "
-                            "needed one of each at least")
+        raise HardlookError(
+            f"{options.out} holds for {out.sum()} examples and {options.inside} for {inside.sum()} others; "
+            "needed one of each at least"
+        )
     rows = pd.concat([examples[inside], examples[out]])
     outside = np.r_[np.zeros(inside.sum(), bool), np.ones(out.sum(), bool)]
     table = report(audit, run, examples, rows["example_id"].tolist(), outside, baselines=not options.no_baselines)
@@ -56,8 +73,11 @@ def chosen(examples: pd.DataFrame, condition: str) -> np.ndarray:
     return (examples[column].astype(str) == value).to_numpy()
 
 
-def report(audit, run, examples: pd.DataFrame, ids: list[str], outside: np.ndarray, *, baselines: bool = True) -> pd.DataFrame:
-    """The report over the run's scores for out of distribution, VoG on predicted labels, and the classical detectors."""
+def report(
+    audit, run, examples: pd.DataFrame, ids: list[str], outside: np.ndarray, *, baselines: bool = True
+) -> pd.DataFrame:
+    """The report over the run's scores for out of distribution, VoG on predicted labels, and the classical
+    detectors."""
     from scoring.evaluation.out_of_distribution import ood_curves, ood_report
 
     scores = run_scores(run, ids)
@@ -69,7 +89,8 @@ def report(audit, run, examples: pd.DataFrame, ids: list[str], outside: np.ndarr
         raise HardlookError(f"run {run.name!r} has no scores yet; run `hardlook score {audit.root}`")
     curves = ood_curves(scores, outside)
     return ood_report(scores, outside).assign(
-        classical=[name not in own for name in scores], roc=[curves[name].tolist() for name in scores])
+        classical=[name not in own for name in scores], roc=[curves[name].tolist() for name in scores]
+    )
 
 
 def run_scores(run, ids: list[str]) -> pd.DataFrame:
@@ -90,7 +111,7 @@ def run_scores(run, ids: list[str]) -> pd.DataFrame:
 
 def classical(audit, run, examples: pd.DataFrame, ids: list[str]):
     """(name, scores) of each classical detector, fitted on the features of the training examples."""
-    from scoring.ood_baselines import baseline_scores
+    from scoring.pipeline.ood_detectors import baseline_scores
 
     known, features = read_vectors(run.features_path)
     at = pd.Series(np.arange(len(known)), index=known)
@@ -102,8 +123,9 @@ def classical(audit, run, examples: pd.DataFrame, ids: list[str]):
         return
     start = time.perf_counter()
     there[there] = np.isfinite(features[asked[there].astype(int)]).all(1)
-    for name, values in baseline_scores(features[train], features[asked[there].astype(int)], seed=audit.seed,
-                                        say=lambda text: print(f"  {text}")):
+    for name, values in baseline_scores(
+        features[train], features[asked[there].astype(int)], seed=audit.seed, say=lambda text: print(f"  {text}")
+    ):
         full = np.full(len(ids), np.nan)
         full[there] = values
         print(f"  {name}: {time.perf_counter() - start:.1f} s")
@@ -114,8 +136,11 @@ def classical(audit, run, examples: pd.DataFrame, ids: list[str]):
 def show(table: pd.DataFrame, out: str, inside: str) -> None:
     """Print the report, the best first."""
     counts = table.iloc[0]
-    print(f"out of distribution: {out} ({counts['outside']:,.0f}), in: {inside} ({counts['inside']:,.0f}); "
-          f"AUPR out by chance {counts['outside'] / (counts['inside'] + counts['outside']):.3f}. VoG as in its paper: high = out")
+    print(
+        f"out of distribution: {out} ({counts['outside']:,.0f}), in: {inside} ({counts['inside']:,.0f}); "
+        f"AUPR out by chance {counts['outside'] / (counts['inside'] + counts['outside']):.3f}. VoG as in its "
+        f"paper: high = out"
+    )
     print(f"  {'score':34} AUROC  AUPR in  AUPR out")
     for name, row in table.sort_values("auroc", ascending=False).iterrows():
         print(f"  {name:34} {row['auroc']:5.3f}  {row['aupr_in']:7.3f}  {row['aupr_out']:8.3f}")

@@ -7,8 +7,13 @@ from scoring.commands.console import add_command, audit_argument
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "rank", rank, "Fit the ranking of suspects to the decisions so far; it is adopted "
-                          "only where it finds more among decisions that it has not seen.")
+    command = add_command(
+        commands,
+        "rank",
+        rank,
+        "Fit the ranking of suspects to the decisions so far; it is adopted "
+        "only where it finds more among decisions that it has not seen.",
+    )
     audit_argument(command)
     command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
 
@@ -16,11 +21,11 @@ def add(commands, given=()) -> None:
 def rank(options) -> int:
     """Fit, keep the version, and rank again where it was adopted."""
     from scoring.audit import Audit
-    from scoring.compute import score_one
-    from scoring.ranking import describe, rank_audit
+    from scoring.pipeline.score_run import score_one
+    from scoring.pipeline.shards import Context
+    from scoring.queue.suspicion import describe, rank_audit
     from scoring.reviews import ReviewLog
     from scoring.scorers.suspicion import Suspicion
-    from scoring.shards import Context
 
     audit = Audit.open(options.audit)
     run = audit.run(options.run)
@@ -28,8 +33,10 @@ def rank(options) -> int:
     context = Context(audit, run, device="cpu")
     with run.lock(), ReviewLog.open(url, audit=audit.log_name(url)) as log:
         made = rank_audit(audit, run, log, context.examples)
-        print(f"  ranking {made['version']}, fitted to {made['errors']} wrong and {made['keeps']} right labels: average "
-              f"precision on held-out decisions {made['fitted_yield']:.3f}, the default's {made['default_yield']:.3f}")
+        print(
+            f"  ranking {made['version']}, fitted to {made['errors']} wrong and {made['keeps']} right labels: average "
+            f"precision on held-out decisions {made['fitted_yield']:.3f}, the default's {made['default_yield']:.3f}"
+        )
         if not made["adopted"]:
             print("  not adopted: it does not find more than the default; decide more, and run this again")
             return 0

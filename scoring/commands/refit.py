@@ -7,8 +7,13 @@ from scoring.commands.console import add_command, audit_argument, bar, device_ar
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "refit", refit, "Preview what the review's corrections do: predicted change of loss, "
-                       "and the head refitted on original, reviewed and placebo labels.")
+    command = add_command(
+        commands,
+        "refit",
+        refit,
+        "Preview what the review's corrections do: predicted change of loss, "
+        "and the head refitted on original, reviewed and placebo labels.",
+    )
     audit_argument(command)
     command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
     device_argument(command)
@@ -17,10 +22,10 @@ def add(commands, given=()) -> None:
 def refit(options) -> int:
     """Predict and check the effect of the corrections; keep it for the page and print it."""
     from scoring.audit import Audit
-    from scoring.corrections import embedder, preview
+    from scoring.audit.storage import write_json
+    from scoring.corrections.effect.preview import embedder, preview
+    from scoring.pipeline.shards import Context
     from scoring.reviews import ReviewLog
-    from scoring.shards import Context
-    from scoring.tables import write_json
 
     audit = Audit.open(options.audit)
     run = audit.run(options.run)
@@ -30,8 +35,10 @@ def refit(options) -> int:
         found = preview(audit, run, log, embedder(Context(audit, run, device=options.device, progress=bar)))
         write_json(run.refit_path, found)
     edits, judged = found["edits"], found["judged_on"]
-    print(f"  {edits['relabelled']} training labels changed, {edits['removed']} examples removed, of {edits['train']:,}; "
-          f"judged on {judged['examples']:,} {judged['how']}")
+    print(
+        f"  {edits['relabelled']} training labels changed, {edits['removed']} examples removed, of {edits['train']:,}; "
+        f"judged on {judged['examples']:,} {judged['how']}"
+    )
     print(f"  {'group':<24}{'n':>6}  original  reviewed   placebo  gain (95 % interval)       predicted Δloss")
     for row in found["groups"]:
         print("  " + _refit_row(row))
@@ -43,6 +50,8 @@ def _refit_row(row: dict) -> str:
     """One group of the refit as a line of the table."""
     if not row["n"]:
         return f"{row['group'][:23]:<24}{0:>6}"
-    return (f"{row['group'][:23]:<24}{row['n']:>6}  {row['original']:>8.1%}  {row['reviewed']:>8.1%}  "
-            f"{row['placebo']:>8.1%}  {row['gain']:>+6.1%} ({row['gain_low']:+.1%} to {row['gain_high']:+.1%})"
-            f"  {row['change']:>+10.4f}")
+    return (
+        f"{row['group'][:23]:<24}{row['n']:>6}  {row['original']:>8.1%}  {row['reviewed']:>8.1%}  "
+        f"{row['placebo']:>8.1%}  {row['gain']:>+6.1%} ({row['gain_low']:+.1%} to {row['gain_high']:+.1%})"
+        f"  {row['change']:>+10.4f}"
+    )

@@ -11,10 +11,11 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import atomic_path
 from scoring.commands.console import add_command, audit_argument, device_argument, read_data
 from scoring.commands.score import score_audit
 from scoring.commands.train import train_and_tell
-from scoring.tables import HardlookError, atomic_path
 
 SETTINGS = {"seeds": ("seed", "seed"), "batch_sizes": ("batch_size", "batch"), "keep": ("keep", "keep")}
 """Option → the setting of [run.x.training] and the word in the new run's name."""
@@ -22,18 +23,27 @@ SETTINGS = {"seeds": ("seed", "seed"), "batch_sizes": ("batch_size", "batch"), "
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "repeat", repeat, "Train and score a run again with other seeds, batch sizes or numbers "
-                          "of checkpoints: each value becomes a run of its own, and /compare shows how steady scores are.")
+    command = add_command(
+        commands,
+        "repeat",
+        repeat,
+        "Train and score a run again with other seeds, batch sizes or numbers "
+        "of checkpoints: each value becomes a run of its own, and /compare shows how steady scores are.",
+    )
     audit_argument(command)
     command.add_argument("--seeds", type=_numbers, default=(), metavar="N,N", help="other seeds, e.g. 1,2")
-    command.add_argument("--batch-sizes", type=_numbers, default=(), metavar="N,N", help="other batch sizes, e.g. 32,256")
-    command.add_argument("--keep", type=_numbers, default=(), metavar="N,N", help="other numbers of checkpoints, e.g. 3")
+    command.add_argument(
+        "--batch-sizes", type=_numbers, default=(), metavar="N,N", help="other batch sizes, e.g. 32,256"
+    )
+    command.add_argument(
+        "--keep", type=_numbers, default=(), metavar="N,N", help="other numbers of checkpoints, e.g. 3"
+    )
     command.add_argument("--only", metavar="NAMES", help="only these scores, e.g. vog,aum")
     device_argument(command)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """"1,2" → (1, 2)."""
+    """ "1,2" → (1, 2)."""
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError as error:
@@ -46,8 +56,11 @@ def repeat(options) -> int:
 
     audit = Audit.open(options.audit)
     base = audit.run(options.run).name
-    wanted = {f"{base}-{word}{value}": {setting: value} for option, (setting, word) in SETTINGS.items()
-              for value in getattr(options, option)}
+    wanted = {
+        f"{base}-{word}{value}": {setting: value}
+        for option, (setting, word) in SETTINGS.items()
+        for value in getattr(options, option)
+    }
     if not wanted:
         raise HardlookError("nothing to repeat; name other seeds, for instance --seeds 1,2")
     audit = add_runs(audit, base, wanted)
@@ -61,19 +74,21 @@ def repeat(options) -> int:
 
 
 def add_runs(audit, base: str, wanted: dict[str, dict[str, int]]):
-    """Append a table to audit.toml for each run that it lacks → the audit, read again. All of them or none.
-    """
+    """Append a table to audit.toml for each run that it lacks → the audit, read again. All of them or none."""
     from scoring.audit import Audit, read_config
 
     there = audit.config.get("run", {})
     if base not in there:
-        raise HardlookError(f"run {base!r} has no table in audit.toml (its predictions were imported), so it cannot be "
-                            "trained again")
+        raise HardlookError(
+            f"run {base!r} has no table in audit.toml (its predictions were imported), so it cannot be trained again"
+        )
     new = {name: settings for name, settings in wanted.items() if name not in there}
     for name in wanted.keys() - new.keys():
         given = there[name].get("training", {})
         if any(given.get(key) != value for key, value in wanted[name].items()):
-            raise HardlookError(f"audit.toml: [run.{name}] is there with other settings of training ({given}); rename it")
+            raise HardlookError(
+                f"audit.toml: [run.{name}] is there with other settings of training ({given}); rename it"
+            )
     if new:
         path = audit.config_path
         with atomic_path(path) as temporary:
@@ -86,6 +101,9 @@ def add_runs(audit, base: str, wanted: dict[str, dict[str, int]]):
 def tables(base: str, runs: dict[str, dict[str, int]]) -> Sequence[str]:
     """The TOML of runs that are like another."""
     quoted = {name: json.dumps(name, ensure_ascii=False) for name in (base, *runs)}
-    return [f"\n[run.{quoted[name]}]\nlike = {quoted[base]}\ntraining = {{ "
-            + ", ".join(f"{key} = {value}" for key, value in settings.items()) + " }\n"
-            for name, settings in runs.items()]
+    return [
+        f"\n[run.{quoted[name]}]\nlike = {quoted[base]}\ntraining = {{ "
+        + ", ".join(f"{key} = {value}" for key, value in settings.items())
+        + " }\n"
+        for name, settings in runs.items()
+    ]

@@ -9,8 +9,13 @@ from scoring.commands.console import add_command, audit_argument
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "report", report, "Write one self-contained HTML file: overview, grids, deciles, "
-                          "slices, decisions, agreement, effect, estimates, and how they were computed.")
+    command = add_command(
+        commands,
+        "report",
+        report,
+        "Write one self-contained HTML file: overview, grids, deciles, "
+        "slices, decisions, agreement, effect, estimates, and how they were computed.",
+    )
     audit_argument(command)
     command.add_argument("-o", "--out", metavar="FILE", default="report.html", help="(default: %(default)s)")
     command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
@@ -27,6 +32,8 @@ def report(options) -> int:
     url = options.log or audit.log_url
     with ReviewLog.open(url, audit=audit.log_name(url)) as log:
         size = write_report(audit, run, log, Path(options.out))
-    print(f"wrote {options.out} ({size / 1e3:,.0f} kB). next: open it in any browser, send or print it; it needs no "
-          "server")
+    print(
+        f"wrote {options.out} ({size / 1e3:,.0f} kB). next: open it in any browser, send or print it; it needs no "
+        "server"
+    )
     return 0

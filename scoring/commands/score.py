@@ -16,15 +16,29 @@ from scoring.commands.console import add_command, audit_argument, device_argumen
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "score", score, "Score every example of a run: VoG, training dynamics, uncertainty. "
-                       "Goes on where it was stopped; scores only what changed.")
+    command = add_command(
+        commands,
+        "score",
+        score,
+        "Score every example of a run: VoG, training dynamics, uncertainty. "
+        "Goes on where it was stopped; scores only what changed.",
+    )
     audit_argument(command)
     command.add_argument("--only", metavar="NAMES", help="only these scores, e.g. vog,aum")
     command.add_argument("--anyway", action="store_true", help="score even though `hardlook check` found a mistake")
-    command.add_argument("--ray", metavar="ADDRESS", nargs="?", const="local",
-                         help="run the model's passes on Ray: on this machine, or on the cluster at ADDRESS")
-    command.add_argument("--cross-validate", type=int, metavar="K",
-                         help="first train on all folds but one, K times, for out-of-fold probabilities")
+    command.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        nargs="?",
+        const="local",
+        help="run the model's passes on Ray: on this machine, or on the cluster at ADDRESS",
+    )
+    command.add_argument(
+        "--cross-validate",
+        type=int,
+        metavar="K",
+        help="first train on all folds but one, K times, for out-of-fold probabilities",
+    )
     device_argument(command)
     if "score" in given:
         _add_settings(command)
@@ -32,7 +46,7 @@ def add(commands, given=()) -> None:
 
 def _add_settings(command: argparse.ArgumentParser) -> None:
     """One option per field of every scorer; the field's default is the only home of the default."""
-    from scoring.scorer import registry
+    from scoring.scorers import registry
 
     for name, kind in registry().items():
         fields = dataclasses.fields(kind)
@@ -40,9 +54,14 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         told = settings_told(kind.__doc__ or "")
         for field in fields:
             default = f"{field.default:.4g}" if isinstance(field.default, float) else str(field.default) or "empty"
-            group.add_argument(f"--{name}-{field.name}".replace("_", "-"), dest=f"{name}.{field.name}",
-                               metavar=_kind(field.default), type=_reader(field.default), default=None,
-                               help=f"{told.get(field.name, '')} (default: {default})".strip().replace("%", "%%"))
+            group.add_argument(
+                f"--{name}-{field.name}".replace("_", "-"),
+                dest=f"{name}.{field.name}",
+                metavar=_kind(field.default),
+                type=_reader(field.default),
+                default=None,
+                help=f"{told.get(field.name, '')} (default: {default})".strip().replace("%", "%%"),
+            )
 
 
 def settings_told(doc: str) -> dict[str, str]:
@@ -90,15 +109,15 @@ def score(options) -> int:
 
 def score_audit(audit, run, options) -> None:
     """Check and score under the run's lock, and print what was done, what was left out and which ends are hard."""
-    from scoring.check import refuse_errors
-    from scoring.compute import score_run
+    from scoring.pipeline.check import refuse_errors
+    from scoring.pipeline.score_run import score_run
 
     only = [name.strip() for name in (getattr(options, "only", None) or "").split(",") if name.strip()]
     with run.lock(), workers(getattr(options, "ray", None)) as found:
         context = open_context(audit, run, options.device)
         context.workers = found
         if run.config:
-            from scoring.check import check_run
+            from scoring.pipeline.check import check_run
 
             findings = check_run(context)
             for finding in findings:
@@ -106,15 +125,17 @@ def score_audit(audit, run, options) -> None:
             if not getattr(options, "anyway", False):
                 refuse_errors(findings)
         if getattr(options, "cross_validate", None):
-            from scoring.retraining.folds import cross_validate
+            from scoring.pipeline.retraining.cross_validation import cross_validate
 
             context.say(cross_validate(context, options.cross_validate))
         summary = score_run(context, only or None, _settings(options))
     for done in summary.passes:
         memory = f", peak memory {done['peak_gb']:.2f} GB"
         memory += f" and {done['cuda_gb']:.2f} GB on the device" if "cuda_gb" in done else ""
-        print(f"  {done['name']}: {done['computed']:,} of {done['of']:,} examples computed in {done['seconds']:.1f} s"
-              + (memory if done["computed"] else ""))
+        print(
+            f"  {done['name']}: {done['computed']:,} of {done['of']:,} examples computed in {done['seconds']:.1f} s"
+            + (memory if done["computed"] else "")
+        )
     for name, reason in summary.skipped.items():
         print(f"  {name}: left out: {reason}")
     for note in summary.notes:
@@ -125,7 +146,7 @@ def workers(address: str | None):
     """A context of Ray's workers, or of None: shards then run in this process."""
     if address is None:
         return contextlib.nullcontext()
-    from scoring.workers import RayWorkers
+    from scoring.pipeline.ray_workers import RayWorkers
 
     return RayWorkers(address)
 

@@ -8,9 +8,14 @@ from scoring.commands.holdout import retrain
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "second-split", second_split, "Train on one half of the examples, then on the other, "
-                          "halves swapped: second-split forgetting time and first-split learning time. Goes on where it "
-                          "was stopped.")
+    command = add_command(
+        commands,
+        "second-split",
+        second_split,
+        "Train on one half of the examples, then on the other, "
+        "halves swapped: second-split forgetting time and first-split learning time. Goes on where it "
+        "was stopped.",
+    )
     audit_argument(command)
     command.add_argument("--seeds", type=int, default=3, help="how many divisions to average over (default 3)")
     command.add_argument("--epochs", type=int, help="epochs of each part (default: audit.toml's, else 15)")
@@ -19,7 +24,10 @@ def add(commands, given=()) -> None:
 
 def second_split(options) -> int:
     """Measure both times."""
-    from scoring.retraining.second_split import measure_second_split
+    from scoring.pipeline.retraining.second_split import measure_second_split
 
-    return retrain(options, "second_split",
-                   lambda context: measure_second_split(context, seeds=options.seeds, epochs=options.epochs))
+    return retrain(
+        options,
+        "second_split",
+        lambda context: measure_second_split(context, seeds=options.seeds, epochs=options.epochs),
+    )

@@ -9,11 +9,20 @@ from scoring.commands.console import add_command, audit_argument
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "slice", slice_audit_run, "Find slices where the model fails for the same reason, from the "
-                       "influence embeddings, with their opponents in training.")
+    command = add_command(
+        commands,
+        "slice",
+        slice_audit_run,
+        "Find slices where the model fails for the same reason, from the "
+        "influence embeddings, with their opponents in training.",
+    )
     audit_argument(command)
-    command.add_argument("--method", default="kmeans", choices=["kmeans", "rule", "dbscan", "spectral"],
-                         help="kmeans, dbscan, spectral, or rule: every slice satisfies the rule (default: %(default)s)")
+    command.add_argument(
+        "--method",
+        default="kmeans",
+        choices=["kmeans", "rule", "dbscan", "spectral"],
+        help="kmeans, dbscan, spectral, or rule: every slice satisfies the rule (default: %(default)s)",
+    )
     command.add_argument("--n-slices", type=int, default=25, help="how many slices (default: %(default)s)")
     command.add_argument("--max-accuracy", type=float, default=0.4, help="rule: at most (default: %(default)s)")
     command.add_argument("--min-size", type=int, default=25, help="rule: at least (default: %(default)s)")
@@ -25,14 +34,20 @@ def add(commands, given=()) -> None:
 def slice_audit_run(options) -> int:
     """Find slices, keep them, and print the worst ones."""
     from scoring.audit import Audit
-    from scoring.slicing import SliceSettings, lay_out, slice_run
+    from scoring.slices.slicing_run import SliceSettings, lay_out, slice_run
 
     audit = Audit.open(options.audit)
     run = audit.run(options.run)
     start = time.perf_counter()
-    settings = SliceSettings(method=options.method, n_slices=options.n_slices, max_accuracy=options.max_accuracy,
-                             min_size=options.min_size, branching=options.branching, split=options.split,
-                             seed=audit.seed)
+    settings = SliceSettings(
+        method=options.method,
+        n_slices=options.n_slices,
+        max_accuracy=options.max_accuracy,
+        min_size=options.min_size,
+        branching=options.branching,
+        split=options.split,
+        seed=audit.seed,
+    )
     with run.lock():
         summary = slice_run(audit, run, settings, options.name)
         _print_slices(summary)
@@ -44,7 +59,7 @@ def slice_audit_run(options) -> int:
 
 def slice_audit(audit, run, methods: list[str]) -> None:
     """Slice a small audit by several methods and lay out its map: the demo's own settings."""
-    from scoring.slicing import SliceSettings, lay_out, slice_run
+    from scoring.slices.slicing_run import SliceSettings, lay_out, slice_run
 
     with run.lock():
         for method in methods:
@@ -58,13 +73,23 @@ def slice_audit(audit, run, methods: list[str]) -> None:
 def _print_slices(summary: dict, most: int = 5) -> None:
     """The worst slices, one line each."""
     slices = summary["slices"]
-    print(f"  {len(slices)} slices of {summary['examples']:,} examples (accuracy {summary['accuracy']:.1%}); "
-          f"{summary['in_none']:,} examples in none")
+    print(
+        f"  {len(slices)} slices of {summary['examples']:,} examples (accuracy {summary['accuracy']:.1%}); "
+        f"{summary['in_none']:,} examples in none"
+    )
     if not slices:
-        print("    the model makes no error on them: there is nothing to explain" if summary["accuracy"] == 1 else
-              "    no group meets these settings: use --method kmeans, or (--method rule) raise --max-accuracy or lower --min-size")
+        print(
+            "    the model makes no error on them: there is nothing to explain"
+            if summary["accuracy"] == 1
+            else "    no group meets these settings: use --method kmeans, or (--method rule) raise --max-accuracy "
+            "or lower --min-size"
+        )
     for found in slices[:most]:
-        shown = ["" if found[key] is None else f"{label} {', '.join(list(found[key])[:3])}"
-                 for key, label in (("labels", "labels"), ("predictions", "predicted"))]
-        print(f"    slice {found['slice_id']}: {found['size']} examples, accuracy {found['accuracy']:.0%}, "
-              f"{'; '.join(shown)}; {len(found['opponents'])} opponents")
+        shown = [
+            "" if found[key] is None else f"{label} {', '.join(list(found[key])[:3])}"
+            for key, label in (("labels", "labels"), ("predictions", "predicted"))
+        ]
+        print(
+            f"    slice {found['slice_id']}: {found['size']} examples, accuracy {found['accuracy']:.0%}, "
+            f"{'; '.join(shown)}; {len(found['opponents'])} opponents"
+        )

@@ -9,8 +9,13 @@ from scoring.commands.console import add_command, audit_argument, bar, device_ar
 
 def add(commands, given=()) -> None:
     """Declare the command."""
-    command = add_command(commands, "train", train, "Train the run's model with the Recorder: from the factory, or from "
-                       "given weights with head and last block re-initialised.")
+    command = add_command(
+        commands,
+        "train",
+        train,
+        "Train the run's model with the Recorder: from the factory, or from "
+        "given weights with head and last block re-initialised.",
+    )
     audit_argument(command)
     command.add_argument("--epochs", type=int, help="how many epochs (default: audit.toml's, else 15)")
     command.add_argument("--resume", action="store_true", help="go on after the last recorded epoch")
@@ -26,23 +31,27 @@ def train(options) -> int:
     run = audit.run(options.run)
     refuse_averaged(run)
     read_data(audit)
-    train_and_tell(audit, run, options.device, epochs=options.epochs, resume=options.resume, overwrite=options.overwrite)
+    train_and_tell(
+        audit, run, options.device, epochs=options.epochs, resume=options.resume, overwrite=options.overwrite
+    )
     print(f"next: hardlook score {options.audit}" + (f" --run {run.name}" if options.run else ""))
     return 0
 
 
 def refuse_averaged(run) -> None:
     """The Recorder keeps the trained weights, in which no average could be found afterwards."""
-    from scoring.tables import HardlookError
+    from scoring.audit.errors import HardlookError
 
     if run.config.get("averaged"):
-        raise HardlookError(f"audit.toml: [run.{run.name}] averaged = true, but hardlook train keeps the trained weights and "
-                            "no average (EMA) of them; remove averaged, or name the checkpoints of a training that kept one")
+        raise HardlookError(
+            f"audit.toml: [run.{run.name}] averaged = true, but hardlook train keeps the trained weights and "
+            "no average (EMA) of them; remove averaged, or name the checkpoints of a training that kept one"
+        )
 
 
 def train_and_tell(audit, run, device: str, **settings) -> None:
     """Train and say what was written."""
-    from scoring.trainer import train_run
+    from scoring.training.trainer import train_run
 
     start = time.perf_counter()
     with run.lock():

@@ -4,7 +4,7 @@ The door of these rooms: ``low_rank`` factors what ``lanczos`` finds in ``hessia
 their graphs, ``prefix`` what lies below the first chosen layer, ``parameters`` which are chosen); ``head`` is exact.
 """
 
-from scoring.curvature.head import HeadHessian, checked_head, head_hessian, row_blocks, with_ones
+from scoring.curvature.exact_head import HeadHessian, checked_head, head_hessian, row_blocks, with_ones
 from scoring.curvature.low_rank import (
     FLOOR,
     MEMORY_BUDGET,

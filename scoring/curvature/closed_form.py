@@ -21,10 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scoring.curvature.chosen_parameters import Chosen
 from scoring.curvature.lanczos import Vector
-from scoring.curvature.parameters import Chosen, Loss, example_losses, outputs, widened
 from scoring.curvature.products import Products
 from scoring.curvature.proof import SAME, probe, probe_gradient, same_gradients
+from scoring.models.eval_mode import outputs
+from scoring.models.losses import Loss, example_losses, widened
 
 
 class HeadProducts(Products):
@@ -42,8 +44,9 @@ class HeadProducts(Products):
         self.has_bias = len(chosen.parameters) > 1
 
     @classmethod
-    def proved(cls, model: nn.Module, data: Iterable, chosen: Chosen, layer: nn.Module, loss: Loss,
-               l2: float) -> HeadProducts | None:
+    def proved(
+        cls, model: nn.Module, data: Iterable, chosen: Chosen, layer: nn.Module, loss: Loss, l2: float
+    ) -> HeadProducts | None:
         """From (inputs, labels) batches, or None where the layer is not the linear head of one of them.
 
         Raises ``HardlookError`` for labels and losses that ``example_losses`` refuses.
@@ -84,13 +87,18 @@ def _linear_head(model: nn.Module, layer: nn.Module, chosen: Chosen, inputs: Any
     """What enters the layer (n, d) and the logits (n, c) of a batch; None where these are not W x + b of it."""
     entered: list[Any] = []
     handle = layer.register_forward_pre_hook(
-        lambda _, args, kwargs: entered.append(args[0] if args else kwargs.get("input")), with_kwargs=True)
+        lambda _, args, kwargs: entered.append(args[0] if args else kwargs.get("input")), with_kwargs=True
+    )
     try:
         logits = outputs(model, inputs)
     finally:
         handle.remove()
-    if len(entered) != 1 or not isinstance(entered[0], Tensor) or entered[0].ndim != 2 \
-            or not entered[0].is_floating_point():
+    if (
+        len(entered) != 1
+        or not isinstance(entered[0], Tensor)
+        or entered[0].ndim != 2
+        or not entered[0].is_floating_point()
+    ):
         return None
     x, z = widened(entered[0].detach()), widened(logits.detach())
     weight, *bias = (widened(parameter.detach()) for parameter in chosen.tensors)

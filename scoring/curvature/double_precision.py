@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from scoring.curvature.parameters import Loss, mapped
+from scoring.models.eval_mode import mapped
+from scoring.models.losses import Loss
 from scoring.models.snapshot import given_back
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
@@ -52,8 +53,11 @@ def in_float64(model: nn.Module) -> Iterator[None]:
             for tensor, data in held:
                 tensor.data = data.double() if data.dtype in _NARROW else data.clone()
             for module in model.modules():
-                plain = {name: value.double() for name, value in vars(module).items()
-                         if type(value) is Tensor and value.dtype in _NARROW}
+                plain = {
+                    name: value.double()
+                    for name, value in vars(module).items()
+                    if type(value) is Tensor and value.dtype in _NARROW
+                }
                 vars(module).update(plain)
             torch.set_default_dtype(torch.float64)
             with _Wide():

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from scoring.curvature.parameters import outputs
-from scoring.tables import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.models.eval_mode import outputs
 
 _HALVES = (torch.bfloat16, torch.float16)
 

@@ -28,31 +28,32 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 
+from scoring.audit.errors import HardlookError
+from scoring.curvature.cached_prefix import NO_PREFIX, Prefix, Recorded
+from scoring.curvature.chosen_parameters import Chosen, batches, few
 from scoring.curvature.closed_form import HeadProducts, head_candidate
+from scoring.curvature.double_backward import SecondOrder
 from scoring.curvature.forward import check_forward
 from scoring.curvature.lanczos import Vector
-from scoring.curvature.parameters import (
-    Chosen,
-    Loss,
-    batches,
-    example_losses,
-    few,
-    is_plain_cross_entropy,
-    mapped,
-    outputs,
-)
-from scoring.curvature.prefix import NO_PREFIX, Prefix, Recorded
 from scoring.curvature.products import Products
-from scoring.curvature.second_order import SecondOrder
 from scoring.curvature.trial import REMEDY, said, tried
 from scoring.gradients import device_of
-from scoring.tables import HardlookError
+from scoring.models.eval_mode import mapped, outputs
+from scoring.models.losses import Loss, example_losses, is_plain_cross_entropy
 
 Gradients = Callable[[], list[Tensor | None]]
 
 
-def hessian_products(model: nn.Module, data: Iterable, chosen: Chosen, *, loss: Loss, l2: float = 0.0,
-                     memory_budget: int = 2**31, tried_before: bool = False) -> HeadProducts | HessianProducts:
+def hessian_products(
+    model: nn.Module,
+    data: Iterable,
+    chosen: Chosen,
+    *,
+    loss: Loss,
+    l2: float = 0.0,
+    memory_budget: int = 2**31,
+    tried_before: bool = False,
+) -> HeadProducts | HessianProducts:
     """The fastest way to multiply by the Hessian of these layers on these data within ``memory_budget``
     bytes.
 
@@ -79,8 +80,15 @@ def products_on_few(model: nn.Module, data: list, chosen: Chosen, loss: Loss) ->
     return _products(model, data, chosen, loss, 0.0, 2**31, NO_PREFIX)
 
 
-def _products(model: nn.Module, data: Iterable, chosen: Chosen, loss: Loss, l2: float,
-              memory_budget: int, prefix: Prefix | None = None) -> HeadProducts | HessianProducts:
+def _products(
+    model: nn.Module,
+    data: Iterable,
+    chosen: Chosen,
+    loss: Loss,
+    l2: float,
+    memory_budget: int,
+    prefix: Prefix | None = None,
+) -> HeadProducts | HessianProducts:
     device = device_of(model)
     _, labels = few(data, device)
     head = head_candidate(model, chosen) if is_plain_cross_entropy(loss, labels) else None
@@ -146,8 +154,14 @@ class HessianProducts(Products):
     """H v of any layers, each batch retained, recomputed or reread, as the memory budget allows."""
 
     def __init__(
-        self, model: nn.Module, data: Iterable, chosen: Chosen, loss: Loss, l2: float, memory_budget: int,
-        prefix: Prefix | None = None
+        self,
+        model: nn.Module,
+        data: Iterable,
+        chosen: Chosen,
+        loss: Loss,
+        l2: float,
+        memory_budget: int,
+        prefix: Prefix | None = None,
     ):
         super().__init__(chosen, l2)
         self.model, self.data, self.loss = model, data, loss
@@ -169,11 +183,12 @@ class HessianProducts(Products):
     def way(self) -> str:
         """How the batches are multiplied, in words."""
         retained = sum(isinstance(piece, Retained) for piece in self.kept)
-        counts = {"retained": retained, "recomputed": len(self.kept) - retained,
-                  "reread": len(self.labels) - len(self.kept)}
-        return ", ".join(
-            f"{count} of {len(self.labels)} batches {how}" for how, count in counts.items() if count
-        )
+        counts = {
+            "retained": retained,
+            "recomputed": len(self.kept) - retained,
+            "reread": len(self.labels) - len(self.kept),
+        }
+        return ", ".join(f"{count} of {len(self.labels)} batches {how}" for how, count in counts.items() if count)
 
     def _record(self) -> bool:
         """Run every batch up to the first chosen layer and keep what fits → whether each could be run from that."""
@@ -258,8 +273,10 @@ def _kept_more(prefix: Prefix) -> str:
 
 def _measure(sizes: dict[int, int]) -> Callable[[Tensor], Tensor]:
     """A hook that notes the memory of each tensor a graph saves, shared memory once."""
+
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
+
     return pack

@@ -24,9 +24,7 @@ from torch import Tensor
 Vector = list[Tensor]
 Product = Callable[[Vector], Vector]
 
-KEPT_SHARE = (
-    0.7  # orthogonalise again when less than this share of a vector's length is left (Kahan: twice is enough)
-)
+KEPT_SHARE = 0.7  # orthogonalise again when less than this share of a vector's length is left (Kahan: twice is enough)
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,7 @@ class Krylov:
         return Ritz(values, vectors, self.off_diagonal[-1] * np.abs(vectors[-1]))
 
     def combined(self, vectors: np.ndarray) -> list[Tensor]:
-        """Blocks (r, *shape) of Q s for each column of (P, r); the basis is freed block by block on the way.
-        """
+        """Blocks (r, *shape) of Q s for each column of (P, r); the basis is freed block by block on the way."""
         out = []
         while self.basis:
             block = self.basis.pop(0)
@@ -75,9 +72,7 @@ class Krylov:
 
     def _subtract(self, vector: Vector, count: int) -> None:
         """Remove what lies along the first ``count`` basis vectors, in place."""
-        flat = [
-            (_rows(block[:count]), part.view(-1)) for block, part in zip(self.basis, vector, strict=True)
-        ]
+        flat = [(_rows(block[:count]), part.view(-1)) for block, part in zip(self.basis, vector, strict=True)]
         along = sum(block @ part for block, part in flat)
         for block, part in flat:
             part.addmv_(block.T, along, alpha=-1)
@@ -88,8 +83,14 @@ def _rows(block: Tensor) -> Tensor:
     return block.reshape(len(block), -1)
 
 
-def lanczos(product: Product, like: Sequence[Tensor], dimension: int, *, seed: int = 0,
-            advance: Callable[[], None] = lambda: None) -> Krylov:
+def lanczos(
+    product: Product,
+    like: Sequence[Tensor],
+    dimension: int,
+    *,
+    seed: int = 0,
+    advance: Callable[[], None] = lambda: None,
+) -> Krylov:
     """Run P = ``dimension`` products from a random start → ``Krylov``. Deterministic for a seed on one
     machine.
 
@@ -105,14 +106,10 @@ def lanczos(product: Product, like: Sequence[Tensor], dimension: int, *, seed: i
         krylov.diagonal.append(_dot(w, krylov[k]))
         beta = _step(krylov, w, k)
         advance()
-        closed = beta <= 10 * torch.finfo(w[0].dtype).eps * max(
-            map(abs, krylov.diagonal + krylov.off_diagonal)
-        )
+        closed = beta <= 10 * torch.finfo(w[0].dtype).eps * max(map(abs, krylov.diagonal + krylov.off_diagonal))
         krylov.off_diagonal.append(0.0 if closed else beta)
         if k + 1 < dimension:
-            krylov._set(
-                k + 1, _fresh(krylov, like, generator, k + 1) if closed else [part / beta for part in w]
-            )
+            krylov._set(k + 1, _fresh(krylov, like, generator, k + 1) if closed else [part / beta for part in w])
     return krylov
 
 
@@ -157,9 +154,7 @@ def _add(vector: Vector, other: Vector, factor: float) -> None:
 
 
 def _dot(left: Vector, right: Vector) -> float:
-    return float(
-        sum(torch.dot(a.reshape(-1), b.reshape(-1)).double() for a, b in zip(left, right, strict=True))
-    )
+    return float(sum(torch.dot(a.reshape(-1), b.reshape(-1)).double() for a, b in zip(left, right, strict=True)))
 
 
 def _norm(vector: Vector) -> float:

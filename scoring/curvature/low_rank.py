@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
+from scoring.audit.errors import HardlookError
+from scoring.curvature.chosen_parameters import Chosen
 from scoring.curvature.hessian import HeadProducts, HessianProducts
 from scoring.curvature.lanczos import Ritz, lanczos
-from scoring.curvature.parameters import Chosen
-from scoring.tables import HardlookError
 
 FLOOR = 1e-5  # of the largest eigenvalue; float32 products are noise below it
 BASIS_SHARE = 0.9  # of the memory budget; the rest is for cached activations and graphs
@@ -80,18 +80,21 @@ def size_of(chosen: Chosen, *, arnoldi_dim: int = 500, rank: int = 100, memory_b
     kept = min(rank, products if products == min(arnoldi_dim, p) else max(1, products // 2))
     largest = max(parameter.numel() for parameter in chosen.tensors)
     notes = _lowered("arnoldi_dim", arnoldi_dim, products, p, fits) + _lowered("rank", rank, kept, p, fits)
-    return Size(parameters=p, products=products, rank=kept, basis_bytes=products * p * item,
-                factor_bytes=kept * largest * item, memory_budget=memory_budget, notes=tuple(notes))
+    return Size(
+        parameters=p,
+        products=products,
+        rank=kept,
+        basis_bytes=products * p * item,
+        factor_bytes=kept * largest * item,
+        memory_budget=memory_budget,
+        notes=tuple(notes),
+    )
 
 
 def _lowered(name: str, asked: int, got: int, p: int, fits: int) -> list[str]:
     if got == asked:
         return []
-    why = (
-        f"the memory budget holds {fits} products"
-        if fits < min(p, asked)
-        else f"the layers hold {p} parameters"
-    )
+    why = f"the memory budget holds {fits} products" if fits < min(p, asked) else f"the layers hold {p} parameters"
     return [f"{name} lowered from {asked} to {got}: {why}"]
 
 
@@ -126,17 +129,13 @@ class CurvatureReport:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        peak = (
-            "" if self.peak_bytes is None else f", peak memory of the process {self.peak_bytes / 1e9:.2g} GB"
-        )
+        peak = "" if self.peak_bytes is None else f", peak memory of the process {self.peak_bytes / 1e9:.2g} GB"
         lines = [
-            f"layers {', '.join(self.layers) or 'all'}: {self.parameters:,} parameters, "
-            f"{self.examples:,} examples",
+            f"layers {', '.join(self.layers) or 'all'}: {self.parameters:,} parameters, {self.examples:,} examples",
             f"rank {self.rank} of {self.rank_requested} from {self.products} Hessian products ({self.way})",
             f"eigenvalues {self.eigenvalues[0]:.3g} to {self.eigenvalues[-1]:.3g}, "
             f"largest relative residual {max(self.residuals):.2g}",
-            f"negative curvature: {self.negative_share:.1%} of the Ritz values, {self.negative_mass:.2g} "
-            "of their mass",
+            f"negative curvature: {self.negative_share:.1%} of the Ritz values, {self.negative_mass:.2g} of their mass",
             f"{self.seconds:.1f} s{peak}",
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
@@ -188,17 +187,27 @@ def _positive(ritz: Ritz, floor: float) -> np.ndarray:
     return kept
 
 
-def _report(products: HeadProducts | HessianProducts, size: Size, ritz: Ritz, kept: np.ndarray, floor: float,
-            rank: int) -> CurvatureReport:
+def _report(
+    products: HeadProducts | HessianProducts, size: Size, ritz: Ritz, kept: np.ndarray, floor: float, rank: int
+) -> CurvatureReport:
     negative = ritz.values < -floor * np.abs(ritz.values).max()
     values, residuals = ritz.values[kept], ritz.residuals[kept] / ritz.values[kept]
     found = CurvatureReport(
-        layers=products.chosen.layers, parameters=size.parameters, examples=products.n, way=products.way,
-        products=size.products, rank_requested=rank, rank=len(kept),
-        eigenvalues=tuple(map(float, values)), residuals=tuple(map(float, residuals)),
+        layers=products.chosen.layers,
+        parameters=size.parameters,
+        examples=products.n,
+        way=products.way,
+        products=size.products,
+        rank_requested=rank,
+        rank=len(kept),
+        eigenvalues=tuple(map(float, values)),
+        residuals=tuple(map(float, residuals)),
         negative_share=float(negative.mean()),
         negative_mass=float(np.abs(ritz.values[negative]).sum() / np.abs(ritz.values).sum()),
-        seconds=0.0, planned_bytes=size.bytes + products.bytes, peak_bytes=None)
+        seconds=0.0,
+        planned_bytes=size.bytes + products.bytes,
+        peak_bytes=None,
+    )
     return replace(found, notes=size.notes + tuple(_notes(found, size)))
 
 
@@ -206,9 +215,7 @@ def _notes(report: CurvatureReport, size: Size) -> list[str]:
     """What a reader of the numbers should know."""
     notes = []
     if report.rank < size.rank:
-        notes.append(
-            f"rank {report.rank} instead of {size.rank}: only so many eigenvalues are positive and not noise"
-        )
+        notes.append(f"rank {report.rank} instead of {size.rank}: only so many eigenvalues are positive and not noise")
     loose = sum(residual > WELL_CONVERGED for residual in report.residuals)
     if loose:
         notes.append(

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from scoring.audit.errors import HardlookError
+from scoring.curvature.chosen_parameters import Chosen
 from scoring.curvature.lanczos import Vector
-from scoring.curvature.parameters import Chosen
-from scoring.tables import HardlookError
 
 
 class Products:

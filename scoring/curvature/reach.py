@@ -14,10 +14,11 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from scoring.curvature.parameters import Chosen, batches, few, outputs
+from scoring.audit.errors import HardlookError
+from scoring.curvature.chosen_parameters import Chosen, batches, few
 from scoring.curvature.proof import probe_gradient
 from scoring.gradients import device_of
-from scoring.tables import HardlookError
+from scoring.models.eval_mode import outputs
 
 
 def reached(model: nn.Module, data: Iterable, chosen: Chosen) -> tuple[Chosen, list[str]]:
@@ -41,8 +42,10 @@ def reached(model: nn.Module, data: Iterable, chosen: Chosen) -> tuple[Chosen, l
             "(no_grad, inference_mode, detach, numpy) or does not use them; name layers that it trains, such as the "
             "head"
         )
-    note = (f"the logits have no gradient to {gone} (no_grad, inference_mode or detach in the forward, or unused): left "
-            f"out; the layers are {', '.join(left.owners(left.parameters))}")
+    note = (
+        f"the logits have no gradient to {gone} (no_grad, inference_mode or detach in the forward, or unused): left "
+        f"out; the layers are {', '.join(left.owners(left.parameters))}"
+    )
     return left, [note]
 
 

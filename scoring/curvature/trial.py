@@ -24,11 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scoring.audit.errors import HardlookError, first_line
+from scoring.curvature.cached_prefix import NO_PREFIX, Prefix, Recorded
+from scoring.curvature.chosen_parameters import Chosen
 from scoring.curvature.double_precision import as_it_stands, in_float64, scales, wide_inputs, wide_loss
 from scoring.curvature.lanczos import Vector
-from scoring.curvature.parameters import Chosen, Loss, example_losses, mapped, outputs
-from scoring.curvature.prefix import NO_PREFIX, Prefix, Recorded
-from scoring.tables import HardlookError, first_line
+from scoring.models.eval_mode import mapped, outputs
+from scoring.models.losses import Loss, example_losses
 
 EXAMPLES = 2
 MOVED = 1e-3  # how far the point of the trial is from the weights, in units of each parameter's scale
@@ -36,8 +38,10 @@ SEEDS = range(3)  # points and directions of their own: one may meet a kink, an 
 FINE = (1e-8, 1e-6, 1e-3)  # a small and a large step, and the tolerance, in float64
 COARSE = (1e-3, 1e-2, 3e-2)
 FLOOR = 1e-5  # of the largest row, in units of the parameters' scales: below it a row is rounding
-UNPROVED = ("the second derivatives could not be tried in float64 (the model loses precision on its way, or does not "
-            "run in it): they are symmetric, and no more is known of them")
+UNPROVED = (
+    "the second derivatives could not be tried in float64 (the model loses precision on its way, or does not "
+    "run in it): they are symmetric, and no more is known of them"
+)
 
 REMEDY = "choose layers above it, or write that function so that it can be differentiated twice"
 
@@ -52,8 +56,9 @@ class Verdict:
     notes: tuple[str, ...] = ()
 
 
-def twice_differentiable(model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss,
-                         make: Make) -> tuple[Chosen, list[str]]:
+def twice_differentiable(
+    model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make
+) -> tuple[Chosen, list[str]]:
     """The chosen parameters with right second derivatives, and notes on layers that were left out.
 
     Call it inside ``differentiable(model, chosen.tensors)``. Raises ``HardlookError`` where none is left.
@@ -79,8 +84,10 @@ def said(chosen: Chosen, verdict: Verdict) -> str:
     if why:
         return f"the gradient of {layers} cannot be differentiated again ({why[0]})"
     worst = max(float(off) for off in verdict.wrong.values())
-    return (f"the second derivatives of {layers} are wrong by up to {worst:.0%} of the change of the gradient: a "
-            "function in the model drops or mistakes them")
+    return (
+        f"the second derivatives of {layers} are wrong by up to {worst:.0%} of the change of the gradient: a "
+        "function in the model drops or mistakes them"
+    )
 
 
 def tried(model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make) -> Verdict:
@@ -128,7 +135,7 @@ def _lower_part_kept(model: nn.Module, prefix: Prefix, chosen: Chosen, inputs: A
         recorded = prefix.record(model, inputs, chosen.tensors)
     except (HardlookError, MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception:  # the model does not run in this precision: ``runs`` will see that too
+    except Exception:  # noqa: BLE001  the model does not run in this precision: ``runs`` will see that too
         recorded = None
     prefix, recorded = (NO_PREFIX, Recorded(inputs, ())) if recorded is None else (prefix, recorded)
     with prefix.replay(recorded) as kept:
@@ -180,7 +187,7 @@ class _Case:
             gradients = self._gradient()
         except (HardlookError, MemoryError, torch.OutOfMemoryError):
             raise
-        except Exception:  # whatever is raised, this precision is not one that the model has
+        except Exception:  # noqa: BLE001  whatever is raised, this precision is not one that the model has
             return False
         return all(g.dtype == p.dtype for g, p in zip(gradients, self.chosen.tensors, strict=True))
 
@@ -225,8 +232,10 @@ class _Case:
     def _direction(self, seed: int) -> Vector:
         """A random vector, each parameter's part in units of its scale."""
         generator = torch.Generator().manual_seed(seed)
-        return [scale * torch.randn(p.shape, generator=generator, dtype=torch.double).to(p)
-                for scale, p in zip(scales(self.chosen.parameters).values(), self.chosen.tensors, strict=True)]
+        return [
+            scale * torch.randn(p.shape, generator=generator, dtype=torch.double).to(p)
+            for scale, p in zip(scales(self.chosen.parameters).values(), self.chosen.tensors, strict=True)
+        ]
 
     def _move(self, seed: int) -> None:
         """Go to a point in general position near by."""

@@ -3,11 +3,30 @@ errors.
 
 A door with one room per question: ``ranking`` (class normalisation, error per decile, the measured hard end),
 ``agreement`` (rank correlation, overlap, disagreement), ``stability`` (run against run), ``detection``
-(where the truth is known) and ``out_of_distribution``. Plain arrays and data frames by example_id go in; small tables with intervals
-come out. No torch.
+(where the truth is known) and ``out_of_distribution``. Plain arrays and data frames by example_id go in; small tables
+with intervals come out. No torch.
 """
 
-from scoring.evaluation.agreement import (
+from scoring.evaluation.detection import (
+    detection_report,
+    found_within,
+    inspections_to_find,
+    recall_curve,
+    roc_over_runs,
+    welch,
+)
+from scoring.evaluation.error_deciles import (
+    DECILES,
+    HARD_RHO,
+    accuracy_table,
+    deciles,
+    error_by_decile,
+    measured_direction,
+    normalize_by_class,
+    wilson,
+)
+from scoring.evaluation.out_of_distribution import ood_curves, ood_report
+from scoring.evaluation.score_correlation import (
     SHARES,
     between_groups,
     clustered_order,
@@ -17,25 +36,6 @@ from scoring.evaluation.agreement import (
     sampled,
     top_overlap,
     turned,
-)
-from scoring.evaluation.detection import (
-    detection_report,
-    found_within,
-    inspections_to_find,
-    recall_curve,
-    roc_over_runs,
-    welch,
-)
-from scoring.evaluation.out_of_distribution import ood_curves, ood_report
-from scoring.evaluation.ranking import (
-    DECILES,
-    HARD_RHO,
-    accuracy_table,
-    deciles,
-    error_by_decile,
-    measured_direction,
-    normalize_by_class,
-    wilson,
 )
 from scoring.evaluation.stability import (
     decile_band,
@@ -64,7 +64,8 @@ __all__ = [
     "inspections_to_find",
     "measured_direction",
     "normalize_by_class",
-    "ood_curves", "ood_report",
+    "ood_curves",
+    "ood_report",
     "places",
     "rank_correlation",
     "recall_curve",

@@ -49,9 +49,7 @@ REPORT = [
 ]
 
 
-def found_within(
-    suspicion: np.ndarray, wrong: np.ndarray, shares: tuple[float, ...] = (0.05, 0.10)
-) -> pd.DataFrame:
+def found_within(suspicion: np.ndarray, wrong: np.ndarray, shares: tuple[float, ...] = (0.05, 0.10)) -> pd.DataFrame:
     """How many known label errors the first share of a ranking holds, beside chance.
 
     ``suspicion`` (n,): higher is inspected first, NaN last; ``wrong`` (n,) bool. Columns: share, inspected,

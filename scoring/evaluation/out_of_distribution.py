@@ -36,9 +36,11 @@ def ood_report(scores: pd.DataFrame, outside: np.ndarray) -> pd.DataFrame:
         out, values = np.asarray(outside, dtype=bool)[known], values[known]
         row = dict.fromkeys(COLUMNS, np.nan) | {"inside": int((~out).sum()), "outside": int(out.sum())}
         if 0 < row["outside"] < len(out):
-            row |= {"auroc": float(roc_auc_score(out, values)),
-                    "aupr_in": float(average_precision_score(~out, -values)),
-                    "aupr_out": float(average_precision_score(out, values))}
+            row |= {
+                "auroc": float(roc_auc_score(out, values)),
+                "aupr_in": float(average_precision_score(~out, -values)),
+                "aupr_out": float(average_precision_score(out, values)),
+            }
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS))
 

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from scoring.evaluation.agreement import rank_correlation
-from scoring.evaluation.ranking import error_by_decile
+from scoring.evaluation.error_deciles import error_by_decile
+from scoring.evaluation.score_correlation import rank_correlation
 
 
 def run_agreement(values: pd.DataFrame) -> pd.DataFrame:

@@ -1,18 +1,18 @@
 """Influence: which training examples help or harm which predictions, and how much each weighs on its own.
 
 One sign everywhere: positive helps (proponent), negative harms (opponent). The door of these rooms: ``factors`` holds
-`InfluenceFactors`, which embeds examples by ``embeddings`` and a rule for each kind of layer (``layer_rules``); ``head``
-holds Cook's distance.
+`InfluenceFactors`, which embeds examples by ``embeddings`` and a rule for each kind of layer (``layer_rules``);
+``head`` holds Cook's distance.
 """
 
-from scoring.influence.factors import InfluenceFactors, embedding_self_influence
-from scoring.influence.head import (
+from scoring.influence.cooks_distance import (
     conjugate_gradients,
     cook_distances,
     head_factor,
     self_influence,
     self_influence_by_gradients,
 )
+from scoring.influence.influence_factors import InfluenceFactors, embedding_self_influence
 
 __all__ = [
     "InfluenceFactors",

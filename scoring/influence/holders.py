@@ -52,6 +52,4 @@ def _called(name: str, modules: dict[str, nn.Module]) -> str:
 def _inside(module: nn.Module, around: nn.Module, key: str) -> bool:
     if isinstance(module, nn.ModuleDict):
         return all(isinstance(value, ParametrizationList) for value in module.values())
-    return isinstance(module, NEVER_CALLED) or (
-        isinstance(around, nn.MultiheadAttention) and key == "out_proj"
-    )
+    return isinstance(module, NEVER_CALLED) or (isinstance(around, nn.MultiheadAttention) and key == "out_proj")

@@ -43,9 +43,7 @@ def project_by_replay(
     [[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]]
     """
     leaves, shape = tree_flatten(arguments)
-    moving = [
-        at for at, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == len(g)
-    ]
+    moving = [at for at, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == len(g)]
     held = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
 
     def weighted(own: Mapping[str, Tensor], given: list[Tensor], given_g: Tensor) -> Tensor:
@@ -63,9 +61,10 @@ def project_by_replay(
     each += ACTIVATIONS * by_example_g[0].numel() * g.element_size()
     for rows in torch.arange(n, device=g.device).split(max(2, MEMORY // max(1, each))):
         two = rows.repeat(2) if len(rows) == 1 else rows  # a chunk of one is a batch of one to some kernels
-        found = vmap(grad(weighted), (None, 0, 0))(
-            own, [value[two] for value in by_example], by_example_g[two]
+        found = vmap(grad(weighted), (None, 0, 0))(own, [value[two] for value in by_example], by_example_g[two])
+        share = sum(
+            value.reshape(len(value), -1) @ factors[name].reshape(len(factors[name]), -1).T
+            for name, value in found.items()
         )
-        share = sum(value.reshape(len(value), -1) @ factors[name].reshape(len(factors[name]), -1).T for name, value in found.items())
         parts.append(share[: len(rows)].detach())
     return torch.cat(parts)

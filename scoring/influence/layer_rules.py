@@ -44,8 +44,9 @@ def project_linear(layer: nn.Linear, x: Tensor, g: Tensor, factors: Mapping[str,
     return out
 
 
-def project_convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, g: Tensor,
-                        factors: Mapping[str, Tensor]) -> Tensor:
+def project_convolution(
+    layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, g: Tensor, factors: Mapping[str, Tensor]
+) -> Tensor:
     """x: (n, in, *pixels), g: (n, out, *pixels) → (n, r). Stride, dilation, groups and every padding mode."""
     g = g.contiguous()
     out = _project_bias(g.flatten(2).sum(2), factors)
@@ -56,14 +57,13 @@ def project_convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, g: 
         if layer.groups == 1:
             _project_image(out[rows], _windows(layer, x[rows], g.shape[2:]), g[rows], factors["weight"])
         else:
-            _project_groups(
-                out[rows], _windows(layer, x[rows], g.shape[2:]), g[rows], layer.groups, factors["weight"]
-            )
+            _project_groups(out[rows], _windows(layer, x[rows], g.shape[2:]), g[rows], layer.groups, factors["weight"])
     return out
 
 
 def project_batch_norm(layer: nn.Module, x: Tensor, g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
     """Frozen statistics: x̂ = (x − μ)/√(σ² + ε) per channel (axis 1) → (n, r)."""
+
     def normal(rows: Tensor) -> Tensor:
         return _pixels_last(
             F.batch_norm(rows, layer.running_mean, layer.running_var, None, None, False, 0.0, layer.eps)
@@ -74,6 +74,7 @@ def project_batch_norm(layer: nn.Module, x: Tensor, g: Tensor, factors: Mapping[
 
 def project_group_norm(layer: nn.GroupNorm, x: Tensor, g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
     """x̂ normalised over each group of channels → (n, r)."""
+
     def normal(rows: Tensor) -> Tensor:
         return _pixels_last(F.group_norm(rows, layer.num_groups, None, None, layer.eps))
 
@@ -82,6 +83,7 @@ def project_group_norm(layer: nn.GroupNorm, x: Tensor, g: Tensor, factors: Mappi
 
 def project_layer_norm(layer: nn.LayerNorm, x: Tensor, g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
     """x̂ normalised over the last axes, (n, *positions, *shape) → (n, r)."""
+
     def positions(rows: Tensor) -> Tensor:
         return rows.reshape(len(rows), -1, *layer.normalized_shape)
 
@@ -91,9 +93,7 @@ def project_layer_norm(layer: nn.LayerNorm, x: Tensor, g: Tensor, factors: Mappi
     return _project_scale(x, positions(g), 1, normal, factors)
 
 
-def project_embedding(
-    layer: nn.Embedding, tokens: Tensor, g: Tensor, factors: Mapping[str, Tensor]
-) -> Tensor:
+def project_embedding(layer: nn.Embedding, tokens: Tensor, g: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
     """tokens: (n, *positions), g: (n, *positions, dim) → (n, r); padding gets no gradient, as in training."""
     tokens, g = tokens.reshape(len(tokens), -1), g.reshape(len(g), -1, g.shape[-1])
     weight = factors["weight"]
@@ -167,7 +167,7 @@ def same_maths(layer: nn.Module, x: Any, output: Any) -> bool:
     try:
         with torch.no_grad():
             found = kind.forward(layer, x[few])
-    except Exception:  # of any kind: it takes other inputs than its type
+    except Exception:  # noqa: BLE001  of any kind: it takes other inputs than its type
         return False
     return found.shape == output[few].shape and same(found.flatten(1), output[few].detach().flatten(1))
 
@@ -230,10 +230,9 @@ def _project_image(out: Tensor, windows: Tensor, g: Tensor, weight: Tensor) -> N
     flat, k = weight.flatten(1), weight[0, 0].numel()
     for rows in _blocks(g.shape[1], len(g) * k * g.element_size(), SCRATCH):
         total = sum(
-            torch.bmm(g[:, rows, cut].flatten(2), _columns(_cut(windows, cut, g.ndim - 2), g.ndim - 2))
-            for cut in cuts
+            torch.bmm(g[:, rows, cut].flatten(2), _columns(_cut(windows, cut, g.ndim - 2), g.ndim - 2)) for cut in cuts
         )
-        out += (flat[:, rows.start * k:rows.stop * k] @ total.flatten(1).T).T
+        out += (flat[:, rows.start * k : rows.stop * k] @ total.flatten(1).T).T
 
 
 def _project_groups(out: Tensor, windows: Tensor, g: Tensor, groups: int, weight: Tensor) -> None:
@@ -258,8 +257,9 @@ def _windows(layer: nn.Module, x: Tensor, size: torch.Size) -> Tensor:
     steps = x.stride()[2:]
     kernel = [step * dilation for step, dilation in zip(steps, layer.dilation, strict=True)]
     pixels = [step * stride for step, stride in zip(steps, layer.stride, strict=True)]
-    return x.as_strided((*x.shape[:2], *layer.kernel_size, *size), (*x.stride()[:2], *kernel, *pixels),
-                        x.storage_offset())
+    return x.as_strided(
+        (*x.shape[:2], *layer.kernel_size, *size), (*x.stride()[:2], *kernel, *pixels), x.storage_offset()
+    )
 
 
 def _cut(windows: Tensor, rows: slice, n: int) -> Tensor:

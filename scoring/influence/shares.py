@@ -65,9 +65,7 @@ class Shares:
         """A copy per example, (n, …), of each parameter of shape (1, …), listened to."""
         found = {}
         for name, m in self.factors.items():
-            leaf = (
-                self.layer.get_parameter(name).detach().expand(self.n, *m.shape[2:]).clone().requires_grad_()
-            )
+            leaf = self.layer.get_parameter(name).detach().expand(self.n, *m.shape[2:]).clone().requires_grad_()
             leaf.register_hook(partial(self._add_copies, m))
             self.leaves.append(leaf)
             found[name] = leaf
@@ -79,20 +77,13 @@ class Shares:
     def _add(self, args: tuple, kwargs: dict, g: Tensor) -> None:
         """Add what one call gives. Shapes that do not fit, and what vmap cannot run, leave no share."""
         x = self.input(args, kwargs)
-        if (
-            not isinstance(x, Tensor)
-            or not g.ndim
-            or len(g) % self.n
-            or (self.rule and not self._fits_rule(x, g))
-        ):
+        if not isinstance(x, Tensor) or not g.ndim or len(g) % self.n or (self.rule and not self._fits_rule(x, g)):
             self.fits = False
             return
         if self.rule is None:
             try:
                 self.total += project_by_replay(self.layer, (args, kwargs), g, self.factors, self.n)
-            except (
-                Exception
-            ):  # of as many kinds as there are operations that vmap lacks; the proof fails, and tells
+            except Exception:  # noqa: BLE001  as many kinds as operations that vmap lacks; the proof fails
                 self.fits = False
             return
         with torch.no_grad():

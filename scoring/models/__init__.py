@@ -8,7 +8,9 @@ imported by name; ``transforms`` prepares inputs; ``head`` knows the head and it
 layers; ``outputs`` tells what a model returns; ``modes`` is eval mode, ``snapshot`` what is given back after it.
 """
 
-from scoring.models.audited import AuditedModel, build_model
+from scoring.audit.user_code import load_callable
+from scoring.models.audited_model import AuditedModel, build_model
+from scoring.models.checkpoint_reader import NeedsUnpickling, StateDict, read_state_dict
 from scoring.models.checkpoints import (
     Checkpoint,
     describe_order,
@@ -17,13 +19,11 @@ from scoring.models.checkpoints import (
     needs_checkpoints,
     order_checkpoints,
 )
+from scoring.models.eval_mode import choose_device, evaluating, logits_of
 from scoring.models.head import Features, Head, features_of, head_of
 from scoring.models.layers import last_block_and_head, named_layers, select_layers
-from scoring.models.loading import fit_state, load_into
-from scoring.models.modes import choose_device, evaluating, logits_of
+from scoring.models.state_dict_matching import fit_state, load_into
 from scoring.models.transforms import load_transform
-from scoring.models.weights import NeedsUnpickling, StateDict, read_state_dict
-from scoring.references import load_callable
 
 __all__ = [
     "AuditedModel",

@@ -5,7 +5,7 @@ else the epoch or step in the names, else the natural order of the names (epoch 
 weights are refused: each would count twice in every score.
 
 Cost: each file is read once, memory-mapped, and its weights are hashed. Known limits: as of
-`scoring.models.weights`.
+`scoring.models.checkpoint_reader`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from typing import Any
 
 import torch
 
-from scoring.models.folders import weight_files
-from scoring.models.formats import READABLE, format_of, found_instead
+from scoring.audit.errors import HardlookError
+from scoring.models.checkpoint_folders import weight_files
+from scoring.models.checkpoint_formats import READABLE, format_of, found_instead
+from scoring.models.checkpoint_reader import read_state_dict
 from scoring.models.state_dicts import Number, names_average
-from scoring.models.weights import read_state_dict
-from scoring.tables import HardlookError
-
 
 KINDS = {"plain": "the trained weights (not averaged)", "ema": "averaged (EMA) weights"}
 """How each kind of weights is told to the user."""
@@ -85,7 +84,7 @@ def order_checkpoints(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
         keys = [key(checkpoint) for checkpoint in checkpoints]
         if None not in keys and len(set(keys)) == len(keys):
             ordered = [
-                checkpoint for _, checkpoint in sorted(zip(keys, checkpoints), key=lambda pair: pair[0])
+                checkpoint for _, checkpoint in sorted(zip(keys, checkpoints, strict=True), key=lambda pair: pair[0])
             ]
             return [replace(checkpoint, order=order) for checkpoint in ordered]
     raise AssertionError("paths are distinct")
@@ -161,9 +160,7 @@ def _nearby(pattern: str, folder: Path) -> str:
 def _refuse_what_is_none(path: Path, pattern: str) -> None:
     """A match that is no checkpoint, or a part of one, is an error: nothing is left out silently."""
     if re.search(r"-\d{5}-of-\d{5}\.", path.name):
-        raise HardlookError(
-            f"{path} is one part of a sharded checkpoint; name its folder instead: {path.parent}"
-        )
+        raise HardlookError(f"{path} is one part of a sharded checkpoint; name its folder instead: {path.parent}")
     if path.is_dir():
         weight_files(path)
     elif not path.is_file():
@@ -234,9 +231,7 @@ def weights_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
 
     The batch counters of BatchNorm are left out: they change no output.
     """
-    parts = sorted(
-        _tensor_sha256(t) for name, t in tensors.items() if not name.endswith("num_batches_tracked")
-    )
+    parts = sorted(_tensor_sha256(t) for name, t in tensors.items() if not name.endswith("num_batches_tracked"))
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
@@ -265,9 +260,7 @@ def _orders() -> list[Order]:
 
 
 def _epoch_and_step(checkpoint: Checkpoint) -> tuple[Number, Number] | None:
-    return (
-        None if checkpoint.epoch is None or checkpoint.step is None else (checkpoint.epoch, checkpoint.step)
-    )
+    return None if checkpoint.epoch is None or checkpoint.step is None else (checkpoint.epoch, checkpoint.step)
 
 
 def _named(path: Path, word: str) -> int | None:

@@ -24,12 +24,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from scoring.models.folders import weight_files
-from scoring.models.formats import READABLE, format_of, found_instead
+from scoring.audit.errors import HardlookError, first_line
+from scoring.audit.storage import atomic_path, remove_abandoned_of
+from scoring.models.checkpoint_folders import weight_files
+from scoring.models.checkpoint_formats import READABLE, format_of, found_instead
+from scoring.models.checkpoint_reader import AVERAGE, open_safetensors, read_state_dict
 from scoring.models.state_dicts import StateDict, holds_both, pick_state_dict
 from scoring.models.unpickling import INERT_PICKLE, InertUnpickler, StandIn, undecoded_as
-from scoring.models.weights import AVERAGE, open_safetensors, read_state_dict
-from scoring.tables import HardlookError, atomic_path, first_line, remove_abandoned_of
 
 
 def convert_checkpoint(
@@ -85,9 +86,7 @@ def _refuse_format(path: Path) -> None:
     """Only pickled files are converted."""
     kind = format_of(path)
     if kind == "safetensors":
-        raise HardlookError(
-            f"{path} is safetensors already, which holds tensors alone; name it in audit.toml as it is"
-        )
+        raise HardlookError(f"{path} is safetensors already, which holds tensors alone; name it in audit.toml as it is")
     if kind not in READABLE:
         raise HardlookError(f"{path} is no checkpoint: {found_instead(path)}")
 
@@ -99,14 +98,12 @@ def _refuse_overwriting(path: Path, out: Path) -> None:
     with contextlib.suppress(SafetensorError, OSError), safe_open(out, framework="pt") as file:
         if (file.metadata() or {}).get("source") == path.name and out.resolve() != path.resolve():
             return
-    raise HardlookError(
-        f"{out} is there already and is no earlier conversion of {path}; name another file to write"
-    )
+    raise HardlookError(f"{out} is there already and is no earlier conversion of {path}; name another file to write")
 
 
 def _in_own_process(path: Path, partial: Path, folder: str | Path | None, weights: str) -> None:
     """Run this module as a program; its last line of error is ours."""
-    here = [str(Path(__file__).resolve().parents[1])]
+    here = [str(Path(__file__).resolve().parents[2])]
     places = [*([str(Path(folder).resolve())] if folder else []), *filter(None, sys.path), *here]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(places))}
     command = [
@@ -184,9 +181,7 @@ def _module_parts(value: StandIn) -> Mapping[str, Any] | None:
     """The attributes of a pickled module: its own, or the first argument of what would have rebuilt it
     (torch.fx)."""
     candidates = [value.__dict__, *(part for part in value._parts if isinstance(part, Mapping))]
-    return next(
-        (c for c in candidates if isinstance(c.get("_modules"), Mapping) and "_parameters" in c), None
-    )
+    return next((c for c in candidates if isinstance(c.get("_modules"), Mapping) and "_parameters" in c), None)
 
 
 def _state(module: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
@@ -240,7 +235,7 @@ def main(arguments: list[str]) -> int:
     path, out, weights = Path(arguments[0]), Path(arguments[1]), arguments[2]
     try:
         _convert(path, out, weights)
-    except Exception as error:  # whatever a strange file does, the parent gets one line
+    except Exception as error:  # noqa: BLE001  whatever a strange file does, the parent gets one line
         sys.stderr.write(f"{type(error).__name__}: {first_line(error)}\n")
         return 1
     return 0

@@ -31,8 +31,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from scoring.models.modes import evaluating, logits_of, run
-from scoring.tables import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.models.eval_mode import evaluating, logits_of, run
 
 CLOSE = 1e-5  # of the largest logit; rounding of float32 stays below it
 EPSILON = 2.0**-23  # the step of float32
@@ -153,10 +153,15 @@ def _head_among(calls: list[_Call], logits: Tensor) -> Head | None:
 def _used_elsewhere(model: nn.Module, head: Head, times: int) -> str | None:
     """Why the head's parameters count for more than its output: shared with another layer, or used twice."""
     own = {id(parameter) for parameter in head.module.parameters()}
-    others = [name for name, layer in model.named_modules() if layer is not head.module
-              and any(id(parameter) in own for parameter in layer.parameters(recurse=False))]
+    others = [
+        name
+        for name, layer in model.named_modules()
+        if layer is not head.module and any(id(parameter) in own for parameter in layer.parameters(recurse=False))
+    ]
     if others:
-        return (f"the head {head.name!r} shares its weight with {others[0]!r}, and the closed forms know of the head alone")
+        return (
+            f"the head {head.name!r} shares its weight with {others[0]!r}, and the closed forms know of the head alone"
+        )
     return f"the head {head.name!r} runs {times} times in one forward pass" if times > 1 else None
 
 
@@ -195,7 +200,8 @@ def _read(call: _Call, logits: Tensor, reading: str, relation: str) -> _Read | N
 
 
 def _read_map(entered: Tensor, output: Tensor, c: int, *, alone: bool) -> _Read | None:
-    """Of a layer over maps, channels first, averaged over positions, of which there is one where it stands ``alone``."""
+    """Of a layer over maps, channels first, averaged over positions, of which there is one where it stands
+    ``alone``."""
     if output.ndim < 3 or output.shape[1] != c or entered.shape[2:] != output.shape[2:]:
         return None  # of a wider kernel, the mean of the output is no function of the mean of the input
     if alone != (output[0, 0].numel() == 1):
@@ -266,13 +272,18 @@ def _precision(*tensors: Tensor) -> float:
 
 
 @contextlib.contextmanager
-def _watched(model: nn.Module, which: Callable[[nn.Module], bool], logits: Tensor | None = None) -> Iterator[list[_Call]]:
+def _watched(
+    model: nn.Module, which: Callable[[nn.Module], bool], logits: Tensor | None = None
+) -> Iterator[list[_Call]]:
     """Record input and output of every call of the layers that ``which`` picks, in the order in which they end; where
     ``logits`` are given, of those alone whose output has as many classes (or one, for two)."""
     calls: list[_Call] = []
     widths = None if logits is None else {logits.shape[1], logits.shape[1] - 1 if logits.shape[1] == 2 else 0}
-    handles = [layer.register_forward_hook(_recorder(calls, name, widths), with_kwargs=True)
-               for name, layer in model.named_modules() if which(layer)]
+    handles = [
+        layer.register_forward_hook(_recorder(calls, name, widths), with_kwargs=True)
+        for name, layer in model.named_modules()
+        if which(layer)
+    ]
     try:
         yield calls
     finally:

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import nn
 
+from scoring.audit.errors import HardlookError
+from scoring.audit.user_code import close_names
 from scoring.models.head import forward, head_of
-from scoring.references import close_names
-from scoring.tables import HardlookError
 
 
 def named_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -23,11 +23,7 @@ def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     >>> list(named_layers(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))))
     ['0', '2']
     """
-    return {
-        name: layer
-        for name, layer in model.named_modules()
-        if any(True for _ in layer.parameters(recurse=False))
-    }
+    return {name: layer for name, layer in model.named_modules() if any(True for _ in layer.parameters(recurse=False))}
 
 
 def select_layers(model: nn.Module, names: str | Sequence[str]) -> list[str]:
@@ -41,15 +37,12 @@ def select_layers(model: nn.Module, names: str | Sequence[str]) -> list[str]:
         meant = {
             layer
             for layer in layers
-            if _under(layer, name)
-            or fnmatch.fnmatchcase(layer, name)
-            or fnmatch.fnmatchcase(layer, f"{name}.*")
+            if _under(layer, name) or fnmatch.fnmatchcase(layer, name) or fnmatch.fnmatchcase(layer, f"{name}.*")
         }
         if not meant:
             known = [known for known, _ in model.named_modules() if known]
             raise HardlookError(
-                f"layers = {name!r}: the model has no layer of that name with parameters; "
-                f"{close_names(name, known)}"
+                f"layers = {name!r}: the model has no layer of that name with parameters; {close_names(name, known)}"
             )
         chosen |= meant
     return [layer for layer in layers if layer in chosen]

@@ -10,8 +10,9 @@ With z the logits of an example, a model may return
     probability         1 / (1 + e^(−z))    (n, 1) in 0…1: of the second of two classes
 
 ``detect`` tells them apart by ranges and row sums; ``as_logits`` inverts what can be inverted. Log-probabilities are
-logits up to a number per example: probabilities, losses and margins are the same, energy and the gradient of a logit are
-lost (``KEEPS_LOGITS``). Of sigmoid outputs softmax(z) is the probability of each class given that exactly one is true.
+logits up to a number per example: probabilities, losses and margins are the same, energy and the gradient of a logit
+are lost (``KEEPS_LOGITS``). Of sigmoid outputs softmax(z) is the probability of each class given that exactly one is
+true.
 
 Outputs (n, c) go in; a kind, or (n, c) logits, come out. Cost: none beyond the forward pass. Known limits: logits that
 all lie between 0 and 1 (cosines of what a ReLU gives, say) look like sigmoid outputs, which ``check`` warns of;
@@ -27,8 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoring.settings import OUTPUTS
-from scoring.tables import HardlookError
+from scoring.audit.errors import HardlookError
 
 KEEPS_LOGITS = ("logits", "sigmoid", "logit", "probability")
 """Kinds from which the logits come back, and not only their differences."""
@@ -39,17 +39,19 @@ BY_RANGE = ("sigmoid", "probability")
 SUMS = 1e-3  # how far a row's sum of probabilities may be from 1, in float32; eight steps of coarser types
 
 LOW, HIGH = 0.1, 0.9
-"""What sigmoids of a trained net fall below and rise above for some examples; logits that happen to lie in 0…1, of a net that
-has hardly been trained or behind a ReLU (which is often exactly 0, as no sigmoid is), seldom do both."""
+"""What sigmoids of a trained net fall below and rise above for some examples; logits that happen to lie in 0…1, of a
+net that has hardly been trained or behind a ReLU (which is often exactly 0, as no sigmoid is), seldom do both."""
 
 SENTENCES = {
     "logits": "the model's outputs are logits",
-    "log_probabilities": "the model's outputs are log-probabilities (the exponentials of each row sum to 1): energy and "
-                         "the gradients of logits are lost and stay null",
-    "probabilities": "the model's outputs are probabilities (each row sums to 1): their logarithm stands for the logits; "
-                     "energy and the gradients of logits are lost and stay null",
+    "log_probabilities": "the model's outputs are log-probabilities (the exponentials of each row sum to 1): "
+    "energy and "
+    "the gradients of logits are lost and stay null",
+    "probabilities": "the model's outputs are probabilities (each row sums to 1): their logarithm stands for the "
+    "logits; "
+    "energy and the gradients of logits are lost and stay null",
     "sigmoid": "the model's outputs are sigmoids of each class by itself (in 0…1, rows do not sum to 1): inverted to "
-               "logits, whose softmax is the probability of each class given that exactly one is true",
+    "logits, whose softmax is the probability of each class given that exactly one is true",
     "logit": "the model returns one logit per example, taken as that of the second class; the first has 0",
     "probability": "the model returns one number in 0…1 per example, taken as the probability of the second class",
 }
@@ -60,8 +62,10 @@ def detect(outputs: Tensor) -> str:
 
     >>> detect(torch.tensor([[0.5, -2.0]])), detect(torch.tensor([[0.25, 0.75]])), detect(torch.tensor([[0.95, 0.02]]))
     ('logits', 'probabilities', 'sigmoid')
-    >>> detect(torch.tensor([[0.25, 0.75]]).log()), detect(torch.tensor([[3.0]])), detect(torch.tensor([[0.05], [0.95]]))
-    ('log_probabilities', 'logit', 'probability')
+    >>> detect(torch.tensor([[0.25, 0.75]]).log())
+    'log_probabilities'
+    >>> detect(torch.tensor([[3.0]])), detect(torch.tensor([[0.05], [0.95]]))
+    ('logit', 'probability')
     """
     allowed = max(SUMS, 8 * torch.finfo(outputs.dtype).eps)
     values = outputs.detach().cpu().double()
@@ -123,9 +127,9 @@ class OutputAsLogits:
 class OutputReader:
     """Reads (n, c) logits from what a model returns while it is being trained.
 
-    ``kind``: one of ``OUTPUTS``; None: as ``settle`` finds it, and logits before. ``item``: which item of a tuple, or key
-    of a mapping, holds the outputs. ``suspected``: a kind that the range alone speaks for, which is not enough in training:
-    logits of a net that has just begun may lie in 0…1 too.
+    ``kind``: one of ``OUTPUTS``; None: as ``settle`` finds it, and logits before. ``item``: which item of a tuple, or
+    key of a mapping, holds the outputs. ``suspected``: a kind that the range alone speaks for, which is not enough in
+    training: logits of a net that has just begun may lie in 0…1 too.
     """
 
     def __init__(self, kind: str | None = None, item: int | str | None = None):
@@ -136,8 +140,10 @@ class OutputReader:
         """The logits in an output. Raises ``HardlookError`` where there are none."""
         found = as_logits(rows_of(output, self.item, single=self.kind in SINGLE), self.kind)
         if found.shape[1] == 1:
-            raise HardlookError("the model returns one number per example; needed one logit per class: write `output = "
-                                '"logit"` ("probability" where it ends in a sigmoid) in the run\'s table of audit.toml')
+            raise HardlookError(
+                "the model returns one number per example; needed one logit per class: write `output = "
+                '"logit"` ("probability" where it ends in a sigmoid) in the run\'s table of audit.toml'
+            )
         return found
 
     def settle(self, output: Any) -> bool:
@@ -149,10 +155,13 @@ class OutputReader:
         return self.kind != before
 
 
-def rows_of(output: Any, item: int | str | None = None, n_classes: int | None = None, *, single: bool = False) -> Tensor:
+def rows_of(
+    output: Any, item: int | str | None = None, n_classes: int | None = None, *, single: bool = False
+) -> Tensor:
     """The (n, c) outputs in whatever a model returns: a tensor, ``.logits``, ``["logits"]``, or the first of a tuple;
-    ``item`` names another one. ``single``: (n,) numbers may be one per example, as binary nets squeeze them; of a net that
-    squeezes its batch of one they would be one per class. Raises ``HardlookError`` where there are none, with the line that would name them.
+    ``item`` names another one. ``single``: (n,) numbers may be one per example, as binary nets squeeze them; of a net
+    that squeezes its batch of one they would be one per class. Raises ``HardlookError`` where there are none, with the
+    line that would name them.
 
     >>> rows_of((torch.zeros(2, 8), torch.zeros(2, 3)), 1).shape
     torch.Size([2, 3])
@@ -164,8 +173,10 @@ def rows_of(output: Any, item: int | str | None = None, n_classes: int | None = 
             f"['logits'], or a tuple that begins with them{_advice(output, n_classes)}"
         )
     if not found.is_floating_point():
-        raise HardlookError(f"the model returned numbers of type {str(found.dtype).removeprefix('torch.')} (classes instead of "
-                            "scores?); needed (n, classes) logits as floats")
+        raise HardlookError(
+            f"the model returned numbers of type {str(found.dtype).removeprefix('torch.')} (classes instead of "
+            "scores?); needed (n, classes) logits as floats"
+        )
     if found.ndim > 2 and all(side == 1 for side in found.shape[2:]):
         found = found.flatten(1)
     if single and found.ndim < 2:
@@ -180,10 +191,20 @@ def rows_of(output: Any, item: int | str | None = None, n_classes: int | None = 
 
 def fitting_items(output: Any, n_classes: int | None) -> list[int | str]:
     """Where a tuple, mapping or dataclass holds (n, n_classes) tensors: indices, keys or names."""
-    items = (output.items() if isinstance(output, Mapping) else enumerate(output) if isinstance(output, (tuple, list))
-             else vars(output).items() if is_dataclass(output) else ())
-    return [at for at, value in items if isinstance(value, Tensor) and value.ndim == 2
-            and value.shape[1] > 1 and n_classes in (None, value.shape[1])]
+    items = (
+        output.items()
+        if isinstance(output, Mapping)
+        else enumerate(output)
+        if isinstance(output, (tuple, list))
+        else vars(output).items()
+        if is_dataclass(output)
+        else ()
+    )
+    return [
+        at
+        for at, value in items
+        if isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] > 1 and n_classes in (None, value.shape[1])
+    ]
 
 
 def _advice(output: Any, n_classes: int | None) -> str:

@@ -3,7 +3,7 @@
 transformers writes some weights under other names, or cut otherwise, than the model in memory has them, so
 that files of all its versions look alike. A model that holds a ``PreTrainedModel`` and the tensors of a file
 → the tensors under the model's names, with whatever was missing, unexpected or of another shape still so, for
-`scoring.models.loading` to refuse.
+`scoring.models.state_dict_matching` to refuse.
 
 Cost: the library builds the model once more. Known limits: a class of the user's own must be built from its
 config alone, as the library demands too.
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import nn
 
-from scoring.models.weights import Tensors
+from scoring.models.checkpoint_reader import Tensors
 
 
 def translated(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Tensors | None:
@@ -34,9 +34,7 @@ def translated(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Tensors
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    found = {
-        name: value for name, value in loaded.state_dict().items() if name not in set(report["missing_keys"])
-    }
+    found = {name: value for name, value in loaded.state_dict().items() if name not in set(report["missing_keys"])}
     found.update({name: tensors[name] for name in report["unexpected_keys"] if name in tensors})
     found.update({name: torch.empty(tuple(shape)) for name, shape, _ in report["mismatched_keys"]})
     return found

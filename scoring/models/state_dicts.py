@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 
+from scoring.audit.errors import HardlookError
 from scoring.models.tensors import Tensors, refuse_unusual
-from scoring.tables import HardlookError
 
 Number = int | float
 
@@ -89,8 +89,7 @@ def pick_state_dict(path: Path, content: Any, stated: Mapping[str, Any], weights
     """
     if not isinstance(content, Mapping):
         raise HardlookError(
-            f"{path} holds a {type(content).__name__}; needed a state dict: "
-            "torch.save(model.state_dict(), path)"
+            f"{path} holds a {type(content).__name__}; needed a state dict: torch.save(model.state_dict(), path)"
         )
     stated = {**_meta(content), **stated}
     held = _state_dicts(content, stated)
@@ -101,9 +100,7 @@ def pick_state_dict(path: Path, content: Any, stated: Mapping[str, Any], weights
     _refuse_none(path, content, taken.tensors)
     refuse_unusual(path, taken.tensors)
     kind = taken.kind or "plain"
-    return StateDict(
-        path, taken.tensors, taken.key, kind, number(stated, EPOCHS), number(stated, STEPS), notes
-    )
+    return StateDict(path, taken.tensors, taken.key, kind, number(stated, EPOCHS), number(stated, STEPS), notes)
 
 
 def holds_both(content: Any) -> bool:
@@ -158,16 +155,8 @@ def _is_packed(value: Any) -> bool:
 
 def _own_tensors(content: Mapping[str, Any]) -> Tensors:
     """The tensors of a mapping, without an epoch or step that is kept as a tensor beside them."""
-    named = {
-        name: value[0] if _is_packed(value) else value
-        for name, value in content.items()
-        if isinstance(name, str)
-    }
-    return {
-        name: item
-        for name, item in named.items()
-        if isinstance(item, torch.Tensor) and name not in EPOCHS + STEPS
-    }
+    named = {name: value[0] if _is_packed(value) else value for name, value in content.items() if isinstance(name, str)}
+    return {name: item for name, item in named.items() if isinstance(item, torch.Tensor) and name not in EPOCHS + STEPS}
 
 
 def _state_dicts(content: Mapping[str, Any], stated: Mapping[str, Any]) -> list[_Held]:
@@ -226,11 +215,7 @@ def _composer_average(state: Mapping[str, Any]) -> tuple[bool, Tensors] | None:
     EMA.
     """
     algorithms = state.get("algorithms") or ()
-    pairs = (
-        algorithms.items()
-        if isinstance(algorithms, Mapping)
-        else [pair for pair in algorithms if len(pair) == 2]
-    )
+    pairs = algorithms.items() if isinstance(algorithms, Mapping) else [pair for pair in algorithms if len(pair) == 2]
     own = next((own for name, own in pairs if name == "EMA" and isinstance(own, Mapping)), {})
     kept = own.get("ema_model")
     if not own.get("ema_started") or not isinstance(kept, Mapping):
@@ -264,13 +249,11 @@ def _choose(path: Path, held: list[_Held], weights: str) -> tuple[_Held, tuple[s
     unknown = [each for each in held if not each.kind]
     if not plain and not ema and len(unknown) > 1:
         raise HardlookError(
-            f"{path} holds several state dicts ({_keys(held)}); keep the one to audit under the key "
-            "'state_dict'"
+            f"{path} holds several state dicts ({_keys(held)}); keep the one to audit under the key 'state_dict'"
         )
     if weights == "ema" and not ema and not any(names_average(each.tensors) for each in held):
         raise HardlookError(
-            f"{path} holds no EMA weights; found {_keys(held)}; use weights = 'plain' (averaged = false "
-            "in audit.toml)"
+            f"{path} holds no EMA weights; found {_keys(held)}; use weights = 'plain' (averaged = false in audit.toml)"
         )
     same = (ema or plain or unknown) if weights == "ema" else (plain or ema or unknown)
     taken = same[0]
@@ -280,9 +263,7 @@ def _choose(path: Path, held: list[_Held], weights: str) -> tuple[_Held, tuple[s
     if taken.kind == "ema":
         only = weights == "plain"
         notes.append(
-            f"only EMA weights are there ({taken.key}); took those"
-            if only
-            else f"took the EMA weights ({taken.key})"
+            f"only EMA weights are there ({taken.key}); took those" if only else f"took the EMA weights ({taken.key})"
         )
     elif ema:
         notes.append(f"took the plain weights ({taken.key}), not the EMA ({ema[0].key})")

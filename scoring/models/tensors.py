@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from scoring.tables import HardlookError
+from scoring.audit.errors import HardlookError
 
 Tensors = dict[str, torch.Tensor]
 

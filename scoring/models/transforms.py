@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from scoring.references import call_named, close_names, load_callable
-from scoring.tables import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.audit.user_code import call_named, close_names, load_callable
 
 MOST_PIXELS = 16_384
 """A side longer than this is a slip of the finger, which would fill the memory."""
@@ -63,7 +63,7 @@ def load_transform(
 
 def _hashed_words(spec: dict[str, Any]) -> Callable[[str], torch.Tensor]:
     """Text without a tokenizer of its own: hashed words, with the table's ``length`` and ``buckets``."""
-    from scoring.text import HashedWords
+    from scoring.models.text import HashedWords
 
     for key in spec:
         if key not in TEXT_KEYS:
@@ -77,7 +77,9 @@ def _checked(spec: dict[str, Any]) -> dict[str, Any]:
         if key not in KEYS:
             raise HardlookError(f"transform has an unknown key {key!r}; {close_names(key, KEYS)}")
         if key in ("resize", "crop") and not _is_size(value):
-            raise HardlookError(f"transform.{key} = {value!r}; needed pixels (1 to {MOST_PIXELS:,}), or [height, width]")
+            raise HardlookError(
+                f"transform.{key} = {value!r}; needed pixels (1 to {MOST_PIXELS:,}), or [height, width]"
+            )
         if key in ("mean", "std") and not _are_numbers(value):
             raise HardlookError(f"transform.{key} = {value!r}; needed a number, or one per channel")
     if np.any(np.asarray(spec.get("std", 1.0)) == 0):
@@ -105,9 +107,7 @@ class TableTransform:
     already.
     """
 
-    def __init__(
-        self, resize=None, crop=None, mode: str | None = None, mean=None, std=None, pictures: bool = True
-    ):
+    def __init__(self, resize=None, crop=None, mode: str | None = None, mean=None, std=None, pictures: bool = True):
         from torchvision.transforms import (
             v2,
         )  # imported late: it takes a second, and this module is imported often
@@ -151,9 +151,7 @@ class TableTransform:
         if values.ndim not in (2, 3) or not self.pictures:
             return self._vector(values)
         if values.dtype == np.uint8 and _is_bytes_picture(values):
-            return self(
-                Image.fromarray(values.squeeze(-1) if values.ndim == 3 and values.shape[-1] == 1 else values)
-            )
+            return self(Image.fromarray(values.squeeze(-1) if values.ndim == 3 and values.shape[-1] == 1 else values))
         return self._normalised(self._sized(_channelled(_scaled(self._channels_first(values)), self.mode)))
 
     def picture_size(self, values: np.ndarray) -> tuple[int, int]:

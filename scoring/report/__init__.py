@@ -3,6 +3,6 @@
 ``pages`` says what stands in each section, ``drawing`` makes text, tables, pictures and charts of it.
 """
 
-from scoring.report.pages import render, write_report
+from scoring.report.sections import render, write_report
 
 __all__ = ["render", "write_report"]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, Scorer, Shard
 from scoring.scorers.data_map import mean_over_epochs
 
 
@@ -39,16 +39,32 @@ class AUM(Scorer):
     name = "aum"
     needs = ("dynamics", "labels")
     columns = (
-        Column(name="aum", family="dynamics", title="Area under the margin", unit="logits", suspicious="low",
-               detects="label error",
-               help="Mean over the epochs of (logit of the label − largest other logit) in the training "
-                    "forward itself; negative where another class won more than the label. Of the "
-                    "un-augmented example where the training forward was not seen."),
-        Column(name="eval", family="dynamics", title="Area under the margin, un-augmented", unit="logits",
-               suspicious="low", detects="label error",
-               help="The same mean, always of the un-augmented example in eval mode after each epoch."),
-        Column(name="from_training", family="", title="Margin seen in training",
-               help="1 where AUM is of the training forward's own logits, 0 where of un-augmented examples."),
+        Column(
+            name="aum",
+            family="dynamics",
+            title="Area under the margin",
+            unit="logits",
+            suspicious="low",
+            detects="label error",
+            help="Mean over the epochs of (logit of the label − largest other logit) in the training "
+            "forward itself; negative where another class won more than the label. Of the "
+            "un-augmented example where the training forward was not seen.",
+        ),
+        Column(
+            name="eval",
+            family="dynamics",
+            title="Area under the margin, un-augmented",
+            unit="logits",
+            suspicious="low",
+            detects="label error",
+            help="The same mean, always of the un-augmented example in eval mode after each epoch.",
+        ),
+        Column(
+            name="from_training",
+            family="",
+            title="Margin seen in training",
+            help="1 where AUM is of the training forward's own logits, 0 where of un-augmented examples.",
+        ),
     )
 
     def score(self, shard: Shard, state) -> Columns:
@@ -57,5 +73,8 @@ class AUM(Scorer):
         unaugmented = area_under_margin(shard.dynamics["margin"])
         there = ~np.isnan(seen)
         known = there | ~np.isnan(unaugmented)
-        return {"aum": np.where(there, seen, unaugmented), "eval": unaugmented,
-                "from_training": np.where(known, there.astype(float), np.nan)}
+        return {
+            "aum": np.where(there, seen, unaugmented),
+            "eval": unaugmented,
+            "from_training": np.where(known, there.astype(float), np.nan),
+        }

@@ -16,11 +16,12 @@ in the paper; epochs in which an example was not recorded are left out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.tables import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 def mean_over_epochs(values: np.ndarray) -> np.ndarray:
@@ -52,8 +53,14 @@ def data_map(p_label: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.n
 REGIONS = ("easy", "ambiguous", "hard")
 
 
-def data_map_regions(confidence: np.ndarray, variability: np.ndarray, *, easy: float = 2 / 3, hard: float = 1 / 3,
-                     ambiguous: float = 2 / 3) -> np.ndarray:
+def data_map_regions(
+    confidence: np.ndarray,
+    variability: np.ndarray,
+    *,
+    easy: float = 2 / 3,
+    hard: float = 1 / 3,
+    ambiguous: float = 2 / 3,
+) -> np.ndarray:
     """(n,) confidence and (n,) variability → (n,) object array of "easy", "ambiguous", "hard", None where NaN.
 
     The three numbers are quantiles between 0 and 1, over the examples given. Ambiguous: variability above its
@@ -66,8 +73,10 @@ def data_map_regions(confidence: np.ndarray, variability: np.ndarray, *, easy: f
     ['easy', 'ambiguous', 'hard', None]
     """
     if not 0 <= hard <= easy <= 1 or not 0 <= ambiguous <= 1:
-        raise HardlookError(f"regions of the data map: hard = {hard}, easy = {easy}, ambiguous = {ambiguous}; needed "
-                            "quantiles with 0 ≤ hard ≤ easy ≤ 1 and 0 ≤ ambiguous ≤ 1")
+        raise HardlookError(
+            f"regions of the data map: hard = {hard}, easy = {easy}, ambiguous = {ambiguous}; needed "
+            "quantiles with 0 ≤ hard ≤ easy ≤ 1 and 0 ≤ ambiguous ≤ 1"
+        )
     confidence, variability = np.asarray(confidence, dtype=np.float64), np.asarray(variability, dtype=np.float64)
     known = np.isfinite(confidence) & np.isfinite(variability)
     regions = np.full(len(confidence), None, dtype=object)
@@ -90,19 +99,42 @@ class DataMap(Scorer):
 
     name = "data_map"
     needs = ("dynamics", "labels")
-    least = {"dynamics": 2}
+    least: ClassVar = {"dynamics": 2}
     columns = (
-        Column(name="confidence", family="dynamics", title="Confidence", unit="probability", suspicious="low",
-               detects="label error",
-               help="Mean probability of the label over the epochs of training; low: it stayed improbable."),
-        Column(name="variability", family="variability", title="Variability", unit="probability",
-               suspicious="high", detects="difficulty",
-               help="How much the probability of the label moved over the epochs (standard deviation); high "
-                    "where the training kept changing its mind, between classes."),
-        Column(name="correctness", family="dynamics", title="Correctness", unit="share", suspicious="low",
-               detects="label error", help="Share of epochs after which the model predicted the label."),
-        Column(name="region", family="", title="Region of the data map",
-               help="0 easy, 1 ambiguous, 2 hard: by quantiles of confidence and variability within the split."),
+        Column(
+            name="confidence",
+            family="dynamics",
+            title="Confidence",
+            unit="probability",
+            suspicious="low",
+            detects="label error",
+            help="Mean probability of the label over the epochs of training; low: it stayed improbable.",
+        ),
+        Column(
+            name="variability",
+            family="variability",
+            title="Variability",
+            unit="probability",
+            suspicious="high",
+            detects="difficulty",
+            help="How much the probability of the label moved over the epochs (standard deviation); high "
+            "where the training kept changing its mind, between classes.",
+        ),
+        Column(
+            name="correctness",
+            family="dynamics",
+            title="Correctness",
+            unit="share",
+            suspicious="low",
+            detects="label error",
+            help="Share of epochs after which the model predicted the label.",
+        ),
+        Column(
+            name="region",
+            family="",
+            title="Region of the data map",
+            help="0 easy, 1 ambiguous, 2 hard: by quantiles of confidence and variability within the split.",
+        ),
     )
 
     easy: float = 2 / 3
@@ -118,7 +150,12 @@ class DataMap(Scorer):
         """Add the region, within each split."""
         region = np.full(len(examples), np.nan)
         for rows in examples.groupby("split").indices.values():
-            found = data_map_regions(columns["confidence"][rows], columns["variability"][rows], easy=self.easy,
-                                     hard=self.hard, ambiguous=self.ambiguous)
+            found = data_map_regions(
+                columns["confidence"][rows],
+                columns["variability"][rows],
+                easy=self.easy,
+                hard=self.hard,
+                ambiguous=self.ambiguous,
+            )
             region[rows] = [np.nan if name is None else REGIONS.index(name) for name in found]
         return {**columns, "region": region}

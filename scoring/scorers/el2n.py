@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.audit.errors import HardlookError
+from scoring.scorers import Column, Columns, Scorer, Shard
 from scoring.scorers.data_map import mean_over_epochs
-from scoring.tables import HardlookError
 
 
 def error_norm_early(error_norms: np.ndarray, early: float = 0.25) -> np.ndarray:
@@ -44,12 +44,25 @@ class EL2N(Scorer):
     name = "el2n"
     needs = ("dynamics", "labels")
     columns = (
-        Column(name="early", family="dynamics", title="EL2N, early", suspicious="high", detects="difficulty",
-               stage="early", help="Mean length of the error vector (probabilities − one-hot label, 0 to √2) over the "
-                                   "first quarter of the recorded epochs: high where the example is hard early on."),
-        Column(name="all", family="dynamics", title="EL2N, all epochs", suspicious="high", detects="label error",
-               stage="all", help="The same mean over all recorded epochs: high where the label stayed wrong for the "
-                                 "model throughout."),
+        Column(
+            name="early",
+            family="dynamics",
+            title="EL2N, early",
+            suspicious="high",
+            detects="difficulty",
+            stage="early",
+            help="Mean length of the error vector (probabilities − one-hot label, 0 to √2) over the "
+            "first quarter of the recorded epochs: high where the example is hard early on.",
+        ),
+        Column(
+            name="all",
+            family="dynamics",
+            title="EL2N, all epochs",
+            suspicious="high",
+            detects="label error",
+            stage="all",
+            help="The same mean over all recorded epochs: high where the label stayed wrong for the model throughout.",
+        ),
     )
 
     early: float = 0.25

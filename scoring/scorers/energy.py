@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logsumexp
 
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 def energy(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -32,13 +32,27 @@ class Energy(Scorer):
     name = "energy"
     needs = ("predictions",)
     columns = (
-        Column(name="energy", family="out of distribution", title="Energy", unit="nats", suspicious="high",
-               detects="out of distribution", uses_label=False,
-               help="−log of the summed exponentials of the logits: high where no class answers strongly. High = out of "
-                    "distribution."),
-        Column(name="max_probability", family="entropy", title="Largest probability", unit="probability",
-               suspicious="low", detects="out of distribution", uses_label=False,
-               help="Probability of the predicted class. Low = out of distribution."),
+        Column(
+            name="energy",
+            family="out of distribution",
+            title="Energy",
+            unit="nats",
+            suspicious="high",
+            detects="out of distribution",
+            uses_label=False,
+            help="−log of the summed exponentials of the logits: high where no class answers strongly. High = out of "
+            "distribution.",
+        ),
+        Column(
+            name="max_probability",
+            family="entropy",
+            title="Largest probability",
+            unit="probability",
+            suspicious="low",
+            detects="out of distribution",
+            uses_label=False,
+            help="Probability of the predicted class. Low = out of distribution.",
+        ),
     )
 
     temperature: float = 1.0

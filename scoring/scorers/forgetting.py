@@ -12,10 +12,11 @@ a batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 def forgetting_events(correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -36,15 +37,26 @@ class Forgetting(Scorer):
 
     name = "forgetting"
     needs = ("dynamics", "labels")
-    least = {"dynamics": 2}
+    least: ClassVar = {"dynamics": 2}
     columns = (
-        Column(name="events", family="forgetting", title="Forgetting events", unit="events",
-               suspicious="high", detects="difficulty",
-               help="How often the model went from right to wrong about the example between epochs; null "
-                    "where it was never right."),
-        Column(name="never_learned", family="dynamics", title="Never learned", suspicious="high",
-               detects="difficulty",
-               help="1 where the model predicted the label after none of the epochs, else 0."),
+        Column(
+            name="events",
+            family="forgetting",
+            title="Forgetting events",
+            unit="events",
+            suspicious="high",
+            detects="difficulty",
+            help="How often the model went from right to wrong about the example between epochs; null "
+            "where it was never right.",
+        ),
+        Column(
+            name="never_learned",
+            family="dynamics",
+            title="Never learned",
+            suspicious="high",
+            detects="difficulty",
+            help="1 where the model predicted the label after none of the epochs, else 0.",
+        ),
     )
 
     def score(self, shard: Shard, state) -> Columns:
@@ -52,5 +64,7 @@ class Forgetting(Scorer):
         correct = np.asarray(shard.dynamics["correct"], dtype=np.float64)
         whole = ~np.isnan(correct).any(0)
         events, learned = forgetting_events(correct == 1)
-        return {"events": np.where(whole & learned, events.astype(float), np.nan),
-                "never_learned": np.where(whole, (~learned).astype(float), np.nan)}
+        return {
+            "events": np.where(whole & learned, events.astype(float), np.nan),
+            "never_learned": np.where(whole, (~learned).astype(float), np.nan),
+        }

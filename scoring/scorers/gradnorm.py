@@ -1,9 +1,11 @@
-"""GradNorm (Huang, Geng and Li 2021): gradient length of the distance to the uniform distribution. HIGH = IN distribution.
+"""GradNorm (Huang, Geng and Li 2021): gradient length of the distance to the uniform distribution. HIGH = IN
+distribution.
 
     S(x) = ‖∂ KL(u ‖ softmax(f(x)/T)) / ∂W‖₁ = (s / (C T)) · ‖x‖₁ · Σ_j |1 − C p_j(x)|          (their eq. 6-8)
 
-with W the weights of the head, x its input, C classes, f = s (W x + b) and s = 1 for most models. Where a model knows an example, features and probabilities are
-far from flat and the gradient is long; a low value speaks for an example out of distribution.
+with W the weights of the head, x its input, C classes, f = s (W x + b) and s = 1 for most models. Where a model knows
+an example, features and probabilities are far from flat and the gradient is long; a low value speaks for an example out
+of distribution.
 
 Inputs (n, d) features and (n, c) logits → (n,). Cost: none beyond the prediction pass. Limits: needs a Linear head;
 the bias is left out, as in the paper.
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 def gradnorm(features: np.ndarray, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -40,10 +42,17 @@ class GradNorm(Scorer):
     name = "gradnorm"
     needs = ("predictions", "features", "head")
     columns = (
-        Column(name="gradnorm", family="out of distribution", title="GradNorm", unit="nats per unit of weight",
-               suspicious="low", detects="out of distribution", uses_label=False,
-               help="Length of the head's gradient of the divergence between a uniform guess and the prediction. "
-                    "High = in distribution; low = out of distribution."),
+        Column(
+            name="gradnorm",
+            family="out of distribution",
+            title="GradNorm",
+            unit="nats per unit of weight",
+            suspicious="low",
+            detects="out of distribution",
+            uses_label=False,
+            help="Length of the head's gradient of the divergence between a uniform guess and the prediction. "
+            "High = in distribution; low = out of distribution.",
+        ),
     )
 
     temperature: float = 1.0

@@ -2,9 +2,9 @@
 
     GraNd = E ‖∇_θ ℓ(x, y)‖₂
 
-over the first checkpoints, by the head's parameters in closed form (``scoring.gradient_norms``), or by all parameters
-(``--grand-layers all``), exactly. The paper averages over ten initialisations, here over the first checkpoints of one
-training. EL2N is its approximation by the error vector alone.
+over the first checkpoints, by the head's parameters in closed form (``scoring.gradients.parameter_gradient_norms``), or
+by all parameters (``--grand-layers all``), exactly. The paper averages over ten initialisations, here over the first
+checkpoints of one training. EL2N is its approximation by the error vector alone.
 
 Cost: one forward pass per checkpoint; with all layers a backward pass per example besides. Limits: eval mode; where the
 head is not linear (measured, ``scoring.models.head``) all layers are taken, and a note says so.
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.audit.errors import HardlookError
+from scoring.scorers import Column, Columns, Scorer, Shard
 from scoring.scorers.influence import padded_batches
-from scoring.tables import HardlookError
 
 LAYERS = ("head", "all")
 
@@ -33,10 +33,17 @@ class GraNd(Scorer):
     name = "grand"
     needs = ("checkpoints", "labels")
     columns = (
-        Column(name="early", family="dynamics", title="GraNd, early", unit="nats per unit of weight", suspicious="high",
-               detects="difficulty", stage="early",
-               help="Length of the gradient of the example's loss by the weights, mean over the first checkpoints: high "
-                    "where the example pulls the model hard early in training; rare, hard or wrong ones do."),
+        Column(
+            name="early",
+            family="dynamics",
+            title="GraNd, early",
+            unit="nats per unit of weight",
+            suspicious="high",
+            detects="difficulty",
+            stage="early",
+            help="Length of the gradient of the example's loss by the weights, mean over the first checkpoints: high "
+            "where the example pulls the model hard early in training; rare, hard or wrong ones do.",
+        ),
     )
 
     layers: str = "head"
@@ -46,15 +53,18 @@ class GraNd(Scorer):
     def fit(self, run, workdir) -> str:
         """Over which layers: those that were asked for, or all where the head has no closed form."""
         if self.layers not in LAYERS or self.early < 1:
-            raise HardlookError(f"grand: layers = {self.layers!r}, early = {self.early}; needed layers head or all, and "
-                                "at least one checkpoint")
+            raise HardlookError(
+                f"grand: layers = {self.layers!r}, early = {self.early}; needed layers head or all, and "
+                "at least one checkpoint"
+            )
         if self.layers == "all" or run.head.get("linear"):
             return self.layers
         run.note(f"over all layers: {run.head.get('reason', 'the head was not measured')}")
         return "all"
 
     def score(self, shard: Shard, state) -> Columns:
-        """Mean over the first checkpoints; null without a label. ``state``: over which layers, None: as they are set."""
+        """Mean over the first checkpoints; null without a label. ``state``: over which layers, None: as they are
+        set."""
         layers = state or self.layers
         known = np.flatnonzero(shard.labels >= 0)
         chosen = shard.checkpoints[: self.early]
@@ -71,15 +81,22 @@ class GraNd(Scorer):
     def _norms(self, shard: Shard, rows: np.ndarray, layers: str) -> np.ndarray:
         import torch
 
-        from scoring.gradient_norms import gradient_norm, head_gradient_norm
+        from scoring.gradients.parameter_gradient_norms import gradient_norm, head_gradient_norm
 
         inputs, labels = shard.inputs[rows], shard.labels[rows]
         if layers == "head":
             found, head = shard.model.features(inputs), shard.model.head
             if not found.linear:
-                raise HardlookError(f"grand: at an early checkpoint, {found.reason}; take all layers with --grand-layers all")
-            return abs(head.scale) * head_gradient_norm(found.features.float().cpu().numpy(),
-                                                        found.logits.float().cpu().numpy(), labels, bias=head.bias)
+                raise HardlookError(
+                    f"grand: at an early checkpoint, {found.reason}; take all layers with --grand-layers all"
+                )
+            return abs(head.scale) * head_gradient_norm(
+                found.features.float().cpu().numpy(), found.logits.float().cpu().numpy(), labels, bias=head.bias
+            )
         device = shard.model.device
-        return gradient_norm(shard.model.module, inputs.to(device), torch.from_numpy(labels).to(device),
-                             note=lambda text: shard.note(text))
+        return gradient_norm(
+            shard.model.module,
+            inputs.to(device),
+            torch.from_numpy(labels).to(device),
+            note=lambda text: shard.note(text),
+        )

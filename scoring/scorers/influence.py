@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.tables import HardlookError, read_json, write_json
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_json, write_json
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +36,15 @@ class Influence(Scorer):
     needs = ("checkpoints", "labels")
     vectors = ("influence",)
     columns = (
-        Column(name="self_influence", family="influence", title="Self-influence, embedding", suspicious="high",
-               detects="label error",
-               help="Squared length of the influence embedding: how much the example's own loss would change if it "
-                    "were left out of training. High for examples that stand alone: rare, hard or wrong."),
+        Column(
+            name="self_influence",
+            family="influence",
+            title="Self-influence, embedding",
+            suspicious="high",
+            detects="label error",
+            help="Squared length of the influence embedding: how much the example's own loss would change if it "
+            "were left out of training. High for examples that stand alone: rare, hard or wrong.",
+        ),
     )
 
     arnoldi_dim: int = 500
@@ -53,20 +59,32 @@ class Influence(Scorer):
         from scoring.influence import InfluenceFactors
 
         record = run.run.factors_path.with_suffix(".json")
-        key = {"run": run.key, "parameters": asdict(self), "layers": run.run.config.get("layers"),
-               "l2": run.run.config.get("l2", 0.0)}
+        key = {
+            "run": run.key,
+            "parameters": asdict(self),
+            "layers": run.run.config.get("layers"),
+            "l2": run.run.config.get("l2", 0.0),
+        }
         if run.run.factors_path.is_file() and read_json(record, {}).get("key") == key:
             return _noted(run, InfluenceFactors.load(run.run.factors_path))
         with run.model.at(run.checkpoints[-1]) as module, contextlib.ExitStack() as bars:
+
             def planned(size):
                 run.say(str(size))
                 bar.append(bars.enter_context(run.progress("factoring the Hessian", size.products, "products")))
 
             bar: list = []
             factors = InfluenceFactors.fit(
-                module, TrainBatches(run, self.subset, self.batch_size), layers=self._layers(run),
-                arnoldi_dim=self.arnoldi_dim, rank=self.rank, seed=run.audit.seed, l2=run.run.config.get("l2", 0.0),
-                memory_budget=int(self.memory_budget * 2**30), announce=planned, advance=lambda: bar[0](1),
+                module,
+                TrainBatches(run, self.subset, self.batch_size),
+                layers=self._layers(run),
+                arnoldi_dim=self.arnoldi_dim,
+                rank=self.rank,
+                seed=run.audit.seed,
+                l2=run.run.config.get("l2", 0.0),
+                memory_budget=int(self.memory_budget * 2**30),
+                announce=planned,
+                advance=lambda: bar[0](1),
             )
         factors.save(run.run.factors_path)
         write_json(record, {"key": key, "report": asdict(factors.report)})
@@ -114,8 +132,9 @@ class TrainBatches:
     def __init__(self, context, most: int, batch_size: int):
         known = np.flatnonzero((context.examples["split"] == "train") & (context.labels >= 0))
         if not len(known):
-            raise HardlookError("influence needs labelled training examples, found none; add a [[data]] table with "
-                                'split = "train"')
+            raise HardlookError(
+                'influence needs labelled training examples, found none; add a [[data]] table with split = "train"'
+            )
         drawn = np.random.default_rng(context.audit.seed).permutation(len(known))[:most]
         self.context, self.positions, self.batch_size = context, known[np.sort(drawn)], batch_size
 
@@ -128,8 +147,8 @@ class TrainBatches:
                 yield inputs, torch.from_numpy(self.context.labels[numbers[good]])
 
     def _parts(self) -> list[np.ndarray]:
-        """Positions in batches; an example that would be alone in the last one goes with the one before, since PyTorch's
-        batch norm gives a wrong gradient for a batch of one."""
+        """Positions in batches; an example that would be alone in the last one goes with the one before, since
+        PyTorch's batch norm gives a wrong gradient for a batch of one."""
         starts = list(range(0, len(self.positions), self.batch_size))
         if len(starts) > 1 and len(self.positions) - starts[-1] == 1:
             starts.pop()

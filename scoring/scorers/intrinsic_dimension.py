@@ -7,8 +7,8 @@ goes with hard ones. No label is used. A duplicate (T₁ = 0) or equal radii (Σ
 
 Inputs (n, d) features → (n,). Neighbours are those of the same split: exact up to ``EXACT`` examples, else found by
 pynndescent, in about n log n; distances are exact for those found. On 60,000 Fashion-MNIST images (84 features of a
-LeNet) 500 dimensions drawn at random were those of exact neighbours to 1e-7. scikit-dimension's MLE agrees at a single k (its ``unbiased`` divides by k − 2, which the paper only mentions), and
-has no mean over k. Cost: the neighbours.
+LeNet) 500 dimensions drawn at random were those of exact neighbours to 1e-7. scikit-dimension's MLE agrees at a single
+k (its ``unbiased`` divides by k − 2, which the paper only mentions), and has no mean over k. Cost: the neighbours.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.neighbours import EXACT, GRAPH, graph_of
-from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.tables import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.data.nearest_neighbours import EXACT, GRAPH, graph_of
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 BLOCK = 4 << 20
 
@@ -33,8 +33,10 @@ def intrinsic_dimension(radii: np.ndarray, k1: int = 10, k2: int = 20) -> np.nda
     [1.202, nan, nan]
     """
     if not 2 <= k1 <= k2 or radii.shape[1] < k2:
-        raise HardlookError(f"intrinsic dimension with k1 = {k1}, k2 = {k2} and {radii.shape[1]} neighbours; needed "
-                            "2 ≤ k1 ≤ k2 ≤ neighbours")
+        raise HardlookError(
+            f"intrinsic dimension with k1 = {k1}, k2 = {k2} and {radii.shape[1]} neighbours; needed "
+            "2 ≤ k1 ≤ k2 ≤ neighbours"
+        )
     radii = np.asarray(radii[:, :k2], dtype=np.float64)
     usable = (np.isfinite(radii) & (radii > 0)).all(1)
     logs = np.log(np.where(usable[:, None], radii, 1.0))
@@ -84,10 +86,17 @@ class IntrinsicDimension(Scorer):
     name = "intrinsic_dimension"
     needs = ("features",)
     columns = (
-        Column(name="dimension", family="intrinsic dimension", title="Intrinsic dimension", unit="dimensions",
-               suspicious="measured", detects="difficulty", uses_label=False,
-               help="In how many directions the examples nearest to this one vary, in the space of features; null for "
-                    "exact duplicates. Which end is hard is measured."),
+        Column(
+            name="dimension",
+            family="intrinsic dimension",
+            title="Intrinsic dimension",
+            unit="dimensions",
+            suspicious="measured",
+            detects="difficulty",
+            uses_label=False,
+            help="In how many directions the examples nearest to this one vary, in the space of features; null for "
+            "exact duplicates. Which end is hard is measured.",
+        ),
     )
 
     k1: int = 10

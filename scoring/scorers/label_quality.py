@@ -2,8 +2,9 @@
 
 With t_j the mean probability of class j among the examples labelled j (their confident threshold):
 
-    quality = adjusted probability of the label: p − t, shifted and normalised to sum to 1     (cleanlab's self-confidence)
-    issue   = 1 where the label is among those that the estimated joint of given and true labels prunes (by noise rate)
+    quality = adjusted probability of the label: p − t, shifted and normalised to sum to 1     (cleanlab's
+    self-confidence) issue   = 1 where the label is among those that the estimated joint of given and true labels prunes
+    (by noise rate)
 
 The method asks for *out-of-sample* probabilities. Those of a model about its own training examples are *in-sample*: it
 has seen the wrong labels and may have learned them. Both are told apart: ``out_of_sample`` holds training examples
@@ -22,15 +23,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.shards import digest
-from scoring.tables import HardlookError
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import digest
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 METHODS = ("self_confidence", "normalized_margin")
 
 
-def confident_learning(probabilities: np.ndarray, labels: np.ndarray, method: str = "self_confidence",
-                       ) -> tuple[np.ndarray, np.ndarray]:
+def confident_learning(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    method: str = "self_confidence",
+) -> tuple[np.ndarray, np.ndarray]:
     """(n, c) probabilities and (n,) labels, all known → cleanlab's quality in 0 … 1, low is suspicious, and whether
     the label is an issue, each (n,).
 
@@ -63,20 +67,40 @@ class LabelQuality(Scorer):
     name = "label_quality"
     needs = ("predictions", "labels")
     columns = (
-        Column(name="out_of_sample", family="confident learning", title="Label quality, out-of-sample",
-               suspicious="low", detects="label error",
-               help="Confident learning (cleanlab): probability of the label by a model that did not see it, adjusted "
-                    "for how sure the model is of each class. Out-of-fold on train, the last checkpoint on test."),
-        Column(name="out_of_sample_issue", family="confident learning", title="Label issue, out-of-sample",
-               suspicious="high", detects="label error",
-               help="1 where confident learning counts the label as wrong, from out-of-sample probabilities."),
-        Column(name="in_sample", family="confident learning", title="Label quality, in-sample", suspicious="low",
-               detects="label error",
-               help="The same from the last checkpoint, which was trained on these labels: it hides errors that it "
-                    "has memorised. Only training examples have it."),
-        Column(name="in_sample_issue", family="confident learning", title="Label issue, in-sample", suspicious="high",
-               detects="label error",
-               help="1 where confident learning counts the label as wrong, from in-sample probabilities."),
+        Column(
+            name="out_of_sample",
+            family="confident learning",
+            title="Label quality, out-of-sample",
+            suspicious="low",
+            detects="label error",
+            help="Confident learning (cleanlab): probability of the label by a model that did not see it, adjusted "
+            "for how sure the model is of each class. Out-of-fold on train, the last checkpoint on test.",
+        ),
+        Column(
+            name="out_of_sample_issue",
+            family="confident learning",
+            title="Label issue, out-of-sample",
+            suspicious="high",
+            detects="label error",
+            help="1 where confident learning counts the label as wrong, from out-of-sample probabilities.",
+        ),
+        Column(
+            name="in_sample",
+            family="confident learning",
+            title="Label quality, in-sample",
+            suspicious="low",
+            detects="label error",
+            help="The same from the last checkpoint, which was trained on these labels: it hides errors that it "
+            "has memorised. Only training examples have it.",
+        ),
+        Column(
+            name="in_sample_issue",
+            family="confident learning",
+            title="Label issue, in-sample",
+            suspicious="high",
+            detects="label error",
+            help="1 where confident learning counts the label as wrong, from in-sample probabilities.",
+        ),
     )
 
     method: str = "self_confidence"
@@ -92,11 +116,16 @@ class LabelQuality(Scorer):
         if self.method not in METHODS:
             raise HardlookError(f"label_quality: method = {self.method!r}; needed one of {', '.join(METHODS)}")
         _, last = run.predicted
-        folds = run.aligned(run.run.out_of_fold_path) if run.run.out_of_fold_path.is_file() else np.full_like(last, np.nan)
+        folds = (
+            run.aligned(run.run.out_of_fold_path) if run.run.out_of_fold_path.is_file() else np.full_like(last, np.nan)
+        )
         split = run.examples["split"].to_numpy()
         state = pd.DataFrame(np.nan, index=run.examples["example_id"], columns=[c.name for c in self.columns])
-        for name, probabilities, of_split in (("out_of_sample", folds, "train"), ("out_of_sample", last, "test"),
-                                              ("in_sample", last, "train")):
+        for name, probabilities, of_split in (
+            ("out_of_sample", folds, "train"),
+            ("out_of_sample", last, "test"),
+            ("in_sample", last, "train"),
+        ):
             rows = (split == of_split) & (run.labels >= 0) & np.isfinite(probabilities).all(1)
             if rows.any():
                 quality, issue = confident_learning(probabilities[rows], run.labels[rows], self.method)

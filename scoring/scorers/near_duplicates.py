@@ -1,4 +1,5 @@
-"""Near duplicates: examples whose features are far nearer to each other than is usual here (``scoring.duplicates.near``).
+"""Near duplicates: examples whose features are far nearer to each other than is usual here
+(``scoring.data.duplicates.near``).
 
 Inputs: features of all splits; no label. Outputs: per example how near the nearest other content is, and
 ``near_duplicates.parquet`` with the groups. Cost: one search. Limits: what the model's features tell apart is no near
@@ -11,11 +12,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from scoring.duplicates import near_duplicates, near_groups
-from scoring.duplicates.near import CHANCE, write_members
-from scoring.neighbours import EXACT
-from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.shards import digest
+from scoring.audit.storage import digest
+from scoring.data.duplicates import near_duplicates, near_groups
+from scoring.data.duplicates.near import CHANCE, write_members
+from scoring.data.nearest_neighbours import EXACT
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +30,16 @@ class NearDuplicateScores(Scorer):
     name = "near_duplicates"
     needs = ("features",)
     columns = (
-        Column(name="ratio", family="near duplicates", title="Nearest of ten", suspicious="low", uses_label=False,
-               help="Cosine distance of the features to the nearest example of other content, divided by the distance to "
-                    "the tenth nearest. Near 0 for a copy that was brightened, encoded again or cut a little differently; "
-                    "needs no label. The groups of near duplicates stand on the overview."),
+        Column(
+            name="ratio",
+            family="near duplicates",
+            title="Nearest of ten",
+            suspicious="low",
+            uses_label=False,
+            help="Cosine distance of the features to the nearest example of other content, divided by the distance to "
+            "the tenth nearest. Near 0 for a copy that was brightened, encoded again or cut a little differently; "
+            "needs no label. The groups of near duplicates stand on the overview.",
+        ),
     )
 
     chance: float = CHANCE
@@ -51,9 +58,11 @@ class NearDuplicateScores(Scorer):
         write_members(context.run.near_duplicates_path, ids, found, {"chance": self.chance})
         members = pd.DataFrame({"group": found.group, "example_id": ids})
         groups = near_duplicates(members[found.group >= 0], examples)
-        context.say(f"near_duplicates: {len(groups):,} groups, {groups['conflicting'].sum():,} with conflicting labels, "
-                    f"{groups['across_splits'].sum():,} across splits; nearer than {found.threshold:.2f} of the distance to "
-                    f"the tenth, in {found.dimension:.1f} dimensions")
+        context.say(
+            f"near_duplicates: {len(groups):,} groups, {groups['conflicting'].sum():,} with conflicting labels, "
+            f"{groups['across_splits'].sum():,} across splits; nearer than {found.threshold:.2f} of the distance to "
+            f"the tenth, in {found.dimension:.1f} dimensions"
+        )
         return pd.Series(found.ratio, index=ids)
 
     def score(self, shard: Shard, state) -> Columns:

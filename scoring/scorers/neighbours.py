@@ -1,8 +1,8 @@
 """kNN disagreement: how many of an example's nearest labelled training examples bear another label.
 
-Neighbours are those of ``scoring.neighbours``, on the features of the last checkpoint; ``neighbours.parquet`` keeps
-the nearest of them. The score is a share of the k nearest (k = 200: on 20,000 images with human label errors it finds
-far more than k = 10), fewer for a class that has fewer.
+Neighbours are those of ``scoring.data.nearest_neighbours``, on the features of the last checkpoint;
+``neighbours.parquet`` keeps the nearest of them. The score is a share of the k nearest (k = 200: on 20,000 images with
+human label errors it finds far more than k = 10), fewer for a class that has fewer.
 
 Inputs: features and labels. Cost: one search. Limits: features that have memorised wrong labels put them among
 examples of that wrong label; the mean distance needs no label and ranks what is unlike the training data (Sun et al.
@@ -16,9 +16,17 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from scoring.neighbours import EXACT, KEPT, disagreement, fair_k, nearest, training_base, write_neighbours
-from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.shards import digest
+from scoring.audit.storage import digest
+from scoring.data.nearest_neighbours import (
+    EXACT,
+    KEPT,
+    disagreement,
+    fair_k,
+    nearest,
+    training_base,
+    write_neighbours,
+)
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +40,27 @@ class NeighbourScores(Scorer):
     name = "neighbours"
     needs = ("features", "labels")
     columns = (
-        Column(name="disagreement", family="neighbours", title="kNN disagreement", unit="share", suspicious="high",
-               detects="label error",
-               help="Share of the nearest labelled training examples (200, fewer for a small class) that bear another "
-                    "label; by cosine distance on the last checkpoint's features."),
-        Column(name="distance", family="distance", title="Distance to neighbours", unit="cosine distance",
-               suspicious="high", detects="out of distribution", uses_label=False,
-               help="Mean cosine distance to the 50 nearest training examples; needs no label. High where the example "
-                    "is unlike all that the model was trained on."),
+        Column(
+            name="disagreement",
+            family="neighbours",
+            title="kNN disagreement",
+            unit="share",
+            suspicious="high",
+            detects="label error",
+            help="Share of the nearest labelled training examples (200, fewer for a small class) that bear another "
+            "label; by cosine distance on the last checkpoint's features.",
+        ),
+        Column(
+            name="distance",
+            family="distance",
+            title="Distance to neighbours",
+            unit="cosine distance",
+            suspicious="high",
+            detects="out of distribution",
+            uses_label=False,
+            help="Mean cosine distance to the 50 nearest training examples; needs no label. High where the example "
+            "is unlike all that the model was trained on.",
+        ),
     )
 
     k: int = 200
@@ -57,8 +78,10 @@ class NeighbourScores(Scorer):
         own = np.full(len(run.examples), -1)
         own[base] = np.arange(len(base))
         most = min(max(self.k, KEPT), len(base) - 1)
-        run.say(f"neighbours: {most} nearest of {len(base):,} training examples"
-                f"{', exactly' if len(base) <= self.exact else ', approximately'}")
+        run.say(
+            f"neighbours: {most} nearest of {len(base):,} training examples"
+            f"{', exactly' if len(base) <= self.exact else ', approximately'}"
+        )
         found = nearest(run.features, run.features[base], most, own=own, exact=self.exact, seed=run.audit.seed)
         ids = run.examples["example_id"].to_numpy(dtype=object)
         write_neighbours(run.run.neighbours_path, ids, ids[base], found, {"k": most, "exact": len(base) <= self.exact})
@@ -68,8 +91,9 @@ class NeighbourScores(Scorer):
         there = np.isfinite(near).any(1)
         distance = np.full(len(near), np.nan)
         distance[there] = np.nanmean(near[there], axis=1)
-        return pd.DataFrame({"disagreement": disagreement(found.positions, labels, run.labels, k),
-                             "distance": distance}, index=ids)
+        return pd.DataFrame(
+            {"disagreement": disagreement(found.positions, labels, run.labels, k), "distance": distance}, index=ids
+        )
 
     def score(self, shard: Shard, state) -> Columns:
         """Look the shard's examples up."""

@@ -16,21 +16,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, Scorer, Shard
 from scoring.scorers.influence import padded_batches
 
 
-def odin(model, inputs, *, temperature: float = 1000.0, epsilon: float = 0.0014,
-         embedding: str | None = None) -> np.ndarray:
+def odin(
+    model, inputs, *, temperature: float = 1000.0, epsilon: float = 0.0014, embedding: str | None = None
+) -> np.ndarray:
     """(n, *input) floats through ``model`` (inputs → (n, c) logits) → (n,) ODIN; high = in distribution.
 
-    Of (n, tokens) integers the output of the module's embedding is moved: of the ``nn.Embedding`` that receives them, or
-    of the layer ``embedding``. Raises ``HardlookError`` where there is no input gradient.
+    Of (n, tokens) integers the output of the module's embedding is moved: of the ``nn.Embedding`` that receives them,
+    or of the layer ``embedding``. Raises ``HardlookError`` where there is no input gradient.
     """
     import torch
 
-    from scoring.differentiation import differentiate, forward_through, make_batch
-    from scoring.token_embedding import token_layer
+    from scoring.gradients.backward_passes import differentiate, forward_through, make_batch
+    from scoring.gradients.token_embedding import token_layer
 
     def towards_the_best(logits, _classes):  # ∂ log S_ŷ / ∂ logits, but for the factor 1/T
         p = (logits.double() / temperature).softmax(1)
@@ -58,10 +59,17 @@ class ODIN(Scorer):
     name = "odin"
     needs = ("checkpoints",)
     columns = (
-        Column(name="odin", family="out of distribution", title="ODIN", unit="probability", suspicious="low",
-               detects="out of distribution", uses_label=False,
-               help="Largest probability at a temperature of 1,000, after a small step of the input towards it. High = in "
-                    "distribution; low = out of distribution."),
+        Column(
+            name="odin",
+            family="out of distribution",
+            title="ODIN",
+            unit="probability",
+            suspicious="low",
+            detects="out of distribution",
+            uses_label=False,
+            help="Largest probability at a temperature of 1,000, after a small step of the input towards it. High = in "
+            "distribution; low = out of distribution.",
+        ),
     )
 
     temperature: float = 1000.0
@@ -71,21 +79,24 @@ class ODIN(Scorer):
 
     def score(self, shard: Shard, state) -> Columns:
         """ODIN of the shard's examples at the last checkpoint."""
-        from scoring.token_embedding import LAYERS
+        from scoring.gradients.token_embedding import LAYERS
 
         values = np.full(len(shard), np.nan)
         model = shard.model
         if not shard.inputs.is_floating_point():
             model = shard.model.module  # its embedding is hooked
             if not self.embedding and not any(isinstance(part, LAYERS) for part in model.modules()):
-                shard.note("inputs are tokens and the model has no nn.Embedding whose output could be moved: no numbers; "
-                           "name its embedding layer")
+                shard.note(
+                    "inputs are tokens and the model has no nn.Embedding whose output could be moved: no numbers; "
+                    "name its embedding layer"
+                )
                 return {"odin": values}
         finite = np.flatnonzero(shard.inputs.flatten(1).isfinite().all(1).numpy())
         with shard.model.at(shard.checkpoints[-1]):
             for at, padded in padded_batches(finite, self.batch_size):
                 batch = shard.inputs[padded].to(shard.model.device)
-                found = odin(model, batch, temperature=self.temperature, epsilon=self.epsilon,
-                             embedding=self.embedding or None)
+                found = odin(
+                    model, batch, temperature=self.temperature, epsilon=self.epsilon, embedding=self.embedding or None
+                )
                 values[at] = found[: len(at)]
         return {"odin": values}

@@ -2,13 +2,13 @@
 
     RHO(x, y) = L(y | x; training) − L(y | x; hold-out)
 
-the training loss minus the irreducible loss of a model that was not trained on the example. High: worth learning and not
-yet learned. Near zero or below: learned already, or noise that no other data supports; a wrong label that was memorised
-has no training loss left and a high irreducible one, so it stands at the low end.
+the training loss minus the irreducible loss of a model that was not trained on the example. High: worth learning and
+not yet learned. Near zero or below: learned already, or noise that no other data supports; a wrong label that was
+memorised has no training loss left and a high irreducible one, so it stands at the low end.
 
 Inputs (epochs, n) recorded losses and (n,) irreducible ones → (n,). Cost: none here; `hardlook holdout` makes the
-irreducible losses (``scoring.retraining.holdout``). Limits: labelled training examples; losses of the un-augmented
-example in eval mode.
+irreducible losses (``scoring.pipeline.retraining.holdout``). Limits: labelled training examples; losses of the
+un-augmented example in eval mode.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.audit.storage import read_table
+from scoring.scorers import Column, Columns, Scorer, Shard
 from scoring.scorers.data_map import mean_over_epochs
 from scoring.scorers.second_split import measured
-from scoring.tables import read_table
 
 
 def rho_loss(losses: np.ndarray, irreducible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -41,17 +41,35 @@ class RHO(Scorer):
     name = "rho"
     needs = ("dynamics", "labels")
     columns = (
-        Column(name="mean", family="reducible loss", title="RHO loss, mean over epochs", unit="nats",
-               suspicious="measured", detects="difficulty",
-               help="Training loss minus the loss of a model that did not see the example, mean over the epochs: high "
-                    "where there is still something to learn, low where it is learned or noise."),
-        Column(name="last", family="reducible loss", title="RHO loss, last epoch", unit="nats", suspicious="low",
-               detects="label error",
-               help="The same at the last epoch: very low where the label was memorised against what other data says."),
-        Column(name="irreducible", family="loss", title="Irreducible loss", unit="nats", suspicious="high",
-               detects="label error",
-               help="−log p(label) by a model that was not trained on the example: high where other data contradicts "
-                    "the label."),
+        Column(
+            name="mean",
+            family="reducible loss",
+            title="RHO loss, mean over epochs",
+            unit="nats",
+            suspicious="measured",
+            detects="difficulty",
+            help="Training loss minus the loss of a model that did not see the example, mean over the epochs: high "
+            "where there is still something to learn, low where it is learned or noise.",
+        ),
+        Column(
+            name="last",
+            family="reducible loss",
+            title="RHO loss, last epoch",
+            unit="nats",
+            suspicious="low",
+            detects="label error",
+            help="The same at the last epoch: very low where the label was memorised against what other data says.",
+        ),
+        Column(
+            name="irreducible",
+            family="loss",
+            title="Irreducible loss",
+            unit="nats",
+            suspicious="high",
+            detects="label error",
+            help="−log p(label) by a model that was not trained on the example: high where other data contradicts "
+            "the label.",
+        ),
     )
 
     def lacks(self, context) -> str | None:

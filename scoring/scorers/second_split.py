@@ -9,7 +9,8 @@ counted from 1. Mislabelled examples are learned late and forgotten fast; rare o
 slowly, which tells the two apart. Never learned, or never forgotten for good: NaN.
 
 Inputs (epochs, n) right or wrong → (n,). Cost: none here; `hardlook second-split` makes the trainings
-(``scoring.retraining.second_split``), and this score reads what it wrote. Limits: training examples with a label.
+(``scoring.pipeline.retraining.second_split``), and this score reads what it wrote. Limits: training examples with a
+label.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.tables import read_table
+from scoring.audit.storage import read_table
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 def second_split_forgetting_time(correct: np.ndarray) -> np.ndarray:
-    """(epochs, n) bool, right after each epoch of the second part → (n,) first epoch, from 1, from which it stays wrong;
-    NaN where it is right at the end, so was never forgotten for good. Low is suspicious.
+    """(epochs, n) bool, right after each epoch of the second part → (n,) first epoch, from 1, from which it stays
+    wrong; NaN where it is right at the end, so was never forgotten for good. Low is suspicious.
 
-    >>> second_split_forgetting_time(np.array([[True, False, True], [False, False, False], [False, False, True]])).tolist()
+    >>> correct = np.array([[True, False, True], [False, False, False], [False, False, True]])
+    >>> second_split_forgetting_time(correct).tolist()
     [2.0, 1.0, nan]
     """
     return _stays(~np.asarray(correct, dtype=bool))
@@ -57,17 +59,35 @@ class SecondSplit(Scorer):
     name = "second_split"
     needs = ("labels",)
     columns = (
-        Column(name="forgetting_time", family="second split", title="Second-split forgetting time", unit="epochs",
-               suspicious="low", detects="label error",
-               help="Epoch of a further training on other examples from which the model stays wrong about the label: low "
-                    "where the label was memorised against what the rest says; null where it was never forgotten."),
-        Column(name="learning_time", family="second split", title="First-split learning time", unit="epochs",
-               suspicious="high", detects="difficulty",
-               help="Epoch of training from which the model stays right about the label: high where it is rare, hard or "
-                    "wrong; null where it was never learned."),
-        Column(name="forgotten", family="second split", title="Forgotten for good", unit="share of seeds",
-               suspicious="high", detects="label error",
-               help="Share of the repeated trainings in which the example was wrong at the end of training on others."),
+        Column(
+            name="forgetting_time",
+            family="second split",
+            title="Second-split forgetting time",
+            unit="epochs",
+            suspicious="low",
+            detects="label error",
+            help="Epoch of a further training on other examples from which the model stays wrong about the label: low "
+            "where the label was memorised against what the rest says; null where it was never forgotten.",
+        ),
+        Column(
+            name="learning_time",
+            family="second split",
+            title="First-split learning time",
+            unit="epochs",
+            suspicious="high",
+            detects="difficulty",
+            help="Epoch of training from which the model stays right about the label: high where it is rare, hard or "
+            "wrong; null where it was never learned.",
+        ),
+        Column(
+            name="forgotten",
+            family="second split",
+            title="Forgotten for good",
+            unit="share of seeds",
+            suspicious="high",
+            detects="label error",
+            help="Share of the repeated trainings in which the example was wrong at the end of training on others.",
+        ),
     )
 
     def lacks(self, context) -> str | None:

@@ -2,9 +2,9 @@
 
     gᵀ (H + δI)⁻¹ g,   g = (p − y) ⊗ (x, 1),   H the mean Hessian of the softmax head over the training examples
 
-exact in float64 from the features x and the probabilities p of the last checkpoint, x alone for a head without bias. Where
-the logits are s times the head's output (a temperature), g and H are those of s = 1 times s and s², so δ and the l2 part
-are divided by s² instead. Cost: n (c (d+1))² flops and
+exact in float64 from the features x and the probabilities p of the last checkpoint, x alone for a head without bias.
+Where the logits are s times the head's output (a temperature), g and H are those of s = 1 times s and s², so δ and the
+l2 part are divided by s² instead. Cost: n (c (d+1))² flops and
 8 (c (d+1))² bytes. Above the memory budget the same system is solved by conjugate gradients, with Hessian products over
 at most ``subset`` training examples: 4 c d · subset flops per product, some tens of products per example. The influence
 embeddings give a low-rank self-influence over any layers, and sooner (`influence`). Limits: the head alone; everything
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.audit.errors import HardlookError
+from scoring.scorers import Column, Columns, Scorer, Shard
 from scoring.scorers.influence import padded_batches
-from scoring.tables import HardlookError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +37,15 @@ class SelfInfluence(Scorer):
     name = "self_influence"
     needs = ("predictions", "features", "labels", "head")
     columns = (
-        Column(name="cook", family="influence", title="Self-influence, head", suspicious="high", detects="label error",
-               help="Cook's distance on the classification head: how far leaving the example out would move the head, "
-                    "in units of the head's own curvature. High for examples that pull the model alone."),
+        Column(
+            name="cook",
+            family="influence",
+            title="Self-influence, head",
+            suspicious="high",
+            detects="label error",
+            help="Cook's distance on the classification head: how far leaving the example out would move the head, "
+            "in units of the head's own curvature. High for examples that pull the model alone.",
+        ),
     )
 
     damping: float = 1e-3
@@ -55,8 +61,9 @@ class SelfInfluence(Scorer):
 
         _, probabilities = run.predicted
         features, l2 = run.features, run.run.config.get("l2", 0.0)
-        rows = np.flatnonzero((run.examples["split"] == "train").to_numpy() & (run.labels >= 0)
-                              & np.isfinite(features).all(1))
+        rows = np.flatnonzero(
+            (run.examples["split"] == "train").to_numpy() & (run.labels >= 0) & np.isfinite(features).all(1)
+        )
         if not len(rows):
             raise HardlookError("self_influence needs labelled training examples, found none")
         bias, scale = run.head["bias"], run.head["scale"]
@@ -66,8 +73,10 @@ class SelfInfluence(Scorer):
             hessian = head_hessian(features[rows], probabilities[rows], l2=l2, bias=bias)
             return Exact(head_factor(hessian, damping), bias)
         rows = np.sort(np.random.default_rng(run.audit.seed).permutation(rows)[: self.subset])
-        run.say(f"self_influence: the exact head Hessian takes {needed / 2**30:.1f} GB, the budget is "
-                f"{self.memory_budget} GB: solved by conjugate gradients instead, over {len(rows):,} training examples")
+        run.say(
+            f"self_influence: the exact head Hessian takes {needed / 2**30:.1f} GB, the budget is "
+            f"{self.memory_budget} GB: solved by conjugate gradients instead, over {len(rows):,} training examples"
+        )
         return ByProducts(features[rows], probabilities[rows], l2, damping, self.tolerance, bias)
 
     def score(self, shard: Shard, state) -> Columns:
@@ -75,8 +84,9 @@ class SelfInfluence(Scorer):
         values = np.full(len(shard), np.nan)
         known = np.flatnonzero((shard.labels >= 0) & np.isfinite(shard.features).all(1))
         for at, padded in padded_batches(known, self.batch_size):
-            values[at] = state.distances(shard.features[padded], shard.probabilities[padded],
-                                         shard.labels[padded])[: len(at)]
+            values[at] = state.distances(shard.features[padded], shard.probabilities[padded], shard.labels[padded])[
+                : len(at)
+            ]
         return {"cook": values}
 
 
@@ -109,6 +119,13 @@ class ByProducts:
         """Cook's distance of (n, d), (n, c), (n,) → (n,)."""
         from scoring.influence import self_influence_by_gradients
 
-        return self_influence_by_gradients(features, probabilities, labels, damping=self.damping, l2=self.l2,
-                                           over=(self.features, self.probabilities), tolerance=self.tolerance,
-                                           bias=self.bias)
+        return self_influence_by_gradients(
+            features,
+            probabilities,
+            labels,
+            damping=self.damping,
+            l2=self.l2,
+            over=(self.features, self.probabilities),
+            tolerance=self.tolerance,
+            bias=self.bias,
+        )

@@ -1,8 +1,9 @@
 """Difficulty in self-supervised training (Khoroshavtsev et al. 2024): no label is used, so the pool has it too.
 
-Means over the epochs of a training without labels (`hardlook self-supervise`, ``scoring.retraining.self_supervised``):
-the example's own loss, the length of the loss's input gradient, and the mean squared displacement of its features from
-one epoch to the next. High: hard, rare or out of the ordinary for a model that only looks.
+Means over the epochs of a training without labels (`hardlook self-supervise`,
+``scoring.pipeline.retraining.self_supervised``): the example's own loss, the length of the loss's input gradient, and
+the mean squared displacement of its features from one epoch to the next. High: hard, rare or out of the ordinary for a
+model that only looks.
 
 Cost: none here; this score reads what the command wrote. Limits: float inputs; one training.
 """
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.tables import read_table
+from scoring.audit.storage import read_table
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,24 +25,44 @@ class SelfSupervised(Scorer):
     name = "self_supervised"
     needs = ()
     columns = (
-        Column(name="loss", family="self-supervised", title="Self-supervised loss", suspicious="high",
-               detects="difficulty", uses_label=False,
-               help="The example's own loss in a training without labels, mean over epochs: high where the example is out "
-                    "of the ordinary."),
-        Column(name="gradient", family="self-supervised", title="Input gradient of that loss",
-               suspicious="high", detects="difficulty", uses_label=False,
-               help="Length of the gradient of the self-supervised loss by the input, mean over epochs: high where a "
-                    "small change of the input would change the loss much."),
-        Column(name="displacement", family="self-supervised", title="Displacement of features", suspicious="high",
-               detects="difficulty", uses_label=False,
-               help="Mean squared distance that the example's features moved from one epoch of that training to the next: "
-                    "high where the model keeps changing its mind about the example."),
+        Column(
+            name="loss",
+            family="self-supervised",
+            title="Self-supervised loss",
+            suspicious="high",
+            detects="difficulty",
+            uses_label=False,
+            help="The example's own loss in a training without labels, mean over epochs: high where the example is out "
+            "of the ordinary.",
+        ),
+        Column(
+            name="gradient",
+            family="self-supervised",
+            title="Input gradient of that loss",
+            suspicious="high",
+            detects="difficulty",
+            uses_label=False,
+            help="Length of the gradient of the self-supervised loss by the input, mean over epochs: high where a "
+            "small change of the input would change the loss much.",
+        ),
+        Column(
+            name="displacement",
+            family="self-supervised",
+            title="Displacement of features",
+            suspicious="high",
+            detects="difficulty",
+            uses_label=False,
+            help="Mean squared distance that the example's features moved from one epoch of that training to the next: "
+            "high where the model keeps changing its mind about the example.",
+        ),
     )
 
     def lacks(self, context) -> str | None:
         """The command that makes the file, where it is not there."""
         if not context.run.self_supervised_path.is_file():
-            return f"self_supervised needs a training without labels; run `hardlook self-supervise {context.audit.root}`"
+            return (
+                f"self_supervised needs a training without labels; run `hardlook self-supervise {context.audit.root}`"
+            )
         return None
 
     def depends(self, context):

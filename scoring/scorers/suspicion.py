@@ -1,6 +1,8 @@
-"""Suspicion: the default ranking of /suspects, a rank made of the few scores that have earned it (``scoring.ranking``).
+"""Suspicion: the default ranking of /suspects, a rank made of the few scores that have earned it
+(``scoring.queue.suspicion``).
 
-    suspicion = rank within the split of  (1/3) (rank of dynamics + rank of the last checkpoint + rank of the neighbours)
+    suspicion = rank within the split of  (1/3) (rank of dynamics + rank of the last checkpoint + rank of the
+    neighbours)
 
 or of the ranking that was fitted to reviewers' decisions, where one was adopted (`hardlook rank`). It comes last: it
 reads the files of other scores. Cost: one read of them. Limits: a rank, never a probability of error.
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,15 +24,21 @@ class Suspicion(Scorer):
     name = "suspicion"
     needs = ("labels", "scores")
     columns = (
-        Column(name="suspicion", family="suspicion", title="Suspicion", suspicious="high", detects="label error",
-               help="Rank within the split, from 0 to 1, of the mean rank of area under the margin, margin over views "
-                    "(else loss) and neighbours' disagreement, as far as they were computed; or of the ranking fitted "
-                    "to reviewers' decisions. A rank, no probability of error."),
+        Column(
+            name="suspicion",
+            family="suspicion",
+            title="Suspicion",
+            suspicious="high",
+            detects="label error",
+            help="Rank within the split, from 0 to 1, of the mean rank of area under the margin, margin over views "
+            "(else loss) and neighbours' disagreement, as far as they were computed; or of the ranking fitted "
+            "to reviewers' decisions. A rank, no probability of error.",
+        ),
     )
 
     def depends(self, context):
         """On the other scores' files, and on the fit that was adopted."""
-        from scoring.ranking import adopted
+        from scoring.queue.suspicion import adopted
 
         run = context.run
         files = [run.score_path(name) for name in run.score_names() if name != self.name]
@@ -38,7 +46,7 @@ class Suspicion(Scorer):
 
     def fit(self, run, workdir):
         """The ranking of all examples, by example_id."""
-        from scoring.ranking import suspicion
+        from scoring.queue.suspicion import suspicion
 
         return suspicion(run.run, run.examples)
 

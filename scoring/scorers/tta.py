@@ -4,10 +4,10 @@
 
 A label that was memorised with one picture is not memorised with all its shifted and mirrored views: averaging brings
 wrong labels out that the example's own loss hides. Views are the run's own training augmentation
-(``[run.x.training] augment``), else shifts by up to an eighth of the side and mirror images (``scoring.augmentation``),
-each only where it leaves the prediction unchanged on at least ``stable`` of a sample: a mirrored digit is another
-digit, and on 8×8 digits shifts by one pixel bring the average precision down from 0.85 to 0.74. Where the model stands
-neither, the example as it is is the only view.
+(``[run.x.training] augment``), else shifts by up to an eighth of the side and mirror images
+(``scoring.models.augmentation``), each only where it leaves the prediction unchanged on at least ``stable`` of a
+sample: a mirrored digit is another digit, and on 8×8 digits shifts by one pixel bring the average precision down from
+0.85 to 0.74. Where the model stands neither, the example as it is is the only view.
 
 Inputs (n, c, h, w) → three (n,) arrays. Cost: ``views`` forward passes. Limits: pictures, or any input where the run
 has an augmentation of its own.
@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from scoring.augmentation import SHIFT, moved, own_view, shifts, view_of, view_seed
+from scoring.evaluation.probabilities import softmax
 from scoring.models import load_callable
-from scoring.queues import softmax
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.models.augmentation import SHIFT, moved, own_view, shifts, view_of, view_seed
+from scoring.scorers import Column, Columns, Scorer, Shard
 from scoring.scorers.influence import padded_batches
 from scoring.scorers.uncertainty import uncertainty
 
@@ -35,25 +35,44 @@ SAMPLE = 256
 class TestTimeAugmentation(Scorer):
     """Loss, margin and entropy averaged over views.
 
-    ``views``: how many each example is averaged over. ``own``: use the run's own augmentation where it has one. ``stable``: share of predictions
-    that mirroring, or shifting, must leave as they are to be used. ``batch_size``: examples per forward pass.
+    ``views``: how many each example is averaged over. ``own``: use the run's own augmentation where it has one.
+    ``stable``: share of predictions that mirroring, or shifting, must leave as they are to be used. ``batch_size``:
+    examples per forward pass.
     """
 
     __test__ = False
     name = "tta"
     needs = ("checkpoints",)
     columns = (
-        Column(name="loss", family="loss", title="Loss over views", unit="nats", suspicious="high",
-               detects="label error",
-               help="−log of the probability of the label, averaged over shifted and mirrored (or the training's own) "
-                    "views of the example; in-sample on train."),
-        Column(name="margin", family="loss", title="Margin over views", suspicious="low", detects="label error",
-               help="Probability of the label minus the largest other one, averaged over views of the example; "
-                    "negative where the model disagrees. A memorised label gives way under views."),
-        Column(name="entropy", family="entropy", title="Entropy over views", unit="nats", suspicious="high",
-               detects="difficulty", uses_label=False,
-               help="How spread out the predicted probabilities are, averaged over views; needs "
-                                          "no label."),
+        Column(
+            name="loss",
+            family="loss",
+            title="Loss over views",
+            unit="nats",
+            suspicious="high",
+            detects="label error",
+            help="−log of the probability of the label, averaged over shifted and mirrored (or the training's own) "
+            "views of the example; in-sample on train.",
+        ),
+        Column(
+            name="margin",
+            family="loss",
+            title="Margin over views",
+            suspicious="low",
+            detects="label error",
+            help="Probability of the label minus the largest other one, averaged over views of the example; "
+            "negative where the model disagrees. A memorised label gives way under views.",
+        ),
+        Column(
+            name="entropy",
+            family="entropy",
+            title="Entropy over views",
+            unit="nats",
+            suspicious="high",
+            detects="difficulty",
+            uses_label=False,
+            help="How spread out the predicted probabilities are, averaged over views; needs no label.",
+        ),
     )
 
     views: int = 8
@@ -65,12 +84,14 @@ class TestTimeAugmentation(Scorer):
         """Neither pictures nor an augmentation of the run's own."""
         if run.audit.media == "image" or self._named(run):
             return None
-        return (f"tta needs pictures, or an augmentation of the run's own, and found {run.audit.media} data; set "
-                f"augment = \"file.py:callable\" in [run.{run.run.name}.training]")
+        return (
+            f"tta needs pictures, or an augmentation of the run's own, and found {run.audit.media} data; set "
+            f'augment = "file.py:callable" in [run.{run.run.name}.training]'
+        )
 
     def depends(self, run):
         """The run's own augmentation: its name and its code."""
-        from scoring.code import code_digest
+        from scoring.audit.code_fingerprint import code_digest
 
         named = self._named(run)
         return named and [named, code_digest(named, run.audit.root)]
@@ -86,12 +107,16 @@ class TestTimeAugmentation(Scorer):
         with run.model.at(run.checkpoints[-1]):
             plain = self._predictions(run.model, inputs)
             shifted = moved(inputs, shifts(ids, 2, plan["shift"], run.audit.seed))
-            kept = {"shift": float((self._predictions(run.model, shifted) == plain).mean()),
-                    "mirror": float((self._predictions(run.model, inputs.flip(-1)) == plain).mean())}
+            kept = {
+                "shift": float((self._predictions(run.model, shifted) == plain).mean()),
+                "mirror": float((self._predictions(run.model, inputs.flip(-1)) == plain).mean()),
+            }
         for name, share in kept.items():
             plan[name] = plan[name] if share >= self.stable else type(plan[name])()
-        run.say(f"tta: {self.views if any(plan.values()) else 1} views; shifting leaves {kept['shift']:.0%} of the "
-                f"predictions unchanged, mirroring {kept['mirror']:.0%}; used where at least {self.stable:.0%}")
+        run.say(
+            f"tta: {self.views if any(plan.values()) else 1} views; shifting leaves {kept['shift']:.0%} of the "
+            f"predictions unchanged, mirroring {kept['mirror']:.0%}; used where at least {self.stable:.0%}"
+        )
         return plan
 
     def score(self, shard: Shard, state) -> Columns:
@@ -104,14 +129,20 @@ class TestTimeAugmentation(Scorer):
                 inputs, ids = shard.inputs[at], shard.example_id[at]
                 total = np.zeros((3, len(at)))
                 for view in range(views):
-                    seen = own_view(augment, inputs, ids, view, shard.seed) if augment else view_of(
-                        inputs, ids, view, seed=shard.seed, **state)
+                    seen = (
+                        own_view(augment, inputs, ids, view, shard.seed)
+                        if augment
+                        else view_of(inputs, ids, view, seed=shard.seed, **state)
+                    )
                     logits = self._logits(shard.model, seen[torch.from_numpy(padded - at[0])])[: len(at)]
                     total += np.stack(uncertainty(softmax(logits.astype(np.float64)), shard.labels[at]))
                 found[:, at] = total / views
         labelled = shard.labels >= 0
-        return {"loss": np.where(labelled, found[0], np.nan), "margin": np.where(labelled, found[1], np.nan),
-                "entropy": found[2]}
+        return {
+            "loss": np.where(labelled, found[0], np.nan),
+            "margin": np.where(labelled, found[1], np.nan),
+            "entropy": found[2],
+        }
 
     def _named(self, run) -> str | None:
         return run.run.config.get("training", {}).get("augment") if self.own else None
@@ -124,7 +155,9 @@ class TestTimeAugmentation(Scorer):
         return inputs, [ids[order[row]] for row in good]
 
     def _predictions(self, model, inputs: torch.Tensor) -> np.ndarray:
-        parts = [self._logits(model, inputs[at]) for at in np.array_split(np.arange(len(inputs)), max(1, len(inputs) // 64))]
+        parts = [
+            self._logits(model, inputs[at]) for at in np.array_split(np.arange(len(inputs)), max(1, len(inputs) // 64))
+        ]
         return np.concatenate(parts).argmax(1)
 
     @staticmethod

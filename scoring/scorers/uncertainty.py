@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.scorer import Column, Columns, Scorer, Shard
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 TINY = np.finfo(np.float32).tiny
 
@@ -41,12 +41,33 @@ class Uncertainty(Scorer):
     name = "uncertainty"
     needs = ("predictions",)
     columns = (
-        Column(name="loss", family="loss", title="Loss", unit="nats", suspicious="high", detects="label error",
-               help="−log of the probability that the last checkpoint gives to the label; in-sample on train."),
-        Column(name="margin", family="loss", title="Margin", suspicious="low", detects="label error",
-               help="Probability of the label minus the largest other one; negative where the model disagrees."),
-        Column(name="entropy", family="entropy", title="Entropy", unit="nats", suspicious="high",
-               detects="difficulty", uses_label=False, help="How spread out the predicted probabilities are; needs no label."),
+        Column(
+            name="loss",
+            family="loss",
+            title="Loss",
+            unit="nats",
+            suspicious="high",
+            detects="label error",
+            help="−log of the probability that the last checkpoint gives to the label; in-sample on train.",
+        ),
+        Column(
+            name="margin",
+            family="loss",
+            title="Margin",
+            suspicious="low",
+            detects="label error",
+            help="Probability of the label minus the largest other one; negative where the model disagrees.",
+        ),
+        Column(
+            name="entropy",
+            family="entropy",
+            title="Entropy",
+            unit="nats",
+            suspicious="high",
+            detects="difficulty",
+            uses_label=False,
+            help="How spread out the predicted probabilities are; needs no label.",
+        ),
     )
 
     def score(self, shard: Shard, state) -> Columns:

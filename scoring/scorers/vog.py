@@ -4,9 +4,9 @@ With S_t the channel-averaged gradient of one class's logit (or probability) at 
 
     VoG(x) = mean over pixels of √( 1/K Σ_t (S_t − μ)² ),   μ = 1/K Σ_t S_t
 
-(of texts: no average first; the mean over the coordinates and real tokens of their embedding, ``scoring.gradient_variance``)
-then z-scored within the class (eq. 4). Eq. 3 as printed is ambiguous; this reading, the population standard
-deviation per pixel, reproduces the scores that the authors released to 1e-6.
+(of texts: no average first; the mean over the coordinates and real tokens of their embedding,
+``scoring.gradients.gradient_variance``) then z-scored within the class (eq. 4). Eq. 3 as printed is ambiguous; this
+reading, the population standard deviation per pixel, reproduces the scores that the authors released to 1e-6.
 
 Inputs: a ``scoring.gradients.Slot``, checkpoints (state dicts), a shard of inputs, indices of labels and of
 predicted classes. Outputs: (n,) per {early, late, all} × {label, prediction} × {logit, probability}, raw and
@@ -18,11 +18,11 @@ each whose prediction differs from its label. Memory: five maps per form and gra
 checkpoints.
 
 Known limits: VoG measures difficulty and finds no label errors; which end is hard depends on form and stage,
-and is measured per run. On the paper's toy problem (two blobs; ``tests/test_toy_problems.py``) late VoG puts the points
-near the boundary first with one hidden layer of sigmoids, in both forms; with ReLU the logit form does not, since that
-gradient is constant within a linear region. With fewer than six checkpoints the stages overlap. A ReLU or maximum that
-stands within rounding of its kink may fall on either side when kernels change (folded or not, other hardware): this
-moves single examples of deep float32 nets by about 1e-4.
+and is measured per run. On the paper's toy problem (two blobs; ``tests/scorers/test_toy_problems.py``) late VoG puts
+the points near the boundary first with one hidden layer of sigmoids, in both forms; with ReLU the logit form does not,
+since that gradient is constant within a linear region. With fewer than six checkpoints the stages overlap. A ReLU or
+maximum that stands within rounding of its kink may fall on either side when kernels change (folded or not, other
+hardware): this moves single examples of deep float32 nets by about 1e-4.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from scoring.audit.errors import HardlookError
 from scoring.evaluation import normalize_by_class
-from scoring.gradient_variance import (
+from scoring.gradients.gradient_variance import (
     FORMS,
     INDEXES,
     LEAST,
@@ -47,14 +48,24 @@ from scoring.gradient_variance import (
     vog,
     vog_maps,
 )
-from scoring.scorer import Column, Columns, Scorer, Shard
-from scoring.tables import HardlookError
+from scoring.scorers import Column, Columns, Scorer, Shard
 
 if TYPE_CHECKING:
     from scoring.gradients import Slot
 
-__all__ = ["FORMS", "INDEXES", "STAGES", "Spread", "Targets", "VoG", "pixel_mean", "vog", "vog_from_maps", "vog_maps",
-           "z_within_split"]
+__all__ = [
+    "FORMS",
+    "INDEXES",
+    "STAGES",
+    "Spread",
+    "Targets",
+    "VoG",
+    "pixel_mean",
+    "vog",
+    "vog_from_maps",
+    "vog_maps",
+    "z_within_split",
+]
 
 STATISTICS_BYTES = 1 << 30
 """How much memory the statistics of one part of a shard may take; texts need dim numbers per token."""
@@ -75,8 +86,7 @@ def vog_from_maps(maps):
         return maps.new_tensor(vog_from_maps(maps.detach().cpu().numpy()))
     maps = np.asarray(maps)
     if maps.ndim < 2 or len(maps) < LEAST:
-        raise HardlookError(
-            f"maps have shape {maps.shape}; needed (k, n, *pixels) with k at least {LEAST} checkpoints")
+        raise HardlookError(f"maps have shape {maps.shape}; needed (k, n, *pixels) with k at least {LEAST} checkpoints")
     spread = maps.std(axis=0, dtype=np.promote_types(maps.dtype, np.float64))
     return spread.reshape(len(spread), -1).mean(1).astype(np.promote_types(maps.dtype, np.float32))
 
@@ -85,26 +95,41 @@ def vog_from_maps(maps):
 
 PRECISIONS = ("float32", "bfloat16")
 
-STAGE_HELP = {"early": "over the first three checkpoints", "late": "over the last three checkpoints",
-              "all": "over all checkpoints"}
+STAGE_HELP = {
+    "early": "over the first three checkpoints",
+    "late": "over the last three checkpoints",
+    "all": "over all checkpoints",
+}
 INDEX_HELP = {"label": "the label's", "prediction": "the last checkpoint's predicted class's"}
 
 
 def _column(stage: str, index: str, form: str, *, z: bool) -> Column:
     """One of the 24 columns, raw or z, with its explanation."""
-    text = (f"How much the gradient of {INDEX_HELP[index]} {form} with respect to the input moves "
-            f"{STAGE_HELP[stage]}: standard deviation per pixel, averaged. ")
-    within = ("Its z-score within the split and that class; 0 in a class too small to rank. " if z else
-              "Not comparable between classes; it shows a class that is high or low throughout. ")
-    end = ("Which end is hard differs by form and stage, and is measured. "
-           "With fewer than six checkpoints stages overlap.")
+    text = (
+        f"How much the gradient of {INDEX_HELP[index]} {form} with respect to the input moves "
+        f"{STAGE_HELP[stage]}: standard deviation per pixel, averaged. "
+    )
+    within = (
+        "Its z-score within the split and that class; 0 in a class too small to rank. "
+        if z
+        else "Not comparable between classes; it shows a class that is high or low throughout. "
+    )
+    end = (
+        "Which end is hard differs by form and stage, and is measured. With fewer than six checkpoints stages overlap."
+    )
     return Column(
         name=f"{stage}_{index}_{form}{'_z' if z else ''}",
         title=f"VoG {stage}, {index}, {form}{', z' if z else ''}",
-        help=text + within + end, family="vog",
+        help=text + within + end,
+        family="vog",
         unit="class standard deviations" if z else f"{form} per unit of input",
-        suspicious="measured", detects="difficulty", stage=stage, index=index, form=form,
-        normalised="class" if z else None)
+        suspicious="measured",
+        detects="difficulty",
+        stage=stage,
+        index=index,
+        form=form,
+        normalised="class" if z else None,
+    )
 
 
 def z_within_split(values: np.ndarray, splits: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -127,14 +152,14 @@ class VoG(Scorer):
 
     ``batch_size``: examples per pass; results are bit-equal at an equal one. ``precision``: float32, or
     bfloat16, which is approximate and is taken only where the hardware has it and where a sample of this run's examples
-    is ranked as in float32 (class-normalised Spearman of at least 0.995 in every column; else an error). ``embedding``: name of the layer that embeds tokens; empty = the ``nn.Embedding`` that receives them.
-    ``padding``: the token number that is padding and left out; −1 = what the model's config, its embedding or the
-    transform says.
+    is ranked as in float32 (class-normalised Spearman of at least 0.995 in every column; else an error). ``embedding``:
+    name of the layer that embeds tokens; empty = the ``nn.Embedding`` that receives them. ``padding``: the token number
+    that is padding and left out; −1 = what the model's config, its embedding or the transform says.
     """
 
     name = "vog"
     needs = ("checkpoints",)
-    least = {"checkpoints": LEAST}
+    least: ClassVar = {"checkpoints": LEAST}
     columns = tuple(_column(*which, z=z) for which in product(STAGES, INDEXES, FORMS) for z in (False, True))
 
     batch_size: int = 64
@@ -151,26 +176,27 @@ class VoG(Scorer):
 
     def padding_state(self, run) -> dict[str, int] | None:
         """``{"padding": token number}`` where the run's transform, or its tokenizer, names one."""
-        from scoring.token_embedding import padding_of_transform
+        from scoring.gradients.token_embedding import padding_of_transform
 
         found = padding_of_transform(run.inputs.transform)
         return None if found is None else {"padding": found}
 
     def _compare_precisions(self, run, state) -> None:
         """Refuse bfloat16 where a sample of the run's examples is not ranked as in float32."""
-        from scoring.reduced_precision import ENOUGH, balanced_sample, lowest_agreement
-        from scoring.shards import make_shard
+        from scoring.evaluation.reduced_precision import ENOUGH, balanced_sample, lowest_agreement
 
         predictions, _ = run.predicted
-        shard, _ = make_shard(run, self, balanced_sample(np.where(run.labels >= 0, run.labels, predictions), run.audit.seed))
+        shard = run.shard(self, balanced_sample(np.where(run.labels >= 0, run.labels, predictions), run.audit.seed))
         if not len(shard):
             return
         full, half = (one._run(vog, shard, state) for one in (replace(self, precision="float32"), self))
         agreement, column = lowest_agreement(full, half, np.where(shard.labels >= 0, shard.labels, shard.predictions))
         told = f"{column} has a Spearman correlation of {agreement} with float32 over {len(shard)} examples"
         if agreement < ENOUGH:
-            raise HardlookError(f"vog in bfloat16 does not rank this run's examples as float32 does: {told}; needed {ENOUGH}. "
-                                "Leave --vog-precision out")
+            raise HardlookError(
+                f"vog in bfloat16 does not rank this run's examples as float32 does: {told}; needed {ENOUGH}. "
+                "Leave --vog-precision out"
+            )
         run.say(f"vog in bfloat16: {told}, the least of all columns")
 
     def score(self, shard: Shard, state) -> Columns:
@@ -202,8 +228,19 @@ class VoG(Scorer):
         parts = []
         for rows in np.split(np.arange(len(shard)), range(size, len(shard), size)):
             states = (shard.model.state(checkpoint) for checkpoint in shard.checkpoints)
-            parts.append(kernel(slot, states, shard.inputs[rows], shard.labels[rows], predictions[rows], names=names,
-                                forms=forms, batch_size=self.batch_size, padding=self._padding(slot, shard, state)))
+            parts.append(
+                kernel(
+                    slot,
+                    states,
+                    shard.inputs[rows],
+                    shard.labels[rows],
+                    predictions[rows],
+                    names=names,
+                    forms=forms,
+                    batch_size=self.batch_size,
+                    padding=self._padding(slot, shard, state),
+                )
+            )
         for note in slot.notes:
             shard.note(note)
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -212,10 +249,14 @@ class VoG(Scorer):
     @staticmethod
     def _without_logits(columns: Columns, shard: Shard) -> Columns:
         """The logit form is null where the model returns probabilities: the logits they came from are lost."""
-        shard.note("the logit form is null: the model returns probabilities or their logarithm, and the gradient of a logit "
-                   "is lost in them")
-        return {name: np.full_like(values, np.nan) if name.endswith("_logit") else values
-                for name, values in columns.items()}
+        shard.note(
+            "the logit form is null: the model returns probabilities or their logarithm, and the gradient of a logit "
+            "is lost in them"
+        )
+        return {
+            name: np.full_like(values, np.nan) if name.endswith("_logit") else values
+            for name, values in columns.items()
+        }
 
     def _padding(self, slot: Slot, shard: Shard, state) -> int | None:
         """The token number that is padding: as set, as the model says, else as the transform says."""

@@ -1,5 +1,6 @@
-"""``python -m tests.architectures [--all] [PART …]``: score the architectures of the suite, or all, and write README.md's table
-of what is equal and what is left out; of those whose names hold a PART alone, the table is printed."""
+"""``python -m tests.architectures [--all] [PART …]``: score the architectures of the suite, or all, and write
+README.md's table of what is equal and what is left out; of those whose names hold a PART alone, the table is
+printed."""
 
 from __future__ import annotations
 
@@ -18,10 +19,10 @@ HERE = Path(__file__).parent / "README.md"
 START = """# Architectures
 
 Predictions and {k} scores of {n} architectures ({names}) beside the same formula by
-naive autograd in float64, one example at a time (`python -m tests.architectures`; `pytest tests/architectures` runs the
-smaller ones, `pytest -m architectures` the others). Every other scorer runs too and is not compared here: it derives from
-the predictions, the features or the recorded training. Not compared either, and marked in the last column: odin of token
-nets, and self_influence of heads above {most} parameters.
+naive autograd in float64, one example at a time (`python -m tests.architectures`; `pytest tests/architectures` runs
+the smaller ones, `pytest -m architectures` the others). Every other scorer runs too and is not compared here: it
+derives from the predictions, the features or the recorded training. Not compared either, and marked in the last column:
+odin of token nets, and self_influence of heads above {most} parameters.
 A number is the largest error over all examples, relative to the largest value; – means left out, for the reason in the
 last column. Nets are small or have few layers, their weights are seeded and moved away from what initialisation makes
 trivial; 14 examples, three checkpoints, influence of the last block and the head.
@@ -44,7 +45,12 @@ def main(parts: list[str]) -> None:
         lines.append(f"| {name} | {' | '.join(_cell(found[one]) for one in scores)} | {_reasons(found)} |")
         print(lines[-1], flush=True)
     if not parts:
-        HERE.write_text(START.format(n=len(names), k=len(COMPARISONS), names=", ".join(COMPARISONS), most=MOST) + "\n".join(lines) + "\n", encoding="utf8")
+        HERE.write_text(
+            START.format(n=len(names), k=len(COMPARISONS), names=", ".join(COMPARISONS), most=MOST)
+            + "\n".join(lines)
+            + "\n",
+            encoding="utf8",
+        )
 
 
 def _cell(row: Row) -> str:

@@ -13,20 +13,27 @@ import numpy as np
 import torch
 
 from scoring.audit import Audit
-from scoring.check import check_run
-from scoring.compute import score_run
-from scoring.examples import Originals, ingest
+from scoring.data.examples import Originals
+from scoring.data.ingest import ingest
 from scoring.models import AuditedModel
 from scoring.models.outputs import OutputAsLogits
-from scoring.shards import Context
+from scoring.pipeline.check import check_run
+from scoring.pipeline.score_run import score_run
+from scoring.pipeline.shards import Context
 
 from .zoo import CLASSES, Architecture
 
 TRAIN, TEST = 9, 5
 N = TRAIN + TEST
-SETTINGS = {"influence": {"arnoldi_dim": 5, "rank": 3, "batch_size": 5}, "vog": {"batch_size": 5}, "odin": {"batch_size": 5},
-            "tta": {"views": 2, "batch_size": 5}, "grand": {"batch_size": 5}, "neighbours": {"k": 3},
-            "intrinsic_dimension": {"k1": 3, "k2": 5}}
+SETTINGS = {
+    "influence": {"arnoldi_dim": 5, "rank": 3, "batch_size": 5},
+    "vog": {"batch_size": 5},
+    "odin": {"batch_size": 5},
+    "tta": {"views": 2, "batch_size": 5},
+    "grand": {"batch_size": 5},
+    "neighbours": {"k": 3},
+    "intrinsic_dimension": {"k1": 3, "k2": 5},
+}
 AUDIT = """format = 1
 media = "{media}"
 classes = ["a", "b", "c", "d", "e"]
@@ -85,7 +92,7 @@ class Case:
 
     def read(self, scorer: str):
         """A score's table as a data frame, aligned with the inputs."""
-        from scoring.tables import read_table
+        from scoring.audit.storage import read_table
 
         return read_table(self.context.run.score_path(scorer)).to_pandas()
 

@@ -1,7 +1,9 @@
-"""The scores of one architecture that rest on its gradients and outputs, beside their references: equal, or left out and why.
+"""The scores of one architecture that rest on its gradients and outputs, beside their references: equal, or left out
+and why.
 
-``rows(case)`` → one ``Row`` per score in ``COMPARISONS``. Two kinds of row are not compared, and marked so: ODIN of token
-nets, and self-influence of heads above ``MOST`` parameters (``open_comparisons``). An error above its tolerance is an assertion that names score and size.
+``rows(case)`` → one ``Row`` per score in ``COMPARISONS``. Two kinds of row are not compared, and marked so: ODIN of
+token nets, and self-influence of heads above ``MOST`` parameters (``open_comparisons``). An error above its tolerance
+is an assertion that names score and size.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from scoring.audit.storage import read_vectors
 from scoring.scorers.energy import energy
-from scoring.tables import read_vectors
 
 from . import reference
 from .case import Case
@@ -38,7 +40,12 @@ def rows(case: Case) -> Iterator[Row]:
     """Compare each score in turn."""
     expected = reference.loaded(case.architecture, case.states[-1])
     logits = reference.predictions(expected, case.inputs)
-    yield compared("predictions", read_vectors(case.context.run.logits_path)[1], logits, shifted=not case.context.model.keeps_logits)
+    yield compared(
+        "predictions",
+        read_vectors(case.context.run.logits_path)[1],
+        logits,
+        shifted=not case.context.model.keeps_logits,
+    )
     for score, compare in COMPARISONS.items():
         reason = case.summary.skipped.get(score)
         if reason is None:
@@ -144,7 +151,8 @@ def _cook(case: Case, net, logits) -> Row:
 
 
 def _directional(case: Case, net, names, direction, rows, step: float = 1e-7) -> np.ndarray:
-    """H v over some rows, by a central difference of the mean gradient; a larger step would cross the kinks of ReLUs."""
+    """H v over some rows, by a central difference of the mean gradient; a larger step would cross the kinks of
+    ReLUs."""
     own, found = dict(net.named_parameters()), []
     for sign in (1, -1):
         with torch.no_grad():
@@ -174,11 +182,19 @@ def _influence(case: Case, net, _logits) -> Row:
     product = _directional(case, net, names, first, train)
     along = float(np.concatenate([m[0].ravel() for m in blocks]) @ product)
     off = abs(along - factors.eigenvalues[0]) / factors.eigenvalues[0]
-    assert off < 0.02, f"influence: the first eigenvalue is {factors.eigenvalues[0]:.4g}, its Rayleigh quotient {along:.4g}"
+    assert off < 0.02, (
+        f"influence: the first eigenvalue is {factors.eigenvalues[0]:.4g}, its Rayleigh quotient {along:.4g}"
+    )
     return row
 
 
 COMPARISONS: dict[str, Callable[[Case, torch.nn.Module, np.ndarray], Row]] = {
-    "vog": _vog, "energy": _energy, "uncertainty": _uncertainty, "grand": _grand, "gradnorm": _gradnorm, "odin": _odin,
-    "self_influence": _cook, "influence": _influence,
+    "vog": _vog,
+    "energy": _energy,
+    "uncertainty": _uncertainty,
+    "grand": _grand,
+    "gradnorm": _gradnorm,
+    "odin": _odin,
+    "self_influence": _cook,
+    "influence": _influence,
 }

@@ -1,6 +1,7 @@
 """Nets that a library does not have: every way in which people build, wrap and freeze theirs, a few lines each.
 
-``NETS``: name → (build, shape of an example, whether it is of tokens, {score: part of the reason for which it is left out}).
+``NETS``: name → (build, shape of an example, whether it is of tokens, {score: part of the reason for which it is left
+out}).
 """
 
 from __future__ import annotations
@@ -37,8 +38,14 @@ def mlp() -> nn.Module:
 
 def convolutions() -> nn.Module:
     """3 channels → 8 channels, with batch norms."""
-    return nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(),
-                         nn.Conv2d(6, 8, 3, padding=1), nn.BatchNorm2d(8), nn.GELU())
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.GELU(),
+    )
 
 
 def head(width: int = 8, **more) -> nn.Module:
@@ -68,10 +75,12 @@ def pooled(net, x):
 
 def frozen(guard: Callable) -> Callable:
     """A linear probe: the body under ``guard``."""
+
     def way(net, x):
         with guard():
             features = net.body(x)
         return net.head(features.clone() if features.is_inference() else features)
+
     return way
 
 
@@ -116,7 +125,11 @@ class Attention(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.start, self.attention, self.norm = nn.Linear(6, 8), nn.MultiheadAttention(8, 2, batch_first=True), nn.LayerNorm(8)
+        self.start, self.attention, self.norm = (
+            nn.Linear(6, 8),
+            nn.MultiheadAttention(8, 2, batch_first=True),
+            nn.LayerNorm(8),
+        )
 
     def forward(self, x):
         h = self.start(x)
@@ -159,8 +172,13 @@ def shared() -> nn.Module:
 
 def checkpointed(reentrant: bool) -> Callable:
     """Activation checkpointing around the body."""
+
     def build():
-        net = Net(lambda net, x: net.head(checkpoint(net.body, x, use_reentrant=net.reentrant).mean((2, 3))), convolutions(), head())
+        net = Net(
+            lambda net, x: net.head(checkpoint(net.body, x, use_reentrant=net.reentrant).mean((2, 3))),
+            convolutions(),
+            head(),
+        )
         net.reentrant = reentrant
         return net
 
@@ -182,15 +200,27 @@ V, P, S, T = (6,), (3, 12, 12), (5, 6), (7,)
 NETS = {
     "mlp": (of_vectors(plain), V, False, None),
     "head without bias": (of_vectors(plain, last=lambda: head(bias=False)), V, False, None),
-    "cosine head": (of_vectors(plain, last=lambda: Cosine(8, CLASSES, bias=False)), V, False,
-                    {"self_influence": "not linear", "gradnorm": "not linear"}),
+    "cosine head": (
+        of_vectors(plain, last=lambda: Cosine(8, CLASSES, bias=False)),
+        V,
+        False,
+        {"self_influence": "not linear", "gradnorm": "not linear"},
+    ),
     "temperature": (of_vectors(lambda net, x: plain(net, x) / 0.5), V, False, None),
-    "two heads": (of_vectors(lambda net, x: (plain(net, x) + net.other(net.body(x).tanh())) / 2, other=head), V, False,
-                  {"self_influence": "no single layer", "gradnorm": "no single layer"}),
+    "two heads": (
+        of_vectors(lambda net, x: (plain(net, x) + net.other(net.body(x).tanh())) / 2, other=head),
+        V,
+        False,
+        {"self_influence": "no single layer", "gradnorm": "no single layer"},
+    ),
     "log-softmax": (of_vectors(lambda net, x: plain(net, x).log_softmax(1)), V, False, None),
     "softmax": (of_vectors(lambda net, x: plain(net, x).softmax(1)), V, False, None),
-    "1×1 convolution as head": (of_pictures(lambda net, x: net.head(net.body(x)).mean((2, 3)),
-                                            lambda: nn.Conv2d(8, CLASSES, 1)), P, False, None),
+    "1×1 convolution as head": (
+        of_pictures(lambda net, x: net.head(net.body(x)).mean((2, 3)), lambda: nn.Conv2d(8, CLASSES, 1)),
+        P,
+        False,
+        None,
+    ),
     "cnn": (of_pictures(pooled), P, False, None),
     "shared batch norm": (shared, P, False, None),
     "probe under no_grad": (of_vectors(frozen(torch.no_grad)), V, False, NO_INPUT_GRADIENT),
@@ -204,16 +234,35 @@ NETS = {
     "spectral norm": (of_vectors(plain, weight_norm(nn.utils.parametrizations.spectral_norm)), V, False, None),
     "LoRA": (of_vectors(plain, lambda: nn.Sequential(Lora(6, 12), nn.Tanh(), Lora(12, 8), nn.Tanh())), V, False, None),
     "in-place input": (of_vectors(lambda net, x: plain(net, x.sub_(0.1).div_(0.7))), V, False, None),
-    "in-place layers": (of_pictures(pooled, body=lambda: nn.Sequential(
-        nn.ReLU(inplace=True), nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(inplace=True))), P, False, None),
+    "in-place layers": (
+        of_pictures(
+            pooled,
+            body=lambda: nn.Sequential(
+                nn.ReLU(inplace=True), nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(inplace=True)
+            ),
+        ),
+        P,
+        False,
+        None,
+    ),
     "checkpointing": (checkpointed(False), P, False, None),
     "reentrant checkpointing": (checkpointed(True), P, False, None),
     "LSTM": (of_vectors(plain, lambda: Recurrent(nn.LSTM)), S, False, None),
     "GRU": (of_vectors(plain, lambda: Recurrent(nn.GRU)), S, False, None),
     "MultiheadAttention": (of_vectors(plain, Attention), S, False, None),
     "embeddings with padding": (of_vectors(plain, Words), T, True, None),
-    "instance norm": (of_pictures(pooled, body=lambda: nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8, affine=True), nn.SiLU())), P, False, None),
-    "group norm": (of_pictures(pooled, body=lambda: nn.Sequential(
-        nn.Conv2d(3, 8, 3, groups=1), nn.GroupNorm(2, 8), nn.PReLU())), P, False, None),
+    "instance norm": (
+        of_pictures(
+            pooled, body=lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8, affine=True), nn.SiLU())
+        ),
+        P,
+        False,
+        None,
+    ),
+    "group norm": (
+        of_pictures(pooled, body=lambda: nn.Sequential(nn.Conv2d(3, 8, 3, groups=1), nn.GroupNorm(2, 8), nn.PReLU())),
+        P,
+        False,
+        None,
+    ),
 }

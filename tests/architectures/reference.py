@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scoring.models.modes import logits_of
+from scoring.models.eval_mode import logits_of
 
 
 def loaded(architecture, state: dict[str, Tensor]) -> nn.Module:
@@ -67,8 +67,11 @@ def gradient(net: nn.Module, x: Tensor, index: int, form: str) -> np.ndarray:
 def token_embedding(net: nn.Module, ids: Tensor) -> nn.Module:
     """The embedding that is called with the tokens themselves."""
     seen = []
-    handles = [module.register_forward_pre_hook(lambda m, given: seen.append((m, given[0])))
-               for module in net.modules() if isinstance(module, nn.Embedding)]
+    handles = [
+        module.register_forward_pre_hook(lambda m, given: seen.append((m, given[0])))
+        for module in net.modules()
+        if isinstance(module, nn.Embedding)
+    ]
     net(ids.clone())
     for handle in handles:
         handle.remove()
@@ -80,8 +83,8 @@ def _of(found: Tensor, index: int, form: str) -> Tensor:
 
 
 def vog(nets: list[nn.Module], inputs: Tensor, classes: np.ndarray, form: str) -> np.ndarray:
-    """(n,) raw VoG over all of these checkpoints (eq. 1 to 3; pictures averaged over channels first, tokens per coordinate,
-    padding left out)."""
+    """(n,) raw VoG over all of these checkpoints (eq. 1 to 3; pictures averaged over channels first, tokens per
+    coordinate, padding left out)."""
     found = []
     for one, index in zip(_wide(inputs), classes, strict=True):
         maps = np.stack([gradient(net, one[None], int(index), form) for net in nets])

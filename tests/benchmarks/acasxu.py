@@ -1,11 +1,12 @@
-"""The papers' aircraft: `python -m tests.benchmarks.acasxu [--examples 6000] [--keep DIR]` audits a surrogate of ACAS Xu.
+"""The papers' aircraft: `python -m tests.benchmarks.acasxu [--examples 6000] [--keep DIR]` audits a surrogate of ACAS
+Xu.
 
 The public network 1_1 (Katz et al. 2017; 5 inputs, 5 actions, the decision is the argmin of its outputs) labels points
 drawn uniformly within its input bounds. A small five-action network is fitted to them, recorded, and audited as
 vectors, all with hardlook's own commands. Asked is what Picard et al. (2022) show: the most influential points lie near
 decision boundaries. The distance of a point is the shortest, over 200 random directions in the normalised inputs, at
-which the *public* network decides otherwise (steps of 0.002); medians over the 5 % with the highest self-influence, over
-as many random points, and over the rest are printed.
+which the *public* network decides otherwise (steps of 0.002); medians over the 5 % with the highest self-influence,
+over as many random points, and over the rest are printed.
 
 Inputs: acasxu_1_1.nnet. Cost: a few minutes of one core. Limits: the distance is an upper bound, being a minimum over
 directions drawn at random, the same for both groups.
@@ -21,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 from scoring.audit import Audit
-from scoring.examples import read_examples
-from scoring.tables import read_table
+from scoring.audit.storage import read_table
+from scoring.data.examples import read_examples
 
 from ..conftest import hardlook
 from .data import data_file
@@ -31,8 +32,13 @@ COLUMNS = ("distance (ft)", "bearing (rad)", "heading (rad)", "own speed (ft/s)"
 CLASSES = ("clear of conflict", "weak left", "weak right", "strong left", "strong right")
 TOP = 0.05
 DIRECTIONS, STEP, FARTHEST = 200, 0.002, 0.3
-SCORES = (("influence", "self_influence"), ("self_influence", "cook"), ("vog", "late_label_logit"),
-          ("vog", "late_label_probability"), ("uncertainty", "loss"))  # fmt: skip
+SCORES = (
+    ("influence", "self_influence"),
+    ("self_influence", "cook"),
+    ("vog", "late_label_logit"),
+    ("vog", "late_label_probability"),
+    ("uncertainty", "loss"),
+)
 
 TOML = """format = 1
 name = "ACAS Xu 1_1, a surrogate"
@@ -76,11 +82,11 @@ class Network:
         numbers = [[float(cell) for cell in line.split(",") if cell.strip()] for line in lines]
         sizes = [int(size) for size in numbers[1]]
         self.low, self.high = np.array(numbers[3]), np.array(numbers[4])
-        self.mean, self.scale = np.array(numbers[5])[:sizes[0]], np.array(numbers[6])[:sizes[0]]
+        self.mean, self.scale = np.array(numbers[5])[: sizes[0]], np.array(numbers[6])[: sizes[0]]
         self.layers, at = [], 7
         for rows in sizes[1:]:
-            weights = np.array(numbers[at:at + rows])
-            biases = np.array(numbers[at + rows:at + 2 * rows]).reshape(rows)
+            weights = np.array(numbers[at : at + rows])
+            biases = np.array(numbers[at + rows : at + 2 * rows]).reshape(rows)
             self.layers.append((weights, biases))
             at += 2 * rows
 
@@ -161,8 +167,10 @@ def report(audit: Audit, network: Network) -> None:
     for scorer, column in SCORES:
         scores = read_table(run.score_path(scorer)).to_pandas().set_index("example_id")[column].reindex(train)
         ranked = scores.sort_values(kind="stable").index
-        ends = [np.median(distances(network, points.loc[ids, columns].to_numpy(np.float64)))
-                for ids in (ranked[-count:], ranked[:count])]
+        ends = [
+            np.median(distances(network, points.loc[ids, columns].to_numpy(np.float64)))
+            for ids in (ranked[-count:], ranked[:count])
+        ]
         print(f"{scorer + '.' + column:<32}{ends[0]:>14.4f}{ends[1]:>14.4f}{random:>10.4f}")
 
 

@@ -1,8 +1,9 @@
 """Real texts: `python -m tests.benchmarks.ag_news [--bert] [--epochs 6] [--keep DIR]` audits 7,600 AG News texts.
 
 Split into 5,600 train and 2,000 test, the small text classifier is trained, scored and sliced with hardlook's own
-commands. Printed are accuracy, times, and the two slices (of at least 15 test examples) on which it is worst, with label homogeneity (the share of
-the most frequent label, Wang et al. 2023), coherence beside random sets, their most central texts and strongest opponents.
+commands. Printed are accuracy, times, and the two slices (of at least 15 test examples) on which it is worst, with
+label homogeneity (the share of the most frequent label, Wang et al. 2023), coherence beside random sets, their most
+central texts and strongest opponents.
 
 ``--bert``: a BERT of two layers and width 64 over the same hashed words, predictions and VoG alone: the test error per
 decile of the class-normalised VoG, lowest to highest, and the size of raw VoG.
@@ -21,9 +22,9 @@ import time
 from pathlib import Path
 
 from scoring.audit import Audit
+from scoring.audit.storage import read_table
+from scoring.data.examples import read_examples
 from scoring.evaluation import error_by_decile
-from scoring.examples import read_examples
-from scoring.tables import read_table
 
 from ..conftest import hardlook
 from .data import data_file
@@ -44,7 +45,7 @@ text_column = ["title", "text"]
 label_column = "label"
 
 [run.main]
-model = "scoring.text:BagOfEmbeddings"
+model = "scoring.models.text:BagOfEmbeddings"
 arguments = {{ classes = 4, buckets = 32768 }}
 transform = {{ length = 96, buckets = 32768 }}
 checkpoints = "checkpoints/main/*.pt"
@@ -77,7 +78,7 @@ class Bert(torch.nn.Module):
 def use_bert(folder: Path) -> None:
     """The audit's model is a small BERT, trained as such nets are."""
     (folder / "model.py").write_text(BERT)
-    config = (folder / "audit.toml").read_text().replace("scoring.text:BagOfEmbeddings", "model.py:Bert")
+    config = (folder / "audit.toml").read_text().replace("scoring.models.text:BagOfEmbeddings", "model.py:Bert")
     (folder / "audit.toml").write_text(config.replace("lr = 0.005", 'lr = 0.001\noptimizer = "adamw"'))
 
 
@@ -87,10 +88,16 @@ def report_vog(audit: Audit) -> None:
     predicted = read_table(run.predictions_path, ["example_id", "split", "correct"]).to_pandas().set_index("example_id")
     test = predicted[predicted["split"] == "test"]
     scores = read_table(run.score_path("vog")).to_pandas().set_index("example_id").loc[test.index]
-    print(f"\n== test accuracy {test['correct'].mean():.1%}; raw late logit VoG {scores['late_label_logit'].median():.2g} (median)")
+    print(
+        f"\n== test accuracy {test['correct'].mean():.1%}; raw late logit VoG "
+        f"{scores['late_label_logit'].median():.2g} (median)"
+    )
     for column in ("late_label_logit_z", "late_label_probability_z"):
         table = error_by_decile(scores[column].to_numpy(), ~test["correct"].astype(bool).to_numpy())
-        print(f"{column}: test error per decile, lowest to highest: {' '.join(f'{error:.0%}' for error in table['error'])}")
+        print(
+            f"{column}: test error per decile, lowest to highest: "
+            f"{' '.join(f'{error:.0%}' for error in table['error'])}"
+        )
 
 
 def write_audit(folder: Path, epochs: int) -> None:
@@ -117,8 +124,12 @@ def main() -> None:
         folder = Path(options.keep or temporary)
         folder.mkdir(parents=True, exist_ok=True)
         write_audit(folder, options.epochs)
-        commands = (["train"], ["score"], ["slice", "--n-slices", "25"],
-                    ["slice", "--method", "rule", "--max-accuracy", "0.5", "--min-size", "15"])
+        commands = (
+            ["train"],
+            ["score"],
+            ["slice", "--n-slices", "25"],
+            ["slice", "--method", "rule", "--max-accuracy", "0.5", "--min-size", "15"],
+        )
         if options.bert:
             use_bert(folder)
             commands = (["train"], ["score", "--only", "vog"])
@@ -132,20 +143,26 @@ def main() -> None:
 def report(audit: Audit) -> None:
     """The two worst slices of each method."""
     examples = read_examples(audit).set_index("example_id")
-    titles = {row["id"]: row["title"] for row in csv.DictReader(open(audit.root / "news.csv", encoding="utf8"))}
+    with open(audit.root / "news.csv", encoding="utf8") as file:
+        titles = {row["id"]: row["title"] for row in csv.DictReader(file)}
     for name in audit.run().slicing_names():
         summary = json.loads(audit.run().slices_summary_path(name).read_text())
         large = [one for one in summary["slices"] if one["size"] >= SMALLEST]
         print(f"\n== {name}: {len(summary['slices'])} slices, accuracy of all {summary['accuracy']:.1%}")
         for one in sorted(large, key=lambda one: one["accuracy"])[:2]:
-            print(f"slice {one['slice_id']}: {one['size']} texts, accuracy {one['accuracy']:.0%}, label homogeneity "
-                  f"{one['homogeneity']:.2f}, labels {one['labels']}, predictions {one['predictions']}, "
-                  f"coherence {one['coherence']:.3g}, random {one['random_coherence']:.3g}")
+            print(
+                f"slice {one['slice_id']}: {one['size']} texts, accuracy {one['accuracy']:.0%}, label homogeneity "
+                f"{one['homogeneity']:.2f}, labels {one['labels']}, predictions {one['predictions']}, "
+                f"coherence {one['coherence']:.3g}, random {one['random_coherence']:.3g}"
+            )
             for example in one["nearest"][:4]:
                 print(f"   centre    {examples.loc[example, 'label']:<9} {titles[example][:90]}")
             for found in one["opponents"][:4]:
                 example = found["example_id"]
-                print(f"   opponent  {examples.loc[example, 'label']:<9} {titles[example][:90]}  ({found['influence']:.3g})")
+                print(
+                    f"   opponent  {examples.loc[example, 'label']:<9} {titles[example][:90]}  "
+                    f"({found['influence']:.3g})"
+                )
 
 
 if __name__ == "__main__":

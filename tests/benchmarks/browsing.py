@@ -1,7 +1,8 @@
-"""What the benchmarks of pages share: a dashboard over a synthetic audit, a headless browser before it, a table of figures.
+"""What the benchmarks of pages share: a dashboard over a synthetic audit, a headless browser before it, a table of
+figures.
 
-``report`` starts both, hands them to ``measure(page, server)`` → figures by name, and prints these. ``memory`` and ``cpu``
-ask Linux about the server's process. Limit: the load of the machine is printed, not accounted for.
+``report`` starts both, hands them to ``measure(page, server)`` → figures by name, and prints these. ``memory`` and
+``cpu`` ask Linux about the server's process. Limit: the load of the machine is printed, not accounted for.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def report(
     width: int,
     prepare: Callable[[Audit], None] = lambda audit: None,
 ) -> None:
-    """Print the figures of ``measure`` for as many EXAMPLES as the command line says, in a window ``width`` pixels wide."""
+    """Print the figures of ``measure`` for as many EXAMPLES as the command line says, in a window ``width`` pixels
+    wide."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("examples", type=int, nargs="?", default=60_000)
     given = parser.parse_args()

@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.comparing [examples] [folder]
 
-The audit is synthetic (``tests.synthetic``): 10 classes, 28 score columns in 4 files, 15 recorded epochs. Seconds are of
-this process's CPU (all threads), so that a busy machine changes them little.
+The audit is synthetic (``tests.synthetic``): 10 classes, 28 score columns in 4 files, 15 recorded epochs. Seconds are
+of this process's CPU (all threads), so that a busy machine changes them little.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from dashboard import state, training_map
-from dashboard.comparing import frames
-from dashboard.selection import Selection
-from dashboard.serving import serve_this
+from dashboard.auth.serving import serve_this
+from dashboard.queries import data_map_epochs, database, score_frames
+from dashboard.queries.selection import Selection
 from scoring import evaluation
 from tests.synthetic import make_audit, write_dynamics
 
@@ -36,30 +35,30 @@ def main(n: int, folder: Path) -> None:
     run = audit.run()
     write_dynamics(audit, run, 15)
     serve_this(audit.root)
-    columns, selection = state.score_columns(run), Selection("train")
+    columns, selection = database.score_columns(run), Selection("train")
     every = measured(
-        f"read {len(columns)} columns", lambda: frames.score_frame(audit, run, columns, selection)
+        f"read {len(columns)} columns", lambda: score_frames.score_frame(audit, run, columns, selection)
     ).values
-    main_ones = frames.score_frame(audit, run, frames.main_variants(columns, "late"), selection).values
+    main_ones = score_frames.score_frame(audit, run, score_frames.main_variants(columns, "late"), selection).values
     table = measured(
         f"Spearman, {every.shape[1]} columns of {len(every):,}", lambda: evaluation.rank_correlation(every)
     )
     measured("Kendall on a sample of 2,000", lambda: evaluation.rank_correlation(every, "kendall"))
     measured("clustered order", lambda: evaluation.clustered_order(table))
     measured(f"overlap of the top, {main_ones.shape[1]} columns", lambda: evaluation.top_overlap(main_ones))
-    measured(
-        "disagreement of a pair", lambda: evaluation.disagreement(main_ones.iloc[:, 0], main_ones.iloc[:, -1])
-    )
+    measured("disagreement of a pair", lambda: evaluation.disagreement(main_ones.iloc[:, 0], main_ones.iloc[:, -1]))
     wrong = (main_ones["aum.aum"] > main_ones["aum.aum"].quantile(0.92)).to_numpy()
     measured("detection report", lambda: evaluation.detection_report(main_ones, wrong))
-    runs = frames.in_runs(audit, "aum.aum")
-    values = measured("one score of two runs", lambda: frames.over_runs(audit, runs, selection))
+    runs = score_frames.in_runs(audit, "aum.aum")
+    values = measured("one score of two runs", lambda: score_frames.over_runs(audit, runs, selection))
     measured("deviation per example", lambda: evaluation.deviation_per_example(values))
     for epoch in (1, 15):
-        points = measured(f"data map after epoch {epoch}", lambda epoch=epoch: training_map.positions(
-            audit, run, "main", epoch, selection))  # fmt: skip
-    measured("its regions", lambda: training_map.regions(points, training_map.Quantiles()))
-    measured("its progress", lambda: training_map.progress(audit, run, "main", selection))
+        points = measured(
+            f"data map after epoch {epoch}",
+            lambda epoch=epoch: data_map_epochs.positions(audit, run, "main", epoch, selection),
+        )
+    measured("its regions", lambda: data_map_epochs.regions(points, data_map_epochs.Quantiles()))
+    measured("its progress", lambda: data_map_epochs.progress(audit, run, "main", selection))
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")
 
 

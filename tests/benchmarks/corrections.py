@@ -2,17 +2,18 @@
 
     python tests/benchmarks/corrections.py AUDIT [--run NAME] [--inspected 2836] && hardlook refit AUDIT
 
-AUDIT is scored (suspicion, influence) and has verified labels (``[truth]``); it gets a review log of its own, so give it a
-copy. The first ``--inspected`` training examples of the suspect ranking are decided: right, or the verified label instead.
+AUDIT is scored (suspicion, influence) and has verified labels (``[truth]``); it gets a review log of its own, so give
+it a copy. The first ``--inspected`` training examples of the suspect ranking are decided: right, or the verified label
+instead.
 """
 
 import argparse
 
 from scoring.audit import Audit
-from scoring.events import Event
-from scoring.examples import truth
+from scoring.audit.storage import read_table
+from scoring.data.examples import truth
 from scoring.reviews import ReviewLog
-from scoring.tables import read_table
+from scoring.reviews.event import Event
 
 
 def main() -> None:
@@ -23,20 +24,32 @@ def main() -> None:
     options.add_argument("--inspected", type=int, default=2836)
     given = options.parse_args()
     audit = Audit.open(given.audit)
-    examples = read_table(audit.examples_path, ["example_id", "split", "label", "fingerprint"]).to_pandas().set_index("example_id")
+    examples = (
+        read_table(audit.examples_path, ["example_id", "split", "label", "fingerprint"])
+        .to_pandas()
+        .set_index("example_id")
+    )
     examples["true"] = truth(audit).set_index("example_id")["true_label"].reindex(examples.index)
     ranked = read_table(audit.run(given.run).score_path("suspicion")).to_pandas().set_index("example_id")["suspicion"]
     train = examples.index[(examples["split"] == "train") & examples["true"].notna()]
     first = examples.loc[ranked.reindex(train).sort_values(ascending=False, kind="stable").index[: given.inspected]]
     decisions = [
-        Event(client="verified", seq=number, example_id=row.Index, fingerprint=row.fingerprint, label=row.label,
-              reviewer="verified labels", action="decide", verdict="given" if row.true == row.label else "other",
-              new_label=None if row.true == row.label else row.true)
+        Event(
+            client="verified",
+            seq=number,
+            example_id=row.Index,
+            fingerprint=row.fingerprint,
+            label=row.label,
+            reviewer="verified labels",
+            action="decide",
+            verdict="given" if row.true == row.label else "other",
+            new_label=None if row.true == row.label else row.true,
+        )
         for number, row in enumerate(first.itertuples(), 1)
-    ]  # fmt: skip
+    ]
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
         for start in range(0, len(decisions), 500):
-            log.append(decisions[start:start + 500])
+            log.append(decisions[start : start + 500])
     changed = sum(decision.verdict == "other" for decision in decisions)
     print(f"{len(decisions):,} inspected, {changed:,} labels changed")
 

@@ -8,7 +8,8 @@ numbers for M, images of 64 × 64 pixels:
 
     loop    for each example alone ``autograd.grad`` of its cross-entropy by the chosen parameters, and M times it
     ours    ``Projector`` on the batch, the proof included, its ways found on eight examples before (as ``fit`` does)
-    least   forward and backward of the whole batch for one gradient of the sum, and M times n gradients: no exact way of
+    least   forward and backward of the whole batch for one gradient of the sum, and M times n gradients: no exact way
+    of
             projecting gradients that are formed can be faster, so that loop / least is the most that can be reached
 
 The embeddings of both sides are compared. Exits with 1 where a bar is missed.
@@ -28,8 +29,8 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scoring.curvature.parameters import choose
-from scoring.influence.embeddings import Projector
+from scoring.curvature.chosen_parameters import choose
+from scoring.influence.projector import Projector
 
 CLASSES, COLUMNS, PIXELS = 10, 50, 64
 LOOPED = 8  # examples of the loop in each repetition: each costs the same
@@ -60,9 +61,7 @@ class Case:
         for i in range(LOOPED):
             loss = F.cross_entropy(self.model(self.inputs[i : i + 1]), self.labels[i : i + 1])
             found = torch.autograd.grad(loss, tensors)
-            rows.append(
-                sum(b.flatten(1) @ g.flatten() for b, g in zip(self.blocks.values(), found, strict=True))
-            )
+            rows.append(sum(b.flatten(1) @ g.flatten() for b, g in zip(self.blocks.values(), found, strict=True)))
         return torch.stack(rows)
 
     def ours(self) -> Tensor:
@@ -124,9 +123,7 @@ def measured(case: Case, repeat: int) -> tuple[float, float, float, float, float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=128)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", default="", help="part of a model's name")
@@ -146,7 +143,8 @@ def main() -> None:
             missed |= ratio < bar
             size = sum(p.numel() for p in case.parameters.values())
             print(
-                f"{name:<15}{'all' if layers else 'default':<9}{size:>12,}{loop:>8.1f}{ours:>8.1f}{least:>8.1f}{ratio:>11.2f}"
+                f"{name:<15}{'all' if layers else 'default':<9}{size:>12,}"
+                f"{loop:>8.1f}{ours:>8.1f}{least:>8.1f}{ratio:>11.2f}"
                 f"{f'≥ {bar}':>7}{most:>7.2f}  {'yes' if ratio >= bar else 'no'}",
                 flush=True,
             )

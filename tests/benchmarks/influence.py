@@ -25,10 +25,12 @@ from torch.utils.data import TensorDataset
 from torchvision.models import resnet18
 
 from scoring.curvature import peak_memory
+from scoring.curvature.cached_prefix import Prefix
+from scoring.curvature.chosen_parameters import choose
 from scoring.curvature.hessian import hessian_products
+from scoring.gradients.plain_autograd import differentiable
 from scoring.influence import InfluenceFactors, self_influence
-from scoring.curvature.parameters import choose, differentiable, outputs
-from scoring.curvature.prefix import Prefix
+from scoring.models.eval_mode import outputs
 
 
 class Block(nn.Module):
@@ -41,8 +43,11 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(outer, outer, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outer)
         same = stride == 1 and inner == outer
-        self.shortcut = nn.Identity() if same else nn.Sequential(
-            nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer))
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer))
+        )
 
     def forward(self, x):
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
@@ -57,7 +62,8 @@ class ResNet20(nn.Module):
         self.conv, self.bn = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
         widths = ((16, 16, 1), (16, 32, 2), (32, 64, 2))
         self.layer1, self.layer2, self.layer3 = (
-            nn.Sequential(Block(a, b, s), Block(b, b, 1), Block(b, b, 1)) for a, b, s in widths)
+            nn.Sequential(Block(a, b, s), Block(b, b, 1), Block(b, b, 1)) for a, b, s in widths
+        )
         self.fc = nn.Linear(64, c)
 
     def forward(self, x):
@@ -104,22 +110,35 @@ def images(n: int, size: int, batch: int) -> list:
 
 def leaves(model: nn.Module, below: str = "") -> list[str]:
     """Names of the Conv and Linear layers, the only ones captum's sample-wise trick knows."""
-    return [name for name, layer in model.named_modules()
-            if isinstance(layer, (nn.Conv2d, nn.Linear)) and name.startswith(tuple(below.split(",")))]
+    return [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, (nn.Conv2d, nn.Linear)) and name.startswith(tuple(below.split(",")))
+    ]
 
 
-def captum_fit(
-    model: nn.Module, data: list, layers: list[str], products: int, rank: int
-) -> ArnoldiInfluenceFunction:
+def captum_fit(model: nn.Module, data: list, layers: list[str], products: int, rank: int) -> ArnoldiInfluenceFunction:
     """captum's factors at the same layers, from as many usable dimensions."""
     dataset = TensorDataset(torch.cat([x for x, _ in data]), torch.cat([y for _, y in data]))
     model.eval().requires_grad_(True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ArnoldiInfluenceFunction(
-            model, dataset, "", lambda *_: None, layers=layers, loss_fn=nn.CrossEntropyLoss(reduction="sum"),
-            batch_size=len(data[0][1]), sample_wise_grads_per_batch=True, projection_dim=rank, seed=0,
-            arnoldi_dim=products + 1, arnoldi_tol=1e-12, hessian_reg=0.0, hessian_inverse_tol=1e-12)
+            model,
+            dataset,
+            "",
+            lambda *_: None,
+            layers=layers,
+            loss_fn=nn.CrossEntropyLoss(reduction="sum"),
+            batch_size=len(data[0][1]),
+            sample_wise_grads_per_batch=True,
+            projection_dim=rank,
+            seed=0,
+            arnoldi_dim=products + 1,
+            arnoldi_tol=1e-12,
+            hessian_reg=0.0,
+            hessian_inverse_tol=1e-12,
+        )
 
 
 def product() -> None:
@@ -146,8 +165,11 @@ def product() -> None:
 def fit() -> None:
     """captum's fit against ours, set-up included."""
     model, data = resnet20(64)
-    cases = (("head", ["fc"], 100, 20.0), ("layer3 + fc", leaves(model, "layer3,fc"), 50, 3.0),
-             ("whole net", leaves(model), 50, 3.0))
+    cases = (
+        ("head", ["fc"], 100, 20.0),
+        ("layer3 + fc", leaves(model, "layer3,fc"), 50, 3.0),
+        ("whole net", leaves(model), 50, 3.0),
+    )
     for title, layers, products, bar in cases:
         ours = cpu(lambda: InfluenceFactors.fit(model, data, layers=layers, arnoldi_dim=products, rank=10))
         theirs = cpu(lambda: captum_fit(model, data, layers, products, 10))
@@ -164,9 +186,7 @@ def embed() -> None:
     model, data = resnet20(128, batch=32)
     compare_embed("ResNet-20, whole net", model, data, leaves(model), 2.2)
     model = settled(resnet18(num_classes=10))
-    compare_embed(
-        "ResNet-18, layer4 + fc (8.4 M), 64×64", model, images(32, 64, 32), leaves(model, "layer4,fc"), 25
-    )
+    compare_embed("ResNet-18, layer4 + fc (8.4 M), 64×64", model, images(32, 64, 32), leaves(model, "layer4,fc"), 25)
 
 
 def compare_embed(title: str, model: nn.Module, data: list, layers: list[str], bar: float) -> None:
@@ -179,9 +199,7 @@ def compare_embed(title: str, model: nn.Module, data: list, layers: list[str], b
     theirs = captum_fit(model, [(x[:2], y[:2]) for x, y in data[:1]], layers, 2, 1)
     theirs.R = [tuple(block[i] for block in blocks.values()) for i in range(50)]
     mine, other = ours.embed(model, data), []
-    seconds = cpu(
-        lambda: other.extend(theirs.compute_intermediate_quantities(tuple(batch)) for batch in data)
-    )
+    seconds = cpu(lambda: other.extend(theirs.compute_intermediate_quantities(tuple(batch)) for batch in data))
     ratio = seconds / cpu(lambda: ours.embed(model, data))
     row(f"captum embed / embed, {title}, D = 50", ratio, f">= {bar:g}", ratio >= bar)
     error = apart(mine, torch.cat(other).numpy())
@@ -201,7 +219,7 @@ def head() -> None:
     def generic():
         parameters = torch.cat([layer.weight, layer.bias[:, None]], 1).detach()
         ones = torch.cat([inputs, torch.ones(n, 1, dtype=torch.double)], 1)
-        loss = lambda w: F.cross_entropy(ones @ w.view(c, d + 1).T, labels)  # noqa: E731
+        loss = lambda w: F.cross_entropy(ones @ w.view(c, d + 1).T, labels)
         hessian = torch.autograd.functional.hessian(loss, parameters.flatten())
         inverse = torch.linalg.inv(hessian + 1e-3 * torch.eye(len(hessian), dtype=torch.double))
         w = parameters.flatten().requires_grad_()
@@ -243,8 +261,17 @@ def train(model: nn.Module, data: list, steps: int = 60) -> None:
 def exact_error() -> float:
     """A CNN of 1,786 parameters: float32 Lanczos against eigenvectors of the whole float64 Hessian."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3), nn.ReLU(),
-                          nn.Flatten(), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(16, 32),
+        nn.ReLU(),
+        nn.Linear(32, 4),
+    )
     x = torch.randn(400, 1, 8, 8)
     y = (x.mean((1, 2, 3)) * 12 + 2).clamp(0, 3).long()
     data = list(zip(x.split(100), y.split(100), strict=True))
@@ -262,10 +289,11 @@ def exact_error() -> float:
     flat = torch.cat([p.detach().flatten() for p in parameters])
     gradient = torch.func.grad(lambda w: losses(w, False))
     hessian = torch.func.vmap(lambda v: torch.func.jvp(gradient, (flat,), (v,))[1], chunk_size=100)(
-        torch.eye(len(flat), dtype=torch.double))
+        torch.eye(len(flat), dtype=torch.double)
+    )
     values, vectors = torch.linalg.eigh((hessian + hessian.T) / 2)
     each = torch.func.jacrev(lambda w: losses(w, True))(flat)
-    exact = (each @ vectors[:, -20:] * values[-20:]**-0.5).numpy()
+    exact = (each @ vectors[:, -20:] * values[-20:] ** -0.5).numpy()
     return apart(mine @ mine.T, exact @ exact.T)
 
 
@@ -287,13 +315,23 @@ def scale() -> None:
         done.append(1)
         print(f"{len(done)} products, {time.process_time() - start:.0f} s CPU", flush=True)
 
-    factors = InfluenceFactors.fit(model, data, layers=["layer4", "fc"], arnoldi_dim=100, rank=50,
-                                   memory_budget=5 * 10**9, announce=print, advance=advance)
+    factors = InfluenceFactors.fit(
+        model,
+        data,
+        layers=["layer4", "fc"],
+        arnoldi_dim=100,
+        rank=50,
+        memory_budget=5 * 10**9,
+        announce=print,
+        advance=advance,
+    )
     print(factors.report)
     fitted = time.process_time() - start
     factors.embed(model, data), factors.embed(model, data)
-    print(f"fit {fitted:.0f} s CPU; with embedding 2,000 images {time.process_time() - start:.0f} s CPU, "
-          f"{time.perf_counter() - wall:.0f} s wall, peak {peak_memory() / 1e9:.2f} GB")
+    print(
+        f"fit {fitted:.0f} s CPU; with embedding 2,000 images {time.process_time() - start:.0f} s CPU, "
+        f"{time.perf_counter() - wall:.0f} s wall, peak {peak_memory() / 1e9:.2f} GB"
+    )
 
 
 if __name__ == "__main__":

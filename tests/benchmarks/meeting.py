@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.meeting [MOVES]
 
-From the lead's key to the item on each follower's screen: the server writes the move, a follower asks every 0.7 seconds, and
-draws. The bar is 2,000 ms. Limit: five browsers and the server share this machine; on five machines drawing is quicker.
+From the lead's key to the item on each follower's screen: the server writes the move, a follower asks every 0.7
+seconds, and draws. The bar is 2,000 ms. Limit: five browsers and the server share this machine; on five machines
+drawing is quicker.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from scoring import meetings
-from scoring.reviews import Event, ReviewLog
-from scoring.tables import read_table
+from scoring.audit.storage import read_table
+from scoring.reviews import Event, ReviewLog, meetings
 
 from ..browser.conftest import ARGUMENTS, NAMES, Server
 from ..browser.team import WATCH, PersonProxy, delays
@@ -41,7 +41,12 @@ def main() -> None:
         (audit.root / "audit.toml").write_text((audit.root / "audit.toml").read_text() + ROLES)
         ids = read_table(audit.examples_path, ["example_id"])["example_id"].to_pylist()[: moves + 1]
         with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
-            log.append([Event(client="c", seq=at, example_id=one, reviewer="ana", action="flag") for at, one in enumerate(ids, 1)])
+            log.append(
+                [
+                    Event(client="c", seq=at, example_id=one, reviewer="ana", action="flag")
+                    for at, one in enumerate(ids, 1)
+                ]
+            )
             meetings.start(log, meetings.agenda(log), "lea")
         server = Server(audit.root, None, Path(folder) / "output.txt", proxies=("127.0.0.1",))
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
@@ -59,8 +64,12 @@ def main() -> None:
     for name, some in found.items():
         print(f"{name}: median {statistics.median(some):.0f} ms, longest {max(some):.0f} ms")
     late = sum(value > BAR for value in every)
-    print(f"all {len(every)}: median {statistics.median(every):.0f} ms, 95 % below {every[int(0.95 * (len(every) - 1))]:.0f} ms, "
-          f"longest {every[-1]:.0f} ms; {late} later than {BAR:,} ms (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)")
+    print(
+        f"all {len(every)}: median {statistics.median(every):.0f} ms, 95 % below "
+        f"{every[int(0.95 * (len(every) - 1))]:.0f} ms, "
+        f"longest {every[-1]:.0f} ms; {late} later than {BAR:,} ms (load {os.getloadavg()[0]:.1f} on "
+        f"{os.cpu_count()} cores)"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Out of distribution on MNIST-C with a LeNet, beside Table 1 of the VoG paper (Agarwal et al. 2022).
 
-    HARDLOOK_DATA=… OMP_NUM_THREADS=1 python tests/benchmarks/mnist_c.py --mnist DIR [--examples 2000] [--epochs 6] [--pixels]
+    HARDLOOK_DATA=… OMP_NUM_THREADS=1 python tests/benchmarks/mnist_c.py --mnist DIR [--examples 2000] [--epochs 6]
+    [--pixels]
 
 ``--mnist`` holds torchvision's MNIST. A LeNet is trained on it with a checkpoint per epoch; ``identity`` is in
 distribution, each of the other 15 corruptions outside. Printed: AUROC, AUPR in and AUPR out per score, mean and
@@ -32,12 +33,12 @@ from torchvision.datasets import MNIST
 from scoring.evaluation import ood_report
 from scoring.gradients import Slot
 from scoring.models import features_of, head_of
-from scoring.ood_baselines import DETECTORS, baseline_scores
+from scoring.pipeline.ood_detectors import DETECTORS, baseline_scores
 from scoring.scorers.energy import energy
 from scoring.scorers.gradnorm import gradnorm
 from scoring.scorers.odin import odin
 from scoring.scorers.vog import vog
-from scoring.trainer import fit
+from scoring.training.trainer import fit
 
 PAPER = "paper, Table 1, VoG: AUROC 85.42, AUPR out 84.96"
 MEAN, DEVIATION = 0.1307, 0.3081
@@ -45,9 +46,20 @@ MEAN, DEVIATION = 0.1307, 0.3081
 
 def lenet() -> nn.Module:
     """LeNet-5 (LeCun et al. 1998) with ReLU and max pooling."""
-    return nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(),
-                         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(),
-                         nn.Linear(84, 10))
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(400, 120),
+        nn.ReLU(),
+        nn.Linear(120, 84),
+        nn.ReLU(),
+        nn.Linear(84, 10),
+    )
 
 
 def inputs_of(images: np.ndarray) -> torch.Tensor:
@@ -81,8 +93,12 @@ def scores_of(model, states, x: torch.Tensor) -> tuple[pd.DataFrame, np.ndarray]
     """Every label-free score of a set of inputs, high = out of distribution, and their features."""
     features, logits = in_batches(model, x)
     p = torch.from_numpy(logits).double().softmax(1).numpy()
-    found = {"energy": energy(logits), "max_probability": -p.max(1), "entropy": -(p * np.log(p + 1e-300)).sum(1),
-             "gradnorm": -gradnorm(features, logits)}
+    found = {
+        "energy": energy(logits),
+        "max_probability": -p.max(1),
+        "entropy": -(p * np.log(p + 1e-300)).sum(1),
+        "gradnorm": -gradnorm(features, logits),
+    }
     model.requires_grad_(False)
     found["odin"] = -np.concatenate([odin(model, part) for part in x.split(1000)])
     model.requires_grad_(True)
@@ -126,7 +142,9 @@ def main() -> None:
     show(scored, names)
 
 
-def on_pixels(data, names: list[str], x: torch.Tensor, examples: int, detectors: tuple[str, ...]) -> dict[str, pd.DataFrame]:
+def on_pixels(
+    data, names: list[str], x: torch.Tensor, examples: int, detectors: tuple[str, ...]
+) -> dict[str, pd.DataFrame]:
     """The classical detectors alone, on the pixels."""
     scored = {name: pd.DataFrame(index=range(examples)) for name in names}
     every = np.concatenate([inputs_of(data[name][:examples]).flatten(1).numpy() for name in names])
@@ -134,8 +152,9 @@ def on_pixels(data, names: list[str], x: torch.Tensor, examples: int, detectors:
     return scored
 
 
-def classical(scored: dict[str, pd.DataFrame], names: list[str], train: np.ndarray, every: np.ndarray,
-              detectors: tuple[str, ...]) -> None:
+def classical(
+    scored: dict[str, pd.DataFrame], names: list[str], train: np.ndarray, every: np.ndarray, detectors: tuple[str, ...]
+) -> None:
     """Add a column per classical detector to every corruption's scores."""
     start = time.perf_counter()
     for detector, values in baseline_scores(train, every, detectors=detectors, say=lambda text: print(f"  {text}")):
@@ -157,7 +176,9 @@ def show(scored: dict[str, pd.DataFrame], names: list[str]) -> None:
     print(f"mean ± deviation over {len(reports)} corruptions ({PAPER})")
     print(f"  {'score':26} {'AUROC':>14} {'AUPR in':>14} {'AUPR out':>14}")
     for score in mean["auroc"].sort_values(ascending=False).index:
-        cells = [f"{mean.loc[score, c]:6.2f} ± {deviation.loc[score, c]:5.2f}" for c in ("auroc", "aupr_in", "aupr_out")]
+        cells = [
+            f"{mean.loc[score, c]:6.2f} ± {deviation.loc[score, c]:5.2f}" for c in ("auroc", "aupr_in", "aupr_out")
+        ]
         print(f"  {score:26} " + " ".join(f"{cell:>14}" for cell in cells))
     for score in [score for score in ("vog late logit", "vog late probability") if score in mean.index]:
         rows = ", ".join(f"{name} {report.loc[score, 'auroc']:.0f}" for name, report in reports.items())

@@ -2,11 +2,12 @@
 
     python tests/benchmarks/near_duplicates.py AUDIT [--run NAME] [--most 70000] [--chance 0.001] [--sheet FILE.png]
 
-AUDIT is a scored audit of pictures. One example in twenty (2,000 at most) gets a copy that was brightened by 15 %, encoded
-again as JPEG of quality 75, moved by half a pixel or 1/28 of the side, or reduced to 3/4 and enlarged again; the model's
-features of the copies stand among those of all examples. Printed: the share of each kind that ends in one group with its
-original, how many groups hold anything else (real near duplicates of the data, or mistakes), and for comparison pairs
-below a share of the median nearest distance. ``--sheet`` draws 48 of the other pairs, to be judged by eye.
+AUDIT is a scored audit of pictures. One example in twenty (2,000 at most) gets a copy that was brightened by 15 %,
+encoded again as JPEG of quality 75, moved by half a pixel or 1/28 of the side, or reduced to 3/4 and enlarged again;
+the model's features of the copies stand among those of all examples. Printed: the share of each kind that ends in one
+group with its original, how many groups hold anything else (real near duplicates of the data, or mistakes), and for
+comparison pairs below a share of the median nearest distance. ``--sheet`` draws 48 of the other pairs, to be judged by
+eye.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ import torch
 from PIL import Image, ImageEnhance
 
 from scoring.audit import Audit
-from scoring.duplicates import near_groups
+from scoring.data.duplicates import near_groups
+from scoring.data.images import picture
+from scoring.data.nearest_neighbours import among
 from scoring.models import features_of, head_of
-from scoring.neighbours import among
-from scoring.pictures import picture
-from scoring.shards import Context
+from scoring.pipeline.shards import Context
 
 
 def moved(image: Image.Image) -> Image.Image:
@@ -58,8 +59,9 @@ def original(context: Context, row: int) -> Image.Image:
 def plant(context: Context, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(n, d) features of altered copies, and (n,) which kind each is."""
     kinds = np.array(list(KINDS))[np.arange(len(rows)) % len(KINDS)]
-    inputs = torch.stack([context.inputs.transform(KINDS[kind](original(context, row)))
-                          for row, kind in zip(rows, kinds, strict=True)])
+    inputs = torch.stack(
+        [context.inputs.transform(KINDS[kind](original(context, row))) for row, kind in zip(rows, kinds, strict=True)]
+    )
     with context.model.at(context.checkpoints[-1]):
         head = head_of(context.model.module, inputs[:2])
         parts = [features_of(context.model.module, part, head).features for part in inputs.split(500)]
@@ -83,11 +85,16 @@ def main() -> None:
     chosen = rng.choice(len(rows), min(len(rows) // 20, 2000), replace=False)
     planted, kinds = plant(context, rows[chosen])
     features = np.concatenate([context.features[rows], planted])
-    content = np.r_[context.examples["fingerprint"].to_numpy(dtype=str)[rows], [f"copy {n}" for n in range(len(planted))]]
+    content = np.r_[
+        context.examples["fingerprint"].to_numpy(dtype=str)[rows], [f"copy {n}" for n in range(len(planted))]
+    ]
     start = time.process_time()
     found = near_groups(features, content, chance=options.chance)
-    print(f"{audit.name}: {len(rows):,} examples, {len(planted):,} copies; nearer than {found.threshold:.3f} of the distance to "
-          f"the tenth, in {found.dimension:.1f} dimensions; {time.process_time() - start:.0f} s of CPU")
+    print(
+        f"{audit.name}: {len(rows):,} examples, {len(planted):,} copies; nearer than {found.threshold:.3f} of the "
+        f"distance to "
+        f"the tenth, in {found.dimension:.1f} dimensions; {time.process_time() - start:.0f} s of CPU"
+    )
     copies = len(rows) + np.arange(len(planted))
     hit = (found.group[copies] >= 0) & (found.group[copies] == found.group[chosen])
     for kind in KINDS:

@@ -3,8 +3,8 @@
     python tests/benchmarks/neighbours.py [--n 60000] [--features 84 512] [--k 200]
 
 Points in 50 clouds, as features of a classifier lie. Printed: process CPU seconds on one thread of the k nearest of all
-among all, exactly and by NN-descent, the share of the exact neighbours that the latter finds, and the same for the distances of
-intrinsic dimension. What numba compiles first, which every process does anew, stands apart.
+among all, exactly and by NN-descent, the share of the exact neighbours that the latter finds, and the same for the
+distances of intrinsic dimension. What numba compiles first, which every process does anew, stands apart.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from scoring.neighbours import nearest
+from scoring.data.nearest_neighbours import nearest
 from scoring.scorers.intrinsic_dimension import neighbour_radii
 
 
@@ -46,11 +46,15 @@ def main() -> None:
         near, fast = timed(lambda: nearest(points, points, options.k, own=own, exact=0))
         sample = range(0, options.n, max(1, options.n // 1000))
         recall = np.mean([np.isin(exact.positions[i], near.positions[i]).mean() for i in sample])
-        print(f"{options.n:,} x {features}, {options.k} nearest: exact {slow:.1f} s, NN-descent {fast:.1f} s "
-              f"({fast / slow:.2f}), recall {recall:.4f}")
+        print(
+            f"{options.n:,} x {features}, {options.k} nearest: exact {slow:.1f} s, NN-descent {fast:.1f} s "
+            f"({fast / slow:.2f}), recall {recall:.4f}"
+        )
         _, slow = timed(lambda: neighbour_radii(points, 20, exact=options.n))
         _, fast = timed(lambda: neighbour_radii(points, 20, exact=0))
-        print(f"{options.n:,} x {features}, radii of 20: exact {slow:.1f} s, NN-descent {fast:.1f} s ({fast / slow:.2f})")
+        print(
+            f"{options.n:,} x {features}, radii of 20: exact {slow:.1f} s, NN-descent {fast:.1f} s ({fast / slow:.2f})"
+        )
 
 
 if __name__ == "__main__":

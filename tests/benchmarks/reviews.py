@@ -59,9 +59,7 @@ def filled(log: ReviewLog, n: int, seed: int = 0) -> None:
         log.append(events[start : start + 5000])
 
 
-def median_ms(
-    work: Callable[[], object], repeats: int, clock: Callable[[], float] = time.process_time
-) -> float:
+def median_ms(work: Callable[[], object], repeats: int, clock: Callable[[], float] = time.process_time) -> float:
     """Median time of one call, in milliseconds."""
     times = []
     for _ in range(repeats):

@@ -15,7 +15,7 @@ import pyarrow as pa
 from PIL import Image
 from playwright.sync_api import Page
 
-from scoring.tables import read_table, write_table
+from scoring.audit.storage import read_table, write_table
 
 from ..browser.conftest import Server
 from .browsing import cpu, memory, report
@@ -76,7 +76,9 @@ def measure(page: Page, server: Server) -> dict[str, float]:
             rows.append(page.evaluate(DECIDE))
             page.wait_for_timeout(pause)
         used = (cpu(server.process.pid) - used) / DECISIONS
-        for name, some in zip(("next picture painted", "all facts there", "in the log"), zip(*rows, strict=True), strict=True):
+        for name, some in zip(
+            ("next picture painted", "all facts there", "in the log"), zip(*rows, strict=True), strict=True
+        ):
             figures[f"{what}: {name}"] = statistics.median(some)
         figures[f"{what}: slowest picture"] = max(row[0] for row in rows)
         figures[f"{what}: CPU of the server"] = used

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from sklearn.metrics import average_precision_score
 
 from scoring.audit import Audit
-from scoring.examples import truth
-from scoring.tables import column_facts, read_table
+from scoring.audit.storage import column_facts, read_table
+from scoring.data.examples import truth
 
 
 def found(suspicion: np.ndarray, wrong: np.ndarray) -> tuple[float, float, float, int]:
@@ -39,7 +39,10 @@ def main() -> None:
     examples = examples[(examples["split"] == given.split) & examples["label"].notna()]
     true = truth(audit).set_index("example_id")["true_label"].reindex(examples.index)
     wrong = (true.notna() & (true.astype(str) != examples["label"].astype(str))).to_numpy()
-    print(f"{audit.name}, run {run.name}: {wrong.sum():,} of {len(wrong):,} labels wrong; chance has AP {wrong.mean():.3f}")
+    print(
+        f"{audit.name}, run {run.name}: {wrong.sum():,} of {len(wrong):,} labels wrong; chance has AP "
+        f"{wrong.mean():.3f}"
+    )
     lines = []
     for name in run.score_names():
         frame = read_table(run.score_path(name)).to_pandas().set_index("example_id").reindex(examples.index)

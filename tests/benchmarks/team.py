@@ -4,8 +4,8 @@
 each with a queue that keeps what is not acknowledged, as the grid's does; meanwhile everybody asks for news once a
 second. ``--kill``: in the middle the server, and a PostgreSQL of its own, are killed with SIGKILL and started again.
 
-Checked in the end: every decision that a reviewer made is in the log once, in the order of its reviewer, under the right
-name. Told: how long a decision took to be durable (first sending to answer; those that met the kill apart).
+Checked in the end: every decision that a reviewer made is in the log once, in the order of its reviewer, under the
+right name. Told: how long a decision took to be durable (first sending to answer; those that met the kill apart).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from dashboard.serving import Serving  # noqa: E402
-from scoring.reviews import ReviewLog  # noqa: E402
-from scoring.tables import read_table  # noqa: E402
-from tests.synthetic import make_audit  # noqa: E402
+from dashboard.auth.serving import Serving  # noqa: E402  the line above makes them importable
+from scoring.audit.storage import read_table  # noqa: E402  the line above makes them importable
+from scoring.reviews import ReviewLog  # noqa: E402  the line above makes them importable
+from tests.synthetic import make_audit  # noqa: E402  the line above makes them importable
 
 FAST, SLOW = (5, 2.0), (20, 0.2)  # how many reviewers, decisions a second each
 
@@ -65,8 +65,15 @@ class Reviewer(threading.Thread):
     def event(self, seq: int) -> dict:
         """Somebody presses a key."""
         verdict = ("given", "unsure", "none")[seq % 3]
-        return {"client": f"tab of {self.person}", "seq": seq, "example_id": self.ids[seq * 7 % len(self.ids)],
-                "action": "decide", "verdict": verdict, "evidence": {"rank": seq}, "seconds": 0.5}  # fmt: skip
+        return {
+            "client": f"tab of {self.person}",
+            "seq": seq,
+            "example_id": self.ids[seq * 7 % len(self.ids)],
+            "action": "decide",
+            "verdict": verdict,
+            "evidence": {"rank": seq},
+            "seconds": 0.5,
+        }
 
     def send(self, waiting: list) -> list:
         answer = self.ask("POST", "/hardlook/events", {"audit": self.token, "events": [one for _, one in waiting]})
@@ -104,17 +111,26 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.code = (f"from dashboard.server import serve; serve({str(audit)!r}, port={self.port}, log={url!r}, "
-                     "proxies=('127.0.0.1',))")  # fmt: skip
+        self.code = (
+            f"from dashboard.server import serve; serve({str(audit)!r}, port={self.port}, log={url!r}, "
+            "proxies=('127.0.0.1',))"
+        )
         self.start()
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        self.process = subprocess.Popen([sys.executable, "-c", self.code], cwd=ROOT, stdout=subprocess.DEVNULL,
-                                        env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", self.code],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
         until = time.monotonic() + 120
         while time.monotonic() < until:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://localhost:{self.port}/_stcore/health", timeout=9):
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"http://localhost:{self.port}/_stcore/health", timeout=9),
+            ):
                 return
             time.sleep(0.1)
         raise SystemExit("the server did not start")
@@ -146,7 +162,10 @@ def postgresql(folder: Path):
         raise SystemExit("PostgreSQL did not start again")
 
     try:
-        yield sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False), kill
+        yield (
+            sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False),
+            kill,
+        )
     finally:
         server.cleanup()
 
@@ -157,7 +176,9 @@ def check(log: ReviewLog, reviewers: list[Reviewer]) -> list[str]:
     for one in reviewers:
         own = events[events["client"] == f"tab of {one.person}"]
         if own["seq"].tolist() != list(range(1, one.made + 1)):
-            wrong.append(f"{one.person} made {one.made}, the log has {len(own)}, in order: {own['seq'].is_monotonic_increasing}")
+            wrong.append(
+                f"{one.person} made {one.made}, the log has {len(own)}, in order: {own['seq'].is_monotonic_increasing}"
+            )
         if set(own["reviewer"]) - {one.person}:
             wrong.append(f"{one.person}'s decisions are under {set(own['reviewer'])}")
         if one.refused:
@@ -177,8 +198,11 @@ def run(folder: Path, url: str, seconds: float, kill=None, kill_server: bool = F
     ids = read_table(audit.examples_path)["example_id"].to_pylist()
     server = Server(audit.root, url)
     token = Serving(audit.root, url, "127.0.0.1").token
-    reviewers = [Reviewer(f"{kind}-{n}", rate, server.port, token, ids, seconds)
-                 for kind, (many, rate) in (("fast", FAST), ("slow", SLOW)) for n in range(many)]  # fmt: skip
+    reviewers = [
+        Reviewer(f"{kind}-{n}", rate, server.port, token, ids, seconds)
+        for kind, (many, rate) in (("fast", FAST), ("slow", SLOW))
+        for n in range(many)
+    ]
     for one in reviewers:
         one.start()
     if kill_server:
@@ -197,9 +221,15 @@ def run(folder: Path, url: str, seconds: float, kill=None, kill_server: bool = F
     server.kill()
     times = sorted(time_ for one in reviewers for time_ in one.times)
     cut = statistics.quantiles(times, n=100)
-    return {"decisions": sum(one.made for one in reviewers), "met the kill": sum(len(set(one.waited)) for one in reviewers),
-            "median ms": 1000 * cut[49], "p95 ms": 1000 * cut[94], "p99 ms": 1000 * cut[98], "most ms": 1000 * times[-1],
-            "wrong": wrong or "nothing"}  # fmt: skip
+    return {
+        "decisions": sum(one.made for one in reviewers),
+        "met the kill": sum(len(set(one.waited)) for one in reviewers),
+        "median ms": 1000 * cut[49],
+        "p95 ms": 1000 * cut[94],
+        "p99 ms": 1000 * cut[98],
+        "most ms": 1000 * times[-1],
+        "wrong": wrong or "nothing",
+    }
 
 
 def main() -> None:

@@ -30,8 +30,9 @@ CLASSES = 10
 
 def conv(inside: int, outside: int, *, stride: int = 1) -> nn.Sequential:
     """Convolution, batch norm, ReLU."""
-    return nn.Sequential(nn.Conv2d(inside, outside, 3, stride=stride, padding=1, bias=False),
-                         nn.BatchNorm2d(outside), nn.ReLU())
+    return nn.Sequential(
+        nn.Conv2d(inside, outside, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(outside), nn.ReLU()
+    )
 
 
 class Residual(nn.Module):
@@ -52,8 +53,18 @@ def head(width: int) -> list[nn.Module]:
 
 
 def resnet9() -> nn.Module:
-    return nn.Sequential(conv(3, 32), conv(32, 64), nn.MaxPool2d(2), Residual(64, 64), conv(64, 128),
-                         nn.MaxPool2d(2), conv(128, 128), nn.MaxPool2d(2), Residual(128, 128), *head(128))
+    return nn.Sequential(
+        conv(3, 32),
+        conv(32, 64),
+        nn.MaxPool2d(2),
+        Residual(64, 64),
+        conv(64, 128),
+        nn.MaxPool2d(2),
+        conv(128, 128),
+        nn.MaxPool2d(2),
+        Residual(128, 128),
+        *head(128),
+    )
 
 
 def resnet20() -> nn.Module:
@@ -66,8 +77,7 @@ def digits_cnn() -> nn.Module:
 
 
 def mlp() -> nn.Module:
-    return nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(),
-                         nn.Linear(512, CLASSES))
+    return nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, CLASSES))
 
 
 def vit_tiny() -> nn.Module:
@@ -78,11 +88,17 @@ def convnext_tiny() -> nn.Module:
     return timm.create_model("convnext_tiny", num_classes=CLASSES)
 
 
-LARGE = {"vit-tiny 3×64×64": (vit_tiny, (3, 64, 64), 64, "≤ 0.5"),
-         "convnext-tiny 3×64×64": (convnext_tiny, (3, 64, 64), 64, "≤ 0.6")}
+LARGE = {
+    "vit-tiny 3×64×64": (vit_tiny, (3, 64, 64), 64, "≤ 0.5"),
+    "convnext-tiny 3×64×64": (convnext_tiny, (3, 64, 64), 64, "≤ 0.6"),
+}
 """Measured as a whole only: both forms against the notebook's loop over both."""
-MODELS = {"resnet9 3×32×32": (resnet9, (3, 32, 32), 256), "resnet20 3×32×32": (resnet20, (3, 32, 32), 256),
-          "digits cnn 1×8×8": (digits_cnn, (1, 8, 8), 1024), "mlp 64": (mlp, (64,), 4096)}
+MODELS = {
+    "resnet9 3×32×32": (resnet9, (3, 32, 32), 256),
+    "resnet20 3×32×32": (resnet20, (3, 32, 32), 256),
+    "digits cnn 1×8×8": (digits_cnn, (1, 8, 8), 1024),
+    "mlp 64": (mlp, (64,), 4096),
+}
 
 
 @dataclass
@@ -108,8 +124,8 @@ class Case:
             if model is self.model:
                 model.load_state_dict(state)
             for start in range(0, len(self.inputs), self.batch):
-                leaf = self.inputs[start:start + self.batch].contiguous(memory_format=layout).requires_grad_()
-                chosen = torch.as_tensor(self.labels[start:start + self.batch])[:, None]
+                leaf = self.inputs[start : start + self.batch].contiguous(memory_format=layout).requires_grad_()
+                chosen = torch.as_tensor(self.labels[start : start + self.batch])[:, None]
                 for _ in range(forms):
                     torch.autograd.grad(model(leaf).gather(1, chosen).sum(), leaf)
 
@@ -131,8 +147,8 @@ class Case:
             model.eval()
             maps = []
             for start in range(0, len(self.inputs), self.batch):
-                leaf = self.inputs[start:start + self.batch].clone().requires_grad_()
-                chosen = torch.as_tensor(self.labels[start:start + self.batch])[:, None]
+                leaf = self.inputs[start : start + self.batch].clone().requires_grad_()
+                chosen = torch.as_tensor(self.labels[start : start + self.batch])[:, None]
                 form(model(leaf)).gather(1, chosen).sum().backward()
                 maps.append((leaf.grad.mean(1) if leaf.ndim > 2 else leaf.grad).numpy())
             stacked.append(np.concatenate(maps))
@@ -140,8 +156,9 @@ class Case:
 
     def kernel(self, forms=("logit",), predictions=None, slot=None) -> dict:
         predictions = self.none if predictions is None else predictions
-        return vog(slot or self.slot, self.states, self.inputs, self.labels, predictions, forms=forms,
-                   batch_size=self.batch)
+        return vog(
+            slot or self.slot, self.states, self.inputs, self.labels, predictions, forms=forms, batch_size=self.batch
+        )
 
 
 def make_case(make, shape, n: int, k: int, batch: int) -> Case:
@@ -195,10 +212,10 @@ def agreement() -> dict[str, float]:
 
     model, states, inputs, labels = trained_digits()
     none = np.full(len(labels), -1)
-    full, half = (vog(Slot(model, dtype=dtype), states, inputs, labels, none)
-                  for dtype in (torch.float32, torch.bfloat16))
-    z = {name: [normalize_by_class(found[name], labels) for found in (full, half)]
-         for name in full if "label" in name}
+    full, half = (
+        vog(Slot(model, dtype=dtype), states, inputs, labels, none) for dtype in (torch.float32, torch.bfloat16)
+    )
+    z = {name: [normalize_by_class(found[name], labels) for found in (full, half)] for name in full if "label" in name}
     return {name: float(spearmanr(*pair).statistic) for name, pair in z.items()}
 
 
@@ -206,11 +223,20 @@ def rows(case: Case, repeat: int) -> Iterator[tuple[str, float, str]]:
     """(what, measured, bar) of one model."""
     both = ("logit", "probability")
 
-    def one(): return case.kernel()
-    def pair(): return case.kernel(both)
-    def predicted(): return case.kernel(predictions=case.predictions)
-    def everything(): return case.kernel(both, case.predictions)
-    def half(): return case.kernel(slot=case.half)
+    def one():
+        return case.kernel()
+
+    def pair():
+        return case.kernel(both)
+
+    def predicted():
+        return case.kernel(predictions=case.predictions)
+
+    def everything():
+        return case.kernel(both, case.predictions)
+
+    def half():
+        return case.kernel(slot=case.half)
 
     case.bare()
     assert np.median(np.abs(one()["all_label_logit"] / case.naive() - 1)) < 1e-5
@@ -234,11 +260,15 @@ def rows_of_large(case: Case, repeat: int, bar: str) -> Iterator[tuple[str, floa
     for name, found in zip(("logit", "probability"), case.naive_both(), strict=True):
         ours = case.kernel(("logit", "probability"))[f"all_label_{name}"]
         assert np.median(np.abs(ours / found - 1)) < 1e-4, name
-    yield "both forms / naive, both forms", ratio(lambda: case.kernel(("logit", "probability")), case.naive_both, repeat), bar
+    yield (
+        "both forms / naive, both forms",
+        ratio(lambda: case.kernel(("logit", "probability")), case.naive_both, repeat),
+        bar,
+    )
 
 
 def meets(value: float, bar: str) -> str:
-    """"yes", "no", or nothing where there is no bar."""
+    """ "yes", "no", or nothing where there is no bar."""
     if not bar:
         return ""
     sign, limit = bar.split()
@@ -263,8 +293,8 @@ def main() -> None:
         if options.only in name:
             case = make_case(make, shape, n, 3, options.batch)
             print(f"\n{name}: n = {n}, k = 3, batch = {options.batch}")
-            for what, value, bar in rows_of_large(case, 1 if options.quick else 3, bar):
-                print(f"  {what:<58}{value:7.3f}  {bar:<8}{meets(value, bar)}", flush=True)
+            for what, value, own_bar in rows_of_large(case, 1 if options.quick else 3, bar):
+                print(f"  {what:<58}{value:7.3f}  {own_bar:<8}{meets(value, own_bar)}", flush=True)
     if options.only in "bfloat16":
         print("\nbfloat16 against float32, class-normalised Spearman, digits CNN over five epochs")
         for name, value in agreement().items():

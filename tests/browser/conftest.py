@@ -1,12 +1,14 @@
 """A real browser against a real server: fixtures for every browser test.
 
-``audit`` is a small audit with real files, ``start`` serves it in a process of its own (which can be killed), ``browser``
-is Debian's chromium, or whichever HARDLOOK_BROWSER names. Without one the tests are skipped; with HARDLOOK_REQUIRE_BROWSER=1
-that is a failure. ``context`` is a profile that all tests with windows of one size share, that of their module's ``WINDOW``;
-each finds it empty. ``page`` is a page of it whose scripts must raise no error, ``since`` what the log got during the test.
+``audit`` is a small audit with real files, ``start`` serves it in a process of its own (which can be killed),
+``browser`` is Debian's chromium, or whichever HARDLOOK_BROWSER names. Without one the tests are skipped; with
+HARDLOOK_REQUIRE_BROWSER=1 that is a failure. ``context`` is a profile that all tests with windows of one size share,
+that of their module's ``WINDOW``; each finds it empty. ``page`` is a page of it whose scripts must raise no error,
+``since`` what the log got during the test.
 
-Nothing waits for a time: every wait is for what is seen, at most ``WAIT``. HARDLOOK_SLOW=800 (milliseconds) makes answers
-late and lets them overtake each other, in a browser of a third of its speed: how a race is found before it is met.
+Nothing waits for a time: every wait is for what is seen, at most ``WAIT``. HARDLOOK_SLOW=800 (milliseconds) makes
+answers late and lets them overtake each other, in a browser of a third of its speed: how a race is found before it is
+met.
 """
 
 from __future__ import annotations
@@ -27,15 +29,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scoring.audit.storage import read_table
 from scoring.reviews import ReviewLog
-from scoring.tables import read_table
+
 from ..synthetic import make_audit
 
 ROOT = Path(__file__).parents[2]
 PAGE = Path(__file__).with_name("grid_page.py")
-CLASSES = ["0", "1", "<b>bold</b><img src=x onerror=alert(1)>", "cat's \"paw\"", "naïve ☕ 中文"]
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-             "--disable-sync", "--no-first-run", "--process-per-site"]  # fmt: skip
+CLASSES = ["0", "1", "<b>bold</b><img src=x onerror=alert(1)>", 'cat\'s "paw"', "naïve ☕ 中文"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--process-per-site",
+]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 START = 120  # seconds until a server answers, on a busy machine
 WAIT = 60_000  # milliseconds until what a test waits for is there, on a busy machine
@@ -128,9 +138,12 @@ class Server:
         code = f"from dashboard.server import serve; serve({str(self.audit_path)!r}, {given})"
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", code], cwd=ROOT, stdout=output, stderr=output,
+                [sys.executable, "-c", code],
+                cwd=ROOT,
+                stdout=output,
+                stderr=output,
                 env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-            )  # fmt: skip
+            )
         until = time.monotonic() + START
         while not self.answers():
             assert self.process.poll() is None and time.monotonic() < until, self.output.read_text()
@@ -215,8 +228,9 @@ def new_profile(browser, window: tuple[int, int] = WINDOW, **more):
 
 @pytest.fixture
 def context(profiles, request):
-    """The profile of the module's size. Nothing unsent in the browser's storage is left to the next test, and no page but
-    an empty one: it keeps the process of its site alive, with Streamlit's scripts compiled: half of what every page costs."""
+    """The profile of the module's size. Nothing unsent in the browser's storage is left to the next test, and no page
+    but an empty one: it keeps the process of its site alive, with Streamlit's scripts compiled: half of what every page
+    costs."""
     profile = profiles(getattr(request.module, "WINDOW", WINDOW))
     yield profile
     profile.set_offline(False)

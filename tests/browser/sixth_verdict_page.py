@@ -3,7 +3,7 @@
 import runpy
 from pathlib import Path
 
-from scoring.verdict_kinds import VERDICTS
+from scoring.reviews.verdicts import VERDICTS
 from tests.sixth_verdict import NAME, SIXTH
 
 VERDICTS[NAME] = SIXTH

@@ -1,4 +1,5 @@
-"""People for browser tests: each behind a reverse proxy of their own, which says who they are and passes all else on."""
+"""People for browser tests: each behind a reverse proxy of their own, which says who they are and passes all else
+on."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import threading
 
 
 class PersonProxy:
-    """A proxy on loopback in front of a server: every request of its port is this person's. Sockets pass as they are."""
+    """A proxy on loopback in front of a server: every request of its port is this person's. Sockets pass as they
+    are."""
 
     def __init__(self, name: str, port: int):
         self.name, self.target = name, port
@@ -61,7 +63,8 @@ class PersonProxy:
                 (server if one is browser else browser).sendall(data)
 
 
-# -- when a meeting's item is on somebody's screen ----------------------------------------------------------------------
+# -- when a meeting's item is on somebody's screen
+# ----------------------------------------------------------------------
 
 WATCH = """() => {
   window.places = {};
@@ -76,8 +79,8 @@ WATCH = """() => {
 
 
 def delays(lead, followers, moves: int) -> dict[str, list[float]]:
-    """Let the lead move on ``moves`` times → per follower (by name) the milliseconds from the lead's key to the item on the
-    follower's screen, by the clocks of the browsers, which are one machine's. All watch (``WATCH``) beforehand."""
+    """Let the lead move on ``moves`` times → per follower (by name) the milliseconds from the lead's key to the item on
+    the follower's screen, by the clocks of the browsers, which are one machine's. All watch (``WATCH``) beforehand."""
     start = int(lead.evaluate("Math.max(...Object.keys(window.places).map(Number))"))
     for at in range(start + 1, start + moves + 1):
         lead.keyboard.press("ArrowRight")
@@ -89,6 +92,11 @@ def delays(lead, followers, moves: int) -> dict[str, list[float]]:
 
 
 def round_trip(page) -> float:
-    """Milliseconds that one look at the meeting takes now, from the page and back: what a busy machine adds to each step."""
-    once = "async () => { const t = Date.now(); await (await fetch('/hardlook/meeting?known=')).text(); return Date.now() - t; }"
+    """Milliseconds that one look at the meeting takes now, from the page and back: what a busy machine adds to each
+    step."""
+    once = """async () => {
+        const start = Date.now();
+        await (await fetch("/hardlook/meeting?known=")).text();
+        return Date.now() - start;
+    }"""
     return sorted(page.evaluate(once) for _ in range(3))[1]

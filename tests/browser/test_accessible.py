@@ -55,7 +55,9 @@ def test_a_tablet_decides_compares_and_zooms_by_touch(browser, server, since):
         page.wait_for_function("document.querySelector('.hl-middle .hl-layers').style.transform !== ''")
         before = shown(page)
         page.locator(".hl-answer-label").tap()
-        page.wait_for_function("id => document.querySelector('.hl-middle [data-shows]').dataset.shows !== id", arg=before)
+        page.wait_for_function(
+            "id => document.querySelector('.hl-middle [data-shows]').dataset.shows !== id", arg=before
+        )
         assert since(1)["example_id"].iloc[-1] == before
         page.wait_for_function(TOUCHABLE, arg=f"{SESSION} .hl-answer")
         assert not page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
@@ -69,6 +71,10 @@ def test_the_session_moves_and_decides_with_a_visible_focus_by_keys_alone(page, 
     page.locator(f"{SESSION} .hl-desk .hl-stage").focus()
     for _ in range(3):
         page.keyboard.press("Tab")
-    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle + getComputedStyle(document.activeElement).outlineWidth")
+    outline = page.evaluate(
+        "getComputedStyle(document.activeElement).outlineStyle + getComputedStyle(document.activeElement).outlineWidth"
+    )
     assert outline.startswith("solid") and not outline.endswith("0px")
-    assert page.evaluate("(document.activeElement.getAttribute('aria-label') ?? document.activeElement.innerText).length > 0")
+    assert page.evaluate(
+        "(document.activeElement.getAttribute('aria-label') ?? document.activeElement.innerText).length > 0"
+    )

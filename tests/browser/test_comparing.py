@@ -30,14 +30,10 @@ def test_a_click_on_a_cell_shows_where_two_scores_disagree_and_the_address_says_
     assert ids(page) == []
     plot = at_rest(page.locator(".js-plotly-plot .nsewdrag").first)
     m = page.evaluate("document.querySelector('.js-plotly-plot').data[0].x.length ?? 0")
-    order = page.evaluate(
-        "document.querySelector('.js-plotly-plot').data[1].customdata.map(pair => pair.join(' '))"
-    )
+    order = page.evaluate("document.querySelector('.js-plotly-plot').data[1].customdata.map(pair => pair.join(' '))")
     at = next(at for at, pair in enumerate(order) if pair == "aum.aum uncertainty.entropy")
     row, column = divmod(at, m)
-    page.mouse.click(
-        plot["x"] + (column + 0.5) * plot["width"] / m, plot["y"] + (row + 0.5) * plot["height"] / m
-    )
+    page.mouse.click(plot["x"] + (column + 0.5) * plot["width"] / m, plot["y"] + (row + 0.5) * plot["height"] / m)
     page.wait_for_url("**a=AUM&b=Entropy**")
     page.locator("[data-example-id]").first.wait_for()
     settled(page)
@@ -52,11 +48,7 @@ def test_a_click_on_a_cell_shows_where_two_scores_disagree_and_the_address_says_
 def test_a_pair_is_chosen_and_an_example_decided_by_keyboard_alone(context, server, since):
     page = visit(context, server, "compare")
     for key, label, title in (("a", "Score", "AUM"), ("b", "Against", "Loss")):
-        picker = (
-            page.get_by_test_id("stSelectbox")
-            .filter(has=page.get_by_text(label, exact=True))
-            .locator("input")
-        )
+        picker = page.get_by_test_id("stSelectbox").filter(has=page.get_by_text(label, exact=True)).locator("input")
         picker.focus()
         page.keyboard.type(title)
         page.keyboard.press("Enter")

@@ -1,4 +1,5 @@
-"""What a person reaches from a page: a queue from the matrix, disputes by keys, examples from a lasso and from influence."""
+"""What a person reaches from a page: a queue from the matrix, disputes by keys, examples from a lasso and from
+influence."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import pytest
 from scoring.reviews import Event, ReviewLog
 
 from ..synthetic import make_audit
-from .test_slices import CARD, server  # noqa: F401
+from .test_slices import CARD, server  # noqa: F401  pytest finds the fixtures by name
 from .waits import CELL, DIALOG, SHOWN, at_rest, intercept, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
@@ -27,8 +28,20 @@ def desk(start, tmp_path_factory):
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
         for number, example in enumerate(("train/000010.png", "train/000011.png")):
             for reviewer, verdict in (("ada", "given"), ("bea", "none")):
-                log.append([Event(client=reviewer, seq=number + 1, example_id=example, reviewer=reviewer, action="decide",
-                                  verdict=verdict, label="class 001", note=f"says {reviewer}")])  # fmt: skip
+                log.append(
+                    [
+                        Event(
+                            client=reviewer,
+                            seq=number + 1,
+                            example_id=example,
+                            reviewer=reviewer,
+                            action="decide",
+                            verdict=verdict,
+                            label="class 001",
+                            note=f"says {reviewer}",
+                        )
+                    ]
+                )
     return start(audit.root)
 
 
@@ -88,7 +101,7 @@ def test_disputes_are_settled_by_keys_alone_however_slow_the_server(page, desk):
     assert page.get_by_role("button", name="by keys").count() == 0
 
 
-def test_what_was_drawn_around_is_decided_where_it_is_seen(page, server, since):  # noqa: F811
+def test_what_was_drawn_around_is_decided_where_it_is_seen(page, server, since):
     page.goto(f"{server.url}/slices?slicing=four&show=map&lasso=-999,-999;999,-999;999,999;-999,999")
     page.wait_for_selector(CELL)
     panel = page.locator(".hl-panel", has=page.get_by_text("Drawn around", exact=False)).first
@@ -100,12 +113,14 @@ def test_what_was_drawn_around_is_decided_where_it_is_seen(page, server, since):
     assert (event["example_id"], event["verdict"]) == (name, "unsure") and event["evidence"]["lasso"].startswith("-999")
 
 
-def test_an_opponent_opens_from_an_example_is_decided_and_leads_back(page, server, since):  # noqa: F811
+def test_an_opponent_opens_from_an_example_is_decided_and_leads_back(page, server, since):
     page.goto(f"{server.url}/slices?slicing=four")
     page.wait_for_selector(CARD)
     page.locator(CARD).first.click()
     page.wait_for_selector(CELL)
-    member = page.locator(".hl-panel", has=page.get_by_text("Members", exact=False)).first.locator("[data-example-id]").first
+    member = (
+        page.locator(".hl-panel", has=page.get_by_text("Members", exact=False)).first.locator("[data-example-id]").first
+    )
     name = member.get_attribute("data-example-id")
     member.click()
     page.keyboard.press("Enter")

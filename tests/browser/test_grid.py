@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from playwright.sync_api import expect
 
 from .conftest import new_page, new_profile
 from .waits import CELL, GRID, intercept, settled, until, wait_saved
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # playwright's own sockets
+
 
 @pytest.fixture
 def page(context, server):
@@ -180,7 +180,7 @@ def test_each_key_says_what_it_should(page, server, since):
 
 
 def server_row(server, example_id: str) -> dict:
-    from scoring.tables import read_table
+    from scoring.audit.storage import read_table
 
     rows = read_table(server.audit_path / "examples.parquet").to_pylist()
     return next(row for row in rows if row["example_id"] == example_id)
@@ -304,7 +304,7 @@ def test_a_killed_server_loses_and_doubles_nothing(page, server, since):
     events = since()
     assert events["seq"].tolist() == list(range(1, kept[-1]["seq"] + 1)) and events["client"].nunique() == 1
     for name in ("seq", "example_id", "verdict"):
-        assert events[name].tolist()[-len(kept):] == [event[name] for event in kept]
+        assert events[name].tolist()[-len(kept) :] == [event[name] for event in kept]
     assert kept[-1]["seq"] >= 29  # a key that only shows where the focus is decides nothing
 
 
@@ -318,8 +318,8 @@ def test_what_a_closed_tab_could_not_send_the_next_one_sends(context, server, si
     assert len(since()) == 0
     page.close()
     context.set_offline(False)
-    # A request of a closing tab outlives it (keepalive), and with the tab ends its being offline: where a try was under way, the
-    # log has both already, and the next tab sends them once more, which counts once.
+    # A request of a closing tab outlives it (keepalive), and with the tab ends its being offline: where a try was under
+    # way, the log has both already, and the next tab sends them once more, which counts once.
     page = open_page(context, server)
     expect(cell(page, 1)).to_contain_text("∅ none fits")
     wait_saved(page)

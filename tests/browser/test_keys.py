@@ -1,4 +1,5 @@
-"""Keys as a hurried hand presses them: held, before a click, on a slider, after a reload. None decides twice or in silence."""
+"""Keys as a hurried hand presses them: held, before a click, on a slider, after a reload. None decides twice or in
+silence."""
 
 from __future__ import annotations
 
@@ -86,7 +87,10 @@ def test_a_slider_takes_the_keys_that_move_it_and_leaves_the_others(page, server
     level.wait_for()
     before = level.input_value()
     page.keyboard.press("ArrowRight")
-    assert level.input_value() != before and page.locator(f"{where} [data-shows]").first.get_attribute("data-shows") == here
+    assert (
+        level.input_value() != before
+        and page.locator(f"{where} [data-shows]").first.get_attribute("data-shows") == here
+    )
     page.keyboard.press("v")
     page.locator(f"{where} .hl-canvas").wait_for(state="detached")
     page.keyboard.press("v")
@@ -98,7 +102,10 @@ def test_a_slider_takes_the_keys_that_move_it_and_leaves_the_others(page, server
         page.keyboard.press("ArrowRight")  # on the slider; off it, the arrows lead on again
         page.keyboard.press("v")
         page.keyboard.press("ArrowRight")
-        page.wait_for_function("id => document.querySelector('[data-testid=\"example-dialog\"] [data-shows]').dataset.shows !== id", arg=here)
+        page.wait_for_function(
+            "id => document.querySelector('[data-testid=\"example-dialog\"] [data-shows]').dataset.shows !== id",
+            arg=here,
+        )
         page.keyboard.press("o")
         wait_saved(page)
         assert len(since()) == 2, "the keys are heard though the slider is gone"
@@ -109,7 +116,9 @@ def test_the_first_key_on_a_grid_shows_the_focus_and_decides_nothing_unseen(page
     page.locator(CELL).first.wait_for()
     page.keyboard.press("u")
     page.get_by_text("The focus is here now").first.wait_for()
-    assert page.evaluate("document.activeElement.dataset.exampleId") == page.locator(CELL).first.get_attribute("data-example-id")
+    assert page.evaluate("document.activeElement.dataset.exampleId") == page.locator(CELL).first.get_attribute(
+        "data-example-id"
+    )
     assert len(since()) == 0
     page.keyboard.press("u")
     wait_saved(page)

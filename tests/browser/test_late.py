@@ -1,4 +1,5 @@
-"""Answers that come late or overtake each other: what is on screen stays true, and no key acts on what it was not meant for."""
+"""Answers that come late or overtake each other: what is on screen stays true, and no key acts on what it was not meant
+for."""
 
 from __future__ import annotations
 

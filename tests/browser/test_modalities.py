@@ -82,7 +82,9 @@ def test_texts_are_decided_in_a_session_and_their_strongest_tokens_marked(contex
     assert page.locator(f"{SESSION} mark").count() > 3
     page.keyboard.press("u")
     wait_saved(page)
-    page.wait_for_function("() => !document.querySelector('[data-testid=review-session] mark')")  # the next one, without
+    page.wait_for_function(
+        "() => !document.querySelector('[data-testid=review-session] mark')"
+    )  # the next one, without
     last = texts.events().iloc[-1]
     assert (last["example_id"], last["verdict"]) == (first, "unsure") and page.errors == []
 

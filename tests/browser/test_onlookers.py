@@ -57,4 +57,6 @@ def test_only_those_who_decide_are_shown_the_keys_that_decide(person):
     assert bool(caps(session) & {*SAYS, "A"}) == decides
     page.goto(f"{url}/suspects?view=Sheet")
     expect(page.locator("[data-example-id]").first).to_be_visible()
-    expect(page.get_by_text("W →").first).to_be_visible() if decides else expect(page.get_by_text("W →")).to_have_count(0)
+    expect(page.get_by_text("W →").first).to_be_visible() if decides else expect(page.get_by_text("W →")).to_have_count(
+        0
+    )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from scoring.reviews import Event, ReviewLog
 from dashboard.pages import PAGES
+from scoring.reviews import Event, ReviewLog
+
 from ..synthetic import make_audit, write_dynamics
 from .conftest import new_page, new_profile
 from .test_session import write_neighbours
@@ -112,7 +113,8 @@ def unread(start, tmp_path_factory):
 
 @pytest.mark.parametrize("name", [*(one.name for one in PAGES), "suspects?view=Sheet"])
 def test_a_page_stands_without_errors_foreign_requests_or_anything_grave(context, server, name):
-    """With names that would be markup, and axe over it: in the light theme, and when the system turns dark in mid-audit."""
+    """With names that would be markup, and axe over it: in the light theme, and when the system turns dark in
+    mid-audit."""
     stands(visit(context, server, name))
 
 
@@ -124,7 +126,8 @@ def test_a_page_of_an_empty_audit_stands_and_says_what_to_run(context, unread, n
 
 
 def stands(page) -> None:
-    """In both themes: no exception, nothing grave to axe, no errors, nothing from elsewhere, no markup of names, no scroll."""
+    """In both themes: no exception, nothing grave to axe, no errors, nothing from elsewhere, no markup of names, no
+    scroll."""
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         page.wait_for_function(f"{THEME} === '{scheme}'")
@@ -161,7 +164,8 @@ def test_the_address_follows_the_widgets_and_a_reload_shows_the_same(context, se
     page.wait_for_url("**class=na**")
     settled(page)
     page.wait_for_function(
-        "(all => all.length && all.every(one => one.innerText.includes('naïve')))([...document.querySelectorAll('[data-example-id]')])"
+        "(all => all.length && all.every(one => "
+        "one.innerText.includes('naïve')))([...document.querySelectorAll('[data-example-id]')])"
     )
     before = ids(page)
     page.reload()
@@ -209,14 +213,10 @@ def test_page_down_turns_the_page_and_up_turns_back(context, server):
     page.locator("[data-example-id]").first.click()
     page.keyboard.press("PageDown")
     page.wait_for_url("**page=2**")
-    page.wait_for_function(
-        "id => document.querySelector('[data-example-id]').dataset.exampleId !== id", arg=first[0]
-    )
+    page.wait_for_function("id => document.querySelector('[data-example-id]').dataset.exampleId !== id", arg=first[0])
     assert not set(ids(page)) & set(first)
     page.keyboard.press("PageUp")
-    page.wait_for_function(
-        "id => document.querySelector('[data-example-id]').dataset.exampleId === id", arg=first[0]
-    )
+    page.wait_for_function("id => document.querySelector('[data-example-id]').dataset.exampleId === id", arg=first[0])
     assert ids(page) == first
 
 
@@ -229,9 +229,7 @@ def test_a_queue_keeps_its_order_while_deciding_and_its_counter_follows(context,
     settled(page)
     assert ids(page) == before
     page.get_by_role("button", name="keep only").click()
-    page.wait_for_function(
-        "id => document.querySelector('[data-example-id]').dataset.exampleId !== id", arg=before[0]
-    )
+    page.wait_for_function("id => document.querySelector('[data-example-id]').dataset.exampleId !== id", arg=before[0])
     assert before[0] not in ids(page)
 
 

@@ -6,7 +6,8 @@ import urllib.request
 import pytest
 from playwright.sync_api import expect
 
-from scoring.tables import read_table
+from scoring.audit.storage import read_table
+
 from .conftest import new_profile, write_audit
 from .waits import until
 
@@ -63,7 +64,9 @@ def sign_in(page, server):
     page.get_by_role("button", name="Sign in").click()
 
 
-def test_whoever_signs_in_decides_under_their_address_and_the_pictures_ask_the_same_cookie(context, server, provider, since):
+def test_whoever_signs_in_decides_under_their_address_and_the_pictures_ask_the_same_cookie(
+    context, server, provider, since
+):
     provider.person = {"email": "ana@example.org", "email_verified": True}
     page = context.new_page()
     sign_in(page, server)
@@ -84,10 +87,16 @@ def test_whoever_signs_in_decides_under_their_address_and_the_pictures_ask_the_s
     assert thumb(server, context.cookies()) == 403
 
 
-@pytest.mark.parametrize(("person", "told"), [
-    ({"email": "eve@example.org", "email_verified": True}, "eve@example.org has no role in this audit"),
-    ({"email": "ana@example.org", "email_verified": False}, "this server shows nothing to people whom it does not know"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("person", "told"),
+    [
+        ({"email": "eve@example.org", "email_verified": True}, "eve@example.org has no role in this audit"),
+        (
+            {"email": "ana@example.org", "email_verified": False},
+            "this server shows nothing to people whom it does not know",
+        ),
+    ],
+)
 def test_who_has_no_role_or_no_verified_address_sees_nothing(context, server, provider, person, told):
     provider.person = person
     sign_in(door := context.new_page(), server)

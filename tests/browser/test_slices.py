@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import expect
 
 from scoring.audit import Audit
-from scoring.slicing import SliceSettings, slice_run
-from scoring.tables import read_vectors, write_table
+from scoring.audit.storage import read_vectors, write_table
+from scoring.slices.slicing_run import SliceSettings, slice_run
 
 from .waits import CELL, at_rest
 

@@ -8,10 +8,11 @@ from urllib.parse import urlencode, urljoin
 import pytest
 from playwright.sync_api import expect
 
-from scoring.assignments import assigning
-from scoring.locks import held
+from scoring.audit.storage import read_table
+from scoring.queue.assignments import assigning
+from scoring.queue.locks import held
 from scoring.reviews import Event, ReviewLog
-from scoring.tables import read_table
+
 from ..synthetic import make_audit
 from .team import WATCH, PersonProxy, delays, round_trip
 from .waits import at_rest, shown, until
@@ -56,8 +57,11 @@ def log_of(server):
 
 
 def test_each_person_is_who_the_proxy_says_in_their_role(people):
-    for name, told in (("ana", "Reviewing as ana · auditor"), ("vic", "Reviewing as vic · viewer"),
-                       ("Dörte <b>", "Reviewing as Dörte <b> · auditor")):  # fmt: skip
+    for name, told in (
+        ("ana", "Reviewing as ana · auditor"),
+        ("vic", "Reviewing as vic · viewer"),
+        ("Dörte <b>", "Reviewing as Dörte <b> · auditor"),
+    ):
         page = people(name, "/overview")
         expect(page.get_by_text(told)).to_be_visible()
     stranger = people("eve", "/overview")
@@ -95,9 +99,21 @@ def test_five_people_follow_a_meeting_and_the_lead_settles_it_by_keyboard(people
         for number, example in enumerate(rows(server)[20:25]):
             second = next(name for name in CLASSES if name != example["label"])
             for reviewer, verdict, new_label in (("ana", "given", None), ("cem", "other", second)):
-                log.append([Event(client=f"m {reviewer}", seq=number + 1, example_id=example["example_id"], reviewer=reviewer,
-                                  action="decide", verdict=verdict, new_label=new_label, label=example["label"],
-                                  note=f"because {reviewer} {HOSTILE}")])  # fmt: skip
+                log.append(
+                    [
+                        Event(
+                            client=f"m {reviewer}",
+                            seq=number + 1,
+                            example_id=example["example_id"],
+                            reviewer=reviewer,
+                            action="decide",
+                            verdict=verdict,
+                            new_label=new_label,
+                            label=example["label"],
+                            note=f"because {reviewer} {HOSTILE}",
+                        )
+                    ]
+                )
     pages = {name: people(name, "/meeting") for name in ("lea", "ana", "ben", "cem", "vic")}
     lea = pages["lea"]
     lea.get_by_role("button", name="Open a meeting").click()
@@ -113,7 +129,9 @@ def test_five_people_follow_a_meeting_and_the_lead_settles_it_by_keyboard(people
     follower = pages["vic"]
     expect(follower.locator('[data-reviewer="cem"]')).to_contain_text("because cem")
     assert HOSTILE in follower.locator('[data-reviewer="cem"]').inner_text()
-    assert "false" not in follower.get_by_test_id("meeting").inner_text(), "followers have no buttons, and nothing in their place"
+    assert "false" not in follower.get_by_test_id("meeting").inner_text(), (
+        "followers have no buttons, and nothing in their place"
+    )
     assert not any(page.evaluate("window.hacked") for page in pages.values())
     lea.keyboard.press("1")
     lea.keyboard.press("1")
@@ -152,7 +170,9 @@ def test_two_people_at_the_queue_get_different_examples_and_each_their_own(peopl
     train = [row["example_id"] for row in rows(server) if row["split"] == "train"]
     with log_of(server) as log:
         log.append(assigning({train[30]: "ana", train[31]: "ben"}, "lea", "lea q"))
-        log.append([Event(client="q cem", seq=1, example_id=train[33], reviewer="cem", action="decide", verdict="unsure")])
+        log.append(
+            [Event(client="q cem", seq=1, example_id=train[33], reviewer="cem", action="decide", verdict="unsure")]
+        )
     ana = people("ana", "/suspects")
     assert shown(ana) == train[30], "assigned to ana"
     ana.keyboard.press("q")

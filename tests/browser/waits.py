@@ -38,7 +38,8 @@ def until(what, page=None):
 
 
 def intercept(page, address: str, answer) -> None:
-    """``page.route``, in force on return. Chromium lets a question pass that a page asks right after its first route."""
+    """``page.route``, in force on return. Chromium lets a question pass that a page asks right after its first
+    route."""
     probe = "**/hardlook/probe"
     page.route(probe, lambda route: route.fulfill(body="kept"))
     page.wait_for_function("async () => (await (await fetch('/hardlook/probe')).text()) === 'kept'")

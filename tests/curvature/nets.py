@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scoring.curvature.chosen_parameters import choose
 from scoring.curvature.hessian import hessian_products
-from scoring.curvature.parameters import choose, differentiable
+from scoring.gradients.plain_autograd import differentiable
 
 
 class SmallNet(nn.Module):
@@ -39,8 +40,13 @@ def small_net(seed: int = 0) -> nn.Module:
 
 def small_data(sizes: tuple[int, ...] = (5, 4, 1)) -> list:
     generator = torch.Generator().manual_seed(1)
-    return [(torch.randn(n, 2, 6, 6, generator=generator, dtype=torch.double),
-             torch.randint(0, 3, (n,), generator=generator)) for n in sizes]
+    return [
+        (
+            torch.randn(n, 2, 6, 6, generator=generator, dtype=torch.double),
+            torch.randint(0, 3, (n,), generator=generator),
+        )
+        for n in sizes
+    ]
 
 
 def exact_hessian(model: nn.Module, data: list, names: list[str], loss=F.cross_entropy) -> np.ndarray:
@@ -65,9 +71,7 @@ def small_hessian() -> np.ndarray:
 
 def expected_product(model: nn.Module, chosen, vector: list[torch.Tensor]) -> np.ndarray:
     """The chosen rows and columns of the small net's Hessian, times the vector."""
-    inside = np.concatenate(
-        [np.full(p.numel(), name in chosen.parameters) for name, p in model.named_parameters()]
-    )
+    inside = np.concatenate([np.full(p.numel(), name in chosen.parameters) for name, p in model.named_parameters()])
     return small_hessian()[np.ix_(inside, inside)] @ flat(vector)
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scoring.curvature.chosen_parameters import choose
 from scoring.curvature.hessian import HeadProducts, hessian_products
-from scoring.curvature.parameters import choose, differentiable
+from scoring.gradients.plain_autograd import differentiable
 
 from .nets import exact_hessian, flat, vector_like
 

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scoring.curvature.chosen_parameters import choose
 from scoring.curvature.hessian import hessian_products
-from scoring.curvature.parameters import choose, differentiable
-from scoring.models.snapshot import given_back
+from scoring.gradients.plain_autograd import differentiable
 from scoring.influence import InfluenceFactors
+from scoring.models.snapshot import given_back
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
 
@@ -59,7 +60,9 @@ def state(model: nn.Module) -> list:
             found.append((name, id(value), _inside(value)))
     for parameter in model.parameters():
         gradient = parameter.grad
-        found.append((parameter.requires_grad, id(gradient), None if gradient is None else gradient.tolist(), parameter.tolist()))
+        found.append(
+            (parameter.requires_grad, id(gradient), None if gradient is None else gradient.tolist(), parameter.tolist())
+        )
     return found
 
 
@@ -86,8 +89,9 @@ def products(model):
 USES = {
     "fit": lambda model: InfluenceFactors.fit(model, data(), layers=["3"], arnoldi_dim=6, rank=3),
     "fit of the default layers": lambda model: InfluenceFactors.fit(model, data(), layers=None, arnoldi_dim=6, rank=3),
-    "fit and embed": lambda model: InfluenceFactors.fit(
-        model, data(), layers=["3"], arnoldi_dim=6, rank=3).embed(model, data()),
+    "fit and embed": lambda model: InfluenceFactors.fit(model, data(), layers=["3"], arnoldi_dim=6, rank=3).embed(
+        model, data()
+    ),
     "choose": lambda model: choose(model, None, data()[0][0]),
     "products": products,
 }
@@ -114,7 +118,9 @@ def test_the_model_is_given_back_to_the_bit_where_a_pass_raises_in_the_middle(at
     model[4].forward = forward
     before = state(model)
     with pytest.raises(MemoryError):
-        InfluenceFactors.fit(model, data(), layers=["3"], arnoldi_dim=60, rank=3, memory_budget=50_000).embed(model, data())
+        InfluenceFactors.fit(model, data(), layers=["3"], arnoldi_dim=60, rank=3, memory_budget=50_000).embed(
+            model, data()
+        )
     assert state(model) == before
 
 

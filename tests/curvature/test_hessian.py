@@ -10,24 +10,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scoring.audit.errors import HardlookError
+from scoring.curvature.chosen_parameters import choose
 from scoring.curvature.hessian import HeadProducts, hessian_products
-from scoring.curvature.parameters import choose, differentiable
-from scoring.tables import HardlookError
+from scoring.gradients.plain_autograd import differentiable
 
-from .nets import (
-    exact_hessian,
-    expected_product,
-    flat,
-    products_of,
-    small_data,
-    small_net,
-    vector_like,
-)
+from .nets import exact_hessian, expected_product, flat, products_of, small_data, small_net, vector_like
 
 
-@pytest.mark.parametrize(
-    "budget, way", [(10**9, "retained"), (40_000, "recomputed"), (3_000, "reread"), (0, "reread")]
-)
+@pytest.mark.parametrize("budget, way", [(10**9, "retained"), (40_000, "recomputed"), (3_000, "reread"), (0, "reread")])
 @pytest.mark.parametrize("layers", ["*", ["norm", "second", "head"], "second"])
 def test_a_product_is_the_hessian_times_the_vector_whatever_the_memory_budget(layers, budget, way):
     model, data = small_net(), small_data()
@@ -58,11 +49,14 @@ def weighted(predicted: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (F.cross_entropy(predicted, labels, reduction="none") * torch.tensor([0.1, 1.0, 7.0])[labels]).mean()
 
 
-@pytest.mark.parametrize("loss, plain", [
-    (nn.CrossEntropyLoss(weight=torch.tensor([0.1, 1.0, 7.0]).double()), weighted),
-    (nn.CrossEntropyLoss(label_smoothing=0.3), functools.partial(F.cross_entropy, label_smoothing=0.3)),
-    (nn.MSELoss(), F.mse_loss),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "loss, plain",
+    [
+        (nn.CrossEntropyLoss(weight=torch.tensor([0.1, 1.0, 7.0]).double()), weighted),
+        (nn.CrossEntropyLoss(label_smoothing=0.3), functools.partial(F.cross_entropy, label_smoothing=0.3)),
+        (nn.MSELoss(), F.mse_loss),
+    ],
+)
 def test_a_weighted_a_smoothed_and_a_squared_loss_of_a_head_have_their_own_hessian(loss, plain):
     model, data = small_net(), small_data()
     if isinstance(loss, nn.MSELoss):
@@ -100,9 +94,7 @@ def test_a_linear_layer_that_is_not_the_output_is_no_head():
         vector = vector_like(chosen.tensors)
         found = flat(products(vector))
     assert not isinstance(products, HeadProducts)
-    np.testing.assert_allclose(
-        found, exact_hessian(model, data, list(chosen.parameters)) @ flat(vector), atol=1e-13
-    )
+    np.testing.assert_allclose(found, exact_hessian(model, data, list(chosen.parameters)) @ flat(vector), atol=1e-13)
 
 
 def test_the_l2_part_reaches_weights_and_spares_biases():
@@ -127,13 +119,16 @@ def test_dropout_is_off_in_eval_mode_and_a_random_model_is_refused():
         products_of(Random(4, 3), [(torch.randn(6, 4), torch.zeros(6, dtype=torch.long))])
 
 
-@pytest.mark.parametrize("data, message", [
-    ([], "no batch"),
-    ([(torch.randn(2, 4), torch.tensor([0, 7]))], "labels run from 0 to 7; the model has outputs 0 to 2"),
-    ([(torch.full((2, 4), np.nan), torch.tensor([0, 1]))], "loss of example 0 of a batch is nan"),
-    ([torch.randn(2, 4)], "needed batches of two"),
-    ([(torch.randn(0, 4), torch.zeros(0, dtype=torch.long))], "without examples"),
-])
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        ([], "no batch"),
+        ([(torch.randn(2, 4), torch.tensor([0, 7]))], "labels run from 0 to 7; the model has outputs 0 to 2"),
+        ([(torch.full((2, 4), np.nan), torch.tensor([0, 1]))], "loss of example 0 of a batch is nan"),
+        ([torch.randn(2, 4)], "needed batches of two"),
+        ([(torch.randn(0, 4), torch.zeros(0, dtype=torch.long))], "without examples"),
+    ],
+)
 def test_bad_data_are_refused_in_one_sentence(data, message):
     with pytest.raises(HardlookError, match=message):
         products_of(nn.Sequential(nn.Linear(4, 3), nn.Tanh()), data)
@@ -154,9 +149,7 @@ def test_a_gradient_that_is_not_finite_when_differentiated_again_is_named():
     nn.init.zeros_(model.weight)
     chosen = choose(model, "*")
     with differentiable(model, chosen.tensors):
-        products = hessian_products(
-            model, [(torch.ones(2, 2), torch.tensor([0, 1]))], chosen, loss=F.cross_entropy
-        )
+        products = hessian_products(model, [(torch.ones(2, 2), torch.tensor([0, 1]))], chosen, loss=F.cross_entropy)
         with pytest.raises(HardlookError, match="gradient of weight is not finite"):
             products(vector_like(chosen.tensors))
 
@@ -168,7 +161,7 @@ def test_data_in_another_order_the_second_time_are_refused():
 
         def __iter__(self):
             self.order = -self.order
-            return iter(small_data()[::self.order])
+            return iter(small_data()[:: self.order])
 
     model = small_net()
     chosen = choose(model, "*")

@@ -7,9 +7,7 @@ import torch
 
 from scoring.curvature.lanczos import lanczos
 
-from .nets import (
-    symmetric,
-)
+from .nets import symmetric
 
 
 def test_lanczos_with_as_many_products_as_dimensions_finds_every_eigenvalue():
@@ -27,9 +25,7 @@ def test_ritz_residuals_are_what_the_pairs_leave_over():
     vectors = krylov.combined(ritz.vectors)[0]
     left = torch.linalg.norm(vectors @ matrix - torch.as_tensor(ritz.values.copy())[:, None] * vectors, dim=1)
     np.testing.assert_allclose(ritz.residuals, left.numpy(), atol=1e-10)
-    torch.testing.assert_close(
-        vectors @ vectors.T, torch.eye(12, dtype=torch.double)
-    )  # twelve usable dimensions
+    torch.testing.assert_close(vectors @ vectors.T, torch.eye(12, dtype=torch.double))  # twelve usable dimensions
     assert ritz.residuals.max() > 0.01
 
 

@@ -8,17 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scoring.audit.errors import HardlookError
 from scoring.curvature import factorise, size_of
+from scoring.curvature.chosen_parameters import Chosen, choose
 from scoring.curvature.hessian import hessian_products
-from scoring.curvature.parameters import Chosen, choose, differentiable
-from scoring.tables import HardlookError
+from scoring.gradients.plain_autograd import differentiable
 
-from .nets import (
-    small_data,
-    small_hessian,
-    small_net,
-    symmetric,
-)
+from .nets import small_data, small_hessian, small_net, symmetric
 
 
 class Spectrum:
@@ -69,12 +65,11 @@ def test_the_report_tells_rank_residuals_negative_curvature_time_and_memory():
     with differentiable(model, chosen.tensors):
         products = hessian_products(model, data, chosen, loss=F.cross_entropy)
         steps = []
-        factors = factorise(products, size_of(chosen, arnoldi_dim=1000, rank=1000), rank=1000,
-                            advance=lambda: steps.append(1))
+        factors = factorise(
+            products, size_of(chosen, arnoldi_dim=1000, rank=1000), rank=1000, advance=lambda: steps.append(1)
+        )
     report, p = factors.report, chosen.dimension
-    inside = np.concatenate(
-        [np.full(w.numel(), name in chosen.parameters) for name, w in model.named_parameters()]
-    )
+    inside = np.concatenate([np.full(w.numel(), name in chosen.parameters) for name, w in model.named_parameters()])
     exact = np.linalg.eigvalsh(small_hessian()[np.ix_(inside, inside)])
     kept = exact[exact > 1e-5 * np.abs(exact).max()][::-1]
     assert len(steps) == report.products == p

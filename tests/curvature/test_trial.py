@@ -10,11 +10,12 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from scoring.audit.errors import HardlookError
+from scoring.curvature.chosen_parameters import choose
 from scoring.curvature.hessian import hessian_products, products_on_few
-from scoring.curvature.parameters import choose, differentiable
 from scoring.curvature.trial import tried
+from scoring.gradients.plain_autograd import differentiable
 from scoring.influence import InfluenceFactors
-from scoring.tables import HardlookError
 
 from .nets import flat, small_net, vector_like
 
@@ -54,9 +55,14 @@ def changed_gradient(model: nn.Module, batches: list, chosen, vector: list, step
 def test_weight_norm_has_the_second_derivative_of_its_gradient(wrap, kind, dim):
     torch.manual_seed(0)
     if kind == "linear":
-        model, batches = nn.Sequential(wrap(nn.Linear(6, 5), dim=dim), nn.Tanh(), wrap(nn.Linear(5, 3), dim=dim)), data()
+        model, batches = (
+            nn.Sequential(wrap(nn.Linear(6, 5), dim=dim), nn.Tanh(), wrap(nn.Linear(5, 3), dim=dim)),
+            data(),
+        )
     else:
-        model = nn.Sequential(wrap(nn.Conv2d(2, 4, 3), dim=dim), nn.Tanh(), nn.Flatten(), wrap(nn.Linear(16, 3), dim=dim))
+        model = nn.Sequential(
+            wrap(nn.Conv2d(2, 4, 3), dim=dim), nn.Tanh(), nn.Flatten(), wrap(nn.Linear(16, 3), dim=dim)
+        )
         batches = [(torch.randn(12, 2, 4, 4), torch.arange(12) % 3)]
     model, batches = model.double(), [(x.double(), y) for x, y in batches]
     chosen = choose(model, "*")
@@ -132,7 +138,10 @@ class Net(nn.Module):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("function, why", [(Dropping, "are wrong by up to"), (Once, "are wrong by up to"), (Refusing, "cannot be differentiated again")])
+@pytest.mark.parametrize(
+    "function, why",
+    [(Dropping, "are wrong by up to"), (Once, "are wrong by up to"), (Refusing, "cannot be differentiated again")],
+)
 def test_layers_below_a_function_without_second_derivatives_are_left_out_by_name(function, why, dtype):
     model, batches = Net(function.apply).to(dtype), [(x.to(dtype), y) for x, y in data()]
     factors = InfluenceFactors.fit(model, batches, layers="*", rank=5)
@@ -141,7 +150,9 @@ def test_layers_below_a_function_without_second_derivatives_are_left_out_by_name
     plain = Net(torch.tanh).to(dtype)
     expected = InfluenceFactors.fit(plain, batches, layers=["layer", "head"], rank=5).embed(plain, batches)
     found = factors.embed(model, batches)
-    np.testing.assert_allclose(found @ found.T, expected @ expected.T, rtol=1e-3, atol=1e-4 * np.abs(expected).max() ** 2)
+    np.testing.assert_allclose(
+        found @ found.T, expected @ expected.T, rtol=1e-3, atol=1e-4 * np.abs(expected).max() ** 2
+    )
 
 
 @pytest.mark.parametrize("function", [Dropping, Once])
@@ -181,8 +192,16 @@ class Casting(nn.Module):
 
 def kinks(factor: float = 1.0, head: float = 1.0) -> nn.Sequential:
     """ReLUs and max-pooling with zero biases over images with empty patches."""
-    model = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 6, 3, padding=1),
-                          nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(24, 3))
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 6, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(24, 3),
+    )
     with torch.no_grad():
         for name, p in model.named_parameters():
             p.mul_(0.0 if "bias" in name else factor)
@@ -209,14 +228,22 @@ NETS = {
     "relu and max-pool at their kinks": lambda: (kinks(), patches()),
     "weights of 1e-4": lambda: (kinks(1e-4), patches()),
     "saturated": lambda: (kinks(head=1e4), patches()),
-    "attention and gelu": lambda: (nn.Sequential(nn.TransformerEncoderLayer(6, 2, 9, activation="gelu", batch_first=True),
-                                                 nn.Flatten(), nn.Linear(30, 3)), torch.randn(8, 5, 6)),
+    "attention and gelu": lambda: (
+        nn.Sequential(
+            nn.TransformerEncoderLayer(6, 2, 9, activation="gelu", batch_first=True), nn.Flatten(), nn.Linear(30, 3)
+        ),
+        torch.randn(8, 5, 6),
+    ),
     "recurrent": lambda: (Recurrent(), torch.randn(8, 5, 6)),
     "float32 on the way": lambda: (Casting(), torch.randn(8, 6)),
-    "hard activations": lambda: (nn.Sequential(nn.Linear(6, 9), nn.Hardswish(), nn.Linear(9, 9), nn.Hardsigmoid(),
-                                               nn.Linear(9, 3)), torch.randn(8, 6) * 3),
-    "spectral norm": lambda: (nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(6, 9)), nn.ReLU(),
-                                            nn.Linear(9, 3)), torch.randn(8, 6)),
+    "hard activations": lambda: (
+        nn.Sequential(nn.Linear(6, 9), nn.Hardswish(), nn.Linear(9, 9), nn.Hardsigmoid(), nn.Linear(9, 3)),
+        torch.randn(8, 6) * 3,
+    ),
+    "spectral norm": lambda: (
+        nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(6, 9)), nn.ReLU(), nn.Linear(9, 3)),
+        torch.randn(8, 6),
+    ),
 }
 
 
@@ -229,7 +256,9 @@ def test_right_second_derivatives_pass_and_leave_the_weights_to_the_bit(name, dt
         model, x = model.to(dtype), x.to(dtype)
         if name == "float32 on the way" and dtype == torch.float64:
             x = x.double()
-        before = {key: (id(value), value.data_ptr(), value.clone()) for key, value in model.state_dict(keep_vars=True).items()}
+        before = {
+            key: (id(value), value.data_ptr(), value.clone()) for key, value in model.state_dict(keep_vars=True).items()
+        }
         chosen = choose(model, "*")
         with differentiable(model, chosen.tensors):
             verdict = tried(model, (x, torch.arange(len(x)) % 3), chosen, F.cross_entropy, products_on_few)

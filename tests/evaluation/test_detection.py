@@ -111,6 +111,4 @@ def test_roc_of_each_run_and_their_mean(case):
             metrics.auc(false, true), abs=0.01
         )
         last = np.append(np.diff(false) > 0, True)
-        np.testing.assert_allclose(
-            curves[number], np.interp(curves["false_positive"], false[last], true[last])
-        )
+        np.testing.assert_allclose(curves[number], np.interp(curves["false_positive"], false[last], true[last]))

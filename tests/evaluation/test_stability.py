@@ -22,9 +22,7 @@ def test_pairs_of_runs_are_correlated_as_scipy_does():
     table = run_agreement(values).set_index(["run_a", "run_b"])
     assert list(table.index) == [("main", "one"), ("main", "two"), ("one", "two")]
     assert table.loc[("main", "two"), "n"] == 190
-    assert table.loc[("main", "one"), "rho"] == pytest.approx(
-        stats.spearmanr(values["main"], values["one"]).statistic
-    )
+    assert table.loc[("main", "one"), "rho"] == pytest.approx(stats.spearmanr(values["main"], values["one"]).statistic)
     assert run_agreement(values[["main"]]).empty
 
 
@@ -58,17 +56,13 @@ def test_each_run_has_its_own_deciles_and_the_band_is_theirs():
     band = decile_band(by_run)
     fifth = by_run.loc[by_run["decile"] == 5, "error"]
     row = band[band["decile"] == 5].iloc[0]
-    assert row["mean"] == pytest.approx(np.mean(fifth)) and row["deviation"] == pytest.approx(
-        np.std(fifth, ddof=1)
-    )
+    assert row["mean"] == pytest.approx(np.mean(fifth)) and row["deviation"] == pytest.approx(np.std(fifth, ddof=1))
     assert row["high"] - row["low"] == pytest.approx(2 * row["deviation"])
 
 
 def test_one_run_has_a_mean_and_no_band():
     ids = list("abcdefghijkl")
-    by_run = decile_errors_by_run(
-        {"a": pd.Series(range(12), ids)}, {"a": pd.Series([True] * 6 + [False] * 6, ids)}
-    )
+    by_run = decile_errors_by_run({"a": pd.Series(range(12), ids)}, {"a": pd.Series([True] * 6 + [False] * 6, ids)})
     band = decile_band(by_run)
     assert len(band) == 10 and band["mean"][0] == 1 and band["low"].isna().all()
     assert decile_band(decile_errors_by_run({}, {})).empty

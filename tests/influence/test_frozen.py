@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from scoring.audit.errors import HardlookError
 from scoring.curvature import head_hessian
 from scoring.influence import InfluenceFactors
-from scoring.tables import HardlookError
 
 
 class Probe(nn.Module):
@@ -116,6 +116,8 @@ def test_inputs_made_in_inference_mode_are_copied():
     model, data = case(Probe)
     with torch.inference_mode():
         copies = [(x.clone(), y) for x, y in data]
-    plain, other = (InfluenceFactors.fit(model, batches, layers=["head"], rank=5).embed(model, batches)
-                    for batches in (data, copies))
+    plain, other = (
+        InfluenceFactors.fit(model, batches, layers=["head"], rank=5).embed(model, batches)
+        for batches in (data, copies)
+    )
     np.testing.assert_array_equal(plain, other)

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scoring.curvature.parameters import choose, mapped, outputs
+from scoring.audit.errors import HardlookError
+from scoring.curvature.chosen_parameters import choose
 from scoring.influence import layer_rules
-from scoring.influence.embeddings import Projector
-from scoring.tables import HardlookError
+from scoring.influence.projector import Projector
+from scoring.models.eval_mode import mapped, outputs
 
 
 class Pooled(nn.Module):
@@ -79,19 +80,19 @@ def case(name: str) -> tuple[nn.Module, torch.Tensor]:
 
 def columns(model: nn.Module, layers: str | list[str] = "*", r: int = 4) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(5)
-    return {name: torch.randn(r, *p.shape, generator=generator, dtype=p.dtype)
-            for name, p in choose(model, layers).parameters.items()}
+    return {
+        name: torch.randn(r, *p.shape, generator=generator, dtype=p.dtype)
+        for name, p in choose(model, layers).parameters.items()
+    }
 
 
-def one_at_a_time(
-    model: nn.Module, blocks: dict[str, torch.Tensor], inputs, labels: torch.Tensor
-) -> torch.Tensor:
+def one_at_a_time(model: nn.Module, blocks: dict[str, torch.Tensor], inputs, labels: torch.Tensor) -> torch.Tensor:
     """M applied to each example's gradient, from a batch of that example alone."""
     model.eval()
     parameters = [dict(model.named_parameters())[name] for name in blocks]
     rows = []
     for i in range(len(labels)):
-        loss = F.cross_entropy(outputs(model, mapped(inputs, lambda t: t[i:i + 1])), labels[i:i + 1])
+        loss = F.cross_entropy(outputs(model, mapped(inputs, lambda t: t[i : i + 1])), labels[i : i + 1])
         found = torch.autograd.grad(loss, parameters, materialize_grads=True, allow_unused=True)
         rows.append(sum(b.flatten(1) @ g.flatten() for b, g in zip(blocks.values(), found, strict=True)))
     return torch.stack(rows)
@@ -121,13 +122,16 @@ def peak_bytes(work) -> int:
     return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
 
 
-@pytest.mark.parametrize("make, shape", [
-    (lambda: nn.Conv2d(512, 512, 3, padding=1), (64, 512, 4, 4)),
-    (lambda: nn.Conv2d(256, 512, 3, padding=1, stride=2), (128, 256, 8, 8)),
-    (lambda: nn.Linear(768, 3072), (32, 128, 768)),
-    (lambda: nn.BatchNorm2d(64), (64, 64, 56, 56)),
-    (lambda: nn.LayerNorm(768), (32, 128, 768)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make, shape",
+    [
+        (lambda: nn.Conv2d(512, 512, 3, padding=1), (64, 512, 4, 4)),
+        (lambda: nn.Conv2d(256, 512, 3, padding=1, stride=2), (128, 256, 8, 8)),
+        (lambda: nn.Linear(768, 3072), (32, 128, 768)),
+        (lambda: nn.BatchNorm2d(64), (64, 64, 56, 56)),
+        (lambda: nn.LayerNorm(768), (32, 128, 768)),
+    ],
+)
 def test_a_rule_holds_at_most_sixteen_megabytes_beside_its_inputs(make, shape):
     torch.manual_seed(0)
     layer, x = make().eval(), torch.randn(*shape)
@@ -219,13 +223,16 @@ class Functional(nn.Module):
 SEQUENCE = ("block.self_attn", "block.linear1", "block.linear2", "block.norm1", "block.norm2")
 
 
-@pytest.mark.parametrize("make, ways", [
-    (lambda: Sequence(True), {"block.self_attn": "replay"}),
-    (lambda: Sequence(False), dict.fromkeys(SEQUENCE, "vectorised")),
-    (Tied, {}),
-    (Recurrent, {"cell": "one at a time"}),
-    (Functional, {"hidden": "vectorised"}),
-])
+@pytest.mark.parametrize(
+    "make, ways",
+    [
+        (lambda: Sequence(True), {"block.self_attn": "replay"}),
+        (lambda: Sequence(False), dict.fromkeys(SEQUENCE, "vectorised")),
+        (Tied, {}),
+        (Recurrent, {"cell": "one at a time"}),
+        (Functional, {"hidden": "vectorised"}),
+    ],
+)
 def test_what_no_rule_fits_goes_another_way_and_is_right_and_named(make, ways):
     torch.manual_seed(0)
     model = make().double()
@@ -249,8 +256,10 @@ def test_inputs_may_be_tuples_or_mappings():
 
     torch.manual_seed(0)
     model, left, right = Two(), torch.randn(6, 4), torch.randn(6, 4)
-    found = [Projector(model, columns(model), F.cross_entropy)(inputs, LABELS)
-             for inputs in ((left, right), {"right": right, "left": left})]
+    found = [
+        Projector(model, columns(model), F.cross_entropy)(inputs, LABELS)
+        for inputs in ((left, right), {"right": right, "left": left})
+    ]
     torch.testing.assert_close(*found)
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scoring.curvature.parameters import mapped, outputs
 from scoring.influence import InfluenceFactors, layer_replay, layer_rules
-from scoring.influence.embeddings import Projector
+from scoring.influence.projector import Projector
+from scoring.models.eval_mode import mapped, outputs
 
 from .test_layer_rules import LABELS, Pooled, columns, with_statistics
 
@@ -286,9 +286,7 @@ class Positions(nn.Module):
     def forward(self, x):
         if self.kind == "squeezed":
             return self.head(
-                (torch.cat([self.token.expand(len(x), -1, -1), self.linear(x)], 1) + self.places[0])
-                .tanh()
-                .mean(1)
+                (torch.cat([self.token.expand(len(x), -1, -1), self.linear(x)], 1) + self.places[0]).tanh().mean(1)
             )
         if self.kind == "repeated":
             token = self.token.repeat(len(x), 1, 1)
@@ -297,9 +295,7 @@ class Positions(nn.Module):
         return self.head((torch.cat([token, self.linear(x)], 1) + self.places).tanh().mean(1))
 
 
-@pytest.mark.parametrize(
-    "kind, way", [("expanded", "copied"), ("repeated", "vectorised"), ("squeezed", "vectorised")]
-)
+@pytest.mark.parametrize("kind, way", [("expanded", "copied"), ("repeated", "vectorised"), ("squeezed", "vectorised")])
 def test_parameters_that_stand_once_for_all_examples_are_copied_where_that_is_the_same(kind, way):
     torch.manual_seed(0)
     model, x = Positions(kind).double(), torch.randn(6, 7, 5, dtype=torch.double)
@@ -371,6 +367,7 @@ def test_a_layer_that_loses_its_rule_after_the_fit_is_told_of():
 @pytest.mark.parametrize("layers", [None, "*", ["experts.1"]])
 def test_experts_that_some_examples_never_reach_and_a_learned_temperature(layers):
     """Against one-at-a-time autograd in float64: an example that reaches no chosen layer has an embedding of zeros."""
+
     class Experts(nn.Module):
         def __init__(self):
             super().__init__()
@@ -397,7 +394,11 @@ def test_experts_that_some_examples_never_reach_and_a_learned_temperature(layers
     for one, label in zip(x.double(), y, strict=True):
         loss = F.cross_entropy(wide(one[None]), label[None])
         grads = torch.autograd.grad(loss, list(chosen.values()), allow_unused=True, materialize_grads=True)
-        rows.append(sum(factors.blocks[name].double().reshape(factors.rank, -1) @ g.reshape(-1)
-                        for name, g in zip(chosen, grads, strict=True)).numpy())
+        rows.append(
+            sum(
+                factors.blocks[name].double().reshape(factors.rank, -1) @ g.reshape(-1)
+                for name, g in zip(chosen, grads, strict=True)
+            ).numpy()
+        )
     wanted = np.stack(rows) / np.sqrt(factors.eigenvalues)
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())

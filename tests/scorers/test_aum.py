@@ -7,18 +7,23 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from scoring.audit import Run
-from scoring.dynamics import read_dynamics
-from scoring.scorer import Shard
+from scoring.scorers import Shard
 from scoring.scorers.aum import AUM, area_under_margin
 from scoring.training import Recorder
+from scoring.training.dynamics import read_dynamics
 
 N, C, EPOCHS = 40, 3, 4
 
 
 def shard(train_margin, margin):
     n = margin.shape[1]
-    return Shard(example_id=np.arange(n).astype(str), split=np.full(n, "train"), labels=np.zeros(n, int),
-                 classes=["a", "b"], dynamics={"train_margin": train_margin, "margin": margin})
+    return Shard(
+        example_id=np.arange(n).astype(str),
+        split=np.full(n, "train"),
+        labels=np.zeros(n, int),
+        classes=["a", "b"],
+        dynamics={"train_margin": train_margin, "margin": margin},
+    )
 
 
 class Augmented(Dataset):

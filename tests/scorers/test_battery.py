@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from scoring.audit import Audit
-from scoring.compute import make_scorer, score_one, unmet
-from scoring.scorer import registry
-from scoring.shards import Context, make_shard
-from scoring.tables import read_table
+from scoring.audit.storage import read_table
+from scoring.pipeline.score_run import make_scorer, score_one, unmet
+from scoring.pipeline.shards import Context, make_shard
+from scoring.scorers import registry
 
 from ..nets import picture, unchanged
 

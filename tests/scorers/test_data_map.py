@@ -6,15 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scoring.scorer import Shard, find_scorer
+from scoring.audit.errors import HardlookError
+from scoring.scorers import Shard, find_scorer
 from scoring.scorers.data_map import DataMap, data_map, data_map_regions
-from scoring.tables import HardlookError
 
 
 def shard(**dynamics):
     n = next(iter(dynamics.values())).shape[1]
-    return Shard(example_id=np.arange(n).astype(str), split=np.full(n, "train"), labels=np.zeros(n, int),
-                 classes=["a", "b"], dynamics=dynamics)
+    return Shard(
+        example_id=np.arange(n).astype(str),
+        split=np.full(n, "train"),
+        labels=np.zeros(n, int),
+        classes=["a", "b"],
+        dynamics=dynamics,
+    )
 
 
 def test_confidence_variability_and_correctness_are_mean_population_deviation_and_share():
@@ -57,16 +62,21 @@ def test_the_scorer_gives_its_columns_and_their_direction():
     assert list(found) == [column.name for column in DataMap.columns]
     assert find_scorer("data_map") is DataMap
     assert {column.name: column.suspicious for column in DataMap.columns} == {
-        "confidence": "low", "variability": "high", "correctness": "low", "region": None}
+        "confidence": "low",
+        "variability": "high",
+        "correctness": "low",
+        "region": None,
+    }
 
 
 @pytest.mark.parametrize("cut", [1, 3, 5])
 def test_the_scores_of_an_example_do_not_depend_on_its_shard(cut):
     p = np.random.default_rng(1).random((4, 8)).astype(np.float32)
-    both = dict(p_label=p, correct=(p > 0.5).astype(np.float32))
+    both = {"p_label": p, "correct": (p > 0.5).astype(np.float32)}
     whole = DataMap().score(shard(**both), None)
-    parts = [DataMap().score(shard(**{k: v[:, at] for k, v in both.items()}), None)
-             for at in (slice(cut), slice(cut, None))]
+    parts = [
+        DataMap().score(shard(**{k: v[:, at] for k, v in both.items()}), None) for at in (slice(cut), slice(cut, None))
+    ]
     for name in whole:
         np.testing.assert_array_equal(whole[name], np.concatenate([part[name] for part in parts]))
 
@@ -75,11 +85,22 @@ def test_regions_are_cut_where_the_quantiles_say():
     confidence = np.array([0.0, 0.1, 0.5, 0.6, 0.9, 1.0])
     variability = np.array([0.1, 0.4, 0.2, 0.2, 0.4, 0.1])  # its 2/3 quantile lies between 0.2 and 0.4
     assert data_map_regions(confidence, variability).tolist() == [
-        "hard", "ambiguous", "ambiguous", "ambiguous", "ambiguous", "easy"]
-    assert data_map_regions(confidence, variability, easy=0.5, hard=0.5, ambiguous=1).tolist() == [
-        "hard"] * 3 + ["easy"] * 3
+        "hard",
+        "ambiguous",
+        "ambiguous",
+        "ambiguous",
+        "ambiguous",
+        "easy",
+    ]
+    assert (
+        data_map_regions(confidence, variability, easy=0.5, hard=0.5, ambiguous=1).tolist()
+        == ["hard"] * 3 + ["easy"] * 3
+    )
     assert data_map_regions(confidence, variability, easy=1, hard=0, ambiguous=1).tolist() == [
-        "hard", *["ambiguous"] * 4, "easy"]
+        "hard",
+        *["ambiguous"] * 4,
+        "easy",
+    ]
 
 
 def test_without_a_confidence_there_is_no_region_and_quantiles_the_wrong_way_round_are_refused():

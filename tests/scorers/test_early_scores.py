@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from scoring.gradient_norms import error_length, gradient_norm, head_gradient_norm
-from scoring.scorer import Shard
+from scoring.audit.errors import HardlookError
+from scoring.gradients.parameter_gradient_norms import error_length, gradient_norm, head_gradient_norm
+from scoring.scorers import Shard
 from scoring.scorers.el2n import EL2N, error_norm_early
 from scoring.scorers.grand import GraNd
-from scoring.tables import HardlookError
 from tests.nets import small_cnn
 
 
@@ -31,8 +31,13 @@ def test_el2n_leaves_out_epochs_that_were_not_recorded_and_refuses_no_epochs():
 
 def test_the_two_columns_differ_where_an_example_is_learned_late():
     norms = np.array([[1.4, 0.2], [1.4, 0.1], [0.1, 0.1], [0.0, 0.1]], dtype=np.float32)
-    shard = Shard(example_id=np.array(["a", "b"]), split=np.array(["train"] * 2), labels=np.zeros(2, int),
-                  classes=["x", "y"], dynamics={"error_norm": norms})
+    shard = Shard(
+        example_id=np.array(["a", "b"]),
+        split=np.array(["train"] * 2),
+        labels=np.zeros(2, int),
+        classes=["x", "y"],
+        dynamics={"error_norm": norms},
+    )
     found = EL2N().score(shard, None)
     np.testing.assert_allclose(found["early"], [1.4, 0.2], rtol=1e-6)
     np.testing.assert_allclose(found["all"], norms.mean(0), rtol=1e-6)
@@ -84,19 +89,22 @@ def test_a_model_that_cannot_be_vectorised_goes_one_example_at_a_time():
 
     torch.manual_seed(2)
     model, x, y = Stubborn(), torch.randn(5, 3), torch.randint(0, 2, (5,))
-    np.testing.assert_allclose(gradient_norm(model, x, y),
-                               autograd_norms(model, x, y, lambda m: list(m.parameters())), rtol=1e-5)
+    np.testing.assert_allclose(
+        gradient_norm(model, x, y), autograd_norms(model, x, y, lambda m: list(m.parameters())), rtol=1e-5
+    )
 
 
 def test_grand_averages_the_first_checkpoints_of_a_run(scored_sample):
     from scoring.audit import Audit
-    from scoring.shards import Context, make_shard
+    from scoring.pipeline.shards import Context, make_shard
 
     audit = Audit.open(scored_sample)
     context = Context(audit, audit.run(), device="cpu")
     shard, _ = make_shard(context, GraNd(), np.arange(12))
-    single = [GraNd(early=1).score(Shard(**{**vars(shard), "checkpoints": [c]}), "head")["early"]
-              for c in shard.checkpoints[:2]]
+    single = [
+        GraNd(early=1).score(Shard(**{**vars(shard), "checkpoints": [c]}), "head")["early"]
+        for c in shard.checkpoints[:2]
+    ]
     np.testing.assert_allclose(GraNd(early=2).score(shard, "head")["early"], np.mean(single, 0))
     whole = GraNd(early=1, layers="all").score(shard, "all")["early"]
     assert (whole >= single[0] * (1 - 1e-5)).all()  # the head's parameters are among all

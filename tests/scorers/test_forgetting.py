@@ -3,12 +3,18 @@
 import numpy as np
 import pytest
 
-from scoring.scorer import Shard
+from scoring.scorers import Shard
 from scoring.scorers.forgetting import Forgetting, forgetting_events
 
 SEQUENCES = {  # right (1) or wrong (0), epoch by epoch → events, learned
-    "1111": (0, True), "0000": (0, False), "0001": (0, True), "1000": (1, True), "0101": (1, True),
-    "1010": (2, True), "0110": (1, True), "1101": (1, True),
+    "1111": (0, True),
+    "0000": (0, False),
+    "0001": (0, True),
+    "1000": (1, True),
+    "0101": (1, True),
+    "1010": (2, True),
+    "0110": (1, True),
+    "1101": (1, True),
 }
 
 
@@ -34,8 +40,13 @@ def test_a_single_epoch_has_no_events():
 
 def score(correct):
     n = correct.shape[1]
-    shard = Shard(example_id=np.arange(n).astype(str), split=np.full(n, "train"), labels=np.zeros(n, int),
-                  classes=["a"], dynamics={"correct": correct.astype(np.float32)})
+    shard = Shard(
+        example_id=np.arange(n).astype(str),
+        split=np.full(n, "train"),
+        labels=np.zeros(n, int),
+        classes=["a"],
+        dynamics={"correct": correct.astype(np.float32)},
+    )
     return Forgetting().score(shard, None)
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from scoring.audit import Audit
-from scoring.tables import read_table, read_vectors
+from scoring.audit.storage import read_table, read_vectors
 from tests.conftest import hardlook
 from tests.small_audits import write_small_audit
 
@@ -29,8 +29,9 @@ def test_a_linear_probe_is_scored_on_its_head_and_the_run_says_what_was_left_out
     (folder / "model.py").write_text((folder / "model.py").read_text() + FROZEN)
     settings = (folder / "audit.toml").read_text().replace("model.py:net", "model.py:probe")
     (folder / "audit.toml").write_text(settings + 'layers = ["0", "5"]\n')
-    assert hardlook("score", folder, "--only", "influence", "--influence-arnoldi-dim", "40",
-                    "--influence-rank", "8") == 0
+    assert (
+        hardlook("score", folder, "--only", "influence", "--influence-arnoldi-dim", "40", "--influence-rank", "8") == 0
+    )
     run = Audit.open(folder).run()
     noted = json.loads((run.folder / "run.json").read_text())["notes"]["influence"]
     assert any("no gradient to 0 " in note for note in noted)

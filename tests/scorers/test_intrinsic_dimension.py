@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from scoring.audit.errors import HardlookError
 from scoring.scorers import intrinsic_dimension as module
 from scoring.scorers.intrinsic_dimension import intrinsic_dimension, neighbour_radii
-from scoring.tables import HardlookError
 
 
 def by_the_formula(radii, k1, k2):

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from scoring.audit import Audit
-from scoring.compute import make_scorer
-from scoring.scorer import registry
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_table, write_vectors
+from scoring.pipeline.score_run import make_scorer
+from scoring.pipeline.shards import Context
+from scoring.scorers import registry
 from scoring.scorers.label_quality import confident_learning
-from scoring.shards import Context
-from scoring.tables import HardlookError, read_table, write_vectors
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import pytest
 from sklearn.metrics import pairwise_distances
 
 from scoring.audit import Audit
-from scoring.compute import make_scorer, score_one
-from scoring.duplicates import near_groups
-from scoring.neighbours import among, disagreement, fair_k, nearest
-from scoring.scorer import registry
+from scoring.audit.storage import read_table
+from scoring.data.duplicates import near_groups
+from scoring.data.nearest_neighbours import among, disagreement, fair_k, nearest
+from scoring.pipeline.score_run import make_scorer, score_one
+from scoring.pipeline.shards import Context
+from scoring.scorers import registry
 from scoring.scorers.intrinsic_dimension import intrinsic_dimension, neighbour_radii
-from scoring.shards import Context
-from scoring.tables import read_table
 
 
 @pytest.fixture
@@ -71,7 +71,9 @@ def test_the_graph_alone_finds_nearly_all_of_the_very_nearest():
     shared = [len(set(a) & set(b)) / 10 for a, b in zip(exact.positions, near.positions, strict=True)]
     assert np.mean(np.delete(shared, 7)) > 0.95 and (near.positions[7] == -1).all()
     same = near.positions == exact.positions
-    np.testing.assert_allclose(near.distances[same & (exact.positions >= 0)], exact.distances[same & (exact.positions >= 0)], rtol=1e-5)
+    np.testing.assert_allclose(
+        near.distances[same & (exact.positions >= 0)], exact.distances[same & (exact.positions >= 0)], rtol=1e-5
+    )
     assert (np.diff(np.delete(near.distances, 7, axis=0), axis=1) >= 0).all()
 
 
@@ -99,7 +101,9 @@ def test_disagreement_counted_by_hand():
     positions = np.array([[1, 2, 3], [0, 2, 3], [3, 4, 0], [2, 4, -1], [-1, -1, -1]])
     found = disagreement(positions, labels, np.array([0, 0, 1, -1, 1]), 3)
     np.testing.assert_allclose(found, [2 / 3, 2 / 3, 1 / 3, np.nan, np.nan])
-    np.testing.assert_allclose(disagreement(positions, labels, labels, np.array([1, 2, 2, 1, 3])), [0, 0.5, 0, 0, np.nan])
+    np.testing.assert_allclose(
+        disagreement(positions, labels, labels, np.array([1, 2, 2, 1, 3])), [0, 0.5, 0, 0, np.nan]
+    )
 
 
 def test_a_small_class_is_asked_about_as_many_as_it_has():
@@ -123,7 +127,7 @@ def test_planted_errors_disagree_with_their_neighbours(scored_sample):
     frame = read_table(audit.run().score_path("neighbours")).to_pandas().set_index("example_id")
     context = Context(audit, audit.run(), device="cpu")
     split = context.examples.set_index("example_id")["split"]
-    from scoring.examples import truth
+    from scoring.data.examples import truth
 
     true = truth(audit).set_index("example_id")["true_label"].reindex(frame.index).astype(str)
     wrong = (true != frame["label"]) & (split == "train")
@@ -141,7 +145,7 @@ def test_another_label_in_training_scores_everybody_anew(sample_copy):
     cells[2] = str((int(cells[2]) + 1) % 10)
     lines[1] = ",".join(cells) + "\n"
     path.write_text("".join(lines))
-    from scoring.examples import ingest
+    from scoring.data.ingest import ingest
 
     ingest(audit)
     scorer = make_scorer(registry()["neighbours"], {})

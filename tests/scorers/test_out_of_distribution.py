@@ -6,11 +6,11 @@ import torch
 from scipy.special import logsumexp
 from torch import nn
 
-from scoring.scorer import registry
+from scoring.audit.errors import HardlookError
+from scoring.scorers import registry
 from scoring.scorers.energy import Energy, energy
 from scoring.scorers.gradnorm import GradNorm, gradnorm
 from scoring.scorers.odin import odin
-from scoring.tables import HardlookError
 
 CLASSES = 4
 

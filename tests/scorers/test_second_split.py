@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scoring.scorer import Shard
+from scoring.scorers import Shard
 from scoring.scorers.rho import RHO, rho_loss
 from scoring.scorers.second_split import SecondSplit, first_split_learning_time, second_split_forgetting_time
 
@@ -33,8 +33,12 @@ def test_a_memorised_label_is_forgotten_before_one_that_the_rest_supports():
 
 
 def test_what_was_measured_under_another_label_is_null():
-    shard = Shard(example_id=np.array(["a", "b", "c"]), split=np.array(["train"] * 3), labels=np.array([0, 1, -1]),
-                  classes=["x", "y"])
+    shard = Shard(
+        example_id=np.array(["a", "b", "c"]),
+        split=np.array(["train"] * 3),
+        labels=np.array([0, 1, -1]),
+        classes=["x", "y"],
+    )
     found = SecondSplit().score(shard, {("a", "x"): np.array([2.0, 3.0, 1.0]), ("b", "x"): np.array([1.0, 1.0, 1.0])})
     np.testing.assert_array_equal(found["forgetting_time"], [2, np.nan, np.nan])
     np.testing.assert_array_equal(found["learning_time"], [3, np.nan, np.nan])
@@ -54,8 +58,8 @@ def test_of_learnable_learned_and_noisy_the_learnable_one_is_highest():
 
 def test_the_battery_sample_has_both_from_their_commands(scored_sample):
     from scoring.audit import Audit
-    from scoring.dynamics import read_dynamics
-    from scoring.tables import read_table
+    from scoring.audit.storage import read_table
+    from scoring.training.dynamics import read_dynamics
 
     run = Audit.open(scored_sample).run()
     frame = read_table(run.score_path("rho")).to_pandas().set_index("example_id").dropna(subset=["last"])
@@ -70,8 +74,8 @@ def test_the_battery_sample_has_both_from_their_commands(scored_sample):
 
 def test_without_the_training_the_reason_names_the_command(sample_copy):
     from scoring.audit import Audit
-    from scoring.compute import unmet
-    from scoring.shards import Context
+    from scoring.pipeline.score_run import unmet
+    from scoring.pipeline.shards import Context
 
     audit = Audit.open(sample_copy)
     run = audit.run()

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from scoring.audit import Audit
-from scoring.compute import score_one
+from scoring.audit.storage import read_table
 from scoring.influence import conjugate_gradients
+from scoring.pipeline.score_run import score_one
+from scoring.pipeline.shards import Context, make_shard
 from scoring.scorers.self_influence import ByProducts, SelfInfluence
-from scoring.shards import Context, make_shard
-from scoring.tables import read_table
 
 from ..conftest import hardlook
 
@@ -43,7 +43,7 @@ def test_the_heads_l2_makes_every_example_weigh_less(scored_sample):
 
 
 def test_a_killed_scoring_by_conjugate_gradients_goes_on_and_gives_the_same_file(sample_copy, monkeypatch):
-    monkeypatch.setattr("scoring.compute.cut", lambda rows, size: np.array_split(rows, 5))
+    monkeypatch.setattr("scoring.pipeline.score_run.cut", lambda rows, size: np.array_split(rows, 5))
     audit = Audit.open(sample_copy)
     scorer = SelfInfluence(memory_budget=1e-6, batch_size=80)
     calls = []

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from scoring.audit import Audit
-from scoring.augmentation import moved, own_view, shifts, view_of
-from scoring.compute import make_scorer
-from scoring.queues import softmax
-from scoring.scorer import Shard, registry
+from scoring.evaluation.probabilities import softmax
+from scoring.models.augmentation import moved, own_view, shifts, view_of
+from scoring.pipeline.score_run import make_scorer
+from scoring.pipeline.shards import Context
+from scoring.scorers import Shard, registry
 from scoring.scorers.uncertainty import uncertainty
-from scoring.shards import Context
 
 IDS = np.array([f"digit-{number}" for number in range(40)], dtype=object)
 
@@ -41,8 +41,15 @@ class Slot:
 def shard():
     inputs = torch.randn(40, 1, 6, 6, generator=torch.Generator().manual_seed(1))
     labels = np.arange(40) % 4 - 1  # −1 = none
-    return Shard(example_id=IDS, split=np.array(["train"] * 40), labels=labels, classes=["a", "b", "c"],
-                 inputs=inputs, model=Slot(), checkpoints=[None])
+    return Shard(
+        example_id=IDS,
+        split=np.array(["train"] * 40),
+        labels=labels,
+        classes=["a", "b", "c"],
+        inputs=inputs,
+        model=Slot(),
+        checkpoints=[None],
+    )
 
 
 def test_a_picture_is_moved_as_numpy_would_move_it():

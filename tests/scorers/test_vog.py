@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from scoring.audit import Audit
+from scoring.audit.errors import HardlookError
 from scoring.gradients import Slot, input_gradients
 from scoring.models import AuditedModel, find_checkpoints
-from scoring.scorer import Shard
+from scoring.pipeline.shards import Context
+from scoring.scorers import Shard
 from scoring.scorers.vog import (
     FORMS,
     INDEXES,
@@ -25,8 +27,6 @@ from scoring.scorers.vog import (
     vog_from_maps,
     vog_maps,
 )
-from scoring.shards import Context
-from scoring.tables import HardlookError
 
 DATA = Path(os.environ.get("HARDLOOK_DATA") or Path(__file__).parents[3] / "shared" / "data")
 CLASSES = 5
@@ -35,9 +35,17 @@ CLASSES = 5
 def conv_net(seed):
     """A small convolutional net with batch norms that have lived."""
     torch.manual_seed(seed)
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-                        nn.Dropout(0.5), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
-                        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, CLASSES))
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, CLASSES),
+    )
     net[1].running_mean.normal_()
     net[1].running_var.uniform_(0.5, 2)
     return net
@@ -89,8 +97,12 @@ def test_the_authors_released_scores_are_reproduced():
 
 def test_raw_vog_is_the_population_deviation_averaged_over_pixels():
     maps = np.random.default_rng(0).normal(size=(5, 4, 3, 2))
-    expected = [np.mean([np.sqrt(np.mean((maps[:, i, a, b] - maps[:, i, a, b].mean()) ** 2))
-                         for a in range(3) for b in range(2)]) for i in range(4)]
+    expected = [
+        np.mean(
+            [np.sqrt(np.mean((maps[:, i, a, b] - maps[:, i, a, b].mean()) ** 2)) for a in range(3) for b in range(2)]
+        )
+        for i in range(4)
+    ]
     np.testing.assert_allclose(vog_from_maps(maps), expected, rtol=1e-12)
 
 
@@ -181,7 +193,12 @@ def test_each_gradient_is_taken_once():
     labels, predictions = np.array([0, 1, -1, 2, -1]), np.array([0, 2, 3, -1, -1])
     targets = Targets.of(labels, predictions)
     assert list(zip(targets.rows.tolist(), targets.classes.tolist(), strict=True)) == [
-        (0, 0), (1, 1), (2, 3), (3, 2), (1, 2)]
+        (0, 0),
+        (1, 1),
+        (2, 3),
+        (3, 2),
+        (1, 2),
+    ]
     assert targets.place["label"].tolist() == [0, 1, -1, 3, -1]
     assert targets.place["prediction"].tolist() == [0, 4, 2, -1, -1]
 
@@ -242,15 +259,17 @@ def test_series_vectors_and_tokens_go_through_the_same_code():
             return self.head(self.tokens(ids).tanh().mean(1))
 
     def series():
-        return nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4), nn.Tanh(), nn.Flatten(),
-                             nn.Linear(24, CLASSES))
+        return nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4), nn.Tanh(), nn.Flatten(), nn.Linear(24, CLASSES))
 
     def vectors():
         return nn.Sequential(nn.Linear(7, 4), nn.Tanh(), nn.Linear(4, CLASSES))
 
     labels = np.array([0, 1, 2, 3, 4, 0])
-    for make, inputs, axis in [(Tagger, torch.randint(0, 11, (6, 5)), None), (series, torch.randn(6, 2, 8), 1),
-                               (vectors, torch.randn(6, 7), None)]:
+    for make, inputs, axis in [
+        (Tagger, torch.randint(0, 11, (6, 5)), None),
+        (series, torch.randn(6, 2, 8), 1),
+        (vectors, torch.randn(6, 7), None),
+    ]:
         models = [make() for _ in range(3)]
         gradients = [input_gradients(m, inputs, torch.as_tensor(labels)).numpy() for m in models]
         maps = np.stack([g if axis is None else g.mean(axis) for g in gradients])
@@ -271,7 +290,9 @@ class Contrast(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, CLASSES))
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, CLASSES)
+        )
 
     def forward(self, x):
         return self.body(x - x.mean(1, keepdim=True))
@@ -325,9 +346,13 @@ def test_columns_are_raw_and_z_of_every_choice():
 
 
 def test_z_scores_are_taken_within_split_and_the_class_indexed():
-    examples = pd.DataFrame({"split": ["train"] * 4 + ["test"] * 2 + ["pool"],
-                             "label": ["a", "a", "b", "b", "a", "a", None],
-                             "prediction": ["a", "b", "b", "b", "a", "a", "a"]})
+    examples = pd.DataFrame(
+        {
+            "split": ["train"] * 4 + ["test"] * 2 + ["pool"],
+            "label": ["a", "a", "b", "b", "a", "a", None],
+            "prediction": ["a", "b", "b", "b", "a", "a", "a"],
+        }
+    )
     raw = np.array([1, 3, 10, 20, 100, 300, np.nan], dtype=np.float32)
     columns = {f"{s}_{i}_{f}": raw for s in STAGES for i in INDEXES for f in FORMS}
     done = VoG().finish(columns, examples)
@@ -356,9 +381,16 @@ def test_the_score_runs_a_shard_through_its_models_checkpoints(tmp_path):
         torch.save(model.state_dict(), tmp_path / f"epoch-{number}.pt")
     audited = AuditedModel(conv_net(9), find_checkpoints("*.pt", tmp_path), n_classes=CLASSES)
     before = {key: value.clone() for key, value in audited.module.state_dict().items()}
-    given = Shard(example_id=np.arange(23).astype(str).astype(object), split=np.full(23, "train"),
-                  labels=labels, classes=list("abcde"), predictions=predictions, inputs=inputs, model=audited,
-                  checkpoints=audited.checkpoints)
+    given = Shard(
+        example_id=np.arange(23).astype(str).astype(object),
+        split=np.full(23, "train"),
+        labels=labels,
+        classes=list("abcde"),
+        predictions=predictions,
+        inputs=inputs,
+        model=audited,
+        checkpoints=audited.checkpoints,
+    )
     scorer, expected = VoG(batch_size=8), run(models, inputs, labels, predictions)
     found = scorer.score(given, None)
     assert all(np.array_equal(found[name], expected[name], equal_nan=True) for name in expected)
@@ -375,8 +407,16 @@ def audited_shard(folder, models, inputs, labels):
         torch.save(model.state_dict(), folder / f"epoch-{number}.pt")
     audited = AuditedModel(models[0], find_checkpoints("*.pt", folder), n_classes=CLASSES)
     ids = np.arange(len(inputs)).astype(str).astype(object)
-    return Shard(example_id=ids, split=np.full(len(ids), "train"), labels=labels, classes=list("abcde"),
-                 predictions=labels, inputs=inputs, model=audited, checkpoints=audited.checkpoints)
+    return Shard(
+        example_id=ids,
+        split=np.full(len(ids), "train"),
+        labels=labels,
+        classes=list("abcde"),
+        predictions=labels,
+        inputs=inputs,
+        model=audited,
+        checkpoints=audited.checkpoints,
+    )
 
 
 def test_a_copy_that_was_left_is_said_with_the_shard(tmp_path):
@@ -429,8 +469,9 @@ def test_padding_is_as_set_or_as_the_model_or_else_the_transform_says(tmp_path):
 def test_an_image_is_never_scored_alone():
     models, which = checkpoints(), shard()
     two = run(models, *which, batch_size=2)
-    assert all(np.array_equal(value, two[name], equal_nan=True)
-               for name, value in run(models, *which, batch_size=1).items())
+    assert all(
+        np.array_equal(value, two[name], equal_nan=True) for name, value in run(models, *which, batch_size=1).items()
+    )
 
 
 def test_bfloat16_is_refused_where_a_sample_is_not_ranked_as_in_float32(scored_sample, monkeypatch):
@@ -439,11 +480,11 @@ def test_bfloat16_is_refused_where_a_sample_is_not_ranked_as_in_float32(scored_s
     monkeypatch.setattr("scoring.gradients.has_bfloat16", lambda device: True)
     said = []
     context.say = said.append
-    monkeypatch.setattr("scoring.reduced_precision.ENOUGH", -1)
+    monkeypatch.setattr("scoring.evaluation.reduced_precision.ENOUGH", -1)
     VoG(precision="bfloat16").fit(context, None)
     least = float(said[0].split("correlation of ")[1].split()[0])
     assert 0.5 < least < 0.9999  # an agreement that was measured: neither of one precision with itself nor of noise
-    monkeypatch.setattr("scoring.reduced_precision.ENOUGH", least + 0.0001)
+    monkeypatch.setattr("scoring.evaluation.reduced_precision.ENOUGH", least + 0.0001)
     with pytest.raises(HardlookError, match=f"{least}.*--vog-precision"):
         VoG(precision="bfloat16").fit(context, None)
     assert VoG().fit(context, None) is None and len(said) == 1

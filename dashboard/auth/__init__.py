@@ -1,0 +1,1 @@
+"""Who is there: identities, OpenID Connect, and what this process serves."""

@@ -1,0 +1,84 @@
+"""The person in Streamlit's signed login cookie, for requests that Streamlit itself does not answer.
+
+``st.login`` ends with a cookie ``_streamlit_user`` (in pieces where it is long), signed with the ``cookie_secret`` of
+``[auth]`` in secrets.toml. Pages get it checked by Streamlit; pictures and events are checked here, by the same
+functions, the same secret and the same lifetime.
+
+Inputs → outputs: a Cookie header → the claim that names the person, or None. Cost: one HMAC per request. Limit: who
+signs out stays known to copies of their cookie until it expires (30 days), as everywhere in Streamlit.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from scoring.audit.errors import HardlookError
+
+COOKIE = "_streamlit_user"
+SHORTEST_SECRET = 32
+
+
+def secrets_file(audit: Path) -> Path:
+    """The audit's own secrets.toml. One elsewhere may belong to another app and does not turn signing in on here."""
+    return audit / ".streamlit" / "secrets.toml"
+
+
+def login_settings(file: Path) -> dict[str, Any] | None:
+    """``[auth]`` of secrets.toml, checked; None where people do not sign in here."""
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf8")).get("auth")
+    except OSError:
+        return None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise HardlookError(f"{file} is not valid TOML: {error}") from error
+    if found is None:
+        return None
+    if not str(found.get("redirect_uri", "")).endswith("/oauth2callback"):
+        raise HardlookError(
+            f"secrets.toml: [auth] redirect_uri = {found.get('redirect_uri')!r}; needed this server's address as "
+            f"browsers "
+            "see it, ending in /oauth2callback"
+        )
+    if len(str(found.get("cookie_secret", ""))) < SHORTEST_SECRET:
+        raise HardlookError(
+            f"secrets.toml: [auth] cookie_secret has less than {SHORTEST_SECRET} characters, so a login could be "
+            f"forged; "
+            "needed a random one: python -c 'import secrets; print(secrets.token_hex(32))'"
+        )
+    from streamlit.auth_util import is_authlib_installed
+
+    if not is_authlib_installed():
+        raise HardlookError("signing in needs Authlib: run pip install 'hardlook[oidc]'")
+    return dict(found)
+
+
+def signed_in_as(cookie_header: str | None, claim: str) -> str | None:
+    """The claim of whoever signed in, or None: no cookie, a forged or expired one, or one of another server."""
+    if not cookie_header or COOKIE not in cookie_header:
+        return None
+    from starlette.requests import cookie_parser
+    from streamlit.auth_util import get_cookie_with_chunks, get_origin_from_redirect_uri
+    from streamlit.web.server.server_util import get_cookie_secret
+    from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
+
+    cookies = cookie_parser(cookie_header)
+
+    def part(name: str) -> bytes | None:
+        signed = cookies.get(name)
+        return None if signed is None else decode_signed_value(get_cookie_secret(), name, signed.encode("latin1"))
+
+    try:
+        user = json.loads(get_cookie_with_chunks(part, COOKIE) or b"null")
+    except ValueError:
+        return None
+    if not isinstance(user, dict) or not user.get("is_logged_in"):
+        return None
+    if user.get("origin") != get_origin_from_redirect_uri():
+        return None
+    if claim == "email" and user.get("email_verified") is False:  # anybody could have typed it
+        return None
+    found = user.get(claim)
+    return found if isinstance(found, str) else None

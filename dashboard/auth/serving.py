@@ -1,0 +1,116 @@
+"""What this process serves: the audit, its review log and the address that it is bound to.
+
+``dashboard.server`` says it once, before the first page is drawn; pages, routes and the grid ask ``serving()``. A page
+that runs without a server (a test, say) reads the environment: ``HARDLOOK_AUDIT``, ``HARDLOOK_LOG``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dashboard.auth.identity import Access, Identity, verified_name, visitor
+from dashboard.auth.oidc import login_settings, secrets_file
+from scoring.audit import CONFIG, Audit
+from scoring.audit.errors import HardlookError
+
+
+@dataclass(frozen=True)
+class Serving:
+    """One audit, one review log, one address, and what was said about who may reach it.
+
+    proxies, user_header, url: given when the server was started; audit.toml's ``[access]`` says the rest.
+    """
+
+    audit_path: Path
+    log_url: str
+    host: str
+    proxies: tuple[str, ...] = ()
+    user_header: str | None = None
+    url: str | None = None
+
+    @cached_property
+    def token(self) -> str:
+        """Names the log without telling where it is; a page of another audit on the same port is told apart by it."""
+        return hashlib.sha256(f"{self.audit_path}\n{self.log_url}".encode()).hexdigest()[:16]
+
+    @cached_property
+    def login(self) -> dict[str, Any] | None:
+        """``[auth]`` of the audit's .streamlit/secrets.toml where people sign in, else None."""
+        return login_settings(secrets_file(self.audit_path))
+
+    @property
+    def access(self) -> Access:
+        """How people are told apart here, with the roles as audit.toml has them now."""
+        return _access(self, (self.audit_path / CONFIG).stat().st_mtime_ns)
+
+    @property
+    def identity(self) -> Identity:
+        """Who looks at this page, or sent this request: what they may do, or why not."""
+        asking = visitor.get()
+        return self.access.identify(_page_visitor()) if asking is None else asking
+
+
+@lru_cache(maxsize=4)
+def _access(serves: Serving, _stamp: int) -> Access:
+    audit = Audit.open(serves.audit_path)
+    said = audit.access
+    url = serves.url or said.get("url")
+    if serves.login is not None and url is None and "{port}" not in serves.login["redirect_uri"]:
+        parts = urlsplit(serves.login["redirect_uri"])
+        url = f"{parts.scheme}://{parts.netloc}"
+    return Access(
+        serves.host,
+        tuple(serves.proxies or said.get("proxies", ())),
+        serves.user_header or said.get("user_header", Access.user_header),
+        url,
+        serves.login is not None,
+        said.get("claim", Access.claim),
+        audit.roles,
+    )
+
+
+def _page_visitor() -> str | None:
+    """The name that came with the connection of the page that is being drawn; None outside of pages."""
+    if "streamlit" not in sys.modules:
+        return None
+    import streamlit as st
+    from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+    return None if get_script_run_ctx(suppress_warning=True) is None else verified_name(st.context.headers)
+
+
+_current: Serving | None = None
+
+
+def serve_this(
+    audit_path: str | Path,
+    log_url: str | None = None,
+    host: str = "127.0.0.1",
+    *,
+    proxies: tuple[str, ...] = (),
+    user_header: str | None = None,
+    url: str | None = None,
+) -> Serving:
+    """Check the audit and make it what this process serves."""
+    global _current
+    audit = Audit.open(audit_path)
+    _current = Serving(audit.root, log_url or audit.log_url, host, tuple(proxies), user_header, url)
+    _ = _current.access  # what is wrong with it is told now
+    return _current
+
+
+def serving() -> Serving:
+    """What this process serves. Raises ``HardlookError`` where nothing was said."""
+    if _current is not None:
+        return _current
+    path = os.environ.get("HARDLOOK_AUDIT")
+    if path is None:
+        raise HardlookError("no audit is served here; start with `hardlook dashboard AUDIT`")
+    return serve_this(path, os.environ.get("HARDLOOK_LOG"))

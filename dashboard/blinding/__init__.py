@@ -1,0 +1,1 @@
+"""What is hidden from whom: what the model says, another's answer, which examples are controls."""

@@ -1,0 +1,260 @@
+"""What the model says, hidden from whoever looks: of which examples, why, and tables without them.
+
+    hidden = test examples where the policy reads test blind, from everybody, for ever
+           ∪ blind rows (``scoring.queue.random_controls.blind_rows``: controls and as many suspects) until their first
+           verdict ∪ examples that wait for a second reader, from everybody but the first
+
+Blind rows are fixed by the audit, so that no other page, order or filter shows what a session keeps back: cells come
+without the model, facts and pictures of it are refused, and rankings, maps and lists, whose order alone would tell,
+leave hidden examples out and say so. They hold where audit.toml sets a goal, or where a reviewer asked for controls. So
+that no two parts chosen by metadata, which may differ by one example, tell of it, numbers of a part are counted without
+the hidden ones.
+
+Inputs → outputs: example_ids, tables → reasons, tables. Cost: one pass over the decided examples per new event; nothing
+where nothing is hidden. Limits: numbers of a whole split or class stay; of a blind test no part is shown; who may read
+the audit's folder sees all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dashboard.auth.serving import serving
+from dashboard.blinding import second_reader
+from dashboard.queries import database, decisions
+from dashboard.queries.selection import Selection, source
+from scoring.audit import Audit, Run
+from scoring.queue.blinding import FIRST, SECOND, TEST, left_out
+from scoring.queue.random_controls import blind_rows, drawn_of
+from scoring.queue.second_reader_policy import drawn
+
+TOLD_BY_THE_MODEL = ("prediction", "suggestion", "suggestion_source")
+PARTS = "Test is read blind: numbers are shown of all of it or of a whole class, not of a part chosen by metadata."
+FEW = (
+    "Test is read blind, and too few of its examples are chosen here to show a number that does not tell "
+    "of single ones."
+)
+FEWEST = 10
+"""Test examples of a class below which a blind test shows no accuracy of it."""
+
+_asking: set[str | None] = set()
+
+
+# -- which -----------------------------------------------------------------------------------------------------------
+
+
+def mix_in(reviewer: str | None, wanted: bool) -> None:
+    """Remember that somebody reads with controls, where the audit sets no goal; as long as this process lives."""
+    (_asking.add if wanted else _asking.discard)(reviewer)
+
+
+def rows(audit: Audit) -> frozenset[str]:
+    """The blind rows of the audit, for whoever looks; none where nobody asked for controls."""
+    if not audit.config.get("goal") and serving().identity.reviewer not in _asking:
+        return frozenset()
+    return _rows(audit.root, _stamps(audit))
+
+
+def _stamps(audit: Audit) -> tuple:
+    run = _run(audit)
+    scores = [run.score_path(name) for name in run.score_names()] if run else []
+    return tuple(
+        database.stamp(path) for path in (audit.config_path, audit.examples_path, audit.controls_path, *scores)
+    )
+
+
+def _run(audit: Audit) -> Run | None:
+    """The run whose order draws the blind suspects: the audit's first, whichever is looked at."""
+    return audit.run(None) if audit.run_names() else None
+
+
+@lru_cache(maxsize=4)
+def _rows(root, _stamps: tuple) -> frozenset[str]:
+    audit = Audit.open(root)
+    return blind_rows(audit, _run(audit))
+
+
+def probabilities(audit: Audit) -> dict[str, float]:
+    """Controls by the probability with which they were drawn. Never sent to a browser: it would tell which they are."""
+    return _probabilities(audit.root, tuple(database.stamp(path) for path in (audit.config_path, audit.controls_path)))
+
+
+@lru_cache(maxsize=4)
+def _probabilities(root, stamps: tuple) -> dict[str, float]:
+    return {} if stamps[1] is None else drawn_of(Audit.open(root))
+
+
+def why(audit: Audit, ids: Collection[str], *, reviewer: str | None = None) -> dict[str, str]:
+    """The hidden ones among a few examples → why, in one sentence. reviewer: whoever looks, unless it is said."""
+    who = serving().identity.reviewer if reviewer is None else reviewer
+    test = second_reader.test_split(audit) if second_reader.policy(audit).is_blind else {}
+    found = {one: TEST for one in ids if one in test}
+    waiting = second_reader.hidden_from(audit, who, among=ids)
+    found |= {one: SECOND for one in ids if one in waiting and one not in found}
+    own = rows(audit)
+    fresh = [one for one in ids if one in own and one not in found]
+    if fresh:
+        consensus = decisions.open_log(audit).consensus()
+        decided = set(consensus.loc[consensus["example_id"].isin(fresh), "example_id"])
+        found |= {one: FIRST for one in fresh if one not in decided}
+    return found
+
+
+def everything(audit: Audit) -> Mapping[str, str]:
+    """Every hidden example → why, for whoever looks."""
+    who, own = serving().identity.reviewer, rows(audit)
+    return _everything(
+        audit.root,
+        serving().log_url,
+        decisions.last_position(audit),
+        who,
+        own,
+        database.stamp(audit.config_path),
+        database.stamp(audit.examples_path),
+    )
+
+
+@lru_cache(maxsize=16)
+def _everything(_root, _url: str, _position: int, who: str | None, own: frozenset[str], *_stamps) -> dict[str, str]:
+    audit = database.open_audit()
+    found = dict.fromkeys(own - decisions.state_at(audit)["decided"], FIRST) if own else {}
+    found |= dict.fromkeys(second_reader.hidden_from(audit, who), SECOND)
+    return found | (
+        dict.fromkeys(second_reader.test_split(audit), TEST) if second_reader.policy(audit).is_blind else {}
+    )
+
+
+def refusal(audit: Audit, ids: Collection[str]) -> str | None:
+    """Why nothing of the model is shown about these examples, where one of them is hidden."""
+    return next(iter(why(audit, ids).values()), None)
+
+
+# -- tables, lists and maps without them -----------------------------------------------------------------------------
+
+
+def without(audit: Audit, table: pa.Table, keep: Collection[str] = ()) -> tuple[pa.Table, str | None]:
+    """The rows of a table with example_id that are not hidden, and a sentence about the others. keep: reasons that
+    leave a row in its place."""
+    hidden = everything(audit)
+    if not hidden or not table.num_rows:
+        return table, None
+    named = pa.array([one for one, reason in hidden.items() if reason not in keep], pa.string())
+    inside = pc.is_in(table["example_id"].cast(pa.string()), value_set=named)
+    if not pc.any(inside).as_py():
+        return table, None
+    gone = table.filter(inside)["example_id"].to_pylist()
+    return table.filter(pc.invert(inside)), left_out(hidden[one] for one in gone)
+
+
+def frame_without(audit: Audit, frame: pd.DataFrame, ids: Sequence[str]) -> tuple[pd.DataFrame, str | None]:
+    """The same as ``without`` for a data frame whose rows are about ``ids``."""
+    hidden = everything(audit)
+    shown = np.array([one not in hidden for one in ids], dtype=bool)
+    return (frame, None) if shown.all() else (frame[shown], left_out(hidden[one] for one in ids if one in hidden))
+
+
+# -- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def parts_refused(audit: Audit, selection: Selection) -> str | None:
+    """Why numbers of this selection are not shown: of a blind test whole classes alone, since the difference of two
+    parts may be one example."""
+    chosen = bool(selection.meta) and selection.split in (None, "test")
+    return PARTS if chosen and second_reader.policy(audit).is_blind else None
+
+
+def open_part(audit: Audit, selection: Selection, *, parted: bool = False) -> tuple[Selection, str | None]:
+    """The selection that numbers of a part chosen by metadata are counted over: without its hidden examples; and a
+    sentence about those. The whole selection where nothing parts it. parted: groups of it are shown, whatever it is
+    itself."""
+    hidden = everything(audit) if selection.meta or parted else {}
+    if not hidden:
+        return selection, None
+    condition, parameters = Selection(selection.split, meta=selection.meta).sql()
+    query = (
+        f"SELECT example_id FROM {source(audit.examples_path)} e "
+        f"WHERE {condition} AND example_id IN (SELECT unnest(?::VARCHAR[]))"
+    )
+    inside = database.sql(query, [*parameters, list(hidden)])["example_id"].to_pylist()
+    if not inside:
+        return selection, None
+    return replace(selection, left_out=frozenset(inside)), left_out(hidden[one] for one in inside)
+
+
+def accuracy_shown(audit: Audit, known: pd.DataFrame, selection: Selection) -> pd.DataFrame:
+    """Accuracies per group (with column ``split``, n) without those that would tell of single test examples."""
+    if not second_reader.policy(audit).is_blind or "split" not in known or not len(known):
+        return known
+    few = (known["split"] == "test") & ((known["n"] < FEWEST) | bool(selection.meta))
+    return known[~few]
+
+
+# -- cells -----------------------------------------------------------------------------------------------------------
+
+
+def blind_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """A grid's cell without anything that a model said; its evidence says that it was blind."""
+    evidence = {name: value for name, value in cell["evidence"].items() if name in ("run", "url")} | {"blind": True}
+    return {
+        **cell,
+        **dict.fromkeys(TOLD_BY_THE_MODEL),
+        "wrong": False,
+        "score": "",
+        "score_help": "",
+        "blind": True,
+        "evidence": evidence,
+    }
+
+
+def blind_cells(audit: Audit, cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Cells, the hidden ones without the model."""
+    hidden = why(audit, [cell["id"] for cell in cells])
+    return [blind_cell(cell) if cell["id"] in hidden else cell for cell in cells]
+
+
+def scored_cell(cell: Mapping[str, Any], score: str, score_help: str, evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """A cell with a score of its page and more evidence; a blind one as it is."""
+    if cell.get("blind"):
+        return dict(cell)
+    return {**cell, "score": score, "score_help": score_help, "evidence": {**cell["evidence"], **evidence}}
+
+
+# -- the queue of a blind test ---------------------------------------------------------------------------------------
+
+
+def test_queue(audit: Audit, run: Run, table: pa.Table, split: str | None) -> pa.Table:
+    """A queue of a blind test split: suspects as ever, as many that the model agrees with by lot, in an order by lot.
+
+    The suspects are those of which the model says another class; of the others as many are drawn by hash as there are
+    suspects, and the controls, so that who reads cannot tell which is which. Who is in the queue is settled over the
+    whole split: filters choose among them. Rows of other splits stay as they are.
+    """
+    if not second_reader.is_blind_split(audit, split) or not table.num_rows or not run.predictions_path.is_file():
+        return table
+    stamps = (database.stamp(run.predictions_path), database.stamp(audit.examples_path))
+    chosen = _to_read(stamps, audit.seed) | set(probabilities(audit))
+    ids = table["example_id"].to_pylist()
+    order = sorted(range(len(ids)), key=lambda at: drawn(audit.seed, "blind order", ids[at]))
+    return table.take(pa.array([at for at in order if ids[at] in chosen], pa.int64()))
+
+
+@lru_cache(maxsize=4)
+def _to_read(stamps: tuple, seed: int) -> frozenset[str]:
+    predictions, examples = (source(stamp[0]) for stamp in stamps)
+    found = database.sql(
+        f"SELECT e.example_id, p.correct FROM {examples} e JOIN {predictions} p ON p.example_id = "
+        f"e.example_id "
+        "WHERE e.split = 'test'"
+    )
+    pairs = list(zip(found["example_id"].to_pylist(), found["correct"].to_pylist(), strict=True))
+    suspects = [one for one, correct in pairs if not correct]
+    agreed = sorted((one for one, correct in pairs if correct), key=lambda one: drawn(seed, "agreed", one))
+    return frozenset([*suspects, *agreed[: max(len(suspects), 10)]])

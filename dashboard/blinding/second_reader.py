@@ -1,0 +1,151 @@
+"""What others said, hidden from a second reader: answers to examples that one person has read and that need another.
+
+Routes, tables and filters ask here, so that what is hidden never reaches a browser; what the model says is hidden by
+``dashboard.blinding.model_output``. Cost: one pass over the decided examples per new event. Limit: who may read the
+audit's folder sees all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from dashboard.auth.serving import serving
+from dashboard.queries import database, decisions
+from dashboard.queries.selection import source
+from scoring.audit import Audit
+from scoring.queue.second_reader_policy import ReviewPolicy
+
+HIDDEN = "hidden until two people have read it"
+
+
+def policy(audit: Audit) -> ReviewPolicy:
+    """The audit's rules of reading."""
+    return _policy(database.stamp(audit.config_path))
+
+
+@lru_cache(maxsize=4)
+def _policy(_config: Any) -> ReviewPolicy:
+    return ReviewPolicy.of(database.open_audit())
+
+
+def is_blind_split(audit: Audit, split: str | None) -> bool:
+    """Whether the model is hidden on examples of this split."""
+    return split == "test" and policy(audit).is_blind
+
+
+def waiting(audit: Audit) -> dict[str, str]:
+    """Examples that need a second reader → who has read them."""
+    return _waiting(
+        serving().log_url,
+        decisions.last_position(audit),
+        database.stamp(audit.config_path),
+        database.stamp(audit.examples_path),
+    )
+
+
+@lru_cache(maxsize=4)
+def _waiting(_url: str, _position: int, _config: Any, _examples: Any) -> dict[str, str]:
+    audit = database.open_audit()
+    log, rules = decisions.open_log(audit), policy(audit)
+    consensus = log.consensus()
+    settled = consensus.loc[consensus["status"] == "adjudicated", "example_id"]
+    return rules.waiting(log.decisions(), settled, test_split(audit) if rules.is_blind else None)
+
+
+def test_split(audit: Audit) -> dict[str, str]:
+    """The test examples, each with its split."""
+    return _test_ids(database.stamp(audit.examples_path))
+
+
+@lru_cache(maxsize=2)
+def _test_ids(examples: Any) -> dict[str, str]:
+    query = f"SELECT example_id FROM {source(Path(examples[0]))} WHERE split = 'test'"
+    return dict.fromkeys(database.sql(query)["example_id"].to_pylist(), "test")
+
+
+def hidden_from(audit: Audit, reviewer: str | None, among: Collection[str] | None = None) -> dict[str, str]:
+    """Examples whose only answer this person must not see → whose answer it is. among: only these few, quicker."""
+    found = waiting(audit) if among is None else _waiting_among(audit, set(among))
+    return {example: reader for example, reader in found.items() if reader != reviewer}
+
+
+def _waiting_among(audit: Audit, ids: set[str]) -> dict[str, str]:
+    log, rules = decisions.open_log(audit), policy(audit)
+    said = log.decisions()
+    said = said[said["example_id"].isin(ids)]
+    if not len(said):
+        return {}
+    consensus = log.consensus()
+    settled = consensus.loc[(consensus["status"] == "adjudicated") & consensus["example_id"].isin(ids), "example_id"]
+    return rules.waiting(said, settled, test_split(audit) if rules.is_blind else None)
+
+
+def as_seen(audit: Audit, states: Mapping[str, frozenset[str]], reviewer: str | None) -> dict[str, frozenset[str]]:
+    """What is decided and how (``dashboard.queries.decisions.state_at``), as this person may see it: what others said
+    to an example that waits for a second reader counts as not said."""
+    hidden = frozenset(hidden_from(audit, reviewer))
+    return {word: ids if word == "flagged" else ids - hidden for word, ids in states.items()}
+
+
+def without_hidden(audit: Audit, answer: dict[str, Any], reviewer: str | None) -> dict[str, Any]:
+    """How examples stand (``dashboard.queries.live_status``), as this person may see it. Asked once a second by every
+    browser, so it looks at the examples of the answer alone."""
+    if not answer.get("examples"):
+        return answer
+    rules = policy(audit)
+    test = test_split(audit) if rules.is_blind else {}
+    examples = {}
+    for example, one in answer["examples"].items():
+        said = one["decisions"]
+        waits = len(said) == 1 and said[0]["reviewer"] != reviewer and not one["settled"]
+        if waits and rules.wants_second(example, said[0]["verdict"], said[0]["issues"], test.get(example)):
+            said = []
+        examples[example] = {"decisions": said, "flags": one["flags"], "notes": one["notes"]}
+    return {**answer, "examples": examples}
+
+
+def visible(audit: Audit, events: pd.DataFrame, reviewer: str | None) -> pd.DataFrame:
+    """Events with what they say about an example blanked where this person must not see it yet: who and when stay."""
+    hidden = hidden_from(audit, reviewer)
+    if not hidden or not len(events):
+        return events
+    rows = (events["action"] == "decide") & (events["example_id"].map(hidden) == events["reviewer"]).fillna(False)
+    if not rows.any():
+        return events
+    shown = events.copy()
+    shown.loc[rows, ["verdict", "new_label"]] = None
+    shown.loc[rows, "note"] = HIDDEN
+    for name in ("labels", "issues"):
+        shown[name] = pd.Series(
+            [() if row else one for row, one in zip(rows, shown[name], strict=True)], dtype=object, index=shown.index
+        )
+    return shown
+
+
+# -- what is left to read ---------------------------------------------------------------------------------------------
+
+
+def for_me(audit: Audit, table: pa.Table) -> pa.Table:
+    """A queue's rows that are left for whoever looks (``scoring.queue.assignments.for_reviewer``), in the order to read
+    them."""
+    from datetime import UTC, datetime
+
+    from scoring.queue.assignments import for_reviewer
+
+    who = serving().identity
+    if who.reviewer is None or not table.num_rows:
+        return table
+    ids = table["example_id"].to_pylist()
+    queue = pd.DataFrame({"example_id": ids, "row": range(len(ids))})
+    rules = policy(audit)
+    if rules.is_blind:
+        test = test_split(audit)
+        queue["split"] = [test.get(one, "other") for one in ids]
+    found = for_reviewer(queue, decisions.open_log(audit), who.reviewer, datetime.now(UTC), policy=rules)
+    return table.take(pa.array(found["row"].to_numpy(), pa.int64()))

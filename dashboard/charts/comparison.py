@@ -1,0 +1,389 @@
+"""Charts of scores beside each other: data frames → a figure and how to read it. The rules of
+``dashboard.charts`` hold.
+
+A heat map cannot be clicked in Streamlit, so each of its cells carries an invisible mark that can; the page
+offers the same choice by keyboard in two lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboard.charts.common import ROW, TRANSPARENT, Chart, class_rows, laid_out
+from dashboard.style.colours import LABEL, NEUTRAL, SERIES
+from dashboard.style.formatting import count, escaped, number, share
+
+CELL = 30
+WITH_NUMBERS = 28
+PALE, INK = (
+    "#ECECEC",
+    "#000000",
+)  # every cell is light enough for black figures, on a light and on a dark page
+DIVERGING = [[0, "#56B4E9"], [0.5, PALE], [1, "#E08214"]]
+RISING = [[0, PALE], [1, "#E08214"]]
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+INKS = SERIES[:6]
+LABELLED, UNLABELLED = "●", "○"
+
+
+def matrix(
+    table: pd.DataFrame,
+    names: Mapping[str, str],
+    marks: Mapping[str, str],
+    picked: tuple[str, str] | None,
+    *,
+    what: str,
+    diverging: bool,
+    reading: str,
+) -> Chart:
+    """A table of scores against scores. ``table``: by address in the order to draw, square or not; ``names``:
+    address → title; ``marks``: address → mark before the title; ``picked``: the pair to outline. A mark's
+    custom data is [row, column].
+    """
+    rows, columns = list(table.index), list(table.columns)
+    values = table.to_numpy(dtype=float)
+    hover = [
+        f"{escaped(names[a])}<br>{escaped(names[b])}<br>{what} {number(values[i, j])}"
+        for i, a in enumerate(rows)
+        for j, b in enumerate(columns)
+    ]
+    text = [["" if np.isnan(value) else f"{value:.2f}".replace("-", "−") for value in row] for row in values]
+    figure = go.Figure(
+        go.Heatmap(
+            x=list(range(len(columns))),
+            y=list(range(len(rows))),
+            z=values,
+            text=text,
+            texttemplate="%{text}" if len(columns) <= WITH_NUMBERS else None,
+            textfont={"size": 10, "color": INK},
+            hoverinfo="skip",
+            xgap=1,
+            ygap=1,
+            zmin=-1 if diverging else 0,
+            zmax=1,
+            colorscale=DIVERGING if diverging else RISING,
+            colorbar={"title": {"text": what}, "thickness": 10},
+        )
+    )
+    figure.add_scatter(**_targets(rows, columns, hover))
+    for a, b in {picked, picked[::-1]} if picked else ():
+        if a in rows and b in columns:
+            _outline(figure, rows.index(a), columns.index(b))
+    laid_out(figure, 170 + CELL * max(len(rows), 4), clickmode="event+select", showlegend=False)
+    for axis, order in ((figure.update_xaxes, columns), (figure.update_yaxes, rows)):
+        ticks = [f"{marks.get(a, '')} {escaped(names[a], 26)}".strip() for a in order]
+        axis(tickmode="array", tickvals=list(range(len(order))), ticktext=ticks, showgrid=False, zeroline=False)
+    figure.update_xaxes(tickangle=-45, side="bottom", range=[-0.5, len(columns) - 0.5])
+    figure.update_yaxes(range=[len(rows) - 0.5, -0.5])
+    return Chart(figure, reading)
+
+
+def _targets(rows: Sequence[str], columns: Sequence[str], hover: Sequence[str]) -> dict[str, Any]:
+    """One invisible square per cell, to be hovered and clicked."""
+    unseen = {"marker": {"opacity": 0}}
+    return {
+        "x": [j for _ in rows for j in range(len(columns))],
+        "y": [i for i in range(len(rows)) for _ in columns],
+        "mode": "markers",
+        "marker": {"symbol": "square", "size": CELL - 4, "opacity": 0, "color": NEUTRAL.colour},
+        "selected": unseen,
+        "unselected": unseen,
+        "customdata": [[a, b] for a in rows for b in columns],
+        "hovertext": hover,
+        "hoverinfo": "text",
+    }
+
+
+def _outline(figure: go.Figure, i: int, j: int) -> None:
+    box = {"x0": j - 0.48, "x1": j + 0.48, "y0": i - 0.48, "y1": i + 0.48}
+    figure.add_shape(type="rect", line={"color": LABEL.colour, "width": 3}, **box)
+
+
+def by_group(table: pd.DataFrame, what: str = "class") -> Chart:
+    """Correlation of two scores within each class (or ``what``). ``table``: group, n, rho, low, high."""
+    names = table["group"].tolist()
+    rows = list(table.itertuples())
+    figure = go.Figure(
+        go.Scatter(
+            mode="markers",
+            x=table["rho"],
+            y=list(range(len(names))),
+            marker={"size": 9, "color": SERIES[0], "line": {"width": 1, "color": NEUTRAL.colour}},
+            error_x={
+                "array": (table["high"] - table["rho"]).fillna(0),
+                "arrayminus": (table["rho"] - table["low"]).fillna(0),
+                "thickness": 1.5,
+                "width": 3,
+            },
+            hovertext=[
+                f"{escaped(row.group)}, {count(row.n, 'example')}: {number(row.rho)} "
+                f"(95 % interval {number(row.low)} to {number(row.high)})"
+                for row in rows
+            ],
+            hoverinfo="text",
+        )
+    )
+    figure.add_vline(x=0, line={"color": NEUTRAL.colour, "dash": "dash", "width": 1.5})
+    laid_out(figure, 90 + ROW * max(len(names), 3), showlegend=False)
+    figure.update_xaxes(title=f"rank correlation within the {what}", range=[-1.05, 1.05])
+    return Chart(
+        class_rows(figure, names),
+        f"Each mark is the rank correlation of the two scores within a {what}, with its 95 % interval: a "
+        f"{what} far from the others is one in which the two scores mean different things.",
+    )
+
+
+def steadiness(table: pd.DataFrame, names: Mapping[str, str]) -> Chart:
+    """Run against run for every score. ``table``: score, run_a, run_b, n, rho."""
+    order = table.groupby("score")["rho"].mean().sort_values(ascending=False).index.tolist()
+    place = {address: at for at, address in enumerate(order)}
+    known = table.dropna(subset=["rho"])
+    mean = known.groupby("score")["rho"].mean()
+    figure = go.Figure()
+    figure.add_scatter(
+        mode="markers",
+        name="a pair of runs",
+        x=known["rho"],
+        y=[place[address] for address in known["score"]],
+        marker={"symbol": "circle-open", "size": 8, "color": NEUTRAL.colour},
+        hovertext=[
+            f"{escaped(names[row.score])}<br>{escaped(row.run_a)} and {escaped(row.run_b)}: "
+            f"{number(row.rho)}, {count(row.n, 'example')}"
+            for row in known.itertuples()
+        ],
+        hoverinfo="text",
+    )
+    figure.add_scatter(
+        mode="markers",
+        name="mean",
+        x=mean,
+        y=[place[address] for address in mean.index],
+        marker={"symbol": "line-ns-open", "size": 14, "line": {"width": 3}, "color": LABEL.colour},
+        hovertext=[f"{escaped(names[address])}: mean {number(value)}" for address, value in mean.items()],
+        hoverinfo="text",
+    )
+    laid_out(figure, 110 + ROW * max(len(order), 3), showlegend=True)
+    figure.update_xaxes(
+        title="rank correlation of two runs",
+        range=[min(0.0, float(known["rho"].min())) - 0.05, 1.03] if len(known) else [0, 1],
+    )
+    return Chart(
+        class_rows(figure, [names[address] for address in order]),
+        "Each circle is a pair of runs and each bar their mean: a score near 1 ranks the examples alike "
+        "whatever the seed, one far left mostly ranks by the chance of its run.",
+    )
+
+
+def decile_runs(by_run: pd.DataFrame, band: pd.DataFrame) -> Chart:
+    """Error per decile of every run with the band mean ± one standard deviation. ``by_run``: run, decile,
+    n, error; ``band``: decile, mean, deviation, low, high and, where labels were changed, corrected,
+    corrected_deviation, changed.
+    """
+    figure = go.Figure()
+    if band["low"].notna().any():
+        figure.add_scatter(
+            x=[*band["decile"], *band["decile"][::-1]],
+            y=[*(100 * band["high"]), *(100 * band["low"][::-1])],
+            fill="toself",
+            fillcolor="rgba(128,128,128,0.22)",
+            line={"width": 0},
+            name="mean ± 1 SD",
+            hoverinfo="skip",
+        )
+    for at, (run, part) in enumerate(by_run.groupby("run", sort=False)):
+        figure.add_scatter(
+            x=part["decile"],
+            y=100 * part["error"],
+            mode="lines",
+            name=escaped(run, 24),
+            line={"width": 1.5, "color": INKS[at % len(INKS)], "dash": DASHES[at // len(INKS) % len(DASHES)]},
+            hovertext=[
+                f"{escaped(run)}, decile {row.decile}: {share(row.error)} of {count(row.n, 'example')} wrong"
+                for row in part.itertuples()
+            ],
+            hoverinfo="text",
+        )
+    figure.add_scatter(
+        x=band["decile"],
+        y=100 * band["mean"],
+        mode="lines+markers",
+        name="mean",
+        line={"width": 3, "color": NEUTRAL.colour},
+        hovertext=[
+            f"decile {row.decile}: mean {share(row.mean)}, SD {share(row.deviation)}" for row in band.itertuples()
+        ],
+        hoverinfo="text",
+    )
+    _corrected_mean(figure, band)
+    laid_out(figure, 340, showlegend=True)
+    figure.update_xaxes(title="decile of the score, the suspicious end at 10", dtick=1)
+    figure.update_yaxes(title="error, %", rangemode="tozero")
+    return Chart(
+        figure,
+        "Each thin line is a run, the thick one their mean and the band one standard deviation on either "
+        "side: where the lines rise together the score ranks difficulty in every run, where they cross it "
+        "does so by chance.",
+    )
+
+
+def _corrected_mean(figure: go.Figure, band: pd.DataFrame) -> None:
+    """Open diamonds: the mean over the runs on corrected labels, where some were changed."""
+    rows = band[band["changed"].fillna(0) > 0] if "changed" in band else band.iloc[:0]
+    if len(rows):
+        figure.add_scatter(
+            mode="markers",
+            x=rows["decile"],
+            y=100 * rows["corrected"],
+            name="mean, corrected",
+            marker={"symbol": "diamond-open", "size": 11, "color": LABEL.colour, "line": {"width": 2}},
+            cliponaxis=False,
+            hovertext=[
+                f"decile {row.decile}: mean {share(row.corrected)} wrong on corrected labels, SD "
+                f"{share(row.corrected_deviation)}; {number(row.changed)} changed "
+                f"per run"
+                for row in rows.itertuples()
+            ],
+            hoverinfo="text",
+        )
+
+
+def recall_curves(curves: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Chart:
+    """Recall against the share inspected. ``curves``: address → share, recall, chance, perfect; the best
+    first.
+    """
+    figure = go.Figure()
+    first = next(iter(curves.values()))
+    for title, column, dash in (("perfect", "perfect", "dot"), ("chance", "chance", "dash")):
+        figure.add_scatter(
+            x=100 * first["share"],
+            y=100 * first[column],
+            mode="lines",
+            name=title,
+            hoverinfo="skip",
+            line={"color": NEUTRAL.colour, "dash": dash, "width": 1.5},
+        )
+    for at, (address, curve) in enumerate(curves.items()):
+        figure.add_scatter(
+            x=100 * curve["share"],
+            y=100 * curve["recall"],
+            mode="lines",
+            name=escaped(names[address], 30),
+            line={"width": 2.5, "color": INKS[at % len(INKS)], "dash": DASHES[at // len(INKS) % len(DASHES)]},
+            hovertext=[
+                f"{escaped(names[address])}: {share(row.recall)} of the wrong labels in the first {share(row.share)}"
+                for row in curve.itertuples()
+            ],
+            hoverinfo="text",
+        )
+    laid_out(figure, 420, showlegend=True)
+    figure.update_layout(legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"})
+    figure.update_xaxes(title="share inspected, %", range=[0, 100])
+    figure.update_yaxes(title="wrong labels found, %", range=[0, 102])
+    return Chart(
+        figure,
+        "Each line says how many of the wrong labels are found when the queue is worked off from the top: "
+        "the steeper it rises, the fewer examples a person looks at. Dashed is a random order, dotted the "
+        "best possible one.",
+    )
+
+
+def _draw_chance(figure: go.Figure) -> None:
+    """The diagonal of a score that tells nothing."""
+    figure.add_scatter(
+        x=[0, 100],
+        y=[0, 100],
+        mode="lines",
+        name="chance",
+        hoverinfo="skip",
+        line={"color": NEUTRAL.colour, "dash": "dash", "width": 1.5},
+    )
+
+
+def roc_runs(curves: pd.DataFrame, runs: Sequence[str], areas: Sequence[float]) -> Chart:
+    """ROC of every run and their mean. ``curves``: false_positive, 0 … r−1, mean, deviation."""
+    figure = go.Figure()
+    x = 100 * curves["false_positive"]
+    _draw_chance(figure)
+    for at, (run, area) in enumerate(zip(runs, areas, strict=True)):
+        figure.add_scatter(
+            x=x,
+            y=100 * curves[at],
+            mode="lines",
+            name=f"{escaped(run, 24)}, AUROC {area:.3f}",
+            hoverinfo="name",
+            line={"width": 1.2, "color": INKS[at % len(INKS)], "dash": DASHES[at // len(INKS) % len(DASHES)]},
+        )
+    if len(runs) > 1:
+        figure.add_scatter(
+            x=x,
+            y=100 * curves["mean"],
+            mode="lines",
+            name=f"mean, AUROC {np.nanmean(areas):.3f} ± {np.nanstd(areas, ddof=1):.3f}",
+            line={"width": 3, "color": NEUTRAL.colour},
+            hoverinfo="name",
+        )
+    laid_out(figure, 380, showlegend=True)
+    figure.update_layout(legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"})
+    figure.update_xaxes(title="right labels inspected too, %", range=[0, 100])
+    figure.update_yaxes(title="wrong labels found, %", range=[0, 102])
+    return Chart(
+        figure,
+        "Each thin line is the ROC curve of a run and the thick one their mean at equal false-positive "
+        "rates: the nearer to the upper left corner, the better the score parts wrong labels from right "
+        "ones; a spread is the luck of a run.",
+    )
+
+
+def roc_outside(curves: Mapping[str, Sequence[float]], areas: Mapping[str, float]) -> Chart:
+    """ROC of several scores that tell what is out of distribution. ``curves``: shares found at equal steps of the share
+    of those inside; ``areas``: their AUROC.
+    """
+    figure = go.Figure()
+    _draw_chance(figure)
+    for at, (score, curve) in enumerate(curves.items()):
+        figure.add_scatter(
+            x=np.linspace(0, 100, len(curve)),
+            y=100 * np.asarray(curve, dtype=float),
+            mode="lines",
+            name=f"{escaped(score, 40)}, AUROC {areas[score]:.3f}",
+            hoverinfo="name",
+            hoverlabel={"namelength": -1},
+            line={"width": 2, "color": INKS[at % len(INKS)], "dash": DASHES[at // len(INKS) % len(DASHES)]},
+        )
+    laid_out(figure, 400, showlegend=True)
+    figure.update_layout(legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"})
+    figure.update_xaxes(title="in distribution, but taken for outside, %", range=[0, 100])
+    figure.update_yaxes(title="outside, and found, %", range=[0, 102])
+    return Chart(
+        figure,
+        "Each line is a score: how many of the examples outside it finds when so many of those inside are taken for "
+        "outside, too; the nearer to the upper left corner the better, and on the dashed line it is a guess.",
+    )
+
+
+def deviations(table: pd.DataFrame) -> Chart:
+    """How far examples move in the ranking between runs. ``table``: place_deviation by example_id."""
+    figure = go.Figure(
+        go.Histogram(
+            x=100 * table["place_deviation"].dropna(),
+            nbinsx=40,
+            marker={"color": SERIES[0]},
+            hovertemplate="%{y:,} examples move by %{x} % of the ranking<extra></extra>",
+        )
+    )
+    laid_out(figure, 240, bargap=0.05, showlegend=False)
+    figure.update_layout(paper_bgcolor=TRANSPARENT)
+    figure.update_xaxes(
+        title="standard deviation of an example's place over the runs, % of the ranking", rangemode="tozero"
+    )
+    figure.update_yaxes(title="examples")
+    return Chart(
+        figure,
+        "Each bar counts examples by how far they move in the ranking from run to run: 0 % stays where it "
+        "is, 29 % is what a ranking drawn at random gives.",
+    )

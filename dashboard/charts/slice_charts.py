@@ -1,0 +1,254 @@
+"""Charts of slices, of the influence map and of what corrections do: a data frame → a figure and how to read it.
+
+The rules of ``dashboard.charts`` hold. Colours without a role (slices, classes on the map) come with a symbol each, so
+that 30 groups differ in colour or shape; more than that are drawn as one. Cost: 0.2 s for 20,000 points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboard.charts.common import ROW, TRANSPARENT, Chart, class_rows, laid_out
+from dashboard.charts.lasso_geometry import Outline
+from dashboard.style.colours import DECIDED, LABEL, NEUTRAL, PREDICTION, SERIES, WRONG
+from dashboard.style.formatting import count, escaped, number
+
+SHAPES = ("circle", "square", "diamond", "triangle-up", "cross")
+INKS = SERIES[:6]  # the palette's yellow cannot be seen as a point on white
+MAP_HEIGHT = 560
+RIGHT, MISSED, UNKNOWN = "right", "wrong", "not known"
+OTHERS = "all others"
+NOWHERE = "in no slice"
+SCALE = [
+    [0, "#3B76AF"],
+    [0.5, "#8C8C8C"],
+    [1, "#E08214"],
+]  # seen on white and on black, told apart by all eyes
+
+
+# -- the map ---------------------------------------------------------------------------------------------------------
+
+
+def group_style(place: int) -> dict[str, str]:
+    """Colour and symbol of the n-th group: each pair is given once.
+
+    >>> pairs = len(INKS) * len(SHAPES)
+    >>> len({tuple(group_style(place).values()) for place in range(pairs)}) == pairs
+    True
+    """
+    return {
+        "color": INKS[place % len(INKS)],
+        "symbol": SHAPES[(place + place // len(INKS)) % len(SHAPES)],
+    }
+
+
+def influence_map(
+    points: pd.DataFrame, groups: Sequence[tuple[str, pd.Series]], outlines: Sequence[Outline] = ()
+) -> Chart:
+    """Points in groups, each a trace of its own. ``groups``: (name, which rows), in the order of the legend; a point's
+    custom data is its row in ``points``. ``outlines`` are drawn over it."""
+    figure = go.Figure()
+    parts = [(place, name, points[rows.to_numpy(dtype=bool)]) for place, (name, rows) in enumerate(groups)]
+    # small groups are drawn last, so that they lie on top
+    for place, name, part in sorted(parts, key=lambda one: -len(one[2])):
+        if len(part):
+            title = escaped(f"{name} ({len(part):,})", 40)
+            marker = _marker(name, place)
+            figure.add_scattergl(**_trace(part), name=title, marker=marker, legendrank=place + 1)
+    return _finished(
+        figure,
+        outlines,
+        "Each point is an example; those that the training set influences alike lie together, "
+        "so an island of one colour is a kind of example, and a mixed one is where the model confuses them. "
+        "Axes have no meaning of their own. Draw around points to see them.",
+    )
+
+
+def score_map(points: pd.DataFrame, title: str, outlines: Sequence[Outline] = ()) -> Chart:
+    """Points coloured by a score, the extremes on top; those without one are grey."""
+    figure = go.Figure()
+    known = points[points["score"].notna()]
+    unknown = points[points["score"].isna()]
+    if len(unknown):
+        name = f"not scored ({len(unknown):,})"
+        figure.add_scattergl(**_trace(unknown), name=name, marker=_marker(UNKNOWN, 0))
+    known = known.iloc[(known["score"].rank(pct=True) - 0.5).abs().argsort()]
+    low, high = known["score"].quantile([0.02, 0.98]) if len(known) else (0.0, 1.0)
+    marker = {
+        "color": known["score"],
+        "colorscale": SCALE,
+        "cmin": low,
+        "cmax": high,
+        "size": 6,
+        "line": {"width": 0},
+        "colorbar": {"title": {"text": escaped(title, 30)}, "thickness": 12, "len": 0.8, "y": 0.45},
+    }
+    figure.add_scattergl(**_trace(known), name=f"scored ({len(known):,})", marker=marker, showlegend=False)
+    reading = (
+        "Each point is an example; those that the training set influences alike lie together. Blue is low and "
+        "orange high; the lowest and highest 2 % share the end colours. Draw around points to see them."
+    )
+    chart = _finished(figure, outlines, reading)
+    chart.figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
+    return chart
+
+
+def _trace(part: pd.DataFrame) -> dict[str, Any]:
+    """Coordinates, what hovering tells, and the row that a selection names."""
+    hover = [
+        f"{escaped(row.example_id)}<br>label {_name(row.label)}, prediction {_name(row.prediction)}"
+        + ("" if row.score is None or np.isnan(row.score) else f"<br>score {number(row.score)}")
+        for row in part.itertuples()
+    ]
+    return {
+        "x": part["x"],
+        "y": part["y"],
+        "mode": "markers",
+        "customdata": part.index,
+        "hovertext": hover,
+        "hoverinfo": "text",
+    }
+
+
+def _name(value: Any) -> str:
+    return escaped(value, 30) if isinstance(value, str) else "none"
+
+
+def _marker(name: str, place: int) -> dict[str, Any]:
+    """Right, wrong and grey have a look of their own; other groups the next pair of colour and symbol."""
+    own = {
+        RIGHT: {"color": NEUTRAL.colour, "symbol": "circle", "size": 5, "opacity": 0.55},
+        MISSED: {"color": WRONG.colour, "symbol": "x", "size": 7},
+        UNKNOWN: {"color": NEUTRAL.colour, "symbol": "x-thin-open", "size": 5},
+        NOWHERE: {"color": NEUTRAL.colour, "symbol": "circle-open", "size": 5, "opacity": 0.45},
+        OTHERS: {"color": NEUTRAL.colour, "symbol": "square-open", "size": 5, "opacity": 0.6},
+    }
+    return own.get(name) or {**group_style(place), "size": 6, "line": {"width": 0}}
+
+
+def _finished(figure: go.Figure, outlines: Sequence[Outline], reading: str) -> Chart:
+    for outline in outlines:
+        path = "M" + "L".join(f"{x:.4g},{y:.4g}" for x, y in outline) + "Z"
+        figure.add_shape(type="path", path=path, line={"color": NEUTRAL.colour, "width": 2, "dash": "dash"})
+    laid_out(figure, MAP_HEIGHT, showlegend=True)
+    figure.update_layout(
+        dragmode="lasso",
+        legend={"orientation": "v", "x": 1.01, "y": 0.93, "yanchor": "top", "itemsizing": "constant"},
+        modebar={"bgcolor": TRANSPARENT, "color": NEUTRAL.colour, "activecolor": LABEL.colour},
+    )
+    for axis in (figure.update_xaxes, figure.update_yaxes):
+        axis(showgrid=False, zeroline=False, showticklabels=False)
+    return Chart(figure, reading)
+
+
+# -- an opened slice -------------------------------------------------------------------------------------------------
+
+
+def labels_and_predictions(rows: Sequence[tuple[str, int, int]]) -> Chart:
+    """How often each class is the label and the prediction in a slice. ``rows``: (class, labels, predictions)."""
+    figure, names = go.Figure(), [row[0] for row in rows]
+    for role, word, at, hatch in ((LABEL, "label", 1, ""), (PREDICTION, "prediction", 2, "/")):
+        figure.add_bar(
+            orientation="h",
+            x=[row[at] for row in rows],
+            y=list(range(len(rows))),
+            name=f"{role.mark} {word}",
+            marker={"color": role.colour, "pattern": {"shape": hatch}},
+            hoverinfo="text",
+            hovertext=[f"{escaped(row[0])}: {word} of {count(row[at], 'example')}" for row in rows],
+        )
+    laid_out(figure, 80 + (ROW + 8) * max(len(rows), 2), barmode="group", bargap=0.25, showlegend=True)
+    figure.update_xaxes(title="examples", rangemode="tozero")
+    return Chart(
+        class_rows(figure, names),
+        "Blue bars count the given labels in the slice, orange hatched ones the "
+        "predictions: a class with a long orange bar alone is what the model wrongly says here.",
+    )
+
+
+# -- what corrections do ---------------------------------------------------------------------------------------------
+
+
+def accuracy_gains(frame: pd.DataFrame) -> Chart:
+    """Change of accuracy per group after the corrections, against the original labels and against the placebo.
+
+    ``frame``: group, n, gain, gain_low, gain_high, over_placebo, over_placebo_low, over_placebo_high.
+    """
+    figure, at = go.Figure(), np.arange(len(frame))
+    looks = (
+        ("gain", "against the original labels", DECIDED.colour, "circle", -0.14),
+        ("over_placebo", "against random edits (placebo)", NEUTRAL.colour, "diamond-open", 0.14),
+    )
+    for name, title, colour, symbol, shift in looks:
+        low, high, mid = (100 * frame[f"{name}{end}"].astype(float) for end in ("_low", "_high", ""))
+        # the adjusted interval has a middle of its own, so the point may lie off it
+        figure.add_scatter(
+            mode="markers",
+            x=mid,
+            y=at + shift,
+            name=title,
+            marker={"symbol": symbol, "size": 9, "color": colour},
+            hoverinfo="text",
+            error_x={
+                "array": (high - mid).clip(lower=0),
+                "arrayminus": (mid - low).clip(lower=0),
+                "thickness": 1.5,
+                "width": 3,
+            },
+            hovertext=[
+                f"{escaped(group)}, {count(int(n), 'example')}: {point_change(m)} {title} (95 % interval "
+                f"{point_change(a)} to {point_change(b)})"
+                for group, n, m, a, b in zip(frame["group"], frame["n"], mid, low, high, strict=True)
+            ],
+        )
+    figure.add_vline(x=0, line={"color": NEUTRAL.colour, "dash": "dash", "width": 1.5})
+    laid_out(figure, 90 + (ROW + 6) * max(len(frame), 3), showlegend=True)
+    figure.update_xaxes(title="change of accuracy, percentage points")
+    return Chart(
+        class_rows(figure, list(frame["group"])),
+        "Each mark is the accuracy with the corrected labels minus that "
+        "with the original ones (circle) or with as many random edits (diamond), with its paired 95 % interval: "
+        "right of the dashed line the corrections help, and an interval across it says that this could be chance.",
+    )
+
+
+def loss_changes(frame: pd.DataFrame) -> Chart:
+    """Predicted change of mean loss per group. ``frame``: group, n, change (nats)."""
+    figure = go.Figure(
+        go.Bar(
+            orientation="h",
+            x=frame["change"].astype(float),
+            y=list(range(len(frame))),
+            marker={
+                "color": [DECIDED.colour if value < 0 else WRONG.colour for value in frame["change"]],
+                "pattern": {"shape": ["" if value < 0 else "/" for value in frame["change"]]},
+            },
+            hovertext=[
+                f"{escaped(row.group)}, {count(int(row.n), 'example')}: {number(row.change, 'nats')}"
+                for row in frame.itertuples()
+            ],
+            hoverinfo="text",
+        )
+    )
+    laid_out(figure, 90 + (ROW + 6) * max(len(frame), 3), bargap=0.4)
+    figure.update_xaxes(title="predicted change of loss, nats", zeroline=True, zerolinecolor=NEUTRAL.colour)
+    return Chart(
+        class_rows(figure, list(frame["group"])),
+        "Each bar is what influence predicts for the mean loss of a group "
+        "when the corrections are trained on: to the left (green) it falls, which helps; hatched bars to the right "
+        "rise.",
+    )
+
+
+def point_change(value: float) -> str:
+    """A change in percentage points with its sign.
+
+    >>> point_change(1.234), point_change(-0.5)
+    ('+1.23 points', '−0.5 points')
+    """
+    return f"{'−' if value < 0 else '+'}{abs(value):.3g} points"

@@ -1,0 +1,1 @@
+"""Larger parts of a page, each shown by one function."""

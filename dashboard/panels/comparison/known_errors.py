@@ -1,0 +1,170 @@
+"""Where the truth is known: how well each score finds the wrong labels, as curves and numbers over whole
+groups.
+
+The truth about a single example is never shown: nothing here is drawn for fewer than ``FEWEST_KNOWN``
+verified examples or ``FEWEST_WRONG`` wrong ones, since numbers of so small a group would point to its
+members; nor for parts whose difference would (``frames.is_told_by_parts``). Limit: of many classes, the one that is too
+small to be shown is what all the others leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import streamlit as st
+
+from dashboard.charts import comparison
+from dashboard.queries.score_columns import ScoreColumn
+from dashboard.queries.score_frames import (
+    FEWEST_KNOWN,
+    FEWEST_WRONG,
+    Scores,
+    in_runs,
+    is_told_by_parts,
+    score_frame,
+    wrong_of,
+)
+from dashboard.queries.selection import Selection
+from dashboard.style.formatting import count, share
+from dashboard.widgets import inputs
+from scoring.audit import Audit
+from scoring.evaluation import detection_report, recall_curve, roc_over_runs
+
+DRAWN = 5
+HELP = {
+    "inspected first": "Which end of the score is inspected first: declared, or measured by the model's errors on "
+    "this run.",
+    "AUROC": "Probability that a wrong label is ranked before a right one; 0.5 is chance.",
+    "average precision": "Mean precision over the wrong labels as they are found; by chance, the share that is wrong.",
+    "found in 5 %": "Share of the wrong labels among the first 5 % of the ranking.",
+    "to find 80 %": "Examples to inspect until 80 % of the wrong labels are found.",
+    "t": "Welch's t of the score between wrong and right labels; positive: the wrong ones lie at the suspicious end.",
+    "p": "Its two-sided p-value: whether the means differ at all, not whether one may rank by the score.",
+    "effect": "Cohen's d: difference of the means in pooled standard deviations; 0.2 is small, 0.8 large.",
+}
+NO_TRUTH = (
+    "The truth is not known here. To measure how well scores find wrong labels, name verified labels in "
+    "audit.toml, such as those of planted errors, and reload this page; they are used for such curves alone "
+    "and never shown to a reviewer:"
+)
+TOLD_BY_PARTS = (
+    "The truth of a single example could be read from the difference of two such parts. Curves are shown of one "
+    "metadata "
+    f"column by its values, where each value has at least {FEWEST_KNOWN} verified examples and {FEWEST_WRONG} "
+    f"wrong labels, "
+    "and without metadata filters."
+)
+EXAMPLE = '[truth]\npath = "truth.csv"          # example_id, true_label'
+
+
+def show_known(
+    audit: Audit,
+    columns: Sequence[ScoreColumn],
+    scores: Scores,
+    selection: Selection,
+    names: Mapping[str, str],
+) -> None:
+    """Curves, numbers and ROC over runs."""
+    wrong = wrong_of(audit, scores.labels)
+    if wrong is None:
+        st.info(NO_TRUTH, icon=":material/info:")
+        st.code(EXAMPLE, language="toml")
+        return None
+    if len(wrong) < FEWEST_KNOWN or int(wrong.sum()) < FEWEST_WRONG:
+        return inputs.empty(
+            f"Curves take at least {FEWEST_KNOWN} verified examples and {FEWEST_WRONG} wrong labels among "
+            "those chosen: of fewer, numbers would tell whose label is wrong. Choose another split, or all "
+            "classes."
+        )
+    if is_told_by_parts(audit, selection):
+        return inputs.empty(TOLD_BY_PARTS)
+    values = scores.values.reindex(wrong.index)
+    report = detection_report(values, wrong.to_numpy())
+    st.markdown(
+        f"{count(int(wrong.sum()), 'wrong label')} among {count(len(wrong), 'verified example')} "
+        f"({share(float(wrong.mean()))})."
+    )
+    show_curves(values, wrong, report, names)
+    show_report(report, names, {column.address: column.hard_end for column in columns})
+    show_roc(audit, columns, selection, report, names)
+    return None
+
+
+def show_curves(values: pd.DataFrame, wrong: pd.Series, report: pd.DataFrame, names: Mapping[str, str]) -> None:
+    """Recall against the share inspected, of the best scores or of those that the address names."""
+    order = report["score"].tolist()
+    back = {names[address]: address for address in order}
+    chosen = st.multiselect(
+        "Scores",
+        list(back),
+        default=list(back)[:DRAWN],
+        key="scores",
+        bind="query-params",
+        placeholder="Choose scores",
+    )
+    picked = [back[title] for title in chosen if title in back] or order[:1]
+    curves = {address: recall_curve(values[address].to_numpy(), wrong.to_numpy()) for address in picked}
+    inputs.show_chart(comparison.recall_curves(curves, names), "recall")
+
+
+def show_report(report: pd.DataFrame, names: Mapping[str, str], ends: Mapping[str, str | None]) -> None:
+    """The numbers, the best score first."""
+    table = pd.DataFrame(
+        {
+            "score": report["score"].map(names),
+            "inspected first": [ends.get(address) or "high (end not known)" for address in report["score"]],
+            "AUROC": report["auroc"],
+            "average precision": report["average_precision"],
+            **{f"found in {p} %": 100 * report[f"recall_{p}"] for p in (1, 5, 10, 20)},
+            "to find 80 %": report["to_find_80"],
+            "t": report["t"],
+            "p": report["p"].map(lambda p: "" if pd.isna(p) else ("< 0.001" if p < 0.001 else f"{p:.3g}")),
+            "effect": report["effect"],
+            "scored": report["scored"],
+        }
+    )
+    formats = {name: "%.3g %%" for name in table if name.startswith("found in")}
+    formats |= {
+        "AUROC": "%.3f",
+        "average precision": "%.3f",
+        "to find 80 %": "%.0f",
+        "t": "%.3g",
+        "effect": "%.3g",
+    }
+    shown = {name: st.column_config.NumberColumn(format=form, help=HELP.get(name)) for name, form in formats.items()}
+    shown["inspected first"] = st.column_config.TextColumn(help=HELP["inspected first"])
+    shown["p"] = st.column_config.TextColumn(help=HELP["p"])
+    st.dataframe(table, column_config=shown, hide_index=True, placeholder=inputs.NONE)
+    st.caption(
+        "Every score is turned so that high deserves a look (as declared or measured on this run); what is "
+        "not scored is inspected last. A score that is built to measure difficulty need not find wrong "
+        "labels."
+    )
+
+
+def show_roc(
+    audit: Audit,
+    columns: Sequence[ScoreColumn],
+    selection: Selection,
+    report: pd.DataFrame,
+    names: Mapping[str, str],
+) -> None:
+    """One score's ROC in every run that has it, and their mean."""
+    st.subheader("ROC over runs", anchor=False)
+    back = {names[address]: address for address in report["score"]}
+    address = back[inputs.choose("Score", list(back), "roc", next(iter(back)), width=320)]
+    first = next(column for column in columns if column.address == address)
+    suspicions, wrongs, runs = [], [], []
+    for name, column in in_runs(audit, address).items():
+        one = ScoreColumn(column.scorer, column.name, column.title, suspicious=first.hard_end)
+        scores = score_frame(audit, audit.run(name), [one], selection)
+        if address in scores.values:
+            wrong = wrong_of(audit, scores.labels)
+            suspicions.append(scores.values[address].reindex(wrong.index).to_numpy())
+            wrongs.append(wrong.to_numpy())
+            runs.append(name)
+    curves, areas = roc_over_runs(suspicions, wrongs)
+    inputs.show_chart(comparison.roc_runs(curves, runs, areas["auroc"].tolist()), "roc_runs")
+    if len(runs) == 1:
+        st.caption("One run has this score; `hardlook repeat` adds runs of other seeds.")

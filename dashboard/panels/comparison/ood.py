@@ -1,0 +1,130 @@
+"""Out of distribution: how well each score and each classical detector tells what is known to lie outside.
+
+Shows the last report of `hardlook ood` for the run. Cost: one small file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import pandas as pd
+import streamlit as st
+
+from dashboard.charts import comparison
+from dashboard.queries import database
+from dashboard.queries.selection import Selection
+from dashboard.style.formatting import command_line, count, quoted
+from dashboard.widgets import inputs
+from scoring.audit import Audit, Run
+from scoring.audit.storage import read_metadata, read_table
+
+DRAWN = 5
+HELP = {
+    "kind": "A score of this run, or a classical detector fitted on the features of the training examples.",
+    "AUROC": "Probability that an example outside scores higher than one inside; 0.5 is chance.",
+    "AUPR in": "Average precision of finding those inside, by the score turned round; by chance, their share.",
+    "AUPR out": "Average precision of finding those outside; by chance, their share.",
+    "inside": "Examples in distribution that have the score.",
+    "outside": "Examples out of distribution that have the score.",
+}
+
+
+def show_outside(audit: Audit, run: Run) -> None:
+    """The table, the ROC curves, and how to read them."""
+    at = database.stamp(run.out_of_distribution_path)
+    if at is None:
+        return inputs.empty(
+            "There is no report on examples out of distribution yet. If you know of a group of examples that the "
+            "model was never meant for (a split, or a value of any column), this command measures how well each "
+            "score tells them from the test split, beside classical detectors:",
+            command_line("ood", audit, "--run", run.name, "--out", example_of(audit)),
+        )
+    table, facts = _report(at)
+    most = table.loc[table["inside"].add(table["outside"]).idxmax()]
+    share = most["outside"] / max(most["inside"] + most["outside"], 1)
+    st.markdown(
+        f"Outside: {quoted(str(facts.get('out')), 200)} ({count(int(most['outside']), 'example')}) · inside: "
+        f"{quoted(str(facts.get('in')), 200)} ({count(int(most['inside']), 'example')}) · AUPR out by chance "
+        f"{share:.3g}"
+    )
+    warn_if_old(audit, run, at, facts)
+    show_curves(table)
+    show_table(table)
+    return None
+
+
+def example_of(audit: Audit) -> str:
+    """A condition that the command would take here."""
+    splits = set(database.counts(audit, Selection(), ["split"])["split"])
+    return "split=pool" if "pool" in splits else "COLUMN=VALUE"
+
+
+def warn_if_old(audit: Audit, run: Run, report: database.Stamp, facts: dict) -> None:
+    """Say so where scores or examples are newer than the report."""
+    files = [audit.examples_path, *(run.score_path(name) for name in run.score_names())]
+    newer = [path for path in files if (found := database.stamp(path)) and found[1] > report[1]]
+    if newer:
+        inputs.warn("Examples or scores were computed anew since this report; run it again:")
+        given = ["--run", run.name, "--out", str(facts.get("out")), "--in", str(facts.get("in"))]
+        st.code(command_line("ood", audit, *given), language="bash")
+
+
+def show_curves(table: pd.DataFrame) -> None:
+    """ROC curves of the best scores, or of those that the address names."""
+    known = table[table["auroc"].notna()]
+    if "roc" not in known or known.empty:
+        return
+    names = known["score"].tolist()
+    chosen = st.multiselect(
+        "Curves", names, default=best(known), key="curves", bind="query-params", placeholder="Choose scores"
+    )
+    drawn = known.set_index("score").loc[[name for name in chosen if name in names] or names[:1]]
+    inputs.show_chart(comparison.roc_outside(drawn["roc"].to_dict(), drawn["auroc"].to_dict()), "outside")
+
+
+def best(known: pd.DataFrame) -> Sequence[str]:
+    """The best of the run's own scores and of the classical detectors: what one wants to compare first."""
+    if "classical" not in known:
+        return known["score"].tolist()[:DRAWN]
+    own, classical = (known.loc[known["classical"] == which, "score"].tolist() for which in (False, True))
+    return own[: max(DRAWN - 2, DRAWN - len(classical))] + classical[:2]
+
+
+def show_table(table: pd.DataFrame) -> None:
+    """The numbers, the best AUROC first."""
+    shown = pd.DataFrame({"score": table["score"]})
+    if "classical" in table:
+        shown["kind"] = table["classical"].map({True: "classical detector", False: "score of the run"})
+    shown = shown.assign(
+        **{
+            "AUROC": table["auroc"],
+            "AUPR in": table["aupr_in"],
+            "AUPR out": table["aupr_out"],
+            "inside": table["inside"],
+            "outside": table["outside"],
+        }
+    )
+    numbers = dict.fromkeys(("AUROC", "AUPR in", "AUPR out"), "%.3f") | {
+        "inside": "localized",
+        "outside": "localized",
+    }
+    config = {name: st.column_config.NumberColumn(format=form, help=HELP[name]) for name, form in numbers.items()}
+    config["kind"] = st.column_config.TextColumn(help=HELP["kind"])
+    st.dataframe(
+        shown,
+        hide_index=True,
+        placeholder=inputs.NONE,
+        column_config=config,
+        height="content" if len(shown) < 15 else 480,
+    )
+    st.caption(
+        "Every score is turned so that high means outside (VoG as in its paper). AUROC does not depend on how many "
+        "examples lie outside, the two others do. A row without numbers could not be computed."
+    )
+
+
+@lru_cache(maxsize=4)
+def _report(at: database.Stamp) -> tuple[pd.DataFrame, dict]:
+    table = read_table(at[0]).to_pandas().sort_values("auroc", ascending=False, na_position="last")
+    return table.reset_index(drop=True), read_metadata(at[0])

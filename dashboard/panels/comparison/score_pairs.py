@@ -1,0 +1,274 @@
+"""Do two scores agree? Heat maps of correlation and of common top, and the examples on which a pair
+disagrees most.
+
+The pair stands in the address (``?a=`` and ``?b=``): a click on a cell and the two lists beside the chart
+set the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import pyarrow as pa
+import streamlit as st
+
+from dashboard.blinding import model_output
+from dashboard.charts import comparison
+from dashboard.grid import example_grid
+from dashboard.presenters import cells
+from dashboard.queries.score_columns import ScoreColumn, find_column
+from dashboard.queries.score_frames import Scores, correlation, overlap
+from dashboard.style.formatting import count, number, plain, share
+from dashboard.widgets import grouping, inputs, page_frame
+from scoring.audit import Audit, Run
+from scoring.evaluation import (
+    SHARES,
+    between_groups,
+    correlation_by_group,
+    disagreement,
+    rank_correlation,
+)
+
+SIZE = 12
+MOST_CLASSES = 20
+WITH, WITHOUT = "with the label", "without it"
+WORDS = {
+    (WITH, WITH): "scores with the label among themselves",
+    (WITHOUT, WITHOUT): "scores without it among themselves",
+    (WITH, WITHOUT): "one with against one without",
+}
+ALL_PAIRS, AGAINST = "all scores", "with the label against without"
+NAMES = {"a": "Score", "b": "Against"}
+TOPS = {f"{100 * value:.0f} %": value for value in SHARES}
+
+
+def show_agreement(scores: Scores, names: Mapping[str, str], takes: Mapping[str, bool], method: str) -> None:
+    """The correlation of all pairs, those that agree side by side, and scores with the label against those
+    without.
+    """
+    table, order = correlation(scores, method.lower())
+    rows, columns = pick_sides(order, takes)
+    reading = (
+        "Each cell is the rank correlation of two scores, both turned so that high deserves a look: orange "
+        "pairs suspect the same examples, blue ones opposite ends, pale ones have nothing to do with each "
+        f"other. Scores that agree stand together; {comparison.LABELLED} takes the label, {comparison.UNLABELLED} "
+        "does not. Click a cell to see where two scores disagree."
+    )
+    if method == "Kendall":
+        reading += " Kendall’s τ is taken on a sample of at most 2,000 examples."
+    shown = table.loc[rows, columns]
+    if shown.isna().any(axis=None):
+        reading += " An empty cell cannot be measured: where both scores are there, one of them is always the same."
+    marks, picked = _marks(takes), _picked(names)
+    _clickable(
+        comparison.matrix(shown, names, marks, picked, what="correlation", diverging=True, reading=reading), names
+    )
+    groups = between_groups(table, {a: WITH if takes[a] else WITHOUT for a in table.columns})
+    told = [
+        f"{WORDS[row.group_a, row.group_b]} {number(row.mean)} ({count(row.pairs, 'pair')})"
+        for row in groups.itertuples()
+    ]
+    if told:
+        st.markdown(f"Mean correlation: {'; '.join(told)}.")
+
+
+def pick_sides(order: Sequence[str], takes: Mapping[str, bool]) -> tuple[list[str], list[str]]:
+    """Which scores go down and across: all of them, or those with the label against those without."""
+    sides = [address for address in order if takes[address]], [a for a in order if not takes[a]]
+    if not all(sides):
+        return list(order), list(order)
+    which = inputs.switch("Pairs", (ALL_PAIRS, AGAINST), "pairs", ALL_PAIRS)
+    return sides if which == AGAINST else (list(order), list(order))
+
+
+def show_overlap(scores: Scores, names: Mapping[str, str], takes: Mapping[str, bool]) -> None:
+    """How much of their top every two scores have in common."""
+    top = inputs.switch("Top", list(TOPS), "top", "5 %")
+    _, order = correlation(scores, "spearman")
+    table = overlap(scores)
+    here = table[table["share"] == TOPS[top]]
+    square = pd.DataFrame(1.0, index=order, columns=order)
+    for row in here.itertuples():
+        square.loc[row.a, row.b] = square.loc[row.b, row.a] = row.overlap
+    chance = share(float(here["chance"].mean()) if len(here) else None)
+    _clickable(
+        comparison.matrix(
+            square,
+            names,
+            _marks(takes),
+            _picked(names),
+            what="overlap",
+            diverging=False,
+            reading=f"Each cell is the share of the {top} most suspicious examples by one score that the other has "
+            f"among its "
+            f"own {top}: 1 is the same set, and two unrelated scores share {chance}. Click a cell to see "
+            "where two scores disagree.",
+        ),
+        names,
+    )
+    with st.expander("Numbers"):
+        shown = table.assign(
+            a=table["a"].map(names),
+            b=table["b"].map(names),
+            share=100 * table["share"],
+            overlap=100 * table["overlap"],
+            chance=100 * table["chance"],
+        )
+        percent = st.column_config.NumberColumn(format="%.3g %%")
+        st.dataframe(
+            shown.rename(columns={"a": "score", "b": "against", "share": "top", "k": "examples in it"}),
+            column_config={"top": percent, "overlap": percent, "chance": percent},
+            hide_index=True,
+            placeholder=inputs.NONE,
+        )
+
+
+def _marks(takes: Mapping[str, bool]) -> dict[str, str]:
+    return {address: comparison.LABELLED if label else comparison.UNLABELLED for address, label in takes.items()}
+
+
+def _picked(names: Mapping[str, str]) -> tuple[str, str] | None:
+    """The pair in the address, before its widgets are drawn."""
+    back = {title: address for address, title in names.items()}
+    found = [back.get(st.session_state.get(key) or st.query_params.get(key)) for key in NAMES]
+    return (found[0], found[1]) if all(found) else None
+
+
+def _clickable(chart: comparison.Chart, names: Mapping[str, str]) -> None:
+    """Draw a matrix; a click on a cell picks its pair."""
+
+    def pick() -> None:
+        points = ((st.session_state.get("matrix") or {}).get("selection") or {}).get("points") or []
+        for point in points[:1]:
+            for key, address in zip(NAMES, point.get("customdata") or (), strict=False):
+                if address in names:
+                    st.session_state[key] = names[address]
+
+    inputs.show_chart(chart, "matrix", on_select=pick, selection_mode="points")
+
+
+def pick_pair(scores: pd.DataFrame, names: Mapping[str, str]) -> tuple[str, str] | None:
+    """Two scores, by the lists that a click on a cell sets too."""
+    back = {names[address]: address for address in scores.columns}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        found = [
+            inputs.choose(label, list(back), key, placeholder="A score, or click a cell", width=320)
+            for key, label in NAMES.items()
+        ]
+    return (back[found[0]], back[found[1]]) if all(found) and found[0] != found[1] else None
+
+
+def show_pair(
+    audit: Audit,
+    run: Run,
+    scores: Scores,
+    columns: Sequence[ScoreColumn],
+    pair: tuple[str, str],
+    names: Mapping,
+) -> None:
+    """One pair: numbers, the classes, and the examples on which they disagree most."""
+    a, b = pair
+    table = disagreement(scores.values[a], scores.values[b])
+    rho = rank_correlation(scores.values[[a, b]]).loc[a, b]
+    st.markdown(
+        f"**{plain(names[a])}** and **{plain(names[b])}**: rank correlation {rho:.2f} over "
+        f"{count(len(table), 'example')} that have both."
+    )
+    if table.empty:
+        return inputs.empty("No example here has both scores: choose another split or class.")
+    show_disagreement(audit, run, table, columns, pair, names)
+    grouped = page_frame.grouped()
+    if grouped is not None:
+        named = grouping.members(audit, grouped).reindex(scores.values.index)
+        groups = correlation_by_group(scores.values[a], scores.values[b], named)
+        st.subheader(f"The pair within each {plain(grouped.column)}", anchor=False)
+        inputs.show_chart(comparison.by_group(groups, "group"), "pair_groups")
+        grouping.explain(grouped)
+    groups = correlation_by_group(scores.values[a], scores.values[b], scores.labels)
+    if len(groups) > 1:
+        with st.expander("The pair within each class"):
+            if len(groups) > MOST_CLASSES:
+                st.caption(f"The {MOST_CLASSES} largest of {count(len(groups), 'class', 'classes')}.")
+            inputs.show_chart(comparison.by_group(groups.head(MOST_CLASSES)), "pair_classes")
+    return None
+
+
+def show_disagreement(
+    audit: Audit,
+    run: Run,
+    table: pd.DataFrame,
+    columns: Sequence[ScoreColumn],
+    pair: tuple[str, str],
+    names: Mapping,
+) -> None:
+    """Two panels of one grid: suspicious by the one and not by the other, and the other way round."""
+    table, left_out = model_output.frame_without(audit, table, table.index.tolist())
+    if left_out:
+        (st.caption if len(table) else inputs.empty)(left_out)
+    if table.empty:
+        return None
+    one, other = table[table["difference"] > 0], table[table["difference"] < 0].iloc[::-1]
+    longest = max(len(one), len(other))
+    page = inputs.pick_page(longest, SIZE, (run.name, pair, len(table)), grid="pair_grid")
+    url = cells.page_url()
+    panels = [
+        _panel(
+            audit,
+            run,
+            part,
+            page,
+            columns,
+            pair,
+            names,
+            f"Suspicious by {names[first]}, not by {names[second]}",
+            url,
+        )
+        for part, first, second in ((one, *pair), (other, *reversed(pair)))
+    ]
+    if not longest:
+        return inputs.empty("The two rank every example alike.")
+    example_grid(
+        [panel for panel in panels if panel["cells"]],
+        key="pair_grid",
+        columns=4,
+        classes=audit.classes,
+        issues=audit.issues,
+        run=run.name,
+        guidelines=inputs.guidelines(audit),
+        turns=True,
+    )
+    return None
+
+
+def _panel(
+    audit: Audit,
+    run: Run,
+    part: pd.DataFrame,
+    page: int,
+    columns,
+    pair: tuple[str, str],
+    names: Mapping,
+    title: str,
+    url,
+) -> dict:
+    """One page of those on one side of the disagreement."""
+    places = range((page - 1) * SIZE, min(page * SIZE, len(part)))
+    rows = part.iloc[places.start : max(places.stop, places.start)]
+    made = cells.make_cells(audit, run, pa.table({"example_id": pa.array(rows.index, pa.string())}), None, url=url)
+    about = " ".join(cells.score_help(find_column(columns, address)) for address in pair)
+    for place, cell, row in zip(places, made, rows.itertuples(), strict=True):
+        evidence = {
+            "scores": list(pair),
+            "places": [round(row.place_a, 4), round(row.place_b, 4)],
+            "rank": place + 1,
+            "of": len(part),
+        }
+        score_help = (
+            f"Place in the ranking, 100 % the most suspicious: {names[pair[0]]} {share(row.place_a)}, "
+            f"{names[pair[1]]} {share(row.place_b)}. {about}"
+        )
+        places_text = f"{100 * row.place_a:.0f} % · {100 * row.place_b:.0f} %"
+        cell |= model_output.scored_cell(cell, places_text, score_help, evidence)
+    note = f"{places.start + 1:,} to {places.stop:,} of {len(part):,}" if made else ""
+    return {"title": title, "note": note, "cells": made}

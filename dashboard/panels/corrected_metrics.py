@@ -1,0 +1,57 @@
+"""Accuracy on original and on corrected labels, beside each other, with the warning about an open test."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from dashboard.blinding import second_reader
+from dashboard.presenters import corrected_metrics
+from dashboard.style.formatting import share
+from dashboard.widgets import inputs
+from scoring.audit import Audit, Run
+from scoring.corrections.corrected_metrics import changed
+from scoring.queue.second_reader_policy import WARNING
+
+
+def show_on_both_labels(audit: Audit, run: Run | None) -> None:
+    """Nothing before the first correction: the two would be the same."""
+    found = corrected_metrics.groups(audit, run, ["split"])
+    if not len(found):
+        return
+    st.subheader("On corrected labels", anchor=False)
+    st.caption(
+        "Accuracy of the last checkpoint on the labels as given, and as the review corrected them: "
+        "relabelled examples "
+        "with their new label, excluded ones left out."
+    )
+    found = _in_words(found)
+    percent = st.column_config.TextColumn(alignment="right")
+    words = {"n": "examples", "n_corrected": "of them kept", "relabelled": "relabelled", "excluded": "excluded"}
+    numbers = {name: st.column_config.NumberColumn(word, format="localized") for name, word in words.items()}
+    shown = {
+        "hide_index": True,
+        "placeholder": inputs.NONE,
+        "column_config": {"original": percent, "corrected": percent, **numbers},
+        "width": 800,
+    }
+    st.dataframe(found, **shown)
+    classes = corrected_metrics.groups(audit, run, ["split", "label"])
+    classes = classes[changed(classes) > 0]
+    if len(classes):
+        with st.expander("Per class"):
+            st.dataframe(_in_words(classes).sort_values(["split", "relabelled"], ascending=[True, False]), **shown)
+            st.caption("Classes are by the original label; those without a changed label are as above.")
+    if changed(found[found["split"] == "test"]).any():
+        warn_about_test(audit)
+
+
+def _in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """Accuracies as every page writes them."""
+    return table.assign(**{name: table[name].map(share) for name in ("original", "corrected")})
+
+
+def warn_about_test(audit: Audit) -> None:
+    """What reviewing only the model's disagreements does to test, where test is open."""
+    if not second_reader.policy(audit).is_blind:
+        inputs.warn(WARNING)

@@ -1,0 +1,185 @@
+"""Duplicates on /overview: exact copies, and near duplicates by a run's features, each group opening in the grid.
+
+Conflicting labels come first, then groups across splits. Both lists follow the sidebar's metadata filters (a group is
+there with any of its members) and one choice of their own. Cost: the groups are read once per version of the files.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import pandas as pd
+import streamlit as st
+
+from dashboard.queries import database
+from dashboard.queries.selection import Selection, source
+from dashboard.routes.http import picture_url
+from dashboard.style.formatting import command_line, count
+from dashboard.widgets import inputs
+from scoring.audit import Audit, Run
+from scoring.data.duplicates import near_duplicates as group_near
+
+MOST_ROWS = 1000
+MOST_NEAR = 300
+MOST_NAMED = 20
+SHOW = ("all", "conflicting labels", "across splits")
+WHICH = {"conflicting labels": "conflicting", "across splits": "across_splits"}
+
+
+def show_duplicates(audit: Audit, run: Run | None, selection: Selection) -> None:
+    """Exact duplicates, then near ones, as far as the filters let them through."""
+    st.subheader("Duplicates", anchor=False)
+    exact, near = database.duplicates(audit), None if run is None else near_groups(audit, run)
+    which = SHOW[0]
+    if len(exact) or (near is not None and len(near)):
+        which = inputs.switch("Show", SHOW, "duplicates", SHOW[0], label_visibility="collapsed")
+    show_exact(exact, which, audit, selection)
+    if run is not None:
+        show_near(near, which, audit, run, selection)
+
+
+def show_exact(frame: pd.DataFrame, which: str, audit: Audit, selection: Selection) -> None:
+    """Groups of one content."""
+    if frame.empty:
+        st.caption("No two examples have the same content.")
+        return
+    shown = chosen(frame, which, audit, selection)
+    st.markdown("**Exact** · " + told(frame, shown))
+    if shown.empty:
+        return
+    table = shown.head(MOST_ROWS)
+    table = table.assign(grid=[inputs.address("grid", {"same": f}) for f in table["fingerprint"]])
+    st.dataframe(
+        named(table)[["grid", "copies", "across_splits", "conflicting", "splits", "labels", "example_ids"]],
+        hide_index=True,
+        placeholder=inputs.NONE,
+        height="content" if len(table) < 10 else 320,
+        column_config=_columns(),
+    )
+    st.caption(
+        "Same bytes or pixels, whatever the label. Across splits they leak test into train; with conflicting "
+        "labels at least one of them is wrong." + _first(shown, MOST_ROWS)
+    )
+
+
+def show_near(frame: pd.DataFrame | None, which: str, audit: Audit, run: Run, selection: Selection) -> None:
+    """Groups of near duplicates with two pictures each."""
+    if frame is None:
+        return inputs.empty(
+            "Near duplicates (brightened, encoded again, cut a little differently) were not looked for in this "
+            "run yet:",
+            command_line("score", audit, "--run", run.name, "--only", "near_duplicates"),
+        )
+    if frame.empty:
+        st.caption("No near duplicates by the features of this run.")
+        return None
+    shown = chosen(frame, which, audit, selection)
+    st.markdown("**Near, by features** · " + told(frame, shown))
+    if shown.empty:
+        return None
+    table = shown.head(MOST_NEAR)
+    first = [ids[0] for ids in table["example_ids"]]
+    table = table.assign(grid=[inputs.address("grid", {"near": one, "run": run.name}) for one in first])
+    columns = ["grid", "copies", "across_splits", "conflicting", "splits", "labels", "example_ids"]
+    if audit.media == "image":
+        table = with_pictures(table, audit)
+        columns[1:1] = ["one", "other"]
+    st.dataframe(
+        named(table)[columns],
+        hide_index=True,
+        placeholder=inputs.NONE,
+        height="content" if len(table) < 5 else 400,
+        row_height=64 if audit.media == "image" else None,
+        column_config=_columns(),
+    )
+    st.caption(
+        "Different content that the model's features hardly tell apart: far nearer to each other than the ten "
+        "nearest of either. Open a group to judge it; across splits it leaks, and conflicting labels cannot all be "
+        "right if the pictures show one thing." + _first(shown, MOST_NEAR)
+    )
+    return None
+
+
+def chosen(frame: pd.DataFrame, which: str, audit: Audit, selection: Selection) -> pd.DataFrame:
+    """The groups of that kind with any member that passes the metadata filters."""
+    if which in WHICH:
+        frame = frame[frame[WHICH[which]]]
+    if selection.meta and len(frame):
+        passing = database.matching(audit, selection.meta)
+        frame = frame[[not passing.isdisjoint(ids) for ids in frame["example_ids"]]]
+    return frame
+
+
+def told(frame: pd.DataFrame, shown: pd.DataFrame) -> str:
+    """How many groups there are, of which kind, and how many are shown."""
+    facts = [
+        count(len(frame), "group"),
+        f"{int(frame['conflicting'].sum()):,} with conflicting labels",
+        f"{int(frame['across_splits'].sum()):,} across splits",
+    ]
+    return ", ".join(facts) + (f" · {len(shown):,} chosen" if len(shown) < len(frame) else "")
+
+
+def named(table: pd.DataFrame) -> pd.DataFrame:
+    """The first members of each group alone: a thousand copies would fill the page."""
+    return table.assign(example_ids=[ids[:MOST_NAMED] for ids in table["example_ids"]])
+
+
+def with_pictures(table: pd.DataFrame, audit: Audit) -> pd.DataFrame:
+    """The pictures of two members, of different labels or splits where there are such."""
+    pairs = [ids[:MOST_NAMED] for ids in table["example_ids"]]
+    facts = database.details(audit, None, list(dict.fromkeys(one for ids in pairs for one in ids)))
+    label, split, content = (facts[name].to_dict() for name in ("label", "split", "fingerprint"))
+
+    def other(ids: list[str]) -> str:
+        first = ids[0]
+        return min(
+            ids[1:] or ids,
+            key=lambda one: (label[one] == label[first], split[one] == split[first], content[one] == content[first]),
+        )
+
+    def picture(one: str) -> str:
+        return picture_url("thumb", one, content[one])
+
+    return table.assign(one=[picture(ids[0]) for ids in pairs], other=[picture(other(ids)) for ids in pairs])
+
+
+def near_groups(audit: Audit, run: Run) -> pd.DataFrame | None:
+    """The groups as the labels stand now; None where nobody looked for any."""
+    files = database.stamp(run.near_duplicates_path), database.stamp(audit.examples_path)
+    return None if None in files else _near_groups(*files)
+
+
+@lru_cache(maxsize=4)
+def _near_groups(members: database.Stamp, examples: database.Stamp) -> pd.DataFrame:
+    some = database.sql(f"SELECT * FROM {source(members[0])}").to_pandas()
+    names = "example_id, split, label, fingerprint, problem"
+    within = f"example_id IN (SELECT example_id FROM {source(members[0])})"
+    return group_near(some, database.sql(f"SELECT {names} FROM {source(examples[0])} WHERE {within}").to_pandas())
+
+
+def near_to(audit: Audit, run: Run | None, example_id: str, most: int = 100) -> list[str]:
+    """The members of the group of near duplicates that an example is in, itself among them; none where it is in
+    none."""
+    frame = None if run is None else near_groups(audit, run)
+    if frame is None:
+        return []
+    return next((ids[:most] for ids in frame["example_ids"] if example_id in ids), [])
+
+
+def _first(shown: pd.DataFrame, most: int) -> str:
+    return f" The first {most:,} are shown." if len(shown) > most else ""
+
+
+def _columns() -> dict:
+    return {
+        "copies": st.column_config.NumberColumn("Copies", format="localized"),
+        "one": st.column_config.ImageColumn("One", width="small"),
+        "other": st.column_config.ImageColumn("Another", width="small"),
+        "across_splits": st.column_config.CheckboxColumn("Across splits"),
+        "conflicting": st.column_config.CheckboxColumn("Conflicting labels"),
+        "splits": "Splits",
+        "labels": "Labels",
+        "example_ids": st.column_config.ListColumn("Examples", width="large"),
+        "grid": st.column_config.LinkColumn("Grid", display_text="open"),
+    }

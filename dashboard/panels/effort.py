@@ -1,0 +1,201 @@
+"""What the effort has bought, on a page: when to stop, the estimates behind it, and how reviewers compare.
+
+Everything comes from ``scoring.queue.estimates.effort``; nothing is computed here. It is kept per position of the log.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from dashboard.auth.serving import serving
+from dashboard.charts.common import Chart, laid_out
+from dashboard.queries import database, decisions
+from dashboard.queries.selection import Selection
+from dashboard.style.colours import DECIDED, LABEL, NEUTRAL, WRONG
+from dashboard.style.formatting import count, escaped, number, plain, share, shares_between
+from dashboard.widgets import inputs
+from scoring.audit import SPLITS, Audit, Run
+from scoring.queue.estimates import Effort, effort
+from scoring.queue.estimates.intervals import Estimate
+
+EXPLAINED = (
+    "Controls are examples drawn at random and decided blind: they alone tell how many wrong labels the ranking "
+    "misses. "
+    "The bound holds however often you look."
+)
+
+
+def show_effort(audit: Audit, run: Run | None) -> None:
+    """When to stop, for one split."""
+    st.subheader("What the effort has bought", anchor=False)
+    st.caption(EXPLAINED)
+    there = database.counts(audit, Selection(), ["split"])
+    labelled = set(there.loc[there["labelled"] > 0, "split"])
+    splits = [split for split in SPLITS if split in labelled]
+    if not splits:
+        return inputs.empty("No split has labels, so none can be wrong.")
+    split = inputs.switch("Split", splits, "effort_split", splits[0])
+    found = bought(audit, run, split)
+    st.markdown(f"**{plain(found.sentence)}**")
+    if not found.decided:
+        return None
+    left, right = st.columns([3, 2])
+    with left:
+        inputs.show_chart(stopping(found), "stopping")
+    right.dataframe(figures(found), hide_index=True, placeholder=inputs.NONE)
+    right.caption(counted(found))
+    if len(found.by_rank):
+        inputs.show_chart(yield_by_rank(found.by_rank), "yield")
+    with st.expander("By reviewer and class"):
+        st.dataframe(readers(found.readers), hide_index=True, placeholder=inputs.NONE)
+        st.caption(
+            "Agreement: of the decisions on examples that others decided too, the share on which all agree. "
+            "Overturned: an adjudication answered otherwise."
+        )
+    return None
+
+
+def bought(audit: Audit, run: Run | None, split: str) -> Effort:
+    """The effort on one split as the log stands now."""
+    return _bought(
+        audit.root,
+        run.name if run else None,
+        split,
+        serving().log_url,
+        decisions.last_position(audit),
+        database.stamp(audit.config_path),
+        database.stamp(audit.examples_path),
+    )
+
+
+@lru_cache(maxsize=8)
+def _bought(root, run: str | None, split: str, url: str, position: int, *_stamps) -> Effort:
+    audit = Audit.open(root)
+    return effort(audit, audit.run(run) if run else None, decisions.open_log(audit), split)
+
+
+def counted(found: Effort) -> str:
+    """Which controls count, and how what is open is counted."""
+    return (
+        f"{count(found.counted, 'control')} of {found.drawn:,} count, {found.waiting:,} are open, "
+        f"{found.unblinded:,} were "
+        "decided with the model's opinion on screen. Unsure, disputed or not blind: right in lower bounds, wrong "
+        "in upper "
+        "ones, left out between. Several: wrong where the given label is not among them."
+    )
+
+
+def figures(found: Effort) -> pd.DataFrame:
+    """The estimates as a table of text: what, estimate, interval."""
+
+    def rate(name: str, value: Estimate) -> tuple[str, str, str]:
+        return name, share(value.value), shares_between(value.low, value.high)
+
+    def between(value: Estimate) -> str:
+        return number(None) if math.isnan(value.low) else f"{number(value.low)} to {number(value.high)}"
+
+    left = found.remaining
+    rows = [
+        ("found", count(found.found), ""),
+        ("remaining", number(left.value), f"{count(int(left.low))} to {count(int(left.high))}"),
+        rate("label-error rate", found.rate),
+    ]
+    rows += [rate("… by group", found.clustered)] if found.clustered is not None else []
+    rows += [
+        rate("… corrected for reviewers", found.corrected),
+        ("gain over chance", number(found.gain.value), between(found.gain)),
+    ]
+    return pd.DataFrame(rows, columns=["what", "estimate", "95 % interval"])
+
+
+def readers(table: pd.DataFrame) -> pd.DataFrame:
+    """Per reviewer and class, as the page names it."""
+    return table.rename(columns={"label": "class", "seconds": "median seconds", "shared": "read by others too"})
+
+
+def stopping(found: Effort) -> Chart:
+    """Bounds on what remains, what was found, and the goal, along the decisions."""
+    figure, seen = go.Figure(), found.history[found.history["controls"] > 0]
+    line = {"color": LABEL.colour, "width": 2.5}
+    hover = "after %{x:,} decisions: at most %{y:,} remain<extra></extra>"
+    figure.add_scatter(
+        x=seen["decisions"], y=seen["low"], mode="lines", line={"width": 0}, showlegend=False, hoverinfo="skip"
+    )
+    figure.add_scatter(
+        x=seen["decisions"],
+        y=seen["high"],
+        mode="lines",
+        line=line,
+        name="remaining at most",
+        fill="tonexty",
+        fillcolor="rgba(0,114,178,0.15)",
+        hovertemplate=hover,
+    )
+    figure.add_scatter(
+        x=found.history["decisions"],
+        y=found.history["found"],
+        mode="lines",
+        name="found",
+        line={"color": DECIDED.colour, "width": 2, "dash": "dot"},
+        hovertemplate="after %{x:,} decisions: %{y:,} found<extra></extra>",
+    )
+    end = [0, max(found.decided, 1)]
+    figure.add_scatter(
+        x=end,
+        y=[found.allowed] * 2,
+        mode="lines",
+        name=f"goal: fewer than {found.allowed:,}",
+        line={"color": WRONG.colour, "width": 2, "dash": "dash"},
+        hoverinfo="skip",
+    )
+    laid_out(figure, 320)
+    figure.update_xaxes(title="decisions", rangemode="tozero")
+    figure.update_yaxes(title="wrong labels", rangemode="tozero")
+    return Chart(
+        figure,
+        f"With {share(found.plan.confidence)} confidence no more wrong labels than the solid line remain, "
+        "at every look at once; stop where it is below the dashed goal.",
+    )
+
+
+def yield_by_rank(by_rank: pd.DataFrame) -> Chart:
+    """Wrong labels among every hundred suspects, beside chance."""
+    figure = go.Figure()
+    names = [f"{first:,}–{last:,}" for first, last in zip(by_rank["first"], by_rank["last"], strict=True)]
+    ends = [f"{last:,}" for last in by_rank["last"]]
+    figure.add_bar(
+        x=ends,
+        y=100 * by_rank["rate"],
+        marker={"color": LABEL.colour},
+        name="suspects",
+        error_y={
+            "array": 100 * (by_rank["high"] - by_rank["rate"]),
+            "thickness": 1.5,
+            "width": 3,
+            "color": NEUTRAL.colour,
+            "arrayminus": 100 * (by_rank["rate"] - by_rank["low"]),
+        },
+        hovertext=[f"{escaped(name)}: {found:,} wrong" for name, found in zip(names, by_rank["found"], strict=True)],
+        hoverinfo="text",
+    )
+    figure.add_scatter(
+        x=ends,
+        y=100 * by_rank["chance"],
+        mode="lines",
+        name="random examples",
+        line={"color": NEUTRAL.colour, "dash": "dash"},
+        hoverinfo="skip",
+    )
+    laid_out(figure, 260)
+    figure.update_xaxes(title="suspects in the order decided, up to", type="category")
+    figure.update_yaxes(title="wrong labels (%)", rangemode="tozero")
+    return Chart(
+        figure,
+        "Each bar is the share of wrong labels among a hundred suspects with its exact 95 % interval; where "
+        "it comes down to the dashed line, the ranking finds no more than chance.",
+    )

@@ -1,0 +1,84 @@
+"""A command on a page: the button that starts it, its progress, its end, and what it printed.
+
+The page may be left and opened again meanwhile: what is shown is read from the job's files.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import jobs
+from dashboard.jobs import Job
+from dashboard.style.formatting import command_line, quoted
+from scoring.audit import Audit, Run
+from scoring.audit.errors import HardlookError
+
+EVERY = 1.0  # seconds between two looks at a job
+
+
+def offer(audit: Audit, run: Run, label: str, command: str, *options: str, hidden: tuple[str, ...] = ()) -> None:
+    """The button ``label`` that starts a command for the run, or the command under way, and how the last one ended.
+
+    Where this server starts no commands, what to type.
+    """
+    why_not = jobs.refusal()
+    typed = command_line(command, audit, "--run", run.name, *options)
+    if why_not:
+        st.caption(why_not)
+        st.code(typed, language="bash")
+        return
+    busy = jobs.running(audit, run.name)
+    if busy is not None:
+        _follow(busy)
+        return
+    last = jobs.latest(audit, run.name, command)
+    if last is not None and last.state != "done":
+        _tell_end(last)
+    if st.button(
+        label,
+        icon=":material/play_arrow:",
+        key=f"start_{command}",
+        help=f"Runs `{typed}` in a process of its own.",
+    ):
+        try:
+            jobs.start(audit, run.name, command, *options, hidden=hidden)
+        except HardlookError as error:
+            st.error(quoted(str(error), longest=1000), icon=":material/error:")
+        else:
+            st.rerun()
+
+
+@st.fragment(run_every=EVERY)
+def _follow(job: Job) -> None:
+    """Where a command is, looked at again every second; the page runs once when it has ended."""
+    job = jobs.read(job.folder / f"{job.id}.json")
+    if not job.is_live:
+        st.rerun(scope="app")
+    line = job.last_line() or "starting …"
+    with st.container(border=True):
+        st.text(f"{job.text} · {job.seconds:,.0f} s")
+        share = job.progress()
+        if share is not None:
+            st.progress(share)
+        st.caption(quoted(line, longest=300))
+        if st.button(
+            "Cancel",
+            icon=":material/stop:",
+            key=f"cancel_{job.id}",
+            help="Interrupts it; what is finished is kept.",
+        ):
+            jobs.cancel(job)
+
+
+def _tell_end(job: Job) -> None:
+    """How a command ended that did not end well."""
+    words = {
+        "cancelled": f"`{job.name}` was cancelled after {job.seconds:,.0f} s; started again, it goes on where it was.",
+        "lost": f"`{job.name}` was killed without a word (out of memory, or the machine was turned off).",
+    }
+    said = words.get(job.state) or quoted(job.last_line() or f"ended with status {job.returncode}", longest=1000)
+    (st.info if job.state == "cancelled" else st.error)(said, icon=":material/error:")
+    tail = job.tail().strip()
+    if job.state != "cancelled" and tail:
+        with st.expander("What it printed last"):
+            st.code(tail, language=None)

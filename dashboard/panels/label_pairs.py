@@ -1,0 +1,149 @@
+"""Label → suggestion: between which classes the suspects lie, how far each pair is decided, and the way to its queue.
+
+A suspect is among the fifth of its split that the queue's own order finds most suspicious; the suggestion is the
+queue's. A click on a square, or a link of the table beside it, opens the pair's queue in a session.
+
+Cost: one reading of the probabilities per scored run, kept.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from dashboard.blinding import model_output, second_reader
+from dashboard.charts.common import Chart, laid_out
+from dashboard.queries import database, decisions
+from dashboard.style.colours import LABEL
+from dashboard.style.formatting import command_line, count, escaped
+from dashboard.widgets import inputs, page_frame
+from scoring.audit import Audit, Run
+from scoring.queue import order as queues
+
+MOST_CLASSES = 40
+MOST_PAIRS = 200
+LARGEST = 26
+"""Pixels of the square of the most frequent pair."""
+
+
+def show_pairs(audit: Audit, run: Run | None, meta: tuple) -> None:
+    """The panel; one sentence where there are no suggestions."""
+    st.subheader("Label → suggestion", anchor=False)
+    split = inputs.pick_split(audit, "train", labelled=True)
+    if second_reader.is_blind_split(audit, split):
+        return inputs.empty("Test is read blind: what the model suggests there is shown to nobody.")
+    found = pairs(audit, run, split or "train", meta)
+    if found.empty:
+        typed = command_line("score", audit, *(["--run", run.name] if run else []))
+        return inputs.empty("No pair of label and suggestion yet: they need a scored run with probabilities.", typed)
+    shared = {"run": run.name, "split": split, **inputs.meta_parameters(meta)}
+    left, right = st.columns([3, 2])
+    if len(set(found["label"]) | set(found["suggestion"])) <= MOST_CLASSES:
+        with left:
+            picked = inputs.show_chart(chart(found), "pairs", on_select="rerun", selection_mode="points")
+        _open_picked(picked, found, shared)
+    else:
+        left.caption(
+            f"{count(audit.classes.__len__(), 'class', 'classes')} are too many to draw; the table has the most "
+            f"frequent pairs."
+        )
+    right.dataframe(
+        _table(found.head(MOST_PAIRS), shared),
+        hide_index=True,
+        placeholder=inputs.NONE,
+        height=360,
+        column_config=_columns(),
+    )
+    return None
+
+
+def pairs(audit: Audit, run: Run | None, split: str, meta: tuple = ()) -> pd.DataFrame:
+    """label, suggestion, suspects and decided of every pair that has suspects, the most frequent first."""
+    empty = pd.DataFrame(columns=["label", "suggestion", "suspects", "decided"])
+    order = database.start_order(audit, run, split) if run else None
+    if order is None:
+        return empty
+    files = (audit.examples_path, run.score_path(order.scorer), run.predictions_path, run.out_of_fold_path)
+    table = _suspects(audit.root, run.name, order, split, tuple(database.stamp(path) for path in files))
+    table = table[~table["example_id"].isin(list(model_output.everything(audit)))]
+    if meta:
+        table = table[table["example_id"].isin(database.matching(audit, meta))]
+    if table.empty:
+        return empty
+    table = table.assign(decided=table["example_id"].isin(decisions.state_at(audit)["decided"]))
+    grouped = table.groupby(["label", "suggested_label"], sort=True)["decided"].agg(["size", "sum"]).reset_index()
+    grouped.columns = ["label", "suggestion", "suspects", "decided"]
+    return grouped.sort_values("suspects", ascending=False, kind="stable").reset_index(drop=True)
+
+
+@lru_cache(maxsize=4)
+def _suspects(root, name: str, order: queues.Order, split: str, _stamps: tuple) -> pd.DataFrame:
+    audit = Audit.open(root)
+    return queues.suspects(audit, audit.run(name), order, split)
+
+
+def chart(found: pd.DataFrame) -> Chart:
+    """One square per pair, as large as it has suspects."""
+    names = sorted(set(found["label"]) | set(found["suggestion"]))
+    place = {name: at for at, name in enumerate(names)}
+    most = max(int(found["suspects"].max()), 1)
+    hover = [
+        f"{escaped(row.label)} → {escaped(row.suggestion)}<br>{count(int(row.suspects), 'suspect')}, "
+        f"{int(row.decided):,} decided"
+        for row in found.itertuples()
+    ]
+    marker = {
+        "symbol": "square",
+        "color": LABEL.colour,
+        "sizemin": 3,
+        "size": [LARGEST * (n / most) ** 0.5 for n in found["suspects"]],
+    }
+    figure = go.Figure(
+        go.Scatter(
+            x=[place[name] for name in found["suggestion"]],
+            y=[place[name] for name in found["label"]],
+            mode="markers",
+            marker=marker,
+            hovertext=hover,
+            hoverinfo="text",
+        )
+    )
+    ticks = {
+        "tickmode": "array",
+        "tickvals": list(range(len(names))),
+        "ticktext": [escaped(name, 16) for name in names],
+    }
+    figure.update_xaxes(title="suggested label", range=[-0.6, len(names) - 0.4], **ticks)
+    figure.update_yaxes(title="label", range=[len(names) - 0.4, -0.6], **ticks)
+    reading = (
+        "Each square is a pair: its area says how many suspects carry the label (row) and the suggestion (column). "
+        "Click one to open its queue."
+    )
+    return Chart(laid_out(figure, min(640, 120 + 30 * len(names))), reading)
+
+
+def _open_picked(picked, found: pd.DataFrame, shared: dict) -> None:
+    points = picked.selection.points if picked else []
+    if points:
+        row = found.iloc[points[0]["point_index"]]
+        page_frame.go("suspects", {key: value for key, value in (shared | _pair(row)).items() if value})
+
+
+def _pair(row) -> dict[str, str]:
+    return {"class": row["label"], "suggested": row["suggestion"]}
+
+
+def _table(found: pd.DataFrame, shared: dict) -> pd.DataFrame:
+    links = [inputs.address("suspects", shared | _pair(row)) for _, row in found.iterrows()]
+    return found.assign(queue=links)
+
+
+def _columns() -> dict:
+    return {
+        "suspects": st.column_config.NumberColumn("suspects", format="localized"),
+        "decided": st.column_config.NumberColumn("decided", format="localized"),
+        "queue": st.column_config.LinkColumn("queue", display_text="open"),
+    }

@@ -1,0 +1,157 @@
+"""What the corrections do, on a page: starts `hardlook refit`, follows it, and shows what it predicted and measured.
+
+Numbers are read from ``runs/<run>/refit.json`` (``scoring.corrections.effect.preview``); nothing is computed here. The
+page always says what was compared, on which examples, and whether decisions were made since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard.auth.serving import serving
+from dashboard.charts import slice_charts
+from dashboard.charts.slice_charts import point_change
+from dashboard.panels import jobs
+from dashboard.presenters import influences
+from dashboard.queries import database, decisions
+from dashboard.style.formatting import count, number, plain, share
+from dashboard.widgets import inputs
+from scoring.audit import Audit, Run
+from scoring.audit.storage import read_json
+
+ALL = "all"
+KINDS = {"slices": "slice ", "classes": "class "}
+MOST_ROWS = 40
+EXPLAINED = (
+    "What the corrected training labels would do, before anybody trains again. Influence predicts how the loss "
+    "changes; "
+    "a refit checks it: the last layer is trained on the original labels, on the reviewed ones, and on as many random "
+    "edits (placebo). What the placebo gains, any editing gains."
+)
+
+
+def show_effect(audit: Audit, run: Run | None) -> None:
+    """The button, the job under way, and the last result."""
+    st.subheader("Effect of the corrections", anchor=False)
+    st.caption(EXPLAINED)
+    if run is None:
+        return inputs.empty("audit.toml names no model, so no effect can be previewed.")
+    lacks = influences.missing(audit, run)
+    if lacks:
+        return inputs.empty(*lacks)
+    url = serving().log_url
+    hidden = () if url == audit.log_url else ("--log", url)
+    jobs.offer(audit, run, "Preview the effect", "refit", hidden=hidden)
+    found = read_json(run.refit_path)
+    if found is not None:
+        show_result(audit, run, found)
+    return None
+
+
+def show_result(audit: Audit, run: Run, found: Mapping[str, Any]) -> None:
+    """What was compared, the whole, then slices or classes."""
+    st.markdown(compared(found))
+    warn_if_old(audit, run, found)
+    rows = pd.DataFrame(found["groups"])
+    whole = rows[rows["group"] == ALL].iloc[0]
+    show_whole(whole)
+    kind = inputs.switch("Groups", list(KINDS), "effect", "slices")
+    st.caption(kept_apart(kind))
+    part = rows[rows["group"].str.startswith(KINDS[kind]) & (rows["n"] > 0)].head(MOST_ROWS)
+    if part.empty:
+        return inputs.empty(f"None of the judging examples is in any of the {kind}.")
+    shown = pd.concat([rows[rows["group"] == ALL], part], ignore_index=True)
+    left, right = st.columns([3, 2])
+    with left:
+        inputs.show_chart(slice_charts.accuracy_gains(shown), "gains")
+    with right:
+        inputs.show_chart(slice_charts.loss_changes(shown), "changes")
+    with st.expander("Numbers"):
+        st.dataframe(numbers(shown), hide_index=True, placeholder=inputs.NONE)
+    return None
+
+
+def compared(found: Mapping[str, Any]) -> str:
+    """In one sentence what was compared, on which examples."""
+    edits, judged = found["edits"], found["judged_on"]
+    changed = f"{count(edits['relabelled'], 'training label')} changed"
+    removed = f" and {count(edits['removed'], 'example')} removed" if edits["removed"] else ""
+    return (
+        f"**{changed}{removed}**, of {edits['train']:,}. Judged on **{count(judged['examples'], 'example')}**: "
+        f"{plain(judged['how'])}. Placebo: {plain(found['placebo'])}."
+    )
+
+
+def kept_apart(kind: str) -> str:
+    """Why these slices are not those of /slices."""
+    if kind == "slices":
+        return (
+            "These slices were found on the half of the test examples that does not judge, so their numbers are not "
+            "those of the page Slices."
+        )
+    return "Classes by the best known label of the judging examples."
+
+
+def warn_if_old(audit: Audit, run: Run, found: Mapping[str, Any]) -> None:
+    """Say what has happened since the preview."""
+    since = len(decisions.open_log(audit).events(after=found["position"]))
+    if since:
+        inputs.warn(f"{count(since, 'event')} since in the log: preview again to take them in.")
+    made, embeddings = database.stamp(run.refit_path), database.stamp(run.influence_path)
+    if made and embeddings and embeddings[1] > made[1]:
+        inputs.warn("The run was scored again since: preview again.")
+
+
+def show_whole(row: Mapping[str, Any]) -> None:
+    """All judging examples: three accuracies, the gain with its interval, and the verdict in words."""
+    places = st.columns(4)
+    for place, (name, title) in zip(
+        places[:3],
+        {"original": "Original labels", "reviewed": "Reviewed labels", "placebo": "Placebo"}.items(),
+        strict=True,
+    ):
+        place.metric(f"{title}, accuracy", share(row[name]))
+    places[3].metric("Predicted change of loss", number(row["change"], "nats"))
+    st.markdown(verdict(row))
+
+
+def verdict(row: Mapping[str, Any]) -> str:
+    """What the intervals say.
+
+    >>> verdict({"gain": 0.02, "gain_low": 0.01, "gain_high": 0.03, "over_placebo": 0.02, "over_placebo_low": 0.01,
+    ...          "over_placebo_high": 0.03})
+    '**The corrections help**: +2 points (95 % interval +1 points to +3 points), more than as many random edits do.'
+    """
+    gain, low, high = (point_change(100 * row[name]) for name in ("gain", "gain_low", "gain_high"))
+    interval = f"{gain} (95 % interval {low} to {high})"
+    if row["gain_low"] > 0 and row["over_placebo_low"] > 0:
+        return f"**The corrections help**: {interval}, more than as many random edits do."
+    if row["gain_low"] > 0:
+        return f"The corrections help ({interval}), but no more than random edits may."
+    if row["gain_high"] < 0:
+        return f"**The corrections harm**: {interval}. Look at them again before they are used."
+    return f"No difference can be told on so few examples: {interval} holds 0."
+
+
+def numbers(rows: pd.DataFrame) -> pd.DataFrame:
+    """The table behind the charts, as people read it."""
+    return pd.DataFrame(
+        {
+            "group": rows["group"],
+            "examples": rows["n"],
+            **{name: [share(value) for value in rows[name]] for name in ("original", "reviewed", "placebo")},
+            "gain": [spread(row, "gain") for row in rows.to_dict("records")],
+            "over placebo": [spread(row, "over_placebo") for row in rows.to_dict("records")],
+            "predicted change of loss, nats": [number(value) for value in rows["change"]],
+        }
+    )
+
+
+def spread(row: Mapping[str, Any], name: str) -> str:
+    """A change with its interval."""
+    mid, low, high = (point_change(100 * row[f"{name}{end}"]) for end in ("", "_low", "_high"))
+    return f"{mid} ({low} to {high})".replace(" points", "")

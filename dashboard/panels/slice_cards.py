@@ -1,0 +1,167 @@
+"""Cards of slices: what each holds at a glance, its middle and its strongest opponents; a click opens it.
+
+Drawn in the browser from plain data (``grid/cards.js``), because thirty cards of widgets would take Streamlit a second.
+Texts are made here, where numbers are written as everywhere.
+
+Input: slices of a ``Slicing`` → output: the id of the slice that was clicked, once, else None. Cost: about 5 kB a card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import pyarrow as pa
+import streamlit as st
+
+from dashboard.blinding import model_output
+from dashboard.grid.scripts import scripts_version
+from dashboard.presenters import cells
+from dashboard.presenters.influences import signed
+from dashboard.style.colours import ROLES, css_variables
+from dashboard.style.formatting import count, number, share, shares_between
+from scoring.audit import Audit, Run
+from scoring.evaluation import wilson
+
+STRIP = 6
+MOST_CLASSES = 4
+MOST_META = 3
+READING = (
+    "Each card is a slice, the least accurate first. The upper bar of a class (●) counts the given labels in the "
+    "slice, "
+    "the lower one (▲) the predictions: a class with labels and no predictions is missed here. "
+    "The worst of many slices is worst in part by chance, so look at its interval."
+)
+SPREAD_HELP = (
+    "Mean squared distance between two members' embeddings: lower means that training influences them more alike. "
+    "Beside it the same of random sets of this size. Wrong examples have long embeddings, so slices of errors are "
+    "often wider than random ones."
+)
+
+ENTRY = """
+const ready = import(new URL("/hardlook/grid/%s/cards.js", window.location.origin).href);
+export default async function (component) { return (await ready).default(component); }
+"""
+
+
+def show_cards(
+    audit: Audit,
+    run: Run,
+    slices: Sequence[Mapping[str, Any]],
+    members: Mapping[int, int] | None,
+    *,
+    key: str,
+    corrected: Mapping[int, str] | None = None,
+) -> int | None:
+    """Show slices as cards. ``members``: how many of each slice pass the metadata filters; None without filters.
+    ``corrected``: the accuracy on corrected labels in words, of the slices that have such labels."""
+    there = {example for one in slices for example in _pictured(one)}
+    shown = _thumbs(audit, run, there - model_output.why(audit, there).keys())
+    data = {
+        "cards": [_card(one, shown, members, (corrected or {}).get(one["slice_id"])) for one in slices],
+        "marks": {name: asdict(role) for name, role in ROLES.items()},
+    }
+    result = _component()(key=key, data=data, on_open_change=_ignore)
+    opened = result.get("open")
+    return None if opened is None else int(opened)
+
+
+def _pictured(one: Mapping[str, Any]) -> list[str]:
+    """The examples in a card's strips."""
+    return [*one["nearest"][:STRIP], *(found["example_id"] for found in one["opponents"][:STRIP])]
+
+
+def _thumbs(audit: Audit, run: Run, ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """What a thumbnail needs, by example_id."""
+    table = pa.table({"example_id": pa.array(sorted(ids), pa.string())})
+    wanted = ("id", "fingerprint", "label", "prediction", "wrong", "problem", "text", "rows")
+    made = cells.make_cells(audit, run, table, None, suggest=False)
+    return {cell["id"]: {name: cell[name] for name in wanted if name in cell} for cell in made}
+
+
+def _card(
+    one: Mapping[str, Any], shown: Mapping[str, dict], members: Mapping[int, int] | None, corrected: str | None
+) -> dict[str, Any]:
+    facts = [count(one["size"], "example"), *([corrected] if corrected else [])]
+    if members is not None:
+        facts.append(f"{members.get(one['slice_id'], 0):,} match the filters")
+    return {
+        "id": one["slice_id"],
+        "title": title(one),
+        "accuracy": accuracy_text(one),
+        "interval": interval_text(one),
+        "facts": " · ".join(facts),
+        "spread": spread_text(one),
+        "spread_help": SPREAD_HELP,
+        **histogram(one["labels"], one["predictions"]),
+        "metadata": [meta_text(row) for row in one["overrepresented"][:MOST_META]],
+        "nearest": [shown[example] for example in one["nearest"][:STRIP] if example in shown],
+        "opponents": [
+            shown[found["example_id"]] | {"influence": signed(found["influence"])}
+            for found in one["opponents"][:STRIP]
+            if found["example_id"] in shown
+        ],
+    }
+
+
+def title(one: Mapping[str, Any]) -> str:
+    """What a slice is called."""
+    return f"Slice {one['slice_id']}"
+
+
+def accuracy_text(one: Mapping[str, Any]) -> str:
+    """Its accuracy in words."""
+    return "no labels" if one["accuracy"] is None else f"{share(one['accuracy'])} right"
+
+
+def interval_text(one: Mapping[str, Any]) -> str:
+    """The 95 % Wilson interval of its accuracy."""
+    if one["accuracy"] is None:
+        return ""
+    return f"95 % interval {shares_between(*wilson(round(one['accuracy'] * one['size']), one['size']))}"
+
+
+def spread_text(one: Mapping[str, Any]) -> str:
+    """Its coherence beside that of random sets."""
+    if one["coherence"] is None:
+        return "spread: one example has none"
+    beside = "" if one["random_coherence"] is None else f", random sets {number(one['random_coherence'])}"
+    return f"spread {number(one['coherence'])}{beside}"
+
+
+def meta_text(row: Mapping[str, Any]) -> str:
+    """A metadata value that the slice holds more of than chance would give it."""
+    return f"{row['column']} = {row['value']}: {share(row['share'])}, {number(row['lift'])} × its share in all"
+
+
+def histogram(labels: Mapping[str, int], predictions: Mapping[str, int], most: int = MOST_CLASSES) -> dict[str, Any]:
+    """The classes that a slice has most of, by label or by prediction: rows [class, labels, predictions], and the rest.
+
+    >>> histogram({"a": 3, "b": 1}, {"b": 4}, 1)
+    {'rows': [['b', 1, 4]], 'longest': 4, 'rest': 'and 1 more class'}
+    """
+    frequent = {name: max(labels.get(name, 0), predictions.get(name, 0)) for name in (*labels, *predictions)}
+    names = sorted(frequent, key=lambda name: (-frequent[name], name))
+    rows = [[name, labels.get(name, 0), predictions.get(name, 0)] for name in names[:most]]
+    rest = len(names) - len(rows)
+    longest = max((max(row[1:]) for row in rows), default=1)
+    return {
+        "rows": rows,
+        "longest": longest,
+        "rest": f"and {count(rest, 'more class', 'more classes')}" if rest else "",
+    }
+
+
+def _ignore() -> None:
+    """Naming a callback is how Streamlit learns that there is such a value."""
+
+
+@cache
+def _component():
+    files = resources.files("dashboard.grid")
+    styles = [files.joinpath(name).read_text(encoding="utf8") for name in ("grid.css", "contents.css", "cards.css")]
+    css = "\n".join([f".hl-root{{{css_variables()}}}", *styles])
+    return st.components.v2.component("hardlook_slices", js=ENTRY % scripts_version(), css=css, isolate_styles=False)

@@ -1,0 +1,184 @@
+"""Who in training is behind some examples: strongest opponents and proponents, from the kept influence embeddings.
+
+Influence of a training example z' on a set S is Σ_{z ∈ S} μ(z')·μ(z) (Wang et al. 2023, section 3): positive helps, so
+z' is a proponent; negative harms, an opponent. ``told`` answers the browser for one example or any selection,
+``influence_cells`` makes the cells of a page. The examples of the set are no answer to it themselves,
+and neither those that are hidden (``dashboard.blinding.model_output``).
+
+Cost: one pass over the embeddings, which stay in a memory-mapped file: 10 ms at 60,000 × 100. Limit: first order, in
+the kept directions of the Hessian, and of the labels as they were when the run was scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dashboard.blinding import model_output
+from dashboard.presenters import cells
+from dashboard.queries import database
+from dashboard.queries.selection import source
+from dashboard.style.formatting import command_line, number
+from scoring.audit import Audit, Run
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import readable
+from scoring.slices import summed_influence
+
+MOST = 12
+"""Opponents, and proponents, of what is picked in a grid."""
+BLOCK = 65_536
+OPPONENT = "Negative: training on it, as it is labelled, raises the loss there. An opponent."
+PROPONENT = "Positive: training on it, as it is labelled, lowers the loss there. A proponent."
+SIGN = (
+    "Influence is signed: a positive number helps (a **proponent**: training on it, as it is labelled, lowers the loss "
+    "here), a negative one harms (an **opponent**: it raises the loss). An opponent's label deserves a look."
+)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The embeddings of a run as they lie on the disk: ids (n,), matrix (n, r) float32, train (n,) bool."""
+
+    ids: pa.Array
+    matrix: np.ndarray
+    train: np.ndarray
+
+
+@dataclass(frozen=True)
+class Behind:
+    """(example_id, influence) of those behind a set, strongest first; ``used`` examples of it have an embedding."""
+
+    opponents: list[tuple[str, float]]
+    proponents: list[tuple[str, float]]
+    used: int
+
+
+def missing(audit: Audit, run: Run | None) -> tuple[str, str] | None:
+    """What is said, and what to run, where a run has no influence embeddings."""
+    if run is not None and run.influence_path.is_file():
+        return None
+    more = ["--run", run.name] if run else []
+    typed = command_line("score", audit, *more, "--only", "influence,self_influence")
+    return "This run has no influence embeddings yet. This command computes them:", typed
+
+
+def vectors(audit: Audit, run: Run) -> Vectors:
+    """The run's embeddings, memory-mapped. Raises ``HardlookError`` where there are none."""
+    lacks = missing(audit, run)
+    if lacks:
+        raise HardlookError(" ".join(lacks))
+    return _vectors(database.stamp(run.influence_path), database.stamp(audit.examples_path))
+
+
+@lru_cache(maxsize=2)
+def _vectors(embeddings: database.Stamp, examples: database.Stamp) -> Vectors:
+    with readable(embeddings[0]), pa.memory_map(embeddings[0]) as mapped:
+        table = pa.ipc.open_file(mapped).read_all()
+    ids, column = (table[name].combine_chunks() for name in ("example_id", "vector"))
+    matrix = column.flatten().to_numpy().reshape(len(ids), -1)
+    query = f"SELECT example_id FROM {source(examples[0])} WHERE split = 'train' AND label IS NOT NULL"
+    train = pc.is_in(ids, value_set=database.sql(query)["example_id"].combine_chunks())
+    return Vectors(ids, matrix, train.to_numpy(zero_copy_only=False))
+
+
+def behind(audit: Audit, run: Run, ids: Sequence[str], k: int = MOST) -> Behind:
+    """The k strongest opponents and proponents of some examples among the other training examples."""
+    known = vectors(audit, run)
+    at = pc.index_in(pa.array(list(dict.fromkeys(ids)), pa.string()), value_set=known.ids)
+    at = at.drop_null().to_numpy()
+    members = known.matrix[at]
+    sound = np.isfinite(members).all(axis=1)
+    if not sound.any():
+        return Behind([], [], 0)
+    influence = _influence(members[sound], known.matrix)
+    influence[~known.train] = np.nan
+    influence[at] = np.nan
+    if unseen := model_output.everything(audit):
+        influence[pc.is_in(known.ids, value_set=pa.array(list(unseen), pa.string())).to_numpy(zero_copy_only=False)] = (
+            np.nan
+        )
+    return Behind(_strongest(known, influence, -1, k), _strongest(known, influence, 1, k), int(sound.sum()))
+
+
+def _influence(members: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Summed influence of every row, block by block, so that the mapped file is never copied whole."""
+    starts = range(0, len(matrix), BLOCK)
+    return np.concatenate([summed_influence(members, matrix[start : start + BLOCK]) for start in starts])
+
+
+def _strongest(known: Vectors, influence: np.ndarray, sign: int, k: int) -> list[tuple[str, float]]:
+    """The k largest of one sign, ties in the file's order."""
+    rows = np.flatnonzero(sign * influence > 0)
+    rows = rows[np.argsort(-sign * influence[rows], kind="stable")[:k]]
+    return [(known.ids[int(row)].as_py(), float(influence[row])) for row in rows]
+
+
+# -- as cells --------------------------------------------------------------------------------------------------------
+
+
+def signed(value: float) -> str:
+    """An influence with its sign and three digits.
+
+    >>> signed(-570.69), signed(0.01234)
+    ('−571', '+0.0123')
+    """
+    text = number(abs(value))
+    return ("−" if value < 0 else "+") + text
+
+
+def influence_cells(
+    audit: Audit,
+    run: Run,
+    found: Sequence[tuple[str, float]],
+    role: str,
+    *,
+    url: str | None = None,
+    **evidence: Any,
+) -> list[dict[str, Any]]:
+    """Cells of opponents or proponents with their influence; ``role`` and ``evidence`` go into each decision."""
+    table = pa.table({"example_id": pa.array([example for example, _ in found], pa.string())})
+    made = cells.make_cells(audit, run, table, None, url=url)
+    return [
+        _influence_cell(cell, value, {"role": role, "rank": rank, "influence": value, **evidence})
+        for rank, (cell, (_, value)) in enumerate(zip(made, found, strict=True), start=1)
+    ]
+
+
+def _influence_cell(cell: dict[str, Any], value: float, evidence: dict[str, Any]) -> dict[str, Any]:
+    if cell.get("blind"):
+        return cell
+    help_text = f"Influence {signed(value)}. {OPPONENT if value < 0 else PROPONENT}"
+    own = {"score": signed(value), "score_help": help_text, "influence": signed(value)}
+    return cells.with_suggestion(cell | own | {"evidence": cell["evidence"] | evidence})
+
+
+def told(audit: Audit, run: Run | None, ids: Sequence[str], k: int = MOST) -> dict[str, Any]:
+    """What the browser shows behind some examples: {opponents, proponents: cells, used, note: what is missing}."""
+    lacks = missing(audit, run)
+    if lacks:
+        return {"opponents": [], "proponents": [], "used": 0, "note": lacks[0], "command": lacks[1]}
+    if reason := model_output.refusal(audit, ids):
+        return {"opponents": [], "proponents": [], "used": 0, "note": reason, "command": None}
+    found = behind(audit, run, ids, k)
+    about = {"influence_on": list(ids)[:20], "influence_on_n": found.used}
+    made = {
+        f"{role}s": influence_cells(audit, run, pairs, role, **about)
+        for role, pairs in (("opponent", found.opponents), ("proponent", found.proponents))
+    }
+    return {**made, "used": found.used, "note": _note(ids, found.used), "command": None}
+
+
+def _note(ids: Sequence[str], used: int) -> str | None:
+    """Said where some of the examples have no embedding."""
+    if used == len(set(ids)):
+        return None
+    reason = "without a label, unreadable, or added since the run was scored"
+    if len(set(ids)) == 1:
+        return f"This example has no influence embedding: it is {reason}."
+    return f"{len(set(ids)) - used:,} of {len(set(ids)):,} have no influence embedding: {reason}."

@@ -1,0 +1,102 @@
+"""Look-alike suspects: the same label, the same suggestion, near in features, to be settled with one key.
+
+From one example, the walk goes to its nearest neighbours (``neighbours.parquet``) and on to theirs, through examples of
+the same label and suggestion alone, as long as they are *suspects*: among the ``SUSPECT`` share that the queue's order
+finds most suspicious in their split, or as suspicious as the first one. Decided examples are left out.
+
+Input → output: an example_id and a run → member ids, nearest first. Cost: one query per step of the walk, at most
+``STEPS``. Limit: a walk can drift, which is why all members are previewed before a key settles them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dashboard.blinding import model_output
+from dashboard.presenters import example_details
+from dashboard.presenters.session_facts import neighbour_ids, plain_cells
+from dashboard.queries import database, decisions
+from scoring.audit import Audit, Run
+
+STEPS = 3
+MOST = 200
+SUSPECT = 0.2
+MISSING = "Look-alikes need neighbours by features; `hardlook score` computes them."
+
+
+def alike(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any]:
+    """{members: cells, the example itself first; note: why there are none, else null}."""
+    if run is None or not run.neighbours_path.is_file():
+        return {"members": [], "note": MISSING}
+    if reason := model_output.refusal(audit, [example_id]):
+        return {"members": [], "note": f"{reason} It is decided alone."}
+    found = members(audit, run, example_id)
+    unseen = model_output.why(audit, found)
+    found = [one for one in found if one not in unseen]
+    made = plain_cells(audit, run, found)
+    note = None if len(found) > 1 else "No other suspect is like it: same label, same suggestion, near in features."
+    return {"members": [made[one] for one in found if one in made], "note": note}
+
+
+def members(audit: Audit, run: Run, example_id: str) -> list[str]:
+    """The example and its look-alikes, nearest first."""
+    first = _facts(audit, run, [example_id])
+    if not len(first) or not isinstance(first["suggestion"].iloc[0], str) or pd.isna(first["label"].iloc[0]):
+        return [example_id]
+    same = first.iloc[0]
+    limit = _limit(audit, run, same["split"], example_id)
+    decided = decisions.state_at(audit)["decided"]
+    found, frontier, seen = [example_id], [example_id], {example_id}
+    for _ in range(STEPS):
+        near = neighbour_ids(run, frontier)
+        reached = sorted(((d, name) for one in frontier for name, d in near.get(one, []) if name not in seen))
+        names = [name for name in dict.fromkeys(name for _, name in reached) if name not in decided]
+        seen.update(names)
+        facts = _facts(audit, run, names)
+        alike = facts[(facts["label"] == same["label"]) & (facts["suggestion"] == same["suggestion"])]
+        frontier = list(_suspects(audit, run, alike.index.tolist(), same["split"], limit))
+        found += frontier
+        if not frontier or len(found) >= MOST:
+            break
+    return found[:MOST]
+
+
+def _facts(audit: Audit, run: Run, ids: Sequence[str]) -> pd.DataFrame:
+    """split, label and suggestion of some examples, in their order."""
+    frame = database.details(audit, run, ids)[["split", "label"]]
+    return frame.assign(suggestion=database.suggestions(audit, run, frame["label"])["suggested_label"])
+
+
+def _suspicion(audit: Audit, run: Run, ids: Sequence[str], split: str) -> dict[str, float]:
+    """How suspicious some examples are under the queue's order, higher = more."""
+    order = database.start_order(audit, run, split)
+    if order is None or not ids:
+        return {}
+    sign = 1 if order.suspicious == "high" else -1
+    found = database.rows(run.score_path(order.scorer), ids, [order.column]).to_pylist()
+    return {row["example_id"]: sign * row[order.column] for row in found if row[order.column] is not None}
+
+
+def _limit(audit: Audit, run: Run, split: str, example_id: str) -> float:
+    """From which suspicion on an example is a suspect."""
+    own = _suspicion(audit, run, [example_id], split).get(example_id, np.inf)
+    order = database.start_order(audit, run, split)
+    if order is None:
+        return -np.inf
+    path = run.score_path(order.scorer)
+    values = example_details.split_values(database.stamp(path), database.stamp(audit.examples_path), split).get(
+        order.column
+    )
+    if values is None or not len(values):
+        return own
+    sign, share = (1, 1 - SUSPECT) if order.suspicious == "high" else (-1, SUSPECT)
+    return min(own, sign * float(values[min(int(share * len(values)), len(values) - 1)]))
+
+
+def _suspects(audit: Audit, run: Run, ids: Sequence[str], split: str, limit: float) -> list[str]:
+    suspicion = _suspicion(audit, run, ids, split)
+    return [one for one in ids if suspicion.get(one, -np.inf) >= limit]

@@ -1,0 +1,116 @@
+"""What was decided, as pages need it: which examples are open, how far each reviewer is, the events of the
+log.
+
+Decisions are read through ``scoring.reviews``; a queue asks how the log stood at one *position*, so that its
+order stays as it was while somebody works through it. The log is append-only, so that answer never changes
+and is kept.
+
+Cost: one query for what is new per page; a first reading of 100,000 events takes about a second.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dashboard.auth.serving import serving
+from dashboard.queries.log_tail import Tail
+from scoring.audit import Audit
+from scoring.reviews import ReviewLog
+from scoring.reviews import decisions as verdicts
+from scoring.reviews.verdicts import VERDICTS, saying, taking
+
+STATES = 16
+TOLD = ("decided", "given", "other", "disputed", "flagged")
+"""The states that tell how far a review is."""
+
+
+def open_log(audit: Audit) -> ReviewLog:
+    """The review log of this audit, at the address that this process serves."""
+    url = serving().log_url
+    return _open_log(url, audit.log_name(url))
+
+
+@lru_cache(maxsize=4)
+def _open_log(url: str, name: str) -> ReviewLog:
+    return ReviewLog.open(url, audit=name)
+
+
+@lru_cache(maxsize=4)
+def _tail(url: str, name: str) -> Tail:
+    return Tail(_open_log(url, name))
+
+
+def last_position(audit: Audit) -> int:
+    """The position of the audit's newest event, 0 for an empty log."""
+    url = serving().log_url
+    tail = _tail(url, audit.log_name(url))
+    tail.look()
+    return tail.position
+
+
+def state_at(audit: Audit, as_of: int | None = None) -> dict[str, frozenset[str]]:
+    """Which examples are decided, given, other, …, flagged, disputed, as the log stood at ``as_of`` (None:
+    now).
+    """
+    last = last_position(audit)
+    url = serving().log_url
+    return _state_at(url, audit.log_name(url), last if as_of is None else min(as_of, last), last)
+
+
+@lru_cache(maxsize=STATES)
+def _state_at(url: str, name: str, as_of: int, last: int) -> dict[str, frozenset[str]]:
+    log = _open_log(url, name)
+    if as_of == last:
+        return sort_out(log.consensus(), log.decisions(), log.flags())
+    events = log.events()
+    events = events[events["position"] <= as_of].reset_index(drop=True)
+    stands = verdicts.standing(events)
+    return sort_out(*(rule(events, stands) for rule in (verdicts.consensus, verdicts.decisions, verdicts.flags)))
+
+
+def sort_out(consensus: pd.DataFrame, decisions: pd.DataFrame, flags: pd.DataFrame) -> dict[str, frozenset[str]]:
+    """The log's tables → the example_ids behind each of ``selection.decision_words``, "undecided" apart."""
+    decided = frozenset(consensus["example_id"])
+    by_verdict = {
+        verdict: frozenset(consensus.loc[consensus["verdict"] == verdict, "example_id"]) for verdict in VERDICTS
+    }
+    issue = [len(names) > 0 for names in consensus["issues"]]
+    return {
+        "decided": decided | frozenset(decisions["example_id"]),
+        **by_verdict,
+        "issue": frozenset(consensus["example_id"][np.array(issue, dtype=bool)]),
+        "disputed": frozenset(consensus.loc[consensus["status"] == "disputed", "example_id"]),
+        "flagged": frozenset(flags["example_id"]),
+    }
+
+
+def keep(table: pa.Table, decision: str | None, state: dict[str, frozenset[str]]) -> pa.Table:
+    """The rows of a ranking whose example is in that state; all of them for None."""
+    if decision is None:
+        return table
+    named = state["decided"] if decision == "undecided" else state[decision]
+    inside = pc.is_in(table["example_id"], value_set=pa.array(sorted(named), table.schema.field("example_id").type))
+    return table.filter(pc.invert(inside) if decision == "undecided" else inside)
+
+
+def progress(audit: Audit) -> pd.DataFrame:
+    """One row per reviewer: decided, relabelled, unsure, flagged, last decision, median seconds."""
+    log = open_log(audit)
+    decisions, flags = log.decisions(), log.flags()
+    grouped = decisions.groupby("reviewer", sort=True)
+    frame = pd.DataFrame(
+        {
+            "decided": grouped.size(),
+            "relabelled": decisions["verdict"].isin(taking("new_label")).groupby(decisions["reviewer"]).sum(),
+            "unsure": decisions["verdict"].isin(saying("open")).groupby(decisions["reviewer"]).sum(),
+            "last": grouped["created_at"].max(),
+            "seconds": grouped["seconds"].median(),
+        }
+    )
+    flagged = flags.groupby("reviewer").size().rename("flagged")
+    return frame.join(flagged, how="outer").fillna({"decided": 0, "relabelled": 0, "unsure": 0, "flagged": 0})

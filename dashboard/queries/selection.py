@@ -1,0 +1,131 @@
+"""What a page shows, as a value: filters and score of a view, and the SQL conditions that they come to.
+
+Names and values are bound as parameters or quoted as identifiers, never pasted: class names and metadata are
+untrusted. A selection is hashable, so it keys the caches of ``dashboard.queries.database``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scoring.reviews.verdicts import VERDICTS
+
+META = "meta."
+
+
+def decision_words() -> dict[str, str]:
+    """What can be asked about how examples are decided, in words: every verdict, and what else the log tells of one."""
+    return {
+        "undecided": "not decided yet",
+        "decided": "decided",
+        **{name: kind.words for name, kind in VERDICTS.items()},
+        "issue": "has an issue",
+        "flagged": "flagged for discussion",
+        "disputed": "disputed",
+    }
+
+
+def identifier(name: str) -> str:
+    """A column name as SQL has it.
+
+    >>> identifier('meta.a"b')
+    '"meta.a""b"'
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+def source(path: Any) -> str:
+    """``read_parquet`` of one file, whatever characters its path has.
+
+    >>> source("/a[1]/it's.parquet")
+    "read_parquet('/a[[]1]/it''s.parquet')"
+    """
+    literal = re.sub(r"([\[*?])", r"[\1]", str(path)).replace("'", "''")
+    return f"read_parquet('{literal}')"
+
+
+@dataclass(frozen=True)
+class MetaFilter:
+    """A condition on one metadata column: any of some values (as text; None = nothing recorded), a range (both ends
+    in it, ``below`` not), or a part of the text."""
+
+    column: str
+    values: tuple[str | None, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    contains: str = ""
+    below: float | None = None
+
+    def sql(self, table: str) -> tuple[list[str], list[Any]]:
+        """Conditions and their parameters; none where the filter is empty."""
+        name = f"{table}.{identifier(self.column)}"
+        conditions, parameters = [], []
+        if self.values:
+            some = [value for value in self.values if value is not None]
+            either = [f"CAST({name} AS VARCHAR) IN (SELECT unnest(?::VARCHAR[]))"] if some else []
+            parameters += [some] if some else []
+            either += [f"{name} IS NULL"] if None in self.values else []
+            conditions.append(f"({' OR '.join(either)})")
+        for bound, sign in ((self.low, ">="), (self.high, "<="), (self.below, "<")):
+            if bound is not None:
+                conditions.append(f"{name} {sign} ?")
+                parameters.append(bound)
+        if self.contains:
+            conditions.append(f"contains(lower(CAST({name} AS VARCHAR)), lower(?))")
+            parameters.append(self.contains)
+        return conditions, parameters
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which examples of an audit a view is about.
+
+    ``class_name`` restricts by the label, or by the prediction where ``index`` is "prediction". ``decision``
+    is one of ``decision_words``, as the log stood at position ``as_of``. ``decile`` (1 … 10) is of the score among
+    the examples that the rest selects and that have a label and a prediction. ``example`` is one example_id.
+    ``left_out``: examples that numbers are counted without (``dashboard.blinding.model_output.open_part``).
+    """
+
+    split: str | None = None
+    class_name: str | None = None
+    index: str = "label"
+    meta: tuple[MetaFilter, ...] = ()
+    decision: str | None = None
+    as_of: int = 0
+    decile: int | None = None
+    example: str | None = None
+    left_out: frozenset[str] = frozenset()
+
+    def without_decisions(self) -> Selection:
+        """The same examples whatever was decided: what a cache can keep."""
+        return replace(self, decision=None, as_of=0)
+
+    @property
+    def needs_predictions(self) -> bool:
+        """Whether the conditions read the predictions."""
+        return self.decile is not None or (self.class_name is not None and self.index == "prediction")
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """A condition over examples ``e`` and predictions ``p`` (decisions apart) and its parameters."""
+        conditions, parameters = [], []
+        if self.split is not None:
+            conditions.append("e.split = ?")
+            parameters.append(self.split)
+        if self.class_name is not None:
+            conditions.append("p.prediction = ?" if self.index == "prediction" else "e.label = ?")
+            parameters.append(self.class_name)
+        if self.decile is not None:
+            conditions.append("p.correct IS NOT NULL")
+        if self.example is not None:
+            conditions.append("e.example_id = ?")
+            parameters.append(self.example)
+        if self.left_out:
+            conditions.append("e.example_id NOT IN (SELECT unnest(?::VARCHAR[]))")
+            parameters.append(sorted(self.left_out))
+        for meta in self.meta:
+            more, values = meta.sql("e")
+            conditions += more
+            parameters += values
+        return " AND ".join(conditions) or "TRUE", parameters

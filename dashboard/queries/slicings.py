@@ -1,0 +1,165 @@
+"""Slicings as pages read them: kept ones, ones tried with other settings, and the map of influence embeddings.
+
+``kept`` and ``tried`` return the same: members (example_id, slice_id, distance to the centre) and the summary of
+``scoring.slices.slicing_run``. A slicing is tried in this process: embeddings are on the disk and torch is not needed;
+the last few are remembered. ``map_points`` joins the map's coordinates to what points are coloured by, never more than
+``MOST_POINTS`` of them: a lasso over many more would overrun the connection.
+
+Cost: reading a kept slicing takes milliseconds; trying one at 60,000 × 100 seconds; the map 50 ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dashboard.queries import database
+from dashboard.queries.score_columns import ScoreColumn
+from dashboard.queries.selection import Selection, identifier, source
+from scoring.audit import Audit, Run
+from scoring.audit.errors import HardlookError
+from scoring.slices import slicing_run
+from scoring.slices.slicing_run import SliceSettings
+
+MOST_POINTS = slicing_run.MAP_MOST
+NONE = -1
+"""The slice id of examples that are in no slice."""
+
+
+@dataclass(frozen=True)
+class Slicing:
+    """Members, summary, and whether the embeddings were computed anew after it was kept."""
+
+    members: pd.DataFrame
+    summary: dict[str, Any]
+    stale: bool = False
+
+    @property
+    def settings(self) -> SliceSettings:
+        """How it was found."""
+        return SliceSettings(**self.summary["settings"])
+
+    @property
+    def slices(self) -> list[dict[str, Any]]:
+        """One record per slice, the least accurate first."""
+        return self.summary["slices"]
+
+    def find(self, slice_id: str | None) -> dict[str, Any] | None:
+        """The slice that an address names, or None."""
+        return next((one for one in self.slices if str(one["slice_id"]) == slice_id), None)
+
+    def ids(self, slice_id: int) -> pd.DataFrame:
+        """The members of a slice, those nearest to its centre first."""
+        own = self.members[self.members["slice_id"] == slice_id]
+        return own.sort_values(["distance", "example_id"], ignore_index=True)
+
+
+def kept(run: Run, name: str) -> Slicing:
+    """A slicing that was kept under a name. Raises ``HardlookError`` where it cannot be read."""
+    stamps = database.stamp(run.slices_path(name)), database.stamp(run.slices_summary_path(name))
+    embeddings = database.stamp(run.influence_path)
+    found = _kept(run.root, run.name, name, stamps)
+    return Slicing(*found, stale=bool(embeddings and stamps[0] and embeddings[1] > stamps[0][1]))
+
+
+@lru_cache(maxsize=4)
+def _kept(root: Path, run: str, name: str, _stamps: tuple) -> tuple[pd.DataFrame, dict[str, Any]]:
+    members, summary = slicing_run.read_slicing(Run(run, root), name)
+    if not summary:
+        raise HardlookError(f"the slicing {name!r} has lost its summary; keep it again, or run `hardlook slice` again")
+    return members, summary
+
+
+def tried(audit: Audit, run: Run, settings: SliceSettings) -> Slicing:
+    """Slices found with other settings, here and now; nothing is written."""
+    files = (run.influence_path, run.predictions_path, audit.examples_path)
+    return Slicing(*_tried(audit.root, run.name, settings, tuple(database.stamp(path) for path in files)))
+
+
+@lru_cache(maxsize=6)
+def _tried(root: Path, run: str, settings: SliceSettings, _stamps: tuple) -> tuple[pd.DataFrame, dict[str, Any]]:
+    audit = Audit.open(root)
+    everything = slicing_run.embedded(audit, audit.run(run))
+    found = slicing_run.find(everything, settings)
+    return found, slicing_run.summarise(everything, found, settings)
+
+
+def keep(audit: Audit, run: Run, settings: SliceSettings, name: str) -> None:
+    """Write the slicing of these settings under a name that is free."""
+    name = slicing_run.checked_name(name.strip())
+    if name in run.slicing_names():
+        raise HardlookError(f"there is a slicing {name!r} already; choose another name")
+    with run.lock(wait=2):
+        slicing_run.slice_run(audit, run, settings, name)
+
+
+# -- the map ---------------------------------------------------------------------------------------------------------
+
+
+def map_points(audit: Audit, run: Run, selection: Selection, column: ScoreColumn | None) -> pd.DataFrame:
+    """The selected examples on the map: example_id, x, y, split, label, prediction, correct, score (null for none)."""
+    files = [run.map_path, audit.examples_path, run.predictions_path]
+    files += [run.score_path(column.scorer)] if column else []
+    return _map_points(tuple(database.stamp(path) for path in files), selection, column.name if column else None)
+
+
+@lru_cache(maxsize=6)
+def _map_points(files: tuple, selection: Selection, column: str | None) -> pd.DataFrame:
+    condition, parameters = selection.sql()
+    joined = (
+        f"{source(files[0][0])} m JOIN {source(files[1][0])} e ON e.example_id = m.example_id "
+        f"LEFT JOIN {source(files[2][0])} p ON p.example_id = m.example_id"
+    )
+    score = "NULL::FLOAT"
+    if column is not None:
+        joined += f" LEFT JOIN {source(files[3][0])} s ON s.example_id = m.example_id"
+        score = f"s.{identifier(column)}"
+    return database.sql(
+        f"SELECT m.example_id, m.x, m.y, e.split, e.label, p.prediction, p.correct, {score} AS score FROM {joined} "
+        f"WHERE {condition} ORDER BY m.example_id",
+        parameters,
+    ).to_pandas()
+
+
+def thin(points: pd.DataFrame, strata: str, most: int = MOST_POINTS, always: Collection[str] = ()) -> pd.DataFrame:
+    """At most ``most`` points: those of ``always`` first, the rest in equal shares of each stratum, drawn by a hash of
+    their id.
+
+    >>> points = pd.DataFrame({"example_id": list("abcdef"), "slice_id": [0, 0, 0, 0, 1, 1]})
+    >>> thin(points, "slice_id", 3)["slice_id"].tolist(), thin(points, "slice_id", 1, ["c"])["example_id"].tolist()
+    ([0, 0, 1], ['c'])
+    """
+    if len(points) <= most:
+        return points
+    draw = pd.Series(pd.util.hash_array(points["example_id"].to_numpy(dtype=object)), index=points.index)
+    groups = draw.groupby(points[strata].astype(object).where(points[strata].notna(), ""))
+    place = (groups.rank(method="first") - 0.5) / groups.transform("size")
+    place = place.where(~points["example_id"].isin(always), -1.0)
+    return points.iloc[np.sort(np.lexsort((draw, place))[:most])]
+
+
+def by_group(found: Slicing, slices: list[dict[str, Any]], groups: pd.Series, names: list[str]) -> pd.DataFrame:
+    """How many members of each of some slices are in each group → slice, accuracy, members, and a column per group
+    that any of them is in. ``groups``: the group's name by example_id."""
+    members = found.members.assign(group=found.members["example_id"].map(groups)).dropna(subset=["group"])
+    if members.empty or not slices:
+        return pd.DataFrame()
+    table = pd.crosstab(members["slice_id"], members["group"])
+    table = table.reindex([one["slice_id"] for one in slices], fill_value=0)
+    table = table[[name for name in names if name in table.columns]]
+    facts = pd.DataFrame(
+        {
+            "slice": [one["slice_id"] for one in slices],
+            "accuracy": [one["accuracy"] for one in slices],
+            "members": [one["size"] for one in slices],
+        },
+        index=table.index,
+    )
+    table.columns = [f"{name} (group)" if name in facts.columns else name for name in table.columns]
+    return facts.join(table).reset_index(drop=True)

@@ -1,0 +1,1 @@
+"""The queue of one reviewer: its frozen ranking, and what is shared with others."""

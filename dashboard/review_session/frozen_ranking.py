@@ -1,0 +1,86 @@
+"""A queue that stays as it was when it was asked for, while its examples are decided and scores may be
+written anew.
+
+Which examples are decided is taken from one position of the log; that position is in the address
+(``?as_of=``), so a link shows a colleague the same queue. The ranking itself is kept for the session. A
+button asks for the queue again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import streamlit as st
+
+from dashboard.auth.serving import serving
+from dashboard.blinding import second_reader
+from dashboard.queries import database, decisions
+from dashboard.queries.score_columns import ScoreColumn
+from dashboard.queries.selection import Selection, decision_words
+from dashboard.style.formatting import count
+from scoring.audit import Audit, Run
+
+PARAMETER = "as_of"
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A ranking, lowest first, with what it was made of."""
+
+    signature: tuple
+    as_of: int
+    scores: database.Stamp | None
+    table: pa.Table
+
+
+def frozen_ranking(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, page: str) -> pa.Table:
+    """The ranking of the selected examples as it was when the page first showed it."""
+    signature = (run.name, column.address, selection)
+    key = f"_frozen_{page}"
+    kept: Frozen | None = st.session_state.get(key)
+    last = decisions.last_position(audit)
+    if kept is None or kept.signature != signature:
+        linked = st.query_params.get(PARAMETER, "") if kept is None else ""
+        kept = freeze(audit, run, column, selection, min(int(linked), last) if linked.isdigit() else last)
+    if _asked_again(kept, last, database.stamp(run.score_path(column.scorer)), selection, page):
+        kept = freeze(audit, run, column, selection, last)
+    st.session_state[key] = kept
+    _put_into_address(kept.as_of if selection.decision else None)
+    return kept.table
+
+
+def frozen_position(page: str) -> int | None:
+    """The position of the log at which the page's ranking was frozen; None where there is none yet."""
+    kept: Frozen | None = st.session_state.get(f"_frozen_{page}")
+    return None if kept is None else kept.as_of
+
+
+def freeze(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, as_of: int) -> Frozen:
+    """The ranking now, of the examples that are decided (or not) at a position of the log."""
+    table = database.ranking(audit, run, column, selection)
+    if selection.decision is not None:
+        said = second_reader.as_seen(audit, decisions.state_at(audit, as_of), serving().identity.reviewer)
+        table = decisions.keep(table, selection.decision, said)
+    scores = database.stamp(run.score_path(column.scorer))
+    return Frozen((run.name, column.address, selection), as_of, scores, table)
+
+
+def _asked_again(kept: Frozen, last: int, scores: database.Stamp | None, selection: Selection, page: str) -> bool:
+    """A button where the queue is no longer what it would be now; whether it was pressed."""
+    if kept.scores != scores:
+        label = "The scores were computed again since: show the new order"
+    elif selection.decision is not None and last > kept.as_of:
+        word = decision_words()[selection.decision]
+        label = f"{count(last - kept.as_of, 'event')} since: keep only “{word}” again"
+    else:
+        return False
+    return st.button(label, icon=":material/refresh:", key=f"renew_{page}")
+
+
+def _put_into_address(as_of: int | None) -> None:
+    there = st.query_params.get(PARAMETER)
+    if as_of is None and there is not None:
+        del st.query_params[PARAMETER]
+    elif as_of is not None and there != str(as_of):
+        st.query_params[PARAMETER] = str(as_of)

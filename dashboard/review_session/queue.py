@@ -1,0 +1,137 @@
+"""Where a session stands in its queue: what is to review, in which order, and where its reviewer stopped.
+
+Everything is derived from the ranking and from the log, so it is the same on any machine: the queue holds what is not
+decided, and what a later model contradicts (``scoring.reviews.sessions``); it goes on after the last example of it that
+the reviewer decided; members of a group stay together.
+
+Cost: the ranking once more in memory, and for reopened examples one reading of the log per new event position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dashboard.auth.serving import serving
+from dashboard.blinding import second_reader
+from dashboard.grid.session import Queue
+from dashboard.queries import database, decisions
+from dashboard.queries.selection import META, identifier, source
+from scoring.audit import Audit, Run
+from scoring.queue.order import opinions, together
+from scoring.queue.order import suggestions as all_suggestions
+from scoring.reviews import sessions
+
+GROUP = "group"
+"""The metadata column whose members stay together by default."""
+
+
+def in_order(table: pa.Table, ascending: bool) -> pa.Table:
+    """A ranking, lowest first, from one of its ends."""
+    return table if ascending else table.take(pa.array(range(table.num_rows - 1, -1, -1), pa.int64()))
+
+
+def kept_together(table: pa.Table, groups: dict[str, str]) -> pa.Table:
+    """The queue with the members of each group where its first member is."""
+    if not groups:
+        return table
+    names = [groups.get(example) for example in table["example_id"].to_pylist()]
+    return table.take(pa.array(together(names), pa.int64()))
+
+
+def groups(audit: Audit, column: str | None) -> dict[str, str]:
+    """example_id → its group, as text; examples without one are left out."""
+    if column is None:
+        return {}
+    return _groups(database.stamp(audit.examples_path), META + column)
+
+
+@lru_cache(maxsize=2)
+def _groups(examples: database.Stamp, column: str) -> dict[str, str]:
+    name = identifier(column)
+    query = f"SELECT example_id, CAST({name} AS VARCHAR) g FROM {source(examples[0])} WHERE {name} IS NOT NULL"
+    table = database.sql(query)
+    return dict(zip(table["example_id"].to_pylist(), table["g"].to_pylist(), strict=True))
+
+
+def suggested_alone(audit: Audit, run: Run, table: pa.Table, suggested: str | None) -> pa.Table:
+    """The rows whose suggested label is this class; all of them for None."""
+    if suggested is None:
+        return table
+    stamps = tuple(database.stamp(path) for path in (audit.examples_path, run.predictions_path, run.out_of_fold_path))
+    named = _suggested(audit.root, run.name, stamps, suggested)
+    return table.filter(pc.is_in(table["example_id"], value_set=named))
+
+
+@lru_cache(maxsize=16)
+def _suggested(root, name: str, _stamps: tuple, suggested: str) -> pa.Array:
+    audit = Audit.open(root)
+    found = all_suggestions(audit, audit.run(name))
+    return pa.array(found.loc[found["suggested_label"] == suggested, "example_id"].astype(object), pa.string())
+
+
+def to_review(audit: Audit, run: Run, table: pa.Table, as_of: int | None = None) -> pa.Table:
+    """The rows that are not settled: undecided, or decided before a model was seen that says otherwise.
+
+    as_of: what was decided since stays in the queue; what was taken back since is in it again at once.
+    """
+    said = decisions.state_at(audit, as_of)["decided"] & decisions.state_at(audit)["decided"]
+    second = second_reader.hidden_from(audit, serving().identity.reviewer)  # waits for a second reader
+    settled = said - reopened(audit, run) - set(second)
+    inside = pc.is_in(table["example_id"], value_set=pa.array(sorted(settled), table.schema.field("example_id").type))
+    return table.filter(pc.invert(inside))
+
+
+def reopened(audit: Audit, run: Run) -> frozenset[str]:
+    """Decided examples that this run's model contradicts without having been on screen when they were decided."""
+    last = decisions.last_position(audit)
+    return (
+        _reopened(serving().log_url, last, run.name, run.root, database.stamp(run.predictions_path))
+        if last
+        else frozenset()
+    )
+
+
+@lru_cache(maxsize=8)
+def _reopened(_url: str, _last: int, name: str, root, _stamp) -> frozenset[str]:
+    audit = Audit.open(root)
+    run, log = audit.run(name), decisions.open_log(audit)
+    standing = {(row.client, int(row.seq)) for row in log.decisions().itertuples()}
+    events = log.events()
+    events = events[events["action"] == "decide"]
+    holds = [(row.client, int(row.seq)) in standing for row in events.itertuples()]
+    events = events[np.array(holds, dtype=bool)]  # an empty list would choose no columns instead of no rows
+    found = opinions(audit, run, events["example_id"].unique())
+    return frozenset(sessions.reopened(events, found, run.name, sessions.model_of(run)))
+
+
+def resume(audit: Audit, ids: Sequence[str], whole: Sequence[str], asked: str | None, reviewer: str | None) -> Queue:
+    """The queue and where to start in it.
+
+    ids: what is to review, in order; whole: the same with what is decided; asked: the address's example.
+    """
+    at = {example: place for place, example in enumerate(ids)}
+    if asked in at:
+        return Queue(ids, at[asked])
+    if asked is not None and asked in (known := {example: place for place, example in enumerate(whole)}):
+        start = next((at[one] for one in whole[known[asked] :] if one in at), 0)
+        return Queue(ids, start)
+    last = _last_decided(audit, reviewer, set(whole))
+    if last is None:
+        return Queue(ids, 0)
+    place = whole.index(last)
+    following = next((at[one] for one in whole[place + 1 :] if one in at), None)
+    if following is None:
+        return Queue(ids, 0)
+    skipped = f", {following:,} skipped before" if following else ""
+    return Queue(ids, following, f"Resumed after your last decision{skipped}. Home leads to the first that is open.")
+
+
+def _last_decided(audit: Audit, reviewer: str | None, among: set[str]) -> str | None:
+    own = decisions.open_log(audit).decisions()
+    own = own[(own["reviewer"] == reviewer) & own["example_id"].isin(among)]
+    return None if own.empty else own.sort_values("position")["example_id"].iloc[-1]

@@ -1,0 +1,145 @@
+"""The two-dimensional cut of an opened example: read where `hardlook cut` kept it, or started as a job.
+
+    GET  /hardlook/cut?id=…&x=…&y=…[&run=…][&score=…]   {state: ready, cut}, none, running or failed
+    POST /hardlook/cut   {id, x, y, run}                starts `hardlook cut …` in a process of its own
+
+The size of each point is its rank by a score among the points shown (DuckDB's ``percent_rank``); a cut of an earlier
+checkpoint or of other content counts as none. Cost: one small file and one look-up per score. Limit: a server that only
+reads starts nothing, and says what to type.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from dashboard import jobs
+from dashboard.blinding import model_output
+from dashboard.queries import database
+from dashboard.queries.score_columns import ScoreColumn, find_column
+from dashboard.queries.selection import identifier, source
+from dashboard.routes.http import json_reply, read_body, refusal, run_named
+from dashboard.style.formatting import command_line
+from scoring.audit import Audit, Run
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_json
+from scoring.data.column_statistics import cut_key
+
+USUAL = ("influence.self_influence", "self_influence.cook", "uncertainty.loss")
+"""Scores by which points are sized at first: the first one that is there."""
+
+LONGEST = 1000
+
+
+def routes() -> list[Route]:
+    """The two routes."""
+    return [Route("/hardlook/cut", look), Route("/hardlook/cut", begin, methods=["POST"])]
+
+
+async def look(request: Request) -> Response:
+    """The cut, or how far its job is."""
+    query = request.query_params
+    asked = [query.get(name, "") for name in ("id", "x", "y")]
+    run = run_named(query.get("run"))
+    if run is None or not all(asked):
+        return PlainTextResponse("needed id, x and y, and a run of this audit", status_code=400)
+    return await run_in_threadpool(lambda: json_reply(told(database.open_audit(), run, *asked, query.get("score"))))
+
+
+async def begin(request: Request) -> Response:
+    """Start the command."""
+    if reason := refusal(request) or jobs.refusal():
+        return PlainTextResponse(reason, status_code=403)
+    body = await read_body(request) or {}
+    asked = [body.get(name) for name in ("id", "x", "y")]
+    if not all(isinstance(one, str) and 0 < len(one) <= LONGEST for one in asked):
+        return PlainTextResponse("needed {id, x, y, run} as JSON", status_code=400)
+    name = body.get("run")
+    run = run_named(name) if name is None or isinstance(name, str) else None
+    if run is None:
+        return PlainTextResponse("there is no such run", status_code=400)
+    if reason := await run_in_threadpool(model_output.refusal, database.open_audit(), asked[:1]):
+        return PlainTextResponse(reason, status_code=403)
+    try:
+        await run_in_threadpool(jobs.start, database.open_audit(), run.name, "cut", *_options(*asked))
+    except HardlookError as error:
+        return PlainTextResponse(str(error), status_code=409)
+    return json_reply({"state": "running", "line": "starting …"})
+
+
+def _options(example_id: str, x: str, y: str) -> list[str]:
+    """As one word each, since ids and columns may begin with a dash."""
+    return [f"--example={example_id}", f"--x={x}", f"--y={y}"]
+
+
+def told(audit: Audit, run: Run, example_id: str, x: str, y: str, score: str | None) -> dict[str, Any]:
+    """How a cut stands: ready with all that is drawn, none, running, or failed with the reason."""
+    if reason := model_output.refusal(audit, [example_id]):
+        return {"state": "none", "line": None, "command": None, "refusal": reason}
+    found = kept(audit, run, example_id, x, y)
+    if found is not None:
+        return {"state": "ready", "cut": found, **sized(run, found["points"]["example_id"], score)}
+    options = _options(example_id, x, y)
+    mine = next(
+        (
+            job
+            for job in jobs.jobs(audit)
+            if job.run == run.name and job.name == "cut" and list(job.command[-3:]) == options
+        ),
+        None,
+    )
+    if mine is not None and mine.is_live:
+        return {"state": "running", "line": mine.last_line()[:300] or "starting …"}
+    typed = command_line("cut", audit, "--run", run.name, *options)
+    failed = mine is not None and mine.state in ("failed", "lost")
+    line = (mine.last_line() or "it was killed without a word")[:LONGEST] if failed else None
+    return {"state": "failed" if failed else "none", "line": line, "command": typed, "refusal": jobs.refusal()}
+
+
+def kept(audit: Audit, run: Run, example_id: str, x: str, y: str) -> dict[str, Any] | None:
+    """The cut of the run's checkpoint as it is now and the example's content as it is now, or None."""
+    found = read_json(run.cut_path(cut_key(example_id, x, y)), {})
+    last = (run.record().get("checkpoints") or [{}])[-1].get("sha256")
+    if not found or found.get("checkpoint") != last:
+        return None
+    row = database.details(audit, None, [example_id])
+    same = len(row) and row.iloc[0].get("fingerprint") == found.get("fingerprint")
+    return _without_hidden(audit, found) if same else None
+
+
+def _without_hidden(audit: Audit, found: dict[str, Any]) -> dict[str, Any]:
+    """The cut without the points whose place among the decisions would tell what is hidden."""
+    unseen = model_output.why(audit, found["points"]["example_id"])
+    rows = [at for at, one in enumerate(found["points"]["example_id"]) if one not in unseen]
+    return {**found, "points": {name: [values[at] for at in rows] for name, values in found["points"].items()}}
+
+
+def sized(run: Run, ids: list[str], score: str | None) -> dict[str, Any]:
+    """Sizes 0 to 1 (null where there is no score), the score by which, and those to choose from."""
+    columns = database.score_columns(run)
+    column = next(filter(None, (find_column(columns, name) for name in (score, *USUAL) if name)), None)
+    names = [{"address": one.address, "title": one.title} for one in columns]
+    if column is None:
+        return {"sizes": [None] * len(ids), "score": None, "scores": names}
+    return {
+        "sizes": _ranks(run, column, ids),
+        "scores": names,
+        "score": {"address": column.address, "title": column.title, "help": column.help},
+    }
+
+
+def _ranks(run: Run, column: ScoreColumn, ids: list[str]) -> list[float | None]:
+    """Each example's share of the others that it lies above."""
+    path, name = run.score_path(column.scorer), identifier(column.name)
+    table = database.sql(
+        f"SELECT example_id, percent_rank() OVER (ORDER BY {name}) r FROM {source(path)} "
+        f"WHERE {name} IS NOT NULL AND NOT isnan({name}) AND example_id IN (SELECT "
+        f"unnest(?::VARCHAR[]))",
+        [ids],
+    )
+    known = dict(zip(table["example_id"].to_pylist(), table["r"].to_pylist(), strict=True))
+    return [None if known.get(one) is None else round(known[one], 3) for one in ids]

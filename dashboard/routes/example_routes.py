@@ -1,0 +1,358 @@
+"""What the browser asks for besides pages: pictures, maps, facts about one example, and the log's events.
+
+    GET  /hardlook/thumb?id=&v=      a picture of at most 256 pixels; v, the fingerprint, makes it cacheable for ever
+    POST /hardlook/thumbs            {ids} → a page of them in one answer, as data addresses
+    GET  /hardlook/image?id=&v=      the original, as a browser can show it
+    GET  /hardlook/map?id=&run=      the VoG map as a picture to lay over it
+    GET  /hardlook/example?id=&run=  scores with percentiles, probabilities, metadata, history
+    POST /hardlook/influence?run=    {ids} → who in training is behind them, as cells
+    GET  /hardlook/decisions?after=  how the examples stand that changed after a position of the log
+    POST /hardlook/decisions         {ids} → how these examples stand
+    POST /hardlook/events            {audit, events} → which are durable, which are refused and why
+    GET  /hardlook/last-act?but=     what an undo would take back, done elsewhere than by this client: a page knows its
+    own GET  /hardlook/grid/…            the grid's own scripts
+    GET  /hardlook/cut, POST         a cut through a vector (``dashboard.routes.decision_plane``)
+
+Ids travel in the query, because they may hold slashes, dots and anything else. Foreign hosts and pages are turned away
+before (``dashboard.auth.identity.Gate``); who may write is asked here, at the event. Cost: a thumbnail is one binary
+search in a memory-mapped file, an event one flush to the disk.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from dashboard.auth.serving import serving
+from dashboard.blinding import hidden_controls, model_output, second_reader
+from dashboard.presenters import example_details, influences
+from dashboard.queries import database, vog_maps
+from dashboard.queries.decisions import open_log
+from dashboard.queries.live_status import Standings, undoing
+from dashboard.routes import component_scripts, decision_plane, session_routes
+from dashboard.routes.http import (
+    FOREVER,
+    SAFE,
+    json_reply,
+    missing,
+    no_ids,
+    posted_ids,
+    read_body,
+    refusal,
+    run_of,
+    sound_ids,
+)
+from dashboard.routes.meeting_routes import meeting_routes
+from scoring.audit import Audit
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import BlobStore
+from scoring.data.images import browser_picture
+from scoring.reviews import LogUnavailable
+from scoring.reviews.event import Event, EventRefused
+
+ACTS = ("decide", "flag", "unflag", "comment", "undo")
+FIELDS = (
+    "client",
+    "seq",
+    "example_id",
+    "action",
+    "fingerprint",
+    "label",
+    "verdict",
+    "new_label",
+    "labels",
+    "issues",
+    "note",
+    "batch",
+    "undoes",
+    "evidence",
+    "seconds",
+)
+KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp", b"GIF8": "image/gif"}
+
+log = logging.getLogger(__name__)
+
+
+def routes() -> list[Route]:
+    """The routes above, for the App."""
+    found = [
+        Route("/hardlook/thumb", thumb),
+        Route("/hardlook/thumbs", thumbs, methods=["POST"]),
+        Route("/hardlook/image", image),
+        Route("/hardlook/map", vog_map),
+        Route("/hardlook/example", example),
+        Route("/hardlook/influence", influence, methods=["POST"]),
+        Route("/hardlook/decisions", decisions),
+        Route("/hardlook/decisions", decisions_of, methods=["POST"]),
+        Route("/hardlook/events", events, methods=["POST"]),
+        Route("/hardlook/last-act", last_act),
+        *meeting_routes(),
+        Route("/hardlook/grid/{version}/{name}", component_scripts.script),
+        *decision_plane.routes(),
+        *session_routes.routes(),
+    ]
+    for route in found:
+        route.app = _told(route.app)
+    return found
+
+
+def _told(app: ASGIApp) -> ASGIApp:
+    """A route whose ``HardlookError`` (a damaged file, most of all) is answered in words instead of as a crash."""
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except HardlookError as error:
+            await PlainTextResponse(str(error), status_code=503)(scope, receive, send)
+
+    return answering
+
+
+# -- pictures --------------------------------------------------------------------------------------------------------
+
+
+async def thumb(request: Request) -> Response:
+    """Read on the event loop: a look-up takes microseconds, a thread would take longer."""
+    data = _thumbnails(database.open_audit().root).get(request.query_params.get("id", ""))
+    return missing("There is no thumbnail of this example.") if data is None else _picture(request, data)
+
+
+async def thumbs(request: Request) -> Response:
+    """{id: data address} of those that have a thumbnail, or {id: [fingerprint, data address]} for ``named``: those that
+    ask ahead know ids alone. A hundred requests cost browser and server a second.
+    """
+    body = await read_body(request)
+    ids = sound_ids(body)
+    if ids is None:
+        return no_ids()
+    store = _thumbnails(database.open_audit().root)
+    found = ((one, store.get(one)) for one in ids)
+    shown = {one: _data_address(data) for one, data in found if data is not None and _kind(data)}
+    if not body.get("named"):
+        return json_reply(shown)
+    named = await run_in_threadpool(_fingerprints, list(shown))
+    return json_reply({one: [named[one], shown[one]] for one in shown if one in named})
+
+
+def _fingerprints(ids: list[str]) -> dict[str, str | None]:
+    table = database.rows(database.open_audit().examples_path, ids, ["fingerprint"])
+    return dict(zip(table["example_id"].to_pylist(), table["fingerprint"].to_pylist(), strict=True))
+
+
+def _data_address(data: bytes) -> str:
+    return f"data:{_kind(data)};base64,{base64.b64encode(data).decode()}"
+
+
+@lru_cache(maxsize=2)
+def _thumbnails(root) -> BlobStore:
+    return Audit.open(root).thumbnails
+
+
+@lru_cache(maxsize=2)
+def _originals(root) -> BlobStore:
+    return Audit.open(root).originals
+
+
+def image(request: Request) -> Response:
+    """The original where it is a file or was kept; the thumbnail where only the user's code could read it."""
+    audit, example_id = database.open_audit(), request.query_params.get("id", "")
+    row = example_details.find(audit, example_id)
+    if row is None:
+        return missing("There is no such example.")
+    if row.get("problem"):
+        return missing(row["problem"])
+    try:
+        data, kind = browser_picture(_original(audit, row))
+    except (HardlookError, OSError):
+        data = _thumbnails(audit.root).get(example_id)
+        return missing("The original cannot be read.") if data is None else _picture(request, data)
+    return _picture(request, data, kind)
+
+
+def _original(audit: Audit, row: Mapping[str, Any]) -> bytes:
+    if row.get("reference"):
+        return audit.path(row["reference"]).read_bytes()
+    data = _originals(audit.root).get(row["example_id"])
+    if data is None:
+        raise HardlookError("the original was not kept")
+    return data
+
+
+def vog_map(request: Request) -> Response:
+    """The map as PNG, transparent where the gradient hardly varies."""
+    run, example_id = run_of(request), request.query_params.get("id", "")
+    if reason := model_output.refusal(database.open_audit(), [example_id]):
+        return missing(reason)
+    data = None if run is None else vog_maps.overlay(run.maps.get(example_id))
+    if data is None:
+        return missing("No VoG map is kept for this example.")
+    return Response(data, media_type="image/png", headers={**SAFE, "cache-control": "no-cache"})
+
+
+def _picture(request: Request, data: bytes, kind: str | None = None) -> Response:
+    kind = kind or _kind(data)
+    if kind is None:
+        return missing("This picture is of no kind that a browser shows.")
+    caching = FOREVER if request.query_params.get("v") else "no-cache"
+    return Response(data, media_type=kind, headers={**SAFE, "cache-control": caching})
+
+
+def _kind(data: bytes) -> str | None:
+    return next((kind for head, kind in KINDS.items() if data.startswith(head)), None)
+
+
+# -- facts -----------------------------------------------------------------------------------------------------------
+
+
+def example(request: Request) -> Response:
+    """All about one example, for the opened example."""
+    try:
+        found = example_details.describe(database.open_audit(), run_of(request), request.query_params.get("id", ""))
+    except HardlookError as error:
+        return PlainTextResponse(str(error), status_code=503)
+    return missing("There is no such example.") if found is None else json_reply(found)
+
+
+async def influence(request: Request) -> Response:
+    """Opponents and proponents of one example or of a selection."""
+    ids, run = await posted_ids(request), run_of(request)
+    if ids is None:
+        return no_ids()
+    try:
+        return json_reply(await run_in_threadpool(influences.told, database.open_audit(), run, ids))
+    except HardlookError as error:
+        return PlainTextResponse(str(error), status_code=503)
+
+
+def decisions(request: Request) -> Response:
+    """News since a position."""
+    try:
+        after = int(request.query_params.get("after", ""))
+    except ValueError:
+        return PlainTextResponse("after= needs a position of the log", status_code=400)
+    return _answer(lambda: _seen_by_me(standings().changed(after)))
+
+
+async def decisions_of(request: Request) -> Response:
+    """How some examples stand."""
+    ids = await posted_ids(request)
+    if ids is None:
+        return no_ids()
+    return await run_in_threadpool(_answer, lambda: _seen_by_me(standings().of(ids)))
+
+
+def _seen_by_me(answer: dict[str, Any]) -> dict[str, Any]:
+    """How examples stand, without answers that a second reader must not see."""
+    return second_reader.without_hidden(database.open_audit(), answer, serving().identity.reviewer)
+
+
+def last_act(request: Request) -> Response:
+    """{act: {client, seq, example_id, fingerprint, label, before, opens}}, or {act: null}."""
+    reviewer = serving().identity.reviewer
+    own = request.query_params.get("but")
+    return _answer(lambda: {"act": None if reviewer is None else _last_act(reviewer, own)})
+
+
+def _last_act(reviewer: str, own: str | None) -> dict[str, Any] | None:
+    review_log = open_log(database.open_audit())
+    act = review_log.last_act(reviewer, but=own)
+    if act is None:
+        return None
+    told = {name: act[name] for name in ("client", "seq", "example_id", "fingerprint", "label")}
+    return told | undoing(review_log, act, reviewer)
+
+
+def _answer(what) -> Response:
+    """What the log says, or that it cannot be read now."""
+    try:
+        return json_reply(what())
+    except LogUnavailable as error:
+        return PlainTextResponse(str(error), status_code=503)
+
+
+def standings() -> Standings:
+    """How the examples of the served audit stand; one for all requests."""
+    return _standings(serving().log_url, database.open_audit().name)
+
+
+@cache
+def _standings(_url: str, _name: str) -> Standings:
+    return Standings(open_log(database.open_audit()))
+
+
+# -- events ----------------------------------------------------------------------------------------------------------
+
+
+async def events(request: Request) -> Response:
+    """Append what a reviewer did; answers only when it is on the disk."""
+    if reason := refusal(request):
+        return PlainTextResponse(reason, status_code=403)
+    body = await read_body(request)
+    sent = body.get("events") if body else None
+    if not isinstance(sent, list) or not all(isinstance(one, dict) for one in sent):
+        return PlainTextResponse("needed {audit, events: [...]} as JSON", status_code=400)
+    if body.get("audit") != serving().token:
+        return PlainTextResponse("This page belongs to another audit or log; reload it.", status_code=409)
+    return await run_in_threadpool(_answer, lambda: append(sent))
+
+
+def append(sent: list[dict[str, Any]]) -> dict[str, Any]:
+    """Write what can be written. → {acked, saved: [{client, seq}], refused: [{client, seq, reason}], position}."""
+    good, refused = _checked(sent)
+    acked: dict[str, int] = {}
+    review_log = open_log(database.open_audit())
+    while good:
+        try:
+            acked = review_log.append(good)
+            break
+        except EventRefused as error:
+            refused.append(_refusal(error.client, error.seq, error))
+            good = [one for one in good if (one.client, one.seq) != (error.client, error.seq)]
+    saved = [{"client": one.client, "seq": one.seq} for one in good]
+    return {"acked": acked, "saved": saved, "refused": refused, "position": standings().now(at_once=True)}
+
+
+def _checked(sent: list[dict[str, Any]]) -> tuple[list[Event], list[dict[str, Any]]]:
+    """The events that are sound, under the name of who is here, and the refusals of the others."""
+    audit, reviewer = database.open_audit(), serving().identity.reviewer
+    known = _known(audit, {str(one.get("example_id")) for one in sent})
+    classes = frozenset(audit.classes)
+    good, refused = [], []
+    for one in sent:
+        try:
+            told = {name: one[name] for name in FIELDS if name in one}
+            if one.get("action") == "decide":
+                told["evidence"] = hidden_controls.with_probability(audit, one.get("example_id"), one.get("evidence"))
+            event = Event(**told, reviewer=reviewer)
+            if event.action not in ACTS:
+                raise HardlookError(f"action {event.action!r} is not taken from a grid")
+            if event.example_id not in known:
+                raise HardlookError("there is no such example in this audit")
+            if classes:
+                event.check_classes(classes)
+        except (HardlookError, TypeError) as error:
+            refused.append(_refusal(one.get("client"), one.get("seq"), error))
+        else:
+            good.append(event)
+    return good, refused
+
+
+def _refusal(client: Any, seq: Any, error: Exception) -> dict[str, Any]:
+    log.warning("event %.50r %.50r refused: %s", client, seq, error)
+    return {"client": client, "seq": seq, "reason": str(error)}
+
+
+def _known(audit: Audit, ids: set[str]) -> set[str]:
+    """Which of these examples there are."""
+    if not audit.examples_path.is_file():
+        return set()
+    return set(database.rows(audit.examples_path, sorted(ids), [])["example_id"].to_pylist())

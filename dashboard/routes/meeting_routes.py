@@ -1,0 +1,206 @@
+"""Where the meeting is, for browsers that follow it, and what its lead does.
+
+    GET  /hardlook/meeting?known=…   the open meeting's item with what was said about it; {same: true} where it is known
+    POST /hardlook/meeting           {audit, act: go | move | hands | record | present, …}: a lead's act → the new state
+
+Whoever may look at pictures follows; only a lead acts, which is asked here. Who followed within the last seconds counts
+as present when an outcome is recorded, beside the names that the lead gives. An answer that waits for a second reader
+is not read out before there is one.
+
+Cost: a poll with no news is two indexed queries. Limit: who follows is known to the process that they follow through,
+and counts as present where the lead's acts reach the same one: of several servers of one log each knows its own
+followers.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from dashboard.auth.serving import serving
+from dashboard.blinding import model_output, second_reader
+from dashboard.presenters import example_content, example_details, precedents
+from dashboard.queries import database
+from dashboard.queries.decisions import open_log
+from dashboard.routes.http import json_reply, picture_url, read_body, refusal
+from scoring.audit import Audit, Run
+from scoring.audit.errors import HardlookError
+from scoring.reviews import LogUnavailable, ReviewLog, meetings
+from scoring.reviews.verdicts import VERDICTS, sentence, taking
+
+SEEN_WITHIN = 15.0  # seconds after a look in which somebody counts as there
+MOST_ANSWERS = 9
+_seen: dict[str, float] = {}
+
+
+def meeting_routes() -> list[Route]:
+    """The routes above, for the App."""
+    return [
+        Route("/hardlook/meeting", look),
+        Route("/hardlook/meeting", act, methods=["POST"]),
+    ]
+
+
+def look(request: Request) -> Response:
+    """The open meeting for whoever follows."""
+    reviewer = serving().identity.reviewer
+    if reviewer is not None:
+        _seen[reviewer] = time.monotonic()
+    try:
+        return json_reply(told(request.query_params.get("known", "")))
+    except HardlookError as error:
+        return PlainTextResponse(str(error), status_code=503)
+
+
+async def act(request: Request) -> Response:
+    """Something that the lead did."""
+    if reason := refusal(request, needed="lead"):
+        return PlainTextResponse(reason, status_code=403)
+    body = await read_body(request)
+    if body is None or not isinstance(body.get("at", 0), int):
+        return PlainTextResponse("needed {audit, act, at, …} as JSON", status_code=400)
+    if body.get("audit") != serving().token:
+        return PlainTextResponse("This page belongs to another audit or log; reload it.", status_code=409)
+    return await run_in_threadpool(_act, body)
+
+
+def _act(body: dict[str, Any]) -> Response:
+    audit = database.open_audit()
+    log, lead = open_log(audit), serving().identity.reviewer
+    try:
+        if body.get("act") == "go":
+            meetings.go_to(log, body["at"])
+        elif body.get("act") == "move":
+            meetings.move(log, int(body["by"]))
+        elif body.get("act") == "hands":
+            meetings.count_hands(log, body["at"], str(body.get("answer", "")), int(body["by"]))
+        elif body.get("act") == "present":
+            meetings.be_present(log, [str(name) for name in body.get("names", ())])
+        elif body.get("act") == "record":
+            _record(audit, log, lead, body)
+        else:
+            return PlainTextResponse(f"there is no act {str(body.get('act'))[:50]!r}", status_code=400)
+        return json_reply(told(""))
+    except LogUnavailable as error:
+        return PlainTextResponse(str(error), status_code=503)
+    except (HardlookError, TypeError, ValueError, KeyError) as error:
+        return PlainTextResponse(str(error), status_code=400)
+
+
+def _record(audit: Audit, log: ReviewLog, lead: str, body: dict[str, Any]) -> None:
+    open_one = meetings.current(log)
+    if open_one is None or not 0 <= body["at"] < len(open_one["items"]):
+        raise HardlookError("that item is not on the agenda of an open meeting")
+    if audit.classes:
+        for name in (body.get("new_label"), *(body.get("labels") or ())):
+            if name is not None and name not in audit.classes:
+                raise HardlookError(f"{str(name)[:100]!r} is not a class of this audit")
+    there = {name for name, at in _seen.items() if time.monotonic() - at < SEEN_WITHIN}
+    meetings.be_present(log, [*open_one["present"], *sorted(there)])
+    row = example_details.find(audit, open_one["items"][body["at"]]["example_id"]) or {}
+    meetings.record(log, lead, body, {"label": row.get("label"), "fingerprint": row.get("fingerprint")})
+
+
+def told(known: str) -> dict[str, Any]:
+    """What a browser draws."""
+    audit = database.open_audit()
+    log = open_log(audit)
+    meeting = meetings.latest(log)
+    if meeting is None or meeting["ended"] is not None:
+        mark = f"closed {0 if meeting is None else meeting['number']}"
+        number = None if meeting is None else meeting["number"]
+        return {"same": True} if known == mark else {"open": False, "number": number, "known": mark}
+    mark = f"{meeting['number']} {meeting['version']} {log.position()}"
+    if known == mark:
+        return {"same": True}
+    return {
+        "open": True,
+        "known": mark,
+        "number": meeting["number"],
+        "version": meeting["version"],
+        "at": meeting["at"],
+        "of": len(meeting["items"]),
+        "lead": meeting["lead"],
+        "present": meeting["present"],
+        "item": item_told(audit, log, meeting),
+    }
+
+
+def item_told(audit: Audit, log: ReviewLog, meeting: dict[str, Any]) -> dict[str, Any]:
+    """The item that all look at: pictures, what was said with its reasons, the answers to choose from, the tally."""
+    at = meeting["at"]
+    item = meeting["items"][at]
+    example_id = item["example_id"]
+    row = example_details.find(audit, example_id) or {}
+    decisions = log.decisions()
+    waits = second_reader.hidden_from(audit, serving().identity.reviewer, among=[example_id])
+    said = [] if waits else list(decisions[decisions["example_id"] == example_id].itertuples())
+    ruled = log.consensus()
+    ruled = ruled[(ruled["example_id"] == example_id) & (ruled["status"] == "adjudicated")]
+    recorded = str(at) in meeting["recorded"]
+    outcome = meetings.answer_text(next(ruled.itertuples())) if len(ruled) else "noted" if recorded else None
+    return {
+        **{name: item[name] for name in ("kind", "title", "why", "example_id")},
+        "label": row.get("label"),
+        "examples": [_example(audit, one) for one in item["examples"]],
+        "said": [{"reviewer": one.reviewer, "answer": meetings.answer_text(one)} for one in said]
+        or [{"reviewer": name, "answer": second_reader.HIDDEN} for name in waits.values()],
+        "answers": _answers(audit, row, said),
+        "tally": meeting["tally"].get(str(at), {}),
+        "outcome": outcome,
+        "precedents": precedents.near(audit, _run(audit), [example_id]).get(example_id, []),
+    }
+
+
+def _example(audit: Audit, example_id: str) -> dict[str, Any]:
+    row = example_details.find(audit, example_id) or {}
+    image = picture_url("image", example_id, row.get("fingerprint"))
+    return {"id": example_id, "label": row.get("label"), "image": image, "text": _text(audit, example_id, row)}
+
+
+def _text(audit: Audit, example_id: str, row: dict[str, Any]) -> str | None:
+    """What is read instead of a picture."""
+    if audit.media == "image":
+        return row.get("problem") if row.get("problem") else None
+    shown = example_content.in_cells(audit, [example_id], [row.get("label")])[0]
+    if shown.get("text") is not None:
+        text = shown["text"]
+        return text if isinstance(text, str) else "".join(str(one) for one in text)
+    return "\n".join(f"{one.get('name')}: {one.get('value')}" for one in shown.get("rows", ()))
+
+
+def _run(audit: Audit) -> Run | None:
+    return audit.run(None) if audit.run_names() else None
+
+
+def _answers(audit: Audit, row: dict[str, Any], said: list) -> list[dict[str, Any]]:
+    """What can be voted for: the given label, every answer that somebody gave, and what names no class (none,
+    unsure)."""
+    found, label = [], row.get("label")
+
+    def add(verdict, new_label=None, labels=()):
+        text = sentence(verdict, label, new_label, labels)[:200]
+        if text not in [one["text"] for one in found]:
+            found.append({"text": text, "verdict": verdict, "new_label": new_label, "labels": list(labels)})
+
+    if label is not None:
+        add("given")
+    for one in said:
+        if one.verdict in taking("new_label") and one.new_label != label:
+            add(one.verdict, one.new_label)
+        elif one.verdict in taking("labels"):
+            add(one.verdict, None, one.labels)
+    run = _run(audit)
+    if run is not None and row and not model_output.why(audit, [row["example_id"]]):
+        guess = database.suggestions(audit, run, database.details(audit, run, [row["example_id"]])["label"])
+        for name in guess["suggested_label"].dropna():
+            add("other", name)
+    for verdict, kind in VERDICTS.items():
+        if kind.true is None:
+            add(verdict)
+    return found[:MOST_ANSWERS]

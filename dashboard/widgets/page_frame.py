@@ -1,0 +1,141 @@
+"""What a page starts from: the audit, the run and the metadata filters that the sidebar chose, or an empty
+state.
+
+``app.py`` shares them before it runs a page; a page asks for what it needs and ends there, saying what to
+run, where that does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import streamlit as st
+
+from dashboard.pages import find_page
+from dashboard.queries import database
+from dashboard.queries.score_columns import ScoreColumn, stages_overlap
+from dashboard.queries.selection import META, MetaFilter
+from dashboard.style.formatting import command_line
+from dashboard.widgets import browser_history, grouping, inputs
+from scoring.audit import Audit, Run
+
+KEY = "_view"
+PAGE = "_page"
+GOING = "_going"
+ARRIVAL = "go"
+KEPT = ("_", "run", "filter", grouping.KEY, META)
+"""Keys that every page shares: internal ones, and the sidebar's widgets."""
+
+
+@dataclass(frozen=True)
+class View:
+    """The sidebar's choices."""
+
+    audit: Audit
+    run: Run | None
+    meta: tuple[MetaFilter, ...]
+    group: str | None = None
+    """The metadata column by which pages group, without ``META``."""
+
+
+def turn_to(page: str) -> None:
+    """Forget what another page's widgets held: pages use the same parameters (score, class, page), each with
+    its own defaults, and Streamlit would hand the value of one page's widget to the next page's widget of
+    that name."""
+    if st.session_state.get(PAGE, page) != page:
+        for key in [key for key in st.session_state if isinstance(key, str) and not key.startswith(KEPT)]:
+            del st.session_state[key]
+        st.session_state[PAGE] = page
+        come_back()
+    st.session_state[PAGE] = page
+    if page != "grid" and browser_history.OPENS in st.query_params:
+        del st.query_params[browser_history.OPENS]  # Back leaves what no widget is bound to in the address
+    arrive()
+
+
+def come_back() -> None:
+    """At Back and Forward, put the address's own parameters back where Streamlit dropped some of them."""
+    asked = browser_history.asked()
+    if asked and ARRIVAL not in asked and set(asked) - set(st.query_params):
+        st.session_state[GOING] = asked
+        st.query_params.from_dict({ARRIVAL: "2"})
+        st.rerun()
+
+
+def go(page: str, parameters: Mapping[str, Any]) -> NoReturn:
+    """Open another page of this session at an address with these parameters."""
+    st.session_state[GOING] = dict(parameters)
+    st.switch_page(f"views/{find_page(page).script}", query_params={ARRIVAL: "1"})
+
+
+def arrive() -> None:
+    """Put the parameters that ``go`` left into the address, before any widget reads them.
+
+    Streamlit lets nobody write a parameter that a widget is bound to, and widgets of the page that was left
+    are bound until a run without them has ended: so the first run only ends, the second writes, and the third
+    draws.
+    """
+    stage = st.query_params.get(ARRIVAL)
+    if stage == "1":
+        st.query_params.from_dict({ARRIVAL: "2"})
+        st.rerun()
+    elif stage is not None:
+        st.query_params.from_dict(st.session_state.pop(GOING, {}))
+        st.rerun()
+
+
+def share(audit: Audit, run: Run | None, meta: tuple[MetaFilter, ...], group: str | None) -> None:
+    """Keep the sidebar's choices for the page that follows in the same script run."""
+    st.session_state[KEY] = View(audit, run, meta, group)
+
+
+def grouped(most: int = grouping.MOST) -> grouping.Grouping | None:
+    """The groups of the column that the sidebar chose, at most some; None where it chose none."""
+    view: View = st.session_state[KEY]
+    return grouping.grouping(view.audit, view.group, most)
+
+
+def current() -> View:
+    """The sidebar's choices; ends the page with what to run where the data was not read yet."""
+    view: View = st.session_state[KEY]
+    if not view.audit.examples_path.is_file():
+        inputs.empty(
+            "The data of this audit was not read yet. This command reads it and scores it:",
+            command_line("score", view.audit),
+        )
+        st.stop()
+    return view
+
+
+def scored() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]:
+    """Audit, run, metadata filters and score columns; ends the page with what to run where there are none."""
+    view = current()
+    if view.run is None:
+        inputs.empty(
+            "audit.toml names no model yet: add a [run.<name>] table with model and checkpoints, then run the first of "
+            "these; the second takes the predictions of a model that is not PyTorch’s:",
+            command_line("score", view.audit)
+            + "\n"
+            + command_line("import-predictions", view.audit, "predictions.csv"),
+        )
+        st.stop()
+    columns = database.score_columns(view.run)
+    if not columns:
+        inputs.empty(
+            "Nothing is scored yet in this run. This command scores it; it can be stopped and goes on where it was:",
+            command_line("score", view.audit, "--run", view.run.name),
+        )
+        st.stop()
+    return view.audit, view.run, view.meta, columns
+
+
+def warn_about_stages(run: Run, column: ScoreColumn) -> None:
+    """Say so where early and late share checkpoints."""
+    n = stages_overlap(run.record())
+    if n is not None and "stage" in column.steps:
+        st.caption(
+            f":material/info: This run has {n} checkpoints; with fewer than six, early and late share some, "
+            "so the stages are not independent."
+        )

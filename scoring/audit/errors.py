@@ -1,0 +1,22 @@
+"""The one error for bad input, and what an exception says in a sentence.
+
+Everything that a user can mend raises ``HardlookError``: what was found, what was needed, what to do. The command line
+prints it without a traceback, pages show it in place of their content.
+"""
+
+from __future__ import annotations
+
+
+class HardlookError(ValueError):
+    """Bad input, told in one sentence: what was found, what was needed, what to do."""
+
+
+def first_line(error: BaseException, longest: int = 300) -> str:
+    """What an exception says, as part of a sentence: its first line without the full stop, cut to ``longest``
+    characters. An exception may say nothing: ``assert`` and ``raise RuntimeError`` do.
+
+    >>> first_line(ValueError("\\n one row is short.\\n  at line 3")), first_line(AssertionError())
+    ('one row is short', 'no reason given')
+    """
+    lines = str(error).strip().splitlines()
+    return (lines[0].rstrip(" .") if lines else "")[:longest] or "no reason given"

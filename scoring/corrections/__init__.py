@@ -1,0 +1,1 @@
+"""What becomes of decisions: label patches, corrected datasets, corrected metrics, and whether corrections help."""

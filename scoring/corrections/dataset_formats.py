@@ -1,0 +1,247 @@
+"""Corrected labels in the formats of others: an image folder, a Hugging Face dataset, a cleanlab table, FiftyOne.
+
+Each takes the same rows (``corrected_examples``): labelled examples with label_original, label and disposition; those
+that the policy excludes are left out of datasets, those that wait for a second reader keep their label. One split at a
+time.
+
+    imagefolder   <out>/<split>/<class>/<file>, links or copies        torchvision's ImageFolder and others read it
+    huggingface   <out>/<split>, label and label_original as ClassLabel         datasets.load_from_disk
+    cleanlab      <out>/issues-<split>.csv, the columns of CleanLearning.get_label_issues
+    fiftyone      <out>/fiftyone-<split>/labels.json and data.json     FiftyOneImageClassificationDataset
+
+Inputs → outputs: an audit, its log → paths. Cost: one link or copy per image. Limits: images only, apart from
+cleanlab's table; class and file names that a file system would take for a path are refused with the reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scoring.audit import Audit, Run
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import atomic_path, read_table, remove_abandoned_of, write_json
+from scoring.corrections.label_patch import corrected_labels, neutralise
+from scoring.data.images import is_npy, is_png
+from scoring.queue.order import default_order, suggestions, suspicion
+from scoring.reviews import ReviewLog
+
+FORMATS = ("imagefolder", "huggingface", "cleanlab", "fiftyone")
+
+
+def corrected_examples(audit: Audit, log: ReviewLog) -> pd.DataFrame:
+    """Every readable labelled example → its row of the table, with label (corrected), label_original, disposition
+    (undecided where nobody decided)."""
+    examples = read_table(audit.examples_path).to_pandas()
+    examples = examples[examples["label"].notna() & examples["problem"].isna()]
+    patch = corrected_labels(examples, log, audit.policy).set_index("example_id")
+    chosen = examples["example_id"].map(patch["disposition"]).fillna("undecided").astype(object)
+    new = examples["example_id"].map(patch["new_label"])
+    label = examples["label"].astype(object).where(chosen != "relabel", new)
+    return examples.assign(label_original=examples["label"], label=label, disposition=chosen).reset_index(drop=True)
+
+
+def export_as(fmt: str, audit: Audit, run: Run | None, log: ReviewLog, out: Path, *, copy: bool = False) -> list[Path]:
+    """Write every labelled split in one of ``FORMATS`` under ``out`` → the paths made. What is there already is
+    refused, apart from single files, which are replaced. Folders of images and datasets appear once all are made."""
+    if fmt not in FORMATS:
+        raise HardlookError(f"no format {fmt!r}; there is {', '.join(FORMATS)}")
+    if audit.media != "image" and fmt != "cleanlab":
+        raise HardlookError(f"this audit's examples are of kind {audit.media}; {fmt} holds images: use csv or parquet")
+    rows = corrected_examples(audit, log)
+    parts = dict(iter(rows.groupby("split", sort=False)))
+    kept = {split: part[part["disposition"] != "exclude"] for split, part in parts.items()}
+    if fmt == "cleanlab":
+        return [cleanlab_issues(audit, run, part, Path(out) / f"issues-{split}.csv") for split, part in parts.items()]
+    if fmt == "fiftyone":
+        return [fiftyone(audit, part, Path(out) / f"fiftyone-{split}") for split, part in kept.items()]
+    paths = [Path(out) / split for split in kept]
+    with _all_or_none(paths) as work:
+        for split, part in kept.items():
+            if fmt == "imagefolder":
+                image_folder(audit, part, work / split, copy=copy)
+            else:
+                huggingface(audit, part, work / split)
+    return paths
+
+
+@contextlib.contextmanager
+def _all_or_none(paths: Sequence[Path]) -> Iterator[Path]:
+    """A hidden folder beside ``paths`` in which to make them; they are renamed into place when all of them stand."""
+    for path in paths:
+        _refuse(path)
+    if not paths:
+        raise HardlookError("no labelled example can be read; there is nothing to export")
+    work = _new_folder(paths[0])
+    try:
+        yield work
+        for path in paths:
+            os.rename(work / path.name, path)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _refuse(path: Path) -> None:
+    if path.exists():
+        raise HardlookError(f"{path} is there already; remove it or name another --out")
+
+
+def _new_folder(path: Path) -> Path:
+    """A folder beside ``path`` to fill; renamed to it at the end."""
+    _refuse(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned_of(path)
+    return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
+
+
+def _files(audit: Audit, rows: pd.DataFrame) -> Iterator[tuple[object, Path | None, bytes | None, str]]:
+    """(row, its file or None, its kept bytes or None, a file name of its own) per example."""
+    kept, taken = audit.originals, set()
+    for row in rows.itertuples(index=False):
+        file = audit.path(row.reference) if isinstance(row.reference, str) else None
+        data = None if file is not None else kept.get(row.example_id)
+        if file is None and data is None:
+            raise HardlookError(f"no original of {row.example_id!r} is kept; run `hardlook score {audit.root}`")
+        stem = (
+            file.name
+            if file is not None
+            else row.example_id.replace("/", "_") + (".png" if is_png(data) else ".npy" if is_npy(data) else ".jpg")
+        )
+        name, number = stem, 1
+        while (row.label, name) in taken:
+            number += 1
+            name = f"{Path(stem).stem}-{number}{Path(stem).suffix}"
+        taken.add((row.label, name))
+        yield row, file, data, name
+
+
+def image_folder(audit: Audit, rows: pd.DataFrame, path: Path, *, copy: bool = False) -> Path:
+    """One folder per class with links to the originals (or copies); the class folder is the corrected label."""
+    for name in rows["label"].unique():
+        if name in (".", "..") or "\0" in name or name.startswith("/") or ".." in Path(name).parts:
+            raise HardlookError(f"class {name!r} is no name of a folder; export as huggingface or csv instead")
+    work = _new_folder(path)
+    try:
+        for row, file, data, name in _files(audit, rows):
+            target = work / row.label / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if file is None:
+                target.write_bytes(data)
+            elif copy:
+                shutil.copyfile(file, target)
+            else:
+                target.symlink_to(file)
+        os.chmod(work, 0o755)
+        os.rename(work, path)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return path
+
+
+def huggingface(audit: Audit, rows: pd.DataFrame, path: Path) -> Path:
+    """A dataset saved to disk: example_id, image, label, label_original, disposition and the metadata columns."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise HardlookError("a Hugging Face dataset needs `pip install 'hardlook[huggingface]'`") from error
+    classes = audit.classes or sorted({*rows["label"], *rows["label_original"]})
+    images = [
+        {"bytes": file.read_bytes() if file is not None else data, "path": name}
+        for _, file, data, name in _files(audit, rows)
+    ]
+    meta = {name.removeprefix("meta."): rows[name].tolist() for name in rows if name.startswith("meta.")}
+    columns = {
+        "example_id": rows["example_id"].tolist(),
+        "image": images,
+        "label": rows["label"].tolist(),
+        "label_original": rows["label_original"].tolist(),
+        "disposition": rows["disposition"].tolist(),
+    }
+    made = datasets.Dataset.from_dict({**meta, **columns})
+    made = made.cast_column("image", datasets.Image())
+    for name in ("label", "label_original"):
+        made = made.cast_column(name, datasets.ClassLabel(names=classes))
+    work = _new_folder(path)
+    try:
+        made.save_to_disk(work)
+        os.chmod(work, 0o755)
+        os.rename(work, path)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return path
+
+
+def cleanlab_issues(audit: Audit, run: Run | None, rows: pd.DataFrame, path: Path) -> Path:
+    """The table that ``CleanLearning.fit(label_issues=…)`` takes, in the order of the examples.
+
+    is_label_issue: reviewers relabelled or excluded it. label_quality: 0 for the most suspicious rank, 1 for the least;
+    a rank, no probability. given_label, predicted_label: class indices, the latter of the corrected label, else of the
+    suggestion where the label was not confirmed. Of a test that is read blind, neither is of the model. Further
+    columns: example_id and both class names.
+    """
+    position = {name: number for number, name in enumerate(audit.classes)}
+    split = rows["split"].iloc[0]
+    if split == "test" and audit.policy.get("test") == "blind":
+        run = None  # neither a rank nor a suggestion of a test that is read blind
+    order = default_order(audit, run, split) if run is not None else None
+    ranked = suspicion(run, order).reindex(rows["example_id"]) if order else pd.Series(np.nan, rows["example_id"])
+    quality = 1 - (ranked.rank(method="first") - 1) / max(ranked.notna().sum() - 1, 1)
+    told = suggestions(audit, run).set_index("example_id")["suggested_label"] if run is not None else {}
+    issue = rows["disposition"].isin(["relabel", "exclude"])
+    best = rows["label"].where(rows["disposition"] != "exclude", rows["example_id"].map(told))
+    best = best.fillna(rows["label_original"])
+    table = pd.DataFrame(
+        {
+            "is_label_issue": issue.to_numpy(),
+            "label_quality": quality.to_numpy(),
+            "given_label": rows["label_original"].map(position).to_numpy(),
+            "predicted_label": best.map(position).to_numpy(),
+            **{
+                name: neutralise(_texts(values)).to_pylist()
+                for name, values in (
+                    ("example_id", rows["example_id"]),
+                    ("given_name", rows["label_original"]),
+                    ("predicted_name", best),
+                )
+            },
+        }
+    )
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
+    return path
+
+
+def _texts(values: pd.Series):
+    import pyarrow as pa
+
+    return pa.array(values.astype(object).tolist(), pa.string())
+
+
+def fiftyone(audit: Audit, rows: pd.DataFrame, path: Path) -> Path:
+    """A FiftyOneImageClassificationDataset whose images stay where they are, or lie in ``data`` where they are no
+    files.
+
+    ``labels.json``: {"classes": [...], "labels": {key: index}}, ``labels_original.json`` the same before the review;
+    ``data.json``: {key: path}. Import: ``fo.Dataset.from_dir(dataset_type=fo.types.FiftyOneImageClassificationDataset,
+    labels_path="labels.json", data_path="data.json")``.
+    """
+    position = {name: number for number, name in enumerate(audit.classes)}
+    places, labels, before = {}, {}, {}
+    for row, file, data, name in _files(audit, rows):
+        if file is None:
+            file = path / "data" / row.label / name
+            with atomic_path(file) as temporary:
+                temporary.write_bytes(data)
+        places[row.example_id] = str(file)
+        labels[row.example_id], before[row.example_id] = position[row.label], position[row.label_original]
+    write_json(path / "data.json", places)
+    write_json(path / "labels.json", {"classes": audit.classes, "labels": labels})
+    write_json(path / "labels_original.json", {"classes": audit.classes, "labels": before})
+    return path

@@ -1,0 +1,305 @@
+"""Label patches: what the team's decisions mean for the dataset, as files that another program can apply.
+
+What becomes of an example is a policy's matter (``scoring.reviews.disposition``). A dispute, and an example that
+changed since it was reviewed, always goes to a second reader.
+
+Inputs → outputs: the example table and the review log → one patch per split (data frame, CSV or Parquet) →
+corrected labels. CSV neutralises what a spreadsheet would run as a formula, by an apostrophe that reading
+takes away again, so the round trip is exact. Cost: one pass over the decisions. Known limit: a patch relabels
+or leaves out whole examples.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import atomic_path, read_table, write_table
+from scoring.reviews.disposition import DISPOSITIONS, disposition, full_policy
+from scoring.reviews.event_store import TEXT
+
+if TYPE_CHECKING:
+    from scoring.reviews import ReviewLog
+
+FORMATS = ("csv", "parquet")
+TIME = pa.timestamp("us", "UTC")
+PATCH_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.string()),
+        ("fingerprint", pa.string()),
+        ("split", pa.string()),
+        ("old_label", pa.string()),
+        ("new_label", pa.string()),
+        ("verdict", pa.string()),
+        ("disposition", pa.string()),
+        ("reviewer", pa.string()),
+        ("time", TIME),
+        ("status", pa.string()),  # agreed, disputed or adjudicated
+        ("reason", pa.string()),  # why the disposition is not the verdict's
+        ("labels", pa.list_(pa.string())),
+        ("issues", pa.list_(pa.string())),
+        ("note", pa.string()),
+    ]
+)
+
+
+# -- from decisions to a patch ----------------------------------------------------------------------
+
+
+def corrected_labels(examples: pd.DataFrame, log: ReviewLog, policy: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    """One row per decided example that the dataset still has, in the order of ``examples``.
+
+    examples: data frame with example_id, split, label and fingerprint. Columns of the result: those of
+    ``PATCH_SCHEMA``. fingerprint and old_label are what the reviewer saw; new_label is the label to use from
+    now on, null where the example is excluded or waits for a second reader.
+    """
+    decided = log.consensus()
+    found = examples[["example_id", "split", "label", "fingerprint"]].merge(
+        decided, on="example_id", suffixes=("_now", ""), validate="one_to_many"
+    )
+    if found["example_id"].duplicated().any():
+        raise HardlookError("the review log was opened across audits; open it with audit=NAME to export")
+    policy = full_policy(policy)
+    return _typed(pd.DataFrame([_patch_row(row, policy) for row in _records(found)], columns=PATCH_SCHEMA.names))
+
+
+def missing_examples(examples: pd.DataFrame, log: ReviewLog) -> list[str]:
+    """Ids with decisions that the dataset no longer has, and that no patch therefore names."""
+    decided = log.consensus()["example_id"]
+    return decided[~decided.isin(examples["example_id"])].tolist()
+
+
+def _records(frame: pd.DataFrame) -> Iterable[dict[str, Any]]:
+    """Rows as dicts of plain values, nulls as None."""
+    columns = [frame[name].astype(object) for name in frame]
+    plain = [column.where(column.notna(), None) for column in columns]
+    return (dict(zip(frame.columns, values, strict=True)) for values in zip(*plain, strict=True))
+
+
+def _patch_row(row: dict[str, Any], policy: Mapping[str, str]) -> dict[str, Any]:
+    chosen, issue = disposition(row["verdict"], row["issues"], policy)
+    reason = None if issue is None else f"issue: {issue}"
+    fingerprint = row["fingerprint"] or row["fingerprint_now"]
+    old_label = row["label_now"] if row["label"] is None else row["label"]
+    new_label = {"keep": old_label, "relabel": row["new_label"]}.get(chosen)
+    if row["status"] == "disputed":
+        chosen, new_label, reason = "second reader", None, "reviewers differ"
+    elif fingerprint != row["fingerprint_now"]:
+        chosen, new_label, reason = "second reader", None, "the example changed since it was reviewed"
+    elif chosen in ("keep", "relabel") and new_label is None:
+        chosen, reason = "second reader", "no label was given"
+    return {
+        **{name: row[name] for name in ("example_id", "split", "verdict", "status", "labels", "issues", "note")},
+        "fingerprint": fingerprint,
+        "old_label": old_label,
+        "new_label": new_label,
+        "disposition": chosen,
+        "reviewer": ", ".join(row["reviewers"]),
+        "time": row["created_at"],
+        "reason": reason,
+    }
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The patch's columns in their types, whatever the rows, even none."""
+    types = {field.name: TEXT for field in PATCH_SCHEMA if pa.types.is_string(field.type)}
+    typed = frame.astype({**types, "time": "datetime64[us, UTC]"})
+    for name in ("labels", "issues"):
+        typed[name] = pd.Series([tuple(names) for names in frame[name]], dtype=object, index=frame.index)
+    return typed[PATCH_SCHEMA.names]
+
+
+# -- files ------------------------------------------------------------------------------------------
+
+
+def export_patches(
+    examples: pd.DataFrame,
+    log: ReviewLog,
+    out: Path,
+    *,
+    fmt: str = "csv",
+    policy: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """Write one patch per split of ``examples`` into the folder ``out``: ``patch-train.csv`` and so on.
+
+    A split without decisions gets an empty patch, so that no older one stays behind. Returns the paths.
+    """
+    if fmt not in FORMATS:
+        raise HardlookError(f"a patch is written as {' or '.join(FORMATS)}, found {fmt!r}")
+    patch = corrected_labels(examples, log, policy)
+    paths = []
+    for split in examples["split"].drop_duplicates():
+        paths.append(Path(out) / f"patch-{split}.{fmt}")
+        write_patch(paths[-1], patch[patch["split"] == split])
+    return paths
+
+
+def write_patch(path: Path, patch: pd.DataFrame) -> None:
+    """Write a patch as CSV or Parquet, by the ending of ``path``, atomically."""
+    path = Path(path)
+    table = pa.Table.from_pandas(patch, schema=PATCH_SCHEMA, preserve_index=False).replace_schema_metadata(None)
+    if path.suffix == ".parquet":
+        write_table(path, table, {"hardlook": {"kind": "label patch", "format": 1}})
+        return
+    for name in ("labels", "issues"):
+        texts = pa.array([json.dumps(names, ensure_ascii=False) for names in table[name].to_pylist()], pa.string())
+        table = table.set_column(table.schema.get_field_index(name), name, texts)
+    times = pa.array([time.isoformat(timespec="microseconds") for time in patch["time"]], pa.string())
+    table = table.set_column(table.schema.get_field_index("time"), "time", times)
+    table = pa.table({name: neutralise(table[name]) for name in table.column_names})
+    options = pyarrow.csv.WriteOptions(quoting_style="all_valid")  # null stays apart from the empty text
+    with atomic_path(path) as temporary:
+        pyarrow.csv.write_csv(table, temporary, options)
+
+
+def read_patch(path: Path) -> pd.DataFrame:
+    """Read what ``write_patch`` wrote, exactly; a CSV may have gone through a spreadsheet in between."""
+    path = Path(path)
+    table = read_table(path) if path.suffix == ".parquet" else _read_csv(path)
+    missing = [name for name in PATCH_SCHEMA.names if name not in table.column_names]
+    if missing:
+        raise HardlookError(f"{path} is no label patch: it has no column {', '.join(missing)}; write it with export")
+    return _typed(table.select(PATCH_SCHEMA.names).to_pandas())
+
+
+def _read_csv(path: Path) -> pa.Table:
+    size = path.stat().st_size
+    if not size:
+        raise HardlookError(f"{path} is empty; write it again with export")
+    try:
+        table = pyarrow.csv.read_csv(
+            path,
+            read_options=pyarrow.csv.ReadOptions(block_size=min(size + 1, 2**31 - 1)),
+            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types={name: pa.string() for name in PATCH_SCHEMA.names},
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise HardlookError(f"{path} cannot be read as CSV ({error}); write it again with export") from error
+    columns = {name: restore(table[name]) for name in table.column_names if name in PATCH_SCHEMA.names}
+    for name in ("labels", "issues"):
+        if name in columns:
+            columns[name] = pa.array([json.loads(text or "[]") for text in columns[name].to_pylist()])
+    if "time" in columns:
+        columns["time"] = pa.array(pd.to_datetime(columns["time"].to_pandas(), format="ISO8601", utc=True), TIME)
+    return pa.table(columns)
+
+
+def neutralise(texts: pa.ChunkedArray | pa.Array) -> Any:
+    """Put an apostrophe before each text that a spreadsheet may run as a formula or that begins with one.
+
+    >>> neutralise(pa.array(["=1+1", "'tis", "cat", None])).to_pylist()
+    ["'=1+1", "''tis", 'cat', None]
+    """
+    risky = pc.match_substring_regex(texts, r"^(?:[\t\r\n']|[\s\x00-\x1f]*[=+\-@＝＋－＠])")
+    return pc.if_else(risky, pc.binary_join_element_wise("'", texts, ""), texts)
+
+
+def restore(texts: pa.ChunkedArray | pa.Array) -> Any:
+    """Take away the apostrophe that ``neutralise`` put.
+
+    >>> restore(pa.array(["'=1+1", "''tis", "cat", None])).to_pylist()
+    ['=1+1', "'tis", 'cat', None]
+    """
+    return pc.if_else(pc.starts_with(texts, "'"), pc.utf8_slice_codeunits(texts, 1), texts)
+
+
+# -- applying ---------------------------------------------------------------------------------------
+
+OUTCOMES = ("kept", "relabelled", "excluded", "second reader", "refused")
+
+
+def apply_patch(patch: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Correct a dataset's labels → (corrected, report); refuses example by example, never the whole.
+
+    labels: data frame with example_id, label, fingerprint and, where known, split; other columns are carried
+    along. corrected: ``labels`` with new labels in place and excluded examples left out. report: one row per
+    row of the patch, with example_id, outcome (one of ``OUTCOMES``) and reason. An example is refused where
+    the dataset does not have it, its fingerprint or split differs, or its label is neither the patch's old
+    one nor its new one. Applying a patch twice changes nothing more.
+    """
+    _check_patch(patch)
+    _check_labels(labels)
+    corrected = labels.reset_index(drop=True)
+    if not isinstance(corrected["label"].dtype, pd.StringDtype):  # categories would refuse a class that is new here
+        corrected["label"] = corrected["label"].astype(object)
+    known = corrected[[name for name in ("example_id", "label", "fingerprint", "split") if name in corrected]]
+    rows = {row["example_id"]: row for row in _records(known)}
+    report = pd.DataFrame(
+        [(row["example_id"], *_outcome(row, rows.get(row["example_id"]))) for row in _records(patch)],
+        columns=["example_id", "outcome", "reason"],
+    ).astype(TEXT)
+    return _corrected(corrected, patch, report), report
+
+
+def _outcome(row: dict[str, Any], example: dict[str, Any] | None) -> tuple[str, str | None]:
+    """What becomes of one example, and why."""
+    if example is None:
+        return "refused", "not in this dataset"
+    refusal = _refusal(row, example)
+    if refusal is not None:
+        return "refused", refusal
+    if row["disposition"] == "second reader":
+        return "second reader", row["reason"]
+    return {"keep": "kept", "relabel": "relabelled", "exclude": "excluded"}[row["disposition"]], None
+
+
+def _refusal(row: dict[str, Any], example: dict[str, Any]) -> str | None:
+    if row["fingerprint"] is None or row["fingerprint"] != example["fingerprint"]:
+        found, needed = example["fingerprint"], row["fingerprint"]
+        return f"the fingerprint differs: {found} in the dataset, {needed} in the patch"
+    if row["split"] is not None and example.get("split", row["split"]) != row["split"]:
+        return f"the split differs: {example['split']} in the dataset, {row['split']} in the patch"
+    allowed = {row["old_label"], row["new_label"] if row["disposition"] == "relabel" else row["old_label"]}
+    if example["label"] not in allowed:
+        return f"the label differs: {example['label']!r} in the dataset, {row['old_label']!r} in the patch"
+    return None
+
+
+def _corrected(labels: pd.DataFrame, patch: pd.DataFrame, report: pd.DataFrame) -> pd.DataFrame:
+    outcomes = report.set_index("example_id")["outcome"]
+    new_labels = patch.set_index("example_id")["new_label"]
+    becomes = labels["example_id"].map(outcomes)
+    changed = (becomes == "relabelled").to_numpy(dtype=bool)
+    labels.loc[changed, "label"] = labels.loc[changed, "example_id"].map(new_labels)
+    return labels[(becomes != "excluded").to_numpy(dtype=bool)].reset_index(drop=True)
+
+
+def _check_patch(patch: pd.DataFrame) -> None:
+    needed = ("example_id", "fingerprint", "split", "old_label", "new_label", "disposition", "reason")
+    _need_columns("the patch", patch, needed)
+    unknown = patch.loc[~patch["disposition"].isin(DISPOSITIONS), "disposition"]
+    if len(unknown):
+        raise HardlookError(f"the patch has disposition {unknown.iloc[0]!r}; needed one of {', '.join(DISPOSITIONS)}")
+    lost = patch.loc[(patch["disposition"] == "relabel") & patch["new_label"].isna(), "example_id"]
+    if len(lost):
+        raise HardlookError(f"the patch relabels {lost.iloc[0]!r} and names no new_label; write it again with export")
+
+
+def _check_labels(labels: pd.DataFrame) -> None:
+    _need_columns("the dataset's table", labels, ("example_id", "label", "fingerprint"))
+    if pd.api.types.is_numeric_dtype(labels["label"]) and len(labels):
+        raise HardlookError(
+            f"labels are class names, found the number {labels['label'].iloc[0]}; map them to names first"
+        )
+
+
+def _need_columns(what: str, frame: pd.DataFrame, needed: tuple[str, ...]) -> None:
+    missing = [name for name in needed if name not in frame]
+    if missing:
+        raise HardlookError(f"{what} has no column {', '.join(missing)}; it needs {', '.join(needed)}")
+    twice = frame.loc[frame["example_id"].duplicated(), "example_id"]
+    if len(twice):
+        raise HardlookError(f"{what} names example {twice.iloc[0]!r} twice; ids must differ")

@@ -1,0 +1,364 @@
+"""``hardlook check``: what would silently spoil every number, looked for before anything is scored.
+
+Six questions about a run: is an example read twice the same (random augmentation is refused); are inputs and logits
+finite and of the right width; are the logits the same again, and alone as in a batch (dropout or batch statistics in
+eval mode are refused); what are the outputs (logits, probabilities, sigmoids); is the accuracy on 500 labelled examples
+what ``expected_accuracy`` says; and if it is not, which usual mistake explains it
+(``scoring.pipeline.preprocessing_mistakes``). Sixteen inputs are kept as the picture that the model sees.
+
+Cost: 500 reads and at most a dozen forward passes over them. Loads torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.stats import binom
+
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import atomic_path, write_json
+from scoring.data.examples import input_columns
+from scoring.data.images import is_deep_colour
+from scoring.evaluation import wilson
+from scoring.models.audited_model import explained
+from scoring.models.outputs import BY_RANGE, SENTENCES
+from scoring.pipeline.alternative_decoding import OtherReading, other_readings, uneven_readings
+from scoring.pipeline.input_summary import FEW_TEXTS, columns_seen, mostly_cut, tokens_seen, uneven_columns
+from scoring.pipeline.preprocessing_mistakes import Remedy, best_remedy, class_remedies, input_remedies
+from scoring.pipeline.shards import BATCH, Context
+
+SIZE = 500
+TWICE = 32
+ALONE = 8
+SHORT = 0.005  # the chance of so low an accuracy where the expected one is true
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One answer: ``level`` is ok, warning or error; ``text`` says what was found and what to do."""
+
+    level: str
+    text: str
+    classes: tuple[str, ...] = ()
+    """``classes`` in the order of the model's outputs, where that is the remedy."""
+
+
+def check_run(context: Context) -> list[Finding]:
+    """Answer the questions about one run, keep the report and the picture, and return the findings in order."""
+    numbers = chosen(context)
+    batch, good, reasons = context.inputs.batch(numbers, context.pool)
+    numbers = numbers[good]
+    findings = [*unreadable(reasons, len(good)), *read_twice(context, numbers[:TWICE]), *deep_colours(context, numbers)]
+    save_picture(batch[:16], context.run.check_picture)
+    seen, warnings = as_seen(context, batch, numbers)
+    findings += warnings
+    findings.append(finite(batch, "inputs"))
+    logits = predicted_logits(context, batch)
+    findings += [
+        finite(logits, "logits"),
+        outputs_are(context),
+        *steady(context, batch, logits),
+        *unmasked(context, batch, logits),
+    ]
+    labels = context.labels[numbers]
+    uneven = uneven_readings(context)
+    findings += [Finding("error", uneven)] if uneven else []
+    others = other_readings(context, numbers, batch, logits, partial(predicted_logits, context))
+    findings += accuracy(context, batch, logits, labels, seen_split(context, numbers), others)
+    facts = {"findings": [asdict(f) for f in findings], "examples": len(numbers)}
+    write_json(context.run.check_path, facts | ({"seen": seen} if seen else {}))
+    return findings
+
+
+def as_seen(context: Context, batch: torch.Tensor, numbers: np.ndarray) -> tuple[dict | None, list[Finding]]:
+    """Vectors and texts as the model sees them (``scoring.pipeline.input_summary``), for the page, and what to warn
+    of."""
+    if context.audit.media == "vector":
+        names = input_columns(context.audit)
+        seen, text = columns_seen(batch, names), uneven_columns(batch, names)
+    elif context.audit.media == "text":
+        inputs = context.inputs
+        texts = [inputs.originals.read(int(inputs.sources[n]), int(inputs.rows[n])) for n in numbers[:FEW_TEXTS]]
+        seen = tokens_seen(batch, texts, inputs.transform)
+        text = mostly_cut(seen)
+    else:
+        return None, []
+    return seen, [Finding("warning", text)] if text else []
+
+
+def refuse_errors(findings: list[Finding]) -> None:
+    """Raise the errors among the findings as one, with the way to go on regardless."""
+    errors = [finding.text for finding in findings if finding.level == "error"]
+    if errors:
+        raise HardlookError("\n".join([*errors, "scoring would measure the mistake; mend it, or score with --anyway"]))
+
+
+def chosen(context: Context) -> np.ndarray:
+    """Positions of up to 500 examples drawn with the audit's seed: labelled test, else labelled train, else any."""
+    examples = context.examples
+    known = examples["label"].notna()
+    for mask in ((examples["split"] == "test") & known, (examples["split"] == "train") & known, known | True):
+        positions = np.flatnonzero(mask)
+        if len(positions):
+            return np.random.default_rng(context.audit.seed).permutation(positions)[:SIZE]
+    raise HardlookError("no example can be read; see the problems listed by `hardlook score` and in examples.parquet")
+
+
+def unreadable(reasons: dict[int, str], readable: int) -> list[Finding]:
+    """Examples whose original cannot be read: a warning; none readable: an error."""
+    if not reasons:
+        return []
+    text = (
+        f"{len(reasons)} of {len(reasons) + readable} inputs cannot be made, the first: {next(iter(reasons.values()))}"
+    )
+    if not readable:
+        raise HardlookError(text + "; mend the data or the transform in audit.toml")
+    return [Finding("warning", text)]
+
+
+def read_twice(context: Context, numbers: np.ndarray) -> list[Finding]:
+    """The same example read twice must be equal to the bit."""
+    for number in numbers:
+        if not torch.equal(context.inputs.read(number), context.inputs.read(number)):
+            return [
+                Finding(
+                    "error",
+                    f"example {context.inputs.ids[number]!r} read twice differs: the transform or the "
+                    "dataset augments at random; name the evaluation transform in audit.toml",
+                )
+            ]
+    return [Finding("ok", f"{len(numbers)} examples read twice are equal to the bit")]
+
+
+def deep_colours(context: Context, numbers: np.ndarray) -> list[Finding]:
+    """Picture files of 16 bits per colour reach the transform with 8: right only if training read them so too."""
+    plain = {at for at, source in enumerate(context.audit.sources) if "loader" not in source}
+    deep = 0
+    for row in context.examples.iloc[numbers].itertuples():
+        if context.audit.media != "image" or not isinstance(row.reference, str) or row.source not in plain:
+            continue
+        with contextlib.suppress(HardlookError, OSError):  # what cannot be read was told before
+            deep += is_deep_colour((context.audit.root / row.reference).read_bytes())
+    if not deep:
+        return []
+    return [
+        Finding(
+            "warning",
+            f"{deep} of {len(numbers)} pictures hold 16 bits per colour and reach the transform with 8, as "
+            "Pillow and torchvision's ImageFolder read them; if the model was trained on all 16, name a loader "
+            "that keeps them (see the README)",
+        )
+    ]
+
+
+def finite(values: torch.Tensor, what: str) -> Finding:
+    """Inputs and logits must be finite."""
+    if not values.is_floating_point() or bool(torch.isfinite(values).all()):
+        return Finding("ok", f"{what} are finite")
+    rows = int((~torch.isfinite(values).flatten(1).all(1)).sum())
+    return Finding(
+        "error",
+        f"{what} of {rows} of {len(values)} examples hold NaN or infinity; check the data, the "
+        "transform and the last checkpoint",
+    )
+
+
+def outputs_are(context: Context) -> Finding:
+    """What the model returns, as audit.toml says or as its ranges and row sums tell; a warning where some scores stay
+    null."""
+    model = context.model
+    told, kind = SENTENCES[model.output.kind], model.output.kind
+    if model.choice:
+        return Finding("warning", f"{told}; {model.choice}")
+    if "output" in context.run.config:
+        return Finding("ok", f"{told} (as audit.toml says)")
+    if kind in BY_RANGE:
+        return Finding(
+            "warning",
+            f'{told}; told by their range alone: if they are logits after all, write `output = "logits"` '
+            f'in [run.{context.run.name}] of audit.toml, else `output = "{kind}"`',
+        )
+    return Finding("ok" if model.keeps_logits else "warning", told)
+
+
+def predicted_logits(context: Context, batch: torch.Tensor) -> torch.Tensor:
+    """(n, c) logits of the last checkpoint."""
+    with context.model.at(context.checkpoints[-1]), explained(batch):
+        parts = [context.model.predict(batch[at : at + BATCH])[0] for at in range(0, len(batch), BATCH)]
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def steady(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[Finding]:
+    """The same inputs must give the same logits again, whichever other examples are beside them in the batch.
+
+    Dropout called as a function keeps dropping in eval mode, and a BatchNorm without running statistics normalises by
+    its batch: every score would then depend on chance or on its neighbours.
+    """
+    few = logits[:TWICE]
+    coarse = next((p.dtype for p in context.model.module.parameters() if p.dtype.itemsize < 4), None)
+    allowed = (0.1 if coarse else 1e-3) * float(few.float().std().nan_to_num()) + 1e-6
+    if not bool(torch.isfinite(few).all()) or len(few) < 2:
+        return []
+
+    def same(found: torch.Tensor, wanted: torch.Tensor) -> bool:
+        return torch.allclose(found, wanted, rtol=1e-3, atol=allowed)
+
+    if not same(predicted_logits(context, batch)[:TWICE], few):
+        return [
+            Finding(
+                "error",
+                "the model gives other logits for the same inputs in eval mode: dropout called as a function "
+                "keeps dropping (pass training=self.training), or forward draws at random or changes the model",
+            )
+        ]
+    alone = torch.cat([predicted_logits(context, batch[at : at + 1]) for at in range(min(len(few), ALONE))])
+    among = predicted_logits(context, torch.cat([batch[TWICE : 2 * TWICE], batch[:TWICE].flip(0)]))[-len(few) :].flip(0)
+    if not same(alone, few[:ALONE]) or not same(among, few):
+        return [
+            Finding(
+                "error",
+                "an example's logits depend on the others in its batch: a BatchNorm in training mode or "
+                "without running statistics, or a mean over the batch; use running statistics",
+            )
+        ]
+    return []
+
+
+def unmasked(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[Finding]:
+    """A text model that would take an attention mask, is given none, and says something else with one: in training it
+    had one."""
+    module = context.model.module
+    takes = "attention_mask" in inspect.signature(module.forward).parameters
+    padding = getattr(getattr(module, "config", None), "pad_token_id", None)
+    if batch.is_floating_point() or not takes or padding is None or not bool((batch == padding).any()):
+        return []
+    with context.model.at(context.checkpoints[-1]) as model, torch.no_grad():
+        ids = batch[:TWICE].to(context.model.device)
+        masked = context.model.logits(model(ids, attention_mask=(ids != padding).long())).float().cpu()
+    off = float((masked - logits[:TWICE]).abs().max())
+    if off <= 0.01 * float(masked.std()) + 1e-6:
+        return []
+    return [
+        Finding(
+            "warning",
+            f"the model attends to padding: with attention_mask = (ids != {padding}) its logits differ by up "
+            f"to {off:.2g}; if training gave it a mask, wrap it so that it derives one from the ids (see the README)",
+        )
+    ]
+
+
+def seen_split(context: Context, numbers: np.ndarray) -> str:
+    """A reservation where all of the examples are of train: of their labels the model has learnt."""
+    return " of train, for want of test examples" if (context.examples["split"].iloc[numbers] == "train").all() else ""
+
+
+def accuracy(
+    context: Context,
+    batch: torch.Tensor,
+    logits: torch.Tensor,
+    labels: np.ndarray,
+    of: str = "",
+    others: Sequence[OtherReading] = (),
+) -> list[Finding]:
+    """Accuracy against ``expected_accuracy``; where it falls short, the usual mistakes are tried. ``of``: which
+    examples; ``others``: other readings of their pictures, which are compared even where nothing falls short.
+
+    It is an error where the shortfall, or the advantage of a mistake undone, is no accident of these examples.
+    """
+    known = np.flatnonzero(labels >= 0)
+    warnings = [Finding("warning", other.told) for other in others]
+    if not len(known):
+        return [Finding("warning", "no example has a label: accuracy cannot be checked"), *warnings]
+    reread = [Remedy(other.remedy, other.logits[known].argmax(1).numpy() == labels[known]) for other in others]
+    right = logits[known].argmax(1).numpy() == labels[known]
+    low, high = wilson(int(right.sum()), len(known))
+    expected = context.run.config.get("expected_accuracy")
+    told = f"accuracy {right.mean():.1%} on {len(known)} examples{of} ({low:.1%} to {high:.1%})"
+    chance = 1 / max(len(context.audit.classes), 1)
+    if high >= expected if expected is not None else right.mean() >= (1 + chance) / 2:
+        better = best_remedy(reread, right)
+        if better and better.sure and expected is None:
+            return [
+                Finding(
+                    "error",
+                    f"{told}; {better.sentence()}; or, if training read them so, set expected_accuracy in audit.toml",
+                )
+            ]
+        compared = (
+            f", expected {expected:.1%}"
+            if expected is not None
+            else "; set expected_accuracy in audit.toml to have it checked"
+        )
+        if better and better.sure:  # nets often know upright pictures better, however they were trained
+            warnings = [
+                Finding(
+                    "warning",
+                    f"the accuracy is as expected, and would be {better.right.mean():.1%} otherwise: {better.text}",
+                )
+            ]
+        return [Finding("ok", told + compared), *warnings]
+    winner, untested = explanation(context, batch[known], logits[known], labels[known], right, reread)
+    short = expected is not None and binom.cdf(right.sum(), len(known), expected) < SHORT
+    needed = f"expected {expected:.1%}" if expected is not None else "no expected_accuracy is set"
+    advice = (
+        winner.sentence()
+        if winner
+        else (
+            "none of the usual mistakes explains it (permuted classes, BGR, /255, normalisation): check that "
+            "checkpoints, "
+            "classes and transform belong together"
+        )
+    )
+    return [
+        Finding(
+            "error" if short or (winner and winner.sure) else "warning",
+            "; ".join([f"{told}, {needed}", advice, *([untested] if untested else [])]),
+            winner.classes if winner else (),
+        ),
+        *warnings,
+    ]
+
+
+def explanation(
+    context: Context, batch, logits, labels: np.ndarray, right: np.ndarray, reread: Sequence[Remedy] = ()
+) -> tuple[Remedy | None, str | None]:
+    """The usual mistake that, undone, gives the highest accuracy; and what could not be tested.
+
+    Among equals the first: another reading of the files comes before changes of the inputs, which may imitate it.
+    """
+    tried = [
+        Remedy(text, predicted_logits(context, undo(batch)).argmax(1).numpy() == labels)
+        for text, undo in input_remedies(batch).items()
+    ]
+    renamings, untested = class_remedies(logits.argmax(1).numpy(), labels, context.audit.classes)
+    return best_remedy([*reread, *tried, *renamings], right), untested
+
+
+def save_picture(batch: torch.Tensor, path) -> None:
+    """Sixteen inputs as the model sees them, in one 4×4 picture; channels stretched to the batch's own range."""
+    if batch.ndim != 4 or batch.shape[1] not in (1, 3) or not len(batch):
+        return
+    low, high = batch.amin((0, 2, 3), keepdim=True), batch.amax((0, 2, 3), keepdim=True)
+    scaled = ((batch - low) / (high - low).clamp_min(1e-9)).nan_to_num(0).clamp(0, 1)
+    pictures = [tile(image) for image in scaled]
+    side = pictures[0].width, pictures[0].height
+    sheet = Image.new("RGB", (4 * (side[0] + 4) + 4, 4 * (side[1] + 4) + 4), "white")
+    for number, picture in enumerate(pictures):
+        sheet.paste(picture, (4 + number % 4 * (side[0] + 4), 4 + number // 4 * (side[1] + 4)))
+    with atomic_path(path) as temporary:
+        sheet.save(temporary, format="PNG")
+
+
+def tile(image: torch.Tensor, least: int = 96) -> Image.Image:
+    """(1 or 3, h, w) in 0…1 → an RGB picture, small ones enlarged by a whole factor without blur."""
+    pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).expand(-1, -1, 3).contiguous().cpu().numpy()
+    picture = Image.fromarray(pixels)
+    factor = max(1, least // max(picture.size))
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)

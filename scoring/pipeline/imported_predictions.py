@@ -1,0 +1,257 @@
+"""Predictions of a model that is not PyTorch's: a table becomes a run without a model.
+
+``read_predictions`` checks a CSV or Parquet file and gives ids, (n, c) probabilities and (n, d) features;
+``import_predictions`` writes them as a run, in whose files logits are log p, so that everything that reads
+a run reads this one too. The table has one row per example:
+
+    example_id                   as in the example table
+    probabilities                a list per row, in the order of audit.toml's classes (JSON in a CSV), or one column per
+                                 class, named as the class or p_<class>
+    features                     optional: a list per row, or columns feature_0, feature_1, …: the vectors on which
+                                 neighbours are looked for
+
+Nothing is written before everything is checked, and the run's folder is renamed into place whole. Cost: one
+read; memory 8 · n · (c + d) bytes. Limits: no checkpoints, so no gradients, influence or training dynamics.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+import scoring
+from scoring.audit import Audit, Run, can_name_run
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_table, write_json, write_table, write_vectors
+from scoring.audit.user_code import close_names
+from scoring.data.adapters.manifest import read_text_table
+from scoring.data.examples import read_examples
+
+TOLERANCE = 0.01
+"""How far from 1 the probabilities of an example may sum; they are divided by their sum."""
+SMALLEST = 1e-30
+"""Probabilities below it are written as this: its logarithm is finite."""
+FEATURE = re.compile(r"features?[_.]?(\d+)")
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a table held: (n,) ids, (n, c) probabilities that sum to 1, (n, d) features or None."""
+
+    ids: list[str]
+    probabilities: np.ndarray
+    features: np.ndarray | None
+
+
+def read_predictions(path: Path, classes: Sequence[str], id_column: str = "example_id") -> Predictions:
+    """Read and check a table of predictions. Anything wrong is one ``HardlookError`` that names the first
+    bad row.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise HardlookError(f"there is no file {path}; needed a CSV or Parquet table of predictions")
+    table = read_table(path) if path.suffix.lower() in (".parquet", ".pq") else read_text_table(path)
+    if id_column not in table.column_names:
+        raise HardlookError(f"{path} has no column {id_column!r}; {close_names(id_column, table.column_names)}")
+    ids = ["" if value is None else str(value) for value in table[id_column].to_pylist()]
+    _check_ids(path, ids)
+    rest = table.drop_columns([id_column])
+    probabilities = _checked_probabilities(path, ids, _probabilities(path, rest, ids, classes))
+    features = _features(path, rest, ids, set(classes))
+    return Predictions(ids, probabilities, features)
+
+
+def _check_ids(path: Path, ids: list[str]) -> None:
+    if not ids:
+        raise HardlookError(f"{path} has no rows; needed one per example")
+    if "" in ids:
+        raise HardlookError(f"{path}: row {ids.index('') + 1} has no example_id; needed one in every row")
+    twice = pd.Series(ids)[pd.Series(ids).duplicated()]
+    if len(twice):
+        raise HardlookError(
+            f"{path} names {twice.iloc[0]!r} more than once ({twice.nunique():,} such ids); needed one row per example"
+        )
+
+
+def _probabilities(path: Path, table: pa.Table, ids: list[str], classes: Sequence[str]) -> np.ndarray:
+    """(n, c) as they stand: from one list column, or from one column per class."""
+    if not classes:
+        raise HardlookError("audit.toml names no classes, so there is no order of probabilities; add classes = [...]")
+    if "probabilities" in table.column_names and "probabilities" not in classes:
+        return _lists(path, table["probabilities"], ids, "probabilities", len(classes), "audit.toml has {} classes")
+    own = {name: next((c for c in (name, f"p_{name}") if c in table.column_names), None) for name in classes}
+    missing = [name for name, column in own.items() if column is None]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise HardlookError(
+            f"{path} has no column of probabilities for class {missing[0]!r}{more}; needed one column per "
+            f"class, named as the class or p_<class>, or one list column 'probabilities'; it has "
+            f"{', '.join(table.column_names) or 'none'}"
+        )
+    return np.column_stack([_numbers(path, table[column], ids, column) for column in own.values()])
+
+
+def _features(path: Path, table: pa.Table, ids: list[str], classes: set[str]) -> np.ndarray | None:
+    if "features" in table.column_names and "features" not in classes:
+        return _finite(path, ids, _lists(path, table["features"], ids, "features"), "features")
+    numbered = {
+        int(found[1]): name for name in table.column_names if name not in classes and (found := FEATURE.fullmatch(name))
+    }
+    if not numbered:
+        return None
+    columns = [numbered[number] for number in sorted(numbered)]
+    return _finite(path, ids, np.column_stack([_numbers(path, table[c], ids, c) for c in columns]), "features")
+
+
+def _lists(
+    path: Path,
+    column: pa.ChunkedArray,
+    ids: list[str],
+    what: str,
+    width: int | None = None,
+    needed: str = "the first row has {}",
+) -> np.ndarray:
+    """A column of lists (or of JSON lists) as (n, width)."""
+    rows = column.to_pylist()
+    for at, row in enumerate(rows):
+        if isinstance(row, str):
+            try:
+                row = json.loads(row)
+            except json.JSONDecodeError:
+                row = None
+        if not isinstance(row, list) or not row:
+            raise HardlookError(
+                f"{path}: {ids[at]!r} has {what} = {rows[at]!r}; needed a list of numbers such as [0.1, 0.9]"
+            )
+        width = len(row) if width is None else width
+        if len(row) != width:
+            raise HardlookError(f"{path}: {ids[at]!r} has {len(row)} {what}; {needed.format(width)}")
+        rows[at] = row
+    try:
+        return np.array(rows, dtype=np.float64)  # None becomes NaN, which is refused with its row
+    except (TypeError, ValueError) as error:
+        raise HardlookError(f"{path}: {what} holds what is no number ({error}); needed lists of numbers") from error
+
+
+def _numbers(path: Path, column: pa.ChunkedArray, ids: list[str], name: str) -> np.ndarray:
+    values = pd.to_numeric(column.to_pandas().replace("", None), errors="coerce").to_numpy(dtype=np.float64)
+    bad = np.flatnonzero(np.isnan(values))
+    if len(bad):
+        found = column[int(bad[0])].as_py()
+        raise HardlookError(f"{path}: {ids[bad[0]]!r} has {name} = {found!r} ({len(bad):,} such rows); needed a number")
+    return values
+
+
+def _finite(path: Path, ids: list[str], values: np.ndarray, what: str) -> np.ndarray:
+    bad = np.flatnonzero(~np.isfinite(values).all(1))
+    if len(bad):
+        raise HardlookError(
+            f"{path}: {ids[bad[0]]!r} has {what} that are not finite ({len(bad):,} such rows); needed numbers"
+        )
+    return values
+
+
+def _checked_probabilities(path: Path, ids: list[str], p: np.ndarray) -> np.ndarray:
+    """Each row between 0 and 1, summing to 1."""
+    _finite(path, ids, p, "probabilities")
+    sums = p.sum(1)
+    bad = np.flatnonzero((p < -1e-6).any(1) | (p > 1 + TOLERANCE).any(1) | (np.abs(sums - 1) > TOLERANCE))
+    if len(bad):
+        row = bad[0]
+        raise HardlookError(
+            f"{path}: the probabilities of {ids[row]!r} lie between {p[row].min():.3g} and {p[row].max():.3g} "
+            f"and sum to {sums[row]:.4g} ({len(bad):,} such rows); needed numbers from 0 to 1 that sum to 1 "
+            "(logits take a softmax first)"
+        )
+    return np.clip(p, 0, 1) / np.clip(p, 0, 1).sum(1, keepdims=True)
+
+
+def import_predictions(
+    audit: Audit,
+    name: str,
+    path: Path,
+    *,
+    id_column: str = "example_id",
+    out_of_fold: bool = False,
+    overwrite: bool = False,
+) -> dict:
+    """Write the run ``name`` from a table → what was imported: examples, of, features, accuracy.
+
+    ``out_of_fold``: each example's probabilities come from a model that was not trained on it; labels are
+    then suggested from them as such. An imported run of that name is replaced with ``overwrite``, scores
+    and all; a configured one never.
+    """
+    from scoring.pipeline.predictions import predictions_table
+
+    _check_name(audit, name, overwrite)
+    found = read_predictions(path, audit.classes, id_column)
+    examples = read_examples(audit)
+    examples = examples[examples["problem"].isna()].reset_index(drop=True)
+    at = _placed(audit, Path(path), found.ids, examples["example_id"])
+    ids = examples["example_id"].tolist()
+    logits = _spread(at, len(ids), np.log(np.maximum(found.probabilities, SMALLEST)))
+    table = predictions_table(examples, logits, audit.classes)
+    correct = table["correct"].to_pandas().dropna()
+    facts = {
+        "file": Path(path).name,
+        "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+        "examples": len(at),
+        "of": len(ids),
+        "out_of_fold": out_of_fold,
+        "features": 0 if found.features is None else found.features.shape[1],
+        "accuracy": float(correct.mean()) if len(correct) else None,
+    }
+    with audit_run(audit, name).replaced() as run:
+        write_vectors(run.logits_path, ids, logits)
+        write_table(run.predictions_path, table, {"imported": facts, "hardlook": scoring.__version__})
+        if found.features is not None:
+            write_vectors(run.features_path, ids, _spread(at, len(ids), found.features))
+        if out_of_fold:
+            write_vectors(run.out_of_fold_path, ids, _spread(at, len(ids), found.probabilities))
+        write_json(run.record_path, {"name": name, "imported": facts, "versions": {"hardlook": scoring.__version__}})
+    return facts
+
+
+def audit_run(audit: Audit, name: str) -> Run:
+    """The run of that name whether it is there or not."""
+    return Run(name, audit.root)
+
+
+def _check_name(audit: Audit, name: str, overwrite: bool) -> None:
+    if not can_name_run(name):
+        raise HardlookError(f"--run {name!r} cannot name a run: it names a folder; use letters and digits")
+    if name in audit.config.get("run", {}):
+        raise HardlookError(
+            f"audit.toml has a table [run.{name}] with a model of its own; import under another --run name"
+        )
+    if name in audit.run_names() and not overwrite:
+        raise HardlookError(
+            f"run {name!r} is there already; --overwrite replaces it and its scores, another --run name keeps it"
+        )
+
+
+def _placed(audit: Audit, path: Path, ids: list[str], known: pd.Series) -> np.ndarray:
+    """The row of each id among the usable examples; ids that are none are an error."""
+    at = pd.Index(known).get_indexer(ids)
+    unknown = [name for name, row in zip(ids, at, strict=True) if row < 0]
+    if unknown:
+        raise HardlookError(
+            f"{path} has {len(unknown):,} ids that are no usable example of {audit.root}, the first: "
+            f"{unknown[0]!r}; {close_names(unknown[0], known.tolist())}"
+        )
+    return at
+
+
+def _spread(at: np.ndarray, n: int, values: np.ndarray) -> np.ndarray:
+    """Rows put where they belong among n; NaN elsewhere."""
+    result = np.full((n, values.shape[1]), np.nan, dtype=np.float32)
+    result[at] = values
+    return result

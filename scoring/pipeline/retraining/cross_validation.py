@@ -1,0 +1,47 @@
+"""Out-of-fold probabilities: each training example judged by a model that was not trained on it.
+
+The labelled training examples are dealt into K folds, the run's model is trained K times on all folds but one, and
+gives the class probabilities of the fold left out. Label-issue finders ask for such probabilities (Northcutt et al.
+2021, section 3), and the suggested label comes from them where they are.
+
+Output: ``runs/<run>/out_of_fold.arrow``, (n, c), of the labelled training examples. Cost: K trainings on (K−1)/K of
+the examples; a killed command goes on in the fold that it was in.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scoring.audit.storage import digest, write_vectors
+from scoring.evaluation.probabilities import softmax
+from scoring.pipeline.retraining.subset_training import Retraining
+from scoring.pipeline.shards import Context
+from scoring.training.dynamics import vectors_metadata
+
+
+def cross_validate(context: Context, folds: int, *, epochs: int | None = None) -> str:
+    """Write the out-of-fold probabilities; returns a sentence about what was done.
+
+    Probabilities that were made by the same settings, for the same examples and labels, are left alone.
+    """
+    work, path = Retraining(context, epochs), context.run.out_of_fold_path
+    fold = work.deal(folds, context.audit.seed)
+    ids = work.examples["example_id"].tolist()
+    key = digest([work.key, ids, np.asarray(work.data.labels).tolist(), fold.tolist(), context.audit.seed])
+    if path.is_file() and vectors_metadata(path).get("key") == key:
+        return f"out-of-fold probabilities of {len(ids):,} examples are there already"
+    if "weights" in context.run.config:
+        context.say(
+            "the trainings start from given weights; if those saw the examples, only last block and head are made "
+            "anew, and out-of-fold probabilities may be too good"
+        )
+    probabilities = np.full((len(ids), len(context.audit.classes)), np.nan, np.float32)
+    with context.progress(f"{folds} folds", work.epochs * len(ids) * (folds - 1)) as advance:
+        for number in range(folds):
+            model = work.train(f"fold-{number}", np.flatnonzero(fold != number), context.audit.seed, advance)
+            rows = np.flatnonzero(fold == number)
+            probabilities[rows] = softmax(work.logits(model, rows).astype(np.float64))
+    write_vectors(path, ids, probabilities, {"key": key, "folds": folds})
+    work.forget(*(f"fold-{number}" for number in range(folds)))
+    right = (probabilities.argmax(1) == np.asarray(work.data.labels)).mean()
+    return f"out-of-fold probabilities of {len(ids):,} examples from {folds} folds, {right:.1%} predicted as labelled"

@@ -1,0 +1,57 @@
+"""Of which examples nobody is told what a model or a first reader says, why, and how that is put in words.
+
+    hidden = test examples where the policy reads test blind, for ever
+           ∪ blind rows (``scoring.queue.random_controls.blind_rows``, where audit.toml sets a goal) until their first
+           verdict ∪ examples that wait for a second reader, where a team reads (roles, or more than one reviewer in the
+           log)
+
+``hidden_from_readers`` is for what anybody may read, such as a report; pages (``dashboard.blinding.model_output``) ask
+for whoever looks, who may be the first reader and may have asked for controls.
+
+Inputs → outputs: an audit and its log → example_id → reason. Cost: one pass over the decided examples, one ranking per
+split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from scoring.audit import Audit
+from scoring.audit.storage import read_table
+from scoring.queue.random_controls import blind_rows
+from scoring.queue.second_reader_policy import ReviewPolicy
+from scoring.reviews import ReviewLog
+
+TEST = "Test is read blind: what the model says of its examples is shown to nobody."
+FIRST = "Read blind: what the model says of it is hidden until the first verdict."
+SECOND = "Read blind: what the model says of it is hidden until a second person has read it."
+WORDS = {
+    TEST: "in test, which is read blind",
+    FIRST: "until their first verdict",
+    SECOND: "until a second person has read them",
+}
+
+
+def hidden_from_readers(audit: Audit, log: ReviewLog) -> dict[str, str]:
+    """Every example of which somebody must not yet know what the model or the first reader says → why."""
+    rules, consensus, decided = ReviewPolicy.of(audit), log.consensus(), log.decisions()
+    examples = read_table(audit.examples_path, ["example_id", "split"]).to_pandas()
+    test = dict.fromkeys(examples.loc[examples["split"] == "test", "example_id"], "test") if rules.is_blind else {}
+    run = audit.run(None) if audit.run_names() else None
+    rows = blind_rows(audit, run) if audit.config.get("goal") else frozenset()
+    settled = consensus.loc[consensus["status"] == "adjudicated", "example_id"]
+    found = dict.fromkeys(rows - set(consensus["example_id"]), FIRST)
+    if audit.config.get("roles") or decided["reviewer"].nunique() > 1:
+        found |= dict.fromkeys(rules.waiting(decided, settled, test), SECOND)
+    return found | dict.fromkeys(test, TEST)
+
+
+def left_out(reasons: Iterable[str]) -> str:
+    """What is said about examples that are not there.
+
+    >>> print(left_out([FIRST, FIRST, TEST]))
+    Left out, since what the model says of them is hidden: 1 in test, which is read blind; 2 until their first verdict.
+    """
+    given = list(reasons)
+    parts = [f"{given.count(reason):,} {words}" for reason, words in WORDS.items() if reason in given]
+    return f"Left out, since what the model says of them is hidden: {'; '.join(parts)}."

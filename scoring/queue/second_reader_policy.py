@@ -1,0 +1,116 @@
+"""How a team reads: who needs a second opinion, what is hidden until then, and what the warning about test says.
+
+``[policy]`` in audit.toml holds, beside the dispositions of ``scoring.corrections.label_patch``:
+
+    test = "blind"            # test examples: no model outputs or scores shown, two readers, random ones mixed in
+    second_opinions = 0.1     # the share of examples that a second person reads without seeing the first answer
+    lock_minutes = 10         # how long an example that somebody looks at is kept from others
+
+An example needs a second reader where it falls into the share (by hash of seed and id, so that nobody chooses), where
+the policy sends its verdict or issue to one (an open one, *unsure*, always), or where test is blind and it is a test
+example. Until two people have read it, nobody but those who did sees what they said.
+
+Inputs → outputs: audit.toml and the log's tables → sets of example_ids. Cost: one pass over the decided examples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from scoring.audit import Audit
+from scoring.audit.errors import HardlookError
+from scoring.reviews.disposition import disposition, full_policy
+from scoring.reviews.verdicts import saying
+
+SHARE = 0.1
+LOCK_MINUTES = 10.0
+TEST_MODES = ("open", "blind")
+WARNING = (
+    "Only examples on which the model disagrees are looked at first, so corrections of test labels found this way move "
+    "them towards the model: accuracy on the corrected labels is too high. Compare models on the original labels, "
+    "or set "
+    '`test = "blind"` under `[policy]` in audit.toml.'
+)
+
+
+@dataclass(frozen=True)
+class ReviewPolicy:
+    """A team's rules of reading, checked. ``seed`` fixes which examples fall into the share."""
+
+    test: str = "open"
+    second_opinions: float = SHARE
+    lock_minutes: float = LOCK_MINUTES
+    seed: int = 0
+    dispositions: Mapping[str, str] = None
+
+    def __post_init__(self):
+        if self.test not in TEST_MODES:
+            raise HardlookError(f"[policy] test = {self.test!r}; needed one of {', '.join(TEST_MODES)}")
+        if not _is_number(self.second_opinions) or not 0 <= self.second_opinions <= 1:
+            raise HardlookError(f"[policy] second_opinions = {self.second_opinions!r}; needed a share from 0 to 1")
+        if not _is_number(self.lock_minutes) or not 0 < self.lock_minutes <= 24 * 60:
+            raise HardlookError(
+                f"[policy] lock_minutes = {self.lock_minutes!r}; needed minutes, more than 0, at most a day"
+            )
+        object.__setattr__(self, "dispositions", full_policy(self.dispositions))
+
+    @classmethod
+    def of(cls, audit: Audit) -> ReviewPolicy:
+        """The rules of an audit."""
+        told = audit.policy
+        own = {name: told[name] for name in ("test", "second_opinions", "lock_minutes") if name in told}
+        return cls(**own, seed=audit.seed, dispositions=told)
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether test examples are read without the model."""
+        return self.test == "blind"
+
+    def is_drawn(self, example_id: str) -> bool:
+        """Whether an example falls into the share that is read twice."""
+        return drawn(self.seed, "second opinion", example_id) < self.second_opinions
+
+    def wants_second(self, example_id: str, verdict: str | None, issues: Iterable[str], split: str | None) -> bool:
+        """Whether one answer is not enough for an example."""
+        if verdict in saying("open") or (self.is_blind and split == "test"):
+            return True
+        return self.is_drawn(example_id) or disposition(verdict, issues, self.dispositions)[0] == "second reader"
+
+    def waiting(
+        self, decisions: pd.DataFrame, adjudicated: Iterable[str] = (), splits: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """Examples read once that need a second reader → who has read them.
+
+        decisions: the log's, one row per (example, reviewer). adjudicated: examples that are settled. splits: split by
+        example_id, needed where test is blind.
+        """
+        if not len(decisions):
+            return {}
+        once = decisions[~decisions.duplicated("example_id", keep=False)]
+        once = once[~once["example_id"].isin(set(adjudicated))]
+        rows = zip(once["example_id"], once["verdict"], once["issues"], once["reviewer"], strict=True)
+        splits = splits or {}
+        return {
+            example: reviewer
+            for example, verdict, issues, reviewer in rows
+            if self.wants_second(example, None if pd.isna(verdict) else verdict, issues, splits.get(example))
+        }
+
+
+def drawn(seed: int, what: str, example_id: str) -> float:
+    """A number in [0, 1) that seed, purpose and example fix for ever.
+
+    >>> drawn(0, "a", "x") == drawn(0, "a", "x") != drawn(1, "a", "x")
+    True
+    """
+    digest = hashlib.sha256(f"{seed} {what} {example_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,7 @@
+"""What was decided: events, the log that keeps them, decisions, verdicts, meetings, sessions, agreement."""
+
+from scoring.reviews.event import Event, EventRefused
+from scoring.reviews.event_store import LogUnavailable
+from scoring.reviews.review_log import ReviewLog
+
+__all__ = ["Event", "EventRefused", "LogUnavailable", "ReviewLog"]

@@ -1,0 +1,383 @@
+"""Where events are kept: one append-only SQL table, on SQLite or PostgreSQL, and what makes it durable.
+
+Every append happens under one lock (SQLite: BEGIN IMMEDIATE; PostgreSQL: the row of ``hardlook_log``), held
+until the commit, and takes its positions under it. So positions are the commit order of the whole database,
+without gaps, and a reader that has seen position p has seen everything before it. A sequence would not do: it
+hands out 7 and 8 to two transactions that may commit in the other order. Triggers refuse any change of an
+event. SQLite runs in WAL mode with synchronous=FULL and waits for its turn.
+
+Inputs → outputs: any SQL URL or path → an SQLAlchemy engine whose schema is current; rows → data frames of
+stable types. Cost: one flush to the disk per append. Known limits: a SQLite log needs a local disk (WAL
+shares memory between its processes); one append at a time per database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from scoring.audit.errors import HardlookError
+
+SCHEMA_VERSION = 2
+WAIT = 30.0  # seconds that a writer waits for its turn
+TEXT = pd.StringDtype(na_value=np.nan)
+UPGRADE_LOCK = 0x6861726C  # any number that other programs in the same PostgreSQL are unlikely to lock
+
+schema = sa.MetaData()
+log_table = sa.Table(
+    "hardlook_log",  # one row: the schema's version and the last position; its lock orders the appends
+    schema,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("position", sa.BigInteger, nullable=False),
+)
+event_table = sa.Table(
+    "hardlook_events",
+    schema,
+    sa.Column("position", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False),
+    sa.Column("audit", sa.Text, nullable=False),
+    sa.Column("client", sa.Text, nullable=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("example_id", sa.Text, nullable=False),
+    sa.Column("reviewer", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    *(sa.Column(name, sa.Text) for name in ("fingerprint", "label", "verdict", "new_label")),
+    sa.Column("labels", sa.Text, nullable=False),  # JSON lists
+    sa.Column("issues", sa.Text, nullable=False),
+    *(sa.Column(name, sa.Text) for name in ("note", "batch", "undoes_client")),
+    sa.Column("undoes_seq", sa.BigInteger),
+    sa.Column("undoes_position", sa.BigInteger),  # where the undone event stands, so that reading needs no look-up
+    sa.Column("evidence", sa.Text),  # JSON
+    sa.Column("seconds", sa.Double),
+    sa.Column("round", sa.BigInteger),
+    sa.Column("created_at", sa.BigInteger, nullable=False),  # microseconds since 1970, UTC
+    sa.Column("assignee", sa.Text),  # of assign and release; since version 2
+    sa.UniqueConstraint("audit", "client", "seq"),
+    sa.Index("hardlook_events_audit", "audit", "position"),
+    # A hash: ids may be longer than PostgreSQL's ordered indexes can hold.
+    sa.Index("hardlook_events_example", "example_id", postgresql_using="hash"),
+)
+lock_table = sa.Table(  # who looks at which example now (``scoring.queue.locks``); since version 2
+    "hardlook_locks",
+    schema,
+    sa.Column("audit", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),  # the id's hash
+    sa.Column("example_id", sa.Text, nullable=False),
+    sa.Column("reviewer", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),  # microseconds since 1970, UTC
+)
+meeting_table = sa.Table(  # where the team is in its meetings (``scoring.reviews.meetings``); since version 2
+    "hardlook_meetings",
+    schema,
+    sa.Column("audit", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("state", sa.Text, nullable=False),  # JSON
+)
+REFUSAL = "events of a review log are never changed or deleted"
+TRIGGERS = {
+    "sqlite": [
+        f"CREATE TRIGGER hardlook_events_no_{act} BEFORE {act} ON hardlook_events "
+        f"BEGIN SELECT RAISE(ABORT, '{REFUSAL}'); END"
+        for act in ("UPDATE", "DELETE")
+    ],
+    "postgresql": [
+        "CREATE FUNCTION hardlook_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION '{REFUSAL}'; END $$",
+        "CREATE TRIGGER hardlook_events_unchanged BEFORE UPDATE OR DELETE OR TRUNCATE ON hardlook_events "
+        "FOR EACH STATEMENT EXECUTE FUNCTION hardlook_refuse()",
+    ],
+}
+
+
+def _add_sharing(connection: sa.Connection) -> None:
+    """1 → 2: whom an example is assigned to, locks and meetings."""
+    connection.exec_driver_sql("ALTER TABLE hardlook_events ADD COLUMN assignee TEXT")
+    schema.create_all(connection, tables=[lock_table, meeting_table])
+
+
+# From each older version of the schema, the step to the next one: (connection) -> None.
+MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {1: _add_sharing}
+
+
+class LogUnavailable(HardlookError):
+    """The database cannot be reached or written now; nothing was acknowledged, send the events again."""
+
+
+# -- opening ----------------------------------------------------------------------------------------
+
+
+def open_engine(url: str | Path) -> sa.Engine:
+    """Connect to a database and bring its schema to this version, creating it where there is none."""
+    address = parse_url(url)
+    engine = _sqlite(address) if address.get_backend_name() == "sqlite" else _postgresql(address)
+    try:
+        with explained(engine):
+            _prepare(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def parse_url(url: str | Path) -> sa.URL:
+    """A path or SQL URL as SQLAlchemy has it, or why it cannot hold a log.
+
+    >>> parse_url("reviews.sqlite").render_as_string(), parse_url("postgres://host/team").drivername
+    ('sqlite:///reviews.sqlite', 'postgresql+psycopg')
+    """
+    if isinstance(url, Path) or "://" not in url:
+        return sa.URL.create("sqlite", database=str(url))
+    try:
+        address = sa.make_url(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres:") else url)
+    except sa.exc.ArgumentError as error:
+        raise HardlookError(
+            "the review log's address is no SQL URL; write a path or sqlite:///…, postgresql://…"
+        ) from error
+    if address.get_backend_name() not in TRIGGERS:
+        found = address.render_as_string(hide_password=True)
+        raise HardlookError(f"a review log is kept in SQLite or PostgreSQL, found {found}; see --log in the README")
+    if address.drivername == "postgresql":
+        address = address.set(drivername="postgresql+psycopg")
+    if address.drivername.startswith("sqlite") and address.database in (None, "", ":memory:"):
+        raise HardlookError("a review log in memory would lose every decision; give a file: sqlite:///reviews.sqlite")
+    return address
+
+
+def _sqlite(address: sa.URL) -> sa.Engine:
+    engine = sa.create_engine(address, connect_args={"timeout": WAIT, "isolation_level": None})
+    sa.event.listen(engine, "connect", _configure_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    """Readers beside one writer; a commit returns when it is on the disk (on a Mac's, past its cache)."""
+    mode = _enter_wal(connection)
+    if mode != "wal":
+        raise LogUnavailable(
+            f"the review log needs SQLite's WAL mode and got {mode!r}; put it on a local, writable disk"
+        )
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA fullfsync=1")
+
+
+def _enter_wal(connection: Any) -> str:
+    """The journal's mode from now on. Beside a writer SQLite refuses this change at once instead of waiting for its
+    turn."""
+    end = time.monotonic() + WAIT
+    while True:
+        try:
+            return connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    """Take the write lock at once: a reader that wants to write later is turned away instead of waiting."""
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _postgresql(address: sa.URL) -> sa.Engine:
+    options = {"client_encoding": "utf8", "connect_timeout": int(WAIT)}
+    try:
+        engine = sa.create_engine(address, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=options)
+    except ModuleNotFoundError as error:
+        raise HardlookError(f"PostgreSQL needs {error.name}: run pip install 'hardlook[postgres]'") from error
+    sa.event.listen(engine, "connect", _configure_postgresql)
+    return engine
+
+
+def _configure_postgresql(connection: Any, _record: Any) -> None:
+    """A commit returns when it is on the server's disk, even where the server's default is to hurry."""
+    connection.autocommit = True
+    connection.execute("SET synchronous_commit TO on")
+    connection.autocommit = False
+
+
+@contextlib.contextmanager
+def explained(engine: sa.Engine) -> Iterator[None]:
+    """Turn the database's own errors into one sentence that names the log; passwords stay hidden."""
+    try:
+        yield
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+        where = engine.url.render_as_string(hide_password=True)
+        found = str(getattr(error, "orig", error)).strip()
+        raise LogUnavailable(f"the review log {where} {_reason(found)}") from error
+
+
+REASONS = {
+    "file is not a database": "is not a SQLite database; move that file away or name another with --log",
+    "malformed": "is damaged; copy it, then try sqlite3's .recover on the copy",
+    "readonly": "cannot be written; give the file and its folder write permission or name another with --log",
+    "unable to open": "cannot be opened; its folder must exist and be writable",
+    "locked": f"was busy for {WAIT:g} s; nothing was saved, try again",
+    "disk is full": "has no room left on its disk; nothing was saved",
+}
+
+
+def _reason(found: str) -> str:
+    for words, reason in REASONS.items():
+        if words in found:
+            return f"{reason} ({found})"
+    return f"failed; what was not acknowledged is not saved, try again ({found})"
+
+
+# -- schema -----------------------------------------------------------------------------------------
+
+
+def _prepare(engine: sa.Engine) -> None:
+    """Create or migrate under the write lock; a current schema is only read."""
+    with engine.connect() as connection:
+        version = _version(connection)
+    if version == SCHEMA_VERSION:
+        return
+    with writing(engine) as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(UPGRADE_LOCK)))
+        _upgrade(connection, _version(connection))
+
+
+def _version(connection: sa.Connection) -> int | None:
+    """The schema's version, None where there is no log; a newer one is refused."""
+    if not sa.inspect(connection).has_table(log_table.name):
+        return None
+    version = connection.execute(sa.select(log_table.c.version)).scalar_one_or_none()
+    if version is None:
+        raise LogUnavailable(
+            f"the review log {connection.engine.url.render_as_string(hide_password=True)} is damaged: hardlook_log "
+            f"has no "
+            "row; take the last good copy of it, or try sqlite3's .recover on a copy"
+        )
+    if version > SCHEMA_VERSION:
+        raise HardlookError(
+            f"the review log {connection.engine.url.render_as_string(hide_password=True)} has schema "
+            f"{version}, this hardlook knows up to {SCHEMA_VERSION}; upgrade hardlook"
+        )
+    return version
+
+
+def _upgrade(connection: sa.Connection, version: int | None) -> None:
+    if version is None:
+        schema.create_all(connection)
+        for statement in TRIGGERS[connection.dialect.name]:
+            connection.exec_driver_sql(statement)
+        connection.execute(log_table.insert().values(id=1, version=SCHEMA_VERSION, position=0))
+        return
+    for step in range(version, SCHEMA_VERSION):
+        MIGRATIONS[step](connection)
+    connection.execute(log_table.update().values(version=SCHEMA_VERSION))
+
+
+# -- writing and reading ----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One transaction that writes: all of it is on the disk when the block ends, or nothing."""
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        yield connection
+
+
+def lock_appends(connection: sa.Connection) -> int:
+    """Wait for the turn to append, held until the commit; returns the last position."""
+    return connection.execute(sa.select(log_table.c.position).with_for_update()).scalar_one()
+
+
+def insert_events(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows, numbered by the caller under ``lock_appends``, and remember the last position."""
+    connection.execute(event_table.insert(), list(rows))
+    connection.execute(log_table.update().values(position=rows[-1]["position"]))
+
+
+def contiguous_seq(connection: sa.Connection, audit: str, client: str, known: int | None) -> int | None:
+    """The highest seq up to which no event of a client is missing, from its lowest on; None: it has none.
+
+    ``known``: what an earlier call returned, so that a long session is not counted again at every append.
+    """
+    table = event_table
+    own = sa.and_(table.c.audit == audit, table.c.client == client)
+    if known is None:
+        known = connection.execute(sa.select(sa.func.min(table.c.seq)).where(own)).scalar()
+    if known is None:
+        return None
+    later = sa.select(sa.func.count(), sa.func.max(table.c.seq)).where(own, table.c.seq > known)
+    count, top = connection.execute(later).one()
+    if not count or top - known == count:
+        return top if count else known
+    following = table.alias()
+    next_one = sa.exists().where(
+        following.c.audit == audit, following.c.client == client, following.c.seq == table.c.seq + 1
+    )
+    before_gap = sa.select(sa.func.min(table.c.seq)).where(own, table.c.seq >= known, ~next_one)
+    return connection.execute(before_gap).scalar_one()
+
+
+TEXTS = frozenset(column.name for column in event_table.c if isinstance(column.type, sa.Text))
+LIGHT = tuple(column for column in event_table.c if column.name not in ("evidence", "undoes_client", "undoes_seq"))
+
+
+def read_events(connection: sa.Connection, query: sa.Select) -> pd.DataFrame:
+    """Run a query over columns of ``event_table`` → data frame, of the same types whatever the rows."""
+    result = connection.execute(query)
+    names = list(result.keys())
+    rows = result.fetchall()
+    columns = dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
+    if "undoes_client" in columns:
+        columns["undoes"] = _references(columns.pop("undoes_client"), columns.pop("undoes_seq"))
+    return pd.DataFrame({name: _typed(name, values) for name, values in columns.items()})
+
+
+def joined(events: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
+    """Two event frames, one after the other. Text columns stay in pieces, now and then made one."""
+    both = pd.concat([events, fresh], ignore_index=True)
+    crossed = len(both) // 256 > len(events) // 256
+    return both[both["position"] > 0] if crossed else both
+
+
+def _typed(name: str, values: Sequence[Any]) -> Any:
+    """One column in its type: pandas text, numbers and times; tuples, dicts and references as objects."""
+    if name in ("labels", "issues", "evidence", "undoes"):
+        return pd.Series(_parsed(name, values), dtype=object)
+    if name in TEXTS:
+        return pd.array(values, dtype=TEXT)
+    if name in ("round", "undoes_position"):
+        return pd.array(values, dtype="Int64")
+    if name == "created_at":
+        return pd.to_datetime(np.array(values, dtype="datetime64[us]")).tz_localize("UTC")
+    return np.array(values, dtype=np.float64 if name == "seconds" else np.int64)
+
+
+def _parsed(name: str, values: Sequence[Any]) -> list[Any]:
+    if name in ("labels", "issues"):
+        known = {text: tuple(_json(text)) for text in set(values)}  # nearly all are alike
+        return [known[text] for text in values]
+    if name == "evidence":
+        return [None if text is None else _json(text) for text in values]
+    return list(values)
+
+
+def _json(text: str) -> Any:
+    """The value of a JSON column; one that is damaged is told, for nothing here may guess what a person said."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise LogUnavailable(
+            f"the review log is damaged: an event holds {text!r:.60} where JSON was written ({error}); take "
+            "the last good copy of it"
+        ) from error
+
+
+def _references(clients: Sequence[str | None], seqs: Sequence[int | None]) -> list[tuple[str, int] | None]:
+    return [None if client is None else (client, seq) for client, seq in zip(clients, seqs, strict=True)]

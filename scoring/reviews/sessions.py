@@ -1,0 +1,111 @@
+"""What the log says about somebody's sitting: since when, how fast, what was really looked at, what comes back.
+
+    sitting    =  the reviewer's decisions since the last pause of more than ``PAUSE`` seconds
+    active     =  Σ min(gap between two decisions, ``IDLE``)
+    inspected  ⇔  opened, or on screen for half a second (``LEAST``), as the event's evidence says
+    reopened   ⇔  decided before a model was seen, and that model says otherwise
+
+All of it is derived from events, so it is the same on any machine and after a reload. A model contradicts a decision
+when the class that it finds most probable (out-of-fold, else the mean over epochs, else the last checkpoint:
+``scoring.queue.order``) is none of the labels that the decision calls true; *none* and *unsure* name no label and are
+never contradicted. A decision made with a model's opinion on screen is never contradicted by the same model.
+
+Inputs → outputs: event frames of ``scoring.reviews`` → plain values and sets of ids. Cost: one pass over the events.
+Limit: last-checkpoint opinions about training examples are in-sample and contradict little after memorisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scoring.audit import Run
+from scoring.reviews.verdicts import true_labels
+
+PAUSE = 15 * 60.0
+IDLE = 60.0
+LEAST = 0.5
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """Decisions of one sitting: how many examples, when it began (epoch seconds, None: no decision), active seconds."""
+
+    decided: int = 0
+    began: float | None = None
+    active: float = 0.0
+
+
+def sitting(decisions: pd.DataFrame, now: pd.Timestamp, pause: float = PAUSE, idle: float = IDLE) -> Sitting:
+    """The sitting that goes on ``now``, from one reviewer's decisions (``created_at``, in UTC); none after a pause.
+
+    >>> times = pd.to_datetime([0, 3600, 3610, 3700], unit="s", utc=True)
+    >>> frame = pd.DataFrame({"created_at": times, "example_id": list("abcc")})
+    >>> sitting(frame, pd.Timestamp(3730, unit="s", tz="UTC"))
+    Sitting(decided=2, began=3600.0, active=70.0)
+    """
+    times = decisions["created_at"].astype("datetime64[ns, UTC]").astype("int64").to_numpy() / 1e9
+    order = np.argsort(times, kind="stable")
+    times = times[order]
+    if not len(times) or now.timestamp() - times[-1] > pause:
+        return Sitting()
+    gaps = np.diff(times)
+    breaks = np.flatnonzero(gaps > pause)
+    start = int(breaks[-1]) + 1 if len(breaks) else 0
+    examples = decisions["example_id"].to_numpy()[order][start:]
+    active = float(np.minimum(gaps[start:], idle).sum())
+    return Sitting(int(pd.unique(examples).size), float(times[start]), active)
+
+
+def inspected(events: pd.DataFrame) -> np.ndarray:
+    """(n,) bool: at which events the reviewer had really looked at the example.
+
+    Evidence says ``opened`` (it was opened on purpose) and ``on_screen`` (seconds); events without them, from before
+    they were kept or from a script, count by ``seconds``.
+
+    >>> inspected(pd.DataFrame({"evidence": [{"opened": True}, {"on_screen": 0.2}, None], "seconds": [None, 9, 0.7]}))
+    array([ True, False,  True])
+    """
+    rows = zip(events["evidence"], events["seconds"], strict=True)
+    return np.array([_inspected(evidence, seconds) for evidence, seconds in rows], dtype=bool)
+
+
+def _inspected(evidence: Any, seconds: Any) -> bool:
+    known = evidence if isinstance(evidence, Mapping) else {}
+    if known.get("opened"):
+        return True
+    shown = known.get("on_screen", seconds)
+    return shown is not None and not pd.isna(shown) and float(shown) >= LEAST
+
+
+def model_of(run: Run) -> str | None:
+    """A short name of a run's model: the sha256 of its last checkpoint. It goes into each decision's evidence."""
+    checkpoints = run.record().get("checkpoints") or [{}]
+    digest = checkpoints[-1].get("sha256") if isinstance(checkpoints[-1], Mapping) else None
+    return str(digest)[:16] if digest else None
+
+
+def reopened(events: pd.DataFrame, opinions: Mapping[str, str], run: str, model: str | None) -> set[str]:
+    """The decided examples that a later model contradicts.
+
+    events: those that stand and decide, oldest first, with ``evidence``; opinions: {example_id: class that the model
+    finds most probable}; run, model: by which evidence tells whether the model was on screen already.
+    """
+    latest: dict[str, tuple] = {}
+    seen: set[str] = set()
+    for row in events.itertuples():
+        evidence = row.evidence if isinstance(row.evidence, Mapping) else {}
+        known = evidence.get("model") == model if model and evidence.get("model") else evidence.get("run", run) == run
+        if known:
+            seen.add(row.example_id)
+        if isinstance(row.verdict, str):
+            latest[row.example_id] = true_labels(row.verdict, row.label, row.new_label, row.labels)
+    return {
+        example
+        for example, labels in latest.items()
+        if example not in seen and labels and opinions.get(example, labels[0]) not in labels
+    }

@@ -1,0 +1,169 @@
+"""The Recorder as a callback of Lightning and of the Hugging Face Trainer.
+
+    trainer = lightning.pytorch.Trainer(callbacks=[lightning_callback(recorder)])
+    trainer = transformers.Trainer(..., callbacks=[trainer_callback(recorder)])
+
+A ``scoring.training.Recorder`` → a callback object that calls it at the right moments; what is recorded is
+the same as in a plain loop over the same batches. The recorder's model is the module whose forward gives the
+logits: the LightningModule, or the network inside that its ``training_step`` calls; the model that the
+Hugging Face Trainer gets.
+
+Cost: that of the Recorder. Limits: one process (other ranks do nothing); the libraries are imported when
+asked for. A training that a library resumes is continued with ``Recorder(resume=True)``; its epochs keep the
+library's numbers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import Any
+
+from scoring.audit.errors import HardlookError
+from scoring.training.forward_hooks import follow, unfollow
+from scoring.training.recorder import Recorder, lookup
+
+
+def lightning_callback(recorder: Recorder):
+    """A ``lightning.pytorch.Callback`` (or ``pytorch_lightning``'s) around a Recorder."""
+    base = _first_of("Callback", "lightning.pytorch", "pytorch_lightning")
+    return type("RecorderCallback", (LightningHooks, base), {})(recorder)
+
+
+def trainer_callback(recorder: Recorder):
+    """A ``transformers.TrainerCallback`` around a Recorder."""
+    base = _first_of("TrainerCallback", "transformers")
+    return type("RecorderCallback", (TrainerHooks, base), {})(recorder)
+
+
+def _first_of(name: str, *modules: str) -> type:
+    for module in modules:
+        try:
+            return getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            if error.name != module.partition(".")[0]:
+                raise
+    library = modules[0].partition(".")[0]
+    raise HardlookError(f"this callback needs {library}, which is not installed; pip install {library}")
+
+
+class LightningHooks:
+    """What happens when, in a Lightning training."""
+
+    def __init__(self, recorder: Recorder):
+        super().__init__()
+        self.recorder = recorder
+        self._followed: list = []
+        self._order = self._where = self._handle = None
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Remember the order of examples: loaders are opened before training starts."""
+        if stage == "fit" and trainer.is_global_zero:
+            self.recorder.start()
+            self._source = getattr(trainer.fit_loop, "_data_source", None)
+            self._hand_out_followed()
+
+    def _hand_out_followed(self) -> None:
+        """Have the trainer's source of data give loaders whose order is remembered."""
+        give = getattr(self._source, "dataloader", None)
+        if give is None:  # a Lightning that keeps its loaders elsewhere: no order, and a note says so
+            return
+
+        def dataloader():
+            loader = give()
+            self._followed.append(loader)
+            follow(loader)
+            return loader
+
+        self._source.dataloader = dataloader
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """A new epoch: forget the last one, listen to the forwards."""
+        if trainer.is_global_zero:
+            self.recorder.start_epoch()
+            self._order = follow(trainer.train_dataloader) if self._followed else None
+            self._where = self.recorder.row_map(trainer.train_dataloader, self._order)
+            self._handle = self.recorder.tap.listen(self.recorder.model)
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """A batch is about to pass."""
+        if trainer.is_global_zero:
+            self.recorder.tap.expect(lookup(self._where, self._order), batch)
+
+    def on_train_batch_end(self, *given: Any) -> None:
+        """It has passed."""
+        self.recorder.tap.settle()
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """The epoch is over: record it under Lightning's number, counted from 1."""
+        if trainer.is_global_zero:
+            self._listen_no_more()
+            self.recorder.end_epoch(trainer.current_epoch + 1)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Leave nothing behind in the model, even so."""
+        self.teardown(trainer, pl_module, "fit")
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Give model, loaders and folder back."""
+        if stage == "fit":
+            self._listen_no_more()
+            vars(getattr(self, "_source", self)).pop("dataloader", None)
+            for loader in self._followed:
+                unfollow(loader)
+            self._followed = []
+            self.recorder.close()
+
+    def _listen_no_more(self) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+        self._handle = None
+
+
+class TrainerHooks:
+    """What happens when, in a Hugging Face training: it tells no batches, so forwards are counted."""
+
+    def __init__(self, recorder: Recorder):
+        super().__init__()
+        self.recorder = recorder
+        self._loader = self._order = self._handle = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Open the training's folder."""
+        if state.is_world_process_zero:
+            self.recorder.start()
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """A new epoch: remember the order of its examples; each training forward takes the next ones."""
+        if not state.is_world_process_zero:
+            return
+        self.recorder.start_epoch()
+        self._loader = given.get("train_dataloader")
+        self._order = follow(self._loader)
+        where = self.recorder.row_map(self._loader, self._order)
+        self.recorder.tap.source = lambda: lookup(where, self._order)
+        self._handle = self.recorder.tap.listen(self.recorder.model)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """The epoch is over, or the training is: record it."""
+        if not state.is_world_process_zero:
+            return
+        if self._order is not None and self._order.pending:
+            self.recorder.distrust(
+                "the Trainer drew more batches than it passed through the model (it "
+                "stopped, or resumed, within an epoch)"
+            )
+        self._listen_no_more()
+        self.recorder.end_epoch(max(1, math.ceil(state.epoch - 1e-6)))
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Give the folder back."""
+        self._listen_no_more()
+        self.recorder.close()
+
+    def _listen_no_more(self) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self.recorder.tap.source = None
+            unfollow(self._loader)
+        self._handle = None
