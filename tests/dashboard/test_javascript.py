@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 
 from dashboard.grid.scripts import scripts
+from scoring.reviews import sessions
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ENTRIES = {"main.js", "cards.js"}
 """The scripts that pages load by name."""
 IMPORT = re.compile(r'^import .* from "\./(.+)";$', re.MULTILINE)
@@ -26,6 +27,11 @@ def test_every_import_is_served_and_every_script_is_reached_from_a_page():
     assert reached == set(scripts())
 
 
+def test_the_clock_and_the_preview_count_as_the_server_does():
+    for script, name, value in (("clock.js", "IDLE", sessions.IDLE), ("lookalikes.js", "LEAST", sessions.LEAST)):
+        assert f"\nconst {name} = {value:g};" in scripts()[script].decode()
+
+
 def test_the_meeting_is_one_script():
     text = (ROOT / "dashboard/meeting/meeting.js").read_text(encoding="utf8")
     assert not re.search(r"^import ", text, re.MULTILINE), "Streamlit takes it as one text"
@@ -36,6 +42,6 @@ def test_the_tools_are_pinned_and_named_without_a_registry():
     package, lock = (json.loads((folder / f"{name}.json").read_text()) for name in ("package", "package-lock"))
     wanted = package["devDependencies"]
     assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in wanted.values())
-    packages = {name: facts for name, facts in lock["packages"].items() if name}
-    assert wanted.items() <= {name.removeprefix("node_modules/"): facts["version"] for name, facts in packages.items()}.items()
+    packages = {name.removeprefix("node_modules/"): facts for name, facts in lock["packages"].items() if name}
+    assert wanted == {name: packages[name]["version"] for name in wanted}
     assert not [name for name, facts in packages.items() if "resolved" in facts or "integrity" not in facts]
