@@ -1,12 +1,35 @@
-// Cards of slices: accuracy, labels against predictions, the middle, the strongest opponents. A click opens the slice.
+// Cards of slices: accuracy, labels against predictions, the examples nearest the centre, the strongest opponents. A
+// click opens the slice.
 
+/** @import { Cell, Component, Marks, RoleName } from "./types.js" */
 import { content } from "./cells.js";
-import { el } from "./dom.js";
-import { Pictures } from "./pictures.js";
+import { el, quiet } from "./dom.js";
+import { ThumbnailCache } from "./thumbnail_cache.js";
 
-const pictures = new Pictures();
+/**
+ * A card as Python sends it (`show_cards`).
+ * @typedef {object} Card
+ * @property {number} id
+ * @property {string} title
+ * @property {string} accuracy
+ * @property {string} interval
+ * @property {string} facts
+ * @property {string} spread
+ * @property {string} spread_help
+ * @property {[name: string, labels: number, predictions: number][]} rows
+ * @property {number} longest
+ * @property {string} rest
+ * @property {string[]} metadata
+ * @property {Cell[]} nearest
+ * @property {Cell[]} opponents
+ */
 
-/** One bar of a histogram: how many of `longest`, with its mark. */
+const thumbnails = new ThumbnailCache();
+
+/**
+ * One bar of a histogram: how many of `longest`, with its mark.
+ * @type {(role: RoleName, mark: string, n: number, longest: number) => HTMLElement}
+ */
 function bar(role, mark, n, longest) {
   const fill = el("span", { class: `hl-fill hl-fill-${role}` });
   fill.style.setProperty("--share", String(n / longest));
@@ -20,8 +43,9 @@ function bar(role, mark, n, longest) {
   );
 }
 
+/** Labels and predictions of a slice by class. @param {Card} card @param {Marks} marks */
 function histogram({ rows, longest, rest }, marks) {
-  const line = ([name, labels, predictions]) =>
+  const line = (/** @type {Card["rows"][number]} */ [name, labels, predictions]) =>
     el(
       "tr",
       { title: `${name}: ${labels} labels, ${predictions} predictions` },
@@ -33,24 +57,19 @@ function histogram({ rows, longest, rest }, marks) {
         bar("prediction", marks.prediction.mark, predictions, longest),
       ),
     );
-  return el(
-    "div",
-    { class: "hl-histogram" },
-    el("table", {}, rows.map(line)),
-    rest ? el("p", { class: "hl-quiet" }, rest) : null,
-  );
+  return el("div", { class: "hl-histogram" }, el("table", {}, rows.map(line)), rest ? quiet(rest) : null);
 }
 
-/** Label and, where it differs, prediction, with their marks. */
-function said(cell, marks) {
-  const ink = (role, text) => [
-    el("span", { class: `hl-ink-${role}`, "aria-hidden": "true" }, marks[role].mark),
-    ` ${text} `,
-  ];
-  const line = (role, text) => el("span", { class: "hl-under" }, ...ink(role, text));
-  return [line("label", cell.label ?? "–"), cell.wrong ? line("wrong", cell.prediction) : null];
-}
+/**
+ * A class under a picture, with the mark of its role.
+ * @param {string} role
+ * @param {string} mark
+ * @param {string} text
+ */
+const labelLine = (role, mark, text) =>
+  el("span", { class: "hl-under" }, el("span", { class: `hl-ink-${role}`, "aria-hidden": "true" }, mark), ` ${text} `);
 
+/** A picture with its label and, where it differs, its prediction. @param {Cell} cell @param {Marks} marks */
 function thumb(cell, marks) {
   const facts = [
     cell.influence ? `influence ${cell.influence}` : null,
@@ -61,25 +80,32 @@ function thumb(cell, marks) {
   return el(
     "span",
     { class: "hl-mini", title: facts.filter(Boolean).join("\n") },
-    el("span", { class: "hl-picture" }, content(cell, pictures)),
+    el("span", { class: "hl-picture" }, content(cell, thumbnails)),
     cell.influence ? el("span", { class: "hl-influence" }, cell.influence) : null,
-    ...said(cell, marks),
+    labelLine("label", marks.label.mark, cell.label ?? "–"),
+    cell.wrong ? labelLine("wrong", marks.wrong.mark, cell.prediction ?? "–") : null,
   );
 }
 
+/** @type {(title: string, cells: Cell[], none: string, marks: Marks) => HTMLElement} */
 function strip(title, cells, none, marks) {
   return el(
     "div",
     { class: "hl-minis" },
-    el("p", { class: "hl-quiet" }, cells.length ? title : none),
-    el("div", { class: "hl-ministrip" }, cells.map((cell) => thumb(cell, marks))),
+    quiet(cells.length ? title : none),
+    el(
+      "div",
+      { class: "hl-ministrip" },
+      cells.map((cell) => thumb(cell, marks)),
+    ),
   );
 }
 
-function card(one, marks, open) {
-  const address = new URL(window.location.href);
-  address.searchParams.set("slice", one.id);
-  const click = (event) => {
+/** @param {Card} one @param {Marks} marks @param {(id: number) => void} open */
+function drawCard(one, marks, open) {
+  const address = new URL(location.href);
+  address.searchParams.set("slice", String(one.id));
+  const click = (/** @type {MouseEvent} */ event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a tab or a window of its own
     event.preventDefault();
     open(one.id);
@@ -102,15 +128,22 @@ function card(one, marks, open) {
     ),
     el("p", {}, one.facts, " · ", el("span", { title: one.spread_help }, one.spread)),
     histogram(one, marks),
-    one.metadata.length ? el("ul", { class: "hl-meta" }, one.metadata.map((text) => el("li", {}, text))) : null,
+    one.metadata.length
+      ? el(
+          "ul",
+          { class: "hl-meta" },
+          one.metadata.map((text) => el("li", {}, text)),
+        )
+      : null,
     strip("Nearest its centre", one.nearest, "No example is near its centre.", marks),
-    strip("Strongest opponents in training", one.opponents, "No training example harms it.", marks),
+    strip("Strongest opponents in training", one.opponents, "No training example has a negative influence.", marks),
   );
 }
 
+/** @param {Component<{cards: Card[], marks: Marks}>} component */
 export default function mount({ data, parentElement, setTriggerValue }) {
-  const open = (id) => setTriggerValue("open", id);
-  const cards = data.cards.map((one) => card(one, data.marks, open));
+  const open = (/** @type {number} */ id) => setTriggerValue("open", id);
+  const cards = data.cards.map((one) => drawCard(one, data.marks, open));
   const root = el("div", { class: "hl-root hl-cards", data: { testid: "slice-cards" } }, cards);
   parentElement.querySelector(":scope > .hl-cards")?.remove();
   parentElement.append(root);

@@ -1,16 +1,20 @@
-// The session's clock: how long, how fast, how much is left. It starts from what the log says and counts on from there.
+// The session's clock: how long, how fast, how much is left. It starts from the log's state and counts on from there.
 
-import { ask, el } from "./dom.js";
+import { el } from "./dom.js";
+import { grouped } from "./format.js";
+import { request } from "./http.js";
 
-const IDLE = 60; // seconds between two decisions that count as work, as in scoring.sittings
+const IDLE = 60; // seconds between two decisions that count as work, as on the server
 const EVERY = 30000;
 
 export class Clock {
-  constructor(desk) {
-    this.desk = desk;
+  /** @param {{left: number | null}} session how many examples are left to decide */
+  constructor(session) {
+    this.session = session;
     this.node = el("p", { class: "hl-clock hl-quiet", data: { testid: "session-clock" } });
     this.decided = 0;
-    this.active = 0;
+    this.active = 0; // seconds
+    /** When the last example was decided, in milliseconds. @type {number | null} */
     this.last = null;
     this.read();
     this.timer = setInterval(() => this.draw(), EVERY);
@@ -18,7 +22,8 @@ export class Clock {
 
   async read() {
     try {
-      const { decided, active, began } = await ask("/hardlook/sitting");
+      /** @type {{decided: number, active: number, began: string | null}} */
+      const { decided, active, began } = await request("/hardlook/sitting");
       this.decided += decided;
       this.active += active;
       if (began !== null) this.last ??= Date.now();
@@ -28,7 +33,7 @@ export class Clock {
     this.draw();
   }
 
-  /** Some examples were decided for the first time, or (negative) are open again. */
+  /** Counts examples that were decided for the first time, or (negative) are open again. @param {number} n */
   count(n) {
     const now = Date.now();
     if (this.last !== null) this.active += Math.min(IDLE, (now - this.last) / 1000);
@@ -38,14 +43,15 @@ export class Clock {
   }
 
   draw() {
-    const left = this.desk.left;
+    const { left } = this.session;
     const since = this.last === null ? 0 : Math.min(IDLE, (Date.now() - this.last) / 1000);
     const minutes = (this.active + since) / 60;
-    const parts = [`${this.decided.toLocaleString("en")} decided`];
+    const parts = [`${grouped(this.decided)} decided`];
     if (minutes >= 0.5) parts.push(`in ${round(minutes)} min`);
     const rate = this.decided >= 5 && minutes >= 0.1 ? this.decided / minutes : null;
     if (rate) parts.push(`${round(rate)} a minute`);
-    if (left !== null) parts.push(`${left.toLocaleString("en")} left${rate && left ? `, ${long(left / rate)} at this pace` : ""}`);
+    if (left !== null)
+      parts.push(`${grouped(left)} left${rate && left ? `, ${duration(left / rate)} at this pace` : ""}`);
     this.node.textContent = parts.join(" · ");
   }
 
@@ -54,5 +60,7 @@ export class Clock {
   }
 }
 
+/** @param {number} value */
 const round = (value) => String(Number(value.toPrecision(value < 10 ? 2 : 3)));
-const long = (minutes) => (minutes < 100 ? `${Math.ceil(minutes)} min` : `${round(minutes / 60)} h`);
+/** @param {number} minutes */
+const duration = (minutes) => (minutes < 100 ? `${Math.ceil(minutes)} min` : `${round(minutes / 60)} h`);

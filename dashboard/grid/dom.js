@@ -1,26 +1,57 @@
 // Building blocks of the page: every text goes in as a text node, so that no name or note is ever markup.
 
-/** An element with attributes and children. `on` holds listeners; strings become text nodes; nulls are left out. */
+/** @typedef {Node | string | null | undefined} Child */
+/** @typedef {{[K in keyof HTMLElementEventMap]?: (event: HTMLElementEventMap[K]) => unknown}} Listeners */
+/** @typedef {string | number | boolean | null | undefined} Value */
+/**
+ * @typedef {{on?: Listeners, data?: Record<string, string>}} Parts
+ * @typedef {Parts & {[name: string]: Value | Listeners | Record<string, string>}} Attributes
+ */
+
+/**
+ * An element with attributes and children. `on` holds listeners; strings become text nodes; nulls are left out.
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Attributes} [attributes]
+ * @param {...(Child | Child[])} children
+ * @returns {HTMLElementTagNameMap[Tag]}
+ */
 export function el(tag, attributes = {}, ...children) {
+  const { on = {}, data = {}, ...rest } = attributes;
   const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) set(node, name, value);
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  for (const [name, value] of Object.entries(rest)) setAttribute(node, name, value);
+  for (const [event, listener] of Object.entries(on))
+    node.addEventListener(event, /** @type {EventListener} */ (listener));
+  Object.assign(node.dataset, data);
+  node.append(...children.flat().filter(isThere));
   return node;
 }
 
-function set(node, name, value) {
+/** @type {(node: HTMLElement, name: string, value: unknown) => void} */
+function setAttribute(node, name, value) {
   if (value === null || value === undefined || value === false) return;
-  if (name === "on")
-    for (const [event, listener] of Object.entries(value)) node.addEventListener(event, listener);
-  else if (name === "data") Object.assign(node.dataset, value);
-  else if (name === "class") node.className = value;
-  else node.setAttribute(name, value === true ? "" : value);
+  if (name === "class") node.className = String(value);
+  else node.setAttribute(name, value === true ? "" : String(value));
 }
 
-/** A key as it is drawn on a button or in the list of keys. */
-const keycap = (text) => el("kbd", { class: "hl-key", "aria-hidden": "true" }, text);
+/**
+ * Whether a value is neither null nor undefined.
+ * @template T
+ * @param {T} value
+ * @returns {value is NonNullable<T>}
+ */
+export const isThere = (value) => value !== null && value !== undefined;
 
-/** A button with its key beside its words. */
+/** A key as it is drawn on a button or in the list of keys. @param {string} text */
+export const keycap = (text) => el("kbd", { class: "hl-key", "aria-hidden": "true" }, text);
+
+/**
+ * A button with its key beside its words.
+ * @param {string} label
+ * @param {string | null} key
+ * @param {() => unknown} click
+ * @param {Attributes} [attributes]
+ */
 export const button = (label, key, click, attributes = {}) =>
   el(
     "button",
@@ -28,42 +59,38 @@ export const button = (label, key, click, attributes = {}) =>
     key ? [`${label} `, keycap(key)] : label,
   );
 
-/** Three significant digits, the way every number of hardlook is written; a dash for "not computed". */
-export function figure(value) {
-  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
-  if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e5)) return value.toExponential(2);
-  return String(Number(value.toPrecision(3)));
+/** A quiet line of text. @param {Child} text */
+export const quiet = (text) => el("p", { class: "hl-quiet" }, text);
+
+/** Keeps the focus where it is when a button is pressed with the mouse. @param {Event} event */
+export const keepFocus = (event) => event.preventDefault();
+
+/**
+ * The nearest ancestor of an event's target that matches, the target included; null where there is none.
+ * @param {Event} event
+ * @param {string} selector
+ * @returns {HTMLElement | null}
+ */
+export const closest = (event, selector) => (event.target instanceof Element ? event.target.closest(selector) : null);
+
+/**
+ * The descendant that matches; it must be there.
+ * @param {ParentNode} node
+ * @param {string} selector
+ * @returns {HTMLElement}
+ */
+export function find(node, selector) {
+  const found = node.querySelector(selector);
+  if (!(found instanceof HTMLElement)) throw new Error(`there is no ${selector} here`);
+  return found;
 }
 
-/** Whether typing belongs to the element: a field, a list, an open dialog. */
+/** Whether typing belongs to the element: a field, a list, an open dialog. @param {EventTarget | null} node */
 export function takesTyping(node) {
   if (!(node instanceof Element)) return false;
   const fields =
     "input, textarea, select, [contenteditable=''], [contenteditable='true'], [role='combobox'], " +
-    "[role='listbox'], [role='slider'], [role='spinbutton'], [role='radio'], [role='tab'], [role='menuitem'], dialog, iframe";
+    "[role='listbox'], [role='slider'], [role='spinbutton'], [role='radio'], [role='tab'], [role='menuitem'], " +
+    "dialog, iframe";
   return node.closest(fields) !== null;
-}
-
-/** The address of a picture or of an example's facts. */
-export function address(what, query) {
-  const clean = Object.entries(query).filter(([, value]) => value !== null && value !== undefined);
-  return `/hardlook/${what}?${new URLSearchParams(clean)}`;
-}
-
-/** Ask the server; the answer as JSON. A refusal is an Error with `status` and the server's own sentence. */
-export async function ask(url, body, options = {}) {
-  const headers = { "x-hardlook": "1" };
-  if (body !== undefined) headers["content-type"] = "application/json";
-  const response = await fetch(url, {
-    method: body === undefined ? "GET" : "POST",
-    headers,
-    body,
-    cache: "no-store",
-    signal: AbortSignal.timeout(15000),
-    ...options,
-  });
-  if (response.ok) return response.json();
-  const error = new Error((await response.text()).slice(0, 500) || response.statusText);
-  error.status = response.status;
-  throw error;
 }

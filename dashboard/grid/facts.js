@@ -1,27 +1,32 @@
-// Tables of what is known about an example: labels, class probabilities, scores, metadata, history.
+// Tables of the facts about an example: labels, class probabilities, scores, metadata, history.
 
-import { el, figure } from "./dom.js";
-import { moment, told } from "./words.js";
+/** @import { Cell, Decision, HistoryEvent, Pair, Precedent, Probability, Score, Shown } from "./types.js" */
+/** @import { Glyphs } from "./types.js" */
+import { el, quiet } from "./dom.js";
+import { figure, moment } from "./format.js";
+import { decisionText } from "./verdicts.js";
 
+/**
+ * A table under its title; null where there is none.
+ * @type {(title: string, body: HTMLElement | null, help?: string) => HTMLElement | null}
+ */
 export function section(title, body, help) {
   if (!body) return null;
-  return el("section", {}, el("h3", {}, title), help ? el("p", { class: "hl-quiet" }, help) : null, body);
+  return el("section", {}, el("h3", {}, title), help ? quiet(help) : null, body);
 }
 
+/** @param {Pair[]} rows */
 export function pairs(rows) {
-  if (!rows?.length) return null;
-  return el(
-    "table",
-    { class: "hl-pairs" },
-    rows.map(([name, value]) =>
-      el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value === null ? "–" : String(value))),
-    ),
-  );
+  if (!rows.length) return null;
+  const line = (/** @type {Pair} */ [name, value]) =>
+    el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value ?? "–"));
+  return el("table", { class: "hl-pairs" }, rows.map(line));
 }
 
-/** Label, prediction and suggestion of a cell, and what else it carries. */
+/** Label, prediction and suggestion of a cell, and what else it carries. @param {Cell} cell */
 export function labels(cell) {
   const { label, prediction, suggestion, suggestion_source: source } = cell;
+  /** @type {Pair[]} */
   const rows = [["Label", label ?? "none"]];
   if (prediction) rows.push(["Prediction", prediction]);
   if (suggestion) rows.push(["Suggestion", source ? `${suggestion} (${source})` : suggestion]);
@@ -30,52 +35,51 @@ export function labels(cell) {
   return pairs(rows);
 }
 
-/** The class probabilities as bars. */
+/**
+ * The class probabilities as bars.
+ * @param {Probability[]} probabilities
+ * @param {Pick<Cell, "label" | "prediction">} cell
+ */
 export function bars(probabilities, { label, prediction }) {
-  if (!probabilities?.length) return null;
-  const role = (name) => (name === label ? "label" : name === prediction ? "prediction" : "plain");
-  return el(
-    "table",
-    { class: "hl-bars" },
-    probabilities.map(([name, p]) =>
-      el(
-        "tr",
-        {},
-        el("th", { scope: "row", title: name }, name),
-        el("td", { class: "hl-track" }, fill(role(name), p)),
-        el("td", {}, figure(p)),
-      ),
-    ),
-  );
+  if (!probabilities.length) return null;
+  const role = (/** @type {string} */ name) =>
+    name === label ? "label" : name === prediction ? "prediction" : "plain";
+  const line = (/** @type {Probability} */ [name, p]) =>
+    el(
+      "tr",
+      {},
+      el("th", { scope: "row", title: name }, name),
+      el("td", { class: "hl-track" }, fill(role(name), p)),
+      el("td", {}, figure(p)),
+    );
+  return el("table", { class: "hl-bars" }, probabilities.map(line));
 }
 
+/** @param {string} role @param {number} share */
 function fill(role, share) {
   const bar = el("span", { class: `hl-fill hl-fill-${role}` });
   bar.style.setProperty("--share", String(share));
   return bar;
 }
 
-/** Every score with its value and its percentile. */
+/** Every score with its value and its percentile. @param {Score[]} all */
 export function scores(all) {
-  if (!all?.length) return null;
-  const row = (score) => {
-    const rank = score.percentile === null ? "" : `${figure(score.percentile)} %`;
-    const value =
-      score.value === null ? "not computed" : `${figure(score.value)}${score.unit ? ` ${score.unit}` : ""}`;
-    const help = [score.help, direction(score.suspicious)].filter(Boolean).join(" ");
-    const track = score.percentile === null ? "" : fill("plain", score.percentile / 100);
+  if (!all.length) return null;
+  const row = (/** @type {Score} */ score) => {
+    const { percentile, value, unit } = score;
     return el(
       "tr",
-      { title: help },
+      { title: [score.help, direction(score.suspicious)].filter(Boolean).join(" ") },
       el("th", { scope: "row" }, score.title),
-      el("td", {}, value),
-      el("td", { class: "hl-track" }, track),
-      el("td", {}, rank),
+      el("td", {}, value === null ? "not computed" : `${figure(value)}${unit ? ` ${unit}` : ""}`),
+      el("td", { class: "hl-track" }, percentile === null ? "" : fill("plain", percentile / 100)),
+      el("td", {}, percentile === null ? "" : `${figure(percentile)} %`),
     );
   };
   return el("table", { class: "hl-bars" }, all.map(row));
 }
 
+/** @param {string} suspicious */
 const direction = (suspicious) =>
   ({
     high: "High is suspicious.",
@@ -83,54 +87,54 @@ const direction = (suspicious) =>
     measured: "Which end is hard is measured per run.",
   })[suspicious] ?? "";
 
-/** What was said so far, newest first; what was taken back is struck through. */
+/** An event of the history in a few words. @param {HistoryEvent} event */
+function eventText(event) {
+  const what = {
+    flag: "⚑ flagged",
+    unflag: "removed the flag",
+    undo: "undid a step",
+    comment: "✎",
+    adjudicate: "adjudicated",
+  }[event.action];
+  return [what ?? "", decisionText(event), event.note ?? ""].filter(Boolean).join(" ");
+}
+
+/** The events so far, newest first; those that were undone are struck through. @param {HistoryEvent[]} events */
 export function history(events) {
-  if (!events?.length) return null;
-  const said = (event) => {
-    const what = {
-      flag: "⚑ flagged",
-      unflag: "took the flag back",
-      undo: "took a step back",
-      comment: "✎",
-      adjudicate: "adjudicated",
-    };
-    return [what[event.action] ?? "", told(event), event.note ?? ""].filter(Boolean).join(" ");
-  };
-  return el(
-    "ul",
-    { class: "hl-history" },
-    events.map((event) =>
-      el(
-        "li",
-        { class: event.stands ? null : "hl-gone" },
-        el("strong", {}, event.reviewer),
-        ` ${said(event)} `,
-        el("time", { datetime: event.created_at }, moment(event.created_at)),
-      ),
-    ),
-  );
+  if (!events.length) return null;
+  const line = (/** @type {HistoryEvent} */ event) =>
+    el(
+      "li",
+      { class: event.stands ? null : "hl-gone" },
+      el("strong", {}, event.reviewer),
+      ` ${eventText(event)} `,
+      el("time", { datetime: event.created_at }, moment(event.created_at)),
+    );
+  return el("ul", { class: "hl-history" }, events.map(line));
 }
 
-/** What earlier meetings said about look-alikes. */
-export function precedents(told) {
-  if (!told?.length) return null;
-  const line = (one) => el("li", { dir: "auto" }, one.text, el("small", {}, ` (meeting ${one.meeting})`));
-  return el("ul", { class: "hl-history", "data-testid": "precedents" }, told.map(line));
+/** The precedents that earlier meetings set for look-alikes. @param {Precedent[]} found */
+export function precedents(found) {
+  if (!found.length) return null;
+  const line = (/** @type {Precedent} */ { text, meeting }) =>
+    el("li", { dir: "auto" }, text, el("small", {}, ` (meeting ${meeting})`));
+  return el("ul", { class: "hl-history", "data-testid": "precedents" }, found.map(line));
 }
 
-/** Own and others' decisions as they are known now. */
-export function decisions(shown, glyphs) {
+/** Own and others' decisions as they are known now. @param {Shown} shown @param {Glyphs} glyphs */
+export function decisionLines(shown, glyphs) {
+  /** @type {(who: string, decision: Decision, saving: boolean) => HTMLElement} */
   const line = (who, decision, saving) =>
     el(
       "p",
-      { class: "hl-said" },
+      { class: "hl-decision" },
       el("strong", {}, who),
-      ` ${told(decision)}`,
+      ` ${decisionText(decision)}`,
       saving ? el("em", {}, " saving…") : null,
     );
   const lines = shown.others.map((one) => line(one.reviewer, one, false));
   if (shown.decision) lines.unshift(line("You:", shown.decision, shown.saving));
-  if (shown.flag) lines.push(el("p", { class: "hl-said" }, `${glyphs.flagged} flagged for discussion`));
-  if (!lines.length) lines.push(el("p", { class: "hl-quiet" }, "Nobody has decided yet."));
+  if (shown.flag) lines.push(el("p", { class: "hl-decision" }, `${glyphs.flagged} flagged for discussion`));
+  if (!lines.length) lines.push(quiet("Nobody has decided yet."));
   return lines;
 }

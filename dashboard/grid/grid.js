@@ -1,27 +1,54 @@
-// The grid of one page: cells in panels, focus, selection, keys. It never asks Streamlit for anything while deciding.
+// The grid of one page: cells in panels, focus, selection, keys. Nothing here runs the page while somebody decides.
 
-import { act } from "./acts.js";
+/** @import { Cell, GridData, Memory, Panel, Target } from "./types.js" */
+/** @import { Hub } from "./hub.js" */
+import { act } from "./actions.js";
 import { drawCell, paint } from "./cells.js";
 import { legend } from "./dialogs.js";
-import { el } from "./dom.js";
+import { closest, el } from "./dom.js";
+import { ExampleDialog } from "./example_dialog.js";
 import { actionKey, fieldTakes, isHeld, presses } from "./keys.js";
-import { Sight } from "./sight.js";
+import { TimeOnScreen } from "./time_on_screen.js";
 import { Toolbar } from "./toolbar.js";
-import { Viewer } from "./viewer.js";
+import { verticalMove } from "./vertical_move.js";
 
 const NARROW = 92; // pixels
 const AHEAD_AFTER = 150; // milliseconds: this page's pictures come first
 
+/**
+ * A cell and its node; `same` is equal for cells that look the same.
+ * @typedef {{cell: Cell, node: HTMLElement, panel: number, place: number, same: string}} Entry
+ */
+
 export class Grid {
-  /** `hub` is what all grids of this page share; `memory` outlives a remount of this one. */
-  constructor(parent, hub, memory) {
-    Object.assign(this, { parent, hub, memory });
+  /**
+   * @param {HTMLElement} parent
+   * @param {Hub} hub what all grids of this page share
+   * @param {Memory} memory outlives a remount of this grid
+   * @param {GridData} data
+   */
+  constructor(parent, hub, memory, data) {
+    this.parent = parent;
+    this.hub = hub;
+    this.memory = memory;
+    this.data = data;
+    this.labels = data.classes;
     this.queue = hub.queue;
-    this.board = hub.board;
-    this.cells = []; // [{cell, node, panel, place}] in reading order, through all panels
+    this.decisions = hub.decisions;
+    /** In reading order, through all panels. @type {Entry[]} */
+    this.cells = [];
     this.focus = memory.focus ?? 0;
+    this.since = Date.now();
+    /** Where a range that is being selected starts. @type {number | null} */
+    this.anchor = null;
     this.selected = new Set(memory.selected ?? []);
-    this.guests = []; // examples that a dialog shows, which are in no panel
+    /** Examples that a dialog shows, which are in no panel. @type {Cell[]} */
+    this.guests = [];
+    /** Turns the page; null where it cannot. @type {((by: number) => void) | null} */
+    this.turn = null;
+    this.isViewing = false;
+    /** @type {number | undefined} */
+    this.later = undefined;
     this.toolbar = new Toolbar(this);
     this.panels = el("div", { class: "hl-panels" });
     this.layer = el("div", { class: "hl-layer" });
@@ -42,19 +69,22 @@ export class Grid {
       this.layer,
     );
     parent.append(this.root);
-    this.viewer = new Viewer(this);
-    this.sight = new Sight();
+    this.exampleDialog = new ExampleDialog(this);
+    this.timeOnScreen = new TimeOnScreen();
     this.sizes = new ResizeObserver(() => this.fit());
     this.sizes.observe(this.panels);
   }
 
-  /** Draw what Streamlit sent; cells that are the same stay the same nodes, so focus and pictures survive a rerun. */
+  /**
+   * Draws what Streamlit sent; cells that are the same stay the same nodes, so focus and pictures survive a rerun.
+   * @param {GridData} data
+   * @param {((by: number) => void) | null} turn
+   */
   update(data, turn) {
     this.turn = turn;
     const focusedId = this.cells[this.focus]?.cell.id ?? this.memory.id;
     const hadFocus =
-      this.memory.focused &&
-      (document.activeElement === document.body || this.root.contains(document.activeElement));
+      this.memory.focused && (document.activeElement === document.body || this.root.contains(document.activeElement));
     this.data = data;
     this.labels = data.classes;
     const known = new Map(this.cells.map((entry) => [entry.same, entry]));
@@ -65,12 +95,12 @@ export class Grid {
     this.keepSelection();
     const at = this.cells.findIndex((entry) => entry.cell.id === focusedId);
     this.setFocus(at >= 0 ? at : 0);
-    if (hadFocus && !this.viewer.isOpen && !this.layer.querySelector("dialog[open]")) this.focusCell(false);
-    if (this.viewer.isOpen && at < 0) this.viewer.dialog.close();
+    if (hadFocus && !this.exampleDialog.isOpen && !this.layer.querySelector("dialog[open]")) this.focusCell(false);
+    if (this.exampleDialog.isOpen && at < 0) this.exampleDialog.dialog.close();
     this.hub.watch();
     this.repaint();
     clearTimeout(this.later);
-    if (data.ahead?.length) this.later = setTimeout(() => this.hub.pictures.fetchAhead(data.ahead), AHEAD_AFTER);
+    if (data.ahead.length) this.later = setTimeout(() => this.hub.thumbnails.fetchAhead(data.ahead), AHEAD_AFTER);
   }
 
   /** Smaller letters where cells are narrow. */
@@ -83,38 +113,39 @@ export class Grid {
   remove() {
     this.sizes.disconnect();
     clearTimeout(this.later);
-    this.sight.end();
+    this.timeOnScreen.end();
     this.root.remove();
   }
 
+  /** @param {Panel} panel @param {number} at @param {Map<string, Entry>} known */
   drawPanel(panel, at, known) {
+    const { columns } = this.data;
     const cells = panel.cells.map((cell, place) => this.entry(cell, at, place, known));
     this.cells.push(...cells);
     const rows = [];
-    for (let from = 0; from < cells.length; from += this.data.columns)
-      rows.push(
-        el(
-          "div",
-          { class: "hl-row", role: "row" },
-          cells.slice(from, from + this.data.columns).map((entry) => entry.node),
-        ),
-      );
-    const title = panel.title || "Examples";
+    for (let from = 0; from < cells.length; from += columns) {
+      const nodes = cells.slice(from, from + columns).map((entry) => entry.node);
+      rows.push(el("div", { class: "hl-row", role: "row" }, nodes));
+    }
+    const label = panel.title || "Examples";
     return el(
       "section",
       { class: "hl-panel" },
       el("h3", { class: "hl-title" }, panel.title ?? ""),
       el("p", { class: "hl-quiet" }, panel.note ?? ""),
       cells.length
-        ? el(
-            "div",
-            { class: "hl-cells", role: "grid", "aria-label": title, "aria-multiselectable": "true" },
-            rows,
-          )
+        ? el("div", { class: "hl-cells", role: "grid", "aria-label": label, "aria-multiselectable": "true" }, rows)
         : el("p", { class: "hl-empty" }, "No example is here; widen the filters."),
     );
   }
 
+  /**
+   * @param {Cell} cell
+   * @param {number} panel
+   * @param {number} place
+   * @param {Map<string, Entry>} known
+   * @returns {Entry}
+   */
   entry(cell, panel, place, known) {
     const same = `${panel}|${JSON.stringify(cell)}`;
     const old = known.get(same);
@@ -122,17 +153,18 @@ export class Grid {
       known.delete(same);
       return Object.assign(old, { cell, place });
     }
-    const entry = { cell, panel, place, same };
-    entry.node = drawCell(cell, this.hub.glyphs, this.hub.pictures, {
+    const node = drawCell(cell, this.hub.glyphs, this.hub.thumbnails, {
       pointerdown: (event) => event.button === 0 && this.click(entry, event),
       dblclick: () => this.open(),
     });
-    this.sight.watch(entry.node, cell.id);
+    const entry = { cell, panel, place, same, node };
+    this.timeOnScreen.watch(node, cell.id);
     return entry;
   }
 
   // -- focus and selection ------------------------------------------------------------------------------------------
 
+  /** @param {number} at */
   setFocus(at) {
     this.cells[this.focus]?.node.setAttribute("tabindex", "-1");
     this.focus = at;
@@ -148,16 +180,17 @@ export class Grid {
     if (scroll) node?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
-  /** Whether the example in focus can be seen. */
-  inSight() {
+  /** Whether the example in focus is in view. */
+  inView() {
     const box = this.cells[this.focus]?.node.getBoundingClientRect();
     return box !== undefined && box.top >= 0 && box.top + box.height / 2 <= innerHeight;
   }
 
+  /** @param {FocusEvent} event */
   tookFocus(event) {
     this.hub.active = this;
     this.memory.focused = true;
-    if (this.viewing) return; // a closing dialog hands the focus back to where it came from, not to where it got
+    if (this.isViewing) return; // a closing dialog gives the focus back to where it came from, not to where it got
     const at = this.cells.findIndex((entry) => entry.node === event.target);
     if (at >= 0 && at !== this.focus) this.setFocus(at);
   }
@@ -167,22 +200,27 @@ export class Grid {
     if (this.root.isConnected) this.memory.focused = this.root.contains(document.activeElement);
   }
 
-  /** Focus the example at a place; false where there is none. */
+  /**
+   * Focuses the example at a place; false where there is none.
+   * @param {number} at
+   * @param {{reveal?: boolean, extend?: boolean}} [options]
+   */
   moveTo(at, { reveal = true, extend = false } = {}) {
     if (!this.cells[at]) return false;
-    if (extend) this.anchor ??= this.focus;
-    else this.anchor = null;
+    const from = extend ? (this.anchor ?? this.focus) : null;
+    this.anchor = from;
     this.setFocus(at);
-    if (extend) this.selectRange(this.anchor, at);
+    if (from !== null) this.selectRange(from, at);
     if (reveal) this.focusCell();
     return true;
   }
 
+  /** @param {Entry} entry @param {PointerEvent} event */
   click(entry, event) {
     event.preventDefault(); // no text selection, no dragging of the picture
     const at = this.cells.indexOf(entry);
     const from = this.anchor ?? this.focus;
-    const ticked = event.target.closest(".hl-tick") !== null;
+    const isTick = closest(event, ".hl-tick") !== null;
     this.setFocus(at);
     this.focusCell(false);
     if (event.shiftKey) {
@@ -191,30 +229,33 @@ export class Grid {
       return;
     }
     this.anchor = null;
-    if (event.ctrlKey || event.metaKey || ticked) this.toggle(entry.cell.id);
+    if (event.ctrlKey || event.metaKey || isTick) this.toggle(entry.cell.id);
   }
 
+  /** @param {number} from @param {number} to */
   selectRange(from, to) {
     const [first, last] = from < to ? [from, to] : [to, from];
     this.select(this.cells.slice(first, last + 1).map((entry) => entry.cell.id));
   }
 
-  letGo() {
+  clearSelection() {
     this.anchor = null;
     this.select([]);
   }
 
+  /** @param {string | undefined} id */
   toggle(id) {
+    if (id === undefined) return;
     this.anchor = null;
     if (!this.selected.delete(id)) this.selected.add(id);
     this.select([...this.selected]);
   }
 
+  /** @param {string[]} ids */
   select(ids) {
     this.selected = new Set(ids);
     this.memory.selected = [...this.selected];
-    for (const { cell, node } of this.cells)
-      node.setAttribute("aria-selected", String(this.selected.has(cell.id)));
+    for (const { cell, node } of this.cells) node.setAttribute("aria-selected", String(this.selected.has(cell.id)));
     this.toolbar.drawCount();
   }
 
@@ -226,9 +267,9 @@ export class Grid {
 
   // -- keys ---------------------------------------------------------------------------------------------------------
 
-  /** A key pressed anywhere in the grid. */
+  /** A key pressed anywhere in the grid. @param {KeyboardEvent} event */
   key(event) {
-    if (event.defaultPrevented || event.altKey || event.target.closest("dialog") || fieldTakes(event)) return;
+    if (event.defaultPrevented || event.altKey || closest(event, "dialog") || fieldTakes(event)) return;
     if (presses(event)) return;
     const selects = event.key === " "; // moves in a session, selects here
     if (!isHeld(event) && !(event.repeat && selects) && !this.moveKey(event) && !this.actionKey(event)) return;
@@ -236,26 +277,29 @@ export class Grid {
     event.stopPropagation();
   }
 
+  /** @param {KeyboardEvent} event */
   moveKey(event) {
     const command = event.ctrlKey || event.metaKey;
     if (command && event.key.toLowerCase() === "a") this.select(this.cells.map((entry) => entry.cell.id));
     else if (command) return false;
-    else if (event.key === "Escape") this.letGo();
-    else if (event.key === " ") this.cells.length && this.toggle(this.cells[this.focus].cell.id);
+    else if (event.key === "Escape") this.clearSelection();
+    else if (event.key === " ") this.toggle(this.cells[this.focus]?.cell.id);
     else if (event.key === "Enter") this.open();
     else if (event.key === "PageDown" || event.key === "PageUp")
       return this.turnPage(event.key === "PageDown" ? 1 : -1);
     else {
-      const at = this.target(event.key);
+      const at = this.destination(event.key);
       if (at === null) return false;
       this.moveTo(Math.max(0, Math.min(this.cells.length - 1, at)), { extend: event.shiftKey });
     }
     return true;
   }
 
-  /** Where an arrow leads: sideways in reading order, up and down to the same column of the next row. */
-  target(key) {
-    const { columns, panels } = this.data;
+  /**
+   * Where a key leads: sideways in reading order, up and down to the same column of the next row; null for other keys.
+   * @param {string} key
+   */
+  destination(key) {
     if (key === "ArrowRight") return this.focus + 1;
     if (key === "ArrowLeft") return this.focus - 1;
     if (key === "Home") return 0;
@@ -263,91 +307,84 @@ export class Grid {
     if (key !== "ArrowDown" && key !== "ArrowUp") return null;
     const entry = this.cells[this.focus];
     if (!entry) return null;
-    const down = key === "ArrowDown";
-    const count = panels[entry.panel].cells.length;
-    const lastRow = Math.floor((count - 1) / columns);
-    const row = Math.floor(entry.place / columns) + (down ? 1 : -1);
-    if (row >= 0 && row <= lastRow)
-      return this.focus - entry.place + Math.min(row * columns + (entry.place % columns), count - 1);
-    return this.otherPanel(entry, down) ?? this.focus;
-  }
-
-  /** The same column of the first row of the next panel, or of the last row of the one before. */
-  otherPanel(entry, down) {
     const { columns, panels } = this.data;
-    const step = down ? 1 : -1;
-    let panel = entry.panel + step;
-    while (panels[panel] && !panels[panel].cells.length) panel += step;
-    if (!panels[panel]) return null;
-    const count = panels[panel].cells.length;
-    const row = down ? 0 : Math.floor((count - 1) / columns);
-    const start = this.cells.findIndex((one) => one.panel === panel);
-    return start + Math.min(row * columns + (entry.place % columns), count - 1);
+    const sizes = panels.map((panel) => panel.cells.length);
+    return verticalMove(sizes, columns, entry.panel, entry.place, key === "ArrowDown") ?? this.focus;
   }
 
+  /** @param {number} by */
   turnPage(by) {
     if (!this.data.turns || !this.turn) return false;
     this.turn(by);
     return true;
   }
 
+  /** @param {KeyboardEvent} event */
   actionKey(event) {
     return actionKey(this, event);
   }
 
   // -- acting -------------------------------------------------------------------------------------------------------
 
-  /** The examples that an act is about: in the opened example that one, else the selection, else the focus. */
+  /**
+   * The examples that an action is about: in the opened example that one, else the selection, else the focus.
+   * @returns {Target[]}
+   */
   targets() {
-    if (!this.viewer.isOpen && this.selected.size) {
-      const seen = new Set();
-      return this.cells.filter(
-        ({ cell }) => this.selected.has(cell.id) && !seen.has(cell.id) && seen.add(cell.id),
-      );
+    if (!this.exampleDialog.isOpen && this.selected.size) {
+      const once = new Map(); // an example may lie in several panels
+      for (const entry of this.cells)
+        if (this.selected.has(entry.cell.id) && !once.has(entry.cell.id)) once.set(entry.cell.id, entry);
+      return [...once.values()];
     }
-    const entry = (this.viewer.isOpen && this.viewer.guest) || this.cells[this.focus];
+    const entry = (this.exampleDialog.isOpen && this.exampleDialog.guest) || this.cells[this.focus];
     return entry ? [entry] : [];
   }
 
+  /** @param {string} name @param {string} [value] */
   act(name, value) {
     return act(this, name, value);
   }
 
-  /** Seconds that an example has been on screen. */
+  /** Seconds that an example has been on screen. @param {string} id */
   onScreen(id) {
-    return this.sight.seconds(id);
+    return this.timeOnScreen.seconds(id);
   }
 
   open() {
     const entry = this.cells[this.focus];
     if (!entry) return;
-    this.viewing = true;
-    this.viewer.open(entry.cell);
+    this.isViewing = true;
+    this.exampleDialog.open(entry.cell);
   }
 
-  /** Open an example that is in no panel, one of some: the arrows lead to the others. */
+  /**
+   * Opens an example that is in no panel, one of some: the arrows lead to the others.
+   * @param {Cell} cell
+   * @param {Cell[]} cells
+   */
   openGuest(cell, cells) {
-    this.viewing = true;
-    this.viewer.openGuest(cell, cells);
+    this.isViewing = true;
+    this.exampleDialog.openGuest(cell, cells);
   }
 
-  /** Follow what is decided about examples that are in no panel. */
+  /** Follows the decisions about examples that are in no panel. @param {Cell[]} cells */
   follow(cells) {
     this.guests = cells;
     this.hub.watch();
   }
 
-  viewerClosed() {
-    this.viewing = false;
+  dialogClosed() {
+    this.isViewing = false;
     this.focusCell();
   }
 
-  /** Show what is decided, on all cells or on those of some ids. */
-  repaint(ids) {
+  /** Shows the decisions, on all cells or on those of some ids. @param {string[] | null} [ids] */
+  repaint(ids = null) {
     const these = ids ? new Set(ids) : null;
     for (const { cell, node } of this.cells)
-      if (!these || these.has(cell.id)) paint(node, cell, this.board.shown(cell.id), this.hub.glyphs);
-    if (this.viewer.isOpen) this.viewer.paint();
+      if (!these || these.has(cell.id)) paint(node, this.decisions.shown(cell.id), this.hub.glyphs);
+    if (this.exampleDialog.isOpen) this.exampleDialog.paint();
     this.toolbar.drawStatus();
   }
 }

@@ -1,38 +1,69 @@
 // The meeting's screen. Everything that comes from people is written as text, never as markup.
+//
+// Streamlit takes one script for this component, so its few building blocks are in it.
 
-const EVERY = 700; // milliseconds between two looks: with drawing, everybody is there within two seconds
-const KEYS = "← → move · 1–9 count a hand, Shift takes one back · Enter the outcome, where 1–9 choose · Ctrl+Enter record · Esc close";
-const OURS = ["ArrowRight", "ArrowLeft", "PageDown", "PageUp", "Enter", "Escape"];
+/** @import { Answer, Component, Home, Item, MeetingState, OpenMeeting } from "./types.js" */
 
+const EVERY = 700; // milliseconds between two polls: with drawing, everybody is there within two seconds
+const KEYS =
+  "← → move · 1–9 add a vote, Shift removes one · Enter the outcome, where 1–9 choose · Ctrl+Enter record · Esc close";
+const MOVES = new Map([
+  ["ArrowRight", 1],
+  ["PageDown", 1],
+  ["ArrowLeft", -1],
+  ["PageUp", -1],
+]);
+const OURS = [...MOVES.keys(), "Enter", "Escape"];
+
+/** @typedef {Node | string | null | undefined | false} Child */
+
+/**
+ * An element with attributes and children; "on…" are listeners. What is null, false or an empty text is left out.
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Record<string, string | boolean | null | ((event: Event) => unknown)>} [attributes]
+ * @param {...Child} children
+ * @returns {HTMLElementTagNameMap[Tag]}
+ */
 function el(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (name === "value") made.value = value;
-    else made.setAttribute(name, value === true ? "" : value);
+    if (typeof value === "function") made.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== false) made.setAttribute(name, value === true ? "" : value);
   }
-  made.append(...children.filter((one) => one !== null && one !== undefined && one !== "" && one !== false));
+  for (const child of children) if (child) made.append(child);
   return made;
 }
 
+/** The nearest ancestor of an event's target that matches. @param {Event} event @param {string} selector */
+const closest = (event, selector) => (event.target instanceof Element ? event.target.closest(selector) : null);
+
 class Screen {
+  /** @param {Component} component */
   constructor(component) {
     this.component = component;
     this.root = el("div", { class: "hl-meeting", "data-testid": "meeting", tabindex: "-1" });
     component.parentElement.append(this.root);
+    /** @type {MeetingState | null} */
     this.state = null;
+    /** The mark of the state that is known. */
     this.known = "";
+    /** The form of the outcome, while it is open. @type {HTMLFormElement | null} */
     this.form = null;
-    this.asked = 0;
-    this.acts = 0; // how many acts were sent: a look from before one must not undo what it changed
-    this.waiting = []; // what was pressed while an act is under way
+    /** When the page was last requested, in milliseconds. */
+    this.requested = 0;
+    /** How many acts were sent: a poll from before one must not undo what it changed. */
+    this.acts = 0;
+    /** What was pressed while an act is under way. @type {(() => unknown)[]} */
+    this.waiting = [];
     this.busy = false;
-    this.said = el("p", { class: "hl-meeting-said", role: "status", "aria-live": "polite" });
-    this.onKey = (event) => this.key(event);
+    this.isPolling = false;
+    this.isOffline = false;
+    this.status = el("p", { class: "hl-meeting-status", role: "status", "aria-live": "polite" });
+    this.onKey = (/** @type {KeyboardEvent} */ event) => this.key(event);
     document.addEventListener("keydown", this.onKey);
-    this.timer = setInterval(() => this.look(), EVERY);
-    this.look();
+    this.timer = setInterval(() => this.poll(), EVERY);
+    this.poll();
   }
 
   close() {
@@ -41,74 +72,105 @@ class Screen {
     this.root.remove();
   }
 
-  async look() {
-    if (this.looking) return;
-    this.looking = true;
-    const { acts } = this;
+  /** The open meeting; null where none is open or known yet. */
+  get open() {
+    return this.state?.open ? this.state : null;
+  }
+
+  /** Whether the visitor leads the open meeting. */
+  get leads() {
+    return this.component.data.leads && this.open !== null;
+  }
+
+  // -- following
+
+  async poll() {
+    if (this.isPolling) return;
+    this.isPolling = true;
     try {
-      const reply = await fetch(`/hardlook/meeting?known=${encodeURIComponent(this.known)}`, {
-        signal: AbortSignal.timeout(10 * EVERY), // a request lost on the way must not end the following
-      });
-      if (!reply.ok) return this.tell(await reply.text());
-      const state = await reply.json();
-      if (!state.same && acts === this.acts) this.take(state);
-      this.askForPage();
-      if (this.offline) this.tell("");
-      this.offline = false;
+      await this.look();
     } catch {
-      this.offline = true;
-      this.tell("No connection to the server; trying again.");
+      this.isOffline = true;
+      this.showMessage("No connection to the server; trying again.");
     } finally {
-      this.looking = false;
+      this.isPolling = false;
     }
   }
 
+  async look() {
+    const { acts } = this;
+    const reply = await fetch(`/hardlook/meeting?known=${encodeURIComponent(this.known)}`, {
+      signal: AbortSignal.timeout(10 * EVERY), // a request lost on the way must not end the following
+    });
+    if (!reply.ok) {
+      this.showMessage(await reply.text());
+      return;
+    }
+    /** @type {MeetingState | {same: true}} */
+    const state = await reply.json();
+    if (!("same" in state) && acts === this.acts) this.take(state);
+    this.requestPage();
+    if (this.isOffline) this.showMessage("");
+    this.isOffline = false;
+  }
+
+  /** @param {MeetingState} state */
   take(state) {
-    const before = this.state;
+    const before = this.open;
+    const wasKnown = this.state !== null;
     this.state = state;
     this.known = state.known;
-    if (before && before.at !== state.at) this.form = null;
+    if (wasKnown && before?.at !== this.open?.at) this.form = null;
     if (!this.form) this.draw();
-    this.askForPage();
+    this.requestPage();
   }
 
-  // What stands around this screen was drawn for one meeting, or for none: ask for the page again where that is over.
-  // Asked again after a while, since a page that is busy may not hear it.
-  askForPage() {
-    const open = this.state?.open ? this.state.number : null;
-    if (!this.state || open === (this.component.data.meeting ?? null)) return;
-    if (Date.now() - this.asked < 5 * EVERY) return;
-    this.asked = Date.now();
-    this.component.setTriggerValue("changed", `${open} ${this.asked}`);
+  /**
+   * The page around this screen was drawn for one meeting, or for none: requests the page again where that is over.
+   * Again after a while, since a page that is busy may miss it.
+   */
+  requestPage() {
+    const number = this.open ? this.open.number : null;
+    if (!this.state || number === (this.component.data.meeting ?? null)) return;
+    if (Date.now() - this.requested < 5 * EVERY) return;
+    this.requested = Date.now();
+    this.component.setTriggerValue("changed", `${number} ${this.requested}`);
   }
 
-  tell(text) {
-    this.said.textContent = text;
+  /** @param {string} text */
+  showMessage(text) {
+    this.status.textContent = text;
   }
 
-  get leads() {
-    return this.component.data.leads && this.state?.open;
-  }
+  // -- acting
 
-  // One after the other: what is pressed is meant for what the acts before it bring. Enter after → opens the next item,
-  // and nothing where → did not arrive.
-  async turn(does) {
+  /**
+   * Acts one after the other: a key is meant for the state that the acts before it bring. Enter after → opens the next
+   * item, and nothing where → did not arrive.
+   * @param {() => unknown} does returns false where the acts after it must not follow
+   */
+  async inTurn(does) {
     this.waiting.push(does);
     if (this.busy) return;
     this.busy = true;
     try {
-      while (this.waiting.length) {
-        if ((await this.waiting.shift()()) === false) this.waiting = [];
-      }
+      for (let next = this.waiting.shift(); next; next = this.waiting.shift())
+        if ((await next()) === false) this.waiting = [];
     } finally {
       this.busy = false;
       this.waiting = [];
     }
   }
 
-  async act(act, more = {}) {
+  /**
+   * Sends a lead's act; false where it was not recorded.
+   * @param {string} act
+   * @param {OpenMeeting} meeting
+   * @param {object} more
+   */
+  async act(act, { at }, more) {
     this.acts += 1;
-    const body = JSON.stringify({ audit: this.component.data.audit, act, at: this.state.at, ...more });
+    const body = JSON.stringify({ audit: this.component.data.audit, act, at, ...more });
     try {
       const reply = await fetch("/hardlook/meeting", {
         method: "POST",
@@ -116,183 +178,189 @@ class Screen {
         body,
       });
       if (!reply.ok) {
-        this.tell(await reply.text());
+        this.showMessage(await reply.text());
         return false;
       }
-      this.tell("");
+      this.showMessage("");
       this.take(await reply.json());
       return true;
     } catch {
-      this.tell("No connection to the server; nothing was recorded.");
+      this.showMessage("No connection to the server; nothing was recorded.");
       return false;
     }
   }
 
+  /** @param {number} by */
+  move(by) {
+    return this.open ? this.act("move", this.open, { by }) : null;
+  }
+
+  /** Adds votes for an answer. @param {number} number @param {number} by */
+  vote(number, by) {
+    const answer = this.open?.item.answers[number];
+    return this.open && answer ? this.act("hands", this.open, { answer: answer.text, by }) : null;
+  }
+
+  /** Acts on a click, which means the item that it was made on. @param {number} at @param {() => unknown} does */
+  clicked(at, does) {
+    this.inTurn(() => (this.open?.at === at ? does() : null));
+  }
+
+  // -- keys
+
+  /** @param {KeyboardEvent} event */
   key(event) {
-    const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
-    if (!this.state?.open || !this.leads || event.altKey || event.metaKey) return;
-    const digit = /^(?:Digit|Numpad)([1-9])$/.exec(event.code)?.[1];
+    const field = closest(event, "input, textarea, select, [contenteditable]");
+    if (!this.leads || event.altKey || event.metaKey) return;
+    const digit = Number(/^(?:Digit|Numpad)([1-9])$/.exec(event.code)?.[1] ?? 0);
     if (event.repeat && (digit || event.key === "Enter" || this.busy)) {
-      if (typing?.tagName !== "TEXTAREA") event.preventDefault(); // a held Enter must not record what it has just opened
+      if (field?.tagName !== "TEXTAREA") event.preventDefault(); // a held Enter must not record what it has just opened
       return;
     }
-    if (!this.busy) this.turn(() => this.press(event, typing, digit));
-    else if (!typing && (digit || OURS.includes(event.key))) {
+    if (!this.busy) this.inTurn(() => this.press(event, field, digit));
+    else if (!field && (digit || OURS.includes(event.key))) {
       event.preventDefault();
-      this.turn(() => this.press(event, null, digit));
+      this.inTurn(() => this.press(event, null, digit));
     }
   }
 
-  // What the key does, and the act that it sends.
-  press(event, typing, digit) {
+  /**
+   * Carries out a key, and returns the act that it sends.
+   * @param {KeyboardEvent} event
+   * @param {Element | null} field
+   * @param {number} digit 0 for none
+   */
+  press(event, field, digit) {
+    if (this.form) return this.pressInForm(this.form, event, field, digit);
+    if (field || event.ctrlKey) return null;
     let sent = null;
-    if (this.form) {
-      const choice = digit && !event.ctrlKey && this.form.querySelector(`input[name=answer][value="${digit - 1}"]`);
-      if (event.key === "Escape") this.shut();
-      else if (event.key === "Enter" && event.ctrlKey) sent = this.record();
-      else if (choice && (!typing || typing.type === "radio")) {
-        choice.checked = true;
-        choice.focus();
-      } else return null;
-      event.preventDefault();
-      return sent;
-    }
-    if (typing || event.ctrlKey) return null;
-    const button = event.target.closest?.("button, a");
-    if (event.key === "ArrowRight" || event.key === "PageDown") sent = this.move(1);
-    else if (event.key === "ArrowLeft" || event.key === "PageUp") sent = this.move(-1);
-    else if (digit) sent = this.hand(Number(digit) - 1, event.shiftKey ? -1 : 1);
-    else if (event.key === "Enter" && !button) this.open();
+    const by = MOVES.get(event.key);
+    if (by) sent = this.move(by);
+    else if (digit) sent = this.vote(digit - 1, event.shiftKey ? -1 : 1);
+    else if (event.key === "Enter" && !closest(event, "button, a")) this.openForm();
     else return null;
     event.preventDefault();
     return sent;
   }
 
-  move(by) {
-    return this.act("move", { by });
-  }
-
-  hand(number, by) {
-    const answer = this.state.item.answers[number];
-    return answer ? this.act("hands", { answer: answer.text, by }) : null;
-  }
-
-  // A click means the item that it was made on.
-  clicked(at, does) {
-    this.turn(() => (this.state.at === at ? does() : null));
+  /** @param {HTMLFormElement} form @param {KeyboardEvent} event @param {Element | null} field @param {number} digit */
+  pressInForm(form, event, field, digit) {
+    let sent = null;
+    const isFree = !field || (field instanceof HTMLInputElement && field.type === "radio");
+    const choice =
+      digit && !event.ctrlKey && isFree ? form.querySelector(`input[name=answer][value="${digit - 1}"]`) : null;
+    if (event.key === "Escape") this.shut();
+    else if (event.key === "Enter" && event.ctrlKey) sent = this.record(form);
+    else if (choice instanceof HTMLInputElement) {
+      choice.checked = true;
+      choice.focus();
+    } else return null;
+    event.preventDefault();
+    return sent;
   }
 
   // -- drawing
 
   draw() {
-    const { state } = this;
-    if (!state.open) {
-      this.root.replaceChildren(el("p", {}, "No meeting is open. This page follows as soon as a lead opens one."), this.said);
-      return;
+    const meeting = this.open;
+    if (meeting) this.root.replaceChildren(this.header(meeting), this.body(meeting), this.status);
+    else {
+      this.root.replaceChildren(
+        el("p", {}, "No meeting is open. This page follows as soon as a lead opens one."),
+        this.status,
+      );
     }
-    const { item } = state;
-    this.root.replaceChildren(
-      el(
-        "header",
-        {},
-        this.leads && el("button", { onclick: () => this.turn(() => this.move(-1)), disabled: state.at === 0, "aria-label": "Previous item" }, "←"),
-        el("strong", { "data-testid": "meeting-place" }, `${state.at + 1} of ${state.of}`),
-        this.leads &&
-          el("button", { onclick: () => this.turn(() => this.move(1)), disabled: state.at + 1 >= state.of, "aria-label": "Next item" }, "→"),
-        el("h2", {}, item.title),
-        el("span", { class: "hl-meeting-why" }, item.why),
-        el("span", { class: "hl-meeting-lead" }, `led by ${state.lead} · present: ${state.present.join(", ")}`),
-      ),
-      el("div", { class: "hl-meeting-body" }, this.pictures(item), this.facts(item)),
-      this.said,
-      this.leads ? el("p", { class: "hl-meeting-keys" }, KEYS) : "",
+    if (meeting && this.leads) this.root.append(el("p", { class: "hl-meeting-keys" }, KEYS));
+  }
+
+  /** @param {OpenMeeting} meeting */
+  header({ at, of, item, lead, present }) {
+    const step = (
+      /** @type {number} */ by,
+      /** @type {string} */ arrow,
+      /** @type {string} */ label,
+      /** @type {boolean} */ disabled,
+    ) =>
+      this.leads &&
+      el("button", { onclick: () => this.inTurn(() => this.move(by)), disabled, "aria-label": label }, arrow);
+    return el(
+      "header",
+      {},
+      step(-1, "←", "Previous item", at === 0),
+      el("strong", { "data-testid": "meeting-place" }, `${at + 1} of ${of}`),
+      step(1, "→", "Next item", at + 1 >= of),
+      el("h2", {}, item.title),
+      el("span", { class: "hl-meeting-why" }, item.why),
+      el("span", { class: "hl-meeting-lead" }, `led by ${lead} · present: ${present.join(", ")}`),
     );
   }
 
-  pictures(item) {
-    const shown = item.examples.map((one) =>
-      el(
-        "figure",
-        { "data-example-id": one.id },
-        one.text !== null ? el("blockquote", { dir: "auto" }, one.text) : el("img", { src: one.image, alt: `example ${one.id}` }),
-        el("figcaption", {}, one.label === null ? one.id : `${one.label} · ${one.id}`),
-      ),
-    );
-    return el("div", { class: `hl-meeting-pictures ${shown.length > 1 ? "hl-many" : ""}` }, ...shown);
-  }
-
-  facts(item) {
-    const { at } = this.state;
-    const said = item.said.map((one) =>
-      el("li", { "data-reviewer": one.reviewer }, el("strong", {}, one.reviewer), ": ", el("span", { dir: "auto" }, one.answer)),
-    );
-    const answers = item.answers.map((answer, number) =>
-      el(
-        "li",
-        {},
-        this.leads && el("kbd", {}, String(number + 1)),
-        el("span", { dir: "auto" }, answer.text),
-        el("output", { "data-answer": answer.text }, String(item.tally[answer.text] ?? 0)),
-        this.leads && el("button", { onclick: () => this.clicked(at, () => this.hand(number, 1)), "aria-label": `one more for ${answer.text}` }, "+"),
-        this.leads && el("button", { onclick: () => this.clicked(at, () => this.hand(number, -1)), "aria-label": `one less for ${answer.text}` }, "−"),
-      ),
-    );
-    const precedents = item.precedents.map((one) =>
-      el("li", {}, el("span", { dir: "auto" }, one.text), el("small", {}, ` (meeting ${one.meeting})`)),
+  /** @param {OpenMeeting} meeting */
+  body({ at, item }) {
+    const outcome = el(
+      "button",
+      { class: "hl-meeting-main", onclick: () => this.clicked(at, () => this.openForm()) },
+      "Outcome (Enter)",
     );
     return el(
       "div",
-      { class: "hl-meeting-facts" },
-      el("p", {}, "Label: ", el("strong", { dir: "auto" }, item.label ?? "none")),
-      el("h3", {}, "What was said"),
-      el("ul", {}, ...(said.length ? said : [el("li", {}, "nobody has decided yet")])),
-      this.form,
-      this.form ? "" : el("h3", {}, "Hands"),
-      this.form ? "" : el("ol", { class: "hl-meeting-answers" }, ...answers),
-      precedents.length ? el("h3", {}, "Precedents for look-alikes") : "",
-      precedents.length ? el("ul", { "data-testid": "precedents" }, ...precedents) : "",
-      item.outcome ? el("p", { class: "hl-meeting-outcome", "data-testid": "outcome" }, `Decided: ${item.outcome}`) : "",
-      this.leads && !this.form ? el("button", { class: "hl-meeting-main", onclick: () => this.clicked(at, () => this.open()) }, "Outcome (Enter)") : "",
+      { class: "hl-meeting-body" },
+      pictures(item),
+      el(
+        "div",
+        { class: "hl-meeting-facts" },
+        el("p", {}, "Label: ", el("strong", { dir: "auto" }, item.label ?? "none")),
+        el("h3", {}, "Decisions"),
+        decisions(item),
+        this.form,
+        this.form ? null : el("h3", {}, "Votes"),
+        this.form
+          ? null
+          : el(
+              "ol",
+              { class: "hl-meeting-answers" },
+              ...item.answers.map((_, number) => this.answer(at, item, number)),
+            ),
+        ...precedents(item),
+        item.outcome
+          ? el("p", { class: "hl-meeting-outcome", "data-testid": "outcome" }, `Decided: ${item.outcome}`)
+          : null,
+        this.leads && !this.form ? outcome : null,
+      ),
+    );
+  }
+
+  /** An answer with its votes, and a lead's buttons. @param {number} at @param {Item} item @param {number} number */
+  answer(at, item, number) {
+    const text = item.answers[number]?.text ?? "";
+    const button = (/** @type {number} */ by, /** @type {string} */ sign, /** @type {string} */ label) =>
+      this.leads &&
+      el("button", { onclick: () => this.clicked(at, () => this.vote(number, by)), "aria-label": label }, sign);
+    return el(
+      "li",
+      {},
+      this.leads && el("kbd", {}, String(number + 1)),
+      el("span", { dir: "auto" }, text),
+      el("output", { "data-answer": text }, String(item.tally[text] ?? 0)),
+      button(1, "+", `one more for ${text}`),
+      button(-1, "−", `one less for ${text}`),
     );
   }
 
   // -- the outcome
 
-  open() {
-    const { item } = this.state;
-    const votes = item.answers.map((answer) => item.tally[answer.text] ?? 0);
-    const most = votes.indexOf(Math.max(...votes));
-    const choices = item.answers.map((answer, number) =>
-      el(
-        "label",
-        {},
-        el("input", { type: "radio", name: "answer", value: String(number), checked: number === most && votes[most] > 0 }),
-        el("kbd", { "aria-hidden": "true" }, String(number + 1)),
-        el("span", { dir: "auto" }, answer.text),
-      ),
-    );
-    const area = (name, label, rows = 2) =>
-      el("label", {}, label, el("textarea", { name, rows: String(rows), dir: "auto", maxlength: "10000" }));
-    this.form = el(
-      "form",
-      { class: "hl-meeting-form", "aria-label": "Outcome", onsubmit: (event) => (event.preventDefault(), this.turn(() => this.form && this.record())) },
-      el("h3", {}, "Outcome"),
-      el("div", { class: "hl-meeting-choices" }, ...choices),
-      area("note", "Reason"),
-      area("precedent", "Precedent: a rule to show beside look-alikes (optional)"),
-      el(
-        "details",
-        {},
-        el("summary", {}, "Change of classes (optional)"),
-        el("label", {}, "Kind", el("select", { name: "kind" }, ...["", "merge", "split"].map((one) => el("option", { value: one }, one || "none")))),
-        area("from", "From, one class a line"),
-        area("to", "To, one class a line"),
-      ),
-      el("button", { type: "submit", class: "hl-meeting-main" }, "Record (Ctrl+Enter)"),
-      el("button", { type: "button", onclick: () => this.shut() }, "Close (Esc)"),
-    );
+  openForm() {
+    if (!this.open) return;
+    const form = outcomeForm(this.open.item);
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.inTurn(() => this.form && this.record(this.form));
+    });
+    form.append(el("button", { type: "button", onclick: () => this.shut() }, "Close (Esc)"));
+    this.form = form;
     this.draw();
-    (this.form.querySelector("input:checked") ?? this.form.querySelector("input")).focus();
+    const field = form.querySelector("input:checked") ?? form.querySelector("input");
+    if (field instanceof HTMLInputElement) field.focus();
   }
 
   shut() {
@@ -301,21 +369,12 @@ class Screen {
     this.root.focus();
   }
 
-  async record() {
-    const told = new FormData(this.form);
-    const answer = this.state.item.answers[Number(told.get("answer") ?? -1)] ?? null;
-    const lines = (name) => told.get(name).split("\n").filter((line) => line.trim());
-    const classes = told.get("kind") ? { kind: told.get("kind"), from: lines("from"), to: lines("to") } : null;
-    const form = this.form;
+  /** Records the outcome; the form stays open where that fails. @param {HTMLFormElement} form */
+  async record(form) {
+    if (!this.open) return false;
+    const outcome = outcomeOf(form, this.open.item.answers);
     this.form = null;
-    const done = await this.act("record", {
-      verdict: answer?.verdict ?? null,
-      new_label: answer?.new_label ?? null,
-      labels: answer?.labels ?? [],
-      note: told.get("note") || null,
-      precedent: told.get("precedent") || null,
-      classes,
-    });
+    const done = await this.act("record", this.open, outcome);
     if (!done) {
       this.form = form;
       this.draw();
@@ -324,7 +383,100 @@ class Screen {
   }
 }
 
-export default function (component) {
+/** @param {Item} item */
+function pictures(item) {
+  const shown = item.examples.map((one) =>
+    el(
+      "figure",
+      { "data-example-id": one.id },
+      one.text !== null
+        ? el("blockquote", { dir: "auto" }, one.text)
+        : el("img", { src: one.image, alt: `example ${one.id}` }),
+      el("figcaption", {}, one.label === null ? one.id : `${one.label} · ${one.id}`),
+    ),
+  );
+  return el("div", { class: `hl-meeting-pictures ${shown.length > 1 ? "hl-many" : ""}` }, ...shown);
+}
+
+/** The reviewers' decisions about an item. @param {Item} item */
+function decisions(item) {
+  const lines = item.said.map(({ reviewer, answer }) =>
+    el("li", { "data-reviewer": reviewer }, el("strong", {}, reviewer), ": ", el("span", { dir: "auto" }, answer)),
+  );
+  return el("ul", {}, ...(lines.length ? lines : [el("li", {}, "nobody has decided yet")]));
+}
+
+/** @param {Item} item */
+function precedents(item) {
+  if (!item.precedents.length) return [];
+  const lines = item.precedents.map(({ text, meeting }) =>
+    el("li", {}, el("span", { dir: "auto" }, text), el("small", {}, ` (meeting ${meeting})`)),
+  );
+  return [el("h3", {}, "Precedents for look-alikes"), el("ul", { "data-testid": "precedents" }, ...lines)];
+}
+
+/** The form of an outcome, the answer with most votes chosen. @param {Item} item */
+function outcomeForm({ answers, tally }) {
+  const votes = answers.map((answer) => tally[answer.text] ?? 0);
+  const most = Math.max(...votes);
+  const choices = answers.map((answer, number) =>
+    el(
+      "label",
+      {},
+      el("input", {
+        type: "radio",
+        name: "answer",
+        value: String(number),
+        checked: most > 0 && votes.indexOf(most) === number,
+      }),
+      el("kbd", { "aria-hidden": "true" }, String(number + 1)),
+      el("span", { dir: "auto" }, answer.text),
+    ),
+  );
+  const area = (/** @type {string} */ name, /** @type {string} */ label) =>
+    el("label", {}, label, el("textarea", { name, rows: "2", dir: "auto", maxlength: "10000" }));
+  const kinds = ["", "merge", "split"].map((one) => el("option", { value: one }, one || "none"));
+  return el(
+    "form",
+    { class: "hl-meeting-form", "aria-label": "Outcome" },
+    el("h3", {}, "Outcome"),
+    el("div", { class: "hl-meeting-choices" }, ...choices),
+    area("note", "Reason"),
+    area("precedent", "Precedent: a rule to show beside look-alikes (optional)"),
+    el(
+      "details",
+      {},
+      el("summary", {}, "Change of classes (optional)"),
+      el("label", {}, "Kind", el("select", { name: "kind" }, ...kinds)),
+      area("from", "From, one class a line"),
+      area("to", "To, one class a line"),
+    ),
+    el("button", { type: "submit", class: "hl-meeting-main" }, "Record (Ctrl+Enter)"),
+  );
+}
+
+/** What a filled form records. @param {HTMLFormElement} form @param {Answer[]} answers */
+function outcomeOf(form, answers) {
+  const fields = new FormData(form);
+  const text = (/** @type {string} */ name) => String(fields.get(name) ?? "");
+  const lines = (/** @type {string} */ name) =>
+    text(name)
+      .split("\n")
+      .filter((line) => line.trim());
+  const answer = fields.has("answer") ? answers[Number(text("answer"))] : undefined;
+  return {
+    verdict: answer?.verdict ?? null,
+    new_label: answer?.new_label ?? null,
+    labels: answer?.labels ?? [],
+    note: text("note") || null,
+    precedent: text("precedent") || null,
+    classes: text("kind") ? { kind: text("kind"), from: lines("from"), to: lines("to") } : null,
+  };
+}
+
+/** @param {Component} component */
+export default function mount(component) {
+  /** @type {Home} */
   const home = component.parentElement;
   if (home.hardlookMeeting) home.hardlookMeeting.component = component;
   else home.hardlookMeeting = new Screen(component);

@@ -58,7 +58,7 @@ def test_a_held_key_confirms_no_bulk_act_and_a_held_enter_answers_once(page, ser
     assert len(since()) == 1 and page.locator("dialog[open]").count() == 0
     intercept(page, "**/hardlook/alike*", many)
     page.keyboard.press("a")
-    page.locator(".hl-alike").wait_for()
+    page.locator(".hl-lookalikes").wait_for()
     hold(page, "o")
     page.get_by_text("at once?").wait_for()
     assert len(since()) == 1

@@ -93,10 +93,10 @@ def test_what_comes_late_beside_a_picture_does_not_hide_what_is_decided_in_an_op
 
 FOLLOWED = """() => {
   const hub = globalThis[Symbol.for("hardlook.hub")];
-  const desk = [...hub.grids].find((one) => one.follow && one.side);
-  desk.follow([{ id: "train/000001.png" }]); // an opened example's
-  desk.follow([{ id: "train/000002.png" }], "side"); // what comes late beside the picture
-  return ["train/000001.png", "train/000002.png"].map((id) => hub.board.watched.has(id));
+  const session = [...hub.grids].find((one) => one.follow && one.sidePanel);
+  session.follow([{ id: "train/000001.png" }]); // an opened example's
+  session.follow([{ id: "train/000002.png" }], "side"); // what comes late beside the picture
+  return ["train/000001.png", "train/000002.png"].map((id) => hub.decisions.watched.has(id));
 }"""
 
 
@@ -109,10 +109,10 @@ def test_keys_pressed_before_the_look_alikes_are_there_decide_nothing(context, s
     held.came()
     assert shown(page) == here and page.locator("dialog[open]").count() == 1
     held.let_go()
-    page.locator(".hl-alike .hl-thumb").first.wait_for()
+    page.locator(".hl-lookalikes .hl-thumb").first.wait_for()
     assert len(since()) == 0
     page.keyboard.press("Escape")
-    page.locator(".hl-alike").wait_for(state="detached")
+    page.locator(".hl-lookalikes").wait_for(state="detached")
     page.keyboard.press("u")
     assert since(1)["example_id"].tolist() == [here]
 

@@ -51,13 +51,13 @@ def test_rows_are_shown_decided_opened_and_cut(context, vectors):
     assert page.locator(f"{DIALOG} .hl-columns thead th").all_inner_texts() == ["column", "value", "robust z"]
     page.keyboard.press("m")
     assert page.locator(f"{DIALOG} .hl-columns thead th").all_inner_texts()[-1] == "VoG"
-    page.locator(".hl-cutpick select").nth(0).select_option("size (cm)")
-    page.locator(".hl-cutpick select").nth(1).select_option("<b>odd</b>")
+    page.locator(".hl-planepick select").nth(0).select_option("size (cm)")
+    page.locator(".hl-planepick select").nth(1).select_option("<b>odd</b>")
     page.click("[data-testid=draw-cut]")
     page.wait_for_selector(f"{DIALOG} .hl-plot", timeout=LONG)
     assert page.locator(".hl-plot").count() == 2 and page.locator(".hl-plot").first.locator(".hl-point").count() > 20
     assert "<b>odd</b>" in page.locator(".hl-plot").first.inner_html().replace("&lt;", "<").replace("&gt;", ">")
-    page.locator(".hl-cutpick select").last.press("u")  # a letter in a list decides nothing
+    page.locator(".hl-planepick select").last.press("u")  # a letter in a list decides nothing
     assert len(vectors.events()) == 1 and page.errors == []
 
 

@@ -215,7 +215,7 @@ def test_look_alikes_are_previewed_and_settled_as_one_act(page, since):
     page.get_by_role("button", name="look-alike suspect").first.wait_for()
     here = shown(page)
     page.keyboard.press("a")
-    dialog = page.locator(".hl-alike")
+    dialog = page.locator(".hl-lookalikes")
     dialog.wait_for()
     members = dialog.locator(".hl-thumb").evaluate_all("all => all.map(one => one.dataset.thumbOf)")
     assert members[0] == here and len(members) >= 2
@@ -250,7 +250,7 @@ def test_more_than_25_look_alikes_ask_once_more(page, since, server):
 
     intercept(page, "**/hardlook/alike*", many)
     page.keyboard.press("a")
-    page.locator(".hl-alike").wait_for()
+    page.locator(".hl-lookalikes").wait_for()
     page.keyboard.press("o")
     page.get_by_text("at once?").wait_for()
     assert len(since()) == 0

@@ -397,7 +397,7 @@ def test_the_last_act_is_what_an_undo_would_take_back(client, ids):
 
 
 def test_scripts_are_served_under_an_address_that_changes_with_them(client):
-    assert {"main.js", "queue.js", "grid.js"} <= set(scripts())
+    assert {"main.js", "event_queue.js", "grid.js"} <= set(scripts())
     reply = client.get(f"/hardlook/grid/{scripts_version()}/main.js")
     assert reply.status == 200 and reply.headers["content-type"].startswith("text/javascript")
     assert client.get(f"/hardlook/grid/{scripts_version()}/__init__.py").status == 404
