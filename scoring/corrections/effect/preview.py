@@ -30,7 +30,7 @@ from scoring.slices import assign_to_slices
 from scoring.slices.slicing_run import Embedded, SliceSettings, embedded, find
 
 if TYPE_CHECKING:
-    from scoring.pipeline.shards import Context
+    from scoring.scorers import RunContext
 
 MOST_CLASSES = 50
 
@@ -177,10 +177,10 @@ def _features(run: Run, part: Embedded) -> np.ndarray:
     return values[pd.Index(ids).get_indexer(part.frame["example_id"])]
 
 
-def embedder(context: Context) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def embedder(context: RunContext) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """The function that embeds training examples with other labels, at the run's last checkpoint. Loads torch.
 
-    ``context``: a ``scoring.pipeline.shards.Context``.
+    ``context``: a ``scoring.scorers.RunContext``.
     """
 
     def embed_again(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
