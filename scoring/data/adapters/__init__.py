@@ -1,7 +1,7 @@
 """Adapters: how each kind of ``[[data]]`` table becomes examples, whatever it is stored as.
 
-``source`` holds what all share; ``folders`` folders of files, ``arrays`` ``.npz``, ``manifests`` tables of paths,
-``datasets`` dataset objects. Here: which one a table of audit.toml means, and its keys checked.
+``base`` holds what all share. Each kind of source is one file, found by scanning: a subclass of ``Source`` with a
+``name``, whose fields are the keys of its table. Here: which adapter a table of audit.toml means, and its keys checked.
 
 Cost: one walk, or one read of labels; pixels are read one example at a time. Known limits: remote paths are
 refused.
@@ -9,7 +9,10 @@ refused.
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 from scoring.audit import Audit
@@ -77,33 +80,36 @@ def _check_values(where: str, config: dict[str, Any]) -> None:
         raise HardlookError(f"{where}.mode = {config['mode']!r}; needed a mode of Pillow: {', '.join(MODES)}")
 
 
+@cache
 def known_adapters() -> dict[str, type[Source]]:
-    """Every adapter by the name that audit.toml gives it."""
-    from scoring.data.adapters.dataset_objects import HuggingFace, MapStyle
-    from scoring.data.adapters.image_folder import Folder
-    from scoring.data.adapters.manifest import Manifest
-    from scoring.data.adapters.npz import Npz
-
-    return {"folder": Folder, "manifest": Manifest, "npz": Npz, "dataset": MapStyle, "huggingface": HuggingFace}
+    """Every adapter by the name that audit.toml gives it, found by scanning this folder, in sorted order."""
+    found: dict[str, type[Source]] = {}
+    for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
+        home = f"{__name__}.{module}"
+        for kind in vars(importlib.import_module(home)).values():
+            if isinstance(kind, type) and issubclass(kind, Source) and kind.name and kind.__module__ == home:
+                found[kind.name] = kind
+    return dict(sorted(found.items()))
 
 
 def _guess(audit: Audit, number: int, config: dict[str, Any]) -> str:
-    """The adapter that a table means without saying so."""
+    """The name of the adapter for a table that names none: by ``factory``, by a folder's marker, by a file's ending."""
     path, where = config.get("path"), f"audit.toml: data[{number}]"
+    kinds = known_adapters().values()
     if "factory" in config:
-        return "dataset"
+        return next(kind.name for kind in kinds if kind.reads_code)
     if not isinstance(path, str) or not path:
         raise HardlookError(f'{where} names no data; add path = "…", or factory = "file.py:callable"')
     place = audit.path(path)
     if place.is_dir():
-        saved = ("dataset_info.json", "dataset_dict.json")
-        return "huggingface" if any((place / name).is_file() for name in saved) else "folder"
-    if place.suffix.lower() in (".csv", ".tsv", ".parquet"):
-        return "manifest"
-    if place.suffix.lower() == ".npz":
-        return "npz"
+        marked = [kind.name for kind in kinds if any((place / marker).is_file() for marker in kind.markers)]
+        return marked[0] if marked else next(kind.name for kind in kinds if kind.reads_any_folder)
+    for kind in kinds:
+        if place.suffix.lower() in kind.endings:
+            return kind.name
     if not place.exists():
         raise HardlookError(f"{where}.path = {path!r}: there is nothing at {place}")
+    *others, last = sorted(ending for kind in kinds for ending in kind.endings)
     raise HardlookError(
-        f"{where}.path = {path!r} is of no known kind; needed a folder, .csv, .tsv, .parquet or .npz, or an adapter"
+        f"{where}.path = {path!r} is of no known kind; needed a folder, {', '.join(others)} or {last}, or an adapter"
     )

@@ -67,6 +67,21 @@ class Listing:
 class Source:
     """One ``[[data]]`` table. Picklable; what it opens stays in the process that opened it."""
 
+    name: ClassVar[str] = ""
+    """What ``adapter = "…"`` in audit.toml calls it; a class without a name is no adapter."""
+
+    endings: ClassVar[tuple[str, ...]] = ()
+    """The endings of files that it reads, where a table names a path and no adapter."""
+
+    markers: ClassVar[tuple[str, ...]] = ()
+    """Files of which one marks a folder as its own."""
+
+    reads_any_folder: ClassVar[bool] = False
+    """Whether it reads a folder that no other adapter knows by a marker."""
+
+    reads_code: ClassVar[bool] = False
+    """Whether it reads what ``factory = "file.py:callable"`` returns, where a table names no adapter."""
+
     serial: ClassVar[bool] = False
     """Whether one example at a time is read: code of others may not bear threads."""
 

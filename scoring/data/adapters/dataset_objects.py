@@ -45,6 +45,8 @@ def made_by_factory(source: MapStyle | HuggingFace) -> Any:
 class MapStyle(Source):
     """A dataset with ``len`` and ``[i]``, whose items are (input, label), a mapping, or an input alone."""
 
+    name = "dataset"
+    reads_code = True
     serial = True
     told_by_items = True
 
@@ -129,6 +131,8 @@ class HuggingFace(Source):
     one named as split.
     """
 
+    name = "huggingface"
+    markers = ("dataset_info.json", "dataset_dict.json")
     serial = True
     sorts_as_text = True
 

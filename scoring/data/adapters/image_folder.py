@@ -25,6 +25,8 @@ class Folder(Source):
     first folder. Hidden files are passed over in silence; files of other kinds are listed as skipped.
     """
 
+    name = "folder"
+    reads_any_folder = True
     sorts_as_text = True
 
     extensions: list | None = None

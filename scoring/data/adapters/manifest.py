@@ -46,6 +46,8 @@ class Manifest(Source):
     """A table of examples. Columns that are not named are found by their usual names; ``columns`` names them
     all where a CSV has no header; ``folder`` is where relative paths start, if not beside the manifest."""
 
+    name = "manifest"
+    endings = (".csv", ".tsv", ".parquet")
     serial = True
     starting = '; relative paths start at the manifest\'s folder, or at `folder = "…"` in its [[data]] table'
 

@@ -31,6 +31,9 @@ class Npz(Source):
     d). Arrays of objects would need unpickling and are refused.
     """
 
+    name = "npz"
+    endings = (".npz",)
+
     inputs: str | None = None
     labels: str | None = None
     ids: str | None = None

@@ -301,6 +301,46 @@ def test_every_adapter_documents_itself():
     assert all("__getstate__" not in vars(adapter) for adapter in known_adapters().values())
 
 
+def test_adapters_are_found_by_scanning_their_folder():
+    from scoring.data.adapters import known_adapters
+
+    assert list(known_adapters()) == ["dataset", "folder", "huggingface", "manifest", "npz"]
+
+
+def test_another_adapter_is_another_file(tmp_path, monkeypatch):
+    import importlib
+    import sys
+
+    from scoring.data import adapters
+
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "listed.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from scoring.data.adapters.base import Listing, Source\n"
+        "@dataclass(kw_only=True)\n"
+        "class Listed(Source):\n"
+        '    """A list of names, one on each line."""\n'
+        '    name = "listed"\n'
+        '    endings = (".names",)\n'
+        "    def listing(self):\n"
+        "        names = self.place.read_text().split()\n"
+        "        return Listing(splits=self.one_split(len(names)), names=names)\n"
+    )
+    monkeypatch.setattr(adapters, "__path__", [*adapters.__path__, str(tmp_path / "more")])
+    adapters.known_adapters.cache_clear()
+    try:
+        (tmp_path / "a.names").write_text("one two")
+        source = source_of(tmp_path, 'path = "a.names"\nsplit = "pool"')
+        assert source.adapter == "listed" and source.listing().names == ["one", "two"]
+        with pytest.raises(HardlookError, match=r"needed a folder, \.csv, \.names, \.npz, \.parquet or \.tsv"):
+            (tmp_path / "a.xyz").touch()
+            source_of(tmp_path, 'path = "a.xyz"\nsplit = "pool"')
+    finally:
+        adapters.known_adapters.cache_clear()
+        sys.modules.pop("scoring.data.adapters.listed", None)
+        importlib.invalidate_caches()
+
+
 def test_a_path_through_a_link_inside_the_audit_stays_inside(tmp_path):
     save(tmp_path / "disk/cat/a.png")
     root = tmp_path / "audit"
