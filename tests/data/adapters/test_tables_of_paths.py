@@ -213,9 +213,8 @@ def test_a_huge_picture_is_named_and_pillows_warning_is_not_printed(tmp_path):
     (tmp_path / "data.csv").write_text("path,label\na.png,cat\nb.png,dog\n")
     audit_of(tmp_path, DATA.format("data.csv"))
     code = (
-        "from PIL import Image; Image.MAX_IMAGE_PIXELS = {}\nfrom scoring.audit import Audit\nfrom "
-        "scoring.data.examples import "
-        "ingest\nfound = ingest(Audit.open('.'))\nprint(found.notes, found.problems)"
+        "from PIL import Image; Image.MAX_IMAGE_PIXELS = {}\nfrom scoring.audit import Audit\n"
+        "from scoring.data.ingest import ingest\nfound = ingest(Audit.open('.'))\nprint(found.notes, found.problems)"
     )
 
     def run(limit):
