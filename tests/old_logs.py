@@ -5,12 +5,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 EVENTS = (
-    "CREATE TABLE hardlook_events (position {big} NOT NULL, audit TEXT NOT NULL, client TEXT NOT NULL, seq BIGINT "
-    "NOT NULL, "
-    "example_id TEXT NOT NULL, reviewer TEXT NOT NULL, action TEXT NOT NULL, fingerprint TEXT, label TEXT, verdict "
-    "TEXT, "
-    "new_label TEXT, labels TEXT NOT NULL, issues TEXT NOT NULL, note TEXT, batch TEXT, undoes_client TEXT, "
-    "undoes_seq BIGINT, undoes_position BIGINT, evidence TEXT, seconds DOUBLE PRECISION, round BIGINT, "
+    "CREATE TABLE hardlook_events (position {big} NOT NULL, audit TEXT NOT NULL, client TEXT NOT NULL, seq BIGINT NOT "
+    "NULL, example_id TEXT NOT NULL, reviewer TEXT NOT NULL, action TEXT NOT NULL, fingerprint TEXT, label TEXT, "
+    "verdict TEXT, new_label TEXT, labels TEXT NOT NULL, issues TEXT NOT NULL, note TEXT, batch TEXT, undoes_client "
+    "TEXT, undoes_seq BIGINT, undoes_position BIGINT, evidence TEXT, seconds DOUBLE PRECISION, round BIGINT, "
     "created_at BIGINT NOT NULL, PRIMARY KEY (position), UNIQUE (audit, client, seq))"
 )
 LOG = (
@@ -32,9 +30,8 @@ TRIGGERS = {
     ],
 }
 ROWS = (
-    "(1, 'digits', 'tab', 1, 'a.png', 'ana', 'decide', 'f00', '3', 'other', '5', '[]', '[\"bad image\"]', 'née "
-    "<b>', NULL, "
-    "NULL, NULL, NULL, '{\"rank\":1}', 1.5, NULL, 1700000000000000)",
+    "(1, 'digits', 'tab', 1, 'a.png', 'ana', 'decide', 'f00', '3', 'other', '5', '[]', '[\"bad image\"]', 'née <b>', "
+    "NULL, NULL, NULL, NULL, '{\"rank\":1}', 1.5, NULL, 1700000000000000)",
     "(2, 'digits', 'tab', 2, 'b.png', 'ana', 'decide', 'f01', '3', 'given', NULL, '[]', '[]', NULL, NULL, "
     "NULL, NULL, NULL, NULL, NULL, NULL, 1700000001000000)",
     "(3, 'digits', 'tab', 3, 'b.png', 'ana', 'undo', NULL, NULL, NULL, NULL, '[]', '[]', NULL, NULL, "

@@ -164,10 +164,9 @@ def check_kinds(config: Mapping[str, Any]) -> None:
                 raise HardlookError(f"audit.toml: [run.{name}] {key} has no effect there; {MOVED[key]}")
         if str(run.get("weights", "")).strip().lower() in KINDS_OF_WEIGHTS:
             raise HardlookError(
-                f"audit.toml: [run.{name}] weights = {run['weights']!r} names no kind of weights but a checkpoint "
-                f"to train "
-                "from; to audit the moving average of the weights (EMA) write averaged = true, for the trained weights "
-                "averaged = false, and remove weights"
+                f"audit.toml: [run.{name}] weights = {run['weights']!r} names no kind of weights but a checkpoint to "
+                "train from; to audit the moving average of the weights (EMA) write averaged = true, for the trained "
+                "weights averaged = false, and remove weights"
             )
         _check(f"[run.{name}] ", run, RUN)
 

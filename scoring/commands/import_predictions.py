@@ -21,9 +21,8 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "import-predictions",
         import_predictions,
-        "Make a run of a table of predictions (CSV or "
-        "Parquet: example_id, one column of probability per class or one list, optional features) and score "
-        "what needs no checkpoint: for a model that is not PyTorch's.",
+        "Make a run of a table of predictions (CSV or Parquet: example_id, one column of probability per class or one "
+        "list, optional features) and score what needs no checkpoint: for a model that is not PyTorch's.",
     )
     audit_argument(command, run=False)
     command.add_argument("file", metavar="FILE", help="the table, one row per example")

@@ -146,9 +146,8 @@ def show(table: pd.DataFrame, out: str, inside: str) -> None:
     """Print the report, the best first."""
     counts = table.iloc[0]
     print(
-        f"out of distribution: {out} ({counts['outside']:,.0f}), in: {inside} ({counts['inside']:,.0f}); "
-        f"AUPR out by chance {counts['outside'] / (counts['inside'] + counts['outside']):.3f}. VoG as in its "
-        f"paper: high = out"
+        f"out of distribution: {out} ({counts['outside']:,.0f}), in: {inside} ({counts['inside']:,.0f}); AUPR out by "
+        f"chance {counts['outside'] / (counts['inside'] + counts['outside']):.3f}. VoG as in its paper: high = out"
     )
     print(f"  {'score':34} AUROC  AUPR in  AUPR out")
     for name, row in table.sort_values("auroc", ascending=False).iterrows():

@@ -19,9 +19,8 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "second-split",
         second_split,
-        "Train on one half of the examples, then on the other, "
-        "halves swapped: second-split forgetting time and first-split learning time. Goes on where it "
-        "was stopped.",
+        "Train on one half of the examples, then on the other, halves swapped: second-split forgetting time and "
+        "first-split learning time. Goes on where it was stopped.",
     )
     audit_argument(command)
     command.add_argument("--seeds", type=int, default=3, help="how many divisions to average over (default 3)")

@@ -19,9 +19,8 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "self-supervise",
         self_supervise,
-        "Train the run's model afresh on train and pool without "
-        "labels, and keep each example's loss, its input gradient and how far its features move. Goes "
-        "on where it was stopped.",
+        "Train the run's model afresh on train and pool without labels, and keep each example's loss, its input "
+        "gradient and how far its features move. Goes on where it was stopped.",
     )
     audit_argument(command)
     command.add_argument(

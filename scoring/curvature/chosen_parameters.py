@@ -120,8 +120,7 @@ def _check_norms(model: nn.Module) -> None:
             and not isinstance(module, nn.modules.instancenorm._InstanceNorm)
         ):
             raise HardlookError(
-                f"{name!r} is a BatchNorm without running statistics: it mixes the examples of a batch, "
-                "so none has a "
+                f"{name!r} is a BatchNorm without running statistics: it mixes the examples of a batch, so none has a "
                 "gradient of its own; build the model with track_running_stats=True"
             )
 

@@ -36,8 +36,7 @@ class HeadHessian:
         mine, others = ((h.sums.shape, h.classes, h.l2, h.bias) for h in (self, other))
         if mine != others:
             raise HardlookError(
-                f"cannot add head Hessians of shape {self.sums.shape} and {other.sums.shape}, "
-                f"{self.classes} and "
+                f"cannot add head Hessians of shape {self.sums.shape} and {other.sums.shape}, {self.classes} and "
                 f"{other.classes} classes, l2 {self.l2} and {other.l2}, bias {self.bias} and {other.bias}; needed the "
                 "same head"
             )

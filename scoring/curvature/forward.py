@@ -44,8 +44,7 @@ def check_forward(model: nn.Module, inputs: Any) -> None:
         one, two = one.detach(), outputs(model, inputs)
     if not torch.allclose(one, two, rtol=1e-4, atol=1e-5, equal_nan=True):
         raise HardlookError(
-            "the model gives different outputs for the same inputs in eval mode (dropout called as a "
-            "function keeps "
+            "the model gives different outputs for the same inputs in eval mode (dropout called as a function keeps "
             "dropping: pass training=self.training); needed a deterministic model"
         )
 

@@ -72,10 +72,8 @@ def size_of(chosen: Chosen, *, arnoldi_dim: int = 500, rank: int = 100, memory_b
     fits = int(memory_budget * BASIS_SHARE) // (p * item)
     if fits < 2:
         raise HardlookError(
-            f"layers {', '.join(chosen.layers)} hold {p:,} parameters, {p * item / 1e9:.2g} GB for each "
-            "Hessian "
-            f"product; the memory budget is {memory_budget / 1e9:.2g} GB: choose fewer layers or raise "
-            "the budget"
+            f"layers {', '.join(chosen.layers)} hold {p:,} parameters, {p * item / 1e9:.2g} GB for each Hessian "
+            f"product; the memory budget is {memory_budget / 1e9:.2g} GB: choose fewer layers or raise the budget"
         )
     products = min(arnoldi_dim, p, fits)
     kept = min(rank, products if products == min(arnoldi_dim, p) else max(1, products // 2))
@@ -180,10 +178,8 @@ def _positive(ritz: Ritz, floor: float) -> np.ndarray:
     kept = np.flatnonzero(ritz.values > max(floor * np.abs(ritz.values).max(), 0.0))
     if not len(kept):
         raise HardlookError(
-            f"no positive curvature in {len(ritz.values)} dimensions (largest eigenvalue "
-            f"{ritz.values.max():.3g}): the "
-            "model is saturated, or far from a minimum; choose other layers, or pass the l2 it was "
-            "trained with"
+            f"no positive curvature in {len(ritz.values)} dimensions (largest eigenvalue {ritz.values.max():.3g}): the "
+            "model is saturated, or far from a minimum; choose other layers, or pass the l2 it was trained with"
         )
     return kept
 

@@ -43,8 +43,7 @@ class Products:
                 part.add_(v, alpha=self.l2)
             if not part.isfinite().all():
                 raise HardlookError(
-                    f"the gradient of {name} is not finite when differentiated again; look at the "
-                    "weights, and at "
+                    f"the gradient of {name} is not finite when differentiated again; look at the weights, and at "
                     "functions with infinite slope (sqrt, norm or log at 0)"
                 )
         return product

@@ -154,9 +154,8 @@ class Labels:
 
     def _not_a_class(self) -> str:
         return (
-            f"not in classes ({_shown(self.classes)}); add it to `classes` in audit.toml, or rename it by "
-            f"label_map in its "
-            "[[data]]"
+            f"not in classes ({_shown(self.classes)}); add it to `classes` in audit.toml, or rename it by label_map in "
+            "its [[data]]"
         )
 
 

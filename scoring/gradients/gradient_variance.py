@@ -319,8 +319,7 @@ def _add_checkpoint(slot: Slot, blocks: list[Block], forms: Sequence[str], targe
         block = blocks[finite.index(False) // len(forms)]
         rows = targets.rows[block.start : block.start + block.count]
         raise HardlookError(
-            f"{name} gives gradients that are not finite "
-            f"(among examples {rows.min()} to {rows.max()} of the shard); "
+            f"{name} gives gradients that are not finite (among examples {rows.min()} to {rows.max()} of the shard); "
             "its weights have probably exploded: leave such checkpoints out"
         )
 

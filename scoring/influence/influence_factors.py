@@ -171,10 +171,8 @@ class InfluenceFactors:
                 length, self.lengths[name], rtol=1e-6
             ):
                 raise HardlookError(
-                    f"{name} is not what these factors were fitted on (shape {tuple(known[name].shape)}, "
-                    "norm "
-                    f"{length:.6g}; expected {tuple(self.blocks[name].shape[1:])}, "
-                    f"{self.lengths[name]:.6g}): load the "
+                    f"{name} is not what these factors were fitted on (shape {tuple(known[name].shape)}, norm "
+                    f"{length:.6g}; expected {tuple(self.blocks[name].shape[1:])}, {self.lengths[name]:.6g}): load the "
                     "checkpoint they belong to, or fit again"
                 )
 

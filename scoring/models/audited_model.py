@@ -221,9 +221,8 @@ def explained(inputs: Any) -> Iterator[None]:
         one = f"{tuple(what.shape[1:])} of {str(what.dtype).removeprefix('torch.')}"
         raise HardlookError(
             f"the model fails on inputs of shape {one}: {type(error).__name__}: {first_line(error)}; make the "
-            f"transform in "
-            "audit.toml give what the model was trained on (float32 of (channels, height, width) for most), and the "
-            "model an eager one of the same precision"
+            "transform in audit.toml give what the model was trained on (float32 of (channels, height, width) for "
+            "most), and the model an eager one of the same precision"
         ) from error
 
 

@@ -62,10 +62,8 @@ def _other_tool(folder: Path, names: list[str]) -> str | None:
     inner = next((name for name in names if (folder / name / ".metadata").is_file()), None)
     if inner:
         return (
-            f"{folder} holds its weights in {inner}, a checkpoint of torch.distributed.checkpoint (DCP); "
-            "make one "
-            f"file of it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
-            f"{folder / inner} weights.pt"
+            f"{folder} holds its weights in {inner}, a checkpoint of torch.distributed.checkpoint (DCP); make one file "
+            f"of it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder / inner} weights.pt"
         )
     if "zero_to_fp32.py" in names or any(name.startswith("zero_pp_rank_") for name in names):
         return (
@@ -101,8 +99,7 @@ def _refuse_quantised(folder: Path) -> None:
         quantised = None
     if isinstance(quantised, dict):
         raise HardlookError(
-            f"{folder} holds a quantised model ({quantised.get('quant_method', 'by an unknown method')}); "
-            "needed plain "
+            f"{folder} holds a quantised model ({quantised.get('quant_method', 'by an unknown method')}); needed plain "
             "weights: save the model before it is quantised"
         )
 

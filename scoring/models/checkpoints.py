@@ -170,8 +170,7 @@ def _refuse_what_is_none(path: Path, pattern: str) -> None:
         )
     elif format_of(path) not in READABLE:
         raise HardlookError(
-            f"checkpoints = {pattern} matches {path}, which is no checkpoint: {found_instead(path)}; mend "
-            "or remove "
+            f"checkpoints = {pattern} matches {path}, which is no checkpoint: {found_instead(path)}; mend or remove "
             "it, or narrow the pattern, for instance to *.pt"
         )
 
@@ -207,9 +206,8 @@ def _refuse_mixed(checkpoints: Sequence[Checkpoint]) -> None:
     first = {checkpoint.kind: checkpoint for checkpoint in reversed(checkpoints)}
     if len(first) > 1:
         raise HardlookError(
-            f"{first['plain'].path} gives the trained weights and {first['ema'].path} only averaged ones "
-            "(EMA); audit one "
-            "kind: averaged = true in audit.toml where every file holds the average, or a narrower pattern"
+            f"{first['plain'].path} gives the trained weights and {first['ema'].path} only averaged ones (EMA); audit "
+            "one kind: averaged = true in audit.toml where every file holds the average, or a narrower pattern"
         )
 
 

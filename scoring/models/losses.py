@@ -31,8 +31,7 @@ def example_losses(loss: Loss, predicted: Tensor, labels: Tensor) -> Tensor:
     values = _unreduced(loss)(predicted, labels)
     if values.ndim == 0 or len(values) != len(predicted):
         raise HardlookError(
-            f"the loss returned shape {tuple(values.shape)} for {len(predicted)} examples; needed one "
-            "value per "
+            f"the loss returned shape {tuple(values.shape)} for {len(predicted)} examples; needed one value per "
             "example: build it with reduction='none'"
         )
     values = values.flatten(1).mean(1) if values.ndim > 1 else values

@@ -44,12 +44,10 @@ net that has hardly been trained or behind a ReLU (which is often exactly 0, as 
 
 SENTENCES = {
     "logits": "the model's outputs are logits",
-    "log_probabilities": "the model's outputs are log-probabilities (the exponentials of each row sum to 1): "
-    "energy and "
-    "the gradients of logits are lost and stay null",
+    "log_probabilities": "the model's outputs are log-probabilities (the exponentials of each row sum to 1): energy "
+    "and the gradients of logits are lost and stay null",
     "probabilities": "the model's outputs are probabilities (each row sums to 1): their logarithm stands for the "
-    "logits; "
-    "energy and the gradients of logits are lost and stay null",
+    "logits; energy and the gradients of logits are lost and stay null",
     "sigmoid": "the model's outputs are sigmoids of each class by itself (in 0…1, rows do not sum to 1): inverted to "
     "logits, whose softmax is the probability of each class given that exactly one is true",
     "logit": "the model returns one logit per example, taken as that of the second class; the first has 0",

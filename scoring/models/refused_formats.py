@@ -55,8 +55,7 @@ def refuse_unloaded(path: Path, model: nn.Module) -> None:
     ]
     if outside:
         raise HardlookError(
-            f"{path} cannot fill {len(outside)} parameters of the model, which its own state_dict() leaves "
-            "out: "
+            f"{path} cannot fill {len(outside)} parameters of the model, which its own state_dict() leaves out: "
             f"{listed(outside)}; they would stay as the factory made them; save and load them too"
         )
 
@@ -126,14 +125,12 @@ def refuse_kinds(path: Path, needed: Mapping[str, torch.Tensor], found: Mapping[
         ):
             raise HardlookError(
                 f"{path}: key {name!r} holds {str(value.dtype).removeprefix('torch.')} values that "
-                f"{str(needed[name].dtype).removeprefix('torch.')}, which the model needs, cannot hold; "
-                f"{FACTORY}"
+                f"{str(needed[name].dtype).removeprefix('torch.')}, which the model needs, cannot hold; {FACTORY}"
             )
         if needed[name].is_floating_point() and not value.is_floating_point():
             raise HardlookError(
                 f"{path}: key {name!r} holds {str(value.dtype).removeprefix('torch.')}, the model needs "
-                f"{str(needed[name].dtype).removeprefix('torch.')}; save the weights themselves, not a "
-                "quantised or "
+                f"{str(needed[name].dtype).removeprefix('torch.')}; save the weights themselves, not a quantised or "
                 "converted form of them"
             )
 

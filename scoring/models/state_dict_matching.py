@@ -84,9 +84,8 @@ def copy_into(model: nn.Module, tensors: Tensors) -> None:
     for name, value in tensors.items():
         if not _same(loaded[name].cpu(), value.cpu()):
             raise HardlookError(
-                f"{type(model).__name__} did not take the weights of {name!r} when they were loaded; "
-                "needed a "
-                "model whose state_dict() gives back what load_state_dict() was given"
+                f"{type(model).__name__} did not take the weights of {name!r} when they were loaded; needed a model "
+                "whose state_dict() gives back what load_state_dict() was given"
             )
 
 

@@ -296,8 +296,7 @@ def _refuse_twins(path: Path, same: list[_Held]) -> None:
         )
         if not equal and _shapes(other) == _shapes(first):
             raise HardlookError(
-                f"{path} holds two state dicts of the same shapes ({first.key} and {other.key}); keep the "
-                "one to audit "
+                f"{path} holds two state dicts of the same shapes ({first.key} and {other.key}); keep the one to audit "
                 "alone: torch.save(model.state_dict(), path)"
             )
 

@@ -67,9 +67,8 @@ def refuse_unusual(path: Path, tensors: Tensors) -> None:
         told = next(iter(packed.values()), None) or _quantised(name, tensor, tensors)
         if told:
             raise HardlookError(
-                f"{path}: key {next(iter(packed), name)!r} is quantised ({told}); needed plain weights: "
-                "save the model before it is "
-                "quantised, or after model.dequantize() where the library has it"
+                f"{path}: key {next(iter(packed), name)!r} is quantised ({told}); needed plain weights: save the model "
+                "before it is quantised, or after model.dequantize() where the library has it"
             )
         if tensor.is_meta:
             raise HardlookError(

@@ -130,8 +130,7 @@ def _about_exif(context: Context, count: int, of: int, changes: Mapping[int, Map
     now = "without" if all(change["exif"] for change in changes.values()) else "with"
     told = (
         f"{count} of {of} pictures are turned by an EXIF orientation and read {now} it; Hugging Face's datasets "
-        f"applies it, "
-        f"torchvision's ImageFolder and timm do not: if training read them the other way, write {lines}"
+        f"applies it, torchvision's ImageFolder and timm do not: if training read them the other way, write {lines}"
     )
     return f"pictures are turned otherwise than in training (EXIF orientation): write {lines}", told
 
@@ -189,8 +188,7 @@ def uneven_readings(context: Context, *, most: int = 200) -> str | None:
     )
     return (
         f"sources of pictures are read differently: {told} their EXIF orientation, and a model was trained on one "
-        f"reading; "
-        "write exif = true or exif = false in each of these [[data]] tables"
+        "reading; write exif = true or exif = false in each of these [[data]] tables"
     )
 
 

@@ -313,8 +313,7 @@ def accuracy(
         if winner
         else (
             "none of the usual mistakes explains it (permuted classes, BGR, /255, normalisation): check that "
-            "checkpoints, "
-            "classes and transform belong together"
+            "checkpoints, classes and transform belong together"
         )
     )
     return [

@@ -185,8 +185,7 @@ def _predict_shard(context: Context, positions: np.ndarray) -> pa.Table:
     if logits is None:
         raise HardlookError(
             f"none of {len(positions)} examples of a shard can be read, one of them: "
-            f"{next(iter(reasons.values()), 'no reason told')}; mend the data, or the transform in "
-            "audit.toml"
+            f"{next(iter(reasons.values()), 'no reason told')}; mend the data, or the transform in audit.toml"
         )
     columns = {"logits": vector_column(logits)}
     if features is not None:

@@ -176,8 +176,7 @@ def unmet(scorer: Scorer, context: Context) -> str | None:
         if need == "dynamics" and not run.dynamics_files():
             return (
                 f"{scorer.name} needs recorded training (two epochs or checkpoints at least), found none in run "
-                f"{run.name!r}; record it with scoring.training.Recorder, or run `hardlook train "
-                f"{context.audit.root}`"
+                f"{run.name!r}; record it with scoring.training.Recorder, or run `hardlook train {context.audit.root}`"
             )
         if need == "features" and not run.features_path.is_file():
             reason = context.head.get("reason", "see `hardlook check`")

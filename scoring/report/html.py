@@ -234,13 +234,12 @@ def stopping(history: pd.DataFrame, goal: float) -> str:
 
     back = " ".join(reversed(line("low", seen).split()))
     body = (
-        f'<polygon points="{line("high", seen)} {back}" fill="{LABEL}" fill-opacity=".16"/>'
-        f'<polyline points="{line("high", seen)}" fill="none" stroke="{LABEL}" stroke-width="2.2"/>'
-        f'<polyline points="{line("found", history)}" fill="none" stroke="{DECIDED}" stroke-width="2" '
-        f'stroke-dasharray="2 3"/>'
-        f'<line x1="56" x2="{WIDTH - 8}" y1="{up(goal):.1f}" y2="{up(goal):.1f}" stroke="{WRONG}" '
-        f'stroke-dasharray="6 4" stroke-width="1.6"/>'
-        f'<text x="{WIDTH - 10}" y="{up(goal) - 4:.1f}" text-anchor="end">goal</text>'
+        f'<polygon points="{line("high", seen)} {back}" fill="{LABEL}" fill-opacity=".16"/><polyline '
+        f'points="{line("high", seen)}" fill="none" stroke="{LABEL}" stroke-width="2.2"/><polyline '
+        f'points="{line("found", history)}" fill="none" stroke="{DECIDED}" stroke-width="2" stroke-dasharray="2 '
+        f'3"/><line x1="56" x2="{WIDTH - 8}" y1="{up(goal):.1f}" y2="{up(goal):.1f}" stroke="{WRONG}" '
+        f'stroke-dasharray="6 4" stroke-width="1.6"/><text x="{WIDTH - 10}" y="{up(goal) - 4:.1f}" '
+        'text-anchor="end">goal</text>'
     )
     return _frame(top, f"decisions, 0 to {end:,}", "wrong labels", body, lambda y: number(round(y)))
 

@@ -422,8 +422,7 @@ def _effect(paper: Paper, run: Run | None) -> None:
     edits, judged = found["edits"], found["judged_on"]
     paper.say(
         f"{edits['relabelled']:,} training labels changed, {edits['removed']:,} examples removed, of "
-        f"{edits['train']:,}; "
-        f"judged on {judged['examples']:,} {judged['how']}. Placebo: {found['placebo']}."
+        f"{edits['train']:,}; judged on {judged['examples']:,} {judged['how']}. Placebo: {found['placebo']}."
     )
     rows = [row for row in found["groups"] if row["n"]][:ROWS]
     paper.table(

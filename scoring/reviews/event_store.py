@@ -256,9 +256,8 @@ def _version(connection: sa.Connection) -> int | None:
     version = connection.execute(sa.select(log_table.c.version)).scalar_one_or_none()
     if version is None:
         raise LogUnavailable(
-            f"the review log {connection.engine.url.render_as_string(hide_password=True)} is damaged: hardlook_log "
-            f"has no "
-            "row; take the last good copy of it, or try sqlite3's .recover on a copy"
+            f"the review log {connection.engine.url.render_as_string(hide_password=True)} is damaged: hardlook_log has "
+            "no row; take the last good copy of it, or try sqlite3's .recover on a copy"
         )
     if version > SCHEMA_VERSION:
         raise HardlookError(

@@ -193,9 +193,8 @@ class EpochTables:
             there = self._whole_epochs()
             if there and not (resume or overwrite):
                 raise HardlookError(
-                    f"{self.mean_path.parent} holds {len(there)} recorded epochs; Recorder(resume=True) "
-                    f"continues after epoch {there[-1]}, Recorder(overwrite=True) starts again, training='…' "
-                    "records another"
+                    f"{self.mean_path.parent} holds {len(there)} recorded epochs; Recorder(resume=True) continues "
+                    f"after epoch {there[-1]}, Recorder(overwrite=True) starts again, training='…' records another"
                 )
             self.epochs = there if resume and not overwrite else []
             self._check_same_examples()
@@ -256,9 +255,8 @@ class EpochTables:
     def _check_same_examples(self) -> None:
         if self.epochs and read_metadata(self.path(self.epochs[-1])).get("examples") != self.digest:
             raise HardlookError(
-                f"{self.mean_path.parent} was recorded over other examples or labels than the "
-                f"{len(self.ids)} given now, so it cannot be continued; Recorder(overwrite=True) starts "
-                "again, training='…' records another"
+                f"{self.mean_path.parent} was recorded over other examples or labels than the {len(self.ids)} given "
+                "now, so it cannot be continued; Recorder(overwrite=True) starts again, training='…' records another"
             )
 
     def _remove_epochs_not_in(self, kept: Sequence[int]) -> None:

@@ -98,9 +98,8 @@ def _check_labels(examples: Recorded, rows: slice, labels: Any) -> None:
     if len(differs):
         row = rows.start + int(differs[0])
         raise HardlookError(
-            f"example {examples.ids[row]!r} has label {given[differs[0]]} in the dataset and "
-            f"{examples.labels[row]} in the audit; the dataset must be un-augmented and in the order of ids: "
-            "pass the ids that belong to it"
+            f"example {examples.ids[row]!r} has label {given[differs[0]]} in the dataset and {examples.labels[row]} in "
+            "the audit; the dataset must be un-augmented and in the order of ids: pass the ids that belong to it"
         )
 
 
@@ -195,9 +194,8 @@ def _agreed_labels(
     strangers = [name for name in ids if name not in known]
     if strangers:
         raise HardlookError(
-            f"the audit has no labelled, readable {split} example {strangers[0]!r} "
-            f"({len(strangers)} of {len(ids)} ids are unknown); ids are those of the audit's "
-            "example table"
+            f"the audit has no labelled, readable {split} example {strangers[0]!r} ({len(strangers)} of {len(ids)} ids "
+            "are unknown); ids are those of the audit's example table"
         )
     own = np.asarray([known[name] for name in ids])
     if labels is None or len(labels) != len(own):
@@ -206,9 +204,8 @@ def _agreed_labels(
     if len(differs):
         row = int(differs[0])
         raise HardlookError(
-            f"example {ids[row]!r} has label {labels[row]} in the dataset and {own[row]} in the audit "
-            f"({len(differs)} of {len(ids)} differ); pass the ids that belong to the dataset's rows, or "
-            "bring the labels into agreement"
+            f"example {ids[row]!r} has label {labels[row]} in the dataset and {own[row]} in the audit ({len(differs)} "
+            f"of {len(ids)} differ); pass the ids that belong to the dataset's rows, or bring the labels into agreement"
         )
     return own
 

@@ -143,9 +143,8 @@ def main() -> None:
             missed |= ratio < bar
             size = sum(p.numel() for p in case.parameters.values())
             print(
-                f"{name:<15}{'all' if layers else 'default':<9}{size:>12,}"
-                f"{loop:>8.1f}{ours:>8.1f}{least:>8.1f}{ratio:>11.2f}"
-                f"{f'≥ {bar}':>7}{most:>7.2f}  {'yes' if ratio >= bar else 'no'}",
+                f"{name:<15}{'all' if layers else 'default':<9}{size:>12,}{loop:>8.1f}{ours:>8.1f}{least:>8.1f}{ratio:>11.2f}{f'≥ {bar}':>7}{most:>7.2f}  "
+                f"{'yes' if ratio >= bar else 'no'}",
                 flush=True,
             )
     raise SystemExit(int(missed))

@@ -66,9 +66,8 @@ def main() -> None:
     late = sum(value > BAR for value in every)
     print(
         f"all {len(every)}: median {statistics.median(every):.0f} ms, 95 % below "
-        f"{every[int(0.95 * (len(every) - 1))]:.0f} ms, "
-        f"longest {every[-1]:.0f} ms; {late} later than {BAR:,} ms (load {os.getloadavg()[0]:.1f} on "
-        f"{os.cpu_count()} cores)"
+        f"{every[int(0.95 * (len(every) - 1))]:.0f} ms, longest {every[-1]:.0f} ms; {late} later than {BAR:,} ms (load "
+        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)"
     )
 
 

@@ -92,8 +92,7 @@ def main() -> None:
     found = near_groups(features, content, chance=options.chance)
     print(
         f"{audit.name}: {len(rows):,} examples, {len(planted):,} copies; nearer than {found.threshold:.3f} of the "
-        f"distance to "
-        f"the tenth, in {found.dimension:.1f} dimensions; {time.process_time() - start:.0f} s of CPU"
+        f"distance to the tenth, in {found.dimension:.1f} dimensions; {time.process_time() - start:.0f} s of CPU"
     )
     copies = len(rows) + np.arange(len(planted))
     hit = (found.group[copies] >= 0) & (found.group[copies] == found.group[chosen])

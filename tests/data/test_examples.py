@@ -218,10 +218,9 @@ def test_a_page_never_imports_what_the_audit_names(tmp_path):
     audit = audit_of(tmp_path, 'path = "pool"\nsplit = "pool"')
     ingest(audit)
     code = (
-        "import sys; from scoring.audit import Audit; "
-        "from scoring.data.examples import original_picture, read_examples; "
-        f"a = Audit.open({str(tmp_path)!r}); original_picture(a, read_examples(a).iloc[0]); "
-        "print([n for n in ('torch', 'datasets', 'sklearn', 'ray', 'umap') if n in sys.modules])"
+        "import sys; from scoring.audit import Audit; from scoring.data.examples import original_picture, "
+        f"read_examples; a = Audit.open({str(tmp_path)!r}); original_picture(a, read_examples(a).iloc[0]); print([n "
+        "for n in ('torch', 'datasets', 'sklearn', 'ray', 'umap') if n in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
