@@ -1,4 +1,4 @@
-"""``python -m tests.coverage``: line coverage of the last ``pytest --cov``, and the modules below 90 % with their reasons.
+"""``python -m tests.coverage``: line coverage of the last ``pytest --cov``; modules below 90 % with their reasons.
 
 A module below 90 % that has no reason here, or one with a reason that it no longer needs, ends the command with 1.
 """
