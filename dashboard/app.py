@@ -19,7 +19,7 @@ from dashboard.queries import database
 from dashboard.queries.selection import MetaFilter
 from dashboard.style.colours import NEUTRAL, WRONG
 from dashboard.style.formatting import quoted
-from dashboard.widgets import browser_history, grouping, inputs, page_frame, visitor
+from dashboard.widgets import browser_history, grouping, inputs, manual, page_frame, visitor
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
 
@@ -40,7 +40,12 @@ button[aria-label="Download as CSV"] { display: none; }
 .st-key-pages [data-testid="stPageLink"] { padding: 0.22rem 0; }
 /* As high as the lists beside them, so that labels align. */
 button[data-variant="segmented_control"] { min-height: 2.5rem; }
+/* Long code in a table breaks. */
+[data-testid="stMarkdownContainer"] :not(pre) > code { white-space: normal; overflow-wrap: anywhere; }
 [data-testid="stCode"] .token { color: inherit !important; }
+/* A link's own colour is too pale in a caption. */
+[data-testid="stCaptionContainer"] a { color: inherit !important; }
+.st-key-manual h1 { padding-bottom: 0.5rem !important; }
 h1 { font-size: 2rem !important; padding: 0 !important; } h3 { padding-bottom: 0.4rem !important; }
 </style>"""
 
@@ -73,13 +78,16 @@ def navigation() -> tuple[st.Page, dict[str, list[st.Page]]]:
     return st.navigation({"": [root], **groups}, position="hidden"), groups
 
 
-def show_links(groups: dict[str, list[st.Page]]) -> None:
-    """The pages as links. Streamlit's own list of grouped pages is no list for those who hear it."""
+def show_links(groups: dict[str, list[st.Page]], here: str) -> None:
+    """The pages as links, and what the manual says of the one that is open. Streamlit's own list of grouped pages is no
+    list for those who hear it."""
     with st.container(gap=None, key="pages"):
         for group, pages in groups.items():
             st.caption(group)
             for one in pages:
                 st.page_link(one, width="stretch")
+        manual.show_link(here)
+        manual.keep_in_tab()
         browser_history.keep()
 
 
@@ -92,7 +100,7 @@ def main() -> None:
     try:
         visitor.need_a_role()
         with st.sidebar:
-            show_links(groups)
+            show_links(groups, page.url_path)
             page_frame.share(*pick_shared())
         page.run()
     except HardlookError as error:

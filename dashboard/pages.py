@@ -23,13 +23,15 @@ DUTIES = {
 
 @dataclass(frozen=True)
 class Page:
-    """One page. ``name``: its address and, with _ for -, its file; ``blind``: one of ``DUTIES``."""
+    """One page. ``name``: its address and, with _ for -, its file; ``blind``: one of ``DUTIES``; ``topic``: that of the
+    manual (``dashboard.help``) which explains the page."""
 
     group: str
     name: str
     title: str
     icon: str
     blind: str
+    topic: str = "index"
 
     @property
     def script(self) -> str:
@@ -42,15 +44,16 @@ class Page:
 
 
 PAGES = (
-    Page("Look", "overview", "Overview", ":material/dashboard:", blind="counted"),
-    Page("Look", "grid", "Grid", ":material/grid_view:", blind="left out"),
-    Page("Look", "deciles", "Deciles", ":material/bar_chart:", blind="counted"),
-    Page("Look", "data-map", "Data map", ":material/scatter_plot:", blind="left out"),
-    Page("Look", "slices", "Slices", ":material/hub:", blind="left out"),
-    Page("Decide", "suspects", "Suspects", ":material/rule:", blind="by lot"),
-    Page("Team", "reviews", "Reviews", ":material/group:", blind="untold"),
-    Page("Team", "meeting", "Meeting", ":material/groups:", blind="untold"),
-    Page("Lab", "compare", "Compare", ":material/compare_arrows:", blind="left out"),
+    Page("Look", "overview", "Overview", ":material/dashboard:", blind="counted", topic="pages"),
+    Page("Look", "grid", "Grid", ":material/grid_view:", blind="left out", topic="vog"),
+    Page("Look", "deciles", "Deciles", ":material/bar_chart:", blind="counted", topic="vog"),
+    Page("Look", "data-map", "Data map", ":material/scatter_plot:", blind="left out", topic="training-dynamics"),
+    Page("Look", "slices", "Slices", ":material/hub:", blind="left out", topic="slices"),
+    Page("Decide", "suspects", "Suspects", ":material/rule:", blind="by lot", topic="sessions"),
+    Page("Team", "reviews", "Reviews", ":material/group:", blind="untold", topic="teams"),
+    Page("Team", "meeting", "Meeting", ":material/groups:", blind="untold", topic="teams"),
+    Page("Lab", "compare", "Compare", ":material/compare_arrows:", blind="left out", topic="refit-and-evidence"),
+    Page("Help", "help", "Manual", ":material/menu_book:", blind="untold", topic="index"),
 )
 
 

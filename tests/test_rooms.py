@@ -46,6 +46,7 @@ DASHBOARD = [
     "blinding",
     "queries",
     "jobs",
+    "help",
     "auth",
     "style",
     "pages",

@@ -107,7 +107,7 @@ def explain_no_training(audit: Audit, run: Run | None) -> None:
     return inputs.empty(
         "The data map needs a recorded training, or several checkpoints from which `hardlook score` "
         "recomputes it. This command trains the run’s model and records it; two lines record a loop of your "
-        "own (see the README):",
+        "own, as [the manual](/help?topic=training-dynamics) shows:",
         command_line("train", audit, *(("--run", run.name) if run else ())),
     )
 

@@ -17,7 +17,7 @@ from dashboard.queries import database
 from dashboard.queries.score_columns import ScoreColumn, describe_ends, first_column
 from dashboard.queries.selection import Selection
 from dashboard.style.formatting import command_line, count, plain, share
-from dashboard.widgets import grouping, inputs, page_frame
+from dashboard.widgets import grouping, inputs, manual, page_frame
 from scoring.audit import Audit, Run
 
 MEMORISED = 0.01
@@ -100,6 +100,7 @@ def show_deciles(
         warning, sentence = describe_ends(variant)
         told = f"**{name}**: {sentence}" if len(variants) > 1 else f"**{variant.title}** – {variant.help} {sentence}"
         (inputs.warn if warning else st.caption)(told)
+    inputs.remark(manual.score_link(column.scorer))
     page_frame.warn_about_stages(run, column)
     event = inputs.show_chart(
         common.error_by_decile(frames, base_rate), "deciles", on_select="rerun", selection_mode="points"

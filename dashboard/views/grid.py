@@ -18,7 +18,7 @@ from dashboard.queries.score_columns import ScoreColumn, describe_ends, first_co
 from dashboard.queries.selection import Selection
 from dashboard.review_session.frozen_ranking import frozen_ranking
 from dashboard.style.formatting import command_line, count, plain, quoted, shorten
-from dashboard.widgets import grouping, inputs, page_frame
+from dashboard.widgets import grouping, inputs, manual, page_frame
 from dashboard.widgets.browser_history import OPENS
 from scoring.audit import Audit, Run
 
@@ -116,7 +116,10 @@ def why_here(columns: Sequence[ScoreColumn], column: ScoreColumn) -> str | None:
 def explain(audit: Audit, run: Run, column: ScoreColumn) -> None:
     """What the score means and which end is hard here."""
     warning, sentence = describe_ends(column)
-    st.caption(f"**{plain(column.title)}** {'' if warning else sentence}", help=cells.score_help(column))
+    st.caption(
+        f"**{plain(column.title)}** {'' if warning else sentence} {manual.score_link(column.scorer)}",
+        help=cells.score_help(column),
+    )
     if warning:
         inputs.warn(sentence)
     page_frame.warn_about_stages(run, column)

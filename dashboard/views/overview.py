@@ -28,7 +28,7 @@ from dashboard.style.formatting import (
     share,
     shares_between,
 )
-from dashboard.widgets import grouping, inputs, page_frame
+from dashboard.widgets import grouping, inputs, manual, page_frame
 from scoring.audit import SPLITS, Audit, Run
 from scoring.audit.storage import read_json, readable
 from scoring.reviews.verdicts import VERDICTS
@@ -263,6 +263,7 @@ def scores_table(columns: list[ScoreColumn], coverage: pd.DataFrame, run: Run) -
                 "scored": int(coverage["scored"].get(column.scorer, 0)),
                 "stale": int(coverage["stale"].get(column.scorer, 0)),
                 "grid": inputs.address("grid", link),
+                "manual": manual.score_address(column.scorer),
                 "meaning": f"{column.help} {describe_ends(column)[1]}",
             }
         )
@@ -278,6 +279,7 @@ def _score_columns() -> dict:
         "scored": st.column_config.NumberColumn("Examples", format="localized"),
         "stale": st.column_config.NumberColumn("Stale", format="localized"),
         "grid": st.column_config.LinkColumn("Grid", display_text="open"),
+        "manual": st.column_config.LinkColumn("Manual", display_text="read"),
         "meaning": st.column_config.TextColumn("Meaning", width="large"),
     }
 

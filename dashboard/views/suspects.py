@@ -26,7 +26,7 @@ from dashboard.review_session import queue as queueing
 from dashboard.review_session import shared_queue
 from dashboard.review_session.frozen_ranking import frozen_position, frozen_ranking
 from dashboard.style.formatting import plain
-from dashboard.widgets import inputs, page_frame
+from dashboard.widgets import inputs, manual, page_frame
 from scoring.audit import Audit, Run
 from scoring.queue import blinding as hiding
 from scoring.queue.order import Order
@@ -154,7 +154,9 @@ def pick_controls(audit: Audit, split: str | None, order: str) -> bool:
 def explain(asked: Asked) -> None:
     """Which end comes first, and why."""
     column, end = asked.column, asked.end
-    st.caption(f"**{plain(column.title)}** {reason(asked)}", help=cells.score_help(column))
+    st.caption(
+        f"**{plain(column.title)}** {reason(asked)} {manual.score_link(column.scorer)}", help=cells.score_help(column)
+    )
     if asked.default is None and column.hard_end is None:
         inputs.warn(f"Neither end is known to be suspicious, so the {end}est come first by convention alone.")
     if asked.order == OTHER:
@@ -210,7 +212,10 @@ def show_session(audit: Audit, run: Run, asked: Asked, table: pa.Table) -> None:
         run=run.name,
         guidelines=inputs.guidelines(audit),
     )
-    st.caption(f"**{plain(asked.column.title)}** {reason(asked)}", help=cells.score_help(asked.column))
+    st.caption(
+        f"**{plain(asked.column.title)}** {reason(asked)} {manual.score_link(asked.column.scorer)}",
+        help=cells.score_help(asked.column),
+    )
     return None
 
 

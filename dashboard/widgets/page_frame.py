@@ -99,14 +99,21 @@ def grouped(most: int = grouping.MOST) -> grouping.Grouping | None:
 
 def current() -> View:
     """The sidebar's choices; ends the page with what to run where the data was not read yet."""
+    if say_what_to_run():
+        st.stop()
+    return st.session_state[KEY]
+
+
+def say_what_to_run() -> bool:
+    """Whether the data was not read yet; shows the command that reads it."""
     view: View = st.session_state[KEY]
-    if not view.audit.examples_path.is_file():
+    unread = not view.audit.examples_path.is_file()
+    if unread:
         inputs.empty(
             "The data of this audit was not read yet. This command reads it and scores it:",
             command_line("score", view.audit),
         )
-        st.stop()
-    return view
+    return unread
 
 
 def scored() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]:

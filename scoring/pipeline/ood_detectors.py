@@ -94,7 +94,9 @@ def _autoencoder(train: np.ndarray, others: np.ndarray, seed: int) -> np.ndarray
     from scoring.models.randomness import own_randomness
 
     with own_randomness(seed):  # pyod seeds the global generators
-        detector = _pyod("auto_encoder").AutoEncoder(epoch_num=10, batch_size=256, random_state=seed, verbose=0)
+        detector = _pyod("auto_encoder").AutoEncoder(
+            epoch_num=10, batch_size=min(256, len(train)), random_state=seed, verbose=0
+        )
         return detector.fit(train).decision_function(others)
 
 

@@ -22,6 +22,6 @@ def test_every_page_declares_how_it_treats_blind_examples():
 
 def test_the_navigation_holds_every_page_once_and_their_order():
     assert [one for some in groups().values() for one in some] == list(PAGES)
-    assert list(groups()) == ["Look", "Decide", "Team", "Lab"]
+    assert list(groups()) == ["Look", "Decide", "Team", "Lab", "Help"]
     with pytest.raises(StopIteration):
         find_page("nowhere")
