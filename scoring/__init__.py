@@ -6,4 +6,4 @@ modules that need them (``models``, ``gradients``, ``curvature``, ``influence``,
 them themselves, so that the dashboard can read tables, queues and the review log in a small process.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -116,6 +116,13 @@ def test_a_tie_that_follows_from_others_is_not_drawn():
     assert "a --> c" not in drawing([("a", "b"), ("b", "c"), ("a", "c")])
 
 
+def test_contributing_draws_the_house_as_it_is_and_names_every_room():
+    text = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf8")
+    assert drawing(ties()) in text, "run `python -m tests.imports` and copy its last lines"
+    named = set(re.findall(r"`(\w+)(?:/|\.py)`", text))
+    assert set(SCORING) - {"dashboard"} <= named and set(DASHBOARD) <= named
+
+
 @pytest.mark.parametrize(("old", "new"), MOVED.items())
 def test_names_that_users_files_hold_lead_to_the_new_place_and_say_so(old, new):
     code = f"import warnings; warnings.simplefilter('error'); import {old}"
