@@ -267,7 +267,7 @@ def keep(path: Path, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _watch(child: subprocess.Popen, note: Path) -> bool:
+def _watch(child: subprocess.Popen[bytes], note: Path) -> bool:
     """Wait for the command, interrupt it where a note asks so, kill it where it does not listen. → cancelled?"""
     asked = None
     while child.poll() is None:

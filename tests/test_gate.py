@@ -22,6 +22,7 @@ EXCEPTIONS = {
 """The word of an exception → the whole comment that it needs: its rules, two spaces, its reason of two words or
 more."""
 WHOLE_FILES = r"#\s*(ruff|flake8|mypy|pyright)\s*:\s*(noqa|ignore-errors|basic|disable)"
+UNTYPED = {"disallow_incomplete_defs", "disallow_untyped_defs"}
 SCRIPT = r"eslint-disable(-next-line|-line)? [a-z@/-]+(, [a-z@/-]+)* -- " + REASON
 
 
@@ -79,6 +80,36 @@ def test_every_rule_that_is_left_out_has_its_reason():
     rules = {*lint["ignore"], *(rule for those in lint["per-file-ignores"].values() for rule in those)}
     assert len(rules) > 10
     assert not [line for rule in sorted(rules) for line in without_comment(text, rule)]
+
+
+def test_the_exceptions_of_the_type_checker_are_few_exist_and_are_needed():
+    text = (ROOT / "pyproject.toml").read_text("utf8")
+    overrides = tomllib.loads(text)["tool"]["mypy"]["overrides"]
+    own, others = set(), set()
+    for override in overrides:
+        names = {name for name in override["module"] if name.split(".")[0] in FOLDERS}
+        own |= names
+        others |= set(override["module"]) - names
+        assert set(override) - {"module"} == ({"ignore_missing_imports"} if not names else UNTYPED)
+    assert own == {"sample_data.*"}, "no module is added to the exceptions; state its types instead"
+    assert all((ROOT / name.split(".")[0]).is_dir() for name in own)
+    imported = "\n".join(
+        path.read_text("utf8")
+        for folder in ("dashboard", "sample_data", "scoring")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    )
+    libraries = {name.removesuffix(".*") for name in others}
+    assert not [
+        name for name in sorted(libraries) if not re.search(rf"^\s*(import|from) {name}\b", imported, re.MULTILINE)
+    ]
+    headings = text.split("[[tool.mypy.overrides]]\n")[1:]
+    assert len(headings) == len(overrides) and all(re.match(rf"# {REASON}", heading) for heading in headings)
+
+
+def test_the_types_are_shipped():
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["tool"]["setuptools"]["package-data"]
+    for package in ("dashboard", "scoring"):
+        assert (ROOT / package / "py.typed").is_file() and "py.typed" in data[package]
 
 
 @pytest.mark.parametrize(

@@ -301,13 +301,13 @@ class Gate:
         headers = [(name.decode("latin1").lower(), value.decode("latin1")) for name, value in scope["headers"]]
         peer = scope["client"][0] if scope.get("client") else None
         refusal = self._refusal(access, scope, dict(headers))
-        if refusal is None:
-            name = access.name_of(headers, peer)
-            identity = access.identify(name)
-            if identity.role is None and scope["type"] == "http" and scope["path"].startswith(GUARDED):
-                refusal = identity.read_only
         if refusal is not None:
             await self._refuse(refusal, scope, receive, send)
+            return
+        name = access.name_of(headers, peer)
+        identity = access.identify(name)
+        if identity.role is None and scope["type"] == "http" and scope["path"].startswith(GUARDED):
+            await self._refuse(identity.read_only or UNKNOWN, scope, receive, send)
             return
         kept = [(key, value) for key, value in scope["headers"] if key.decode("latin1").lower() != VERIFIED]
         told = [] if name is None else [(VERIFIED.encode(), quote(name).encode())]

@@ -64,7 +64,7 @@ def rows(audit: Audit) -> frozenset[str]:
     return _rows(audit.root, _stamps(audit))
 
 
-def _stamps(audit: Audit) -> tuple:
+def _stamps(audit: Audit) -> tuple[Any, ...]:
     run = _run(audit)
     scores = [run.score_path(name) for name in run.score_names()] if run else []
     return tuple(
@@ -78,7 +78,7 @@ def _run(audit: Audit) -> Run | None:
 
 
 @lru_cache(maxsize=4)
-def _rows(root: Path, _stamps: tuple) -> frozenset[str]:
+def _rows(root: Path, _stamps: tuple[Any, ...]) -> frozenset[str]:
     audit = Audit.open(root)
     return blind_rows(audit, _run(audit))
 
@@ -89,7 +89,7 @@ def probabilities(audit: Audit) -> dict[str, float]:
 
 
 @lru_cache(maxsize=4)
-def _probabilities(root: Path, stamps: tuple) -> dict[str, float]:
+def _probabilities(root: Path, stamps: tuple[Any, ...]) -> dict[str, float]:
     return {} if stamps[1] is None else drawn_of(Audit.open(root))
 
 
@@ -250,7 +250,7 @@ def test_queue(audit: Audit, run: Run, table: pa.Table, split: str | None) -> pa
 
 
 @lru_cache(maxsize=4)
-def _to_read(stamps: tuple, seed: int) -> frozenset[str]:
+def _to_read(stamps: tuple[Any, ...], seed: int) -> frozenset[str]:
     predictions, examples = (source(stamp[0]) for stamp in stamps)
     found = database.sql(
         f"SELECT e.example_id, p.correct FROM {examples} e JOIN {predictions} p ON p.example_id = "

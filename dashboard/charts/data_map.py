@@ -102,7 +102,7 @@ def _add_scale(figure: go.Figure, points: pd.DataFrame, value: pd.Series, title:
     figure.add_scattergl(**_trace(part), name=f"scored ({len(part):,})", marker=marker, showlegend=False)
 
 
-def _trace(part: pd.DataFrame) -> dict:
+def _trace(part: pd.DataFrame) -> dict[str, Any]:
     hover = [
         f"{escaped(row.example_id)}<br>label {_name(row.label)}, prediction {_name(row.prediction)}<br>"
         f"confidence {number(row.confidence)}, variability {number(row.variability)}, right in "

@@ -7,6 +7,7 @@ there with any of its members) and one choice of their own. Cost: the groups are
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -171,7 +172,7 @@ def _first(shown: pd.DataFrame, most: int) -> str:
     return f" The first {most:,} are shown." if len(shown) > most else ""
 
 
-def _columns() -> dict:
+def _columns() -> dict[str, Any]:
     return {
         "copies": st.column_config.NumberColumn("Copies", format="localized"),
         "one": st.column_config.ImageColumn("One", width="small"),

@@ -75,8 +75,8 @@ def _side(
     verb: str,
     used: int,
     url: str | None,
-    evidence: dict,
-) -> dict:
+    evidence: dict[str, Any],
+) -> dict[str, Any]:
     """The panel of those who harm, or help."""
     role = title.lower().removesuffix("s")
     made = influences.influence_cells(audit, run, pairs, role, url=url, **evidence)
@@ -93,8 +93,8 @@ def _members(
     n: int,
     scores: Mapping[str, tuple[str, str]],
     url: str | None,
-    evidence: dict,
-) -> dict:
+    evidence: dict[str, Any],
+) -> dict[str, Any]:
     """One page of the set."""
     made = cells.make_cells(audit, run, pa.table({"example_id": pa.array(ids, pa.string())}), None, url=url)
     for place, cell in zip(places, made, strict=True):

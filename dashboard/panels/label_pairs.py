@@ -31,7 +31,7 @@ LARGEST = 26
 """Pixels of the square of the most frequent pair."""
 
 
-def show_pairs(audit: Audit, run: Run | None, meta: tuple) -> None:
+def show_pairs(audit: Audit, run: Run | None, meta: tuple[Any, ...]) -> None:
     """The panel; one sentence where there are no suggestions."""
     st.subheader("Label → suggestion", anchor=False)
     split = inputs.pick_split(audit, "train", labelled=True)
@@ -62,7 +62,7 @@ def show_pairs(audit: Audit, run: Run | None, meta: tuple) -> None:
     return None
 
 
-def pairs(audit: Audit, run: Run | None, split: str, meta: tuple = ()) -> pd.DataFrame:
+def pairs(audit: Audit, run: Run | None, split: str, meta: tuple[Any, ...] = ()) -> pd.DataFrame:
     """label, suggestion, suspects and decided of every pair that has suspects, the most frequent first."""
     empty = pd.DataFrame(columns=["label", "suggestion", "suspects", "decided"])
     order = database.start_order(audit, run, split) if run else None
@@ -82,7 +82,7 @@ def pairs(audit: Audit, run: Run | None, split: str, meta: tuple = ()) -> pd.Dat
 
 
 @lru_cache(maxsize=4)
-def _suspects(root: Path, name: str, order: queues.Order, split: str, _stamps: tuple) -> pd.DataFrame:
+def _suspects(root: Path, name: str, order: queues.Order, split: str, _stamps: tuple[Any, ...]) -> pd.DataFrame:
     audit = Audit.open(root)
     return queues.suspects(audit, audit.run(name), order, split)
 
@@ -127,7 +127,7 @@ def chart(found: pd.DataFrame) -> Chart:
     return Chart(laid_out(figure, min(640, 120 + 30 * len(names))), reading)
 
 
-def _open_picked(picked: Any, found: pd.DataFrame, shared: dict) -> None:
+def _open_picked(picked: Any, found: pd.DataFrame, shared: dict[str, Any]) -> None:
     points = picked.selection.points if picked else []
     if points:
         row = found.iloc[points[0]["point_index"]]
@@ -138,12 +138,12 @@ def _pair(row: Any) -> dict[str, str]:
     return {"class": row["label"], "suggested": row["suggestion"]}
 
 
-def _table(found: pd.DataFrame, shared: dict) -> pd.DataFrame:
+def _table(found: pd.DataFrame, shared: dict[str, Any]) -> pd.DataFrame:
     links = [inputs.address("suspects", shared | _pair(row)) for _, row in found.iterrows()]
     return found.assign(queue=links)
 
 
-def _columns() -> dict:
+def _columns() -> dict[str, Any]:
     return {
         "suspects": st.column_config.NumberColumn("suspects", format="localized"),
         "decided": st.column_config.NumberColumn("decided", format="localized"),

@@ -83,7 +83,10 @@ def _thumbs(audit: Audit, run: Run, ids: Collection[str]) -> dict[str, dict[str,
 
 
 def _card(
-    one: Mapping[str, Any], shown: Mapping[str, dict], members: Mapping[int, int] | None, corrected: str | None
+    one: Mapping[str, Any],
+    shown: Mapping[str, dict[str, Any]],
+    members: Mapping[int, int] | None,
+    corrected: str | None,
 ) -> dict[str, Any]:
     facts = [count(one["size"], "example"), *([corrected] if corrected else [])]
     if members is not None:

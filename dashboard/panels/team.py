@@ -153,7 +153,7 @@ def _ruling(example: str, row: Any, verdict: str, new_label: str | None, note: s
     )
 
 
-def _write(log: ReviewLog, events: list) -> None:
+def _write(log: ReviewLog, events: list[Any]) -> None:
     """A lead's events; refused to anybody else here, whatever the page showed."""
     if not serving().identity.may("lead"):
         st.error("Only a lead of this audit does that.")
@@ -166,7 +166,7 @@ def _write(log: ReviewLog, events: list) -> None:
         st.rerun()
 
 
-def show_assignments(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple) -> None:
+def show_assignments(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple[Any, ...]) -> None:
     """Who has how much; a lead gives more, by class, slice, share and the sidebar's filters."""
     table = assignments.workload(log)
     leads = serving().identity.may("lead") and not serving().identity.alone
@@ -179,7 +179,7 @@ def show_assignments(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple)
         _assign(audit, log, run, meta)
 
 
-def _assign(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple) -> None:
+def _assign(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple[Any, ...]) -> None:
     with st.expander("Assign examples"), st.form("assign", border=False):
         names = st.text_input(
             "To", key="assign_to", placeholder="ana, ben=2", help="Names, with weights to deal out by share"

@@ -95,13 +95,13 @@ def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _cell(
     example_id: str,
-    row: Mapping,
-    suggested: Mapping,
+    row: Mapping[str, Any],
+    suggested: Mapping[str, Any],
     value: Any,
     column: ScoreColumn | None,
     rank: int | None,
     shared: Mapping[str, Any],
-) -> dict:
+) -> dict[str, Any]:
     label, prediction = row.get("label"), row.get("prediction")
     suggestion, source = suggested.get("suggested_label"), suggested.get("source")
     facts = {

@@ -83,7 +83,7 @@ def typical_ids(audit: Audit, run: Run, name: str) -> list[str]:
 
 
 @lru_cache(maxsize=1024)
-def _typical(files: tuple, column: str, direction: str, name: str) -> list[str]:
+def _typical(files: tuple[Any, ...], column: str, direction: str, name: str) -> list[str]:
     scores, examples, features = files
     value = f"s.{identifier(column)}"
     query = (

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import pandas as pd
 
@@ -46,7 +47,7 @@ def judged(audit: Audit, run: Run | None, selection: Selection | None = None) ->
 
 
 @lru_cache(maxsize=8)
-def _judged(_url: str, _position: int, run_name: str, _stamps: tuple) -> pd.DataFrame | None:
+def _judged(_url: str, _position: int, run_name: str, _stamps: tuple[Any, ...]) -> pd.DataFrame | None:
     audit = database.open_audit()
     path = audit.run(run_name).predictions_path
     predictions = database.sql(f"SELECT example_id, {identifier('prediction')} FROM {source(path)}").to_pandas()

@@ -77,7 +77,9 @@ def scores_of(audit: Audit, run: Run, example_id: str, split: str) -> list[dict[
     return found
 
 
-def _scores(audit: Audit, run: Run, columns: Sequence[ScoreColumn], example_id: str, split: str) -> list[dict]:
+def _scores(
+    audit: Audit, run: Run, columns: Sequence[ScoreColumn], example_id: str, split: str
+) -> list[dict[str, Any]]:
     """The columns of one score file, each with its percentile among the examples of the split."""
     path = run.score_path(columns[0].scorer)
     own = database.rows(path, [example_id], [column.name for column in columns]).to_pylist()

@@ -72,10 +72,10 @@ def dossiers(audit: Audit, run: Run | None, ids: Sequence[str]) -> dict[str, dic
 # -- scores ----------------------------------------------------------------------------------------------------------
 
 
-def _scores(audit: Audit, run: Run, rows: dict[str, dict]) -> dict[str, list[dict[str, Any]]]:
+def _scores(audit: Audit, run: Run, rows: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Every score of each example with what it means: title, help, unit, suspicious, value, percentile."""
     columns = database.score_columns(run)
-    found: dict[str, list[dict]] = {one: [] for one in rows}
+    found: dict[str, list[dict[str, Any]]] = {one: [] for one in rows}
     for scorer in dict.fromkeys(column.scorer for column in columns):
         own = [column for column in columns if column.scorer == scorer]
         path = run.score_path(scorer)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import pandas as pd
 
@@ -69,7 +70,7 @@ def positions(
 
 @lru_cache(maxsize=24)
 def _positions(
-    files: tuple, others: tuple, selection: Selection, column: str | None, classes: tuple[str, ...]
+    files: tuple[Any, ...], others: tuple[Any, ...], selection: Selection, column: str | None, classes: tuple[str, ...]
 ) -> pd.DataFrame:
     condition, parameters = selection.sql()
     joined = f"{source(others[0][0])} e JOIN d ON d.example_id = e.example_id"
@@ -90,7 +91,7 @@ def _positions(
     return found.assign(variability=found["variability"].where(found["variability"] > 1e-7, 0.0))
 
 
-def _recorded(files: tuple, examples: database.Stamp) -> str:
+def _recorded(files: tuple[Any, ...], examples: database.Stamp) -> str:
     """The query over the epoch tables, with the list of classes as its one parameter. A file's place is its
     epoch.
     """
@@ -117,7 +118,7 @@ def progress(audit: Audit, run: Run, training: str, selection: Selection) -> pd.
 
 
 @lru_cache(maxsize=24)
-def _progress(files: tuple, others: tuple, selection: Selection) -> pd.DataFrame:
+def _progress(files: tuple[Any, ...], others: tuple[Any, ...], selection: Selection) -> pd.DataFrame:
     condition, parameters = selection.sql()
     rows = [
         database.sql(

@@ -96,7 +96,7 @@ def score_columns(run: Run) -> list[ScoreColumn]:
 
 
 @lru_cache(maxsize=16)
-def _score_columns(root: Path, name: str, _stamps: tuple, _record: Stamp | None) -> list[ScoreColumn]:
+def _score_columns(root: Path, name: str, _stamps: tuple[Any, ...], _record: Stamp | None) -> list[ScoreColumn]:
     run = Run(name, root)
     found = []
     for scorer in run.score_names():
@@ -180,14 +180,14 @@ def ranking(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -
 
 
 @lru_cache(maxsize=6)
-def _ranking(files: tuple, column: str, selection: Selection) -> pa.Table:
+def _ranking(files: tuple[Any, ...], column: str, selection: Selection) -> pa.Table:
     table = _scored(files, column, selection, [])
     if selection.decile is None:
         return table
     return table.filter(pa.array(deciles(table["score"].to_numpy()) == selection.decile))
 
 
-def _scored(files: tuple, column: str, selection: Selection, extra: list[str]) -> pa.Table:
+def _scored(files: tuple[Any, ...], column: str, selection: Selection, extra: list[str]) -> pa.Table:
     """Scores of the selected examples in order, with more columns of e and p."""
     scores, examples, predictions = files
     name = f"s.{identifier(column)}"
@@ -265,7 +265,7 @@ def start_order(audit: Audit, run: Run, split: str) -> Order | None:
 
 
 @lru_cache(maxsize=16)
-def _start_order(root: Path, name: str, split: str, _stamps: tuple) -> Order | None:
+def _start_order(root: Path, name: str, split: str, _stamps: tuple[Any, ...]) -> Order | None:
     audit = Audit.open(root)
     return order.default_order(audit, audit.run(name), split)
 
@@ -281,7 +281,7 @@ def decile_errors(audit: Audit, run: Run, column: ScoreColumn, selection: Select
 
 
 @lru_cache(maxsize=64)
-def _decile_errors(files: tuple, column: str, selection: Selection) -> pd.DataFrame:
+def _decile_errors(files: tuple[Any, ...], column: str, selection: Selection) -> pd.DataFrame:
     if None in files:
         return error_by_decile(np.array([]), np.array([], dtype=bool))
     table = _scored(files, column, selection, ["p.correct"])
@@ -327,7 +327,7 @@ def accuracy(audit: Audit, run: Run, selection: Selection, by: Sequence[str]) ->
 
 
 @lru_cache(maxsize=128)
-def _accuracy(files: tuple, selection: Selection, by: tuple[str, ...]) -> pd.DataFrame:
+def _accuracy(files: tuple[Any, ...], selection: Selection, by: tuple[str, ...]) -> pd.DataFrame:
     names = ", ".join(f"e.{identifier(name)}" for name in by)
     condition, parameters = selection.sql()
     frame = sql(

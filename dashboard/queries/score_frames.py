@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -83,7 +84,7 @@ def score_frame(
 def _score_frame(
     root: Path,
     name: str,
-    _stamps: tuple,
+    _stamps: tuple[Any, ...],
     columns: tuple[tuple[str, str, str | None], ...],
     selection: Selection,
     most: int,
@@ -190,7 +191,7 @@ def errors_of(audit: Audit, run: Run, selection: Selection) -> pd.Series:
 
 
 @lru_cache(maxsize=12)
-def _errors(files: tuple, selection: Selection) -> pd.Series:
+def _errors(files: tuple[Any, ...], selection: Selection) -> pd.Series:
     condition, parameters = selection.sql()
     query = (
         f"SELECT e.example_id, NOT p.correct AS error FROM {source(files[0][0])} e JOIN "

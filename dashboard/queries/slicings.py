@@ -69,7 +69,7 @@ def kept(run: Run, name: str) -> Slicing:
 
 
 @lru_cache(maxsize=4)
-def _kept(root: Path, run: str, name: str, _stamps: tuple) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _kept(root: Path, run: str, name: str, _stamps: tuple[Any, ...]) -> tuple[pd.DataFrame, dict[str, Any]]:
     members, summary = slicing_run.read_slicing(Run(run, root), name)
     if not summary:
         raise HardlookError(f"the slicing {name!r} has lost its summary; keep it again, or run `hardlook slice` again")
@@ -83,7 +83,9 @@ def tried(audit: Audit, run: Run, settings: SliceSettings) -> Slicing:
 
 
 @lru_cache(maxsize=6)
-def _tried(root: Path, run: str, settings: SliceSettings, _stamps: tuple) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _tried(
+    root: Path, run: str, settings: SliceSettings, _stamps: tuple[Any, ...]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     audit = Audit.open(root)
     everything = slicing_run.embedded(audit, audit.run(run))
     found = slicing_run.find(everything, settings)
@@ -110,7 +112,7 @@ def map_points(audit: Audit, run: Run, selection: Selection, column: ScoreColumn
 
 
 @lru_cache(maxsize=6)
-def _map_points(files: tuple, selection: Selection, column: str | None) -> pd.DataFrame:
+def _map_points(files: tuple[Any, ...], selection: Selection, column: str | None) -> pd.DataFrame:
     condition, parameters = selection.sql()
     joined = (
         f"{source(files[0][0])} m JOIN {source(files[1][0])} e ON e.example_id = m.example_id "

@@ -9,6 +9,7 @@ button asks for the queue again.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import streamlit as st
@@ -28,7 +29,7 @@ PARAMETER = "as_of"
 class Frozen:
     """A ranking, lowest first, with what it was made of."""
 
-    signature: tuple
+    signature: tuple[Any, ...]
     as_of: int
     scores: database.Stamp | None
     table: pa.Table

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -69,7 +70,7 @@ def suggested_alone(audit: Audit, run: Run, table: pa.Table, suggested: str | No
 
 
 @lru_cache(maxsize=16)
-def _suggested(root: Path, name: str, _stamps: tuple, suggested: str) -> pa.Array:
+def _suggested(root: Path, name: str, _stamps: tuple[Any, ...], suggested: str) -> pa.Array:
     audit = Audit.open(root)
     found = all_suggestions(audit, audit.run(name))
     return pa.array(found.loc[found["suggested_label"] == suggested, "example_id"].astype(object), pa.string())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 import streamlit as st
@@ -32,7 +33,7 @@ def is_shared() -> bool:
     return not who.alone and who.reviewer is not None and who.may("auditor")
 
 
-def mine(audit: Audit, table: pa.Table, key: tuple) -> pa.Table:
+def mine(audit: Audit, table: pa.Table, key: tuple[Any, ...]) -> pa.Table:
     """The rows of a queue that are this person's to read, in their order. ``key``: what the queue was frozen for."""
     found = second_reader.for_me(audit, table)
     ids = found["example_id"].to_pylist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -188,7 +189,7 @@ def pick_region(drawn: bool) -> str:
     return inputs.switch("Examples", names, "examples", DRAWN if drawn else "hard")
 
 
-def show_examples(audit: Audit, run: Run, found: pd.DataFrame, what: str, about: Mapping) -> None:
+def show_examples(audit: Audit, run: Run, found: pd.DataFrame, what: str, about: Mapping[str, Any]) -> None:
     """A page of examples in the grid, with the keys of every grid."""
     if found.empty:
         return inputs.empty("No example lies there.")

@@ -128,7 +128,7 @@ def link(run: Run, columns: Sequence[ScoreColumn], column: ScoreColumn, selectio
     return {key: value for key, value in parameters.items() if value}
 
 
-def show_links(links: dict[str, dict]) -> None:
+def show_links(links: dict[str, dict[str, Any]]) -> None:
     """The same doors as the bars, for the keyboard."""
     for name, parameters in links.items():
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):

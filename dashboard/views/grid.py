@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -216,7 +216,7 @@ def reach_of(panels: str, n: int) -> tuple[list[str], dict[str, int]]:
     return [panels], {panels: n}
 
 
-def draw(audit: Audit, run: Run, grids: list[dict], side: int, ahead: Sequence[str] = ()) -> None:
+def draw(audit: Audit, run: Run, grids: list[dict[str, Any]], side: int, ahead: Sequence[str] = ()) -> None:
     """The panels that hold any example, in one grid, so that keys run through all."""
     example_grid(
         [one for one in grids if one["cells"]],
@@ -238,7 +238,7 @@ def places_of(end: str, n: int, places: range) -> list[int]:
 
 def panel(
     audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, end: str, places: range, url: str | None
-) -> dict:
+) -> dict[str, Any]:
     """One page of one end of the ranking; the extreme comes first."""
     n = table.num_rows
     rows = table.take(pa.array(places_of(end, n, places), pa.int64()))

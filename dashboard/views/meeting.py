@@ -6,6 +6,7 @@ Everybody with the link follows the lead's item. The lead moves with the arrow k
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import streamlit as st
 
@@ -71,7 +72,7 @@ def offer_to_start(log: ReviewLog, shared: page_frame.View) -> None:
     return None
 
 
-def by_group(audit: Audit, items: list[dict]) -> tuple[list[dict], list[dict[str, str]]]:
+def by_group(audit: Audit, items: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """The agenda with the examples of each group of the sidebar's column together, and that column beside each item."""
     grouped = page_frame.grouped()
     if grouped is None:
@@ -82,7 +83,7 @@ def by_group(audit: Audit, items: list[dict]) -> tuple[list[dict], list[dict[str
     return [items[at] for at in order], [{grouped.column: named[at] or ""} for at in order]
 
 
-def show_lead_controls(log: ReviewLog, meeting: dict) -> None:
+def show_lead_controls(log: ReviewLog, meeting: dict[str, Any]) -> None:
     """Who is there, and the end, for a lead."""
     if not serving().identity.may("lead"):
         return

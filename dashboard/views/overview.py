@@ -4,6 +4,8 @@ wrong with it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -270,7 +272,7 @@ def scores_table(columns: list[ScoreColumn], coverage: pd.DataFrame, run: Run) -
     return pd.DataFrame(rows)
 
 
-def _score_columns() -> dict:
+def _score_columns() -> dict[str, Any]:
     return {
         "score": st.column_config.TextColumn("Score", width=250),
         "finds": st.column_config.TextColumn("Finds", width=150),
@@ -332,7 +334,7 @@ def show_check(audit: Audit, run: Run | None) -> None:
         inputs.empty("The inputs were not checked yet:", command_line("check", audit))
 
 
-def show_seen(seen: dict) -> None:
+def show_seen(seen: dict[str, Any]) -> None:
     """Vectors by what the transform makes of each column, texts by how they were cut into tokens."""
     if seen["kind"] == "vector":
         names = ["column", "mean", "deviation", "lowest", "highest"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
@@ -76,7 +76,7 @@ def show_progress(audit: Audit, current: pd.DataFrame) -> None:
             )
 
 
-def _progress_columns() -> dict:
+def _progress_columns() -> dict[str, Any]:
     numbers = {
         name: st.column_config.NumberColumn(name, format="localized")
         for name in ("decided", "relabelled", "unsure", "flagged")
@@ -86,7 +86,7 @@ def _progress_columns() -> dict:
     return {"reviewer": "reviewer", **numbers, "last": last, "seconds": seconds}
 
 
-def show_groups(audit: Audit, meta: tuple) -> None:
+def show_groups(audit: Audit, meta: tuple[Any, ...]) -> None:
     """How far the review is in each group of the metadata column that the sidebar chose."""
     grouped = page_frame.grouped()
     if grouped is None:
@@ -102,7 +102,7 @@ def show_groups(audit: Audit, meta: tuple) -> None:
     grouping.explain(grouped)
 
 
-def show_log(audit: Audit, meta: tuple, events: pd.DataFrame, run: str | None) -> None:
+def show_log(audit: Audit, meta: tuple[Any, ...], events: pd.DataFrame, run: str | None) -> None:
     """The events, newest first, filtered by reviewer, action, verdict, class and time."""
     st.subheader("Log", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -184,7 +184,7 @@ def log_table(events: pd.DataFrame, run: str | None) -> pd.DataFrame:
     )
 
 
-def _log_columns() -> dict:
+def _log_columns() -> dict[str, Any]:
     return {
         "time": st.column_config.DatetimeColumn("time (UTC)", format="YYYY-MM-DD HH:mm:ss"),
         "example": st.column_config.LinkColumn("example", display_text=r"example=([^&]*)"),

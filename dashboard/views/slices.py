@@ -201,7 +201,7 @@ def show_all(audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slic
         st.rerun()
 
 
-def show_groups(audit: Audit, slicing: Slicing, slices: list, grouped: grouping.Grouping) -> None:
+def show_groups(audit: Audit, slicing: Slicing, slices: list[Any], grouped: grouping.Grouping) -> None:
     """How the slices part the groups of the metadata column that the sidebar chose."""
     with st.expander(f"Slices by {plain(grouped.column)}", expanded=True):
         table = slicings.by_group(slicing, slices, grouping.members(audit, grouped), grouped.names)

@@ -9,6 +9,7 @@ everything.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 import streamlit as st
@@ -268,7 +269,7 @@ def show_sheet(audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, pag
     return None
 
 
-def suggestion_note(made: list[dict]) -> str:
+def suggestion_note(made: list[dict[str, Any]]) -> str:
     """From where the suggested labels come, said once for the page."""
     sources = dict.fromkeys(cell["suggestion_source"] for cell in made if cell["suggestion_source"])
     return (

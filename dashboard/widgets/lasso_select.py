@@ -10,6 +10,7 @@ chart's own. See ``dashboard.charts.lasso_geometry``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import streamlit as st
 
@@ -64,7 +65,7 @@ def _key(name: str) -> str:
     return f"{name} {st.session_state.get(f'_{name}_round', 0)}"
 
 
-def _selection(event: Mapping | None) -> Mapping:
+def _selection(event: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return (event or {}).get("selection") or {}
 
 

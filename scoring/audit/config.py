@@ -301,7 +301,7 @@ def _check_run(name: str, run: Any) -> None:
         _want(where, "arguments", run["arguments"], dict, "a table of keyword arguments")
 
 
-def _unknown(where: str, given: Mapping, known: tuple[str, ...]) -> None:
+def _unknown(where: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
     """Refuse keys that mean nothing here, naming the close ones."""
     for key in given:
         if key not in known:

@@ -270,7 +270,7 @@ class BlobStore:
             path.unlink()
 
 
-class _Strings(Sequence):
+class _Strings(Sequence[Any]):
     """An Arrow string column as a sequence of Python strings, one at a time, for ``bisect``."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scoring.commands.console import add_command, audit_argument, device_argument, open_context, read_data
 
@@ -39,7 +39,7 @@ def check(options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def check_and_tell(context: Context, quiet: bool) -> list:
+def check_and_tell(context: Context, quiet: bool) -> list[Any]:
     """Run the check and print it; returns the findings that are errors."""
     from scoring.pipeline.check import check_run
 

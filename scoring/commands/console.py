@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -42,7 +42,7 @@ def device_argument(command: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def bar(what: str, total: int, unit: str = "examples") -> Iterator:
+def bar(what: str, total: int, unit: str = "examples") -> Iterator[Any]:
     """A progress bar with remaining time, shown once a pass takes more than two seconds. ``unit``: what it counts."""
     from tqdm import tqdm
 

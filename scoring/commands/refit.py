@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scoring.commands.console import add_command, audit_argument, bar, device_argument
 
@@ -53,7 +53,7 @@ def refit(options: argparse.Namespace) -> int:
     return 0
 
 
-def _refit_row(row: dict) -> str:
+def _refit_row(row: dict[str, Any]) -> str:
     """One group of the refit as a line of the table."""
     if not row["n"]:
         return f"{row['group'][:23]:<24}{0:>6}"

@@ -160,9 +160,9 @@ def workers(address: str | None) -> contextlib.AbstractContextManager[RayWorkers
     return RayWorkers(address)
 
 
-def _settings(options: argparse.Namespace) -> dict[str, dict]:
+def _settings(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The scorer settings that were given: scorer → field → value."""
-    found: dict[str, dict] = {}
+    found: dict[str, dict[str, Any]] = {}
     for key, value in vars(options).items():
         if "." in key and value is not None:
             scorer, field = key.split(".", 1)

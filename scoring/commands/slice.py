@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scoring.commands.console import add_command, audit_argument
 
@@ -77,7 +77,7 @@ def slice_audit(audit: Audit, run: Run, methods: list[str]) -> None:
         lay_out(audit, run, audit.seed)
 
 
-def _print_slices(summary: dict, most: int = 5) -> None:
+def _print_slices(summary: dict[str, Any], most: int = 5) -> None:
     """The worst slices, one line each."""
     slices = summary["slices"]
     print(

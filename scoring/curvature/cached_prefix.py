@@ -154,7 +154,7 @@ class Recorded:
 
 
 @contextlib.contextmanager
-def _forward_of(module: nn.Module, forward: Callable) -> Iterator[None]:
+def _forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """Inside, a module runs this forward. One that the instance had of its own is put back, not its class's."""
     attributes = vars(module)
     had, own = "forward" in attributes, attributes.get("forward")
@@ -168,7 +168,7 @@ def _forward_of(module: nn.Module, forward: Callable) -> Iterator[None]:
             attributes.pop("forward", None)
 
 
-def _keeping(kept: list[Any], forward: Callable) -> Callable:
+def _keeping(kept: list[Any], forward: Callable[..., Any]) -> Callable[..., Any]:
     """The same forward that keeps a copy of each output (what follows may work in place), None for no float tensor."""
 
     def keep(*args: Any, **kwargs: Any) -> Any:
@@ -180,7 +180,7 @@ def _keeping(kept: list[Any], forward: Callable) -> Callable:
     return keep
 
 
-def _constant(value: Tensor) -> Callable:
+def _constant(value: Tensor) -> Callable[..., Any]:
     """A forward that returns a copy of a value, because what follows may work in place."""
     return lambda *args, **kwargs: value.clone()
 

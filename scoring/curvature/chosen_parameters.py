@@ -128,7 +128,7 @@ def _check_norms(model: nn.Module) -> None:
 # -- reading the data ----------------------------------------------------------------------------------------
 
 
-def batches(data: Iterable, device: torch.device) -> Iterator[tuple[Any, Tensor]]:
+def batches(data: Iterable[Any], device: torch.device) -> Iterator[tuple[Any, Tensor]]:
     """The (inputs, labels) batches of the data on a device; raises ``HardlookError`` for anything else in it."""
     for batch in data:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
@@ -144,7 +144,7 @@ def _ordinary(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor
 
 
-def few(data: Iterable, device: torch.device) -> tuple[Any, Tensor]:
+def few(data: Iterable[Any], device: torch.device) -> tuple[Any, Tensor]:
     """The first examples of the first batch, at most eight: enough to look at how a model runs.
 
     Raises ``HardlookError`` where there is none.
@@ -154,7 +154,7 @@ def few(data: Iterable, device: torch.device) -> tuple[Any, Tensor]:
     raise HardlookError("data holds no batch; needed at least one example")
 
 
-def check_reiterable(data: Iterable) -> None:
+def check_reiterable(data: Iterable[Any]) -> None:
     """Refuse a generator: it would be empty the second time."""
     if iter(data) is data:
         raise HardlookError("data can be read only once; pass a list of batches or a DataLoader")

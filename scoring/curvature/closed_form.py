@@ -45,7 +45,7 @@ class HeadProducts(Products):
 
     @classmethod
     def proved(
-        cls, model: nn.Module, data: Iterable, chosen: Chosen, layer: nn.Module, loss: Loss, l2: float
+        cls, model: nn.Module, data: Iterable[Any], chosen: Chosen, layer: nn.Module, loss: Loss, l2: float
     ) -> HeadProducts | None:
         """From (inputs, labels) batches, or None where the layer is not the linear head of one of them.
 

@@ -39,7 +39,7 @@ class _Convolution(Function):
     """y = x ∗ w; its backward pass is a function of its own, so that it can be differentiated."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, how: tuple) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor, how: tuple[Any, ...]) -> Tensor:
         ctx.save_for_backward(x, w)
         ctx.how = how
         return torch.convolution(x, w, None, *how)
@@ -55,7 +55,9 @@ class _ConvolutionBackward(Function):
     """(g, x, w) → (∂x, ∂w); its backward pass uses the same kernels once more."""
 
     @staticmethod
-    def forward(ctx: Any, g: Tensor, x: Tensor, w: Tensor, how: tuple, needed: tuple[bool, bool]) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, g: Tensor, x: Tensor, w: Tensor, how: tuple[Any, ...], needed: tuple[bool, bool]
+    ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(g, x, w)
         ctx.set_materialize_grads(False)
         ctx.how = how
@@ -87,7 +89,9 @@ def _output_gradient(ctx: Any, x: Tensor, w: Tensor, a: Tensor | None, b: Tensor
 class SecondOrder(TorchFunctionMode):
     """Inside ``with SecondOrder():`` these functions get the second derivative of this module."""
 
-    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if function in _DIMENSIONS:
             return _convolution(function, *args, **kwargs)

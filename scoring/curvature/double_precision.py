@@ -31,7 +31,9 @@ _CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)
 class _Wide(TorchFunctionMode):
     """Inside, a call that asks for a lower precision gets float64."""
 
-    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         function = Tensor.double if function in _CASTS else function
         return function(*map(_wide, args), **{key: _wide(value) for key, value in (kwargs or {}).items()})
 

@@ -54,7 +54,9 @@ class _Halves(TorchFunctionMode):
 
     dtype: torch.dtype | None = None
 
-    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         result = function(*args, **(kwargs or {}))
         if isinstance(result, Tensor) and result.requires_grad and result.dtype in _HALVES:
             self.dtype = result.dtype

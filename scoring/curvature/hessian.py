@@ -46,7 +46,7 @@ Gradients = Callable[[], list[Tensor | None]]
 
 def hessian_products(
     model: nn.Module,
-    data: Iterable,
+    data: Iterable[Any],
     chosen: Chosen,
     *,
     loss: Loss,
@@ -75,14 +75,14 @@ def hessian_products(
     return products
 
 
-def products_on_few(model: nn.Module, data: list, chosen: Chosen, loss: Loss) -> HeadProducts | HessianProducts:
+def products_on_few(model: nn.Module, data: list[Any], chosen: Chosen, loss: Loss) -> HeadProducts | HessianProducts:
     """The products of a few examples, in the way in which those of many will be made: what ``trial`` tries."""
     return _products(model, data, chosen, loss, 0.0, 2**31, NO_PREFIX)
 
 
 def _products(
     model: nn.Module,
-    data: Iterable,
+    data: Iterable[Any],
     chosen: Chosen,
     loss: Loss,
     l2: float,
@@ -156,7 +156,7 @@ class HessianProducts(Products):
     def __init__(
         self,
         model: nn.Module,
-        data: Iterable,
+        data: Iterable[Any],
         chosen: Chosen,
         loss: Loss,
         l2: float,

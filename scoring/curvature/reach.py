@@ -22,7 +22,7 @@ from scoring.gradients import device_of
 from scoring.models.eval_mode import outputs
 
 
-def reached(model: nn.Module, data: Iterable, chosen: Chosen) -> tuple[Chosen, list[str]]:
+def reached(model: nn.Module, data: Iterable[Any], chosen: Chosen) -> tuple[Chosen, list[str]]:
     """The chosen parameters that some example's logits have a gradient to, and a note on those without.
 
     Call it inside ``differentiable(model, chosen.tensors)``. Raises ``HardlookError`` where none is left.

@@ -45,7 +45,7 @@ UNPROVED = (
 
 REMEDY = "choose layers above it, or write that function so that it can be differentiated twice"
 
-Make = Callable[[nn.Module, list, Chosen, Loss], Callable[[Vector], Vector]]
+Make = Callable[[nn.Module, list[Any], Chosen, Loss], Callable[[Vector], Vector]]
 
 
 @dataclass(frozen=True)

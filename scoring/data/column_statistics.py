@@ -21,6 +21,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -131,7 +132,7 @@ def keep_deviations(
     write_table(audit.columns_path, _statistics(vectors, d), facts)
 
 
-def _same(held: Mapping, facts: Mapping) -> bool:
+def _same(held: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
     """Whether the file was made of the same examples; the data may name no columns, which then are numbers."""
     named = not facts["columns"] or held.get("columns") == facts["columns"]
     return named and held.get("of") == facts["of"] and held.get("units") == facts["units"]

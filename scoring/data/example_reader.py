@@ -218,7 +218,7 @@ class Memory:
         self.thumbnails, self.originals = audit.thumbnails, audit.originals
         self.decoded = 0
         have = self.thumbnails.ids()
-        self._known: dict[str, tuple] = {}
+        self._known: dict[str, tuple[Any, ...]] = {}
         self._by_content: dict[str, set[str]] = {}
         for path in [self.folder / "known.parquet", *self._parts()]:
             for row in self._rows(path):
@@ -276,24 +276,24 @@ class Memory:
     def _clear(self) -> None:
         self._thumbnails: list[tuple[str, bytes]] = []
         self._kept: list[tuple[str, bytes]] = []
-        self._new: list[tuple] = []
+        self._new: list[tuple[Any, ...]] = []
         self._bytes = 0
 
-    def _remember(self, row: tuple) -> None:
+    def _remember(self, row: tuple[Any, ...]) -> None:
         self._known[row[0]] = row
         self._by_content.setdefault(row[4], set()).add(row[1])
 
-    def _parts(self) -> list:
+    def _parts(self) -> list[Any]:
         return sorted(self.folder.glob("part-*.parquet"))
 
     @staticmethod
-    def _write(path: Any, rows: list[tuple]) -> None:
+    def _write(path: Any, rows: list[tuple[Any, ...]]) -> None:
         columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
         arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
         write_table(path, pa.table(arrays, schema=SCHEMA))
 
     @staticmethod
-    def _rows(path: Any) -> Iterable[tuple]:
+    def _rows(path: Any) -> Iterable[tuple[Any, ...]]:
         """Rows of one file; one that is not there or broken is forgotten, and its examples are read again."""
         try:
             table = read_table(path, SCHEMA.names)

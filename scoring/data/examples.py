@@ -77,7 +77,7 @@ class Originals:
         return {"audit": self.audit}
 
     @cached_property
-    def _sources(self) -> list:
+    def _sources(self) -> list[Any]:
         return open_sources(self.audit)
 
     @cached_property

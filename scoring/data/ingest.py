@@ -271,7 +271,7 @@ def _content_id(ids: Ids, reading: Reading, source: Source, row: int) -> str:
 
 def _in_order(pool: ThreadPoolExecutor, task: Callable[[int], Any], starts: Sequence[int]) -> Iterator[Any]:
     """Results in order, with a bounded number under way."""
-    waiting: deque = deque()
+    waiting: deque[Any] = deque()
     for start in starts:
         waiting.append(pool.submit(task, start))
         if len(waiting) > UNDER_WAY:

@@ -285,7 +285,7 @@ def toml_text(text: str) -> str:
     return "".join(f"\\{c}" if c in '"\\' else c if c.isprintable() else f"\\U{ord(c):08X}" for c in text)
 
 
-def natural(text: str) -> tuple:
+def natural(text: str) -> tuple[Any, ...]:
     """Sort key under which img2 comes before img10.
 
     >>> sorted(["img10", "img2", "img"], key=natural)

@@ -184,7 +184,9 @@ def fair_k(k: int, base_labels: np.ndarray, labels: np.ndarray, least: int) -> n
     return np.clip(sizes[np.maximum(labels, 0)] - 1, least, max(k, least))
 
 
-def write_neighbours(path: Path, ids: np.ndarray, base_ids: np.ndarray, found: Neighbours, metadata: dict) -> None:
+def write_neighbours(
+    path: Path, ids: np.ndarray, base_ids: np.ndarray, found: Neighbours, metadata: dict[str, Any]
+) -> None:
     """Write the first ``KEPT`` neighbours of each example: example_id, neighbours (ids), distances."""
     positions, distances = found.positions[:, :KEPT], found.distances[:, :KEPT]
     there = positions >= 0

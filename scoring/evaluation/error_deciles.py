@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -127,7 +128,7 @@ def spearman_interval(rho: float, n: int) -> tuple[float, float]:
     return float(np.tanh(centre - half)), float(np.tanh(centre + half))
 
 
-def measured_direction(scores: np.ndarray, errors: np.ndarray) -> dict:
+def measured_direction(scores: np.ndarray, errors: np.ndarray) -> dict[str, Any]:
     """Which end of a score is hard: the rank correlation of score and error, with its 95 % interval.
 
     Returns rho (Spearman; positive = high scores err more), low, high (Fisher's z with the Bonett-Wright

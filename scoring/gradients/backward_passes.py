@@ -153,6 +153,7 @@ def differentiate(
     if len(batch.leaf) == 1:
         logits, gradients = differentiate(model, batch.twice(), forms, layer, layout=layout)
         return logits[:1], [gradient[:1] for gradient in gradients]
+    failure = RuntimeError("no backward pass was tried")
     for backward in (_partial, _whole):
         try:
             watched, logits = forward(model, batch.leaf, layer, layout=layout)

@@ -128,6 +128,7 @@ class Slot:
 
     def _by_the_fastest_way(self, batch: Batch, forms: Sequence[str]) -> list[Tensor]:
         """One gradient per form, by the fastest way that is to be believed."""
+        found: list[Tensor] = []
         while not isinstance(self.way, InPlace):
             try:
                 found, reason = self._tried(batch, forms)

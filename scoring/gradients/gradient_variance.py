@@ -186,7 +186,7 @@ class Block:
 
 def vog(
     slot: Slot,
-    checkpoints: Iterable,
+    checkpoints: Iterable[Any],
     inputs: Tensor,
     labels: np.ndarray,
     predictions: np.ndarray,
@@ -212,7 +212,7 @@ def vog(
 
 def vog_maps(
     slot: Slot,
-    checkpoints: Iterable,
+    checkpoints: Iterable[Any],
     inputs: Tensor,
     labels: np.ndarray,
     predictions: np.ndarray,

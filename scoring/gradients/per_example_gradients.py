@@ -158,6 +158,7 @@ class ExampleGradients:
         ``errors``: ``output_gradients`` of the batch; ``sample``: of the same batch, by which vmap must prove
         itself.
         """
+        rows: list[Tensor] = []
         if self.reason is None:
             # What vmap cannot do is raised in many kinds of exception; the plain way tells whether it is the model's.
             try:

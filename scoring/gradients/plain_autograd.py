@@ -49,7 +49,12 @@ def plain_autograd() -> Iterator[None]:
 
 
 def _called(
-    function: Callable, args: tuple, kwargs: dict, *, context_fn: Callable = checkpoint.noop_context_fn, **_: Any
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    context_fn: Callable[..., Any] = checkpoint.noop_context_fn,
+    **_: Any,
 ) -> Any:
     """What ``checkpoint`` comes to in a forward pass: the function, in the forward one of its two contexts."""
     context = context_fn()[0]
@@ -59,7 +64,7 @@ def _called(
         return function(*args, **kwargs)
 
 
-def _gradients_off(mode: bool = True) -> contextlib.AbstractContextManager:
+def _gradients_off(mode: bool = True) -> contextlib.AbstractContextManager[Any]:
     """The gradients that ``inference_mode(mode)`` would turn off, or on."""
     return torch.no_grad() if mode else torch.enable_grad()
 

@@ -74,7 +74,7 @@ def _lookups(model: nn.Module, tokens: Tensor) -> list[Lookup]:
     """Every call of an embedding in one forward pass over ``tokens``, in order."""
     calls: list[Lookup] = []
 
-    def hook(name: str) -> Callable:
+    def hook(name: str) -> Callable[..., Any]:
         def record(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             ids = args[0] if args else kwargs.get("input")
             if isinstance(ids, Tensor):
@@ -164,7 +164,7 @@ def _out_of_order(values: Tensor, order: str) -> Tensor:
 
 
 @contextlib.contextmanager
-def embedded(model: nn.Module, name: str, tokens: Tensor, replace: Callable[[Tensor], Tensor]) -> Iterator[list]:
+def embedded(model: nn.Module, name: str, tokens: Tensor, replace: Callable[[Tensor], Tensor]) -> Iterator[list[Any]]:
     """While it lasts, the layer's output (n, t, dim) or (n, dim) goes through ``replace`` on its way into the
     model.
 

@@ -73,7 +73,7 @@ class InfluenceFactors:
     def fit(
         cls,
         model: nn.Module,
-        data: Iterable,
+        data: Iterable[Any],
         *,
         layers: str | Sequence[str] | None,
         loss: Loss = F.cross_entropy,
@@ -125,7 +125,7 @@ class InfluenceFactors:
         factors = cls(found.values, blocks, report, _lengths(model, blocks), loss)
         return replace(factors, report=factors._with_slow_layers(model, data))
 
-    def _with_slow_layers(self, model: nn.Module, data: Iterable) -> CurvatureReport:
+    def _with_slow_layers(self, model: nn.Module, data: Iterable[Any]) -> CurvatureReport:
         """The report with a note on the layers that have no rule, and how they will be embedded."""
         projector = Projector(model, self.blocks, self.loss, self.ways)
         projector(*few(data, device_of(model)))
@@ -134,7 +134,7 @@ class InfluenceFactors:
     def embed(
         self,
         model: nn.Module,
-        data: Iterable,
+        data: Iterable[Any],
         *,
         advance: Callable[[int], None] = lambda _: None,
         note: Callable[[str], None] = lambda _: None,

@@ -33,7 +33,11 @@ def first_tensor(output: Any) -> Tensor | None:
 
 
 def project_by_replay(
-    layer: nn.Module, arguments: tuple[tuple, dict], g: Tensor, factors: Mapping[str, Tensor], n: int
+    layer: nn.Module,
+    arguments: tuple[tuple[Any, ...], dict[str, Any]],
+    g: Tensor,
+    factors: Mapping[str, Tensor],
+    n: int,
 ) -> Tensor:
     """``arguments``: (args, kwargs) of the call; ``g``: (n·k, …) the gradient of its first output → (n, r).
 

@@ -199,7 +199,7 @@ class Projector:
     def _watch(self, name: str, share: Shares) -> Callable[..., Any]:
         """A forward hook: the layer's type is believed once its forward gave what the layer gives."""
 
-        def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
             unproved = share.rule is not None and name not in self.proved and needs_proof(module)
             if unproved and not same_maths(module, share.input(args, kwargs), output):
                 self.ways[name], share.rule = REPLAY, None

@@ -42,11 +42,11 @@ class Shares:
         self.fits = True
 
     @staticmethod
-    def input(args: tuple, kwargs: Mapping[str, Any]) -> Any:
+    def input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The first argument of a call, however it was passed; None without one."""
         return args[0] if args else next(iter(kwargs.values()), None)
 
-    def watched(self, args: tuple, kwargs: dict, output: Any) -> Any:
+    def watched(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         """The output of a call, listened to; a graph is started at it where there is none."""
         first = first_tensor(output)
         if not torch.is_grad_enabled():
@@ -74,7 +74,7 @@ class Shares:
     def _add_copies(self, m: Tensor, g: Tensor) -> None:
         self.total += g.detach().reshape(len(g), -1) @ m.reshape(len(m), -1).T
 
-    def _add(self, args: tuple, kwargs: dict, g: Tensor) -> None:
+    def _add(self, args: tuple[Any, ...], kwargs: dict[str, Any], g: Tensor) -> None:
         """Add what one call gives. Shapes that do not fit, and what vmap cannot run, leave no share."""
         x = self.input(args, kwargs)
         if not isinstance(x, Tensor) or not g.ndim or len(g) % self.n or (self.rule and not self._fits_rule(x, g)):

@@ -101,7 +101,7 @@ class AuditedModel:
     head: Head | None = None
     output: OutputAsLogits = field(default_factory=OutputAsLogits)
     choice: str = ""
-    _open: list[contextlib.AbstractContextManager] = field(default_factory=list, repr=False)
+    _open: list[contextlib.AbstractContextManager[Any]] = field(default_factory=list, repr=False)
 
     @classmethod
     def build(

@@ -23,7 +23,7 @@ import logging
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
-from typing import NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from torch import Tensor, fx, nn
 
@@ -127,7 +127,7 @@ def fold_modules(model: nn.Module, pairs: list[Pair]) -> None:
     """Give each folded convolution a bias and put what is left of its norm in the norm's place, in the model
     itself."""
     for pair in pairs:
-        conv = model.get_submodule(pair.conv)
+        conv: Any = model.get_submodule(pair.conv)  # one of ``CONVOLUTIONS``
         if conv.bias is None:
             conv.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels), requires_grad=False)
         parent, _, child = pair.norm.rpartition(".")

@@ -295,8 +295,8 @@ def _watched(
             handle.remove()
 
 
-def _recorder(calls: list[_Call], name: str, widths: set[int] | None) -> Callable:
-    def record(layer: nn.Module, arguments: tuple, named: dict, output: Any) -> None:
+def _recorder(calls: list[_Call], name: str, widths: set[int] | None) -> Callable[..., Any]:
+    def record(layer: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         entered = next((value for value in (*arguments, *named.values()) if isinstance(value, Tensor)), None)
         if not isinstance(output, Tensor) or output.ndim < 2 or entered is None or not entered.is_floating_point():
             return

@@ -35,7 +35,7 @@ class Unreadable(HardlookError):
     """One example whose original cannot be read or transformed; the rest of the audit goes on."""
 
 
-class Inputs(torch.utils.data.Dataset):
+class Inputs(torch.utils.data.Dataset[Any]):
     """Map-style dataset of (input tensor, label index) over ``examples`` (rows of the example table).
 
     ``augment`` (tensor → tensor) is applied after the evaluation transform, for training only.
@@ -103,7 +103,7 @@ class Inputs(torch.utils.data.Dataset):
             return error
 
 
-def reading_facts(audit: Audit) -> dict[str, list]:
+def reading_facts(audit: Audit) -> dict[str, list[Any]]:
     """What inputs depend on besides their content and the transform, for a run's key: how each source is read, where
     that is not the plain way (a conversion, a loader, an EXIF orientation applied)."""
     turned = read_metadata(audit.examples_path).get("turned", [])

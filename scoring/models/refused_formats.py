@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -99,7 +100,9 @@ def refuse_shapes(path: Path, needed: Mapping[str, torch.Tensor], found: Tensors
     )
 
 
-def _refuse_class_count(path: Path, wrong: Mapping[str, tuple[tuple, tuple]], last: str, n_classes: int | None) -> None:
+def _refuse_class_count(
+    path: Path, wrong: Mapping[str, tuple[tuple[Any, ...], tuple[Any, ...]]], last: str, n_classes: int | None
+) -> None:
     """The output layer's first dimension alone differs: the classes, not the architecture."""
     if any(len(shape) != len(expected) or not shape or shape[1:] != expected[1:] for shape, expected in wrong.values()):
         return
@@ -151,7 +154,7 @@ def refuse_infinite(path: Path, model: nn.Module, converted: Tensors) -> None:
             )
 
 
-def listed(names: Iterable[str], shapes: Mapping[str, tuple] | None = None, shown: int = 4) -> str:
+def listed(names: Iterable[str], shapes: Mapping[str, tuple[Any, ...]] | None = None, shown: int = 4) -> str:
     """The first few names, with their shapes where given."""
     names = list(names)
     told = [f"{name!r} {shapes[name]}" if shapes else repr(name) for name in names[:shown]]

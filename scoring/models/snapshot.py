@@ -50,7 +50,7 @@ def given_back(model: nn.Module) -> Iterator[None]:
             _copy_back(tensor, before)
 
 
-def _keep(value: Any, contents: dict, tensors: dict | None) -> None:
+def _keep(value: Any, contents: dict[int, tuple[Any, Any]], tensors: dict[int, tuple[Tensor, Tensor]] | None) -> None:
     """Copy a builtin container, the containers in it, and (where ``tensors`` is given) the plain tensors."""
     if type(value) in _CONTAINERS and id(value) not in contents:
         contents[id(value)] = value, value.copy()

@@ -125,7 +125,7 @@ class InertUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _without_type(function: Any, kind: Any, parts: tuple, _state: Any) -> Any:
+def _without_type(function: Any, kind: Any, parts: tuple[Any, ...], _state: Any) -> Any:
     """A tensor of a subclass, as a plain tensor; one that only its own library can rebuild stays
     undecoded.
     """
@@ -152,7 +152,7 @@ def _storage_of(content: bytes) -> Any:
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=False, pickle_module=INERT_PICKLE)
 
 
-def _plain_dict(*_factory: Any) -> dict:
+def _plain_dict(*_factory: Any) -> dict[str, Any]:
     return {}
 
 

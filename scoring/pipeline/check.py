@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,7 +79,7 @@ def check_run(context: Context) -> list[Finding]:
     return findings
 
 
-def as_seen(context: Context, batch: torch.Tensor, numbers: np.ndarray) -> tuple[dict | None, list[Finding]]:
+def as_seen(context: Context, batch: torch.Tensor, numbers: np.ndarray) -> tuple[dict[str, Any] | None, list[Finding]]:
     """Vectors and texts as the model sees them (``scoring.pipeline.input_summary``), for the page, and what to warn
     of."""
     if context.audit.media == "vector":

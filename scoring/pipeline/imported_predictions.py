@@ -22,6 +22,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -182,7 +183,7 @@ def import_predictions(
     id_column: str = "example_id",
     out_of_fold: bool = False,
     overwrite: bool = False,
-) -> dict:
+) -> dict[str, Any]:
     """Write the run ``name`` from a table → what was imported: examples, of, features, accuracy.
 
     ``out_of_fold``: each example's probabilities come from a model that was not trained on it; labels are

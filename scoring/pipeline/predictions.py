@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,13 +100,13 @@ def _still_given(context: Context, kept: np.ndarray) -> bool:
     return np.allclose(found, wanted, rtol=DRIFT, atol=DRIFT * max(float(np.nanstd(wanted)), 1e-6), equal_nan=True)
 
 
-def measured_head(before: list[dict], tables: list[pa.Table]) -> dict:
+def measured_head(before: list[dict[str, Any]], tables: list[pa.Table]) -> dict[str, Any]:
     """What all shards found of the head (``Head.facts``), as one: it is linear where it is in every shard."""
     found = [*before, *(json.loads(table.schema.metadata[HEAD]) for table in tables)]
     return next((facts for facts in found if not facts.get("linear")), found[-1] if found else {})
 
 
-def prediction_notes(context: Context, head: dict, features: np.ndarray | None) -> list[str]:
+def prediction_notes(context: Context, head: dict[str, Any], features: np.ndarray | None) -> list[str]:
     """What readers of the predictions should know: outputs that are no logits, features that are not there."""
     model = context.model
     notes = [SENTENCES[model.output.kind]] if model.output.kind != "logits" else []

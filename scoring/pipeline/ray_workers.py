@@ -53,7 +53,7 @@ class RayWorkers:
             ) from error
         self.ray = ray
         self.most = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        self.started: list = []
+        self.started: list[Any] = []
 
     def __enter__(self) -> RayWorkers:
         return self
@@ -64,7 +64,7 @@ class RayWorkers:
     def scoring(self, context: Context, scorer: Scorer, state: State) -> Each:
         """How ``scoring.pipeline.shards.resumable`` gets the tables of its shards from these workers."""
 
-        def each(_compute: Callable, shards: Sequence[np.ndarray]) -> Iterator[pa.Table]:
+        def each(_compute: Callable[..., Any], shards: Sequence[np.ndarray]) -> Iterator[pa.Table]:
             from ray.util import ActorPool
 
             given = self.ray.put(((str(context.audit.root), context.run.name, context.device), scorer, state))
@@ -85,7 +85,7 @@ class RayWorkers:
 class ShardWorker:
     """One worker, for one score after another."""
 
-    def score(self, given: tuple, positions: np.ndarray) -> pa.Table:
+    def score(self, given: tuple[Any, ...], positions: np.ndarray) -> pa.Table:
         """The table of one shard; ``given``: the run, the scorer and its fitted state."""
         from scoring.pipeline.score_run import score_shard
 

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 NOTES = b"notes"
 NUMBERS = "0.2.0"
-"""The version of hardlook since which every score computes what it computes now; raised where one gives other numbers."""
+"""The version of hardlook since which every score computes what it computes now; raised where one gives other
+numbers."""
 """The key of a shard's schema metadata under which ``Shard.notes`` travel."""
 
 
@@ -326,7 +327,7 @@ def examples_frame(context: Context) -> pd.DataFrame:
     return frame
 
 
-def write_scores(context: Context, scorer: Scorer, columns: Mapping[str, np.ndarray], facts: Mapping) -> None:
+def write_scores(context: Context, scorer: Scorer, columns: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
     """Write one scorer's file: ids, what was scored, and its declared columns with their explanations."""
     examples = context.examples
     fields = [pa.field("example_id", pa.string()), pa.field("fingerprint", pa.string()), pa.field("label", pa.string())]
@@ -388,7 +389,7 @@ def notes(run: Run) -> dict[str, list[str]]:
     return {name: texts for name, texts in found.items() if texts}
 
 
-def directions(context: Context) -> dict[str, dict]:
+def directions(context: Context) -> dict[str, dict[str, Any]]:
     """The measured hard end of every score column: on test where it has labels, else on train."""
     run = context.run
     if not run.predictions_path.is_file():

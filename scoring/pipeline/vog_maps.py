@@ -99,7 +99,7 @@ def _rounded(values: np.ndarray) -> list[float]:
     return [float(f"{value:.4g}") for value in values.reshape(-1).tolist()]
 
 
-def _json(value: dict) -> bytes:
+def _json(value: dict[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 

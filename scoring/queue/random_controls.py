@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -130,7 +131,7 @@ class Plan:
         )
 
 
-def plan(goal: dict, population: int) -> Plan:
+def plan(goal: dict[str, Any], population: int) -> Plan:
     """The plan for ``[goal]`` of audit.toml (error_rate, confidence, decisions, controls; all optional).
 
     population: labelled examples of the split. decisions: the budget; controls: drawn instead of the default.

@@ -407,7 +407,7 @@ def _agreement(paper: Paper, log: ReviewLog, efforts: list[Effort]) -> None:
     return None
 
 
-def _reader_rows(table: pd.DataFrame, keys: int) -> list[list]:
+def _reader_rows(table: pd.DataFrame, keys: int) -> list[list[Any]]:
     return [
         [*row[:keys], row[keys], float(row[keys + 1]), row[keys + 2], share(row[keys + 3]), row[keys + 4]]
         for row in table.itertuples(index=False, name=None)

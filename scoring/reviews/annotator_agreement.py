@@ -15,6 +15,7 @@ they stand now, after whatever people changed on seeing each other's; nominal sc
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,12 +65,12 @@ def by_class(decisions: pd.DataFrame) -> pd.DataFrame:
     return _frame(rows, ["class", *COLUMNS])
 
 
-def _frame(rows: list[dict], columns: list[str]) -> pd.DataFrame:
+def _frame(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     """Rows with alpha as a number that may be null."""
     return pd.DataFrame(rows, columns=columns).astype({"alpha": "Float64", "no_alpha": "object"})
 
 
-def _measured(found: pd.DataFrame) -> dict:
+def _measured(found: pd.DataFrame) -> dict[str, Any]:
     """n examples, how many of them all their readers answer alike, that share, alpha or why there is none, share of
     "right"."""
     n = int(found["example_id"].nunique())

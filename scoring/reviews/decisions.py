@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -187,7 +188,7 @@ def _gathered(group: np.ndarray, n_groups: int, names: Iterable[tuple[str, ...]]
     return _objects([tuple(one) for one in found])
 
 
-def _objects(values: list, index: pd.Index | None = None) -> pd.Series:
+def _objects(values: list[Any], index: pd.Index | None = None) -> pd.Series:
     """A column of tuples; pandas would otherwise take some for rows."""
     return pd.Series(values, dtype=object, index=index)
 

@@ -327,7 +327,7 @@ TEXTS = frozenset(column.name for column in event_table.c if isinstance(column.t
 LIGHT = tuple(column for column in event_table.c if column.name not in ("evidence", "undoes_client", "undoes_seq"))
 
 
-def read_events(connection: sa.Connection, query: sa.Select) -> pd.DataFrame:
+def read_events(connection: sa.Connection, query: sa.Select[Any]) -> pd.DataFrame:
     """Run a query over columns of ``event_table`` → data frame, of the same types whatever the rows."""
     result = connection.execute(query)
     names = list(result.keys())

@@ -141,7 +141,7 @@ class ReviewLog:
         with store.explained(self._engine), self._engine.connect() as connection:
             return store.read_events(connection, query.limit(limit))
 
-    def _select(self, columns: Iterable[sa.ColumnElement], after: int) -> sa.Select:
+    def _select(self, columns: Iterable[sa.ColumnElement[Any]], after: int) -> sa.Select[Any]:
         query = sa.select(*columns).where(event_table.c.position > after).order_by(event_table.c.position)
         return query if self.audit is None else query.where(event_table.c.audit == self.audit)
 

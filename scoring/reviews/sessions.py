@@ -95,7 +95,7 @@ def reopened(events: pd.DataFrame, opinions: Mapping[str, str], run: str, model:
     events: those that stand and decide, oldest first, with ``evidence``; opinions: {example_id: class that the model
     finds most probable}; run, model: by which evidence tells whether the model was on screen already.
     """
-    latest: dict[str, tuple] = {}
+    latest: dict[str, tuple[Any, ...]] = {}
     seen: set[str] = set()
     for row in events.itertuples():
         evidence = row.evidence if isinstance(row.evidence, Mapping) else {}

@@ -44,7 +44,7 @@ def kmeans(vectors: np.ndarray, k: int, *, seed: int | np.random.SeedSequence = 
 def _start(x: np.ndarray, lengths: np.ndarray, k: int, rng: np.random.Generator) -> tuple[float, np.ndarray]:
     """One run from k-means++ seeds → (objective, clusters)."""
     centres = _seeds(x, lengths, k, rng)
-    assigned = np.full(len(x), -1)
+    assigned, similarity = np.full(len(x), -1), np.zeros((len(x), k))
     for _ in range(ITERATIONS):
         similarity = x @ centres.T
         new = similarity.argmax(axis=1)

@@ -174,7 +174,9 @@ def summarise(everything: Embedded, found: pd.DataFrame, settings: SliceSettings
     }
 
 
-def influencers(members: np.ndarray, train: Embedded, k: int = BEHIND) -> tuple[list[dict], list[dict]]:
+def influencers(
+    members: np.ndarray, train: Embedded, k: int = BEHIND
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The k strongest opponents and proponents of a set (m, r) among the training examples, with their influence.
 
     Only those that truly harm are opponents (summed influence below 0), and only those that help proponents.

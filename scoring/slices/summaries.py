@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,8 +60,8 @@ class SliceSummary:
 def summarize_slices(
     embeddings: np.ndarray,
     ids: np.ndarray,
-    labels: Sequence | None,
-    predictions: Sequence,
+    labels: Sequence[Any] | None,
+    predictions: Sequence[Any],
     *,
     n_nearest: int = 12,
     n_random: int = 100,
@@ -161,7 +162,7 @@ def grouped(values: pd.Series) -> pd.Series | None:
     return names if 1 < names.nunique() <= min(MANY_VALUES, len(names) / 2) else None
 
 
-def _column_rows(column: str, groups: pd.Series | None, ids: np.ndarray) -> list[tuple]:
+def _column_rows(column: str, groups: pd.Series | None, ids: np.ndarray) -> list[tuple[Any, ...]]:
     """One row per slice and value that occurs in it, with its hypergeometric tail."""
     from scipy.stats import hypergeom
 

@@ -46,12 +46,12 @@ class RecordedOrder:
         self.sampler_ = sampler
         self.pending: deque[np.ndarray] = deque()
 
-    def __iter__(self) -> Iterator:
+    def __iter__(self) -> Iterator[Any]:
         self.pending = deque()
         return self._remember(iter(self.sampler_), self.pending)
 
     @staticmethod
-    def _remember(drawn: Iterator, pending: deque) -> Iterator:
+    def _remember(drawn: Iterator[Any], pending: deque[Any]) -> Iterator[Any]:
         for indices in drawn:
             pending.append(np.atleast_1d(np.asarray(indices)))
             yield indices
@@ -96,7 +96,7 @@ def unfollow(loader: Any) -> None:
             vars(loader)[name] = order.sampler_
 
 
-def _kept_order(loader: DataLoader) -> RecordedOrder | None:
+def _kept_order(loader: DataLoader[Any]) -> RecordedOrder | None:
     """The sampler inside the loader's persistent workers, made to remember; None where there are none."""
     workers = getattr(loader, "_iterator", None)
     if workers is None or not hasattr(workers, "_index_sampler"):
@@ -259,7 +259,7 @@ class ForwardTap:
         expected = self.labels[rows.clamp(min=0)].to(labels.device, non_blocking=True)
         self._wrong.append(((labels.detach() != expected) & known.to(labels.device, non_blocking=True)).any())
 
-    def _passing(self, model: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+    def _passing(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if not model.training or not torch.is_grad_enabled():
             return
         if self.source is not None:

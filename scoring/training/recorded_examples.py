@@ -31,7 +31,7 @@ from scoring.training.forward_hooks import LABEL_KEYS, size_of
 class Recorded:
     """A dataset of un-augmented (input, label), and the id (string) and label (class index) of each row."""
 
-    dataset: Dataset
+    dataset: Dataset[Any]
     ids: list[str]
     labels: np.ndarray
 
@@ -63,7 +63,7 @@ def evaluate(
     *,
     batch_size: int = 256,
     num_workers: int = 0,
-    collate: Callable | None = None,
+    collate: Callable[..., Any] | None = None,
     read: Callable[[Any], Tensor] = logits_of,
 ) -> Generator[tuple[slice, np.ndarray], None, None]:
     """Yield (rows, (b, c) float32 logits) over the un-augmented examples, in eval mode; ``read`` takes the logits from
@@ -108,7 +108,7 @@ def _check_labels(examples: Recorded, rows: slice, labels: Any) -> None:
 
 def recorded(
     audit: Audit | None,
-    dataset: Dataset,
+    dataset: Dataset[Any],
     ids: Sequence[str] | None = None,
     labels: Sequence[int] | None = None,
     *,

@@ -67,10 +67,10 @@ class Recorder:
         model: nn.Module,
         run: str = "main",
         *,
-        examples: Dataset | None = None,
+        examples: Dataset[Any] | None = None,
         ids: Sequence[str] | None = None,
         labels: Sequence[int] | None = None,
-        test: Dataset | None = None,
+        test: Dataset[Any] | None = None,
         test_ids: Sequence[str] | None = None,
         training: str = "main",
         every: int = 1,
@@ -78,7 +78,7 @@ class Recorder:
         checkpoints: bool | None = None,
         batch_size: int = 256,
         num_workers: int = 0,
-        collate: Callable | None = None,
+        collate: Callable[..., Any] | None = None,
         resume: bool = False,
         overwrite: bool = False,
     ):
@@ -137,7 +137,7 @@ class Recorder:
         loader: Any,
         *,
         epoch: int | None = None,
-        rows: Callable[[Any], Sequence] | None = None,
+        rows: Callable[[Any], Sequence[Any]] | None = None,
         logits: bool = True,
     ) -> Watched:
         """The same batches as ``loader`` gives, one epoch of them, recorded when the last one is done.
@@ -149,7 +149,7 @@ class Recorder:
         """
         return Watched(loader, lambda: self._watch(loader, epoch, rows, logits))
 
-    def _watch(self, loader: Any, epoch: int | None, rows: Callable | None, logits: bool) -> Iterator:
+    def _watch(self, loader: Any, epoch: int | None, rows: Callable[..., Any] | None, logits: bool) -> Iterator[Any]:
         self.start_epoch()
         finished = False
         with followed(loader if logits and rows is None else None) as order, self.tap.on(self.model):
@@ -309,7 +309,7 @@ class Recorder:
             self.note("unknown", UNKNOWN)
         return where
 
-    def _given(self, rows: Sequence) -> np.ndarray:
+    def _given(self, rows: Sequence[Any] | torch.Tensor) -> np.ndarray:
         """Row numbers of ``examples`` from what the user's ``rows`` gave: row numbers, or ids."""
         given = rows.cpu().numpy() if isinstance(rows, torch.Tensor) else np.asarray(rows)
         if given.dtype.kind in "iu":
@@ -322,10 +322,10 @@ class Recorder:
 class Watched:
     """What ``Recorder.watch`` gives: the loader's batches, with its length."""
 
-    def __init__(self, loader: Any, batches: Callable[[], Iterator]):
+    def __init__(self, loader: Any, batches: Callable[[], Iterator[Any]]):
         self.loader, self._batches = loader, batches
 
-    def __iter__(self) -> Iterator:
+    def __iter__(self) -> Iterator[Any]:
         return self._batches()
 
     def __len__(self) -> int:
@@ -350,7 +350,7 @@ def _open(audit: Audit | str | Path, run: str) -> tuple[Audit | None, Run]:
     return audit, Run(run, audit.root, audit.config.get("run", {}).get(run, {}))
 
 
-def _own_examples(audit: Audit | None, run: Run, examples: Dataset | None) -> Dataset:
+def _own_examples(audit: Audit | None, run: Run, examples: Dataset[Any] | None) -> Dataset[Any]:
     """The given dataset, else the audit's own train examples through the run's evaluation transform."""
     if examples is not None:
         return examples
@@ -367,7 +367,7 @@ def _own_examples(audit: Audit | None, run: Run, examples: Dataset | None) -> Da
     return Inputs(audit, run, labelled(audit))
 
 
-def _with_test(train: Recorded, audit: Audit | None, test: Dataset | None, ids: Sequence | None) -> Recorded:
+def _with_test(train: Recorded, audit: Audit | None, test: Dataset[Any] | None, ids: Sequence[Any] | None) -> Recorded:
     """The train examples, and behind them the test examples where there are some."""
     if test is None:
         return train

@@ -54,7 +54,7 @@ RECORDING = ("every", "keep", "batch_size", "num_workers")
 
 def fit(
     model: nn.Module,
-    dataset: Dataset,
+    dataset: Dataset[Any],
     *,
     epochs: int = 15,
     lr: float = 0.01,
@@ -136,7 +136,7 @@ def _check_settings(epochs: int, lr: float, batch_size: int, optimizer: str) -> 
         raise HardlookError(f"optimizer = {optimizer!r}; needed one of {', '.join(OPTIMIZERS)}")
 
 
-def _loader(dataset: Dataset, batch_size: int, num_workers: int) -> DataLoader:
+def _loader(dataset: Dataset[Any], batch_size: int, num_workers: int) -> DataLoader[Any]:
     """Shuffled batches; a last batch of one example, on which batch normalisation fails, is left out."""
     n = size_of(dataset)
     alone = n > batch_size > 1 and n % batch_size == 1
@@ -173,7 +173,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 def _keep(
     path: Path,
-    settings: list,
+    settings: list[Any],
     model: nn.Module,
     descent: torch.optim.Optimizer,
     cycle: torch.optim.lr_scheduler.LRScheduler,
@@ -199,7 +199,7 @@ def _plain(state: dict[str, Any]) -> dict[str, Any]:
 
 def _restore(
     path: str | Path,
-    settings: list,
+    settings: list[Any],
     model: nn.Module,
     descent: torch.optim.Optimizer,
     cycle: torch.optim.lr_scheduler.LRScheduler,
@@ -352,7 +352,7 @@ def _sample(audit: Audit, run: Run) -> Tensor:
 
 
 def _recorder(
-    audit: Audit, run: Run, model: nn.Module, settings: dict, resume: bool, overwrite: bool
+    audit: Audit, run: Run, model: nn.Module, settings: dict[str, Any], resume: bool, overwrite: bool
 ) -> tuple[Recorder, Inputs | InMemory]:
     """The Recorder over the audit's own examples, and the dataset to train on."""
     from scoring.models.inputs import Inputs, labelled

@@ -9,7 +9,7 @@ from dashboard.queries import decisions, live_status
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_json, read_table
-from scoring.reviews import Event, ReviewLog, meetings
+from scoring.reviews import Event, EventRefused, ReviewLog, meetings
 
 from ..audit.test_roles import as_person
 from ..conftest import hardlook
@@ -117,6 +117,18 @@ def test_a_flag_is_taken_down_when_it_is_settled_and_a_slice_is_commented(disput
         meetings.record(disputed, "lea", {"at": 1}, {})
     with pytest.raises(HardlookError, match="not on the agenda"):
         meetings.record(disputed, "lea", {"at": 7, "note": "x"}, {})
+
+
+def test_an_outcome_whose_number_others_keep_taking_is_refused_and_not_called_recorded(disputed, monkeypatch):
+    meetings.start(disputed, meetings.agenda(disputed), "lea")
+
+    def taken(events):
+        raise EventRefused(events[0].client, events[0].seq, "is in the log with other content (note)")
+
+    monkeypatch.setattr(disputed, "append", taken)
+    with pytest.raises(HardlookError, match="twenty times in a row; record the outcome again"):
+        meetings.record(disputed, "lea", {"at": 0, "note": "blurred"}, {})
+    assert meetings.current(disputed)["recorded"] == {}
 
 
 def test_precedents_come_back_beside_look_alikes_and_go_with_their_undo(disputed):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -60,7 +61,7 @@ def example_of(audit: Audit) -> str:
     return "split=pool" if "pool" in splits else "COLUMN=VALUE"
 
 
-def warn_if_old(audit: Audit, run: Run, report: database.Stamp, facts: dict) -> None:
+def warn_if_old(audit: Audit, run: Run, report: database.Stamp, facts: dict[str, Any]) -> None:
     """Say so where scores or examples are newer than the report."""
     files = [audit.examples_path, *(run.score_path(name) for name in run.score_names())]
     newer = [path for path in files if (found := database.stamp(path)) and found[1] > report[1]]
@@ -125,6 +126,6 @@ def show_table(table: pd.DataFrame) -> None:
 
 
 @lru_cache(maxsize=4)
-def _report(at: database.Stamp) -> tuple[pd.DataFrame, dict]:
+def _report(at: database.Stamp) -> tuple[pd.DataFrame, dict[str, Any]]:
     table = read_table(at[0]).to_pandas().sort_values("auroc", ascending=False, na_position="last")
     return table.reset_index(drop=True), read_metadata(at[0])

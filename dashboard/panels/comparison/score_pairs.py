@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -167,7 +168,7 @@ def show_pair(
     scores: Scores,
     columns: Sequence[ScoreColumn],
     pair: tuple[str, str],
-    names: Mapping,
+    names: Mapping[str, Any],
 ) -> None:
     """One pair: numbers, the classes, and the examples on which they disagree most."""
     a, b = pair
@@ -202,7 +203,7 @@ def show_disagreement(
     table: pd.DataFrame,
     columns: Sequence[ScoreColumn],
     pair: tuple[str, str],
-    names: Mapping,
+    names: Mapping[str, Any],
 ) -> None:
     """Two panels of one grid: suspicious by the one and not by the other, and the other way round."""
     table, left_out = model_output.frame_without(audit, table, table.index.tolist())
@@ -250,10 +251,10 @@ def _panel(
     page: int,
     columns: Sequence[ScoreColumn],
     pair: tuple[str, str],
-    names: Mapping,
+    names: Mapping[str, Any],
     title: str,
     url: str | None,
-) -> dict:
+) -> dict[str, Any]:
     """One page of those on one side of the disagreement."""
     places = range((page - 1) * SIZE, min(page * SIZE, len(part)))
     rows = part.iloc[places.start : max(places.stop, places.start)]

@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -137,8 +137,8 @@ def refit(
     return pd.DataFrame([_row(name, before[mask], after[mask], placebo[mask]) for name, mask in masks.items()])
 
 
-def _row(name: str, before: np.ndarray, after: np.ndarray, placebo: np.ndarray) -> dict:
-    row: dict = {"group": name, "n": len(after)}
+def _row(name: str, before: np.ndarray, after: np.ndarray, placebo: np.ndarray) -> dict[str, Any]:
+    row: dict[str, Any] = {"group": name, "n": len(after)}
     for column, values in (("original", before), ("reviewed", after), ("placebo", placebo)):
         row[column] = values.mean() if len(values) else np.nan
     for column, differences in (("gain", after - before), ("over_placebo", after - placebo)):

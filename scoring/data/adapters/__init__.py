@@ -54,9 +54,10 @@ def _open(audit: Audit, number: int, config: dict[str, Any]) -> Source:
     for key, value in config.items():
         if key not in allowed:
             raise HardlookError(f"{where} ({name}) knows no key {key!r}; {close_names(key, allowed)}")
-        kinds = tuple(KINDS[kind] for kind in map(str.strip, allowed[key].split("|")) if kind in KINDS)
-        if not isinstance(value, kinds):
-            needed = " or ".join(NEEDED[kind] for kind in map(str.strip, allowed[key].split("|")) if kind in KINDS)
+        named = [kind.strip().partition("[")[0] for kind in allowed[key].split("|")]
+        kinds = [kind for kind in named if kind in KINDS]
+        if not isinstance(value, tuple(KINDS[kind] for kind in kinds)):
+            needed = " or ".join(NEEDED[kind] for kind in kinds)
             raise HardlookError(f"{where}.{key} = {value!r:.80}; needed {needed}")
     _check_values(where, config)
     place: dict[str, Any] = {"root": audit.root, "number": number, "media": audit.media, "classes": audit.classes}

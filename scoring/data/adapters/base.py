@@ -102,7 +102,7 @@ class Source:
     path: str | None = None
     split: str | None = None
     loader: str | None = None
-    label_map: dict | None = None
+    label_map: dict[str, Any] | None = None
     id_prefix: str = ""
     mode: str | None = None
     exif: bool | None = None

@@ -51,7 +51,7 @@ class MapStyle(Source):
     told_by_items = True
 
     factory: str | None = None
-    arguments: dict | None = None
+    arguments: dict[str, Any] | None = None
     input_key: str | None = None
     label_key: str | None = None
 
@@ -137,7 +137,7 @@ class HuggingFace(Source):
     sorts_as_text = True
 
     factory: str | None = None
-    arguments: dict | None = None
+    arguments: dict[str, Any] | None = None
     dataset_split: str | None = None
     image_column: str | None = None
     text_column: str | None = None

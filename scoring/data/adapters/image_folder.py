@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scoring.data.adapters.base import Listing, Source
 from scoring.data.images import SUFFIXES
@@ -29,7 +30,7 @@ class Folder(Source):
     reads_any_folder = True
     sorts_as_text = True
 
-    extensions: list | None = None
+    extensions: list[Any] | None = None
 
     def listing(self) -> Listing:
         """Walk the folder in natural order (img2 before img10), following links, entering no folder twice."""

@@ -52,15 +52,15 @@ class Manifest(Source):
     starting = '; relative paths start at the manifest\'s folder, or at `folder = "…"` in its [[data]] table'
 
     image_column: str | None = None
-    text_column: str | list | None = None
-    input_columns: list | None = None
+    text_column: str | list[Any] | None = None
+    input_columns: list[Any] | None = None
     label_column: str | None = None
     id_column: str | None = None
     split_column: str | None = None
-    split_map: dict | None = None
-    metadata: list | None = None
+    split_map: dict[str, Any] | None = None
+    metadata: list[Any] | None = None
     folder: str | None = None
-    columns: list | None = None
+    columns: list[Any] | None = None
     delimiter: str | None = None
     encoding: str = "utf-8"
 

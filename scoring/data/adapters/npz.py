@@ -37,9 +37,9 @@ class Npz(Source):
     inputs: str | None = None
     labels: str | None = None
     ids: str | None = None
-    metadata: list | None = None
-    columns: list | None = None
-    shape: list | None = None
+    metadata: list[Any] | None = None
+    columns: list[Any] | None = None
+    shape: list[Any] | None = None
     layout: str | None = None
 
     def listing(self) -> Listing:

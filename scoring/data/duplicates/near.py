@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -130,7 +130,7 @@ def _components(pairs: tuple[np.ndarray, np.ndarray], n: int) -> np.ndarray:
     return np.where(together, rank[number], -1)
 
 
-def write_members(path: Path, ids: np.ndarray, found: NearDuplicates, metadata: dict) -> None:
+def write_members(path: Path, ids: np.ndarray, found: NearDuplicates, metadata: dict[str, Any]) -> None:
     """Write the members of all groups: group, example_id, closest (the id of the nearest other content) and ratio."""
     rows = np.flatnonzero(found.group >= 0)
     rows = rows[np.argsort(found.group[rows], kind="stable")]

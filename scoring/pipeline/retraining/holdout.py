@@ -12,7 +12,7 @@ its training.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -71,7 +71,7 @@ def measure_irreducible(
     return f"irreducible loss of {len(ids):,} examples, mean {np.nanmean(loss):.3g} nats, hold-out model from {source}"
 
 
-def _test_key(context: Context) -> list:
+def _test_key(context: Context) -> list[Any]:
     test = labelled(context.audit, "test")
     return test[["example_id", "label", "fingerprint"]].to_numpy().tolist()
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -139,7 +140,7 @@ class _Training:
             self._keep(epoch)
         return [read_table(self._table(epoch)) for epoch in range(1, epochs + 1)]
 
-    def _epoch(self, loader: DataLoader, advance: Callable[[int], object]) -> None:
+    def _epoch(self, loader: DataLoader[Any], advance: Callable[[int], object]) -> None:
         self.module.train()
         for inputs, _labels in loader:
             loss = self.module.batch_loss(inputs.to(self.device))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,7 @@ class Effort:
     rate: Estimate
     clustered: Estimate | None
     corrected: Estimate
-    reads: dict
+    reads: dict[str, Any]
     remaining: Estimate
     next_hundred: float
     gain: Estimate

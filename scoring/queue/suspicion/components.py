@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -111,7 +112,9 @@ def components(run: Run, examples: pd.DataFrame) -> tuple[list[Component], pd.Da
     return list(used.values()), ranks
 
 
-def _fill(ranks: pd.DataFrame, component: Component, values: np.ndarray, split: np.ndarray, used: dict) -> None:
+def _fill(
+    ranks: pd.DataFrame, component: Component, values: np.ndarray, split: np.ndarray, used: dict[str, Any]
+) -> None:
     """Put a component's ranks into its family's column for the splits that have none there yet."""
     found = rank_within(values, split)
     if np.isnan(found).all():
