@@ -89,10 +89,10 @@ def class_balance(frame: pd.DataFrame, names: Sequence[str], what: str = "class"
         )
     laid_out(figure, 90 + ROW * max(len(names), 3), barmode="stack", bargap=0.3, showlegend=True)
     figure.update_xaxes(title="examples", rangemode="tozero", tickformat=",d")
-    of = "a class by its given labels" if what == "class" else f"a {what} by its metadata"
+    of = "the number of examples with one given label" if what == "class" else (f"the number of examples in one {what}")
     return Chart(
         class_rows(figure, names),
-        f"Each bar is {of}; bars of unequal length mean an unbalanced dataset, and hatching tells the splits apart.",
+        f"Each bar is {of}. Hatching marks the split. Unequal bars mean an unbalanced dataset.",
     )
 
 
@@ -129,10 +129,10 @@ def class_accuracy(frame: pd.DataFrame, names: Sequence[str], what: str = "class
     figure.update_xaxes(title="accuracy, %", rangemode="normal")
     return Chart(
         class_rows(figure, names),
-        f"Each mark is the share of a {what} that the last checkpoint gets right, with "
-        f"its 95 % interval; a test mark far left of the others is a {what} to look at."
+        f"Each mark is the accuracy of the last checkpoint on one {what}, with its 95 % interval. Look first "
+        f"at a {what} whose test mark is far left of the others."
         + (
-            " ◇: the same on corrected labels, where some were changed."
+            " ◇ is the accuracy on corrected labels, if some labels were changed."
             if "changed" in frame and frame["changed"].any()
             else ""
         ),
@@ -215,8 +215,9 @@ def error_by_decile(series: dict[str, pd.DataFrame], base_rate: float | None) ->
     figure.update_yaxes(title="error, %", rangemode="tozero")
     return Chart(
         figure,
-        "Each bar is the share of a tenth of the examples, ranked by the score, that the model gets "
-        "wrong: bars that rise or fall away from the dashed base rate mean that the score ranks difficulty.",
+        "Each bar is the model's error rate on one tenth of the examples, ranked by the score. The dashed "
+        "line is the error rate on all of them. Bars that rise or fall steadily mean that the score ranks "
+        "difficulty.",
     )
 
 
@@ -279,8 +280,8 @@ def class_deciles(frame: pd.DataFrame, names: Sequence[str], what: str = "class"
     figure.update_yaxes(showgrid=False)
     return Chart(
         class_rows(figure, names),
-        f"Each row is a {what} and each cell a tenth of it; a row whose colour grows stronger towards "
-        f"one end is a {what} in which the score ranks difficulty, an even row one in which it does not.",
+        f"Each row is a {what} and each cell is one tenth of its examples, ranked by the score. If the colour "
+        f"gets stronger towards one end, the score ranks difficulty within this {what}.",
     )
 
 
@@ -305,4 +306,6 @@ def decisions_per_day(frame: pd.DataFrame) -> Chart:
     laid_out(figure, 220, barmode="stack", bargap=0.4, showlegend=True)
     figure.update_xaxes(type="category", title="day, UTC")
     figure.update_yaxes(title="decisions", rangemode="tozero", tickformat=",d")
-    return Chart(figure, "Each bar is a day's decisions that stand, by reviewer; an undone decision counts no more.")
+    return Chart(
+        figure, "Each bar is the number of decisions on one day, by reviewer. Undone decisions are not counted."
+    )

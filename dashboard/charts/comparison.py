@@ -133,8 +133,8 @@ def by_group(table: pd.DataFrame, what: str = "class") -> Chart:
     figure.update_xaxes(title=f"rank correlation within the {what}", range=[-1.05, 1.05])
     return Chart(
         class_rows(figure, names),
-        f"Each mark is the rank correlation of the two scores within a {what}, with its 95 % interval: a "
-        f"{what} far from the others is one in which the two scores mean different things.",
+        f"Each mark is the rank correlation of the two scores within one {what}, with its 95 % interval. In a "
+        f"{what} far from the others, the two scores measure different things.",
     )
 
 
@@ -174,8 +174,9 @@ def steadiness(table: pd.DataFrame, names: Mapping[str, str]) -> Chart:
     )
     return Chart(
         class_rows(figure, [names[address] for address in order]),
-        "Each circle is a pair of runs and each bar their mean: a score near 1 ranks the examples alike "
-        "whatever the seed, one far left mostly ranks by the chance of its run.",
+        "Each circle is the rank correlation of a score between two runs, and each bar is the mean of the "
+        "circles. A score near 1 ranks the examples in the same way for every seed. A score far left depends "
+        "mostly on the seed.",
     )
 
 
@@ -225,9 +226,9 @@ def decile_runs(by_run: pd.DataFrame, band: pd.DataFrame) -> Chart:
     figure.update_yaxes(title="error, %", rangemode="tozero")
     return Chart(
         figure,
-        "Each thin line is a run, the thick one their mean and the band one standard deviation on either "
-        "side: where the lines rise together the score ranks difficulty in every run, where they cross it "
-        "does so by chance.",
+        "Each thin line is a run. The thick line is their mean, and the band is one standard deviation on "
+        "either side. If all lines rise, the score ranks difficulty in every run. If they cross, its ranking "
+        "differs between runs.",
     )
 
 
@@ -282,13 +283,13 @@ def recall_curves(curves: Mapping[str, pd.DataFrame], names: Mapping[str, str]) 
         )
     laid_out(figure, 420, showlegend=True)
     figure.update_layout(legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"})
-    figure.update_xaxes(title="share inspected, %", range=[0, 100])
+    figure.update_xaxes(title="share reviewed, %", range=[0, 100])
     figure.update_yaxes(title="wrong labels found, %", range=[0, 102])
     return Chart(
         figure,
-        "Each line says how many of the wrong labels are found when the queue is worked off from the top: "
-        "the steeper it rises, the fewer examples a person looks at. Dashed is a random order, dotted the "
-        "best possible one.",
+        "Each line is the share of wrong labels found when the queue is reviewed from the top. A steeper "
+        "line needs fewer reviews. The dashed line is a random order, the dotted line is the best possible "
+        "order.",
     )
 
 
@@ -329,13 +330,13 @@ def roc_runs(curves: pd.DataFrame, runs: Sequence[str], areas: Sequence[float]) 
         )
     laid_out(figure, 380, showlegend=True)
     figure.update_layout(legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"})
-    figure.update_xaxes(title="right labels inspected too, %", range=[0, 100])
+    figure.update_xaxes(title="right labels reviewed as well (false-positive rate), %", range=[0, 100])
     figure.update_yaxes(title="wrong labels found, %", range=[0, 102])
     return Chart(
         figure,
-        "Each thin line is the ROC curve of a run and the thick one their mean at equal false-positive "
-        "rates: the nearer to the upper left corner, the better the score parts wrong labels from right "
-        "ones; a spread is the luck of a run.",
+        "Each thin line is the ROC curve of one run. The thick line is their mean at equal false-positive "
+        "rates. The nearer a line is to the upper left corner, the better the score separates wrong labels "
+        "from right ones. Differences between the lines are due to the seed.",
     )
 
 
@@ -357,12 +358,12 @@ def roc_outside(curves: Mapping[str, Sequence[float]], areas: Mapping[str, float
         )
     laid_out(figure, 400, showlegend=True)
     figure.update_layout(legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"})
-    figure.update_xaxes(title="in distribution, but taken for outside, %", range=[0, 100])
-    figure.update_yaxes(title="outside, and found, %", range=[0, 102])
+    figure.update_xaxes(title="in distribution, taken for out of distribution (false-positive rate), %", range=[0, 100])
+    figure.update_yaxes(title="out of distribution, found (true-positive rate), %", range=[0, 102])
     return Chart(
         figure,
-        "Each line is a score: how many of the examples outside it finds when so many of those inside are taken for "
-        "outside, too; the nearer to the upper left corner the better, and on the dashed line it is a guess.",
+        "Each line is the ROC curve of a score for finding out-of-distribution examples. The nearer a line "
+        "is to the upper left corner, the better. The dashed line is a random score.",
     )
 
 
@@ -379,11 +380,11 @@ def deviations(table: pd.DataFrame) -> Chart:
     laid_out(figure, 240, bargap=0.05, showlegend=False)
     figure.update_layout(paper_bgcolor=TRANSPARENT)
     figure.update_xaxes(
-        title="standard deviation of an example's place over the runs, % of the ranking", rangemode="tozero"
+        title="standard deviation of an example's position over the runs, % of the ranking", rangemode="tozero"
     )
     figure.update_yaxes(title="examples")
     return Chart(
         figure,
-        "Each bar counts examples by how far they move in the ranking from run to run: 0 % stays where it "
-        "is, 29 % is what a ranking drawn at random gives.",
+        "Each bar is a number of examples, by how much their position in the ranking varies between runs. 0 "
+        "% is a constant position; random rankings give 29 %.",
     )

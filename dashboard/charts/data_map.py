@@ -28,9 +28,10 @@ LOOKS = {
     "hard": {"color": SCALE[2][1], "symbol": "x"},
 }
 READING = (
-    "Each point is an example: the higher, the surer the training was of its label; the further right, the "
-    "more it changed its mind. At the top are easy ones, on the right ambiguous ones, at the lower left "
-    "those that are hard or wrongly labelled."
+    "Each point is an example. Height is confidence: the mean probability of its label over the epochs. "
+    "The position from left to right is variability: how much that probability changed between epochs. "
+    "Easy examples are at the top, ambiguous ones at the right, hard or wrongly labelled ones at the "
+    "lower left."
 )
 
 
@@ -46,8 +47,8 @@ def data_map(points: pd.DataFrame, colour: str, title: str, outlines: Sequence[O
     else:
         value = points["correctness"] if colour == "correctness" else points["score"]
         _add_scale(figure, points, value, title, share=colour == "correctness")
-        reading = f"{READING} Blue is low and orange high" + (
-            "." if colour == "correctness" else "; the lowest and highest 2 % share the end colours."
+        reading = f"{READING} Blue is low and orange is high" + (
+            "." if colour == "correctness" else "; the lowest 2 % share one colour, and so do the highest 2 %."
         )
     for outline in outlines:
         path = "M" + "L".join(f"{x:.4g},{y:.4g}" for x, y in outline) + "Z"
@@ -60,7 +61,7 @@ def data_map(points: pd.DataFrame, colour: str, title: str, outlines: Sequence[O
     )
     figure.update_xaxes(title="variability of p(label)", range=[-0.012, 0.512], zeroline=False)
     figure.update_yaxes(title="confidence: mean p(label)", range=[-0.03, 1.03], zeroline=False)
-    return Chart(figure, f"{reading} Draw around points to see them.")
+    return Chart(figure, f"{reading} Draw a lasso around points to list their examples.")
 
 
 def _add_groups(figure: go.Figure, points: pd.DataFrame, colour: str) -> None:
@@ -149,6 +150,6 @@ def progress(table: pd.DataFrame, epoch: int) -> Chart:
     figure.update_yaxes(title="%", range=[0, 102])
     return Chart(
         figure,
-        "The lines say how far the model had learned these examples after each epoch by itself; the upright "
-        "line is the epoch that the map shows, over all epochs up to it.",
+        "The lines show accuracy and mean probability of the label on these examples after each single "
+        "epoch. The vertical line is the chosen epoch; the map uses all epochs up to it.",
     )

@@ -63,9 +63,9 @@ def influence_map(
     return _finished(
         figure,
         outlines,
-        "Each point is an example; those that the training set influences alike lie together, "
-        "so an island of one colour is a kind of example, and a mixed one is where the model confuses them. "
-        "Axes have no meaning of their own. Draw around points to see them.",
+        "Each point is an example. Examples that the training set influences similarly are close together. A "
+        "cluster of one colour is one kind of example; in a cluster of mixed colours the model confuses "
+        "kinds. The axes have no unit. Draw a lasso around points to list their examples.",
     )
 
 
@@ -90,8 +90,9 @@ def score_map(points: pd.DataFrame, title: str, outlines: Sequence[Outline] = ()
     }
     figure.add_scattergl(**_trace(known), name=f"scored ({len(known):,})", marker=marker, showlegend=False)
     reading = (
-        "Each point is an example; those that the training set influences alike lie together. Blue is low and "
-        "orange high; the lowest and highest 2 % share the end colours. Draw around points to see them."
+        "Each point is an example. Examples that the training set influences similarly are close together. "
+        "Blue is low and orange is high; the lowest 2 % share one colour, and so do the highest 2 %. Draw a "
+        "lasso around points to list their examples."
     )
     chart = _finished(figure, outlines, reading)
     chart.figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
@@ -169,8 +170,8 @@ def labels_and_predictions(rows: Sequence[tuple[str, int, int]]) -> Chart:
     figure.update_xaxes(title="examples", rangemode="tozero")
     return Chart(
         class_rows(figure, names),
-        "Blue bars count the given labels in the slice, orange hatched ones the "
-        "predictions: a class with a long orange bar alone is what the model wrongly says here.",
+        "Blue bars count given labels in the slice, orange hatched bars count predictions. A class with a "
+        "long orange bar and a short blue one is predicted wrongly here.",
     )
 
 
@@ -214,9 +215,9 @@ def accuracy_gains(frame: pd.DataFrame) -> Chart:
     figure.update_xaxes(title="change of accuracy, percentage points")
     return Chart(
         class_rows(figure, list(frame["group"])),
-        "Each mark is the accuracy with the corrected labels minus that "
-        "with the original ones (circle) or with as many random edits (diamond), with its paired 95 % interval: "
-        "right of the dashed line the corrections help, and an interval across it says that this could be chance.",
+        "Each mark is a difference of accuracy with its paired 95 % interval: corrected labels minus "
+        "original labels (circle), or minus an equal number of random edits (diamond). Right of the dashed "
+        "line the corrections help. An interval that crosses the line is not significant.",
     )
 
 
@@ -242,9 +243,9 @@ def loss_changes(frame: pd.DataFrame) -> Chart:
     figure.update_xaxes(title="predicted change of loss, nats", zeroline=True, zerolinecolor=NEUTRAL.colour)
     return Chart(
         class_rows(figure, list(frame["group"])),
-        "Each bar is what influence predicts for the mean loss of a group "
-        "when the corrections are trained on: to the left (green) it falls, which helps; hatched bars to the right "
-        "rise.",
+        "Each bar is the change of a group's mean loss that influence predicts for training on the corrected "
+        "labels. Green bars to the left: the loss falls, which helps. Hatched bars to the right: the loss "
+        "rises.",
     )
 
 
