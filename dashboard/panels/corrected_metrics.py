@@ -21,15 +21,14 @@ def show_on_both_labels(audit: Audit, run: Run | None) -> None:
     found = corrected_metrics.groups(audit, run, ["split"])
     if not len(found):
         return
-    st.subheader("On corrected labels", anchor=False)
+    st.subheader("Accuracy on corrected labels", anchor=False)
     st.caption(
-        "Accuracy of the last checkpoint on the labels as given, and as the review corrected them: "
-        "relabelled examples "
-        "with their new label, excluded ones left out."
+        "Accuracy of the last checkpoint on the given labels and on the corrected labels. On corrected "
+        "labels, relabelled examples count with their new label and excluded examples do not count."
     )
     found = _in_words(found)
     percent = st.column_config.TextColumn(alignment="right")
-    words = {"n": "examples", "n_corrected": "of them kept", "relabelled": "relabelled", "excluded": "excluded"}
+    words = {"n": "examples", "n_corrected": "not excluded", "relabelled": "relabelled", "excluded": "excluded"}
     numbers = {name: st.column_config.NumberColumn(word, format="localized") for name, word in words.items()}
     shown: dict[str, Any] = {
         "hide_index": True,
@@ -43,7 +42,7 @@ def show_on_both_labels(audit: Audit, run: Run | None) -> None:
     if len(classes):
         with st.expander("Per class"):
             st.dataframe(_in_words(classes).sort_values(["split", "relabelled"], ascending=[True, False]), **shown)
-            st.caption("Classes are by the original label; those without a changed label are as above.")
+            st.caption("Classes by the original label. Classes without a changed label are not listed.")
     if changed(found[found["split"] == "test"]).any():
         warn_about_test(audit)
 

@@ -41,10 +41,10 @@ def show_duplicates(audit: Audit, run: Run | None, selection: Selection) -> None
 def show_exact(frame: pd.DataFrame, which: str, audit: Audit, selection: Selection) -> None:
     """Groups of one content."""
     if frame.empty:
-        st.caption("No two examples have the same content.")
+        st.caption("There are no exact duplicates.")
         return
     shown = chosen(frame, which, audit, selection)
-    st.markdown("**Exact** · " + told(frame, shown))
+    st.markdown("**Exact duplicates** · " + told(frame, shown))
     if shown.empty:
         return
     table = shown.head(MOST_ROWS)
@@ -57,8 +57,9 @@ def show_exact(frame: pd.DataFrame, which: str, audit: Audit, selection: Selecti
         column_config=_columns(),
     )
     st.caption(
-        "Same bytes or pixels, whatever the label. Across splits they leak test into train; with conflicting "
-        "labels at least one of them is wrong." + _first(shown, MOST_ROWS)
+        "Exact duplicates have the same bytes or pixels; labels are not compared. Duplicates across splits "
+        "leak test examples into train. In a group with conflicting labels, at least one label is wrong."
+        + _first(shown, MOST_ROWS)
     )
 
 
@@ -66,15 +67,15 @@ def show_near(frame: pd.DataFrame | None, which: str, audit: Audit, run: Run, se
     """Groups of near duplicates with two pictures each."""
     if frame is None:
         return inputs.empty(
-            "Near duplicates (brightened, encoded again, cut a little differently) were not looked for in this "
-            "run yet:",
+            "This run has no near duplicates yet. Near duplicates are, for example, brightened, re-encoded or "
+            "slightly cropped copies. This command finds them:",
             command_line("score", audit, "--run", run.name, "--only", "near_duplicates"),
         )
     if frame.empty:
-        st.caption("No near duplicates by the features of this run.")
+        st.caption("There are no near duplicates by the features of this run.")
         return None
     shown = chosen(frame, which, audit, selection)
-    st.markdown("**Near, by features** · " + told(frame, shown))
+    st.markdown("**Near duplicates by features** · " + told(frame, shown))
     if shown.empty:
         return None
     table = shown.head(MOST_NEAR)
@@ -93,9 +94,10 @@ def show_near(frame: pd.DataFrame | None, which: str, audit: Audit, run: Run, se
         column_config=_columns(),
     )
     st.caption(
-        "Different content that the model's features hardly tell apart: far nearer to each other than the ten "
-        "nearest of either. Open a group to judge it; across splits it leaks, and conflicting labels cannot all be "
-        "right if the pictures show one thing." + _first(shown, MOST_NEAR)
+        "Near duplicates differ in content but have nearly the same features: their distance is far below "
+        "the distance to their ten nearest neighbours. Open a group to judge it. Near duplicates across "
+        "splits leak test examples into train. If the examples of a group show the same thing, conflicting "
+        "labels cannot all be right." + _first(shown, MOST_NEAR)
     )
     return None
 
@@ -117,7 +119,7 @@ def told(frame: pd.DataFrame, shown: pd.DataFrame) -> str:
         f"{int(frame['conflicting'].sum()):,} with conflicting labels",
         f"{int(frame['across_splits'].sum()):,} across splits",
     ]
-    return ", ".join(facts) + (f" · {len(shown):,} chosen" if len(shown) < len(frame) else "")
+    return ", ".join(facts) + (f" · {len(shown):,} match the filters" if len(shown) < len(frame) else "")
 
 
 def named(table: pd.DataFrame) -> pd.DataFrame:
@@ -168,7 +170,7 @@ def near_to(audit: Audit, run: Run | None, example_id: str, most: int = 100) -> 
 
 
 def _first(shown: pd.DataFrame, most: int) -> str:
-    return f" The first {most:,} are shown." if len(shown) > most else ""
+    return f" The table shows the first {most:,} groups." if len(shown) > most else ""
 
 
 def _columns() -> dict:

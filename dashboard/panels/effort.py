@@ -25,21 +25,21 @@ from scoring.queue.estimates import Effort, effort
 from scoring.queue.estimates.intervals import Estimate
 
 EXPLAINED = (
-    "Controls are examples drawn at random and decided blind: they alone tell how many wrong labels the ranking "
-    "misses. "
-    "The bound holds however often you look."
+    "Controls are random examples that are decided without model output. They are needed to estimate how "
+    "many wrong labels the ranking misses. The upper bound is valid at every time, however often you "
+    "look."
 )
 
 
 def show_effort(audit: Audit, run: Run | None) -> None:
     """When to stop, for one split."""
-    st.subheader("What the effort has bought", anchor=False)
+    st.subheader("Review progress and remaining label errors", anchor=False)
     st.caption(EXPLAINED)
     there = database.counts(audit, Selection(), ["split"])
     labelled = set(there.loc[there["labelled"] > 0, "split"])
     splits = [split for split in SPLITS if split in labelled]
     if not splits:
-        return inputs.empty("No split has labels, so none can be wrong.")
+        return inputs.empty("No split has labels, so there are no label errors to estimate.")
     split = inputs.switch("Split", splits, "effort_split", splits[0])
     found = bought(audit, run, split)
     st.markdown(f"**{plain(found.sentence)}**")
@@ -52,11 +52,11 @@ def show_effort(audit: Audit, run: Run | None) -> None:
     right.caption(counted(found))
     if len(found.by_rank):
         inputs.show_chart(yield_by_rank(found.by_rank), "yield")
-    with st.expander("By reviewer and class"):
+    with st.expander("Numbers by reviewer and class"):
         st.dataframe(readers(found.readers), hide_index=True, placeholder=inputs.NONE)
         st.caption(
-            "Agreement: of the decisions on examples that others decided too, the share on which all agree. "
-            "Overturned: an adjudication answered otherwise."
+            "Agreement: the share of a reviewer's shared examples on which all reviewers agree. Overturned: the "
+            "adjudication differs from the reviewer's decision."
         )
     return None
 
@@ -83,11 +83,11 @@ def _bought(root: Path, run: str | None, split: str, url: str, position: int, *_
 def counted(found: Effort) -> str:
     """Which controls count, and how what is open is counted."""
     return (
-        f"{count(found.counted, 'control')} of {found.drawn:,} count, {found.waiting:,} are open, "
-        f"{found.unblinded:,} were "
-        "decided with the model's opinion on screen. Unsure, disputed or not blind: right in lower bounds, wrong "
-        "in upper "
-        "ones, left out between. Several: wrong where the given label is not among them."
+        f"Controls: {found.drawn:,} drawn, {found.counted:,} used in the estimate, {found.waiting:,} not "
+        f"decided yet, {found.unblinded:,} decided with model output on screen. Controls that are unsure, "
+        "disputed or not blind count as right in lower bounds and as wrong in upper bounds; the estimate "
+        "itself excludes them. The verdict “several” counts as wrong if the given label is not among the "
+        "named ones."
     )
 
 
@@ -102,28 +102,28 @@ def figures(found: Effort) -> pd.DataFrame:
 
     left = found.remaining
     rows = [
-        ("found", count(found.found), ""),
-        ("remaining", number(left.value), f"{count(int(left.low))} to {count(int(left.high))}"),
+        ("wrong labels found", count(found.found), ""),
+        ("wrong labels remaining", number(left.value), f"{count(int(left.low))} to {count(int(left.high))}"),
         rate("label-error rate", found.rate),
     ]
-    rows += [rate("… by group", found.clustered)] if found.clustered is not None else []
+    rows += [rate("… with groups as units", found.clustered)] if found.clustered is not None else []
     rows += [
-        rate("… corrected for reviewers", found.corrected),
-        ("gain over chance", number(found.gain.value), between(found.gain)),
+        rate("… corrected for reviewer errors", found.corrected),
+        ("gain over random order", number(found.gain.value), between(found.gain)),
     ]
     return pd.DataFrame(rows, columns=["what", "estimate", "95 % interval"])
 
 
 def readers(table: pd.DataFrame) -> pd.DataFrame:
     """Per reviewer and class, as the page names it."""
-    return table.rename(columns={"label": "class", "seconds": "median seconds", "shared": "read by others too"})
+    return table.rename(columns={"label": "class", "seconds": "median time, s", "shared": "shared with others"})
 
 
 def stopping(found: Effort) -> Chart:
     """Bounds on what remains, what was found, and the goal, along the decisions."""
     figure, seen = go.Figure(), found.history[found.history["controls"] > 0]
     line = {"color": LABEL.colour, "width": 2.5}
-    hover = "after %{x:,} decisions: at most %{y:,} remain<extra></extra>"
+    hover = "after %{x:,} decisions: at most %{y:,} wrong labels remain<extra></extra>"
     figure.add_scatter(
         x=seen["decisions"], y=seen["low"], mode="lines", line={"width": 0}, showlegend=False, hoverinfo="skip"
     )
@@ -132,7 +132,7 @@ def stopping(found: Effort) -> Chart:
         y=seen["high"],
         mode="lines",
         line=line,
-        name="remaining at most",
+        name="remaining, upper bound",
         fill="tonexty",
         fillcolor="rgba(0,114,178,0.15)",
         hovertemplate=hover,
@@ -141,7 +141,7 @@ def stopping(found: Effort) -> Chart:
         x=found.history["decisions"],
         y=found.history["found"],
         mode="lines",
-        name="found",
+        name="found so far",
         line={"color": DECIDED.colour, "width": 2, "dash": "dot"},
         hovertemplate="after %{x:,} decisions: %{y:,} found<extra></extra>",
     )
@@ -159,8 +159,8 @@ def stopping(found: Effort) -> Chart:
     figure.update_yaxes(title="wrong labels", rangemode="tozero")
     return Chart(
         figure,
-        f"With {share(found.plan.confidence)} confidence no more wrong labels than the solid line remain, "
-        "at every look at once; stop where it is below the dashed goal.",
+        "The solid line is an upper bound on the wrong labels that remain, valid at all times together with "
+        f"{share(found.plan.confidence)} confidence. Stop when it is below the dashed line, your goal.",
     )
 
 
@@ -193,10 +193,10 @@ def yield_by_rank(by_rank: pd.DataFrame) -> Chart:
         hoverinfo="skip",
     )
     laid_out(figure, 260)
-    figure.update_xaxes(title="suspects in the order decided, up to", type="category")
+    figure.update_xaxes(title="suspects in the order of review, up to", type="category")
     figure.update_yaxes(title="wrong labels (%)", rangemode="tozero")
     return Chart(
         figure,
-        "Each bar is the share of wrong labels among a hundred suspects with its exact 95 % interval; where "
-        "it comes down to the dashed line, the ranking finds no more than chance.",
+        "Each bar is the share of wrong labels among a hundred suspects, with its exact 95 % interval. At "
+        "the height of the dashed line, the ranking is no better than a random order.",
     )

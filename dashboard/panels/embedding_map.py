@@ -34,10 +34,10 @@ def show_map(
     """The map, and below it the examples that were drawn around, between their opponents and proponents."""
     if not run.map_path.is_file():
         inputs.empty(
-            "The map of influence embeddings was not laid out yet. This command does it, and keeps a slicing:",
+            "There is no map of the influence embeddings yet. This command computes the map and saves a slicing:",
             command_line("slice", audit, "--run", run.name),
         )
-        return jobs.offer(audit, run, "Lay out the map", "slice")
+        return jobs.offer(audit, run, "Compute the map", "slice")
     scores = by_title(columns)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         grouped = page_frame.grouped()
@@ -48,7 +48,7 @@ def show_map(
     points = place_in_slices(slicings.map_points(audit, run, selection, scores.get(colour)), slicing)
     points, left_out = model_output.frame_without(audit, points, points["example_id"].tolist())
     if points.empty:
-        return inputs.empty(left_out or "No example on the map passes these filters.")
+        return inputs.empty(left_out or "No example on the map matches these filters.")
     if left_out:
         st.caption(left_out)
     if grouped is not None:
@@ -92,9 +92,9 @@ def how_many(drawn: int, labelled: int) -> str:
         return f"{count(drawn, 'example')}."
     most = f"{slicings.MOST_POINTS:,}"
     return (
-        f"{drawn:,} of {count(labelled, 'labelled example')}: the map is laid out for at most {most} of each split and "
-        f"never draws more than {most}, all that are flagged and an equal share of each class; unreadable ones have "
-        "no place on it."
+        f"{drawn:,} of {count(labelled, 'labelled example')}. The map is computed for at most {most} examples "
+        f"of each split and shows at most {most} points: all flagged examples and an equal share of each "
+        "class. Unreadable examples are not on the map."
     )
 
 
@@ -136,14 +136,14 @@ def show_inside(audit: Audit, run: Run, points: pd.DataFrame, outlines: list[las
         return
     inside = points[lasso_geometry.inside(points["x"].to_numpy(), points["y"].to_numpy(), outlines)]
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(f"{count(len(inside), 'example')} drawn around", anchor=False, width="content")
+        st.subheader(f"{count(len(inside), 'example')} selected", anchor=False, width="content")
         lasso_select.clear_button("map")
     if inside.empty:
         return
     wrong = int(inside["correct"].eq(False).sum())
-    st.caption(f"{wrong:,} wrong; these come first.")
+    st.caption(f"{wrong:,} predicted wrong. They come first.")
     ordered = inside.assign(right=inside["correct"].fillna(True)).sort_values(["right", "example_id"], kind="stable")
     about = {"lasso": lasso_geometry.written(outlines)}
     influential_examples.show_behind(
-        audit, run, ordered["example_id"].tolist(), "Drawn around", key="map_grid", evidence=about
+        audit, run, ordered["example_id"].tolist(), "Selected", key="map_grid", evidence=about
     )

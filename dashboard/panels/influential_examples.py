@@ -61,9 +61,8 @@ def show_behind(
     )
     if found.used < len(ids):
         st.caption(
-            f"{count(len(ids) - found.used, 'example')} of the set without an influence embedding (no label, "
-            f"unreadable, "
-            "or added since the run was scored) have no part in these numbers."
+            f"{count(len(ids) - found.used, 'example')} of the set have no influence embedding and are not "
+            "counted here: they have no label, are unreadable, or were added after the run was scored."
         )
 
 
@@ -80,7 +79,7 @@ def _side(
     """The panel of those who harm, or help."""
     role = title.lower().removesuffix("s")
     made = influences.influence_cells(audit, run, pairs, role, url=url, **evidence)
-    note = f"training examples that {verb} the {count(used, 'example')} most"
+    note = f"training examples that {verb} these {count(used, 'example')} most"
     return {"title": title, "note": note if made else f"no training example {verb}s here", "cells": made}
 
 

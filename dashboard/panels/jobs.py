@@ -38,7 +38,7 @@ def offer(audit: Audit, run: Run, label: str, command: str, *options: str, hidde
         label,
         icon=":material/play_arrow:",
         key=f"start_{command}",
-        help=f"Runs `{typed}` in a process of its own.",
+        help=f"Runs `{typed}` in a separate process.",
     ):
         try:
             jobs.start(audit, run.name, command, *options, hidden=hidden)
@@ -65,7 +65,7 @@ def _follow(job: Job) -> None:
             "Cancel",
             icon=":material/stop:",
             key=f"cancel_{job.id}",
-            help="Interrupts it; what is finished is kept.",
+            help="Interrupts the command. Finished parts are kept.",
         ):
             jobs.cancel(job)
 
@@ -73,12 +73,12 @@ def _follow(job: Job) -> None:
 def _tell_end(job: Job) -> None:
     """How a command ended that did not end well."""
     words = {
-        "cancelled": f"`{job.name}` was cancelled after {job.seconds:,.0f} s; started again, it goes on where it was.",
-        "lost": f"`{job.name}` was killed without a word (out of memory, or the machine was turned off).",
+        "cancelled": f"`{job.name}` was cancelled after {job.seconds:,.0f} s. Start it again to continue.",
+        "lost": f"`{job.name}` ended without a message. It may have run out of memory, or the machine was turned off.",
     }
     said = words.get(job.state) or quoted(job.last_line() or f"ended with status {job.returncode}", longest=1000)
     (st.info if job.state == "cancelled" else st.error)(said, icon=":material/error:")
     tail = job.tail().strip()
     if job.state != "cancelled" and tail:
-        with st.expander("What it printed last"):
+        with st.expander("Last output"):
             st.code(tail, language=None)

@@ -33,14 +33,18 @@ LARGEST = 26
 
 def show_pairs(audit: Audit, run: Run | None, meta: tuple) -> None:
     """The panel; one sentence where there are no suggestions."""
-    st.subheader("Label → suggestion", anchor=False)
+    st.subheader("Label → suggested label", anchor=False)
     split = inputs.pick_split(audit, "train", labelled=True)
     if second_reader.is_blind_split(audit, split):
-        return inputs.empty("Test is read blind: what the model suggests there is shown to nobody.")
+        return inputs.empty("Test is read blind, so its suggested labels are hidden.")
     found = pairs(audit, run, split or "train", meta)
     if run is None or found.empty:
         typed = command_line("score", audit, *(["--run", run.name] if run else []))
-        return inputs.empty("No pair of label and suggestion yet: they need a scored run with probabilities.", typed)
+        return inputs.empty(
+            "There are no pairs of label and suggested label yet. They need a scored run with class "
+            "probabilities. This command computes both:",
+            typed,
+        )
     shared = {"run": run.name, "split": split, **inputs.meta_parameters(meta)}
     left, right = st.columns([3, 2])
     if len(set(found["label"]) | set(found["suggestion"])) <= MOST_CLASSES:
@@ -49,8 +53,8 @@ def show_pairs(audit: Audit, run: Run | None, meta: tuple) -> None:
         _open_picked(picked, found, shared)
     else:
         left.caption(
-            f"{count(audit.classes.__len__(), 'class', 'classes')} are too many to draw; the table has the most "
-            f"frequent pairs."
+            f"{count(audit.classes.__len__(), 'class', 'classes')} are too many for the chart. The table lists "
+            "the most frequent pairs."
         )
     right.dataframe(
         _table(found.head(MOST_PAIRS), shared),
@@ -121,8 +125,8 @@ def chart(found: pd.DataFrame) -> Chart:
     figure.update_xaxes(title="suggested label", range=[-0.6, len(names) - 0.4], **ticks)
     figure.update_yaxes(title="label", range=[len(names) - 0.4, -0.6], **ticks)
     reading = (
-        "Each square is a pair: its area says how many suspects carry the label (row) and the suggestion (column). "
-        "Click one to open its queue."
+        "Each square is a pair of given label (row) and suggested label (column). Its area is the number of "
+        "suspects with this pair. Click a square to open their queue."
     )
     return Chart(laid_out(figure, min(640, 120 + 30 * len(names))), reading)
 

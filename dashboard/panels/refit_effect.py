@@ -27,19 +27,19 @@ ALL = "all"
 KINDS = {"slices": "slice ", "classes": "class "}
 MOST_ROWS = 40
 EXPLAINED = (
-    "What the corrected training labels would do, before anybody trains again. Influence predicts how the loss "
-    "changes; "
-    "a refit checks it: the last layer is trained on the original labels, on the reviewed ones, and on as many random "
-    "edits (placebo). What the placebo gains, any editing gains."
+    "A preview of how the corrected training labels change the model, without a full training. Influence "
+    "predicts the change of the loss. A refit of the last layer measures the accuracy with three label "
+    "sets: the original labels, the reviewed labels, and an equal number of random edits (placebo). A "
+    "gain of the placebo is not due to the review."
 )
 
 
 def show_effect(audit: Audit, run: Run | None) -> None:
     """The button, the job under way, and the last result."""
-    st.subheader("Effect of the corrections", anchor=False)
+    st.subheader("Predicted effect of the corrections", anchor=False)
     st.caption(EXPLAINED)
     if run is None:
-        return inputs.empty("audit.toml names no model, so no effect can be previewed.")
+        return inputs.empty("audit.toml names no model, so the effect cannot be predicted.")
     lacks = influences.missing(audit, run)
     if lacks:
         return inputs.empty(*lacks)
@@ -63,7 +63,7 @@ def show_result(audit: Audit, run: Run, found: Mapping[str, Any]) -> None:
     st.caption(kept_apart(kind))
     part = rows[rows["group"].str.startswith(KINDS[kind]) & (rows["n"] > 0)].head(MOST_ROWS)
     if part.empty:
-        return inputs.empty(f"None of the judging examples is in any of the {kind}.")
+        return inputs.empty(f"None of the evaluation examples is in one of the {kind}.")
     shown = pd.concat([rows[rows["group"] == ALL], part], ignore_index=True)
     left, right = st.columns([3, 2])
     with left:
@@ -81,8 +81,9 @@ def compared(found: Mapping[str, Any]) -> str:
     changed = f"{count(edits['relabelled'], 'training label')} changed"
     removed = f" and {count(edits['removed'], 'example')} removed" if edits["removed"] else ""
     return (
-        f"**{changed}{removed}**, of {edits['train']:,}. Judged on **{count(judged['examples'], 'example')}**: "
-        f"{plain(judged['how'])}. Placebo: {plain(found['placebo'])}."
+        f"**{changed}{removed}**, out of {edits['train']:,}. Evaluated on "
+        f"**{count(judged['examples'], 'example')}**: {plain(judged['how'])}. Placebo: "
+        f"{plain(found['placebo'])}."
     )
 
 
@@ -90,20 +91,20 @@ def kept_apart(kind: str) -> str:
     """Why these slices are not those of /slices."""
     if kind == "slices":
         return (
-            "These slices were found on the half of the test examples that does not judge, so their numbers are not "
-            "those of the page Slices."
+            "These slices were found on the half of the test examples that is not used for evaluation. Their "
+            "numbers therefore differ from those on the page Slices."
         )
-    return "Classes by the best known label of the judging examples."
+    return "Classes by the best known label of the evaluation examples."
 
 
 def warn_if_old(audit: Audit, run: Run, found: Mapping[str, Any]) -> None:
     """Say what has happened since the preview."""
     since = len(decisions.open_log(audit).events(after=found["position"]))
     if since:
-        inputs.warn(f"{count(since, 'event')} since in the log: preview again to take them in.")
+        inputs.warn(f"The log has {count(since, 'event')} since this preview. Run the preview again to include them.")
     made, embeddings = database.stamp(run.refit_path), database.stamp(run.influence_path)
     if made and embeddings and embeddings[1] > made[1]:
-        inputs.warn("The run was scored again since: preview again.")
+        inputs.warn("The run was scored again after this preview. Run the preview again.")
 
 
 def show_whole(row: Mapping[str, Any]) -> None:
@@ -129,12 +130,12 @@ def verdict(row: Mapping[str, Any]) -> str:
     gain, low, high = (point_change(100 * row[name]) for name in ("gain", "gain_low", "gain_high"))
     interval = f"{gain} (95 % interval {low} to {high})"
     if row["gain_low"] > 0 and row["over_placebo_low"] > 0:
-        return f"**The corrections help**: {interval}, more than as many random edits do."
+        return f"**The corrections help**: {interval}, more than an equal number of random edits."
     if row["gain_low"] > 0:
-        return f"The corrections help ({interval}), but no more than random edits may."
+        return f"The accuracy rises ({interval}), but random edits may raise it as much."
     if row["gain_high"] < 0:
-        return f"**The corrections harm**: {interval}. Look at them again before they are used."
-    return f"No difference can be told on so few examples: {interval} holds 0."
+        return f"**The corrections harm**: {interval}. Check them again before you use them."
+    return f"The change is not significant on these examples: {interval} includes 0."
 
 
 def numbers(rows: pd.DataFrame) -> pd.DataFrame:

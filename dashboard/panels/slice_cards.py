@@ -30,15 +30,15 @@ STRIP = 6
 MOST_CLASSES = 4
 MOST_META = 3
 READING = (
-    "Each card is a slice, the least accurate first. The upper bar of a class (●) counts the given labels in the "
-    "slice, "
-    "the lower one (▲) the predictions: a class with labels and no predictions is missed here. "
-    "The worst of many slices is worst in part by chance, so look at its interval."
+    "Each card is a slice, least accurate first. For each class, the upper bar (●) counts given labels "
+    "and the lower bar (▲) counts predictions. A class with labels but without predictions is missed in "
+    "this slice. The lowest accuracy among many slices is partly chance, so compare the intervals."
 )
 SPREAD_HELP = (
-    "Mean squared distance between two members' embeddings: lower means that training influences them more alike. "
-    "Beside it the same of random sets of this size. Wrong examples have long embeddings, so slices of errors are "
-    "often wider than random ones."
+    "Mean squared distance between the influence embeddings of two members. A lower value means that the "
+    "training set influences them more similarly. For comparison: the same number for random sets of "
+    "this size. Wrongly predicted examples have long embeddings, so slices of errors often have a higher "
+    "value than random sets."
 )
 
 ENTRY = """
@@ -114,7 +114,7 @@ def title(one: Mapping[str, Any]) -> str:
 
 def accuracy_text(one: Mapping[str, Any]) -> str:
     """Its accuracy in words."""
-    return "no labels" if one["accuracy"] is None else f"{share(one['accuracy'])} right"
+    return "no labels" if one["accuracy"] is None else f"{share(one['accuracy'])} predicted right"
 
 
 def interval_text(one: Mapping[str, Any]) -> str:
@@ -127,14 +127,14 @@ def interval_text(one: Mapping[str, Any]) -> str:
 def spread_text(one: Mapping[str, Any]) -> str:
     """Its coherence beside that of random sets."""
     if one["coherence"] is None:
-        return "spread: one example has none"
-    beside = "" if one["random_coherence"] is None else f", random sets {number(one['random_coherence'])}"
-    return f"spread {number(one['coherence'])}{beside}"
+        return "embedding distance²: needs two examples"
+    beside = "" if one["random_coherence"] is None else f" (random sets: {number(one['random_coherence'])})"
+    return f"mean embedding distance² {number(one['coherence'])}{beside}"
 
 
 def meta_text(row: Mapping[str, Any]) -> str:
     """A metadata value that the slice holds more of than chance would give it."""
-    return f"{row['column']} = {row['value']}: {share(row['share'])}, {number(row['lift'])} × its share in all"
+    return f"{row['column']} = {row['value']}: {share(row['share'])}, {number(row['lift'])} × its share in all examples"
 
 
 def histogram(labels: Mapping[str, int], predictions: Mapping[str, int], most: int = MOST_CLASSES) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def test_they_are_filtered_by_kind_and_by_metadata(audit):
     made, groups = audit
     app = page(made, "overview", duplicates="across splits")
     assert [sorted(ids) for ids in near_table(app)["example_ids"]] == [sorted(groups[3]), sorted(groups[1])]
-    assert "2 chosen" in said(app)
+    assert "2 match the filters" in said(app)
     frame = read_table(made.examples_path).to_pandas().set_index("example_id")
     column = next(
         name
@@ -86,4 +86,4 @@ def test_an_audit_where_nobody_looked_says_what_to_run(tmp_path):
     assert near_groups(made, made.run()) is None and near_to(made, made.run(), "a") == []
     assert "hardlook score" in said(page(made, "overview")) and "--only near_duplicates" in said(page(made, "overview"))
     write(made.run(), [])
-    assert "No near duplicates by the features" in said(page(made, "overview"))
+    assert "There are no near duplicates by the features" in said(page(made, "overview"))

@@ -66,7 +66,7 @@ def test_numbers_are_grouped_by_quartiles_each_example_in_one(audit, truth):
 def test_of_a_column_of_texts_the_most_frequent_are_groups_and_the_page_says_so(audit):
     found = grouping.grouping(audit, NOTE)
     assert len(found.groups) == grouping.MOST and found.left_out == 400 - grouping.MOST
-    assert "380 more are left out" in found.told
+    assert "380 more values are not shown" in found.told
     assert grouping.grouping(audit, "no such column") is None and grouping.grouping(audit, None) is None
 
 
@@ -124,7 +124,7 @@ def test_every_page_stands_in_groups(audit, name, column):
 
 def test_a_pair_of_scores_is_compared_within_each_group(audit):
     app = page(audit, "compare", grouped="camera", a="AUM", b="Loss")
-    assert "The pair within each camera" in said(app)
+    assert "Correlation within each camera" in said(app)
 
 
 def test_the_queue_keeps_the_groups_of_the_sidebar_together(audit, truth):
@@ -154,7 +154,7 @@ def test_groups_of_a_blind_test_show_no_numbers_of_the_model(tmp_path):
     made = make_audit(tmp_path / "audit", 400, 4)
     with (made.root / "audit.toml").open("a", encoding="utf8") as file:
         file.write('\n[policy]\ntest = "blind"\n')
-    assert "not of a part chosen by metadata" in said(page(made, "deciles", grouped="camera"))
+    assert "not for a part chosen by metadata" in said(page(made, "deciles", grouped="camera"))
     app = page(made, "overview", grouped="camera")
     charts = [json.dumps(figure, ensure_ascii=False) for figure in figures(app)]
     told = [one for one in charts if "north, train" in one and "right (95" in one]

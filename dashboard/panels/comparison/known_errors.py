@@ -33,27 +33,25 @@ from scoring.evaluation import detection_report, recall_curve, roc_over_runs
 
 DRAWN = 5
 HELP = {
-    "inspected first": "Which end of the score is inspected first: declared, or measured by the model's errors on "
-    "this run.",
-    "AUROC": "Probability that a wrong label is ranked before a right one; 0.5 is chance.",
-    "average precision": "Mean precision over the wrong labels as they are found; by chance, the share that is wrong.",
+    "inspected first": "The end of the score that is reviewed first, by definition or by the errors on this run.",
+    "AUROC": "Probability that a wrong label ranks before a right label. A random order has 0.5.",
+    "average precision": "Mean precision at the wrong labels in the ranking. A random order has their share.",
     "found in 5 %": "Share of the wrong labels among the first 5 % of the ranking.",
-    "to find 80 %": "Examples to inspect until 80 % of the wrong labels are found.",
-    "t": "Welch's t of the score between wrong and right labels; positive: the wrong ones lie at the suspicious end.",
-    "p": "Its two-sided p-value: whether the means differ at all, not whether one may rank by the score.",
-    "effect": "Cohen's d: difference of the means in pooled standard deviations; 0.2 is small, 0.8 large.",
+    "to find 80 %": "Number of examples to review until 80 % of the wrong labels are found.",
+    "t": "Welch's t statistic of the score, wrong against right labels. Positive: wrong labels are at the "
+    "suspicious end.",
+    "p": "Two-sided p-value of t. It tests whether the means differ, not whether the score ranks well.",
+    "effect": "Cohen's d: difference of the means, in pooled standard deviations. 0.2 is small, 0.8 is large.",
 }
 NO_TRUTH = (
-    "The truth is not known here. To measure how well scores find wrong labels, name verified labels in "
-    "audit.toml, such as those of planted errors, and reload this page; they are used for such curves alone "
-    "and never shown to a reviewer:"
+    "This audit has no verified labels. To measure how well scores find wrong labels, add a file of "
+    "verified labels (for example of planted errors) to audit.toml and reload this page. Verified labels "
+    "are used for these curves only and are never shown to a reviewer:"
 )
 TOLD_BY_PARTS = (
-    "The truth of a single example could be read from the difference of two such parts. Curves are shown of one "
-    "metadata "
-    f"column by its values, where each value has at least {FEWEST_KNOWN} verified examples and {FEWEST_WRONG} "
-    f"wrong labels, "
-    "and without metadata filters."
+    "The difference of two such selections could reveal the verified label of a single example. Curves "
+    "are shown without metadata filters, or for one metadata column filtered by its values if each value "
+    f"has at least {FEWEST_KNOWN} verified examples and {FEWEST_WRONG} wrong labels."
 )
 EXAMPLE = '[truth]\npath = "truth.csv"          # example_id, true_label'
 
@@ -73,9 +71,9 @@ def show_known(
         return None
     if len(wrong) < FEWEST_KNOWN or int(wrong.sum()) < FEWEST_WRONG:
         return inputs.empty(
-            f"Curves take at least {FEWEST_KNOWN} verified examples and {FEWEST_WRONG} wrong labels among "
-            "those chosen: of fewer, numbers would tell whose label is wrong. Choose another split, or all "
-            "classes."
+            f"Curves need at least {FEWEST_KNOWN} verified examples and {FEWEST_WRONG} wrong labels in the "
+            "selection, because numbers over fewer examples could reveal whose label is wrong. Choose another "
+            "split, or all classes."
         )
     if is_told_by_parts(audit, selection):
         return inputs.empty(TOLD_BY_PARTS)
@@ -113,7 +111,7 @@ def show_report(report: pd.DataFrame, names: Mapping[str, str], ends: Mapping[st
     table = pd.DataFrame(
         {
             "score": report["score"].map(names),
-            "inspected first": [ends.get(address) or "high (end not known)" for address in report["score"]],
+            "inspected first": [ends.get(address) or "high (direction not known)" for address in report["score"]],
             "AUROC": report["auroc"],
             "average precision": report["average_precision"],
             **{f"found in {p} %": 100 * report[f"recall_{p}"] for p in (1, 5, 10, 20)},
@@ -137,9 +135,9 @@ def show_report(report: pd.DataFrame, names: Mapping[str, str], ends: Mapping[st
     shown["p"] = st.column_config.TextColumn(help=HELP["p"])
     st.dataframe(table, column_config=shown, hide_index=True, placeholder=inputs.NONE)
     st.caption(
-        "Every score is turned so that high deserves a look (as declared or measured on this run); what is "
-        "not scored is inspected last. A score that is built to measure difficulty need not find wrong "
-        "labels."
+        "Each score is reviewed from its suspicious end, as its definition says or as measured on this run. "
+        "Examples without a score come last. A score that measures difficulty does not necessarily find "
+        "wrong labels."
     )
 
 
@@ -167,4 +165,4 @@ def show_roc(
     curves, areas = roc_over_runs(suspicions, wrongs)
     inputs.show_chart(comparison.roc_runs(curves, runs, areas["auroc"].tolist()), "roc_runs")
     if len(runs) == 1:
-        st.caption("One run has this score; `hardlook repeat` adds runs of other seeds.")
+        st.caption("Only one run has this score. `hardlook repeat` adds runs with other seeds.")

@@ -21,12 +21,14 @@ from scoring.audit.storage import read_metadata, read_table
 
 DRAWN = 5
 HELP = {
-    "kind": "A score of this run, or a classical detector fitted on the features of the training examples.",
-    "AUROC": "Probability that an example outside scores higher than one inside; 0.5 is chance.",
-    "AUPR in": "Average precision of finding those inside, by the score turned round; by chance, their share.",
-    "AUPR out": "Average precision of finding those outside; by chance, their share.",
-    "inside": "Examples in distribution that have the score.",
-    "outside": "Examples out of distribution that have the score.",
+    "kind": "A score of this run, or a standard OoD detector fitted on the features of the training examples.",
+    "AUROC": "Probability that an out-of-distribution example scores higher than an in-distribution one. A random "
+    "score has 0.5.",
+    "AUPR in": "Average precision of finding in-distribution examples by the reversed score. A random score has "
+    "their share.",
+    "AUPR out": "Average precision of finding out-of-distribution examples. A random score has their share.",
+    "inside": "In-distribution examples that have the score.",
+    "outside": "Out-of-distribution examples that have the score.",
 }
 
 
@@ -35,18 +37,18 @@ def show_outside(audit: Audit, run: Run) -> None:
     at = database.stamp(run.out_of_distribution_path)
     if at is None:
         return inputs.empty(
-            "There is no report on examples out of distribution yet. If you know of a group of examples that the "
-            "model was never meant for (a split, or a value of any column), this command measures how well each "
-            "score tells them from the test split, beside classical detectors:",
+            "There is no out-of-distribution report yet. It needs a group of examples that the model is not "
+            "meant for: a split, or one value of a metadata column. This command measures how well each score "
+            "and each standard OoD detector separates them from the test split:",
             command_line("ood", audit, "--run", run.name, "--out", example_of(audit)),
         )
     table, facts = _report(at)
     most = table.loc[table["inside"].add(table["outside"]).idxmax()]
     share = most["outside"] / max(most["inside"] + most["outside"], 1)
     st.markdown(
-        f"Outside: {quoted(str(facts.get('out')), 200)} ({count(int(most['outside']), 'example')}) · inside: "
-        f"{quoted(str(facts.get('in')), 200)} ({count(int(most['inside']), 'example')}) · AUPR out by chance "
-        f"{share:.3g}"
+        f"Out of distribution: {quoted(str(facts.get('out')), 200)} "
+        f"({count(int(most['outside']), 'example')}) · in distribution: {quoted(str(facts.get('in')), 200)} "
+        f"({count(int(most['inside']), 'example')}) · AUPR out of a random score: {share:.3g}"
     )
     warn_if_old(audit, run, at, facts)
     show_curves(table)
@@ -65,7 +67,7 @@ def warn_if_old(audit: Audit, run: Run, report: database.Stamp, facts: dict) -> 
     files = [audit.examples_path, *(run.score_path(name) for name in run.score_names())]
     newer = [path for path in files if (found := database.stamp(path)) and found[1] > report[1]]
     if newer:
-        inputs.warn("Examples or scores were computed anew since this report; run it again:")
+        inputs.warn("Examples or scores are newer than this report. This command renews it:")
         given = ["--run", run.name, "--out", str(facts.get("out")), "--in", str(facts.get("in"))]
         st.code(command_line("ood", audit, *given), language="bash")
 
@@ -95,7 +97,7 @@ def show_table(table: pd.DataFrame) -> None:
     """The numbers, the best AUROC first."""
     shown = pd.DataFrame({"score": table["score"]})
     if "classical" in table:
-        shown["kind"] = table["classical"].map({True: "classical detector", False: "score of the run"})
+        shown["kind"] = table["classical"].map({True: "standard OoD detector", False: "score of this run"})
     shown = shown.assign(
         **{
             "AUROC": table["auroc"],
@@ -119,8 +121,9 @@ def show_table(table: pd.DataFrame) -> None:
         height="content" if len(shown) < 15 else 480,
     )
     st.caption(
-        "Every score is turned so that high means outside (VoG as in its paper). AUROC does not depend on how many "
-        "examples lie outside, the two others do. A row without numbers could not be computed."
+        "Scores are oriented so that high means out of distribution (VoG as in its paper). AUROC does not "
+        "depend on the number of out-of-distribution examples; both AUPR values do. A row without numbers "
+        "could not be computed."
     )
 
 

@@ -34,11 +34,11 @@ from scoring.evaluation import (
 
 SIZE = 12
 MOST_CLASSES = 20
-WITH, WITHOUT = "with the label", "without it"
+WITH, WITHOUT = "with label", "without label"
 WORDS = {
-    (WITH, WITH): "scores with the label among themselves",
-    (WITHOUT, WITHOUT): "scores without it among themselves",
-    (WITH, WITHOUT): "one with against one without",
+    (WITH, WITH): "pairs of two scores that use the label",
+    (WITHOUT, WITHOUT): "pairs of two scores that do not",
+    (WITH, WITHOUT): "pairs of one score that uses the label and one that does not",
 }
 ALL_PAIRS, AGAINST = "all scores", "with the label against without"
 NAMES = {"a": "Score", "b": "Against"}
@@ -52,16 +52,17 @@ def show_agreement(scores: Scores, names: Mapping[str, str], takes: Mapping[str,
     table, order = correlation(scores, method.lower())
     rows, columns = pick_sides(order, takes)
     reading = (
-        "Each cell is the rank correlation of two scores, both turned so that high deserves a look: orange "
-        "pairs suspect the same examples, blue ones opposite ends, pale ones have nothing to do with each "
-        f"other. Scores that agree stand together; {comparison.LABELLED} takes the label, {comparison.UNLABELLED} "
-        "does not. Click a cell to see where two scores disagree."
+        "Each cell is the rank correlation of two scores, oriented so that high means suspicious. Orange: "
+        "both suspect the same examples. Blue: they suspect opposite examples. Pale: they are unrelated. "
+        f"Similar scores are next to each other. {comparison.LABELLED} uses the given label, "
+        f"{comparison.UNLABELLED} does not. Click a cell to list the examples on which its two scores "
+        "disagree."
     )
     if method == "Kendall":
-        reading += " Kendall’s τ is taken on a sample of at most 2,000 examples."
+        reading += " Kendall’s τ is computed on a sample of at most 2,000 examples."
     shown = table.loc[rows, columns]
     if shown.isna().any(axis=None):
-        reading += " An empty cell cannot be measured: where both scores are there, one of them is always the same."
+        reading += " A cell is empty if one of its scores is constant on the examples that have both."
     marks, picked = _marks(takes), _picked(names)
     _clickable(
         comparison.matrix(shown, names, marks, picked, what="correlation", diverging=True, reading=reading), names
@@ -102,10 +103,9 @@ def show_overlap(scores: Scores, names: Mapping[str, str], takes: Mapping[str, b
             _picked(names),
             what="overlap",
             diverging=False,
-            reading=f"Each cell is the share of the {top} most suspicious examples by one score that the other has "
-            f"among its "
-            f"own {top}: 1 is the same set, and two unrelated scores share {chance}. Click a cell to see "
-            "where two scores disagree.",
+            reading=f"Each cell is the overlap of the {top} most suspicious examples by two scores. 1 means the same "
+            f"examples; two unrelated scores share {chance}. Click a cell to list the examples on which its two "
+            "scores disagree.",
         ),
         names,
     )
@@ -119,7 +119,7 @@ def show_overlap(scores: Scores, names: Mapping[str, str], takes: Mapping[str, b
         )
         percent = st.column_config.NumberColumn(format="%.3g %%")
         st.dataframe(
-            shown.rename(columns={"a": "score", "b": "against", "share": "top", "k": "examples in it"}),
+            shown.rename(columns={"a": "score", "b": "against", "share": "top", "k": "examples in the top"}),
             column_config={"top": percent, "overlap": percent, "chance": percent},
             hide_index=True,
             placeholder=inputs.NONE,
@@ -155,7 +155,7 @@ def pick_pair(scores: pd.DataFrame, names: Mapping[str, str]) -> tuple[str, str]
     back = {names[address]: address for address in scores.columns}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         first, second = (
-            inputs.choose(label, list(back), key, placeholder="A score, or click a cell", width=320)
+            inputs.choose(label, list(back), key, placeholder="Choose a score, or click a cell", width=320)
             for key, label in NAMES.items()
         )
     return (back[first], back[second]) if first and second and first != second else None
@@ -175,21 +175,21 @@ def show_pair(
     rho = rank_correlation(scores.values[[a, b]]).loc[a, b]
     st.markdown(
         f"**{plain(names[a])}** and **{plain(names[b])}**: rank correlation {rho:.2f} over "
-        f"{count(len(table), 'example')} that have both."
+        f"{count(len(table), 'example')} with both scores."
     )
     if table.empty:
-        return inputs.empty("No example here has both scores: choose another split or class.")
+        return inputs.empty("No example here has both scores. Choose another split or class.")
     show_disagreement(audit, run, table, columns, pair, names)
     grouped = page_frame.grouped()
     if grouped is not None:
         named = grouping.members(audit, grouped).reindex(scores.values.index)
         groups = correlation_by_group(scores.values[a], scores.values[b], named)
-        st.subheader(f"The pair within each {plain(grouped.column)}", anchor=False)
+        st.subheader(f"Correlation within each {plain(grouped.column)}", anchor=False)
         inputs.show_chart(comparison.by_group(groups, "group"), "pair_groups")
         grouping.explain(grouped)
     groups = correlation_by_group(scores.values[a], scores.values[b], scores.labels)
     if len(groups) > 1:
-        with st.expander("The pair within each class"):
+        with st.expander("Correlation within each class"):
             if len(groups) > MOST_CLASSES:
                 st.caption(f"The {MOST_CLASSES} largest of {count(len(groups), 'class', 'classes')}.")
             inputs.show_chart(comparison.by_group(groups.head(MOST_CLASSES)), "pair_classes")
@@ -223,13 +223,13 @@ def show_disagreement(
             columns,
             pair,
             names,
-            f"Suspicious by {names[first]}, not by {names[second]}",
+            f"Suspicious by {names[first]}, not suspicious by {names[second]}",
             url,
         )
         for part, first, second in ((one, *pair), (other, *reversed(pair)))
     ]
     if not longest:
-        return inputs.empty("The two rank every example alike.")
+        return inputs.empty("Both scores rank every example alike.")
     example_grid(
         [panel for panel in panels if panel["cells"]],
         key="pair_grid",
@@ -267,7 +267,7 @@ def _panel(
             "of": len(part),
         }
         score_help = (
-            f"Place in the ranking, 100 % the most suspicious: {names[pair[0]]} {share(row.place_a)}, "
+            f"Percentile in the ranking (100 % is most suspicious): {names[pair[0]]} {share(row.place_a)}, "
             f"{names[pair[1]]} {share(row.place_b)}. {about}"
         )
         places_text = f"{100 * row.place_a:.0f} % · {100 * row.place_b:.0f} %"

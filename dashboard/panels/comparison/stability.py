@@ -49,8 +49,8 @@ def show_steadiness(
         show_runs(audit, run, shown, selection, names)
     else:
         inputs.empty(
-            "Only one run here is scored. How steady a score is shows when the same model is trained again "
-            "with other seeds; this command adds runs of two more seeds, trains and scores them:",
+            "Only one run has scores. Stability compares scores of the same model trained with different seeds. "
+            "This command adds, trains and scores runs with two more seeds:",
             command_line("repeat", audit, "--run", run.name, "--seeds", "1,2"),
         )
     show_few_checkpoints(columns, scores)
@@ -79,10 +79,10 @@ def show_runs(
     tables = [table for table in tables if table["rho"].notna().any()]
     if not tables:
         return inputs.empty(
-            f"The runs {listed(names)} share no score on these examples.",
+            f"The runs {listed(names)} have no score in common on these examples. This command computes scores:",
             command_line("score", audit, "--run", names[-1]),
         )
-    st.subheader("Run against run", anchor=False)
+    st.subheader("Rank correlation between runs", anchor=False)
     inputs.show_chart(comparison.steadiness(pd.concat(tables, ignore_index=True), title), "steadiness")
     there = [table["score"].iloc[0] for table in tables]
     return show_one(audit, run, columns, selection, {title[a]: a for a in there}, frames)
@@ -97,7 +97,7 @@ def show_one(
     frames: Mapping[str, pd.DataFrame],
 ) -> None:
     """One score in every run: error per decile with bands, and the examples that move most."""
-    st.subheader("One score in every run", anchor=False)
+    st.subheader("One score in all runs", anchor=False)
     address = back[inputs.choose("Score", list(back), "one", next(iter(back)), width=320)]
     values = frames[address]
     errors = {name: errors_of(audit, audit.run(name), selection) for name in values}
@@ -105,14 +105,14 @@ def show_one(
     if by_run["n"].sum():
         show_errors(audit, by_run, values, selection)
     else:
-        st.caption("No error per decile: it takes examples with a label and a prediction.")
+        st.caption("Error per decile needs examples with a label and a prediction.")
     moved = deviation_per_example(values).sort_values("place_deviation", ascending=False, kind="stable")
     moved = moved[moved["place_deviation"].notna()]
     typical = moved["place_deviation"].median()
     st.markdown(
-        f"Over {count(values.shape[1], 'run')}, half of {count(len(moved), 'example')} move by more than "
-        f"{share(typical)} of the ranking; the value's own standard deviation is "
-        f"{number(moved['deviation'].median())} at the median."
+        f"Over {count(values.shape[1], 'run')} and {count(len(moved), 'example')}: the median standard "
+        f"deviation of an example's position in the ranking is {share(typical)} of the ranking. The median "
+        f"standard deviation of its score is {number(moved['deviation'].median())}."
     )
     inputs.show_chart(comparison.deviations(moved), "deviations")
     column = next(column for column in columns if column.address == address)
@@ -145,7 +145,7 @@ def show_moving(audit: Audit, run: Run, moved: pd.DataFrame, column: ScoreColumn
     )
     for place, cell, row in zip(places, made, rows.itertuples(), strict=True):
         score_help = (
-            f"Mean place {share(row.place)} of the ranking by {column.title}, standard deviation "
+            f"Mean position in the ranking by {column.title}: {share(row.place)}, standard deviation "
             f"{share(row.place_deviation)} over {count(int(row.runs), 'run')}. {cells.score_help(column)}"
         )
         evidence = {
@@ -158,7 +158,7 @@ def show_moving(audit: Audit, run: Run, moved: pd.DataFrame, column: ScoreColumn
         cell |= model_output.scored_cell(cell, f"± {100 * row.place_deviation:.0f} %", score_help, evidence)
     note = f"{places.start + 1:,} to {places.stop:,} of {len(moved):,}"
     example_grid(
-        [{"title": "Ranked most differently from run to run", "note": note, "cells": made}],
+        [{"title": "Position in the ranking varies most between runs", "note": note, "cells": made}],
         key="moving",
         columns=8,
         classes=audit.classes,
@@ -178,7 +178,7 @@ def show_few_checkpoints(columns: Sequence[ScoreColumn], scores: Scores) -> None
         if column.steps.get("stage") != "all" or column.address not in scores.values:
             continue
         row = {"score": column.title}
-        for stage, word in (("early", "first three against all"), ("late", "last three against all")):
+        for stage, word in (("early", "first three and all"), ("late", "last three and all")):
             few = _same_at(columns, column, stage)
             if few is not None and few.address in scores.values:
                 pair = scores.values[[column.address, few.address]]
@@ -187,7 +187,7 @@ def show_few_checkpoints(columns: Sequence[ScoreColumn], scores: Scores) -> None
                 row[word] = flip * rank_correlation(pair).iloc[0, 1]
         rows.append(row)
     if rows:
-        st.subheader("Three checkpoints against all", anchor=False)
+        st.subheader("Three checkpoints or all", anchor=False)
         st.dataframe(
             pd.DataFrame(rows),
             hide_index=True,
@@ -196,9 +196,9 @@ def show_few_checkpoints(columns: Sequence[ScoreColumn], scores: Scores) -> None
             column_config={name: st.column_config.NumberColumn(format="%.3g") for name in rows[0] if name != "score"},
         )
         st.caption(
-            "Rank correlation of the score over three checkpoints with the same score over every "
-            "checkpoint: near 1, three are enough. For fewer checkpoints of another score, add a run whose "
-            "`checkpoints` name fewer files."
+            "Rank correlation between a score computed from three checkpoints and the same score computed from "
+            "all checkpoints. If it is near 1, three checkpoints are enough. To test other scores with fewer "
+            "checkpoints, add a run whose `checkpoints` name fewer files."
         )
 
 
