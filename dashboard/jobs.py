@@ -146,7 +146,7 @@ def refusal() -> str | None:
     """Why whoever looks at this page starts no command, or None: only a lead does."""
     if serving().identity.may("lead"):
         return None
-    return "Only a lead of this audit starts commands from a page; run it in a terminal instead."
+    return "Only a lead of this audit can start commands from a page. Run this command in a terminal instead:"
 
 
 def start(audit: Audit, run: str | None, command: str, *options: str, hidden: Sequence[str] = ()) -> Job:
@@ -163,7 +163,7 @@ def start(audit: Audit, run: str | None, command: str, *options: str, hidden: Se
     with FileLock(folder / ".lock", timeout=WAIT):
         busy = running(audit, run)
         if busy is not None:
-            raise HardlookError(f"`{busy.text}` is still under way for this run; wait for it to end, or cancel it")
+            raise HardlookError(f"`{busy.text}` is still running for this run; wait until it ends, or cancel it")
         now = datetime.now(UTC)
         job = Job(f"{now:%Y%m%dT%H%M%S%f}-{command}-{secrets.token_hex(2)}", folder, given, run, now.isoformat())
         write_json(folder / f"{job.id}.json", _record(job))
@@ -190,7 +190,9 @@ def _launch(job: Job, arguments: Sequence[str]) -> None:
             creationflags=flags,
         )
     if keeper.stdin is None:
-        raise HardlookError("the job's process has no input; it needs its command there")
+        raise HardlookError(
+            "the process of the job has no input stream, through which it must receive its command; start the job again"
+        )
     with keeper.stdin as pipe:
         pipe.write(json.dumps(list(arguments)).encode())
     # Nobody waits for it, but a process that ended must be asked once how, or it stays as a zombie.

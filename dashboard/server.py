@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SCRIPT = Path(__file__).with_name("app.py")
 LOOPBACK_NAMES = ["localhost", "127.0.0.1", "::1"]
 GRACE = 3  # seconds that open pages get when the server ends
-BUSY = {errno.EADDRINUSE: "something else is using it", errno.EACCES: "this user may not use it"}
+BUSY = {errno.EADDRINUSE: "another process uses it", errno.EACCES: "this user is not allowed to use it"}
 
 
 def options(serves: Serving, port: int) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def serve(
         tell(serves, port)
         with contextlib.suppress(KeyboardInterrupt):
             _server(app, host, port).run(sockets=[bound])
-    say("stopped; every decision shown as saved is in the log")
+    say("stopped; every decision that was shown as saved is in the log")
 
 
 def _server(app: App, host: str, port: int) -> uvicorn.Server:
@@ -139,11 +139,13 @@ def _server(app: App, host: str, port: int) -> uvicorn.Server:
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket, or one sentence about why there is none. Port 0 takes any free one."""
     if not 0 <= port <= 65535:
-        raise HardlookError(f"port {port} is no address to serve on; needed one from 0 (any free one) to 65535")
+        raise HardlookError(f"{port} is not a port; use a number from 1 to 65535, or 0 for any free port")
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise HardlookError(f"{host!r} port {port} is no address to serve on: {error}") from error
+        raise HardlookError(
+            f"cannot serve on {host!r} port {port}: {error}; choose another address with --host"
+        ) from error
     bound = socket.socket(family, kind, proto)
     try:
         if sys.platform != "win32":  # there it would let two servers share a port
@@ -155,11 +157,11 @@ def bind(host: str, port: int) -> socket.socket:
         bound.close()
         reason = BUSY.get(error.errno or 0, str(error))
         way = (
-            "perhaps another `hardlook dashboard`: end it there with Ctrl-C, or take any free port with --port 0"
+            "if it is another `hardlook dashboard`, stop it with Ctrl-C, or use any free port with --port 0"
             if error.errno == errno.EADDRINUSE
-            else "choose another with --port"
+            else "choose another port with --port"
         )
-        raise HardlookError(f"port {port} on {host} cannot be served: {reason}; {way}") from error
+        raise HardlookError(f"cannot serve on port {port} of {host}: {reason}; {way}") from error
     return bound
 
 
@@ -176,17 +178,17 @@ def address(host: str, port: int) -> str:
 def tell(serves: Serving, port: int) -> None:
     """Print the address, who decides, and how to end."""
     where = serves.access.url or address(serves.host, port)
-    say(f"\n  hardlook: {serves.audit_path}\n  {where}\n  {_who(serves)}\n  Ctrl-C ends it.\n")
+    say(f"\n  hardlook: {serves.audit_path}\n  {where}\n  {_who(serves)}\n  Press Ctrl-C to stop.\n")
 
 
 def _who(serves: Serving) -> str:
     access = serves.access
     known = {
-        "proxy": f"people are who {', '.join(access.proxies)} says in {access.user_header}",
-        "oidc": f"people sign in through {(serves.login or {}).get('server_metadata_url', 'OpenID Connect')}",
+        "proxy": f"users are named by the proxy {', '.join(access.proxies)} in the header {access.user_header}",
+        "oidc": f"users sign in through {(serves.login or {}).get('server_metadata_url', 'OpenID Connect')}",
     }
     if access.way in known:
-        leads = "" if access.roles.get("lead") else "; nobody is a lead yet: add [roles] to audit.toml"
+        leads = "" if access.roles.get("lead") else "; no user is a lead yet: add [roles] to audit.toml"
         return known[access.way] + leads
     identity = access.identify(None)
     return identity.read_only or f"decisions are recorded as {identity.reviewer!r}"

@@ -50,8 +50,7 @@ PREFIX = "/hardlook/"
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 LONGEST_NAME = 200
 UNKNOWN = (
-    "Sign in: this server shows nothing to people whom it does not know. "
-    f"(A name has 1 to {LONGEST_NAME} characters that can be printed.)"
+    f"Sign in: this server shows pages to known users only. (A name has 1 to {LONGEST_NAME} printable characters.)"
 )
 
 visitor: ContextVar[Identity | None] = ContextVar("visitor", default=None)
@@ -95,10 +94,11 @@ class Access:
         for proxy in self.proxies:
             _network(proxy)
         if self.proxies and self.oidc:
-            raise HardlookError("both a trusted proxy and [auth] in secrets.toml say who is there; keep one of them")
+            raise HardlookError("both a trusted proxy and [auth] in secrets.toml identify users; remove one of them")
         if self.user_header.lower() in (VERIFIED, HEADER, "host", "origin", "cookie"):
             raise HardlookError(
-                f"user_header = {self.user_header!r}; needed the header in which the proxy names the user"
+                f"user_header = {self.user_header!r} cannot name a user; use the header in which the proxy sends the "
+                "user's name"
             )
 
     @property
@@ -115,8 +115,8 @@ class Access:
             return self._with_role(name, role_of(name, self.roles, "lead"))
         if self.way == "open":
             reason = (
-                f"Read-only: this server is bound to {self.host}, where it cannot tell who is reviewing. Start it "
-                "with --trust-proxy or [auth] in secrets.toml, or reach it from its own machine to decide."
+                f"Read-only: this server is bound to {self.host} and cannot identify reviewers. To decide, start it "
+                "with --trust-proxy or with [auth] in secrets.toml, or bind it to localhost."
             )
             return Identity(self.host, None, reason, "viewer", alone=False)
         if name is None:
@@ -126,9 +126,9 @@ class Access:
     def _with_role(self, name: str, role: str | None) -> Identity:
         reason = None
         if role is None:
-            reason = f"{name} has no role in this audit; whoever keeps it adds the name under [roles] in audit.toml."
+            reason = f"{name} has no role in this audit. Ask its owner to add the name under [roles] in audit.toml."
         elif not reaches(role, "auditor"):
-            reason = f"Read-only: {name} is a {role} of this audit; auditors and leads decide."
+            reason = f"Read-only: {name} is a {role} of this audit; only auditors and leads can decide."
         return Identity(self.host, name, reason, role, self.way == "alone")
 
     def name_of(self, headers: list[tuple[str, str]], peer: str | None) -> str | None:
@@ -193,9 +193,7 @@ def give_name(name: str) -> None:
 
     clean = _clean(name.strip())
     if clean is None:
-        raise HardlookError(
-            f"{name[:50]!r} is no name: needed 1 to {LONGEST_NAME} characters without control characters"
-        )
+        raise HardlookError(f"{name[:50]!r} is not a valid name; use 1 to {LONGEST_NAME} printable characters")
     _name_path().parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(_name_path()) as temporary:
         temporary.write_text(clean, encoding="utf8")
@@ -232,14 +230,14 @@ def host_refusal(access: Access | Identity, host_header: str | None) -> str | No
     """
     name = _host_name(host_header)
     if name is None:
-        return "The request names no valid Host."
+        return "The request has no valid Host header."
     if name == "localhost" or is_loopback(name) or name == getattr(access, "public_name", None):
         return None
     if is_loopback(access.host):
-        return f"This server answers only as localhost, not as {name[:100]!r}."
+        return f"This server answers only to the name localhost, not to {name[:100]!r}."
     if _address(name) is not None or name in _own_names(access.host):
         return None
-    return f"This server does not go by the name {name[:100]!r}; use its address."
+    return f"This server does not have the name {name[:100]!r}; use its address."
 
 
 def origin_refusal(origin: str | None, host_header: str | None, url: str | None = None) -> str | None:
@@ -267,13 +265,13 @@ def decision_refusal(
     if not identity.may(needed):
         return f"{identity.reviewer} is {_a(identity.role)} of this audit; this needs {_a(needed)}."
     if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
-        return "Decisions are sent as application/json."
+        return "Decisions must be sent as application/json."
     if HEADER not in headers:
-        return f"Decisions carry the header {HEADER}; a page elsewhere cannot send it."
+        return f"Decisions need the header {HEADER}, which pages of other servers cannot send."
     if identity.alone and any(name in headers for name in FORWARDED):
-        return "This request came through a proxy, so who sent it is not known. Reach the server from its own machine."
+        return "This request came through a proxy, so its sender is not known. Open the server from its own machine."
     if identity.alone and peer is not None and not is_loopback(peer):
-        return f"This request came from {peer}; this server takes decisions from its own machine only."
+        return f"This request came from {peer}. This server accepts decisions only from its own machine."
     return origin_refusal(headers.get("origin"), headers.get("host"), url)
 
 
@@ -360,7 +358,9 @@ def _network(text: str) -> IPv4Network | IPv6Network:
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError as error:
-        raise HardlookError(f"trusted proxy {text!r} is no address; write one as 10.0.0.5 or 10.0.0.0/24") from error
+        raise HardlookError(
+            f"trusted proxy {text!r} is not an address; write an address such as 10.0.0.5 or 10.0.0.0/24"
+        ) from error
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

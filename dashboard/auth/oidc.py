@@ -38,20 +38,18 @@ def login_settings(file: Path) -> dict[str, Any] | None:
         return None
     if not str(found.get("redirect_uri", "")).endswith("/oauth2callback"):
         raise HardlookError(
-            f"secrets.toml: [auth] redirect_uri = {found.get('redirect_uri')!r}; needed this server's address as "
-            f"browsers "
-            "see it, ending in /oauth2callback"
+            f"secrets.toml: [auth] redirect_uri = {found.get('redirect_uri')!r}; use this server's address as "
+            "browsers see it, ending in /oauth2callback"
         )
     if len(str(found.get("cookie_secret", ""))) < SHORTEST_SECRET:
         raise HardlookError(
             f"secrets.toml: [auth] cookie_secret has less than {SHORTEST_SECRET} characters, so a login could be "
-            f"forged; "
-            "needed a random one: python -c 'import secrets; print(secrets.token_hex(32))'"
+            "forged; create a random one: python -c 'import secrets; print(secrets.token_hex(32))'"
         )
     from streamlit.auth_util import is_authlib_installed
 
     if not is_authlib_installed():
-        raise HardlookError("signing in needs Authlib: run pip install 'hardlook[oidc]'")
+        raise HardlookError("signing in needs Authlib, which is not installed; run pip install 'hardlook[oidc]'")
     return dict(found)
 
 

@@ -38,11 +38,8 @@ from scoring.queue.random_controls import blind_rows, drawn_of
 from scoring.queue.second_reader_policy import drawn
 
 TOLD_BY_THE_MODEL = ("prediction", "suggestion", "suggestion_source")
-PARTS = "Test is read blind: numbers are shown of all of it or of a whole class, not of a part chosen by metadata."
-FEW = (
-    "Test is read blind, and too few of its examples are chosen here to show a number that does not tell "
-    "of single ones."
-)
+PARTS = "Test is read blind. Numbers are shown for all of test or for a whole class, not for a part chosen by metadata."
+FEW = "Test is read blind. Too few of its examples are selected here: a number could reveal single predictions."
 FEWEST = 10
 """Test examples of a class below which a blind test shows no accuracy of it."""
 

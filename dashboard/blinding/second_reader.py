@@ -21,7 +21,7 @@ from dashboard.queries.selection import source
 from scoring.audit import Audit
 from scoring.queue.second_reader_policy import ReviewPolicy
 
-HIDDEN = "hidden until two people have read it"
+HIDDEN = "hidden until a second person has reviewed it"
 
 
 def policy(audit: Audit) -> ReviewPolicy:

@@ -132,7 +132,7 @@ def with_suggestion(cell: dict[str, Any]) -> dict[str, Any]:
     if cell["suggestion"] is None:
         return cell  # also where it is hidden
     only_looks = serving().identity.read_only is not None
-    source = f" The suggested label{'' if only_looks else ' (key W)'} comes from: {cell['suggestion_source']}."
+    source = f" Source of the suggested label{'' if only_looks else ' (key W)'}: {cell['suggestion_source']}."
     return cell | {
         "score": f"{cell['score']} · {'' if only_looks else 'W '}→ {cell['suggestion']}",
         "score_help": cell["score_help"] + source,

@@ -151,7 +151,7 @@ def note(table: pd.DataFrame) -> str:
     """What is said beside a chart with both, "" where nothing was changed."""
     changed = round(table["changed"].fillna(0).sum()) if "changed" in table else 0
     return (
-        f"◇ the same on corrected labels, where some of them were changed ({count(changed, 'label')} in all)."
+        f"◇ is the error on corrected labels, if some labels were changed ({count(changed, 'label')} in all)."
         if changed
         else ""
     )

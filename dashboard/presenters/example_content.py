@@ -205,11 +205,14 @@ def _compared(audit: Audit, label: str | None) -> str:
     """With what the columns were compared, in words."""
     known = _deviations(database.stamp(audit.columns_path))
     if known is None:
-        return "Columns in the data's order; `hardlook score` says how far each lies from its class."
-    who = f"class {label}" if label in known.groups and label else "all train examples"
+        return (
+            "Columns are in the order of the data. `hardlook score` computes how much each value deviates from "
+            "its class."
+        )
+    who = f"class {label}" if label in known.groups and label else "all examples"
     return (
-        f"Robust z: how many deviations a value lies above ↑ or below ↓ the median of {who} in train. "
-        "The most unusual columns come first."
+        f"Robust z-score: how many deviations a value is above (↑) or below (↓) the median of {who} in train. "
+        "The largest deviations come first."
     )
 
 

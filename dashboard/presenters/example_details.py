@@ -47,7 +47,7 @@ def describe(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any] |
         "content": example_content.in_full(audit, run, row),
         "scores": scores,
         "probabilities": probabilities_of(audit, run, example_id) if run else [],
-        "probabilities_help": "Softmax of the last checkpoint's outputs; of train examples it is in-sample.",
+        "probabilities_help": "Softmax of the last checkpoint's outputs. For train examples it is in-sample.",
         "metadata": metadata_of(row),
         "history": history_of(audit, example_id),
         "precedents": precedents.near(audit, run, [example_id]).get(example_id, []),

@@ -33,11 +33,12 @@ from scoring.slices import summed_influence
 MOST = 12
 """Opponents, and proponents, of what is picked in a grid."""
 BLOCK = 65_536
-OPPONENT = "Negative: training on it, as it is labelled, raises the loss there. An opponent."
-PROPONENT = "Positive: training on it, as it is labelled, lowers the loss there. A proponent."
+OPPONENT = "Negative, an opponent: training on this example with its given label raises the loss there."
+PROPONENT = "Positive, a proponent: training on this example with its given label lowers the loss there."
 SIGN = (
-    "Influence is signed: a positive number helps (a **proponent**: training on it, as it is labelled, lowers the loss "
-    "here), a negative one harms (an **opponent**: it raises the loss). An opponent's label deserves a look."
+    "Influence has a sign. Positive: a **proponent**; training on it with its given label lowers the "
+    "loss here. Negative: an **opponent**; training on it raises the loss here. Check the labels of "
+    "opponents."
 )
 
 
@@ -162,7 +163,7 @@ def told(audit: Audit, run: Run | None, ids: Sequence[str], k: int = MOST) -> di
     """What the browser shows behind some examples: {opponents, proponents: cells, used, note: what is missing}."""
     lacks = missing(audit, run)
     if run is None or lacks:
-        note, command = lacks or ("This audit has no run yet.", None)
+        note, command = lacks or ("This audit has no run yet. Add a [run.<name>] table to audit.toml.", None)
         return {"opponents": [], "proponents": [], "used": 0, "note": note, "command": command}
     if reason := model_output.refusal(audit, ids):
         return {"opponents": [], "proponents": [], "used": 0, "note": reason, "command": None}
@@ -179,7 +180,7 @@ def _note(ids: Sequence[str], used: int) -> str | None:
     """Said where some of the examples have no embedding."""
     if used == len(set(ids)):
         return None
-    reason = "without a label, unreadable, or added since the run was scored"
+    reason = "without a label, unreadable, or added after the run was scored"
     if len(set(ids)) == 1:
         return f"This example has no influence embedding: it is {reason}."
     return f"{len(set(ids)) - used:,} of {len(set(ids)):,} have no influence embedding: {reason}."

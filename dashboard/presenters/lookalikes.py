@@ -25,7 +25,7 @@ from scoring.audit import Audit, Run
 STEPS = 3
 MOST = 200
 SUSPECT = 0.2
-MISSING = "Look-alikes need neighbours by features; `hardlook score` computes them."
+MISSING = "Look-alikes need nearest neighbours by features. `hardlook score` computes them."
 
 
 def alike(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any]:
@@ -33,12 +33,16 @@ def alike(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any]:
     if run is None or not run.neighbours_path.is_file():
         return {"members": [], "note": MISSING}
     if reason := model_output.refusal(audit, [example_id]):
-        return {"members": [], "note": f"{reason} It is decided alone."}
+        return {"members": [], "note": f"{reason} Decide it alone."}
     found = members(audit, run, example_id)
     unseen = model_output.why(audit, found)
     found = [one for one in found if one not in unseen]
     made = plain_cells(audit, run, found)
-    note = None if len(found) > 1 else "No other suspect is like it: same label, same suggestion, near in features."
+    note = (
+        None
+        if len(found) > 1
+        else ("No look-alikes: no other suspect has the same label, the same suggested label and similar features.")
+    )
     return {"members": [made[one] for one in found if one in made], "note": note}
 
 

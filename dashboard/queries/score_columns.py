@@ -24,10 +24,11 @@ FIXED = ("example_id", "fingerprint", "label")
 STEPS = ("stage", "index", "form", "normalised")
 STEP_WORDS = {"stage": "Stage", "index": "Of class", "form": "Form", "normalised": "Scale"}
 STEP_HELP = {
-    "stage": "Early = the first three checkpoints, late = the last three, all = every one.",
-    "index": "Whose output is followed: the given label's, or the prediction's, which needs no label.",
-    "form": "Gradient of the class's logit, or of its softmax probability. The two are different scores.",
-    "normalised": "z: relative to the rest of the class. raw: as computed; shows a class rotten throughout.",
+    "stage": "early: the first three checkpoints. late: the last three. all: every checkpoint.",
+    "index": "The class whose output is differentiated: the given label, or the prediction, which needs no label.",
+    "form": "Gradient of the class's logit or of its softmax probability. These are two different scores.",
+    "normalised": "z: standardised within the class. raw: not standardised; it also shows a class in which most labels "
+    "are wrong.",
 }
 PREFERRED = {"stage": "late", "index": "label", "form": "logit", "normalised": "z"}
 FEWEST_CHECKPOINTS = 6
@@ -133,7 +134,7 @@ def first_column(columns: Sequence[ScoreColumn]) -> ScoreColumn:
     """What /grid starts with: VoG in its preferred variant, else the first column. There must be one."""
     vog = [column for column in columns if column.scorer == "vog"] or list(columns)
     if not vog:
-        raise HardlookError("this run has no score that could be shown; run `hardlook score`")
+        raise HardlookError("this run has no score to show; compute scores with `hardlook score`")
     return max(vog, key=lambda c: [c.steps.get(step) == PREFERRED[step] for step in STEPS])
 
 
@@ -164,30 +165,30 @@ def start_column(columns: Sequence[ScoreColumn]) -> ScoreColumn:
 def describe_ends(column: ScoreColumn) -> tuple[bool, str]:
     """Which end deserves a look and why → (is it a warning, a sentence)."""
     if column.suspicious in ("high", "low"):
-        return False, f"The {column.suspicious}est are suspicious: the score is built so."
+        return False, f"The {column.suspicious}est values are suspicious, by the definition of the score."
     if column.suspicious != "measured":
-        return False, "This number ranks nothing by itself: neither end is the suspicious one."
+        return False, "This score does not rank suspicion: neither end is suspicious."
     direction = column.direction
     if not direction:
         return (
             True,
-            "Which end is hard was not measured for this run: it takes predictions on labelled examples.",
+            "The hard end is not known for this run. Measuring it needs predictions on labelled examples.",
         )
     if direction.get("rho") is None:
-        return True, f"Which end is hard cannot be said: {_nothing_to_measure(direction)}."
+        return True, f"The hard end cannot be measured: {_nothing_to_measure(direction)}."
     measured = (
-        f"rank correlation of score and error {number(direction['rho'])}, "
-        f"95 % interval {number(direction['low'])} to "
-        f"{number(direction['high'])}, {direction['n']:,} {direction.get('split', 'test')} examples"
+        f"rank correlation of score and model error {number(direction['rho'])}, 95 % interval "
+        f"{number(direction['low'])} to {number(direction['high'])}, over {direction['n']:,} "
+        f"{direction.get('split', 'test')} examples"
     )
     if direction.get("both"):
-        return True, f"Both ends are hard here, and neither alone ({measured}): look at both sides."
+        return True, f"Both ends are hard in this run ({measured}). Review both ends."
     if direction.get("hard") is None:
         return (
             True,
-            f"Neither end is hard here ({measured}): this score does not rank difficulty on this run.",
+            f"Neither end is hard in this run, so this score does not rank difficulty here ({measured}).",
         )
-    return False, f"The {direction['hard']}est are hard here ({measured})."
+    return False, f"The {direction['hard']}est values are hard in this run ({measured})."
 
 
 def _nothing_to_measure(direction: Mapping[str, Any]) -> str:

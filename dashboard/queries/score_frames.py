@@ -240,5 +240,5 @@ def is_told_by_parts(audit: Audit, selection: Selection) -> bool:
 def _truth(root: Path, _audit: database.Stamp, _file: database.Stamp | None) -> pd.Series:
     found = truth(Audit.open(root))
     if found is None:
-        raise HardlookError("audit.toml has no [truth]")
+        raise HardlookError("audit.toml has no [truth] table; add one with the path of the verified labels")
     return found.set_index("example_id")["true_label"]

@@ -72,7 +72,7 @@ def kept(run: Run, name: str) -> Slicing:
 def _kept(root: Path, run: str, name: str, _stamps: tuple) -> tuple[pd.DataFrame, dict[str, Any]]:
     members, summary = slicing_run.read_slicing(Run(run, root), name)
     if not summary:
-        raise HardlookError(f"the slicing {name!r} has lost its summary; keep it again, or run `hardlook slice` again")
+        raise HardlookError(f"the slicing {name!r} has no summary file; save it again, or run `hardlook slice` again")
     return members, summary
 
 
@@ -94,7 +94,7 @@ def keep(audit: Audit, run: Run, settings: SliceSettings, name: str) -> None:
     """Write the slicing of these settings under a name that is free."""
     name = slicing_run.checked_name(name.strip())
     if name in run.slicing_names():
-        raise HardlookError(f"there is a slicing {name!r} already; choose another name")
+        raise HardlookError(f"a slicing named {name!r} exists already; choose another name")
     with run.lock(wait=2):
         slicing_run.slice_run(audit, run, settings, name)
 

@@ -69,10 +69,10 @@ def freeze(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, as
 def _asked_again(kept: Frozen, last: int, scores: database.Stamp | None, selection: Selection, page: str) -> bool:
     """A button where the queue is no longer what it would be now; whether it was pressed."""
     if kept.scores != scores:
-        label = "The scores were computed again since: show the new order"
+        label = "The scores have changed. Show the new order"
     elif selection.decision is not None and last > kept.as_of:
         word = decision_words()[selection.decision]
-        label = f"{count(last - kept.as_of, 'event')} since: keep only “{word}” again"
+        label = f"{count(last - kept.as_of, 'event')} since this list was made. Apply the filter “{word}” again"
     else:
         return False
     return st.button(label, icon=":material/refresh:", key=f"renew_{page}")

@@ -128,8 +128,10 @@ def resume(audit: Audit, ids: Sequence[str], whole: Sequence[str], asked: str | 
     following = next((at[one] for one in whole[place + 1 :] if one in at), None)
     if following is None:
         return Queue(ids, 0)
-    skipped = f", {following:,} skipped before" if following else ""
-    return Queue(ids, following, f"Resumed after your last decision{skipped}. Home leads to the first that is open.")
+    skipped = f"; you skipped {following:,} before it" if following else ""
+    return Queue(
+        ids, following, f"Resumed after your last decision{skipped}. Press Home to go to the first undecided example."
+    )
 
 
 def _last_decided(audit: Audit, reviewer: str | None, among: set[str]) -> str | None:

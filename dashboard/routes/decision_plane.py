@@ -46,7 +46,7 @@ async def look(request: Request) -> Response:
     example_id, x, y = (query.get(name, "") for name in ("id", "x", "y"))
     run = run_named(query.get("run"))
     if run is None or not (example_id and x and y):
-        return PlainTextResponse("needed id, x and y, and a run of this audit", status_code=400)
+        return PlainTextResponse("the request needs id, x and y, and a run of this audit", status_code=400)
     return await run_in_threadpool(
         lambda: json_reply(told(database.open_audit(), run, example_id, x, y, query.get("score")))
     )
@@ -64,7 +64,7 @@ async def begin(request: Request) -> Response:
     name = body.get("run")
     run = run_named(name) if name is None or isinstance(name, str) else None
     if run is None:
-        return PlainTextResponse("there is no such run", status_code=400)
+        return PlainTextResponse("this audit has no such run", status_code=400)
     if reason := await run_in_threadpool(model_output.refusal, database.open_audit(), asked[:1]):
         return PlainTextResponse(reason, status_code=403)
     try:
@@ -101,7 +101,7 @@ def told(audit: Audit, run: Run, example_id: str, x: str, y: str, score: str | N
     answer = {"state": "none", "line": None, "command": typed, "refusal": jobs.refusal()}
     if mine is None or mine.state not in ("failed", "lost"):
         return answer
-    line = (mine.last_line() or "it was killed without a word")[:LONGEST]
+    line = (mine.last_line() or "it ended without a message")[:LONGEST]
     return {**answer, "state": "failed", "line": line}
 
 

@@ -184,7 +184,7 @@ def _original(audit: Audit, row: Mapping[str, Any]) -> bytes:
         return audit.path(row["reference"]).read_bytes()
     data = _originals(audit.root).get(row["example_id"])
     if data is None:
-        raise HardlookError("the original was not kept")
+        raise HardlookError("the original file is gone and ingest kept no copy of it")
     return data
 
 
@@ -202,7 +202,7 @@ def vog_map(request: Request) -> Response:
 def _picture(request: Request, data: bytes, kind: str | None = None) -> Response:
     kind = kind or _kind(data)
     if kind is None:
-        return missing("This picture is of no kind that a browser shows.")
+        return missing("A browser cannot show this image format.")
     caching = FOREVER if request.query_params.get("v") else "no-cache"
     return Response(data, media_type=kind, headers={**SAFE, "cache-control": caching})
 
@@ -337,9 +337,9 @@ def _checked(sent: list[dict[str, Any]]) -> tuple[list[Event], list[dict[str, An
                 )
             event = Event(**told, reviewer=reviewer)
             if event.action not in ACTS:
-                raise HardlookError(f"action {event.action!r} is not taken from a grid")
+                raise HardlookError(f"action {event.action!r} cannot be sent from a grid")
             if event.example_id not in known:
-                raise HardlookError("there is no such example in this audit")
+                raise HardlookError("this audit has no such example")
             if classes:
                 event.check_classes(classes)
         except (HardlookError, TypeError) as error:

@@ -85,7 +85,9 @@ def _act(body: dict[str, Any]) -> Response:
         elif body.get("act") == "record":
             _record(audit, log, serving().identity.name(), body)
         else:
-            return PlainTextResponse(f"there is no act {str(body.get('act'))[:50]!r}", status_code=400)
+            return PlainTextResponse(
+                f"unknown act {str(body.get('act'))[:50]!r}; known: go, move, hands, present, record", status_code=400
+            )
         return json_reply(told(""))
     except LogUnavailable as error:
         return PlainTextResponse(str(error), status_code=503)
@@ -96,7 +98,7 @@ def _act(body: dict[str, Any]) -> Response:
 def _record(audit: Audit, log: ReviewLog, lead: str, body: dict[str, Any]) -> None:
     open_one = meetings.current(log)
     if open_one is None or not 0 <= body["at"] < len(open_one["items"]):
-        raise HardlookError("that item is not on the agenda of an open meeting")
+        raise HardlookError("this item is not on the agenda of an open meeting; reload the page")
     if audit.classes:
         for name in (body.get("new_label"), *(body.get("labels") or ())):
             if name is not None and name not in audit.classes:

@@ -76,7 +76,7 @@ def deep(request: Request) -> Response:
     row = example_details.find(audit, request.query_params.get("id", ""))
     values = None if row is None else deep_pixels.values_of(audit, row)
     if values is None:
-        return missing("This original has no more than eight bits.")
+        return missing("This original has only eight bits per channel.")
     caching = FOREVER if request.query_params.get("v") else "no-cache"
     headers = {**SAFE, **values.headers, "cache-control": caching, "content-encoding": "gzip"}
     body = gzip.compress(values.content(), compresslevel=1)

@@ -61,7 +61,8 @@ class Grouping:
         if not self.left_out:
             return ""
         return (
-            f"The {len(self.groups)} most frequent values of {plain(self.column)}; {self.left_out:,} more are left out."
+            f"Shown are the {len(self.groups)} most frequent values of {plain(self.column)}. {self.left_out:,} "
+            "more values are not shown."
         )
 
 
@@ -70,7 +71,7 @@ def pick(audit: Audit) -> str | None:
     columns = [name.removeprefix(META) for name in database.meta_columns(audit)]
     if not columns:
         return None
-    help_text = "Every page then shows its examples or numbers for each value of this column beside the others."
+    help_text = "Every page then shows its examples or numbers separately for each value of this column."
     return inputs.choose("Group by", columns, KEY, placeholder="Any metadata column", help=help_text)
 
 

@@ -82,7 +82,7 @@ def pick_run(audit: Audit) -> Run | None:
     names = audit.run_names()
     if not names:
         return None
-    name = choose("Run", names, "run", names[0], help="One model's pass over the examples.")
+    name = choose("Run", names, "run", names[0], help="A run holds one model's predictions and scores.")
     return audit.run(name)
 
 

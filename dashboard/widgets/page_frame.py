@@ -102,7 +102,7 @@ def current() -> View:
     view: View = st.session_state[KEY]
     if not view.audit.examples_path.is_file():
         inputs.empty(
-            "The data of this audit was not read yet. This command reads it and scores it:",
+            "The data of this audit has not been read yet. This command reads and scores it:",
             command_line("score", view.audit),
         )
         st.stop()
@@ -114,8 +114,9 @@ def scored() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]:
     view = current()
     if view.run is None:
         inputs.empty(
-            "audit.toml names no model yet: add a [run.<name>] table with model and checkpoints, then run the first of "
-            "these; the second takes the predictions of a model that is not PyTorch’s:",
+            "audit.toml names no model yet. For a PyTorch model, add a [run.<name>] table with model and "
+            "checkpoints to audit.toml and run the first command. For any other model, import its predictions "
+            "with the second command:",
             command_line("score", view.audit)
             + "\n"
             + command_line("import-predictions", view.audit, "predictions.csv"),
@@ -124,7 +125,7 @@ def scored() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]:
     columns = database.score_columns(view.run)
     if not columns:
         inputs.empty(
-            "Nothing is scored yet in this run. This command scores it; it can be stopped and goes on where it was:",
+            "This run has no scores yet. This command computes them. It can be stopped and continues where it stopped:",
             command_line("score", view.audit, "--run", view.run.name),
         )
         st.stop()
@@ -136,6 +137,6 @@ def warn_about_stages(run: Run, column: ScoreColumn) -> None:
     n = stages_overlap(run.record())
     if n is not None and "stage" in column.steps:
         st.caption(
-            f":material/info: This run has {n} checkpoints; with fewer than six, early and late share some, "
-            "so the stages are not independent."
+            f":material/info: This run has {n} checkpoints. With fewer than six, the stages early and late share "
+            "checkpoints, so they are not independent."
         )

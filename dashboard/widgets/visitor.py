@@ -64,7 +64,7 @@ def _name_form(current: str) -> None:
             "Name in the log",
             value=current,
             max_chars=identity.LONGEST_NAME,
-            help="Your decisions carry it. It is kept for this user of this machine.",
+            help="Your decisions are recorded under this name. It is saved for your user account on this machine.",
         )
         if not st.form_submit_button("Use this name"):
             return

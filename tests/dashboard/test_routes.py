@@ -256,7 +256,9 @@ def test_a_bad_event_is_refused_with_its_reason_and_the_others_are_written(clien
     assert [one["seq"] for one in reply.json["saved"]] == [1, 10]
     reasons = {one["seq"]: one["reason"] for one in reply.json["refused"]}
     assert len(reply.json["refused"]) == len(bad) and all(reasons.values())
-    assert "no such example" in reasons[2] and "not a class" in reasons[3] and "not taken from a grid" in reasons[5]
+    assert (
+        "no such example" in reasons[2] and "not a class" in reasons[3] and "cannot be sent from a grid" in reasons[5]
+    )
     assert decisions.open_log(audit).events()["seq"].tolist() == [1, 10]
 
 

@@ -128,7 +128,7 @@ def test_look_alikes_share_label_and_suggestion_and_are_suspects_not_decided(aud
     decide(audit, decided)
     assert lookalikes.members(audit, run, first) == [first, second, third]
     near(audit, {first: others[:5]})
-    assert lookalikes.alike(audit, run, first)["note"].startswith("No other suspect")
+    assert lookalikes.alike(audit, run, first)["note"].startswith("No look-alikes: no other suspect")
 
 
 def test_pixels_keep_sixteen_bits_and_are_refused_for_eight(audit):
@@ -168,7 +168,7 @@ def test_a_queue_holds_what_is_open_and_goes_on_after_the_last_decision(audit):
     left = queue.to_review(audit, run, whole)["example_id"].to_pylist()
     assert left == [one for at, one in enumerate(ids) if at not in (2, 4)]
     found = queue.resume(audit, left, ids, None, "ada")
-    assert found.ids[found.start] == ids[3] and "2 skipped before" in found.reason
+    assert found.ids[found.start] == ids[3] and "you skipped 2 before it" in found.reason
     assert queue.resume(audit, left, ids, None, "somebody else").start == 0
     assert (
         queue.resume(audit, left, ids, ids[7], "ada").ids[queue.resume(audit, left, ids, ids[7], "ada").start] == ids[7]
