@@ -23,9 +23,8 @@ from dashboard.widgets import browser_history, grouping, inputs, page_frame, vis
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
 
+# Errors that a damaged file raises when a page reads it. Every other error is a bug and is shown as one.
 DAMAGED = (duckdb.IOException, duckdb.InvalidInputException, pa.ArrowInvalid, OSError)
-"""What the readers of a page raise for a file that is cut off or overwritten; everything else is a bug and is shown as
-one."""
 
 # Pictures first: less empty space above and beside them than Streamlit leaves. And no CSV from the toolbar of
 # a table: it would carry a reviewer's note into a spreadsheet as a formula; `hardlook export` and /reviews do
@@ -100,7 +99,7 @@ def main() -> None:
     except DAMAGED as error:
         told = f"a file of this audit cannot be read: {str(error).strip()}"
         st.error(quoted(told, longest=1000), icon=":material/error:")
-        st.write("Remove that file, then write it again with:")
+        st.write("Delete that file. This command writes it again:")
         st.code(f"hardlook score {serving().audit_path}", language="bash")
 
 

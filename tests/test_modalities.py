@@ -178,7 +178,7 @@ def test_pictures_get_no_text(tmp_path):
     assert example_content.in_cells(audit, ids, [None] * 3) == [{}, {}, {}]
 
 
-@pytest.mark.parametrize(("which", "said"), [("vectors", "Each row is a column"), ("texts", "Texts cut into tokens")])
+@pytest.mark.parametrize(("which", "said"), [("vectors", "Each row is one input column"), ("texts", "Texts as tokens")])
 def test_the_overview_shows_what_the_model_sees(which, said, request):
     audit = request.getfixturevalue(which)
     serve_this(audit.root)

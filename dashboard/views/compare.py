@@ -52,7 +52,7 @@ def show() -> None:
     scores, same = score_frames.varying(scores)
     if same and what != "stability":
         told = ", ".join(f"*{plain(names[address])}*" for address in same)
-        st.caption(f"Left out, being the same for every example here: {told}.")
+        st.caption(f"Not compared, because they have the same value for every example here: {told}.")
     if what == "stability":
         shown = score_frames.main_variants(columns, stage) if variants != "all" else columns
         return stability.show_steadiness(audit, run, shown, columns, scores, selection)
@@ -73,15 +73,17 @@ def show_pairs(
     """The heat map, and the pair that was picked on it."""
     if scores.values.shape[1] < 2:
         return inputs.empty(
-            f"{count(scores.values.shape[1], 'score')} here ranks anything: there is nothing to compare. "
-            "This command computes all that the run allows:",
+            f"A comparison needs two scores that rank these examples; found {scores.values.shape[1]}. This "
+            "command computes every score that the run allows:",
             command_line("score", audit, "--run", run.name),
         )
     open_ones = [names[c.address] for c in columns if c.address in scores.values and c.hard_end is None]
     if open_ones:
         told = ", ".join(f"*{plain(name)}*" for name in open_ones[:MOST_NAMED])
         more = f" and {len(open_ones) - MOST_NAMED} more" if len(open_ones) > MOST_NAMED else ""
-        st.caption(f"Taken as they are, since neither end is known to be hard on this run: {told}{more}.")
+        st.caption(
+            f"Neither end of these scores is known to be hard on this run, so high values rank first: {told}{more}."
+        )
     takes = score_frames.take_label(audit, run, [c for c in columns if c.address in scores.values])
     if what == "overlap":
         score_pairs.show_overlap(scores, names, takes)
@@ -90,7 +92,7 @@ def show_pairs(
     st.subheader("Where two scores disagree", anchor=False)
     pair = score_pairs.pick_pair(scores.values, names)
     if pair is None:
-        st.caption("Click a cell above, or choose two scores: the examples on which they disagree most appear here.")
+        st.caption("Click a cell above, or choose two scores here, to list the examples on which they disagree most.")
         return None
     return score_pairs.show_pair(audit, run, scores, columns, pair, names)
 
@@ -99,16 +101,18 @@ def say_how_many(audit: Audit, selection: Selection, shown: int) -> None:
     """How many examples the numbers are over."""
     n = int(database.counts(audit, selection, ["split"])["n"].sum())
     if shown < n:
-        st.caption(f"Over {shown:,} of {count(n, 'example')}, drawn by a hash of their ids.")
+        st.caption(f"Computed over a random sample of {shown:,} of {count(n, 'example')}.")
     else:
-        st.caption(f"Over {count(n, 'example')}.")
+        st.caption(f"Computed over {count(n, 'example')}.")
 
 
 def explain_nothing(audit: Audit, run: Run, selection: Selection) -> None:
     """Why no number is here."""
     if selection != Selection():
-        return inputs.empty("No example with a score matches these filters: choose another split, class or filter.")
-    return inputs.empty("No example has a score yet.", command_line("score", audit, "--run", run.name))
+        return inputs.empty("No scored example matches these filters. Choose another split, class or filter.")
+    return inputs.empty(
+        "No example has a score yet. This command computes scores:", command_line("score", audit, "--run", run.name)
+    )
 
 
 show()

@@ -24,12 +24,12 @@ from scoring.audit import Audit, Run
 
 COLOURS = ("correctness", "label", "region")
 GROUP = "group"
-DRAWN = "drawn around"
+DRAWN = "selected"
 SIZE = 24
 CUTS = {
-    "easy": ("Easy: confidence above its quantile", 2 / 3),
-    "hard": ("Hard: confidence below its quantile", 1 / 3),
-    "ambiguous": ("Ambiguous: variability above its quantile", 2 / 3),
+    "easy": ("Easy: confidence above this quantile", 2 / 3),
+    "hard": ("Hard: confidence below this quantile", 1 / 3),
+    "ambiguous": ("Ambiguous: variability above this quantile", 2 / 3),
 }
 
 
@@ -59,8 +59,8 @@ def show() -> None:
     points = data_map_epochs.positions(audit, run, training, epoch, selection, scores.get(colour))
     if points.empty:
         return inputs.empty(
-            "No recorded example matches these filters: a training records the examples that it was given, "
-            "with the labels that they had. Choose another split, class or filter."
+            "No recorded example matches these filters. A recorded training holds only the examples that it was "
+            "trained on, with the labels of that time. Choose another split, class or filter."
         )
     points = points.assign(region=data_map_epochs.regions(points, quantiles))
     points, left_out = model_output.frame_without(audit, points, points["example_id"].tolist())
@@ -75,7 +75,7 @@ def show() -> None:
         show_by_group(points, grouped)
     table = data_map_epochs.progress(audit, run, training, selection)
     if len(table) > 1:
-        with st.expander("How these examples were learned"):
+        with st.expander("Learning curve of these examples"):
             inputs.show_chart(data_map.progress(table, epoch), "progress")
     return None
 
@@ -85,16 +85,17 @@ def show_by_group(points: pd.DataFrame, grouped: grouping.Grouping) -> None:
     st.subheader(f"By {plain(grouped.column)}", anchor=False)
     table = data_map_epochs.by_group(points, grouped.names)
     if table.empty:
-        return inputs.empty("None of these examples is in a group of this column.")
+        return inputs.empty(
+            "None of these examples is in a group of this column. Choose another column under “Group by”."
+        )
     for name in ("confidence", "variability"):
         table[name] = [number(value) for value in table[name]]
     for name in ("correctness", "hard"):
         table[name] = [share(value) for value in table[name]]
     st.dataframe(table, hide_index=True, placeholder=inputs.NONE)
     st.caption(
-        "Means over the examples of each group; hard is the share of them in the hard region. A group with low "
-        "confidence "
-        "and a large hard share was learned worst: look there first."
+        "Means over the examples of each group. “hard” is the share of its examples in the hard region. Look "
+        "first at groups with low confidence and a large hard share."
     )
     grouping.explain(grouped)
     return None
@@ -103,11 +104,11 @@ def show_by_group(points: pd.DataFrame, grouped: grouping.Grouping) -> None:
 def explain_no_training(audit: Audit, run: Run | None) -> None:
     """Why there is no map, and what to run."""
     if run is not None and not run.config:
-        return inputs.empty("The predictions of this run were imported, so there is no recorded training to look at.")
+        return inputs.empty("The predictions of this run were imported, so it has no recorded training.")
     return inputs.empty(
-        "The data map needs a recorded training, or several checkpoints from which `hardlook score` "
-        "recomputes it. This command trains the run’s model and records it; two lines record a loop of your "
-        "own (see the README):",
+        "The data map needs a recorded training. `hardlook score` can also compute it from several "
+        "checkpoints. This command trains the run’s model and records the training; the README shows how to "
+        "record your own training loop:",
         command_line("train", audit, *(("--run", run.name) if run else ())),
     )
 
@@ -120,14 +121,14 @@ def pick_quantiles() -> Quantiles:
     }
     exact = {key: CUTS[key][1] if value == round(100 * CUTS[key][1]) else value / 100 for key, value in found.items()}
     if exact["hard"] > exact["easy"]:
-        inputs.warn("Hard lies above easy: it is cut at the same quantile.")
+        inputs.warn("The quantile for hard is above the one for easy. Both use the quantile of easy.")
     return Quantiles(**exact)
 
 
 def pick_epoch(epochs: list[int]) -> int:
     """The epoch up to which the map looks; arrow keys move it."""
     if len(epochs) == 1:
-        st.caption("Only one epoch was recorded, so nothing can vary yet.")
+        st.caption("Only one epoch was recorded, so variability is 0 everywhere.")
         return epochs[0]
     names = [str(epoch) for epoch in epochs]
     value = st.select_slider(
@@ -136,8 +137,7 @@ def pick_epoch(epochs: list[int]) -> int:
         names[-1],
         key="epoch",
         bind="query-params",
-        help="The map over the epochs up to this one; arrow keys move it, so that a class can be watched while it "
-        "is learned.",
+        help="The map uses the epochs up to this one. Move it with the arrow keys to see how a class was learned.",
     )
     return int(value) if value in names else epochs[-1]
 
@@ -149,9 +149,9 @@ def show_map(audit: Audit, run: Run, points: pd.DataFrame, colour: str, column: 
     told = f"{count(len(points), 'example')} after epoch {epoch}."
     if len(drawn) < len(points):
         told = (
-            f"{len(drawn):,} of {count(len(points), 'example')} after epoch {epoch}: never more than "
-            f"{MOST_POINTS:,} are drawn, all that are flagged and an equal share of each class. Regions "
-            "hold all."
+            f"{len(drawn):,} of {count(len(points), 'example')} after epoch {epoch}. The chart shows at most "
+            f"{MOST_POINTS:,} points: all flagged examples and an equal share of each class. The regions below "
+            "hold all examples."
         )
     chart = data_map.data_map(
         drawn, colour, column.title if column else "correctness", lasso_select.pending("data_map")
@@ -163,17 +163,17 @@ def show_map(audit: Audit, run: Run, points: pd.DataFrame, colour: str, column: 
         if outlines:
             lasso_select.clear_button("data_map")
     parts = ", ".join(f"{sizes.get(name, 0):,} {name}" for name in REGIONS)
-    st.caption(f"{parts}: cut at quantiles of these examples, which can be moved under More.")
+    st.caption(f"{parts}. The limits are quantiles over these examples; change them under More.")
     if which == DRAWN:
         inside = lasso_geometry.inside(points["variability"].to_numpy(), points["confidence"].to_numpy(), outlines)
         found = points[inside].sort_values(["confidence", "example_id"], kind="stable")
-        what, about = "Drawn around, the least sure first", {"lasso": lasso_geometry.written(outlines)}
+        what, about = "Selected, lowest confidence first", {"lasso": lasso_geometry.written(outlines)}
     else:
         found = data_map_epochs.in_order(points, which)
         what = {
-            "easy": "Easy, the surest first",
-            "ambiguous": "Ambiguous, the most variable first",
-            "hard": "Hard, the least sure first",
+            "easy": "Easy, highest confidence first",
+            "ambiguous": "Ambiguous, highest variability first",
+            "hard": "Hard, lowest confidence first",
         }[which]
         about = {"region": which}
     show_examples(audit, run, found, what, {**about, "epoch": epoch})
@@ -191,7 +191,7 @@ def pick_region(drawn: bool) -> str:
 def show_examples(audit: Audit, run: Run, found: pd.DataFrame, what: str, about: Mapping) -> None:
     """A page of examples in the grid, with the keys of every grid."""
     if found.empty:
-        return inputs.empty("No example lies there.")
+        return inputs.empty("No example is in this region.")
     page = inputs.pick_page(len(found), SIZE, (run.name, what, tuple(about.items())), grid="data_map_grid")
     places = range((page - 1) * SIZE, min(page * SIZE, len(found)))
     rows = found.iloc[places.start : places.stop]
@@ -199,8 +199,8 @@ def show_examples(audit: Audit, run: Run, found: pd.DataFrame, what: str, about:
     made = cells.make_cells(audit, run, table, None, url=cells.page_url())
     for place, cell, row in zip(places, made, rows.itertuples(), strict=True):
         score_help = (
-            f"Mean probability of the label {number(row.confidence)}, standard deviation "
-            f"{number(row.variability)}, right after {row.correctness:.0%} of the epochs up to "
+            f"Mean probability of the label: {number(row.confidence)}, standard deviation: "
+            f"{number(row.variability)}. Predicted right in {row.correctness:.0%} of the epochs up to "
             f"{about['epoch']}."
         )
         about_one = {

@@ -31,7 +31,7 @@ def show() -> None:
     audit, run, meta, columns = page_frame.scored()
     if not run.predictions_path.is_file():
         return inputs.empty(
-            "Errors need predictions, and this run has none yet:",
+            "Error rates need predictions, and this run has none yet. This command computes them:",
             command_line("score", audit, "--run", run.name),
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -48,12 +48,12 @@ def show() -> None:
         return inputs.empty(model_output.FEW)
     n, errors = int(known["n"].sum()), int(known["n"].sum() - known["right"].sum())
     if n == 0:
-        return inputs.empty("No example here has both a label and a prediction: choose another split or class.")
+        return inputs.empty("No example here has both a label and a prediction. Choose another split or class.")
     if errors < MEMORISED * n:
         return memorised(split, n, errors)
     base_rate = errors / n
     if n < SCARCE:
-        inputs.warn(f"Only {count(n, 'example')}: a tenth of them says little, as the wide intervals show.")
+        inputs.warn(f"Only {count(n, 'example')}: each decile is small, so its interval is wide.")
     show_deciles(audit, run, columns, column, selection, base_rate)
     show_by_group(audit, run, column, selection)
     if class_name is None and len(audit.classes) > 1:
@@ -65,10 +65,14 @@ def memorised(split: str | None, n: int, errors: int) -> None:
     """The model makes (nearly) no errors here, so deciles of error say nothing."""
     where = f"the {split} split" if split else "these examples"
     if split == "test":
-        return inputs.empty(f"The model errs on {errors:,} of {count(n, 'example')} of {where}: too few for deciles.")
+        return inputs.empty(
+            f"The model is wrong on {errors:,} of {count(n, 'example')} of {where}. These are too few errors for "
+            "deciles."
+        )
     return inputs.empty(
-        f"Memorised: no deciles here. The model errs on {errors:,} of {count(n, 'example')} of {where} "
-        f"({share(errors / n)}), so its train error says nothing about difficulty. Look at test."
+        f"No deciles here: the model has memorised these examples. It is wrong on {errors:,} of "
+        f"{count(n, 'example')} of {where} ({share(errors / n)}), so its error here does not measure "
+        "difficulty. Choose the test split."
     )
 
 
@@ -115,7 +119,7 @@ def show_deciles(
         name, decile = points[0]["customdata"][:2]
         if name in links:
             page_frame.go("grid", links[name] | {"decile": str(decile)})
-    with st.expander("Numbers, and each decile in the grid"):
+    with st.expander("Table of numbers, and links to each decile in the grid"):
         show_links(links)
         show_numbers(frames)
 
@@ -168,7 +172,7 @@ def show_by_group(audit: Audit, run: Run, column: ScoreColumn, selection: Select
     names = [name for name in grouped.names if sizes.get(name, 0) >= SMALL_CLASS]
     small = len(sizes) - len(names)
     if small:
-        st.caption(f"Left out: {count(small, 'group')} with fewer than {SMALL_CLASS} examples here.")
+        st.caption(f"Not shown: {count(small, 'group')} with fewer than {SMALL_CLASS} examples here.")
     grouping.explain(grouped)
     if names:
         inputs.show_chart(common.class_deciles(frame[frame["class"].isin(names)], names, "group"), "group_deciles")
@@ -183,11 +187,11 @@ def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Select
     small = known["n"] < SMALL_CLASS
     names = known["label"][~small].tolist()
     if not names:
-        st.caption(f"No class has {SMALL_CLASS} examples here: too few for deciles of its own.")
+        st.caption(f"No class has {SMALL_CLASS} or more examples here, so there are no deciles per class.")
         return
     if small.any():
         st.caption(
-            f"Left out: {count(int(small.sum()), 'class', 'classes')} with fewer than {SMALL_CLASS} examples here."
+            f"Not shown: {count(int(small.sum()), 'class', 'classes')} with fewer than {SMALL_CLASS} examples here."
         )
     if len(names) > MOST_CLASSES:
         words = {

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 SIDES = {"5 × 5": 5, "6 × 6": 6, "8 × 8": 8, "10 × 10": 10}
 PANELS = ("both", "lowest", "highest")
-NAMED = {"example": ("example_id", "Example"), "same": ("fingerprint", "Examples whose content is")}
+NAMED = {"example": ("example_id", "Example"), "same": ("fingerprint", "Examples with the content")}
 MOST_GROUPS, GROUP_ROWS = 8, 2
 """Groups that stand below each other, and how many rows of each end."""
 ENDS = {"lowest": "low", "highest": "high"}
-GONE = "This audit has no such example: it may have been removed, or belong to another audit."
+GONE = "This audit has no such example. It may have been removed, or it belongs to another audit."
 
 
 def show() -> None:
@@ -61,7 +61,7 @@ def show() -> None:
     inputs.remark(why_here(columns, chosen))
     table, left_out = model_output.without(audit, frozen_ranking(audit, run, chosen, selection, "grid"))
     if left_out and not table.num_rows:
-        return inputs.empty(f"{left_out} They are read one by one in a session of Suspects.")
+        return inputs.empty(f"{left_out} Review them one by one in a session on the page Suspects.")
     if left_out:
         st.caption(left_out)
     grouped = page_frame.grouped(MOST_GROUPS)
@@ -105,11 +105,13 @@ def why_here(columns: Sequence[ScoreColumn], column: ScoreColumn) -> str | None:
     if column is first or column is not start_column(columns):
         return None
     if (first.direction or {}).get("n") == 0:
-        return f"The grid opens here, since *{plain(first.title)}* has no values in this run; Overview says why."
+        return (
+            f"The grid opens with this score because *{plain(first.title)}* has no values in this run. The page "
+            "Overview gives the reason."
+        )
     return (
-        f"The grid opens here, since neither end of *{plain(first.title)}* is hard on held-out examples of "
-        f"this run, and "
-        "of its stages and forms this one ranks errors most strongly."
+        f"The grid opens with this variant because neither end of *{plain(first.title)}* is hard on held-out "
+        "examples of this run. This variant has the strongest rank correlation with the model's errors."
     )
 
 
@@ -130,7 +132,7 @@ def warn_about_small_classes(audit: Audit) -> None:
     alone = int((sizes["n"] == 1).sum())
     if alone:
         what = count(alone, "class", "classes")
-        st.caption(f"{what} with a single example in its split: too small to rank, so the z-score there is 0.")
+        st.caption(f"{what} with only one example in a split: too small to rank, so the z-score there is 0.")
 
 
 def show_ends(
@@ -180,7 +182,9 @@ def show_groups(
     """Both ends within each group of a metadata column, the groups below each other in one grid."""
     parts = grouping.parts(audit, grouped, table)
     if not parts:
-        return inputs.empty(f"None of these examples is in a group of {plain(grouped.column)}: choose another column.")
+        return inputs.empty(
+            f"None of these examples is in a group of {plain(grouped.column)}. Choose another column under “Group by”."
+        )
     reaches = {name: reach_of(panels, part.num_rows) for name, part in parts.items()}
     size = side * GROUP_ROWS
     longest = max(max(reach.values()) for _, reach in reaches.values())
@@ -202,7 +206,7 @@ def warn_if_constant(table: pa.Table) -> None:
     """Say so where nothing can be ranked."""
     bounds = pc.min_max(table["score"]).as_py()
     if bounds["min"] == bounds["max"]:
-        inputs.warn("Every score here is the same: a class of one example or of equal values is too small to rank.")
+        inputs.warn("All scores here are equal, so there is nothing to rank.")
 
 
 def reach_of(panels: str, n: int) -> tuple[list[str], dict[str, int]]:
@@ -253,11 +257,12 @@ def explain_nothing(audit: Audit, run: Run, column: ScoreColumn, selection: Sele
         whole = database.ranking(audit, run, column, Selection(index=selection.index)).num_rows
         if whole:
             return inputs.empty(
-                f"None of the {count(whole, 'scored example')} matches these filters: clear one above, or "
-                "a metadata filter in the sidebar."
+                f"None of the {count(whole, 'scored example')} matches these filters. Clear a filter above or in the "
+                "sidebar."
             )
     return inputs.empty(
-        "No example has this score. Scores of the label need labels; unreadable examples have none.",
+        "No example has this score. Scores that use the label need labelled examples, and unreadable "
+        "examples have no scores.",
         command_line("score", audit, "--run", run.name),
     )
 
@@ -269,7 +274,7 @@ def show_some(found: list[str], what: str, none: str = GONE) -> None:
     st.markdown(what)
     st.page_link(
         "views/grid.py",
-        label="Back to the whole grid",
+        label="Back to the full grid",
         icon=":material/arrow_back:",
         query_params={"run": run.name} if run else None,
     )

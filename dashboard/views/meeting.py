@@ -38,7 +38,7 @@ def show() -> None:
 def offer_to_start(log: ReviewLog, shared: page_frame.View) -> None:
     """The agenda, and for a lead the button that opens a meeting over it."""
     st.subheader("Agenda", anchor=False)
-    slices = inputs.switch("Worst slices", ("0", "3", "5", "10"), "slices", "5")
+    slices = inputs.switch("Least accurate slices", ("0", "3", "5", "10"), "slices", "5")
     among = database.matching(shared.audit, shared.meta) if shared.meta else None
     blind = ["test"] if second_reader.policy(shared.audit).is_blind else []
     unseen = {
@@ -48,7 +48,8 @@ def offer_to_start(log: ReviewLog, shared: page_frame.View) -> None:
     items = meetings.agenda(log, shared.run, slices=int(slices), among=among, blind=blind, hidden=unseen)
     if not items:
         return inputs.empty(
-            "Nothing to discuss: no two people differ, nothing is flagged (key F in a grid), and no slices are kept.",
+            "Nothing to discuss. There are no disputes, no flagged examples (key F in a grid) and no saved "
+            "slices. This command finds slices:",
             command_line("slice", shared.audit),
         )
     items, groups = by_group(shared.audit, items)
@@ -86,15 +87,15 @@ def show_lead_controls(log: ReviewLog, meeting: dict) -> None:
     """Who is there, and the end, for a lead."""
     if not serving().identity.may("lead"):
         return
-    with st.expander("People and end of the meeting"):
+    with st.expander("Attendance and end of the meeting"):
         names = st.text_area(
-            "Present, one name a line",
+            "Present (one name per line)",
             "\n".join(meeting["present"]),
             key="present",
-            help="Who follows on this page is added by itself when an outcome is recorded.",
+            help="People who have this page open are added automatically when an outcome is recorded.",
         )
         with st.container(horizontal=True):
-            if st.button("Keep the names", key="keep_present"):
+            if st.button("Save the names", key="keep_present"):
                 meetings.be_present(log, names.splitlines())
                 st.rerun()
             if st.button("End the meeting", icon=":material/stop:", key="end_meeting"):
@@ -123,7 +124,10 @@ def show_past(audit: Audit, log: ReviewLog) -> None:
     rules = meetings.precedents(log)
     if rules:
         st.subheader("Precedents", anchor=False)
-        st.caption("Shown beside later look-alikes: near in features, or with the same label and outcome.")
+        st.caption(
+            "A precedent is shown beside later examples that are similar in features, or that have the same "
+            "label and outcome."
+        )
         st.dataframe(
             [
                 {
@@ -140,7 +144,7 @@ def show_past(audit: Audit, log: ReviewLog) -> None:
         )
     mapping = meetings.class_mapping(log, audit.classes)
     if mapping["changes"]:
-        st.subheader("Changes of classes", anchor=False)
+        st.subheader("Class changes", anchor=False)
         st.dataframe(
             [
                 {
@@ -156,7 +160,7 @@ def show_past(audit: Audit, log: ReviewLog) -> None:
             placeholder=inputs.NONE,
         )
         st.download_button(
-            "Mapping of classes as JSON",
+            "Class mapping as JSON",
             json.dumps(mapping, ensure_ascii=False, indent=2),
             file_name="class-mapping.json",
             mime="application/json",

@@ -82,15 +82,15 @@ def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
     inputs.remark(f"Accuracy here and below: {left_out}" if left_out and run else None)
     if "train" in known.index and known.loc["train", "accuracy"] > 1 - MEMORISED:
         st.caption(
-            "The model has memorised train (error under 1 %): its last checkpoint agrees with "
-            "wrong labels too. Look at "
-            "scores of the recorded training, and at test."
+            "The model has memorised the train split: its error there is under 1 %. The last checkpoint "
+            "therefore also predicts wrong labels. Use the scores of the recorded training instead, or look at "
+            "the test split."
         )
     if run is None:
-        inputs.empty("audit.toml names no model yet, so nothing is predicted or scored.")
+        inputs.empty("audit.toml names no model yet, so there are no predictions and no scores.")
     elif not run.predictions_path.is_file():
         inputs.empty(
-            "There are no predictions of this run yet. This command makes them and the scores:",
+            "This run has no predictions yet. This command computes predictions and scores:",
             command_line("score", audit, "--run", run.name),
         )
     return None
@@ -117,8 +117,8 @@ def show_warnings(audit: Audit, run: Run | None, selection: Selection) -> None:
     unreadable = int(database.counts(audit, selection, ["split"])["problems"].sum())
     if unreadable:
         st.warning(
-            f"{count(unreadable, 'example')} could not be read and so {'has' if unreadable == 1 else 'have'} no "
-            f"scores: see “Unreadable” below."
+            f"{count(unreadable, 'example')} could not be read and {'has' if unreadable == 1 else 'have'} no "
+            "scores. “Unreadable” below lists the reasons."
         )
     if run is None:
         return
@@ -126,13 +126,14 @@ def show_warnings(audit: Audit, run: Run | None, selection: Selection) -> None:
         st.warning(f"hardlook check: {quoted(warning, 400)}")
     broken = database.broken_scores(run)
     if broken:
-        st.warning(f"Score files that cannot be read: {listed(broken)}. Delete them and score again.")
+        st.warning(f"These score files cannot be read: {listed(broken)}. Delete them and run `hardlook score` again.")
     stale = database.coverage(audit, run)
     stale = stale[(stale["stale"] > 0) | (stale["missing"] > 0)]
     if len(stale):
         st.warning(
-            f"Up to {count(int(stale['stale'].max()), 'example')} changed since they were scored and up to "
-            f"{int(stale['missing'].max()):,} have no scores yet ({listed(list(stale.index))})."
+            f"Some scores are out of date ({listed(list(stale.index))}). Changed since scoring: up to "
+            f"{count(int(stale['stale'].max()), 'example')}. Not scored yet: up to "
+            f"{int(stale['missing'].max()):,}."
         )
         st.code(command_line("score", audit, "--run", run.name), language="bash")
 
@@ -162,7 +163,7 @@ def show_classes(audit: Audit, run: Run | None, selection: Selection) -> None:
             shown = corrected_metrics.classes_beside(audit, run, shown, part)
             inputs.show_chart(common.class_accuracy(shown, names), "accuracy")
         else:
-            inputs.empty("Accuracy per class needs predictions.")
+            inputs.empty("Accuracy per class needs labels and predictions.")
 
 
 def show_groups(audit: Audit, run: Run | None, selection: Selection) -> None:
@@ -226,14 +227,17 @@ def show_scores(audit: Audit, run: Run | None) -> None:
             height="content" if len(table) < 12 else 460,
         )
         st.caption(
-            "“Hard or suspicious end” is declared by the score, or measured on this run's errors (ρ = rank "
-            "correlation of score and error); a dash means neither end ranks anything here."
+            "“Hard or suspicious end” is the end of the score to review first. It is part of the score's "
+            "definition, or it is measured on this run: ρ is the rank correlation of score and model error. A "
+            "dash means that neither end is known to be hard."
         )
     else:
-        inputs.empty("Nothing is scored yet in this run:", command_line("score", audit, "--run", run.name))
+        inputs.empty(
+            "This run has no scores yet. This command computes them:", command_line("score", audit, "--run", run.name)
+        )
     remarks = scoring_remarks(audit, run)
     if remarks:
-        st.caption("How the data is read, what is left out, and what else scoring found out about this run:")
+        st.caption("Notes from reading the data and from scoring this run:")
         st.markdown(remarks)  # not st.table, which holds the text of a cell to half of the page
 
 
@@ -242,7 +246,7 @@ def scoring_remarks(audit: Audit, run: Run) -> str:
     one line per sentence, in which commands are code and other markup is escaped."""
     record, data = run.record(), read_json(audit.ingest_path, {}) or {}
     rows = [("data", str(text)) for text in (*data.get("reading", ()), *data.get("notes", ()))]
-    rows += [(scorer, f"left out: {reason}") for scorer, reason in (record.get("skipped") or {}).items()]
+    rows += [(scorer, f"not computed: {reason}") for scorer, reason in (record.get("skipped") or {}).items()]
     rows += [(scorer, str(text)) for scorer, texts in (record.get("notes") or {}).items() for text in texts]
     return "\n".join(f"- **{plain(scorer)}**: {sentence(text)}" for scorer, text in rows)
 
@@ -288,15 +292,15 @@ def show_reviews(audit: Audit, selection: Selection) -> None:
     now = decisions.state_at(audit)
     if not now["decided"] and not now["flagged"]:
         keys = (
-            ": open Suspects, look at the first example and press Q where its label is right, W for the suggested one, "
-            "? for all keys"
+            ". Open Suspects and look at the first example. Press Q if its label is right, W to take the "
+            "suggested label, ? to list all keys"
         )
-        return inputs.empty(f"Nothing is decided yet{'' if serving().identity.read_only else keys}.")
+        return inputs.empty(f"There are no decisions yet{'' if serving().identity.read_only else keys}.")
     total = int(database.counts(audit, Selection(), ["split"])["n"].sum())
     facts = {VERDICTS[state].words if state in VERDICTS else state: state for state in decisions.TOLD}
     with st.container(horizontal=True, gap="small"):
         for word, key in facts.items():
-            st.metric(word, f"{len(now[key]):,}", help=f"of {count(total, 'example')}", width=150)
+            st.metric(word, f"{len(now[key]):,}", help=f"out of {count(total, 'example')}", width=150)
     st.progress(
         min(1.0, len(now["decided"]) / max(total, 1)),
         text=f"{share(len(now['decided']) / max(total, 1))} decided",
@@ -311,23 +315,28 @@ def show_problems(audit: Audit, selection: Selection) -> None:
         return
     st.subheader("Unreadable", anchor=False)
     st.dataframe(frame, hide_index=True, placeholder=inputs.NONE, height="content" if len(frame) < 10 else 320)
-    st.caption("They keep their place in the dataset and have no scores; repair or remove the files and score again.")
+    st.caption("These examples stay in the dataset without scores. Repair or remove their files, then score again.")
 
 
 def show_check(audit: Audit, run: Run | None) -> None:
     """The inputs as the model sees them, from the last `hardlook check`."""
     if run is None:
         return
-    st.subheader("As the model sees them", anchor=False)
+    st.subheader("Model inputs", anchor=False)
     seen = (read_json(run.check_path, {}) or {}).get("seen")
     if seen:
         show_seen(seen)
     elif run.check_picture.is_file():
         with readable(run.check_picture):
-            st.image(str(run.check_picture), alt="Sixteen inputs as the model sees them")
-        st.caption("Sixteen inputs after the transform. Wrong colours or a wrong crop here spoil every number.")
+            st.image(str(run.check_picture), alt="Sixteen model inputs after the transform")
+        st.caption(
+            "Sixteen inputs after the transform. If colours or crop are wrong here, every number in this audit "
+            "is wrong."
+        )
     else:
-        inputs.empty("The inputs were not checked yet:", command_line("check", audit))
+        inputs.empty(
+            "The model inputs have not been checked yet. This command checks them:", command_line("check", audit)
+        )
 
 
 def show_seen(seen: dict) -> None:
@@ -340,15 +349,15 @@ def show_seen(seen: dict) -> None:
         st.dataframe(table, hide_index=True, placeholder=inputs.NONE, column_config=formats)
         more = f" {count(seen['left'], 'more column')} not listed." if seen["left"] else ""
         st.caption(
-            "Each row is a column after the transform: deviations far apart mean that it does not standardise, "
-            f"and the largest column dominates.{more}"
+            "Each row is one input column after the transform. If the standard deviations differ a lot, the "
+            f"transform does not standardise and the column with the largest one dominates.{more}"
         )
         return
     for tokens in seen["texts"]:
         st.text(" · ".join(shown_text(token) for token in tokens))
     st.caption(
-        f"Texts cut into tokens, as the model reads them: {seen['length']} places each, "
-        f"{share(seen['filled'])} of the texts fill them all, and what follows is not read."
+        f"Texts as tokens, as the model reads them. The input length is {seen['length']} tokens. "
+        f"{share(seen['filled'])} of the texts reach this length; the model does not read the rest of them."
     )
 
 

@@ -44,8 +44,8 @@ def show() -> None:
         team.show_assignments(audit, log, shared.run, shared.meta)
         show_pairs(audit, shared.run, shared.meta)
         return inputs.empty(
-            "The log is empty: nobody has decided anything yet. Open Suspects or Grid and press ? in "
-            "the grid for its keys."
+            "The review log is empty: there are no decisions yet. Open Suspects or Grid, and press ? there to "
+            "list the keys."
         )
     show_progress(audit, log.decisions())
     show_groups(audit, shared.meta)
@@ -82,7 +82,9 @@ def _progress_columns() -> dict:
         for name in ("decided", "relabelled", "unsure", "flagged")
     }
     last = st.column_config.DatetimeColumn("last (UTC)", format="YYYY-MM-DD HH:mm")
-    seconds = st.column_config.NumberColumn("median seconds", format="%.3g", help="Time on screen before a decision")
+    seconds = st.column_config.NumberColumn(
+        "median time, s", format="%.3g", help="Median time that an example is on screen before its decision"
+    )
     return {"reviewer": "reviewer", **numbers, "last": last, "seconds": seconds}
 
 
@@ -129,11 +131,10 @@ def show_log(audit: Audit, meta: tuple, events: pd.DataFrame, run: str | None) -
         height=420,
         column_config=_log_columns(),
     )
-    shown = f" The newest {MOST_ROWS:,} are shown." if len(found) > MOST_ROWS else ""
+    shown = f" The table shows the newest {MOST_ROWS:,}." if len(found) > MOST_ROWS else ""
     st.caption(
-        f"{count(len(found), 'event')} of {len(events):,}, newest first. Nothing is changed or deleted: "
-        f"an undo is "
-        f"an event of its own.{shown}"
+        f"{count(len(found), 'event')} of {len(events):,}, newest first. Events are never changed or deleted; "
+        f"an undo is a new event.{shown}"
     )
 
 
@@ -197,9 +198,9 @@ def show_export(audit: Audit, log: ReviewLog) -> None:
     """Corrected labels, one patch per split, made when asked for."""
     st.subheader("Corrected labels", anchor=False)
     st.caption(
-        "One patch per split, under the policy of audit.toml: what is kept, relabelled, excluded, "
-        "or for a second "
-        "reader. Answers that wait for a second reader are left out here, apart from your own. Else the same as:"
+        "One label patch per split. The policy in audit.toml says which examples are kept, relabelled, "
+        "excluded or sent to a second reader. Other people's answers that wait for a second reader are not "
+        "included. Apart from that, the download equals the result of this command:"
     )
     st.code(command_line("export", audit), language="bash")
     with st.container(horizontal=True):

@@ -35,10 +35,14 @@ REFUSAL = "_keep_refused"
 CARDS, MAP = VIEWS = ("cards", "map")
 CARDS_PER_PAGE = 24
 MOST_ROWS = 12
-DISTANCE_HELP = "1 − cosine to the slice's centre: 0 in its middle, 2 opposite. The nearest come first."
+DISTANCE_HELP = (
+    "Cosine distance to the slice's centre (1 − cosine similarity): 0 is at the centre, 2 is opposite. "
+    "The nearest members come first."
+)
 METHOD_HELP = (
-    "kmeans: as many slices as asked for. rule: splits until a slice has at most this accuracy and at least this size. "
-    "dbscan: dense regions, as many as there are. spectral: pieces of the graph of nearest neighbours."
+    "kmeans: a fixed number of slices. rule: splits the examples until a slice has at most this "
+    "accuracy, but at least this size. dbscan: dense regions; their number is not fixed. spectral: "
+    "clusters of the nearest-neighbour graph."
 )
 
 
@@ -60,9 +64,8 @@ def show() -> None:
         return None
     if second_reader.is_blind_split(audit, slicing.settings.split):
         return inputs.empty(
-            f"{hiding.TEST} Which of them are in one slice would tell it: choose a slicing of "
-            f"train, or find "
-            "one here under “other settings”."
+            f"{hiding.TEST} Slices of test would reveal it. Choose a slicing of train, or find one under “other "
+            "settings”."
         )
     if settings is not None:
         offer_to_keep(audit, run, settings)
@@ -84,7 +87,7 @@ def pick_slicing(run: Run) -> str | None:
         "slicing",
         (names or [OTHER])[0],
         width=200,
-        help="Kept slicings by name; or find slices here with other settings.",
+        help="Choose a saved slicing by name, or “other settings” to find new slices on this page.",
     )
     return None if chosen == OTHER else chosen
 
@@ -97,13 +100,13 @@ def pick_settings(audit: Audit) -> SliceSettings:
     if method == "rule":
         return replace(
             settings,
-            max_accuracy=_number("Accuracy at most", "max_accuracy", start.max_accuracy, 0.0, 1.0, step=0.05),
-            min_size=_number("Size at least", "min_size", start.min_size, 1, 1_000_000),
-            branching=_number("Branches", "branching", start.branching, 2, 20),
+            max_accuracy=_number("Maximum accuracy", "max_accuracy", start.max_accuracy, 0.0, 1.0, step=0.05),
+            min_size=_number("Minimum size", "min_size", start.min_size, 1, 1_000_000),
+            branching=_number("Branches per split", "branching", start.branching, 2, 20),
         )
     if method == "dbscan":
         return settings
-    return replace(settings, n_slices=_number("Slices", "n_slices", start.n_slices, 1, 1000))
+    return replace(settings, n_slices=_number("Number of slices", "n_slices", start.n_slices, 1, 1000))
 
 
 def _number(label: str, key: str, default: Any, low: Any, high: Any, **more: Any) -> Any:
@@ -121,8 +124,8 @@ def offer_to_keep(audit: Audit, run: Run, settings: SliceSettings) -> None:
     if serving().identity.read_only:
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.text_input("Keep it as", key="keep_as", placeholder=f"{settings.method} 2", width=200)
-        st.button("Keep", icon=":material/save:", disabled=not name, on_click=keep, args=(audit, run, settings, name))
+        name = st.text_input("Save as", key="keep_as", placeholder=f"{settings.method} 2", width=200)
+        st.button("Save", icon=":material/save:", disabled=not name, on_click=keep, args=(audit, run, settings, name))
     if refusal := st.session_state.pop(REFUSAL, None):
         st.error(quoted(refusal, longest=1000), icon=":material/error:")
 
@@ -141,21 +144,21 @@ def describe(slicing: Slicing, audit: Audit, run: Run) -> None:
     """How the slices were found, in how many the examples are, and whether that still holds."""
     settings, summary = slicing.settings, slicing.summary
     ways = {
-        "rule": f"accuracy at most {share(settings.max_accuracy)}, at least {count(settings.min_size, 'example')}, "
-        f"{settings.branching} branches",
+        "rule": f"accuracy at most {share(settings.max_accuracy)}, at least {count(settings.min_size, 'example')} per "
+        f"slice, {settings.branching} branches per split",
         "dbscan": "dense regions",
     }
-    way = ways.get(settings.method, f"{count(settings.n_slices, 'slice')} asked for")
+    way = ways.get(settings.method, f"{count(settings.n_slices, 'slice')} requested")
     none = f"; {summary['in_none']:,} in no slice" if summary["in_none"] else ""
     st.caption(
-        f"**{count(len(slicing.slices), 'slice')}** of {count(summary['examples'], f'{settings.split} example')} "
-        f"({share(summary['accuracy'])} right{none}) by {settings.method}: {way}. Slices are found on influence "
-        f"embeddings: "
-        "their members are influenced alike by the training set."
+        f"**{count(len(slicing.slices), 'slice')}** of "
+        f"{count(summary['examples'], f'{settings.split} example')} ({share(summary['accuracy'])} predicted "
+        f"right{none}). Method: {settings.method}, {way}. Slices are clusters of influence embeddings: the "
+        "training set influences the members of a slice in a similar way."
     )
     if slicing.stale:
         inputs.warn(
-            "The embeddings were computed again after this slicing was kept. Slice again with this command: "
+            "The influence embeddings are newer than this slicing. This command finds the slices again: "
             f"`{command_line('slice', audit, '--run', run.name, '--method', settings.method)}`"
         )
 
@@ -170,8 +173,7 @@ def show_slices(audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: S
         return show_slice(audit, run, meta, slicing, one, name)
     if not slicing.slices:
         return inputs.empty(
-            "No group of examples satisfies these settings: allow a higher accuracy or a smaller size, or "
-            "take another method."
+            "No slice satisfies these settings. Allow a higher accuracy or a smaller size, or choose another method."
         )
     return show_all(audit, run, meta, slicing, name)
 
@@ -184,9 +186,8 @@ def show_all(audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slic
         members = slicing.members[passing].groupby("slice_id").size().to_dict()
         slices = [one for one in slices if members.get(one["slice_id"])]
         st.caption(
-            f"{count(len(slices), 'slice')} of {len(slicing.slices):,} have members that pass the filters; their "
-            f"numbers "
-            "are of the whole slice."
+            f"{count(len(slices), 'slice')} of {len(slicing.slices):,} have members that match the filters. The "
+            "numbers on each card are about the whole slice."
         )
     page = inputs.pick_page(len(slices), CARDS_PER_PAGE, (run.name, name, slicing.settings, meta), key="cards_page")
     st.caption(slice_cards.READING)
@@ -210,9 +211,8 @@ def show_groups(audit: Audit, slicing: Slicing, slices: list, grouped: grouping.
         table["accuracy"] = ["–" if value is None else share(value) for value in table["accuracy"]]
         st.dataframe(table, hide_index=True, placeholder=inputs.NONE, height="content" if len(table) < 9 else 320)
         st.caption(
-            "How many members of each slice are in each group, the least accurate slice first: a slice that lies "
-            "in one "
-            "group is a failure of that group."
+            "Number of members of each slice in each group, least accurate slice first. If nearly all members of "
+            "an inaccurate slice are in one group, the model fails on that group."
         )
         grouping.explain(grouped)
     return None
@@ -228,11 +228,11 @@ def show_slice(
         st.caption(left_out)
     if meta:
         members = members[members["example_id"].isin(database.matching(audit, meta))]
-    passing = f" · {len(members):,} pass the filters" if meta else ""
+    passing = f" · {len(members):,} match the filters" if meta else ""
     both = corrected_metrics.of_slices(audit, run, slicing.members).get(one["slice_id"])
     head(one, f"{passing} · {both}" if both else passing)
     if members.empty:
-        return inputs.empty(left_out or "No member of this slice passes the metadata filters of the sidebar.")
+        return inputs.empty(left_out or "No member of this slice matches the metadata filters in the sidebar.")
     texts = {row.example_id: (f"distance {number(row.distance)}", DISTANCE_HELP) for row in members.itertuples()}
     about = {"slicing": name or OTHER, "slice": one["slice_id"]}
     show_behind(audit, run, members["example_id"].tolist(), "Members", key="slice_grid", scores=texts, evidence=about)
@@ -260,23 +260,26 @@ def show_facts(one: dict[str, Any]) -> None:
         rows = slice_cards.histogram(one["labels"], one["predictions"], MOST_ROWS)
         inputs.show_chart(slice_charts.labels_and_predictions(rows["rows"]), "slice_classes")
         if rows["rest"]:
-            st.caption(f"{rows['rest']}, with fewer")
+            st.caption(f"{rows['rest']} with fewer examples")
     with right:
-        st.subheader("What its members have in common", anchor=False)
+        st.subheader("Frequent metadata values", anchor=False)
         table = pd.DataFrame(one["overrepresented"])
         if table.empty:
-            st.caption("No metadata value is more frequent here than chance would have it (false discovery rate 5 %).")
+            st.caption(
+                "No metadata value is significantly more frequent in this slice than in all examples (false "
+                "discovery rate 5 %)."
+            )
             return
         shown = table.assign(**{name: [share(value) for value in table[name]] for name in ("share", "base_share")})
         shown["lift"] = [number(value) for value in table["lift"]]
         shown["q_value"] = [number(value) for value in table["q_value"]]
-        words = {"share": "in the slice", "base_share": "in all", "lift": "times as often", "q_value": "q"}
+        words = {"share": "in the slice", "base_share": "in all", "lift": "ratio", "q_value": "q"}
         st.dataframe(
             shown[["column", "value", "n", *words]].rename(columns=words), hide_index=True, placeholder=inputs.NONE
         )
         st.caption(
-            "Metadata values that are more frequent in the slice than in all; q is the false discovery rate at which a "
-            "row counts as a finding."
+            "Metadata values that are significantly more frequent in the slice than in all examples. “ratio” "
+            "divides the two shares. q is the smallest false discovery rate at which the row is significant."
         )
 
 

@@ -133,7 +133,7 @@ def pick_group(audit: Audit) -> str | None:
         return None
     nobody = "(nobody)"
     default = page_frame.current().group or (queueing.GROUP if queueing.GROUP in columns else nobody)
-    help_text = "Members of one group (a patient, a product, a scene) follow each other in the queue."
+    help_text = "Examples of one group (a patient, a product, a scene) follow each other in the queue."
     value = inputs.choose("Keep together", [nobody, *columns], "group", default, help=help_text)
     return None if value == nobody else value
 
@@ -145,8 +145,9 @@ def pick_controls(audit: Audit, split: str | None, order: str) -> bool:
     options = ("none", "mixed in")
     default = options[bool(audit.config.get("goal"))]
     help_text = (
-        "Examples drawn at random, unmarked, and as many suspects, show neither score nor suggestion until your first "
-        "verdict. Only they tell how many errors the ranking misses."
+        "Controls are examples drawn at random. They are mixed into the queue without a mark. Controls and "
+        "an equal number of suspects show no score and no suggestion until your first verdict. Controls are "
+        "needed to estimate how many wrong labels the ranking misses."
     )
     return inputs.switch("Blind controls", options, "controls", default, help=help_text) == options[1]
 
@@ -156,15 +157,17 @@ def explain(asked: Asked) -> None:
     column, end = asked.column, asked.end
     st.caption(f"**{plain(column.title)}** {reason(asked)}", help=cells.score_help(column))
     if asked.default is None and column.hard_end is None:
-        inputs.warn(f"Neither end is known to be suspicious, so the {end}est come first by convention alone.")
+        inputs.warn(
+            f"Neither end of this score is known to be suspicious. The {end}est values come first by convention."
+        )
     if asked.order == OTHER:
-        inputs.warn(f"This order starts at the other end, with the {'high' if end == 'low' else 'low'}est.")
+        inputs.warn(f"This order starts at the other end, with the {'high' if end == 'low' else 'low'}est values.")
 
 
 def reason(asked: Asked) -> str:
     """In one sentence why this order."""
     why = f"{asked.default.sentence}." if asked.default else describe_ends(asked.column)[1]
-    return f"{why} A rank is no probability of being wrong."
+    return f"{why} A rank is not a probability that the label is wrong."
 
 
 # -- one by one ------------------------------------------------------------------------------------------------------
@@ -218,8 +221,8 @@ def nothing_left(n: int) -> None:
     """The end of a queue."""
     if n:
         return inputs.empty(
-            f"All {n:,} examples of this queue are decided. Choose another class or score above, the decided ones "
-            "under Decision, or take the corrected labels from Reviews."
+            f"All {n:,} examples of this queue are decided. Choose another class or score above, list the decided "
+            "examples under Decision, or download the corrected labels on the page Reviews."
         )
     return empty()
 
@@ -227,8 +230,9 @@ def nothing_left(n: int) -> None:
 def empty() -> None:
     """Nothing matches."""
     return inputs.empty(
-        "Nothing is left in this queue: every example that matches is filtered out, or has no such "
-        "score. Clear a filter above or in the sidebar, or choose another score: those of the label need one."
+        "No example is left in this queue. The filters exclude every example, or none has this score. Clear "
+        "a filter above or in the sidebar, or choose another score. Scores that use the label need labelled "
+        "examples."
     )
 
 
@@ -267,7 +271,9 @@ def suggestion_note(made: list[dict]) -> str:
     """From where the suggested labels come, said once for the page."""
     sources = dict.fromkeys(cell["suggestion_source"] for cell in made if cell["suggestion_source"])
     return (
-        f" · suggested labels from {', '.join(sources)}" if sources else " · no suggested labels: no probabilities yet"
+        f" · source of suggested labels: {', '.join(sources)}"
+        if sources
+        else " · no suggested labels, because there are no probabilities yet"
     )
 
 

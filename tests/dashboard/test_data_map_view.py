@@ -112,7 +112,7 @@ def test_cuts_move_the_regions(audit):
     few = page(audit, "data-map", hard="5", examples="hard")
     many = page(audit, "data-map", hard="60", easy="90", ambiguous="100", examples="hard")
     assert grids(few)[0]["panels"][0]["note"] != grids(many)[0]["panels"][0]["note"]
-    assert "Hard lies above easy" in said(page(audit, "data-map", hard="90", easy="50"))
+    assert "quantile for hard is above" in said(page(audit, "data-map", hard="90", easy="50"))
 
 
 def test_an_outline_in_the_address_shows_who_lies_inside(audit):
@@ -121,7 +121,7 @@ def test_an_outline_in_the_address_shows_who_lies_inside(audit):
     inside = wanted.index[wanted["confidence"] < 0.3]
     assert 0 < len(inside) == len(cells(app)) or len(cells(app)) == 24
     assert set(cells(app)) <= set(inside)
-    assert "Drawn around" in grids(app)[0]["panels"][0]["title"]
+    assert "Selected" in grids(app)[0]["panels"][0]["title"]
     other = page(audit, "data-map", lasso="-0.01,-0.01;0.6,-0.01;0.6,0.3;-0.01,0.3", examples="easy")
     assert not set(cells(other)) & set(inside)
 
