@@ -79,7 +79,7 @@ def show_links(groups: dict[str, list[st.Page]]) -> None:
             st.caption(group)
             for one in pages:
                 st.page_link(one, width="stretch")
-        browser_history.keep()
+        browser_history.install_script()
 
 
 def main() -> None:
@@ -87,18 +87,18 @@ def main() -> None:
     st.set_page_config(page_title="hardlook", page_icon=icon(), layout="wide")
     st.html(STYLE)
     page, groups = navigation()
-    page_frame.turn_to(page.url_path)
+    page_frame.open_page(page.url_path)
     try:
-        visitor.need_a_role()
+        visitor.require_role()
         with st.sidebar:
             show_links(groups)
-            page_frame.share(*pick_shared())
+            page_frame.store_choices(*pick_shared())
         page.run()
     except HardlookError as error:
         st.error(quoted(str(error), longest=1000), icon=":material/error:")
     except DAMAGED as error:
-        told = f"a file of this audit cannot be read: {str(error).strip()}"
-        st.error(quoted(told, longest=1000), icon=":material/error:")
+        message = f"a file of this audit cannot be read: {str(error).strip()}"
+        st.error(quoted(message, longest=1000), icon=":material/error:")
         st.write("Delete that file. This command writes it again:")
         st.code(f"hardlook score {serving().audit_path}", language="bash")
 
@@ -109,7 +109,7 @@ def pick_shared() -> tuple[Audit, Run | None, tuple[MetaFilter, ...], str | None
     st.text(audit.name)
     run = inputs.pick_run(audit)
     meta = inputs.pick_meta(audit)
-    group = grouping.pick(audit)
+    group = grouping.pick_column(audit)
     visitor.show_visitor()
     return audit, run, meta, group
 

@@ -271,15 +271,15 @@ def keep(path: Path, arguments: Sequence[str]) -> int:
 
 def _watch(child: subprocess.Popen, note: Path) -> bool:
     """Wait for the command, interrupt it where a note asks so, kill it where it does not listen. → cancelled?"""
-    asked = None
+    interrupted_at = None
     while child.poll() is None:
-        if asked is None and note.exists():
-            asked = time.monotonic()
+        if interrupted_at is None and note.exists():
+            interrupted_at = time.monotonic()
             child.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
-        elif asked is not None and time.monotonic() - asked > GRACE:
+        elif interrupted_at is not None and time.monotonic() - interrupted_at > GRACE:
             child.kill()
         time.sleep(EVERY)
-    return asked is not None
+    return interrupted_at is not None
 
 
 if __name__ == "__main__":

@@ -85,10 +85,10 @@ def _app(serves: Serving, port: int, script: str | Path) -> App:
     from streamlit.web import bootstrap
 
     from dashboard.auth.identity import Gate
-    from dashboard.routes.example_routes import routes
+    from dashboard.routes.example_routes import all_routes
 
     bootstrap.load_config_options(options(serves, port))
-    own = routes()
+    own = all_routes()
     gate = Middleware(Gate, access=lambda: serves.access, own=Starlette(routes=own))
     return App(str(script), routes=own, middleware=[gate])
 
@@ -112,10 +112,10 @@ def serve(
     with bind(host, port) as bound:
         port = bound.getsockname()[1]
         app = _app(serves, port, script)
-        tell(serves, port)
+        print_address(serves, port)
         with contextlib.suppress(KeyboardInterrupt):
             _server(app, host, port).run(sockets=[bound])
-    say("stopped; every decision that was shown as saved is in the log")
+    write_line("stopped; every decision that was shown as saved is in the log")
 
 
 def _server(app: App, host: str, port: int) -> uvicorn.Server:
@@ -175,10 +175,10 @@ def address(host: str, port: int) -> str:
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
-def tell(serves: Serving, port: int) -> None:
+def print_address(serves: Serving, port: int) -> None:
     """Print the address, who decides, and how to end."""
     where = serves.access.url or address(serves.host, port)
-    say(f"\n  hardlook: {serves.audit_path}\n  {where}\n  {_who(serves)}\n  Press Ctrl-C to stop.\n")
+    write_line(f"\n  hardlook: {serves.audit_path}\n  {where}\n  {_who(serves)}\n  Press Ctrl-C to stop.\n")
 
 
 def _who(serves: Serving) -> str:
@@ -194,7 +194,7 @@ def _who(serves: Serving) -> str:
     return identity.read_only or f"decisions are recorded as {identity.reviewer!r}"
 
 
-def say(text: str) -> None:
+def write_line(text: str) -> None:
     """The command's own words to its terminal."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

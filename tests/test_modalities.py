@@ -175,7 +175,7 @@ def test_a_tokenizer_and_a_transformer_of_the_users_own(texts, tmp_path):
 def test_pictures_get_no_text(tmp_path):
     audit = make_audit(tmp_path / "pictures", 20, 2, thumbnails=True)
     ids = read_examples(audit)["example_id"].head(3).tolist()
-    assert example_content.in_cells(audit, ids, [None] * 3) == [{}, {}, {}]
+    assert example_content.cell_contents(audit, ids, [None] * 3) == [{}, {}, {}]
 
 
 @pytest.mark.parametrize(("which", "said"), [("vectors", "Each row is one input column"), ("texts", "Texts as tokens")])

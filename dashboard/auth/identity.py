@@ -263,7 +263,9 @@ def decision_refusal(
     if identity.read_only is not None:
         return identity.read_only
     if not identity.may(needed):
-        return f"{identity.reviewer} is {_a(identity.role)} of this audit; this needs {_a(needed)}."
+        return (
+            f"{identity.reviewer} is {_with_article(identity.role)} of this audit; this needs {_with_article(needed)}."
+        )
     if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         return "Decisions must be sent as application/json."
     if HEADER not in headers:
@@ -275,7 +277,7 @@ def decision_refusal(
     return origin_refusal(headers.get("origin"), headers.get("host"), url)
 
 
-def _a(role: str | None) -> str:
+def _with_article(role: str | None) -> str:
     return {"auditor": "an auditor", "lead": "a lead", "viewer": "a viewer"}.get(role or "", "nobody")
 
 
@@ -308,12 +310,12 @@ class Gate:
             await self._refuse(refusal, scope, receive, send)
             return
         kept = [(key, value) for key, value in scope["headers"] if key.decode("latin1").lower() != VERIFIED]
-        told = [] if name is None else [(VERIFIED.encode(), quote(name).encode())]
+        name_header = [] if name is None else [(VERIFIED.encode(), quote(name).encode())]
         direct = scope["type"] == "http" and scope["path"].startswith(PREFIX)
         app = self.own if direct and self.own is not None else self.app
         token = visitor.set(identity if scope["type"] == "http" else None)
         try:
-            await app({**scope, "headers": kept + told}, receive, send)
+            await app({**scope, "headers": kept + name_header}, receive, send)
         finally:
             visitor.reset(token)
 

@@ -53,25 +53,25 @@ class Serving:
     @property
     def identity(self) -> Identity:
         """Who looks at this page, or sent this request: what they may do, or why not."""
-        asking = visitor.get()
-        return self.access.identify(_page_visitor()) if asking is None else asking
+        request_visitor = visitor.get()
+        return self.access.identify(_page_visitor()) if request_visitor is None else request_visitor
 
 
 @lru_cache(maxsize=4)
 def _access(serves: Serving, _stamp: int) -> Access:
     audit = Audit.open(serves.audit_path)
-    said = audit.access
-    url = serves.url or said.get("url")
+    access = audit.access
+    url = serves.url or access.get("url")
     if serves.login is not None and url is None and "{port}" not in serves.login["redirect_uri"]:
         parts = urlsplit(serves.login["redirect_uri"])
         url = f"{parts.scheme}://{parts.netloc}"
     return Access(
         serves.host,
-        tuple(serves.proxies or said.get("proxies", ())),
-        serves.user_header or said.get("user_header", Access.user_header),
+        tuple(serves.proxies or access.get("proxies", ())),
+        serves.user_header or access.get("user_header", Access.user_header),
         url,
         serves.login is not None,
-        said.get("claim", Access.claim),
+        access.get("claim", Access.claim),
         audit.roles,
     )
 

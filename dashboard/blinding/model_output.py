@@ -37,28 +37,30 @@ from scoring.queue.blinding import FIRST, SECOND, TEST, left_out
 from scoring.queue.random_controls import blind_rows, drawn_of
 from scoring.queue.second_reader_policy import drawn
 
-TOLD_BY_THE_MODEL = ("prediction", "suggestion", "suggestion_source")
-PARTS = "Test is read blind. Numbers are shown for all of test or for a whole class, not for a part chosen by metadata."
-FEW = "Test is read blind. Too few of its examples are selected here: a number could reveal single predictions."
-FEWEST = 10
+MODEL_FIELDS = ("prediction", "suggestion", "suggestion_source")
+SUBSET_REFUSED = (
+    "Test is read blind. Numbers are shown for all of test or for a whole class, not for a part chosen by metadata."
+)
+TOO_FEW = "Test is read blind. Too few of its examples are selected here: a number could reveal single predictions."
+FEWEST_TEST_EXAMPLES = 10
 """Test examples of a class below which a blind test shows no accuracy of it."""
 
-_asking: set[str | None] = set()
+_readers_with_controls: set[str | None] = set()
 
 
 # -- which -----------------------------------------------------------------------------------------------------------
 
 
-def mix_in(reviewer: str | None, wanted: bool) -> None:
+def remember_controls(reviewer: str | None, wanted: bool) -> None:
     """Remember that somebody reads with controls, where the audit sets no goal; as long as this process lives."""
-    (_asking.add if wanted else _asking.discard)(reviewer)
+    (_readers_with_controls.add if wanted else _readers_with_controls.discard)(reviewer)
 
 
-def rows(audit: Audit) -> frozenset[str]:
+def visitor_blind_rows(audit: Audit) -> frozenset[str]:
     """The blind rows of the audit, for whoever looks; none where nobody asked for controls."""
-    if not audit.config.get("goal") and serving().identity.reviewer not in _asking:
+    if not audit.config.get("goal") and serving().identity.reviewer not in _readers_with_controls:
         return frozenset()
-    return _rows(audit.root, _stamps(audit))
+    return _audit_blind_rows(audit.root, _stamps(audit))
 
 
 def _stamps(audit: Audit) -> tuple:
@@ -75,29 +77,31 @@ def _run(audit: Audit) -> Run | None:
 
 
 @lru_cache(maxsize=4)
-def _rows(root: Path, _stamps: tuple) -> frozenset[str]:
+def _audit_blind_rows(root: Path, _stamps: tuple) -> frozenset[str]:
     audit = Audit.open(root)
     return blind_rows(audit, _run(audit))
 
 
-def probabilities(audit: Audit) -> dict[str, float]:
+def draw_probabilities(audit: Audit) -> dict[str, float]:
     """Controls by the probability with which they were drawn. Never sent to a browser: it would tell which they are."""
-    return _probabilities(audit.root, tuple(database.stamp(path) for path in (audit.config_path, audit.controls_path)))
+    return _draw_probabilities(
+        audit.root, tuple(database.stamp(path) for path in (audit.config_path, audit.controls_path))
+    )
 
 
 @lru_cache(maxsize=4)
-def _probabilities(root: Path, stamps: tuple) -> dict[str, float]:
+def _draw_probabilities(root: Path, stamps: tuple) -> dict[str, float]:
     return {} if stamps[1] is None else drawn_of(Audit.open(root))
 
 
-def why(audit: Audit, ids: Collection[str], *, reviewer: str | None = None) -> dict[str, str]:
+def hidden_reasons(audit: Audit, ids: Collection[str], *, reviewer: str | None = None) -> dict[str, str]:
     """The hidden ones among a few examples → why, in one sentence. reviewer: whoever looks, unless it is said."""
     who = serving().identity.reviewer if reviewer is None else reviewer
-    test = second_reader.test_split(audit) if second_reader.policy(audit).is_blind else {}
+    test = second_reader.test_examples(audit) if second_reader.policy(audit).is_blind else {}
     found = {one: TEST for one in ids if one in test}
     waiting = second_reader.hidden_from(audit, who, among=ids)
     found |= {one: SECOND for one in ids if one in waiting and one not in found}
-    own = rows(audit)
+    own = visitor_blind_rows(audit)
     fresh = [one for one in ids if one in own and one not in found]
     if fresh:
         consensus = decisions.open_log(audit).consensus()
@@ -106,10 +110,10 @@ def why(audit: Audit, ids: Collection[str], *, reviewer: str | None = None) -> d
     return found
 
 
-def everything(audit: Audit) -> Mapping[str, str]:
+def all_hidden(audit: Audit) -> Mapping[str, str]:
     """Every hidden example → why, for whoever looks."""
-    who, own = serving().identity.reviewer, rows(audit)
-    return _everything(
+    who, own = serving().identity.reviewer, visitor_blind_rows(audit)
+    return _all_hidden(
         audit.root,
         serving().log_url,
         decisions.last_position(audit),
@@ -121,29 +125,29 @@ def everything(audit: Audit) -> Mapping[str, str]:
 
 
 @lru_cache(maxsize=16)
-def _everything(
+def _all_hidden(
     _root: Path, _url: str, _position: int, who: str | None, own: frozenset[str], *_stamps: object
 ) -> dict[str, str]:
     audit = database.open_audit()
     found = dict.fromkeys(own - decisions.state_at(audit)["decided"], FIRST) if own else {}
     found |= dict.fromkeys(second_reader.hidden_from(audit, who), SECOND)
     return found | (
-        dict.fromkeys(second_reader.test_split(audit), TEST) if second_reader.policy(audit).is_blind else {}
+        dict.fromkeys(second_reader.test_examples(audit), TEST) if second_reader.policy(audit).is_blind else {}
     )
 
 
 def refusal(audit: Audit, ids: Collection[str]) -> str | None:
     """Why nothing of the model is shown about these examples, where one of them is hidden."""
-    return next(iter(why(audit, ids).values()), None)
+    return next(iter(hidden_reasons(audit, ids).values()), None)
 
 
 # -- tables, lists and maps without them -----------------------------------------------------------------------------
 
 
-def without(audit: Audit, table: pa.Table, keep: Collection[str] = ()) -> tuple[pa.Table, str | None]:
+def drop_hidden(audit: Audit, table: pa.Table, keep: Collection[str] = ()) -> tuple[pa.Table, str | None]:
     """The rows of a table with example_id that are not hidden, and a sentence about the others. keep: reasons that
     leave a row in its place."""
-    hidden = everything(audit)
+    hidden = all_hidden(audit)
     if not hidden or not table.num_rows:
         return table, None
     named = pa.array([one for one, reason in hidden.items() if reason not in keep], pa.string())
@@ -154,9 +158,9 @@ def without(audit: Audit, table: pa.Table, keep: Collection[str] = ()) -> tuple[
     return table.filter(pc.invert(inside)), left_out(hidden[one] for one in gone)
 
 
-def frame_without(audit: Audit, frame: pd.DataFrame, ids: Sequence[str]) -> tuple[pd.DataFrame, str | None]:
-    """The same as ``without`` for a data frame whose rows are about ``ids``."""
-    hidden = everything(audit)
+def drop_hidden_rows(audit: Audit, frame: pd.DataFrame, ids: Sequence[str]) -> tuple[pd.DataFrame, str | None]:
+    """The same as ``drop_hidden`` for a data frame whose rows are about ``ids``."""
+    hidden = all_hidden(audit)
     shown = np.array([one not in hidden for one in ids], dtype=bool)
     return (frame, None) if shown.all() else (frame[shown], left_out(hidden[one] for one in ids if one in hidden))
 
@@ -164,18 +168,18 @@ def frame_without(audit: Audit, frame: pd.DataFrame, ids: Sequence[str]) -> tupl
 # -- numbers ---------------------------------------------------------------------------------------------------------
 
 
-def parts_refused(audit: Audit, selection: Selection) -> str | None:
+def subset_refusal(audit: Audit, selection: Selection) -> str | None:
     """Why numbers of this selection are not shown: of a blind test whole classes alone, since the difference of two
     parts may be one example."""
     chosen = bool(selection.meta) and selection.split in (None, "test")
-    return PARTS if chosen and second_reader.policy(audit).is_blind else None
+    return SUBSET_REFUSED if chosen and second_reader.policy(audit).is_blind else None
 
 
-def open_part(audit: Audit, selection: Selection, *, parted: bool = False) -> tuple[Selection, str | None]:
+def exclude_hidden(audit: Audit, selection: Selection, *, parted: bool = False) -> tuple[Selection, str | None]:
     """The selection that numbers of a part chosen by metadata are counted over: without its hidden examples; and a
     sentence about those. The whole selection where nothing parts it. parted: groups of it are shown, whatever it is
     itself."""
-    hidden = everything(audit) if selection.meta or parted else {}
+    hidden = all_hidden(audit) if selection.meta or parted else {}
     if not hidden:
         return selection, None
     condition, parameters = Selection(selection.split, meta=selection.meta).sql()
@@ -189,11 +193,11 @@ def open_part(audit: Audit, selection: Selection, *, parted: bool = False) -> tu
     return replace(selection, left_out=frozenset(inside)), left_out(hidden[one] for one in inside)
 
 
-def accuracy_shown(audit: Audit, known: pd.DataFrame, selection: Selection) -> pd.DataFrame:
+def drop_revealing_accuracy(audit: Audit, known: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     """Accuracies per group (with column ``split``, n) without those that would tell of single test examples."""
     if not second_reader.policy(audit).is_blind or "split" not in known or not len(known):
         return known
-    few = (known["split"] == "test") & ((known["n"] < FEWEST) | bool(selection.meta))
+    few = (known["split"] == "test") & ((known["n"] < FEWEST_TEST_EXAMPLES) | bool(selection.meta))
     return known[~few]
 
 
@@ -205,7 +209,7 @@ def blind_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
     evidence = {name: value for name, value in cell["evidence"].items() if name in ("run", "url")} | {"blind": True}
     return {
         **cell,
-        **dict.fromkeys(TOLD_BY_THE_MODEL),
+        **dict.fromkeys(MODEL_FIELDS),
         "wrong": False,
         "score": "",
         "score_help": "",
@@ -216,7 +220,7 @@ def blind_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
 
 def blind_cells(audit: Audit, cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Cells, the hidden ones without the model."""
-    hidden = why(audit, [cell["id"] for cell in cells])
+    hidden = hidden_reasons(audit, [cell["id"] for cell in cells])
     return [blind_cell(cell) if cell["id"] in hidden else cell for cell in cells]
 
 
@@ -230,7 +234,7 @@ def scored_cell(cell: Mapping[str, Any], score: str, score_help: str, evidence: 
 # -- the queue of a blind test ---------------------------------------------------------------------------------------
 
 
-def test_queue(audit: Audit, run: Run, table: pa.Table, split: str | None) -> pa.Table:
+def blind_test_queue(audit: Audit, run: Run, table: pa.Table, split: str | None) -> pa.Table:
     """A queue of a blind test split: suspects as ever, as many that the model agrees with by lot, in an order by lot.
 
     The suspects are those of which the model says another class; of the others as many are drawn by hash as there are
@@ -240,14 +244,14 @@ def test_queue(audit: Audit, run: Run, table: pa.Table, split: str | None) -> pa
     if not second_reader.is_blind_split(audit, split) or not table.num_rows or not run.predictions_path.is_file():
         return table
     stamps = (database.stamp(run.predictions_path), database.stamp(audit.examples_path))
-    chosen = _to_read(stamps, audit.seed) | set(probabilities(audit))
+    chosen = _blind_test_ids(stamps, audit.seed) | set(draw_probabilities(audit))
     ids = table["example_id"].to_pylist()
     order = sorted(range(len(ids)), key=lambda at: drawn(audit.seed, "blind order", ids[at]))
     return table.take(pa.array([at for at in order if ids[at] in chosen], pa.int64()))
 
 
 @lru_cache(maxsize=4)
-def _to_read(stamps: tuple, seed: int) -> frozenset[str]:
+def _blind_test_ids(stamps: tuple, seed: int) -> frozenset[str]:
     predictions, examples = (source(stamp[0]) for stamp in stamps)
     found = database.sql(
         f"SELECT e.example_id, p.correct FROM {examples} e JOIN {predictions} p ON p.example_id = "

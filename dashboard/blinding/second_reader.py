@@ -21,7 +21,7 @@ from dashboard.queries.selection import source
 from scoring.audit import Audit
 from scoring.queue.second_reader_policy import ReviewPolicy
 
-HIDDEN = "hidden until a second person has reviewed it"
+HIDDEN_ANSWER = "hidden until a second person has reviewed it"
 
 
 def policy(audit: Audit) -> ReviewPolicy:
@@ -55,10 +55,10 @@ def _waiting(_url: str, _position: int, _config: Any, _examples: Any) -> dict[st
     log, rules = decisions.open_log(audit), policy(audit)
     consensus = log.consensus()
     settled = consensus.loc[consensus["status"] == "adjudicated", "example_id"]
-    return rules.waiting(log.decisions(), settled, test_split(audit) if rules.is_blind else None)
+    return rules.waiting(log.decisions(), settled, test_examples(audit) if rules.is_blind else None)
 
 
-def test_split(audit: Audit) -> dict[str, str]:
+def test_examples(audit: Audit) -> dict[str, str]:
     """The test examples, each with its split."""
     return _test_ids(database.stamp(audit.examples_path))
 
@@ -77,40 +77,42 @@ def hidden_from(audit: Audit, reviewer: str | None, among: Collection[str] | Non
 
 def _waiting_among(audit: Audit, ids: set[str]) -> dict[str, str]:
     log, rules = decisions.open_log(audit), policy(audit)
-    said = log.decisions()
-    said = said[said["example_id"].isin(ids)]
-    if not len(said):
+    answers = log.decisions()
+    answers = answers[answers["example_id"].isin(ids)]
+    if not len(answers):
         return {}
     consensus = log.consensus()
     settled = consensus.loc[(consensus["status"] == "adjudicated") & consensus["example_id"].isin(ids), "example_id"]
-    return rules.waiting(said, settled, test_split(audit) if rules.is_blind else None)
+    return rules.waiting(answers, settled, test_examples(audit) if rules.is_blind else None)
 
 
-def as_seen(audit: Audit, states: Mapping[str, frozenset[str]], reviewer: str | None) -> dict[str, frozenset[str]]:
+def visible_states(
+    audit: Audit, states: Mapping[str, frozenset[str]], reviewer: str | None
+) -> dict[str, frozenset[str]]:
     """What is decided and how (``dashboard.queries.decisions.state_at``), as this person may see it: what others said
     to an example that waits for a second reader counts as not said."""
     hidden = frozenset(hidden_from(audit, reviewer))
     return {word: ids if word == "flagged" else ids - hidden for word, ids in states.items()}
 
 
-def without_hidden(audit: Audit, answer: dict[str, Any], reviewer: str | None) -> dict[str, Any]:
+def visible_status(audit: Audit, answer: dict[str, Any], reviewer: str | None) -> dict[str, Any]:
     """How examples stand (``dashboard.queries.live_status``), as this person may see it. Asked once a second by every
     browser, so it looks at the examples of the answer alone."""
     if not answer.get("examples"):
         return answer
     rules = policy(audit)
-    test = test_split(audit) if rules.is_blind else {}
+    test = test_examples(audit) if rules.is_blind else {}
     examples = {}
     for example, one in answer["examples"].items():
-        said = one["decisions"]
-        waits = len(said) == 1 and said[0]["reviewer"] != reviewer and not one["settled"]
-        if waits and rules.wants_second(example, said[0]["verdict"], said[0]["issues"], test.get(example)):
-            said = []
-        examples[example] = {"decisions": said, "flags": one["flags"], "notes": one["notes"]}
+        answers = one["decisions"]
+        waits = len(answers) == 1 and answers[0]["reviewer"] != reviewer and not one["settled"]
+        if waits and rules.wants_second(example, answers[0]["verdict"], answers[0]["issues"], test.get(example)):
+            answers = []
+        examples[example] = {"decisions": answers, "flags": one["flags"], "notes": one["notes"]}
     return {**answer, "examples": examples}
 
 
-def visible(audit: Audit, events: pd.DataFrame, reviewer: str | None) -> pd.DataFrame:
+def visible_events(audit: Audit, events: pd.DataFrame, reviewer: str | None) -> pd.DataFrame:
     """Events with what they say about an example blanked where this person must not see it yet: who and when stay."""
     hidden = hidden_from(audit, reviewer)
     if not hidden or not len(events):
@@ -120,7 +122,7 @@ def visible(audit: Audit, events: pd.DataFrame, reviewer: str | None) -> pd.Data
         return events
     shown = events.copy()
     shown.loc[rows, ["verdict", "new_label"]] = None
-    shown.loc[rows, "note"] = HIDDEN
+    shown.loc[rows, "note"] = HIDDEN_ANSWER
     for name in ("labels", "issues"):
         shown[name] = pd.Series(
             [() if row else one for row, one in zip(rows, shown[name], strict=True)], dtype=object, index=shown.index
@@ -131,7 +133,7 @@ def visible(audit: Audit, events: pd.DataFrame, reviewer: str | None) -> pd.Data
 # -- what is left to read ---------------------------------------------------------------------------------------------
 
 
-def for_me(audit: Audit, table: pa.Table) -> pa.Table:
+def open_rows(audit: Audit, table: pa.Table) -> pa.Table:
     """A queue's rows that are left for whoever looks (``scoring.queue.assignments.for_reviewer``), in the order to read
     them."""
     from datetime import UTC, datetime
@@ -145,7 +147,7 @@ def for_me(audit: Audit, table: pa.Table) -> pa.Table:
     queue = pd.DataFrame({"example_id": ids, "row": range(len(ids))})
     rules = policy(audit)
     if rules.is_blind:
-        test = test_split(audit)
+        test = test_examples(audit)
         queue["split"] = [test.get(one, "other") for one in ids]
     found = for_reviewer(queue, decisions.open_log(audit), who.reviewer, datetime.now(UTC), policy=rules)
     return table.take(pa.array(found["row"].to_numpy(), pa.int64()))

@@ -15,7 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard.style.colours import DECIDED, LABEL, NEUTRAL, SERIES, WRONG
-from dashboard.style.formatting import count, escaped, share, shares_between
+from dashboard.style.formatting import count, escaped, percent, percent_interval
 from scoring.audit import SPLITS
 
 HATCHES = {"train": "", "test": "/", "pool": "."}
@@ -36,7 +36,7 @@ class Chart:
     reading: str
 
 
-def laid_out(figure: go.Figure, height: int, **options: Any) -> go.Figure:
+def apply_layout(figure: go.Figure, height: int, **options: Any) -> go.Figure:
     """The figure with the margins, legend and transparent grounds of every chart; ``height`` in pixels."""
     figure.update_layout(
         height=height,
@@ -87,7 +87,7 @@ def class_balance(frame: pd.DataFrame, names: Sequence[str], what: str = "class"
             ],
             hoverinfo="text",
         )
-    laid_out(figure, 90 + ROW * max(len(names), 3), barmode="stack", bargap=0.3, showlegend=True)
+    apply_layout(figure, 90 + ROW * max(len(names), 3), barmode="stack", bargap=0.3, showlegend=True)
     figure.update_xaxes(title="examples", rangemode="tozero", tickformat=",d")
     of = "the number of examples with one given label" if what == "class" else (f"the number of examples in one {what}")
     return Chart(
@@ -118,14 +118,14 @@ def class_accuracy(frame: pd.DataFrame, names: Sequence[str], what: str = "class
                 "arrayminus": 100 * (part["accuracy"] - part["low"]),
             },
             hovertext=[
-                f"{escaped(row.label)}, {split}: {share(row.accuracy)} of {count(row.n, 'example')} right "
-                f"(95 % interval {shares_between(row.low, row.high)})"
+                f"{escaped(row.label)}, {split}: {percent(row.accuracy)} of {count(row.n, 'example')} right "
+                f"(95 % interval {percent_interval(row.low, row.high)})"
                 for row in part.itertuples()
             ],
             hoverinfo="text",
         )
         _corrected_accuracy(figure, part, split, rows)
-    laid_out(figure, 90 + ROW * max(len(names), 3), showlegend=True)
+    apply_layout(figure, 90 + ROW * max(len(names), 3), showlegend=True)
     figure.update_xaxes(title="accuracy, %", rangemode="normal")
     return Chart(
         class_rows(figure, names),
@@ -155,7 +155,7 @@ def _corrected_accuracy(figure: go.Figure, part: pd.DataFrame, split: str, rows:
                 "line": {"width": 2},
             },
             hovertext=[
-                f"{escaped(row.label)}, {split}: {share(row.corrected)} right on corrected labels, "
+                f"{escaped(row.label)}, {split}: {percent(row.corrected)} right on corrected labels, "
                 f"{int(row.changed):,} changed"
                 for row in part.itertuples()
             ],
@@ -189,9 +189,9 @@ def error_by_decile(series: dict[str, pd.DataFrame], base_rate: float | None) ->
                 "color": NEUTRAL.colour,
             },
             hovertext=[
-                f"{escaped(name)}, decile {int(row.decile)}: {share(row.error)} wrong "
+                f"{escaped(name)}, decile {int(row.decile)}: {percent(row.error)} wrong "
                 f"of {count(int(row.n), 'example')} "
-                f"(95 % interval {shares_between(row.low, row.high)})"
+                f"(95 % interval {percent_interval(row.low, row.high)})"
                 for row in frame.itertuples()
             ],
             hoverinfo="text",
@@ -202,14 +202,14 @@ def error_by_decile(series: dict[str, pd.DataFrame], base_rate: float | None) ->
             y=100 * base_rate,
             line={"color": NEUTRAL.colour, "dash": "dash", "width": 1.5},
             annotation={
-                "text": f"base rate<br>{share(base_rate)}",
+                "text": f"base rate<br>{percent(base_rate)}",
                 "x": 1,
                 "xanchor": "left",
                 "yanchor": "middle",
                 "align": "left",
             },
         )
-    laid_out(figure, 340, barmode="group", bargap=0.25, showlegend=len(series) > 1, clickmode="event+select")
+    apply_layout(figure, 340, barmode="group", bargap=0.25, showlegend=len(series) > 1, clickmode="event+select")
     figure.update_layout(margin={"r": 80}, scattermode="group", scattergap=0.25)
     figure.update_xaxes(title="decile of the score, 1 = lowest", dtick=1)
     figure.update_yaxes(title="error, %", rangemode="tozero")
@@ -235,7 +235,7 @@ def _corrected_errors(figure: go.Figure, name: str, frame: pd.DataFrame) -> None
             cliponaxis=False,
             customdata=[[name, int(d)] for d in rows["decile"]],
             hovertext=[
-                f"{escaped(name)}, decile {int(row.decile)}: {share(row.corrected)} wrong on corrected labels, "
+                f"{escaped(name)}, decile {int(row.decile)}: {percent(row.corrected)} wrong on corrected labels, "
                 f"{int(row.changed):,} changed"
                 for row in rows.itertuples()
             ],
@@ -248,14 +248,14 @@ def class_deciles(frame: pd.DataFrame, names: Sequence[str], what: str = "class"
     grid = frame.pivot(index="class", columns="decile", values="error").reindex(list(names))
     sizes = frame.pivot(index="class", columns="decile", values="n").reindex(list(names))
     both = {
-        (row["class"], row["decile"]): f", {share(row['corrected'])} on corrected labels, "
+        (row["class"], row["decile"]): f", {percent(row['corrected'])} on corrected labels, "
         f"{int(row['changed']):,} changed"
         for row in frame.to_dict("records")
         if row.get("changed", 0) > 0
     }
     text = [
         [
-            f"{escaped(name)}, decile {d}: {share(grid.loc[name, d])} wrong "
+            f"{escaped(name)}, decile {d}: {percent(grid.loc[name, d])} wrong "
             f"of {count(int(sizes.loc[name, d]), 'example')}{both.get((name, d), '')}"
             for d in grid.columns
         ]
@@ -275,7 +275,7 @@ def class_deciles(frame: pd.DataFrame, names: Sequence[str], what: str = "class"
             colorbar={"title": {"text": "error, %"}, "thickness": 10},
         )
     )
-    laid_out(figure, 90 + ROW * max(len(names), 3))
+    apply_layout(figure, 90 + ROW * max(len(names), 3))
     figure.update_xaxes(title=f"decile of the score within the {what}, 1 = lowest", dtick=1, showgrid=False)
     figure.update_yaxes(showgrid=False)
     return Chart(
@@ -303,7 +303,7 @@ def decisions_per_day(frame: pd.DataFrame) -> Chart:
             ],
             hoverinfo="text",
         )
-    laid_out(figure, 220, barmode="stack", bargap=0.4, showlegend=True)
+    apply_layout(figure, 220, barmode="stack", bargap=0.4, showlegend=True)
     figure.update_xaxes(type="category", title="day, UTC")
     figure.update_yaxes(title="decisions", rangemode="tozero", tickformat=",d")
     return Chart(

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.charts.common import ROW, TRANSPARENT, Chart, class_rows, laid_out
+from dashboard.charts.common import ROW, TRANSPARENT, Chart, apply_layout, class_rows
 from dashboard.style.colours import LABEL, NEUTRAL, SERIES
-from dashboard.style.formatting import count, escaped, number, share
+from dashboard.style.formatting import count, escaped, number, percent
 
 CELL = 30
 WITH_NUMBERS = 28
@@ -27,7 +27,7 @@ PALE, INK = (
 DIVERGING = [[0, "#56B4E9"], [0.5, PALE], [1, "#E08214"]]
 RISING = [[0, PALE], [1, "#E08214"]]
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-INKS = SERIES[:6]
+LINE_COLOURS = SERIES[:6]
 LABELLED, UNLABELLED = "●", "○"
 
 
@@ -74,7 +74,7 @@ def matrix(
     for a, b in {picked, picked[::-1]} if picked else ():
         if a in rows and b in columns:
             _outline(figure, rows.index(a), columns.index(b))
-    laid_out(figure, 170 + CELL * max(len(rows), 4), clickmode="event+select", showlegend=False)
+    apply_layout(figure, 170 + CELL * max(len(rows), 4), clickmode="event+select", showlegend=False)
     for axis, order in ((figure.update_xaxes, columns), (figure.update_yaxes, rows)):
         ticks = [f"{marks.get(a, '')} {escaped(names[a], 26)}".strip() for a in order]
         axis(tickmode="array", tickvals=list(range(len(order))), ticktext=ticks, showgrid=False, zeroline=False)
@@ -85,14 +85,14 @@ def matrix(
 
 def _targets(rows: Sequence[str], columns: Sequence[str], hover: Sequence[str]) -> dict[str, Any]:
     """One invisible square per cell, to be hovered and clicked."""
-    unseen = {"marker": {"opacity": 0}}
+    invisible = {"marker": {"opacity": 0}}
     return {
         "x": [j for _ in rows for j in range(len(columns))],
         "y": [i for i in range(len(rows)) for _ in columns],
         "mode": "markers",
         "marker": {"symbol": "square", "size": CELL - 4, "opacity": 0, "color": NEUTRAL.colour},
-        "selected": unseen,
-        "unselected": unseen,
+        "selected": invisible,
+        "unselected": invisible,
         "customdata": [[a, b] for a in rows for b in columns],
         "hovertext": hover,
         "hoverinfo": "text",
@@ -129,7 +129,7 @@ def by_group(table: pd.DataFrame, what: str = "class") -> Chart:
         )
     )
     figure.add_vline(x=0, line={"color": NEUTRAL.colour, "dash": "dash", "width": 1.5})
-    laid_out(figure, 90 + ROW * max(len(names), 3), showlegend=False)
+    apply_layout(figure, 90 + ROW * max(len(names), 3), showlegend=False)
     figure.update_xaxes(title=f"rank correlation within the {what}", range=[-1.05, 1.05])
     return Chart(
         class_rows(figure, names),
@@ -138,7 +138,7 @@ def by_group(table: pd.DataFrame, what: str = "class") -> Chart:
     )
 
 
-def steadiness(table: pd.DataFrame, names: Mapping[str, str]) -> Chart:
+def run_correlations(table: pd.DataFrame, names: Mapping[str, str]) -> Chart:
     """Run against run for every score. ``table``: score, run_a, run_b, n, rho."""
     order = table.groupby("score")["rho"].mean().sort_values(ascending=False).index.tolist()
     place = {address: at for at, address in enumerate(order)}
@@ -167,7 +167,7 @@ def steadiness(table: pd.DataFrame, names: Mapping[str, str]) -> Chart:
         hovertext=[f"{escaped(names[address])}: mean {number(value)}" for address, value in mean.items()],
         hoverinfo="text",
     )
-    laid_out(figure, 110 + ROW * max(len(order), 3), showlegend=True)
+    apply_layout(figure, 110 + ROW * max(len(order), 3), showlegend=True)
     figure.update_xaxes(
         title="rank correlation of two runs",
         range=[min(0.0, float(known["rho"].min())) - 0.05, 1.03] if len(known) else [0, 1],
@@ -202,9 +202,13 @@ def decile_runs(by_run: pd.DataFrame, band: pd.DataFrame) -> Chart:
             y=100 * part["error"],
             mode="lines",
             name=escaped(run, 24),
-            line={"width": 1.5, "color": INKS[at % len(INKS)], "dash": DASHES[at // len(INKS) % len(DASHES)]},
+            line={
+                "width": 1.5,
+                "color": LINE_COLOURS[at % len(LINE_COLOURS)],
+                "dash": DASHES[at // len(LINE_COLOURS) % len(DASHES)],
+            },
             hovertext=[
-                f"{escaped(run)}, decile {row.decile}: {share(row.error)} of {count(row.n, 'example')} wrong"
+                f"{escaped(run)}, decile {row.decile}: {percent(row.error)} of {count(row.n, 'example')} wrong"
                 for row in part.itertuples()
             ],
             hoverinfo="text",
@@ -216,12 +220,12 @@ def decile_runs(by_run: pd.DataFrame, band: pd.DataFrame) -> Chart:
         name="mean",
         line={"width": 3, "color": NEUTRAL.colour},
         hovertext=[
-            f"decile {row.decile}: mean {share(row.mean)}, SD {share(row.deviation)}" for row in band.itertuples()
+            f"decile {row.decile}: mean {percent(row.mean)}, SD {percent(row.deviation)}" for row in band.itertuples()
         ],
         hoverinfo="text",
     )
     _corrected_mean(figure, band)
-    laid_out(figure, 340, showlegend=True)
+    apply_layout(figure, 340, showlegend=True)
     figure.update_xaxes(title="decile of the score, the suspicious end at 10", dtick=1)
     figure.update_yaxes(title="error, %", rangemode="tozero")
     return Chart(
@@ -244,8 +248,8 @@ def _corrected_mean(figure: go.Figure, band: pd.DataFrame) -> None:
             marker={"symbol": "diamond-open", "size": 11, "color": LABEL.colour, "line": {"width": 2}},
             cliponaxis=False,
             hovertext=[
-                f"decile {row.decile}: mean {share(row.corrected)} wrong on corrected labels, SD "
-                f"{share(row.corrected_deviation)}; {number(row.changed)} changed "
+                f"decile {row.decile}: mean {percent(row.corrected)} wrong on corrected labels, SD "
+                f"{percent(row.corrected_deviation)}; {number(row.changed)} changed "
                 f"per run"
                 for row in rows.itertuples()
             ],
@@ -274,14 +278,19 @@ def recall_curves(curves: Mapping[str, pd.DataFrame], names: Mapping[str, str]) 
             y=100 * curve["recall"],
             mode="lines",
             name=escaped(names[address], 30),
-            line={"width": 2.5, "color": INKS[at % len(INKS)], "dash": DASHES[at // len(INKS) % len(DASHES)]},
+            line={
+                "width": 2.5,
+                "color": LINE_COLOURS[at % len(LINE_COLOURS)],
+                "dash": DASHES[at // len(LINE_COLOURS) % len(DASHES)],
+            },
             hovertext=[
-                f"{escaped(names[address])}: {share(row.recall)} of the wrong labels in the first {share(row.share)}"
+                f"{escaped(names[address])}: {percent(row.recall)} of the wrong labels in the first "
+                f"{percent(row.share)}"
                 for row in curve.itertuples()
             ],
             hoverinfo="text",
         )
-    laid_out(figure, 420, showlegend=True)
+    apply_layout(figure, 420, showlegend=True)
     figure.update_layout(legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"})
     figure.update_xaxes(title="share reviewed, %", range=[0, 100])
     figure.update_yaxes(title="wrong labels found, %", range=[0, 102])
@@ -317,7 +326,11 @@ def roc_runs(curves: pd.DataFrame, runs: Sequence[str], areas: Sequence[float]) 
             mode="lines",
             name=f"{escaped(run, 24)}, AUROC {area:.3f}",
             hoverinfo="name",
-            line={"width": 1.2, "color": INKS[at % len(INKS)], "dash": DASHES[at // len(INKS) % len(DASHES)]},
+            line={
+                "width": 1.2,
+                "color": LINE_COLOURS[at % len(LINE_COLOURS)],
+                "dash": DASHES[at // len(LINE_COLOURS) % len(DASHES)],
+            },
         )
     if len(runs) > 1:
         figure.add_scatter(
@@ -328,7 +341,7 @@ def roc_runs(curves: pd.DataFrame, runs: Sequence[str], areas: Sequence[float]) 
             line={"width": 3, "color": NEUTRAL.colour},
             hoverinfo="name",
         )
-    laid_out(figure, 380, showlegend=True)
+    apply_layout(figure, 380, showlegend=True)
     figure.update_layout(legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"})
     figure.update_xaxes(title="right labels reviewed as well (false-positive rate), %", range=[0, 100])
     figure.update_yaxes(title="wrong labels found, %", range=[0, 102])
@@ -340,7 +353,7 @@ def roc_runs(curves: pd.DataFrame, runs: Sequence[str], areas: Sequence[float]) 
     )
 
 
-def roc_outside(curves: Mapping[str, Sequence[float]], areas: Mapping[str, float]) -> Chart:
+def roc_ood(curves: Mapping[str, Sequence[float]], areas: Mapping[str, float]) -> Chart:
     """ROC of several scores that tell what is out of distribution. ``curves``: shares found at equal steps of the share
     of those inside; ``areas``: their AUROC.
     """
@@ -354,9 +367,13 @@ def roc_outside(curves: Mapping[str, Sequence[float]], areas: Mapping[str, float
             name=f"{escaped(score, 40)}, AUROC {areas[score]:.3f}",
             hoverinfo="name",
             hoverlabel={"namelength": -1},
-            line={"width": 2, "color": INKS[at % len(INKS)], "dash": DASHES[at // len(INKS) % len(DASHES)]},
+            line={
+                "width": 2,
+                "color": LINE_COLOURS[at % len(LINE_COLOURS)],
+                "dash": DASHES[at // len(LINE_COLOURS) % len(DASHES)],
+            },
         )
-    laid_out(figure, 400, showlegend=True)
+    apply_layout(figure, 400, showlegend=True)
     figure.update_layout(legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"})
     figure.update_xaxes(title="in distribution, taken for out of distribution (false-positive rate), %", range=[0, 100])
     figure.update_yaxes(title="out of distribution, found (true-positive rate), %", range=[0, 102])
@@ -377,7 +394,7 @@ def deviations(table: pd.DataFrame) -> Chart:
             hovertemplate="%{y:,} examples move by %{x} % of the ranking<extra></extra>",
         )
     )
-    laid_out(figure, 240, bargap=0.05, showlegend=False)
+    apply_layout(figure, 240, bargap=0.05, showlegend=False)
     figure.update_layout(paper_bgcolor=TRANSPARENT)
     figure.update_xaxes(
         title="standard deviation of an example's position over the runs, % of the ranking", rangemode="tozero"

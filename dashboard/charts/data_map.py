@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.charts.common import TRANSPARENT, Chart, laid_out
+from dashboard.charts.common import TRANSPARENT, Chart, apply_layout
 from dashboard.charts.lasso_geometry import Outline
 from dashboard.charts.slice_charts import OTHERS, SCALE, group_style
 from dashboard.style.colours import LABEL, NEUTRAL, SERIES
-from dashboard.style.formatting import count, escaped, number, share
+from dashboard.style.formatting import count, escaped, number, percent
 
 HEIGHT = 470
 LEGEND = 24
@@ -53,7 +53,7 @@ def data_map(points: pd.DataFrame, colour: str, title: str, outlines: Sequence[O
     for outline in outlines:
         path = "M" + "L".join(f"{x:.4g},{y:.4g}" for x, y in outline) + "Z"
         figure.add_shape(type="path", path=path, line={"color": NEUTRAL.colour, "width": 2, "dash": "dash"})
-    laid_out(figure, HEIGHT, showlegend=True)
+    apply_layout(figure, HEIGHT, showlegend=True)
     figure.update_layout(
         dragmode="lasso",
         legend={"orientation": "v", "x": 1.01, "y": 0.98, "yanchor": "top", "itemsizing": "constant"},
@@ -107,7 +107,7 @@ def _trace(part: pd.DataFrame) -> dict:
     hover = [
         f"{escaped(row.example_id)}<br>label {_name(row.label)}, prediction {_name(row.prediction)}<br>"
         f"confidence {number(row.confidence)}, variability {number(row.variability)}, right in "
-        f"{share(row.correctness)}"
+        f"{percent(row.correctness)}"
         + ("" if row.score is None or np.isnan(row.score) else f"<br>score {number(row.score)}")
         for row in part.itertuples()
     ]
@@ -139,13 +139,13 @@ def progress(table: pd.DataFrame, epoch: int) -> Chart:
             name=name,
             line={"color": colour, "dash": dash, "width": 2},
             hovertext=[
-                f"after epoch {row.epoch}: {name} {share(getattr(row, column))}, {count(row.n, 'example')}"
+                f"after epoch {row.epoch}: {name} {percent(getattr(row, column))}, {count(row.n, 'example')}"
                 for row in table.itertuples()
             ],
             hoverinfo="text",
         )
     figure.add_vline(x=epoch, line={"color": NEUTRAL.colour, "width": 1.5})
-    laid_out(figure, 200, showlegend=True)
+    apply_layout(figure, 200, showlegend=True)
     figure.update_xaxes(title="epoch")
     figure.update_yaxes(title="%", range=[0, 102])
     return Chart(

@@ -20,7 +20,7 @@ MOST = 8
 Outline = list[tuple[float, float]]
 
 
-def drawn(selection: Mapping[str, Any]) -> list[Outline]:
+def selected_outlines(selection: Mapping[str, Any]) -> list[Outline]:
     """The outlines in what Streamlit tells of a chart's selection: lassos, and boxes by their corners."""
     found = [list(zip(one["x"], one["y"], strict=True)) for one in selection.get("lasso", ())]
     for one in selection.get("box", ()):
@@ -36,19 +36,19 @@ def _fewer(outline: Outline) -> Outline:
     return [outline[int(at)] for at in np.linspace(0, len(outline) - 1, CORNERS)]
 
 
-def written(outlines: Sequence[Outline]) -> str:
+def to_text(outlines: Sequence[Outline]) -> str:
     """Outlines as an address holds them.
 
-    >>> written([[(0.0, 1.23456), (2.0, 0.5), (1.0, -3.0)]])
+    >>> to_text([[(0.0, 1.23456), (2.0, 0.5), (1.0, -3.0)]])
     '0,1.235;2,0.5;1,-3'
     """
     return "|".join(";".join(f"{x:.4g},{y:.4g}" for x, y in outline) for outline in outlines)
 
 
-def read(text: str) -> list[Outline]:
+def from_text(text: str) -> list[Outline]:
     """Outlines from an address; none where it holds anything else.
 
-    >>> read("0,1.235;2,0.5;1,-3"), read("nonsense"), read("1,nan;2,2;3,3")
+    >>> from_text("0,1.235;2,0.5;1,-3"), from_text("nonsense"), from_text("1,nan;2,2;3,3")
     ([[(0.0, 1.235), (2.0, 0.5), (1.0, -3.0)]], [], [])
     """
     try:
@@ -65,11 +65,11 @@ def _corner(text: str) -> tuple[float, float]:
     return x, y
 
 
-def inside(x: np.ndarray, y: np.ndarray, outlines: Sequence[Outline]) -> np.ndarray:
+def points_inside(x: np.ndarray, y: np.ndarray, outlines: Sequence[Outline]) -> np.ndarray:
     """Which points (n,), (n,) lie in any of the outlines → (n,) bool.
 
     >>> square = [(0.0, 0.0), (2.0, 0.0), (2.0, 2.0), (0.0, 2.0)]
-    >>> inside(np.array([1.0, 3.0]), np.array([1.0, 1.0]), [square]).tolist()
+    >>> points_inside(np.array([1.0, 3.0]), np.array([1.0, 1.0]), [square]).tolist()
     [True, False]
     """
     found = np.zeros(len(x), dtype=bool)

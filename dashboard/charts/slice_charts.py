@@ -13,17 +13,17 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.charts.common import ROW, TRANSPARENT, Chart, class_rows, laid_out
+from dashboard.charts.common import ROW, TRANSPARENT, Chart, apply_layout, class_rows
 from dashboard.charts.lasso_geometry import Outline
 from dashboard.style.colours import DECIDED, LABEL, NEUTRAL, PREDICTION, SERIES, WRONG
 from dashboard.style.formatting import count, escaped, number
 
 SHAPES = ("circle", "square", "diamond", "triangle-up", "cross")
-INKS = SERIES[:6]  # the palette's yellow cannot be seen as a point on white
+POINT_COLOURS = SERIES[:6]  # the palette's yellow cannot be seen as a point on white
 MAP_HEIGHT = 560
 RIGHT, MISSED, UNKNOWN = "right", "wrong", "not known"
 OTHERS = "all others"
-NOWHERE = "in no slice"
+IN_NO_SLICE = "in no slice"
 SCALE = [
     [0, "#3B76AF"],
     [0.5, "#8C8C8C"],
@@ -42,8 +42,8 @@ def group_style(place: int) -> dict[str, str]:
     True
     """
     return {
-        "color": INKS[place % len(INKS)],
-        "symbol": SHAPES[(place + place // len(INKS)) % len(SHAPES)],
+        "color": POINT_COLOURS[place % len(POINT_COLOURS)],
+        "symbol": SHAPES[(place + place // len(POINT_COLOURS)) % len(SHAPES)],
     }
 
 
@@ -126,7 +126,7 @@ def _marker(name: str, place: int) -> dict[str, Any]:
         RIGHT: {"color": NEUTRAL.colour, "symbol": "circle", "size": 5, "opacity": 0.55},
         MISSED: {"color": WRONG.colour, "symbol": "x", "size": 7},
         UNKNOWN: {"color": NEUTRAL.colour, "symbol": "x-thin-open", "size": 5},
-        NOWHERE: {"color": NEUTRAL.colour, "symbol": "circle-open", "size": 5, "opacity": 0.45},
+        IN_NO_SLICE: {"color": NEUTRAL.colour, "symbol": "circle-open", "size": 5, "opacity": 0.45},
         OTHERS: {"color": NEUTRAL.colour, "symbol": "square-open", "size": 5, "opacity": 0.6},
     }
     return own.get(name) or {**group_style(place), "size": 6, "line": {"width": 0}}
@@ -136,7 +136,7 @@ def _finished(figure: go.Figure, outlines: Sequence[Outline], reading: str) -> C
     for outline in outlines:
         path = "M" + "L".join(f"{x:.4g},{y:.4g}" for x, y in outline) + "Z"
         figure.add_shape(type="path", path=path, line={"color": NEUTRAL.colour, "width": 2, "dash": "dash"})
-    laid_out(figure, MAP_HEIGHT, showlegend=True)
+    apply_layout(figure, MAP_HEIGHT, showlegend=True)
     figure.update_layout(
         dragmode="lasso",
         legend={"orientation": "v", "x": 1.01, "y": 0.93, "yanchor": "top", "itemsizing": "constant"},
@@ -166,7 +166,7 @@ def labels_and_predictions(rows: Sequence[tuple[str, int, int]]) -> Chart:
                 f"{escaped(name)}: {word} of {count(n, 'example')}" for name, n in zip(names, numbers, strict=True)
             ],
         )
-    laid_out(figure, 80 + (ROW + 8) * max(len(rows), 2), barmode="group", bargap=0.25, showlegend=True)
+    apply_layout(figure, 80 + (ROW + 8) * max(len(rows), 2), barmode="group", bargap=0.25, showlegend=True)
     figure.update_xaxes(title="examples", rangemode="tozero")
     return Chart(
         class_rows(figure, names),
@@ -211,7 +211,7 @@ def accuracy_gains(frame: pd.DataFrame) -> Chart:
             ],
         )
     figure.add_vline(x=0, line={"color": NEUTRAL.colour, "dash": "dash", "width": 1.5})
-    laid_out(figure, 90 + (ROW + 6) * max(len(frame), 3), showlegend=True)
+    apply_layout(figure, 90 + (ROW + 6) * max(len(frame), 3), showlegend=True)
     figure.update_xaxes(title="change of accuracy, percentage points")
     return Chart(
         class_rows(figure, list(frame["group"])),
@@ -239,7 +239,7 @@ def loss_changes(frame: pd.DataFrame) -> Chart:
             hoverinfo="text",
         )
     )
-    laid_out(figure, 90 + (ROW + 6) * max(len(frame), 3), bargap=0.4)
+    apply_layout(figure, 90 + (ROW + 6) * max(len(frame), 3), bargap=0.4)
     figure.update_xaxes(title="predicted change of loss, nats", zeroline=True, zerolinecolor=NEUTRAL.colour)
     return Chart(
         class_rows(figure, list(frame["group"])),

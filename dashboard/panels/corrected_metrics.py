@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard.blinding import second_reader
 from dashboard.presenters import corrected_metrics
-from dashboard.style.formatting import share
+from dashboard.style.formatting import percent
 from dashboard.widgets import inputs
 from scoring.audit import Audit, Run
 from scoring.corrections.corrected_metrics import changed
@@ -27,13 +27,13 @@ def show_on_both_labels(audit: Audit, run: Run | None) -> None:
         "labels, relabelled examples count with their new label and excluded examples do not count."
     )
     found = _in_words(found)
-    percent = st.column_config.TextColumn(alignment="right")
+    percent_column = st.column_config.TextColumn(alignment="right")
     words = {"n": "examples", "n_corrected": "not excluded", "relabelled": "relabelled", "excluded": "excluded"}
     numbers = {name: st.column_config.NumberColumn(word, format="localized") for name, word in words.items()}
     shown: dict[str, Any] = {
         "hide_index": True,
         "placeholder": inputs.NONE,
-        "column_config": {"original": percent, "corrected": percent, **numbers},
+        "column_config": {"original": percent_column, "corrected": percent_column, **numbers},
         "width": 800,
     }
     st.dataframe(found, **shown)
@@ -49,7 +49,7 @@ def show_on_both_labels(audit: Audit, run: Run | None) -> None:
 
 def _in_words(table: pd.DataFrame) -> pd.DataFrame:
     """Accuracies as every page writes them."""
-    return table.assign(**{name: table[name].map(share) for name in ("original", "corrected")})
+    return table.assign(**{name: table[name].map(percent) for name in ("original", "corrected")})
 
 
 def warn_about_test(audit: Audit) -> None:

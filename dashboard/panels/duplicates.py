@@ -43,14 +43,14 @@ def show_exact(frame: pd.DataFrame, which: str, audit: Audit, selection: Selecti
     if frame.empty:
         st.caption("There are no exact duplicates.")
         return
-    shown = chosen(frame, which, audit, selection)
-    st.markdown("**Exact duplicates** · " + told(frame, shown))
+    shown = filter_groups(frame, which, audit, selection)
+    st.markdown("**Exact duplicates** · " + groups_summary(frame, shown))
     if shown.empty:
         return
     table = shown.head(MOST_ROWS)
     table = table.assign(grid=[inputs.address("grid", {"same": f}) for f in table["fingerprint"]])
     st.dataframe(
-        named(table)[["grid", "copies", "across_splits", "conflicting", "splits", "labels", "example_ids"]],
+        shorten_members(table)[["grid", "copies", "across_splits", "conflicting", "splits", "labels", "example_ids"]],
         hide_index=True,
         placeholder=inputs.NONE,
         height="content" if len(table) < 10 else 320,
@@ -74,8 +74,8 @@ def show_near(frame: pd.DataFrame | None, which: str, audit: Audit, run: Run, se
     if frame.empty:
         st.caption("There are no near duplicates by the features of this run.")
         return None
-    shown = chosen(frame, which, audit, selection)
-    st.markdown("**Near duplicates by features** · " + told(frame, shown))
+    shown = filter_groups(frame, which, audit, selection)
+    st.markdown("**Near duplicates by features** · " + groups_summary(frame, shown))
     if shown.empty:
         return None
     table = shown.head(MOST_NEAR)
@@ -86,7 +86,7 @@ def show_near(frame: pd.DataFrame | None, which: str, audit: Audit, run: Run, se
         table = with_pictures(table, audit)
         columns[1:1] = ["one", "other"]
     st.dataframe(
-        named(table)[columns],
+        shorten_members(table)[columns],
         hide_index=True,
         placeholder=inputs.NONE,
         height="content" if len(table) < 5 else 400,
@@ -102,7 +102,7 @@ def show_near(frame: pd.DataFrame | None, which: str, audit: Audit, run: Run, se
     return None
 
 
-def chosen(frame: pd.DataFrame, which: str, audit: Audit, selection: Selection) -> pd.DataFrame:
+def filter_groups(frame: pd.DataFrame, which: str, audit: Audit, selection: Selection) -> pd.DataFrame:
     """The groups of that kind with any member that passes the metadata filters."""
     if which in WHICH:
         frame = frame[frame[WHICH[which]]]
@@ -112,7 +112,7 @@ def chosen(frame: pd.DataFrame, which: str, audit: Audit, selection: Selection) 
     return frame
 
 
-def told(frame: pd.DataFrame, shown: pd.DataFrame) -> str:
+def groups_summary(frame: pd.DataFrame, shown: pd.DataFrame) -> str:
     """How many groups there are, of which kind, and how many are shown."""
     facts = [
         count(len(frame), "group"),
@@ -122,7 +122,7 @@ def told(frame: pd.DataFrame, shown: pd.DataFrame) -> str:
     return ", ".join(facts) + (f" · {len(shown):,} match the filters" if len(shown) < len(frame) else "")
 
 
-def named(table: pd.DataFrame) -> pd.DataFrame:
+def shorten_members(table: pd.DataFrame) -> pd.DataFrame:
     """The first members of each group alone: a thousand copies would fill the page."""
     return table.assign(example_ids=[ids[:MOST_NAMED] for ids in table["example_ids"]])
 
@@ -160,7 +160,7 @@ def _near_groups(members: database.Stamp, examples: database.Stamp) -> pd.DataFr
     return group_near(some, database.sql(f"SELECT {names} FROM {source(examples[0])} WHERE {within}").to_pandas())
 
 
-def near_to(audit: Audit, run: Run | None, example_id: str, most: int = 100) -> list[str]:
+def near_duplicates_of(audit: Audit, run: Run | None, example_id: str, most: int = 100) -> list[str]:
     """The members of the group of near duplicates that an example is in, itself among them; none where it is in
     none."""
     frame = None if run is None else near_groups(audit, run)

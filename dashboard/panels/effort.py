@@ -14,11 +14,11 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard.auth.serving import serving
-from dashboard.charts.common import Chart, laid_out
+from dashboard.charts.common import Chart, apply_layout
 from dashboard.queries import database, decisions
 from dashboard.queries.selection import Selection
 from dashboard.style.colours import DECIDED, LABEL, NEUTRAL, WRONG
-from dashboard.style.formatting import count, escaped, number, plain, share, shares_between
+from dashboard.style.formatting import count, escaped, number, percent, percent_interval, plain
 from dashboard.widgets import inputs
 from scoring.audit import SPLITS, Audit, Run
 from scoring.queue.estimates import Effort, effort
@@ -41,19 +41,19 @@ def show_effort(audit: Audit, run: Run | None) -> None:
     if not splits:
         return inputs.empty("No split has labels, so there are no label errors to estimate.")
     split = inputs.switch("Split", splits, "effort_split", splits[0])
-    found = bought(audit, run, split)
+    found = effort_estimates(audit, run, split)
     st.markdown(f"**{plain(found.sentence)}**")
     if not found.decided:
         return None
     left, right = st.columns([3, 2])
     with left:
-        inputs.show_chart(stopping(found), "stopping")
-    right.dataframe(figures(found), hide_index=True, placeholder=inputs.NONE)
-    right.caption(counted(found))
+        inputs.show_chart(stopping_chart(found), "stopping")
+    right.dataframe(estimates_table(found), hide_index=True, placeholder=inputs.NONE)
+    right.caption(counting_rule(found))
     if len(found.by_rank):
-        inputs.show_chart(yield_by_rank(found.by_rank), "yield")
+        inputs.show_chart(yield_chart(found.by_rank), "yield")
     with st.expander("Numbers by reviewer and class"):
-        st.dataframe(readers(found.readers), hide_index=True, placeholder=inputs.NONE)
+        st.dataframe(reviewers_table(found.readers), hide_index=True, placeholder=inputs.NONE)
         st.caption(
             "Agreement: the share of a reviewer's shared examples on which all reviewers agree. Overturned: the "
             "adjudication differs from the reviewer's decision."
@@ -61,9 +61,9 @@ def show_effort(audit: Audit, run: Run | None) -> None:
     return None
 
 
-def bought(audit: Audit, run: Run | None, split: str) -> Effort:
+def effort_estimates(audit: Audit, run: Run | None, split: str) -> Effort:
     """The effort on one split as the log stands now."""
-    return _bought(
+    return _effort_estimates(
         audit.root,
         run.name if run else None,
         split,
@@ -75,12 +75,12 @@ def bought(audit: Audit, run: Run | None, split: str) -> Effort:
 
 
 @lru_cache(maxsize=8)
-def _bought(root: Path, run: str | None, split: str, url: str, position: int, *_stamps: object) -> Effort:
+def _effort_estimates(root: Path, run: str | None, split: str, url: str, position: int, *_stamps: object) -> Effort:
     audit = Audit.open(root)
     return effort(audit, audit.run(run) if run else None, decisions.open_log(audit), split)
 
 
-def counted(found: Effort) -> str:
+def counting_rule(found: Effort) -> str:
     """Which controls count, and how what is open is counted."""
     return (
         f"Controls: {found.drawn:,} drawn, {found.counted:,} used in the estimate, {found.waiting:,} not "
@@ -91,11 +91,11 @@ def counted(found: Effort) -> str:
     )
 
 
-def figures(found: Effort) -> pd.DataFrame:
+def estimates_table(found: Effort) -> pd.DataFrame:
     """The estimates as a table of text: what, estimate, interval."""
 
     def rate(name: str, value: Estimate) -> tuple[str, str, str]:
-        return name, share(value.value), shares_between(value.low, value.high)
+        return name, percent(value.value), percent_interval(value.low, value.high)
 
     def between(value: Estimate) -> str:
         return number(None) if math.isnan(value.low) else f"{number(value.low)} to {number(value.high)}"
@@ -114,22 +114,22 @@ def figures(found: Effort) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["what", "estimate", "95 % interval"])
 
 
-def readers(table: pd.DataFrame) -> pd.DataFrame:
+def reviewers_table(table: pd.DataFrame) -> pd.DataFrame:
     """Per reviewer and class, as the page names it."""
     return table.rename(columns={"label": "class", "seconds": "median time, s", "shared": "shared with others"})
 
 
-def stopping(found: Effort) -> Chart:
+def stopping_chart(found: Effort) -> Chart:
     """Bounds on what remains, what was found, and the goal, along the decisions."""
-    figure, seen = go.Figure(), found.history[found.history["controls"] > 0]
+    figure, bounded = go.Figure(), found.history[found.history["controls"] > 0]
     line = {"color": LABEL.colour, "width": 2.5}
     hover = "after %{x:,} decisions: at most %{y:,} wrong labels remain<extra></extra>"
     figure.add_scatter(
-        x=seen["decisions"], y=seen["low"], mode="lines", line={"width": 0}, showlegend=False, hoverinfo="skip"
+        x=bounded["decisions"], y=bounded["low"], mode="lines", line={"width": 0}, showlegend=False, hoverinfo="skip"
     )
     figure.add_scatter(
-        x=seen["decisions"],
-        y=seen["high"],
+        x=bounded["decisions"],
+        y=bounded["high"],
         mode="lines",
         line=line,
         name="remaining, upper bound",
@@ -154,17 +154,17 @@ def stopping(found: Effort) -> Chart:
         line={"color": WRONG.colour, "width": 2, "dash": "dash"},
         hoverinfo="skip",
     )
-    laid_out(figure, 320)
+    apply_layout(figure, 320)
     figure.update_xaxes(title="decisions", rangemode="tozero")
     figure.update_yaxes(title="wrong labels", rangemode="tozero")
     return Chart(
         figure,
         "The solid line is an upper bound on the wrong labels that remain, valid at all times together with "
-        f"{share(found.plan.confidence)} confidence. Stop when it is below the dashed line, your goal.",
+        f"{percent(found.plan.confidence)} confidence. Stop when it is below the dashed line, your goal.",
     )
 
 
-def yield_by_rank(by_rank: pd.DataFrame) -> Chart:
+def yield_chart(by_rank: pd.DataFrame) -> Chart:
     """Wrong labels among every hundred suspects, beside chance."""
     figure = go.Figure()
     names = [f"{first:,}–{last:,}" for first, last in zip(by_rank["first"], by_rank["last"], strict=True)]
@@ -192,7 +192,7 @@ def yield_by_rank(by_rank: pd.DataFrame) -> Chart:
         line={"color": NEUTRAL.colour, "dash": "dash"},
         hoverinfo="skip",
     )
-    laid_out(figure, 260)
+    apply_layout(figure, 260)
     figure.update_xaxes(title="suspects in the order of review, up to", type="category")
     figure.update_yaxes(title="wrong labels (%)", rangemode="tozero")
     return Chart(

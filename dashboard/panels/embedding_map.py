@@ -17,7 +17,7 @@ from dashboard.panels import influential_examples, jobs
 from dashboard.queries import database, decisions, slicings
 from dashboard.queries.score_columns import ScoreColumn
 from dashboard.queries.selection import MetaFilter, Selection
-from dashboard.queries.slicings import NONE, Slicing
+from dashboard.queries.slicings import IN_NO_SLICE, Slicing
 from dashboard.style.formatting import command_line, count
 from dashboard.widgets import grouping, inputs, lasso_select, page_frame
 from scoring.audit import SPLITS, Audit, Run
@@ -37,26 +37,26 @@ def show_map(
             "There is no map of the influence embeddings yet. This command computes the map and saves a slicing:",
             command_line("slice", audit, "--run", run.name),
         )
-        return jobs.offer(audit, run, "Compute the map", "slice")
+        return jobs.show_job(audit, run, "Compute the map", "slice")
     scores = by_title(columns)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        grouped = page_frame.grouped()
+        grouped = page_frame.current_grouping()
         colours = COLOURS if grouped is None else (*COLOURS, GROUP)
         colour = inputs.choose("Colour by", [*colours, *scores], "colour", GROUP if grouped else COLOURS[0], width=300)
         split = pick_split(audit, slicing.settings.split)
     selection = Selection(split, meta=meta)
     points = place_in_slices(slicings.map_points(audit, run, selection, scores.get(colour)), slicing)
-    points, left_out = model_output.frame_without(audit, points, points["example_id"].tolist())
+    points, left_out = model_output.drop_hidden_rows(audit, points, points["example_id"].tolist())
     if points.empty:
         return inputs.empty(left_out or "No example on the map matches these filters.")
     if left_out:
         st.caption(left_out)
     if grouped is not None:
-        points = points.assign(group=points["example_id"].map(grouping.members(audit, grouped)))
-    drawn = slicings.thin(points, "label", always=decisions.state_at(audit)["flagged"]).reset_index(drop=True)
+        points = points.assign(group=points["example_id"].map(grouping.group_by_example(audit, grouped)))
+    drawn = slicings.subsample(points, "label", always=decisions.state_at(audit)["flagged"]).reset_index(drop=True)
     labelled = int(database.counts(audit, selection, ["split"])["labelled"].sum())
-    outlines = draw(drawn, colour, slicing, how_many(len(drawn), labelled))
-    return show_inside(audit, run, drawn, outlines)
+    outlines = show_points(drawn, colour, slicing, count_text(len(drawn), labelled))
+    return show_selected(audit, run, drawn, outlines)
 
 
 def by_title(columns: Sequence[ScoreColumn]) -> dict[str, ScoreColumn]:
@@ -79,13 +79,13 @@ def pick_split(audit: Audit, default: str) -> str | None:
 def place_in_slices(points: pd.DataFrame, slicing: Slicing) -> pd.DataFrame:
     """The points with their slice_id, ``NONE`` for examples in no slice."""
     ids = slicing.members.set_index("example_id")["slice_id"]
-    return points.assign(slice_id=points["example_id"].map(ids).fillna(NONE).astype(int))
+    return points.assign(slice_id=points["example_id"].map(ids).fillna(IN_NO_SLICE).astype(int))
 
 
-def how_many(drawn: int, labelled: int) -> str:
+def count_text(drawn: int, labelled: int) -> str:
     """How many points there are, and why not all.
 
-    >>> how_many(497, 497)
+    >>> count_text(497, 497)
     '497 examples.'
     """
     if drawn >= labelled:
@@ -112,7 +112,7 @@ def groups(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[tuple[st
         there = set(points["slice_id"])
         order = [one["slice_id"] for one in slicing.slices if one["slice_id"] in there]
         named = [(f"slice {slice_id}", points["slice_id"] == slice_id) for slice_id in order]
-        rest = (slice_charts.NOWHERE, points["slice_id"] == NONE)
+        rest = (slice_charts.IN_NO_SLICE, points["slice_id"] == IN_NO_SLICE)
     shown = named if len(named) == LEGEND + 1 else named[:LEGEND]  # a single one is no "others"
     others = pd.Series(False, index=points.index)
     for _, rows in named[len(shown) :]:
@@ -120,21 +120,21 @@ def groups(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[tuple[st
     return [(name, rows.fillna(False)) for name, rows in (*shown, (slice_charts.OTHERS, others), rest)]
 
 
-def draw(points: pd.DataFrame, colour: str, slicing: Slicing, told: str) -> list[lasso_geometry.Outline]:
+def show_points(points: pd.DataFrame, colour: str, slicing: Slicing, summary: str) -> list[lasso_geometry.Outline]:
     """The chart; → what is drawn around on it, or was in the address that led here."""
     outlines = lasso_select.pending("map")
     if colour in (*COLOURS, GROUP):
         chart = slice_charts.influence_map(points, groups(points, colour, slicing), outlines)
     else:
         chart = slice_charts.score_map(points, colour, outlines)
-    return lasso_select.draw(chart, "map", told)
+    return lasso_select.show_lasso_chart(chart, "map", summary)
 
 
-def show_inside(audit: Audit, run: Run, points: pd.DataFrame, outlines: list[lasso_geometry.Outline]) -> None:
+def show_selected(audit: Audit, run: Run, points: pd.DataFrame, outlines: list[lasso_geometry.Outline]) -> None:
     """The examples inside the outlines, those that the model gets wrong first."""
     if not outlines:
         return
-    inside = points[lasso_geometry.inside(points["x"].to_numpy(), points["y"].to_numpy(), outlines)]
+    inside = points[lasso_geometry.points_inside(points["x"].to_numpy(), points["y"].to_numpy(), outlines)]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(f"{count(len(inside), 'example')} selected", anchor=False, width="content")
         lasso_select.clear_button("map")
@@ -143,7 +143,7 @@ def show_inside(audit: Audit, run: Run, points: pd.DataFrame, outlines: list[las
     wrong = int(inside["correct"].eq(False).sum())
     st.caption(f"{wrong:,} predicted wrong. They come first.")
     ordered = inside.assign(right=inside["correct"].fillna(True)).sort_values(["right", "example_id"], kind="stable")
-    about = {"lasso": lasso_geometry.written(outlines)}
-    influential_examples.show_behind(
+    about = {"lasso": lasso_geometry.to_text(outlines)}
+    influential_examples.show_influential(
         audit, run, ordered["example_id"].tolist(), "Selected", key="map_grid", evidence=about
     )

@@ -24,7 +24,7 @@ MOST = 24
 COLUMNS = 4
 
 
-def show_behind(
+def show_influential(
     audit: Audit,
     run: Run,
     ids: Sequence[str],
@@ -39,7 +39,7 @@ def show_behind(
     what: the set's title; scores: the text of a member's badge and its help, by example_id; evidence: goes into each
     decision.
     """
-    found = influences.behind(audit, run, ids, MOST)
+    found = influences.strongest_influences(audit, run, ids, MOST)
     st.caption(influences.SIGN)
     page = inputs.pick_page(len(ids), MEMBERS, (run.name, what, len(ids)), grid=key)
     places = range((page - 1) * MEMBERS, min(page * MEMBERS, len(ids)))

@@ -13,10 +13,10 @@ from dashboard.style.formatting import command_line, quoted
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
 
-EVERY = 1.0  # seconds between two looks at a job
+LOOK_SECONDS = 1.0  # seconds between two looks at a job
 
 
-def offer(audit: Audit, run: Run, label: str, command: str, *options: str, hidden: tuple[str, ...] = ()) -> None:
+def show_job(audit: Audit, run: Run, label: str, command: str, *options: str, hidden: tuple[str, ...] = ()) -> None:
     """The button ``label`` that starts a command for the run, or the command under way, and how the last one ended.
 
     Where this server starts no commands, what to type.
@@ -33,7 +33,7 @@ def offer(audit: Audit, run: Run, label: str, command: str, *options: str, hidde
         return
     last = jobs.latest(audit, run.name, command)
     if last is not None and last.state != "done":
-        _tell_end(last)
+        _show_end(last)
     if st.button(
         label,
         icon=":material/play_arrow:",
@@ -48,7 +48,7 @@ def offer(audit: Audit, run: Run, label: str, command: str, *options: str, hidde
             st.rerun()
 
 
-@st.fragment(run_every=EVERY)
+@st.fragment(run_every=LOOK_SECONDS)
 def _follow(job: Job) -> None:
     """Where a command is, looked at again every second; the page runs once when it has ended."""
     job = jobs.read(job.folder / f"{job.id}.json")
@@ -70,14 +70,14 @@ def _follow(job: Job) -> None:
             jobs.cancel(job)
 
 
-def _tell_end(job: Job) -> None:
+def _show_end(job: Job) -> None:
     """How a command ended that did not end well."""
     words = {
         "cancelled": f"`{job.name}` was cancelled after {job.seconds:,.0f} s. Start it again to continue.",
         "lost": f"`{job.name}` ended without a message. It may have run out of memory, or the machine was turned off.",
     }
-    said = words.get(job.state) or quoted(job.last_line() or f"ended with status {job.returncode}", longest=1000)
-    (st.info if job.state == "cancelled" else st.error)(said, icon=":material/error:")
+    message = words.get(job.state) or quoted(job.last_line() or f"ended with status {job.returncode}", longest=1000)
+    (st.info if job.state == "cancelled" else st.error)(message, icon=":material/error:")
     tail = job.tail().strip()
     if job.state != "cancelled" and tail:
         with st.expander("Last output"):

@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard.blinding import model_output, second_reader
-from dashboard.charts.common import Chart, laid_out
+from dashboard.charts.common import Chart, apply_layout
 from dashboard.queries import database, decisions
 from dashboard.style.colours import LABEL
 from dashboard.style.formatting import command_line, count, escaped
@@ -74,7 +74,7 @@ def pairs(audit: Audit, run: Run | None, split: str, meta: tuple = ()) -> pd.Dat
         return empty
     files = (audit.examples_path, run.score_path(order.scorer), run.predictions_path, run.out_of_fold_path)
     table = _suspects(audit.root, run.name, order, split, tuple(database.stamp(path) for path in files))
-    table = table[~table["example_id"].isin(list(model_output.everything(audit)))]
+    table = table[~table["example_id"].isin(list(model_output.all_hidden(audit)))]
     if meta:
         table = table[table["example_id"].isin(database.matching(audit, meta))]
     if table.empty:
@@ -128,7 +128,7 @@ def chart(found: pd.DataFrame) -> Chart:
         "Each square is a pair of given label (row) and suggested label (column). Its area is the number of "
         "suspects with this pair. Click a square to open their queue."
     )
-    return Chart(laid_out(figure, min(640, 120 + 30 * len(names))), reading)
+    return Chart(apply_layout(figure, min(640, 120 + 30 * len(names))), reading)
 
 
 def _open_picked(picked: Any, found: pd.DataFrame, shared: dict) -> None:

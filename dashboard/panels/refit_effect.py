@@ -18,7 +18,7 @@ from dashboard.charts.slice_charts import point_change
 from dashboard.panels import jobs
 from dashboard.presenters import influences
 from dashboard.queries import database, decisions
-from dashboard.style.formatting import count, number, plain, share
+from dashboard.style.formatting import count, number, percent, plain
 from dashboard.widgets import inputs
 from scoring.audit import Audit, Run
 from scoring.audit.storage import read_json
@@ -40,12 +40,12 @@ def show_effect(audit: Audit, run: Run | None) -> None:
     st.caption(EXPLAINED)
     if run is None:
         return inputs.empty("audit.toml names no model, so the effect cannot be predicted.")
-    lacks = influences.missing(audit, run)
+    lacks = influences.missing_embeddings(audit, run)
     if lacks:
         return inputs.empty(*lacks)
     url = serving().log_url
     hidden = () if url == audit.log_url else ("--log", url)
-    jobs.offer(audit, run, "Preview the effect", "refit", hidden=hidden)
+    jobs.show_job(audit, run, "Preview the effect", "refit", hidden=hidden)
     found = read_json(run.refit_path)
     if found is not None:
         show_result(audit, run, found)
@@ -54,13 +54,13 @@ def show_effect(audit: Audit, run: Run | None) -> None:
 
 def show_result(audit: Audit, run: Run, found: Mapping[str, Any]) -> None:
     """What was compared, the whole, then slices or classes."""
-    st.markdown(compared(found))
-    warn_if_old(audit, run, found)
+    st.markdown(comparison_text(found))
+    warn_if_outdated(audit, run, found)
     rows = pd.DataFrame(found["groups"])
     whole = rows[rows["group"] == ALL].iloc[0]
     show_whole(whole)
     kind = inputs.switch("Groups", list(KINDS), "effect", "slices")
-    st.caption(kept_apart(kind))
+    st.caption(groups_note(kind))
     part = rows[rows["group"].str.startswith(KINDS[kind]) & (rows["n"] > 0)].head(MOST_ROWS)
     if part.empty:
         return inputs.empty(f"None of the evaluation examples is in one of the {kind}.")
@@ -75,7 +75,7 @@ def show_result(audit: Audit, run: Run, found: Mapping[str, Any]) -> None:
     return None
 
 
-def compared(found: Mapping[str, Any]) -> str:
+def comparison_text(found: Mapping[str, Any]) -> str:
     """In one sentence what was compared, on which examples."""
     edits, judged = found["edits"], found["judged_on"]
     changed = f"{count(edits['relabelled'], 'training label')} changed"
@@ -87,7 +87,7 @@ def compared(found: Mapping[str, Any]) -> str:
     )
 
 
-def kept_apart(kind: str) -> str:
+def groups_note(kind: str) -> str:
     """Why these slices are not those of /slices."""
     if kind == "slices":
         return (
@@ -97,7 +97,7 @@ def kept_apart(kind: str) -> str:
     return "Classes by the best known label of the evaluation examples."
 
 
-def warn_if_old(audit: Audit, run: Run, found: Mapping[str, Any]) -> None:
+def warn_if_outdated(audit: Audit, run: Run, found: Mapping[str, Any]) -> None:
     """Say what has happened since the preview."""
     since = len(decisions.open_log(audit).events(after=found["position"]))
     if since:
@@ -115,7 +115,7 @@ def show_whole(row: Mapping[str, Any]) -> None:
         {"original": "Original labels", "reviewed": "Reviewed labels", "placebo": "Placebo"}.items(),
         strict=True,
     ):
-        place.metric(f"{title}, accuracy", share(row[name]))
+        place.metric(f"{title}, accuracy", percent(row[name]))
     places[3].metric("Predicted change of loss", number(row["change"], "nats"))
     st.markdown(verdict(row))
 
@@ -144,15 +144,15 @@ def numbers(rows: pd.DataFrame) -> pd.DataFrame:
         {
             "group": rows["group"],
             "examples": rows["n"],
-            **{name: [share(value) for value in rows[name]] for name in ("original", "reviewed", "placebo")},
-            "gain": [spread(row, "gain") for row in rows.to_dict("records")],
-            "over placebo": [spread(row, "over_placebo") for row in rows.to_dict("records")],
+            **{name: [percent(value) for value in rows[name]] for name in ("original", "reviewed", "placebo")},
+            "gain": [change_text(row, "gain") for row in rows.to_dict("records")],
+            "over placebo": [change_text(row, "over_placebo") for row in rows.to_dict("records")],
             "predicted change of loss, nats": [number(value) for value in rows["change"]],
         }
     )
 
 
-def spread(row: Mapping[str, Any], name: str) -> str:
+def change_text(row: Mapping[str, Any], name: str) -> str:
     """A change with its interval."""
     mid, low, high = (point_change(100 * row[f"{name}{end}"]) for end in ("", "_low", "_high"))
     return f"{mid} ({low} to {high})".replace(" points", "")

@@ -22,7 +22,7 @@ from dashboard.grid.scripts import scripts_version
 from dashboard.presenters import cells
 from dashboard.presenters.influences import signed
 from dashboard.style.colours import ROLES, css_variables
-from dashboard.style.formatting import count, number, share, shares_between
+from dashboard.style.formatting import count, number, percent, percent_interval
 from scoring.audit import Audit, Run
 from scoring.evaluation import wilson
 
@@ -34,7 +34,7 @@ READING = (
     "and the lower bar (▲) counts predictions. A class with labels but without predictions is missed in "
     "this slice. The lowest accuracy among many slices is partly chance, so compare the intervals."
 )
-SPREAD_HELP = (
+DISTANCE_HELP = (
     "Mean squared distance between the influence embeddings of two members. A lower value means that the "
     "training set influences them more similarly. For comparison: the same number for random sets of "
     "this size. Wrongly predicted examples have long embeddings, so slices of errors often have a higher "
@@ -59,7 +59,7 @@ def show_cards(
     """Show slices as cards. ``members``: how many of each slice pass the metadata filters; None without filters.
     ``corrected``: the accuracy on corrected labels in words, of the slices that have such labels."""
     there = {example for one in slices for example in _pictured(one)}
-    shown = _thumbs(audit, run, there - model_output.why(audit, there).keys())
+    shown = _thumbs(audit, run, there - model_output.hidden_reasons(audit, there).keys())
     data = {
         "cards": [_card(one, shown, members, (corrected or {}).get(one["slice_id"])) for one in slices],
         "marks": {name: asdict(role) for name, role in ROLES.items()},
@@ -94,8 +94,8 @@ def _card(
         "accuracy": accuracy_text(one),
         "interval": interval_text(one),
         "facts": " · ".join(facts),
-        "spread": spread_text(one),
-        "spread_help": SPREAD_HELP,
+        "spread": distance_text(one),
+        "spread_help": DISTANCE_HELP,
         **histogram(one["labels"], one["predictions"]),
         "metadata": [meta_text(row) for row in one["overrepresented"][:MOST_META]],
         "nearest": [shown[example] for example in one["nearest"][:STRIP] if example in shown],
@@ -114,17 +114,17 @@ def title(one: Mapping[str, Any]) -> str:
 
 def accuracy_text(one: Mapping[str, Any]) -> str:
     """Its accuracy in words."""
-    return "no labels" if one["accuracy"] is None else f"{share(one['accuracy'])} predicted right"
+    return "no labels" if one["accuracy"] is None else f"{percent(one['accuracy'])} predicted right"
 
 
 def interval_text(one: Mapping[str, Any]) -> str:
     """The 95 % Wilson interval of its accuracy."""
     if one["accuracy"] is None:
         return ""
-    return f"95 % interval {shares_between(*wilson(round(one['accuracy'] * one['size']), one['size']))}"
+    return f"95 % interval {percent_interval(*wilson(round(one['accuracy'] * one['size']), one['size']))}"
 
 
-def spread_text(one: Mapping[str, Any]) -> str:
+def distance_text(one: Mapping[str, Any]) -> str:
     """Its coherence beside that of random sets."""
     if one["coherence"] is None:
         return "embedding distance²: needs two examples"
@@ -134,7 +134,7 @@ def spread_text(one: Mapping[str, Any]) -> str:
 
 def meta_text(row: Mapping[str, Any]) -> str:
     """A metadata value that the slice holds more of than chance would give it."""
-    return f"{row['column']} = {row['value']}: {share(row['share'])}, {number(row['lift'])} × its share in all examples"
+    return f"{row['column']} = {row['value']}: {percent(row['share'])}, {number(row['lift'])} × the share in all"
 
 
 def histogram(labels: Mapping[str, int], predictions: Mapping[str, int], most: int = MOST_CLASSES) -> dict[str, Any]:

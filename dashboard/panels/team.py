@@ -79,8 +79,8 @@ def show_disputes(audit: Audit, log: ReviewLog, run: Run | None) -> None:
     )
     if disputed.empty:
         return
-    said = log.decisions()
-    said = said[said["example_id"].isin(disputed["example_id"])].sort_values(["example_id", "position"])
+    answers = log.decisions()
+    answers = answers[answers["example_id"].isin(disputed["example_id"])].sort_values(["example_id", "position"])
     st.dataframe(
         [
             {
@@ -89,7 +89,7 @@ def show_disputes(audit: Audit, log: ReviewLog, run: Run | None) -> None:
                 "reviewer": one.reviewer,
                 "answer and reason": meetings.answer_text(one),
             }
-            for one in said.itertuples()
+            for one in answers.itertuples()
         ],
         hide_index=True,
         placeholder=inputs.NONE,
@@ -97,7 +97,7 @@ def show_disputes(audit: Audit, log: ReviewLog, run: Run | None) -> None:
     )
     if serving().identity.may("lead"):
         _by_keyboard(log)
-        _settle(audit, log, said)
+        _settle(audit, log, answers)
 
 
 def _by_keyboard(log: ReviewLog) -> None:
@@ -123,11 +123,11 @@ def _by_keyboard(log: ReviewLog) -> None:
         page_frame.go("meeting", {})
 
 
-def _settle(audit: Audit, log: ReviewLog, said: Any) -> None:
+def _settle(audit: Audit, log: ReviewLog, answers: Any) -> None:
     """The lead's ruling on one dispute, with both reasons in view."""
     with st.expander("Adjudicate one dispute here"):
-        example = st.selectbox("Example", said["example_id"].drop_duplicates(), key="settle")
-        for one in said[said["example_id"] == example].itertuples():
+        example = st.selectbox("Example", answers["example_id"].drop_duplicates(), key="settle")
+        for one in answers[answers["example_id"] == example].itertuples():
             st.text(f"{one.reviewer}: {meetings.answer_text(one)}")
         kinds = [name for name, kind in VERDICTS.items() if kind.label_is != "open" and kind.takes != "labels"]
         verdict = st.radio(
@@ -208,8 +208,8 @@ def _assign(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple) -> None:
         ids = assignments.chosen(
             audit, split=split, class_name=class_name, slice_of=slice_of or None, run=run.name if run else None
         )
-        kept = database.matching(audit, meta) if meta else set(ids)
-        dealt = assignments.deal([one for one in ids if one in kept], assignments.shares_of(names), audit.seed)
+        matching = database.matching(audit, meta) if meta else set(ids)
+        dealt = assignments.deal([one for one in ids if one in matching], assignments.shares_of(names), audit.seed)
         if not dealt:
             raise HardlookError(
                 "no example matches these choices, so nothing was assigned; choose another split, class, slice or "

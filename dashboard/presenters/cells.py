@@ -82,7 +82,7 @@ def make_cells(
         for example_id, row, suggestion, value, rank in zip(ids, known, _plain(suggested), scores, places, strict=True)
     ]
     made = model_output.blind_cells(audit, made)
-    shown = example_content.in_cells(audit, ids, [row.get("label") for row in known])
+    shown = example_content.cell_contents(audit, ids, [row.get("label") for row in known])
     return [cell if cell["problem"] else cell | own for cell, own in zip(made, shown, strict=True)]
 
 

@@ -28,15 +28,15 @@ from scoring.reviews.guidelines import Section, sections
 from scoring.reviews.verdicts import saying
 
 MOST = 7
-SURE = 200
+CANDIDATES = 200
 
 
 def describe_class(audit: Audit, run: Run | None, name: str) -> dict[str, Any]:
     """{name, text, gold, typical}: cells of gold and of typical examples."""
     section = guideline(audit, name)
-    wrong, unseen = _found_wrong(audit), model_output.everything(audit)
+    wrong, hidden = _found_wrong(audit), model_output.all_hidden(audit)
     likely = typical_ids(audit, run, name) if run else []
-    typical = [one for one in likely if one not in wrong and one not in unseen][:MOST]
+    typical = [one for one in likely if one not in wrong and one not in hidden][:MOST]
     made = plain_cells(audit, run, [*section.gold, *typical])
     gold = [_with_role(made[one], "gold") for one in section.gold if one in made]
     return {
@@ -65,8 +65,8 @@ def _sections(guidelines: database.Stamp | None, classes: Sequence[str]) -> dict
 
 
 def _found_wrong(audit: Audit) -> set[str]:
-    said = second_reader.as_seen(audit, decisions.state_at(audit), serving().identity.reviewer)
-    return set().union(*(said[verdict] for verdict in saying("wrong", "either")))
+    states = second_reader.visible_states(audit, decisions.state_at(audit), serving().identity.reviewer)
+    return set().union(*(states[verdict] for verdict in saying("wrong", "either")))
 
 
 def typical_ids(audit: Audit, run: Run, name: str) -> list[str]:
@@ -89,7 +89,7 @@ def _typical(files: tuple, column: str, direction: str, name: str) -> list[str]:
     query = (
         f"SELECT s.example_id FROM {source(scores[0])} s JOIN {source(examples[0])} e ON e.example_id = s.example_id "
         f"WHERE e.split = 'train' AND e.label = ? AND e.problem IS NULL AND {value} IS NOT NULL AND NOT isnan({value}) "
-        f"ORDER BY {value} {direction}, s.example_id LIMIT {SURE}"
+        f"ORDER BY {value} {direction}, s.example_id LIMIT {CANDIDATES}"
     )
     sure = database.sql(query, [name])["example_id"].to_pylist()
     if features is None or not sure:

@@ -1,6 +1,6 @@
 """Metrics on corrected labels beside those on the labels as given, for every page that shows one.
 
-``beside`` joins a page's own frame (accuracy per class, error per decile, slices) with
+``add_corrected`` joins a page's own frame (accuracy per class, error per decile, slices) with
 ``scoring.corrections.corrected_metrics``: columns corrected (the same metric on corrected labels) and changed (labels
 that the review changed there). Nothing is joined before the first correction: the two would be the same.
 
@@ -20,14 +20,14 @@ from dashboard.blinding import model_output, second_reader
 from dashboard.queries import database, decisions
 from dashboard.queries.score_columns import ScoreColumn
 from dashboard.queries.selection import Selection, identifier, source
-from dashboard.style.formatting import count, share
+from dashboard.style.formatting import count, percent
 from scoring.audit import Audit, Run
 from scoring.corrections import corrected_metrics as metrics
 
-NOTHING = ("corrected", "changed")
+ADDED = ("corrected", "changed")
 
 
-def judged(audit: Audit, run: Run | None, selection: Selection | None = None) -> pd.DataFrame | None:
+def corrected_examples(audit: Audit, run: Run | None, selection: Selection | None = None) -> pd.DataFrame | None:
     """``scoring.corrections.corrected_metrics.judged`` of the selected examples; None where no label was changed."""
     if run is None or not run.predictions_path.is_file() or not (position := decisions.last_position(audit)):
         return None
@@ -36,7 +36,7 @@ def judged(audit: Audit, run: Run | None, selection: Selection | None = None) ->
         database.stamp(run.predictions_path),
         database.stamp(audit.config_path),
     )
-    found = _judged(serving().log_url, position, run.name, stamps)
+    found = _corrected_examples(serving().log_url, position, run.name, stamps)
     if selection is None or found is None:
         return found
     for column, value in (("split", selection.split), (selection.index, selection.class_name)):
@@ -46,7 +46,7 @@ def judged(audit: Audit, run: Run | None, selection: Selection | None = None) ->
 
 
 @lru_cache(maxsize=8)
-def _judged(_url: str, _position: int, run_name: str, _stamps: tuple) -> pd.DataFrame | None:
+def _corrected_examples(_url: str, _position: int, run_name: str, _stamps: tuple) -> pd.DataFrame | None:
     audit = database.open_audit()
     path = audit.run(run_name).predictions_path
     predictions = database.sql(f"SELECT example_id, {identifier('prediction')} FROM {source(path)}").to_pandas()
@@ -56,56 +56,60 @@ def _judged(_url: str, _position: int, run_name: str, _stamps: tuple) -> pd.Data
 
 def groups(audit: Audit, run: Run | None, by: list[str], selection: Selection | None = None) -> pd.DataFrame:
     """Accuracy on both labels per group; empty where no label was changed."""
-    found = judged(audit, run, selection)
+    found = corrected_examples(audit, run, selection)
     if found is None:
         return pd.DataFrame(columns=[*by, *metrics.COLUMNS])
-    return told(audit, metrics.by_group(found, by))
+    return drop_revealing_rows(audit, metrics.by_group(found, by))
 
 
-def told(audit: Audit, table: pd.DataFrame, split: str | None = None) -> pd.DataFrame:
+def drop_revealing_rows(audit: Audit, table: pd.DataFrame, split: str | None = None) -> pd.DataFrame:
     """The rows that tell of no single example of a blind test. split: of all rows, where it is no column."""
     if not second_reader.policy(audit).is_blind:
         return table
     test = table["split"] == "test" if "split" in table else pd.Series(split in ("test", None), index=table.index)
-    return table[~(test & (metrics.changed(table) < model_output.FEWEST))]
+    return table[~(test & (metrics.changed(table) < model_output.FEWEST_TEST_EXAMPLES))]
 
 
-def classes_beside(audit: Audit, run: Run | None, known: pd.DataFrame, selection: Selection) -> pd.DataFrame:
+def add_corrected_classes(audit: Audit, run: Run | None, known: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     """Accuracy per class and split with the same on corrected labels, where some were changed."""
-    return beside(audit, run, known, selection, ["label", "split"])
+    return add_corrected(audit, run, known, selection, ["label", "split"])
 
 
-def beside(audit: Audit, run: Run | None, known: pd.DataFrame, selection: Selection, by: list[str]) -> pd.DataFrame:
+def add_corrected(
+    audit: Audit, run: Run | None, known: pd.DataFrame, selection: Selection, by: list[str]
+) -> pd.DataFrame:
     """Accuracies by some columns with the same on corrected labels, where some were changed."""
     found = groups(audit, run, by, selection)
     found = found.assign(changed=metrics.changed(found))
-    return known.merge(found.loc[found["changed"] > 0, [*by, *NOTHING]], on=by, how="left")
+    return known.merge(found.loc[found["changed"] > 0, [*by, *ADDED]], on=by, how="left")
 
 
-def deciles_beside(
+def add_corrected_deciles(
     audit: Audit, run: Run, column: ScoreColumn, selection: Selection, known: pd.DataFrame
 ) -> pd.DataFrame:
     """Error per decile with the same on corrected labels, where some were changed."""
-    found = judged(audit, run, selection)
+    found = corrected_examples(audit, run, selection)
     if found is None or not len(found):
         return known
     table = metrics.by_decile(found, _scores(database.stamp(run.score_path(column.scorer)), column.name))
     if (
         second_reader.policy(audit).is_blind
         and selection.split in ("test", None)
-        and metrics.changed(table).sum() < model_output.FEWEST
+        and metrics.changed(table).sum() < model_output.FEWEST_TEST_EXAMPLES
     ):
         return known
     table = table.assign(changed=metrics.changed(table))
-    return known.merge(table.loc[table["changed"] > 0, ["decile", *NOTHING]], on="decile", how="left")
+    return known.merge(table.loc[table["changed"] > 0, ["decile", *ADDED]], on="decile", how="left")
 
 
-def band_beside(audit: Audit, runs: Mapping[str, pd.Series], selection: Selection, band: pd.DataFrame) -> pd.DataFrame:
+def add_corrected_band(
+    audit: Audit, runs: Mapping[str, pd.Series], selection: Selection, band: pd.DataFrame
+) -> pd.DataFrame:
     """The mean error per decile over runs with the same on corrected labels, where some were changed.
 
     runs: name → its score by example_id, turned as the page has it.
     """
-    found = {name: judged(audit, audit.run(name), selection) for name in runs}
+    found = {name: corrected_examples(audit, audit.run(name), selection) for name in runs}
     found = {name: rows for name, rows in found.items() if rows is not None and len(rows)}
     if not found:
         return band
@@ -113,12 +117,12 @@ def band_beside(audit: Audit, runs: Mapping[str, pd.Series], selection: Selectio
     if (
         second_reader.policy(audit).is_blind
         and selection.split in ("test", None)
-        and table["changed"].sum() < model_output.FEWEST
+        and table["changed"].sum() < model_output.FEWEST_TEST_EXAMPLES
     ):
         return band
     table = table.rename(columns={"mean": "corrected", "deviation": "corrected_deviation"})
     return band.merge(
-        table.loc[table["changed"] > 0, ["decile", "corrected_deviation", *NOTHING]], on="decile", how="left"
+        table.loc[table["changed"] > 0, ["decile", "corrected_deviation", *ADDED]], on="decile", how="left"
     )
 
 
@@ -128,23 +132,25 @@ def _scores(scores: database.Stamp, column: str) -> pd.Series:
     return table.set_index("example_id")["v"]
 
 
-def of_slices(audit: Audit, run: Run | None, members: pd.DataFrame) -> dict[int, str]:
+def slice_accuracy_texts(audit: Audit, run: Run | None, members: pd.DataFrame) -> dict[int, str]:
     """slice_id → its accuracy on corrected labels in words, for slices with changed labels."""
-    found = judged(audit, run)
+    found = corrected_examples(audit, run)
     if found is None:
         return {}
     table = metrics.by_slice(found, members)
     table = table.assign(changed=metrics.changed(table))
-    return {int(row.slice_id): words(row.corrected, row.changed) for row in table[table["changed"] > 0].itertuples()}
+    return {
+        int(row.slice_id): accuracy_text(row.corrected, row.changed) for row in table[table["changed"] > 0].itertuples()
+    }
 
 
-def words(corrected: float, changed: float) -> str:
+def accuracy_text(corrected: float, changed: float) -> str:
     """A share on corrected labels with how many were changed.
 
-    >>> words(0.75, 3)
+    >>> accuracy_text(0.75, 3)
     '75 % on corrected labels (3 changed)'
     """
-    return f"{share(corrected)} on corrected labels ({int(changed):,} changed)"
+    return f"{percent(corrected)} on corrected labels ({int(changed):,} changed)"
 
 
 def note(table: pd.DataFrame) -> str:

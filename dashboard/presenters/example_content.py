@@ -54,7 +54,7 @@ def shown_text(text: str) -> str:
 # -- in a cell of the grid ---------------------------------------------------------------------------------------------
 
 
-def in_cells(audit: Audit, ids: Sequence[str], classes: Sequence[str | None]) -> list[dict[str, Any]]:
+def cell_contents(audit: Audit, ids: Sequence[str], classes: Sequence[str | None]) -> list[dict[str, Any]]:
     """{"text": …} or {"rows": …} for each example; {} for pictures, and where nothing is kept."""
     if audit.media == "image":
         return [{} for _ in ids]
@@ -89,13 +89,13 @@ def _stores(root: Path) -> tuple[BlobStore, BlobStore]:
 # -- an opened example -------------------------------------------------------------------------------------------------
 
 
-def in_full(audit: Audit, run: Run | None, row: Mapping[str, Any]) -> dict[str, Any] | None:
+def full_content(audit: Audit, run: Run | None, row: Mapping[str, Any]) -> dict[str, Any] | None:
     """The whole example: {"kind": "text", "pieces", "left", "tokens"} or {"kind": "vector", "rows", …}; None for
     pictures and for what cannot be read."""
     if audit.media == "image" or row.get("problem"):
         return None
-    kept = run.maps.get(row["example_id"]) if run else None
-    found = _map_of(kept)
+    map_bytes = run.maps.get(row["example_id"]) if run else None
+    found = _map_of(map_bytes)
     try:
         if audit.media == "text":
             return _whole_text(original_text(audit, row, _stores(audit.root)[1]), found)

@@ -20,7 +20,7 @@ from dashboard.blinding import model_output, second_reader
 from dashboard.presenters import example_content, precedents
 from dashboard.queries import database
 from dashboard.queries.decisions import open_log
-from dashboard.queries.live_status import plain, told
+from dashboard.queries.live_status import decision_json, json_value
 from dashboard.queries.score_columns import ScoreColumn
 from dashboard.queries.selection import META, source
 from scoring.audit import Audit, Run
@@ -37,14 +37,14 @@ def describe(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any] |
     row = find(audit, example_id)
     if row is None:
         return None
-    fixed = {name: plain(row.get(name)) for name in ("example_id", "split", "label", "problem", "fingerprint")}
+    fixed = {name: json_value(row.get(name)) for name in ("example_id", "split", "label", "problem", "fingerprint")}
     reason = model_output.refusal(audit, [example_id])
     run = None if reason else run
     scores = scores_of(audit, run, example_id, fixed["split"]) if run else []
     return {
         **fixed,
         "hidden": reason,
-        "content": example_content.in_full(audit, run, row),
+        "content": example_content.full_content(audit, run, row),
         "scores": scores,
         "probabilities": probabilities_of(audit, run, example_id) if run else [],
         "probabilities_help": "Softmax of the last checkpoint's outputs. For train examples it is in-sample.",
@@ -65,7 +65,7 @@ def metadata_of(row: dict[str, Any]) -> list[tuple[str, str | None]]:
     """Split, id, file and the dataset's own columns, as text."""
     pairs = [("split", row["split"]), ("example_id", row["example_id"]), ("file", row.get("reference"))]
     own = [(name.removeprefix(META), value) for name, value in row.items() if name.startswith(META)]
-    return [(name, None if plain(value) is None else str(plain(value))) for name, value in pairs + own]
+    return [(name, None if json_value(value) is None else str(json_value(value))) for name, value in pairs + own]
 
 
 def scores_of(audit: Audit, run: Run, example_id: str, split: str) -> list[dict[str, Any]]:
@@ -155,10 +155,14 @@ def history_of(audit: Audit, example_id: str) -> list[dict[str, Any]]:
     events = log.events(example_id=example_id)
     holding = [frame[frame["example_id"] == example_id] for frame in (log.decisions(), log.flags(), log.comments())]
     stands = {(row.client, int(row.seq)) for frame in holding for row in frame.itertuples()}
-    shown = second_reader.visible(audit, events, serving().identity.reviewer)
+    shown = second_reader.visible_events(audit, events, serving().identity.reviewer)
     return [_event(row, stands) for row in shown.iloc[::-1].to_dict("records")]
 
 
 def _event(row: dict[str, Any], stands: set[tuple[str, int]]) -> dict[str, Any]:
-    texts = {name: plain(row[name]) for name in (*HISTORY, "created_at")}
-    return {**told(row), **texts, "stands": (row["client"], int(row["seq"])) in stands or row["action"] == "adjudicate"}
+    texts = {name: json_value(row[name]) for name in (*HISTORY, "created_at")}
+    return {
+        **decision_json(row),
+        **texts,
+        "stands": (row["client"], int(row["seq"])) in stands or row["action"] == "adjudicate",
+    }

@@ -1,7 +1,7 @@
 """Who in training is behind some examples: strongest opponents and proponents, from the kept influence embeddings.
 
 Influence of a training example z' on a set S is Σ_{z ∈ S} μ(z')·μ(z) (Wang et al. 2023, section 3): positive helps, so
-z' is a proponent; negative harms, an opponent. ``told`` answers the browser for one example or any selection,
+z' is a proponent; negative harms, an opponent. ``influence_json`` answers the browser for one example or any selection,
 ``influence_cells`` makes the cells of a page. The examples of the set are no answer to it themselves,
 and neither those that are hidden (``dashboard.blinding.model_output``).
 
@@ -52,7 +52,7 @@ class Vectors:
 
 
 @dataclass(frozen=True)
-class Behind:
+class Influences:
     """(example_id, influence) of those behind a set, strongest first; ``used`` examples of it have an embedding."""
 
     opponents: list[tuple[str, float]]
@@ -60,7 +60,7 @@ class Behind:
     used: int
 
 
-def missing(audit: Audit, run: Run | None) -> tuple[str, str] | None:
+def missing_embeddings(audit: Audit, run: Run | None) -> tuple[str, str] | None:
     """What is said, and what to run, where a run has no influence embeddings."""
     if run is not None and run.influence_path.is_file():
         return None
@@ -71,7 +71,7 @@ def missing(audit: Audit, run: Run | None) -> tuple[str, str] | None:
 
 def vectors(audit: Audit, run: Run) -> Vectors:
     """The run's embeddings, memory-mapped. Raises ``HardlookError`` where there are none."""
-    lacks = missing(audit, run)
+    lacks = missing_embeddings(audit, run)
     if lacks:
         raise HardlookError(" ".join(lacks))
     return _vectors(database.stamp(run.influence_path), database.stamp(audit.examples_path))
@@ -88,7 +88,7 @@ def _vectors(embeddings: database.Stamp, examples: database.Stamp) -> Vectors:
     return Vectors(ids, matrix, train.to_numpy(zero_copy_only=False))
 
 
-def behind(audit: Audit, run: Run, ids: Sequence[str], k: int = MOST) -> Behind:
+def strongest_influences(audit: Audit, run: Run, ids: Sequence[str], k: int = MOST) -> Influences:
     """The k strongest opponents and proponents of some examples among the other training examples."""
     known = vectors(audit, run)
     at = pc.index_in(pa.array(list(dict.fromkeys(ids)), pa.string()), value_set=known.ids)
@@ -96,15 +96,15 @@ def behind(audit: Audit, run: Run, ids: Sequence[str], k: int = MOST) -> Behind:
     members = known.matrix[at]
     sound = np.isfinite(members).all(axis=1)
     if not sound.any():
-        return Behind([], [], 0)
+        return Influences([], [], 0)
     influence = _influence(members[sound], known.matrix)
     influence[~known.train] = np.nan
     influence[at] = np.nan
-    if unseen := model_output.everything(audit):
-        influence[pc.is_in(known.ids, value_set=pa.array(list(unseen), pa.string())).to_numpy(zero_copy_only=False)] = (
+    if hidden := model_output.all_hidden(audit):
+        influence[pc.is_in(known.ids, value_set=pa.array(list(hidden), pa.string())).to_numpy(zero_copy_only=False)] = (
             np.nan
         )
-    return Behind(_strongest(known, influence, -1, k), _strongest(known, influence, 1, k), int(sound.sum()))
+    return Influences(_strongest(known, influence, -1, k), _strongest(known, influence, 1, k), int(sound.sum()))
 
 
 def _influence(members: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -159,15 +159,15 @@ def _influence_cell(cell: dict[str, Any], value: float, evidence: dict[str, Any]
     return cells.with_suggestion(cell | own | {"evidence": cell["evidence"] | evidence})
 
 
-def told(audit: Audit, run: Run | None, ids: Sequence[str], k: int = MOST) -> dict[str, Any]:
+def influence_json(audit: Audit, run: Run | None, ids: Sequence[str], k: int = MOST) -> dict[str, Any]:
     """What the browser shows behind some examples: {opponents, proponents: cells, used, note: what is missing}."""
-    lacks = missing(audit, run)
+    lacks = missing_embeddings(audit, run)
     if run is None or lacks:
         note, command = lacks or ("This audit has no run yet. Add a [run.<name>] table to audit.toml.", None)
         return {"opponents": [], "proponents": [], "used": 0, "note": note, "command": command}
     if reason := model_output.refusal(audit, ids):
         return {"opponents": [], "proponents": [], "used": 0, "note": reason, "command": None}
-    found = behind(audit, run, ids, k)
+    found = strongest_influences(audit, run, ids, k)
     about: dict[str, Any] = {"influence_on": list(ids)[:20], "influence_on_n": found.used}
     made = {
         f"{role}s": influence_cells(audit, run, pairs, role, **about)

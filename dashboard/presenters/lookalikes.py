@@ -28,15 +28,15 @@ SUSPECT = 0.2
 MISSING = "Look-alikes need nearest neighbours by features. `hardlook score` computes them."
 
 
-def alike(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any]:
+def find_lookalikes(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any]:
     """{members: cells, the example itself first; note: why there are none, else null}."""
     if run is None or not run.neighbours_path.is_file():
         return {"members": [], "note": MISSING}
     if reason := model_output.refusal(audit, [example_id]):
         return {"members": [], "note": f"{reason} Decide it alone."}
     found = members(audit, run, example_id)
-    unseen = model_output.why(audit, found)
-    found = [one for one in found if one not in unseen]
+    hidden = model_output.hidden_reasons(audit, found)
+    found = [one for one in found if one not in hidden]
     made = plain_cells(audit, run, found)
     note = (
         None
@@ -54,12 +54,12 @@ def members(audit: Audit, run: Run, example_id: str) -> list[str]:
     same = first.iloc[0]
     limit = _limit(audit, run, same["split"], example_id)
     decided = decisions.state_at(audit)["decided"]
-    found, frontier, seen = [example_id], [example_id], {example_id}
+    found, frontier, visited = [example_id], [example_id], {example_id}
     for _ in range(STEPS):
         near = neighbour_ids(run, frontier)
-        reached = sorted(((d, name) for one in frontier for name, d in near.get(one, []) if name not in seen))
+        reached = sorted(((d, name) for one in frontier for name, d in near.get(one, []) if name not in visited))
         names = [name for name in dict.fromkeys(name for _, name in reached) if name not in decided]
-        seen.update(names)
+        visited.update(names)
         facts = _facts(audit, run, names)
         alike = facts[(facts["label"] == same["label"]) & (facts["suggestion"] == same["suggestion"])]
         frontier = list(_suspects(audit, run, alike.index.tolist(), same["split"], limit))

@@ -35,7 +35,7 @@ def near(
     labels, suggestions = labels or {}, suggestions or {}
     return {
         one: meetings.precedents_for(
-            [told for told in known if told["examples"][0] != one],
+            [precedent for precedent in known if precedent["examples"][0] != one],
             one,
             alike.get(one, ()),
             labels.get(one),

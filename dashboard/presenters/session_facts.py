@@ -39,25 +39,25 @@ MOST_GROUPS = 400
 MOST_NEIGHBOURS = 12
 
 
-def dossiers(audit: Audit, run: Run | None, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+def session_facts(audit: Audit, run: Run | None, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Everything beside the picture, for the examples among ``ids`` that exist."""
     rows = {row["example_id"]: row for row in database.rows(audit.examples_path, ids).to_pylist()}
     known = [one for one in ids if one in rows]
-    unseen = model_output.why(audit, known)
-    seen = [one for one in known if one not in unseen]
-    scores = _scores(audit, run, {one: rows[one] for one in seen}) if run else {}
-    likely = _probabilities(audit, run, seen) if run else {}
-    near = neighbours(audit, run, seen) if run else {}
+    hidden = model_output.hidden_reasons(audit, known)
+    shown = [one for one in known if one not in hidden]
+    scores = _scores(audit, run, {one: rows[one] for one in shown}) if run else {}
+    likely = _probabilities(audit, run, shown) if run else {}
+    near = neighbours(audit, run, shown) if run else {}
     own = plain_cells(audit, run, known)
     labels = {one: rows[one]["label"] for one in known}
-    ruled = precedents.near(audit, run, seen, labels) | precedents.near(audit, None, list(unseen), labels)
+    ruled = precedents.near(audit, run, shown, labels) | precedents.near(audit, None, list(hidden), labels)
     return {
         one: {
             "precedents": ruled.get(one, []),
-            "hidden": unseen.get(one),
+            "hidden": hidden.get(one),
             "split": rows[one]["split"],
             "opinion": {name: own[one][name] for name in ("prediction", "suggestion", "suggestion_source")},
-            "content": example_content.in_full(audit, run if one in seen else None, rows[one]),
+            "content": example_content.full_content(audit, run if one in shown else None, rows[one]),
             "deep": is_deep(audit, rows[one]),
             "scores": scores.get(one, []),
             "probabilities": likely.get(one, []),

@@ -142,7 +142,7 @@ def regions(points: pd.DataFrame, quantiles: Quantiles) -> pd.Series:
     return pd.Series(found, index=points.index, dtype=object)
 
 
-def in_order(points: pd.DataFrame, region: str) -> pd.DataFrame:
+def region_examples(points: pd.DataFrame, region: str) -> pd.DataFrame:
     """The points of a region, its purest first: the surest, the most variable, the least sure."""
     own = points[points["region"] == region]
     by, rising = {

@@ -25,7 +25,7 @@ from scoring.reviews import decisions as verdicts
 from scoring.reviews.verdicts import VERDICTS, saying, taking
 
 STATES = 16
-TOLD = ("decided", "given", "other", "disputed", "flagged")
+PROGRESS_STATES = ("decided", "given", "other", "disputed", "flagged")
 """The states that tell how far a review is."""
 
 
@@ -66,14 +66,14 @@ def state_at(audit: Audit, as_of: int | None = None) -> dict[str, frozenset[str]
 def _state_at(url: str, name: str, as_of: int, last: int) -> dict[str, frozenset[str]]:
     log = _open_log(url, name)
     if as_of == last:
-        return sort_out(log.consensus(), log.decisions(), log.flags())
+        return group_by_state(log.consensus(), log.decisions(), log.flags())
     events = log.events()
     events = events[events["position"] <= as_of].reset_index(drop=True)
-    stands = verdicts.standing(events)
-    return sort_out(*(rule(events, stands) for rule in (verdicts.consensus, verdicts.decisions, verdicts.flags)))
+    current = verdicts.standing(events)
+    return group_by_state(*(rule(events, current) for rule in (verdicts.consensus, verdicts.decisions, verdicts.flags)))
 
 
-def sort_out(consensus: pd.DataFrame, decisions: pd.DataFrame, flags: pd.DataFrame) -> dict[str, frozenset[str]]:
+def group_by_state(consensus: pd.DataFrame, decisions: pd.DataFrame, flags: pd.DataFrame) -> dict[str, frozenset[str]]:
     """The log's tables → the example_ids behind each of ``selection.decision_words``, "undecided" apart."""
     decided = frozenset(consensus["example_id"])
     by_verdict = {
@@ -89,7 +89,7 @@ def sort_out(consensus: pd.DataFrame, decisions: pd.DataFrame, flags: pd.DataFra
     }
 
 
-def keep(table: pa.Table, decision: str | None, state: dict[str, frozenset[str]]) -> pa.Table:
+def filter_by_decision(table: pa.Table, decision: str | None, state: dict[str, frozenset[str]]) -> pa.Table:
     """The rows of a ranking whose example is in that state; all of them for None."""
     if decision is None:
         return table

@@ -22,13 +22,13 @@ import pandas as pd
 from dashboard.queries.log_tail import Tail
 from scoring.reviews import ReviewLog, decisions
 
-EVERY = 0.2
-DERIVE_EVERY = 1.5  # times that
+LOOK_SECONDS = 0.2
+LOOKS_PER_DERIVATION = 1.5  # times that
 REMEMBERED = 20_000
 UNDO = ""  # in the place of an example: an undo may concern several
 
 
-class Standings:
+class LiveStatus:
     """The current states of one log's examples, shared by all requests of this process."""
 
     def __init__(self, log: ReviewLog):
@@ -43,9 +43,9 @@ class Standings:
         self._derived = 0.0
 
     def now(self, *, at_once: bool = False) -> int:
-        """The log's last position, as known for ``EVERY`` seconds, or read ``at_once``."""
+        """The log's last position, as known for ``LOOK_SECONDS`` seconds, or read ``at_once``."""
         with self._lock:
-            if at_once or time.monotonic() - self._looked > EVERY:
+            if at_once or time.monotonic() - self._looked > LOOK_SECONDS:
                 self._look()
             return self.position
 
@@ -83,7 +83,9 @@ class Standings:
         """Whether the tables were derived a moment ago and tell nothing newer: whoever asks comes again in a second,
         and so a team that decides fourteen times a second has its tables derived some three times."""
         known, _ = self._frames
-        return known <= after <= self.position and time.monotonic() - self._derived < DERIVE_EVERY * EVERY
+        return (
+            known <= after <= self.position and time.monotonic() - self._derived < LOOKS_PER_DERIVATION * LOOK_SECONDS
+        )
 
     def of(self, ids: Iterable[str]) -> dict[str, Any]:
         """{position, examples}: how these examples stand; those nobody has touched are there too."""
@@ -95,7 +97,7 @@ class Standings:
         }
         frames = self._current()
         for row in _rows(frames["decisions"], ids):
-            states[row["example_id"]]["decisions"].append(told(row))
+            states[row["example_id"]]["decisions"].append(decision_json(row))
         for row in _rows(frames["flags"], ids):
             states[row["example_id"]]["flags"].append(row["reviewer"])
         for row in _rows(frames["comments"], ids):
@@ -116,13 +118,13 @@ class Standings:
             return frames
 
 
-def undoing(log: ReviewLog, act: dict[str, Any], reviewer: str) -> dict[str, Any]:
+def undo_preview(log: ReviewLog, act: dict[str, Any], reviewer: str) -> dict[str, Any]:
     """What taking an act back brings: ``before``, by example the reviewer's own decision, the flag and the notes that
     then stand, and ``opens``, the examples that the reviewer has then not decided any more."""
     events, stands = log.without(act)
     frames = {name: getattr(decisions, name)(events, stands) for name in ("decisions", "flags", "comments")}
     own = frames["decisions"][frames["decisions"]["reviewer"] == reviewer]
-    before = {row["example_id"]: told(row) for row in own.to_dict("records")}
+    before = {row["example_id"]: decision_json(row) for row in own.to_dict("records")}
     flagged, notes = set(frames["flags"]["example_id"]), frames["comments"]["example_id"].value_counts()
     now = log.decisions()
     decided = set(now.loc[(now["reviewer"] == reviewer) & now["verdict"].notna(), "example_id"])
@@ -135,13 +137,13 @@ def undoing(log: ReviewLog, act: dict[str, Any], reviewer: str) -> dict[str, Any
     }
 
 
-def told(row: dict[str, Any]) -> dict[str, Any]:
+def decision_json(row: dict[str, Any]) -> dict[str, Any]:
     """What a decision says, as JSON has it."""
-    texts = {name: plain(row[name]) for name in ("reviewer", "verdict", "new_label")}
+    texts = {name: json_value(row[name]) for name in ("reviewer", "verdict", "new_label")}
     return {**texts, "labels": list(row["labels"]), "issues": list(row["issues"])}
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """A scalar of pandas as JSON has it: nulls as None, times in ISO format."""
     if value is None or value is pd.NaT or (not isinstance(value, (str, list, tuple)) and pd.isna(value)):
         return None

@@ -41,7 +41,7 @@ class Scores:
     labels: pd.Series
 
 
-def titles(columns: Sequence[ScoreColumn]) -> dict[str, str]:
+def unique_titles(columns: Sequence[ScoreColumn]) -> dict[str, str]:
     """Address → the column's title, or the address itself where a title is not the only one."""
     words = [column.title for column in columns]
     return {c.address: c.title if words.count(c.title) == 1 else c.address for c in columns}
@@ -111,7 +111,7 @@ def _score_frame(
 
 
 @lru_cache(maxsize=12)
-def varying(scores: Scores) -> tuple[Scores, tuple[str, ...]]:
+def drop_constant(scores: Scores) -> tuple[Scores, tuple[str, ...]]:
     """The scores that rank anything, and the addresses of those that are the same for every example."""
     values = scores.values
     same = tuple(name for name in values if values[name].min() == values[name].max())
@@ -133,7 +133,7 @@ def overlap(scores: Scores) -> pd.DataFrame:
     return top_overlap(scores.values[correlation(scores, "spearman")[1]])
 
 
-def take_label(audit: Audit, run: Run, columns: Sequence[ScoreColumn]) -> dict[str, bool]:
+def uses_label(audit: Audit, run: Run, columns: Sequence[ScoreColumn]) -> dict[str, bool]:
     """Address → whether the score takes the given label.
 
     As the score declares it; else by whether an example without a label has it; else, where all have
@@ -166,13 +166,13 @@ def _without_label(examples: database.Stamp, columns: tuple[tuple[database.Stamp
     ]
 
 
-def in_runs(audit: Audit, address: str) -> dict[str, ScoreColumn]:
+def runs_with_score(audit: Audit, address: str) -> dict[str, ScoreColumn]:
     """Run → its column of that address, for the runs that have it, in the audit's order."""
     found = {name: find_column(database.score_columns(audit.run(name)), address) for name in audit.run_names()}
     return {name: column for name, column in found.items() if column is not None}
 
 
-def over_runs(audit: Audit, runs: dict[str, ScoreColumn], selection: Selection) -> pd.DataFrame:
+def score_by_run(audit: Audit, runs: dict[str, ScoreColumn], selection: Selection) -> pd.DataFrame:
     """(n, r) one score as each run has it, turned as in the first one."""
     first = next(iter(runs.values()))
     frames = {}
@@ -183,7 +183,7 @@ def over_runs(audit: Audit, runs: dict[str, ScoreColumn], selection: Selection) 
     return pd.DataFrame(there)
 
 
-def errors_of(audit: Audit, run: Run, selection: Selection) -> pd.Series:
+def model_errors(audit: Audit, run: Run, selection: Selection) -> pd.Series:
     """Whether the model errs, by example_id, for the selected examples that have a label and a prediction."""
     at = (database.stamp(audit.examples_path), database.stamp(run.predictions_path))
     return pd.Series(dtype=bool) if None in at else _errors(at, selection.without_decisions())
@@ -200,7 +200,7 @@ def _errors(files: tuple, selection: Selection) -> pd.Series:
     return found.astype(bool)
 
 
-def wrong_of(audit: Audit, labels: pd.Series) -> pd.Series | None:
+def wrong_labels(audit: Audit, labels: pd.Series) -> pd.Series | None:
     """Whether the given label is known to be wrong, for those of some labelled examples whose truth is
     known; None where the audit knows no truth. For aggregates alone.
     """
@@ -213,7 +213,7 @@ def wrong_of(audit: Audit, labels: pd.Series) -> pd.Series | None:
     return labels.reindex(true.index).astype(str) != true.astype(str)
 
 
-def is_told_by_parts(audit: Audit, selection: Selection) -> bool:
+def reveals_truth(audit: Audit, selection: Selection) -> bool:
     """Whether the truth of single examples could be had from the difference of two selections like this one.
 
     Not without metadata filters, and not with one column chosen by its values where each value's group holds enough
@@ -229,7 +229,7 @@ def is_told_by_parts(audit: Audit, selection: Selection) -> bool:
     value, table = identifier(first.column), source(audit.examples_path)
     query = f"SELECT example_id, label, CAST({value} AS VARCHAR) v FROM {table} e WHERE {condition}"
     found = database.sql(query, parameters).to_pandas().set_index("example_id")
-    wrong = wrong_of(audit, found["label"].astype(object).where(found["label"].notna(), None))
+    wrong = wrong_labels(audit, found["label"].astype(object).where(found["label"].notna(), None))
     if wrong is None:
         return False
     groups = wrong.groupby(found["v"].reindex(wrong.index).fillna("\0 nothing recorded")).agg(["size", "sum"])

@@ -86,7 +86,7 @@ class Selection:
     ``class_name`` restricts by the label, or by the prediction where ``index`` is "prediction". ``decision``
     is one of ``decision_words``, as the log stood at position ``as_of``. ``decile`` (1 … 10) is of the score among
     the examples that the rest selects and that have a label and a prediction. ``example`` is one example_id.
-    ``left_out``: examples that numbers are counted without (``dashboard.blinding.model_output.open_part``).
+    ``left_out``: examples that numbers are counted without (``dashboard.blinding.model_output.exclude_hidden``).
     """
 
     split: str | None = None

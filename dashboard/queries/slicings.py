@@ -1,6 +1,6 @@
 """Slicings as pages read them: kept ones, ones tried with other settings, and the map of influence embeddings.
 
-``kept`` and ``tried`` return the same: members (example_id, slice_id, distance to the centre) and the summary of
+``read_saved`` and ``find_unsaved`` return the same: members (example_id, slice_id, distance to the centre) and the summary of
 ``scoring.slices.slicing_run``. A slicing is tried in this process: embeddings are on the disk and torch is not needed;
 the last few are remembered. ``map_points`` joins the map's coordinates to what points are coloured by, never more than
 ``MOST_POINTS`` of them: a lasso over many more would overrun the connection.
@@ -28,7 +28,7 @@ from scoring.slices import slicing_run
 from scoring.slices.slicing_run import SliceSettings
 
 MOST_POINTS = slicing_run.MAP_MOST
-NONE = -1
+IN_NO_SLICE = -1
 """The slice id of examples that are in no slice."""
 
 
@@ -60,37 +60,37 @@ class Slicing:
         return own.sort_values(["distance", "example_id"], ignore_index=True)
 
 
-def kept(run: Run, name: str) -> Slicing:
+def read_saved(run: Run, name: str) -> Slicing:
     """A slicing that was kept under a name. Raises ``HardlookError`` where it cannot be read."""
     stamps = database.stamp(run.slices_path(name)), database.stamp(run.slices_summary_path(name))
     embeddings = database.stamp(run.influence_path)
-    found = _kept(run.root, run.name, name, stamps)
+    found = _read_saved(run.root, run.name, name, stamps)
     return Slicing(*found, stale=bool(embeddings and stamps[0] and embeddings[1] > stamps[0][1]))
 
 
 @lru_cache(maxsize=4)
-def _kept(root: Path, run: str, name: str, _stamps: tuple) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _read_saved(root: Path, run: str, name: str, _stamps: tuple) -> tuple[pd.DataFrame, dict[str, Any]]:
     members, summary = slicing_run.read_slicing(Run(run, root), name)
     if not summary:
         raise HardlookError(f"the slicing {name!r} has no summary file; save it again, or run `hardlook slice` again")
     return members, summary
 
 
-def tried(audit: Audit, run: Run, settings: SliceSettings) -> Slicing:
+def find_unsaved(audit: Audit, run: Run, settings: SliceSettings) -> Slicing:
     """Slices found with other settings, here and now; nothing is written."""
     files = (run.influence_path, run.predictions_path, audit.examples_path)
-    return Slicing(*_tried(audit.root, run.name, settings, tuple(database.stamp(path) for path in files)))
+    return Slicing(*_find_unsaved(audit.root, run.name, settings, tuple(database.stamp(path) for path in files)))
 
 
 @lru_cache(maxsize=6)
-def _tried(root: Path, run: str, settings: SliceSettings, _stamps: tuple) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _find_unsaved(root: Path, run: str, settings: SliceSettings, _stamps: tuple) -> tuple[pd.DataFrame, dict[str, Any]]:
     audit = Audit.open(root)
     everything = slicing_run.embedded(audit, audit.run(run))
     found = slicing_run.find(everything, settings)
     return found, slicing_run.summarise(everything, found, settings)
 
 
-def keep(audit: Audit, run: Run, settings: SliceSettings, name: str) -> None:
+def save(audit: Audit, run: Run, settings: SliceSettings, name: str) -> None:
     """Write the slicing of these settings under a name that is free."""
     name = slicing_run.checked_name(name.strip())
     if name in run.slicing_names():
@@ -127,13 +127,15 @@ def _map_points(files: tuple, selection: Selection, column: str | None) -> pd.Da
     ).to_pandas()
 
 
-def thin(points: pd.DataFrame, strata: str, most: int = MOST_POINTS, always: Collection[str] = ()) -> pd.DataFrame:
+def subsample(points: pd.DataFrame, strata: str, most: int = MOST_POINTS, always: Collection[str] = ()) -> pd.DataFrame:
     """At most ``most`` points: those of ``always`` first, the rest in equal shares of each stratum, drawn by a hash of
     their id.
 
     >>> points = pd.DataFrame({"example_id": list("abcdef"), "slice_id": [0, 0, 0, 0, 1, 1]})
-    >>> thin(points, "slice_id", 3)["slice_id"].tolist(), thin(points, "slice_id", 1, ["c"])["example_id"].tolist()
-    ([0, 0, 1], ['c'])
+    >>> subsample(points, "slice_id", 3)["slice_id"].tolist()
+    [0, 0, 1]
+    >>> subsample(points, "slice_id", 1, ["c"])["example_id"].tolist()
+    ['c']
     """
     if len(points) <= most:
         return points

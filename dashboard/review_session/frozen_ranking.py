@@ -25,7 +25,7 @@ PARAMETER = "as_of"
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenRanking:
     """A ranking, lowest first, with what it was made of."""
 
     signature: tuple
@@ -38,41 +38,43 @@ def frozen_ranking(audit: Audit, run: Run, column: ScoreColumn, selection: Selec
     """The ranking of the selected examples as it was when the page first showed it."""
     signature = (run.name, column.address, selection)
     key = f"_frozen_{page}"
-    kept: Frozen | None = st.session_state.get(key)
+    frozen: FrozenRanking | None = st.session_state.get(key)
     last = decisions.last_position(audit)
-    if kept is None or kept.signature != signature:
-        linked = st.query_params.get(PARAMETER, "") if kept is None else ""
-        kept = freeze(audit, run, column, selection, min(int(linked), last) if linked.isdigit() else last)
-    if _asked_again(kept, last, database.stamp(run.score_path(column.scorer)), selection, page):
-        kept = freeze(audit, run, column, selection, last)
-    st.session_state[key] = kept
-    _put_into_address(kept.as_of if selection.decision else None)
-    return kept.table
+    if frozen is None or frozen.signature != signature:
+        linked = st.query_params.get(PARAMETER, "") if frozen is None else ""
+        frozen = freeze(audit, run, column, selection, min(int(linked), last) if linked.isdigit() else last)
+    if _refresh_pressed(frozen, last, database.stamp(run.score_path(column.scorer)), selection, page):
+        frozen = freeze(audit, run, column, selection, last)
+    st.session_state[key] = frozen
+    _put_into_address(frozen.as_of if selection.decision else None)
+    return frozen.table
 
 
 def frozen_position(page: str) -> int | None:
     """The position of the log at which the page's ranking was frozen; None where there is none yet."""
-    kept: Frozen | None = st.session_state.get(f"_frozen_{page}")
-    return None if kept is None else kept.as_of
+    frozen: FrozenRanking | None = st.session_state.get(f"_frozen_{page}")
+    return None if frozen is None else frozen.as_of
 
 
-def freeze(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, as_of: int) -> Frozen:
+def freeze(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, as_of: int) -> FrozenRanking:
     """The ranking now, of the examples that are decided (or not) at a position of the log."""
     table = database.ranking(audit, run, column, selection)
     if selection.decision is not None:
-        said = second_reader.as_seen(audit, decisions.state_at(audit, as_of), serving().identity.reviewer)
-        table = decisions.keep(table, selection.decision, said)
+        states = second_reader.visible_states(audit, decisions.state_at(audit, as_of), serving().identity.reviewer)
+        table = decisions.filter_by_decision(table, selection.decision, states)
     scores = database.stamp(run.score_path(column.scorer))
-    return Frozen((run.name, column.address, selection), as_of, scores, table)
+    return FrozenRanking((run.name, column.address, selection), as_of, scores, table)
 
 
-def _asked_again(kept: Frozen, last: int, scores: database.Stamp | None, selection: Selection, page: str) -> bool:
+def _refresh_pressed(
+    frozen: FrozenRanking, last: int, scores: database.Stamp | None, selection: Selection, page: str
+) -> bool:
     """A button where the queue is no longer what it would be now; whether it was pressed."""
-    if kept.scores != scores:
+    if frozen.scores != scores:
         label = "The scores have changed. Show the new order"
-    elif selection.decision is not None and last > kept.as_of:
+    elif selection.decision is not None and last > frozen.as_of:
         word = decision_words()[selection.decision]
-        label = f"{count(last - kept.as_of, 'event')} since this list was made. Apply the filter “{word}” again"
+        label = f"{count(last - frozen.as_of, 'event')} since this list was made. Apply the filter “{word}” again"
     else:
         return False
     return st.button(label, icon=":material/refresh:", key=f"renew_{page}")

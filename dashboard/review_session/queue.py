@@ -36,7 +36,7 @@ def in_order(table: pa.Table, ascending: bool) -> pa.Table:
     return table if ascending else table.take(pa.array(range(table.num_rows - 1, -1, -1), pa.int64()))
 
 
-def kept_together(table: pa.Table, groups: dict[str, str]) -> pa.Table:
+def keep_groups_together(table: pa.Table, groups: dict[str, str]) -> pa.Table:
     """The queue with the members of each group where its first member is."""
     if not groups:
         return table
@@ -59,7 +59,7 @@ def _groups(examples: database.Stamp, column: str) -> dict[str, str]:
     return dict(zip(table["example_id"].to_pylist(), table["g"].to_pylist(), strict=True))
 
 
-def suggested_alone(audit: Audit, run: Run, table: pa.Table, suggested: str | None) -> pa.Table:
+def filter_by_suggestion(audit: Audit, run: Run, table: pa.Table, suggested: str | None) -> pa.Table:
     """The rows whose suggested label is this class; all of them for None."""
     if suggested is None:
         return table
@@ -80,9 +80,9 @@ def to_review(audit: Audit, run: Run, table: pa.Table, as_of: int | None = None)
 
     as_of: what was decided since stays in the queue; what was taken back since is in it again at once.
     """
-    said = decisions.state_at(audit, as_of)["decided"] & decisions.state_at(audit)["decided"]
+    decided = decisions.state_at(audit, as_of)["decided"] & decisions.state_at(audit)["decided"]
     second = second_reader.hidden_from(audit, serving().identity.reviewer)  # waits for a second reader
-    settled = said - reopened(audit, run) - set(second)
+    settled = decided - reopened(audit, run) - set(second)
     inside = pc.is_in(table["example_id"], value_set=pa.array(sorted(settled), table.schema.field("example_id").type))
     return table.filter(pc.invert(inside))
 
@@ -101,25 +101,29 @@ def reopened(audit: Audit, run: Run) -> frozenset[str]:
 def _reopened(_url: str, _last: int, name: str, root: Path, _stamp: object) -> frozenset[str]:
     audit = Audit.open(root)
     run, log = audit.run(name), decisions.open_log(audit)
-    standing = {(row.client, int(row.seq)) for row in log.decisions().itertuples()}
+    current = {(row.client, int(row.seq)) for row in log.decisions().itertuples()}
     events = log.events()
     events = events[events["action"] == "decide"]
-    holds = [(row.client, int(row.seq)) in standing for row in events.itertuples()]
+    holds = [(row.client, int(row.seq)) in current for row in events.itertuples()]
     events = events[np.array(holds, dtype=bool)]  # an empty list would choose no columns instead of no rows
     found = opinions(audit, run, events["example_id"].unique())
     return frozenset(sessions.reopened(events, found, run.name, sessions.model_of(run)))
 
 
-def resume(audit: Audit, ids: Sequence[str], whole: Sequence[str], asked: str | None, reviewer: str | None) -> Queue:
+def resume(
+    audit: Audit, ids: Sequence[str], whole: Sequence[str], example_in_url: str | None, reviewer: str | None
+) -> Queue:
     """The queue and where to start in it.
 
     ids: what is to review, in order; whole: the same with what is decided; asked: the address's example.
     """
     at = {example: place for place, example in enumerate(ids)}
-    if asked in at:
-        return Queue(ids, at[asked])
-    if asked is not None and asked in (known := {example: place for place, example in enumerate(whole)}):
-        start = next((at[one] for one in whole[known[asked] :] if one in at), 0)
+    if example_in_url in at:
+        return Queue(ids, at[example_in_url])
+    if example_in_url is not None and example_in_url in (
+        known := {example: place for place, example in enumerate(whole)}
+    ):
+        start = next((at[one] for one in whole[known[example_in_url] :] if one in at), 0)
         return Queue(ids, start)
     last = _last_decided(audit, reviewer, set(whole))
     if last is None:

@@ -23,7 +23,7 @@ from scoring.audit import Audit
 from scoring.queue import locks
 
 AHEAD = 100  # examples that are sent at once
-HELD = 8  # of these, kept from others: as many as a session keeps while it goes on (LOCKED in session.js)
+LOCKED_AHEAD = 8  # of these, kept from others: as many as a session keeps while it goes on (LOCKED in session.js)
 
 
 def is_shared() -> bool:
@@ -32,9 +32,9 @@ def is_shared() -> bool:
     return not who.alone and who.reviewer is not None and who.may("auditor")
 
 
-def mine(audit: Audit, table: pa.Table, key: tuple) -> pa.Table:
+def visitor_rows(audit: Audit, table: pa.Table, key: tuple) -> pa.Table:
     """The rows of a queue that are this person's to read, in their order. ``key``: what the queue was frozen for."""
-    found = second_reader.for_me(audit, table)
+    found = second_reader.open_rows(audit, table)
     ids = found["example_id"].to_pylist()
     kept = st.session_state.get("_mine")
     if kept is None or kept[0] != key:
@@ -48,14 +48,14 @@ def mine(audit: Audit, table: pa.Table, key: tuple) -> pa.Table:
     return table.take(pa.array([places[one] for one in order if one in places], pa.int64()))
 
 
-def queue_of(audit: Audit, table: pa.Table, asked: str | None) -> Queue:
+def start_queue(audit: Audit, table: pa.Table, example_in_url: str | None) -> Queue:
     """The queue, started at the example that the address asks for, else at the first that is left to read."""
-    ids, left = table["example_id"].to_pylist(), second_reader.for_me(audit, table)["example_id"].to_pylist()
-    first = asked if asked in set(ids) else next(iter(left), ids[0])
+    ids, left = table["example_id"].to_pylist(), second_reader.open_rows(audit, table)["example_id"].to_pylist()
+    first = example_in_url if example_in_url in set(ids) else next(iter(left), ids[0])
     return Queue(ids, ids.index(first), left=len(left), ahead=AHEAD)
 
 
-def hold(audit: Audit, ids: Sequence[str]) -> dict[str, str]:
+def lock_examples(audit: Audit, ids: Sequence[str]) -> dict[str, str]:
     """Keep these examples from others for a while, and give back what was held before → who holds each now. The page
     asks for the first ones that it sends, and the session's route for what comes next."""
     log, who = decisions.open_log(audit), serving().identity.name()

@@ -29,18 +29,18 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_json
 from scoring.data.column_statistics import cut_key
 
-USUAL = ("influence.self_influence", "self_influence.cook", "uncertainty.loss")
+DEFAULT_SCORES = ("influence.self_influence", "self_influence.cook", "uncertainty.loss")
 """Scores by which points are sized at first: the first one that is there."""
 
 LONGEST = 1000
 
 
-def routes() -> list[Route]:
+def plane_routes() -> list[Route]:
     """The two routes."""
-    return [Route("/hardlook/cut", look), Route("/hardlook/cut", begin, methods=["POST"])]
+    return [Route("/hardlook/cut", read_plane), Route("/hardlook/cut", start_plane, methods=["POST"])]
 
 
-async def look(request: Request) -> Response:
+async def read_plane(request: Request) -> Response:
     """The cut, or how far its job is."""
     query = request.query_params
     example_id, x, y = (query.get(name, "") for name in ("id", "x", "y"))
@@ -48,27 +48,27 @@ async def look(request: Request) -> Response:
     if run is None or not (example_id and x and y):
         return PlainTextResponse("the request needs id, x and y, and a run of this audit", status_code=400)
     return await run_in_threadpool(
-        lambda: json_reply(told(database.open_audit(), run, example_id, x, y, query.get("score")))
+        lambda: json_reply(plane_state(database.open_audit(), run, example_id, x, y, query.get("score")))
     )
 
 
-async def begin(request: Request) -> Response:
+async def start_plane(request: Request) -> Response:
     """Start the command."""
     if reason := refusal(request) or jobs.refusal():
         return PlainTextResponse(reason, status_code=403)
     body = await read_body(request) or {}
     given = [body.get(name) for name in ("id", "x", "y")]
-    asked = [one for one in given if isinstance(one, str) and 0 < len(one) <= LONGEST]
-    if len(asked) < len(given):
+    words = [one for one in given if isinstance(one, str) and 0 < len(one) <= LONGEST]
+    if len(words) < len(given):
         return PlainTextResponse("needed {id, x, y, run} as JSON", status_code=400)
     name = body.get("run")
     run = run_named(name) if name is None or isinstance(name, str) else None
     if run is None:
         return PlainTextResponse("this audit has no such run", status_code=400)
-    if reason := await run_in_threadpool(model_output.refusal, database.open_audit(), asked[:1]):
+    if reason := await run_in_threadpool(model_output.refusal, database.open_audit(), words[:1]):
         return PlainTextResponse(reason, status_code=403)
     try:
-        await run_in_threadpool(jobs.start, database.open_audit(), run.name, "cut", *_options(*asked))
+        await run_in_threadpool(jobs.start, database.open_audit(), run.name, "cut", *_options(*words))
     except HardlookError as error:
         return PlainTextResponse(str(error), status_code=409)
     return json_reply({"state": "running", "line": "starting …"})
@@ -79,13 +79,13 @@ def _options(example_id: str, x: str, y: str) -> list[str]:
     return [f"--example={example_id}", f"--x={x}", f"--y={y}"]
 
 
-def told(audit: Audit, run: Run, example_id: str, x: str, y: str, score: str | None) -> dict[str, Any]:
+def plane_state(audit: Audit, run: Run, example_id: str, x: str, y: str, score: str | None) -> dict[str, Any]:
     """How a cut stands: ready with all that is drawn, none, running, or failed with the reason."""
     if reason := model_output.refusal(audit, [example_id]):
         return {"state": "none", "line": None, "command": None, "refusal": reason}
-    found = kept(audit, run, example_id, x, y)
+    found = stored_plane(audit, run, example_id, x, y)
     if found is not None:
-        return {"state": "ready", "cut": found, **sized(run, found["points"]["example_id"], score)}
+        return {"state": "ready", "cut": found, **point_sizes(run, found["points"]["example_id"], score)}
     options = _options(example_id, x, y)
     mine = next(
         (
@@ -105,7 +105,7 @@ def told(audit: Audit, run: Run, example_id: str, x: str, y: str, score: str | N
     return {**answer, "state": "failed", "line": line}
 
 
-def kept(audit: Audit, run: Run, example_id: str, x: str, y: str) -> dict[str, Any] | None:
+def stored_plane(audit: Audit, run: Run, example_id: str, x: str, y: str) -> dict[str, Any] | None:
     """The cut of the run's checkpoint as it is now and the example's content as it is now, or None."""
     found = read_json(run.cut_path(cut_key(example_id, x, y)), {})
     last = (run.record().get("checkpoints") or [{}])[-1].get("sha256")
@@ -118,15 +118,15 @@ def kept(audit: Audit, run: Run, example_id: str, x: str, y: str) -> dict[str, A
 
 def _without_hidden(audit: Audit, found: dict[str, Any]) -> dict[str, Any]:
     """The cut without the points whose place among the decisions would tell what is hidden."""
-    unseen = model_output.why(audit, found["points"]["example_id"])
-    rows = [at for at, one in enumerate(found["points"]["example_id"]) if one not in unseen]
+    hidden = model_output.hidden_reasons(audit, found["points"]["example_id"])
+    rows = [at for at, one in enumerate(found["points"]["example_id"]) if one not in hidden]
     return {**found, "points": {name: [values[at] for at in rows] for name, values in found["points"].items()}}
 
 
-def sized(run: Run, ids: list[str], score: str | None) -> dict[str, Any]:
+def point_sizes(run: Run, ids: list[str], score: str | None) -> dict[str, Any]:
     """Sizes 0 to 1 (null where there is no score), the score by which, and those to choose from."""
     columns = database.score_columns(run)
-    column = next(filter(None, (find_column(columns, name) for name in (score, *USUAL) if name)), None)
+    column = next(filter(None, (find_column(columns, name) for name in (score, *DEFAULT_SCORES) if name)), None)
     names = [{"address": one.address, "title": one.title} for one in columns]
     if column is None:
         return {"sizes": [None] * len(ids), "score": None, "scores": names}

@@ -38,7 +38,7 @@ from dashboard.blinding import hidden_controls, model_output, second_reader
 from dashboard.presenters import example_details, influences
 from dashboard.queries import database, vog_maps
 from dashboard.queries.decisions import open_log
-from dashboard.queries.live_status import Standings, undoing
+from dashboard.queries.live_status import LiveStatus, undo_preview
 from dashboard.routes import component_scripts, decision_plane, session_routes
 from dashboard.routes.http import (
     FOREVER,
@@ -83,7 +83,7 @@ KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image
 log = logging.getLogger(__name__)
 
 
-def routes() -> list[Route]:
+def all_routes() -> list[Route]:
     """The routes above, for the App."""
     found = [
         Route("/hardlook/thumb", thumb),
@@ -98,15 +98,15 @@ def routes() -> list[Route]:
         Route("/hardlook/last-act", last_act),
         *meeting_routes(),
         Route("/hardlook/grid/{version}/{name}", component_scripts.script),
-        *decision_plane.routes(),
-        *session_routes.routes(),
+        *decision_plane.plane_routes(),
+        *session_routes.session_routes(),
     ]
     for route in found:
-        route.app = _told(route.app)
+        route.app = _with_error_reply(route.app)
     return found
 
 
-def _told(app: ASGIApp) -> ASGIApp:
+def _with_error_reply(app: ASGIApp) -> ASGIApp:
     """A route whose ``HardlookError`` (a damaged file, most of all) is answered in words instead of as a crash."""
 
     async def answering(scope: Scope, receive: Receive, send: Send) -> None:
@@ -229,7 +229,7 @@ async def influence(request: Request) -> Response:
     if ids is None:
         return no_ids()
     try:
-        return json_reply(await run_in_threadpool(influences.told, database.open_audit(), run, ids))
+        return json_reply(await run_in_threadpool(influences.influence_json, database.open_audit(), run, ids))
     except HardlookError as error:
         return PlainTextResponse(str(error), status_code=503)
 
@@ -240,7 +240,7 @@ def decisions(request: Request) -> Response:
         after = int(request.query_params.get("after", ""))
     except ValueError:
         return PlainTextResponse("after= needs a position of the log", status_code=400)
-    return _answer(lambda: _seen_by_me(standings().changed(after)))
+    return _answer(lambda: _for_visitor(live_status().changed(after)))
 
 
 async def decisions_of(request: Request) -> Response:
@@ -248,12 +248,12 @@ async def decisions_of(request: Request) -> Response:
     ids = await posted_ids(request)
     if ids is None:
         return no_ids()
-    return await run_in_threadpool(_answer, lambda: _seen_by_me(standings().of(ids)))
+    return await run_in_threadpool(_answer, lambda: _for_visitor(live_status().of(ids)))
 
 
-def _seen_by_me(answer: dict[str, Any]) -> dict[str, Any]:
+def _for_visitor(answer: dict[str, Any]) -> dict[str, Any]:
     """How examples stand, without answers that a second reader must not see."""
-    return second_reader.without_hidden(database.open_audit(), answer, serving().identity.reviewer)
+    return second_reader.visible_status(database.open_audit(), answer, serving().identity.reviewer)
 
 
 def last_act(request: Request) -> Response:
@@ -268,8 +268,8 @@ def _last_act(reviewer: str, own: str | None) -> dict[str, Any] | None:
     act = review_log.last_act(reviewer, but=own)
     if act is None:
         return None
-    told = {name: act[name] for name in ("client", "seq", "example_id", "fingerprint", "label")}
-    return told | undoing(review_log, act, reviewer)
+    fields = {name: act[name] for name in ("client", "seq", "example_id", "fingerprint", "label")}
+    return fields | undo_preview(review_log, act, reviewer)
 
 
 def _answer(what: Callable[[], Any]) -> Response:
@@ -280,14 +280,14 @@ def _answer(what: Callable[[], Any]) -> Response:
         return PlainTextResponse(str(error), status_code=503)
 
 
-def standings() -> Standings:
+def live_status() -> LiveStatus:
     """How the examples of the served audit stand; one for all requests."""
-    return _standings(serving().log_url, database.open_audit().name)
+    return _live_status(serving().log_url, database.open_audit().name)
 
 
 @cache
-def _standings(_url: str, _name: str) -> Standings:
-    return Standings(open_log(database.open_audit()))
+def _live_status(_url: str, _name: str) -> LiveStatus:
+    return LiveStatus(open_log(database.open_audit()))
 
 
 # -- events ----------------------------------------------------------------------------------------------------------
@@ -319,7 +319,7 @@ def append(sent: list[dict[str, Any]]) -> dict[str, Any]:
             refused.append(_refusal(error.client, error.seq, error))
             good = [one for one in good if (one.client, one.seq) != (error.client, error.seq)]
     saved = [{"client": one.client, "seq": one.seq} for one in good]
-    return {"acked": acked, "saved": saved, "refused": refused, "position": standings().now(at_once=True)}
+    return {"acked": acked, "saved": saved, "refused": refused, "position": live_status().now(at_once=True)}
 
 
 def _checked(sent: list[dict[str, Any]]) -> tuple[list[Event], list[dict[str, Any]]]:
@@ -330,12 +330,12 @@ def _checked(sent: list[dict[str, Any]]) -> tuple[list[Event], list[dict[str, An
     good, refused = [], []
     for one in sent:
         try:
-            told = {name: one[name] for name in FIELDS if name in one}
+            fields = {name: one[name] for name in FIELDS if name in one}
             if one.get("action") == "decide":
-                told["evidence"] = hidden_controls.with_probability(
+                fields["evidence"] = hidden_controls.with_draw_probability(
                     audit, str(one.get("example_id")), one.get("evidence")
                 )
-            event = Event(**told, reviewer=reviewer)
+            event = Event(**fields, reviewer=reviewer)
             if event.action not in ACTS:
                 raise HardlookError(f"action {event.action!r} cannot be sent from a grid")
             if event.example_id not in known:

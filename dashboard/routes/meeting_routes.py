@@ -34,31 +34,31 @@ from scoring.audit.errors import HardlookError
 from scoring.reviews import LogUnavailable, ReviewLog, meetings
 from scoring.reviews.verdicts import VERDICTS, sentence, taking
 
-SEEN_WITHIN = 15.0  # seconds after a look in which somebody counts as there
+PRESENT_SECONDS = 15.0  # seconds after a look in which somebody counts as there
 MOST_ANSWERS = 9
-_seen: dict[str, float] = {}
+_last_poll: dict[str, float] = {}
 
 
 def meeting_routes() -> list[Route]:
     """The routes above, for the App."""
     return [
-        Route("/hardlook/meeting", look),
-        Route("/hardlook/meeting", act, methods=["POST"]),
+        Route("/hardlook/meeting", read_meeting),
+        Route("/hardlook/meeting", post_act, methods=["POST"]),
     ]
 
 
-def look(request: Request) -> Response:
+def read_meeting(request: Request) -> Response:
     """The open meeting for whoever follows."""
     reviewer = serving().identity.reviewer
     if reviewer is not None:
-        _seen[reviewer] = time.monotonic()
+        _last_poll[reviewer] = time.monotonic()
     try:
-        return json_reply(told(request.query_params.get("known", "")))
+        return json_reply(meeting_state(request.query_params.get("known", "")))
     except HardlookError as error:
         return PlainTextResponse(str(error), status_code=503)
 
 
-async def act(request: Request) -> Response:
+async def post_act(request: Request) -> Response:
     """Something that the lead did."""
     if reason := refusal(request, needed="lead"):
         return PlainTextResponse(reason, status_code=403)
@@ -88,7 +88,7 @@ def _act(body: dict[str, Any]) -> Response:
             return PlainTextResponse(
                 f"unknown act {str(body.get('act'))[:50]!r}; known: go, move, hands, present, record", status_code=400
             )
-        return json_reply(told(""))
+        return json_reply(meeting_state(""))
     except LogUnavailable as error:
         return PlainTextResponse(str(error), status_code=503)
     except (HardlookError, TypeError, ValueError, KeyError) as error:
@@ -103,13 +103,13 @@ def _record(audit: Audit, log: ReviewLog, lead: str, body: dict[str, Any]) -> No
         for name in (body.get("new_label"), *(body.get("labels") or ())):
             if name is not None and name not in audit.classes:
                 raise HardlookError(f"{str(name)[:100]!r} is not a class of this audit")
-    there = {name for name, at in _seen.items() if time.monotonic() - at < SEEN_WITHIN}
+    there = {name for name, at in _last_poll.items() if time.monotonic() - at < PRESENT_SECONDS}
     meetings.be_present(log, [*open_one["present"], *sorted(there)])
     row = example_details.find(audit, open_one["items"][body["at"]]["example_id"]) or {}
     meetings.record(log, lead, body, {"label": row.get("label"), "fingerprint": row.get("fingerprint")})
 
 
-def told(known: str) -> dict[str, Any]:
+def meeting_state(known: str) -> dict[str, Any]:
     """What a browser draws."""
     audit = database.open_audit()
     log = open_log(audit)
@@ -130,11 +130,11 @@ def told(known: str) -> dict[str, Any]:
         "of": len(meeting["items"]),
         "lead": meeting["lead"],
         "present": meeting["present"],
-        "item": item_told(audit, log, meeting),
+        "item": item_state(audit, log, meeting),
     }
 
 
-def item_told(audit: Audit, log: ReviewLog, meeting: dict[str, Any]) -> dict[str, Any]:
+def item_state(audit: Audit, log: ReviewLog, meeting: dict[str, Any]) -> dict[str, Any]:
     """The item that all look at: pictures, what was said with its reasons, the answers to choose from, the tally."""
     at = meeting["at"]
     item = meeting["items"][at]
@@ -142,7 +142,7 @@ def item_told(audit: Audit, log: ReviewLog, meeting: dict[str, Any]) -> dict[str
     row = example_details.find(audit, example_id) or {}
     decisions = log.decisions()
     waits = second_reader.hidden_from(audit, serving().identity.reviewer, among=[example_id])
-    said = [] if waits else list(decisions[decisions["example_id"] == example_id].itertuples())
+    answers = [] if waits else list(decisions[decisions["example_id"] == example_id].itertuples())
     ruled = log.consensus()
     ruled = ruled[(ruled["example_id"] == example_id) & (ruled["status"] == "adjudicated")]
     recorded = str(at) in meeting["recorded"]
@@ -151,9 +151,9 @@ def item_told(audit: Audit, log: ReviewLog, meeting: dict[str, Any]) -> dict[str
         **{name: item[name] for name in ("kind", "title", "why", "example_id")},
         "label": row.get("label"),
         "examples": [_example(audit, one) for one in item["examples"]],
-        "said": [{"reviewer": one.reviewer, "answer": meetings.answer_text(one)} for one in said]
-        or [{"reviewer": name, "answer": second_reader.HIDDEN} for name in waits.values()],
-        "answers": _answers(audit, row, said),
+        "said": [{"reviewer": one.reviewer, "answer": meetings.answer_text(one)} for one in answers]
+        or [{"reviewer": name, "answer": second_reader.HIDDEN_ANSWER} for name in waits.values()],
+        "answers": _answers(audit, row, answers),
         "tally": meeting["tally"].get(str(at), {}),
         "outcome": outcome,
         "precedents": precedents.near(audit, _run(audit), [example_id]).get(example_id, []),
@@ -170,7 +170,7 @@ def _text(audit: Audit, example_id: str, row: dict[str, Any]) -> str | None:
     """What is read instead of a picture."""
     if audit.media == "image":
         return row.get("problem") if row.get("problem") else None
-    shown = example_content.in_cells(audit, [example_id], [row.get("label")])[0]
+    shown = example_content.cell_contents(audit, [example_id], [row.get("label")])[0]
     if shown.get("text") is not None:
         text = shown["text"]
         return text if isinstance(text, str) else "".join(str(one) for one in text)
@@ -181,7 +181,7 @@ def _run(audit: Audit) -> Run | None:
     return audit.run(None) if audit.run_names() else None
 
 
-def _answers(audit: Audit, row: dict[str, Any], said: list[Any]) -> list[dict[str, Any]]:
+def _answers(audit: Audit, row: dict[str, Any], answers: list[Any]) -> list[dict[str, Any]]:
     """What can be voted for: the given label, every answer that somebody gave, and what names no class (none,
     unsure)."""
     found: list[dict[str, Any]] = []
@@ -194,13 +194,13 @@ def _answers(audit: Audit, row: dict[str, Any], said: list[Any]) -> list[dict[st
 
     if label is not None:
         add("given")
-    for one in said:
+    for one in answers:
         if one.verdict in taking("new_label") and one.new_label != label:
             add(one.verdict, one.new_label)
         elif one.verdict in taking("labels"):
             add(one.verdict, None, one.labels)
     run = _run(audit)
-    if run is not None and row and not model_output.why(audit, [row["example_id"]]):
+    if run is not None and row and not model_output.hidden_reasons(audit, [row["example_id"]]):
         guess = database.suggestions(audit, run, database.details(audit, run, [row["example_id"]])["label"])
         for name in guess["suggested_label"].dropna():
             add("other", name)

@@ -34,24 +34,24 @@ from scoring.reviews.sessions import Sitting, sitting
 MOST = 24
 
 
-def routes() -> list[Route]:
+def session_routes() -> list[Route]:
     """The routes above."""
     return [
-        Route("/hardlook/dossiers", dossiers_of, methods=["POST"]),
+        Route("/hardlook/dossiers", facts_of, methods=["POST"]),
         Route("/hardlook/class", class_of),
-        Route("/hardlook/alike", alike_to),
+        Route("/hardlook/alike", lookalikes_of),
         Route("/hardlook/deep", deep),
         Route("/hardlook/hold", hold, methods=["POST"]),
-        Route("/hardlook/sitting", sitting_now),
+        Route("/hardlook/sitting", session_stats),
     ]
 
 
-async def dossiers_of(request: Request) -> Response:
+async def facts_of(request: Request) -> Response:
     """Everything beside the picture, of the examples that come next."""
     ids, run = await posted_ids(request), run_of(request)
     if ids is None or len(ids) > MOST:
         return PlainTextResponse(f"needed {{ids: [at most {MOST} example_ids]}}", status_code=400)
-    return await run_in_threadpool(_told, lambda: session_facts.dossiers(database.open_audit(), run, ids))
+    return await run_in_threadpool(_reply, lambda: session_facts.session_facts(database.open_audit(), run, ids))
 
 
 def class_of(request: Request) -> Response:
@@ -59,15 +59,15 @@ def class_of(request: Request) -> Response:
     audit, name = database.open_audit(), request.query_params.get("name", "")
     if name not in audit.classes:
         return missing("There is no such class.")
-    return _told(lambda: class_reference.describe_class(audit, run_of(request), name))
+    return _reply(lambda: class_reference.describe_class(audit, run_of(request), name))
 
 
-def alike_to(request: Request) -> Response:
+def lookalikes_of(request: Request) -> Response:
     """Look-alike suspects."""
     audit, example_id = database.open_audit(), request.query_params.get("id", "")
     if example_details.find(audit, example_id) is None:
         return missing("There is no such example.")
-    return _told(lambda: lookalikes.alike(audit, run_of(request), example_id))
+    return _reply(lambda: lookalikes.find_lookalikes(audit, run_of(request), example_id))
 
 
 def deep(request: Request) -> Response:
@@ -90,26 +90,26 @@ async def hold(request: Request) -> Response:
     ids = await posted_ids(request)
     if ids is None or len(ids) > MOST:
         return PlainTextResponse(f"needed {{ids: [at most {MOST} example_ids]}}", status_code=400)
-    return await run_in_threadpool(_told, lambda: _hold(ids))
+    return await run_in_threadpool(_reply, lambda: _hold(ids))
 
 
 def _hold(ids: list[str]) -> dict[str, str]:
     audit = database.open_audit()
-    return shared_queue.hold(audit, list(database.details(audit, None, ids)["split"].dropna().index))
+    return shared_queue.lock_examples(audit, list(database.details(audit, None, ids)["split"].dropna().index))
 
 
-def sitting_now(_request: Request) -> Response:
+def session_stats(_request: Request) -> Response:
     """How long and how fast the reviewer has been deciding, from the log alone."""
     reviewer = serving().identity.reviewer
-    return _told(lambda: asdict(_sitting(reviewer)))
+    return _reply(lambda: asdict(_session_stats(reviewer)))
 
 
-def _sitting(reviewer: str | None) -> Sitting:
+def _session_stats(reviewer: str | None) -> Sitting:
     decided = open_log(database.open_audit()).decisions()
     return sitting(decided[decided["reviewer"] == reviewer], pd.Timestamp.now(tz="UTC"))
 
 
-def _told(what: Callable[[], Any]) -> Response:
+def _reply(what: Callable[[], Any]) -> Response:
     try:
         return json_reply(what())
     except (LogUnavailable, HardlookError) as error:

@@ -44,19 +44,19 @@ def number(value: float | None, unit: str | None = None) -> str:
     return f"{text} {unit}" if unit else text
 
 
-def share(value: float | None) -> str:
+def percent(value: float | None) -> str:
     """A share as percent with at most three significant digits.
 
-    >>> share(0.9876), share(1.0), share(0.00123)
+    >>> percent(0.9876), percent(1.0), percent(0.00123)
     ('98.8 %', '100 %', '0.123 %')
     """
     return "–" if value is None or math.isnan(value) else f"{100 * value:.3g} %"
 
 
-def shares_between(low: float | None, high: float | None) -> str:
+def percent_interval(low: float | None, high: float | None) -> str:
     """An interval of shares.
 
-    >>> shares_between(0.1, 0.25)
+    >>> percent_interval(0.1, 0.25)
     '10 to 25 %'
     """
     if low is None or high is None or math.isnan(low) or math.isnan(high):

@@ -25,11 +25,11 @@ MOST_NAMED = 8
 
 def show() -> None:
     """The page."""
-    audit, run, meta, columns = page_frame.scored()
+    audit, run, meta, columns = page_frame.scored_run()
     with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
         what = inputs.switch("Show", SHOW, "show", SHOW[0])
     if what == "out of distribution":
-        return ood.show_outside(audit, run)
+        return ood.show_ood(audit, run)
     with bar:
         split = inputs.pick_split(audit, "train")
         class_name = inputs.pick_class(audit)
@@ -38,9 +38,9 @@ def show() -> None:
             variants = inputs.switch("Variants of a score", VARIANTS, "variants", VARIANTS[0])
             method = inputs.switch("Correlation", METHODS, "method", METHODS[0])
     selection = Selection(split, class_name, meta=meta)
-    if reason := model_output.parts_refused(audit, selection):
+    if reason := model_output.subset_refusal(audit, selection):
         return inputs.empty(reason)
-    selection, left_out = model_output.open_part(audit, selection)
+    selection, left_out = model_output.exclude_hidden(audit, selection)
     inputs.remark(left_out)
     chosen = columns if variants == "all" or what == "stability" else score_frames.main_variants(columns, stage)
     scores = score_frames.score_frame(audit, run, chosen, selection)
@@ -48,16 +48,16 @@ def show() -> None:
         say_how_many(audit, selection, len(scores.values))
     if scores.values.empty:
         return explain_nothing(audit, run, selection)
-    names = score_frames.titles(columns)
-    scores, same = score_frames.varying(scores)
+    names = score_frames.unique_titles(columns)
+    scores, same = score_frames.drop_constant(scores)
     if same and what != "stability":
-        told = ", ".join(f"*{plain(names[address])}*" for address in same)
-        st.caption(f"Not compared, because they have the same value for every example here: {told}.")
+        listed_names = ", ".join(f"*{plain(names[address])}*" for address in same)
+        st.caption(f"Not compared, because they have the same value for every example here: {listed_names}.")
     if what == "stability":
         shown = score_frames.main_variants(columns, stage) if variants != "all" else columns
-        return stability.show_steadiness(audit, run, shown, columns, scores, selection)
+        return stability.show_stability(audit, run, shown, columns, scores, selection)
     if what == "truth":
-        return known_errors.show_known(audit, columns, scores, selection, names)
+        return known_errors.show_known_errors(audit, columns, scores, selection, names)
     return show_pairs(audit, run, columns, scores, names, what, method)
 
 
@@ -79,12 +79,13 @@ def show_pairs(
         )
     open_ones = [names[c.address] for c in columns if c.address in scores.values and c.hard_end is None]
     if open_ones:
-        told = ", ".join(f"*{plain(name)}*" for name in open_ones[:MOST_NAMED])
+        listed_names = ", ".join(f"*{plain(name)}*" for name in open_ones[:MOST_NAMED])
         more = f" and {len(open_ones) - MOST_NAMED} more" if len(open_ones) > MOST_NAMED else ""
         st.caption(
-            f"Neither end of these scores is known to be hard on this run, so high values rank first: {told}{more}."
+            f"Neither end of these scores is known to be hard on this run, so high values rank first: "
+            f"{listed_names}{more}."
         )
-    takes = score_frames.take_label(audit, run, [c for c in columns if c.address in scores.values])
+    takes = score_frames.uses_label(audit, run, [c for c in columns if c.address in scores.values])
     if what == "overlap":
         score_pairs.show_overlap(scores, names, takes)
     else:

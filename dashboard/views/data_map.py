@@ -17,8 +17,8 @@ from dashboard.queries import data_map_epochs, database, decisions
 from dashboard.queries.data_map_epochs import REGIONS, Quantiles
 from dashboard.queries.score_columns import ScoreColumn
 from dashboard.queries.selection import Selection
-from dashboard.queries.slicings import MOST_POINTS, thin
-from dashboard.style.formatting import command_line, count, number, plain, share
+from dashboard.queries.slicings import MOST_POINTS, subsample
+from dashboard.style.formatting import command_line, count, number, percent, plain
 from dashboard.widgets import grouping, inputs, lasso_select, page_frame
 from scoring.audit import Audit, Run
 
@@ -40,7 +40,7 @@ def show() -> None:
     trainings = run.training_names() if run else []
     if run is None or not trainings:
         return explain_no_training(audit, run)
-    grouped = page_frame.grouped()
+    grouped = page_frame.current_grouping()
     colours = COLOURS if grouped is None else (*COLOURS, GROUP)
     scores = {
         title: column
@@ -63,13 +63,13 @@ def show() -> None:
             "trained on, with the labels of that time. Choose another split, class or filter."
         )
     points = points.assign(region=data_map_epochs.regions(points, quantiles))
-    points, left_out = model_output.frame_without(audit, points, points["example_id"].tolist())
+    points, left_out = model_output.drop_hidden_rows(audit, points, points["example_id"].tolist())
     if left_out and points.empty:
         return inputs.empty(left_out)
     if left_out:
         st.caption(left_out)
     if grouped is not None:
-        points = points.assign(group=points["example_id"].map(grouping.members(audit, grouped)))
+        points = points.assign(group=points["example_id"].map(grouping.group_by_example(audit, grouped)))
     show_map(audit, run, points, colour, scores.get(colour), epoch)
     if grouped is not None:
         show_by_group(points, grouped)
@@ -91,7 +91,7 @@ def show_by_group(points: pd.DataFrame, grouped: grouping.Grouping) -> None:
     for name in ("confidence", "variability"):
         table[name] = [number(value) for value in table[name]]
     for name in ("correctness", "hard"):
-        table[name] = [share(value) for value in table[name]]
+        table[name] = [percent(value) for value in table[name]]
     st.dataframe(table, hide_index=True, placeholder=inputs.NONE)
     st.caption(
         "Means over the examples of each group. “hard” is the share of its examples in the hard region. Look "
@@ -145,10 +145,10 @@ def pick_epoch(epochs: list[int]) -> int:
 def show_map(audit: Audit, run: Run, points: pd.DataFrame, colour: str, column: ScoreColumn | None, epoch: int) -> None:
     """The chart, and below it the examples of a region or those drawn around."""
     flagged = decisions.state_at(audit)["flagged"]
-    drawn = thin(points, "label", always=flagged).reset_index(drop=True)
-    told = f"{count(len(points), 'example')} after epoch {epoch}."
+    drawn = subsample(points, "label", always=flagged).reset_index(drop=True)
+    summary = f"{count(len(points), 'example')} after epoch {epoch}."
     if len(drawn) < len(points):
-        told = (
+        summary = (
             f"{len(drawn):,} of {count(len(points), 'example')} after epoch {epoch}. The chart shows at most "
             f"{MOST_POINTS:,} points: all flagged examples and an equal share of each class. The regions below "
             "hold all examples."
@@ -156,7 +156,7 @@ def show_map(audit: Audit, run: Run, points: pd.DataFrame, colour: str, column: 
     chart = data_map.data_map(
         drawn, colour, column.title if column else "correctness", lasso_select.pending("data_map")
     )
-    outlines = lasso_select.draw(chart, "data_map", told)
+    outlines = lasso_select.show_lasso_chart(chart, "data_map", summary)
     sizes = points["region"].value_counts()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         which = pick_region(bool(outlines))
@@ -165,11 +165,13 @@ def show_map(audit: Audit, run: Run, points: pd.DataFrame, colour: str, column: 
     parts = ", ".join(f"{sizes.get(name, 0):,} {name}" for name in REGIONS)
     st.caption(f"{parts}. The limits are quantiles over these examples; change them under More.")
     if which == DRAWN:
-        inside = lasso_geometry.inside(points["variability"].to_numpy(), points["confidence"].to_numpy(), outlines)
+        inside = lasso_geometry.points_inside(
+            points["variability"].to_numpy(), points["confidence"].to_numpy(), outlines
+        )
         found = points[inside].sort_values(["confidence", "example_id"], kind="stable")
-        what, about = "Selected, lowest confidence first", {"lasso": lasso_geometry.written(outlines)}
+        what, about = "Selected, lowest confidence first", {"lasso": lasso_geometry.to_text(outlines)}
     else:
-        found = data_map_epochs.in_order(points, which)
+        found = data_map_epochs.region_examples(points, which)
         what = {
             "easy": "Easy, highest confidence first",
             "ambiguous": "Ambiguous, highest variability first",

@@ -16,7 +16,7 @@ from dashboard.presenters import corrected_metrics
 from dashboard.queries import database
 from dashboard.queries.score_columns import ScoreColumn, describe_ends, first_column
 from dashboard.queries.selection import Selection
-from dashboard.style.formatting import command_line, count, plain, share
+from dashboard.style.formatting import command_line, count, percent, plain
 from dashboard.widgets import grouping, inputs, page_frame
 from scoring.audit import Audit, Run
 
@@ -28,7 +28,7 @@ SMALL_CLASS = 20
 
 def show() -> None:
     """The page."""
-    audit, run, meta, columns = page_frame.scored()
+    audit, run, meta, columns = page_frame.scored_run()
     if not run.predictions_path.is_file():
         return inputs.empty(
             "Error rates need predictions, and this run has none yet. This command computes them:",
@@ -39,13 +39,13 @@ def show() -> None:
         split = inputs.pick_split(audit, "test", labelled=True)
         class_name = inputs.pick_class(audit)
     selection = Selection(split, class_name, column.steps.get("index", "label"), meta)
-    if reason := model_output.parts_refused(audit, selection):
+    if reason := model_output.subset_refusal(audit, selection):
         return inputs.empty(reason)
-    selection, left_out = model_output.open_part(audit, selection)
+    selection, left_out = model_output.exclude_hidden(audit, selection)
     inputs.remark(left_out)
     known = database.accuracy(audit, run, selection, ["split"])
-    if len(known) and not len(known := model_output.accuracy_shown(audit, known, selection)):
-        return inputs.empty(model_output.FEW)
+    if len(known) and not len(known := model_output.drop_revealing_accuracy(audit, known, selection)):
+        return inputs.empty(model_output.TOO_FEW)
     n, errors = int(known["n"].sum()), int(known["n"].sum() - known["right"].sum())
     if n == 0:
         return inputs.empty("No example here has both a label and a prediction. Choose another split or class.")
@@ -71,7 +71,7 @@ def memorised(split: str | None, n: int, errors: int) -> None:
         )
     return inputs.empty(
         f"No deciles here: the model has memorised these examples. It is wrong on {errors:,} of "
-        f"{count(n, 'example')} of {where} ({share(errors / n)}), so its error here does not measure "
+        f"{count(n, 'example')} of {where} ({percent(errors / n)}), so its error here does not measure "
         "difficulty. Choose the test split."
     )
 
@@ -97,20 +97,20 @@ def show_deciles(
     variants = variants_by_stage(columns, column)
     frames = {name: database.decile_errors(audit, run, variant, selection) for name, variant in variants.items()}
     frames = {
-        name: corrected_metrics.deciles_beside(audit, run, variants[name], selection, frame)
+        name: corrected_metrics.add_corrected_deciles(audit, run, variants[name], selection, frame)
         for name, frame in frames.items()
     }
     for name, variant in variants.items():
         warning, sentence = describe_ends(variant)
-        told = f"**{name}**: {sentence}" if len(variants) > 1 else f"**{variant.title}** – {variant.help} {sentence}"
-        (inputs.warn if warning else st.caption)(told)
+        text = f"**{name}**: {sentence}" if len(variants) > 1 else f"**{variant.title}** – {variant.help} {sentence}"
+        (inputs.warn if warning else st.caption)(text)
     page_frame.warn_about_stages(run, column)
     event = inputs.show_chart(
         common.error_by_decile(frames, base_rate), "deciles", on_select="rerun", selection_mode="points"
     )
-    told = corrected_metrics.note(next(iter(frames.values())))
-    if told:
-        st.caption(told)
+    text = corrected_metrics.note(next(iter(frames.values())))
+    if text:
+        st.caption(text)
         if selection.split != "train":
             warn_about_test(audit)
     links = {name: link(run, columns, variant, selection) for name, variant in variants.items()}
@@ -145,10 +145,10 @@ def show_numbers(frames: dict[str, pd.DataFrame]) -> None:
     """The numbers behind the bars."""
     both = pd.concat([frame.assign(stage=name) for name, frame in frames.items()], ignore_index=True)
     for name in ("error", "low", "high"):
-        both[name] = [share(value) for value in both[name]]
+        both[name] = [percent(value) for value in both[name]]
     more = {}
     if "changed" in both:
-        both["corrected"] = [share(value) for value in both["corrected"]]
+        both["corrected"] = [percent(value) for value in both["corrected"]]
         more = {"corrected": "error on corrected labels", "changed": "labels changed"}
     renamed = {"error": "error", "low": "95 % from", "high": "to", "n": "examples", "stage": "score"}
     st.dataframe(
@@ -160,13 +160,13 @@ def show_numbers(frames: dict[str, pd.DataFrame]) -> None:
 
 def show_by_group(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> None:
     """Error per decile within each group of the metadata column that the sidebar chose."""
-    grouped = page_frame.grouped()
+    grouped = page_frame.current_grouping()
     if grouped is None:
         return None
     st.subheader(f"Within each {plain(grouped.column)}: {plain(column.title)}", anchor=False)
-    if reason := model_output.parts_refused(audit, grouping.within(selection, grouped.groups[0])):
+    if reason := model_output.subset_refusal(audit, grouping.within(selection, grouped.groups[0])):
         return inputs.empty(reason)
-    inputs.remark(None if selection.left_out else model_output.open_part(audit, selection, parted=True)[1])
+    inputs.remark(None if selection.left_out else model_output.exclude_hidden(audit, selection, parted=True)[1])
     frame = grouping.decile_errors(audit, run, column, selection, grouped)
     sizes = frame.groupby("class")["n"].sum() if len(frame) else pd.Series(dtype=int)
     names = [name for name in grouped.names if sizes.get(name, 0) >= SMALL_CLASS]
@@ -205,7 +205,7 @@ def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Select
     by_label = replace(selection, index="label")
     frame = database.class_decile_errors(audit, run, column, by_label, names)
     parts = [
-        corrected_metrics.deciles_beside(
+        corrected_metrics.add_corrected_deciles(
             audit, run, column, replace(by_label, class_name=name), part.reset_index(drop=True)
         )
         for name, part in frame.groupby("class", sort=False)

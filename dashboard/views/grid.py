@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboard.blinding import model_output
 from dashboard.grid import example_grid
-from dashboard.panels.duplicates import near_to
+from dashboard.panels.duplicates import near_duplicates_of
 from dashboard.presenters import cells
 from dashboard.queries import database
 from dashboard.queries.score_columns import ScoreColumn, describe_ends, first_column, start_column
@@ -42,10 +42,10 @@ def show() -> None:
             return show_some(database.find(page_frame.current().audit, column, value), f"{what} {quoted(value, 200)}")
     if "near" in st.query_params:
         shared, value = page_frame.current(), st.query_params["near"]
-        found = near_to(shared.audit, shared.run, value)
+        found = near_duplicates_of(shared.audit, shared.run, value)
         none = "This example is in no group of near duplicates of this run."
         return show_some(found, f"Near duplicates of {quoted(value, 200)}, by features", none)
-    audit, run, meta, columns = page_frame.scored()
+    audit, run, meta, columns = page_frame.scored_run()
     with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
         chosen = inputs.pick_score(columns, opening(columns))
         split = inputs.pick_split(audit)
@@ -59,12 +59,12 @@ def show() -> None:
     selection = Selection(split, class_name, index, meta, decision, decile=int(decile) if decile else None)
     explain(audit, run, chosen)
     inputs.remark(why_here(columns, chosen))
-    table, left_out = model_output.without(audit, frozen_ranking(audit, run, chosen, selection, "grid"))
+    table, left_out = model_output.drop_hidden(audit, frozen_ranking(audit, run, chosen, selection, "grid"))
     if left_out and not table.num_rows:
         return inputs.empty(f"{left_out} Review them one by one in a session on the page Suspects.")
     if left_out:
         st.caption(left_out)
-    grouped = page_frame.grouped(MOST_GROUPS)
+    grouped = page_frame.current_grouping(MOST_GROUPS)
     if grouped is not None and table.num_rows:
         return show_groups(bar, audit, run, chosen, selection, table, side, panels, grouped)
     return show_ends(bar, audit, run, chosen, selection, table, side, panels)
@@ -75,20 +75,20 @@ def opening(columns: Sequence[ScoreColumn]) -> ScoreColumn:
     what it meant. At an address that chooses nothing it is ``start_column``, and the address then says so
     (``?opens=``)."""
     first, start = first_column(columns), start_column(columns)
-    said = st.query_params.get(OPENS)
-    if said is not None:
+    opening_place = st.query_params.get(OPENS)
+    if opening_place is not None:
         rest = {step: first.steps.get(step) for step in ("index", "normalised")}
         return next(
             (
                 c
                 for c in columns
                 if c.scorer == first.scorer
-                and place(c) == said
+                and place(c) == opening_place
                 and all(c.steps.get(step) == value for step, value in rest.items())
             ),
             first,
         )
-    if start is first or any(not name.startswith(page_frame.KEPT) for name in st.query_params):
+    if start is first or any(not name.startswith(page_frame.SHARED_KEYS) for name in st.query_params):
         return first
     st.query_params[OPENS] = place(start)
     return start
@@ -180,7 +180,7 @@ def show_groups(
     grouped: grouping.Grouping,
 ) -> None:
     """Both ends within each group of a metadata column, the groups below each other in one grid."""
-    parts = grouping.parts(audit, grouped, table)
+    parts = grouping.split_ranking(audit, grouped, table)
     if not parts:
         return inputs.empty(
             f"None of these examples is in a group of {plain(grouped.column)}. Choose another column under “Group by”."

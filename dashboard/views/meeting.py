@@ -35,17 +35,17 @@ def show() -> None:
     show_past(shared.audit, log)
 
 
-def offer_to_start(log: ReviewLog, shared: page_frame.View) -> None:
+def offer_to_start(log: ReviewLog, shared: page_frame.SidebarChoices) -> None:
     """The agenda, and for a lead the button that opens a meeting over it."""
     st.subheader("Agenda", anchor=False)
     slices = inputs.switch("Least accurate slices", ("0", "3", "5", "10"), "slices", "5")
     among = database.matching(shared.audit, shared.meta) if shared.meta else None
     blind = ["test"] if second_reader.policy(shared.audit).is_blind else []
-    unseen = {
-        *model_output.everything(shared.audit),
+    hidden_ids = {
+        *model_output.all_hidden(shared.audit),
         *hidden_from_readers(shared.audit, log),
     }  # whoever leads, others follow
-    items = meetings.agenda(log, shared.run, slices=int(slices), among=among, blind=blind, hidden=unseen)
+    items = meetings.agenda(log, shared.run, slices=int(slices), among=among, blind=blind, hidden=hidden_ids)
     if not items:
         return inputs.empty(
             "Nothing to discuss. There are no disputes, no flagged examples (key F in a grid) and no saved "
@@ -74,10 +74,10 @@ def offer_to_start(log: ReviewLog, shared: page_frame.View) -> None:
 
 def by_group(audit: Audit, items: list[dict]) -> tuple[list[dict], list[dict[str, str]]]:
     """The agenda with the examples of each group of the sidebar's column together, and that column beside each item."""
-    grouped = page_frame.grouped()
+    grouped = page_frame.current_grouping()
     if grouped is None:
         return items, [{}] * len(items)
-    members = grouping.members(audit, grouped)
+    members = grouping.group_by_example(audit, grouped)
     named = [None if one["kind"] == "slice" else members.get(one["example_id"]) for one in items]
     order = together(named)
     return [items[at] for at in order], [{grouped.column: named[at] or ""} for at in order]

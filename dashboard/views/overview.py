@@ -22,11 +22,11 @@ from dashboard.style.formatting import (
     count,
     listed,
     number,
+    percent,
+    percent_interval,
     plain,
     quoted,
     sentence,
-    share,
-    shares_between,
 )
 from dashboard.widgets import grouping, inputs, page_frame
 from scoring.audit import SPLITS, Audit, Run
@@ -58,10 +58,10 @@ def show() -> None:
 def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
     """Counts per split, and how often the last checkpoint is right there."""
     counts = database.counts(audit, selection, ["split"])
-    part, left_out = model_output.open_part(audit, selection)
+    part, left_out = model_output.exclude_hidden(audit, selection)
     known = (
         database.with_intervals(
-            model_output.accuracy_shown(audit, database.accuracy(audit, run, part, ["split"]), part)
+            model_output.drop_revealing_accuracy(audit, database.accuracy(audit, run, part, ["split"]), part)
         )
         if run
         else pd.DataFrame({"split": []})
@@ -105,8 +105,8 @@ def _facts(counts: pd.DataFrame, known: pd.DataFrame) -> list[tuple[str, str, st
             facts.append(
                 (
                     f"{row.split} accuracy",
-                    share(found["accuracy"]),
-                    f"95 % interval {shares_between(found['low'], found['high'])}, last checkpoint",
+                    percent(found["accuracy"]),
+                    f"95 % interval {percent_interval(found['low'], found['high'])}, last checkpoint",
                 )
             )
     return facts
@@ -150,9 +150,9 @@ def show_classes(audit: Audit, run: Run | None, selection: Selection) -> None:
         return
     st.subheader("Classes", anchor=False)
     balance = database.counts(audit, selection, ["label", "split"]).dropna(subset=["label"])
-    part, _ = model_output.open_part(audit, selection)
+    part, _ = model_output.exclude_hidden(audit, selection)
     known = database.accuracy(audit, run, part, ["label", "split"]) if run else pd.DataFrame()
-    known = model_output.accuracy_shown(audit, known, part)
+    known = model_output.drop_revealing_accuracy(audit, known, part)
     names = choose_classes(audit, balance, known)
     left, right = st.columns(2)
     with left:
@@ -160,7 +160,7 @@ def show_classes(audit: Audit, run: Run | None, selection: Selection) -> None:
     with right:
         if len(known):
             shown = database.with_intervals(known[known["label"].isin(names)])
-            shown = corrected_metrics.classes_beside(audit, run, shown, part)
+            shown = corrected_metrics.add_corrected_classes(audit, run, shown, part)
             inputs.show_chart(common.class_accuracy(shown, names), "accuracy")
         else:
             inputs.empty("Accuracy per class needs labels and predictions.")
@@ -168,7 +168,7 @@ def show_classes(audit: Audit, run: Run | None, selection: Selection) -> None:
 
 def show_groups(audit: Audit, run: Run | None, selection: Selection) -> None:
     """The same by the metadata column of the sidebar."""
-    grouped = page_frame.grouped()
+    grouped = page_frame.current_grouping()
     if grouped is None:
         return None
     st.subheader(f"By {plain(grouped.column)}", anchor=False)
@@ -180,15 +180,17 @@ def show_groups(audit: Audit, run: Run | None, selection: Selection) -> None:
     with left:
         inputs.show_chart(common.class_balance(sizes, names, "group"), "group_balance")
     known = grouping.accuracy(audit, run, selection, grouped) if run else pd.DataFrame()
-    known = model_output.accuracy_shown(audit, known, grouping.within(selection, grouped.groups[0]))
+    known = model_output.drop_revealing_accuracy(audit, known, grouping.within(selection, grouped.groups[0]))
     with right:
         if len(known):
             inputs.show_chart(common.class_accuracy(database.with_intervals(known), names, "group"), "group_accuracy")
         else:
             inputs.empty("Accuracy per group needs labels and predictions.")
     grouping.explain(grouped)
-    told = None if selection.meta or not len(known) else model_output.open_part(audit, selection, parted=True)[1]
-    inputs.remark(f"Accuracy: {told}" if told else None)
+    left_out = (
+        None if selection.meta or not len(known) else model_output.exclude_hidden(audit, selection, parted=True)[1]
+    )
+    inputs.remark(f"Accuracy: {left_out}" if left_out else None)
     return None
 
 
@@ -297,13 +299,13 @@ def show_reviews(audit: Audit, selection: Selection) -> None:
         )
         return inputs.empty(f"There are no decisions yet{'' if serving().identity.read_only else keys}.")
     total = int(database.counts(audit, Selection(), ["split"])["n"].sum())
-    facts = {VERDICTS[state].words if state in VERDICTS else state: state for state in decisions.TOLD}
+    facts = {VERDICTS[state].words if state in VERDICTS else state: state for state in decisions.PROGRESS_STATES}
     with st.container(horizontal=True, gap="small"):
         for word, key in facts.items():
             st.metric(word, f"{len(now[key]):,}", help=f"out of {count(total, 'example')}", width=150)
     st.progress(
         min(1.0, len(now["decided"]) / max(total, 1)),
-        text=f"{share(len(now['decided']) / max(total, 1))} decided",
+        text=f"{percent(len(now['decided']) / max(total, 1))} decided",
     )
     return None
 
@@ -323,9 +325,9 @@ def show_check(audit: Audit, run: Run | None) -> None:
     if run is None:
         return
     st.subheader("Model inputs", anchor=False)
-    seen = (read_json(run.check_path, {}) or {}).get("seen")
-    if seen:
-        show_seen(seen)
+    summary = (read_json(run.check_path, {}) or {}).get("seen")
+    if summary:
+        show_input_summary(summary)
     elif run.check_picture.is_file():
         with readable(run.check_picture):
             st.image(str(run.check_picture), alt="Sixteen model inputs after the transform")
@@ -339,25 +341,25 @@ def show_check(audit: Audit, run: Run | None) -> None:
         )
 
 
-def show_seen(seen: dict) -> None:
+def show_input_summary(summary: dict) -> None:
     """Vectors by what the transform makes of each column, texts by how they were cut into tokens."""
-    if seen["kind"] == "vector":
+    if summary["kind"] == "vector":
         names = ["column", "mean", "deviation", "lowest", "highest"]
         formats = {name: st.column_config.NumberColumn(format="%.3g") for name in names[1:]}
-        table = pd.DataFrame(seen["columns"], columns=names)
+        table = pd.DataFrame(summary["columns"], columns=names)
         table["column"] = table["column"].map(shown_text)
         st.dataframe(table, hide_index=True, placeholder=inputs.NONE, column_config=formats)
-        more = f" {count(seen['left'], 'more column')} not listed." if seen["left"] else ""
+        more = f" {count(summary['left'], 'more column')} not listed." if summary["left"] else ""
         st.caption(
             "Each row is one input column after the transform. If the standard deviations differ a lot, the "
             f"transform does not standardise and the column with the largest one dominates.{more}"
         )
         return
-    for tokens in seen["texts"]:
+    for tokens in summary["texts"]:
         st.text(" · ".join(shown_text(token) for token in tokens))
     st.caption(
-        f"Texts as tokens, as the model reads them. The input length is {seen['length']} tokens. "
-        f"{share(seen['filled'])} of the texts reach this length; the model does not read the rest of them."
+        f"Texts as tokens, as the model reads them. The input length is {summary['length']} tokens. "
+        f"{percent(summary['filled'])} of the texts reach this length; the model does not read the rest of them."
     )
 
 

@@ -52,7 +52,7 @@ def show() -> None:
     team.show_disputes(audit, log, shared.run)
     team.show_agreement(log)
     team.show_assignments(audit, log, shared.run, shared.meta)
-    events = second_reader.visible(audit, events, serving().identity.reviewer)
+    events = second_reader.visible_events(audit, events, serving().identity.reviewer)
     show_log(audit, shared.meta, events, shared.run.name if shared.run else None)
     show_effort(audit, shared.run)
     show_pairs(audit, shared.run, shared.meta)
@@ -90,11 +90,11 @@ def _progress_columns() -> dict:
 
 def show_groups(audit: Audit, meta: tuple) -> None:
     """How far the review is in each group of the metadata column that the sidebar chose."""
-    grouped = page_frame.grouped()
+    grouped = page_frame.current_grouping()
     if grouped is None:
         return
     st.subheader(f"By {plain(grouped.column)}", anchor=False)
-    words = {VERDICTS[state].words if state in VERDICTS else state: state for state in decisions.TOLD}
+    words = {VERDICTS[state].words if state in VERDICTS else state: state for state in decisions.PROGRESS_STATES}
     now = decisions.state_at(audit)
     st.dataframe(
         grouping.progress(audit, Selection(meta=meta), grouped, {word: now[key] for word, key in words.items()}),

@@ -18,12 +18,12 @@ from dashboard.blinding import model_output, second_reader
 from dashboard.charts import slice_charts
 from dashboard.panels import jobs, slice_cards
 from dashboard.panels.embedding_map import show_map
-from dashboard.panels.influential_examples import show_behind
+from dashboard.panels.influential_examples import show_influential
 from dashboard.presenters import corrected_metrics, influences
 from dashboard.queries import database, slicings
 from dashboard.queries.selection import MetaFilter
 from dashboard.queries.slicings import Slicing
-from dashboard.style.formatting import command_line, count, number, plain, quoted, share
+from dashboard.style.formatting import command_line, count, number, percent, plain, quoted
 from dashboard.widgets import grouping, inputs, page_frame
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
@@ -48,17 +48,17 @@ METHOD_HELP = (
 
 def show() -> None:
     """The page."""
-    audit, run, meta, columns = page_frame.scored()
-    lacks = influences.missing(audit, run)
+    audit, run, meta, columns = page_frame.scored_run()
+    lacks = influences.missing_embeddings(audit, run)
     if lacks:
         inputs.empty(*lacks)
-        return jobs.offer(audit, run, "Compute influence embeddings", "score", "--only", "influence,self_influence")
+        return jobs.show_job(audit, run, "Compute influence embeddings", "score", "--only", "influence,self_influence")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = pick_slicing(run)
         shown = inputs.switch("Show", VIEWS, "show", CARDS)
         settings = pick_settings(audit) if name is None else None
     try:
-        slicing = slicings.kept(run, name or "") if settings is None else find_now(audit, run, settings)
+        slicing = slicings.read_saved(run, name or "") if settings is None else find_now(audit, run, settings)
     except HardlookError as error:
         st.error(quoted(str(error), longest=1000), icon=":material/error:")
         return None
@@ -116,7 +116,7 @@ def _number(label: str, key: str, default: Any, low: Any, high: Any, **more: Any
 def find_now(audit: Audit, run: Run, settings: SliceSettings) -> Slicing:
     """Slices with these settings; the last few are remembered."""
     with st.spinner("Finding slices …"):
-        return slicings.tried(audit, run, settings)
+        return slicings.find_unsaved(audit, run, settings)
 
 
 def offer_to_keep(audit: Audit, run: Run, settings: SliceSettings) -> None:
@@ -133,7 +133,7 @@ def offer_to_keep(audit: Audit, run: Run, settings: SliceSettings) -> None:
 def keep(audit: Audit, run: Run, settings: SliceSettings, name: str) -> None:
     """Keep a slicing and turn to it: before the page is drawn, since only then may the picker's value be set."""
     try:
-        slicings.keep(audit, run, settings, name)
+        slicings.save(audit, run, settings, name)
     except HardlookError as error:
         st.session_state[REFUSAL] = str(error)
     else:
@@ -144,15 +144,15 @@ def describe(slicing: Slicing, audit: Audit, run: Run) -> None:
     """How the slices were found, in how many the examples are, and whether that still holds."""
     settings, summary = slicing.settings, slicing.summary
     ways = {
-        "rule": f"accuracy at most {share(settings.max_accuracy)}, at least {count(settings.min_size, 'example')} per "
-        f"slice, {settings.branching} branches per split",
+        "rule": f"accuracy at most {percent(settings.max_accuracy)}, at least "
+        f"{count(settings.min_size, 'example')} per slice, {settings.branching} branches per split",
         "dbscan": "dense regions",
     }
     way = ways.get(settings.method, f"{count(settings.n_slices, 'slice')} requested")
     none = f"; {summary['in_none']:,} in no slice" if summary["in_none"] else ""
     st.caption(
         f"**{count(len(slicing.slices), 'slice')}** of "
-        f"{count(summary['examples'], f'{settings.split} example')} ({share(summary['accuracy'])} predicted "
+        f"{count(summary['examples'], f'{settings.split} example')} ({percent(summary['accuracy'])} predicted "
         f"right{none}). Method: {settings.method}, {way}. Slices are clusters of influence embeddings: the "
         "training set influences the members of a slice in a similar way."
     )
@@ -191,11 +191,11 @@ def show_all(audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slic
         )
     page = inputs.pick_page(len(slices), CARDS_PER_PAGE, (run.name, name, slicing.settings, meta), key="cards_page")
     st.caption(slice_cards.READING)
-    grouped = page_frame.grouped()
+    grouped = page_frame.current_grouping()
     if grouped is not None:
         show_groups(audit, slicing, slices, grouped)
     part = slices[(page - 1) * CARDS_PER_PAGE : page * CARDS_PER_PAGE]
-    both = corrected_metrics.of_slices(audit, run, slicing.members)
+    both = corrected_metrics.slice_accuracy_texts(audit, run, slicing.members)
     opened = slice_cards.show_cards(audit, run, part, members, key="slices", corrected=both)
     if opened is not None:
         st.query_params["slice"] = str(opened)
@@ -205,10 +205,10 @@ def show_all(audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slic
 def show_groups(audit: Audit, slicing: Slicing, slices: list, grouped: grouping.Grouping) -> None:
     """How the slices part the groups of the metadata column that the sidebar chose."""
     with st.expander(f"Slices by {plain(grouped.column)}", expanded=True):
-        table = slicings.by_group(slicing, slices, grouping.members(audit, grouped), grouped.names)
+        table = slicings.by_group(slicing, slices, grouping.group_by_example(audit, grouped), grouped.names)
         if table.empty:
             return inputs.empty("No member of these slices is in a group of this column.")
-        table["accuracy"] = ["–" if value is None else share(value) for value in table["accuracy"]]
+        table["accuracy"] = ["–" if value is None else percent(value) for value in table["accuracy"]]
         st.dataframe(table, hide_index=True, placeholder=inputs.NONE, height="content" if len(table) < 9 else 320)
         st.caption(
             "Number of members of each slice in each group, least accurate slice first. If nearly all members of "
@@ -223,19 +223,21 @@ def show_slice(
 ) -> None:
     """One slice: its numbers, its members between its opponents and proponents."""
     members = slicing.ids(one["slice_id"])
-    members, left_out = model_output.frame_without(audit, members, members["example_id"].tolist())
+    members, left_out = model_output.drop_hidden_rows(audit, members, members["example_id"].tolist())
     if left_out:
         st.caption(left_out)
     if meta:
         members = members[members["example_id"].isin(database.matching(audit, meta))]
     passing = f" · {len(members):,} match the filters" if meta else ""
-    both = corrected_metrics.of_slices(audit, run, slicing.members).get(one["slice_id"])
+    both = corrected_metrics.slice_accuracy_texts(audit, run, slicing.members).get(one["slice_id"])
     head(one, f"{passing} · {both}" if both else passing)
     if members.empty:
         return inputs.empty(left_out or "No member of this slice matches the metadata filters in the sidebar.")
     texts = {row.example_id: (f"distance {number(row.distance)}", DISTANCE_HELP) for row in members.itertuples()}
     about = {"slicing": name or OTHER, "slice": one["slice_id"]}
-    show_behind(audit, run, members["example_id"].tolist(), "Members", key="slice_grid", scores=texts, evidence=about)
+    show_influential(
+        audit, run, members["example_id"].tolist(), "Members", key="slice_grid", scores=texts, evidence=about
+    )
     show_facts(one)
     return None
 
@@ -248,8 +250,8 @@ def head(one: dict[str, Any], passing: str) -> None:
             st.rerun()
         title = f"{slice_cards.title(one)} · {slice_cards.accuracy_text(one)} · {count(one['size'], 'example')}"
         st.subheader(title, anchor=False, width="content")
-        numbers = f"{slice_cards.interval_text(one)} · {slice_cards.spread_text(one)}{passing}"
-        st.caption(numbers, help=slice_cards.SPREAD_HELP, width="content")
+        numbers = f"{slice_cards.interval_text(one)} · {slice_cards.distance_text(one)}{passing}"
+        st.caption(numbers, help=slice_cards.DISTANCE_HELP, width="content")
 
 
 def show_facts(one: dict[str, Any]) -> None:
@@ -270,7 +272,7 @@ def show_facts(one: dict[str, Any]) -> None:
                 "discovery rate 5 %)."
             )
             return
-        shown = table.assign(**{name: [share(value) for value in table[name]] for name in ("share", "base_share")})
+        shown = table.assign(**{name: [percent(value) for value in table[name]] for name in ("share", "base_share")})
         shown["lift"] = [number(value) for value in table["lift"]]
         shown["q_value"] = [number(value) for value in table["q_value"]]
         words = {"share": "in the slice", "base_share": "in all", "lift": "ratio", "q_value": "q"}

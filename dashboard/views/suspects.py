@@ -40,7 +40,7 @@ PAGE = "suspects"
 
 
 @dataclass(frozen=True)
-class Asked:
+class QueueRequest:
     """What the controls say: the score and its end that comes first, whether grouped, which examples."""
 
     column: ScoreColumn
@@ -63,7 +63,7 @@ class Asked:
 
 def show() -> None:
     """The page."""
-    audit, run, meta, columns = page_frame.scored()
+    audit, run, meta, columns = page_frame.scored_run()
     with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
         shown_as = inputs.switch("View", VIEWS, "view", SESSION)
         split = inputs.pick_split(audit, "train")
@@ -81,27 +81,27 @@ def show() -> None:
             per_page = "24" if shown_as == SESSION else inputs.switch("Examples per page", list(SIZES), "size", "24")
     selection = Selection(split, class_name, meta=meta, decision=decision)
     mixed = mixed and decision is None and suggested is None
-    model_output.mix_in(serving().identity.reviewer, mixed)
-    asked = Asked(column, start if start and column is home else None, order, selection, group, mixed)
+    model_output.remember_controls(serving().identity.reviewer, mixed)
+    request = QueueRequest(column, start if start and column is home else None, order, selection, group, mixed)
     if shown_as == SHEET:
-        explain(asked)
+        explain(request)
     table = frozen_ranking(audit, run, column, selection, PAGE)
-    table = queueing.suggested_alone(audit, run, table, suggested)
-    table = queueing.in_order(table, asked.ascending)
-    table = model_output.test_queue(audit, run, table, split)
-    table, left_out = model_output.without(audit, table, keep=kept_blind(audit, asked, shown_as, suggested))
+    table = queueing.filter_by_suggestion(audit, run, table, suggested)
+    table = queueing.in_order(table, request.ascending)
+    table = model_output.blind_test_queue(audit, run, table, split)
+    table, left_out = model_output.drop_hidden(audit, table, keep=kept_blind(audit, request, shown_as, suggested))
     if left_out and not table.num_rows:
         return inputs.empty(left_out)
     if split == "test":
         corrected_metrics.warn_about_test(audit)
     if shown_as == SESSION:
-        show_session(audit, run, asked, table)
+        show_session(audit, run, request, table)
         if left_out:
             st.caption(left_out)
         return None
     if left_out:
         st.caption(left_out)
-    table = queueing.kept_together(table, queueing.groups(audit, group))
+    table = queueing.keep_groups_together(table, queueing.groups(audit, group))
     with bar:
         shown = (run.name, column.address, order, selection, per_page)
         page = inputs.pick_page(table.num_rows, int(per_page), shown, grid="queue")
@@ -115,15 +115,15 @@ def first_with_values(audit: Audit, run: Run, columns: list[ScoreColumn], split:
     return next((one for one in known if database.ranking(audit, run, one, Selection(split)).num_rows), columns[0])
 
 
-def kept_blind(audit: Audit, asked: Asked, shown_as: str, suggested: str | None) -> list[str]:
+def kept_blind(audit: Audit, request: QueueRequest, shown_as: str, suggested: str | None) -> list[str]:
     """The reasons for which an example stays in the queue, blind: where its place in it tells nothing. Test is read by
     lot, second opinions too; blind rows tell nothing among controls. A chosen suggestion would tell all of them."""
     if suggested is not None:
         return []
-    blind_test = [hiding.TEST] if second_reader.is_blind_split(audit, asked.selection.split) else []
+    blind_test = [hiding.TEST] if second_reader.is_blind_split(audit, request.selection.split) else []
     if shown_as == SHEET:
         return blind_test
-    return [*blind_test, hiding.SECOND, *([hiding.FIRST] if asked.controls else [])]
+    return [*blind_test, hiding.SECOND, *([hiding.FIRST] if request.controls else [])]
 
 
 def pick_group(audit: Audit) -> str | None:
@@ -152,68 +152,68 @@ def pick_controls(audit: Audit, split: str | None, order: str) -> bool:
     return inputs.switch("Blind controls", options, "controls", default, help=help_text) == options[1]
 
 
-def explain(asked: Asked) -> None:
+def explain(request: QueueRequest) -> None:
     """Which end comes first, and why."""
-    column, end = asked.column, asked.end
-    st.caption(f"**{plain(column.title)}** {reason(asked)}", help=cells.score_help(column))
-    if asked.default is None and column.hard_end is None:
+    column, end = request.column, request.end
+    st.caption(f"**{plain(column.title)}** {reason(request)}", help=cells.score_help(column))
+    if request.default is None and column.hard_end is None:
         inputs.warn(
             f"Neither end of this score is known to be suspicious. The {end}est values come first by convention."
         )
-    if asked.order == OTHER:
+    if request.order == OTHER:
         inputs.warn(f"This order starts at the other end, with the {'high' if end == 'low' else 'low'}est values.")
 
 
-def reason(asked: Asked) -> str:
+def reason(request: QueueRequest) -> str:
     """In one sentence why this order."""
-    why = f"{asked.default.sentence}." if asked.default else describe_ends(asked.column)[1]
+    why = f"{request.default.sentence}." if request.default else describe_ends(request.column)[1]
     return f"{why} A rank is not a probability that the label is wrong."
 
 
 # -- one by one ------------------------------------------------------------------------------------------------------
 
 
-def show_session(audit: Audit, run: Run, asked: Asked, table: pa.Table) -> None:
+def show_session(audit: Audit, run: Run, request: QueueRequest, table: pa.Table) -> None:
     """The queue one by one: what is to review, from where its reviewer stopped."""
     drawn: frozenset[str] = frozenset()
-    if asked.controls:
-        table, drawn = hidden_controls.with_controls(audit, run, table, asked.selection.split)
-    table = queueing.kept_together(table, queueing.groups(audit, asked.group))
+    if request.controls:
+        table, drawn = hidden_controls.mix_controls(audit, run, table, request.selection.split)
+    table = queueing.keep_groups_together(table, queueing.groups(audit, request.group))
     whole = table["example_id"].to_pylist()
-    shared = shared_queue.is_shared() and asked.selection.decision is None
+    shared = shared_queue.is_shared() and request.selection.decision is None
     if shared:
-        table = shared_queue.mine(audit, table, (run.name, asked, frozen_position(PAGE)))
-    elif asked.selection.decision is None:
+        table = shared_queue.visitor_rows(audit, table, (run.name, request, frozen_position(PAGE)))
+    elif request.selection.decision is None:
         table = queueing.to_review(audit, run, table, frozen_position(PAGE))
     ids = table["example_id"].to_pylist()
     if not ids:
         return nothing_left(len(whole))
     if shared:
-        queue = shared_queue.queue_of(audit, table, st.query_params.get("at"))
+        queue = shared_queue.start_queue(audit, table, st.query_params.get("at"))
     else:
         queue = queueing.resume(audit, ids, whole, st.query_params.get("at"), serving().identity.reviewer)
         queue = replace(queue, left=queueing.to_review(audit, run, table).num_rows)
     window = queue.window()
     rows = table.slice(window.start, len(window))
     if shared:
-        shared_queue.hold(audit, ids[queue.start : window.stop][: shared_queue.HELD])
+        shared_queue.lock_examples(audit, ids[queue.start : window.stop][: shared_queue.LOCKED_AHEAD])
     ranks = [place + 1 for place in window]
-    made = cells.make_cells(audit, run, rows, asked.column, ranks=ranks, of=len(ids), url=cells.page_url())
+    made = cells.make_cells(audit, run, rows, request.column, ranks=ranks, of=len(ids), url=cells.page_url())
     model = model_of(run)
-    named = queueing.groups(audit, asked.group)
+    named = queueing.groups(audit, request.group)
     for cell in made:
         cell["evidence"]["model"] = model
         cell["group"] = named.get(cell["id"])
     review_session(
         queue,
-        [hidden_controls.mark(cell, drawn) for cell in made],
+        [hidden_controls.with_draw_evidence(cell, drawn) for cell in made],
         key="session",
         classes=audit.classes,
         issues=audit.issues,
         run=run.name,
         guidelines=inputs.guidelines(audit),
     )
-    st.caption(f"**{plain(asked.column.title)}** {reason(asked)}", help=cells.score_help(asked.column))
+    st.caption(f"**{plain(request.column.title)}** {reason(request)}", help=cells.score_help(request.column))
     return None
 
 
@@ -249,8 +249,8 @@ def show_sheet(audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, pag
     rows = table.slice(places.start, len(places))
     made = cells.make_cells(audit, run, rows, column, ranks=ranks, of=n, url=cells.page_url())
     made = [cells.with_suggestion(cell) for cell in made]
-    said = second_reader.as_seen(audit, decisions.state_at(audit), serving().identity.reviewer)
-    decided = decisions.keep(table, "decided", said).num_rows
+    states = second_reader.visible_states(audit, decisions.state_at(audit), serving().identity.reviewer)
+    decided = decisions.filter_by_decision(table, "decided", states).num_rows
     note = f"{ranks[0]:,} to {ranks[-1]:,} of {n:,} · {decided:,} decided{suggestion_note(made)}"
     example_grid(
         [{"title": "Queue", "note": note, "cells": made}],

@@ -1,9 +1,9 @@
 """The browser's history: one entry per page that was opened, each with the parameters that it had.
 
 Streamlit 1.67 goes wrong twice. At a link to another page it first pushes the page that is left once more, without its
-parameters, so that Back leads there: ``keep`` lets the next entry take the place of that one. And at Back it drops from
+parameters, so that Back leads there: ``install_script`` lets the next entry take the place of that one. And at Back it drops from
 the address what the left page's widgets are bound to, though the page returned to has parameters of the same names:
-``asked`` tells what the address really held. Where a page writes into its address what the missing parameters mean
+``parameters_after_back`` tells what the address really held. Where a page writes into its address what the missing parameters mean
 (``OPENS``), that takes the place of the entry before, so that Back leads away from it.
 
 Inputs → outputs: a Streamlit component that draws nothing. Cost: none. Limit: an entry that a page adds within two
@@ -49,7 +49,7 @@ export default function () {
 """
 
 
-def keep() -> None:
+def install_script() -> None:
     """Watch what is pushed onto the browser's history, once per browser tab."""
     _component()(key="_history", height=0)
 
@@ -59,7 +59,7 @@ def _component() -> Any:
     return st.components.v2.component("hardlook_history", js=SCRIPT)
 
 
-def asked() -> dict[str, Any] | None:
+def parameters_after_back() -> dict[str, Any] | None:
     """The parameters of the address that Back or Forward led to; None where a run has another reason."""
     context = get_script_run_ctx(suppress_warning=True)
     if context is None or not context.is_history_navigation:

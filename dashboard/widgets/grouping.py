@@ -56,7 +56,7 @@ class Grouping:
         return [group.name for group in self.groups]
 
     @property
-    def told(self) -> str:
+    def omitted_note(self) -> str:
         """What a page says where some are left out; nothing where all are there."""
         if not self.left_out:
             return ""
@@ -66,7 +66,7 @@ class Grouping:
         )
 
 
-def pick(audit: Audit) -> str | None:
+def pick_column(audit: Audit) -> str | None:
     """The column by which pages group, without ``META``; None for none."""
     columns = [name.removeprefix(META) for name in database.meta_columns(audit)]
     if not columns:
@@ -75,15 +75,15 @@ def pick(audit: Audit) -> str | None:
     return inputs.choose("Group by", columns, KEY, placeholder="Any metadata column", help=help_text)
 
 
-def grouping(audit: Audit, column: str | None, most: int = MOST) -> Grouping | None:
+def groups_of_column(audit: Audit, column: str | None, most: int = MOST) -> Grouping | None:
     """The groups of a column, at most some; None for no column."""
     if column is None or META + column not in database.meta_columns(audit):
         return None
-    return _grouping(database.stamp(audit.examples_path), column, most)
+    return _groups_of_column(database.stamp(audit.examples_path), column, most)
 
 
 @lru_cache(maxsize=16)
-def _grouping(examples: database.Stamp, column: str, most: int) -> Grouping:
+def _groups_of_column(examples: database.Stamp, column: str, most: int) -> Grouping:
     name, where = identifier(META + column), source(examples[0])
     sizes = database.sql(
         f"SELECT CAST({name} AS VARCHAR) v, count(*) n FROM {where} GROUP BY v ORDER BY n DESC, v"
@@ -133,13 +133,13 @@ def within(selection: Selection, group: Group) -> Selection:
     return replace(selection, meta=(*selection.meta, group.meta))
 
 
-def members(audit: Audit, grouped: Grouping) -> pd.Series:
+def group_by_example(audit: Audit, grouped: Grouping) -> pd.Series:
     """The name of the group by example_id; examples of no group are left out."""
-    return _members(database.stamp(audit.examples_path), grouped)
+    return _group_by_example(database.stamp(audit.examples_path), grouped)
 
 
 @lru_cache(maxsize=4)
-def _members(examples: database.Stamp, grouped: Grouping) -> pd.Series:
+def _group_by_example(examples: database.Stamp, grouped: Grouping) -> pd.Series:
     cases, parameters = [], []
     for place, group in enumerate(grouped.groups):
         conditions, more = group.meta.sql("e")
@@ -157,8 +157,10 @@ def accuracy(audit: Audit, run: Run, selection: Selection, grouped: Grouping) ->
     n, right, accuracy, corrected, changed. Hidden examples count in none."""
     frames = []
     for group in grouped.groups:
-        own, _ = model_output.open_part(audit, within(selection, group))
-        known = corrected_metrics.beside(audit, run, database.accuracy(audit, run, own, ["split"]), own, ["split"])
+        own, _ = model_output.exclude_hidden(audit, within(selection, group))
+        known = corrected_metrics.add_corrected(
+            audit, run, database.accuracy(audit, run, own, ["split"]), own, ["split"]
+        )
         frames.append(known.assign(label=group.name))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
@@ -176,18 +178,18 @@ def decile_errors(audit: Audit, run: Run, column: ScoreColumn, selection: Select
     and the same on corrected labels where some were changed. Hidden examples count in none."""
     frames = []
     for group in grouped.groups:
-        own, _ = model_output.open_part(audit, within(selection, group))
+        own, _ = model_output.exclude_hidden(audit, within(selection, group))
         known = database.decile_errors(audit, run, column, own)
         if known["n"].sum():
             frames.append(
-                corrected_metrics.deciles_beside(audit, run, column, own, known).assign(**{"class": group.name})
+                corrected_metrics.add_corrected_deciles(audit, run, column, own, known).assign(**{"class": group.name})
             )
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def progress(audit: Audit, selection: Selection, grouped: Grouping, states: dict[str, frozenset[str]]) -> pd.DataFrame:
     """How far each group is reviewed → group, examples, and how many of them are in each of ``states``."""
-    names = members(audit, grouped)
+    names = group_by_example(audit, grouped)
     if selection.meta:
         names = names[names.index.isin(database.matching(audit, selection.meta))]
     table = pd.DataFrame({"examples": names.value_counts()}).reindex(grouped.names, fill_value=0)
@@ -196,14 +198,14 @@ def progress(audit: Audit, selection: Selection, grouped: Grouping, states: dict
     return table[table["examples"] > 0].rename_axis("group").reset_index()
 
 
-def parts(audit: Audit, grouped: Grouping, table: pa.Table) -> dict[str, pa.Table]:
+def split_ranking(audit: Audit, grouped: Grouping, table: pa.Table) -> dict[str, pa.Table]:
     """A ranking parted by groups, those that hold any of it, each in its order."""
-    names = members(audit, grouped).reindex(table["example_id"].to_pylist())
+    names = group_by_example(audit, grouped).reindex(table["example_id"].to_pylist())
     found = {name: table.filter(pa.array((names == name).to_numpy(dtype=bool))) for name in grouped.names}
     return {name: part for name, part in found.items() if part.num_rows}
 
 
 def explain(grouped: Grouping) -> None:
     """Say what is left out."""
-    if grouped.told:
-        st.caption(grouped.told)
+    if grouped.omitted_note:
+        st.caption(grouped.omitted_note)

@@ -1,7 +1,7 @@
 """Drawing around points of a chart: the outlines stand in the address (``?lasso=``), so a link shows the
 same examples.
 
-A page asks ``pending`` for the outlines to draw into its figure, ``draw`` shows the figure and says what is
+A page asks ``pending`` for the outlines to draw into its figure, ``show_lasso_chart`` shows the figure and says what is
 drawn around now, and ``clear_button`` wipes it away. Where nothing was drawn on the chart itself the
 address counts; wiping a drawing away on the chart takes it out of the address too. Coordinates are the
 chart's own. See ``dashboard.charts.lasso_geometry``.
@@ -25,17 +25,17 @@ TOOLS = {
 
 def linked() -> list[lasso_geometry.Outline]:
     """The outlines in the address."""
-    return lasso_geometry.read(st.query_params.get(PARAMETER, ""))
+    return lasso_geometry.from_text(st.query_params.get(PARAMETER, ""))
 
 
 def pending(name: str) -> list[lasso_geometry.Outline]:
     """The outlines of the address that the chart ``name`` does not show by itself: what was drawn on it
     stays drawn.
     """
-    return [] if lasso_geometry.drawn(_selection(st.session_state.get(_key(name)))) else linked()
+    return [] if lasso_geometry.selected_outlines(_selection(st.session_state.get(_key(name)))) else linked()
 
 
-def draw(chart: Chart, name: str, told: str) -> list[lasso_geometry.Outline]:
+def show_lasso_chart(chart: Chart, name: str, summary: str) -> list[lasso_geometry.Outline]:
     """Show a chart that can be drawn on, and how to read it → the outlines now."""
     before = linked()
     event = st.plotly_chart(
@@ -46,8 +46,8 @@ def draw(chart: Chart, name: str, told: str) -> list[lasso_geometry.Outline]:
         on_select="rerun",
         selection_mode=("lasso", "box"),
     )
-    st.caption(f"{told} {chart.reading}")
-    return _remember(name, lasso_geometry.drawn(_selection(event)), before)
+    st.caption(f"{summary} {chart.reading}")
+    return _remember(name, lasso_geometry.selected_outlines(_selection(event)), before)
 
 
 def clear_button(name: str) -> None:
@@ -75,7 +75,7 @@ def _remember(
     had = st.session_state.get(f"_{name}_drawn", False)
     st.session_state[f"_{name}_drawn"] = bool(drawn)
     if drawn:
-        text = lasso_geometry.written(drawn)
+        text = lasso_geometry.to_text(drawn)
         if st.query_params.get(PARAMETER) != text:
             st.query_params[PARAMETER] = text
         return drawn

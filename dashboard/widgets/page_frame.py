@@ -23,14 +23,14 @@ from scoring.audit import Audit, Run
 
 KEY = "_view"
 PAGE = "_page"
-GOING = "_going"
-ARRIVAL = "go"
-KEPT = ("_", "run", "filter", grouping.KEY, META)
+PENDING = "_going"
+PENDING_STAGE = "go"
+SHARED_KEYS = ("_", "run", "filter", grouping.KEY, META)
 """Keys that every page shares: internal ones, and the sidebar's widgets."""
 
 
 @dataclass(frozen=True)
-class View:
+class SidebarChoices:
     """The sidebar's choices."""
 
     audit: Audit
@@ -40,66 +40,66 @@ class View:
     """The metadata column by which pages group, without ``META``."""
 
 
-def turn_to(page: str) -> None:
+def open_page(page: str) -> None:
     """Forget what another page's widgets held: pages use the same parameters (score, class, page), each with
     its own defaults, and Streamlit would hand the value of one page's widget to the next page's widget of
     that name."""
     if st.session_state.get(PAGE, page) != page:
-        for key in [key for key in st.session_state if isinstance(key, str) and not key.startswith(KEPT)]:
+        for key in [key for key in st.session_state if isinstance(key, str) and not key.startswith(SHARED_KEYS)]:
             del st.session_state[key]
         st.session_state[PAGE] = page
-        come_back()
+        restore_after_back()
     st.session_state[PAGE] = page
     if page != "grid" and browser_history.OPENS in st.query_params:
         del st.query_params[browser_history.OPENS]  # Back leaves what no widget is bound to in the address
-    arrive()
+    apply_pending_parameters()
 
 
-def come_back() -> None:
+def restore_after_back() -> None:
     """At Back and Forward, put the address's own parameters back where Streamlit dropped some of them."""
-    asked = browser_history.asked()
-    if asked and ARRIVAL not in asked and set(asked) - set(st.query_params):
-        st.session_state[GOING] = asked
-        st.query_params.from_dict({ARRIVAL: "2"})
+    parameters = browser_history.parameters_after_back()
+    if parameters and PENDING_STAGE not in parameters and set(parameters) - set(st.query_params):
+        st.session_state[PENDING] = parameters
+        st.query_params.from_dict({PENDING_STAGE: "2"})
         st.rerun()
 
 
 def go(page: str, parameters: Mapping[str, Any]) -> NoReturn:
     """Open another page of this session at an address with these parameters."""
-    st.session_state[GOING] = dict(parameters)
-    st.switch_page(f"views/{find_page(page).script}", query_params={ARRIVAL: "1"})
+    st.session_state[PENDING] = dict(parameters)
+    st.switch_page(f"views/{find_page(page).script}", query_params={PENDING_STAGE: "1"})
 
 
-def arrive() -> None:
+def apply_pending_parameters() -> None:
     """Put the parameters that ``go`` left into the address, before any widget reads them.
 
     Streamlit lets nobody write a parameter that a widget is bound to, and widgets of the page that was left
     are bound until a run without them has ended: so the first run only ends, the second writes, and the third
     draws.
     """
-    stage = st.query_params.get(ARRIVAL)
+    stage = st.query_params.get(PENDING_STAGE)
     if stage == "1":
-        st.query_params.from_dict({ARRIVAL: "2"})
+        st.query_params.from_dict({PENDING_STAGE: "2"})
         st.rerun()
     elif stage is not None:
-        st.query_params.from_dict(st.session_state.pop(GOING, {}))
+        st.query_params.from_dict(st.session_state.pop(PENDING, {}))
         st.rerun()
 
 
-def share(audit: Audit, run: Run | None, meta: tuple[MetaFilter, ...], group: str | None) -> None:
+def store_choices(audit: Audit, run: Run | None, meta: tuple[MetaFilter, ...], group: str | None) -> None:
     """Keep the sidebar's choices for the page that follows in the same script run."""
-    st.session_state[KEY] = View(audit, run, meta, group)
+    st.session_state[KEY] = SidebarChoices(audit, run, meta, group)
 
 
-def grouped(most: int = grouping.MOST) -> grouping.Grouping | None:
+def current_grouping(most: int = grouping.MOST) -> grouping.Grouping | None:
     """The groups of the column that the sidebar chose, at most some; None where it chose none."""
-    view: View = st.session_state[KEY]
-    return grouping.grouping(view.audit, view.group, most)
+    view: SidebarChoices = st.session_state[KEY]
+    return grouping.groups_of_column(view.audit, view.group, most)
 
 
-def current() -> View:
+def current() -> SidebarChoices:
     """The sidebar's choices; ends the page with what to run where the data was not read yet."""
-    view: View = st.session_state[KEY]
+    view: SidebarChoices = st.session_state[KEY]
     if not view.audit.examples_path.is_file():
         inputs.empty(
             "The data of this audit has not been read yet. This command reads and scores it:",
@@ -109,7 +109,7 @@ def current() -> View:
     return view
 
 
-def scored() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]:
+def scored_run() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]:
     """Audit, run, metadata filters and score columns; ends the page with what to run where there are none."""
     view = current()
     if view.run is None:

@@ -14,7 +14,7 @@ from dashboard.style.formatting import quoted
 from scoring.audit.errors import HardlookError
 
 
-def need_a_role() -> None:
+def require_role() -> None:
     """Show nothing but where to sign in to people without a role."""
     who = serving().identity
     if who.role is not None:

@@ -73,11 +73,11 @@ def test_the_heat_map_is_scipys_correlation_of_turned_scores(audit):
 def test_scores_without_the_label_are_told_from_those_with_it(audit):
     serve_this(audit.root)
     run = audit.run()
-    takes = score_frames.take_label(audit, run, database.score_columns(run))
+    takes = score_frames.uses_label(audit, run, database.score_columns(run))
     assert takes["aum.aum"] and not takes["uncertainty.entropy"] and not takes["vog.late_prediction_logit"]
     assert takes["vog.late_label_logit"]
     declared = ScoreColumn("uncertainty", "entropy", "Entropy", uses_label=True)
-    assert score_frames.take_label(audit, run, [declared]) == {"uncertainty.entropy": True}
+    assert score_frames.uses_label(audit, run, [declared]) == {"uncertainty.entropy": True}
     assert "pairs of two scores that do not" in said(page(audit, "compare"))
 
 
@@ -224,11 +224,11 @@ def test_no_two_parts_whose_difference_tells_the_truth_of_one_example_are_shown(
     north, wide = MetaFilter("meta.camera", ("north",)), MetaFilter("meta.width", low=100.0, high=1500.0)
     one = MetaFilter("meta.file:note *odd*", ("note 3",))
     told = {
-        meta: score_frames.is_told_by_parts(audit, Selection("train", meta=meta))
+        meta: score_frames.reveals_truth(audit, Selection("train", meta=meta))
         for meta in ((), (north,), (wide,), (north, wide), (one,), (MetaFilter("meta.camera", contains="n"),))
     }
     assert list(told.values()) == [False, False, True, True, True, True]
-    assert score_frames.is_told_by_parts(audit, Selection("train", "class 001", meta=(north,))), (
+    assert score_frames.reveals_truth(audit, Selection("train", "class 001", meta=(north,))), (
         "too few of a class and a camera"
     )
     width = {"filter": ["width"], "meta.width.from": "100", "meta.width.to": "1900"}

@@ -334,9 +334,9 @@ def test_a_queue_keeps_what_is_asked_for(reviewed):
     table = pa.table({"example_id": ["a", "b", "c"]})
     decide(log, 1, "b")
     now = decisions.state_at(audit)
-    assert decisions.keep(table, "undecided", now)["example_id"].to_pylist() == ["a", "c"]
-    assert decisions.keep(table, "decided", now)["example_id"].to_pylist() == ["b"]
-    assert decisions.keep(table, None, now) is table
+    assert decisions.filter_by_decision(table, "undecided", now)["example_id"].to_pylist() == ["a", "c"]
+    assert decisions.filter_by_decision(table, "decided", now)["example_id"].to_pylist() == ["b"]
+    assert decisions.filter_by_decision(table, None, now) is table
 
 
 def test_a_frozen_queue_keeps_its_examples_while_they_are_decided(reviewed):

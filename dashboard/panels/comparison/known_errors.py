@@ -20,13 +20,13 @@ from dashboard.queries.score_frames import (
     FEWEST_KNOWN,
     FEWEST_WRONG,
     Scores,
-    in_runs,
-    is_told_by_parts,
+    reveals_truth,
+    runs_with_score,
     score_frame,
-    wrong_of,
+    wrong_labels,
 )
 from dashboard.queries.selection import Selection
-from dashboard.style.formatting import count, share
+from dashboard.style.formatting import count, percent
 from dashboard.widgets import inputs
 from scoring.audit import Audit
 from scoring.evaluation import detection_report, recall_curve, roc_over_runs
@@ -48,7 +48,7 @@ NO_TRUTH = (
     "verified labels (for example of planted errors) to audit.toml and reload this page. Verified labels "
     "are used for these curves only and are never shown to a reviewer:"
 )
-TOLD_BY_PARTS = (
+TRUTH_REVEALED = (
     "The difference of two such selections could reveal the verified label of a single example. Curves "
     "are shown without metadata filters, or for one metadata column filtered by its values if each value "
     f"has at least {FEWEST_KNOWN} verified examples and {FEWEST_WRONG} wrong labels."
@@ -56,7 +56,7 @@ TOLD_BY_PARTS = (
 EXAMPLE = '[truth]\npath = "truth.csv"          # example_id, true_label'
 
 
-def show_known(
+def show_known_errors(
     audit: Audit,
     columns: Sequence[ScoreColumn],
     scores: Scores,
@@ -64,7 +64,7 @@ def show_known(
     names: Mapping[str, str],
 ) -> None:
     """Curves, numbers and ROC over runs."""
-    wrong = wrong_of(audit, scores.labels)
+    wrong = wrong_labels(audit, scores.labels)
     if wrong is None:
         st.info(NO_TRUTH, icon=":material/info:")
         st.code(EXAMPLE, language="toml")
@@ -75,13 +75,13 @@ def show_known(
             "selection, because numbers over fewer examples could reveal whose label is wrong. Choose another "
             "split, or all classes."
         )
-    if is_told_by_parts(audit, selection):
-        return inputs.empty(TOLD_BY_PARTS)
+    if reveals_truth(audit, selection):
+        return inputs.empty(TRUTH_REVEALED)
     values = scores.values.reindex(wrong.index)
     report = detection_report(values, wrong.to_numpy())
     st.markdown(
         f"{count(int(wrong.sum()), 'wrong label')} among {count(len(wrong), 'verified example')} "
-        f"({share(float(wrong.mean()))})."
+        f"({percent(float(wrong.mean()))})."
     )
     show_curves(values, wrong, report, names)
     show_report(report, names, {column.address: column.hard_end for column in columns})
@@ -154,10 +154,10 @@ def show_roc(
     address = back[inputs.choose("Score", list(back), "roc", next(iter(back)), width=320)]
     first = next(column for column in columns if column.address == address)
     suspicions, wrongs, runs = [], [], []
-    for name, column in in_runs(audit, address).items():
+    for name, column in runs_with_score(audit, address).items():
         one = ScoreColumn(column.scorer, column.name, column.title, suspicious=first.hard_end)
         scores = score_frame(audit, audit.run(name), [one], selection)
-        wrong = wrong_of(audit, scores.labels)
+        wrong = wrong_labels(audit, scores.labels)
         if address in scores.values and wrong is not None:
             suspicions.append(scores.values[address].reindex(wrong.index).to_numpy())
             wrongs.append(wrong.to_numpy())

@@ -32,7 +32,7 @@ HELP = {
 }
 
 
-def show_outside(audit: Audit, run: Run) -> None:
+def show_ood(audit: Audit, run: Run) -> None:
     """The table, the ROC curves, and how to read them."""
     at = database.stamp(run.out_of_distribution_path)
     if at is None:
@@ -50,7 +50,7 @@ def show_outside(audit: Audit, run: Run) -> None:
         f"({count(int(most['outside']), 'example')}) · in distribution: {quoted(str(facts.get('in')), 200)} "
         f"({count(int(most['inside']), 'example')}) · AUPR out of a random score: {share:.3g}"
     )
-    warn_if_old(audit, run, at, facts)
+    warn_if_outdated(audit, run, at, facts)
     show_curves(table)
     show_table(table)
     return None
@@ -62,7 +62,7 @@ def example_of(audit: Audit) -> str:
     return "split=pool" if "pool" in splits else "COLUMN=VALUE"
 
 
-def warn_if_old(audit: Audit, run: Run, report: database.Stamp, facts: dict) -> None:
+def warn_if_outdated(audit: Audit, run: Run, report: database.Stamp, facts: dict) -> None:
     """Say so where scores or examples are newer than the report."""
     files = [audit.examples_path, *(run.score_path(name) for name in run.score_names())]
     newer = [path for path in files if (found := database.stamp(path)) and found[1] > report[1]]
@@ -82,7 +82,7 @@ def show_curves(table: pd.DataFrame) -> None:
         "Curves", names, default=best(known), key="curves", bind="query-params", placeholder="Choose scores"
     )
     drawn = known.set_index("score").loc[[name for name in chosen if name in names] or names[:1]]
-    inputs.show_chart(comparison.roc_outside(drawn["roc"].to_dict(), drawn["auroc"].to_dict()), "outside")
+    inputs.show_chart(comparison.roc_ood(drawn["roc"].to_dict(), drawn["auroc"].to_dict()), "outside")
 
 
 def best(known: pd.DataFrame) -> Sequence[str]:

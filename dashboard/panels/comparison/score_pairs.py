@@ -21,7 +21,7 @@ from dashboard.grid import example_grid
 from dashboard.presenters import cells
 from dashboard.queries.score_columns import ScoreColumn, find_column
 from dashboard.queries.score_frames import Scores, correlation, overlap
-from dashboard.style.formatting import count, number, plain, share
+from dashboard.style.formatting import count, number, percent, plain
 from dashboard.widgets import grouping, inputs, page_frame
 from scoring.audit import Audit, Run
 from scoring.evaluation import (
@@ -68,12 +68,12 @@ def show_agreement(scores: Scores, names: Mapping[str, str], takes: Mapping[str,
         comparison.matrix(shown, names, marks, picked, what="correlation", diverging=True, reading=reading), names
     )
     groups = between_groups(table, {a: WITH if takes[a] else WITHOUT for a in table.columns})
-    told = [
+    means = [
         f"{WORDS[row.group_a, row.group_b]} {number(row.mean)} ({count(row.pairs, 'pair')})"
         for row in groups.itertuples()
     ]
-    if told:
-        st.markdown(f"Mean correlation: {'; '.join(told)}.")
+    if means:
+        st.markdown(f"Mean correlation: {'; '.join(means)}.")
 
 
 def pick_sides(order: Sequence[str], takes: Mapping[str, bool]) -> tuple[list[str], list[str]]:
@@ -94,7 +94,7 @@ def show_overlap(scores: Scores, names: Mapping[str, str], takes: Mapping[str, b
     square = pd.DataFrame(1.0, index=order, columns=order)
     for row in here.itertuples():
         square.loc[row.a, row.b] = square.loc[row.b, row.a] = row.overlap
-    chance = share(float(here["chance"].mean()) if len(here) else None)
+    chance = percent(float(here["chance"].mean()) if len(here) else None)
     _clickable(
         comparison.matrix(
             square,
@@ -117,10 +117,10 @@ def show_overlap(scores: Scores, names: Mapping[str, str], takes: Mapping[str, b
             overlap=100 * table["overlap"],
             chance=100 * table["chance"],
         )
-        percent = st.column_config.NumberColumn(format="%.3g %%")
+        percent_column = st.column_config.NumberColumn(format="%.3g %%")
         st.dataframe(
             shown.rename(columns={"a": "score", "b": "against", "share": "top", "k": "examples in the top"}),
-            column_config={"top": percent, "overlap": percent, "chance": percent},
+            column_config={"top": percent_column, "overlap": percent_column, "chance": percent_column},
             hide_index=True,
             placeholder=inputs.NONE,
         )
@@ -180,9 +180,9 @@ def show_pair(
     if table.empty:
         return inputs.empty("No example here has both scores. Choose another split or class.")
     show_disagreement(audit, run, table, columns, pair, names)
-    grouped = page_frame.grouped()
+    grouped = page_frame.current_grouping()
     if grouped is not None:
-        named = grouping.members(audit, grouped).reindex(scores.values.index)
+        named = grouping.group_by_example(audit, grouped).reindex(scores.values.index)
         groups = correlation_by_group(scores.values[a], scores.values[b], named)
         st.subheader(f"Correlation within each {plain(grouped.column)}", anchor=False)
         inputs.show_chart(comparison.by_group(groups, "group"), "pair_groups")
@@ -205,7 +205,7 @@ def show_disagreement(
     names: Mapping,
 ) -> None:
     """Two panels of one grid: suspicious by the one and not by the other, and the other way round."""
-    table, left_out = model_output.frame_without(audit, table, table.index.tolist())
+    table, left_out = model_output.drop_hidden_rows(audit, table, table.index.tolist())
     if left_out:
         (st.caption if len(table) else inputs.empty)(left_out)
     if table.empty:
@@ -267,8 +267,8 @@ def _panel(
             "of": len(part),
         }
         score_help = (
-            f"Percentile in the ranking (100 % is most suspicious): {names[pair[0]]} {share(row.place_a)}, "
-            f"{names[pair[1]]} {share(row.place_b)}. {about}"
+            f"Percentile in the ranking (100 % is most suspicious): {names[pair[0]]} {percent(row.place_a)}, "
+            f"{names[pair[1]]} {percent(row.place_b)}. {about}"
         )
         places_text = f"{100 * row.place_a:.0f} % · {100 * row.place_b:.0f} %"
         cell |= model_output.scored_cell(cell, places_text, score_help, evidence)

@@ -19,9 +19,17 @@ from dashboard.grid import example_grid
 from dashboard.panels.corrected_metrics import warn_about_test
 from dashboard.presenters import cells, corrected_metrics
 from dashboard.queries.score_columns import ScoreColumn
-from dashboard.queries.score_frames import Scores, errors_of, in_runs, main_variants, over_runs, stages, titles
+from dashboard.queries.score_frames import (
+    Scores,
+    main_variants,
+    model_errors,
+    runs_with_score,
+    score_by_run,
+    stages,
+    unique_titles,
+)
 from dashboard.queries.selection import Selection
-from dashboard.style.formatting import command_line, count, listed, number, share
+from dashboard.style.formatting import command_line, count, listed, number, percent
 from dashboard.widgets import inputs
 from scoring.audit import Audit, Run
 from scoring.evaluation import (
@@ -35,7 +43,7 @@ from scoring.evaluation import (
 SIZE = 24
 
 
-def show_steadiness(
+def show_stability(
     audit: Audit,
     run: Run,
     shown: Sequence[ScoreColumn],
@@ -69,12 +77,12 @@ def show_runs(
     audit: Audit, run: Run, columns: Sequence[ScoreColumn], selection: Selection, names: Sequence[str]
 ) -> None:
     """All scores run against run, then one of them."""
-    title = titles(columns)
+    title = unique_titles(columns)
     frames = {}
     for column in columns:
-        runs = {name: found for name, found in in_runs(audit, column.address).items() if name in names}
+        runs = {name: found for name, found in runs_with_score(audit, column.address).items() if name in names}
         if len(runs) > 1:
-            frames[column.address] = over_runs(audit, runs, selection)
+            frames[column.address] = score_by_run(audit, runs, selection)
     tables = [run_agreement(frame).assign(score=address) for address, frame in frames.items()]
     tables = [table for table in tables if table["rho"].notna().any()]
     if not tables:
@@ -83,7 +91,7 @@ def show_runs(
             command_line("score", audit, "--run", names[-1]),
         )
     st.subheader("Rank correlation between runs", anchor=False)
-    inputs.show_chart(comparison.steadiness(pd.concat(tables, ignore_index=True), title), "steadiness")
+    inputs.show_chart(comparison.run_correlations(pd.concat(tables, ignore_index=True), title), "steadiness")
     there = [table["score"].iloc[0] for table in tables]
     return show_one(audit, run, columns, selection, {title[a]: a for a in there}, frames)
 
@@ -100,7 +108,7 @@ def show_one(
     st.subheader("One score in all runs", anchor=False)
     address = back[inputs.choose("Score", list(back), "one", next(iter(back)), width=320)]
     values = frames[address]
-    errors = {name: errors_of(audit, audit.run(name), selection) for name in values}
+    errors = {name: model_errors(audit, audit.run(name), selection) for name in values}
     by_run = decile_errors_by_run({name: values[name] for name in values}, errors)
     if by_run["n"].sum():
         show_errors(audit, by_run, values, selection)
@@ -111,7 +119,7 @@ def show_one(
     typical = moved["place_deviation"].median()
     st.markdown(
         f"Over {count(values.shape[1], 'run')} and {count(len(moved), 'example')}: the median standard "
-        f"deviation of an example's position in the ranking is {share(typical)} of the ranking. The median "
+        f"deviation of an example's position in the ranking is {percent(typical)} of the ranking. The median "
         f"standard deviation of its score is {number(moved['deviation'].median())}."
     )
     inputs.show_chart(comparison.deviations(moved), "deviations")
@@ -121,18 +129,20 @@ def show_one(
 
 def show_errors(audit: Audit, by_run: pd.DataFrame, values: pd.DataFrame, selection: Selection) -> None:
     """Error per decile in every run, and their mean also on corrected labels, where some were changed."""
-    band = corrected_metrics.band_beside(audit, {name: values[name] for name in values}, selection, decile_band(by_run))
+    band = corrected_metrics.add_corrected_band(
+        audit, {name: values[name] for name in values}, selection, decile_band(by_run)
+    )
     inputs.show_chart(comparison.decile_runs(by_run, band), "decile_runs")
-    told = corrected_metrics.note(band)
-    if told:
-        st.caption(told)
+    note = corrected_metrics.note(band)
+    if note:
+        st.caption(note)
         if selection.split != "train":
             warn_about_test(audit)
 
 
 def show_moving(audit: Audit, run: Run, moved: pd.DataFrame, column: ScoreColumn, runs: Sequence[str]) -> None:
     """The examples whose place changes most from run to run."""
-    moved, left_out = model_output.frame_without(audit, moved, moved.index.tolist())
+    moved, left_out = model_output.drop_hidden_rows(audit, moved, moved.index.tolist())
     if left_out:
         (st.caption if len(moved) else inputs.empty)(left_out)
     if moved.empty:
@@ -145,8 +155,8 @@ def show_moving(audit: Audit, run: Run, moved: pd.DataFrame, column: ScoreColumn
     )
     for place, cell, row in zip(places, made, rows.itertuples(), strict=True):
         score_help = (
-            f"Mean position in the ranking by {column.title}: {share(row.place)}, standard deviation "
-            f"{share(row.place_deviation)} over {count(int(row.runs), 'run')}. {cells.score_help(column)}"
+            f"Mean position in the ranking by {column.title}: {percent(row.place)}, standard deviation "
+            f"{percent(row.place_deviation)} over {count(int(row.runs), 'run')}. {cells.score_help(column)}"
         )
         evidence = {
             "score": column.address,
