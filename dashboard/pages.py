@@ -55,12 +55,12 @@ PAGES = (
 
 
 def groups() -> dict[str, list[Page]]:
-    """The pages by group of the navigation, in their order."""
+    """Returns the pages by group of the navigation, in their order."""
     return {
         group: [page for page in PAGES if page.group == group] for group in dict.fromkeys(page.group for page in PAGES)
     }
 
 
 def find_page(name: str) -> Page:
-    """The page at an address."""
+    """Returns the page at an address."""
     return next(page for page in PAGES if page.name == name)

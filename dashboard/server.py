@@ -1,9 +1,9 @@
-"""The server: Streamlit's App with hardlook's routes, on one address, with nothing sent anywhere else.
+"""The server: Streamlit's App with hardlook's routes, on one address; nothing is sent anywhere else.
 
 ``serve`` is `hardlook dashboard`: it checks the audit, binds the port, prints the address and runs until Ctrl-C.
-``build_app`` is the same App for any ASGI server. Torch is never imported: pages read what commands wrote.
+``build_app`` returns the same App for any ASGI server. Torch is never imported: pages read files that commands wrote.
 
-Cost: up in about three seconds; some 250 MB with 60,000 examples. Limit: one audit per process.
+Cost: ready in about three seconds; some 250 MB with 60,000 examples. Limit: one audit per process.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).with_name("app.py")
 LOOPBACK_NAMES = ["localhost", "127.0.0.1", "::1"]
-GRACE = 3  # seconds that open pages get when the server ends
+GRACE = 3  # seconds for open pages to close when the server stops
 BUSY = {errno.EADDRINUSE: "another process uses it", errno.EACCES: "this user is not allowed to use it"}
 
 
 def options(serves: Serving, port: int) -> dict[str, Any]:
-    """Streamlit's settings, whatever the user's own configuration says: quiet, closed, no watcher, both themes."""
+    """Returns Streamlit's settings, independent of the user's own configuration: quiet, closed, no watcher, both
+    themes."""
     from dashboard.auth.identity import is_loopback
     from dashboard.auth.oidc import secrets_file
     from dashboard.style.colours import theme_options
@@ -48,7 +49,7 @@ def options(serves: Serving, port: int) -> dict[str, Any]:
         "global.disableWidgetStateDuplicationWarning": True,
         "logger.hideWelcomeMessage": True,
         "runner.magicEnabled": False,
-        "runner.postScriptGC": False,  # a full collection after each page takes longer than the page
+        "runner.postScriptGC": False,  # a full garbage collection takes longer than the page
         "server.address": serves.host,
         "server.port": port,
         "server.headless": True,
@@ -74,7 +75,7 @@ def build_app(
     port: int = 8501,
     script: str | Path = SCRIPT,
 ) -> App:
-    """The App of one audit. ``script``: the page to run, for tests of single components."""
+    """Returns the App of one audit. ``script``: the page to run, for tests of single components."""
     return _app(serve_this(audit_path, log_url, host), port, script)
 
 
@@ -102,13 +103,13 @@ def serve(
     script: str | Path = SCRIPT,
     **access: Any,
 ) -> None:
-    """Serve an audit until Ctrl-C. ``access``: proxies, user_header, url, as ``serve_this`` takes them. Raises
+    """Serves an audit until Ctrl-C. ``access``: proxies, user_header, url, as ``serve_this`` takes them. Raises
     ``HardlookError`` for a bad audit, log or address, or a port in use."""
     from dashboard.queries.decisions import open_log
     from scoring.audit import Audit
 
     serves = serve_this(audit, log, host, **access)
-    open_log(Audit.open(serves.audit_path))  # a log that cannot be used is told before a page is opened
+    open_log(Audit.open(serves.audit_path))  # a log that cannot be opened raises its error before the first page
     with bind(host, port) as bound:
         port = bound.getsockname()[1]
         app = _app(serves, port, script)
@@ -137,7 +138,7 @@ def _server(app: App, host: str, port: int) -> uvicorn.Server:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket, or one sentence about why there is none. Port 0 takes any free one."""
+    """Returns a listening socket; port 0 takes any free one. Raises ``HardlookError`` if it cannot listen."""
     if not 0 <= port <= 65535:
         raise HardlookError(f"{port} is not a port; use a number from 1 to 65535, or 0 for any free port")
     try:
@@ -148,7 +149,7 @@ def bind(host: str, port: int) -> socket.socket:
         ) from error
     bound = socket.socket(family, kind, proto)
     try:
-        if sys.platform != "win32":  # there it would let two servers share a port
+        if sys.platform != "win32":  # on Windows it would let two servers share a port
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
         bound.listen(2048)
@@ -166,7 +167,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def address(host: str, port: int) -> str:
-    """What to type into a browser.
+    """Returns the address to open in a browser.
 
     >>> address("127.0.0.1", 8501), address("::1", 80), address("0.0.0.0", 1)
     ('http://localhost:8501', 'http://[::1]:80', 'http://localhost:1')
@@ -176,7 +177,7 @@ def address(host: str, port: int) -> str:
 
 
 def print_address(serves: Serving, port: int) -> None:
-    """Print the address, who decides, and how to end."""
+    """Prints the address, how users are identified, and how to stop."""
     where = serves.access.url or address(serves.host, port)
     write_line(f"\n  hardlook: {serves.audit_path}\n  {where}\n  {_who(serves)}\n  Press Ctrl-C to stop.\n")
 
@@ -195,6 +196,6 @@ def _who(serves: Serving) -> str:
 
 
 def write_line(text: str) -> None:
-    """The command's own words to its terminal."""
+    """Writes a line to the terminal."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

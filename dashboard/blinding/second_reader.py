@@ -1,8 +1,8 @@
-"""What others said, hidden from a second reader: answers to examples that one person has read and that need another.
+"""Answers that are hidden from a second reader: examples that one person has reviewed and that need a second review.
 
-Routes, tables and filters ask here, so that what is hidden never reaches a browser; what the model says is hidden by
-``dashboard.blinding.model_output``. Cost: one pass over the decided examples per new event. Limit: who may read the
-audit's folder sees all.
+Routes, tables and filters use this module, so a hidden answer never reaches a browser. Hidden model output is the task
+of ``dashboard.blinding.model_output``. Cost: one pass over the decided examples per new event. Limit: a person who can
+read the audit's folder sees everything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HIDDEN_ANSWER = "hidden until a second person has reviewed it"
 
 
 def policy(audit: Audit) -> ReviewPolicy:
-    """The audit's rules of reading."""
+    """Returns the audit's review policy."""
     return _policy(database.stamp(audit.config_path))
 
 
@@ -35,12 +35,12 @@ def _policy(_config: Any) -> ReviewPolicy:
 
 
 def is_blind_split(audit: Audit, split: str | None) -> bool:
-    """Whether the model is hidden on examples of this split."""
+    """Returns whether the model is hidden on examples of this split."""
     return split == "test" and policy(audit).is_blind
 
 
 def waiting(audit: Audit) -> dict[str, str]:
-    """Examples that need a second reader → who has read them."""
+    """Returns the examples that need a second reader, each with its first reader."""
     return _waiting(
         serving().log_url,
         decisions.last_position(audit),
@@ -59,7 +59,7 @@ def _waiting(_url: str, _position: int, _config: Any, _examples: Any) -> dict[st
 
 
 def test_examples(audit: Audit) -> dict[str, str]:
-    """The test examples, each with its split."""
+    """Returns the test examples, each with its split."""
     return _test_ids(database.stamp(audit.examples_path))
 
 
@@ -70,7 +70,8 @@ def _test_ids(examples: Any) -> dict[str, str]:
 
 
 def hidden_from(audit: Audit, reviewer: str | None, among: Collection[str] | None = None) -> dict[str, str]:
-    """Examples whose only answer this person must not see → whose answer it is. among: only these few, quicker."""
+    """Returns the examples whose only answer is hidden from this person, each with its reader. among: restricts the
+    search to a few ids, which is faster."""
     found = waiting(audit) if among is None else _waiting_among(audit, set(among))
     return {example: reader for example, reader in found.items() if reader != reviewer}
 
@@ -89,15 +90,15 @@ def _waiting_among(audit: Audit, ids: set[str]) -> dict[str, str]:
 def visible_states(
     audit: Audit, states: Mapping[str, frozenset[str]], reviewer: str | None
 ) -> dict[str, frozenset[str]]:
-    """What is decided and how (``dashboard.queries.decisions.state_at``), as this person may see it: what others said
-    to an example that waits for a second reader counts as not said."""
+    """Returns the states of ``dashboard.queries.decisions.state_at`` as visible to this person: other people's
+    answers that wait for a second reader do not count."""
     hidden = frozenset(hidden_from(audit, reviewer))
     return {word: ids if word == "flagged" else ids - hidden for word, ids in states.items()}
 
 
 def visible_status(audit: Audit, answer: dict[str, Any], reviewer: str | None) -> dict[str, Any]:
-    """How examples stand (``dashboard.queries.live_status``), as this person may see it. Asked once a second by every
-    browser, so it looks at the examples of the answer alone."""
+    """Returns the status of ``dashboard.queries.live_status`` as visible to this person. Every browser polls it once
+    a second, so only the examples of the reply are looked up."""
     if not answer.get("examples"):
         return answer
     rules = policy(audit)
@@ -113,7 +114,7 @@ def visible_status(audit: Audit, answer: dict[str, Any], reviewer: str | None) -
 
 
 def visible_events(audit: Audit, events: pd.DataFrame, reviewer: str | None) -> pd.DataFrame:
-    """Events with what they say about an example blanked where this person must not see it yet: who and when stay."""
+    """Returns the events; answers that are hidden from this person are blank, reviewer and time stay."""
     hidden = hidden_from(audit, reviewer)
     if not hidden or not len(events):
         return events
@@ -134,8 +135,8 @@ def visible_events(audit: Audit, events: pd.DataFrame, reviewer: str | None) -> 
 
 
 def open_rows(audit: Audit, table: pa.Table) -> pa.Table:
-    """A queue's rows that are left for whoever looks (``scoring.queue.assignments.for_reviewer``), in the order to read
-    them."""
+    """Returns the rows of a queue that the visitor has to review (``scoring.queue.assignments.for_reviewer``), in
+    order."""
     from datetime import UTC, datetime
 
     from scoring.queue.assignments import for_reviewer

@@ -1,8 +1,8 @@
-"""Charts as pure functions: a data frame → a Plotly figure and one sentence of how to read it.
+"""Charts as pure functions: a data frame → a Plotly figure and a short text on how to read it.
 
-Colours come from ``dashboard.style.colours`` and always with a mark of their own (hatching, symbol); numbers have
-units and at most three significant digits; names are untrusted and escaped. Backgrounds are transparent and
-text takes the page's colour, so the same figure stands in light and dark. Nothing is computed here.
+Colours come from ``dashboard.style.colours`` and always have a mark of their own (hatching, symbol). Numbers have units
+and at most three significant digits. Names are untrusted and escaped. Backgrounds are transparent and text takes the
+page's colour, so one figure fits the light and the dark theme. Charts compute nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STAGE_HATCHES = {"early": "/", "late": "", "all": "x"}
 PATTERNS = ("", "/", ".", "x", "\\", "-", "|", "+")
 TRANSPARENT = "rgba(0,0,0,0)"
 ROW = 22
-"""Pixels that one class takes in a chart with a row per class."""
+"""Height in pixels of one row in a chart with a row per class."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Chart:
 
 
 def apply_layout(figure: go.Figure, height: int, **options: Any) -> go.Figure:
-    """The figure with the margins, legend and transparent grounds of every chart; ``height`` in pixels."""
+    """Returns the figure with the margins, legend and transparent background of every chart; ``height`` in pixels."""
     figure.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
@@ -53,7 +53,7 @@ def apply_layout(figure: go.Figure, height: int, **options: Any) -> go.Figure:
 
 
 def class_rows(figure: go.Figure, names: Sequence[str]) -> go.Figure:
-    """Classes downwards in the order given, each name once in full on hover and shortened at the axis."""
+    """Returns the figure with classes as rows in this order: full names on hover, shortened names at the axis."""
     ticks = [escaped(name, 24) for name in names]
     return figure.update_yaxes(
         tickmode="array",
@@ -65,15 +65,14 @@ def class_rows(figure: go.Figure, names: Sequence[str]) -> go.Figure:
 
 
 def _by_split(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The rows of each split that has any, train first."""
+    """Returns the rows of each split that has any, train first."""
     there = [split for split in SPLITS if (frame["split"] == split).any()]
     return ((split, frame[frame["split"] == split]) for split in there)
 
 
 def class_balance(frame: pd.DataFrame, names: Sequence[str], what: str = "class") -> Chart:
-    """How many examples each class has per split. ``frame``: label, split, n; ``names``: the classes to show,
-    in order; ``what`` a row is, "class" or "group".
-    """
+    """Returns the chart of the number of examples per class and split. ``frame``: label, split, n; ``names``: the
+    classes to show, in order; ``what`` a row is, "class" or "group"."""
     figure, rows = go.Figure(), {name: at for at, name in enumerate(names)}
     for split, part in _by_split(frame[frame["label"].isin(names)]):
         figure.add_bar(
@@ -97,8 +96,8 @@ def class_balance(frame: pd.DataFrame, names: Sequence[str], what: str = "class"
 
 
 def class_accuracy(frame: pd.DataFrame, names: Sequence[str], what: str = "class") -> Chart:
-    """Accuracy per class (or ``what``) and split with 95 % intervals. ``frame``: label, split, n, accuracy, low,
-    high."""
+    """Returns the chart of accuracy per class (or ``what``) and split with 95 % intervals. ``frame``: label, split,
+    n, accuracy, low, high."""
     figure, rows = go.Figure(), {name: at for at, name in enumerate(names)}
     for split, part in _by_split(frame[frame["label"].isin(names)]):
         figure.add_scatter(
@@ -140,7 +139,7 @@ def class_accuracy(frame: pd.DataFrame, names: Sequence[str], what: str = "class
 
 
 def _corrected_accuracy(figure: go.Figure, part: pd.DataFrame, split: str, rows: dict[str, int]) -> None:
-    """Open diamonds: the same on corrected labels, where some were changed."""
+    """Adds open diamonds for the accuracy on corrected labels, if some were changed."""
     part = part[part["changed"].fillna(0) > 0] if "changed" in part else part.iloc[:0]
     if len(part):
         figure.add_scatter(
@@ -164,7 +163,8 @@ def _corrected_accuracy(figure: go.Figure, part: pd.DataFrame, split: str, rows:
 
 
 def error_by_decile(series: dict[str, pd.DataFrame], base_rate: float | None) -> Chart:
-    """Error per decile of one score, a bar per series (stage) with its interval, and the base rate as a line.
+    """Returns the chart of error per decile of one score: a bar per series (stage) with its interval, and the base rate
+    as a line.
 
     ``series``: name → the frame of ``scoring.evaluation.error_by_decile``. A point's custom data is [series,
     decile].
@@ -222,7 +222,7 @@ def error_by_decile(series: dict[str, pd.DataFrame], base_rate: float | None) ->
 
 
 def _corrected_errors(figure: go.Figure, name: str, frame: pd.DataFrame) -> None:
-    """Open diamonds over the bars of one series: the same on corrected labels, where some were changed."""
+    """Adds open diamonds over the bars of one series for the error on corrected labels, if some were changed."""
     rows = frame[frame["changed"].fillna(0) > 0] if "changed" in frame else frame.iloc[:0]
     if len(rows):
         figure.add_scatter(
@@ -244,7 +244,8 @@ def _corrected_errors(figure: go.Figure, name: str, frame: pd.DataFrame) -> None
 
 
 def class_deciles(frame: pd.DataFrame, names: Sequence[str], what: str = "class") -> Chart:
-    """Error per decile within each class (or ``what``) as a table of colours. ``frame``: class, decile, n, error."""
+    """Returns the chart of error per decile within each class (or ``what``) as a table of colours. ``frame``: class,
+    decile, n, error."""
     grid = frame.pivot(index="class", columns="decile", values="error").reindex(list(names))
     sizes = frame.pivot(index="class", columns="decile", values="n").reindex(list(names))
     both = {
@@ -286,7 +287,7 @@ def class_deciles(frame: pd.DataFrame, names: Sequence[str], what: str = "class"
 
 
 def decisions_per_day(frame: pd.DataFrame) -> Chart:
-    """How many decisions each reviewer made per day. ``frame``: day, reviewer, n."""
+    """Returns the chart of decisions per reviewer and day. ``frame``: day, reviewer, n."""
     figure = go.Figure()
     for number, (reviewer, part) in enumerate(frame.groupby("reviewer", sort=True)):
         figure.add_bar(

@@ -1,8 +1,7 @@
-"""Charts of scores beside each other: data frames → a figure and how to read it. The rules of
-``dashboard.charts`` hold.
+"""Charts that compare scores: data frames → a figure and how to read it. The rules of ``dashboard.charts.common`` hold.
 
-A heat map cannot be clicked in Streamlit, so each of its cells carries an invisible mark that can; the page
-offers the same choice by keyboard in two lists.
+A heat map cannot be clicked in Streamlit, so each of its cells has an invisible mark that can be. The page offers the
+same choice by keyboard in two lists.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ WITH_NUMBERS = 28
 PALE, INK = (
     "#ECECEC",
     "#000000",
-)  # every cell is light enough for black figures, on a light and on a dark page
+)  # every cell is light enough for black digits in both themes
 DIVERGING = [[0, "#56B4E9"], [0.5, PALE], [1, "#E08214"]]
 RISING = [[0, PALE], [1, "#E08214"]]
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -41,10 +40,9 @@ def matrix(
     diverging: bool,
     reading: str,
 ) -> Chart:
-    """A table of scores against scores. ``table``: by address in the order to draw, square or not; ``names``:
-    address → title; ``marks``: address → mark before the title; ``picked``: the pair to outline. A mark's
-    custom data is [row, column].
-    """
+    """Returns the matrix of scores against scores. ``table``: by address in the order to draw, square or not;
+    ``names``: address → title; ``marks``: address → mark before the title; ``picked``: the pair to outline. A mark's
+    custom data is [row, column]."""
     rows, columns = list(table.index), list(table.columns)
     values = table.to_numpy(dtype=float)
     hover = [
@@ -84,7 +82,7 @@ def matrix(
 
 
 def _targets(rows: Sequence[str], columns: Sequence[str], hover: Sequence[str]) -> dict[str, Any]:
-    """One invisible square per cell, to be hovered and clicked."""
+    """Returns one invisible square per cell, for hovering and clicking."""
     invisible = {"marker": {"opacity": 0}}
     return {
         "x": [j for _ in rows for j in range(len(columns))],
@@ -105,7 +103,8 @@ def _outline(figure: go.Figure, i: int, j: int) -> None:
 
 
 def by_group(table: pd.DataFrame, what: str = "class") -> Chart:
-    """Correlation of two scores within each class (or ``what``). ``table``: group, n, rho, low, high."""
+    """Returns the chart of the correlation of two scores within each class (or ``what``). ``table``: group, n, rho,
+    low, high."""
     names = table["group"].tolist()
     rows = list(table.itertuples())
     figure = go.Figure(
@@ -139,7 +138,8 @@ def by_group(table: pd.DataFrame, what: str = "class") -> Chart:
 
 
 def run_correlations(table: pd.DataFrame, names: Mapping[str, str]) -> Chart:
-    """Run against run for every score. ``table``: score, run_a, run_b, n, rho."""
+    """Returns the chart of the rank correlation between runs for every score. ``table``: score, run_a, run_b, n,
+    rho."""
     order = table.groupby("score")["rho"].mean().sort_values(ascending=False).index.tolist()
     place = {address: at for at, address in enumerate(order)}
     known = table.dropna(subset=["rho"])
@@ -181,10 +181,9 @@ def run_correlations(table: pd.DataFrame, names: Mapping[str, str]) -> Chart:
 
 
 def decile_runs(by_run: pd.DataFrame, band: pd.DataFrame) -> Chart:
-    """Error per decile of every run with the band mean ± one standard deviation. ``by_run``: run, decile,
-    n, error; ``band``: decile, mean, deviation, low, high and, where labels were changed, corrected,
-    corrected_deviation, changed.
-    """
+    """Returns the chart of error per decile of every run, with the band mean ± one standard deviation. ``by_run``:
+    run, decile, n, error; ``band``: decile, mean, deviation, low, high and, where labels were changed, corrected,
+    corrected_deviation, changed."""
     figure = go.Figure()
     if band["low"].notna().any():
         figure.add_scatter(
@@ -237,7 +236,7 @@ def decile_runs(by_run: pd.DataFrame, band: pd.DataFrame) -> Chart:
 
 
 def _corrected_mean(figure: go.Figure, band: pd.DataFrame) -> None:
-    """Open diamonds: the mean over the runs on corrected labels, where some were changed."""
+    """Adds open diamonds for the mean over the runs on corrected labels, if some were changed."""
     rows = band[band["changed"].fillna(0) > 0] if "changed" in band else band.iloc[:0]
     if len(rows):
         figure.add_scatter(
@@ -258,9 +257,8 @@ def _corrected_mean(figure: go.Figure, band: pd.DataFrame) -> None:
 
 
 def recall_curves(curves: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Chart:
-    """Recall against the share inspected. ``curves``: address → share, recall, chance, perfect; the best
-    first.
-    """
+    """Returns the chart of recall against the share reviewed. ``curves``: address → share, recall, chance, perfect;
+    the best first."""
     figure = go.Figure()
     first = next(iter(curves.values()))
     for title, column, dash in (("perfect", "perfect", "dot"), ("chance", "chance", "dash")):
@@ -303,7 +301,7 @@ def recall_curves(curves: Mapping[str, pd.DataFrame], names: Mapping[str, str]) 
 
 
 def _draw_chance(figure: go.Figure) -> None:
-    """The diagonal of a score that tells nothing."""
+    """Adds the diagonal of a random score."""
     figure.add_scatter(
         x=[0, 100],
         y=[0, 100],
@@ -315,7 +313,7 @@ def _draw_chance(figure: go.Figure) -> None:
 
 
 def roc_runs(curves: pd.DataFrame, runs: Sequence[str], areas: Sequence[float]) -> Chart:
-    """ROC of every run and their mean. ``curves``: false_positive, 0 … r−1, mean, deviation."""
+    """Returns the ROC curves of every run and their mean. ``curves``: false_positive, 0 … r−1, mean, deviation."""
     figure = go.Figure()
     x = 100 * curves["false_positive"]
     _draw_chance(figure)
@@ -354,9 +352,8 @@ def roc_runs(curves: pd.DataFrame, runs: Sequence[str], areas: Sequence[float]) 
 
 
 def roc_ood(curves: Mapping[str, Sequence[float]], areas: Mapping[str, float]) -> Chart:
-    """ROC of several scores that tell what is out of distribution. ``curves``: shares found at equal steps of the share
-    of those inside; ``areas``: their AUROC.
-    """
+    """Returns the ROC curves of scores that find out-of-distribution examples. ``curves``: true-positive rates at
+    equal steps of the false-positive rate; ``areas``: their AUROC."""
     figure = go.Figure()
     _draw_chance(figure)
     for at, (score, curve) in enumerate(curves.items()):
@@ -385,7 +382,8 @@ def roc_ood(curves: Mapping[str, Sequence[float]], areas: Mapping[str, float]) -
 
 
 def deviations(table: pd.DataFrame) -> Chart:
-    """How far examples move in the ranking between runs. ``table``: place_deviation by example_id."""
+    """Returns the histogram of how much positions in the ranking vary between runs. ``table``: place_deviation by
+    example_id."""
     figure = go.Figure(
         go.Histogram(
             x=100 * table["place_deviation"].dropna(),

@@ -1,8 +1,7 @@
-"""Charts of the data map: points by variability and confidence, and how a training went. Rules of
-``dashboard.charts``.
+"""Charts of the data map: points by variability and confidence, and the learning curve of a training.
 
-The axes are the same at every epoch, so that a picture can be compared with the next one. Cost: 0.2 s for
-20,000 points.
+The rules of ``dashboard.charts.common`` hold. The axes are the same at every epoch, so that epochs can be compared.
+Cost: 0.2 s for 20,000 points.
 """
 
 from __future__ import annotations
@@ -36,10 +35,9 @@ READING = (
 
 
 def data_map(points: pd.DataFrame, colour: str, title: str, outlines: Sequence[Outline] = ()) -> Chart:
-    """Variability against confidence. ``points``: example_id, label, prediction, confidence, variability,
-    correctness, score, region, and group where that is the colour; ``colour``: correctness, label, region, group or
-    score (``title`` names the last two). A point's custom data is its row in ``points``.
-    """
+    """Returns the chart of variability against confidence. ``points``: example_id, label, prediction, confidence,
+    variability, correctness, score, region, and group where that is the colour; ``colour``: correctness, label,
+    region, group or score (``title`` names the last two). A point's custom data is its row in ``points``."""
     figure = go.Figure()
     if colour in ("label", "region", "group"):
         _add_groups(figure, points, colour)
@@ -65,7 +63,7 @@ def data_map(points: pd.DataFrame, colour: str, title: str, outlines: Sequence[O
 
 
 def _add_groups(figure: go.Figure, points: pd.DataFrame, colour: str) -> None:
-    """One trace per region, label or group; the labels or groups beyond ``LEGEND`` are one."""
+    """Adds one trace per region, label or group; the labels or groups beyond ``LEGEND`` are one trace."""
     if colour == "region":
         named = [(name, points["region"] == name, LOOKS[name]) for name in LOOKS]
     else:
@@ -81,7 +79,7 @@ def _add_groups(figure: go.Figure, points: pd.DataFrame, colour: str) -> None:
 
 
 def _add_scale(figure: go.Figure, points: pd.DataFrame, value: pd.Series, title: str, share: bool) -> None:
-    """Points coloured by a number, the extremes on top; those without one are grey."""
+    """Adds points coloured by a number, extremes on top; points without a number are grey."""
     known = value.notna()
     unknown = points[~known]
     if len(unknown):
@@ -126,9 +124,8 @@ def _name(value: Any) -> str:
 
 
 def progress(table: pd.DataFrame, epoch: int) -> Chart:
-    """How the selected examples were learned. ``table``: epoch, n, p_label, correct; ``epoch``: the one
-    shown.
-    """
+    """Returns the learning curve of the selected examples. ``table``: epoch, n, p_label, correct; ``epoch``: the
+    chosen one."""
     figure = go.Figure()
     looks = (("correct", "right", SERIES[1], "solid"), ("p_label", "mean p(label)", SERIES[3], "dot"))
     for column, name, colour, dash in looks:

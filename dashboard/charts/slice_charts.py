@@ -1,7 +1,7 @@
-"""Charts of slices, of the influence map and of what corrections do: a data frame → a figure and how to read it.
+"""Charts of slices, of the influence map and of the effect of corrections: a data frame → a figure and how to read it.
 
-The rules of ``dashboard.charts`` hold. Colours without a role (slices, classes on the map) come with a symbol each, so
-that 30 groups differ in colour or shape; more than that are drawn as one. Cost: 0.2 s for 20,000 points.
+The rules of ``dashboard.charts.common`` hold. Colours without a role (slices, classes on the map) have a symbol each,
+so that 30 groups differ in colour or shape; further groups are drawn as one. Cost: 0.2 s for 20,000 points.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dashboard.style.colours import DECIDED, LABEL, NEUTRAL, PREDICTION, SERIES,
 from dashboard.style.formatting import count, escaped, number
 
 SHAPES = ("circle", "square", "diamond", "triangle-up", "cross")
-POINT_COLOURS = SERIES[:6]  # the palette's yellow cannot be seen as a point on white
+POINT_COLOURS = SERIES[:6]  # without the palette's yellow, which is invisible on white
 MAP_HEIGHT = 560
 RIGHT, MISSED, UNKNOWN = "right", "wrong", "not known"
 OTHERS = "all others"
@@ -28,16 +28,16 @@ SCALE = [
     [0, "#3B76AF"],
     [0.5, "#8C8C8C"],
     [1, "#E08214"],
-]  # seen on white and on black, told apart by all eyes
+]  # visible in both themes and safe for colour-blind readers
 
 
 # -- the map ---------------------------------------------------------------------------------------------------------
 
 
 def group_style(place: int) -> dict[str, str]:
-    """Colour and symbol of the n-th group: each pair is given once.
+    """Returns colour and symbol of the n-th group; each pair is used once.
 
-    >>> pairs = len(INKS) * len(SHAPES)
+    >>> pairs = len(POINT_COLOURS) * len(SHAPES)
     >>> len({tuple(group_style(place).values()) for place in range(pairs)}) == pairs
     True
     """
@@ -50,8 +50,8 @@ def group_style(place: int) -> dict[str, str]:
 def influence_map(
     points: pd.DataFrame, groups: Sequence[tuple[str, pd.Series]], outlines: Sequence[Outline] = ()
 ) -> Chart:
-    """Points in groups, each a trace of its own. ``groups``: (name, which rows), in the order of the legend; a point's
-    custom data is its row in ``points``. ``outlines`` are drawn over it."""
+    """Returns the map with points in groups, each a trace of its own. ``groups``: (name, which rows), in the order
+    of the legend; a point's custom data is its row in ``points``. ``outlines`` are drawn over it."""
     figure = go.Figure()
     parts = [(place, name, points[rows.to_numpy(dtype=bool)]) for place, (name, rows) in enumerate(groups)]
     # small groups are drawn last, so that they lie on top
@@ -70,7 +70,7 @@ def influence_map(
 
 
 def score_map(points: pd.DataFrame, title: str, outlines: Sequence[Outline] = ()) -> Chart:
-    """Points coloured by a score, the extremes on top; those without one are grey."""
+    """Returns the map with points coloured by a score, extremes on top; points without a score are grey."""
     figure = go.Figure()
     known = points[points["score"].notna()]
     unknown = points[points["score"].isna()]
@@ -100,7 +100,7 @@ def score_map(points: pd.DataFrame, title: str, outlines: Sequence[Outline] = ()
 
 
 def _trace(part: pd.DataFrame) -> dict[str, Any]:
-    """Coordinates, what hovering tells, and the row that a selection names."""
+    """Returns coordinates, hover texts and, as custom data, the row of each point."""
     hover = [
         f"{escaped(row.example_id)}<br>label {_name(row.label)}, prediction {_name(row.prediction)}"
         + ("" if row.score is None or np.isnan(row.score) else f"<br>score {number(row.score)}")
@@ -121,7 +121,8 @@ def _name(value: Any) -> str:
 
 
 def _marker(name: str, place: int) -> dict[str, Any]:
-    """Right, wrong and grey have a look of their own; other groups the next pair of colour and symbol."""
+    """Returns the marker of a group: right, wrong and unknown have fixed ones, others the next pair of colour and
+    symbol."""
     own = {
         RIGHT: {"color": NEUTRAL.colour, "symbol": "circle", "size": 5, "opacity": 0.55},
         MISSED: {"color": WRONG.colour, "symbol": "x", "size": 7},
@@ -151,7 +152,8 @@ def _finished(figure: go.Figure, outlines: Sequence[Outline], reading: str) -> C
 
 
 def labels_and_predictions(rows: Sequence[tuple[str, int, int]]) -> Chart:
-    """How often each class is the label and the prediction in a slice. ``rows``: (class, labels, predictions)."""
+    """Returns the chart of label and prediction counts per class in a slice. ``rows``: (class, labels,
+    predictions)."""
     figure, names = go.Figure(), [name for name, _, _ in rows]
     labels, predictions = [n for _, n, _ in rows], [n for _, _, n in rows]
     for role, word, numbers, hatch in ((LABEL, "label", labels, ""), (PREDICTION, "prediction", predictions, "/")):
@@ -179,7 +181,7 @@ def labels_and_predictions(rows: Sequence[tuple[str, int, int]]) -> Chart:
 
 
 def accuracy_gains(frame: pd.DataFrame) -> Chart:
-    """Change of accuracy per group after the corrections, against the original labels and against the placebo.
+    """Returns the chart of the change of accuracy per group, against original labels and against the placebo.
 
     ``frame``: group, n, gain, gain_low, gain_high, over_placebo, over_placebo_low, over_placebo_high.
     """
@@ -190,7 +192,7 @@ def accuracy_gains(frame: pd.DataFrame) -> Chart:
     )
     for name, title, colour, symbol, shift in looks:
         low, high, mid = (100 * frame[f"{name}{end}"].astype(float) for end in ("_low", "_high", ""))
-        # the adjusted interval has a middle of its own, so the point may lie off it
+        # the centre of the adjusted interval is not the estimate, so the point may lie outside
         figure.add_scatter(
             mode="markers",
             x=mid,
@@ -222,7 +224,7 @@ def accuracy_gains(frame: pd.DataFrame) -> Chart:
 
 
 def loss_changes(frame: pd.DataFrame) -> Chart:
-    """Predicted change of mean loss per group. ``frame``: group, n, change (nats)."""
+    """Returns the chart of the predicted change of mean loss per group. ``frame``: group, n, change (nats)."""
     figure = go.Figure(
         go.Bar(
             orientation="h",
@@ -250,7 +252,7 @@ def loss_changes(frame: pd.DataFrame) -> Chart:
 
 
 def point_change(value: float) -> str:
-    """A change in percentage points with its sign.
+    """Returns a change in percentage points with its sign.
 
     >>> point_change(1.234), point_change(-0.5)
     ('+1.23 points', '−0.5 points')

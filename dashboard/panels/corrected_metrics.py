@@ -17,7 +17,7 @@ from scoring.queue.second_reader_policy import WARNING
 
 
 def show_on_both_labels(audit: Audit, run: Run | None) -> None:
-    """Nothing before the first correction: the two would be the same."""
+    """Shows accuracy on given and on corrected labels; nothing before the first correction, when both are the same."""
     found = corrected_metrics.groups(audit, run, ["split"])
     if not len(found):
         return
@@ -48,11 +48,11 @@ def show_on_both_labels(audit: Audit, run: Run | None) -> None:
 
 
 def _in_words(table: pd.DataFrame) -> pd.DataFrame:
-    """Accuracies as every page writes them."""
+    """Returns the table with accuracies formatted as on every page."""
     return table.assign(**{name: table[name].map(percent) for name in ("original", "corrected")})
 
 
 def warn_about_test(audit: Audit) -> None:
-    """What reviewing only the model's disagreements does to test, where test is open."""
+    """Warns about the bias of reviewing only the model's errors, if test is not blind."""
     if not second_reader.policy(audit).is_blind:
         inputs.warn(WARNING)

@@ -1,7 +1,8 @@
-"""Duplicates on /overview: exact copies, and near duplicates by a run's features, each group opening in the grid.
+"""Duplicates on /overview: exact copies, and near duplicates by a run's features. Each group opens in the grid.
 
-Conflicting labels come first, then groups across splits. Both lists follow the sidebar's metadata filters (a group is
-there with any of its members) and one choice of their own. Cost: the groups are read once per version of the files.
+Groups with conflicting labels come first, then groups across splits. Both lists follow the sidebar's metadata filters
+(a group is listed if one of its members matches) and one choice of their own. Cost: the groups are read once per
+version of the files.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ WHICH = {"conflicting labels": "conflicting", "across splits": "across_splits"}
 
 
 def show_duplicates(audit: Audit, run: Run | None, selection: Selection) -> None:
-    """Exact duplicates, then near ones, as far as the filters let them through."""
+    """Shows exact duplicates, then near ones, that match the filters."""
     st.subheader("Duplicates", anchor=False)
     exact, near = database.duplicates(audit), None if run is None else near_groups(audit, run)
     which = SHOW[0]
@@ -39,7 +40,7 @@ def show_duplicates(audit: Audit, run: Run | None, selection: Selection) -> None
 
 
 def show_exact(frame: pd.DataFrame, which: str, audit: Audit, selection: Selection) -> None:
-    """Groups of one content."""
+    """Shows groups of examples with the same content."""
     if frame.empty:
         st.caption("There are no exact duplicates.")
         return
@@ -64,7 +65,7 @@ def show_exact(frame: pd.DataFrame, which: str, audit: Audit, selection: Selecti
 
 
 def show_near(frame: pd.DataFrame | None, which: str, audit: Audit, run: Run, selection: Selection) -> None:
-    """Groups of near duplicates with two pictures each."""
+    """Shows groups of near duplicates with two images each."""
     if frame is None:
         return inputs.empty(
             "This run has no near duplicates yet. Near duplicates are, for example, brightened, re-encoded or "
@@ -103,7 +104,7 @@ def show_near(frame: pd.DataFrame | None, which: str, audit: Audit, run: Run, se
 
 
 def filter_groups(frame: pd.DataFrame, which: str, audit: Audit, selection: Selection) -> pd.DataFrame:
-    """The groups of that kind with any member that passes the metadata filters."""
+    """Returns the groups of that kind that have a member matching the metadata filters."""
     if which in WHICH:
         frame = frame[frame[WHICH[which]]]
     if selection.meta and len(frame):
@@ -113,7 +114,7 @@ def filter_groups(frame: pd.DataFrame, which: str, audit: Audit, selection: Sele
 
 
 def groups_summary(frame: pd.DataFrame, shown: pd.DataFrame) -> str:
-    """How many groups there are, of which kind, and how many are shown."""
+    """Returns how many groups there are, of which kind, and how many are shown."""
     facts = [
         count(len(frame), "group"),
         f"{int(frame['conflicting'].sum()):,} with conflicting labels",
@@ -123,12 +124,12 @@ def groups_summary(frame: pd.DataFrame, shown: pd.DataFrame) -> str:
 
 
 def shorten_members(table: pd.DataFrame) -> pd.DataFrame:
-    """The first members of each group alone: a thousand copies would fill the page."""
+    """Returns the table with only the first members of each group, because a thousand copies would fill the page."""
     return table.assign(example_ids=[ids[:MOST_NAMED] for ids in table["example_ids"]])
 
 
 def with_pictures(table: pd.DataFrame, audit: Audit) -> pd.DataFrame:
-    """The pictures of two members, of different labels or splits where there are such."""
+    """Returns the table with images of two members, of different labels or splits if possible."""
     pairs = [ids[:MOST_NAMED] for ids in table["example_ids"]]
     facts = database.details(audit, None, list(dict.fromkeys(one for ids in pairs for one in ids)))
     label, split, content = (facts[name].to_dict() for name in ("label", "split", "fingerprint"))
@@ -147,7 +148,7 @@ def with_pictures(table: pd.DataFrame, audit: Audit) -> pd.DataFrame:
 
 
 def near_groups(audit: Audit, run: Run) -> pd.DataFrame | None:
-    """The groups as the labels stand now; None where nobody looked for any."""
+    """Returns the groups with their current labels; None if near duplicates were not computed."""
     files = database.stamp(run.near_duplicates_path), database.stamp(audit.examples_path)
     return None if None in files else _near_groups(*files)
 
@@ -161,8 +162,7 @@ def _near_groups(members: database.Stamp, examples: database.Stamp) -> pd.DataFr
 
 
 def near_duplicates_of(audit: Audit, run: Run | None, example_id: str, most: int = 100) -> list[str]:
-    """The members of the group of near duplicates that an example is in, itself among them; none where it is in
-    none."""
+    """Returns the members of an example's group of near duplicates, itself included; an empty list if it has none."""
     frame = None if run is None else near_groups(audit, run)
     if frame is None:
         return []

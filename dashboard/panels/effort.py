@@ -1,6 +1,6 @@
-"""What the effort has bought, on a page: when to stop, the estimates behind it, and how reviewers compare.
+"""The panel on review progress: when to stop, the estimates that this rests on, and a comparison of the reviewers.
 
-Everything comes from ``scoring.queue.estimates.effort``; nothing is computed here. It is kept per position of the log.
+All numbers come from ``scoring.queue.estimates.effort``. They are cached per position of the log.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ EXPLAINED = (
 
 
 def show_effort(audit: Audit, run: Run | None) -> None:
-    """When to stop, for one split."""
+    """Shows for one split how many label errors remain and when to stop."""
     st.subheader("Review progress and remaining label errors", anchor=False)
     st.caption(EXPLAINED)
     there = database.counts(audit, Selection(), ["split"])
@@ -62,7 +62,7 @@ def show_effort(audit: Audit, run: Run | None) -> None:
 
 
 def effort_estimates(audit: Audit, run: Run | None, split: str) -> Effort:
-    """The effort on one split as the log stands now."""
+    """Returns the estimates for one split at the log's present position."""
     return _effort_estimates(
         audit.root,
         run.name if run else None,
@@ -81,7 +81,7 @@ def _effort_estimates(root: Path, run: str | None, split: str, url: str, positio
 
 
 def counting_rule(found: Effort) -> str:
-    """Which controls count, and how what is open is counted."""
+    """Returns which controls count, and how undecided or disputed ones are counted."""
     return (
         f"Controls: {found.drawn:,} drawn, {found.counted:,} used in the estimate, {found.waiting:,} not "
         f"decided yet, {found.unblinded:,} decided with model output on screen. Controls that are unsure, "
@@ -92,7 +92,7 @@ def counting_rule(found: Effort) -> str:
 
 
 def estimates_table(found: Effort) -> pd.DataFrame:
-    """The estimates as a table of text: what, estimate, interval."""
+    """Returns the estimates as a table of text: what, estimate, interval."""
 
     def rate(name: str, value: Estimate) -> tuple[str, str, str]:
         return name, percent(value.value), percent_interval(value.low, value.high)
@@ -115,12 +115,12 @@ def estimates_table(found: Effort) -> pd.DataFrame:
 
 
 def reviewers_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Per reviewer and class, as the page names it."""
+    """Returns the numbers per reviewer and class with the page's column names."""
     return table.rename(columns={"label": "class", "seconds": "median time, s", "shared": "shared with others"})
 
 
 def stopping_chart(found: Effort) -> Chart:
-    """Bounds on what remains, what was found, and the goal, along the decisions."""
+    """Returns the chart of remaining and found wrong labels and the goal, over the decisions."""
     figure, bounded = go.Figure(), found.history[found.history["controls"] > 0]
     line = {"color": LABEL.colour, "width": 2.5}
     hover = "after %{x:,} decisions: at most %{y:,} wrong labels remain<extra></extra>"
@@ -165,7 +165,7 @@ def stopping_chart(found: Effort) -> Chart:
 
 
 def yield_chart(by_rank: pd.DataFrame) -> Chart:
-    """Wrong labels among every hundred suspects, beside chance."""
+    """Returns the chart of the share of wrong labels among every hundred suspects, with that of random examples."""
     figure = go.Figure()
     names = [f"{first:,}–{last:,}" for first, last in zip(by_rank["first"], by_rank["last"], strict=True)]
     ends = [f"{last:,}" for last in by_rank["last"]]

@@ -1,7 +1,7 @@
-"""The map of influence embeddings on a page: what colours it, what was drawn around on it, and who is behind that.
+"""The map of influence embeddings: its colours, its lasso selection, and the opponents and proponents of the selection.
 
-The outline stands in the address (``?lasso=``), so a link shows a colleague the same examples; the points inside are
-found here. Never more than ``slicings.MOST_POINTS`` points are sent to the browser.
+The outline is in the address (``?lasso=``), so a link shows the same examples. The points inside are computed here. At
+most ``slicings.MOST_POINTS`` points are sent to the browser.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dashboard.widgets import grouping, inputs, lasso_select, page_frame
 from scoring.audit import SPLITS, Audit, Run
 
 LEGEND = 24
-"""Groups that the legend names, at most; the smaller ones of more are drawn as one."""
+"""Maximum number of groups in the legend; smaller groups share one entry."""
 COLOURS = ("slice", "label", "correctness")
 GROUP = "group"
 
@@ -31,7 +31,7 @@ GROUP = "group"
 def show_map(
     audit: Audit, run: Run, meta: tuple[MetaFilter, ...], columns: Sequence[ScoreColumn], slicing: Slicing
 ) -> None:
-    """The map, and below it the examples that were drawn around, between their opponents and proponents."""
+    """Shows the map, and below it the selected examples between their opponents and proponents."""
     if not run.map_path.is_file():
         inputs.empty(
             "There is no map of the influence embeddings yet. This command computes the map and saves a slicing:",
@@ -53,14 +53,14 @@ def show_map(
         st.caption(left_out)
     if grouped is not None:
         points = points.assign(group=points["example_id"].map(grouping.group_by_example(audit, grouped)))
-    drawn = slicings.subsample(points, "label", always=decisions.state_at(audit)["flagged"]).reset_index(drop=True)
+    plotted = slicings.subsample(points, "label", always=decisions.state_at(audit)["flagged"]).reset_index(drop=True)
     labelled = int(database.counts(audit, selection, ["split"])["labelled"].sum())
-    outlines = show_points(drawn, colour, slicing, count_text(len(drawn), labelled))
-    return show_selected(audit, run, drawn, outlines)
+    outlines = show_points(plotted, colour, slicing, count_text(len(plotted), labelled))
+    return show_selected(audit, run, plotted, outlines)
 
 
 def by_title(columns: Sequence[ScoreColumn]) -> dict[str, ScoreColumn]:
-    """Scores by their title, or by their address where a title is not the only one."""
+    """Returns scores by their title, or by their address if the title is not unique."""
     titles = [column.title for column in columns]
     return {
         c.title if titles.count(c.title) == 1 else c.address: c for c in columns if c.title not in (*COLOURS, GROUP)
@@ -68,7 +68,7 @@ def by_title(columns: Sequence[ScoreColumn]) -> dict[str, ScoreColumn]:
 
 
 def pick_split(audit: Audit, default: str) -> str | None:
-    """The split on the map; None for all that have labels."""
+    """Returns the split on the map; None for all that have labels."""
     counts = database.counts(audit, Selection(), ["split"])
     there = set(counts["split"][counts["labelled"] > 0])
     options = ["all", *(split for split in SPLITS if split in there)]
@@ -77,29 +77,29 @@ def pick_split(audit: Audit, default: str) -> str | None:
 
 
 def place_in_slices(points: pd.DataFrame, slicing: Slicing) -> pd.DataFrame:
-    """The points with their slice_id, ``NONE`` for examples in no slice."""
+    """Returns the points with their slice_id, ``NONE`` for examples in no slice."""
     ids = slicing.members.set_index("example_id")["slice_id"]
     return points.assign(slice_id=points["example_id"].map(ids).fillna(IN_NO_SLICE).astype(int))
 
 
-def count_text(drawn: int, labelled: int) -> str:
-    """How many points there are, and why not all.
+def count_text(plotted: int, labelled: int) -> str:
+    """Returns how many points are shown, and why not all.
 
     >>> count_text(497, 497)
     '497 examples.'
     """
-    if drawn >= labelled:
-        return f"{count(drawn, 'example')}."
+    if plotted >= labelled:
+        return f"{count(plotted, 'example')}."
     most = f"{slicings.MOST_POINTS:,}"
     return (
-        f"{drawn:,} of {count(labelled, 'labelled example')}. The map is computed for at most {most} examples "
+        f"{plotted:,} of {count(labelled, 'labelled example')}. The map is computed for at most {most} examples "
         f"of each split and shows at most {most} points: all flagged examples and an equal share of each "
         "class. Unreadable examples are not on the map."
     )
 
 
 def groups(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[tuple[str, pd.Series]]:
-    """The groups of points that ``colour`` tells apart: (name, rows), as the legend lists them."""
+    """Returns the groups of points that ``colour`` distinguishes: (name, rows), in the order of the legend."""
     if colour == "correctness":
         correct = points["correct"]
         rows = [correct.eq(True).fillna(False), correct.eq(False).fillna(False), correct.isna()]
@@ -113,7 +113,7 @@ def groups(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[tuple[st
         order = [one["slice_id"] for one in slicing.slices if one["slice_id"] in there]
         named = [(f"slice {slice_id}", points["slice_id"] == slice_id) for slice_id in order]
         rest = (slice_charts.IN_NO_SLICE, points["slice_id"] == IN_NO_SLICE)
-    shown = named if len(named) == LEGEND + 1 else named[:LEGEND]  # a single one is no "others"
+    shown = named if len(named) == LEGEND + 1 else named[:LEGEND]  # a single remaining group keeps its own entry
     others = pd.Series(False, index=points.index)
     for _, rows in named[len(shown) :]:
         others |= rows.fillna(False)
@@ -121,7 +121,7 @@ def groups(points: pd.DataFrame, colour: str, slicing: Slicing) -> list[tuple[st
 
 
 def show_points(points: pd.DataFrame, colour: str, slicing: Slicing, summary: str) -> list[lasso_geometry.Outline]:
-    """The chart; → what is drawn around on it, or was in the address that led here."""
+    """Shows the chart and returns the outlines drawn on it or given in the address."""
     outlines = lasso_select.pending("map")
     if colour in (*COLOURS, GROUP):
         chart = slice_charts.influence_map(points, groups(points, colour, slicing), outlines)
@@ -131,7 +131,7 @@ def show_points(points: pd.DataFrame, colour: str, slicing: Slicing, summary: st
 
 
 def show_selected(audit: Audit, run: Run, points: pd.DataFrame, outlines: list[lasso_geometry.Outline]) -> None:
-    """The examples inside the outlines, those that the model gets wrong first."""
+    """Shows the examples inside the outlines, wrongly predicted ones first."""
     if not outlines:
         return
     inside = points[lasso_geometry.points_inside(points["x"].to_numpy(), points["y"].to_numpy(), outlines)]

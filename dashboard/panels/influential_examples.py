@@ -1,7 +1,7 @@
-"""A set of examples beside its opponents and proponents: three panels of one grid, with the same keys as everywhere.
+"""A set of examples beside its opponents and proponents: three panels of one grid, with the same keys as every grid.
 
-The middle panel holds a page of the set, the outer ones the training examples behind all of it, so that an opponent
-is relabelled where it is seen. Used for an opened slice and for whatever was drawn around on the map.
+The middle panel lists the set. The outer panels list the training examples with the most influence on it, where they
+can be relabelled at once. Used for an opened slice and for a selection on the map.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def show_influential(
     scores: Mapping[str, tuple[str, str]] | None = None,
     evidence: Mapping[str, Any] | None = None,
 ) -> None:
-    """Show opponents, the set itself, and proponents.
+    """Shows opponents, the set itself, and proponents.
 
     what: the set's title; scores: the text of a member's badge and its help, by example_id; evidence: goes into each
     decision.
@@ -76,7 +76,7 @@ def _side(
     url: str | None,
     evidence: dict,
 ) -> dict:
-    """The panel of those who harm, or help."""
+    """Returns the panel of opponents or of proponents."""
     role = title.lower().removesuffix("s")
     made = influences.influence_cells(audit, run, pairs, role, url=url, **evidence)
     note = f"training examples that {verb} these {count(used, 'example')} most"
@@ -94,7 +94,7 @@ def _members(
     url: str | None,
     evidence: dict,
 ) -> dict:
-    """One page of the set."""
+    """Returns one page of the set."""
     made = cells.make_cells(audit, run, pa.table({"example_id": pa.array(ids, pa.string())}), None, url=url)
     for place, cell in zip(places, made, strict=True):
         text, help_text = scores.get(cell["id"], ("", ""))

@@ -1,6 +1,6 @@
-"""A command on a page: the button that starts it, its progress, its end, and what it printed.
+"""A command on a page: the button that starts it, its progress, its end and its output.
 
-The page may be left and opened again meanwhile: what is shown is read from the job's files.
+The page may be closed and opened again meanwhile, because everything shown is read from the job's files.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from dashboard.style.formatting import command_line, quoted
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
 
-LOOK_SECONDS = 1.0  # seconds between two looks at a job
+LOOK_SECONDS = 1.0  # seconds between two checks of a job
 
 
 def show_job(audit: Audit, run: Run, label: str, command: str, *options: str, hidden: tuple[str, ...] = ()) -> None:
-    """The button ``label`` that starts a command for the run, or the command under way, and how the last one ended.
+    """Shows the button ``label`` that starts a command for the run, or the running command, and the end of the last
+    one.
 
-    Where this server starts no commands, what to type.
+    If the visitor may not start commands, it shows the command to type.
     """
     why_not = jobs.refusal()
     typed = command_line(command, audit, "--run", run.name, *options)
@@ -50,7 +51,7 @@ def show_job(audit: Audit, run: Run, label: str, command: str, *options: str, hi
 
 @st.fragment(run_every=LOOK_SECONDS)
 def _follow(job: Job) -> None:
-    """Where a command is, looked at again every second; the page runs once when it has ended."""
+    """Shows the progress of a command, once a second; the page runs once when it has ended."""
     job = jobs.read(job.folder / f"{job.id}.json")
     if not job.is_live:
         st.rerun(scope="app")
@@ -71,7 +72,7 @@ def _follow(job: Job) -> None:
 
 
 def _show_end(job: Job) -> None:
-    """How a command ended that did not end well."""
+    """Shows the end of a command that did not succeed."""
     words = {
         "cancelled": f"`{job.name}` was cancelled after {job.seconds:,.0f} s. Start it again to continue.",
         "lost": f"`{job.name}` ended without a message. It may have run out of memory, or the machine was turned off.",

@@ -1,9 +1,10 @@
-"""Label → suggestion: between which classes the suspects lie, how far each pair is decided, and the way to its queue.
+"""The matrix of given label and suggested label: number of suspects and of decisions per pair, and links to their
+queues.
 
-A suspect is among the fifth of its split that the queue's own order finds most suspicious; the suggestion is the
-queue's. A click on a square, or a link of the table beside it, opens the pair's queue in a session.
+A suspect is in the most suspicious fifth of its split by the queue's own order. The suggested label is the queue's. A
+click on a square, or on a link of the table beside it, opens the queue of the pair in a session.
 
-Cost: one reading of the probabilities per scored run, kept.
+Cost: the probabilities are read once per scored run and cached.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from scoring.queue import order as queues
 MOST_CLASSES = 40
 MOST_PAIRS = 200
 LARGEST = 26
-"""Pixels of the square of the most frequent pair."""
+"""Size in pixels of the square of the most frequent pair."""
 
 
 def show_pairs(audit: Audit, run: Run | None, meta: tuple) -> None:
-    """The panel; one sentence where there are no suggestions."""
+    """Shows the matrix; one sentence if there are no suggestions."""
     st.subheader("Label → suggested label", anchor=False)
     split = inputs.pick_split(audit, "train", labelled=True)
     if second_reader.is_blind_split(audit, split):
@@ -67,7 +68,7 @@ def show_pairs(audit: Audit, run: Run | None, meta: tuple) -> None:
 
 
 def pairs(audit: Audit, run: Run | None, split: str, meta: tuple = ()) -> pd.DataFrame:
-    """label, suggestion, suspects and decided of every pair that has suspects, the most frequent first."""
+    """Returns label, suggestion, suspects and decided of every pair that has suspects, the most frequent first."""
     empty = pd.DataFrame(columns=["label", "suggestion", "suspects", "decided"])
     order = database.start_order(audit, run, split) if run else None
     if run is None or order is None:
@@ -92,7 +93,7 @@ def _suspects(root: Path, name: str, order: queues.Order, split: str, _stamps: t
 
 
 def chart(found: pd.DataFrame) -> Chart:
-    """One square per pair, as large as it has suspects."""
+    """Returns the chart with one square per pair; its area is the number of suspects."""
     names = sorted(set(found["label"]) | set(found["suggestion"]))
     place = {name: at for at, name in enumerate(names)}
     most = max(int(found["suspects"].max()), 1)

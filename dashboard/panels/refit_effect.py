@@ -1,7 +1,7 @@
-"""What the corrections do, on a page: starts `hardlook refit`, follows it, and shows what it predicted and measured.
+"""The predicted effect of the corrections: starts `hardlook refit`, shows its progress, and shows its result.
 
-Numbers are read from ``runs/<run>/refit.json`` (``scoring.corrections.effect.preview``); nothing is computed here. The
-page always says what was compared, on which examples, and whether decisions were made since.
+Numbers are read from ``runs/<run>/refit.json`` (``scoring.corrections.effect.preview``). The panel always states what
+was compared, on which examples, and whether the log has newer decisions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EXPLAINED = (
 
 
 def show_effect(audit: Audit, run: Run | None) -> None:
-    """The button, the job under way, and the last result."""
+    """Shows the button, the running job, and the last result."""
     st.subheader("Predicted effect of the corrections", anchor=False)
     st.caption(EXPLAINED)
     if run is None:
@@ -53,7 +53,7 @@ def show_effect(audit: Audit, run: Run | None) -> None:
 
 
 def show_result(audit: Audit, run: Run, found: Mapping[str, Any]) -> None:
-    """What was compared, the whole, then slices or classes."""
+    """Shows what was compared, the result over all examples, then per slice or class."""
     st.markdown(comparison_text(found))
     warn_if_outdated(audit, run, found)
     rows = pd.DataFrame(found["groups"])
@@ -76,7 +76,7 @@ def show_result(audit: Audit, run: Run, found: Mapping[str, Any]) -> None:
 
 
 def comparison_text(found: Mapping[str, Any]) -> str:
-    """In one sentence what was compared, on which examples."""
+    """Returns in one sentence what was compared, and on which examples."""
     edits, judged = found["edits"], found["judged_on"]
     changed = f"{count(edits['relabelled'], 'training label')} changed"
     removed = f" and {count(edits['removed'], 'example')} removed" if edits["removed"] else ""
@@ -88,7 +88,7 @@ def comparison_text(found: Mapping[str, Any]) -> str:
 
 
 def groups_note(kind: str) -> str:
-    """Why these slices are not those of /slices."""
+    """Returns why these slices differ from those of /slices, or how classes are assigned."""
     if kind == "slices":
         return (
             "These slices were found on the half of the test examples that is not used for evaluation. Their "
@@ -98,7 +98,7 @@ def groups_note(kind: str) -> str:
 
 
 def warn_if_outdated(audit: Audit, run: Run, found: Mapping[str, Any]) -> None:
-    """Say what has happened since the preview."""
+    """Warns if the log or the scores are newer than the preview."""
     since = len(decisions.open_log(audit).events(after=found["position"]))
     if since:
         inputs.warn(f"The log has {count(since, 'event')} since this preview. Run the preview again to include them.")
@@ -108,7 +108,8 @@ def warn_if_outdated(audit: Audit, run: Run, found: Mapping[str, Any]) -> None:
 
 
 def show_whole(row: Mapping[str, Any]) -> None:
-    """All judging examples: three accuracies, the gain with its interval, and the verdict in words."""
+    """Shows the result over all evaluation examples: three accuracies, the gain with its interval, and the
+    conclusion."""
     places = st.columns(4)
     for place, (name, title) in zip(
         places[:3],
@@ -121,11 +122,11 @@ def show_whole(row: Mapping[str, Any]) -> None:
 
 
 def verdict(row: Mapping[str, Any]) -> str:
-    """What the intervals say.
+    """Returns the conclusion from the intervals.
 
-    >>> verdict({"gain": 0.02, "gain_low": 0.01, "gain_high": 0.03, "over_placebo": 0.02, "over_placebo_low": 0.01,
-    ...          "over_placebo_high": 0.03})
-    '**The corrections help**: +2 points (95 % interval +1 points to +3 points), more than as many random edits do.'
+    >>> row = {"gain": 0.02, "gain_low": 0.01, "gain_high": 0.03}
+    >>> verdict(row | {"over_placebo": 0.02, "over_placebo_low": 0.01, "over_placebo_high": 0.03})[:53]
+    '**The corrections help**: +2 points (95 % interval +1'
     """
     gain, low, high = (point_change(100 * row[name]) for name in ("gain", "gain_low", "gain_high"))
     interval = f"{gain} (95 % interval {low} to {high})"
@@ -139,7 +140,7 @@ def verdict(row: Mapping[str, Any]) -> str:
 
 
 def numbers(rows: pd.DataFrame) -> pd.DataFrame:
-    """The table behind the charts, as people read it."""
+    """Returns the numbers of the charts as a table."""
     return pd.DataFrame(
         {
             "group": rows["group"],
@@ -153,6 +154,6 @@ def numbers(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def change_text(row: Mapping[str, Any], name: str) -> str:
-    """A change with its interval."""
+    """Returns a change with its interval."""
     mid, low, high = (point_change(100 * row[f"{name}{end}"]) for end in ("", "_low", "_high"))
     return f"{mid} ({low} to {high})".replace(" points", "")

@@ -1,7 +1,7 @@
-"""The team on /reviews: who has which work, disputes for the lead, how far people agree.
+"""The team panel of /reviews: assignments, disputes for the lead, and inter-annotator agreement.
 
-Thin: the numbers come from ``scoring.queue.assignments`` and ``scoring.reviews.annotator_agreement``; a lead's acts are
-checked by role here, where they are written.
+The numbers come from ``scoring.queue.assignments`` and ``scoring.reviews.annotator_agreement``. This panel checks that
+only a lead writes assignments and adjudications.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ AGREEMENT = {
 
 
 def show_agreement(log: ReviewLog) -> None:
-    """Agreement overall, per pair and per class, with the warning about chance-corrected figures."""
+    """Shows agreement overall, per pair and per class, with the warning about chance-corrected figures."""
     table = log.decisions()
     whole = annotator_agreement.overall(table)
     if not whole["n"]:
@@ -66,7 +66,7 @@ def show_agreement(log: ReviewLog) -> None:
 
 
 def show_disputes(audit: Audit, log: ReviewLog, run: Run | None) -> None:
-    """Every dispute with all reasons; a lead settles one here, or many in a meeting."""
+    """Shows every dispute with all answers; a lead adjudicates one here, or many in a meeting."""
     consensus = log.consensus()
     disputed = consensus[consensus["status"] == "disputed"]
     waiting = second_reader.waiting(audit)
@@ -101,7 +101,7 @@ def show_disputes(audit: Audit, log: ReviewLog, run: Run | None) -> None:
 
 
 def _by_keyboard(log: ReviewLog) -> None:
-    """One button to the screen on which disputes are settled by keys, one after the other: a meeting on them alone."""
+    """Shows a button that opens a meeting on the disputes alone, where they are adjudicated by keyboard."""
     items = [one for one in meetings.agenda(log, None, slices=0) if one["kind"] == "dispute"]
     going = meetings.current(log) is not None
     label = "Continue the open meeting" if going else f"Adjudicate {count(len(items), 'dispute')} by keyboard"
@@ -124,7 +124,7 @@ def _by_keyboard(log: ReviewLog) -> None:
 
 
 def _settle(audit: Audit, log: ReviewLog, answers: Any) -> None:
-    """The lead's ruling on one dispute, with both reasons in view."""
+    """Shows the form for the adjudication of one dispute, below all answers."""
     with st.expander("Adjudicate one dispute here"):
         example = st.selectbox("Example", answers["example_id"].drop_duplicates(), key="settle")
         for one in answers[answers["example_id"] == example].itertuples():
@@ -158,7 +158,7 @@ def _ruling(example: str, row: Any, verdict: str, new_label: str | None, note: s
 
 
 def _write(log: ReviewLog, events: list) -> None:
-    """A lead's events; refused to anybody else here, whatever the page showed."""
+    """Writes a lead's events; refused here unless the visitor is a lead, whatever the page showed."""
     if not serving().identity.may("lead"):
         st.error("Only a lead of this audit can do this.")
         return
@@ -171,7 +171,7 @@ def _write(log: ReviewLog, events: list) -> None:
 
 
 def show_assignments(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple) -> None:
-    """Who has how much; a lead gives more, by class, slice, share and the sidebar's filters."""
+    """Shows the assignments; a lead assigns more by class, slice, share and the sidebar's filters."""
     table = assignments.workload(log)
     leads = serving().identity.may("lead") and not serving().identity.alone
     if table.empty and not leads:

@@ -1,11 +1,10 @@
-"""What a class means here: its section of the guidelines, its gold examples, and typical examples of it.
+"""The reference of a class: its section of the guidelines, its gold examples and typical examples.
 
-*Typical* are labelled training examples among the least suspicious of the class under the queue's own order, the
-nearest to their mean in feature space first; where features are missing, the least suspicious first. Examples whose
-label a reviewer found wrong are left out. Gold examples are named in ``guidelines.md``
-(``scoring.reviews.guidelines``).
+*Typical* examples are labelled training examples among the least suspicious of the class by the queue's own order,
+those nearest to their mean in feature space first; without features, the least suspicious first. Examples whose label a
+reviewer found wrong are left out. Gold examples are named in ``guidelines.md`` (``scoring.reviews.guidelines``).
 
-Input → output: a class name and a run → one dict ready for JSON. Cost: one query per class, kept.
+Input → output: a class name and a run → one dict ready for JSON. Cost: one query per class, cached.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ CANDIDATES = 200
 
 
 def describe_class(audit: Audit, run: Run | None, name: str) -> dict[str, Any]:
-    """{name, text, gold, typical}: cells of gold and of typical examples."""
+    """Returns {name, text, gold, typical}: cells of gold and of typical examples."""
     section = guideline(audit, name)
     wrong, hidden = _found_wrong(audit), model_output.all_hidden(audit)
     likely = typical_ids(audit, run, name) if run else []
@@ -53,7 +52,7 @@ def _with_role(cell: dict[str, Any], role: str) -> dict[str, Any]:
 
 
 def guideline(audit: Audit, name: str) -> Section:
-    """The class's section of guidelines.md; an empty one where there is none."""
+    """Returns the class's section of guidelines.md; an empty one where there is none."""
     return _sections(database.stamp(audit.guidelines_path), tuple(audit.classes)).get(name, Section())
 
 
@@ -70,7 +69,7 @@ def _found_wrong(audit: Audit) -> set[str]:
 
 
 def typical_ids(audit: Audit, run: Run, name: str) -> list[str]:
-    """Typical training examples of a class, the most typical first."""
+    """Returns typical training examples of a class, the most typical first."""
     order = database.start_order(audit, run, "train")
     if order is None:
         return []

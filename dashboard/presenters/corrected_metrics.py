@@ -1,11 +1,12 @@
-"""Metrics on corrected labels beside those on the labels as given, for every page that shows one.
+"""Metrics on corrected labels beside the metrics on given labels.
 
 ``add_corrected`` joins a page's own frame (accuracy per class, error per decile, slices) with
-``scoring.corrections.corrected_metrics``: columns corrected (the same metric on corrected labels) and changed (labels
-that the review changed there). Nothing is joined before the first correction: the two would be the same.
+``scoring.corrections.corrected_metrics``. It adds the columns corrected (the metric on corrected labels) and changed
+(number of labels that the review changed). Before the first correction both would be the same, so nothing is joined.
 
-Cost: one join of the examples per new event, kept. Limit: of a blind test, groups with fewer than ``hidden.FEWEST``
-changed labels are left out, since the difference would tell what the model says of single examples.
+Cost: one join of the examples per new event, cached. Limit: of a blind test, groups with fewer than
+``model_output.FEWEST_TEST_EXAMPLES`` changed labels are dropped, because the difference could reveal single
+predictions.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ ADDED = ("corrected", "changed")
 
 
 def corrected_examples(audit: Audit, run: Run | None, selection: Selection | None = None) -> pd.DataFrame | None:
-    """``scoring.corrections.corrected_metrics.judged`` of the selected examples; None where no label was changed."""
+    """Returns ``scoring.corrections.corrected_metrics.judged`` of the selected examples; None where no label was
+    changed."""
     if run is None or not run.predictions_path.is_file() or not (position := decisions.last_position(audit)):
         return None
     stamps = (
@@ -55,7 +57,7 @@ def _corrected_examples(_url: str, _position: int, run_name: str, _stamps: tuple
 
 
 def groups(audit: Audit, run: Run | None, by: list[str], selection: Selection | None = None) -> pd.DataFrame:
-    """Accuracy on both labels per group; empty where no label was changed."""
+    """Returns accuracy on given and corrected labels per group; an empty table if no label was changed."""
     found = corrected_examples(audit, run, selection)
     if found is None:
         return pd.DataFrame(columns=[*by, *metrics.COLUMNS])
@@ -63,7 +65,8 @@ def groups(audit: Audit, run: Run | None, by: list[str], selection: Selection | 
 
 
 def drop_revealing_rows(audit: Audit, table: pd.DataFrame, split: str | None = None) -> pd.DataFrame:
-    """The rows that tell of no single example of a blind test. split: of all rows, where it is no column."""
+    """Returns the rows that reveal no single example of a blind test. split: the split of all rows, if it is no
+    column."""
     if not second_reader.policy(audit).is_blind:
         return table
     test = table["split"] == "test" if "split" in table else pd.Series(split in ("test", None), index=table.index)
@@ -71,14 +74,14 @@ def drop_revealing_rows(audit: Audit, table: pd.DataFrame, split: str | None = N
 
 
 def add_corrected_classes(audit: Audit, run: Run | None, known: pd.DataFrame, selection: Selection) -> pd.DataFrame:
-    """Accuracy per class and split with the same on corrected labels, where some were changed."""
+    """Returns accuracy per class and split, with the accuracy on corrected labels where some were changed."""
     return add_corrected(audit, run, known, selection, ["label", "split"])
 
 
 def add_corrected(
     audit: Audit, run: Run | None, known: pd.DataFrame, selection: Selection, by: list[str]
 ) -> pd.DataFrame:
-    """Accuracies by some columns with the same on corrected labels, where some were changed."""
+    """Returns accuracies by some columns, with the accuracy on corrected labels where some were changed."""
     found = groups(audit, run, by, selection)
     found = found.assign(changed=metrics.changed(found))
     return known.merge(found.loc[found["changed"] > 0, [*by, *ADDED]], on=by, how="left")
@@ -87,7 +90,7 @@ def add_corrected(
 def add_corrected_deciles(
     audit: Audit, run: Run, column: ScoreColumn, selection: Selection, known: pd.DataFrame
 ) -> pd.DataFrame:
-    """Error per decile with the same on corrected labels, where some were changed."""
+    """Returns error per decile, with the error on corrected labels where some were changed."""
     found = corrected_examples(audit, run, selection)
     if found is None or not len(found):
         return known
@@ -105,9 +108,9 @@ def add_corrected_deciles(
 def add_corrected_band(
     audit: Audit, runs: Mapping[str, pd.Series], selection: Selection, band: pd.DataFrame
 ) -> pd.DataFrame:
-    """The mean error per decile over runs with the same on corrected labels, where some were changed.
+    """Returns the mean error per decile over runs, with the mean on corrected labels where some were changed.
 
-    runs: name → its score by example_id, turned as the page has it.
+    runs: name → its score by example_id, oriented as on the page.
     """
     found = {name: corrected_examples(audit, audit.run(name), selection) for name in runs}
     found = {name: rows for name, rows in found.items() if rows is not None and len(rows)}
@@ -133,7 +136,7 @@ def _scores(scores: database.Stamp, column: str) -> pd.Series:
 
 
 def slice_accuracy_texts(audit: Audit, run: Run | None, members: pd.DataFrame) -> dict[int, str]:
-    """slice_id → its accuracy on corrected labels in words, for slices with changed labels."""
+    """Returns slice_id → its accuracy on corrected labels as text, for slices with changed labels."""
     found = corrected_examples(audit, run)
     if found is None:
         return {}
@@ -145,7 +148,7 @@ def slice_accuracy_texts(audit: Audit, run: Run | None, members: pd.DataFrame) -
 
 
 def accuracy_text(corrected: float, changed: float) -> str:
-    """A share on corrected labels with how many were changed.
+    """Returns an accuracy on corrected labels with the number of changed labels.
 
     >>> accuracy_text(0.75, 3)
     '75 % on corrected labels (3 changed)'
@@ -154,7 +157,7 @@ def accuracy_text(corrected: float, changed: float) -> str:
 
 
 def note(table: pd.DataFrame) -> str:
-    """What is said beside a chart with both, "" where nothing was changed."""
+    """Returns the note below a chart with corrected metrics; "" if no label was changed."""
     changed = round(table["changed"].fillna(0).sum()) if "changed" in table else 0
     return (
         f"◇ is the error on corrected labels, if some labels were changed ({count(changed, 'label')} in all)."

@@ -1,7 +1,7 @@
-"""All that an audit knows about one example, as the opened example shows it: scores, probabilities, metadata, history.
+"""Everything the audit knows about one example: scores, probabilities, metadata and history.
 
 Input → output: an example_id and a run → one dict ready for JSON. Cost: one look-up per score file, and one reading of
-it after it was written. Limit: a percentile is the place among the examples of the same split.
+each new file. Limit: percentiles are among the examples of the same split.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from scoring.audit.storage import readable
 from scoring.evaluation.probabilities import softmax
 
 MOST_CLASSES = 10
-MOST_VALUES = 50_000  # per score, to rank one among them: exact up to there, else to 0.002 %
+MOST_VALUES = 50_000  # per score; percentiles are exact up to this number, else to 0.002 %
 HISTORY = ("action", "reviewer", "verdict", "new_label", "note")
 
 
 def describe(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any] | None:
-    """Everything about one example, or None where there is no such example."""
+    """Returns everything about one example, or None if there is no such example."""
     row = find(audit, example_id)
     if row is None:
         return None
@@ -55,21 +55,21 @@ def describe(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any] |
 
 
 def find(audit: Audit, example_id: str) -> dict[str, Any] | None:
-    """The example's row of the example table, or None."""
+    """Returns the example's row of the example table, or None."""
     if not audit.examples_path.is_file():
         return None
     return next(iter(database.rows(audit.examples_path, [example_id]).to_pylist()), None)
 
 
 def metadata_of(row: dict[str, Any]) -> list[tuple[str, str | None]]:
-    """Split, id, file and the dataset's own columns, as text."""
+    """Returns split, id, file and the dataset's own columns, as text."""
     pairs = [("split", row["split"]), ("example_id", row["example_id"]), ("file", row.get("reference"))]
     own = [(name.removeprefix(META), value) for name, value in row.items() if name.startswith(META)]
     return [(name, None if json_value(value) is None else str(json_value(value))) for name, value in pairs + own]
 
 
 def scores_of(audit: Audit, run: Run, example_id: str, split: str) -> list[dict[str, Any]]:
-    """Every score of the example with what it means: title, help, unit, suspicious, value, percentile."""
+    """Returns every score of the example with what it means: title, help, unit, suspicious, value, percentile."""
     columns = database.score_columns(run)
     found = []
     for scorer in dict.fromkeys(column.scorer for column in columns):
@@ -78,7 +78,7 @@ def scores_of(audit: Audit, run: Run, example_id: str, split: str) -> list[dict[
 
 
 def _scores(audit: Audit, run: Run, columns: Sequence[ScoreColumn], example_id: str, split: str) -> list[dict]:
-    """The columns of one score file, each with its percentile among the examples of the split."""
+    """Returns the columns of one score file, each with its percentile among the examples of the split."""
     path = run.score_path(columns[0].scorer)
     own = database.rows(path, [example_id], [column.name for column in columns]).to_pylist()
     values = [own[0][column.name] if own else None for column in columns]
@@ -100,7 +100,8 @@ def _scores(audit: Audit, run: Run, columns: Sequence[ScoreColumn], example_id: 
 
 @lru_cache(maxsize=64)
 def split_values(scores: database.Stamp, examples: database.Stamp, split: str) -> dict[str, np.ndarray]:
-    """Each column's values within a split in ascending order, thinned to ``MOST_VALUES``: read once per score file."""
+    """Returns each column's values within a split in ascending order, thinned to ``MOST_VALUES``: read once per
+    score file."""
     query = (
         f"SELECT s.* EXCLUDE (example_id) FROM {source(scores[0])} s JOIN {source(examples[0])} e "
         "ON e.example_id = s.example_id WHERE e.split = ?"
@@ -118,7 +119,7 @@ def _thinned(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def percentile(ascending: np.ndarray | None, value: float | None) -> float | None:
-    """Share of the values below one, ties counted half, in percent; None for None.
+    """Returns the share of the values below one, ties counted half, in percent; None for None.
 
     >>> percentile(np.array([1.0, 2.0, 2.0, 9.0]), 2.0)
     50.0
@@ -131,7 +132,7 @@ def percentile(ascending: np.ndarray | None, value: float | None) -> float | Non
 
 
 def probabilities_of(audit: Audit, run: Run, example_id: str) -> list[tuple[str, float]]:
-    """The most probable classes, highest first: (name, probability), from the logits of the last checkpoint."""
+    """Returns the most probable classes, highest first: (name, probability), from the logits of the last checkpoint."""
     logits = vector_of(run.logits_path, example_id)
     if logits is None or len(logits) != len(audit.classes) or not np.isfinite(logits).all():
         return []
@@ -140,7 +141,7 @@ def probabilities_of(audit: Audit, run: Run, example_id: str) -> list[tuple[str,
 
 
 def vector_of(path: Path, example_id: str) -> np.ndarray | None:
-    """One vector of an Arrow file, without reading the others; None where it is not there."""
+    """Returns one vector of an Arrow file without reading the others; None if the file or the vector is missing."""
     if not path.is_file():
         return None
     with readable(path), pa.memory_map(str(path)) as mapped:
@@ -150,7 +151,7 @@ def vector_of(path: Path, example_id: str) -> np.ndarray | None:
 
 
 def history_of(audit: Audit, example_id: str) -> list[dict[str, Any]]:
-    """What was said about the example, newest first; ``stands`` tells what still holds."""
+    """Returns the example's events, newest first; ``stands`` marks the current ones."""
     log = open_log(audit)
     events = log.events(example_id=example_id)
     holding = [frame[frame["example_id"] == example_id] for frame in (log.decisions(), log.flags(), log.comments())]

@@ -1,12 +1,10 @@
-"""What helps to decide about some examples at once: scores with their percentile in the class, neighbours, and the
-rest.
+"""What a session shows about several examples: scores with percentiles within the class, neighbours, history and more.
 
-Input → output: a few example_ids and a run → {example_id: one dict ready for JSON}. The browser asks for the examples
-that come next, so several are read with one query per file. Percentiles are among the examples of the same split and
-label; exact for classes of up to ``MOST_VALUES`` examples, else to 0.05 %.
+Input → output: a few example_ids and a run → {example_id: one dict ready for JSON}. The browser requests the next
+examples together, so each file is read with one query. Percentiles are among the examples of the same split and label.
+They are exact for classes of up to ``MOST_VALUES`` examples, else accurate to 0.05 %.
 
-Cost at 60,000 examples: about 15 ms per score file for a batch, and once more where it has classes that were not asked
-for before.
+Cost at 60,000 examples: about 15 ms per score file for a batch, and once more for classes that are not cached yet.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ MOST_NEIGHBOURS = 12
 
 
 def session_facts(audit: Audit, run: Run | None, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Everything beside the picture, for the examples among ``ids`` that exist."""
+    """Returns all facts beside the image, for the examples among ``ids`` that exist."""
     rows = {row["example_id"]: row for row in database.rows(audit.examples_path, ids).to_pylist()}
     known = [one for one in ids if one in rows]
     hidden = model_output.hidden_reasons(audit, known)
@@ -73,7 +71,7 @@ def session_facts(audit: Audit, run: Run | None, ids: Sequence[str]) -> dict[str
 
 
 def _scores(audit: Audit, run: Run, rows: dict[str, dict]) -> dict[str, list[dict[str, Any]]]:
-    """Every score of each example with what it means: title, help, unit, suspicious, value, percentile."""
+    """Returns every score of each example with what it means: title, help, unit, suspicious, value, percentile."""
     columns = database.score_columns(run)
     found: dict[str, list[dict]] = {one: [] for one in rows}
     for scorer in dict.fromkeys(column.scorer for column in columns):
@@ -114,10 +112,9 @@ _keeping = threading.Lock()
 def class_values(
     scores: database.Stamp, examples: database.Stamp, groups: Collection[Group]
 ) -> dict[Group, dict[str, np.ndarray]]:
-    """Each column's values within each group in ascending order, thinned to ``MOST_VALUES``.
+    """Returns each column's values within each group in ascending order, thinned to ``MOST_VALUES``.
 
-    Groups that are not known yet are read with one query, whatever their number: one scan of the file per group would
-    be as many scans as there are classes.
+    All groups that are not cached are read with one query, because one scan of the file per class would be slow.
     """
     with _keeping:
         found = {group: _kept[scores, examples, group] for group in groups if (scores, examples, group) in _kept}
@@ -158,7 +155,7 @@ def _thinned(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _probabilities(audit: Audit, run: Run, ids: Sequence[str]) -> dict[str, list[tuple[str, float]]]:
-    """The most probable classes of each example, highest first, from the logits of the last checkpoint."""
+    """Returns the most probable classes of each example, highest first, from the logits of the last checkpoint."""
     if not run.logits_path.is_file():
         return {}
     names, logits = read_vectors(run.logits_path, ids)
@@ -177,7 +174,7 @@ def _probabilities(audit: Audit, run: Run, ids: Sequence[str]) -> dict[str, list
 
 
 def neighbour_ids(run: Run, ids: Sequence[str]) -> dict[str, list[tuple[str, float]]]:
-    """The nearest examples by features of each, nearest first, with their cosine distance; none: not computed."""
+    """Returns the nearest examples by features with their cosine distance, nearest first; {} if not computed."""
     if not run.neighbours_path.is_file():
         return {}
     return {
@@ -187,7 +184,7 @@ def neighbour_ids(run: Run, ids: Sequence[str]) -> dict[str, list[tuple[str, flo
 
 
 def neighbours(audit: Audit, run: Run, ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """The nearest neighbours of each example as cells, with their distance."""
+    """Returns the nearest neighbours of each example as cells, with their distance."""
     near = {one: some[:MOST_NEIGHBOURS] for one, some in neighbour_ids(run, ids).items()}
     made = plain_cells(audit, run, [name for some in near.values() for name, _ in some])
     return {
@@ -206,7 +203,7 @@ def _neighbour(cell: dict[str, Any], distance: float, of: str, rank: int) -> dic
 
 
 def plain_cells(audit: Audit, run: Run | None, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Cells without a score by example_id; ids that the audit does not have are left out."""
+    """Returns cells without a score by example_id; unknown ids are left out."""
     names = list(dict.fromkeys(ids))
     if not names:
         return {}

@@ -1,9 +1,7 @@
-"""A queue that stays as it was when it was asked for, while its examples are decided and scores may be
-written anew.
+"""A ranking that does not change while a reviewer works through it, although examples are decided and scores renewed.
 
-Which examples are decided is taken from one position of the log; that position is in the address
-(``?as_of=``), so a link shows a colleague the same queue. The ranking itself is kept for the session. A
-button asks for the queue again.
+The decided examples are taken from one position of the log. That position is in the address (``?as_of=``), so a link
+shows a colleague the same queue. The ranking is stored in the browser session. A button renews it.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ PARAMETER = "as_of"
 
 @dataclass(frozen=True)
 class FrozenRanking:
-    """A ranking, lowest first, with what it was made of."""
+    """A ranking, lowest first, with the key, the log position and the score file it was made from."""
 
     signature: tuple
     as_of: int
@@ -35,7 +33,7 @@ class FrozenRanking:
 
 
 def frozen_ranking(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, page: str) -> pa.Table:
-    """The ranking of the selected examples as it was when the page first showed it."""
+    """Returns the ranking of the selected examples as it was when the page first showed it."""
     signature = (run.name, column.address, selection)
     key = f"_frozen_{page}"
     frozen: FrozenRanking | None = st.session_state.get(key)
@@ -51,13 +49,13 @@ def frozen_ranking(audit: Audit, run: Run, column: ScoreColumn, selection: Selec
 
 
 def frozen_position(page: str) -> int | None:
-    """The position of the log at which the page's ranking was frozen; None where there is none yet."""
+    """Returns the position of the log at which the page's ranking was frozen; None where there is none yet."""
     frozen: FrozenRanking | None = st.session_state.get(f"_frozen_{page}")
     return None if frozen is None else frozen.as_of
 
 
 def freeze(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, as_of: int) -> FrozenRanking:
-    """The ranking now, of the examples that are decided (or not) at a position of the log."""
+    """Returns the present ranking, of the examples that are decided (or not) at a position of the log."""
     table = database.ranking(audit, run, column, selection)
     if selection.decision is not None:
         states = second_reader.visible_states(audit, decisions.state_at(audit, as_of), serving().identity.reviewer)
@@ -69,7 +67,7 @@ def freeze(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, as
 def _refresh_pressed(
     frozen: FrozenRanking, last: int, scores: database.Stamp | None, selection: Selection, page: str
 ) -> bool:
-    """A button where the queue is no longer what it would be now; whether it was pressed."""
+    """Shows a button if the ranking is out of date, and returns whether it was pressed."""
     if frozen.scores != scores:
         label = "The scores have changed. Show the new order"
     elif selection.decision is not None and last > frozen.as_of:

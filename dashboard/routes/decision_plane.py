@@ -1,11 +1,11 @@
-"""The two-dimensional cut of an opened example: read where `hardlook cut` kept it, or started as a job.
+"""The decision plane of an opened example: read from the file of `hardlook cut`, or computed in a job.
 
     GET  /hardlook/cut?id=…&x=…&y=…[&run=…][&score=…]   {state: ready, cut}, none, running or failed
-    POST /hardlook/cut   {id, x, y, run}                starts `hardlook cut …` in a process of its own
+    POST /hardlook/cut   {id, x, y, run}                starts `hardlook cut …` in a separate process
 
-The size of each point is its rank by a score among the points shown (DuckDB's ``percent_rank``); a cut of an earlier
-checkpoint or of other content counts as none. Cost: one small file and one look-up per score. Limit: a server that only
-reads starts nothing, and says what to type.
+The size of a point is its rank by a score among the points shown (DuckDB's ``percent_rank``). A plane of an earlier
+checkpoint or of other content counts as none. Cost: one small file and one look-up per score. Limit: a read-only server
+starts nothing, and returns the command to type.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from scoring.audit.storage import read_json
 from scoring.data.column_statistics import cut_key
 
 DEFAULT_SCORES = ("influence.self_influence", "self_influence.cook", "uncertainty.loss")
-"""Scores by which points are sized at first: the first one that is there."""
+"""Default scores for the size of points; the first one that the run has is used."""
 
 LONGEST = 1000
 
 
 def plane_routes() -> list[Route]:
-    """The two routes."""
+    """Returns the two routes."""
     return [Route("/hardlook/cut", read_plane), Route("/hardlook/cut", start_plane, methods=["POST"])]
 
 
 async def read_plane(request: Request) -> Response:
-    """The cut, or how far its job is."""
+    """Returns the decision plane, or the state of its job."""
     query = request.query_params
     example_id, x, y = (query.get(name, "") for name in ("id", "x", "y"))
     run = run_named(query.get("run"))
@@ -53,7 +53,7 @@ async def read_plane(request: Request) -> Response:
 
 
 async def start_plane(request: Request) -> Response:
-    """Start the command."""
+    """Starts the command that computes a decision plane."""
     if reason := refusal(request) or jobs.refusal():
         return PlainTextResponse(reason, status_code=403)
     body = await read_body(request) or {}
@@ -75,12 +75,12 @@ async def start_plane(request: Request) -> Response:
 
 
 def _options(example_id: str, x: str, y: str) -> list[str]:
-    """As one word each, since ids and columns may begin with a dash."""
+    """Returns the options as one word each, because ids and columns may begin with a dash."""
     return [f"--example={example_id}", f"--x={x}", f"--y={y}"]
 
 
 def plane_state(audit: Audit, run: Run, example_id: str, x: str, y: str, score: str | None) -> dict[str, Any]:
-    """How a cut stands: ready with all that is drawn, none, running, or failed with the reason."""
+    """Returns the state of a decision plane: ready with its data, none, running, or failed with the reason."""
     if reason := model_output.refusal(audit, [example_id]):
         return {"state": "none", "line": None, "command": None, "refusal": reason}
     found = stored_plane(audit, run, example_id, x, y)
@@ -106,7 +106,8 @@ def plane_state(audit: Audit, run: Run, example_id: str, x: str, y: str, score: 
 
 
 def stored_plane(audit: Audit, run: Run, example_id: str, x: str, y: str) -> dict[str, Any] | None:
-    """The cut of the run's checkpoint as it is now and the example's content as it is now, or None."""
+    """Returns the stored plane if it belongs to the run's present checkpoint and the example's present content, else
+    None."""
     found = read_json(run.cut_path(cut_key(example_id, x, y)), {})
     last = (run.record().get("checkpoints") or [{}])[-1].get("sha256")
     if not found or found.get("checkpoint") != last:
@@ -117,14 +118,14 @@ def stored_plane(audit: Audit, run: Run, example_id: str, x: str, y: str) -> dic
 
 
 def _without_hidden(audit: Audit, found: dict[str, Any]) -> dict[str, Any]:
-    """The cut without the points whose place among the decisions would tell what is hidden."""
+    """Returns the plane without hidden examples, whose position would reveal the model's output."""
     hidden = model_output.hidden_reasons(audit, found["points"]["example_id"])
     rows = [at for at, one in enumerate(found["points"]["example_id"]) if one not in hidden]
     return {**found, "points": {name: [values[at] for at in rows] for name, values in found["points"].items()}}
 
 
 def point_sizes(run: Run, ids: list[str], score: str | None) -> dict[str, Any]:
-    """Sizes 0 to 1 (null where there is no score), the score by which, and those to choose from."""
+    """Returns sizes from 0 to 1 (null without a score), the score used, and the scores to choose from."""
     columns = database.score_columns(run)
     column = next(filter(None, (find_column(columns, name) for name in (score, *DEFAULT_SCORES) if name)), None)
     names = [{"address": one.address, "title": one.title} for one in columns]
@@ -138,7 +139,7 @@ def point_sizes(run: Run, ids: list[str], score: str | None) -> dict[str, Any]:
 
 
 def _ranks(run: Run, column: ScoreColumn, ids: list[str]) -> list[float | None]:
-    """Each example's share of the others that it lies above."""
+    """Returns for each example the share of the others with a lower score."""
     path, name = run.score_path(column.scorer), identifier(column.name)
     table = database.sql(
         f"SELECT example_id, percent_rank() OVER (ORDER BY {name}) r FROM {source(path)} "

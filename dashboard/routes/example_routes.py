@@ -1,20 +1,20 @@
-"""What the browser asks for besides pages: pictures, maps, facts about one example, and the log's events.
+"""The routes besides pages: images, maps, facts about one example, and the events of the log.
 
-    GET  /hardlook/thumb?id=&v=      a picture of at most 256 pixels; v, the fingerprint, makes it cacheable for ever
+    GET  /hardlook/thumb?id=&v=      an image of at most 256 pixels; v, the fingerprint, lets browsers cache it for ever
     POST /hardlook/thumbs            {ids} → a page of them in one answer, as data addresses
-    GET  /hardlook/image?id=&v=      the original, as a browser can show it
-    GET  /hardlook/map?id=&run=      the VoG map as a picture to lay over it
+    GET  /hardlook/image?id=&v=      the original, in a format that a browser can show
+    GET  /hardlook/map?id=&run=      the VoG map as an overlay
     GET  /hardlook/example?id=&run=  scores with percentiles, probabilities, metadata, history
-    POST /hardlook/influence?run=    {ids} → who in training is behind them, as cells
-    GET  /hardlook/decisions?after=  how the examples stand that changed after a position of the log
-    POST /hardlook/decisions         {ids} → how these examples stand
-    POST /hardlook/events            {audit, events} → which are durable, which are refused and why
-    GET  /hardlook/last-act?but=     what an undo would take back, done elsewhere than by this client: a page knows its
-    own GET  /hardlook/grid/…            the grid's own scripts
-    GET  /hardlook/cut, POST         a cut through a vector (``dashboard.routes.decision_plane``)
+    POST /hardlook/influence?run=    {ids} → their strongest opponents and proponents, as cells
+    GET  /hardlook/decisions?after=  the status of the examples that changed after a position of the log
+    POST /hardlook/decisions         {ids} → the status of these examples
+    POST /hardlook/events            {audit, events} → which are saved, which are refused and why
+    GET  /hardlook/last-act?but=     the act that an undo takes back, unless this client made it and knows it
+    GET  /hardlook/grid/…            the grid's scripts
+    GET  /hardlook/cut, POST         a decision plane (``dashboard.routes.decision_plane``)
 
-Ids travel in the query, because they may hold slashes, dots and anything else. Foreign hosts and pages are turned away
-before (``dashboard.auth.identity.Gate``); who may write is asked here, at the event. Cost: a thumbnail is one binary
+Ids are in the query, because they may hold slashes, dots and anything else. Foreign hosts and pages are refused before
+(``dashboard.auth.identity.Gate``); the right to write is checked here, at the event. Cost: a thumbnail is one binary
 search in a memory-mapped file, an event one flush to the disk.
 """
 
@@ -84,7 +84,7 @@ log = logging.getLogger(__name__)
 
 
 def all_routes() -> list[Route]:
-    """The routes above, for the App."""
+    """Returns the routes above, for the App."""
     found = [
         Route("/hardlook/thumb", thumb),
         Route("/hardlook/thumbs", thumbs, methods=["POST"]),
@@ -107,7 +107,8 @@ def all_routes() -> list[Route]:
 
 
 def _with_error_reply(app: ASGIApp) -> ASGIApp:
-    """A route whose ``HardlookError`` (a damaged file, most of all) is answered in words instead of as a crash."""
+    """Returns the route wrapped so that a ``HardlookError``, such as a damaged file, becomes a reply with its
+    message."""
 
     async def answering(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -122,15 +123,14 @@ def _with_error_reply(app: ASGIApp) -> ASGIApp:
 
 
 async def thumb(request: Request) -> Response:
-    """Read on the event loop: a look-up takes microseconds, a thread would take longer."""
+    """Returns a thumbnail. It runs on the event loop, because a look-up takes microseconds and a thread longer."""
     data = _thumbnails(database.open_audit().root).get(request.query_params.get("id", ""))
     return missing("There is no thumbnail of this example.") if data is None else _picture(request, data)
 
 
 async def thumbs(request: Request) -> Response:
-    """{id: data address} of those that have a thumbnail, or {id: [fingerprint, data address]} for ``named``: those that
-    ask ahead know ids alone. A hundred requests cost browser and server a second.
-    """
+    """Returns {id: data address} of the examples that have a thumbnail, or {id: [fingerprint, data address]} for
+    ``named``, for callers that know only ids. One reply replaces a hundred requests, which take a second."""
     body = await read_body(request)
     ids = sound_ids(body)
     if ids is None:
@@ -164,7 +164,7 @@ def _originals(root: Path) -> BlobStore:
 
 
 def image(request: Request) -> Response:
-    """The original where it is a file or was kept; the thumbnail where only the user's code could read it."""
+    """Returns the original if it is a file or was stored; else the thumbnail."""
     audit, example_id = database.open_audit(), request.query_params.get("id", "")
     row = example_details.find(audit, example_id)
     if row is None:
@@ -189,7 +189,7 @@ def _original(audit: Audit, row: Mapping[str, Any]) -> bytes:
 
 
 def vog_map(request: Request) -> Response:
-    """The map as PNG, transparent where the gradient hardly varies."""
+    """Returns the VoG map as PNG, transparent where it is weak."""
     run, example_id = run_of(request), request.query_params.get("id", "")
     if reason := model_output.refusal(database.open_audit(), [example_id]):
         return missing(reason)
@@ -215,7 +215,7 @@ def _kind(data: bytes) -> str | None:
 
 
 def example(request: Request) -> Response:
-    """All about one example, for the opened example."""
+    """Returns everything about one example, for the opened example."""
     try:
         found = example_details.describe(database.open_audit(), run_of(request), request.query_params.get("id", ""))
     except HardlookError as error:
@@ -224,7 +224,7 @@ def example(request: Request) -> Response:
 
 
 async def influence(request: Request) -> Response:
-    """Opponents and proponents of one example or of a selection."""
+    """Returns opponents and proponents of one example or of a selection."""
     ids, run = await posted_ids(request), run_of(request)
     if ids is None:
         return no_ids()
@@ -235,7 +235,7 @@ async def influence(request: Request) -> Response:
 
 
 def decisions(request: Request) -> Response:
-    """News since a position."""
+    """Returns what changed since a position of the log."""
     try:
         after = int(request.query_params.get("after", ""))
     except ValueError:
@@ -244,7 +244,7 @@ def decisions(request: Request) -> Response:
 
 
 async def decisions_of(request: Request) -> Response:
-    """How some examples stand."""
+    """Returns the status of some examples."""
     ids = await posted_ids(request)
     if ids is None:
         return no_ids()
@@ -252,12 +252,12 @@ async def decisions_of(request: Request) -> Response:
 
 
 def _for_visitor(answer: dict[str, Any]) -> dict[str, Any]:
-    """How examples stand, without answers that a second reader must not see."""
+    """Returns the status of examples without answers that are hidden from the visitor."""
     return second_reader.visible_status(database.open_audit(), answer, serving().identity.reviewer)
 
 
 def last_act(request: Request) -> Response:
-    """{act: {client, seq, example_id, fingerprint, label, before, opens}}, or {act: null}."""
+    """Returns {act: {client, seq, example_id, fingerprint, label, before, opens}}, or {act: null}."""
     reviewer = serving().identity.reviewer
     own = request.query_params.get("but")
     return _answer(lambda: {"act": None if reviewer is None else _last_act(reviewer, own)})
@@ -273,7 +273,7 @@ def _last_act(reviewer: str, own: str | None) -> dict[str, Any] | None:
 
 
 def _answer(what: Callable[[], Any]) -> Response:
-    """What the log says, or that it cannot be read now."""
+    """Returns the result as a reply, or 503 if the log cannot be read now."""
     try:
         return json_reply(what())
     except LogUnavailable as error:
@@ -281,7 +281,7 @@ def _answer(what: Callable[[], Any]) -> Response:
 
 
 def live_status() -> LiveStatus:
-    """How the examples of the served audit stand; one for all requests."""
+    """Returns the status of the served audit's examples; one object for all requests."""
     return _live_status(serving().log_url, database.open_audit().name)
 
 
@@ -294,7 +294,7 @@ def _live_status(_url: str, _name: str) -> LiveStatus:
 
 
 async def events(request: Request) -> Response:
-    """Append what a reviewer did; answers only when it is on the disk."""
+    """Appends a reviewer's events and replies when they are on the disk."""
     if reason := refusal(request):
         return PlainTextResponse(reason, status_code=403)
     body = await read_body(request) or {}
@@ -307,7 +307,8 @@ async def events(request: Request) -> Response:
 
 
 def append(sent: list[dict[str, Any]]) -> dict[str, Any]:
-    """Write what can be written. → {acked, saved: [{client, seq}], refused: [{client, seq, reason}], position}."""
+    """Writes the valid events and returns {acked, saved: [{client, seq}], refused: [{client, seq, reason}],
+    position}."""
     good, refused = _checked(sent)
     acked: dict[str, int] = {}
     review_log = open_log(database.open_audit())
@@ -323,7 +324,7 @@ def append(sent: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _checked(sent: list[dict[str, Any]]) -> tuple[list[Event], list[dict[str, Any]]]:
-    """The events that are sound, under the name of who is here, and the refusals of the others."""
+    """Returns the valid events under the visitor's name, and the refusals of the others."""
     audit, reviewer = database.open_audit(), serving().identity.name()
     known = _known(audit, {str(one.get("example_id")) for one in sent})
     classes = frozenset(audit.classes)
@@ -355,7 +356,7 @@ def _refusal(client: Any, seq: Any, error: Exception) -> dict[str, Any]:
 
 
 def _known(audit: Audit, ids: set[str]) -> set[str]:
-    """Which of these examples there are."""
+    """Returns which of these examples exist."""
     if not audit.examples_path.is_file():
         return set()
     return set(database.rows(audit.examples_path, sorted(ids), [])["example_id"].to_pylist())

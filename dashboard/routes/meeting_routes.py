@@ -1,15 +1,14 @@
-"""Where the meeting is, for browsers that follow it, and what its lead does.
+"""The routes of a meeting: its current state for browsers that follow it, and the acts of its lead.
 
-    GET  /hardlook/meeting?known=…   the open meeting's item with what was said about it; {same: true} where it is known
-    POST /hardlook/meeting           {audit, act: go | move | hands | record | present, …}: a lead's act → the new state
+    GET  /hardlook/meeting?known=…   the open meeting's item with the answers given; {same: true} if nothing changed
+    POST /hardlook/meeting           {audit, act: go | move | hands | record | present, …}: an act → the new state
 
-Whoever may look at pictures follows; only a lead acts, which is asked here. Who followed within the last seconds counts
-as present when an outcome is recorded, beside the names that the lead gives. An answer that waits for a second reader
-is not read out before there is one.
+Everybody who may see images can follow; only a lead can act, which is checked here. People who followed within the last
+seconds count as present when an outcome is recorded, beside the names that the lead enters. An answer that waits for a
+second reader is not shown before the second answer.
 
-Cost: a poll with no news is two indexed queries. Limit: who follows is known to the process that they follow through,
-and counts as present where the lead's acts reach the same one: of several servers of one log each knows its own
-followers.
+Cost: a poll without news is two indexed queries. Limit: each server process knows only its own followers, so of several
+servers of one log each counts its own.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ from scoring.audit.errors import HardlookError
 from scoring.reviews import LogUnavailable, ReviewLog, meetings
 from scoring.reviews.verdicts import VERDICTS, sentence, taking
 
-PRESENT_SECONDS = 15.0  # seconds after a look in which somebody counts as there
+PRESENT_SECONDS = 15.0  # seconds after the last poll during which a person counts as present
 MOST_ANSWERS = 9
 _last_poll: dict[str, float] = {}
 
 
 def meeting_routes() -> list[Route]:
-    """The routes above, for the App."""
+    """Returns the routes above, for the App."""
     return [
         Route("/hardlook/meeting", read_meeting),
         Route("/hardlook/meeting", post_act, methods=["POST"]),
@@ -48,7 +47,7 @@ def meeting_routes() -> list[Route]:
 
 
 def read_meeting(request: Request) -> Response:
-    """The open meeting for whoever follows."""
+    """Returns the open meeting for a follower."""
     reviewer = serving().identity.reviewer
     if reviewer is not None:
         _last_poll[reviewer] = time.monotonic()
@@ -59,7 +58,7 @@ def read_meeting(request: Request) -> Response:
 
 
 async def post_act(request: Request) -> Response:
-    """Something that the lead did."""
+    """Performs an act of the lead and returns the new state."""
     if reason := refusal(request, needed="lead"):
         return PlainTextResponse(reason, status_code=403)
     body = await read_body(request)
@@ -110,7 +109,7 @@ def _record(audit: Audit, log: ReviewLog, lead: str, body: dict[str, Any]) -> No
 
 
 def meeting_state(known: str) -> dict[str, Any]:
-    """What a browser draws."""
+    """Returns the meeting as the browser shows it."""
     audit = database.open_audit()
     log = open_log(audit)
     meeting = meetings.latest(log)
@@ -135,7 +134,7 @@ def meeting_state(known: str) -> dict[str, Any]:
 
 
 def item_state(audit: Audit, log: ReviewLog, meeting: dict[str, Any]) -> dict[str, Any]:
-    """The item that all look at: pictures, what was said with its reasons, the answers to choose from, the tally."""
+    """Returns the current item: images, answers with their reasons, the options of the vote, the tally."""
     at = meeting["at"]
     item = meeting["items"][at]
     example_id = item["example_id"]
@@ -167,7 +166,7 @@ def _example(audit: Audit, example_id: str) -> dict[str, Any]:
 
 
 def _text(audit: Audit, example_id: str, row: dict[str, Any]) -> str | None:
-    """What is read instead of a picture."""
+    """Returns the text shown instead of an image."""
     if audit.media == "image":
         return row.get("problem") if row.get("problem") else None
     shown = example_content.cell_contents(audit, [example_id], [row.get("label")])[0]
@@ -182,7 +181,7 @@ def _run(audit: Audit) -> Run | None:
 
 
 def _answers(audit: Audit, row: dict[str, Any], answers: list[Any]) -> list[dict[str, Any]]:
-    """What can be voted for: the given label, every answer that somebody gave, and what names no class (none,
+    """Returns the options of the vote: the given label, every answer given, and the verdicts without a class (none,
     unsure)."""
     found: list[dict[str, Any]] = []
     label = row.get("label")

@@ -1,11 +1,11 @@
-"""What a session asks for besides pictures and decisions.
+"""The routes of a session, besides images and decisions.
 
 POST /hardlook/dossiers?run=   {ids} → {example_id: scores with percentiles, neighbours, metadata, history}
 GET  /hardlook/class?name=     guidelines, gold and typical examples of a class
 GET  /hardlook/alike?id=&run=  look-alike suspects, as cells
-GET  /hardlook/deep?id=        the original's values at its own depth, for window and level
-POST /hardlook/hold            {ids} → {example_id: who looks at it now}; takes what is free for some minutes
-GET  /hardlook/sitting         the reviewer's sitting as the log has it: decided, active seconds
+GET  /hardlook/deep?id=        the original's values at full depth, for window and level
+POST /hardlook/hold            {ids} → {example_id: who has locked it}; locks free examples for some minutes
+GET  /hardlook/sitting         the reviewer's current session from the log: decided, active seconds
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MOST = 24
 
 
 def session_routes() -> list[Route]:
-    """The routes above."""
+    """Returns the routes above."""
     return [
         Route("/hardlook/dossiers", facts_of, methods=["POST"]),
         Route("/hardlook/class", class_of),
@@ -47,7 +47,7 @@ def session_routes() -> list[Route]:
 
 
 async def facts_of(request: Request) -> Response:
-    """Everything beside the picture, of the examples that come next."""
+    """Returns the facts beside the image, for the next examples."""
     ids, run = await posted_ids(request), run_of(request)
     if ids is None or len(ids) > MOST:
         return PlainTextResponse(f"needed {{ids: [at most {MOST} example_ids]}}", status_code=400)
@@ -55,7 +55,7 @@ async def facts_of(request: Request) -> Response:
 
 
 def class_of(request: Request) -> Response:
-    """What a class means here."""
+    """Returns the reference of a class."""
     audit, name = database.open_audit(), request.query_params.get("name", "")
     if name not in audit.classes:
         return missing("There is no such class.")
@@ -63,7 +63,7 @@ def class_of(request: Request) -> Response:
 
 
 def lookalikes_of(request: Request) -> Response:
-    """Look-alike suspects."""
+    """Returns look-alike suspects."""
     audit, example_id = database.open_audit(), request.query_params.get("id", "")
     if example_details.find(audit, example_id) is None:
         return missing("There is no such example.")
@@ -71,7 +71,7 @@ def lookalikes_of(request: Request) -> Response:
 
 
 def deep(request: Request) -> Response:
-    """Values of 16 bits and more; 404 where the browser's own eight bits are all there is."""
+    """Returns pixel values of 16 bits and more; 404 for an eight-bit original."""
     audit = database.open_audit()
     row = example_details.find(audit, request.query_params.get("id", ""))
     values = None if row is None else deep_pixels.values_of(audit, row)
@@ -84,7 +84,7 @@ def deep(request: Request) -> Response:
 
 
 async def hold(request: Request) -> Response:
-    """Keep others off what somebody is about to look at; whoever may decide may do so."""
+    """Locks the examples that the reviewer will see next."""
     if reason := refusal(request):
         return PlainTextResponse(reason, status_code=403)
     ids = await posted_ids(request)
@@ -99,7 +99,7 @@ def _hold(ids: list[str]) -> dict[str, str]:
 
 
 def session_stats(_request: Request) -> Response:
-    """How long and how fast the reviewer has been deciding, from the log alone."""
+    """Returns the duration and speed of the reviewer's session, from the log alone."""
     reviewer = serving().identity.reviewer
     return _reply(lambda: asdict(_session_stats(reviewer)))
 

@@ -1,5 +1,7 @@
-"""/compare: every score beside every other: do they agree, are they steady, and which find the wrong
-labels, or the examples out of distribution?
+"""/compare: scores compared with each other.
+
+Shown are their rank correlation, the overlap of their tops, their stability between runs, and how well they find wrong
+labels and out-of-distribution examples.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ MOST_NAMED = 8
 
 
 def show() -> None:
-    """The page."""
+    """Shows the page."""
     audit, run, meta, columns = page_frame.scored_run()
     with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
         what = inputs.switch("Show", SHOW, "show", SHOW[0])
@@ -70,7 +72,7 @@ def show_pairs(
     what: str,
     method: str,
 ) -> None:
-    """The heat map, and the pair that was picked on it."""
+    """Shows the matrix, and the pair chosen in it."""
     if scores.values.shape[1] < 2:
         return inputs.empty(
             f"A comparison needs two scores that rank these examples; found {scores.values.shape[1]}. This "
@@ -99,7 +101,7 @@ def show_pairs(
 
 
 def say_how_many(audit: Audit, selection: Selection, shown: int) -> None:
-    """How many examples the numbers are over."""
+    """Shows over how many examples the numbers are computed."""
     n = int(database.counts(audit, selection, ["split"])["n"].sum())
     if shown < n:
         st.caption(f"Computed over a random sample of {shown:,} of {count(n, 'example')}.")
@@ -108,7 +110,7 @@ def say_how_many(audit: Audit, selection: Selection, shown: int) -> None:
 
 
 def explain_nothing(audit: Audit, run: Run, selection: Selection) -> None:
-    """Why no number is here."""
+    """Shows why there are no numbers."""
     if selection != Selection():
         return inputs.empty("No scored example matches these filters. Choose another split, class or filter.")
     return inputs.empty(

@@ -1,4 +1,4 @@
-"""/data-map: how sure the training was of each label, and how steadily so, after any recorded epoch."""
+"""/data-map: confidence and variability of each example's label during training, up to any recorded epoch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from scoring.audit import Audit, Run
 
 COLOURS = ("correctness", "label", "region")
 GROUP = "group"
-DRAWN = "selected"
+SELECTED = "selected"
 SIZE = 24
 CUTS = {
     "easy": ("Easy: confidence above this quantile", 2 / 3),
@@ -34,7 +34,7 @@ CUTS = {
 
 
 def show() -> None:
-    """The page."""
+    """Shows the page."""
     shared = page_frame.current()
     audit, run, meta = shared.audit, shared.run, shared.meta
     trainings = run.training_names() if run else []
@@ -81,7 +81,7 @@ def show() -> None:
 
 
 def show_by_group(points: pd.DataFrame, grouped: grouping.Grouping) -> None:
-    """The map in numbers for each group of the metadata column that the sidebar chose."""
+    """Shows the means of each group of the metadata column chosen in the sidebar."""
     st.subheader(f"By {plain(grouped.column)}", anchor=False)
     table = data_map_epochs.by_group(points, grouped.names)
     if table.empty:
@@ -102,7 +102,7 @@ def show_by_group(points: pd.DataFrame, grouped: grouping.Grouping) -> None:
 
 
 def explain_no_training(audit: Audit, run: Run | None) -> None:
-    """Why there is no map, and what to run."""
+    """Shows why there is no map, and what to run."""
     if run is not None and not run.config:
         return inputs.empty("The predictions of this run were imported, so it has no recorded training.")
     return inputs.empty(
@@ -114,7 +114,7 @@ def explain_no_training(audit: Audit, run: Run | None) -> None:
 
 
 def pick_quantiles() -> Quantiles:
-    """Where the regions are cut."""
+    """Returns the chosen limits of the regions."""
     found = {
         key: st.slider(f"{label}, %", 0, 100, round(100 * default), key=key, bind="query-params")
         for key, (label, default) in CUTS.items()
@@ -126,7 +126,7 @@ def pick_quantiles() -> Quantiles:
 
 
 def pick_epoch(epochs: list[int]) -> int:
-    """The epoch up to which the map looks; arrow keys move it."""
+    """Returns the epoch up to which the map is computed; arrow keys change it."""
     if len(epochs) == 1:
         st.caption("Only one epoch was recorded, so variability is 0 everywhere.")
         return epochs[0]
@@ -143,18 +143,18 @@ def pick_epoch(epochs: list[int]) -> int:
 
 
 def show_map(audit: Audit, run: Run, points: pd.DataFrame, colour: str, column: ScoreColumn | None, epoch: int) -> None:
-    """The chart, and below it the examples of a region or those drawn around."""
+    """Shows the chart, and below it the examples of a region or of the lasso selection."""
     flagged = decisions.state_at(audit)["flagged"]
-    drawn = subsample(points, "label", always=flagged).reset_index(drop=True)
+    plotted = subsample(points, "label", always=flagged).reset_index(drop=True)
     summary = f"{count(len(points), 'example')} after epoch {epoch}."
-    if len(drawn) < len(points):
+    if len(plotted) < len(points):
         summary = (
-            f"{len(drawn):,} of {count(len(points), 'example')} after epoch {epoch}. The chart shows at most "
+            f"{len(plotted):,} of {count(len(points), 'example')} after epoch {epoch}. The chart shows at most "
             f"{MOST_POINTS:,} points: all flagged examples and an equal share of each class. The regions below "
             "hold all examples."
         )
     chart = data_map.data_map(
-        drawn, colour, column.title if column else "correctness", lasso_select.pending("data_map")
+        plotted, colour, column.title if column else "correctness", lasso_select.pending("data_map")
     )
     outlines = lasso_select.show_lasso_chart(chart, "data_map", summary)
     sizes = points["region"].value_counts()
@@ -164,7 +164,7 @@ def show_map(audit: Audit, run: Run, points: pd.DataFrame, colour: str, column: 
             lasso_select.clear_button("data_map")
     parts = ", ".join(f"{sizes.get(name, 0):,} {name}" for name in REGIONS)
     st.caption(f"{parts}. The limits are quantiles over these examples; change them under More.")
-    if which == DRAWN:
+    if which == SELECTED:
         inside = lasso_geometry.points_inside(
             points["variability"].to_numpy(), points["confidence"].to_numpy(), outlines
         )
@@ -181,17 +181,17 @@ def show_map(audit: Audit, run: Run, points: pd.DataFrame, colour: str, column: 
     show_examples(audit, run, found, what, {**about, "epoch": epoch})
 
 
-def pick_region(drawn: bool) -> str:
-    """A region, or what was drawn around, to which a new drawing turns."""
-    names = [DRAWN, *REGIONS] if drawn else list(REGIONS)
-    if drawn and st.session_state.get("_data_map_had") is False:
-        st.session_state["examples"] = DRAWN
-    st.session_state["_data_map_had"] = drawn
-    return inputs.switch("Examples", names, "examples", DRAWN if drawn else "hard")
+def pick_region(has_lasso: bool) -> str:
+    """Returns a region, or the lasso selection, to which a new lasso switches."""
+    names = [SELECTED, *REGIONS] if has_lasso else list(REGIONS)
+    if has_lasso and st.session_state.get("_data_map_had") is False:
+        st.session_state["examples"] = SELECTED
+    st.session_state["_data_map_had"] = has_lasso
+    return inputs.switch("Examples", names, "examples", SELECTED if has_lasso else "hard")
 
 
 def show_examples(audit: Audit, run: Run, found: pd.DataFrame, what: str, about: Mapping) -> None:
-    """A page of examples in the grid, with the keys of every grid."""
+    """Shows a page of examples in the grid, with the keys of every grid."""
     if found.empty:
         return inputs.empty("No example is in this region.")
     page = inputs.pick_page(len(found), SIZE, (run.name, what, tuple(about.items())), grid="data_map_grid")

@@ -1,4 +1,4 @@
-"""/deciles: how often the model errs in each tenth of a score, stage beside stage, and class by class."""
+"""/deciles: the model's error rate in each tenth of a score, per stage and per class."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMALL_CLASS = 20
 
 
 def show() -> None:
-    """The page."""
+    """Shows the page."""
     audit, run, meta, columns = page_frame.scored_run()
     if not run.predictions_path.is_file():
         return inputs.empty(
@@ -62,7 +62,7 @@ def show() -> None:
 
 
 def memorised(split: str | None, n: int, errors: int) -> None:
-    """The model makes (nearly) no errors here, so deciles of error say nothing."""
+    """Shows that the model makes too few errors for deciles."""
     where = f"the {split} split" if split else "these examples"
     if split == "test":
         return inputs.empty(
@@ -77,7 +77,7 @@ def memorised(split: str | None, n: int, errors: int) -> None:
 
 
 def variants_by_stage(columns: Sequence[ScoreColumn], column: ScoreColumn) -> dict[str, ScoreColumn]:
-    """The same score at early and late stages (else the score alone), by the name of the stage."""
+    """Returns the same score at early and late stages (else the score alone), by the name of the stage."""
     rest = {step: value for step, value in column.steps.items() if step != "stage"}
     found = {
         other.steps["stage"]: other
@@ -93,7 +93,7 @@ def variants_by_stage(columns: Sequence[ScoreColumn], column: ScoreColumn) -> di
 def show_deciles(
     audit: Audit, run: Run, columns: Sequence[ScoreColumn], column: ScoreColumn, selection: Selection, base_rate: float
 ) -> None:
-    """Error per decile; a click on a bar opens its examples."""
+    """Shows the error per decile; a click on a bar opens its examples."""
     variants = variants_by_stage(columns, column)
     frames = {name: database.decile_errors(audit, run, variant, selection) for name, variant in variants.items()}
     frames = {
@@ -125,14 +125,14 @@ def show_deciles(
 
 
 def link(run: Run, columns: Sequence[ScoreColumn], column: ScoreColumn, selection: Selection) -> dict[str, Any]:
-    """Parameters of the grid that shows this column and selection."""
+    """Returns parameters of the grid that shows this column and selection."""
     parameters = {"run": run.name, "split": selection.split, "class": selection.class_name}
     parameters |= inputs.score_parameters(columns, column) | inputs.meta_parameters(selection.meta)
     return {key: value for key, value in parameters.items() if value}
 
 
 def show_links(links: dict[str, dict]) -> None:
-    """The same doors as the bars, for the keyboard."""
+    """Shows the links of the bars for the keyboard."""
     for name, parameters in links.items():
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             st.caption(f"{plain(name)}: open decile", width="content")
@@ -142,7 +142,7 @@ def show_links(links: dict[str, dict]) -> None:
 
 
 def show_numbers(frames: dict[str, pd.DataFrame]) -> None:
-    """The numbers behind the bars."""
+    """Shows the numbers of the bars as a table."""
     both = pd.concat([frame.assign(stage=name) for name, frame in frames.items()], ignore_index=True)
     for name in ("error", "low", "high"):
         both[name] = [percent(value) for value in both[name]]
@@ -159,7 +159,7 @@ def show_numbers(frames: dict[str, pd.DataFrame]) -> None:
 
 
 def show_by_group(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> None:
-    """Error per decile within each group of the metadata column that the sidebar chose."""
+    """Shows the error per decile within each group of the metadata column chosen in the sidebar."""
     grouped = page_frame.current_grouping()
     if grouped is None:
         return None
@@ -180,7 +180,7 @@ def show_by_group(audit: Audit, run: Run, column: ScoreColumn, selection: Select
 
 
 def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> None:
-    """Error per decile within each class; with many classes those with most errors."""
+    """Shows error per decile within each class; with many classes those with most errors."""
     st.subheader(f"Within each class: {plain(column.title)}", anchor=False)
     known = database.accuracy(audit, run, selection, ["label"])
     known = known.assign(errors=known["n"] - known["right"]).sort_values(["errors", "label"], ascending=[False, True])

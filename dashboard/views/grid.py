@@ -1,4 +1,4 @@
-"""/grid: the lowest and the highest of a score side by side, for the whole set or a class."""
+"""/grid: the examples with the lowest and the highest values of a score, side by side."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ SIDES = {"5 × 5": 5, "6 × 6": 6, "8 × 8": 8, "10 × 10": 10}
 PANELS = ("both", "lowest", "highest")
 NAMED = {"example": ("example_id", "Example"), "same": ("fingerprint", "Examples with the content")}
 MOST_GROUPS, GROUP_ROWS = 8, 2
-"""Groups that stand below each other, and how many rows of each end."""
+"""Maximum number of groups on the page, and rows of images per end of each."""
 ENDS = {"lowest": "low", "highest": "high"}
 GONE = "This audit has no such example. It may have been removed, or it belongs to another audit."
 
 
 def show() -> None:
-    """The page."""
+    """Shows the page."""
     for key, (column, what) in NAMED.items():
         if key in st.query_params:
             value = st.query_params[key]
@@ -71,9 +71,8 @@ def show() -> None:
 
 
 def opening(columns: Sequence[ScoreColumn]) -> ScoreColumn:
-    """The score that controls which the address leaves out mean: VoG late of the logit, so that a link goes on meaning
-    what it meant. At an address that chooses nothing it is ``start_column``, and the address then says so
-    (``?opens=``)."""
+    """Returns the score for an address that names none: VoG late of the logit, so that old links keep their meaning.
+    If the address has no parameters at all, it is ``start_column``, and the address then names it (``?opens=``)."""
     first, start = first_column(columns), start_column(columns)
     opening_place = st.query_params.get(OPENS)
     if opening_place is not None:
@@ -95,12 +94,12 @@ def opening(columns: Sequence[ScoreColumn]) -> ScoreColumn:
 
 
 def place(column: ScoreColumn) -> str:
-    """Stage and form of a variant, as the address names them."""
+    """Returns stage and form of a variant as in the address."""
     return f"{column.steps.get('stage')} {column.steps.get('form')}"
 
 
 def why_here(columns: Sequence[ScoreColumn], column: ScoreColumn) -> str | None:
-    """Why the grid opens on another variant than the usual one."""
+    """Returns why the grid opens with another variant than the default."""
     first = first_column(columns)
     if column is first or column is not start_column(columns):
         return None
@@ -116,7 +115,7 @@ def why_here(columns: Sequence[ScoreColumn], column: ScoreColumn) -> str | None:
 
 
 def explain(audit: Audit, run: Run, column: ScoreColumn) -> None:
-    """What the score means and which end is hard here."""
+    """Shows what the score means and which end is hard here."""
     warning, sentence = describe_ends(column)
     st.caption(f"**{plain(column.title)}** {'' if warning else sentence}", help=cells.score_help(column))
     if warning:
@@ -127,7 +126,7 @@ def explain(audit: Audit, run: Run, column: ScoreColumn) -> None:
 
 
 def warn_about_small_classes(audit: Audit) -> None:
-    """Say so where a z-score is 0 because its class has nothing to be compared with."""
+    """Warns about classes with a single example in a split, whose z-score is 0."""
     sizes = database.counts(audit, Selection(), ["label", "split"]).dropna(subset=["label"])
     alone = int((sizes["n"] == 1).sum())
     if alone:
@@ -145,7 +144,7 @@ def show_ends(
     side: int,
     panels: str,
 ) -> None:
-    """Both ends of the ranking in one grid, so that keys run through both."""
+    """Shows both ends of the ranking in one grid, so that keys work across both."""
     n = table.num_rows
     if n == 0:
         return explain_nothing(audit, run, column, selection)
@@ -179,7 +178,7 @@ def show_groups(
     panels: str,
     grouped: grouping.Grouping,
 ) -> None:
-    """Both ends within each group of a metadata column, the groups below each other in one grid."""
+    """Shows both ends within each group of a metadata column, the groups below each other in one grid."""
     parts = grouping.split_ranking(audit, grouped, table)
     if not parts:
         return inputs.empty(
@@ -203,22 +202,22 @@ def show_groups(
 
 
 def warn_if_constant(table: pa.Table) -> None:
-    """Say so where nothing can be ranked."""
+    """Warns if all scores are equal."""
     bounds = pc.min_max(table["score"]).as_py()
     if bounds["min"] == bounds["max"]:
         inputs.warn("All scores here are equal, so there is nothing to rank.")
 
 
 def reach_of(panels: str, n: int) -> tuple[list[str], dict[str, int]]:
-    """Which ends are shown, and how far each reaches. Both together hold everything once: what is left over in the
-    middle goes to the lowest."""
+    """Returns which ends are shown, and how many examples each lists. Both ends together list every example once;
+    the middle one belongs to the lowest."""
     if panels == "both":
         return ["lowest", "highest"], {"lowest": n - n // 2, "highest": n // 2}
     return [panels], {panels: n}
 
 
 def draw(audit: Audit, run: Run, grids: list[dict], side: int, ahead: Sequence[str] = ()) -> None:
-    """The panels that hold any example, in one grid, so that keys run through all."""
+    """Shows the non-empty panels in one grid, so that keys work across all of them."""
     example_grid(
         [one for one in grids if one["cells"]],
         ahead=ahead,
@@ -233,14 +232,14 @@ def draw(audit: Audit, run: Run, grids: list[dict], side: int, ahead: Sequence[s
 
 
 def places_of(end: str, n: int, places: range) -> list[int]:
-    """Rows of a ranking, lowest first, by their place from one of its ends."""
+    """Returns rows of a ranking, lowest first, by their place from one of its ends."""
     return list(places) if end == "lowest" else [n - 1 - place for place in places]
 
 
 def panel(
     audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, end: str, places: range, url: str | None
 ) -> dict:
-    """One page of one end of the ranking; the extreme comes first."""
+    """Returns one page of one end of the ranking; the extreme comes first."""
     n = table.num_rows
     rows = table.take(pa.array(places_of(end, n, places), pa.int64()))
     made = cells.make_cells(audit, run, rows, column, ranks=[place + 1 for place in places], of=n, url=url)
@@ -252,7 +251,7 @@ def panel(
 
 
 def explain_nothing(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> None:
-    """Why no example is here, and what to do."""
+    """Shows why no example is listed, and what to do."""
     if selection != Selection(index=selection.index):
         whole = database.ranking(audit, run, column, Selection(index=selection.index)).num_rows
         if whole:
@@ -268,7 +267,7 @@ def explain_nothing(audit: Audit, run: Run, column: ScoreColumn, selection: Sele
 
 
 def show_some(found: list[str], what: str, none: str = GONE) -> None:
-    """A few examples by name, as other pages link to them; ``none`` says why there are none."""
+    """Shows a few examples by id, for links from other pages; ``none``: the sentence if there are none."""
     shared = page_frame.current()
     audit, run = shared.audit, shared.run
     st.markdown(what)

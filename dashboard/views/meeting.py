@@ -1,6 +1,7 @@
-"""/meeting: one item of the agenda at a time, large, for a team in a room or on a call.
+"""/meeting: one item of the agenda at a time, in large type, for a team in a room or on a call.
 
-Everybody with the link follows the lead's item. The lead moves with the arrow keys, counts hands, records the outcome.
+Everybody who opens the page sees the lead's item. The lead moves between items with the arrow keys, counts votes and
+records the outcome.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from scoring.reviews import ReviewLog, meetings
 
 
 def show() -> None:
-    """The page."""
+    """Shows the page."""
     shared = page_frame.current()
     log = decisions.open_log(shared.audit)
     open_one = meetings.current(log)
@@ -36,7 +37,7 @@ def show() -> None:
 
 
 def offer_to_start(log: ReviewLog, shared: page_frame.SidebarChoices) -> None:
-    """The agenda, and for a lead the button that opens a meeting over it."""
+    """Shows the agenda, and to a lead the button that opens a meeting."""
     st.subheader("Agenda", anchor=False)
     slices = inputs.switch("Least accurate slices", ("0", "3", "5", "10"), "slices", "5")
     among = database.matching(shared.audit, shared.meta) if shared.meta else None
@@ -44,7 +45,7 @@ def offer_to_start(log: ReviewLog, shared: page_frame.SidebarChoices) -> None:
     hidden_ids = {
         *model_output.all_hidden(shared.audit),
         *hidden_from_readers(shared.audit, log),
-    }  # whoever leads, others follow
+    }  # followers see the lead's item
     items = meetings.agenda(log, shared.run, slices=int(slices), among=among, blind=blind, hidden=hidden_ids)
     if not items:
         return inputs.empty(
@@ -73,7 +74,7 @@ def offer_to_start(log: ReviewLog, shared: page_frame.SidebarChoices) -> None:
 
 
 def by_group(audit: Audit, items: list[dict]) -> tuple[list[dict], list[dict[str, str]]]:
-    """The agenda with the examples of each group of the sidebar's column together, and that column beside each item."""
+    """Returns the agenda sorted by the groups of the sidebar's column, and the group of each item."""
     grouped = page_frame.current_grouping()
     if grouped is None:
         return items, [{}] * len(items)
@@ -84,7 +85,7 @@ def by_group(audit: Audit, items: list[dict]) -> tuple[list[dict], list[dict[str
 
 
 def show_lead_controls(log: ReviewLog, meeting: dict) -> None:
-    """Who is there, and the end, for a lead."""
+    """Shows a lead the list of people present and the button that ends the meeting."""
     if not serving().identity.may("lead"):
         return
     with st.expander("Attendance and end of the meeting"):
@@ -104,7 +105,7 @@ def show_lead_controls(log: ReviewLog, meeting: dict) -> None:
 
 
 def show_past(audit: Audit, log: ReviewLog) -> None:
-    """Minutes of every meeting, precedents, and the mapping of classes that meetings decided."""
+    """Shows minutes of every meeting, precedents, and the mapping of classes that meetings decided."""
     past = meetings.all_meetings(log)
     if not past:
         return

@@ -1,6 +1,4 @@
-"""/overview: what is audited, how the classes stand, what was scored, how far the review is, and what is
-wrong with it.
-"""
+"""/overview: what the audit holds, accuracy per class, the scores, the progress of the review, and data problems."""
 
 from __future__ import annotations
 
@@ -39,7 +37,7 @@ ORDERS = ("fewest examples", "most examples", "lowest accuracy", "as listed")
 
 
 def show() -> None:
-    """The page."""
+    """Shows the page."""
     shared = page_frame.current()
     audit, run, selection = shared.audit, shared.run, Selection(meta=shared.meta)
     st.title(plain(audit.name), anchor=False)
@@ -56,7 +54,7 @@ def show() -> None:
 
 
 def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
-    """Counts per split, and how often the last checkpoint is right there."""
+    """Shows the number of examples and the accuracy of the last checkpoint per split."""
     counts = database.counts(audit, selection, ["split"])
     part, left_out = model_output.exclude_hidden(audit, selection)
     known = (
@@ -76,7 +74,7 @@ def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
     if counts.empty:
         return inputs.empty("No example matches the metadata filters in the sidebar.")
     facts = _facts(counts, known)
-    with st.container(horizontal=True, gap="small"):  # wraps where it is narrow, so that no number is cut
+    with st.container(horizontal=True, gap="small"):  # wraps on narrow screens, so that no number is cut off
         for name, value, help_text in facts:
             st.metric(name, value, help=help_text, width=170)
     inputs.remark(f"Accuracy here and below: {left_out}" if left_out and run else None)
@@ -113,7 +111,7 @@ def _facts(counts: pd.DataFrame, known: pd.DataFrame) -> list[tuple[str, str, st
 
 
 def show_warnings(audit: Audit, run: Run | None, selection: Selection) -> None:
-    """What would spoil the numbers below, with what to run."""
+    """Shows problems that make the numbers below unreliable, with the commands that solve them."""
     unreadable = int(database.counts(audit, selection, ["split"])["problems"].sum())
     if unreadable:
         st.warning(
@@ -139,13 +137,13 @@ def show_warnings(audit: Audit, run: Run | None, selection: Selection) -> None:
 
 
 def check_warnings(run: Run) -> list[str]:
-    """What the last `hardlook check` warned of, in its sentences."""
+    """Returns the warnings of the last `hardlook check`."""
     findings = (read_json(run.check_path, {}) or {}).get("findings", [])
     return [str(finding.get("text")) for finding in findings if finding.get("level") in ("warning", "error")]
 
 
 def show_classes(audit: Audit, run: Run | None, selection: Selection) -> None:
-    """Class balance beside accuracy per class; with many classes some of them, by choice."""
+    """Shows class balance and accuracy per class; of many classes a choice."""
     if not audit.classes:
         return
     st.subheader("Classes", anchor=False)
@@ -167,7 +165,7 @@ def show_classes(audit: Audit, run: Run | None, selection: Selection) -> None:
 
 
 def show_groups(audit: Audit, run: Run | None, selection: Selection) -> None:
-    """The same by the metadata column of the sidebar."""
+    """Shows the same per group of the metadata column chosen in the sidebar."""
     grouped = page_frame.current_grouping()
     if grouped is None:
         return None
@@ -195,7 +193,7 @@ def show_groups(audit: Audit, run: Run | None, selection: Selection) -> None:
 
 
 def choose_classes(audit: Audit, balance: pd.DataFrame, known: pd.DataFrame) -> list[str]:
-    """Which classes the charts show, in order: all of a few, else the first of a chosen order."""
+    """Returns which classes the charts show, in order: all if they are few, else the first in a chosen order."""
     if len(audit.classes) <= inputs.MANY_CLASSES:
         return audit.classes
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -214,7 +212,7 @@ def choose_classes(audit: Audit, balance: pd.DataFrame, known: pd.DataFrame) -> 
 
 
 def show_scores(audit: Audit, run: Run | None) -> None:
-    """Which scores exist, what they mean, and which end of each deserves a look."""
+    """Shows which scores exist, what they mean, and which end of each to review first."""
     if run is None:
         return
     st.subheader("Scores", anchor=False)
@@ -240,12 +238,12 @@ def show_scores(audit: Audit, run: Run | None) -> None:
     remarks = scoring_remarks(audit, run)
     if remarks:
         st.caption("Notes from reading the data and from scoring this run:")
-        st.markdown(remarks)  # not st.table, which holds the text of a cell to half of the page
+        st.markdown(remarks)  # not st.table, which limits a cell to half of the page
 
 
 def scoring_remarks(audit: Audit, run: Run) -> str:
-    """How the data is read, why scores are left out, and what the others have to say of this run: a Markdown list with
-    one line per sentence, in which commands are code and other markup is escaped."""
+    """Returns notes from reading the data and from scoring, with the reasons for scores that were not computed: a
+    Markdown list with one line per sentence, in which commands are code and other markup is escaped."""
     record, data = run.record(), read_json(audit.ingest_path, {}) or {}
     rows = [("data", str(text)) for text in (*data.get("reading", ()), *data.get("notes", ()))]
     rows += [(scorer, f"not computed: {reason}") for scorer, reason in (record.get("skipped") or {}).items()]
@@ -254,7 +252,7 @@ def scoring_remarks(audit: Audit, run: Run) -> str:
 
 
 def scores_table(columns: list[ScoreColumn], coverage: pd.DataFrame, run: Run) -> pd.DataFrame:
-    """One row per score column, with the address of its grid."""
+    """Returns one row per score column, with the address of its grid."""
     rows = []
     for column in columns:
         rho = (column.direction or {}).get("rho")
@@ -289,7 +287,7 @@ def _score_columns() -> dict:
 
 
 def show_reviews(audit: Audit, selection: Selection) -> None:
-    """How far the review is."""
+    """Shows the progress of the review."""
     st.subheader("Review", anchor=False)
     now = decisions.state_at(audit)
     if not now["decided"] and not now["flagged"]:
@@ -311,7 +309,7 @@ def show_reviews(audit: Audit, selection: Selection) -> None:
 
 
 def show_problems(audit: Audit, selection: Selection) -> None:
-    """Examples that could not be read, with the reason."""
+    """Shows examples that could not be read, with the reason."""
     frame = database.problems(audit, selection)
     if frame.empty:
         return
@@ -321,7 +319,7 @@ def show_problems(audit: Audit, selection: Selection) -> None:
 
 
 def show_check(audit: Audit, run: Run | None) -> None:
-    """The inputs as the model sees them, from the last `hardlook check`."""
+    """Shows the inputs after the transform, from the last `hardlook check`."""
     if run is None:
         return
     st.subheader("Model inputs", anchor=False)
@@ -342,7 +340,7 @@ def show_check(audit: Audit, run: Run | None) -> None:
 
 
 def show_input_summary(summary: dict) -> None:
-    """Vectors by what the transform makes of each column, texts by how they were cut into tokens."""
+    """Shows statistics of each column for vectors, and tokens for texts."""
     if summary["kind"] == "vector":
         names = ["column", "mean", "deviation", "lowest", "highest"]
         formats = {name: st.column_config.NumberColumn(format="%.3g") for name in names[1:]}

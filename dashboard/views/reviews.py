@@ -1,4 +1,4 @@
-"""/reviews: the log as a table, how far each reviewer is, and the corrected labels to take away."""
+"""/reviews: the review log as a table, the progress of each reviewer, and the download of corrected labels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DATES = date(2000, 1, 1), date(2100, 1, 1)
 
 
 def show() -> None:
-    """The page."""
+    """Shows the page."""
     shared = page_frame.current()
     audit = shared.audit
     log = decisions.open_log(audit)
@@ -62,7 +62,7 @@ def show() -> None:
 
 
 def show_progress(audit: Audit, current: pd.DataFrame) -> None:
-    """What each reviewer did, as a table and by day."""
+    """Shows the decisions of each reviewer, as a table and per day."""
     st.subheader("Reviewers", anchor=False)
     table = decisions.progress(audit).reset_index().rename(columns={"index": "reviewer"})
     left, right = st.columns([3, 2])
@@ -89,7 +89,7 @@ def _progress_columns() -> dict:
 
 
 def show_groups(audit: Audit, meta: tuple) -> None:
-    """How far the review is in each group of the metadata column that the sidebar chose."""
+    """Shows the progress of the review in each group of the metadata column chosen in the sidebar."""
     grouped = page_frame.current_grouping()
     if grouped is None:
         return
@@ -105,7 +105,7 @@ def show_groups(audit: Audit, meta: tuple) -> None:
 
 
 def show_log(audit: Audit, meta: tuple, events: pd.DataFrame, run: str | None) -> None:
-    """The events, newest first, filtered by reviewer, action, verdict, class and time."""
+    """Shows the events, newest first, filtered by reviewer, action, verdict, class and time."""
     st.subheader("Log", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         reviewer = inputs.choose(
@@ -147,9 +147,8 @@ def filter_events(
     since: date | None = None,
     until: date | None = None,
 ) -> pd.DataFrame:
-    """The events that match all that is given; a class matches as the old or the new label, dates are whole
-    days in UTC.
-    """
+    """Returns the events that match all that is given; a class matches as the old or the new label, dates are whole
+    days in UTC."""
     keep = pd.Series(True, index=events.index)
     for name, value in (("reviewer", reviewer), ("action", action), ("verdict", verdict)):
         keep &= True if value is None else (events[name] == value).fillna(False)
@@ -166,7 +165,7 @@ def filter_events(
 
 
 def log_table(events: pd.DataFrame, run: str | None) -> pd.DataFrame:
-    """What the table shows of each event, with the address of its example."""
+    """Returns the columns of the log that the table shows, with a link to each example."""
     return pd.DataFrame(
         {
             "time": events["created_at"],
@@ -195,7 +194,7 @@ def _log_columns() -> dict:
 
 
 def show_export(audit: Audit, log: ReviewLog) -> None:
-    """Corrected labels, one patch per split, made when asked for."""
+    """Shows the download of corrected labels, one patch per split, made on request."""
     st.subheader("Corrected labels", anchor=False)
     st.caption(
         "One label patch per split. The policy in audit.toml says which examples are kept, relabelled, "

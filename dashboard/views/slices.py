@@ -1,8 +1,7 @@
-"""/slices: groups of examples that the training set influences alike, the worst first, and who in training is behind
-them.
+"""/slices: groups of examples that the training set influences similarly, least accurate first.
 
-A kept slicing, or one found here with other settings; as cards or as a map; an opened slice, or what was drawn around
-on the map, stands beside its opponents and proponents.
+The slicing is a saved one or is found on the page with other settings. It is shown as cards or as a map. An opened
+slice, or a selection on the map, is shown beside its opponents and proponents in the training set.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ METHOD_HELP = (
 
 
 def show() -> None:
-    """The page."""
+    """Shows the page."""
     audit, run, meta, columns = page_frame.scored_run()
     lacks = influences.missing_embeddings(audit, run)
     if lacks:
@@ -79,7 +78,7 @@ def show() -> None:
 
 
 def pick_slicing(run: Run) -> str | None:
-    """A kept slicing by its name; None for other settings."""
+    """Returns the name of a saved slicing; None for other settings."""
     names = [name for name in run.slicing_names() if name != OTHER]
     chosen = inputs.choose(
         "Slicing",
@@ -93,7 +92,7 @@ def pick_slicing(run: Run) -> str | None:
 
 
 def pick_settings(audit: Audit) -> SliceSettings:
-    """How to slice, in the address as everything else."""
+    """Returns the settings for finding slices; they are in the address."""
     start = SliceSettings(seed=audit.seed)
     method = inputs.switch("Method", METHODS, "method", start.method, help=METHOD_HELP)
     settings = replace(start, method=method, split=inputs.pick_split(audit, start.split, labelled=True) or start.split)
@@ -114,13 +113,13 @@ def _number(label: str, key: str, default: Any, low: Any, high: Any, **more: Any
 
 
 def find_now(audit: Audit, run: Run, settings: SliceSettings) -> Slicing:
-    """Slices with these settings; the last few are remembered."""
+    """Returns slices with these settings; the last few results are cached."""
     with st.spinner("Finding slices …"):
         return slicings.find_unsaved(audit, run, settings)
 
 
 def offer_to_keep(audit: Audit, run: Run, settings: SliceSettings) -> None:
-    """Keep what was found under a name."""
+    """Shows the form that saves the slicing under a name."""
     if serving().identity.read_only:
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -131,7 +130,7 @@ def offer_to_keep(audit: Audit, run: Run, settings: SliceSettings) -> None:
 
 
 def keep(audit: Audit, run: Run, settings: SliceSettings, name: str) -> None:
-    """Keep a slicing and turn to it: before the page is drawn, since only then may the picker's value be set."""
+    """Saves a slicing and selects it. This runs before the page, because only then may the list's value be set."""
     try:
         slicings.save(audit, run, settings, name)
     except HardlookError as error:
@@ -141,7 +140,7 @@ def keep(audit: Audit, run: Run, settings: SliceSettings, name: str) -> None:
 
 
 def describe(slicing: Slicing, audit: Audit, run: Run) -> None:
-    """How the slices were found, in how many the examples are, and whether that still holds."""
+    """Shows how the slices were found, how many examples they hold, and whether they are out of date."""
     settings, summary = slicing.settings, slicing.summary
     ways = {
         "rule": f"accuracy at most {percent(settings.max_accuracy)}, at least "
@@ -167,7 +166,7 @@ def describe(slicing: Slicing, audit: Audit, run: Run) -> None:
 
 
 def show_slices(audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slicing, name: str | None) -> None:
-    """The opened slice, or all of them as cards."""
+    """Shows the opened slice, or all of them as cards."""
     one = slicing.find(st.query_params.get("slice"))
     if one is not None:
         return show_slice(audit, run, meta, slicing, one, name)
@@ -179,7 +178,7 @@ def show_slices(audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: S
 
 
 def show_all(audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slicing, name: str | None) -> None:
-    """A page of cards; with metadata filters only slices with members that pass them."""
+    """Shows a page of cards; with metadata filters only slices with members that pass them."""
     slices, members = slicing.slices, None
     if meta:
         passing = slicing.members["example_id"].isin(database.matching(audit, meta))
@@ -203,7 +202,7 @@ def show_all(audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slic
 
 
 def show_groups(audit: Audit, slicing: Slicing, slices: list, grouped: grouping.Grouping) -> None:
-    """How the slices part the groups of the metadata column that the sidebar chose."""
+    """Shows how the members of the slices spread over the groups of the metadata column chosen in the sidebar."""
     with st.expander(f"Slices by {plain(grouped.column)}", expanded=True):
         table = slicings.by_group(slicing, slices, grouping.group_by_example(audit, grouped), grouped.names)
         if table.empty:
@@ -221,7 +220,7 @@ def show_groups(audit: Audit, slicing: Slicing, slices: list, grouped: grouping.
 def show_slice(
     audit: Audit, run: Run, meta: tuple[MetaFilter, ...], slicing: Slicing, one: dict[str, Any], name: str | None
 ) -> None:
-    """One slice: its numbers, its members between its opponents and proponents."""
+    """Shows one slice: its numbers, its members between its opponents and proponents."""
     members = slicing.ids(one["slice_id"])
     members, left_out = model_output.drop_hidden_rows(audit, members, members["example_id"].tolist())
     if left_out:
@@ -243,7 +242,7 @@ def show_slice(
 
 
 def head(one: dict[str, Any], passing: str) -> None:
-    """The way back, and the slice in numbers."""
+    """Shows the way back, and the slice in numbers."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("All slices", icon=":material/arrow_back:"):
             del st.query_params["slice"]
@@ -255,7 +254,7 @@ def head(one: dict[str, Any], passing: str) -> None:
 
 
 def show_facts(one: dict[str, Any]) -> None:
-    """Labels against predictions, and what the metadata of the members have in common."""
+    """Shows labels against predictions, and the frequent metadata values of the members."""
     left, right = st.columns([3, 2])
     with left:
         st.subheader("Labels and predictions", anchor=False)

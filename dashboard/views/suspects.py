@@ -1,9 +1,8 @@
-"""/suspects: examples ranked by a score, the most suspicious first. One by one in a session, or many at a time on a
-sheet.
+"""/suspects: examples ranked by a score, most suspicious first, reviewed one by one in a session or many on a sheet.
 
-The order is frozen while somebody works through it (``dashboard.review_session.frozen_ranking``). A session holds what
-is still to review and starts where its reviewer stopped (``dashboard.review_session.queue``); the sheet shows
-everything.
+The order does not change during a review (``dashboard.review_session.frozen_ranking``). A session lists the examples
+that are still to review and starts where its reviewer stopped (``dashboard.review_session.queue``). The sheet lists
+all examples.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ from scoring.reviews.sessions import model_of
 SUSPICIOUS, OTHER = ORDERS = ("suspicious first", "other end first")
 SESSION, SHEET = VIEWS = ("Session", "Sheet")
 SIZES = {"12": 6, "24": 8, "48": 8, "100": 10}
-"""Examples per page of the sheet, and in how many columns."""
+"""Examples per page of the sheet → number of columns."""
 PAGE = "suspects"
 
 
 @dataclass(frozen=True)
 class QueueRequest:
-    """What the controls say: the score and its end that comes first, whether grouped, which examples."""
+    """The choices on the page: score, end that comes first, grouping, and selection of examples."""
 
     column: ScoreColumn
     default: Order | None
@@ -62,7 +61,7 @@ class QueueRequest:
 
 
 def show() -> None:
-    """The page."""
+    """Shows the page."""
     audit, run, meta, columns = page_frame.scored_run()
     with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
         shown_as = inputs.switch("View", VIEWS, "view", SESSION)
@@ -109,15 +108,16 @@ def show() -> None:
 
 
 def first_with_values(audit: Audit, run: Run, columns: list[ScoreColumn], split: str | None) -> ScoreColumn:
-    """Where no order is known (a pool has no labels): the first score that any example here has, one with a suspicious
-    end before others."""
+    """Returns the score for a split without a default order (a pool has no labels): the first one with values here,
+    preferably one with a suspicious end."""
     known = sorted(columns, key=lambda column: column.hard_end is None)
     return next((one for one in known if database.ranking(audit, run, one, Selection(split)).num_rows), columns[0])
 
 
 def kept_blind(audit: Audit, request: QueueRequest, shown_as: str, suggested: str | None) -> list[str]:
-    """The reasons for which an example stays in the queue, blind: where its place in it tells nothing. Test is read by
-    lot, second opinions too; blind rows tell nothing among controls. A chosen suggestion would tell all of them."""
+    """Returns the reasons for which a blind example stays in the queue, because its position reveals nothing: test
+    and second readings are in random order, and blind rows are mixed with controls. With a chosen suggested label
+    every position would reveal it."""
     if suggested is not None:
         return []
     blind_test = [hiding.TEST] if second_reader.is_blind_split(audit, request.selection.split) else []
@@ -127,7 +127,7 @@ def kept_blind(audit: Audit, request: QueueRequest, shown_as: str, suggested: st
 
 
 def pick_group(audit: Audit) -> str | None:
-    """The metadata column whose members stay together in the queue."""
+    """Returns the metadata column whose members stay together in the queue."""
     columns = [name.removeprefix(META) for name in database.meta_columns(audit)]
     if not columns:
         return None
@@ -139,7 +139,7 @@ def pick_group(audit: Audit) -> str | None:
 
 
 def pick_controls(audit: Audit, split: str | None, order: str) -> bool:
-    """Whether controls are mixed into the session: by default where audit.toml sets a goal."""
+    """Returns whether controls are mixed into the session; the default is yes if audit.toml sets a goal."""
     if split not in ("train", "test") or order != SUSPICIOUS:
         return False
     options = ("none", "mixed in")
@@ -153,7 +153,7 @@ def pick_controls(audit: Audit, split: str | None, order: str) -> bool:
 
 
 def explain(request: QueueRequest) -> None:
-    """Which end comes first, and why."""
+    """Shows which end comes first, and why."""
     column, end = request.column, request.end
     st.caption(f"**{plain(column.title)}** {reason(request)}", help=cells.score_help(column))
     if request.default is None and column.hard_end is None:
@@ -165,7 +165,7 @@ def explain(request: QueueRequest) -> None:
 
 
 def reason(request: QueueRequest) -> str:
-    """In one sentence why this order."""
+    """Returns the reason for this order in one sentence."""
     why = f"{request.default.sentence}." if request.default else describe_ends(request.column)[1]
     return f"{why} A rank is not a probability that the label is wrong."
 
@@ -174,7 +174,7 @@ def reason(request: QueueRequest) -> str:
 
 
 def show_session(audit: Audit, run: Run, request: QueueRequest, table: pa.Table) -> None:
-    """The queue one by one: what is to review, from where its reviewer stopped."""
+    """Shows the queue one example at a time, from where its reviewer stopped."""
     drawn: frozenset[str] = frozenset()
     if request.controls:
         table, drawn = hidden_controls.mix_controls(audit, run, table, request.selection.split)
@@ -218,7 +218,7 @@ def show_session(audit: Audit, run: Run, request: QueueRequest, table: pa.Table)
 
 
 def nothing_left(n: int) -> None:
-    """The end of a queue."""
+    """Shows that the queue is finished."""
     if n:
         return inputs.empty(
             f"All {n:,} examples of this queue are decided. Choose another class or score above, list the decided "
@@ -228,7 +228,7 @@ def nothing_left(n: int) -> None:
 
 
 def empty() -> None:
-    """Nothing matches."""
+    """Shows that no example matches."""
     return inputs.empty(
         "No example is left in this queue. The filters exclude every example, or none has this score. Clear "
         "a filter above or in the sidebar, or choose another score. Scores that use the label need labelled "
@@ -240,7 +240,7 @@ def empty() -> None:
 
 
 def show_sheet(audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, page: int, size: int) -> None:
-    """One page of the queue."""
+    """Shows one page of the queue."""
     n = table.num_rows
     if n == 0:
         return empty()
@@ -268,7 +268,7 @@ def show_sheet(audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, pag
 
 
 def suggestion_note(made: list[dict]) -> str:
-    """From where the suggested labels come, said once for the page."""
+    """Returns the sources of the suggested labels, once for the page."""
     sources = dict.fromkeys(cell["suggestion_source"] for cell in made if cell["suggestion_source"])
     return (
         f" · source of suggested labels: {', '.join(sources)}"

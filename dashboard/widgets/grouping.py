@@ -1,11 +1,11 @@
-"""Grouping by a metadata column: into which groups it parts the examples, each of them as a filter.
+"""Grouping by a metadata column: the groups of examples it makes, each with a filter that selects it.
 
-A group is the examples with one value, or between two quartiles where a column holds many numbers; so whatever a page
-shows of some filters, it shows of each group. Chosen in the sidebar (``?grouped=``), as filters are.
+A group is the examples with one value, or between two quartiles if the column holds many numbers. Whatever a page shows
+for a filter, it can show for each group. The column is chosen in the sidebar (``?grouped=``), as filters are.
 
-Input → output: a column → ``Group``s, the most frequent first (ranges in their order), at most some; examples → the
-name of their group. Cost: one query over the example table, kept. Limit: of a column of free text only the most
-frequent values are groups, and the page says how many are left out.
+Input → output: a column → ``Group``s, the most frequent first (ranges in their order), up to a limit; examples → the
+name of their group. Cost: one query over the example table, cached. Limit: for a column of free text only the most
+frequent values are groups, and the page says how many are not shown.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NOTHING = inputs.NOTHING
 
 @dataclass(frozen=True)
 class Group:
-    """Some examples by their metadata: what they are called, which filter finds them, how many there are."""
+    """Some examples by their metadata: name, filter, and number."""
 
     name: str
     meta: MetaFilter
@@ -44,7 +44,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Grouping:
-    """A metadata column (without ``META``) and its groups; ``left_out``: values that are no group of their own."""
+    """A metadata column (without ``META``) and its groups; ``left_out``: number of values without a group."""
 
     column: str
     groups: tuple[Group, ...]
@@ -57,7 +57,7 @@ class Grouping:
 
     @property
     def omitted_note(self) -> str:
-        """What a page says where some are left out; nothing where all are there."""
+        """A sentence about values without a group; "" if there are none."""
         if not self.left_out:
             return ""
         return (
@@ -67,7 +67,7 @@ class Grouping:
 
 
 def pick_column(audit: Audit) -> str | None:
-    """The column by which pages group, without ``META``; None for none."""
+    """Returns the column chosen for grouping, without ``META``; None for none."""
     columns = [name.removeprefix(META) for name in database.meta_columns(audit)]
     if not columns:
         return None
@@ -76,7 +76,7 @@ def pick_column(audit: Audit) -> str | None:
 
 
 def groups_of_column(audit: Audit, column: str | None, most: int = MOST) -> Grouping | None:
-    """The groups of a column, at most some; None for no column."""
+    """Returns the groups of a column, up to ``most``; None for no column."""
     if column is None or META + column not in database.meta_columns(audit):
         return None
     return _groups_of_column(database.stamp(audit.examples_path), column, most)
@@ -101,12 +101,12 @@ def _groups_of_column(examples: database.Stamp, column: str, most: int) -> Group
 
 
 def _named(value: str | None) -> str:
-    """A value as the name of its group; one that reads as "nothing" is quoted, so that names stay different."""
+    """Returns a value as the name of its group; one that reads as "nothing" is quoted, so that names stay different."""
     return NOTHING if value is None else f"“{value}”" if value == NOTHING else value
 
 
 def _ranges(where: str, column: str, missing: int) -> list[Group]:
-    """A quarter of the examples each, by the quartiles of a number; and those without one."""
+    """Returns a quarter of the examples each, by the quartiles of a number, and the examples without one."""
     name = identifier(META + column)
     known = f"FROM {where} WHERE {name} IS NOT NULL AND NOT isnan({name}::DOUBLE)"
     shares = [part / PARTS for part in range(PARTS + 1)]
@@ -129,12 +129,12 @@ def _ranges(where: str, column: str, missing: int) -> list[Group]:
 
 
 def within(selection: Selection, group: Group) -> Selection:
-    """The same examples, those of one group alone."""
+    """Returns the same selection restricted to one group."""
     return replace(selection, meta=(*selection.meta, group.meta))
 
 
 def group_by_example(audit: Audit, grouped: Grouping) -> pd.Series:
-    """The name of the group by example_id; examples of no group are left out."""
+    """Returns the name of the group by example_id; examples of no group are left out."""
     return _group_by_example(database.stamp(audit.examples_path), grouped)
 
 
@@ -153,8 +153,8 @@ def _group_by_example(examples: database.Stamp, grouped: Grouping) -> pd.Series:
 
 
 def accuracy(audit: Audit, run: Run, selection: Selection, grouped: Grouping) -> pd.DataFrame:
-    """``state.accuracy`` of each group and split, with the same on corrected labels → label (the group's name), split,
-    n, right, accuracy, corrected, changed. Hidden examples count in none."""
+    """Returns ``database.accuracy`` of each group and split, also on corrected labels: label (the group's name),
+    split, n, right, accuracy, corrected, changed. Hidden examples are excluded."""
     frames = []
     for group in grouped.groups:
         own, _ = model_output.exclude_hidden(audit, within(selection, group))
@@ -166,7 +166,7 @@ def accuracy(audit: Audit, run: Run, selection: Selection, grouped: Grouping) ->
 
 
 def counts(audit: Audit, selection: Selection, grouped: Grouping) -> pd.DataFrame:
-    """``state.counts`` of each group and split → label (the group's name), split, n, labelled, problems."""
+    """Returns ``database.counts`` of each group and split: label (the group's name), split, n, labelled, problems."""
     frames = [
         database.counts(audit, within(selection, group), ["split"]).assign(label=group.name) for group in grouped.groups
     ]
@@ -174,8 +174,8 @@ def counts(audit: Audit, selection: Selection, grouped: Grouping) -> pd.DataFram
 
 
 def decile_errors(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, grouped: Grouping) -> pd.DataFrame:
-    """Error per decile within each group that has any → columns class (the group's name), decile, n, error, low, high,
-    and the same on corrected labels where some were changed. Hidden examples count in none."""
+    """Returns error per decile within each non-empty group: class (the group's name), decile, n, error, low, high,
+    and the error on corrected labels where some were changed. Hidden examples are excluded."""
     frames = []
     for group in grouped.groups:
         own, _ = model_output.exclude_hidden(audit, within(selection, group))
@@ -188,7 +188,7 @@ def decile_errors(audit: Audit, run: Run, column: ScoreColumn, selection: Select
 
 
 def progress(audit: Audit, selection: Selection, grouped: Grouping, states: dict[str, frozenset[str]]) -> pd.DataFrame:
-    """How far each group is reviewed → group, examples, and how many of them are in each of ``states``."""
+    """Returns the progress of the review per group: group, examples, and how many of them are in each of ``states``."""
     names = group_by_example(audit, grouped)
     if selection.meta:
         names = names[names.index.isin(database.matching(audit, selection.meta))]
@@ -199,13 +199,13 @@ def progress(audit: Audit, selection: Selection, grouped: Grouping, states: dict
 
 
 def split_ranking(audit: Audit, grouped: Grouping, table: pa.Table) -> dict[str, pa.Table]:
-    """A ranking parted by groups, those that hold any of it, each in its order."""
+    """Returns the ranking of each group that has examples in it."""
     names = group_by_example(audit, grouped).reindex(table["example_id"].to_pylist())
     found = {name: table.filter(pa.array((names == name).to_numpy(dtype=bool))) for name in grouped.names}
     return {name: part for name, part in found.items() if part.num_rows}
 
 
 def explain(grouped: Grouping) -> None:
-    """Say what is left out."""
+    """Shows how many values have no group."""
     if grouped.omitted_note:
         st.caption(grouped.omitted_note)

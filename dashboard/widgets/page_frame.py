@@ -1,8 +1,7 @@
-"""What a page starts from: the audit, the run and the metadata filters that the sidebar chose, or an empty
-state.
+"""What every page starts with: the audit, the run, the metadata filters and the grouping chosen in the sidebar.
 
-``app.py`` shares them before it runs a page; a page asks for what it needs and ends there, saying what to
-run, where that does not exist.
+``app.py`` stores them before it runs a page. A page requests what it needs. If that does not exist, the page ends with
+the command that creates it.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ class SidebarChoices:
 
 
 def open_page(page: str) -> None:
-    """Forget what another page's widgets held: pages use the same parameters (score, class, page), each with
-    its own defaults, and Streamlit would hand the value of one page's widget to the next page's widget of
-    that name."""
+    """Deletes the widget values of the previous page. Pages use the same parameters (score, class, page) with
+    different defaults, and Streamlit would pass the value of one page's widget to the widget of that name on the
+    next page."""
     if st.session_state.get(PAGE, page) != page:
         for key in [key for key in st.session_state if isinstance(key, str) and not key.startswith(SHARED_KEYS)]:
             del st.session_state[key]
@@ -51,12 +50,12 @@ def open_page(page: str) -> None:
         restore_after_back()
     st.session_state[PAGE] = page
     if page != "grid" and browser_history.OPENS in st.query_params:
-        del st.query_params[browser_history.OPENS]  # Back leaves what no widget is bound to in the address
+        del st.query_params[browser_history.OPENS]  # Back leaves parameters without a widget in the address
     apply_pending_parameters()
 
 
 def restore_after_back() -> None:
-    """At Back and Forward, put the address's own parameters back where Streamlit dropped some of them."""
+    """Restores the address's own parameters at Back and Forward, where Streamlit drops some of them."""
     parameters = browser_history.parameters_after_back()
     if parameters and PENDING_STAGE not in parameters and set(parameters) - set(st.query_params):
         st.session_state[PENDING] = parameters
@@ -65,17 +64,17 @@ def restore_after_back() -> None:
 
 
 def go(page: str, parameters: Mapping[str, Any]) -> NoReturn:
-    """Open another page of this session at an address with these parameters."""
+    """Opens another page of this session at an address with these parameters."""
     st.session_state[PENDING] = dict(parameters)
     st.switch_page(f"views/{find_page(page).script}", query_params={PENDING_STAGE: "1"})
 
 
 def apply_pending_parameters() -> None:
-    """Put the parameters that ``go`` left into the address, before any widget reads them.
+    """Writes the parameters that ``go`` stored into the address, before any widget reads them.
 
-    Streamlit lets nobody write a parameter that a widget is bound to, and widgets of the page that was left
-    are bound until a run without them has ended: so the first run only ends, the second writes, and the third
-    draws.
+    Streamlit does not let a script write a parameter that a widget is bound to, and the widgets of the previous page
+    are bound until a run without them has ended. The first run therefore only ends, the second writes the parameters,
+    and the third shows the page.
     """
     stage = st.query_params.get(PENDING_STAGE)
     if stage == "1":
@@ -87,18 +86,18 @@ def apply_pending_parameters() -> None:
 
 
 def store_choices(audit: Audit, run: Run | None, meta: tuple[MetaFilter, ...], group: str | None) -> None:
-    """Keep the sidebar's choices for the page that follows in the same script run."""
+    """Stores the sidebar's choices for the page in the same script run."""
     st.session_state[KEY] = SidebarChoices(audit, run, meta, group)
 
 
 def current_grouping(most: int = grouping.MOST) -> grouping.Grouping | None:
-    """The groups of the column that the sidebar chose, at most some; None where it chose none."""
+    """Returns the groups of the column chosen in the sidebar, up to ``most``; None if none is chosen."""
     view: SidebarChoices = st.session_state[KEY]
     return grouping.groups_of_column(view.audit, view.group, most)
 
 
 def current() -> SidebarChoices:
-    """The sidebar's choices; ends the page with what to run where the data was not read yet."""
+    """Returns the sidebar's choices. If the data was not read yet, ends the page with the command that reads it."""
     view: SidebarChoices = st.session_state[KEY]
     if not view.audit.examples_path.is_file():
         inputs.empty(
@@ -110,7 +109,8 @@ def current() -> SidebarChoices:
 
 
 def scored_run() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]:
-    """Audit, run, metadata filters and score columns; ends the page with what to run where there are none."""
+    """Returns audit, run, metadata filters and score columns. If there are none, ends the page with the command that
+    computes them."""
     view = current()
     if view.run is None:
         inputs.empty(
@@ -133,7 +133,7 @@ def scored_run() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]
 
 
 def warn_about_stages(run: Run, column: ScoreColumn) -> None:
-    """Say so where early and late share checkpoints."""
+    """Warns if the stages early and late share checkpoints."""
     n = stages_overlap(run.record())
     if n is not None and "stage" in column.steps:
         st.caption(

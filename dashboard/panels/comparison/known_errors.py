@@ -1,10 +1,9 @@
-"""Where the truth is known: how well each score finds the wrong labels, as curves and numbers over whole
-groups.
+"""How well each score finds wrong labels, where verified labels are known: curves and numbers over groups of examples.
 
-The truth about a single example is never shown: nothing here is drawn for fewer than ``FEWEST_KNOWN``
-verified examples or ``FEWEST_WRONG`` wrong ones, since numbers of so small a group would point to its
-members; nor for parts whose difference would (``frames.is_told_by_parts``). Limit: of many classes, the one that is too
-small to be shown is what all the others leave.
+The verified label of a single example is never shown. Numbers over few examples could reveal it. They are therefore
+shown only for at least ``FEWEST_KNOWN`` verified examples with at least ``FEWEST_WRONG`` wrong labels, and only where
+the difference of two selections reveals nothing (``dashboard.queries.score_frames.reveals_truth``). Limit: if a single
+class is too small to be shown, the numbers of all others give it away.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from dashboard.widgets import inputs
 from scoring.audit import Audit
 from scoring.evaluation import detection_report, recall_curve, roc_over_runs
 
-DRAWN = 5
+DEFAULT_CURVES = 5
 HELP = {
     "inspected first": "The end of the score that is reviewed first, by definition or by the errors on this run.",
     "AUROC": "Probability that a wrong label ranks before a right label. A random order has 0.5.",
@@ -63,7 +62,7 @@ def show_known_errors(
     selection: Selection,
     names: Mapping[str, str],
 ) -> None:
-    """Curves, numbers and ROC over runs."""
+    """Shows curves, numbers and ROC over runs."""
     wrong = wrong_labels(audit, scores.labels)
     if wrong is None:
         st.info(NO_TRUTH, icon=":material/info:")
@@ -90,13 +89,13 @@ def show_known_errors(
 
 
 def show_curves(values: pd.DataFrame, wrong: pd.Series, report: pd.DataFrame, names: Mapping[str, str]) -> None:
-    """Recall against the share inspected, of the best scores or of those that the address names."""
+    """Shows recall against the share reviewed, for the best scores or those in the address."""
     order = report["score"].tolist()
     back = {names[address]: address for address in order}
     chosen = st.multiselect(
         "Scores",
         list(back),
-        default=list(back)[:DRAWN],
+        default=list(back)[:DEFAULT_CURVES],
         key="scores",
         bind="query-params",
         placeholder="Choose scores",
@@ -107,7 +106,7 @@ def show_curves(values: pd.DataFrame, wrong: pd.Series, report: pd.DataFrame, na
 
 
 def show_report(report: pd.DataFrame, names: Mapping[str, str], ends: Mapping[str, str | None]) -> None:
-    """The numbers, the best score first."""
+    """Shows the numbers, the best score first."""
     table = pd.DataFrame(
         {
             "score": report["score"].map(names),
@@ -148,7 +147,7 @@ def show_roc(
     report: pd.DataFrame,
     names: Mapping[str, str],
 ) -> None:
-    """One score's ROC in every run that has it, and their mean."""
+    """Shows one score's ROC curve in every run that has it, and their mean."""
     st.subheader("ROC over runs", anchor=False)
     back = {names[address]: address for address in report["score"]}
     address = back[inputs.choose("Score", list(back), "roc", next(iter(back)), width=320)]

@@ -1,4 +1,4 @@
-"""Out of distribution: how well each score and each classical detector tells what is known to lie outside.
+"""How well each score and each standard detector finds examples that are known to be out of distribution.
 
 Shows the last report of `hardlook ood` for the run. Cost: one small file.
 """
@@ -19,7 +19,7 @@ from dashboard.widgets import inputs
 from scoring.audit import Audit, Run
 from scoring.audit.storage import read_metadata, read_table
 
-DRAWN = 5
+DEFAULT_CURVES = 5
 HELP = {
     "kind": "A score of this run, or a standard OoD detector fitted on the features of the training examples.",
     "AUROC": "Probability that an out-of-distribution example scores higher than an in-distribution one. A random "
@@ -33,7 +33,7 @@ HELP = {
 
 
 def show_ood(audit: Audit, run: Run) -> None:
-    """The table, the ROC curves, and how to read them."""
+    """Shows the table, the ROC curves, and how to read them."""
     at = database.stamp(run.out_of_distribution_path)
     if at is None:
         return inputs.empty(
@@ -57,13 +57,13 @@ def show_ood(audit: Audit, run: Run) -> None:
 
 
 def example_of(audit: Audit) -> str:
-    """A condition that the command would take here."""
+    """Returns a condition that the command accepts in this audit."""
     splits = set(database.counts(audit, Selection(), ["split"])["split"])
     return "split=pool" if "pool" in splits else "COLUMN=VALUE"
 
 
 def warn_if_outdated(audit: Audit, run: Run, report: database.Stamp, facts: dict) -> None:
-    """Say so where scores or examples are newer than the report."""
+    """Warns if scores or examples are newer than the report."""
     files = [audit.examples_path, *(run.score_path(name) for name in run.score_names())]
     newer = [path for path in files if (found := database.stamp(path)) and found[1] > report[1]]
     if newer:
@@ -73,7 +73,7 @@ def warn_if_outdated(audit: Audit, run: Run, report: database.Stamp, facts: dict
 
 
 def show_curves(table: pd.DataFrame) -> None:
-    """ROC curves of the best scores, or of those that the address names."""
+    """Shows ROC curves of the best scores, or of those in the address."""
     known = table[table["auroc"].notna()]
     if "roc" not in known or known.empty:
         return
@@ -81,20 +81,20 @@ def show_curves(table: pd.DataFrame) -> None:
     chosen = st.multiselect(
         "Curves", names, default=best(known), key="curves", bind="query-params", placeholder="Choose scores"
     )
-    drawn = known.set_index("score").loc[[name for name in chosen if name in names] or names[:1]]
-    inputs.show_chart(comparison.roc_ood(drawn["roc"].to_dict(), drawn["auroc"].to_dict()), "outside")
+    chosen_rows = known.set_index("score").loc[[name for name in chosen if name in names] or names[:1]]
+    inputs.show_chart(comparison.roc_ood(chosen_rows["roc"].to_dict(), chosen_rows["auroc"].to_dict()), "outside")
 
 
 def best(known: pd.DataFrame) -> Sequence[str]:
-    """The best of the run's own scores and of the classical detectors: what one wants to compare first."""
+    """Returns the best of the run's own scores and the best standard detectors, for a first comparison."""
     if "classical" not in known:
-        return known["score"].tolist()[:DRAWN]
+        return known["score"].tolist()[:DEFAULT_CURVES]
     own, classical = (known.loc[known["classical"] == which, "score"].tolist() for which in (False, True))
-    return own[: max(DRAWN - 2, DRAWN - len(classical))] + classical[:2]
+    return own[: max(DEFAULT_CURVES - 2, DEFAULT_CURVES - len(classical))] + classical[:2]
 
 
 def show_table(table: pd.DataFrame) -> None:
-    """The numbers, the best AUROC first."""
+    """Shows the numbers, the best AUROC first."""
     shown = pd.DataFrame({"score": table["score"]})
     if "classical" in table:
         shown["kind"] = table["classical"].map({True: "standard OoD detector", False: "score of this run"})

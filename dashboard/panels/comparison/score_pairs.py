@@ -1,8 +1,7 @@
-"""Do two scores agree? Heat maps of correlation and of common top, and the examples on which a pair
-disagrees most.
+"""Agreement of two scores: matrices of rank correlation and of overlap, and the examples on which a pair disagrees
+most.
 
-The pair stands in the address (``?a=`` and ``?b=``): a click on a cell and the two lists beside the chart
-set the same.
+The pair is in the address (``?a=`` and ``?b=``). A click on a cell and the two lists beside the chart set it.
 """
 
 from __future__ import annotations
@@ -46,9 +45,8 @@ TOPS = {f"{100 * value:.0f} %": value for value in SHARES}
 
 
 def show_agreement(scores: Scores, names: Mapping[str, str], takes: Mapping[str, bool], method: str) -> None:
-    """The correlation of all pairs, those that agree side by side, and scores with the label against those
-    without.
-    """
+    """Shows the rank correlation of all pairs, similar scores next to each other, or of scores that use the label
+    against those that do not."""
     table, order = correlation(scores, method.lower())
     rows, columns = pick_sides(order, takes)
     reading = (
@@ -77,7 +75,7 @@ def show_agreement(scores: Scores, names: Mapping[str, str], takes: Mapping[str,
 
 
 def pick_sides(order: Sequence[str], takes: Mapping[str, bool]) -> tuple[list[str], list[str]]:
-    """Which scores go down and across: all of them, or those with the label against those without."""
+    """Returns the scores for rows and columns: all of them, or those that use the label against those that do not."""
     sides = [address for address in order if takes[address]], [a for a in order if not takes[a]]
     if not all(sides):
         return list(order), list(order)
@@ -86,7 +84,7 @@ def pick_sides(order: Sequence[str], takes: Mapping[str, bool]) -> tuple[list[st
 
 
 def show_overlap(scores: Scores, names: Mapping[str, str], takes: Mapping[str, bool]) -> None:
-    """How much of their top every two scores have in common."""
+    """Shows the overlap of the most suspicious examples of every two scores."""
     top = inputs.switch("Top", list(TOPS), "top", "5 %")
     _, order = correlation(scores, "spearman")
     table = overlap(scores)
@@ -131,14 +129,14 @@ def _marks(takes: Mapping[str, bool]) -> dict[str, str]:
 
 
 def _picked(names: Mapping[str, str]) -> tuple[str, str] | None:
-    """The pair in the address, before its widgets are drawn."""
+    """Returns the pair in the address, before its widgets are shown."""
     back = {title: address for address, title in names.items()}
     first, second = (back.get(st.session_state.get(key) or st.query_params.get(key) or "") for key in NAMES)
     return (first, second) if first and second else None
 
 
 def _clickable(chart: Chart, names: Mapping[str, str]) -> None:
-    """Draw a matrix; a click on a cell picks its pair."""
+    """Shows a matrix in which a click on a cell picks its pair."""
 
     def pick() -> None:
         points = ((st.session_state.get("matrix") or {}).get("selection") or {}).get("points") or []
@@ -151,7 +149,7 @@ def _clickable(chart: Chart, names: Mapping[str, str]) -> None:
 
 
 def pick_pair(scores: pd.DataFrame, names: Mapping[str, str]) -> tuple[str, str] | None:
-    """Two scores, by the lists that a click on a cell sets too."""
+    """Returns the pair chosen in two lists; a click on a cell sets the lists."""
     back = {names[address]: address for address in scores.columns}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         first, second = (
@@ -169,7 +167,7 @@ def show_pair(
     pair: tuple[str, str],
     names: Mapping,
 ) -> None:
-    """One pair: numbers, the classes, and the examples on which they disagree most."""
+    """Shows one pair: numbers, the classes, and the examples on which they disagree most."""
     a, b = pair
     table = disagreement(scores.values[a], scores.values[b])
     rho = rank_correlation(scores.values[[a, b]]).loc[a, b]
@@ -204,7 +202,8 @@ def show_disagreement(
     pair: tuple[str, str],
     names: Mapping,
 ) -> None:
-    """Two panels of one grid: suspicious by the one and not by the other, and the other way round."""
+    """Shows two panels of one grid: examples that only the first score suspects, and those that only the second
+    suspects."""
     table, left_out = model_output.drop_hidden_rows(audit, table, table.index.tolist())
     if left_out:
         (st.caption if len(table) else inputs.empty)(left_out)
@@ -254,7 +253,7 @@ def _panel(
     title: str,
     url: str | None,
 ) -> dict:
-    """One page of those on one side of the disagreement."""
+    """Returns a page of one side of the disagreement."""
     places = range((page - 1) * SIZE, min(page * SIZE, len(part)))
     rows = part.iloc[places.start : max(places.stop, places.start)]
     made = cells.make_cells(audit, run, pa.table({"example_id": pa.array(rows.index, pa.string())}), None, url=url)

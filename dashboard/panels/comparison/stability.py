@@ -1,8 +1,6 @@
-"""How steady scores are: the same one in several runs (seeds, batch sizes), and VoG of three checkpoints
-against all.
+"""Stability of scores: one score in several runs (seeds, batch sizes), and VoG of three checkpoints against all.
 
-Runs of one audit that have a score of the same name are compared; which of them is in the address
-(``?of=``).
+Compared are the runs of one audit that have a score of the same name. The runs are in the address (``?of=``).
 """
 
 from __future__ import annotations
@@ -51,7 +49,8 @@ def show_stability(
     scores: Scores,
     selection: Selection,
 ) -> None:
-    """Run against run for the scores ``shown``, one of them in detail, and few checkpoints against all."""
+    """Shows the correlation between runs for the scores ``shown``, one of them in detail, and three checkpoints
+    against all."""
     names = pick_runs(audit)
     if len(names) > 1:
         show_runs(audit, run, shown, selection, names)
@@ -65,7 +64,7 @@ def show_stability(
 
 
 def pick_runs(audit: Audit) -> list[str]:
-    """The runs to compare: all that have scores, unless the address names some."""
+    """Returns the runs to compare: all that have scores, unless the address names some."""
     there = [name for name in audit.run_names() if audit.run(name).score_names()]
     if len(there) < 2:
         return there
@@ -76,7 +75,7 @@ def pick_runs(audit: Audit) -> list[str]:
 def show_runs(
     audit: Audit, run: Run, columns: Sequence[ScoreColumn], selection: Selection, names: Sequence[str]
 ) -> None:
-    """All scores run against run, then one of them."""
+    """Shows the correlation between runs for all scores, then one score in detail."""
     title = unique_titles(columns)
     frames = {}
     for column in columns:
@@ -104,7 +103,7 @@ def show_one(
     back: Mapping[str, str],
     frames: Mapping[str, pd.DataFrame],
 ) -> None:
-    """One score in every run: error per decile with bands, and the examples that move most."""
+    """Shows one score in all runs: error per decile with bands, and the examples whose position varies most."""
     st.subheader("One score in all runs", anchor=False)
     address = back[inputs.choose("Score", list(back), "one", next(iter(back)), width=320)]
     values = frames[address]
@@ -128,7 +127,7 @@ def show_one(
 
 
 def show_errors(audit: Audit, by_run: pd.DataFrame, values: pd.DataFrame, selection: Selection) -> None:
-    """Error per decile in every run, and their mean also on corrected labels, where some were changed."""
+    """Shows the error per decile in all runs, and their mean also on corrected labels, if some were changed."""
     band = corrected_metrics.add_corrected_band(
         audit, {name: values[name] for name in values}, selection, decile_band(by_run)
     )
@@ -141,7 +140,7 @@ def show_errors(audit: Audit, by_run: pd.DataFrame, values: pd.DataFrame, select
 
 
 def show_moving(audit: Audit, run: Run, moved: pd.DataFrame, column: ScoreColumn, runs: Sequence[str]) -> None:
-    """The examples whose place changes most from run to run."""
+    """Shows the examples whose position in the ranking varies most between runs."""
     moved, left_out = model_output.drop_hidden_rows(audit, moved, moved.index.tolist())
     if left_out:
         (st.caption if len(moved) else inputs.empty)(left_out)
@@ -180,7 +179,7 @@ def show_moving(audit: Audit, run: Run, moved: pd.DataFrame, column: ScoreColumn
 
 
 def show_few_checkpoints(columns: Sequence[ScoreColumn], scores: Scores) -> None:
-    """Scores that come in stages: the first and the last three checkpoints against all of them."""
+    """Shows the correlation of scores from the first or last three checkpoints with scores from all."""
     if not {"all", "late"} <= set(stages(columns)):
         return
     rows = []
@@ -192,7 +191,7 @@ def show_few_checkpoints(columns: Sequence[ScoreColumn], scores: Scores) -> None
             few = _same_at(columns, column, stage)
             if few is not None and few.address in scores.values:
                 pair = scores.values[[column.address, few.address]]
-                # not turned: whether few checkpoints rank as all do is no matter of which end is hard
+                # undo the orientation: agreement with all checkpoints does not depend on the hard end
                 flip = 1.0 if few.hard_end == column.hard_end or "low" not in (few.hard_end, column.hard_end) else -1.0
                 row[word] = flip * rank_correlation(pair).iloc[0, 1]
         rows.append(row)
@@ -213,6 +212,6 @@ def show_few_checkpoints(columns: Sequence[ScoreColumn], scores: Scores) -> None
 
 
 def _same_at(columns: Sequence[ScoreColumn], column: ScoreColumn, stage: str) -> ScoreColumn | None:
-    """The same variant of a score at another stage."""
+    """Returns the same variant of a score at another stage."""
     steps = {**column.steps, "stage": stage}
     return next((c for c in columns if c.scorer == column.scorer and dict(c.steps) == steps), None)
