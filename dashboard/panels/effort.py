@@ -159,8 +159,8 @@ def stopping_chart(found: Effort) -> Chart:
     figure.update_yaxes(title="wrong labels", rangemode="tozero")
     return Chart(
         figure,
-        "The solid line is an upper bound on the wrong labels that remain, valid at all times together with "
-        f"{percent(found.plan.confidence)} confidence. Stop when it is below the dashed line, your goal.",
+        "The solid line is an upper bound on the wrong labels that remain. It holds at all times at once "
+        f"with {percent(found.plan.confidence)} confidence. Stop when it is below the dashed line, your goal.",
     )
 
 

@@ -46,7 +46,9 @@ def show_map(
         split = pick_split(audit, slicing.settings.split)
     selection = Selection(split, meta=meta)
     points = place_in_slices(slicings.map_points(audit, run, selection, scores.get(colour)), slicing)
+    on_map = len(points)
     points, left_out = model_output.drop_hidden_rows(audit, points, points["example_id"].tolist())
+    hidden = on_map - len(points)
     if points.empty:
         return inputs.empty(left_out or "No example on the map matches these filters.")
     if left_out:
@@ -55,7 +57,7 @@ def show_map(
         points = points.assign(group=points["example_id"].map(grouping.group_by_example(audit, grouped)))
     plotted = slicings.subsample(points, "label", always=decisions.state_at(audit)["flagged"]).reset_index(drop=True)
     labelled = int(database.counts(audit, selection, ["split"])["labelled"].sum())
-    outlines = show_points(plotted, colour, slicing, count_text(len(plotted), labelled))
+    outlines = show_points(plotted, colour, slicing, count_text(len(plotted), labelled - hidden))
     return show_selected(audit, run, plotted, outlines)
 
 
@@ -141,7 +143,7 @@ def show_selected(audit: Audit, run: Run, points: pd.DataFrame, outlines: list[l
     if inside.empty:
         return
     wrong = int(inside["correct"].eq(False).sum())
-    st.caption(f"{wrong:,} predicted wrong. They come first.")
+    st.caption(f"{wrong:,} predicted wrong, listed first." if wrong else "None of them is predicted wrong.")
     ordered = inside.assign(right=inside["correct"].fillna(True)).sort_values(["right", "example_id"], kind="stable")
     about = {"lasso": lasso_geometry.to_text(outlines)}
     influential_examples.show_influential(

@@ -117,7 +117,7 @@ def why_here(columns: Sequence[ScoreColumn], column: ScoreColumn) -> str | None:
 def explain(audit: Audit, run: Run, column: ScoreColumn) -> None:
     """Shows what the score means and which end is hard here."""
     warning, sentence = describe_ends(column)
-    st.caption(f"**{plain(column.title)}** {'' if warning else sentence}", help=cells.score_help(column))
+    st.caption(f"**{plain(column.title)}.** {'' if warning else sentence}", help=cells.score_help(column))
     if warning:
         inputs.warn(sentence)
     page_frame.warn_about_stages(run, column)

@@ -155,7 +155,7 @@ def pick_controls(audit: Audit, split: str | None, order: str) -> bool:
 def explain(request: QueueRequest) -> None:
     """Shows which end comes first, and why."""
     column, end = request.column, request.end
-    st.caption(f"**{plain(column.title)}** {reason(request)}", help=cells.score_help(column))
+    st.caption(f"**{plain(column.title)}.** {reason(request)}", help=cells.score_help(column))
     if request.default is None and column.hard_end is None:
         inputs.warn(
             f"Neither end of this score is known to be suspicious. The {end}est values come first by convention."
@@ -213,7 +213,7 @@ def show_session(audit: Audit, run: Run, request: QueueRequest, table: pa.Table)
         run=run.name,
         guidelines=inputs.guidelines(audit),
     )
-    st.caption(f"**{plain(request.column.title)}** {reason(request)}", help=cells.score_help(request.column))
+    st.caption(f"**{plain(request.column.title)}.** {reason(request)}", help=cells.score_help(request.column))
     return None
 
 
