@@ -135,7 +135,7 @@ def _settle(audit: Audit, log: ReviewLog, answers: Any) -> None:
         )
         new_label = st.selectbox("Class", audit.classes, key="ruling_class") if verdict in taking("new_label") else None
         note = st.text_area("Reason", key="ruling_note", max_chars=10_000)
-        if st.button("Settle", type="primary", key="settle_now"):
+        if st.button("Adjudicate", type="primary", key="settle_now"):
             row = database.details(audit, None, [example]).iloc[0]
             _write(log, [_ruling(example, row, verdict, new_label, note)])
 

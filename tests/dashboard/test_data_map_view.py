@@ -1,4 +1,4 @@
-"""/data-map: where each example stood after any recorded epoch, its regions, and what was drawn around."""
+"""/data-map: where each example stood after any recorded epoch, its regions, and the lasso selection."""
 
 import json
 
