@@ -1,7 +1,7 @@
-"""Navigation, and what every page shares: the audit, the run, the filters by metadata.
+"""The script that Streamlit runs for every interaction: it shows the navigation and the sidebar, then the page.
 
-Pages are files under ``views``, each with an address of its own that does not change. A new page is one file
-and one line in ``dashboard.pages``. Streamlit runs this script anew for every interaction.
+The sidebar's choices (audit, run, metadata filters, grouping) are shared by all pages. A page is a file under
+``views`` with an address of its own. A new page is one file and one line in ``dashboard.pages``.
 """
 
 from __future__ import annotations
@@ -23,13 +23,11 @@ from dashboard.widgets import browser_history, grouping, inputs, manual, page_fr
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
 
+# Errors that a damaged file raises when a page reads it. Every other error is a bug and is shown as one.
 DAMAGED = (duckdb.IOException, duckdb.InvalidInputException, pa.ArrowInvalid, OSError)
-"""What the readers of a page raise for a file that is cut off or overwritten; everything else is a bug and is shown as
-one."""
 
-# Pictures first: less empty space above and beside them than Streamlit leaves. And no CSV from the toolbar of
-# a table: it would carry a reviewer's note into a spreadsheet as a formula; `hardlook export` and /reviews do
-# not.
+# Less empty space around the images than Streamlit's default. The toolbar of tables offers no CSV download, because a
+# reviewer's note could act as a formula in a spreadsheet; `hardlook export` and /reviews prevent that.
 STYLE = """<style>
 .stMainBlockContainer { padding: 3rem 2.5rem 2rem; }
 /* The bar above lies over the page on narrow screens. */
@@ -52,9 +50,8 @@ h1 { font-size: 2rem !important; padding: 0 !important; } h3 { padding-bottom: 0
 
 @cache
 def icon() -> Image.Image:
-    """A contact sheet with one picture marked. An image, because Streamlit fetches its symbols from
-    elsewhere.
-    """
+    """Returns the favicon, a contact sheet with one marked picture. It is an image because Streamlit loads its
+    symbols from other servers."""
     image = Image.new("RGBA", (32, 32))
     draw = ImageDraw.Draw(image)
     for at in range(9):
@@ -64,12 +61,12 @@ def icon() -> Image.Image:
 
 
 def home() -> None:
-    """The root address leads to the overview, so that every page has an address that names it."""
+    """Redirects the root address to /overview, so that every page has its own address."""
     st.switch_page("views/overview.py")
 
 
 def navigation() -> tuple[st.Page, dict[str, list[st.Page]]]:
-    """The page that is asked for, and all pages by group."""
+    """Returns the requested page, and all pages by group."""
     groups = {
         group: [st.Page(f"views/{one.script}", title=one.title, icon=one.icon, url_path=one.name) for one in some]
         for group, some in pages.groups().items()
@@ -79,8 +76,8 @@ def navigation() -> tuple[st.Page, dict[str, list[st.Page]]]:
 
 
 def show_links(groups: dict[str, list[st.Page]], here: str) -> None:
-    """The pages as links, and what the manual says of the one that is open. Streamlit's own list of grouped pages is no
-    list for those who hear it."""
+    """Shows the pages as links and the manual's topic of the open page, because screen readers do not announce
+    Streamlit's own grouped pages as a list."""
     with st.container(gap=None, key="pages"):
         for group, pages in groups.items():
             st.caption(group)
@@ -88,37 +85,37 @@ def show_links(groups: dict[str, list[st.Page]], here: str) -> None:
                 st.page_link(one, width="stretch")
         manual.show_link(here)
         manual.keep_in_tab()
-        browser_history.keep()
+        browser_history.install_script()
 
 
 def main() -> None:
-    """Draw the sidebar, then the page."""
+    """Draws the sidebar, then the page."""
     st.set_page_config(page_title="hardlook", page_icon=icon(), layout="wide")
     st.html(STYLE)
     page, groups = navigation()
-    page_frame.turn_to(page.url_path)
+    page_frame.open_page(page.url_path)
     try:
-        visitor.need_a_role()
+        visitor.require_role()
         with st.sidebar:
             show_links(groups, page.url_path)
-            page_frame.share(*pick_shared())
+            page_frame.store_choices(*pick_shared())
         page.run()
     except HardlookError as error:
         st.error(quoted(str(error), longest=1000), icon=":material/error:")
     except DAMAGED as error:
-        told = f"a file of this audit cannot be read: {str(error).strip()}"
-        st.error(quoted(told, longest=1000), icon=":material/error:")
-        st.write("Remove that file, then write it again with:")
+        message = f"a file of this audit cannot be read: {str(error).strip()}"
+        st.error(quoted(message, longest=1000), icon=":material/error:")
+        st.write("Delete that file. This command writes it again:")
         st.code(f"hardlook score {serving().audit_path}", language="bash")
 
 
 def pick_shared() -> tuple[Audit, Run | None, tuple[MetaFilter, ...], str | None]:
-    """Audit, run, metadata filters and grouping, from the sidebar, which also says who is reviewing."""
+    """Returns audit, run, metadata filters and grouping from the sidebar, which also shows the reviewer's name."""
     audit = database.open_audit()
     st.text(audit.name)
     run = inputs.pick_run(audit)
     meta = inputs.pick_meta(audit)
-    group = grouping.pick(audit)
+    group = grouping.pick_column(audit)
     visitor.show_visitor()
     return audit, run, meta, group
 

@@ -1,12 +1,12 @@
-"""Jobs: `hardlook` commands that a page starts, each in a process of its own that outlives page and server.
+"""Jobs: `hardlook` commands started from a page, each in a separate process that outlives page and server.
 
 A job is two files in the audit's ``jobs`` folder: ``<id>.json`` (command, run, start, process, end) and ``<id>.log``
-(its output). A *keeper*, detached from the server, starts the command, waits for it and writes how it ended; it holds
-``<id>.lock`` while it lives, so a job without an end whose lock is free was killed. Cancelling leaves a note that the
-keeper reads, which then interrupts the command as Ctrl-C would; what is finished is kept.
+(its output). A *keeper* process, detached from the server, starts the command, waits for it and records its end. It
+holds ``<id>.lock`` while it lives, so a job without an end whose lock is free was killed. Cancelling creates a file;
+when the keeper finds it, it interrupts the command as Ctrl-C would. Finished parts are kept.
 
-Inputs → outputs: a command's name and options → a ``Job`` that tells its state and its last line. Cost: a Python
-process of some 100 MB beside the command. Limits: only a lead starts or cancels; one job per run.
+Inputs → outputs: a command's name and options → a ``Job`` with its state and last line. Cost: a Python process of some
+100 MB beside the command. Limits: only a lead starts or cancels; one job per run.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_json, write_json
 
-EVERY = 0.1  # seconds between two looks of the keeper
-GRACE = 20.0  # seconds that a cancelled command gets to end by itself
-SLOWEST_START = 60.0  # seconds until a keeper must have begun
-WAIT = 10.0  # seconds for a lock that another look holds for a moment
+EVERY = 0.1  # seconds between two checks of the keeper
+GRACE = 20.0  # seconds for a cancelled command to end
+SLOWEST_START = 60.0  # seconds for a keeper to start
+WAIT = 10.0  # seconds to wait for a lock
 TAIL = 4096  # bytes
 LIVE = ("starting", "running")
 
@@ -47,9 +47,9 @@ _looking = threading.Lock()
 
 @dataclass(frozen=True)
 class Job:
-    """One command: what was started for which run, and how it ended (``returncode`` None: not yet, or killed).
+    """One command: what was started for which run, and its end (``returncode`` None: not ended, or killed).
 
-    ``state``: starting, running, done, failed, cancelled, or lost (killed without a word).
+    ``state``: starting, running, done, failed, cancelled, or lost (killed).
     """
 
     id: str
@@ -75,7 +75,7 @@ class Job:
 
     @property
     def state(self) -> str:
-        """In one word how it stands."""
+        """The state in one word."""
         if self.returncode is not None:
             return "done" if self.returncode == 0 else "cancelled" if self.cancelled else "failed"
         if self.pid is None and self.seconds < SLOWEST_START:
@@ -89,17 +89,17 @@ class Job:
 
     @property
     def seconds(self) -> float:
-        """How long it has run, or ran."""
+        """How long it has been running, or ran."""
         end = datetime.fromisoformat(self.ended) if self.ended else datetime.now(UTC)
         return (end - datetime.fromisoformat(self.started)).total_seconds()
 
     @property
     def log_path(self) -> Path:
-        """All that it printed."""
+        """The file with its whole output."""
         return self.folder / f"{self.id}.log"
 
     def tail(self) -> str:
-        """The last few thousand characters that it printed, as a terminal would show them."""
+        """Returns the last few thousand characters of its output, as a terminal shows them."""
         try:
             with self.log_path.open("rb") as log:
                 log.seek(0, os.SEEK_END)
@@ -109,28 +109,28 @@ class Job:
             return ""
 
     def last_line(self) -> str:
-        """The last line with anything in it: where the command is."""
+        """Returns the last line that is not empty."""
         lines = [line for line in self.tail().splitlines() if line.strip()]
         return lines[-1].strip() if lines else ""
 
     def progress(self) -> float | None:
-        """The share that the last line's progress bar shows, from 0 to 1; None where it shows none."""
+        """Returns the share that the last line's progress bar shows, from 0 to 1; None where it shows none."""
         return share_done(self.last_line())
 
 
 def as_shown(text: str) -> str:
-    r"""Output without control sequences, each line as it was last drawn over.
+    r"""Returns output without control sequences, each line as it was last drawn over.
 
     >>> as_shown("a: 10%\ra: 20%\r\nb\x1b[A\n").splitlines()
     ['a: 20%', 'b']
     """
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r\n", "\n")
-    drawn = ([part for part in line.split("\r") if part.strip()] for line in plain.split("\n"))
-    return "\n".join(parts[-1] if parts else "" for parts in drawn)
+    versions = ([part for part in line.split("\r") if part.strip()] for line in plain.split("\n"))
+    return "\n".join(parts[-1] if parts else "" for parts in versions)
 
 
 def share_done(line: str) -> float | None:
-    """The share in a progress bar's line.
+    """Returns the share in a line with a progress bar; None without one.
 
     >>> share_done("vog:  45%|####      | 9/20 [00:01<00:01]"), share_done("reading"), share_done("accuracy 45%")
     (0.45, None, None)
@@ -143,17 +143,17 @@ def share_done(line: str) -> float | None:
 
 
 def refusal() -> str | None:
-    """Why whoever looks at this page starts no command, or None: only a lead does."""
+    """Returns why the visitor may not start commands, or None for a lead."""
     if serving().identity.may("lead"):
         return None
-    return "Only a lead of this audit starts commands from a page; run it in a terminal instead."
+    return "Only a lead of this audit can start commands from a page. Run this command in a terminal instead:"
 
 
 def start(audit: Audit, run: str | None, command: str, *options: str, hidden: Sequence[str] = ()) -> Job:
-    """Start ``hardlook COMMAND AUDIT [--run RUN] OPTIONS`` and return at once.
+    """Starts ``hardlook COMMAND AUDIT [--run RUN] OPTIONS`` and returns its job at once.
 
-    ``hidden``: more options, which are passed on but written nowhere (an address with a password). Raises
-    ``HardlookError`` where this server starts none, or a job of the run is under way.
+    ``hidden``: more options, which are not written to the job's files (an address with a password). Raises
+    ``HardlookError`` if the visitor may not start commands, or if a job of the run is running.
     """
     if refusal():
         raise HardlookError(refusal())
@@ -163,7 +163,7 @@ def start(audit: Audit, run: str | None, command: str, *options: str, hidden: Se
     with FileLock(folder / ".lock", timeout=WAIT):
         busy = running(audit, run)
         if busy is not None:
-            raise HardlookError(f"`{busy.text}` is still under way for this run; wait for it to end, or cancel it")
+            raise HardlookError(f"`{busy.text}` is still running for this run; wait until it ends, or cancel it")
         now = datetime.now(UTC)
         job = Job(f"{now:%Y%m%dT%H%M%S%f}-{command}-{secrets.token_hex(2)}", folder, given, run, now.isoformat())
         write_json(folder / f"{job.id}.json", _record(job))
@@ -176,7 +176,8 @@ def _record(job: Job) -> dict[str, Any]:
 
 
 def _launch(job: Job, arguments: Sequence[str]) -> None:
-    """Start the keeper in a session of its own; the arguments go through its input, which nobody else can read."""
+    """Starts the keeper in a session of its own; the arguments go through its standard input, which nobody else can
+    read."""
     flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "DETACHED_PROCESS", 0)
     with job.log_path.open("ab") as log:
         keeper = subprocess.Popen(
@@ -190,38 +191,41 @@ def _launch(job: Job, arguments: Sequence[str]) -> None:
             creationflags=flags,
         )
     if keeper.stdin is None:
-        raise HardlookError("the job's process has no input; it needs its command there")
+        raise HardlookError(
+            "the process of the job has no input stream, through which it must receive its command; start the job again"
+        )
     with keeper.stdin as pipe:
         pipe.write(json.dumps(list(arguments)).encode())
-    # Nobody waits for it, but a process that ended must be asked once how, or it stays as a zombie.
+    # The keeper's exit status must be read once, or its process stays as a zombie.
     threading.Thread(target=keeper.wait, name=f"keeper of {job.id}", daemon=True).start()
 
 
 def _environment() -> dict[str, str]:
-    """This process's, with the folder that hardlook is in, and output written line by line."""
+    """Returns this process's environment with the folder of hardlook on the path and unbuffered output."""
     home = str(Path(scoring.__file__).parents[1])
     paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUNBUFFERED": "1"}
 
 
 def jobs(audit: Audit) -> list[Job]:
-    """Every job of the audit, the newest first."""
+    """Returns every job of the audit, the newest first."""
     return [read(path) for path in sorted(audit.jobs_folder.glob("*.json"), reverse=True)]
 
 
 def read(path: Path) -> Job:
-    """The job of a record."""
+    """Returns the job of a record."""
     record, alive = read_json(path), False
     if record["returncode"] is None:
-        # A keeper holds its lock from before it writes a process until after it writes the end: where the lock is free,
-        # the end may have been written since the record was read.
+        # A keeper holds its lock until it has written the end. If the lock is free, the end may have been written after
+        # the record was read, so the record is read again.
         alive = _is_held(path.with_suffix(".lock"))
         record = record if alive else read_json(path)
     return Job(path.stem, path.parent, **{**record, "command": tuple(record["command"])}, alive=alive)
 
 
 def _is_held(path: Path) -> bool:
-    """Whether a keeper lives. Looks of this process wait for each other, since a look holds the lock as well."""
+    """Returns whether a keeper lives. Checks in this process wait for each other, because a check takes the lock
+    too."""
     if not path.exists():
         return False
     with _looking:
@@ -235,17 +239,18 @@ def _is_held(path: Path) -> bool:
 
 
 def running(audit: Audit, run: str | None) -> Job | None:
-    """The job of a run that is under way, or None."""
+    """Returns the running job of a run, or None."""
     return next((job for job in jobs(audit) if job.run == run and job.is_live), None)
 
 
 def latest(audit: Audit, run: str | None, command: str) -> Job | None:
-    """The newest job of a run with this command, or None."""
+    """Returns the newest job of a run with this command, or None."""
     return next((job for job in jobs(audit) if job.run == run and job.name == command), None)
 
 
 def cancel(job: Job) -> None:
-    """Ask the keeper to interrupt the command; it ends within ``GRACE`` seconds. Refused to all but a lead."""
+    """Asks the keeper to interrupt the command; it ends within ``GRACE`` seconds. Refused unless the visitor is a
+    lead."""
     if refusal():
         raise HardlookError(refusal())
     (job.folder / f"{job.id}.cancel").touch()
@@ -255,7 +260,7 @@ def cancel(job: Job) -> None:
 
 
 def keep(path: Path, arguments: Sequence[str]) -> int:
-    """Run the command of a record, and write how it ended. What a keeper process does."""
+    """Runs the command of a record and writes its end. This is the task of the keeper process."""
     with FileLock(path.with_suffix(".lock"), timeout=WAIT):
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "scoring.cli", *arguments], stdin=subprocess.DEVNULL, cwd=path.parent
@@ -268,16 +273,17 @@ def keep(path: Path, arguments: Sequence[str]) -> int:
 
 
 def _watch(child: subprocess.Popen[bytes], note: Path) -> bool:
-    """Wait for the command, interrupt it where a note asks so, kill it where it does not listen. → cancelled?"""
-    asked = None
+    """Waits for the command; interrupts it if it is cancelled, kills it if it does not end. Returns whether it was
+    cancelled."""
+    interrupted_at = None
     while child.poll() is None:
-        if asked is None and note.exists():
-            asked = time.monotonic()
+        if interrupted_at is None and note.exists():
+            interrupted_at = time.monotonic()
             child.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
-        elif asked is not None and time.monotonic() - asked > GRACE:
+        elif interrupted_at is not None and time.monotonic() - interrupted_at > GRACE:
             child.kill()
         time.sleep(EVERY)
-    return asked is not None
+    return interrupted_at is not None
 
 
 if __name__ == "__main__":

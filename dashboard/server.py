@@ -1,9 +1,9 @@
-"""The server: Streamlit's App with hardlook's routes, on one address, with nothing sent anywhere else.
+"""The server: Streamlit's App with hardlook's routes, on one address; nothing is sent anywhere else.
 
 ``serve`` is `hardlook dashboard`: it checks the audit, binds the port, prints the address and runs until Ctrl-C.
-``build_app`` is the same App for any ASGI server. Torch is never imported: pages read what commands wrote.
+``build_app`` returns the same App for any ASGI server. Torch is never imported: pages read files that commands wrote.
 
-Cost: up in about three seconds; some 250 MB with 60,000 examples. Limit: one audit per process.
+Cost: ready in about three seconds; some 250 MB with 60,000 examples. Limit: one audit per process.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).with_name("app.py")
 LOOPBACK_NAMES = ["localhost", "127.0.0.1", "::1"]
-GRACE = 3  # seconds that open pages get when the server ends
-BUSY = {errno.EADDRINUSE: "something else is using it", errno.EACCES: "this user may not use it"}
+GRACE = 3  # seconds for open pages to close when the server stops
+BUSY = {errno.EADDRINUSE: "another process uses it", errno.EACCES: "this user is not allowed to use it"}
 
 
 def options(serves: Serving, port: int) -> dict[str, Any]:
-    """Streamlit's settings, whatever the user's own configuration says: quiet, closed, no watcher, both themes."""
+    """Returns Streamlit's settings, independent of the user's own configuration: quiet, closed, no watcher, both
+    themes."""
     from dashboard.auth.identity import is_loopback
     from dashboard.auth.oidc import secrets_file
     from dashboard.style.colours import theme_options
@@ -48,7 +49,7 @@ def options(serves: Serving, port: int) -> dict[str, Any]:
         "global.disableWidgetStateDuplicationWarning": True,
         "logger.hideWelcomeMessage": True,
         "runner.magicEnabled": False,
-        "runner.postScriptGC": False,  # a full collection after each page takes longer than the page
+        "runner.postScriptGC": False,  # a full garbage collection takes longer than the page
         "server.address": serves.host,
         "server.port": port,
         "server.headless": True,
@@ -74,7 +75,7 @@ def build_app(
     port: int = 8501,
     script: str | Path = SCRIPT,
 ) -> App:
-    """The App of one audit. ``script``: the page to run, for tests of single components."""
+    """Returns the App of one audit. ``script``: the page to run, for tests of single components."""
     return _app(serve_this(audit_path, log_url, host), port, script)
 
 
@@ -85,10 +86,10 @@ def _app(serves: Serving, port: int, script: str | Path) -> App:
     from streamlit.web import bootstrap
 
     from dashboard.auth.identity import Gate
-    from dashboard.routes.example_routes import routes
+    from dashboard.routes.example_routes import all_routes
 
     bootstrap.load_config_options(options(serves, port))
-    own = routes()
+    own = all_routes()
     gate = Middleware(Gate, access=lambda: serves.access, own=Starlette(routes=own))
     return App(str(script), routes=own, middleware=[gate])
 
@@ -102,20 +103,20 @@ def serve(
     script: str | Path = SCRIPT,
     **access: Any,
 ) -> None:
-    """Serve an audit until Ctrl-C. ``access``: proxies, user_header, url, as ``serve_this`` takes them. Raises
+    """Serves an audit until Ctrl-C. ``access``: proxies, user_header, url, as ``serve_this`` takes them. Raises
     ``HardlookError`` for a bad audit, log or address, or a port in use."""
     from dashboard.queries.decisions import open_log
     from scoring.audit import Audit
 
     serves = serve_this(audit, log, host, **access)
-    open_log(Audit.open(serves.audit_path))  # a log that cannot be used is told before a page is opened
+    open_log(Audit.open(serves.audit_path))  # a log that cannot be opened raises its error before the first page
     with bind(host, port) as bound:
         port = bound.getsockname()[1]
         app = _app(serves, port, script)
-        tell(serves, port)
+        print_address(serves, port)
         with contextlib.suppress(KeyboardInterrupt):
             _server(app, host, port).run(sockets=[bound])
-    say("stopped; every decision shown as saved is in the log")
+    write_line("stopped; every decision that was shown as saved is in the log")
 
 
 def _server(app: App, host: str, port: int) -> uvicorn.Server:
@@ -137,16 +138,18 @@ def _server(app: App, host: str, port: int) -> uvicorn.Server:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket, or one sentence about why there is none. Port 0 takes any free one."""
+    """Returns a listening socket; port 0 takes any free one. Raises ``HardlookError`` if it cannot listen."""
     if not 0 <= port <= 65535:
-        raise HardlookError(f"port {port} is no address to serve on; needed one from 0 (any free one) to 65535")
+        raise HardlookError(f"{port} is not a port; use a number from 1 to 65535, or 0 for any free port")
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise HardlookError(f"{host!r} port {port} is no address to serve on: {error}") from error
+        raise HardlookError(
+            f"cannot serve on {host!r} port {port}: {error}; choose another address with --host"
+        ) from error
     bound = socket.socket(family, kind, proto)
     try:
-        if sys.platform != "win32":  # there it would let two servers share a port
+        if sys.platform != "win32":  # on Windows it would let two servers share a port
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
         bound.listen(2048)
@@ -155,16 +158,16 @@ def bind(host: str, port: int) -> socket.socket:
         bound.close()
         reason = BUSY.get(error.errno or 0, str(error))
         way = (
-            "perhaps another `hardlook dashboard`: end it there with Ctrl-C, or take any free port with --port 0"
+            "if it is another `hardlook dashboard`, stop it with Ctrl-C, or use any free port with --port 0"
             if error.errno == errno.EADDRINUSE
-            else "choose another with --port"
+            else "choose another port with --port"
         )
-        raise HardlookError(f"port {port} on {host} cannot be served: {reason}; {way}") from error
+        raise HardlookError(f"cannot serve on port {port} of {host}: {reason}; {way}") from error
     return bound
 
 
 def address(host: str, port: int) -> str:
-    """What to type into a browser.
+    """Returns the address to open in a browser.
 
     >>> address("127.0.0.1", 8501), address("::1", 80), address("0.0.0.0", 1)
     ('http://localhost:8501', 'http://[::1]:80', 'http://localhost:1')
@@ -173,26 +176,26 @@ def address(host: str, port: int) -> str:
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
-def tell(serves: Serving, port: int) -> None:
-    """Print the address, who decides, and how to end."""
+def print_address(serves: Serving, port: int) -> None:
+    """Prints the address, how users are identified, and how to stop."""
     where = serves.access.url or address(serves.host, port)
-    say(f"\n  hardlook: {serves.audit_path}\n  {where}\n  {_who(serves)}\n  Ctrl-C ends it.\n")
+    write_line(f"\n  hardlook: {serves.audit_path}\n  {where}\n  {_who(serves)}\n  Press Ctrl-C to stop.\n")
 
 
 def _who(serves: Serving) -> str:
     access = serves.access
     known = {
-        "proxy": f"people are who {', '.join(access.proxies)} says in {access.user_header}",
-        "oidc": f"people sign in through {(serves.login or {}).get('server_metadata_url', 'OpenID Connect')}",
+        "proxy": f"users are named by the proxy {', '.join(access.proxies)} in the header {access.user_header}",
+        "oidc": f"users sign in through {(serves.login or {}).get('server_metadata_url', 'OpenID Connect')}",
     }
     if access.way in known:
-        leads = "" if access.roles.get("lead") else "; nobody is a lead yet: add [roles] to audit.toml"
+        leads = "" if access.roles.get("lead") else "; no user is a lead yet: add [roles] to audit.toml"
         return known[access.way] + leads
     identity = access.identify(None)
     return identity.read_only or f"decisions are recorded as {identity.reviewer!r}"
 
 
-def say(text: str) -> None:
-    """The command's own words to its terminal."""
+def write_line(text: str) -> None:
+    """Writes a line to the terminal."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

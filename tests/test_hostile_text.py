@@ -146,16 +146,16 @@ def test_a_blind_queue_mixes_in_as_many_that_the_model_agrees_with_and_its_order
     queue = table.filter([one in set(test["example_id"]) for one in table["example_id"].to_pylist()]).select(
         ["example_id"]
     )
-    found = model_output.test_queue(audit, run, queue, "test")["example_id"].to_pylist()
+    found = model_output.blind_test_queue(audit, run, queue, "test")["example_id"].to_pylist()
     wrong = set(test.loc[~test["correct"].astype(bool), "example_id"])
     assert wrong <= set(found) <= set(test["example_id"]) and len(found) > len(wrong)
     assert (
         found
-        == model_output.test_queue(audit, run, queue.take(list(range(len(queue)))[::-1]), "test")[
+        == model_output.blind_test_queue(audit, run, queue.take(list(range(len(queue)))[::-1]), "test")[
             "example_id"
         ].to_pylist()
     )
-    assert model_output.test_queue(audit, run, queue, "train").equals(queue), "train is as ever"
+    assert model_output.blind_test_queue(audit, run, queue, "train").equals(queue), "train is as ever"
 
 
 def test_a_blind_cell_tells_nothing_of_the_model():
@@ -180,6 +180,6 @@ def test_the_log_table_blanks_what_a_second_reader_must_not_see(team):
     example = read_table(audit.examples_path)["example_id"][0].as_py()
     send(client, event(1, example, client="t", verdict="unsure", note="secret"), **as_person("ana"))
     events = decisions.open_log(audit).events()
-    hers, own = second_reader.visible(audit, events, "ben"), second_reader.visible(audit, events, "ana")
-    assert hers["note"].iloc[0] == second_reader.HIDDEN and pd.isna(hers["verdict"].iloc[0])
+    hers, own = second_reader.visible_events(audit, events, "ben"), second_reader.visible_events(audit, events, "ana")
+    assert hers["note"].iloc[0] == second_reader.HIDDEN_ANSWER and pd.isna(hers["verdict"].iloc[0])
     assert hers["reviewer"].iloc[0] == "ana" and own["note"].iloc[0] == "secret"

@@ -175,10 +175,10 @@ def test_a_tokenizer_and_a_transformer_of_the_users_own(texts, tmp_path):
 def test_pictures_get_no_text(tmp_path):
     audit = make_audit(tmp_path / "pictures", 20, 2, thumbnails=True)
     ids = read_examples(audit)["example_id"].head(3).tolist()
-    assert example_content.in_cells(audit, ids, [None] * 3) == [{}, {}, {}]
+    assert example_content.cell_contents(audit, ids, [None] * 3) == [{}, {}, {}]
 
 
-@pytest.mark.parametrize(("which", "said"), [("vectors", "Each row is a column"), ("texts", "Texts cut into tokens")])
+@pytest.mark.parametrize(("which", "said"), [("vectors", "Each row is one input column"), ("texts", "Texts as tokens")])
 def test_the_overview_shows_what_the_model_sees(which, said, request):
     audit = request.getfixturevalue(which)
     serve_this(audit.root)

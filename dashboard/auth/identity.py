@@ -1,26 +1,26 @@
-"""Who is reviewing, what they may do, and which requests may be answered at all.
+"""The identity of a visitor, the roles, and which requests are answered at all.
 
-There are three ways to know who is there, chosen when the server starts:
+There are three ways to identify visitors, chosen when the server starts:
 
-- *alone*: bound to loopback, the reviewer is the operating system's user who started it, under the name that they
-  gave when the page asked for one;
-- *proxy*: a reverse proxy at a named address says it in a header; the header of anybody else is thrown away;
+- *alone*: the server is bound to loopback. The reviewer is the operating system's user who started it, under the name
+  entered on the page;
+- *proxy*: a reverse proxy at a trusted address names the user in a header; this header is ignored from anybody else;
 - *oidc*: ``st.login`` with ``[auth]`` in secrets.toml; every request carries Streamlit's signed cookie.
 
-On another address without one of these, everybody may look and nobody decide. Roles (``scoring.audit.roles``) say what
-a known person may do. ``Gate`` finds out once per request, before everything else, and hands the name on in a header
-that it takes away from whoever else sends it: pages, pictures and events all ask the same answer.
+On any other address everybody may look and nobody may decide. Roles (``scoring.audit.roles``) say what a known person
+may do. ``Gate`` identifies the visitor once per request, before everything else, and passes the name on in a header
+that it removes from every incoming request. Pages, images and events all use that name.
 
-Three attacks are closed here, for pages, pictures and decisions alike:
+Three attacks are prevented here, for pages, images and decisions alike:
 
-- a web page elsewhere that points its own name at this machine (DNS rebinding): the Host header must name this server;
-- a web page elsewhere that posts to this machine (CSRF): Origin must be this server, the content type JSON, and a
-  header that no form can send must be there;
-- a forged header: only a trusted proxy is believed, and a request that came to a server of one machine alone through
-  a proxy may look, not decide.
+- a foreign web page that points its own name at this machine (DNS rebinding): the Host header must name this server;
+- a foreign web page that posts to this machine (CSRF): Origin must be this server, the content type must be JSON, and
+  a header that no form can send must be present;
+- a forged header: only a trusted proxy is believed; a request that reaches a loopback server through a proxy may look
+  but not decide.
 
-Limits: another user of the same machine who reaches the loopback port decides under the name of whoever started it,
-and can speak as a proxy that is trusted at a loopback address.
+Limits: another user of the same machine who reaches the loopback port decides under the name of the user who started
+the server, and can act as a proxy that is trusted at a loopback address.
 """
 
 from __future__ import annotations
@@ -44,23 +44,22 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 HEADER = "x-hardlook"
-VERIFIED = "x-hardlook-user"  # who it is, set by the Gate alone
+VERIFIED = "x-hardlook-user"  # the visitor's name, set by the Gate only
 GUARDED = ("/hardlook/", "/media/")
 PREFIX = "/hardlook/"
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 LONGEST_NAME = 200
 UNKNOWN = (
-    "Sign in: this server shows nothing to people whom it does not know. "
-    f"(A name has 1 to {LONGEST_NAME} characters that can be printed.)"
+    f"Sign in: this server shows pages to known users only. (A name has 1 to {LONGEST_NAME} printable characters.)"
 )
 
 visitor: ContextVar[Identity | None] = ContextVar("visitor", default=None)
-"""Who sent the request that is being answered."""
+"""The sender of the current request."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """One visitor: their name, or None; their role, or None; and in one sentence why they may not decide, or None."""
+    """One visitor: name or None, role or None, and the reason why the visitor may not decide, or None."""
 
     host: str
     reviewer: str | None
@@ -75,13 +74,13 @@ class Identity:
         return self.reviewer
 
     def may(self, role: str) -> bool:
-        """Whether their role includes this one."""
+        """Returns whether their role includes this one."""
         return reaches(self.role, role)
 
 
 @dataclass(frozen=True)
 class Access:
-    """How a server knows who is there: its address, trusted proxies with their header, or OIDC; and the roles."""
+    """How a server identifies visitors (its address, trusted proxies with their header, or OIDC), and the roles."""
 
     host: str
     proxies: tuple[str, ...] = ()
@@ -95,10 +94,11 @@ class Access:
         for proxy in self.proxies:
             _network(proxy)
         if self.proxies and self.oidc:
-            raise HardlookError("both a trusted proxy and [auth] in secrets.toml say who is there; keep one of them")
+            raise HardlookError("both a trusted proxy and [auth] in secrets.toml identify users; remove one of them")
         if self.user_header.lower() in (VERIFIED, HEADER, "host", "origin", "cookie"):
             raise HardlookError(
-                f"user_header = {self.user_header!r}; needed the header in which the proxy names the user"
+                f"user_header = {self.user_header!r} cannot name a user; use the header in which the proxy sends the "
+                "user's name"
             )
 
     @property
@@ -109,14 +109,14 @@ class Access:
         return "alone" if is_loopback(self.host) else "open"
 
     def identify(self, name: str | None) -> Identity:
-        """What the person of that name may do here; None: it is not known who is there."""
+        """Returns the identity of the person with that name; None for an unknown visitor."""
         if self.way == "alone":
             name = own_name()
             return self._with_role(name, role_of(name, self.roles, "lead"))
         if self.way == "open":
             reason = (
-                f"Read-only: this server is bound to {self.host}, where it cannot tell who is reviewing. Start it "
-                "with --trust-proxy or [auth] in secrets.toml, or reach it from its own machine to decide."
+                f"Read-only: this server is bound to {self.host} and cannot identify reviewers. To decide, start it "
+                "with --trust-proxy or with [auth] in secrets.toml, or bind it to localhost."
             )
             return Identity(self.host, None, reason, "viewer", alone=False)
         if name is None:
@@ -126,13 +126,13 @@ class Access:
     def _with_role(self, name: str, role: str | None) -> Identity:
         reason = None
         if role is None:
-            reason = f"{name} has no role in this audit; whoever keeps it adds the name under [roles] in audit.toml."
+            reason = f"{name} has no role in this audit. Ask its owner to add the name under [roles] in audit.toml."
         elif not reaches(role, "auditor"):
-            reason = f"Read-only: {name} is a {role} of this audit; auditors and leads decide."
+            reason = f"Read-only: {name} is a {role} of this audit; only auditors and leads can decide."
         return Identity(self.host, name, reason, role, self.way == "alone")
 
     def name_of(self, headers: list[tuple[str, str]], peer: str | None) -> str | None:
-        """Who sent a request with these headers from this address, or None."""
+        """Returns the name of the sender of a request with these headers from this address, or None."""
         if self.way == "proxy" and self.trusts(peer):
             named = [value for name, value in headers if name == self.user_header.lower()]
             return _clean(_as_utf8(named[0])) if len(named) == 1 else None
@@ -143,7 +143,7 @@ class Access:
         return None
 
     def trusts(self, peer: str | None) -> bool:
-        """Whether a request from this address comes from a trusted proxy."""
+        """Returns whether a request from this address comes from a trusted proxy."""
         address = None if peer is None else _address(peer)
         mapped = getattr(address, "ipv4_mapped", None) or address
         return mapped is not None and any(mapped in _network(proxy) for proxy in self.proxies)
@@ -155,12 +155,12 @@ class Access:
 
 
 def identify(host: str) -> Identity:
-    """Who is there on a server bound to ``host`` that was told nothing else."""
+    """Returns the identity on a server bound to ``host`` without other settings."""
     return Access(host).identify(None)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address serves only this machine.
+    """Returns whether an address serves only this machine.
 
     >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0")
     (True, True, False)
@@ -175,12 +175,12 @@ def is_loopback(host: str) -> bool:
 
 
 def own_name() -> str:
-    """The name that was given once, else the operating system's user."""
+    """Returns the name entered on the page, else the operating system's user."""
     return given_name() or system_user()
 
 
 def given_name() -> str | None:
-    """The name that this user gave when a page asked, or None."""
+    """Returns the name that this user has entered on a page, or None."""
     try:
         return _clean(_name_path().read_text(encoding="utf8").strip())
     except (OSError, UnicodeDecodeError):
@@ -188,14 +188,12 @@ def given_name() -> str | None:
 
 
 def give_name(name: str) -> None:
-    """Remember under which name this user of this machine decides, for all audits."""
+    """Saves the name under which this user of this machine decides, for all audits."""
     from scoring.audit.storage import atomic_path
 
     clean = _clean(name.strip())
     if clean is None:
-        raise HardlookError(
-            f"{name[:50]!r} is no name: needed 1 to {LONGEST_NAME} characters without control characters"
-        )
+        raise HardlookError(f"{name[:50]!r} is not a valid name; use 1 to {LONGEST_NAME} printable characters")
     _name_path().parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(_name_path()) as temporary:
         temporary.write_text(clean, encoding="utf8")
@@ -208,7 +206,7 @@ def _name_path() -> Path:
 
 
 def system_user() -> str:
-    """The operating system's user of this process, from the account data base rather than the environment."""
+    """Returns the operating system's user of this process, from the account database rather than the environment."""
     try:
         import pwd
 
@@ -225,25 +223,26 @@ def system_user() -> str:
 
 
 def host_refusal(access: Access | Identity, host_header: str | None) -> str | None:
-    """Why a request with this Host header is not answered, or None.
+    """Returns why a request with this Host header is refused, or None.
 
-    A name in the header that is not this machine's is how a foreign page reaches a private server. Plain addresses
+    A foreign page can reach a private server only under a name that is not the server's own. Plain addresses
     cannot be rebound, so they pass on a server that is open to the network.
     """
     name = _host_name(host_header)
     if name is None:
-        return "The request names no valid Host."
+        return "The request has no valid Host header."
     if name == "localhost" or is_loopback(name) or name == getattr(access, "public_name", None):
         return None
     if is_loopback(access.host):
-        return f"This server answers only as localhost, not as {name[:100]!r}."
+        return f"This server answers only to the name localhost, not to {name[:100]!r}."
     if _address(name) is not None or name in _own_names(access.host):
         return None
-    return f"This server does not go by the name {name[:100]!r}; use its address."
+    return f"This server does not have the name {name[:100]!r}; use its address."
 
 
 def origin_refusal(origin: str | None, host_header: str | None, url: str | None = None) -> str | None:
-    """Why a request from a page of this Origin is not answered, or None. No Origin: not sent by a page.
+    """Returns why a request from a page of this Origin is refused, or None. A request without Origin does not come from
+    a page.
 
     ``url``: the server's own address as browsers see it through a proxy.
     """
@@ -258,36 +257,38 @@ def origin_refusal(origin: str | None, host_header: str | None, url: str | None 
 def decision_refusal(
     identity: Identity, headers: Mapping[str, str], peer: str | None, url: str | None = None, needed: str = "auditor"
 ) -> str | None:
-    """Why this request may not write to the log, or None: role, CSRF, forwarding.
+    """Returns why this request may not write to the log (role, CSRF, forwarding), or None.
 
-    ``needed``: the role that what it writes asks for.
+    ``needed``: the required role.
     """
     if identity.read_only is not None:
         return identity.read_only
     if not identity.may(needed):
-        return f"{identity.reviewer} is {_a(identity.role)} of this audit; this needs {_a(needed)}."
+        return (
+            f"{identity.reviewer} is {_with_article(identity.role)} of this audit; this needs {_with_article(needed)}."
+        )
     if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
-        return "Decisions are sent as application/json."
+        return "Decisions must be sent as application/json."
     if HEADER not in headers:
-        return f"Decisions carry the header {HEADER}; a page elsewhere cannot send it."
+        return f"Decisions need the header {HEADER}, which pages of other servers cannot send."
     if identity.alone and any(name in headers for name in FORWARDED):
-        return "This request came through a proxy, so who sent it is not known. Reach the server from its own machine."
+        return "This request came through a proxy, so its sender is not known. Open the server from its own machine."
     if identity.alone and peer is not None and not is_loopback(peer):
-        return f"This request came from {peer}; this server takes decisions from its own machine only."
+        return f"This request came from {peer}. This server accepts decisions only from its own machine."
     return origin_refusal(headers.get("origin"), headers.get("host"), url)
 
 
-def _a(role: str | None) -> str:
+def _with_article(role: str | None) -> str:
     return {"auditor": "an auditor", "lead": "a lead", "viewer": "a viewer"}.get(role or "", "nobody")
 
 
 class Gate:
-    """ASGI middleware before everything else: foreign Host headers, foreign pages' sockets and, where people are told
-    apart, pictures for people without a role are answered 403.
+    """ASGI middleware before everything else. It answers 403 to foreign Host headers, to sockets of foreign pages and,
+    if visitors are identified, to requests for images from people without a role.
 
-    ``access``: () -> Access, asked anew for each request, so that a changed audit.toml counts at once. ``own``: the app
-    of hardlook's own routes. It is asked directly: a page of a hundred thumbnails would else pass a hundred times
-    through sessions, cookies and compression that pictures have no use for.
+    ``access``: () -> Access, called for each request, so that a changed audit.toml counts at once. ``own``: the app
+    of hardlook's own routes. It is called directly, because images need no sessions, cookies or compression, and a
+    page has a hundred thumbnails.
     """
 
     def __init__(self, app: ASGIApp, access: Callable[[], Access], own: ASGIApp | None = None) -> None:
@@ -310,12 +311,12 @@ class Gate:
             await self._refuse(identity.read_only or UNKNOWN, scope, receive, send)
             return
         kept = [(key, value) for key, value in scope["headers"] if key.decode("latin1").lower() != VERIFIED]
-        told = [] if name is None else [(VERIFIED.encode(), quote(name).encode())]
+        name_header = [] if name is None else [(VERIFIED.encode(), quote(name).encode())]
         direct = scope["type"] == "http" and scope["path"].startswith(PREFIX)
         app = self.own if direct and self.own is not None else self.app
         token = visitor.set(identity if scope["type"] == "http" else None)
         try:
-            await app({**scope, "headers": kept + told}, receive, send)
+            await app({**scope, "headers": kept + name_header}, receive, send)
         finally:
             visitor.reset(token)
 
@@ -337,19 +338,19 @@ class Gate:
 
 
 def verified_name(headers: Mapping[str, str]) -> str | None:
-    """The name that the Gate put into a request's headers."""
+    """Returns the name that the Gate put into a request's headers."""
     value = headers.get(VERIFIED)
     return None if value is None else unquote(value)
 
 
 def _clean(name: str | None) -> str | None:
-    """A name as text, or None where it is none: empty, too long, or with control characters."""
+    """Returns a name as text, or None if it is empty, too long or has control characters."""
     name = (name or "").strip()
     return name if 0 < len(name) <= LONGEST_NAME and name.isprintable() else None
 
 
 def _as_utf8(value: str) -> str:
-    """A header's value, which comes as Latin-1; nearly all proxies mean UTF-8."""
+    """Returns a header's value as UTF-8; it arrives as Latin-1, and nearly all proxies send UTF-8."""
     try:
         return value.encode("latin1").decode("utf8")
     except UnicodeDecodeError:
@@ -360,7 +361,9 @@ def _network(text: str) -> IPv4Network | IPv6Network:
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError as error:
-        raise HardlookError(f"trusted proxy {text!r} is no address; write one as 10.0.0.5 or 10.0.0.0/24") from error
+        raise HardlookError(
+            f"trusted proxy {text!r} is not an address; write an address such as 10.0.0.5 or 10.0.0.0/24"
+        ) from error
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -371,7 +374,7 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _host_name(header: str | None) -> str | None:
-    """The name in a Host header, without the port.
+    """Returns the name in a Host header, without the port.
 
     >>> _host_name("[::1]:8501"), _host_name("localhost:1"), _host_name("")
     ('::1', 'localhost', None)

@@ -1,11 +1,11 @@
-"""The person in Streamlit's signed login cookie, for requests that Streamlit itself does not answer.
+"""The person named in Streamlit's signed login cookie, for requests that Streamlit itself does not answer.
 
-``st.login`` ends with a cookie ``_streamlit_user`` (in pieces where it is long), signed with the ``cookie_secret`` of
-``[auth]`` in secrets.toml. Pages get it checked by Streamlit; pictures and events are checked here, by the same
-functions, the same secret and the same lifetime.
+``st.login`` ends with a cookie ``_streamlit_user`` (in pieces if it is long), signed with the ``cookie_secret`` of
+``[auth]`` in secrets.toml. Streamlit checks it for pages. For images and events it is checked here, by the same
+functions, with the same secret and lifetime.
 
-Inputs → outputs: a Cookie header → the claim that names the person, or None. Cost: one HMAC per request. Limit: who
-signs out stays known to copies of their cookie until it expires (30 days), as everywhere in Streamlit.
+Inputs → outputs: a Cookie header → the claim that names the person, or None. Cost: one HMAC per request. Limit: a copy
+of the cookie stays valid after signing out until it expires (30 days), as everywhere in Streamlit.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ SHORTEST_SECRET = 32
 
 
 def secrets_file(audit: Path) -> Path:
-    """The audit's own secrets.toml. One elsewhere may belong to another app and does not turn signing in on here."""
+    """Returns the path of the audit's own secrets.toml. Another one may belong to another app and does not enable
+    signing in."""
     return audit / ".streamlit" / "secrets.toml"
 
 
 def login_settings(file: Path) -> dict[str, Any] | None:
-    """``[auth]`` of secrets.toml, checked; None where people do not sign in here."""
+    """Returns ``[auth]`` of secrets.toml, checked; None if signing in is not configured."""
     try:
         found = tomllib.loads(file.read_text(encoding="utf8")).get("auth")
     except OSError:
@@ -38,25 +39,24 @@ def login_settings(file: Path) -> dict[str, Any] | None:
         return None
     if not str(found.get("redirect_uri", "")).endswith("/oauth2callback"):
         raise HardlookError(
-            f"secrets.toml: [auth] redirect_uri = {found.get('redirect_uri')!r}; needed this server's address as "
-            f"browsers "
-            "see it, ending in /oauth2callback"
+            f"secrets.toml: [auth] redirect_uri = {found.get('redirect_uri')!r}; use this server's address as "
+            "browsers see it, ending in /oauth2callback"
         )
     if len(str(found.get("cookie_secret", ""))) < SHORTEST_SECRET:
         raise HardlookError(
             f"secrets.toml: [auth] cookie_secret has less than {SHORTEST_SECRET} characters, so a login could be "
-            f"forged; "
-            "needed a random one: python -c 'import secrets; print(secrets.token_hex(32))'"
+            "forged; create a random one: python -c 'import secrets; print(secrets.token_hex(32))'"
         )
     from streamlit.auth_util import is_authlib_installed
 
     if not is_authlib_installed():
-        raise HardlookError("signing in needs Authlib: run pip install 'hardlook[oidc]'")
+        raise HardlookError("signing in needs Authlib, which is not installed; run pip install 'hardlook[oidc]'")
     return dict(found)
 
 
 def signed_in_as(cookie_header: str | None, claim: str) -> str | None:
-    """The claim of whoever signed in, or None: no cookie, a forged or expired one, or one of another server."""
+    """Returns the claim of the signed-in person, or None for no cookie, a forged or expired one, or another
+    server's."""
     if not cookie_header or COOKIE not in cookie_header:
         return None
     from starlette.requests import cookie_parser
@@ -78,7 +78,7 @@ def signed_in_as(cookie_header: str | None, claim: str) -> str | None:
         return None
     if user.get("origin") != get_origin_from_redirect_uri():
         return None
-    if claim == "email" and user.get("email_verified") is False:  # anybody could have typed it
+    if claim == "email" and user.get("email_verified") is False:  # an unverified address may belong to somebody else
         return None
     found = user.get(claim)
     return found if isinstance(found, str) else None

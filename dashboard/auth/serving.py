@@ -1,7 +1,7 @@
-"""What this process serves: the audit, its review log and the address that it is bound to.
+"""What this process serves: the audit, its review log and its network address.
 
-``dashboard.server`` says it once, before the first page is drawn; pages, routes and the grid ask ``serving()``. A page
-that runs without a server (a test, say) reads the environment: ``HARDLOOK_AUDIT``, ``HARDLOOK_LOG``.
+``dashboard.server`` sets it once, before the first page is shown; pages, routes and the grid call ``serving()``. A page
+that runs without a server (in a test, for example) reads the environment: ``HARDLOOK_AUDIT``, ``HARDLOOK_LOG``.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from scoring.audit.errors import HardlookError
 
 @dataclass(frozen=True)
 class Serving:
-    """One audit, one review log, one address, and what was said about who may reach it.
+    """One audit, one review log, one address, and the settings of who may reach it.
 
-    proxies, user_header, url: given when the server was started; audit.toml's ``[access]`` says the rest.
+    proxies, user_header, url: options of the command; otherwise audit.toml's ``[access]`` counts.
     """
 
     audit_path: Path
@@ -37,47 +37,48 @@ class Serving:
 
     @cached_property
     def token(self) -> str:
-        """Names the log without telling where it is; a page of another audit on the same port is told apart by it."""
+        """A hash that identifies the log without its address, so that pages of another audit on the same port are
+        recognised."""
         return hashlib.sha256(f"{self.audit_path}\n{self.log_url}".encode()).hexdigest()[:16]
 
     @cached_property
     def login(self) -> dict[str, Any] | None:
-        """``[auth]`` of the audit's .streamlit/secrets.toml where people sign in, else None."""
+        """``[auth]`` of the audit's .streamlit/secrets.toml if people sign in, else None."""
         return login_settings(secrets_file(self.audit_path))
 
     @property
     def access(self) -> Access:
-        """How people are told apart here, with the roles as audit.toml has them now."""
+        """How visitors are identified, with the roles that audit.toml has now."""
         return _access(self, (self.audit_path / CONFIG).stat().st_mtime_ns)
 
     @property
     def identity(self) -> Identity:
-        """Who looks at this page, or sent this request: what they may do, or why not."""
-        asking = visitor.get()
-        return self.access.identify(_page_visitor()) if asking is None else asking
+        """The visitor of this page, or the sender of this request, with permissions."""
+        request_visitor = visitor.get()
+        return self.access.identify(_page_visitor()) if request_visitor is None else request_visitor
 
 
 @lru_cache(maxsize=4)
 def _access(serves: Serving, _stamp: int) -> Access:
     audit = Audit.open(serves.audit_path)
-    said = audit.access
-    url = serves.url or said.get("url")
+    access = audit.access
+    url = serves.url or access.get("url")
     if serves.login is not None and url is None and "{port}" not in serves.login["redirect_uri"]:
         parts = urlsplit(serves.login["redirect_uri"])
         url = f"{parts.scheme}://{parts.netloc}"
     return Access(
         serves.host,
-        tuple(serves.proxies or said.get("proxies", ())),
-        serves.user_header or said.get("user_header", Access.user_header),
+        tuple(serves.proxies or access.get("proxies", ())),
+        serves.user_header or access.get("user_header", Access.user_header),
         url,
         serves.login is not None,
-        said.get("claim", Access.claim),
+        access.get("claim", Access.claim),
         audit.roles,
     )
 
 
 def _page_visitor() -> str | None:
-    """The name that came with the connection of the page that is being drawn; None outside of pages."""
+    """Returns the name sent with the connection of the current page; None outside of pages."""
     if "streamlit" not in sys.modules:
         return None
     import streamlit as st
@@ -98,16 +99,16 @@ def serve_this(
     user_header: str | None = None,
     url: str | None = None,
 ) -> Serving:
-    """Check the audit and make it what this process serves."""
+    """Checks the audit and make it what this process serves."""
     global _current
     audit = Audit.open(audit_path)
     _current = Serving(audit.root, log_url or audit.log_url, host, tuple(proxies), user_header, url)
-    _ = _current.access  # what is wrong with it is told now
+    _ = _current.access  # raises an error in the settings now
     return _current
 
 
 def serving() -> Serving:
-    """What this process serves. Raises ``HardlookError`` where nothing was said."""
+    """Returns what this process serves. Raises ``HardlookError`` if nothing is set."""
     if _current is not None:
         return _current
     path = os.environ.get("HARDLOOK_AUDIT")

@@ -1,1 +1,1 @@
-"""What is hidden from whom: what the model says, another's answer, which examples are controls."""
+"""What is hidden from a reviewer: model output, another reader's answer, and which examples are controls."""

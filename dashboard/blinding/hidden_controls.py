@@ -1,12 +1,12 @@
-"""Controls among the suspects of a session.
+"""Controls in the queue of a session.
 
-``scoring.queue.random_controls`` draws the controls; which rows are blind is the audit's
-(``dashboard.blinding.model_output``), so their cells come without the model. A blind decision's evidence gets the
-probability with which the queue drew the example where the event is written (``with_probability``): in the cell it
-would tell controls from suspects. Only such decisions can say what the ranking misses. Controls are mixed in where
-audit.toml sets a goal, or where the page is asked to.
+``scoring.queue.random_controls`` draws the controls. The audit determines which rows are blind
+(``dashboard.blinding.model_output``); their cells have no model output. The evidence of a blind decision gets the
+probability with which the queue drew the example when the event is written (``with_draw_probability``), because in the
+cell it would reveal which examples are controls. Only these decisions allow an estimate of what the ranking misses.
+Controls are mixed in if audit.toml sets a goal or the reviewer chooses them on the page.
 
-Inputs → outputs: the rows of a queue → their order with controls; cells and evidence with how they were drawn.
+Inputs → outputs: the rows of a queue → their order with controls; cells and evidence → the same with the draw.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from scoring.audit import Audit, Run
 from scoring.queue.random_controls import audit_queue
 
 
-def with_controls(audit: Audit, run: Run, table: pa.Table, split: str | None) -> tuple[pa.Table, frozenset[str]]:
-    """The rows of a queue, most suspicious first, with controls among them, and which were drawn at all."""
+def mix_controls(audit: Audit, run: Run, table: pa.Table, split: str | None) -> tuple[pa.Table, frozenset[str]]:
+    """Returns the rows of a queue, most suspicious first, with controls among them, and the set of rows that were
+    drawn."""
     ids = table["example_id"].to_pylist()
     ranked = pd.Series(range(len(ids), 0, -1), index=pd.Index(ids, dtype=object), dtype=float)
     mixed = audit_queue(audit, run, ranked, split)
@@ -32,16 +33,16 @@ def with_controls(audit: Audit, run: Run, table: pa.Table, split: str | None) ->
     return table.take(order), frozenset(mixed["example_id"])
 
 
-def mark(cell: dict[str, Any], drawn: Collection[str]) -> dict[str, Any]:
-    """A cell of a session with controls: its evidence says whether it was blind, and that the queue drew it."""
+def with_draw_evidence(cell: dict[str, Any], drawn: Collection[str]) -> dict[str, Any]:
+    """Returns a cell whose evidence says that the queue drew the example and whether it was blind."""
     if cell.get("blind") or cell["id"] not in drawn:
         return cell
     return cell | {"evidence": cell["evidence"] | {"blind": False}}
 
 
-def with_probability(audit: Audit, example_id: str, evidence: Any) -> Any:
-    """The evidence of a blind decision with the probability of the draw, 1 for a suspect."""
+def with_draw_probability(audit: Audit, example_id: str, evidence: Any) -> Any:
+    """Returns the evidence of a blind decision with the probability of the draw, which is 1 for a suspect."""
     if not isinstance(evidence, dict) or evidence.get("blind") is not True:
         return evidence
-    chance = model_output.probabilities(audit).get(example_id, 1.0)
+    chance = model_output.draw_probabilities(audit).get(example_id, 1.0)
     return evidence | {"draw_probability": chance, "probability": chance}

@@ -1,18 +1,17 @@
-"""What the model says, hidden from whoever looks: of which examples, why, and tables without them.
+"""Model output that is hidden from the visitor: of which examples, for which reason, and tables without these examples.
 
-    hidden = test examples where the policy reads test blind, from everybody, for ever
+    hidden = test examples where the policy reads test blind, from everybody and always
            ∪ blind rows (``scoring.queue.random_controls.blind_rows``: controls and as many suspects) until their first
-           verdict ∪ examples that wait for a second reader, from everybody but the first
+           verdict ∪ examples that wait for a second reader, from everybody but the first reader
 
-Blind rows are fixed by the audit, so that no other page, order or filter shows what a session keeps back: cells come
-without the model, facts and pictures of it are refused, and rankings, maps and lists, whose order alone would tell,
-leave hidden examples out and say so. They hold where audit.toml sets a goal, or where a reviewer asked for controls. So
-that no two parts chosen by metadata, which may differ by one example, tell of it, numbers of a part are counted without
-the hidden ones.
+The audit determines the blind rows, so every page hides the same ones: cells have no model output, and facts and images
+of the model are refused. Rankings, maps and lists would reveal it by their order, so they leave hidden examples out and
+say so. Blind rows apply if audit.toml sets a goal, or if the reviewer chose controls. Two selections by metadata may
+differ by one example; numbers over such a selection therefore exclude hidden examples.
 
 Inputs → outputs: example_ids, tables → reasons, tables. Cost: one pass over the decided examples per new event; nothing
-where nothing is hidden. Limits: numbers of a whole split or class stay; of a blind test no part is shown; who may read
-the audit's folder sees all.
+where nothing is hidden. Limits: numbers over a whole split or class are shown; of a blind test no selection is shown;
+a person who can read the audit's folder sees everything.
 """
 
 from __future__ import annotations
@@ -37,31 +36,30 @@ from scoring.queue.blinding import FIRST, SECOND, TEST, left_out
 from scoring.queue.random_controls import blind_rows, drawn_of
 from scoring.queue.second_reader_policy import drawn
 
-TOLD_BY_THE_MODEL = ("prediction", "suggestion", "suggestion_source")
-PARTS = "Test is read blind: numbers are shown of all of it or of a whole class, not of a part chosen by metadata."
-FEW = (
-    "Test is read blind, and too few of its examples are chosen here to show a number that does not tell "
-    "of single ones."
+MODEL_FIELDS = ("prediction", "suggestion", "suggestion_source")
+SUBSET_REFUSED = (
+    "Test is read blind. Numbers are shown for all of test or for a whole class, not for a part chosen by metadata."
 )
-FEWEST = 10
-"""Test examples of a class below which a blind test shows no accuracy of it."""
+TOO_FEW = "Test is read blind. Too few of its examples are selected here: a number could reveal single predictions."
+FEWEST_TEST_EXAMPLES = 10
+"""A blind test shows no accuracy over fewer test examples than this."""
 
-_asking: set[str | None] = set()
+_readers_with_controls: set[str | None] = set()
 
 
 # -- which -----------------------------------------------------------------------------------------------------------
 
 
-def mix_in(reviewer: str | None, wanted: bool) -> None:
-    """Remember that somebody reads with controls, where the audit sets no goal; as long as this process lives."""
-    (_asking.add if wanted else _asking.discard)(reviewer)
+def remember_controls(reviewer: str | None, wanted: bool) -> None:
+    """Remembers for the life of this process that a reviewer chose controls, if the audit sets no goal."""
+    (_readers_with_controls.add if wanted else _readers_with_controls.discard)(reviewer)
 
 
-def rows(audit: Audit) -> frozenset[str]:
-    """The blind rows of the audit, for whoever looks; none where nobody asked for controls."""
-    if not audit.config.get("goal") and serving().identity.reviewer not in _asking:
+def visitor_blind_rows(audit: Audit) -> frozenset[str]:
+    """Returns the audit's blind rows for this visitor; none if the visitor did not choose controls."""
+    if not audit.config.get("goal") and serving().identity.reviewer not in _readers_with_controls:
         return frozenset()
-    return _rows(audit.root, _stamps(audit))
+    return _audit_blind_rows(audit.root, _stamps(audit))
 
 
 def _stamps(audit: Audit) -> tuple[Any, ...]:
@@ -73,34 +71,37 @@ def _stamps(audit: Audit) -> tuple[Any, ...]:
 
 
 def _run(audit: Audit) -> Run | None:
-    """The run whose order draws the blind suspects: the audit's first, whichever is looked at."""
+    """Returns the run whose order draws the blind suspects: always the audit's first."""
     return audit.run(None) if audit.run_names() else None
 
 
 @lru_cache(maxsize=4)
-def _rows(root: Path, _stamps: tuple[Any, ...]) -> frozenset[str]:
+def _audit_blind_rows(root: Path, _stamps: tuple[Any, ...]) -> frozenset[str]:
     audit = Audit.open(root)
     return blind_rows(audit, _run(audit))
 
 
-def probabilities(audit: Audit) -> dict[str, float]:
-    """Controls by the probability with which they were drawn. Never sent to a browser: it would tell which they are."""
-    return _probabilities(audit.root, tuple(database.stamp(path) for path in (audit.config_path, audit.controls_path)))
+def draw_probabilities(audit: Audit) -> dict[str, float]:
+    """Returns the controls with the probability of their draw. Never sent to a browser, because it reveals the
+    controls."""
+    return _draw_probabilities(
+        audit.root, tuple(database.stamp(path) for path in (audit.config_path, audit.controls_path))
+    )
 
 
 @lru_cache(maxsize=4)
-def _probabilities(root: Path, stamps: tuple[Any, ...]) -> dict[str, float]:
+def _draw_probabilities(root: Path, stamps: tuple[Any, ...]) -> dict[str, float]:
     return {} if stamps[1] is None else drawn_of(Audit.open(root))
 
 
-def why(audit: Audit, ids: Collection[str], *, reviewer: str | None = None) -> dict[str, str]:
-    """The hidden ones among a few examples → why, in one sentence. reviewer: whoever looks, unless it is said."""
+def hidden_reasons(audit: Audit, ids: Collection[str], *, reviewer: str | None = None) -> dict[str, str]:
+    """Returns the hidden ones among a few examples, each with the reason. reviewer: the visitor unless given."""
     who = serving().identity.reviewer if reviewer is None else reviewer
-    test = second_reader.test_split(audit) if second_reader.policy(audit).is_blind else {}
+    test = second_reader.test_examples(audit) if second_reader.policy(audit).is_blind else {}
     found = {one: TEST for one in ids if one in test}
     waiting = second_reader.hidden_from(audit, who, among=ids)
     found |= {one: SECOND for one in ids if one in waiting and one not in found}
-    own = rows(audit)
+    own = visitor_blind_rows(audit)
     fresh = [one for one in ids if one in own and one not in found]
     if fresh:
         consensus = decisions.open_log(audit).consensus()
@@ -109,10 +110,10 @@ def why(audit: Audit, ids: Collection[str], *, reviewer: str | None = None) -> d
     return found
 
 
-def everything(audit: Audit) -> Mapping[str, str]:
-    """Every hidden example → why, for whoever looks."""
-    who, own = serving().identity.reviewer, rows(audit)
-    return _everything(
+def all_hidden(audit: Audit) -> Mapping[str, str]:
+    """Returns every example hidden from the visitor, each with the reason."""
+    who, own = serving().identity.reviewer, visitor_blind_rows(audit)
+    return _all_hidden(
         audit.root,
         serving().log_url,
         decisions.last_position(audit),
@@ -124,29 +125,29 @@ def everything(audit: Audit) -> Mapping[str, str]:
 
 
 @lru_cache(maxsize=16)
-def _everything(
+def _all_hidden(
     _root: Path, _url: str, _position: int, who: str | None, own: frozenset[str], *_stamps: object
 ) -> dict[str, str]:
     audit = database.open_audit()
     found = dict.fromkeys(own - decisions.state_at(audit)["decided"], FIRST) if own else {}
     found |= dict.fromkeys(second_reader.hidden_from(audit, who), SECOND)
     return found | (
-        dict.fromkeys(second_reader.test_split(audit), TEST) if second_reader.policy(audit).is_blind else {}
+        dict.fromkeys(second_reader.test_examples(audit), TEST) if second_reader.policy(audit).is_blind else {}
     )
 
 
 def refusal(audit: Audit, ids: Collection[str]) -> str | None:
-    """Why nothing of the model is shown about these examples, where one of them is hidden."""
-    return next(iter(why(audit, ids).values()), None)
+    """Returns why model output of these examples is refused, or None if none of them is hidden."""
+    return next(iter(hidden_reasons(audit, ids).values()), None)
 
 
 # -- tables, lists and maps without them -----------------------------------------------------------------------------
 
 
-def without(audit: Audit, table: pa.Table, keep: Collection[str] = ()) -> tuple[pa.Table, str | None]:
-    """The rows of a table with example_id that are not hidden, and a sentence about the others. keep: reasons that
-    leave a row in its place."""
-    hidden = everything(audit)
+def drop_hidden(audit: Audit, table: pa.Table, keep: Collection[str] = ()) -> tuple[pa.Table, str | None]:
+    """Returns the rows of a table with example_id that are not hidden, and a sentence about the others. keep:
+    reasons for which a hidden row stays."""
+    hidden = all_hidden(audit)
     if not hidden or not table.num_rows:
         return table, None
     named = pa.array([one for one, reason in hidden.items() if reason not in keep], pa.string())
@@ -157,9 +158,9 @@ def without(audit: Audit, table: pa.Table, keep: Collection[str] = ()) -> tuple[
     return table.filter(pc.invert(inside)), left_out(hidden[one] for one in gone)
 
 
-def frame_without(audit: Audit, frame: pd.DataFrame, ids: Sequence[str]) -> tuple[pd.DataFrame, str | None]:
-    """The same as ``without`` for a data frame whose rows are about ``ids``."""
-    hidden = everything(audit)
+def drop_hidden_rows(audit: Audit, frame: pd.DataFrame, ids: Sequence[str]) -> tuple[pd.DataFrame, str | None]:
+    """Returns the same as ``drop_hidden`` for a data frame whose rows are about ``ids``."""
+    hidden = all_hidden(audit)
     shown = np.array([one not in hidden for one in ids], dtype=bool)
     return (frame, None) if shown.all() else (frame[shown], left_out(hidden[one] for one in ids if one in hidden))
 
@@ -167,18 +168,17 @@ def frame_without(audit: Audit, frame: pd.DataFrame, ids: Sequence[str]) -> tupl
 # -- numbers ---------------------------------------------------------------------------------------------------------
 
 
-def parts_refused(audit: Audit, selection: Selection) -> str | None:
-    """Why numbers of this selection are not shown: of a blind test whole classes alone, since the difference of two
-    parts may be one example."""
+def subset_refusal(audit: Audit, selection: Selection) -> str | None:
+    """Returns why numbers of this selection are refused, or None. Of a blind test only whole classes are shown,
+    because the difference of two selections may be one example."""
     chosen = bool(selection.meta) and selection.split in (None, "test")
-    return PARTS if chosen and second_reader.policy(audit).is_blind else None
+    return SUBSET_REFUSED if chosen and second_reader.policy(audit).is_blind else None
 
 
-def open_part(audit: Audit, selection: Selection, *, parted: bool = False) -> tuple[Selection, str | None]:
-    """The selection that numbers of a part chosen by metadata are counted over: without its hidden examples; and a
-    sentence about those. The whole selection where nothing parts it. parted: groups of it are shown, whatever it is
-    itself."""
-    hidden = everything(audit) if selection.meta or parted else {}
+def exclude_hidden(audit: Audit, selection: Selection, *, parted: bool = False) -> tuple[Selection, str | None]:
+    """Returns the selection without its hidden examples, and a sentence about those. Numbers over a selection by
+    metadata use it; any other selection is returned unchanged. parted: groups of the selection are shown."""
+    hidden = all_hidden(audit) if selection.meta or parted else {}
     if not hidden:
         return selection, None
     condition, parameters = Selection(selection.split, meta=selection.meta).sql()
@@ -192,11 +192,12 @@ def open_part(audit: Audit, selection: Selection, *, parted: bool = False) -> tu
     return replace(selection, left_out=frozenset(inside)), left_out(hidden[one] for one in inside)
 
 
-def accuracy_shown(audit: Audit, known: pd.DataFrame, selection: Selection) -> pd.DataFrame:
-    """Accuracies per group (with column ``split``, n) without those that would tell of single test examples."""
+def drop_revealing_accuracy(audit: Audit, known: pd.DataFrame, selection: Selection) -> pd.DataFrame:
+    """Returns accuracies per group (with columns ``split`` and n) without those that could reveal single test
+    predictions."""
     if not second_reader.policy(audit).is_blind or "split" not in known or not len(known):
         return known
-    few = (known["split"] == "test") & ((known["n"] < FEWEST) | bool(selection.meta))
+    few = (known["split"] == "test") & ((known["n"] < FEWEST_TEST_EXAMPLES) | bool(selection.meta))
     return known[~few]
 
 
@@ -204,11 +205,11 @@ def accuracy_shown(audit: Audit, known: pd.DataFrame, selection: Selection) -> p
 
 
 def blind_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
-    """A grid's cell without anything that a model said; its evidence says that it was blind."""
+    """Returns a grid cell without model output; its evidence says that it was blind."""
     evidence = {name: value for name, value in cell["evidence"].items() if name in ("run", "url")} | {"blind": True}
     return {
         **cell,
-        **dict.fromkeys(TOLD_BY_THE_MODEL),
+        **dict.fromkeys(MODEL_FIELDS),
         "wrong": False,
         "score": "",
         "score_help": "",
@@ -218,13 +219,13 @@ def blind_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def blind_cells(audit: Audit, cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Cells, the hidden ones without the model."""
-    hidden = why(audit, [cell["id"] for cell in cells])
+    """Returns the cells; hidden ones have no model output."""
+    hidden = hidden_reasons(audit, [cell["id"] for cell in cells])
     return [blind_cell(cell) if cell["id"] in hidden else cell for cell in cells]
 
 
 def scored_cell(cell: Mapping[str, Any], score: str, score_help: str, evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """A cell with a score of its page and more evidence; a blind one as it is."""
+    """Returns a cell with the page's score and more evidence; a blind cell is returned unchanged."""
     if cell.get("blind"):
         return dict(cell)
     return {**cell, "score": score, "score_help": score_help, "evidence": {**cell["evidence"], **evidence}}
@@ -233,29 +234,28 @@ def scored_cell(cell: Mapping[str, Any], score: str, score_help: str, evidence: 
 # -- the queue of a blind test ---------------------------------------------------------------------------------------
 
 
-def test_queue(audit: Audit, run: Run, table: pa.Table, split: str | None) -> pa.Table:
-    """A queue of a blind test split: suspects as ever, as many that the model agrees with by lot, in an order by lot.
+def blind_test_queue(audit: Audit, run: Run, table: pa.Table, split: str | None) -> pa.Table:
+    """Returns the queue of a blind test split: all suspects and as many other examples, in random order.
 
-    The suspects are those of which the model says another class; of the others as many are drawn by hash as there are
-    suspects, and the controls, so that who reads cannot tell which is which. Who is in the queue is settled over the
-    whole split: filters choose among them. Rows of other splits stay as they are.
+    Suspects are the examples that the model predicts as another class. As many other examples are drawn by hash, and
+    the controls are added, so that a reader cannot tell which is which. The queue is drawn over the whole split;
+    filters select from it. Rows of other splits are returned unchanged.
     """
     if not second_reader.is_blind_split(audit, split) or not table.num_rows or not run.predictions_path.is_file():
         return table
     stamps = (database.stamp(run.predictions_path), database.stamp(audit.examples_path))
-    chosen = _to_read(stamps, audit.seed) | set(probabilities(audit))
+    chosen = _blind_test_ids(stamps, audit.seed) | set(draw_probabilities(audit))
     ids = table["example_id"].to_pylist()
     order = sorted(range(len(ids)), key=lambda at: drawn(audit.seed, "blind order", ids[at]))
     return table.take(pa.array([at for at in order if ids[at] in chosen], pa.int64()))
 
 
 @lru_cache(maxsize=4)
-def _to_read(stamps: tuple[Any, ...], seed: int) -> frozenset[str]:
+def _blind_test_ids(stamps: tuple[Any, ...], seed: int) -> frozenset[str]:
     predictions, examples = (source(stamp[0]) for stamp in stamps)
     found = database.sql(
-        f"SELECT e.example_id, p.correct FROM {examples} e JOIN {predictions} p ON p.example_id = "
-        f"e.example_id "
-        "WHERE e.split = 'test'"
+        f"SELECT e.example_id, p.correct FROM {examples} e JOIN {predictions} p ON p.example_id = e.example_id WHERE "
+        "e.split = 'test'"
     )
     pairs = list(zip(found["example_id"].to_pylist(), found["correct"].to_pylist(), strict=True))
     suspects = [one for one, correct in pairs if not correct]

@@ -1,8 +1,8 @@
-"""Charts as pure functions: a data frame → a Plotly figure and one sentence of how to read it.
+"""Charts as pure functions: a data frame → a Plotly figure and a short text on how to read it.
 
-Colours come from ``dashboard.style.colours`` and always with a mark of their own (hatching, symbol); numbers have
-units and at most three significant digits; names are untrusted and escaped. Backgrounds are transparent and
-text takes the page's colour, so the same figure stands in light and dark. Nothing is computed here.
+Colours come from ``dashboard.style.colours`` and always have a mark of their own (hatching, symbol). Numbers have units
+and at most three significant digits. Names are untrusted and escaped. Backgrounds are transparent and text takes the
+page's colour, so one figure fits the light and the dark theme. Charts compute nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard.style.colours import DECIDED, LABEL, NEUTRAL, SERIES, WRONG
-from dashboard.style.formatting import count, escaped, share, shares_between
+from dashboard.style.formatting import count, escaped, percent, percent_interval
 from scoring.audit import SPLITS
 
 HATCHES = {"train": "", "test": "/", "pool": "."}
@@ -25,7 +25,7 @@ STAGE_HATCHES = {"early": "/", "late": "", "all": "x"}
 PATTERNS = ("", "/", ".", "x", "\\", "-", "|", "+")
 TRANSPARENT = "rgba(0,0,0,0)"
 ROW = 22
-"""Pixels that one class takes in a chart with a row per class."""
+"""Height in pixels of one row in a chart with a row per class."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Chart:
     reading: str
 
 
-def laid_out(figure: go.Figure, height: int, **options: Any) -> go.Figure:
-    """The figure with the margins, legend and transparent grounds of every chart; ``height`` in pixels."""
+def apply_layout(figure: go.Figure, height: int, **options: Any) -> go.Figure:
+    """Returns the figure with the margins, legend and transparent background of every chart; ``height`` in pixels."""
     figure.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
@@ -53,7 +53,7 @@ def laid_out(figure: go.Figure, height: int, **options: Any) -> go.Figure:
 
 
 def class_rows(figure: go.Figure, names: Sequence[str]) -> go.Figure:
-    """Classes downwards in the order given, each name once in full on hover and shortened at the axis."""
+    """Returns the figure with classes as rows in this order: full names on hover, shortened names at the axis."""
     ticks = [escaped(name, 24) for name in names]
     return figure.update_yaxes(
         tickmode="array",
@@ -65,15 +65,14 @@ def class_rows(figure: go.Figure, names: Sequence[str]) -> go.Figure:
 
 
 def _by_split(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The rows of each split that has any, train first."""
+    """Returns the rows of each split that has any, train first."""
     there = [split for split in SPLITS if (frame["split"] == split).any()]
     return ((split, frame[frame["split"] == split]) for split in there)
 
 
 def class_balance(frame: pd.DataFrame, names: Sequence[str], what: str = "class") -> Chart:
-    """How many examples each class has per split. ``frame``: label, split, n; ``names``: the classes to show,
-    in order; ``what`` a row is, "class" or "group".
-    """
+    """Returns the chart of the number of examples per class and split. ``frame``: label, split, n; ``names``: the
+    classes to show, in order; ``what`` a row is, "class" or "group"."""
     figure, rows = go.Figure(), {name: at for at, name in enumerate(names)}
     for split, part in _by_split(frame[frame["label"].isin(names)]):
         figure.add_bar(
@@ -87,18 +86,18 @@ def class_balance(frame: pd.DataFrame, names: Sequence[str], what: str = "class"
             ],
             hoverinfo="text",
         )
-    laid_out(figure, 90 + ROW * max(len(names), 3), barmode="stack", bargap=0.3, showlegend=True)
+    apply_layout(figure, 90 + ROW * max(len(names), 3), barmode="stack", bargap=0.3, showlegend=True)
     figure.update_xaxes(title="examples", rangemode="tozero", tickformat=",d")
-    of = "a class by its given labels" if what == "class" else f"a {what} by its metadata"
+    of = "the number of examples with one given label" if what == "class" else (f"the number of examples in one {what}")
     return Chart(
         class_rows(figure, names),
-        f"Each bar is {of}; bars of unequal length mean an unbalanced dataset, and hatching tells the splits apart.",
+        f"Each bar is {of}. Hatching marks the split. Unequal bars mean an unbalanced dataset.",
     )
 
 
 def class_accuracy(frame: pd.DataFrame, names: Sequence[str], what: str = "class") -> Chart:
-    """Accuracy per class (or ``what``) and split with 95 % intervals. ``frame``: label, split, n, accuracy, low,
-    high."""
+    """Returns the chart of accuracy per class (or ``what``) and split with 95 % intervals. ``frame``: label, split,
+    n, accuracy, low, high."""
     figure, rows = go.Figure(), {name: at for at, name in enumerate(names)}
     for split, part in _by_split(frame[frame["label"].isin(names)]):
         figure.add_scatter(
@@ -118,21 +117,21 @@ def class_accuracy(frame: pd.DataFrame, names: Sequence[str], what: str = "class
                 "arrayminus": 100 * (part["accuracy"] - part["low"]),
             },
             hovertext=[
-                f"{escaped(row.label)}, {split}: {share(row.accuracy)} of {count(row.n, 'example')} right "
-                f"(95 % interval {shares_between(row.low, row.high)})"
+                f"{escaped(row.label)}, {split}: {percent(row.accuracy)} of {count(row.n, 'example')} right "
+                f"(95 % interval {percent_interval(row.low, row.high)})"
                 for row in part.itertuples()
             ],
             hoverinfo="text",
         )
         _corrected_accuracy(figure, part, split, rows)
-    laid_out(figure, 90 + ROW * max(len(names), 3), showlegend=True)
+    apply_layout(figure, 90 + ROW * max(len(names), 3), showlegend=True)
     figure.update_xaxes(title="accuracy, %", rangemode="normal")
     return Chart(
         class_rows(figure, names),
-        f"Each mark is the share of a {what} that the last checkpoint gets right, with "
-        f"its 95 % interval; a test mark far left of the others is a {what} to look at."
+        f"Each mark is the accuracy of the last checkpoint on one {what}, with its 95 % interval. Look first "
+        f"at a {what} whose test mark is far left of the others."
         + (
-            " ◇: the same on corrected labels, where some were changed."
+            " ◇ is the accuracy on corrected labels, if some labels were changed."
             if "changed" in frame and frame["changed"].any()
             else ""
         ),
@@ -140,7 +139,7 @@ def class_accuracy(frame: pd.DataFrame, names: Sequence[str], what: str = "class
 
 
 def _corrected_accuracy(figure: go.Figure, part: pd.DataFrame, split: str, rows: dict[str, int]) -> None:
-    """Open diamonds: the same on corrected labels, where some were changed."""
+    """Adds open diamonds for the accuracy on corrected labels, if some were changed."""
     part = part[part["changed"].fillna(0) > 0] if "changed" in part else part.iloc[:0]
     if len(part):
         figure.add_scatter(
@@ -155,7 +154,7 @@ def _corrected_accuracy(figure: go.Figure, part: pd.DataFrame, split: str, rows:
                 "line": {"width": 2},
             },
             hovertext=[
-                f"{escaped(row.label)}, {split}: {share(row.corrected)} right on corrected labels, "
+                f"{escaped(row.label)}, {split}: {percent(row.corrected)} right on corrected labels, "
                 f"{int(row.changed):,} changed"
                 for row in part.itertuples()
             ],
@@ -164,7 +163,8 @@ def _corrected_accuracy(figure: go.Figure, part: pd.DataFrame, split: str, rows:
 
 
 def error_by_decile(series: dict[str, pd.DataFrame], base_rate: float | None) -> Chart:
-    """Error per decile of one score, a bar per series (stage) with its interval, and the base rate as a line.
+    """Returns the chart of error per decile of one score: a bar per series (stage) with its interval, and the base rate
+    as a line.
 
     ``series``: name → the frame of ``scoring.evaluation.error_by_decile``. A point's custom data is [series,
     decile].
@@ -189,9 +189,8 @@ def error_by_decile(series: dict[str, pd.DataFrame], base_rate: float | None) ->
                 "color": NEUTRAL.colour,
             },
             hovertext=[
-                f"{escaped(name)}, decile {int(row.decile)}: {share(row.error)} wrong "
-                f"of {count(int(row.n), 'example')} "
-                f"(95 % interval {shares_between(row.low, row.high)})"
+                f"{escaped(name)}, decile {int(row.decile)}: {percent(row.error)} wrong of "
+                f"{count(int(row.n), 'example')} (95 % interval {percent_interval(row.low, row.high)})"
                 for row in frame.itertuples()
             ],
             hoverinfo="text",
@@ -202,26 +201,26 @@ def error_by_decile(series: dict[str, pd.DataFrame], base_rate: float | None) ->
             y=100 * base_rate,
             line={"color": NEUTRAL.colour, "dash": "dash", "width": 1.5},
             annotation={
-                "text": f"base rate<br>{share(base_rate)}",
+                "text": f"base rate<br>{percent(base_rate)}",
                 "x": 1,
                 "xanchor": "left",
                 "yanchor": "middle",
                 "align": "left",
             },
         )
-    laid_out(figure, 340, barmode="group", bargap=0.25, showlegend=len(series) > 1, clickmode="event+select")
+    apply_layout(figure, 340, barmode="group", bargap=0.25, showlegend=len(series) > 1, clickmode="event+select")
     figure.update_layout(margin={"r": 80}, scattermode="group", scattergap=0.25)
     figure.update_xaxes(title="decile of the score, 1 = lowest", dtick=1)
     figure.update_yaxes(title="error, %", rangemode="tozero")
     return Chart(
         figure,
-        "Each bar is the share of a tenth of the examples, ranked by the score, that the model gets "
-        "wrong: bars that rise or fall away from the dashed base rate mean that the score ranks difficulty.",
+        "Each bar is the model's error rate on one tenth of the examples, ranked by the score. The dashed line is the "
+        "error rate on all of them. Bars that rise or fall steadily mean that the score ranks difficulty.",
     )
 
 
 def _corrected_errors(figure: go.Figure, name: str, frame: pd.DataFrame) -> None:
-    """Open diamonds over the bars of one series: the same on corrected labels, where some were changed."""
+    """Adds open diamonds over the bars of one series for the error on corrected labels, if some were changed."""
     rows = frame[frame["changed"].fillna(0) > 0] if "changed" in frame else frame.iloc[:0]
     if len(rows):
         figure.add_scatter(
@@ -234,7 +233,7 @@ def _corrected_errors(figure: go.Figure, name: str, frame: pd.DataFrame) -> None
             cliponaxis=False,
             customdata=[[name, int(d)] for d in rows["decile"]],
             hovertext=[
-                f"{escaped(name)}, decile {int(row.decile)}: {share(row.corrected)} wrong on corrected labels, "
+                f"{escaped(name)}, decile {int(row.decile)}: {percent(row.corrected)} wrong on corrected labels, "
                 f"{int(row.changed):,} changed"
                 for row in rows.itertuples()
             ],
@@ -243,18 +242,19 @@ def _corrected_errors(figure: go.Figure, name: str, frame: pd.DataFrame) -> None
 
 
 def class_deciles(frame: pd.DataFrame, names: Sequence[str], what: str = "class") -> Chart:
-    """Error per decile within each class (or ``what``) as a table of colours. ``frame``: class, decile, n, error."""
+    """Returns the chart of error per decile within each class (or ``what``) as a table of colours. ``frame``: class,
+    decile, n, error."""
     grid = frame.pivot(index="class", columns="decile", values="error").reindex(list(names))
     sizes = frame.pivot(index="class", columns="decile", values="n").reindex(list(names))
     both = {
-        (row["class"], row["decile"]): f", {share(row['corrected'])} on corrected labels, "
+        (row["class"], row["decile"]): f", {percent(row['corrected'])} on corrected labels, "
         f"{int(row['changed']):,} changed"
         for row in frame.to_dict("records")
         if row.get("changed", 0) > 0
     }
     text = [
         [
-            f"{escaped(name)}, decile {d}: {share(grid.loc[name, d])} wrong "
+            f"{escaped(name)}, decile {d}: {percent(grid.loc[name, d])} wrong "
             f"of {count(int(sizes.loc[name, d]), 'example')}{both.get((name, d), '')}"
             for d in grid.columns
         ]
@@ -274,18 +274,18 @@ def class_deciles(frame: pd.DataFrame, names: Sequence[str], what: str = "class"
             colorbar={"title": {"text": "error, %"}, "thickness": 10},
         )
     )
-    laid_out(figure, 90 + ROW * max(len(names), 3))
+    apply_layout(figure, 90 + ROW * max(len(names), 3))
     figure.update_xaxes(title=f"decile of the score within the {what}, 1 = lowest", dtick=1, showgrid=False)
     figure.update_yaxes(showgrid=False)
     return Chart(
         class_rows(figure, names),
-        f"Each row is a {what} and each cell a tenth of it; a row whose colour grows stronger towards "
-        f"one end is a {what} in which the score ranks difficulty, an even row one in which it does not.",
+        f"Each row is a {what} and each cell is one tenth of its examples, ranked by the score. If the colour "
+        f"gets stronger towards one end, the score ranks difficulty within this {what}.",
     )
 
 
 def decisions_per_day(frame: pd.DataFrame) -> Chart:
-    """How many decisions each reviewer made per day. ``frame``: day, reviewer, n."""
+    """Returns the chart of decisions per reviewer and day. ``frame``: day, reviewer, n."""
     figure = go.Figure()
     for number, (reviewer, part) in enumerate(frame.groupby("reviewer", sort=True)):
         figure.add_bar(
@@ -302,7 +302,9 @@ def decisions_per_day(frame: pd.DataFrame) -> Chart:
             ],
             hoverinfo="text",
         )
-    laid_out(figure, 220, barmode="stack", bargap=0.4, showlegend=True)
+    apply_layout(figure, 220, barmode="stack", bargap=0.4, showlegend=True)
     figure.update_xaxes(type="category", title="day, UTC")
     figure.update_yaxes(title="decisions", rangemode="tozero", tickformat=",d")
-    return Chart(figure, "Each bar is a day's decisions that stand, by reviewer; an undone decision counts no more.")
+    return Chart(
+        figure, "Each bar is the number of decisions on one day, by reviewer. Undone decisions are not counted."
+    )

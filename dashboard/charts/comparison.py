@@ -1,8 +1,7 @@
-"""Charts of scores beside each other: data frames → a figure and how to read it. The rules of
-``dashboard.charts`` hold.
+"""Charts that compare scores: data frames → a figure and how to read it. The rules of ``dashboard.charts.common`` hold.
 
-A heat map cannot be clicked in Streamlit, so each of its cells carries an invisible mark that can; the page
-offers the same choice by keyboard in two lists.
+A heat map cannot be clicked in Streamlit, so each of its cells has an invisible mark that can be. The page offers the
+same choice by keyboard in two lists.
 """
 
 from __future__ import annotations
@@ -14,20 +13,20 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.charts.common import ROW, TRANSPARENT, Chart, class_rows, laid_out
+from dashboard.charts.common import ROW, TRANSPARENT, Chart, apply_layout, class_rows
 from dashboard.style.colours import LABEL, NEUTRAL, SERIES
-from dashboard.style.formatting import count, escaped, number, share
+from dashboard.style.formatting import count, escaped, number, percent
 
 CELL = 30
 WITH_NUMBERS = 28
 PALE, INK = (
     "#ECECEC",
     "#000000",
-)  # every cell is light enough for black figures, on a light and on a dark page
+)  # every cell is light enough for black digits in both themes
 DIVERGING = [[0, "#56B4E9"], [0.5, PALE], [1, "#E08214"]]
 RISING = [[0, PALE], [1, "#E08214"]]
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-INKS = SERIES[:6]
+LINE_COLOURS = SERIES[:6]
 LABELLED, UNLABELLED = "●", "○"
 
 
@@ -41,10 +40,9 @@ def matrix(
     diverging: bool,
     reading: str,
 ) -> Chart:
-    """A table of scores against scores. ``table``: by address in the order to draw, square or not; ``names``:
-    address → title; ``marks``: address → mark before the title; ``picked``: the pair to outline. A mark's
-    custom data is [row, column].
-    """
+    """Returns the matrix of scores against scores. ``table``: by address in the order to draw, square or not;
+    ``names``: address → title; ``marks``: address → mark before the title; ``picked``: the pair to outline. A mark's
+    custom data is [row, column]."""
     rows, columns = list(table.index), list(table.columns)
     values = table.to_numpy(dtype=float)
     hover = [
@@ -74,7 +72,7 @@ def matrix(
     for a, b in {picked, picked[::-1]} if picked else ():
         if a in rows and b in columns:
             _outline(figure, rows.index(a), columns.index(b))
-    laid_out(figure, 170 + CELL * max(len(rows), 4), clickmode="event+select", showlegend=False)
+    apply_layout(figure, 170 + CELL * max(len(rows), 4), clickmode="event+select", showlegend=False)
     for axis, order in ((figure.update_xaxes, columns), (figure.update_yaxes, rows)):
         ticks = [f"{marks.get(a, '')} {escaped(names[a], 26)}".strip() for a in order]
         axis(tickmode="array", tickvals=list(range(len(order))), ticktext=ticks, showgrid=False, zeroline=False)
@@ -84,15 +82,15 @@ def matrix(
 
 
 def _targets(rows: Sequence[str], columns: Sequence[str], hover: Sequence[str]) -> dict[str, Any]:
-    """One invisible square per cell, to be hovered and clicked."""
-    unseen = {"marker": {"opacity": 0}}
+    """Returns one invisible square per cell, for hovering and clicking."""
+    invisible = {"marker": {"opacity": 0}}
     return {
         "x": [j for _ in rows for j in range(len(columns))],
         "y": [i for i in range(len(rows)) for _ in columns],
         "mode": "markers",
         "marker": {"symbol": "square", "size": CELL - 4, "opacity": 0, "color": NEUTRAL.colour},
-        "selected": unseen,
-        "unselected": unseen,
+        "selected": invisible,
+        "unselected": invisible,
         "customdata": [[a, b] for a in rows for b in columns],
         "hovertext": hover,
         "hoverinfo": "text",
@@ -105,7 +103,8 @@ def _outline(figure: go.Figure, i: int, j: int) -> None:
 
 
 def by_group(table: pd.DataFrame, what: str = "class") -> Chart:
-    """Correlation of two scores within each class (or ``what``). ``table``: group, n, rho, low, high."""
+    """Returns the chart of the correlation of two scores within each class (or ``what``). ``table``: group, n, rho,
+    low, high."""
     names = table["group"].tolist()
     rows = list(table.itertuples())
     figure = go.Figure(
@@ -129,17 +128,18 @@ def by_group(table: pd.DataFrame, what: str = "class") -> Chart:
         )
     )
     figure.add_vline(x=0, line={"color": NEUTRAL.colour, "dash": "dash", "width": 1.5})
-    laid_out(figure, 90 + ROW * max(len(names), 3), showlegend=False)
+    apply_layout(figure, 90 + ROW * max(len(names), 3), showlegend=False)
     figure.update_xaxes(title=f"rank correlation within the {what}", range=[-1.05, 1.05])
     return Chart(
         class_rows(figure, names),
-        f"Each mark is the rank correlation of the two scores within a {what}, with its 95 % interval: a "
-        f"{what} far from the others is one in which the two scores mean different things.",
+        f"Each mark is the rank correlation of the two scores within one {what}, with its 95 % interval. In a "
+        f"{what} far from the others, the two scores measure different things.",
     )
 
 
-def steadiness(table: pd.DataFrame, names: Mapping[str, str]) -> Chart:
-    """Run against run for every score. ``table``: score, run_a, run_b, n, rho."""
+def run_correlations(table: pd.DataFrame, names: Mapping[str, str]) -> Chart:
+    """Returns the chart of the rank correlation between runs for every score. ``table``: score, run_a, run_b, n,
+    rho."""
     order = table.groupby("score")["rho"].mean().sort_values(ascending=False).index.tolist()
     place = {address: at for at, address in enumerate(order)}
     known = table.dropna(subset=["rho"])
@@ -167,23 +167,22 @@ def steadiness(table: pd.DataFrame, names: Mapping[str, str]) -> Chart:
         hovertext=[f"{escaped(names[address])}: mean {number(value)}" for address, value in mean.items()],
         hoverinfo="text",
     )
-    laid_out(figure, 110 + ROW * max(len(order), 3), showlegend=True)
+    apply_layout(figure, 110 + ROW * max(len(order), 3), showlegend=True)
     figure.update_xaxes(
         title="rank correlation of two runs",
         range=[min(0.0, float(known["rho"].min())) - 0.05, 1.03] if len(known) else [0, 1],
     )
     return Chart(
         class_rows(figure, [names[address] for address in order]),
-        "Each circle is a pair of runs and each bar their mean: a score near 1 ranks the examples alike "
-        "whatever the seed, one far left mostly ranks by the chance of its run.",
+        "Each circle is the rank correlation of a score between two runs, and each bar is the mean of the circles. A "
+        "score near 1 ranks the examples in the same way for every seed. A score far left depends mostly on the seed.",
     )
 
 
 def decile_runs(by_run: pd.DataFrame, band: pd.DataFrame) -> Chart:
-    """Error per decile of every run with the band mean ± one standard deviation. ``by_run``: run, decile,
-    n, error; ``band``: decile, mean, deviation, low, high and, where labels were changed, corrected,
-    corrected_deviation, changed.
-    """
+    """Returns the chart of error per decile of every run, with the band mean ± one standard deviation. ``by_run``:
+    run, decile, n, error; ``band``: decile, mean, deviation, low, high and, where labels were changed, corrected,
+    corrected_deviation, changed."""
     figure = go.Figure()
     if band["low"].notna().any():
         figure.add_scatter(
@@ -201,9 +200,13 @@ def decile_runs(by_run: pd.DataFrame, band: pd.DataFrame) -> Chart:
             y=100 * part["error"],
             mode="lines",
             name=escaped(run, 24),
-            line={"width": 1.5, "color": INKS[at % len(INKS)], "dash": DASHES[at // len(INKS) % len(DASHES)]},
+            line={
+                "width": 1.5,
+                "color": LINE_COLOURS[at % len(LINE_COLOURS)],
+                "dash": DASHES[at // len(LINE_COLOURS) % len(DASHES)],
+            },
             hovertext=[
-                f"{escaped(run)}, decile {row.decile}: {share(row.error)} of {count(row.n, 'example')} wrong"
+                f"{escaped(run)}, decile {row.decile}: {percent(row.error)} of {count(row.n, 'example')} wrong"
                 for row in part.itertuples()
             ],
             hoverinfo="text",
@@ -215,24 +218,23 @@ def decile_runs(by_run: pd.DataFrame, band: pd.DataFrame) -> Chart:
         name="mean",
         line={"width": 3, "color": NEUTRAL.colour},
         hovertext=[
-            f"decile {row.decile}: mean {share(row.mean)}, SD {share(row.deviation)}" for row in band.itertuples()
+            f"decile {row.decile}: mean {percent(row.mean)}, SD {percent(row.deviation)}" for row in band.itertuples()
         ],
         hoverinfo="text",
     )
     _corrected_mean(figure, band)
-    laid_out(figure, 340, showlegend=True)
+    apply_layout(figure, 340, showlegend=True)
     figure.update_xaxes(title="decile of the score, the suspicious end at 10", dtick=1)
     figure.update_yaxes(title="error, %", rangemode="tozero")
     return Chart(
         figure,
-        "Each thin line is a run, the thick one their mean and the band one standard deviation on either "
-        "side: where the lines rise together the score ranks difficulty in every run, where they cross it "
-        "does so by chance.",
+        "Each thin line is a run. The thick line is their mean, and the band is one standard deviation on either side. "
+        "If all lines rise, the score ranks difficulty in every run. If they cross, its ranking differs between runs.",
     )
 
 
 def _corrected_mean(figure: go.Figure, band: pd.DataFrame) -> None:
-    """Open diamonds: the mean over the runs on corrected labels, where some were changed."""
+    """Adds open diamonds for the mean over the runs on corrected labels, if some were changed."""
     rows = band[band["changed"].fillna(0) > 0] if "changed" in band else band.iloc[:0]
     if len(rows):
         figure.add_scatter(
@@ -243,9 +245,8 @@ def _corrected_mean(figure: go.Figure, band: pd.DataFrame) -> None:
             marker={"symbol": "diamond-open", "size": 11, "color": LABEL.colour, "line": {"width": 2}},
             cliponaxis=False,
             hovertext=[
-                f"decile {row.decile}: mean {share(row.corrected)} wrong on corrected labels, SD "
-                f"{share(row.corrected_deviation)}; {number(row.changed)} changed "
-                f"per run"
+                f"decile {row.decile}: mean {percent(row.corrected)} wrong on corrected labels, SD "
+                f"{percent(row.corrected_deviation)}; {number(row.changed)} changed per run"
                 for row in rows.itertuples()
             ],
             hoverinfo="text",
@@ -253,9 +254,8 @@ def _corrected_mean(figure: go.Figure, band: pd.DataFrame) -> None:
 
 
 def recall_curves(curves: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Chart:
-    """Recall against the share inspected. ``curves``: address → share, recall, chance, perfect; the best
-    first.
-    """
+    """Returns the chart of recall against the share reviewed. ``curves``: address → share, recall, chance, perfect;
+    the best first."""
     figure = go.Figure()
     first = next(iter(curves.values()))
     for title, column, dash in (("perfect", "perfect", "dot"), ("chance", "chance", "dash")):
@@ -273,27 +273,31 @@ def recall_curves(curves: Mapping[str, pd.DataFrame], names: Mapping[str, str]) 
             y=100 * curve["recall"],
             mode="lines",
             name=escaped(names[address], 30),
-            line={"width": 2.5, "color": INKS[at % len(INKS)], "dash": DASHES[at // len(INKS) % len(DASHES)]},
+            line={
+                "width": 2.5,
+                "color": LINE_COLOURS[at % len(LINE_COLOURS)],
+                "dash": DASHES[at // len(LINE_COLOURS) % len(DASHES)],
+            },
             hovertext=[
-                f"{escaped(names[address])}: {share(row.recall)} of the wrong labels in the first {share(row.share)}"
+                f"{escaped(names[address])}: {percent(row.recall)} of the wrong labels in the first "
+                f"{percent(row.share)}"
                 for row in curve.itertuples()
             ],
             hoverinfo="text",
         )
-    laid_out(figure, 420, showlegend=True)
+    apply_layout(figure, 420, showlegend=True)
     figure.update_layout(legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"})
-    figure.update_xaxes(title="share inspected, %", range=[0, 100])
+    figure.update_xaxes(title="share reviewed, %", range=[0, 100])
     figure.update_yaxes(title="wrong labels found, %", range=[0, 102])
     return Chart(
         figure,
-        "Each line says how many of the wrong labels are found when the queue is worked off from the top: "
-        "the steeper it rises, the fewer examples a person looks at. Dashed is a random order, dotted the "
-        "best possible one.",
+        "Each line is the share of wrong labels found when the queue is reviewed from the top. A steeper line needs "
+        "fewer reviews. The dashed line is a random order, the dotted line is the best possible order.",
     )
 
 
 def _draw_chance(figure: go.Figure) -> None:
-    """The diagonal of a score that tells nothing."""
+    """Adds the diagonal of a random score."""
     figure.add_scatter(
         x=[0, 100],
         y=[0, 100],
@@ -305,7 +309,7 @@ def _draw_chance(figure: go.Figure) -> None:
 
 
 def roc_runs(curves: pd.DataFrame, runs: Sequence[str], areas: Sequence[float]) -> Chart:
-    """ROC of every run and their mean. ``curves``: false_positive, 0 … r−1, mean, deviation."""
+    """Returns the ROC curves of every run and their mean. ``curves``: false_positive, 0 … r−1, mean, deviation."""
     figure = go.Figure()
     x = 100 * curves["false_positive"]
     _draw_chance(figure)
@@ -316,7 +320,11 @@ def roc_runs(curves: pd.DataFrame, runs: Sequence[str], areas: Sequence[float]) 
             mode="lines",
             name=f"{escaped(run, 24)}, AUROC {area:.3f}",
             hoverinfo="name",
-            line={"width": 1.2, "color": INKS[at % len(INKS)], "dash": DASHES[at // len(INKS) % len(DASHES)]},
+            line={
+                "width": 1.2,
+                "color": LINE_COLOURS[at % len(LINE_COLOURS)],
+                "dash": DASHES[at // len(LINE_COLOURS) % len(DASHES)],
+            },
         )
     if len(runs) > 1:
         figure.add_scatter(
@@ -327,22 +335,21 @@ def roc_runs(curves: pd.DataFrame, runs: Sequence[str], areas: Sequence[float]) 
             line={"width": 3, "color": NEUTRAL.colour},
             hoverinfo="name",
         )
-    laid_out(figure, 380, showlegend=True)
+    apply_layout(figure, 380, showlegend=True)
     figure.update_layout(legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"})
-    figure.update_xaxes(title="right labels inspected too, %", range=[0, 100])
+    figure.update_xaxes(title="right labels reviewed as well (false-positive rate), %", range=[0, 100])
     figure.update_yaxes(title="wrong labels found, %", range=[0, 102])
     return Chart(
         figure,
-        "Each thin line is the ROC curve of a run and the thick one their mean at equal false-positive "
-        "rates: the nearer to the upper left corner, the better the score parts wrong labels from right "
-        "ones; a spread is the luck of a run.",
+        "Each thin line is the ROC curve of one run. The thick line is their mean at equal false-positive "
+        "rates. The nearer a line is to the upper left corner, the better the score separates wrong labels "
+        "from right ones. Differences between the lines are due to the seed.",
     )
 
 
-def roc_outside(curves: Mapping[str, Sequence[float]], areas: Mapping[str, float]) -> Chart:
-    """ROC of several scores that tell what is out of distribution. ``curves``: shares found at equal steps of the share
-    of those inside; ``areas``: their AUROC.
-    """
+def roc_ood(curves: Mapping[str, Sequence[float]], areas: Mapping[str, float]) -> Chart:
+    """Returns the ROC curves of scores that find out-of-distribution examples. ``curves``: true-positive rates at
+    equal steps of the false-positive rate; ``areas``: their AUROC."""
     figure = go.Figure()
     _draw_chance(figure)
     for at, (score, curve) in enumerate(curves.items()):
@@ -353,21 +360,26 @@ def roc_outside(curves: Mapping[str, Sequence[float]], areas: Mapping[str, float
             name=f"{escaped(score, 40)}, AUROC {areas[score]:.3f}",
             hoverinfo="name",
             hoverlabel={"namelength": -1},
-            line={"width": 2, "color": INKS[at % len(INKS)], "dash": DASHES[at // len(INKS) % len(DASHES)]},
+            line={
+                "width": 2,
+                "color": LINE_COLOURS[at % len(LINE_COLOURS)],
+                "dash": DASHES[at // len(LINE_COLOURS) % len(DASHES)],
+            },
         )
-    laid_out(figure, 400, showlegend=True)
+    apply_layout(figure, 400, showlegend=True)
     figure.update_layout(legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"})
-    figure.update_xaxes(title="in distribution, but taken for outside, %", range=[0, 100])
-    figure.update_yaxes(title="outside, and found, %", range=[0, 102])
+    figure.update_xaxes(title="in distribution, taken for out of distribution (false-positive rate), %", range=[0, 100])
+    figure.update_yaxes(title="out of distribution, found (true-positive rate), %", range=[0, 102])
     return Chart(
         figure,
-        "Each line is a score: how many of the examples outside it finds when so many of those inside are taken for "
-        "outside, too; the nearer to the upper left corner the better, and on the dashed line it is a guess.",
+        "Each line is the ROC curve of a score for finding out-of-distribution examples. The nearer a line "
+        "is to the upper left corner, the better. The dashed line is a random score.",
     )
 
 
 def deviations(table: pd.DataFrame) -> Chart:
-    """How far examples move in the ranking between runs. ``table``: place_deviation by example_id."""
+    """Returns the histogram of how much positions in the ranking vary between runs. ``table``: place_deviation by
+    example_id."""
     figure = go.Figure(
         go.Histogram(
             x=100 * table["place_deviation"].dropna(),
@@ -376,14 +388,14 @@ def deviations(table: pd.DataFrame) -> Chart:
             hovertemplate="%{y:,} examples move by %{x} % of the ranking<extra></extra>",
         )
     )
-    laid_out(figure, 240, bargap=0.05, showlegend=False)
+    apply_layout(figure, 240, bargap=0.05, showlegend=False)
     figure.update_layout(paper_bgcolor=TRANSPARENT)
     figure.update_xaxes(
-        title="standard deviation of an example's place over the runs, % of the ranking", rangemode="tozero"
+        title="standard deviation of an example's position over the runs, % of the ranking", rangemode="tozero"
     )
     figure.update_yaxes(title="examples")
     return Chart(
         figure,
-        "Each bar counts examples by how far they move in the ranking from run to run: 0 % stays where it "
-        "is, 29 % is what a ranking drawn at random gives.",
+        "Each bar is a number of examples, by how much their position in the ranking varies between runs. 0 "
+        "% is a constant position; random rankings give 29 %.",
     )

@@ -1,8 +1,7 @@
-"""Charts of the data map: points by variability and confidence, and how a training went. Rules of
-``dashboard.charts``.
+"""Charts of the data map: points by variability and confidence, and the learning curve of a training.
 
-The axes are the same at every epoch, so that a picture can be compared with the next one. Cost: 0.2 s for
-20,000 points.
+The rules of ``dashboard.charts.common`` hold. The axes are the same at every epoch, so that epochs can be compared.
+Cost: 0.2 s for 20,000 points.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.charts.common import TRANSPARENT, Chart, laid_out
+from dashboard.charts.common import TRANSPARENT, Chart, apply_layout
 from dashboard.charts.lasso_geometry import Outline
 from dashboard.charts.slice_charts import OTHERS, SCALE, group_style
 from dashboard.style.colours import LABEL, NEUTRAL, SERIES
-from dashboard.style.formatting import count, escaped, number, share
+from dashboard.style.formatting import count, escaped, number, percent
 
 HEIGHT = 470
 LEGEND = 24
@@ -28,17 +27,16 @@ LOOKS = {
     "hard": {"color": SCALE[2][1], "symbol": "x"},
 }
 READING = (
-    "Each point is an example: the higher, the surer the training was of its label; the further right, the "
-    "more it changed its mind. At the top are easy ones, on the right ambiguous ones, at the lower left "
-    "those that are hard or wrongly labelled."
+    "Each point is an example. Height is confidence: the mean probability of its label over the epochs. The position "
+    "from left to right is variability: how much that probability changed between epochs. Easy examples are at the "
+    "top, ambiguous ones at the right, hard or wrongly labelled ones at the lower left."
 )
 
 
 def data_map(points: pd.DataFrame, colour: str, title: str, outlines: Sequence[Outline] = ()) -> Chart:
-    """Variability against confidence. ``points``: example_id, label, prediction, confidence, variability,
-    correctness, score, region, and group where that is the colour; ``colour``: correctness, label, region, group or
-    score (``title`` names the last two). A point's custom data is its row in ``points``.
-    """
+    """Returns the chart of variability against confidence. ``points``: example_id, label, prediction, confidence,
+    variability, correctness, score, region, and group where that is the colour; ``colour``: correctness, label,
+    region, group or score (``title`` names the last two). A point's custom data is its row in ``points``."""
     figure = go.Figure()
     if colour in ("label", "region", "group"):
         _add_groups(figure, points, colour)
@@ -46,13 +44,13 @@ def data_map(points: pd.DataFrame, colour: str, title: str, outlines: Sequence[O
     else:
         value = points["correctness"] if colour == "correctness" else points["score"]
         _add_scale(figure, points, value, title, share=colour == "correctness")
-        reading = f"{READING} Blue is low and orange high" + (
-            "." if colour == "correctness" else "; the lowest and highest 2 % share the end colours."
+        reading = f"{READING} Blue is low and orange is high" + (
+            "." if colour == "correctness" else "; the lowest 2 % share one colour, and so do the highest 2 %."
         )
     for outline in outlines:
         path = "M" + "L".join(f"{x:.4g},{y:.4g}" for x, y in outline) + "Z"
         figure.add_shape(type="path", path=path, line={"color": NEUTRAL.colour, "width": 2, "dash": "dash"})
-    laid_out(figure, HEIGHT, showlegend=True)
+    apply_layout(figure, HEIGHT, showlegend=True)
     figure.update_layout(
         dragmode="lasso",
         legend={"orientation": "v", "x": 1.01, "y": 0.98, "yanchor": "top", "itemsizing": "constant"},
@@ -60,11 +58,11 @@ def data_map(points: pd.DataFrame, colour: str, title: str, outlines: Sequence[O
     )
     figure.update_xaxes(title="variability of p(label)", range=[-0.012, 0.512], zeroline=False)
     figure.update_yaxes(title="confidence: mean p(label)", range=[-0.03, 1.03], zeroline=False)
-    return Chart(figure, f"{reading} Draw around points to see them.")
+    return Chart(figure, f"{reading} Draw a lasso around points to list their examples.")
 
 
 def _add_groups(figure: go.Figure, points: pd.DataFrame, colour: str) -> None:
-    """One trace per region, label or group; the labels or groups beyond ``LEGEND`` are one."""
+    """Adds one trace per region, label or group; the labels or groups beyond ``LEGEND`` are one trace."""
     if colour == "region":
         named = [(name, points["region"] == name, LOOKS[name]) for name in LOOKS]
     else:
@@ -80,7 +78,7 @@ def _add_groups(figure: go.Figure, points: pd.DataFrame, colour: str) -> None:
 
 
 def _add_scale(figure: go.Figure, points: pd.DataFrame, value: pd.Series, title: str, share: bool) -> None:
-    """Points coloured by a number, the extremes on top; those without one are grey."""
+    """Adds points coloured by a number, extremes on top; points without a number are grey."""
     known = value.notna()
     unknown = points[~known]
     if len(unknown):
@@ -104,9 +102,8 @@ def _add_scale(figure: go.Figure, points: pd.DataFrame, value: pd.Series, title:
 
 def _trace(part: pd.DataFrame) -> dict[str, Any]:
     hover = [
-        f"{escaped(row.example_id)}<br>label {_name(row.label)}, prediction {_name(row.prediction)}<br>"
-        f"confidence {number(row.confidence)}, variability {number(row.variability)}, right in "
-        f"{share(row.correctness)}"
+        f"{escaped(row.example_id)}<br>label {_name(row.label)}, prediction {_name(row.prediction)}<br>confidence "
+        f"{number(row.confidence)}, variability {number(row.variability)}, right in {percent(row.correctness)}"
         + ("" if row.score is None or np.isnan(row.score) else f"<br>score {number(row.score)}")
         for row in part.itertuples()
     ]
@@ -125,9 +122,8 @@ def _name(value: Any) -> str:
 
 
 def progress(table: pd.DataFrame, epoch: int) -> Chart:
-    """How the selected examples were learned. ``table``: epoch, n, p_label, correct; ``epoch``: the one
-    shown.
-    """
+    """Returns the learning curve of the selected examples. ``table``: epoch, n, p_label, correct; ``epoch``: the
+    chosen one."""
     figure = go.Figure()
     looks = (("correct", "right", SERIES[1], "solid"), ("p_label", "mean p(label)", SERIES[3], "dot"))
     for column, name, colour, dash in looks:
@@ -138,17 +134,17 @@ def progress(table: pd.DataFrame, epoch: int) -> Chart:
             name=name,
             line={"color": colour, "dash": dash, "width": 2},
             hovertext=[
-                f"after epoch {row.epoch}: {name} {share(getattr(row, column))}, {count(row.n, 'example')}"
+                f"after epoch {row.epoch}: {name} {percent(getattr(row, column))}, {count(row.n, 'example')}"
                 for row in table.itertuples()
             ],
             hoverinfo="text",
         )
     figure.add_vline(x=epoch, line={"color": NEUTRAL.colour, "width": 1.5})
-    laid_out(figure, 200, showlegend=True)
+    apply_layout(figure, 200, showlegend=True)
     figure.update_xaxes(title="epoch")
     figure.update_yaxes(title="%", range=[0, 102])
     return Chart(
         figure,
-        "The lines say how far the model had learned these examples after each epoch by itself; the upright "
-        "line is the epoch that the map shows, over all epochs up to it.",
+        "The lines show accuracy and mean probability of the label on these examples after each single "
+        "epoch. The vertical line is the chosen epoch; the map uses all epochs up to it.",
     )

@@ -1,8 +1,8 @@
-"""What was drawn around points of a map: outlines in an address, and which points lie inside.
+"""The geometry of a lasso selection: outlines in an address, and which points lie inside.
 
 Input → output: the selection of a Plotly chart → outlines, their text for an address, and back; points → inside (n,).
-A point is inside by the even-odd rule. Cost: n times the corners, 20 ms for 20,000 points. Limit: an outline keeps
-at most ``CORNERS`` corners with four digits, so that it fits an address; points on its very edge may change sides.
+A point is inside by the even-odd rule. Cost: n times the corners, 20 ms for 20,000 points. Limit: an outline has at
+most ``CORNERS`` corners with four digits, so that it fits an address; points on its very edge may change sides.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 
 CORNERS = 60
 MOST = 8
-"""Outlines in one address."""
+"""Maximum number of outlines in an address."""
 
 Outline = list[tuple[float, float]]
 
 
-def drawn(selection: Mapping[str, Any]) -> list[Outline]:
-    """The outlines in what Streamlit tells of a chart's selection: lassos, and boxes by their corners."""
+def selected_outlines(selection: Mapping[str, Any]) -> list[Outline]:
+    """Returns the outlines of a chart's selection in Streamlit's format: lassos, and boxes by their corners."""
     found = [list(zip(one["x"], one["y"], strict=True)) for one in selection.get("lasso", ())]
     for one in selection.get("box", ()):
         (left, right), (low, high) = one["x"], one["y"]
@@ -30,25 +30,25 @@ def drawn(selection: Mapping[str, Any]) -> list[Outline]:
 
 
 def _fewer(outline: Outline) -> Outline:
-    """At most ``CORNERS`` of the corners, evenly."""
+    """Returns at most ``CORNERS`` of the corners, evenly."""
     if len(outline) <= CORNERS:
         return outline
     return [outline[int(at)] for at in np.linspace(0, len(outline) - 1, CORNERS)]
 
 
-def written(outlines: Sequence[Outline]) -> str:
-    """Outlines as an address holds them.
+def to_text(outlines: Sequence[Outline]) -> str:
+    """Returns outlines as text for an address.
 
-    >>> written([[(0.0, 1.23456), (2.0, 0.5), (1.0, -3.0)]])
+    >>> to_text([[(0.0, 1.23456), (2.0, 0.5), (1.0, -3.0)]])
     '0,1.235;2,0.5;1,-3'
     """
     return "|".join(";".join(f"{x:.4g},{y:.4g}" for x, y in outline) for outline in outlines)
 
 
-def read(text: str) -> list[Outline]:
-    """Outlines from an address; none where it holds anything else.
+def from_text(text: str) -> list[Outline]:
+    """Returns the outlines in an address; an empty list if the text is not valid.
 
-    >>> read("0,1.235;2,0.5;1,-3"), read("nonsense"), read("1,nan;2,2;3,3")
+    >>> from_text("0,1.235;2,0.5;1,-3"), from_text("nonsense"), from_text("1,nan;2,2;3,3")
     ([[(0.0, 1.235), (2.0, 0.5), (1.0, -3.0)]], [], [])
     """
     try:
@@ -65,11 +65,11 @@ def _corner(text: str) -> tuple[float, float]:
     return x, y
 
 
-def inside(x: np.ndarray, y: np.ndarray, outlines: Sequence[Outline]) -> np.ndarray:
-    """Which points (n,), (n,) lie in any of the outlines → (n,) bool.
+def points_inside(x: np.ndarray, y: np.ndarray, outlines: Sequence[Outline]) -> np.ndarray:
+    """Returns which points (n,), (n,) lie in any of the outlines → (n,) bool.
 
     >>> square = [(0.0, 0.0), (2.0, 0.0), (2.0, 2.0), (0.0, 2.0)]
-    >>> inside(np.array([1.0, 3.0]), np.array([1.0, 1.0]), [square]).tolist()
+    >>> points_inside(np.array([1.0, 3.0]), np.array([1.0, 1.0]), [square]).tolist()
     [True, False]
     """
     found = np.zeros(len(x), dtype=bool)
@@ -79,7 +79,7 @@ def inside(x: np.ndarray, y: np.ndarray, outlines: Sequence[Outline]) -> np.ndar
 
 
 def _inside_one(x: np.ndarray, y: np.ndarray, outline: Outline) -> np.ndarray:
-    """Even-odd: how many edges does a ray to the right cross?"""
+    """Returns which points lie inside by the even-odd rule: a ray to the right crosses an odd number of edges."""
     crossings = np.zeros(len(x), dtype=int)
     for (x0, y0), (x1, y1) in zip(outline, outline[1:] + outline[:1], strict=True):
         if y0 != y1:

@@ -1,7 +1,7 @@
-"""Charts of slices, of the influence map and of what corrections do: a data frame → a figure and how to read it.
+"""Charts of slices, of the influence map and of the effect of corrections: a data frame → a figure and how to read it.
 
-The rules of ``dashboard.charts`` hold. Colours without a role (slices, classes on the map) come with a symbol each, so
-that 30 groups differ in colour or shape; more than that are drawn as one. Cost: 0.2 s for 20,000 points.
+The rules of ``dashboard.charts.common`` hold. Colours without a role (slices, classes on the map) have a symbol each,
+so that 30 groups differ in colour or shape; further groups are drawn as one. Cost: 0.2 s for 20,000 points.
 """
 
 from __future__ import annotations
@@ -13,45 +13,45 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.charts.common import ROW, TRANSPARENT, Chart, class_rows, laid_out
+from dashboard.charts.common import ROW, TRANSPARENT, Chart, apply_layout, class_rows
 from dashboard.charts.lasso_geometry import Outline
 from dashboard.style.colours import DECIDED, LABEL, NEUTRAL, PREDICTION, SERIES, WRONG
 from dashboard.style.formatting import count, escaped, number
 
 SHAPES = ("circle", "square", "diamond", "triangle-up", "cross")
-INKS = SERIES[:6]  # the palette's yellow cannot be seen as a point on white
+POINT_COLOURS = SERIES[:6]  # without the palette's yellow, which is invisible on white
 MAP_HEIGHT = 560
 RIGHT, MISSED, UNKNOWN = "right", "wrong", "not known"
 OTHERS = "all others"
-NOWHERE = "in no slice"
+IN_NO_SLICE = "in no slice"
 SCALE = [
     [0, "#3B76AF"],
     [0.5, "#8C8C8C"],
     [1, "#E08214"],
-]  # seen on white and on black, told apart by all eyes
+]  # visible in both themes and safe for colour-blind readers
 
 
 # -- the map ---------------------------------------------------------------------------------------------------------
 
 
 def group_style(place: int) -> dict[str, str]:
-    """Colour and symbol of the n-th group: each pair is given once.
+    """Returns colour and symbol of the n-th group; each pair is used once.
 
-    >>> pairs = len(INKS) * len(SHAPES)
+    >>> pairs = len(POINT_COLOURS) * len(SHAPES)
     >>> len({tuple(group_style(place).values()) for place in range(pairs)}) == pairs
     True
     """
     return {
-        "color": INKS[place % len(INKS)],
-        "symbol": SHAPES[(place + place // len(INKS)) % len(SHAPES)],
+        "color": POINT_COLOURS[place % len(POINT_COLOURS)],
+        "symbol": SHAPES[(place + place // len(POINT_COLOURS)) % len(SHAPES)],
     }
 
 
 def influence_map(
     points: pd.DataFrame, groups: Sequence[tuple[str, pd.Series]], outlines: Sequence[Outline] = ()
 ) -> Chart:
-    """Points in groups, each a trace of its own. ``groups``: (name, which rows), in the order of the legend; a point's
-    custom data is its row in ``points``. ``outlines`` are drawn over it."""
+    """Returns the map with points in groups, each a trace of its own. ``groups``: (name, which rows), in the order
+    of the legend; a point's custom data is its row in ``points``. ``outlines`` are drawn over it."""
     figure = go.Figure()
     parts = [(place, name, points[rows.to_numpy(dtype=bool)]) for place, (name, rows) in enumerate(groups)]
     # small groups are drawn last, so that they lie on top
@@ -63,14 +63,14 @@ def influence_map(
     return _finished(
         figure,
         outlines,
-        "Each point is an example; those that the training set influences alike lie together, "
-        "so an island of one colour is a kind of example, and a mixed one is where the model confuses them. "
-        "Axes have no meaning of their own. Draw around points to see them.",
+        "Each point is an example. Examples that the training set influences similarly are close together. A "
+        "cluster of one colour is one kind of example; in a cluster of mixed colours the model confuses "
+        "kinds. The axes have no unit. Draw a lasso around points to list their examples.",
     )
 
 
 def score_map(points: pd.DataFrame, title: str, outlines: Sequence[Outline] = ()) -> Chart:
-    """Points coloured by a score, the extremes on top; those without one are grey."""
+    """Returns the map with points coloured by a score, extremes on top; points without a score are grey."""
     figure = go.Figure()
     known = points[points["score"].notna()]
     unknown = points[points["score"].isna()]
@@ -90,8 +90,9 @@ def score_map(points: pd.DataFrame, title: str, outlines: Sequence[Outline] = ()
     }
     figure.add_scattergl(**_trace(known), name=f"scored ({len(known):,})", marker=marker, showlegend=False)
     reading = (
-        "Each point is an example; those that the training set influences alike lie together. Blue is low and "
-        "orange high; the lowest and highest 2 % share the end colours. Draw around points to see them."
+        "Each point is an example. Examples that the training set influences similarly are close together. "
+        "Blue is low and orange is high; the lowest 2 % share one colour, and so do the highest 2 %. Draw a "
+        "lasso around points to list their examples."
     )
     chart = _finished(figure, outlines, reading)
     chart.figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
@@ -99,7 +100,7 @@ def score_map(points: pd.DataFrame, title: str, outlines: Sequence[Outline] = ()
 
 
 def _trace(part: pd.DataFrame) -> dict[str, Any]:
-    """Coordinates, what hovering tells, and the row that a selection names."""
+    """Returns coordinates, hover texts and, as custom data, the row of each point."""
     hover = [
         f"{escaped(row.example_id)}<br>label {_name(row.label)}, prediction {_name(row.prediction)}"
         + ("" if row.score is None or np.isnan(row.score) else f"<br>score {number(row.score)}")
@@ -120,12 +121,13 @@ def _name(value: Any) -> str:
 
 
 def _marker(name: str, place: int) -> dict[str, Any]:
-    """Right, wrong and grey have a look of their own; other groups the next pair of colour and symbol."""
+    """Returns the marker of a group: right, wrong and unknown have fixed ones, others the next pair of colour and
+    symbol."""
     own = {
         RIGHT: {"color": NEUTRAL.colour, "symbol": "circle", "size": 5, "opacity": 0.55},
         MISSED: {"color": WRONG.colour, "symbol": "x", "size": 7},
         UNKNOWN: {"color": NEUTRAL.colour, "symbol": "x-thin-open", "size": 5},
-        NOWHERE: {"color": NEUTRAL.colour, "symbol": "circle-open", "size": 5, "opacity": 0.45},
+        IN_NO_SLICE: {"color": NEUTRAL.colour, "symbol": "circle-open", "size": 5, "opacity": 0.45},
         OTHERS: {"color": NEUTRAL.colour, "symbol": "square-open", "size": 5, "opacity": 0.6},
     }
     return own.get(name) or {**group_style(place), "size": 6, "line": {"width": 0}}
@@ -135,7 +137,7 @@ def _finished(figure: go.Figure, outlines: Sequence[Outline], reading: str) -> C
     for outline in outlines:
         path = "M" + "L".join(f"{x:.4g},{y:.4g}" for x, y in outline) + "Z"
         figure.add_shape(type="path", path=path, line={"color": NEUTRAL.colour, "width": 2, "dash": "dash"})
-    laid_out(figure, MAP_HEIGHT, showlegend=True)
+    apply_layout(figure, MAP_HEIGHT, showlegend=True)
     figure.update_layout(
         dragmode="lasso",
         legend={"orientation": "v", "x": 1.01, "y": 0.93, "yanchor": "top", "itemsizing": "constant"},
@@ -150,7 +152,8 @@ def _finished(figure: go.Figure, outlines: Sequence[Outline], reading: str) -> C
 
 
 def labels_and_predictions(rows: Sequence[tuple[str, int, int]]) -> Chart:
-    """How often each class is the label and the prediction in a slice. ``rows``: (class, labels, predictions)."""
+    """Returns the chart of label and prediction counts per class in a slice. ``rows``: (class, labels,
+    predictions)."""
     figure, names = go.Figure(), [name for name, _, _ in rows]
     labels, predictions = [n for _, n, _ in rows], [n for _, _, n in rows]
     for role, word, numbers, hatch in ((LABEL, "label", labels, ""), (PREDICTION, "prediction", predictions, "/")):
@@ -165,12 +168,12 @@ def labels_and_predictions(rows: Sequence[tuple[str, int, int]]) -> Chart:
                 f"{escaped(name)}: {word} of {count(n, 'example')}" for name, n in zip(names, numbers, strict=True)
             ],
         )
-    laid_out(figure, 80 + (ROW + 8) * max(len(rows), 2), barmode="group", bargap=0.25, showlegend=True)
+    apply_layout(figure, 80 + (ROW + 8) * max(len(rows), 2), barmode="group", bargap=0.25, showlegend=True)
     figure.update_xaxes(title="examples", rangemode="tozero")
     return Chart(
         class_rows(figure, names),
-        "Blue bars count the given labels in the slice, orange hatched ones the "
-        "predictions: a class with a long orange bar alone is what the model wrongly says here.",
+        "Blue bars count given labels in the slice, orange hatched bars count predictions. A class with a "
+        "long orange bar and a short blue one is predicted wrongly here.",
     )
 
 
@@ -178,7 +181,7 @@ def labels_and_predictions(rows: Sequence[tuple[str, int, int]]) -> Chart:
 
 
 def accuracy_gains(frame: pd.DataFrame) -> Chart:
-    """Change of accuracy per group after the corrections, against the original labels and against the placebo.
+    """Returns the chart of the change of accuracy per group, against original labels and against the placebo.
 
     ``frame``: group, n, gain, gain_low, gain_high, over_placebo, over_placebo_low, over_placebo_high.
     """
@@ -189,7 +192,7 @@ def accuracy_gains(frame: pd.DataFrame) -> Chart:
     )
     for name, title, colour, symbol, shift in looks:
         low, high, mid = (100 * frame[f"{name}{end}"].astype(float) for end in ("_low", "_high", ""))
-        # the adjusted interval has a middle of its own, so the point may lie off it
+        # the centre of the adjusted interval is not the estimate, so the point may lie outside
         figure.add_scatter(
             mode="markers",
             x=mid,
@@ -210,18 +213,18 @@ def accuracy_gains(frame: pd.DataFrame) -> Chart:
             ],
         )
     figure.add_vline(x=0, line={"color": NEUTRAL.colour, "dash": "dash", "width": 1.5})
-    laid_out(figure, 90 + (ROW + 6) * max(len(frame), 3), showlegend=True)
+    apply_layout(figure, 90 + (ROW + 6) * max(len(frame), 3), showlegend=True)
     figure.update_xaxes(title="change of accuracy, percentage points")
     return Chart(
         class_rows(figure, list(frame["group"])),
-        "Each mark is the accuracy with the corrected labels minus that "
-        "with the original ones (circle) or with as many random edits (diamond), with its paired 95 % interval: "
-        "right of the dashed line the corrections help, and an interval across it says that this could be chance.",
+        "Each mark is a difference of accuracy with its paired 95 % interval: corrected labels minus "
+        "original labels (circle), or minus an equal number of random edits (diamond). Right of the dashed "
+        "line the corrections help. An interval that crosses the line is not significant.",
     )
 
 
 def loss_changes(frame: pd.DataFrame) -> Chart:
-    """Predicted change of mean loss per group. ``frame``: group, n, change (nats)."""
+    """Returns the chart of the predicted change of mean loss per group. ``frame``: group, n, change (nats)."""
     figure = go.Figure(
         go.Bar(
             orientation="h",
@@ -238,18 +241,17 @@ def loss_changes(frame: pd.DataFrame) -> Chart:
             hoverinfo="text",
         )
     )
-    laid_out(figure, 90 + (ROW + 6) * max(len(frame), 3), bargap=0.4)
+    apply_layout(figure, 90 + (ROW + 6) * max(len(frame), 3), bargap=0.4)
     figure.update_xaxes(title="predicted change of loss, nats", zeroline=True, zerolinecolor=NEUTRAL.colour)
     return Chart(
         class_rows(figure, list(frame["group"])),
-        "Each bar is what influence predicts for the mean loss of a group "
-        "when the corrections are trained on: to the left (green) it falls, which helps; hatched bars to the right "
-        "rise.",
+        "Each bar is the change of a group's mean loss that influence predicts for training on the corrected labels. "
+        "Green bars to the left: the loss falls, which helps. Hatched bars to the right: the loss rises.",
     )
 
 
 def point_change(value: float) -> str:
-    """A change in percentage points with its sign.
+    """Returns a change in percentage points with its sign.
 
     >>> point_change(1.234), point_change(-0.5)
     ('+1.23 points', '−0.5 points')

@@ -1,14 +1,14 @@
-"""The example grid: pictures in panels, decided by mouse and by keyboard without a rerun of the page.
+"""The example grid: images in panels, decided by mouse and keyboard without a rerun of the page.
 
-Python sends what lies in the cells; the browser does the rest (``*.js``): focus, selection, keys, dialogs, and a queue
-that keeps each event in the browser until the log has it. Decisions are no part of the data: every grid reads them
-from the log by itself, so that two tabs and two people see the same.
+Python sends the content of the cells. The browser does the rest (``*.js``): focus, selection, keys, dialogs, and a
+queue that keeps each event in the browser until the log has it. The data holds no decisions: every grid reads them from
+the log, so two tabs and two people see the same.
 
 A cell is a dict: id, fingerprint, label, prediction, wrong, score (text), score_help, suggestion, suggestion_source,
-problem (why there is no picture), evidence (goes into each event); instead of a picture ``text`` or ``rows``
+problem (why there is no image), evidence (stored with each event). Instead of an image, ``text`` or ``rows``
 ([{name, value, unit, z, odd}, …]) may be shown. A panel is {title, note, cells}.
 
-Cost: about 400 bytes per cell to the browser; pictures come as cacheable addresses. Limit: a few hundred cells a page.
+Cost: about 400 bytes per cell to the browser; images are cacheable addresses. Limit: a few hundred cells a page.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ export default async function (component) { return (await ready).default(compone
 
 @dataclass(frozen=True)
 class GridState:
-    """What a grid tells its page: ``turn`` −1 or +1 once after PageUp or PageDown; ``saved`` the log's position."""
+    """The values a grid returns to its page: ``turn`` −1 or +1 once after PageUp or PageDown; ``saved`` the log's
+    position."""
 
     turn: int = 0
     saved: int | None = None
@@ -61,12 +62,12 @@ def example_grid(
     notify: bool = False,
     ahead: Sequence[str] = (),
 ) -> GridState:
-    """Show panels of examples, in ``columns`` (1 to 10) each, side by side where there is room or ``layout="stack"``.
+    """Shows panels of examples, in ``columns`` (1 to 10) each, side by side where there is room or ``layout="stack"``.
 
     classes: all class names, for the lists; issues: audit.toml's; run: whose maps and scores an opened example shows.
-    turns: PageUp and PageDown ask the page to turn (one rerun). notify: after a pause in deciding the page runs once,
-    so that its counters are true; without it, nothing that happens in the grid runs the page. ahead: the example_ids of
-    the next page, whose pictures are loaded while this one is looked at.
+    turns: PageUp and PageDown turn the page (one rerun). notify: the page runs once after a pause in deciding, so that
+    its counters are right; without it, nothing in the grid runs the page. ahead: the example_ids of the next page,
+    whose images are loaded in advance.
     """
     result = show_component(
         panels,
@@ -94,7 +95,8 @@ def show_component(
     notify: bool = False,
     more: Mapping[str, Any] = MappingProxyType({}),
 ) -> Mapping[str, Any]:
-    """The component that grid and session share, with what both are told; ``more`` goes to the browser as it is."""
+    """Shows the component that grid and session share, and returns its values; ``more`` is sent to the browser
+    unchanged."""
     serves = serving()
     data = {
         "key": key,
@@ -121,7 +123,7 @@ def _panel(panel: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ignore() -> None:
-    """Naming a callback is how Streamlit learns that there is such a value."""
+    """Does nothing. Streamlit creates a component value only if a callback is named for it."""
 
 
 @cache

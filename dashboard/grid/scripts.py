@@ -9,14 +9,14 @@ from importlib import resources
 
 @cache
 def scripts() -> dict[str, bytes]:
-    """The grid's script modules by name."""
+    """Returns the grid's script modules by name."""
     files = resources.files("dashboard.grid").iterdir()
     return {file.name: file.read_bytes() for file in files if file.name.endswith(".js")}
 
 
 @cache
 def scripts_version() -> str:
-    """Changes with any of the scripts, so that browsers may keep them for ever."""
+    """Returns a hash of all scripts, so that browsers can cache them for ever."""
     digest = hashlib.sha256()
     for name, data in sorted(scripts().items()):
         digest.update(name.encode() + data)

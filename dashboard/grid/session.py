@@ -1,9 +1,9 @@
-"""A session: one example at a time, decided by keys, beside everything that helps to decide.
+"""A session: one example at a time, decided by keys, beside the facts that help to decide.
 
-Python sends a window of the queue (cells of ``dashboard.presenters.cells``); the browser shows one large, decides and
-advances by itself (``dashboard/grid/session.js``), reads facts ahead from ``dashboard.routes.session_routes``, and asks
-for the next window long before this one ends. The place in the queue is the address's ``?at=``, an example_id, written
-by the browser.
+Python sends a window of the queue (cells of ``dashboard.presenters.cells``). The browser shows one cell large, decides
+and advances by itself (``dashboard/grid/session.js``), reads facts ahead from ``dashboard.routes.session_routes``, and
+requests the next window long before this one ends. The position in the queue is the address's ``?at=``, an example_id,
+written by the browser.
 
 Cost: a window of 240 cells is 100 kB, once per some 150 decisions; no decision runs the page.
 """
@@ -22,7 +22,7 @@ BEFORE, AHEAD = 40, 200
 
 @dataclass(frozen=True)
 class Queue:
-    """What a session goes through: ids in order, where it starts and why, and how many are left to decide."""
+    """The queue of a session: ids in order, the start and the reason for it, and how many are left to decide."""
 
     ids: Sequence[str]
     start: int
@@ -32,12 +32,13 @@ class Queue:
     ahead: int = AHEAD
 
     def window(self) -> range:
-        """The places of the cells that are sent."""
+        """Returns the positions of the cells that are sent."""
         return range(max(0, self.start - BEFORE), min(len(self.ids), self.start + self.ahead))
 
 
 def review_session(queue: Queue, cells: Sequence[dict[str, Any]], *, key: str, **shared: Any) -> None:
-    """Show the session. ``cells``: of ``queue.window()``; ``shared``: what every grid is told (classes, issues, …)."""
+    """Shows the session. ``cells``: of ``queue.window()``; ``shared``: the arguments of every grid (classes, issues,
+    …)."""
     window = queue.window()
     here = queue.ids[queue.start]
     more = {

@@ -1,6 +1,6 @@
-"""The meeting's screen: one item of the agenda, large, the same for everybody within a second or two.
+"""The meeting's screen: one item of the agenda, in large type, the same for everybody within a second or two.
 
-The browser asks ``/hardlook/meeting`` once a second and draws what comes back; a lead's keys are posted there
+The browser polls ``/hardlook/meeting`` once a second and shows the reply; a lead's keys are posted there
 (``dashboard.routes.meeting_routes``). No key runs the page; it runs once when a meeting is opened or closed.
 
 Inputs → outputs: a Streamlit component of one JS and one CSS file. Cost: one small request per second and browser.
@@ -19,10 +19,9 @@ from dashboard.style.colours import css_variables
 
 
 def meeting_screen(number: int | None, key: str = "meeting") -> None:
-    """Show where the meeting is, or that none is open, and follow it.
+    """Shows the current item of the open meeting, or that none is open, and keeps it up to date.
 
-    ``number`` is the meeting that the page around it was drawn for: the browser asks for the page again where
-    another one is open by now.
+    ``number`` is the meeting that the page was made for. The browser requests the page again if another one is open.
     """
     serves = serving()
     data = {"audit": serves.token, "leads": serves.identity.may("lead"), "meeting": number}

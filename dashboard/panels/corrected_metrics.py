@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard.blinding import second_reader
 from dashboard.presenters import corrected_metrics
-from dashboard.style.formatting import share
+from dashboard.style.formatting import percent
 from dashboard.widgets import inputs
 from scoring.audit import Audit, Run
 from scoring.corrections.corrected_metrics import changed
@@ -17,24 +17,23 @@ from scoring.queue.second_reader_policy import WARNING
 
 
 def show_on_both_labels(audit: Audit, run: Run | None) -> None:
-    """Nothing before the first correction: the two would be the same."""
+    """Shows accuracy on given and on corrected labels; nothing before the first correction, when both are the same."""
     found = corrected_metrics.groups(audit, run, ["split"])
     if not len(found):
         return
-    st.subheader("On corrected labels", anchor=False)
+    st.subheader("Accuracy on corrected labels", anchor=False)
     st.caption(
-        "Accuracy of the last checkpoint on the labels as given, and as the review corrected them: "
-        "relabelled examples "
-        "with their new label, excluded ones left out."
+        "Accuracy of the last checkpoint on the given labels and on the corrected labels. On corrected "
+        "labels, relabelled examples count with their new label and excluded examples do not count."
     )
     found = _in_words(found)
-    percent = st.column_config.TextColumn(alignment="right")
-    words = {"n": "examples", "n_corrected": "of them kept", "relabelled": "relabelled", "excluded": "excluded"}
+    percent_column = st.column_config.TextColumn(alignment="right")
+    words = {"n": "examples", "n_corrected": "not excluded", "relabelled": "relabelled", "excluded": "excluded"}
     numbers = {name: st.column_config.NumberColumn(word, format="localized") for name, word in words.items()}
     shown: dict[str, Any] = {
         "hide_index": True,
         "placeholder": inputs.NONE,
-        "column_config": {"original": percent, "corrected": percent, **numbers},
+        "column_config": {"original": percent_column, "corrected": percent_column, **numbers},
         "width": 800,
     }
     st.dataframe(found, **shown)
@@ -43,17 +42,17 @@ def show_on_both_labels(audit: Audit, run: Run | None) -> None:
     if len(classes):
         with st.expander("Per class"):
             st.dataframe(_in_words(classes).sort_values(["split", "relabelled"], ascending=[True, False]), **shown)
-            st.caption("Classes are by the original label; those without a changed label are as above.")
+            st.caption("Classes by the original label. Classes without a changed label are not listed.")
     if changed(found[found["split"] == "test"]).any():
         warn_about_test(audit)
 
 
 def _in_words(table: pd.DataFrame) -> pd.DataFrame:
-    """Accuracies as every page writes them."""
-    return table.assign(**{name: table[name].map(share) for name in ("original", "corrected")})
+    """Returns the table with accuracies formatted as on every page."""
+    return table.assign(**{name: table[name].map(percent) for name in ("original", "corrected")})
 
 
 def warn_about_test(audit: Audit) -> None:
-    """What reviewing only the model's disagreements does to test, where test is open."""
+    """Warns about the bias of reviewing only the model's errors, if test is not blind."""
     if not second_reader.policy(audit).is_blind:
         inputs.warn(WARNING)

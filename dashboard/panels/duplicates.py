@@ -1,7 +1,8 @@
-"""Duplicates on /overview: exact copies, and near duplicates by a run's features, each group opening in the grid.
+"""Duplicates on /overview: exact copies, and near duplicates by a run's features. Each group opens in the grid.
 
-Conflicting labels come first, then groups across splits. Both lists follow the sidebar's metadata filters (a group is
-there with any of its members) and one choice of their own. Cost: the groups are read once per version of the files.
+Groups with conflicting labels come first, then groups across splits. Both lists follow the sidebar's metadata filters
+(a group is listed if one of its members matches) and one choice of their own. Cost: the groups are read once per
+version of the files.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ WHICH = {"conflicting labels": "conflicting", "across splits": "across_splits"}
 
 
 def show_duplicates(audit: Audit, run: Run | None, selection: Selection) -> None:
-    """Exact duplicates, then near ones, as far as the filters let them through."""
+    """Shows exact duplicates, then near ones, that match the filters."""
     st.subheader("Duplicates", anchor=False)
     exact, near = database.duplicates(audit), None if run is None else near_groups(audit, run)
     which = SHOW[0]
@@ -40,42 +41,43 @@ def show_duplicates(audit: Audit, run: Run | None, selection: Selection) -> None
 
 
 def show_exact(frame: pd.DataFrame, which: str, audit: Audit, selection: Selection) -> None:
-    """Groups of one content."""
+    """Shows groups of examples with the same content."""
     if frame.empty:
-        st.caption("No two examples have the same content.")
+        st.caption("There are no exact duplicates.")
         return
-    shown = chosen(frame, which, audit, selection)
-    st.markdown("**Exact** · " + told(frame, shown))
+    shown = filter_groups(frame, which, audit, selection)
+    st.markdown("**Exact duplicates** · " + groups_summary(frame, shown))
     if shown.empty:
         return
     table = shown.head(MOST_ROWS)
     table = table.assign(grid=[inputs.address("grid", {"same": f}) for f in table["fingerprint"]])
     st.dataframe(
-        named(table)[["grid", "copies", "across_splits", "conflicting", "splits", "labels", "example_ids"]],
+        shorten_members(table)[["grid", "copies", "across_splits", "conflicting", "splits", "labels", "example_ids"]],
         hide_index=True,
         placeholder=inputs.NONE,
         height="content" if len(table) < 10 else 320,
         column_config=_columns(),
     )
     st.caption(
-        "Same bytes or pixels, whatever the label. Across splits they leak test into train; with conflicting "
-        "labels at least one of them is wrong." + _first(shown, MOST_ROWS)
+        "Exact duplicates have the same bytes or pixels; labels are not compared. Duplicates across splits "
+        "leak test examples into train. In a group with conflicting labels, at least one label is wrong."
+        + _first(shown, MOST_ROWS)
     )
 
 
 def show_near(frame: pd.DataFrame | None, which: str, audit: Audit, run: Run, selection: Selection) -> None:
-    """Groups of near duplicates with two pictures each."""
+    """Shows groups of near duplicates with two images each."""
     if frame is None:
         return inputs.empty(
-            "Near duplicates (brightened, encoded again, cut a little differently) were not looked for in this "
-            "run yet:",
+            "This run has no near duplicates yet. Near duplicates are, for example, brightened, re-encoded or "
+            "slightly cropped copies. This command finds them:",
             command_line("score", audit, "--run", run.name, "--only", "near_duplicates"),
         )
     if frame.empty:
-        st.caption("No near duplicates by the features of this run.")
+        st.caption("There are no near duplicates by the features of this run.")
         return None
-    shown = chosen(frame, which, audit, selection)
-    st.markdown("**Near, by features** · " + told(frame, shown))
+    shown = filter_groups(frame, which, audit, selection)
+    st.markdown("**Near duplicates by features** · " + groups_summary(frame, shown))
     if shown.empty:
         return None
     table = shown.head(MOST_NEAR)
@@ -86,7 +88,7 @@ def show_near(frame: pd.DataFrame | None, which: str, audit: Audit, run: Run, se
         table = with_pictures(table, audit)
         columns[1:1] = ["one", "other"]
     st.dataframe(
-        named(table)[columns],
+        shorten_members(table)[columns],
         hide_index=True,
         placeholder=inputs.NONE,
         height="content" if len(table) < 5 else 400,
@@ -94,15 +96,16 @@ def show_near(frame: pd.DataFrame | None, which: str, audit: Audit, run: Run, se
         column_config=_columns(),
     )
     st.caption(
-        "Different content that the model's features hardly tell apart: far nearer to each other than the ten "
-        "nearest of either. Open a group to judge it; across splits it leaks, and conflicting labels cannot all be "
-        "right if the pictures show one thing." + _first(shown, MOST_NEAR)
+        "Near duplicates differ in content but have nearly the same features: their distance is far below "
+        "the distance to their ten nearest neighbours. Open a group to judge it. Near duplicates across "
+        "splits leak test examples into train. If the examples of a group show the same thing, conflicting "
+        "labels cannot all be right." + _first(shown, MOST_NEAR)
     )
     return None
 
 
-def chosen(frame: pd.DataFrame, which: str, audit: Audit, selection: Selection) -> pd.DataFrame:
-    """The groups of that kind with any member that passes the metadata filters."""
+def filter_groups(frame: pd.DataFrame, which: str, audit: Audit, selection: Selection) -> pd.DataFrame:
+    """Returns the groups of that kind that have a member matching the metadata filters."""
     if which in WHICH:
         frame = frame[frame[WHICH[which]]]
     if selection.meta and len(frame):
@@ -111,23 +114,23 @@ def chosen(frame: pd.DataFrame, which: str, audit: Audit, selection: Selection) 
     return frame
 
 
-def told(frame: pd.DataFrame, shown: pd.DataFrame) -> str:
-    """How many groups there are, of which kind, and how many are shown."""
+def groups_summary(frame: pd.DataFrame, shown: pd.DataFrame) -> str:
+    """Returns how many groups there are, of which kind, and how many are shown."""
     facts = [
         count(len(frame), "group"),
         f"{int(frame['conflicting'].sum()):,} with conflicting labels",
         f"{int(frame['across_splits'].sum()):,} across splits",
     ]
-    return ", ".join(facts) + (f" · {len(shown):,} chosen" if len(shown) < len(frame) else "")
+    return ", ".join(facts) + (f" · {len(shown):,} match the filters" if len(shown) < len(frame) else "")
 
 
-def named(table: pd.DataFrame) -> pd.DataFrame:
-    """The first members of each group alone: a thousand copies would fill the page."""
+def shorten_members(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the table with only the first members of each group, because a thousand copies would fill the page."""
     return table.assign(example_ids=[ids[:MOST_NAMED] for ids in table["example_ids"]])
 
 
 def with_pictures(table: pd.DataFrame, audit: Audit) -> pd.DataFrame:
-    """The pictures of two members, of different labels or splits where there are such."""
+    """Returns the table with images of two members, of different labels or splits if possible."""
     pairs = [ids[:MOST_NAMED] for ids in table["example_ids"]]
     facts = database.details(audit, None, list(dict.fromkeys(one for ids in pairs for one in ids)))
     label, split, content = (facts[name].to_dict() for name in ("label", "split", "fingerprint"))
@@ -146,7 +149,7 @@ def with_pictures(table: pd.DataFrame, audit: Audit) -> pd.DataFrame:
 
 
 def near_groups(audit: Audit, run: Run) -> pd.DataFrame | None:
-    """The groups as the labels stand now; None where nobody looked for any."""
+    """Returns the groups with their current labels; None if near duplicates were not computed."""
     files = database.stamp(run.near_duplicates_path), database.stamp(audit.examples_path)
     return None if None in files else _near_groups(*files)
 
@@ -159,9 +162,8 @@ def _near_groups(members: database.Stamp, examples: database.Stamp) -> pd.DataFr
     return group_near(some, database.sql(f"SELECT {names} FROM {source(examples[0])} WHERE {within}").to_pandas())
 
 
-def near_to(audit: Audit, run: Run | None, example_id: str, most: int = 100) -> list[str]:
-    """The members of the group of near duplicates that an example is in, itself among them; none where it is in
-    none."""
+def near_duplicates_of(audit: Audit, run: Run | None, example_id: str, most: int = 100) -> list[str]:
+    """Returns the members of an example's group of near duplicates, itself included; an empty list if it has none."""
     frame = None if run is None else near_groups(audit, run)
     if frame is None:
         return []
@@ -169,7 +171,7 @@ def near_to(audit: Audit, run: Run | None, example_id: str, most: int = 100) -> 
 
 
 def _first(shown: pd.DataFrame, most: int) -> str:
-    return f" The first {most:,} are shown." if len(shown) > most else ""
+    return f" The table shows the first {most:,} groups." if len(shown) > most else ""
 
 
 def _columns() -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What the effort has bought, on a page: when to stop, the estimates behind it, and how reviewers compare.
+"""The panel on review progress: when to stop, the estimates that this rests on, and a comparison of the reviewers.
 
-Everything comes from ``scoring.queue.estimates.effort``; nothing is computed here. It is kept per position of the log.
+All numbers come from ``scoring.queue.estimates.effort``. They are cached per position of the log.
 """
 
 from __future__ import annotations
@@ -14,56 +14,55 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard.auth.serving import serving
-from dashboard.charts.common import Chart, laid_out
+from dashboard.charts.common import Chart, apply_layout
 from dashboard.queries import database, decisions
 from dashboard.queries.selection import Selection
 from dashboard.style.colours import DECIDED, LABEL, NEUTRAL, WRONG
-from dashboard.style.formatting import count, escaped, number, plain, share, shares_between
+from dashboard.style.formatting import count, escaped, number, percent, percent_interval, plain
 from dashboard.widgets import inputs
 from scoring.audit import SPLITS, Audit, Run
 from scoring.queue.estimates import Effort, effort
 from scoring.queue.estimates.intervals import Estimate
 
 EXPLAINED = (
-    "Controls are examples drawn at random and decided blind: they alone tell how many wrong labels the ranking "
-    "misses. "
-    "The bound holds however often you look."
+    "Controls are random examples that are decided without model output. They are needed to estimate how many wrong "
+    "labels the ranking misses. The upper bound is valid at every time, however often you look."
 )
 
 
 def show_effort(audit: Audit, run: Run | None) -> None:
-    """When to stop, for one split."""
-    st.subheader("What the effort has bought", anchor=False)
+    """Shows for one split how many label errors remain and when to stop."""
+    st.subheader("Review progress and remaining label errors", anchor=False)
     st.caption(EXPLAINED)
     there = database.counts(audit, Selection(), ["split"])
     labelled = set(there.loc[there["labelled"] > 0, "split"])
     splits = [split for split in SPLITS if split in labelled]
     if not splits:
-        return inputs.empty("No split has labels, so none can be wrong.")
+        return inputs.empty("No split has labels, so there are no label errors to estimate.")
     split = inputs.switch("Split", splits, "effort_split", splits[0])
-    found = bought(audit, run, split)
+    found = effort_estimates(audit, run, split)
     st.markdown(f"**{plain(found.sentence)}**")
     if not found.decided:
         return None
     left, right = st.columns([3, 2])
     with left:
-        inputs.show_chart(stopping(found), "stopping")
-    right.dataframe(figures(found), hide_index=True, placeholder=inputs.NONE)
-    right.caption(counted(found))
+        inputs.show_chart(stopping_chart(found), "stopping")
+    right.dataframe(estimates_table(found), hide_index=True, placeholder=inputs.NONE)
+    right.caption(counting_rule(found))
     if len(found.by_rank):
-        inputs.show_chart(yield_by_rank(found.by_rank), "yield")
-    with st.expander("By reviewer and class"):
-        st.dataframe(readers(found.readers), hide_index=True, placeholder=inputs.NONE)
+        inputs.show_chart(yield_chart(found.by_rank), "yield")
+    with st.expander("Numbers by reviewer and class"):
+        st.dataframe(reviewers_table(found.readers), hide_index=True, placeholder=inputs.NONE)
         st.caption(
-            "Agreement: of the decisions on examples that others decided too, the share on which all agree. "
-            "Overturned: an adjudication answered otherwise."
+            "Agreement: the share of a reviewer's shared examples on which all reviewers agree. Overturned: the "
+            "adjudication differs from the reviewer's decision."
         )
     return None
 
 
-def bought(audit: Audit, run: Run | None, split: str) -> Effort:
-    """The effort on one split as the log stands now."""
-    return _bought(
+def effort_estimates(audit: Audit, run: Run | None, split: str) -> Effort:
+    """Returns the estimates for one split at the log's present position."""
+    return _effort_estimates(
         audit.root,
         run.name if run else None,
         split,
@@ -75,64 +74,63 @@ def bought(audit: Audit, run: Run | None, split: str) -> Effort:
 
 
 @lru_cache(maxsize=8)
-def _bought(root: Path, run: str | None, split: str, url: str, position: int, *_stamps: object) -> Effort:
+def _effort_estimates(root: Path, run: str | None, split: str, url: str, position: int, *_stamps: object) -> Effort:
     audit = Audit.open(root)
     return effort(audit, audit.run(run) if run else None, decisions.open_log(audit), split)
 
 
-def counted(found: Effort) -> str:
-    """Which controls count, and how what is open is counted."""
+def counting_rule(found: Effort) -> str:
+    """Returns which controls count, and how undecided or disputed ones are counted."""
     return (
-        f"{count(found.counted, 'control')} of {found.drawn:,} count, {found.waiting:,} are open, "
-        f"{found.unblinded:,} were "
-        "decided with the model's opinion on screen. Unsure, disputed or not blind: right in lower bounds, wrong "
-        "in upper "
-        "ones, left out between. Several: wrong where the given label is not among them."
+        f"Controls: {found.drawn:,} drawn, {found.counted:,} used in the estimate, {found.waiting:,} not decided yet, "
+        f"{found.unblinded:,} decided with model output on screen. Controls that are unsure, disputed or not blind "
+        "count as right in lower bounds and as wrong in upper bounds; the estimate itself excludes them. The verdict "
+        "“several” counts as wrong if the given label is not among the named ones."
     )
 
 
-def figures(found: Effort) -> pd.DataFrame:
-    """The estimates as a table of text: what, estimate, interval."""
+def estimates_table(found: Effort) -> pd.DataFrame:
+    """Returns the estimates as a table of text: what, estimate, interval."""
 
     def rate(name: str, value: Estimate) -> tuple[str, str, str]:
-        return name, share(value.value), shares_between(value.low, value.high)
+        return name, percent(value.value), percent_interval(value.low, value.high)
 
     def between(value: Estimate) -> str:
         return number(None) if math.isnan(value.low) else f"{number(value.low)} to {number(value.high)}"
 
     left = found.remaining
     rows = [
-        ("found", count(found.found), ""),
-        ("remaining", number(left.value), f"{count(int(left.low))} to {count(int(left.high))}"),
+        ("wrong labels found", count(found.found), ""),
+        ("wrong labels remaining", number(left.value), f"{count(int(left.low))} to {count(int(left.high))}"),
         rate("label-error rate", found.rate),
     ]
-    rows += [rate("… by group", found.clustered)] if found.clustered is not None else []
+    rows += [rate("… with groups as units", found.clustered)] if found.clustered is not None else []
     rows += [
-        rate("… corrected for reviewers", found.corrected),
-        ("gain over chance", number(found.gain.value), between(found.gain)),
+        rate("… corrected for reviewer errors", found.corrected),
+        ("gain over random order", number(found.gain.value), between(found.gain)),
     ]
     return pd.DataFrame(rows, columns=["what", "estimate", "95 % interval"])
 
 
-def readers(table: pd.DataFrame) -> pd.DataFrame:
-    """Per reviewer and class, as the page names it."""
-    return table.rename(columns={"label": "class", "seconds": "median seconds", "shared": "read by others too"})
+def reviewers_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the numbers per reviewer and class with the page's column names."""
+    return table.rename(columns={"label": "class", "seconds": "median time, s", "shared": "shared with others"})
 
 
-def stopping(found: Effort) -> Chart:
-    """Bounds on what remains, what was found, and the goal, along the decisions."""
-    figure, seen = go.Figure(), found.history[found.history["controls"] > 0]
+def stopping_chart(found: Effort) -> Chart:
+    """Returns the chart of remaining and found wrong labels and the goal, over the decisions."""
+    figure, bounded = go.Figure(), found.history[found.history["controls"] > 0]
     line = {"color": LABEL.colour, "width": 2.5}
-    hover = "after %{x:,} decisions: at most %{y:,} remain<extra></extra>"
+    hover = "after %{x:,} decisions: at most %{y:,} wrong labels remain<extra></extra>"
     figure.add_scatter(
-        x=seen["decisions"], y=seen["low"], mode="lines", line={"width": 0}, showlegend=False, hoverinfo="skip"
+        x=bounded["decisions"], y=bounded["low"], mode="lines", line={"width": 0}, showlegend=False, hoverinfo="skip"
     )
     figure.add_scatter(
-        x=seen["decisions"],
-        y=seen["high"],
+        x=bounded["decisions"],
+        y=bounded["high"],
         mode="lines",
         line=line,
-        name="remaining at most",
+        name="remaining, upper bound",
         fill="tonexty",
         fillcolor="rgba(0,114,178,0.15)",
         hovertemplate=hover,
@@ -141,7 +139,7 @@ def stopping(found: Effort) -> Chart:
         x=found.history["decisions"],
         y=found.history["found"],
         mode="lines",
-        name="found",
+        name="found so far",
         line={"color": DECIDED.colour, "width": 2, "dash": "dot"},
         hovertemplate="after %{x:,} decisions: %{y:,} found<extra></extra>",
     )
@@ -154,18 +152,18 @@ def stopping(found: Effort) -> Chart:
         line={"color": WRONG.colour, "width": 2, "dash": "dash"},
         hoverinfo="skip",
     )
-    laid_out(figure, 320)
+    apply_layout(figure, 320)
     figure.update_xaxes(title="decisions", rangemode="tozero")
     figure.update_yaxes(title="wrong labels", rangemode="tozero")
     return Chart(
         figure,
-        f"With {share(found.plan.confidence)} confidence no more wrong labels than the solid line remain, "
-        "at every look at once; stop where it is below the dashed goal.",
+        "The solid line is an upper bound on the wrong labels that remain. It holds at all times at once "
+        f"with {percent(found.plan.confidence)} confidence. Stop when it is below the dashed line, your goal.",
     )
 
 
-def yield_by_rank(by_rank: pd.DataFrame) -> Chart:
-    """Wrong labels among every hundred suspects, beside chance."""
+def yield_chart(by_rank: pd.DataFrame) -> Chart:
+    """Returns the chart of the share of wrong labels among every hundred suspects, with that of random examples."""
     figure = go.Figure()
     names = [f"{first:,}–{last:,}" for first, last in zip(by_rank["first"], by_rank["last"], strict=True)]
     ends = [f"{last:,}" for last in by_rank["last"]]
@@ -192,11 +190,11 @@ def yield_by_rank(by_rank: pd.DataFrame) -> Chart:
         line={"color": NEUTRAL.colour, "dash": "dash"},
         hoverinfo="skip",
     )
-    laid_out(figure, 260)
-    figure.update_xaxes(title="suspects in the order decided, up to", type="category")
+    apply_layout(figure, 260)
+    figure.update_xaxes(title="suspects in the order of review, up to", type="category")
     figure.update_yaxes(title="wrong labels (%)", rangemode="tozero")
     return Chart(
         figure,
-        "Each bar is the share of wrong labels among a hundred suspects with its exact 95 % interval; where "
-        "it comes down to the dashed line, the ranking finds no more than chance.",
+        "Each bar is the share of wrong labels among a hundred suspects, with its exact 95 % interval. At "
+        "the height of the dashed line, the ranking is no better than a random order.",
     )

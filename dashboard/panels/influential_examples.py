@@ -1,7 +1,7 @@
-"""A set of examples beside its opponents and proponents: three panels of one grid, with the same keys as everywhere.
+"""A set of examples beside its opponents and proponents: three panels of one grid, with the same keys as every grid.
 
-The middle panel holds a page of the set, the outer ones the training examples behind all of it, so that an opponent
-is relabelled where it is seen. Used for an opened slice and for whatever was drawn around on the map.
+The middle panel lists the set. The outer panels list the training examples with the most influence on it, where they
+can be relabelled at once. Used for an opened slice and for a selection on the map.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST = 24
 COLUMNS = 4
 
 
-def show_behind(
+def show_influential(
     audit: Audit,
     run: Run,
     ids: Sequence[str],
@@ -34,12 +34,12 @@ def show_behind(
     scores: Mapping[str, tuple[str, str]] | None = None,
     evidence: Mapping[str, Any] | None = None,
 ) -> None:
-    """Show opponents, the set itself, and proponents.
+    """Shows opponents, the set itself, and proponents.
 
     what: the set's title; scores: the text of a member's badge and its help, by example_id; evidence: goes into each
     decision.
     """
-    found = influences.behind(audit, run, ids, MOST)
+    found = influences.strongest_influences(audit, run, ids, MOST)
     st.caption(influences.SIGN)
     page = inputs.pick_page(len(ids), MEMBERS, (run.name, what, len(ids)), grid=key)
     places = range((page - 1) * MEMBERS, min(page * MEMBERS, len(ids)))
@@ -61,9 +61,8 @@ def show_behind(
     )
     if found.used < len(ids):
         st.caption(
-            f"{count(len(ids) - found.used, 'example')} of the set without an influence embedding (no label, "
-            f"unreadable, "
-            "or added since the run was scored) have no part in these numbers."
+            f"{count(len(ids) - found.used, 'example')} of the set have no influence embedding and are not "
+            "counted here: they have no label, are unreadable, or were added after the run was scored."
         )
 
 
@@ -77,10 +76,10 @@ def _side(
     url: str | None,
     evidence: dict[str, Any],
 ) -> dict[str, Any]:
-    """The panel of those who harm, or help."""
+    """Returns the panel of opponents or of proponents."""
     role = title.lower().removesuffix("s")
     made = influences.influence_cells(audit, run, pairs, role, url=url, **evidence)
-    note = f"training examples that {verb} the {count(used, 'example')} most"
+    note = f"training examples that {verb} these {count(used, 'example')} most"
     return {"title": title, "note": note if made else f"no training example {verb}s here", "cells": made}
 
 
@@ -95,7 +94,7 @@ def _members(
     url: str | None,
     evidence: dict[str, Any],
 ) -> dict[str, Any]:
-    """One page of the set."""
+    """Returns one page of the set."""
     made = cells.make_cells(audit, run, pa.table({"example_id": pa.array(ids, pa.string())}), None, url=url)
     for place, cell in zip(places, made, strict=True):
         text, help_text = scores.get(cell["id"], ("", ""))

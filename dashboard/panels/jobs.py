@@ -1,6 +1,6 @@
-"""A command on a page: the button that starts it, its progress, its end, and what it printed.
+"""A command on a page: the button that starts it, its progress, its end and its output.
 
-The page may be left and opened again meanwhile: what is shown is read from the job's files.
+The page may be closed and opened again meanwhile, because everything shown is read from the job's files.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from dashboard.style.formatting import command_line, quoted
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
 
-EVERY = 1.0  # seconds between two looks at a job
+LOOK_SECONDS = 1.0  # seconds between two checks of a job
 
 
-def offer(audit: Audit, run: Run, label: str, command: str, *options: str, hidden: tuple[str, ...] = ()) -> None:
-    """The button ``label`` that starts a command for the run, or the command under way, and how the last one ended.
+def show_job(audit: Audit, run: Run, label: str, command: str, *options: str, hidden: tuple[str, ...] = ()) -> None:
+    """Shows the button ``label`` that starts a command for the run, or the running command, and the end of the last
+    one.
 
-    Where this server starts no commands, what to type.
+    If the visitor may not start commands, it shows the command to type.
     """
     why_not = jobs.refusal()
     typed = command_line(command, audit, "--run", run.name, *options)
@@ -33,12 +34,12 @@ def offer(audit: Audit, run: Run, label: str, command: str, *options: str, hidde
         return
     last = jobs.latest(audit, run.name, command)
     if last is not None and last.state != "done":
-        _tell_end(last)
+        _show_end(last)
     if st.button(
         label,
         icon=":material/play_arrow:",
         key=f"start_{command}",
-        help=f"Runs `{typed}` in a process of its own.",
+        help=f"Runs `{typed}` in a separate process.",
     ):
         try:
             jobs.start(audit, run.name, command, *options, hidden=hidden)
@@ -48,9 +49,9 @@ def offer(audit: Audit, run: Run, label: str, command: str, *options: str, hidde
             st.rerun()
 
 
-@st.fragment(run_every=EVERY)
+@st.fragment(run_every=LOOK_SECONDS)
 def _follow(job: Job) -> None:
-    """Where a command is, looked at again every second; the page runs once when it has ended."""
+    """Shows the progress of a command, once a second; the page runs once when it has ended."""
     job = jobs.read(job.folder / f"{job.id}.json")
     if not job.is_live:
         st.rerun(scope="app")
@@ -65,20 +66,20 @@ def _follow(job: Job) -> None:
             "Cancel",
             icon=":material/stop:",
             key=f"cancel_{job.id}",
-            help="Interrupts it; what is finished is kept.",
+            help="Interrupts the command. Finished parts are kept.",
         ):
             jobs.cancel(job)
 
 
-def _tell_end(job: Job) -> None:
-    """How a command ended that did not end well."""
+def _show_end(job: Job) -> None:
+    """Shows the end of a command that did not succeed."""
     words = {
-        "cancelled": f"`{job.name}` was cancelled after {job.seconds:,.0f} s; started again, it goes on where it was.",
-        "lost": f"`{job.name}` was killed without a word (out of memory, or the machine was turned off).",
+        "cancelled": f"`{job.name}` was cancelled after {job.seconds:,.0f} s. Start it again to continue.",
+        "lost": f"`{job.name}` ended without a message. It may have run out of memory, or the machine was turned off.",
     }
-    said = words.get(job.state) or quoted(job.last_line() or f"ended with status {job.returncode}", longest=1000)
-    (st.info if job.state == "cancelled" else st.error)(said, icon=":material/error:")
+    message = words.get(job.state) or quoted(job.last_line() or f"ended with status {job.returncode}", longest=1000)
+    (st.info if job.state == "cancelled" else st.error)(message, icon=":material/error:")
     tail = job.tail().strip()
     if job.state != "cancelled" and tail:
-        with st.expander("What it printed last"):
+        with st.expander("Last output"):
             st.code(tail, language=None)

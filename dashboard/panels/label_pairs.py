@@ -1,9 +1,10 @@
-"""Label → suggestion: between which classes the suspects lie, how far each pair is decided, and the way to its queue.
+"""The matrix of given label and suggested label: number of suspects and of decisions per pair, and links to their
+queues.
 
-A suspect is among the fifth of its split that the queue's own order finds most suspicious; the suggestion is the
-queue's. A click on a square, or a link of the table beside it, opens the pair's queue in a session.
+A suspect is in the most suspicious fifth of its split by the queue's own order. The suggested label is the queue's. A
+click on a square, or on a link of the table beside it, opens the queue of the pair in a session.
 
-Cost: one reading of the probabilities per scored run, kept.
+Cost: the probabilities are read once per scored run and cached.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard.blinding import model_output, second_reader
-from dashboard.charts.common import Chart, laid_out
+from dashboard.charts.common import Chart, apply_layout
 from dashboard.queries import database, decisions
 from dashboard.style.colours import LABEL
 from dashboard.style.formatting import command_line, count, escaped
@@ -28,19 +29,23 @@ from scoring.queue import order as queues
 MOST_CLASSES = 40
 MOST_PAIRS = 200
 LARGEST = 26
-"""Pixels of the square of the most frequent pair."""
+"""Size in pixels of the square of the most frequent pair."""
 
 
 def show_pairs(audit: Audit, run: Run | None, meta: tuple[Any, ...]) -> None:
-    """The panel; one sentence where there are no suggestions."""
-    st.subheader("Label → suggestion", anchor=False)
+    """Shows the matrix; one sentence if there are no suggestions."""
+    st.subheader("Label → suggested label", anchor=False)
     split = inputs.pick_split(audit, "train", labelled=True)
     if second_reader.is_blind_split(audit, split):
-        return inputs.empty("Test is read blind: what the model suggests there is shown to nobody.")
+        return inputs.empty("Test is read blind, so its suggested labels are hidden.")
     found = pairs(audit, run, split or "train", meta)
     if run is None or found.empty:
         typed = command_line("score", audit, *(["--run", run.name] if run else []))
-        return inputs.empty("No pair of label and suggestion yet: they need a scored run with probabilities.", typed)
+        return inputs.empty(
+            "There are no pairs of label and suggested label yet. They need a scored run with class "
+            "probabilities. This command computes both:",
+            typed,
+        )
     shared = {"run": run.name, "split": split, **inputs.meta_parameters(meta)}
     left, right = st.columns([3, 2])
     if len(set(found["label"]) | set(found["suggestion"])) <= MOST_CLASSES:
@@ -49,8 +54,8 @@ def show_pairs(audit: Audit, run: Run | None, meta: tuple[Any, ...]) -> None:
         _open_picked(picked, found, shared)
     else:
         left.caption(
-            f"{count(audit.classes.__len__(), 'class', 'classes')} are too many to draw; the table has the most "
-            f"frequent pairs."
+            f"{count(audit.classes.__len__(), 'class', 'classes')} are too many for the chart. The table lists "
+            "the most frequent pairs."
         )
     right.dataframe(
         _table(found.head(MOST_PAIRS), shared),
@@ -63,14 +68,14 @@ def show_pairs(audit: Audit, run: Run | None, meta: tuple[Any, ...]) -> None:
 
 
 def pairs(audit: Audit, run: Run | None, split: str, meta: tuple[Any, ...] = ()) -> pd.DataFrame:
-    """label, suggestion, suspects and decided of every pair that has suspects, the most frequent first."""
+    """Returns label, suggestion, suspects and decided of every pair that has suspects, the most frequent first."""
     empty = pd.DataFrame(columns=["label", "suggestion", "suspects", "decided"])
     order = database.start_order(audit, run, split) if run else None
     if run is None or order is None:
         return empty
     files = (audit.examples_path, run.score_path(order.scorer), run.predictions_path, run.out_of_fold_path)
     table = _suspects(audit.root, run.name, order, split, tuple(database.stamp(path) for path in files))
-    table = table[~table["example_id"].isin(list(model_output.everything(audit)))]
+    table = table[~table["example_id"].isin(list(model_output.all_hidden(audit)))]
     if meta:
         table = table[table["example_id"].isin(database.matching(audit, meta))]
     if table.empty:
@@ -88,7 +93,7 @@ def _suspects(root: Path, name: str, order: queues.Order, split: str, _stamps: t
 
 
 def chart(found: pd.DataFrame) -> Chart:
-    """One square per pair, as large as it has suspects."""
+    """Returns the chart with one square per pair; its area is the number of suspects."""
     names = sorted(set(found["label"]) | set(found["suggestion"]))
     place = {name: at for at, name in enumerate(names)}
     most = max(int(found["suspects"].max()), 1)
@@ -121,10 +126,10 @@ def chart(found: pd.DataFrame) -> Chart:
     figure.update_xaxes(title="suggested label", range=[-0.6, len(names) - 0.4], **ticks)
     figure.update_yaxes(title="label", range=[len(names) - 0.4, -0.6], **ticks)
     reading = (
-        "Each square is a pair: its area says how many suspects carry the label (row) and the suggestion (column). "
-        "Click one to open its queue."
+        "Each square is a pair of given label (row) and suggested label (column). Its area is the number of "
+        "suspects with this pair. Click a square to open their queue."
     )
-    return Chart(laid_out(figure, min(640, 120 + 30 * len(names))), reading)
+    return Chart(apply_layout(figure, min(640, 120 + 30 * len(names))), reading)
 
 
 def _open_picked(picked: Any, found: pd.DataFrame, shared: dict[str, Any]) -> None:

@@ -1,9 +1,9 @@
-"""Cards of slices: what each holds at a glance, its middle and its strongest opponents; a click opens it.
+"""Cards of slices: accuracy, classes, central members and strongest opponents of each; a click opens the slice.
 
-Drawn in the browser from plain data (``grid/cards.js``), because thirty cards of widgets would take Streamlit a second.
-Texts are made here, where numbers are written as everywhere.
+The browser renders the cards from plain data (``grid/cards.js``), because thirty cards made of widgets take Streamlit a
+second. Texts are made here, so that numbers have the same format as on every page.
 
-Input: slices of a ``Slicing`` → output: the id of the slice that was clicked, once, else None. Cost: about 5 kB a card.
+Input: slices of a ``Slicing`` → output: the id of a clicked slice, once, else None. Cost: about 5 kB a card.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dashboard.grid.scripts import scripts_version
 from dashboard.presenters import cells
 from dashboard.presenters.influences import signed
 from dashboard.style.colours import ROLES, css_variables
-from dashboard.style.formatting import count, number, share, shares_between
+from dashboard.style.formatting import count, number, percent, percent_interval
 from scoring.audit import Audit, Run
 from scoring.evaluation import wilson
 
@@ -30,15 +30,14 @@ STRIP = 6
 MOST_CLASSES = 4
 MOST_META = 3
 READING = (
-    "Each card is a slice, the least accurate first. The upper bar of a class (●) counts the given labels in the "
-    "slice, "
-    "the lower one (▲) the predictions: a class with labels and no predictions is missed here. "
-    "The worst of many slices is worst in part by chance, so look at its interval."
+    "Each card is a slice, least accurate first. For each class, the upper bar (●) counts given labels "
+    "and the lower bar (▲) counts predictions. A class with labels but without predictions is missed in "
+    "this slice. The lowest accuracy among many slices is partly chance, so compare the intervals."
 )
-SPREAD_HELP = (
-    "Mean squared distance between two members' embeddings: lower means that training influences them more alike. "
-    "Beside it the same of random sets of this size. Wrong examples have long embeddings, so slices of errors are "
-    "often wider than random ones."
+DISTANCE_HELP = (
+    "Mean squared distance between the influence embeddings of two members. A lower value means that the training set "
+    "influences them more similarly. For comparison: the same number for random sets of this size. Wrongly predicted "
+    "examples have long embeddings, so slices of errors often have a higher value than random sets."
 )
 
 ENTRY = """
@@ -56,10 +55,10 @@ def show_cards(
     key: str,
     corrected: Mapping[int, str] | None = None,
 ) -> int | None:
-    """Show slices as cards. ``members``: how many of each slice pass the metadata filters; None without filters.
+    """Shows slices as cards. ``members``: how many of each slice pass the metadata filters; None without filters.
     ``corrected``: the accuracy on corrected labels in words, of the slices that have such labels."""
     there = {example for one in slices for example in _pictured(one)}
-    shown = _thumbs(audit, run, there - model_output.why(audit, there).keys())
+    shown = _thumbs(audit, run, there - model_output.hidden_reasons(audit, there).keys())
     data = {
         "cards": [_card(one, shown, members, (corrected or {}).get(one["slice_id"])) for one in slices],
         "marks": {name: asdict(role) for name, role in ROLES.items()},
@@ -70,12 +69,12 @@ def show_cards(
 
 
 def _pictured(one: Mapping[str, Any]) -> list[str]:
-    """The examples in a card's strips."""
+    """Returns the examples shown on a card."""
     return [*one["nearest"][:STRIP], *(found["example_id"] for found in one["opponents"][:STRIP])]
 
 
 def _thumbs(audit: Audit, run: Run, ids: Collection[str]) -> dict[str, dict[str, Any]]:
-    """What a thumbnail needs, by example_id."""
+    """Returns the data of each thumbnail, by example_id."""
     table = pa.table({"example_id": pa.array(sorted(ids), pa.string())})
     wanted = ("id", "fingerprint", "label", "prediction", "wrong", "problem", "text", "rows")
     made = cells.make_cells(audit, run, table, None, suggest=False)
@@ -97,8 +96,8 @@ def _card(
         "accuracy": accuracy_text(one),
         "interval": interval_text(one),
         "facts": " · ".join(facts),
-        "spread": spread_text(one),
-        "spread_help": SPREAD_HELP,
+        "spread": distance_text(one),
+        "spread_help": DISTANCE_HELP,
         **histogram(one["labels"], one["predictions"]),
         "metadata": [meta_text(row) for row in one["overrepresented"][:MOST_META]],
         "nearest": [shown[example] for example in one["nearest"][:STRIP] if example in shown],
@@ -111,37 +110,38 @@ def _card(
 
 
 def title(one: Mapping[str, Any]) -> str:
-    """What a slice is called."""
+    """Returns the name of a slice."""
     return f"Slice {one['slice_id']}"
 
 
 def accuracy_text(one: Mapping[str, Any]) -> str:
-    """Its accuracy in words."""
-    return "no labels" if one["accuracy"] is None else f"{share(one['accuracy'])} right"
+    """Returns its accuracy in words."""
+    return "no labels" if one["accuracy"] is None else f"{percent(one['accuracy'])} predicted right"
 
 
 def interval_text(one: Mapping[str, Any]) -> str:
-    """The 95 % Wilson interval of its accuracy."""
+    """Returns the 95 % Wilson interval of its accuracy."""
     if one["accuracy"] is None:
         return ""
-    return f"95 % interval {shares_between(*wilson(round(one['accuracy'] * one['size']), one['size']))}"
+    return f"95 % interval {percent_interval(*wilson(round(one['accuracy'] * one['size']), one['size']))}"
 
 
-def spread_text(one: Mapping[str, Any]) -> str:
-    """Its coherence beside that of random sets."""
+def distance_text(one: Mapping[str, Any]) -> str:
+    """Returns the mean squared embedding distance of its members beside that of random sets."""
     if one["coherence"] is None:
-        return "spread: one example has none"
-    beside = "" if one["random_coherence"] is None else f", random sets {number(one['random_coherence'])}"
-    return f"spread {number(one['coherence'])}{beside}"
+        return "embedding distance²: needs two examples"
+    beside = "" if one["random_coherence"] is None else f" (random sets: {number(one['random_coherence'])})"
+    return f"mean embedding distance² {number(one['coherence'])}{beside}"
 
 
 def meta_text(row: Mapping[str, Any]) -> str:
-    """A metadata value that the slice holds more of than chance would give it."""
-    return f"{row['column']} = {row['value']}: {share(row['share'])}, {number(row['lift'])} × its share in all"
+    """Returns a metadata value that is significantly more frequent in the slice."""
+    return f"{row['column']} = {row['value']}: {percent(row['share'])}, {number(row['lift'])} × the share in all"
 
 
 def histogram(labels: Mapping[str, int], predictions: Mapping[str, int], most: int = MOST_CLASSES) -> dict[str, Any]:
-    """The classes that a slice has most of, by label or by prediction: rows [class, labels, predictions], and the rest.
+    """Returns the most frequent classes of a slice, by label or prediction: rows [class, labels, predictions], and the
+    rest.
 
     >>> histogram({"a": 3, "b": 1}, {"b": 4}, 1)
     {'rows': [['b', 1, 4]], 'longest': 4, 'rest': 'and 1 more class'}
@@ -159,7 +159,7 @@ def histogram(labels: Mapping[str, int], predictions: Mapping[str, int], most: i
 
 
 def _ignore() -> None:
-    """Naming a callback is how Streamlit learns that there is such a value."""
+    """Does nothing. Streamlit creates a component value only if a callback is named for it."""
 
 
 @cache

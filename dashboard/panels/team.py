@@ -1,7 +1,7 @@
-"""The team on /reviews: who has which work, disputes for the lead, how far people agree.
+"""The team panel of /reviews: assignments, disputes for the lead, and inter-annotator agreement.
 
-Thin: the numbers come from ``scoring.queue.assignments`` and ``scoring.reviews.annotator_agreement``; a lead's acts are
-checked by role here, where they are written.
+The numbers come from ``scoring.queue.assignments`` and ``scoring.reviews.annotator_agreement``. This panel checks that
+only a lead writes assignments and adjudications.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from scoring.reviews.event import Event
 
 AGREEMENT = {
-    "n": st.column_config.NumberColumn("read twice", format="localized"),
+    "n": st.column_config.NumberColumn("read by two or more", format="localized"),
     "agreed": st.column_config.NumberColumn("agreed", format="localized"),
     "percent": st.column_config.NumberColumn("agreed, %", format="%.3g"),
     "alpha": st.column_config.NumberColumn(
         "alpha", format="%.2f", help="Krippendorff's alpha, nominal: 1 perfect, 0 chance"
     ),
-    "right": st.column_config.NumberColumn("“right”", format="%.2f", help="Share of answers that the label is right"),
+    "right": st.column_config.NumberColumn("“right”", format="%.2f", help="Share of decisions that the label is right"),
     "rare": None,
     "no_alpha": None,
 }
 
 
 def show_agreement(log: ReviewLog) -> None:
-    """Agreement overall, per pair and per class, with the warning about chance-corrected figures."""
+    """Shows agreement overall, per pair and per class, with the warning about chance-corrected figures."""
     table = log.decisions()
     whole = annotator_agreement.overall(table)
     if not whole["n"]:
@@ -47,8 +47,8 @@ def show_agreement(log: ReviewLog) -> None:
     st.subheader("Agreement", anchor=False)
     alpha = f" ({whole['no_alpha']})" if whole["alpha"] is None else f", Krippendorff's alpha {whole['alpha']:.2f}"
     st.markdown(
-        f"Of {count(int(whole['n']), 'example')} read by two or more people, {whole['percent']:.3g} % got one "
-        f"answer{alpha}."
+        f"{count(int(whole['n']), 'example')} were read by two or more people. All readers agree on "
+        f"{whole['percent']:.3g} % of them{alpha}."
     )
     if whole["rare"]:
         inputs.warn(annotator_agreement.RARE)
@@ -66,7 +66,7 @@ def show_agreement(log: ReviewLog) -> None:
 
 
 def show_disputes(audit: Audit, log: ReviewLog, run: Run | None) -> None:
-    """Every dispute with all reasons; a lead settles one here, or many in a meeting."""
+    """Shows every dispute with all answers; a lead adjudicates one here, or many in a meeting."""
     consensus = log.consensus()
     disputed = consensus[consensus["status"] == "disputed"]
     waiting = second_reader.waiting(audit)
@@ -74,12 +74,13 @@ def show_disputes(audit: Audit, log: ReviewLog, run: Run | None) -> None:
         return
     st.subheader("Disputes", anchor=False)
     st.caption(
-        f"{count(len(disputed), 'dispute')} to settle · {count(len(waiting), 'example')} waiting for a second reader."
+        f"{count(len(disputed), 'dispute')} to adjudicate · {count(len(waiting), 'example')} waiting for a "
+        "second reader."
     )
     if disputed.empty:
         return
-    said = log.decisions()
-    said = said[said["example_id"].isin(disputed["example_id"])].sort_values(["example_id", "position"])
+    answers = log.decisions()
+    answers = answers[answers["example_id"].isin(disputed["example_id"])].sort_values(["example_id", "position"])
     st.dataframe(
         [
             {
@@ -88,7 +89,7 @@ def show_disputes(audit: Audit, log: ReviewLog, run: Run | None) -> None:
                 "reviewer": one.reviewer,
                 "answer and reason": meetings.answer_text(one),
             }
-            for one in said.itertuples()
+            for one in answers.itertuples()
         ],
         hide_index=True,
         placeholder=inputs.NONE,
@@ -96,20 +97,21 @@ def show_disputes(audit: Audit, log: ReviewLog, run: Run | None) -> None:
     )
     if serving().identity.may("lead"):
         _by_keyboard(log)
-        _settle(audit, log, said)
+        _settle(audit, log, answers)
 
 
 def _by_keyboard(log: ReviewLog) -> None:
-    """One button to the screen on which disputes are settled by keys, one after the other: a meeting on them alone."""
+    """Shows a button that opens a meeting on the disputes alone, where they are adjudicated by keyboard."""
     items = [one for one in meetings.agenda(log, None, slices=0) if one["kind"] == "dispute"]
     going = meetings.current(log) is not None
-    label = "Go on with the open meeting" if going else f"Settle {count(len(items), 'dispute')} by keys"
+    label = "Continue the open meeting" if going else f"Adjudicate {count(len(items), 'dispute')} by keyboard"
     if not st.button(
         label,
         icon=":material/keyboard:",
         key="settle_by_keys",
         type="primary",
-        help="Arrows lead from one to the next, Enter opens the outcome, digits choose it, Ctrl+Enter records it.",
+        help="Arrow keys move to the next dispute. Enter opens the outcome form, a digit chooses an outcome, "
+        "Ctrl+Enter records it.",
     ):
         return
     try:
@@ -121,17 +123,19 @@ def _by_keyboard(log: ReviewLog) -> None:
         page_frame.go("meeting", {})
 
 
-def _settle(audit: Audit, log: ReviewLog, said: Any) -> None:
-    """The lead's ruling on one dispute, with both reasons in view."""
-    with st.expander("Settle one here"):
-        example = st.selectbox("Example", said["example_id"].drop_duplicates(), key="settle")
-        for one in said[said["example_id"] == example].itertuples():
+def _settle(audit: Audit, log: ReviewLog, answers: Any) -> None:
+    """Shows the form for the adjudication of one dispute, below all answers."""
+    with st.expander("Adjudicate one dispute here"):
+        example = st.selectbox("Example", answers["example_id"].drop_duplicates(), key="settle")
+        for one in answers[answers["example_id"] == example].itertuples():
             st.text(f"{one.reviewer}: {meetings.answer_text(one)}")
         kinds = [name for name, kind in VERDICTS.items() if kind.label_is != "open" and kind.takes != "labels"]
-        verdict = st.radio("It is", kinds, format_func=lambda name: VERDICTS[name].words, horizontal=True, key="ruling")
+        verdict = st.radio(
+            "Verdict", kinds, format_func=lambda name: VERDICTS[name].words, horizontal=True, key="ruling"
+        )
         new_label = st.selectbox("Class", audit.classes, key="ruling_class") if verdict in taking("new_label") else None
         note = st.text_area("Reason", key="ruling_note", max_chars=10_000)
-        if st.button("Settle", type="primary", key="settle_now"):
+        if st.button("Adjudicate", type="primary", key="settle_now"):
             row = database.details(audit, None, [example]).iloc[0]
             _write(log, [_ruling(example, row, verdict, new_label, note)])
 
@@ -154,9 +158,9 @@ def _ruling(example: str, row: Any, verdict: str, new_label: str | None, note: s
 
 
 def _write(log: ReviewLog, events: list[Any]) -> None:
-    """A lead's events; refused to anybody else here, whatever the page showed."""
+    """Writes a lead's events; refused here unless the visitor is a lead, whatever the page showed."""
     if not serving().identity.may("lead"):
-        st.error("Only a lead of this audit does that.")
+        st.error("Only a lead of this audit can do this.")
         return
     try:
         log.append(events)
@@ -167,7 +171,7 @@ def _write(log: ReviewLog, events: list[Any]) -> None:
 
 
 def show_assignments(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple[Any, ...]) -> None:
-    """Who has how much; a lead gives more, by class, slice, share and the sidebar's filters."""
+    """Shows the assignments; a lead assigns more by class, slice, share and the sidebar's filters."""
     table = assignments.workload(log)
     leads = serving().identity.may("lead") and not serving().identity.alone
     if table.empty and not leads:
@@ -182,25 +186,35 @@ def show_assignments(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple[
 def _assign(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple[Any, ...]) -> None:
     with st.expander("Assign examples"), st.form("assign", border=False):
         names = st.text_input(
-            "To", key="assign_to", placeholder="ana, ben=2", help="Names, with weights to deal out by share"
+            "To",
+            key="assign_to",
+            placeholder="ana, ben=2",
+            help="Names. A weight such as ben=2 assigns twice as many examples.",
         )
         split = st.selectbox("Split", ["train", "test", "pool"], key="assign_split")
         class_name = st.selectbox("Class", audit.classes, index=None, placeholder="All", key="assign_class")
         slicings = run.slicing_names() if run else []
         slice_of = st.text_input(
-            "Slice", key="assign_slice", placeholder=f"{slicings[0]}:0" if slicings else "none kept"
+            "Slice", key="assign_slice", placeholder=f"{slicings[0]}:0" if slicings else "no saved slices"
         )
-        st.caption("The sidebar's filters by metadata count as well." if meta else "Filter by metadata in the sidebar.")
+        st.caption(
+            "The metadata filters in the sidebar apply as well."
+            if meta
+            else "Metadata filters in the sidebar would apply here too."
+        )
         if not st.form_submit_button("Assign"):
             return
     try:
         ids = assignments.chosen(
             audit, split=split, class_name=class_name, slice_of=slice_of or None, run=run.name if run else None
         )
-        kept = database.matching(audit, meta) if meta else set(ids)
-        dealt = assignments.deal([one for one in ids if one in kept], assignments.shares_of(names), audit.seed)
+        matching = database.matching(audit, meta) if meta else set(ids)
+        dealt = assignments.deal([one for one in ids if one in matching], assignments.shares_of(names), audit.seed)
         if not dealt:
-            raise HardlookError("no example matches; nothing was assigned")
+            raise HardlookError(
+                "no example matches these choices, so nothing was assigned; choose another split, class, slice or "
+                "filter"
+            )
     except HardlookError as error:
         st.error(quoted(str(error), longest=500))
         return

@@ -1,9 +1,8 @@
-"""From rows of the audit's tables to the cells of the example grid, with the evidence that each decision will
-carry.
+"""The cells of the example grid, made from rows of the audit's tables, with the evidence for each decision.
 
-A cell shows label, prediction, score and suggestion; what was decided is no part of it, since every browser
-follows the log by itself. *Evidence* is what the reviewer had on screen: run, score, value, rank of how many,
-prediction, suggestion with its source, and the page's address.
+A cell holds label, prediction, score and suggested label. It holds no decision, because every browser reads decisions
+from the log. *Evidence* is what the reviewer had on screen: run, score, value, rank and length of the ranking,
+prediction, suggested label with its source, and the page's address.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ SHORT_UNIT = 5
 
 
 def page_url() -> str | None:
-    """The address of the page on screen, with its state; None outside a browser."""
+    """Returns the address of the page with its state; None outside a browser."""
     url = st.context.url
     if not url:
         return None
@@ -43,13 +42,13 @@ def _encoded(text: str) -> str:
 
 
 def score_help(column: ScoreColumn) -> str:
-    """What a score means and which end deserves a look, for the hover on each cell."""
+    """Returns what a score means and which end is suspicious, as the tooltip of each cell."""
     unit = f" Unit: {column.unit}." if column.unit else ""
     return f"{column.title}: {column.help}{unit} {describe_ends(column)[1]}".strip()
 
 
 def score_text(value: float | None, column: ScoreColumn) -> str:
-    """The score on a cell's badge; a long unit is left to the hover and to the page's own sentence."""
+    """Returns the score on a cell's badge; a long unit appears only in the tooltip and on the page."""
     return number(value, column.unit if column.unit and len(column.unit) <= SHORT_UNIT else None)
 
 
@@ -64,9 +63,9 @@ def make_cells(
     suggest: bool = True,
     url: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Cells of the rows of a ranking (example_id, score), in their order.
+    """Returns cells of the rows of a ranking (example_id, score), in their order.
 
-    ranks: the place of each row in the ranking, 1 first; of: how long the ranking is.
+    ranks: the position of each row in the ranking, from 1; of: the length of the ranking.
     """
     ids = rows["example_id"].to_pylist()
     scores = rows["score"].to_pylist() if "score" in rows.column_names else [None] * len(ids)
@@ -82,12 +81,12 @@ def make_cells(
         for example_id, row, suggestion, value, rank in zip(ids, known, _plain(suggested), scores, places, strict=True)
     ]
     made = model_output.blind_cells(audit, made)
-    shown = example_content.in_cells(audit, ids, [row.get("label") for row in known])
+    shown = example_content.cell_contents(audit, ids, [row.get("label") for row in known])
     return [cell if cell["problem"] else cell | own for cell, own in zip(made, shown, strict=True)]
 
 
 def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain Python values, nulls as None, as JSON has it. All at once: row by row takes 3 ms each."""
+    """Returns rows as plain Python values with nulls as None, for JSON. All at once, because one row takes 3 ms."""
     if not len(frame.columns):
         return [{} for _ in range(len(frame))]
     return [{key: None if pd.isna(value) else value for key, value in row.items()} for row in frame.to_dict("records")]
@@ -128,11 +127,11 @@ def _cell(
 
 
 def with_suggestion(cell: dict[str, Any]) -> dict[str, Any]:
-    """The cell with its suggested label beside its score, and the key that takes it where whoever looks may decide."""
+    """Returns the cell with the suggested label beside its score, and with its key if the visitor may decide."""
     if cell["suggestion"] is None:
         return cell  # also where it is hidden
     only_looks = serving().identity.read_only is not None
-    source = f" The suggested label{'' if only_looks else ' (key W)'} comes from: {cell['suggestion_source']}."
+    source = f" Source of the suggested label{'' if only_looks else ' (key W)'}: {cell['suggestion_source']}."
     return cell | {
         "score": f"{cell['score']} · {'' if only_looks else 'W '}→ {cell['suggestion']}",
         "score_help": cell["score_help"] + source,

@@ -1,11 +1,10 @@
-"""What a class means here: its section of the guidelines, its gold examples, and typical examples of it.
+"""The reference of a class: its section of the guidelines, its gold examples and typical examples.
 
-*Typical* are labelled training examples among the least suspicious of the class under the queue's own order, the
-nearest to their mean in feature space first; where features are missing, the least suspicious first. Examples whose
-label a reviewer found wrong are left out. Gold examples are named in ``guidelines.md``
-(``scoring.reviews.guidelines``).
+*Typical* examples are labelled training examples among the least suspicious of the class by the queue's own order,
+those nearest to their mean in feature space first; without features, the least suspicious first. Examples whose label a
+reviewer found wrong are left out. Gold examples are named in ``guidelines.md`` (``scoring.reviews.guidelines``).
 
-Input → output: a class name and a run → one dict ready for JSON. Cost: one query per class, kept.
+Input → output: a class name and a run → one dict ready for JSON. Cost: one query per class, cached.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ from scoring.reviews.guidelines import Section, sections
 from scoring.reviews.verdicts import saying
 
 MOST = 7
-SURE = 200
+CANDIDATES = 200
 
 
 def describe_class(audit: Audit, run: Run | None, name: str) -> dict[str, Any]:
-    """{name, text, gold, typical}: cells of gold and of typical examples."""
+    """Returns {name, text, gold, typical}: cells of gold and of typical examples."""
     section = guideline(audit, name)
-    wrong, unseen = _found_wrong(audit), model_output.everything(audit)
+    wrong, hidden = _found_wrong(audit), model_output.all_hidden(audit)
     likely = typical_ids(audit, run, name) if run else []
-    typical = [one for one in likely if one not in wrong and one not in unseen][:MOST]
+    typical = [one for one in likely if one not in wrong and one not in hidden][:MOST]
     made = plain_cells(audit, run, [*section.gold, *typical])
     gold = [_with_role(made[one], "gold") for one in section.gold if one in made]
     return {
@@ -53,7 +52,7 @@ def _with_role(cell: dict[str, Any], role: str) -> dict[str, Any]:
 
 
 def guideline(audit: Audit, name: str) -> Section:
-    """The class's section of guidelines.md; an empty one where there is none."""
+    """Returns the class's section of guidelines.md; an empty one where there is none."""
     return _sections(database.stamp(audit.guidelines_path), tuple(audit.classes)).get(name, Section())
 
 
@@ -65,12 +64,12 @@ def _sections(guidelines: database.Stamp | None, classes: Sequence[str]) -> dict
 
 
 def _found_wrong(audit: Audit) -> set[str]:
-    said = second_reader.as_seen(audit, decisions.state_at(audit), serving().identity.reviewer)
-    return set().union(*(said[verdict] for verdict in saying("wrong", "either")))
+    states = second_reader.visible_states(audit, decisions.state_at(audit), serving().identity.reviewer)
+    return set().union(*(states[verdict] for verdict in saying("wrong", "either")))
 
 
 def typical_ids(audit: Audit, run: Run, name: str) -> list[str]:
-    """Typical training examples of a class, the most typical first."""
+    """Returns typical training examples of a class, the most typical first."""
     order = database.start_order(audit, run, "train")
     if order is None:
         return []
@@ -89,7 +88,7 @@ def _typical(files: tuple[Any, ...], column: str, direction: str, name: str) -> 
     query = (
         f"SELECT s.example_id FROM {source(scores[0])} s JOIN {source(examples[0])} e ON e.example_id = s.example_id "
         f"WHERE e.split = 'train' AND e.label = ? AND e.problem IS NULL AND {value} IS NOT NULL AND NOT isnan({value}) "
-        f"ORDER BY {value} {direction}, s.example_id LIMIT {SURE}"
+        f"ORDER BY {value} {direction}, s.example_id LIMIT {CANDIDATES}"
     )
     sure = database.sql(query, [name])["example_id"].to_pylist()
     if features is None or not sure:

@@ -1,11 +1,12 @@
-"""Metrics on corrected labels beside those on the labels as given, for every page that shows one.
+"""Metrics on corrected labels beside the metrics on given labels.
 
-``beside`` joins a page's own frame (accuracy per class, error per decile, slices) with
-``scoring.corrections.corrected_metrics``: columns corrected (the same metric on corrected labels) and changed (labels
-that the review changed there). Nothing is joined before the first correction: the two would be the same.
+``add_corrected`` joins a page's own frame (accuracy per class, error per decile, slices) with
+``scoring.corrections.corrected_metrics``. It adds the columns corrected (the metric on corrected labels) and changed
+(number of labels that the review changed). Before the first correction both would be the same, so nothing is joined.
 
-Cost: one join of the examples per new event, kept. Limit: of a blind test, groups with fewer than ``hidden.FEWEST``
-changed labels are left out, since the difference would tell what the model says of single examples.
+Cost: one join of the examples per new event, cached. Limit: of a blind test, groups with fewer than
+``model_output.FEWEST_TEST_EXAMPLES`` changed labels are dropped, because the difference could reveal single
+predictions.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from dashboard.blinding import model_output, second_reader
 from dashboard.queries import database, decisions
 from dashboard.queries.score_columns import ScoreColumn
 from dashboard.queries.selection import Selection, identifier, source
-from dashboard.style.formatting import count, share
+from dashboard.style.formatting import count, percent
 from scoring.audit import Audit, Run
 from scoring.corrections import corrected_metrics as metrics
 
-NOTHING = ("corrected", "changed")
+ADDED = ("corrected", "changed")
 
 
-def judged(audit: Audit, run: Run | None, selection: Selection | None = None) -> pd.DataFrame | None:
-    """``scoring.corrections.corrected_metrics.judged`` of the selected examples; None where no label was changed."""
+def corrected_examples(audit: Audit, run: Run | None, selection: Selection | None = None) -> pd.DataFrame | None:
+    """Returns ``scoring.corrections.corrected_metrics.judged`` of the selected examples; None where no label was
+    changed."""
     if run is None or not run.predictions_path.is_file() or not (position := decisions.last_position(audit)):
         return None
     stamps = (
@@ -37,7 +39,7 @@ def judged(audit: Audit, run: Run | None, selection: Selection | None = None) ->
         database.stamp(run.predictions_path),
         database.stamp(audit.config_path),
     )
-    found = _judged(serving().log_url, position, run.name, stamps)
+    found = _corrected_examples(serving().log_url, position, run.name, stamps)
     if selection is None or found is None:
         return found
     for column, value in (("split", selection.split), (selection.index, selection.class_name)):
@@ -47,7 +49,7 @@ def judged(audit: Audit, run: Run | None, selection: Selection | None = None) ->
 
 
 @lru_cache(maxsize=8)
-def _judged(_url: str, _position: int, run_name: str, _stamps: tuple[Any, ...]) -> pd.DataFrame | None:
+def _corrected_examples(_url: str, _position: int, run_name: str, _stamps: tuple[Any, ...]) -> pd.DataFrame | None:
     audit = database.open_audit()
     path = audit.run(run_name).predictions_path
     predictions = database.sql(f"SELECT example_id, {identifier('prediction')} FROM {source(path)}").to_pandas()
@@ -56,57 +58,62 @@ def _judged(_url: str, _position: int, run_name: str, _stamps: tuple[Any, ...]) 
 
 
 def groups(audit: Audit, run: Run | None, by: list[str], selection: Selection | None = None) -> pd.DataFrame:
-    """Accuracy on both labels per group; empty where no label was changed."""
-    found = judged(audit, run, selection)
+    """Returns accuracy on given and corrected labels per group; an empty table if no label was changed."""
+    found = corrected_examples(audit, run, selection)
     if found is None:
         return pd.DataFrame(columns=[*by, *metrics.COLUMNS])
-    return told(audit, metrics.by_group(found, by))
+    return drop_revealing_rows(audit, metrics.by_group(found, by))
 
 
-def told(audit: Audit, table: pd.DataFrame, split: str | None = None) -> pd.DataFrame:
-    """The rows that tell of no single example of a blind test. split: of all rows, where it is no column."""
+def drop_revealing_rows(audit: Audit, table: pd.DataFrame, split: str | None = None) -> pd.DataFrame:
+    """Returns the rows that reveal no single example of a blind test. split: the split of all rows, if it is no
+    column."""
     if not second_reader.policy(audit).is_blind:
         return table
     test = table["split"] == "test" if "split" in table else pd.Series(split in ("test", None), index=table.index)
-    return table[~(test & (metrics.changed(table) < model_output.FEWEST))]
+    return table[~(test & (metrics.changed(table) < model_output.FEWEST_TEST_EXAMPLES))]
 
 
-def classes_beside(audit: Audit, run: Run | None, known: pd.DataFrame, selection: Selection) -> pd.DataFrame:
-    """Accuracy per class and split with the same on corrected labels, where some were changed."""
-    return beside(audit, run, known, selection, ["label", "split"])
+def add_corrected_classes(audit: Audit, run: Run | None, known: pd.DataFrame, selection: Selection) -> pd.DataFrame:
+    """Returns accuracy per class and split, with the accuracy on corrected labels where some were changed."""
+    return add_corrected(audit, run, known, selection, ["label", "split"])
 
 
-def beside(audit: Audit, run: Run | None, known: pd.DataFrame, selection: Selection, by: list[str]) -> pd.DataFrame:
-    """Accuracies by some columns with the same on corrected labels, where some were changed."""
+def add_corrected(
+    audit: Audit, run: Run | None, known: pd.DataFrame, selection: Selection, by: list[str]
+) -> pd.DataFrame:
+    """Returns accuracies by some columns, with the accuracy on corrected labels where some were changed."""
     found = groups(audit, run, by, selection)
     found = found.assign(changed=metrics.changed(found))
-    return known.merge(found.loc[found["changed"] > 0, [*by, *NOTHING]], on=by, how="left")
+    return known.merge(found.loc[found["changed"] > 0, [*by, *ADDED]], on=by, how="left")
 
 
-def deciles_beside(
+def add_corrected_deciles(
     audit: Audit, run: Run, column: ScoreColumn, selection: Selection, known: pd.DataFrame
 ) -> pd.DataFrame:
-    """Error per decile with the same on corrected labels, where some were changed."""
-    found = judged(audit, run, selection)
+    """Returns error per decile, with the error on corrected labels where some were changed."""
+    found = corrected_examples(audit, run, selection)
     if found is None or not len(found):
         return known
     table = metrics.by_decile(found, _scores(database.stamp(run.score_path(column.scorer)), column.name))
     if (
         second_reader.policy(audit).is_blind
         and selection.split in ("test", None)
-        and metrics.changed(table).sum() < model_output.FEWEST
+        and metrics.changed(table).sum() < model_output.FEWEST_TEST_EXAMPLES
     ):
         return known
     table = table.assign(changed=metrics.changed(table))
-    return known.merge(table.loc[table["changed"] > 0, ["decile", *NOTHING]], on="decile", how="left")
+    return known.merge(table.loc[table["changed"] > 0, ["decile", *ADDED]], on="decile", how="left")
 
 
-def band_beside(audit: Audit, runs: Mapping[str, pd.Series], selection: Selection, band: pd.DataFrame) -> pd.DataFrame:
-    """The mean error per decile over runs with the same on corrected labels, where some were changed.
+def add_corrected_band(
+    audit: Audit, runs: Mapping[str, pd.Series], selection: Selection, band: pd.DataFrame
+) -> pd.DataFrame:
+    """Returns the mean error per decile over runs, with the mean on corrected labels where some were changed.
 
-    runs: name → its score by example_id, turned as the page has it.
+    runs: name → its score by example_id, oriented as on the page.
     """
-    found = {name: judged(audit, audit.run(name), selection) for name in runs}
+    found = {name: corrected_examples(audit, audit.run(name), selection) for name in runs}
     found = {name: rows for name, rows in found.items() if rows is not None and len(rows)}
     if not found:
         return band
@@ -114,12 +121,12 @@ def band_beside(audit: Audit, runs: Mapping[str, pd.Series], selection: Selectio
     if (
         second_reader.policy(audit).is_blind
         and selection.split in ("test", None)
-        and table["changed"].sum() < model_output.FEWEST
+        and table["changed"].sum() < model_output.FEWEST_TEST_EXAMPLES
     ):
         return band
     table = table.rename(columns={"mean": "corrected", "deviation": "corrected_deviation"})
     return band.merge(
-        table.loc[table["changed"] > 0, ["decile", "corrected_deviation", *NOTHING]], on="decile", how="left"
+        table.loc[table["changed"] > 0, ["decile", "corrected_deviation", *ADDED]], on="decile", how="left"
     )
 
 
@@ -129,30 +136,32 @@ def _scores(scores: database.Stamp, column: str) -> pd.Series:
     return table.set_index("example_id")["v"]
 
 
-def of_slices(audit: Audit, run: Run | None, members: pd.DataFrame) -> dict[int, str]:
-    """slice_id → its accuracy on corrected labels in words, for slices with changed labels."""
-    found = judged(audit, run)
+def slice_accuracy_texts(audit: Audit, run: Run | None, members: pd.DataFrame) -> dict[int, str]:
+    """Returns slice_id → its accuracy on corrected labels as text, for slices with changed labels."""
+    found = corrected_examples(audit, run)
     if found is None:
         return {}
     table = metrics.by_slice(found, members)
     table = table.assign(changed=metrics.changed(table))
-    return {int(row.slice_id): words(row.corrected, row.changed) for row in table[table["changed"] > 0].itertuples()}
+    return {
+        int(row.slice_id): accuracy_text(row.corrected, row.changed) for row in table[table["changed"] > 0].itertuples()
+    }
 
 
-def words(corrected: float, changed: float) -> str:
-    """A share on corrected labels with how many were changed.
+def accuracy_text(corrected: float, changed: float) -> str:
+    """Returns an accuracy on corrected labels with the number of changed labels.
 
-    >>> words(0.75, 3)
+    >>> accuracy_text(0.75, 3)
     '75 % on corrected labels (3 changed)'
     """
-    return f"{share(corrected)} on corrected labels ({int(changed):,} changed)"
+    return f"{percent(corrected)} on corrected labels ({int(changed):,} changed)"
 
 
 def note(table: pd.DataFrame) -> str:
-    """What is said beside a chart with both, "" where nothing was changed."""
+    """Returns the note below a chart with corrected metrics; "" if no label was changed."""
     changed = round(table["changed"].fillna(0).sum()) if "changed" in table else 0
     return (
-        f"◇ the same on corrected labels, where some of them were changed ({count(changed, 'label')} in all)."
+        f"◇ is the error on corrected labels, if some labels were changed ({count(changed, 'label')} in all)."
         if changed
         else ""
     )

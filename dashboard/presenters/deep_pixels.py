@@ -1,10 +1,10 @@
-"""The values of an original at its own depth, for window and level in the browser: 16-bit and float pictures.
+"""The pixel values of a 16-bit or float image at full depth, for window and level in the browser.
 
-A browser decodes every picture to eight bits, so the values travel as they are: little-endian numbers, row after row,
-with width, height and type beside them. Eight-bit originals need none of this; the browser windows those by itself.
+A browser decodes every image to eight bits, so the values are sent as little-endian numbers, row after row, with width,
+height and type in the headers. Eight-bit images need none of this.
 
 Input → output: a row of the example table → ``Values`` or None. Limit: greyscale only, since Pillow reads 16-bit colour
-at eight bits; of a source that only the user's own loader can read, what ingest kept (16-bit greyscale is kept whole).
+at eight bits. For a source that only the user's own loader can read, the copy made by ingest is used.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ class Values:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What a reader of the bytes needs to know."""
+        """The HTTP headers that describe the bytes."""
         height, width = self.array.shape
         kind = "uint16" if self.array.dtype == np.uint16 else "float32"
         return {"x-width": str(width), "x-height": str(height), "x-kind": kind}
 
     def content(self) -> bytes:
-        """The values, little-endian, row after row."""
+        """Returns the values, little-endian, row after row."""
         return self.array.astype(self.array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def original(audit: Audit, row: Mapping[str, Any]) -> bytes | None:
-    """The bytes of an example's original: its file, or what ingest kept; None where there is neither."""
+    """Returns the bytes of an example's original: its file, or the copy made by ingest; None if there is neither."""
     if row.get("kind") != "image" or row.get("problem"):
         return None
     if row.get("reference"):
@@ -53,7 +53,7 @@ def original(audit: Audit, row: Mapping[str, Any]) -> bytes | None:
 
 
 def is_deep(audit: Audit, row: Mapping[str, Any]) -> bool:
-    """Whether the original has more than eight bits; only its header is read."""
+    """Returns whether the original has more than eight bits; only its header is read."""
     try:
         data = original(audit, row)
         return data is not None and open_picture(data).mode in DEEP
@@ -62,7 +62,7 @@ def is_deep(audit: Audit, row: Mapping[str, Any]) -> bool:
 
 
 def values_of(audit: Audit, row: Mapping[str, Any]) -> Values | None:
-    """The original's values where it has more than eight bits, else None."""
+    """Returns the original's values if it has more than eight bits, else None."""
     try:
         data = original(audit, row)
         image = None if data is None else open_picture(data)

@@ -1,13 +1,12 @@
-"""What stands in a cell and in an opened example where the example is no picture: rows of numbers, or a text.
+"""The content of an example that is not an image: rows of numbers, or a text.
 
 *Rows*: the columns of a vector, those that deviate most from the example's class first
-(``scoring.data.column_statistics``), each {name, value, unit, z, up}. *Text*: its beginning in a cell, all of it (up to
-20,000 characters) in an opened example, cut into *pieces* [text, strength] where a VoG map of its tokens is kept.
-Everything goes to the browser as JSON and into the page as text nodes; control characters are replaced by their visible
-signs, character for character.
+(``scoring.data.column_statistics``), each {name, value, unit, z, odd}. *Text*: its beginning in a cell; up to 20,000
+characters in an opened example, cut into *pieces* [text, strength] if a VoG map of its tokens exists. The browser gets
+JSON and makes text nodes of it. Control characters are replaced by visible signs, one for one.
 
 Inputs → outputs: example_ids and their classes → dicts for JSON. Cost: one look-up in a memory-mapped file per
-example. Limits: a longer text, and vectors of more than 400 columns, are cut, and say so.
+example. Limits: longer texts, and vectors of more than 400 columns, are cut, and the page says so.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ HIDDEN = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} 
 
 
 def shown_text(text: str) -> str:
-    r"""A text as a page shows it: control characters as visible signs, line ends as they are.
+    r"""Returns a text as a page shows it: control characters as visible signs, line ends as they are.
 
     >>> shown_text("a\0b\r\n")
     'a␀b␍\n'
@@ -54,8 +53,8 @@ def shown_text(text: str) -> str:
 # -- in a cell of the grid ---------------------------------------------------------------------------------------------
 
 
-def in_cells(audit: Audit, ids: Sequence[str], classes: Sequence[str | None]) -> list[dict[str, Any]]:
-    """{"text": …} or {"rows": …} for each example; {} for pictures, and where nothing is kept."""
+def cell_contents(audit: Audit, ids: Sequence[str], classes: Sequence[str | None]) -> list[dict[str, Any]]:
+    """Returns {"text": …} or {"rows": …} for each example; {} for images, and if nothing is stored."""
     if audit.media == "image":
         return [{} for _ in ids]
     of_one = _text_in_cell if audit.media == "text" else _rows_in_cell
@@ -68,7 +67,7 @@ def _text_in_cell(audit: Audit, example_id: str, _class: str | None) -> dict[str
         return {}
     try:
         return {"text": shown_text(str(json.loads(data)["text"]))}
-    except (TypeError, ValueError, KeyError):  # nothing kept, or by an older version: a picture
+    except (TypeError, ValueError, KeyError):  # nothing stored, or an image stored by an older version
         return {}
 
 
@@ -81,7 +80,7 @@ def _rows_in_cell(audit: Audit, example_id: str, class_name: str | None) -> dict
 
 @lru_cache(maxsize=2)
 def _stores(root: Path) -> tuple[BlobStore, BlobStore]:
-    """Thumbnails and originals, open."""
+    """Returns thumbnails and originals, open."""
     audit = Audit.open(root)
     return audit.thumbnails, audit.originals
 
@@ -89,13 +88,13 @@ def _stores(root: Path) -> tuple[BlobStore, BlobStore]:
 # -- an opened example -------------------------------------------------------------------------------------------------
 
 
-def in_full(audit: Audit, run: Run | None, row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The whole example: {"kind": "text", "pieces", "left", "tokens"} or {"kind": "vector", "rows", …}; None for
-    pictures and for what cannot be read."""
+def full_content(audit: Audit, run: Run | None, row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the whole example: {"kind": "text", "pieces", "left", "tokens"} or {"kind": "vector", "rows", …}; None
+    for images and for unreadable examples."""
     if audit.media == "image" or row.get("problem"):
         return None
-    kept = run.maps.get(row["example_id"]) if run else None
-    found = _map_of(kept)
+    map_bytes = run.maps.get(row["example_id"]) if run else None
+    found = _map_of(map_bytes)
     try:
         if audit.media == "text":
             return _whole_text(original_text(audit, row, _stores(audit.root)[1]), found)
@@ -115,7 +114,8 @@ def in_full(audit: Audit, run: Run | None, row: Mapping[str, Any]) -> dict[str, 
 
 
 def _map_of(data: bytes | None) -> dict[str, Any]:
-    """A kept map of numbers: {"values": […]} and for text {"spans": [[start, end], …]}; empty where there is none."""
+    """Returns a stored map of numbers: {"values": […]} and for text {"spans": [[start, end], …]}; {} if there is
+    none."""
     try:
         found = json.loads(data) if data else {}
     except ValueError:
@@ -136,7 +136,7 @@ def _whole_text(text: str, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pieces_of(text: str, spans: Sequence[Sequence[int]], values: Sequence[float]) -> list[list[Any]]:
-    """A text cut at its tokens → [[text, strength or None], …]; strength is the share of the largest, 0 to 1.
+    """Returns a text cut at its tokens → [[text, strength or None], …]; strength is the share of the largest, 0 to 1.
 
     >>> pieces_of("a cat!", [(2, 5), (5, 6)], [4.0, 1.0])
     [['a ', None], ['cat', 1.0], ['!', 0.25]]
@@ -166,7 +166,7 @@ def _rows(
     weights: Sequence[float] | None = None,
     most: int = IN_FULL,
 ) -> list[dict[str, Any]]:
-    """The columns of one vector, the most deviating first, at most ``most``."""
+    """Returns the columns of one vector, the most deviating first, at most ``most``."""
     known = _deviations(database.stamp(audit.columns_path))
     z = known.of(values, class_name) if known else None
     names = known.columns if known and len(known.columns) == len(values) else [str(j) for j in range(len(values))]
@@ -191,7 +191,7 @@ def _rows(
 
 
 def deviation(z: float) -> str:
-    """A robust z-score with its sign and an arrow, one digit behind the point.
+    """Returns a robust z-score with its sign as an arrow and one decimal.
 
     >>> deviation(3.21), deviation(-0.04), deviation(99.0)
     ('↑ 3.2', '0.0', '↑ >99')
@@ -202,14 +202,17 @@ def deviation(z: float) -> str:
 
 
 def _compared(audit: Audit, label: str | None) -> str:
-    """With what the columns were compared, in words."""
+    """Returns what the columns are compared with."""
     known = _deviations(database.stamp(audit.columns_path))
     if known is None:
-        return "Columns in the data's order; `hardlook score` says how far each lies from its class."
-    who = f"class {label}" if label in known.groups and label else "all train examples"
+        return (
+            "Columns are in the order of the data. `hardlook score` computes how much each value deviates from "
+            "its class."
+        )
+    who = f"class {label}" if label in known.groups and label else "all examples"
     return (
-        f"Robust z: how many deviations a value lies above ↑ or below ↓ the median of {who} in train. "
-        "The most unusual columns come first."
+        f"Robust z-score: how many deviations a value is above (↑) or below (↓) the median of {who} in train. "
+        "The largest deviations come first."
     )
 
 

@@ -1,7 +1,7 @@
-"""All that an audit knows about one example, as the opened example shows it: scores, probabilities, metadata, history.
+"""Everything the audit knows about one example: scores, probabilities, metadata and history.
 
 Input → output: an example_id and a run → one dict ready for JSON. Cost: one look-up per score file, and one reading of
-it after it was written. Limit: a percentile is the place among the examples of the same split.
+each new file. Limit: percentiles are among the examples of the same split.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dashboard.blinding import model_output, second_reader
 from dashboard.presenters import example_content, precedents
 from dashboard.queries import database
 from dashboard.queries.decisions import open_log
-from dashboard.queries.live_status import plain, told
+from dashboard.queries.live_status import decision_json, json_value
 from dashboard.queries.score_columns import ScoreColumn
 from dashboard.queries.selection import META, source
 from scoring.audit import Audit, Run
@@ -28,26 +28,26 @@ from scoring.audit.storage import readable
 from scoring.evaluation.probabilities import softmax
 
 MOST_CLASSES = 10
-MOST_VALUES = 50_000  # per score, to rank one among them: exact up to there, else to 0.002 %
+MOST_VALUES = 50_000  # per score; percentiles are exact up to this number, else to 0.002 %
 HISTORY = ("action", "reviewer", "verdict", "new_label", "note")
 
 
 def describe(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any] | None:
-    """Everything about one example, or None where there is no such example."""
+    """Returns everything about one example, or None if there is no such example."""
     row = find(audit, example_id)
     if row is None:
         return None
-    fixed = {name: plain(row.get(name)) for name in ("example_id", "split", "label", "problem", "fingerprint")}
+    fixed = {name: json_value(row.get(name)) for name in ("example_id", "split", "label", "problem", "fingerprint")}
     reason = model_output.refusal(audit, [example_id])
     run = None if reason else run
     scores = scores_of(audit, run, example_id, fixed["split"]) if run else []
     return {
         **fixed,
         "hidden": reason,
-        "content": example_content.in_full(audit, run, row),
+        "content": example_content.full_content(audit, run, row),
         "scores": scores,
         "probabilities": probabilities_of(audit, run, example_id) if run else [],
-        "probabilities_help": "Softmax of the last checkpoint's outputs; of train examples it is in-sample.",
+        "probabilities_help": "Softmax of the last checkpoint's outputs. For train examples it is in-sample.",
         "metadata": metadata_of(row),
         "history": history_of(audit, example_id),
         "precedents": precedents.near(audit, run, [example_id]).get(example_id, []),
@@ -55,21 +55,21 @@ def describe(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any] |
 
 
 def find(audit: Audit, example_id: str) -> dict[str, Any] | None:
-    """The example's row of the example table, or None."""
+    """Returns the example's row of the example table, or None."""
     if not audit.examples_path.is_file():
         return None
     return next(iter(database.rows(audit.examples_path, [example_id]).to_pylist()), None)
 
 
 def metadata_of(row: dict[str, Any]) -> list[tuple[str, str | None]]:
-    """Split, id, file and the dataset's own columns, as text."""
+    """Returns split, id, file and the dataset's own columns, as text."""
     pairs = [("split", row["split"]), ("example_id", row["example_id"]), ("file", row.get("reference"))]
     own = [(name.removeprefix(META), value) for name, value in row.items() if name.startswith(META)]
-    return [(name, None if plain(value) is None else str(plain(value))) for name, value in pairs + own]
+    return [(name, None if json_value(value) is None else str(json_value(value))) for name, value in pairs + own]
 
 
 def scores_of(audit: Audit, run: Run, example_id: str, split: str) -> list[dict[str, Any]]:
-    """Every score of the example with what it means: title, help, unit, suspicious, value, percentile."""
+    """Returns every score of the example with what it means: title, help, unit, suspicious, value, percentile."""
     columns = database.score_columns(run)
     found = []
     for scorer in dict.fromkeys(column.scorer for column in columns):
@@ -80,7 +80,7 @@ def scores_of(audit: Audit, run: Run, example_id: str, split: str) -> list[dict[
 def _scores(
     audit: Audit, run: Run, columns: Sequence[ScoreColumn], example_id: str, split: str
 ) -> list[dict[str, Any]]:
-    """The columns of one score file, each with its percentile among the examples of the split."""
+    """Returns the columns of one score file, each with its percentile among the examples of the split."""
     path = run.score_path(columns[0].scorer)
     own = database.rows(path, [example_id], [column.name for column in columns]).to_pylist()
     values = [own[0][column.name] if own else None for column in columns]
@@ -102,7 +102,8 @@ def _scores(
 
 @lru_cache(maxsize=64)
 def split_values(scores: database.Stamp, examples: database.Stamp, split: str) -> dict[str, np.ndarray]:
-    """Each column's values within a split in ascending order, thinned to ``MOST_VALUES``: read once per score file."""
+    """Returns each column's values within a split in ascending order, thinned to ``MOST_VALUES``: read once per
+    score file."""
     query = (
         f"SELECT s.* EXCLUDE (example_id) FROM {source(scores[0])} s JOIN {source(examples[0])} e "
         "ON e.example_id = s.example_id WHERE e.split = ?"
@@ -120,7 +121,7 @@ def _thinned(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def percentile(ascending: np.ndarray | None, value: float | None) -> float | None:
-    """Share of the values below one, ties counted half, in percent; None for None.
+    """Returns the share of the values below one, ties counted half, in percent; None for None.
 
     >>> percentile(np.array([1.0, 2.0, 2.0, 9.0]), 2.0)
     50.0
@@ -133,7 +134,7 @@ def percentile(ascending: np.ndarray | None, value: float | None) -> float | Non
 
 
 def probabilities_of(audit: Audit, run: Run, example_id: str) -> list[tuple[str, float]]:
-    """The most probable classes, highest first: (name, probability), from the logits of the last checkpoint."""
+    """Returns the most probable classes, highest first: (name, probability), from the logits of the last checkpoint."""
     logits = vector_of(run.logits_path, example_id)
     if logits is None or len(logits) != len(audit.classes) or not np.isfinite(logits).all():
         return []
@@ -142,7 +143,7 @@ def probabilities_of(audit: Audit, run: Run, example_id: str) -> list[tuple[str,
 
 
 def vector_of(path: Path, example_id: str) -> np.ndarray | None:
-    """One vector of an Arrow file, without reading the others; None where it is not there."""
+    """Returns one vector of an Arrow file without reading the others; None if the file or the vector is missing."""
     if not path.is_file():
         return None
     with readable(path), pa.memory_map(str(path)) as mapped:
@@ -152,15 +153,19 @@ def vector_of(path: Path, example_id: str) -> np.ndarray | None:
 
 
 def history_of(audit: Audit, example_id: str) -> list[dict[str, Any]]:
-    """What was said about the example, newest first; ``stands`` tells what still holds."""
+    """Returns the example's events, newest first; ``stands`` marks the current ones."""
     log = open_log(audit)
     events = log.events(example_id=example_id)
     holding = [frame[frame["example_id"] == example_id] for frame in (log.decisions(), log.flags(), log.comments())]
     stands = {(row.client, int(row.seq)) for frame in holding for row in frame.itertuples()}
-    shown = second_reader.visible(audit, events, serving().identity.reviewer)
+    shown = second_reader.visible_events(audit, events, serving().identity.reviewer)
     return [_event(row, stands) for row in shown.iloc[::-1].to_dict("records")]
 
 
 def _event(row: dict[str, Any], stands: set[tuple[str, int]]) -> dict[str, Any]:
-    texts = {name: plain(row[name]) for name in (*HISTORY, "created_at")}
-    return {**told(row), **texts, "stands": (row["client"], int(row["seq"])) in stands or row["action"] == "adjudicate"}
+    texts = {name: json_value(row[name]) for name in (*HISTORY, "created_at")}
+    return {
+        **decision_json(row),
+        **texts,
+        "stands": (row["client"], int(row["seq"])) in stands or row["action"] == "adjudicate",
+    }

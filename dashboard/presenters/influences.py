@@ -1,12 +1,12 @@
-"""Who in training is behind some examples: strongest opponents and proponents, from the kept influence embeddings.
+"""The training examples with the most influence on some examples: strongest opponents and proponents.
 
-Influence of a training example z' on a set S is Σ_{z ∈ S} μ(z')·μ(z) (Wang et al. 2023, section 3): positive helps, so
-z' is a proponent; negative harms, an opponent. ``told`` answers the browser for one example or any selection,
-``influence_cells`` makes the cells of a page. The examples of the set are no answer to it themselves,
-and neither those that are hidden (``dashboard.blinding.model_output``).
+Influence of a training example z' on a set S is Σ_{z ∈ S} μ(z')·μ(z) (Wang et al. 2023, section 3), from the stored
+influence embeddings. Positive helps: z' is a proponent. Negative harms: z' is an opponent. ``influence_json`` answers
+the browser for one example or a selection; ``influence_cells`` makes the cells of a page. Members of S and hidden
+examples (``dashboard.blinding.model_output``) are not listed.
 
-Cost: one pass over the embeddings, which stay in a memory-mapped file: 10 ms at 60,000 × 100. Limit: first order, in
-the kept directions of the Hessian, and of the labels as they were when the run was scored.
+Cost: one pass over the embeddings in a memory-mapped file, 10 ms at 60,000 × 100. Limit: first order, in the stored
+directions of the Hessian, with the labels as they were when the run was scored.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from scoring.audit.storage import readable
 from scoring.slices import summed_influence
 
 MOST = 12
-"""Opponents, and proponents, of what is picked in a grid."""
+"""Number of opponents and of proponents shown for a selection in a grid."""
 BLOCK = 65_536
-OPPONENT = "Negative: training on it, as it is labelled, raises the loss there. An opponent."
-PROPONENT = "Positive: training on it, as it is labelled, lowers the loss there. A proponent."
+OPPONENT = "Negative, an opponent: training on this example with its given label raises the loss there."
+PROPONENT = "Positive, a proponent: training on this example with its given label lowers the loss there."
 SIGN = (
-    "Influence is signed: a positive number helps (a **proponent**: training on it, as it is labelled, lowers the loss "
-    "here), a negative one harms (an **opponent**: it raises the loss). An opponent's label deserves a look."
+    "Influence has a sign. Positive: a **proponent**; training on it with its given label lowers the loss here. "
+    "Negative: an **opponent**; training on it raises the loss here. Check the labels of opponents."
 )
 
 
@@ -51,16 +51,17 @@ class Vectors:
 
 
 @dataclass(frozen=True)
-class Behind:
-    """(example_id, influence) of those behind a set, strongest first; ``used`` examples of it have an embedding."""
+class Influences:
+    """(example_id, influence) of the opponents and proponents of a set, strongest first; ``used`` examples of it
+    have an embedding."""
 
     opponents: list[tuple[str, float]]
     proponents: list[tuple[str, float]]
     used: int
 
 
-def missing(audit: Audit, run: Run | None) -> tuple[str, str] | None:
-    """What is said, and what to run, where a run has no influence embeddings."""
+def missing_embeddings(audit: Audit, run: Run | None) -> tuple[str, str] | None:
+    """Returns a sentence and the command to run if a run has no influence embeddings, else None."""
     if run is not None and run.influence_path.is_file():
         return None
     more = ["--run", run.name] if run else []
@@ -69,8 +70,8 @@ def missing(audit: Audit, run: Run | None) -> tuple[str, str] | None:
 
 
 def vectors(audit: Audit, run: Run) -> Vectors:
-    """The run's embeddings, memory-mapped. Raises ``HardlookError`` where there are none."""
-    lacks = missing(audit, run)
+    """Returns the run's embeddings, memory-mapped. Raises ``HardlookError`` where there are none."""
+    lacks = missing_embeddings(audit, run)
     if lacks:
         raise HardlookError(" ".join(lacks))
     return _vectors(database.stamp(run.influence_path), database.stamp(audit.examples_path))
@@ -87,33 +88,33 @@ def _vectors(embeddings: database.Stamp, examples: database.Stamp) -> Vectors:
     return Vectors(ids, matrix, train.to_numpy(zero_copy_only=False))
 
 
-def behind(audit: Audit, run: Run, ids: Sequence[str], k: int = MOST) -> Behind:
-    """The k strongest opponents and proponents of some examples among the other training examples."""
+def strongest_influences(audit: Audit, run: Run, ids: Sequence[str], k: int = MOST) -> Influences:
+    """Returns the k strongest opponents and proponents of some examples among the other training examples."""
     known = vectors(audit, run)
     at = pc.index_in(pa.array(list(dict.fromkeys(ids)), pa.string()), value_set=known.ids)
     at = at.drop_null().to_numpy()
     members = known.matrix[at]
     sound = np.isfinite(members).all(axis=1)
     if not sound.any():
-        return Behind([], [], 0)
+        return Influences([], [], 0)
     influence = _influence(members[sound], known.matrix)
     influence[~known.train] = np.nan
     influence[at] = np.nan
-    if unseen := model_output.everything(audit):
-        influence[pc.is_in(known.ids, value_set=pa.array(list(unseen), pa.string())).to_numpy(zero_copy_only=False)] = (
+    if hidden := model_output.all_hidden(audit):
+        influence[pc.is_in(known.ids, value_set=pa.array(list(hidden), pa.string())).to_numpy(zero_copy_only=False)] = (
             np.nan
         )
-    return Behind(_strongest(known, influence, -1, k), _strongest(known, influence, 1, k), int(sound.sum()))
+    return Influences(_strongest(known, influence, -1, k), _strongest(known, influence, 1, k), int(sound.sum()))
 
 
 def _influence(members: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Summed influence of every row, block by block, so that the mapped file is never copied whole."""
+    """Returns the summed influence of every row, block by block, so that the mapped file is never copied whole."""
     starts = range(0, len(matrix), BLOCK)
     return np.concatenate([summed_influence(members, matrix[start : start + BLOCK]) for start in starts])
 
 
 def _strongest(known: Vectors, influence: np.ndarray, sign: int, k: int) -> list[tuple[str, float]]:
-    """The k largest of one sign, ties in the file's order."""
+    """Returns the k largest of one sign, ties in the file's order."""
     rows = np.flatnonzero(sign * influence > 0)
     rows = rows[np.argsort(-sign * influence[rows], kind="stable")[:k]]
     return [(known.ids[int(row)].as_py(), float(influence[row])) for row in rows]
@@ -123,7 +124,7 @@ def _strongest(known: Vectors, influence: np.ndarray, sign: int, k: int) -> list
 
 
 def signed(value: float) -> str:
-    """An influence with its sign and three digits.
+    """Returns an influence with its sign and three digits.
 
     >>> signed(-570.69), signed(0.01234)
     ('−571', '+0.0123')
@@ -141,7 +142,8 @@ def influence_cells(
     url: str | None = None,
     **evidence: Any,
 ) -> list[dict[str, Any]]:
-    """Cells of opponents or proponents with their influence; ``role`` and ``evidence`` go into each decision."""
+    """Returns cells of opponents or proponents with their influence; ``role`` and ``evidence`` go into each
+    decision."""
     table = pa.table({"example_id": pa.array([example for example, _ in found], pa.string())})
     made = cells.make_cells(audit, run, table, None, url=url)
     return [
@@ -158,15 +160,15 @@ def _influence_cell(cell: dict[str, Any], value: float, evidence: dict[str, Any]
     return cells.with_suggestion(cell | own | {"evidence": cell["evidence"] | evidence})
 
 
-def told(audit: Audit, run: Run | None, ids: Sequence[str], k: int = MOST) -> dict[str, Any]:
-    """What the browser shows behind some examples: {opponents, proponents: cells, used, note: what is missing}."""
-    lacks = missing(audit, run)
+def influence_json(audit: Audit, run: Run | None, ids: Sequence[str], k: int = MOST) -> dict[str, Any]:
+    """Returns the influential examples for the browser: {opponents, proponents: cells, used, note: what is missing}."""
+    lacks = missing_embeddings(audit, run)
     if run is None or lacks:
-        note, command = lacks or ("This audit has no run yet.", None)
+        note, command = lacks or ("This audit has no run yet. Add a [run.<name>] table to audit.toml.", None)
         return {"opponents": [], "proponents": [], "used": 0, "note": note, "command": command}
     if reason := model_output.refusal(audit, ids):
         return {"opponents": [], "proponents": [], "used": 0, "note": reason, "command": None}
-    found = behind(audit, run, ids, k)
+    found = strongest_influences(audit, run, ids, k)
     about: dict[str, Any] = {"influence_on": list(ids)[:20], "influence_on_n": found.used}
     made = {
         f"{role}s": influence_cells(audit, run, pairs, role, **about)
@@ -176,10 +178,10 @@ def told(audit: Audit, run: Run | None, ids: Sequence[str], k: int = MOST) -> di
 
 
 def _note(ids: Sequence[str], used: int) -> str | None:
-    """Said where some of the examples have no embedding."""
+    """Returns a sentence about the examples without an embedding, or None."""
     if used == len(set(ids)):
         return None
-    reason = "without a label, unreadable, or added since the run was scored"
+    reason = "without a label, unreadable, or added after the run was scored"
     if len(set(ids)) == 1:
         return f"This example has no influence embedding: it is {reason}."
     return f"{len(set(ids)) - used:,} of {len(set(ids)):,} have no influence embedding: {reason}."

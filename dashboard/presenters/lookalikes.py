@@ -1,11 +1,11 @@
-"""Look-alike suspects: the same label, the same suggestion, near in features, to be settled with one key.
+"""Look-alike suspects: the same label, the same suggested label and similar features, to be decided together.
 
-From one example, the walk goes to its nearest neighbours (``neighbours.parquet``) and on to theirs, through examples of
-the same label and suggestion alone, as long as they are *suspects*: among the ``SUSPECT`` share that the queue's order
-finds most suspicious in their split, or as suspicious as the first one. Decided examples are left out.
+The search starts at one example and follows nearest neighbours (``neighbours.parquet``) that have its label and
+suggested label and are *suspects*: in the most suspicious ``SUSPECT`` share of their split by the queue's order, or as
+suspicious as the first example. Decided examples are excluded.
 
-Input → output: an example_id and a run → member ids, nearest first. Cost: one query per step of the walk, at most
-``STEPS``. Limit: a walk can drift, which is why all members are previewed before a key settles them.
+Input → output: an example_id and a run → member ids, nearest first. Cost: one query per step of the search, at most
+``STEPS``. Limit: the search can drift, so all members are previewed before they are decided.
 """
 
 from __future__ import annotations
@@ -25,37 +25,41 @@ from scoring.audit import Audit, Run
 STEPS = 3
 MOST = 200
 SUSPECT = 0.2
-MISSING = "Look-alikes need neighbours by features; `hardlook score` computes them."
+MISSING = "Look-alikes need nearest neighbours by features. `hardlook score` computes them."
 
 
-def alike(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any]:
-    """{members: cells, the example itself first; note: why there are none, else null}."""
+def find_lookalikes(audit: Audit, run: Run | None, example_id: str) -> dict[str, Any]:
+    """Returns {members: cells, the example itself first; note: why there are none, else null}."""
     if run is None or not run.neighbours_path.is_file():
         return {"members": [], "note": MISSING}
     if reason := model_output.refusal(audit, [example_id]):
-        return {"members": [], "note": f"{reason} It is decided alone."}
+        return {"members": [], "note": f"{reason} Decide it alone."}
     found = members(audit, run, example_id)
-    unseen = model_output.why(audit, found)
-    found = [one for one in found if one not in unseen]
+    hidden = model_output.hidden_reasons(audit, found)
+    found = [one for one in found if one not in hidden]
     made = plain_cells(audit, run, found)
-    note = None if len(found) > 1 else "No other suspect is like it: same label, same suggestion, near in features."
+    note = (
+        None
+        if len(found) > 1
+        else ("No look-alikes: no other suspect has the same label, the same suggested label and similar features.")
+    )
     return {"members": [made[one] for one in found if one in made], "note": note}
 
 
 def members(audit: Audit, run: Run, example_id: str) -> list[str]:
-    """The example and its look-alikes, nearest first."""
+    """Returns the example and its look-alikes, nearest first."""
     first = _facts(audit, run, [example_id])
     if not len(first) or not isinstance(first["suggestion"].iloc[0], str) or pd.isna(first["label"].iloc[0]):
         return [example_id]
     same = first.iloc[0]
     limit = _limit(audit, run, same["split"], example_id)
     decided = decisions.state_at(audit)["decided"]
-    found, frontier, seen = [example_id], [example_id], {example_id}
+    found, frontier, visited = [example_id], [example_id], {example_id}
     for _ in range(STEPS):
         near = neighbour_ids(run, frontier)
-        reached = sorted(((d, name) for one in frontier for name, d in near.get(one, []) if name not in seen))
+        reached = sorted(((d, name) for one in frontier for name, d in near.get(one, []) if name not in visited))
         names = [name for name in dict.fromkeys(name for _, name in reached) if name not in decided]
-        seen.update(names)
+        visited.update(names)
         facts = _facts(audit, run, names)
         alike = facts[(facts["label"] == same["label"]) & (facts["suggestion"] == same["suggestion"])]
         frontier = list(_suspects(audit, run, alike.index.tolist(), same["split"], limit))
@@ -66,13 +70,13 @@ def members(audit: Audit, run: Run, example_id: str) -> list[str]:
 
 
 def _facts(audit: Audit, run: Run, ids: Sequence[str]) -> pd.DataFrame:
-    """split, label and suggestion of some examples, in their order."""
+    """Returns split, label and suggestion of some examples, in their order."""
     frame = database.details(audit, run, ids)[["split", "label"]]
     return frame.assign(suggestion=database.suggestions(audit, run, frame["label"])["suggested_label"])
 
 
 def _suspicion(audit: Audit, run: Run, ids: Sequence[str], split: str) -> dict[str, float]:
-    """How suspicious some examples are under the queue's order, higher = more."""
+    """Returns how suspicious some examples are by the queue's order; higher is more suspicious."""
     order = database.start_order(audit, run, split)
     if order is None or not ids:
         return {}
@@ -82,7 +86,7 @@ def _suspicion(audit: Audit, run: Run, ids: Sequence[str], split: str) -> dict[s
 
 
 def _limit(audit: Audit, run: Run, split: str, example_id: str) -> float:
-    """From which suspicion on an example is a suspect."""
+    """Returns the suspicion above which an example is a suspect."""
     own = _suspicion(audit, run, [example_id], split).get(example_id, np.inf)
     order = database.start_order(audit, run, split)
     if order is None:

@@ -1,7 +1,7 @@
-"""Corrected labels to take away from a page: the patches of all splits as one zip file.
+"""The download of corrected labels: the patches of all splits as one zip file.
 
-The same as `hardlook export`, without what whoever presses the button must not see yet (``dashboard.blinding``); made
-when the button is pressed, in a folder that is gone afterwards.
+The content equals `hardlook export` without what the visitor must not see yet (``dashboard.blinding``). It is made when
+the button is pressed, in a temporary folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scoring.reviews import ReviewLog
 
 
 def packed_patches(audit: Audit, log: ReviewLog, fmt: str) -> bytes:
-    """One patch per split (``fmt``: csv or parquet), zipped."""
+    """Returns one patch per split (``fmt``: csv or parquet), zipped."""
     buffer, hidden = io.BytesIO(), second_reader.hidden_from(audit, serving().identity.reviewer)
     examples = database.labels(audit)
     examples = examples[~examples["example_id"].isin(list(hidden))]

@@ -1,9 +1,9 @@
-"""What earlier meetings said about examples that look like one: by nearest neighbours on features, or the same label
-and suggestion (``scoring.reviews.meetings.precedents_for``).
+"""Precedents of earlier meetings for similar examples: near neighbours by features, or the same label and suggested
+label (``scoring.reviews.meetings.precedents_for``).
 
-Input → output: example_ids → {id: [{text, meeting, label, new_label, …}]}, the newest first. Cost: the meetings'
-events, read once per new event; one query for the neighbours of all ids. Limit: without ``neighbours.parquet`` only the
-example itself and its label count.
+Input → output: example_ids → {id: [{text, meeting, label, new_label, …}]}, newest first. Cost: the meetings' events,
+read once per new event; one query for the neighbours of all ids. Limit: without ``neighbours.parquet`` only the example
+itself and its label count.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def near(
     labels: Mapping[str, str | None] | None = None,
     suggestions: Mapping[str, str | None] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """The precedents beside each example; those that an example set itself are left out."""
+    """Returns the precedents for each example, without those that the example set itself."""
     known = _known(serving().log_url, decisions.last_position(audit))
     if not known:
         return {}
@@ -35,7 +35,7 @@ def near(
     labels, suggestions = labels or {}, suggestions or {}
     return {
         one: meetings.precedents_for(
-            [told for told in known if told["examples"][0] != one],
+            [precedent for precedent in known if precedent["examples"][0] != one],
             one,
             alike.get(one, ()),
             labels.get(one),

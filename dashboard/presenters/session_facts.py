@@ -1,12 +1,10 @@
-"""What helps to decide about some examples at once: scores with their percentile in the class, neighbours, and the
-rest.
+"""What a session shows about several examples: scores with percentiles within the class, neighbours, history and more.
 
-Input → output: a few example_ids and a run → {example_id: one dict ready for JSON}. The browser asks for the examples
-that come next, so several are read with one query per file. Percentiles are among the examples of the same split and
-label; exact for classes of up to ``MOST_VALUES`` examples, else to 0.05 %.
+Input → output: a few example_ids and a run → {example_id: one dict ready for JSON}. The browser requests the next
+examples together, so each file is read with one query. Percentiles are among the examples of the same split and label.
+They are exact for classes of up to ``MOST_VALUES`` examples, else accurate to 0.05 %.
 
-Cost at 60,000 examples: about 15 ms per score file for a batch, and once more where it has classes that were not asked
-for before.
+Cost at 60,000 examples: about 15 ms per score file for a batch, and once more for classes that are not cached yet.
 """
 
 from __future__ import annotations
@@ -39,25 +37,25 @@ MOST_GROUPS = 400
 MOST_NEIGHBOURS = 12
 
 
-def dossiers(audit: Audit, run: Run | None, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Everything beside the picture, for the examples among ``ids`` that exist."""
+def session_facts(audit: Audit, run: Run | None, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Returns all facts beside the image, for the examples among ``ids`` that exist."""
     rows = {row["example_id"]: row for row in database.rows(audit.examples_path, ids).to_pylist()}
     known = [one for one in ids if one in rows]
-    unseen = model_output.why(audit, known)
-    seen = [one for one in known if one not in unseen]
-    scores = _scores(audit, run, {one: rows[one] for one in seen}) if run else {}
-    likely = _probabilities(audit, run, seen) if run else {}
-    near = neighbours(audit, run, seen) if run else {}
+    hidden = model_output.hidden_reasons(audit, known)
+    shown = [one for one in known if one not in hidden]
+    scores = _scores(audit, run, {one: rows[one] for one in shown}) if run else {}
+    likely = _probabilities(audit, run, shown) if run else {}
+    near = neighbours(audit, run, shown) if run else {}
     own = plain_cells(audit, run, known)
     labels = {one: rows[one]["label"] for one in known}
-    ruled = precedents.near(audit, run, seen, labels) | precedents.near(audit, None, list(unseen), labels)
+    ruled = precedents.near(audit, run, shown, labels) | precedents.near(audit, None, list(hidden), labels)
     return {
         one: {
             "precedents": ruled.get(one, []),
-            "hidden": unseen.get(one),
+            "hidden": hidden.get(one),
             "split": rows[one]["split"],
             "opinion": {name: own[one][name] for name in ("prediction", "suggestion", "suggestion_source")},
-            "content": example_content.in_full(audit, run if one in seen else None, rows[one]),
+            "content": example_content.full_content(audit, run if one in shown else None, rows[one]),
             "deep": is_deep(audit, rows[one]),
             "scores": scores.get(one, []),
             "probabilities": likely.get(one, []),
@@ -73,7 +71,7 @@ def dossiers(audit: Audit, run: Run | None, ids: Sequence[str]) -> dict[str, dic
 
 
 def _scores(audit: Audit, run: Run, rows: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Every score of each example with what it means: title, help, unit, suspicious, value, percentile."""
+    """Returns every score of each example with what it means: title, help, unit, suspicious, value, percentile."""
     columns = database.score_columns(run)
     found: dict[str, list[dict[str, Any]]] = {one: [] for one in rows}
     for scorer in dict.fromkeys(column.scorer for column in columns):
@@ -114,10 +112,9 @@ _keeping = threading.Lock()
 def class_values(
     scores: database.Stamp, examples: database.Stamp, groups: Collection[Group]
 ) -> dict[Group, dict[str, np.ndarray]]:
-    """Each column's values within each group in ascending order, thinned to ``MOST_VALUES``.
+    """Returns each column's values within each group in ascending order, thinned to ``MOST_VALUES``.
 
-    Groups that are not known yet are read with one query, whatever their number: one scan of the file per group would
-    be as many scans as there are classes.
+    All groups that are not cached are read with one query, because one scan of the file per class would be slow.
     """
     with _keeping:
         found = {group: _kept[scores, examples, group] for group in groups if (scores, examples, group) in _kept}
@@ -138,9 +135,8 @@ def _read_groups(
 ) -> dict[Group, dict[str, np.ndarray]]:
     wanted = "(SELECT unnest(?::VARCHAR[]) AS split, unnest(?::VARCHAR[]) AS label, unnest(?::INTEGER[]) AS at)"
     query = (
-        f"SELECT g.at AS own_group, s.* EXCLUDE (example_id) FROM {source(scores[0])} s "
-        f"JOIN {source(examples[0])} e ON e.example_id = s.example_id "
-        f"JOIN {wanted} g ON e.split = g.split AND e.label IS NOT DISTINCT FROM g.label"
+        f"SELECT g.at AS own_group, s.* EXCLUDE (example_id) FROM {source(scores[0])} s JOIN {source(examples[0])} e "
+        f"ON e.example_id = s.example_id JOIN {wanted} g ON e.split = g.split AND e.label IS NOT DISTINCT FROM g.label"
     )
     splits, labels = zip(*groups, strict=True)
     table = database.sql(query, [list(splits), list(labels), list(range(len(groups)))])
@@ -158,7 +154,7 @@ def _thinned(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _probabilities(audit: Audit, run: Run, ids: Sequence[str]) -> dict[str, list[tuple[str, float]]]:
-    """The most probable classes of each example, highest first, from the logits of the last checkpoint."""
+    """Returns the most probable classes of each example, highest first, from the logits of the last checkpoint."""
     if not run.logits_path.is_file():
         return {}
     names, logits = read_vectors(run.logits_path, ids)
@@ -177,7 +173,7 @@ def _probabilities(audit: Audit, run: Run, ids: Sequence[str]) -> dict[str, list
 
 
 def neighbour_ids(run: Run, ids: Sequence[str]) -> dict[str, list[tuple[str, float]]]:
-    """The nearest examples by features of each, nearest first, with their cosine distance; none: not computed."""
+    """Returns the nearest examples by features with their cosine distance, nearest first; {} if not computed."""
     if not run.neighbours_path.is_file():
         return {}
     return {
@@ -187,7 +183,7 @@ def neighbour_ids(run: Run, ids: Sequence[str]) -> dict[str, list[tuple[str, flo
 
 
 def neighbours(audit: Audit, run: Run, ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """The nearest neighbours of each example as cells, with their distance."""
+    """Returns the nearest neighbours of each example as cells, with their distance."""
     near = {one: some[:MOST_NEIGHBOURS] for one, some in neighbour_ids(run, ids).items()}
     made = plain_cells(audit, run, [name for some in near.values() for name, _ in some])
     return {
@@ -206,7 +202,7 @@ def _neighbour(cell: dict[str, Any], distance: float, of: str, rank: int) -> dic
 
 
 def plain_cells(audit: Audit, run: Run | None, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Cells without a score by example_id; ids that the audit does not have are left out."""
+    """Returns cells without a score by example_id; unknown ids are left out."""
     names = list(dict.fromkeys(ids))
     if not names:
         return {}

@@ -1,12 +1,12 @@
-"""The data map as a training went on: where each example stood after any recorded epoch.
+"""The data map after any recorded epoch of a training.
 
-``positions`` reads ``dynamics/<training>/epoch-*.parquet`` with DuckDB and gives, over the epochs up to one
-of them, the three numbers of Swayamdipta et al. 2020: confidence (mean p(label), their eq. 1), variability
-(its population standard deviation, eq. 2) and correctness. Only examples recorded under the label that they
-have now count. ``progress`` gives the means of each epoch by itself.
+``positions`` reads ``dynamics/<training>/epoch-*.parquet`` with DuckDB. Over the epochs up to one of them it computes
+the three numbers of Swayamdipta et al. 2020: confidence (mean p(label), their eq. 1), variability (its population
+standard deviation, eq. 2) and correctness. Only examples recorded under their present label count. ``progress`` returns
+the means of each single epoch.
 
-Cost: at 60,000 examples and 15 epochs 0.2 s for the last epoch, once; an epoch that was shown is
-remembered. Limit: what is read grows with the epochs; ImageNet over 90 epochs takes seconds.
+Cost: at 60,000 examples and 15 epochs 0.2 s for the last epoch, once; results are cached. Limit: the amount read grows
+with the epochs; ImageNet over 90 epochs takes seconds.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ REGIONS = ("easy", "ambiguous", "hard")
 
 @dataclass(frozen=True)
 class Quantiles:
-    """Where the regions are cut: quantiles of confidence (easy above, hard below) and of variability
-    (ambiguous above).
-    """
+    """The limits of the regions: quantiles of confidence (easy above, hard below) and of variability (ambiguous
+    above)."""
 
     easy: float = 2 / 3
     hard: float = 1 / 3
@@ -38,17 +37,15 @@ class Quantiles:
 
 
 def epochs(run: Run, training: str) -> list[int]:
-    """The recorded epochs, as their files are numbered."""
+    """Returns the recorded epochs, as their files are numbered."""
     return [int(path.stem.removeprefix("epoch-")) for path in run.dynamics_files(training)]
 
 
 def positions(
     audit: Audit, run: Run, training: str, upto: int, selection: Selection, column: ScoreColumn | None = None
 ) -> pd.DataFrame:
-    """Where the selected examples stood after epoch ``upto`` → example_id, split, label, prediction,
-    confidence, variability, correctness, correct (after that epoch) and score (of ``column``, null for
-    none), by id.
-    """
+    """Returns the data map after epoch ``upto``: example_id, split, label, prediction, confidence, variability,
+    correctness, correct (after that epoch) and score (of ``column``, null for none), by id."""
     files = tuple(
         database.stamp(path)
         for path, epoch in zip(run.dynamics_files(training), epochs(run, training), strict=True)
@@ -81,10 +78,9 @@ def _positions(
         joined += f" LEFT JOIN {source(others[2][0])} s ON s.example_id = e.example_id"
         score = f"s.{identifier(column)}"
     found = database.sql(
-        f"WITH d AS ({_recorded(files, others[0])} GROUP BY r.example_id) "
-        f"SELECT e.example_id, e.split, e.label, {'p.prediction' if others[1] else 'NULL::VARCHAR'} AS prediction, "
-        f"d.confidence, d.variability, d.correctness, d.correct, {score} AS score FROM {joined} WHERE {condition} "
-        "ORDER BY e.example_id",
+        f"WITH d AS ({_recorded(files, others[0])} GROUP BY r.example_id) SELECT e.example_id, e.split, e.label, "
+        f"{'p.prediction' if others[1] else 'NULL::VARCHAR'} AS prediction, d.confidence, d.variability, "
+        f"d.correctness, d.correct, {score} AS score FROM {joined} WHERE {condition} ORDER BY e.example_id",
         [list(classes), *parameters],
     ).to_pandas()
     # variances of float32 numbers that are all the same may come out as 1e-9
@@ -92,25 +88,22 @@ def _positions(
 
 
 def _recorded(files: tuple[Any, ...], examples: database.Stamp) -> str:
-    """The query over the epoch tables, with the list of classes as its one parameter. A file's place is its
-    epoch.
-    """
+    """Returns the query over the epoch tables, with the list of classes as its one parameter. A file's position is
+    its epoch."""
     tables = " UNION ALL ".join(
         f"SELECT example_id, label, p_label::DOUBLE AS p_label, correct, {at} AS at FROM {source(file[0])}"
         for at, file in enumerate(files)
     )
     return (
-        "SELECT r.example_id, avg(r.p_label) AS confidence, stddev_pop(r.p_label) AS variability, "
-        "avg(r.correct::INT) AS correctness, arg_max(r.correct, r.at) AS correct "
-        f"FROM ({tables}) r JOIN {source(examples[0])} x ON x.example_id = r.example_id "
-        "AND list_extract(?::VARCHAR[], r.label + 1) = x.label WHERE r.p_label IS NOT NULL"
+        "SELECT r.example_id, avg(r.p_label) AS confidence, stddev_pop(r.p_label) AS variability, avg(r.correct::INT) "
+        f"AS correctness, arg_max(r.correct, r.at) AS correct FROM ({tables}) r JOIN {source(examples[0])} x ON "
+        "x.example_id = r.example_id AND list_extract(?::VARCHAR[], r.label + 1) = x.label WHERE r.p_label IS NOT NULL"
     )
 
 
 def progress(audit: Audit, run: Run, training: str, selection: Selection) -> pd.DataFrame:
-    """After each recorded epoch by itself: the mean p(label) and the share right of the selected examples →
-    epoch, n, p_label, correct.
-    """
+    """Returns the mean p(label) and the share right of the selected examples after each single epoch: epoch, n,
+    p_label, correct."""
     files = tuple(database.stamp(path) for path in run.dynamics_files(training))
     at = (database.stamp(audit.examples_path), database.stamp(run.predictions_path))
     found = _progress(files, at, selection.without_decisions())
@@ -132,7 +125,7 @@ def _progress(files: tuple[Any, ...], others: tuple[Any, ...], selection: Select
 
 
 def regions(points: pd.DataFrame, quantiles: Quantiles) -> pd.Series:
-    """The region of each point: easy, ambiguous, hard; None where it is not known. Over the points given."""
+    """Returns the region of each point among the points given: easy, ambiguous, hard; None if it is not known."""
     found = data_map_regions(
         points["confidence"].to_numpy(dtype=float),
         points["variability"].to_numpy(dtype=float),
@@ -143,8 +136,9 @@ def regions(points: pd.DataFrame, quantiles: Quantiles) -> pd.Series:
     return pd.Series(found, index=points.index, dtype=object)
 
 
-def in_order(points: pd.DataFrame, region: str) -> pd.DataFrame:
-    """The points of a region, its purest first: the surest, the most variable, the least sure."""
+def region_examples(points: pd.DataFrame, region: str) -> pd.DataFrame:
+    """Returns the points of a region: easy by highest confidence, ambiguous by highest variability, hard by lowest
+    confidence."""
     own = points[points["region"] == region]
     by, rising = {
         "easy": ("confidence", False),
@@ -155,8 +149,8 @@ def in_order(points: pd.DataFrame, region: str) -> pd.DataFrame:
 
 
 def by_group(points: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """The means of each group of points, in this order → group, examples, confidence, variability, correctness, and the
-    share that lies in the hard region."""
+    """Returns the means of each group of points, in this order → group, examples, confidence, variability,
+    correctness, and the share that lies in the hard region."""
     table = points.assign(hard=points["region"] == "hard").groupby("group")
     found = table[["confidence", "variability", "correctness", "hard"]].mean()
     found.insert(0, "examples", table.size())

@@ -46,7 +46,7 @@ Stamp = tuple[str, int, int]
 
 
 def sql(query: str, parameters: Sequence[Any] = ()) -> pa.Table:
-    """Run one query on this process's in-memory DuckDB, on a cursor of its own."""
+    """Runs one query on this process's in-memory DuckDB, on a cursor of its own."""
     global _database
     with _lock:
         if _database is None:
@@ -64,9 +64,7 @@ def sql(query: str, parameters: Sequence[Any] = ()) -> pa.Table:
 
 
 def stamp(path: Path) -> Stamp | None:
-    """(path, modification time, size) of a file, None where there is none: the key of everything read from
-    it.
-    """
+    """Returns (path, modification time, size) of a file, the key of every cache of it; None if there is no file."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -79,7 +77,7 @@ def stamp(path: Path) -> Stamp | None:
 
 
 def open_audit() -> Audit:
-    """The audit that this process serves, read again when its ``audit.toml`` changed."""
+    """Returns the audit that this process serves, read again when its ``audit.toml`` changed."""
     root = serving().audit_path
     return _open_audit(root, stamp(root / CONFIG))
 
@@ -90,7 +88,7 @@ def _open_audit(root: Path, _stamp: Stamp | None) -> Audit:
 
 
 def score_columns(run: Run) -> list[ScoreColumn]:
-    """Every score column of a run, in the order of the file names; broken files are left out of the pages."""
+    """Returns every score column of a run, in the order of the file names; broken files are left out of the pages."""
     stamps = tuple(stamp(run.score_path(name)) for name in run.score_names())
     return _score_columns(run.root, run.name, stamps, stamp(run.record_path))
 
@@ -108,7 +106,7 @@ def _score_columns(root: Path, name: str, _stamps: tuple[Any, ...], _record: Sta
 
 
 def broken_scores(run: Run) -> list[str]:
-    """Score files that cannot be read."""
+    """Returns score files that cannot be read."""
     readable = {column.scorer for column in score_columns(run)}
     return [name for name in run.score_names() if name not in readable]
 
@@ -118,7 +116,7 @@ def broken_scores(run: Run) -> list[str]:
 
 
 def meta_columns(audit: Audit) -> dict[str, pa.DataType]:
-    """The dataset's own metadata columns, as ``meta.<name>``, with their types."""
+    """Returns the dataset's own metadata columns, as ``meta.<name>``, with their types."""
     at = stamp(audit.examples_path)
     return {} if at is None else dict(_meta_columns(at))
 
@@ -144,7 +142,7 @@ def _meta_values(examples: Stamp, column: str) -> tuple[list[str | None], float 
 
 
 def meta_choices(audit: Audit, column: str) -> tuple[str, list[str | None], tuple[float, float] | None]:
-    """How a metadata column is filtered: ("values", these), ("range", these bounds) or ("text", none)."""
+    """Returns how a metadata column is filtered: ("values", these), ("range", these bounds) or ("text", none)."""
     examples = stamp(audit.examples_path)
     if examples is None:
         return "values", [], None
@@ -155,7 +153,7 @@ def meta_choices(audit: Audit, column: str) -> tuple[str, list[str | None], tupl
 
 
 def meta_kind(examples: Stamp, column: str) -> str:
-    """Whether a metadata column is looked at by its "values", as a "range", or as "text"."""
+    """Returns whether a metadata column is filtered by its "values", as a "range", or as "text"."""
     values, low, high = _meta_values(examples, column)
     if low is not None and high is not None and len(values) > FEW_NUMBERS:
         return "range"
@@ -167,11 +165,10 @@ def meta_kind(examples: Stamp, column: str) -> str:
 
 
 def ranking(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> pa.Table:
-    """example_id and score of the selected examples that have this score, lowest first, ties by id.
+    """Returns example_id and score of the selected examples that have this score, lowest first, ties by id.
 
-    Decisions are no part of it: ``dashboard.queries.decisions`` filters by them. A decile is cut here, from the
-    deciles of the scored examples that the rest of the selection holds and that have a label and a
-    prediction.
+    ``dashboard.queries.decisions`` filters by decisions afterwards. A decile is computed here, among the scored
+    examples of the selection that have a label and a prediction.
     """
     files = (stamp(run.score_path(column.scorer)), stamp(audit.examples_path), stamp(run.predictions_path))
     if files[0] is None or files[1] is None or (selection.needs_predictions and files[2] is None):
@@ -188,7 +185,7 @@ def _ranking(files: tuple[Any, ...], column: str, selection: Selection) -> pa.Ta
 
 
 def _scored(files: tuple[Any, ...], column: str, selection: Selection, extra: list[str]) -> pa.Table:
-    """Scores of the selected examples in order, with more columns of e and p."""
+    """Returns scores of the selected examples in order, with more columns of e and p."""
     scores, examples, predictions = files
     name = f"s.{identifier(column)}"
     condition, parameters = selection.sql()
@@ -204,8 +201,7 @@ def _scored(files: tuple[Any, ...], column: str, selection: Selection, extra: li
 
 
 def details(audit: Audit, run: Run | None, ids: Sequence[str]) -> pd.DataFrame:
-    """Everything the cells of a page show about these examples, in the order of ``ids``, indexed by
-    example_id.
+    """Returns everything the cells of a page show about these examples, in the order of ``ids``, indexed by example_id.
 
     Columns: split, label, fingerprint, problem, and prediction, p_prediction, p_label, correct (null without
     predictions).
@@ -222,19 +218,19 @@ def details(audit: Audit, run: Run | None, ids: Sequence[str]) -> pd.DataFrame:
 
 
 def find(audit: Audit, column: str, value: str, most: int = 100) -> list[str]:
-    """The ids of the examples whose example_id or fingerprint is ``value``, at most some."""
+    """Returns the ids of the examples whose example_id or fingerprint is ``value``, at most some."""
     where = f"{source(audit.examples_path)} WHERE {identifier(column)} = ?"
     query = f"SELECT example_id FROM {where} ORDER BY example_id LIMIT {most}"
     return sql(query, [value])["example_id"].to_pylist()
 
 
 def labels(audit: Audit) -> pd.DataFrame:
-    """example_id, split, label and fingerprint of every example: what a patch is made against."""
+    """Returns example_id, split, label and fingerprint of every example: what a patch is made against."""
     return sql(f"SELECT example_id, split, label, fingerprint FROM {source(audit.examples_path)}").to_pandas()
 
 
 def matching(audit: Audit, meta: tuple[MetaFilter, ...]) -> set[str]:
-    """The ids that pass the metadata filters."""
+    """Returns the ids that pass the metadata filters."""
     condition, parameters = Selection(meta=meta).sql()
     return set(
         sql(f"SELECT example_id FROM {source(audit.examples_path)} e WHERE {condition}", parameters)[
@@ -244,9 +240,10 @@ def matching(audit: Audit, meta: tuple[MetaFilter, ...]) -> set[str]:
 
 
 def rows(path: Path, ids: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of some examples in one file, in the file's order: example_id and these columns, or all there are.
+    """Returns the rows of some examples in one file, in the file's order: example_id and these columns, or all there
+    are.
 
-    The one look-up by id of the pages: one query, whatever the number of ids, which go in as one list parameter.
+    All pages use this look-up by id. It is one query for any number of ids, which are one list parameter.
     """
     names = "*" if columns is None else ", ".join(["example_id", *map(identifier, columns)])
     where = "example_id IN (SELECT unnest(?::VARCHAR[]))"
@@ -254,12 +251,12 @@ def rows(path: Path, ids: Sequence[str], columns: Sequence[str] | None = None) -
 
 
 def suggestions(audit: Audit, run: Run, labels: pd.Series) -> pd.DataFrame:
-    """suggested_label and its source by example_id, for the examples of ``labels`` (given labels by id)."""
+    """Returns suggested_label and its source by example_id, for the examples of ``labels`` (given labels by id)."""
     return order.suggestions(audit, run, labels).set_index("example_id").reindex(labels.index)
 
 
 def start_order(audit: Audit, run: Run, split: str) -> Order | None:
-    """What ``scoring.queue.order.default_order`` says: with which score a queue starts, from which end, why."""
+    """Returns ``scoring.queue.order.default_order``: the score with which a queue starts, its end, and the reason."""
     stamps = tuple(stamp(run.score_path(name)) for name in run.score_names())
     return _start_order(audit.root, run.name, split, (stamp(audit.examples_path), *stamps))
 
@@ -275,7 +272,7 @@ def _start_order(root: Path, name: str, split: str, _stamps: tuple[Any, ...]) ->
 
 
 def decile_errors(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> pd.DataFrame:
-    """``scoring.evaluation.error_by_decile`` of the selected examples that have a label and a prediction."""
+    """Returns ``scoring.evaluation.error_by_decile`` of the selected examples that have a label and a prediction."""
     files = (stamp(run.score_path(column.scorer)), stamp(audit.examples_path), stamp(run.predictions_path))
     return _decile_errors(files, column.name, selection.without_decisions())
 
@@ -292,7 +289,7 @@ def _decile_errors(files: tuple[Any, ...], column: str, selection: Selection) ->
 def class_decile_errors(
     audit: Audit, run: Run, column: ScoreColumn, selection: Selection, classes: Sequence[str]
 ) -> pd.DataFrame:
-    """Error per decile within each of some classes → columns class, decile, n, error, low, high."""
+    """Returns error per decile within each of some classes → columns class, decile, n, error, low, high."""
     from dataclasses import replace
 
     frames = [
@@ -303,7 +300,7 @@ def class_decile_errors(
 
 
 def counts(audit: Audit, selection: Selection, by: Sequence[str]) -> pd.DataFrame:
-    """How many of the selected examples each group has, how many labelled, and how many unreadable."""
+    """Returns how many of the selected examples each group has, how many labelled, and how many unreadable."""
     return _counts(stamp(audit.examples_path), selection.without_decisions(), tuple(by))
 
 
@@ -319,7 +316,7 @@ def _counts(examples: Stamp, selection: Selection, by: tuple[str, ...]) -> pd.Da
 
 
 def accuracy(audit: Audit, run: Run, selection: Selection, by: Sequence[str]) -> pd.DataFrame:
-    """Accuracy per group: the columns of ``by``, n, right, accuracy. ``with_intervals`` adds low and high."""
+    """Returns accuracy per group: the columns of ``by``, n, right, accuracy. ``with_intervals`` adds low and high."""
     files = (stamp(audit.examples_path), stamp(run.predictions_path))
     if None in files:
         return pd.DataFrame(columns=[*by, "n", "right", "accuracy"])
@@ -341,17 +338,15 @@ def _accuracy(files: tuple[Any, ...], selection: Selection, by: tuple[str, ...])
 
 
 def with_intervals(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """The 95 % Wilson intervals beside accuracies, for the rows that a page shows: a thousand of them take
-    seconds.
-    """
+    """Returns the 95 % Wilson intervals beside accuracies, for the rows that a page shows: a thousand of them take
+    seconds."""
     bounds = [wilson(right, n) for right, n in zip(accuracy["right"], accuracy["n"], strict=True)]
     return accuracy.assign(low=[low for low, _ in bounds], high=[high for _, high in bounds])
 
 
 def problems(audit: Audit, selection: Selection, most: int = 1000) -> pd.DataFrame:
-    """Examples that could not be read, with the reason: example_id, split, label, problem; the first
-    ``most``.
-    """
+    """Returns examples that could not be read, with the reason: example_id, split, label, problem; the first
+    ``most``."""
     condition, parameters = selection.sql()
     return sql(
         f"SELECT example_id, split, label, problem FROM {source(audit.examples_path)} e "
@@ -361,7 +356,7 @@ def problems(audit: Audit, selection: Selection, most: int = 1000) -> pd.DataFra
 
 
 def coverage(audit: Audit, run: Run) -> pd.DataFrame:
-    """Per score file: how many examples are scored, stale (changed since) and not scored though readable."""
+    """Returns per score file how many examples are scored, stale (changed since) and readable but not scored."""
     names = [name for name in run.score_names() if name not in broken_scores(run)]
     files = tuple(stamp(run.score_path(name)) for name in names)
     rows = [_coverage(stamp(audit.examples_path), file) for file in files]
@@ -373,16 +368,15 @@ def _coverage(examples: Stamp, scores: Stamp) -> tuple[int, int, int]:
     changed = "e.fingerprint IS DISTINCT FROM s.fingerprint OR e.label IS DISTINCT FROM s.label"
     there = {"fingerprint", "label"} <= set(read_schema(scores[0]).names)
     row = sql(
-        f"SELECT count(s.example_id), "
-        f"count(*) FILTER (s.example_id IS NOT NULL AND ({changed if there else 'FALSE'})),"
-        f" count(*) FILTER (s.example_id IS NULL AND e.problem IS NULL) FROM {source(examples[0])} e "
-        f"LEFT JOIN {source(scores[0])} s ON s.example_id = e.example_id"
+        "SELECT count(s.example_id), count(*) FILTER (s.example_id IS NOT NULL AND "
+        f"({changed if there else 'FALSE'})), count(*) FILTER (s.example_id IS NULL AND e.problem IS NULL) FROM "
+        f"{source(examples[0])} e LEFT JOIN {source(scores[0])} s ON s.example_id = e.example_id"
     )
     return tuple(row[at][0].as_py() for at in range(3))
 
 
 def duplicates(audit: Audit) -> pd.DataFrame:
-    """Exact duplicates as ``scoring.data.duplicates`` finds them, those across splits and labels first."""
+    """Returns exact duplicates as ``scoring.data.duplicates`` finds them, those across splits and labels first."""
     return _duplicates(stamp(audit.examples_path))
 
 

@@ -1,11 +1,9 @@
-"""What was decided, as pages need it: which examples are open, how far each reviewer is, the events of the
-log.
+"""Decisions as pages read them: which examples are decided and how, and the progress of each reviewer.
 
-Decisions are read through ``scoring.reviews``; a queue asks how the log stood at one *position*, so that its
-order stays as it was while somebody works through it. The log is append-only, so that answer never changes
-and is kept.
+Decisions are read through ``scoring.reviews``. A queue asks for the state at one *position* of the log, so its order
+stays the same during a review. The log is append-only, so that state never changes and is cached.
 
-Cost: one query for what is new per page; a first reading of 100,000 events takes about a second.
+Cost: one query for new events per page; a first reading of 100,000 events takes about a second.
 """
 
 from __future__ import annotations
@@ -25,12 +23,12 @@ from scoring.reviews import decisions as verdicts
 from scoring.reviews.verdicts import VERDICTS, saying, taking
 
 STATES = 16
-TOLD = ("decided", "given", "other", "disputed", "flagged")
-"""The states that tell how far a review is."""
+PROGRESS_STATES = ("decided", "given", "other", "disputed", "flagged")
+"""The states that make up the progress of a review."""
 
 
 def open_log(audit: Audit) -> ReviewLog:
-    """The review log of this audit, at the address that this process serves."""
+    """Returns the review log of this audit, at the address that this process serves."""
     url = serving().log_url
     return _open_log(url, audit.log_name(url))
 
@@ -46,7 +44,7 @@ def _tail(url: str, name: str) -> Tail:
 
 
 def last_position(audit: Audit) -> int:
-    """The position of the audit's newest event, 0 for an empty log."""
+    """Returns the position of the audit's newest event, 0 for an empty log."""
     url = serving().log_url
     tail = _tail(url, audit.log_name(url))
     tail.look()
@@ -54,9 +52,8 @@ def last_position(audit: Audit) -> int:
 
 
 def state_at(audit: Audit, as_of: int | None = None) -> dict[str, frozenset[str]]:
-    """Which examples are decided, given, other, …, flagged, disputed, as the log stood at ``as_of`` (None:
-    now).
-    """
+    """Returns the examples that are decided, given, other, …, flagged, disputed at position ``as_of`` of the log
+    (None: now)."""
     last = last_position(audit)
     url = serving().log_url
     return _state_at(url, audit.log_name(url), last if as_of is None else min(as_of, last), last)
@@ -66,15 +63,16 @@ def state_at(audit: Audit, as_of: int | None = None) -> dict[str, frozenset[str]
 def _state_at(url: str, name: str, as_of: int, last: int) -> dict[str, frozenset[str]]:
     log = _open_log(url, name)
     if as_of == last:
-        return sort_out(log.consensus(), log.decisions(), log.flags())
+        return group_by_state(log.consensus(), log.decisions(), log.flags())
     events = log.events()
     events = events[events["position"] <= as_of].reset_index(drop=True)
-    stands = verdicts.standing(events)
-    return sort_out(*(rule(events, stands) for rule in (verdicts.consensus, verdicts.decisions, verdicts.flags)))
+    current = verdicts.standing(events)
+    return group_by_state(*(rule(events, current) for rule in (verdicts.consensus, verdicts.decisions, verdicts.flags)))
 
 
-def sort_out(consensus: pd.DataFrame, decisions: pd.DataFrame, flags: pd.DataFrame) -> dict[str, frozenset[str]]:
-    """The log's tables → the example_ids behind each of ``selection.decision_words``, "undecided" apart."""
+def group_by_state(consensus: pd.DataFrame, decisions: pd.DataFrame, flags: pd.DataFrame) -> dict[str, frozenset[str]]:
+    """Returns the example_ids of each of ``selection.decision_words`` from the log's tables; "undecided" is left
+    out."""
     decided = frozenset(consensus["example_id"])
     by_verdict = {
         verdict: frozenset(consensus.loc[consensus["verdict"] == verdict, "example_id"]) for verdict in VERDICTS
@@ -89,8 +87,8 @@ def sort_out(consensus: pd.DataFrame, decisions: pd.DataFrame, flags: pd.DataFra
     }
 
 
-def keep(table: pa.Table, decision: str | None, state: dict[str, frozenset[str]]) -> pa.Table:
-    """The rows of a ranking whose example is in that state; all of them for None."""
+def filter_by_decision(table: pa.Table, decision: str | None, state: dict[str, frozenset[str]]) -> pa.Table:
+    """Returns the rows of a ranking whose example is in that state; all rows for None."""
     if decision is None:
         return table
     named = state["decided"] if decision == "undecided" else state[decision]
@@ -99,7 +97,7 @@ def keep(table: pa.Table, decision: str | None, state: dict[str, frozenset[str]]
 
 
 def progress(audit: Audit) -> pd.DataFrame:
-    """One row per reviewer: decided, relabelled, unsure, flagged, last decision, median seconds."""
+    """Returns one row per reviewer: decided, relabelled, unsure, flagged, last decision, median seconds."""
     log = open_log(audit)
     decisions, flags = log.decisions(), log.flags()
     grouped = decisions.groupby("reviewer", sort=True)

@@ -1,12 +1,12 @@
-"""How each example stands now, for grids that ask once a second: what changed since a position of the log.
+"""The current status of each example, and what changed since a position of the log, for grids that poll once a second.
 
 Inputs → outputs: the review log → plain dicts per example, ready for JSON:
-``{decisions: [{reviewer, verdict, new_label, labels, issues}], flags: [reviewer], notes: n, settled}``; settled tells
-``dashboard.blinding`` that a lead has ruled, and goes no further.
+``{decisions: [{reviewer, verdict, new_label, labels, issues}], flags: [reviewer], notes: n, settled}``. ``settled``
+tells ``dashboard.blinding`` that a lead has adjudicated the example; it is not sent on.
 
-Cost: a poll with no news is one indexed query at most every 0.2 s, however many browsers ask; with news, the derived
-tables of ``scoring.reviews`` are computed once for all of them. Limit: a browser that was away for more than
-``REMEMBERED`` events, or across an undo (which may take back a bulk act), is told to ask again for what it shows.
+Cost: a poll without news is one indexed query at most every 0.2 s, for any number of browsers. With news, the derived
+tables of ``scoring.reviews`` are computed once for all of them. Limit: a browser that missed more than ``REMEMBERED``
+events, or an undo (which may take back a bulk act), has to request the status of all its examples again.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ import pandas as pd
 from dashboard.queries.log_tail import Tail
 from scoring.reviews import ReviewLog, decisions
 
-EVERY = 0.2
-DERIVE_EVERY = 1.5  # times that
+LOOK_SECONDS = 0.2
+LOOKS_PER_DERIVATION = 1.5  # looks at the log between two derivations
 REMEMBERED = 20_000
-UNDO = ""  # in the place of an example: an undo may concern several
+UNDO = ""  # stands for an undo, which may concern several examples
 
 
-class Standings:
-    """The current states of one log's examples, shared by all requests of this process."""
+class LiveStatus:
+    """The current status of one log's examples, shared by all requests of this process."""
 
     def __init__(self, log: ReviewLog):
         self.log = log
         self._tail = Tail(log)
         self._recent: deque[tuple[int, str]] = deque(maxlen=REMEMBERED)
-        self._oldest = 0  # news after this position are all in ``_recent``
+        self._oldest = 0  # ``_recent`` holds every event after this position
         self._looked = 0.0
         self._frames: tuple[int, dict[str, pd.DataFrame]] = (-1, {})
         self._lock = threading.Lock()
@@ -43,9 +43,9 @@ class Standings:
         self._derived = 0.0
 
     def now(self, *, at_once: bool = False) -> int:
-        """The log's last position, as known for ``EVERY`` seconds, or read ``at_once``."""
+        """Returns the log's last position, at most ``LOOK_SECONDS`` old, or read now if ``at_once``."""
         with self._lock:
-            if at_once or time.monotonic() - self._looked > EVERY:
+            if at_once or time.monotonic() - self._looked > LOOK_SECONDS:
                 self._look()
             return self.position
 
@@ -70,7 +70,8 @@ class Standings:
             self._recent.extend(zip(fresh["position"].tolist(), named.tolist(), strict=True))
 
     def changed(self, after: int) -> dict[str, Any]:
-        """{position, examples: their states, again: whether everything on screen must be asked for again}."""
+        """Returns {position, examples: their status, again: whether the browser has to request all its examples
+        again}."""
         position = self.now()
         if after == position or self._too_soon(after):
             return {"position": after, "examples": {}, "again": False}
@@ -80,13 +81,15 @@ class Standings:
         return {"position": position, "examples": {} if again else self._states(touched), "again": again}
 
     def _too_soon(self, after: int) -> bool:
-        """Whether the tables were derived a moment ago and tell nothing newer: whoever asks comes again in a second,
-        and so a team that decides fourteen times a second has its tables derived some three times."""
+        """Returns whether the tables were derived a moment ago and hold nothing new for this browser, which polls
+        again in a second. A team that decides fourteen times a second has its tables derived three times a second."""
         known, _ = self._frames
-        return known <= after <= self.position and time.monotonic() - self._derived < DERIVE_EVERY * EVERY
+        return (
+            known <= after <= self.position and time.monotonic() - self._derived < LOOKS_PER_DERIVATION * LOOK_SECONDS
+        )
 
     def of(self, ids: Iterable[str]) -> dict[str, Any]:
-        """{position, examples}: how these examples stand; those nobody has touched are there too."""
+        """Returns {position, examples}: the status of these examples, also of those without events."""
         return {"position": self.now(), "examples": self._states(set(ids))}
 
     def _states(self, ids: set[str]) -> dict[str, dict[str, Any]]:
@@ -95,7 +98,7 @@ class Standings:
         }
         frames = self._current()
         for row in _rows(frames["decisions"], ids):
-            states[row["example_id"]]["decisions"].append(told(row))
+            states[row["example_id"]]["decisions"].append(decision_json(row))
         for row in _rows(frames["flags"], ids):
             states[row["example_id"]]["flags"].append(row["reviewer"])
         for row in _rows(frames["comments"], ids):
@@ -106,7 +109,7 @@ class Standings:
         return states
 
     def _current(self) -> dict[str, pd.DataFrame]:
-        with self._deriving:  # of many who ask at once, one derives
+        with self._deriving:  # of many requests at once, one derives the tables
             position, frames = self._frames
             if position != self.position:
                 position = self.position
@@ -116,13 +119,13 @@ class Standings:
             return frames
 
 
-def undoing(log: ReviewLog, act: dict[str, Any], reviewer: str) -> dict[str, Any]:
-    """What taking an act back brings: ``before``, by example the reviewer's own decision, the flag and the notes that
-    then stand, and ``opens``, the examples that the reviewer has then not decided any more."""
+def undo_preview(log: ReviewLog, act: dict[str, Any], reviewer: str) -> dict[str, Any]:
+    """Returns the effect of an undo: ``before``, per example the reviewer's own decision, flag and notes that are
+    then current, and ``opens``, the examples that the reviewer has then not decided any more."""
     events, stands = log.without(act)
     frames = {name: getattr(decisions, name)(events, stands) for name in ("decisions", "flags", "comments")}
     own = frames["decisions"][frames["decisions"]["reviewer"] == reviewer]
-    before = {row["example_id"]: told(row) for row in own.to_dict("records")}
+    before = {row["example_id"]: decision_json(row) for row in own.to_dict("records")}
     flagged, notes = set(frames["flags"]["example_id"]), frames["comments"]["example_id"].value_counts()
     now = log.decisions()
     decided = set(now.loc[(now["reviewer"] == reviewer) & now["verdict"].notna(), "example_id"])
@@ -135,14 +138,14 @@ def undoing(log: ReviewLog, act: dict[str, Any], reviewer: str) -> dict[str, Any
     }
 
 
-def told(row: dict[str, Any]) -> dict[str, Any]:
-    """What a decision says, as JSON has it."""
-    texts = {name: plain(row[name]) for name in ("reviewer", "verdict", "new_label")}
+def decision_json(row: dict[str, Any]) -> dict[str, Any]:
+    """Returns a decision as plain data for JSON."""
+    texts = {name: json_value(row[name]) for name in ("reviewer", "verdict", "new_label")}
     return {**texts, "labels": list(row["labels"]), "issues": list(row["issues"])}
 
 
-def plain(value: Any) -> Any:
-    """A scalar of pandas as JSON has it: nulls as None, times in ISO format."""
+def json_value(value: Any) -> Any:
+    """Returns a scalar of pandas as plain data for JSON: nulls as None, times in ISO format."""
     if value is None or value is pd.NaT or (not isinstance(value, (str, list, tuple)) and pd.isna(value)):
         return None
     return value.isoformat() if hasattr(value, "isoformat") else value

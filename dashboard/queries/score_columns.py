@@ -1,9 +1,7 @@
-"""Score columns as the files describe them: what each is called, what it means, which of its ends deserves a
-look.
+"""Score columns as their files describe them: title, meaning, and which end is suspicious or hard.
 
-A column is known from its Parquet field metadata alone, so a new score appears on every page without an edit.
-Columns of one scorer that carry a stage, an index or a form (VoG) are *variants* of one score and are chosen
-step by step.
+A column is read from its Parquet field metadata alone, so a new score appears on every page without an edit. Columns of
+one scorer with a stage, an index or a form (VoG) are *variants* of one score and are chosen step by step.
 """
 
 from __future__ import annotations
@@ -24,10 +22,11 @@ FIXED = ("example_id", "fingerprint", "label")
 STEPS = ("stage", "index", "form", "normalised")
 STEP_WORDS = {"stage": "Stage", "index": "Of class", "form": "Form", "normalised": "Scale"}
 STEP_HELP = {
-    "stage": "Early = the first three checkpoints, late = the last three, all = every one.",
-    "index": "Whose output is followed: the given label's, or the prediction's, which needs no label.",
-    "form": "Gradient of the class's logit, or of its softmax probability. The two are different scores.",
-    "normalised": "z: relative to the rest of the class. raw: as computed; shows a class rotten throughout.",
+    "stage": "early: the first three checkpoints. late: the last three. all: every checkpoint.",
+    "index": "The class whose output is differentiated: the given label, or the prediction, which needs no label.",
+    "form": "Gradient of the class's logit or of its softmax probability. These are two different scores.",
+    "normalised": "z: standardised within the class. raw: not standardised; it also shows a class in which most labels "
+    "are wrong.",
 }
 PREFERRED = {"stage": "late", "index": "label", "form": "logit", "normalised": "z"}
 FEWEST_CHECKPOINTS = 6
@@ -35,7 +34,7 @@ FEWEST_CHECKPOINTS = 6
 
 @dataclass(frozen=True)
 class ScoreColumn:
-    """One column of one score file, with its facts and its measured direction (where it has one)."""
+    """One column of one score file, with its metadata and its measured direction, if any."""
 
     scorer: str
     name: str
@@ -56,16 +55,14 @@ class ScoreColumn:
 
     @property
     def hard_end(self) -> str | None:
-        """ "high", "low" or None: the end that deserves a look, declared by the score or measured on this
-        run.
-        """
+        """ "high", "low" or None: the end to review first, declared by the score or measured on this run."""
         if self.suspicious == "measured":
             return (self.direction or {}).get("hard")
         return self.suspicious if self.suspicious in ("high", "low") else None
 
 
 def read_columns(run: Run, scorer: str) -> list[ScoreColumn]:
-    """The score columns of one file, in its order, from its schema alone."""
+    """Returns the score columns of one file, in its order, from its schema alone."""
     directions = run.record().get("directions") or {}
     fields = [f for f in read_schema(run.score_path(scorer)) if f.name not in FIXED]
     return [_column(scorer, f, directions) for f in fields]
@@ -90,7 +87,7 @@ def _column(scorer: str, arrow_field: pa.Field, directions: Mapping[str, Any]) -
 
 @dataclass(frozen=True)
 class Score:
-    """What a picker offers under one name: a single column, or the variants of one."""
+    """One entry of the score list: a single column, or the variants of one score."""
 
     title: str
     columns: tuple[ScoreColumn, ...]
@@ -102,7 +99,7 @@ class Score:
 
 
 def group_columns(columns: Sequence[ScoreColumn]) -> list[Score]:
-    """Columns → what a picker offers: variants of one scorer and family together, titles told apart."""
+    """Returns the entries of the score list: variants of one scorer and family together, with unique titles."""
     groups: dict[tuple[str, str], list[ScoreColumn]] = {}
     for column in columns:
         variant = column.family or column.scorer
@@ -115,9 +112,8 @@ def group_columns(columns: Sequence[ScoreColumn]) -> list[Score]:
 
 
 def _group_title(group: Sequence[ScoreColumn]) -> str:
-    """The column's title; for variants what their titles begin with: "VoG" of "VoG late, label" and "VoG all,
-    label".
-    """
+    """Returns the column's title; for variants the common beginning of their titles: "VoG" of "VoG late, label" and
+    "VoG all, label"."""
     if len(group) == 1:
         return group[0].title
     titles = [column.title for column in group]
@@ -125,22 +121,23 @@ def _group_title(group: Sequence[ScoreColumn]) -> str:
 
 
 def find_column(columns: Sequence[ScoreColumn], address: str | None) -> ScoreColumn | None:
-    """The column of that address, or None."""
+    """Returns the column with that address, or None."""
     return next((column for column in columns if column.address == address), None)
 
 
 def first_column(columns: Sequence[ScoreColumn]) -> ScoreColumn:
-    """What /grid starts with: VoG in its preferred variant, else the first column. There must be one."""
+    """Returns the default column of /grid: VoG in its preferred variant, else the first column. Raises
+    ``HardlookError`` without columns."""
     vog = [column for column in columns if column.scorer == "vog"] or list(columns)
     if not vog:
-        raise HardlookError("this run has no score that could be shown; run `hardlook score`")
+        raise HardlookError("this run has no score to show; compute scores with `hardlook score`")
     return max(vog, key=lambda c: [c.steps.get(step) == PREFERRED[step] for step in STEPS])
 
 
 def start_column(columns: Sequence[ScoreColumn]) -> ScoreColumn:
-    """Where /grid opens: ``first_column``, or where neither of its ends is hard on held-out examples, the stage and
-    form of the same score whose measured direction is strongest there. Columns without any value (VoG's logit form of a
-    model that returns probabilities) are passed over."""
+    """Returns the column with which /grid opens: ``first_column``, or if neither of its ends is hard on held-out
+    examples, the stage and form of the same score with the strongest measured direction. Columns without any value
+    (VoG's logit form of a model that returns probabilities) are skipped."""
     first = first_column([c for c in columns if (c.direction or {}).get("n") != 0] or columns)
     measured = dict(first.direction or {}) if first.suspicious == "measured" else {}
     if (
@@ -162,32 +159,32 @@ def start_column(columns: Sequence[ScoreColumn]) -> ScoreColumn:
 
 
 def describe_ends(column: ScoreColumn) -> tuple[bool, str]:
-    """Which end deserves a look and why → (is it a warning, a sentence)."""
+    """Returns which end to review first and why: (whether it is a warning, a sentence)."""
     if column.suspicious in ("high", "low"):
-        return False, f"The {column.suspicious}est are suspicious: the score is built so."
+        return False, f"The {column.suspicious}est values are suspicious, by the definition of the score."
     if column.suspicious != "measured":
-        return False, "This number ranks nothing by itself: neither end is the suspicious one."
+        return False, "This score does not rank suspicion: neither end is suspicious."
     direction = column.direction
     if not direction:
         return (
             True,
-            "Which end is hard was not measured for this run: it takes predictions on labelled examples.",
+            "The hard end is not known for this run. Measuring it needs predictions on labelled examples.",
         )
     if direction.get("rho") is None:
-        return True, f"Which end is hard cannot be said: {_nothing_to_measure(direction)}."
+        return True, f"The hard end cannot be measured: {_nothing_to_measure(direction)}."
     measured = (
-        f"rank correlation of score and error {number(direction['rho'])}, "
-        f"95 % interval {number(direction['low'])} to "
-        f"{number(direction['high'])}, {direction['n']:,} {direction.get('split', 'test')} examples"
+        f"rank correlation of score and model error {number(direction['rho'])}, 95 % interval "
+        f"{number(direction['low'])} to {number(direction['high'])}, over {direction['n']:,} "
+        f"{direction.get('split', 'test')} examples"
     )
     if direction.get("both"):
-        return True, f"Both ends are hard here, and neither alone ({measured}): look at both sides."
+        return True, f"Both ends are hard in this run ({measured}). Review both ends."
     if direction.get("hard") is None:
         return (
             True,
-            f"Neither end is hard here ({measured}): this score does not rank difficulty on this run.",
+            f"Neither end is hard in this run, so this score does not rank difficulty here ({measured}).",
         )
-    return False, f"The {direction['hard']}est are hard here ({measured})."
+    return False, f"The {direction['hard']}est values are hard in this run ({measured})."
 
 
 def _nothing_to_measure(direction: Mapping[str, Any]) -> str:
@@ -197,7 +194,7 @@ def _nothing_to_measure(direction: Mapping[str, Any]) -> str:
 
 
 def stages_overlap(run_record: Mapping[str, Any]) -> int | None:
-    """The number of checkpoints where early and late share some (fewer than six), else None."""
+    """Returns the number of checkpoints if early and late share some (fewer than six), else None."""
     found = run_record.get("checkpoints")
     n = len(found) if isinstance(found, (list, dict)) else None
     return n if n is not None and n < FEWEST_CHECKPOINTS else None

@@ -1,11 +1,9 @@
-"""Many scores of the same examples as one data frame, read with DuckDB and turned so that high deserves a
-look.
+"""Many scores of the same examples as one data frame, oriented so that high means suspicious.
 
-Inputs: an audit, a run, score columns and a selection; outputs: data frames indexed by example_id whose
-columns are named ``<scorer>.<column>``. Of more than ``MOST`` examples a fixed sample is taken, by a hash
-of their ids. Cost: 60,000 examples of 50 columns take 0.4 s once. The truth is read here and leaves this
-module only as one boolean per example of a group, for curves; pages show nothing of it about a single
-example.
+Inputs: an audit, a run, score columns and a selection; outputs: data frames indexed by example_id with columns named
+``<scorer>.<column>``. Of more than ``MOST`` examples a fixed sample is taken, by a hash of their ids. Cost: 60,000
+examples of 50 columns take 0.4 s once. Verified labels are read here and leave this module only as one boolean per
+example of a group, for curves; pages never show them for a single example.
 """
 
 from __future__ import annotations
@@ -34,24 +32,22 @@ STAGES = ("early", "late", "all")
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """(n, m) scores by example_id, turned so that high deserves a look, and the (n,) given labels of the
-    same examples.
-    """
+    """(n, m) scores by example_id, oriented so that high means suspicious, and the (n,) given labels of the same
+    examples."""
 
     values: pd.DataFrame
     labels: pd.Series
 
 
-def titles(columns: Sequence[ScoreColumn]) -> dict[str, str]:
-    """Address → the column's title, or the address itself where a title is not the only one."""
+def unique_titles(columns: Sequence[ScoreColumn]) -> dict[str, str]:
+    """Returns address → the column's title, or the address itself if the title is not unique."""
     words = [column.title for column in columns]
     return {c.address: c.title if words.count(c.title) == 1 else c.address for c in columns}
 
 
 def main_variants(columns: Sequence[ScoreColumn], stage: str) -> list[ScoreColumn]:
-    """One column per score; of a score in variants those of this stage in the preferred form and scale, for the
-    label and for the prediction. A score that does not come in one of these choices is there with what it has.
-    """
+    """Returns one column per score; of a score with variants those of this stage in the preferred form and scale,
+    for the label and for the prediction. A score without one of these choices keeps what it has."""
     wanted = {"stage": stage, "form": PREFERRED["form"], "normalised": PREFERRED["normalised"]}
     there: dict[tuple[str, str], set[str]] = {}
     for column in columns:
@@ -65,7 +61,7 @@ def main_variants(columns: Sequence[ScoreColumn], stage: str) -> list[ScoreColum
 
 
 def stages(columns: Sequence[ScoreColumn]) -> list[str]:
-    """The stages that the columns come in."""
+    """Returns the stages that the columns come in."""
     there = {column.steps.get("stage") for column in columns}
     return [stage for stage in STAGES if stage in there]
 
@@ -73,7 +69,7 @@ def stages(columns: Sequence[ScoreColumn]) -> list[str]:
 def score_frame(
     audit: Audit, run: Run, columns: Sequence[ScoreColumn], selection: Selection, most: int = MOST
 ) -> Scores:
-    """The scores of the selected examples; columns that nobody here has are left out."""
+    """Returns the scores of the selected examples, without columns that are empty for them."""
     files = tuple(database.stamp(run.score_path(name)) for name in dict.fromkeys(c.scorer for c in columns))
     named = tuple((c.scorer, c.name, c.hard_end) for c in columns)
     at = (database.stamp(audit.examples_path), database.stamp(run.predictions_path), *files)
@@ -103,8 +99,8 @@ def _score_frame(
         joined += f" JOIN {source(run.predictions_path)} p ON p.example_id = e.example_id"
     condition, parameters = selection.sql()
     query = f"SELECT e.example_id, e.label, {fields or 'NULL AS nothing'} FROM {joined} WHERE {condition}"
-    drawn = f"SELECT * FROM ({query} ORDER BY md5(e.example_id), e.example_id LIMIT {most}) ORDER BY example_id"
-    found = database.sql(drawn, parameters).to_pandas().set_index("example_id")
+    sample = f"SELECT * FROM ({query} ORDER BY md5(e.example_id), e.example_id LIMIT {most}) ORDER BY example_id"
+    found = database.sql(sample, parameters).to_pandas().set_index("example_id")
     labels = found.pop("label")
     ends = {f"{scorer}.{column}": end for scorer, column, end in columns}
     values = turned(found[list(ends)].astype("float64"), ends)
@@ -112,8 +108,8 @@ def _score_frame(
 
 
 @lru_cache(maxsize=12)
-def varying(scores: Scores) -> tuple[Scores, tuple[str, ...]]:
-    """The scores that rank anything, and the addresses of those that are the same for every example."""
+def drop_constant(scores: Scores) -> tuple[Scores, tuple[str, ...]]:
+    """Returns the scores that vary, and the addresses of those with the same value for every example."""
     values = scores.values
     same = tuple(name for name in values if values[name].min() == values[name].max())
     return Scores(values.drop(columns=list(same)), scores.labels), same
@@ -121,24 +117,23 @@ def varying(scores: Scores) -> tuple[Scores, tuple[str, ...]]:
 
 @lru_cache(maxsize=12)
 def correlation(scores: Scores, method: str) -> tuple[pd.DataFrame, list[str]]:
-    """``rank_correlation`` of the scores and the clustered order; remembered, so that a page turn computes
-    nothing.
-    """
+    """Returns ``rank_correlation`` of the scores and the clustered order; cached, so that a page turn computes
+    nothing."""
     table = rank_correlation(scores.values, method)
     return table, clustered_order(table)
 
 
 @lru_cache(maxsize=12)
 def overlap(scores: Scores) -> pd.DataFrame:
-    """``top_overlap`` of the scores in their clustered order."""
+    """Returns ``top_overlap`` of the scores in their clustered order."""
     return top_overlap(scores.values[correlation(scores, "spearman")[1]])
 
 
-def take_label(audit: Audit, run: Run, columns: Sequence[ScoreColumn]) -> dict[str, bool]:
-    """Address → whether the score takes the given label.
+def uses_label(audit: Audit, run: Run, columns: Sequence[ScoreColumn]) -> dict[str, bool]:
+    """Returns address → whether the score uses the given label.
 
-    As the score declares it; else by whether an example without a label has it; else, where all have
-    labels, a score of the prediction's class is taken to need none.
+    The score declares it. Otherwise a score that unlabelled examples have does not use it. If every example has a
+    label, only scores of the prediction's class are taken not to use it.
     """
     found = {c.address: c.steps.get("index") != "prediction" if c.uses_label is None else c.uses_label for c in columns}
     open_ones = [c for c in columns if c.uses_label is None]
@@ -153,7 +148,7 @@ def take_label(audit: Audit, run: Run, columns: Sequence[ScoreColumn]) -> dict[s
 
 @lru_cache(maxsize=12)
 def _without_label(examples: database.Stamp, columns: tuple[tuple[database.Stamp, str], ...]) -> list[int] | None:
-    """How many readable examples without a label have each column; None where every example has a label."""
+    """Returns how many readable examples without a label have each column; None where every example has a label."""
     where = "label IS NULL AND problem IS NULL"
     whole = database.sql(f"SELECT count(*) n FROM {source(examples[0])} WHERE {where}")["n"][0].as_py()
     if not whole:
@@ -167,14 +162,14 @@ def _without_label(examples: database.Stamp, columns: tuple[tuple[database.Stamp
     ]
 
 
-def in_runs(audit: Audit, address: str) -> dict[str, ScoreColumn]:
-    """Run → its column of that address, for the runs that have it, in the audit's order."""
+def runs_with_score(audit: Audit, address: str) -> dict[str, ScoreColumn]:
+    """Returns run → its column with that address, in the audit's order."""
     found = {name: find_column(database.score_columns(audit.run(name)), address) for name in audit.run_names()}
     return {name: column for name, column in found.items() if column is not None}
 
 
-def over_runs(audit: Audit, runs: dict[str, ScoreColumn], selection: Selection) -> pd.DataFrame:
-    """(n, r) one score as each run has it, turned as in the first one."""
+def score_by_run(audit: Audit, runs: dict[str, ScoreColumn], selection: Selection) -> pd.DataFrame:
+    """Returns (n, r): one score in each run, oriented as in the first one."""
     first = next(iter(runs.values()))
     frames = {}
     for name, column in runs.items():
@@ -184,8 +179,9 @@ def over_runs(audit: Audit, runs: dict[str, ScoreColumn], selection: Selection) 
     return pd.DataFrame(there)
 
 
-def errors_of(audit: Audit, run: Run, selection: Selection) -> pd.Series:
-    """Whether the model errs, by example_id, for the selected examples that have a label and a prediction."""
+def model_errors(audit: Audit, run: Run, selection: Selection) -> pd.Series:
+    """Returns whether the model is wrong, by example_id, for the selected examples that have a label and a
+    prediction."""
     at = (database.stamp(audit.examples_path), database.stamp(run.predictions_path))
     return pd.Series(dtype=bool) if None in at else _errors(at, selection.without_decisions())
 
@@ -201,10 +197,9 @@ def _errors(files: tuple[Any, ...], selection: Selection) -> pd.Series:
     return found.astype(bool)
 
 
-def wrong_of(audit: Audit, labels: pd.Series) -> pd.Series | None:
-    """Whether the given label is known to be wrong, for those of some labelled examples whose truth is
-    known; None where the audit knows no truth. For aggregates alone.
-    """
+def wrong_labels(audit: Audit, labels: pd.Series) -> pd.Series | None:
+    """Returns whether the given label is wrong, for those of some labelled examples that have a verified label; None
+    if the audit has no verified labels. For aggregates only."""
     if audit.truth is None:
         return None
     path = audit.path(audit.truth["path"]) if "path" in audit.truth else None
@@ -214,12 +209,13 @@ def wrong_of(audit: Audit, labels: pd.Series) -> pd.Series | None:
     return labels.reindex(true.index).astype(str) != true.astype(str)
 
 
-def is_told_by_parts(audit: Audit, selection: Selection) -> bool:
-    """Whether the truth of single examples could be had from the difference of two selections like this one.
+def reveals_truth(audit: Audit, selection: Selection) -> bool:
+    """Returns whether the difference of two selections like this one could reveal the verified label of single
+    examples.
 
-    Not without metadata filters, and not with one column chosen by its values where each value's group holds enough
-    verified and wrong examples: two such selections differ by whole groups. Ranges and parts of texts can differ by
-    one.
+    False without metadata filters. False for one column filtered by its values, if each value's group has enough
+    verified and wrong examples, because two such selections differ by whole groups. True for ranges and parts of texts,
+    which can differ by one example.
     """
     if not selection.meta:
         return False
@@ -230,7 +226,7 @@ def is_told_by_parts(audit: Audit, selection: Selection) -> bool:
     value, table = identifier(first.column), source(audit.examples_path)
     query = f"SELECT example_id, label, CAST({value} AS VARCHAR) v FROM {table} e WHERE {condition}"
     found = database.sql(query, parameters).to_pandas().set_index("example_id")
-    wrong = wrong_of(audit, found["label"].astype(object).where(found["label"].notna(), None))
+    wrong = wrong_labels(audit, found["label"].astype(object).where(found["label"].notna(), None))
     if wrong is None:
         return False
     groups = wrong.groupby(found["v"].reindex(wrong.index).fillna("\0 nothing recorded")).agg(["size", "sum"])
@@ -241,5 +237,5 @@ def is_told_by_parts(audit: Audit, selection: Selection) -> bool:
 def _truth(root: Path, _audit: database.Stamp, _file: database.Stamp | None) -> pd.Series:
     found = truth(Audit.open(root))
     if found is None:
-        raise HardlookError("audit.toml has no [truth]")
+        raise HardlookError("audit.toml has no [truth] table; add one with the path of the verified labels")
     return found.set_index("example_id")["true_label"]

@@ -1,7 +1,7 @@
-"""What a page shows, as a value: filters and score of a view, and the SQL conditions that they come to.
+"""The selection of examples that a page shows, as a value, and the SQL conditions for it.
 
-Names and values are bound as parameters or quoted as identifiers, never pasted: class names and metadata are
-untrusted. A selection is hashable, so it keys the caches of ``dashboard.queries.database``.
+Names and values are bound as parameters or quoted as identifiers, never pasted, because class names and metadata are
+untrusted. A selection is hashable, so it is a key of the caches in ``dashboard.queries.database``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ META = "meta."
 
 
 def decision_words() -> dict[str, str]:
-    """What can be asked about how examples are decided, in words: every verdict, and what else the log tells of one."""
+    """Returns the choices of the decision filter with their words: every verdict, and the other states in the log."""
     return {
         "undecided": "not decided yet",
         "decided": "decided",
@@ -28,7 +28,7 @@ def decision_words() -> dict[str, str]:
 
 
 def identifier(name: str) -> str:
-    """A column name as SQL has it.
+    """Returns a column name quoted for SQL.
 
     >>> identifier('meta.a"b')
     '"meta.a""b"'
@@ -37,7 +37,7 @@ def identifier(name: str) -> str:
 
 
 def source(path: Any) -> str:
-    """``read_parquet`` of one file, whatever characters its path has.
+    """Returns ``read_parquet`` of one file for SQL, with special characters of its path escaped.
 
     >>> source("/a[1]/it's.parquet")
     "read_parquet('/a[[]1]/it''s.parquet')"
@@ -59,7 +59,7 @@ class MetaFilter:
     below: float | None = None
 
     def sql(self, table: str) -> tuple[list[str], list[Any]]:
-        """Conditions and their parameters; none where the filter is empty."""
+        """Returns conditions and their parameters; none where the filter is empty."""
         name = f"{table}.{identifier(self.column)}"
         conditions: list[str] = []
         parameters: list[Any] = []
@@ -81,12 +81,12 @@ class MetaFilter:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which examples of an audit a view is about.
+    """The examples of an audit that a view shows.
 
     ``class_name`` restricts by the label, or by the prediction where ``index`` is "prediction". ``decision``
     is one of ``decision_words``, as the log stood at position ``as_of``. ``decile`` (1 … 10) is of the score among
     the examples that the rest selects and that have a label and a prediction. ``example`` is one example_id.
-    ``left_out``: examples that numbers are counted without (``dashboard.blinding.model_output.open_part``).
+    ``left_out``: examples excluded from numbers (``dashboard.blinding.model_output.exclude_hidden``).
     """
 
     split: str | None = None
@@ -100,7 +100,7 @@ class Selection:
     left_out: frozenset[str] = frozenset()
 
     def without_decisions(self) -> Selection:
-        """The same examples whatever was decided: what a cache can keep."""
+        """Returns the same selection without decisions, which caches use as their key."""
         return replace(self, decision=None, as_of=0)
 
     @property
@@ -109,7 +109,7 @@ class Selection:
         return self.decile is not None or (self.class_name is not None and self.index == "prediction")
 
     def sql(self) -> tuple[str, list[Any]]:
-        """A condition over examples ``e`` and predictions ``p`` (decisions apart) and its parameters."""
+        """Returns a condition over examples ``e`` and predictions ``p`` (decisions apart) and its parameters."""
         conditions: list[str] = []
         parameters: list[Any] = []
         if self.split is not None:

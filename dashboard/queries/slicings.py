@@ -1,11 +1,11 @@
-"""Slicings as pages read them: kept ones, ones tried with other settings, and the map of influence embeddings.
+"""Slicings as pages read them: saved ones, ones found with other settings, and the map of influence embeddings.
 
-``kept`` and ``tried`` return the same: members (example_id, slice_id, distance to the centre) and the summary of
-``scoring.slices.slicing_run``. A slicing is tried in this process: embeddings are on the disk and torch is not needed;
-the last few are remembered. ``map_points`` joins the map's coordinates to what points are coloured by, never more than
-``MOST_POINTS`` of them: a lasso over many more would overrun the connection.
+``read_saved`` and ``find_unsaved`` return the same: members (example_id, slice_id, distance to the centre) and the
+summary of ``scoring.slices.slicing_run``. Slices are found in this process, because embeddings are on the disk and
+torch is not needed; the last few results are cached. ``map_points`` joins the map's coordinates to the values that
+colour the points. It returns at most ``MOST_POINTS`` points, since a lasso over many more overruns the connection.
 
-Cost: reading a kept slicing takes milliseconds; trying one at 60,000 × 100 seconds; the map 50 ms.
+Cost: reading a saved slicing takes milliseconds; finding one at 60,000 × 100 seconds; the map 50 ms.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from scoring.slices import slicing_run
 from scoring.slices.slicing_run import SliceSettings
 
 MOST_POINTS = slicing_run.MAP_MOST
-NONE = -1
+IN_NO_SLICE = -1
 """The slice id of examples that are in no slice."""
 
 
 @dataclass(frozen=True)
 class Slicing:
-    """Members, summary, and whether the embeddings were computed anew after it was kept."""
+    """Members, summary, and whether the embeddings are newer than the saved slicing."""
 
     members: pd.DataFrame
     summary: dict[str, Any]
@@ -42,7 +42,7 @@ class Slicing:
 
     @property
     def settings(self) -> SliceSettings:
-        """How it was found."""
+        """The settings with which it was found."""
         return SliceSettings(**self.summary["settings"])
 
     @property
@@ -51,39 +51,39 @@ class Slicing:
         return self.summary["slices"]
 
     def find(self, slice_id: str | None) -> dict[str, Any] | None:
-        """The slice that an address names, or None."""
+        """Returns the slice in an address, or None."""
         return next((one for one in self.slices if str(one["slice_id"]) == slice_id), None)
 
     def ids(self, slice_id: int) -> pd.DataFrame:
-        """The members of a slice, those nearest to its centre first."""
+        """Returns the members of a slice, those nearest to its centre first."""
         own = self.members[self.members["slice_id"] == slice_id]
         return own.sort_values(["distance", "example_id"], ignore_index=True)
 
 
-def kept(run: Run, name: str) -> Slicing:
-    """A slicing that was kept under a name. Raises ``HardlookError`` where it cannot be read."""
+def read_saved(run: Run, name: str) -> Slicing:
+    """Returns a saved slicing. Raises ``HardlookError`` if it cannot be read."""
     stamps = database.stamp(run.slices_path(name)), database.stamp(run.slices_summary_path(name))
     embeddings = database.stamp(run.influence_path)
-    found = _kept(run.root, run.name, name, stamps)
+    found = _read_saved(run.root, run.name, name, stamps)
     return Slicing(*found, stale=bool(embeddings and stamps[0] and embeddings[1] > stamps[0][1]))
 
 
 @lru_cache(maxsize=4)
-def _kept(root: Path, run: str, name: str, _stamps: tuple[Any, ...]) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _read_saved(root: Path, run: str, name: str, _stamps: tuple[Any, ...]) -> tuple[pd.DataFrame, dict[str, Any]]:
     members, summary = slicing_run.read_slicing(Run(run, root), name)
     if not summary:
-        raise HardlookError(f"the slicing {name!r} has lost its summary; keep it again, or run `hardlook slice` again")
+        raise HardlookError(f"the slicing {name!r} has no summary file; save it again, or run `hardlook slice` again")
     return members, summary
 
 
-def tried(audit: Audit, run: Run, settings: SliceSettings) -> Slicing:
-    """Slices found with other settings, here and now; nothing is written."""
+def find_unsaved(audit: Audit, run: Run, settings: SliceSettings) -> Slicing:
+    """Returns slices found with other settings; nothing is written."""
     files = (run.influence_path, run.predictions_path, audit.examples_path)
-    return Slicing(*_tried(audit.root, run.name, settings, tuple(database.stamp(path) for path in files)))
+    return Slicing(*_find_unsaved(audit.root, run.name, settings, tuple(database.stamp(path) for path in files)))
 
 
 @lru_cache(maxsize=6)
-def _tried(
+def _find_unsaved(
     root: Path, run: str, settings: SliceSettings, _stamps: tuple[Any, ...]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     audit = Audit.open(root)
@@ -92,11 +92,11 @@ def _tried(
     return found, slicing_run.summarise(everything, found, settings)
 
 
-def keep(audit: Audit, run: Run, settings: SliceSettings, name: str) -> None:
-    """Write the slicing of these settings under a name that is free."""
+def save(audit: Audit, run: Run, settings: SliceSettings, name: str) -> None:
+    """Saves the slicing of these settings under a new name."""
     name = slicing_run.checked_name(name.strip())
     if name in run.slicing_names():
-        raise HardlookError(f"there is a slicing {name!r} already; choose another name")
+        raise HardlookError(f"a slicing named {name!r} exists already; choose another name")
     with run.lock(wait=2):
         slicing_run.slice_run(audit, run, settings, name)
 
@@ -105,7 +105,8 @@ def keep(audit: Audit, run: Run, settings: SliceSettings, name: str) -> None:
 
 
 def map_points(audit: Audit, run: Run, selection: Selection, column: ScoreColumn | None) -> pd.DataFrame:
-    """The selected examples on the map: example_id, x, y, split, label, prediction, correct, score (null for none)."""
+    """Returns the selected examples on the map: example_id, x, y, split, label, prediction, correct, score (null for
+    none)."""
     files = [run.map_path, audit.examples_path, run.predictions_path]
     files += [run.score_path(column.scorer)] if column else []
     return _map_points(tuple(database.stamp(path) for path in files), selection, column.name if column else None)
@@ -129,13 +130,15 @@ def _map_points(files: tuple[Any, ...], selection: Selection, column: str | None
     ).to_pandas()
 
 
-def thin(points: pd.DataFrame, strata: str, most: int = MOST_POINTS, always: Collection[str] = ()) -> pd.DataFrame:
-    """At most ``most`` points: those of ``always`` first, the rest in equal shares of each stratum, drawn by a hash of
-    their id.
+def subsample(points: pd.DataFrame, strata: str, most: int = MOST_POINTS, always: Collection[str] = ()) -> pd.DataFrame:
+    """Returns at most ``most`` points: those of ``always`` first, the rest in equal shares of each stratum, drawn by a
+    hash of their id.
 
     >>> points = pd.DataFrame({"example_id": list("abcdef"), "slice_id": [0, 0, 0, 0, 1, 1]})
-    >>> thin(points, "slice_id", 3)["slice_id"].tolist(), thin(points, "slice_id", 1, ["c"])["example_id"].tolist()
-    ([0, 0, 1], ['c'])
+    >>> subsample(points, "slice_id", 3)["slice_id"].tolist()
+    [0, 0, 1]
+    >>> subsample(points, "slice_id", 1, ["c"])["example_id"].tolist()
+    ['c']
     """
     if len(points) <= most:
         return points
@@ -147,8 +150,8 @@ def thin(points: pd.DataFrame, strata: str, most: int = MOST_POINTS, always: Col
 
 
 def by_group(found: Slicing, slices: list[dict[str, Any]], groups: pd.Series, names: list[str]) -> pd.DataFrame:
-    """How many members of each of some slices are in each group → slice, accuracy, members, and a column per group
-    that any of them is in. ``groups``: the group's name by example_id."""
+    """Returns how many members of each of some slices are in each group → slice, accuracy, members, and a column per
+    group that any of them is in. ``groups``: the group's name by example_id."""
     members = found.members.assign(group=found.members["example_id"].map(groups)).dropna(subset=["group"])
     if members.empty or not slices:
         return pd.DataFrame()

@@ -1,8 +1,8 @@
-"""A VoG map as something to lay over the picture: colour for how much, transparency where it is little.
+"""A VoG map as an overlay for the image: colour for strength, transparency where it is weak.
 
-Input → output: the grey PNG that ``scoring.pipeline.vog_maps`` keeps → an RGBA PNG. The colours rise in lightness
-(inferno's), so they can be told apart in grey too. Limit: how a transform of the user's own crops is not known; its map
-is stretched over the whole picture.
+Input → output: the grey PNG of ``scoring.pipeline.vog_maps`` → an RGBA PNG. The lightness of the colours rises
+(inferno), so they can be told apart in grey too. Limit: how a user's own transform crops is not known, so the map is
+stretched over the whole image.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FAINTEST, STRONGEST = 0.1, 0.85  # opacity
 
 
 def overlay(grey_png: bytes | None) -> bytes | None:
-    """Grey PNG → coloured PNG with transparency; None for None."""
+    """Returns a grey PNG as a coloured one with transparency; None for None."""
     if grey_png is None:
         return None
     values = np.asarray(Image.open(io.BytesIO(grey_png)).convert("L"))
@@ -28,7 +28,7 @@ def overlay(grey_png: bytes | None) -> bytes | None:
 
 
 def _palette() -> np.ndarray:
-    """(256, 4) uint8: colour and opacity of each grey level."""
+    """Returns (256, 4) uint8: colour and opacity of each grey level."""
     levels = np.linspace(0, 1, 256)
     stops = np.linspace(0, 1, len(ANCHORS))
     colours = [np.interp(levels, stops, channel) for channel in np.array(ANCHORS, dtype=float).T]

@@ -1,9 +1,7 @@
-"""A queue that stays as it was when it was asked for, while its examples are decided and scores may be
-written anew.
+"""A ranking that does not change while a reviewer works through it, although examples are decided and scores renewed.
 
-Which examples are decided is taken from one position of the log; that position is in the address
-(``?as_of=``), so a link shows a colleague the same queue. The ranking itself is kept for the session. A
-button asks for the queue again.
+The decided examples are taken from one position of the log. That position is in the address (``?as_of=``), so a link
+shows a colleague the same queue. The ranking is stored in the browser session. A button renews it.
 """
 
 from __future__ import annotations
@@ -26,8 +24,8 @@ PARAMETER = "as_of"
 
 
 @dataclass(frozen=True)
-class Frozen:
-    """A ranking, lowest first, with what it was made of."""
+class FrozenRanking:
+    """A ranking, lowest first, with the key, the log position and the score file it was made from."""
 
     signature: tuple[Any, ...]
     as_of: int
@@ -36,44 +34,46 @@ class Frozen:
 
 
 def frozen_ranking(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, page: str) -> pa.Table:
-    """The ranking of the selected examples as it was when the page first showed it."""
+    """Returns the ranking of the selected examples as it was when the page first showed it."""
     signature = (run.name, column.address, selection)
     key = f"_frozen_{page}"
-    kept: Frozen | None = st.session_state.get(key)
+    frozen: FrozenRanking | None = st.session_state.get(key)
     last = decisions.last_position(audit)
-    if kept is None or kept.signature != signature:
-        linked = st.query_params.get(PARAMETER, "") if kept is None else ""
-        kept = freeze(audit, run, column, selection, min(int(linked), last) if linked.isdigit() else last)
-    if _asked_again(kept, last, database.stamp(run.score_path(column.scorer)), selection, page):
-        kept = freeze(audit, run, column, selection, last)
-    st.session_state[key] = kept
-    _put_into_address(kept.as_of if selection.decision else None)
-    return kept.table
+    if frozen is None or frozen.signature != signature:
+        linked = st.query_params.get(PARAMETER, "") if frozen is None else ""
+        frozen = freeze(audit, run, column, selection, min(int(linked), last) if linked.isdigit() else last)
+    if _refresh_pressed(frozen, last, database.stamp(run.score_path(column.scorer)), selection, page):
+        frozen = freeze(audit, run, column, selection, last)
+    st.session_state[key] = frozen
+    _put_into_address(frozen.as_of if selection.decision else None)
+    return frozen.table
 
 
 def frozen_position(page: str) -> int | None:
-    """The position of the log at which the page's ranking was frozen; None where there is none yet."""
-    kept: Frozen | None = st.session_state.get(f"_frozen_{page}")
-    return None if kept is None else kept.as_of
+    """Returns the position of the log at which the page's ranking was frozen; None where there is none yet."""
+    frozen: FrozenRanking | None = st.session_state.get(f"_frozen_{page}")
+    return None if frozen is None else frozen.as_of
 
 
-def freeze(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, as_of: int) -> Frozen:
-    """The ranking now, of the examples that are decided (or not) at a position of the log."""
+def freeze(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, as_of: int) -> FrozenRanking:
+    """Returns the present ranking, of the examples that are decided (or not) at a position of the log."""
     table = database.ranking(audit, run, column, selection)
     if selection.decision is not None:
-        said = second_reader.as_seen(audit, decisions.state_at(audit, as_of), serving().identity.reviewer)
-        table = decisions.keep(table, selection.decision, said)
+        states = second_reader.visible_states(audit, decisions.state_at(audit, as_of), serving().identity.reviewer)
+        table = decisions.filter_by_decision(table, selection.decision, states)
     scores = database.stamp(run.score_path(column.scorer))
-    return Frozen((run.name, column.address, selection), as_of, scores, table)
+    return FrozenRanking((run.name, column.address, selection), as_of, scores, table)
 
 
-def _asked_again(kept: Frozen, last: int, scores: database.Stamp | None, selection: Selection, page: str) -> bool:
-    """A button where the queue is no longer what it would be now; whether it was pressed."""
-    if kept.scores != scores:
-        label = "The scores were computed again since: show the new order"
-    elif selection.decision is not None and last > kept.as_of:
+def _refresh_pressed(
+    frozen: FrozenRanking, last: int, scores: database.Stamp | None, selection: Selection, page: str
+) -> bool:
+    """Shows a button if the ranking is out of date, and returns whether it was pressed."""
+    if frozen.scores != scores:
+        label = "The scores have changed. Show the new order"
+    elif selection.decision is not None and last > frozen.as_of:
         word = decision_words()[selection.decision]
-        label = f"{count(last - kept.as_of, 'event')} since: keep only “{word}” again"
+        label = f"{count(last - frozen.as_of, 'event')} since this list was made. Apply the filter “{word}” again"
     else:
         return False
     return st.button(label, icon=":material/refresh:", key=f"renew_{page}")

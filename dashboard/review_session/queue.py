@@ -1,10 +1,10 @@
-"""Where a session stands in its queue: what is to review, in which order, and where its reviewer stopped.
+"""The queue of a session: which examples are to review, in which order, and where the reviewer stopped.
 
-Everything is derived from the ranking and from the log, so it is the same on any machine: the queue holds what is not
-decided, and what a later model contradicts (``scoring.reviews.sessions``); it goes on after the last example of it that
-the reviewer decided; members of a group stay together.
+The queue is computed from the ranking and the log, so it is the same on any machine. It lists the examples that are not
+decided, and the decided ones that a later model contradicts (``scoring.reviews.sessions``). It continues after the last
+example that the reviewer decided. Members of a group follow each other.
 
-Cost: the ranking once more in memory, and for reopened examples one reading of the log per new event position.
+Cost: the ranking once more in memory; for reopened examples one reading of the log per new event.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ GROUP = "group"
 
 
 def in_order(table: pa.Table, ascending: bool) -> pa.Table:
-    """A ranking, lowest first, from one of its ends."""
+    """Returns a ranking, given lowest first, from one of its ends."""
     return table if ascending else table.take(pa.array(range(table.num_rows - 1, -1, -1), pa.int64()))
 
 
-def kept_together(table: pa.Table, groups: dict[str, str]) -> pa.Table:
-    """The queue with the members of each group where its first member is."""
+def keep_groups_together(table: pa.Table, groups: dict[str, str]) -> pa.Table:
+    """Returns the queue with all members of a group at the position of its first member."""
     if not groups:
         return table
     names = [groups.get(example) for example in table["example_id"].to_pylist()]
@@ -46,7 +46,7 @@ def kept_together(table: pa.Table, groups: dict[str, str]) -> pa.Table:
 
 
 def groups(audit: Audit, column: str | None) -> dict[str, str]:
-    """example_id → its group, as text; examples without one are left out."""
+    """Returns example_id → its group, as text; examples without one are left out."""
     if column is None:
         return {}
     return _groups(database.stamp(audit.examples_path), META + column)
@@ -60,8 +60,8 @@ def _groups(examples: database.Stamp, column: str) -> dict[str, str]:
     return dict(zip(table["example_id"].to_pylist(), table["g"].to_pylist(), strict=True))
 
 
-def suggested_alone(audit: Audit, run: Run, table: pa.Table, suggested: str | None) -> pa.Table:
-    """The rows whose suggested label is this class; all of them for None."""
+def filter_by_suggestion(audit: Audit, run: Run, table: pa.Table, suggested: str | None) -> pa.Table:
+    """Returns the rows whose suggested label is this class; all rows for None."""
     if suggested is None:
         return table
     stamps = tuple(database.stamp(path) for path in (audit.examples_path, run.predictions_path, run.out_of_fold_path))
@@ -77,19 +77,20 @@ def _suggested(root: Path, name: str, _stamps: tuple[Any, ...], suggested: str) 
 
 
 def to_review(audit: Audit, run: Run, table: pa.Table, as_of: int | None = None) -> pa.Table:
-    """The rows that are not settled: undecided, or decided before a model was seen that says otherwise.
+    """Returns the rows that are still to review: undecided ones, and decided ones that a later model contradicts.
 
-    as_of: what was decided since stays in the queue; what was taken back since is in it again at once.
+    as_of: examples decided after this position stay in the queue; undone ones return to it at once.
     """
-    said = decisions.state_at(audit, as_of)["decided"] & decisions.state_at(audit)["decided"]
+    decided = decisions.state_at(audit, as_of)["decided"] & decisions.state_at(audit)["decided"]
     second = second_reader.hidden_from(audit, serving().identity.reviewer)  # waits for a second reader
-    settled = said - reopened(audit, run) - set(second)
+    settled = decided - reopened(audit, run) - set(second)
     inside = pc.is_in(table["example_id"], value_set=pa.array(sorted(settled), table.schema.field("example_id").type))
     return table.filter(pc.invert(inside))
 
 
 def reopened(audit: Audit, run: Run) -> frozenset[str]:
-    """Decided examples that this run's model contradicts without having been on screen when they were decided."""
+    """Returns the decided examples that this run's model contradicts, if its output was not on screen at the
+    decision."""
     last = decisions.last_position(audit)
     return (
         _reopened(serving().log_url, last, run.name, run.root, database.stamp(run.predictions_path))
@@ -102,25 +103,29 @@ def reopened(audit: Audit, run: Run) -> frozenset[str]:
 def _reopened(_url: str, _last: int, name: str, root: Path, _stamp: object) -> frozenset[str]:
     audit = Audit.open(root)
     run, log = audit.run(name), decisions.open_log(audit)
-    standing = {(row.client, int(row.seq)) for row in log.decisions().itertuples()}
+    current = {(row.client, int(row.seq)) for row in log.decisions().itertuples()}
     events = log.events()
     events = events[events["action"] == "decide"]
-    holds = [(row.client, int(row.seq)) in standing for row in events.itertuples()]
-    events = events[np.array(holds, dtype=bool)]  # an empty list would choose no columns instead of no rows
+    holds = [(row.client, int(row.seq)) in current for row in events.itertuples()]
+    events = events[np.array(holds, dtype=bool)]  # an empty list would select columns instead of rows
     found = opinions(audit, run, events["example_id"].unique())
     return frozenset(sessions.reopened(events, found, run.name, sessions.model_of(run)))
 
 
-def resume(audit: Audit, ids: Sequence[str], whole: Sequence[str], asked: str | None, reviewer: str | None) -> Queue:
-    """The queue and where to start in it.
+def resume(
+    audit: Audit, ids: Sequence[str], whole: Sequence[str], example_in_url: str | None, reviewer: str | None
+) -> Queue:
+    """Returns the queue and its start.
 
-    ids: what is to review, in order; whole: the same with what is decided; asked: the address's example.
+    ids: the examples to review, in order; whole: the same with decided ones; example_in_url: the address's example.
     """
     at = {example: place for place, example in enumerate(ids)}
-    if asked in at:
-        return Queue(ids, at[asked])
-    if asked is not None and asked in (known := {example: place for place, example in enumerate(whole)}):
-        start = next((at[one] for one in whole[known[asked] :] if one in at), 0)
+    if example_in_url in at:
+        return Queue(ids, at[example_in_url])
+    if example_in_url is not None and example_in_url in (
+        known := {example: place for place, example in enumerate(whole)}
+    ):
+        start = next((at[one] for one in whole[known[example_in_url] :] if one in at), 0)
         return Queue(ids, start)
     last = _last_decided(audit, reviewer, set(whole))
     if last is None:
@@ -129,8 +134,10 @@ def resume(audit: Audit, ids: Sequence[str], whole: Sequence[str], asked: str | 
     following = next((at[one] for one in whole[place + 1 :] if one in at), None)
     if following is None:
         return Queue(ids, 0)
-    skipped = f", {following:,} skipped before" if following else ""
-    return Queue(ids, following, f"Resumed after your last decision{skipped}. Home leads to the first that is open.")
+    skipped = f"; you skipped {following:,} before it" if following else ""
+    return Queue(
+        ids, following, f"Resumed after your last decision{skipped}. Press Home to go to the first undecided example."
+    )
 
 
 def _last_decided(audit: Audit, reviewer: str | None, among: set[str]) -> str | None:

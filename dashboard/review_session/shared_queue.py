@@ -1,10 +1,10 @@
-"""A queue among several people: what is left for whoever looks, kept from others while they look at it.
+"""The queue of a reviewer in a team: the rows left for this visitor, locked for others while the visitor looks at them.
 
-The order is frozen with the page's ranking, as for one person; what others have taken or read since drops out of it,
-and what this person decided stays until the order is renewed. The examples that are sent to the browser are locked for
-some minutes, and those of the last time given back.
+The order is frozen with the page's ranking. Examples that others have locked or reviewed since are dropped; examples
+that this reviewer decided stay until the order is renewed. The examples sent to the browser are locked for some
+minutes, and the previous ones are released.
 
-Cost: one transaction per page run, none where one person audits alone.
+Cost: one transaction per run of the page; none where one person audits alone.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from dashboard.queries import decisions
 from scoring.audit import Audit
 from scoring.queue import locks
 
-AHEAD = 100  # examples that are sent at once
-HELD = 8  # of these, kept from others: as many as a session keeps while it goes on (LOCKED in session.js)
+AHEAD = 100  # examples sent at once
+LOCKED_AHEAD = 8  # of these, locked: the same number as LOCKED in session.js
 
 
 def is_shared() -> bool:
-    """Whether several people may be here, each known by name."""
+    """Returns whether several named people may review here."""
     who = serving().identity
     return not who.alone and who.reviewer is not None and who.may("auditor")
 
 
-def mine(audit: Audit, table: pa.Table, key: tuple[Any, ...]) -> pa.Table:
-    """The rows of a queue that are this person's to read, in their order. ``key``: what the queue was frozen for."""
-    found = second_reader.for_me(audit, table)
+def visitor_rows(audit: Audit, table: pa.Table, key: tuple[Any, ...]) -> pa.Table:
+    """Returns the rows of a queue that the visitor has to review, in their order. ``key``: identifies the frozen
+    queue."""
+    found = second_reader.open_rows(audit, table)
     ids = found["example_id"].to_pylist()
     kept = st.session_state.get("_mine")
     if kept is None or kept[0] != key:
@@ -49,16 +50,16 @@ def mine(audit: Audit, table: pa.Table, key: tuple[Any, ...]) -> pa.Table:
     return table.take(pa.array([places[one] for one in order if one in places], pa.int64()))
 
 
-def queue_of(audit: Audit, table: pa.Table, asked: str | None) -> Queue:
-    """The queue, started at the example that the address asks for, else at the first that is left to read."""
-    ids, left = table["example_id"].to_pylist(), second_reader.for_me(audit, table)["example_id"].to_pylist()
-    first = asked if asked in set(ids) else next(iter(left), ids[0])
+def start_queue(audit: Audit, table: pa.Table, example_in_url: str | None) -> Queue:
+    """Returns the queue, started at the example in the address, else at the first one left to review."""
+    ids, left = table["example_id"].to_pylist(), second_reader.open_rows(audit, table)["example_id"].to_pylist()
+    first = example_in_url if example_in_url in set(ids) else next(iter(left), ids[0])
     return Queue(ids, ids.index(first), left=len(left), ahead=AHEAD)
 
 
-def hold(audit: Audit, ids: Sequence[str]) -> dict[str, str]:
-    """Keep these examples from others for a while, and give back what was held before → who holds each now. The page
-    asks for the first ones that it sends, and the session's route for what comes next."""
+def lock_examples(audit: Audit, ids: Sequence[str]) -> dict[str, str]:
+    """Locks these examples for some minutes, releases the visitor's previous ones, and returns who holds each. The
+    page locks the first examples that it sends, the session's route the next ones."""
     log, who = decisions.open_log(audit), serving().identity.name()
     locks.let_go(log, who, keep=ids)
     return locks.claim(log, ids, who, datetime.now(UTC), second_reader.policy(audit).lock_minutes)

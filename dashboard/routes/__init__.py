@@ -1,1 +1,1 @@
-"""HTTP beside the pages: pictures, facts, events, meetings, scripts."""
+"""HTTP beside the pages: images, facts, events, meetings, scripts."""

@@ -1,4 +1,4 @@
-"""The address under which a browser loads one of the grid's script modules."""
+"""The route of the grid's script modules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dashboard.routes.http import FOREVER, missing
 
 
 async def script(request: Request) -> Response:
-    """One script module."""
+    """Returns one script module."""
     data = scripts().get(request.path_params["name"])
     if data is None:
         return missing("There is no such script.")

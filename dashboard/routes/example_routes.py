@@ -1,20 +1,20 @@
-"""What the browser asks for besides pages: pictures, maps, facts about one example, and the log's events.
+"""The routes besides pages: images, maps, facts about one example, and the events of the log.
 
-    GET  /hardlook/thumb?id=&v=      a picture of at most 256 pixels; v, the fingerprint, makes it cacheable for ever
+    GET  /hardlook/thumb?id=&v=      an image of at most 256 pixels; v, the fingerprint, lets browsers cache it for ever
     POST /hardlook/thumbs            {ids} → a page of them in one answer, as data addresses
-    GET  /hardlook/image?id=&v=      the original, as a browser can show it
-    GET  /hardlook/map?id=&run=      the VoG map as a picture to lay over it
+    GET  /hardlook/image?id=&v=      the original, in a format that a browser can show
+    GET  /hardlook/map?id=&run=      the VoG map as an overlay
     GET  /hardlook/example?id=&run=  scores with percentiles, probabilities, metadata, history
-    POST /hardlook/influence?run=    {ids} → who in training is behind them, as cells
-    GET  /hardlook/decisions?after=  how the examples stand that changed after a position of the log
-    POST /hardlook/decisions         {ids} → how these examples stand
-    POST /hardlook/events            {audit, events} → which are durable, which are refused and why
-    GET  /hardlook/last-act?but=     what an undo would take back, done elsewhere than by this client: a page knows its
-    own GET  /hardlook/grid/…            the grid's own scripts
-    GET  /hardlook/cut, POST         a cut through a vector (``dashboard.routes.decision_plane``)
+    POST /hardlook/influence?run=    {ids} → their strongest opponents and proponents, as cells
+    GET  /hardlook/decisions?after=  the status of the examples that changed after a position of the log
+    POST /hardlook/decisions         {ids} → the status of these examples
+    POST /hardlook/events            {audit, events} → which are saved, which are refused and why
+    GET  /hardlook/last-act?but=     the act that an undo takes back, unless this client made it and knows it
+    GET  /hardlook/grid/…            the grid's scripts
+    GET  /hardlook/cut, POST         a decision plane (``dashboard.routes.decision_plane``)
 
-Ids travel in the query, because they may hold slashes, dots and anything else. Foreign hosts and pages are turned away
-before (``dashboard.auth.identity.Gate``); who may write is asked here, at the event. Cost: a thumbnail is one binary
+Ids are in the query, because they may hold slashes, dots and anything else. Foreign hosts and pages are refused before
+(``dashboard.auth.identity.Gate``); the right to write is checked here, at the event. Cost: a thumbnail is one binary
 search in a memory-mapped file, an event one flush to the disk.
 """
 
@@ -38,7 +38,7 @@ from dashboard.blinding import hidden_controls, model_output, second_reader
 from dashboard.presenters import example_details, influences
 from dashboard.queries import database, vog_maps
 from dashboard.queries.decisions import open_log
-from dashboard.queries.live_status import Standings, undoing
+from dashboard.queries.live_status import LiveStatus, undo_preview
 from dashboard.routes import component_scripts, decision_plane, session_routes
 from dashboard.routes.http import (
     FOREVER,
@@ -83,8 +83,8 @@ KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image
 log = logging.getLogger(__name__)
 
 
-def routes() -> list[Route]:
-    """The routes above, for the App."""
+def all_routes() -> list[Route]:
+    """Returns the routes above, for the App."""
     found = [
         Route("/hardlook/thumb", thumb),
         Route("/hardlook/thumbs", thumbs, methods=["POST"]),
@@ -98,16 +98,17 @@ def routes() -> list[Route]:
         Route("/hardlook/last-act", last_act),
         *meeting_routes(),
         Route("/hardlook/grid/{version}/{name}", component_scripts.script),
-        *decision_plane.routes(),
-        *session_routes.routes(),
+        *decision_plane.plane_routes(),
+        *session_routes.session_routes(),
     ]
     for route in found:
-        route.app = _told(route.app)
+        route.app = _with_error_reply(route.app)
     return found
 
 
-def _told(app: ASGIApp) -> ASGIApp:
-    """A route whose ``HardlookError`` (a damaged file, most of all) is answered in words instead of as a crash."""
+def _with_error_reply(app: ASGIApp) -> ASGIApp:
+    """Returns the route wrapped so that a ``HardlookError``, such as a damaged file, becomes a reply with its
+    message."""
 
     async def answering(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -122,15 +123,14 @@ def _told(app: ASGIApp) -> ASGIApp:
 
 
 async def thumb(request: Request) -> Response:
-    """Read on the event loop: a look-up takes microseconds, a thread would take longer."""
+    """Returns a thumbnail. It runs on the event loop, because a look-up takes microseconds and a thread longer."""
     data = _thumbnails(database.open_audit().root).get(request.query_params.get("id", ""))
     return missing("There is no thumbnail of this example.") if data is None else _picture(request, data)
 
 
 async def thumbs(request: Request) -> Response:
-    """{id: data address} of those that have a thumbnail, or {id: [fingerprint, data address]} for ``named``: those that
-    ask ahead know ids alone. A hundred requests cost browser and server a second.
-    """
+    """Returns {id: data address} of the examples that have a thumbnail, or {id: [fingerprint, data address]} for
+    ``named``, for callers that know only ids. One reply replaces a hundred requests, which take a second."""
     body = await read_body(request)
     ids = sound_ids(body)
     if ids is None:
@@ -164,7 +164,7 @@ def _originals(root: Path) -> BlobStore:
 
 
 def image(request: Request) -> Response:
-    """The original where it is a file or was kept; the thumbnail where only the user's code could read it."""
+    """Returns the original if it is a file or was stored; else the thumbnail."""
     audit, example_id = database.open_audit(), request.query_params.get("id", "")
     row = example_details.find(audit, example_id)
     if row is None:
@@ -184,12 +184,12 @@ def _original(audit: Audit, row: Mapping[str, Any]) -> bytes:
         return audit.path(row["reference"]).read_bytes()
     data = _originals(audit.root).get(row["example_id"])
     if data is None:
-        raise HardlookError("the original was not kept")
+        raise HardlookError("the original file is gone and ingest kept no copy of it")
     return data
 
 
 def vog_map(request: Request) -> Response:
-    """The map as PNG, transparent where the gradient hardly varies."""
+    """Returns the VoG map as PNG, transparent where it is weak."""
     run, example_id = run_of(request), request.query_params.get("id", "")
     if reason := model_output.refusal(database.open_audit(), [example_id]):
         return missing(reason)
@@ -202,7 +202,7 @@ def vog_map(request: Request) -> Response:
 def _picture(request: Request, data: bytes, kind: str | None = None) -> Response:
     kind = kind or _kind(data)
     if kind is None:
-        return missing("This picture is of no kind that a browser shows.")
+        return missing("A browser cannot show this image format.")
     caching = FOREVER if request.query_params.get("v") else "no-cache"
     return Response(data, media_type=kind, headers={**SAFE, "cache-control": caching})
 
@@ -215,7 +215,7 @@ def _kind(data: bytes) -> str | None:
 
 
 def example(request: Request) -> Response:
-    """All about one example, for the opened example."""
+    """Returns everything about one example, for the opened example."""
     try:
         found = example_details.describe(database.open_audit(), run_of(request), request.query_params.get("id", ""))
     except HardlookError as error:
@@ -224,40 +224,40 @@ def example(request: Request) -> Response:
 
 
 async def influence(request: Request) -> Response:
-    """Opponents and proponents of one example or of a selection."""
+    """Returns opponents and proponents of one example or of a selection."""
     ids, run = await posted_ids(request), run_of(request)
     if ids is None:
         return no_ids()
     try:
-        return json_reply(await run_in_threadpool(influences.told, database.open_audit(), run, ids))
+        return json_reply(await run_in_threadpool(influences.influence_json, database.open_audit(), run, ids))
     except HardlookError as error:
         return PlainTextResponse(str(error), status_code=503)
 
 
 def decisions(request: Request) -> Response:
-    """News since a position."""
+    """Returns what changed since a position of the log."""
     try:
         after = int(request.query_params.get("after", ""))
     except ValueError:
         return PlainTextResponse("after= needs a position of the log", status_code=400)
-    return _answer(lambda: _seen_by_me(standings().changed(after)))
+    return _answer(lambda: _for_visitor(live_status().changed(after)))
 
 
 async def decisions_of(request: Request) -> Response:
-    """How some examples stand."""
+    """Returns the status of some examples."""
     ids = await posted_ids(request)
     if ids is None:
         return no_ids()
-    return await run_in_threadpool(_answer, lambda: _seen_by_me(standings().of(ids)))
+    return await run_in_threadpool(_answer, lambda: _for_visitor(live_status().of(ids)))
 
 
-def _seen_by_me(answer: dict[str, Any]) -> dict[str, Any]:
-    """How examples stand, without answers that a second reader must not see."""
-    return second_reader.without_hidden(database.open_audit(), answer, serving().identity.reviewer)
+def _for_visitor(answer: dict[str, Any]) -> dict[str, Any]:
+    """Returns the status of examples without answers that are hidden from the visitor."""
+    return second_reader.visible_status(database.open_audit(), answer, serving().identity.reviewer)
 
 
 def last_act(request: Request) -> Response:
-    """{act: {client, seq, example_id, fingerprint, label, before, opens}}, or {act: null}."""
+    """Returns {act: {client, seq, example_id, fingerprint, label, before, opens}}, or {act: null}."""
     reviewer = serving().identity.reviewer
     own = request.query_params.get("but")
     return _answer(lambda: {"act": None if reviewer is None else _last_act(reviewer, own)})
@@ -268,33 +268,33 @@ def _last_act(reviewer: str, own: str | None) -> dict[str, Any] | None:
     act = review_log.last_act(reviewer, but=own)
     if act is None:
         return None
-    told = {name: act[name] for name in ("client", "seq", "example_id", "fingerprint", "label")}
-    return told | undoing(review_log, act, reviewer)
+    fields = {name: act[name] for name in ("client", "seq", "example_id", "fingerprint", "label")}
+    return fields | undo_preview(review_log, act, reviewer)
 
 
 def _answer(what: Callable[[], Any]) -> Response:
-    """What the log says, or that it cannot be read now."""
+    """Returns the result as a reply, or 503 if the log cannot be read now."""
     try:
         return json_reply(what())
     except LogUnavailable as error:
         return PlainTextResponse(str(error), status_code=503)
 
 
-def standings() -> Standings:
-    """How the examples of the served audit stand; one for all requests."""
-    return _standings(serving().log_url, database.open_audit().name)
+def live_status() -> LiveStatus:
+    """Returns the status of the served audit's examples; one object for all requests."""
+    return _live_status(serving().log_url, database.open_audit().name)
 
 
 @cache
-def _standings(_url: str, _name: str) -> Standings:
-    return Standings(open_log(database.open_audit()))
+def _live_status(_url: str, _name: str) -> LiveStatus:
+    return LiveStatus(open_log(database.open_audit()))
 
 
 # -- events ----------------------------------------------------------------------------------------------------------
 
 
 async def events(request: Request) -> Response:
-    """Append what a reviewer did; answers only when it is on the disk."""
+    """Appends a reviewer's events and replies when they are on the disk."""
     if reason := refusal(request):
         return PlainTextResponse(reason, status_code=403)
     body = await read_body(request) or {}
@@ -307,7 +307,8 @@ async def events(request: Request) -> Response:
 
 
 def append(sent: list[dict[str, Any]]) -> dict[str, Any]:
-    """Write what can be written. → {acked, saved: [{client, seq}], refused: [{client, seq, reason}], position}."""
+    """Writes the valid events and returns {acked, saved: [{client, seq}], refused: [{client, seq, reason}],
+    position}."""
     good, refused = _checked(sent)
     acked: dict[str, int] = {}
     review_log = open_log(database.open_audit())
@@ -319,27 +320,27 @@ def append(sent: list[dict[str, Any]]) -> dict[str, Any]:
             refused.append(_refusal(error.client, error.seq, error))
             good = [one for one in good if (one.client, one.seq) != (error.client, error.seq)]
     saved = [{"client": one.client, "seq": one.seq} for one in good]
-    return {"acked": acked, "saved": saved, "refused": refused, "position": standings().now(at_once=True)}
+    return {"acked": acked, "saved": saved, "refused": refused, "position": live_status().now(at_once=True)}
 
 
 def _checked(sent: list[dict[str, Any]]) -> tuple[list[Event], list[dict[str, Any]]]:
-    """The events that are sound, under the name of who is here, and the refusals of the others."""
+    """Returns the valid events under the visitor's name, and the refusals of the others."""
     audit, reviewer = database.open_audit(), serving().identity.name()
     known = _known(audit, {str(one.get("example_id")) for one in sent})
     classes = frozenset(audit.classes)
     good, refused = [], []
     for one in sent:
         try:
-            told = {name: one[name] for name in FIELDS if name in one}
+            fields = {name: one[name] for name in FIELDS if name in one}
             if one.get("action") == "decide":
-                told["evidence"] = hidden_controls.with_probability(
+                fields["evidence"] = hidden_controls.with_draw_probability(
                     audit, str(one.get("example_id")), one.get("evidence")
                 )
-            event = Event(**told, reviewer=reviewer)
+            event = Event(**fields, reviewer=reviewer)
             if event.action not in ACTS:
-                raise HardlookError(f"action {event.action!r} is not taken from a grid")
+                raise HardlookError(f"action {event.action!r} cannot be sent from a grid")
             if event.example_id not in known:
-                raise HardlookError("there is no such example in this audit")
+                raise HardlookError("this audit has no such example")
             if classes:
                 event.check_classes(classes)
         except (HardlookError, TypeError) as error:
@@ -355,7 +356,7 @@ def _refusal(client: Any, seq: Any, error: Exception) -> dict[str, Any]:
 
 
 def _known(audit: Audit, ids: set[str]) -> set[str]:
-    """Which of these examples there are."""
+    """Returns which of these examples exist."""
     if not audit.examples_path.is_file():
         return set()
     return set(database.rows(audit.examples_path, sorted(ids), [])["example_id"].to_pylist())

@@ -1,5 +1,4 @@
-"""What every route reads from a request, and how it answers: bodies, ids and runs; JSON, refusals, addresses of
-pictures."""
+"""What all routes share: reading a request's body, ids and run; replies; image addresses."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ MOST_IDS = 2_000
 
 
 def picture_url(what: str, example_id: str, fingerprint: str | None) -> str:
-    """The address of a thumb, image or map.
+    """Returns the address of a thumbnail, image or map.
 
     >>> picture_url("thumb", "a/b c.png", "f00")
     '/hardlook/thumb?id=a%2Fb+c.png&v=f00'
@@ -35,42 +34,42 @@ def picture_url(what: str, example_id: str, fingerprint: str | None) -> str:
 
 
 def run_of(request: Request) -> Run | None:
-    """The run that the request names, else the audit's first, else None."""
+    """Returns the run that the request names, else the audit's first, else None."""
     return run_named(request.query_params.get("run"))
 
 
 def run_named(name: str | None) -> Run | None:
-    """The run of that name, without a name the audit's first, else None."""
+    """Returns the run of that name, the audit's first if no name is given, else None."""
     audit = database.open_audit()
     names = audit.run_names()
     return audit.run(name or None) if (name in names if name else names) else None
 
 
 def refusal(request: Request, needed: str = "auditor") -> str | None:
-    """Why whoever sent this may not write to the log, or None; ``needed`` is the role that it asks for."""
+    """Returns why the sender of this request may not write to the log, or None; ``needed``: the required role."""
     peer = request.client.host if request.client else None
     return decision_refusal(serving().identity, request.headers, peer, serving().access.url, needed)
 
 
 async def posted_ids(request: Request) -> list[str] | None:
-    """The example_ids that were posted; None for anything else."""
+    """Returns the posted example_ids; None for any other body."""
     return sound_ids(await read_body(request))
 
 
 def sound_ids(body: dict[str, Any] | None) -> list[str] | None:
-    """The example_ids of a body; None where it holds none, too many, or something else."""
+    """Returns the example_ids of a body; None if there are none, too many, or other values."""
     ids = body.get("ids") if body else None
     sound = isinstance(ids, list) and len(ids) <= MOST_IDS and all(isinstance(one, str) for one in ids)
     return ids if sound else None
 
 
 def no_ids() -> Response:
-    """What is answered where ``posted_ids`` finds none."""
+    """Returns the reply to a request without valid ids."""
     return PlainTextResponse(f"needed {{ids: [at most {MOST_IDS} example_ids]}}", status_code=400)
 
 
 async def read_body(request: Request) -> dict[str, Any] | None:
-    """The JSON object that was posted; None for anything else. Too large a body is not read to its end."""
+    """Returns the posted JSON object; None for anything else. A body that is too large is not read to its end."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
@@ -85,10 +84,10 @@ async def read_body(request: Request) -> dict[str, Any] | None:
 
 
 def json_reply(value: Any) -> Response:
-    """Plain data, never kept by the browser."""
+    """Returns plain data as a JSON reply that the browser does not cache."""
     return JSONResponse(value, headers={**SAFE, "cache-control": "no-store"})
 
 
 def missing(reason: str) -> Response:
-    """404 with its reason."""
+    """Returns 404 with its reason."""
     return PlainTextResponse(reason, status_code=404, headers={"cache-control": "no-store"})

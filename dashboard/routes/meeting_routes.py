@@ -1,15 +1,14 @@
-"""Where the meeting is, for browsers that follow it, and what its lead does.
+"""The routes of a meeting: its current state for browsers that follow it, and the acts of its lead.
 
-    GET  /hardlook/meeting?known=…   the open meeting's item with what was said about it; {same: true} where it is known
-    POST /hardlook/meeting           {audit, act: go | move | hands | record | present, …}: a lead's act → the new state
+    GET  /hardlook/meeting?known=…   the open meeting's item with the answers given; {same: true} if nothing changed
+    POST /hardlook/meeting           {audit, act: go | move | hands | record | present, …}: an act → the new state
 
-Whoever may look at pictures follows; only a lead acts, which is asked here. Who followed within the last seconds counts
-as present when an outcome is recorded, beside the names that the lead gives. An answer that waits for a second reader
-is not read out before there is one.
+Everybody who may see images can follow; only a lead can act, which is checked here. People who followed within the last
+seconds count as present when an outcome is recorded, beside the names that the lead enters. An answer that waits for a
+second reader is not shown before the second answer.
 
-Cost: a poll with no news is two indexed queries. Limit: who follows is known to the process that they follow through,
-and counts as present where the lead's acts reach the same one: of several servers of one log each knows its own
-followers.
+Cost: a poll without news is two indexed queries. Limit: each server process knows only its own followers, so of several
+servers of one log each counts its own.
 """
 
 from __future__ import annotations
@@ -34,32 +33,32 @@ from scoring.audit.errors import HardlookError
 from scoring.reviews import LogUnavailable, ReviewLog, meetings
 from scoring.reviews.verdicts import VERDICTS, sentence, taking
 
-SEEN_WITHIN = 15.0  # seconds after a look in which somebody counts as there
+PRESENT_SECONDS = 15.0  # seconds after the last poll during which a person counts as present
 MOST_ANSWERS = 9
-_seen: dict[str, float] = {}
+_last_poll: dict[str, float] = {}
 
 
 def meeting_routes() -> list[Route]:
-    """The routes above, for the App."""
+    """Returns the routes above, for the App."""
     return [
-        Route("/hardlook/meeting", look),
-        Route("/hardlook/meeting", act, methods=["POST"]),
+        Route("/hardlook/meeting", read_meeting),
+        Route("/hardlook/meeting", post_act, methods=["POST"]),
     ]
 
 
-def look(request: Request) -> Response:
-    """The open meeting for whoever follows."""
+def read_meeting(request: Request) -> Response:
+    """Returns the open meeting for a follower."""
     reviewer = serving().identity.reviewer
     if reviewer is not None:
-        _seen[reviewer] = time.monotonic()
+        _last_poll[reviewer] = time.monotonic()
     try:
-        return json_reply(told(request.query_params.get("known", "")))
+        return json_reply(meeting_state(request.query_params.get("known", "")))
     except HardlookError as error:
         return PlainTextResponse(str(error), status_code=503)
 
 
-async def act(request: Request) -> Response:
-    """Something that the lead did."""
+async def post_act(request: Request) -> Response:
+    """Performs an act of the lead and returns the new state."""
     if reason := refusal(request, needed="lead"):
         return PlainTextResponse(reason, status_code=403)
     body = await read_body(request)
@@ -85,8 +84,10 @@ def _act(body: dict[str, Any]) -> Response:
         elif body.get("act") == "record":
             _record(audit, log, serving().identity.name(), body)
         else:
-            return PlainTextResponse(f"there is no act {str(body.get('act'))[:50]!r}", status_code=400)
-        return json_reply(told(""))
+            return PlainTextResponse(
+                f"unknown act {str(body.get('act'))[:50]!r}; known: go, move, hands, present, record", status_code=400
+            )
+        return json_reply(meeting_state(""))
     except LogUnavailable as error:
         return PlainTextResponse(str(error), status_code=503)
     except (HardlookError, TypeError, ValueError, KeyError) as error:
@@ -96,19 +97,19 @@ def _act(body: dict[str, Any]) -> Response:
 def _record(audit: Audit, log: ReviewLog, lead: str, body: dict[str, Any]) -> None:
     open_one = meetings.current(log)
     if open_one is None or not 0 <= body["at"] < len(open_one["items"]):
-        raise HardlookError("that item is not on the agenda of an open meeting")
+        raise HardlookError("this item is not on the agenda of an open meeting; reload the page")
     if audit.classes:
         for name in (body.get("new_label"), *(body.get("labels") or ())):
             if name is not None and name not in audit.classes:
                 raise HardlookError(f"{str(name)[:100]!r} is not a class of this audit")
-    there = {name for name, at in _seen.items() if time.monotonic() - at < SEEN_WITHIN}
+    there = {name for name, at in _last_poll.items() if time.monotonic() - at < PRESENT_SECONDS}
     meetings.be_present(log, [*open_one["present"], *sorted(there)])
     row = example_details.find(audit, open_one["items"][body["at"]]["example_id"]) or {}
     meetings.record(log, lead, body, {"label": row.get("label"), "fingerprint": row.get("fingerprint")})
 
 
-def told(known: str) -> dict[str, Any]:
-    """What a browser draws."""
+def meeting_state(known: str) -> dict[str, Any]:
+    """Returns the meeting as the browser shows it."""
     audit = database.open_audit()
     log = open_log(audit)
     meeting = meetings.latest(log)
@@ -128,19 +129,19 @@ def told(known: str) -> dict[str, Any]:
         "of": len(meeting["items"]),
         "lead": meeting["lead"],
         "present": meeting["present"],
-        "item": item_told(audit, log, meeting),
+        "item": item_state(audit, log, meeting),
     }
 
 
-def item_told(audit: Audit, log: ReviewLog, meeting: dict[str, Any]) -> dict[str, Any]:
-    """The item that all look at: pictures, what was said with its reasons, the answers to choose from, the tally."""
+def item_state(audit: Audit, log: ReviewLog, meeting: dict[str, Any]) -> dict[str, Any]:
+    """Returns the current item: images, answers with their reasons, the options of the vote, the tally."""
     at = meeting["at"]
     item = meeting["items"][at]
     example_id = item["example_id"]
     row = example_details.find(audit, example_id) or {}
     decisions = log.decisions()
     waits = second_reader.hidden_from(audit, serving().identity.reviewer, among=[example_id])
-    said = [] if waits else list(decisions[decisions["example_id"] == example_id].itertuples())
+    answers = [] if waits else list(decisions[decisions["example_id"] == example_id].itertuples())
     ruled = log.consensus()
     ruled = ruled[(ruled["example_id"] == example_id) & (ruled["status"] == "adjudicated")]
     recorded = str(at) in meeting["recorded"]
@@ -149,9 +150,9 @@ def item_told(audit: Audit, log: ReviewLog, meeting: dict[str, Any]) -> dict[str
         **{name: item[name] for name in ("kind", "title", "why", "example_id")},
         "label": row.get("label"),
         "examples": [_example(audit, one) for one in item["examples"]],
-        "said": [{"reviewer": one.reviewer, "answer": meetings.answer_text(one)} for one in said]
-        or [{"reviewer": name, "answer": second_reader.HIDDEN} for name in waits.values()],
-        "answers": _answers(audit, row, said),
+        "said": [{"reviewer": one.reviewer, "answer": meetings.answer_text(one)} for one in answers]
+        or [{"reviewer": name, "answer": second_reader.HIDDEN_ANSWER} for name in waits.values()],
+        "answers": _answers(audit, row, answers),
         "tally": meeting["tally"].get(str(at), {}),
         "outcome": outcome,
         "precedents": precedents.near(audit, _run(audit), [example_id]).get(example_id, []),
@@ -165,10 +166,10 @@ def _example(audit: Audit, example_id: str) -> dict[str, Any]:
 
 
 def _text(audit: Audit, example_id: str, row: dict[str, Any]) -> str | None:
-    """What is read instead of a picture."""
+    """Returns the text shown instead of an image."""
     if audit.media == "image":
         return row.get("problem") if row.get("problem") else None
-    shown = example_content.in_cells(audit, [example_id], [row.get("label")])[0]
+    shown = example_content.cell_contents(audit, [example_id], [row.get("label")])[0]
     if shown.get("text") is not None:
         text = shown["text"]
         return text if isinstance(text, str) else "".join(str(one) for one in text)
@@ -179,8 +180,8 @@ def _run(audit: Audit) -> Run | None:
     return audit.run(None) if audit.run_names() else None
 
 
-def _answers(audit: Audit, row: dict[str, Any], said: list[Any]) -> list[dict[str, Any]]:
-    """What can be voted for: the given label, every answer that somebody gave, and what names no class (none,
+def _answers(audit: Audit, row: dict[str, Any], answers: list[Any]) -> list[dict[str, Any]]:
+    """Returns the options of the vote: the given label, every answer given, and the verdicts without a class (none,
     unsure)."""
     found: list[dict[str, Any]] = []
     label = row.get("label")
@@ -192,13 +193,13 @@ def _answers(audit: Audit, row: dict[str, Any], said: list[Any]) -> list[dict[st
 
     if label is not None:
         add("given")
-    for one in said:
+    for one in answers:
         if one.verdict in taking("new_label") and one.new_label != label:
             add(one.verdict, one.new_label)
         elif one.verdict in taking("labels"):
             add(one.verdict, None, one.labels)
     run = _run(audit)
-    if run is not None and row and not model_output.why(audit, [row["example_id"]]):
+    if run is not None and row and not model_output.hidden_reasons(audit, [row["example_id"]]):
         guess = database.suggestions(audit, run, database.details(audit, run, [row["example_id"]])["label"])
         for name in guess["suggested_label"].dropna():
             add("other", name)

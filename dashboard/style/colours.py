@@ -1,7 +1,7 @@
-"""The one colour language of every page: Okabe-Ito colours, each with a mark of its own.
+"""The colours of every page: Okabe-Ito colours, each with a mark of its own.
 
-Colour alone never carries a meaning: each role has a glyph and a word too, so that it can be told apart in grey, in
-print and by colour-blind eyes. Badges, histograms, maps and tables take their colours from here and nowhere else.
+Colour alone never carries a meaning: each role has a glyph and a word too, so that it is clear in grey, in print and to
+colour-blind readers. Badges, histograms, maps and tables take their colours from here only.
 
 Source: Okabe and Ito, "Color Universal Design" (2008).
 """
@@ -35,7 +35,7 @@ SERIES = ("#56B4E9", "#009E73", "#E69F00", "#0072B2", "#CC79A7", "#D55E00", "#F0
 
 
 def contrast(one: str, other: str) -> float:
-    """Contrast ratio of two colours as WCAG 2 defines it, from 1 to 21.
+    """Returns the contrast ratio of two colours as WCAG 2 defines it, from 1 to 21.
 
     >>> round(contrast("#000000", "#ffffff"))
     21
@@ -51,7 +51,7 @@ def _luminance(colour: str) -> float:
 
 
 def css_variables() -> str:
-    """The roles as CSS custom properties, ``--hl-label`` and ``--hl-on-label`` and so on.
+    """Returns the roles as CSS custom properties, ``--hl-label`` and ``--hl-on-label`` and so on.
 
     >>> css_variables().split(";")[0]
     '--hl-label:#0072B2'
@@ -62,7 +62,7 @@ def css_variables() -> str:
 
 
 def theme_options() -> dict[str, str]:
-    """Streamlit's theme settings, light and dark: neutral greys that leave the colour to the roles.
+    """Returns Streamlit's theme settings, light and dark: neutral greys that leave the colour to the roles.
 
     Streamlit shows captions at 60 % of the text's colour, which must still have a contrast of 4.5.
     """

@@ -1,8 +1,7 @@
-"""How pages write numbers and untrusted names.
+"""Formats for numbers and for untrusted names.
 
-Numbers carry their unit and at most three significant digits; counts are exact. Class names, file names,
-metadata and notes are untrusted text: in Markdown they stand as inline code, in Plotly their markup is
-escaped.
+Numbers have a unit and at most three significant digits; counts are exact. Class names, file names, metadata and notes
+are untrusted text: in Markdown they become inline code, in Plotly their markup is escaped.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ LONGEST = 60
 
 
 def count(n: int, what: str = "", many: str | None = None) -> str:
-    """A whole number with thousands grouped, and what is counted.
+    """Returns a whole number with grouped thousands, and the word for what is counted.
 
     >>> count(60000, "example"), count(1, "class", "classes")
     ('60,000 examples', '1 class')
@@ -28,7 +27,7 @@ def count(n: int, what: str = "", many: str | None = None) -> str:
 
 
 def number(value: float | None, unit: str | None = None) -> str:
-    """A measured number with at most three significant digits and its unit; an en dash where there is none.
+    """Returns a measured number with at most three significant digits and its unit; an en dash where there is none.
 
     >>> number(0.0123456), number(12345.6, "nats"), number(None), number(-0.00001234)
     ('0.0123', '12,300 nats', '–', '-1.23e-05')
@@ -44,19 +43,19 @@ def number(value: float | None, unit: str | None = None) -> str:
     return f"{text} {unit}" if unit else text
 
 
-def share(value: float | None) -> str:
-    """A share as percent with at most three significant digits.
+def percent(value: float | None) -> str:
+    """Returns a share as percent with at most three significant digits.
 
-    >>> share(0.9876), share(1.0), share(0.00123)
+    >>> percent(0.9876), percent(1.0), percent(0.00123)
     ('98.8 %', '100 %', '0.123 %')
     """
     return "–" if value is None or math.isnan(value) else f"{100 * value:.3g} %"
 
 
-def shares_between(low: float | None, high: float | None) -> str:
-    """An interval of shares.
+def percent_interval(low: float | None, high: float | None) -> str:
+    """Returns an interval of shares.
 
-    >>> shares_between(0.1, 0.25)
+    >>> percent_interval(0.1, 0.25)
     '10 to 25 %'
     """
     if low is None or high is None or math.isnan(low) or math.isnan(high):
@@ -65,7 +64,7 @@ def shares_between(low: float | None, high: float | None) -> str:
 
 
 def shorten(text: str, longest: int = LONGEST) -> str:
-    """A name cut in its middle, so that the ends of two long paths still differ.
+    """Returns a name cut in its middle, so that the ends of two long paths still differ.
 
     >>> shorten("a" * 50 + "b" * 50, 11)
     'aaaaa…bbbbb'
@@ -77,7 +76,7 @@ def shorten(text: str, longest: int = LONGEST) -> str:
 
 
 def quoted(text: str, longest: int = LONGEST) -> str:
-    """An untrusted name inside Markdown: inline code, in which nothing else is markup.
+    """Returns an untrusted name inside Markdown: inline code, in which nothing else is markup.
 
     >>> quoted("a*b*"), quoted("tick ` tock")
     ('`a*b*`', '`` tick ` tock ``')
@@ -89,7 +88,7 @@ def quoted(text: str, longest: int = LONGEST) -> str:
 
 
 def plain(text: str) -> str:
-    """An untrusted name where Markdown is rendered and code will not do (labels of widgets): markup escaped.
+    """Returns an untrusted name with Markdown escaped, for places where inline code cannot be used (labels of widgets).
 
     >>> plain("a*b*:red[c]")
     'a\\\\*b\\\\*\\\\:red\\\\[c\\\\]'
@@ -98,7 +97,7 @@ def plain(text: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """A sentence with untrusted parts inside Markdown: what stands between two single backticks, a command or a key, is
+    """Returns a sentence with untrusted parts for Markdown: text between two single backticks, a command or a key, is
     code; all other markup is escaped.
 
     >>> sentence("run `hardlook train` *again*"), sentence("one ` tick and ``two``")
@@ -109,7 +108,7 @@ def sentence(text: str) -> str:
 
 
 def escaped(text: str, longest: int = LONGEST) -> str:
-    """An untrusted name inside a Plotly label, where ``<b>`` and ``<a href>`` would be markup.
+    """Returns an untrusted name for a Plotly label, with ``<b>`` and ``<a href>`` escaped.
 
     >>> escaped("<b>R&D</b>")
     '&lt;b&gt;R&amp;D&lt;/b&gt;'
@@ -119,7 +118,7 @@ def escaped(text: str, longest: int = LONGEST) -> str:
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:
-    """Untrusted names as one Markdown phrase; the rest beyond ``most`` is counted.
+    """Returns untrusted names as one Markdown phrase; the rest beyond ``most`` is counted.
 
     >>> listed(["a", "b", "c"], most=2)
     '`a`, `b` and 1 more'
@@ -130,7 +129,7 @@ def listed(names: Sequence[str], most: int = 8) -> str:
 
 
 def command_line(name: str, audit: Audit, *more: str) -> str:
-    """What to type, as a reader can copy it.
+    """Returns a command that a reader can copy.
 
     >>> from pathlib import Path
     >>> command_line("score", Audit(Path("/data/my digits"), {}), "--only", "vog")

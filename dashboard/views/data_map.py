@@ -1,4 +1,4 @@
-"""/data-map: how sure the training was of each label, and how steadily so, after any recorded epoch."""
+"""/data-map: confidence and variability of each example's label during training, up to any recorded epoch."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from dashboard.queries import data_map_epochs, database, decisions
 from dashboard.queries.data_map_epochs import REGIONS, Quantiles
 from dashboard.queries.score_columns import ScoreColumn
 from dashboard.queries.selection import Selection
-from dashboard.queries.slicings import MOST_POINTS, thin
-from dashboard.style.formatting import command_line, count, number, plain, share
+from dashboard.queries.slicings import MOST_POINTS, subsample
+from dashboard.style.formatting import command_line, count, number, percent, plain
 from dashboard.widgets import grouping, inputs, lasso_select, page_frame
 from scoring.audit import Audit, Run
 
 COLOURS = ("correctness", "label", "region")
 GROUP = "group"
-DRAWN = "drawn around"
+SELECTED = "selected"
 SIZE = 24
 CUTS = {
-    "easy": ("Easy: confidence above its quantile", 2 / 3),
-    "hard": ("Hard: confidence below its quantile", 1 / 3),
-    "ambiguous": ("Ambiguous: variability above its quantile", 2 / 3),
+    "easy": ("Easy: confidence above this quantile", 2 / 3),
+    "hard": ("Hard: confidence below this quantile", 1 / 3),
+    "ambiguous": ("Ambiguous: variability above this quantile", 2 / 3),
 }
 
 
 def show() -> None:
-    """The page."""
+    """Shows the page."""
     shared = page_frame.current()
     audit, run, meta = shared.audit, shared.run, shared.meta
     trainings = run.training_names() if run else []
     if run is None or not trainings:
         return explain_no_training(audit, run)
-    grouped = page_frame.grouped()
+    grouped = page_frame.current_grouping()
     colours = COLOURS if grouped is None else (*COLOURS, GROUP)
     scores = {
         title: column
@@ -60,75 +60,76 @@ def show() -> None:
     points = data_map_epochs.positions(audit, run, training, epoch, selection, scores.get(colour))
     if points.empty:
         return inputs.empty(
-            "No recorded example matches these filters: a training records the examples that it was given, "
-            "with the labels that they had. Choose another split, class or filter."
+            "No recorded example matches these filters. A recorded training holds only the examples that it was "
+            "trained on, with the labels of that time. Choose another split, class or filter."
         )
     points = points.assign(region=data_map_epochs.regions(points, quantiles))
-    points, left_out = model_output.frame_without(audit, points, points["example_id"].tolist())
+    points, left_out = model_output.drop_hidden_rows(audit, points, points["example_id"].tolist())
     if left_out and points.empty:
         return inputs.empty(left_out)
     if left_out:
         st.caption(left_out)
     if grouped is not None:
-        points = points.assign(group=points["example_id"].map(grouping.members(audit, grouped)))
+        points = points.assign(group=points["example_id"].map(grouping.group_by_example(audit, grouped)))
     show_map(audit, run, points, colour, scores.get(colour), epoch)
     if grouped is not None:
         show_by_group(points, grouped)
     table = data_map_epochs.progress(audit, run, training, selection)
     if len(table) > 1:
-        with st.expander("How these examples were learned"):
+        with st.expander("Learning curve of these examples"):
             inputs.show_chart(data_map.progress(table, epoch), "progress")
     return None
 
 
 def show_by_group(points: pd.DataFrame, grouped: grouping.Grouping) -> None:
-    """The map in numbers for each group of the metadata column that the sidebar chose."""
+    """Shows the means of each group of the metadata column chosen in the sidebar."""
     st.subheader(f"By {plain(grouped.column)}", anchor=False)
     table = data_map_epochs.by_group(points, grouped.names)
     if table.empty:
-        return inputs.empty("None of these examples is in a group of this column.")
+        return inputs.empty(
+            "None of these examples is in a group of this column. Choose another column under “Group by”."
+        )
     for name in ("confidence", "variability"):
         table[name] = [number(value) for value in table[name]]
     for name in ("correctness", "hard"):
-        table[name] = [share(value) for value in table[name]]
+        table[name] = [percent(value) for value in table[name]]
     st.dataframe(table, hide_index=True, placeholder=inputs.NONE)
     st.caption(
-        "Means over the examples of each group; hard is the share of them in the hard region. A group with low "
-        "confidence "
-        "and a large hard share was learned worst: look there first."
+        "Means over the examples of each group. “hard” is the share of its examples in the hard region. Look "
+        "first at groups with low confidence and a large hard share."
     )
     grouping.explain(grouped)
     return None
 
 
 def explain_no_training(audit: Audit, run: Run | None) -> None:
-    """Why there is no map, and what to run."""
+    """Shows why there is no map, and what to run."""
     if run is not None and not run.config:
-        return inputs.empty("The predictions of this run were imported, so there is no recorded training to look at.")
+        return inputs.empty("The predictions of this run were imported, so it has no recorded training.")
     return inputs.empty(
-        "The data map needs a recorded training, or several checkpoints from which `hardlook score` "
-        "recomputes it. This command trains the run’s model and records it; two lines record a loop of your "
-        "own, as [the manual](/help?topic=training-dynamics) shows:",
+        "The data map needs a recorded training. `hardlook score` can also compute it from several "
+        "checkpoints. This command trains the run’s model and records the training; "
+        "[the manual](/help?topic=training-dynamics) shows how to record your own training loop:",
         command_line("train", audit, *(("--run", run.name) if run else ())),
     )
 
 
 def pick_quantiles() -> Quantiles:
-    """Where the regions are cut."""
+    """Returns the chosen limits of the regions."""
     found = {
         key: st.slider(f"{label}, %", 0, 100, round(100 * default), key=key, bind="query-params")
         for key, (label, default) in CUTS.items()
     }
     exact = {key: CUTS[key][1] if value == round(100 * CUTS[key][1]) else value / 100 for key, value in found.items()}
     if exact["hard"] > exact["easy"]:
-        inputs.warn("Hard lies above easy: it is cut at the same quantile.")
+        inputs.warn("The quantile for hard is above the one for easy. Both use the quantile of easy.")
     return Quantiles(**exact)
 
 
 def pick_epoch(epochs: list[int]) -> int:
-    """The epoch up to which the map looks; arrow keys move it."""
+    """Returns the epoch up to which the map is computed; arrow keys change it."""
     if len(epochs) == 1:
-        st.caption("Only one epoch was recorded, so nothing can vary yet.")
+        st.caption("Only one epoch was recorded, so variability is 0 everywhere.")
         return epochs[0]
     names = [str(epoch) for epoch in epochs]
     value = st.select_slider(
@@ -137,62 +138,63 @@ def pick_epoch(epochs: list[int]) -> int:
         names[-1],
         key="epoch",
         bind="query-params",
-        help="The map over the epochs up to this one; arrow keys move it, so that a class can be watched while it "
-        "is learned.",
+        help="The map uses the epochs up to this one. Move it with the arrow keys to see how a class was learned.",
     )
     return int(value) if value in names else epochs[-1]
 
 
 def show_map(audit: Audit, run: Run, points: pd.DataFrame, colour: str, column: ScoreColumn | None, epoch: int) -> None:
-    """The chart, and below it the examples of a region or those drawn around."""
+    """Shows the chart, and below it the examples of a region or of the lasso selection."""
     flagged = decisions.state_at(audit)["flagged"]
-    drawn = thin(points, "label", always=flagged).reset_index(drop=True)
-    told = f"{count(len(points), 'example')} after epoch {epoch}."
-    if len(drawn) < len(points):
-        told = (
-            f"{len(drawn):,} of {count(len(points), 'example')} after epoch {epoch}: never more than "
-            f"{MOST_POINTS:,} are drawn, all that are flagged and an equal share of each class. Regions "
-            "hold all."
+    plotted = subsample(points, "label", always=flagged).reset_index(drop=True)
+    summary = f"{count(len(points), 'example')} after epoch {epoch}."
+    if len(plotted) < len(points):
+        summary = (
+            f"{len(plotted):,} of {count(len(points), 'example')} after epoch {epoch}. The chart shows at most "
+            f"{MOST_POINTS:,} points: all flagged examples and an equal share of each class. The regions below "
+            "hold all examples."
         )
     chart = data_map.data_map(
-        drawn, colour, column.title if column else "correctness", lasso_select.pending("data_map")
+        plotted, colour, column.title if column else "correctness", lasso_select.pending("data_map")
     )
-    outlines = lasso_select.draw(chart, "data_map", told)
+    outlines = lasso_select.show_lasso_chart(chart, "data_map", summary)
     sizes = points["region"].value_counts()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         which = pick_region(bool(outlines))
         if outlines:
             lasso_select.clear_button("data_map")
     parts = ", ".join(f"{sizes.get(name, 0):,} {name}" for name in REGIONS)
-    st.caption(f"{parts}: cut at quantiles of these examples, which can be moved under More.")
-    if which == DRAWN:
-        inside = lasso_geometry.inside(points["variability"].to_numpy(), points["confidence"].to_numpy(), outlines)
+    st.caption(f"{parts}. The limits are quantiles over these examples; change them under More.")
+    if which == SELECTED:
+        inside = lasso_geometry.points_inside(
+            points["variability"].to_numpy(), points["confidence"].to_numpy(), outlines
+        )
         found = points[inside].sort_values(["confidence", "example_id"], kind="stable")
-        what, about = "Drawn around, the least sure first", {"lasso": lasso_geometry.written(outlines)}
+        what, about = "Selected, lowest confidence first", {"lasso": lasso_geometry.to_text(outlines)}
     else:
-        found = data_map_epochs.in_order(points, which)
+        found = data_map_epochs.region_examples(points, which)
         what = {
-            "easy": "Easy, the surest first",
-            "ambiguous": "Ambiguous, the most variable first",
-            "hard": "Hard, the least sure first",
+            "easy": "Easy, highest confidence first",
+            "ambiguous": "Ambiguous, highest variability first",
+            "hard": "Hard, lowest confidence first",
         }[which]
         about = {"region": which}
     show_examples(audit, run, found, what, {**about, "epoch": epoch})
 
 
-def pick_region(drawn: bool) -> str:
-    """A region, or what was drawn around, to which a new drawing turns."""
-    names = [DRAWN, *REGIONS] if drawn else list(REGIONS)
-    if drawn and st.session_state.get("_data_map_had") is False:
-        st.session_state["examples"] = DRAWN
-    st.session_state["_data_map_had"] = drawn
-    return inputs.switch("Examples", names, "examples", DRAWN if drawn else "hard")
+def pick_region(has_lasso: bool) -> str:
+    """Returns a region, or the lasso selection, to which a new lasso switches."""
+    names = [SELECTED, *REGIONS] if has_lasso else list(REGIONS)
+    if has_lasso and st.session_state.get("_data_map_had") is False:
+        st.session_state["examples"] = SELECTED
+    st.session_state["_data_map_had"] = has_lasso
+    return inputs.switch("Examples", names, "examples", SELECTED if has_lasso else "hard")
 
 
 def show_examples(audit: Audit, run: Run, found: pd.DataFrame, what: str, about: Mapping[str, Any]) -> None:
-    """A page of examples in the grid, with the keys of every grid."""
+    """Shows a page of examples in the grid, with the keys of every grid."""
     if found.empty:
-        return inputs.empty("No example lies there.")
+        return inputs.empty("No example is in this region.")
     page = inputs.pick_page(len(found), SIZE, (run.name, what, tuple(about.items())), grid="data_map_grid")
     places = range((page - 1) * SIZE, min(page * SIZE, len(found)))
     rows = found.iloc[places.start : places.stop]
@@ -200,9 +202,8 @@ def show_examples(audit: Audit, run: Run, found: pd.DataFrame, what: str, about:
     made = cells.make_cells(audit, run, table, None, url=cells.page_url())
     for place, cell, row in zip(places, made, rows.itertuples(), strict=True):
         score_help = (
-            f"Mean probability of the label {number(row.confidence)}, standard deviation "
-            f"{number(row.variability)}, right after {row.correctness:.0%} of the epochs up to "
-            f"{about['epoch']}."
+            f"Mean probability of the label: {number(row.confidence)}, standard deviation: {number(row.variability)}. "
+            f"Predicted right in {row.correctness:.0%} of the epochs up to {about['epoch']}."
         )
         about_one = {
             **about,

@@ -1,4 +1,4 @@
-"""/deciles: how often the model errs in each tenth of a score, stage beside stage, and class by class."""
+"""/deciles: the model's error rate in each tenth of a score, per stage and per class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dashboard.presenters import corrected_metrics
 from dashboard.queries import database
 from dashboard.queries.score_columns import ScoreColumn, describe_ends, first_column
 from dashboard.queries.selection import Selection
-from dashboard.style.formatting import command_line, count, plain, share
+from dashboard.style.formatting import command_line, count, percent, plain
 from dashboard.widgets import grouping, inputs, manual, page_frame
 from scoring.audit import Audit, Run
 
@@ -27,11 +27,11 @@ SMALL_CLASS = 20
 
 
 def show() -> None:
-    """The page."""
-    audit, run, meta, columns = page_frame.scored()
+    """Shows the page."""
+    audit, run, meta, columns = page_frame.scored_run()
     if not run.predictions_path.is_file():
         return inputs.empty(
-            "Errors need predictions, and this run has none yet:",
+            "Error rates need predictions, and this run has none yet. This command computes them:",
             command_line("score", audit, "--run", run.name),
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -39,21 +39,21 @@ def show() -> None:
         split = inputs.pick_split(audit, "test", labelled=True)
         class_name = inputs.pick_class(audit)
     selection = Selection(split, class_name, column.steps.get("index", "label"), meta)
-    if reason := model_output.parts_refused(audit, selection):
+    if reason := model_output.subset_refusal(audit, selection):
         return inputs.empty(reason)
-    selection, left_out = model_output.open_part(audit, selection)
+    selection, left_out = model_output.exclude_hidden(audit, selection)
     inputs.remark(left_out)
     known = database.accuracy(audit, run, selection, ["split"])
-    if len(known) and not len(known := model_output.accuracy_shown(audit, known, selection)):
-        return inputs.empty(model_output.FEW)
+    if len(known) and not len(known := model_output.drop_revealing_accuracy(audit, known, selection)):
+        return inputs.empty(model_output.TOO_FEW)
     n, errors = int(known["n"].sum()), int(known["n"].sum() - known["right"].sum())
     if n == 0:
-        return inputs.empty("No example here has both a label and a prediction: choose another split or class.")
+        return inputs.empty("No example here has both a label and a prediction. Choose another split or class.")
     if errors < MEMORISED * n:
         return memorised(split, n, errors)
     base_rate = errors / n
     if n < SCARCE:
-        inputs.warn(f"Only {count(n, 'example')}: a tenth of them says little, as the wide intervals show.")
+        inputs.warn(f"Only {count(n, 'example')}: each decile is small, so its interval is wide.")
     show_deciles(audit, run, columns, column, selection, base_rate)
     show_by_group(audit, run, column, selection)
     if class_name is None and len(audit.classes) > 1:
@@ -62,18 +62,21 @@ def show() -> None:
 
 
 def memorised(split: str | None, n: int, errors: int) -> None:
-    """The model makes (nearly) no errors here, so deciles of error say nothing."""
+    """Shows that the model makes too few errors for deciles."""
     where = f"the {split} split" if split else "these examples"
     if split == "test":
-        return inputs.empty(f"The model errs on {errors:,} of {count(n, 'example')} of {where}: too few for deciles.")
+        return inputs.empty(
+            f"The model is wrong on {errors:,} of {count(n, 'example')} of {where}. These are too few errors for "
+            "deciles."
+        )
     return inputs.empty(
-        f"Memorised: no deciles here. The model errs on {errors:,} of {count(n, 'example')} of {where} "
-        f"({share(errors / n)}), so its train error says nothing about difficulty. Look at test."
+        f"No deciles here: the model has memorised these examples. It is wrong on {errors:,} of {count(n, 'example')} "
+        f"of {where} ({percent(errors / n)}), so its error here does not measure difficulty. Choose the test split."
     )
 
 
 def variants_by_stage(columns: Sequence[ScoreColumn], column: ScoreColumn) -> dict[str, ScoreColumn]:
-    """The same score at early and late stages (else the score alone), by the name of the stage."""
+    """Returns the same score at early and late stages (else the score alone), by the name of the stage."""
     rest = {step: value for step, value in column.steps.items() if step != "stage"}
     found = {
         other.steps["stage"]: other
@@ -89,25 +92,25 @@ def variants_by_stage(columns: Sequence[ScoreColumn], column: ScoreColumn) -> di
 def show_deciles(
     audit: Audit, run: Run, columns: Sequence[ScoreColumn], column: ScoreColumn, selection: Selection, base_rate: float
 ) -> None:
-    """Error per decile; a click on a bar opens its examples."""
+    """Shows the error per decile; a click on a bar opens its examples."""
     variants = variants_by_stage(columns, column)
     frames = {name: database.decile_errors(audit, run, variant, selection) for name, variant in variants.items()}
     frames = {
-        name: corrected_metrics.deciles_beside(audit, run, variants[name], selection, frame)
+        name: corrected_metrics.add_corrected_deciles(audit, run, variants[name], selection, frame)
         for name, frame in frames.items()
     }
     for name, variant in variants.items():
         warning, sentence = describe_ends(variant)
-        told = f"**{name}**: {sentence}" if len(variants) > 1 else f"**{variant.title}** – {variant.help} {sentence}"
-        (inputs.warn if warning else st.caption)(told)
+        text = f"**{name}**: {sentence}" if len(variants) > 1 else f"**{variant.title}** – {variant.help} {sentence}"
+        (inputs.warn if warning else st.caption)(text)
     inputs.remark(manual.score_link(column.scorer))
     page_frame.warn_about_stages(run, column)
     event = inputs.show_chart(
         common.error_by_decile(frames, base_rate), "deciles", on_select="rerun", selection_mode="points"
     )
-    told = corrected_metrics.note(next(iter(frames.values())))
-    if told:
-        st.caption(told)
+    text = corrected_metrics.note(next(iter(frames.values())))
+    if text:
+        st.caption(text)
         if selection.split != "train":
             warn_about_test(audit)
     links = {name: link(run, columns, variant, selection) for name, variant in variants.items()}
@@ -116,20 +119,20 @@ def show_deciles(
         name, decile = points[0]["customdata"][:2]
         if name in links:
             page_frame.go("grid", links[name] | {"decile": str(decile)})
-    with st.expander("Numbers, and each decile in the grid"):
+    with st.expander("Table of numbers, and links to each decile in the grid"):
         show_links(links)
         show_numbers(frames)
 
 
 def link(run: Run, columns: Sequence[ScoreColumn], column: ScoreColumn, selection: Selection) -> dict[str, Any]:
-    """Parameters of the grid that shows this column and selection."""
+    """Returns parameters of the grid that shows this column and selection."""
     parameters = {"run": run.name, "split": selection.split, "class": selection.class_name}
     parameters |= inputs.score_parameters(columns, column) | inputs.meta_parameters(selection.meta)
     return {key: value for key, value in parameters.items() if value}
 
 
 def show_links(links: dict[str, dict[str, Any]]) -> None:
-    """The same doors as the bars, for the keyboard."""
+    """Shows the links of the bars for the keyboard."""
     for name, parameters in links.items():
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             st.caption(f"{plain(name)}: open decile", width="content")
@@ -139,13 +142,13 @@ def show_links(links: dict[str, dict[str, Any]]) -> None:
 
 
 def show_numbers(frames: dict[str, pd.DataFrame]) -> None:
-    """The numbers behind the bars."""
+    """Shows the numbers of the bars as a table."""
     both = pd.concat([frame.assign(stage=name) for name, frame in frames.items()], ignore_index=True)
     for name in ("error", "low", "high"):
-        both[name] = [share(value) for value in both[name]]
+        both[name] = [percent(value) for value in both[name]]
     more = {}
     if "changed" in both:
-        both["corrected"] = [share(value) for value in both["corrected"]]
+        both["corrected"] = [percent(value) for value in both["corrected"]]
         more = {"corrected": "error on corrected labels", "changed": "labels changed"}
     renamed = {"error": "error", "low": "95 % from", "high": "to", "n": "examples", "stage": "score"}
     st.dataframe(
@@ -156,20 +159,20 @@ def show_numbers(frames: dict[str, pd.DataFrame]) -> None:
 
 
 def show_by_group(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> None:
-    """Error per decile within each group of the metadata column that the sidebar chose."""
-    grouped = page_frame.grouped()
+    """Shows the error per decile within each group of the metadata column chosen in the sidebar."""
+    grouped = page_frame.current_grouping()
     if grouped is None:
         return None
     st.subheader(f"Within each {plain(grouped.column)}: {plain(column.title)}", anchor=False)
-    if reason := model_output.parts_refused(audit, grouping.within(selection, grouped.groups[0])):
+    if reason := model_output.subset_refusal(audit, grouping.within(selection, grouped.groups[0])):
         return inputs.empty(reason)
-    inputs.remark(None if selection.left_out else model_output.open_part(audit, selection, parted=True)[1])
+    inputs.remark(None if selection.left_out else model_output.exclude_hidden(audit, selection, parted=True)[1])
     frame = grouping.decile_errors(audit, run, column, selection, grouped)
     sizes = frame.groupby("class")["n"].sum() if len(frame) else pd.Series(dtype=int)
     names = [name for name in grouped.names if sizes.get(name, 0) >= SMALL_CLASS]
     small = len(sizes) - len(names)
     if small:
-        st.caption(f"Left out: {count(small, 'group')} with fewer than {SMALL_CLASS} examples here.")
+        st.caption(f"Not shown: {count(small, 'group')} with fewer than {SMALL_CLASS} examples here.")
     grouping.explain(grouped)
     if names:
         inputs.show_chart(common.class_deciles(frame[frame["class"].isin(names)], names, "group"), "group_deciles")
@@ -177,18 +180,18 @@ def show_by_group(audit: Audit, run: Run, column: ScoreColumn, selection: Select
 
 
 def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> None:
-    """Error per decile within each class; with many classes those with most errors."""
+    """Shows error per decile within each class; with many classes those with most errors."""
     st.subheader(f"Within each class: {plain(column.title)}", anchor=False)
     known = database.accuracy(audit, run, selection, ["label"])
     known = known.assign(errors=known["n"] - known["right"]).sort_values(["errors", "label"], ascending=[False, True])
     small = known["n"] < SMALL_CLASS
     names = known["label"][~small].tolist()
     if not names:
-        st.caption(f"No class has {SMALL_CLASS} examples here: too few for deciles of its own.")
+        st.caption(f"No class has {SMALL_CLASS} or more examples here, so there are no deciles per class.")
         return
     if small.any():
         st.caption(
-            f"Left out: {count(int(small.sum()), 'class', 'classes')} with fewer than {SMALL_CLASS} examples here."
+            f"Not shown: {count(int(small.sum()), 'class', 'classes')} with fewer than {SMALL_CLASS} examples here."
         )
     if len(names) > MOST_CLASSES:
         words = {
@@ -202,7 +205,7 @@ def show_by_class(audit: Audit, run: Run, column: ScoreColumn, selection: Select
     by_label = replace(selection, index="label")
     frame = database.class_decile_errors(audit, run, column, by_label, names)
     parts = [
-        corrected_metrics.deciles_beside(
+        corrected_metrics.add_corrected_deciles(
             audit, run, column, replace(by_label, class_name=name), part.reset_index(drop=True)
         )
         for name, part in frame.groupby("class", sort=False)

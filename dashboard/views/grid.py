@@ -1,4 +1,4 @@
-"""/grid: the lowest and the highest of a score side by side, for the whole set or a class."""
+"""/grid: the examples with the lowest and the highest values of a score, side by side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboard.blinding import model_output
 from dashboard.grid import example_grid
-from dashboard.panels.duplicates import near_to
+from dashboard.panels.duplicates import near_duplicates_of
 from dashboard.presenters import cells
 from dashboard.queries import database
 from dashboard.queries.score_columns import ScoreColumn, describe_ends, first_column, start_column
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
 
 SIDES = {"5 × 5": 5, "6 × 6": 6, "8 × 8": 8, "10 × 10": 10}
 PANELS = ("both", "lowest", "highest")
-NAMED = {"example": ("example_id", "Example"), "same": ("fingerprint", "Examples whose content is")}
+NAMED = {"example": ("example_id", "Example"), "same": ("fingerprint", "Examples with the content")}
 MOST_GROUPS, GROUP_ROWS = 8, 2
-"""Groups that stand below each other, and how many rows of each end."""
+"""Maximum number of groups on the page, and rows of images per end of each."""
 ENDS = {"lowest": "low", "highest": "high"}
-GONE = "This audit has no such example: it may have been removed, or belong to another audit."
+GONE = "This audit has no such example. It may have been removed, or it belongs to another audit."
 
 
 def show() -> None:
-    """The page."""
+    """Shows the page."""
     for key, (column, what) in NAMED.items():
         if key in st.query_params:
             value = st.query_params[key]
             return show_some(database.find(page_frame.current().audit, column, value), f"{what} {quoted(value, 200)}")
     if "near" in st.query_params:
         shared, value = page_frame.current(), st.query_params["near"]
-        found = near_to(shared.audit, shared.run, value)
+        found = near_duplicates_of(shared.audit, shared.run, value)
         none = "This example is in no group of near duplicates of this run."
         return show_some(found, f"Near duplicates of {quoted(value, 200)}, by features", none)
-    audit, run, meta, columns = page_frame.scored()
+    audit, run, meta, columns = page_frame.scored_run()
     with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
         chosen = inputs.pick_score(columns, opening(columns))
         split = inputs.pick_split(audit)
@@ -59,65 +59,66 @@ def show() -> None:
     selection = Selection(split, class_name, index, meta, decision, decile=int(decile) if decile else None)
     explain(audit, run, chosen)
     inputs.remark(why_here(columns, chosen))
-    table, left_out = model_output.without(audit, frozen_ranking(audit, run, chosen, selection, "grid"))
+    table, left_out = model_output.drop_hidden(audit, frozen_ranking(audit, run, chosen, selection, "grid"))
     if left_out and not table.num_rows:
-        return inputs.empty(f"{left_out} They are read one by one in a session of Suspects.")
+        return inputs.empty(f"{left_out} Review them one by one in a session on the page Suspects.")
     if left_out:
         st.caption(left_out)
-    grouped = page_frame.grouped(MOST_GROUPS)
+    grouped = page_frame.current_grouping(MOST_GROUPS)
     if grouped is not None and table.num_rows:
         return show_groups(bar, audit, run, chosen, selection, table, side, panels, grouped)
     return show_ends(bar, audit, run, chosen, selection, table, side, panels)
 
 
 def opening(columns: Sequence[ScoreColumn]) -> ScoreColumn:
-    """The score that controls which the address leaves out mean: VoG late of the logit, so that a link goes on meaning
-    what it meant. At an address that chooses nothing it is ``start_column``, and the address then says so
-    (``?opens=``)."""
+    """Returns the score for an address that names none: VoG late of the logit, so that old links keep their meaning.
+    If the address has no parameters at all, it is ``start_column``, and the address then names it (``?opens=``)."""
     first, start = first_column(columns), start_column(columns)
-    said = st.query_params.get(OPENS)
-    if said is not None:
+    opening_place = st.query_params.get(OPENS)
+    if opening_place is not None:
         rest = {step: first.steps.get(step) for step in ("index", "normalised")}
         return next(
             (
                 c
                 for c in columns
                 if c.scorer == first.scorer
-                and place(c) == said
+                and place(c) == opening_place
                 and all(c.steps.get(step) == value for step, value in rest.items())
             ),
             first,
         )
-    if start is first or any(not name.startswith(page_frame.KEPT) for name in st.query_params):
+    if start is first or any(not name.startswith(page_frame.SHARED_KEYS) for name in st.query_params):
         return first
     st.query_params[OPENS] = place(start)
     return start
 
 
 def place(column: ScoreColumn) -> str:
-    """Stage and form of a variant, as the address names them."""
+    """Returns stage and form of a variant as in the address."""
     return f"{column.steps.get('stage')} {column.steps.get('form')}"
 
 
 def why_here(columns: Sequence[ScoreColumn], column: ScoreColumn) -> str | None:
-    """Why the grid opens on another variant than the usual one."""
+    """Returns why the grid opens with another variant than the default."""
     first = first_column(columns)
     if column is first or column is not start_column(columns):
         return None
     if (first.direction or {}).get("n") == 0:
-        return f"The grid opens here, since *{plain(first.title)}* has no values in this run; Overview says why."
+        return (
+            f"The grid opens with this score because *{plain(first.title)}* has no values in this run. The page "
+            "Overview gives the reason."
+        )
     return (
-        f"The grid opens here, since neither end of *{plain(first.title)}* is hard on held-out examples of "
-        f"this run, and "
-        "of its stages and forms this one ranks errors most strongly."
+        f"The grid opens with this variant because neither end of *{plain(first.title)}* is hard on held-out "
+        "examples of this run. This variant has the strongest rank correlation with the model's errors."
     )
 
 
 def explain(audit: Audit, run: Run, column: ScoreColumn) -> None:
-    """What the score means and which end is hard here."""
+    """Shows what the score means and which end is hard here."""
     warning, sentence = describe_ends(column)
     st.caption(
-        f"**{plain(column.title)}** {'' if warning else sentence} {manual.score_link(column.scorer)}",
+        f"**{plain(column.title)}.** {'' if warning else sentence} {manual.score_link(column.scorer)}",
         help=cells.score_help(column),
     )
     if warning:
@@ -128,12 +129,12 @@ def explain(audit: Audit, run: Run, column: ScoreColumn) -> None:
 
 
 def warn_about_small_classes(audit: Audit) -> None:
-    """Say so where a z-score is 0 because its class has nothing to be compared with."""
+    """Warns about classes with a single example in a split, whose z-score is 0."""
     sizes = database.counts(audit, Selection(), ["label", "split"]).dropna(subset=["label"])
     alone = int((sizes["n"] == 1).sum())
     if alone:
         what = count(alone, "class", "classes")
-        st.caption(f"{what} with a single example in its split: too small to rank, so the z-score there is 0.")
+        st.caption(f"{what} with only one example in a split: too small to rank, so the z-score there is 0.")
 
 
 def show_ends(
@@ -146,7 +147,7 @@ def show_ends(
     side: int,
     panels: str,
 ) -> None:
-    """Both ends of the ranking in one grid, so that keys run through both."""
+    """Shows both ends of the ranking in one grid, so that keys work across both."""
     n = table.num_rows
     if n == 0:
         return explain_nothing(audit, run, column, selection)
@@ -180,10 +181,12 @@ def show_groups(
     panels: str,
     grouped: grouping.Grouping,
 ) -> None:
-    """Both ends within each group of a metadata column, the groups below each other in one grid."""
-    parts = grouping.parts(audit, grouped, table)
+    """Shows both ends within each group of a metadata column, the groups below each other in one grid."""
+    parts = grouping.split_ranking(audit, grouped, table)
     if not parts:
-        return inputs.empty(f"None of these examples is in a group of {plain(grouped.column)}: choose another column.")
+        return inputs.empty(
+            f"None of these examples is in a group of {plain(grouped.column)}. Choose another column under “Group by”."
+        )
     reaches = {name: reach_of(panels, part.num_rows) for name, part in parts.items()}
     size = side * GROUP_ROWS
     longest = max(max(reach.values()) for _, reach in reaches.values())
@@ -202,22 +205,22 @@ def show_groups(
 
 
 def warn_if_constant(table: pa.Table) -> None:
-    """Say so where nothing can be ranked."""
+    """Warns if all scores are equal."""
     bounds = pc.min_max(table["score"]).as_py()
     if bounds["min"] == bounds["max"]:
-        inputs.warn("Every score here is the same: a class of one example or of equal values is too small to rank.")
+        inputs.warn("All scores here are equal, so there is nothing to rank.")
 
 
 def reach_of(panels: str, n: int) -> tuple[list[str], dict[str, int]]:
-    """Which ends are shown, and how far each reaches. Both together hold everything once: what is left over in the
-    middle goes to the lowest."""
+    """Returns which ends are shown, and how many examples each lists. Both ends together list every example once;
+    the middle one belongs to the lowest."""
     if panels == "both":
         return ["lowest", "highest"], {"lowest": n - n // 2, "highest": n // 2}
     return [panels], {panels: n}
 
 
 def draw(audit: Audit, run: Run, grids: list[dict[str, Any]], side: int, ahead: Sequence[str] = ()) -> None:
-    """The panels that hold any example, in one grid, so that keys run through all."""
+    """Shows the non-empty panels in one grid, so that keys work across all of them."""
     example_grid(
         [one for one in grids if one["cells"]],
         ahead=ahead,
@@ -232,14 +235,14 @@ def draw(audit: Audit, run: Run, grids: list[dict[str, Any]], side: int, ahead: 
 
 
 def places_of(end: str, n: int, places: range) -> list[int]:
-    """Rows of a ranking, lowest first, by their place from one of its ends."""
+    """Returns rows of a ranking, lowest first, by their place from one of its ends."""
     return list(places) if end == "lowest" else [n - 1 - place for place in places]
 
 
 def panel(
     audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, end: str, places: range, url: str | None
 ) -> dict[str, Any]:
-    """One page of one end of the ranking; the extreme comes first."""
+    """Returns one page of one end of the ranking; the extreme comes first."""
     n = table.num_rows
     rows = table.take(pa.array(places_of(end, n, places), pa.int64()))
     made = cells.make_cells(audit, run, rows, column, ranks=[place + 1 for place in places], of=n, url=url)
@@ -251,28 +254,29 @@ def panel(
 
 
 def explain_nothing(audit: Audit, run: Run, column: ScoreColumn, selection: Selection) -> None:
-    """Why no example is here, and what to do."""
+    """Shows why no example is listed, and what to do."""
     if selection != Selection(index=selection.index):
         whole = database.ranking(audit, run, column, Selection(index=selection.index)).num_rows
         if whole:
             return inputs.empty(
-                f"None of the {count(whole, 'scored example')} matches these filters: clear one above, or "
-                "a metadata filter in the sidebar."
+                f"None of the {count(whole, 'scored example')} matches these filters. Clear a filter above or in the "
+                "sidebar."
             )
     return inputs.empty(
-        "No example has this score. Scores of the label need labels; unreadable examples have none.",
+        "No example has this score. Scores that use the label need labelled examples, and unreadable "
+        "examples have no scores.",
         command_line("score", audit, "--run", run.name),
     )
 
 
 def show_some(found: list[str], what: str, none: str = GONE) -> None:
-    """A few examples by name, as other pages link to them; ``none`` says why there are none."""
+    """Shows a few examples by id, for links from other pages; ``none``: the sentence if there are none."""
     shared = page_frame.current()
     audit, run = shared.audit, shared.run
     st.markdown(what)
     st.page_link(
         "views/grid.py",
-        label="Back to the whole grid",
+        label="Back to the full grid",
         icon=":material/arrow_back:",
         query_params={"run": run.name} if run else None,
     )

@@ -19,7 +19,7 @@ def show() -> None:
         return show_hits(query)
     topic = read_topic(name)
     if name == INDEX:
-        page_frame.say_what_to_run()
+        page_frame.show_command_for_unread_data()
     body, contents = st.columns([15, 4], gap="large")
     with body, st.container(key="manual"):
         show_topic(topic)

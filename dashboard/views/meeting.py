@@ -1,6 +1,7 @@
-"""/meeting: one item of the agenda at a time, large, for a team in a room or on a call.
+"""/meeting: one item of the agenda at a time, in large type, for a team in a room or on a call.
 
-Everybody with the link follows the lead's item. The lead moves with the arrow keys, counts hands, records the outcome.
+Everybody who opens the page sees the lead's item. The lead moves between items with the arrow keys, counts votes and
+records the outcome.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from scoring.reviews import ReviewLog, meetings
 
 
 def show() -> None:
-    """The page."""
+    """Shows the page."""
     shared = page_frame.current()
     log = decisions.open_log(shared.audit)
     open_one = meetings.current(log)
@@ -36,20 +37,21 @@ def show() -> None:
     show_past(shared.audit, log)
 
 
-def offer_to_start(log: ReviewLog, shared: page_frame.View) -> None:
-    """The agenda, and for a lead the button that opens a meeting over it."""
+def offer_to_start(log: ReviewLog, shared: page_frame.SidebarChoices) -> None:
+    """Shows the agenda, and to a lead the button that opens a meeting."""
     st.subheader("Agenda", anchor=False)
-    slices = inputs.switch("Worst slices", ("0", "3", "5", "10"), "slices", "5")
+    slices = inputs.switch("Least accurate slices", ("0", "3", "5", "10"), "slices", "5")
     among = database.matching(shared.audit, shared.meta) if shared.meta else None
     blind = ["test"] if second_reader.policy(shared.audit).is_blind else []
-    unseen = {
-        *model_output.everything(shared.audit),
+    hidden_ids = {
+        *model_output.all_hidden(shared.audit),
         *hidden_from_readers(shared.audit, log),
-    }  # whoever leads, others follow
-    items = meetings.agenda(log, shared.run, slices=int(slices), among=among, blind=blind, hidden=unseen)
+    }  # followers see the lead's item
+    items = meetings.agenda(log, shared.run, slices=int(slices), among=among, blind=blind, hidden=hidden_ids)
     if not items:
         return inputs.empty(
-            "Nothing to discuss: no two people differ, nothing is flagged (key F in a grid), and no slices are kept.",
+            "Nothing to discuss. There are no disputes, no flagged examples (key F in a grid) and no saved "
+            "slices. This command finds slices:",
             command_line("slice", shared.audit),
         )
     items, groups = by_group(shared.audit, items)
@@ -73,29 +75,29 @@ def offer_to_start(log: ReviewLog, shared: page_frame.View) -> None:
 
 
 def by_group(audit: Audit, items: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """The agenda with the examples of each group of the sidebar's column together, and that column beside each item."""
-    grouped = page_frame.grouped()
+    """Returns the agenda sorted by the groups of the sidebar's column, and the group of each item."""
+    grouped = page_frame.current_grouping()
     if grouped is None:
         return items, [{}] * len(items)
-    members = grouping.members(audit, grouped)
+    members = grouping.group_by_example(audit, grouped)
     named = [None if one["kind"] == "slice" else members.get(one["example_id"]) for one in items]
     order = together(named)
     return [items[at] for at in order], [{grouped.column: named[at] or ""} for at in order]
 
 
 def show_lead_controls(log: ReviewLog, meeting: dict[str, Any]) -> None:
-    """Who is there, and the end, for a lead."""
+    """Shows a lead the list of people present and the button that ends the meeting."""
     if not serving().identity.may("lead"):
         return
-    with st.expander("People and end of the meeting"):
+    with st.expander("Attendance and end of the meeting"):
         names = st.text_area(
-            "Present, one name a line",
+            "Present (one name per line)",
             "\n".join(meeting["present"]),
             key="present",
-            help="Who follows on this page is added by itself when an outcome is recorded.",
+            help="People who have this page open are added automatically when an outcome is recorded.",
         )
         with st.container(horizontal=True):
-            if st.button("Keep the names", key="keep_present"):
+            if st.button("Save the names", key="keep_present"):
                 meetings.be_present(log, names.splitlines())
                 st.rerun()
             if st.button("End the meeting", icon=":material/stop:", key="end_meeting"):
@@ -104,7 +106,7 @@ def show_lead_controls(log: ReviewLog, meeting: dict[str, Any]) -> None:
 
 
 def show_past(audit: Audit, log: ReviewLog) -> None:
-    """Minutes of every meeting, precedents, and the mapping of classes that meetings decided."""
+    """Shows minutes of every meeting, precedents, and the mapping of classes that meetings decided."""
     past = meetings.all_meetings(log)
     if not past:
         return
@@ -124,7 +126,10 @@ def show_past(audit: Audit, log: ReviewLog) -> None:
     rules = meetings.precedents(log)
     if rules:
         st.subheader("Precedents", anchor=False)
-        st.caption("Shown beside later look-alikes: near in features, or with the same label and outcome.")
+        st.caption(
+            "A precedent is shown beside later examples that are similar in features, or that have the same "
+            "label and outcome."
+        )
         st.dataframe(
             [
                 {
@@ -141,7 +146,7 @@ def show_past(audit: Audit, log: ReviewLog) -> None:
         )
     mapping = meetings.class_mapping(log, audit.classes)
     if mapping["changes"]:
-        st.subheader("Changes of classes", anchor=False)
+        st.subheader("Class changes", anchor=False)
         st.dataframe(
             [
                 {
@@ -157,7 +162,7 @@ def show_past(audit: Audit, log: ReviewLog) -> None:
             placeholder=inputs.NONE,
         )
         st.download_button(
-            "Mapping of classes as JSON",
+            "Class mapping as JSON",
             json.dumps(mapping, ensure_ascii=False, indent=2),
             file_name="class-mapping.json",
             mime="application/json",

@@ -1,6 +1,4 @@
-"""/overview: what is audited, how the classes stand, what was scored, how far the review is, and what is
-wrong with it.
-"""
+"""/overview: what the audit holds, accuracy per class, the scores, the progress of the review, and data problems."""
 
 from __future__ import annotations
 
@@ -24,11 +22,11 @@ from dashboard.style.formatting import (
     count,
     listed,
     number,
+    percent,
+    percent_interval,
     plain,
     quoted,
     sentence,
-    share,
-    shares_between,
 )
 from dashboard.widgets import grouping, inputs, manual, page_frame
 from scoring.audit import SPLITS, Audit, Run
@@ -41,7 +39,7 @@ ORDERS = ("fewest examples", "most examples", "lowest accuracy", "as listed")
 
 
 def show() -> None:
-    """The page."""
+    """Shows the page."""
     shared = page_frame.current()
     audit, run, selection = shared.audit, shared.run, Selection(meta=shared.meta)
     st.title(plain(audit.name), anchor=False)
@@ -58,12 +56,12 @@ def show() -> None:
 
 
 def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
-    """Counts per split, and how often the last checkpoint is right there."""
+    """Shows the number of examples and the accuracy of the last checkpoint per split."""
     counts = database.counts(audit, selection, ["split"])
-    part, left_out = model_output.open_part(audit, selection)
+    part, left_out = model_output.exclude_hidden(audit, selection)
     known = (
         database.with_intervals(
-            model_output.accuracy_shown(audit, database.accuracy(audit, run, part, ["split"]), part)
+            model_output.drop_revealing_accuracy(audit, database.accuracy(audit, run, part, ["split"]), part)
         )
         if run
         else pd.DataFrame({"split": []})
@@ -78,21 +76,20 @@ def show_splits(audit: Audit, run: Run | None, selection: Selection) -> None:
     if counts.empty:
         return inputs.empty("No example matches the metadata filters in the sidebar.")
     facts = _facts(counts, known)
-    with st.container(horizontal=True, gap="small"):  # wraps where it is narrow, so that no number is cut
+    with st.container(horizontal=True, gap="small"):  # wraps on narrow screens, so that no number is cut off
         for name, value, help_text in facts:
             st.metric(name, value, help=help_text, width=170)
     inputs.remark(f"Accuracy here and below: {left_out}" if left_out and run else None)
     if "train" in known.index and known.loc["train", "accuracy"] > 1 - MEMORISED:
         st.caption(
-            "The model has memorised train (error under 1 %): its last checkpoint agrees with "
-            "wrong labels too. Look at "
-            "scores of the recorded training, and at test."
+            "The model has memorised the train split: its error there is under 1 %. The last checkpoint therefore also "
+            "predicts wrong labels. Use the scores of the recorded training instead, or look at the test split."
         )
     if run is None:
-        inputs.empty("audit.toml names no model yet, so nothing is predicted or scored.")
+        inputs.empty("audit.toml names no model yet, so there are no predictions and no scores.")
     elif not run.predictions_path.is_file():
         inputs.empty(
-            "There are no predictions of this run yet. This command makes them and the scores:",
+            "This run has no predictions yet. This command computes predictions and scores:",
             command_line("score", audit, "--run", run.name),
         )
     return None
@@ -107,20 +104,20 @@ def _facts(counts: pd.DataFrame, known: pd.DataFrame) -> list[tuple[str, str, st
             facts.append(
                 (
                     f"{row.split} accuracy",
-                    share(found["accuracy"]),
-                    f"95 % interval {shares_between(found['low'], found['high'])}, last checkpoint",
+                    percent(found["accuracy"]),
+                    f"95 % interval {percent_interval(found['low'], found['high'])}, last checkpoint",
                 )
             )
     return facts
 
 
 def show_warnings(audit: Audit, run: Run | None, selection: Selection) -> None:
-    """What would spoil the numbers below, with what to run."""
+    """Shows problems that make the numbers below unreliable, with the commands that solve them."""
     unreadable = int(database.counts(audit, selection, ["split"])["problems"].sum())
     if unreadable:
         st.warning(
-            f"{count(unreadable, 'example')} could not be read and so {'has' if unreadable == 1 else 'have'} no "
-            f"scores: see “Unreadable” below."
+            f"{count(unreadable, 'example')} could not be read and {'has' if unreadable == 1 else 'have'} no "
+            "scores. “Unreadable” below lists the reasons."
         )
     if run is None:
         return
@@ -128,32 +125,32 @@ def show_warnings(audit: Audit, run: Run | None, selection: Selection) -> None:
         st.warning(f"hardlook check: {quoted(warning, 400)}")
     broken = database.broken_scores(run)
     if broken:
-        st.warning(f"Score files that cannot be read: {listed(broken)}. Delete them and score again.")
+        st.warning(f"These score files cannot be read: {listed(broken)}. Delete them and run `hardlook score` again.")
     stale = database.coverage(audit, run)
     stale = stale[(stale["stale"] > 0) | (stale["missing"] > 0)]
     if len(stale):
         st.warning(
-            f"Up to {count(int(stale['stale'].max()), 'example')} changed since they were scored and up to "
-            f"{int(stale['missing'].max()):,} have no scores yet ({listed(list(stale.index))})."
+            f"Some scores are out of date ({listed(list(stale.index))}). Changed since scoring: up to "
+            f"{count(int(stale['stale'].max()), 'example')}. Not scored yet: up to {int(stale['missing'].max()):,}."
         )
         st.code(command_line("score", audit, "--run", run.name), language="bash")
 
 
 def check_warnings(run: Run) -> list[str]:
-    """What the last `hardlook check` warned of, in its sentences."""
+    """Returns the warnings of the last `hardlook check`."""
     findings = (read_json(run.check_path, {}) or {}).get("findings", [])
     return [str(finding.get("text")) for finding in findings if finding.get("level") in ("warning", "error")]
 
 
 def show_classes(audit: Audit, run: Run | None, selection: Selection) -> None:
-    """Class balance beside accuracy per class; with many classes some of them, by choice."""
+    """Shows class balance and accuracy per class; of many classes a choice."""
     if not audit.classes:
         return
     st.subheader("Classes", anchor=False)
     balance = database.counts(audit, selection, ["label", "split"]).dropna(subset=["label"])
-    part, _ = model_output.open_part(audit, selection)
+    part, _ = model_output.exclude_hidden(audit, selection)
     known = database.accuracy(audit, run, part, ["label", "split"]) if run else pd.DataFrame()
-    known = model_output.accuracy_shown(audit, known, part)
+    known = model_output.drop_revealing_accuracy(audit, known, part)
     names = choose_classes(audit, balance, known)
     left, right = st.columns(2)
     with left:
@@ -161,15 +158,15 @@ def show_classes(audit: Audit, run: Run | None, selection: Selection) -> None:
     with right:
         if len(known):
             shown = database.with_intervals(known[known["label"].isin(names)])
-            shown = corrected_metrics.classes_beside(audit, run, shown, part)
+            shown = corrected_metrics.add_corrected_classes(audit, run, shown, part)
             inputs.show_chart(common.class_accuracy(shown, names), "accuracy")
         else:
-            inputs.empty("Accuracy per class needs predictions.")
+            inputs.empty("Accuracy per class needs labels and predictions.")
 
 
 def show_groups(audit: Audit, run: Run | None, selection: Selection) -> None:
-    """The same by the metadata column of the sidebar."""
-    grouped = page_frame.grouped()
+    """Shows the same per group of the metadata column chosen in the sidebar."""
+    grouped = page_frame.current_grouping()
     if grouped is None:
         return None
     st.subheader(f"By {plain(grouped.column)}", anchor=False)
@@ -181,20 +178,22 @@ def show_groups(audit: Audit, run: Run | None, selection: Selection) -> None:
     with left:
         inputs.show_chart(common.class_balance(sizes, names, "group"), "group_balance")
     known = grouping.accuracy(audit, run, selection, grouped) if run else pd.DataFrame()
-    known = model_output.accuracy_shown(audit, known, grouping.within(selection, grouped.groups[0]))
+    known = model_output.drop_revealing_accuracy(audit, known, grouping.within(selection, grouped.groups[0]))
     with right:
         if len(known):
             inputs.show_chart(common.class_accuracy(database.with_intervals(known), names, "group"), "group_accuracy")
         else:
             inputs.empty("Accuracy per group needs labels and predictions.")
     grouping.explain(grouped)
-    told = None if selection.meta or not len(known) else model_output.open_part(audit, selection, parted=True)[1]
-    inputs.remark(f"Accuracy: {told}" if told else None)
+    left_out = (
+        None if selection.meta or not len(known) else model_output.exclude_hidden(audit, selection, parted=True)[1]
+    )
+    inputs.remark(f"Accuracy: {left_out}" if left_out else None)
     return None
 
 
 def choose_classes(audit: Audit, balance: pd.DataFrame, known: pd.DataFrame) -> list[str]:
-    """Which classes the charts show, in order: all of a few, else the first of a chosen order."""
+    """Returns which classes the charts show, in order: all if they are few, else the first in a chosen order."""
     if len(audit.classes) <= inputs.MANY_CLASSES:
         return audit.classes
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -213,7 +212,7 @@ def choose_classes(audit: Audit, balance: pd.DataFrame, known: pd.DataFrame) -> 
 
 
 def show_scores(audit: Audit, run: Run | None) -> None:
-    """Which scores exist, what they mean, and which end of each deserves a look."""
+    """Shows which scores exist, what they mean, and which end of each to review first."""
     if run is None:
         return
     st.subheader("Scores", anchor=False)
@@ -228,29 +227,32 @@ def show_scores(audit: Audit, run: Run | None) -> None:
             height="content" if len(table) < 12 else 460,
         )
         st.caption(
-            "“Hard or suspicious end” is declared by the score, or measured on this run's errors (ρ = rank "
-            "correlation of score and error); a dash means neither end ranks anything here."
+            "“Hard or suspicious end” is the end of the score to review first. It is part of the score's "
+            "definition, or it is measured on this run: ρ is the rank correlation of score and model error. A "
+            "dash means that neither end is known to be hard."
         )
     else:
-        inputs.empty("Nothing is scored yet in this run:", command_line("score", audit, "--run", run.name))
+        inputs.empty(
+            "This run has no scores yet. This command computes them:", command_line("score", audit, "--run", run.name)
+        )
     remarks = scoring_remarks(audit, run)
     if remarks:
-        st.caption("How the data is read, what is left out, and what else scoring found out about this run:")
-        st.markdown(remarks)  # not st.table, which holds the text of a cell to half of the page
+        st.caption("Notes from reading the data and from scoring this run:")
+        st.markdown(remarks)  # not st.table, which limits a cell to half of the page
 
 
 def scoring_remarks(audit: Audit, run: Run) -> str:
-    """How the data is read, why scores are left out, and what the others have to say of this run: a Markdown list with
-    one line per sentence, in which commands are code and other markup is escaped."""
+    """Returns notes from reading the data and from scoring, with the reasons for scores that were not computed: a
+    Markdown list with one line per sentence, in which commands are code and other markup is escaped."""
     record, data = run.record(), read_json(audit.ingest_path, {}) or {}
     rows = [("data", str(text)) for text in (*data.get("reading", ()), *data.get("notes", ()))]
-    rows += [(scorer, f"left out: {reason}") for scorer, reason in (record.get("skipped") or {}).items()]
+    rows += [(scorer, f"not computed: {reason}") for scorer, reason in (record.get("skipped") or {}).items()]
     rows += [(scorer, str(text)) for scorer, texts in (record.get("notes") or {}).items() for text in texts]
     return "\n".join(f"- **{plain(scorer)}**: {sentence(text)}" for scorer, text in rows)
 
 
 def scores_table(columns: list[ScoreColumn], coverage: pd.DataFrame, run: Run) -> pd.DataFrame:
-    """One row per score column, with the address of its grid."""
+    """Returns one row per score column, with the address of its grid."""
     rows = []
     for column in columns:
         rho = (column.direction or {}).get("rho")
@@ -287,72 +289,77 @@ def _score_columns() -> dict[str, Any]:
 
 
 def show_reviews(audit: Audit, selection: Selection) -> None:
-    """How far the review is."""
+    """Shows the progress of the review."""
     st.subheader("Review", anchor=False)
     now = decisions.state_at(audit)
     if not now["decided"] and not now["flagged"]:
         keys = (
-            ": open Suspects, look at the first example and press Q where its label is right, W for the suggested one, "
-            "? for all keys"
+            ". Open Suspects and look at the first example. Press Q if its label is right, W to take the "
+            "suggested label, ? to list all keys"
         )
-        return inputs.empty(f"Nothing is decided yet{'' if serving().identity.read_only else keys}.")
+        return inputs.empty(f"There are no decisions yet{'' if serving().identity.read_only else keys}.")
     total = int(database.counts(audit, Selection(), ["split"])["n"].sum())
-    facts = {VERDICTS[state].words if state in VERDICTS else state: state for state in decisions.TOLD}
+    facts = {VERDICTS[state].words if state in VERDICTS else state: state for state in decisions.PROGRESS_STATES}
     with st.container(horizontal=True, gap="small"):
         for word, key in facts.items():
-            st.metric(word, f"{len(now[key]):,}", help=f"of {count(total, 'example')}", width=150)
+            st.metric(word, f"{len(now[key]):,}", help=f"out of {count(total, 'example')}", width=150)
     st.progress(
         min(1.0, len(now["decided"]) / max(total, 1)),
-        text=f"{share(len(now['decided']) / max(total, 1))} decided",
+        text=f"{percent(len(now['decided']) / max(total, 1))} decided",
     )
     return None
 
 
 def show_problems(audit: Audit, selection: Selection) -> None:
-    """Examples that could not be read, with the reason."""
+    """Shows examples that could not be read, with the reason."""
     frame = database.problems(audit, selection)
     if frame.empty:
         return
     st.subheader("Unreadable", anchor=False)
     st.dataframe(frame, hide_index=True, placeholder=inputs.NONE, height="content" if len(frame) < 10 else 320)
-    st.caption("They keep their place in the dataset and have no scores; repair or remove the files and score again.")
+    st.caption("These examples stay in the dataset without scores. Repair or remove their files, then score again.")
 
 
 def show_check(audit: Audit, run: Run | None) -> None:
-    """The inputs as the model sees them, from the last `hardlook check`."""
+    """Shows the inputs after the transform, from the last `hardlook check`."""
     if run is None:
         return
-    st.subheader("As the model sees them", anchor=False)
-    seen = (read_json(run.check_path, {}) or {}).get("seen")
-    if seen:
-        show_seen(seen)
+    st.subheader("Model inputs", anchor=False)
+    summary = (read_json(run.check_path, {}) or {}).get("seen")
+    if summary:
+        show_input_summary(summary)
     elif run.check_picture.is_file():
         with readable(run.check_picture):
-            st.image(str(run.check_picture), alt="Sixteen inputs as the model sees them")
-        st.caption("Sixteen inputs after the transform. Wrong colours or a wrong crop here spoil every number.")
+            st.image(str(run.check_picture), alt="Sixteen model inputs after the transform")
+        st.caption(
+            "Sixteen inputs after the transform. If colours or crop are wrong here, every number in this audit "
+            "is wrong."
+        )
     else:
-        inputs.empty("The inputs were not checked yet:", command_line("check", audit))
+        inputs.empty(
+            "The model inputs have not been checked yet. This command checks them:", command_line("check", audit)
+        )
 
 
-def show_seen(seen: dict[str, Any]) -> None:
-    """Vectors by what the transform makes of each column, texts by how they were cut into tokens."""
-    if seen["kind"] == "vector":
+def show_input_summary(summary: dict[str, Any]) -> None:
+    """Shows statistics of each column for vectors, and tokens for texts."""
+    if summary["kind"] == "vector":
         names = ["column", "mean", "deviation", "lowest", "highest"]
         formats = {name: st.column_config.NumberColumn(format="%.3g") for name in names[1:]}
-        table = pd.DataFrame(seen["columns"], columns=names)
+        table = pd.DataFrame(summary["columns"], columns=names)
         table["column"] = table["column"].map(shown_text)
         st.dataframe(table, hide_index=True, placeholder=inputs.NONE, column_config=formats)
-        more = f" {count(seen['left'], 'more column')} not listed." if seen["left"] else ""
+        more = f" {count(summary['left'], 'more column')} not listed." if summary["left"] else ""
         st.caption(
-            "Each row is a column after the transform: deviations far apart mean that it does not standardise, "
-            f"and the largest column dominates.{more}"
+            "Each row is one input column after the transform. If the standard deviations differ a lot, the "
+            f"transform does not standardise and the column with the largest one dominates.{more}"
         )
         return
-    for tokens in seen["texts"]:
+    for tokens in summary["texts"]:
         st.text(" · ".join(shown_text(token) for token in tokens))
     st.caption(
-        f"Texts cut into tokens, as the model reads them: {seen['length']} places each, "
-        f"{share(seen['filled'])} of the texts fill them all, and what follows is not read."
+        f"Texts as tokens, as the model reads them. The input length is {summary['length']} tokens. "
+        f"{percent(summary['filled'])} of the texts reach this length; the model does not read the rest of them."
     )
 
 

@@ -1,4 +1,4 @@
-"""/reviews: the log as a table, how far each reviewer is, and the corrected labels to take away."""
+"""/reviews: the review log as a table, the progress of each reviewer, and the download of corrected labels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DATES = date(2000, 1, 1), date(2100, 1, 1)
 
 
 def show() -> None:
-    """The page."""
+    """Shows the page."""
     shared = page_frame.current()
     audit = shared.audit
     log = decisions.open_log(audit)
@@ -44,15 +44,15 @@ def show() -> None:
         team.show_assignments(audit, log, shared.run, shared.meta)
         show_pairs(audit, shared.run, shared.meta)
         return inputs.empty(
-            "The log is empty: nobody has decided anything yet. Open Suspects or Grid and press ? in "
-            "the grid for its keys."
+            "The review log is empty: there are no decisions yet. Open Suspects or Grid, and press ? there to "
+            "list the keys."
         )
     show_progress(audit, log.decisions())
     show_groups(audit, shared.meta)
     team.show_disputes(audit, log, shared.run)
     team.show_agreement(log)
     team.show_assignments(audit, log, shared.run, shared.meta)
-    events = second_reader.visible(audit, events, serving().identity.reviewer)
+    events = second_reader.visible_events(audit, events, serving().identity.reviewer)
     show_log(audit, shared.meta, events, shared.run.name if shared.run else None)
     show_effort(audit, shared.run)
     show_pairs(audit, shared.run, shared.meta)
@@ -62,7 +62,7 @@ def show() -> None:
 
 
 def show_progress(audit: Audit, current: pd.DataFrame) -> None:
-    """What each reviewer did, as a table and by day."""
+    """Shows the decisions of each reviewer, as a table and per day."""
     st.subheader("Reviewers", anchor=False)
     table = decisions.progress(audit).reset_index().rename(columns={"index": "reviewer"})
     left, right = st.columns([3, 2])
@@ -82,17 +82,19 @@ def _progress_columns() -> dict[str, Any]:
         for name in ("decided", "relabelled", "unsure", "flagged")
     }
     last = st.column_config.DatetimeColumn("last (UTC)", format="YYYY-MM-DD HH:mm")
-    seconds = st.column_config.NumberColumn("median seconds", format="%.3g", help="Time on screen before a decision")
+    seconds = st.column_config.NumberColumn(
+        "median time, s", format="%.3g", help="Median time that an example is on screen before its decision"
+    )
     return {"reviewer": "reviewer", **numbers, "last": last, "seconds": seconds}
 
 
 def show_groups(audit: Audit, meta: tuple[Any, ...]) -> None:
-    """How far the review is in each group of the metadata column that the sidebar chose."""
-    grouped = page_frame.grouped()
+    """Shows the progress of the review in each group of the metadata column chosen in the sidebar."""
+    grouped = page_frame.current_grouping()
     if grouped is None:
         return
     st.subheader(f"By {plain(grouped.column)}", anchor=False)
-    words = {VERDICTS[state].words if state in VERDICTS else state: state for state in decisions.TOLD}
+    words = {VERDICTS[state].words if state in VERDICTS else state: state for state in decisions.PROGRESS_STATES}
     now = decisions.state_at(audit)
     st.dataframe(
         grouping.progress(audit, Selection(meta=meta), grouped, {word: now[key] for word, key in words.items()}),
@@ -103,7 +105,7 @@ def show_groups(audit: Audit, meta: tuple[Any, ...]) -> None:
 
 
 def show_log(audit: Audit, meta: tuple[Any, ...], events: pd.DataFrame, run: str | None) -> None:
-    """The events, newest first, filtered by reviewer, action, verdict, class and time."""
+    """Shows the events, newest first, filtered by reviewer, action, verdict, class and time."""
     st.subheader("Log", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         reviewer = inputs.choose(
@@ -129,11 +131,10 @@ def show_log(audit: Audit, meta: tuple[Any, ...], events: pd.DataFrame, run: str
         height=420,
         column_config=_log_columns(),
     )
-    shown = f" The newest {MOST_ROWS:,} are shown." if len(found) > MOST_ROWS else ""
+    shown = f" The table shows the newest {MOST_ROWS:,}." if len(found) > MOST_ROWS else ""
     st.caption(
-        f"{count(len(found), 'event')} of {len(events):,}, newest first. Nothing is changed or deleted: "
-        f"an undo is "
-        f"an event of its own.{shown}"
+        f"{count(len(found), 'event')} of {len(events):,}, newest first. Events are never changed or deleted; "
+        f"an undo is a new event.{shown}"
     )
 
 
@@ -146,9 +147,8 @@ def filter_events(
     since: date | None = None,
     until: date | None = None,
 ) -> pd.DataFrame:
-    """The events that match all that is given; a class matches as the old or the new label, dates are whole
-    days in UTC.
-    """
+    """Returns the events that match all that is given; a class matches as the old or the new label, dates are whole
+    days in UTC."""
     keep = pd.Series(True, index=events.index)
     for name, value in (("reviewer", reviewer), ("action", action), ("verdict", verdict)):
         keep &= True if value is None else (events[name] == value).fillna(False)
@@ -165,7 +165,7 @@ def filter_events(
 
 
 def log_table(events: pd.DataFrame, run: str | None) -> pd.DataFrame:
-    """What the table shows of each event, with the address of its example."""
+    """Returns the columns of the log that the table shows, with a link to each example."""
     return pd.DataFrame(
         {
             "time": events["created_at"],
@@ -194,12 +194,12 @@ def _log_columns() -> dict[str, Any]:
 
 
 def show_export(audit: Audit, log: ReviewLog) -> None:
-    """Corrected labels, one patch per split, made when asked for."""
+    """Shows the download of corrected labels, one patch per split, made on request."""
     st.subheader("Corrected labels", anchor=False)
     st.caption(
-        "One patch per split, under the policy of audit.toml: what is kept, relabelled, excluded, "
-        "or for a second "
-        "reader. Answers that wait for a second reader are left out here, apart from your own. Else the same as:"
+        "One label patch per split. The policy in audit.toml says which examples are kept, relabelled, "
+        "excluded or sent to a second reader. Other people's answers that wait for a second reader are not "
+        "included. Apart from that, the download equals the result of this command:"
     )
     st.code(command_line("export", audit), language="bash")
     with st.container(horizontal=True):

@@ -1,9 +1,8 @@
-"""/suspects: examples ranked by a score, the most suspicious first. One by one in a session, or many at a time on a
-sheet.
+"""/suspects: examples ranked by a score, most suspicious first, reviewed one by one in a session or many on a sheet.
 
-The order is frozen while somebody works through it (``dashboard.review_session.frozen_ranking``). A session holds what
-is still to review and starts where its reviewer stopped (``dashboard.review_session.queue``); the sheet shows
-everything.
+The order does not change during a review (``dashboard.review_session.frozen_ranking``). A session lists the examples
+that are still to review and starts where its reviewer stopped (``dashboard.review_session.queue``). The sheet lists
+all examples.
 """
 
 from __future__ import annotations
@@ -36,13 +35,13 @@ from scoring.reviews.sessions import model_of
 SUSPICIOUS, OTHER = ORDERS = ("suspicious first", "other end first")
 SESSION, SHEET = VIEWS = ("Session", "Sheet")
 SIZES = {"12": 6, "24": 8, "48": 8, "100": 10}
-"""Examples per page of the sheet, and in how many columns."""
+"""Examples per page of the sheet → number of columns."""
 PAGE = "suspects"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the controls say: the score and its end that comes first, whether grouped, which examples."""
+class QueueRequest:
+    """The choices on the page: score, end that comes first, grouping, and selection of examples."""
 
     column: ScoreColumn
     default: Order | None
@@ -63,8 +62,8 @@ class Asked:
 
 
 def show() -> None:
-    """The page."""
-    audit, run, meta, columns = page_frame.scored()
+    """Shows the page."""
+    audit, run, meta, columns = page_frame.scored_run()
     with (bar := st.container(horizontal=True, vertical_alignment="bottom")):
         shown_as = inputs.switch("View", VIEWS, "view", SESSION)
         split = inputs.pick_split(audit, "train")
@@ -82,27 +81,27 @@ def show() -> None:
             per_page = "24" if shown_as == SESSION else inputs.switch("Examples per page", list(SIZES), "size", "24")
     selection = Selection(split, class_name, meta=meta, decision=decision)
     mixed = mixed and decision is None and suggested is None
-    model_output.mix_in(serving().identity.reviewer, mixed)
-    asked = Asked(column, start if start and column is home else None, order, selection, group, mixed)
+    model_output.remember_controls(serving().identity.reviewer, mixed)
+    request = QueueRequest(column, start if start and column is home else None, order, selection, group, mixed)
     if shown_as == SHEET:
-        explain(asked)
+        explain(request)
     table = frozen_ranking(audit, run, column, selection, PAGE)
-    table = queueing.suggested_alone(audit, run, table, suggested)
-    table = queueing.in_order(table, asked.ascending)
-    table = model_output.test_queue(audit, run, table, split)
-    table, left_out = model_output.without(audit, table, keep=kept_blind(audit, asked, shown_as, suggested))
+    table = queueing.filter_by_suggestion(audit, run, table, suggested)
+    table = queueing.in_order(table, request.ascending)
+    table = model_output.blind_test_queue(audit, run, table, split)
+    table, left_out = model_output.drop_hidden(audit, table, keep=kept_blind(audit, request, shown_as, suggested))
     if left_out and not table.num_rows:
         return inputs.empty(left_out)
     if split == "test":
         corrected_metrics.warn_about_test(audit)
     if shown_as == SESSION:
-        show_session(audit, run, asked, table)
+        show_session(audit, run, request, table)
         if left_out:
             st.caption(left_out)
         return None
     if left_out:
         st.caption(left_out)
-    table = queueing.kept_together(table, queueing.groups(audit, group))
+    table = queueing.keep_groups_together(table, queueing.groups(audit, group))
     with bar:
         shown = (run.name, column.address, order, selection, per_page)
         page = inputs.pick_page(table.num_rows, int(per_page), shown, grid="queue")
@@ -110,103 +109,108 @@ def show() -> None:
 
 
 def first_with_values(audit: Audit, run: Run, columns: list[ScoreColumn], split: str | None) -> ScoreColumn:
-    """Where no order is known (a pool has no labels): the first score that any example here has, one with a suspicious
-    end before others."""
+    """Returns the score for a split without a default order (a pool has no labels): the first one with values here,
+    preferably one with a suspicious end."""
     known = sorted(columns, key=lambda column: column.hard_end is None)
     return next((one for one in known if database.ranking(audit, run, one, Selection(split)).num_rows), columns[0])
 
 
-def kept_blind(audit: Audit, asked: Asked, shown_as: str, suggested: str | None) -> list[str]:
-    """The reasons for which an example stays in the queue, blind: where its place in it tells nothing. Test is read by
-    lot, second opinions too; blind rows tell nothing among controls. A chosen suggestion would tell all of them."""
+def kept_blind(audit: Audit, request: QueueRequest, shown_as: str, suggested: str | None) -> list[str]:
+    """Returns the reasons for which a blind example stays in the queue, because its position reveals nothing: test
+    and second readings are in random order, and blind rows are mixed with controls. With a chosen suggested label
+    every position would reveal it."""
     if suggested is not None:
         return []
-    blind_test = [hiding.TEST] if second_reader.is_blind_split(audit, asked.selection.split) else []
+    blind_test = [hiding.TEST] if second_reader.is_blind_split(audit, request.selection.split) else []
     if shown_as == SHEET:
         return blind_test
-    return [*blind_test, hiding.SECOND, *([hiding.FIRST] if asked.controls else [])]
+    return [*blind_test, hiding.SECOND, *([hiding.FIRST] if request.controls else [])]
 
 
 def pick_group(audit: Audit) -> str | None:
-    """The metadata column whose members stay together in the queue."""
+    """Returns the metadata column whose members stay together in the queue."""
     columns = [name.removeprefix(META) for name in database.meta_columns(audit)]
     if not columns:
         return None
     nobody = "(nobody)"
     default = page_frame.current().group or (queueing.GROUP if queueing.GROUP in columns else nobody)
-    help_text = "Members of one group (a patient, a product, a scene) follow each other in the queue."
+    help_text = "Examples of one group (a patient, a product, a scene) follow each other in the queue."
     value = inputs.choose("Keep together", [nobody, *columns], "group", default, help=help_text)
     return None if value == nobody else value
 
 
 def pick_controls(audit: Audit, split: str | None, order: str) -> bool:
-    """Whether controls are mixed into the session: by default where audit.toml sets a goal."""
+    """Returns whether controls are mixed into the session; the default is yes if audit.toml sets a goal."""
     if split not in ("train", "test") or order != SUSPICIOUS:
         return False
     options = ("none", "mixed in")
     default = options[bool(audit.config.get("goal"))]
     help_text = (
-        "Examples drawn at random, unmarked, and as many suspects, show neither score nor suggestion until your first "
-        "verdict. Only they tell how many errors the ranking misses."
+        "Controls are examples drawn at random. They are mixed into the queue without a mark. Controls and "
+        "an equal number of suspects show no score and no suggestion until your first verdict. Controls are "
+        "needed to estimate how many wrong labels the ranking misses."
     )
     return inputs.switch("Blind controls", options, "controls", default, help=help_text) == options[1]
 
 
-def explain(asked: Asked) -> None:
-    """Which end comes first, and why."""
-    column, end = asked.column, asked.end
+def explain(request: QueueRequest) -> None:
+    """Shows which end comes first, and why."""
+    column, end = request.column, request.end
     st.caption(
-        f"**{plain(column.title)}** {reason(asked)} {manual.score_link(column.scorer)}", help=cells.score_help(column)
+        f"**{plain(column.title)}.** {reason(request)} {manual.score_link(column.scorer)}",
+        help=cells.score_help(column),
     )
-    if asked.default is None and column.hard_end is None:
-        inputs.warn(f"Neither end is known to be suspicious, so the {end}est come first by convention alone.")
-    if asked.order == OTHER:
-        inputs.warn(f"This order starts at the other end, with the {'high' if end == 'low' else 'low'}est.")
+    if request.default is None and column.hard_end is None:
+        inputs.warn(
+            f"Neither end of this score is known to be suspicious. The {end}est values come first by convention."
+        )
+    if request.order == OTHER:
+        inputs.warn(f"This order starts at the other end, with the {'high' if end == 'low' else 'low'}est values.")
 
 
-def reason(asked: Asked) -> str:
-    """In one sentence why this order."""
-    why = f"{asked.default.sentence}." if asked.default else describe_ends(asked.column)[1]
-    return f"{why} A rank is no probability of being wrong."
+def reason(request: QueueRequest) -> str:
+    """Returns the reason for this order in one sentence."""
+    why = f"{request.default.sentence}." if request.default else describe_ends(request.column)[1]
+    return f"{why} A rank is not a probability that the label is wrong."
 
 
 # -- one by one ------------------------------------------------------------------------------------------------------
 
 
-def show_session(audit: Audit, run: Run, asked: Asked, table: pa.Table) -> None:
-    """The queue one by one: what is to review, from where its reviewer stopped."""
+def show_session(audit: Audit, run: Run, request: QueueRequest, table: pa.Table) -> None:
+    """Shows the queue one example at a time, from where its reviewer stopped."""
     drawn: frozenset[str] = frozenset()
-    if asked.controls:
-        table, drawn = hidden_controls.with_controls(audit, run, table, asked.selection.split)
-    table = queueing.kept_together(table, queueing.groups(audit, asked.group))
+    if request.controls:
+        table, drawn = hidden_controls.mix_controls(audit, run, table, request.selection.split)
+    table = queueing.keep_groups_together(table, queueing.groups(audit, request.group))
     whole = table["example_id"].to_pylist()
-    shared = shared_queue.is_shared() and asked.selection.decision is None
+    shared = shared_queue.is_shared() and request.selection.decision is None
     if shared:
-        table = shared_queue.mine(audit, table, (run.name, asked, frozen_position(PAGE)))
-    elif asked.selection.decision is None:
+        table = shared_queue.visitor_rows(audit, table, (run.name, request, frozen_position(PAGE)))
+    elif request.selection.decision is None:
         table = queueing.to_review(audit, run, table, frozen_position(PAGE))
     ids = table["example_id"].to_pylist()
     if not ids:
         return nothing_left(len(whole))
     if shared:
-        queue = shared_queue.queue_of(audit, table, st.query_params.get("at"))
+        queue = shared_queue.start_queue(audit, table, st.query_params.get("at"))
     else:
         queue = queueing.resume(audit, ids, whole, st.query_params.get("at"), serving().identity.reviewer)
         queue = replace(queue, left=queueing.to_review(audit, run, table).num_rows)
     window = queue.window()
     rows = table.slice(window.start, len(window))
     if shared:
-        shared_queue.hold(audit, ids[queue.start : window.stop][: shared_queue.HELD])
+        shared_queue.lock_examples(audit, ids[queue.start : window.stop][: shared_queue.LOCKED_AHEAD])
     ranks = [place + 1 for place in window]
-    made = cells.make_cells(audit, run, rows, asked.column, ranks=ranks, of=len(ids), url=cells.page_url())
+    made = cells.make_cells(audit, run, rows, request.column, ranks=ranks, of=len(ids), url=cells.page_url())
     model = model_of(run)
-    named = queueing.groups(audit, asked.group)
+    named = queueing.groups(audit, request.group)
     for cell in made:
         cell["evidence"]["model"] = model
         cell["group"] = named.get(cell["id"])
     review_session(
         queue,
-        [hidden_controls.mark(cell, drawn) for cell in made],
+        [hidden_controls.with_draw_evidence(cell, drawn) for cell in made],
         key="session",
         classes=audit.classes,
         issues=audit.issues,
@@ -214,27 +218,27 @@ def show_session(audit: Audit, run: Run, asked: Asked, table: pa.Table) -> None:
         guidelines=inputs.guidelines(audit),
     )
     st.caption(
-        f"**{plain(asked.column.title)}** {reason(asked)} {manual.score_link(asked.column.scorer)}",
-        help=cells.score_help(asked.column),
+        f"**{plain(request.column.title)}.** {reason(request)} {manual.score_link(request.column.scorer)}",
+        help=cells.score_help(request.column),
     )
     return None
 
 
 def nothing_left(n: int) -> None:
-    """The end of a queue."""
+    """Shows that the queue is finished."""
     if n:
         return inputs.empty(
-            f"All {n:,} examples of this queue are decided. Choose another class or score above, the decided ones "
-            "under Decision, or take the corrected labels from Reviews."
+            f"All {n:,} examples of this queue are decided. Choose another class or score above, list the decided "
+            "examples under Decision, or download the corrected labels on the page Reviews."
         )
     return empty()
 
 
 def empty() -> None:
-    """Nothing matches."""
+    """Shows that no example matches."""
     return inputs.empty(
-        "Nothing is left in this queue: every example that matches is filtered out, or has no such "
-        "score. Clear a filter above or in the sidebar, or choose another score: those of the label need one."
+        "No example is left in this queue. The filters exclude every example, or none has this score. Clear a filter "
+        "above or in the sidebar, or choose another score. Scores that use the label need labelled examples."
     )
 
 
@@ -242,7 +246,7 @@ def empty() -> None:
 
 
 def show_sheet(audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, page: int, size: int) -> None:
-    """One page of the queue."""
+    """Shows one page of the queue."""
     n = table.num_rows
     if n == 0:
         return empty()
@@ -251,8 +255,8 @@ def show_sheet(audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, pag
     rows = table.slice(places.start, len(places))
     made = cells.make_cells(audit, run, rows, column, ranks=ranks, of=n, url=cells.page_url())
     made = [cells.with_suggestion(cell) for cell in made]
-    said = second_reader.as_seen(audit, decisions.state_at(audit), serving().identity.reviewer)
-    decided = decisions.keep(table, "decided", said).num_rows
+    states = second_reader.visible_states(audit, decisions.state_at(audit), serving().identity.reviewer)
+    decided = decisions.filter_by_decision(table, "decided", states).num_rows
     note = f"{ranks[0]:,} to {ranks[-1]:,} of {n:,} · {decided:,} decided{suggestion_note(made)}"
     example_grid(
         [{"title": "Queue", "note": note, "cells": made}],
@@ -270,10 +274,12 @@ def show_sheet(audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, pag
 
 
 def suggestion_note(made: list[dict[str, Any]]) -> str:
-    """From where the suggested labels come, said once for the page."""
+    """Returns the sources of the suggested labels, once for the page."""
     sources = dict.fromkeys(cell["suggestion_source"] for cell in made if cell["suggestion_source"])
     return (
-        f" · suggested labels from {', '.join(sources)}" if sources else " · no suggested labels: no probabilities yet"
+        f" · source of suggested labels: {', '.join(sources)}"
+        if sources
+        else " · no suggested labels, because there are no probabilities yet"
     )
 
 

@@ -1,13 +1,14 @@
-"""The browser's history: one entry per page that was opened, each with the parameters that it had.
+"""The browser's history: one entry per opened page, each with the parameters of that page.
 
-Streamlit 1.67 goes wrong twice. At a link to another page it first pushes the page that is left once more, without its
-parameters, so that Back leads there: ``keep`` lets the next entry take the place of that one. And at Back it drops from
-the address what the left page's widgets are bound to, though the page returned to has parameters of the same names:
-``asked`` tells what the address really held. Where a page writes into its address what the missing parameters mean
-(``OPENS``), that takes the place of the entry before, so that Back leads away from it.
+Streamlit 1.67 has two faults here. First, at a link to another page it pushes the page that is left once more, without
+its parameters, so that Back leads there. ``install_script`` replaces that entry with the next one. Second, at Back it
+drops from the address the parameters that are bound to widgets of the page that is left, even if the other page has
+parameters of the same names. ``parameters_after_back`` returns the parameters that the address really had. If a page
+writes the meaning of missing parameters into its address (``OPENS``), that replaces the entry before, so that Back
+leaves the page.
 
-Inputs → outputs: a Streamlit component that draws nothing. Cost: none. Limit: an entry that a page adds within two
-seconds before a link is followed is replaced too.
+Inputs → outputs: an invisible Streamlit component. Cost: none. Limit: an entry that a page adds within two seconds
+before a link is followed is replaced too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 OPENS = "opens"
-"""The parameter that says what a page chose by itself."""
+"""The parameter that names the page's own default."""
 
 SCRIPT = """
 const rest = ({ search }) => {
@@ -28,7 +29,7 @@ const rest = ({ search }) => {
   left.delete("opens");
   return left.toString();
 };
-const SOON = 2000; // milliseconds between the stray entry and the page that was asked for
+const SOON = 2000; // milliseconds between the stray entry and the requested page
 
 export default function () {
   if (window.hardlookHistory) return;
@@ -49,8 +50,8 @@ export default function () {
 """
 
 
-def keep() -> None:
-    """Watch what is pushed onto the browser's history, once per browser tab."""
+def install_script() -> None:
+    """Installs the script that corrects the browser's history, once per browser tab."""
     _component()(key="_history", height=0)
 
 
@@ -59,8 +60,8 @@ def _component() -> Any:
     return st.components.v2.component("hardlook_history", js=SCRIPT)
 
 
-def asked() -> dict[str, Any] | None:
-    """The parameters of the address that Back or Forward led to; None where a run has another reason."""
+def parameters_after_back() -> dict[str, Any] | None:
+    """Returns the parameters of the address after Back or Forward; None in any other run of the page."""
     context = get_script_run_ctx(suppress_warning=True)
     if context is None or not context.is_history_navigation:
         return None

@@ -1,11 +1,11 @@
-"""Grouping by a metadata column: into which groups it parts the examples, each of them as a filter.
+"""Grouping by a metadata column: the groups of examples it makes, each with a filter that selects it.
 
-A group is the examples with one value, or between two quartiles where a column holds many numbers; so whatever a page
-shows of some filters, it shows of each group. Chosen in the sidebar (``?grouped=``), as filters are.
+A group is the examples with one value, or between two quartiles if the column holds many numbers. Whatever a page shows
+for a filter, it can show for each group. The column is chosen in the sidebar (``?grouped=``), as filters are.
 
-Input → output: a column → ``Group``s, the most frequent first (ranges in their order), at most some; examples → the
-name of their group. Cost: one query over the example table, kept. Limit: of a column of free text only the most
-frequent values are groups, and the page says how many are left out.
+Input → output: a column → ``Group``s, the most frequent first (ranges in their order), up to a limit; examples → the
+name of their group. Cost: one query over the example table, cached. Limit: for a column of free text only the most
+frequent values are groups, and the page says how many are not shown.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NOTHING = inputs.NOTHING
 
 @dataclass(frozen=True)
 class Group:
-    """Some examples by their metadata: what they are called, which filter finds them, how many there are."""
+    """Some examples by their metadata: name, filter, and number."""
 
     name: str
     meta: MetaFilter
@@ -44,7 +44,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Grouping:
-    """A metadata column (without ``META``) and its groups; ``left_out``: values that are no group of their own."""
+    """A metadata column (without ``META``) and its groups; ``left_out``: number of values without a group."""
 
     column: str
     groups: tuple[Group, ...]
@@ -56,33 +56,34 @@ class Grouping:
         return [group.name for group in self.groups]
 
     @property
-    def told(self) -> str:
-        """What a page says where some are left out; nothing where all are there."""
+    def omitted_note(self) -> str:
+        """A sentence about values without a group; "" if there are none."""
         if not self.left_out:
             return ""
         return (
-            f"The {len(self.groups)} most frequent values of {plain(self.column)}; {self.left_out:,} more are left out."
+            f"Shown are the {len(self.groups)} most frequent values of {plain(self.column)}. {self.left_out:,} "
+            "more values are not shown."
         )
 
 
-def pick(audit: Audit) -> str | None:
-    """The column by which pages group, without ``META``; None for none."""
+def pick_column(audit: Audit) -> str | None:
+    """Returns the column chosen for grouping, without ``META``; None for none."""
     columns = [name.removeprefix(META) for name in database.meta_columns(audit)]
     if not columns:
         return None
-    help_text = "Every page then shows its examples or numbers for each value of this column beside the others."
+    help_text = "Every page then shows its examples or numbers separately for each value of this column."
     return inputs.choose("Group by", columns, KEY, placeholder="Any metadata column", help=help_text)
 
 
-def grouping(audit: Audit, column: str | None, most: int = MOST) -> Grouping | None:
-    """The groups of a column, at most some; None for no column."""
+def groups_of_column(audit: Audit, column: str | None, most: int = MOST) -> Grouping | None:
+    """Returns the groups of a column, up to ``most``; None for no column."""
     if column is None or META + column not in database.meta_columns(audit):
         return None
-    return _grouping(database.stamp(audit.examples_path), column, most)
+    return _groups_of_column(database.stamp(audit.examples_path), column, most)
 
 
 @lru_cache(maxsize=16)
-def _grouping(examples: database.Stamp, column: str, most: int) -> Grouping:
+def _groups_of_column(examples: database.Stamp, column: str, most: int) -> Grouping:
     name, where = identifier(META + column), source(examples[0])
     sizes = database.sql(
         f"SELECT CAST({name} AS VARCHAR) v, count(*) n FROM {where} GROUP BY v ORDER BY n DESC, v"
@@ -100,12 +101,12 @@ def _grouping(examples: database.Stamp, column: str, most: int) -> Grouping:
 
 
 def _named(value: str | None) -> str:
-    """A value as the name of its group; one that reads as "nothing" is quoted, so that names stay different."""
+    """Returns a value as the name of its group; one that reads as "nothing" is quoted, so that names stay different."""
     return NOTHING if value is None else f"“{value}”" if value == NOTHING else value
 
 
 def _ranges(where: str, column: str, missing: int) -> list[Group]:
-    """A quarter of the examples each, by the quartiles of a number; and those without one."""
+    """Returns a quarter of the examples each, by the quartiles of a number, and the examples without one."""
     name = identifier(META + column)
     known = f"FROM {where} WHERE {name} IS NOT NULL AND NOT isnan({name}::DOUBLE)"
     shares = [part / PARTS for part in range(PARTS + 1)]
@@ -128,17 +129,17 @@ def _ranges(where: str, column: str, missing: int) -> list[Group]:
 
 
 def within(selection: Selection, group: Group) -> Selection:
-    """The same examples, those of one group alone."""
+    """Returns the same selection restricted to one group."""
     return replace(selection, meta=(*selection.meta, group.meta))
 
 
-def members(audit: Audit, grouped: Grouping) -> pd.Series:
-    """The name of the group by example_id; examples of no group are left out."""
-    return _members(database.stamp(audit.examples_path), grouped)
+def group_by_example(audit: Audit, grouped: Grouping) -> pd.Series:
+    """Returns the name of the group by example_id; examples of no group are left out."""
+    return _group_by_example(database.stamp(audit.examples_path), grouped)
 
 
 @lru_cache(maxsize=4)
-def _members(examples: database.Stamp, grouped: Grouping) -> pd.Series:
+def _group_by_example(examples: database.Stamp, grouped: Grouping) -> pd.Series:
     cases, parameters = [], []
     for place, group in enumerate(grouped.groups):
         conditions, more = group.meta.sql("e")
@@ -152,18 +153,20 @@ def _members(examples: database.Stamp, grouped: Grouping) -> pd.Series:
 
 
 def accuracy(audit: Audit, run: Run, selection: Selection, grouped: Grouping) -> pd.DataFrame:
-    """``state.accuracy`` of each group and split, with the same on corrected labels → label (the group's name), split,
-    n, right, accuracy, corrected, changed. Hidden examples count in none."""
+    """Returns ``database.accuracy`` of each group and split, also on corrected labels: label (the group's name),
+    split, n, right, accuracy, corrected, changed. Hidden examples are excluded."""
     frames = []
     for group in grouped.groups:
-        own, _ = model_output.open_part(audit, within(selection, group))
-        known = corrected_metrics.beside(audit, run, database.accuracy(audit, run, own, ["split"]), own, ["split"])
+        own, _ = model_output.exclude_hidden(audit, within(selection, group))
+        known = corrected_metrics.add_corrected(
+            audit, run, database.accuracy(audit, run, own, ["split"]), own, ["split"]
+        )
         frames.append(known.assign(label=group.name))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def counts(audit: Audit, selection: Selection, grouped: Grouping) -> pd.DataFrame:
-    """``state.counts`` of each group and split → label (the group's name), split, n, labelled, problems."""
+    """Returns ``database.counts`` of each group and split: label (the group's name), split, n, labelled, problems."""
     frames = [
         database.counts(audit, within(selection, group), ["split"]).assign(label=group.name) for group in grouped.groups
     ]
@@ -171,22 +174,22 @@ def counts(audit: Audit, selection: Selection, grouped: Grouping) -> pd.DataFram
 
 
 def decile_errors(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, grouped: Grouping) -> pd.DataFrame:
-    """Error per decile within each group that has any → columns class (the group's name), decile, n, error, low, high,
-    and the same on corrected labels where some were changed. Hidden examples count in none."""
+    """Returns error per decile within each non-empty group: class (the group's name), decile, n, error, low, high,
+    and the error on corrected labels where some were changed. Hidden examples are excluded."""
     frames = []
     for group in grouped.groups:
-        own, _ = model_output.open_part(audit, within(selection, group))
+        own, _ = model_output.exclude_hidden(audit, within(selection, group))
         known = database.decile_errors(audit, run, column, own)
         if known["n"].sum():
             frames.append(
-                corrected_metrics.deciles_beside(audit, run, column, own, known).assign(**{"class": group.name})
+                corrected_metrics.add_corrected_deciles(audit, run, column, own, known).assign(**{"class": group.name})
             )
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def progress(audit: Audit, selection: Selection, grouped: Grouping, states: dict[str, frozenset[str]]) -> pd.DataFrame:
-    """How far each group is reviewed → group, examples, and how many of them are in each of ``states``."""
-    names = members(audit, grouped)
+    """Returns the progress of the review per group: group, examples, and how many of them are in each of ``states``."""
+    names = group_by_example(audit, grouped)
     if selection.meta:
         names = names[names.index.isin(database.matching(audit, selection.meta))]
     table = pd.DataFrame({"examples": names.value_counts()}).reindex(grouped.names, fill_value=0)
@@ -195,14 +198,14 @@ def progress(audit: Audit, selection: Selection, grouped: Grouping, states: dict
     return table[table["examples"] > 0].rename_axis("group").reset_index()
 
 
-def parts(audit: Audit, grouped: Grouping, table: pa.Table) -> dict[str, pa.Table]:
-    """A ranking parted by groups, those that hold any of it, each in its order."""
-    names = members(audit, grouped).reindex(table["example_id"].to_pylist())
+def split_ranking(audit: Audit, grouped: Grouping, table: pa.Table) -> dict[str, pa.Table]:
+    """Returns the ranking of each group that has examples in it."""
+    names = group_by_example(audit, grouped).reindex(table["example_id"].to_pylist())
     found = {name: table.filter(pa.array((names == name).to_numpy(dtype=bool))) for name in grouped.names}
     return {name: part for name, part in found.items() if part.num_rows}
 
 
 def explain(grouped: Grouping) -> None:
-    """Say what is left out."""
-    if grouped.told:
-        st.caption(grouped.told)
+    """Shows how many values have no group."""
+    if grouped.omitted_note:
+        st.caption(grouped.omitted_note)

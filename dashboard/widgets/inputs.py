@@ -1,7 +1,7 @@
-"""Widgets whose values live in the page's address, so that a link shows a colleague the same view.
+"""Widgets whose values are in the page's address, so that a link shows a colleague the same view.
 
-Each is a thin Streamlit widget bound to one query parameter; a value that means nothing any more (another
-run, fewer classes) falls back to the default. Options are untrusted text and shown as such.
+Each is a thin Streamlit widget bound to one query parameter. A value that does not exist any more (another run, fewer
+classes) falls back to the default. Options are untrusted text and escaped.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from scoring.audit import SPLITS, Audit, Run
 STEP_KEYS = {"stage": "stage", "index": "by", "form": "form", "normalised": "scale"}
 NOTHING = "(nothing recorded)"
 NONE = "–"
-"""What a table shows where there is no value, as everywhere else (``words.number``)."""
+"""The sign for a missing value in tables, as in ``formatting.number``."""
 MANY_CLASSES = 30
 
 
 def empty(found: str, run_this: str | None = None) -> None:
-    """An empty state: what is missing, and what to run."""
+    """Shows an empty state: what is missing, and the command that creates it."""
     st.info(found, icon=":material/info:")
     if run_this:
         st.code(run_this, language="bash")
 
 
 def warn(sentence: str) -> None:
-    """A warning in one quiet line, where a box would push the pictures down."""
+    """Shows a warning in one line, because a box would push the images down."""
     st.markdown(f":orange[:material/warning:] {sentence}")
 
 
 def remark(sentence: str | None) -> None:
-    """A quiet line; nothing where there is nothing to say."""
+    """Shows a caption, if there is one."""
     if sentence:
         st.caption(sentence)
 
 
 def show_chart(chart: Chart, key: str, **options: Any) -> Any:
-    """A chart with its sentence below it."""
+    """Shows a chart with its text on how to read it, and returns its selection."""
     event = st.plotly_chart(chart.figure, key=key, config={"displayModeBar": False}, alt=chart.reading, **options)
     st.caption(chart.reading)
     return event
@@ -60,7 +60,8 @@ def choose(label: str, options: Sequence[str], key: str, default: None = None, *
 
 
 def choose(label: str, options: Sequence[str], key: str, default: str | None = None, **more: Any) -> str | None:
-    """A searchable list, bound to ``?key=``. Without a default it can be empty, and then is None."""
+    """Returns the choice from a searchable list, bound to ``?key=``. Without a default it can be empty, and then is
+    None."""
     options = list(options)
     index = options.index(default) if default in options else None
     value = st.selectbox(label, options, index=index, key=key, bind="query-params", **more)
@@ -68,7 +69,7 @@ def choose(label: str, options: Sequence[str], key: str, default: str | None = N
 
 
 def switch(label: str, options: Sequence[str], key: str, default: str, **more: Any) -> str:
-    """A few options side by side, bound to ``?key=``; one option is no choice and is not shown."""
+    """Returns the choice from a few options side by side, bound to ``?key=``; a single option is not shown."""
     options = list(options)
     default = default if default in options else options[0]
     if len(options) == 1:
@@ -78,16 +79,16 @@ def switch(label: str, options: Sequence[str], key: str, default: str, **more: A
 
 
 def pick_run(audit: Audit) -> Run | None:
-    """The run that every page is about; None where the audit has none."""
+    """Returns the chosen run; None if the audit has none."""
     names = audit.run_names()
     if not names:
         return None
-    name = choose("Run", names, "run", names[0], help="One model's pass over the examples.")
+    name = choose("Run", names, "run", names[0], help="A run holds one model's predictions and scores.")
     return audit.run(name)
 
 
 def pick_split(audit: Audit, default: str | None = None, labelled: bool = False) -> str | None:
-    """train, test or pool, as far as the audit has them (with labels); None = all of them."""
+    """Returns train, test or pool, among the splits of the audit (with labels); None for all of them."""
     counts = database.counts(audit, Selection(), ["split"])
     there = set(counts["split"][(counts["labelled"] > 0) | (not labelled)])
     options = [split for split in SPLITS if split in there]
@@ -96,17 +97,17 @@ def pick_split(audit: Audit, default: str | None = None, labelled: bool = False)
 
 
 def pick_class(audit: Audit, label: str = "Class") -> str | None:
-    """One class by its name, None for all; searchable, for a thousand classes."""
+    """Returns the chosen class, None for all; the list is searchable, for a thousand classes."""
     return choose(label, audit.classes, "class", placeholder=f"All {len(audit.classes):,}", width=130)
 
 
 def pick_score(
     columns: Sequence[ScoreColumn], default: ScoreColumn, fixed: Mapping[str, str] | None = None
 ) -> ScoreColumn:
-    """A score, and for scores with variants the way to one of them, step by step.
+    """Returns the chosen score; a variant is chosen step by step.
 
-    ``default``: what an address without parameters means. ``fixed``: steps that the page itself decides (the
-    stage, where stages stand beside each other).
+    ``default``: the score of an address without parameters. ``fixed``: steps that the page sets (the stage, if a page
+    compares stages).
     """
     scores = group_columns(columns)
     home = next(score for score in scores if default in score.columns)
@@ -128,21 +129,20 @@ def _pick_variant(score: Score, default: ScoreColumn | None, fixed: Mapping[str,
 
 
 def score_parameters(columns: Sequence[ScoreColumn], column: ScoreColumn) -> dict[str, str]:
-    """The query parameters with which ``pick_score`` shows a column: for links from other pages."""
+    """Returns the query parameters with which ``pick_score`` shows a column: for links from other pages."""
     score = next(score for score in group_columns(columns) if column in score.columns)
     return {"score": score.title} | {STEP_KEYS[step]: column.steps.get(step, "") for step in score.steps}
 
 
 def pick_decision(all_of_them: str = "Any") -> str | None:
-    """Whether and how examples are decided; None for ``all_of_them``."""
+    """Returns the chosen state of decision; None for ``all_of_them``."""
     decisions = {words: decision for decision, words in decision_words().items()}
     value = choose("Decision", list(decisions), "decision", placeholder=all_of_them, width=150)
     return None if value is None else decisions[value]
 
 
 def pick_page(n: int, size: int, signature: Any, *, key: str = "page", grid: str | None = None) -> int:
-    """Which page of ``n`` examples, 1 first; back to the first one when what is shown (``signature``)
-    changes.
+    """Returns the chosen page of ``n`` examples, from 1; the first one after a change of the content (``signature``).
 
     grid: the key of the example grid on the page, whose PageUp and PageDown turn it.
     """
@@ -161,15 +161,14 @@ def pick_page(n: int, size: int, signature: Any, *, key: str = "page", grid: str
 
 
 def guidelines(audit: Audit) -> str | None:
-    """The team's labelling guidelines as text, for the grid's help."""
+    """Returns the team's labelling guidelines as text, for the grid's help; None if there are none."""
     path = audit.guidelines_path
     return path.read_text(encoding="utf8", errors="replace") if path.is_file() else None
 
 
 def pick_meta(audit: Audit) -> tuple[MetaFilter, ...]:
-    """Filters by any metadata column: which columns, then for each its values, its range or a part of its
-    text.
-    """
+    """Returns filters by any metadata column: first the columns, then for each its values, its range or a part of
+    its text."""
     columns = [name.removeprefix(META) for name in database.meta_columns(audit)]
     if not columns:
         return ()
@@ -199,7 +198,7 @@ def _pick_meta_values(audit: Audit, column: str) -> MetaFilter | None:
 
 
 def meta_parameters(meta: Sequence[MetaFilter]) -> dict[str, Any]:
-    """The query parameters that ``pick_meta`` reads back as these filters."""
+    """Returns the query parameters that ``pick_meta`` reads back as these filters."""
     found: dict[str, Any] = {"filter": [one.column.removeprefix(META) for one in meta]} if meta else {}
     for one in meta:
         if one.values:
@@ -211,7 +210,7 @@ def meta_parameters(meta: Sequence[MetaFilter]) -> dict[str, Any]:
 
 
 def address(page: str, parameters: Mapping[str, Any]) -> str:
-    """A page of this dashboard with its state, as a link relative to any other page.
+    """Returns the address of a page with its state, relative to any other page.
 
     >>> address("grid", {"class": "a b", "decile": 3, "run": None})
     '/grid?class=a%20b&decile=3'

@@ -1,10 +1,9 @@
-"""Drawing around points of a chart: the outlines stand in the address (``?lasso=``), so a link shows the
-same examples.
+"""Lasso selection on a chart. The outlines are in the address (``?lasso=``), so a link shows the same examples.
 
-A page asks ``pending`` for the outlines to draw into its figure, ``draw`` shows the figure and says what is
-drawn around now, and ``clear_button`` wipes it away. Where nothing was drawn on the chart itself the
-address counts; wiping a drawing away on the chart takes it out of the address too. Coordinates are the
-chart's own. See ``dashboard.charts.lasso_geometry``.
+``pending`` returns the outlines that a page has to add to its figure. ``show_lasso_chart`` shows the figure and returns
+the current outlines. ``clear_button`` clears them. If nothing is selected on the chart itself, the address counts.
+Clearing the selection on the chart removes it from the address too. Coordinates are the chart's own. See
+``dashboard.charts.lasso_geometry``.
 """
 
 from __future__ import annotations
@@ -25,19 +24,18 @@ TOOLS = {
 
 
 def linked() -> list[lasso_geometry.Outline]:
-    """The outlines in the address."""
-    return lasso_geometry.read(st.query_params.get(PARAMETER, ""))
+    """Returns the outlines in the address."""
+    return lasso_geometry.from_text(st.query_params.get(PARAMETER, ""))
 
 
 def pending(name: str) -> list[lasso_geometry.Outline]:
-    """The outlines of the address that the chart ``name`` does not show by itself: what was drawn on it
-    stays drawn.
-    """
-    return [] if lasso_geometry.drawn(_selection(st.session_state.get(_key(name)))) else linked()
+    """Returns the outlines of the address that the chart ``name`` does not show by itself; outlines drawn on it
+    stay."""
+    return [] if lasso_geometry.selected_outlines(_selection(st.session_state.get(_key(name)))) else linked()
 
 
-def draw(chart: Chart, name: str, told: str) -> list[lasso_geometry.Outline]:
-    """Show a chart that can be drawn on, and how to read it → the outlines now."""
+def show_lasso_chart(chart: Chart, name: str, summary: str) -> list[lasso_geometry.Outline]:
+    """Shows a chart with a lasso and its text, and returns the current outlines."""
     before = linked()
     event = st.plotly_chart(
         chart.figure,
@@ -47,12 +45,12 @@ def draw(chart: Chart, name: str, told: str) -> list[lasso_geometry.Outline]:
         on_select="rerun",
         selection_mode=("lasso", "box"),
     )
-    st.caption(f"{told} {chart.reading}")
-    return _remember(name, lasso_geometry.drawn(_selection(event)), before)
+    st.caption(f"{summary} {chart.reading}")
+    return _remember(name, lasso_geometry.selected_outlines(_selection(event)), before)
 
 
 def clear_button(name: str) -> None:
-    """A button that wipes the outlines away."""
+    """Shows a button that clears the selection."""
     if st.button("Clear", icon=":material/close:", type="tertiary"):
         st.session_state[f"_{name}_round"] = st.session_state.get(f"_{name}_round", 0) + 1
         st.session_state[f"_{name}_drawn"] = False
@@ -70,16 +68,16 @@ def _selection(event: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def _remember(
-    name: str, drawn: list[lasso_geometry.Outline], before: list[lasso_geometry.Outline]
+    name: str, outlines: list[lasso_geometry.Outline], before: list[lasso_geometry.Outline]
 ) -> list[lasso_geometry.Outline]:
-    """Keep what is drawn in the address, and take it out again when it is wiped away."""
+    """Writes the selection into the address, and removes it from there when it is cleared."""
     had = st.session_state.get(f"_{name}_drawn", False)
-    st.session_state[f"_{name}_drawn"] = bool(drawn)
-    if drawn:
-        text = lasso_geometry.written(drawn)
+    st.session_state[f"_{name}_drawn"] = bool(outlines)
+    if outlines:
+        text = lasso_geometry.to_text(outlines)
         if st.query_params.get(PARAMETER) != text:
             st.query_params[PARAMETER] = text
-        return drawn
+        return outlines
     if had and before:
         del st.query_params[PARAMETER]
         return []

@@ -1,8 +1,7 @@
-"""What a page starts from: the audit, the run and the metadata filters that the sidebar chose, or an empty
-state.
+"""What every page starts with: the audit, the run, the metadata filters and the grouping chosen in the sidebar.
 
-``app.py`` shares them before it runs a page; a page asks for what it needs and ends there, saying what to
-run, where that does not exist.
+``app.py`` stores them before it runs a page. A page requests what it needs. If that does not exist, the page ends with
+the command that creates it.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from scoring.audit import Audit, Run
 
 KEY = "_view"
 PAGE = "_page"
-GOING = "_going"
-ARRIVAL = "go"
-KEPT = ("_", "run", "filter", grouping.KEY, META)
+PENDING = "_going"
+PENDING_STAGE = "go"
+SHARED_KEYS = ("_", "run", "filter", grouping.KEY, META)
 """Keys that every page shares: internal ones, and the sidebar's widgets."""
 
 
 @dataclass(frozen=True)
-class View:
+class SidebarChoices:
     """The sidebar's choices."""
 
     audit: Audit
@@ -40,89 +39,91 @@ class View:
     """The metadata column by which pages group, without ``META``."""
 
 
-def turn_to(page: str) -> None:
-    """Forget what another page's widgets held: pages use the same parameters (score, class, page), each with
-    its own defaults, and Streamlit would hand the value of one page's widget to the next page's widget of
-    that name."""
+def open_page(page: str) -> None:
+    """Deletes the widget values of the previous page. Pages use the same parameters (score, class, page) with
+    different defaults, and Streamlit would pass the value of one page's widget to the widget of that name on the
+    next page."""
     if st.session_state.get(PAGE, page) != page:
-        for key in [key for key in st.session_state if isinstance(key, str) and not key.startswith(KEPT)]:
+        for key in [key for key in st.session_state if isinstance(key, str) and not key.startswith(SHARED_KEYS)]:
             del st.session_state[key]
         st.session_state[PAGE] = page
-        come_back()
+        restore_after_back()
     st.session_state[PAGE] = page
     if page != "grid" and browser_history.OPENS in st.query_params:
-        del st.query_params[browser_history.OPENS]  # Back leaves what no widget is bound to in the address
-    arrive()
+        del st.query_params[browser_history.OPENS]  # Back leaves parameters without a widget in the address
+    apply_pending_parameters()
 
 
-def come_back() -> None:
-    """At Back and Forward, put the address's own parameters back where Streamlit dropped some of them."""
-    asked = browser_history.asked()
-    if asked and ARRIVAL not in asked and set(asked) - set(st.query_params):
-        st.session_state[GOING] = asked
-        st.query_params.from_dict({ARRIVAL: "2"})
+def restore_after_back() -> None:
+    """Restores the address's own parameters at Back and Forward, where Streamlit drops some of them."""
+    parameters = browser_history.parameters_after_back()
+    if parameters and PENDING_STAGE not in parameters and set(parameters) - set(st.query_params):
+        st.session_state[PENDING] = parameters
+        st.query_params.from_dict({PENDING_STAGE: "2"})
         st.rerun()
 
 
 def go(page: str, parameters: Mapping[str, Any]) -> NoReturn:
-    """Open another page of this session at an address with these parameters."""
-    st.session_state[GOING] = dict(parameters)
-    st.switch_page(f"views/{find_page(page).script}", query_params={ARRIVAL: "1"})
+    """Opens another page of this session at an address with these parameters."""
+    st.session_state[PENDING] = dict(parameters)
+    st.switch_page(f"views/{find_page(page).script}", query_params={PENDING_STAGE: "1"})
 
 
-def arrive() -> None:
-    """Put the parameters that ``go`` left into the address, before any widget reads them.
+def apply_pending_parameters() -> None:
+    """Writes the parameters that ``go`` stored into the address, before any widget reads them.
 
-    Streamlit lets nobody write a parameter that a widget is bound to, and widgets of the page that was left
-    are bound until a run without them has ended: so the first run only ends, the second writes, and the third
-    draws.
+    Streamlit does not let a script write a parameter that a widget is bound to, and the widgets of the previous page
+    are bound until a run without them has ended. The first run therefore only ends, the second writes the parameters,
+    and the third shows the page.
     """
-    stage = st.query_params.get(ARRIVAL)
+    stage = st.query_params.get(PENDING_STAGE)
     if stage == "1":
-        st.query_params.from_dict({ARRIVAL: "2"})
+        st.query_params.from_dict({PENDING_STAGE: "2"})
         st.rerun()
     elif stage is not None:
-        st.query_params.from_dict(st.session_state.pop(GOING, {}))
+        st.query_params.from_dict(st.session_state.pop(PENDING, {}))
         st.rerun()
 
 
-def share(audit: Audit, run: Run | None, meta: tuple[MetaFilter, ...], group: str | None) -> None:
-    """Keep the sidebar's choices for the page that follows in the same script run."""
-    st.session_state[KEY] = View(audit, run, meta, group)
+def store_choices(audit: Audit, run: Run | None, meta: tuple[MetaFilter, ...], group: str | None) -> None:
+    """Stores the sidebar's choices for the page in the same script run."""
+    st.session_state[KEY] = SidebarChoices(audit, run, meta, group)
 
 
-def grouped(most: int = grouping.MOST) -> grouping.Grouping | None:
-    """The groups of the column that the sidebar chose, at most some; None where it chose none."""
-    view: View = st.session_state[KEY]
-    return grouping.grouping(view.audit, view.group, most)
+def current_grouping(most: int = grouping.MOST) -> grouping.Grouping | None:
+    """Returns the groups of the column chosen in the sidebar, up to ``most``; None if none is chosen."""
+    view: SidebarChoices = st.session_state[KEY]
+    return grouping.groups_of_column(view.audit, view.group, most)
 
 
-def current() -> View:
-    """The sidebar's choices; ends the page with what to run where the data was not read yet."""
-    if say_what_to_run():
+def current() -> SidebarChoices:
+    """Returns the sidebar's choices. If the data was not read yet, ends the page with the command that reads it."""
+    if show_command_for_unread_data():
         st.stop()
     return st.session_state[KEY]
 
 
-def say_what_to_run() -> bool:
-    """Whether the data was not read yet; shows the command that reads it."""
-    view: View = st.session_state[KEY]
+def show_command_for_unread_data() -> bool:
+    """Shows the command that reads the data if it was not read yet. Returns whether it was not."""
+    view: SidebarChoices = st.session_state[KEY]
     unread = not view.audit.examples_path.is_file()
     if unread:
         inputs.empty(
-            "The data of this audit was not read yet. This command reads it and scores it:",
+            "The data of this audit has not been read yet. This command reads and scores it:",
             command_line("score", view.audit),
         )
     return unread
 
 
-def scored() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]:
-    """Audit, run, metadata filters and score columns; ends the page with what to run where there are none."""
+def scored_run() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]:
+    """Returns audit, run, metadata filters and score columns. If there are none, ends the page with the command that
+    computes them."""
     view = current()
     if view.run is None:
         inputs.empty(
-            "audit.toml names no model yet: add a [run.<name>] table with model and checkpoints, then run the first of "
-            "these; the second takes the predictions of a model that is not PyTorch’s:",
+            "audit.toml names no model yet. For a PyTorch model, add a [run.<name>] table with model and "
+            "checkpoints to audit.toml and run the first command. For any other model, import its predictions "
+            "with the second command:",
             command_line("score", view.audit)
             + "\n"
             + command_line("import-predictions", view.audit, "predictions.csv"),
@@ -131,7 +132,7 @@ def scored() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]:
     columns = database.score_columns(view.run)
     if not columns:
         inputs.empty(
-            "Nothing is scored yet in this run. This command scores it; it can be stopped and goes on where it was:",
+            "This run has no scores yet. This command computes them. It can be stopped and continues where it stopped:",
             command_line("score", view.audit, "--run", view.run.name),
         )
         st.stop()
@@ -139,10 +140,10 @@ def scored() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]:
 
 
 def warn_about_stages(run: Run, column: ScoreColumn) -> None:
-    """Say so where early and late share checkpoints."""
+    """Warns if the stages early and late share checkpoints."""
     n = stages_overlap(run.record())
     if n is not None and "stage" in column.steps:
         st.caption(
-            f":material/info: This run has {n} checkpoints; with fewer than six, early and late share some, "
-            "so the stages are not independent."
+            f":material/info: This run has {n} checkpoints. With fewer than six, the stages early and late share "
+            "checkpoints, so they are not independent."
         )

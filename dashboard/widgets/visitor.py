@@ -1,7 +1,6 @@
-"""Who is here, on every page: their name and role, where to sign in or out, and the name that is asked once.
+"""The visitor of a page: name, role, the buttons to sign in and out, and the form for the name.
 
-Nothing is decided here about what somebody may do: events, pictures and jobs ask ``dashboard.auth.identity`` by
-themselves.
+Permissions are not checked here: events, images and jobs check them with ``dashboard.auth.identity``.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from dashboard.style.formatting import quoted
 from scoring.audit.errors import HardlookError
 
 
-def need_a_role() -> None:
-    """Show nothing but where to sign in to people without a role."""
+def require_role() -> None:
+    """Ends the page for people without a role, with a button to sign in."""
     who = serving().identity
     if who.role is not None:
         return
@@ -27,7 +26,7 @@ def need_a_role() -> None:
 
 
 def show_visitor() -> None:
-    """In the sidebar: who is reviewing, in which role; the name, where this machine serves itself alone."""
+    """Shows the reviewer's name and role in the sidebar, and the form for the name on a single-user server."""
     who = serving().identity
     if who.reviewer is None:
         st.caption(who.read_only)
@@ -49,7 +48,7 @@ def _sign_in_or_out(name: str | None) -> None:
 
 
 def _ask_name(current: str) -> None:
-    """Asked openly once; later behind a button."""
+    """Shows the form for the name: open until a name is entered, later behind a button."""
     if identity.given_name() is None:
         with st.expander("Your name"):
             _name_form(current)
@@ -64,7 +63,7 @@ def _name_form(current: str) -> None:
             "Name in the log",
             value=current,
             max_chars=identity.LONGEST_NAME,
-            help="Your decisions carry it. It is kept for this user of this machine.",
+            help="Your decisions are recorded under this name. It is saved for your user account on this machine.",
         )
         if not st.form_submit_button("Use this name"):
             return

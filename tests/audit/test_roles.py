@@ -102,7 +102,7 @@ def test_a_name_in_utf8_is_read_as_such():
 
 
 def test_a_proxy_that_is_no_address_is_told():
-    with pytest.raises(HardlookError, match="no address"):
+    with pytest.raises(HardlookError, match="is not an address"):
         Access("0.0.0.0", proxies=("proxy.lan",))
 
 
@@ -183,7 +183,7 @@ def test_the_name_that_is_asked_once_is_kept(monkeypatch, tmp_path):
     give_name(" Ana <b> “née” ")
     assert given_name() == own_name() == "Ana <b> “née”" == Access("127.0.0.1").identify(None).reviewer
     for bad in ("", "  ", "a\x00", "a\u202e", "a" * 201):
-        with pytest.raises(HardlookError, match="is no name"):
+        with pytest.raises(HardlookError, match="is not a valid name"):
             give_name(bad)
 
 

@@ -49,8 +49,8 @@ def main(n: int, folder: Path) -> None:
     measured("disagreement of a pair", lambda: evaluation.disagreement(main_ones.iloc[:, 0], main_ones.iloc[:, -1]))
     wrong = (main_ones["aum.aum"] > main_ones["aum.aum"].quantile(0.92)).to_numpy()
     measured("detection report", lambda: evaluation.detection_report(main_ones, wrong))
-    runs = score_frames.in_runs(audit, "aum.aum")
-    values = measured("one score of two runs", lambda: score_frames.over_runs(audit, runs, selection))
+    runs = score_frames.runs_with_score(audit, "aum.aum")
+    values = measured("one score of two runs", lambda: score_frames.score_by_run(audit, runs, selection))
     measured("deviation per example", lambda: evaluation.deviation_per_example(values))
     for epoch in (1, 15):
         points = measured(

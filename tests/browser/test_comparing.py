@@ -93,24 +93,24 @@ def test_drawing_around_points_shows_them_and_stands_in_the_address(context, ser
             page.mouse.down()
     page.mouse.up()
     page.wait_for_url("**lasso=**")
-    page.get_by_text("Drawn around, the least sure first").wait_for()
+    page.get_by_text("Selected, lowest confidence first").wait_for()
     settled(page)
     here = ids(page)
     assert here
     other = visit(context, server, page.url.removeprefix(f"{server.url}/"))
-    other.get_by_text("Drawn around, the least sure first").wait_for()
+    other.get_by_text("Selected, lowest confidence first").wait_for()
     assert ids(other) == here
     page.get_by_role("button", name="Clear").click()
     page.wait_for_function("!location.search.includes('lasso')")
-    page.get_by_text("Hard, the least sure first").wait_for()
+    page.get_by_text("Hard, lowest confidence first").wait_for()
     assert page.errors == []
 
 
 def test_the_drawing_stays_while_the_epochs_pass(context, server):
     page = visit(context, server, "data-map?lasso=-0.01,-0.02;0.6,-0.02;0.6,0.9;-0.01,0.9")
-    page.get_by_text("Drawn around, the least sure first").wait_for()
+    page.get_by_text("Selected, lowest confidence first").wait_for()
     page.get_by_role("slider").first.focus()
     page.keyboard.press("ArrowLeft")
     page.get_by_text("after epoch 3").first.wait_for()
     settled(page)
-    assert "lasso=" in page.url and page.get_by_text("Drawn around, the least sure first").count() == 1
+    assert "lasso=" in page.url and page.get_by_text("Selected, lowest confidence first").count() == 1

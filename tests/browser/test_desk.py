@@ -1,4 +1,4 @@
-"""What a person reaches from a page: a queue from the matrix, disputes by keys, examples from a lasso and from
+"""What a person reaches from a page: a queue from the matrix, disputes by keyboard, examples from a lasso and from
 influence."""
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def lost_on_the_way(page, place):
 def test_disputes_are_settled_by_keys_alone_however_slow_the_server(page, desk):
     page.add_init_script(SLOW)
     page.goto(f"{desk.url}/reviews")
-    button = page.get_by_role("button", name="Settle 2 disputes by keys")
+    button = page.get_by_role("button", name="Adjudicate 2 disputes by keyboard")
     button.focus()
     page.keyboard.press("Enter")
     place = page.get_by_test_id("meeting-place")
@@ -98,13 +98,13 @@ def test_disputes_are_settled_by_keys_alone_however_slow_the_server(page, desk):
     assert sorted(ruled["example_id"]) == ["train/000010.png", "train/000011.png"]
     page.goto(f"{desk.url}/reviews")
     page.get_by_text("Reviewers", exact=True).wait_for()
-    assert page.get_by_role("button", name="by keys").count() == 0
+    assert page.get_by_role("button", name="by keyboard").count() == 0
 
 
 def test_what_was_drawn_around_is_decided_where_it_is_seen(page, server, since):
     page.goto(f"{server.url}/slices?slicing=four&show=map&lasso=-999,-999;999,-999;999,999;-999,999")
     page.wait_for_selector(CELL)
-    panel = page.locator(".hl-panel", has=page.get_by_text("Drawn around", exact=False)).first
+    panel = page.locator(".hl-panel", has=page.get_by_text("Selected", exact=False)).first
     first = panel.locator("[data-example-id]").first
     name = first.get_attribute("data-example-id")
     first.click()

@@ -228,7 +228,7 @@ def test_a_queue_keeps_its_order_while_deciding_and_its_counter_follows(context,
     page.get_by_text("1 decided").wait_for()
     settled(page)
     assert ids(page) == before
-    page.get_by_role("button", name="keep only").click()
+    page.get_by_role("button", name="Apply the filter").click()
     page.wait_for_function("id => document.querySelector('[data-example-id]').dataset.exampleId !== id", arg=before[0])
     assert before[0] not in ids(page)
 
@@ -249,7 +249,7 @@ def test_back_and_forward_lead_to_each_page_as_it_was(context, server):
     page.get_by_role("link", name="Deciles").click()
     page.wait_for_url("**/deciles")
     page.wait_for_selector(READY["deciles"])
-    few = page.get_by_text("a tenth of them says little")  # of the test split, with which the page starts
+    few = page.get_by_text("each decile is small")  # of the test split, with which the page starts
     few.wait_for()
     page.get_by_text("train", exact=True).first.click()
     page.wait_for_url("**/deciles?split=train")

@@ -93,7 +93,7 @@ def test_whoever_signs_in_decides_under_their_address_and_the_pictures_ask_the_s
         ({"email": "eve@example.org", "email_verified": True}, "eve@example.org has no role in this audit"),
         (
             {"email": "ana@example.org", "email_verified": False},
-            "this server shows nothing to people whom it does not know",
+            "this server shows pages to known users only",
         ),
     ],
 )

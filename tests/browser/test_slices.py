@@ -60,12 +60,12 @@ def test_a_lasso_on_the_map_shows_the_examples_and_clear_lets_them_go(page, serv
     for across, down in ((0.98, 0.02), (0.98, 0.98), (0.02, 0.98), (0.02, 0.03)):
         page.mouse.move(x + across * w, y + down * h, steps=8)
     page.mouse.up()
-    page.get_by_text("drawn around").first.wait_for()
+    page.get_by_text(re.compile("[0-9] examples? selected")).first.wait_for()
     page.wait_for_selector(CELL)
     page.wait_for_url("**lasso=**")
     link = page.url
     page.get_by_role("button", name="Clear").click()
-    page.get_by_text("examples drawn around").wait_for(state="detached")
+    page.get_by_text("examples selected").wait_for(state="detached")
     page.wait_for_url(lambda url: "lasso=" not in url)
     page.goto(link)
     page.wait_for_selector(CELL)
@@ -74,9 +74,9 @@ def test_a_lasso_on_the_map_shows_the_examples_and_clear_lets_them_go(page, serv
 def test_other_settings_slice_in_place_and_are_kept_under_a_name(page, server):
     page.goto(f"{server.url}/slices?slicing=other settings&n_slices=3")
     expect(page.locator(CARD)).to_have_count(3)
-    page.get_by_label("Keep it as").fill("three of them")
+    page.get_by_label("Save as").fill("three of them")
     page.keyboard.press("Enter")
-    button = page.get_by_role("button", name="Keep", exact=True)
+    button = page.get_by_role("button", name="Save", exact=True)
     button.click()
     page.wait_for_url(re.compile("slicing=three"))
     expect(page.locator(CARD)).to_have_count(3)

@@ -145,7 +145,7 @@ def test_five_people_follow_a_meeting_and_the_lead_settles_it_by_keyboard(people
     expect(follower.get_by_test_id("outcome")).to_contain_text("the label is right")
     event = until(lambda: next(iter(server.events().query("action == 'adjudicate'").to_dict("records")), None))
     assert event["reviewer"] == "lea" and set(event["evidence"]["present"]) >= {"lea", "ana", "ben", "cem", "vic"}
-    lea.get_by_text("People and end of the meeting").click()
+    lea.get_by_text("Attendance and end of the meeting").click()
     end = lea.get_by_role("button", name="End the meeting")
     at_rest(end)  # the panel is still opening
     end.press("Enter")

@@ -200,9 +200,9 @@ def test_pages_show_both_wherever_they_show_one(reviewed, quiet):
     run, selection = reviewed.run(), Selection("test")
     column = next(one for one in database.score_columns(run) if one.address == "uncertainty.entropy")
     plain = database.decile_errors(reviewed, run, column, selection)
-    beside = corrected_metrics.deciles_beside(reviewed, run, column, selection, plain)
+    beside = corrected_metrics.add_corrected_deciles(reviewed, run, column, selection, plain)
     assert beside["changed"].sum() == 12
-    everything = corrected_metrics.judged(reviewed, run, selection)
+    everything = corrected_metrics.corrected_examples(reviewed, run, selection)
     mine = by_decile(
         everything, read_table(run.score_path("uncertainty")).to_pandas().set_index("example_id")["entropy"]
     )
@@ -214,7 +214,7 @@ def test_pages_show_both_wherever_they_show_one(reviewed, quiet):
     assert any("corrected" in str(chart.proto.spec) for chart in app.get("plotly_chart"))
     assert any(list(one.value.columns)[:2] == ["split", "label"] for one in app.dataframe), "per class"
     members = read_slicing(run, "two")[0]
-    words = corrected_metrics.of_slices(reviewed, run, members)
+    words = corrected_metrics.slice_accuracy_texts(reviewed, run, members)
     told = [
         fact for grid in grids(page(reviewed, "slices")) for card in grid.get("cards", ()) for fact in [card["facts"]]
     ]
@@ -233,7 +233,7 @@ def test_the_error_over_several_runs_stands_on_corrected_labels_too(reviewed, qu
     runs = [reviewed.run(name) for name in reviewed.run_names()]
     loss = [read_table(run.score_path("uncertainty")).to_pandas().set_index("example_id")["loss"] for run in runs]
     tables = [
-        by_decile(corrected_metrics.judged(reviewed, run, Selection("test")), values)
+        by_decile(corrected_metrics.corrected_examples(reviewed, run, Selection("test")), values)
         for run, values in zip(runs, loss, strict=True)
     ]
     assert np.allclose(numbers(mean["y"]), 50 * sum(table["original"] for table in tables)), "the page's own error"

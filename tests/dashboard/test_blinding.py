@@ -12,7 +12,7 @@ import pytest
 
 from dashboard.auth import serving
 from dashboard.blinding import model_output, second_reader
-from dashboard.pages import DUTIES, PAGES
+from dashboard.pages import BLIND_RULES, PAGES
 from dashboard.panels.label_pairs import pairs
 from dashboard.presenters import corrected_metrics
 from dashboard.presenters.patch_download import packed_patches
@@ -80,7 +80,7 @@ def copied(scored, folder, more):
 def nobody_asks(monkeypatch):
     """Who asked for controls in one test has not asked for them in the next: a process remembers it as long as it
     lives."""
-    monkeypatch.setattr(model_output, "_asking", set())
+    monkeypatch.setattr(model_output, "_readers_with_controls", set())
 
 
 @pytest.fixture
@@ -191,7 +191,9 @@ def test_no_route_tells_what_the_model_says_of_a_blind_row_before_the_first_verd
     assert written.json["saved"] and not written.json["refused"]
     tells_all(asked(client, with_goal, example, "ana", other))
     kept = decisions.open_log(with_goal).events()["evidence"].iloc[-1]
-    assert kept["probability"] == kept["draw_probability"] == model_output.probabilities(with_goal).get(example, 1.0)
+    assert (
+        kept["probability"] == kept["draw_probability"] == model_output.draw_probabilities(with_goal).get(example, 1.0)
+    )
     again = send(client, event(1, example, evidence={"blind": True, "run": "main"}), **as_person("ana"))
     assert again.json["saved"] and not again.json["refused"], "sent twice is written once"
 
@@ -231,7 +233,7 @@ def test_the_meeting_reads_out_no_answer_that_waits_for_a_second_reader(blind_te
     log = decisions.open_log(blind_test)
     meetings.start(log, agenda(log), "lea")
     told = [client.get("/hardlook/meeting", **as_person(name)).json["item"]["said"] for name in ("ben", "ana")]
-    assert told[0] == [{"reviewer": "ana", "answer": second_reader.HIDDEN}] and "secret" in told[1][0]["answer"]
+    assert told[0] == [{"reviewer": "ana", "answer": second_reader.HIDDEN_ANSWER}] and "secret" in told[1][0]["answer"]
 
 
 # -- every page -------------------------------------------------------------------------------------------------------
@@ -300,21 +302,21 @@ ASKED = [
 def test_every_page_keeps_its_duty_to_blind_examples(blind_test, one):
     for parameters in ASKED:
         app = page(blind_test, one.name, **parameters)
-        if one.blind == "by lot":
+        if one.blind == "random order":
             found = [cell for cell in shown(app) if cell["id"].startswith("test/")]
             assert all(cell["blind"] and not any(cell[name] for name in OPINIONS) for cell in found), parameters
         else:
-            assert "test/" not in drawn_ids(app), (DUTIES[one.blind], parameters)
-        if one.blind == "counted" and "filter" in parameters:
+            assert "test/" not in drawn_ids(app), (BLIND_RULES[one.blind], parameters)
+        if one.blind == "not counted" and "filter" in parameters:
             assert "test accuracy" not in [metric.label for metric in app.metric]
 
 
-@pytest.mark.parametrize("one", [one for one in PAGES if one.blind != "by lot"], ids=lambda one: one.name)
+@pytest.mark.parametrize("one", [one for one in PAGES if one.blind != "random order"], ids=lambda one: one.name)
 def test_every_page_that_lists_no_blind_row_keeps_to_it(with_goal, one):
     rows = blind_rows(with_goal, with_goal.run())
     for parameters in ASKED:
         told = drawn_ids(page(with_goal, one.name, **parameters))
-        assert not [example for example in rows if example in told], (DUTIES[one.blind], parameters)
+        assert not [example for example in rows if example in told], (BLIND_RULES[one.blind], parameters)
 
 
 @pytest.mark.parametrize("view", ["Session", "Sheet"])
@@ -331,20 +333,20 @@ def test_the_queue_of_a_blind_test_is_by_lot_and_without_the_model(blind_test, v
 def test_who_is_in_the_queue_of_a_blind_test_does_not_follow_the_filters(blind_test):
     run = blind_test.run()
     everyone = pa.table({"example_id": of_split(blind_test, "test")})
-    whole = set(model_output.test_queue(blind_test, run, everyone, "test")["example_id"].to_pylist())
+    whole = set(model_output.blind_test_queue(blind_test, run, everyone, "test")["example_id"].to_pylist())
     for one in everyone["example_id"].to_pylist():
-        alone = model_output.test_queue(blind_test, run, pa.table({"example_id": [one]}), "test")
+        alone = model_output.blind_test_queue(blind_test, run, pa.table({"example_id": [one]}), "test")
         assert (alone.num_rows == 1) == (one in whole)
 
 
 def test_a_blind_test_shows_numbers_of_whole_classes_alone(blind_test):
     narrow = {"filter": ["camera"], "meta.camera": ["north"]}
     for name, parameters in (("deciles", {}), ("compare", {"split": "test"}), ("compare", {"split": "all"})):
-        assert model_output.PARTS in said(page(blind_test, name, **parameters, **narrow))
+        assert model_output.SUBSET_REFUSED in said(page(blind_test, name, **parameters, **narrow))
     known = pd.DataFrame({"split": ["train", "test", "test"], "n": [2, 40, 4], "right": [1, 30, 4]})
-    assert model_output.accuracy_shown(blind_test, known, Selection()).index.tolist() == [0, 1]
+    assert model_output.drop_revealing_accuracy(blind_test, known, Selection()).index.tolist() == [0, 1]
     meta = Selection(meta=(MetaFilter("meta.camera", ("north",)),))
-    assert model_output.accuracy_shown(blind_test, known, meta).index.tolist() == [0]
+    assert model_output.drop_revealing_accuracy(blind_test, known, meta).index.tolist() == [0]
     assert "test accuracy" in said(page(blind_test, "overview")) and "test accuracy" not in said(
         page(blind_test, "overview", **narrow)
     )
@@ -356,23 +358,23 @@ def test_numbers_of_a_part_are_counted_without_blind_rows(with_goal):
     width = float(read_table(with_goal.examples_path).to_pandas().set_index("example_id").loc[example, "meta.width"])
     alone = Selection("train", meta=(MetaFilter("meta.width", low=width, high=width),))
     assert example in database.matching(with_goal, alone.meta)
-    part, told = model_output.open_part(with_goal, alone)
+    part, told = model_output.exclude_hidden(with_goal, alone)
     assert example in part.left_out and "until their first verdict" in told
     everyone = Selection("train")
-    assert model_output.open_part(with_goal, everyone) == (everyone, None), "numbers of the whole split stay"
+    assert model_output.exclude_hidden(with_goal, everyone) == (everyone, None), "numbers of the whole split stay"
     below = {"filter": ["width"], "meta.width.from": str(width), "meta.width.to": str(width)}
     app = page(with_goal, "overview", **below)
     assert told in said(app) and "train accuracy" not in [metric.label for metric in app.metric]
     for name in ("deciles", "compare"):
         assert told in said(page(with_goal, name, split="train", **below))
-    rows = model_output.everything(with_goal)
+    rows = model_output.all_hidden(with_goal)
     wide = Selection("train", meta=(MetaFilter("meta.width", low=0.0),))
-    counted = database.accuracy(with_goal, run, model_output.open_part(with_goal, wide)[0], ["split"])["n"].sum()
+    counted = database.accuracy(with_goal, run, model_output.exclude_hidden(with_goal, wide)[0], ["split"])["n"].sum()
     labelled = [one for one in of_split(with_goal, "train") if one not in rows]
     assert counted == len(labelled) > 0
-    grouped = grouping.grouping(with_goal, "camera")
+    grouped = grouping.groups_of_column(with_goal, "camera")
     assert grouping.accuracy(with_goal, run, everyone, grouped)["n"].sum() == len(labelled)
-    both = corrected_metrics.judged(with_goal, run, part)
+    both = corrected_metrics.corrected_examples(with_goal, run, part)
     assert both is None or example not in set(both["example_id"])
 
 
@@ -407,7 +409,7 @@ def test_a_session_mixes_blind_rows_in_and_a_fixed_address_is_no_way_around(with
     found = shown(app)
     blind_ones = [cell for cell in found if cell.get("blind")]
     assert {cell["id"] for cell in blind_ones} == {cell["id"] for cell in found} & rows and len(blind_ones) > 10
-    chances = model_output.probabilities(with_goal)
+    chances = model_output.draw_probabilities(with_goal)
     assert len({str(sorted(cell["evidence"])) for cell in blind_ones}) == 1, "controls look like blind suspects"
     assert {cell["id"] in chances for cell in blind_ones} == {True, False}
     for address in ("grid", "suspects"):
@@ -431,7 +433,7 @@ def test_a_session_mixes_blind_rows_in_and_a_fixed_address_is_no_way_around(with
 
 def test_blind_rows_are_the_same_from_every_run_and_order(with_goal):
     serving.serve_this(with_goal.root)
-    first = model_output.rows(with_goal)
+    first = model_output.visitor_blind_rows(with_goal)
     shown_in = {
         run: {c["id"] for c in shown(page(with_goal, "suspects", run=run, score=score)) if c.get("blind")}
         for run, score in (("main", "AUM"), ("second", "Loss"))
@@ -444,8 +446,8 @@ def test_what_others_said_is_no_filter_before_the_second_reading(blind_test):
     send(client, event(1, example, verdict="unsure"), **as_person("ana"))
     states = decisions.state_at(blind_test)
     assert example in states["unsure"]
-    assert not any(example in ids for ids in second_reader.as_seen(blind_test, states, "ben").values())
-    assert second_reader.as_seen(blind_test, states, "ana") == states
+    assert not any(example in ids for ids in second_reader.visible_states(blind_test, states, "ben").values())
+    assert second_reader.visible_states(blind_test, states, "ana") == states
     app = page(blind_test, "suspects", view="Sheet", decision="unsure")
     assert not shown(app)
 
@@ -483,5 +485,5 @@ def test_pairs_and_agenda_leave_out_what_is_hidden(with_goal, blind_test):
 
 def test_nothing_is_hidden_where_nothing_asks_for_it(scored):
     serving.serve_this(scored.root)
-    assert model_output.everything(scored) == {} and model_output.why(scored, of_split(scored, "test")) == {}
+    assert model_output.all_hidden(scored) == {} and model_output.hidden_reasons(scored, of_split(scored, "test")) == {}
     assert queue.to_review(scored, scored.run(), pa.table({"example_id": ["a"]})).num_rows == 1

@@ -73,12 +73,12 @@ def test_the_heat_map_is_scipys_correlation_of_turned_scores(audit):
 def test_scores_without_the_label_are_told_from_those_with_it(audit):
     serve_this(audit.root)
     run = audit.run()
-    takes = score_frames.take_label(audit, run, database.score_columns(run))
+    takes = score_frames.uses_label(audit, run, database.score_columns(run))
     assert takes["aum.aum"] and not takes["uncertainty.entropy"] and not takes["vog.late_prediction_logit"]
     assert takes["vog.late_label_logit"]
     declared = ScoreColumn("uncertainty", "entropy", "Entropy", uses_label=True)
-    assert score_frames.take_label(audit, run, [declared]) == {"uncertainty.entropy": True}
-    assert "without it among themselves" in said(page(audit, "compare"))
+    assert score_frames.uses_label(audit, run, [declared]) == {"uncertainty.entropy": True}
+    assert "pairs of two scores that do not" in said(page(audit, "compare"))
 
 
 def test_scores_with_the_label_are_set_against_those_without(audit):
@@ -100,7 +100,10 @@ def test_scores_with_the_label_are_set_against_those_without(audit):
 def test_a_pair_in_the_address_shows_where_the_two_disagree(audit):
     app = page(audit, "compare", a="AUM", b="Loss")
     panels = grids(app)[0]["panels"]
-    assert [panel["title"] for panel in panels] == ["Suspicious by AUM, not by Loss", "Suspicious by Loss, not by AUM"]
+    assert [panel["title"] for panel in panels] == [
+        "Suspicious by AUM, not suspicious by Loss",
+        "Suspicious by Loss, not suspicious by AUM",
+    ]
     first = panels[0]["cells"][0]
     assert first["evidence"]["scores"] == ["aum.aum", "uncertainty.loss"]
     places = [cell["evidence"]["places"] for cell in panels[0]["cells"]]
@@ -115,7 +118,7 @@ def test_a_click_on_a_cell_picks_its_pair(audit):
     assert "Click a cell above" in said(app)
     app.session_state["b"] = "Entropy"  # what the click does
     app = sound(app.run())
-    assert "Suspicious by AUM, not by Entropy" in str(grids(app)[0]["panels"][0]["title"])
+    assert "Suspicious by AUM, not suspicious by Entropy" in str(grids(app)[0]["panels"][0]["title"])
 
 
 @pytest.mark.parametrize(
@@ -123,7 +126,7 @@ def test_a_click_on_a_cell_picks_its_pair(audit):
 )
 def test_filters_restrict_what_is_compared(audit, filters):
     serve_this(audit.root)
-    n = int(said(page(audit, "compare", **filters)).split("Over ")[1].split(" examples")[0])
+    n = int(said(page(audit, "compare", **filters)).split("Computed over ")[1].split(" examples")[0])
     examples = pd.read_parquet(audit.examples_path)
     rows = examples["split"].eq(filters.get("split", "train"))
     rows &= examples["label"].eq(filters["class"]) if "class" in filters else True
@@ -162,8 +165,8 @@ def test_stability_compares_the_runs_that_have_a_score(audit):
     expected = stats.spearmanr(loss["main"], loss["second"]).statistic
     assert any(x == pytest.approx(expected, abs=1e-6) for x in numbers(steady["data"][0]["x"]))
     assert cells(app) and app.dataframe[0].value.columns[1:].tolist() == [
-        "first three against all",
-        "last three against all",
+        "first three and all",
+        "last three and all",
     ]
 
 
@@ -196,7 +199,7 @@ def test_the_truth_of_few_examples_is_never_shown(audit):
         {"filter": "file:note *odd*", "meta.file:note *odd*": "note 17"},
     ):
         app = page(audit, "compare", show="truth", **filters)
-        assert "Curves take at least 50 verified examples" in said(app) or "No example" in said(app)
+        assert "Curves need at least 50 verified examples" in said(app) or "No example" in said(app)
         assert not app.get("plotly_chart") and not app.dataframe
     for name in ("compare", "grid", "suspects"):
         assert "true_label" not in json.dumps(grids(page(audit, name))), name
@@ -221,16 +224,16 @@ def test_no_two_parts_whose_difference_tells_the_truth_of_one_example_are_shown(
     north, wide = MetaFilter("meta.camera", ("north",)), MetaFilter("meta.width", low=100.0, high=1500.0)
     one = MetaFilter("meta.file:note *odd*", ("note 3",))
     told = {
-        meta: score_frames.is_told_by_parts(audit, Selection("train", meta=meta))
+        meta: score_frames.reveals_truth(audit, Selection("train", meta=meta))
         for meta in ((), (north,), (wide,), (north, wide), (one,), (MetaFilter("meta.camera", contains="n"),))
     }
     assert list(told.values()) == [False, False, True, True, True, True]
-    assert score_frames.is_told_by_parts(audit, Selection("train", "class 001", meta=(north,))), (
+    assert score_frames.reveals_truth(audit, Selection("train", "class 001", meta=(north,))), (
         "too few of a class and a camera"
     )
     width = {"filter": ["width"], "meta.width.from": "100", "meta.width.to": "1900"}
     app = page(audit, "compare", show="truth", split="train", **width)
-    assert "difference of two such parts" in said(app) and not app.dataframe
+    assert "difference of two such selections" in said(app) and not app.dataframe
 
 
 def test_without_truth_the_page_says_how_to_name_it(tmp_path):
@@ -253,7 +256,7 @@ def test_the_page_stands(tmp_path, show, case):
     app = page(audit, "compare", show=show, a="AUM", b="Loss")
     assert said(app)
     if case == "one score" and show in ("agreement", "overlap"):
-        assert "nothing to compare" in said(app) and "hardlook score" in said(app)
+        assert "A comparison needs two scores" in said(app) and "hardlook score" in said(app)
 
 
 def test_one_of_each_score_is_compared_also_where_it_lacks_a_choice():
@@ -273,7 +276,7 @@ def test_one_of_each_score_is_compared_also_where_it_lacks_a_choice():
 
 
 def test_scores_without_a_known_end_are_named(audit):
-    assert "neither end is known to be hard" in said(page(audit, "compare"))
+    assert "Neither end of these scores is known to be hard" in said(page(audit, "compare"))
 
 
 def test_of_many_examples_the_same_sample_is_drawn(audit):

@@ -1,4 +1,4 @@
-"""/data-map: where each example stood after any recorded epoch, its regions, and what was drawn around."""
+"""/data-map: where each example stood after any recorded epoch, its regions, and the lasso selection."""
 
 import json
 
@@ -11,7 +11,7 @@ from dashboard.charts.data_map import data_map as chart_of
 from dashboard.queries import data_map_epochs
 from dashboard.queries.data_map_epochs import Quantiles
 from dashboard.queries.selection import Selection
-from dashboard.queries.slicings import MOST_POINTS, thin
+from dashboard.queries.slicings import MOST_POINTS, subsample
 from scoring.audit.storage import read_table, write_table
 from scoring.scorers.data_map import data_map, data_map_regions
 from scoring.training.dynamics import read_dynamics
@@ -83,9 +83,9 @@ def test_regions_are_the_librarys_and_each_is_listed_purest_first(audit):
     points["region"] = data_map_epochs.regions(points, cuts)
     wanted = data_map_regions(points["confidence"], points["variability"], easy=0.8, hard=0.1, ambiguous=0.9)
     assert points["region"].tolist() == list(wanted)
-    assert data_map_epochs.in_order(points, "hard")["confidence"].is_monotonic_increasing
-    assert data_map_epochs.in_order(points, "ambiguous")["variability"].is_monotonic_decreasing
-    assert data_map_epochs.in_order(points, "easy")["confidence"].is_monotonic_decreasing
+    assert data_map_epochs.region_examples(points, "hard")["confidence"].is_monotonic_increasing
+    assert data_map_epochs.region_examples(points, "ambiguous")["variability"].is_monotonic_decreasing
+    assert data_map_epochs.region_examples(points, "easy")["confidence"].is_monotonic_decreasing
 
 
 def test_the_page_draws_every_example_and_shows_the_hard_ones(audit):
@@ -112,7 +112,7 @@ def test_cuts_move_the_regions(audit):
     few = page(audit, "data-map", hard="5", examples="hard")
     many = page(audit, "data-map", hard="60", easy="90", ambiguous="100", examples="hard")
     assert grids(few)[0]["panels"][0]["note"] != grids(many)[0]["panels"][0]["note"]
-    assert "Hard lies above easy" in said(page(audit, "data-map", hard="90", easy="50"))
+    assert "quantile for hard is above" in said(page(audit, "data-map", hard="90", easy="50"))
 
 
 def test_an_outline_in_the_address_shows_who_lies_inside(audit):
@@ -121,7 +121,7 @@ def test_an_outline_in_the_address_shows_who_lies_inside(audit):
     inside = wanted.index[wanted["confidence"] < 0.3]
     assert 0 < len(inside) == len(cells(app)) or len(cells(app)) == 24
     assert set(cells(app)) <= set(inside)
-    assert "Drawn around" in grids(app)[0]["panels"][0]["title"]
+    assert "Selected" in grids(app)[0]["panels"][0]["title"]
     other = page(audit, "data-map", lasso="-0.01,-0.01;0.6,-0.01;0.6,0.3;-0.01,0.3", examples="easy")
     assert not set(cells(other)) & set(inside)
 
@@ -159,7 +159,7 @@ def test_the_map_is_capped_evenly_with_every_flagged_point():
         }
     )
     flagged = {"id 1", f"id {n - 1}"}
-    drawn = thin(points, "label", always=flagged)
+    drawn = subsample(points, "label", always=flagged)
     assert len(drawn) == MOST_POINTS and flagged <= set(drawn["example_id"])
     assert (drawn["label"] == "rare").mean() == pytest.approx(0.1, abs=0.01)
     spec = json.loads(chart_of(drawn.head(50).reset_index(drop=True), "label", "").figure.to_json())

@@ -244,7 +244,7 @@ def test_two_scores_of_one_title_are_told_apart():
 
 def test_the_grid_starts_with_late_logit_vog_of_the_label_as_z(run):
     assert first_column(database.score_columns(run)).address == "vog.late_label_logit_z"
-    with pytest.raises(HardlookError, match="no score that could be shown"):
+    with pytest.raises(HardlookError, match="no score to show"):
         first_column([])
 
 
@@ -255,18 +255,18 @@ def test_the_hard_end_is_the_measured_one_and_a_warning_where_neither_is():
     measured = {"low": -0.4, "high": -0.2, "n": 1000, "split": "test"}
     assert describe_ends(column(rho=-0.3, hard="low", **measured)) == (
         False,
-        "The lowest are hard here (rank correlation of score and error -0.3, 95 % interval -0.4 to -0.2, "
-        "1,000 test examples).",
+        "The lowest values are hard in this run (rank correlation of score and model error -0.3, 95 % interval "
+        "-0.4 to -0.2, over 1,000 test examples).",
     )
     warning, sentence = describe_ends(column(rho=-0.01, hard=None, **measured))
-    assert warning and sentence.startswith("Neither end is hard here")
+    assert warning and sentence.startswith("Neither end is hard in this run")
     warning, sentence = describe_ends(column(rho=-0.01, hard=None, both=True, **measured))
-    assert warning and sentence.startswith("Both ends are hard here")
+    assert warning and sentence.startswith("Both ends are hard in this run")
     assert describe_ends(column(rho=None, n=40, errors=0))[0]
     assert describe_ends(ScoreColumn("vog", "x", "VoG", suspicious="measured"))[0]
     assert describe_ends(ScoreColumn("aum", "x", "AUM", suspicious="low")) == (
         False,
-        "The lowest are suspicious: the score is built so.",
+        "The lowest values are suspicious, by the definition of the score.",
     )
 
 
@@ -334,9 +334,9 @@ def test_a_queue_keeps_what_is_asked_for(reviewed):
     table = pa.table({"example_id": ["a", "b", "c"]})
     decide(log, 1, "b")
     now = decisions.state_at(audit)
-    assert decisions.keep(table, "undecided", now)["example_id"].to_pylist() == ["a", "c"]
-    assert decisions.keep(table, "decided", now)["example_id"].to_pylist() == ["b"]
-    assert decisions.keep(table, None, now) is table
+    assert decisions.filter_by_decision(table, "undecided", now)["example_id"].to_pylist() == ["a", "c"]
+    assert decisions.filter_by_decision(table, "decided", now)["example_id"].to_pylist() == ["b"]
+    assert decisions.filter_by_decision(table, None, now) is table
 
 
 def test_a_frozen_queue_keeps_its_examples_while_they_are_decided(reviewed):

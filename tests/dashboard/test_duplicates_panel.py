@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from dashboard.auth.serving import serve_this
-from dashboard.panels.duplicates import near_groups, near_to
+from dashboard.panels.duplicates import near_duplicates_of, near_groups
 from scoring.audit.storage import read_table, write_table
 
 from ..synthetic import make_audit
@@ -59,7 +59,7 @@ def test_they_are_filtered_by_kind_and_by_metadata(audit):
     made, groups = audit
     app = page(made, "overview", duplicates="across splits")
     assert [sorted(ids) for ids in near_table(app)["example_ids"]] == [sorted(groups[3]), sorted(groups[1])]
-    assert "2 chosen" in said(app)
+    assert "2 match the filters" in said(app)
     frame = read_table(made.examples_path).to_pandas().set_index("example_id")
     column = next(
         name
@@ -83,7 +83,7 @@ def test_a_group_opens_in_the_grid(audit):
 def test_an_audit_where_nobody_looked_says_what_to_run(tmp_path):
     made = make_audit(tmp_path / "audit", 60, 3)
     serve_this(made.root)
-    assert near_groups(made, made.run()) is None and near_to(made, made.run(), "a") == []
+    assert near_groups(made, made.run()) is None and near_duplicates_of(made, made.run(), "a") == []
     assert "hardlook score" in said(page(made, "overview")) and "--only near_duplicates" in said(page(made, "overview"))
     write(made.run(), [])
-    assert "No near duplicates by the features" in said(page(made, "overview"))
+    assert "There are no near duplicates by the features" in said(page(made, "overview"))

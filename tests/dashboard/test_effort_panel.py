@@ -3,7 +3,7 @@
 import pytest
 
 from dashboard.auth.serving import serve_this
-from dashboard.panels.effort import bought, figures, readers, stopping, yield_by_rank
+from dashboard.panels.effort import effort_estimates, estimates_table, reviewers_table, stopping_chart, yield_chart
 from dashboard.queries import decisions
 from scoring.audit import Audit
 from scoring.audit.storage import read_table
@@ -43,31 +43,35 @@ def half_reviewed(sample_copy):
 def test_the_page_says_when_to_stop(half_reviewed):
     app = page(half_reviewed, "reviews")
     words = said(app)
-    assert "What the effort has bought" in words
+    assert "Review progress and remaining label errors" in words
     assert "confidence fewer than" in words and "The goal" in words
-    assert "controls of" in words and "Unsure, disputed or not blind" in words
+    assert "used in the estimate" in words and "unsure, disputed or not blind" in words
     assert any(
         "label\\-error rate" in str(table.value) or "label-error rate" in str(table.value) for table in app.dataframe
     )
 
 
 def test_the_charts_show_what_was_estimated(half_reviewed):
-    found = bought(half_reviewed, half_reviewed.run(), "train")
-    chart = stopping(found)
+    found = effort_estimates(half_reviewed, half_reviewed.run(), "train")
+    chart = stopping_chart(found)
     lines = {trace.name: trace for trace in chart.figure.data if trace.name}
-    assert list(lines["remaining at most"].y) == found.history.query("controls > 0")["high"].tolist()
+    assert list(lines["remaining, upper bound"].y) == found.history.query("controls > 0")["high"].tolist()
     assert lines[f"goal: fewer than {found.allowed:,}"].y[0] == found.allowed
-    assert "stop where" in chart.reading
-    assert yield_by_rank(found.by_rank).figure.data[0].y[0] == pytest.approx(100 * found.by_rank["rate"].iloc[0])
-    assert figures(found)["what"].tolist()[:3] == ["found", "remaining", "label-error rate"]
-    assert readers(found.readers)["median seconds"].eq(1.5).all()
+    assert "Stop when" in chart.reading
+    assert yield_chart(found.by_rank).figure.data[0].y[0] == pytest.approx(100 * found.by_rank["rate"].iloc[0])
+    assert estimates_table(found)["what"].tolist()[:3] == [
+        "wrong labels found",
+        "wrong labels remaining",
+        "label-error rate",
+    ]
+    assert reviewers_table(found.readers)["median time, s"].eq(1.5).all()
 
 
 def test_the_answer_is_kept_until_the_log_moves(half_reviewed):
-    first = bought(half_reviewed, half_reviewed.run(), "train")
-    assert bought(half_reviewed, half_reviewed.run(), "train") is first
+    first = effort_estimates(half_reviewed, half_reviewed.run(), "train")
+    assert effort_estimates(half_reviewed, half_reviewed.run(), "train") is first
     example = read_table(half_reviewed.examples_path).to_pandas().query("split == 'train'")["example_id"].iloc[0]
     decisions.open_log(half_reviewed).append(
         [Event(client="d", seq=1, example_id=example, reviewer="bo", action="decide", verdict="unsure")]
     )
-    assert bought(half_reviewed, half_reviewed.run(), "train") is not first
+    assert effort_estimates(half_reviewed, half_reviewed.run(), "train") is not first

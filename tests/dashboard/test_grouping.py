@@ -46,17 +46,17 @@ def named(frame) -> pd.Series:
 
 
 def test_a_column_of_few_values_is_grouped_by_them_and_by_what_has_none(audit, truth):
-    found = grouping.grouping(audit, "camera")
+    found = grouping.groups_of_column(audit, "camera")
     sizes = named(truth).value_counts()
     assert {group.name: group.n for group in found.groups} == sizes.to_dict()
-    assert [group.n for group in found.groups] == sorted(sizes, reverse=True) and not found.told
-    members = grouping.members(audit, found)
+    assert [group.n for group in found.groups] == sorted(sizes, reverse=True) and not found.omitted_note
+    members = grouping.group_by_example(audit, found)
     assert members.to_dict() == named(truth).to_dict()
 
 
 def test_numbers_are_grouped_by_quartiles_each_example_in_one(audit, truth):
-    found = grouping.grouping(audit, "width")
-    members = grouping.members(audit, found)
+    found = grouping.groups_of_column(audit, "width")
+    members = grouping.group_by_example(audit, found)
     assert len(found.groups) == 4 and sorted(members.index) == sorted(truth.index)
     assert sum(group.n for group in found.groups) == len(truth) and min(group.n for group in found.groups) > 80
     low = truth["meta.width"].groupby(members.reindex(truth.index)).agg(["min", "max"]).reindex(found.names)
@@ -64,14 +64,14 @@ def test_numbers_are_grouped_by_quartiles_each_example_in_one(audit, truth):
 
 
 def test_of_a_column_of_texts_the_most_frequent_are_groups_and_the_page_says_so(audit):
-    found = grouping.grouping(audit, NOTE)
+    found = grouping.groups_of_column(audit, NOTE)
     assert len(found.groups) == grouping.MOST and found.left_out == 400 - grouping.MOST
-    assert "380 more are left out" in found.told
-    assert grouping.grouping(audit, "no such column") is None and grouping.grouping(audit, None) is None
+    assert "380 more values are not shown" in found.omitted_note
+    assert grouping.groups_of_column(audit, "no such column") is None and grouping.groups_of_column(audit, None) is None
 
 
 def test_accuracy_and_deciles_of_a_group_are_those_of_its_examples(audit, truth):
-    found, run = grouping.grouping(audit, "camera"), audit.run()
+    found, run = grouping.groups_of_column(audit, "camera"), audit.run()
     test = truth[(truth["split"] == "test") & truth["correct"].notna()]
     accuracy = grouping.accuracy(audit, run, Selection("test"), found).set_index("label")["accuracy"]
     expected = test["correct"].astype(bool).groupby(named(test)).mean()
@@ -96,7 +96,7 @@ def test_the_grid_stands_in_groups_each_with_its_own_ends(audit, truth):
     app = page(audit, "grid", grouped="camera", score="AUM", split="train")
     panels = [panel for grid in grids(app) for panel in grid["panels"]]
     assert [panel["title"].split(" · ")[0] for panel in panels] == [
-        name for name in grouping.grouping(audit, "camera").names for _ in (0, 1)
+        name for name in grouping.groups_of_column(audit, "camera").names for _ in (0, 1)
     ]
     groups = named(truth)
     scores = read_table(audit.run().score_path("aum"), ["example_id", "aum"]).to_pandas().set_index("example_id")["aum"]
@@ -124,7 +124,7 @@ def test_every_page_stands_in_groups(audit, name, column):
 
 def test_a_pair_of_scores_is_compared_within_each_group(audit):
     app = page(audit, "compare", grouped="camera", a="AUM", b="Loss")
-    assert "The pair within each camera" in said(app)
+    assert "Correlation within each camera" in said(app)
 
 
 def test_the_queue_keeps_the_groups_of_the_sidebar_together(audit, truth):
@@ -145,7 +145,7 @@ def test_slices_are_counted_by_group(sliced):
 
 def test_reviews_count_the_decisions_of_each_group(audit, truth):
     now = {"decided": frozenset(["train/000010.png"])}
-    table = grouping.progress(audit, Selection(), grouping.grouping(audit, "camera"), now).set_index("group")
+    table = grouping.progress(audit, Selection(), grouping.groups_of_column(audit, "camera"), now).set_index("group")
     assert table["examples"].to_dict() == named(truth).value_counts().to_dict()
     assert table["decided"].sum() == 1 and table.loc[named(truth)["train/000010.png"], "decided"] == 1
 
@@ -154,7 +154,7 @@ def test_groups_of_a_blind_test_show_no_numbers_of_the_model(tmp_path):
     made = make_audit(tmp_path / "audit", 400, 4)
     with (made.root / "audit.toml").open("a", encoding="utf8") as file:
         file.write('\n[policy]\ntest = "blind"\n')
-    assert "not of a part chosen by metadata" in said(page(made, "deciles", grouped="camera"))
+    assert "not for a part chosen by metadata" in said(page(made, "deciles", grouped="camera"))
     app = page(made, "overview", grouped="camera")
     charts = [json.dumps(figure, ensure_ascii=False) for figure in figures(app)]
     told = [one for one in charts if "north, train" in one and "right (95" in one]

@@ -56,7 +56,7 @@ def test_a_local_server_answers_to_no_other_name(header):
 def test_an_open_server_answers_to_addresses_and_its_own_name_but_not_to_foreign_names():
     assert host_refusal(OPEN, "192.168.1.5:8501") is None
     assert host_refusal(identify("audit.lan"), "AUDIT.lan:80") is None
-    assert "does not go by the name" in host_refusal(OPEN, "evil.example")
+    assert "does not have the name" in host_refusal(OPEN, "evil.example")
 
 
 def test_a_page_of_another_origin_is_refused():

@@ -89,7 +89,7 @@ print("\\ndone", sys.argv[1:])
 def test_one_job_per_run_at_a_time(audit, commands):
     commands("wait_for_go()")
     job = jobs.start(audit, "main", "score")
-    with pytest.raises(HardlookError, match="still under way"):
+    with pytest.raises(HardlookError, match="still running"):
         jobs.start(audit, "main", "refit")
     other = jobs.start(audit, "second", "score")
     assert jobs.running(audit, "main").id == job.id and jobs.running(audit, "second").id == other.id

@@ -1,6 +1,6 @@
 """How far a log has come: one reading of what is new, for whoever follows it."""
 
-from dashboard.queries.live_status import Standings
+from dashboard.queries.live_status import LiveStatus
 from dashboard.queries.log_tail import Tail
 from scoring.reviews import Event, ReviewLog
 
@@ -23,7 +23,7 @@ def test_a_tail_starts_at_the_logs_end_and_tells_only_what_came_since(tmp_path):
 def test_standings_remember_what_came_after_the_first_look(tmp_path):
     with ReviewLog.open(f"sqlite:///{tmp_path / 'r.sqlite'}", audit="x") as log:
         log.append([flag(1)])
-        standings = Standings(log)
+        standings = LiveStatus(log)
         assert standings.now(at_once=True) == 1
         log.append([flag(2)])
         assert standings.now(at_once=True) == 2

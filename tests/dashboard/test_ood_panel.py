@@ -39,7 +39,7 @@ def write(run, **more):
 def test_without_a_report_it_says_what_to_run(audit):
     audit.run().out_of_distribution_path.unlink(missing_ok=True)
     words = said(page(audit, "compare", **SHOW))
-    assert "no report on examples out of distribution" in words
+    assert "no out-of-distribution report" in words
     assert f"hardlook ood {audit.root} --run main --out split=pool" in words
 
 
@@ -47,10 +47,10 @@ def test_the_table_and_the_curves_are_those_of_the_report(audit):
     write(audit.run())
     app = page(audit, "compare", **SHOW)
     words = said(app)
-    assert "split=pool" in words and "10 examples" in words and "AUPR out by chance 0.2" in words
+    assert "split=pool" in words and "10 examples" in words and "AUPR out of a random score: 0.2" in words
     table = app.dataframe[0].value
     assert table["score"].tolist() == ["odin", "KDE", "energy"]
-    assert table["kind"].tolist() == ["score of the run", "classical detector", "score of the run"]
+    assert table["kind"].tolist() == ["score of this run", "standard OoD detector", "score of this run"]
     assert table["AUROC"].tolist() == [0.83, 0.67, 0.5]
     lines = figures(app)[0]["data"]
     assert [line["name"] for line in lines] == [
@@ -60,7 +60,7 @@ def test_the_table_and_the_curves_are_those_of_the_report(audit):
         "KDE, AUROC 0.670",
     ]
     np.testing.assert_allclose(numbers(lines[1]["y"]), 100 * np.linspace(0, 1, 101) ** 0.2)
-    assert "Each line is a score" in words
+    assert "Each line is the ROC curve of a score" in words
 
 
 def test_the_address_chooses_the_curves(audit):
@@ -71,10 +71,10 @@ def test_the_address_chooses_the_curves(audit):
 
 def test_scores_newer_than_the_report_are_told(audit):
     write(audit.run())
-    assert "computed anew" not in said(page(audit, "compare", **SHOW))
+    assert "newer than this report" not in said(page(audit, "compare", **SHOW))
     os.utime(audit.run().out_of_distribution_path, (1, 1))
     words = said(page(audit, "compare", **SHOW))
-    assert "computed anew" in words and "--out split=pool --in split=test" in words
+    assert "newer than this report" in words and "--out split=pool --in split=test" in words
 
 
 def test_a_report_of_an_older_version_and_one_without_numbers_still_stand(audit):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import dashboard
-from dashboard.pages import DUTIES, PAGES, find_page, groups
+from dashboard.pages import BLIND_RULES, PAGES, find_page, groups
 
 VIEWS = Path(dashboard.__file__).parent / "views"
 
@@ -17,7 +17,7 @@ def test_every_page_is_one_file_and_one_line():
 
 
 def test_every_page_declares_how_it_treats_blind_examples():
-    assert {one.blind for one in PAGES} == set(DUTIES)
+    assert {one.blind for one in PAGES} == set(BLIND_RULES)
 
 
 def test_the_navigation_holds_every_page_once_and_their_order():

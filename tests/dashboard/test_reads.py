@@ -13,7 +13,7 @@ import pytest
 from dashboard.auth import serving
 from dashboard.pages import PAGES
 from dashboard.presenters import session_facts as facts
-from dashboard.presenters.session_facts import dossiers
+from dashboard.presenters.session_facts import session_facts
 from dashboard.queries import database
 from scoring.audit.storage import read_table
 
@@ -101,7 +101,7 @@ def test_a_batch_of_facts_opens_as_many_files_whatever_its_size_and_classes(audi
     audit = audits(n, classes, next(fresh))
     run = audit.run()
     ids = read_table(audit.examples_path, ["example_id"])["example_id"].to_pylist()
-    files, rows = read_by(reads, lambda: dossiers(audit, run, ids[:size]))
+    files, rows = read_by(reads, lambda: session_facts(audit, run, ids[:size]))
     assert files <= BATCH and rows <= BATCH * n, reads.opened
 
 
@@ -114,8 +114,8 @@ def test_classes_that_are_known_are_not_read_again(audits, reads):
         .query("split == 'train'")["example_id"]
         .tolist()
     )
-    first, _ = read_by(reads, lambda: dossiers(audit, run, ids[:40]))
-    later, _ = read_by(reads, lambda: dossiers(audit, run, ids[40:48]))
+    first, _ = read_by(reads, lambda: session_facts(audit, run, ids[:40]))
+    later, _ = read_by(reads, lambda: session_facts(audit, run, ids[40:48]))
     assert first - later == 3 * len(run.score_names()), "the columns, the classes, and for these the examples"
 
 

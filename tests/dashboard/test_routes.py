@@ -18,7 +18,7 @@ from dashboard.auth.identity import Gate
 from dashboard.grid.scripts import scripts, scripts_version
 from dashboard.queries import decisions, live_status
 from dashboard.queries.vog_maps import overlay
-from dashboard.routes.example_routes import routes
+from dashboard.routes.example_routes import all_routes
 from dashboard.routes.http import picture_url
 from scoring.audit import Audit
 from scoring.audit.storage import read_table, write_table
@@ -92,7 +92,7 @@ class Client:
 
 def app_of(audit, host="127.0.0.1", **access):
     serves = serving.serve_this(audit.root, host=host, **access)
-    return Client(Starlette(routes=routes(), middleware=[Middleware(Gate, access=lambda: serves.access)]))
+    return Client(Starlette(routes=all_routes(), middleware=[Middleware(Gate, access=lambda: serves.access)]))
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +256,9 @@ def test_a_bad_event_is_refused_with_its_reason_and_the_others_are_written(clien
     assert [one["seq"] for one in reply.json["saved"]] == [1, 10]
     reasons = {one["seq"]: one["reason"] for one in reply.json["refused"]}
     assert len(reply.json["refused"]) == len(bad) and all(reasons.values())
-    assert "no such example" in reasons[2] and "not a class" in reasons[3] and "not taken from a grid" in reasons[5]
+    assert (
+        "no such example" in reasons[2] and "not a class" in reasons[3] and "cannot be sent from a grid" in reasons[5]
+    )
     assert decisions.open_log(audit).events()["seq"].tolist() == [1, 10]
 
 
@@ -312,7 +314,7 @@ def test_a_log_that_cannot_be_written_now_is_told_as_such_and_nothing_is_acknowl
 
 
 def test_news_since_a_position_names_what_changed_and_nothing_else(client, ids, monkeypatch):
-    monkeypatch.setattr(live_status, "EVERY", 0)
+    monkeypatch.setattr(live_status, "LOOK_SECONDS", 0)
     start = client.post("/hardlook/decisions", {"ids": ids[:3]}).json
     assert start["examples"][ids[0]] == {"decisions": [], "flags": [], "notes": 0}
     send(client, event(1, ids[0], verdict="several", labels=["cat", "dog"], issues=["bad image"]))
@@ -333,7 +335,7 @@ def test_news_since_a_position_names_what_changed_and_nothing_else(client, ids, 
 
 
 def test_after_an_undo_everything_on_screen_is_asked_for_again(client, ids, monkeypatch):
-    monkeypatch.setattr(live_status, "EVERY", 0)
+    monkeypatch.setattr(live_status, "LOOK_SECONDS", 0)
     position = send(client, event(1, ids[0], batch="b"), event(2, ids[1], batch="b")).json["position"]
     send(client, event(3, ids[0], action="undo", verdict=None, undoes=["tab", 1]))
     assert client.get("/hardlook/decisions", {"after": position}).json["again"]
@@ -342,7 +344,7 @@ def test_after_an_undo_everything_on_screen_is_asked_for_again(client, ids, monk
 
 
 def test_a_browser_that_was_away_too_long_or_saw_another_log_asks_again(client, ids, monkeypatch):
-    monkeypatch.setattr(live_status, "EVERY", 0)
+    monkeypatch.setattr(live_status, "LOOK_SECONDS", 0)
     monkeypatch.setattr(live_status, "REMEMBERED", 3)
     start = client.post("/hardlook/decisions", {"ids": []}).json["position"]
     for seq in range(1, 7):

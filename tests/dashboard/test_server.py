@@ -131,7 +131,7 @@ def test_pages_and_pictures_answer_only_to_this_machine(running):
     assert fetch(url)[0] == 200
     for path in ("/", "/hardlook/thumb?id=train/000001.png", "/_stcore/health", "/_stcore/host-config"):
         status, said = fetch(url + path, Host="evil.example")
-        assert (status, said) == (403, b"This server answers only as localhost, not as 'evil.example'.")
+        assert (status, said) == (403, b"This server answers only to the name localhost, not to 'evil.example'.")
 
 
 def test_a_foreign_page_cannot_open_the_socket(running):
@@ -151,13 +151,13 @@ def test_the_browser_is_told_to_report_no_usage(running):
 def test_a_port_in_use_is_told_in_one_sentence(audit):
     with bind("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(HardlookError, match=f"port {port} on 127.0.0.1 .* something else .* --port"):
+        with pytest.raises(HardlookError, match=f"port {port} of 127.0.0.1: another process .* --port"):
             serve(audit.root, port=port)
 
 
 @pytest.mark.parametrize(("host", "port"), [("no.such.host.invalid", 8501), ("127.0.0.1", 99999), ("127.0.0.1", -1)])
 def test_an_address_that_is_none_is_told(host, port):
-    with pytest.raises(HardlookError, match="no address to serve on|cannot be served"):
+    with pytest.raises(HardlookError, match="is not a port|cannot serve on"):
         bind(host, port)
 
 

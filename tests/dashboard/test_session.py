@@ -69,7 +69,7 @@ def examples(audit):
 def test_a_percentile_is_the_place_within_split_and_label(audit):
     rows = examples(audit)
     one = rows[(rows["split"] == "train") & rows["problem"].isna()].iloc[5]
-    told = session_facts.dossiers(audit, audit.run(), [one["example_id"]])[one["example_id"]]
+    told = session_facts.session_facts(audit, audit.run(), [one["example_id"]])[one["example_id"]]
     aum = next(score for score in told["scores"] if score["name"] == "aum.aum")
     values = read_table(audit.run().score_path("aum"), ["example_id", "aum"]).to_pandas().set_index("example_id")["aum"]
     alike_ones = rows[(rows["split"] == "train") & (rows["label"] == one["label"])]["example_id"]
@@ -81,7 +81,7 @@ def test_a_percentile_is_the_place_within_split_and_label(audit):
 def test_neighbours_come_nearest_first_with_their_labels(audit):
     ids = examples(audit)["example_id"].tolist()
     near(audit, {ids[0]: [ids[3], "gone", ids[1]]})
-    found = session_facts.dossiers(audit, audit.run(), ids[:2])
+    found = session_facts.session_facts(audit, audit.run(), ids[:2])
     cells = found[ids[0]]["neighbours"]
     assert [cell["id"] for cell in cells] == [ids[3], ids[1]] and cells[0]["top"] == "0.1"
     assert cells[1]["evidence"]["rank"] == 3 and found[ids[1]]["neighbours"] == []
@@ -128,7 +128,7 @@ def test_look_alikes_share_label_and_suggestion_and_are_suspects_not_decided(aud
     decide(audit, decided)
     assert lookalikes.members(audit, run, first) == [first, second, third]
     near(audit, {first: others[:5]})
-    assert lookalikes.alike(audit, run, first)["note"].startswith("No other suspect")
+    assert lookalikes.find_lookalikes(audit, run, first)["note"].startswith("No look-alikes: no other suspect")
 
 
 def test_pixels_keep_sixteen_bits_and_are_refused_for_eight(audit):
@@ -136,7 +136,7 @@ def test_pixels_keep_sixteen_bits_and_are_refused_for_eight(audit):
     buffer = io.BytesIO()
     Image.fromarray(deep).save(buffer, "PNG")
     audit.originals.write_part([("train/000000.png", buffer.getvalue())])
-    with TestClient(Starlette(routes=example_routes.routes())) as client:
+    with TestClient(Starlette(routes=example_routes.all_routes())) as client:
         reply = client.get("/hardlook/deep", params={"id": "train/000000.png"})
         assert reply.status_code == 200 and reply.headers["x-kind"] == "uint16"
         shape = int(reply.headers["x-height"]), int(reply.headers["x-width"])
@@ -168,7 +168,7 @@ def test_a_queue_holds_what_is_open_and_goes_on_after_the_last_decision(audit):
     left = queue.to_review(audit, run, whole)["example_id"].to_pylist()
     assert left == [one for at, one in enumerate(ids) if at not in (2, 4)]
     found = queue.resume(audit, left, ids, None, "ada")
-    assert found.ids[found.start] == ids[3] and "2 skipped before" in found.reason
+    assert found.ids[found.start] == ids[3] and "you skipped 2 before it" in found.reason
     assert queue.resume(audit, left, ids, None, "somebody else").start == 0
     assert (
         queue.resume(audit, left, ids, ids[7], "ada").ids[queue.resume(audit, left, ids, ids[7], "ada").start] == ids[7]
@@ -197,7 +197,7 @@ def test_members_of_a_group_follow_each_other(audit):
     run = audit.run()
     table = database.ranking(audit, run, database.score_columns(run)[0], database.Selection("train"))
     named = queue.groups(audit, "camera")
-    ids = queue.kept_together(table, named)["example_id"].to_pylist()
+    ids = queue.keep_groups_together(table, named)["example_id"].to_pylist()
     north = [at for at, one in enumerate(ids) if named.get(one) == "north"]
     assert north == list(range(north[0], north[0] + len(north))) and sorted(ids) == sorted(
         table["example_id"].to_pylist()
@@ -223,25 +223,29 @@ def test_pairs_count_the_suspects_of_each_label_and_suggestion(audit):
 def test_controls_are_mixed_in_and_blind_cells_carry_no_opinion(audit):
     run, me = audit.run(), serving().identity.reviewer
     table = database.ranking(audit, run, database.score_columns(run)[0], database.Selection("train"))
-    mixed, drawn = hidden_controls.with_controls(audit, run, table, "train")
+    mixed, drawn = hidden_controls.mix_controls(audit, run, table, "train")
     assert sorted(mixed["example_id"].to_pylist()) == sorted(table["example_id"].to_pylist()) == sorted(drawn)
-    assert not model_output.rows(audit), "nobody asked for controls yet"
-    model_output.mix_in(me, True)
-    rows, chances = model_output.rows(audit), model_output.probabilities(audit)
+    assert not model_output.visitor_blind_rows(audit), "nobody asked for controls yet"
+    model_output.remember_controls(me, True)
+    rows, chances = model_output.visitor_blind_rows(audit), model_output.draw_probabilities(audit)
     controls = {one for one in drawn if chances.get(one, 1) < 1}
     assert controls and controls <= rows
     first = next(one for one in mixed["example_id"].to_pylist() if one in controls)
     own = mixed.filter(pc.equal(mixed["example_id"], first))
-    cell = hidden_controls.mark(cells.make_cells(audit, run, own, database.score_columns(run)[0])[0], drawn)
+    cell = hidden_controls.with_draw_evidence(
+        cells.make_cells(audit, run, own, database.score_columns(run)[0])[0], drawn
+    )
     assert cell["blind"] and cell["label"] and cell["evidence"]["blind"] is True
-    assert not any(cell[name] for name in (*model_output.TOLD_BY_THE_MODEL, "score", "score_help", "wrong"))
+    assert not any(cell[name] for name in (*model_output.MODEL_FIELDS, "score", "score_help", "wrong"))
     assert set(cell["evidence"]) <= {"run", "url", "blind"}, "neither a score nor what tells controls from suspects"
-    written = hidden_controls.with_probability(audit, first, cell["evidence"])
+    written = hidden_controls.with_draw_probability(audit, first, cell["evidence"])
     assert written["probability"] == written["draw_probability"] == chances[first]
     decide(audit, first, reviewer=me)
-    seen = hidden_controls.mark(cells.make_cells(audit, run, own, database.score_columns(run)[0])[0], drawn)
+    seen = hidden_controls.with_draw_evidence(
+        cells.make_cells(audit, run, own, database.score_columns(run)[0])[0], drawn
+    )
     assert seen["suggestion"] and seen["evidence"]["blind"] is False and not seen.get("blind")
-    model_output.mix_in(me, False)
+    model_output.remember_controls(me, False)
 
 
 def test_an_unsure_example_goes_blind_to_a_second_reader(audit):
@@ -272,9 +276,12 @@ def test_the_page_and_the_session_keep_the_same_examples_from_others(audit):
     me, log = serving().identity.reviewer, decisions.open_log(audit)
     ids = examples(audit)["example_id"].tolist()[:12]
     locks.claim(log, [ids[5]], "ben", datetime.now(UTC), 5)
-    assert set(shared_queue.hold(audit, ids[: shared_queue.HELD]).values()) == {me, "ben"}  # as the page is drawn
+    assert set(shared_queue.lock_examples(audit, ids[: shared_queue.LOCKED_AHEAD]).values()) == {
+        me,
+        "ben",
+    }  # as the page is drawn
     holders = session_routes._hold([*ids[4:], "no such example"])  # as the session goes on
     assert holders == dict.fromkeys(ids[4:], me) | {ids[5]: "ben"}
     assert locks.held(log, datetime.now(UTC)) == holders, "what lies behind is given back"
     here = Path(shared_queue.__file__).parents[1] / "grid" / "session.js"
-    assert f"const LOCKED = {shared_queue.HELD};" in here.read_text()
+    assert f"const LOCKED = {shared_queue.LOCKED_AHEAD};" in here.read_text()

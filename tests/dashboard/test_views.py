@@ -159,7 +159,7 @@ def test_the_overview_counts_warns_and_links(audit):
     assert row["grid"] == "/grid?run=main&score=VoG&stage=early&by=prediction&form=probability&scale=z"
     assert scores[scores["score"] == "AUM"].iloc[0]["end"] == "lowest"
     assert "4 groups" in text
-    assert "Nothing is decided yet" in text
+    assert "no decisions yet" in text
 
 
 def test_the_overview_repeats_what_check_warned_of(tmp_path):
@@ -260,7 +260,7 @@ def test_the_grid_says_that_a_class_is_too_small_to_rank(tmp_path):
 
 
 def test_the_grid_says_that_stages_overlap(tmp_path):
-    assert "5 checkpoints; with fewer than six" in said(
+    assert "5 checkpoints. With fewer than six" in said(
         page(make_audit(tmp_path / "audit", 60, 2, checkpoints=5), "grid")
     )
 
@@ -285,7 +285,7 @@ def test_deciles_are_of_test_with_early_beside_late(audit):
 
 def test_a_memorised_split_has_no_deciles(tmp_path):
     app = page(make_audit(tmp_path / "audit", 200, 3, memorised=True), "deciles", split="train")
-    assert "Memorised: no deciles here" in said(app)
+    assert "No deciles here: the model has memorised" in said(app)
     assert not app.get("plotly_chart")
 
 
@@ -309,7 +309,7 @@ def test_the_queue_starts_with_the_lowest_aum_of_train(audit):
     assert cell["evidence"]["score"] == "aum.aum" and cell["evidence"]["rank"] == 1
     assert cell["id"].startswith("train/")
     assert cell["suggestion"] in cell["score"]
-    assert "Lowest area under the margin" in said(app) and "no probability" in said(app)
+    assert "Lowest area under the margin" in said(app) and "not a probability" in said(app)
 
 
 def test_the_queue_can_start_at_the_other_end(audit):
@@ -446,7 +446,7 @@ def test_the_queue_of_a_pool_starts_with_a_score_that_needs_no_label(tmp_path):
             )
         write_table(path, table)
     app = page(audit, "suspects", view="Sheet")
-    assert cells(app) and "Nothing is left" not in said(app)
+    assert cells(app) and "No example is left" not in said(app)
 
 
 # -- where /grid opens -------------------------------------------------------------------------------------------------
@@ -476,12 +476,12 @@ def test_the_grid_opens_on_the_stage_and_form_that_rank_where_the_usual_ones_do_
     with_directions(audit, early_label_logit_z=-0.3, all_label_probability_z=0.4, all_prediction_probability_z=0.9)
     app = page(audit, "grid")
     assert steps(app) == usual | {"stage": "all", "form": "probability"}, "of the label, as z"
-    assert "The grid opens here" in said(app)
+    assert "The grid opens with" in said(app)
     kept = {key: app.query_params[key] for key in app.query_params}
     assert kept == {"opens": "all probability"}, "what the missing controls mean stands in the address"
     assert steps(page(audit, "grid", **kept, **{"class": "class 001"})) == steps(app), "for whoever gets the link"
     back = page(audit, "grid", **kept, stage="late", form="logit")
-    assert steps(back) == usual and "The grid opens here" not in said(back), "whoever chooses another one has it"
+    assert steps(back) == usual and "The grid opens with" not in said(back), "whoever chooses another one has it"
     assert steps(page(audit, "grid", **{"class": "class 001"})) == usual, "a link from before means what it meant"
     assert steps(page(audit, "grid", form="probability")) == usual | {"form": "probability"}
     assert steps(page(audit, "grid", opens="nonsense")) == usual
@@ -500,5 +500,5 @@ def test_the_overview_says_what_is_left_out_and_what_scoring_found_out(audit):
         text = said(page(audit, "overview"))
     finally:
         run.add_to_record(skipped=before.get("skipped", {}), notes=before.get("notes", {}))
-    assert r"- **vog**: left out\: no input gradient\: \[cut\]\(https\://x\.example\)" in text
+    assert r"- **vog**: not computed\: no input gradient\: \[cut\]\(https\://x\.example\)" in text
     assert r"- **influence**: one way was \*left\*\: `hardlook train` \<b\>\`\` \[a\]\(https\://b\.example\)\`" in text

@@ -104,7 +104,7 @@ def test_what_cannot_be_cut_is_told(audit, arguments, said):
 @pytest.fixture
 def client(audit):
     serve_this(audit.root)
-    return Client(Starlette(routes=cut_routes.routes()))
+    return Client(Starlette(routes=cut_routes.plane_routes()))
 
 
 ASKED = {"id": "-r 0", "x": "a", "y": "-c d"}

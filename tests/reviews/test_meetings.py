@@ -300,7 +300,7 @@ def test_a_lead_leads_and_all_others_follow(team):
 
 
 def test_what_a_second_reader_must_not_see_is_not_sent(team, monkeypatch):
-    monkeypatch.setattr(live_status, "EVERY", 0)
+    monkeypatch.setattr(live_status, "LOOK_SECONDS", 0)
     client, audit = team
     log = decisions.open_log(audit)
     ids = read_table(audit.examples_path)["example_id"].to_pylist()

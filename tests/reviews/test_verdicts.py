@@ -75,7 +75,7 @@ def test_a_sixth_goes_through_log_policy_and_estimates(sixth, tmp_path):
         assert answers(log.decisions()).tolist() == [NAME, "label:a"]
         patch = label_patch.corrected_labels(examples, log)
         assert patch["disposition"].tolist() == ["exclude", "keep"]
-        states = decisions.sort_out(found, log.decisions(), log.flags())
+        states = decisions.group_by_state(found, log.decisions(), log.flags())
     assert states[NAME] == {"1"}
     assert disposition.full_policy({NAME: "keep"})[NAME] == "keep"
     with pytest.raises(HardlookError, match="'ambiguous' names no new label"):

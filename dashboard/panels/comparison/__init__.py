@@ -1,6 +1,6 @@
-"""Scores beside each other, as /compare shows them.
+"""The parts of /compare, one module per question.
 
-A door with one room per question: ``frames`` (cached reads of many scores at once), ``charts`` (figures),
-``pairs`` (do two scores agree, and on which examples not), ``steadiness`` (the same score in several runs)
-and ``known`` (curves where the truth is known). The numbers are those of ``scoring.evaluation``.
+``score_pairs``: where do two scores agree and disagree? ``stability``: does a score agree between runs?
+``known_errors``: how well does a score find verified wrong labels? ``ood``: how well does it find out-of-distribution
+examples? The numbers are computed by ``scoring.evaluation``.
 """

@@ -1,10 +1,9 @@
-"""Where the truth is known: how well each score finds the wrong labels, as curves and numbers over whole
-groups.
+"""How well each score finds wrong labels, where verified labels are known: curves and numbers over groups of examples.
 
-The truth about a single example is never shown: nothing here is drawn for fewer than ``FEWEST_KNOWN``
-verified examples or ``FEWEST_WRONG`` wrong ones, since numbers of so small a group would point to its
-members; nor for parts whose difference would (``frames.is_told_by_parts``). Limit: of many classes, the one that is too
-small to be shown is what all the others leave.
+The verified label of a single example is never shown. Numbers over few examples could reveal it. They are therefore
+shown only for at least ``FEWEST_KNOWN`` verified examples with at least ``FEWEST_WRONG`` wrong labels, and only where
+the difference of two selections reveals nothing (``dashboard.queries.score_frames.reveals_truth``). Limit: if a single
+class is too small to be shown, the numbers of all others give it away.
 """
 
 from __future__ import annotations
@@ -20,70 +19,68 @@ from dashboard.queries.score_frames import (
     FEWEST_KNOWN,
     FEWEST_WRONG,
     Scores,
-    in_runs,
-    is_told_by_parts,
+    reveals_truth,
+    runs_with_score,
     score_frame,
-    wrong_of,
+    wrong_labels,
 )
 from dashboard.queries.selection import Selection
-from dashboard.style.formatting import count, share
+from dashboard.style.formatting import count, percent
 from dashboard.widgets import inputs
 from scoring.audit import Audit
 from scoring.evaluation import detection_report, recall_curve, roc_over_runs
 
-DRAWN = 5
+DEFAULT_CURVES = 5
 HELP = {
-    "inspected first": "Which end of the score is inspected first: declared, or measured by the model's errors on "
-    "this run.",
-    "AUROC": "Probability that a wrong label is ranked before a right one; 0.5 is chance.",
-    "average precision": "Mean precision over the wrong labels as they are found; by chance, the share that is wrong.",
+    "inspected first": "The end of the score that is reviewed first, by definition or by the errors on this run.",
+    "AUROC": "Probability that a wrong label ranks before a right label. A random order has 0.5.",
+    "average precision": "Mean precision at the wrong labels in the ranking. A random order has their share.",
     "found in 5 %": "Share of the wrong labels among the first 5 % of the ranking.",
-    "to find 80 %": "Examples to inspect until 80 % of the wrong labels are found.",
-    "t": "Welch's t of the score between wrong and right labels; positive: the wrong ones lie at the suspicious end.",
-    "p": "Its two-sided p-value: whether the means differ at all, not whether one may rank by the score.",
-    "effect": "Cohen's d: difference of the means in pooled standard deviations; 0.2 is small, 0.8 large.",
+    "to find 80 %": "Number of examples to review until 80 % of the wrong labels are found.",
+    "t": "Welch's t statistic of the score, wrong against right labels. Positive: wrong labels are at the "
+    "suspicious end.",
+    "p": "Two-sided p-value of t. It tests whether the means differ, not whether the score ranks well.",
+    "effect": "Cohen's d: difference of the means, in pooled standard deviations. 0.2 is small, 0.8 is large.",
 }
 NO_TRUTH = (
-    "The truth is not known here. To measure how well scores find wrong labels, name verified labels in "
-    "audit.toml, such as those of planted errors, and reload this page; they are used for such curves alone "
-    "and never shown to a reviewer:"
+    "This audit has no verified labels. To measure how well scores find wrong labels, add a file of "
+    "verified labels (for example of planted errors) to audit.toml and reload this page. Verified labels "
+    "are used for these curves only and are never shown to a reviewer:"
 )
-TOLD_BY_PARTS = (
-    "The truth of a single example could be read from the difference of two such parts. Curves are shown of one "
-    "metadata "
-    f"column by its values, where each value has at least {FEWEST_KNOWN} verified examples and {FEWEST_WRONG} "
-    f"wrong labels, "
-    "and without metadata filters."
+TRUTH_REVEALED = (
+    "The difference of two such selections could reveal the verified label of a single example. Curves "
+    "are shown without metadata filters, or for one metadata column filtered by its values if each value "
+    f"has at least {FEWEST_KNOWN} verified examples and {FEWEST_WRONG} wrong labels."
 )
 EXAMPLE = '[truth]\npath = "truth.csv"          # example_id, true_label'
 
 
-def show_known(
+def show_known_errors(
     audit: Audit,
     columns: Sequence[ScoreColumn],
     scores: Scores,
     selection: Selection,
     names: Mapping[str, str],
 ) -> None:
-    """Curves, numbers and ROC over runs."""
-    wrong = wrong_of(audit, scores.labels)
+    """Shows curves, numbers and ROC over runs."""
+    wrong = wrong_labels(audit, scores.labels)
     if wrong is None:
         st.info(NO_TRUTH, icon=":material/info:")
         st.code(EXAMPLE, language="toml")
         return None
     if len(wrong) < FEWEST_KNOWN or int(wrong.sum()) < FEWEST_WRONG:
         return inputs.empty(
-            f"Curves take at least {FEWEST_KNOWN} verified examples and {FEWEST_WRONG} wrong labels among "
-            "those chosen: of fewer, numbers would tell whose label is wrong. Choose another split, or all "
-            "classes."
+            f"Curves need at least {FEWEST_KNOWN} verified examples and {FEWEST_WRONG} wrong labels in the "
+            "selection, because numbers over fewer examples could reveal whose label is wrong. Choose another "
+            "split, or all classes."
         )
-    if is_told_by_parts(audit, selection):
-        return inputs.empty(TOLD_BY_PARTS)
+    if reveals_truth(audit, selection):
+        return inputs.empty(TRUTH_REVEALED)
     values = scores.values.reindex(wrong.index)
     report = detection_report(values, wrong.to_numpy())
     st.markdown(
         f"{count(int(wrong.sum()), 'wrong label')} among {count(len(wrong), 'verified example')} "
-        f"({share(float(wrong.mean()))})."
+        f"({percent(float(wrong.mean()))})."
     )
     show_curves(values, wrong, report, names)
     show_report(report, names, {column.address: column.hard_end for column in columns})
@@ -92,13 +89,13 @@ def show_known(
 
 
 def show_curves(values: pd.DataFrame, wrong: pd.Series, report: pd.DataFrame, names: Mapping[str, str]) -> None:
-    """Recall against the share inspected, of the best scores or of those that the address names."""
+    """Shows recall against the share reviewed, for the best scores or those in the address."""
     order = report["score"].tolist()
     back = {names[address]: address for address in order}
     chosen = st.multiselect(
         "Scores",
         list(back),
-        default=list(back)[:DRAWN],
+        default=list(back)[:DEFAULT_CURVES],
         key="scores",
         bind="query-params",
         placeholder="Choose scores",
@@ -109,11 +106,11 @@ def show_curves(values: pd.DataFrame, wrong: pd.Series, report: pd.DataFrame, na
 
 
 def show_report(report: pd.DataFrame, names: Mapping[str, str], ends: Mapping[str, str | None]) -> None:
-    """The numbers, the best score first."""
+    """Shows the numbers, the best score first."""
     table = pd.DataFrame(
         {
             "score": report["score"].map(names),
-            "inspected first": [ends.get(address) or "high (end not known)" for address in report["score"]],
+            "inspected first": [ends.get(address) or "high (direction not known)" for address in report["score"]],
             "AUROC": report["auroc"],
             "average precision": report["average_precision"],
             **{f"found in {p} %": 100 * report[f"recall_{p}"] for p in (1, 5, 10, 20)},
@@ -137,9 +134,8 @@ def show_report(report: pd.DataFrame, names: Mapping[str, str], ends: Mapping[st
     shown["p"] = st.column_config.TextColumn(help=HELP["p"])
     st.dataframe(table, column_config=shown, hide_index=True, placeholder=inputs.NONE)
     st.caption(
-        "Every score is turned so that high deserves a look (as declared or measured on this run); what is "
-        "not scored is inspected last. A score that is built to measure difficulty need not find wrong "
-        "labels."
+        "Each score is reviewed from its suspicious end, as its definition says or as measured on this run. Examples "
+        "without a score come last. A score that measures difficulty does not necessarily find wrong labels."
     )
 
 
@@ -150,16 +146,16 @@ def show_roc(
     report: pd.DataFrame,
     names: Mapping[str, str],
 ) -> None:
-    """One score's ROC in every run that has it, and their mean."""
+    """Shows one score's ROC curve in every run that has it, and their mean."""
     st.subheader("ROC over runs", anchor=False)
     back = {names[address]: address for address in report["score"]}
     address = back[inputs.choose("Score", list(back), "roc", next(iter(back)), width=320)]
     first = next(column for column in columns if column.address == address)
     suspicions, wrongs, runs = [], [], []
-    for name, column in in_runs(audit, address).items():
+    for name, column in runs_with_score(audit, address).items():
         one = ScoreColumn(column.scorer, column.name, column.title, suspicious=first.hard_end)
         scores = score_frame(audit, audit.run(name), [one], selection)
-        wrong = wrong_of(audit, scores.labels)
+        wrong = wrong_labels(audit, scores.labels)
         if address in scores.values and wrong is not None:
             suspicions.append(scores.values[address].reindex(wrong.index).to_numpy())
             wrongs.append(wrong.to_numpy())
@@ -167,4 +163,4 @@ def show_roc(
     curves, areas = roc_over_runs(suspicions, wrongs)
     inputs.show_chart(comparison.roc_runs(curves, runs, areas["auroc"].tolist()), "roc_runs")
     if len(runs) == 1:
-        st.caption("One run has this score; `hardlook repeat` adds runs of other seeds.")
+        st.caption("Only one run has this score. `hardlook repeat` adds runs with other seeds.")
