@@ -16,7 +16,7 @@ def first_line(error: BaseException, longest: int = 300) -> str:
     characters. An exception may say nothing: ``assert`` and ``raise RuntimeError`` do.
 
     >>> first_line(ValueError("\\n one row is short.\\n  at line 3")), first_line(AssertionError())
-    ('one row is short', 'no reason given')
+    ('one row is short', 'no reason was given')
     """
     lines = str(error).strip().splitlines()
-    return (lines[0].rstrip(" .") if lines else "")[:longest] or "no reason given"
+    return (lines[0].rstrip(" .") if lines else "")[:longest] or "no reason was given"

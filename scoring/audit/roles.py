@@ -5,7 +5,7 @@
     auditor = ["ana@example.org", "ben@example.org"]
     viewer = ["*"]                      # everybody whom the server knows
 
-A *viewer* sees pages and pictures, an *auditor* decides as well, a *lead* also settles disputes, assigns work and
+A *viewer* sees pages and images, an *auditor* decides as well, a *lead* also settles disputes, assigns work and
 starts jobs. The highest role that names a person counts; who is named nowhere has none. Without ``[roles]`` everybody
 who is known is an auditor, and nobody a lead.
 

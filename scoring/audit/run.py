@@ -241,8 +241,8 @@ class Run:
             lock.acquire()
         except Timeout as error:
             raise HardlookError(
-                f"another hardlook command is writing run {self.name!r} of {self.root}; wait for it to end and run "
-                "this one again: what is finished is not done twice"
+                f"another hardlook command is writing run {self.name!r} of {self.root}; wait for it to end, then run "
+                "this command again (finished work is not repeated)"
             ) from error
         try:
             remove_abandoned(self.folder)

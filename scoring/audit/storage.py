@@ -124,8 +124,8 @@ def readable(path: Path | str) -> Iterator[None]:
         raise
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise HardlookError(
-            f"{path} cannot be read ({first_line(error, 200)}); if it is damaged, delete it and run the "
-            "command that writes it again, in most cases `hardlook score`"
+            f"{path} cannot be read ({first_line(error, 200)}); if it is damaged, delete it and run the command that "
+            "writes it again (in most cases `hardlook score`)"
         ) from error
 
 
@@ -208,7 +208,7 @@ def read_vectors(path: Path, only: Iterable[str] | None = None) -> tuple[np.ndar
 class BlobStore:
     """Bytes by example_id in a folder of memory-mapped Arrow files, each sorted by id.
 
-    A part is written once and never changed; a later part wins over an earlier one, so pictures that changed are
+    A part is written once and never changed; a later part wins over an earlier one, so images that changed are
     added, not rewritten. A look-up is a binary search per part and decodes nothing else.
     """
 

@@ -93,14 +93,14 @@ def close_names(name: str, known: Iterable[str], shown: int = 5) -> str:
     >>> close_names("smal_cnn", ["small_cnn", "transform"])
     'did you mean small_cnn?'
     >>> close_names("x", ["b", "a"])
-    'there is: a, b'
+    'available: a, b'
     """
     known = sorted(set(known))
     near = difflib.get_close_matches(name, known, n=shown)
     if near:
         return f"did you mean {' or '.join(near)}?"
     more = ", …" if len(known) > 2 * shown else ""
-    return f"there is: {', '.join(known[: 2 * shown]) or 'nothing'}{more}"
+    return f"available: {', '.join(known[: 2 * shown]) or 'nothing'}{more}"
 
 
 # -- importing -----------------------------------------------------------------------------------------------
@@ -220,9 +220,9 @@ def _naming(reference: str, what: str | Path) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         hint = ""
         if isinstance(error, ModuleNotFoundError):
-            hint = f"; install {error.name!r}, or put its file beside the code that imports it"
+            hint = f"; install {error.name!r}, or put its file into the folder of the code that imports it"
         elif isinstance(error, SystemExit):
-            hint = "; put what runs as a script under  if __name__ == '__main__':"
+            hint = "; put code that should run only as a script under  if __name__ == '__main__':"
         raise HardlookError(f"{reference}: importing {what} failed: {_told(error)}{hint}") from error
 
 

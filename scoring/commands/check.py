@@ -19,8 +19,8 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "check",
         check,
-        "Look for what would silently spoil every number: random transforms, "
-        "permuted classes, BGR, missing /255 or normalisation.",
+        "Check for mistakes that would silently invalidate every score: random transforms, permuted classes, BGR "
+        "images, missing division by 255 or normalisation.",
     )
     audit_argument(command)
     device_argument(command)
@@ -35,7 +35,11 @@ def check(options: argparse.Namespace) -> int:
     read_data(audit)
     wrong = check_and_tell(open_context(audit, run, options.device), quiet=False)
     named = f"{options.audit}" + (f" --run {run.name}" if options.run else "")
-    print(f"next: put that right, then hardlook check {named} again" if wrong else f"next: hardlook score {named}")
+    print(
+        f"next: correct these errors, then run hardlook check {named} again"
+        if wrong
+        else f"next: hardlook score {named}"
+    )
     return 1 if wrong else 0
 
 
@@ -48,5 +52,5 @@ def check_and_tell(context: Context, quiet: bool) -> list:
         if not quiet or finding.level != "ok":
             print(f"  check: {finding.level}: {finding.text}")
     if context.run.check_picture.is_file() and not quiet:
-        print(f"  check: sixteen inputs as the model sees them: {context.run.check_picture}")
+        print(f"  check: picture of sixteen inputs as the model receives them: {context.run.check_picture}")
     return [finding for finding in findings if finding.level == "error"]

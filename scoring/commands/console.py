@@ -29,9 +29,9 @@ def add_command(
 
 def audit_argument(command: argparse.ArgumentParser, *, run: bool = True) -> None:
     """AUDIT, and --run where the command is about one run."""
-    command.add_argument("audit", metavar="AUDIT", help="the audit's folder (holds audit.toml)")
+    command.add_argument("audit", metavar="AUDIT", help="the audit's folder, which holds audit.toml")
     if run:
-        command.add_argument("--run", metavar="NAME", help="the run (default: the first one in audit.toml)")
+        command.add_argument("--run", metavar="NAME", help="the run (default: the first run in audit.toml)")
 
 
 def device_argument(command: argparse.ArgumentParser) -> None:
@@ -69,7 +69,7 @@ def read_data(audit: Audit) -> None:
         + f" ({found.seconds:.1f} s)"
     )
     if found.problems:
-        print(f"  data: {len(found.problems):,} examples cannot be used and get null scores:")
+        print(f"  data: {len(found.problems):,} examples cannot be read and get null scores:")
         for problem in found.problems[:5]:
             print(f"    {problem['example_id']}: {problem['problem']}")
         if len(found.problems) > 5:

@@ -20,8 +20,8 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "holdout",
         holdout,
-        "The irreducible loss of every training example, for the RHO loss: "
-        "by a model trained on the test split or on the other folds, or by given weights.",
+        "Measure the irreducible loss of every training example, for the RHO loss. The hold-out model is trained on "
+        "the test split or on the other folds, or loaded from a file.",
     )
     audit_argument(command)
     command.add_argument(
@@ -29,11 +29,11 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         dest="source",
         default="test",
         choices=["test", "folds"],
-        help="what the hold-out model is trained on (default: test)",
+        help="the data that the hold-out model is trained on (default: test)",
     )
-    command.add_argument("--weights", metavar="FILE", help="weights of a hold-out model that is there already")
-    command.add_argument("--folds", type=int, default=5, help="how many folds (default 5)")
-    command.add_argument("--epochs", type=int, help="epochs of a training (default: audit.toml's, else 15)")
+    command.add_argument("--weights", metavar="FILE", help="weights of an existing hold-out model")
+    command.add_argument("--folds", type=int, default=5, help="number of folds (default: 5)")
+    command.add_argument("--epochs", type=int, help="epochs per training (default: the run's in audit.toml, else 15)")
     device_argument(command)
 
 

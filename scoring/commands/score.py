@@ -27,24 +27,24 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "score",
         score,
-        "Score every example of a run: VoG, training dynamics, uncertainty. "
-        "Goes on where it was stopped; scores only what changed.",
+        "Score every example of a run: VoG, training dynamics, uncertainty and the others. An interrupted command "
+        "continues where it stopped; only changed examples are scored again.",
     )
     audit_argument(command)
-    command.add_argument("--only", metavar="NAMES", help="only these scores, e.g. vog,aum")
-    command.add_argument("--anyway", action="store_true", help="score even though `hardlook check` found a mistake")
+    command.add_argument("--only", metavar="NAMES", help="compute only these scores, e.g. vog,aum")
+    command.add_argument("--anyway", action="store_true", help="score even if `hardlook check` reports an error")
     command.add_argument(
         "--ray",
         metavar="ADDRESS",
         nargs="?",
         const="local",
-        help="run the model's passes on Ray: on this machine, or on the cluster at ADDRESS",
+        help="run the model on Ray workers: on this machine, or on the cluster at ADDRESS",
     )
     command.add_argument(
         "--cross-validate",
         type=int,
         metavar="K",
-        help="first train on all folds but one, K times, for out-of-fold probabilities",
+        help="first train K models, each on all folds but one, to get out-of-fold probabilities",
     )
     device_argument(command)
     if "score" in given:
@@ -146,7 +146,7 @@ def score_audit(audit: Audit, run: Run, options: argparse.Namespace) -> None:
             + (memory if done["computed"] else "")
         )
     for name, reason in summary.skipped.items():
-        print(f"  {name}: left out: {reason}")
+        print(f"  {name}: not computed: {reason}")
     for note in summary.notes:
         print(f"  note: {note}")
 

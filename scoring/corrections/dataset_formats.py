@@ -58,7 +58,7 @@ def export_as(fmt: str, audit: Audit, run: Run | None, log: ReviewLog, out: Path
     if fmt not in FORMATS:
         raise HardlookError(f"no format {fmt!r}; there is {', '.join(FORMATS)}")
     if audit.media != "image" and fmt != "cleanlab":
-        raise HardlookError(f"this audit's examples are of kind {audit.media}; {fmt} holds images: use csv or parquet")
+        raise HardlookError(f"this audit holds {audit.media} data, but format {fmt} holds images; use csv or parquet")
     rows = corrected_examples(audit, log)
     parts = dict(iter(rows.groupby("split", sort=False)))
     kept = {split: part[part["disposition"] != "exclude"] for split, part in parts.items()}
@@ -94,7 +94,7 @@ def _all_or_none(paths: Sequence[Path]) -> Iterator[Path]:
 
 def _refuse(path: Path) -> None:
     if path.exists():
-        raise HardlookError(f"{path} is there already; remove it or name another --out")
+        raise HardlookError(f"{path} already exists; remove it, or give another --out")
 
 
 def _new_folder(path: Path) -> Path:
@@ -129,7 +129,7 @@ def image_folder(audit: Audit, rows: pd.DataFrame, path: Path, *, copy: bool = F
     """One folder per class with links to the originals (or copies); the class folder is the corrected label."""
     for name in rows["label"].unique():
         if name in (".", "..") or "\0" in name or name.startswith("/") or ".." in Path(name).parts:
-            raise HardlookError(f"class {name!r} is no name of a folder; export as huggingface or csv instead")
+            raise HardlookError(f"class {name!r} cannot be a folder name; export as huggingface or csv instead")
     work = _new_folder(path)
     try:
         for row, original, name in _files(audit, rows):

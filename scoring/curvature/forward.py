@@ -31,8 +31,8 @@ def check_forward(model: nn.Module, inputs: Any) -> None:
         one = outputs(model, inputs)
     if not one.requires_grad:
         raise HardlookError(
-            "the logits carry no gradient to any of the model's weights: its forward cuts the graph (no_grad, detach, "
-            "numpy), or its weights were taken out of it; remove that"
+            "the logits have no gradient with respect to any weight of the model: its forward cuts the graph "
+            "(no_grad, detach, numpy) or does not use its weights; remove that"
         )
     if seen.dtype is not None:
         raise HardlookError(

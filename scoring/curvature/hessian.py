@@ -250,8 +250,8 @@ class HessianProducts(Products):
         for number, (inputs, labels) in zip(left, again, strict=True):
             if not torch.equal(labels, self.labels[number]) or not _close(_sums(inputs), self.sums[number]):
                 raise HardlookError(
-                    "data came in another order, or changed, the second time; pass a DataLoader with shuffle=False "
-                    "and no random transform"
+                    "the second pass over data returned other examples or another order; pass a DataLoader with "
+                    "shuffle=False and no random transform"
                 )
             yield inputs, labels
 
@@ -274,7 +274,11 @@ def _close(one: list[Tensor], two: list[Tensor]) -> bool:
 
 def _kept_more(prefix: Prefix) -> str:
     """What to say where some batch could not be run from what the first examples needed."""
-    how = "all of their outputs are kept" if prefix.modules else "they run again for each product, which is slower"
+    how = (
+        "all of their outputs are kept in memory"
+        if prefix.modules
+        else "they run again for every product, which is slower"
+    )
     return f"the layers below the chosen ones run differently for some examples than for the first ones: {how}"
 
 

@@ -55,8 +55,8 @@ class Size:
     def __str__(self) -> str:
         return (
             f"{self.parameters:,} parameters, {self.products} Hessian products, rank {self.rank}: "
-            f"{self.bytes / 1e9:.2g} GB for the basis and the factors, "
-            f"up to {max(self.bytes, self.memory_budget) / 1e9:.2g} GB with cached activations and graphs"
+            f"{self.bytes / 1e9:.2g} GB for the basis and the factors, up to "
+            f"{max(self.bytes, self.memory_budget) / 1e9:.2g} GB with cached activations and graphs"
         )
 
 
@@ -94,7 +94,7 @@ def _lowered(name: str, asked: int, got: int, p: int, fits: int) -> list[str]:
     if got == asked:
         return []
     why = f"the memory budget holds {fits} products" if fits < min(p, asked) else f"the layers hold {p} parameters"
-    return [f"{name} lowered from {asked} to {got}: {why}"]
+    return [f"{name} reduced from {asked} to {got}: {why}"]
 
 
 # -- the low-rank inverse ------------------------------------------------------------------------------------
@@ -132,9 +132,10 @@ class CurvatureReport:
         lines = [
             f"layers {', '.join(self.layers) or 'all'}: {self.parameters:,} parameters, {self.examples:,} examples",
             f"rank {self.rank} of {self.rank_requested} from {self.products} Hessian products ({self.way})",
-            f"eigenvalues {self.eigenvalues[0]:.3g} to {self.eigenvalues[-1]:.3g}, "
-            f"largest relative residual {max(self.residuals):.2g}",
-            f"negative curvature: {self.negative_share:.1%} of the Ritz values, {self.negative_mass:.2g} of their mass",
+            f"eigenvalues {self.eigenvalues[0]:.3g} to {self.eigenvalues[-1]:.3g}, largest relative residual "
+            f"{max(self.residuals):.2g}",
+            f"negative curvature: {self.negative_share:.1%} of the estimated eigenvalues, {self.negative_mass:.2g} of "
+            "their mass",
             f"{self.seconds:.1f} s{peak}",
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
@@ -178,8 +179,9 @@ def _positive(ritz: Ritz, floor: float) -> np.ndarray:
     kept = np.flatnonzero(ritz.values > max(floor * np.abs(ritz.values).max(), 0.0))
     if not len(kept):
         raise HardlookError(
-            f"no positive curvature in {len(ritz.values)} dimensions (largest eigenvalue {ritz.values.max():.3g}): the "
-            "model is saturated, or far from a minimum; choose other layers, or pass the l2 it was trained with"
+            f"no positive curvature in {len(ritz.values)} dimensions (largest eigenvalue {ritz.values.max():.3g}): "
+            "the model is saturated, or far from a minimum; choose other layers, or pass the l2 penalty of its "
+            "training"
         )
     return kept
 
@@ -212,17 +214,20 @@ def _notes(report: CurvatureReport, size: Size) -> list[str]:
     """What a reader of the numbers should know."""
     notes = []
     if report.rank < size.rank:
-        notes.append(f"rank {report.rank} instead of {size.rank}: only so many eigenvalues are positive and not noise")
+        notes.append(
+            f"rank {report.rank} instead of {size.rank}: only that many eigenvalues are positive and above the noise "
+            "floor"
+        )
     loose = sum(residual > WELL_CONVERGED for residual in report.residuals)
     if loose:
         notes.append(
-            f"{loose} of {report.rank} eigenvalues have residuals above {WELL_CONVERGED:.0%} of themselves: "
-            "raise arnoldi_dim or lower rank"
+            f"{loose} of {report.rank} eigenvalues have relative residuals above {WELL_CONVERGED:.0%} (not "
+            "converged): raise arnoldi_dim or lower rank"
         )
     if report.negative_share:
         notes.append(
-            f"negative curvature in {report.negative_share:.1%} of the Ritz values: the model is not at a "
-            "minimum of this loss, and those directions are left out"
+            f"{report.negative_share:.1%} of the estimated Hessian eigenvalues are negative: the model is not at a "
+            "minimum of this loss, and these directions are left out"
         )
     return notes
 

@@ -39,13 +39,13 @@ def reached(model: nn.Module, data: Iterable, chosen: Chosen) -> tuple[Chosen, l
     gone = ", ".join(chosen.owners(missing))
     if not left.parameters:
         raise HardlookError(
-            f"the logits carry no gradient to any weight of {gone}: the model's forward cuts the graph above them "
-            "(no_grad, inference_mode, detach, numpy) or does not use them; name layers that it trains, such as the "
-            "head"
+            f"the logits have no gradient with respect to any weight of {gone}: the model's forward cuts the graph "
+            "above them (no_grad, inference_mode, detach, numpy) or does not use them; name trained layers, such as "
+            "the head"
         )
     note = (
-        f"the logits have no gradient to {gone} (no_grad, inference_mode or detach in the forward, or unused): left "
-        f"out; the layers are {', '.join(left.owners(left.parameters))}"
+        f"the logits have no gradient with respect to {gone} (no_grad, inference_mode or detach in the forward, or "
+        f"unused): left out; the layers are {', '.join(left.owners(left.parameters))}"
     )
     return left, [note]
 

@@ -39,11 +39,11 @@ FINE = (1e-8, 1e-6, 1e-3)  # a small and a large step, and the tolerance, in flo
 COARSE = (1e-3, 1e-2, 3e-2)
 FLOOR = 1e-5  # of the largest row, in units of the parameters' scales: below it a row is rounding
 UNPROVED = (
-    "the second derivatives could not be tried in float64 (the model loses precision on its way, or does not "
-    "run in it): they are symmetric, and no more is known of them"
+    "the second derivatives could not be checked in float64 (the model casts to a lower precision, or does not run "
+    "in float64): they are symmetric, but their values are not verified"
 )
 
-REMEDY = "choose layers above it, or write that function so that it can be differentiated twice"
+REMEDY = "choose layers closer to the output, or make that function twice differentiable"
 
 Make = Callable[[nn.Module, list, Chosen, Loss], Callable[[Vector], Vector]]
 
@@ -85,8 +85,8 @@ def said(chosen: Chosen, verdict: Verdict) -> str:
         return f"the gradient of {layers} cannot be differentiated again ({why[0]})"
     worst = max(float(off) for off in verdict.wrong.values())
     return (
-        f"the second derivatives of {layers} are wrong by up to {worst:.0%} of the change of the gradient: a "
-        "function in the model drops or mistakes them"
+        f"the second derivatives of {layers} differ from a finite difference by up to {worst:.0%} of the change of "
+        "the gradient: a function in the model drops second-order terms or computes them wrongly"
     )
 
 

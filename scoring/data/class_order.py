@@ -19,10 +19,10 @@ from scoring.data.labels import is_none, number, plain, toml_text
 
 TEXT = (
     "sorted as text, as torchvision's ImageFolder, scikit-learn's LabelEncoder and Hugging Face's "
-    "class_encode_column do"
+    "class_encode_column sort"
 )
 NUMBERS = "sorted as numbers"
-OWN = "as the data itself numbers them"
+OWN = "in the order of the data's own indices"
 GAPS = 10  # times as many numbers as labels were found: then they are ids, not indices
 
 

@@ -1,7 +1,7 @@
 """The example table: one row per example, joined to everything else on ``example_id`` alone.
 
 ``ingest`` makes it from the audit's ``[[data]]`` tables (``scoring.data.ingest``; one of ``scoring.data.adapters``
-reads each). Here: reading the table, reading originals for a model, pictures of full size for a page, verified
+reads each). Here: reading the table, reading originals for a model, images of full size for a page, verified
 labels, exact duplicates.
 
 Inputs → outputs: an audit with its files → data frames, originals, bytes. Cost: a read of the columns asked
@@ -112,7 +112,7 @@ class Originals:
         return content if isinstance(content, bytes) and not is_npy(content) else None
 
     def turns(self, source: int) -> bool:
-        """Whether a source's pictures reach the transform with their EXIF orientation applied."""
+        """Whether a source's images reach the transform with their EXIF orientation applied."""
         return self._sources[source].turns
 
     def label(self, source: int, row: int) -> str | None:

@@ -6,7 +6,7 @@ what changed: a file of the same size and time is not even opened. The example t
 written last, each atomically.
 
 Inputs → outputs: ``audit.toml`` and the data → ``examples.parquet``, ``thumbnails.arrow``, ``media.arrow``,
-``examples.json``. Cost: one decode per new or changed example; memory holds one part of pictures (64 MB) and
+``examples.json``. Cost: one decode per new or changed example; memory holds one part of images (64 MB) and
 the table. Known limits: a file that changes while keeping its size and its time of modification goes
 unnoticed.
 """
@@ -55,7 +55,7 @@ class Ingest:
     ``splits``: per split its examples, unlabelled ones, problems, and the number in each class. ``problems``:
     id and reason of each example that cannot be used. ``added``, ``changed`` (other content), ``relabelled``
     and ``removed`` count against the table before. ``decoded``: how many were decoded this time. ``skipped``:
-    files passed over. ``reading``: how the EXIF orientation of each source's pictures is treated. ``notes``: sentences
+    files passed over. ``reading``: how the EXIF orientation of each source's images is treated. ``notes``: sentences
     on how the data was read that a user should know of.
     """
 
@@ -127,7 +127,7 @@ def _need_classes(audit: Audit, sources: Sequence[Source], listings: Sequence[Li
     """Without classes in audit.toml: an error that lists the labels found, as the line to paste."""
     if not sum(map(len, listings)):
         skipped = ", ".join([name for listing in listings for name in listing.skipped][:3])
-        hint = f"; files of other kinds were passed over: {skipped}" if skipped else ""
+        hint = f"; skipped files of other types: {skipped}" if skipped else ""
         raise HardlookError(f"the [[data]] tables of {audit.root / 'audit.toml'} hold no examples{hint}")
     if audit.classes:
         return
@@ -141,10 +141,10 @@ def _need_classes(audit: Audit, sources: Sequence[Source], listings: Sequence[Li
     if not order and all(is_none(plain(label)) for label in found):
         hint = next(
             (listing.unlabelled for source, listing in zip(sources, listings, strict=True) if source.split != "pool"),
-            "all of it is in the pool",
+            "all examples are in the pool",
         )
         raise HardlookError(
-            f"audit.toml names no classes, and no example has a label to tell them: the first {hint}; write "
+            f"audit.toml has no classes, and no example has a label to derive them from: the first {hint}; write "
             "classes = […] in the order of the model's outputs"
         )
     as_text, renamed = (
@@ -152,10 +152,9 @@ def _need_classes(audit: Audit, sources: Sequence[Source], listings: Sequence[Li
         {k: v for source in sources for k, v in (source.label_map or {}).items()},
     )
     raise HardlookError(
-        "audit.toml names no classes; add this line above the first table, in the order of the model's "
-        f"outputs:\n{classes_line(found, order, as_text, renamed)}\nHere they are "
-        f"{told_order(found, order, as_text)}; if the "
-        "training numbered them otherwise, put them in that order"
+        "audit.toml has no classes; add this line above the first table, in the order of the model's outputs:\n"
+        f"{classes_line(found, order, as_text, renamed)}\n"
+        f"Here they are {told_order(found, order, as_text)}; if training used another order, use that order"
     )
 
 
@@ -229,7 +228,7 @@ def _read_source(
     pool: ThreadPoolExecutor,
     advance: Callable[[int], object],
 ) -> list[tuple[str, Reading]]:
-    """(id, reading) of every row of one source; pictures go to their files part by part."""
+    """(id, reading) of every row of one source; images go to their files part by part."""
     method, labels = recipe(source), _labels(source)
     made: list[tuple[str, Reading]] = []
 

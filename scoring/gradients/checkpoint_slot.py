@@ -44,8 +44,8 @@ FEW = 16
 """Examples on which folded logits are compared at every further checkpoint: what folding rests on is the
 weights."""
 NO_SLOPE = (
-    "the gradient that autograd gives is not the slope of the logits: the model's forward cuts a part of "
-    "its graph (no_grad, detach), or defines another gradient"
+    "autograd's gradient differs from the measured slope of the logits: the model's forward cuts part of its graph "
+    "(no_grad, detach) or defines its own gradient"
 )
 
 
@@ -135,7 +135,7 @@ class Slot:
                 reason = f"it fails ({type(error).__name__})"
             if reason is None:
                 return found
-            self.note(f"{self.way.name} was left for a plainer way: {reason}")
+            self.note(f"used {self.way.name} instead of a faster method: {reason}")
             self.proved = False
             self._step_down()
             self.way.load(self.state)
@@ -198,7 +198,7 @@ class Slot:
         if not close_logits(logits, wanted, tolerance):
             reason = "its logits differ"
         if not self.proved and self._moves_with_the_original(batch, logits):
-            reason = "its logits move with the original's weights"
+            reason = "its logits change with the original's weights"
         self.proved = self.checked = True
         return reason
 
@@ -246,8 +246,8 @@ class Slot:
             except Exception as error:  # noqa: BLE001  locks, generators, tensors with a history, and more
                 self._left.clear()
                 self.note(
-                    f"the model cannot be copied ({type(error).__name__}), so every checkpoint ran "
-                    "through the model itself"
+                    f"the model cannot be copied ({type(error).__name__}), so every checkpoint was run in the "
+                    "original model"
                 )
 
 

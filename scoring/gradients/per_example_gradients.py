@@ -162,7 +162,7 @@ class ExampleGradients:
             # What vmap cannot do is raised in many kinds of exception; the plain way tells whether it is the model's.
             try:
                 rows, agrees = self._vectorised(inputs, errors, sample, reduce)
-                self.reason = None if agrees else "torch.func.vmap gives other gradients than autograd"
+                self.reason = None if agrees else "torch.func.vmap computes other gradients than autograd"
             except Exception as error:  # noqa: BLE001  vmap raises many kinds, and the reason is kept
                 self.reason = f"torch.func.vmap cannot run it ({type(error).__name__}: {first_line(error, 120)})"
         if self.reason is not None:

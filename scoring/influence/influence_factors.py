@@ -171,9 +171,9 @@ class InfluenceFactors:
                 length, self.lengths[name], rtol=1e-6
             ):
                 raise HardlookError(
-                    f"{name} is not what these factors were fitted on (shape {tuple(known[name].shape)}, norm "
-                    f"{length:.6g}; expected {tuple(self.blocks[name].shape[1:])}, {self.lengths[name]:.6g}): load the "
-                    "checkpoint they belong to, or fit again"
+                    f"{name} differs from the weights that these factors were fitted on (shape "
+                    f"{tuple(known[name].shape)}, norm {length:.6g}; expected {tuple(self.blocks[name].shape[1:])}, "
+                    f"{self.lengths[name]:.6g}); load that checkpoint, or fit the factors again"
                 )
 
     def save(self, path: str | Path) -> None:
@@ -196,10 +196,13 @@ class InfluenceFactors:
             about = file.metadata() or {}
             if about.get("format") != FORMAT:
                 raise HardlookError(
-                    f"{path} holds factors of format {about.get('format')}; this version reads {FORMAT}"
+                    f"{path} holds factors of format {about.get('format')}, but this version reads format {FORMAT}; "
+                    "run `hardlook score --only influence` again"
                 )
             if about["loss"] != _name(loss):
-                raise HardlookError(f"{path} was fitted with loss {about['loss']}, not {_name(loss)}; pass loss=")
+                raise HardlookError(
+                    f"{path} was fitted with loss {about['loss']}, not {_name(loss)}; pass that loss as loss="
+                )
             names = json.loads(about["lengths"])
             # Copied: a tensor inside the file is not aligned as one of its own is, and sums round differently.
             blocks = {name: file.get_tensor(f"factor/{name}").clone() for name in names}
@@ -217,8 +220,8 @@ def _opened(path: str | Path) -> safe_open:
         return safe_open(str(path), framework="pt")
     except SafetensorError as error:
         raise HardlookError(
-            f"{path} is damaged ({error}); delete it and run the command that writes it again, "
-            "`hardlook score --only influence`"
+            f"{path} is damaged ({error}); delete it and run the command that writes it again, `hardlook score --only "
+            "influence`"
         ) from error
 
 

@@ -95,12 +95,12 @@ class Projector:
     def notes(self) -> list[str]:
         """What to tell of the layers without a rule, one sentence per way."""
         told = {
-            REPLAY: "their own forward is run again, vectorised over the examples",
-            VECTORISED: "the whole model is run again, vectorised over the examples, slower",
-            ONE: "one example at a time, slower",
+            REPLAY: "their forward runs again, vectorised over the examples",
+            VECTORISED: "the whole model runs again, vectorised over the examples, which is slower",
+            ONE: "one example at a time, which is slower",
         }
         found = {
-            way: sorted(name or "the model's own parameters" for name in self.owners if self.ways[name] == way)
+            way: sorted(name or "parameters held by the model itself" for name in self.owners if self.ways[name] == way)
             for way in told
         }
         if self.why_one:
@@ -144,8 +144,8 @@ class Projector:
         bad = (~total.isfinite()).any(1).nonzero().flatten()
         if len(bad):
             raise HardlookError(
-                f"the gradient of example {int(bad[0])} of a batch is not finite, of {len(bad)} in all; "
-                "look at these inputs and at the weights"
+                f"the gradient of example {int(bad[0])} of a batch is not finite ({len(bad)} such examples); check "
+                "these inputs and the weights"
             )
         return total
 
@@ -175,7 +175,7 @@ class Projector:
         return errors, shares
 
     def _run(self, inputs: Any, shares: Mapping[str, Shares]) -> Tensor:
-        """The outputs, with a copy per example of the model's own parameters where that is their way and
+        """The outputs, with a copy per example of parameters held by the model itself where that is their way and
         gives the same.
         """
         if self.ways.get("") != COPIED or "" not in shares:

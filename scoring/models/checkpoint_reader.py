@@ -76,7 +76,7 @@ def _open(path: Path) -> tuple[Any, dict[str, Any]]:
         raise HardlookError(f"there is no checkpoint {path}")
     kind = format_of(path)
     if kind not in READABLE:
-        raise HardlookError(f"{path} is no checkpoint, or is incomplete: {found_instead(path)}")
+        raise HardlookError(f"{path} is not a checkpoint, or is incomplete: {found_instead(path)}")
     return open_safetensors(path) if kind == "safetensors" else (_open_torch(path, mmap=kind == "zip"), {})
 
 
@@ -126,8 +126,8 @@ def _needs_unpickling(path: Path, error: Exception) -> NeedsUnpickling:
     """The refusal of a file that holds objects, naming them and the way out."""
     found = _object_names(path, str(error))
     return NeedsUnpickling(
-        f"{path} holds more than weights ({found}), and reading such objects can run code; "
-        f"if you trust the file, take the weights out of it:  hardlook convert {path} --trust"
+        f"{path} holds more than weights ({found}), and reading such objects can run code; if you trust the file, "
+        f"extract its weights:  hardlook convert {path} --trust"
     )
 
 

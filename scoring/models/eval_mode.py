@@ -45,10 +45,12 @@ def choose_device(name: str = "auto") -> torch.device:
         raise HardlookError(f"device {name!r} is unknown; needed {DEVICES}")
     if not there[kind]:
         found = ", ".join(kind for kind, is_there in there.items() if is_there)
-        raise HardlookError(f"device {name!r} is not on this machine; found {found}; use --device auto")
+        raise HardlookError(f"device {name!r} is not available on this machine; found {found}; use --device auto")
     device = torch.device(name)
     if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise HardlookError(f"device {name!r} is not on this machine; found {torch.cuda.device_count()} CUDA devices")
+        raise HardlookError(
+            f"device {name!r} is not available on this machine; found {torch.cuda.device_count()} CUDA devices"
+        )
     return device
 
 
@@ -169,13 +171,13 @@ def logits_of(output: Any, n_classes: int | None = None) -> torch.Tensor:
     found = rows_of(output, n_classes=n_classes)
     if found.shape[1] == 1:
         raise HardlookError(
-            "the model returns one number per example; needed one logit per class: for two classes, "
-            'write `output = "logit"` in the run\'s table of audit.toml ("probability" where it ends in a sigmoid)'
+            "the model returns one number per example; needed one logit per class: for two classes, write `output = "
+            '"logit"` in the run\'s table of audit.toml ("probability" where it ends in a sigmoid)'
         )
     if n_classes is not None and found.shape[1] != n_classes:
         others = list(fitting_items(output, n_classes))
         advice = (
-            f"item {others[0]!r} of what it returns has {n_classes}: write `output_item = {others[0]!r}` in the run's "
+            f"item {others[0]!r} of its output has {n_classes}: write `output_item = {others[0]!r}` in the run's "
             "table of audit.toml".replace("'", '"')
             if others
             else "set the factory's arguments and the list of classes to agree"

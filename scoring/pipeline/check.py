@@ -98,7 +98,9 @@ def refuse_errors(findings: list[Finding]) -> None:
     """Raise the errors among the findings as one, with the way to go on regardless."""
     errors = [finding.text for finding in findings if finding.level == "error"]
     if errors:
-        raise HardlookError("\n".join([*errors, "scoring would measure the mistake; mend it, or score with --anyway"]))
+        raise HardlookError(
+            "\n".join([*errors, "every score would be wrong; correct the errors, or score with --anyway"])
+        )
 
 
 def chosen(context: Context) -> np.ndarray:
@@ -109,7 +111,9 @@ def chosen(context: Context) -> np.ndarray:
         positions = np.flatnonzero(mask)
         if len(positions):
             return np.random.default_rng(context.audit.seed).permutation(positions)[:SIZE]
-    raise HardlookError("no example can be read; see the problems listed by `hardlook score` and in examples.parquet")
+    raise HardlookError(
+        "no example can be read; `hardlook check` lists the problems; correct the data or the transform"
+    )
 
 
 def unreadable(reasons: dict[int, str], readable: int) -> list[Finding]:
@@ -117,10 +121,11 @@ def unreadable(reasons: dict[int, str], readable: int) -> list[Finding]:
     if not reasons:
         return []
     text = (
-        f"{len(reasons)} of {len(reasons) + readable} inputs cannot be made, the first: {next(iter(reasons.values()))}"
+        f"{len(reasons)} of {len(reasons) + readable} examples cannot be turned into inputs, the first: "
+        f"{next(iter(reasons.values()))}"
     )
     if not readable:
-        raise HardlookError(text + "; mend the data or the transform in audit.toml")
+        raise HardlookError(text + "; correct the data or the transform in audit.toml")
     return [Finding("warning", text)]
 
 
@@ -131,11 +136,11 @@ def read_twice(context: Context, numbers: np.ndarray) -> list[Finding]:
             return [
                 Finding(
                     "error",
-                    f"example {context.inputs.ids[number]!r} read twice differs: the transform or the "
-                    "dataset augments at random; name the evaluation transform in audit.toml",
+                    f"example {context.inputs.ids[number]!r} differs between two reads: the transform or the dataset "
+                    "augments at random; name the evaluation transform in audit.toml",
                 )
             ]
-    return [Finding("ok", f"{len(numbers)} examples read twice are equal to the bit")]
+    return [Finding("ok", f"{len(numbers)} examples read twice are identical")]
 
 
 def deep_colours(context: Context, numbers: np.ndarray) -> list[Finding]:
@@ -152,9 +157,9 @@ def deep_colours(context: Context, numbers: np.ndarray) -> list[Finding]:
     return [
         Finding(
             "warning",
-            f"{deep} of {len(numbers)} pictures hold 16 bits per colour and reach the transform with 8, as "
-            "Pillow and torchvision's ImageFolder read them; if the model was trained on all 16, name a loader "
-            "that keeps them (see the README)",
+            f"{deep} of {len(numbers)} images have 16 bits per channel and reach the transform with 8, as in Pillow "
+            "and torchvision's ImageFolder; if the model was trained on 16 bits, name a loader that keeps them (see "
+            "the README)",
         )
     ]
 
@@ -166,25 +171,25 @@ def finite(values: torch.Tensor, what: str) -> Finding:
     rows = int((~torch.isfinite(values).flatten(1).all(1)).sum())
     return Finding(
         "error",
-        f"{what} of {rows} of {len(values)} examples hold NaN or infinity; check the data, the "
-        "transform and the last checkpoint",
+        f"{what} of {rows} of {len(values)} examples contain NaN or infinity; check the data, the transform and the "
+        "last checkpoint",
     )
 
 
 def outputs_are(context: Context) -> Finding:
-    """What the model returns, as audit.toml says or as its ranges and row sums tell; a warning where some scores stay
+    """What the model returns, as set in audit.toml or as its ranges and row sums tell; a warning where some scores stay
     null."""
     model = context.model
     told, kind = SENTENCES[model.output.kind], model.output.kind
     if model.choice:
         return Finding("warning", f"{told}; {model.choice}")
     if "output" in context.run.config:
-        return Finding("ok", f"{told} (as audit.toml says)")
+        return Finding("ok", f"{told} (as set in audit.toml)")
     if kind in BY_RANGE:
         return Finding(
             "warning",
-            f'{told}; told by their range alone: if they are logits after all, write `output = "logits"` '
-            f'in [run.{context.run.name}] of audit.toml, else `output = "{kind}"`',
+            f'{told}; this is inferred from their range alone: if they are logits, write `output = "logits"` in '
+            f'[run.{context.run.name}] of audit.toml, else `output = "{kind}"`',
         )
     return Finding("ok" if model.keeps_logits else "warning", told)
 
@@ -215,8 +220,8 @@ def steady(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[
         return [
             Finding(
                 "error",
-                "the model gives other logits for the same inputs in eval mode: dropout called as a function "
-                "keeps dropping (pass training=self.training), or forward draws at random or changes the model",
+                "in eval mode the model returns different logits for the same inputs: a functional dropout stays "
+                "active (pass training=self.training), or forward is random or changes the model",
             )
         ]
     alone = torch.cat([predicted_logits(context, batch[at : at + 1]) for at in range(min(len(few), ALONE))])
@@ -225,7 +230,7 @@ def steady(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[
         return [
             Finding(
                 "error",
-                "an example's logits depend on the others in its batch: a BatchNorm in training mode or "
+                "an example's logits depend on the other examples in its batch: a BatchNorm in training mode or "
                 "without running statistics, or a mean over the batch; use running statistics",
             )
         ]
@@ -249,15 +254,20 @@ def unmasked(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> lis
     return [
         Finding(
             "warning",
-            f"the model attends to padding: with attention_mask = (ids != {padding}) its logits differ by up "
-            f"to {off:.2g}; if training gave it a mask, wrap it so that it derives one from the ids (see the README)",
+            f"the model attends to padding: with attention_mask = (ids != {padding}) its logits differ by up to "
+            f"{off:.2g}; if training used a mask, wrap the model so that it derives the mask from the ids (see the "
+            "README)",
         )
     ]
 
 
 def seen_split(context: Context, numbers: np.ndarray) -> str:
     """A reservation where all of the examples are of train: of their labels the model has learnt."""
-    return " of train, for want of test examples" if (context.examples["split"].iloc[numbers] == "train").all() else ""
+    return (
+        " of the train split, because there are no test examples"
+        if (context.examples["split"].iloc[numbers] == "train").all()
+        else ""
+    )
 
 
 def accuracy(
@@ -269,7 +279,7 @@ def accuracy(
     others: Sequence[OtherReading] = (),
 ) -> list[Finding]:
     """Accuracy against ``expected_accuracy``; where it falls short, the usual mistakes are tried. ``of``: which
-    examples; ``others``: other readings of their pictures, which are compared even where nothing falls short.
+    examples; ``others``: other readings of their images, which are compared even where nothing falls short.
 
     It is an error where the shortfall, or the advantage of a mistake undone, is no accident of these examples.
     """
@@ -289,7 +299,8 @@ def accuracy(
             return [
                 Finding(
                     "error",
-                    f"{told}; {better.sentence()}; or, if training read them so, set expected_accuracy in audit.toml",
+                    f"{told}; {better.sentence()}; if training used this order as well, set expected_accuracy in "
+                    "audit.toml",
                 )
             ]
         compared = (
@@ -301,7 +312,8 @@ def accuracy(
             warnings = [
                 Finding(
                     "warning",
-                    f"the accuracy is as expected, and would be {better.right.mean():.1%} otherwise: {better.text}",
+                    f"the accuracy is as expected, but would be {better.right.mean():.1%} with this change: "
+                    f"{better.text}",
                 )
             ]
         return [Finding("ok", told + compared), *warnings]
@@ -312,8 +324,8 @@ def accuracy(
         winner.sentence()
         if winner
         else (
-            "none of the usual mistakes explains it (permuted classes, BGR, /255, normalisation): check that "
-            "checkpoints, classes and transform belong together"
+            "no common mistake explains it (permuted classes, BGR, /255, normalisation): check that checkpoints, "
+            "classes and transform match"
         )
     )
     return [

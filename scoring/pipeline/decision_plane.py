@@ -77,14 +77,17 @@ def cut(
 
 def _known(context: Context) -> Deviations:
     if context.audit.media != "vector":
-        raise HardlookError(f"a cut needs vectors, and {context.audit.root} holds {context.audit.media} data")
+        raise HardlookError(
+            f"a decision plane needs vector data, but {context.audit.root} holds {context.audit.media} data; choose a "
+            "vector audit"
+        )
     known = Deviations.read(context.audit)
     if known is None:
         raise HardlookError(
             f"{context.audit.root} has no columns.parquet yet; run `hardlook score {context.audit.root}`"
         )
     if len(known.columns) < 2:
-        raise HardlookError("a cut varies two columns, and these vectors have one")
+        raise HardlookError("a decision plane needs two columns, but these vectors have one")
     return known
 
 
@@ -102,7 +105,9 @@ def _columns(known: Deviations, values: np.ndarray, label: Any, x: str | None, y
     """The positions of the two columns; those not named are the most deviating ones."""
     z = known.of(values, label if isinstance(label, str) else None)
     if z is None:
-        raise HardlookError(f"this example has {len(values)} columns, most have {len(known.columns)}; it has no cut")
+        raise HardlookError(
+            f"this example has {len(values)} columns, but most have {len(known.columns)}; choose another example"
+        )
     taken = [list(known.columns).index(_column(known.columns, name)) for name in (x, y) if name is not None]
     free = [int(at) for at in np.argsort(-np.abs(z), kind="stable") if at not in taken]
     if not taken:

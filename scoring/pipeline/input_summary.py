@@ -52,9 +52,10 @@ def uneven_columns(batch: torch.Tensor, names: Sequence[str] | None) -> str | No
         return None
     names = names if names and len(names) == batch.shape[1] else [str(j) for j in range(batch.shape[1])]
     return (
-        f"after the transform column {names[high]!r} has deviation {float(spread[high]):.3g} and {names[low]!r} "
-        f"{float(spread[low]):.3g}: the larger one dominates training, and VoG mostly measures the smaller one; "
-        "standardise in the transform, e.g. transform = { mean = […], std = […] } with one number per column"
+        f"after the transform, column {names[high]!r} has deviation {float(spread[high]):.3g} and {names[low]!r} "
+        f"{float(spread[low]):.3g}: the larger column dominates training, and VoG mostly measures the smaller one; "
+        "standardise the columns in the transform, e.g. transform = { mean = […], std = […] } with one number per "
+        "column"
     )
 
 
@@ -86,6 +87,6 @@ def mostly_cut(seen: dict[str, Any] | None) -> str | None:
     if seen is None or seen["kind"] != "text" or seen["filled"] <= CUT:
         return None
     return (
-        f"{seen['filled']:.0%} of the texts fill all {seen['length']} tokens, and what follows is not read; raise the "
-        "transform's length if what tells the classes apart may stand further on"
+        f"{seen['filled']:.0%} of the texts fill all {seen['length']} tokens and are truncated there; raise the "
+        "transform's length if later text may be relevant"
     )

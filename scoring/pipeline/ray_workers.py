@@ -48,8 +48,8 @@ class RayWorkers:
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise HardlookError(
-                f"no Ray answers at {address!r}: {error}; name a running cluster, or leave the address "
-                "out to start Ray on this machine"
+                f"no Ray cluster answers at {address!r}: {error}; give the address of a running cluster, or omit the "
+                "address to start Ray on this machine"
             ) from error
         self.ray = ray
         self.most = max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -112,7 +112,7 @@ ENCODERS: dict[str, Callable[[Context, int, np.ndarray], bytes]] = {
 
 def chosen_examples(context: Context) -> list[str]:
     """Ids of the lowest and highest late VoG of each (split, class) and of the top of each split's queue; of a small
-    audit without pictures all, since their maps are a kilobyte each."""
+    audit without images all, since their maps are a kilobyte each."""
     run = context.run
     if context.audit.media != "image" and len(context.examples) <= MOST:
         return context.examples["example_id"].tolist()

@@ -22,13 +22,13 @@ from scoring.queue.random_controls import blind_rows
 from scoring.queue.second_reader_policy import ReviewPolicy
 from scoring.reviews import ReviewLog
 
-TEST = "Test is read blind: what the model says of its examples is shown to nobody."
-FIRST = "Read blind: what the model says of it is hidden until the first verdict."
-SECOND = "Read blind: what the model says of it is hidden until a second person has read it."
+TEST = "The test split is reviewed blind: the model's output on its examples is hidden from everyone."
+FIRST = "Blind review: the model's output on this example is hidden until the first verdict."
+SECOND = "Blind review: the model's output on this example is hidden until a second reviewer has decided."
 WORDS = {
-    TEST: "in test, which is read blind",
-    FIRST: "until their first verdict",
-    SECOND: "until a second person has read them",
+    TEST: "in the blind test split",
+    FIRST: "until the first verdict",
+    SECOND: "until a second reviewer has decided",
 }
 
 
@@ -50,8 +50,8 @@ def left_out(reasons: Iterable[str]) -> str:
     """What is said about examples that are not there.
 
     >>> print(left_out([FIRST, FIRST, TEST]))
-    Left out, since what the model says of them is hidden: 1 in test, which is read blind; 2 until their first verdict.
+    Left out, because the model's output on them is hidden: 1 in the blind test split; 2 until the first verdict.
     """
     given = list(reasons)
     parts = [f"{given.count(reason):,} {words}" for reason, words in WORDS.items() if reason in given]
-    return f"Left out, since what the model says of them is hidden: {'; '.join(parts)}."
+    return f"Left out, because the model's output on them is hidden: {'; '.join(parts)}."

@@ -71,13 +71,13 @@ def default_order(audit: Audit, run: Run, split: str = "train") -> Order | None:
         Order(
             "aum.aum",
             "low",
-            "Lowest area under the margin (AUM) first: over the recorded training, another class "
-            "was more probable than the label",
+            "Lowest area under the margin (AUM) first: during the recorded training, another class had a larger "
+            "logit than the label",
         ),
         Order(
             "data_map.confidence",
             "low",
-            "Lowest data-map confidence first: over the epochs of training, the label stayed improbable",
+            "Lowest data-map confidence first: the label had a low probability over the epochs of training",
         ),
         Order("uncertainty.loss", "high", f"Highest loss of the last checkpoint first ({sample})"),
         Order("uncertainty.entropy", "high", "Highest entropy of the last checkpoint first"),

@@ -124,8 +124,8 @@ class Plan:
     def sentence(self) -> str:
         """The plan in words."""
         return (
-            f"To show at {100 * self.confidence:.3g} % that fewer than {100 * self.error_rate:.3g} % of the labels are "
-            f"wrong takes {self.needed:,} controls without an error; {self.controls:,} are drawn, as "
+            f"To show at {100 * self.confidence:.3g} % that fewer than {100 * self.error_rate:.3g} % of the labels "
+            f"are wrong takes {self.needed:,} controls without an error; {self.controls:,} are drawn and make up "
             f"{100 * self.share:.3g} % of the queue."
         )
 

@@ -31,10 +31,9 @@ SHARE = 0.1
 LOCK_MINUTES = 10.0
 TEST_MODES = ("open", "blind")
 WARNING = (
-    "Only examples on which the model disagrees are looked at first, so corrections of test labels found this way move "
-    "them towards the model: accuracy on the corrected labels is too high. Compare models on the original labels, "
-    "or set "
-    '`test = "blind"` under `[policy]` in audit.toml.'
+    "Reviewers see examples first on which the model disagrees with the label, so corrections of test labels move "
+    "the labels towards the model, and accuracy on the corrected labels is too high. Compare models on the original "
+    'labels, or set `test = "blind"` under `[policy]` in audit.toml.'
 )
 
 
@@ -55,7 +54,7 @@ class ReviewPolicy:
             raise HardlookError(f"[policy] second_opinions = {self.second_opinions!r}; needed a share from 0 to 1")
         if not _is_number(self.lock_minutes) or not 0 < self.lock_minutes <= 24 * 60:
             raise HardlookError(
-                f"[policy] lock_minutes = {self.lock_minutes!r}; needed minutes, more than 0, at most a day"
+                f"[policy] lock_minutes = {self.lock_minutes!r}; needed minutes, above 0 and at most a day"
             )
         object.__setattr__(self, "dispositions", full_policy(self.dispositions))
 

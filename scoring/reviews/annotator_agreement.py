@@ -23,11 +23,11 @@ from scoring.reviews import decisions as verdicts
 from scoring.reviews.verdicts import saying
 
 COLUMNS = ("n", "agreed", "percent", "alpha", "right", "rare", "no_alpha")
-ALL_ALIKE = "alpha needs two different answers: where all are alike, chance alone would agree as well"
+ALL_ALIKE = "alpha needs at least two different answers: identical answers would agree by chance alone"
 MOSTLY = 0.9
 RARE = (
-    f"More than {MOSTLY:.0%} of these answers say that the label is right. Chance-corrected agreement collapses there: "
-    "alpha may be near 0 although people hardly ever differ. Read the percentage."
+    f"More than {MOSTLY:.0%} of these answers are that the label is right. Chance-corrected agreement is unreliable "
+    "then: alpha can be near 0 although reviewers rarely disagree. Use the percentage."
 )
 
 

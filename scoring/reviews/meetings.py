@@ -141,13 +141,17 @@ def _item(kind: str, example_id: str, title: str, why: str, examples: Sequence[s
 def start(log: ReviewLog, items: Sequence[Mapping[str, Any]], lead: str, now: datetime | None = None) -> dict[str, Any]:
     """Open a meeting over an agenda. Refused where one is open, or nothing is on the agenda."""
     if not items:
-        raise HardlookError("nothing is on the agenda: no dispute, no flagged example, no slice")
+        raise HardlookError(
+            "the agenda is empty: there is no dispute, no flagged example and no slice; flag an example first"
+        )
     now = now or datetime.now(UTC)
     with store.explained(log.engine), store.writing(log.engine) as connection:
         store.lock_appends(connection)
         last = _last(connection, log.one_audit())
         if last is not None and last["ended"] is None:
-            raise HardlookError(f"a meeting is open since {last['started'][:16]}, led by {last['lead']}; end it first")
+            raise HardlookError(
+                f"a meeting has been open since {last['started'][:16]}, led by {last['lead']}; end it first"
+            )
         number = 1 if last is None else last["number"] + 1
         state: dict[str, Any] = {
             "number": number,
@@ -223,7 +227,7 @@ def count_hands(log: ReviewLog, at: int, answer: str, by: int) -> dict[str, Any]
 
     def act(state: dict[str, Any]) -> None:
         if not 0 <= at < len(state["items"]) or not -1000 <= by <= 1000:
-            raise HardlookError(f"{by} hands at item {at + 1} of {len(state['items'])} cannot be counted")
+            raise HardlookError(f"{by} votes cannot be counted for item {at + 1} of {len(state['items'])}")
         counted = state["tally"].setdefault(str(at), {})
         counted[answer[:200]] = max(0, counted.get(answer[:200], 0) + by)
         state["tally"][str(at)] = {name: n for name, n in counted.items() if n}
@@ -408,7 +412,7 @@ def minutes(log: ReviewLog, meeting: Mapping[str, Any], title: str) -> str:
         "",
         f"- from {meeting['started']} to {meeting['ended'] or '(open)'}",
         f"- led by {escaped(meeting['lead'])}",
-        f"- present: {', '.join(map(escaped, meeting['present'])) or 'nobody named'}",
+        f"- present: {', '.join(map(escaped, meeting['present'])) or 'not recorded'}",
         f"- {len(mine)} of {len(meeting['items'])} items decided",
         "",
     ]
@@ -425,7 +429,7 @@ def minutes(log: ReviewLog, meeting: Mapping[str, Any], title: str) -> str:
         lines += [f"- {escaped(one.reviewer)}: {escaped(answer_text(one))}" for one in own.itertuples()]
         tally = meeting["tally"].get(str(number), {})
         if tally:
-            lines.append(f"- hands: {', '.join(f'{escaped(name)} {n}' for name, n in tally.items())}")
+            lines.append(f"- votes: {', '.join(f'{escaped(name)} {n}' for name, n in tally.items())}")
         lines += _decided(row) if row is not None else ["- nothing was decided"]
         lines.append("")
     return "\n".join(lines)

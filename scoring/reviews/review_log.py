@@ -63,7 +63,7 @@ class ReviewLog:
         written by a newer version.
         """
         if audit is not None and len(needed_text("audit", audit)) > LONGEST_KEY:
-            raise HardlookError(f"the audit's name has {len(audit)} characters, at most {LONGEST_KEY} can be a key")
+            raise HardlookError(f"the audit's name has {len(audit)} characters, but at most {LONGEST_KEY} are allowed")
         return cls(store.open_engine(url), audit, classes)
 
     @property
@@ -78,7 +78,7 @@ class ReviewLog:
     def one_audit(self) -> str:
         """Returns the audit that this log belongs to; ``HardlookError`` where it was opened across audits."""
         if self.audit is None:
-            raise HardlookError("this log was opened across audits, for reading; open it with audit=NAME to append")
+            raise HardlookError("this log was opened for all audits, read-only; open it with audit=NAME to append")
         return self.audit
 
     def __enter__(self) -> ReviewLog:
@@ -286,9 +286,11 @@ class _Batch:
             self._fetch(client, seq, seq)
         target = self.known.get((client, seq))
         if target is None:
-            raise EventRefused(
-                event.client, event.seq, f"undoes {client!r} {seq}, which is not in the log of this audit"
-            )
+            raise EventRefused(event.client, event.seq, f"undoes {client!r} {seq}, which is not in this audit's log")
         if target["reviewer"] != event.reviewer:
-            raise EventRefused(event.client, event.seq, f"undoes an act of {target['reviewer']!r}; decide instead")
+            raise EventRefused(
+                event.client,
+                event.seq,
+                f"undoes an event of {target['reviewer']!r}; record a decision of your own instead",
+            )
         return target["position"]

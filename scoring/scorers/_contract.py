@@ -207,7 +207,7 @@ def needed(part: Part | None, need: str) -> Part:
     scoring.audit.storage.HardlookError: this score uses what its needs do not list; add 'features' to its needs
     """
     if part is None:
-        raise HardlookError(f"this score uses what its needs do not list; add {need!r} to its needs")
+        raise HardlookError(f"this score uses {need!r}, which its needs do not list; add it to its needs")
     return part
 
 

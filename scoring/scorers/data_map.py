@@ -75,8 +75,8 @@ def data_map_regions(
     """
     if not 0 <= hard <= easy <= 1 or not 0 <= ambiguous <= 1:
         raise HardlookError(
-            f"regions of the data map: hard = {hard}, easy = {easy}, ambiguous = {ambiguous}; needed "
-            "quantiles with 0 ≤ hard ≤ easy ≤ 1 and 0 ≤ ambiguous ≤ 1"
+            f"regions of the data map: hard = {hard}, easy = {easy}, ambiguous = {ambiguous}; needed quantiles with 0 "
+            "≤ hard ≤ easy ≤ 1 and 0 ≤ ambiguous ≤ 1"
         )
     confidence, variability = np.asarray(confidence, dtype=np.float64), np.asarray(variability, dtype=np.float64)
     known = np.isfinite(confidence) & np.isfinite(variability)
@@ -109,7 +109,7 @@ class DataMap(Scorer):
             unit="probability",
             suspicious="low",
             detects="label error",
-            help="Mean probability of the label over the epochs of training; low: it stayed improbable.",
+            help="Mean probability of the label over the epochs of training; low if the label stayed improbable.",
         ),
         Column(
             name="variability",
@@ -118,8 +118,8 @@ class DataMap(Scorer):
             unit="probability",
             suspicious="high",
             detects="difficulty",
-            help="How much the probability of the label moved over the epochs (standard deviation); high "
-            "where the training kept changing its mind, between classes.",
+            help="Standard deviation of the label's probability over the epochs; high if the model kept switching "
+            "between classes.",
         ),
         Column(
             name="correctness",
@@ -128,7 +128,7 @@ class DataMap(Scorer):
             unit="share",
             suspicious="low",
             detects="label error",
-            help="Share of epochs after which the model predicted the label.",
+            help="Share of epochs after which the model predicts the label.",
         ),
         Column(
             name="region",

@@ -51,8 +51,8 @@ class EL2N(Scorer):
             suspicious="high",
             detects="difficulty",
             stage="early",
-            help="Mean length of the error vector (probabilities − one-hot label, 0 to √2) over the "
-            "first quarter of the recorded epochs: high where the example is hard early on.",
+            help="Mean length of the error vector (probabilities − one-hot label, 0 to √2) over the first quarter of "
+            "the recorded epochs: high for examples that are hard early in training.",
         ),
         Column(
             name="all",
@@ -61,7 +61,7 @@ class EL2N(Scorer):
             suspicious="high",
             detects="label error",
             stage="all",
-            help="The same mean over all recorded epochs: high where the label stayed wrong for the model throughout.",
+            help="The same mean over all recorded epochs: high if the model never learned the label.",
         ),
     )
 

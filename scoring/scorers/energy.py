@@ -41,8 +41,7 @@ class Energy(Scorer):
             suspicious="high",
             detects="out of distribution",
             uses_label=False,
-            help="−log of the summed exponentials of the logits: high where no class answers strongly. High = out of "
-            "distribution.",
+            help="Negative log-sum-exp of the logits: high if no class has a large logit. High = out of distribution.",
         ),
         Column(
             name="max_probability",
@@ -61,7 +60,7 @@ class Energy(Scorer):
     def lacks(self, run: RunContext) -> str | None:
         """Imported predictions are probabilities, which have lost the scale of the logits."""
         if not run.run.config:
-            return f"energy needs the model's logits, and the imported run {run.run.name!r} has probabilities alone"
+            return f"energy needs the model's logits, and the imported run {run.run.name!r} has only probabilities"
         return None
 
     def fit(self, run: RunContext, workdir: Path) -> dict[str, float]:
@@ -70,7 +69,10 @@ class Energy(Scorer):
             values = energy(run.aligned(run.run.logits_path), self.temperature)
         else:
             values = np.full(len(run.examples), np.nan)
-            run.note("null: the model returns probabilities, which have lost the sum of the logits' exponentials")
+            run.note(
+                "energy is null: the model returns probabilities, from which the logits' normalisation cannot be "
+                "recovered"
+            )
         return dict(zip(run.examples["example_id"], values, strict=True))
 
     def score(self, shard: Shard, state: dict[str, float]) -> Columns:

@@ -51,8 +51,8 @@ class GradNorm(Scorer):
             suspicious="low",
             detects="out of distribution",
             uses_label=False,
-            help="Length of the head's gradient of the divergence between a uniform guess and the prediction. "
-            "High = in distribution; low = out of distribution.",
+            help="Norm of the head's gradient of the KL divergence between the uniform distribution and the "
+            "prediction. High = in distribution; low = out of distribution.",
         ),
     )
 
@@ -61,7 +61,7 @@ class GradNorm(Scorer):
     def lacks(self, run: RunContext) -> str | None:
         """Imported predictions are probabilities, which have lost the scale of the logits."""
         if not run.run.config:
-            return f"gradnorm needs the model's logits, and the imported run {run.run.name!r} has probabilities alone"
+            return f"gradnorm needs the model's logits, and the imported run {run.run.name!r} has only probabilities"
         return None
 
     def fit(self, run: RunContext, workdir: Path) -> dict[str, float]:

@@ -42,8 +42,9 @@ class GraNd(Scorer):
             suspicious="high",
             detects="difficulty",
             stage="early",
-            help="Length of the gradient of the example's loss by the weights, mean over the first checkpoints: high "
-            "where the example pulls the model hard early in training; rare, hard or wrong ones do.",
+            help="Norm of the gradient of the example's loss with respect to the weights, mean over the first "
+            "checkpoints: high for examples that change the model much early in training, such as rare, hard or "
+            "mislabelled ones.",
         ),
     )
 
@@ -55,8 +56,8 @@ class GraNd(Scorer):
         """Over which layers: those that were asked for, or all where the head has no closed form."""
         if self.layers not in LAYERS or self.early < 1:
             raise HardlookError(
-                f"grand: layers = {self.layers!r}, early = {self.early}; needed layers head or all, and "
-                "at least one checkpoint"
+                f"grand: layers = {self.layers!r}, early = {self.early}; needed layers = head or all, and early of at "
+                "least 1"
             )
         if self.layers == "all" or run.head.get("linear"):
             return self.layers
@@ -90,7 +91,7 @@ class GraNd(Scorer):
             found, head = model.features(inputs), model.head
             if head is None or found.features is None or not found.linear:
                 raise HardlookError(
-                    f"grand: at an early checkpoint, {found.reason}; take all layers with --grand-layers all"
+                    f"grand: at an early checkpoint, {found.reason}; use all layers with --grand-layers all"
                 )
             return abs(head.scale) * head_gradient_norm(
                 found.features.float().cpu().numpy(), found.logits.float().cpu().numpy(), labels, bias=head.bias

@@ -51,8 +51,8 @@ class Influence(Scorer):
             title="Self-influence, embedding",
             suspicious="high",
             detects="label error",
-            help="Squared length of the influence embedding: how much the example's own loss would change if it "
-            "were left out of training. High for examples that stand alone: rare, hard or wrong.",
+            help="Squared norm of the influence embedding: how much the example's own loss would change if it were "
+            "left out of training. High for isolated examples: rare, hard or mislabelled.",
         ),
     )
 

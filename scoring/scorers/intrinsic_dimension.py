@@ -35,8 +35,8 @@ def intrinsic_dimension(radii: np.ndarray, k1: int = 10, k2: int = 20) -> np.nda
     """
     if not 2 <= k1 <= k2 or radii.shape[1] < k2:
         raise HardlookError(
-            f"intrinsic dimension with k1 = {k1}, k2 = {k2} and {radii.shape[1]} neighbours; needed "
-            "2 ≤ k1 ≤ k2 ≤ neighbours"
+            f"intrinsic dimension with k1 = {k1}, k2 = {k2} and {radii.shape[1]} neighbours; needed 2 ≤ k1 ≤ k2 ≤ "
+            "neighbours"
         )
     radii = np.asarray(radii[:, :k2], dtype=np.float64)
     usable = (np.isfinite(radii) & (radii > 0)).all(1)
@@ -95,8 +95,8 @@ class IntrinsicDimension(Scorer):
             suspicious="measured",
             detects="difficulty",
             uses_label=False,
-            help="In how many directions the examples nearest to this one vary, in the space of features; null for "
-            "exact duplicates. Which end is hard is measured.",
+            help="Number of directions in which the nearest examples vary in feature space; null for exact "
+            "duplicates. Whether high or low is hard is measured per run.",
         ),
     )
 

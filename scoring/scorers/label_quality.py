@@ -74,8 +74,8 @@ class LabelQuality(Scorer):
             title="Label quality, out-of-sample",
             suspicious="low",
             detects="label error",
-            help="Confident learning (cleanlab): probability of the label by a model that did not see it, adjusted "
-            "for how sure the model is of each class. Out-of-fold on train, the last checkpoint on test.",
+            help="Confident learning (cleanlab): probability of the label from a model that was not trained on it, "
+            "adjusted for the model's mean confidence in each class. Out-of-fold on train, last checkpoint on test.",
         ),
         Column(
             name="out_of_sample_issue",
@@ -83,7 +83,7 @@ class LabelQuality(Scorer):
             title="Label issue, out-of-sample",
             suspicious="high",
             detects="label error",
-            help="1 where confident learning counts the label as wrong, from out-of-sample probabilities.",
+            help="1 if confident learning flags the label as wrong, from out-of-sample probabilities.",
         ),
         Column(
             name="in_sample",
@@ -91,8 +91,8 @@ class LabelQuality(Scorer):
             title="Label quality, in-sample",
             suspicious="low",
             detects="label error",
-            help="The same from the last checkpoint, which was trained on these labels: it hides errors that it "
-            "has memorised. Only training examples have it.",
+            help="The same from the last checkpoint, which was trained on these labels: memorised errors are hidden. "
+            "Only for training examples.",
         ),
         Column(
             name="in_sample_issue",
@@ -100,7 +100,7 @@ class LabelQuality(Scorer):
             title="Label issue, in-sample",
             suspicious="high",
             detects="label error",
-            help="1 where confident learning counts the label as wrong, from in-sample probabilities.",
+            help="1 if confident learning flags the label as wrong, from in-sample probabilities.",
         ),
     )
 

@@ -38,9 +38,9 @@ class NearDuplicateScores(Scorer):
             title="Nearest of ten",
             suspicious="low",
             uses_label=False,
-            help="Cosine distance of the features to the nearest example of other content, divided by the distance to "
-            "the tenth nearest. Near 0 for a copy that was brightened, encoded again or cut a little differently; "
-            "needs no label. The groups of near duplicates stand on the overview.",
+            help="Cosine distance of the features to the nearest example of other content, divided by the distance "
+            "to the tenth nearest. Near 0 for a copy that was brightened, re-encoded or cropped slightly "
+            "differently; needs no label. /overview lists the groups of near duplicates.",
         ),
     )
 

@@ -48,8 +48,8 @@ class NeighbourScores(Scorer):
             unit="share",
             suspicious="high",
             detects="label error",
-            help="Share of the nearest labelled training examples (200, fewer for a small class) that bear another "
-            "label; by cosine distance on the last checkpoint's features.",
+            help="Share of the nearest labelled training examples (200, fewer for a small class) that have another "
+            "label; cosine distance on the last checkpoint's features.",
         ),
         Column(
             name="distance",
@@ -59,8 +59,8 @@ class NeighbourScores(Scorer):
             suspicious="high",
             detects="out of distribution",
             uses_label=False,
-            help="Mean cosine distance to the 50 nearest training examples; needs no label. High where the example "
-            "is unlike all that the model was trained on.",
+            help="Mean cosine distance to the 50 nearest training examples; needs no label. High for examples that "
+            "are unlike all training examples.",
         ),
     )
 

@@ -79,8 +79,8 @@ class ODIN(Scorer):
             suspicious="low",
             detects="out of distribution",
             uses_label=False,
-            help="Largest probability at a temperature of 1,000, after a small step of the input towards it. High = in "
-            "distribution; low = out of distribution.",
+            help="Largest probability at a temperature of 1,000, after a small step of the input that increases it. "
+            "High = in distribution; low = out of distribution.",
         ),
     )
 
@@ -100,8 +100,8 @@ class ODIN(Scorer):
             model = audited.module  # its embedding is hooked
             if not self.embedding and not any(isinstance(part, LAYERS) for part in audited.module.modules()):
                 shard.note(
-                    "inputs are tokens and the model has no nn.Embedding whose output could be moved: no numbers; "
-                    "name its embedding layer"
+                    "odin is null: inputs are tokens and the model has no nn.Embedding whose output could be "
+                    "perturbed; name its embedding layer"
                 )
                 return {"odin": values}
         finite = np.flatnonzero(inputs.flatten(1).isfinite().all(1).numpy())

@@ -49,8 +49,8 @@ class RHO(Scorer):
             unit="nats",
             suspicious="measured",
             detects="difficulty",
-            help="Training loss minus the loss of a model that did not see the example, mean over the epochs: high "
-            "where there is still something to learn, low where it is learned or noise.",
+            help="Training loss minus the loss of a model that was not trained on the example, mean over the epochs: "
+            "high if the example can still be learned, low if it is already learned or noise.",
         ),
         Column(
             name="last",
@@ -59,7 +59,7 @@ class RHO(Scorer):
             unit="nats",
             suspicious="low",
             detects="label error",
-            help="The same at the last epoch: very low where the label was memorised against what other data says.",
+            help="The same at the last epoch: very low if the label was memorised although other data contradicts it.",
         ),
         Column(
             name="irreducible",
@@ -68,8 +68,8 @@ class RHO(Scorer):
             unit="nats",
             suspicious="high",
             detects="label error",
-            help="−log p(label) by a model that was not trained on the example: high where other data contradicts "
-            "the label.",
+            help="−log p(label) of a model that was not trained on the example: high if other data contradicts the "
+            "label.",
         ),
     )
 

@@ -44,8 +44,8 @@ class SelfInfluence(Scorer):
             title="Self-influence, head",
             suspicious="high",
             detects="label error",
-            help="Cook's distance on the classification head: how far leaving the example out would move the head, "
-            "in units of the head's own curvature. High for examples that pull the model alone.",
+            help="Cook's distance on the classification head: how far the head's weights would move without the "
+            "example, measured in the head's curvature. High for isolated examples that influence the model much.",
         ),
     )
 
@@ -76,7 +76,7 @@ class SelfInfluence(Scorer):
         rows = np.sort(np.random.default_rng(run.audit.seed).permutation(rows)[: self.subset])
         run.say(
             f"self_influence: the exact head Hessian takes {needed / 2**30:.1f} GB, the budget is "
-            f"{self.memory_budget} GB: solved by conjugate gradients instead, over {len(rows):,} training examples"
+            f"{self.memory_budget} GB; conjugate gradients over {len(rows):,} training examples are used instead"
         )
         return ByProducts(features[rows], probabilities[rows], l2, damping, self.tolerance, bias)
 

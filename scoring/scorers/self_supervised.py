@@ -33,8 +33,7 @@ class SelfSupervised(Scorer):
             suspicious="high",
             detects="difficulty",
             uses_label=False,
-            help="The example's own loss in a training without labels, mean over epochs: high where the example is out "
-            "of the ordinary.",
+            help="The example's loss in a training without labels, mean over epochs: high for unusual examples.",
         ),
         Column(
             name="gradient",
@@ -43,8 +42,8 @@ class SelfSupervised(Scorer):
             suspicious="high",
             detects="difficulty",
             uses_label=False,
-            help="Length of the gradient of the self-supervised loss by the input, mean over epochs: high where a "
-            "small change of the input would change the loss much.",
+            help="Norm of the gradient of the self-supervised loss with respect to the input, mean over epochs: high "
+            "if a small change of the input changes the loss much.",
         ),
         Column(
             name="displacement",
@@ -53,8 +52,8 @@ class SelfSupervised(Scorer):
             suspicious="high",
             detects="difficulty",
             uses_label=False,
-            help="Mean squared distance that the example's features moved from one epoch of that training to the next: "
-            "high where the model keeps changing its mind about the example.",
+            help="Mean squared distance between the example's features after consecutive epochs of that training: "
+            "high if its representation does not settle.",
         ),
     )
 

@@ -34,8 +34,8 @@ class Suspicion(Scorer):
             suspicious="high",
             detects="label error",
             help="Rank within the split, from 0 to 1, of the mean rank of area under the margin, margin over views "
-            "(else loss) and neighbours' disagreement, as far as they were computed; or of the ranking fitted "
-            "to reviewers' decisions. A rank, no probability of error.",
+            "(else loss) and neighbours' disagreement, of those that were computed; or of the ranking fitted to "
+            "reviewers' decisions. A rank, not a probability of error.",
         ),
     )
 

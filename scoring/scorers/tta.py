@@ -9,7 +9,7 @@ wrong labels out that the example's own loss hides. Views are the run's own trai
 sample: a mirrored digit is another digit, and on 8×8 digits shifts by one pixel bring the average precision down from
 0.85 to 0.74. Where the model stands neither, the example as it is is the only view.
 
-Inputs (n, c, h, w) → three (n,) arrays. Cost: ``views`` forward passes. Limits: pictures, or any input where the run
+Inputs (n, c, h, w) → three (n,) arrays. Cost: ``views`` forward passes. Limits: images, or any input where the run
 has an augmentation of its own.
 """
 
@@ -53,8 +53,8 @@ class TestTimeAugmentation(Scorer):
             unit="nats",
             suspicious="high",
             detects="label error",
-            help="−log of the probability of the label, averaged over shifted and mirrored (or the training's own) "
-            "views of the example; in-sample on train.",
+            help="−log of the probability of the label, averaged over shifted and mirrored views of the example (or "
+            "views of the training's augmentation); in-sample on train.",
         ),
         Column(
             name="margin",
@@ -62,8 +62,8 @@ class TestTimeAugmentation(Scorer):
             title="Margin over views",
             suspicious="low",
             detects="label error",
-            help="Probability of the label minus the largest other one, averaged over views of the example; "
-            "negative where the model disagrees. A memorised label gives way under views.",
+            help="Probability of the label minus the largest other probability, averaged over views of the example; "
+            "negative if the model predicts another class. Memorised labels often lose their margin under views.",
         ),
         Column(
             name="entropy",
@@ -83,12 +83,12 @@ class TestTimeAugmentation(Scorer):
     batch_size: int = 256
 
     def lacks(self, run: RunContext) -> str | None:
-        """Neither pictures nor an augmentation of the run's own."""
+        """Neither images nor an augmentation of the run's own."""
         if run.audit.media == "image" or self._named(run):
             return None
         return (
-            f"tta needs pictures, or an augmentation of the run's own, and found {run.audit.media} data; set "
-            f'augment = "file.py:callable" in [run.{run.run.name}.training]'
+            f"tta needs pictures, or an augmentation of the run's own, and found {run.audit.media} data; set augment "
+            f'= "file.py:callable" in [run.{run.run.name}.training]'
         )
 
     def depends(self, run: RunContext) -> list[Any] | None:
@@ -101,7 +101,7 @@ class TestTimeAugmentation(Scorer):
     def fit(self, run: RunContext, workdir: Path) -> dict[str, Any]:
         """Which views are drawn: the run's own augmentation, or how far to shift and whether to mirror."""
         if named := self._named(run):
-            run.say(f"tta: {self.views} views by {named}, the training's own augmentation")
+            run.say(f"tta: {self.views} views from {named}, the training's augmentation")
             return {"augment": named, "folder": str(run.audit.root)}
         inputs, ids = self._sample(run)
         side = min(inputs.shape[-2:])
@@ -115,8 +115,9 @@ class TestTimeAugmentation(Scorer):
             }
         plan = {"shift": shift if kept["shift"] >= self.stable else 0, "mirror": kept["mirror"] >= self.stable}
         run.say(
-            f"tta: {self.views if any(plan.values()) else 1} views; shifting leaves {kept['shift']:.0%} of the "
-            f"predictions unchanged, mirroring {kept['mirror']:.0%}; used where at least {self.stable:.0%}"
+            f"tta: {self.views if any(plan.values()) else 1} views; {kept['shift']:.0%} of the predictions are "
+            f"unchanged by shifting and {kept['mirror']:.0%} by mirroring; a view is used if at least "
+            f"{self.stable:.0%} are"
         )
         return plan
 

@@ -106,22 +106,23 @@ STAGE_HELP = {
     "late": "over the last three checkpoints",
     "all": "over all checkpoints",
 }
-INDEX_HELP = {"label": "the label's", "prediction": "the last checkpoint's predicted class's"}
+INDEX_HELP = {"label": "the label's", "prediction": "the predicted class's"}
 
 
 def _column(stage: str, index: str, form: str, *, z: bool) -> Column:
     """One of the 24 columns, raw or z, with its explanation."""
     text = (
-        f"How much the gradient of {INDEX_HELP[index]} {form} with respect to the input moves "
-        f"{STAGE_HELP[stage]}: standard deviation per pixel, averaged. "
+        f"How much the gradient of {INDEX_HELP[index]} {form} with respect to the input varies {STAGE_HELP[stage]}: "
+        "standard deviation per pixel, averaged. "
     )
     within = (
         "Its z-score within the split and that class; 0 in a class too small to rank. "
         if z
-        else "Not comparable between classes; it shows a class that is high or low throughout. "
+        else "Not comparable between classes, but it shows whether a whole class is high or low. "
     )
     end = (
-        "Which end is hard differs by form and stage, and is measured. With fewer than six checkpoints stages overlap."
+        "Whether high or low is hard depends on the form and the stage, and is measured per run. With fewer than six "
+        "checkpoints the stages overlap."
     )
     return Column(
         name=f"{stage}_{index}_{form}{'_z' if z else ''}",
@@ -200,10 +201,10 @@ class VoG(Scorer):
         told = f"{column} has a Spearman correlation of {agreement} with float32 over {len(shard)} examples"
         if agreement < ENOUGH:
             raise HardlookError(
-                f"vog in bfloat16 does not rank this run's examples as float32 does: {told}; needed {ENOUGH}. "
-                "Leave --vog-precision out"
+                f"vog in bfloat16 ranks this run's examples differently from float32: {told}; needed {ENOUGH}; leave "
+                "out --vog-precision"
             )
-        run.say(f"vog in bfloat16: {told}, the least of all columns")
+        run.say(f"vog in bfloat16: {told}, the lowest of all columns")
 
     def score(self, shard: Shard, state: dict[str, int] | None) -> Columns:
         """Raw VoG of the shard's examples, every stage, index and form."""
@@ -259,8 +260,8 @@ class VoG(Scorer):
     def _without_logits(columns: Columns, shard: Shard) -> Columns:
         """The logit form is null where the model returns probabilities: the logits they came from are lost."""
         shard.note(
-            "the logit form is null: the model returns probabilities or their logarithm, and the gradient of a logit "
-            "is lost in them"
+            "the logit form of VoG is null: the model returns probabilities or their logarithms, from which the "
+            "gradient of a logit cannot be computed"
         )
         return {
             name: np.full_like(values, np.nan) if name.endswith("_logit") else values

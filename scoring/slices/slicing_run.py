@@ -121,7 +121,9 @@ def slice_run(audit: Audit, run: Run, settings: SliceSettings, name: str | None 
 def checked_name(name: str) -> str:
     """A slicing's name is a file's name: letters, digits, space, dot, dash and underscore."""
     if not name or name.startswith(".") or not all(c.isalnum() or c in " ._-" for c in name) or len(name) > 80:
-        raise HardlookError(f"{name!r} cannot name a slicing; use up to 80 letters, digits, spaces, dots, dashes")
+        raise HardlookError(
+            f"{name!r} cannot be the name of a slicing; use up to 80 letters, digits, spaces, dots, dashes"
+        )
     return name
 
 
@@ -237,5 +239,5 @@ def lay_out(audit: Audit, run: Run, seed: int = 0) -> int:
 def read_slicing(run: Run, name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A kept slicing: its members and its summary."""
     if name not in run.slicing_names():
-        raise HardlookError(f"there is no slicing {name!r}; there is {', '.join(run.slicing_names()) or 'none'}")
+        raise HardlookError(f"there is no slicing {name!r}; available: {', '.join(run.slicing_names()) or 'none'}")
     return read_table(run.slices_path(name)).to_pandas(), read_json(run.slices_summary_path(name), {})

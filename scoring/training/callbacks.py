@@ -158,8 +158,8 @@ class TrainerHooks:
             return
         if self._order is not None and self._order.pending:
             self.recorder.distrust(
-                "the Trainer drew more batches than it passed through the model (it "
-                "stopped, or resumed, within an epoch)"
+                "the Trainer loaded more batches than it passed through the model (it stopped or resumed within an "
+                "epoch)"
             )
         self._listen_no_more()
         self.recorder.end_epoch(max(1, math.ceil(state.epoch - 1e-6)))

@@ -288,7 +288,7 @@ def train_run(
     if not overwrite:
         if _complete(run, settings):
             done = _recorded_epochs(run)
-            return f"run {run.name!r} is trained already, {done} epochs; --overwrite trains it again"
+            return f"run {run.name!r} is already trained ({done} epochs); --overwrite trains it again"
         resume = _may_continue(run, settings, resume)
     chosen = choose_device(device)
     with own_randomness(settings.get("seed", 0)):
@@ -315,8 +315,8 @@ def training_settings(audit: Audit, run: Run, epochs: int | None = None) -> dict
     for key in settings:
         if "function" not in settings and key not in known:
             raise HardlookError(
-                f"audit.toml: [run.{run.name}.training] has an unknown key {key!r}; known "
-                f"are {', '.join(sorted(known))}, and function"
+                f"audit.toml: [run.{run.name}.training] has an unknown key {key!r}; known are "
+                f"{', '.join(sorted(known))}, and function"
             )
     if "function" not in settings:
         settings.setdefault("epochs", inspect.signature(fit).parameters["epochs"].default)
@@ -328,7 +328,7 @@ def starting_model(audit: Audit, run: Run) -> nn.Module:
     """The model to train: fresh from the factory, or ``weights`` with last block and head made anew."""
     if "model" not in run.config:
         raise HardlookError(
-            f'audit.toml: [run.{run.name}] names no model; `hardlook train` needs model = "file.py:callable"'
+            f'audit.toml: [run.{run.name}] has no model; `hardlook train` needs model = "file.py:callable"'
         )
     model = build_model(run.config["model"], run.config.get("arguments"), audit.root)
     if "weights" not in run.config:
@@ -418,8 +418,8 @@ def _train_by(
         call_named(function, lambda **kwargs: called(model, data, recorder, **kwargs), given)
     if len(recorder.epochs) == before:
         raise HardlookError(
-            f"{function} recorded no epoch; needed `for batch in recorder.watch(loader):` in "
-            "place of `for batch in loader:`, or recorder.end_epoch() after each epoch"
+            f"{function} recorded no epoch; needed `for batch in recorder.watch(loader):` in place of `for batch in "
+            "loader:`, or recorder.end_epoch() after each epoch"
         )
 
 
@@ -457,6 +457,6 @@ def _may_continue(run: Run, settings: dict[str, Any], resume: bool) -> bool:
         return bool(recorded)
     more = ", --resume continues it" if "function" in settings else ""
     raise HardlookError(
-        f"run {run.name!r} has a recorded training of {recorded} epochs that was made "
-        f"otherwise; `hardlook train --overwrite` replaces it{more}"
+        f"run {run.name!r} has a recorded training of {recorded} epochs with other settings; `hardlook train "
+        f"--overwrite` replaces it{more}"
     )

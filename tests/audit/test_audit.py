@@ -42,7 +42,7 @@ def test_a_good_audit_opens(tmp_path):
     ("change", "message"),
     [
         (("format = 1", ""), "no format"),
-        (("format = 1", "format = 2"), "format 2, this hardlook knows 1; upgrade"),
+        (("format = 1", "format = 2"), "format 2, this version of hardlook reads formats up to 1; upgrade"),
         (("format = 1", "format = true"), "format = True; needed 1"),
         (('classes = ["cat", "dog"]', 'clases = ["cat"]'), "unknown key 'clases'; did you mean 'classes'"),
         (('"cat", "dog"', '"cat", "cat"'), "'cat' stands twice"),
@@ -62,10 +62,13 @@ def test_a_good_audit_opens(tmp_path):
         (('checkpoints = "ckpt/*.pt"', 'checkpoints = ["a.pt", 3]'), "needed a glob such as .* or a list of them"),
         (
             ('checkpoints = "ckpt/*.pt"', 'weights = "ema"'),
-            "weights = 'ema' names no kind of weights .*averaged = true",
+            "weights = 'ema' is the key for a checkpoint to train from.*averaged = true",
         ),
-        (('checkpoints = "ckpt/*.pt"', 'weights = "Plain"'), "weights = 'Plain' names no kind of weights"),
-        (("[run.other]", '[run."a/b"]'), "'a/b' cannot name a run"),
+        (
+            ('checkpoints = "ckpt/*.pt"', 'weights = "Plain"'),
+            "weights = 'Plain' is the key for a checkpoint to train from",
+        ),
+        (("[run.other]", '[run."a/b"]'), "'a/b' cannot be the name of a run"),
         (("format = 1", "format = = 1"), "not valid TOML"),
         (("format = 1", 'format = 1\nmedia = "sound"'), "media = 'sound'; needed one of image, vector, text"),
     ],

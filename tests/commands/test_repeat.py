@@ -70,5 +70,5 @@ def test_repeat_refuses_what_it_cannot_repeat(sample_copy, capsys):
     toml.write_text(toml.read_text() + '\n[run.main-seed5]\nlike = "main"\ntraining = { seed = 6 }\n')
     before = toml.read_text()
     assert hardlook("repeat", sample_copy, "--seeds", "5,7") == 1
-    assert "with other settings of training" in capsys.readouterr().err
+    assert "with other training settings" in capsys.readouterr().err
     assert toml.read_text() == before

@@ -175,5 +175,5 @@ def test_a_class_that_leads_outside_is_refused(decided, tmp_path):
 
     audit, log, *_ = decided
     rows = corrected_examples(audit, log).head(2).assign(label="../../up")
-    with pytest.raises(HardlookError, match="no name of a folder"):
+    with pytest.raises(HardlookError, match="cannot be a folder name"):
         image_folder(audit, rows, tmp_path / "x")

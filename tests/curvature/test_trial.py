@@ -140,7 +140,11 @@ class Net(nn.Module):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
     "function, why",
-    [(Dropping, "are wrong by up to"), (Once, "are wrong by up to"), (Refusing, "cannot be differentiated again")],
+    [
+        (Dropping, "differ from a finite difference by up to"),
+        (Once, "differ from a finite difference by up to"),
+        (Refusing, "cannot be differentiated again"),
+    ],
 )
 def test_layers_below_a_function_without_second_derivatives_are_left_out_by_name(function, why, dtype):
     model, batches = Net(function.apply).to(dtype), [(x.to(dtype), y) for x, y in data()]
@@ -169,7 +173,7 @@ def test_a_loss_without_second_derivatives_is_refused():
     def loss(logits, labels):
         return Dropping.apply(F.cross_entropy(logits, labels, reduction="none"))
 
-    with pytest.raises(HardlookError, match="are wrong by up to"):
+    with pytest.raises(HardlookError, match="differ from a finite difference by up to"):
         InfluenceFactors.fit(Net(torch.tanh), data(), layers=["layer", "head"], loss=loss)
 
 

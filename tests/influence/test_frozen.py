@@ -90,7 +90,7 @@ def test_the_head_of_a_frozen_backbone_has_the_influence_of_the_closed_form(kind
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_layers_without_any_gradient_are_refused(kind):
     model, data = case(kind)
-    with pytest.raises(HardlookError, match="no gradient to any weight of backbone.0, backbone.2"):
+    with pytest.raises(HardlookError, match="no gradient with respect to any weight of backbone.0, backbone.2"):
         InfluenceFactors.fit(model, data, layers="backbone")
 
 

@@ -120,7 +120,7 @@ def test_predictions_and_scores_are_those_of_the_logits(tmp_path, capsys, plain,
     words = {
         "log_probabilities": "outputs are log-probabilities",
         "probabilities": "outputs are probabilities",
-        "sigmoid": "outputs are sigmoids",
+        "sigmoid": "outputs are one sigmoid per class",
     }[kind]
     assert f"check: warning: the model's {words}" in printed
     assert f"note: predictions: the model's {words}" in printed

@@ -72,7 +72,7 @@ def test_batches_of_one_and_a_subset_that_lacks_classes_are_scored(sample_copy):
         (("--n-slices", "0"), "needed between 1 and 120"),
         (("--method", "rule", "--max-accuracy", "2"), "accuracy between 0 and 1"),
         (("--method", "rule", "--branching", "1"), "at least 2 branches"),
-        (("--name", "a/b"), "cannot name a slicing"),
+        (("--name", "a/b"), "cannot be the name of a slicing"),
     ],
 )
 def test_bad_settings_of_slices_are_refused_and_nothing_is_written(sample_copy, capsys, options, message):

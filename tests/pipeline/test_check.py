@@ -66,7 +66,7 @@ expected_accuracy = 0.95
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory):
-    """120 small pictures of three colours."""
+    """120 small images of three colours."""
     folder = tmp_path_factory.mktemp("colours")
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 120)
@@ -103,7 +103,7 @@ def test_a_sound_run_passes_and_its_inputs_are_kept_as_a_picture(colours):
         ("bgr", "BGR for RGB"),
         ("no_255", "the division by 255 is missing before the normalisation \\(ImageNet's\\)"),
         ("unnormalised", "normalisation is missing \\(ImageNet's\\)"),
-        ("twice", "normalisation is one too many \\(ImageNet's\\)"),
+        ("twice", "normalisation is applied but was not used in training \\(ImageNet's\\)"),
         ("raw", "/255 and normalisation are missing \\(ImageNet's\\)"),
     ],
 )
@@ -135,7 +135,7 @@ def test_random_augmentation_is_refused(colours):
 
 
 def test_inputs_that_are_not_finite_are_refused(colours):
-    with pytest.raises(HardlookError, match="inputs of 120 of 120 examples hold NaN"):
+    with pytest.raises(HardlookError, match="inputs of 120 of 120 examples contain NaN"):
         refuse_errors(findings(colours, "nan"))
 
 

@@ -113,7 +113,10 @@ def test_probabilities_of_zero_and_of_rounding_stay_finite(tmp_path):
 
 
 BAD = {
-    "unknown ids": (lambda f: f.assign(example_id=["nobody", *f["example_id"][1:]]), "no usable example .*'nobody'"),
+    "unknown ids": (
+        lambda f: f.assign(example_id=["nobody", *f["example_id"][1:]]),
+        "not readable examples .*'nobody'",
+    ),
     "duplicates": (lambda f: pd.concat([f, f.iloc[:2]]), "more than once .2 such ids"),
     "empty id": (lambda f: f.assign(example_id=["", *f["example_id"][1:]]), "row 1 has no example_id"),
     "a class too few": (lambda f: f.drop(columns="3"), "no column of probabilities for class '3'"),
@@ -170,7 +173,7 @@ def test_a_run_with_a_model_is_never_replaced(sample_copy, tmp_path, capsys):
     audit = Audit.open(sample_copy)
     predictions(audit).to_csv(tmp_path / "p.csv", index=False)
     assert hardlook("import-predictions", sample_copy, tmp_path / "p.csv", "--run", "main", "--overwrite") == 1
-    assert "[run.main] with a model of its own" in capsys.readouterr().err
+    assert "[run.main] with its own model" in capsys.readouterr().err
     assert hardlook("import-predictions", sample_copy, tmp_path / "p.csv", "--run", "../x") == 1
     assert hardlook("import-predictions", sample_copy, tmp_path / "none.csv") == 1
 

@@ -84,7 +84,8 @@ def test_an_advantage_that_may_be_chance_is_said_with_its_numbers():
     remedied = np.arange(20) < 15
     winner = best_remedy([Remedy("undo it", remedied)], right)
     assert (
-        not winner.sure and "75.0% with that undone; with 20 examples this may be chance, p = 0.12" in winner.sentence()
+        not winner.sure
+        and "75.0% with this corrected; with 20 examples this may be chance, p = 0.12" in winner.sentence()
     )
     assert best_remedy([Remedy("undo it", right)], right) is None
 

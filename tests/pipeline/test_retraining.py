@@ -171,7 +171,7 @@ def test_irreducible_losses_are_those_of_the_given_weights_and_of_the_other_fold
     own = pd.DataFrame(p, index=ids, columns=context.audit.classes)
     expected = [-np.log(own.loc[i, label]) for i, label in zip(table["example_id"], table["label"], strict=True)]
     np.testing.assert_allclose(table["loss"], expected, rtol=1e-5)
-    with pytest.raises(HardlookError, match="needed test or folds"):
+    with pytest.raises(HardlookError, match="needed test, folds"):
         measure_irreducible(context, source="weights")
 
 

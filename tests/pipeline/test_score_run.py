@@ -232,5 +232,5 @@ def test_a_run_without_a_readable_example_says_so(scored_sample):
     audit = Audit.open(scored_sample)
     context = Context(audit, audit.run(), device="cpu")
     context.examples = context.examples.head(0)
-    with pytest.raises(HardlookError, match="run 'main' has no example that can be read"):
+    with pytest.raises(HardlookError, match="run 'main' has no readable example"):
         predict(context)

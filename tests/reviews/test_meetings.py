@@ -70,7 +70,7 @@ def test_everybody_is_at_the_item_where_the_lead_is_and_it_stays_on_the_agenda(d
     assert meetings.go_to(disputed, 2)["at"] == 2 == meetings.current(disputed)["at"]
     assert meetings.move(disputed, -1)["at"] == 1 and meetings.move(disputed, 7)["at"] == 2
     assert meetings.go_to(disputed, 99)["at"] == 2 and meetings.go_to(disputed, -1)["at"] == 0
-    with pytest.raises(HardlookError, match="is open since"):
+    with pytest.raises(HardlookError, match="has been open since"):
         meetings.start(disputed, meetings.agenda(disputed), "lea")
     meetings.end(disputed)
     assert meetings.current(disputed) is None and meetings.latest(disputed)["ended"]

@@ -78,7 +78,7 @@ def test_a_sixth_goes_through_log_policy_and_estimates(sixth, tmp_path):
         states = decisions.sort_out(found, log.decisions(), log.flags())
     assert states[NAME] == {"1"}
     assert disposition.full_policy({NAME: "keep"})[NAME] == "keep"
-    with pytest.raises(HardlookError, match="'ambiguous' names no new label"):
+    with pytest.raises(HardlookError, match="'ambiguous' gives no new label"):
         disposition.full_policy({NAME: "relabel"})
     assert ReviewPolicy(second_opinions=0, dispositions={NAME: "keep"}).wants_second("1", NAME, (), "train"), (
         "it is open"

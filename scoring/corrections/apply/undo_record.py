@@ -37,7 +37,7 @@ def apply_to(patch_path: Path, target: Target) -> pd.DataFrame:
     before = dict.fromkeys(target.left_out, 0)
     gone = [example for example, row in rows.items() if row is None and _by_name(example, before) is not None]
     gone = report["example_id"].isin(gone) & (patch["disposition"] == "exclude").to_numpy()
-    report.loc[gone, ["outcome", "reason"]] = ["excluded", "an earlier application left it out"]
+    report.loc[gone, ["outcome", "reason"]] = ["excluded", "an earlier patch already excluded it"]
     outcomes = report.set_index("example_id")["outcome"]
     new = patch.set_index("example_id")["new_label"]
     now = labels.set_index("example_id")["label"]

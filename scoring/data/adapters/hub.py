@@ -62,5 +62,7 @@ def named(value: Any, names: Sequence[str] | None) -> Any:
     if not names or not isinstance(value, int) or value == -1:
         return value
     if not 0 <= value < len(names):
-        raise HardlookError(f"{value} is no number of the {len(names)} names of its ClassLabel; correct the column")
+        raise HardlookError(
+            f"{value} is not an index into the {len(names)} names of its ClassLabel; correct the column"
+        )
     return names[value]

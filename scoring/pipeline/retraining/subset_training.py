@@ -89,8 +89,8 @@ class Retraining:
         self.examples = labelled(self.audit)
         if len(self.examples) < 2:
             raise HardlookError(
-                f"found {len(self.examples)} labelled, readable training examples; needed two at least "
-                'in a [[data]] table with split = "train"'
+                f"found {len(self.examples)} labelled, readable training examples; needed at least two in a [[data]] "
+                'table with split = "train"'
             )
         self.data = InMemory(Inputs(self.audit, self.run, self.examples))
         self.key = [self.run.config.get(name) for name in ("model", "arguments", "transform", "weights")]
@@ -202,8 +202,8 @@ class Retraining:
                 recorder.close()
         if own and not listener.epochs:
             raise HardlookError(
-                f"{settings['function']} ended no epoch; needed `for batch in recorder.watch(loader):` "
-                "in place of `for batch in loader:`, or recorder.end_epoch() after each epoch"
+                f"{settings['function']} recorded no epoch; needed `for batch in recorder.watch(loader):` in place of "
+                "`for batch in loader:`, or recorder.end_epoch() after each epoch"
             )
 
     def _train_by(
@@ -238,7 +238,8 @@ def dealt(examples: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     first = examples.drop_duplicates("fingerprint")
     if not 2 <= folds <= len(first):
         raise HardlookError(
-            f"{folds} folds of {len(first)} different training examples; needed from 2 to as many folds as examples"
+            f"{folds} folds of {len(first)} different training examples; needed at least 2 folds and at most one per "
+            "example"
         )
     order = [hashlib.sha256(f"{seed} {value}".encode()).hexdigest() for value in first["fingerprint"]]
     ordered = first.assign(order=order).sort_values(["label", "order"], kind="stable")

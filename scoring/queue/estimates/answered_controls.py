@@ -24,7 +24,7 @@ from scoring.reviews.verdicts import label_is_wrong
 def wrong_labels(decided: pd.DataFrame) -> pd.Series:
     """Per row of decisions or consensus: True where the given label is wrong, False where right, None where open.
 
-    decided: columns verdict, new_label, labels, label and, of a consensus, status.
+    decisions: columns verdict, new_label, labels, label and, of a consensus, status.
 
     >>> rows = pd.DataFrame({"verdict": ["given", "other", "unsure", "several"], "new_label": [None, "b", None, None],
     ...     "labels": [(), (), (), ("a", "b")], "label": ["a"] * 4})
@@ -49,7 +49,7 @@ def blind_verdicts(log: ReviewLog) -> pd.DataFrame:
 def control_answers(controls: pd.DataFrame, log: ReviewLog) -> pd.DataFrame:
     """The drawn controls with what is known of each: wrong (True, False, None), decided, blind, at.
 
-    decided: somebody gave a verdict, blind or not. blind: at least one verdict was. at: log position from which the
+    decisions: somebody gave a verdict, blind or not. blind: at least one verdict was. at: log position from which the
     answer is known; −1 where undecided.
     """
     consensus = log.consensus().set_index("example_id")
@@ -94,7 +94,7 @@ def double_reads(log: ReviewLog) -> dict[str, int]:
 
 
 def readers_table(log: ReviewLog, by: tuple[str, ...] = ("reviewer", "label")) -> pd.DataFrame:
-    """Per reviewer and class: decided, median seconds, read by others too, share that agreed, overturned.
+    """Per reviewer and class: decided, median seconds, also decided by others, share that agreed, overturned.
 
     agreement: of the decisions on examples that another reviewer decided too, the share whose answer all of them gave.
     overturned: decisions that an adjudication answered otherwise.

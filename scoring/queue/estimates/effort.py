@@ -83,8 +83,8 @@ class Effort:
         """When to stop, in words."""
         if not self.counted:
             return (
-                f"No control has been decided blind, so nothing is known about what the ranking misses. "
-                f"{self.plan.sentence}"
+                "No control has been decided blind yet, so the number of wrong labels that the ranking misses is "
+                f"unknown. {self.plan.sentence}"
             )
         finds = "" if np.isnan(self.next_hundred) else f"The next 100 decisions find about {self.next_hundred:.0f}; w"
         told = (
@@ -92,22 +92,22 @@ class Effort:
             f"wrong labels remain among {self.labelled:,}."
         )
         if self.reached:
-            return f"{told} The goal, fewer than {self.allowed:,}, is reached: you may stop."
+            return f"{told} The goal, fewer than {self.allowed:,}, is reached: you can stop."
         none, bound = chance_of_seeing(self.plan.error_rate, self.counted, self.plan.confidence)
         weak = (
             (
-                f" {self.counted:,} controls say little: without any error among them they could show at best fewer "
-                f"than {bound:.2g} wrong, of all labels."
+                f" {self.counted:,} controls are few: even without an error among them they could only show that "
+                f"fewer than {bound:.2g} labels are wrong."
             )
             if none > 1 - self.plan.confidence
             else ""
         )
-        settle = f" Settling the {self.waiting:,} open controls narrows this." if self.waiting else ""
+        settle = f" Deciding the {self.waiting:,} open controls narrows this interval." if self.waiting else ""
         if self.waiting and self.unblinded:
             settle += (
-                f" {self.unblinded:,} controls were decided with the model's opinion on screen, as suspects are "
-                f"before a "
-                "goal becomes stricter: they count once a second person has read them blind or a lead has settled them."
+                f" {self.unblinded:,} controls were decided with the model's output on screen (for example as "
+                "suspects before the goal became stricter): they count once a second reviewer has decided them blind "
+                "or a lead has adjudicated them."
             )
         return f"{told} The goal is fewer than {self.allowed:,}: go on.{weak}{settle}"
 

@@ -90,8 +90,8 @@ def fit_ranking(
     errors, keeps = int(wrong.sum()), int((~wrong).sum())
     if min(errors, keeps) < LEAST:
         raise HardlookError(
-            f"a fitted ranking needs at least {LEAST} examples whose label was found wrong and {LEAST} "
-            f"that were kept; there are {errors} and {keeps}, so the default ranking stays"
+            f"a fitted ranking needs at least {LEAST} examples with a wrong label and {LEAST} with a right label; "
+            f"found {errors} and {keeps}; review more examples"
         )
     features = design(ranks[known], labels[known], predictions[known])
     x = features.to_numpy()

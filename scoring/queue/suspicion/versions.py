@@ -54,8 +54,8 @@ def suspicion(run: Run, examples: pd.DataFrame) -> pd.Series:
     carriers = [one for one in used if one.family in EARNED]
     if not carriers:
         raise HardlookError(
-            f"suspicion combines scores that find label errors, and run {run.name!r} has none of the "
-            "families dynamics, loss and neighbours; run `hardlook score` for aum, uncertainty or neighbours"
+            f"suspicion combines scores that find label errors, and run {run.name!r} has none of the score families "
+            "dynamics, loss and neighbours; run `hardlook score` for aum, uncertainty or neighbours"
         )
     version = adopted(run)
     if version is None:
@@ -129,7 +129,8 @@ def _fitted_sentence(version: dict[str, Any], used: list[Component]) -> str:
     strong = sorted(used, key=lambda one: -abs(version["coefficients"].get(f"score:{one.family}", 0.0)))
     return (
         f"Most suspicious first: ranking {version['version']}, fitted to {version['errors'] + version['keeps']:,} "
-        f"decisions on top of the mean rank; it leans most on {', '.join(one.title for one in strong[:3])}"
+        "decisions in addition to the mean rank; its largest weights are those of "
+        f"{', '.join(one.title for one in strong[:3])}"
     )
 
 

@@ -79,7 +79,7 @@ def test_a_picture_outside_any_class_folder_has_no_label(tmp_path):
     save(tmp_path / "train/a.png")
     listing = source_of(tmp_path, 'path = "train"\nsplit = "train"').listing()
     assert listing.labels == [None]
-    assert listing.unlabelled == "lies in no class folder"
+    assert listing.unlabelled == "is not in a class folder"
 
 
 def test_a_folder_named_like_a_picture_is_listed_not_entered(tmp_path):

@@ -183,7 +183,7 @@ def test_a_dataset_dict_needs_its_split_named(tmp_path):
     datasets = pytest.importorskip("datasets")
     datasets.DatasetDict({"train": hugging_face(4), "validation": hugging_face(2)}).save_to_disk(tmp_path / "saved")
     ingest(audit_of(tmp_path, 'path = "saved"\nsplit = "train"'))
-    with pytest.raises(HardlookError, match="needs dataset_split; there is: train, validation"):
+    with pytest.raises(HardlookError, match="needs dataset_split; available: train, validation"):
         ingest(audit_of(tmp_path, 'path = "saved"\nsplit = "test"'))
     assert ingest(audit_of(tmp_path, 'path = "saved"\nsplit = "test"\ndataset_split = "validation"')).examples == 2
 
