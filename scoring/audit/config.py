@@ -164,9 +164,9 @@ def check_kinds(config: Mapping[str, Any]) -> None:
                 raise HardlookError(f"audit.toml: [run.{name}] {key} has no effect there; {MOVED[key]}")
         if str(run.get("weights", "")).strip().lower() in KINDS_OF_WEIGHTS:
             raise HardlookError(
-                f"audit.toml: [run.{name}] weights = {run['weights']!r} is the key for a checkpoint to train from, "
-                "not for the kind of weights; remove it and write averaged = true to audit the moving average of the "
-                "weights (EMA), or averaged = false to audit the trained weights"
+                f"audit.toml: [run.{name}] weights = {run['weights']!r} names a kind of weights, but weights is the "
+                "path of a checkpoint to train from; remove it and write averaged = true to audit the moving average "
+                "of the weights (EMA), or averaged = false to audit the trained weights"
             )
         _check(f"[run.{name}] ", run, RUN)
 

@@ -167,7 +167,7 @@ def _keep_text(reading: Reading, source: Source, row: int, path: str | None, con
     """The beginning as JSON, which a page draws as text, and for what is no file the text as UTF-8."""
     text = source.original(row, path, content)
     if not isinstance(text, str) or not text.strip():
-        raise HardlookError(f"contains {text!r:.40}")
+        raise HardlookError(f"contains {text!r:.40} instead of text")
     reading.thumbnail = json.dumps({"text": text[:HEAD]}).encode()
     reading.kept = text.encode("utf8") if path is None or source.loader else None
 

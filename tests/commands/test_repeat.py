@@ -66,7 +66,7 @@ def test_repeat_adds_trains_and_scores_runs_and_leaves_them_alone_afterwards(sam
 def test_repeat_refuses_what_it_cannot_repeat(sample_copy, capsys):
     toml = sample_copy / "audit.toml"
     assert hardlook("repeat", sample_copy) == 1
-    assert "name other seeds" in capsys.readouterr().err
+    assert "give other values" in capsys.readouterr().err
     toml.write_text(toml.read_text() + '\n[run.main-seed5]\nlike = "main"\ntraining = { seed = 6 }\n')
     before = toml.read_text()
     assert hardlook("repeat", sample_copy, "--seeds", "5,7") == 1

@@ -182,7 +182,7 @@ def test_a_picture_that_cannot_be_shown_says_why(tmp_path):
     (tmp_path / "pool/b.png").write_bytes(b"text")
     audit = audit_of(tmp_path, 'path = "pool"\nsplit = "pool"')
     ingest(audit)
-    with pytest.raises(HardlookError, match="not a picture"):
+    with pytest.raises(HardlookError, match="not an image"):
         shown(audit, 1)
     (tmp_path / "pool/a.png").unlink()
     with pytest.raises(HardlookError, match="'pool/a.png' cannot be read: No such file"):
@@ -210,7 +210,7 @@ def test_texts_are_kept_and_shown_whole(tmp_path):
     assert original_text(audit, examples.iloc[0]) == "üben <b>"
     assert original_picture(audit, examples.iloc[2]) == (b"from a file", "text/plain; charset=utf-8")
     assert Originals(audit).read(1, 0) == "from a file"
-    assert [problem["problem"] for problem in found.problems] == ["contains ''"]
+    assert [problem["problem"] for problem in found.problems] == ["contains '' instead of text"]
 
 
 def test_a_page_never_imports_what_the_audit_names(tmp_path):

@@ -87,7 +87,7 @@ def test_a_significant_gain_of_the_other_orientation_is_an_error_even_where_the_
     )  # the accuracy is as expected: nets may know upright pictures better
     told = [finding.text for finding in found if finding.level == level]
     assert len(told) == 1 and "EXIF orientation" in told[0] and "exif = true in data[0]" in told[0]
-    assert "100.0% with this corrected" in told[0] or "would be 100.0% otherwise" in told[0]
+    assert "100.0% with this corrected" in told[0] or "would be 100.0% with this change" in told[0]
     (tmp_path / "audit.toml").write_text(
         (tmp_path / "audit.toml").read_text().replace('path = "test"', 'path = "test"\nexif = true')
     )
@@ -234,6 +234,6 @@ def test_sources_that_are_read_differently_are_refused_where_pictures_are_turned
     )
     (folder / "audit.toml").write_text(both)
     errors = [finding.text for finding in findings(folder) if finding.level == "error"]
-    assert len(errors) == 1 and "read differently: data[0] without" in errors[0] and "data[1] with" in errors[0]
+    assert len(errors) == 1 and "handle EXIF orientation differently: data[0] without" in errors[0] and "data[1] with" in errors[0]
     (folder / "audit.toml").write_text(both.replace('split = "train"', 'split = "train"\nexif = false'))
     assert not any("read differently" in finding.text for finding in findings(folder))

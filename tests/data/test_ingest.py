@@ -324,8 +324,8 @@ def test_broken_files_are_listed_with_their_reasons_and_stop_nothing(tmp_path):
     found = ingest(audit)
     problems = {problem["example_id"].rpartition("/")[2]: problem["problem"] for problem in found.problems}
     assert problems.keys() == {"empty.png", "text.png", "short.png", "folder.png", "gone.png", "loose.png"}
-    assert "empty" in problems["empty.png"] and "not a picture" in problems["text.png"]
-    assert "broken" in problems["short.png"] and "folder" in problems["folder.png"]
+    assert "empty" in problems["empty.png"] and "not an image" in problems["text.png"]
+    assert "damaged" in problems["short.png"] and "folder" in problems["folder.png"]
     assert "no such file" in problems["gone.png"] and "class folder" in problems["loose.png"]
     examples = read_examples(audit).set_index("example_id")
     assert examples["problem"].notna().sum() == 6

@@ -111,7 +111,7 @@ def test_averages_under_a_prefix_are_told_apart_too(tmp_path):
 def test_averages_under_a_prefix_are_taken_when_asked(tmp_path):
     flat = {**{f"ema.{k}": v for k, v in state(2).items()}, **state(1)}
     torch.save(flat, tmp_path / "a.pt")
-    assert "EMA (under 'ema.')" in loads(tmp_path / "a.pt", Net(seed=1))[0]
+    assert "EMA weights (under 'ema.')" in loads(tmp_path / "a.pt", Net(seed=1))[0]
     assert loads(tmp_path / "a.pt", Net(seed=2), weights="ema") == ("used the EMA weights (under 'ema.')",)
 
 

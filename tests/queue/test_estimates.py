@@ -269,7 +269,7 @@ def test_blind_controls_reach_the_goal_and_say_so(audited):
     bought = effort(audit, audit.run(), log)
     assert bought.counted == needed
     assert bought.remaining.high < bought.allowed and bought.reached
-    assert "you may stop" in bought.sentence
+    assert "you can stop" in bought.sentence
     assert bought.history["high"].is_monotonic_decreasing
 
 
@@ -277,7 +277,7 @@ def test_too_few_controls_certify_nothing(audited):
     audit, log, _, rows = audited
     decide(log, [(*row, False) for row in rows[:20]])
     bought = effort(audit, audit.run(), log)
-    assert not bought.reached and "20 controls say little" in bought.sentence
+    assert not bought.reached and "20 controls are few" in bought.sentence
 
 
 def test_unblinded_controls_certify_nothing(audited):

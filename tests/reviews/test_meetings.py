@@ -80,7 +80,7 @@ def test_everybody_is_at_the_item_where_the_lead_is_and_it_stays_on_the_agenda(d
 
 
 def test_an_empty_agenda_opens_no_meeting(log):
-    with pytest.raises(HardlookError, match="nothing is on the agenda"):
+    with pytest.raises(HardlookError, match="the agenda is empty"):
         meetings.start(log, meetings.agenda(log), "lea")
 
 
@@ -164,7 +164,7 @@ def test_minutes_tell_all_and_nothing_in_them_is_markup(disputed):
         "meeting 1",
         "led by lea",
         "1 of 3 items decided",
-        "hands: it is 5 2",
+        "votes: it is 5 2",
         "**decided by lea**: it is 5",
         "ana: it is 5; “looks like a 5”",
         "nothing was decided",

@@ -87,7 +87,7 @@ def test_the_split_can_be_a_column(tmp_path):
     listing = source_of(tmp_path, 'path = "all.csv"\nsplit_column = "set"\nsplit_map = { val = "test" }').listing()
     assert listing.splits == ["train", "test", "pool"]
     assert listing.labels == ["cat", "dog", None]
-    with pytest.raises(HardlookError, match="row 1 says split 'val'.*split_map"):
+    with pytest.raises(HardlookError, match="row 1 has split 'val'.*split_map"):
         source_of(tmp_path, 'path = "all.csv"\nsplit_column = "set"').listing()
 
 
@@ -206,7 +206,7 @@ def test_parquet_as_hugging_face_writes_images(tmp_path):
 
 def test_a_broken_parquet_file_is_one_clear_error(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no more")
-    with pytest.raises(HardlookError, match="no Parquet file"):
+    with pytest.raises(HardlookError, match="not a Parquet file"):
         source_of(tmp_path, 'path = "a.parquet"\nsplit = "train"').listing()
 
 
