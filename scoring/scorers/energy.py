@@ -57,23 +57,23 @@ class Energy(Scorer):
 
     temperature: float = 1.0
 
-    def lacks(self, run: RunContext) -> str | None:
+    def lacks(self, context: RunContext) -> str | None:
         """Imported predictions are probabilities, which have lost the scale of the logits."""
-        if not run.run.config:
-            return f"energy needs the model's logits, and the imported run {run.run.name!r} has only probabilities"
+        if not context.run.config:
+            return f"energy needs the model's logits, and the imported run {context.run.name!r} has only probabilities"
         return None
 
-    def fit(self, run: RunContext, workdir: Path) -> dict[str, float]:
+    def fit(self, context: RunContext, workdir: Path) -> dict[str, float]:
         """The energies of all examples, by id; null where the model returns probabilities or their logarithm."""
-        if run.model.keeps_logits:
-            values = energy(run.aligned(run.run.logits_path), self.temperature)
+        if context.model.keeps_logits:
+            values = energy(context.aligned(context.run.logits_path), self.temperature)
         else:
-            values = np.full(len(run.examples), np.nan)
-            run.note(
+            values = np.full(len(context.examples), np.nan)
+            context.note(
                 "energy is null: the model returns probabilities, from which the logits' normalisation cannot be "
                 "recovered"
             )
-        return dict(zip(run.examples["example_id"], values, strict=True))
+        return dict(zip(context.examples["example_id"], values, strict=True))
 
     def score(self, shard: Shard, state: dict[str, float]) -> Columns:
         """From the shard's logits."""

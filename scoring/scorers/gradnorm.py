@@ -58,16 +58,20 @@ class GradNorm(Scorer):
 
     temperature: float = 1.0
 
-    def lacks(self, run: RunContext) -> str | None:
+    def lacks(self, context: RunContext) -> str | None:
         """Imported predictions are probabilities, which have lost the scale of the logits."""
-        if not run.run.config:
-            return f"gradnorm needs the model's logits, and the imported run {run.run.name!r} has only probabilities"
+        if not context.run.config:
+            return (
+                f"gradnorm needs the model's logits, and the imported run {context.run.name!r} has only probabilities"
+            )
         return None
 
-    def fit(self, run: RunContext, workdir: Path) -> dict[str, float]:
+    def fit(self, context: RunContext, workdir: Path) -> dict[str, float]:
         """GradNorm of all examples, by id: the shard has no logits."""
-        values = gradnorm(run.features, run.aligned(run.run.logits_path), self.temperature) * abs(run.head["scale"])
-        return dict(zip(run.examples["example_id"], values, strict=True))
+        values = gradnorm(context.features, context.aligned(context.run.logits_path), self.temperature) * abs(
+            context.head["scale"]
+        )
+        return dict(zip(context.examples["example_id"], values, strict=True))
 
     def score(self, shard: Shard, state: dict[str, float]) -> Columns:
         """Look the shard's examples up."""

@@ -52,16 +52,16 @@ class GraNd(Scorer):
     early: int = 3
     batch_size: int = 256
 
-    def fit(self, run: RunContext, workdir: Path) -> str:
+    def fit(self, context: RunContext, workdir: Path) -> str:
         """Over which layers: those that were asked for, or all where the head has no closed form."""
         if self.layers not in LAYERS or self.early < 1:
             raise HardlookError(
                 f"grand: layers = {self.layers!r}, early = {self.early}; needed layers = head or all, and early of at "
                 "least 1"
             )
-        if self.layers == "all" or run.head.get("linear"):
+        if self.layers == "all" or context.head.get("linear"):
             return self.layers
-        run.note(f"over all layers: {run.head.get('reason', 'the head was not measured')}")
+        context.note(f"over all layers: {context.head.get('reason', 'the head was not measured')}")
         return "all"
 
     def score(self, shard: Shard, state: str | None) -> Columns:

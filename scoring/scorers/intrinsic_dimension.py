@@ -103,21 +103,21 @@ class IntrinsicDimension(Scorer):
     k1: int = 10
     k2: int = 20
 
-    def depends(self, run: RunContext) -> int:
+    def depends(self, context: RunContext) -> int:
         """Everybody's features: one example more may be a neighbour of any."""
-        return run.run.features_path.stat().st_mtime_ns
+        return context.run.features_path.stat().st_mtime_ns
 
-    def fit(self, run: RunContext, workdir: Path) -> dict[str, float]:
+    def fit(self, context: RunContext, workdir: Path) -> dict[str, float]:
         """Dimension of every example by id, split by split."""
-        features, splits = run.features, run.examples["split"].to_numpy(dtype=object)
+        features, splits = context.features, context.examples["split"].to_numpy(dtype=object)
         values = np.full(len(features), np.nan)
         for split in sorted(set(splits)):
             rows = np.flatnonzero((splits == split) & np.isfinite(features).all(1))
             k2 = min(self.k2, len(rows) - 1)
             if k2 >= self.k1:
-                radii = neighbour_radii(features[rows], k2, run.audit.seed)
+                radii = neighbour_radii(features[rows], k2, context.audit.seed)
                 values[rows] = intrinsic_dimension(radii, self.k1, k2)
-        return dict(zip(run.examples["example_id"], values, strict=True))
+        return dict(zip(context.examples["example_id"], values, strict=True))
 
     def score(self, shard: Shard, state: dict[str, float]) -> Columns:
         """Look the shard's examples up."""

@@ -106,30 +106,32 @@ class LabelQuality(Scorer):
 
     method: str = "self_confidence"
 
-    def depends(self, run: RunContext) -> str:
+    def depends(self, context: RunContext) -> str:
         """All labels, since each sets its class's threshold, and the out-of-fold probabilities."""
-        fold = run.run.out_of_fold_path
-        labels = [run.examples[name].fillna("").tolist() for name in ("example_id", "split", "label")]
+        fold = context.run.out_of_fold_path
+        labels = [context.examples[name].fillna("").tolist() for name in ("example_id", "split", "label")]
         return digest([labels, fold.stat().st_mtime_ns if fold.is_file() else None])
 
-    def fit(self, run: RunContext, workdir: Path) -> pd.DataFrame:
+    def fit(self, context: RunContext, workdir: Path) -> pd.DataFrame:
         """Ask cleanlab once per group of examples → its answers by example_id."""
         if self.method not in METHODS:
             raise HardlookError(f"label_quality: method = {self.method!r}; needed one of {', '.join(METHODS)}")
-        _, last = run.predicted
+        _, last = context.predicted
         folds = (
-            run.aligned(run.run.out_of_fold_path) if run.run.out_of_fold_path.is_file() else np.full_like(last, np.nan)
+            context.aligned(context.run.out_of_fold_path)
+            if context.run.out_of_fold_path.is_file()
+            else np.full_like(last, np.nan)
         )
-        split = run.examples["split"].to_numpy()
-        state = pd.DataFrame(np.nan, index=run.examples["example_id"], columns=[c.name for c in self.columns])
+        split = context.examples["split"].to_numpy()
+        state = pd.DataFrame(np.nan, index=context.examples["example_id"], columns=[c.name for c in self.columns])
         for name, probabilities, of_split in (
             ("out_of_sample", folds, "train"),
             ("out_of_sample", last, "test"),
             ("in_sample", last, "train"),
         ):
-            rows = (split == of_split) & (run.labels >= 0) & np.isfinite(probabilities).all(1)
+            rows = (split == of_split) & (context.labels >= 0) & np.isfinite(probabilities).all(1)
             if rows.any():
-                quality, issue = confident_learning(probabilities[rows], run.labels[rows], self.method)
+                quality, issue = confident_learning(probabilities[rows], context.labels[rows], self.method)
                 state.loc[rows, name], state.loc[rows, f"{name}_issue"] = quality, issue.astype(float)
         return state
 

@@ -68,32 +68,36 @@ class NeighbourScores(Scorer):
     fewest: int = 10
     exact: int = EXACT
 
-    def depends(self, run: RunContext) -> str:
+    def depends(self, context: RunContext) -> str:
         """The training examples and their labels: they are everybody's neighbours."""
-        train = run.examples[run.examples["split"] == "train"]
+        train = context.examples[context.examples["split"] == "train"]
         return digest([train[name].fillna("").tolist() for name in ("example_id", "fingerprint", "label")])
 
-    def fit(self, run: RunContext, workdir: Path) -> pd.DataFrame:
+    def fit(self, context: RunContext, workdir: Path) -> pd.DataFrame:
         """Search once, write ``neighbours.parquet`` → what the neighbours say, by example_id."""
-        base = training_base(run)
-        own = np.full(len(run.examples), -1)
+        base = training_base(context)
+        own = np.full(len(context.examples), -1)
         own[base] = np.arange(len(base))
         most = min(max(self.k, KEPT), len(base) - 1)
-        run.say(
+        context.say(
             f"neighbours: {most} nearest of {len(base):,} training examples"
             f"{', exactly' if len(base) <= self.exact else ', approximately'}"
         )
-        found = nearest(run.features, run.features[base], most, own=own, exact=self.exact, seed=run.audit.seed)
-        ids = run.examples["example_id"].to_numpy(dtype=object)
-        write_neighbours(run.run.neighbours_path, ids, ids[base], found, {"k": most, "exact": len(base) <= self.exact})
-        labels = run.labels[base]
-        k = fair_k(self.k, labels, run.labels, self.fewest)
+        found = nearest(
+            context.features, context.features[base], most, own=own, exact=self.exact, seed=context.audit.seed
+        )
+        ids = context.examples["example_id"].to_numpy(dtype=object)
+        write_neighbours(
+            context.run.neighbours_path, ids, ids[base], found, {"k": most, "exact": len(base) <= self.exact}
+        )
+        labels = context.labels[base]
+        k = fair_k(self.k, labels, context.labels, self.fewest)
         near = found.distances[:, :KEPT]
         there = np.isfinite(near).any(1)
         distance = np.full(len(near), np.nan)
         distance[there] = np.nanmean(near[there], axis=1)
         return pd.DataFrame(
-            {"disagreement": disagreement(found.positions, labels, run.labels, k), "distance": distance}, index=ids
+            {"disagreement": disagreement(found.positions, labels, context.labels, k), "distance": distance}, index=ids
         )
 
     def score(self, shard: Shard, state: pd.DataFrame) -> Columns:

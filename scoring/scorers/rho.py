@@ -83,9 +83,9 @@ class RHO(Scorer):
         """The file that it reads."""
         return context.run.irreducible_path.stat().st_mtime_ns
 
-    def fit(self, run: RunContext, workdir: Path) -> dict[tuple[str, str | None], np.ndarray]:
+    def fit(self, context: RunContext, workdir: Path) -> dict[tuple[str, str | None], np.ndarray]:
         """(example_id, label) → irreducible loss, in the place of its column."""
-        table = read_table(run.run.irreducible_path).to_pandas()
+        table = read_table(context.run.irreducible_path).to_pandas()
         rows = np.full((len(table), len(self.columns)), np.nan)
         rows[:, -1] = table["loss"]
         return dict(zip(zip(table["example_id"], table["label"], strict=True), rows, strict=True))

@@ -102,9 +102,9 @@ class SecondSplit(Scorer):
         """The file that it reads."""
         return context.run.second_split_path.stat().st_mtime_ns
 
-    def fit(self, run: RunContext, workdir: Path) -> dict[tuple[str, str | None], np.ndarray]:
+    def fit(self, context: RunContext, workdir: Path) -> dict[tuple[str, str | None], np.ndarray]:
         """(example_id, label) → the three numbers."""
-        table = read_table(run.run.second_split_path).to_pandas()
+        table = read_table(context.run.second_split_path).to_pandas()
         rows = table[[column.name for column in self.columns]].to_numpy(dtype=float)
         return dict(zip(zip(table["example_id"], table["label"], strict=True), rows, strict=True))
 

@@ -55,26 +55,26 @@ class SelfInfluence(Scorer):
     subset: int = 5000
     tolerance: float = 1e-4
 
-    def fit(self, run: RunContext, workdir: Path) -> Exact | ByProducts:
+    def fit(self, context: RunContext, workdir: Path) -> Exact | ByProducts:
         """What solves with the head's damped Hessian over the labelled training examples; made anew each time."""
         from scoring.curvature import head_hessian
         from scoring.influence import head_factor
 
-        _, probabilities = run.predicted
-        features, l2 = run.features, run.run.config.get("l2", 0.0)
+        _, probabilities = context.predicted
+        features, l2 = context.features, context.run.config.get("l2", 0.0)
         rows = np.flatnonzero(
-            (run.examples["split"] == "train").to_numpy() & (run.labels >= 0) & np.isfinite(features).all(1)
+            (context.examples["split"] == "train").to_numpy() & (context.labels >= 0) & np.isfinite(features).all(1)
         )
         if not len(rows):
             raise HardlookError("self_influence needs labelled training examples, found none")
-        bias, scale = run.head["bias"], run.head["scale"]
+        bias, scale = context.head["bias"], context.head["scale"]
         damping, l2 = self.damping / scale**2, l2 / scale**2
         needed = 8 * (probabilities.shape[1] * (features.shape[1] + bias)) ** 2
         if needed <= self.memory_budget * 2**30:
             hessian = head_hessian(features[rows], probabilities[rows], l2=l2, bias=bias)
             return Exact(head_factor(hessian, damping), bias)
-        rows = np.sort(np.random.default_rng(run.audit.seed).permutation(rows)[: self.subset])
-        run.say(
+        rows = np.sort(np.random.default_rng(context.audit.seed).permutation(rows)[: self.subset])
+        context.say(
             f"self_influence: the exact head Hessian takes {needed / 2**30:.1f} GB, the budget is "
             f"{self.memory_budget} GB; conjugate gradients over {len(rows):,} training examples are used instead"
         )

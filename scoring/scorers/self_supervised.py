@@ -69,10 +69,10 @@ class SelfSupervised(Scorer):
         """The file that it reads."""
         return context.run.self_supervised_path.stat().st_mtime_ns
 
-    def fit(self, run: RunContext, workdir: Path) -> dict[str, np.ndarray]:
+    def fit(self, context: RunContext, workdir: Path) -> dict[str, np.ndarray]:
         """example_id → the three numbers, where the example is still the one that was measured."""
-        table = read_table(run.run.self_supervised_path).to_pandas()
-        now = run.examples.set_index("example_id")["fingerprint"].reindex(table["example_id"]).to_numpy()
+        table = read_table(context.run.self_supervised_path).to_pandas()
+        now = context.examples.set_index("example_id")["fingerprint"].reindex(table["example_id"]).to_numpy()
         same = now == table["fingerprint"].to_numpy()
         rows = table[[column.name for column in self.columns]].to_numpy(dtype=float)
         return dict(zip(table["example_id"][same], rows[same], strict=True))

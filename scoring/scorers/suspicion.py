@@ -47,11 +47,11 @@ class Suspicion(Scorer):
         files = [run.score_path(name) for name in run.score_names() if name != self.name]
         return [adopted(run), [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]]
 
-    def fit(self, run: RunContext, workdir: Path) -> pd.Series:
+    def fit(self, context: RunContext, workdir: Path) -> pd.Series:
         """The ranking of all examples, by example_id."""
         from scoring.queue.suspicion import suspicion
 
-        return suspicion(run.run, run.examples)
+        return suspicion(context.run, context.examples)
 
     def score(self, shard: Shard, state: pd.Series) -> Columns:
         """The shard's part of it."""

@@ -174,26 +174,28 @@ class VoG(Scorer):
     embedding: str = ""
     padding: int = -1
 
-    def fit(self, run: RunContext, workdir: Path) -> dict[str, int] | None:
+    def fit(self, context: RunContext, workdir: Path) -> dict[str, int] | None:
         """What the transform says is padding. In bfloat16, a sample must rank as in float32, else ``HardlookError``."""
-        state = self.padding_state(run)
-        if self._reduced(run.model):
-            self._compare_precisions(run, state)
+        state = self.padding_state(context)
+        if self._reduced(context.model):
+            self._compare_precisions(context, state)
         return state
 
-    def padding_state(self, run: RunContext) -> dict[str, int] | None:
+    def padding_state(self, context: RunContext) -> dict[str, int] | None:
         """``{"padding": token number}`` where the run's transform, or its tokenizer, names one."""
         from scoring.gradients.token_embedding import padding_of_transform
 
-        found = padding_of_transform(run.inputs.transform)
+        found = padding_of_transform(context.inputs.transform)
         return None if found is None else {"padding": found}
 
-    def _compare_precisions(self, run: RunContext, state: dict[str, int] | None) -> None:
+    def _compare_precisions(self, context: RunContext, state: dict[str, int] | None) -> None:
         """Refuse bfloat16 where a sample of the run's examples is not ranked as in float32."""
         from scoring.evaluation.reduced_precision import ENOUGH, balanced_sample, lowest_agreement
 
-        predictions, _ = run.predicted
-        shard = run.shard(self, balanced_sample(np.where(run.labels >= 0, run.labels, predictions), run.audit.seed))
+        predictions, _ = context.predicted
+        shard = context.shard(
+            self, balanced_sample(np.where(context.labels >= 0, context.labels, predictions), context.audit.seed)
+        )
         if not len(shard):
             return
         full, half = (one._run(vog, shard, state) for one in (replace(self, precision="float32"), self))
@@ -204,7 +206,7 @@ class VoG(Scorer):
                 f"vog in bfloat16 ranks this run's examples differently from float32: {told}; needed {ENOUGH}; leave "
                 "out --vog-precision"
             )
-        run.say(f"vog in bfloat16: {told}, the lowest of all columns")
+        context.say(f"vog in bfloat16: {told}, the lowest of all columns")
 
     def score(self, shard: Shard, state: dict[str, int] | None) -> Columns:
         """Raw VoG of the shard's examples, every stage, index and form."""
