@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from scoring.audit.errors import HardlookError
-from scoring.audit.roles import reaches, role_of
+from scoring.audit.roles import role_includes, role_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -76,7 +76,7 @@ class Identity:
 
     def may(self, role: str) -> bool:
         """Whether their role includes this one."""
-        return reaches(self.role, role)
+        return role_includes(self.role, role)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Access:
         reason = None
         if role is None:
             reason = f"{name} has no role in this audit; whoever keeps it adds the name under [roles] in audit.toml."
-        elif not reaches(role, "auditor"):
+        elif not role_includes(role, "auditor"):
             reason = f"Read-only: {name} is a {role} of this audit; auditors and leads decide."
         return Identity(self.host, name, reason, role, self.way == "alone")
 

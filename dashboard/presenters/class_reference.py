@@ -25,7 +25,7 @@ from dashboard.queries.selection import identifier, source
 from scoring.audit import Audit, Run
 from scoring.audit.storage import read_vectors
 from scoring.reviews.guidelines import Section, sections
-from scoring.reviews.verdicts import saying
+from scoring.reviews.verdicts import verdicts_by_label_status
 
 MOST = 7
 SURE = 200
@@ -66,7 +66,7 @@ def _sections(guidelines: database.Stamp | None, classes: Sequence[str]) -> dict
 
 def _found_wrong(audit: Audit) -> set[str]:
     said = second_reader.as_seen(audit, decisions.state_at(audit), serving().identity.reviewer)
-    return set().union(*(said[verdict] for verdict in saying("wrong", "either")))
+    return set().union(*(said[verdict] for verdict in verdicts_by_label_status("wrong", "either")))
 
 
 def typical_ids(audit: Audit, run: Run, name: str) -> list[str]:

@@ -22,7 +22,7 @@ from dashboard.queries.log_tail import Tail
 from scoring.audit import Audit
 from scoring.reviews import ReviewLog
 from scoring.reviews import decisions as verdicts
-from scoring.reviews.verdicts import VERDICTS, saying, taking
+from scoring.reviews.verdicts import VERDICTS, verdicts_by_label_status, verdicts_with_field
 
 STATES = 16
 TOLD = ("decided", "given", "other", "disputed", "flagged")
@@ -106,8 +106,11 @@ def progress(audit: Audit) -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "decided": grouped.size(),
-            "relabelled": decisions["verdict"].isin(taking("new_label")).groupby(decisions["reviewer"]).sum(),
-            "unsure": decisions["verdict"].isin(saying("open")).groupby(decisions["reviewer"]).sum(),
+            "relabelled": decisions["verdict"]
+            .isin(verdicts_with_field("new_label"))
+            .groupby(decisions["reviewer"])
+            .sum(),
+            "unsure": decisions["verdict"].isin(verdicts_by_label_status("open")).groupby(decisions["reviewer"]).sum(),
             "last": grouped["created_at"].max(),
             "seconds": grouped["seconds"].median(),
         }

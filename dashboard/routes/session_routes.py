@@ -29,7 +29,7 @@ from dashboard.review_session import shared_queue
 from dashboard.routes.http import FOREVER, SAFE, json_reply, missing, posted_ids, refusal, run_of
 from scoring.audit.errors import HardlookError
 from scoring.reviews import LogUnavailable
-from scoring.reviews.sessions import Sitting, sitting
+from scoring.reviews.sessions import ReviewSession, sitting
 
 MOST = 24
 
@@ -104,7 +104,7 @@ def sitting_now(_request: Request) -> Response:
     return _told(lambda: asdict(_sitting(reviewer)))
 
 
-def _sitting(reviewer: str | None) -> Sitting:
+def _sitting(reviewer: str | None) -> ReviewSession:
     decided = open_log(database.open_audit()).decisions()
     return sitting(decided[decided["reviewer"] == reviewer], pd.Timestamp.now(tz="UTC"))
 

@@ -53,10 +53,10 @@ def role_of(name: str | None, roles: Mapping[str, tuple[str, ...]], otherwise: s
     return held[-1] if held else otherwise
 
 
-def reaches(role: str | None, needed: str) -> bool:
+def role_includes(role: str | None, needed: str) -> bool:
     """Whether a role includes another.
 
-    >>> reaches("lead", "auditor"), reaches("viewer", "auditor"), reaches(None, "viewer")
+    >>> role_includes("lead", "auditor"), role_includes("viewer", "auditor"), role_includes(None, "viewer")
     (True, False, False)
     """
     return role is not None and ROLES.index(role) >= ROLES.index(needed)

@@ -59,11 +59,11 @@ def assign(options: argparse.Namespace) -> int:
     client = f"assign {secrets.token_hex(8)}"
     with ReviewLog.open(url, audit=audit.log_name(url)) as log:
         if options.release:
-            log.append(assignments.releasing(ids, by, client))
+            log.append(assignments.release_events(ids, by, client))
             print(f"released {len(ids):,} examples")
         else:
-            dealt = assignments.deal(ids, assignments.shares_of(options.to), audit.seed)
-            log.append(assignments.assigning(dealt, by, client))
+            dealt = assignments.deal(ids, assignments.parse_shares(options.to), audit.seed)
+            log.append(assignments.assignment_events(dealt, by, client))
             print(assignments.workload(log).to_string(index=False))
     print(
         f"next: hardlook dashboard {options.audit} (/suspects shows assigned examples first; /reviews shows each "

@@ -33,7 +33,7 @@ def check(options: argparse.Namespace) -> int:
     audit = Audit.open(options.audit)
     run = audit.run(options.run)
     read_data(audit)
-    wrong = check_and_tell(open_context(audit, run, options.device), quiet=False)
+    wrong = check_and_print(open_context(audit, run, options.device), quiet=False)
     named = f"{options.audit}" + (f" --run {run.name}" if options.run else "")
     print(
         f"next: correct these errors, then run hardlook check {named} again"
@@ -43,7 +43,7 @@ def check(options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def check_and_tell(context: Context, quiet: bool) -> list:
+def check_and_print(context: Context, quiet: bool) -> list:
     """Run the check and print it; returns the findings that are errors."""
     from scoring.pipeline.check import check_run
 

@@ -35,13 +35,13 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
 
 def convert(options: argparse.Namespace) -> int:
     """Extract tensors from checkpoints that need unpickling."""
-    from scoring.models.conversion import contents_told, convert_checkpoint
+    from scoring.models.conversion import convert_checkpoint, describe_contents
 
     for name in options.checkpoints:
         path = Path(name)
         out = (Path(options.out) if options.out else path.parent) / f"{path.stem}.safetensors"
         convert_checkpoint(path, out, trust=options.trust, weights=options.weights)
-        print(f"wrote {out}: {contents_told(out)}")
+        print(f"wrote {out}: {describe_contents(out)}")
     named = "it" if len(options.checkpoints) == 1 else "them"
     print(f"next: add {named} to checkpoints in audit.toml, then run hardlook check AUDIT")
     return 0

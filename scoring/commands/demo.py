@@ -12,7 +12,7 @@ from scoring.commands.console import add_command, device_argument, read_data
 from scoring.commands.new import copy_sample
 from scoring.commands.score import score_audit
 from scoring.commands.slice import slice_audit
-from scoring.commands.train import train_and_tell
+from scoring.commands.train import train_and_print
 
 if TYPE_CHECKING:
     from scoring.audit import Audit
@@ -49,7 +49,7 @@ def demo(options: argparse.Namespace) -> int:
 
     audit = Audit.open(folder)
     read_data(audit)
-    train_and_tell(audit, audit.run(), options.device)
+    train_and_print(audit, audit.run(), options.device)
     score_audit(audit, audit.run(), options)
     slice_audit(audit, audit.run(), ["kmeans", "rule"])
     _report_truth(audit)

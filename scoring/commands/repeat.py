@@ -16,7 +16,7 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.storage import atomic_path
 from scoring.commands.console import add_command, audit_argument, device_argument, read_data
 from scoring.commands.score import score_audit
-from scoring.commands.train import train_and_tell
+from scoring.commands.train import train_and_print
 
 if TYPE_CHECKING:
     from scoring.audit import Audit
@@ -72,7 +72,7 @@ def repeat(options: argparse.Namespace) -> int:
     read_data(audit)
     for name in wanted:
         print(f"hardlook repeat: {audit.name}, run {name}")
-        train_and_tell(audit, audit.run(name), options.device)
+        train_and_print(audit, audit.run(name), options.device)
         score_audit(audit, audit.run(name), options)
     print(f"next: hardlook dashboard {options.audit}, page Compare, stability")
     return 0

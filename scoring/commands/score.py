@@ -60,7 +60,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         if not fields:
             continue
         group = command.add_argument_group(f"{name} settings")
-        told = settings_told(kind.__doc__ or "")
+        told = setting_descriptions(kind.__doc__ or "")
         for field in fields:
             default = f"{field.default:.4g}" if isinstance(field.default, float) else str(field.default) or "empty"
             group.add_argument(
@@ -73,10 +73,10 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
             )
 
 
-def settings_told(doc: str) -> dict[str, str]:
+def setting_descriptions(doc: str) -> dict[str, str]:
     """What a scorer's docstring says of each field: after ``name``: up to the next one.
 
-    >>> settings_told("A toy. ``k``: neighbours\\n asked. ``low``, ``high``: quantiles of ``k``; see there.")
+    >>> setting_descriptions("A toy. ``k``: neighbours\\n asked. ``low``, ``high``: quantiles of ``k``; see there.")
     {'k': 'neighbours asked', 'low': 'quantiles of k; see there', 'high': 'quantiles of k; see there'}
     """
     found = {}

@@ -38,7 +38,7 @@ def train(options: argparse.Namespace) -> int:
     run = audit.run(options.run)
     refuse_averaged(run)
     read_data(audit)
-    train_and_tell(
+    train_and_print(
         audit, run, options.device, epochs=options.epochs, resume=options.resume, overwrite=options.overwrite
     )
     print(f"next: hardlook score {options.audit}" + (f" --run {run.name}" if options.run else ""))
@@ -56,7 +56,7 @@ def refuse_averaged(run: Run) -> None:
         )
 
 
-def train_and_tell(audit: Audit, run: Run, device: str, **settings: Any) -> None:
+def train_and_print(audit: Audit, run: Run, device: str, **settings: Any) -> None:
     """Train and say what was written."""
     from scoring.training.trainer import train_run
 

@@ -88,7 +88,7 @@ class Prefix:
         kept: dict[int, list[Any]] = {i: [] for i in range(len(self.modules))}
         with contextlib.ExitStack() as stack:
             for i, module in enumerate(self.modules):
-                stack.enter_context(_forward_of(module, _keeping(kept[i], module.forward)))
+                stack.enter_context(_forward_of(module, _storing_output(kept[i], module.forward)))
             logits = outputs(model, inputs)
         if any(len(values) != 1 or values[0] is None for values in kept.values()):
             return None, logits
@@ -168,7 +168,7 @@ def _forward_of(module: nn.Module, forward: Callable) -> Iterator[None]:
             attributes.pop("forward", None)
 
 
-def _keeping(kept: list[Any], forward: Callable) -> Callable:
+def _storing_output(kept: list[Any], forward: Callable) -> Callable:
     """The same forward that keeps a copy of each output (what follows may work in place), None for no float tensor."""
 
     def keep(*args: Any, **kwargs: Any) -> Any:
@@ -200,7 +200,7 @@ def _below(model: nn.Module, parameters: Sequence[nn.Parameter], inputs: Any) ->
     """
     names = {module: name for name, module in model.named_modules()}
     calls = _Calls(names)
-    with calls.watching():
+    with calls.recording():
         outputs(model, inputs)
     wanted = {id(parameter) for parameter in parameters}
     owners = [module for module in names if any(id(p) in wanted for p in module.parameters(recurse=False))]
@@ -233,7 +233,7 @@ class _Calls:
         return self.end.get(module, float("inf"))
 
     @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
+    def recording(self) -> Iterator[None]:
         handles = [module.register_forward_pre_hook(self._enter) for module in self.modules]
         handles += [module.register_forward_hook(self._leave) for module in self.modules]
         try:

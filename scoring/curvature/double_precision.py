@@ -68,7 +68,7 @@ def in_float64(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def as_it_stands(model: nn.Module) -> Iterator[None]:
+def in_own_precision(model: nn.Module) -> Iterator[None]:
     """Inside, parameters are private copies in their own precision."""
     held = [(parameter, parameter.data) for parameter in model.parameters()]
     try:

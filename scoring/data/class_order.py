@@ -47,7 +47,7 @@ def classes_line(
     return "classes = [" + ", ".join(f'"{toml_text(name)}"' for name in unique) + "]"
 
 
-def told_order(found: Iterable[Any], order: Sequence[str] | None = None, as_text: bool = False) -> str:
+def describe_order(found: Iterable[Any], order: Sequence[str] | None = None, as_text: bool = False) -> str:
     """In words, the order of ``classes_line``."""
     if order:
         return OWN

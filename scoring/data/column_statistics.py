@@ -106,7 +106,7 @@ class Deviations:
         return robust_z(values, *group)
 
 
-def keep_deviations(
+def write_deviations(
     audit: Audit, table: pa.Table, columns: Sequence[str] | None, units: Mapping[str, str] | None = None
 ) -> None:
     """Write centre and spread of each column within each class of train; what ingest does for vectors.

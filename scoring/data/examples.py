@@ -105,7 +105,7 @@ class Originals:
         """The bytes of an example's encoded picture; None where the source holds none, or code of the user's reads
         them."""
         reading = self._sources[source]
-        if reading.loader or reading.told_by_items:
+        if reading.loader or reading.labels_from_items:
             return None
         reference = self._row(source, row, 0)
         content = reading.content(int(row), str(self.audit.root / reference) if reference is not None else None)[0]

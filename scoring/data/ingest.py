@@ -31,8 +31,8 @@ from scoring.audit.progress import Progress, silent
 from scoring.audit.storage import read_metadata, read_table, remove_abandoned, write_json, write_table
 from scoring.data.adapters import open_sources
 from scoring.data.adapters.base import Listing, Source
-from scoring.data.class_order import classes_line, told_order
-from scoring.data.column_statistics import keep_deviations
+from scoring.data.class_order import classes_line, describe_order
+from scoring.data.column_statistics import write_deviations
 from scoring.data.duplicates import count_duplicates
 from scoring.data.example_ids import Ids, known_ids
 from scoring.data.example_reader import Memory, Reading, read_example, recipe
@@ -93,7 +93,7 @@ def ingest(audit: Audit, *, progress: Progress | None = None, workers: int | Non
         if before is None or not before.equals(table) or read_metadata(audit.examples_path) != metadata:
             write_table(audit.examples_path, table, metadata)
         if audit.media == "vector":
-            keep_deviations(audit, table, rows.vector_columns, rows.units)
+            write_deviations(audit, table, rows.vector_columns, rows.units)
         found = _summary(sources, table, before, rows, time.perf_counter() - start)
         write_json(audit.ingest_path, asdict(found))
         return found
@@ -135,7 +135,7 @@ def _need_classes(audit: Audit, sources: Sequence[Source], listings: Sequence[Li
     for source, listing in zip(sources, listings, strict=True):
         if listing.labels is not None:
             found += listing.labels
-        elif source.told_by_items and source.split != "pool":
+        elif source.labels_from_items and source.split != "pool":
             found += [_raw_label(source, row) for row in range(len(listing))]
     order = next((names for names in (source.names_of_classes() for source in sources) if names), None)
     if not order and all(is_none(plain(label)) for label in found):
@@ -154,7 +154,7 @@ def _need_classes(audit: Audit, sources: Sequence[Source], listings: Sequence[Li
     raise HardlookError(
         "audit.toml has no classes; add this line above the first table, in the order of the model's outputs:\n"
         f"{classes_line(found, order, as_text, renamed)}\n"
-        f"Here they are {told_order(found, order, as_text)}; if training used another order, use that order"
+        f"Here they are {describe_order(found, order, as_text)}; if training used another order, use that order"
     )
 
 
@@ -304,17 +304,17 @@ def _summary(sources: Sequence[Source], table: pa.Table, before: pa.Table | None
         decoded=rows.decoded,
         duplicates=count_duplicates(examples),
         skipped=_shortened(rows.skipped),
-        reading=_told_exif(sources),
+        reading=_exif_sentences(sources),
         notes=rows.notes,
         seconds=round(seconds, 2),
     )
 
 
-def _told_exif(sources: Sequence[Source]) -> list[str]:
+def _exif_sentences(sources: Sequence[Source]) -> list[str]:
     """How EXIF orientations are treated, one sentence for the sources that are alike."""
     told: dict[str, list[str]] = {}
     for source in sources:
-        if sentence := source.told_exif():
+        if sentence := source.describe_exif():
             told.setdefault(sentence, []).append(f"data[{source.number}]")
     return [f"{', '.join(names)}: {sentence}" for sentence, names in told.items()]
 

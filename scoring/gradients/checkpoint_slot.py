@@ -35,7 +35,15 @@ from torch import Tensor, nn
 
 from scoring.audit.errors import HardlookError
 from scoring.gradients.backward_passes import FORMS, Batch, forward, forward_through, gradients_enabled, make_batch
-from scoring.gradients.execution_paths import Copied, InPlace, State, device_of, dtype_of, lent, mostly_convolutions
+from scoring.gradients.execution_paths import (
+    Copied,
+    InPlace,
+    State,
+    device_of,
+    dtype_of,
+    frozen_at,
+    mostly_convolutions,
+)
 from scoring.gradients.slope_check import EXAMPLES, is_slope
 from scoring.gradients.token_embedding import padding_id, token_layer
 from scoring.models.batchnorm_folding import foldable_pairs
@@ -148,7 +156,7 @@ class Slot:
             return inputs[:1].numel() // (inputs.shape[1] if inputs.ndim > 2 else 1)
         batch = self.prepare(inputs[:2], torch.zeros(len(inputs[:2])))
         self._find_layer(batch)
-        with gradients_enabled(self.device, self.model), lent(self.model):
+        with gradients_enabled(self.device, self.model), frozen_at(self.model):
             return forward(self.model, batch.leaf, self.layer)[0][:1].numel()
 
     def padding_id(self, batch: Batch) -> int | None:
@@ -164,7 +172,7 @@ class Slot:
 
     def _find_layer(self, batch: Batch) -> None:
         if batch.tokens and self.layer is None:
-            with gradients_enabled(self.device, self.model), lent(self.model):
+            with gradients_enabled(self.device, self.model), frozen_at(self.model):
                 self.layer = token_layer(self.model, batch.leaf, self.embedding)
 
     # -- proof
@@ -174,7 +182,7 @@ class Slot:
         if self.proved:
             logits, found = self.way.differentiate(batch, forms, self.layer)
             return found, self._refuted(batch, forms, logits, found)
-        with lent(self.model) as original:  # a copy that still calls the original may write into it
+        with frozen_at(self.model) as original:  # a copy that still calls the original may write into it
             before = _versions(original)
             logits, found = self.way.differentiate(batch, forms, self.layer)
             touched = _versions(original) != before
@@ -227,7 +235,7 @@ class Slot:
     def _moves_with_the_original(self, batch: Batch, logits: Tensor) -> bool:
         """Whether a copy's logits are other bits while every floating weight and buffer of the original is
         NaN."""
-        with lent(self.model) as original, torch.no_grad():
+        with frozen_at(self.model) as original, torch.no_grad():
             for value in (*original.parameters(), *original.buffers()):
                 if value.is_floating_point() or value.is_complex():
                     value.fill_(torch.nan)

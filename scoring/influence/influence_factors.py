@@ -37,9 +37,9 @@ from scoring.curvature import (
 )
 from scoring.curvature.chosen_parameters import batches, check_reiterable, choose, few
 from scoring.curvature.forward import check_forward
+from scoring.curvature.gradient_coverage import parameters_with_gradient
 from scoring.curvature.hessian import hessian_products, products_on_few
-from scoring.curvature.reach import reached
-from scoring.curvature.trial import twice_differentiable
+from scoring.curvature.second_derivative_check import twice_differentiable_parameters
 from scoring.gradients import device_of
 from scoring.gradients.plain_autograd import differentiable
 from scoring.influence.projector import Projector
@@ -104,9 +104,11 @@ class InfluenceFactors:
         chosen = choose(model, layers, few(data, device_of(model))[0])
         size_of(chosen, arnoldi_dim=arnoldi_dim, rank=rank, memory_budget=memory_budget)  # refuses what is too large
         with differentiable(model, chosen.tensors):
-            chosen, left_out = reached(model, data, chosen)
+            chosen, left_out = parameters_with_gradient(model, data, chosen)
             check_forward(model, few(data, device_of(model))[0])
-            chosen, wrong = twice_differentiable(model, few(data, device_of(model)), chosen, loss, products_on_few)
+            chosen, wrong = twice_differentiable_parameters(
+                model, few(data, device_of(model)), chosen, loss, products_on_few
+            )
         size = size_of(chosen, arnoldi_dim=arnoldi_dim, rank=rank, memory_budget=memory_budget)
         announce(size)
         with differentiable(model, chosen.tensors):
@@ -117,7 +119,7 @@ class InfluenceFactors:
                 loss=loss,
                 l2=l2,
                 memory_budget=max(0, memory_budget - size.bytes),
-                tried_before=True,
+                checked_before=True,
             )
             found = factorise(products, size, rank=rank, floor=floor, seed=seed, advance=advance)
         blocks = dict(zip(chosen.parameters, found.blocks, strict=True))

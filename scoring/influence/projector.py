@@ -43,9 +43,9 @@ from scoring.gradients.per_example_gradients import (
     output_gradients,
 )
 from scoring.gradients.plain_autograd import differentiable
-from scoring.influence.holders import holders
+from scoring.influence.layer_projection import LayerProjection
 from scoring.influence.layer_rules import needs_proof, rule_for, same_maths
-from scoring.influence.shares import Shares
+from scoring.influence.parameter_owners import parameter_owners
 from scoring.models.eval_mode import mapped, outputs
 from scoring.models.losses import Loss
 
@@ -67,7 +67,7 @@ class Projector:
         self.model, self.loss = model, loss
         self.blocks = dict(blocks)
         self.rank = len(next(iter(self.blocks.values())))
-        self.owners = holders(model, self.blocks)
+        self.owners = parameter_owners(model, self.blocks)
         self.groups = self._groups()
         self.ways = {} if ways is None else ways
         for name in self.owners:
@@ -154,7 +154,7 @@ class Projector:
 
     # -- the ways that go by with one backward pass ----------------------------------------------------------
 
-    def _fast(self, inputs: Any, labels: Tensor) -> tuple[Tensor, dict[str, Shares]]:
+    def _fast(self, inputs: Any, labels: Tensor) -> tuple[Tensor, dict[str, LayerProjection]]:
         """The loss's gradient by the outputs (n, c), and the shares of the layers with a rule or a replay."""
         shares = {name: self._share(name, len(labels)) for name in self.owners if name not in self.slow}
         with differentiable(self.model):
@@ -174,7 +174,7 @@ class Projector:
                 torch.autograd.grad(predicted, leaves, errors.to(predicted), allow_unused=True)
         return errors, shares
 
-    def _run(self, inputs: Any, shares: Mapping[str, Shares]) -> Tensor:
+    def _run(self, inputs: Any, shares: Mapping[str, LayerProjection]) -> Tensor:
         """The outputs, with a copy per example of parameters held by the model itself where that is their way and
         gives the same.
         """
@@ -191,12 +191,12 @@ class Projector:
             shares[""].fits = False
             return outputs(self.model, inputs)
 
-    def _share(self, name: str, n: int) -> Shares:
+    def _share(self, name: str, n: int) -> LayerProjection:
         layer, own = self.owners[name]
         factors = {key: self.blocks[full] for key, full in own.items()}
-        return Shares(layer, factors, n, rule_for(layer, own) if self.ways[name] == RULE else None)
+        return LayerProjection(layer, factors, n, rule_for(layer, own) if self.ways[name] == RULE else None)
 
-    def _watch(self, name: str, share: Shares) -> Callable[..., Any]:
+    def _watch(self, name: str, share: LayerProjection) -> Callable[..., Any]:
         """A forward hook: the layer's type is believed once its forward gave what the layer gives."""
 
         def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
@@ -241,7 +241,7 @@ class Projector:
         start = int(torch.randint(0, max(1, self.rank - COLUMNS + 1), (), generator=self.generator))
         return slice(start, start + COLUMNS)
 
-    def _demoted(self, shares: Mapping[str, Shares], sample: Sample) -> bool:
+    def _demoted(self, shares: Mapping[str, LayerProjection], sample: Sample) -> bool:
         """Send the groups of layers to their next way whose shares are not the sampled gradient; whether any
         moved.
         """
@@ -265,7 +265,7 @@ class Projector:
         return bool(failed)
 
 
-def _agree(shares: list[Shares], truth: Tensor, sample: Sample, columns: slice, whole: float) -> bool:
+def _agree(shares: list[LayerProjection], truth: Tensor, sample: Sample, columns: slice, whole: float) -> bool:
     """Whether the shares of the sampled examples, in some columns, sum to their projected gradient; what a
     layer without a share gives is zero, and what could not be shared out agrees with nothing.
     """

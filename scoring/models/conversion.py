@@ -71,7 +71,7 @@ def convert_checkpoint(
     return out
 
 
-def contents_told(converted: Path) -> str:
+def describe_contents(converted: Path) -> str:
     """What a conversion wrote: which weights, and the notes of the reading."""
     _, stated = open_safetensors(converted)
     kinds = {

@@ -7,7 +7,7 @@ module, requires_grad and gradient of each parameter, and the value of each buff
 What a forward pass in eval mode derives from the weights and keeps (LeViT's table of biases in timm, a weight
 normalised once) is gone with the block, else the next checkpoint would be read through the weights of this one.
 Classes that derive something as they change modes (loralib adds its low-rank product to the weight in
-``train(False)``) get their weights in training mode (``take_weights``), and their parameters are copied too.
+``train(False)``) get their weights in training mode (``load_weights``), and their parameters are copied too.
 
 Cost: one pass over the modules, a copy of the buffers and of the parameters of such classes. Known limits: one
 model is for one thread at a time; what a model that was called before already keeps is believed to be of its weights.
@@ -61,7 +61,7 @@ def evaluating(
     """Eval mode inside; outside, everything as it was: flags, attributes, requires_grad, gradients and buffers.
 
     ``frozen`` also turns off the gradients of parameters; influence, which needs them, passes False. ``state``:
-    weights to take before (``take_weights``); who gives them gives the former parameters back (``ways.lent``).
+    weights to take before (``load_weights``); who gives them gives the former parameters back (``execution_paths.frozen_at``).
     """
     model = getattr(model, "module", model) if not isinstance(model, nn.Module) else model
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
@@ -70,7 +70,7 @@ def evaluating(
     with given_back(model):
         try:
             if state is not None:
-                take_weights(model, state)
+                load_weights(model, state)
             model.eval()
             for parameter, _, _ in parameters:
                 parameter.grad = None
@@ -85,7 +85,7 @@ def evaluating(
                 _put_back(value, before)
 
 
-def take_weights(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+def load_weights(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Load a state dict whose names are known to fit; training flags stay as they are.
 
     Modules with a ``train`` of their own are in training mode meanwhile: in eval mode they may hold something

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from scoring.audit.errors import HardlookError
-from scoring.models.eval_mode import take_weights
+from scoring.models.eval_mode import load_weights
 from scoring.models.pretrained import translated
 from scoring.models.refused_formats import (
     FACTORY,
@@ -79,7 +79,7 @@ def copy_into(model: nn.Module, tensors: Tensors) -> None:
     A model may load in its own way (``_load_from_state_dict``, hooks) and leave a tensor out without a word;
     raises `HardlookError` naming it.
     """
-    take_weights(model, tensors)
+    load_weights(model, tensors)
     loaded = model.state_dict()
     for name, value in tensors.items():
         if not _same(loaded[name].cpu(), value.cpu()):

@@ -31,7 +31,13 @@ from scoring.evaluation import wilson
 from scoring.models.audited_model import explained
 from scoring.models.outputs import BY_RANGE, SENTENCES
 from scoring.pipeline.alternative_decoding import OtherReading, other_readings, uneven_readings
-from scoring.pipeline.input_summary import FEW_TEXTS, columns_seen, mostly_cut, tokens_seen, uneven_columns
+from scoring.pipeline.input_summary import (
+    FEW_TEXTS,
+    column_summary,
+    token_summary,
+    truncation_warning,
+    uneven_columns_warning,
+)
 from scoring.pipeline.preprocessing_mistakes import Remedy, best_remedy, class_remedies, input_remedies
 from scoring.pipeline.shards import BATCH, Context
 
@@ -53,26 +59,30 @@ class Finding:
 
 def check_run(context: Context) -> list[Finding]:
     """Answer the questions about one run, keep the report and the picture, and return the findings in order."""
-    numbers = chosen(context)
+    numbers = chosen_examples(context)
     batch, good, reasons = context.inputs.batch(numbers, context.pool)
     numbers = numbers[good]
-    findings = [*unreadable(reasons, len(good)), *read_twice(context, numbers[:TWICE]), *deep_colours(context, numbers)]
+    findings = [
+        *unreadable(reasons, len(good)),
+        *reproducible_reads(context, numbers[:TWICE]),
+        *bit_depth(context, numbers),
+    ]
     save_picture(batch[:16], context.run.check_picture)
     seen, warnings = as_seen(context, batch, numbers)
     findings += warnings
-    findings.append(finite(batch, "inputs"))
+    findings.append(all_finite(batch, "inputs"))
     logits = predicted_logits(context, batch)
     findings += [
-        finite(logits, "logits"),
-        outputs_are(context),
-        *steady(context, batch, logits),
-        *unmasked(context, batch, logits),
+        all_finite(logits, "logits"),
+        output_kind(context),
+        *reproducible_logits(context, batch, logits),
+        *padding_attention(context, batch, logits),
     ]
     labels = context.labels[numbers]
     uneven = uneven_readings(context)
     findings += [Finding("error", uneven)] if uneven else []
     others = other_readings(context, numbers, batch, logits, partial(predicted_logits, context))
-    findings += accuracy(context, batch, logits, labels, seen_split(context, numbers), others)
+    findings += accuracy(context, batch, logits, labels, train_split_note(context, numbers), others)
     facts = {"findings": [asdict(f) for f in findings], "examples": len(numbers)}
     write_json(context.run.check_path, facts | ({"seen": seen} if seen else {}))
     return findings
@@ -83,12 +93,12 @@ def as_seen(context: Context, batch: torch.Tensor, numbers: np.ndarray) -> tuple
     of."""
     if context.audit.media == "vector":
         names = input_columns(context.audit)
-        seen, text = columns_seen(batch, names), uneven_columns(batch, names)
+        seen, text = column_summary(batch, names), uneven_columns_warning(batch, names)
     elif context.audit.media == "text":
         inputs = context.inputs
         texts = [inputs.originals.read(int(inputs.sources[n]), int(inputs.rows[n])) for n in numbers[:FEW_TEXTS]]
-        seen = tokens_seen(batch, texts, inputs.transform)
-        text = mostly_cut(seen)
+        seen = token_summary(batch, texts, inputs.transform)
+        text = truncation_warning(seen)
     else:
         return None, []
     return seen, [Finding("warning", text)] if text else []
@@ -103,7 +113,7 @@ def refuse_errors(findings: list[Finding]) -> None:
         )
 
 
-def chosen(context: Context) -> np.ndarray:
+def chosen_examples(context: Context) -> np.ndarray:
     """Positions of up to 500 examples drawn with the audit's seed: labelled test, else labelled train, else any."""
     examples = context.examples
     known = examples["label"].notna()
@@ -129,7 +139,7 @@ def unreadable(reasons: dict[int, str], readable: int) -> list[Finding]:
     return [Finding("warning", text)]
 
 
-def read_twice(context: Context, numbers: np.ndarray) -> list[Finding]:
+def reproducible_reads(context: Context, numbers: np.ndarray) -> list[Finding]:
     """The same example read twice must be equal to the bit."""
     for number in numbers:
         if not torch.equal(context.inputs.read(number), context.inputs.read(number)):
@@ -143,7 +153,7 @@ def read_twice(context: Context, numbers: np.ndarray) -> list[Finding]:
     return [Finding("ok", f"{len(numbers)} examples read twice are identical")]
 
 
-def deep_colours(context: Context, numbers: np.ndarray) -> list[Finding]:
+def bit_depth(context: Context, numbers: np.ndarray) -> list[Finding]:
     """Picture files of 16 bits per colour reach the transform with 8: right only if training read them so too."""
     plain = {at for at, source in enumerate(context.audit.sources) if "loader" not in source}
     deep = 0
@@ -164,7 +174,7 @@ def deep_colours(context: Context, numbers: np.ndarray) -> list[Finding]:
     ]
 
 
-def finite(values: torch.Tensor, what: str) -> Finding:
+def all_finite(values: torch.Tensor, what: str) -> Finding:
     """Inputs and logits must be finite."""
     if not values.is_floating_point() or bool(torch.isfinite(values).all()):
         return Finding("ok", f"{what} are finite")
@@ -176,7 +186,7 @@ def finite(values: torch.Tensor, what: str) -> Finding:
     )
 
 
-def outputs_are(context: Context) -> Finding:
+def output_kind(context: Context) -> Finding:
     """What the model returns, as set in audit.toml or as its ranges and row sums tell; a warning where some scores stay
     null."""
     model = context.model
@@ -201,7 +211,7 @@ def predicted_logits(context: Context, batch: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(parts))
 
 
-def steady(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[Finding]:
+def reproducible_logits(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[Finding]:
     """The same inputs must give the same logits again, whichever other examples are beside them in the batch.
 
     Dropout called as a function keeps dropping in eval mode, and a BatchNorm without running statistics normalises by
@@ -237,7 +247,7 @@ def steady(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[
     return []
 
 
-def unmasked(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[Finding]:
+def padding_attention(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[Finding]:
     """A text model that would take an attention mask, is given none, and says something else with one: in training it
     had one."""
     module = context.model.module
@@ -261,7 +271,7 @@ def unmasked(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> lis
     ]
 
 
-def seen_split(context: Context, numbers: np.ndarray) -> str:
+def train_split_note(context: Context, numbers: np.ndarray) -> str:
     """A reservation where all of the examples are of train: of their labels the model has learnt."""
     return (
         " of the train split, because there are no test examples"

@@ -23,7 +23,7 @@ UNEVEN = 100.0
 CUT = 0.5
 
 
-def columns_seen(batch: torch.Tensor, names: Sequence[str] | None) -> dict[str, Any] | None:
+def column_summary(batch: torch.Tensor, names: Sequence[str] | None) -> dict[str, Any] | None:
     """(n, d) floats → {kind, columns: [[name, mean, deviation, low, high]], left}; None for anything else."""
     if batch.ndim != 2 or not batch.is_floating_point() or not len(batch):
         return None
@@ -34,10 +34,10 @@ def columns_seen(batch: torch.Tensor, names: Sequence[str] | None) -> dict[str, 
     return {"kind": "vector", "columns": rows[:FEW_COLUMNS], "left": max(0, len(rows) - FEW_COLUMNS)}
 
 
-def uneven_columns(batch: torch.Tensor, names: Sequence[str] | None) -> str | None:
+def uneven_columns_warning(batch: torch.Tensor, names: Sequence[str] | None) -> str | None:
     """The warning where columns are of very different deviation after the transform; constant ones do not count.
 
-    >>> uneven_columns(torch.tensor([[0.0, 0.0], [1.0, 500.0]]), ["a", "b"])[:60]
+    >>> uneven_columns_warning(torch.tensor([[0.0, 0.0], [1.0, 500.0]]), ["a", "b"])[:60]
     "after the transform column 'b' has deviation 250 and 'a' 0.5"
     """
     if batch.ndim != 2 or not batch.is_floating_point() or len(batch) < 2:
@@ -59,7 +59,7 @@ def uneven_columns(batch: torch.Tensor, names: Sequence[str] | None) -> str | No
     )
 
 
-def tokens_seen(batch: torch.Tensor, texts: Sequence[str], transform: Any) -> dict[str, Any] | None:
+def token_summary(batch: torch.Tensor, texts: Sequence[str], transform: Any) -> dict[str, Any] | None:
     """(n, tokens) integers → {kind, length, filled, distinct, texts}; None for anything else.
 
     ``filled``: share of texts whose last place is not 0, the padding of hashed words and of most tokenizers.
@@ -82,7 +82,7 @@ def _cut(text: str, spans: Sequence[Sequence[int]]) -> list[str]:
     return [text[start:end] for start, end in spans if end > start][:FEW_TOKENS]
 
 
-def mostly_cut(seen: dict[str, Any] | None) -> str | None:
+def truncation_warning(seen: dict[str, Any] | None) -> str | None:
     """The warning where most texts fill the whole length, so that what follows is probably never read."""
     if seen is None or seen["kind"] != "text" or seen["filled"] <= CUT:
         return None

@@ -113,7 +113,7 @@ def deal(ids: Iterable[str], shares: Mapping[str, float], seed: int = 0) -> dict
     return found
 
 
-def assigning(dealt: Mapping[str, str], by: str, client: str, first_seq: int = 1) -> list[Event]:
+def assignment_events(dealt: Mapping[str, str], by: str, client: str, first_seq: int = 1) -> list[Event]:
     """The events that give each example to its assignee, as one act that one undo takes back."""
     return [
         Event(
@@ -129,7 +129,9 @@ def assigning(dealt: Mapping[str, str], by: str, client: str, first_seq: int = 1
     ]
 
 
-def releasing(ids: Iterable[str], by: str, client: str, first_seq: int = 1, assignee: str | None = None) -> list[Event]:
+def release_events(
+    ids: Iterable[str], by: str, client: str, first_seq: int = 1, assignee: str | None = None
+) -> list[Event]:
     """The events that take examples back, from one assignee or from all."""
     return [
         Event(
@@ -185,10 +187,10 @@ def _members(audit: Audit, slice_of: str, run: str | None) -> set[str]:
     return set(found)
 
 
-def shares_of(text: str) -> dict[str, float]:
+def parse_shares(text: str) -> dict[str, float]:
     """``ana,ben=2`` → {"ana": 1, "ben": 2}: who gets how much.
 
-    >>> shares_of("ana@example.org, ben=2")
+    >>> parse_shares("ana@example.org, ben=2")
     {'ana@example.org': 1.0, 'ben': 2.0}
     """
     found = {}

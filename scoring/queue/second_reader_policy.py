@@ -25,7 +25,7 @@ import pandas as pd
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.reviews.disposition import disposition, full_policy
-from scoring.reviews.verdicts import saying
+from scoring.reviews.verdicts import verdicts_by_label_status
 
 SHARE = 0.1
 LOCK_MINUTES = 10.0
@@ -76,7 +76,7 @@ class ReviewPolicy:
 
     def wants_second(self, example_id: str, verdict: str | None, issues: Iterable[str], split: str | None) -> bool:
         """Whether one answer is not enough for an example."""
-        if verdict in saying("open") or (self.is_blind and split == "test"):
+        if verdict in verdicts_by_label_status("open") or (self.is_blind and split == "test"):
             return True
         return self.is_drawn(example_id) or disposition(verdict, issues, self.dispositions)[0] == "second reader"
 

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from scoring.reviews import decisions as verdicts
-from scoring.reviews.verdicts import saying
+from scoring.reviews.verdicts import verdicts_by_label_status
 
 COLUMNS = ("n", "agreed", "percent", "alpha", "right", "rare", "no_alpha")
 ALL_ALIKE = "alpha needs at least two different answers: identical answers would agree by chance alone"
@@ -76,7 +76,7 @@ def _measured(found: pd.DataFrame) -> dict:
     if not n:
         return dict.fromkeys(COLUMNS) | {"n": 0, "agreed": 0, "rare": False}
     agreed = int((found.groupby("example_id")["answer"].nunique() == 1).sum())
-    right = float(found["verdict"].isin(saying("right")).mean())
+    right = float(found["verdict"].isin(verdicts_by_label_status("right")).mean())
     measured = alpha(found)
     return {
         "n": n,

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pandas as pd
 
-from scoring.reviews.verdicts import VERDICTS, taking
+from scoring.reviews.verdicts import VERDICTS, verdicts_with_field
 
 DECISION_COLUMNS = (
     *("audit", "example_id", "reviewer", "verdict", "new_label", "labels", "issues", "note", "label"),
@@ -37,12 +37,12 @@ ASSIGNMENT_COLUMNS = ("audit", "example_id", "assignee", "reviewer", "created_at
 EXAMPLE = ["audit", "example_id"]
 
 
-def standing(events: pd.DataFrame) -> np.ndarray:
+def not_undone(events: pd.DataFrame) -> np.ndarray:
     """(n,) bool: which events nobody took back. An undo reaches only what stood before it.
 
     >>> events = pd.DataFrame({"position": [1, 2, 3], "audit": "a", "client": "tab", "batch": [None] * 3,
     ...     "action": ["decide", "undo", "undo"], "undoes_position": pd.array([None, 1, 2], dtype="Int64")})
-    >>> standing(events).tolist(), standing(events[:2]).tolist()
+    >>> not_undone(events).tolist(), not_undone(events[:2]).tolist()
     ([True, False, True], [False, True])
     """
     stands = np.ones(len(events), dtype=bool)
@@ -168,9 +168,9 @@ def answers(decided: pd.DataFrame) -> pd.Series:
     label = decided["label"].fillna(decided.groupby(EXAMPLE)["label"].transform("first"))
     verdict = decided["verdict"]
     one = [name for name, kind in VERDICTS.items() if kind.true in ("label", "new_label")]
-    truth = decided["new_label"].where(verdict.isin(taking("new_label")), label).fillna("")
+    truth = decided["new_label"].where(verdict.isin(verdicts_with_field("new_label")), label).fillna("")
     answers = ("label:" + truth).where(verdict.isin(one), verdict)
-    several = verdict.isin(taking("labels")).to_numpy()
+    several = verdict.isin(verdicts_with_field("labels")).to_numpy()
     said = decided.loc[several]
     fits = [
         f"{name}:{json.dumps(sorted(labels))}" for name, labels in zip(said["verdict"], said["labels"], strict=True)

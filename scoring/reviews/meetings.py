@@ -32,7 +32,7 @@ from scoring.reviews import event_store as store
 from scoring.reviews.event import Event, EventRefused
 from scoring.reviews.event_store import meeting_table as table
 from scoring.reviews.review_log import ReviewLog
-from scoring.reviews.verdicts import saying, sentence
+from scoring.reviews.verdicts import sentence, verdicts_by_label_status
 
 KINDS = ("dispute", "flag", "slice")
 SLICES = 5
@@ -73,7 +73,7 @@ def _disputes(log: ReviewLog) -> list[dict[str, Any]]:
     consensus = log.consensus()
     several = consensus["reviewers"].map(len) > 1
     open_ones = (consensus["status"] == "disputed") | (
-        (consensus["status"] == "agreed") & consensus["verdict"].isin(saying("open")) & several
+        (consensus["status"] == "agreed") & consensus["verdict"].isin(verdicts_by_label_status("open")) & several
     )
     rows = consensus[open_ones].sort_values("position")
     return [
@@ -222,7 +222,7 @@ def move(log: ReviewLog, by: int) -> dict[str, Any]:
     return change(log, lambda state: state.update(at=max(0, min(state["at"] + by, len(state["items"]) - 1))))
 
 
-def count_hands(log: ReviewLog, at: int, answer: str, by: int) -> dict[str, Any]:
+def count_votes(log: ReviewLog, at: int, answer: str, by: int) -> dict[str, Any]:
     """So many hands more (or fewer) are for an answer to an item; never less than none."""
 
     def act(state: dict[str, Any]) -> None:
@@ -336,7 +336,7 @@ def outcomes(log: ReviewLog) -> pd.DataFrame:
     events = log.events()
     if not len(events):
         return events
-    stands = decisions.standing(events)
+    stands = decisions.not_undone(events)
     told = [isinstance(one, Mapping) and "meeting" in one for one in events["evidence"]]
     return events[stands & pd.Series(told, index=events.index).to_numpy(dtype=bool)].reset_index(drop=True)
 

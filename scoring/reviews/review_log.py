@@ -219,7 +219,7 @@ class ReviewLog:
             return self._cache
         self._cache = store.joined(self._cache, fresh) if known else fresh
         if (fresh["action"] == "undo").any():
-            self._stands = verdicts.standing(self._cache)
+            self._stands = verdicts.not_undone(self._cache)
         else:
             self._stands = np.concatenate([self._stands, np.ones(len(fresh), dtype=bool)])
         return self._cache
@@ -231,7 +231,7 @@ class ReviewLog:
             if as_of is None:
                 return self._tables[name].follow(events, self._stands).copy()
         events = events[events["position"] <= as_of]
-        return self._tables[name].rule(events, verdicts.standing(events))
+        return self._tables[name].rule(events, verdicts.not_undone(events))
 
 
 class _Batch:

@@ -117,19 +117,19 @@ VERDICTS: dict[str, VerdictKind] = {
 }
 
 
-def saying(*label_is: str) -> tuple[str, ...]:
+def verdicts_by_label_status(*label_is: str) -> tuple[str, ...]:
     """The verdicts that say this of the given label.
 
-    >>> saying("right"), saying("wrong", "either")
+    >>> verdicts_by_label_status("right"), verdicts_by_label_status("wrong", "either")
     (('given',), ('other', 'several', 'none'))
     """
     return tuple(name for name, kind in VERDICTS.items() if kind.label_is in label_is)
 
 
-def taking(field: str | None) -> tuple[str, ...]:
+def verdicts_with_field(field: str | None) -> tuple[str, ...]:
     """The verdicts that come with this field of an event.
 
-    >>> taking("labels"), taking(None)
+    >>> verdicts_with_field("labels"), verdicts_with_field(None)
     (('several',), ('given', 'none', 'unsure'))
     """
     return tuple(name for name, kind in VERDICTS.items() if kind.takes == field)

@@ -234,6 +234,10 @@ def test_sources_that_are_read_differently_are_refused_where_pictures_are_turned
     )
     (folder / "audit.toml").write_text(both)
     errors = [finding.text for finding in findings(folder) if finding.level == "error"]
-    assert len(errors) == 1 and "handle EXIF orientation differently: data[0] without" in errors[0] and "data[1] with" in errors[0]
+    assert (
+        len(errors) == 1
+        and "handle EXIF orientation differently: data[0] without" in errors[0]
+        and "data[1] with" in errors[0]
+    )
     (folder / "audit.toml").write_text(both.replace('split = "train"', 'split = "train"\nexif = false'))
     assert not any("read differently" in finding.text for finding in findings(folder))

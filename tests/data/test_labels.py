@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from scoring.audit.errors import HardlookError
-from scoring.data.class_order import classes_line, told_order
+from scoring.data.class_order import classes_line, describe_order
 from scoring.data.labels import Labels, natural, plain
 
 ANIMALS = ["cat", "dog", "white rabbit"]
@@ -212,10 +212,15 @@ def test_the_line_to_paste_is_in_the_order_of_the_datas_own_library():
     assert classes_line([70001, 5]) == 'classes = ["5", "70001"]'
     assert classes_line([True, False]) == 'classes = ["False", "True"]'
     assert classes_line(["hound", "cat"], renamed={"hound": "dog"}) == 'classes = ["cat", "dog"]'
-    assert [told_order(["a"]), told_order([1]), told_order([1], as_text=True), told_order([1], ["x"])] == [
-        told_order(["b"]),
+    assert [
+        describe_order(["a"]),
+        describe_order([1]),
+        describe_order([1], as_text=True),
+        describe_order([1], ["x"]),
+    ] == [
+        describe_order(["b"]),
         "sorted as numbers",
-        told_order(["a"]),
+        describe_order(["a"]),
         "in the order of the data's own indices",
     ]
 

@@ -12,7 +12,7 @@ from scoring.audit.errors import HardlookError
 from scoring.models import conversion
 from scoring.models.checkpoint_reader import read_state_dict
 from scoring.models.checkpoints import describe_order, find_checkpoints
-from scoring.models.conversion import contents_told, convert_checkpoint
+from scoring.models.conversion import convert_checkpoint, describe_contents
 
 from ..conftest import hardlook
 from ..nets import Net, Settings, loads, state
@@ -111,7 +111,7 @@ BOTH = [mmengine, composer, composer_inactive, lightning, timm]
 def test_convert_keeps_both_kinds_and_neither_is_taken_for_the_other(tmp_path, in_this_process, written):
     torch.save(written(), tmp_path / "a.pt")
     both = convert_checkpoint(tmp_path / "a.pt", trust=True)
-    assert contents_told(both) == "the trained weights and their average (EMA)"
+    assert describe_contents(both) == "the trained weights and their average (EMA)"
     plain = loads(both, Net(seed=1))  # composer averages no running statistics, and those of all seeds are equal
     assert "used the trained weights (state_dict), not the EMA weights (state_dict_ema)" in plain
     assert "used the EMA weights (state_dict_ema)" in loads(both, Net(seed=2), weights="ema")

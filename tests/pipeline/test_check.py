@@ -149,7 +149,7 @@ def test_a_text_model_that_attends_to_padding_is_warned_of():
     from types import SimpleNamespace
 
     from scoring.models import AuditedModel
-    from scoring.pipeline.check import unmasked
+    from scoring.pipeline.check import padding_attention
 
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
@@ -172,7 +172,7 @@ def test_a_text_model_that_attends_to_padding_is_warned_of():
 
     context = SimpleNamespace(model=Audited(net, n_classes=3), checkpoints=[None])
     logits = torch.from_numpy(context.model.predict(ids)[0])
-    (finding,) = unmasked(context, ids, logits)
+    (finding,) = padding_attention(context, ids, logits)
     assert finding.level == "warning" and "attends to padding: with attention_mask = (ids != 0)" in finding.text
     full = torch.randint(1, 30, (9, 6))
-    assert unmasked(context, full, torch.from_numpy(context.model.predict(full)[0])) == []
+    assert padding_attention(context, full, torch.from_numpy(context.model.predict(full)[0])) == []

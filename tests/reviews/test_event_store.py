@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from scoring.audit.errors import HardlookError
 from scoring.queue import locks
-from scoring.queue.assignments import assignees, assigning
+from scoring.queue.assignments import assignees, assignment_events
 from scoring.reviews import Event, ReviewLog, event_store
 from scoring.reviews.event_store import LogUnavailable
 
@@ -104,7 +104,7 @@ def test_a_log_of_the_first_schema_opens_and_keeps_every_event(log_url):
             assert log.events()["assignee"].isna().all() and log.events()["evidence"][0] == {"rank": 1}
             assert log.decisions()["example_id"].tolist() == ["a.png"]
     with ReviewLog.open(log_url, "digits") as log:
-        log.append(assigning({"b.png": "ben"}, "lea", "lea 1"))
+        log.append(assignment_events({"b.png": "ben"}, "lea", "lea 1"))
         assert assignees(log) == {"b.png": ("ben",)}
         assert locks.claim(log, ["b.png"], "ben", datetime.now(UTC), 1) == {"b.png": "ben"}
         assert log.events().position.tolist() == [1, 2, 3, 4]

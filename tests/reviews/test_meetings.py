@@ -87,7 +87,7 @@ def test_an_empty_agenda_opens_no_meeting(log):
 def test_an_outcome_is_an_adjudication_with_who_was_there_and_the_log_keeps_all_three(disputed):
     meetings.start(disputed, meetings.agenda(disputed), "lea")
     meetings.be_present(disputed, ["lea", "ana", "ben", "ana", " "])
-    meetings.count_hands(disputed, 0, "it is 5", 3)
+    meetings.count_votes(disputed, 0, "it is 5", 3)
     outcome = {
         "at": 0,
         "verdict": "other",
@@ -157,7 +157,7 @@ def test_merges_and_splits_are_a_mapping_that_follows_their_order(disputed):
 
 def test_minutes_tell_all_and_nothing_in_them_is_markup(disputed):
     meetings.start(disputed, meetings.agenda(disputed), "lea")
-    meetings.count_hands(disputed, 0, "it is 5", 2)
+    meetings.count_votes(disputed, 0, "it is 5", 2)
     meetings.record(disputed, "lea", {"at": 0, "verdict": "other", "new_label": "5", "note": "smear"}, {"label": "3"})
     text = meetings.minutes(disputed, meetings.end(disputed), "Digits <b>")
     for words in (
@@ -178,7 +178,7 @@ def test_acts_at_once_are_all_kept(disputed):
 
     def act(number):
         for by in (3, -2):
-            meetings.count_hands(disputed, 0, f"answer {number % 2}", by)
+            meetings.count_votes(disputed, 0, f"answer {number % 2}", by)
 
     threads = [threading.Thread(target=act, args=(n,)) for n in range(8)]
     for thread in threads:

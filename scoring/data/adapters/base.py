@@ -85,7 +85,7 @@ class Source:
     serial: ClassVar[bool] = False
     """Whether one example at a time is read: code of others may not bear threads."""
 
-    told_by_items: ClassVar[bool] = False
+    labels_from_items: ClassVar[bool] = False
     """Whether labels come with reading the items."""
 
     sorts_as_text: ClassVar[bool] = False
@@ -160,10 +160,10 @@ class Source:
         """Whether images reach the transform with their EXIF orientation applied."""
         return self.image_feature is not None if self.exif is None else self.exif
 
-    def told_exif(self) -> str | None:
+    def describe_exif(self) -> str | None:
         """How the EXIF orientation of the source's images is treated, and why; None where there are none to
         decode."""
-        if self.media != "image" or self.told_by_items:
+        if self.media != "image" or self.labels_from_items:
             return None
         why = (
             "as set in audit.toml"

@@ -48,7 +48,7 @@ class MapStyle(Source):
     name = "dataset"
     reads_code = True
     serial = True
-    told_by_items = True
+    labels_from_items = True
 
     factory: str | None = None
     arguments: dict | None = None

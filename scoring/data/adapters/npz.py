@@ -95,7 +95,7 @@ class Npz(Source):
             )
         return labels.tolist()
 
-    def told_exif(self) -> None:
+    def describe_exif(self) -> None:
         """Arrays have no EXIF orientation."""
 
     @cached_property

@@ -3,7 +3,7 @@
 ``Retraining`` holds the data and the settings of [run.x.training]; ``train`` trains one part from a fresh model (or on
 from the weights of another) and keeps the final weights under ``runs/<run>/parts``, with a key of everything that they
 depend on: a part that is there is not trained again, and one that ``fit`` was killed in goes on with the same bits.
-``dealt`` deals examples into folds by hash(seed, fingerprint), class by class, duplicates together.
+``assign_folds`` deals examples into folds by hash(seed, fingerprint), class by class, duplicates together.
 
 Cost: the trainings. Limits: an own training function that was killed starts its part again.
 """
@@ -110,7 +110,7 @@ class Retraining:
 
     def deal(self, folds: int, seed: int) -> np.ndarray:
         """(n,) fold of each labelled training example."""
-        return dealt(self.examples, folds, seed)
+        return assign_folds(self.examples, folds, seed)
 
     def train(
         self,
@@ -229,7 +229,7 @@ class Retraining:
             shutil.rmtree(self.folder(name), ignore_errors=True)
 
 
-def dealt(examples: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
+def assign_folds(examples: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     """Data frame with label and fingerprint → (n,) fold 0 … folds−1, the classes spread evenly.
 
     The fold of an example follows from hash(seed, fingerprint), so exact duplicates share one: otherwise a model

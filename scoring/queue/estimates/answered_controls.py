@@ -41,7 +41,7 @@ def blind_verdicts(log: ReviewLog) -> pd.DataFrame:
     """Standing decisions that were made blind, the last per example and reviewer: ``DECISION_COLUMNS`` and wrong."""
     events = log.events()
     blind = np.array([bool(seen and seen.get("blind")) for seen in events["evidence"]], dtype=bool)
-    kept = events[decisions.standing(events) & blind & (events["action"] == "decide").to_numpy(dtype=bool)]
+    kept = events[decisions.not_undone(events) & blind & (events["action"] == "decide").to_numpy(dtype=bool)]
     kept = kept.drop_duplicates(["example_id", "reviewer"], keep="last")[list(decisions.DECISION_COLUMNS)]
     return kept.assign(wrong=wrong_labels(kept))
 

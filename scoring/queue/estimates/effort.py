@@ -28,7 +28,7 @@ from scoring.queue.estimates.confidence_sequence import total_bounds
 from scoring.queue.estimates.intervals import Estimate
 from scoring.queue.random_controls import Plan, chance_of_seeing, drawn_controls, fix_controls, plan
 from scoring.reviews import ReviewLog
-from scoring.reviews.verdicts import saying
+from scoring.reviews.verdicts import verdicts_by_label_status
 
 BLOCK = 100
 LOOKS = 24
@@ -147,7 +147,7 @@ def effort(audit: Audit, run: Run | None, log: ReviewLog, split: str = "train") 
         labelled=len(own),
         decided=len(decided),
         found=found,
-        unsure=int(consensus["verdict"].isin(saying("open")).sum()),
+        unsure=int(consensus["verdict"].isin(verdicts_by_label_status("open")).sum()),
         drawn=len(controls),
         counted=base_n,
         waiting=int(len(prefix) - base_n),

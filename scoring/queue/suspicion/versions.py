@@ -22,7 +22,7 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_json, read_table, write_json
 from scoring.queue.suspicion.components import EARNED, Component, components, mean_rank, rank_within
 from scoring.queue.suspicion.fitted import Fit, fit_ranking
-from scoring.reviews.verdicts import saying
+from scoring.reviews.verdicts import verdicts_by_label_status
 
 if TYPE_CHECKING:
     from scoring.reviews import ReviewLog
@@ -100,11 +100,14 @@ def rank_audit(audit: Audit, run: Run, log: ReviewLog, examples: pd.DataFrame) -
 def reviewed(log: ReviewLog, examples: pd.DataFrame) -> pd.Series:
     """What decisions teach: bool by example_id, whether the label was found wrong, of examples that are settled."""
     found = log.consensus()
-    found = found[found["status"].isin(("agreed", "adjudicated")) & found["verdict"].isin(saying("right", "wrong"))]
+    found = found[
+        found["status"].isin(("agreed", "adjudicated"))
+        & found["verdict"].isin(verdicts_by_label_status("right", "wrong"))
+    ]
     now = examples.set_index("example_id")["label"].reindex(found["example_id"]).to_numpy(dtype=object)
     seen = found["label"].astype(object).where(found["label"].notna(), now).to_numpy(dtype=object)
     same = pd.notna(now) & (seen == now)
-    return found[same].set_index("example_id")["verdict"].isin(saying("wrong"))
+    return found[same].set_index("example_id")["verdict"].isin(verdicts_by_label_status("wrong"))
 
 
 def _classes(run: Run, examples: pd.DataFrame) -> tuple[pd.Series, pd.Series]:

@@ -27,7 +27,7 @@ from scoring.influence.layer_replay import first_tensor, project_by_replay
 from scoring.influence.layer_rules import ROWS_ARE_POSITIONS, Rule
 
 
-class Shares:
+class LayerProjection:
     """One layer's share, (n, r), and the ``leaves`` that a backward pass must reach for it.
 
     ``rule``: of the layer, None to replay it. ``fits``: whether every call could be shared out among the

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from scoring.audit.errors import HardlookError, first_line
 from scoring.curvature.cached_prefix import NO_PREFIX, Prefix, Recorded
 from scoring.curvature.chosen_parameters import Chosen
-from scoring.curvature.double_precision import as_it_stands, in_float64, scales, wide_inputs, wide_loss
+from scoring.curvature.double_precision import in_float64, in_own_precision, scales, wide_inputs, wide_loss
 from scoring.curvature.lanczos import Vector
 from scoring.models.eval_mode import mapped, outputs
 from scoring.models.losses import Loss, example_losses
@@ -38,7 +38,7 @@ SEEDS = range(3)  # points and directions of their own: one may meet a kink, an 
 FINE = (1e-8, 1e-6, 1e-3)  # a small and a large step, and the tolerance, in float64
 COARSE = (1e-3, 1e-2, 3e-2)
 FLOOR = 1e-5  # of the largest row, in units of the parameters' scales: below it a row is rounding
-UNPROVED = (
+UNVERIFIED = (
     "the second derivatives could not be checked in float64 (the model casts to a lower precision, or does not run "
     "in float64): they are symmetric, but their values are not verified"
 )
@@ -49,14 +49,14 @@ Make = Callable[[nn.Module, list, Chosen, Loss], Callable[[Vector], Vector]]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class DerivativeCheck:
     """Parameters whose second derivatives are wrong → by how much, or why there are none; and what to note."""
 
     wrong: Mapping[str, float | str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-def twice_differentiable(
+def twice_differentiable_parameters(
     model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make
 ) -> tuple[Chosen, list[str]]:
     """The chosen parameters with right second derivatives, and notes on layers that were left out.
@@ -65,10 +65,10 @@ def twice_differentiable(
     """
     notes: list[str] = []
     while True:
-        verdict = tried(model, batch, chosen, loss, make)
+        verdict = check_second_derivatives(model, batch, chosen, loss, make)
         if not verdict.wrong:
             return chosen, [*notes, *verdict.notes]
-        left, reason = chosen.without(verdict.wrong), said(chosen, verdict)
+        left, reason = chosen.without(verdict.wrong), describe_failure(chosen, verdict)
         if not left.parameters:
             raise HardlookError(f"{reason}; {REMEDY}")
         notes.append(f"{reason}: left out; the layers are {', '.join(left.owners(left.parameters))}")
@@ -77,7 +77,7 @@ def twice_differentiable(
         chosen = left
 
 
-def said(chosen: Chosen, verdict: Verdict) -> str:
+def describe_failure(chosen: Chosen, verdict: DerivativeCheck) -> str:
     """Which layers, and what is wrong with them, in the words of a sentence."""
     layers = ", ".join(chosen.owners(verdict.wrong))
     why = [reason for reason in verdict.wrong.values() if isinstance(reason, str)]
@@ -90,7 +90,9 @@ def said(chosen: Chosen, verdict: Verdict) -> str:
     )
 
 
-def tried(model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make) -> Verdict:
+def check_second_derivatives(
+    model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make
+) -> DerivativeCheck:
     """Compare products on a few examples with differences of the plain gradient, and with their own symmetry.
 
     ``make``: (model, data, chosen, loss) → products. Call it inside ``differentiable(model,
@@ -98,18 +100,20 @@ def tried(model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Los
     products with those below, not its own.
     """
     batch = mapped(batch, lambda tensor: tensor[:EXAMPLES])
-    verdict = _tried_together(model, batch, chosen, loss, make)
+    verdict = _check_together(model, batch, chosen, loss, make)
     layers = chosen.layer_parameters() if verdict.wrong else {}
     if len(layers) < 2:
         return verdict
     wrong: dict[str, float | str] = {}
     for names in layers.values():
         alone = chosen.without(set(chosen.parameters) - set(names))
-        wrong |= _tried_together(model, batch, alone, loss, make).wrong
-    return Verdict(wrong or verdict.wrong)
+        wrong |= _check_together(model, batch, alone, loss, make).wrong
+    return DerivativeCheck(wrong or verdict.wrong)
 
 
-def _tried_together(model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make) -> Verdict:
+def _check_together(
+    model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make
+) -> DerivativeCheck:
     """The trial of all these parameters at once."""
     inputs, labels = batch
     prefix = Prefix.find(model, chosen.tensors, inputs)
@@ -118,14 +122,18 @@ def _tried_together(model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen,
             case = _Case(model, kept, wide_inputs(labels), chosen, wide_loss(loss), make)
             wrong, unknown = case.verdict(*FINE) if case.runs() else ({}, set(chosen.parameters))
         if not unknown:
-            return Verdict(wrong)
-    with as_it_stands(model), _lower_part_kept(model, prefix, chosen, inputs) as kept:
+            return DerivativeCheck(wrong)
+    with in_own_precision(model), _lower_part_kept(model, prefix, chosen, inputs) as kept:
         case = _Case(model, kept, labels, chosen, loss, make)
         wrong, unknown = case.verdict(*COARSE)
         if wrong or not unknown:
-            return Verdict(wrong)
+            return DerivativeCheck(wrong)
         off = case.asymmetry()
-    return Verdict(dict.fromkeys(chosen.parameters, off)) if off > COARSE[2] else Verdict(notes=(UNPROVED,))
+    return (
+        DerivativeCheck(dict.fromkeys(chosen.parameters, off))
+        if off > COARSE[2]
+        else DerivativeCheck(notes=(UNVERIFIED,))
+    )
 
 
 @contextlib.contextmanager

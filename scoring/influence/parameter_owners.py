@@ -18,14 +18,14 @@ from collections.abc import Collection
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-Holders = dict[str, tuple[nn.Module, dict[str, str]]]
+ParameterOwners = dict[str, tuple[nn.Module, dict[str, str]]]
 NEVER_CALLED = (ParametrizationList, nn.ParameterList, nn.ParameterDict)
 
 
-def holders(model: nn.Module, names: Collection[str]) -> Holders:
+def parameter_owners(model: nn.Module, names: Collection[str]) -> ParameterOwners:
     """Every layer that answers for a chosen parameter: its name → (layer, name in the layer → full name).
 
-    >>> {name: own for name, (_, own) in holders(nn.Sequential(nn.Linear(2, 2)), ["0.weight"]).items()}
+    >>> {name: own for name, (_, own) in parameter_owners(nn.Sequential(nn.Linear(2, 2)), ["0.weight"]).items()}
     {'0': {'weight': '0.weight'}}
     """
     full = {id(parameter): name for name, parameter in model.named_parameters() if name in names}

@@ -22,15 +22,15 @@ from scoring.gradients import device_of
 from scoring.models.eval_mode import outputs
 
 
-def reached(model: nn.Module, data: Iterable, chosen: Chosen) -> tuple[Chosen, list[str]]:
+def parameters_with_gradient(model: nn.Module, data: Iterable, chosen: Chosen) -> tuple[Chosen, list[str]]:
     """The chosen parameters that some example's logits have a gradient to, and a note on those without.
 
     Call it inside ``differentiable(model, chosen.tensors)``. Raises ``HardlookError`` where none is left.
     """
     device = device_of(model)
-    missing = _unreached(model, few(data, device)[0], dict(chosen.parameters))
+    missing = _without_gradient(model, few(data, device)[0], dict(chosen.parameters))
     for inputs, _ in batches(data, device) if missing else ():
-        missing = _unreached(model, inputs, missing)
+        missing = _without_gradient(model, inputs, missing)
         if not missing:
             break
     if not missing:
@@ -50,7 +50,7 @@ def reached(model: nn.Module, data: Iterable, chosen: Chosen) -> tuple[Chosen, l
     return left, [note]
 
 
-def _unreached(model: nn.Module, inputs: Any, missing: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+def _without_gradient(model: nn.Module, inputs: Any, missing: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     """Those of the missing parameters that this batch has no gradient to either."""
     gradients = probe_gradient(outputs(model, inputs), list(missing.values()))
     return {name: p for (name, p), g in zip(missing.items(), gradients, strict=True) if g is None}
