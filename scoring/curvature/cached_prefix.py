@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scoring.curvature.proof import probe_gradient, same, same_gradients
+from scoring.curvature.equivalence import probe_gradient, same_gradients, same_logits
 from scoring.models.eval_mode import mapped, outputs
 
 
@@ -78,7 +78,7 @@ class Prefix:
             return None
         recorded = self._reduced(recorded)
         found = self._replayed(model, recorded)
-        if found is None or not same(found, expected):
+        if found is None or not same_logits(found, expected):
             return None
         gradients = [probe_gradient(logits, parameters) for logits in (found, expected)]
         return recorded if same_gradients(*gradients) else None
@@ -116,7 +116,7 @@ class Prefix:
 
     def _reproduces(self, model: nn.Module, recorded: Recorded, expected: Tensor) -> bool:
         found = self._replayed(model, self._reduced(recorded))
-        return found is not None and same(found, expected)
+        return found is not None and same_logits(found, expected)
 
     def _replayed(self, model: nn.Module, recorded: Recorded) -> Tensor | None:
         """The logits of the upper part; None where it cannot run, say because it refuses NaN or counts its calls."""

@@ -17,7 +17,7 @@ from torch import nn
 
 from scoring.audit.errors import HardlookError
 from scoring.curvature.chosen_parameters import Chosen, batches, few
-from scoring.curvature.proof import probe_gradient
+from scoring.curvature.equivalence import probe_gradient
 from scoring.gradients import device_of
 from scoring.models.eval_mode import outputs
 

@@ -47,6 +47,7 @@ from scoring.gradients.execution_paths import (
 from scoring.gradients.slope_check import EXAMPLES, is_slope
 from scoring.gradients.token_embedding import padding_id, token_layer
 from scoring.models.batchnorm_folding import foldable_pairs
+from scoring.models.closeness import close_in_norm
 
 FEW = 16
 """Examples on which folded logits are compared at every further checkpoint: what folding rests on is the
@@ -143,7 +144,7 @@ class Slot:
                 reason = f"it fails ({type(error).__name__})"
             if reason is None:
                 return found
-            self.note(f"used {self.way.name} instead of a faster method: {reason}")
+            self.note(f"a slower method replaces {self.way.name}: {reason}")
             self.proved = False
             self._step_down()
             self.way.load(self.state)
@@ -265,7 +266,7 @@ def _versions(model: nn.Module) -> list[int]:
 
 
 def close_logits(found: Tensor, wanted: Tensor, tolerance: float) -> bool:
-    """Whether (n, c) logits agree up to ``tolerance`` of the largest one, each row less its mean.
+    """Returns whether (n, c) logits, each row less its mean, agree up to ``tolerance`` of the largest one.
 
     >>> close_logits(torch.tensor([[5.0, 6.0]]), torch.tensor([[5.0, 6.1]]), 1e-3)
     False
@@ -279,12 +280,12 @@ def close_logits(found: Tensor, wanted: Tensor, tolerance: float) -> bool:
 
 
 def close_gradients(found: Tensor, wanted: Tensor, tolerance: float) -> bool:
-    """Whether gradients agree in norm up to ``tolerance``; what is not finite must be so in both."""
+    """Returns whether gradients agree in norm up to ``tolerance``; numbers that are not finite must be so in both."""
     finite = wanted.isfinite()
     if not torch.equal(found.isfinite(), finite):
         return False
     found, wanted = (torch.where(finite, one.double(), 0) for one in (found, wanted))
-    return bool((found - wanted).norm() <= tolerance * wanted.norm())
+    return close_in_norm(found, wanted, tolerance)
 
 
 # -- what a checkpoint must hold -----------------------------------------------------------------------------

@@ -22,6 +22,7 @@ Known limits: the proof looks at ``SAMPLE`` random examples of each batch, and t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from scoring.audit.errors import first_line
+from scoring.models.closeness import close_in_norm, norm
 from scoring.models.eval_mode import mapped, outputs
 from scoring.models.losses import Loss, example_losses, is_plain_cross_entropy, widened
 
@@ -126,19 +128,13 @@ def _counted(tensor: Tensor, kept: dict[int, int]) -> Tensor:
 
 
 def agree(found: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> bool:
-    """Whether two gradients by name are the same, name by name; a missing one is zero, NaN is the same as
-    nothing.
+    """Returns whether gradients by name are equal up to rounding; a missing one is zero, NaN equals nothing.
 
     >>> agree({"w": torch.ones(2)}, {"w": torch.ones(2)}), agree({"w": torch.ones(2)}, {})
     (True, False)
     """
-    lengths = {name: float(value.double().norm()) for name, value in truth.items()}
-    whole = sum(length**2 for length in lengths.values()) ** 0.5
-    for name in {**truth, **found}:
-        apart = found.get(name, 0.0) - truth.get(name, torch.zeros(()))
-        if not float(torch.as_tensor(apart).double().norm()) <= AGREEMENT * lengths.get(name, 0.0) + ROUNDING * whole:
-            return False
-    return True
+    floor = ROUNDING * math.hypot(*map(norm, truth.values()))
+    return all(close_in_norm(found.get(name), truth.get(name), AGREEMENT, floor) for name in {**truth, **found})
 
 
 class ExampleGradients:

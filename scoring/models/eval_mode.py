@@ -61,7 +61,7 @@ def evaluating(
     """Eval mode inside; outside, everything as it was: flags, attributes, requires_grad, gradients and buffers.
 
     ``frozen`` also turns off the gradients of parameters; influence, which needs them, passes False. ``state``:
-    weights to take before (``load_weights``); who gives them gives the former parameters back (``execution_paths.frozen_at``).
+    weights to take before (``load_weights``); who gives them restores the parameters (``execution_paths.frozen_at``).
     """
     model = getattr(model, "module", model) if not isinstance(model, nn.Module) else model
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]

@@ -162,7 +162,7 @@ def test_layers_below_a_function_without_second_derivatives_are_left_out_by_name
 @pytest.mark.parametrize("function", [Dropping, Once])
 def test_a_function_above_all_chosen_layers_is_refused(function):
     model = Net(function.apply, last=True)
-    with pytest.raises(HardlookError, match="head.*differentiated twice"):
+    with pytest.raises(HardlookError, match="head.*twice differentiable"):
         InfluenceFactors.fit(model, data(), layers=["layer", "head"])
     chosen = choose(model, ["below", "head"])
     with differentiable(model, chosen.tensors), pytest.raises(HardlookError, match="below.*differentiated twice"):

@@ -100,7 +100,7 @@ def test_a_sound_run_passes_and_its_inputs_are_kept_as_a_picture(colours):
 @pytest.mark.parametrize(
     ("transform", "named"),
     [
-        ("bgr", "BGR for RGB"),
+        ("bgr", "BGR instead of RGB"),
         ("no_255", "the division by 255 is missing before the normalisation \\(ImageNet's\\)"),
         ("unnormalised", "normalisation is missing \\(ImageNet's\\)"),
         ("twice", "normalisation is applied but was not used in training \\(ImageNet's\\)"),

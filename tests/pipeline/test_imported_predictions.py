@@ -121,7 +121,7 @@ BAD = {
     "empty id": (lambda f: f.assign(example_id=["", *f["example_id"][1:]]), "row 1 has no example_id"),
     "a class too few": (lambda f: f.drop(columns="3"), "no column of probabilities for class '3'"),
     "not summing to 1": (lambda f: f.assign(**{"0": f["0"] + 0.5}), "and sum to 1.5 .380 such rows"),
-    "logits": (lambda f: f.assign(**{"0": f["0"] - 3, "1": f["1"] + 3}), "a softmax first"),
+    "logits": (lambda f: f.assign(**{"0": f["0"] - 3, "1": f["1"] + 3}), "apply a softmax"),
     "NaN": (lambda f: f.assign(**{"4": [np.nan, *f["4"][1:]]}), "has 4 = .* .1 such rows.; needed a number"),
     "words": (lambda f: f.assign(**{"4": "high"}), "has 4 = 'high'"),
     "no id column": (lambda f: f.drop(columns="example_id"), "has no column 'example_id'"),
@@ -189,5 +189,5 @@ def test_a_killed_import_leaves_no_run(audit, tmp_path, monkeypatch):
 
 def test_without_classes_the_message_says_so(tmp_path):
     pd.DataFrame({"example_id": ["a"], "x": [1.0]}).to_csv(tmp_path / "p.csv", index=False)
-    with pytest.raises(HardlookError, match="names no classes"):
+    with pytest.raises(HardlookError, match="has no classes"):
         read_predictions(tmp_path / "p.csv", [])

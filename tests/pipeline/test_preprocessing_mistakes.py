@@ -85,7 +85,7 @@ def test_an_advantage_that_may_be_chance_is_said_with_its_numbers():
     winner = best_remedy([Remedy("undo it", remedied)], right)
     assert (
         not winner.sure
-        and "75.0% with this corrected; with 20 examples this may be chance, p = 0.12" in winner.sentence()
+        and "75.0% with this corrected; with only 20 examples this may be chance, p = 0.12" in winner.sentence()
     )
     assert best_remedy([Remedy("undo it", right)], right) is None
 

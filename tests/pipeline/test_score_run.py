@@ -224,7 +224,7 @@ def test_the_file_carries_what_a_page_needs(scored_sample):
 
 
 def test_an_unknown_setting_lists_the_known_ones(scored_sample):
-    with pytest.raises(HardlookError, match="vog has no setting 'bach'; there are batch_size"):
+    with pytest.raises(HardlookError, match="vog has no setting 'bach'; available: batch_size"):
         rescore(scored_sample, ["vog"], settings={"vog": {"bach": 3}})
 
 

@@ -104,7 +104,7 @@ def zeros(n):
     ("returns", "reason"),
     [
         ({"value": zeros, "ranks": zeros}, "returned 'ranks', which toy does not declare; did you mean rank?"),
-        ({"value": zeros}, "did not return 'rank', which is declared; there are value"),
+        ({"value": zeros}, "did not return 'rank', which is declared; available: value"),
         ({}, "did not return 'value', which is declared; available: none"),
         (
             {"value": zeros, "rank": lambda n: np.zeros(n + 1)},

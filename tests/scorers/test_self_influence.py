@@ -80,4 +80,4 @@ def test_the_budget_is_an_option_of_the_command(sample_copy, capsys):
     (sample_copy / "runs" / "main" / "scores" / "self_influence.parquet").unlink()
     given = ("score", sample_copy, "--only", "self_influence", "--self-influence-memory-budget", "0.000001")
     assert hardlook(*given) == 0
-    assert "solved by conjugate gradients" in capsys.readouterr().out
+    assert "conjugate gradients over" in capsys.readouterr().out
