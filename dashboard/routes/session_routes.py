@@ -29,7 +29,7 @@ from dashboard.review_session import shared_queue
 from dashboard.routes.http import FOREVER, SAFE, json_reply, missing, posted_ids, refusal, run_of
 from scoring.audit.errors import HardlookError
 from scoring.reviews import LogUnavailable
-from scoring.reviews.sessions import ReviewSession, sitting
+from scoring.reviews.sessions import ReviewSession, review_session
 
 MOST = 24
 
@@ -106,7 +106,7 @@ def sitting_now(_request: Request) -> Response:
 
 def _sitting(reviewer: str | None) -> ReviewSession:
     decided = open_log(database.open_audit()).decisions()
-    return sitting(decided[decided["reviewer"] == reviewer], pd.Timestamp.now(tz="UTC"))
+    return review_session(decided[decided["reviewer"] == reviewer], pd.Timestamp.now(tz="UTC"))
 
 
 def _told(what: Callable[[], Any]) -> Response:

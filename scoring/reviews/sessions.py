@@ -1,6 +1,6 @@
-"""What the log says about somebody's sitting: since when, how fast, what was really looked at, what comes back.
+"""Facts about a reviewer's session, from the log: its start, its pace, what was inspected, what to review again.
 
-    sitting    =  the reviewer's decisions since the last pause of more than ``PAUSE`` seconds
+    session    =  the reviewer's decisions since the last pause of more than ``PAUSE`` seconds
     active     =  Σ min(gap between two decisions, ``IDLE``)
     inspected  ⇔  opened, or on screen for half a second (``LEAST``), as the event's evidence says
     reopened   ⇔  decided before a model was seen, and that model says otherwise
@@ -33,7 +33,7 @@ LEAST = 0.5
 
 @dataclass(frozen=True)
 class ReviewSession:
-    """Decisions of one sitting: how many examples, when it began (epoch seconds, None: no decision), active seconds."""
+    """Decisions of one session: number of examples, start (epoch seconds; None without a decision), active seconds."""
 
     decided: int = 0
     began: float | None = None
@@ -43,7 +43,7 @@ class ReviewSession:
 def review_session(
     decisions: pd.DataFrame, now: pd.Timestamp, pause: float = PAUSE, idle: float = IDLE
 ) -> ReviewSession:
-    """The sitting that goes on ``now``, from one reviewer's decisions (``created_at``, in UTC); none after a pause.
+    """Returns the session open ``now``, from one reviewer's decisions (``created_at``, UTC); empty after a pause.
 
     >>> times = pd.to_datetime([0, 3600, 3610, 3700], unit="s", utc=True)
     >>> frame = pd.DataFrame({"created_at": times, "example_id": list("abcc")})

@@ -195,7 +195,7 @@ def test_two_state_dicts_that_mean_the_same_are_not_guessed_at(tmp_path):
     torch.save({"model": state(1), "net": state(1)}, tmp_path / "b.pt")
     loads(tmp_path / "b.pt", Net(seed=1))
     torch.save({"model": state(1), "best_model": state(2)}, tmp_path / "c.pt")
-    assert loads(tmp_path / "c.pt", Net(seed=1)) == ("took model, not best_model",)
+    assert loads(tmp_path / "c.pt", Net(seed=1)) == ("used model, not best_model",)
 
 
 def test_which_weights_are_audited_is_printed_and_recorded(tmp_path, capsys):
