@@ -59,8 +59,8 @@ def system_refusal(error: OSError | MemoryError) -> str:
     No space left on device: /a/scores.parquet; make room; finished work is kept; run the same command again to continue
     """
     if isinstance(error, MemoryError):
-        told = str(error) or "no details given"
-        return f"out of memory ({told}); use a machine with more memory, or smaller inputs or batches; {AGAIN}"
+        details = str(error) or "no details given"
+        return f"out of memory ({details}); use a machine with more memory, or smaller inputs or batches; {AGAIN}"
     what = error.strerror or str(error) or type(error).__name__
     names = " → ".join(
         str(name) if len(str(name)) < 200 else f"{str(name)[:80]}…"

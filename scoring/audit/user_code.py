@@ -77,7 +77,7 @@ def call_named(reference: str, function: Callable[..., Any], arguments: dict[str
         return function(**arguments)
     except (Exception, SystemExit) as error:
         shown = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        raise HardlookError(f"{reference}({shown}) failed: {_told(error)}") from error
+        raise HardlookError(f"{reference}({shown}) failed: {_error_text(error)}") from error
 
 
 def code_folder(reference: str, folder: str | Path) -> Path:
@@ -223,7 +223,7 @@ def _naming(reference: str, what: str | Path) -> Iterator[None]:
             hint = f"; install {error.name!r}, or put its file into the folder of the code that imports it"
         elif isinstance(error, SystemExit):
             hint = "; put code that should run only as a script under  if __name__ == '__main__':"
-        raise HardlookError(f"{reference}: importing {what} failed: {_told(error)}{hint}") from error
+        raise HardlookError(f"{reference}: importing {what} failed: {_error_text(error)}{hint}") from error
 
 
 @contextlib.contextmanager
@@ -236,7 +236,7 @@ def _forgetting(name: str) -> Iterator[None]:
         raise
 
 
-def _told(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     """``TypeError: message (model.py, line 3)``: the error and the innermost line of the user's code."""
     trace, place = error.__traceback__, ""
     while trace is not None:

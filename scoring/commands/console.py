@@ -74,8 +74,8 @@ def read_data(audit: Audit) -> None:
             print(f"    {problem['example_id']}: {problem['problem']}")
         if len(found.problems) > 5:
             print(f"    … and {len(found.problems) - 5:,} more, in {audit.ingest_path}")
-    for told in found.reading:
-        print(f"  data: {told}")
+    for sentence in found.reading:
+        print(f"  data: {sentence}")
     for note in found.notes:
         print(f"  data: note: {note}")
     if groups := found.duplicates.get("groups"):

@@ -76,10 +76,10 @@ def _report_truth(audit: Audit) -> None:
     }
     orders = {name: order for name, order in named.items() if order is not None}
     reports = {name: truth_report(audit, run, order, "train") for name, order in orders.items()}
-    told = {name: report for name, report in reports.items() if report is not None}
-    if not told:
+    known = {name: report for name, report in reports.items() if report is not None}
+    if not known:
         return
-    table, wrong, total = next(iter(told.values()))
+    table, wrong, total = next(iter(known.values()))
     chance = " and ".join(f"{value:.0f}" for value in table["chance"])
     print(
         "\n"
@@ -87,6 +87,6 @@ def _report_truth(audit: Audit) -> None:
         "first 5 % and 10 % of each ranking:\n"
         f"    {'random order':<44}{chance}"
     )
-    for name, (table, *_) in told.items():
+    for name, (table, *_) in known.items():
         found = " and ".join(f"{row.found} ({row.recall:.0%})" for row in table.itertuples())
         print(f"    {f'{name} ({orders[name].score})':<44}{found}")

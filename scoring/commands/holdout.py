@@ -61,7 +61,7 @@ def retrain(options: argparse.Namespace, scorer: str, work: Callable[[Context], 
     start = time.perf_counter()
     read_data(audit)
     with run.lock(), peak_memory() as memory:
-        told = work(open_context(audit, run, options.device))
-    print(f"  {told} ({time.perf_counter() - start:.1f} s, peak memory {memory['peak_gb']:.2f} GB)")
+        summary = work(open_context(audit, run, options.device))
+    print(f"  {summary} ({time.perf_counter() - start:.1f} s, peak memory {memory['peak_gb']:.2f} GB)")
     print(f"next: hardlook score {options.audit}" + (f" --run {run.name}" if options.run else "") + f" --only {scorer}")
     return 0

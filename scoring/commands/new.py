@@ -41,12 +41,12 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         "Create the folder of a new audit, with an audit.toml to fill in and an example model file.",
     )
     command.add_argument("audit", metavar="DIR", help="the folder to create")
-    told = "; ".join(f"{name} ({what})" for name, what in SAMPLES.items())
+    descriptions = "; ".join(f"{name} ({what})" for name, what in SAMPLES.items())
     command.add_argument(
         "--sample",
         choices=list(SAMPLES),
-        help=f"copy a complete sample project, with its own score settings and true labels: {told} (default: the "
-        "digits sample without these)",
+        help=f"copy a complete sample project, with its own score settings and true labels: {descriptions} (default: "
+        "the digits sample without these)",
     )
 
 

@@ -126,14 +126,14 @@ def classical(audit: Audit, run: Run, examples: pd.DataFrame, ids: list[str]) ->
     at = pd.Series(np.arange(len(known)), index=known)
     train = at.reindex(examples.loc[examples["split"] == "train", "example_id"]).dropna().astype(int).to_numpy()
     train = train[np.isfinite(features[train]).all(1)]
-    asked = at.reindex(ids).to_numpy()
-    there = ~np.isnan(asked)
+    positions = at.reindex(ids).to_numpy()
+    there = ~np.isnan(positions)
     if len(train) < 2 or not there.any():
         return
     start = time.perf_counter()
-    there[there] = np.isfinite(features[asked[there].astype(int)]).all(1)
+    there[there] = np.isfinite(features[positions[there].astype(int)]).all(1)
     for name, values in baseline_scores(
-        features[train], features[asked[there].astype(int)], seed=audit.seed, say=lambda text: print(f"  {text}")
+        features[train], features[positions[there].astype(int)], seed=audit.seed, say=lambda text: print(f"  {text}")
     ):
         full = np.full(len(ids), np.nan)
         full[there] = values

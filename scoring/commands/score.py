@@ -60,7 +60,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         if not fields:
             continue
         group = command.add_argument_group(f"{name} settings")
-        told = setting_descriptions(kind.__doc__ or "")
+        descriptions = setting_descriptions(kind.__doc__ or "")
         for field in fields:
             default = f"{field.default:.4g}" if isinstance(field.default, float) else str(field.default) or "empty"
             group.add_argument(
@@ -69,7 +69,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
                 metavar=_kind(field.default),
                 type=_reader(field.default),
                 default=None,
-                help=f"{told.get(field.name, '')} (default: {default})".strip().replace("%", "%%"),
+                help=f"{descriptions.get(field.name, '')} (default: {default})".strip().replace("%", "%%"),
             )
 
 

@@ -62,5 +62,5 @@ def train_and_print(audit: Audit, run: Run, device: str, **settings: Any) -> Non
 
     start = time.perf_counter()
     with run.lock():
-        told = train_run(audit, run, device=device, progress=bar, **settings)
-    print(f"  training: {told} ({time.perf_counter() - start:.1f} s)")
+        summary = train_run(audit, run, device=device, progress=bar, **settings)
+    print(f"  training: {summary} ({time.perf_counter() - start:.1f} s)")

@@ -198,9 +198,9 @@ def cleanlab_issues(audit: Audit, run: Run | None, rows: pd.DataFrame, path: Pat
     if run is not None and order is not None:
         ranked = suspicion(run, order).reindex(rows["example_id"])
     quality = 1 - (ranked.rank(method="first") - 1) / max(ranked.notna().sum() - 1, 1)
-    told = suggestions(audit, run).set_index("example_id")["suggested_label"] if run is not None else {}
+    suggested = suggestions(audit, run).set_index("example_id")["suggested_label"] if run is not None else {}
     issue = rows["disposition"].isin(["relabel", "exclude"])
-    best = rows["label"].where(rows["disposition"] != "exclude", rows["example_id"].map(told))
+    best = rows["label"].where(rows["disposition"] != "exclude", rows["example_id"].map(suggested))
     best = best.fillna(rows["label_original"])
     table = pd.DataFrame(
         {

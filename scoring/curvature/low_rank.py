@@ -90,11 +90,11 @@ def size_of(chosen: Chosen, *, arnoldi_dim: int = 500, rank: int = 100, memory_b
     )
 
 
-def _lowered(name: str, asked: int, got: int, p: int, fits: int) -> list[str]:
-    if got == asked:
+def _lowered(name: str, requested: int, got: int, p: int, fits: int) -> list[str]:
+    if got == requested:
         return []
-    why = f"the memory budget holds {fits} products" if fits < min(p, asked) else f"the layers hold {p} parameters"
-    return [f"{name} reduced from {asked} to {got}: {why}"]
+    why = f"the memory budget holds {fits} products" if fits < min(p, requested) else f"the layers hold {p} parameters"
+    return [f"{name} reduced from {requested} to {got}: {why}"]
 
 
 # -- the low-rank inverse ------------------------------------------------------------------------------------

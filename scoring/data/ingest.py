@@ -312,11 +312,11 @@ def _summary(sources: Sequence[Source], table: pa.Table, before: pa.Table | None
 
 def _exif_sentences(sources: Sequence[Source]) -> list[str]:
     """How EXIF orientations are treated, one sentence for the sources that are alike."""
-    told: dict[str, list[str]] = {}
+    by_sentence: dict[str, list[str]] = {}
     for source in sources:
         if sentence := source.describe_exif():
-            told.setdefault(sentence, []).append(f"data[{source.number}]")
-    return [f"{', '.join(names)}: {sentence}" for sentence, names in told.items()]
+            by_sentence.setdefault(sentence, []).append(f"data[{source.number}]")
+    return [f"{', '.join(names)}: {sentence}" for sentence, names in by_sentence.items()]
 
 
 def _shortened(names: list[str]) -> list[str]:

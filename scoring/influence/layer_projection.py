@@ -3,11 +3,11 @@ by.
 
     share_i = Σ over the layer's calls of M ∂⟨g_i, layer(x_i)⟩/∂θ       g_i: the gradient of the layer's output
 
-``Shares.watched`` keeps the input of a call and listens for g; ``total`` (n, r) is then the sum, by the
+``Shares.attach`` keeps the input of a call and listens for g; ``total`` (n, r) is then the sum, by the
 layer's rule or by a replay. Cost: that of the rule or the replay; the inputs of the layer are held between
 the passes.
 
-``Shares.copies`` serves parameters that stand once for all examples, (1, …), as class tokens and positions
+``Shares.parameter_copies`` serves parameters that stand once for all examples, (1, …), as class tokens and positions
 do: with a copy per example in their place, the gradient of a copy is that of an example.
 
 Known limits: a call of which the example is not on the first axis has no share (``fits`` is false), nor one
@@ -46,7 +46,7 @@ class LayerProjection:
         """The first argument of a call, however it was passed; None without one."""
         return args[0] if args else next(iter(kwargs.values()), None)
 
-    def watched(self, args: tuple, kwargs: dict, output: Any) -> Any:
+    def attach(self, args: tuple, kwargs: dict, output: Any) -> Any:
         """The output of a call, listened to; a graph is started at it where there is none."""
         first = first_tensor(output)
         if not torch.is_grad_enabled():
@@ -61,7 +61,7 @@ class LayerProjection:
         first.register_hook(lambda g: self._add(args, kwargs, g.detach()))
         return output
 
-    def copies(self) -> dict[str, Tensor]:
+    def parameter_copies(self) -> dict[str, Tensor]:
         """A copy per example, (n, …), of each parameter of shape (1, …), listened to."""
         found = {}
         for name, m in self.factors.items():

@@ -37,9 +37,9 @@ def weight_files(folder: Path) -> list[Path]:
             _refuse_quantised(folder)
             return _shards(folder / name) if name.endswith(".json") else [folder / name]
     names = sorted(path.name for path in folder.iterdir())
-    told = _other_tool(folder, names)
+    problem = _other_tool(folder, names)
     raise HardlookError(
-        told
+        problem
         or f"{folder} is not a checkpoint folder: needed {' or '.join(FOLDER_FILES[:2])}, found "
         f"{', '.join(names[:6]) or 'nothing'}"
     )

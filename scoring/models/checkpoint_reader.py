@@ -131,14 +131,14 @@ def _needs_unpickling(path: Path, error: Exception) -> NeedsUnpickling:
     )
 
 
-def _object_names(path: Path, told: str) -> str:
+def _object_names(path: Path, reason: str) -> str:
     """Which classes or functions a file asks for, found without running it."""
-    if "TorchScript" in told:
+    if "TorchScript" in reason:
         return "a TorchScript program"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a deprecation inside torch's own disassembler is no user's concern
             names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # noqa: BLE001  the older format cannot be disassembled, and a hostile file may be malformed anywhere
-        names = re.findall(r"GLOBAL (\S+)", told)
+        names = re.findall(r"GLOBAL (\S+)", reason)
     return ", ".join(dict.fromkeys(names[:4])) or "pickled objects"

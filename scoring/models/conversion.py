@@ -117,8 +117,8 @@ def _in_own_process(path: Path, partial: Path, folder: str | Path | None, weight
     ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        told = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"]
-        raise HardlookError(f"{path} could not be converted: {told[-1].removeprefix('HardlookError: ')}")
+        errors = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"]
+        raise HardlookError(f"{path} could not be converted: {errors[-1].removeprefix('HardlookError: ')}")
 
 
 # -- inside the process --------------------------------------------------------------------------------------

@@ -154,5 +154,5 @@ def refuse_infinite(path: Path, model: nn.Module, converted: Tensors) -> None:
 def listed(names: Iterable[str], shapes: Mapping[str, tuple] | None = None, shown: int = 4) -> str:
     """The first few names, with their shapes where given."""
     names = list(names)
-    told = [f"{name!r} {shapes[name]}" if shapes else repr(name) for name in names[:shown]]
-    return ", ".join(told) + (", …" if len(names) > shown else "")
+    described = [f"{name!r} {shapes[name]}" if shapes else repr(name) for name in names[:shown]]
+    return ", ".join(described) + (", …" if len(names) > shown else "")

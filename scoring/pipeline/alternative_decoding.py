@@ -31,11 +31,11 @@ from scoring.pipeline.shards import Context
 
 @dataclass(frozen=True)
 class OtherReading:
-    """``remedy``: what to write, and why; ``told``: what was found, as a warning; ``logits``: (n, c) of the other
+    """``remedy``: what to write, and why; ``sentence``: what was found, as a warning; ``logits``: (n, c) of the other
     reading; ``differ``: how many of the examples it changes."""
 
     remedy: str
-    told: str
+    sentence: str
     logits: torch.Tensor
     differ: int
 
@@ -61,11 +61,11 @@ def other_readings(
             continue
         sources = dict.fromkeys(int(context.inputs.sources[numbers[row]]) for row in at)
         changes = {source: change(context, source) for source in sources}
-        differ, told_logits, unread = _reread(context, numbers, at, changes, batch, logits, predict)
+        differ, other_logits, unread = _reread(context, numbers, at, changes, batch, logits, predict)
         if differ or unread:
-            remedy, told = sentences(context, len(at), len(numbers), changes)
+            remedy, sentence = sentences(context, len(at), len(numbers), changes)
             left = f"; {unread} of them have another shape when decoded this way and are not compared" if unread else ""
-            found.append(OtherReading(remedy, told + left, told_logits, differ))
+            found.append(OtherReading(remedy, sentence + left, other_logits, differ))
     return found
 
 
@@ -128,12 +128,12 @@ def _exif(context: Context, source: int) -> dict[str, Any]:
 def _about_exif(context: Context, count: int, of: int, changes: Mapping[int, Mapping[str, Any]]) -> tuple[str, str]:
     lines = _lines(context, changes, lambda change: f"exif = {str(change['exif']).lower()}", "exif")
     now = "without" if all(change["exif"] for change in changes.values()) else "with"
-    told = (
+    sentence = (
         f"{count} of {of} images have an EXIF orientation and are read {now} it; Hugging Face's datasets applies the "
         "orientation, torchvision's ImageFolder and timm ignore it: if training read them the other way, write "
         f"{lines}"
     )
-    return f"the EXIF orientation of images is handled differently than in training: write {lines}", told
+    return f"the EXIF orientation of images is handled differently than in training: write {lines}", sentence
 
 
 def _lines(
@@ -183,13 +183,13 @@ def uneven_readings(context: Context, *, most: int = 200) -> str | None:
     }
     if not any(turned.values()):
         return None
-    told = ", ".join(
+    handling = ", ".join(
         f"data[{number}] {'with' if way else 'without'} ({turned[number]} of up to {most} images have one)"
         for number, way in ways.items()
     )
     return (
-        f"image sources handle EXIF orientation differently: {told}; a model was trained with one setting, so write "
-        "exif = true or exif = false in each of these [[data]] tables"
+        f"image sources handle EXIF orientation differently: {handling}; a model was trained with one setting, so "
+        "write exif = true or exif = false in each of these [[data]] tables"
     )
 
 
@@ -204,8 +204,11 @@ def _mode(_context: Context, _source: int) -> dict[str, Any]:
 
 def _about_grey(context: Context, count: int, of: int, changes: Mapping[int, Mapping[str, Any]]) -> tuple[str, str]:
     lines = _lines(context, changes, lambda _change: 'mode = "RGB"', "mode")
-    told = (
+    sentence = (
         f"{count} of {of} images are 16-bit grey and reach the transform unclipped; torchvision's ImageFolder clips "
         f"them at 255 (convert('RGB')): if training did so, write {lines}"
     )
-    return f"16-bit grey images were clipped at 255 in training, as in torchvision's ImageFolder: write {lines}", told
+    return (
+        f"16-bit grey images were clipped at 255 in training, as in torchvision's ImageFolder: write {lines}",
+        sentence,
+    )

@@ -190,18 +190,18 @@ def output_kind(context: Context) -> Finding:
     """What the model returns, as set in audit.toml or as its ranges and row sums tell; a warning where some scores stay
     null."""
     model = context.model
-    told, kind = SENTENCES[model.output.kind], model.output.kind
+    sentence, kind = SENTENCES[model.output.kind], model.output.kind
     if model.choice:
-        return Finding("warning", f"{told}; {model.choice}")
+        return Finding("warning", f"{sentence}; {model.choice}")
     if "output" in context.run.config:
-        return Finding("ok", f"{told} (as set in audit.toml)")
+        return Finding("ok", f"{sentence} (as set in audit.toml)")
     if kind in BY_RANGE:
         return Finding(
             "warning",
-            f'{told}; this is inferred from their range alone: if they are logits, write `output = "logits"` in '
+            f'{sentence}; this is inferred from their range alone: if they are logits, write `output = "logits"` in '
             f'[run.{context.run.name}] of audit.toml, else `output = "{kind}"`',
         )
-    return Finding("ok" if model.keeps_logits else "warning", told)
+    return Finding("ok" if model.keeps_logits else "warning", sentence)
 
 
 def predicted_logits(context: Context, batch: torch.Tensor) -> torch.Tensor:
@@ -294,14 +294,14 @@ def accuracy(
     It is an error where the shortfall, or the advantage of a mistake undone, is no accident of these examples.
     """
     known = np.flatnonzero(labels >= 0)
-    warnings = [Finding("warning", other.told) for other in others]
+    warnings = [Finding("warning", other.sentence) for other in others]
     if not len(known):
         return [Finding("warning", "no example has a label: accuracy cannot be checked"), *warnings]
     reread = [Remedy(other.remedy, other.logits[known].argmax(1).numpy() == labels[known]) for other in others]
     right = logits[known].argmax(1).numpy() == labels[known]
     low, high = wilson(int(right.sum()), len(known))
     expected = context.run.config.get("expected_accuracy")
-    told = f"accuracy {right.mean():.1%} on {len(known)} examples{of} ({low:.1%} to {high:.1%})"
+    sentence = f"accuracy {right.mean():.1%} on {len(known)} examples{of} ({low:.1%} to {high:.1%})"
     chance = 1 / max(len(context.audit.classes), 1)
     if high >= expected if expected is not None else right.mean() >= (1 + chance) / 2:
         better = best_remedy(reread, right)
@@ -309,7 +309,7 @@ def accuracy(
             return [
                 Finding(
                     "error",
-                    f"{told}; {better.sentence()}; if training used this order as well, set expected_accuracy in "
+                    f"{sentence}; {better.sentence()}; if training used this order as well, set expected_accuracy in "
                     "audit.toml",
                 )
             ]
@@ -326,7 +326,7 @@ def accuracy(
                     f"{better.text}",
                 )
             ]
-        return [Finding("ok", told + compared), *warnings]
+        return [Finding("ok", sentence + compared), *warnings]
     winner, untested = explanation(context, batch[known], logits[known], labels[known], right, reread)
     short = expected is not None and binom.cdf(right.sum(), len(known), expected) < SHORT
     needed = f"expected {expected:.1%}" if expected is not None else "no expected_accuracy is set"
@@ -341,7 +341,7 @@ def accuracy(
     return [
         Finding(
             "error" if short or (winner and winner.sure) else "warning",
-            "; ".join([f"{told}, {needed}", advice, *([untested] if untested else [])]),
+            "; ".join([f"{sentence}, {needed}", advice, *([untested] if untested else [])]),
             winner.classes if winner else (),
         ),
         *warnings,

@@ -49,8 +49,8 @@ class Remedy:
 
     def sentence(self) -> str:
         """The remedy with its numbers."""
-        told = f"{self.text} ({self.right.mean():.1%} with this corrected"
-        return told + (
+        sentence = f"{self.text} ({self.right.mean():.1%} with this corrected"
+        return sentence + (
             ")" if self.sure else f"; with only {len(self.right)} examples this may be chance, p = {self.p:.2g})"
         )
 

@@ -372,12 +372,12 @@ def loading_notes(context: Context) -> dict[str, list[str]]:
     """What finding and loading the checkpoints had to say (which of two kinds of weights was taken, and from where)."""
     if not context.run.config:
         return {}
-    said = [*(note for each in context.checkpoints for note in each.notes), *context.model.notes]
+    sentences = [*(note for each in context.checkpoints for note in each.notes), *context.model.notes]
     before = context.run.record()
     same = [each["sha256"] for each in before.get("checkpoints", [])] == [each.sha256 for each in context.checkpoints]
     if same and not context.model.notes:  # nothing was loaded this time, or loading had nothing to say before either
-        said += before.get("notes", {}).get("checkpoints", [])
-    return {"checkpoints": list(dict.fromkeys(said))} if said else {}
+        sentences += before.get("notes", {}).get("checkpoints", [])
+    return {"checkpoints": list(dict.fromkeys(sentences))} if sentences else {}
 
 
 def notes(run: Run) -> dict[str, list[str]]:

@@ -65,9 +65,9 @@ def default_order(audit: Audit, run: Run, split: str = "train") -> Order | None:
     examples = read_table(audit.examples_path, ["example_id", "split"]).to_pandas()
     ids = set(examples.loc[examples["split"] == split, "example_id"])
     sample = "in-sample: the model was trained on these labels" if split == "train" else "out-of-sample"
-    told = read_json(run.rankings_path, {}).get("sentence") or "Most suspicious first"
+    sentence = read_json(run.rankings_path, {}).get("sentence") or "Most suspicious first"
     candidates = (
-        Order("suspicion.suspicion", "high", told),
+        Order("suspicion.suspicion", "high", sentence),
         Order(
             "aum.aum",
             "low",

@@ -61,9 +61,9 @@ class ReviewPolicy:
     @classmethod
     def of(cls, audit: Audit) -> ReviewPolicy:
         """The rules of an audit."""
-        told = audit.policy
-        own = {name: told[name] for name in ("test", "second_opinions", "lock_minutes") if name in told}
-        return cls(**own, seed=audit.seed, dispositions=told)
+        policy = audit.policy
+        own = {name: policy[name] for name in ("test", "second_opinions", "lock_minutes") if name in policy}
+        return cls(**own, seed=audit.seed, dispositions=policy)
 
     @property
     def is_blind(self) -> bool:

@@ -123,7 +123,7 @@ def _overview(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFram
     classes = accuracy_table(part, ["label"]).sort_values("accuracy").head(12)
     paper.heading("Hardest classes")
     split = "test" if (predicted["split"] == "test").any() else None
-    told = _beside(both if both is None or split is None else both[both["split"] == split], "label")
+    corrected = _beside(both if both is None or split is None else both[both["split"] == split], "label")
     paper.table(
         ["class", "examples", "accuracy on given labels", "95 % interval", *more],
         [
@@ -132,7 +132,7 @@ def _overview(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFram
                 row.n,
                 share(row.accuracy),
                 between(row.low, row.high),
-                *(told.get(row.label, ["", ""]) if more else []),
+                *(corrected.get(row.label, ["", ""]) if more else []),
             ]
             for row in classes.itertuples()
         ],
@@ -226,8 +226,8 @@ def _grids(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFrame, 
     paper.heading("Most suspicious training examples")
     paper.say(f"{order.sentence}. A rank is not a probability of error.", "note")
     top = _shown(paper, ranked.sort_values(ascending=False, kind="stable").index, hidden)[:SHEET]
-    told = suggestions(audit, run, labels[top]).set_index("example_id")["suggested_label"]
-    paper.sheet((name, f"{labels[name]} → {told.get(name, '?')}") for name in top)
+    suggested = suggestions(audit, run, labels[top]).set_index("example_id")["suggested_label"]
+    paper.sheet((name, f"{labels[name]} → {suggested.get(name, '?')}") for name in top)
     path, column = run.score_path("vog"), vog_column(run)
     if column is not None:
         values = read_table(path, ["example_id", column]).to_pandas().set_index("example_id")[column].dropna()
@@ -249,13 +249,13 @@ def _deciles(paper: Paper, run: Run | None, both: pd.DataFrame | None = None) ->
         return
     both = None if both is None else both[both["split"] == "test"]
     changed = 0 if both is None else int((both["relabelled"] | ~both["kept"]).sum())
-    told = (
+    note = (
         f" Diamonds: error on corrected labels, for deciles with changed labels ({changed:,} in all)."
         if changed
         else ""
     )
     paper.say(
-        f"Test examples with their given labels. Lines: 95 % Wilson intervals. Dashed: the mean error.{told}",
+        f"Test examples with their given labels. Lines: 95 % Wilson intervals. Dashed: the mean error.{note}",
         "note",
     )
     error = ~predicted["correct"].astype(bool)
@@ -310,7 +310,7 @@ def _slices(paper: Paper, audit: Audit, run: Run | None, both: pd.DataFrame | No
     name = "kmeans" if "kmeans" in names else names[0]
     members, summary = read_slicing(run, name)
     blind = summary["settings"]["split"] == "test" and audit.policy.get("test") == "blind"
-    told = {} if both is None else {row.slice_id: row for row in metrics.by_slice(both, members).itertuples()}
+    by_slice = {} if both is None else {row.slice_id: row for row in metrics.by_slice(both, members).itertuples()}
     worst = sorted(summary["slices"], key=lambda row: (row["accuracy"] is None, row["accuracy"], -row["size"]))[:SLICES]
     paper.say(
         f"The {len(worst)} worst of {len(summary['slices'])} slices “{name}” of {summary['settings']['split']}: "
@@ -325,7 +325,7 @@ def _slices(paper: Paper, audit: Audit, run: Run | None, both: pd.DataFrame | No
         paper.parts.append('<div class="slice">')
         paper.heading(
             f"Slice {row['slice_id']}: {row['size']:,} examples, accuracy {share(row['accuracy'])}"
-            + _on_corrected(told.get(row["slice_id"]))
+            + _on_corrected(by_slice.get(row["slice_id"]))
         )
         classes = sorted(
             {*row["labels"], *row["predictions"]}, key=lambda c: -row["labels"].get(c, 0) - row["predictions"].get(c, 0)

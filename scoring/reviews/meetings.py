@@ -54,7 +54,7 @@ def agenda(
     """Disputes, then flagged examples, then the worst slices: [{kind, example_id, examples, title, why}].
 
     among: only these examples (a filter by metadata), slices included by their most central member; None: all. blind:
-    splits that are read blind, whose slices would tell what the model says. hidden: examples of which nobody is told
+    splits that are read blind, whose slices would tell what the model says. hidden: examples of which nobody is change
     that yet (``scoring.queue.blinding``); a slice shows its others.
     """
     allowed = None if among is None else set(among)
@@ -273,9 +273,9 @@ def record(log: ReviewLog, lead: str, outcome: Mapping[str, Any], about: Mapping
         "precedent": _precedent(outcome, item),
         "classes": class_change(outcome.get("classes")),
     }
-    said: dict[str, Any] = {name: outcome.get(name) for name in ("verdict", "new_label", "labels", "issues", "note")}
-    judged = said["verdict"] is not None or said["issues"]
-    if not judged and not said["note"]:
+    fields: dict[str, Any] = {name: outcome.get(name) for name in ("verdict", "new_label", "labels", "issues", "note")}
+    judged = fields["verdict"] is not None or fields["issues"]
+    if not judged and not fields["note"]:
         raise HardlookError("an outcome needs a verdict, an issue or a note")
     for _ in range(20):  # another lead may have taken the number meanwhile
         seq = 1 + max(log.acknowledged([client]).values(), default=0)
@@ -288,7 +288,7 @@ def record(log: ReviewLog, lead: str, outcome: Mapping[str, Any], about: Mapping
             evidence=evidence,
             label=about.get("label"),
             fingerprint=about.get("fingerprint"),
-            **said,
+            **fields,
         )
         try:
             log.append([event])
@@ -312,16 +312,16 @@ def _precedent(outcome: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str,
     return {"text": text, "examples": list(dict.fromkeys([*item["examples"], *outcome.get("look_alikes", ())]))}
 
 
-def class_change(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def class_change(change: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """A merge or split, checked: {kind, from: [names], to: [names]}.
 
     >>> class_change({"kind": "merge", "from": ["cat", "kitten"], "to": ["cat"]})["to"]
     ['cat']
     """
-    if not told:
+    if not change:
         return None
-    kind = told.get("kind")
-    old, new = ([name.strip() for name in told.get(side, ()) if name.strip()] for side in ("from", "to"))
+    kind = change.get("kind")
+    old, new = ([name.strip() for name in change.get(side, ()) if name.strip()] for side in ("from", "to"))
     shape = {"merge": len(old) >= 2 and len(new) == 1, "split": len(old) == 1 and len(new) >= 2}
     if not shape.get(str(kind), False):
         raise HardlookError(
@@ -337,8 +337,8 @@ def outcomes(log: ReviewLog) -> pd.DataFrame:
     if not len(events):
         return events
     stands = decisions.not_undone(events)
-    told = [isinstance(one, Mapping) and "meeting" in one for one in events["evidence"]]
-    return events[stands & pd.Series(told, index=events.index).to_numpy(dtype=bool)].reset_index(drop=True)
+    from_meeting = [isinstance(one, Mapping) and "meeting" in one for one in events["evidence"]]
+    return events[stands & pd.Series(from_meeting, index=events.index).to_numpy(dtype=bool)].reset_index(drop=True)
 
 
 def precedents(log: ReviewLog) -> list[dict[str, Any]]:
@@ -416,7 +416,7 @@ def minutes(log: ReviewLog, meeting: Mapping[str, Any], title: str) -> str:
         f"- {len(mine)} of {len(meeting['items'])} items decided",
         "",
     ]
-    said = log.decisions()
+    decided = log.decisions()
     for number, item in enumerate(meeting["items"]):
         row = about.get(item["example_id"])
         lines += [
@@ -425,7 +425,7 @@ def minutes(log: ReviewLog, meeting: Mapping[str, Any], title: str) -> str:
             escaped(item["why"]),
             "",
         ]
-        own = said[said["example_id"] == item["example_id"]]
+        own = decided[decided["example_id"] == item["example_id"]]
         lines += [f"- {escaped(one.reviewer)}: {escaped(answer_text(one))}" for one in own.itertuples()]
         tally = meeting["tally"].get(str(number), {})
         if tally:
@@ -441,9 +441,9 @@ def _decided(row: Any) -> list[str]:
     if row.evidence.get("precedent"):
         lines.append(f"- precedent: {escaped(row.evidence['precedent']['text'])}")
     if row.evidence.get("classes"):
-        told = row.evidence["classes"]
+        change = row.evidence["classes"]
         lines.append(
-            f"- {told['kind']} of classes: {escaped(', '.join(told['from']))} → {escaped(', '.join(told['to']))}"
+            f"- {change['kind']} of classes: {escaped(', '.join(change['from']))} → {escaped(', '.join(change['to']))}"
         )
     return lines
 

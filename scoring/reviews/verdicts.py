@@ -171,8 +171,8 @@ def sentence(verdict: str | None, label: Any, new_label: Any, labels: Iterable[s
     if not isinstance(verdict, str) or verdict not in VERDICTS:
         return ""
     kind = VERDICTS[verdict]
-    told = kind.sentence.format(new_label=new_label, labels=", ".join(labels))
-    return f"{told} ({label})" if kind.true == "label" and label else told
+    text = kind.sentence.format(new_label=new_label, labels=", ".join(labels))
+    return f"{text} ({label})" if kind.true == "label" and label else text
 
 
 def browser_table() -> list[dict[str, Any]]:

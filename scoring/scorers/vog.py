@@ -200,13 +200,13 @@ class VoG(Scorer):
             return
         full, half = (one._run(vog, shard, state) for one in (replace(self, precision="float32"), self))
         agreement, column = lowest_agreement(full, half, np.where(shard.labels >= 0, shard.labels, _predicted(shard)))
-        told = f"{column} has a Spearman correlation of {agreement} with float32 over {len(shard)} examples"
+        comparison = f"{column} has a Spearman correlation of {agreement} with float32 over {len(shard)} examples"
         if agreement < ENOUGH:
             raise HardlookError(
-                f"vog in bfloat16 ranks this run's examples differently from float32: {told}; needed {ENOUGH}; leave "
-                "out --vog-precision"
+                f"vog in bfloat16 ranks this run's examples differently from float32: {comparison}; needed {ENOUGH}; "
+                "leave out --vog-precision"
             )
-        context.say(f"vog in bfloat16: {told}, the lowest of all columns")
+        context.say(f"vog in bfloat16: {comparison}, the lowest of all columns")
 
     def score(self, shard: Shard, state: dict[str, int] | None) -> Columns:
         """Raw VoG of the shard's examples, every stage, index and form."""

@@ -31,8 +31,8 @@ def wrong_labels(decided: pd.DataFrame) -> pd.Series:
     >>> wrong_labels(rows).tolist()
     [False, True, None, False]
     """
-    said = decided[["verdict", "label", "new_label", "labels"]]
-    found = [label_is_wrong(*row) for row in said.itertuples(index=False, name=None)]
+    verdicts = decided[["verdict", "label", "new_label", "labels"]]
+    found = [label_is_wrong(*row) for row in verdicts.itertuples(index=False, name=None)]
     result = pd.Series(found, index=decided.index, dtype=object)
     return result.mask(decided["status"] == "disputed", None) if "status" in decided else result
 
@@ -81,13 +81,13 @@ def double_reads(log: ReviewLog) -> dict[str, int]:
     read = read[read.duplicated("example_id", keep=False)]
     consensus = log.consensus().set_index("example_id")
     truth = wrong_labels(consensus).reindex(read["example_id"]).to_numpy(dtype=object)
-    said = read["wrong"].to_numpy(dtype=object)
-    settled = np.array([t is not None and s is not None and t == t for t, s in zip(truth, said, strict=True)], bool)
-    true, told = truth[settled].astype(bool), said[settled].astype(bool)
+    verdicts = read["wrong"].to_numpy(dtype=object)
+    settled = np.array([t is not None and s is not None and t == t for t, s in zip(truth, verdicts, strict=True)], bool)
+    true, called_wrong = truth[settled].astype(bool), verdicts[settled].astype(bool)
     return {
-        "found": int((told & true).sum()),
+        "found": int((called_wrong & true).sum()),
         "true_errors": int(true.sum()),
-        "passed": int((~told & ~true).sum()),
+        "passed": int((~called_wrong & ~true).sum()),
         "true_right": int((~true).sum()),
         "examples": int(read["example_id"].nunique()),
     }

@@ -87,12 +87,12 @@ class Effort:
                 f"unknown. {self.plan.sentence}"
             )
         finds = "" if np.isnan(self.next_hundred) else f"The next 100 decisions find about {self.next_hundred:.0f}; w"
-        told = (
+        summary = (
             f"{finds or 'W'}ith {self.plan.confidence:.0%} confidence fewer than {int(self.remaining.high) + 1:,} "
             f"wrong labels remain among {self.labelled:,}."
         )
         if self.reached:
-            return f"{told} The goal, fewer than {self.allowed:,}, is reached: you can stop."
+            return f"{summary} The goal, fewer than {self.allowed:,}, is reached: you can stop."
         none, bound = chance_of_seeing(self.plan.error_rate, self.counted, self.plan.confidence)
         weak = (
             (
@@ -109,7 +109,7 @@ class Effort:
                 "suspects before the goal became stricter): they count once a second reviewer has decided them blind "
                 "or a lead has adjudicated them."
             )
-        return f"{told} The goal is fewer than {self.allowed:,}: go on.{weak}{settle}"
+        return f"{summary} The goal is fewer than {self.allowed:,}: go on.{weak}{settle}"
 
 
 def effort(audit: Audit, run: Run | None, log: ReviewLog, split: str = "train") -> Effort:
