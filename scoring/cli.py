@@ -53,10 +53,10 @@ AGAIN = "finished work is kept; run the same command again to continue"
 
 
 def system_refusal(error: OSError | MemoryError) -> str:
-    """What the operating system refused, and what to do, in one sentence.
+    """Returns one sentence on what the operating system refused and what to do.
 
-    >>> print(system_refusal(OSError(errno.ENOSPC, "No space left on device", "/a/scores.parquet")))
-    No space left on device: /a/scores.parquet; make room; finished work is kept; run the same command again to continue
+    >>> print(system_refusal(OSError(errno.ENOSPC, "No space left on device", "/a")))
+    No space left on device: /a; free some disk space; finished work is kept; run the same command again to continue
     """
     if isinstance(error, MemoryError):
         details = str(error) or "no details given"
@@ -79,19 +79,20 @@ def system_refusal(error: OSError | MemoryError) -> str:
 
 
 FIRST_STEPS = """first steps:
-  hardlook demo                 audit a small dataset, to see what comes out
-  hardlook new my-audit         an audit of your own: a folder with an audit.toml to edit
-  hardlook train my-audit       … where the model's checkpoints were not kept
-  hardlook check my-audit       is the model fed as it was in training?
-  hardlook score my-audit       then look at it and decide: hardlook dashboard my-audit
-  hardlook export my-audit      the corrected labels; hardlook apply writes them into the dataset
+  hardlook demo                 audit a small sample dataset, from training to the dashboard
+  hardlook new my-audit         create your own audit: a folder with an audit.toml to edit
+  hardlook train my-audit       train the model (only if you have no checkpoints of several epochs)
+  hardlook check my-audit       check that the model gets the same inputs as in training
+  hardlook score my-audit       score every example
+  hardlook dashboard my-audit   review the examples in the browser
+  hardlook export my-audit      write the corrected labels; hardlook apply writes them into the dataset
 
-`hardlook COMMAND --help` tells a command's options.
+`hardlook COMMAND --help` shows the options of a command.
 """
 
 
 def parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """All commands with their help. ``given``: the arguments; a command may add costly options only where it is
+    """Returns the parser of all commands. ``given``: the arguments; a command may add costly options only where it is
     named in them (those of ``score`` load torch)."""
     import scoring
     from scoring import commands as package

@@ -234,9 +234,9 @@ def test_a_damaged_folder_of_shards_is_told(small, capsys, index, state, words):
 @pytest.mark.parametrize(
     "number, words",
     [
-        (errno.ENOSPC, "make room"),
-        (errno.EROFS, "permission"),
-        (errno.EACCES, "permission"),
+        (errno.ENOSPC, "free some disk space"),
+        (errno.EROFS, "writable"),
+        (errno.EACCES, "writable"),
         (errno.ENAMETOOLONG, "shorten the path"),
     ],
 )

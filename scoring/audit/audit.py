@@ -1,4 +1,4 @@
-"""Audit: what is audited and where everything about it lies on disk.
+"""The audit: its settings, and the paths of all its files.
 
 An *audit* is a folder with an ``audit.toml``; a *run* (``scoring.audit.run``) is one model's pass over its
 examples. These two are the only rooms that know file names: everybody else asks an ``Audit`` or a ``Run`` for
@@ -94,7 +94,7 @@ class Audit:
 
     @property
     def access(self) -> dict[str, Any]:
-        """``[access]``: how a server tells who is there: trusted proxies, their header, the public address."""
+        """``[access]``: how a server identifies users: trusted proxies, their header, the public address."""
         return dict(self.config.get("access", {}))
 
     @property

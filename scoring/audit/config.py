@@ -1,4 +1,4 @@
-"""What ``audit.toml`` may hold, key by key.
+"""The settings that ``audit.toml`` may hold, checked key by key.
 
 ``check_config`` goes through the whole file: keys that mean nothing here, names of classes, sources, runs
 (also those that are ``like`` another one) and the goal. ``check_kinds`` goes through the tables of ``TOP``,

@@ -1,4 +1,4 @@
-"""The one error for bad input, and what an exception says in a sentence.
+"""The error class for invalid input, and exception messages as one sentence.
 
 Everything that a user can mend raises ``HardlookError``: what was found, what was needed, what to do. The command line
 prints it without a traceback, pages show it in place of their content.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class HardlookError(ValueError):
-    """Bad input, told in one sentence: what was found, what was needed, what to do."""
+    """Invalid input, in one sentence: what was found, what was needed, what to do."""
 
 
 def first_line(error: BaseException, longest: int = 300) -> str:

@@ -1,4 +1,4 @@
-"""Roles: who may look, decide and lead, as ``[roles]`` in audit.toml says it.
+"""Roles of reviewers (viewer to lead), as set under ``[roles]`` in audit.toml.
 
     [roles]
     lead = ["lea@example.org"]

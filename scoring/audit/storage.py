@@ -1,4 +1,4 @@
-"""Files that are either the old one or the new one: Parquet tables, Arrow vectors and blobs, JSON.
+"""Atomic reading and writing of Parquet tables, Arrow vectors and blobs, and JSON.
 
 Every artefact of an audit is written to a temporary file in the same folder, flushed to the disk and renamed, so a
 kill at any moment leaves the old file or the new one. Columns carry their own explanation (title, help, unit,
@@ -244,7 +244,7 @@ class BlobStore:
             return table["example_id"], table["data"]
 
     def get(self, example_id: str) -> bytes | None:
-        """The bytes of one example, or None. Parts that another process added since are seen."""
+        """The bytes of one example, or None. Parts that another process has added since are included."""
         modified = self.folder.stat().st_mtime_ns if self.folder.is_dir() else 0
         if modified != self._seen or time.time_ns() - modified < SETTLED:
             self._refresh()

@@ -1,4 +1,4 @@
-"""The user's own code that audit.toml names: ``file.py:callable`` and ``package.module:callable``.
+"""Imports the user's code that audit.toml names: ``file.py:callable`` or ``package.module:callable``.
 
 A reference → the callable. A file is imported as Python would import it when run in its own folder: it finds
 the modules beside it, under their plain names, so what it defines can be sent to worker processes. Two audits

@@ -1,4 +1,4 @@
-"""``hardlook apply``: put corrected labels into the dataset itself, and take them back."""
+"""``hardlook apply``: apply corrected labels to the dataset, or revert them."""
 
 from __future__ import annotations
 

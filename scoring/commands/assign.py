@@ -1,4 +1,4 @@
-"""``hardlook assign``: give examples to reviewers, or deal them out by share."""
+"""``hardlook assign``: assign examples to reviewers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``hardlook check``: look for what would silently spoil every number."""
+"""``hardlook check``: detect mistakes that would silently invalidate every score."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Print every finding and where the picture is."""
+    """Runs the check and prints every finding and the path of the picture."""
     from scoring.audit import Audit
 
     audit = Audit.open(options.audit)
@@ -44,7 +44,7 @@ def check(options: argparse.Namespace) -> int:
 
 
 def check_and_print(context: Context, quiet: bool) -> list:
-    """Run the check and print it; returns the findings that are errors."""
+    """Runs the check and prints its findings; returns those that are errors."""
     from scoring.pipeline.check import check_run
 
     findings = check_run(context)

@@ -1,4 +1,4 @@
-"""What the commands share: their arguments, the progress bar, and reading and opening an audit.
+"""Shared parts of the commands: arguments, the progress bar, and opening an audit.
 
 Cost: light; what loads torch is imported where it is used.
 """
@@ -51,7 +51,7 @@ def bar(what: str, total: int, unit: str = "examples") -> Iterator:
 
 
 def read_data(audit: Audit) -> None:
-    """Read the data (again) and say what was found, what changed and what cannot be used."""
+    """Reads the data, and prints what was found, what changed and what cannot be read."""
     from scoring.data.ingest import ingest
     from scoring.queue.second_reader_policy import ReviewPolicy
 
@@ -86,7 +86,7 @@ def read_data(audit: Audit) -> None:
 
 
 def open_context(audit: Audit, run: Run, device: str) -> Context:
-    """A run opened for computing, with its order of checkpoints told."""
+    """Opens a run for computing and prints the order of its checkpoints."""
     from scoring.models.checkpoints import describe_order
     from scoring.pipeline.shards import Context
 

@@ -1,4 +1,4 @@
-"""``hardlook convert``: extract the tensors of checkpoints that need unpickling."""
+"""``hardlook convert``: extract the tensors from checkpoints that need unpickling."""
 
 from __future__ import annotations
 

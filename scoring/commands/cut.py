@@ -1,4 +1,4 @@
-"""``hardlook cut``: what the model would decide if two columns of one example were changed."""
+"""``hardlook cut``: compute the decision plane of one example of vector data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``hardlook holdout``: what a model that was not trained on an example loses on it, for the RHO loss."""
+"""``hardlook holdout``: measure the irreducible loss of every example, for the RHO loss."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def holdout(options: argparse.Namespace) -> int:
 
 
 def retrain(options: argparse.Namespace, scorer: str, work: Callable[[Context], str]) -> int:
-    """Read the data, run ``work(context)`` under the run's lock, say what it says, and what to run next."""
+    """Reads the data, runs ``work(context)`` under the run's lock, prints its summary and the next command."""
     from scoring.audit import Audit
     from scoring.pipeline.peak_memory import peak_memory
 

@@ -1,4 +1,4 @@
-"""``hardlook import-predictions``: audit a model that is not PyTorch's, from a table of its predictions."""
+"""``hardlook import-predictions``: import predictions of any model as a run."""
 
 from __future__ import annotations
 

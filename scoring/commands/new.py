@@ -1,4 +1,4 @@
-"""``hardlook new``: start an audit of your own."""
+"""``hardlook new``: create the folder of a new audit."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ SAMPLES = {
 """Name of each sample project → what its examples are."""
 
 EXPLAINED = """
-# What else may stand here (the README has the rest):
-#   [run.main] expected_accuracy = 0.93    what you measured on test; `hardlook check` compares
-#   [run.main.scores.influence]            settings of a score; `hardlook score --help` lists them, and the defaults
-#   [truth] path = "truth.csv"             labels known to be true, by id: only for measuring, never shown to a reviewer
+# Optional settings (the README lists all of them):
+#   [run.main] expected_accuracy = 0.93    the test accuracy that you measured; `hardlook check` compares it
+#   [run.main.scores.influence]            settings of a score; `hardlook score --help` lists them with their defaults
+#   [truth] path = "truth.csv"             verified labels by id: only for evaluation, never shown to reviewers
 """
 """What takes the place of the sample's own settings in an audit of one's own data."""
 

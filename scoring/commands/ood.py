@@ -1,4 +1,4 @@
-"""``hardlook ood``: how well each score tells examples that are known to be out of distribution from the rest.
+"""``hardlook ood``: measure how well each score detects known out-of-distribution examples.
 
 Prints one line per score: AUROC, AUPR in, AUPR out, beside the classical detectors fitted on the training features; the
 table is kept as ``runs/<run>/out_of_distribution.parquet``, with each one's ROC curve, and /compare shows it.
@@ -103,7 +103,8 @@ def report(
 
 
 def run_scores(run: Run, ids: list[str]) -> pd.DataFrame:
-    """The run's label-free scores that may tell, turned so that high = out of distribution."""
+    """Returns the run's label-free scores for out-of-distribution detection, signed so that high = out of
+    distribution."""
     found = {}
     for scorer in run.score_names():
         table = read_table(run.score_path(scorer))

@@ -1,4 +1,4 @@
-"""``hardlook rank``: learn the ranking of suspects from the reviewers' own decisions."""
+"""``hardlook rank``: fit the ranking of suspects to the reviewers' decisions."""
 
 from __future__ import annotations
 

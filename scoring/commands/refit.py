@@ -1,4 +1,4 @@
-"""``hardlook refit``: preview what the review's corrections do."""
+"""``hardlook refit``: estimate the effect of the corrections."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""``hardlook repeat``: train and score a run again with other seeds or settings, to see how steady its
-scores are.
+"""``hardlook repeat``: train and score a run again with other seeds or settings, to measure the stability of its
+scores.
 
 Each value makes one run that is like the given one but for that setting, and adds its table to audit.toml.
 What is trained and scored already is left alone, so the command goes on where it was stopped.

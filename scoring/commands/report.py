@@ -1,4 +1,4 @@
-"""``hardlook report``: one file about an audit, to send and to print."""
+"""``hardlook report``: write a report as one self-contained HTML file."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         group = command.add_argument_group(f"{name} settings")
         descriptions = setting_descriptions(kind.__doc__ or "")
         for field in fields:
-            default = f"{field.default:.4g}" if isinstance(field.default, float) else str(field.default) or "empty"
+            default = _default_text(field.default)
             group.add_argument(
                 f"--{name}-{field.name}".replace("_", "-"),
                 dest=f"{name}.{field.name}",
@@ -74,7 +74,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
 
 
 def setting_descriptions(doc: str) -> dict[str, str]:
-    """What a scorer's docstring says of each field: after ``name``: up to the next one.
+    """Returns the description of each field in a scorer's docstring: the text after ``name``: up to the next one.
 
     >>> setting_descriptions("A toy. ``k``: neighbours\\n asked. ``low``, ``high``: quantiles of ``k``; see there.")
     {'k': 'neighbours asked', 'low': 'quantiles of k; see there', 'high': 'quantiles of k; see there'}
@@ -86,6 +86,17 @@ def setting_descriptions(doc: str) -> dict[str, str]:
             for name in re.findall(r"``(\w+)``", head):
                 found[name] = body.replace("``", "").rstrip(".;, ")
     return found
+
+
+def _default_text(default: object) -> str:
+    """Returns a setting's default as the help of its option shows it.
+
+    >>> [_default_text(default) for default in (True, 0.25, "", 8)]
+    ['yes', '0.25', 'empty', '8']
+    """
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    return f"{default:.4g}" if isinstance(default, float) else str(default) or "empty"
 
 
 def _kind(default: object) -> str:

@@ -1,4 +1,4 @@
-"""``hardlook second-split``: when is each training example learned, and when forgotten for good?"""
+"""``hardlook second-split``: measure second-split forgetting time and first-split learning time."""
 
 from __future__ import annotations
 

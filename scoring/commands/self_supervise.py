@@ -1,4 +1,4 @@
-"""``hardlook self-supervise``: how hard is each example for a model that sees no label?"""
+"""``hardlook self-supervise``: measure the difficulty of every example without labels."""
 
 from __future__ import annotations
 

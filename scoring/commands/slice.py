@@ -1,4 +1,4 @@
-"""``hardlook slice``: find slices where the model fails for the same reason."""
+"""``hardlook slice``: find slices of examples on which the model fails for the same reason."""
 
 from __future__ import annotations
 

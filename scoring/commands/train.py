@@ -57,7 +57,7 @@ def refuse_averaged(run: Run) -> None:
 
 
 def train_and_print(audit: Audit, run: Run, device: str, **settings: Any) -> None:
-    """Train and say what was written."""
+    """Trains and prints what was written."""
     from scoring.training.trainer import train_run
 
     start = time.perf_counter()

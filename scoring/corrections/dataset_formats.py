@@ -1,4 +1,4 @@
-"""Corrected labels in the formats of others: an image folder, a Hugging Face dataset, a cleanlab table, FiftyOne.
+"""The corrected dataset in other formats: image folder, Hugging Face dataset, cleanlab table, FiftyOne.
 
 Each takes the same rows (``corrected_examples``): labelled examples with label_original, label and disposition; those
 that the policy excludes are left out of datasets, those that wait for a second reader keep their label. One split at a

@@ -1,4 +1,4 @@
-"""Label patches: what the team's decisions mean for the dataset, as files that another program can apply.
+"""Label patches: the team's decisions as files of corrected labels that other programs can apply.
 
 What becomes of an example is a policy's matter (``scoring.reviews.disposition``). A dispute, and an example that
 changed since it was reviewed, always goes to a second reader.

@@ -1,5 +1,4 @@
-"""The part of a network that runs before the first chosen parameter, kept as values so that it need not run
-again.
+"""Cached outputs of the part of a network that runs before the first chosen parameter.
 
 Changing the chosen parameters changes nothing below them, so for every Hessian-vector product the outputs of
 the modules below are the same numbers. ``Prefix.find`` runs a few examples and finds the largest modules that

@@ -1,5 +1,4 @@
-"""The part of a model whose curvature and gradients are asked for: chosen layers, their parameters, one
-batch's losses.
+"""The layers and parameters whose curvature and gradients are computed, and the batches of the data.
 
 Influence is computed on chosen layers, because a whole network is rarely affordable and the last block and
 the head hold most of what is learnt about the classes (Wang et al. 2023, section 4). Models, layer names or

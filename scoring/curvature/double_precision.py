@@ -1,4 +1,4 @@
-"""A model that computes in float64 for a while, at parameters moved a little, and is given back to the bit.
+"""Runs a model in float64 at slightly moved parameters, and restores it bit for bit.
 
 A finite difference of gradients tells right second derivatives from wrong ones only where its steps are far
 above rounding and far below the distance to the next kink of a ReLU: in float64, at a point in general

@@ -1,4 +1,4 @@
-"""The exact Hessian of a softmax head, as sums that add up over shards.
+"""The exact Hessian of a softmax head, as sums that can be added over shards.
 
 For logits W x + b with x̃ = (x, 1):
 

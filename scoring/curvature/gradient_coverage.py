@@ -1,4 +1,4 @@
-"""Which chosen parameters the logits have a gradient to.
+"""Finds the chosen parameters with respect to which the logits have a gradient.
 
 A forward pass may cut the graph (``no_grad``, ``inference_mode``, ``detach``: the usual linear probe), or
 leave a layer unused. Such parameters have no curvature and no gradient. Chosen parameters go in; those that
@@ -23,7 +23,8 @@ from scoring.models.eval_mode import outputs
 
 
 def parameters_with_gradient(model: nn.Module, data: Iterable, chosen: Chosen) -> tuple[Chosen, list[str]]:
-    """The chosen parameters that some example's logits have a gradient to, and a note on those without.
+    """Returns the chosen parameters with respect to which some example's logits have a gradient, and a note on the
+    others.
 
     Call it inside ``differentiable(model, chosen.tensors)``. Raises ``HardlookError`` where none is left.
     """
@@ -51,6 +52,6 @@ def parameters_with_gradient(model: nn.Module, data: Iterable, chosen: Chosen) -
 
 
 def _without_gradient(model: nn.Module, inputs: Any, missing: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """Those of the missing parameters that this batch has no gradient to either."""
+    """Returns those of the missing parameters for which this batch has no gradient either."""
     gradients = probe_gradient(outputs(model, inputs), list(missing.values()))
     return {name: p for (name, p), g in zip(missing.items(), gradients, strict=True) if g is None}

@@ -1,4 +1,4 @@
-"""Products of the mean training-loss Hessian of chosen layers with vectors, many for the price of few.
+"""Products of vectors with the mean training-loss Hessian of chosen layers, fast for many products.
 
     H = (1/n) Σ_i ∇²ℓ(f(x_i), y_i) + l2 · I        (l2 on weight matrices; biases and norms are not penalised)
 

@@ -61,7 +61,7 @@ class Size:
 
 
 def size_of(chosen: Chosen, *, arnoldi_dim: int = 500, rank: int = 100, memory_budget: int = MEMORY_BUDGET) -> Size:
-    """P and r as asked, lowered with a note where the problem is smaller or the basis would not fit the
+    """Returns P and r as requested, reduced with a note where the problem is smaller or the basis would not fit the
     budget.
 
     Raises ``HardlookError`` where fewer than two products fit, or where P or r is below one.
@@ -161,8 +161,8 @@ def factorise(
 ) -> Factors:
     """Run Lanczos and keep the largest positive Ritz pairs above ``floor`` · λ_max.
 
-    ``rank``: r as the caller asked for it, for the report. ``advance`` is called after each product.
-    Deterministic for a seed. Raises ``HardlookError`` where no positive curvature is found.
+    ``rank``: the requested r, for the report. ``advance`` is called after each product. Deterministic for a seed.
+    Raises ``HardlookError`` where no positive curvature is found.
     """
     start = time.perf_counter()
     krylov = lanczos(products, products.chosen.tensors, size.products, seed=seed, advance=advance)

@@ -1,4 +1,4 @@
-"""What all ways of multiplying by a Hessian share.
+"""The common base of the methods that multiply by a Hessian.
 
     H = (1/n) Σ_i ∇²ℓ(f(x_i), y_i) + l2 · I        (l2 on weight matrices; biases and norms are not penalised)
 

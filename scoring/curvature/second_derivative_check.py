@@ -1,4 +1,4 @@
-"""A trial of second derivatives, before thousands of products are made of them.
+"""Checks second derivatives on a few examples before thousands of Hessian products use them.
 
 A Hessian product is the change of the gradient along v:  H v = lim (∇ℓ(θ + h v) − ∇ℓ(θ − h v)) / 2h,  and H
 is symmetric: uᵀ H v = vᵀ H u. Double backward gives something else, silently, through a function whose
@@ -50,7 +50,8 @@ Make = Callable[[nn.Module, list, Chosen, Loss], Callable[[Vector], Vector]]
 
 @dataclass(frozen=True)
 class DerivativeCheck:
-    """Parameters whose second derivatives are wrong → by how much, or why there are none; and what to note."""
+    """The result of the check: parameters with wrong second derivatives → the relative error or the reason; and
+    notes."""
 
     wrong: Mapping[str, float | str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -59,7 +60,7 @@ class DerivativeCheck:
 def twice_differentiable_parameters(
     model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make
 ) -> tuple[Chosen, list[str]]:
-    """The chosen parameters with right second derivatives, and notes on layers that were left out.
+    """Returns the chosen parameters with correct second derivatives, and notes on layers that were left out.
 
     Call it inside ``differentiable(model, chosen.tensors)``. Raises ``HardlookError`` where none is left.
     """
@@ -78,7 +79,7 @@ def twice_differentiable_parameters(
 
 
 def describe_failure(chosen: Chosen, verdict: DerivativeCheck) -> str:
-    """Which layers, and what is wrong with them, in the words of a sentence."""
+    """Returns the sentence on the layers whose second derivatives are wrong."""
     layers = ", ".join(chosen.owners(verdict.wrong))
     why = [reason for reason in verdict.wrong.values() if isinstance(reason, str)]
     if why:
@@ -93,7 +94,7 @@ def describe_failure(chosen: Chosen, verdict: DerivativeCheck) -> str:
 def check_second_derivatives(
     model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make
 ) -> DerivativeCheck:
-    """Compare products on a few examples with differences of the plain gradient, and with their own symmetry.
+    """Compares products on a few examples with finite differences of the gradient, and tests their symmetry.
 
     ``make``: (model, data, chosen, loss) → products. Call it inside ``differentiable(model,
     chosen.tensors)``. Where some are wrong, each layer is tried alone: an error below a layer is in its
@@ -114,7 +115,7 @@ def check_second_derivatives(
 def _check_together(
     model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make
 ) -> DerivativeCheck:
-    """The trial of all these parameters at once."""
+    """Checks all these parameters at once."""
     inputs, labels = batch
     prefix = Prefix.find(model, chosen.tensors, inputs)
     if chosen.tensors[0].device.type != "mps":
@@ -162,7 +163,7 @@ class _Case:
     make: Make
 
     def verdict(self, small: float, large: float, tolerance: float) -> tuple[dict[str, float | str], set[str]]:
-        """Parameters whose rows are wrong → by how much or why; and those of which that cannot be told.
+        """Returns parameters whose rows are wrong → by how much or why; and those for which this is undecided.
 
         A row is right where it is near one difference at one point. It is wrong where it is near none, and
         the differences of a small and a large step agree: these show neither a kink nor rounding, which would

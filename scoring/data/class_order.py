@@ -1,4 +1,4 @@
-"""The line `classes = […]` that is suggested where audit.toml has none, in the order that the data's own library uses.
+"""The suggested line `classes = […]` for an audit.toml without classes, in the order of the data's usual library.
 
 A model's outputs follow the numbering of the library that read its training data, so a suggestion in any other order
 would swap classes: names that the data itself lists (``ClassLabel``, torchvision's ``classes``) as they are; folders as

@@ -1,4 +1,4 @@
-"""Ids of examples: what every file of an audit is joined on.
+"""Ids of examples, on which all files of an audit are joined.
 
 The user's own; else the path relative to the audit's folder (for files elsewhere: relative to their source,
 with the split before it); else the first 16 digits of the fingerprint. A path or content that comes again
@@ -80,7 +80,7 @@ def path_name(source: Source, path: str | None, name: str, split: str) -> str:
 
 
 def known_ids(source: Source, listing: Listing, ids: Ids) -> list[str] | None:
-    """The ids of a source before it is read; None where only its content tells them."""
+    """Returns the ids of a source before it is read; None if they depend on the content."""
     if listing.ids is not None:
         return [ids.own(name, source, row) for row, name in enumerate(listing.ids)]
     if listing.names is None:

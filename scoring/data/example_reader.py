@@ -1,4 +1,4 @@
-"""Reading one example, and remembering what was read.
+"""Reads one example, and caches what was read.
 
 ``read_example``: one row of a source → fingerprint, thumbnail and kept original, or the reason why not.
 ``Memory``: what earlier readings found, by example_id, in small Parquet parts that follow the images to the

@@ -1,4 +1,4 @@
-"""The example table while it grows, source by source, and the Arrow table that it becomes.
+"""Builds the example table source by source, and converts it to Arrow.
 
 ``add_source`` appends what was read of one source to ``Rows``; ``example_table`` joins all of them: the fixed
 columns, then the dataset's own as ``meta.<name>``, null where a source has none and text where two sources

@@ -1,4 +1,4 @@
-"""Originals as images that a browser can show: decoding, eight-bit conversion, thumbnails.
+"""Images for the browser: decoding, conversion to eight bits, thumbnails.
 
 Everything here is a pure function of bytes, Pillow images and arrays. *Original* = what a source holds (file
 bytes, a Pillow image, an array, a tensor, text), before any transform; *picture* = a Pillow image of mode L,

@@ -1,4 +1,4 @@
-"""Ingest: read every source of an audit into the example table, its thumbnails and its kept originals.
+"""Ingest: reads every source of an audit into the example table, thumbnails and stored originals.
 
 Each example is read once, in threads: fingerprint, thumbnail, and a lossless copy of what is no file. What
 was read is remembered in small parts, so a killed ingest continues where it was, and a later one decodes only
@@ -159,7 +159,7 @@ def _need_classes(audit: Audit, sources: Sequence[Source], listings: Sequence[Li
 
 
 def _raw_label(source: Source, row: int) -> Any:
-    """The label that comes with an item; none of an item that cannot be read, which is told when it is its turn."""
+    """Returns an item's raw label; None for an unreadable item, which is reported when it is read."""
     try:
         return source.item(row)[1]
     except Exception:  # noqa: BLE001  code of others; the reader of items keeps the reason

@@ -1,4 +1,4 @@
-"""Labels as datasets write them → class names: one label per example, or a clear refusal.
+"""Converts the labels of a dataset to class names: one label per example, or an error.
 
 A label is looked up by name before it is ever an index into ``classes``: as text ("True", "cat"), and as a number among
 class names that are numbers (1, 1.0 and "1.0" are the class "1"). Only where it is no name is a whole number, or a
@@ -75,7 +75,7 @@ class Labels:
 
     @property
     def note(self) -> str | None:
-        """What to tell of the labels found so far: that the data's own class names told nothing."""
+        """The note on the labels found so far, if none of the data's own class names is in ``classes``."""
         if not self._strange or "index" not in self._ways:
             return None
         return (

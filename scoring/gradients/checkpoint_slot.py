@@ -1,4 +1,4 @@
-"""A slot through which many checkpoints of one model pass in turn, giving the input gradients of each.
+"""A slot that loads the checkpoints of one model in turn and computes the input gradients of each.
 
 The plain way runs the user's own model in place at each checkpoint's weights. Faster ways, for models that
 gain by them, run a frozen copy: with batch norms folded, in channels_last memory, in bfloat16. A way is

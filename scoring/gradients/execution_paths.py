@@ -55,7 +55,8 @@ def mostly_convolutions(model: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def frozen_at(model: nn.Module, state: State | None = None) -> Iterator[nn.Module]:
-    """The user's own model at a checkpoint's weights, frozen and in eval mode; it comes back bit for bit."""
+    """Yields the user's own model at a checkpoint's weights, frozen and in eval mode; afterwards it is restored bit for
+    bit."""
     kept = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
     with evaluating(model, state=state):  # its keys were checked
         try:

@@ -1,4 +1,4 @@
-"""The spread of input gradients over checkpoints that arrive one at a time: the kernel of VoG.
+"""Streaming standard deviation of input gradients over checkpoints: the kernel of VoG.
 
 With S_t the gradient of one class's logit (or probability) at checkpoint t, its channels averaged,
 

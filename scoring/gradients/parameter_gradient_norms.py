@@ -1,4 +1,4 @@
-"""Exact lengths of per-example gradients of the loss by the parameters: of the head alone, or of all layers.
+"""Exact norms of per-example loss gradients with respect to parameters: of the head, or of all layers.
 
 For the cross-entropy ℓ of an example with logits z = W x + b, p = softmax(z), one-hot label y:
 

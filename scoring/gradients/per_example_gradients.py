@@ -1,5 +1,4 @@
-"""Gradients of each example's loss by some parameters: all examples of a chunk at once where that proves
-itself.
+"""Per-example gradients of the loss with respect to chosen parameters, vectorised where that is verified.
 
     ∇ℓ(x_i) = J_i e_i,   J_i = ∂z(x_i)ᵀ/∂θ,   e_i = ∂ℓ_i/∂z_i                      (chain rule; z: the (n, c) outputs)
 

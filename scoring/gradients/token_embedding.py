@@ -1,5 +1,4 @@
-"""The layer that embeds the tokens: which one it is, its output in the order of the tokens, and which tokens
-are real.
+"""The token embedding of a model: finds the layer, its output per token, and the padding tokens.
 
 Tokens have no input gradient; it is taken at the output of the layer that looks their numbers up, (n, tokens,
 dim), or (n, dim) of an ``nn.EmbeddingBag``. The layer is found on a batch: it is the one ``nn.Embedding`` (or

@@ -1,4 +1,4 @@
-"""Influence embeddings: which training examples help or harm which predictions.
+"""Influence factors: fitted to the Hessian, they embed examples so that inner products are influences.
 
     μ(z) = Λ^(-1/2) Mᵀ ∇ℓ(z)              influence embedding   (Wang et al. 2023, eq. 3)
     influence of z' on z = μ(z')·μ(z) = ∇ℓ(z)ᵀ Ĥ⁻¹ ∇ℓ(z')      (Koh and Liang 2017, eq. 2, sign turned)

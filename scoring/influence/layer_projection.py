@@ -1,5 +1,4 @@
-"""The share of one layer in the projected gradients of a batch, gathered as a forward and a backward pass go
-by.
+"""One layer's part of the projected gradients of a batch, collected by hooks during a forward and a backward pass.
 
     share_i = Σ over the layer's calls of M ∂⟨g_i, layer(x_i)⟩/∂θ       g_i: the gradient of the layer's output
 

@@ -1,4 +1,4 @@
-"""How each type of layer projects its per-example parameter gradients onto factors, without holding them.
+"""Rules that project the per-example parameter gradients of each layer type onto factors without storing them.
 
 A layer's parameter gradient for example i is a sum of products of its input x_i and output gradient g_i.
 Projected onto M (r columns) it is a number per column; the product is formed for a few examples and output

@@ -1,4 +1,4 @@
-"""Influence embeddings of a batch: per-example parameter gradients projected onto factors, never held.
+"""Influence embeddings of a batch: per-example parameter gradients projected onto factors without storing them.
 
     μ(z) = Λ^(-1/2) Mᵀ ∇ℓ(z)      (Wang et al. 2023, eq. 3)
 
@@ -93,7 +93,7 @@ class Projector:
         return {name for name in self.owners if self.ways[name] in (VECTORISED, ONE)}
 
     def notes(self) -> list[str]:
-        """What to tell of the layers without a rule, one sentence per way."""
+        """Returns a sentence per method on the layers without a rule."""
         explanations = {
             REPLAY: "their forward runs again, vectorised over the examples",
             VECTORISED: "the whole model runs again, vectorised over the examples, which is slower",

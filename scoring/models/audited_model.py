@@ -1,4 +1,4 @@
-"""Build the audited model by the user's factory, and go through its checkpoints in one module slot, in eval mode.
+"""The audited model: built by the user's factory and run in eval mode at each checkpoint.
 
 A factory (``file.py:callable``, ``package.module:callable`` or the name of a torchvision model) → a module; a
 module and its checkpoints → `AuditedModel`, which gives (n, c) logits and (n, d) features of any batch at any
@@ -128,8 +128,8 @@ class AuditedModel:
         return self
 
     def kind_of(self, inputs: Any, checkpoint: Checkpoint, item: int | str | None = None) -> str:
-        """What the module returns for a batch at a checkpoint, as ``scoring.models.outputs`` tells it: a kind.
-        ``item``: which item of a tuple, or key of a mapping, holds the outputs."""
+        """The kind of what the module returns for a batch at a checkpoint (``scoring.models.outputs``). ``item``: which
+        item of a tuple, or key of a mapping, holds the outputs."""
         with self.at(checkpoint) as module, torch.no_grad(), explained(inputs):
             outputs = run(module, to_device(inputs, self.device))
         if item is None and (found := alternatives(outputs, self.n_classes)) > 1:

@@ -1,4 +1,4 @@
-"""What format a file has, told by its content: never by its name, and without reading any object in it.
+"""Detects the format of a checkpoint file from its content, without unpickling anything.
 
 A path → the name of a format (`format_of`). Three of them hold weights that can be read here: "safetensors",
 "zip" (torch.save) and "pickle" (torch.save before 1.6, and pickle.dump). Every other one has a sentence that
@@ -67,8 +67,7 @@ TOLD = {
     "7z": "it is an archive of 7-Zip; unpack it first: 7z x",
     "zstd": "it is compressed with Zstandard; unpack it first: unzstd",
 }
-"""What each format that is none of ours is, and what to do; those that tell what they begin with are not
-here."""
+"""Name of an unsupported format → the sentence on what it is and what to do."""
 
 NEEDED = "needed a file written by torch.save, or safetensors"
 

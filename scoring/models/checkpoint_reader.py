@@ -1,4 +1,4 @@
-"""The weights inside one checkpoint file or folder, read without ever running what it holds.
+"""Reads the weights of one checkpoint file or folder without running code from it.
 
 A path → a `StateDict`: its tensors as named in it, where in the file they were found, the epoch and step
 stated there. Read are plain state dicts, dicts that hold one (``state_dict``, ``model``, …), Lightning, timm
@@ -98,7 +98,7 @@ def open_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _open_torch(path: Path, *, mmap: bool) -> Any:
-    """torch.load under ``weights_only``, with its refusals told in our words.
+    """Returns torch.load under ``weights_only``, with its refusals as ``HardlookError``.
 
     A name that ends in .safetensors sends torch.load to the safetensors library, whatever the file holds; an
     open file has no name, but cannot be memory-mapped.

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: found by a glob, put into the order of training, told apart by their weights.
+"""The checkpoints of a run: found by a glob, ordered by training step, checked for identical weights.
 
 A glob → `Checkpoint` records in order. The order is the epoch stored in the files, else the step stored in the files,
 else the epoch or step in the names, else the natural order of the names (epoch 9 before 10). Identical
@@ -27,7 +27,7 @@ from scoring.models.checkpoint_reader import read_state_dict
 from scoring.models.state_dicts import Number, names_average
 
 KINDS = {"plain": "the trained weights (not averaged)", "ema": "averaged (EMA) weights"}
-"""How each kind of weights is told to the user."""
+"""Kind of weights → its name in messages."""
 
 
 @dataclass(frozen=True)

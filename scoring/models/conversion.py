@@ -1,4 +1,4 @@
-"""Checkpoints that hold objects → safetensors, in a process of its own, without building the objects.
+"""Converts checkpoints that hold objects to safetensors, in a separate process, without building the objects.
 
 A path → a new file with the tensors and the epoch. The child process unpickles with every class and function
 replaced by an inert stand-in, save for those that make tensors and plain containers: a whole pickled
@@ -223,7 +223,7 @@ def write_converted(state: StateDict, out: Path, average: StateDict | None = Non
 
 
 def _convert(path: Path, out: Path, weights: str) -> None:
-    """Take a file apart and write what was asked for."""
+    """Extracts the requested weights of a file and writes them."""
     content = _content(path)
     both = weights == "both" and holds_both(content)
     state = _pick(path, content, "ema" if weights == "ema" else "plain")

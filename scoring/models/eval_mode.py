@@ -1,5 +1,4 @@
-"""Running a model without leaving a trace: eval mode that is given back, devices, inputs and outputs of any
-shape.
+"""Runs a model in eval mode and restores its state afterwards; devices, inputs and outputs of any structure.
 
 Model and inputs → (n, c) logits. A model comes back with the training flag and every other attribute of each
 module, requires_grad and gradient of each parameter, and the value of each buffer that it had.

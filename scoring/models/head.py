@@ -1,4 +1,4 @@
-"""The head of a model: the layer that gives the logits, what enters it (the features), and whether it is linear.
+"""The head of a model: the layer that returns the logits, its input (the features), and whether it is linear.
 
 What is the head is measured on a batch, never read off a type: a forward pass is watched, and the head is the last
 layer with parameters of its own whose output O *is* the logits Z, after one of these readings of O and of the input X

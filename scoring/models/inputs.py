@@ -1,4 +1,4 @@
-"""Examples as the model sees them: originals read through their source and put through the evaluation transform.
+"""Model inputs of examples: originals read from their source and passed through the evaluation transform.
 
 ``Inputs`` is a map-style dataset over rows of the example table: number → (input tensor, label index, −1 = none). It
 serves scoring (``batch`` reads many at once in threads), training (``torch.utils.data.DataLoader`` takes it as it is)

@@ -1,4 +1,4 @@
-"""What the numbers that a model returns are, and the logits in them.
+"""Detects what a model returns (logits, probabilities, …), and converts it to logits.
 
 With z the logits of an example, a model may return
 
@@ -35,7 +35,7 @@ KEEPS_LOGITS = ("logits", "sigmoid", "logit", "probability")
 SINGLE = ("logit", "probability")
 """Kinds of one number per example."""
 BY_RANGE = ("sigmoid", "probability")
-"""Kinds that nothing but the range of the values tells."""
+"""Kinds that only the range of the values shows."""
 SUMS = 1e-3  # how far a row's sum of probabilities may be from 1, in float32; eight steps of coarser types
 
 LOW, HIGH = 0.1, 0.9
@@ -207,7 +207,7 @@ def fitting_items(output: Any, n_classes: int | None) -> list[int | str]:
 
 
 def _advice(output: Any, n_classes: int | None) -> str:
-    """The line of audit.toml that names the logits, where one can be told."""
+    """Returns the line of audit.toml that selects the logits, if one item fits."""
     found = fitting_items(output, n_classes)
     return f"; write `output_item = {found[0]!r}` in the run's table of audit.toml".replace("'", '"') if found else ""
 

@@ -1,5 +1,4 @@
-"""What may not go into a model: missing and unloaded weights, wrong shapes and classes, other kinds of
-numbers, NaN.
+"""Errors for weights that do not fit a model: missing keys, wrong shapes or classes, wrong types, NaN.
 
 The model's own names and tensors and those found in a file → nothing, or one `HardlookError` that names file,
 key, found and needed. `scoring.models.state_dict_matching` asks all of it before the model is touched.

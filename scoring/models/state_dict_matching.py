@@ -1,4 +1,4 @@
-"""Weights into a model: names matched against the model's own, everything checked, then copied in at once.
+"""Loads weights into a model: matches names, checks everything, then copies all at once.
 
 A model and a `StateDict` → the same tensors under the model's names. A prefix (``model.``, ``module.``, any
 depth) is whatever makes the most of the file's names equal names of the model, so a model that truly has

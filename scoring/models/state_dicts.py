@@ -1,4 +1,4 @@
-"""Which state dict to take out of what a checkpoint holds: the trained weights, or their moving average.
+"""Selects the state dict in a checkpoint: the trained weights or their moving average.
 
 The content of a file (a mapping) → a `StateDict`: tensors, where in the file they were, whether they are the
 trained weights ("plain") or an average of them over the training ("ema"), the epoch and step stated there.

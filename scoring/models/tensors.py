@@ -1,4 +1,4 @@
-"""Tensors of a checkpoint that are no plain weights: adapters, quantised, sparse and meta tensors.
+"""Detects checkpoint tensors that are not plain weights: adapters, quantised, sparse and meta tensors.
 
 The tensors of one state dict → nothing, or one `HardlookError` that says which key is what and what to do. A
 tensor of a class that only its own library can rebuild stands as an empty one that bears the class's name

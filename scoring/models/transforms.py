@@ -226,7 +226,7 @@ def _is_bytes_picture(values: np.ndarray) -> bool:
 
 
 def _read_mode(picture: Image.Image, mode: str | None) -> Image.Image:
-    """The picture in the mode asked for; without one, in grey or RGB as it came."""
+    """Returns the image in the requested mode; without one, in grey or RGB as stored."""
     if picture.mode.startswith(("I", "F")):  # 16 and 32 bits have no RGB, and converting them to L clips
         return _deep(picture, mode)
     wanted = mode or READABLE_AS.get(picture.mode, picture.mode)

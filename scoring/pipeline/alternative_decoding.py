@@ -1,4 +1,4 @@
-"""Other ways in which the same picture files may have been read in training, for ``hardlook check``.
+"""Alternative ways to decode the same image files, which ``hardlook check`` compares.
 
 A picture reaches a model in more than one form: with its EXIF orientation applied (Hugging Face's ``datasets``) or
 without (torchvision's ``ImageFolder``, timm); 16-bit grey whole, or clipped at 255, which is what ``ImageFolder``'s

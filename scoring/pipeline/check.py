@@ -1,10 +1,10 @@
-"""``hardlook check``: what would silently spoil every number, looked for before anything is scored.
+"""``hardlook check``: detects mistakes that would silently invalidate every score, before anything is scored.
 
-Six questions about a run: is an example read twice the same (random augmentation is refused); are inputs and logits
-finite and of the right width; are the logits the same again, and alone as in a batch (dropout or batch statistics in
-eval mode are refused); what are the outputs (logits, probabilities, sigmoids); is the accuracy on 500 labelled examples
-what ``expected_accuracy`` says; and if it is not, which usual mistake explains it
-(``scoring.pipeline.preprocessing_mistakes``). Sixteen inputs are kept as the picture that the model sees.
+Six checks: an example read twice is identical (random augmentation is refused); inputs and logits are finite and of the
+right width; logits are reproducible and independent of the batch (active dropout and batch statistics are refused); the
+kind of the outputs (logits, probabilities, sigmoids); the accuracy on 500 labelled examples equals
+``expected_accuracy``; otherwise, the common mistake that explains the difference
+(``scoring.pipeline.preprocessing_mistakes``). Sixteen inputs are stored as a picture.
 
 Cost: 500 reads and at most a dozen forward passes over them. Loads torch.
 """
@@ -58,7 +58,7 @@ class Finding:
 
 
 def check_run(context: Context) -> list[Finding]:
-    """Answer the questions about one run, keep the report and the picture, and return the findings in order."""
+    """Runs all checks on one run, writes the report and the picture, and returns the findings in order."""
     numbers = chosen_examples(context)
     batch, good, reasons = context.inputs.batch(numbers, context.pool)
     numbers = numbers[good]
@@ -89,8 +89,8 @@ def check_run(context: Context) -> list[Finding]:
 
 
 def as_seen(context: Context, batch: torch.Tensor, numbers: np.ndarray) -> tuple[dict | None, list[Finding]]:
-    """Vectors and texts as the model sees them (``scoring.pipeline.input_summary``), for the page, and what to warn
-    of."""
+    """Returns the summary of vector or text inputs (``scoring.pipeline.input_summary``) for the overview, and
+    warnings."""
     if context.audit.media == "vector":
         names = input_columns(context.audit)
         seen, text = column_summary(batch, names), uneven_columns_warning(batch, names)
@@ -105,7 +105,7 @@ def as_seen(context: Context, batch: torch.Tensor, numbers: np.ndarray) -> tuple
 
 
 def refuse_errors(findings: list[Finding]) -> None:
-    """Raise the errors among the findings as one, with the way to go on regardless."""
+    """Raises the errors among the findings as one ``HardlookError``, with the option to continue."""
     errors = [finding.text for finding in findings if finding.level == "error"]
     if errors:
         raise HardlookError(
@@ -114,7 +114,7 @@ def refuse_errors(findings: list[Finding]) -> None:
 
 
 def chosen_examples(context: Context) -> np.ndarray:
-    """Positions of up to 500 examples drawn with the audit's seed: labelled test, else labelled train, else any."""
+    """Returns the positions of up to 500 random examples: labelled test, else labelled train, else any."""
     examples = context.examples
     known = examples["label"].notna()
     for mask in ((examples["split"] == "test") & known, (examples["split"] == "train") & known, known | True):
@@ -127,7 +127,7 @@ def chosen_examples(context: Context) -> np.ndarray:
 
 
 def unreadable(reasons: dict[int, str], readable: int) -> list[Finding]:
-    """Examples whose original cannot be read: a warning; none readable: an error."""
+    """Returns a warning if some examples cannot be read. Raises ``HardlookError`` if none can."""
     if not reasons:
         return []
     text = (
@@ -140,7 +140,7 @@ def unreadable(reasons: dict[int, str], readable: int) -> list[Finding]:
 
 
 def reproducible_reads(context: Context, numbers: np.ndarray) -> list[Finding]:
-    """The same example read twice must be equal to the bit."""
+    """Checks that an example read twice is bit-identical."""
     for number in numbers:
         if not torch.equal(context.inputs.read(number), context.inputs.read(number)):
             return [
@@ -154,7 +154,7 @@ def reproducible_reads(context: Context, numbers: np.ndarray) -> list[Finding]:
 
 
 def bit_depth(context: Context, numbers: np.ndarray) -> list[Finding]:
-    """Picture files of 16 bits per colour reach the transform with 8: right only if training read them so too."""
+    """Warns of image files with 16 bits per channel, which reach the transform with 8."""
     plain = {at for at, source in enumerate(context.audit.sources) if "loader" not in source}
     deep = 0
     for row in context.examples.iloc[numbers].itertuples():
@@ -175,7 +175,7 @@ def bit_depth(context: Context, numbers: np.ndarray) -> list[Finding]:
 
 
 def all_finite(values: torch.Tensor, what: str) -> Finding:
-    """Inputs and logits must be finite."""
+    """Checks that inputs or logits are finite."""
     if not values.is_floating_point() or bool(torch.isfinite(values).all()):
         return Finding("ok", f"{what} are finite")
     rows = int((~torch.isfinite(values).flatten(1).all(1)).sum())
@@ -187,8 +187,8 @@ def all_finite(values: torch.Tensor, what: str) -> Finding:
 
 
 def output_kind(context: Context) -> Finding:
-    """What the model returns, as set in audit.toml or as its ranges and row sums tell; a warning where some scores stay
-    null."""
+    """Returns what the model returns, as set in audit.toml or detected from ranges and row sums; a warning if some
+    scores are null."""
     model = context.model
     sentence, kind = SENTENCES[model.output.kind], model.output.kind
     if model.choice:
@@ -212,7 +212,7 @@ def predicted_logits(context: Context, batch: torch.Tensor) -> torch.Tensor:
 
 
 def reproducible_logits(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[Finding]:
-    """The same inputs must give the same logits again, whichever other examples are beside them in the batch.
+    """Checks that the same inputs give the same logits again, independent of the other examples in the batch.
 
     Dropout called as a function keeps dropping in eval mode, and a BatchNorm without running statistics normalises by
     its batch: every score would then depend on chance or on its neighbours.
@@ -248,8 +248,7 @@ def reproducible_logits(context: Context, batch: torch.Tensor, logits: torch.Ten
 
 
 def padding_attention(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[Finding]:
-    """A text model that would take an attention mask, is given none, and says something else with one: in training it
-    had one."""
+    """Warns of a text model whose logits change with an attention mask, which it does not receive here."""
     module = context.model.module
     takes = "attention_mask" in inspect.signature(module.forward).parameters
     padding = getattr(getattr(module, "config", None), "pad_token_id", None)
@@ -272,7 +271,7 @@ def padding_attention(context: Context, batch: torch.Tensor, logits: torch.Tenso
 
 
 def train_split_note(context: Context, numbers: np.ndarray) -> str:
-    """A reservation where all of the examples are of train: of their labels the model has learnt."""
+    """Returns a note for the accuracy if all examples are from train, whose labels the model has learned."""
     return (
         " of the train split, because there are no test examples"
         if (context.examples["split"].iloc[numbers] == "train").all()

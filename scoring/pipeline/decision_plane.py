@@ -1,4 +1,4 @@
-"""A two-dimensional cut through one example of vectors: two columns varied, what the model would decide, and the data.
+"""The decision plane of one example of vector data: the model's decisions while two columns vary, with the data.
 
 Columns x and y run over a grid, every other column stays as in the example; each point goes through the run's transform
 and last checkpoint. Beside it lie labelled examples: the 400 of train (and the example's own split) that are nearest to

@@ -1,4 +1,4 @@
-"""Predictions of a model that is not PyTorch's: a table becomes a run without a model.
+"""Imported predictions: a table of any model's predictions becomes a run without a model.
 
 ``read_predictions`` checks a CSV or Parquet file and gives ids, (n, c) probabilities and (n, d) features;
 ``import_predictions`` writes them as a run, in whose files logits are log p, so that everything that reads

@@ -1,4 +1,4 @@
-"""Vectors and texts as the model sees them: what `hardlook check` keeps beside its findings, for the overview.
+"""Summaries of vector and text inputs, which `hardlook check` stores for the overview.
 
 Vectors: mean, deviation, lowest and highest of each column *after* the transform. Texts: how many tokens they have,
 how many fill the whole length (and may be cut), and the first few texts cut at their tokens. A column whose deviation
@@ -37,8 +37,8 @@ def column_summary(batch: torch.Tensor, names: Sequence[str] | None) -> dict[str
 def uneven_columns_warning(batch: torch.Tensor, names: Sequence[str] | None) -> str | None:
     """The warning where columns are of very different deviation after the transform; constant ones do not count.
 
-    >>> uneven_columns_warning(torch.tensor([[0.0, 0.0], [1.0, 500.0]]), ["a", "b"])[:60]
-    "after the transform column 'b' has deviation 250 and 'a' 0.5"
+    >>> uneven_columns_warning(torch.tensor([[0.0, 0.0], [1.0, 500.0]]), ["a", "b"])[:61]
+    "after the transform, column 'b' has deviation 250 and 'a' 0.5"
     """
     if batch.ndim != 2 or not batch.is_floating_point() or len(batch) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Classical detectors of examples out of distribution, as scikit-learn and pyod have them, on vectors.
+"""Classical out-of-distribution detectors of scikit-learn and pyod, on feature vectors.
 
 The baselines of the VoG paper's table (Agarwal et al. 2022): kernel density, PCA, kernel PCA, one Gaussian
 (Mahalanobis), one-class SVM, minimum covariance determinant, and an autoencoder. Each is fitted on training vectors,

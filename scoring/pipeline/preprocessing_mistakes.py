@@ -1,4 +1,4 @@
-"""Which usual mistake explains an accuracy that falls short: each is undone, and the accuracy measured again.
+"""Finds the preprocessing mistake that explains a low accuracy: undoes each one and measures the accuracy again.
 
 On inputs: BGR for RGB, a missing or doubled division by 255, a missing or doubled normalisation. On classes: another
 order of the outputs, either one that a library uses (sorted as text, sorted as numbers, counted from one) or the best

@@ -1,5 +1,4 @@
-"""Score shards on Ray: processes of this machine, or a cluster whose machines see the audit's folder under the same
-path.
+"""Scores shards on Ray: on this machine, or on a cluster whose machines have the audit's folder at the same path.
 
 A worker opens the audit and the run by itself and keeps model and inputs from shard to shard; what travels is the
 scorer with its fitted state (once), a shard's positions (there) and its table (back). Tables are written by the command

@@ -1,4 +1,4 @@
-"""Run scorers over shards of an audit: resumable, incremental, each file written whole or not at all.
+"""Runs scorers over shards of an audit: resumable, incremental, with atomic files.
 
 Order of a scoring: read the data again, check it, predictions of the last checkpoint, dynamics (recorded, else
 recomputed from the checkpoints), then each scorer whose needs are met, the measured direction of every column, and

@@ -1,4 +1,4 @@
-"""One run opened for computing, and resumable work over shards of its examples.
+"""The context of a run's computations, and resumable work over shards of its examples.
 
 ``Context`` holds what a pass needs (model, checkpoints, inputs), each made when first used. ``resumable`` walks over
 shards: the result of each is a file under ``runs/<run>/parts``, so that a killed command continues at the missing

@@ -1,4 +1,4 @@
-"""VoG maps: which pixels the model changed its mind about, kept for the few examples that get looked at.
+"""VoG maps: the per-pixel VoG, stored for the few examples that are shown.
 
 For the extremes of each class (by late VoG) and the top of the queue, the per-pixel spread over the last three
 checkpoints is kept as a grey PNG, longest side at most 256, scaled from 0 to the example's own maximum: a map says

@@ -1,4 +1,4 @@
-"""Sharing the work: who reads which example, and what is left for one reviewer.
+"""Assignments: which reviewer gets which examples, and what is left for a reviewer.
 
 An *assignment* is an event (``assign``, ``release``) that names an example and an assignee; it stands until it is
 released or undone. Examples are chosen by class, slice, metadata or a score queue and given to one person, or dealt out

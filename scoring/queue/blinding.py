@@ -1,4 +1,4 @@
-"""Of which examples nobody is told what a model or a first reader says, why, and how that is put in words.
+"""Blinding: the examples whose model output or first review is hidden, and the reasons as texts.
 
     hidden = test examples where the policy reads test blind, for ever
            ∪ blind rows (``scoring.queue.random_controls.blind_rows``, where audit.toml sets a goal) until their first
@@ -33,7 +33,7 @@ WORDS = {
 
 
 def hidden_from_readers(audit: Audit, log: ReviewLog) -> dict[str, str]:
-    """Every example of which somebody must not yet know what the model or the first reader says → why."""
+    """Returns every example whose model output or first review is still hidden from someone → the reason."""
     rules, consensus, decided = ReviewPolicy.of(audit), log.consensus(), log.decisions()
     examples = read_table(audit.examples_path, ["example_id", "split"]).to_pandas()
     test = dict.fromkeys(examples.loc[examples["split"] == "test", "example_id"], "test") if rules.is_blind else {}
@@ -47,7 +47,7 @@ def hidden_from_readers(audit: Audit, log: ReviewLog) -> dict[str, str]:
 
 
 def left_out(reasons: Iterable[str]) -> str:
-    """What is said about examples that are not there.
+    """Returns the sentence about examples that are left out.
 
     >>> print(left_out([FIRST, FIRST, TEST]))
     Left out, because the model's output on them is hidden: 1 in the blind test split; 2 until the first verdict.

@@ -1,4 +1,4 @@
-"""What to review next: the ranking of a queue and the label to suggest.
+"""The order of a review queue, and the suggested label of each example.
 
 A ranking is not a probability of error and is never shown as one. The default order is *suspicion*
 (``scoring.queue.suspicion``), where it was computed; else the score that has earned it on recorded training (AUM of the

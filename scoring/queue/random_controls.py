@@ -1,4 +1,4 @@
-"""Controls: examples drawn at random, so that what is not looked at can be judged too.
+"""Random controls: examples drawn at random, to estimate the errors among unreviewed examples.
 
 Suspects show how good the ranking is; only a random draw shows what the ranking misses. The *controls* of a split are
 the prefix of one seeded permutation of its labelled examples, fixed when the audit starts and kept in the audit's

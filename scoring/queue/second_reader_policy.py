@@ -1,4 +1,4 @@
-"""How a team reads: who needs a second opinion, what is hidden until then, and what the warning about test says.
+"""The second-reader policy: which examples need a second reviewer, what is hidden until then, and the warning on test.
 
 ``[policy]`` in audit.toml holds, beside the dispositions of ``scoring.corrections.label_patch``:
 
@@ -8,7 +8,7 @@
 
 An example needs a second reader where it falls into the share (by hash of seed and id, so that nobody chooses), where
 the policy sends its verdict or issue to one (an open one, *unsure*, always), or where test is blind and it is a test
-example. Until two people have read it, nobody but those who did sees what they said.
+example. Until two people have read it, only those two see their decisions.
 
 Inputs → outputs: audit.toml and the log's tables → sets of example_ids. Cost: one pass over the decided examples.
 """

@@ -1,4 +1,4 @@
-"""HTML and SVG of a report, from plain values: every text is escaped, every chart stands still.
+"""HTML and SVG of a report from plain values; every text is escaped.
 
 A ``Paper`` collects sections. Pictures are inlined as data URIs until ``budget`` bytes are spent; after that an example
 is shown by its id. Charts are SVG with a sentence of how to read them. Colours are those of the dashboard (Okabe-Ito),

@@ -1,4 +1,4 @@
-"""What stands in the report: overview, grids, deciles, slices, decisions, agreement, effect, estimates, how.
+"""The sections of the report: overview, grids, deciles, slices, decisions, agreement, effect, estimates, settings.
 
 Everything is read from the audit's files and its log; the audit's own code is never imported, and nothing is fetched
 when the file is opened. Sections without material say which command makes it. Text from the dataset and the team is

@@ -1,4 +1,4 @@
-"""How far reviewers agree: per pair, per class and overall, in percent and as Krippendorff's alpha.
+"""Inter-annotator agreement per pair, per class and overall, in percent and as Krippendorff's alpha.
 
     alpha = 1 - D_observed / D_expected        (Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability",
     nominal)

@@ -1,4 +1,4 @@
-"""What the log's events come to: which of them stand, who decided what, and where reviewers agree.
+"""Derives decisions, flags, comments, assignments and consensus from the events of a log.
 
     an event stands  ⇔  no later undo that itself stands names it or a member of its bulk act
     decision         =  the last standing ``decide`` per (example, reviewer); it replaces those before
@@ -38,7 +38,7 @@ EXAMPLE = ["audit", "example_id"]
 
 
 def not_undone(events: pd.DataFrame) -> np.ndarray:
-    """(n,) bool: which events nobody took back. An undo reaches only what stood before it.
+    """Returns (n,) bool: which events are not undone. An undo affects only earlier events.
 
     >>> events = pd.DataFrame({"position": [1, 2, 3], "audit": "a", "client": "tab", "batch": [None] * 3,
     ...     "action": ["decide", "undo", "undo"], "undoes_position": pd.array([None, 1, 2], dtype="Int64")})

@@ -1,4 +1,4 @@
-"""What becomes of an example after what reviewers decided about it: the policy of a team.
+"""The policy that maps verdicts and issues to what happens to an example.
 
 Each verdict and each issue names one of
 

@@ -1,4 +1,4 @@
-"""What a reviewer did, as one event: the words allowed in it and the checks it passes before it is written.
+"""An event, one act of a reviewer: its fields, and the checks before it is written.
 
 An event says who (reviewer, client, seq), about what (example_id, and the fingerprint and label that were on
 screen) and what is true (verdict, issues) or was done (flag, comment, undo …). What happens to the example is

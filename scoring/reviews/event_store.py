@@ -1,4 +1,4 @@
-"""Where events are kept: one append-only SQL table, on SQLite or PostgreSQL, and what makes it durable.
+"""The event store: one durable, append-only SQL table, on SQLite or PostgreSQL.
 
 Every append happens under one lock (SQLite: BEGIN IMMEDIATE; PostgreSQL: the row of ``hardlook_log``), held
 until the commit, and takes its positions under it. So positions are the commit order of the whole database,
@@ -368,7 +368,7 @@ def _parsed(name: str, values: Sequence[Any]) -> list[Any]:
 
 
 def _json(text: str) -> Any:
-    """The value of a JSON column; one that is damaged is told, for nothing here may guess what a person said."""
+    """Returns the value of a JSON column. Raises ``LogUnavailable`` if it is damaged: a decision is never guessed."""
     try:
         return json.loads(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The team's meeting: what is on the agenda, where everybody is in it, what was decided, and the minutes.
+"""The team's meeting: agenda, current item, outcomes and minutes.
 
 A meeting is one row beside the log (table ``hardlook_meetings``): its agenda, the item that all look at, the tally of
 hands. What it comes to are events like any other: an outcome is an ``adjudicate`` of the lead whose evidence names the
@@ -54,7 +54,7 @@ def agenda(
     """Disputes, then flagged examples, then the worst slices: [{kind, example_id, examples, title, why}].
 
     among: only these examples (a filter by metadata), slices included by their most central member; None: all. blind:
-    splits that are read blind, whose slices would tell what the model says. hidden: examples of which nobody is change
+    splits that are read blind, whose slices would tell what the model says. hidden: examples of which nobody is told
     that yet (``scoring.queue.blinding``); a slice shows its others.
     """
     allowed = None if among is None else set(among)
@@ -223,7 +223,7 @@ def move(log: ReviewLog, by: int) -> dict[str, Any]:
 
 
 def count_votes(log: ReviewLog, at: int, answer: str, by: int) -> dict[str, Any]:
-    """So many hands more (or fewer) are for an answer to an item; never less than none."""
+    """Changes the votes for an answer to an item by ``by``, never below zero."""
 
     def act(state: dict[str, Any]) -> None:
         if not 0 <= at < len(state["items"]) or not -1000 <= by <= 1000:
@@ -403,7 +403,7 @@ def _plain(value: Any) -> Any:
 
 
 def minutes(log: ReviewLog, meeting: Mapping[str, Any], title: str) -> str:
-    """The minutes as Markdown: when, who, and per item what was said, counted and decided."""
+    """Returns the minutes as Markdown: times, people, and per item the answers, votes and outcome."""
     found = outcomes(log)
     mine = [row for row in found.itertuples() if row.evidence["meeting"] == meeting["number"]] if len(found) else []
     about = {row.example_id: row for row in mine}

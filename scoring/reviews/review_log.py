@@ -1,4 +1,4 @@
-"""The review log: append-only events, what they come to, and where reviewers agree.
+"""The review log: append-only events, and the tables derived from them.
 
 ``ReviewLog.append`` returns when its events are on the disk; a page that waits for it never shows as saved
 what a kill could lose. It is idempotent on (client, seq), so a client sends everything that is not
@@ -203,7 +203,8 @@ class ReviewLog:
         return events[about], stands[about]
 
     def audits(self) -> pd.DataFrame:
-        """The audits in this database and their number of events: tells an empty log from a wrong name."""
+        """Returns the audits in this database and their numbers of events, to distinguish an empty log from a wrong
+        name."""
         query = sa.select(event_table.c.audit, sa.func.count().label("events")).group_by(event_table.c.audit)
         with store.explained(self._engine), self._engine.connect() as connection:
             rows = connection.execute(query.order_by(event_table.c.audit)).fetchall()

@@ -1,4 +1,4 @@
-"""What a reviewer can say is true of an example: one table that the log, the policy, the estimates and the pages read.
+"""The table of verdicts that a reviewer can give, used by the log, the policy, the estimates and the pages.
 
     given     the label is right                 several   several labels fit       unsure    not known
     other     another class is right             none      no class fits
@@ -118,7 +118,7 @@ VERDICTS: dict[str, VerdictKind] = {
 
 
 def verdicts_by_label_status(*label_is: str) -> tuple[str, ...]:
-    """The verdicts that say this of the given label.
+    """Returns the verdicts by what they say of the given label.
 
     >>> verdicts_by_label_status("right"), verdicts_by_label_status("wrong", "either")
     (('given',), ('other', 'several', 'none'))
@@ -127,7 +127,7 @@ def verdicts_by_label_status(*label_is: str) -> tuple[str, ...]:
 
 
 def verdicts_with_field(field: str | None) -> tuple[str, ...]:
-    """The verdicts that come with this field of an event.
+    """Returns the verdicts that need this field of an event; None: those that need none.
 
     >>> verdicts_with_field("labels"), verdicts_with_field(None)
     (('several',), ('given', 'none', 'unsure'))
@@ -136,7 +136,7 @@ def verdicts_with_field(field: str | None) -> tuple[str, ...]:
 
 
 def true_labels(verdict: str | None, label: Any, new_label: Any, labels: Iterable[str]) -> tuple[str, ...]:
-    """The labels that a decision calls true; none for a verdict that names no class.
+    """Returns the labels that a decision names as true; none for a verdict without a class.
 
     >>> [true_labels(name, "cat", None, ("cat", "dog")) for name in ("given", "several", "none")]
     [('cat',), ('cat', 'dog'), ()]
@@ -149,7 +149,7 @@ def true_labels(verdict: str | None, label: Any, new_label: Any, labels: Iterabl
 
 
 def label_is_wrong(verdict: str | None, label: Any, new_label: Any, labels: Iterable[str]) -> bool | None:
-    """Whether a decision says that the given label is wrong; None where it leaves that open.
+    """Returns whether a decision says that the given label is wrong; None if it leaves that open.
 
     >>> [label_is_wrong(name, "cat", "dog", ("cat", "dog")) for name in VERDICTS]
     [False, True, False, True, None]

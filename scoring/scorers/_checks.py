@@ -1,5 +1,4 @@
-"""Whether a scorer keeps the contract of ``scoring.scorers._contract``: checked where it is registered and on what it
-returns.
+"""Checks of scorers against ``scoring.scorers._contract``: at registration, and on what they return.
 
     at registration:   name, needs, least, columns, vectors and settings mean something and do not clash
     after each shard:  ``score`` returns its declared columns and vectors, as numbers, one row per example
@@ -51,7 +50,7 @@ def meant(name: object, known: Iterable[str]) -> str:
     """The known name that was probably meant, as the end of a sentence; else all known names.
 
     >>> meant("prediction", ["labels", "predictions"]), meant("x", ["labels", "predictions"]), meant("x", [])
-    ('; did you mean predictions?', '; there are labels, predictions', '; there are none')
+    ('; did you mean predictions?', '; available: labels, predictions', '; available: none')
     """
     known = list(known)
     close = difflib.get_close_matches(str(name), known, n=1)

@@ -34,7 +34,7 @@ def area_under_margin(margins: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class AUM(Scorer):
-    """Mean margin over the epochs, of the training forward where it was recorded."""
+    """Mean margin over the epochs, from the training forward pass if it was recorded."""
 
     name = "aum"
     needs = ("dynamics", "labels")

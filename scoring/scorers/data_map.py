@@ -1,4 +1,4 @@
-"""Data maps (Swayamdipta et al. 2020): how sure, and how steadily so, a training was of each label.
+"""Data maps (Swayamdipta et al. 2020): confidence and variability of each label over the training.
 
 Over the E recorded epochs, with p_e the probability that the model gives to the label after epoch e:
 
@@ -95,7 +95,8 @@ def data_map_regions(
 class DataMap(Scorer):
     """Confidence, variability and correctness over the recorded epochs, and the region of the map.
 
-    ``easy``, ``hard``: quantiles of confidence; ``ambiguous``: quantile of variability (see ``data_map_regions``).
+    ``easy``: confidence quantile from which examples count as easy. ``hard``: confidence quantile up to which they
+    count as hard. ``ambiguous``: variability quantile from which they count as ambiguous.
     """
 
     name = "data_map"

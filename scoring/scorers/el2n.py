@@ -1,4 +1,4 @@
-"""EL2N (Paul et al. 2021, definition 2.2): how long the error vector of an example is, early in training.
+"""EL2N (Paul et al. 2021, definition 2.2): the norm of an example's error vector, early in training.
 
     EL2N = E ‖p_e − y‖₂
 
@@ -38,7 +38,7 @@ def error_norm_early(error_norms: np.ndarray, early: float = 0.25) -> np.ndarray
 class EL2N(Scorer):
     """Mean length of (probabilities − one-hot label), early in training and throughout.
 
-    ``early``: share of the recorded epochs that counts as early, rounded up to whole epochs.
+    ``early``: share of the recorded epochs that counts as early, rounded up.
     """
 
     name = "el2n"

@@ -28,7 +28,8 @@ def energy(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Energy(Scorer):
-    """Free energy and maximum probability of the last checkpoint. ``temperature``: T, 1 in the paper's experiments."""
+    """Free energy and maximum probability of the last checkpoint. ``temperature``: softmax temperature T, 1 in the
+    paper's experiments."""
 
     name = "energy"
     needs = ("predictions",)

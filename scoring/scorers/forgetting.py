@@ -1,4 +1,4 @@
-"""Forgetting events (Toneva et al. 2019): how often a training unlearned an example that it had right.
+"""Forgetting events (Toneva et al. 2019): how often an example's prediction changed from right to wrong.
 
 A forgetting event is a step from right to wrong between one recorded epoch and the next. An example that was
 right never or always has none; the first kind is *never learned*, which is a flag of its own and no number:

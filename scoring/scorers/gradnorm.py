@@ -1,5 +1,4 @@
-"""GradNorm (Huang, Geng and Li 2021): gradient length of the distance to the uniform distribution. HIGH = IN
-distribution.
+"""GradNorm (Huang, Geng and Li 2021): gradient norm of the divergence from uniform. HIGH = IN distribution.
 
     S(x) = ‖∂ KL(u ‖ softmax(f(x)/T)) / ∂W‖₁ = (s / (C T)) · ‖x‖₁ · Σ_j |1 − C p_j(x)|          (their eq. 6-8)
 
@@ -38,7 +37,8 @@ def gradnorm(features: np.ndarray, logits: np.ndarray, temperature: float = 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class GradNorm(Scorer):
-    """GradNorm of the last checkpoint; low is out of distribution. ``temperature``: T, 1 in the paper."""
+    """GradNorm of the last checkpoint; low is out of distribution. ``temperature``: softmax temperature T, 1 in the
+    paper."""
 
     name = "gradnorm"
     needs = ("predictions", "features", "head")

@@ -1,4 +1,4 @@
-"""GraNd (Paul et al. 2021, definition 2.1): the length of an example's loss gradient, early in training.
+"""GraNd (Paul et al. 2021, definition 2.1): the norm of an example's loss gradient, early in training.
 
     GraNd = E ‖∇_θ ℓ(x, y)‖₂
 
@@ -28,7 +28,8 @@ LAYERS = ("head", "all")
 class GraNd(Scorer):
     """Mean gradient length over the first checkpoints.
 
-    ``layers``: head, or all. ``early``: how many checkpoints, from the first. ``batch_size``: examples per pass.
+    ``layers``: layers whose gradient is measured, head or all. ``early``: number of first checkpoints to average over.
+    ``batch_size``: examples per pass.
     """
 
     name = "grand"
@@ -53,7 +54,7 @@ class GraNd(Scorer):
     batch_size: int = 256
 
     def fit(self, context: RunContext, workdir: Path) -> str:
-        """Over which layers: those that were asked for, or all where the head has no closed form."""
+        """Returns the layers to use: the setting's, or all if the head has no closed form."""
         if self.layers not in LAYERS or self.early < 1:
             raise HardlookError(
                 f"grand: layers = {self.layers!r}, early = {self.early}; needed layers = head or all, and early of at "

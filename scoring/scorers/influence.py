@@ -1,4 +1,4 @@
-"""Influence embeddings (Wang, Adebayo et al. 2023, eq. 3) of every labelled example, and their squared length.
+"""Influence embeddings (Wang, Adebayo et al. 2023, eq. 3) of every labelled example, and their squared norm.
 
     μ(z) = Λ^(-1/2) Mᵀ ∇ℓ(z)        self-influence = ‖μ(z)‖²
 
@@ -34,11 +34,10 @@ if TYPE_CHECKING:
 class Influence(Scorer):
     """Influence embeddings over the last block and the head, and self-influence from them.
 
-    ``arnoldi_dim``: P, the Hessian products that the factors come from; 500 in the paper. ``rank``: r, the length of an
-    embedding. ``layers``: names or patterns separated by commas; empty = the run's ``layers`` in audit.toml, else the
-    last block and the head.
-    ``subset``: training examples that the Hessian is taken over, drawn with the audit's seed. ``memory_budget``: GB
-    for basis, caches and graphs. ``batch_size``: examples per pass.
+    ``arnoldi_dim``: number P of Hessian products, 500 in the paper. ``rank``: length r of an embedding. ``layers``:
+    names or patterns separated by commas; empty = the run's ``layers`` in audit.toml, else the last block and the head.
+    ``subset``: number of random training examples over which the Hessian is computed. ``memory_budget``: GB for the
+    basis, cached activations and graphs. ``batch_size``: examples per pass.
     """
 
     name = "influence"

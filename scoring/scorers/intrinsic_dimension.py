@@ -1,4 +1,4 @@
-"""Intrinsic dimension around each example (Levina and Bickel 2004, eq. 8 and 9), on features.
+"""Local intrinsic dimension at each example (Levina and Bickel 2004, eq. 8 and 9), on features.
 
     m̂_k(x) = [ (1/(k−1)) Σ_{j<k} log(T_k(x) / T_j(x)) ]⁻¹           m̂(x) = mean of m̂_k(x) over k = k₁ … k₂
 
@@ -80,8 +80,8 @@ def _distances(x: np.ndarray, found: np.ndarray) -> np.ndarray:
 class IntrinsicDimension(Scorer):
     """Levina-Bickel dimension on the last checkpoint's features, among examples of the same split.
 
-    ``k1``, ``k2``: the smallest and the largest number of neighbours, averaged over (10 and 20 in the paper); fewer in
-    a split that has fewer examples.
+    ``k1``: smallest number of neighbours to average over, 10 in the paper. ``k2``: largest number of neighbours to
+    average over, 20 in the paper; fewer in a split with fewer examples.
     """
 
     name = "intrinsic_dimension"

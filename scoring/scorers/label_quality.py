@@ -1,4 +1,4 @@
-"""Label quality as confident learning gives it (Northcutt et al. 2021), computed by cleanlab.
+"""Label quality by confident learning (Northcutt et al. 2021), computed by cleanlab.
 
 With t_j the mean probability of class j among the examples labelled j (their confident threshold):
 
@@ -62,7 +62,7 @@ def confident_learning(
 class LabelQuality(Scorer):
     """cleanlab's label quality and label issues, from out-of-sample and from in-sample probabilities.
 
-    ``method``: self_confidence or normalized_margin, as cleanlab names them.
+    ``method``: cleanlab's label-quality method, self_confidence or normalized_margin.
     """
 
     name = "label_quality"

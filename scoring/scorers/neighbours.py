@@ -1,4 +1,4 @@
-"""kNN disagreement: how many of an example's nearest labelled training examples bear another label.
+"""kNN disagreement: the share of an example's nearest labelled training examples with another label.
 
 Neighbours are those of ``scoring.data.nearest_neighbours``, on the features of the last checkpoint;
 ``neighbours.parquet`` keeps the nearest of them. The score is a share of the k nearest (k = 200: on 20,000 images with
@@ -34,8 +34,8 @@ from scoring.scorers import Column, Columns, RunContext, Scorer, Shard
 class NeighbourScores(Scorer):
     """Disagreement with the k nearest labelled training examples, and the distance to them.
 
-    ``k``: neighbours asked. ``fewest``: how many are asked about a class that has fewer. ``exact``: up to so many
-    training examples the search is exact.
+    ``k``: number of neighbours, reduced to the size of the example's class. ``fewest``: lower limit of that reduction.
+    ``exact``: largest number of training examples for which the neighbour search is exact.
     """
 
     name = "neighbours"

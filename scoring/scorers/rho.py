@@ -91,7 +91,7 @@ class RHO(Scorer):
         return dict(zip(zip(table["example_id"], table["label"], strict=True), rows, strict=True))
 
     def score(self, shard: Shard, state: dict[tuple[str, str | None], np.ndarray]) -> Columns:
-        """Null where the hold-out model was not asked, or about another label."""
+        """Returns null for examples that the hold-out model did not predict, or predicted under another label."""
         irreducible = measured(self, shard, state)["irreducible"]
         mean, last = rho_loss(needed(shard.dynamics, "dynamics")["loss"], irreducible)
         return {"mean": mean, "last": last, "irreducible": irreducible}

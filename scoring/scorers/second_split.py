@@ -56,7 +56,7 @@ def _stays(state: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class SecondSplit(Scorer):
-    """What `hardlook second-split` measured, mean over its seeds."""
+    """The results of `hardlook second-split`, mean over its seeds."""
 
     name = "second_split"
     needs = ("labels",)

@@ -27,10 +27,10 @@ from scoring.scorers.influence import padded_batches
 class SelfInfluence(Scorer):
     """Cook's distance on the head.
 
-    ``damping``: δ, in units of curvature; the head's Hessian is singular without it. ``batch_size``: examples per
-    solve. ``memory_budget``: GB for the exact Hessian; above it, conjugate gradients. ``subset``: there, training
-    examples drawn with the audit's seed that stand for all. ``tolerance``: there, the residual, over the gradient's
-    length, at which an example is solved.
+    ``damping``: δ, added to the Hessian's diagonal; without it the head's Hessian is singular. ``batch_size``: examples
+    per solve. ``memory_budget``: GB for the exact Hessian; a larger Hessian is replaced by conjugate gradients.
+    ``subset``: number of random training examples that conjugate gradients use. ``tolerance``: relative residual at
+    which conjugate gradients stop.
 
     The head's L2 regularisation (of an elastic net: its L2 part) is ``l2`` in the run's table of audit.toml.
     """

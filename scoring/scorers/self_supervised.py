@@ -1,4 +1,4 @@
-"""Difficulty in self-supervised training (Khoroshavtsev et al. 2024): no label is used, so the pool has it too.
+"""Difficulty in self-supervised training (Khoroshavtsev et al. 2024), also for examples without a label.
 
 Means over the epochs of a training without labels (`hardlook self-supervise`,
 ``scoring.pipeline.retraining.self_supervised``): the example's own loss, the length of the loss's input gradient, and
@@ -21,7 +21,7 @@ from scoring.scorers import Column, Columns, RunContext, Scorer, Shard
 
 @dataclass(frozen=True, kw_only=True)
 class SelfSupervised(Scorer):
-    """What `hardlook self-supervise` measured."""
+    """The results of `hardlook self-supervise`."""
 
     name = "self_supervised"
     needs = ()

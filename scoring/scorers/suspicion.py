@@ -1,4 +1,4 @@
-"""Suspicion: the default ranking of /suspects, a rank made of the few scores that have earned it
+"""Suspicion: the default ranking of /suspects, combined from the scores that detect errors best
 (``scoring.queue.suspicion``).
 
     suspicion = rank within the split of  (1/3) (rank of dynamics + rank of the last checkpoint + rank of the

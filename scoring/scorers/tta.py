@@ -30,16 +30,16 @@ from scoring.scorers.influence import padded_batches
 from scoring.scorers.uncertainty import uncertainty
 
 SAMPLE = 256
-"""Examples on which it is measured whether a built-in view leaves the model's mind unchanged."""
+"""Examples on which a built-in view is tested for unchanged predictions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TestTimeAugmentation(Scorer):
     """Loss, margin and entropy averaged over views.
 
-    ``views``: how many each example is averaged over. ``own``: use the run's own augmentation where it has one.
-    ``stable``: share of predictions that mirroring, or shifting, must leave as they are to be used. ``batch_size``:
-    examples per forward pass.
+    ``views``: number of views per example. ``own``: use the run's own augmentation if it has one. ``stable``: share of
+    predictions that must be unchanged by mirroring (or shifting) for that view to be used. ``batch_size``: examples per
+    forward pass.
     """
 
     __test__ = False

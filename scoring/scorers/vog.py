@@ -1,4 +1,4 @@
-"""Variance of Gradients (Agarwal, D'souza, Hooker 2022): how much an input gradient moves in training.
+"""Variance of Gradients (Agarwal, D'souza, Hooker 2022): how much an input gradient varies over training.
 
 With S_t the channel-averaged gradient of one class's logit (or probability) at checkpoint t, (eq. 1-3)
 
@@ -74,7 +74,7 @@ __all__ = [
 ]
 
 STATISTICS_BYTES = 1 << 30
-"""How much memory the statistics of one part of a shard may take; texts need dim numbers per token."""
+"""Bytes for the statistics of one part of a shard; texts need dim numbers per token."""
 
 log = logging.getLogger(__name__)
 
@@ -157,11 +157,11 @@ def z_within_split(values: np.ndarray, splits: np.ndarray, classes: np.ndarray) 
 class VoG(Scorer):
     """Variance of Gradients (Agarwal et al. 2022, eq. 1-4).
 
-    ``batch_size``: examples per pass; results are bit-equal at an equal one. ``precision``: float32, or
-    bfloat16, which is approximate and is taken only where the hardware has it and where a sample of this run's examples
-    is ranked as in float32 (class-normalised Spearman of at least 0.995 in every column; else an error). ``embedding``:
-    name of the layer that embeds tokens; empty = the ``nn.Embedding`` that receives them. ``padding``: the token number
-    that is padding and left out; −1 = what the model's config, its embedding or the transform says.
+    ``batch_size``: examples per pass; results are bit-identical for the same batch size. ``precision``: float32, or
+    bfloat16, which is approximate, needs hardware support and is refused unless a sample of the run is ranked as in
+    float32 (class-normalised Spearman of at least 0.995 in every column). ``embedding``: name of the layer that embeds
+    tokens; empty = the ``nn.Embedding`` that receives them. ``padding``: index of the padding token, which is left out;
+    −1 = taken from the model's config, its embedding or the transform.
     """
 
     name = "vog"
@@ -284,7 +284,8 @@ class VoG(Scorer):
         return Slot(model.module, dtype=reduced, embedding=self.embedding or None)
 
     def _reduced(self, model: AuditedModel) -> torch.dtype | None:
-        """``torch.bfloat16`` where it is asked for and the hardware has it, else None: the model's own precision."""
+        """Returns ``torch.bfloat16`` if it is set and the hardware supports it, else None for the model's own
+        precision."""
         if self.precision not in PRECISIONS:
             raise HardlookError(f"vog: precision = {self.precision!r}; needed one of {', '.join(PRECISIONS)}")
         if self.precision == "float32":

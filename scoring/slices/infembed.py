@@ -1,4 +1,4 @@
-"""Slices: test examples that are wrong for the same reason, and the training examples behind them.
+"""InfEmbed: clusters influence embeddings into slices, and finds the training examples responsible.
 
 InfEmbed clusters influence embeddings, so examples that the training set influences alike come together;
 InfEmbed-Rule splits until a group is wrong often enough, or too small (Wang et al. 2023, algorithms 1 and 2).
@@ -187,7 +187,7 @@ def assign_to_slices(embeddings: np.ndarray, found_on: np.ndarray, ids: np.ndarr
     return np.where(np.isfinite(nearest.min(axis=1)), nearest.argmin(axis=1), -1)
 
 
-# -- who is behind a slice -----------------------------------------------------------------------------------
+# -- opponents and proponents ---------------------------------------------------------------------------------
 
 
 def summed_influence(slice_embeddings: np.ndarray, train_embeddings: np.ndarray) -> np.ndarray:

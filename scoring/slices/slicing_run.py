@@ -1,9 +1,9 @@
-"""Slicings of a run: find slices in its influence embeddings, summarise them, keep them under a name. Without torch.
+"""Slicings of a run: finds slices in its influence embeddings, summarises and stores them. Needs no torch.
 
 ``embedded`` joins the embeddings to examples and predictions; ``slice_run`` finds slices among the labelled examples
 of one split and writes ``runs/<run>/slices/<name>.parquet`` (slice_id, example_id, distance to the centre) and beside
-it a summary with opponents and proponents; ``influencers`` ranks the training examples behind any set of examples;
-``lay_out`` makes the UMAP map. Sources: Wang, Adebayo et al. 2023; McInnes et al. 2018.
+it a summary with opponents and proponents; ``influencers`` ranks training examples by their influence on any set of
+examples; ``lay_out`` makes the UMAP map. Sources: Wang, Adebayo et al. 2023; McInnes et al. 2018.
 
 Cost: reads (n, r) embeddings; K-Means in seconds for 60,000 × 100. ``lay_out`` imports umap and is for commands only.
 """

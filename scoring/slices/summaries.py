@@ -1,5 +1,4 @@
-"""What a slice holds: size, accuracy, labels, predictions, coherence, its middle, and what its metadata have
-in common.
+"""Summaries of slices: size, accuracy, labels, predictions, coherence, central examples, common metadata.
 
     coherence = mean squared distance of two members' embeddings = 2/(m−1) Σ_i ‖μ_i − μ̄‖²
 

@@ -127,7 +127,7 @@ class LightningHooks:
 
 
 class TrainerHooks:
-    """What happens when, in a Hugging Face training: it tells no batches, so forwards are counted."""
+    """Hooks of a Hugging Face training; it reports no batches, so forward passes are counted."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Checkpoints that a training leaves behind: where they go, how they are written, which of them stay.
+"""Checkpoint files of a recorded training: paths, writing and retention.
 
 An epoch and a model in, one file of plain tensors out, ``{"state_dict": …, "epoch": e}`` (or safetensors,
 where the run's glob asks for it), written to a temporary file and renamed: a kill leaves whole checkpoints

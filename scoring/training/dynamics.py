@@ -1,4 +1,4 @@
-"""The per-epoch tables of a recorded training: what each epoch said about every example.
+"""The per-epoch tables of a recorded training: probability of the label, margin and loss of every example.
 
 For logits z of an example with label y, p = softmax(z) and its one-hot label e_y:
 
@@ -8,8 +8,7 @@ For logits z of an example with label y, p = softmax(z) and its one-hot label e_
 
 ``measure`` turns logits into these; ``EpochTables`` writes one table per epoch and, beside them, the mean
 over the epochs of all class probabilities, from which labels are suggested; ``read_dynamics`` gives them back
-as arrays of (epochs, n). Epochs are numbered from 1: epoch e is what the model said after e epochs of
-training.
+as arrays of (epochs, n). Epochs are numbered from 1: epoch e is the model's prediction after e epochs of training.
 
 An epoch is whole once the mean knows of it, which is written last; what a kill left unfinished is removed
 when the training is taken up again. Cost: one small table per epoch, n · c · 4 bytes for the mean. Limits: no

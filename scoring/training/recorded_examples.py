@@ -1,4 +1,4 @@
-"""The examples that a training is recorded over: a dataset, ids and labels of its rows, and a pass over them.
+"""The examples over which a training is recorded: a dataset, the ids and labels of its rows, and their evaluation.
 
 A map-style dataset of un-augmented (input, label) and an audit → ids and labels, aligned with the dataset and
 checked against the audit's own example table; a model and these → (n, c) logits, in batches, in eval mode,
@@ -141,7 +141,7 @@ def recorded(
 
 
 def dataset_labels(dataset: Any) -> np.ndarray | None:
-    """(n,) integer labels that a dataset tells without reading its items; None where it does not.
+    """Returns (n,) integer labels if a dataset has them without reading its items, else None.
 
     >>> dataset_labels(Subset(TensorDataset(torch.zeros(3, 1), torch.tensor([5, 6, 7])), [2, 0])).tolist()
     [7, 5]

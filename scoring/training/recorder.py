@@ -1,4 +1,4 @@
-"""Record a training: its checkpoints, and what it said about every example after each epoch, from any loop.
+"""The Recorder: records checkpoints and the predictions on every example after each epoch, from any training loop.
 
     with Recorder("my_audit", model, examples=plain_train_set) as recorder:
         for epoch in range(20):
@@ -173,7 +173,7 @@ class Recorder:
         self.end_epoch(epoch)
 
     def start_epoch(self) -> None:
-        """Forget what was seen since the last epoch; called by ``watch`` and the callbacks."""
+        """Discards the batches recorded since the last epoch; called by ``watch`` and the callbacks."""
         self.start()
         self.tap.clear()
         self._distrusted = False
@@ -230,7 +230,8 @@ class Recorder:
         return measures, mean
 
     def _read(self, output: Any) -> torch.Tensor:
-        """The logits of a batch of the pass over the examples, of whose first the kind of output is told."""
+        """Returns the logits of a batch of the pass over the examples; the first batch determines the kind of
+        output."""
         if not self._settled:
             self._settled = True
             if self.read.settle(output):
@@ -370,7 +371,7 @@ def _own_examples(audit: Audit | None, run: Run, examples: Dataset | None) -> Da
 
 
 def _with_test(train: Recorded, audit: Audit | None, test: Dataset | None, ids: Sequence | None) -> Recorded:
-    """The train examples, and behind them the test examples where there are some."""
+    """Returns the train examples, followed by the test examples if there are any."""
     if test is None:
         return train
     more = recorded(audit, test, ids, split="test")

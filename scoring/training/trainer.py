@@ -1,4 +1,4 @@
-"""A small training loop of our own, and the training of an audit's run with the Recorder.
+"""A small training loop, and the training of an audit's run with the Recorder.
 
 ``fit``: (model, map-style dataset) → the model, trained with cross-entropy under a one-cycle learning rate
 (Smith and Topin 2018). It depends on its seed alone, leaves the global random number generators as they were,
@@ -73,9 +73,8 @@ def fit(
 
     ``dataset``: (input, class index). ``lr``: the highest learning rate of the cycle. ``optimizer``: "adamw",
     or "sgd" with Nesterov momentum 0.9. ``augment``: applied to each batch of inputs. ``on_batch(n
-    examples)`` and ``on_epoch(epoch, mean loss in nats)`` are told the progress. ``state``: a file that keeps
-    what a killed training needs to go on; it is removed at the end. The same seed gives the same bits on the
-    same machine.
+    examples)`` and ``on_epoch(epoch, mean loss in nats)`` report the progress. ``state``: a file that keeps what a
+    killed training needs to go on; it is removed at the end. The same seed gives the same bits on the same machine.
     """
     _check_settings(epochs, lr, batch_size, optimizer)
     loader = _loader(dataset, batch_size, num_workers)
@@ -382,7 +381,7 @@ def _train(
     settings: dict[str, Any],
     progress: Progress | None,
 ) -> None:
-    """Train by the audit's own function, or by ``fit`` with progress told."""
+    """Trains with the audit's own function, or with ``fit`` and a progress bar."""
     if "function" in settings:
         _train_by(settings["function"], audit, run, model, data, recorder, settings)
         return

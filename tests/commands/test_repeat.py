@@ -59,7 +59,7 @@ def test_repeat_adds_trains_and_scores_runs_and_leaves_them_alone_afterwards(sam
     after = (sample_copy / "audit.toml").read_text()
     capsys.readouterr()
     assert hardlook("repeat", sample_copy, "--seeds", "5", "--only", "aum,uncertainty") == 0
-    assert "trained already" in capsys.readouterr().out
+    assert "already trained" in capsys.readouterr().out
     assert (sample_copy / "audit.toml").read_text() == after
 
 

@@ -251,7 +251,7 @@ def test_the_command_reports_refusals_and_takes_back(folder, tmp_path, capsys):
     assert hardlook("apply", folder) == 1
     assert "found no PATCH" in capsys.readouterr().err
     assert hardlook("apply", made, tmp_path / "nothing") == 1
-    assert "there is nothing at" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err
 
 
 def test_an_audits_decisions_reach_its_own_manifest(sample_copy, capsys):

@@ -63,7 +63,7 @@ def test_an_image_folder_is_read_by_torchvision(decided, tmp_path, copy):
     rows = corrected_examples(audit, log).query("split == 'train' and disposition != 'exclude'")
     assert found == dict(zip(rows["example_id"], rows["label"], strict=True)) and gone not in found
     assert next((tmp_path / "out" / "train").rglob("*.png")).is_symlink() != copy
-    with pytest.raises(HardlookError, match="is there already"):
+    with pytest.raises(HardlookError, match="already exists"):
         export_as("imagefolder", audit, None, log, tmp_path / "out")
 
 

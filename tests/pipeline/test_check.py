@@ -130,7 +130,7 @@ def findings_with_rotated_labels(colours):
 
 
 def test_random_augmentation_is_refused(colours):
-    with pytest.raises(HardlookError, match="read twice differs.*augments at random"):
+    with pytest.raises(HardlookError, match="differs between two reads.*augments at random"):
         refuse_errors(findings(colours, "jitter"))
 
 

@@ -89,7 +89,7 @@ def test_each_example_is_judged_by_a_model_that_was_not_trained_on_it(sample_cop
 
 def test_cross_validation_goes_on_after_a_kill_with_the_same_bits_and_is_not_done_twice(sample_copy):
     whole = opened(sample_copy)
-    assert "at least 2 folds" in cross_validate(whole, 2, epochs=2)
+    assert "from 2 folds" in cross_validate(whole, 2, epochs=2)
     expected = np.array(read_vectors(whole.run.out_of_fold_path)[1])
     assert "already" in cross_validate(opened(sample_copy), 2, epochs=2)
     whole.run.out_of_fold_path.unlink()
@@ -151,7 +151,7 @@ def train(model, data, recorder, epochs=1, lr=0.01):
         config[:start] + '[run.main.training]\nfunction = "own.py:train"\nepochs = 2\n' + config[stop:]
     )
     context = opened(sample_copy)
-    assert "at least 2 folds" in cross_validate(context, 2)
+    assert "from 2 folds" in cross_validate(context, 2)
     p = read_vectors(context.run.out_of_fold_path)[1]
     assert np.isfinite(p).all()
     measure_second_split(context, seeds=1)

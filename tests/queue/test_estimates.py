@@ -298,7 +298,7 @@ def test_of_controls_read_both_ways_the_blind_ones_alone_make_the_rate(audited):
     assert (bought.counted, bought.unblinded, bought.waiting) == (half, len(rows) - half, len(rows) - half)
     expected, _, _ = rate_of_strata(*_strata_of(audit, rows, half))
     assert bought.rate.value == pytest.approx(float(expected)) and not bought.reached
-    assert f"{len(rows) - half:,} controls were decided with the model's opinion on screen" in bought.sentence
+    assert f"{len(rows) - half:,} controls were decided with the model's output on screen" in bought.sentence
     decide(log, [(*row, True) for row in rows[half:-1]], reviewer="ben", first=2000)
     again = effort(audit, audit.run(), log)
     assert again.counted == len(rows) - 1, "a second reader's blind answer counts"

@@ -99,7 +99,7 @@ def test_too_few_decisions_are_refused_with_the_numbers():
     wrong[:] = False
     wrong[:19] = True
     none = pd.Series(np.nan, index=ranks.index, dtype=object)
-    with pytest.raises(HardlookError, match="there are 19 and 41"):
+    with pytest.raises(HardlookError, match="found 19 and 41"):
         fit_ranking(ranks, none, none, wrong)
 
 

@@ -183,7 +183,7 @@ def test_the_effect_of_a_refit_is_told_group_by_group(sample_copy):
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
         text = render(audit, audit.run(), log)
     part = text[text.index(">Effect of the corrections</h2>") : text.index(">How everything was computed</h2>")]
-    assert "9 training labels changed" in part and f"judged on {found['judged_on']['examples']:,}" in part
+    assert "9 training labels changed" in part and f"evaluated on {found['judged_on']['examples']:,}" in part
     assert found["placebo"] in part and part.count("<tr>") == 1 + min(len(rows), 60)
     for row in rows[:60]:
         figures = [share(row[name]) for name in ("original", "reviewed", "placebo")]

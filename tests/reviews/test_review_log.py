@@ -123,7 +123,7 @@ def test_a_second_process_acknowledges_the_same(log, log_url):
 
 def test_an_undo_must_name_an_act_of_the_same_reviewer(log):
     log.append([decision(1)])
-    with pytest.raises(EventRefused, match="undoes 'tab' 9, which is not in the log"):
+    with pytest.raises(EventRefused, match="undoes 'tab' 9, which is not in this audit's log"):
         log.append([decision(2, action="undo", verdict=None, undoes=("tab", 9))])
     with pytest.raises(EventRefused, match="undoes an event of 'ana'; record a decision"):
         log.append([decision(2, reviewer="ben", action="undo", verdict=None, undoes=("tab", 1))])

@@ -1,4 +1,4 @@
-"""What a patch can be applied to: a manifest whose label column is rewritten, or a folder whose files move.
+"""Datasets to which a patch can be applied: a manifest (its label column is rewritten) or an image folder (files move).
 
 A ``Target`` lists its rows with label and fingerprint as an adapter reads them (``scoring.data.adapters``), and changes
 them. Both write a journal before they change anything, so that a kill at any moment leaves data that ``restore`` can

@@ -1,4 +1,4 @@
-"""A patch on a dataset: find its examples, let the patch decide about each, change what it decides, report all.
+"""Applies a patch to a dataset example by example, and reports the outcome of each.
 
 Rows are found by id (the user's own; else an id ends with the row's relative path, the longest such end counts), and
 where no id fits by a fingerprint that one row alone has, as after the files moved.

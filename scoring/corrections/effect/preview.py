@@ -1,4 +1,4 @@
-"""What the review's corrections would do: predicted from influence embeddings, and checked by refitting the head.
+"""The effect of the review's corrections: predicted from influence embeddings, and measured by refitting the head.
 
 The reviewed labels of train (verdicts through the policy) are compared with the original ones: the influence-predicted
 change of loss for each slice, each class and the whole test set (Koh and Liang 2017), and the accuracy of a head

@@ -1,4 +1,4 @@
-"""What every adapter is: a source of examples, and the list that it gives before it reads one.
+"""The base class of adapters: a source of examples, and its listing before any example is read.
 
 A ``Source`` lists its examples without decoding them (``listing``) and gives one at a time (``content``: what
 the fingerprint is taken of; ``original``: what the transform receives). The fields of each adapter are the
@@ -143,7 +143,7 @@ class Source:
         raise NotImplementedError
 
     def item(self, row: int) -> tuple[Any, Any]:
-        """(stored, raw label), for sources that only reading tells the label of."""
+        """Returns (stored, raw label) of a row, for sources whose labels come with the items."""
         return self.stored(row), None
 
     def names_of_classes(self) -> list[str] | None:

@@ -281,7 +281,8 @@ class Manifest(Source):
         return (self._beside / self._on_this_system(path)).read_bytes() if path else None
 
     def _add_metadata(self, listing: Listing) -> None:
-        """Every other column of plain values, or those that ``metadata`` names; what is no plain value is told."""
+        """Adds every other column of plain values, or those that ``metadata`` names, and notes columns of other
+        types."""
         used = {self.column_of(what) for what in USUAL if what != "text_column"} | set(listing.columns or [])
         used |= set(self._one_hot)
         used |= set(self._text_columns) if self.media == "text" else set()

@@ -1,4 +1,4 @@
-"""Near duplicates: examples whose features lie far nearer to each other than those of other examples do here.
+"""Near duplicates: examples whose features are much closer to each other than is usual in the dataset.
 
 For two examples with different content, d the cosine distance of their features, d₁₀ an example's distance to its tenth
 nearest other, m the dimension of the features (Levina and Bickel 2004, median over the examples, from the same ten):

@@ -1,4 +1,4 @@
-"""Out-of-fold probabilities: each training example judged by a model that was not trained on it.
+"""Out-of-fold probabilities: each training example is predicted by a model that was not trained on it.
 
 The labelled training examples are dealt into K folds, the run's model is trained K times on all folds but one, and
 gives the class probabilities of the fold left out. Label-issue finders ask for such probabilities (Northcutt et al.

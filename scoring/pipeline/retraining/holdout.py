@@ -1,4 +1,4 @@
-"""The irreducible loss: what a model that was not trained on an example loses on it (RHO, Mindermann et al. 2022).
+"""The irreducible loss: an example's loss under a model that was not trained on it (RHO, Mindermann et al. 2022).
 
 The hold-out model is one of three: weights that the user gives; the run's model trained here on the test split; or, as
 the paper does where there is no hold-out set, models trained on the other folds of the training examples, whose

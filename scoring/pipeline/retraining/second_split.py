@@ -1,4 +1,4 @@
-"""Training on one half of the examples, then on the other: when is an example learned, and when forgotten for good?
+"""Second-split training: on one half of the examples, then on the other, recording when examples are forgotten.
 
 For each seed, the labelled training examples are dealt into halves A and B. The model is trained on A, then goes on
 on B alone; an example of A has a first-split learning time from the first part and a second-split forgetting time from

@@ -1,4 +1,4 @@
-"""Self-supervised training on all examples, labelled or not, and how hard each is for it.
+"""Self-supervised training on all examples, and the difficulty of each.
 
 A fresh model from the run's factory is trained without any label by one of ``OBJECTIVES``; after each epoch e, every
 example x has its loss ℓ_e(x), the length of the loss's input gradient ‖∂ℓ_e/∂x‖₂, and how far its features moved since

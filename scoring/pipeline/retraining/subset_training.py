@@ -1,4 +1,4 @@
-"""Train the run's model on a part of its labelled training examples, through the audit's own training function.
+"""Trains the run's model on a subset of its labelled training examples, with the audit's training function.
 
 ``Retraining`` holds the data and the settings of [run.x.training]; ``train`` trains one part from a fresh model (or on
 from the weights of another) and keeps the final weights under ``runs/<run>/parts``, with a key of everything that they

@@ -1,4 +1,4 @@
-"""What the log says about each label: wrong, right, or open, and how reviewers compare.
+"""The reviewed state of each label (wrong, right or open), and comparisons of reviewers.
 
     wrong: another class, no class, or several that leave the given one out      right: given, or several that hold it
     open: unsure, reviewers who differ without an adjudication, a decision without verdict, a control not blind

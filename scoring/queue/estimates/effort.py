@@ -1,4 +1,4 @@
-"""What the effort on one split has bought, in one object: found, remaining, yield, and whether the goal is reached.
+"""The results of the review of one split: errors found and remaining, yield, and whether the goal is reached.
 
     remaining = wrong labels in all − wrong labels found;   reached: its upper bound is below goal × labels
     next 100  = 100 × [(1 − share) × rate of the last 100 suspects + share × rate of the controls]

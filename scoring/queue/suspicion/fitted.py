@@ -1,4 +1,4 @@
-"""A ranking fitted to what reviewers decided: logistic regression with a ridge towards the default ranking.
+"""A ranking fitted to reviewers' decisions: logistic regression with a ridge penalty towards the default ranking.
 
 For a reviewed example with mean rank s, component ranks r_j, label l and predicted class m
 

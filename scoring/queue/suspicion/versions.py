@@ -1,4 +1,4 @@
-"""The ranking of a run on the disk: the default, and each one fitted to decisions, under its number.
+"""The stored rankings of a run: the default one, and numbered versions fitted to decisions.
 
 ``rankings.json`` of a run lists every fit that was made (how many errors and keeps, yields, coefficients, whether it
 was adopted) and says in one sentence what ranks now. The last adopted fit ranks; without one the default does. Fits are
