@@ -69,7 +69,7 @@ def _state_at(url: str, name: str, as_of: int, last: int) -> dict[str, frozenset
         return sort_out(log.consensus(), log.decisions(), log.flags())
     events = log.events()
     events = events[events["position"] <= as_of].reset_index(drop=True)
-    stands = verdicts.standing(events)
+    stands = verdicts.not_undone(events)
     return sort_out(*(rule(events, stands) for rule in (verdicts.consensus, verdicts.decisions, verdicts.flags)))
 
 
