@@ -1,8 +1,8 @@
-"""Make the sample's data: 1,797 real handwritten digits (8×8), split, with 5 % of the labels made wrong.
+"""Writes the sample's data: 1,797 real handwritten digits (8×8) in splits, with 5 % of the labels made wrong.
 
 The digits come with scikit-learn (Alpaydin and Kaynak 1998, UCI "Optical Recognition of Handwritten Digits"), so
-nothing is downloaded. ``write`` makes one PNG per digit and one manifest (CSV) per split; the labels as they truly are
-go to ``truth.csv``, a file of its own that no reviewer sees.
+nothing is downloaded. ``write`` makes one PNG per digit and one manifest (CSV) per split; the true labels
+go to ``truth.csv``, a separate file that reviewers do not see.
 
 Run it alone with ``python data.py``.
 """

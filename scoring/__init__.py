@@ -1,4 +1,4 @@
-"""hardlook's scoring library: everything that needs no browser.
+"""The scoring library of hardlook: everything except the dashboard.
 
 ``scoring`` turns a labelled dataset and the checkpoints of a model trained on it into one row of numbers per
 example, kept as Parquet files in an *audit* folder. Importing this package loads neither torch nor ray: the

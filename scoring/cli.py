@@ -43,24 +43,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hardlook {options.command_name}: {system_refusal(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted; run the same command again to go on where it stopped", file=sys.stderr)
+        print("\ninterrupted; run the same command again to continue from where it stopped", file=sys.stderr)
         return 130
 
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
-AGAIN = "what is finished is kept; run the same command again to go on"
+AGAIN = "finished work is kept; run the same command again to continue"
 
 
 def system_refusal(error: OSError | MemoryError) -> str:
-    """What the operating system refused, and what to do, in one sentence.
+    """Returns one sentence on what the operating system refused and what to do.
 
-    >>> print(system_refusal(OSError(errno.ENOSPC, "No space left on device", "/a/scores.parquet")))
-    No space left on device: /a/scores.parquet; make room; what is finished is kept; run the same command again to go on
+    >>> print(system_refusal(OSError(errno.ENOSPC, "No space left on device", "/a")))
+    No space left on device: /a; free some disk space; finished work is kept; run the same command again to continue
     """
     if isinstance(error, MemoryError):
-        told = str(error) or "no more could be had"
-        return f"out of memory ({told}); use a machine with more, or smaller inputs and batches; {AGAIN}"
+        details = str(error) or "no details given"
+        return f"out of memory ({details}); use a machine with more memory, or smaller inputs or batches; {AGAIN}"
     what = error.strerror or str(error) or type(error).__name__
     names = " → ".join(
         str(name) if len(str(name)) < 200 else f"{str(name)[:80]}…"
@@ -68,30 +68,31 @@ def system_refusal(error: OSError | MemoryError) -> str:
         if name is not None
     )
     if error.errno in FULL:
-        way = f"make room; {AGAIN}"
+        way = f"free some disk space; {AGAIN}"
     elif error.errno in CLOSED:
-        way = f"give yourself permission to write there, or work on a copy; {AGAIN}"
+        way = f"make the folder writable for your user, or work on a copy; {AGAIN}"
     elif error.errno == errno.ENAMETOOLONG:
         way = "shorten the path"
     else:
-        way = "see that the file or folder is there and can be read and written"
+        way = "check that the file or folder exists and can be read and written"
     return f"{what}{f': {names}' if names else ''}; {way}"
 
 
 FIRST_STEPS = """first steps:
-  hardlook demo                 audit a small dataset, to see what comes out
-  hardlook new my-audit         an audit of your own: a folder with an audit.toml to edit
-  hardlook train my-audit       … where the model's checkpoints were not kept
-  hardlook check my-audit       is the model fed as it was in training?
-  hardlook score my-audit       then look at it and decide: hardlook dashboard my-audit
-  hardlook export my-audit      the corrected labels; hardlook apply writes them into the dataset
+  hardlook demo                 audit a small sample dataset, from training to the dashboard
+  hardlook new my-audit         create your own audit: a folder with an audit.toml to edit
+  hardlook train my-audit       train the model (only if you have no checkpoints of several epochs)
+  hardlook check my-audit       check that the model gets the same inputs as in training
+  hardlook score my-audit       score every example
+  hardlook dashboard my-audit   review the examples in the browser
+  hardlook export my-audit      write the corrected labels; hardlook apply writes them into the dataset
 
-`hardlook COMMAND --help` tells a command's options.
+`hardlook COMMAND --help` shows the options of a command.
 """
 
 
 def parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """All commands with their help. ``given``: the arguments; a command may add costly options only where it is
+    """Returns the parser of all commands. ``given``: the arguments; a command may add costly options only where it is
     named in them (those of ``score`` load torch)."""
     import scoring
     from scoring import commands as package

@@ -74,7 +74,7 @@ def picture(model):
 
 
 def unchanged(before, after):
-    """Whether two pictures are of the same model, to the bit."""
+    """Whether two images are of the same model, to the bit."""
 
     def same(one, other):
         if isinstance(one, torch.Tensor):

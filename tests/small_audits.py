@@ -1,4 +1,4 @@
-"""The smallest audit that goes the whole way: 36 striped pictures, a network of 99 parameters, three checkpoints.
+"""The smallest audit that goes the whole way: 36 striped images, a network of 99 parameters, three checkpoints.
 
 It is written in a few milliseconds (its checkpoints are trained once per process), so that each test of broken input
 may have one of its own and run real commands on it.
@@ -53,7 +53,7 @@ def striped(number: int, seed: int) -> np.ndarray:
 
 
 def write_small_audit(root: Path) -> Path:
-    """24 training and 12 test pictures in folders, the model's file, three checkpoints and audit.toml."""
+    """24 training and 12 test images in folders, the model's file, three checkpoints and audit.toml."""
     for split, count in (("train", 8), ("test", 4)):
         for number, name in enumerate("abc"):
             (root / split / name).mkdir(parents=True)

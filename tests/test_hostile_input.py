@@ -103,7 +103,7 @@ def test_a_byte_order_mark_before_audit_toml_is_passed_over(small):
         ("policy = { second_opinions = 3 }", "needed a share from 0 to 1"),
         ("truth = 3", "truth = 3; needed a table"),
         ("truth = {}", "[truth] has no path"),
-        ('id = ""', "id = ''; needed a name that stays"),
+        ('id = ""', "id = ''; needed a permanent name"),
         ('name = ["x"]', "name = ['x']; needed a title"),
         ('access = { proxies = "10.0.0.5" }', "[access] proxies = '10.0.0.5'; needed a list"),
         ('name = "a\\u0000b"', "NUL character"),
@@ -179,7 +179,7 @@ def test_what_stands_in_place_of_a_checkpoint_is_told(small, capsys, content, wo
 
 def test_a_link_that_leads_nowhere_is_told(small, capsys):
     os.symlink("/nowhere/at/all", without_second(small))
-    refused(capsys, small, "epoch-2.pt, which is a link that leads nowhere")
+    refused(capsys, small, "epoch-2.pt, which is a broken link")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_an_epoch_beyond_all_numbers_counts_as_not_told(small, capsys):
     torch.save({"state_dict": small_states()[1], "epoch": 10**400}, without_second(small))
     assert hardlook("check", small) == 0
     assert (
-        "in the order of the epoch in their names: epoch-1.pt (epoch 1), epoch-2.pt, epoch-3.pt"
+        "in the order of the epoch in the file names: epoch-1.pt (epoch 1), epoch-2.pt, epoch-3.pt"
         in capsys.readouterr().out
     )
 
@@ -211,7 +211,7 @@ def test_an_epoch_beyond_all_numbers_counts_as_not_told(small, capsys):
 @pytest.mark.parametrize(
     "index, state, words",
     [
-        ({"weight_map": {"a": 3, "b": "model-00001-of-00001.safetensors"}}, "{}", "no index of shards"),
+        ({"weight_map": {"a": 3, "b": "model-00001-of-00001.safetensors"}}, "{}", "not an index of shards"),
         (None, "{nope", "trainer_state.json is damaged"),
         (None, "[]", "trainer_state.json is damaged"),
     ],
@@ -234,9 +234,9 @@ def test_a_damaged_folder_of_shards_is_told(small, capsys, index, state, words):
 @pytest.mark.parametrize(
     "number, words",
     [
-        (errno.ENOSPC, "make room"),
-        (errno.EROFS, "permission"),
-        (errno.EACCES, "permission"),
+        (errno.ENOSPC, "free some disk space"),
+        (errno.EROFS, "writable"),
+        (errno.EACCES, "writable"),
         (errno.ENAMETOOLONG, "shorten the path"),
     ],
 )
@@ -260,11 +260,11 @@ def test_memory_that_is_not_there_is_told_too():
 SPOILT = {
     "dropout as a function": (
         "return self.net(nn.functional.dropout(x, 0.5))",
-        "gives other logits for the same inputs",
+        "returns different logits",
     ),
-    "noise": ("return self.net(x) + torch.randn(3)", "gives other logits for the same inputs"),
-    "batch statistics": ("self.net[1].train(); return self.net(x)", "depend on the others in its batch"),
-    "batch mean": ("y = self.net(x); return y - y.mean(0)", "depend on the others in its batch"),
+    "noise": ("return self.net(x) + torch.randn(3)", "returns different logits"),
+    "batch statistics": ("self.net[1].train(); return self.net(x)", "depend on the other examples in its batch"),
+    "batch mean": ("y = self.net(x); return y - y.mean(0)", "depend on the other examples in its batch"),
     "forward raises": (
         "raise RuntimeError('a bad day')",
         "the model fails on inputs of shape (1, 8, 8) of float32: RuntimeError: a bad day",
@@ -321,7 +321,7 @@ def test_colours_of_sixteen_bits_are_told_by_the_check_and_kept_by_a_loader(smal
     deep = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     (small / "test" / "a" / "0.png").write_bytes(deep)
     assert hardlook("check", small) == 0
-    assert "1 of 12 pictures hold 16 bits per colour and reach the transform with 8" in capsys.readouterr().out
+    assert "1 of 12 images have 16 bits per channel and reach the transform with 8" in capsys.readouterr().out
     (small / "read.py").write_text(  # as OpenCV's IMREAD_UNCHANGED would, for the one kind of file that is read here
         "import zlib\nfrom pathlib import Path\n\nimport numpy as np\n\n\ndef read(path):\n"
         "    content = Path(path).read_bytes()\n"

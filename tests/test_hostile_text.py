@@ -13,7 +13,7 @@ from scoring.audit import Audit
 from scoring.audit.storage import read_table
 from scoring.corrections.label_patch import corrected_labels, read_patch, write_patch
 from scoring.queue import locks
-from scoring.queue.assignments import assignees, assigning, for_reviewer
+from scoring.queue.assignments import assignees, assignment_events, for_reviewer
 from scoring.reviews import Event, ReviewLog, meetings
 from scoring.reviews.event import EventRefused
 
@@ -70,7 +70,7 @@ def test_what_people_write_is_kept_as_given_everywhere(log, tmp_path, text):
                 fingerprint="f",
                 note=text,
             ),
-            *assigning({text: name}, "lea", "e"),
+            *assignment_events({text: name}, "lea", "e"),
         ]
     )
     first = log.events().iloc[0]

@@ -173,7 +173,7 @@ def test_a_tokenizer_and_a_transformer_of_the_users_own(texts, tmp_path):
 
 
 def test_pictures_get_no_text(tmp_path):
-    audit = make_audit(tmp_path / "pictures", 20, 2, thumbnails=True)
+    audit = make_audit(tmp_path / "images", 20, 2, thumbnails=True)
     ids = read_examples(audit)["example_id"].head(3).tolist()
     assert example_content.cell_contents(audit, ids, [None] * 3) == [{}, {}, {}]
 

@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from scoring.audit.errors import HardlookError
-from scoring.audit.roles import reaches, role_of
+from scoring.audit.roles import role_includes, role_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -75,7 +75,7 @@ class Identity:
 
     def may(self, role: str) -> bool:
         """Returns whether their role includes this one."""
-        return reaches(self.role, role)
+        return role_includes(self.role, role)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Access:
         reason = None
         if role is None:
             reason = f"{name} has no role in this audit. Ask its owner to add the name under [roles] in audit.toml."
-        elif not reaches(role, "auditor"):
+        elif not role_includes(role, "auditor"):
             reason = f"Read-only: {name} is a {role} of this audit; only auditors and leads can decide."
         return Identity(self.host, name, reason, role, self.way == "alone")
 

@@ -20,7 +20,7 @@ from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
 from scoring.queue import assignments
 from scoring.reviews import ReviewLog, annotator_agreement, meetings
-from scoring.reviews.verdicts import VERDICTS, taking
+from scoring.reviews.verdicts import VERDICTS, verdicts_with_field
 
 if TYPE_CHECKING:
     from scoring.reviews.event import Event
@@ -133,7 +133,11 @@ def _settle(audit: Audit, log: ReviewLog, answers: Any) -> None:
         verdict = st.radio(
             "Verdict", kinds, format_func=lambda name: VERDICTS[name].words, horizontal=True, key="ruling"
         )
-        new_label = st.selectbox("Class", audit.classes, key="ruling_class") if verdict in taking("new_label") else None
+        new_label = (
+            st.selectbox("Class", audit.classes, key="ruling_class")
+            if verdict in verdicts_with_field("new_label")
+            else None
+        )
         note = st.text_area("Reason", key="ruling_note", max_chars=10_000)
         if st.button("Adjudicate", type="primary", key="settle_now"):
             row = database.details(audit, None, [example]).iloc[0]
@@ -209,7 +213,7 @@ def _assign(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple[Any, ...]
             audit, split=split, class_name=class_name, slice_of=slice_of or None, run=run.name if run else None
         )
         matching = database.matching(audit, meta) if meta else set(ids)
-        dealt = assignments.deal([one for one in ids if one in matching], assignments.shares_of(names), audit.seed)
+        dealt = assignments.deal([one for one in ids if one in matching], assignments.parse_shares(names), audit.seed)
         if not dealt:
             raise HardlookError(
                 "no example matches these choices, so nothing was assigned; choose another split, class, slice or "
@@ -219,4 +223,4 @@ def _assign(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple[Any, ...]
         st.error(quoted(str(error), longest=500))
         return
     client = f"assign {secrets.token_hex(8)}"
-    _write(log, assignments.assigning(dealt, serving().identity.name(), client))
+    _write(log, assignments.assignment_events(dealt, serving().identity.name(), client))

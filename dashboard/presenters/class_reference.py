@@ -24,7 +24,7 @@ from dashboard.queries.selection import identifier, source
 from scoring.audit import Audit, Run
 from scoring.audit.storage import read_vectors
 from scoring.reviews.guidelines import Section, sections
-from scoring.reviews.verdicts import saying
+from scoring.reviews.verdicts import verdicts_by_label_status
 
 MOST = 7
 CANDIDATES = 200
@@ -65,7 +65,7 @@ def _sections(guidelines: database.Stamp | None, classes: Sequence[str]) -> dict
 
 def _found_wrong(audit: Audit) -> set[str]:
     states = second_reader.visible_states(audit, decisions.state_at(audit), serving().identity.reviewer)
-    return set().union(*(states[verdict] for verdict in saying("wrong", "either")))
+    return set().union(*(states[verdict] for verdict in verdicts_by_label_status("wrong", "either")))
 
 
 def typical_ids(audit: Audit, run: Run, name: str) -> list[str]:

@@ -20,7 +20,7 @@ from dashboard.queries.log_tail import Tail
 from scoring.audit import Audit
 from scoring.reviews import ReviewLog
 from scoring.reviews import decisions as verdicts
-from scoring.reviews.verdicts import VERDICTS, saying, taking
+from scoring.reviews.verdicts import VERDICTS, verdicts_by_label_status, verdicts_with_field
 
 STATES = 16
 PROGRESS_STATES = ("decided", "given", "other", "disputed", "flagged")
@@ -66,7 +66,7 @@ def _state_at(url: str, name: str, as_of: int, last: int) -> dict[str, frozenset
         return group_by_state(log.consensus(), log.decisions(), log.flags())
     events = log.events()
     events = events[events["position"] <= as_of].reset_index(drop=True)
-    current = verdicts.standing(events)
+    current = verdicts.not_undone(events)
     return group_by_state(*(rule(events, current) for rule in (verdicts.consensus, verdicts.decisions, verdicts.flags)))
 
 
@@ -104,8 +104,11 @@ def progress(audit: Audit) -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "decided": grouped.size(),
-            "relabelled": decisions["verdict"].isin(taking("new_label")).groupby(decisions["reviewer"]).sum(),
-            "unsure": decisions["verdict"].isin(saying("open")).groupby(decisions["reviewer"]).sum(),
+            "relabelled": decisions["verdict"]
+            .isin(verdicts_with_field("new_label"))
+            .groupby(decisions["reviewer"])
+            .sum(),
+            "unsure": decisions["verdict"].isin(verdicts_by_label_status("open")).groupby(decisions["reviewer"]).sum(),
             "last": grouped["created_at"].max(),
             "seconds": grouped["seconds"].median(),
         }

@@ -31,7 +31,7 @@ from dashboard.routes.http import json_reply, picture_url, read_body, refusal
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
 from scoring.reviews import LogUnavailable, ReviewLog, meetings
-from scoring.reviews.verdicts import VERDICTS, sentence, taking
+from scoring.reviews.verdicts import VERDICTS, sentence, verdicts_with_field
 
 PRESENT_SECONDS = 15.0  # seconds after the last poll during which a person counts as present
 MOST_ANSWERS = 9
@@ -78,7 +78,7 @@ def _act(body: dict[str, Any]) -> Response:
         elif body.get("act") == "move":
             meetings.move(log, int(body["by"]))
         elif body.get("act") == "hands":
-            meetings.count_hands(log, body["at"], str(body.get("answer", "")), int(body["by"]))
+            meetings.count_votes(log, body["at"], str(body.get("answer", "")), int(body["by"]))
         elif body.get("act") == "present":
             meetings.be_present(log, [str(name) for name in body.get("names", ())])
         elif body.get("act") == "record":
@@ -194,9 +194,9 @@ def _answers(audit: Audit, row: dict[str, Any], answers: list[Any]) -> list[dict
     if label is not None:
         add("given")
     for one in answers:
-        if one.verdict in taking("new_label") and one.new_label != label:
+        if one.verdict in verdicts_with_field("new_label") and one.new_label != label:
             add(one.verdict, one.new_label)
-        elif one.verdict in taking("labels"):
+        elif one.verdict in verdicts_with_field("labels"):
             add(one.verdict, None, one.labels)
     run = _run(audit)
     if run is not None and row and not model_output.hidden_reasons(audit, [row["example_id"]]):

@@ -29,7 +29,7 @@ from dashboard.review_session import shared_queue
 from dashboard.routes.http import FOREVER, SAFE, json_reply, missing, posted_ids, refusal, run_of
 from scoring.audit.errors import HardlookError
 from scoring.reviews import LogUnavailable
-from scoring.reviews.sessions import Sitting, sitting
+from scoring.reviews.sessions import ReviewSession, review_session
 
 MOST = 24
 
@@ -104,9 +104,9 @@ def session_stats(_request: Request) -> Response:
     return _reply(lambda: asdict(_session_stats(reviewer)))
 
 
-def _session_stats(reviewer: str | None) -> Sitting:
+def _session_stats(reviewer: str | None) -> ReviewSession:
     decided = open_log(database.open_audit()).decisions()
-    return sitting(decided[decided["reviewer"] == reviewer], pd.Timestamp.now(tz="UTC"))
+    return review_session(decided[decided["reviewer"] == reviewer], pd.Timestamp.now(tz="UTC"))
 
 
 def _reply(what: Callable[[], Any]) -> Response:

@@ -1,4 +1,4 @@
-"""What is audited and where it lies: the audit folder, its runs, what ``audit.toml`` may hold, and atomic files.
+"""The audit folder, its runs, the settings in ``audit.toml``, and atomic file access.
 
 The lowest room: it imports no other one, and every other one may import it.
 """

@@ -1,4 +1,4 @@
-"""Audit: what is audited and where everything about it lies on disk.
+"""The audit: its settings, and the paths of all its files.
 
 An *audit* is a folder with an ``audit.toml``; a *run* (``scoring.audit.run``) is one model's pass over its
 examples. These two are the only rooms that know file names: everybody else asks an ``Audit`` or a ``Run`` for
@@ -50,13 +50,13 @@ class Audit:
     def open(cls, folder: str | Path) -> Audit:
         """Read and check ``audit.toml``. Anything wrong is one ``HardlookError`` naming key, found and needed."""
         if "\0" in str(folder):
-            raise HardlookError(f"{str(folder)!r} is no path: it has a NUL character")
+            raise HardlookError(f"{str(folder)!r} is not a path: it holds a NUL character; remove it")
         root = Path(folder).resolve()
         path = root / CONFIG if root.is_dir() else root
         if path.is_file() and path.name != CONFIG:  # whoever opens the folder again (a worker, a page) reads audit.toml
             raise HardlookError(
-                f"{path.name} is not {CONFIG}, the one file of settings of a folder; give it that name in a "
-                "folder of its own"
+                f"{path.name} is not named {CONFIG}, the only settings file that an audit reads; put it into a folder "
+                "of its own under that name"
             )
         if not path.is_file():
             raise HardlookError(f"no audit at {folder}: there is no audit.toml; `hardlook new {folder}` makes one")
@@ -94,7 +94,7 @@ class Audit:
 
     @property
     def access(self) -> dict[str, Any]:
-        """``[access]``: how a server tells who is there: trusted proxies, their header, the public address."""
+        """``[access]``: how a server identifies users: trusted proxies, their header, the public address."""
         return dict(self.config.get("access", {}))
 
     @property
@@ -177,8 +177,8 @@ class Audit:
         if url == self.log_url:
             return "audit"
         raise HardlookError(
-            f"the log at {url.split('@')[-1]} may hold several audits and keeps them apart by their id; add "
-            'id = "a-name-that-stays" to audit.toml'
+            f"the log at {url.split('@')[-1]} can hold several audits, which are distinguished by their id; add id = "
+            '"a-permanent-name" to audit.toml'
         )
 
     @property

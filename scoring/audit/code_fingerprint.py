@@ -1,5 +1,4 @@
-"""The user's own code that a reference of audit.toml stands for, as a digest: what numbers depend on beside the
-weights.
+"""A digest of the user's code that audit.toml refers to; results depend on it as they depend on the weights.
 
 ``file.py:callable`` or ``package.module:callable``, and the audit's folder → a hash of the file and of every module
 that it imports, directly or through others, at its top or inside a function, as far as they lie beside it (the standard

@@ -1,4 +1,4 @@
-"""What ``audit.toml`` may hold, key by key.
+"""The settings that ``audit.toml`` may hold, checked key by key.
 
 ``check_config`` goes through the whole file: keys that mean nothing here, names of classes, sources, runs
 (also those that are ``like`` another one) and the goal. ``check_kinds`` goes through the tables of ``TOP``,
@@ -90,7 +90,7 @@ def are_texts(value: Any) -> bool:
 
 
 TOP: dict[str, tuple[Allowed, str]] = {
-    "id": (lambda value: is_text(value) or is_seed(value), "a name that stays"),
+    "id": (lambda value: is_text(value) or is_seed(value), "a permanent name"),
     "name": (is_text, "a title"),
     "seed": (is_seed, "a whole number from 0 to 4294967295"),
     "issues": (are_texts, 'a list such as ["bad image", "duplicate"]'),
@@ -109,7 +109,7 @@ RUN: dict[str, tuple[Allowed, str]] = {
     "output": (lambda value: value in OUTPUTS, f"what the model returns, one of {', '.join(OUTPUTS)}"),
     "output_item": (
         lambda value: is_text(value) or is_seed(value),
-        "which item of a tuple, or key of a mapping, the model returns holds its outputs",
+        "the index (tuple) or key (mapping) of the logits in what the model returns",
     ),
     "transform": (
         lambda value: is_text(value) or is_table(value),
@@ -126,7 +126,7 @@ RUN: dict[str, tuple[Allowed, str]] = {
         lambda value: is_table(value) and all(map(is_table, value.values())),
         "one table of settings per score: [run.<name>.scores.<score>]",
     ),
-    "l2": (lambda value: is_number(value) and value >= 0, "the L2 penalty of the head, a number from 0"),
+    "l2": (lambda value: is_number(value) and value >= 0, "the L2 penalty of the head, a number of at least 0"),
     "averaged": (lambda value: isinstance(value, bool), "true or false"),
 }
 KINDS_OF_WEIGHTS = (
@@ -143,8 +143,8 @@ KINDS_OF_WEIGHTS = (
 """What people write as ``weights`` where they mean the kind, which is ``averaged``."""
 
 MOVED = {
-    "batch_size": "under [run.<name>.training] it is that of training, under [run.<name>.scores.vog] that of scoring",
-    "embedding": "it is a setting of the score that needs it: [run.<name>.scores.vog]",
+    "batch_size": "set it under [run.<name>.training] for training, or under [run.<name>.scores.vog] for scoring",
+    "embedding": "set it under the score that uses it: [run.<name>.scores.vog]",
 }
 """Keys that a run once accepted and never used, and where they have an effect."""
 
@@ -164,9 +164,9 @@ def check_kinds(config: Mapping[str, Any]) -> None:
                 raise HardlookError(f"audit.toml: [run.{name}] {key} has no effect there; {MOVED[key]}")
         if str(run.get("weights", "")).strip().lower() in KINDS_OF_WEIGHTS:
             raise HardlookError(
-                f"audit.toml: [run.{name}] weights = {run['weights']!r} names no kind of weights but a checkpoint to "
-                "train from; to audit the moving average of the weights (EMA) write averaged = true, for the trained "
-                "weights averaged = false, and remove weights"
+                f"audit.toml: [run.{name}] weights = {run['weights']!r} names a kind of weights, but weights is the "
+                "path of a checkpoint to train from; remove it and write averaged = true to audit the moving average "
+                "of the weights (EMA), or averaged = false to audit the trained weights"
             )
         _check(f"[run.{name}] ", run, RUN)
 
@@ -174,7 +174,9 @@ def check_kinds(config: Mapping[str, Any]) -> None:
 def _refuse_nul(value: Any, where: str = "") -> None:
     """No path, name or text can have a NUL character."""
     if isinstance(value, str) and "\0" in value:
-        raise HardlookError(f"audit.toml: {where or 'a key'} holds {value!r:.80}, which has a NUL character; remove it")
+        raise HardlookError(
+            f"audit.toml: {where or 'a key'} holds {value!r:.80}, which contains a NUL character; remove it"
+        )
     if isinstance(value, Mapping):
         for key, item in value.items():
             _refuse_nul(key, where)
@@ -203,7 +205,10 @@ def check_config(config: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise HardlookError(f"audit.toml: format = {found!r}; needed {FORMAT}")
     if found > FORMAT:
-        raise HardlookError(f"audit.toml is of format {found}, this hardlook knows {FORMAT}; upgrade hardlook")
+        raise HardlookError(
+            f"audit.toml has format {found}, but this version of hardlook reads formats up to {FORMAT}; upgrade "
+            "hardlook"
+        )
     _unknown("the top level", config, TOP_KEYS)
     for name, run in _want("", "run", config.get("run", {}), dict, "tables [run.<name>]").items():
         _want("run.", name, run, dict, f"a table [run.{name}]")
@@ -234,7 +239,7 @@ def _like(name: str, runs: Mapping[str, Any]) -> dict[str, Any]:
     if other not in runs or "like" in runs[other]:
         needed = ", ".join(repr(run) for run in runs if "like" not in runs[run]) or "none"
         raise HardlookError(
-            f"audit.toml: [run.{name}] like = {other!r}; needed a run with a table of its own: {needed}"
+            f"audit.toml: [run.{name}] like = {other!r}; needed the name of a run that has its own table: {needed}"
         )
     base = runs[other]
     merged = {
@@ -256,7 +261,9 @@ def _check_classes(classes: Any) -> None:
             raise HardlookError(f"audit.toml: classes holds {name!r}; needed non-empty strings{advice}")
     twice = {name for name in classes if classes.count(name) > 1} if len(set(classes)) < len(classes) else ()
     if twice:
-        raise HardlookError(f"audit.toml: class {sorted(twice)[0]!r} stands twice in classes; names must differ")
+        raise HardlookError(
+            f"audit.toml: class {sorted(twice)[0]!r} is listed twice in classes; class names must be unique"
+        )
 
 
 def _check_data(data: Any) -> None:
@@ -288,7 +295,9 @@ def _check_goal(goal: dict[str, Any]) -> None:
 def _check_run(name: str, run: Any) -> None:
     where = f"[run.{name}] "
     if not can_name_run(name):
-        raise HardlookError(f"audit.toml: {name!r} cannot name a run: it names a folder; use some letters and digits")
+        raise HardlookError(
+            f"audit.toml: {name!r} cannot be the name of a run, which becomes a folder name; use letters and digits"
+        )
     _unknown(where.strip(), run, RUN_KEYS)
     for key in ("model", "like"):
         if key in run:

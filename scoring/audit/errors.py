@@ -1,4 +1,4 @@
-"""The one error for bad input, and what an exception says in a sentence.
+"""The error class for invalid input, and exception messages as one sentence.
 
 Everything that a user can mend raises ``HardlookError``: what was found, what was needed, what to do. The command line
 prints it without a traceback, pages show it in place of their content.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class HardlookError(ValueError):
-    """Bad input, told in one sentence: what was found, what was needed, what to do."""
+    """Invalid input, in one sentence: what was found, what was needed, what to do."""
 
 
 def first_line(error: BaseException, longest: int = 300) -> str:
@@ -16,7 +16,7 @@ def first_line(error: BaseException, longest: int = 300) -> str:
     characters. An exception may say nothing: ``assert`` and ``raise RuntimeError`` do.
 
     >>> first_line(ValueError("\\n one row is short.\\n  at line 3")), first_line(AssertionError())
-    ('one row is short', 'no reason given')
+    ('one row is short', 'no reason was given')
     """
     lines = str(error).strip().splitlines()
-    return (lines[0].rstrip(" .") if lines else "")[:longest] or "no reason given"
+    return (lines[0].rstrip(" .") if lines else "")[:longest] or "no reason was given"

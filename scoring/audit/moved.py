@@ -1,4 +1,4 @@
-"""Old names of modules that users' files may hold: they lead to the new place and say so.
+"""Deprecated module names that users' files may import: they redirect to the new module with a warning.
 
 A file at the old place calls ``moved(old, new)``; whoever imports the old name gets the module at the new one, the same
 object. Cost: one import.

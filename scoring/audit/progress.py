@@ -1,5 +1,4 @@
-"""How a long pass tells how far it is: one protocol, shown as a bar by the command line and by nothing in tests and
-pages.
+"""The progress protocol of long passes: the command line shows a bar; tests and pages show nothing.
 
     with progress("vog", 60_000, unit="examples") as advance:
         advance(n)          # so many more are done

@@ -1,11 +1,11 @@
-"""Roles: who may look, decide and lead, as ``[roles]`` in audit.toml says it.
+"""Roles of reviewers (viewer to lead), as set under ``[roles]`` in audit.toml.
 
     [roles]
     lead = ["lea@example.org"]
     auditor = ["ana@example.org", "ben@example.org"]
     viewer = ["*"]                      # everybody whom the server knows
 
-A *viewer* sees pages and pictures, an *auditor* decides as well, a *lead* also settles disputes, assigns work and
+A *viewer* sees pages and images, an *auditor* decides as well, a *lead* also settles disputes, assigns work and
 starts jobs. The highest role that names a person counts; who is named nowhere has none. Without ``[roles]`` everybody
 who is known is an auditor, and nobody a lead.
 
@@ -53,10 +53,10 @@ def role_of(name: str | None, roles: Mapping[str, tuple[str, ...]], otherwise: s
     return held[-1] if held else otherwise
 
 
-def reaches(role: str | None, needed: str) -> bool:
+def role_includes(role: str | None, needed: str) -> bool:
     """Whether a role includes another.
 
-    >>> reaches("lead", "auditor"), reaches("viewer", "auditor"), reaches(None, "viewer")
+    >>> role_includes("lead", "auditor"), role_includes("viewer", "auditor"), role_includes(None, "viewer")
     (True, False, False)
     """
     return role is not None and ROLES.index(role) >= ROLES.index(needed)

@@ -1,4 +1,4 @@
-"""A run: one model's pass over the examples of an audit, and where its files lie.
+"""A run: one model scored over the examples of an audit, and the paths of its files.
 
 ``Run`` is one of the two rooms that know file names (``Audit`` in ``scoring.audit`` is the other): everybody
 else asks it for a path. ``replaced`` writes a run anew beside the old one, ``lock`` keeps a second writer
@@ -190,7 +190,7 @@ class Run:
         return self.slices_folder / f"{name}.json"
 
     def cut_path(self, key: str) -> Path:
-        """One two-dimensional cut through an example, by what was asked for."""
+        """The path of one decision plane, by its arguments."""
         return self.folder / "cuts" / f"{key}.json"
 
     def dynamics_folder(self, training: str = "main") -> Path:
@@ -241,8 +241,8 @@ class Run:
             lock.acquire()
         except Timeout as error:
             raise HardlookError(
-                f"another hardlook command is writing run {self.name!r} of {self.root}; wait for it to end and run "
-                "this one again: what is finished is not done twice"
+                f"another hardlook command is writing run {self.name!r} of {self.root}; wait for it to end, then run "
+                "this command again (finished work is not repeated)"
             ) from error
         try:
             remove_abandoned(self.folder)

@@ -1,4 +1,4 @@
-"""Files that are either the old one or the new one: Parquet tables, Arrow vectors and blobs, JSON.
+"""Atomic reading and writing of Parquet tables, Arrow vectors and blobs, and JSON.
 
 Every artefact of an audit is written to a temporary file in the same folder, flushed to the disk and renamed, so a
 kill at any moment leaves the old file or the new one. Columns carry their own explanation (title, help, unit,
@@ -124,8 +124,8 @@ def readable(path: Path | str) -> Iterator[None]:
         raise
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise HardlookError(
-            f"{path} cannot be read ({first_line(error, 200)}); if it is damaged, delete it and run the "
-            "command that writes it again, in most cases `hardlook score`"
+            f"{path} cannot be read ({first_line(error, 200)}); if it is damaged, delete it and run the command that "
+            "writes it again (in most cases `hardlook score`)"
         ) from error
 
 
@@ -208,7 +208,7 @@ def read_vectors(path: Path, only: Iterable[str] | None = None) -> tuple[np.ndar
 class BlobStore:
     """Bytes by example_id in a folder of memory-mapped Arrow files, each sorted by id.
 
-    A part is written once and never changed; a later part wins over an earlier one, so pictures that changed are
+    A part is written once and never changed; a later part wins over an earlier one, so images that changed are
     added, not rewritten. A look-up is a binary search per part and decodes nothing else.
     """
 
@@ -244,7 +244,7 @@ class BlobStore:
             return table["example_id"], table["data"]
 
     def get(self, example_id: str) -> bytes | None:
-        """The bytes of one example, or None. Parts that another process added since are seen."""
+        """The bytes of one example, or None. Parts that another process has added since are included."""
         modified = self.folder.stat().st_mtime_ns if self.folder.is_dir() else 0
         if modified != self._seen or time.time_ns() - modified < SETTLED:
             self._refresh()

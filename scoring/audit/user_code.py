@@ -1,4 +1,4 @@
-"""The user's own code that audit.toml names: ``file.py:callable`` and ``package.module:callable``.
+"""Imports the user's code that audit.toml names: ``file.py:callable`` or ``package.module:callable``.
 
 A reference → the callable. A file is imported as Python would import it when run in its own folder: it finds
 the modules beside it, under their plain names, so what it defines can be sent to worker processes. Two audits
@@ -77,7 +77,7 @@ def call_named(reference: str, function: Callable[..., Any], arguments: dict[str
         return function(**arguments)
     except (Exception, SystemExit) as error:
         shown = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        raise HardlookError(f"{reference}({shown}) failed: {_told(error)}") from error
+        raise HardlookError(f"{reference}({shown}) failed: {_error_text(error)}") from error
 
 
 def code_folder(reference: str, folder: str | Path) -> Path:
@@ -93,14 +93,14 @@ def close_names(name: str, known: Iterable[str], shown: int = 5) -> str:
     >>> close_names("smal_cnn", ["small_cnn", "transform"])
     'did you mean small_cnn?'
     >>> close_names("x", ["b", "a"])
-    'there is: a, b'
+    'available: a, b'
     """
     known = sorted(set(known))
     near = difflib.get_close_matches(name, known, n=shown)
     if near:
         return f"did you mean {' or '.join(near)}?"
     more = ", …" if len(known) > 2 * shown else ""
-    return f"there is: {', '.join(known[: 2 * shown]) or 'nothing'}{more}"
+    return f"available: {', '.join(known[: 2 * shown]) or 'nothing'}{more}"
 
 
 # -- importing -----------------------------------------------------------------------------------------------
@@ -220,10 +220,10 @@ def _naming(reference: str, what: str | Path) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         hint = ""
         if isinstance(error, ModuleNotFoundError):
-            hint = f"; install {error.name!r}, or put its file beside the code that imports it"
+            hint = f"; install {error.name!r}, or put its file into the folder of the code that imports it"
         elif isinstance(error, SystemExit):
-            hint = "; put what runs as a script under  if __name__ == '__main__':"
-        raise HardlookError(f"{reference}: importing {what} failed: {_told(error)}{hint}") from error
+            hint = "; put code that should run only as a script under  if __name__ == '__main__':"
+        raise HardlookError(f"{reference}: importing {what} failed: {_error_text(error)}{hint}") from error
 
 
 @contextlib.contextmanager
@@ -236,7 +236,7 @@ def _forgetting(name: str) -> Iterator[None]:
         raise
 
 
-def _told(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     """``TypeError: message (model.py, line 3)``: the error and the innermost line of the user's code."""
     trace, place = error.__traceback__, ""
     while trace is not None:

@@ -1,4 +1,4 @@
-"""``hardlook apply``: put corrected labels into the dataset itself, and take them back."""
+"""``hardlook apply``: apply corrected labels to the dataset, or revert them."""
 
 from __future__ import annotations
 
@@ -23,20 +23,26 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "apply",
         apply,
-        "Apply a label patch to a manifest or an image folder, in place. An "
-        "example whose fingerprint differs is refused and reported; --undo takes all of it back.",
+        "Apply a label patch to a manifest or an image folder, in place. Examples whose content has changed since "
+        "the review are refused and reported. --undo reverts the whole patch.",
     )
-    command.add_argument("patch", metavar="PATCH", nargs="?", help="what `hardlook export` wrote (not with --undo)")
+    command.add_argument(
+        "patch", metavar="PATCH", nargs="?", help="a patch written by `hardlook export` (not with --undo)"
+    )
     command.add_argument("data", metavar="DATA", help="a manifest (.csv, .tsv, .parquet) or an image folder")
-    command.add_argument("--undo", action="store_true", help="take the last patch that was applied to DATA back")
-    command.add_argument("--audit", metavar="AUDIT", help="the audit that DATA belongs to, for its classes and media")
-    command.add_argument("--classes", metavar="NAMES", help="class names in order, where DATA's labels are numbers")
+    command.add_argument("--undo", action="store_true", help="revert the last patch that was applied to DATA")
+    command.add_argument(
+        "--audit", metavar="AUDIT", help="the audit that DATA belongs to; it gives the classes and the media type"
+    )
+    command.add_argument(
+        "--classes", metavar="NAMES", help="class names in the order of their indices, if DATA stores labels as numbers"
+    )
     command.add_argument("--media", choices=["image", "vector", "text"], help="(default: the audit's, else image)")
     for name in ("label", "id", "image", "text"):
         command.add_argument(
-            f"--{name}-column", metavar="COLUMN", help=f"the manifest's column of {name}s, where it has no usual name"
+            f"--{name}-column", metavar="COLUMN", help=f"the manifest's {name} column, if it does not have a usual name"
         )
-    command.add_argument("--report", metavar="PATH", help="write what became of every example as CSV")
+    command.add_argument("--report", metavar="PATH", help="write the outcome of every example to a CSV file")
 
 
 def apply(options: argparse.Namespace) -> int:
@@ -59,10 +65,13 @@ def apply(options: argparse.Namespace) -> int:
     target = open_target(Path(options.data), classes, media, columns)
     if options.undo:
         if options.patch:
-            raise HardlookError("--undo takes DATA alone: it takes back what was applied last")
+            raise HardlookError(
+                "found PATCH together with --undo; give DATA alone: --undo reverts the last patch that was applied "
+                "to it"
+            )
         return _undone(options.data, undo(target), target.applications)
     if not options.patch:
-        raise HardlookError("needs PATCH and DATA; PATCH is what `hardlook export` wrote")
+        raise HardlookError("found no PATCH; give a patch written by `hardlook export`, then DATA")
     report = apply_to(Path(options.patch), target)
     counts = report["outcome"].value_counts()
     print(f"{options.data}: " + (", ".join(f"{n:,} {what}" for what, n in counts.items()) or "the patch is empty"))
@@ -74,16 +83,16 @@ def apply(options: argparse.Namespace) -> int:
     if options.report:
         _write(report, Path(options.report))
     if counts.get("relabelled", 0) or counts.get("excluded", 0):
-        print(f"to take it back: hardlook apply --undo {options.data}")
+        print(f"to revert: hardlook apply --undo {options.data}")
     return 1 if len(refused) else 0
 
 
 def _undone(data: str, problems: list[str], left: int) -> int:
-    print(f"{data}: the last patch was taken back")
+    print(f"{data}: reverted the last patch")
     if left:
-        print(f"next: hardlook apply --undo {data} takes the one before it back ({left} left), if that is to go too")
+        print(f"next: hardlook apply --undo {data} reverts the patch before it ({left} left), if you want that too")
     for problem in problems:
-        print(f"  not brought back: {problem}")
+        print(f"  not restored: {problem}")
     return 1 if problems else 0
 
 

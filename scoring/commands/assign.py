@@ -1,4 +1,4 @@
-"""``hardlook assign``: give examples to reviewers, or deal them out by share."""
+"""``hardlook assign``: assign examples to reviewers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ if TYPE_CHECKING:
 
 def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
-    command = add_command(commands, "assign", assign, "Give examples to reviewers, by class, slice, metadata or share.")
+    command = add_command(
+        commands, "assign", assign, "Assign examples to reviewers, by class, slice, metadata or share."
+    )
     audit_argument(command)
-    command.add_argument("--to", metavar="NAMES", help="who: ana, or ana,ben=2 to deal out with twice as much for ben")
-    command.add_argument("--release", action="store_true", help="take the examples back from whoever has them")
-    command.add_argument("--split", choices=["train", "test", "pool"], help="of this split only")
-    command.add_argument("--class", dest="class_name", metavar="CLASS", help="with this label only")
-    command.add_argument("--slice", metavar="SLICING:N", help="of this slice only, such as kmeans:3")
-    command.add_argument("--where", metavar="COLUMN=VALUE", action="append", default=[], help="with this metadata only")
-    command.add_argument("--by", metavar="NAME", help="who assigns (default: the operating system's user)")
+    command.add_argument(
+        "--to", metavar="NAMES", help="the reviewers: ana, or ana,ben=2 to give ben twice as many examples"
+    )
+    command.add_argument("--release", action="store_true", help="remove the assignments of the examples")
+    command.add_argument("--split", choices=["train", "test", "pool"], help="only examples of this split")
+    command.add_argument("--class", dest="class_name", metavar="CLASS", help="only examples with this label")
+    command.add_argument("--slice", metavar="SLICING:N", help="only examples of this slice, for example kmeans:3")
+    command.add_argument(
+        "--where", metavar="COLUMN=VALUE", action="append", default=[], help="only examples with this metadata value"
+    )
+    command.add_argument(
+        "--by", metavar="NAME", help="the name recorded as the assigner (default: the operating system's user)"
+    )
     command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
 
 
@@ -42,21 +50,23 @@ def assign(options: argparse.Namespace) -> int:
         audit, split=options.split, class_name=options.class_name, slice_of=options.slice, where=where, run=options.run
     )
     if not ids:
-        raise HardlookError("no example matches; nothing was assigned")
+        raise HardlookError(
+            "no example matches these filters, so nothing was assigned; relax --split, --class, --slice or --where"
+        )
     if bool(options.to) == options.release:
-        raise HardlookError("say either --to NAMES or --release")
+        raise HardlookError("give either --to NAMES or --release")
     url, by = options.log or audit.log_url, options.by or getpass.getuser()
     client = f"assign {secrets.token_hex(8)}"
     with ReviewLog.open(url, audit=audit.log_name(url)) as log:
         if options.release:
-            log.append(assignments.releasing(ids, by, client))
+            log.append(assignments.release_events(ids, by, client))
             print(f"released {len(ids):,} examples")
         else:
-            dealt = assignments.deal(ids, assignments.shares_of(options.to), audit.seed)
-            log.append(assignments.assigning(dealt, by, client))
+            dealt = assignments.deal(ids, assignments.parse_shares(options.to), audit.seed)
+            log.append(assignments.assignment_events(dealt, by, client))
             print(assignments.workload(log).to_string(index=False))
     print(
-        f"next: hardlook dashboard {options.audit} (/suspects begins with what is assigned; /reviews shows how far "
-        f"each is)"
+        f"next: hardlook dashboard {options.audit} (/suspects shows assigned examples first; /reviews shows each "
+        "reviewer's progress)"
     )
     return 0

@@ -1,4 +1,4 @@
-"""``hardlook check``: look for what would silently spoil every number."""
+"""``hardlook check``: detect mistakes that would silently invalidate every score."""
 
 from __future__ import annotations
 
@@ -19,28 +19,32 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "check",
         check,
-        "Look for what would silently spoil every number: random transforms, "
-        "permuted classes, BGR, missing /255 or normalisation.",
+        "Check for mistakes that would silently invalidate every score: random transforms, permuted classes, BGR "
+        "images, missing division by 255 or normalisation.",
     )
     audit_argument(command)
     device_argument(command)
 
 
 def check(options: argparse.Namespace) -> int:
-    """Print every finding and where the picture is."""
+    """Runs the check and prints every finding and the path of the picture."""
     from scoring.audit import Audit
 
     audit = Audit.open(options.audit)
     run = audit.run(options.run)
     read_data(audit)
-    wrong = check_and_tell(open_context(audit, run, options.device), quiet=False)
+    wrong = check_and_print(open_context(audit, run, options.device), quiet=False)
     named = f"{options.audit}" + (f" --run {run.name}" if options.run else "")
-    print(f"next: put that right, then hardlook check {named} again" if wrong else f"next: hardlook score {named}")
+    print(
+        f"next: correct these errors, then run hardlook check {named} again"
+        if wrong
+        else f"next: hardlook score {named}"
+    )
     return 1 if wrong else 0
 
 
-def check_and_tell(context: Context, quiet: bool) -> list[Any]:
-    """Run the check and print it; returns the findings that are errors."""
+def check_and_print(context: Context, quiet: bool) -> list[Any]:
+    """Runs the check and prints its findings; returns those that are errors."""
     from scoring.pipeline.check import check_run
 
     findings = check_run(context)
@@ -48,5 +52,5 @@ def check_and_tell(context: Context, quiet: bool) -> list[Any]:
         if not quiet or finding.level != "ok":
             print(f"  check: {finding.level}: {finding.text}")
     if context.run.check_picture.is_file() and not quiet:
-        print(f"  check: sixteen inputs as the model sees them: {context.run.check_picture}")
+        print(f"  check: picture of sixteen inputs as the model receives them: {context.run.check_picture}")
     return [finding for finding in findings if finding.level == "error"]

@@ -1,4 +1,4 @@
-"""What the commands share: their arguments, the progress bar, and reading and opening an audit.
+"""Shared parts of the commands: arguments, the progress bar, and opening an audit.
 
 Cost: light; what loads torch is imported where it is used.
 """
@@ -29,9 +29,9 @@ def add_command(
 
 def audit_argument(command: argparse.ArgumentParser, *, run: bool = True) -> None:
     """AUDIT, and --run where the command is about one run."""
-    command.add_argument("audit", metavar="AUDIT", help="the audit's folder (holds audit.toml)")
+    command.add_argument("audit", metavar="AUDIT", help="the audit's folder, which holds audit.toml")
     if run:
-        command.add_argument("--run", metavar="NAME", help="the run (default: the first one in audit.toml)")
+        command.add_argument("--run", metavar="NAME", help="the run (default: the first run in audit.toml)")
 
 
 def device_argument(command: argparse.ArgumentParser) -> None:
@@ -51,7 +51,7 @@ def bar(what: str, total: int, unit: str = "examples") -> Iterator[Any]:
 
 
 def read_data(audit: Audit) -> None:
-    """Read the data (again) and say what was found, what changed and what cannot be used."""
+    """Reads the data, and prints what was found, what changed and what cannot be read."""
     from scoring.data.ingest import ingest
     from scoring.queue.second_reader_policy import ReviewPolicy
 
@@ -69,13 +69,13 @@ def read_data(audit: Audit) -> None:
         + f" ({found.seconds:.1f} s)"
     )
     if found.problems:
-        print(f"  data: {len(found.problems):,} examples cannot be used and get null scores:")
+        print(f"  data: {len(found.problems):,} examples cannot be read and get null scores:")
         for problem in found.problems[:5]:
             print(f"    {problem['example_id']}: {problem['problem']}")
         if len(found.problems) > 5:
             print(f"    … and {len(found.problems) - 5:,} more, in {audit.ingest_path}")
-    for told in found.reading:
-        print(f"  data: {told}")
+    for sentence in found.reading:
+        print(f"  data: {sentence}")
     for note in found.notes:
         print(f"  data: note: {note}")
     if groups := found.duplicates.get("groups"):
@@ -86,7 +86,7 @@ def read_data(audit: Audit) -> None:
 
 
 def open_context(audit: Audit, run: Run, device: str) -> Context:
-    """A run opened for computing, with its order of checkpoints told."""
+    """Opens a run for computing and prints the order of its checkpoints."""
     from scoring.models.checkpoints import describe_order
     from scoring.pipeline.shards import Context
 

@@ -1,4 +1,4 @@
-"""``hardlook convert``: extract the tensors of checkpoints that need unpickling."""
+"""``hardlook convert``: extract the tensors from checkpoints that need unpickling."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "convert",
         convert,
-        "Extract the tensors of checkpoints that need unpickling, in a "
-        "process of its own. Unpickling runs code: only for files you trust.",
+        "Extract the tensors from checkpoints that need unpickling, in a separate process. Unpickling runs code, so "
+        "use this only on files you trust.",
     )
     command.add_argument("checkpoints", metavar="CKPT", nargs="+")
-    command.add_argument("--trust", action="store_true", help="yes, I trust where these files come from")
-    command.add_argument("--out", metavar="DIR", help="where to write (default: beside each checkpoint)")
+    command.add_argument("--trust", action="store_true", help="confirm that you trust the source of these files")
+    command.add_argument("--out", metavar="DIR", help="the output folder (default: the folder of each checkpoint)")
     command.add_argument(
         "--weights",
         choices=["both", "plain", "ema"],
         default="both",
-        help="the trained weights, their moving average, or what there is of both (default: both)",
+        help="plain: the trained weights; ema: their moving average; both: whichever of the two exist (default: both)",
     )
 
 
 def convert(options: argparse.Namespace) -> int:
     """Extract tensors from checkpoints that need unpickling."""
-    from scoring.models.conversion import contents_told, convert_checkpoint
+    from scoring.models.conversion import convert_checkpoint, describe_contents
 
     for name in options.checkpoints:
         path = Path(name)
         out = (Path(options.out) if options.out else path.parent) / f"{path.stem}.safetensors"
         convert_checkpoint(path, out, trust=options.trust, weights=options.weights)
-        print(f"wrote {out}: {contents_told(out)}")
+        print(f"wrote {out}: {describe_contents(out)}")
     named = "it" if len(options.checkpoints) == 1 else "them"
-    print(f"next: name {named} in audit.toml under checkpoints, then hardlook check AUDIT")
+    print(f"next: add {named} to checkpoints in audit.toml, then run hardlook check AUDIT")
     return 0

@@ -1,4 +1,4 @@
-"""``hardlook cut``: what the model would decide if two columns of one example were changed."""
+"""``hardlook cut``: compute the decision plane of one example of vector data."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "cut",
         cut,
-        "A two-dimensional cut through one example of vectors: two columns "
-        "varied, the model's decisions beside the data's. The opened example on a page shows it.",
+        "Compute the decision plane of one example of vector data: vary two columns over a grid and record the "
+        "model's decision at every point. The page of the opened example shows it.",
     )
     audit_argument(command)
     command.add_argument("--example", required=True, metavar="ID", help="the example_id")
-    command.add_argument("--x", metavar="COLUMN", help="the column to the right (default: the one that deviates most)")
-    command.add_argument("--y", metavar="COLUMN", help="the column upwards (default: the next one)")
+    command.add_argument(
+        "--x", metavar="COLUMN", help="the column on the x axis (default: the column that deviates most)"
+    )
+    command.add_argument(
+        "--y", metavar="COLUMN", help="the column on the y axis (default: the column that deviates second most)"
+    )
     command.add_argument("--side", type=int, default=61, help="grid points per column (default: %(default)s)")
     device_argument(command)
 
@@ -44,6 +48,9 @@ def cut(options: argparse.Namespace) -> int:
         f"  {options.example}: {found['x']} from {found['xs'][0]:.4g} to {found['xs'][-1]:.4g}, {found['y']} from "
         f"{found['ys'][0]:.4g} to {found['ys'][-1]:.4g}"
     )
-    print("  decided: " + ", ".join(f"{name} {share:.0%}" for share, name in shares))
-    print(f"  beside it {len(found['points']['x'])} labelled examples; open {options.example} on a page to see it")
+    print("  decisions: " + ", ".join(f"{name} {share:.0%}" for share, name in shares))
+    print(
+        f"  with {len(found['points']['x'])} labelled examples for comparison; open {options.example} in the "
+        "dashboard to see the plane"
+    )
     return 0

@@ -16,7 +16,7 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
     """Declare the command."""
     command = add_command(commands, "dashboard", dashboard, "Open the audit in the browser.")
     audit_argument(command, run=False)
-    command.add_argument("--host", default="127.0.0.1", help="the address to serve on (default: %(default)s)")
+    command.add_argument("--host", default="127.0.0.1", help="the network address to listen on (default: %(default)s)")
     command.add_argument("--port", type=int, default=8501, help="the port (default: %(default)s)")
     command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
     command.add_argument(
@@ -24,10 +24,14 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         metavar="ADDRESS",
         action="append",
         default=[],
-        help="believe who this reverse proxy says is there; may be given several times",
+        help="trust the user names that this reverse proxy sends; may be given several times",
     )
-    command.add_argument("--user-header", metavar="NAME", help="the header in which it says so (X-Forwarded-User)")
-    command.add_argument("--public-url", metavar="URL", help="the server's address as browsers see it, through a proxy")
+    command.add_argument(
+        "--user-header", metavar="NAME", help="the header that holds the user name (default: X-Forwarded-User)"
+    )
+    command.add_argument(
+        "--public-url", metavar="URL", help="the server's address as browsers reach it through a proxy"
+    )
 
 
 def dashboard(options: argparse.Namespace) -> int:

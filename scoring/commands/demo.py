@@ -12,7 +12,7 @@ from scoring.commands.console import add_command, device_argument, read_data
 from scoring.commands.new import copy_sample
 from scoring.commands.score import score_audit
 from scoring.commands.slice import slice_audit
-from scoring.commands.train import train_and_tell
+from scoring.commands.train import train_and_print
 
 if TYPE_CHECKING:
     from scoring.audit import Audit
@@ -25,12 +25,12 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "demo",
         demo,
-        "Audit 1,797 real digits with planted label errors, from training to the dashboard, in about two minutes.",
+        "Audit 1,797 images of digits with planted label errors, from training to the dashboard, in about two minutes.",
     )
     command.add_argument(
-        "--audit", metavar="DIR", default="hardlook-demo", help="where to put it (default: %(default)s)"
+        "--audit", metavar="DIR", default="hardlook-demo", help="the folder to create (default: %(default)s)"
     )
-    command.add_argument("--no-dashboard", action="store_true", help="stop after scoring")
+    command.add_argument("--no-dashboard", action="store_true", help="stop before opening the dashboard")
     command.add_argument("--port", type=int, default=8501, help="the dashboard's port (default: %(default)s)")
     device_argument(command)
 
@@ -49,7 +49,7 @@ def demo(options: argparse.Namespace) -> int:
 
     audit = Audit.open(folder)
     read_data(audit)
-    train_and_tell(audit, audit.run(), options.device)
+    train_and_print(audit, audit.run(), options.device)
     score_audit(audit, audit.run(), options)
     slice_audit(audit, audit.run(), ["kmeans", "rule"])
     _report_truth(audit)
@@ -58,7 +58,7 @@ def demo(options: argparse.Namespace) -> int:
     if options.no_dashboard:
         print(f"next: {command}")
         return 0
-    print(f"opening the dashboard (again later: {command})")
+    print(f"opening the dashboard (to open it again later: {command})")
     from dashboard.server import serve
 
     serve(folder, port=options.port)
@@ -76,15 +76,17 @@ def _report_truth(audit: Audit) -> None:
     }
     orders = {name: order for name, order in named.items() if order is not None}
     reports = {name: truth_report(audit, run, order, "train") for name, order in orders.items()}
-    told = {name: report for name, report in reports.items() if report is not None}
-    if not told:
+    known = {name: report for name, report in reports.items() if report is not None}
+    if not known:
         return
-    table, wrong, total = next(iter(told.values()))
+    table, wrong, total = next(iter(known.values()))
     chance = " and ".join(f"{value:.0f}" for value in table["chance"])
     print(
-        f"\n  the truth is known here: {wrong} of {total:,} training labels are wrong; of them, the first 5 % and 10 % "
-        f"hold\n    {'by chance':<44}{chance}"
+        "\n"
+        f"  the true labels are known here: {wrong} of {total:,} training labels are wrong. Wrong labels among the "
+        "first 5 % and 10 % of each ranking:\n"
+        f"    {'random order':<44}{chance}"
     )
-    for name, (table, *_) in told.items():
+    for name, (table, *_) in known.items():
         found = " and ".join(f"{row.found} ({row.recall:.0%})" for row in table.itertuples())
         print(f"    {f'{name} ({orders[name].score})':<44}{found}")

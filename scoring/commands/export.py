@@ -20,17 +20,17 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "export",
         export,
-        "Write the corrected labels: one patch per split, or the corrected dataset in a format of others.",
+        "Write the corrected labels: one patch per split, or the corrected dataset in the format of another tool.",
     )
     audit_argument(command)
-    command.add_argument("--out", metavar="PATH", help="the folder to write to (default: exports in the audit)")
+    command.add_argument("--out", metavar="PATH", help="the output folder (default: exports in the audit)")
     command.add_argument(
         "--format",
         choices=["csv", "parquet", "imagefolder", "huggingface", "cleanlab", "fiftyone"],
         default="csv",
         help="(default: %(default)s)",
     )
-    command.add_argument("--copy", action="store_true", help="imagefolder: copies of the images instead of links")
+    command.add_argument("--copy", action="store_true", help="imagefolder: copy the images instead of linking them")
     command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
 
 
@@ -57,16 +57,15 @@ def export(options: argparse.Namespace) -> int:
         print(f"wrote {path} ({count:,} decided examples)")
     if mapping["changes"]:
         write_json(out / "class-mapping.json", mapping)
-        print(f"wrote {out / 'class-mapping.json'} ({len(mapping['changes'])} merges or splits of classes)")
+        print(f"wrote {out / 'class-mapping.json'} ({len(mapping['changes'])} merged or split classes)")
     if gone:
-        print(f"left out {len(gone)} decisions about examples that the dataset no longer has, the first: {gone[0]}")
+        print(f"left out {len(gone)} decisions about examples that are no longer in the dataset, the first: {gone[0]}")
     if not sum(rows.values()):
-        print(f"no example has a decision yet; decide in: hardlook dashboard {options.audit}")
+        print(f"no example has a decision yet; review examples with: hardlook dashboard {options.audit}")
     else:
         first = next(path for path, count in rows.items() if count)
         print(
-            f"next: hardlook apply {first} DATA   (DATA: the split's own manifest or image folder; --undo takes it "
-            f"back)"
+            f"next: hardlook apply {first} DATA   (DATA: the manifest or image folder of that split; --undo reverts it)"
         )
     return 0
 

@@ -1,4 +1,4 @@
-"""``hardlook holdout``: what a model that was not trained on an example loses on it, for the RHO loss."""
+"""``hardlook holdout``: measure the irreducible loss of every example, for the RHO loss."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "holdout",
         holdout,
-        "The irreducible loss of every training example, for the RHO loss: "
-        "by a model trained on the test split or on the other folds, or by given weights.",
+        "Measure the irreducible loss of every training example, for the RHO loss. The hold-out model is trained on "
+        "the test split or on the other folds, or loaded from a file.",
     )
     audit_argument(command)
     command.add_argument(
@@ -29,11 +29,11 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         dest="source",
         default="test",
         choices=["test", "folds"],
-        help="what the hold-out model is trained on (default: test)",
+        help="the data that the hold-out model is trained on (default: test)",
     )
-    command.add_argument("--weights", metavar="FILE", help="weights of a hold-out model that is there already")
-    command.add_argument("--folds", type=int, default=5, help="how many folds (default 5)")
-    command.add_argument("--epochs", type=int, help="epochs of a training (default: audit.toml's, else 15)")
+    command.add_argument("--weights", metavar="FILE", help="weights of an existing hold-out model")
+    command.add_argument("--folds", type=int, default=5, help="number of folds (default: 5)")
+    command.add_argument("--epochs", type=int, help="epochs per training (default: the run's in audit.toml, else 15)")
     device_argument(command)
 
 
@@ -52,7 +52,7 @@ def holdout(options: argparse.Namespace) -> int:
 
 
 def retrain(options: argparse.Namespace, scorer: str, work: Callable[[Context], str]) -> int:
-    """Read the data, run ``work(context)`` under the run's lock, say what it says, and what to run next."""
+    """Reads the data, runs ``work(context)`` under the run's lock, prints its summary and the next command."""
     from scoring.audit import Audit
     from scoring.pipeline.peak_memory import peak_memory
 
@@ -61,7 +61,7 @@ def retrain(options: argparse.Namespace, scorer: str, work: Callable[[Context], 
     start = time.perf_counter()
     read_data(audit)
     with run.lock(), peak_memory() as memory:
-        told = work(open_context(audit, run, options.device))
-    print(f"  {told} ({time.perf_counter() - start:.1f} s, peak memory {memory['peak_gb']:.2f} GB)")
+        summary = work(open_context(audit, run, options.device))
+    print(f"  {summary} ({time.perf_counter() - start:.1f} s, peak memory {memory['peak_gb']:.2f} GB)")
     print(f"next: hardlook score {options.audit}" + (f" --run {run.name}" if options.run else "") + f" --only {scorer}")
     return 0

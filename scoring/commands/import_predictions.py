@@ -1,4 +1,4 @@
-"""``hardlook import-predictions``: audit a model that is not PyTorch's, from a table of its predictions."""
+"""``hardlook import-predictions``: import predictions of any model as a run."""
 
 from __future__ import annotations
 
@@ -21,20 +21,23 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "import-predictions",
         import_predictions,
-        "Make a run of a table of predictions (CSV or Parquet: example_id, one column of probability per class or one "
-        "list, optional features) and score what needs no checkpoint: for a model that is not PyTorch's.",
+        "Import a table of predictions as a run and compute every score that needs no checkpoint, for models that "
+        "are not PyTorch models. The table is CSV or Parquet: example_id, one probability column per class (or one "
+        "list column), and optional features.",
     )
     audit_argument(command, run=False)
-    command.add_argument("file", metavar="FILE", help="the table, one row per example")
-    command.add_argument("--run", metavar="NAME", default="imported", help="the run to make (default: %(default)s)")
+    command.add_argument("file", metavar="FILE", help="the table of predictions, one row per example")
+    command.add_argument(
+        "--run", metavar="NAME", default="imported", help="the name of the new run (default: %(default)s)"
+    )
     command.add_argument("--id-column", metavar="NAME", default="example_id", help="(default: %(default)s)")
     command.add_argument(
         "--out-of-fold",
         action="store_true",
-        help="each example was predicted by a model that was not trained on it (cross-validation)",
+        help="every prediction comes from a model that was not trained on that example (cross-validation)",
     )
     command.add_argument(
-        "--overwrite", action="store_true", help="replace an imported run of that name, scores and all"
+        "--overwrite", action="store_true", help="replace the imported run of that name, including its scores"
     )
 
 
@@ -59,7 +62,7 @@ def import_predictions(options: argparse.Namespace) -> int:
             out_of_fold=options.out_of_fold,
             overwrite=options.overwrite,
         )
-    accuracy = "" if found["accuracy"] is None else f", accuracy {found['accuracy']:.1%} on those with a label"
+    accuracy = "" if found["accuracy"] is None else f", accuracy {found['accuracy']:.1%} on the labelled examples"
     features = f" and {found['features']} features each" if found["features"] else ""
     print(f"  imported {found['examples']:,} of {found['of']:,} examples{features} as run {options.run!r}{accuracy}")
     if found["examples"] < found["of"]:
@@ -68,6 +71,6 @@ def import_predictions(options: argparse.Namespace) -> int:
     score_audit(audit, audit.run(options.run), options)
     print(
         f"next: hardlook dashboard {options.audit}"
-        + ("" if audit.run().name == options.run else f", run {options.run} (score again: --run {options.run})")
+        + ("" if audit.run().name == options.run else f", run {options.run} (to score it again: --run {options.run})")
     )
     return 0

@@ -1,4 +1,4 @@
-"""``hardlook new``: start an audit of your own."""
+"""``hardlook new``: create the folder of a new audit."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from scoring.commands.console import Commands
 
 SAMPLES = {
-    "digits": "pictures",
+    "digits": "images",
     "cancer": "vectors: rows of a table",
     "docstrings": "texts",
-    "blobs": "vectors in the plane: the papers' toy problem",
+    "blobs": "vectors with two columns: the toy problem of the VoG paper",
 }
 """Name of each sample project → what its examples are."""
 
 EXPLAINED = """
-# What else may stand here (the README has the rest):
-#   [run.main] expected_accuracy = 0.93    what you measured on test; `hardlook check` compares
-#   [run.main.scores.influence]            settings of a score; `hardlook score --help` lists them, and the defaults
-#   [truth] path = "truth.csv"             labels known to be true, by id: only for measuring, never shown to a reviewer
+# Optional settings (the README lists all of them):
+#   [run.main] expected_accuracy = 0.93    the test accuracy that you measured; `hardlook check` compares it
+#   [run.main.scores.influence]            settings of a score; `hardlook score --help` lists them with their defaults
+#   [truth] path = "truth.csv"             verified labels by id: only for evaluation, never shown to reviewers
 """
 """What takes the place of the sample's own settings in an audit of one's own data."""
 
@@ -38,15 +38,15 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "new",
         new,
-        "Start an audit of your own: a folder with an audit.toml to fill in and an example model file.",
+        "Create the folder of a new audit, with an audit.toml to fill in and an example model file.",
     )
-    command.add_argument("audit", metavar="DIR", help="the folder to make")
-    told = "; ".join(f"{name} ({what})" for name, what in SAMPLES.items())
+    command.add_argument("audit", metavar="DIR", help="the folder to create")
+    descriptions = "; ".join(f"{name} ({what})" for name, what in SAMPLES.items())
     command.add_argument(
         "--sample",
         choices=list(SAMPLES),
-        help=f"a sample project as it is, with its reduced settings and true labels: {told} (default: "
-        "the files of digits, without these)",
+        help=f"copy a complete sample project, with its own score settings and true labels: {descriptions} (default: "
+        "the digits sample without these)",
     )
 
 
@@ -54,24 +54,28 @@ def new(options: argparse.Namespace) -> int:
     """Start an audit: the sample's files, to be edited."""
     folder = Path(options.audit)
     if (folder / CONFIG).exists():
-        raise HardlookError(f"{folder} already has an audit.toml; edit it, or name another folder")
+        raise HardlookError(f"{folder} already has an audit.toml; edit that file, or give another folder")
     sample = options.sample or "digits"
     copy_sample(folder, sample, own=options.sample is None)
     made = ", ".join(path.name for path in sorted(folder.iterdir()) if path.is_file())
     drop = (
         ""
         if options.sample is None
-        else ("; drop what is only about the sample ([truth], [run.main.scores.…], expected_accuracy, guidelines.md)")
+        else (
+            ", and remove what applies only to the sample ([truth], [run.main.scores.…], expected_accuracy, "
+            "guidelines.md)"
+        )
     )
     print(
-        f"made {folder} with {made}: a working project about {sample} to edit into yours.\n"
-        f"1. in audit.toml, name your data, classes, model, transform and checkpoints{drop}\n"
-        f"2. hardlook train {folder}      (only where no checkpoints of several epochs were kept)\n"
+        f"created {folder} with {made}: a working audit of the {sample} sample, to edit for your own data.\n"
+        f"1. in audit.toml, set your data, classes, model, transform and checkpoints{drop}\n"
+        f"2. hardlook train {folder}      (only if you have no checkpoints of several epochs)\n"
         f"3. hardlook check {folder}\n"
         f"4. hardlook score {folder}\n"
         f"5. hardlook dashboard {folder}\n"
-        f"A model that is not PyTorch's: drop [run.main], then hardlook import-predictions {folder} predictions.csv\n"
-        f"To try it with the {sample} as it is: python {folder}/data.py, then hardlook train {folder}"
+        f"For a model that is not a PyTorch model: remove [run.main], then run hardlook import-predictions {folder} "
+        "predictions.csv\n"
+        f"To try the sample unchanged: python {folder}/data.py, then hardlook train {folder}"
     )
     return 0
 
@@ -101,7 +105,7 @@ def copy_sample(folder: Path, name: str = "digits", *, own: bool = False) -> boo
     from importlib.resources import files
 
     if folder.exists() and not folder.is_dir():
-        raise HardlookError(f"{folder} is a file; name a folder for the audit")
+        raise HardlookError(f"{folder} is a file; give a folder for the audit")
     folder.mkdir(parents=True, exist_ok=True)
     new_one = False
     home = files("sample_data")

@@ -1,4 +1,4 @@
-"""``hardlook ood``: how well each score tells examples that are known to be out of distribution from the rest.
+"""``hardlook ood``: measure how well each score detects known out-of-distribution examples.
 
 Prints one line per score: AUROC, AUPR in, AUPR out, beside the classical detectors fitted on the training features; the
 table is kept as ``runs/<run>/out_of_distribution.parquet``, with each one's ROC curve, and /compare shows it.
@@ -31,24 +31,24 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "ood",
         ood,
-        "How well each score finds examples that are known to be out of "
-        "distribution: AUROC, AUPR in and AUPR out, beside classical detectors.",
+        "Measure how well each score detects examples that are known to be out of distribution: AUROC, AUPR in and "
+        "AUPR out, compared with classical detectors.",
     )
     audit_argument(command)
     command.add_argument(
         "--out",
         required=True,
         metavar="COLUMN=VALUE",
-        help="which examples are out of distribution, e.g. split=pool or corruption=fog",
+        help="the out-of-distribution examples, e.g. split=pool or corruption=fog",
     )
     command.add_argument(
         "--in",
         dest="inside",
         default="split=test",
         metavar="COLUMN=VALUE",
-        help="which are in distribution (default: split=test), those outside excepted",
+        help="the in-distribution examples (default: split=test); examples that match --out are excluded",
     )
-    command.add_argument("--no-baselines", action="store_true", help="leave the classical detectors out")
+    command.add_argument("--no-baselines", action="store_true", help="leave out the classical detectors")
 
 
 def ood(options: argparse.Namespace) -> int:
@@ -62,15 +62,15 @@ def ood(options: argparse.Namespace) -> int:
     inside = chosen(examples, options.inside) & ~out
     if not out.any() or not inside.any():
         raise HardlookError(
-            f"{options.out} holds for {out.sum()} examples and {options.inside} for {inside.sum()} others; "
-            "needed one of each at least"
+            f"{options.out} holds for {out.sum()} examples and {options.inside} for {inside.sum()} others; needed at "
+            "least one of each; correct --out or --in"
         )
     rows = pd.concat([examples[inside], examples[out]])
     outside = np.r_[np.zeros(inside.sum(), bool), np.ones(out.sum(), bool)]
     table = report(audit, run, examples, rows["example_id"].tolist(), outside, baselines=not options.no_baselines)
     write_table(run.out_of_distribution_path, _arrow(table), {"out": options.out, "in": options.inside})
     show(table, options.out, options.inside)
-    print("next: /compare shows it, with the ROC curves, under out of distribution")
+    print("next: the section on out-of-distribution detection of /compare shows this table with the ROC curves")
     return 0
 
 
@@ -103,7 +103,8 @@ def report(
 
 
 def run_scores(run: Run, ids: list[str]) -> pd.DataFrame:
-    """The run's label-free scores that may tell, turned so that high = out of distribution."""
+    """Returns the run's label-free scores for out-of-distribution detection, signed so that high = out of
+    distribution."""
     found = {}
     for scorer in run.score_names():
         table = read_table(run.score_path(scorer))
@@ -126,14 +127,14 @@ def classical(audit: Audit, run: Run, examples: pd.DataFrame, ids: list[str]) ->
     at = pd.Series(np.arange(len(known)), index=known)
     train = at.reindex(examples.loc[examples["split"] == "train", "example_id"]).dropna().astype(int).to_numpy()
     train = train[np.isfinite(features[train]).all(1)]
-    asked = at.reindex(ids).to_numpy()
-    there = ~np.isnan(asked)
+    positions = at.reindex(ids).to_numpy()
+    there = ~np.isnan(positions)
     if len(train) < 2 or not there.any():
         return
     start = time.perf_counter()
-    there[there] = np.isfinite(features[asked[there].astype(int)]).all(1)
+    there[there] = np.isfinite(features[positions[there].astype(int)]).all(1)
     for name, values in baseline_scores(
-        features[train], features[asked[there].astype(int)], seed=audit.seed, say=lambda text: print(f"  {text}")
+        features[train], features[positions[there].astype(int)], seed=audit.seed, say=lambda text: print(f"  {text}")
     ):
         full = np.full(len(ids), np.nan)
         full[there] = values
@@ -146,8 +147,9 @@ def show(table: pd.DataFrame, out: str, inside: str) -> None:
     """Print the report, the best first."""
     counts = table.iloc[0]
     print(
-        f"out of distribution: {out} ({counts['outside']:,.0f}), in: {inside} ({counts['inside']:,.0f}); AUPR out by "
-        f"chance {counts['outside'] / (counts['inside'] + counts['outside']):.3f}. VoG as in its paper: high = out"
+        f"out of distribution: {out} ({counts['outside']:,.0f}), in: {inside} ({counts['inside']:,.0f}); AUPR out of "
+        f"a random order {counts['outside'] / (counts['inside'] + counts['outside']):.3f}. High VoG is read as out of "
+        "distribution, as in the VoG paper"
     )
     print(f"  {'score':34} AUROC  AUPR in  AUPR out")
     for name, row in table.sort_values("auroc", ascending=False).iterrows():

@@ -1,4 +1,4 @@
-"""``hardlook rank``: learn the ranking of suspects from the reviewers' own decisions."""
+"""``hardlook rank``: fit the ranking of suspects to the reviewers' decisions."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "rank",
         rank,
-        "Fit the ranking of suspects to the decisions so far; it is adopted "
-        "only where it finds more among decisions that it has not seen.",
+        "Fit the ranking of suspects to the decisions made so far. The fitted ranking is adopted only if it finds "
+        "more wrong labels among held-out decisions.",
     )
     audit_argument(command)
     command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
@@ -45,7 +45,10 @@ def rank(options: argparse.Namespace) -> int:
             f"precision on held-out decisions {made['fitted_yield']:.3f}, the default's {made['default_yield']:.3f}"
         )
         if not made["adopted"]:
-            print("  not adopted: it does not find more than the default; decide more, and run this again")
+            print(
+                "  not adopted: it does not find more wrong labels than the default ranking; review more examples, "
+                "then run this command again"
+            )
             return 0
         score_one(context, Suspicion())
     print(f"  adopted. {describe(run)}\nnext: reload /suspects")

@@ -1,4 +1,4 @@
-"""``hardlook refit``: preview what the review's corrections do."""
+"""``hardlook refit``: estimate the effect of the corrections."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "refit",
         refit,
-        "Preview what the review's corrections do: predicted change of loss, "
-        "and the head refitted on original, reviewed and placebo labels.",
+        "Estimate the effect of the corrections: the predicted change of the loss, and the accuracy of the head "
+        "refitted on original, reviewed and placebo labels.",
     )
     audit_argument(command)
     command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
@@ -43,8 +43,8 @@ def refit(options: argparse.Namespace) -> int:
         write_json(run.refit_path, found)
     edits, judged = found["edits"], found["judged_on"]
     print(
-        f"  {edits['relabelled']} training labels changed, {edits['removed']} examples removed, of {edits['train']:,}; "
-        f"judged on {judged['examples']:,} {judged['how']}"
+        f"  {edits['relabelled']} training labels changed and {edits['removed']} examples removed, of "
+        f"{edits['train']:,}; evaluated on {judged['examples']:,} {judged['how']}"
     )
     print(f"  {'group':<24}{'n':>6}  original  reviewed   placebo  gain (95 % interval)       predicted Δloss")
     for row in found["groups"]:
@@ -59,6 +59,6 @@ def _refit_row(row: dict[str, Any]) -> str:
         return f"{row['group'][:23]:<24}{0:>6}"
     return (
         f"{row['group'][:23]:<24}{row['n']:>6}  {row['original']:>8.1%}  {row['reviewed']:>8.1%}  "
-        f"{row['placebo']:>8.1%}  {row['gain']:>+6.1%} ({row['gain_low']:+.1%} to {row['gain_high']:+.1%})"
-        f"  {row['change']:>+10.4f}"
+        f"{row['placebo']:>8.1%}  {row['gain']:>+6.1%} ({row['gain_low']:+.1%} to {row['gain_high']:+.1%})  "
+        f"{row['change']:>+10.4f}"
     )

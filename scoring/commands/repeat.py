@@ -1,5 +1,5 @@
-"""``hardlook repeat``: train and score a run again with other seeds or settings, to see how steady its
-scores are.
+"""``hardlook repeat``: train and score a run again with other seeds or settings, to measure the stability of its
+scores.
 
 Each value makes one run that is like the given one but for that setting, and adds its table to audit.toml.
 What is trained and scored already is left alone, so the command goes on where it was stopped.
@@ -16,7 +16,7 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.storage import atomic_path
 from scoring.commands.console import add_command, audit_argument, device_argument, read_data
 from scoring.commands.score import score_audit
-from scoring.commands.train import train_and_tell
+from scoring.commands.train import train_and_print
 
 if TYPE_CHECKING:
     from scoring.audit import Audit
@@ -32,8 +32,8 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "repeat",
         repeat,
-        "Train and score a run again with other seeds, batch sizes or numbers "
-        "of checkpoints: each value becomes a run of its own, and /compare shows how steady scores are.",
+        "Train and score a run again with other seeds, batch sizes or numbers of checkpoints. Each value becomes a "
+        "separate run; /compare shows how stable the scores are.",
     )
     audit_argument(command)
     command.add_argument("--seeds", type=_numbers, default=(), metavar="N,N", help="other seeds, e.g. 1,2")
@@ -43,7 +43,7 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
     command.add_argument(
         "--keep", type=_numbers, default=(), metavar="N,N", help="other numbers of checkpoints, e.g. 3"
     )
-    command.add_argument("--only", metavar="NAMES", help="only these scores, e.g. vog,aum")
+    command.add_argument("--only", metavar="NAMES", help="compute only these scores, e.g. vog,aum")
     device_argument(command)
 
 
@@ -67,12 +67,12 @@ def repeat(options: argparse.Namespace) -> int:
         for value in getattr(options, option)
     }
     if not wanted:
-        raise HardlookError("nothing to repeat; name other seeds, for instance --seeds 1,2")
+        raise HardlookError("nothing to repeat; give other values, for example --seeds 1,2")
     audit = add_runs(audit, base, wanted)
     read_data(audit)
     for name in wanted:
         print(f"hardlook repeat: {audit.name}, run {name}")
-        train_and_tell(audit, audit.run(name), options.device)
+        train_and_print(audit, audit.run(name), options.device)
         score_audit(audit, audit.run(name), options)
     print(f"next: hardlook dashboard {options.audit}, page Compare, stability")
     return 0
@@ -85,14 +85,15 @@ def add_runs(audit: Audit, base: str, wanted: dict[str, dict[str, int]]) -> Audi
     there = audit.config.get("run", {})
     if base not in there:
         raise HardlookError(
-            f"run {base!r} has no table in audit.toml (its predictions were imported), so it cannot be trained again"
+            f"run {base!r} has no table in audit.toml because its predictions were imported, so it cannot be trained "
+            "again; repeat a run that names a model"
         )
     new = {name: settings for name, settings in wanted.items() if name not in there}
     for name in wanted.keys() - new.keys():
         given = there[name].get("training", {})
         if any(given.get(key) != value for key, value in wanted[name].items()):
             raise HardlookError(
-                f"audit.toml: [run.{name}] is there with other settings of training ({given}); rename it"
+                f"audit.toml: [run.{name}] already exists with other training settings ({given}); rename it"
             )
     if new:
         path = audit.config_path

@@ -1,4 +1,4 @@
-"""``hardlook report``: one file about an audit, to send and to print."""
+"""``hardlook report``: write a report as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "report",
         report,
-        "Write one self-contained HTML file: overview, grids, deciles, "
-        "slices, decisions, agreement, effect, estimates, and how they were computed.",
+        "Write a report as one self-contained HTML file: overview, example grids, error per decile, slices, "
+        "decisions, annotator agreement, effect of the corrections, estimates, and the settings of every number.",
     )
     audit_argument(command)
     command.add_argument("-o", "--out", metavar="FILE", default="report.html", help="(default: %(default)s)")
@@ -38,8 +38,5 @@ def report(options: argparse.Namespace) -> int:
     url = options.log or audit.log_url
     with ReviewLog.open(url, audit=audit.log_name(url)) as log:
         size = write_report(audit, run, log, Path(options.out))
-    print(
-        f"wrote {options.out} ({size / 1e3:,.0f} kB). next: open it in any browser, send or print it; it needs no "
-        "server"
-    )
+    print(f"wrote {options.out} ({size / 1e3:,.0f} kB). next: open, send or print it; it needs no server")
     return 0

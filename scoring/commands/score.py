@@ -27,24 +27,24 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "score",
         score,
-        "Score every example of a run: VoG, training dynamics, uncertainty. "
-        "Goes on where it was stopped; scores only what changed.",
+        "Score every example of a run: VoG, training dynamics, uncertainty and the others. An interrupted command "
+        "continues where it stopped; only changed examples are scored again.",
     )
     audit_argument(command)
-    command.add_argument("--only", metavar="NAMES", help="only these scores, e.g. vog,aum")
-    command.add_argument("--anyway", action="store_true", help="score even though `hardlook check` found a mistake")
+    command.add_argument("--only", metavar="NAMES", help="compute only these scores, e.g. vog,aum")
+    command.add_argument("--anyway", action="store_true", help="score even if `hardlook check` reports an error")
     command.add_argument(
         "--ray",
         metavar="ADDRESS",
         nargs="?",
         const="local",
-        help="run the model's passes on Ray: on this machine, or on the cluster at ADDRESS",
+        help="run the model on Ray workers: on this machine, or on the cluster at ADDRESS",
     )
     command.add_argument(
         "--cross-validate",
         type=int,
         metavar="K",
-        help="first train on all folds but one, K times, for out-of-fold probabilities",
+        help="first train K models, each on all folds but one, to get out-of-fold probabilities",
     )
     device_argument(command)
     if "score" in given:
@@ -60,23 +60,23 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         if not fields:
             continue
         group = command.add_argument_group(f"{name} settings")
-        told = settings_told(kind.__doc__ or "")
+        descriptions = setting_descriptions(kind.__doc__ or "")
         for field in fields:
-            default = f"{field.default:.4g}" if isinstance(field.default, float) else str(field.default) or "empty"
+            default = _default_text(field.default)
             group.add_argument(
                 f"--{name}-{field.name}".replace("_", "-"),
                 dest=f"{name}.{field.name}",
                 metavar=_kind(field.default),
                 type=_reader(field.default),
                 default=None,
-                help=f"{told.get(field.name, '')} (default: {default})".strip().replace("%", "%%"),
+                help=f"{descriptions.get(field.name, '')} (default: {default})".strip().replace("%", "%%"),
             )
 
 
-def settings_told(doc: str) -> dict[str, str]:
-    """What a scorer's docstring says of each field: after ``name``: up to the next one.
+def setting_descriptions(doc: str) -> dict[str, str]:
+    """Returns the description of each field in a scorer's docstring: the text after ``name``: up to the next one.
 
-    >>> settings_told("A toy. ``k``: neighbours\\n asked. ``low``, ``high``: quantiles of ``k``; see there.")
+    >>> setting_descriptions("A toy. ``k``: neighbours\\n asked. ``low``, ``high``: quantiles of ``k``; see there.")
     {'k': 'neighbours asked', 'low': 'quantiles of k; see there', 'high': 'quantiles of k; see there'}
     """
     found = {}
@@ -86,6 +86,17 @@ def settings_told(doc: str) -> dict[str, str]:
             for name in re.findall(r"``(\w+)``", head):
                 found[name] = body.replace("``", "").rstrip(".;, ")
     return found
+
+
+def _default_text(default: object) -> str:
+    """Returns a setting's default as the help of its option shows it.
+
+    >>> [_default_text(default) for default in (True, 0.25, "", 8)]
+    ['yes', '0.25', 'empty', '8']
+    """
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    return f"{default:.4g}" if isinstance(default, float) else str(default) or "empty"
 
 
 def _kind(default: object) -> str:
@@ -146,7 +157,7 @@ def score_audit(audit: Audit, run: Run, options: argparse.Namespace) -> None:
             + (memory if done["computed"] else "")
         )
     for name, reason in summary.skipped.items():
-        print(f"  {name}: left out: {reason}")
+        print(f"  {name}: not computed: {reason}")
     for note in summary.notes:
         print(f"  note: {note}")
 

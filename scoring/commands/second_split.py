@@ -1,4 +1,4 @@
-"""``hardlook second-split``: when is each training example learned, and when forgotten for good?"""
+"""``hardlook second-split``: measure second-split forgetting time and first-split learning time."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "second-split",
         second_split,
-        "Train on one half of the examples, then on the other, halves swapped: second-split forgetting time and "
-        "first-split learning time. Goes on where it was stopped.",
+        "Train on one half of the examples, then on the other half, and again with the halves swapped, to measure "
+        "second-split forgetting time and first-split learning time. An interrupted command continues where it "
+        "stopped.",
     )
     audit_argument(command)
-    command.add_argument("--seeds", type=int, default=3, help="how many divisions to average over (default 3)")
-    command.add_argument("--epochs", type=int, help="epochs of each part (default: audit.toml's, else 15)")
+    command.add_argument("--seeds", type=int, default=3, help="number of random divisions to average over (default: 3)")
+    command.add_argument("--epochs", type=int, help="epochs on each half (default: the run's in audit.toml, else 15)")
     device_argument(command)
 
 

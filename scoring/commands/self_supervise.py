@@ -1,4 +1,4 @@
-"""``hardlook self-supervise``: how hard is each example for a model that sees no label?"""
+"""``hardlook self-supervise``: measure the difficulty of every example without labels."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "self-supervise",
         self_supervise,
-        "Train the run's model afresh on train and pool without labels, and keep each example's loss, its input "
-        "gradient and how far its features move. Goes on where it was stopped.",
+        "Train the run's model from new weights on train and pool without labels, and record each example's loss, "
+        "its input gradient and how far its features move. An interrupted command continues where it stopped.",
     )
     audit_argument(command)
     command.add_argument(
         "--objective",
         choices=["barlow", "rotation", "autoencoder"],
         default="",
-        help="default: barlow for images, autoencoder for the rest",
+        help="the training objective (default: barlow for images, autoencoder for other media)",
     )
-    command.add_argument("--epochs", type=int, default=10, help="epochs of the training (default 10)")
+    command.add_argument("--epochs", type=int, default=10, help="number of epochs (default: 10)")
     device_argument(command)
 
 

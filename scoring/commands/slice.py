@@ -1,4 +1,4 @@
-"""``hardlook slice``: find slices where the model fails for the same reason."""
+"""``hardlook slice``: find slices of examples on which the model fails for the same reason."""
 
 from __future__ import annotations
 
@@ -20,22 +20,32 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "slice",
         slice_audit_run,
-        "Find slices where the model fails for the same reason, from the "
-        "influence embeddings, with their opponents in training.",
+        "Find slices of examples on which the model fails for the same reason, by clustering influence embeddings, "
+        "with the training examples that harm them most (opponents).",
     )
     audit_argument(command)
     command.add_argument(
         "--method",
         default="kmeans",
         choices=["kmeans", "rule", "dbscan", "spectral"],
-        help="kmeans, dbscan, spectral, or rule: every slice satisfies the rule (default: %(default)s)",
+        help="the clustering method; rule: only slices that satisfy --max-accuracy and --min-size (default: "
+        "%(default)s)",
     )
-    command.add_argument("--n-slices", type=int, default=25, help="how many slices (default: %(default)s)")
-    command.add_argument("--max-accuracy", type=float, default=0.4, help="rule: at most (default: %(default)s)")
-    command.add_argument("--min-size", type=int, default=25, help="rule: at least (default: %(default)s)")
-    command.add_argument("--branching", type=int, default=3, help="rule: parts per split (default: %(default)s)")
+    command.add_argument("--n-slices", type=int, default=25, help="number of slices (default: %(default)s)")
+    command.add_argument(
+        "--max-accuracy", type=float, default=0.4, help="rule: the highest accuracy of a slice (default: %(default)s)"
+    )
+    command.add_argument(
+        "--min-size",
+        type=int,
+        default=25,
+        help="rule: the smallest number of examples in a slice (default: %(default)s)",
+    )
+    command.add_argument(
+        "--branching", type=int, default=3, help="rule: number of parts per split of the tree (default: %(default)s)"
+    )
     command.add_argument("--split", default="test", choices=["train", "test"], help="(default: %(default)s)")
-    command.add_argument("--name", help="keep the slicing under this name (default: the method)")
+    command.add_argument("--name", help="the name of the slicing (default: the method)")
 
 
 def slice_audit_run(options: argparse.Namespace) -> int:
@@ -58,7 +68,11 @@ def slice_audit_run(options: argparse.Namespace) -> int:
     with run.lock():
         summary = slice_run(audit, run, settings, options.name)
         _print_slices(summary)
-        print("  laying out the map of influence embeddings (a minute or more for tens of thousands) …", flush=True)
+        print(
+            "  computing the two-dimensional map of influence embeddings (a minute or more for tens of thousands of "
+            "examples) …",
+            flush=True,
+        )
         lay_out(audit, run, audit.seed)
     print(f"done in {time.perf_counter() - start:.0f} s. next: hardlook dashboard {options.audit} (page Slices)")
     return 0
@@ -73,7 +87,7 @@ def slice_audit(audit: Audit, run: Run, methods: list[str]) -> None:
             settings = SliceSettings(method=method, n_slices=12, min_size=5, seed=audit.seed)
             summary = slice_run(audit, run, settings)
             print(f"  slices ({method}): {len(summary['slices'])} of {summary['examples']} test examples")
-        print("  laying out the map of influence embeddings …", flush=True)
+        print("  computing the two-dimensional map of influence embeddings …", flush=True)
         lay_out(audit, run, audit.seed)
 
 
@@ -82,14 +96,14 @@ def _print_slices(summary: dict[str, Any], most: int = 5) -> None:
     slices = summary["slices"]
     print(
         f"  {len(slices)} slices of {summary['examples']:,} examples (accuracy {summary['accuracy']:.1%}); "
-        f"{summary['in_none']:,} examples in none"
+        f"{summary['in_none']:,} examples are in no slice"
     )
     if not slices:
         print(
-            "    the model makes no error on them: there is nothing to explain"
+            "    the model makes no error on these examples, so there is nothing to explain"
             if summary["accuracy"] == 1
-            else "    no group meets these settings: use --method kmeans, or (--method rule) raise --max-accuracy "
-            "or lower --min-size"
+            else "    no group of examples satisfies these settings; use --method kmeans, or with --method rule raise "
+            "--max-accuracy or lower --min-size"
         )
     for found in slices[:most]:
         shown = [

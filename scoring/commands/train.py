@@ -20,13 +20,13 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         commands,
         "train",
         train,
-        "Train the run's model with the Recorder: from the factory, or from "
-        "given weights with head and last block re-initialised.",
+        "Train the run's model and record its training dynamics. Training starts from the model factory's weights, "
+        "or from given weights with the head and the last block re-initialised.",
     )
     audit_argument(command)
-    command.add_argument("--epochs", type=int, help="how many epochs (default: audit.toml's, else 15)")
-    command.add_argument("--resume", action="store_true", help="go on after the last recorded epoch")
-    command.add_argument("--overwrite", action="store_true", help="train again, replacing the recorded training")
+    command.add_argument("--epochs", type=int, help="number of epochs (default: the run's in audit.toml, else 15)")
+    command.add_argument("--resume", action="store_true", help="continue after the last recorded epoch")
+    command.add_argument("--overwrite", action="store_true", help="train again and replace the recorded training")
     device_argument(command)
 
 
@@ -38,7 +38,7 @@ def train(options: argparse.Namespace) -> int:
     run = audit.run(options.run)
     refuse_averaged(run)
     read_data(audit)
-    train_and_tell(
+    train_and_print(
         audit, run, options.device, epochs=options.epochs, resume=options.resume, overwrite=options.overwrite
     )
     print(f"next: hardlook score {options.audit}" + (f" --run {run.name}" if options.run else ""))
@@ -51,16 +51,16 @@ def refuse_averaged(run: Run) -> None:
 
     if run.config.get("averaged"):
         raise HardlookError(
-            f"audit.toml: [run.{run.name}] averaged = true, but hardlook train keeps the trained weights and "
-            "no average (EMA) of them; remove averaged, or name the checkpoints of a training that kept one"
+            f"audit.toml: [run.{run.name}] averaged = true, but hardlook train saves the trained weights and no "
+            "moving average (EMA); remove averaged, or name the checkpoints of a training that saved the average"
         )
 
 
-def train_and_tell(audit: Audit, run: Run, device: str, **settings: Any) -> None:
-    """Train and say what was written."""
+def train_and_print(audit: Audit, run: Run, device: str, **settings: Any) -> None:
+    """Trains and prints what was written."""
     from scoring.training.trainer import train_run
 
     start = time.perf_counter()
     with run.lock():
-        told = train_run(audit, run, device=device, progress=bar, **settings)
-    print(f"  training: {told} ({time.perf_counter() - start:.1f} s)")
+        summary = train_run(audit, run, device=device, progress=bar, **settings)
+    print(f"  training: {summary} ({time.perf_counter() - start:.1f} s)")

@@ -1,1 +1,1 @@
-"""What becomes of decisions: label patches, corrected datasets, corrected metrics, and whether corrections help."""
+"""Corrections that follow from decisions: label patches, corrected datasets, corrected metrics, and their effect."""

@@ -1,4 +1,4 @@
-"""Every metric twice: on the labels as they were given, and on the labels as the review corrected them.
+"""Metrics on the given labels and on the corrected labels, side by side.
 
     original  = share of prediction = label            corrected = share of prediction = corrected label, of those kept
 

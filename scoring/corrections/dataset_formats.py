@@ -1,4 +1,4 @@
-"""Corrected labels in the formats of others: an image folder, a Hugging Face dataset, a cleanlab table, FiftyOne.
+"""The corrected dataset in other formats: image folder, Hugging Face dataset, cleanlab table, FiftyOne.
 
 Each takes the same rows (``corrected_examples``): labelled examples with label_original, label and disposition; those
 that the policy excludes are left out of datasets, those that wait for a second reader keep their label. One split at a
@@ -58,7 +58,7 @@ def export_as(fmt: str, audit: Audit, run: Run | None, log: ReviewLog, out: Path
     if fmt not in FORMATS:
         raise HardlookError(f"no format {fmt!r}; there is {', '.join(FORMATS)}")
     if audit.media != "image" and fmt != "cleanlab":
-        raise HardlookError(f"this audit's examples are of kind {audit.media}; {fmt} holds images: use csv or parquet")
+        raise HardlookError(f"this audit holds {audit.media} data, but format {fmt} holds images; use csv or parquet")
     rows = corrected_examples(audit, log)
     parts = dict(iter(rows.groupby("split", sort=False)))
     kept = {split: part[part["disposition"] != "exclude"] for split, part in parts.items()}
@@ -94,7 +94,7 @@ def _all_or_none(paths: Sequence[Path]) -> Iterator[Path]:
 
 def _refuse(path: Path) -> None:
     if path.exists():
-        raise HardlookError(f"{path} is there already; remove it or name another --out")
+        raise HardlookError(f"{path} already exists; remove it, or give another --out")
 
 
 def _new_folder(path: Path) -> Path:
@@ -129,7 +129,7 @@ def image_folder(audit: Audit, rows: pd.DataFrame, path: Path, *, copy: bool = F
     """One folder per class with links to the originals (or copies); the class folder is the corrected label."""
     for name in rows["label"].unique():
         if name in (".", "..") or "\0" in name or name.startswith("/") or ".." in Path(name).parts:
-            raise HardlookError(f"class {name!r} is no name of a folder; export as huggingface or csv instead")
+            raise HardlookError(f"class {name!r} cannot be a folder name; export as huggingface or csv instead")
     work = _new_folder(path)
     try:
         for row, original, name in _files(audit, rows):
@@ -198,9 +198,9 @@ def cleanlab_issues(audit: Audit, run: Run | None, rows: pd.DataFrame, path: Pat
     if run is not None and order is not None:
         ranked = suspicion(run, order).reindex(rows["example_id"])
     quality = 1 - (ranked.rank(method="first") - 1) / max(ranked.notna().sum() - 1, 1)
-    told = suggestions(audit, run).set_index("example_id")["suggested_label"] if run is not None else {}
+    suggested = suggestions(audit, run).set_index("example_id")["suggested_label"] if run is not None else {}
     issue = rows["disposition"].isin(["relabel", "exclude"])
-    best = rows["label"].where(rows["disposition"] != "exclude", rows["example_id"].map(told))
+    best = rows["label"].where(rows["disposition"] != "exclude", rows["example_id"].map(suggested))
     best = best.fillna(rows["label_original"])
     table = pd.DataFrame(
         {

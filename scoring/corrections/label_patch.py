@@ -1,4 +1,4 @@
-"""Label patches: what the team's decisions mean for the dataset, as files that another program can apply.
+"""Label patches: the team's decisions as files of corrected labels that other programs can apply.
 
 What becomes of an example is a policy's matter (``scoring.reviews.disposition``). A dispute, and an example that
 changed since it was reviewed, always goes to a second reader.
@@ -66,7 +66,7 @@ def corrected_labels(examples: pd.DataFrame, log: ReviewLog, policy: Mapping[str
         decided, on="example_id", suffixes=("_now", ""), validate="one_to_many"
     )
     if found["example_id"].duplicated().any():
-        raise HardlookError("the review log was opened across audits; open it with audit=NAME to export")
+        raise HardlookError("the review log was opened for all audits; open it with audit=NAME to export")
     policy = full_policy(policy)
     return _typed(pd.DataFrame([_patch_row(row, policy) for row in _records(found)], columns=PATCH_SCHEMA.names))
 
@@ -166,14 +166,16 @@ def read_patch(path: Path) -> pd.DataFrame:
     table = read_table(path) if path.suffix == ".parquet" else _read_csv(path)
     missing = [name for name in PATCH_SCHEMA.names if name not in table.column_names]
     if missing:
-        raise HardlookError(f"{path} is no label patch: it has no column {', '.join(missing)}; write it with export")
+        raise HardlookError(
+            f"{path} is not a label patch: it has no column {', '.join(missing)}; write it with `hardlook export`"
+        )
     return _typed(table.select(PATCH_SCHEMA.names).to_pandas())
 
 
 def _read_csv(path: Path) -> pa.Table:
     size = path.stat().st_size
     if not size:
-        raise HardlookError(f"{path} is empty; write it again with export")
+        raise HardlookError(f"{path} is empty; write it again with `hardlook export`")
     try:
         table = pyarrow.csv.read_csv(
             path,
@@ -187,7 +189,7 @@ def _read_csv(path: Path) -> pa.Table:
             ),
         )
     except pa.ArrowInvalid as error:
-        raise HardlookError(f"{path} cannot be read as CSV ({error}); write it again with export") from error
+        raise HardlookError(f"{path} cannot be read as CSV ({error}); write it again with `hardlook export`") from error
     columns = {name: restore(table[name]) for name in table.column_names if name in PATCH_SCHEMA.names}
     for name in ("labels", "issues"):
         if name in columns:
@@ -285,7 +287,9 @@ def _check_patch(patch: pd.DataFrame) -> None:
         raise HardlookError(f"the patch has disposition {unknown.iloc[0]!r}; needed one of {', '.join(DISPOSITIONS)}")
     lost = patch.loc[(patch["disposition"] == "relabel") & patch["new_label"].isna(), "example_id"]
     if len(lost):
-        raise HardlookError(f"the patch relabels {lost.iloc[0]!r} and names no new_label; write it again with export")
+        raise HardlookError(
+            f"the patch relabels {lost.iloc[0]!r} without a new_label; write it again with `hardlook export`"
+        )
 
 
 def _check_labels(labels: pd.DataFrame) -> None:
@@ -302,4 +306,4 @@ def _need_columns(what: str, frame: pd.DataFrame, needed: tuple[str, ...]) -> No
         raise HardlookError(f"{what} has no column {', '.join(missing)}; it needs {', '.join(needed)}")
     twice = frame.loc[frame["example_id"].duplicated(), "example_id"]
     if len(twice):
-        raise HardlookError(f"{what} names example {twice.iloc[0]!r} twice; ids must differ")
+        raise HardlookError(f"{what} names example {twice.iloc[0]!r} twice; ids must be unique")

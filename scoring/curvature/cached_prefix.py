@@ -1,5 +1,4 @@
-"""The part of a network that runs before the first chosen parameter, kept as values so that it need not run
-again.
+"""Cached outputs of the part of a network that runs before the first chosen parameter.
 
 Changing the chosen parameters changes nothing below them, so for every Hessian-vector product the outputs of
 the modules below are the same numbers. ``Prefix.find`` runs a few examples and finds the largest modules that
@@ -29,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scoring.curvature.proof import probe_gradient, same, same_gradients
+from scoring.curvature.equivalence import probe_gradient, same_gradients, same_logits
 from scoring.models.eval_mode import mapped, outputs
 
 
@@ -78,7 +77,7 @@ class Prefix:
             return None
         recorded = self._reduced(recorded)
         found = self._replayed(model, recorded)
-        if found is None or not same(found, expected):
+        if found is None or not same_logits(found, expected):
             return None
         gradients = [probe_gradient(logits, parameters) for logits in (found, expected)]
         return recorded if same_gradients(*gradients) else None
@@ -88,7 +87,7 @@ class Prefix:
         kept: dict[int, list[Any]] = {i: [] for i in range(len(self.modules))}
         with contextlib.ExitStack() as stack:
             for i, module in enumerate(self.modules):
-                stack.enter_context(_forward_of(module, _keeping(kept[i], module.forward)))
+                stack.enter_context(_forward_of(module, _storing_output(kept[i], module.forward)))
             logits = outputs(model, inputs)
         if any(len(values) != 1 or values[0] is None for values in kept.values()):
             return None, logits
@@ -116,7 +115,7 @@ class Prefix:
 
     def _reproduces(self, model: nn.Module, recorded: Recorded, expected: Tensor) -> bool:
         found = self._replayed(model, self._reduced(recorded))
-        return found is not None and same(found, expected)
+        return found is not None and same_logits(found, expected)
 
     def _replayed(self, model: nn.Module, recorded: Recorded) -> Tensor | None:
         """The logits of the upper part; None where it cannot run, say because it refuses NaN or counts its calls."""
@@ -168,7 +167,7 @@ def _forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None
             attributes.pop("forward", None)
 
 
-def _keeping(kept: list[Any], forward: Callable[..., Any]) -> Callable[..., Any]:
+def _storing_output(kept: list[Any], forward: Callable[..., Any]) -> Callable[..., Any]:
     """The same forward that keeps a copy of each output (what follows may work in place), None for no float tensor."""
 
     def keep(*args: Any, **kwargs: Any) -> Any:
@@ -200,7 +199,7 @@ def _below(model: nn.Module, parameters: Sequence[nn.Parameter], inputs: Any) ->
     """
     names = {module: name for name, module in model.named_modules()}
     calls = _Calls(names)
-    with calls.watching():
+    with calls.recording():
         outputs(model, inputs)
     wanted = {id(parameter) for parameter in parameters}
     owners = [module for module in names if any(id(p) in wanted for p in module.parameters(recurse=False))]
@@ -233,7 +232,7 @@ class _Calls:
         return self.end.get(module, float("inf"))
 
     @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
+    def recording(self) -> Iterator[None]:
         handles = [module.register_forward_pre_hook(self._enter) for module in self.modules]
         handles += [module.register_forward_hook(self._leave) for module in self.modules]
         try:

@@ -1,5 +1,4 @@
-"""The part of a model whose curvature and gradients are asked for: chosen layers, their parameters, one
-batch's losses.
+"""The layers and parameters whose curvature and gradients are computed, and the batches of the data.
 
 Influence is computed on chosen layers, because a whole network is rarely affordable and the last block and
 the head hold most of what is learnt about the classes (Wang et al. 2023, section 4). Models, layer names or
@@ -91,7 +90,10 @@ def choose(model: nn.Module, layers: str | Sequence[str] | None = None, inputs: 
     dict_keys(['2.weight', '2.bias'])
     """
     if not any(True for _ in model.parameters()):
-        raise HardlookError(f"{type(model).__name__} has no trainable parameter; influence needs at least one")
+        raise HardlookError(
+            f"{type(model).__name__} has no trainable parameter; influence needs at least one: set requires_grad on "
+            "some parameters"
+        )
     with given_back(model):
         names = (
             last_block_and_head(model, inputs) if layers is None else (layers,) if isinstance(layers, str) else layers
@@ -120,8 +122,8 @@ def _check_norms(model: nn.Module) -> None:
             and not isinstance(module, nn.modules.instancenorm._InstanceNorm)
         ):
             raise HardlookError(
-                f"{name!r} is a BatchNorm without running statistics: it mixes the examples of a batch, so none has a "
-                "gradient of its own; build the model with track_running_stats=True"
+                f"{name!r} is a BatchNorm without running statistics: it mixes the examples of a batch, so a single "
+                "example has no gradient of its own; build the model with track_running_stats=True"
             )
 
 
@@ -132,10 +134,10 @@ def batches(data: Iterable[Any], device: torch.device) -> Iterator[tuple[Any, Te
     """The (inputs, labels) batches of the data on a device; raises ``HardlookError`` for anything else in it."""
     for batch in data:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            raise HardlookError(f"data gave {type(batch).__name__}; needed batches of two: (inputs, labels)")
+            raise HardlookError(f"data yielded {type(batch).__name__}; needed batches of two: (inputs, labels)")
         inputs, labels = mapped(to_device(batch[0], device), _ordinary), torch.as_tensor(batch[1]).to(device)
         if labels.ndim == 0 or not len(labels):
-            raise HardlookError("data gave a batch without examples; needed at least one")
+            raise HardlookError("data yielded a batch without examples; needed at least one example per batch")
         yield inputs, labels
 
 
@@ -151,7 +153,7 @@ def few(data: Iterable[Any], device: torch.device) -> tuple[Any, Tensor]:
     """
     for inputs, labels in batches(data, device):
         return mapped(inputs, lambda tensor: tensor[:FEW]), labels[:FEW]
-    raise HardlookError("data holds no batch; needed at least one example")
+    raise HardlookError("data yielded no batch; needed at least one example")
 
 
 def check_reiterable(data: Iterable[Any]) -> None:

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from scoring.curvature.chosen_parameters import Chosen
+from scoring.curvature.equivalence import SAME, probe, probe_gradient, same_gradients
 from scoring.curvature.lanczos import Vector
 from scoring.curvature.products import Products
-from scoring.curvature.proof import SAME, probe, probe_gradient, same_gradients
 from scoring.models.eval_mode import outputs
 from scoring.models.losses import Loss, example_losses, widened
 

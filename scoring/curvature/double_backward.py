@@ -1,4 +1,4 @@
-"""Layers whose backward pass is right, and cheap, to differentiate once more: convolution, frozen batch norm, others.
+"""Layers with a backward pass that is correct and cheap to differentiate again: convolution, frozen batch norm, others.
 
 A Hessian-vector product by double backward differentiates the backward pass of every layer. For a convolution
 y = x ∗ w with output gradient g, cotangents (a, b) of (∂x, ∂w) give

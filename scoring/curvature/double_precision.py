@@ -1,4 +1,4 @@
-"""A model that computes in float64 for a while, at parameters moved a little, and is given back to the bit.
+"""Runs a model in float64 at slightly moved parameters, and restores it bit for bit.
 
 A finite difference of gradients tells right second derivatives from wrong ones only where its steps are far
 above rounding and far below the distance to the next kink of a ReLU: in float64, at a point in general
@@ -70,7 +70,7 @@ def in_float64(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def as_it_stands(model: nn.Module) -> Iterator[None]:
+def in_own_precision(model: nn.Module) -> Iterator[None]:
     """Inside, parameters are private copies in their own precision."""
     held = [(parameter, parameter.data) for parameter in model.parameters()]
     try:

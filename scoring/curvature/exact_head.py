@@ -1,4 +1,4 @@
-"""The exact Hessian of a softmax head, as sums that add up over shards.
+"""The exact Hessian of a softmax head, as sums that can be added over shards.
 
 For logits W x + b with x̃ = (x, 1):
 
@@ -91,13 +91,13 @@ def checked_head(features: np.ndarray, probabilities: np.ndarray) -> tuple[np.nd
     features, probabilities = (np.asarray(values, dtype=np.float64) for values in (features, probabilities))
     if features.ndim != 2 or probabilities.ndim != 2 or len(features) != len(probabilities) or not len(features):
         raise HardlookError(
-            f"features have shape {features.shape} and probabilities {probabilities.shape}; "
-            "needed (n, d) and (n, c) with the same n ≥ 1"
+            f"features have shape {features.shape} and probabilities {probabilities.shape}; needed (n, d) and (n, c) "
+            "with the same n ≥ 1"
         )
     for name, values in (("features", features), ("probabilities", probabilities)):
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-            raise HardlookError(f"{name} of row {row} are not finite; leave such examples out")
+            raise HardlookError(f"{name} of row {row} are not finite; leave out such examples")
     return features, probabilities
 
 

@@ -1,4 +1,4 @@
-"""What a forward pass must be for its curvature to mean something: differentiable, repeatable, of full precision.
+"""Checks that a forward pass is differentiable, deterministic and of full precision, as curvature needs it.
 
 A model and a few examples go in; nothing comes out, or an error of one sentence. Cost: two forward passes.
 
@@ -23,7 +23,7 @@ _HALVES = (torch.bfloat16, torch.float16)
 
 
 def check_forward(model: nn.Module, inputs: Any) -> None:
-    """Refuse logits without a gradient, of low precision, or that are others the second time.
+    """Raises ``HardlookError`` for logits without a gradient, of low precision, or that are not reproducible.
 
     Call it inside ``differentiable(model, parameters)``.
     """
@@ -31,8 +31,8 @@ def check_forward(model: nn.Module, inputs: Any) -> None:
         one = outputs(model, inputs)
     if not one.requires_grad:
         raise HardlookError(
-            "the logits carry no gradient to any of the model's weights: its forward cuts the graph (no_grad, detach, "
-            "numpy), or its weights were taken out of it; remove that"
+            "the logits have no gradient with respect to any weight of the model: its forward cuts the graph "
+            "(no_grad, detach, numpy) or does not use its weights; remove that"
         )
     if seen.dtype is not None:
         raise HardlookError(

@@ -1,4 +1,4 @@
-"""Products of the mean training-loss Hessian of chosen layers with vectors, many for the price of few.
+"""Products of vectors with the mean training-loss Hessian of chosen layers, fast for many products.
 
     H = (1/n) Σ_i ∇²ℓ(f(x_i), y_i) + l2 · I        (l2 on weight matrices; biases and norms are not penalised)
 
@@ -36,7 +36,7 @@ from scoring.curvature.double_backward import SecondOrder
 from scoring.curvature.forward import check_forward
 from scoring.curvature.lanczos import Vector
 from scoring.curvature.products import Products
-from scoring.curvature.trial import REMEDY, said, tried
+from scoring.curvature.second_derivative_check import REMEDY, check_second_derivatives, describe_failure
 from scoring.gradients import device_of
 from scoring.models.eval_mode import mapped, outputs
 from scoring.models.losses import Loss, example_losses, is_plain_cross_entropy
@@ -52,23 +52,23 @@ def hessian_products(
     loss: Loss,
     l2: float = 0.0,
     memory_budget: int = 2**31,
-    tried_before: bool = False,
+    checked_before: bool = False,
 ) -> HeadProducts | HessianProducts:
     """The fastest way to multiply by the Hessian of these layers on these data within ``memory_budget``
     bytes.
 
     Call it, and its result, inside ``differentiable(model, chosen.tensors)``. Second derivatives are tried on
-    a few examples first (``scoring.curvature.trial``), unless they were ``tried_before``. Raises
+    a few examples first (``scoring.curvature.second_derivative_check``), unless they were ``checked_before``. Raises
     ``HardlookError`` where they are wrong, the model gives other outputs the second time, the data are empty,
     or a loss is not finite.
     """
     batch = few(data, device_of(model))
     notes = []
-    if not tried_before:
+    if not checked_before:
         check_forward(model, batch[0])
-        verdict = tried(model, batch, chosen, loss, products_on_few)
+        verdict = check_second_derivatives(model, batch, chosen, loss, products_on_few)
         if verdict.wrong:
-            raise HardlookError(f"{said(chosen, verdict)}; {REMEDY}")
+            raise HardlookError(f"{describe_failure(chosen, verdict)}; {REMEDY}")
         notes = list(verdict.notes)
     products = _products(model, data, chosen, loss, l2, memory_budget)
     products.notes += notes
@@ -76,7 +76,7 @@ def hessian_products(
 
 
 def products_on_few(model: nn.Module, data: list[Any], chosen: Chosen, loss: Loss) -> HeadProducts | HessianProducts:
-    """The products of a few examples, in the way in which those of many will be made: what ``trial`` tries."""
+    """Returns the products over a few examples, by the method used for many (for ``second_derivative_check``)."""
     return _products(model, data, chosen, loss, 0.0, 2**31, NO_PREFIX)
 
 
@@ -250,8 +250,8 @@ class HessianProducts(Products):
         for number, (inputs, labels) in zip(left, again, strict=True):
             if not torch.equal(labels, self.labels[number]) or not _close(_sums(inputs), self.sums[number]):
                 raise HardlookError(
-                    "data came in another order, or changed, the second time; pass a DataLoader with shuffle=False "
-                    "and no random transform"
+                    "the second pass over data returned other examples or another order; pass a DataLoader with "
+                    "shuffle=False and no random transform"
                 )
             yield inputs, labels
 
@@ -274,7 +274,11 @@ def _close(one: list[Tensor], two: list[Tensor]) -> bool:
 
 def _kept_more(prefix: Prefix) -> str:
     """What to say where some batch could not be run from what the first examples needed."""
-    how = "all of their outputs are kept" if prefix.modules else "they run again for each product, which is slower"
+    how = (
+        "all of their outputs are kept in memory"
+        if prefix.modules
+        else "they run again for every product, which is slower"
+    )
     return f"the layers below the chosen ones run differently for some examples than for the first ones: {how}"
 
 

@@ -1,4 +1,4 @@
-"""Symmetric Lanczos with full reorthogonalisation: the ends of a spectrum from matrix-vector products alone.
+"""Symmetric Lanczos with full reorthogonalisation: extreme eigenvalues from matrix-vector products.
 
 After P products with a symmetric H, an orthonormal basis Q (P vectors) and a tridiagonal T satisfy
 

@@ -55,13 +55,13 @@ class Size:
     def __str__(self) -> str:
         return (
             f"{self.parameters:,} parameters, {self.products} Hessian products, rank {self.rank}: "
-            f"{self.bytes / 1e9:.2g} GB for the basis and the factors, "
-            f"up to {max(self.bytes, self.memory_budget) / 1e9:.2g} GB with cached activations and graphs"
+            f"{self.bytes / 1e9:.2g} GB for the basis and the factors, up to "
+            f"{max(self.bytes, self.memory_budget) / 1e9:.2g} GB with cached activations and graphs"
         )
 
 
 def size_of(chosen: Chosen, *, arnoldi_dim: int = 500, rank: int = 100, memory_budget: int = MEMORY_BUDGET) -> Size:
-    """P and r as asked, lowered with a note where the problem is smaller or the basis would not fit the
+    """Returns P and r as requested, reduced with a note where the problem is smaller or the basis would not fit the
     budget.
 
     Raises ``HardlookError`` where fewer than two products fit, or where P or r is below one.
@@ -90,11 +90,11 @@ def size_of(chosen: Chosen, *, arnoldi_dim: int = 500, rank: int = 100, memory_b
     )
 
 
-def _lowered(name: str, asked: int, got: int, p: int, fits: int) -> list[str]:
-    if got == asked:
+def _lowered(name: str, requested: int, got: int, p: int, fits: int) -> list[str]:
+    if got == requested:
         return []
-    why = f"the memory budget holds {fits} products" if fits < min(p, asked) else f"the layers hold {p} parameters"
-    return [f"{name} lowered from {asked} to {got}: {why}"]
+    why = f"the memory budget holds {fits} products" if fits < min(p, requested) else f"the layers hold {p} parameters"
+    return [f"{name} reduced from {requested} to {got}: {why}"]
 
 
 # -- the low-rank inverse ------------------------------------------------------------------------------------
@@ -132,9 +132,10 @@ class CurvatureReport:
         lines = [
             f"layers {', '.join(self.layers) or 'all'}: {self.parameters:,} parameters, {self.examples:,} examples",
             f"rank {self.rank} of {self.rank_requested} from {self.products} Hessian products ({self.way})",
-            f"eigenvalues {self.eigenvalues[0]:.3g} to {self.eigenvalues[-1]:.3g}, "
-            f"largest relative residual {max(self.residuals):.2g}",
-            f"negative curvature: {self.negative_share:.1%} of the Ritz values, {self.negative_mass:.2g} of their mass",
+            f"eigenvalues {self.eigenvalues[0]:.3g} to {self.eigenvalues[-1]:.3g}, largest relative residual "
+            f"{max(self.residuals):.2g}",
+            f"negative curvature: {self.negative_share:.1%} of the estimated eigenvalues, {self.negative_mass:.2g} of "
+            "their mass",
             f"{self.seconds:.1f} s{peak}",
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
@@ -160,8 +161,8 @@ def factorise(
 ) -> Factors:
     """Run Lanczos and keep the largest positive Ritz pairs above ``floor`` · λ_max.
 
-    ``rank``: r as the caller asked for it, for the report. ``advance`` is called after each product.
-    Deterministic for a seed. Raises ``HardlookError`` where no positive curvature is found.
+    ``rank``: the requested r, for the report. ``advance`` is called after each product. Deterministic for a seed.
+    Raises ``HardlookError`` where no positive curvature is found.
     """
     start = time.perf_counter()
     krylov = lanczos(products, products.chosen.tensors, size.products, seed=seed, advance=advance)
@@ -179,7 +180,7 @@ def _positive(ritz: Ritz, floor: float) -> np.ndarray:
     if not len(kept):
         raise HardlookError(
             f"no positive curvature in {len(ritz.values)} dimensions (largest eigenvalue {ritz.values.max():.3g}): the "
-            "model is saturated, or far from a minimum; choose other layers, or pass the l2 it was trained with"
+            "model is saturated, or far from a minimum; choose other layers, or pass the l2 penalty of its training"
         )
     return kept
 
@@ -212,17 +213,20 @@ def _notes(report: CurvatureReport, size: Size) -> list[str]:
     """What a reader of the numbers should know."""
     notes = []
     if report.rank < size.rank:
-        notes.append(f"rank {report.rank} instead of {size.rank}: only so many eigenvalues are positive and not noise")
+        notes.append(
+            f"rank {report.rank} instead of {size.rank}: only that many eigenvalues are positive and above the noise "
+            "floor"
+        )
     loose = sum(residual > WELL_CONVERGED for residual in report.residuals)
     if loose:
         notes.append(
-            f"{loose} of {report.rank} eigenvalues have residuals above {WELL_CONVERGED:.0%} of themselves: "
-            "raise arnoldi_dim or lower rank"
+            f"{loose} of {report.rank} eigenvalues have relative residuals above {WELL_CONVERGED:.0%} (not "
+            "converged): raise arnoldi_dim or lower rank"
         )
     if report.negative_share:
         notes.append(
-            f"negative curvature in {report.negative_share:.1%} of the Ritz values: the model is not at a "
-            "minimum of this loss, and those directions are left out"
+            f"{report.negative_share:.1%} of the estimated Hessian eigenvalues are negative: the model is not at a "
+            "minimum of this loss, and these directions are left out"
         )
     return notes
 

@@ -1,4 +1,4 @@
-"""What all ways of multiplying by a Hessian share.
+"""The common base of the methods that multiply by a Hessian.
 
     H = (1/n) Σ_i ∇²ℓ(f(x_i), y_i) + l2 · I        (l2 on weight matrices; biases and norms are not penalised)
 
@@ -43,7 +43,7 @@ class Products:
                 part.add_(v, alpha=self.l2)
             if not part.isfinite().all():
                 raise HardlookError(
-                    f"the gradient of {name} is not finite when differentiated again; look at the weights, and at "
+                    f"the gradient of {name} has a second derivative that is not finite; check the weights, and "
                     "functions with infinite slope (sqrt, norm or log at 0)"
                 )
         return product

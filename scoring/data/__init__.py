@@ -1,4 +1,4 @@
-"""Examples: where they come from (``adapters``), how they are read, their labels, ids, pictures, copies and neighbours.
+"""Examples: where they come from (``adapters``), how they are read, their labels, ids, images, copies and neighbours.
 
 No torch. Nothing here knows a model.
 """

@@ -1,4 +1,4 @@
-"""The line `classes = […]` that is suggested where audit.toml has none, in the order that the data's own library uses.
+"""The suggested line `classes = […]` for an audit.toml without classes, in the order of the data's usual library.
 
 A model's outputs follow the numbering of the library that read its training data, so a suggestion in any other order
 would swap classes: names that the data itself lists (``ClassLabel``, torchvision's ``classes``) as they are; folders as
@@ -19,10 +19,10 @@ from scoring.data.labels import is_none, number, plain, toml_text
 
 TEXT = (
     "sorted as text, as torchvision's ImageFolder, scikit-learn's LabelEncoder and Hugging Face's "
-    "class_encode_column do"
+    "class_encode_column sort"
 )
 NUMBERS = "sorted as numbers"
-OWN = "as the data itself numbers them"
+OWN = "in the order of the data's own indices"
 GAPS = 10  # times as many numbers as labels were found: then they are ids, not indices
 
 
@@ -47,7 +47,7 @@ def classes_line(
     return "classes = [" + ", ".join(f'"{toml_text(name)}"' for name in unique) + "]"
 
 
-def told_order(found: Iterable[Any], order: Sequence[str] | None = None, as_text: bool = False) -> str:
+def describe_order(found: Iterable[Any], order: Sequence[str] | None = None, as_text: bool = False) -> str:
     """In words, the order of ``classes_line``."""
     if order:
         return OWN

@@ -1,4 +1,4 @@
-"""How far each column of a vector lies from its class: what makes one row of numbers unusual.
+"""Deviations of each column of a vector from its class, which show what makes a row unusual.
 
 For the value v of column j of an example of class c, the robust z-score (Iglewicz and Hoaglin 1993)
 
@@ -107,7 +107,7 @@ class Deviations:
         return robust_z(values, *group)
 
 
-def keep_deviations(
+def write_deviations(
     audit: Audit, table: pa.Table, columns: Sequence[str] | None, units: Mapping[str, str] | None = None
 ) -> None:
     """Write centre and spread of each column within each class of train; what ingest does for vectors.

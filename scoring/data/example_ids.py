@@ -1,4 +1,4 @@
-"""Ids of examples: what every file of an audit is joined on.
+"""Ids of examples, on which all files of an audit are joined.
 
 The user's own; else the path relative to the audit's folder (for files elsewhere: relative to their source,
 with the split before it); else the first 16 digits of the fingerprint. A path or content that comes again
@@ -29,7 +29,7 @@ class Ids:
     def own(self, name: str, source: Source, row: int) -> str:
         """The user's own id; one that comes twice is kept for one error at the end."""
         if not name:
-            raise source.error(f": the id of row {row} is empty; every example needs its own")
+            raise source.error(f": the id of row {row} is empty; every example needs a unique id")
         name = source.id_prefix + name
         if name in self.taken:
             self.twice.append(name)
@@ -54,7 +54,7 @@ class Ids:
 
     def _take(self, name: str) -> str:
         if "\0" in name:
-            raise HardlookError(f"the id {name!r} has a NUL character; ids are text without it")
+            raise HardlookError(f"the id {name!r} contains a NUL character; remove it")
         self.taken.add(name)
         return name
 
@@ -63,8 +63,8 @@ class Ids:
         if self.twice:
             shown = ", ".join(map(repr, sorted(set(self.twice))[:5]))
             raise HardlookError(
-                f"{len(set(self.twice))} ids are given to more than one example: {shown}; ids must differ across "
-                'all [[data]] tables; make them so, or give each table its id_prefix, e.g. id_prefix = "test/"'
+                f"{len(set(self.twice))} ids are used by more than one example: {shown}; ids must be unique across "
+                'all [[data]] tables; change them, or give each table an id_prefix, e.g. id_prefix = "test/"'
             )
 
 
@@ -80,7 +80,7 @@ def path_name(source: Source, path: str | None, name: str, split: str) -> str:
 
 
 def known_ids(source: Source, listing: Listing, ids: Ids) -> list[str] | None:
-    """The ids of a source before it is read; None where only its content tells them."""
+    """Returns the ids of a source before it is read; None if they depend on the content."""
     if listing.ids is not None:
         return [ids.own(name, source, row) for row, name in enumerate(listing.ids)]
     if listing.names is None:

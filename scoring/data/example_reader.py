@@ -1,7 +1,7 @@
-"""Reading one example, and remembering what was read.
+"""Reads one example, and caches what was read.
 
 ``read_example``: one row of a source → fingerprint, thumbnail and kept original, or the reason why not.
-``Memory``: what earlier readings found, by example_id, in small Parquet parts that follow the pictures to the
+``Memory``: what earlier readings found, by example_id, in small Parquet parts that follow the images to the
 disk, so that a killed ingest loses at most one part.
 
 Cost: one read, and one decode where the content is new. Known limits: editing a module that a loader imports
@@ -73,7 +73,7 @@ class Reading:
     huge: bool = False
 
     def light(self) -> Reading:
-        """The same without its pictures."""
+        """The same without its images."""
         return replace(self, thumbnail=None, kept=None)
 
 
@@ -131,7 +131,7 @@ def reason(error: BaseException) -> str:
         FileNotFoundError: "there is no such file",
         PermissionError: "permission denied",
         IsADirectoryError: "is a folder, not a file",
-        MemoryError: "too large for this machine's memory",
+        MemoryError: "is too large for this machine's memory",
     }
     if isinstance(error, HardlookError):
         return str(error)
@@ -167,7 +167,7 @@ def _keep_text(reading: Reading, source: Source, row: int, path: str | None, con
     """The beginning as JSON, which a page draws as text, and for what is no file the text as UTF-8."""
     text = source.original(row, path, content)
     if not isinstance(text, str) or not text.strip():
-        raise HardlookError(f"holds no text but {text!r:.40}")
+        raise HardlookError(f"contains {text!r:.40} instead of text")
     reading.thumbnail = json.dumps({"text": text[:HEAD]}).encode()
     reading.kept = text.encode("utf8") if path is None or source.loader else None
 
@@ -182,14 +182,14 @@ def _refuse_non_finite(original: Any) -> None:
         return
     wrong = int((~np.isfinite(as_array(original))).sum())
     if wrong:
-        raise HardlookError(f"{wrong} of its values are empty or not finite")
+        raise HardlookError(f"{wrong} of its values are missing or not finite")
 
 
 # ----------------------------------------------------------------------------------------------------- memory
 
 
 def recipe(source: Source) -> str:
-    """What the pictures of a source depend on besides its content: how it is read, and the loader's code."""
+    """What the images of a source depend on besides its content: how it is read, and the loader's code."""
     facts = {name: getattr(source, name, None) for name in ("loader", "mode", "layout", "shape", "media")}
     if source.media == "text":
         facts["head"] = HEAD
@@ -211,7 +211,7 @@ SCHEMA = pa.schema(
 
 
 class Memory:
-    """What is known of each example that has its pictures: fingerprint, size, time, and how it was read."""
+    """What is known of each example that has its images: fingerprint, size, time, and how it was read."""
 
     def __init__(self, audit: Audit):
         self.folder = audit.ingest_folder
@@ -232,7 +232,7 @@ class Memory:
         return Remembered(*row[1:4]) if row and row[4] == method else None
 
     def fingerprints(self, method: str) -> Collection[str]:
-        """Fingerprints of which some example has its pictures; used where ids come from content."""
+        """Fingerprints of which some example has its images; used where ids come from content."""
         return self._by_content.get(method, frozenset())
 
     def pictured(self, example_id: str) -> bool:
@@ -257,7 +257,7 @@ class Memory:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was added: pictures first, then the note that they are there."""
+        """Write what was added: images first, then the note that they are there."""
         self.thumbnails.write_part(self._thumbnails)
         self.originals.write_part(self._kept)
         if self._new:

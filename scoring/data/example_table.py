@@ -1,4 +1,4 @@
-"""The example table while it grows, source by source, and the Arrow table that it becomes.
+"""Builds the example table source by source, and converts it to Arrow.
 
 ``add_source`` appends what was read of one source to ``Rows``; ``example_table`` joins all of them: the fixed
 columns, then the dataset's own as ``meta.<name>``, null where a source has none and text where two sources
@@ -87,13 +87,12 @@ def add_source(
         rows.notes.append(missing)
     if huge := [own for own, reading in made if reading.huge]:
         rows.notes.append(
-            f"data[{source.number}]: {len(huge)} pictures unpack to more pixels than Pillow takes for harmless, the "
-            f"first {huge[0]!r}: shrink them, or make sure that they are meant"
+            f"data[{source.number}]: {len(huge)} images have more pixels than Pillow's safety limit, the first "
+            f"{huge[0]!r}: make them smaller, or check that their size is intended"
         )
     if left_out:
         rows.notes.append(
-            f"data[{source.number}]: columns of lists, structures or bytes are left out, since no page could "
-            f"filter by them: {', '.join(left_out)}"
+            f"data[{source.number}]: columns of lists, structs or bytes are not kept as metadata: {', '.join(left_out)}"
         )
     rows.lengths.append(n)
     rows.turned += [source.number] if audit.media == "image" and source.turns else []
@@ -114,8 +113,8 @@ def _where_files_are_missing(source: Source, listing: Listing, made: list[tuple[
 def _agree_on_columns(source: Source, columns: list[str] | None, rows: Rows) -> None:
     if columns and rows.vector_columns and columns != rows.vector_columns:
         raise source.error(
-            f" has the columns {columns[:5]}…, the table before {rows.vector_columns[:5]}…; "
-            "all sources need the same, in the same order"
+            f" has the columns {columns[:5]}…, the table before {rows.vector_columns[:5]}…; all sources need the same "
+            "columns in the same order"
         )
     rows.vector_columns = columns or rows.vector_columns
 
@@ -142,8 +141,8 @@ def example_table(audit: Audit, rows: Rows) -> tuple[pa.Table, dict[str, Any]]:
         )  # the sources whose pictures are turned by their EXIF orientation before the transform
     if rows.unreadable == sum(rows.lengths):
         raise HardlookError(
-            f"none of the {rows.unreadable} examples can be read; the first, "
-            f"{rows.columns['example_id'][0]!r}: {'; '.join([rows.columns['problem'][0], *rows.missing])}"
+            f"none of the {rows.unreadable} examples can be read; the first, {rows.columns['example_id'][0]!r}: "
+            f"{'; '.join([rows.columns['problem'][0], *rows.missing])}"
         )
     return pa.table(columns), facts
 

@@ -1,7 +1,7 @@
 """The example table: one row per example, joined to everything else on ``example_id`` alone.
 
 ``ingest`` makes it from the audit's ``[[data]]`` tables (``scoring.data.ingest``; one of ``scoring.data.adapters``
-reads each). Here: reading the table, reading originals for a model, pictures of full size for a page, verified
+reads each). Here: reading the table, reading originals for a model, images of full size for a page, verified
 labels, exact duplicates.
 
 Inputs → outputs: an audit with its files → data frames, originals, bytes. Cost: a read of the columns asked
@@ -105,14 +105,14 @@ class Originals:
         """The bytes of an example's encoded picture; None where the source holds none, or code of the user's reads
         them."""
         reading = self._sources[source]
-        if reading.loader or reading.told_by_items:
+        if reading.loader or reading.labels_from_items:
             return None
         reference = self._row(source, row, 0)
         content = reading.content(int(row), str(self.audit.root / reference) if reference is not None else None)[0]
         return content if isinstance(content, bytes) and not is_npy(content) else None
 
     def turns(self, source: int) -> bool:
-        """Whether a source's pictures reach the transform with their EXIF orientation applied."""
+        """Whether a source's images reach the transform with their EXIF orientation applied."""
         return self._sources[source].turns
 
     def label(self, source: int, row: int) -> str | None:

@@ -1,4 +1,4 @@
-"""The EXIF orientation of a picture: read, applied to it, applied to values that lie over it.
+"""The EXIF orientation of an image: reads it, and applies it to images and to arrays over them.
 
 Cameras store a turned picture as the sensor saw it, with a number of 1…8 that says how to turn it (EXIF 2.3, tag
 0x0112). Inputs → outputs: Pillow images and arrays → the same, upright. Cost: one copy where something is turned. Known

@@ -1,4 +1,4 @@
-"""Originals as pictures that a browser can show: decoding, eight-bit conversion, thumbnails.
+"""Images for the browser: decoding, conversion to eight bits, thumbnails.
 
 Everything here is a pure function of bytes, Pillow images and arrays. *Original* = what a source holds (file
 bytes, a Pillow image, an array, a tensor, text), before any transform; *picture* = a Pillow image of mode L,
@@ -6,7 +6,7 @@ RGB or RGBA, with its EXIF orientation applied.
 
 How values become grey levels: ``uint8`` as they are; booleans 0 and 255; floats within [0, 1] times 255;
 everything else (16-bit, 32-bit, floats beyond [0, 1]) is windowed: the picture's own lowest value becomes
-black, its highest white. Two such pictures can therefore not be compared in brightness.
+black, its highest white. Two such images can therefore not be compared in brightness.
 
 Cost: one decode and one resize; a JPEG is decoded at reduced size. Known limits: colour profiles are not
 applied; of an animation or a volume the first frame or the first three channels are shown. Pillow decodes 16-bit
@@ -94,9 +94,9 @@ def open_picture(data: bytes) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # is_huge tells it, with the file's name
             image = Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError as error:
-        raise HardlookError(f"not a picture: it starts with {data[:8]!r}") from error
+        raise HardlookError(f"not an image: it starts with {data[:8]!r}") from error
     except Image.DecompressionBombError as error:
-        raise HardlookError(f"far too large when unpacked ({error}); shrink it, or read it with a loader") from error
+        raise HardlookError(f"too large when decoded ({error}); make it smaller, or read it with a loader") from error
     return image
 
 
@@ -119,7 +119,7 @@ def load(image: Image.Image) -> None:
     try:
         image.load()
     except Exception as error:  # Pillow's decoders raise whatever a broken file makes them trip over
-        raise HardlookError(f"the {image.format} picture is broken: {error}") from error
+        raise HardlookError(f"the {image.format} image is damaged: {error}") from error
 
 
 def is_png(data: bytes) -> bool:
@@ -191,7 +191,7 @@ def channels_last(array: np.ndarray) -> np.ndarray:
         return array
     if array.ndim != 3:
         needed = "(h, w), (h, w, c) or (c, h, w)"
-        raise HardlookError(f"an array of shape {array.shape} is no picture; needed {needed}")
+        raise HardlookError(f"an array of shape {array.shape} is not an image; needed {needed}")
     first, _, last = array.shape
     if last not in (1, 3, 4) and (first in (1, 3, 4) or first < last):
         array = np.moveaxis(array, 0, -1)
@@ -223,7 +223,7 @@ def as_array(value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "buif":
         found = f"{type(value).__name__} of {array.dtype}"
-        raise HardlookError(f"{found} is no example; needed an image or numbers")
+        raise HardlookError(f"{found} is not an example; needed an image or numbers")
     return array
 
 
@@ -327,7 +327,7 @@ def is_huge(data: bytes) -> bool:
 def browser_picture(data: bytes) -> tuple[bytes, str]:
     """Encoded picture → (bytes, MIME type) that a browser shows upright and in its right colours.
 
-    What a browser shows by itself passes untouched; CMYK, 16-bit, TIFF and rotated pictures become PNG.
+    What a browser shows by itself passes untouched; CMYK, 16-bit, TIFF and rotated images become PNG.
     """
     image = open_picture(data)
     kind = SHOWN.get(image.format or "")

@@ -1,4 +1,4 @@
-"""Ingest: read every source of an audit into the example table, its thumbnails and its kept originals.
+"""Ingest: reads every source of an audit into the example table, thumbnails and stored originals.
 
 Each example is read once, in threads: fingerprint, thumbnail, and a lossless copy of what is no file. What
 was read is remembered in small parts, so a killed ingest continues where it was, and a later one decodes only
@@ -6,7 +6,7 @@ what changed: a file of the same size and time is not even opened. The example t
 written last, each atomically.
 
 Inputs → outputs: ``audit.toml`` and the data → ``examples.parquet``, ``thumbnails.arrow``, ``media.arrow``,
-``examples.json``. Cost: one decode per new or changed example; memory holds one part of pictures (64 MB) and
+``examples.json``. Cost: one decode per new or changed example; memory holds one part of images (64 MB) and
 the table. Known limits: a file that changes while keeping its size and its time of modification goes
 unnoticed.
 """
@@ -31,8 +31,8 @@ from scoring.audit.progress import Progress, silent
 from scoring.audit.storage import read_metadata, read_table, remove_abandoned, write_json, write_table
 from scoring.data.adapters import open_sources
 from scoring.data.adapters.base import Listing, Source
-from scoring.data.class_order import classes_line, told_order
-from scoring.data.column_statistics import keep_deviations
+from scoring.data.class_order import classes_line, describe_order
+from scoring.data.column_statistics import write_deviations
 from scoring.data.duplicates import count_duplicates
 from scoring.data.example_ids import Ids, known_ids
 from scoring.data.example_reader import Memory, Reading, read_example, recipe
@@ -55,7 +55,7 @@ class Ingest:
     ``splits``: per split its examples, unlabelled ones, problems, and the number in each class. ``problems``:
     id and reason of each example that cannot be used. ``added``, ``changed`` (other content), ``relabelled``
     and ``removed`` count against the table before. ``decoded``: how many were decoded this time. ``skipped``:
-    files passed over. ``reading``: how the EXIF orientation of each source's pictures is treated. ``notes``: sentences
+    files passed over. ``reading``: how the EXIF orientation of each source's images is treated. ``notes``: sentences
     on how the data was read that a user should know of.
     """
 
@@ -93,7 +93,7 @@ def ingest(audit: Audit, *, progress: Progress | None = None, workers: int | Non
         if before is None or not before.equals(table) or read_metadata(audit.examples_path) != metadata:
             write_table(audit.examples_path, table, metadata)
         if audit.media == "vector":
-            keep_deviations(audit, table, rows.vector_columns, rows.units)
+            write_deviations(audit, table, rows.vector_columns, rows.units)
         found = _summary(sources, table, before, rows, time.perf_counter() - start)
         write_json(audit.ingest_path, asdict(found))
         return found
@@ -127,7 +127,7 @@ def _need_classes(audit: Audit, sources: Sequence[Source], listings: Sequence[Li
     """Without classes in audit.toml: an error that lists the labels found, as the line to paste."""
     if not sum(map(len, listings)):
         skipped = ", ".join([name for listing in listings for name in listing.skipped][:3])
-        hint = f"; files of other kinds were passed over: {skipped}" if skipped else ""
+        hint = f"; skipped files of other types: {skipped}" if skipped else ""
         raise HardlookError(f"the [[data]] tables of {audit.root / 'audit.toml'} hold no examples{hint}")
     if audit.classes:
         return
@@ -135,16 +135,16 @@ def _need_classes(audit: Audit, sources: Sequence[Source], listings: Sequence[Li
     for source, listing in zip(sources, listings, strict=True):
         if listing.labels is not None:
             found += listing.labels
-        elif source.told_by_items and source.split != "pool":
+        elif source.labels_from_items and source.split != "pool":
             found += [_raw_label(source, row) for row in range(len(listing))]
     order = next((names for names in (source.names_of_classes() for source in sources) if names), None)
     if not order and all(is_none(plain(label)) for label in found):
         hint = next(
             (listing.unlabelled for source, listing in zip(sources, listings, strict=True) if source.split != "pool"),
-            "all of it is in the pool",
+            "all examples are in the pool",
         )
         raise HardlookError(
-            f"audit.toml names no classes, and no example has a label to tell them: the first {hint}; write "
+            f"audit.toml has no classes, and no example has a label to derive them from: the first {hint}; write "
             "classes = […] in the order of the model's outputs"
         )
     as_text, renamed = (
@@ -152,15 +152,14 @@ def _need_classes(audit: Audit, sources: Sequence[Source], listings: Sequence[Li
         {k: v for source in sources for k, v in (source.label_map or {}).items()},
     )
     raise HardlookError(
-        "audit.toml names no classes; add this line above the first table, in the order of the model's "
-        f"outputs:\n{classes_line(found, order, as_text, renamed)}\nHere they are "
-        f"{told_order(found, order, as_text)}; if the "
-        "training numbered them otherwise, put them in that order"
+        "audit.toml has no classes; add this line above the first table, in the order of the model's outputs:\n"
+        f"{classes_line(found, order, as_text, renamed)}\n"
+        f"Here they are {describe_order(found, order, as_text)}; if training used another order, use that order"
     )
 
 
 def _raw_label(source: Source, row: int) -> Any:
-    """The label that comes with an item; none of an item that cannot be read, which is told when it is its turn."""
+    """Returns an item's raw label; None for an unreadable item, which is reported when it is read."""
     try:
         return source.item(row)[1]
     except Exception:  # noqa: BLE001  code of others; the reader of items keeps the reason
@@ -229,7 +228,7 @@ def _read_source(
     pool: ThreadPoolExecutor,
     advance: Callable[[int], object],
 ) -> list[tuple[str, Reading]]:
-    """(id, reading) of every row of one source; pictures go to their files part by part."""
+    """(id, reading) of every row of one source; images go to their files part by part."""
     method, labels = recipe(source), _labels(source)
     made: list[tuple[str, Reading]] = []
 
@@ -305,19 +304,19 @@ def _summary(sources: Sequence[Source], table: pa.Table, before: pa.Table | None
         decoded=rows.decoded,
         duplicates=count_duplicates(examples),
         skipped=_shortened(rows.skipped),
-        reading=_told_exif(sources),
+        reading=_exif_sentences(sources),
         notes=rows.notes,
         seconds=round(seconds, 2),
     )
 
 
-def _told_exif(sources: Sequence[Source]) -> list[str]:
+def _exif_sentences(sources: Sequence[Source]) -> list[str]:
     """How EXIF orientations are treated, one sentence for the sources that are alike."""
-    told: dict[str, list[str]] = {}
+    by_sentence: dict[str, list[str]] = {}
     for source in sources:
-        if sentence := source.told_exif():
-            told.setdefault(sentence, []).append(f"data[{source.number}]")
-    return [f"{', '.join(names)}: {sentence}" for sentence, names in told.items()]
+        if sentence := source.describe_exif():
+            by_sentence.setdefault(sentence, []).append(f"data[{source.number}]")
+    return [f"{', '.join(names)}: {sentence}" for sentence, names in by_sentence.items()]
 
 
 def _shortened(names: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Labels as datasets write them → class names: one label per example, or a clear refusal.
+"""Converts the labels of a dataset to class names: one label per example, or an error.
 
 A label is looked up by name before it is ever an index into ``classes``: as text ("True", "cat"), and as a number among
 class names that are numbers (1, 1.0 and "1.0" are the class "1"). Only where it is no name is a whole number, or a
@@ -75,12 +75,12 @@ class Labels:
 
     @property
     def note(self) -> str | None:
-        """What to tell of the labels found so far: that the data's own class names told nothing."""
+        """The note on the labels found so far, if none of the data's own class names is in ``classes``."""
         if not self._strange or "index" not in self._ways:
             return None
         return (
-            f"none of the data's own class names ({_shown(self._strange)}) is in `classes`; its labels are taken as "
-            "indices into it"
+            f"none of the data's own class names ({_shown(self._strange)}) is in `classes`; its labels are read as "
+            "indices into `classes`"
         )
 
     def _find(self, raw: Any) -> str | None:
@@ -109,8 +109,8 @@ class Labels:
         own = self.own or []
         if not 0 <= raw < len(own):
             raise HardlookError(
-                f"{raw} is no index into the data's own {len(own)} classes ({_shown(own)}); "
-                f'correct it, or name it: label_map = {{ "{raw}" = "…" }} in its [[data]]'
+                f"{raw} is not an index into the data's own {len(own)} classes ({_shown(own)}); correct it, or map "
+                f'it: label_map = {{ "{raw}" = "…" }} in its [[data]]'
             )
         name = own[raw]
         name = self.label_map.get(name, name)
@@ -122,18 +122,18 @@ class Labels:
         """The class at an index, where an index is what a number can mean."""
         if self._misplaced is not None:
             raise HardlookError(
-                f"{raw!r} is not in classes, and as an index it would contradict the class {self._misplaced!r}, "
-                f"which is number {self.classes.index(self._misplaced)} there; say what each label is with label_map = "
-                f'{{ "{raw}" = "…" }} in its [[data]]'
+                f"{raw!r} is not in classes, and read as an index it would contradict the class {self._misplaced!r}, "
+                f"which is number {self.classes.index(self._misplaced)} there; map each label with label_map = {{ "
+                f'"{raw}" = "…" }} in its [[data]]'
             )
         if 0 <= index < len(self.classes):
             return self.classes[index]
         raise HardlookError(
-            f"{raw} is no index into the {len(self.classes)} classes (0…{len(self.classes) - 1}); "
+            f"{raw} is not an index into the {len(self.classes)} classes (0…{len(self.classes) - 1}); "
             + (
-                f"labels that are counted from one need {counted_from_one(self.classes)} in their [[data]]"
+                f"labels that start at one need {counted_from_one(self.classes)} in their [[data]]"
                 if index == len(self.classes)
-                else f'complete `classes` in audit.toml, or name it: label_map = {{ "{raw}" = "…" }} in its [[data]]'
+                else f'complete `classes` in audit.toml, or map it: label_map = {{ "{raw}" = "…" }} in its [[data]]'
             )
         )
 
@@ -145,17 +145,16 @@ class Labels:
         self._ways.setdefault(way, raw)
         if len(self._ways) == 2:
             raise HardlookError(
-                f"{self._ways['name']!r} is the name of a class, but {self._ways['index']!r} in the same column "
-                f"could only be "
-                f"an index into `classes`; write all labels as names, or say what the number is with label_map = "
-                f'{{ "{self._ways["index"]}" = "…" }} in its [[data]]'
+                f"{self._ways['name']!r} is the name of a class, but {self._ways['index']!r} in the same column could "
+                "only be an index into `classes`; write all labels as names, or map the number with label_map = { "
+                f'"{self._ways["index"]}" = "…" }} in its [[data]]'
             )
         return name
 
     def _not_a_class(self) -> str:
         return (
-            f"not in classes ({_shown(self.classes)}); add it to `classes` in audit.toml, or rename it by label_map in "
-            "its [[data]]"
+            f"not in classes ({_shown(self.classes)}); add it to `classes` in audit.toml, or map it to a class with "
+            "label_map in its [[data]]"
         )
 
 
@@ -265,8 +264,8 @@ def is_none(raw: Any) -> bool:
 def multi_label(raw: Any) -> HardlookError:
     """The one refusal of labels that hold several classes."""
     return HardlookError(
-        f"the label {str(raw)!r:.80} holds several classes; hardlook audits one label per example "
-        "(multi-class); split the data into one audit per class, or keep one label"
+        f"the label {str(raw)!r:.80} holds several classes; hardlook audits one label per example (multi-class); "
+        "split the data into one audit per class, or keep one label"
     )
 
 

@@ -1,4 +1,4 @@
-"""Nearest neighbours of every example on the model's features, and what they say of its label.
+"""Nearest neighbours of every example in the model's feature space, and their labels.
 
 The distance is the cosine distance 1 − cos(x, y) between inputs of the head at the last checkpoint. Every
 example's neighbours are *labelled training examples* other than itself:

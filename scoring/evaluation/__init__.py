@@ -1,5 +1,4 @@
-"""Numbers about scores: how hard their ends are, how they agree, how steady they are, how well they find
-errors.
+"""Evaluation of scores: error per decile, correlation, stability, and detection of label errors.
 
 A door with one room per question: ``ranking`` (class normalisation, error per decile, the measured hard end),
 ``agreement`` (rank correlation, overlap, disagreement), ``stability`` (run against run), ``detection``

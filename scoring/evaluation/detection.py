@@ -1,5 +1,4 @@
-"""How well a score finds wrong labels, where the truth is known: curves, areas, and the distance of two
-groups.
+"""Detection of wrong labels by a score, where verified labels exist: curves, areas, and the distance of two groups.
 
 *Suspicion* is a score turned so that higher is inspected first; *wrong* says whose label is known to be
 wrong.

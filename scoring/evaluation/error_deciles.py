@@ -1,5 +1,4 @@
-"""What a score ranks: class normalisation, error per decile, the measured hard end, accuracy with
-intervals.
+"""Class normalisation of a score, error per decile, the hard end of a score, and accuracy with intervals.
 
 A score is only as good as what it ranks first. Everything here takes plain arrays (n examples) and gives
 small tables or numbers with intervals: *error* is a boolean per example (the model is wrong on it). VoG's

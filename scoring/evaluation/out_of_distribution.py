@@ -1,4 +1,4 @@
-"""How well scores tell examples in distribution from those outside, where it is known which is which.
+"""Detection of out-of-distribution examples by scores, where the distribution of each example is known.
 
 Per score, with outside as the positive class and a high score outside:
 

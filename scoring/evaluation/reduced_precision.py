@@ -1,4 +1,4 @@
-"""Whether scores in reduced precision still rank the examples as those in float32 do.
+"""Comparison of scores in reduced precision with scores in float32, by rank.
 
 Columns of both precisions on a sample → the lowest Spearman correlation among the columns, class-normalised as the
 pages rank them. Cost: a sort per column. Limit: a sample; a rare class may have no example in it.

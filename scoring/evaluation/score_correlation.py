@@ -1,5 +1,4 @@
-"""How scores agree: rank correlation of all of them, clustered order, common top, and where two disagree
-most.
+"""Correlation of scores: rank correlation, clustered order, common top examples, and the largest disagreements of two.
 
 Scores come as a data frame of m columns by example_id (NaN = not computed), *turned* so that high is the end
 that deserves a look. For each pair only the examples that have both take part.

@@ -1,4 +1,4 @@
-"""How steady a score is from run to run: other seeds, other batch sizes, fewer checkpoints.
+"""Stability of a score over runs: other seeds, other batch sizes, fewer checkpoints.
 
 The same score of r runs comes as a data frame of r columns by example_id. *Run against run* is Spearman's
 rank correlation of each pair; per example it is the deviation of the value and of its place in the ranking,

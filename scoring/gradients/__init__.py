@@ -1,4 +1,4 @@
-"""Gradients of outputs by inputs, and of losses by parameters: many checkpoints in turn, each fast way proved.
+"""Gradients of outputs with respect to inputs and of losses with respect to parameters; every fast method is verified.
 
 ``input_gradients`` is the plain function; ``Slot`` passes many checkpoints through one model.
 """

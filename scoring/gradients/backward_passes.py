@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FORMS = ("logit", "probability")
 CUT = (
     "no input gradient: the model's forward cuts the graph between its input and its logits (no_grad, "
-    "inference_mode, detach, numpy); remove that to have this score"
+    "inference_mode, detach, numpy); remove that to compute this score"
 )
 
 
@@ -107,13 +107,13 @@ def forward(
     if leaf.is_floating_point():
         return leaf, logits_of(model(leaf.clone(memory_format=layout)))
     if layer is None or not isinstance(model, nn.Module):
-        raise HardlookError("tokens have no gradient of their own; name the layer that embeds them")
+        raise HardlookError("tokens are integers and have no gradient; name the layer that embeds them")
     with embedded(model, layer, leaf, lambda output: output.detach().requires_grad_()) as calls:
         logits = logits_of(model(leaf.clone()))
     if len(calls) != 1:
         raise HardlookError(
-            f"the embedding {layer!r} was called {len(calls)} times in one forward pass; needed once: "
-            "name the layer that embeds the tokens"
+            f"the embedding {layer!r} was called {len(calls)} times in one forward pass; needed once: name the layer "
+            "that embeds the tokens"
         )
     return calls[0], logits
 
@@ -165,14 +165,14 @@ def differentiate(
     with torch.no_grad():  # raises what the forward itself has to say
         model(batch.leaf.detach().clone())
     raise HardlookError(
-        f"no input gradient: the model runs, but autograd fails on it: {first_line(failure)}"
+        f"no input gradient: the forward pass works, but autograd fails: {first_line(failure)}"
     ) from failure
 
 
 def _backward(logits: Tensor, watched: Tensor, batch: Batch, forms: Sequence[Form], backward: Backward) -> list[Tensor]:
     """One backward pass per form over the same graph → gradients like ``watched``."""
     if batch.highest >= logits.shape[1]:
-        raise HardlookError(f"class {batch.highest} was asked for; the model has outputs 0 to {logits.shape[1] - 1}")
+        raise HardlookError(f"class {batch.highest} is out of range; the model has outputs 0 to {logits.shape[1] - 1}")
     if not logits.requires_grad:
         raise HardlookError(CUT)
     derivatives = [SEEDS[form] if isinstance(form, str) else form for form in forms]

@@ -1,4 +1,4 @@
-"""A slot through which many checkpoints of one model pass in turn, giving the input gradients of each.
+"""A slot that loads the checkpoints of one model in turn and computes the input gradients of each.
 
 The plain way runs the user's own model in place at each checkpoint's weights. Faster ways, for models that
 gain by them, run a frozen copy: with batch norms folded, in channels_last memory, in bfloat16. A way is
@@ -35,17 +35,26 @@ from torch import Tensor, nn
 
 from scoring.audit.errors import HardlookError
 from scoring.gradients.backward_passes import FORMS, Batch, forward, forward_through, gradients_enabled, make_batch
-from scoring.gradients.execution_paths import Copied, InPlace, State, device_of, dtype_of, lent, mostly_convolutions
+from scoring.gradients.execution_paths import (
+    Copied,
+    InPlace,
+    State,
+    device_of,
+    dtype_of,
+    frozen_at,
+    mostly_convolutions,
+)
 from scoring.gradients.slope_check import EXAMPLES, is_slope
 from scoring.gradients.token_embedding import padding_id, token_layer
 from scoring.models.batchnorm_folding import foldable_pairs
+from scoring.models.closeness import close_in_norm
 
 FEW = 16
 """Examples on which folded logits are compared at every further checkpoint: what folding rests on is the
 weights."""
 NO_SLOPE = (
-    "the gradient that autograd gives is not the slope of the logits: the model's forward cuts a part of "
-    "its graph (no_grad, detach), or defines another gradient"
+    "autograd's gradient differs from the measured slope of the logits: the model's forward cuts part of its graph "
+    "(no_grad, detach) or defines its own gradient"
 )
 
 
@@ -136,7 +145,7 @@ class Slot:
                 reason = f"it fails ({type(error).__name__})"
             if reason is None:
                 return found
-            self.note(f"{self.way.name} was left for a plainer way: {reason}")
+            self.note(f"a slower method replaces {self.way.name}: {reason}")
             self.proved = False
             self._step_down()
             self.way.load(self.state)
@@ -149,7 +158,7 @@ class Slot:
             return inputs[:1].numel() // (inputs.shape[1] if inputs.ndim > 2 else 1)
         batch = self.prepare(inputs[:2], torch.zeros(len(inputs[:2])))
         self._find_layer(batch)
-        with gradients_enabled(self.device, self.model), lent(self.model):
+        with gradients_enabled(self.device, self.model), frozen_at(self.model):
             return forward(self.model, batch.leaf, self.layer)[0][:1].numel()
 
     def padding_id(self, batch: Batch) -> int | None:
@@ -165,7 +174,7 @@ class Slot:
 
     def _find_layer(self, batch: Batch) -> None:
         if batch.tokens and self.layer is None:
-            with gradients_enabled(self.device, self.model), lent(self.model):
+            with gradients_enabled(self.device, self.model), frozen_at(self.model):
                 self.layer = token_layer(self.model, batch.leaf, self.embedding)
 
     # -- proof
@@ -175,7 +184,7 @@ class Slot:
         if self.proved:
             logits, found = self.way.differentiate(batch, forms, self.layer)
             return found, self._refuted(batch, forms, logits, found)
-        with lent(self.model) as original:  # a copy that still calls the original may write into it
+        with frozen_at(self.model) as original:  # a copy that still calls the original may write into it
             before = _versions(original)
             logits, found = self.way.differentiate(batch, forms, self.layer)
             touched = _versions(original) != before
@@ -199,7 +208,7 @@ class Slot:
         if not close_logits(logits, wanted, tolerance):
             reason = "its logits differ"
         if not self.proved and self._moves_with_the_original(batch, logits):
-            reason = "its logits move with the original's weights"
+            reason = "its logits change with the original's weights"
         self.proved = self.checked = True
         return reason
 
@@ -228,7 +237,7 @@ class Slot:
     def _moves_with_the_original(self, batch: Batch, logits: Tensor) -> bool:
         """Whether a copy's logits are other bits while every floating weight and buffer of the original is
         NaN."""
-        with lent(self.model) as original, torch.no_grad():
+        with frozen_at(self.model) as original, torch.no_grad():
             for value in (*original.parameters(), *original.buffers()):
                 if value.is_floating_point() or value.is_complex():
                     value.fill_(torch.nan)
@@ -247,8 +256,8 @@ class Slot:
             except Exception as error:  # noqa: BLE001  locks, generators, tensors with a history, and more
                 self._left.clear()
                 self.note(
-                    f"the model cannot be copied ({type(error).__name__}), so every checkpoint ran "
-                    "through the model itself"
+                    f"the model cannot be copied ({type(error).__name__}), so every checkpoint was run in the "
+                    "original model"
                 )
 
 
@@ -258,7 +267,7 @@ def _versions(model: nn.Module) -> list[int]:
 
 
 def close_logits(found: Tensor, wanted: Tensor, tolerance: float) -> bool:
-    """Whether (n, c) logits agree up to ``tolerance`` of the largest one, each row less its mean.
+    """Returns whether (n, c) logits, each row less its mean, agree up to ``tolerance`` of the largest one.
 
     >>> close_logits(torch.tensor([[5.0, 6.0]]), torch.tensor([[5.0, 6.1]]), 1e-3)
     False
@@ -272,12 +281,12 @@ def close_logits(found: Tensor, wanted: Tensor, tolerance: float) -> bool:
 
 
 def close_gradients(found: Tensor, wanted: Tensor, tolerance: float) -> bool:
-    """Whether gradients agree in norm up to ``tolerance``; what is not finite must be so in both."""
+    """Returns whether gradients agree in norm up to ``tolerance``; numbers that are not finite must be so in both."""
     finite = wanted.isfinite()
     if not torch.equal(found.isfinite(), finite):
         return False
     found, wanted = (torch.where(finite, one.double(), 0) for one in (found, wanted))
-    return bool((found - wanted).norm() <= tolerance * wanted.norm())
+    return close_in_norm(found, wanted, tolerance)
 
 
 # -- what a checkpoint must hold -----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from scoring.gradients.backward_passes import Batch, differentiate, forward
 from scoring.models.batchnorm_folding import Pair, fold_modules, fold_state
-from scoring.models.eval_mode import evaluating, take_weights
+from scoring.models.eval_mode import evaluating, load_weights
 from scoring.models.model_copy import independent_copy
 from scoring.models.snapshot import given_back
 
@@ -54,8 +54,9 @@ def mostly_convolutions(model: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def lent(model: nn.Module, state: State | None = None) -> Iterator[nn.Module]:
-    """The user's own model at a checkpoint's weights, frozen and in eval mode; it comes back bit for bit."""
+def frozen_at(model: nn.Module, state: State | None = None) -> Iterator[nn.Module]:
+    """Yields the user's own model at a checkpoint's weights, frozen and in eval mode; afterwards it is restored bit for
+    bit."""
     kept = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
     with evaluating(model, state=state):  # its keys were checked
         try:
@@ -74,7 +75,7 @@ class InPlace:
     def __init__(self, model: nn.Module):
         self.module, self.dtype = model, dtype_of(model)
         self.pairs: list[Pair] = []
-        self.lent = False
+        self.frozen = False
 
     def load(self, state: State) -> None:
         """Keep a checkpoint's weights, by reference, for the batches to come."""
@@ -83,15 +84,15 @@ class InPlace:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """The model at the loaded checkpoint's weights; given back in between would cost time alone."""
-        if self.lent:
+        if self.frozen:
             yield
             return
-        with lent(self.module, self.state):
-            self.lent = True
+        with frozen_at(self.module, self.state):
+            self.frozen = True
             try:
                 yield
             finally:
-                self.lent = False
+                self.frozen = False
 
     def differentiate(self, batch: Batch, forms: Sequence[str], layer: str | None) -> tuple[Tensor, list[Tensor]]:
         """Logits and one gradient per form."""
@@ -126,7 +127,7 @@ class Copied:
 
     def load(self, state: State) -> None:
         """Put a checkpoint's weights into the copy."""
-        take_weights(self.module, fold_state(state, self.pairs))
+        load_weights(self.module, fold_state(state, self.pairs))
         self.module.eval()
 
     def differentiate(self, batch: Batch, forms: Sequence[str], layer: str | None) -> tuple[Tensor, list[Tensor]]:

@@ -1,4 +1,4 @@
-"""The spread of input gradients over checkpoints that arrive one at a time: the kernel of VoG.
+"""Streaming standard deviation of input gradients over checkpoints: the kernel of VoG.
 
 With S_t the gradient of one class's logit (or probability) at checkpoint t, its channels averaged,
 
@@ -50,8 +50,8 @@ LEAST = 2
 BLOCK_ELEMENTS = 1 << 20
 """Input elements per block: enough to make the statistics' own calls cheap, few enough to stay in a cache."""
 CANCELLED = (
-    "averaging the gradient over channels cancels it to its rounding noise in some examples (the model "
-    "does not react to a constant added to all channels); they have no number"
+    "the gradient averaged over channels is only rounding noise for some examples (the model ignores a constant "
+    "added to all channels); their VoG is null"
 )
 
 
@@ -319,8 +319,8 @@ def _add_checkpoint(slot: Slot, blocks: list[Block], forms: Sequence[str], targe
         block = blocks[finite.index(False) // len(forms)]
         rows = targets.rows[block.start : block.start + block.count]
         raise HardlookError(
-            f"{name} gives gradients that are not finite (among examples {rows.min()} to {rows.max()} of the shard); "
-            "its weights have probably exploded: leave such checkpoints out"
+            f"{name} produces gradients that are not finite (among examples {rows.min()} to {rows.max()} of the "
+            "shard); its weights have probably diverged: leave out such checkpoints"
         )
 
 

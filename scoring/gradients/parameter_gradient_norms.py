@@ -1,4 +1,4 @@
-"""Exact lengths of per-example gradients of the loss by the parameters: of the head alone, or of all layers.
+"""Exact norms of per-example loss gradients with respect to parameters: of the head, or of all layers.
 
 For the cross-entropy ℓ of an example with logits z = W x + b, p = softmax(z), one-hot label y:
 
@@ -64,8 +64,8 @@ def gradient_norm(
     chosen = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not chosen:
         raise HardlookError(
-            f"{type(model).__name__} has no parameter that requires a gradient; the length of a gradient "
-            "needed one: set requires_grad, or take the head alone"
+            f"{type(model).__name__} has no parameter that requires a gradient; gradient norms need at least one: set "
+            "requires_grad, or use the head alone"
         )
     if not len(labels):
         return np.empty(0)
@@ -80,7 +80,7 @@ def gradient_norm(
         each = ExampleGradients(model, chosen)
         squares = each(inputs, errors, sample, _squares)
     if each.reason is not None:
-        note(f"gradient lengths over all layers are taken one example at a time, slower: {each.reason}")
+        note(f"gradient norms over all layers are computed one example at a time, which is slower: {each.reason}")
     return _finite(squares.sqrt()).cpu().numpy()
 
 
@@ -92,7 +92,7 @@ def _finite(lengths: Tensor) -> Tensor:
     bad = (~lengths.isfinite()).nonzero().flatten()
     if len(bad):
         raise HardlookError(
-            f"the gradient of example {int(bad[0])} of a batch is not finite, of {len(bad)} in all; "
-            "look at these inputs and at the weights"
+            f"the gradient of example {int(bad[0])} of a batch is not finite ({len(bad)} such examples); check these "
+            "inputs and the weights"
         )
     return lengths

@@ -1,5 +1,4 @@
-"""Gradients of each example's loss by some parameters: all examples of a chunk at once where that proves
-itself.
+"""Per-example gradients of the loss with respect to chosen parameters, vectorised where that is verified.
 
     ∇ℓ(x_i) = J_i e_i,   J_i = ∂z(x_i)ᵀ/∂θ,   e_i = ∂ℓ_i/∂z_i                      (chain rule; z: the (n, c) outputs)
 
@@ -22,6 +21,7 @@ Known limits: the proof looks at ``SAMPLE`` random examples of each batch, and t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from scoring.audit.errors import first_line
+from scoring.models.closeness import close_in_norm, norm
 from scoring.models.eval_mode import mapped, outputs
 from scoring.models.losses import Loss, example_losses, is_plain_cross_entropy, widened
 
@@ -126,19 +127,13 @@ def _counted(tensor: Tensor, kept: dict[int, int]) -> Tensor:
 
 
 def agree(found: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> bool:
-    """Whether two gradients by name are the same, name by name; a missing one is zero, NaN is the same as
-    nothing.
+    """Returns whether gradients by name are equal up to rounding; a missing one is zero, NaN equals nothing.
 
     >>> agree({"w": torch.ones(2)}, {"w": torch.ones(2)}), agree({"w": torch.ones(2)}, {})
     (True, False)
     """
-    lengths = {name: float(value.double().norm()) for name, value in truth.items()}
-    whole = sum(length**2 for length in lengths.values()) ** 0.5
-    for name in {**truth, **found}:
-        apart = found.get(name, 0.0) - truth.get(name, torch.zeros(()))
-        if not float(torch.as_tensor(apart).double().norm()) <= AGREEMENT * lengths.get(name, 0.0) + ROUNDING * whole:
-            return False
-    return True
+    floor = ROUNDING * math.hypot(*map(norm, truth.values()))
+    return all(close_in_norm(found.get(name), truth.get(name), AGREEMENT, floor) for name in {**truth, **found})
 
 
 class ExampleGradients:
@@ -163,7 +158,7 @@ class ExampleGradients:
             # What vmap cannot do is raised in many kinds of exception; the plain way tells whether it is the model's.
             try:
                 rows, agrees = self._vectorised(inputs, errors, sample, reduce)
-                self.reason = None if agrees else "torch.func.vmap gives other gradients than autograd"
+                self.reason = None if agrees else "torch.func.vmap computes other gradients than autograd"
             except Exception as error:  # noqa: BLE001  vmap raises many kinds, and the reason is kept
                 self.reason = f"torch.func.vmap cannot run it ({type(error).__name__}: {first_line(error, 120)})"
         if self.reason is not None:

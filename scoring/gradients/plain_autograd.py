@@ -1,4 +1,4 @@
-"""Forward passes that switch autograd in their own way, run so that they can be differentiated, and twice.
+"""Runs forward passes that switch autograd off or on so that they can be differentiated twice.
 
     torch.utils.checkpoint   saves memory by running a part again in the backward pass: one of its kinds refuses
                              ``torch.autograd.grad``, neither is made for a graph that is kept and

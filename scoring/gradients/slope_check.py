@@ -1,5 +1,4 @@
-"""Whether gradients are the slope of the logits: a forward that cuts a part of its graph gives a part of the
-gradient.
+"""Compares gradients with the measured slope of the logits; they differ if the forward cuts part of its graph.
 
 Along a direction v of random signs, central differences must agree with the gradient g:
 

@@ -1,5 +1,4 @@
-"""The layer that embeds the tokens: which one it is, its output in the order of the tokens, and which tokens
-are real.
+"""The token embedding of a model: finds the layer, its output per token, and the padding tokens.
 
 Tokens have no input gradient; it is taken at the output of the layer that looks their numbers up, (n, tokens,
 dim), or (n, dim) of an ``nn.EmbeddingBag``. The layer is found on a batch: it is the one ``nn.Embedding`` (or
@@ -47,8 +46,8 @@ def token_layer(model: nn.Module, tokens: Tensor, name: str | None = None) -> st
         return name
     if not any(isinstance(layer, LAYERS) for layer in model.modules()):
         raise HardlookError(
-            "inputs are integers, which are read as tokens, but the model has no nn.Embedding; "
-            "name its embedding layer, or convert the inputs to floats in the transform"
+            "inputs are integers, which are treated as tokens, but the model has no nn.Embedding; name its embedding "
+            "layer, or convert the inputs to floats in the transform"
         )
     calls = _lookups(model, tokens)
     fed = sorted({call.name for call in calls if same_numbers(call.ids, tokens)})
@@ -57,15 +56,15 @@ def token_layer(model: nn.Module, tokens: Tensor, name: str | None = None) -> st
     if len(fed) != 1:
         raise HardlookError(
             f"{len(fed)} embeddings receive the tokens{' (' + ', '.join(fed) + ')' if fed else ''} among "
-            f"{', '.join(dict.fromkeys(call.name for call in calls)) or 'none that is called'}; needed one: "
-            "name the layer that embeds the tokens"
+            f"{', '.join(dict.fromkeys(call.name for call in calls)) or 'none that is called'}; needed one: name the "
+            "layer that embeds the tokens"
         )
     weight = next(call.weight for call in calls if call.name == fed[0])
     times = sum(call.weight is weight for call in calls)
     if times != 1:
         raise HardlookError(
-            f"the embedding {fed[0]!r} was called {times} times in one forward pass, counting layers that share "
-            "its weights; needed once: name the layer that embeds the tokens"
+            f"the embedding {fed[0]!r} was called {times} times in one forward pass, counting layers that share its "
+            "weights; needed once: name the layer that embeds the tokens"
         )
     return fed[0]
 
@@ -181,8 +180,8 @@ def embedded(model: nn.Module, name: str, tokens: Tensor, replace: Callable[[Ten
         ordered = output if bag else _in_order(output, order, tokens.shape)
         if ordered.shape[: 1 if bag else 2] != tokens.shape[: 1 if bag else 2]:
             raise HardlookError(
-                f"the embedding {name!r} returns {tuple(output.shape)} for tokens of shape "
-                f"{tuple(tokens.shape)}; needed one vector per token, or per example"
+                f"the embedding {name!r} returns {tuple(output.shape)} for tokens of shape {tuple(tokens.shape)}; "
+                "needed one vector per token, or per example"
             )
         calls.append(replace(ordered))
         return (calls[-1] if bag else _out_of_order(calls[-1], order)).clone()  # it may be worked on in place

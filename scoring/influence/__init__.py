@@ -1,4 +1,4 @@
-"""Influence: which training examples help or harm which predictions, and how much each weighs on its own.
+"""Influence of training examples on predictions, and self-influence.
 
 One sign everywhere: positive helps (proponent), negative harms (opponent). The door of these rooms: ``factors`` holds
 `InfluenceFactors`, which embeds examples by ``embeddings`` and a rule for each kind of layer (``layer_rules``);

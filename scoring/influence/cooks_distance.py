@@ -1,4 +1,4 @@
-"""Self-influence of the head alone: how much each example weighs on its own.
+"""Cook's distance: self-influence of every example on the classification head.
 
     self-influence = ∇ℓ(z)ᵀ (H + δI)⁻¹ ∇ℓ(z)                   Cook's distance (Picard et al. 2022, section 3)
 

@@ -1,4 +1,4 @@
-"""Influence embeddings: which training examples help or harm which predictions.
+"""Influence factors: fitted to the Hessian, they embed examples so that inner products are influences.
 
     μ(z) = Λ^(-1/2) Mᵀ ∇ℓ(z)              influence embedding   (Wang et al. 2023, eq. 3)
     influence of z' on z = μ(z')·μ(z) = ∇ℓ(z)ᵀ Ĥ⁻¹ ∇ℓ(z')      (Koh and Liang 2017, eq. 2, sign turned)
@@ -37,9 +37,9 @@ from scoring.curvature import (
 )
 from scoring.curvature.chosen_parameters import batches, check_reiterable, choose, few
 from scoring.curvature.forward import check_forward
+from scoring.curvature.gradient_coverage import parameters_with_gradient
 from scoring.curvature.hessian import hessian_products, products_on_few
-from scoring.curvature.reach import reached
-from scoring.curvature.trial import twice_differentiable
+from scoring.curvature.second_derivative_check import twice_differentiable_parameters
 from scoring.gradients import device_of
 from scoring.gradients.plain_autograd import differentiable
 from scoring.influence.projector import Projector
@@ -104,9 +104,11 @@ class InfluenceFactors:
         chosen = choose(model, layers, few(data, device_of(model))[0])
         size_of(chosen, arnoldi_dim=arnoldi_dim, rank=rank, memory_budget=memory_budget)  # refuses what is too large
         with differentiable(model, chosen.tensors):
-            chosen, left_out = reached(model, data, chosen)
+            chosen, left_out = parameters_with_gradient(model, data, chosen)
             check_forward(model, few(data, device_of(model))[0])
-            chosen, wrong = twice_differentiable(model, few(data, device_of(model)), chosen, loss, products_on_few)
+            chosen, wrong = twice_differentiable_parameters(
+                model, few(data, device_of(model)), chosen, loss, products_on_few
+            )
         size = size_of(chosen, arnoldi_dim=arnoldi_dim, rank=rank, memory_budget=memory_budget)
         announce(size)
         with differentiable(model, chosen.tensors):
@@ -117,7 +119,7 @@ class InfluenceFactors:
                 loss=loss,
                 l2=l2,
                 memory_budget=max(0, memory_budget - size.bytes),
-                tried_before=True,
+                checked_before=True,
             )
             found = factorise(products, size, rank=rank, floor=floor, seed=seed, advance=advance)
         blocks = dict(zip(chosen.parameters, found.blocks, strict=True))
@@ -171,9 +173,9 @@ class InfluenceFactors:
                 length, self.lengths[name], rtol=1e-6
             ):
                 raise HardlookError(
-                    f"{name} is not what these factors were fitted on (shape {tuple(known[name].shape)}, norm "
-                    f"{length:.6g}; expected {tuple(self.blocks[name].shape[1:])}, {self.lengths[name]:.6g}): load the "
-                    "checkpoint they belong to, or fit again"
+                    f"{name} differs from the weights that these factors were fitted on (shape "
+                    f"{tuple(known[name].shape)}, norm {length:.6g}; expected {tuple(self.blocks[name].shape[1:])}, "
+                    f"{self.lengths[name]:.6g}); load that checkpoint, or fit the factors again"
                 )
 
     def save(self, path: str | Path) -> None:
@@ -196,10 +198,13 @@ class InfluenceFactors:
             about = file.metadata() or {}
             if about.get("format") != FORMAT:
                 raise HardlookError(
-                    f"{path} holds factors of format {about.get('format')}; this version reads {FORMAT}"
+                    f"{path} holds factors of format {about.get('format')}, but this version reads format {FORMAT}; "
+                    "run `hardlook score --only influence` again"
                 )
             if about["loss"] != _name(loss):
-                raise HardlookError(f"{path} was fitted with loss {about['loss']}, not {_name(loss)}; pass loss=")
+                raise HardlookError(
+                    f"{path} was fitted with loss {about['loss']}, not {_name(loss)}; pass that loss as loss="
+                )
             names = json.loads(about["lengths"])
             # Copied: a tensor inside the file is not aligned as one of its own is, and sums round differently.
             blocks = {name: file.get_tensor(f"factor/{name}").clone() for name in names}
@@ -217,8 +222,8 @@ def _opened(path: str | Path) -> safe_open:
         return safe_open(str(path), framework="pt")
     except SafetensorError as error:
         raise HardlookError(
-            f"{path} is damaged ({error}); delete it and run the command that writes it again, "
-            "`hardlook score --only influence`"
+            f"{path} is damaged ({error}); delete it and run the command that writes it again, `hardlook score --only "
+            "influence`"
         ) from error
 
 

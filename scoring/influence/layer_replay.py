@@ -1,4 +1,4 @@
-"""The share of any layer in a gradient's projection: its own forward run again, vectorised over the examples.
+"""One layer's part of a gradient's projection, computed by running its forward again, vectorised over the examples.
 
     ∂⟨g_i, layer(x_i; θ)⟩/∂θ,   by ``torch.func.vmap`` over i, a few examples at a time, projected onto M at once
 

@@ -1,4 +1,4 @@
-"""How each type of layer projects its per-example parameter gradients onto factors, without holding them.
+"""Rules that project the per-example parameter gradients of each layer type onto factors without storing them.
 
 A layer's parameter gradient for example i is a sum of products of its input x_i and output gradient g_i.
 Projected onto M (r columns) it is a number per column; the product is formed for a few examples and output
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scoring.curvature.proof import same
+from scoring.curvature.equivalence import same_logits
 
 SCRATCH = 2**22  # bytes for the products of a rule
 WINDOWS = 5 * 2**20  # bytes for the windows of a convolution: M is read once for each
@@ -171,7 +171,7 @@ def same_maths(layer: nn.Module, x: Any, output: Any) -> bool:
             found = kind.forward(layer, x[few])
     except Exception:  # noqa: BLE001  of any kind: it takes other inputs than its type
         return False
-    return found.shape == output[few].shape and same(found.flatten(1), output[few].detach().flatten(1))
+    return found.shape == output[few].shape and same_logits(found.flatten(1), output[few].detach().flatten(1))
 
 
 # -- the blocked products ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Influence embeddings of a batch: per-example parameter gradients projected onto factors, never held.
+"""Influence embeddings of a batch: per-example parameter gradients projected onto factors without storing them.
 
     μ(z) = Λ^(-1/2) Mᵀ ∇ℓ(z)      (Wang et al. 2023, eq. 3)
 
@@ -43,9 +43,9 @@ from scoring.gradients.per_example_gradients import (
     output_gradients,
 )
 from scoring.gradients.plain_autograd import differentiable
-from scoring.influence.holders import holders
+from scoring.influence.layer_projection import LayerProjection
 from scoring.influence.layer_rules import needs_proof, rule_for, same_maths
-from scoring.influence.shares import Shares
+from scoring.influence.parameter_owners import parameter_owners
 from scoring.models.eval_mode import mapped, outputs
 from scoring.models.losses import Loss
 
@@ -67,7 +67,7 @@ class Projector:
         self.model, self.loss = model, loss
         self.blocks = dict(blocks)
         self.rank = len(next(iter(self.blocks.values())))
-        self.owners = holders(model, self.blocks)
+        self.owners = parameter_owners(model, self.blocks)
         self.groups = self._groups()
         self.ways = {} if ways is None else ways
         for name in self.owners:
@@ -84,8 +84,8 @@ class Projector:
         layer, own = self.owners[name]
         if rule_for(layer, own):
             return RULE
-        copies = all(self.blocks[full].ndim > 2 and self.blocks[full].shape[1] == 1 for full in own.values())
-        return REPLAY if name else COPIED if copies else VECTORISED
+        one_for_all = all(self.blocks[full].ndim > 2 and self.blocks[full].shape[1] == 1 for full in own.values())
+        return REPLAY if name else COPIED if one_for_all else VECTORISED
 
     @property
     def slow(self) -> set[str]:
@@ -93,19 +93,23 @@ class Projector:
         return {name for name in self.owners if self.ways[name] in (VECTORISED, ONE)}
 
     def notes(self) -> list[str]:
-        """What to tell of the layers without a rule, one sentence per way."""
-        told = {
-            REPLAY: "their own forward is run again, vectorised over the examples",
-            VECTORISED: "the whole model is run again, vectorised over the examples, slower",
-            ONE: "one example at a time, slower",
+        """Returns a sentence per method on the layers without a rule."""
+        explanations = {
+            REPLAY: "their forward runs again, vectorised over the examples",
+            VECTORISED: "the whole model runs again, vectorised over the examples, which is slower",
+            ONE: "one example at a time, which is slower",
         }
         found = {
-            way: sorted(name or "the model's own parameters" for name in self.owners if self.ways[name] == way)
-            for way in told
+            way: sorted(name or "parameters held by the model itself" for name in self.owners if self.ways[name] == way)
+            for way in explanations
         }
         if self.why_one:
-            told[ONE] += f" ({self.why_one})"
-        return [f"no fast embedding rule fits {_listed(names)}: {told[way]}" for way, names in found.items() if names]
+            explanations[ONE] += f" ({self.why_one})"
+        return [
+            f"no fast embedding rule fits {_listed(names)}: {explanations[way]}"
+            for way, names in found.items()
+            if names
+        ]
 
     def _groups(self) -> list[set[str]]:
         """Layers joined by shared parameters: only the sum of their shares is a gradient's projection."""
@@ -133,19 +137,19 @@ class Projector:
         if len(labels) == 1:  # see scoring.gradients.per_example_gradients: no batch holds one example alone
             return self(mapped(inputs, lambda tensor: tensor[[0, 0]]), labels[[0, 0]])[:1]
         parameters = {name: p for name, p in self.model.named_parameters() if name in self.blocks}
-        errors, shares = self._fast(inputs, labels)  # first: it tells which example of the batch has no finite loss
+        errors, projections = self._fast(inputs, labels)  # first: its error names the example without a finite loss
         with differentiable(self.model, parameters.values()):
             sample = draw_sample(self.model, self.loss, inputs, labels, parameters, self.generator)
-        while self._demoted(shares, sample):
-            errors, shares = self._fast(inputs, labels)
-        total = sum((share.total for share in shares.values()), self._zeros(len(labels)))
+        while self._demoted(projections, sample):
+            errors, projections = self._fast(inputs, labels)
+        total = sum((projection.total for projection in projections.values()), self._zeros(len(labels)))
         if self.slow:
             total = total + self._slow(inputs, errors, sample)
         bad = (~total.isfinite()).any(1).nonzero().flatten()
         if len(bad):
             raise HardlookError(
-                f"the gradient of example {int(bad[0])} of a batch is not finite, of {len(bad)} in all; "
-                "look at these inputs and at the weights"
+                f"the gradient of example {int(bad[0])} of a batch is not finite ({len(bad)} such examples); check "
+                "these inputs and the weights"
             )
         return total
 
@@ -154,33 +158,33 @@ class Projector:
 
     # -- the ways that go by with one backward pass ----------------------------------------------------------
 
-    def _fast(self, inputs: Any, labels: Tensor) -> tuple[Tensor, dict[str, Shares]]:
+    def _fast(self, inputs: Any, labels: Tensor) -> tuple[Tensor, dict[str, LayerProjection]]:
         """The loss's gradient by the outputs (n, c), and the shares of the layers with a rule or a replay."""
-        shares = {name: self._share(name, len(labels)) for name in self.owners if name not in self.slow}
+        projections = {name: self._projection(name, len(labels)) for name in self.owners if name not in self.slow}
         with differentiable(self.model):
             handles = [
-                self.owners[name][0].register_forward_hook(self._watch(name, share), with_kwargs=True)
-                for name, share in shares.items()
+                self.owners[name][0].register_forward_hook(self._watch(name, projection), with_kwargs=True)
+                for name, projection in projections.items()
                 if self.ways[name] != COPIED
             ]
             try:
-                predicted = self._run(inputs, shares)
+                predicted = self._run(inputs, projections)
             finally:
                 for handle in handles:
                     handle.remove()
             errors = output_gradients(self.loss, predicted, labels)
-            leaves = [leaf for share in shares.values() for leaf in share.leaves]
+            leaves = [leaf for projection in projections.values() for leaf in projection.leaves]
             if leaves and predicted.requires_grad:
                 torch.autograd.grad(predicted, leaves, errors.to(predicted), allow_unused=True)
-        return errors, shares
+        return errors, projections
 
-    def _run(self, inputs: Any, shares: Mapping[str, Shares]) -> Tensor:
-        """The outputs, with a copy per example of the model's own parameters where that is their way and
+    def _run(self, inputs: Any, projections: Mapping[str, LayerProjection]) -> Tensor:
+        """The outputs, with a copy per example of parameters held by the model itself where that is their way and
         gives the same.
         """
-        if self.ways.get("") != COPIED or "" not in shares:
+        if self.ways.get("") != COPIED or "" not in projections:
             return outputs(self.model, inputs)
-        given = shares[""].copies()
+        given = projections[""].parameter_copies()
 
         def run(*args: Any, **kwargs: Any) -> Any:
             return functional_call(self.model, given, args, kwargs)
@@ -188,23 +192,23 @@ class Projector:
         try:
             return outputs(run, inputs)
         except Exception:  # noqa: BLE001  of any kind, where it expects one for all; the plain model runs or tells why
-            shares[""].fits = False
+            projections[""].fits = False
             return outputs(self.model, inputs)
 
-    def _share(self, name: str, n: int) -> Shares:
+    def _projection(self, name: str, n: int) -> LayerProjection:
         layer, own = self.owners[name]
         factors = {key: self.blocks[full] for key, full in own.items()}
-        return Shares(layer, factors, n, rule_for(layer, own) if self.ways[name] == RULE else None)
+        return LayerProjection(layer, factors, n, rule_for(layer, own) if self.ways[name] == RULE else None)
 
-    def _watch(self, name: str, share: Shares) -> Callable[..., Any]:
+    def _watch(self, name: str, projection: LayerProjection) -> Callable[..., Any]:
         """A forward hook: the layer's type is believed once its forward gave what the layer gives."""
 
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-            unproved = share.rule is not None and name not in self.proved and needs_proof(module)
-            if unproved and not same_maths(module, share.input(args, kwargs), output):
-                self.ways[name], share.rule = REPLAY, None
+            unproved = projection.rule is not None and name not in self.proved and needs_proof(module)
+            if unproved and not same_maths(module, projection.input(args, kwargs), output):
+                self.ways[name], projection.rule = REPLAY, None
             self.proved.add(name)
-            return share.watched(args, kwargs, output)
+            return projection.attach(args, kwargs, output)
 
         return hook
 
@@ -241,7 +245,7 @@ class Projector:
         start = int(torch.randint(0, max(1, self.rank - COLUMNS + 1), (), generator=self.generator))
         return slice(start, start + COLUMNS)
 
-    def _demoted(self, shares: Mapping[str, Shares], sample: Sample) -> bool:
+    def _demoted(self, projections: Mapping[str, LayerProjection], sample: Sample) -> bool:
         """Send the groups of layers to their next way whose shares are not the sampled gradient; whether any
         moved.
         """
@@ -256,7 +260,7 @@ class Projector:
         for group in self.groups:
             if not group & self.slow:
                 truth = sum((truths[name] for name in self._parameters(group) if name in truths), zero)
-                if not _agree([shares[name] for name in group], truth, sample, columns, whole):
+                if not _agree([projections[name] for name in group], truth, sample, columns, whole):
                     failed.append(group)
         for group in failed:
             last = not any(self.ways[name] == RULE for name in group)
@@ -265,14 +269,14 @@ class Projector:
         return bool(failed)
 
 
-def _agree(shares: list[Shares], truth: Tensor, sample: Sample, columns: slice, whole: float) -> bool:
+def _agree(projections: list[LayerProjection], truth: Tensor, sample: Sample, columns: slice, whole: float) -> bool:
     """Whether the shares of the sampled examples, in some columns, sum to their projected gradient; what a
     layer without a share gives is zero, and what could not be shared out agrees with nothing.
     """
-    if not all(share.fits for share in shares):
+    if not all(projection.fits for projection in projections):
         return False
     weights = sample.weights.to(truth)
-    parts = [weights[:, None] * share.total[sample.rows, columns] for share in shares]
+    parts = [weights[:, None] * projection.total[sample.rows, columns] for projection in projections]
     size = max([float(truth.norm()), *(float(part.norm()) for part in parts)])
     apart = sum(part.sum(0) for part in parts) - truth
     return float(apart.norm()) <= AGREEMENT * size + ROUNDING * whole

@@ -1,4 +1,4 @@
-"""Build the audited model by the user's factory, and go through its checkpoints in one module slot, in eval mode.
+"""The audited model: built by the user's factory and run in eval mode at each checkpoint.
 
 A factory (``file.py:callable``, ``package.module:callable`` or the name of a torchvision model) → a module; a
 module and its checkpoints → `AuditedModel`, which gives (n, c) logits and (n, d) features of any batch at any
@@ -67,12 +67,13 @@ def _torchvision_model(name: str, arguments: dict[str, Any]) -> nn.Module:
     names = zoo.list_models(module=zoo)
     if name not in names:
         raise HardlookError(
-            f"model = {name!r} is no torchvision model; {close_names(name, names)} Or name your own: file.py:callable"
+            f"model = {name!r} is not a torchvision model; {close_names(name, names)} Or name your own model factory: "
+            "file.py:callable"
         )
     if arguments.pop("weights", None) or arguments.pop("pretrained", None):
         raise HardlookError(
-            f"model = {name!r}: arguments ask for weights, and nothing is downloaded here; "
-            "the weights are what `checkpoints` names"
+            f"model = {name!r}: arguments ask for pretrained weights, but hardlook downloads nothing; remove them and "
+            "name the weights in `checkpoints`"
         )
     if name in ("googlenet", "inception_v3"):
         arguments.setdefault("init_weights", False)  # a slow initialisation that the checkpoint overwrites
@@ -127,20 +128,18 @@ class AuditedModel:
         return self
 
     def kind_of(self, inputs: Any, checkpoint: Checkpoint, item: int | str | None = None) -> str:
-        """What the module returns for a batch at a checkpoint, as ``scoring.models.outputs`` tells it: a kind.
-        ``item``: which item of a tuple, or key of a mapping, holds the outputs."""
+        """The kind of what the module returns for a batch at a checkpoint (``scoring.models.outputs``). ``item``: which
+        item of a tuple, or key of a mapping, holds the outputs."""
         with self.at(checkpoint) as module, torch.no_grad(), explained(inputs):
             outputs = run(module, to_device(inputs, self.device))
         if item is None and (found := alternatives(outputs, self.n_classes)) > 1:
             fits = fitting_items(outputs, self.n_classes)
             advice = (
-                f"write `output_item = {fits[1]}` in the run's table of audit.toml for the next one"
+                f"write `output_item = {fits[1]}` in the run's table of audit.toml to use the next one"
                 if len(fits) > 1
-                else "they lie in a tuple inside a tuple: return the one to audit first, if it is another"
+                else "they are in a nested tuple: if another one is to be audited, return it first"
             )
-            self.choose(
-                f"the model returns {found} tensors of one number per class, of which the first is taken; {advice}"
-            )
+            self.choose(f"the model returns {found} tensors with one number per class, and the first is used; {advice}")
         return detect(rows_of(outputs, item, self.n_classes, single=True))
 
     def choose(self, choice: str) -> None:
@@ -221,8 +220,8 @@ def explained(inputs: Any) -> Iterator[None]:
         one = f"{tuple(what.shape[1:])} of {str(what.dtype).removeprefix('torch.')}"
         raise HardlookError(
             f"the model fails on inputs of shape {one}: {type(error).__name__}: {first_line(error)}; make the "
-            "transform in audit.toml give what the model was trained on (float32 of (channels, height, width) for "
-            "most), and the model an eager one of the same precision"
+            "transform in audit.toml return what the model was trained on (for most, float32 of shape (channels, "
+            "height, width)), and the factory return an eager model of the same precision"
         ) from error
 
 
@@ -247,9 +246,10 @@ def _refuse_changed(checkpoint: Checkpoint) -> None:
         unchanged = file_stamp(checkpoint.path) == checkpoint.stamp
     except FileNotFoundError as error:
         raise HardlookError(
-            f"{checkpoint.path} was there when checkpoints were listed and is gone; run again"
+            f"{checkpoint.path} was deleted after the checkpoints were listed; run the command again"
         ) from error
     if checkpoint.stamp and not unchanged:
         raise HardlookError(
-            f"{checkpoint.path} has changed since it was read; is the training still running? Run again"
+            f"{checkpoint.path} has changed since it was read; if training is still running, wait for it to end, then "
+            "run the command again"
         )

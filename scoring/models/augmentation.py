@@ -5,7 +5,7 @@ matters. Views come in pairs, plain and mirrored, of one shift; the first pair i
 
 Inputs (n, channels, height, width) → the same shape. Cost: a copy of the batch per view; the run's own augmentation
 is called once per example and view, about 0.1 ms each beside its own work. Limits: the built-in views are for
-pictures. Loads torch.
+images. Loads torch.
 """
 
 from __future__ import annotations

@@ -37,10 +37,10 @@ def weight_files(folder: Path) -> list[Path]:
             _refuse_quantised(folder)
             return _shards(folder / name) if name.endswith(".json") else [folder / name]
     names = sorted(path.name for path in folder.iterdir())
-    told = _other_tool(folder, names)
+    problem = _other_tool(folder, names)
     raise HardlookError(
-        told
-        or f"{folder} is no checkpoint folder: needed {' or '.join(FOLDER_FILES[:2])}, found "
+        problem
+        or f"{folder} is not a checkpoint folder: needed {' or '.join(FOLDER_FILES[:2])}, found "
         f"{', '.join(names[:6]) or 'nothing'}"
     )
 
@@ -51,27 +51,27 @@ def _other_tool(folder: Path, names: list[str]) -> str | None:
         return adapter_without_base(folder)
     if ".metadata" in names and "meta.pt" in names:
         return (
-            f"{folder} is a sharded checkpoint of Lightning; make one file of it: "
-            f"python -m lightning.pytorch.utilities.consolidate_checkpoint {folder}"
+            f"{folder} is a sharded checkpoint of Lightning; convert it to one file: python -m "
+            f"lightning.pytorch.utilities.consolidate_checkpoint {folder}"
         )
     if ".metadata" in names or any(name.endswith(".distcp") for name in names):
         return (
-            f"{folder} is a checkpoint of torch.distributed.checkpoint (DCP); make one file of it: "
-            f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pt"
+            f"{folder} is a checkpoint of torch.distributed.checkpoint (DCP); convert it to one file: python -m "
+            f"torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pt"
         )
     inner = next((name for name in names if (folder / name / ".metadata").is_file()), None)
     if inner:
         return (
-            f"{folder} holds its weights in {inner}, a checkpoint of torch.distributed.checkpoint (DCP); make one file "
-            f"of it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder / inner} weights.pt"
+            f"{folder} holds its weights in {inner}, a checkpoint of torch.distributed.checkpoint (DCP); convert it to "
+            f"one file: python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder / inner} weights.pt"
         )
     if "zero_to_fp32.py" in names or any(name.startswith("zero_pp_rank_") for name in names):
         return (
-            f"{folder} is a checkpoint of DeepSpeed ZeRO; make one file of it: "
-            f"python {folder / 'zero_to_fp32.py'} {folder} {folder}-weights"
+            f"{folder} is a checkpoint of DeepSpeed ZeRO; convert it to one file: python {folder / 'zero_to_fp32.py'} "
+            f"{folder} {folder}-weights"
         )
     if {"saved_model.pb", "keras_metadata.pb"} & set(names):
-        return f"{folder} is TensorFlow's SavedModel; give its outputs to: hardlook import-predictions"
+        return f"{folder} is TensorFlow's SavedModel; import its predictions: hardlook import-predictions"
     return None
 
 
@@ -80,8 +80,8 @@ def _refuse_second_model(folder: Path, name: str) -> None:
     second = next((other for other in SECOND_MODELS if (folder / other).is_file()), None)
     if second:
         raise HardlookError(
-            f"{folder} holds several models ({name}, {second}); name the file of the one to audit "
-            f'instead of the folder, for instance checkpoints = "*/{name}"'
+            f"{folder} holds several models ({name}, {second}); instead of the folder name the file of the model to "
+            f'audit, for instance checkpoints = "*/{name}"'
         )
 
 
@@ -112,8 +112,8 @@ def trainer_state(folder: Path) -> dict[str, Any]:
         return {"epoch": stated.get("epoch"), "global_step": stated.get("global_step")}
     except (ValueError, AttributeError) as error:
         raise HardlookError(
-            f"{record} is damaged ({error}); copy it again, or remove it: the checkpoints are then "
-            "ordered by their names"
+            f"{record} is damaged ({error}); copy it again, or remove it: the checkpoints are then ordered by their "
+            "names"
         ) from error
 
 
@@ -122,7 +122,7 @@ def _shards(index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise HardlookError(f"{index} is no index of shards ({error!r}); needed a weight_map") from error
+        raise HardlookError(f"{index} is not an index of shards ({error!r}); needed a weight_map") from error
     for name in names:
         if Path(str(name)).name != name or not (index.parent / name).is_file():
             raise HardlookError(f"{index} lists the shard {name!r}, which is not in {index.parent}; copy it there")

@@ -1,4 +1,4 @@
-"""What format a file has, told by its content: never by its name, and without reading any object in it.
+"""Detects the format of a checkpoint file from its content, without unpickling anything.
 
 A path → the name of a format (`format_of`). Three of them hold weights that can be read here: "safetensors",
 "zip" (torch.save) and "pickle" (torch.save before 1.6, and pickle.dump). Every other one has a sentence that
@@ -40,22 +40,22 @@ MAGIC = {
 """First bytes → format."""
 
 TOLD = {
-    "hdf5": "it is an HDF5 file, as Keras and TensorFlow write; load it there and copy its arrays into a PyTorch model "
-    "of the same architecture, or give the model's outputs to: hardlook import-predictions",
-    "keras": "it is a model of Keras (.keras), whose weights are named and laid out otherwise than PyTorch's; copy its "
-    "arrays into a PyTorch model of the same architecture, or give the model's outputs to: hardlook import-predictions",
-    "gguf": "it is a GGUF file (llama.cpp), whose weights are laid out, and mostly quantised, for inference; name the "
+    "hdf5": "it is an HDF5 file, written by Keras or TensorFlow; load it there and copy its arrays into a PyTorch "
+    "model of the same architecture, or import its predictions: hardlook import-predictions",
+    "keras": "it is a model of Keras (.keras), whose weights have other names and layouts than PyTorch's; copy its "
+    "arrays into a PyTorch model of the same architecture, or import its predictions: hardlook import-predictions",
+    "gguf": "it is a GGUF file (llama.cpp), whose weights are stored for inference and mostly quantised; name the "
     "checkpoint of PyTorch from which it was made",
-    "onnx": "it is an ONNX model, which holds a graph for inference and no names of PyTorch's parameters; name the "
+    "onnx": "it is an ONNX model, which holds an inference graph without PyTorch's parameter names; name the "
     "checkpoint of PyTorch from which it was exported",
-    "tflite": "it is a TensorFlow Lite model; name the checkpoint of PyTorch, or give the model's outputs to: hardlook "
+    "tflite": "it is a TensorFlow Lite model; name the checkpoint of PyTorch, or import its predictions: hardlook "
     "import-predictions",
     "pt2": "it is an exported program (torch.export, .pt2), not a checkpoint; write its weights with: "
     "torch.save(torch.export.load(path).state_dict, 'weights.pt')",
     "aotinductor": "it is a compiled package of AOTInductor (.pt2), which holds machine code; name the checkpoint of "
     "the model from which it was compiled",
     "git-lfs": "it is a pointer of Git LFS, not the file itself; fetch it: git lfs pull",
-    "html": "it is a web page (HTML), as a download that failed leaves it; download the file itself again",
+    "html": "it is a web page (HTML), probably from a failed download; download the file again",
     "npz": "it is an archive of numpy arrays (.npz); write them as tensors with: torch.save({name: "
     "torch.from_numpy(array) for name, array in numpy.load(path).items()}, 'weights.pt')",
     "numpy": "it is one numpy array (.npy), not the named weights of a model; needed torch.save(model.state_dict(), "
@@ -67,8 +67,7 @@ TOLD = {
     "7z": "it is an archive of 7-Zip; unpack it first: 7z x",
     "zstd": "it is compressed with Zstandard; unpack it first: unzstd",
 }
-"""What each format that is none of ours is, and what to do; those that tell what they begin with are not
-here."""
+"""Name of an unsupported format → the sentence on what it is and what to do."""
 
 NEEDED = "needed a file written by torch.save, or safetensors"
 

@@ -1,4 +1,4 @@
-"""The weights inside one checkpoint file or folder, read without ever running what it holds.
+"""Reads the weights of one checkpoint file or folder without running code from it.
 
 A path → a `StateDict`: its tensors as named in it, where in the file they were found, the epoch and step
 stated there. Read are plain state dicts, dicts that hold one (``state_dict``, ``model``, …), Lightning, timm
@@ -76,7 +76,7 @@ def _open(path: Path) -> tuple[Any, dict[str, Any]]:
         raise HardlookError(f"there is no checkpoint {path}")
     kind = format_of(path)
     if kind not in READABLE:
-        raise HardlookError(f"{path} is no checkpoint, or is incomplete: {found_instead(path)}")
+        raise HardlookError(f"{path} is not a checkpoint, or is incomplete: {found_instead(path)}")
     return open_safetensors(path) if kind == "safetensors" else (_open_torch(path, mmap=kind == "zip"), {})
 
 
@@ -98,7 +98,7 @@ def open_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _open_torch(path: Path, *, mmap: bool) -> Any:
-    """torch.load under ``weights_only``, with its refusals told in our words.
+    """Returns torch.load under ``weights_only``, with its refusals as ``HardlookError``.
 
     A name that ends in .safetensors sends torch.load to the safetensors library, whatever the file holds; an
     open file has no name, but cannot be memory-mapped.
@@ -126,19 +126,19 @@ def _needs_unpickling(path: Path, error: Exception) -> NeedsUnpickling:
     """The refusal of a file that holds objects, naming them and the way out."""
     found = _object_names(path, str(error))
     return NeedsUnpickling(
-        f"{path} holds more than weights ({found}), and reading such objects can run code; "
-        f"if you trust the file, take the weights out of it:  hardlook convert {path} --trust"
+        f"{path} holds more than weights ({found}), and reading such objects can run code; if you trust the file, "
+        f"extract its weights:  hardlook convert {path} --trust"
     )
 
 
-def _object_names(path: Path, told: str) -> str:
+def _object_names(path: Path, reason: str) -> str:
     """Which classes or functions a file asks for, found without running it."""
-    if "TorchScript" in told:
+    if "TorchScript" in reason:
         return "a TorchScript program"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a deprecation inside torch's own disassembler is no user's concern
             names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # noqa: BLE001  the older format cannot be disassembled, and a hostile file may be malformed anywhere
-        names = re.findall(r"GLOBAL (\S+)", told)
+        names = re.findall(r"GLOBAL (\S+)", reason)
     return ", ".join(dict.fromkeys(names[:4])) or "pickled objects"

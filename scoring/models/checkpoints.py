@@ -1,6 +1,6 @@
-"""The checkpoints of a run: found by a glob, put into the order of training, told apart by their weights.
+"""The checkpoints of a run: found by a glob, ordered by training step, checked for identical weights.
 
-A glob → `Checkpoint` records in order. The order is the epoch stored inside, else the step stored inside,
+A glob → `Checkpoint` records in order. The order is the epoch stored in the files, else the step stored in the files,
 else the epoch or step in the names, else the natural order of the names (epoch 9 before 10). Identical
 weights are refused: each would count twice in every score.
 
@@ -27,7 +27,7 @@ from scoring.models.checkpoint_reader import read_state_dict
 from scoring.models.state_dicts import Number, names_average
 
 KINDS = {"plain": "the trained weights (not averaged)", "ema": "averaged (EMA) weights"}
-"""How each kind of weights is told to the user."""
+"""Kind of weights → its name in messages."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def describe_order(checkpoints: Sequence[Checkpoint]) -> str:
     notes = dict.fromkeys(note for checkpoint in checkpoints for note in checkpoint.notes)
     names = [natural_key(checkpoint.path) for checkpoint in checkpoints]
     if names != sorted(names) and "name" not in checkpoints[0].order:
-        notes["the names would give another order"] = None
+        notes["the file names would give another order"] = None
     return "; ".join([f"{len(checkpoints)} {plural}: {listed}", KINDS[checkpoints[0].kind], *notes])
 
 
@@ -115,8 +115,8 @@ def needs_checkpoints(found: int, needed: int, run: str | Path, what: str = "vog
     'vog needs at least 2 checkpoints, found 1 in runs/a; keep more with Recorder(every=1) or hardlook train'
     """
     return (
-        f"{what} needs at least {needed} checkpoint{'s' if needed > 1 else ''}, found {found} in {run}; "
-        "keep more with Recorder(every=1) or hardlook train"
+        f"{what} needs at least {needed} checkpoint{'s' if needed > 1 else ''}, found {found} in {run}; keep more "
+        "with Recorder(every=1) or hardlook train"
     )
 
 
@@ -138,8 +138,8 @@ def _matches(patterns: list[str], folder: Path) -> list[Path]:
     for pattern, found in hits.items():
         if not found:
             raise HardlookError(
-                f"checkpoints = {pattern!r} matches nothing in {folder}{_nearby(pattern, folder)}; "
-                "correct the pattern, or make checkpoints with: hardlook train"
+                f"checkpoints = {pattern!r} matches nothing in {folder}{_nearby(pattern, folder)}; correct the "
+                "pattern, or train checkpoints with: hardlook train"
             )
     first = {Path(hit): pattern for pattern, found in reversed(hits.items()) for hit in found}
     paths = sorted(first, key=natural_key)
@@ -165,13 +165,13 @@ def _refuse_what_is_none(path: Path, pattern: str) -> None:
         weight_files(path)
     elif not path.is_file():
         raise HardlookError(
-            f"checkpoints = {pattern} matches {path}, which is a link that leads nowhere, or no file; "
-            "remove it, or copy the checkpoint there"
+            f"checkpoints = {pattern} matches {path}, which is a broken link or not a file; remove it, or copy the "
+            "checkpoint there"
         )
     elif format_of(path) not in READABLE:
         raise HardlookError(
-            f"checkpoints = {pattern} matches {path}, which is no checkpoint: {found_instead(path)}; mend or remove "
-            "it, or narrow the pattern, for instance to *.pt"
+            f"checkpoints = {pattern} matches {path}, which is not a checkpoint: {found_instead(path)}; replace or "
+            "remove it, or narrow the pattern, for instance to *.pt"
         )
 
 
@@ -207,7 +207,8 @@ def _refuse_mixed(checkpoints: Sequence[Checkpoint]) -> None:
     if len(first) > 1:
         raise HardlookError(
             f"{first['plain'].path} gives the trained weights and {first['ema'].path} only averaged ones (EMA); audit "
-            "one kind: averaged = true in audit.toml where every file holds the average, or a narrower pattern"
+            "one kind of weights: set averaged = true in audit.toml if every file holds the average, or narrow the "
+            "pattern"
         )
 
 
@@ -217,9 +218,9 @@ def _refuse_identical(checkpoints: Sequence[Checkpoint]) -> None:
     for checkpoint in checkpoints:
         if checkpoint.sha256 in seen:
             raise HardlookError(
-                f"{seen[checkpoint.sha256]} and {checkpoint.path} hold identical weights, which would "
-                "count twice in every score; remove one or narrow the pattern (a last.ckpt or best.pt beside "
-                "the numbered ones is the usual cause)"
+                f"{seen[checkpoint.sha256]} and {checkpoint.path} hold identical weights, which would count twice in "
+                "every score; remove one of them, or narrow the pattern (a last.ckpt or best.pt beside the numbered "
+                "ones is the usual cause)"
             )
         seen[checkpoint.sha256] = checkpoint.path
 
@@ -245,12 +246,12 @@ Order = tuple[str, Callable[[Checkpoint], Any]]
 def _orders() -> list[Order]:
     """The orders to try, best first; a key of None means that this checkpoint does not state it."""
     return [
-        ("the epoch stored inside", lambda checkpoint: checkpoint.epoch),
-        ("the epoch and step stored inside", _epoch_and_step),
-        ("the step stored inside", lambda checkpoint: checkpoint.step),
-        ("the epoch in their names", lambda checkpoint: _named(checkpoint.path, r"epochs?|ep")),
+        ("the epoch stored in the files", lambda checkpoint: checkpoint.epoch),
+        ("the epoch and step stored in the files", _epoch_and_step),
+        ("the step stored in the files", lambda checkpoint: checkpoint.step),
+        ("the epoch in the file names", lambda checkpoint: _named(checkpoint.path, r"epochs?|ep")),
         (
-            "the step in their names",
+            "the step in the file names",
             lambda checkpoint: _named(checkpoint.path, r"(?:global_?)?steps?|iter(?:ation)?"),
         ),
         ("their names", lambda checkpoint: natural_key(checkpoint.path)),

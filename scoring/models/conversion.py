@@ -1,4 +1,4 @@
-"""Checkpoints that hold objects → safetensors, in a process of its own, without building the objects.
+"""Converts checkpoints that hold objects to safetensors, in a separate process, without building the objects.
 
 A path → a new file with the tensors and the epoch. The child process unpickles with every class and function
 replaced by an inert stand-in, save for those that make tensors and plain containers: a whole pickled
@@ -52,8 +52,8 @@ def convert_checkpoint(
     if path.is_dir():
         files = weight_files(path)  # folders of other tools are refused here, with what makes weights of them
         raise HardlookError(
-            f"{path} is a folder; name it in audit.toml as it is, or convert the file inside: "
-            f"hardlook convert {files[0]} --trust"
+            f"{path} is a folder; name the folder in audit.toml, or convert the file in it: hardlook convert "
+            f"{files[0]} --trust"
         )
     if not path.is_file():
         raise HardlookError(f"there is no checkpoint {path}")
@@ -71,7 +71,7 @@ def convert_checkpoint(
     return out
 
 
-def contents_told(converted: Path) -> str:
+def describe_contents(converted: Path) -> str:
     """What a conversion wrote: which weights, and the notes of the reading."""
     _, stated = open_safetensors(converted)
     kinds = {
@@ -86,9 +86,9 @@ def _refuse_format(path: Path) -> None:
     """Only pickled files are converted."""
     kind = format_of(path)
     if kind == "safetensors":
-        raise HardlookError(f"{path} is safetensors already, which holds tensors alone; name it in audit.toml as it is")
+        raise HardlookError(f"{path} is a safetensors file already, which needs no conversion; name it in audit.toml")
     if kind not in READABLE:
-        raise HardlookError(f"{path} is no checkpoint: {found_instead(path)}")
+        raise HardlookError(f"{path} is not a checkpoint: {found_instead(path)}")
 
 
 def _refuse_overwriting(path: Path, out: Path) -> None:
@@ -98,7 +98,7 @@ def _refuse_overwriting(path: Path, out: Path) -> None:
     with contextlib.suppress(SafetensorError, OSError), safe_open(out, framework="pt") as file:
         if (file.metadata() or {}).get("source") == path.name and out.resolve() != path.resolve():
             return
-    raise HardlookError(f"{out} is there already and is no earlier conversion of {path}; name another file to write")
+    raise HardlookError(f"{out} already exists and is not an earlier conversion of {path}; give another --out")
 
 
 def _in_own_process(path: Path, partial: Path, folder: str | Path | None, weights: str) -> None:
@@ -117,8 +117,8 @@ def _in_own_process(path: Path, partial: Path, folder: str | Path | None, weight
     ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        told = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"]
-        raise HardlookError(f"{path} could not be converted: {told[-1].removeprefix('HardlookError: ')}")
+        errors = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"]
+        raise HardlookError(f"{path} could not be converted: {errors[-1].removeprefix('HardlookError: ')}")
 
 
 # -- inside the process --------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def _content(path: Path) -> Mapping[str, Any]:
     content = _plain(_load(path))
     if not isinstance(content, Mapping):
         raise HardlookError(
-            f"no weights were found in {path}; where it was made, run torch.save(model.state_dict(), path)"
+            f"no weights were found in {path}; where it was written, run torch.save(model.state_dict(), path)"
         )
     return content
 
@@ -223,7 +223,7 @@ def write_converted(state: StateDict, out: Path, average: StateDict | None = Non
 
 
 def _convert(path: Path, out: Path, weights: str) -> None:
-    """Take a file apart and write what was asked for."""
+    """Extracts the requested weights of a file and writes them."""
     content = _content(path)
     both = weights == "both" and holds_both(content)
     state = _pick(path, content, "ema" if weights == "ema" else "plain")

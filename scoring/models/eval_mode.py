@@ -1,5 +1,4 @@
-"""Running a model without leaving a trace: eval mode that is given back, devices, inputs and outputs of any
-shape.
+"""Runs a model in eval mode and restores its state afterwards; devices, inputs and outputs of any structure.
 
 Model and inputs → (n, c) logits. A model comes back with the training flag and every other attribute of each
 module, requires_grad and gradient of each parameter, and the value of each buffer that it had.
@@ -7,7 +6,7 @@ module, requires_grad and gradient of each parameter, and the value of each buff
 What a forward pass in eval mode derives from the weights and keeps (LeViT's table of biases in timm, a weight
 normalised once) is gone with the block, else the next checkpoint would be read through the weights of this one.
 Classes that derive something as they change modes (loralib adds its low-rank product to the weight in
-``train(False)``) get their weights in training mode (``take_weights``), and their parameters are copied too.
+``train(False)``) get their weights in training mode (``load_weights``), and their parameters are copied too.
 
 Cost: one pass over the modules, a copy of the buffers and of the parameters of such classes. Known limits: one
 model is for one thread at a time; what a model that was called before already keeps is believed to be of its weights.
@@ -45,10 +44,12 @@ def choose_device(name: str = "auto") -> torch.device:
         raise HardlookError(f"device {name!r} is unknown; needed {DEVICES}")
     if not there[kind]:
         found = ", ".join(kind for kind, is_there in there.items() if is_there)
-        raise HardlookError(f"device {name!r} is not on this machine; found {found}; use --device auto")
+        raise HardlookError(f"device {name!r} is not available on this machine; found {found}; use --device auto")
     device = torch.device(name)
     if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise HardlookError(f"device {name!r} is not on this machine; found {torch.cuda.device_count()} CUDA devices")
+        raise HardlookError(
+            f"device {name!r} is not available on this machine; found {torch.cuda.device_count()} CUDA devices"
+        )
     return device
 
 
@@ -59,7 +60,7 @@ def evaluating(
     """Eval mode inside; outside, everything as it was: flags, attributes, requires_grad, gradients and buffers.
 
     ``frozen`` also turns off the gradients of parameters; influence, which needs them, passes False. ``state``:
-    weights to take before (``take_weights``); who gives them gives the former parameters back (``ways.lent``).
+    weights to take before (``load_weights``); who gives them restores the parameters (``execution_paths.frozen_at``).
     """
     model = getattr(model, "module", model) if not isinstance(model, nn.Module) else model
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
@@ -68,7 +69,7 @@ def evaluating(
     with given_back(model):
         try:
             if state is not None:
-                take_weights(model, state)
+                load_weights(model, state)
             model.eval()
             for parameter, _, _ in parameters:
                 parameter.grad = None
@@ -83,7 +84,7 @@ def evaluating(
                 _put_back(value, before)
 
 
-def take_weights(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+def load_weights(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Load a state dict whose names are known to fit; training flags stay as they are.
 
     Modules with a ``train`` of their own are in training mode meanwhile: in eval mode they may hold something
@@ -169,13 +170,13 @@ def logits_of(output: Any, n_classes: int | None = None) -> torch.Tensor:
     found = rows_of(output, n_classes=n_classes)
     if found.shape[1] == 1:
         raise HardlookError(
-            "the model returns one number per example; needed one logit per class: for two classes, "
-            'write `output = "logit"` in the run\'s table of audit.toml ("probability" where it ends in a sigmoid)'
+            "the model returns one number per example; needed one logit per class: for two classes, write `output = "
+            '"logit"` in the run\'s table of audit.toml ("probability" where it ends in a sigmoid)'
         )
     if n_classes is not None and found.shape[1] != n_classes:
         others = list(fitting_items(output, n_classes))
         advice = (
-            f"item {others[0]!r} of what it returns has {n_classes}: write `output_item = {others[0]!r}` in the run's "
+            f"item {others[0]!r} of its output has {n_classes}: write `output_item = {others[0]!r}` in the run's "
             "table of audit.toml".replace("'", '"')
             if others
             else "set the factory's arguments and the list of classes to agree"

@@ -1,4 +1,4 @@
-"""The head of a model: the layer that gives the logits, what enters it (the features), and whether it is linear.
+"""The head of a model: the layer that returns the logits, its input (the features), and whether it is linear.
 
 What is the head is measured on a batch, never read off a type: a forward pass is watched, and the head is the last
 layer with parameters of its own whose output O *is* the logits Z, after one of these readings of O and of the input X
@@ -115,7 +115,7 @@ def features_of(model: nn.Module, inputs: Any, head: Head | None = None) -> Feat
         if bool(same.any()):
             reason = head.reason or _not_linear(head, read.features[same], read.output[same], logits[same])
             return Features(read.features.masked_fill(~same[:, None], float("nan")), logits, reason, reason is None)
-    return Features(None, logits, f"the output of {head.name!r} is not what the logits are made of in this batch")
+    return Features(None, logits, f"the logits are not computed from the output of {head.name!r} in this batch")
 
 
 def entering(head: Head, entered: Tensor, output: Tensor, logits: Tensor) -> Tensor:
@@ -124,7 +124,10 @@ def entering(head: Head, entered: Tensor, output: Tensor, logits: Tensor) -> Ten
         raise HardlookError(f"no layer gives the logits: {head.reason}")
     read = _read(_Call(head.name, head.module, entered, output), logits, head.reading, head.relation)
     if read is None:
-        raise HardlookError(f"the head {head.name!r} gave {tuple(output.shape)}, which is not how it was found")
+        raise HardlookError(
+            f"the head {head.name!r} returned shape {tuple(output.shape)}, which differs from the batch on which the "
+            "head was found"
+        )
     return read.features
 
 
@@ -162,14 +165,15 @@ def _used_elsewhere(model: nn.Module, head: Head, times: int) -> str | None:
     ]
     if others:
         return (
-            f"the head {head.name!r} shares its weight with {others[0]!r}, and the closed forms know of the head alone"
+            f"the head {head.name!r} shares its weight with {others[0]!r}, but the closed forms hold only for a "
+            "weight that the head alone uses"
         )
     return f"the head {head.name!r} runs {times} times in one forward pass" if times > 1 else None
 
 
 def _no_layer(calls: list[_Call]) -> str:
-    last = f" (the last of that width is {calls[-1].name!r})" if calls else ""
-    return f"the logits are the output of no single layer with parameters{last}, so no features enter a head"
+    last = f" (the last layer of that width is {calls[-1].name!r})" if calls else ""
+    return f"no single layer with parameters returns the logits{last}, so there is no head and there are no features"
 
 
 class _Read(NamedTuple):
@@ -237,14 +241,14 @@ def _not_linear(head: Head, features: Tensor, output: Tensor, logits: Tensor) ->
     layer, weight, bias = head.module, getattr(head.module, "weight", None), getattr(head.module, "bias", None)
     start = f"the head {head.name!r} ({type(layer).__name__})"
     if head.relation == "single":
-        return f"{start} gives one logit for two classes, and the closed forms are of one logit per class"
+        return f"{start} gives one logit for two classes, but the closed forms need one logit per class"
     shape = (logits.shape[1], features.shape[1])
     if not isinstance(weight, Tensor) or weight.ndim < 2 or weight.flatten(1).shape != shape:
         return f"{start} has no weight of the shape (classes, features) = {shape}"
     if any(
         parameter is not weight and parameter is not bias for parameter in (() if layer is None else layer.parameters())
     ):
-        return f"{start} has parameters besides one weight and one bias, which the closed forms do not know"
+        return f"{start} has other parameters besides one weight and one bias, which the closed forms do not cover"
     x, w, wanted = _wide(features), _wide(weight).flatten(1), _wide(logits)
     found = (x @ w.T + (_wide(bias) if isinstance(bias, Tensor) else 0.0)) * head.scale
     if head.relation == "shifted":

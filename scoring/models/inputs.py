@@ -1,4 +1,4 @@
-"""Examples as the model sees them: originals read through their source and put through the evaluation transform.
+"""Model inputs of examples: originals read from their source and passed through the evaluation transform.
 
 ``Inputs`` is a map-style dataset over rows of the example table: number → (input tensor, label index, −1 = none). It
 serves scoring (``batch`` reads many at once in threads), training (``torch.utils.data.DataLoader`` takes it as it is)
@@ -91,8 +91,8 @@ class Inputs(torch.utils.data.Dataset[Any]):
         if len(shapes) > 1:
             shown = ", ".join(f"{shape} of {example!r}" for shape, example in sorted(shapes.items())[:3])
             raise HardlookError(
-                f"inputs of different shapes reach the model: {shown}; add a resize (and crop) to "
-                "the transform so that all are of one shape"
+                f"inputs of different shapes reach the model: {shown}; add a resize (and crop) to the transform so "
+                "that all have one shape"
             )
         return torch.stack(list(tensors.values())), good, reasons
 
@@ -146,5 +146,5 @@ def labelled(audit: Audit, split: str = "train") -> pd.DataFrame:
 
 
 def reading_pool() -> ThreadPoolExecutor:
-    """Threads for decoding: pictures decode outside Python's lock."""
+    """Threads for decoding: images decode outside Python's lock."""
     return ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="reading")

@@ -62,7 +62,7 @@ def last_block_and_head(model: nn.Module, inputs: Any) -> tuple[str, ...]:
     ran, classes = _ran(model, inputs, own)
     if not ran:
         raise HardlookError(
-            f"{type(model).__name__} ran no layer with parameters; there is nothing to take influence of"
+            f"{type(model).__name__} has no layer with parameters in its forward; influence needs at least one"
         )
     name = head_of(model, inputs).name
     heads = [name] if name in own else _output_layers(ran, own, classes)

@@ -85,5 +85,5 @@ def _check_finite(losses: Tensor) -> None:
     if len(bad):
         raise HardlookError(
             f"the loss of example {int(bad[0])} of a batch is {float(losses[bad[0]])}, and {len(bad)} of "
-            f"{len(losses)} are not finite; needed finite losses: look at the inputs and the weights"
+            f"{len(losses)} are not finite; needed finite losses: check the inputs and the weights"
         )

@@ -1,4 +1,4 @@
-"""What the numbers that a model returns are, and the logits in them.
+"""Detects what a model returns (logits, probabilities, …), and converts it to logits.
 
 With z the logits of an example, a model may return
 
@@ -35,7 +35,7 @@ KEEPS_LOGITS = ("logits", "sigmoid", "logit", "probability")
 SINGLE = ("logit", "probability")
 """Kinds of one number per example."""
 BY_RANGE = ("sigmoid", "probability")
-"""Kinds that nothing but the range of the values tells."""
+"""Kinds that only the range of the values shows."""
 SUMS = 1e-3  # how far a row's sum of probabilities may be from 1, in float32; eight steps of coarser types
 
 LOW, HIGH = 0.1, 0.9
@@ -44,14 +44,15 @@ net that has hardly been trained or behind a ReLU (which is often exactly 0, as 
 
 SENTENCES = {
     "logits": "the model's outputs are logits",
-    "log_probabilities": "the model's outputs are log-probabilities (the exponentials of each row sum to 1): energy "
-    "and the gradients of logits are lost and stay null",
-    "probabilities": "the model's outputs are probabilities (each row sums to 1): their logarithm stands for the "
-    "logits; energy and the gradients of logits are lost and stay null",
-    "sigmoid": "the model's outputs are sigmoids of each class by itself (in 0…1, rows do not sum to 1): inverted to "
-    "logits, whose softmax is the probability of each class given that exactly one is true",
-    "logit": "the model returns one logit per example, taken as that of the second class; the first has 0",
-    "probability": "the model returns one number in 0…1 per example, taken as the probability of the second class",
+    "log_probabilities": "the model's outputs are log-probabilities (the exponentials of each row sum to 1): scores "
+    "that need logits (energy, VoG in logit form) are null",
+    "probabilities": "the model's outputs are probabilities (each row sums to 1): their logarithms are used as "
+    "logits; scores that need logits (energy, VoG in logit form) are null",
+    "sigmoid": "the model's outputs are one sigmoid per class (in 0…1, rows do not sum to 1): they are inverted to "
+    "logits, whose softmax is the probability of each class given that exactly one class is true",
+    "logit": "the model returns one logit per example: it is used as the logit of the second class, and the first "
+    "class has logit 0",
+    "probability": "the model returns one number in 0…1 per example: it is used as the probability of the second class",
 }
 
 
@@ -139,8 +140,8 @@ class OutputReader:
         found = as_logits(rows_of(output, self.item, single=self.kind in SINGLE), self.kind)
         if found.shape[1] == 1:
             raise HardlookError(
-                "the model returns one number per example; needed one logit per class: write `output = "
-                '"logit"` ("probability" where it ends in a sigmoid) in the run\'s table of audit.toml'
+                'the model returns one number per example; needed one logit per class: write `output = "logit"` '
+                '("probability" where it ends in a sigmoid) in the run\'s table of audit.toml'
             )
         return found
 
@@ -206,7 +207,7 @@ def fitting_items(output: Any, n_classes: int | None) -> list[int | str]:
 
 
 def _advice(output: Any, n_classes: int | None) -> str:
-    """The line of audit.toml that names the logits, where one can be told."""
+    """Returns the line of audit.toml that selects the logits, if one item fits."""
     found = fitting_items(output, n_classes)
     return f"; write `output_item = {found[0]!r}` in the run's table of audit.toml".replace("'", '"') if found else ""
 

@@ -59,7 +59,7 @@ def _is_pretrained(module: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bar and no report from the library; what does not fit is told by ours."""
+    """Suppresses the library's progress bar and report; keys that do not fit are errors of hardlook's own."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

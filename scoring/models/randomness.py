@@ -1,4 +1,4 @@
-"""The global random generators, lent to code of others and given back as they were.
+"""Protects the global random generators while user code runs.
 
 Augmentations and dropout draw from the global generators of torch, numpy and Python; hardlook itself uses none of them.
 Inputs → output: a seed, or None → a context manager. Cost: one copy of the generators' states.

@@ -1,5 +1,4 @@
-"""What may not go into a model: missing and unloaded weights, wrong shapes and classes, other kinds of
-numbers, NaN.
+"""Errors for weights that do not fit a model: missing keys, wrong shapes or classes, wrong types, NaN.
 
 The model's own names and tensors and those found in a file → nothing, or one `HardlookError` that names file,
 key, found and needed. `scoring.models.state_dict_matching` asks all of it before the model is touched.
@@ -20,7 +19,7 @@ from torch import nn
 from scoring.audit.errors import HardlookError
 from scoring.models.tensors import Tensors
 
-FACTORY = "is this the factory (and arguments) that the checkpoint was trained with?"
+FACTORY = "check that the factory and its arguments are those of the checkpoint's training"
 
 
 def refuse_without_values(model: nn.Module) -> None:
@@ -30,12 +29,12 @@ def refuse_without_values(model: nn.Module) -> None:
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if nn.parameter.is_lazy(value):
             raise HardlookError(
-                f"the model's {name!r} has no shape yet (a lazy layer); run one batch through the model in "
-                "the factory before it is returned"
+                f"the model's {name!r} has no shape yet (a lazy layer); run one batch through the model in the "
+                "factory before it is returned"
             )
         if value.is_meta:
             raise HardlookError(
-                f"the model's {name!r} is on the meta device and can hold no weights; build the model in the "
+                f"the model's {name!r} is on the meta device, which cannot hold weights; build the model in the "
                 "factory on the CPU"
             )
 
@@ -57,7 +56,7 @@ def refuse_unloaded(path: Path, model: nn.Module) -> None:
     if outside:
         raise HardlookError(
             f"{path} cannot fill {len(outside)} parameters of the model, which its own state_dict() leaves out: "
-            f"{listed(outside)}; they would stay as the factory made them; save and load them too"
+            f"{listed(outside)}; they would keep the factory's values; include them in state_dict()"
         )
 
 
@@ -74,10 +73,10 @@ def refuse_missing(
     ]
     if missing:
         shapes = {name: tuple(needed[name].shape) for name in missing}
-        instead = f"it has instead {listed(unused)}" if unused else "it has nothing in their place"
+        instead = f"it has these keys instead: {listed(unused)}" if unused else "it has no other keys"
         raise HardlookError(
-            f"{path} lacks {len(missing)} of the {len(needed)} keys that the model needs: "
-            f"{listed(missing, shapes)}; {instead}; {FACTORY}"
+            f"{path} lacks {len(missing)} of the {len(needed)} keys that the model needs: {listed(missing, shapes)}; "
+            f"{instead}; {FACTORY}"
         )
 
 
@@ -94,9 +93,9 @@ def refuse_shapes(path: Path, needed: Mapping[str, torch.Tensor], found: Tensors
     _refuse_class_count(path, wrong, last, n_classes)
     name, (shape, expected) = next(iter(wrong.items()))
     raise HardlookError(
-        f"{path}: key {name!r} has shape {shape}, the model needs {expected}"
-        f"{f' (and {len(wrong) - 1} more keys differ)' if len(wrong) > 1 else ''}; "
-        "are these the arguments that the checkpoint was trained with?"
+        f"{path}: key {name!r} has shape {shape}, the model needs "
+        f"{expected}{f' (and {len(wrong) - 1} more keys differ)' if len(wrong) > 1 else ''}; check that the factory's "
+        "arguments are those of the checkpoint's training"
     )
 
 
@@ -113,8 +112,8 @@ def _refuse_class_count(
     (found, built), name = counts.pop(), next(iter(wrong))
     listed = f", and audit.toml lists {n_classes}" if n_classes is not None else ""
     raise HardlookError(
-        f"{path}: its output layer (key {name!r}) has {found} classes, the model built here needs "
-        f"{built}{listed}; set the factory's arguments and the list of classes to agree"
+        f"{path}: its output layer (key {name!r}) has {found} classes, the model built here needs {built}{listed}; "
+        "set the factory's arguments and the list of classes to agree"
     )
 
 
@@ -149,13 +148,13 @@ def refuse_infinite(path: Path, model: nn.Module, converted: Tensors) -> None:
             if not bad:
                 continue
             raise HardlookError(
-                f"{path}: key {name!r} holds {bad} values of {value.numel()} that are NaN or infinite; "
-                "needed finite weights; leave this checkpoint out, the training had diverged"
+                f"{path}: key {name!r} holds {bad} values of {value.numel()} that are NaN or infinite; needed finite "
+                "weights; leave out this checkpoint: the training had diverged"
             )
 
 
 def listed(names: Iterable[str], shapes: Mapping[str, tuple[Any, ...]] | None = None, shown: int = 4) -> str:
     """The first few names, with their shapes where given."""
     names = list(names)
-    told = [f"{name!r} {shapes[name]}" if shapes else repr(name) for name in names[:shown]]
-    return ", ".join(told) + (", …" if len(names) > shown else "")
+    described = [f"{name!r} {shapes[name]}" if shapes else repr(name) for name in names[:shown]]
+    return ", ".join(described) + (", …" if len(names) > shown else "")

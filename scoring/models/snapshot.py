@@ -1,4 +1,4 @@
-"""What a model's modules hold beside their weights, kept so that it can be put back to the bit.
+"""A snapshot of the state of a model's modules besides their weights, to restore it bit for bit.
 
 A forward pass may write on the modules: a counter, a cache, the ``weight`` that a weight norm derives, a hook
 that registers another. ``given_back(model)`` keeps each module's ``__dict__``, the builtin containers in it

@@ -1,4 +1,4 @@
-"""Weights into a model: names matched against the model's own, everything checked, then copied in at once.
+"""Loads weights into a model: matches names, checks everything, then copies all at once.
 
 A model and a `StateDict` → the same tensors under the model's names. A prefix (``model.``, ``module.``, any
 depth) is whatever makes the most of the file's names equal names of the model, so a model that truly has
@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from scoring.audit.errors import HardlookError
-from scoring.models.eval_mode import take_weights
+from scoring.models.eval_mode import load_weights
 from scoring.models.pretrained import translated
 from scoring.models.refused_formats import (
     FACTORY,
@@ -79,13 +79,13 @@ def copy_into(model: nn.Module, tensors: Tensors) -> None:
     A model may load in its own way (``_load_from_state_dict``, hooks) and leave a tensor out without a word;
     raises `HardlookError` naming it.
     """
-    take_weights(model, tensors)
+    load_weights(model, tensors)
     loaded = model.state_dict()
     for name, value in tensors.items():
         if not _same(loaded[name].cpu(), value.cpu()):
             raise HardlookError(
-                f"{type(model).__name__} did not take the weights of {name!r} when they were loaded; needed a model "
-                "whose state_dict() gives back what load_state_dict() was given"
+                f"{type(model).__name__} did not keep the weights of {name!r} when they were loaded; needed a model "
+                "whose state_dict() returns what load_state_dict() received"
             )
 
 
@@ -144,8 +144,8 @@ def _without_wrappers(state: StateDict) -> dict[str, torch.Tensor]:
         short = _unwrapped(name)
         if short in given and not torch.equal(given[short], value):
             raise HardlookError(
-                f"{state.path} holds {short!r} twice, with and without the name of a wrapper and with other "
-                "values; save the model to audit alone: torch.save(model.state_dict(), path)"
+                f"{state.path} holds {short!r} twice, with and without a wrapper's prefix and with different values; "
+                "save only the model to audit: torch.save(model.state_dict(), path)"
             )
         if name not in NO_WEIGHTS:
             given[short] = value
@@ -220,8 +220,8 @@ def _best(path: Path, matches: list[_Match]) -> _Match:
     if len(equal) > 1 and most > 1:
         found = " and ".join(repr(match.prefix) for match in equal)
         raise HardlookError(
-            f"{path}: the model's weights are there more than once, under {found}; save the ones to "
-            "audit alone: torch.save(model.state_dict(), path)"
+            f"{path}: the model's weights are stored more than once, under {found}; save only those to audit: "
+            "torch.save(model.state_dict(), path)"
         )
     return equal[0]
 
@@ -231,8 +231,12 @@ def _ema_note(best: _Match, whole: list[_Match]) -> list[str]:
     alone."""
     averaged = [match.prefix for match in whole if match.averaged]
     if best.averaged:
-        return [f"took the EMA weights (under {best.prefix!r})"]
-    return [f"took the plain weights (under {best.prefix!r}), not the EMA (under {averaged[0]!r})"] if averaged else []
+        return [f"used the EMA weights (under {best.prefix!r})"]
+    return (
+        [f"used the trained weights (under {best.prefix!r}), not the EMA weights (under {averaged[0]!r})"]
+        if averaged
+        else []
+    )
 
 
 def _refuse_unexpected(path: Path, match: _Match, unused: list[str]) -> list[str]:
@@ -240,8 +244,8 @@ def _refuse_unexpected(path: Path, match: _Match, unused: list[str]) -> list[str
     unused = [] if match.averaged else [key for key in unused if not EMA_NAME.search(key)]
     inside = [key for key in unused if key.startswith(match.prefix)]
     if inside:
-        raise HardlookError(f"{path} has {len(inside)} keys that the model does not: {listed(inside)}; {FACTORY}")
-    return [f"left out what is not under {match.prefix!r}: {listed(unused)}"] if unused else []
+        raise HardlookError(f"{path} has {len(inside)} keys that the model does not have: {listed(inside)}; {FACTORY}")
+    return [f"ignored keys outside {match.prefix!r}: {listed(unused)}"] if unused else []
 
 
 def _changed_precision(given: Mapping[str, torch.Tensor], needed: Mapping[str, torch.Tensor]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which state dict to take out of what a checkpoint holds: the trained weights, or their moving average.
+"""Selects the state dict in a checkpoint: the trained weights or their moving average.
 
 The content of a file (a mapping) → a `StateDict`: tensors, where in the file they were, whether they are the
 trained weights ("plain") or an average of them over the training ("ema"), the epoch and step stated there.
@@ -235,11 +235,11 @@ def _whole_file(
     kind = "ema" if stated.get("hardlook_kind") == "ema" else _kind_of("", tensors)
     if weights == "ema" and kind != "ema" and tensors and not names_average(tensors):
         raise HardlookError(
-            f"{path} holds no EMA weights; found {_shown(tensors)}; use weights = 'plain' (averaged = "
-            "false in audit.toml)"
+            f"{path} holds no EMA weights; found {_shown(tensors)}; use weights = 'plain' (averaged = false in "
+            "audit.toml)"
         )
     alone = kind == "ema" and weights == "plain"
-    return _Held("", tensors, kind), ("only EMA weights are there; took those",) if alone else ()
+    return _Held("", tensors, kind), ("used the EMA weights, because the file holds no others",) if alone else ()
 
 
 def _choose(path: Path, held: list[_Held], weights: str) -> tuple[_Held, tuple[str, ...]]:
@@ -259,14 +259,16 @@ def _choose(path: Path, held: list[_Held], weights: str) -> tuple[_Held, tuple[s
     taken = same[0]
     _refuse_twins(path, same)
     others = [each for each in unknown if each is not taken and _shapes(each) == _shapes(taken)]
-    notes = [f"took {taken.key}, not {_keys(others)}"] if others else []
+    notes = [f"used {taken.key}, not {_keys(others)}"] if others else []
     if taken.kind == "ema":
         only = weights == "plain"
         notes.append(
-            f"only EMA weights are there ({taken.key}); took those" if only else f"took the EMA weights ({taken.key})"
+            f"used the EMA weights ({taken.key}), because the file holds no others"
+            if only
+            else f"used the EMA weights ({taken.key})"
         )
     elif ema:
-        notes.append(f"took the plain weights ({taken.key}), not the EMA ({ema[0].key})")
+        notes.append(f"used the trained weights ({taken.key}), not the EMA weights ({ema[0].key})")
     return taken, tuple(notes)
 
 
@@ -296,8 +298,8 @@ def _refuse_twins(path: Path, same: list[_Held]) -> None:
         )
         if not equal and _shapes(other) == _shapes(first):
             raise HardlookError(
-                f"{path} holds two state dicts of the same shapes ({first.key} and {other.key}); keep the one to audit "
-                "alone: torch.save(model.state_dict(), path)"
+                f"{path} holds two state dicts of the same shapes ({first.key} and {other.key}); save only the one to "
+                "audit: torch.save(model.state_dict(), path)"
             )
 
 

@@ -1,4 +1,4 @@
-"""Tensors of a checkpoint that are no plain weights: adapters, quantised, sparse and meta tensors.
+"""Detects checkpoint tensors that are not plain weights: adapters, quantised, sparse and meta tensors.
 
 The tensors of one state dict → nothing, or one `HardlookError` that says which key is what and what to do. A
 tensor of a class that only its own library can rebuild stands as an empty one that bears the class's name
@@ -61,14 +61,14 @@ def refuse_unusual(path: Path, tensors: Tensors) -> None:
     for name, tensor in tensors.items():
         if kind := getattr(tensor, "undecoded", None):
             raise HardlookError(
-                f"{path}: key {name!r} is a {kind}, whose values only its library can decode; needed plain "
-                "weights: save the model before it is quantised, or as ordinary tensors"
+                f"{path}: key {name!r} is a {kind}, whose values only its library can decode; needed plain weights: "
+                "save the model before it is quantised, or as ordinary tensors"
             )
-        told = next(iter(packed.values()), None) or _quantised(name, tensor, tensors)
-        if told:
+        quantiser = next(iter(packed.values()), None) or _quantised(name, tensor, tensors)
+        if quantiser:
             raise HardlookError(
-                f"{path}: key {next(iter(packed), name)!r} is quantised ({told}); needed plain weights: save the model "
-                "before it is quantised, or after model.dequantize() where the library has it"
+                f"{path}: key {next(iter(packed), name)!r} is quantised ({quantiser}); needed plain weights: save the "
+                "model before it is quantised, or after model.dequantize() where the library has it"
             )
         if tensor.is_meta:
             raise HardlookError(
@@ -76,8 +76,8 @@ def refuse_unusual(path: Path, tensors: Tensors) -> None:
             )
         if tensor.layout is not torch.strided:
             raise HardlookError(
-                f"{path}: key {name!r} is {str(tensor.layout).removeprefix('torch.')}; needed plain "
-                "weights: save it by .to_dense()"
+                f"{path}: key {name!r} is {str(tensor.layout).removeprefix('torch.')}; needed plain weights: save it "
+                "by .to_dense()"
             )
 
 

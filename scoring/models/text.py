@@ -39,7 +39,7 @@ class HashedWords:
     def __init__(self, length: int = 256, buckets: int = 16384):
         for name, value, least in (("length", length, 1), ("buckets", buckets, 2)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise HardlookError(f"transform.{name} = {value!r}; needed a whole number from {least} on")
+                raise HardlookError(f"transform.{name} = {value!r}; needed a whole number of at least {least}")
         self.length, self.buckets = length, buckets
 
     def __call__(self, text: str) -> Tensor:

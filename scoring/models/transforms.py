@@ -1,7 +1,7 @@
 """The evaluation transform: an example's original → the tensor that the model sees.
 
 audit.toml names it as ``file.py:callable`` or as a table of ``resize``, ``crop``, ``mode``, ``mean`` and
-``std``, built with torchvision.transforms.v2. Without either, pictures become float32 (channels, height,
+``std``, built with torchvision.transforms.v2. Without either, images become float32 (channels, height,
 width) in [0, 1] and vectors stay as they are, in float32. Nothing here is random.
 
 Cost: one decode-free pass over a picture. Known limits: text needs a callable of its own (its tokeniser).
@@ -132,8 +132,8 @@ class TableTransform:
         if isinstance(original, (np.ndarray, torch.Tensor, list, tuple, float, int, np.number)):
             return self._array(_native(np.atleast_1d(np.asarray(original))))
         raise HardlookError(
-            f"the transform got {type(original).__name__}; needed a picture or an array. For text and "
-            'others name your own in audit.toml: transform = "file.py:callable"'
+            f"the transform got {type(original).__name__}; needed an image or an array; for text and other data name "
+            'your own transform in audit.toml: transform = "file.py:callable"'
         )
 
     def window(self, height: int, width: int) -> tuple[float, float, float, float]:
@@ -154,7 +154,7 @@ class TableTransform:
         return top / tall, left / wide, kept_tall / tall, kept_wide / wide
 
     def _array(self, values: np.ndarray) -> torch.Tensor:
-        """Byte pictures take the way of files; other arrays with a height and width are cropped as
+        """Byte images take the way of files; other arrays with a height and width are cropped as
         tensors."""
         if values.ndim not in (2, 3) or not self.pictures:
             return self._vector(values)
@@ -178,8 +178,8 @@ class TableTransform:
         """Vectors are normalised, and have no size or mode."""
         if self.sizes or self.mode:
             raise HardlookError(
-                f"transform has resize, crop or mode, and an example is an array of shape {values.shape}; "
-                "needed a picture; remove those keys"
+                f"transform has resize, crop or mode, and an example is an array of shape {values.shape}; needed an "
+                "image; remove those keys"
             )
         return self._normalised(torch.from_numpy(np.ascontiguousarray(values)).to(torch.float32))
 
@@ -197,8 +197,8 @@ class TableTransform:
         numbers = torch.as_tensor(default if given is None else given, dtype=torch.float32).reshape(-1)
         if len(numbers) not in (1, len(values)):
             raise HardlookError(
-                f"transform.mean and std have {len(numbers)} numbers, an example has {len(values)} "
-                'channels; add mode = "RGB" (or "L") to the transform in audit.toml, or give one number per channel'
+                f"transform.mean and std have {len(numbers)} numbers, an example has {len(values)} channels; add mode "
+                '= "RGB" (or "L") to the transform in audit.toml, or give one number per channel'
             )
         return numbers.reshape(-1, *[1] * (values.ndim - 1))
 
@@ -226,7 +226,7 @@ def _is_bytes_picture(values: np.ndarray) -> bool:
 
 
 def _read_mode(picture: Image.Image, mode: str | None) -> Image.Image:
-    """The picture in the mode asked for; without one, in grey or RGB as it came."""
+    """Returns the image in the requested mode; without one, in grey or RGB as stored."""
     if picture.mode.startswith(("I", "F")):  # 16 and 32 bits have no RGB, and converting them to L clips
         return _deep(picture, mode)
     wanted = mode or READABLE_AS.get(picture.mode, picture.mode)

@@ -1,5 +1,4 @@
-"""A pickle without what it asks for: every class and function is an inert stand-in, but for those that make
-tensors.
+"""Unpickles a checkpoint with inert stand-ins for all classes and functions, except those that make tensors.
 
 A pickle → tensors, numbers, strings and plain containers as they are, and a `StandIn` for each other object,
 which keeps what the object was made of. Nothing of the file's own is called. ``INERT_PICKLE`` is given to

@@ -1,1 +1,1 @@
-"""Scorers run over shards: check, predictions, scores, VoG maps, trainings on parts, here or on Ray workers."""
+"""Runs the scorers: check, predictions, scores over shards, VoG maps and retraining, locally or on Ray."""

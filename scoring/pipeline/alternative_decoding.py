@@ -1,12 +1,12 @@
-"""Other ways in which the same picture files may have been read in training, for ``hardlook check``.
+"""Alternative ways to decode the same image files, which ``hardlook check`` compares.
 
 A picture reaches a model in more than one form: with its EXIF orientation applied (Hugging Face's ``datasets``) or
 without (torchvision's ``ImageFolder``, timm); 16-bit grey whole, or clipped at 255, which is what ``ImageFolder``'s
-``convert("RGB")`` makes of it. Which one it was in training no file says. The pictures that tell the two apart are read
+``convert("RGB")`` makes of it. Which one it was in training no file says. The images that tell the two apart are read
 the other way, and their logits put in the place of the first ones.
 
 Inputs → outputs: an opened run and the examples drawn → the logits of each other reading, and the sentences. Cost: one
-header per picture, and one decode and forward pass per picture that differs. Limits: pictures whose other reading is of
+header per picture, and one decode and forward pass per picture that differs. Limits: images whose other reading is of
 another shape than the batch are counted and not compared; what a loader or a dataset object reads has one reading only.
 """
 
@@ -31,11 +31,11 @@ from scoring.pipeline.shards import Context
 
 @dataclass(frozen=True)
 class OtherReading:
-    """``remedy``: what to write, and why; ``told``: what was found, as a warning; ``logits``: (n, c) of the other
+    """``remedy``: what to write, and why; ``sentence``: what was found, as a warning; ``logits``: (n, c) of the other
     reading; ``differ``: how many of the examples it changes."""
 
     remedy: str
-    told: str
+    sentence: str
     logits: torch.Tensor
     differ: int
 
@@ -61,11 +61,11 @@ def other_readings(
             continue
         sources = dict.fromkeys(int(context.inputs.sources[numbers[row]]) for row in at)
         changes = {source: change(context, source) for source in sources}
-        differ, told_logits, unread = _reread(context, numbers, at, changes, batch, logits, predict)
+        differ, other_logits, unread = _reread(context, numbers, at, changes, batch, logits, predict)
         if differ or unread:
-            remedy, told = sentences(context, len(at), len(numbers), changes)
-            left = f"; {unread} of them have another shape when read so, and are not compared" if unread else ""
-            found.append(OtherReading(remedy, told + left, told_logits, differ))
+            remedy, sentence = sentences(context, len(at), len(numbers), changes)
+            left = f"; {unread} of them have another shape when decoded this way and are not compared" if unread else ""
+            found.append(OtherReading(remedy, sentence + left, other_logits, differ))
     return found
 
 
@@ -128,11 +128,11 @@ def _exif(context: Context, source: int) -> dict[str, Any]:
 def _about_exif(context: Context, count: int, of: int, changes: Mapping[int, Mapping[str, Any]]) -> tuple[str, str]:
     lines = _lines(context, changes, lambda change: f"exif = {str(change['exif']).lower()}", "exif")
     now = "without" if all(change["exif"] for change in changes.values()) else "with"
-    told = (
-        f"{count} of {of} pictures are turned by an EXIF orientation and read {now} it; Hugging Face's datasets "
-        f"applies it, torchvision's ImageFolder and timm do not: if training read them the other way, write {lines}"
+    sentence = (
+        f"{count} of {of} images have an EXIF orientation and are read {now} it; Hugging Face's datasets applies the "
+        f"orientation, torchvision's ImageFolder and timm ignore it: if training read them the other way, write {lines}"
     )
-    return f"pictures are turned otherwise than in training (EXIF orientation): write {lines}", told
+    return f"the EXIF orientation of images is handled differently than in training: write {lines}", sentence
 
 
 def _lines(
@@ -158,8 +158,8 @@ def _lines(
 
 
 def uneven_readings(context: Context, *, most: int = 200) -> str | None:
-    """Why sources of pictures that are read differently spoil the audit, where one of them holds turned pictures and
-    audit.toml does not say ``exif`` for all of them; None where there is nothing to say. ``most``: pictures looked at
+    """Why sources of images that are read differently spoil the audit, where one of them holds turned images and
+    audit.toml does not say ``exif`` for all of them; None where there is nothing to say. ``most``: images looked at
     per source."""
     audit, inputs = context.audit, context.inputs
     pictures = [
@@ -182,13 +182,13 @@ def uneven_readings(context: Context, *, most: int = 200) -> str | None:
     }
     if not any(turned.values()):
         return None
-    told = ", ".join(
-        f"data[{number}] {'with' if way else 'without'} ({turned[number]} of up to {most} are turned)"
+    handling = ", ".join(
+        f"data[{number}] {'with' if way else 'without'} ({turned[number]} of up to {most} images have one)"
         for number, way in ways.items()
     )
     return (
-        f"sources of pictures are read differently: {told} their EXIF orientation, and a model was trained on one "
-        "reading; write exif = true or exif = false in each of these [[data]] tables"
+        f"image sources handle EXIF orientation differently: {handling}; a model was trained with one setting, so "
+        "write exif = true or exif = false in each of these [[data]] tables"
     )
 
 
@@ -203,8 +203,11 @@ def _mode(_context: Context, _source: int) -> dict[str, Any]:
 
 def _about_grey(context: Context, count: int, of: int, changes: Mapping[int, Mapping[str, Any]]) -> tuple[str, str]:
     lines = _lines(context, changes, lambda _change: 'mode = "RGB"', "mode")
-    told = (
-        f"{count} of {of} pictures are 16-bit grey and reach the transform whole; torchvision's ImageFolder clips them "
-        f"at 255 (convert('RGB')): if training read them so, write {lines}"
+    sentence = (
+        f"{count} of {of} images are 16-bit grey and reach the transform unclipped; torchvision's ImageFolder clips "
+        f"them at 255 (convert('RGB')): if training did so, write {lines}"
     )
-    return f"16-bit grey was clipped at 255 in training, as torchvision's ImageFolder does: write {lines}", told
+    return (
+        f"16-bit grey images were clipped at 255 in training, as in torchvision's ImageFolder: write {lines}",
+        sentence,
+    )

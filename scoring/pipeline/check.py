@@ -1,10 +1,10 @@
-"""``hardlook check``: what would silently spoil every number, looked for before anything is scored.
+"""``hardlook check``: detects mistakes that would silently invalidate every score, before anything is scored.
 
-Six questions about a run: is an example read twice the same (random augmentation is refused); are inputs and logits
-finite and of the right width; are the logits the same again, and alone as in a batch (dropout or batch statistics in
-eval mode are refused); what are the outputs (logits, probabilities, sigmoids); is the accuracy on 500 labelled examples
-what ``expected_accuracy`` says; and if it is not, which usual mistake explains it
-(``scoring.pipeline.preprocessing_mistakes``). Sixteen inputs are kept as the picture that the model sees.
+Six checks: an example read twice is identical (random augmentation is refused); inputs and logits are finite and of the
+right width; logits are reproducible and independent of the batch (active dropout and batch statistics are refused); the
+kind of the outputs (logits, probabilities, sigmoids); the accuracy on 500 labelled examples equals
+``expected_accuracy``; otherwise, the common mistake that explains the difference
+(``scoring.pipeline.preprocessing_mistakes``). Sixteen inputs are stored as a picture.
 
 Cost: 500 reads and at most a dozen forward passes over them. Loads torch.
 """
@@ -32,7 +32,13 @@ from scoring.evaluation import wilson
 from scoring.models.audited_model import explained
 from scoring.models.outputs import BY_RANGE, SENTENCES
 from scoring.pipeline.alternative_decoding import OtherReading, other_readings, uneven_readings
-from scoring.pipeline.input_summary import FEW_TEXTS, columns_seen, mostly_cut, tokens_seen, uneven_columns
+from scoring.pipeline.input_summary import (
+    FEW_TEXTS,
+    column_summary,
+    token_summary,
+    truncation_warning,
+    uneven_columns_warning,
+)
 from scoring.pipeline.preprocessing_mistakes import Remedy, best_remedy, class_remedies, input_remedies
 from scoring.pipeline.shards import BATCH, Context
 
@@ -53,94 +59,103 @@ class Finding:
 
 
 def check_run(context: Context) -> list[Finding]:
-    """Answer the questions about one run, keep the report and the picture, and return the findings in order."""
-    numbers = chosen(context)
+    """Runs all checks on one run, writes the report and the picture, and returns the findings in order."""
+    numbers = chosen_examples(context)
     batch, good, reasons = context.inputs.batch(numbers, context.pool)
     numbers = numbers[good]
-    findings = [*unreadable(reasons, len(good)), *read_twice(context, numbers[:TWICE]), *deep_colours(context, numbers)]
+    findings = [
+        *unreadable(reasons, len(good)),
+        *reproducible_reads(context, numbers[:TWICE]),
+        *bit_depth(context, numbers),
+    ]
     save_picture(batch[:16], context.run.check_picture)
     seen, warnings = as_seen(context, batch, numbers)
     findings += warnings
-    findings.append(finite(batch, "inputs"))
+    findings.append(all_finite(batch, "inputs"))
     logits = predicted_logits(context, batch)
     findings += [
-        finite(logits, "logits"),
-        outputs_are(context),
-        *steady(context, batch, logits),
-        *unmasked(context, batch, logits),
+        all_finite(logits, "logits"),
+        output_kind(context),
+        *reproducible_logits(context, batch, logits),
+        *padding_attention(context, batch, logits),
     ]
     labels = context.labels[numbers]
     uneven = uneven_readings(context)
     findings += [Finding("error", uneven)] if uneven else []
     others = other_readings(context, numbers, batch, logits, partial(predicted_logits, context))
-    findings += accuracy(context, batch, logits, labels, seen_split(context, numbers), others)
+    findings += accuracy(context, batch, logits, labels, train_split_note(context, numbers), others)
     facts = {"findings": [asdict(f) for f in findings], "examples": len(numbers)}
     write_json(context.run.check_path, facts | ({"seen": seen} if seen else {}))
     return findings
 
 
 def as_seen(context: Context, batch: torch.Tensor, numbers: np.ndarray) -> tuple[dict[str, Any] | None, list[Finding]]:
-    """Vectors and texts as the model sees them (``scoring.pipeline.input_summary``), for the page, and what to warn
-    of."""
+    """Returns the summary of vector or text inputs (``scoring.pipeline.input_summary``) for the overview, and
+    warnings."""
     if context.audit.media == "vector":
         names = input_columns(context.audit)
-        seen, text = columns_seen(batch, names), uneven_columns(batch, names)
+        seen, text = column_summary(batch, names), uneven_columns_warning(batch, names)
     elif context.audit.media == "text":
         inputs = context.inputs
         texts = [inputs.originals.read(int(inputs.sources[n]), int(inputs.rows[n])) for n in numbers[:FEW_TEXTS]]
-        seen = tokens_seen(batch, texts, inputs.transform)
-        text = mostly_cut(seen)
+        seen = token_summary(batch, texts, inputs.transform)
+        text = truncation_warning(seen)
     else:
         return None, []
     return seen, [Finding("warning", text)] if text else []
 
 
 def refuse_errors(findings: list[Finding]) -> None:
-    """Raise the errors among the findings as one, with the way to go on regardless."""
+    """Raises the errors among the findings as one ``HardlookError``, with the option to continue."""
     errors = [finding.text for finding in findings if finding.level == "error"]
     if errors:
-        raise HardlookError("\n".join([*errors, "scoring would measure the mistake; mend it, or score with --anyway"]))
+        raise HardlookError(
+            "\n".join([*errors, "every score would be wrong; correct the errors, or score with --anyway"])
+        )
 
 
-def chosen(context: Context) -> np.ndarray:
-    """Positions of up to 500 examples drawn with the audit's seed: labelled test, else labelled train, else any."""
+def chosen_examples(context: Context) -> np.ndarray:
+    """Returns the positions of up to 500 random examples: labelled test, else labelled train, else any."""
     examples = context.examples
     known = examples["label"].notna()
     for mask in ((examples["split"] == "test") & known, (examples["split"] == "train") & known, known | True):
         positions = np.flatnonzero(mask)
         if len(positions):
             return np.random.default_rng(context.audit.seed).permutation(positions)[:SIZE]
-    raise HardlookError("no example can be read; see the problems listed by `hardlook score` and in examples.parquet")
+    raise HardlookError(
+        "no example can be read; `hardlook check` lists the problems; correct the data or the transform"
+    )
 
 
 def unreadable(reasons: dict[int, str], readable: int) -> list[Finding]:
-    """Examples whose original cannot be read: a warning; none readable: an error."""
+    """Returns a warning if some examples cannot be read. Raises ``HardlookError`` if none can."""
     if not reasons:
         return []
     text = (
-        f"{len(reasons)} of {len(reasons) + readable} inputs cannot be made, the first: {next(iter(reasons.values()))}"
+        f"{len(reasons)} of {len(reasons) + readable} examples cannot be turned into inputs, the first: "
+        f"{next(iter(reasons.values()))}"
     )
     if not readable:
-        raise HardlookError(text + "; mend the data or the transform in audit.toml")
+        raise HardlookError(text + "; correct the data or the transform in audit.toml")
     return [Finding("warning", text)]
 
 
-def read_twice(context: Context, numbers: np.ndarray) -> list[Finding]:
-    """The same example read twice must be equal to the bit."""
+def reproducible_reads(context: Context, numbers: np.ndarray) -> list[Finding]:
+    """Checks that an example read twice is bit-identical."""
     for number in numbers:
         if not torch.equal(context.inputs.read(number), context.inputs.read(number)):
             return [
                 Finding(
                     "error",
-                    f"example {context.inputs.ids[number]!r} read twice differs: the transform or the "
-                    "dataset augments at random; name the evaluation transform in audit.toml",
+                    f"example {context.inputs.ids[number]!r} differs between two reads: the transform or the dataset "
+                    "augments at random; name the evaluation transform in audit.toml",
                 )
             ]
-    return [Finding("ok", f"{len(numbers)} examples read twice are equal to the bit")]
+    return [Finding("ok", f"{len(numbers)} examples read twice are identical")]
 
 
-def deep_colours(context: Context, numbers: np.ndarray) -> list[Finding]:
-    """Picture files of 16 bits per colour reach the transform with 8: right only if training read them so too."""
+def bit_depth(context: Context, numbers: np.ndarray) -> list[Finding]:
+    """Warns of image files with 16 bits per channel, which reach the transform with 8."""
     plain = {at for at, source in enumerate(context.audit.sources) if "loader" not in source}
     deep = 0
     for row in context.examples.iloc[numbers].itertuples():
@@ -153,41 +168,41 @@ def deep_colours(context: Context, numbers: np.ndarray) -> list[Finding]:
     return [
         Finding(
             "warning",
-            f"{deep} of {len(numbers)} pictures hold 16 bits per colour and reach the transform with 8, as "
-            "Pillow and torchvision's ImageFolder read them; if the model was trained on all 16, name a loader "
-            "that keeps them (see the README)",
+            f"{deep} of {len(numbers)} images have 16 bits per channel and reach the transform with 8, as in Pillow "
+            "and torchvision's ImageFolder; if the model was trained on 16 bits, name a loader that keeps them (see "
+            "the README)",
         )
     ]
 
 
-def finite(values: torch.Tensor, what: str) -> Finding:
-    """Inputs and logits must be finite."""
+def all_finite(values: torch.Tensor, what: str) -> Finding:
+    """Checks that inputs or logits are finite."""
     if not values.is_floating_point() or bool(torch.isfinite(values).all()):
         return Finding("ok", f"{what} are finite")
     rows = int((~torch.isfinite(values).flatten(1).all(1)).sum())
     return Finding(
         "error",
-        f"{what} of {rows} of {len(values)} examples hold NaN or infinity; check the data, the "
-        "transform and the last checkpoint",
+        f"{what} of {rows} of {len(values)} examples contain NaN or infinity; check the data, the transform and the "
+        "last checkpoint",
     )
 
 
-def outputs_are(context: Context) -> Finding:
-    """What the model returns, as audit.toml says or as its ranges and row sums tell; a warning where some scores stay
-    null."""
+def output_kind(context: Context) -> Finding:
+    """Returns what the model returns, as set in audit.toml or detected from ranges and row sums; a warning if some
+    scores are null."""
     model = context.model
-    told, kind = SENTENCES[model.output.kind], model.output.kind
+    sentence, kind = SENTENCES[model.output.kind], model.output.kind
     if model.choice:
-        return Finding("warning", f"{told}; {model.choice}")
+        return Finding("warning", f"{sentence}; {model.choice}")
     if "output" in context.run.config:
-        return Finding("ok", f"{told} (as audit.toml says)")
+        return Finding("ok", f"{sentence} (as set in audit.toml)")
     if kind in BY_RANGE:
         return Finding(
             "warning",
-            f'{told}; told by their range alone: if they are logits after all, write `output = "logits"` '
-            f'in [run.{context.run.name}] of audit.toml, else `output = "{kind}"`',
+            f'{sentence}; this is inferred from their range alone: if they are logits, write `output = "logits"` in '
+            f'[run.{context.run.name}] of audit.toml, else `output = "{kind}"`',
         )
-    return Finding("ok" if model.keeps_logits else "warning", told)
+    return Finding("ok" if model.keeps_logits else "warning", sentence)
 
 
 def predicted_logits(context: Context, batch: torch.Tensor) -> torch.Tensor:
@@ -197,8 +212,8 @@ def predicted_logits(context: Context, batch: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(parts))
 
 
-def steady(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[Finding]:
-    """The same inputs must give the same logits again, whichever other examples are beside them in the batch.
+def reproducible_logits(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[Finding]:
+    """Checks that the same inputs give the same logits again, independent of the other examples in the batch.
 
     Dropout called as a function keeps dropping in eval mode, and a BatchNorm without running statistics normalises by
     its batch: every score would then depend on chance or on its neighbours.
@@ -216,8 +231,8 @@ def steady(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[
         return [
             Finding(
                 "error",
-                "the model gives other logits for the same inputs in eval mode: dropout called as a function "
-                "keeps dropping (pass training=self.training), or forward draws at random or changes the model",
+                "in eval mode the model returns different logits for the same inputs: a functional dropout stays "
+                "active (pass training=self.training), or forward is random or changes the model",
             )
         ]
     alone = torch.cat([predicted_logits(context, batch[at : at + 1]) for at in range(min(len(few), ALONE))])
@@ -226,16 +241,15 @@ def steady(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[
         return [
             Finding(
                 "error",
-                "an example's logits depend on the others in its batch: a BatchNorm in training mode or "
+                "an example's logits depend on the other examples in its batch: a BatchNorm in training mode or "
                 "without running statistics, or a mean over the batch; use running statistics",
             )
         ]
     return []
 
 
-def unmasked(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[Finding]:
-    """A text model that would take an attention mask, is given none, and says something else with one: in training it
-    had one."""
+def padding_attention(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> list[Finding]:
+    """Warns of a text model whose logits change with an attention mask, which it does not receive here."""
     module = context.model.module
     takes = "attention_mask" in inspect.signature(module.forward).parameters
     padding = getattr(getattr(module, "config", None), "pad_token_id", None)
@@ -250,15 +264,20 @@ def unmasked(context: Context, batch: torch.Tensor, logits: torch.Tensor) -> lis
     return [
         Finding(
             "warning",
-            f"the model attends to padding: with attention_mask = (ids != {padding}) its logits differ by up "
-            f"to {off:.2g}; if training gave it a mask, wrap it so that it derives one from the ids (see the README)",
+            f"the model attends to padding: with attention_mask = (ids != {padding}) its logits differ by up to "
+            f"{off:.2g}; if training used a mask, wrap the model so that it derives the mask from the ids (see the "
+            "README)",
         )
     ]
 
 
-def seen_split(context: Context, numbers: np.ndarray) -> str:
-    """A reservation where all of the examples are of train: of their labels the model has learnt."""
-    return " of train, for want of test examples" if (context.examples["split"].iloc[numbers] == "train").all() else ""
+def train_split_note(context: Context, numbers: np.ndarray) -> str:
+    """Returns a note for the accuracy if all examples are from train, whose labels the model has learned."""
+    return (
+        " of the train split, because there are no test examples"
+        if (context.examples["split"].iloc[numbers] == "train").all()
+        else ""
+    )
 
 
 def accuracy(
@@ -270,19 +289,19 @@ def accuracy(
     others: Sequence[OtherReading] = (),
 ) -> list[Finding]:
     """Accuracy against ``expected_accuracy``; where it falls short, the usual mistakes are tried. ``of``: which
-    examples; ``others``: other readings of their pictures, which are compared even where nothing falls short.
+    examples; ``others``: other readings of their images, which are compared even where nothing falls short.
 
     It is an error where the shortfall, or the advantage of a mistake undone, is no accident of these examples.
     """
     known = np.flatnonzero(labels >= 0)
-    warnings = [Finding("warning", other.told) for other in others]
+    warnings = [Finding("warning", other.sentence) for other in others]
     if not len(known):
         return [Finding("warning", "no example has a label: accuracy cannot be checked"), *warnings]
     reread = [Remedy(other.remedy, other.logits[known].argmax(1).numpy() == labels[known]) for other in others]
     right = logits[known].argmax(1).numpy() == labels[known]
     low, high = wilson(int(right.sum()), len(known))
     expected = context.run.config.get("expected_accuracy")
-    told = f"accuracy {right.mean():.1%} on {len(known)} examples{of} ({low:.1%} to {high:.1%})"
+    sentence = f"accuracy {right.mean():.1%} on {len(known)} examples{of} ({low:.1%} to {high:.1%})"
     chance = 1 / max(len(context.audit.classes), 1)
     if high >= expected if expected is not None else right.mean() >= (1 + chance) / 2:
         better = best_remedy(reread, right)
@@ -290,7 +309,8 @@ def accuracy(
             return [
                 Finding(
                     "error",
-                    f"{told}; {better.sentence()}; or, if training read them so, set expected_accuracy in audit.toml",
+                    f"{sentence}; {better.sentence()}; if training used this order as well, set expected_accuracy in "
+                    "audit.toml",
                 )
             ]
         compared = (
@@ -302,10 +322,11 @@ def accuracy(
             warnings = [
                 Finding(
                     "warning",
-                    f"the accuracy is as expected, and would be {better.right.mean():.1%} otherwise: {better.text}",
+                    f"the accuracy is as expected, but would be {better.right.mean():.1%} with this change: "
+                    f"{better.text}",
                 )
             ]
-        return [Finding("ok", told + compared), *warnings]
+        return [Finding("ok", sentence + compared), *warnings]
     winner, untested = explanation(context, batch[known], logits[known], labels[known], right, reread)
     short = expected is not None and binom.cdf(right.sum(), len(known), expected) < SHORT
     needed = f"expected {expected:.1%}" if expected is not None else "no expected_accuracy is set"
@@ -313,14 +334,14 @@ def accuracy(
         winner.sentence()
         if winner
         else (
-            "none of the usual mistakes explains it (permuted classes, BGR, /255, normalisation): check that "
-            "checkpoints, classes and transform belong together"
+            "no common mistake explains it (permuted classes, BGR, /255, normalisation): check that checkpoints, "
+            "classes and transform match"
         )
     )
     return [
         Finding(
             "error" if short or (winner and winner.sure) else "warning",
-            "; ".join([f"{told}, {needed}", advice, *([untested] if untested else [])]),
+            "; ".join([f"{sentence}, {needed}", advice, *([untested] if untested else [])]),
             winner.classes if winner else (),
         ),
         *warnings,

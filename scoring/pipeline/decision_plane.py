@@ -1,4 +1,4 @@
-"""A two-dimensional cut through one example of vectors: two columns varied, what the model would decide, and the data.
+"""The decision plane of one example of vector data: the model's decisions while two columns vary, with the data.
 
 Columns x and y run over a grid, every other column stays as in the example; each point goes through the run's transform
 and last checkpoint. Beside it lie labelled examples: the 400 of train (and the example's own split) that are nearest to
@@ -77,14 +77,17 @@ def cut(
 
 def _known(context: Context) -> Deviations:
     if context.audit.media != "vector":
-        raise HardlookError(f"a cut needs vectors, and {context.audit.root} holds {context.audit.media} data")
+        raise HardlookError(
+            f"a decision plane needs vector data, but {context.audit.root} holds {context.audit.media} data; choose a "
+            "vector audit"
+        )
     known = Deviations.read(context.audit)
     if known is None:
         raise HardlookError(
             f"{context.audit.root} has no columns.parquet yet; run `hardlook score {context.audit.root}`"
         )
     if len(known.columns) < 2:
-        raise HardlookError("a cut varies two columns, and these vectors have one")
+        raise HardlookError("a decision plane needs two columns, but these vectors have one")
     return known
 
 
@@ -102,7 +105,9 @@ def _columns(known: Deviations, values: np.ndarray, label: Any, x: str | None, y
     """The positions of the two columns; those not named are the most deviating ones."""
     z = known.of(values, label if isinstance(label, str) else None)
     if z is None:
-        raise HardlookError(f"this example has {len(values)} columns, most have {len(known.columns)}; it has no cut")
+        raise HardlookError(
+            f"this example has {len(values)} columns, but most have {len(known.columns)}; choose another example"
+        )
     taken = [list(known.columns).index(_column(known.columns, name)) for name in (x, y) if name is not None]
     free = [int(at) for at in np.argsort(-np.abs(z), kind="stable") if at not in taken]
     if not taken:

@@ -1,4 +1,4 @@
-"""Predictions of a model that is not PyTorch's: a table becomes a run without a model.
+"""Imported predictions: a table of any model's predictions becomes a run without a model.
 
 ``read_predictions`` checks a CSV or Parquet file and gives ids, (n, c) probabilities and (n, d) features;
 ``import_predictions`` writes them as a run, in whose files logits are log p, so that everything that reads
@@ -58,7 +58,7 @@ def read_predictions(path: Path, classes: Sequence[str], id_column: str = "examp
     """
     path = Path(path)
     if not path.is_file():
-        raise HardlookError(f"there is no file {path}; needed a CSV or Parquet table of predictions")
+        raise HardlookError(f"{path} does not exist; needed a CSV or Parquet table of predictions")
     table = read_table(path) if path.suffix.lower() in (".parquet", ".pq") else read_text_table(path)
     if id_column not in table.column_names:
         raise HardlookError(f"{path} has no column {id_column!r}; {close_names(id_column, table.column_names)}")
@@ -85,7 +85,7 @@ def _check_ids(path: Path, ids: list[str]) -> None:
 def _probabilities(path: Path, table: pa.Table, ids: list[str], classes: Sequence[str]) -> np.ndarray:
     """(n, c) as they stand: from one list column, or from one column per class."""
     if not classes:
-        raise HardlookError("audit.toml names no classes, so there is no order of probabilities; add classes = [...]")
+        raise HardlookError("audit.toml has no classes, so the order of probabilities is unknown; add classes = [...]")
     if "probabilities" in table.column_names and "probabilities" not in classes:
         return _lists(path, table["probabilities"], ids, "probabilities", len(classes), "audit.toml has {} classes")
     own = {name: column for name in classes for column in (f"p_{name}", name) if column in table.column_names}
@@ -93,8 +93,8 @@ def _probabilities(path: Path, table: pa.Table, ids: list[str], classes: Sequenc
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise HardlookError(
-            f"{path} has no column of probabilities for class {missing[0]!r}{more}; needed one column per "
-            f"class, named as the class or p_<class>, or one list column 'probabilities'; it has "
+            f"{path} has no column of probabilities for class {missing[0]!r}{more}; needed one column per class, "
+            "named as the class or p_<class>, or one list column 'probabilities'; it has "
             f"{', '.join(table.column_names) or 'none'}"
         )
     return np.column_stack([_numbers(path, table[own[name]], ids, own[name]) for name in classes])
@@ -139,7 +139,9 @@ def _lists(
     try:
         return np.array(rows, dtype=np.float64)  # None becomes NaN, which is refused with its row
     except (TypeError, ValueError) as error:
-        raise HardlookError(f"{path}: {what} holds what is no number ({error}); needed lists of numbers") from error
+        raise HardlookError(
+            f"{path}: {what} contains a value that is not a number ({error}); needed lists of numbers"
+        ) from error
 
 
 def _numbers(path: Path, column: pa.ChunkedArray, ids: list[str], name: str) -> np.ndarray:
@@ -168,9 +170,9 @@ def _checked_probabilities(path: Path, ids: list[str], p: np.ndarray) -> np.ndar
     if len(bad):
         row = bad[0]
         raise HardlookError(
-            f"{path}: the probabilities of {ids[row]!r} lie between {p[row].min():.3g} and {p[row].max():.3g} "
-            f"and sum to {sums[row]:.4g} ({len(bad):,} such rows); needed numbers from 0 to 1 that sum to 1 "
-            "(logits take a softmax first)"
+            f"{path}: the probabilities of {ids[row]!r} lie between {p[row].min():.3g} and {p[row].max():.3g} and sum "
+            f"to {sums[row]:.4g} ({len(bad):,} such rows); needed numbers from 0 to 1 that sum to 1 (apply a softmax "
+            "to logits first)"
         )
     return np.clip(p, 0, 1) / np.clip(p, 0, 1).sum(1, keepdims=True)
 
@@ -228,14 +230,14 @@ def audit_run(audit: Audit, name: str) -> Run:
 
 def _check_name(audit: Audit, name: str, overwrite: bool) -> None:
     if not can_name_run(name):
-        raise HardlookError(f"--run {name!r} cannot name a run: it names a folder; use letters and digits")
-    if name in audit.config.get("run", {}):
         raise HardlookError(
-            f"audit.toml has a table [run.{name}] with a model of its own; import under another --run name"
+            f"--run {name!r} cannot be the name of a run, which becomes a folder name; use letters and digits"
         )
+    if name in audit.config.get("run", {}):
+        raise HardlookError(f"audit.toml has a table [run.{name}] with its own model; import under another --run name")
     if name in audit.run_names() and not overwrite:
         raise HardlookError(
-            f"run {name!r} is there already; --overwrite replaces it and its scores, another --run name keeps it"
+            f"run {name!r} already exists; --overwrite replaces it and its scores, another --run name keeps it"
         )
 
 
@@ -245,7 +247,7 @@ def _placed(audit: Audit, path: Path, ids: list[str], known: pd.Series) -> np.nd
     unknown = [name for name, row in zip(ids, at, strict=True) if row < 0]
     if unknown:
         raise HardlookError(
-            f"{path} has {len(unknown):,} ids that are no usable example of {audit.root}, the first: "
+            f"{path} has {len(unknown):,} ids that are not readable examples of {audit.root}, the first: "
             f"{unknown[0]!r}; {close_names(unknown[0], known.tolist())}"
         )
     return at

@@ -1,4 +1,4 @@
-"""Vectors and texts as the model sees them: what `hardlook check` keeps beside its findings, for the overview.
+"""Summaries of vector and text inputs, which `hardlook check` stores for the overview.
 
 Vectors: mean, deviation, lowest and highest of each column *after* the transform. Texts: how many tokens they have,
 how many fill the whole length (and may be cut), and the first few texts cut at their tokens. A column whose deviation
@@ -23,7 +23,7 @@ UNEVEN = 100.0
 CUT = 0.5
 
 
-def columns_seen(batch: torch.Tensor, names: Sequence[str] | None) -> dict[str, Any] | None:
+def column_summary(batch: torch.Tensor, names: Sequence[str] | None) -> dict[str, Any] | None:
     """(n, d) floats → {kind, columns: [[name, mean, deviation, low, high]], left}; None for anything else."""
     if batch.ndim != 2 or not batch.is_floating_point() or not len(batch):
         return None
@@ -34,11 +34,11 @@ def columns_seen(batch: torch.Tensor, names: Sequence[str] | None) -> dict[str, 
     return {"kind": "vector", "columns": rows[:FEW_COLUMNS], "left": max(0, len(rows) - FEW_COLUMNS)}
 
 
-def uneven_columns(batch: torch.Tensor, names: Sequence[str] | None) -> str | None:
+def uneven_columns_warning(batch: torch.Tensor, names: Sequence[str] | None) -> str | None:
     """The warning where columns are of very different deviation after the transform; constant ones do not count.
 
-    >>> uneven_columns(torch.tensor([[0.0, 0.0], [1.0, 500.0]]), ["a", "b"])[:60]
-    "after the transform column 'b' has deviation 250 and 'a' 0.5"
+    >>> uneven_columns_warning(torch.tensor([[0.0, 0.0], [1.0, 500.0]]), ["a", "b"])[:61]
+    "after the transform, column 'b' has deviation 250 and 'a' 0.5"
     """
     if batch.ndim != 2 or not batch.is_floating_point() or len(batch) < 2:
         return None
@@ -52,13 +52,14 @@ def uneven_columns(batch: torch.Tensor, names: Sequence[str] | None) -> str | No
         return None
     names = names if names and len(names) == batch.shape[1] else [str(j) for j in range(batch.shape[1])]
     return (
-        f"after the transform column {names[high]!r} has deviation {float(spread[high]):.3g} and {names[low]!r} "
-        f"{float(spread[low]):.3g}: the larger one dominates training, and VoG mostly measures the smaller one; "
-        "standardise in the transform, e.g. transform = { mean = […], std = […] } with one number per column"
+        f"after the transform, column {names[high]!r} has deviation {float(spread[high]):.3g} and {names[low]!r} "
+        f"{float(spread[low]):.3g}: the larger column dominates training, and VoG mostly measures the smaller one; "
+        "standardise the columns in the transform, e.g. transform = { mean = […], std = […] } with one number per "
+        "column"
     )
 
 
-def tokens_seen(batch: torch.Tensor, texts: Sequence[str], transform: Any) -> dict[str, Any] | None:
+def token_summary(batch: torch.Tensor, texts: Sequence[str], transform: Any) -> dict[str, Any] | None:
     """(n, tokens) integers → {kind, length, filled, distinct, texts}; None for anything else.
 
     ``filled``: share of texts whose last place is not 0, the padding of hashed words and of most tokenizers.
@@ -81,11 +82,11 @@ def _cut(text: str, spans: Sequence[Sequence[int]]) -> list[str]:
     return [text[start:end] for start, end in spans if end > start][:FEW_TOKENS]
 
 
-def mostly_cut(seen: dict[str, Any] | None) -> str | None:
+def truncation_warning(seen: dict[str, Any] | None) -> str | None:
     """The warning where most texts fill the whole length, so that what follows is probably never read."""
     if seen is None or seen["kind"] != "text" or seen["filled"] <= CUT:
         return None
     return (
-        f"{seen['filled']:.0%} of the texts fill all {seen['length']} tokens, and what follows is not read; raise the "
-        "transform's length if what tells the classes apart may stand further on"
+        f"{seen['filled']:.0%} of the texts fill all {seen['length']} tokens and are truncated there; raise the "
+        "transform's length if later text may be relevant"
     )

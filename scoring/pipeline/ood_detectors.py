@@ -1,4 +1,4 @@
-"""Classical detectors of examples out of distribution, as scikit-learn and pyod have them, on vectors.
+"""Classical out-of-distribution detectors of scikit-learn and pyod, on feature vectors.
 
 The baselines of the VoG paper's table (Agarwal et al. 2022): kernel density, PCA, kernel PCA, one Gaussian
 (Mahalanobis), one-class SVM, minimum covariance determinant, and an autoencoder. Each is fitted on training vectors,
@@ -52,7 +52,7 @@ def baseline_scores(
         part = train
         if name in QUADRATIC and len(train) > MOST:
             part = train[np.sort(chosen)]
-            say(f"{name} is quadratic in the number of examples: fitted on {MOST:,} of {len(train):,}")
+            say(f"{name} has quadratic cost, so it was fitted on a random subset of {MOST:,} of {len(train):,}")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the libraries' words on ranks and convergence; results are reported
@@ -104,4 +104,6 @@ def _pyod(module: str) -> Any:
     try:
         return importlib.import_module(f"pyod.models.{module}")
     except ImportError as error:
-        raise HardlookError("the classical detectors are pyod's; pip install 'hardlook[ood]'") from error
+        raise HardlookError(
+            "the classical detectors need pyod, which is not installed; run: pip install 'hardlook[ood]'"
+        ) from error

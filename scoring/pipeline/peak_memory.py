@@ -1,4 +1,4 @@
-"""How much memory a pass takes: the peak of this process while it runs.
+"""Measures the peak memory of this process during a pass.
 
 On Linux the kernel's high-water mark of resident memory (VmHWM) is set back at the start of each pass, so that every
 pass has its own; elsewhere it is the process's peak so far. On a CUDA device torch's own peak stands beside it. Cost:

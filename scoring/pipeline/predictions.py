@@ -33,8 +33,8 @@ from scoring.scorers.uncertainty import uncertainty
 FORMAT = 2  # of what a row holds; features of before were of heads that were told by their type
 SAMPLE, DRIFT = 32, 1e-2  # of examples whose kept logits are compared; by more than other hardware moves them
 RENEWED = (
-    "the model gives other logits than those kept from an earlier scoring, for the same weights, code and data: "
-    "everything is computed anew (a package was updated, or the model's code depends on something else)"
+    "the model's logits differ from the stored ones for the same weights, code and data, so everything is computed "
+    "again (a package was updated, or the model's code depends on something else)"
 )
 HEAD = b"head"
 """The key of a shard's schema metadata under which ``Head.facts`` travel."""
@@ -67,8 +67,8 @@ def predict(context: Context, *, renewed: bool = False) -> int:
     features = merge_vectors(run.features_path, kept, todo, tables, "features")
     if logits is None:
         raise HardlookError(
-            f"run {run.name!r} has no example that can be read; see the problems that `hardlook score` lists, and "
-            "mend the data or the transform in audit.toml"
+            f"run {run.name!r} has no readable example; `hardlook check` lists the problems; correct the data or the "
+            "transform in audit.toml"
         )
     ids = examples["example_id"].tolist()
     write_vectors(run.logits_path, ids, logits)
@@ -116,11 +116,13 @@ def prediction_notes(context: Context, head: dict[str, Any], features: np.ndarra
     missing = int((~np.isfinite(features).all(1)).sum())
     if missing:
         notes.append(
-            f"{missing:,} of {len(features):,} examples have no features: unreadable, or their logits are not the "
-            f"output of {head.get('name')!r}"
+            f"{missing:,} of {len(features):,} examples have no features: they are unreadable, or their logits are "
+            f"not the output of {head.get('name')!r}"
         )
     if not head.get("linear"):
-        notes.append(f"no closed forms of the head (Cook's distance, GradNorm): {head.get('reason')}")
+        notes.append(
+            f"the closed forms of the head (Cook's distance, GradNorm) are not available: {head.get('reason')}"
+        )
     return notes
 
 
@@ -185,8 +187,8 @@ def _predict_shard(context: Context, positions: np.ndarray) -> pa.Table:
             features[at] = inner
     if logits is None:
         raise HardlookError(
-            f"none of {len(positions)} examples of a shard can be read, one of them: "
-            f"{next(iter(reasons.values()), 'no reason told')}; mend the data, or the transform in audit.toml"
+            f"none of {len(positions)} examples of a shard can be read, for example: "
+            f"{next(iter(reasons.values()), 'no reason was given')}; correct the data or the transform in audit.toml"
         )
     columns = {"logits": vector_column(logits)}
     if features is not None:
@@ -237,7 +239,7 @@ def recompute_dynamics(context: Context) -> int:
     """Write the epoch tables that a Recorder would have written, one per checkpoint, for runs without a recording.
 
     Only labelled examples have dynamics; the training forward's own margin stays null. Nothing is done where the
-    tables of the same checkpoints and examples are there already.
+    tables of the same checkpoints and examples exist already.
     """
     from scoring.training.dynamics import EpochTables, examples_digest, measure
 

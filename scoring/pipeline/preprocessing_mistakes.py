@@ -1,4 +1,4 @@
-"""Which usual mistake explains an accuracy that falls short: each is undone, and the accuracy measured again.
+"""Finds the preprocessing mistake that explains a low accuracy: undoes each one and measures the accuracy again.
 
 On inputs: BGR for RGB, a missing or doubled division by 255, a missing or doubled normalisation. On classes: another
 order of the outputs, either one that a library uses (sorted as text, sorted as numbers, counted from one) or the best
@@ -49,8 +49,10 @@ class Remedy:
 
     def sentence(self) -> str:
         """The remedy with its numbers."""
-        told = f"{self.text} ({self.right.mean():.1%} with that undone"
-        return told + (")" if self.sure else f"; with {len(self.right)} examples this may be chance, p = {self.p:.2g})")
+        sentence = f"{self.text} ({self.right.mean():.1%} with this corrected"
+        return sentence + (
+            ")" if self.sure else f"; with only {len(self.right)} examples this may be chance, p = {self.p:.2g})"
+        )
 
 
 def best_remedy(candidates: list[Remedy], right: np.ndarray) -> Remedy | None:
@@ -77,15 +79,15 @@ def advantage(remedied: np.ndarray, right: np.ndarray) -> float:
 
 
 def input_remedies(batch: torch.Tensor) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
-    """What to try on pictures (n, channels, h, w): sentence → the change that would undo the mistake."""
+    """What to try on images (n, channels, h, w): sentence → the change that would undo the mistake."""
     if not batch.is_floating_point() or batch.ndim != 4:
         return {}
     found: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-        "the model was trained on 0…255: do not divide by 255": lambda x: x * 255,
+        "the model was trained on values in 0…255: do not divide by 255": lambda x: x * 255,
         "the division by 255 is missing": lambda x: x / 255,
     }
     if batch.shape[1] == 3:
-        found["channels are in the other order (BGR for RGB)"] = lambda x: x.flip(1)
+        found["the channels are in the wrong order (BGR instead of RGB)"] = lambda x: x.flip(1)
     for name, (mean, std) in {"ImageNet's": IMAGENET, "mean 0.5, deviation 0.5": HALVES}.items():
         m, s = (_per_channel(values, batch.shape[1]) for values in (mean, std))
         found |= _normalisations(name, m, s)
@@ -98,7 +100,7 @@ def _normalisations(name: str, m: torch.Tensor, s: torch.Tensor) -> dict[str, Ca
         f"normalisation is missing ({name})": lambda x: (x - m) / s,
         f"/255 and normalisation are missing ({name})": lambda x: (x / 255 - m) / s,
         f"the division by 255 is missing before the normalisation ({name})": lambda x: ((x * s + m) / 255 - m) / s,
-        f"normalisation is one too many ({name})": lambda x: x * s + m,
+        f"normalisation is applied but was not used in training ({name})": lambda x: x * s + m,
     }
 
 
@@ -131,8 +133,8 @@ def class_remedies(predictions: np.ndarray, labels: np.ndarray, classes: list[st
     right, tested = out_of_fold_renaming(predictions, labels, len(classes))
     if tested < TESTABLE:
         return found, (
-            f"permuted classes were not tested beyond the usual orders: only {tested} of {len(labels)} examples "
-            "are of a class that a second example shows"
+            f"only the usual class orders were tested, not arbitrary permutations: {tested} of {len(labels)} examples "
+            "share their class with another example"
         )
     order = [classes[at] for at in best_renaming(predictions, labels, len(classes))]
     if order != classes:
@@ -159,8 +161,8 @@ def _counted(classes: list[str]) -> Iterator[tuple[str, int]]:
     """Labels that are counted from one where the model counts from nought, or the other way: what to do, and the shift
     of an output's index that undoes it."""
     first, last = f'"1" = "{classes[0]}"', f'"{len(classes)}" = "{classes[-1]}"'
-    yield (f"labels are counted from one: write `label_map = {{ {first}, …, {last} }}` in the source's table", 1)
-    yield ("labels are one lower than the model's outputs: is there a class for the background?", -1)
+    yield (f"labels start at one: write `label_map = {{ {first}, …, {last} }}` in the source's table", 1)
+    yield ("labels are one lower than the model's output indices: check whether the model has a background class", -1)
 
 
 def renamed(classes: list[str], order: list[str]) -> np.ndarray:

@@ -1,5 +1,4 @@
-"""Score shards on Ray: processes of this machine, or a cluster whose machines see the audit's folder under the same
-path.
+"""Scores shards on Ray: on this machine, or on a cluster whose machines have the audit's folder at the same path.
 
 A worker opens the audit and the run by itself and keeps model and inputs from shard to shard; what travels is the
 scorer with its fitted state (once), a shard's positions (there) and its table (back). Tables are written by the command
@@ -48,8 +47,8 @@ class RayWorkers:
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise HardlookError(
-                f"no Ray answers at {address!r}: {error}; name a running cluster, or leave the address "
-                "out to start Ray on this machine"
+                f"no Ray cluster answers at {address!r}: {error}; give the address of a running cluster, or omit the "
+                "address to start Ray on this machine"
             ) from error
         self.ray = ray
         self.most = max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -1,4 +1,4 @@
-"""Run scorers over shards of an audit: resumable, incremental, each file written whole or not at all.
+"""Runs scorers over shards of an audit: resumable, incremental, with atomic files.
 
 Order of a scoring: read the data again, check it, predictions of the last checkpoint, dynamics (recorded, else
 recomputed from the checkpoints), then each scorer whose needs are met, the measured direction of every column, and
@@ -135,8 +135,8 @@ def attempt(summary: Summary, context: Context, scorer: Scorer) -> str | None:
         with atomic_path(failed) as temporary:
             temporary.write_text(traceback.format_exc(), encoding="utf8")
         return (
-            f"{scorer.name} failed on this model: {type(error).__name__}: {first_line(error)}; "
-            f"the traceback is in {failed}"
+            f"{scorer.name} failed on this model: {type(error).__name__}: {first_line(error)}; the traceback is in "
+            f"{failed}"
         )
     failed.unlink(missing_ok=True)
     return None
@@ -147,7 +147,7 @@ def drop_outdated(context: Context, scorer: Scorer) -> None:
     path = context.run.score_path(scorer.name)
     if path.is_file() and read_metadata(path).get("key") != score_key(context, scorer):
         path.unlink()
-        context.say(f"{scorer.name}: the file of an earlier scoring was of another model or setting, and is removed")
+        context.say(f"{scorer.name}: removed the scores of an earlier scoring with another model or other settings")
 
 
 def make_scorer(kind: type[Scorer], settings: Mapping[str, Any]) -> Scorer:
@@ -166,24 +166,24 @@ def unmet(scorer: Scorer, context: Context) -> str | None:
     for need in scorer.needs:
         least = scorer.least.get(need, 1)
         if not run.config and need in ("checkpoints", "dynamics", "influence", "training"):
-            return f"{scorer.name} needs {need}, and the imported run {run.name!r} has predictions alone"
+            return f"{scorer.name} needs {need}, but the imported run {run.name!r} has only predictions"
         if not run.config and need == "features" and not run.features_path.is_file():
-            return f"{scorer.name} needs features; import run {run.name!r} again from a table that has some"
+            return f"{scorer.name} needs features; import run {run.name!r} again from a table with features"
         if need == "head" and (reason := _head_unmet(scorer, context)):
             return reason
         if need == "checkpoints" and (found := len(context.checkpoints) if run.config else 0) < least:
             return (
-                f"{scorer.name} needs at least {least} checkpoints, found {found} in run {run.name!r}; keep more "
-                f"with Recorder(every=1), or run `hardlook train {context.audit.root}`"
+                f"{scorer.name} needs at least {least} checkpoints, found {found} in run {run.name!r}; keep more with "
+                f"Recorder(every=1), or run `hardlook train {context.audit.root}`"
             )
         if need == "dynamics" and not run.dynamics_files():
             return (
-                f"{scorer.name} needs recorded training (two epochs or checkpoints at least), found none in run "
+                f"{scorer.name} needs recorded training (at least two epochs or checkpoints), found none in run "
                 f"{run.name!r}; record it with scoring.training.Recorder, or run `hardlook train {context.audit.root}`"
             )
         if need == "features" and not run.features_path.is_file():
             reason = context.head.get("reason", "see `hardlook check`")
-            return f"{scorer.name} needs features, and there are none: {reason}"
+            return f"{scorer.name} needs features, but there are none: {reason}"
         if need == "influence" and not run.influence_path.is_file():
             return (
                 f"{scorer.name} needs influence embeddings; run `hardlook score {context.audit.root} --only influence`"
@@ -198,7 +198,7 @@ def unmet(scorer: Scorer, context: Context) -> str | None:
 def _head_unmet(scorer: Scorer, context: Context) -> str | None:
     """Why closed forms of the head do not stand for this run; None where they do."""
     if not context.run.config:
-        return f"{scorer.name} needs the model's own logits, which the probabilities of a table are not"
+        return f"{scorer.name} needs the model's logits, but an imported table holds probabilities"
     if context.head.get("linear"):
         return None
     return f"{scorer.name} is a closed form of a linear head: {context.head.get('reason', 'none was measured')}"
@@ -374,12 +374,12 @@ def loading_notes(context: Context) -> dict[str, list[str]]:
     """What finding and loading the checkpoints had to say (which of two kinds of weights was taken, and from where)."""
     if not context.run.config:
         return {}
-    said = [*(note for each in context.checkpoints for note in each.notes), *context.model.notes]
+    sentences = [*(note for each in context.checkpoints for note in each.notes), *context.model.notes]
     before = context.run.record()
     same = [each["sha256"] for each in before.get("checkpoints", [])] == [each.sha256 for each in context.checkpoints]
     if same and not context.model.notes:  # nothing was loaded this time, or loading had nothing to say before either
-        said += before.get("notes", {}).get("checkpoints", [])
-    return {"checkpoints": list(dict.fromkeys(said))} if said else {}
+        sentences += before.get("notes", {}).get("checkpoints", [])
+    return {"checkpoints": list(dict.fromkeys(sentences))} if sentences else {}
 
 
 def notes(run: Run) -> dict[str, list[str]]:

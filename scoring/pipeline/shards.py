@@ -1,4 +1,4 @@
-"""One run opened for computing, and resumable work over shards of its examples.
+"""The context of a run's computations, and resumable work over shards of its examples.
 
 ``Context`` holds what a pass needs (model, checkpoints, inputs), each made when first used. ``resumable`` walks over
 shards: the result of each is a file under ``runs/<run>/parts``, so that a killed command continues at the missing
@@ -84,10 +84,9 @@ class Context:
             if not any(self.audit.root.glob(pattern)):
                 raise HardlookError(
                     f"run {self.run.name!r} names no checkpoints and none are at {pattern}; name those of your "
-                    f"training "
-                    f'with `checkpoints = "…/*.pt"` in [run.{self.run.name}] of audit.toml (final weights alone: '
-                    f'`checkpoints = "{self.run.config.get("weights", "final.pt")}"`), or make some: '
-                    f"hardlook train {self.audit.root}"
+                    f'training with `checkpoints = "…/*.pt"` in [run.{self.run.name}] of audit.toml (final weights '
+                    f'alone: `checkpoints = "{self.run.config.get("weights", "final.pt")}"`), or train some: hardlook '
+                    f"train {self.audit.root}"
                 )
         return find_checkpoints(pattern, self.audit.root, weights=self.weights)
 
@@ -111,7 +110,7 @@ class Context:
         return model.returns(OutputAsLogits(self._output(model), config.get("output_item")))
 
     def _output(self, model: AuditedModel) -> str:
-        """What the model returns: as audit.toml says, else as it was found for these weights, else as it is found
+        """What the model returns: as set in audit.toml, else as it was found for these weights, else as it is found
         now."""
         config, record = self.run.config, self.run.record().get("output") or {}
         if "output" in config:
@@ -265,8 +264,8 @@ def column_vectors(tables: Sequence[pa.Table], name: str) -> np.ndarray:
     widths = sorted({table.schema.field(name).type.list_size for table in tables if name in table.column_names})
     if len(widths) > 1:
         raise HardlookError(
-            f"the vectors {name!r} are {widths[0]} long in one shard and {widths[-1]} in another; "
-            "needed one length for all examples"
+            f"the vectors {name!r} have {widths[0]} entries in one shard and {widths[-1]} in another; needed the same "
+            "number for all examples"
         )
     width = widths[0]
     parts = []

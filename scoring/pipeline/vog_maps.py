@@ -1,4 +1,4 @@
-"""VoG maps: which pixels the model changed its mind about, kept for the few examples that get looked at.
+"""VoG maps: the per-pixel VoG, stored for the few examples that are shown.
 
 For the extremes of each class (by late VoG) and the top of the queue, the per-pixel spread over the last three
 checkpoints is kept as a grey PNG, longest side at most 256, scaled from 0 to the example's own maximum: a map says
@@ -112,7 +112,7 @@ ENCODERS: dict[str, Callable[[Context, int, np.ndarray], bytes]] = {
 
 def chosen_examples(context: Context) -> list[str]:
     """Ids of the lowest and highest late VoG of each (split, class) and of the top of each split's queue; of a small
-    audit without pictures all, since their maps are a kilobyte each."""
+    audit without images all, since their maps are a kilobyte each."""
     run = context.run
     if context.audit.media != "image" and len(context.examples) <= MOST:
         return context.examples["example_id"].tolist()

@@ -1,4 +1,4 @@
-"""Sharing the work: who reads which example, and what is left for one reviewer.
+"""Assignments: which reviewer gets which examples, and what is left for a reviewer.
 
 An *assignment* is an event (``assign``, ``release``) that names an example and an assignee; it stands until it is
 released or undone. Examples are chosen by class, slice, metadata or a score queue and given to one person, or dealt out
@@ -101,7 +101,7 @@ def deal(ids: Iterable[str], shares: Mapping[str, float], seed: int = 0) -> dict
     """
     total = sum(shares.values())
     if not shares or min(shares.values()) <= 0:
-        raise HardlookError(f"shares are {dict(shares)!r}; needed a weight of more than 0 for each name")
+        raise HardlookError(f"shares are {dict(shares)!r}; needed a weight above 0 for each name")
     found = {}
     for example in ids:
         point = drawn(seed, "deal", example) * total
@@ -113,7 +113,7 @@ def deal(ids: Iterable[str], shares: Mapping[str, float], seed: int = 0) -> dict
     return found
 
 
-def assigning(dealt: Mapping[str, str], by: str, client: str, first_seq: int = 1) -> list[Event]:
+def assignment_events(dealt: Mapping[str, str], by: str, client: str, first_seq: int = 1) -> list[Event]:
     """The events that give each example to its assignee, as one act that one undo takes back."""
     return [
         Event(
@@ -129,7 +129,9 @@ def assigning(dealt: Mapping[str, str], by: str, client: str, first_seq: int = 1
     ]
 
 
-def releasing(ids: Iterable[str], by: str, client: str, first_seq: int = 1, assignee: str | None = None) -> list[Event]:
+def release_events(
+    ids: Iterable[str], by: str, client: str, first_seq: int = 1, assignee: str | None = None
+) -> list[Event]:
     """The events that take examples back, from one assignee or from all."""
     return [
         Event(
@@ -165,7 +167,7 @@ def chosen(
         name = f"meta.{column.removeprefix('meta.')}"
         if name not in table:
             has = ", ".join(c.removeprefix("meta.") for c in table if c.startswith("meta.")) or "none"
-            raise HardlookError(f"there is no metadata column {column!r}; there is {has}")
+            raise HardlookError(f"there is no metadata column {column!r}; available: {has}")
         kept &= table[name].map(lambda one: str(one)) == value
     if slice_of is not None:
         kept &= table.index.isin(_members(audit, slice_of, run))
@@ -177,18 +179,18 @@ def _members(audit: Audit, slice_of: str, run: str | None) -> set[str]:
 
     name, _, number = slice_of.rpartition(":")
     if not name or not number.isdigit():
-        raise HardlookError(f"{slice_of!r} names no slice; write it as SLICING:NUMBER, such as kmeans:3")
+        raise HardlookError(f"{slice_of!r} is not a slice; write SLICING:NUMBER, for example kmeans:3")
     members, _ = read_slicing(audit.run(run), name)
     found = members.loc[members["slice_id"] == int(number), "example_id"]
     if not len(found):
-        raise HardlookError(f"slicing {name!r} has no slice {number}; it has 0 to {members['slice_id'].max()}")
+        raise HardlookError(f"slicing {name!r} has no slice {number}; its slices are 0 to {members['slice_id'].max()}")
     return set(found)
 
 
-def shares_of(text: str) -> dict[str, float]:
+def parse_shares(text: str) -> dict[str, float]:
     """``ana,ben=2`` → {"ana": 1, "ben": 2}: who gets how much.
 
-    >>> shares_of("ana@example.org, ben=2")
+    >>> parse_shares("ana@example.org, ben=2")
     {'ana@example.org': 1.0, 'ben': 2.0}
     """
     found = {}
@@ -197,9 +199,9 @@ def shares_of(text: str) -> dict[str, float]:
         try:
             found[name.strip() if equals else part] = float(weight) if equals else 1.0
         except ValueError as error:
-            raise HardlookError(f"{part!r} is no share; write names, or names with weights: ana=1,ben=2") from error
+            raise HardlookError(f"{part!r} is not a share; write names, or names with weights: ana=1,ben=2") from error
     if not found:
-        raise HardlookError("nobody was named; write names, or names with weights: ana=1,ben=2")
+        raise HardlookError("no name was given; write names, or names with weights: ana=1,ben=2")
     return found
 
 

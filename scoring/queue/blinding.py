@@ -1,4 +1,4 @@
-"""Of which examples nobody is told what a model or a first reader says, why, and how that is put in words.
+"""Blinding: the examples whose model output or first review is hidden, and the reasons as texts.
 
     hidden = test examples where the policy reads test blind, for ever
            ∪ blind rows (``scoring.queue.random_controls.blind_rows``, where audit.toml sets a goal) until their first
@@ -22,18 +22,18 @@ from scoring.queue.random_controls import blind_rows
 from scoring.queue.second_reader_policy import ReviewPolicy
 from scoring.reviews import ReviewLog
 
-TEST = "Test is read blind: what the model says of its examples is shown to nobody."
-FIRST = "Read blind: what the model says of it is hidden until the first verdict."
-SECOND = "Read blind: what the model says of it is hidden until a second person has read it."
+TEST = "The test split is reviewed blind: the model's output on its examples is hidden from everyone."
+FIRST = "Blind review: the model's output on this example is hidden until the first verdict."
+SECOND = "Blind review: the model's output on this example is hidden until a second reviewer has decided."
 WORDS = {
-    TEST: "in test, which is read blind",
-    FIRST: "until their first verdict",
-    SECOND: "until a second person has read them",
+    TEST: "in the blind test split",
+    FIRST: "until the first verdict",
+    SECOND: "until a second reviewer has decided",
 }
 
 
 def hidden_from_readers(audit: Audit, log: ReviewLog) -> dict[str, str]:
-    """Every example of which somebody must not yet know what the model or the first reader says → why."""
+    """Returns every example whose model output or first review is still hidden from someone → the reason."""
     rules, consensus, decided = ReviewPolicy.of(audit), log.consensus(), log.decisions()
     examples = read_table(audit.examples_path, ["example_id", "split"]).to_pandas()
     test = dict.fromkeys(examples.loc[examples["split"] == "test", "example_id"], "test") if rules.is_blind else {}
@@ -47,11 +47,11 @@ def hidden_from_readers(audit: Audit, log: ReviewLog) -> dict[str, str]:
 
 
 def left_out(reasons: Iterable[str]) -> str:
-    """What is said about examples that are not there.
+    """Returns the sentence about examples that are left out.
 
     >>> print(left_out([FIRST, FIRST, TEST]))
-    Left out, since what the model says of them is hidden: 1 in test, which is read blind; 2 until their first verdict.
+    Left out, because the model's output on them is hidden: 1 in the blind test split; 2 until the first verdict.
     """
     given = list(reasons)
     parts = [f"{given.count(reason):,} {words}" for reason, words in WORDS.items() if reason in given]
-    return f"Left out, since what the model says of them is hidden: {'; '.join(parts)}."
+    return f"Left out, because the model's output on them is hidden: {'; '.join(parts)}."

@@ -1,4 +1,4 @@
-"""Locks that expire: who looks at which example now, so that two people do not read the same one by accident.
+"""Expiring locks, so that two reviewers do not review the same example at the same time.
 
 A lock is a row beside the log, not an event: it is worth nothing once it is over. Whoever asks for free, expired or own
 examples gets them; of two who ask at once the database decides. Nothing is refused because of a lock: a decision on a

@@ -1,4 +1,4 @@
-"""What to review next: the ranking of a queue and the label to suggest.
+"""The order of a review queue, and the suggested label of each example.
 
 A ranking is not a probability of error and is never shown as one. The default order is *suspicion*
 (``scoring.queue.suspicion``), where it was computed; else the score that has earned it on recorded training (AUM of the
@@ -65,19 +65,19 @@ def default_order(audit: Audit, run: Run, split: str = "train") -> Order | None:
     examples = read_table(audit.examples_path, ["example_id", "split"]).to_pandas()
     ids = set(examples.loc[examples["split"] == split, "example_id"])
     sample = "in-sample: the model was trained on these labels" if split == "train" else "out-of-sample"
-    told = read_json(run.rankings_path, {}).get("sentence") or "Most suspicious first"
+    sentence = read_json(run.rankings_path, {}).get("sentence") or "Most suspicious first"
     candidates = (
-        Order("suspicion.suspicion", "high", told),
+        Order("suspicion.suspicion", "high", sentence),
         Order(
             "aum.aum",
             "low",
-            "Lowest area under the margin (AUM) first: over the recorded training, another class "
-            "was more probable than the label",
+            "Lowest area under the margin (AUM) first: during the recorded training, another class had a larger "
+            "logit than the label",
         ),
         Order(
             "data_map.confidence",
             "low",
-            "Lowest data-map confidence first: over the epochs of training, the label stayed improbable",
+            "Lowest data-map confidence first: the label had a low probability over the epochs of training",
         ),
         Order("uncertainty.loss", "high", f"Highest loss of the last checkpoint first ({sample})"),
         Order("uncertainty.entropy", "high", "Highest entropy of the last checkpoint first"),

@@ -1,4 +1,4 @@
-"""Controls: examples drawn at random, so that what is not looked at can be judged too.
+"""Random controls: examples drawn at random, to estimate the errors among unreviewed examples.
 
 Suspects show how good the ranking is; only a random draw shows what the ranking misses. The *controls* of a split are
 the prefix of one seeded permutation of its labelled examples, fixed when the audit starts and kept in the audit's
@@ -125,8 +125,8 @@ class Plan:
     def sentence(self) -> str:
         """The plan in words."""
         return (
-            f"To show at {100 * self.confidence:.3g} % that fewer than {100 * self.error_rate:.3g} % of the labels are "
-            f"wrong takes {self.needed:,} controls without an error; {self.controls:,} are drawn, as "
+            f"To show at {100 * self.confidence:.3g} % that fewer than {100 * self.error_rate:.3g} % of the labels "
+            f"are wrong takes {self.needed:,} controls without an error; {self.controls:,} are drawn and make up "
             f"{100 * self.share:.3g} % of the queue."
         )
 

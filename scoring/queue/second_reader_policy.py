@@ -1,4 +1,4 @@
-"""How a team reads: who needs a second opinion, what is hidden until then, and what the warning about test says.
+"""The second-reader policy: which examples need a second reviewer, what is hidden until then, and the warning on test.
 
 ``[policy]`` in audit.toml holds, beside the dispositions of ``scoring.corrections.label_patch``:
 
@@ -8,7 +8,7 @@
 
 An example needs a second reader where it falls into the share (by hash of seed and id, so that nobody chooses), where
 the policy sends its verdict or issue to one (an open one, *unsure*, always), or where test is blind and it is a test
-example. Until two people have read it, nobody but those who did sees what they said.
+example. Until two people have read it, only those two see their decisions.
 
 Inputs → outputs: audit.toml and the log's tables → sets of example_ids. Cost: one pass over the decided examples.
 """
@@ -25,16 +25,15 @@ import pandas as pd
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.reviews.disposition import disposition, full_policy
-from scoring.reviews.verdicts import saying
+from scoring.reviews.verdicts import verdicts_by_label_status
 
 SHARE = 0.1
 LOCK_MINUTES = 10.0
 TEST_MODES = ("open", "blind")
 WARNING = (
-    "Only examples on which the model disagrees are looked at first, so corrections of test labels found this way move "
-    "them towards the model: accuracy on the corrected labels is too high. Compare models on the original labels, "
-    "or set "
-    '`test = "blind"` under `[policy]` in audit.toml.'
+    "Reviewers see examples first on which the model disagrees with the label, so corrections of test labels move "
+    "the labels towards the model, and accuracy on the corrected labels is too high. Compare models on the original "
+    'labels, or set `test = "blind"` under `[policy]` in audit.toml.'
 )
 
 
@@ -55,16 +54,16 @@ class ReviewPolicy:
             raise HardlookError(f"[policy] second_opinions = {self.second_opinions!r}; needed a share from 0 to 1")
         if not _is_number(self.lock_minutes) or not 0 < self.lock_minutes <= 24 * 60:
             raise HardlookError(
-                f"[policy] lock_minutes = {self.lock_minutes!r}; needed minutes, more than 0, at most a day"
+                f"[policy] lock_minutes = {self.lock_minutes!r}; needed minutes, above 0 and at most a day"
             )
         object.__setattr__(self, "dispositions", full_policy(self.dispositions))
 
     @classmethod
     def of(cls, audit: Audit) -> ReviewPolicy:
         """The rules of an audit."""
-        told = audit.policy
-        own = {name: told[name] for name in ("test", "second_opinions", "lock_minutes") if name in told}
-        return cls(**own, seed=audit.seed, dispositions=told)
+        policy = audit.policy
+        own = {name: policy[name] for name in ("test", "second_opinions", "lock_minutes") if name in policy}
+        return cls(**own, seed=audit.seed, dispositions=policy)
 
     @property
     def is_blind(self) -> bool:
@@ -77,7 +76,7 @@ class ReviewPolicy:
 
     def wants_second(self, example_id: str, verdict: str | None, issues: Iterable[str], split: str | None) -> bool:
         """Whether one answer is not enough for an example."""
-        if verdict in saying("open") or (self.is_blind and split == "test"):
+        if verdict in verdicts_by_label_status("open") or (self.is_blind and split == "test"):
             return True
         return self.is_drawn(example_id) or disposition(verdict, issues, self.dispositions)[0] == "second reader"
 

@@ -1,4 +1,4 @@
-"""HTML and SVG of a report, from plain values: every text is escaped, every chart stands still.
+"""HTML and SVG of a report from plain values; every text is escaped.
 
 A ``Paper`` collects sections. Pictures are inlined as data URIs until ``budget`` bytes are spent; after that an example
 is shown by its id. Charts are SVG with a sentence of how to read them. Colours are those of the dashboard (Okabe-Ito),
@@ -95,7 +95,7 @@ class Paper:
         self.parts.append(f"<dl>{rows}</dl>")
 
     def table(self, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Numbers to the right; ``Raw`` cells (pictures) as they are."""
+        """Numbers to the right; ``Raw`` cells (images) as they are."""
         body = ["<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows]
         head = "".join(f"<th>{escape(name)}</th>" for name in names)
         self.parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>")
@@ -172,8 +172,8 @@ def _frame(top: float, x_title: str, y_title: str, body: str, ticks: Callable[[f
     for part in (0, 0.25, 0.5, 0.75, 1):
         y = above + high * (1 - part)
         lines += (
-            f'<line x1="{left}" x2="{WIDTH - right}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e3e3e3"/>'
-            f'<text x="{left - 5}" y="{y + 4:.1f}" text-anchor="end">{escape(ticks(part * top))}</text>'
+            f'<line x1="{left}" x2="{WIDTH - right}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e3e3e3"/><text x="{left - 5}" '
+            f'y="{y + 4:.1f}" text-anchor="end">{escape(ticks(part * top))}</text>'
         )
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(y_title, quote=True)}">'
@@ -200,9 +200,9 @@ def bars(frame: pd.DataFrame, x: str, value: str, x_title: str, y_title: str, ba
         if np.isfinite(height):
             body += (
                 f'<rect x="{left:.1f}" y="{up(height):.1f}" width="{wide:.1f}" '
-                f'height="{max(up(0) - up(height), 0):.1f}" fill="{LABEL}" fill-opacity=".75"/>'
-                f'<line x1="{middle:.1f}" x2="{middle:.1f}" y1="{up(row.low):.1f}" y2="{up(row.high):.1f}" '
-                f'stroke="#1a1c1e" stroke-width="1.4"/>'
+                f'height="{max(up(0) - up(height), 0):.1f}" fill="{LABEL}" fill-opacity=".75"/><line '
+                f'x1="{middle:.1f}" x2="{middle:.1f}" y1="{up(row.low):.1f}" y2="{up(row.high):.1f}" stroke="#1a1c1e" '
+                'stroke-width="1.4"/>'
             )
         other = getattr(row, "corrected", np.nan)
         if np.isfinite(other):
@@ -252,9 +252,9 @@ def histogram(counts: Sequence[tuple[str, int, int]]) -> str:
         y = 17 * at + 3
         short = name if len(name) <= 14 else name[:13] + "…"
         body += (
-            f'<text x="84" y="{y + 11}" text-anchor="end">{escape(short)}</text>'
-            f'<rect x="90" y="{y}" width="{150 * label / most:.1f}" height="6" fill="{LABEL}"/>'
-            f'<rect x="90" y="{y + 7}" width="{150 * prediction / most:.1f}" height="6" fill="{PREDICTION}"/>'
-            f'<text x="246" y="{y + 11}">{label} / {prediction}</text>'
+            f'<text x="84" y="{y + 11}" text-anchor="end">{escape(short)}</text><rect x="90" y="{y}" '
+            f'width="{150 * label / most:.1f}" height="6" fill="{LABEL}"/><rect x="90" y="{y + 7}" '
+            f'width="{150 * prediction / most:.1f}" height="6" fill="{PREDICTION}"/><text x="246" '
+            f'y="{y + 11}">{label} / {prediction}</text>'
         )
     return f'<svg viewBox="0 0 300 {height}" width="300" role="img" aria-label="labels and predictions">{body}</svg>'

@@ -1,4 +1,4 @@
-"""What stands in the report: overview, grids, deciles, slices, decisions, agreement, effect, estimates, how.
+"""The sections of the report: overview, grids, deciles, slices, decisions, agreement, effect, estimates, settings.
 
 Everything is read from the audit's files and its log; the audit's own code is never imported, and nothing is fetched
 when the file is opened. Sections without material say which command makes it. Text from the dataset and the team is
@@ -37,7 +37,7 @@ SHEET, SLICES, ROWS, PLOTS, FEWEST = 24, 8, 60, 8, 24
 OPEN = (
     'test = "open": reviewers saw the model\'s predictions and scores on test examples, and looked mostly where it '
     "disagrees with the label. Correcting only those inflates the measured accuracy. Read test numbers as upper "
-    'ends, or review test with [policy] test = "blind".'
+    'bounds, or review test with [policy] test = "blind".'
 )
 
 
@@ -123,7 +123,7 @@ def _overview(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFram
     classes = accuracy_table(part, ["label"]).sort_values("accuracy").head(12)
     paper.heading("Hardest classes")
     split = "test" if (predicted["split"] == "test").any() else None
-    told = _beside(both if both is None or split is None else both[both["split"] == split], "label")
+    corrected = _beside(both if both is None or split is None else both[both["split"] == split], "label")
     paper.table(
         ["class", "examples", "accuracy on given labels", "95 % interval", *more],
         [
@@ -132,7 +132,7 @@ def _overview(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFram
                 row.n,
                 share(row.accuracy),
                 between(row.low, row.high),
-                *(told.get(row.label, ["", ""]) if more else []),
+                *(corrected.get(row.label, ["", ""]) if more else []),
             ]
             for row in classes.itertuples()
         ],
@@ -140,7 +140,7 @@ def _overview(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFram
 
 
 def _bought(paper: Paper, efforts: list[Effort]) -> None:
-    paper.section("What the effort has bought")
+    paper.section("Review effort and what it found")
     for found in efforts:
         paper.heading(f"{found.split}: {found.decided:,} of {found.labelled:,} labels decided")
         paper.say(found.sentence, "say")
@@ -148,23 +148,25 @@ def _bought(paper: Paper, efforts: list[Effort]) -> None:
             continue
         paper.chart(
             stopping(found.history, found.allowed),
-            "Solid: with the goal's confidence, no more wrong labels than this remain; the band holds at every "
-            "look at once. Dotted: wrong labels found. Dashed: the goal. You may stop where solid is below dashed.",
+            "Solid: upper bound of the wrong labels that remain, at the goal's confidence, valid at all points "
+            "simultaneously. Dotted: wrong labels found. Dashed: the goal. You can stop once the solid line is below "
+            "the dashed one.",
         )
         paper.table(["what", "estimate", "interval"], _figures(found))
         paper.say(
-            f"{found.drawn:,} controls are drawn for this goal, {found.counted:,} count: each stratum's are counted "
-            f"up to the first undecided one; {found.waiting:,} of them are open and {found.unblinded:,} were decided "
-            "with the model's opinion on screen. Unsure, disputed and not blind: right in lower bounds, wrong in "
-            "upper ones, left out between. Several: wrong where the given label is not among them. None: wrong.",
+            f"{found.drawn:,} controls are drawn for this goal and {found.counted:,} count: in each stratum, those "
+            f"before the first undecided one. {found.waiting:,} are open and {found.unblinded:,} were decided with "
+            "the model's output on screen. Unsure, disputed and non-blind answers count as right in lower bounds and "
+            "as wrong in upper bounds, and are left out of the estimate. “Several labels fit” counts as wrong if the "
+            "given label is not among them; “no class fits” counts as wrong.",
             "note",
         )
         blocks = found.by_rank[found.by_rank["last"] - found.by_rank["first"] >= FEWEST]
         if len(blocks):
             paper.chart(
                 bars(blocks, "last", "rate", "suspects decided", "wrong labels", found.rate.value),
-                "Each bar is the yield of 100 suspects in the order decided, with its exact 95 % interval; "
-                "dashed is what random examples yield.",
+                "Each bar is the yield of 100 suspects in the order of the decisions, with its exact 95 % interval. "
+                "Dashed: the yield of random examples.",
             )
 
 
@@ -173,11 +175,15 @@ def _figures(found: Effort) -> list[list[str]]:
     rows = [
         ["wrong labels found", number(found.found), ""],
         [
-            "wrong labels remaining (any look)",
+            "wrong labels remaining (valid at any time)",
             number(round(found.remaining.value)) if np.isfinite(found.remaining.value) else "–",
             between(found.remaining.low, found.remaining.high, number),
         ],
-        ["label-error rate, as reviewers call it", share(found.rate.value), between(found.rate.low, found.rate.high)],
+        [
+            "label-error rate according to the reviewers",
+            share(found.rate.value),
+            between(found.rate.low, found.rate.high),
+        ],
     ]
     if found.clustered is not None:
         rows.append(
@@ -185,13 +191,17 @@ def _figures(found: Effort) -> list[list[str]]:
         )
     rows.append(
         [
-            f"the same, corrected for reviewers' errors ({found.reads['examples']:,} double reads)",
+            f"the same, corrected for reviewers' errors ({found.reads['examples']:,} double reviews)",
             share(found.corrected.value),
             between(found.corrected.low, found.corrected.high),
         ]
     )
     rows.append(
-        ["gain over chance", f"{number(found.gain.value)} times", between(found.gain.low, found.gain.high, number)]
+        [
+            "gain over random order",
+            f"{number(found.gain.value)} times",
+            between(found.gain.low, found.gain.high, number),
+        ]
     )
     return rows
 
@@ -214,10 +224,10 @@ def _grids(paper: Paper, audit: Audit, run: Run | None, examples: pd.DataFrame, 
     ranked = suspicion(run, order).dropna()
     ranked = ranked[ranked.index.isin(examples.loc[examples["split"] == "train", "example_id"])]
     paper.heading("Most suspicious training examples")
-    paper.say(f"{order.sentence}. A rank is no probability of being wrong.", "note")
+    paper.say(f"{order.sentence}. A rank is not a probability of error.", "note")
     top = _shown(paper, ranked.sort_values(ascending=False, kind="stable").index, hidden)[:SHEET]
-    told = suggestions(audit, run, labels[top]).set_index("example_id")["suggested_label"]
-    paper.sheet((name, f"{labels[name]} → {told.get(name, '?')}") for name in top)
+    suggested = suggestions(audit, run, labels[top]).set_index("example_id")["suggested_label"]
+    paper.sheet((name, f"{labels[name]} → {suggested.get(name, '?')}") for name in top)
     path, column = run.score_path("vog"), vog_column(run)
     if column is not None:
         values = read_table(path, ["example_id", column]).to_pandas().set_index("example_id")[column].dropna()
@@ -235,13 +245,17 @@ def _deciles(paper: Paper, run: Run | None, both: pd.DataFrame | None = None) ->
     predicted = read_table(run.predictions_path, ["example_id", "split", "correct"]).to_pandas()
     predicted = predicted[(predicted["split"] == "test") & predicted["correct"].notna()].set_index("example_id")
     if predicted.empty:
-        paper.say("No labelled test examples, so no deciles.", "note")
+        paper.say("There are no labelled test examples, so there are no deciles.", "note")
         return
     both = None if both is None else both[both["split"] == "test"]
     changed = 0 if both is None else int((both["relabelled"] | ~both["kept"]).sum())
-    told = f" Diamonds: the same on corrected labels, where some were changed ({changed:,} in all)." if changed else ""
+    note = (
+        f" Diamonds: error on corrected labels, for deciles with changed labels ({changed:,} in all)."
+        if changed
+        else ""
+    )
     paper.say(
-        f"Test examples, as the labels were given. Lines are 95 % Wilson intervals, dashed is the mean error.{told}",
+        f"Test examples with their given labels. Lines: 95 % Wilson intervals. Dashed: the mean error.{note}",
         "note",
     )
     error = ~predicted["correct"].astype(bool)
@@ -258,8 +272,8 @@ def _deciles(paper: Paper, run: Run | None, both: pd.DataFrame | None = None) ->
             frame = _decile_beside(frame, both, values)
         paper.chart(
             bars(frame, "decile", "error", f"decile of {title}, lowest to highest", "error", error.mean()),
-            f"{title}: bars that rise or fall mean that it orders test examples by "
-            "difficulty; level bars mean that it does not.",
+            f"{title}: if the bars rise or fall, the score orders test examples by difficulty; if they are level, it "
+            "does not.",
         )
     paper.parts.append("</div>")
 
@@ -296,12 +310,12 @@ def _slices(paper: Paper, audit: Audit, run: Run | None, both: pd.DataFrame | No
     name = "kmeans" if "kmeans" in names else names[0]
     members, summary = read_slicing(run, name)
     blind = summary["settings"]["split"] == "test" and audit.policy.get("test") == "blind"
-    told = {} if both is None else {row.slice_id: row for row in metrics.by_slice(both, members).itertuples()}
+    by_slice = {} if both is None else {row.slice_id: row for row in metrics.by_slice(both, members).itertuples()}
     worst = sorted(summary["slices"], key=lambda row: (row["accuracy"] is None, row["accuracy"], -row["size"]))[:SLICES]
     paper.say(
         f"The {len(worst)} worst of {len(summary['slices'])} slices “{name}” of {summary['settings']['split']}: groups "
-        "that fail for the same reason. Upper bars are labels, lower ones predictions. Opponents are the training "
-        "examples that harm the slice most; look there for wrong labels.",
+        "of examples on which the model fails for the same reason. Upper bars: labels. Lower bars: predictions. "
+        "Opponents are the training examples that increase the loss on the slice most; check them for wrong labels.",
         "note",
     )
     named = {each["example_id"] for row in worst for each in row["opponents"]}
@@ -310,14 +324,14 @@ def _slices(paper: Paper, audit: Audit, run: Run | None, both: pd.DataFrame | No
         paper.parts.append('<div class="slice">')
         paper.heading(
             f"Slice {row['slice_id']}: {row['size']:,} examples, accuracy {share(row['accuracy'])}"
-            + _on_corrected(told.get(row["slice_id"]))
+            + _on_corrected(by_slice.get(row["slice_id"]))
         )
         classes = sorted(
             {*row["labels"], *row["predictions"]}, key=lambda c: -row["labels"].get(c, 0) - row["predictions"].get(c, 0)
         )[:8]
         paper.parts.append(histogram([(c, row["labels"].get(c, 0), row["predictions"].get(c, 0)) for c in classes]))
         if blind:
-            paper.say("Test is read blind: which examples are in the slice is not shown.", "note")
+            paper.say("The test split is reviewed blind, so the examples of the slice are not shown.", "note")
         else:
             paper.sheet((example, "member") for example in [one for one in row["nearest"] if one not in hidden][:8])
         paper.sheet(
@@ -338,10 +352,10 @@ def _decisions(paper: Paper, audit: Audit, log: ReviewLog, examples: pd.DataFram
     patch = corrected_labels(examples, log, audit.policy)
     waiting = patch["example_id"].map(hidden).eq(SECOND)
     if waiting.any():
-        paper.say(f"{waiting.sum():,} answers wait for a second reader and are left out here.", "note")
+        paper.say(f"{waiting.sum():,} decisions wait for a second reviewer and are left out here.", "note")
         patch = patch[~waiting]
     elif patch.empty:
-        return paper.say(f"Nobody has decided anything yet: run `hardlook dashboard {audit.root.name}`.", "note")
+        return paper.say(f"No decisions yet: run `hardlook dashboard {audit.root.name}`.", "note")
     counts = patch.groupby(["split", "disposition"]).size().unstack(fill_value=0)
     paper.table(["split", *counts.columns], [[split, *map(int, row)] for split, row in counts.iterrows()])
     changed = patch[patch["disposition"].isin(["relabel", "exclude"])]
@@ -373,12 +387,12 @@ def _agreement(paper: Paper, log: ReviewLog, efforts: list[Effort]) -> None:
     table = readers_table(log, ("reviewer",))
     if table.empty:
         return paper.say("No decisions yet.", "note")
-    names = ["decided", "median seconds", "read by others too", "agreement", "overturned"]
+    names = ["decided", "median seconds", "also decided by others", "agreement", "overturned"]
     paper.table(["reviewer", *names], _reader_rows(table, 1))
     measured = annotator_agreement.overall(log.decisions())
     if measured["n"]:
         paper.say(
-            f"{number(measured['n'])} examples have several readers: they agree on {number(measured['percent'])} %, "
+            f"{number(measured['n'])} examples have several reviewers, who agree on {number(measured['percent'])} %, "
             + (
                 f"Krippendorff's alpha {number(measured['alpha'])}."
                 if measured["alpha"] is not None
@@ -390,16 +404,16 @@ def _agreement(paper: Paper, log: ReviewLog, efforts: list[Effort]) -> None:
     consensus = log.consensus()
     wrong = int(wrong_labels(consensus).eq(True).sum())
     paper.say(
-        f"{len(consensus):,} examples are decided, {wrong:,} of them called wrong; "
-        f"{int((consensus['status'] == 'disputed').sum()):,} are disputed. Where nearly all answers are “right”, "
-        "percent agreement is high by chance alone.",
+        f"{len(consensus):,} examples are decided; the label is wrong for {wrong:,} of them, and "
+        f"{int((consensus['status'] == 'disputed').sum()):,} are disputed. If nearly all answers are “right”, percent "
+        "agreement is high by chance alone.",
         "note",
     )
     reads = efforts[0].reads if efforts else {"true_errors": 0, "true_right": 0}
     if reads["true_errors"] and reads["true_right"]:
         paper.say(
-            f"Blind double reads: single readers caught {share(reads['found'] / reads['true_errors'])} of the wrong "
-            f"labels and called {share(1 - reads['passed'] / reads['true_right'])} of the right ones wrong."
+            f"Blind double reviews: a single reviewer found {share(reads['found'] / reads['true_errors'])} of the "
+            f"wrong labels and marked {share(1 - reads['passed'] / reads['true_right'])} of the right ones as wrong."
         )
     by_class = readers_table(log).sort_values("decided", ascending=False).head(ROWS)
     paper.heading("By reviewer and class")
@@ -422,7 +436,7 @@ def _effect(paper: Paper, run: Run | None) -> None:
     edits, judged = found["edits"], found["judged_on"]
     paper.say(
         f"{edits['relabelled']:,} training labels changed, {edits['removed']:,} examples removed, of "
-        f"{edits['train']:,}; judged on {judged['examples']:,} {judged['how']}. Placebo: {found['placebo']}."
+        f"{edits['train']:,}; evaluated on {judged['examples']:,} {judged['how']}. Placebo: {found['placebo']}."
     )
     rows = [row for row in found["groups"] if row["n"]][:ROWS]
     paper.table(
@@ -454,13 +468,13 @@ def _how(paper: Paper, audit: Audit, run: Run | None, log: ReviewLog) -> None:
         ("controls", "seeded permutation per split, stratified by initial suspicion, in controls.parquet"),
         (
             "rate",
-            "Horvitz-Thompson; Clopper-Pearson without replacement below ten errors, else mid-P of effective "
-            "counts (Korn & Graubard 1998)",
+            "Horvitz-Thompson; Clopper-Pearson without replacement below ten errors, else mid-P of effective counts "
+            "(Korn & Graubard 1998)",
         ),
         (
             "remaining",
-            "confidence sequence, prior-posterior-ratio martingale without replacement (Waudby-Smith & "
-            "Ramdas 2020), strata combined as Spertus & Stark 2022",
+            "confidence sequence, prior-posterior-ratio martingale without replacement (Waudby-Smith & Ramdas 2020), "
+            "strata combined as Spertus & Stark 2022",
         ),
         ("corrected", "Rogan & Gladen 1978, interval of Lang & Reiczigel 2014"),
     ]

@@ -1,4 +1,4 @@
-"""What was decided: events, the log that keeps them, decisions, verdicts, meetings, sessions, agreement."""
+"""Reviews: events and their log, decisions, verdicts, meetings, sessions, agreement."""
 
 from scoring.reviews.event import Event, EventRefused
 from scoring.reviews.event_store import LogUnavailable

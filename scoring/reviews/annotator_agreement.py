@@ -1,4 +1,4 @@
-"""How far reviewers agree: per pair, per class and overall, in percent and as Krippendorff's alpha.
+"""Inter-annotator agreement per pair, per class and overall, in percent and as Krippendorff's alpha.
 
     alpha = 1 - D_observed / D_expected        (Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability",
     nominal)
@@ -21,14 +21,14 @@ import numpy as np
 import pandas as pd
 
 from scoring.reviews import decisions as verdicts
-from scoring.reviews.verdicts import saying
+from scoring.reviews.verdicts import verdicts_by_label_status
 
 COLUMNS = ("n", "agreed", "percent", "alpha", "right", "rare", "no_alpha")
-ALL_ALIKE = "alpha needs two different answers: where all are alike, chance alone would agree as well"
+ALL_ALIKE = "alpha needs at least two different answers: identical answers would agree by chance alone"
 MOSTLY = 0.9
 RARE = (
-    f"More than {MOSTLY:.0%} of these answers say that the label is right. Chance-corrected agreement collapses there: "
-    "alpha may be near 0 although people hardly ever differ. Read the percentage."
+    f"More than {MOSTLY:.0%} of these answers are that the label is right. Chance-corrected agreement is unreliable "
+    "then: alpha can be near 0 although reviewers rarely disagree. Use the percentage."
 )
 
 
@@ -77,7 +77,7 @@ def _measured(found: pd.DataFrame) -> dict[str, Any]:
     if not n:
         return dict.fromkeys(COLUMNS) | {"n": 0, "agreed": 0, "rare": False}
     agreed = int((found.groupby("example_id")["answer"].nunique() == 1).sum())
-    right = float(found["verdict"].isin(saying("right")).mean())
+    right = float(found["verdict"].isin(verdicts_by_label_status("right")).mean())
     measured = alpha(found)
     return {
         "n": n,

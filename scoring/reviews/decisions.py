@@ -1,4 +1,4 @@
-"""What the log's events come to: which of them stand, who decided what, and where reviewers agree.
+"""Derives decisions, flags, comments, assignments and consensus from the events of a log.
 
     an event stands  ⇔  no later undo that itself stands names it or a member of its bulk act
     decision         =  the last standing ``decide`` per (example, reviewer); it replaces those before
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scoring.reviews.verdicts import VERDICTS, taking
+from scoring.reviews.verdicts import VERDICTS, verdicts_with_field
 
 DECISION_COLUMNS = (
     *("audit", "example_id", "reviewer", "verdict", "new_label", "labels", "issues", "note", "label"),
@@ -38,12 +38,12 @@ ASSIGNMENT_COLUMNS = ("audit", "example_id", "assignee", "reviewer", "created_at
 EXAMPLE = ["audit", "example_id"]
 
 
-def standing(events: pd.DataFrame) -> np.ndarray:
-    """(n,) bool: which events nobody took back. An undo reaches only what stood before it.
+def not_undone(events: pd.DataFrame) -> np.ndarray:
+    """Returns (n,) bool: which events are not undone. An undo affects only earlier events.
 
     >>> events = pd.DataFrame({"position": [1, 2, 3], "audit": "a", "client": "tab", "batch": [None] * 3,
     ...     "action": ["decide", "undo", "undo"], "undoes_position": pd.array([None, 1, 2], dtype="Int64")})
-    >>> standing(events).tolist(), standing(events[:2]).tolist()
+    >>> not_undone(events).tolist(), not_undone(events[:2]).tolist()
     ([True, False, True], [False, True])
     """
     stands = np.ones(len(events), dtype=bool)
@@ -169,9 +169,9 @@ def answers(decided: pd.DataFrame) -> pd.Series:
     label = decided["label"].fillna(decided.groupby(EXAMPLE)["label"].transform("first"))
     verdict = decided["verdict"]
     one = [name for name, kind in VERDICTS.items() if kind.true in ("label", "new_label")]
-    truth = decided["new_label"].where(verdict.isin(taking("new_label")), label).fillna("")
+    truth = decided["new_label"].where(verdict.isin(verdicts_with_field("new_label")), label).fillna("")
     answers = ("label:" + truth).where(verdict.isin(one), verdict)
-    several = verdict.isin(taking("labels")).to_numpy()
+    several = verdict.isin(verdicts_with_field("labels")).to_numpy()
     said = decided.loc[several]
     fits = [
         f"{name}:{json.dumps(sorted(labels))}" for name, labels in zip(said["verdict"], said["labels"], strict=True)

@@ -1,4 +1,4 @@
-"""What becomes of an example after what reviewers decided about it: the policy of a team.
+"""The policy that maps verdicts and issues to what happens to an example.
 
 Each verdict and each issue names one of
 
@@ -44,7 +44,7 @@ def full_policy(policy: Mapping[str, Any] | None = None) -> dict[str, str]:
         if value not in DISPOSITIONS:
             raise HardlookError(f"[policy] {key} = {value!r}; needed one of {', '.join(DISPOSITIONS)}")
         if value == "relabel" and (key not in VERDICTS or VERDICTS[key].takes is None):
-            raise HardlookError(f"[policy] {key} = 'relabel', but {key!r} names no new label; use another disposition")
+            raise HardlookError(f"[policy] {key} = 'relabel', but {key!r} gives no new label; use another disposition")
     return {**default_policy(), **own}
 
 

@@ -1,4 +1,4 @@
-"""What a reviewer did, as one event: the words allowed in it and the checks it passes before it is written.
+"""An event, one act of a reviewer: its fields, and the checks before it is written.
 
 An event says who (reviewer, client, seq), about what (example_id, and the fingerprint and label that were on
 screen) and what is true (verdict, issues) or was done (flag, comment, undo …). What happens to the example is
@@ -106,21 +106,21 @@ class Event:
     def _check(self) -> None:
         """What must hold between the fields."""
         if len(self.client) > LONGEST_KEY:
-            raise HardlookError(f"client has {len(self.client)} characters, at most {LONGEST_KEY} can be a key")
+            raise HardlookError(f"client has {len(self.client)} characters, but at most {LONGEST_KEY} are allowed")
         if self.action not in ACTIONS:
             raise HardlookError(f"action {self.action!r} is unknown; one of {', '.join(ACTIONS)}")
         if self.action in JUDGING:
             self._check_verdict()
         elif self.verdict is not None:
             raise HardlookError(
-                f"action {self.action!r} carries verdict {self.verdict!r}; only decide and adjudicate do"
+                f"action {self.action!r} has verdict {self.verdict!r}; only decide and adjudicate can have one"
             )
         if (self.action == "undo") != (self.undoes is not None):
-            raise HardlookError("undo needs undoes=(client, seq) of the event to take back, and no other action has it")
+            raise HardlookError("undo needs undoes=(client, seq) of the event to undo, and no other action can have it")
         if self.action == "assign" and not self.assignee:
-            raise HardlookError("assign needs an assignee, the person who is to read the example")
+            raise HardlookError("assign needs an assignee, the person who will review the example")
         if self.assignee is not None and self.action not in ("assign", "release"):
-            raise HardlookError(f"action {self.action!r} carries an assignee; only assign and release do")
+            raise HardlookError(f"action {self.action!r} has an assignee; only assign and release can have one")
         if self.action == "comment" and not self.note:
             raise HardlookError("comment needs a note")
 
@@ -179,7 +179,7 @@ def _text(name: str, value: Any) -> str | None:
     try:
         value.encode("utf8")
     except UnicodeEncodeError:
-        raise HardlookError(f"{name} has half a surrogate pair, which is no text; remove it") from None
+        raise HardlookError(f"{name} has an unpaired surrogate, which is not valid text; remove it") from None
     return str(value)
 
 

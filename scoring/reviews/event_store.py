@@ -1,4 +1,4 @@
-"""Where events are kept: one append-only SQL table, on SQLite or PostgreSQL, and what makes it durable.
+"""The event store: one durable, append-only SQL table, on SQLite or PostgreSQL.
 
 Every append happens under one lock (SQLite: BEGIN IMMEDIATE; PostgreSQL: the row of ``hardlook_log``), held
 until the commit, and takes its positions under it. So positions are the commit order of the whole database,
@@ -85,15 +85,15 @@ meeting_table = sa.Table(  # where the team is in its meetings (``scoring.review
 REFUSAL = "events of a review log are never changed or deleted"
 TRIGGERS = {
     "sqlite": [
-        f"CREATE TRIGGER hardlook_events_no_{act} BEFORE {act} ON hardlook_events "
-        f"BEGIN SELECT RAISE(ABORT, '{REFUSAL}'); END"
+        f"CREATE TRIGGER hardlook_events_no_{act} BEFORE {act} ON hardlook_events BEGIN SELECT RAISE(ABORT, "
+        f"'{REFUSAL}'); END"
         for act in ("UPDATE", "DELETE")
     ],
     "postgresql": [
-        "CREATE FUNCTION hardlook_refuse() RETURNS trigger LANGUAGE plpgsql AS "
-        f"$$ BEGIN RAISE EXCEPTION '{REFUSAL}'; END $$",
-        "CREATE TRIGGER hardlook_events_unchanged BEFORE UPDATE OR DELETE OR TRUNCATE ON hardlook_events "
-        "FOR EACH STATEMENT EXECUTE FUNCTION hardlook_refuse()",
+        f"CREATE FUNCTION hardlook_refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '{REFUSAL}'; "
+        "END $$",
+        "CREATE TRIGGER hardlook_events_unchanged BEFORE UPDATE OR DELETE OR TRUNCATE ON hardlook_events FOR EACH "
+        "STATEMENT EXECUTE FUNCTION hardlook_refuse()",
     ],
 }
 
@@ -140,7 +140,7 @@ def parse_url(url: str | Path) -> sa.URL:
         address = sa.make_url(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres:") else url)
     except sa.exc.ArgumentError as error:
         raise HardlookError(
-            "the review log's address is no SQL URL; write a path or sqlite:///…, postgresql://…"
+            "the review log's address is not an SQL URL; write a path or sqlite:///…, postgresql://…"
         ) from error
     if address.get_backend_name() not in TRIGGERS:
         found = address.render_as_string(hide_password=True)
@@ -148,7 +148,7 @@ def parse_url(url: str | Path) -> sa.URL:
     if address.drivername == "postgresql":
         address = address.set(drivername="postgresql+psycopg")
     if address.drivername.startswith("sqlite") and address.database in (None, "", ":memory:"):
-        raise HardlookError("a review log in memory would lose every decision; give a file: sqlite:///reviews.sqlite")
+        raise HardlookError("a review log in memory would lose every decision; use a file: sqlite:///reviews.sqlite")
     return address
 
 
@@ -218,9 +218,9 @@ def explained(engine: sa.Engine) -> Iterator[None]:
 
 
 REASONS = {
-    "file is not a database": "is not a SQLite database; move that file away or name another with --log",
+    "file is not a database": "is not a SQLite database; move that file, or give another one with --log",
     "malformed": "is damaged; copy it, then try sqlite3's .recover on the copy",
-    "readonly": "cannot be written; give the file and its folder write permission or name another with --log",
+    "readonly": "cannot be written; make the file and its folder writable, or give another one with --log",
     "unable to open": "cannot be opened; its folder must exist and be writable",
     "locked": f"was busy for {WAIT:g} s; nothing was saved, try again",
     "disk is full": "has no room left on its disk; nothing was saved",
@@ -231,7 +231,7 @@ def _reason(found: str) -> str:
     for words, reason in REASONS.items():
         if words in found:
             return f"{reason} ({found})"
-    return f"failed; what was not acknowledged is not saved, try again ({found})"
+    return f"failed; unacknowledged events are not saved, so try again ({found})"
 
 
 # -- schema -----------------------------------------------------------------------------------------
@@ -256,13 +256,13 @@ def _version(connection: sa.Connection) -> int | None:
     version = connection.execute(sa.select(log_table.c.version)).scalar_one_or_none()
     if version is None:
         raise LogUnavailable(
-            f"the review log {connection.engine.url.render_as_string(hide_password=True)} is damaged: hardlook_log has "
-            "no row; take the last good copy of it, or try sqlite3's .recover on a copy"
+            f"the review log {connection.engine.url.render_as_string(hide_password=True)} is damaged: hardlook_log "
+            "has no row; restore a backup, or try sqlite3's .recover on a copy"
         )
     if version > SCHEMA_VERSION:
         raise HardlookError(
-            f"the review log {connection.engine.url.render_as_string(hide_password=True)} has schema "
-            f"{version}, this hardlook knows up to {SCHEMA_VERSION}; upgrade hardlook"
+            f"the review log {connection.engine.url.render_as_string(hide_password=True)} has schema {version}, but "
+            f"this version of hardlook reads schemas up to {SCHEMA_VERSION}; upgrade hardlook"
         )
     return version
 
@@ -368,13 +368,12 @@ def _parsed(name: str, values: Sequence[Any]) -> list[Any]:
 
 
 def _json(text: str) -> Any:
-    """The value of a JSON column; one that is damaged is told, for nothing here may guess what a person said."""
+    """Returns the value of a JSON column. Raises ``LogUnavailable`` if it is damaged: a decision is never guessed."""
     try:
         return json.loads(text)
     except ValueError as error:
         raise LogUnavailable(
-            f"the review log is damaged: an event holds {text!r:.60} where JSON was written ({error}); take "
-            "the last good copy of it"
+            f"the review log is damaged: an event holds {text!r:.60} where JSON was written ({error}); restore a backup"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What a team means by each class: the sections of ``guidelines.md``, and the gold examples that each names.
+"""The labelling guidelines: sections of ``guidelines.md`` per class, with their gold examples.
 
 A section belongs to the class whose name is its heading, at any level and in any case; text before the first such
 heading belongs to all classes. Gold examples are ids that the team agreed on, on lines of their own:

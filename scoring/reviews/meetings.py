@@ -1,4 +1,4 @@
-"""The team's meeting: what is on the agenda, where everybody is in it, what was decided, and the minutes.
+"""The team's meeting: agenda, current item, outcomes and minutes.
 
 A meeting is one row beside the log (table ``hardlook_meetings``): its agenda, the item that all look at, the tally of
 hands. What it comes to are events like any other: an outcome is an ``adjudicate`` of the lead whose evidence names the
@@ -32,7 +32,7 @@ from scoring.reviews import event_store as store
 from scoring.reviews.event import Event, EventRefused
 from scoring.reviews.event_store import meeting_table as table
 from scoring.reviews.review_log import ReviewLog
-from scoring.reviews.verdicts import saying, sentence
+from scoring.reviews.verdicts import sentence, verdicts_by_label_status
 
 KINDS = ("dispute", "flag", "slice")
 SLICES = 5
@@ -73,7 +73,7 @@ def _disputes(log: ReviewLog) -> list[dict[str, Any]]:
     consensus = log.consensus()
     several = consensus["reviewers"].map(len) > 1
     open_ones = (consensus["status"] == "disputed") | (
-        (consensus["status"] == "agreed") & consensus["verdict"].isin(saying("open")) & several
+        (consensus["status"] == "agreed") & consensus["verdict"].isin(verdicts_by_label_status("open")) & several
     )
     rows = consensus[open_ones].sort_values("position")
     return [
@@ -141,13 +141,17 @@ def _item(kind: str, example_id: str, title: str, why: str, examples: Sequence[s
 def start(log: ReviewLog, items: Sequence[Mapping[str, Any]], lead: str, now: datetime | None = None) -> dict[str, Any]:
     """Open a meeting over an agenda. Refused where one is open, or nothing is on the agenda."""
     if not items:
-        raise HardlookError("nothing is on the agenda: no dispute, no flagged example, no slice")
+        raise HardlookError(
+            "the agenda is empty: there is no dispute, no flagged example and no slice; flag an example first"
+        )
     now = now or datetime.now(UTC)
     with store.explained(log.engine), store.writing(log.engine) as connection:
         store.lock_appends(connection)
         last = _last(connection, log.one_audit())
         if last is not None and last["ended"] is None:
-            raise HardlookError(f"a meeting is open since {last['started'][:16]}, led by {last['lead']}; end it first")
+            raise HardlookError(
+                f"a meeting has been open since {last['started'][:16]}, led by {last['lead']}; end it first"
+            )
         number = 1 if last is None else last["number"] + 1
         state: dict[str, Any] = {
             "number": number,
@@ -218,12 +222,12 @@ def move(log: ReviewLog, by: int) -> dict[str, Any]:
     return change(log, lambda state: state.update(at=max(0, min(state["at"] + by, len(state["items"]) - 1))))
 
 
-def count_hands(log: ReviewLog, at: int, answer: str, by: int) -> dict[str, Any]:
-    """So many hands more (or fewer) are for an answer to an item; never less than none."""
+def count_votes(log: ReviewLog, at: int, answer: str, by: int) -> dict[str, Any]:
+    """Changes the votes for an answer to an item by ``by``, never below zero."""
 
     def act(state: dict[str, Any]) -> None:
         if not 0 <= at < len(state["items"]) or not -1000 <= by <= 1000:
-            raise HardlookError(f"{by} hands at item {at + 1} of {len(state['items'])} cannot be counted")
+            raise HardlookError(f"{by} votes cannot be counted for item {at + 1} of {len(state['items'])}")
         counted = state["tally"].setdefault(str(at), {})
         counted[answer[:200]] = max(0, counted.get(answer[:200], 0) + by)
         state["tally"][str(at)] = {name: n for name, n in counted.items() if n}
@@ -269,9 +273,9 @@ def record(log: ReviewLog, lead: str, outcome: Mapping[str, Any], about: Mapping
         "precedent": _precedent(outcome, item),
         "classes": class_change(outcome.get("classes")),
     }
-    said: dict[str, Any] = {name: outcome.get(name) for name in ("verdict", "new_label", "labels", "issues", "note")}
-    judged = said["verdict"] is not None or said["issues"]
-    if not judged and not said["note"]:
+    fields: dict[str, Any] = {name: outcome.get(name) for name in ("verdict", "new_label", "labels", "issues", "note")}
+    judged = fields["verdict"] is not None or fields["issues"]
+    if not judged and not fields["note"]:
         raise HardlookError("an outcome needs a verdict, an issue or a note")
     for _ in range(20):  # another lead may have taken the number meanwhile
         seq = 1 + max(log.acknowledged([client]).values(), default=0)
@@ -284,7 +288,7 @@ def record(log: ReviewLog, lead: str, outcome: Mapping[str, Any], about: Mapping
             evidence=evidence,
             label=about.get("label"),
             fingerprint=about.get("fingerprint"),
-            **said,
+            **fields,
         )
         try:
             log.append([event])
@@ -310,16 +314,16 @@ def _precedent(outcome: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str,
     return {"text": text, "examples": list(dict.fromkeys([*item["examples"], *outcome.get("look_alikes", ())]))}
 
 
-def class_change(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def class_change(change: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """A merge or split, checked: {kind, from: [names], to: [names]}.
 
     >>> class_change({"kind": "merge", "from": ["cat", "kitten"], "to": ["cat"]})["to"]
     ['cat']
     """
-    if not told:
+    if not change:
         return None
-    kind = told.get("kind")
-    old, new = ([name.strip() for name in told.get(side, ()) if name.strip()] for side in ("from", "to"))
+    kind = change.get("kind")
+    old, new = ([name.strip() for name in change.get(side, ()) if name.strip()] for side in ("from", "to"))
     shape = {"merge": len(old) >= 2 and len(new) == 1, "split": len(old) == 1 and len(new) >= 2}
     if not shape.get(str(kind), False):
         raise HardlookError(
@@ -334,9 +338,9 @@ def outcomes(log: ReviewLog) -> pd.DataFrame:
     events = log.events()
     if not len(events):
         return events
-    stands = decisions.standing(events)
-    told = [isinstance(one, Mapping) and "meeting" in one for one in events["evidence"]]
-    return events[stands & pd.Series(told, index=events.index).to_numpy(dtype=bool)].reset_index(drop=True)
+    stands = decisions.not_undone(events)
+    from_meeting = [isinstance(one, Mapping) and "meeting" in one for one in events["evidence"]]
+    return events[stands & pd.Series(from_meeting, index=events.index).to_numpy(dtype=bool)].reset_index(drop=True)
 
 
 def precedents(log: ReviewLog) -> list[dict[str, Any]]:
@@ -401,7 +405,7 @@ def _plain(value: Any) -> Any:
 
 
 def minutes(log: ReviewLog, meeting: Mapping[str, Any], title: str) -> str:
-    """The minutes as Markdown: when, who, and per item what was said, counted and decided."""
+    """Returns the minutes as Markdown: times, people, and per item the answers, votes and outcome."""
     found = outcomes(log)
     mine = [row for row in found.itertuples() if row.evidence["meeting"] == meeting["number"]] if len(found) else []
     about = {row.example_id: row for row in mine}
@@ -410,11 +414,11 @@ def minutes(log: ReviewLog, meeting: Mapping[str, Any], title: str) -> str:
         "",
         f"- from {meeting['started']} to {meeting['ended'] or '(open)'}",
         f"- led by {escaped(meeting['lead'])}",
-        f"- present: {', '.join(map(escaped, meeting['present'])) or 'nobody named'}",
+        f"- present: {', '.join(map(escaped, meeting['present'])) or 'not recorded'}",
         f"- {len(mine)} of {len(meeting['items'])} items decided",
         "",
     ]
-    said = log.decisions()
+    decided = log.decisions()
     for number, item in enumerate(meeting["items"]):
         row = about.get(item["example_id"])
         lines += [
@@ -423,11 +427,11 @@ def minutes(log: ReviewLog, meeting: Mapping[str, Any], title: str) -> str:
             escaped(item["why"]),
             "",
         ]
-        own = said[said["example_id"] == item["example_id"]]
+        own = decided[decided["example_id"] == item["example_id"]]
         lines += [f"- {escaped(one.reviewer)}: {escaped(answer_text(one))}" for one in own.itertuples()]
         tally = meeting["tally"].get(str(number), {})
         if tally:
-            lines.append(f"- hands: {', '.join(f'{escaped(name)} {n}' for name, n in tally.items())}")
+            lines.append(f"- votes: {', '.join(f'{escaped(name)} {n}' for name, n in tally.items())}")
         lines += _decided(row) if row is not None else ["- nothing was decided"]
         lines.append("")
     return "\n".join(lines)
@@ -439,9 +443,9 @@ def _decided(row: Any) -> list[str]:
     if row.evidence.get("precedent"):
         lines.append(f"- precedent: {escaped(row.evidence['precedent']['text'])}")
     if row.evidence.get("classes"):
-        told = row.evidence["classes"]
+        change = row.evidence["classes"]
         lines.append(
-            f"- {told['kind']} of classes: {escaped(', '.join(told['from']))} → {escaped(', '.join(told['to']))}"
+            f"- {change['kind']} of classes: {escaped(', '.join(change['from']))} → {escaped(', '.join(change['to']))}"
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""The review log: append-only events, what they come to, and where reviewers agree.
+"""The review log: append-only events, and the tables derived from them.
 
 ``ReviewLog.append`` returns when its events are on the disk; a page that waits for it never shows as saved
 what a kill could lose. It is idempotent on (client, seq), so a client sends everything that is not
@@ -63,7 +63,7 @@ class ReviewLog:
         written by a newer version.
         """
         if audit is not None and len(needed_text("audit", audit)) > LONGEST_KEY:
-            raise HardlookError(f"the audit's name has {len(audit)} characters, at most {LONGEST_KEY} can be a key")
+            raise HardlookError(f"the audit's name has {len(audit)} characters, but at most {LONGEST_KEY} are allowed")
         return cls(store.open_engine(url), audit, classes)
 
     @property
@@ -78,7 +78,7 @@ class ReviewLog:
     def one_audit(self) -> str:
         """Returns the audit that this log belongs to; ``HardlookError`` where it was opened across audits."""
         if self.audit is None:
-            raise HardlookError("this log was opened across audits, for reading; open it with audit=NAME to append")
+            raise HardlookError("this log was opened for all audits, read-only; open it with audit=NAME to append")
         return self.audit
 
     def __enter__(self) -> ReviewLog:
@@ -203,7 +203,8 @@ class ReviewLog:
         return events[about], stands[about]
 
     def audits(self) -> pd.DataFrame:
-        """The audits in this database and their number of events: tells an empty log from a wrong name."""
+        """Returns the audits in this database and their numbers of events, to distinguish an empty log from a wrong
+        name."""
         query = sa.select(event_table.c.audit, sa.func.count().label("events")).group_by(event_table.c.audit)
         with store.explained(self._engine), self._engine.connect() as connection:
             rows = connection.execute(query.order_by(event_table.c.audit)).fetchall()
@@ -219,7 +220,7 @@ class ReviewLog:
             return self._cache
         self._cache = store.joined(self._cache, fresh) if known else fresh
         if (fresh["action"] == "undo").any():
-            self._stands = verdicts.standing(self._cache)
+            self._stands = verdicts.not_undone(self._cache)
         else:
             self._stands = np.concatenate([self._stands, np.ones(len(fresh), dtype=bool)])
         return self._cache
@@ -231,7 +232,7 @@ class ReviewLog:
             if as_of is None:
                 return self._tables[name].follow(events, self._stands).copy()
         events = events[events["position"] <= as_of]
-        return self._tables[name].rule(events, verdicts.standing(events))
+        return self._tables[name].rule(events, verdicts.not_undone(events))
 
 
 class _Batch:
@@ -286,9 +287,11 @@ class _Batch:
             self._fetch(client, seq, seq)
         target = self.known.get((client, seq))
         if target is None:
-            raise EventRefused(
-                event.client, event.seq, f"undoes {client!r} {seq}, which is not in the log of this audit"
-            )
+            raise EventRefused(event.client, event.seq, f"undoes {client!r} {seq}, which is not in this audit's log")
         if target["reviewer"] != event.reviewer:
-            raise EventRefused(event.client, event.seq, f"undoes an act of {target['reviewer']!r}; decide instead")
+            raise EventRefused(
+                event.client,
+                event.seq,
+                f"undoes an event of {target['reviewer']!r}; record a decision of your own instead",
+            )
         return target["position"]

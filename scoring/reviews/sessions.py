@@ -1,6 +1,6 @@
-"""What the log says about somebody's sitting: since when, how fast, what was really looked at, what comes back.
+"""Facts about a reviewer's session, from the log: its start, its pace, what was inspected, what to review again.
 
-    sitting    =  the reviewer's decisions since the last pause of more than ``PAUSE`` seconds
+    session    =  the reviewer's decisions since the last pause of more than ``PAUSE`` seconds
     active     =  Σ min(gap between two decisions, ``IDLE``)
     inspected  ⇔  opened, or on screen for half a second (``LEAST``), as the event's evidence says
     reopened   ⇔  decided before a model was seen, and that model says otherwise
@@ -32,33 +32,35 @@ LEAST = 0.5
 
 
 @dataclass(frozen=True)
-class Sitting:
-    """Decisions of one sitting: how many examples, when it began (epoch seconds, None: no decision), active seconds."""
+class ReviewSession:
+    """Decisions of one session: number of examples, start (epoch seconds; None without a decision), active seconds."""
 
     decided: int = 0
     began: float | None = None
     active: float = 0.0
 
 
-def sitting(decisions: pd.DataFrame, now: pd.Timestamp, pause: float = PAUSE, idle: float = IDLE) -> Sitting:
-    """The sitting that goes on ``now``, from one reviewer's decisions (``created_at``, in UTC); none after a pause.
+def review_session(
+    decisions: pd.DataFrame, now: pd.Timestamp, pause: float = PAUSE, idle: float = IDLE
+) -> ReviewSession:
+    """Returns the session open ``now``, from one reviewer's decisions (``created_at``, UTC); empty after a pause.
 
     >>> times = pd.to_datetime([0, 3600, 3610, 3700], unit="s", utc=True)
     >>> frame = pd.DataFrame({"created_at": times, "example_id": list("abcc")})
-    >>> sitting(frame, pd.Timestamp(3730, unit="s", tz="UTC"))
-    Sitting(decided=2, began=3600.0, active=70.0)
+    >>> review_session(frame, pd.Timestamp(3730, unit="s", tz="UTC"))
+    ReviewSession(decided=2, began=3600.0, active=70.0)
     """
     times = decisions["created_at"].astype("datetime64[ns, UTC]").astype("int64").to_numpy() / 1e9
     order = np.argsort(times, kind="stable")
     times = times[order]
     if not len(times) or now.timestamp() - times[-1] > pause:
-        return Sitting()
+        return ReviewSession()
     gaps = np.diff(times)
     breaks = np.flatnonzero(gaps > pause)
     start = int(breaks[-1]) + 1 if len(breaks) else 0
     examples = decisions["example_id"].to_numpy()[order][start:]
     active = float(np.minimum(gaps[start:], idle).sum())
-    return Sitting(int(pd.unique(examples).size), float(times[start]), active)
+    return ReviewSession(int(pd.unique(examples).size), float(times[start]), active)
 
 
 def inspected(events: pd.DataFrame) -> np.ndarray:

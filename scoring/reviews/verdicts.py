@@ -1,4 +1,4 @@
-"""What a reviewer can say is true of an example: one table that the log, the policy, the estimates and the pages read.
+"""The table of verdicts that a reviewer can give, used by the log, the policy, the estimates and the pages.
 
     given     the label is right                 several   several labels fit       unsure    not known
     other     another class is right             none      no class fits
@@ -117,26 +117,26 @@ VERDICTS: dict[str, VerdictKind] = {
 }
 
 
-def saying(*label_is: str) -> tuple[str, ...]:
-    """The verdicts that say this of the given label.
+def verdicts_by_label_status(*label_is: str) -> tuple[str, ...]:
+    """Returns the verdicts by what they say of the given label.
 
-    >>> saying("right"), saying("wrong", "either")
+    >>> verdicts_by_label_status("right"), verdicts_by_label_status("wrong", "either")
     (('given',), ('other', 'several', 'none'))
     """
     return tuple(name for name, kind in VERDICTS.items() if kind.label_is in label_is)
 
 
-def taking(field: str | None) -> tuple[str, ...]:
-    """The verdicts that come with this field of an event.
+def verdicts_with_field(field: str | None) -> tuple[str, ...]:
+    """Returns the verdicts that need this field of an event; None: those that need none.
 
-    >>> taking("labels"), taking(None)
+    >>> verdicts_with_field("labels"), verdicts_with_field(None)
     (('several',), ('given', 'none', 'unsure'))
     """
     return tuple(name for name, kind in VERDICTS.items() if kind.takes == field)
 
 
 def true_labels(verdict: str | None, label: Any, new_label: Any, labels: Iterable[str]) -> tuple[str, ...]:
-    """The labels that a decision calls true; none for a verdict that names no class.
+    """Returns the labels that a decision names as true; none for a verdict without a class.
 
     >>> [true_labels(name, "cat", None, ("cat", "dog")) for name in ("given", "several", "none")]
     [('cat',), ('cat', 'dog'), ()]
@@ -149,7 +149,7 @@ def true_labels(verdict: str | None, label: Any, new_label: Any, labels: Iterabl
 
 
 def label_is_wrong(verdict: str | None, label: Any, new_label: Any, labels: Iterable[str]) -> bool | None:
-    """Whether a decision says that the given label is wrong; None where it leaves that open.
+    """Returns whether a decision says that the given label is wrong; None if it leaves that open.
 
     >>> [label_is_wrong(name, "cat", "dog", ("cat", "dog")) for name in VERDICTS]
     [False, True, False, True, None]
@@ -171,8 +171,8 @@ def sentence(verdict: str | None, label: Any, new_label: Any, labels: Iterable[s
     if not isinstance(verdict, str) or verdict not in VERDICTS:
         return ""
     kind = VERDICTS[verdict]
-    told = kind.sentence.format(new_label=new_label, labels=", ".join(labels))
-    return f"{told} ({label})" if kind.true == "label" and label else told
+    text = kind.sentence.format(new_label=new_label, labels=", ".join(labels))
+    return f"{text} ({label})" if kind.true == "label" and label else text
 
 
 def browser_table() -> list[dict[str, Any]]:

@@ -1,6 +1,4 @@
-"""Scores of examples, one file each, found by scanning; the contract that each of them keeps stands in
-``_contract``.
-"""
+"""The scores, one file each, found by scanning; ``_contract`` defines their interface."""
 
 from scoring.scorers._contract import (
     Column,

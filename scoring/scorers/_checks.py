@@ -1,5 +1,4 @@
-"""Whether a scorer keeps the contract of ``scoring.scorers._contract``: checked where it is registered and on what it
-returns.
+"""Checks of scorers against ``scoring.scorers._contract``: at registration, and on what they return.
 
     at registration:   name, needs, least, columns, vectors and settings mean something and do not clash
     after each shard:  ``score`` returns its declared columns and vectors, as numbers, one row per example
@@ -51,11 +50,11 @@ def meant(name: object, known: Iterable[str]) -> str:
     """The known name that was probably meant, as the end of a sentence; else all known names.
 
     >>> meant("prediction", ["labels", "predictions"]), meant("x", ["labels", "predictions"]), meant("x", [])
-    ('; did you mean predictions?', '; there are labels, predictions', '; there are none')
+    ('; did you mean predictions?', '; available: labels, predictions', '; available: none')
     """
     known = list(known)
     close = difflib.get_close_matches(str(name), known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known) or 'none'}"
+    return f"; did you mean {close[0]}?" if close else f"; available: {', '.join(known) or 'none'}"
 
 
 def check_scorer(kind: type[Scorer]) -> None:
@@ -68,10 +67,10 @@ def check_scorer(kind: type[Scorer]) -> None:
             raise HardlookError(f"{who}: {attribute} = {getattr(kind, attribute)!r}; needed a tuple, (…,)")
     for need in kind.needs:
         if need not in NEEDS:
-            raise HardlookError(f"{who} needs {need!r}, which is no need{meant(need, NEEDS)}")
+            raise HardlookError(f"{who} needs {need!r}, which is not a known need{meant(need, NEEDS)}")
     for need, least in kind.least.items():
         if need not in kind.needs:
-            raise HardlookError(f"{who}: least is for {need!r}, which is not among its needs{meant(need, kind.needs)}")
+            raise HardlookError(f"{who}: least names {need!r}, which is not among its needs{meant(need, kind.needs)}")
         if isinstance(least, bool) or not isinstance(least, int) or least < 1:
             raise HardlookError(f"{who}: least of {need} is {least!r}; needed a whole number of at least 1")
     _check_outputs(who, kind)
@@ -82,15 +81,15 @@ def _check_outputs(who: str, kind: type[Scorer]) -> None:
     """Names of columns and vectors are each there once, and none is taken."""
     names = [column.name for column in kind.columns]
     if not names:
-        raise HardlookError(f"{who} declares no column; needed one Column at least")
+        raise HardlookError(f"{who} declares no column; needed at least one Column")
     for name, times in Counter([*names, *kind.vectors]).items():
         if not name:
             raise HardlookError(f"{who} declares a column or vector without a name")
         if times > 1:
             both = name in names and name in kind.vectors
             raise HardlookError(
-                f"{who} declares {name!r} {'as a column and as a vector' if both else f'{times} times'}; "
-                "needed one declaration per output"
+                f"{who} declares {name!r} {'as a column and as a vector' if both else f'{times} times'}; needed one "
+                "declaration per output"
             )
     for name in names:
         if name in OWN_COLUMNS:
@@ -106,8 +105,8 @@ def _check_settings(who: str, kind: type[Scorer]) -> None:
     """Every setting is a field with a default that an option can be made of."""
     if "__dataclass_fields__" not in vars(kind):
         raise HardlookError(
-            f"{who} is no dataclass of its own, so it has no settings; put "
-            "@dataclass(frozen=True, kw_only=True) above the class"
+            f"{who} is not a dataclass, so it has no settings; put @dataclass(frozen=True, kw_only=True) above the "
+            "class"
         )
     for setting in fields(kind):
         default = setting.default
@@ -115,8 +114,8 @@ def _check_settings(who: str, kind: type[Scorer]) -> None:
         if not isinstance(default, SETTINGS) or not texts:
             found = "no plain default" if default is MISSING else f"the default {default!r}"
             raise HardlookError(
-                f"{who}: setting {setting.name!r} has {found}; needed a bool, an int, a float, a text or a "
-                "tuple of texts, of which the command line makes an option"
+                f"{who}: setting {setting.name!r} has {found}; needed a bool, an int, a float, a text or a tuple of "
+                "texts, which becomes a command-line option"
             )
 
 
@@ -131,8 +130,8 @@ def check_setting(scorer: str, name: str, default: Any, value: Any) -> None:
     if type(value) not in kinds:
         article = "an" if type(default).__name__[0] in "aeiou" else "a"
         raise HardlookError(
-            f"{scorer}: {name} = {value!r} is a {type(value).__name__}; needed {article} "
-            f"{type(default).__name__}, as its default {default!r} is"
+            f"{scorer}: {name} = {value!r} is a {type(value).__name__}; needed {article} {type(default).__name__}, as "
+            f"its default {default!r} is"
         )
 
 
@@ -169,9 +168,11 @@ def _numbers(where: str, scorer: Scorer, found: Any, n: int, vectors: tuple[str,
         try:
             values = np.asarray(given)
         except (RuntimeError, TypeError, ValueError) as error:  # ragged rows; a tensor of a device or with its gradient
-            raise HardlookError(f"{where}: {name}, a {type(given).__name__}, becomes no array: {error}") from error
+            raise HardlookError(
+                f"{where}: {name}, a {type(given).__name__}, cannot become an array: {error}"
+            ) from error
         if values.dtype.kind not in "biuf":
-            raise HardlookError(f"{where}: {name} holds {values.dtype}; needed numbers, NaN where there is none")
+            raise HardlookError(f"{where}: {name} holds {values.dtype}; needed numbers, with NaN for missing values")
         rows = f"({n}, r)" if name in vectors else f"({n},)"
         if values.shape[:1] != (n,) or values.ndim != (2 if name in vectors else 1):
             raise HardlookError(f"{where}: {name} has shape {values.shape}; needed {rows}, one row per example")
@@ -189,10 +190,10 @@ def infinite(columns: Mapping[str, np.ndarray]) -> list[str]:
     """A sentence per column with infinite values, which a file keeps as null.
 
     >>> infinite({"a": np.array([1.0, np.inf]), "b": np.array([1.0, np.nan])})
-    ['a is infinite for some examples, and null there']
+    ['a is infinite for some examples, and stored as null there']
     """
     return [
-        f"{name} is infinite for some examples, and null there"
+        f"{name} is infinite for some examples, and stored as null there"
         for name, values in columns.items()
         if np.isinf(values).any()
     ]

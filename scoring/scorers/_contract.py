@@ -204,10 +204,10 @@ def needed(part: Part | None, need: str) -> Part:
 
     >>> needed(None, "features")
     Traceback (most recent call last):
-    scoring.audit.errors.HardlookError: this score uses what its needs do not list; add 'features' to its needs
+    scoring.audit.errors.HardlookError: this score uses 'features', which its needs do not list; add it to its needs
     """
     if part is None:
-        raise HardlookError(f"this score uses what its needs do not list; add {need!r} to its needs")
+        raise HardlookError(f"this score uses {need!r}, which its needs do not list; add it to its needs")
     return part
 
 

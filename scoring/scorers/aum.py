@@ -34,7 +34,7 @@ def area_under_margin(margins: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class AUM(Scorer):
-    """Mean margin over the epochs, of the training forward where it was recorded."""
+    """Mean margin over the epochs, from the training forward pass if it was recorded."""
 
     name = "aum"
     needs = ("dynamics", "labels")
@@ -46,9 +46,9 @@ class AUM(Scorer):
             unit="logits",
             suspicious="low",
             detects="label error",
-            help="Mean over the epochs of (logit of the label − largest other logit) in the training "
-            "forward itself; negative where another class won more than the label. Of the "
-            "un-augmented example where the training forward was not seen.",
+            help="Mean over the epochs of (logit of the label − largest other logit) in the training forward pass; "
+            "negative if another class usually had the larger logit. If the training forward was not recorded, the "
+            "un-augmented example is used.",
         ),
         Column(
             name="eval",
@@ -57,13 +57,13 @@ class AUM(Scorer):
             unit="logits",
             suspicious="low",
             detects="label error",
-            help="The same mean, always of the un-augmented example in eval mode after each epoch.",
+            help="The same mean, always on the un-augmented example in eval mode after each epoch.",
         ),
         Column(
             name="from_training",
             family="",
-            title="Margin seen in training",
-            help="1 where AUM is of the training forward's own logits, 0 where of un-augmented examples.",
+            title="Margin from the training forward",
+            help="1 if AUM is computed from the training forward's logits, 0 if from un-augmented examples.",
         ),
     )
 

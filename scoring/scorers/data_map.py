@@ -1,4 +1,4 @@
-"""Data maps (Swayamdipta et al. 2020): how sure, and how steadily so, a training was of each label.
+"""Data maps (Swayamdipta et al. 2020): confidence and variability of each label over the training.
 
 Over the E recorded epochs, with p_e the probability that the model gives to the label after epoch e:
 
@@ -75,8 +75,8 @@ def data_map_regions(
     """
     if not 0 <= hard <= easy <= 1 or not 0 <= ambiguous <= 1:
         raise HardlookError(
-            f"regions of the data map: hard = {hard}, easy = {easy}, ambiguous = {ambiguous}; needed "
-            "quantiles with 0 ≤ hard ≤ easy ≤ 1 and 0 ≤ ambiguous ≤ 1"
+            f"regions of the data map: hard = {hard}, easy = {easy}, ambiguous = {ambiguous}; needed quantiles with 0 "
+            "≤ hard ≤ easy ≤ 1 and 0 ≤ ambiguous ≤ 1"
         )
     confidence, variability = np.asarray(confidence, dtype=np.float64), np.asarray(variability, dtype=np.float64)
     known = np.isfinite(confidence) & np.isfinite(variability)
@@ -95,7 +95,8 @@ def data_map_regions(
 class DataMap(Scorer):
     """Confidence, variability and correctness over the recorded epochs, and the region of the map.
 
-    ``easy``, ``hard``: quantiles of confidence; ``ambiguous``: quantile of variability (see ``data_map_regions``).
+    ``easy``: confidence quantile from which examples count as easy. ``hard``: confidence quantile up to which they
+    count as hard. ``ambiguous``: variability quantile from which they count as ambiguous.
     """
 
     name = "data_map"
@@ -109,7 +110,7 @@ class DataMap(Scorer):
             unit="probability",
             suspicious="low",
             detects="label error",
-            help="Mean probability of the label over the epochs of training; low: it stayed improbable.",
+            help="Mean probability of the label over the epochs of training; low if the label stayed improbable.",
         ),
         Column(
             name="variability",
@@ -118,8 +119,8 @@ class DataMap(Scorer):
             unit="probability",
             suspicious="high",
             detects="difficulty",
-            help="How much the probability of the label moved over the epochs (standard deviation); high "
-            "where the training kept changing its mind, between classes.",
+            help="Standard deviation of the label's probability over the epochs; high if the model kept switching "
+            "between classes.",
         ),
         Column(
             name="correctness",
@@ -128,7 +129,7 @@ class DataMap(Scorer):
             unit="share",
             suspicious="low",
             detects="label error",
-            help="Share of epochs after which the model predicted the label.",
+            help="Share of epochs after which the model predicts the label.",
         ),
         Column(
             name="region",

@@ -1,4 +1,4 @@
-"""EL2N (Paul et al. 2021, definition 2.2): how long the error vector of an example is, early in training.
+"""EL2N (Paul et al. 2021, definition 2.2): the norm of an example's error vector, early in training.
 
     EL2N = E ‖p_e − y‖₂
 
@@ -38,7 +38,7 @@ def error_norm_early(error_norms: np.ndarray, early: float = 0.25) -> np.ndarray
 class EL2N(Scorer):
     """Mean length of (probabilities − one-hot label), early in training and throughout.
 
-    ``early``: share of the recorded epochs that counts as early, rounded up to whole epochs.
+    ``early``: share of the recorded epochs that counts as early, rounded up.
     """
 
     name = "el2n"
@@ -51,8 +51,8 @@ class EL2N(Scorer):
             suspicious="high",
             detects="difficulty",
             stage="early",
-            help="Mean length of the error vector (probabilities − one-hot label, 0 to √2) over the "
-            "first quarter of the recorded epochs: high where the example is hard early on.",
+            help="Mean length of the error vector (probabilities − one-hot label, 0 to √2) over the first quarter of "
+            "the recorded epochs: high for examples that are hard early in training.",
         ),
         Column(
             name="all",
@@ -61,7 +61,7 @@ class EL2N(Scorer):
             suspicious="high",
             detects="label error",
             stage="all",
-            help="The same mean over all recorded epochs: high where the label stayed wrong for the model throughout.",
+            help="The same mean over all recorded epochs: high if the model never learned the label.",
         ),
     )
 

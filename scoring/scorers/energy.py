@@ -28,7 +28,8 @@ def energy(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Energy(Scorer):
-    """Free energy and maximum probability of the last checkpoint. ``temperature``: T, 1 in the paper's experiments."""
+    """Free energy and maximum probability of the last checkpoint. ``temperature``: softmax temperature T, 1 in the
+    paper's experiments."""
 
     name = "energy"
     needs = ("predictions",)
@@ -41,8 +42,7 @@ class Energy(Scorer):
             suspicious="high",
             detects="out of distribution",
             uses_label=False,
-            help="−log of the summed exponentials of the logits: high where no class answers strongly. High = out of "
-            "distribution.",
+            help="Negative log-sum-exp of the logits: high if no class has a large logit. High = out of distribution.",
         ),
         Column(
             name="max_probability",
@@ -58,20 +58,23 @@ class Energy(Scorer):
 
     temperature: float = 1.0
 
-    def lacks(self, run: RunContext) -> str | None:
+    def lacks(self, context: RunContext) -> str | None:
         """Imported predictions are probabilities, which have lost the scale of the logits."""
-        if not run.run.config:
-            return f"energy needs the model's logits, and the imported run {run.run.name!r} has probabilities alone"
+        if not context.run.config:
+            return f"energy needs the model's logits, and the imported run {context.run.name!r} has only probabilities"
         return None
 
-    def fit(self, run: RunContext, workdir: Path) -> dict[str, float]:
+    def fit(self, context: RunContext, workdir: Path) -> dict[str, float]:
         """The energies of all examples, by id; null where the model returns probabilities or their logarithm."""
-        if run.model.keeps_logits:
-            values = energy(run.aligned(run.run.logits_path), self.temperature)
+        if context.model.keeps_logits:
+            values = energy(context.aligned(context.run.logits_path), self.temperature)
         else:
-            values = np.full(len(run.examples), np.nan)
-            run.note("null: the model returns probabilities, which have lost the sum of the logits' exponentials")
-        return dict(zip(run.examples["example_id"], values, strict=True))
+            values = np.full(len(context.examples), np.nan)
+            context.note(
+                "energy is null: the model returns probabilities, from which the logits' normalisation cannot be "
+                "recovered"
+            )
+        return dict(zip(context.examples["example_id"], values, strict=True))
 
     def score(self, shard: Shard, state: dict[str, float]) -> Columns:
         """From the shard's logits."""

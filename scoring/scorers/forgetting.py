@@ -1,4 +1,4 @@
-"""Forgetting events (Toneva et al. 2019): how often a training unlearned an example that it had right.
+"""Forgetting events (Toneva et al. 2019): how often an example's prediction changed from right to wrong.
 
 A forgetting event is a step from right to wrong between one recorded epoch and the next. An example that was
 right never or always has none; the first kind is *never learned*, which is a flag of its own and no number:
@@ -46,8 +46,8 @@ class Forgetting(Scorer):
             unit="events",
             suspicious="high",
             detects="difficulty",
-            help="How often the model went from right to wrong about the example between epochs; null "
-            "where it was never right.",
+            help="Number of times that the prediction changed from right to wrong between epochs; null if it was "
+            "never right.",
         ),
         Column(
             name="never_learned",
@@ -55,7 +55,7 @@ class Forgetting(Scorer):
             title="Never learned",
             suspicious="high",
             detects="difficulty",
-            help="1 where the model predicted the label after none of the epochs, else 0.",
+            help="1 if the model predicted the label after none of the epochs, else 0.",
         ),
     )
 

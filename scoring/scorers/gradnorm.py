@@ -1,5 +1,4 @@
-"""GradNorm (Huang, Geng and Li 2021): gradient length of the distance to the uniform distribution. HIGH = IN
-distribution.
+"""GradNorm (Huang, Geng and Li 2021): gradient norm of the divergence from uniform. HIGH = IN distribution.
 
     S(x) = ‖∂ KL(u ‖ softmax(f(x)/T)) / ∂W‖₁ = (s / (C T)) · ‖x‖₁ · Σ_j |1 − C p_j(x)|          (their eq. 6-8)
 
@@ -38,7 +37,8 @@ def gradnorm(features: np.ndarray, logits: np.ndarray, temperature: float = 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class GradNorm(Scorer):
-    """GradNorm of the last checkpoint; low is out of distribution. ``temperature``: T, 1 in the paper."""
+    """GradNorm of the last checkpoint; low is out of distribution. ``temperature``: softmax temperature T, 1 in the
+    paper."""
 
     name = "gradnorm"
     needs = ("predictions", "features", "head")
@@ -51,23 +51,27 @@ class GradNorm(Scorer):
             suspicious="low",
             detects="out of distribution",
             uses_label=False,
-            help="Length of the head's gradient of the divergence between a uniform guess and the prediction. "
-            "High = in distribution; low = out of distribution.",
+            help="Norm of the head's gradient of the KL divergence between the uniform distribution and the "
+            "prediction. High = in distribution; low = out of distribution.",
         ),
     )
 
     temperature: float = 1.0
 
-    def lacks(self, run: RunContext) -> str | None:
+    def lacks(self, context: RunContext) -> str | None:
         """Imported predictions are probabilities, which have lost the scale of the logits."""
-        if not run.run.config:
-            return f"gradnorm needs the model's logits, and the imported run {run.run.name!r} has probabilities alone"
+        if not context.run.config:
+            return (
+                f"gradnorm needs the model's logits, and the imported run {context.run.name!r} has only probabilities"
+            )
         return None
 
-    def fit(self, run: RunContext, workdir: Path) -> dict[str, float]:
+    def fit(self, context: RunContext, workdir: Path) -> dict[str, float]:
         """GradNorm of all examples, by id: the shard has no logits."""
-        values = gradnorm(run.features, run.aligned(run.run.logits_path), self.temperature) * abs(run.head["scale"])
-        return dict(zip(run.examples["example_id"], values, strict=True))
+        values = gradnorm(context.features, context.aligned(context.run.logits_path), self.temperature) * abs(
+            context.head["scale"]
+        )
+        return dict(zip(context.examples["example_id"], values, strict=True))
 
     def score(self, shard: Shard, state: dict[str, float]) -> Columns:
         """Look the shard's examples up."""

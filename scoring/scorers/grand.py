@@ -1,4 +1,4 @@
-"""GraNd (Paul et al. 2021, definition 2.1): the length of an example's loss gradient, early in training.
+"""GraNd (Paul et al. 2021, definition 2.1): the norm of an example's loss gradient, early in training.
 
     GraNd = E ‖∇_θ ℓ(x, y)‖₂
 
@@ -28,7 +28,8 @@ LAYERS = ("head", "all")
 class GraNd(Scorer):
     """Mean gradient length over the first checkpoints.
 
-    ``layers``: head, or all. ``early``: how many checkpoints, from the first. ``batch_size``: examples per pass.
+    ``layers``: layers whose gradient is measured, head or all. ``early``: number of first checkpoints to average over.
+    ``batch_size``: examples per pass.
     """
 
     name = "grand"
@@ -42,8 +43,9 @@ class GraNd(Scorer):
             suspicious="high",
             detects="difficulty",
             stage="early",
-            help="Length of the gradient of the example's loss by the weights, mean over the first checkpoints: high "
-            "where the example pulls the model hard early in training; rare, hard or wrong ones do.",
+            help="Norm of the gradient of the example's loss with respect to the weights, mean over the first "
+            "checkpoints: high for examples that change the model much early in training, such as rare, hard or "
+            "mislabelled ones.",
         ),
     )
 
@@ -51,16 +53,16 @@ class GraNd(Scorer):
     early: int = 3
     batch_size: int = 256
 
-    def fit(self, run: RunContext, workdir: Path) -> str:
-        """Over which layers: those that were asked for, or all where the head has no closed form."""
+    def fit(self, context: RunContext, workdir: Path) -> str:
+        """Returns the layers to use: the setting's, or all if the head has no closed form."""
         if self.layers not in LAYERS or self.early < 1:
             raise HardlookError(
-                f"grand: layers = {self.layers!r}, early = {self.early}; needed layers head or all, and "
-                "at least one checkpoint"
+                f"grand: layers = {self.layers!r}, early = {self.early}; needed layers = head or all, and early of at "
+                "least 1"
             )
-        if self.layers == "all" or run.head.get("linear"):
+        if self.layers == "all" or context.head.get("linear"):
             return self.layers
-        run.note(f"over all layers: {run.head.get('reason', 'the head was not measured')}")
+        context.note(f"over all layers: {context.head.get('reason', 'the head was not measured')}")
         return "all"
 
     def score(self, shard: Shard, state: str | None) -> Columns:
@@ -90,7 +92,7 @@ class GraNd(Scorer):
             found, head = model.features(inputs), model.head
             if head is None or found.features is None or not found.linear:
                 raise HardlookError(
-                    f"grand: at an early checkpoint, {found.reason}; take all layers with --grand-layers all"
+                    f"grand: at an early checkpoint, {found.reason}; use all layers with --grand-layers all"
                 )
             return abs(head.scale) * head_gradient_norm(
                 found.features.float().cpu().numpy(), found.logits.float().cpu().numpy(), labels, bias=head.bias

@@ -1,4 +1,4 @@
-"""Influence embeddings (Wang, Adebayo et al. 2023, eq. 3) of every labelled example, and their squared length.
+"""Influence embeddings (Wang, Adebayo et al. 2023, eq. 3) of every labelled example, and their squared norm.
 
     μ(z) = Λ^(-1/2) Mᵀ ∇ℓ(z)        self-influence = ‖μ(z)‖²
 
@@ -34,11 +34,10 @@ if TYPE_CHECKING:
 class Influence(Scorer):
     """Influence embeddings over the last block and the head, and self-influence from them.
 
-    ``arnoldi_dim``: P, the Hessian products that the factors come from; 500 in the paper. ``rank``: r, the length of an
-    embedding. ``layers``: names or patterns separated by commas; empty = the run's ``layers`` in audit.toml, else the
-    last block and the head.
-    ``subset``: training examples that the Hessian is taken over, drawn with the audit's seed. ``memory_budget``: GB
-    for basis, caches and graphs. ``batch_size``: examples per pass.
+    ``arnoldi_dim``: number P of Hessian products, 500 in the paper. ``rank``: length r of an embedding. ``layers``:
+    names or patterns separated by commas; empty = the run's ``layers`` in audit.toml, else the last block and the head.
+    ``subset``: number of random training examples over which the Hessian is computed. ``memory_budget``: GB for the
+    basis, cached activations and graphs. ``batch_size``: examples per pass.
     """
 
     name = "influence"
@@ -51,8 +50,8 @@ class Influence(Scorer):
             title="Self-influence, embedding",
             suspicious="high",
             detects="label error",
-            help="Squared length of the influence embedding: how much the example's own loss would change if it "
-            "were left out of training. High for examples that stand alone: rare, hard or wrong.",
+            help="Squared norm of the influence embedding: how much the example's own loss would change if it were "
+            "left out of training. High for isolated examples: rare, hard or mislabelled.",
         ),
     )
 
@@ -63,42 +62,42 @@ class Influence(Scorer):
     memory_budget: float = 4.0
     batch_size: int = 128
 
-    def fit(self, run: RunContext, workdir: Path) -> InfluenceFactors:
+    def fit(self, context: RunContext, workdir: Path) -> InfluenceFactors:
         """Factor the Hessian at the last checkpoint, or read the factors if they are of these weights and settings."""
         from scoring.influence import InfluenceFactors
 
-        record = run.run.factors_path.with_suffix(".json")
+        record = context.run.factors_path.with_suffix(".json")
         key = {
-            "run": run.key,
+            "run": context.key,
             "parameters": asdict(self),
-            "layers": run.run.config.get("layers"),
-            "l2": run.run.config.get("l2", 0.0),
+            "layers": context.run.config.get("layers"),
+            "l2": context.run.config.get("l2", 0.0),
         }
-        if run.run.factors_path.is_file() and read_json(record, {}).get("key") == key:
-            return _noted(run, InfluenceFactors.load(run.run.factors_path))
-        with run.model.at(run.checkpoints[-1]) as module, contextlib.ExitStack() as bars:
+        if context.run.factors_path.is_file() and read_json(record, {}).get("key") == key:
+            return _noted(context, InfluenceFactors.load(context.run.factors_path))
+        with context.model.at(context.checkpoints[-1]) as module, contextlib.ExitStack() as bars:
 
             def planned(size: Size) -> None:
-                run.say(str(size))
-                bar.append(bars.enter_context(run.progress("factoring the Hessian", size.products, "products")))
+                context.say(str(size))
+                bar.append(bars.enter_context(context.progress("factoring the Hessian", size.products, "products")))
 
             bar: list[Callable[[int], object]] = []
             factors = InfluenceFactors.fit(
                 module,
-                TrainBatches(run, self.subset, self.batch_size),
-                layers=self._layers(run),
+                TrainBatches(context, self.subset, self.batch_size),
+                layers=self._layers(context),
                 arnoldi_dim=self.arnoldi_dim,
                 rank=self.rank,
-                seed=run.audit.seed,
-                l2=run.run.config.get("l2", 0.0),
+                seed=context.audit.seed,
+                l2=context.run.config.get("l2", 0.0),
                 memory_budget=int(self.memory_budget * 2**30),
                 announce=planned,
                 advance=lambda: bar[0](1),
             )
-        factors.save(run.run.factors_path)
+        factors.save(context.run.factors_path)
         write_json(record, {"key": key, "report": asdict(factors.report)})
-        run.say(str(replace(factors.report, notes=())))  # its notes are kept below
-        return _noted(run, factors)
+        context.say(str(replace(factors.report, notes=())))  # its notes are kept below
+        return _noted(context, factors)
 
     def score(self, shard: Shard, state: InfluenceFactors) -> Columns:
         """Embeddings of the shard's labelled examples at the last checkpoint."""
@@ -113,16 +112,16 @@ class Influence(Scorer):
                 vectors[at] = state.embed(module, [batch], note=shard.note)[: len(at)]
         return {"influence": vectors, "self_influence": np.square(vectors.astype(np.float64)).sum(1)}
 
-    def _layers(self, run: RunContext) -> list[str] | None:
+    def _layers(self, context: RunContext) -> list[str] | None:
         if self.layers:
             return [name.strip() for name in self.layers.split(",")]
-        return run.run.config.get("layers")
+        return context.run.config.get("layers")
 
 
-def _noted(run: RunContext, factors: InfluenceFactors) -> InfluenceFactors:
+def _noted(context: RunContext, factors: InfluenceFactors) -> InfluenceFactors:
     """The factors, and what fitting them had to say of this model kept with the score."""
     for note in factors.report.notes:
-        run.note(note)
+        context.note(note)
     return factors
 
 

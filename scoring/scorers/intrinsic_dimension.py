@@ -1,4 +1,4 @@
-"""Intrinsic dimension around each example (Levina and Bickel 2004, eq. 8 and 9), on features.
+"""Local intrinsic dimension at each example (Levina and Bickel 2004, eq. 8 and 9), on features.
 
     m̂_k(x) = [ (1/(k−1)) Σ_{j<k} log(T_k(x) / T_j(x)) ]⁻¹           m̂(x) = mean of m̂_k(x) over k = k₁ … k₂
 
@@ -35,8 +35,8 @@ def intrinsic_dimension(radii: np.ndarray, k1: int = 10, k2: int = 20) -> np.nda
     """
     if not 2 <= k1 <= k2 or radii.shape[1] < k2:
         raise HardlookError(
-            f"intrinsic dimension with k1 = {k1}, k2 = {k2} and {radii.shape[1]} neighbours; needed "
-            "2 ≤ k1 ≤ k2 ≤ neighbours"
+            f"intrinsic dimension with k1 = {k1}, k2 = {k2} and {radii.shape[1]} neighbours; needed 2 ≤ k1 ≤ k2 ≤ "
+            "neighbours"
         )
     radii = np.asarray(radii[:, :k2], dtype=np.float64)
     usable = (np.isfinite(radii) & (radii > 0)).all(1)
@@ -80,8 +80,8 @@ def _distances(x: np.ndarray, found: np.ndarray) -> np.ndarray:
 class IntrinsicDimension(Scorer):
     """Levina-Bickel dimension on the last checkpoint's features, among examples of the same split.
 
-    ``k1``, ``k2``: the smallest and the largest number of neighbours, averaged over (10 and 20 in the paper); fewer in
-    a split that has fewer examples.
+    ``k1``: smallest number of neighbours to average over, 10 in the paper. ``k2``: largest number of neighbours to
+    average over, 20 in the paper; fewer in a split with fewer examples.
     """
 
     name = "intrinsic_dimension"
@@ -95,29 +95,29 @@ class IntrinsicDimension(Scorer):
             suspicious="measured",
             detects="difficulty",
             uses_label=False,
-            help="In how many directions the examples nearest to this one vary, in the space of features; null for "
-            "exact duplicates. Which end is hard is measured.",
+            help="Number of directions in which the nearest examples vary in feature space; null for exact "
+            "duplicates. Whether high or low is hard is measured per run.",
         ),
     )
 
     k1: int = 10
     k2: int = 20
 
-    def depends(self, run: RunContext) -> int:
+    def depends(self, context: RunContext) -> int:
         """Everybody's features: one example more may be a neighbour of any."""
-        return run.run.features_path.stat().st_mtime_ns
+        return context.run.features_path.stat().st_mtime_ns
 
-    def fit(self, run: RunContext, workdir: Path) -> dict[str, float]:
+    def fit(self, context: RunContext, workdir: Path) -> dict[str, float]:
         """Dimension of every example by id, split by split."""
-        features, splits = run.features, run.examples["split"].to_numpy(dtype=object)
+        features, splits = context.features, context.examples["split"].to_numpy(dtype=object)
         values = np.full(len(features), np.nan)
         for split in sorted(set(splits)):
             rows = np.flatnonzero((splits == split) & np.isfinite(features).all(1))
             k2 = min(self.k2, len(rows) - 1)
             if k2 >= self.k1:
-                radii = neighbour_radii(features[rows], k2, run.audit.seed)
+                radii = neighbour_radii(features[rows], k2, context.audit.seed)
                 values[rows] = intrinsic_dimension(radii, self.k1, k2)
-        return dict(zip(run.examples["example_id"], values, strict=True))
+        return dict(zip(context.examples["example_id"], values, strict=True))
 
     def score(self, shard: Shard, state: dict[str, float]) -> Columns:
         """Look the shard's examples up."""

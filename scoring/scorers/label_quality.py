@@ -1,4 +1,4 @@
-"""Label quality as confident learning gives it (Northcutt et al. 2021), computed by cleanlab.
+"""Label quality by confident learning (Northcutt et al. 2021), computed by cleanlab.
 
 With t_j the mean probability of class j among the examples labelled j (their confident threshold):
 
@@ -62,7 +62,7 @@ def confident_learning(
 class LabelQuality(Scorer):
     """cleanlab's label quality and label issues, from out-of-sample and from in-sample probabilities.
 
-    ``method``: self_confidence or normalized_margin, as cleanlab names them.
+    ``method``: cleanlab's label-quality method, self_confidence or normalized_margin.
     """
 
     name = "label_quality"
@@ -74,8 +74,8 @@ class LabelQuality(Scorer):
             title="Label quality, out-of-sample",
             suspicious="low",
             detects="label error",
-            help="Confident learning (cleanlab): probability of the label by a model that did not see it, adjusted "
-            "for how sure the model is of each class. Out-of-fold on train, the last checkpoint on test.",
+            help="Confident learning (cleanlab): probability of the label from a model that was not trained on it, "
+            "adjusted for the model's mean confidence in each class. Out-of-fold on train, last checkpoint on test.",
         ),
         Column(
             name="out_of_sample_issue",
@@ -83,7 +83,7 @@ class LabelQuality(Scorer):
             title="Label issue, out-of-sample",
             suspicious="high",
             detects="label error",
-            help="1 where confident learning counts the label as wrong, from out-of-sample probabilities.",
+            help="1 if confident learning flags the label as wrong, from out-of-sample probabilities.",
         ),
         Column(
             name="in_sample",
@@ -91,8 +91,8 @@ class LabelQuality(Scorer):
             title="Label quality, in-sample",
             suspicious="low",
             detects="label error",
-            help="The same from the last checkpoint, which was trained on these labels: it hides errors that it "
-            "has memorised. Only training examples have it.",
+            help="The same from the last checkpoint, which was trained on these labels: memorised errors are hidden. "
+            "Only for training examples.",
         ),
         Column(
             name="in_sample_issue",
@@ -100,36 +100,38 @@ class LabelQuality(Scorer):
             title="Label issue, in-sample",
             suspicious="high",
             detects="label error",
-            help="1 where confident learning counts the label as wrong, from in-sample probabilities.",
+            help="1 if confident learning flags the label as wrong, from in-sample probabilities.",
         ),
     )
 
     method: str = "self_confidence"
 
-    def depends(self, run: RunContext) -> str:
+    def depends(self, context: RunContext) -> str:
         """All labels, since each sets its class's threshold, and the out-of-fold probabilities."""
-        fold = run.run.out_of_fold_path
-        labels = [run.examples[name].fillna("").tolist() for name in ("example_id", "split", "label")]
+        fold = context.run.out_of_fold_path
+        labels = [context.examples[name].fillna("").tolist() for name in ("example_id", "split", "label")]
         return digest([labels, fold.stat().st_mtime_ns if fold.is_file() else None])
 
-    def fit(self, run: RunContext, workdir: Path) -> pd.DataFrame:
+    def fit(self, context: RunContext, workdir: Path) -> pd.DataFrame:
         """Ask cleanlab once per group of examples → its answers by example_id."""
         if self.method not in METHODS:
             raise HardlookError(f"label_quality: method = {self.method!r}; needed one of {', '.join(METHODS)}")
-        _, last = run.predicted
+        _, last = context.predicted
         folds = (
-            run.aligned(run.run.out_of_fold_path) if run.run.out_of_fold_path.is_file() else np.full_like(last, np.nan)
+            context.aligned(context.run.out_of_fold_path)
+            if context.run.out_of_fold_path.is_file()
+            else np.full_like(last, np.nan)
         )
-        split = run.examples["split"].to_numpy()
-        state = pd.DataFrame(np.nan, index=run.examples["example_id"], columns=[c.name for c in self.columns])
+        split = context.examples["split"].to_numpy()
+        state = pd.DataFrame(np.nan, index=context.examples["example_id"], columns=[c.name for c in self.columns])
         for name, probabilities, of_split in (
             ("out_of_sample", folds, "train"),
             ("out_of_sample", last, "test"),
             ("in_sample", last, "train"),
         ):
-            rows = (split == of_split) & (run.labels >= 0) & np.isfinite(probabilities).all(1)
+            rows = (split == of_split) & (context.labels >= 0) & np.isfinite(probabilities).all(1)
             if rows.any():
-                quality, issue = confident_learning(probabilities[rows], run.labels[rows], self.method)
+                quality, issue = confident_learning(probabilities[rows], context.labels[rows], self.method)
                 state.loc[rows, name], state.loc[rows, f"{name}_issue"] = quality, issue.astype(float)
         return state
 

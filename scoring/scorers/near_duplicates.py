@@ -1,5 +1,4 @@
-"""Near duplicates: examples whose features are far nearer to each other than is usual here
-(``scoring.data.duplicates.near``).
+"""Near duplicates: examples whose features are unusually close to each other (``scoring.data.duplicates.near``).
 
 Inputs: features of all splits; no label. Outputs: per example how near the nearest other content is, and
 ``near_duplicates.parquet`` with the groups. Cost: one search. Limits: what the model's features tell apart is no near
@@ -25,8 +24,8 @@ from scoring.scorers import Column, Columns, RunContext, Scorer, Shard
 class NearDuplicateScores(Scorer):
     """Distance to the nearest example of other content, in units of that to the tenth; groups of near duplicates.
 
-    ``chance``: the share of examples that may have so near a neighbour by chance; more finds more copies, and more that
-    are none. ``exact``: up to so many examples the search is exact.
+    ``chance``: accepted share of false near duplicates; a higher share finds more copies and more false ones.
+    ``exact``: largest number of examples for which the neighbour search is exact.
     """
 
     name = "near_duplicates"
@@ -38,9 +37,9 @@ class NearDuplicateScores(Scorer):
             title="Nearest of ten",
             suspicious="low",
             uses_label=False,
-            help="Cosine distance of the features to the nearest example of other content, divided by the distance to "
-            "the tenth nearest. Near 0 for a copy that was brightened, encoded again or cut a little differently; "
-            "needs no label. The groups of near duplicates stand on the overview.",
+            help="Cosine distance of the features to the nearest example of other content, divided by the distance "
+            "to the tenth nearest. Near 0 for a copy that was brightened, re-encoded or cropped slightly "
+            "differently; needs no label. /overview lists the groups of near duplicates.",
         ),
     )
 

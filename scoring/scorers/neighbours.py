@@ -1,4 +1,4 @@
-"""kNN disagreement: how many of an example's nearest labelled training examples bear another label.
+"""kNN disagreement: the share of an example's nearest labelled training examples with another label.
 
 Neighbours are those of ``scoring.data.nearest_neighbours``, on the features of the last checkpoint;
 ``neighbours.parquet`` keeps the nearest of them. The score is a share of the k nearest (k = 200: on 20,000 images with
@@ -34,8 +34,8 @@ from scoring.scorers import Column, Columns, RunContext, Scorer, Shard
 class NeighbourScores(Scorer):
     """Disagreement with the k nearest labelled training examples, and the distance to them.
 
-    ``k``: neighbours asked. ``fewest``: how many are asked about a class that has fewer. ``exact``: up to so many
-    training examples the search is exact.
+    ``k``: number of neighbours, reduced to the size of the example's class. ``fewest``: lower limit of that reduction.
+    ``exact``: largest number of training examples for which the neighbour search is exact.
     """
 
     name = "neighbours"
@@ -48,8 +48,8 @@ class NeighbourScores(Scorer):
             unit="share",
             suspicious="high",
             detects="label error",
-            help="Share of the nearest labelled training examples (200, fewer for a small class) that bear another "
-            "label; by cosine distance on the last checkpoint's features.",
+            help="Share of the nearest labelled training examples (200, fewer for a small class) that have another "
+            "label; cosine distance on the last checkpoint's features.",
         ),
         Column(
             name="distance",
@@ -59,8 +59,8 @@ class NeighbourScores(Scorer):
             suspicious="high",
             detects="out of distribution",
             uses_label=False,
-            help="Mean cosine distance to the 50 nearest training examples; needs no label. High where the example "
-            "is unlike all that the model was trained on.",
+            help="Mean cosine distance to the 50 nearest training examples; needs no label. High for examples that "
+            "are unlike all training examples.",
         ),
     )
 
@@ -68,32 +68,36 @@ class NeighbourScores(Scorer):
     fewest: int = 10
     exact: int = EXACT
 
-    def depends(self, run: RunContext) -> str:
+    def depends(self, context: RunContext) -> str:
         """The training examples and their labels: they are everybody's neighbours."""
-        train = run.examples[run.examples["split"] == "train"]
+        train = context.examples[context.examples["split"] == "train"]
         return digest([train[name].fillna("").tolist() for name in ("example_id", "fingerprint", "label")])
 
-    def fit(self, run: RunContext, workdir: Path) -> pd.DataFrame:
+    def fit(self, context: RunContext, workdir: Path) -> pd.DataFrame:
         """Search once, write ``neighbours.parquet`` → what the neighbours say, by example_id."""
-        base = training_base(run)
-        own = np.full(len(run.examples), -1)
+        base = training_base(context)
+        own = np.full(len(context.examples), -1)
         own[base] = np.arange(len(base))
         most = min(max(self.k, KEPT), len(base) - 1)
-        run.say(
+        context.say(
             f"neighbours: {most} nearest of {len(base):,} training examples"
             f"{', exactly' if len(base) <= self.exact else ', approximately'}"
         )
-        found = nearest(run.features, run.features[base], most, own=own, exact=self.exact, seed=run.audit.seed)
-        ids = run.examples["example_id"].to_numpy(dtype=object)
-        write_neighbours(run.run.neighbours_path, ids, ids[base], found, {"k": most, "exact": len(base) <= self.exact})
-        labels = run.labels[base]
-        k = fair_k(self.k, labels, run.labels, self.fewest)
+        found = nearest(
+            context.features, context.features[base], most, own=own, exact=self.exact, seed=context.audit.seed
+        )
+        ids = context.examples["example_id"].to_numpy(dtype=object)
+        write_neighbours(
+            context.run.neighbours_path, ids, ids[base], found, {"k": most, "exact": len(base) <= self.exact}
+        )
+        labels = context.labels[base]
+        k = fair_k(self.k, labels, context.labels, self.fewest)
         near = found.distances[:, :KEPT]
         there = np.isfinite(near).any(1)
         distance = np.full(len(near), np.nan)
         distance[there] = np.nanmean(near[there], axis=1)
         return pd.DataFrame(
-            {"disagreement": disagreement(found.positions, labels, run.labels, k), "distance": distance}, index=ids
+            {"disagreement": disagreement(found.positions, labels, context.labels, k), "distance": distance}, index=ids
         )
 
     def score(self, shard: Shard, state: pd.DataFrame) -> Columns:

@@ -63,9 +63,9 @@ def odin(
 class ODIN(Scorer):
     """ODIN of the last checkpoint; low is out of distribution.
 
-    ``temperature``: what the logits are divided by. ``epsilon``: the length of the step, per input value; both as in
-    the paper. ``batch_size``: examples per pass. ``embedding``: name of the layer that embeds tokens; empty = the
-    ``nn.Embedding`` that receives them.
+    ``temperature``: divisor of the logits, 1,000 in the paper. ``epsilon``: step per input value, 0.0014 in the paper.
+    ``batch_size``: examples per pass. ``embedding``: name of the layer that embeds tokens; empty = the ``nn.Embedding``
+    that receives them.
     """
 
     name = "odin"
@@ -79,8 +79,8 @@ class ODIN(Scorer):
             suspicious="low",
             detects="out of distribution",
             uses_label=False,
-            help="Largest probability at a temperature of 1,000, after a small step of the input towards it. High = in "
-            "distribution; low = out of distribution.",
+            help="Largest probability at a temperature of 1,000, after a small step of the input that increases it. "
+            "High = in distribution; low = out of distribution.",
         ),
     )
 
@@ -100,8 +100,8 @@ class ODIN(Scorer):
             model = audited.module  # its embedding is hooked
             if not self.embedding and not any(isinstance(part, LAYERS) for part in audited.module.modules()):
                 shard.note(
-                    "inputs are tokens and the model has no nn.Embedding whose output could be moved: no numbers; "
-                    "name its embedding layer"
+                    "odin is null: inputs are tokens and the model has no nn.Embedding whose output could be "
+                    "perturbed; name its embedding layer"
                 )
                 return {"odin": values}
         finite = np.flatnonzero(inputs.flatten(1).isfinite().all(1).numpy())

@@ -49,8 +49,8 @@ class RHO(Scorer):
             unit="nats",
             suspicious="measured",
             detects="difficulty",
-            help="Training loss minus the loss of a model that did not see the example, mean over the epochs: high "
-            "where there is still something to learn, low where it is learned or noise.",
+            help="Training loss minus the loss of a model that was not trained on the example, mean over the epochs: "
+            "high if the example can still be learned, low if it is already learned or noise.",
         ),
         Column(
             name="last",
@@ -59,7 +59,7 @@ class RHO(Scorer):
             unit="nats",
             suspicious="low",
             detects="label error",
-            help="The same at the last epoch: very low where the label was memorised against what other data says.",
+            help="The same at the last epoch: very low if the label was memorised although other data contradicts it.",
         ),
         Column(
             name="irreducible",
@@ -68,8 +68,8 @@ class RHO(Scorer):
             unit="nats",
             suspicious="high",
             detects="label error",
-            help="−log p(label) by a model that was not trained on the example: high where other data contradicts "
-            "the label.",
+            help="−log p(label) of a model that was not trained on the example: high if other data contradicts the "
+            "label.",
         ),
     )
 
@@ -83,15 +83,15 @@ class RHO(Scorer):
         """The file that it reads."""
         return context.run.irreducible_path.stat().st_mtime_ns
 
-    def fit(self, run: RunContext, workdir: Path) -> dict[tuple[str, str | None], np.ndarray]:
+    def fit(self, context: RunContext, workdir: Path) -> dict[tuple[str, str | None], np.ndarray]:
         """(example_id, label) → irreducible loss, in the place of its column."""
-        table = read_table(run.run.irreducible_path).to_pandas()
+        table = read_table(context.run.irreducible_path).to_pandas()
         rows = np.full((len(table), len(self.columns)), np.nan)
         rows[:, -1] = table["loss"]
         return dict(zip(zip(table["example_id"], table["label"], strict=True), rows, strict=True))
 
     def score(self, shard: Shard, state: dict[tuple[str, str | None], np.ndarray]) -> Columns:
-        """Null where the hold-out model was not asked, or about another label."""
+        """Returns null for examples that the hold-out model did not predict, or predicted under another label."""
         irreducible = measured(self, shard, state)["irreducible"]
         mean, last = rho_loss(needed(shard.dynamics, "dynamics")["loss"], irreducible)
         return {"mean": mean, "last": last, "irreducible": irreducible}

@@ -56,7 +56,7 @@ def _stays(state: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class SecondSplit(Scorer):
-    """What `hardlook second-split` measured, mean over its seeds."""
+    """The results of `hardlook second-split`, mean over its seeds."""
 
     name = "second_split"
     needs = ("labels",)
@@ -68,8 +68,8 @@ class SecondSplit(Scorer):
             unit="epochs",
             suspicious="low",
             detects="label error",
-            help="Epoch of a further training on other examples from which the model stays wrong about the label: low "
-            "where the label was memorised against what the rest says; null where it was never forgotten.",
+            help="Epoch of a further training on other examples from which the prediction stays wrong: low if the "
+            "label was memorised although other data contradicts it; null if it was never forgotten.",
         ),
         Column(
             name="learning_time",
@@ -78,8 +78,8 @@ class SecondSplit(Scorer):
             unit="epochs",
             suspicious="high",
             detects="difficulty",
-            help="Epoch of training from which the model stays right about the label: high where it is rare, hard or "
-            "wrong; null where it was never learned.",
+            help="Epoch of training from which the prediction stays right: high for rare, hard or mislabelled "
+            "examples; null if the label was never learned.",
         ),
         Column(
             name="forgotten",
@@ -88,7 +88,7 @@ class SecondSplit(Scorer):
             unit="share of seeds",
             suspicious="high",
             detects="label error",
-            help="Share of the repeated trainings in which the example was wrong at the end of training on others.",
+            help="Share of seeds for which the prediction was wrong at the end of the training on other examples.",
         ),
     )
 
@@ -102,9 +102,9 @@ class SecondSplit(Scorer):
         """The file that it reads."""
         return context.run.second_split_path.stat().st_mtime_ns
 
-    def fit(self, run: RunContext, workdir: Path) -> dict[tuple[str, str | None], np.ndarray]:
+    def fit(self, context: RunContext, workdir: Path) -> dict[tuple[str, str | None], np.ndarray]:
         """(example_id, label) → the three numbers."""
-        table = read_table(run.run.second_split_path).to_pandas()
+        table = read_table(context.run.second_split_path).to_pandas()
         rows = table[[column.name for column in self.columns]].to_numpy(dtype=float)
         return dict(zip(zip(table["example_id"], table["label"], strict=True), rows, strict=True))
 

@@ -27,10 +27,10 @@ from scoring.scorers.influence import padded_batches
 class SelfInfluence(Scorer):
     """Cook's distance on the head.
 
-    ``damping``: δ, in units of curvature; the head's Hessian is singular without it. ``batch_size``: examples per
-    solve. ``memory_budget``: GB for the exact Hessian; above it, conjugate gradients. ``subset``: there, training
-    examples drawn with the audit's seed that stand for all. ``tolerance``: there, the residual, over the gradient's
-    length, at which an example is solved.
+    ``damping``: δ, added to the Hessian's diagonal; without it the head's Hessian is singular. ``batch_size``: examples
+    per solve. ``memory_budget``: GB for the exact Hessian; a larger Hessian is replaced by conjugate gradients.
+    ``subset``: number of random training examples that conjugate gradients use. ``tolerance``: relative residual at
+    which conjugate gradients stop.
 
     The head's L2 regularisation (of an elastic net: its L2 part) is ``l2`` in the run's table of audit.toml.
     """
@@ -44,8 +44,8 @@ class SelfInfluence(Scorer):
             title="Self-influence, head",
             suspicious="high",
             detects="label error",
-            help="Cook's distance on the classification head: how far leaving the example out would move the head, "
-            "in units of the head's own curvature. High for examples that pull the model alone.",
+            help="Cook's distance on the classification head: how far the head's weights would move without the "
+            "example, measured in the head's curvature. High for isolated examples that influence the model much.",
         ),
     )
 
@@ -55,28 +55,28 @@ class SelfInfluence(Scorer):
     subset: int = 5000
     tolerance: float = 1e-4
 
-    def fit(self, run: RunContext, workdir: Path) -> Exact | ByProducts:
+    def fit(self, context: RunContext, workdir: Path) -> Exact | ByProducts:
         """What solves with the head's damped Hessian over the labelled training examples; made anew each time."""
         from scoring.curvature import head_hessian
         from scoring.influence import head_factor
 
-        _, probabilities = run.predicted
-        features, l2 = run.features, run.run.config.get("l2", 0.0)
+        _, probabilities = context.predicted
+        features, l2 = context.features, context.run.config.get("l2", 0.0)
         rows = np.flatnonzero(
-            (run.examples["split"] == "train").to_numpy() & (run.labels >= 0) & np.isfinite(features).all(1)
+            (context.examples["split"] == "train").to_numpy() & (context.labels >= 0) & np.isfinite(features).all(1)
         )
         if not len(rows):
             raise HardlookError("self_influence needs labelled training examples, found none")
-        bias, scale = run.head["bias"], run.head["scale"]
+        bias, scale = context.head["bias"], context.head["scale"]
         damping, l2 = self.damping / scale**2, l2 / scale**2
         needed = 8 * (probabilities.shape[1] * (features.shape[1] + bias)) ** 2
         if needed <= self.memory_budget * 2**30:
             hessian = head_hessian(features[rows], probabilities[rows], l2=l2, bias=bias)
             return Exact(head_factor(hessian, damping), bias)
-        rows = np.sort(np.random.default_rng(run.audit.seed).permutation(rows)[: self.subset])
-        run.say(
+        rows = np.sort(np.random.default_rng(context.audit.seed).permutation(rows)[: self.subset])
+        context.say(
             f"self_influence: the exact head Hessian takes {needed / 2**30:.1f} GB, the budget is "
-            f"{self.memory_budget} GB: solved by conjugate gradients instead, over {len(rows):,} training examples"
+            f"{self.memory_budget} GB; conjugate gradients over {len(rows):,} training examples are used instead"
         )
         return ByProducts(features[rows], probabilities[rows], l2, damping, self.tolerance, bias)
 

@@ -1,4 +1,4 @@
-"""Difficulty in self-supervised training (Khoroshavtsev et al. 2024): no label is used, so the pool has it too.
+"""Difficulty in self-supervised training (Khoroshavtsev et al. 2024), also for examples without a label.
 
 Means over the epochs of a training without labels (`hardlook self-supervise`,
 ``scoring.pipeline.retraining.self_supervised``): the example's own loss, the length of the loss's input gradient, and
@@ -21,7 +21,7 @@ from scoring.scorers import Column, Columns, RunContext, Scorer, Shard
 
 @dataclass(frozen=True, kw_only=True)
 class SelfSupervised(Scorer):
-    """What `hardlook self-supervise` measured."""
+    """The results of `hardlook self-supervise`."""
 
     name = "self_supervised"
     needs = ()
@@ -33,8 +33,7 @@ class SelfSupervised(Scorer):
             suspicious="high",
             detects="difficulty",
             uses_label=False,
-            help="The example's own loss in a training without labels, mean over epochs: high where the example is out "
-            "of the ordinary.",
+            help="The example's loss in a training without labels, mean over epochs: high for unusual examples.",
         ),
         Column(
             name="gradient",
@@ -43,8 +42,8 @@ class SelfSupervised(Scorer):
             suspicious="high",
             detects="difficulty",
             uses_label=False,
-            help="Length of the gradient of the self-supervised loss by the input, mean over epochs: high where a "
-            "small change of the input would change the loss much.",
+            help="Norm of the gradient of the self-supervised loss with respect to the input, mean over epochs: high "
+            "if a small change of the input changes the loss much.",
         ),
         Column(
             name="displacement",
@@ -53,8 +52,8 @@ class SelfSupervised(Scorer):
             suspicious="high",
             detects="difficulty",
             uses_label=False,
-            help="Mean squared distance that the example's features moved from one epoch of that training to the next: "
-            "high where the model keeps changing its mind about the example.",
+            help="Mean squared distance between the example's features after consecutive epochs of that training: "
+            "high if its representation does not settle.",
         ),
     )
 
@@ -70,10 +69,10 @@ class SelfSupervised(Scorer):
         """The file that it reads."""
         return context.run.self_supervised_path.stat().st_mtime_ns
 
-    def fit(self, run: RunContext, workdir: Path) -> dict[str, np.ndarray]:
+    def fit(self, context: RunContext, workdir: Path) -> dict[str, np.ndarray]:
         """example_id → the three numbers, where the example is still the one that was measured."""
-        table = read_table(run.run.self_supervised_path).to_pandas()
-        now = run.examples.set_index("example_id")["fingerprint"].reindex(table["example_id"]).to_numpy()
+        table = read_table(context.run.self_supervised_path).to_pandas()
+        now = context.examples.set_index("example_id")["fingerprint"].reindex(table["example_id"]).to_numpy()
         same = now == table["fingerprint"].to_numpy()
         rows = table[[column.name for column in self.columns]].to_numpy(dtype=float)
         return dict(zip(table["example_id"][same], rows[same], strict=True))

@@ -1,4 +1,4 @@
-"""Suspicion: the default ranking of /suspects, a rank made of the few scores that have earned it
+"""Suspicion: the default ranking of /suspects, combined from the scores that detect errors best
 (``scoring.queue.suspicion``).
 
     suspicion = rank within the split of  (1/3) (rank of dynamics + rank of the last checkpoint + rank of the
@@ -34,8 +34,8 @@ class Suspicion(Scorer):
             suspicious="high",
             detects="label error",
             help="Rank within the split, from 0 to 1, of the mean rank of area under the margin, margin over views "
-            "(else loss) and neighbours' disagreement, as far as they were computed; or of the ranking fitted "
-            "to reviewers' decisions. A rank, no probability of error.",
+            "(else loss) and neighbours' disagreement, of those that were computed; or of the ranking fitted to "
+            "reviewers' decisions. A rank, not a probability of error.",
         ),
     )
 
@@ -47,11 +47,11 @@ class Suspicion(Scorer):
         files = [run.score_path(name) for name in run.score_names() if name != self.name]
         return [adopted(run), [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]]
 
-    def fit(self, run: RunContext, workdir: Path) -> pd.Series:
+    def fit(self, context: RunContext, workdir: Path) -> pd.Series:
         """The ranking of all examples, by example_id."""
         from scoring.queue.suspicion import suspicion
 
-        return suspicion(run.run, run.examples)
+        return suspicion(context.run, context.examples)
 
     def score(self, shard: Shard, state: pd.Series) -> Columns:
         """The shard's part of it."""

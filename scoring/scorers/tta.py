@@ -9,7 +9,7 @@ wrong labels out that the example's own loss hides. Views are the run's own trai
 sample: a mirrored digit is another digit, and on 8×8 digits shifts by one pixel bring the average precision down from
 0.85 to 0.74. Where the model stands neither, the example as it is is the only view.
 
-Inputs (n, c, h, w) → three (n,) arrays. Cost: ``views`` forward passes. Limits: pictures, or any input where the run
+Inputs (n, c, h, w) → three (n,) arrays. Cost: ``views`` forward passes. Limits: images, or any input where the run
 has an augmentation of its own.
 """
 
@@ -30,16 +30,16 @@ from scoring.scorers.influence import padded_batches
 from scoring.scorers.uncertainty import uncertainty
 
 SAMPLE = 256
-"""Examples on which it is measured whether a built-in view leaves the model's mind unchanged."""
+"""Examples on which a built-in view is tested for unchanged predictions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TestTimeAugmentation(Scorer):
     """Loss, margin and entropy averaged over views.
 
-    ``views``: how many each example is averaged over. ``own``: use the run's own augmentation where it has one.
-    ``stable``: share of predictions that mirroring, or shifting, must leave as they are to be used. ``batch_size``:
-    examples per forward pass.
+    ``views``: number of views per example. ``own``: use the run's own augmentation if it has one. ``stable``: share of
+    predictions that must be unchanged by mirroring (or shifting) for that view to be used. ``batch_size``: examples per
+    forward pass.
     """
 
     __test__ = False
@@ -53,8 +53,8 @@ class TestTimeAugmentation(Scorer):
             unit="nats",
             suspicious="high",
             detects="label error",
-            help="−log of the probability of the label, averaged over shifted and mirrored (or the training's own) "
-            "views of the example; in-sample on train.",
+            help="−log of the probability of the label, averaged over shifted and mirrored views of the example (or "
+            "views of the training's augmentation); in-sample on train.",
         ),
         Column(
             name="margin",
@@ -62,8 +62,8 @@ class TestTimeAugmentation(Scorer):
             title="Margin over views",
             suspicious="low",
             detects="label error",
-            help="Probability of the label minus the largest other one, averaged over views of the example; "
-            "negative where the model disagrees. A memorised label gives way under views.",
+            help="Probability of the label minus the largest other probability, averaged over views of the example; "
+            "negative if the model predicts another class. Memorised labels often lose their margin under views.",
         ),
         Column(
             name="entropy",
@@ -82,41 +82,42 @@ class TestTimeAugmentation(Scorer):
     stable: float = 0.9
     batch_size: int = 256
 
-    def lacks(self, run: RunContext) -> str | None:
-        """Neither pictures nor an augmentation of the run's own."""
-        if run.audit.media == "image" or self._named(run):
+    def lacks(self, context: RunContext) -> str | None:
+        """Neither images nor an augmentation of the run's own."""
+        if context.audit.media == "image" or self._named(context):
             return None
         return (
-            f"tta needs pictures, or an augmentation of the run's own, and found {run.audit.media} data; set "
-            f'augment = "file.py:callable" in [run.{run.run.name}.training]'
+            f"tta needs images, or the run's own augmentation; found {context.audit.media} data; set augment = "
+            f'"file.py:callable" in [run.{context.run.name}.training]'
         )
 
-    def depends(self, run: RunContext) -> list[Any] | None:
+    def depends(self, context: RunContext) -> list[Any] | None:
         """The run's own augmentation: its name and its code."""
         from scoring.audit.code_fingerprint import code_digest
 
-        named = self._named(run)
-        return [named, code_digest(named, run.audit.root)] if named else None
+        named = self._named(context)
+        return [named, code_digest(named, context.audit.root)] if named else None
 
-    def fit(self, run: RunContext, workdir: Path) -> dict[str, Any]:
+    def fit(self, context: RunContext, workdir: Path) -> dict[str, Any]:
         """Which views are drawn: the run's own augmentation, or how far to shift and whether to mirror."""
-        if named := self._named(run):
-            run.say(f"tta: {self.views} views by {named}, the training's own augmentation")
-            return {"augment": named, "folder": str(run.audit.root)}
-        inputs, ids = self._sample(run)
+        if named := self._named(context):
+            context.say(f"tta: {self.views} views from {named}, the training's augmentation")
+            return {"augment": named, "folder": str(context.audit.root)}
+        inputs, ids = self._sample(context)
         side = min(inputs.shape[-2:])
         shift = max(1, side // SHIFT) if side > 2 else 0
-        with run.model.at(run.checkpoints[-1]):
-            plain = self._predictions(run.model, inputs)
-            shifted = moved(inputs, shifts(ids, 2, shift, run.audit.seed))
+        with context.model.at(context.checkpoints[-1]):
+            plain = self._predictions(context.model, inputs)
+            shifted = moved(inputs, shifts(ids, 2, shift, context.audit.seed))
             kept = {
-                "shift": float((self._predictions(run.model, shifted) == plain).mean()),
-                "mirror": float((self._predictions(run.model, inputs.flip(-1)) == plain).mean()),
+                "shift": float((self._predictions(context.model, shifted) == plain).mean()),
+                "mirror": float((self._predictions(context.model, inputs.flip(-1)) == plain).mean()),
             }
         plan = {"shift": shift if kept["shift"] >= self.stable else 0, "mirror": kept["mirror"] >= self.stable}
-        run.say(
-            f"tta: {self.views if any(plan.values()) else 1} views; shifting leaves {kept['shift']:.0%} of the "
-            f"predictions unchanged, mirroring {kept['mirror']:.0%}; used where at least {self.stable:.0%}"
+        context.say(
+            f"tta: {self.views if any(plan.values()) else 1} views; {kept['shift']:.0%} of the predictions are "
+            f"unchanged by shifting and {kept['mirror']:.0%} by mirroring; a view is used if at least "
+            f"{self.stable:.0%} are"
         )
         return plan
 
@@ -146,14 +147,14 @@ class TestTimeAugmentation(Scorer):
             "entropy": found[2],
         }
 
-    def _named(self, run: RunContext) -> str | None:
-        return run.run.config.get("training", {}).get("augment") if self.own else None
+    def _named(self, context: RunContext) -> str | None:
+        return context.run.config.get("training", {}).get("augment") if self.own else None
 
-    def _sample(self, run: RunContext) -> tuple[torch.Tensor, list[str]]:
+    def _sample(self, context: RunContext) -> tuple[torch.Tensor, list[str]]:
         """Inputs and ids of a few examples, drawn by their ids."""
-        ids = run.examples["example_id"].tolist()
-        order = np.argsort([view_seed(run.audit.seed, name, -1) for name in ids], kind="stable")[:SAMPLE]
-        inputs, good, _ = run.inputs.batch(order, run.pool)
+        ids = context.examples["example_id"].tolist()
+        order = np.argsort([view_seed(context.audit.seed, name, -1) for name in ids], kind="stable")[:SAMPLE]
+        inputs, good, _ = context.inputs.batch(order, context.pool)
         return inputs, [ids[order[row]] for row in good]
 
     def _predictions(self, model: AuditedModel, inputs: torch.Tensor) -> np.ndarray:

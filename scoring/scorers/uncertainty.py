@@ -48,7 +48,7 @@ class Uncertainty(Scorer):
             unit="nats",
             suspicious="high",
             detects="label error",
-            help="−log of the probability that the last checkpoint gives to the label; in-sample on train.",
+            help="−log of the last checkpoint's probability of the label; in-sample on train.",
         ),
         Column(
             name="margin",
@@ -56,7 +56,8 @@ class Uncertainty(Scorer):
             title="Margin",
             suspicious="low",
             detects="label error",
-            help="Probability of the label minus the largest other one; negative where the model disagrees.",
+            help="Probability of the label minus the largest other probability; negative if the model predicts "
+            "another class.",
         ),
         Column(
             name="entropy",

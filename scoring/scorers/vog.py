@@ -1,4 +1,4 @@
-"""Variance of Gradients (Agarwal, D'souza, Hooker 2022): how much an input gradient moves in training.
+"""Variance of Gradients (Agarwal, D'souza, Hooker 2022): how much an input gradient varies over training.
 
 With S_t the channel-averaged gradient of one class's logit (or probability) at checkpoint t, (eq. 1-3)
 
@@ -74,7 +74,7 @@ __all__ = [
 ]
 
 STATISTICS_BYTES = 1 << 30
-"""How much memory the statistics of one part of a shard may take; texts need dim numbers per token."""
+"""Bytes for the statistics of one part of a shard; texts need dim numbers per token."""
 
 log = logging.getLogger(__name__)
 
@@ -106,22 +106,23 @@ STAGE_HELP = {
     "late": "over the last three checkpoints",
     "all": "over all checkpoints",
 }
-INDEX_HELP = {"label": "the label's", "prediction": "the last checkpoint's predicted class's"}
+INDEX_HELP = {"label": "the label's", "prediction": "the predicted class's"}
 
 
 def _column(stage: str, index: str, form: str, *, z: bool) -> Column:
     """One of the 24 columns, raw or z, with its explanation."""
     text = (
-        f"How much the gradient of {INDEX_HELP[index]} {form} with respect to the input moves "
-        f"{STAGE_HELP[stage]}: standard deviation per pixel, averaged. "
+        f"How much the gradient of {INDEX_HELP[index]} {form} with respect to the input varies {STAGE_HELP[stage]}: "
+        "standard deviation per pixel, averaged. "
     )
     within = (
         "Its z-score within the split and that class; 0 in a class too small to rank. "
         if z
-        else "Not comparable between classes; it shows a class that is high or low throughout. "
+        else "Not comparable between classes, but it shows whether a whole class is high or low. "
     )
     end = (
-        "Which end is hard differs by form and stage, and is measured. With fewer than six checkpoints stages overlap."
+        "Whether high or low is hard depends on the form and the stage, and is measured per run. With fewer than six "
+        "checkpoints the stages overlap."
     )
     return Column(
         name=f"{stage}_{index}_{form}{'_z' if z else ''}",
@@ -156,11 +157,11 @@ def z_within_split(values: np.ndarray, splits: np.ndarray, classes: np.ndarray) 
 class VoG(Scorer):
     """Variance of Gradients (Agarwal et al. 2022, eq. 1-4).
 
-    ``batch_size``: examples per pass; results are bit-equal at an equal one. ``precision``: float32, or
-    bfloat16, which is approximate and is taken only where the hardware has it and where a sample of this run's examples
-    is ranked as in float32 (class-normalised Spearman of at least 0.995 in every column; else an error). ``embedding``:
-    name of the layer that embeds tokens; empty = the ``nn.Embedding`` that receives them. ``padding``: the token number
-    that is padding and left out; −1 = what the model's config, its embedding or the transform says.
+    ``batch_size``: examples per pass; results are bit-identical for the same batch size. ``precision``: float32, or
+    bfloat16, which is approximate, needs hardware support and is refused unless a sample of the run is ranked as in
+    float32 (class-normalised Spearman of at least 0.995 in every column). ``embedding``: name of the layer that embeds
+    tokens; empty = the ``nn.Embedding`` that receives them. ``padding``: index of the padding token, which is left out;
+    −1 = taken from the model's config, its embedding or the transform.
     """
 
     name = "vog"
@@ -173,37 +174,39 @@ class VoG(Scorer):
     embedding: str = ""
     padding: int = -1
 
-    def fit(self, run: RunContext, workdir: Path) -> dict[str, int] | None:
+    def fit(self, context: RunContext, workdir: Path) -> dict[str, int] | None:
         """What the transform says is padding. In bfloat16, a sample must rank as in float32, else ``HardlookError``."""
-        state = self.padding_state(run)
-        if self._reduced(run.model):
-            self._compare_precisions(run, state)
+        state = self.padding_state(context)
+        if self._reduced(context.model):
+            self._compare_precisions(context, state)
         return state
 
-    def padding_state(self, run: RunContext) -> dict[str, int] | None:
+    def padding_state(self, context: RunContext) -> dict[str, int] | None:
         """``{"padding": token number}`` where the run's transform, or its tokenizer, names one."""
         from scoring.gradients.token_embedding import padding_of_transform
 
-        found = padding_of_transform(run.inputs.transform)
+        found = padding_of_transform(context.inputs.transform)
         return None if found is None else {"padding": found}
 
-    def _compare_precisions(self, run: RunContext, state: dict[str, int] | None) -> None:
+    def _compare_precisions(self, context: RunContext, state: dict[str, int] | None) -> None:
         """Refuse bfloat16 where a sample of the run's examples is not ranked as in float32."""
         from scoring.evaluation.reduced_precision import ENOUGH, balanced_sample, lowest_agreement
 
-        predictions, _ = run.predicted
-        shard = run.shard(self, balanced_sample(np.where(run.labels >= 0, run.labels, predictions), run.audit.seed))
+        predictions, _ = context.predicted
+        shard = context.shard(
+            self, balanced_sample(np.where(context.labels >= 0, context.labels, predictions), context.audit.seed)
+        )
         if not len(shard):
             return
         full, half = (one._run(vog, shard, state) for one in (replace(self, precision="float32"), self))
         agreement, column = lowest_agreement(full, half, np.where(shard.labels >= 0, shard.labels, _predicted(shard)))
-        told = f"{column} has a Spearman correlation of {agreement} with float32 over {len(shard)} examples"
+        comparison = f"{column} has a Spearman correlation of {agreement} with float32 over {len(shard)} examples"
         if agreement < ENOUGH:
             raise HardlookError(
-                f"vog in bfloat16 does not rank this run's examples as float32 does: {told}; needed {ENOUGH}. "
-                "Leave --vog-precision out"
+                f"vog in bfloat16 ranks this run's examples differently from float32: {comparison}; needed {ENOUGH}; "
+                "leave out --vog-precision"
             )
-        run.say(f"vog in bfloat16: {told}, the least of all columns")
+        context.say(f"vog in bfloat16: {comparison}, the lowest of all columns")
 
     def score(self, shard: Shard, state: dict[str, int] | None) -> Columns:
         """Raw VoG of the shard's examples, every stage, index and form."""
@@ -259,8 +262,8 @@ class VoG(Scorer):
     def _without_logits(columns: Columns, shard: Shard) -> Columns:
         """The logit form is null where the model returns probabilities: the logits they came from are lost."""
         shard.note(
-            "the logit form is null: the model returns probabilities or their logarithm, and the gradient of a logit "
-            "is lost in them"
+            "the logit form of VoG is null: the model returns probabilities or their logarithms, from which the "
+            "gradient of a logit cannot be computed"
         )
         return {
             name: np.full_like(values, np.nan) if name.endswith("_logit") else values
@@ -281,7 +284,8 @@ class VoG(Scorer):
         return Slot(model.module, dtype=reduced, embedding=self.embedding or None)
 
     def _reduced(self, model: AuditedModel) -> torch.dtype | None:
-        """``torch.bfloat16`` where it is asked for and the hardware has it, else None: the model's own precision."""
+        """Returns ``torch.bfloat16`` if it is set and the hardware supports it, else None for the model's own
+        precision."""
         if self.precision not in PRECISIONS:
             raise HardlookError(f"vog: precision = {self.precision!r}; needed one of {', '.join(PRECISIONS)}")
         if self.precision == "float32":

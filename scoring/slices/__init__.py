@@ -1,4 +1,4 @@
-"""Slices: groups of test examples that fail for the same reason, and the training examples behind them.
+"""Slices: groups of test examples that fail for the same reason, and the training examples responsible.
 
 Pure functions of embeddings stand here; ``slicing_run`` keeps slices for a run. No torch.
 """

@@ -1,4 +1,4 @@
-"""Slices: test examples that are wrong for the same reason, and the training examples behind them.
+"""InfEmbed: clusters influence embeddings into slices, and finds the training examples responsible.
 
 InfEmbed clusters influence embeddings, so examples that the training set influences alike come together;
 InfEmbed-Rule splits until a group is wrong often enough, or too small (Wang et al. 2023, algorithms 1 and 2).
@@ -68,7 +68,7 @@ def _checked(embeddings: np.ndarray, name: str = "embeddings") -> np.ndarray:
         raise HardlookError(f"{name} have shape {embeddings.shape}; needed (n, r) numbers with n ≥ 1")
     bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
     if len(bad):
-        raise HardlookError(f"{name} of row {bad[0]} and {len(bad) - 1} more are not finite; leave such examples out")
+        raise HardlookError(f"{name} of row {bad[0]} and {len(bad) - 1} more are not finite; leave out such examples")
     return embeddings.astype(np.float64)
 
 
@@ -121,8 +121,8 @@ def _check_rule(n: int, correct: np.ndarray, max_accuracy: float, min_size: int,
         raise HardlookError(f"correct has shape {correct.shape}; needed ({n},), one per embedding")
     if not 0 <= max_accuracy <= 1 or min_size < 1 or branching < 2:
         raise HardlookError(
-            f"max_accuracy is {max_accuracy}, min_size {min_size}, branching {branching}; needed an "
-            "accuracy between 0 and 1, a size of at least 1 and at least 2 branches"
+            f"max_accuracy is {max_accuracy}, min_size {min_size}, branching {branching}; needed an accuracy between "
+            "0 and 1, a size of at least 1 and at least 2 branches"
         )
 
 
@@ -136,7 +136,7 @@ def _split(
 
 
 def slice_ids(slices: list[np.ndarray], n: int) -> np.ndarray:
-    """(n,) slice ids from disjoint index arrays, −1 for examples in none.
+    """(n,) slice ids from disjoint index arrays, −1 for examples are in no slice.
 
     >>> slice_ids([np.array([2, 3]), np.array([0])], 5)
     array([ 1, -1,  0,  0, -1])
@@ -187,7 +187,7 @@ def assign_to_slices(embeddings: np.ndarray, found_on: np.ndarray, ids: np.ndarr
     return np.where(np.isfinite(nearest.min(axis=1)), nearest.argmin(axis=1), -1)
 
 
-# -- who is behind a slice -----------------------------------------------------------------------------------
+# -- opponents and proponents ---------------------------------------------------------------------------------
 
 
 def summed_influence(slice_embeddings: np.ndarray, train_embeddings: np.ndarray) -> np.ndarray:
@@ -201,8 +201,8 @@ def summed_influence(slice_embeddings: np.ndarray, train_embeddings: np.ndarray)
     slice_embeddings, train_embeddings = np.atleast_2d(slice_embeddings), np.asarray(train_embeddings)
     if train_embeddings.ndim != 2 or slice_embeddings.shape[1] != train_embeddings.shape[1]:
         raise HardlookError(
-            f"slice embeddings have shape {slice_embeddings.shape} and training embeddings "
-            f"{train_embeddings.shape}; needed (m, r) and (n, r) from the same factors"
+            f"slice embeddings have shape {slice_embeddings.shape} and training embeddings {train_embeddings.shape}; "
+            "needed (m, r) and (n, r) from the same factors"
         )
     return train_embeddings @ slice_embeddings.sum(axis=0, dtype=np.float64)
 

@@ -1,9 +1,9 @@
-"""Slicings of a run: find slices in its influence embeddings, summarise them, keep them under a name. Without torch.
+"""Slicings of a run: finds slices in its influence embeddings, summarises and stores them. Needs no torch.
 
 ``embedded`` joins the embeddings to examples and predictions; ``slice_run`` finds slices among the labelled examples
 of one split and writes ``runs/<run>/slices/<name>.parquet`` (slice_id, example_id, distance to the centre) and beside
-it a summary with opponents and proponents; ``influencers`` ranks the training examples behind any set of examples;
-``lay_out`` makes the UMAP map. Sources: Wang, Adebayo et al. 2023; McInnes et al. 2018.
+it a summary with opponents and proponents; ``influencers`` ranks training examples by their influence on any set of
+examples; ``lay_out`` makes the UMAP map. Sources: Wang, Adebayo et al. 2023; McInnes et al. 2018.
 
 Cost: reads (n, r) embeddings; K-Means in seconds for 60,000 × 100. ``lay_out`` imports umap and is for commands only.
 """
@@ -121,7 +121,9 @@ def slice_run(audit: Audit, run: Run, settings: SliceSettings, name: str | None 
 def checked_name(name: str) -> str:
     """A slicing's name is a file's name: letters, digits, space, dot, dash and underscore."""
     if not name or name.startswith(".") or not all(c.isalnum() or c in " ._-" for c in name) or len(name) > 80:
-        raise HardlookError(f"{name!r} cannot name a slicing; use up to 80 letters, digits, spaces, dots, dashes")
+        raise HardlookError(
+            f"{name!r} cannot be the name of a slicing; use up to 80 letters, digits, spaces, dots, dashes"
+        )
     return name
 
 
@@ -239,5 +241,5 @@ def lay_out(audit: Audit, run: Run, seed: int = 0) -> int:
 def read_slicing(run: Run, name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A kept slicing: its members and its summary."""
     if name not in run.slicing_names():
-        raise HardlookError(f"there is no slicing {name!r}; there is {', '.join(run.slicing_names()) or 'none'}")
+        raise HardlookError(f"there is no slicing {name!r}; available: {', '.join(run.slicing_names()) or 'none'}")
     return read_table(run.slices_path(name)).to_pandas(), read_json(run.slices_summary_path(name), {})

@@ -1,5 +1,4 @@
-"""What a slice holds: size, accuracy, labels, predictions, coherence, its middle, and what its metadata have
-in common.
+"""Summaries of slices: size, accuracy, labels, predictions, coherence, central examples, common metadata.
 
     coherence = mean squared distance of two members' embeddings = 2/(m−1) Σ_i ‖μ_i − μ̄‖²
 
@@ -75,7 +74,7 @@ def summarize_slices(
     embeddings, ids = np.asarray(embeddings, dtype=np.float64), np.asarray(ids)
     for name, values in (("ids", ids), ("labels", labels), ("predictions", predictions)):
         if values is not None and len(values) != len(embeddings):
-            raise HardlookError(f"{name} are {len(values)} for {len(embeddings)} embeddings; needed as many")
+            raise HardlookError(f"found {len(values)} {name} for {len(embeddings)} embeddings; needed the same number")
     given = None if labels is None else np.asarray(labels, dtype=object)
     predicted, distances = np.asarray(predictions, dtype=object), distances_to_centres(embeddings, ids)
     rng = np.random.default_rng(seed)

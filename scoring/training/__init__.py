@@ -1,5 +1,4 @@
-"""What happens while a model learns: the Recorder, its checkpoints and dynamics, a trainer, callbacks of other
-tools."""
+"""Training: the Recorder, its checkpoints and dynamics, a trainer, and callbacks for other tools."""
 
 from scoring.training.recorder import Recorder
 

@@ -127,7 +127,7 @@ class LightningHooks:
 
 
 class TrainerHooks:
-    """What happens when, in a Hugging Face training: it tells no batches, so forwards are counted."""
+    """Hooks of a Hugging Face training; it reports no batches, so forward passes are counted."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -158,8 +158,8 @@ class TrainerHooks:
             return
         if self._order is not None and self._order.pending:
             self.recorder.distrust(
-                "the Trainer drew more batches than it passed through the model (it "
-                "stopped, or resumed, within an epoch)"
+                "the Trainer loaded more batches than it passed through the model (it stopped or resumed within an "
+                "epoch)"
             )
         self._listen_no_more()
         self.recorder.end_epoch(max(1, math.ceil(state.epoch - 1e-6)))

@@ -1,4 +1,4 @@
-"""Checkpoints that a training leaves behind: where they go, how they are written, which of them stay.
+"""Checkpoint files of a recorded training: paths, writing and retention.
 
 An epoch and a model in, one file of plain tensors out, ``{"state_dict": …, "epoch": e}`` (or safetensors,
 where the run's glob asks for it), written to a temporary file and renamed: a kill leaves whole checkpoints
@@ -47,7 +47,9 @@ def thin(epochs: Sequence[int], *, every: int = 1, keep: int | None = None) -> l
 def check_thinning(every: int, keep: int | None) -> None:
     """Refuse settings of ``thin`` that would keep nothing to compare."""
     if every < 1:
-        raise HardlookError(f"Recorder(every={every}); needed at least 1, the epochs from one checkpoint to the next")
+        raise HardlookError(
+            f"Recorder(every={every}); needed at least 1, the number of epochs from one checkpoint to the next"
+        )
     if keep is not None and keep < 2:
         raise HardlookError(f"Recorder(keep={keep}); needed at least 2 checkpoints, or None to keep them all")
 
@@ -86,20 +88,19 @@ class CheckpointFiles:
         patterns = [given] if isinstance(given, str) else given
         if len(patterns) > 1:
             raise HardlookError(
-                f"audit.toml: [run.{run.name}] checkpoints lists {len(patterns)} patterns, which do not say where "
-                f"a new "
-                f'checkpoint goes; needed one with exactly one *, for instance "checkpoints/{run.name}/*.pt"'
+                f"audit.toml: [run.{run.name}] checkpoints lists {len(patterns)} patterns, so the path of a new "
+                f'checkpoint is unclear; needed one with exactly one *, for instance "checkpoints/{run.name}/*.pt"'
             )
         self.pattern = patterns[0]
         self.root = run.root
         if self.pattern.count("*") != 1 or re.search(r"[?\[]", self.pattern):
             raise HardlookError(
-                f"audit.toml: [run.{run.name}] checkpoints = {self.pattern!r} does not say where a new "
-                f'checkpoint goes; needed exactly one *, for instance "checkpoints/{run.name}/*.pt"'
+                f"audit.toml: [run.{run.name}] checkpoints = {self.pattern!r} does not determine the path of a new "
+                f'checkpoint; needed exactly one *, for instance "checkpoints/{run.name}/*.pt"'
                 + (
                     ""
                     if "*" in self.pattern
-                    else f". To train from that file, name it with weights = {self.pattern!r} instead"
+                    else f". To start training from that file, write weights = {self.pattern!r} instead"
                 )
             )
         before, after = self.pattern.split("*")
@@ -141,6 +142,6 @@ class CheckpointFiles:
             shown = ", ".join(path.name for path in foreign[:4])
             raise HardlookError(
                 f"{foreign[0].parent} holds {shown}{', …' if len(foreign) > 4 else ''}, which checkpoints = "
-                f"{self.pattern!r} would count as epochs of this training; move them, change the pattern, or "
-                "give Recorder(checkpoints=False) and save your own"
+                f"{self.pattern!r} would count as epochs of this training; move them, change the pattern, or give "
+                "Recorder(checkpoints=False) and save your own"
             )

@@ -1,4 +1,4 @@
-"""The per-epoch tables of a recorded training: what each epoch said about every example.
+"""The per-epoch tables of a recorded training: probability of the label, margin and loss of every example.
 
 For logits z of an example with label y, p = softmax(z) and its one-hot label e_y:
 
@@ -8,8 +8,7 @@ For logits z of an example with label y, p = softmax(z) and its one-hot label e_
 
 ``measure`` turns logits into these; ``EpochTables`` writes one table per epoch and, beside them, the mean
 over the epochs of all class probabilities, from which labels are suggested; ``read_dynamics`` gives them back
-as arrays of (epochs, n). Epochs are numbered from 1: epoch e is what the model said after e epochs of
-training.
+as arrays of (epochs, n). Epochs are numbered from 1: epoch e is the model's prediction after e epochs of training.
 
 An epoch is whole once the mean knows of it, which is written last; what a kill left unfinished is removed
 when the training is taken up again. Cost: one small table per epoch, n · c · 4 bytes for the mean. Limits: no
@@ -50,13 +49,13 @@ FIELDS = (
         pa.field("p_label", pa.float32()),
         title="Probability of the label",
         unit="probability",
-        help="What the model, after this epoch, gives to the label of the un-augmented example.",
+        help="The model's probability of the label on the un-augmented example after this epoch.",
     ),
     describe_column(
         pa.field("margin", pa.float32()),
         title="Margin",
         unit="logits",
-        help="Logit of the label minus the largest other; negative where another class wins.",
+        help="Logit of the label minus the largest other logit; negative if another class has the largest one.",
     ),
     describe_column(
         pa.field("error_norm", pa.float32()),
@@ -69,12 +68,10 @@ FIELDS = (
         pa.field("train_margin", pa.float32()),
         title="Margin in training",
         unit="logits",
-        help="The margin of the training forward itself, as the example was augmented; null "
-        "where it was not seen. The mean where an example was seen more than once.",
+        help="The margin in the training forward pass, with augmentation; null if it was not recorded. The mean if "
+        "the example occurred more than once.",
     ),
-    describe_column(
-        pa.field("label", pa.int32()), title="Label", help="Index of the label under which the example was recorded."
-    ),
+    describe_column(pa.field("label", pa.int32()), title="Label", help="Index of the label at the time of recording."),
 )
 MEASURES = ("p_label", "margin", "error_norm", "loss", "correct")
 COLUMNS = (*MEASURES, "train_margin")
@@ -241,8 +238,8 @@ class EpochTables:
             self._lock.acquire()
         except Timeout as error:
             raise HardlookError(
-                f"another Recorder is recording training {self.training!r} of run {self.run.name!r} just "
-                "now; wait for it to end, or record under another name: training='…'"
+                f"another Recorder is recording training {self.training!r} of run {self.run.name!r} at the moment; "
+                "wait for it to end, or record under another name: training='…'"
             ) from error
 
     def _whole_epochs(self) -> list[int]:

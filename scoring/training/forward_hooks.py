@@ -1,4 +1,4 @@
-"""Which example each row of a training forward is, and what the forward said, without touching the loop.
+"""Forward hooks that match the rows of training batches to examples and read their logits.
 
 A ``RecordedOrder`` stands in for a data loader's batch sampler and keeps the indices that it draws, in order;
 a ``ForwardTap`` is a forward hook that takes the margins of the training forward's own logits as they pass
@@ -129,7 +129,7 @@ def root_rows(dataset: Any) -> tuple[Any, np.ndarray]:
 
 
 def size_of(dataset: Dataset[Any]) -> int:
-    """Returns how many examples a map-style dataset has; ``HardlookError`` where it does not tell."""
+    """Returns the number of examples of a map-style dataset. Raises ``HardlookError`` if it has no length."""
     if not isinstance(dataset, Sized):
         raise HardlookError(
             f"the dataset, a {type(dataset).__name__}, has no length; needed len(dataset) and dataset[i]"

@@ -1,4 +1,4 @@
-"""The examples that a training is recorded over: a dataset, ids and labels of its rows, and a pass over them.
+"""The examples over which a training is recorded: a dataset, the ids and labels of its rows, and their evaluation.
 
 A map-style dataset of un-augmented (input, label) and an audit → ids and labels, aligned with the dataset and
 checked against the audit's own example table; a model and these → (n, c) logits, in batches, in eval mode,
@@ -52,8 +52,8 @@ def unpack(batch: Any) -> tuple[Any, Any]:
     elif isinstance(batch, (tuple, list)) and len(batch) > 1:
         return batch[0], batch[1]
     raise HardlookError(
-        f"the examples' dataset gives {type(batch).__name__} items; needed (input, label), "
-        f"or a mapping with one of {', '.join(LABEL_KEYS)}"
+        f"the examples' dataset gives {type(batch).__name__} items; needed (input, label), or a mapping with one of "
+        f"{', '.join(LABEL_KEYS)}"
     )
 
 
@@ -126,8 +126,8 @@ def recorded(
         ids = None if known is None else list(known)
     if ids is None:
         raise HardlookError(
-            "the Recorder does not know which example each row of the dataset is; pass "
-            "ids=[…], or run `hardlook score` once, which reads the audit's data"
+            "the Recorder cannot match the rows of the dataset to examples; pass ids=[…], or run `hardlook score` "
+            "once, which reads the audit's data"
         )
     ids, n = [str(name) for name in ids], size_of(dataset)
     _check_ids(ids, n, split)
@@ -141,7 +141,7 @@ def recorded(
 
 
 def dataset_labels(dataset: Any) -> np.ndarray | None:
-    """(n,) integer labels that a dataset tells without reading its items; None where it does not.
+    """Returns (n,) integer labels if a dataset has them without reading its items, else None.
 
     >>> dataset_labels(Subset(TensorDataset(torch.zeros(3, 1), torch.tensor([5, 6, 7])), [2, 0])).tolist()
     [7, 5]
@@ -175,14 +175,14 @@ def _audit_labels(audit: Audit | None, split: str) -> dict[str, int] | None:
 def _check_ids(ids: list[str], n: int, split: str) -> None:
     if len(ids) != n:
         raise HardlookError(
-            f"there are {len(ids)} ids for the {split} split and {n} examples in the "
-            "dataset; needed one id per row, in the dataset's order: pass ids=[…]"
+            f"there are {len(ids)} ids for the {split} split and {n} examples in the dataset; needed one id per row, "
+            "in the dataset's order: pass ids=[…]"
         )
     if not n:
         raise HardlookError(f"the dataset of the {split} split is empty; needed at least one example")
     if len(set(ids)) < n:
         twice = next(name for name in ids if ids.count(name) > 1)
-        raise HardlookError(f"id {twice!r} stands for several rows of the dataset; ids must differ")
+        raise HardlookError(f"id {twice!r} is used by several rows of the dataset; ids must be unique")
 
 
 def _agreed_labels(
@@ -205,7 +205,7 @@ def _agreed_labels(
         row = int(differs[0])
         raise HardlookError(
             f"example {ids[row]!r} has label {labels[row]} in the dataset and {own[row]} in the audit ({len(differs)} "
-            f"of {len(ids)} differ); pass the ids that belong to the dataset's rows, or bring the labels into agreement"
+            f"of {len(ids)} differ); pass the ids in the order of the dataset's rows, or correct the labels"
         )
     return own
 
@@ -215,6 +215,6 @@ def _check_label_range(ids: list[str], labels: np.ndarray, audit: Audit | None) 
     bad = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(bad):
         raise HardlookError(
-            f"example {ids[int(bad[0])]!r} has label {labels[int(bad[0])]}; needed an index "
-            "into the classes of audit.toml"
+            f"example {ids[int(bad[0])]!r} has label {labels[int(bad[0])]}; needed an index into the classes of "
+            "audit.toml"
         )

@@ -1,4 +1,4 @@
-"""Record a training: its checkpoints, and what it said about every example after each epoch, from any loop.
+"""The Recorder: records checkpoints and the predictions on every example after each epoch, from any training loop.
 
     with Recorder("my_audit", model, examples=plain_train_set) as recorder:
         for epoch in range(20):
@@ -42,8 +42,8 @@ from scoring.training.recorded_examples import Recorded, evaluate, recorded
 log = logging.getLogger("hardlook")
 
 UNKNOWN = (
-    "it is not known which example each row of a batch is, so train_margin is null: needed a "
-    "DataLoader over a map-style dataset as long as the examples, or watch(…, rows=…)"
+    "the rows of a batch cannot be matched to examples, so train_margin is null: needed a DataLoader over a "
+    "map-style dataset with one item per example, or watch(…, rows=…)"
 )
 
 
@@ -165,15 +165,15 @@ class Recorder:
                 if not finished:
                     self.note(
                         "left",
-                        "a loop was left before its last batch (break, or an error), and its "
-                        "epoch was not recorded; Recorder.end_epoch() records it as it stands",
+                        "a loop ended before its last batch (break, or an error), so its epoch was not recorded; "
+                        "call Recorder.end_epoch() to record it",
                     )
         if order is not None and order.pending:
-            self.distrust("the loader drew other batches than it gave")
+            self.distrust("the loader returned other batches than it had drawn")
         self.end_epoch(epoch)
 
     def start_epoch(self) -> None:
-        """Forget what was seen since the last epoch; called by ``watch`` and the callbacks."""
+        """Discards the batches recorded since the last epoch; called by ``watch`` and the callbacks."""
         self.start()
         self.tap.clear()
         self._distrusted = False
@@ -189,7 +189,7 @@ class Recorder:
         if number < 1:
             raise HardlookError(f"there is no epoch {number}; epochs count from 1: the model after one epoch")
         if number in self.epochs or number < max(self.epochs, default=0):
-            self.note("again", f"epoch {number} had been recorded before and was kept as it was")
+            self.note("again", f"epoch {number} was already recorded and has not been changed")
             return
         self._record(number, start)
         self.tap.clear()
@@ -226,21 +226,24 @@ class Recorder:
                     mean[rows] += (p - mean[rows]) / count
         measures = {name: np.concatenate([part[name] for part in parts]) for name in MEASURES}
         if np.isnan(measures["p_label"]).any():
-            self.note("infinite", "the model gave logits that are not finite; they are null in that epoch")
+            self.note("infinite", "the model returned logits that are not finite; they are null in that epoch")
         return measures, mean
 
     def _read(self, output: Any) -> torch.Tensor:
-        """The logits of a batch of the pass over the examples, of whose first the kind of output is told."""
+        """Returns the logits of a batch of the pass over the examples; the first batch determines the kind of
+        output."""
         if not self._settled:
             self._settled = True
             if self.read.settle(output):
                 self.note("output", SENTENCES[self.read.kind])
-                self.distrust("it was not known yet that the model's outputs are no logits")
+                self.distrust(
+                    "at that point the model's outputs were not yet recognised as something other than logits"
+                )
             if self.read.suspected and not self.read.given:
                 self.note(
                     "suspected",
-                    "the model's outputs all lie in 0…1 and were recorded as logits; if they are sigmoids, "
-                    f'write `output = "{self.read.suspected}"` in [run.{self.run.name}] of audit.toml and record again',
+                    "the model's outputs all lie in 0…1 and were recorded as logits; if they are sigmoids, write "
+                    f'`output = "{self.read.suspected}"` in [run.{self.run.name}] of audit.toml and record again',
                 )
         return self.read(output)
 
@@ -248,17 +251,17 @@ class Recorder:
         needed = len(self.audit.classes) if self.audit else 0
         if needed and width != needed:
             raise HardlookError(
-                f"the model gives {width} logits per example and audit.toml lists {needed} "
-                "classes; needed as many, in the same order"
+                f"the model gives {width} logits per example and audit.toml lists {needed} classes; needed as many, "
+                "in the same order"
             )
         if labels.max() >= width:
-            raise HardlookError(f"label {labels.max()} is too high for a model of {width} logits per example")
+            raise HardlookError(f"label {labels.max()} is out of range for a model with {width} logits per example")
 
     def _train_margins(self, epoch: int) -> np.ndarray:
         """(n,) margins of this epoch's training forwards, NaN where one cannot be attributed for certain."""
         nothing = np.full(len(self._everything), np.nan, dtype=np.float32)
         if self.tap.mismatched():
-            self.distrust("the labels of its batches are not those of the examples that the loader drew")
+            self.distrust("the labels of its batches differ from those of the examples that the loader drew")
         found = self.tap.margins()
         if self._distrusted:
             return nothing
@@ -267,8 +270,8 @@ class Recorder:
         if self.tap.missed:
             self.note(
                 "missed",
-                f"{self.tap.missed} of {self.tap.batches} batches of epoch {epoch} could not "
-                "be matched with a training forward of their size; train_margin is null there",
+                f"{self.tap.missed} of {self.tap.batches} batches of epoch {epoch} could not be matched with a "
+                "training forward of their size; train_margin is null there",
             )
         nothing[: len(found)] = found
         return nothing
@@ -356,8 +359,8 @@ def _own_examples(audit: Audit | None, run: Run, examples: Dataset[Any] | None) 
         return examples
     if audit is None:
         raise HardlookError(
-            "the Recorder has nothing to look at: pass examples=, a dataset of un-augmented "
-            "(input, label); or name the folder of an audit, one with an audit.toml"
+            "the Recorder has no examples: pass examples=, a dataset of un-augmented (input, label), or the folder "
+            "of an audit, which has an audit.toml"
         )
     from scoring.data.ingest import ingest
     from scoring.models.inputs import Inputs, labelled
@@ -368,13 +371,13 @@ def _own_examples(audit: Audit | None, run: Run, examples: Dataset[Any] | None) 
 
 
 def _with_test(train: Recorded, audit: Audit | None, test: Dataset[Any] | None, ids: Sequence[Any] | None) -> Recorded:
-    """The train examples, and behind them the test examples where there are some."""
+    """Returns the train examples, followed by the test examples if there are any."""
     if test is None:
         return train
     more = recorded(audit, test, ids, split="test")
     twice = set(train.ids) & set(more.ids)
     if twice:
-        raise HardlookError(f"id {min(twice)!r} stands for a train and for a test example; ids must differ")
+        raise HardlookError(f"id {min(twice)!r} is used by a train and a test example; ids must be unique")
     return Recorded(
         ConcatDataset([train.dataset, more.dataset]), train.ids + more.ids, np.concatenate([train.labels, more.labels])
     )

@@ -1,4 +1,4 @@
-"""A small training loop of our own, and the training of an audit's run with the Recorder.
+"""A small training loop, and the training of an audit's run with the Recorder.
 
 ``fit``: (model, map-style dataset) → the model, trained with cross-entropy under a one-cycle learning rate
 (Smith and Topin 2018). It depends on its seed alone, leaves the global random number generators as they were,
@@ -73,9 +73,8 @@ def fit(
 
     ``dataset``: (input, class index). ``lr``: the highest learning rate of the cycle. ``optimizer``: "adamw",
     or "sgd" with Nesterov momentum 0.9. ``augment``: applied to each batch of inputs. ``on_batch(n
-    examples)`` and ``on_epoch(epoch, mean loss in nats)`` are told the progress. ``state``: a file that keeps
-    what a killed training needs to go on; it is removed at the end. The same seed gives the same bits on the
-    same machine.
+    examples)`` and ``on_epoch(epoch, mean loss in nats)`` report the progress. ``state``: a file that keeps what a
+    killed training needs to go on; it is removed at the end. The same seed gives the same bits on the same machine.
     """
     _check_settings(epochs, lr, batch_size, optimizer)
     loader = _loader(dataset, batch_size, num_workers)
@@ -288,7 +287,7 @@ def train_run(
     if not overwrite:
         if _complete(run, settings):
             done = _recorded_epochs(run)
-            return f"run {run.name!r} is trained already, {done} epochs; --overwrite trains it again"
+            return f"run {run.name!r} is already trained ({done} epochs); --overwrite trains it again"
         resume = _may_continue(run, settings, resume)
     chosen = choose_device(device)
     with own_randomness(settings.get("seed", 0)):
@@ -315,8 +314,8 @@ def training_settings(audit: Audit, run: Run, epochs: int | None = None) -> dict
     for key in settings:
         if "function" not in settings and key not in known:
             raise HardlookError(
-                f"audit.toml: [run.{run.name}.training] has an unknown key {key!r}; known "
-                f"are {', '.join(sorted(known))}, and function"
+                f"audit.toml: [run.{run.name}.training] has an unknown key {key!r}; known are "
+                f"{', '.join(sorted(known))}, and function"
             )
     if "function" not in settings:
         settings.setdefault("epochs", inspect.signature(fit).parameters["epochs"].default)
@@ -328,7 +327,7 @@ def starting_model(audit: Audit, run: Run) -> nn.Module:
     """The model to train: fresh from the factory, or ``weights`` with last block and head made anew."""
     if "model" not in run.config:
         raise HardlookError(
-            f'audit.toml: [run.{run.name}] names no model; `hardlook train` needs model = "file.py:callable"'
+            f'audit.toml: [run.{run.name}] has no model; `hardlook train` needs model = "file.py:callable"'
         )
     model = build_model(run.config["model"], run.config.get("arguments"), audit.root)
     if "weights" not in run.config:
@@ -382,7 +381,7 @@ def _train(
     settings: dict[str, Any],
     progress: Progress | None,
 ) -> None:
-    """Train by the audit's own function, or by ``fit`` with progress told."""
+    """Trains with the audit's own function, or with ``fit`` and a progress bar."""
     if "function" in settings:
         _train_by(settings["function"], audit, run, model, data, recorder, settings)
         return
@@ -418,8 +417,8 @@ def _train_by(
         call_named(function, lambda **kwargs: called(model, data, recorder, **kwargs), given)
     if len(recorder.epochs) == before:
         raise HardlookError(
-            f"{function} recorded no epoch; needed `for batch in recorder.watch(loader):` in "
-            "place of `for batch in loader:`, or recorder.end_epoch() after each epoch"
+            f"{function} recorded no epoch; needed `for batch in recorder.watch(loader):` in place of `for batch in "
+            "loader:`, or recorder.end_epoch() after each epoch"
         )
 
 
@@ -457,6 +456,6 @@ def _may_continue(run: Run, settings: dict[str, Any], resume: bool) -> bool:
         return bool(recorded)
     more = ", --resume continues it" if "function" in settings else ""
     raise HardlookError(
-        f"run {run.name!r} has a recorded training of {recorded} epochs that was made "
-        f"otherwise; `hardlook train --overwrite` replaces it{more}"
+        f"run {run.name!r} has a recorded training of {recorded} epochs with other settings; `hardlook train "
+        f"--overwrite` replaces it{more}"
     )

@@ -42,10 +42,10 @@ def test_a_good_audit_opens(tmp_path):
     ("change", "message"),
     [
         (("format = 1", ""), "no format"),
-        (("format = 1", "format = 2"), "format 2, this hardlook knows 1; upgrade"),
+        (("format = 1", "format = 2"), "format 2, but this version of hardlook reads formats up to 1; upgrade"),
         (("format = 1", "format = true"), "format = True; needed 1"),
         (('classes = ["cat", "dog"]', 'clases = ["cat"]'), "unknown key 'clases'; did you mean 'classes'"),
-        (('"cat", "dog"', '"cat", "cat"'), "'cat' stands twice"),
+        (('"cat", "dog"', '"cat", "cat"'), "'cat' is listed twice"),
         (('"cat", "dog"', '"cat", 1'), r'classes holds 1; needed non-empty strings: classes = \["cat", "1"\]$'),
         (('"cat", "dog"', "1, 2, 3, 4"), r'classes holds 1; needed non-empty strings: classes = \["1", "2", "3", …\]$'),
         (('"cat", "dog"', '"cat", ""'), "classes holds ''; needed non-empty strings$"),
@@ -62,10 +62,13 @@ def test_a_good_audit_opens(tmp_path):
         (('checkpoints = "ckpt/*.pt"', 'checkpoints = ["a.pt", 3]'), "needed a glob such as .* or a list of them"),
         (
             ('checkpoints = "ckpt/*.pt"', 'weights = "ema"'),
-            "weights = 'ema' names no kind of weights .*averaged = true",
+            "weights = 'ema' names a kind of weights, but .*averaged = true",
         ),
-        (('checkpoints = "ckpt/*.pt"', 'weights = "Plain"'), "weights = 'Plain' names no kind of weights"),
-        (("[run.other]", '[run."a/b"]'), "'a/b' cannot name a run"),
+        (
+            ('checkpoints = "ckpt/*.pt"', 'weights = "Plain"'),
+            "weights = 'Plain' names a kind of weights, but",
+        ),
+        (("[run.other]", '[run."a/b"]'), "'a/b' cannot be the name of a run"),
         (("format = 1", "format = = 1"), "not valid TOML"),
         (("format = 1", 'format = 1\nmedia = "sound"'), "media = 'sound'; needed one of image, vector, text"),
     ],
@@ -132,5 +135,5 @@ def test_the_settings_lie_in_audit_toml_and_in_no_other_file(tmp_path):
     audit = audit_of(tmp_path, GOOD)
     assert audit.config_path == tmp_path / "audit.toml" and Audit.open(audit.config_path) == audit
     (tmp_path / "variant.toml").write_text((tmp_path / "audit.toml").read_text())
-    with pytest.raises(HardlookError, match="variant.toml is not audit.toml"):
+    with pytest.raises(HardlookError, match="variant.toml is not named audit.toml"):
         Audit.open(tmp_path / "variant.toml")

@@ -52,9 +52,9 @@ def test_a_writer_that_fails_leaves_the_old_file_and_no_trace(tmp_path):
 
 @pytest.mark.parametrize("text", ["", " \n ", ".", " . \n second"])
 def test_an_exception_that_says_nothing_has_a_first_line_too(text, tmp_path):
-    assert first_line(RuntimeError(text)) == "no reason given"
+    assert first_line(RuntimeError(text)) == "no reason was given"
     with (
-        pytest.raises(HardlookError, match=r"a cannot be read \(no reason given\); if it is damaged"),
+        pytest.raises(HardlookError, match=r"a cannot be read \(no reason was given\); if it is damaged"),
         readable(tmp_path / "a"),
     ):
         raise OSError(text)

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from scoring.audit.storage import read_table
-from scoring.queue.assignments import assigning
+from scoring.queue.assignments import assignment_events
 from scoring.queue.locks import held
 from scoring.reviews import Event, ReviewLog
 
@@ -157,7 +157,7 @@ def test_five_people_follow_a_meeting_and_the_lead_settles_it_by_keyboard(people
 
 def test_a_lead_assigns_and_only_a_lead_can(people, server):
     with log_of(server) as log:
-        log.append(assigning({rows(server)[40]["example_id"]: "cem"}, "lea", "lea t"))
+        log.append(assignment_events({rows(server)[40]["example_id"]: "cem"}, "lea", "lea t"))
     for name, there in (("ana", 0), ("lea", 1)):
         page = people(name, "/reviews")
         expect(page.get_by_text("Log", exact=True)).to_be_visible()
@@ -169,7 +169,7 @@ def test_two_people_at_the_queue_get_different_examples_and_each_their_own(peopl
     """What is assigned comes first, what one looks at the other does not get, an unsure comes to the other."""
     train = [row["example_id"] for row in rows(server) if row["split"] == "train"]
     with log_of(server) as log:
-        log.append(assigning({train[30]: "ana", train[31]: "ben"}, "lea", "lea q"))
+        log.append(assignment_events({train[30]: "ana", train[31]: "ben"}, "lea", "lea q"))
         log.append(
             [Event(client="q cem", seq=1, example_id=train[33], reviewer="cem", action="decide", verdict="unsure")]
         )

@@ -15,7 +15,7 @@ import pytest
 from scoring.audit import check_config
 from scoring.audit.storage import read_table
 from scoring.cli import main, parser
-from scoring.commands.score import settings_told
+from scoring.commands.score import setting_descriptions
 from scoring.scorers import registry
 
 from ..conftest import hardlook
@@ -42,7 +42,7 @@ def test_options_of_scores_come_from_their_fields(capsys):
 @pytest.mark.parametrize("name", registry())
 def test_every_setting_of_a_score_says_what_it_is(name):
     kind = registry()[name]
-    assert {field.name for field in dataclasses.fields(kind)} <= set(settings_told(kind.__doc__))
+    assert {field.name for field in dataclasses.fields(kind)} <= set(setting_descriptions(kind.__doc__))
 
 
 def test_without_a_command_the_first_steps_are_told_and_each_is_a_command(capsys):

@@ -59,16 +59,16 @@ def test_repeat_adds_trains_and_scores_runs_and_leaves_them_alone_afterwards(sam
     after = (sample_copy / "audit.toml").read_text()
     capsys.readouterr()
     assert hardlook("repeat", sample_copy, "--seeds", "5", "--only", "aum,uncertainty") == 0
-    assert "trained already" in capsys.readouterr().out
+    assert "already trained" in capsys.readouterr().out
     assert (sample_copy / "audit.toml").read_text() == after
 
 
 def test_repeat_refuses_what_it_cannot_repeat(sample_copy, capsys):
     toml = sample_copy / "audit.toml"
     assert hardlook("repeat", sample_copy) == 1
-    assert "name other seeds" in capsys.readouterr().err
+    assert "give other values" in capsys.readouterr().err
     toml.write_text(toml.read_text() + '\n[run.main-seed5]\nlike = "main"\ntraining = { seed = 6 }\n')
     before = toml.read_text()
     assert hardlook("repeat", sample_copy, "--seeds", "5,7") == 1
-    assert "with other settings of training" in capsys.readouterr().err
+    assert "with other training settings" in capsys.readouterr().err
     assert toml.read_text() == before

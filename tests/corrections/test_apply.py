@@ -186,7 +186,7 @@ def test_nothing_is_overwritten(folder, tmp_path):
     (folder / "dog/deep").mkdir()
     (folder / "dog/deep/2.png").write_bytes(b"mine")
     report = apply_to(patch(tmp_path / "p.csv", ROWS[0]), open_target(folder))
-    assert report["reason"].item().startswith("dog/deep/2.png is there already; rename")
+    assert report["reason"].item().startswith("dog/deep/2.png already exists; rename")
     assert files(folder)["dog/deep/2.png"] == b"mine"
 
 
@@ -219,7 +219,7 @@ def test_a_manifest_keeps_all_but_its_labels(manifest, tmp_path):
 def test_undo_refuses_where_it_would_lose_later_work(manifest, tmp_path):
     apply_to(patch(tmp_path / "p.csv", ("x/1.png", content("1.png"), "cat", "dog", "relabel")), open_target(manifest))
     manifest.write_text(manifest.read_text() + "d,1.png,dog,\n")
-    with pytest.raises(HardlookError, match="was changed since"):
+    with pytest.raises(HardlookError, match="was changed after"):
         undo(open_target(manifest))
     assert "d,1.png" in manifest.read_text()
 
@@ -249,9 +249,9 @@ def test_the_command_reports_refusals_and_takes_back(folder, tmp_path, capsys):
     assert hardlook("apply", "--undo", folder) == 0
     assert len(files(folder)) == 4
     assert hardlook("apply", folder) == 1
-    assert "needs PATCH and DATA" in capsys.readouterr().err
+    assert "found no PATCH" in capsys.readouterr().err
     assert hardlook("apply", made, tmp_path / "nothing") == 1
-    assert "there is nothing at" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err
 
 
 def test_an_audits_decisions_reach_its_own_manifest(sample_copy, capsys):

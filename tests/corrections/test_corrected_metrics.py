@@ -250,7 +250,7 @@ def test_the_report_shows_both(reviewed):
     text = render(reviewed, reviewed.run(), decisions.open_log(reviewed))
     assert (
         "on corrected labels" in text
-        and "Diamonds: the same on corrected labels, where some were changed (12 in all)" in text
+        and "Diamonds: error on corrected labels, for deciles with changed labels (12 in all)" in text
     )
     assert "<title>on corrected labels" in text and "changed)</h3>" in text
 

@@ -126,7 +126,7 @@ def test_a_teams_policy_overrides_the_default_key_by_key(examples, log):
     ("policy", "reason"),
     [
         ({"none": "drop"}, "none = 'drop'; needed one of keep, relabel"),
-        ({"none": "relabel"}, "names no new label"),
+        ({"none": "relabel"}, "gives no new label"),
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(examples, log, policy, reason):
@@ -281,7 +281,7 @@ def test_a_csv_that_a_spreadsheet_saved_again_is_still_a_patch(examples, log, tm
     ("content", "reason"),
     [
         ("", "is empty"),
-        ("a,b\n1,2\n", "is no label patch: it has no column example_id"),
+        ("a,b\n1,2\n", "is not a label patch: it has no column example_id"),
         ("a\n1,2\n", "cannot be read"),
     ],
 )
@@ -400,7 +400,7 @@ def test_a_patch_that_makes_no_sense_is_refused(examples, log):
     patch = corrected_labels(examples, log)
     with pytest.raises(HardlookError, match="has disposition 'burn'"):
         apply_patch(patch.assign(disposition="burn"), examples)
-    with pytest.raises(HardlookError, match="relabels 'a' and names no new_label"):
+    with pytest.raises(HardlookError, match="relabels 'a' without a new_label"):
         apply_patch(patch.assign(new_label=None), examples)
 
 

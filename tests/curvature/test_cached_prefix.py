@@ -270,7 +270,7 @@ def test_a_prefix_holds_for_every_example_or_is_given_up(make, layers, budget):
     np.testing.assert_allclose(found, exact, atol=1e-12)
 
 
-@pytest.mark.parametrize("make, says", [(Gated, "all of their outputs are kept"), (Twice, "run again")])
+@pytest.mark.parametrize("make, says", [(Gated, "all of their outputs are kept in memory"), (Twice, "run again")])
 def test_a_prefix_that_is_given_up_is_said(make, says):
     torch.manual_seed(0)
     model, data = make().double(), sorted_batches(make)

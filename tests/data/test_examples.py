@@ -1,4 +1,4 @@
-"""scoring.data.examples: reading originals for a model, pictures for a page, verified labels, duplicates."""
+"""scoring.data.examples: reading originals for a model, images for a page, verified labels, duplicates."""
 
 import io
 import json
@@ -182,7 +182,7 @@ def test_a_picture_that_cannot_be_shown_says_why(tmp_path):
     (tmp_path / "pool/b.png").write_bytes(b"text")
     audit = audit_of(tmp_path, 'path = "pool"\nsplit = "pool"')
     ingest(audit)
-    with pytest.raises(HardlookError, match="not a picture"):
+    with pytest.raises(HardlookError, match="not an image"):
         shown(audit, 1)
     (tmp_path / "pool/a.png").unlink()
     with pytest.raises(HardlookError, match="'pool/a.png' cannot be read: No such file"):
@@ -197,7 +197,7 @@ def test_vectors_keep_their_numbers_and_names(tmp_path):
     assert input_columns(audit) == ["length", "width"]
     assert original_vector(audit, example).tolist() == [2.5, -1]
     assert original_picture(audit, example)[1] == "image/png"
-    assert found.problems == [{"example_id": "y", "problem": "1 of its values are empty or not finite"}]
+    assert found.problems == [{"example_id": "y", "problem": "1 of its values are missing or not finite"}]
 
 
 def test_texts_are_kept_and_shown_whole(tmp_path):
@@ -210,7 +210,7 @@ def test_texts_are_kept_and_shown_whole(tmp_path):
     assert original_text(audit, examples.iloc[0]) == "üben <b>"
     assert original_picture(audit, examples.iloc[2]) == (b"from a file", "text/plain; charset=utf-8")
     assert Originals(audit).read(1, 0) == "from a file"
-    assert [problem["problem"] for problem in found.problems] == ["holds no text but ''"]
+    assert [problem["problem"] for problem in found.problems] == ["contains '' instead of text"]
 
 
 def test_a_page_never_imports_what_the_audit_names(tmp_path):
@@ -268,7 +268,7 @@ def test_no_verified_labels_is_none(tmp_path):
         ("example_id,true_label\na,bird\n", "", "'bird' is not in classes"),
         ("example_id,true_label\na,cat\nb,1\n", "", "'cat' is the name of a class, but '1' in the same column"),
         ("example_id,true_label\na,cat\na,dog\n", "", "names 'a' more than once"),
-        ("id,true_label\na,cat\n", "", "id_column = 'example_id'; there is: id, true_label"),
+        ("id,true_label\na,cat\n", "", "id_column = 'example_id'; available: id, true_label"),
         ("example_id,true_label\n", 'label_column = "tru_label"\n', "did you mean true_label"),
     ],
 )

@@ -53,7 +53,7 @@ def half_bright(label, rng):
 
 
 def written(folder, turned_share, trained_upright, expected=""):
-    """80 pictures in class folders, some stored upside down with orientation 3; upright or stored is what tells the
+    """80 images in class folders, some stored upside down with orientation 3; upright or stored is what tells the
     class."""
     rng = np.random.default_rng(0)
     for number in range(80):
@@ -87,7 +87,7 @@ def test_a_significant_gain_of_the_other_orientation_is_an_error_even_where_the_
     )  # the accuracy is as expected: nets may know upright pictures better
     told = [finding.text for finding in found if finding.level == level]
     assert len(told) == 1 and "EXIF orientation" in told[0] and "exif = true in data[0]" in told[0]
-    assert "100.0% with that undone" in told[0] or "would be 100.0% otherwise" in told[0]
+    assert "100.0% with this corrected" in told[0] or "would be 100.0% with this change" in told[0]
     (tmp_path / "audit.toml").write_text(
         (tmp_path / "audit.toml").read_text().replace('path = "test"', 'path = "test"\nexif = true')
     )
@@ -99,7 +99,7 @@ def test_a_significant_gain_of_the_other_orientation_is_an_error_even_where_the_
 def test_where_the_other_orientation_gains_nothing_it_is_a_warning_with_the_number_of_pictures(tmp_path):
     found = findings(written(tmp_path, 0.2, trained_upright=False))
     (warning,) = [finding.text for finding in found if finding.level == "warning"]
-    assert "16 of 80 pictures are turned by an EXIF orientation and read without it" in warning
+    assert "16 of 80 images have an EXIF orientation and are read without it" in warning
     assert not [finding for finding in found if finding.level == "error"]
 
 
@@ -139,9 +139,7 @@ def test_each_source_is_read_as_its_own_library_reads_it(tmp_path):
         np.testing.assert_array_equal(np.asarray(originals.read(source, 0)), pixels)
     assert folder.shape == (4, 6, 3) and hub.shape == (6, 4)
     assert len(found.reading) == 4 and found.reading == read_json(audit.ingest_path)["reading"]
-    assert found.reading[1].startswith(
-        "data[1], data[2]: pictures are read with their EXIF orientation applied, as Hugging Face"
-    )
+    assert found.reading[1].startswith("data[1], data[2]: EXIF orientation is applied to images, as in Hugging Face")
     assert read_metadata(audit.examples_path)["turned"] == [1, 2, 4]
 
 
@@ -215,8 +213,8 @@ def test_sixteen_bit_grey_that_training_clipped_is_found_before_what_imitates_it
     )
     (error,) = [finding.text for finding in findings(tmp_path) if finding.level == "error"]
     assert (
-        "16-bit grey was clipped at 255 in training" in error
-        and 'mode = "RGB" in data[0] (test) of audit.toml (100.0% with that undone)' in error
+        "16-bit grey images were clipped at 255 in training" in error
+        and 'mode = "RGB" in data[0] (test) of audit.toml (100.0% with this corrected)' in error
     )
     (tmp_path / "audit.toml").write_text(
         (tmp_path / "audit.toml").read_text().replace('path = "test"', 'path = "test"\nmode = "RGB"')
@@ -236,6 +234,10 @@ def test_sources_that_are_read_differently_are_refused_where_pictures_are_turned
     )
     (folder / "audit.toml").write_text(both)
     errors = [finding.text for finding in findings(folder) if finding.level == "error"]
-    assert len(errors) == 1 and "read differently: data[0] without" in errors[0] and "data[1] with" in errors[0]
+    assert (
+        len(errors) == 1
+        and "handle EXIF orientation differently: data[0] without" in errors[0]
+        and "data[1] with" in errors[0]
+    )
     (folder / "audit.toml").write_text(both.replace('split = "train"', 'split = "train"\nexif = false'))
     assert not any("read differently" in finding.text for finding in findings(folder))

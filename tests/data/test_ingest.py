@@ -196,7 +196,7 @@ def test_a_new_copy_of_known_content_gets_pictures_of_its_own(tmp_path):
 
 def test_ids_given_twice_are_one_error_that_names_them(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros((4, 2, 2)), k=["a", "b", "a", "b"])
-    with pytest.raises(HardlookError, match="2 ids are given to more than one example: 'a', 'b'.*id_prefix"):
+    with pytest.raises(HardlookError, match="2 ids are used by more than one example: 'a', 'b'.*id_prefix"):
         ingest(audit_of(tmp_path, 'path = "a.npz"\nsplit = "pool"\nids = "k"'))
 
 
@@ -324,8 +324,8 @@ def test_broken_files_are_listed_with_their_reasons_and_stop_nothing(tmp_path):
     found = ingest(audit)
     problems = {problem["example_id"].rpartition("/")[2]: problem["problem"] for problem in found.problems}
     assert problems.keys() == {"empty.png", "text.png", "short.png", "folder.png", "gone.png", "loose.png"}
-    assert "empty" in problems["empty.png"] and "not a picture" in problems["text.png"]
-    assert "broken" in problems["short.png"] and "folder" in problems["folder.png"]
+    assert "empty" in problems["empty.png"] and "not an image" in problems["text.png"]
+    assert "damaged" in problems["short.png"] and "folder" in problems["folder.png"]
     assert "no such file" in problems["gone.png"] and "class folder" in problems["loose.png"]
     examples = read_examples(audit).set_index("example_id")
     assert examples["problem"].notna().sum() == 6
@@ -362,7 +362,7 @@ def test_a_repaired_file_is_no_problem_any_more(tmp_path):
 def test_values_that_are_no_numbers_are_a_problem(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.where(np.arange(8).reshape(2, 2, 2) == 5, np.nan, 1.0))
     found = ingest(audit_of(tmp_path, 'path = "a.npz"\nsplit = "pool"'))
-    assert [problem["problem"] for problem in found.problems] == ["1 of its values are empty or not finite"]
+    assert [problem["problem"] for problem in found.problems] == ["1 of its values are missing or not finite"]
 
 
 def test_examples_without_a_label_are_listed(tmp_path):
@@ -395,7 +395,7 @@ def test_without_classes_the_error_is_the_line_to_paste(folders):
 def test_no_examples_at_all_is_an_error(tmp_path):
     (tmp_path / "train/cat").mkdir(parents=True)
     (tmp_path / "train/cat/a.txt").write_text("x")
-    with pytest.raises(HardlookError, match="hold no examples; files of other kinds were passed over: cat/a.txt"):
+    with pytest.raises(HardlookError, match="hold no examples; skipped files of other types: cat/a.txt"):
         ingest(audit_of(tmp_path, 'path = "train"\nsplit = "train"'))
 
 

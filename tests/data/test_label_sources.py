@@ -177,9 +177,7 @@ def test_parquet_of_the_hub_names_its_labels_end_to_end(tmp_path):
         "calm",
         "loud",
     ]
-    assert found.notes == [
-        "data[0]: columns of lists, structures or bytes are left out, since no page could filter by them: spans"
-    ]
+    assert found.notes == ["data[0]: columns of lists, structs or bytes are not kept as metadata: spans"]
 
 
 def test_image_folder_in_another_order_than_classes_means_its_own_names(tmp_path):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from scoring.audit.errors import HardlookError
-from scoring.data.class_order import classes_line, told_order
+from scoring.data.class_order import classes_line, describe_order
 from scoring.data.labels import Labels, natural, plain
 
 ANIMALS = ["cat", "dog", "white rabbit"]
@@ -100,7 +100,9 @@ def test_classes_numbered_from_one_are_found_by_name():
 
 @pytest.mark.parametrize("raw", [0, "0", 0.0, False, 4])
 def test_a_number_that_is_no_name_is_no_index_where_the_names_are_numbers_in_other_places(raw):
-    with pytest.raises(HardlookError, match="is not in classes, and as an index it would contradict the class '1'"):
+    with pytest.raises(
+        HardlookError, match="is not in classes, and read as an index it would contradict the class '1'"
+    ):
         Labels(["1", "2", "3"]).name(raw)
 
 
@@ -157,7 +159,7 @@ def test_numbers_mean_the_classes_that_the_data_numbers_them_by():
     assert [labels.name(raw) for raw in (0, 1, np.int64(1), "cat", -1)] == ["cat", "dog", "dog", "cat", None]
     assert labels.note is None
     assert Labels(["dog", "cat"], {"hound": "dog"}, own=["cat", "hound"]).name(1) == "dog"
-    with pytest.raises(HardlookError, match="2 is no index into the data's own 2 classes"):
+    with pytest.raises(HardlookError, match="2 is not an index into the data's own 2 classes"):
         labels.name(2)
     with pytest.raises(HardlookError, match="1 is 'fish' in the data's own list of classes, which is not in classes"):
         Labels(["dog", "cat"], own=["cat", "fish"]).name(1)
@@ -210,11 +212,16 @@ def test_the_line_to_paste_is_in_the_order_of_the_datas_own_library():
     assert classes_line([70001, 5]) == 'classes = ["5", "70001"]'
     assert classes_line([True, False]) == 'classes = ["False", "True"]'
     assert classes_line(["hound", "cat"], renamed={"hound": "dog"}) == 'classes = ["cat", "dog"]'
-    assert [told_order(["a"]), told_order([1]), told_order([1], as_text=True), told_order([1], ["x"])] == [
-        told_order(["b"]),
+    assert [
+        describe_order(["a"]),
+        describe_order([1]),
+        describe_order([1], as_text=True),
+        describe_order([1], ["x"]),
+    ] == [
+        describe_order(["b"]),
         "sorted as numbers",
-        told_order(["a"]),
-        "as the data itself numbers them",
+        describe_order(["a"]),
+        "in the order of the data's own indices",
     ]
 
 

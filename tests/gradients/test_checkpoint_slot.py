@@ -399,7 +399,7 @@ def test_a_gradient_of_which_a_part_is_cut_off_is_said(cut, precision):
     torch.manual_seed(0)
     model, x = HalfFrozen(cut).to(precision), torch.randn(16, 6).to(precision)
     slot, (found, _) = slot_gradients(model, x, torch.arange(16) % 3)
-    assert [note for note in slot.notes if "not the slope" in note] == slot.notes
+    assert [note for note in slot.notes if "measured slope" in note] == slot.notes
     assert bool(slot.notes) == cut
     torch.testing.assert_close(found, input_gradients(model, x, torch.arange(16) % 3))
 
@@ -422,7 +422,7 @@ def test_a_gradient_of_tokens_of_which_a_part_is_cut_off_is_said(cut):
     before, slot = copy.deepcopy(model.state_dict()), Slot(model)
     slot.load(other.state_dict())  # the slope is that of the checkpoint, not of the model's own weights
     found, _ = slot.gradients(slot.prepare(x, torch.arange(16) % 3))
-    assert [note for note in slot.notes if "not the slope" in note] == slot.notes
+    assert [note for note in slot.notes if "measured slope" in note] == slot.notes
     assert bool(slot.notes) == cut
     torch.testing.assert_close(found, input_gradients(other, x, torch.arange(16) % 3))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

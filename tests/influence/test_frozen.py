@@ -82,7 +82,7 @@ def test_the_head_of_a_frozen_backbone_has_the_influence_of_the_closed_form(kind
     found, expected = factors.embed(model, data), closed_form(model, data)
     np.testing.assert_allclose(found @ found.T, expected, atol=1e-5 * np.abs(expected).max())
     assert set(factors.blocks) == {"head.weight", "head.bias"}
-    left_out = [note for note in factors.report.notes if "no gradient to backbone" in note]
+    left_out = [note for note in factors.report.notes if "no gradient with respect to backbone" in note]
     assert bool(left_out) == (layers != ["head"])
     assert "head" in factors.report.layers or layers == "*"
 
@@ -90,7 +90,7 @@ def test_the_head_of_a_frozen_backbone_has_the_influence_of_the_closed_form(kind
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_layers_without_any_gradient_are_refused(kind):
     model, data = case(kind)
-    with pytest.raises(HardlookError, match="no gradient to any weight of backbone.0, backbone.2"):
+    with pytest.raises(HardlookError, match="no gradient with respect to any weight of backbone.0, backbone.2"):
         InfluenceFactors.fit(model, data, layers="backbone")
 
 
@@ -109,7 +109,7 @@ def test_a_layer_that_only_later_examples_use_is_kept_and_one_that_none_uses_is_
     factors = InfluenceFactors.fit(model, data, layers=["late", "never", "head"], arnoldi_dim=8, rank=4)
     assert set(factors.blocks) == {"late.weight", "late.bias", "head.weight", "head.bias"}
     assert factors.report.layers == ("late", "head")
-    assert any("no gradient to never" in note for note in factors.report.notes)
+    assert any("no gradient with respect to never" in note for note in factors.report.notes)
 
 
 def test_inputs_made_in_inference_mode_are_copied():

@@ -360,7 +360,7 @@ def test_a_layer_that_loses_its_rule_after_the_fit_is_told_of():
     assert told == []
     factors.embed(model, [(torch.randn(12, 6, 5), y)], note=told.append)
     assert told == [
-        "no fast embedding rule fits linear: the whole model is run again, vectorised over the examples, slower"
+        "no fast embedding rule fits linear: the whole model runs again, vectorised over the examples, which is slower"
     ]
 
 

@@ -22,7 +22,7 @@ def test_torchvision_models_are_built_by_name_without_weights(monkeypatch):
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *a, **k: pytest.fail("it downloads"))
     assert build_model("resnet18", {"num_classes": 4}).fc.out_features == 4
     assert build_model("squeezenet1_0", {"num_classes": 4}).num_classes == 4
-    with pytest.raises(HardlookError, match="nothing is downloaded"):
+    with pytest.raises(HardlookError, match="hardlook downloads nothing"):
         build_model("resnet18", {"weights": "IMAGENET1K_V1"})
     with pytest.raises(HardlookError, match="did you mean .*resnet18"):
         build_model("resnet81")
@@ -104,7 +104,7 @@ def test_the_device_is_chosen_or_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert choose_device().type == "cpu"
-    with pytest.raises(HardlookError, match="'cuda' is not on this machine; found cpu"):
+    with pytest.raises(HardlookError, match="'cuda' is not available on this machine; found cpu"):
         choose_device("cuda")
     with pytest.raises(HardlookError, match="needed auto, cpu, cuda or mps"):
         choose_device("gpu")

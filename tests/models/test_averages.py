@@ -12,7 +12,7 @@ from scoring.audit.errors import HardlookError
 from scoring.models import conversion
 from scoring.models.checkpoint_reader import read_state_dict
 from scoring.models.checkpoints import describe_order, find_checkpoints
-from scoring.models.conversion import contents_told, convert_checkpoint
+from scoring.models.conversion import convert_checkpoint, describe_contents
 
 from ..conftest import hardlook
 from ..nets import Net, Settings, loads, state
@@ -111,10 +111,10 @@ BOTH = [mmengine, composer, composer_inactive, lightning, timm]
 def test_convert_keeps_both_kinds_and_neither_is_taken_for_the_other(tmp_path, in_this_process, written):
     torch.save(written(), tmp_path / "a.pt")
     both = convert_checkpoint(tmp_path / "a.pt", trust=True)
-    assert contents_told(both) == "the trained weights and their average (EMA)"
+    assert describe_contents(both) == "the trained weights and their average (EMA)"
     plain = loads(both, Net(seed=1))  # composer averages no running statistics, and those of all seeds are equal
-    assert "took the plain weights (state_dict), not the EMA (state_dict_ema)" in plain
-    assert "took the EMA weights (state_dict_ema)" in loads(both, Net(seed=2), weights="ema")
+    assert "used the trained weights (state_dict), not the EMA weights (state_dict_ema)" in plain
+    assert "used the EMA weights (state_dict_ema)" in loads(both, Net(seed=2), weights="ema")
     stated = [read_state_dict(both, weights=weights).kind for weights in ("plain", "ema")]
     assert stated == ["plain", "ema"]
 
@@ -130,7 +130,7 @@ def test_convert_takes_the_kind_that_is_asked_for(tmp_path, in_this_process, wri
         with pytest.raises(HardlookError, match="holds no EMA weights"):
             read_state_dict(one, weights="ema")
     else:
-        assert read_state_dict(one).notes == ("only EMA weights are there; took those",)
+        assert read_state_dict(one).notes == ("used the EMA weights, because the file holds no others",)
 
 
 def test_ultralytics_epochs_and_its_last_files_hold_the_average_alone(tmp_path, capsys):
@@ -144,13 +144,19 @@ def test_ultralytics_epochs_and_its_last_files_hold_the_average_alone(tmp_path, 
     half.load_state_dict(Net(seed=1).half().state_dict())
     assert hardlook("convert", tmp_path / "epoch0.pt", tmp_path / "best.pt", "--trust") == 0
     told = capsys.readouterr().out
-    assert "epoch0.safetensors: averaged (EMA) weights; only EMA weights are there (ema); took those" in told
-    assert "best.safetensors: averaged (EMA) weights; only EMA weights are there (model); took those" in told
+    assert (
+        "epoch0.safetensors: averaged (EMA) weights; used the EMA weights (ema), because the file holds no others"
+        in told
+    )
+    assert (
+        "best.safetensors: averaged (EMA) weights; used the EMA weights (model), because the file holds no others"
+        in told
+    )
     for name in ("epoch0", "best"):
         loads(tmp_path / f"{name}.safetensors", half)
         loads(tmp_path / f"{name}.safetensors", half, weights="ema")
     assert hardlook("convert", tmp_path / "epoch0.pt", "--trust", "--weights", "ema") == 0
-    assert "epoch0.safetensors: averaged (EMA) weights; took the EMA weights (ema)\n" in capsys.readouterr().out
+    assert "epoch0.safetensors: averaged (EMA) weights; used the EMA weights (ema)\n" in capsys.readouterr().out
 
 
 def test_the_state_dict_of_an_averaged_model_is_an_average(tmp_path):
@@ -158,7 +164,7 @@ def test_the_state_dict_of_an_averaged_model_is_an_average(tmp_path):
     torch.save(averaged.state_dict(), tmp_path / "flat.pt")
     torch.save({"model": averaged.state_dict(), "epoch": 3}, tmp_path / "held.pt")
     for name in ("flat", "held"):
-        assert "only EMA weights are there" in loads(tmp_path / f"{name}.pt", Net(seed=1))[0]
+        assert "because the file holds no others" in loads(tmp_path / f"{name}.pt", Net(seed=1))[0]
         loads(tmp_path / f"{name}.pt", Net(seed=1), weights="ema")
         assert read_state_dict(tmp_path / f"{name}.pt").kind == "ema"
 
@@ -189,7 +195,7 @@ def test_two_state_dicts_that_mean_the_same_are_not_guessed_at(tmp_path):
     torch.save({"model": state(1), "net": state(1)}, tmp_path / "b.pt")
     loads(tmp_path / "b.pt", Net(seed=1))
     torch.save({"model": state(1), "best_model": state(2)}, tmp_path / "c.pt")
-    assert loads(tmp_path / "c.pt", Net(seed=1)) == ("took model, not best_model",)
+    assert loads(tmp_path / "c.pt", Net(seed=1)) == ("used model, not best_model",)
 
 
 def test_which_weights_are_audited_is_printed_and_recorded(tmp_path, capsys):
@@ -209,12 +215,14 @@ def test_which_weights_are_audited_is_printed_and_recorded(tmp_path, capsys):
         assert told in capsys.readouterr().out
         record = json.loads(Audit.open(folder).run().record_path.read_text())
         taken = (
-            ["took the EMA weights (ema)"] if averaged else ["took the plain weights (state_dict), not the EMA (ema)"]
+            ["used the EMA weights (ema)"]
+            if averaged
+            else ["used the trained weights (state_dict), not the EMA weights (ema)"]
         )
         assert record["notes"]["checkpoints"] == taken
         assert {each["weights"] for each in record["checkpoints"]} == {kind}
     assert hardlook("train", folder, "--overwrite") == 1
-    assert "averaged = true, but hardlook train keeps the trained weights" in capsys.readouterr().err
+    assert "averaged = true, but hardlook train saves the trained weights" in capsys.readouterr().err
 
 
 def test_weights_that_are_told_apart_only_when_they_are_loaded_are_recorded_too(tmp_path, capsys):
@@ -226,7 +234,7 @@ def test_weights_that_are_told_apart_only_when_they_are_loaded_are_recorded_too(
     for _ in range(2):  # the second time nothing is computed anew
         assert hardlook("score", folder, "--only", "grand", "--anyway", "--device", "cpu") == 0
         assert (
-            "note: checkpoints: took the plain weights (under 'net.'), not the EMA (under 'ema.')"
+            "note: checkpoints: used the trained weights (under 'net.'), not the EMA weights (under 'ema.')"
             in capsys.readouterr().out
         )
 
@@ -247,7 +255,7 @@ def test_a_list_of_globs_is_scored_like_one_glob(tmp_path, capsys):
     config = folder / "audit.toml"
     config.write_text(config.read_text().replace('"checkpoints/*.pt"', '["checkpoints/*.pt", "early/*.pt"]'))
     assert hardlook("score", folder, "--only", "grand", "--anyway", "--device", "cpu") == 0
-    assert "3 checkpoints in the order of the epoch stored inside: epoch-1.pt" in capsys.readouterr().out
+    assert "3 checkpoints in the order of the epoch stored in the files: epoch-1.pt" in capsys.readouterr().out
     record = Audit.open(folder).run().record()
     assert [each["path"] for each in record["checkpoints"]] == [
         "early/epoch-1.pt",

@@ -79,7 +79,7 @@ def test_a_quantised_model_of_transformers_says_so_in_its_config(tmp_path):
     refuses(folder, "holds a quantised model .gptq.; needed plain weights")
     (folder / "config.json").write_text(json.dumps({"model_type": "vit"}))
     loads(folder, Net(seed=1))
-    with pytest.raises(HardlookError, match="name it in audit.toml as it is, or convert the file inside"):
+    with pytest.raises(HardlookError, match="name the folder in audit.toml, or convert the file in it"):
         convert_checkpoint(folder, trust=True)
 
 

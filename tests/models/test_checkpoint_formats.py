@@ -39,7 +39,7 @@ def test_safetensors_whose_header_begins_like_a_pickle_keep_their_weights_and_th
     loads(path, model, torch.nn.Linear(4, 3))
     assert read_state_dict(path).epoch == 12
     assert format_of(path) == "safetensors"
-    with pytest.raises(HardlookError, match="is safetensors already.*name it in audit.toml"):
+    with pytest.raises(HardlookError, match="is a safetensors file already.*name it in audit.toml"):
         convert_checkpoint(path, tmp_path / "out.safetensors", trust=True)
 
 

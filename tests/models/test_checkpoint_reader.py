@@ -72,7 +72,7 @@ def test_what_a_training_module_keeps_beside_the_model_is_left_out_with_a_note(t
         {**{f"model.{k}": v for k, v in state(1).items()}, "criterion.weight": torch.ones(3)},
         tmp_path / "a.pt",
     )
-    assert loads(tmp_path / "a.pt", Net(seed=1)) == ("left out what is not under 'model.': 'criterion.weight'",)
+    assert loads(tmp_path / "a.pt", Net(seed=1)) == ("ignored keys outside 'model.': 'criterion.weight'",)
 
 
 def test_weights_that_are_there_twice_are_not_guessed_at(tmp_path):
@@ -87,8 +87,10 @@ def test_weights_that_are_there_twice_are_not_guessed_at(tmp_path):
 def test_plain_weights_go_before_their_average_unless_asked(tmp_path, plain, ema):
     averaged = torch.optim.swa_utils.AveragedModel(Net(seed=2))
     torch.save({ema: averaged.state_dict(), plain: state(1), "epoch": 1}, tmp_path / "a.pt")
-    assert loads(tmp_path / "a.pt", Net(seed=1)) == (f"took the plain weights ({plain}), not the EMA ({ema})",)
-    assert loads(tmp_path / "a.pt", Net(seed=2), weights="ema") == (f"took the EMA weights ({ema})",)
+    assert loads(tmp_path / "a.pt", Net(seed=1)) == (
+        f"used the trained weights ({plain}), not the EMA weights ({ema})",
+    )
+    assert loads(tmp_path / "a.pt", Net(seed=2), weights="ema") == (f"used the EMA weights ({ema})",)
 
 
 def test_averages_under_a_prefix_are_told_apart_too(tmp_path):
@@ -102,22 +104,24 @@ def test_averages_under_a_prefix_are_told_apart_too(tmp_path):
         tmp_path / "a.ckpt",
     )
     assert loads(tmp_path / "a.ckpt", Net(seed=1)) == (
-        "took the plain weights (under 'model.'), not the EMA (under 'ema_model.')",
+        "used the trained weights (under 'model.'), not the EMA weights (under 'ema_model.')",
     )
 
 
 def test_averages_under_a_prefix_are_taken_when_asked(tmp_path):
     flat = {**{f"ema.{k}": v for k, v in state(2).items()}, **state(1)}
     torch.save(flat, tmp_path / "a.pt")
-    assert "EMA (under 'ema.')" in loads(tmp_path / "a.pt", Net(seed=1))[0]
-    assert loads(tmp_path / "a.pt", Net(seed=2), weights="ema") == ("took the EMA weights (under 'ema.')",)
+    assert "EMA weights (under 'ema.')" in loads(tmp_path / "a.pt", Net(seed=1))[0]
+    assert loads(tmp_path / "a.pt", Net(seed=2), weights="ema") == ("used the EMA weights (under 'ema.')",)
 
 
 def test_a_file_with_averages_alone_gives_them_with_a_note_and_one_without_refuses(tmp_path):
     torch.save({"ema": {"module": state(1)}}, tmp_path / "ema.pt")
     torch.save({"model": state(1)}, tmp_path / "plain.pt")
     torch.save(state(1), tmp_path / "flat.pt")
-    assert loads(tmp_path / "ema.pt", Net(seed=1)) == ("only EMA weights are there (ema.module); took those",)
+    assert loads(tmp_path / "ema.pt", Net(seed=1)) == (
+        "used the EMA weights (ema.module), because the file holds no others",
+    )
     for name in ("plain", "flat"):
         with pytest.raises(HardlookError, match="holds no EMA weights"):
             loads(tmp_path / f"{name}.pt", Net(seed=1), weights="ema")

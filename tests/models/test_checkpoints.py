@@ -76,9 +76,9 @@ def test_lightning_checkpoints_load_in_the_order_of_their_epochs(tmp_path, light
     module = lightning_run({"lr": 0.1})
     found = find_checkpoints("*.ckpt", tmp_path)
     assert [(c.path.name, c.epoch, c.step) for c in found] == [(f"epoch={e}.ckpt", e, 2 * e + 2) for e in range(3)]
-    assert found[0].order == "the epoch stored inside"
+    assert found[0].order == "the epoch stored in the files"
     notes = loads(found[-1].path, module.model)
-    assert notes == ("left out what is not under 'model.': 'loss.weight'",)
+    assert notes == ("ignored keys outside 'model.': 'loss.weight'",)
 
 
 def test_lightnings_averaged_weights_are_not_taken_for_the_plain_ones(tmp_path, lightning_run):
@@ -145,7 +145,7 @@ def refuses_what_does_not_fit(kind, config, folder):
     name = next(name for name in given if "query.weight" in name or "q_proj.weight" in name)
     changes = {
         "lacks 1 of the": {k: v for k, v in given.items() if k != name},
-        "keys that the model does not: 'extra'": {**given, "extra": torch.ones(1)},
+        "keys that the model does not have: 'extra'": {**given, "extra": torch.ones(1)},
         "needs 3": {**given, "classifier.weight": torch.ones(9, 8), "classifier.bias": torch.ones(9)},
     }
     for said, tensors in changes.items():
@@ -204,8 +204,8 @@ def test_order_is_what_is_stored_inside_else_what_the_names_say(tmp_path):
     found = find_checkpoints("*.pt", tmp_path)
     assert [c.path.stem for c in found] == ["b", "a", "c"]
     assert describe_order(found) == (
-        "3 checkpoints in the order of the epoch stored inside: b.pt (epoch 9), a.pt (epoch 10), "
-        "c.pt (epoch 11); the trained weights (not averaged); the names would give another order"
+        "3 checkpoints in the order of the epoch stored in the files: b.pt (epoch 9), a.pt (epoch 10), c.pt (epoch "
+        "11); the trained weights (not averaged); the file names would give another order"
     )
 
 
@@ -218,10 +218,10 @@ def test_order_is_what_is_stored_inside_else_what_the_names_say(tmp_path):
                 {"epoch": 0, "global_step": 10},
                 {"epoch": 0, "global_step": 5},
             ],
-            "the epoch and step stored inside",
+            "the epoch and step stored in the files",
         ),
-        ([{"step": 30}, {"step": 20}, {"step": 10}], "the step stored inside"),
-        ([{"meta": {"epoch": 3}}, {"meta": {"epoch": 2}}, {"meta": {"epoch": 1}}], "the epoch stored inside"),
+        ([{"step": 30}, {"step": 20}, {"step": 10}], "the step stored in the files"),
+        ([{"meta": {"epoch": 3}}, {"meta": {"epoch": 2}}, {"meta": {"epoch": 1}}], "the epoch stored in the files"),
     ],
 )
 def test_whatever_tells_checkpoints_apart_orders_them(tmp_path, contents, order):
@@ -234,9 +234,9 @@ def test_whatever_tells_checkpoints_apart_orders_them(tmp_path, contents, order)
 @pytest.mark.parametrize(
     "names, order",
     [
-        (["epoch9", "epoch10", "epoch100"], "the epoch in their names"),
-        (["loss=0.9-epoch=01", "loss=0.5-epoch=02", "loss=0.7-epoch=03"], "the epoch in their names"),
-        (["step_900", "step_1000"], "the step in their names"),
+        (["epoch9", "epoch10", "epoch100"], "the epoch in the file names"),
+        (["loss=0.9-epoch=01", "loss=0.5-epoch=02", "loss=0.7-epoch=03"], "the epoch in the file names"),
+        (["step_900", "step_1000"], "the step in the file names"),
         (["w9", "w10"], "their names"),
     ],
 )
@@ -275,7 +275,7 @@ def test_patterns_that_match_nothing_or_something_else_are_refused(tmp_path):
     (tmp_path / "log.csv").write_text("epoch,loss\n")
     with pytest.raises(HardlookError, match=r"'\*.ckpt' matches nothing in .*holds a.pt, log.csv.*hardlook train"):
         find_checkpoints("*.ckpt", tmp_path)
-    with pytest.raises(HardlookError, match="log.csv, which is no checkpoint.*narrow the pattern"):
+    with pytest.raises(HardlookError, match="log.csv, which is not a checkpoint.*narrow the pattern"):
         find_checkpoints("*", tmp_path)
     save_file(state(2), tmp_path / "model-00001-of-00002.safetensors")
     with pytest.raises(HardlookError, match="one part of a sharded checkpoint"):

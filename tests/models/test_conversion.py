@@ -118,7 +118,7 @@ def test_conversion_takes_objects_apart_without_building_them(tmp_path):
 def test_conversion_never_overwrites_a_file_that_it_did_not_write(tmp_path):
     torch.save({"model": Net(seed=1), "epoch": 1}, tmp_path / "a.pt")
     save_file(state(2), tmp_path / "a.safetensors")
-    with pytest.raises(HardlookError, match="a.safetensors is there already"):
+    with pytest.raises(HardlookError, match="a.safetensors already exists"):
         convert_checkpoint(tmp_path / "a.pt", trust=True)
     assert torch.equal(read_state_dict(tmp_path / "a.safetensors").tensors["head.bias"], state(2)["head.bias"])
 

@@ -120,7 +120,7 @@ def test_predictions_and_scores_are_those_of_the_logits(tmp_path, capsys, plain,
     words = {
         "log_probabilities": "outputs are log-probabilities",
         "probabilities": "outputs are probabilities",
-        "sigmoid": "outputs are sigmoids",
+        "sigmoid": "outputs are one sigmoid per class",
     }[kind]
     assert f"check: warning: the model's {words}" in printed
     assert f"note: predictions: the model's {words}" in printed
@@ -165,7 +165,7 @@ def test_a_tuple_whose_second_item_holds_the_logits(tmp_path, plain):
 
 def test_of_two_tensors_that_may_be_the_logits_the_choice_is_said(tmp_path):
     run = scored(tmp_path / "audit", "z = self.net(x); return z, -z")
-    assert "the model returns 2 tensors of one number per class" in run.record()["notes"]["checkpoints"][0]
+    assert "the model returns 2 tensors with one number per class" in run.record()["notes"]["checkpoints"][0]
 
 
 def test_another_kind_in_audit_toml_is_refused(tmp_path, capsys):
@@ -245,6 +245,6 @@ def test_the_choice_among_several_outputs_is_said_by_check_and_again_by_score(re
         text.replace("return nn.Sequential(", "return Net(").replace("\n\ndef net", f"\n\n{net}\n\n\ndef net")
     )
     hardlook("check", folder)
-    assert "2 tensors of one number per class" in capsys.readouterr().out
+    assert "2 tensors with one number per class" in capsys.readouterr().out
     assert hardlook("score", folder, "--anyway", "--only", "uncertainty") == 0
-    assert "2 tensors of one number per class" in str(Audit.open(folder).run().record()["notes"])
+    assert "2 tensors with one number per class" in str(Audit.open(folder).run().record()["notes"])

@@ -44,12 +44,13 @@ def test_a_module_that_reads_its_version_while_it_loads_gets_the_one_it_writes(t
 def test_a_missing_key_names_file_key_and_what_is_needed():
     said = refused(lambda t: t.update(classifier=t.pop("head.weight")))
     assert said.startswith(
-        "runs/a.pt lacks 1 of the 9 keys that the model needs: 'head.weight' (3, 5); it has instead 'classifier'"
+        "runs/a.pt lacks 1 of the 9 keys that the model needs: 'head.weight' (3, 5); it has these keys instead: "
+        "'classifier'"
     )
 
 
 def test_an_unexpected_key_names_it():
-    assert "runs/a.pt has 1 keys that the model does not: 'extra.weight'" in refused(
+    assert "runs/a.pt has 1 keys that the model does not have: 'extra.weight'" in refused(
         lambda t: t.update({"extra.weight": torch.ones(1)})
     )
 
@@ -65,8 +66,8 @@ def test_a_wrong_class_count_has_its_own_message():
 
     said = refused(ten, n_classes=3)
     assert said.startswith(
-        "runs/a.pt: its output layer (key 'head.weight') has 10 classes, the model built here needs "
-        "3, and audit.toml lists 3"
+        "runs/a.pt: its output layer (key 'head.weight') has 10 classes, the model built here needs 3, and "
+        "audit.toml lists 3"
     )
 
 
@@ -164,13 +165,13 @@ def test_a_layer_that_stays_as_the_factory_made_it_is_an_error():
         match="cannot fill 2 parameters .*own state_dict.. leaves out: 'body.weight', 'body.bias'",
     ):
         load_into(Forgetful(), Forgetful(seed=1).state_dict())
-    with pytest.raises(HardlookError, match="Deaf did not take the weights of 'body.weight'"):
+    with pytest.raises(HardlookError, match="Deaf did not keep the weights of 'body.weight'"):
         load_into(Deaf(), Net(seed=1).state_dict())
 
 
 def test_audited_models_look_that_every_layer_was_taken(tmp_path):
     torch.save(Net(seed=1).state_dict(), tmp_path / "a.pt")
-    with pytest.raises(HardlookError, match="Deaf did not take the weights of 'body.weight'"):
+    with pytest.raises(HardlookError, match="Deaf did not keep the weights of 'body.weight'"):
         AuditedModel(Deaf(), n_classes=3).at(tmp_path / "a.pt")
 
 
@@ -203,7 +204,7 @@ def test_nested_wrappers_fill_every_layer(wrap):
 
 def test_one_layer_with_and_without_a_wrapper_must_be_one(tmp_path):
     twice = {**Net(seed=1).state_dict(), "_orig_mod.body.weight": Net(seed=2).state_dict()["body.weight"]}
-    with pytest.raises(HardlookError, match="holds 'body.weight' twice, with and without the name of a wrapper"):
+    with pytest.raises(HardlookError, match="holds 'body.weight' twice, with and without a wrapper's prefix"):
         load_into(Net(), twice)
     load_into(model := Net(), {**twice, "_orig_mod.body.weight": twice["body.weight"]})
     assert equal(model, Net(seed=1))

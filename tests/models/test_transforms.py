@@ -1,4 +1,4 @@
-"""The evaluation transform: from pictures, arrays and vectors to what the model sees."""
+"""The evaluation transform: from images, arrays and vectors to what the model sees."""
 
 import numpy as np
 import pytest
@@ -72,7 +72,7 @@ def test_vectors_pass_and_are_normalised_per_element():
     assert torch.equal(load_transform({"mean": [1, 2], "std": 2}, ".")([3.0, 2.0]), torch.tensor([1.0, 0.0]))
     series = np.zeros((2, 50), np.float32)
     assert load_transform(None, ".", "vector")(series).shape == (2, 50)
-    with pytest.raises(HardlookError, match="needed a picture"):
+    with pytest.raises(HardlookError, match="needed an image"):
         load_transform({"resize": 4}, ".")(np.zeros(3))
 
 

@@ -72,7 +72,7 @@ def test_batches_of_one_and_a_subset_that_lacks_classes_are_scored(sample_copy):
         (("--n-slices", "0"), "needed between 1 and 120"),
         (("--method", "rule", "--max-accuracy", "2"), "accuracy between 0 and 1"),
         (("--method", "rule", "--branching", "1"), "at least 2 branches"),
-        (("--name", "a/b"), "cannot name a slicing"),
+        (("--name", "a/b"), "cannot be the name of a slicing"),
     ],
 )
 def test_bad_settings_of_slices_are_refused_and_nothing_is_written(sample_copy, capsys, options, message):
@@ -100,7 +100,7 @@ def test_a_test_set_without_errors_has_no_slice_and_is_told_so(sample_copy, caps
     monkeypatch.setattr(slicing_run, "embedded", all_correct)
     assert hardlook("slice", sample_copy, "--method", "rule", "--name", "none") == 0
     said = capsys.readouterr().out
-    assert "0 slices" in said and "the model makes no error on them" in said
+    assert "0 slices" in said and "the model makes no error on these examples" in said
 
 
 def test_a_rule_that_nothing_satisfies_is_told_what_to_change(sample_copy, capsys, no_map):
@@ -148,7 +148,7 @@ def nothing_is_written(folder):
 def test_dropout_as_a_function_is_refused_by_influence_even_where_the_check_is_overruled(small, capsys):
     spoil(small, "return self.net(nn.functional.dropout(x, 0.5))")
     assert hardlook("score", small, *INFLUENCE) == 1
-    assert "keeps dropping" in capsys.readouterr().err
+    assert "functional dropout stays active" in capsys.readouterr().err
     assert hardlook("score", small, *INFLUENCE, "--anyway") == 1
     said = capsys.readouterr().err
     assert "different outputs for the same inputs in eval mode" in said and nothing_is_written(small)

@@ -66,7 +66,7 @@ expected_accuracy = 0.95
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory):
-    """120 small pictures of three colours."""
+    """120 small images of three colours."""
     folder = tmp_path_factory.mktemp("colours")
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 120)
@@ -100,10 +100,10 @@ def test_a_sound_run_passes_and_its_inputs_are_kept_as_a_picture(colours):
 @pytest.mark.parametrize(
     ("transform", "named"),
     [
-        ("bgr", "BGR for RGB"),
+        ("bgr", "BGR instead of RGB"),
         ("no_255", "the division by 255 is missing before the normalisation \\(ImageNet's\\)"),
         ("unnormalised", "normalisation is missing \\(ImageNet's\\)"),
-        ("twice", "normalisation is one too many \\(ImageNet's\\)"),
+        ("twice", "normalisation is applied but was not used in training \\(ImageNet's\\)"),
         ("raw", "/255 and normalisation are missing \\(ImageNet's\\)"),
     ],
 )
@@ -130,12 +130,12 @@ def findings_with_rotated_labels(colours):
 
 
 def test_random_augmentation_is_refused(colours):
-    with pytest.raises(HardlookError, match="read twice differs.*augments at random"):
+    with pytest.raises(HardlookError, match="differs between two reads.*augments at random"):
         refuse_errors(findings(colours, "jitter"))
 
 
 def test_inputs_that_are_not_finite_are_refused(colours):
-    with pytest.raises(HardlookError, match="inputs of 120 of 120 examples hold NaN"):
+    with pytest.raises(HardlookError, match="inputs of 120 of 120 examples contain NaN"):
         refuse_errors(findings(colours, "nan"))
 
 
@@ -149,7 +149,7 @@ def test_a_text_model_that_attends_to_padding_is_warned_of():
     from types import SimpleNamespace
 
     from scoring.models import AuditedModel
-    from scoring.pipeline.check import unmasked
+    from scoring.pipeline.check import padding_attention
 
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
@@ -172,7 +172,7 @@ def test_a_text_model_that_attends_to_padding_is_warned_of():
 
     context = SimpleNamespace(model=Audited(net, n_classes=3), checkpoints=[None])
     logits = torch.from_numpy(context.model.predict(ids)[0])
-    (finding,) = unmasked(context, ids, logits)
+    (finding,) = padding_attention(context, ids, logits)
     assert finding.level == "warning" and "attends to padding: with attention_mask = (ids != 0)" in finding.text
     full = torch.randint(1, 30, (9, 6))
-    assert unmasked(context, full, torch.from_numpy(context.model.predict(full)[0])) == []
+    assert padding_attention(context, full, torch.from_numpy(context.model.predict(full)[0])) == []

@@ -113,12 +113,15 @@ def test_probabilities_of_zero_and_of_rounding_stay_finite(tmp_path):
 
 
 BAD = {
-    "unknown ids": (lambda f: f.assign(example_id=["nobody", *f["example_id"][1:]]), "no usable example .*'nobody'"),
+    "unknown ids": (
+        lambda f: f.assign(example_id=["nobody", *f["example_id"][1:]]),
+        "not readable examples .*'nobody'",
+    ),
     "duplicates": (lambda f: pd.concat([f, f.iloc[:2]]), "more than once .2 such ids"),
     "empty id": (lambda f: f.assign(example_id=["", *f["example_id"][1:]]), "row 1 has no example_id"),
     "a class too few": (lambda f: f.drop(columns="3"), "no column of probabilities for class '3'"),
     "not summing to 1": (lambda f: f.assign(**{"0": f["0"] + 0.5}), "and sum to 1.5 .380 such rows"),
-    "logits": (lambda f: f.assign(**{"0": f["0"] - 3, "1": f["1"] + 3}), "a softmax first"),
+    "logits": (lambda f: f.assign(**{"0": f["0"] - 3, "1": f["1"] + 3}), "apply a softmax"),
     "NaN": (lambda f: f.assign(**{"4": [np.nan, *f["4"][1:]]}), "has 4 = .* .1 such rows.; needed a number"),
     "words": (lambda f: f.assign(**{"4": "high"}), "has 4 = 'high'"),
     "no id column": (lambda f: f.drop(columns="example_id"), "has no column 'example_id'"),
@@ -170,7 +173,7 @@ def test_a_run_with_a_model_is_never_replaced(sample_copy, tmp_path, capsys):
     audit = Audit.open(sample_copy)
     predictions(audit).to_csv(tmp_path / "p.csv", index=False)
     assert hardlook("import-predictions", sample_copy, tmp_path / "p.csv", "--run", "main", "--overwrite") == 1
-    assert "[run.main] with a model of its own" in capsys.readouterr().err
+    assert "[run.main] with its own model" in capsys.readouterr().err
     assert hardlook("import-predictions", sample_copy, tmp_path / "p.csv", "--run", "../x") == 1
     assert hardlook("import-predictions", sample_copy, tmp_path / "none.csv") == 1
 
@@ -186,5 +189,5 @@ def test_a_killed_import_leaves_no_run(audit, tmp_path, monkeypatch):
 
 def test_without_classes_the_message_says_so(tmp_path):
     pd.DataFrame({"example_id": ["a"], "x": [1.0]}).to_csv(tmp_path / "p.csv", index=False)
-    with pytest.raises(HardlookError, match="names no classes"):
+    with pytest.raises(HardlookError, match="has no classes"):
         read_predictions(tmp_path / "p.csv", [])

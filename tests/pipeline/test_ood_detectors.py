@@ -89,7 +89,7 @@ def test_quadratic_detectors_are_fitted_on_five_thousand_and_say_so():
     train = np.random.default_rng(2).normal(size=(MOST + 50, 2))
     found = dict(baseline_scores(train, train[:5], detectors=("KDE", "Gaussian"), say=said.append))
     assert set(found) == {"KDE", "Gaussian"} and len(said) == 1
-    assert "KDE is quadratic" in said[0] and "fitted on 5,000 of 5,050" in said[0]
+    assert "KDE has quadratic cost" in said[0] and "fitted on a random subset of 5,000 of 5,050" in said[0]
 
 
 def test_the_command_prints_each_score_and_keeps_the_table(sample_copy, capsys):

@@ -51,7 +51,7 @@ def test_where_no_class_shows_twice_it_says_that_it_was_not_tested():
     labels = np.arange(30)
     winner, untested = found((labels * 7 + 3) % 30, labels, 30)
     assert winner is None or not winner.sure
-    assert "not tested" in untested and "0 of 30" in untested
+    assert "not arbitrary permutations" in untested and "0 of 30" in untested
 
 
 def test_the_order_of_image_folder_is_known_by_name_and_needs_few_examples():
@@ -84,7 +84,8 @@ def test_an_advantage_that_may_be_chance_is_said_with_its_numbers():
     remedied = np.arange(20) < 15
     winner = best_remedy([Remedy("undo it", remedied)], right)
     assert (
-        not winner.sure and "75.0% with that undone; with 20 examples this may be chance, p = 0.12" in winner.sentence()
+        not winner.sure
+        and "75.0% with this corrected; with only 20 examples this may be chance, p = 0.12" in winner.sentence()
     )
     assert best_remedy([Remedy("undo it", right)], right) is None
 

@@ -30,4 +30,4 @@ def test_shards_on_ray_give_the_same_files_as_in_this_process(sample_copy, monke
 def test_a_cluster_that_does_not_answer_is_one_message(sample_copy, capsys):
     assert hardlook("score", sample_copy, "--ray", "nowhere") == 1
     shown = capsys.readouterr().err
-    assert "no Ray answers at 'nowhere'" in shown and "Traceback" not in shown
+    assert "no Ray cluster answers at 'nowhere'" in shown and "Traceback" not in shown

@@ -15,7 +15,7 @@ from scoring.pipeline.retraining.holdout import measure_irreducible
 from scoring.pipeline.retraining.second_split import measure_second_split
 from scoring.pipeline.retraining.self_supervised import train_without_labels
 from scoring.pipeline.retraining.ssl_objectives import barlow_loss, fixed_views, shifted
-from scoring.pipeline.retraining.subset_training import Retraining, dealt
+from scoring.pipeline.retraining.subset_training import Retraining, assign_folds
 from scoring.pipeline.shards import Context
 from scoring.training.dynamics import read_dynamics
 
@@ -51,19 +51,19 @@ def stops_after(many):
 def test_folds_follow_from_the_content_and_spread_the_classes():
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"label": rng.choice(["a", "b", "c"], 90), "fingerprint": [f"f{i // 2}" for i in range(90)]})
-    fold = dealt(table, 5, seed=3)
+    fold = assign_folds(table, 5, seed=3)
     assert (fold[::2] == fold[1::2]).all()  # duplicates share a fold
     order = rng.permutation(45)
     pairs = np.ravel(np.column_stack([2 * order, 2 * order + 1]))
-    shuffled = dealt(table.iloc[pairs].reset_index(drop=True), 5, seed=3)
+    shuffled = assign_folds(table.iloc[pairs].reset_index(drop=True), 5, seed=3)
     assert (shuffled[::2] == shuffled[1::2]).all()
     single = table.drop_duplicates("fingerprint").reset_index(drop=True)
-    counts = pd.crosstab(single["label"], dealt(single, 5, seed=3))
+    counts = pd.crosstab(single["label"], assign_folds(single, 5, seed=3))
     assert (counts.max(axis=1) - counts.min(axis=1) <= 1).all()
-    np.testing.assert_array_equal(dealt(single, 5, 3)[order], dealt(single.iloc[order], 5, 3))
-    assert (dealt(single, 5, 3) != dealt(single, 5, 4)).any()
+    np.testing.assert_array_equal(assign_folds(single, 5, 3)[order], assign_folds(single.iloc[order], 5, 3))
+    assert (assign_folds(single, 5, 3) != assign_folds(single, 5, 4)).any()
     with pytest.raises(HardlookError, match="1 folds"):
-        dealt(single, 1, 0)
+        assign_folds(single, 1, 0)
 
 
 def test_each_example_is_judged_by_a_model_that_was_not_trained_on_it(sample_copy, monkeypatch):
@@ -171,7 +171,7 @@ def test_irreducible_losses_are_those_of_the_given_weights_and_of_the_other_fold
     own = pd.DataFrame(p, index=ids, columns=context.audit.classes)
     expected = [-np.log(own.loc[i, label]) for i, label in zip(table["example_id"], table["label"], strict=True)]
     np.testing.assert_allclose(table["loss"], expected, rtol=1e-5)
-    with pytest.raises(HardlookError, match="needed test or folds"):
+    with pytest.raises(HardlookError, match="needed test, folds"):
         measure_irreducible(context, source="weights")
 
 

@@ -224,7 +224,7 @@ def test_the_file_carries_what_a_page_needs(scored_sample):
 
 
 def test_an_unknown_setting_lists_the_known_ones(scored_sample):
-    with pytest.raises(HardlookError, match="vog has no setting 'bach'; there are batch_size"):
+    with pytest.raises(HardlookError, match="vog has no setting 'bach'; available: batch_size"):
         rescore(scored_sample, ["vog"], settings={"vog": {"bach": 3}})
 
 
@@ -232,5 +232,5 @@ def test_a_run_without_a_readable_example_says_so(scored_sample):
     audit = Audit.open(scored_sample)
     context = Context(audit, audit.run(), device="cpu")
     context.examples = context.examples.head(0)
-    with pytest.raises(HardlookError, match="run 'main' has no example that can be read"):
+    with pytest.raises(HardlookError, match="run 'main' has no readable example"):
         predict(context)

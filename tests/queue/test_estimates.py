@@ -269,7 +269,7 @@ def test_blind_controls_reach_the_goal_and_say_so(audited):
     bought = effort(audit, audit.run(), log)
     assert bought.counted == needed
     assert bought.remaining.high < bought.allowed and bought.reached
-    assert "you may stop" in bought.sentence
+    assert "you can stop" in bought.sentence
     assert bought.history["high"].is_monotonic_decreasing
 
 
@@ -277,7 +277,7 @@ def test_too_few_controls_certify_nothing(audited):
     audit, log, _, rows = audited
     decide(log, [(*row, False) for row in rows[:20]])
     bought = effort(audit, audit.run(), log)
-    assert not bought.reached and "20 controls say little" in bought.sentence
+    assert not bought.reached and "20 controls are few" in bought.sentence
 
 
 def test_unblinded_controls_certify_nothing(audited):
@@ -298,7 +298,7 @@ def test_of_controls_read_both_ways_the_blind_ones_alone_make_the_rate(audited):
     assert (bought.counted, bought.unblinded, bought.waiting) == (half, len(rows) - half, len(rows) - half)
     expected, _, _ = rate_of_strata(*_strata_of(audit, rows, half))
     assert bought.rate.value == pytest.approx(float(expected)) and not bought.reached
-    assert f"{len(rows) - half:,} controls were decided with the model's opinion on screen" in bought.sentence
+    assert f"{len(rows) - half:,} controls were decided with the model's output on screen" in bought.sentence
     decide(log, [(*row, True) for row in rows[half:-1]], reviewer="ben", first=2000)
     again = effort(audit, audit.run(), log)
     assert again.counted == len(rows) - 1, "a second reader's blind answer counts"

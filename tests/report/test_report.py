@@ -22,7 +22,7 @@ from ..conftest import hardlook
 EVIL = '<script>alert("x")</script><img src=http://evil.example/x>\u202e &amp;'
 SECTIONS = (
     "Overview",
-    "What the effort has bought",
+    "Review effort and what it found",
     "Grids",
     "Error per decile",
     "Slices and their opponents",
@@ -153,9 +153,9 @@ def test_no_list_holds_what_is_read_blind_or_waits_for_a_second_reader(sample_co
         )
         text = render(audit, run, log)
         assert hidden_from_readers(audit, log).keys() == rows | set(waiting)
-    assert len(before) > 40 and not before & rows and "until their first verdict" in text
+    assert len(before) > 40 and not before & rows and "until the first verdict" in text
     assert len(waiting) == 2 and set(settled) <= captions(text) and not captions(text) & (rows | set(waiting))
-    assert "2 answers wait for a second reader" in text
+    assert "2 decisions wait for a second reviewer" in text
 
 
 def captions(text):
@@ -183,7 +183,7 @@ def test_the_effect_of_a_refit_is_told_group_by_group(sample_copy):
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
         text = render(audit, audit.run(), log)
     part = text[text.index(">Effect of the corrections</h2>") : text.index(">How everything was computed</h2>")]
-    assert "9 training labels changed" in part and f"judged on {found['judged_on']['examples']:,}" in part
+    assert "9 training labels changed" in part and f"evaluated on {found['judged_on']['examples']:,}" in part
     assert found["placebo"] in part and part.count("<tr>") == 1 + min(len(rows), 60)
     for row in rows[:60]:
         figures = [share(row[name]) for name in ("original", "reviewed", "placebo")]
@@ -195,8 +195,8 @@ def test_the_report_loads_no_torch(scored_sample, tmp_path):
     import subprocess
 
     code = (
-        "import sys; from scoring.cli import main; main(sys.argv[1:]); "
-        "sys.exit(any(name in sys.modules for name in ('torch', 'ray', 'umap', 'dashboard')))"
+        "import sys; from scoring.cli import main; main(sys.argv[1:]); sys.exit(any(name in sys.modules for name in "
+        "('torch', 'ray', 'umap', 'dashboard')))"
     )
     done = subprocess.run([sys.executable, "-c", code, "report", str(scored_sample), "-o", str(tmp_path / "r.html")])
     assert done.returncode == 0

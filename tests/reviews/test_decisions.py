@@ -298,6 +298,6 @@ def test_a_table_that_follows_the_log_is_the_table_made_at_once(log, rule):
     table.rule = lambda part, stands: redone.append(len(part)) or rule(part, stands)
     for end in [0, 1, 2, *range(100, len(events) + 1, 7)]:
         so_far = events[:end]
-        stands = decisions.standing(so_far)
+        stands = decisions.not_undone(so_far)
         pd.testing.assert_frame_equal(table.follow(so_far, stands), rule(so_far, stands))
     assert max(redone[-3:]) < len(events) / 2, "only the examples that something happened to were derived again"

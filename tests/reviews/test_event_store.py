@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from scoring.audit.errors import HardlookError
 from scoring.queue import locks
-from scoring.queue.assignments import assignees, assigning
+from scoring.queue.assignments import assignees, assignment_events
 from scoring.reviews import Event, ReviewLog, event_store
 from scoring.reviews.event_store import LogUnavailable
 
@@ -104,7 +104,7 @@ def test_a_log_of_the_first_schema_opens_and_keeps_every_event(log_url):
             assert log.events()["assignee"].isna().all() and log.events()["evidence"][0] == {"rank": 1}
             assert log.decisions()["example_id"].tolist() == ["a.png"]
     with ReviewLog.open(log_url, "digits") as log:
-        log.append(assigning({"b.png": "ben"}, "lea", "lea 1"))
+        log.append(assignment_events({"b.png": "ben"}, "lea", "lea 1"))
         assert assignees(log) == {"b.png": ("ben",)}
         assert locks.claim(log, ["b.png"], "ben", datetime.now(UTC), 1) == {"b.png": "ben"}
         assert log.events().position.tolist() == [1, 2, 3, 4]
@@ -151,7 +151,10 @@ def test_a_newer_log_is_refused(log, log_url):
     newer = event_store.SCHEMA_VERSION + 1
     with event_store.writing(log.engine) as connection:
         connection.execute(event_store.log_table.update().values(version=newer))
-    with pytest.raises(HardlookError, match=f"has schema {newer}, this hardlook knows up to {newer - 1}; upgrade"):
+    with pytest.raises(
+        HardlookError,
+        match=f"has schema {newer}, but this version of hardlook reads schemas up to {newer - 1}; upgrade",
+    ):
         ReviewLog.open(log_url, "digits")
 
 
@@ -239,7 +242,7 @@ def test_a_path_is_as_good_as_a_url(tmp_path):
 def test_a_file_that_is_no_database_is_one_clear_error(tmp_path):
     path = tmp_path / "reviews.sqlite"
     path.write_text("a table of contents\n" * 100)
-    with pytest.raises(LogUnavailable, match=r"reviews\.sqlite is not a SQLite database; move that file away"):
+    with pytest.raises(LogUnavailable, match=r"reviews\.sqlite is not a SQLite database; move that file"):
         ReviewLog.open(path, "digits")
     assert path.read_text().startswith("a table")
 
@@ -255,7 +258,7 @@ def test_a_log_that_cannot_be_written_says_so(tmp_path):
         log.append([decision(1)])
     with ReviewLog.open(f"sqlite:///file:{path}?mode=ro&uri=true", "digits") as log:
         assert len(log.events()) == 1
-        with pytest.raises(LogUnavailable, match="cannot be written; give the file and its folder write permission"):
+        with pytest.raises(LogUnavailable, match="cannot be written; make the file and its folder writable"):
             log.append([decision(2)])
 
 
@@ -276,7 +279,7 @@ def test_a_busy_log_says_so_and_works_again_later(tmp_path, monkeypatch):
         ("sqlite://", "in memory would lose every decision"),
         ("sqlite:///:memory:", "in memory would lose every decision"),
         ("mysql://user:secret@host/db", "SQLite or PostgreSQL, found mysql://user:\\*\\*\\*@host/db"),
-        ("://", "is no SQL URL"),
+        ("://", "is not an SQL URL"),
     ],
 )
 def test_an_address_that_cannot_hold_a_log_is_refused(url, reason):
@@ -285,7 +288,7 @@ def test_an_address_that_cannot_hold_a_log_is_refused(url, reason):
 
 
 def test_an_audit_name_must_fit_a_key(tmp_path):
-    with pytest.raises(HardlookError, match="201 characters, at most 200"):
+    with pytest.raises(HardlookError, match="201 characters, but at most 200"):
         ReviewLog.open(tmp_path / "reviews.sqlite", "a" * 201)
 
 

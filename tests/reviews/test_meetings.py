@@ -70,7 +70,7 @@ def test_everybody_is_at_the_item_where_the_lead_is_and_it_stays_on_the_agenda(d
     assert meetings.go_to(disputed, 2)["at"] == 2 == meetings.current(disputed)["at"]
     assert meetings.move(disputed, -1)["at"] == 1 and meetings.move(disputed, 7)["at"] == 2
     assert meetings.go_to(disputed, 99)["at"] == 2 and meetings.go_to(disputed, -1)["at"] == 0
-    with pytest.raises(HardlookError, match="is open since"):
+    with pytest.raises(HardlookError, match="has been open since"):
         meetings.start(disputed, meetings.agenda(disputed), "lea")
     meetings.end(disputed)
     assert meetings.current(disputed) is None and meetings.latest(disputed)["ended"]
@@ -80,14 +80,14 @@ def test_everybody_is_at_the_item_where_the_lead_is_and_it_stays_on_the_agenda(d
 
 
 def test_an_empty_agenda_opens_no_meeting(log):
-    with pytest.raises(HardlookError, match="nothing is on the agenda"):
+    with pytest.raises(HardlookError, match="the agenda is empty"):
         meetings.start(log, meetings.agenda(log), "lea")
 
 
 def test_an_outcome_is_an_adjudication_with_who_was_there_and_the_log_keeps_all_three(disputed):
     meetings.start(disputed, meetings.agenda(disputed), "lea")
     meetings.be_present(disputed, ["lea", "ana", "ben", "ana", " "])
-    meetings.count_hands(disputed, 0, "it is 5", 3)
+    meetings.count_votes(disputed, 0, "it is 5", 3)
     outcome = {
         "at": 0,
         "verdict": "other",
@@ -169,14 +169,14 @@ def test_merges_and_splits_are_a_mapping_that_follows_their_order(disputed):
 
 def test_minutes_tell_all_and_nothing_in_them_is_markup(disputed):
     meetings.start(disputed, meetings.agenda(disputed), "lea")
-    meetings.count_hands(disputed, 0, "it is 5", 2)
+    meetings.count_votes(disputed, 0, "it is 5", 2)
     meetings.record(disputed, "lea", {"at": 0, "verdict": "other", "new_label": "5", "note": "smear"}, {"label": "3"})
     text = meetings.minutes(disputed, meetings.end(disputed), "Digits <b>")
     for words in (
         "meeting 1",
         "led by lea",
         "1 of 3 items decided",
-        "hands: it is 5 2",
+        "votes: it is 5 2",
         "**decided by lea**: it is 5",
         "ana: it is 5; “looks like a 5”",
         "nothing was decided",
@@ -190,7 +190,7 @@ def test_acts_at_once_are_all_kept(disputed):
 
     def act(number):
         for by in (3, -2):
-            meetings.count_hands(disputed, 0, f"answer {number % 2}", by)
+            meetings.count_votes(disputed, 0, f"answer {number % 2}", by)
 
     threads = [threading.Thread(target=act, args=(n,)) for n in range(8)]
     for thread in threads:

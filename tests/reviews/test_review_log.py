@@ -123,9 +123,9 @@ def test_a_second_process_acknowledges_the_same(log, log_url):
 
 def test_an_undo_must_name_an_act_of_the_same_reviewer(log):
     log.append([decision(1)])
-    with pytest.raises(EventRefused, match="undoes 'tab' 9, which is not in the log"):
+    with pytest.raises(EventRefused, match="undoes 'tab' 9, which is not in this audit's log"):
         log.append([decision(2, action="undo", verdict=None, undoes=("tab", 9))])
-    with pytest.raises(EventRefused, match="undoes an act of 'ana'; decide instead"):
+    with pytest.raises(EventRefused, match="undoes an event of 'ana'; record a decision"):
         log.append([decision(2, reviewer="ben", action="undo", verdict=None, undoes=("tab", 1))])
     both = [decision(2), decision(3, action="undo", verdict=None, undoes=("tab", 2))]
     assert log.append(both) == {"tab": 3}, "an act of the same append can be undone"
@@ -160,9 +160,9 @@ def test_a_database_holds_many_audits_and_one_log_sees_its_own(log, log_url):
         assert everything.events().position.tolist() == [1, 2, 3]
         assert everything.decisions().audit.tolist() == ["letters", "digits"]
         assert everything.audits().to_dict("list") == {"audit": ["digits", "letters"], "events": [2, 1]}
-        with pytest.raises(HardlookError, match="opened across audits, for reading"):
+        with pytest.raises(HardlookError, match="opened for all audits, read-only"):
             everything.acknowledged(["tab"])
-        with pytest.raises(HardlookError, match="opened across audits, for reading"):
+        with pytest.raises(HardlookError, match="opened for all audits, read-only"):
             everything.append([decision(1)])
 
 

@@ -69,14 +69,14 @@ class Model:
             if (event.client, event.batch) == (named.client, named.batch)
         ]
 
-    def standing(self, *actions):
+    def not_undone(self, *actions):
         return [event for at, event in enumerate(self.events) if event.action in actions and self.stands(at)]
 
     def decisions(self):
-        return {(event.example_id, event.reviewer): event for event in self.standing("decide")}
+        return {(event.example_id, event.reviewer): event for event in self.not_undone("decide")}
 
     def consensus(self):
-        rulings = {event.example_id: event for event in self.standing("adjudicate")}
+        rulings = {event.example_id: event for event in self.not_undone("adjudicate")}
         found = {}
         for example in EXAMPLES:
             decided = [event for (name, _), event in self.decisions().items() if name == example]
@@ -90,12 +90,12 @@ class Model:
         return found
 
     def flagged(self):
-        last = {event.example_id: event.action for event in self.standing("flag", "unflag")}
+        last = {event.example_id: event.action for event in self.not_undone("flag", "unflag")}
         return {example for example, action in last.items() if action == "flag"}
 
     def assigned(self):
         found = set()
-        for event in self.standing("assign", "release"):
+        for event in self.not_undone("assign", "release"):
             if event.action == "assign":
                 found.add((event.example_id, event.assignee))
             else:

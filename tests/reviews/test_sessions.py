@@ -5,7 +5,7 @@ import pandas as pd
 
 from scoring.queue.order import together
 from scoring.reviews import Event, ReviewLog
-from scoring.reviews.sessions import Sitting, inspected, reopened, sitting
+from scoring.reviews.sessions import ReviewSession, inspected, reopened, review_session
 
 
 def decided(*seconds):
@@ -19,18 +19,18 @@ def at(second):
 
 def test_a_pause_begins_a_new_sitting():
     frame = decided(0, 10, 20, 5000, 5010)
-    assert sitting(frame, at(5020)) == Sitting(2, 5000.0, 10.0)
-    assert sitting(frame, at(9000)) == Sitting()
-    assert sitting(frame[:0], at(0)) == Sitting()
+    assert review_session(frame, at(5020)) == ReviewSession(2, 5000.0, 10.0)
+    assert review_session(frame, at(9000)) == ReviewSession()
+    assert review_session(frame[:0], at(0)) == ReviewSession()
 
 
 def test_a_long_look_counts_at_most_a_minute():
-    assert sitting(decided(0, 10, 310, 320), at(321)).active == 10 + 60 + 10
+    assert review_session(decided(0, 10, 310, 320), at(321)).active == 10 + 60 + 10
 
 
 def test_the_order_of_the_rows_is_of_no_matter():
     frame = decided(0, 10, 20)
-    assert sitting(frame, at(30)) == sitting(frame.iloc[::-1], at(30))
+    assert review_session(frame, at(30)) == review_session(frame.iloc[::-1], at(30))
 
 
 def test_inspected_is_opened_or_half_a_second_on_screen():

@@ -13,7 +13,14 @@ from scoring.queue.second_reader_policy import ReviewPolicy
 from scoring.reviews import ReviewLog, disposition, meetings
 from scoring.reviews.decisions import answers
 from scoring.reviews.event import Event
-from scoring.reviews.verdicts import VERDICTS, VerdictKind, browser_table, label_is_wrong, saying, true_labels
+from scoring.reviews.verdicts import (
+    VERDICTS,
+    VerdictKind,
+    browser_table,
+    label_is_wrong,
+    true_labels,
+    verdicts_by_label_status,
+)
 
 from ..sixth_verdict import NAME, SIXTH
 
@@ -44,7 +51,7 @@ def test_the_stored_names_and_what_follows_from_each_are_what_they_were():
     assert [label_is_wrong(name, "a", "b", ("a", "b")) for name in VERDICTS] == [False, True, False, True, None]
     assert [label_is_wrong(name, "a", "a", ("b", "c")) for name in VERDICTS] == [False, False, True, True, None]
     assert [true_labels(name, "a", "b", ("b", "c")) for name in VERDICTS] == [("a",), ("b",), ("b", "c"), (), ()]
-    assert (saying("open"), saying("right")) == (("unsure",), ("given",))
+    assert (verdicts_by_label_status("open"), verdicts_by_label_status("right")) == (("unsure",), ("given",))
 
 
 @pytest.mark.parametrize("field", ["key", "act", "title", "words", "badge"])
@@ -78,7 +85,7 @@ def test_a_sixth_goes_through_log_policy_and_estimates(sixth, tmp_path):
         states = decisions.group_by_state(found, log.decisions(), log.flags())
     assert states[NAME] == {"1"}
     assert disposition.full_policy({NAME: "keep"})[NAME] == "keep"
-    with pytest.raises(HardlookError, match="'ambiguous' names no new label"):
+    with pytest.raises(HardlookError, match="'ambiguous' gives no new label"):
         disposition.full_policy({NAME: "relabel"})
     assert ReviewPolicy(second_opinions=0, dispositions={NAME: "keep"}).wants_second("1", NAME, (), "train"), (
         "it is open"

@@ -42,14 +42,14 @@ def toy(**attributes):
 @pytest.mark.parametrize(
     ("attributes", "reason"),
     [
-        ({"needs": ("prediction",)}, "needs 'prediction', which is no need; did you mean predictions?"),
-        ({"needs": ("xyz",)}, "needs 'xyz', which is no need; there are labels, checkpoints, predictions"),
+        ({"needs": ("prediction",)}, "needs 'prediction', which is not a known need; did you mean predictions?"),
+        ({"needs": ("xyz",)}, "needs 'xyz', which is not a known need; available: labels, checkpoints, predictions"),
         ({"needs": "labels"}, "needs = 'labels'; needed a tuple"),
         (
             {"needs": ("dynamics",), "least": {"dynamic": 2}},
-            "least is for 'dynamic', which is not among its needs; did you mean dyn",
+            "least names 'dynamic', which is not among its needs; did you mean dyn",
         ),
-        ({"least": {"checkpoints": 2}}, "least is for 'checkpoints', which is not among its needs; there are none"),
+        ({"least": {"checkpoints": 2}}, "least names 'checkpoints', which is not among its needs; available: none"),
         ({"needs": ("dynamics",), "least": {"dynamics": 0}}, "least of dynamics is 0"),
         ({"columns": ()}, "declares no column"),
         ({"columns": (column("a"), column("b"), column("a"))}, "declares 'a' 2 times"),
@@ -74,7 +74,7 @@ def test_a_class_that_is_no_dataclass_of_its_own_is_refused():
     class Plain(Toy):
         k: int = 3
 
-    with pytest.raises(HardlookError, match="is no dataclass of its own, so it has no settings"):
+    with pytest.raises(HardlookError, match="is not a dataclass, so it has no settings"):
         registered([Plain])
 
 
@@ -104,8 +104,8 @@ def zeros(n):
     ("returns", "reason"),
     [
         ({"value": zeros, "ranks": zeros}, "returned 'ranks', which toy does not declare; did you mean rank?"),
-        ({"value": zeros}, "did not return 'rank', which is declared; there are value"),
-        ({}, "did not return 'value', which is declared; there are none"),
+        ({"value": zeros}, "did not return 'rank', which is declared; available: value"),
+        ({}, "did not return 'value', which is declared; available: none"),
         (
             {"value": zeros, "rank": lambda n: np.zeros(n + 1)},
             r"rank has shape \(.*\); needed \(.*,\), one row per example",
@@ -113,13 +113,16 @@ def zeros(n):
         ({"value": zeros, "rank": lambda n: np.zeros((n, 1))}, r"rank has shape \(.*, 1\)"),
         ({"value": zeros, "rank": lambda n: 0.5}, r"rank has shape \(\)"),
         ({"value": zeros, "rank": lambda n: ["a"] * n}, "rank holds <U1; needed numbers"),
-        ({"value": zeros, "rank": lambda n: [None] * n}, "rank holds object; needed numbers, NaN where there is none"),
+        (
+            {"value": zeros, "rank": lambda n: [None] * n},
+            "rank holds object; needed numbers, with NaN for missing values",
+        ),
         ({"value": zeros, "rank": lambda n: np.zeros(n) + 1j}, "rank holds complex128; needed numbers"),
         (
             {"value": zeros, "rank": lambda n: torch.zeros(n, requires_grad=True)},
-            "rank, a Tensor, becomes no array: Can't call numpy",
+            "rank, a Tensor, cannot become an array: Can't call numpy",
         ),
-        ({"value": zeros, "rank": lambda n: [[0]] * (n - 1) + [[0, 0]]}, "rank, a list, becomes no array"),
+        ({"value": zeros, "rank": lambda n: [[0]] * (n - 1) + [[0, 0]]}, "rank, a list, cannot become an array"),
     ],
 )
 def test_what_score_returns_is_checked_after_the_first_shard(sample_copy, monkeypatch, returns, reason):
@@ -146,7 +149,7 @@ def test_vectors_of_two_lengths_are_an_error():
     from scoring.pipeline.shards import vector_column
 
     tables = [pa.table({"v": vector_column(np.zeros((4, width)))}) for width in (2, 4)]
-    with pytest.raises(HardlookError, match="the vectors 'v' are 2 long in one shard and 4 in another"):
+    with pytest.raises(HardlookError, match="the vectors 'v' have 2 entries in one shard and 4 in another"):
         column_vectors(tables, "v")
 
 
@@ -177,7 +180,7 @@ def test_infinite_values_are_null_and_said(sample_copy):
     score_one(context, toy(returns=returns)())
     table = read_table(audit.run().score_path("toy"))
     assert (table["value"].null_count, table["rank"].null_count) == (1, 0)
-    assert context.notes == ["value is infinite for some examples, and null there"]
+    assert context.notes == ["value is infinite for some examples, and stored as null there"]
 
 
 def test_one_that_needs_influence_gets_the_vectors_of_its_examples(sample_copy):

@@ -21,7 +21,7 @@ def test_the_registry_finds_every_file_in_sorted_order():
 def test_an_unknown_score_names_the_close_one_or_lists_all():
     with pytest.raises(HardlookError, match="no score 'vgo'; did you mean vog?"):
         find_scorer("vgo")
-    with pytest.raises(HardlookError, match="no score 'xyz'; there are aum, data_map"):
+    with pytest.raises(HardlookError, match="no score 'xyz'; available: aum, data_map"):
         find_scorer("xyz")
 
 
@@ -62,5 +62,5 @@ def test_a_shard_without_what_a_score_needs_is_refused_with_the_need(name):
     nothing = np.array([], dtype=object)
     shard = Shard(example_id=nothing, split=nothing, labels=np.array([], dtype=int), classes=["a", "b"])
     kind = find_scorer(name)
-    with pytest.raises(HardlookError, match="uses what its needs do not list; add '(dynamics|features|predictions)'"):
+    with pytest.raises(HardlookError, match="uses '(dynamics|features|predictions)', which its needs do not list"):
         kind().score(shard, {})

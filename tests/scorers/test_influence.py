@@ -34,7 +34,7 @@ def test_a_linear_probe_is_scored_on_its_head_and_the_run_says_what_was_left_out
     )
     run = Audit.open(folder).run()
     noted = json.loads((run.folder / "run.json").read_text())["notes"]["influence"]
-    assert any("no gradient to 0 " in note for note in noted)
+    assert any("no gradient with respect to 0 " in note for note in noted)
     _, vectors = read_vectors(run.influence_path)
     scores = read_table(run.score_path("influence")).to_pandas()["self_influence"].to_numpy()
     assert np.isfinite(vectors).all() and np.isfinite(scores).all() and (scores > 0).any()

@@ -75,5 +75,5 @@ def test_an_imported_run_has_no_logits_to_take_the_scale_of():
 
     for scorer in (Energy(), GradNorm()):
         imported = SimpleNamespace(run=SimpleNamespace(config={}, name="forest"))
-        assert "imported run 'forest' has probabilities alone" in scorer.lacks(imported)
+        assert "imported run 'forest' has only probabilities" in scorer.lacks(imported)
         assert scorer.lacks(SimpleNamespace(run=SimpleNamespace(config={"model": "m.py:m"}, name="main"))) is None

@@ -298,7 +298,7 @@ def test_a_planted_group_is_more_coherent_than_random_slices():
     (found,) = summarize_slices(x, ids, None, ["a"] * 100)
     assert found.coherence == pytest.approx(0, abs=1e-12) and found.random_coherence > 4
     assert found.coherence_rank == pytest.approx(1 / 101) and found.accuracy is None and found.homogeneity is None
-    with pytest.raises(HardlookError, match="labels are 3 for 100"):
+    with pytest.raises(HardlookError, match="found 3 labels for 100"):
         summarize_slices(x, ids, ["a"] * 3, ["a"] * 100)
 
 

@@ -86,7 +86,7 @@ def test_found_slices_do_not_depend_on_the_order_of_rows(scored_sample):
 
 @pytest.mark.parametrize("name", ["", "a/b", "../x", ".hidden", "x" * 81])
 def test_a_name_that_is_no_file_name_is_refused(name):
-    with pytest.raises(HardlookError, match="cannot name a slicing"):
+    with pytest.raises(HardlookError, match="cannot be the name of a slicing"):
         checked_name(name)
 
 
@@ -146,7 +146,7 @@ def test_the_refit_compares_original_reviewed_and_placebo_on_the_other_half(samp
 
 def test_a_review_without_corrections_has_no_effect_to_preview(sample_copy, capsys):
     assert hardlook("refit", sample_copy, "--device", "cpu") == 1
-    assert "changes no training label yet" in capsys.readouterr().err
+    assert "has not changed any training label yet" in capsys.readouterr().err
 
 
 def test_the_predicted_change_is_that_of_the_embeddings(sample_copy):

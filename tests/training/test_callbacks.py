@@ -167,7 +167,7 @@ def test_a_second_lightning_training_continues_the_first_under_its_own_numbers(t
     for resume, epochs in ((False, 1), (True, 3)):
         recorder = Recorder(tmp_path, module.net, examples=data(), ids=IDS, resume=resume)
         trainer_of(lightning, recorder, epochs).fit(module, loader())
-    assert recorder.epochs == [1, 2, 3] and "epoch 1 had been recorded before" in recorder.notes["again"]
+    assert recorder.epochs == [1, 2, 3] and "epoch 1 was already recorded" in recorder.notes["again"]
 
 
 @quiet

@@ -414,7 +414,7 @@ def test_a_loader_whose_order_cannot_be_known_leaves_margins_null_with_a_note(tm
     unordered = DataLoader(data(), 10, num_workers=2, in_order=False)
     for number, loader in enumerate([unordered, list(DataLoader(data(), 10)), DataLoader(data(30), 10)]):
         margins, notes = one_epoch(tmp_path / str(number), step, loader)
-        assert np.isnan(margins).all() and "not known which example" in notes["unknown"]
+        assert np.isnan(margins).all() and "cannot be matched to examples" in notes["unknown"]
 
 
 def test_a_loader_whose_labels_are_not_those_of_the_examples_is_not_trusted(tmp_path):
@@ -437,7 +437,7 @@ def test_a_loop_that_is_left_is_not_recorded_unless_it_says_so(tmp_path):
         for batch in recorder.watch(loader):
             model(batch[0])
             break
-        assert recorder.epochs == [] and "left before its last batch" in recorder.notes["left"]
+        assert recorder.epochs == [] and "ended before its last batch" in recorder.notes["left"]
         assert not model._forward_hooks and type(loader.batch_sampler).__name__ == "BatchSampler"
         recorder.end_epoch()
         assert recorder.epochs == [1]
@@ -653,13 +653,13 @@ def test_a_model_with_other_classes_than_the_audits_is_refused(tmp_path, read_ex
     "wrong, message",
     [
         ({"ids": IDS[:-1]}, "59 ids .* 60 examples"),
-        ({"ids": ["same"] * N}, "'same' stands for several rows"),
+        ({"ids": ["same"] * N}, "'same' is used by several rows"),
         ({"ids": None}, "pass ids="),
         ({"ids": IDS, "labels": [0, 1]}, "2 labels for 60 examples"),
         ({"ids": IDS, "labels": [-1] * N}, "label -1"),
         ({"ids": IDS, "every": 0}, "every=0"),
         ({"ids": IDS, "keep": 1}, "keep=1"),
-        ({"ids": IDS, "test": data(5), "test_ids": IDS[:5]}, "for a train and for a test"),
+        ({"ids": IDS, "test": data(5), "test_ids": IDS[:5]}, "by a train and a test"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_error(tmp_path, wrong, message):

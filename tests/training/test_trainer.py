@@ -261,9 +261,9 @@ def test_the_command_line_may_ask_for_other_epochs_and_for_no_test_examples(tmp_
 def test_a_trained_run_is_left_alone_and_one_trained_otherwise_refused(audit):
     train_run(audit, audit.run())
     before = audit.run().dynamics_files()[0].stat().st_mtime_ns
-    assert "trained already" in train_run(audit, audit.run())
+    assert "already trained" in train_run(audit, audit.run())
     assert audit.run().dynamics_files()[0].stat().st_mtime_ns == before
-    with pytest.raises(HardlookError, match="3 epochs that was made otherwise.*--overwrite"):
+    with pytest.raises(HardlookError, match="3 epochs with other settings.*--overwrite"):
         train_run(audit, audit.run(), epochs=5)
     train_run(audit, audit.run(), epochs=2, overwrite=True)
     assert len(audit.run().dynamics_files()) == 2

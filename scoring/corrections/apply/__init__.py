@@ -1,4 +1,4 @@
-"""Apply a label patch to the dataset itself, and take it back: ``apply_to`` and ``undo``.
+"""Applies a label patch to a dataset in place, and reverts it: ``apply_to`` and ``undo``.
 
 A patch names examples by id and fingerprint. The rows of a manifest, or the files of an image folder, are found by id
 (the user's own, or the end of the id that is their relative path), else by a fingerprint that only one of them has;

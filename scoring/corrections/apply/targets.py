@@ -1,4 +1,4 @@
-"""What a patch can be applied to: a manifest whose label column is rewritten, or a folder whose files move.
+"""Datasets to which a patch can be applied: a manifest (its label column is rewritten) or an image folder (files move).
 
 A ``Target`` lists its rows with label and fingerprint as an adapter reads them (``scoring.data.adapters``), and changes
 them. Both write a journal before they change anything, so that a kill at any moment leaves data that ``restore`` can
@@ -86,7 +86,9 @@ class Target:
     def _last(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         entries = read_json(self.journal, [])
         if not entries:
-            raise HardlookError(f"there is nothing to undo: {self.journal} does not exist or is empty")
+            raise HardlookError(
+                f"{self.journal} does not exist or is empty, so there is nothing to undo; apply a patch first"
+            )
         return entries[:-1], entries[-1]
 
     @property
@@ -138,7 +140,7 @@ class ManifestTarget(Target):
         """The column that is rewritten."""
         name = self.source.column_of("label_column")
         if name is None:
-            raise HardlookError(f"{self.path} has no label column that is known; name it with --label-column")
+            raise HardlookError(f"{self.path} has no column with a known name for labels; name it with --label-column")
         return name
 
     def change(self, labels: Mapping[int, str], excluded: Sequence[int]) -> dict[int, str]:
@@ -174,8 +176,8 @@ class ManifestTarget(Target):
         old, now = self.path.with_name(last["kept"]), _digest(self.path)
         if now not in (last["before"], last["after"]):
             raise HardlookError(
-                f"{self.path} was changed since the patch was applied; undo would lose that. What was "
-                f"there before is in {old}"
+                f"{self.path} was changed after the patch was applied, and undo would lose that change; the content "
+                f"from before the patch is in {old}"
             )
         if now == last["after"]:
             with atomic_path(self.path) as temporary:
@@ -226,13 +228,14 @@ class ManifestTarget(Target):
         if not numbered:
             if isinstance(old, int):
                 raise HardlookError(
-                    f"labels of {self.path} are numbers; name the classes in order with --classes, "
-                    "or the audit with --audit"
+                    f"the labels of {self.path} are numbers; give the class names in order with --classes, or the "
+                    "audit with --audit"
                 )
             return label
         if label not in order:
             raise HardlookError(
-                f"{self.path} numbers its labels by a list of classes without {label!r}; add it to the ClassLabel"
+                f"{self.path} stores labels as indices into a list of classes that lacks {label!r}; add it to the "
+                "ClassLabel"
             )
         return type(old)(order.index(label))
 
@@ -272,11 +275,11 @@ class FolderTarget(Target):
         for row in sorted({*labels, *excluded}):
             to = f"{EXCLUDED}/{names[row]}" if row in set(excluded) else self._moved(row, labels[row])
             if to is None:
-                refused[row] = f"{labels[row]!r} cannot be the name of a folder here"
+                refused[row] = f"{labels[row]!r} cannot be used as a folder name on this system"
             elif (self.path / to).exists() or to in taken:
                 refused[row] = (
-                    f"{to} is there already; rename one of the two files and score again, or make a corrected copy "
-                    "with `hardlook export --format imagefolder`"
+                    f"{to} already exists; rename one of the two files and score again, or make a corrected copy with "
+                    "`hardlook export --format imagefolder`"
                 )
             elif to != names[row]:
                 taken.add(to)
@@ -316,7 +319,7 @@ class FolderTarget(Target):
             elif not (self.path / old).exists():
                 problems.append(f"{old}: it is no longer at {new}")
             elif (self.path / new).exists():
-                problems.append(f"{new} stays: another file is at {old}")
+                problems.append(f"{new} was not moved back: another file is at {old}")
         self._keep(rest)
         return problems
 
@@ -327,14 +330,14 @@ def open_target(
     """The dataset at a path; anything that is neither a manifest nor a folder is refused with what to do."""
     path = Path(os.path.abspath(path))
     if not path.exists():
-        raise HardlookError(f"there is nothing at {path}; name a manifest ({', '.join(MANIFESTS)}) or an image folder")
+        raise HardlookError(f"{path} does not exist; give a manifest ({', '.join(MANIFESTS)}) or an image folder")
     if path.is_dir():
         return FolderTarget(path, classes, media, columns or {})
     if path.suffix.lower() in MANIFESTS:
         return ManifestTarget(path, classes, media, columns or {})
     raise HardlookError(
-        f"{path} is neither a manifest ({', '.join(MANIFESTS)}) nor a folder; for other data use the "
-        "corrected labels where you load it (scoring.corrections.label_patch.apply_patch)"
+        f"{path} is neither a manifest ({', '.join(MANIFESTS)}) nor a folder; for other data, apply the patch in your "
+        "loading code (scoring.corrections.label_patch.apply_patch)"
     )
 
 

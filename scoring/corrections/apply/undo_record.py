@@ -1,4 +1,4 @@
-"""A patch on a dataset: find its examples, let the patch decide about each, change what it decides, report all.
+"""Applies a patch to a dataset example by example, and reports the outcome of each.
 
 Rows are found by id (the user's own; else an id ends with the row's relative path, the longest such end counts), and
 where no id fits by a fingerprint that one row alone has, as after the files moved.
@@ -37,7 +37,7 @@ def apply_to(patch_path: Path, target: Target) -> pd.DataFrame:
     before = dict.fromkeys(target.left_out, 0)
     gone = [example for example, row in rows.items() if row is None and _by_name(example, before) is not None]
     gone = report["example_id"].isin(gone) & (patch["disposition"] == "exclude").to_numpy()
-    report.loc[gone, ["outcome", "reason"]] = ["excluded", "an earlier application left it out"]
+    report.loc[gone, ["outcome", "reason"]] = ["excluded", "an earlier patch already excluded it"]
     outcomes = report.set_index("example_id")["outcome"]
     new = patch.set_index("example_id")["new_label"]
     now = labels.set_index("example_id")["label"]

@@ -1,1 +1,1 @@
-"""Whether corrections help: a head retrained on corrected labels, and what influence predicts of it."""
+"""The effect of corrections: measured by refitting the head, and predicted from influence embeddings."""

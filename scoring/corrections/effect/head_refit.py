@@ -1,5 +1,4 @@
-"""Refit: does a correction help? Train the head again, on cached features, with the old labels, the new, and
-a placebo.
+"""Refits the head on cached features with original, corrected and placebo labels, to measure the effect of corrections.
 
     min over W, b of  mean_i cross_entropy(W x_i + b, y_i) + l2/2 ‖W‖²
 

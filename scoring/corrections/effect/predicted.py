@@ -1,4 +1,4 @@
-"""What a correction would do to the loss, predicted from influence embeddings without training anything.
+"""The change of the loss by corrections, predicted from influence embeddings without training.
 
 Removing a set R from n training examples, or giving it other labels, moves the loss of example z by
 

@@ -1,4 +1,4 @@
-"""What the review's corrections would do: predicted from influence embeddings, and checked by refitting the head.
+"""The effect of the review's corrections: predicted from influence embeddings, and measured by refitting the head.
 
 The reviewed labels of train (verdicts through the policy) are compared with the original ones: the influence-predicted
 change of loss for each slice, each class and the whole test set (Koh and Liang 2017), and the accuracy of a head
@@ -110,9 +110,9 @@ def preview(
         "judged_on": {
             "examples": len(judged_labels),
             "split": settings.split,
-            "how": "test examples that did not choose the slices, with reviewed labels where there are some",
+            "how": "test examples that were not used to find the slices, with reviewed labels where they exist",
         },
-        "placebo": f"{n_placebo} times as many random edits of the same kinds, averaged",
+        "placebo": f"{n_placebo} times the same number and kinds of edits on random examples, averaged",
         "position": log.position(),
         "groups": table.astype(object).where(table.notna(), None).to_dict("records"),
     }
@@ -123,8 +123,8 @@ def _corrections(audit: Audit, log: ReviewLog, everything: Embedded) -> Correcti
     original, reviewed = reviewed_labels(audit, log, train.frame)
     if (original == reviewed).all():
         raise HardlookError(
-            "the review changes no training label yet, so there is no effect to preview; decide some "
-            "suspects first (W or another label), or say with [policy] what excludes an example"
+            "the review has not changed any training label yet, so there is no effect to estimate; correct some "
+            "suspects first, or set in [policy] which verdicts and issues exclude an example"
         )
     return Corrections(train, original, reviewed)
 
@@ -136,7 +136,9 @@ def _judged(
     part = everything.of(settings.split)
     choosing = halves(part.frame["example_id"], seed=settings.seed)
     if choosing.all() or not choosing.any():
-        raise HardlookError(f"{len(part.frame)} labelled {settings.split} examples are too few to judge on; needed 20")
+        raise HardlookError(
+            f"{len(part.frame)} labelled {settings.split} examples are too few to evaluate on; needed at least 20"
+        )
     chooser = Embedded(part.frame[choosing].reset_index(drop=True), part.vectors[choosing])
     n_slices = max(1, min(settings.n_slices, int(choosing.sum()) // 20))
     found = find(chooser, replace(settings, n_slices=n_slices))["slice_id"].to_numpy()
@@ -168,10 +170,10 @@ def _moved(
 def _features(run: Run, part: Embedded) -> np.ndarray:
     """(n, d) features of these examples."""
     if not run.features_path.is_file():
-        why = (run.record().get("head") or {}).get("reason", "none were computed")
+        why = (run.record().get("head") or {}).get("reason", "they were not computed")
         raise HardlookError(
-            f"run {run.name!r} has no features ({why}): a refit of the head is not "
-            "possible; retrain the whole model on the exported labels instead"
+            f"run {run.name!r} has no features ({why}): the head cannot be refitted; retrain the whole model on the "
+            "exported labels instead"
         )
     ids, values = read_vectors(run.features_path)
     return values[pd.Index(ids).get_indexer(part.frame["example_id"])]

@@ -22,7 +22,7 @@ from scoring.data.adapters.base import Source
 
 PLACE = ("root", "number", "media", "classes")
 MODES = ("L", "RGB", "RGBA", "LA", "1", "I;16", "I", "F", "CMYK", "YCbCr", "HSV", "LAB")
-"""Of Pillow, into which pictures can be converted before the transform."""
+"""Of Pillow, into which images can be converted before the transform."""
 
 ARGUMENTS = ("arguments",)
 """Tables that are handed to code of the user's: any value is good."""

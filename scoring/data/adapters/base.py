@@ -1,4 +1,4 @@
-"""What every adapter is: a source of examples, and the list that it gives before it reads one.
+"""The base class of adapters: a source of examples, and its listing before any example is read.
 
 A ``Source`` lists its examples without decoding them (``listing``) and gives one at a time (``content``: what
 the fingerprint is taken of; ``original``: what the transform receives). The fields of each adapter are the
@@ -53,7 +53,7 @@ class Listing:
     notes: list[str] = field(default_factory=list)
     columns: list[str] | None = None
     units: dict[str, str] = field(default_factory=dict)
-    unlabelled: str = "has no label; give it one, or move it to the pool"
+    unlabelled: str = "has no label; add one, or move the example to the pool"
 
     def __len__(self) -> int:
         return len(self.splits)
@@ -85,7 +85,7 @@ class Source:
     serial: ClassVar[bool] = False
     """Whether one example at a time is read: code of others may not bear threads."""
 
-    told_by_items: ClassVar[bool] = False
+    labels_from_items: ClassVar[bool] = False
     """Whether labels come with reading the items."""
 
     sorts_as_text: ClassVar[bool] = False
@@ -143,7 +143,7 @@ class Source:
         raise NotImplementedError
 
     def item(self, row: int) -> tuple[Any, Any]:
-        """(stored, raw label), for sources that only reading tells the label of."""
+        """Returns (stored, raw label) of a row, for sources whose labels come with the items."""
         return self.stored(row), None
 
     def names_of_classes(self) -> list[str] | None:
@@ -152,31 +152,31 @@ class Source:
 
     @property
     def image_feature(self) -> Mapping[str, Any] | None:
-        """The ``Image`` feature of Hugging Face that the pictures are of; None where they are of none."""
+        """The ``Image`` feature of Hugging Face that the images are of; None where they are of none."""
         return None
 
     @property
     def turns(self) -> bool:
-        """Whether pictures reach the transform with their EXIF orientation applied."""
+        """Whether images reach the transform with their EXIF orientation applied."""
         return self.image_feature is not None if self.exif is None else self.exif
 
-    def told_exif(self) -> str | None:
-        """How the EXIF orientation of the source's pictures is treated, and why; None where there are none to
+    def describe_exif(self) -> str | None:
+        """How the EXIF orientation of the source's images is treated, and why; None where there are none to
         decode."""
-        if self.media != "image" or self.told_by_items:
+        if self.media != "image" or self.labels_from_items:
             return None
         why = (
-            "as audit.toml says"
+            "as set in audit.toml"
             if self.exif is not None
-            else "as Hugging Face's datasets decodes them"
+            else "as in Hugging Face's datasets"
             if self.turns
-            else "as the loader returns them"
+            else "as the loader decides"
             if self.loader
-            else "as torchvision's ImageFolder and timm read them"
+            else "as in torchvision's ImageFolder and timm"
         )
         return (
-            f"pictures are read {'with' if self.turns else 'without'} their EXIF orientation applied, {why} (exif = "
-            f"{str(not self.turns).lower()} in its table reads them the other way)"
+            f"EXIF orientation is {'applied to' if self.turns else 'ignored in'} images, {why} (exif = "
+            f"{str(not self.turns).lower()} in the [[data]] table changes this)"
         )
 
     def content(self, row: int, path: str | None) -> tuple[Any, Any]:

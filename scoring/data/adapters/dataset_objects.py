@@ -48,7 +48,7 @@ class MapStyle(Source):
     name = "dataset"
     reads_code = True
     serial = True
-    told_by_items = True
+    labels_from_items = True
 
     factory: str | None = None
     arguments: dict[str, Any] | None = None
@@ -105,8 +105,8 @@ class MapStyle(Source):
         dataset = made_by_factory(self)
         if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
             raise self.error(
-                f": {self.factory} returned {type(dataset).__name__}; needed a map-style "
-                "dataset, with len(dataset) and dataset[i]"
+                f": {self.factory} returned {type(dataset).__name__}; needed a map-style dataset, with len(dataset) "
+                "and dataset[i]"
             )
         return dataset
 
@@ -117,8 +117,8 @@ class MapStyle(Source):
             return
         if first != second:
             raise self.error(
-                f": {self.factory} gives another item {row} each time it is asked; return the "
-                "dataset without random augmentation"
+                f": {self.factory} returns a different item {row} on every access; return the dataset without random "
+                "augmentation"
             )
 
 
@@ -169,7 +169,7 @@ class HuggingFace(Source):
         """The encoded bytes of an image, a text, or an array."""
         value = self._inputs[row][self._input_column]
         if value is None:
-            raise HardlookError(f"row {row} holds nothing")
+            raise HardlookError(f"row {row} is empty")
         if isinstance(value, Mapping):
             return value["bytes"] or Path(value["path"]).read_bytes()
         return value if isinstance(value, str) else np.asarray(value)

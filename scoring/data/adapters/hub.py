@@ -1,4 +1,4 @@
-"""What Hugging Face writes into the schema of a Parquet file: which columns are images, and the names of classes.
+"""Hugging Face's metadata in the schema of a Parquet file: image columns and class names.
 
 ``datasets`` keeps its features as JSON under the key ``huggingface`` of the Arrow schema, and every Parquet file of the
 Hub that it wrote carries them. Labels of a ``ClassLabel`` are stored as numbers, which mean these names and no place in
@@ -62,5 +62,7 @@ def named(value: Any, names: Sequence[str] | None) -> Any:
     if not names or not isinstance(value, int) or value == -1:
         return value
     if not 0 <= value < len(names):
-        raise HardlookError(f"{value} is no number of the {len(names)} names of its ClassLabel; correct the column")
+        raise HardlookError(
+            f"{value} is not an index into the {len(names)} names of its ClassLabel; correct the column"
+        )
     return names[value]

@@ -35,7 +35,7 @@ class Folder(Source):
     def listing(self) -> Listing:
         """Walk the folder in natural order (img2 before img10), following links, entering no folder twice."""
         if not self.place.is_dir():
-            raise self.error(f".path = {self.path!r} is no folder; name another adapter")
+            raise self.error(f".path = {self.path!r} is not a folder; name another adapter")
         skipped: list[str] = []
         names = list(self._walk(skipped))
         paths = [str(self.place / name) for name in names]
@@ -44,7 +44,7 @@ class Folder(Source):
             names=names,
             paths=paths,
             skipped=skipped,
-            unlabelled="lies in no class folder",
+            unlabelled="is not in a class folder",
         )
         if self.split != "pool":
             listing.labels = [self._class_of(name) for name in names]

@@ -74,10 +74,10 @@ class Manifest(Source):
             listing.labels = self._labels_of(listing, self._named(label))
         elif self._one_hot and self.split != "pool":
             listing.labels = self._labels_of(listing, self._the_one())
-            listing.unlabelled = "has no 1 in any column of a class; give it one, or move it to the pool"
+            listing.unlabelled = "has no 1 in any class column; add one, or move the example to the pool"
         elif label is None:
             there = ", ".join(self._names)
-            listing.unlabelled = f"has no label: label_column names none of the columns, which are: {there}"
+            listing.unlabelled = f"has no label: label_column is not one of the columns {there}"
         if own:
             listing.ids = ["" if value is None else str(value) for value in self._values(own)]
         if self.media == "image" and not self._holds_bytes:
@@ -95,7 +95,7 @@ class Manifest(Source):
         if isinstance(value, Mapping):
             value = value.get("bytes") or self._read_beside(value.get("path"))
         if not value:
-            raise HardlookError(f"row {row} holds no image")
+            raise HardlookError(f"row {row} has no image")
         return bytes(value)
 
     def names_of_classes(self) -> list[str] | None:
@@ -149,8 +149,8 @@ class Manifest(Source):
         if len(several):
             first = " and ".join(repr(names[at]) for at in np.flatnonzero(ones[several[0]])[:2])
             raise self.error(
-                f": {len(several)} rows are 1 in several columns of classes, the first row {several[0]} in {first} "
-                "(multi-label); hardlook audits one label per example, so leave one 1 in each row"
+                f": {len(several)} rows have a 1 in several class columns, the first of them row {several[0]} in "
+                f"{first} (multi-label); hardlook audits one label per example, so keep a single 1 in each row"
             )
         return [names[int(row.argmax())] if row.any() else None for row in ones]
 
@@ -180,7 +180,7 @@ class Manifest(Source):
         name = self.column_of("image_column")
         if name is None:
             there = ", ".join(self._names)
-            raise self.error(f" needs image_column, the column of paths or bytes; there is: {there}")
+            raise self.error(f" needs image_column, the column with paths or image bytes; available: {there}")
         return name
 
     @cached_property
@@ -188,8 +188,8 @@ class Manifest(Source):
         names = self.text_column if isinstance(self.text_column, list) else [self.column_of("text_column")]
         found = [name for name in names if name is not None and name in self._names]
         if len(found) < len(names):
-            wanted = next(name for name in names if name not in found) or "the column of texts"
-            raise self.error(f" needs text_column, {wanted}; there is: {', '.join(self._names)}")
+            wanted = next(name for name in names if name not in found) or "the column with texts"
+            raise self.error(f" needs text_column, {wanted}; available: {', '.join(self._names)}")
         return found
 
     @cached_property
@@ -211,7 +211,7 @@ class Manifest(Source):
         missing = [name for name in names if name not in self._names]
         if missing or not names:
             there = ", ".join(self._names)
-            raise self.error(f" needs input_columns, columns of numbers; {missing or 'none'} in: {there}")
+            raise self.error(f" needs input_columns, the columns of numbers; found {missing or 'none'} in: {there}")
         columns = [pd.to_numeric(self._table[name].to_pandas(), errors="coerce") for name in names]
         return np.column_stack([column.to_numpy(np.float32, na_value=np.nan) for column in columns]), names
 
@@ -240,8 +240,8 @@ class Manifest(Source):
         for row, (cell, split) in enumerate(zip(cells, splits, strict=True)):
             if split not in SPLITS:
                 raise self.error(
-                    f": row {row} says split {cell!r}; needed {', '.join(SPLITS)}; say what it means with "
-                    f'split_map = {{ "{cell}" = "test" }}'
+                    f': row {row} has split {cell!r}; needed {", ".join(SPLITS)}; map it with split_map = {{ "{cell}" '
+                    '= "test" }'
                 )
         return splits
 
@@ -259,10 +259,10 @@ class Manifest(Source):
                 listing.problems[row] = f"column {self._image_column!r} is empty"
             elif "://" in cell:
                 paths[row] = None
-                listing.problems[row] = f"{cell} is an address, not a file; download it first"
+                listing.problems[row] = f"{cell} is a URL, not a file; download it first"
             elif "\\" in cell and not os.path.exists(path):
                 listing.problems[row] = (
-                    f"there is neither a file {cell} nor {cell.replace(chr(92), '/')}; correct the path"
+                    f"found neither a file {cell} nor {cell.replace(chr(92), '/')}; correct the path"
                 )
 
     def _on_this_system(self, cell: str) -> str:
@@ -281,7 +281,8 @@ class Manifest(Source):
         return (self._beside / self._on_this_system(path)).read_bytes() if path else None
 
     def _add_metadata(self, listing: Listing) -> None:
-        """Every other column of plain values, or those that ``metadata`` names; what is no plain value is told."""
+        """Adds every other column of plain values, or those that ``metadata`` names, and notes columns of other
+        types."""
         used = {self.column_of(what) for what in USUAL if what != "text_column"} | set(listing.columns or [])
         used |= set(self._one_hot)
         used |= set(self._text_columns) if self.media == "text" else set()
@@ -305,7 +306,7 @@ class Manifest(Source):
         try:
             return pq.ParquetFile(self.place, memory_map=True)
         except (pa.ArrowInvalid, OSError) as error:
-            raise self.error(f".path = {self.path!r} is no Parquet file: {error}") from error
+            raise self.error(f".path = {self.path!r} is not a Parquet file: {error}") from error
 
     @cached_property
     def _holds_bytes(self) -> bool:
@@ -332,7 +333,7 @@ class Manifest(Source):
     @property
     def _opened(self) -> pq.ParquetFile:
         if self._parquet is None:
-            raise self.error(f".path = {self.path!r} is no Parquet file, and holds no pictures itself")
+            raise self.error(f".path = {self.path!r} is not a Parquet file, so it cannot hold images itself")
         return self._parquet
 
     @cached_property

@@ -83,18 +83,19 @@ class Npz(Source):
             names = self.names_of_classes() or self.classes
             if names and len(names) != labels.shape[1]:
                 raise self.error(
-                    f": one-hot labels of shape {labels.shape} do not fit {len(names)} classes; needed one "
-                    "column per class"
+                    f": one-hot labels of shape {labels.shape} do not fit {len(names)} classes; needed one column per "
+                    "class"
                 )
             known = self.label_map or {}
             return [at if str(at) in known or not names else names[at] for at in labels.argmax(1).tolist()]
         if labels.ndim != 1:
             raise self.error(
-                f": labels of shape {labels.shape} hold several classes each (multi-label); needed one per example"
+                f": labels of shape {labels.shape} have several classes per example (multi-label); needed one label "
+                "per example"
             )
         return labels.tolist()
 
-    def told_exif(self) -> None:
+    def describe_exif(self) -> None:
         """Arrays have no EXIF orientation."""
 
     @cached_property
@@ -103,7 +104,7 @@ class Npz(Source):
             with zipfile.ZipFile(self.place) as archive:
                 return [name.removesuffix(".npy") for name in archive.namelist()]
         except (zipfile.BadZipFile, OSError) as error:
-            raise self.error(f".path = {self.path!r} is no .npz file: {error}") from error
+            raise self.error(f".path = {self.path!r} is not an .npz file: {error}") from error
 
     def _key(self, what: str, usual: tuple[str, ...]) -> str | None:
         """The name of an array: as configured, else the first usual one that is there."""
@@ -127,9 +128,9 @@ class Npz(Source):
         array = self._array(name)
         least = {"image": 2 if self.shape else 3, "vector": 2, "text": 1}[self.media]
         if array.ndim < least or (self.media == "text") != (array.dtype.kind in "US"):
-            hint = "; say their picture's shape, e.g. shape = [28, 28]" if array.ndim == 2 else ""
-            found = f"{name!r} is of shape {array.shape} and {array.dtype}"
-            raise self.error(f": {found}, no {self.media} data{hint}")
+            hint = "; give the shape of one image, e.g. shape = [28, 28]" if array.ndim == 2 else ""
+            found = f"{name!r} has shape {array.shape} and type {array.dtype}"
+            raise self.error(f": {found}, which is not {self.media} data{hint}")
         if self.shape and np.prod(self.shape) != np.prod(array.shape[1:]):
             raise self.error(f".shape = {self.shape} does not fit rows of shape {array.shape[1:]}")
         return array
@@ -151,8 +152,8 @@ class Npz(Source):
             ) from error
         except ValueError as error:
             raise self.error(
-                f": array {name!r} of {self.path} cannot be read ({error}); save numbers or text, "
-                f"e.g. np.savez(..., {name}=np.array(values, dtype=str))"
+                f": array {name!r} of {self.path} cannot be read ({error}); save numbers or text, e.g. np.savez(..., "
+                f"{name}=np.array(values, dtype=str))"
             ) from error
 
 
@@ -170,7 +171,7 @@ def mapped_member(path: Path, name: str) -> np.ndarray:
         of_version = {(1, 0): np.lib.format.read_array_header_1_0}
         shape, fortran, dtype = of_version.get(version, np.lib.format.read_array_header_2_0)(file)
         if dtype.hasobject:
-            raise ValueError("it holds Python objects, which would need unpickling")
+            raise ValueError("it holds Python objects, which are not unpickled for safety")
         if not np.prod(shape):
             return np.empty(shape, dtype)
         return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")

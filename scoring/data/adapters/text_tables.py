@@ -27,7 +27,7 @@ def read_text_table(
         with open(path, newline="", encoding="utf-8-sig" if encoding == "utf-8" else encoding) as file:
             names = [name.strip() for name in columns or next(csv.reader(file, delimiter=delimiter), [])]
         if not names or len(set(names)) < len(names):
-            raise HardlookError(f"{path} has no header of different names, but {names}")
+            raise HardlookError(f"{path} has no header of unique names; found {names}")
         return pa_csv.read_csv(
             path,
             read_options=pa_csv.ReadOptions(
@@ -38,6 +38,6 @@ def read_text_table(
         )
     except (pa.ArrowInvalid, UnicodeDecodeError, LookupError, csv.Error) as error:
         raise HardlookError(
-            f'{path} cannot be read as a table: {error}; it may need delimiter = ";", encoding = "latin-1", '
-            "or columns where it has no header"
+            f'{path} cannot be read as a table: {error}; it may need delimiter = ";", encoding = "latin-1", or '
+            "columns if it has no header"
         ) from error

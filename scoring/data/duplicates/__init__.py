@@ -1,4 +1,4 @@
-"""Duplicates: ``exact`` ones have the same fingerprint, ``near`` ones are other pictures of the same thing, by
+"""Duplicates: ``exact`` ones have the same fingerprint, ``near`` ones are other images of the same thing, by
 features.
 
 Inputs → outputs: the example table, or features → groups of examples, those with conflicting labels first, then those

@@ -1,4 +1,4 @@
-"""Exact duplicates: examples with the same fingerprint, the worrying ones first.
+"""Exact duplicates: groups of examples with the same fingerprint, the most problematic groups first.
 
 Inputs → outputs: the example table → one row per group. Cost: one pass over the fingerprints. Known limits:
 exact copies alone; near duplicates are a matter of features, not of bytes (``scoring.data.duplicates.near``).

@@ -1,4 +1,4 @@
-"""Near duplicates: examples whose features lie far nearer to each other than those of other examples do here.
+"""Near duplicates: examples whose features are much closer to each other than is usual in the dataset.
 
 For two examples with different content, d the cosine distance of their features, d₁₀ an example's distance to its tenth
 nearest other, m the dimension of the features (Levina and Bickel 2004, median over the examples, from the same ten):
@@ -10,7 +10,7 @@ t^(m/2), since a cosine distance grows with the square of a length; so α = 0.00
 near a neighbour by chance. A threshold in units of the ordinary (median) distance is worse: features are dense in one
 class and sparse in another; and a fixed t is, too: in a plane d₁ < 0.25 d₁₀ holds by chance for nine of ten examples.
 
-More than ten pictures of one thing leave none of their neighbours to compare with. So pairs nearer than 0.05 of the
+More than ten images of one thing leave none of their neighbours to compare with. So pairs nearer than 0.05 of the
 median nearest distance are near, too (of less where the features have few dimensions, and chance puts pairs there).
 Groups are the connected components over all splits; exact copies (one fingerprint) count once in the search and all in
 the group, and make no group by themselves. Rows that are zero or not finite have no direction and are nobody's

@@ -1,4 +1,4 @@
-"""Trainings besides the run's own, on parts of its examples: what scores need that one training cannot tell.
+"""Additional trainings on parts of the examples, for scores that need more than one training.
 
     folds             out-of-fold probabilities                               `hardlook score --cross-validate K`
     second_split      forgetting on a second split (Maini et al. 2022)        `hardlook second-split`

@@ -1,4 +1,4 @@
-"""Out-of-fold probabilities: each training example judged by a model that was not trained on it.
+"""Out-of-fold probabilities: each training example is predicted by a model that was not trained on it.
 
 The labelled training examples are dealt into K folds, the run's model is trained K times on all folds but one, and
 gives the class probabilities of the fold left out. Label-issue finders ask for such probabilities (Northcutt et al.
@@ -29,11 +29,11 @@ def cross_validate(context: Context, folds: int, *, epochs: int | None = None) -
     ids = work.examples["example_id"].tolist()
     key = digest([work.key, ids, np.asarray(work.data.labels).tolist(), fold.tolist(), context.audit.seed])
     if path.is_file() and vectors_metadata(path).get("key") == key:
-        return f"out-of-fold probabilities of {len(ids):,} examples are there already"
+        return f"out-of-fold probabilities of {len(ids):,} examples exist already"
     if "weights" in context.run.config:
         context.say(
-            "the trainings start from given weights; if those saw the examples, only last block and head are made "
-            "anew, and out-of-fold probabilities may be too good"
+            "training starts from given weights and re-initialises only the last block and the head; if those "
+            "weights were trained on these examples, out-of-fold probabilities are too optimistic"
         )
     probabilities = np.full((len(ids), len(context.audit.classes)), np.nan, np.float32)
     with context.progress(f"{folds} folds", work.epochs * len(ids) * (folds - 1)) as advance:
@@ -44,4 +44,7 @@ def cross_validate(context: Context, folds: int, *, epochs: int | None = None) -
     write_vectors(path, ids, probabilities, {"key": key, "folds": folds})
     work.forget(*(f"fold-{number}" for number in range(folds)))
     right = (probabilities.argmax(1) == np.asarray(work.data.labels)).mean()
-    return f"out-of-fold probabilities of {len(ids):,} examples from {folds} folds, {right:.1%} predicted as labelled"
+    return (
+        f"out-of-fold probabilities of {len(ids):,} examples from {folds} folds; the prediction equals the label for "
+        f"{right:.1%}"
+    )

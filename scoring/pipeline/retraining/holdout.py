@@ -1,4 +1,4 @@
-"""The irreducible loss: what a model that was not trained on an example loses on it (RHO, Mindermann et al. 2022).
+"""The irreducible loss: an example's loss under a model that was not trained on it (RHO, Mindermann et al. 2022).
 
 The hold-out model is one of three: weights that the user gives; the run's model trained here on the test split; or, as
 the paper does where there is no hold-out set, models trained on the other folds of the training examples, whose
@@ -48,8 +48,8 @@ def measure_irreducible(
     """
     if source not in SOURCES or (source == "weights") != (weights is not None):
         raise HardlookError(
-            f"the hold-out model comes from {source!r} with weights {weights}; needed test or folds, or "
-            "weights with the path of a file"
+            f"the source of the hold-out model is {source!r} with weights {weights}; needed test, folds, or weights "
+            "with the path of a file"
         )
     work, path = Retraining(context, epochs), context.run.irreducible_path
     ids, labels = work.examples["example_id"].tolist(), np.asarray(work.data.labels)
@@ -85,8 +85,8 @@ def _from_test(work: Retraining, _weights: str | Path | None, _folds: int, _epoc
     test = labelled(work.audit, "test")
     if len(test) < 2:
         raise HardlookError(
-            "the hold-out model is trained on the test split, which has fewer than two labelled, readable "
-            "examples; --from folds needs none"
+            "the hold-out model is trained on the test split, which has fewer than two labelled, readable examples; "
+            "use --from folds"
         )
     shared = work.examples["fingerprint"].isin(test["fingerprint"]).to_numpy()
     data = InMemory(Inputs(work.audit, work.run, test))

@@ -1,4 +1,4 @@
-"""Training on one half of the examples, then on the other: when is an example learned, and when forgotten for good?
+"""Second-split training: on one half of the examples, then on the other, recording when examples are forgotten.
 
 For each seed, the labelled training examples are dealt into halves A and B. The model is trained on A, then goes on
 on B alone; an example of A has a first-split learning time from the first part and a second-split forgetting time from
@@ -30,12 +30,12 @@ from scoring.training.dynamics import read_dynamics
 def measure_second_split(context: Context, *, seeds: int = 3, epochs: int | None = None) -> str:
     """Write both times of every labelled training example; returns a sentence about what was done."""
     if seeds < 1:
-        raise HardlookError(f"{seeds} seeds; needed one at least")
+        raise HardlookError(f"found {seeds} seeds; needed at least one")
     work, path = Retraining(context, epochs), context.run.second_split_path
     ids, labels = work.examples["example_id"].tolist(), np.asarray(work.data.labels)
     key = digest([work.key, ids, labels.tolist(), context.audit.seed, seeds])
     if path.is_file() and read_metadata(path).get("key") == key:
-        return f"second-split times of {len(ids):,} examples are there already"
+        return f"second-split times of {len(ids):,} examples exist already"
     with context.progress("second split", 2 * seeds * work.epochs * len(ids)) as advance:
         times = [_one_seed(work, context.audit.seed + number, advance) for number in range(seeds)]
     forgetting, learning = np.stack([t[0] for t in times]), np.stack([t[1] for t in times])
@@ -53,8 +53,8 @@ def measure_second_split(context: Context, *, seeds: int = 3, epochs: int | None
     share = np.isfinite(forgetting).any(0).mean()
     word = "seed" if seeds == 1 else "seeds"
     return (
-        f"second-split times of {len(ids):,} examples over {seeds} {word}, "
-        f"{share:.1%} forgotten for good in one at least"
+        f"second-split times of {len(ids):,} examples over {seeds} {word}, {share:.1%} forgotten for good with at "
+        "least one seed"
     )
 
 

@@ -1,4 +1,4 @@
-"""Self-supervised training on all examples, labelled or not, and how hard each is for it.
+"""Self-supervised training on all examples, and the difficulty of each.
 
 A fresh model from the run's factory is trained without any label by one of ``OBJECTIVES``; after each epoch e, every
 example x has its loss ℓ_e(x), the length of the loss's input gradient ‖∂ℓ_e/∂x‖₂, and how far its features moved since
@@ -58,8 +58,8 @@ def train_without_labels(
     objective = objective or ("barlow" if context.audit.media == "image" else "autoencoder")
     if objective not in OBJECTIVES or epochs < 1:
         raise HardlookError(
-            f"objective = {objective!r}, epochs = {epochs}; needed one of {', '.join(OBJECTIVES)} and at "
-            "least one epoch"
+            f"objective = {objective!r}, epochs = {epochs}; needed one of {', '.join(OBJECTIVES)} and at least one "
+            "epoch"
         )
     run, examples, path = context.run, context.examples, context.run.self_supervised_path
     ids = examples["example_id"].tolist()
@@ -77,7 +77,7 @@ def train_without_labels(
         ]
     )
     if path.is_file() and read_metadata(path).get("key") == key:
-        return f"self-supervised scores of {len(ids):,} examples are there already"
+        return f"self-supervised scores of {len(ids):,} examples exist already"
     training = _Training(context, objective, lr, batch_size, run.parts_folder("self-supervised"), key)
     with context.progress(f"self-supervised, {objective}", epochs * len(training.rows)) as advance:
         tables = training.run(epochs, advance)
@@ -105,7 +105,7 @@ class _Training:
         self.data = InMemory(Inputs(context.audit, context.run, context.examples))
         self.rows = np.flatnonzero(context.examples["split"].isin(["train", "pool"]))
         if len(self.rows) < 2:
-            raise HardlookError(f"found {len(self.rows)} examples in train and pool; needed two at least")
+            raise HardlookError(f"found {len(self.rows)} examples in train and pool; needed at least two")
         self.device, seed = context.model.device, context.audit.seed
         sample = torch.stack([self.data[int(row)][0] for row in self.rows[:2]]).to(self.device)
         if not sample.is_floating_point():

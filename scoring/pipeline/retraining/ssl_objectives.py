@@ -1,4 +1,4 @@
-"""Objectives of self-supervised training: what a batch is trained on, and what each example loses, label unseen.
+"""Objectives of self-supervised training: the loss of a batch and of each example, without labels.
 
     barlow       Σ_i (1 − C_ii)² + λ Σ_{i≠j} C_ij²     C: correlation of two views' projections    (Zbontar et al. 2021)
     rotation     cross-entropy of which of four quarter turns was applied                          (Gidaris et al. 2018)

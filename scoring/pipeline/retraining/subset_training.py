@@ -1,9 +1,9 @@
-"""Train the run's model on a part of its labelled training examples, through the audit's own training function.
+"""Trains the run's model on a subset of its labelled training examples, with the audit's training function.
 
 ``Retraining`` holds the data and the settings of [run.x.training]; ``train`` trains one part from a fresh model (or on
 from the weights of another) and keeps the final weights under ``runs/<run>/parts``, with a key of everything that they
 depend on: a part that is there is not trained again, and one that ``fit`` was killed in goes on with the same bits.
-``dealt`` deals examples into folds by hash(seed, fingerprint), class by class, duplicates together.
+``assign_folds`` deals examples into folds by hash(seed, fingerprint), class by class, duplicates together.
 
 Cost: the trainings. Limits: an own training function that was killed starts its part again.
 """
@@ -89,8 +89,8 @@ class Retraining:
         self.examples = labelled(self.audit)
         if len(self.examples) < 2:
             raise HardlookError(
-                f"found {len(self.examples)} labelled, readable training examples; needed two at least "
-                'in a [[data]] table with split = "train"'
+                f"found {len(self.examples)} labelled, readable training examples; needed at least two in a [[data]] "
+                'table with split = "train"'
             )
         self.data = InMemory(Inputs(self.audit, self.run, self.examples))
         self.key = [self.run.config.get(name) for name in ("model", "arguments", "transform", "weights")]
@@ -110,7 +110,7 @@ class Retraining:
 
     def deal(self, folds: int, seed: int) -> np.ndarray:
         """(n,) fold of each labelled training example."""
-        return dealt(self.examples, folds, seed)
+        return assign_folds(self.examples, folds, seed)
 
     def train(
         self,
@@ -202,8 +202,8 @@ class Retraining:
                 recorder.close()
         if own and not listener.epochs:
             raise HardlookError(
-                f"{settings['function']} ended no epoch; needed `for batch in recorder.watch(loader):` "
-                "in place of `for batch in loader:`, or recorder.end_epoch() after each epoch"
+                f"{settings['function']} recorded no epoch; needed `for batch in recorder.watch(loader):` in place of "
+                "`for batch in loader:`, or recorder.end_epoch() after each epoch"
             )
 
     def _train_by(
@@ -229,7 +229,7 @@ class Retraining:
             shutil.rmtree(self.folder(name), ignore_errors=True)
 
 
-def dealt(examples: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
+def assign_folds(examples: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     """Data frame with label and fingerprint → (n,) fold 0 … folds−1, the classes spread evenly.
 
     The fold of an example follows from hash(seed, fingerprint), so exact duplicates share one: otherwise a model
@@ -238,7 +238,8 @@ def dealt(examples: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     first = examples.drop_duplicates("fingerprint")
     if not 2 <= folds <= len(first):
         raise HardlookError(
-            f"{folds} folds of {len(first)} different training examples; needed from 2 to as many folds as examples"
+            f"{folds} folds of {len(first)} different training examples; needed at least 2 folds and at most one per "
+            "example"
         )
     order = [hashlib.sha256(f"{seed} {value}".encode()).hexdigest() for value in first["fingerprint"]]
     ordered = first.assign(order=order).sort_values(["label", "order"], kind="stable")

@@ -1,4 +1,4 @@
-"""What the effort has bought: label errors found, how many remain, and when to stop. The door of its four rooms.
+"""Review effort and what it found: label errors found, how many remain, and when to stop. The door of its four rooms.
 
 ``intervals``: a rate from a random draw, fixed in size. ``sequence``: bounds that may be looked at at any time.
 ``answers``: what the log says about each control. ``effort``: all of it about one split, for a page or a report.

@@ -1,4 +1,4 @@
-"""What the log says about each label: wrong, right, or open, and how reviewers compare.
+"""The reviewed state of each label (wrong, right or open), and comparisons of reviewers.
 
     wrong: another class, no class, or several that leave the given one out      right: given, or several that hold it
     open: unsure, reviewers who differ without an adjudication, a decision without verdict, a control not blind
@@ -24,15 +24,15 @@ from scoring.reviews.verdicts import label_is_wrong
 def wrong_labels(decided: pd.DataFrame) -> pd.Series:
     """Per row of decisions or consensus: True where the given label is wrong, False where right, None where open.
 
-    decided: columns verdict, new_label, labels, label and, of a consensus, status.
+    decisions: columns verdict, new_label, labels, label and, of a consensus, status.
 
     >>> rows = pd.DataFrame({"verdict": ["given", "other", "unsure", "several"], "new_label": [None, "b", None, None],
     ...     "labels": [(), (), (), ("a", "b")], "label": ["a"] * 4})
     >>> wrong_labels(rows).tolist()
     [False, True, None, False]
     """
-    said = decided[["verdict", "label", "new_label", "labels"]]
-    found = [label_is_wrong(*row) for row in said.itertuples(index=False, name=None)]
+    verdicts = decided[["verdict", "label", "new_label", "labels"]]
+    found = [label_is_wrong(*row) for row in verdicts.itertuples(index=False, name=None)]
     result = pd.Series(found, index=decided.index, dtype=object)
     return result.mask(decided["status"] == "disputed", None) if "status" in decided else result
 
@@ -41,7 +41,7 @@ def blind_verdicts(log: ReviewLog) -> pd.DataFrame:
     """Standing decisions that were made blind, the last per example and reviewer: ``DECISION_COLUMNS`` and wrong."""
     events = log.events()
     blind = np.array([bool(seen and seen.get("blind")) for seen in events["evidence"]], dtype=bool)
-    kept = events[decisions.standing(events) & blind & (events["action"] == "decide").to_numpy(dtype=bool)]
+    kept = events[decisions.not_undone(events) & blind & (events["action"] == "decide").to_numpy(dtype=bool)]
     kept = kept.drop_duplicates(["example_id", "reviewer"], keep="last")[list(decisions.DECISION_COLUMNS)]
     return kept.assign(wrong=wrong_labels(kept))
 
@@ -49,7 +49,7 @@ def blind_verdicts(log: ReviewLog) -> pd.DataFrame:
 def control_answers(controls: pd.DataFrame, log: ReviewLog) -> pd.DataFrame:
     """The drawn controls with what is known of each: wrong (True, False, None), decided, blind, at.
 
-    decided: somebody gave a verdict, blind or not. blind: at least one verdict was. at: log position from which the
+    decisions: somebody gave a verdict, blind or not. blind: at least one verdict was. at: log position from which the
     answer is known; −1 where undecided.
     """
     consensus = log.consensus().set_index("example_id")
@@ -81,20 +81,20 @@ def double_reads(log: ReviewLog) -> dict[str, int]:
     read = read[read.duplicated("example_id", keep=False)]
     consensus = log.consensus().set_index("example_id")
     truth = wrong_labels(consensus).reindex(read["example_id"]).to_numpy(dtype=object)
-    said = read["wrong"].to_numpy(dtype=object)
-    settled = np.array([t is not None and s is not None and t == t for t, s in zip(truth, said, strict=True)], bool)
-    true, told = truth[settled].astype(bool), said[settled].astype(bool)
+    verdicts = read["wrong"].to_numpy(dtype=object)
+    settled = np.array([t is not None and s is not None and t == t for t, s in zip(truth, verdicts, strict=True)], bool)
+    true, called_wrong = truth[settled].astype(bool), verdicts[settled].astype(bool)
     return {
-        "found": int((told & true).sum()),
+        "found": int((called_wrong & true).sum()),
         "true_errors": int(true.sum()),
-        "passed": int((~told & ~true).sum()),
+        "passed": int((~called_wrong & ~true).sum()),
         "true_right": int((~true).sum()),
         "examples": int(read["example_id"].nunique()),
     }
 
 
 def readers_table(log: ReviewLog, by: tuple[str, ...] = ("reviewer", "label")) -> pd.DataFrame:
-    """Per reviewer and class: decided, median seconds, read by others too, share that agreed, overturned.
+    """Per reviewer and class: decided, median seconds, also decided by others, share that agreed, overturned.
 
     agreement: of the decisions on examples that another reviewer decided too, the share whose answer all of them gave.
     overturned: decisions that an adjudication answered otherwise.

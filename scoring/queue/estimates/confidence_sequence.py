@@ -1,4 +1,4 @@
-"""Bounds on the number of wrong labels that hold at every look at once, so that one may stop when they suffice.
+"""Bounds on the number of wrong labels that hold at all times simultaneously, so that reviewing can stop at any time.
 
 A confidence sequence by the prior-posterior-ratio martingale for sampling without replacement (Waudby-Smith & Ramdas
 2020, theorem 2.2 with the hypergeometric likelihood of section 2.1): for the true number K of errors among N,

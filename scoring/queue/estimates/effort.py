@@ -1,4 +1,4 @@
-"""What the effort on one split has bought, in one object: found, remaining, yield, and whether the goal is reached.
+"""The results of the review of one split: errors found and remaining, yield, and whether the goal is reached.
 
     remaining = wrong labels in all − wrong labels found;   reached: its upper bound is below goal × labels
     next 100  = 100 × [(1 − share) × rate of the last 100 suspects + share × rate of the controls]
@@ -29,7 +29,7 @@ from scoring.queue.estimates.confidence_sequence import total_bounds
 from scoring.queue.estimates.intervals import Estimate
 from scoring.queue.random_controls import Plan, chance_of_seeing, drawn_controls, fix_controls, plan
 from scoring.reviews import ReviewLog
-from scoring.reviews.verdicts import saying
+from scoring.reviews.verdicts import verdicts_by_label_status
 
 BLOCK = 100
 LOOKS = 24
@@ -84,33 +84,33 @@ class Effort:
         """When to stop, in words."""
         if not self.counted:
             return (
-                f"No control has been decided blind, so nothing is known about what the ranking misses. "
-                f"{self.plan.sentence}"
+                "No control has been decided blind yet, so the number of wrong labels that the ranking misses is "
+                f"unknown. {self.plan.sentence}"
             )
         finds = "" if np.isnan(self.next_hundred) else f"The next 100 decisions find about {self.next_hundred:.0f}; w"
-        told = (
+        summary = (
             f"{finds or 'W'}ith {self.plan.confidence:.0%} confidence fewer than {int(self.remaining.high) + 1:,} "
             f"wrong labels remain among {self.labelled:,}."
         )
         if self.reached:
-            return f"{told} The goal, fewer than {self.allowed:,}, is reached: you may stop."
+            return f"{summary} The goal, fewer than {self.allowed:,}, is reached: you can stop."
         none, bound = chance_of_seeing(self.plan.error_rate, self.counted, self.plan.confidence)
         weak = (
             (
-                f" {self.counted:,} controls say little: without any error among them they could show at best fewer "
-                f"than {bound:.2g} wrong, of all labels."
+                f" {self.counted:,} controls are few: even without an error among them they could only show that "
+                f"fewer than {bound:.2g} labels are wrong."
             )
             if none > 1 - self.plan.confidence
             else ""
         )
-        settle = f" Settling the {self.waiting:,} open controls narrows this." if self.waiting else ""
+        settle = f" Deciding the {self.waiting:,} open controls narrows this interval." if self.waiting else ""
         if self.waiting and self.unblinded:
             settle += (
-                f" {self.unblinded:,} controls were decided with the model's opinion on screen, as suspects are "
-                f"before a "
-                "goal becomes stricter: they count once a second person has read them blind or a lead has settled them."
+                f" {self.unblinded:,} controls were decided with the model's output on screen (for example as "
+                "suspects before the goal became stricter): they count once a second reviewer has decided them blind "
+                "or a lead has adjudicated them."
             )
-        return f"{told} The goal is fewer than {self.allowed:,}: go on.{weak}{settle}"
+        return f"{summary} The goal is fewer than {self.allowed:,}: go on.{weak}{settle}"
 
 
 def effort(audit: Audit, run: Run | None, log: ReviewLog, split: str = "train") -> Effort:
@@ -148,7 +148,7 @@ def effort(audit: Audit, run: Run | None, log: ReviewLog, split: str = "train") 
         labelled=len(own),
         decided=len(decided),
         found=found,
-        unsure=int(consensus["verdict"].isin(saying("open")).sum()),
+        unsure=int(consensus["verdict"].isin(verdicts_by_label_status("open")).sum()),
         drawn=len(controls),
         counted=base_n,
         waiting=int(len(prefix) - base_n),

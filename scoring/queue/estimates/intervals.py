@@ -1,4 +1,4 @@
-"""The rate of label errors from a random draw of fixed size, with an interval that says how well it is known.
+"""The rate of label errors estimated from a random sample of fixed size, with its interval.
 
     Horvitz-Thompson, stratified:  p̂ = Σ_s (N_s/N) (e_s/n_s),   v̂ = Σ_s (N_s/N)² (1 − n_s/N_s) p̂_s(1−p̂_s)/(n_s−1)
     below ten errors: Clopper-Pearson without replacement (Buonaccorsi 1987), from the pooled counts
@@ -25,7 +25,7 @@ FEW = 10
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval; all three NaN where nothing can be said."""
+    """A number with its 95 % interval; all three are NaN without data."""
 
     value: float
     low: float

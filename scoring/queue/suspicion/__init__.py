@@ -1,4 +1,4 @@
-"""The default ranking of /suspects, *suspicion*: what it is made of, and how the reviewers' decisions make it better.
+"""*Suspicion*, the default ranking of /suspects: its components, and its fit to reviewers' decisions.
 
 ``components``: which scores find label errors, one per family, as ranks, and the mean rank of those that have earned
 it. ``fitting``: a logistic regression towards that default on what reviewers decided, adopted only where it finds

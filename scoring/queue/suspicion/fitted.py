@@ -1,4 +1,4 @@
-"""A ranking fitted to what reviewers decided: logistic regression with a ridge towards the default ranking.
+"""A ranking fitted to reviewers' decisions: logistic regression with a ridge penalty towards the default ranking.
 
 For a reviewed example with mean rank s, component ranks r_j, label l and predicted class m
 
@@ -90,8 +90,8 @@ def fit_ranking(
     errors, keeps = int(wrong.sum()), int((~wrong).sum())
     if min(errors, keeps) < LEAST:
         raise HardlookError(
-            f"a fitted ranking needs at least {LEAST} examples whose label was found wrong and {LEAST} "
-            f"that were kept; there are {errors} and {keeps}, so the default ranking stays"
+            f"a fitted ranking needs at least {LEAST} examples with a wrong label and {LEAST} with a right label; "
+            f"found {errors} and {keeps}; review more examples"
         )
     features = design(ranks[known], labels[known], predictions[known])
     x = features.to_numpy()

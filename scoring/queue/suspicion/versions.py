@@ -1,4 +1,4 @@
-"""The ranking of a run on the disk: the default, and each one fitted to decisions, under its number.
+"""The stored rankings of a run: the default one, and numbered versions fitted to decisions.
 
 ``rankings.json`` of a run lists every fit that was made (how many errors and keeps, yields, coefficients, whether it
 was adopted) and says in one sentence what ranks now. The last adopted fit ranks; without one the default does. Fits are
@@ -22,7 +22,7 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_json, read_table, write_json
 from scoring.queue.suspicion.components import EARNED, Component, components, mean_rank, rank_within
 from scoring.queue.suspicion.fitted import Fit, fit_ranking
-from scoring.reviews.verdicts import saying
+from scoring.reviews.verdicts import verdicts_by_label_status
 
 if TYPE_CHECKING:
     from scoring.reviews import ReviewLog
@@ -54,8 +54,8 @@ def suspicion(run: Run, examples: pd.DataFrame) -> pd.Series:
     carriers = [one for one in used if one.family in EARNED]
     if not carriers:
         raise HardlookError(
-            f"suspicion combines scores that find label errors, and run {run.name!r} has none of the "
-            "families dynamics, loss and neighbours; run `hardlook score` for aum, uncertainty or neighbours"
+            f"suspicion combines scores that find label errors, and run {run.name!r} has none of the score families "
+            "dynamics, loss and neighbours; run `hardlook score` for aum, uncertainty or neighbours"
         )
     version = adopted(run)
     if version is None:
@@ -100,11 +100,14 @@ def rank_audit(audit: Audit, run: Run, log: ReviewLog, examples: pd.DataFrame) -
 def reviewed(log: ReviewLog, examples: pd.DataFrame) -> pd.Series:
     """What decisions teach: bool by example_id, whether the label was found wrong, of examples that are settled."""
     found = log.consensus()
-    found = found[found["status"].isin(("agreed", "adjudicated")) & found["verdict"].isin(saying("right", "wrong"))]
+    found = found[
+        found["status"].isin(("agreed", "adjudicated"))
+        & found["verdict"].isin(verdicts_by_label_status("right", "wrong"))
+    ]
     now = examples.set_index("example_id")["label"].reindex(found["example_id"]).to_numpy(dtype=object)
     seen = found["label"].astype(object).where(found["label"].notna(), now).to_numpy(dtype=object)
     same = pd.notna(now) & (seen == now)
-    return found[same].set_index("example_id")["verdict"].isin(saying("wrong"))
+    return found[same].set_index("example_id")["verdict"].isin(verdicts_by_label_status("wrong"))
 
 
 def _classes(run: Run, examples: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
@@ -129,7 +132,8 @@ def _fitted_sentence(version: dict[str, Any], used: list[Component]) -> str:
     strong = sorted(used, key=lambda one: -abs(version["coefficients"].get(f"score:{one.family}", 0.0)))
     return (
         f"Most suspicious first: ranking {version['version']}, fitted to {version['errors'] + version['keeps']:,} "
-        f"decisions on top of the mean rank; it leans most on {', '.join(one.title for one in strong[:3])}"
+        "decisions in addition to the mean rank; its largest weights are those of "
+        f"{', '.join(one.title for one in strong[:3])}"
     )
 
 

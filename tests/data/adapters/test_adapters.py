@@ -79,7 +79,7 @@ def test_a_picture_outside_any_class_folder_has_no_label(tmp_path):
     save(tmp_path / "train/a.png")
     listing = source_of(tmp_path, 'path = "train"\nsplit = "train"').listing()
     assert listing.labels == [None]
-    assert listing.unlabelled == "lies in no class folder"
+    assert listing.unlabelled == "is not in a class folder"
 
 
 def test_a_folder_named_like_a_picture_is_listed_not_entered(tmp_path):
@@ -247,7 +247,7 @@ def test_wrong_names_and_lengths_say_what_is_there(tmp_path, data, message):
 
 def test_a_broken_npz_is_one_clear_error(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"no zip")
-    with pytest.raises(HardlookError, match="no .npz file"):
+    with pytest.raises(HardlookError, match="not an .npz file"):
         source_of(tmp_path, 'path = "a.npz"\nsplit = "test"').listing()
 
 
@@ -276,7 +276,7 @@ def test_vectors_and_texts_in_arrays(tmp_path):
         ('path = "train"\nsplit = "train"\nloadr = "x.py:y"', "knows no key 'loadr'; did you mean loader"),
         ('path = "train"\nsplit = "train"\nextensions = "png"', "needed list"),
         ('path = "train"\nsplit = "train"\nroot = "/"', "knows no key 'root'"),
-        ('path = "audit.toml"\nsplit = "train"\nadapter = "folder"', "is no folder"),
+        ('path = "audit.toml"\nsplit = "train"\nadapter = "folder"', "is not a folder"),
     ],
 )
 def test_wrong_tables_are_errors_that_say_what_to_do(tmp_path, data, message):

@@ -87,7 +87,7 @@ def test_the_split_can_be_a_column(tmp_path):
     listing = source_of(tmp_path, 'path = "all.csv"\nsplit_column = "set"\nsplit_map = { val = "test" }').listing()
     assert listing.splits == ["train", "test", "pool"]
     assert listing.labels == ["cat", "dog", None]
-    with pytest.raises(HardlookError, match="row 1 says split 'val'.*split_map"):
+    with pytest.raises(HardlookError, match="row 1 has split 'val'.*split_map"):
         source_of(tmp_path, 'path = "all.csv"\nsplit_column = "set"').listing()
 
 
@@ -102,7 +102,7 @@ def test_empty_cells_and_addresses_are_problems_of_that_row(tmp_path):
     listing = source_of(tmp_path, 'path = "train.csv"\nsplit = "train"').listing()
     assert listing.problems == {
         0: "column 'path' is empty",
-        1: "https://example.org/a.png is an address, not a file; download it first",
+        1: "https://example.org/a.png is a URL, not a file; download it first",
     }
 
 
@@ -136,7 +136,7 @@ def test_a_table_without_header_gets_its_columns_named(tmp_path):
         ("path,label\na.png,cat,extra\n", "Expected 2 columns, got 3"),
         ("path,label\na.png\n", "Expected 2 columns"),
         ("", "no header"),
-        ("a,a\n1,2\n", "no header of different names"),
+        ("a,a\n1,2\n", "no header of unique names"),
     ],
 )
 def test_ragged_tables_are_errors_not_guesses(tmp_path, text, message):
@@ -200,13 +200,13 @@ def test_parquet_as_hugging_face_writes_images(tmp_path):
     source = source_of(tmp_path, 'path = "a.parquet"\nsplit = "train"')
     source.listing()
     assert [source.original(row, None).getpixel((0, 0)) for row in (0, 1)] == [1, 2]
-    with pytest.raises(HardlookError, match="row 2 holds no image"):
+    with pytest.raises(HardlookError, match="row 2 has no image"):
         source.original(2, None)
 
 
 def test_a_broken_parquet_file_is_one_clear_error(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no more")
-    with pytest.raises(HardlookError, match="no Parquet file"):
+    with pytest.raises(HardlookError, match="not a Parquet file"):
         source_of(tmp_path, 'path = "a.parquet"\nsplit = "train"').listing()
 
 

@@ -1,4 +1,4 @@
-"""Which chosen parameters the logits have a gradient to.
+"""Finds the chosen parameters with respect to which the logits have a gradient.
 
 A forward pass may cut the graph (``no_grad``, ``inference_mode``, ``detach``: the usual linear probe), or
 leave a layer unused. Such parameters have no curvature and no gradient. Chosen parameters go in; those that
@@ -17,20 +17,21 @@ from torch import nn
 
 from scoring.audit.errors import HardlookError
 from scoring.curvature.chosen_parameters import Chosen, batches, few
-from scoring.curvature.proof import probe_gradient
+from scoring.curvature.equivalence import probe_gradient
 from scoring.gradients import device_of
 from scoring.models.eval_mode import outputs
 
 
-def reached(model: nn.Module, data: Iterable[Any], chosen: Chosen) -> tuple[Chosen, list[str]]:
-    """The chosen parameters that some example's logits have a gradient to, and a note on those without.
+def parameters_with_gradient(model: nn.Module, data: Iterable[Any], chosen: Chosen) -> tuple[Chosen, list[str]]:
+    """Returns the chosen parameters with respect to which some example's logits have a gradient, and a note on the
+    others.
 
     Call it inside ``differentiable(model, chosen.tensors)``. Raises ``HardlookError`` where none is left.
     """
     device = device_of(model)
-    missing = _unreached(model, few(data, device)[0], dict(chosen.parameters))
+    missing = _without_gradient(model, few(data, device)[0], dict(chosen.parameters))
     for inputs, _ in batches(data, device) if missing else ():
-        missing = _unreached(model, inputs, missing)
+        missing = _without_gradient(model, inputs, missing)
         if not missing:
             break
     if not missing:
@@ -39,18 +40,18 @@ def reached(model: nn.Module, data: Iterable[Any], chosen: Chosen) -> tuple[Chos
     gone = ", ".join(chosen.owners(missing))
     if not left.parameters:
         raise HardlookError(
-            f"the logits carry no gradient to any weight of {gone}: the model's forward cuts the graph above them "
-            "(no_grad, inference_mode, detach, numpy) or does not use them; name layers that it trains, such as the "
-            "head"
+            f"the logits have no gradient with respect to any weight of {gone}: the model's forward cuts the graph "
+            "above them (no_grad, inference_mode, detach, numpy) or does not use them; name trained layers, such as "
+            "the head"
         )
     note = (
-        f"the logits have no gradient to {gone} (no_grad, inference_mode or detach in the forward, or unused): left "
-        f"out; the layers are {', '.join(left.owners(left.parameters))}"
+        f"the logits have no gradient with respect to {gone} (no_grad, inference_mode or detach in the forward, or "
+        f"unused): left out; the layers are {', '.join(left.owners(left.parameters))}"
     )
     return left, [note]
 
 
-def _unreached(model: nn.Module, inputs: Any, missing: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """Those of the missing parameters that this batch has no gradient to either."""
+def _without_gradient(model: nn.Module, inputs: Any, missing: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Returns those of the missing parameters for which this batch has no gradient either."""
     gradients = probe_gradient(outputs(model, inputs), list(missing.values()))
     return {name: p for (name, p), g in zip(missing.items(), gradients, strict=True) if g is None}

@@ -1,13 +1,12 @@
-"""The share of one layer in the projected gradients of a batch, gathered as a forward and a backward pass go
-by.
+"""One layer's part of the projected gradients of a batch, collected by hooks during a forward and a backward pass.
 
     share_i = Σ over the layer's calls of M ∂⟨g_i, layer(x_i)⟩/∂θ       g_i: the gradient of the layer's output
 
-``Shares.watched`` keeps the input of a call and listens for g; ``total`` (n, r) is then the sum, by the
+``Shares.attach`` keeps the input of a call and listens for g; ``total`` (n, r) is then the sum, by the
 layer's rule or by a replay. Cost: that of the rule or the replay; the inputs of the layer are held between
 the passes.
 
-``Shares.copies`` serves parameters that stand once for all examples, (1, …), as class tokens and positions
+``Shares.parameter_copies`` serves parameters that stand once for all examples, (1, …), as class tokens and positions
 do: with a copy per example in their place, the gradient of a copy is that of an example.
 
 Known limits: a call of which the example is not on the first axis has no share (``fits`` is false), nor one
@@ -27,7 +26,7 @@ from scoring.influence.layer_replay import first_tensor, project_by_replay
 from scoring.influence.layer_rules import ROWS_ARE_POSITIONS, Rule
 
 
-class Shares:
+class LayerProjection:
     """One layer's share, (n, r), and the ``leaves`` that a backward pass must reach for it.
 
     ``rule``: of the layer, None to replay it. ``fits``: whether every call could be shared out among the
@@ -46,7 +45,7 @@ class Shares:
         """The first argument of a call, however it was passed; None without one."""
         return args[0] if args else next(iter(kwargs.values()), None)
 
-    def watched(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    def attach(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         """The output of a call, listened to; a graph is started at it where there is none."""
         first = first_tensor(output)
         if not torch.is_grad_enabled():
@@ -61,7 +60,7 @@ class Shares:
         first.register_hook(lambda g: self._add(args, kwargs, g.detach()))
         return output
 
-    def copies(self) -> dict[str, Tensor]:
+    def parameter_copies(self) -> dict[str, Tensor]:
         """A copy per example, (n, …), of each parameter of shape (1, …), listened to."""
         found = {}
         for name, m in self.factors.items():

@@ -1,8 +1,8 @@
-"""Which layer of a model answers for which chosen parameters.
+"""Maps chosen parameters to the layers that own them.
 
-A parameter belongs to the module that holds it; where that one is never called by itself (a parametrization,
-a list or dict of parameters, the output layer inside PyTorch's attention), to the one around it, under its
-dotted name there.
+A parameter belongs to the module that holds it. If that module is never called by itself (a parametrization, a list or
+dict of parameters, the output layer inside PyTorch's attention), it belongs to the enclosing module, under its dotted
+name there.
 
 A model and full names of parameters go in; layers by name, with their parameters by their name in the layer,
 come out. Cost: one pass over the modules.
@@ -18,14 +18,14 @@ from collections.abc import Collection
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-Holders = dict[str, tuple[nn.Module, dict[str, str]]]
+ParameterOwners = dict[str, tuple[nn.Module, dict[str, str]]]
 NEVER_CALLED = (ParametrizationList, nn.ParameterList, nn.ParameterDict)
 
 
-def holders(model: nn.Module, names: Collection[str]) -> Holders:
-    """Every layer that answers for a chosen parameter: its name → (layer, name in the layer → full name).
+def parameter_owners(model: nn.Module, names: Collection[str]) -> ParameterOwners:
+    """Returns the layers that own chosen parameters: name → (layer, name in the layer → full name).
 
-    >>> {name: own for name, (_, own) in holders(nn.Sequential(nn.Linear(2, 2)), ["0.weight"]).items()}
+    >>> {name: own for name, (_, own) in parameter_owners(nn.Sequential(nn.Linear(2, 2)), ["0.weight"]).items()}
     {'0': {'weight': '0.weight'}}
     """
     full = {id(parameter): name for name, parameter in model.named_parameters() if name in names}

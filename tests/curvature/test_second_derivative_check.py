@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from scoring.audit.errors import HardlookError
 from scoring.curvature.chosen_parameters import choose
 from scoring.curvature.hessian import hessian_products, products_on_few
-from scoring.curvature.trial import tried
+from scoring.curvature.second_derivative_check import check_second_derivatives
 from scoring.gradients.plain_autograd import differentiable
 from scoring.influence import InfluenceFactors
 
@@ -140,7 +140,11 @@ class Net(nn.Module):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
     "function, why",
-    [(Dropping, "are wrong by up to"), (Once, "are wrong by up to"), (Refusing, "cannot be differentiated again")],
+    [
+        (Dropping, "differ from a finite difference by up to"),
+        (Once, "differ from a finite difference by up to"),
+        (Refusing, "cannot be differentiated again"),
+    ],
 )
 def test_layers_below_a_function_without_second_derivatives_are_left_out_by_name(function, why, dtype):
     model, batches = Net(function.apply).to(dtype), [(x.to(dtype), y) for x, y in data()]
@@ -158,10 +162,10 @@ def test_layers_below_a_function_without_second_derivatives_are_left_out_by_name
 @pytest.mark.parametrize("function", [Dropping, Once])
 def test_a_function_above_all_chosen_layers_is_refused(function):
     model = Net(function.apply, last=True)
-    with pytest.raises(HardlookError, match="head.*differentiated twice"):
+    with pytest.raises(HardlookError, match="head.*twice differentiable"):
         InfluenceFactors.fit(model, data(), layers=["layer", "head"])
     chosen = choose(model, ["below", "head"])
-    with differentiable(model, chosen.tensors), pytest.raises(HardlookError, match="below.*differentiated twice"):
+    with differentiable(model, chosen.tensors), pytest.raises(HardlookError, match="below.*twice differentiable"):
         hessian_products(model, data(), chosen, loss=F.cross_entropy)
 
 
@@ -169,7 +173,7 @@ def test_a_loss_without_second_derivatives_is_refused():
     def loss(logits, labels):
         return Dropping.apply(F.cross_entropy(logits, labels, reduction="none"))
 
-    with pytest.raises(HardlookError, match="are wrong by up to"):
+    with pytest.raises(HardlookError, match="differ from a finite difference by up to"):
         InfluenceFactors.fit(Net(torch.tanh), data(), layers=["layer", "head"], loss=loss)
 
 
@@ -261,7 +265,9 @@ def test_right_second_derivatives_pass_and_leave_the_weights_to_the_bit(name, dt
         }
         chosen = choose(model, "*")
         with differentiable(model, chosen.tensors):
-            verdict = tried(model, (x, torch.arange(len(x)) % 3), chosen, F.cross_entropy, products_on_few)
+            verdict = check_second_derivatives(
+                model, (x, torch.arange(len(x)) % 3), chosen, F.cross_entropy, products_on_few
+            )
         assert not verdict.wrong and not verdict.notes
         for key, value in model.state_dict(keep_vars=True).items():
             assert (id(value), value.data_ptr()) == before[key][:2] and torch.equal(value, before[key][2])
@@ -296,10 +302,12 @@ def test_a_model_that_loses_float64_is_tried_with_coarser_steps():
     model = Foreign(torch.tanh)
     chosen = choose(model, "*")
     with differentiable(model, chosen.tensors):
-        assert tried(model, data()[0], chosen, F.cross_entropy, products_on_few).wrong == {}
+        assert check_second_derivatives(model, data()[0], chosen, F.cross_entropy, products_on_few).wrong == {}
     model = Foreign(Dropping.apply)
     with differentiable(model, (chosen := choose(model, "*")).tensors):
-        assert "below.weight" in tried(model, data()[0], chosen, F.cross_entropy, products_on_few).wrong
+        assert (
+            "below.weight" in check_second_derivatives(model, data()[0], chosen, F.cross_entropy, products_on_few).wrong
+        )
 
 
 def test_a_small_net_with_a_frozen_norm_passes():
@@ -307,7 +315,7 @@ def test_a_small_net_with_a_frozen_norm_passes():
     chosen = choose(model, "*")
     with differentiable(model, chosen.tensors):
         batch = torch.randn(5, 2, 6, 6).double(), torch.arange(5) % 3
-        assert not tried(model, batch, chosen, F.cross_entropy, products_on_few).wrong
+        assert not check_second_derivatives(model, batch, chosen, F.cross_entropy, products_on_few).wrong
 
 
 def test_products_made_after_the_trial_run_in_the_precision_of_the_model():

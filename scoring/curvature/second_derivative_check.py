@@ -1,4 +1,4 @@
-"""A trial of second derivatives, before thousands of products are made of them.
+"""Checks second derivatives on a few examples before thousands of Hessian products use them.
 
 A Hessian product is the change of the gradient along v:  H v = lim (∇ℓ(θ + h v) − ∇ℓ(θ − h v)) / 2h,  and H
 is symmetric: uᵀ H v = vᵀ H u. Double backward gives something else, silently, through a function whose
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from scoring.audit.errors import HardlookError, first_line
 from scoring.curvature.cached_prefix import NO_PREFIX, Prefix, Recorded
 from scoring.curvature.chosen_parameters import Chosen
-from scoring.curvature.double_precision import as_it_stands, in_float64, scales, wide_inputs, wide_loss
+from scoring.curvature.double_precision import in_float64, in_own_precision, scales, wide_inputs, wide_loss
 from scoring.curvature.lanczos import Vector
 from scoring.models.eval_mode import mapped, outputs
 from scoring.models.losses import Loss, example_losses
@@ -38,37 +38,38 @@ SEEDS = range(3)  # points and directions of their own: one may meet a kink, an 
 FINE = (1e-8, 1e-6, 1e-3)  # a small and a large step, and the tolerance, in float64
 COARSE = (1e-3, 1e-2, 3e-2)
 FLOOR = 1e-5  # of the largest row, in units of the parameters' scales: below it a row is rounding
-UNPROVED = (
-    "the second derivatives could not be tried in float64 (the model loses precision on its way, or does not "
-    "run in it): they are symmetric, and no more is known of them"
+UNVERIFIED = (
+    "the second derivatives could not be checked in float64 (the model casts to a lower precision, or does not run "
+    "in float64): they are symmetric, but their values are not verified"
 )
 
-REMEDY = "choose layers above it, or write that function so that it can be differentiated twice"
+REMEDY = "choose layers closer to the output, or make that function twice differentiable"
 
 Make = Callable[[nn.Module, list[Any], Chosen, Loss], Callable[[Vector], Vector]]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Parameters whose second derivatives are wrong → by how much, or why there are none; and what to note."""
+class DerivativeCheck:
+    """The result of the check: parameters with wrong second derivatives → the relative error or the reason; and
+    notes."""
 
     wrong: Mapping[str, float | str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-def twice_differentiable(
+def twice_differentiable_parameters(
     model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make
 ) -> tuple[Chosen, list[str]]:
-    """The chosen parameters with right second derivatives, and notes on layers that were left out.
+    """Returns the chosen parameters with correct second derivatives, and notes on layers that were left out.
 
     Call it inside ``differentiable(model, chosen.tensors)``. Raises ``HardlookError`` where none is left.
     """
     notes: list[str] = []
     while True:
-        verdict = tried(model, batch, chosen, loss, make)
+        verdict = check_second_derivatives(model, batch, chosen, loss, make)
         if not verdict.wrong:
             return chosen, [*notes, *verdict.notes]
-        left, reason = chosen.without(verdict.wrong), said(chosen, verdict)
+        left, reason = chosen.without(verdict.wrong), describe_failure(chosen, verdict)
         if not left.parameters:
             raise HardlookError(f"{reason}; {REMEDY}")
         notes.append(f"{reason}: left out; the layers are {', '.join(left.owners(left.parameters))}")
@@ -77,40 +78,44 @@ def twice_differentiable(
         chosen = left
 
 
-def said(chosen: Chosen, verdict: Verdict) -> str:
-    """Which layers, and what is wrong with them, in the words of a sentence."""
+def describe_failure(chosen: Chosen, verdict: DerivativeCheck) -> str:
+    """Returns the sentence on the layers whose second derivatives are wrong."""
     layers = ", ".join(chosen.owners(verdict.wrong))
     why = [reason for reason in verdict.wrong.values() if isinstance(reason, str)]
     if why:
         return f"the gradient of {layers} cannot be differentiated again ({why[0]})"
     worst = max(float(off) for off in verdict.wrong.values())
     return (
-        f"the second derivatives of {layers} are wrong by up to {worst:.0%} of the change of the gradient: a "
-        "function in the model drops or mistakes them"
+        f"the second derivatives of {layers} differ from a finite difference by up to {worst:.0%} of the change of "
+        "the gradient: a function in the model drops second-order terms or computes them wrongly"
     )
 
 
-def tried(model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make) -> Verdict:
-    """Compare products on a few examples with differences of the plain gradient, and with their own symmetry.
+def check_second_derivatives(
+    model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make
+) -> DerivativeCheck:
+    """Compares products on a few examples with finite differences of the gradient, and tests their symmetry.
 
     ``make``: (model, data, chosen, loss) → products. Call it inside ``differentiable(model,
     chosen.tensors)``. Where some are wrong, each layer is tried alone: an error below a layer is in its
     products with those below, not its own.
     """
     batch = mapped(batch, lambda tensor: tensor[:EXAMPLES])
-    verdict = _tried_together(model, batch, chosen, loss, make)
+    verdict = _check_together(model, batch, chosen, loss, make)
     layers = chosen.layer_parameters() if verdict.wrong else {}
     if len(layers) < 2:
         return verdict
     wrong: dict[str, float | str] = {}
     for names in layers.values():
         alone = chosen.without(set(chosen.parameters) - set(names))
-        wrong |= _tried_together(model, batch, alone, loss, make).wrong
-    return Verdict(wrong or verdict.wrong)
+        wrong |= _check_together(model, batch, alone, loss, make).wrong
+    return DerivativeCheck(wrong or verdict.wrong)
 
 
-def _tried_together(model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make) -> Verdict:
-    """The trial of all these parameters at once."""
+def _check_together(
+    model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen, loss: Loss, make: Make
+) -> DerivativeCheck:
+    """Checks all these parameters at once."""
     inputs, labels = batch
     prefix = Prefix.find(model, chosen.tensors, inputs)
     if chosen.tensors[0].device.type != "mps":
@@ -118,14 +123,18 @@ def _tried_together(model: nn.Module, batch: tuple[Any, Tensor], chosen: Chosen,
             case = _Case(model, kept, wide_inputs(labels), chosen, wide_loss(loss), make)
             wrong, unknown = case.verdict(*FINE) if case.runs() else ({}, set(chosen.parameters))
         if not unknown:
-            return Verdict(wrong)
-    with as_it_stands(model), _lower_part_kept(model, prefix, chosen, inputs) as kept:
+            return DerivativeCheck(wrong)
+    with in_own_precision(model), _lower_part_kept(model, prefix, chosen, inputs) as kept:
         case = _Case(model, kept, labels, chosen, loss, make)
         wrong, unknown = case.verdict(*COARSE)
         if wrong or not unknown:
-            return Verdict(wrong)
+            return DerivativeCheck(wrong)
         off = case.asymmetry()
-    return Verdict(dict.fromkeys(chosen.parameters, off)) if off > COARSE[2] else Verdict(notes=(UNPROVED,))
+    return (
+        DerivativeCheck(dict.fromkeys(chosen.parameters, off))
+        if off > COARSE[2]
+        else DerivativeCheck(notes=(UNVERIFIED,))
+    )
 
 
 @contextlib.contextmanager
@@ -154,7 +163,7 @@ class _Case:
     make: Make
 
     def verdict(self, small: float, large: float, tolerance: float) -> tuple[dict[str, float | str], set[str]]:
-        """Parameters whose rows are wrong → by how much or why; and those of which that cannot be told.
+        """Returns parameters whose rows are wrong → by how much or why; and those for which this is undecided.
 
         A row is right where it is near one difference at one point. It is wrong where it is near none, and
         the differences of a small and a large step agree: these show neither a kink nor rounding, which would
