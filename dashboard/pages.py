@@ -13,6 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scoring.audit.errors import HardlookError
+from scoring.audit.user_code import close_names
+
 BLIND_RULES = {
     "left out": "lists no blind example and says how many are left out",
     "random order": "lists blind examples in random order, without model output",
@@ -32,6 +35,10 @@ class Page:
     icon: str
     blind: str
     topic: str = "index"
+
+    def __post_init__(self) -> None:
+        if self.blind not in BLIND_RULES:
+            raise HardlookError(f"page {self.name!r}: blind = {self.blind!r}; {close_names(self.blind, BLIND_RULES)}")
 
     @property
     def script(self) -> str:

@@ -70,7 +70,7 @@ def test_scores_of_the_kept_model_stand_and_those_of_copied_files_come_out_the_s
     assert set(before) <= set(registry()) and len(before) == 17
     assert hardlook("score", str(kept.root), "--device", "cpu") == 0
     after = scores(kept)
-    assert after.keys() == before.keys()
+    assert after.keys() >= before.keys()
     for name in ("energy", "gradnorm", "grand", "influence", "neighbours", "odin", "self_influence", "vog"):
         assert after[name][0] == before[name][0], f"{name} was scored again"
     for name in before:

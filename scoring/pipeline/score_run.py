@@ -11,13 +11,16 @@ this process, or on Ray (``scoring.pipeline.ray_workers``): the numbers are the 
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import shutil
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,10 +44,10 @@ if TYPE_CHECKING:
     from scoring.audit import Run
 
 NOTES = b"notes"
-NUMBERS = "0.2.0"
-"""The version of hardlook since which every score computes what it computes now; raised where one gives other
-numbers."""
 """The key of a shard's schema metadata under which ``Shard.notes`` travel."""
+NUMBERS = "0.2.0"
+"""The version of hardlook since which every score computes what it computes now; raised if a change outside the
+scorers' own files gives other numbers."""
 
 
 @dataclass
@@ -145,7 +148,7 @@ def attempt(summary: Summary, context: Context, scorer: Scorer) -> str | None:
 def drop_outdated(context: Context, scorer: Scorer) -> None:
     """Remove the file of a score that is left out now, unless it is of the same model, settings and data."""
     path = context.run.score_path(scorer.name)
-    if path.is_file() and read_metadata(path).get("key") != score_key(context, scorer):
+    if path.is_file() and not is_current(path, score_key(context, scorer), scorer):
         path.unlink()
         context.say(f"{scorer.name}: removed the scores of an earlier scoring with another model or other settings")
 
@@ -209,7 +212,7 @@ def score_one(context: Context, scorer: Scorer) -> int:
     run, examples = context.run, context.examples
     path = run.score_path(scorer.name)
     key = score_key(context, scorer)
-    kept = kept_rows(path, key, examples)
+    kept = kept_rows(path, key, examples, scorer)
     context.notes = list(read_metadata(path).get("notes", [])) if (kept >= 0).any() else []
     if not all(run.vectors_path(name).is_file() for name in scorer.vectors):
         kept[:] = -1
@@ -225,7 +228,7 @@ def score_one(context: Context, scorer: Scorer) -> int:
     ids = examples[["example_id", "fingerprint", "label"]].iloc[todo].fillna("")
     tables = resumable(
         parts,
-        digest([key, ids.to_numpy().tolist()]),
+        digest([key, scorer_code(type(scorer)), ids.to_numpy().tolist()]),
         cut(todo, size),
         lambda at: score_shard(context, scorer, state, at),
         context.progress,
@@ -243,7 +246,8 @@ def score_one(context: Context, scorer: Scorer) -> int:
     columns = check_finished(scorer, scorer.finish(columns, examples_frame(context)), len(examples))
     for text in infinite(columns):
         context.note(text)
-    write_scores(context, scorer, columns, {"key": key, "examples": everything, "notes": context.notes})
+    facts = {"key": key, "code": scorer_code(type(scorer)), "examples": everything, "notes": context.notes}
+    write_scores(context, scorer, columns, facts)
     shutil.rmtree(run.parts_folder(scorer.name), ignore_errors=True)
     return len(todo)
 
@@ -266,10 +270,41 @@ def context_key(context: Context, scorer: Scorer) -> Any:
     ]
 
 
-def kept_rows(path: Path, key: str, examples: pd.DataFrame) -> np.ndarray:
+def scorer_code(kind: type[Scorer]) -> str | None:
+    """Returns a digest of the code in a scorer's own file, without docstrings and layout; None if it has no file."""
+    try:
+        return code_digest(inspect.getsource(sys.modules[kind.__module__]))
+    except (OSError, TypeError):
+        return None
+
+
+@lru_cache(maxsize=64)
+def code_digest(source: str) -> str:
+    """Returns a digest of Python source that comments, layout and docstrings do not change.
+
+    >>> code_digest("def f(x):\\n    return x") == code_digest("def f( x ):\\n    'Doc.'\\n    return x  # same")
+    True
+    >>> code_digest("x = 1") == code_digest("x = 2")
+    False
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return digest(ast.dump(tree))
+
+
+def is_current(path: Path, key: str, scorer: Scorer) -> bool:
+    """Returns whether a score file was made with this key and by this code of the scorer. Files of 0.2.0 do not name
+    their code; their key alone counts."""
+    facts, code = read_metadata(path), scorer_code(type(scorer))
+    return facts.get("key") == key and facts.get("code", code) == code
+
+
+def kept_rows(path: Path, key: str, examples: pd.DataFrame, scorer: Scorer) -> np.ndarray:
     """(n,) row of the old file that still holds for each example, −1 where it must be scored (again)."""
     kept = np.full(len(examples), -1)
-    if not path.is_file() or read_metadata(path).get("key") != key:
+    if not path.is_file() or not is_current(path, key, scorer):
         return kept
     names = ["example_id", "fingerprint", "label"]
     old = read_table(path, names).to_pandas().fillna("")

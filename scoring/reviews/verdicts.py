@@ -18,6 +18,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from scoring.audit.errors import HardlookError
+
+OTHER_KEYS = ("a", "f", "g", "m", "n", "t", "v", "w", "x", "z")
+"""Keys that do something else in the grid, its dialog or a session."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VerdictKind:
@@ -44,6 +49,13 @@ class VerdictKind:
     """What it says of the given label: "right", "wrong", "either" (as the labels named say), or "open"."""
     disposition: str
     """What becomes of the example where [policy] says nothing else (``scoring.reviews.disposition.DISPOSITIONS``)."""
+
+    def __post_init__(self) -> None:
+        if self.key in OTHER_KEYS or self.key.isdigit():
+            raise HardlookError(
+                f"verdict {self.title!r}: key {self.key!r} does something else in the grid or in a session; needed one "
+                f"other than a digit and {', '.join(OTHER_KEYS)}"
+            )
 
     @property
     def takes(self) -> str | None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import dashboard
-from dashboard.pages import BLIND_RULES, PAGES, find_page, groups
+from dashboard.pages import BLIND_RULES, PAGES, Page, find_page, groups
+from scoring.audit.errors import HardlookError
 
 VIEWS = Path(dashboard.__file__).parent / "views"
 
@@ -25,3 +26,8 @@ def test_the_navigation_holds_every_page_once_and_their_order():
     assert list(groups()) == ["Look", "Decide", "Team", "Lab", "Help"]
     with pytest.raises(StopIteration):
         find_page("nowhere")
+
+
+def test_a_page_with_an_unknown_rule_for_blind_examples_is_refused():
+    with pytest.raises(HardlookError, match=r"page 'recent': blind = 'left-out'; did you mean left out"):
+        Page("Look", "recent", "Recent", "", "left-out")

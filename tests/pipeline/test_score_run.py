@@ -16,8 +16,9 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_metadata, read_table
 from scoring.pipeline import shards
 from scoring.pipeline.predictions import predict
-from scoring.pipeline.score_run import score_run
+from scoring.pipeline.score_run import score_run, scorer_code
 from scoring.pipeline.shards import Context
+from scoring.scorers import registry
 
 from ..conftest import hardlook
 
@@ -106,6 +107,17 @@ def test_other_weights_score_everything_again(sample_copy):
     last.path.unlink()
     n = len(read_table(audit.examples_path))
     assert computed(rescore(sample_copy))["vog"] == n
+
+
+def test_a_scorer_whose_code_changed_is_scored_again(sample_copy, monkeypatch):
+    """Every row: the numbers of an earlier formula would stand beside those of the new one."""
+    scores = Audit.open(sample_copy).run().score_path("energy")
+    assert read_metadata(scores)["code"] == scorer_code(registry()["energy"])
+    monkeypatch.setattr("scoring.pipeline.score_run.scorer_code", lambda kind: f"another {kind.name}")
+    found = computed(rescore(sample_copy, only=["energy", "uncertainty"]))
+    assert found["predictions"] == 0 and found["energy"] == found["uncertainty"] > 0
+    assert read_metadata(scores)["code"] == "another energy"
+    assert computed(rescore(sample_copy, only=["energy"]))["energy"] == 0
 
 
 def test_an_unreadable_example_gets_null_and_stops_nothing(sample_copy):

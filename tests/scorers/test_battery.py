@@ -110,7 +110,9 @@ def test_scoring_again_writes_the_same_file(sample_copy, name):
 
 
 def test_every_column_stands_in_the_glossary_under_the_heading_of_its_score(name):
-    (section,) = [one.text for one in read_topic("scores").sections if one.anchor == name]
+    sections = [one.text for one in read_topic("scores").sections if one.anchor == name]
+    assert len(sections) == 1, f"dashboard/help/scores.md needs one heading `## {name}`"
+    (section,) = sections
     families = {column.family for column in registry()[name].columns if column.family}
     names = {
         column.name for column in registry()[name].columns if not column.stage

@@ -21,7 +21,7 @@ def test_the_registry_finds_every_file_in_sorted_order():
 def test_an_unknown_score_names_the_close_one_or_lists_all():
     with pytest.raises(HardlookError, match="no score 'vgo'; did you mean vog?"):
         find_scorer("vgo")
-    with pytest.raises(HardlookError, match="no score 'xyz'; available: aum, data_map"):
+    with pytest.raises(HardlookError, match="no score 'xyz'; available: .*data_map"):
         find_scorer("xyz")
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from dataclasses import fields
+from collections.abc import Iterable
+from dataclasses import MISSING, fields
 from functools import cache
 from typing import Any
 
@@ -50,7 +51,7 @@ def _open(audit: Audit, number: int, config: dict[str, Any]) -> Source:
     name = config.get("adapter") or _guess(audit, number, config)
     if name not in adapters:
         raise HardlookError(f"{where}.adapter = {name!r}; {close_names(str(name), adapters)}")
-    allowed = {each.name: each.type for each in fields(adapters[name]) if each.name not in PLACE}
+    allowed = {each.name: each.type for each in fields(adapters[name]) if is_key(each.name)}
     for key, value in config.items():
         if key not in allowed:
             raise HardlookError(f"{where} ({name}) knows no key {key!r}; {close_names(key, allowed)}")
@@ -88,9 +89,42 @@ def known_adapters() -> dict[str, type[Source]]:
     for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
         home = f"{__name__}.{module}"
         for kind in vars(importlib.import_module(home)).values():
-            if isinstance(kind, type) and issubclass(kind, Source) and kind.name and kind.__module__ == home:
+            if isinstance(kind, type) and issubclass(kind, Source) and kind.__module__ == home and kind is not Source:
+                check_adapter(kind, found.values())
                 found[kind.name] = kind
     return dict(sorted(found.items()))
+
+
+def is_key(field: str) -> bool:
+    """Returns whether a field of an adapter is a key of its table in audit.toml, and not its place or its own state."""
+    return field not in PLACE and not field.startswith("_")
+
+
+def check_adapter(kind: type[Source], others: Iterable[type[Source]]) -> None:
+    """Raises ``HardlookError`` for a ``Source`` whose declarations are wrong or clash with those of another."""
+    who = f"adapter {kind.name!r} ({kind.__module__}.{kind.__qualname__})"
+    if not kind.name:
+        raise HardlookError(f'{who} has no name; add the one by which audit.toml calls it: name = "…"')
+    if "__dataclass_fields__" not in vars(kind):
+        raise HardlookError(f"{who} is not a dataclass; put @dataclass(kw_only=True) above the class")
+    for attribute in ("endings", "markers"):
+        if not isinstance(getattr(kind, attribute), tuple):
+            raise HardlookError(f"{who}: {attribute} = {getattr(kind, attribute)!r}; needed a tuple, (…,)")
+    for other in others:
+        shared = {*kind.endings, *kind.markers} & {*other.endings, *other.markers}
+        if kind.name == other.name or shared:
+            what = f"the name {kind.name!r}" if kind.name == other.name else f"{sorted(shared)[0]!r}"
+            raise HardlookError(
+                f"{who} and {other.__module__}.{other.__qualname__} both claim {what}; needed one owner"
+            )
+    for each in fields(kind):
+        named = {part.strip().partition("[")[0] for part in str(each.type).split("|")}
+        if not is_key(each.name):
+            continue
+        if not named & set(KINDS):
+            raise HardlookError(f"{who}: key {each.name!r} is of type {each.type}; needed {', '.join(KINDS)} (or None)")
+        if each.default is MISSING and each.default_factory is MISSING:
+            raise HardlookError(f"{who}: key {each.name!r} has no default; needed one, such as None")
 
 
 def _guess(audit: Audit, number: int, config: dict[str, Any]) -> str:
