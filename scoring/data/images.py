@@ -14,7 +14,7 @@ applied; of an animation or a volume the first frame or the first three channels
 it is what torchvision's ``ImageFolder`` and every other loader on Pillow gave the model in training, so other values
 here would be a mistake that nobody sees. ``hardlook check`` tells of such files (``is_deep_colour``); a model that was
 trained on 16 bits reads them through ``loader``, for instance by OpenCV's ``imread(path, IMREAD_UNCHANGED)``, which
-keeps them (README).
+keeps them (``dashboard/help/own-data.md``).
 """
 
 from __future__ import annotations

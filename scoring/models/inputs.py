@@ -126,7 +126,7 @@ def as_tensor(value: Any, example_id: str) -> torch.Tensor:
     raise HardlookError(
         f"the transform returned {type(value).__name__} for example {example_id!r}; needed one tensor of the model's "
         "input: of a picture e.g. by torchvision.transforms.v2.functional.to_image and to_dtype(scale=True), of a text "
-        "the token ids alone, from which the model derives its attention mask (see the README)"
+        "the token ids alone, from which the model derives its attention mask (manual: recipes/huggingface)"
     )
 
 

@@ -144,7 +144,9 @@ def parse_url(url: str | Path) -> sa.URL:
         ) from error
     if address.get_backend_name() not in TRIGGERS:
         found = address.render_as_string(hide_password=True)
-        raise HardlookError(f"a review log is kept in SQLite or PostgreSQL, found {found}; see --log in the README")
+        raise HardlookError(
+            f"a review log is kept in SQLite or PostgreSQL, found {found}; see --log in the manual: /help?topic=teams"
+        )
     if address.drivername == "postgresql":
         address = address.set(drivername="postgresql+psycopg")
     if address.drivername.startswith("sqlite") and address.database in (None, "", ":memory:"):

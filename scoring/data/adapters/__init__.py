@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from functools import cache
 from typing import Any
 
@@ -51,7 +51,7 @@ def _open(audit: Audit, number: int, config: dict[str, Any]) -> Source:
     name = config.get("adapter") or _guess(audit, number, config)
     if name not in adapters:
         raise HardlookError(f"{where}.adapter = {name!r}; {close_names(str(name), adapters)}")
-    allowed = {each.name: each.type for each in fields(adapters[name]) if is_key(each.name)}
+    allowed = {each.name: key_type(each) for each in fields(adapters[name]) if is_key(each.name)}
     for key, value in config.items():
         if key not in allowed:
             raise HardlookError(f"{where} ({name}) knows no key {key!r}; {close_names(key, allowed)}")
@@ -100,6 +100,11 @@ def is_key(field: str) -> bool:
     return field not in PLACE and not field.startswith("_")
 
 
+def key_type(key: Field[Any]) -> str:
+    """Returns the type of an adapter's key as it is written, be annotations kept as text or not."""
+    return key.type.__name__ if isinstance(key.type, type) else str(key.type)
+
+
 def check_adapter(kind: type[Source], others: Iterable[type[Source]]) -> None:
     """Raises ``HardlookError`` for a ``Source`` whose declarations are wrong or clash with those of another."""
     who = f"adapter {kind.name!r} ({kind.__module__}.{kind.__qualname__})"
@@ -118,11 +123,13 @@ def check_adapter(kind: type[Source], others: Iterable[type[Source]]) -> None:
                 f"{who} and {other.__module__}.{other.__qualname__} both claim {what}; needed one owner"
             )
     for each in fields(kind):
-        named = {part.strip().partition("[")[0] for part in str(each.type).split("|")}
+        named = {part.strip().partition("[")[0] for part in key_type(each).split("|")}
         if not is_key(each.name):
             continue
         if not named & set(KINDS):
-            raise HardlookError(f"{who}: key {each.name!r} is of type {each.type}; needed {', '.join(KINDS)} (or None)")
+            raise HardlookError(
+                f"{who}: key {each.name!r} is of type {key_type(each)}; needed {', '.join(KINDS)} (or None)"
+            )
         if each.default is MISSING and each.default_factory is MISSING:
             raise HardlookError(f"{who}: key {each.name!r} has no default; needed one, such as None")
 
