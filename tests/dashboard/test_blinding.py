@@ -360,7 +360,7 @@ def test_numbers_of_a_part_are_counted_without_blind_rows(with_goal):
     alone = Selection("train", meta=(MetaFilter("meta.width", low=width, high=width),))
     assert example in database.matching(with_goal, alone.meta)
     part, told = model_output.exclude_hidden(with_goal, alone)
-    assert example in part.left_out and "until their first verdict" in told
+    assert example in part.left_out and "until the first verdict" in told
     everyone = Selection("train")
     assert model_output.exclude_hidden(with_goal, everyone) == (everyone, None), "numbers of the whole split stay"
     below = {"filter": ["width"], "meta.width.from": str(width), "meta.width.to": str(width)}
@@ -401,7 +401,7 @@ def test_no_list_whose_order_the_model_made_holds_a_blind_row(with_goal, name, p
     app = page(with_goal, name, **parameters)
     told = drawn_ids(app)
     assert not [one for one in rows if one in told] and ("train/" in told or parameters.get("show") == "map")
-    assert "until their first verdict" in said(app) or name == "slices"
+    assert "until the first verdict" in said(app) or name == "slices"
 
 
 def test_a_session_mixes_blind_rows_in_and_a_fixed_address_is_no_way_around(with_goal):
