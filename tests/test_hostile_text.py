@@ -105,7 +105,7 @@ def test_what_no_database_keeps_is_refused_with_a_reason(field, text):
     fields = {"client": "c", "seq": 1, "example_id": "a", "reviewer": "ana", "action": "assign", "assignee": "ben"}
     if field in ("new_label", "label"):
         fields |= {"action": "decide", "verdict": "other", "new_label": "5", "assignee": None}
-    with pytest.raises(EventRefused, match=f"{field} has (a NUL|half a surrogate)"):
+    with pytest.raises(EventRefused, match=f"{field} has (a NUL|an unpaired surrogate)"):
         Event(**{**fields, field: text})
 
 

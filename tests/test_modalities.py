@@ -36,7 +36,7 @@ def texts(tmp_path_factory):
 @pytest.mark.parametrize("sample", ["cancer", "docstrings", "blobs"])
 def test_new_makes_each_sample_project(sample, tmp_path, capsys):
     assert hardlook("new", tmp_path / sample, "--sample", sample) == 0
-    assert f"about {sample}" in capsys.readouterr().out
+    assert f"a working audit of the {sample} sample" in capsys.readouterr().out
     audit = Audit.open(tmp_path / sample)
     assert audit.media == ("text" if sample == "docstrings" else "vector")
     assert (tmp_path / sample / "data.py").is_file()

@@ -25,7 +25,7 @@ def audit(sample_copy):
     """The sample without any run: data alone."""
     shutil.rmtree(sample_copy / "runs")
     text = (sample_copy / "audit.toml").read_text()
-    start, end = text.index("# One [run.<name>]"), text.index("# Labels known to be true")
+    start, end = text.index("# One [run.<name>]"), text.index("# Verified labels")
     (sample_copy / "audit.toml").write_text(text[:start] + text[end:])
     return Audit.open(sample_copy)
 
