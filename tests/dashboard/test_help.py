@@ -17,7 +17,7 @@ from scoring.cli import parser
 from scoring.scorers import registry
 
 from ..conftest import hardlook
-from ..manual import PAPERS, ROOT, Block, blocks, commands, run_page
+from ..manual import HELP, PAPERS, ROOT, Block, blocks, commands, run_page
 from ..training.test_callbacks import quiet
 from .manual_audit import CLASSES, copied, decide, write_audit, write_images
 
@@ -106,6 +106,7 @@ def test_in_the_app_no_link_of_a_topic_leads_out_of_it(name):
 
 
 def test_an_image_is_shown_where_it_is_there_and_left_out_where_it_is_not(monkeypatch, tmp_path):
+    monkeypatch.setattr(manual, "FOLDER", HELP)
     section = read_topic("vog").sections[3]
     assert [one.kind for one in manual.parts(section, "vog")] == ["text", "image", "text"]
     monkeypatch.setattr(manual, "FOLDER", tmp_path)
