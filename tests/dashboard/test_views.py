@@ -22,13 +22,14 @@ from dashboard.presenters.patch_download import packed_patches
 from dashboard.queries import database, decisions
 from dashboard.queries.score_columns import find_column
 from dashboard.queries.selection import Selection
+from dashboard.server import SCRIPT
 from scoring.audit.storage import read_table, write_json, write_table
 from scoring.reviews import Event
 
 from ..synthetic import AWKWARD, make_audit
 
 ROOT = Path(__file__).parents[2]
-APP = str(ROOT / "dashboard" / "app.py")
+APP = str(SCRIPT)
 
 
 @pytest.fixture(autouse=True)
