@@ -31,6 +31,7 @@ from scoring.reviews import decisions
 from scoring.reviews import event_store as store
 from scoring.reviews.event import Event, EventRefused
 from scoring.reviews.event_store import meeting_table as table
+from scoring.reviews.log_database import explained, writing
 from scoring.reviews.review_log import ReviewLog
 from scoring.reviews.verdicts import sentence, verdicts_by_label_status
 
@@ -145,7 +146,7 @@ def start(log: ReviewLog, items: Sequence[Mapping[str, Any]], lead: str, now: da
             "the agenda is empty: there is no dispute, no flagged example and no slice; flag an example first"
         )
     now = now or datetime.now(UTC)
-    with store.explained(log.engine), store.writing(log.engine) as connection:
+    with explained(log.engine), writing(log.engine) as connection:
         store.lock_appends(connection)
         last = _last(connection, log.one_audit())
         if last is not None and last["ended"] is None:
@@ -177,14 +178,14 @@ def current(log: ReviewLog) -> dict[str, Any] | None:
 
 def latest(log: ReviewLog) -> dict[str, Any] | None:
     """The last meeting, open or not; None before the first."""
-    with store.explained(log.engine), log.engine.connect() as connection:
+    with explained(log.engine), log.engine.connect() as connection:
         return _last(connection, log.one_audit())
 
 
 def all_meetings(log: ReviewLog) -> list[dict[str, Any]]:
     """Every meeting, the newest first."""
     query = sa.select(table.c.state).where(table.c.audit == log.audit).order_by(table.c.number.desc())
-    with store.explained(log.engine), log.engine.connect() as connection:
+    with explained(log.engine), log.engine.connect() as connection:
         return [json.loads(text) for text in connection.execute(query).scalars()]
 
 
@@ -196,7 +197,7 @@ def _last(connection: sa.Connection, audit: str) -> dict[str, Any] | None:
 
 def change(log: ReviewLog, act: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Change the open meeting, one at a time → its new state. ``act`` edits the state in place."""
-    with store.explained(log.engine), store.writing(log.engine) as connection:
+    with explained(log.engine), writing(log.engine) as connection:
         store.lock_appends(connection)
         state = _last(connection, log.one_audit())
         if state is None or state["ended"] is not None:
