@@ -14,7 +14,7 @@ from scoring.audit.storage import read_table
 from scoring.corrections.label_patch import corrected_labels, read_patch, write_patch
 from scoring.queue import locks
 from scoring.queue.assignments import assignees, assignment_events, for_reviewer
-from scoring.reviews import Event, ReviewLog, meetings
+from scoring.reviews import Event, ReviewLog, meeting_agenda, meeting_minutes, meeting_outcomes, meetings
 from scoring.reviews.event import EventRefused
 
 from .audit.test_roles import as_person
@@ -78,17 +78,18 @@ def test_what_people_write_is_kept_as_given_everywhere(log, tmp_path, text):
     assert first["issues"] == (text,) and first["evidence"] == {"page": text}
     assert assignees(log) == {text: (name,)} and locks.claim(log, [text], name, NOW, 1) == {text: name}
     assert for_reviewer(pd.DataFrame({"example_id": [text]}), log, "cem", NOW).empty
-    (item,) = meetings.agenda(log)
+    (item,) = meeting_agenda.agenda(log)
     meetings.start(log, [item], name)
     meetings.record(
         log, name, {"verdict": "other", "new_label": text, "note": text, "precedent": text[:9000]}, {"label": "3"}
     )
-    minutes = meetings.minutes(log, meetings.end(log), text)
+    minutes = meeting_minutes.minutes(log, meetings.end(log), text)
     assert "<img" not in minutes and "[l](" not in minutes
     assert all(
-        line.startswith(("#", "-")) or not line or line == meetings.escaped(item["why"]) for line in minutes.split("\n")
+        line.startswith(("#", "-")) or not line or line == meeting_minutes.escaped(item["why"])
+        for line in minutes.split("\n")
     )
-    assert meetings.precedents(log)[0]["text"] == text[:9000].strip()
+    assert meeting_outcomes.precedents(log)[0]["text"] == text[:9000].strip()
     examples = pd.DataFrame({"example_id": [text], "split": ["train"], "label": ["3"], "fingerprint": ["f"]})
     patch = corrected_labels(examples, log)
     for path in (tmp_path / "p.csv", tmp_path / "p.parquet"):

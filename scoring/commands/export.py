@@ -41,7 +41,7 @@ def export(options: argparse.Namespace) -> int:
     from scoring.corrections.label_patch import export_patches, missing_examples, read_patch
     from scoring.data.examples import read_examples
     from scoring.reviews import ReviewLog
-    from scoring.reviews.meetings import class_mapping
+    from scoring.reviews.meeting_outcomes import class_mapping
 
     audit = Audit.open(options.audit)
     out = Path(options.out) if options.out else audit.exports_folder

@@ -25,7 +25,7 @@ from scoring.audit.storage import read_table, write_json, write_table, write_vec
 from scoring.data.column_statistics import cut_key
 from scoring.queue.random_controls import blind_rows
 from scoring.reviews import Event, meetings
-from scoring.reviews.meetings import agenda
+from scoring.reviews.meeting_agenda import agenda
 from scoring.slices.slicing_run import SliceSettings, slice_run
 
 from ..audit.test_roles import as_person

@@ -32,8 +32,10 @@ from scoring.models.randomness import own_randomness
 from scoring.pipeline.shards import Context
 from scoring.training import Recorder
 from scoring.training.checkpoint_files import save_checkpoint
+from scoring.training.in_memory import InMemory
 from scoring.training.recorded_examples import Recorded, evaluate
-from scoring.training.trainer import InMemory, fit, starting_model, training_settings
+from scoring.training.run_training import starting_model, training_settings
+from scoring.training.trainer import fit
 
 Examples = Inputs | InMemory
 NOT_THE_MODEL = ("every", "keep", "record_test")
