@@ -34,7 +34,7 @@ class HeadProducts(Products):
     float64.
     """
 
-    way = "closed form of the linear head"
+    method = "closed form of the linear head"
 
     def __init__(self, chosen: Chosen, features: Tensor, probabilities: Tensor, l2: float):
         super().__init__(chosen, l2)

@@ -180,7 +180,7 @@ class HessianProducts(Products):
         self.bytes = memory_budget - self.left
 
     @property
-    def way(self) -> str:
+    def method(self) -> str:
         """How the batches are multiplied, in words."""
         retained = sum(isinstance(piece, Retained) for piece in self.kept)
         counts = {

@@ -194,7 +194,7 @@ def _report(
         layers=products.chosen.layers,
         parameters=size.parameters,
         examples=products.n,
-        way=products.way,
+        way=products.method,
         products=size.products,
         rank_requested=rank,
         rank=len(kept),

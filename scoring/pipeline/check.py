@@ -69,7 +69,7 @@ def check_run(context: Context) -> list[Finding]:
         *bit_depth(context, numbers),
     ]
     save_picture(batch[:16], context.run.check_picture)
-    seen, warnings = as_seen(context, batch, numbers)
+    seen, warnings = summarise_inputs(context, batch, numbers)
     findings += warnings
     findings.append(all_finite(batch, "inputs"))
     logits = predicted_logits(context, batch)
@@ -89,7 +89,9 @@ def check_run(context: Context) -> list[Finding]:
     return findings
 
 
-def as_seen(context: Context, batch: torch.Tensor, numbers: np.ndarray) -> tuple[dict[str, Any] | None, list[Finding]]:
+def summarise_inputs(
+    context: Context, batch: torch.Tensor, numbers: np.ndarray
+) -> tuple[dict[str, Any] | None, list[Finding]]:
     """Returns the summary of vector or text inputs (``scoring.pipeline.input_summary``) for the overview, and
     warnings."""
     if context.audit.media == "vector":

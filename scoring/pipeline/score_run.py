@@ -33,7 +33,7 @@ from scoring.pipeline.peak_memory import peak_memory
 from scoring.pipeline.predictions import merge_vectors, predict, recompute_dynamics
 from scoring.pipeline.score_file import is_current, kept_rows, merge_rows, score_key, write_scores
 from scoring.pipeline.shards import Context, cut, make_shard, resumable, vector_column
-from scoring.pipeline.vog_maps import keep_maps
+from scoring.pipeline.vog_maps import write_vog_maps
 from scoring.scorers import Scorer, State, find_scorer, registry
 from scoring.scorers._checks import check_finished, check_scored, check_setting, infinite, meant
 from scoring.scorers.vog import VoG
@@ -106,7 +106,7 @@ def score_run(
     summary.notes += [f"{name}: {text}" for name, texts in context.run.record()["notes"].items() for text in texts]
     vog = next((scorer for scorer in scorers if isinstance(scorer, VoG)), None)
     if vog is not None and "vog" not in summary.skipped:
-        summary.timed("VoG maps", n, partial(keep_maps, context, vog))
+        summary.timed("VoG maps", n, partial(write_vog_maps, context, vog))
     if only and summary.skipped:
         raise HardlookError(
             "; ".join(

@@ -36,7 +36,7 @@ SIDE = 256
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
-def keep_maps(context: Context, scorer: VoG) -> int:
+def write_vog_maps(context: Context, scorer: VoG) -> int:
     """Keep the maps of the chosen examples that have none yet for these checkpoints; returns how many were made."""
     run, store = context.run, context.run.maps
     if not run.score_path("vog").is_file():

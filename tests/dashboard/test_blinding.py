@@ -112,7 +112,7 @@ def fresh(audit):
     return next(one for one in of_split(audit, "train") if one in blind_rows(audit, audit.run()))
 
 
-def keep_cut(audit, of, points):
+def write_plane(audit, of, points):
     run, row = audit.run(), database.details(audit, None, [of]).iloc[0]
     last = run.record()["checkpoints"][-1]["sha256"]
     write_json(
@@ -131,8 +131,8 @@ def keep_cut(audit, of, points):
 def asked(client, audit, example, who, other):
     """All that the routes tell about an example to somebody."""
     me = as_person(who)
-    keep_cut(audit, example, [example, other])
-    keep_cut(audit, other, [example, other])
+    write_plane(audit, example, [example, other])
+    write_plane(audit, other, [example, other])
     audit.run().maps.write_part([(example, audit.thumbnails.get(example))])
     query = {"id": example, "run": "main"}
     return {

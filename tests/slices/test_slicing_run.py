@@ -19,9 +19,9 @@ from scoring.slices.slicing_run import (
     checked_name,
     embedded,
     find,
-    influencers,
     read_slicing,
     slice_run,
+    strongest_influences,
     summarise,
 )
 
@@ -70,7 +70,7 @@ def test_opponents_harm_and_proponents_help_by_the_numbers_given(scored_sample):
     audit = Audit.open(scored_sample)
     everything = embedded(audit, audit.run())
     train, members = everything.of("train"), everything.of("test").vectors[:7]
-    opponents, proponents = influencers(members, train, 5)
+    opponents, proponents = strongest_influences(members, train, 5)
     by_hand = train.vectors.astype(np.float64) @ members.sum(0, dtype=np.float64)
     assert opponents[0]["influence"] == pytest.approx(by_hand.min()) and by_hand.min() < 0
     assert proponents[0]["influence"] == pytest.approx(by_hand.max()) and by_hand.max() > 0

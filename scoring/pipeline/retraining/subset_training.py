@@ -110,7 +110,7 @@ class Retraining:
         """Where one part keeps its weights until all are done."""
         return self.run.parts_folder(f"retraining-{name}")
 
-    def deal(self, folds: int, seed: int) -> np.ndarray:
+    def assign_folds(self, folds: int, seed: int) -> np.ndarray:
         """(n,) fold of each labelled training example."""
         return assign_folds(self.examples, folds, seed)
 
