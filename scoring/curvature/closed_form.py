@@ -85,7 +85,7 @@ def head_candidate(model: nn.Module, chosen: Chosen) -> nn.Module | None:
 
 
 def _linear_head(model: nn.Module, layer: nn.Module, chosen: Chosen, inputs: Any) -> tuple[Tensor, Tensor] | None:
-    """What enters the layer (n, d) and the logits (n, c) of a batch; None where these are not W x + b of it."""
+    """Returns what enters the layer (n, d) and the logits (n, c) of a batch; None where these are not W x + b of it."""
     entered: list[Any] = []
     handle = layer.register_forward_pre_hook(
         lambda _, args, kwargs: entered.append(args[0] if args else kwargs.get("input")), with_kwargs=True

@@ -210,7 +210,7 @@ def _report(
 
 
 def _notes(report: CurvatureReport, size: Size) -> list[str]:
-    """What a reader of the numbers should know."""
+    """Returns what a reader of the numbers should know."""
     notes = []
     if report.rank < size.rank:
         notes.append(

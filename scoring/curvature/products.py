@@ -32,7 +32,7 @@ class Products:
 
     @property
     def method(self) -> str:
-        """How it multiplies, in words."""
+        """Returns how it multiplies, in words."""
         raise NotImplementedError
 
     def __call__(self, vector: Vector) -> Vector:

@@ -153,7 +153,7 @@ class Slot:
         return self.method.differentiate(batch, forms, self.layer)[1]
 
     def statistics_size(self, inputs: Tensor) -> int:
-        """How many numbers one example's gradient has once channels are averaged: of tokens, t × dim."""
+        """Returns how many numbers one example's gradient has once channels are averaged: of tokens, t × dim."""
         if inputs.is_floating_point():
             return inputs[:1].numel() // (inputs.shape[1] if inputs.ndim > 2 else 1)
         batch = self.prepare(inputs[:2], torch.zeros(len(inputs[:2])))
@@ -191,7 +191,7 @@ class Slot:
         return found, "it writes into the original" if touched else self._refuted(batch, forms, logits, found)
 
     def _refuted(self, batch: Batch, forms: Sequence[str], logits: Tensor, found: list[Tensor]) -> str | None:
-        """Why the present way's results on a batch are not to be believed; None where the model itself gives
+        """Returns why the present way's results on a batch are not to be believed; None where the model itself gives
         the same, or did so already on an earlier batch."""
         if self.checked or (self.proved and not self.method.pairs):
             return None
@@ -235,7 +235,7 @@ class Slot:
         return replace(batch, leaf=start), logits_of
 
     def _moves_with_the_original(self, batch: Batch, logits: Tensor) -> bool:
-        """Whether a copy's logits are other bits while every floating weight and buffer of the original is
+        """Returns whether a copy's logits are other bits while every floating weight and buffer of the original is
         NaN."""
         with frozen_at(self.model) as original, torch.no_grad():
             for value in (*original.parameters(), *original.buffers()):
@@ -262,7 +262,7 @@ class Slot:
 
 
 def _versions(model: nn.Module) -> list[int]:
-    """How often each parameter and buffer was written into."""
+    """Returns how often each parameter and buffer was written into."""
     return [value._version for value in (*model.parameters(), *model.buffers())]
 
 

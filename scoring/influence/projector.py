@@ -274,7 +274,7 @@ class Projector:
 
 
 def _agree(projections: list[LayerProjection], truth: Tensor, sample: Sample, columns: slice, whole: float) -> bool:
-    """Whether the shares of the sampled examples, in some columns, sum to their projected gradient; what a
+    """Returns whether the shares of the sampled examples, in some columns, sum to their projected gradient; what a
     layer without a share gives is zero, and what could not be shared out agrees with nothing.
     """
     if not all(projection.fits for projection in projections):

@@ -37,12 +37,12 @@ scorers' own files gives other numbers."""
 
 
 def score_key(context: Context, scorer: Scorer) -> str:
-    """What the numbers of this score depend on, besides the examples: another one means scoring anew."""
+    """Returns what the numbers of this score depend on, besides the examples: another one means scoring anew."""
     return digest([context_key(context, scorer), scorer.name, asdict(scorer), NUMBERS])
 
 
 def context_key(context: Context, scorer: Scorer) -> Any:
-    """What this scorer's numbers depend on besides its own settings and the examples."""
+    """Returns what this scorer's numbers depend on besides its own settings and the examples."""
     run = context.run
     dynamics = [[p.parent.name, p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in run.dynamics_files()]
     return [

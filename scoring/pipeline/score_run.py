@@ -159,7 +159,7 @@ def make_scorer(kind: type[Scorer], settings: Mapping[str, Any]) -> Scorer:
 
 
 def unmet(scorer: Scorer, context: Context) -> str | None:
-    """Why a scorer cannot run here, and what would make it run; None where it can."""
+    """Returns why a scorer cannot run here, and what would make it run; None where it can."""
     run = context.run
     for need in scorer.needs:
         least = scorer.least.get(need, 1)
@@ -194,7 +194,7 @@ def unmet(scorer: Scorer, context: Context) -> str | None:
 
 
 def _head_unmet(scorer: Scorer, context: Context) -> str | None:
-    """Why closed forms of the head do not stand for this run; None where they do."""
+    """Returns why closed forms of the head do not stand for this run; None where they do."""
     if not context.run.config:
         return f"{scorer.name} needs the model's logits, but an imported table holds probabilities"
     if context.head.get("linear"):
@@ -262,7 +262,7 @@ def score_shard(context: Context, scorer: Scorer, state: State, positions: np.nd
 
 
 def examples_frame(context: Context) -> pd.DataFrame:
-    """What ``finish`` sees of each example: example_id, split, label and prediction (class names)."""
+    """Returns what ``finish`` sees of each example: example_id, split, label and prediction (class names)."""
     frame = context.examples[["example_id", "split", "label"]].copy()
     frame["prediction"] = None
     if context.run.logits_path.is_file():
@@ -297,7 +297,8 @@ def record_run(context: Context, summary: Summary, chosen: list[str]) -> None:
 
 
 def loading_notes(context: Context) -> dict[str, list[str]]:
-    """What finding and loading the checkpoints had to say (which of two kinds of weights was taken, and from where)."""
+    """Returns what finding and loading the checkpoints had to say (which of two kinds of weights was taken, and from
+    where)."""
     if not context.run.config:
         return {}
     sentences = [*(note for each in context.checkpoints for note in each.notes), *context.model.notes]
@@ -309,7 +310,7 @@ def loading_notes(context: Context) -> dict[str, list[str]]:
 
 
 def notes(run: Run) -> dict[str, list[str]]:
-    """What each score has to say of this run: scorer → sentences, read from the files of the scores."""
+    """Returns what each score has to say of this run: scorer → sentences, read from the files of the scores."""
     paths = {"predictions": run.predictions_path, **{name: run.score_path(name) for name in run.score_names()}}
     found = {name: read_metadata(path).get("notes", []) for name, path in paths.items() if path.is_file()}
     return {name: texts for name, texts in found.items() if texts}

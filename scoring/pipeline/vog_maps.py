@@ -142,8 +142,8 @@ def turn(transform: Callable[[Any], Any], original: Any) -> int:
 
 
 def window(transform: Callable[[Any], Any], original: Any) -> tuple[float, float, float, float]:
-    """Which part of an example's picture the model sees (``TableTransform.window``); all of it where the transform
-    crops nothing, or is code of the user's own."""
+    """Returns which part of an example's picture the model sees (``TableTransform.window``); all of it where the
+    transform crops nothing, or is code of the user's own."""
     if not isinstance(transform, TableTransform) or not transform.crop:
         return WHOLE
     if isinstance(original, Image.Image):

@@ -165,7 +165,7 @@ def to_json(value: Any) -> str:
 
 
 def _absent(value: Any) -> bool:
-    """Whether a field is null in any of the ways that Python and pandas have."""
+    """Returns whether a field is null in any of the ways that Python and pandas have."""
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 

@@ -58,7 +58,7 @@ def outcomes(log: ReviewLog) -> pd.DataFrame:
 
 
 def precedents(log: ReviewLog) -> list[dict[str, Any]]:
-    """What meetings wanted remembered: [{text, examples, label, new_label, verdict, meeting, position}]."""
+    """Returns what meetings wanted remembered: [{text, examples, label, new_label, verdict, meeting, position}]."""
     return [
         {
             **row.evidence["precedent"],

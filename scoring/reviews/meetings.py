@@ -127,7 +127,7 @@ def count_votes(log: ReviewLog, at: int, answer: str, by: int) -> dict[str, Any]
 
 
 def be_present(log: ReviewLog, names: Iterable[str]) -> dict[str, Any]:
-    """Who is there, as the lead has it."""
+    """Returns who is there, as the lead has it."""
     clean = [name.strip()[:200] for name in names if name.strip() and "\0" not in name][:200]
     return change(log, lambda state: state.update(present=list(dict.fromkeys(clean))))
 

@@ -137,7 +137,7 @@ class ReviewLog:
         return Appended(acknowledged, tuple(batch.refused))
 
     def acknowledged(self, clients: Iterable[str]) -> dict[str, int]:
-        """Up to which seq nothing is missing, per client that has sent anything."""
+        """Returns up to which seq nothing is missing, per client that has sent anything."""
         audit = self.one_audit()
         with explained(self._engine), self._engine.connect() as connection:
             return self._count(connection, audit, set(clients))
@@ -174,14 +174,14 @@ class ReviewLog:
             return connection.execute(last).scalar() or 0
 
     def decisions(self, as_of: int | None = None) -> pd.DataFrame:
-        """What each reviewer says: one row per (example, reviewer), ``verdicts.DECISION_COLUMNS``.
+        """Returns what each reviewer says: one row per (example, reviewer), ``verdicts.DECISION_COLUMNS``.
 
         as_of: how it stood when this position was the last; here and below None is now, which costs least.
         """
         return self._derive("decisions", as_of)
 
     def consensus(self, as_of: int | None = None) -> pd.DataFrame:
-        """What it comes to: one row per example, agreed, disputed or adjudicated, ``CONSENSUS_COLUMNS``."""
+        """Returns what it comes to: one row per example, agreed, disputed or adjudicated, ``CONSENSUS_COLUMNS``."""
         return self._derive("consensus", as_of)
 
     def flags(self, as_of: int | None = None) -> pd.DataFrame:
@@ -193,7 +193,7 @@ class ReviewLog:
         return self._derive("comments", as_of)
 
     def assignments(self, as_of: int | None = None) -> pd.DataFrame:
-        """Who was given which example, ``verdicts.ASSIGNMENT_COLUMNS``."""
+        """Returns who was given which example, ``verdicts.ASSIGNMENT_COLUMNS``."""
         return self._derive("assignments", as_of)
 
     def last_act(self, reviewer: str, *, but: str | None = None) -> dict[str, Any] | None:

@@ -209,17 +209,17 @@ def _recorded_epochs(run: Run) -> int:
 
 
 def _noted(run: Run, settings: dict[str, Any]) -> bool:
-    """Whether the settings noted last are these: noted before ``fit`` starts, after a function has ended."""
+    """Returns whether the settings noted last are these: noted before ``fit`` starts, after a function has ended."""
     return run.record().get("training") == _facts(settings)
 
 
 def _complete(run: Run, settings: dict[str, Any]) -> bool:
-    """Whether these settings were trained to their end."""
+    """Returns whether these settings were trained to their end."""
     return _noted(run, settings) and _recorded_epochs(run) >= settings.get("epochs", 1)
 
 
 def _may_continue(run: Run, settings: dict[str, Any], resume: bool) -> bool:
-    """Whether to continue what is recorded; another training than this one is an error with the way out."""
+    """Returns whether to continue what is recorded; another training than this one is an error with the way out."""
     recorded = _recorded_epochs(run)
     if not recorded or (_noted(run, settings) if "function" not in settings else resume):
         return bool(recorded)

@@ -107,7 +107,7 @@ class Retraining:
         return int(self.settings.get("epochs", 1))
 
     def folder(self, name: str) -> Path:
-        """Where one part keeps its weights until all are done."""
+        """Returns where one part keeps its weights until all are done."""
         return self.run.parts_folder(f"retraining-{name}")
 
     def assign_folds(self, folds: int, seed: int) -> np.ndarray:
