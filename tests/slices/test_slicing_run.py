@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dashboard.panels.refit_effect import verdict
+from dashboard.style.formatting import percent
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_json, read_table
@@ -26,6 +28,7 @@ from scoring.slices.slicing_run import (
 )
 
 from ..conftest import hardlook
+from ..dashboard.test_views import page, quiet, said  # noqa: F401  pytest finds the fixtures by name
 
 
 def settings(**changed):
@@ -102,6 +105,10 @@ def test_more_slices_than_examples_are_refused(scored_sample):
         find(embedded(audit, audit.run()), settings(n_slices=1000))
 
 
+def ids(audit):
+    return read_table(audit.examples_path, ["example_id"])["example_id"].to_pylist()
+
+
 def decide(audit):
     """Relabel every planted error of train to its truth → how many."""
     truth = dict(list(csv.reader((audit.root / "data" / "truth.csv").read_text().splitlines()))[1:])
@@ -142,6 +149,18 @@ def test_the_refit_compares_original_reviewed_and_placebo_on_the_other_half(samp
     assert groups["all"]["gain_low"] <= groups["all"]["gain"] <= groups["all"]["gain_high"]
     assert groups["all"]["change"] < 0
     assert f"{wrong} training labels changed" in shown
+    app = page(audit, "reviews")
+    text = said(app)
+    assert f"**{wrong} training labels changed**, out of 240" in text
+    titles = {"original": "Original labels", "reviewed": "Reviewed labels", "placebo": "Placebo"}
+    for name, title in titles.items():
+        assert f"{title}, accuracy{percent(groups['all'][name])}" in text
+    assert verdict(groups["all"]) in text
+    tables = [list(frame.value["group"]) for frame in app.dataframe if "over placebo" in frame.value.columns]
+    assert tables and tables[0][0] == "all" and set(tables[0]) <= set(groups)
+    with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
+        log.append([Event(client="d", seq=1, example_id=next(iter(ids(audit))), reviewer="r", action="flag")])
+    assert "The log has 1 event since this preview" in said(page(audit, "reviews"))
 
 
 def test_a_review_without_corrections_has_no_effect_to_preview(sample_copy, capsys):
