@@ -4,7 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dashboard.queries.decisions import group_by_state
@@ -68,12 +68,12 @@ def same_as_the_tables(standings, log):
     decisions, consensus = log.decisions(), log.consensus()
     assert standings.states() == group_by_state(consensus, decisions, log.flags())
     told = consensus.set_index("example_id")[["status", "verdict", "issues"]]
-    for example in "abcd":
-        stand = standings.of(example)
-        own = decisions[decisions["example_id"] == example]
-        assert [one.position for one in stand.decisions] == own["position"].tolist()
-        if example in told.index:
-            row = told.loc[example]
+    for one in "abcd":
+        stand = standings.of(one)
+        own = decisions[decisions["example_id"] == one]
+        assert [act.position for act in stand.decisions] == own["position"].tolist()
+        if one in told.index:
+            row = told.loc[one]
             verdict = row["verdict"] if isinstance(row["verdict"], str) else None
             assert (stand.status, stand.verdict, stand.issues) == (row["status"], verdict, row["issues"])
         else:
@@ -84,7 +84,20 @@ def same_as_the_tables(standings, log):
     assert standings.assignees() == assignees(log)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+DECIDE, UNDO = ("decide", {"verdict": "given"}), ("undo", {"of": 0})
+TWICE_UNDONE = [("ana 1", ["a"], DECIDE, 1), *[("ana 1", ["a"], UNDO, 1)] * 4]
+BULK_UNDONE = [("ana 1", ["a", "b"], DECIDE, 1), ("ana 1", ["a", "b"], DECIDE, 2), *[("ana 1", ["a"], UNDO, 1)] * 3]
+A_LABEL_NOT_SENT = [
+    ("ana 1", ["a"], ("decide", {"verdict": "given", "label": None}), 1),
+    ("ben 1", ["a"], ("decide", {"verdict": "given"}), 1),
+    ("lea 1", ["a"], ("decide", {"verdict": "other", "new_label": "3"}), 2),
+]
+
+
+@example(steps=TWICE_UNDONE, looks=1)
+@example(steps=BULK_UNDONE, looks=1)
+@example(steps=A_LABEL_NOT_SENT, looks=1)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, looks=st.integers(1, 5))
 def test_a_folded_log_stands_as_its_tables_say(steps, looks, tmp_path_factory):
     path = tmp_path_factory.mktemp("log") / "reviews.sqlite"
