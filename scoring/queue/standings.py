@@ -269,10 +269,11 @@ def _assignees(acts: list[Act]) -> tuple[str, ...]:
 def _acts(events: pd.DataFrame) -> Iterable[Act]:
     """Returns the events of a log's frame as acts."""
     shown: dict[str, dict[str, Any]] = {}
-    columns = [events[name].astype(object).where(events[name].notna(), None).tolist() for name in TEXTS]
-    rest = [events[name].tolist() for name in OTHERS]
-    for *texts, position, undoes, labels, issues, evidence in zip(*columns, *rest, strict=True):
-        known = {name: evidence[name] for name in SHOWN if name in evidence} if evidence else {}
-        known = shown.setdefault(json.dumps(known), known)  # nearly all are alike
-        undone = None if pd.isna(undoes) else int(undoes)
-        yield Act(*texts, int(position), undone, labels, issues, known)
+    texts = {name: events[name].astype(object).where(events[name].notna(), None).tolist() for name in TEXTS}
+    rest = {name: events[name].tolist() for name in OTHERS}
+    for values in zip(*texts.values(), *rest.values(), strict=True):
+        act = Act(*values)
+        known = {name: act.evidence[name] for name in SHOWN if name in act.evidence} if act.evidence else {}
+        act.evidence = shown.setdefault(json.dumps(known), known)  # nearly all are alike
+        act.undoes = None if pd.isna(act.undoes) else act.undoes
+        yield act
