@@ -25,6 +25,9 @@ from scoring.audit import Audit, Run
 from scoring.queue import blinding as hiding
 from scoring.queue.order import Order
 
+LOOKS = 3
+"""Of those who ask for the same example at once one gets it; the others look again."""
+
 
 @dataclass(frozen=True)
 class QueueRequest:
@@ -114,9 +117,7 @@ def session(
     whole = grouped(audit, rows, request)
     is_list = request.selection.decision is not None
     if shared_queue.is_shared() and not is_list:
-        left = shared_queue.open_rows(audit, whole)
-        rows = shared_queue.visitor_rows(audit, whole, left, (run.name, request, ranking.as_of, ranking.scores))
-        return SessionQueue(shared_queue.start_queue(rows, left, at), rows, drawn, frozenset()) if len(rows) else None
+        return _shared(audit, whole, (run.name, request, ranking.as_of, ranking.scores), drawn, at)
     rows = whole if is_list else queueing.to_review(audit, run, whole, ranking.as_of)
     if not len(rows):
         return None
@@ -124,3 +125,20 @@ def session(
     queue = replace(queueing.resume(rows, whole, at, last), left=len(queueing.to_review(audit, run, rows)))
     skips = not is_list and serving().identity.may("auditor")
     return SessionQueue(replace(queue, skips=skips), rows, drawn, queueing.reopened(audit, run))
+
+
+def _shared(
+    audit: Audit, whole: Arrangement, key: tuple[object, ...], drawn: frozenset[str], at: str | None
+) -> SessionQueue | None:
+    """Returns the visitor's part of a queue, started at an example that the visitor holds; somebody else may take the
+    first one between the look at the locks and the visitor's own, so that a second look is needed."""
+    found = None
+    for _ in range(LOOKS):
+        left = shared_queue.open_rows(audit, whole)
+        rows = shared_queue.visitor_rows(audit, whole, left, key)
+        if not len(rows):
+            return None
+        found = SessionQueue(shared_queue.start_queue(rows, left, at), rows, drawn, frozenset())
+        if shared_queue.lock_start(audit, found.queue):
+            break
+    return found

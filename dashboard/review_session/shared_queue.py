@@ -68,6 +68,12 @@ def start_queue(rows: Arrangement, left: Arrangement, example_in_url: str | None
     return Queue(rows.ids, place, left=len(left), ahead=AHEAD, skips=True)
 
 
+def lock_start(audit: Audit, queue: Queue) -> bool:
+    """Locks the first examples that the visitor will see; returns whether nobody else holds the very first."""
+    first = queue.ids[queue.start : queue.window().stop][:LOCKED_AHEAD]
+    return lock_examples(audit, first)[first[0]] == serving().identity.reviewer
+
+
 def lock_examples(audit: Audit, ids: Sequence[str]) -> dict[str, str]:
     """Locks these examples for some minutes and returns who holds each."""
     log, who = decisions.open_log(audit), serving().identity.name()

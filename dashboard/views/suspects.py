@@ -20,7 +20,7 @@ from dashboard.presenters import cells
 from dashboard.queries import database, decisions
 from dashboard.queries.score_columns import ScoreColumn, describe_ends, find_column
 from dashboard.queries.selection import META, Selection
-from dashboard.review_session import pipeline, shared_queue
+from dashboard.review_session import pipeline
 from dashboard.review_session import queue as queueing
 from dashboard.review_session.arrangement import Arrangement
 from dashboard.review_session.frozen_ranking import FrozenRanking, frozen
@@ -146,8 +146,6 @@ def show_session(audit: Audit, run: Run, ranking: FrozenRanking, request: QueueR
         return nothing_left(len(rows))
     queue = found.queue
     window = queue.window()
-    if shared_queue.is_shared() and queue.skips:
-        shared_queue.lock_examples(audit, queue.ids[queue.start : window.stop][: shared_queue.LOCKED_AHEAD])
     ranks = [place + 1 for place in window]
     shown = found.rows.rows(window)
     made = cells.make_cells(audit, run, shown, request.column, ranks=ranks, of=len(queue.ids), url=cells.page_url())
