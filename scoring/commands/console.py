@@ -86,14 +86,22 @@ def read_data(audit: Audit) -> None:
 
 
 def _decided(audit: Audit) -> dict[str, str]:
-    """Example → fingerprint, of what the audit's own log has decisions about; a log elsewhere is not asked."""
+    """Example → fingerprint, of what the audit's own log has decisions about that do not exclude it; a log elsewhere is
+    not asked."""
     from scoring.reviews import ReviewLog
+    from scoring.reviews.disposition import disposition, full_policy
 
     if not (audit.root / "reviews.sqlite").is_file():
         return {}
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
         known = log.consensus().dropna(subset="fingerprint")
-    return dict(zip(known["example_id"], known["fingerprint"], strict=True))
+    policy = full_policy(audit.policy)
+    columns = (known[name] for name in ("example_id", "fingerprint", "verdict", "issues"))
+    return {
+        example: content
+        for example, content, verdict, issues in zip(*columns, strict=True)
+        if disposition(verdict, issues, policy)[0] != "exclude"
+    }
 
 
 def open_context(audit: Audit, run: Run, device: str) -> Context:

@@ -23,14 +23,16 @@ Who = TypeVar("Who")
 
 @dataclass(frozen=True)
 class Known:
-    """An example that is known from before. ``path``: its file as the table has it, None where only its id is known;
-    ``turn``: 0 for the first row of that file, 1 for the next …"""
+    """An example that is known from before. ``path``: its file as the table has it, or where hardlook has moved it
+    since (``was``: from where), None where only its id is known; ``turn``: 0 for the first row of that file, 1 for the
+    next …"""
 
     example_id: str
     path: str | None
     turn: int
     split: str | None
     fingerprint: str | None
+    was: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ def settle(
     for at, place in enumerate(places):
         ids.append(held[at].example_id if at in held else _new(place.name, used))
     told = [([ids[at] for at in rows if at not in held], [one.example_id for one in olds]) for rows, olds in ambiguous]
-    elsewhere = sum(one.path not in (None, places[at].path) for at, one in held.items() if at not in moved)
-    return Settled(ids, len(moved) + elsewhere, [(new, old) for new, old in told if new])
+    elsewhere = sum((one.was or one.path) != places[at].path for at, one in held.items() if one.path or at in moved)
+    return Settled(ids, elsewhere, [(new, old) for new, old in told if new])
 
 
 def _by_place(places: Sequence[Place], known: Sequence[Known]) -> dict[int, Known]:

@@ -22,8 +22,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
-import pyarrow as pa
-
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.audit.progress import Progress, silent
@@ -34,16 +32,8 @@ from scoring.data.example_ids import Ids
 from scoring.data.example_reader import Memory, Reading, read_example
 from scoring.data.example_table import Rows, add_source, example_table
 from scoring.data.ingest_summary import Ingest, summary
-from scoring.data.listed_sources import (
-    Decided,
-    ListedSource,
-    ambiguous_notes,
-    class_name,
-    labels_of,
-    list_sources,
-    with_ids,
-    with_labels,
-)
+from scoring.data.kept_ids import Before, Decided, ambiguous_notes, applied_patches, with_ids
+from scoring.data.listed_sources import ListedSource, class_name, labels_of, list_sources, with_labels
 
 __all__ = ["Ingest", "ingest"]
 
@@ -69,13 +59,15 @@ def ingest(
     start = time.perf_counter()
     with _only_one(audit):
         listed, before = list_sources(audit), _previous(audit)
+        applied = applied_patches(listed)
         rows = _read_all(audit, listed, before, decided, progress or silent, workers or os.cpu_count() or 1)
         table, metadata = example_table(audit, rows)
-        if before is None or not before.equals(table) or read_metadata(audit.examples_path) != metadata:
+        metadata |= {"applied": applied} if applied else {}
+        if before.table is None or not before.table.equals(table) or read_metadata(audit.examples_path) != metadata:
             write_table(audit.examples_path, table, metadata)
         if audit.media == "vector":
             write_deviations(audit, table, rows.vector_columns, rows.units)
-        found = summary([each.source for each in listed], table, before, rows, time.perf_counter() - start)
+        found = summary([each.source for each in listed], table, before.table, rows, time.perf_counter() - start)
         write_json(audit.ingest_path, asdict(found))
         return found
 
@@ -107,7 +99,7 @@ def _only_one(audit: Audit) -> Iterator[None]:
 def _read_all(
     audit: Audit,
     listed: Sequence[ListedSource],
-    before: pa.Table | None,
+    before: Before,
     decided: Decided | None,
     progress: Progress,
     workers: int,
@@ -179,9 +171,9 @@ def _in_order(pool: ThreadPoolExecutor, task: Callable[[int], Any], starts: Sequ
         yield waiting.popleft().result()
 
 
-def _previous(audit: Audit) -> pa.Table | None:
-    """The table of the last ingest; a broken one counts as none."""
+def _previous(audit: Audit) -> Before:
+    """The last ingest; a broken table counts as none."""
     try:
-        return read_table(audit.examples_path)
+        return Before(read_table(audit.examples_path), read_metadata(audit.examples_path).get("applied", []))
     except (FileNotFoundError, HardlookError):
-        return None
+        return Before(None, [])

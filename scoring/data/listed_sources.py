@@ -1,37 +1,25 @@
 """The sources of an audit as ingest takes them: each with its listing, ids and class names, made once, then only read.
 
-``list_sources`` opens and lists them; ``with_labels`` and ``with_ids`` add what reading needs. Ids of rows that are
-files follow their content (``scoring.data.identities``).
+``list_sources`` opens and lists them; ``with_labels`` and ``with_ids`` (``kept_ids``) add what reading needs.
 
-Inputs → outputs: an audit, the table of the last reading → ``ListedSource`` per ``[[data]]`` table. Cost: one walk or
-one read of labels per source; fingerprints where files are missing or changed. Known limits: ids from content are known
-only once a row is read.
+Inputs → outputs: an audit → ``ListedSource`` per ``[[data]]`` table. Cost: one walk or one read of labels per source.
+Known limits: labels that come with the items are known only once a row is read.
 """
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-import pyarrow as pa
 
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.data.adapters import open_sources
 from scoring.data.adapters.base import Listing, Source
 from scoring.data.class_order import classes_line, describe_order
-from scoring.data.example_ids import Ids, known_ids
-from scoring.data.example_reader import Memory, content_now, is_unchanged, recipe
-from scoring.data.identities import Known, Place, Settled, settle
+from scoring.data.example_reader import recipe
 from scoring.data.labels import Labels, is_none, plain
-
-AMBIGUOUS_SHOWN = 3
-Decided = Callable[[], Mapping[str, str]]
-"""Example → fingerprint, of examples that were decided on, whether or not the data still has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,88 +127,9 @@ def with_labels(each: ListedSource) -> ListedSource:
     return replace(each, labels=names)
 
 
-# -------------------------------------------------------------------------------------------------------- ids
-
-
-def with_ids(
-    audit: Audit,
-    listed: Sequence[ListedSource],
-    before: pa.Table | None,
-    memory: Memory,
-    decided: Decided | None,
-    workers: int,
-) -> tuple[list[ListedSource], Ids, Settled]:
-    """The sources with the ids of their rows, the ids that are taken, and which examples moved."""
-    ids = Ids()
-    named = [replace(each, ids=known_ids(each.source, each.listing, ids)) for each in listed]
-    ids.check()
-    files = [(at, row) for at, each in enumerate(named) for row in range(len(each)) if each.is_file(row)]
-    places, turns = list[Place](), Counter[str]()
-    for at, row in files:
-        path = reference(audit, named[at].listing.path(row)) or ""
-        places.append(Place((named[at].ids or [])[row], path, turns[path], named[at].listing.splits[row]))
-        turns[path] += 1
-    taken = {own for each in named for row, own in enumerate(each.ids or ()) if not each.is_file(row)}
-    known = _known(before)
-    have = set() if before is None else set(before["example_id"].to_pylist())
-    there = {(one.path, one.turn) for one in known}
-    if decided is not None and any((place.path, place.turn) not in there for place in places):
-        known += [Known(own, None, 0, None, text) for own, text in decided().items() if own not in have]
-
-    def unchanged(at: int, example: str) -> bool:
-        each, row = named[files[at][0]], files[at][1]
-        return is_unchanged(each.listing.path(row) or "", memory.of(example, each.method))
-
-    def content(at: int) -> str | None:
-        each, row = named[files[at][0]], files[at][1]
-        path = each.listing.path(row)
-        return None if path is None or row in each.listing.problems else content_now(each.source, row, path)
-
-    def contents(wanted: Sequence[int]) -> dict[int, str | None]:
-        with ThreadPoolExecutor(workers) as pool:
-            return dict(zip(wanted, pool.map(content, wanted), strict=True))
-
-    settled = settle(places, known, taken, unchanged, contents)
-    final = [list(each.ids) if each.ids is not None else None for each in named]
-    for (at, row), own in zip(files, settled.ids, strict=True):
-        (final[at] or [])[row] = own
-    ids.taken |= set(settled.ids)
-    return [replace(each, ids=own) for each, own in zip(named, final, strict=True)], ids, settled
-
-
-def _known(before: pa.Table | None) -> list[Known]:
-    """The examples of the last reading that were files."""
-    if before is None:
-        return []
-    columns = before.select(["example_id", "reference", "split", "fingerprint"]).to_pylist()
-    turns, found = Counter[str](), list[Known]()
-    for row in columns:
-        if row["reference"] is not None:
-            turn = turns[row["reference"]]
-            turns[row["reference"]] += 1
-            found.append(Known(row["example_id"], row["reference"], turn, row["split"], row["fingerprint"]))
-    return found
-
-
 def reference(audit: Audit, path: str | None) -> str | None:
     """A path as the table keeps it: relative inside the audit's folder, absolute outside; links stay as written."""
     if path is None:
         return None
     text = os.path.relpath(path, audit.root) if path.startswith(f"{audit.root}{os.sep}") else path
     return text.replace(os.sep, "/").encode("utf8", "backslashreplace").decode("utf8")
-
-
-def ambiguous_notes(settled: Settled) -> list[str]:
-    """One sentence on examples of equal content whose files cannot be told apart; none where there are none."""
-    if not settled.ambiguous:
-        return []
-    shown = "; ".join(
-        f"{', '.join(map(repr, new[:AMBIGUOUS_SHOWN]))} may be {' or '.join(map(repr, old[:AMBIGUOUS_SHOWN]))}"
-        for new, old in settled.ambiguous[:AMBIGUOUS_SHOWN]
-    )
-    count = sum(len(new) for new, _ in settled.ambiguous)
-    return [
-        f"{count:,} files at new paths have the content of several earlier examples, and nothing tells which is which: "
-        f"{shown}; they count as new examples: to keep what was decided on an earlier one, give its file the name that "
-        "it had, in any folder, and run this again"
-    ]

@@ -24,12 +24,13 @@ import pyarrow.parquet as pq
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import atomic_path, remove_abandoned_of
 from scoring.corrections.apply.audit_table import KnownRow
-from scoring.corrections.apply.target import JOURNAL, Target
+from scoring.corrections.apply.target import Target
 from scoring.corrections.apply.written_labels import WrittenLabels
 from scoring.data.adapters.base import Listing
 from scoring.data.adapters.columns import FLAGS, settled_column
 from scoring.data.adapters.manifest import Manifest
 from scoring.data.adapters.text_tables import read_text_table
+from scoring.data.moved_files import JOURNAL
 
 Cells = dict[str, dict[int, Any]]
 """Column → row → the value that it gets."""

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from scoring.audit.errors import HardlookError
-from scoring.audit.storage import read_json, write_json
+from scoring.audit.storage import write_json
 from scoring.corrections.apply.audit_table import KnownRow
 from scoring.data.adapters.base import Listing, Source
 from scoring.data.example_ids import Ids, known_ids
 from scoring.data.images import fingerprint
 from scoring.data.labels import Labels
-
-JOURNAL = ".hardlook-applied.json"
+from scoring.data.moved_files import read_journal
 
 
 class Target:
@@ -107,13 +106,7 @@ class Target:
         return len(self._entries())
 
     def _entries(self) -> list[dict[str, Any]]:
-        entries = read_json(self.journal, [])
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise HardlookError(
-                f"{self.journal} is not a list of applied patches; move it away to apply patches, which then cannot "
-                "be undone any further back"
-            )
-        return entries
+        return read_journal(self.journal)
 
     def _last(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         entries = self._entries()

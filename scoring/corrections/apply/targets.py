@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,15 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.storage import remove_abandoned_of
 from scoring.corrections.apply.audit_table import AuditTable, table_of
 from scoring.corrections.apply.manifest_target import ManifestTarget
-from scoring.corrections.apply.target import JOURNAL, Target
+from scoring.corrections.apply.target import Target
 from scoring.corrections.apply.written_labels import WrittenLabels
 from scoring.data.adapters.image_folder import Folder
 from scoring.data.adapters.manifest import Manifest
+from scoring.data.moved_files import EXCLUDED, JOURNAL, journeys
 
 __all__ = ["EXCLUDED", "JOURNAL", "MANIFESTS", "FolderTarget", "ManifestTarget", "Target", "open_target"]
 
 MANIFESTS = (".csv", ".tsv", ".parquet")
-EXCLUDED = ".hardlook-excluded"
 
 
 class FolderTarget(Target):
@@ -55,12 +55,7 @@ class FolderTarget(Target):
 
     @cached_property
     def _journey(self) -> dict[str, str]:
-        known: dict[str, list[str]] = {}
-        for entry in self._entries():
-            for old, new in entry.get("moves", ()):
-                if not entry.get("unfinished") or (self.path / new).exists():
-                    known.setdefault(new, []).extend([*known.pop(old, []), old])
-        return {name: now for now, names in known.items() if os.path.lexists(self.path / now) for name in names}
+        return journeys(self.path, self._entries())
 
     @cached_property
     def _files(self) -> list[str]:
@@ -78,16 +73,20 @@ class FolderTarget(Target):
         refused: dict[int, str] = {}
         notes: dict[int, str] = {}
         taken: set[str] = set()
-        for row in sorted({*labels, *excluded}):
+        leaving = {self._files[row] for row in excluded}
+        for row in [
+            *sorted(excluded),
+            *sorted(set(labels) - set(excluded)),
+        ]:  # names become free before others want them
             name = self._files[row]
             try:
-                to = f"{EXCLUDED}/{name}" if row in set(excluded) else self._moved(row, labels[row])
+                to = f"{EXCLUDED}/{name}" if name in leaving else self._moved(row, labels[row])
             except HardlookError as error:
                 refused[row] = str(error)
                 continue
             if to == name:
                 continue
-            free = self._free(to, taken)
+            free = self._free(to, taken, leaving)
             if free != to and row in labels:
                 notes[row] = f"renamed to {free}, since {to} is another file; undo gives the old name back"
             taken.add(_key(free))
@@ -133,10 +132,10 @@ class FolderTarget(Target):
                 raise HardlookError(f"{name} is a relative link that would lead elsewhere from {to}; make it absolute")
         return to
 
-    def _free(self, to: str, taken: set[str]) -> str:
-        """``to``, or the first of to-2, to-3, … that is no file yet."""
+    def _free(self, to: str, taken: Collection[str], leaving: Collection[str]) -> str:
+        """``to``, or the first of to-2, to-3, … that is no file, but one that leaves before."""
         path, number, free = Path(to), 1, to
-        while os.path.lexists(self.path / free) or _key(free) in taken:
+        while (free not in leaving and os.path.lexists(self.path / free)) or _key(free) in taken:
             number += 1
             free = path.with_name(f"{path.stem}-{number}{path.suffix}").as_posix()
         return free
