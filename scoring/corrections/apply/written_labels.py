@@ -25,14 +25,8 @@ from scoring.data.adapters.base import Source
 from scoring.data.adapters.columns import value_type
 from scoring.data.labels import Labels, number, plain
 
-NUMERALS: tuple[Callable[[int], str], ...] = (
-    str,
-    lambda at: f"{at}.0",
-    lambda at: str(bool(at)),
-    lambda at: str(bool(at)).lower(),
-    lambda at: str(bool(at)).upper(),
-)
-"""How a text may write an index; the last three only 0 and 1."""
+NUMERALS: tuple[Callable[[int], str], ...] = (str, "{}.0".format)
+"""How a text may write an index."""
 
 
 class WrittenLabels:
@@ -113,7 +107,7 @@ class WrittenLabels:
             yield from names
             there = set(map(str, filled))
             ways = sorted(NUMERALS, key=lambda way: not there & {way(at) for at in range(len(self._classes))})
-            yield from (way(at) for way in ways for at in places if at < 2 or way in NUMERALS[:2])
+            yield from (way(at) for way in ways for at in places)
         else:
             numbers = [number(name) for name in names]
             for value in (*(each for each in numbers if each is not None), *map(Decimal, places)):
