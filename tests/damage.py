@@ -1,9 +1,10 @@
 """Every artefact of an audit, damaged at many places and read again: what was told, and what passed.
 
-``python -m tests.damage AUDIT`` prints the table of kinds and counts. Damage is a flipped bit, a cut, a stretch of zeros or
-of noise, at seeded places. Each artefact is read in a process of its own, because the worst outcome is that the process
-ends. An outcome is *told* (one ``HardlookError`` with the file's name), *same* (nothing was told, and the content is what
-it was), *unseen* (nothing was told, and the content is another one), *foreign* (another exception) or *ended*.
+``python -m tests.damage AUDIT`` prints the table of kinds and counts. Damage is a flipped bit, a cut, a stretch of
+zeros or of noise, at seeded places. Each artefact is read in a process of its own, because the worst outcome is that
+the process ends. An outcome is *told* (one ``HardlookError`` with the file's name), *same* (nothing was told, and the
+content is what it was), *unseen* (nothing was told, and the content is another one), *foreign* (another exception) or
+*ended*.
 """
 
 from __future__ import annotations

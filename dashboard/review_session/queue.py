@@ -71,7 +71,7 @@ def filter_by_suggestion(audit: Audit, run: Run, table: pa.Table, suggested: str
 
 @lru_cache(maxsize=16)
 def _suggested(root: Path, name: str, _stamps: tuple[Any, ...], suggested: str) -> pa.Array:
-    audit = Audit.open(root)
+    audit = database.audit_at(root)
     found = all_suggestions(audit, audit.run(name))
     return pa.array(found.loc[found["suggested_label"] == suggested, "example_id"].astype(object), pa.string())
 
@@ -101,7 +101,7 @@ def reopened(audit: Audit, run: Run) -> frozenset[str]:
 
 @lru_cache(maxsize=8)
 def _reopened(_url: str, _last: int, name: str, root: Path, _stamp: object) -> frozenset[str]:
-    audit = Audit.open(root)
+    audit = database.audit_at(root)
     run, log = audit.run(name), decisions.open_log(audit)
     current = {(row.client, int(row.seq)) for row in log.decisions().itertuples()}
     events = log.events()

@@ -47,7 +47,7 @@ MOST_KNOWN = 4096
 """Versions of files whose verified blocks a process remembers."""
 
 SETTLED = 2_000_000_000
-"""Nanoseconds: a file that changed less long ago may have changed again within the clock's grain, and is verified again."""
+"""Nanoseconds: a file that changed less long ago may change again within the clock's grain, so it is verified again."""
 
 Version = tuple[int, int, int, int]
 
