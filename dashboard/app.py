@@ -99,6 +99,8 @@ def main() -> None:
         with st.sidebar:
             show_links(groups, page.url_path)
             page_frame.store_choices(*pick_shared())
+        if problem := serving().settings.problem:
+            st.warning(quoted(problem, longest=1000), icon=":material/warning:")
         page.run()
     except HardlookError as error:
         st.error(quoted(str(error), longest=1000), icon=":material/error:")

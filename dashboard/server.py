@@ -43,6 +43,7 @@ def options(serves: Serving, port: int) -> dict[str, Any]:
         "browser.serverPort": port,
         "client.showErrorLinks": False,
         "client.toolbarMode": "minimal",
+        "client.disableDataExport": True,  # a note may act as a formula in a spreadsheet; /reviews prevents that
         "client.showErrorDetails": "full" if access.way == "alone" else "type",
         "client.showSidebarNavigation": True,
         "global.developmentMode": False,

@@ -14,6 +14,7 @@ from scoring.audit.storage import read_json, read_metadata, read_vectors
 from scoring.reviews import Event, ReviewLog
 
 from .conftest import hardlook
+from .damage import OUTCOMES, artefacts, campaign
 from .dashboard.test_routes import app_of
 from .dashboard.test_views import APP
 from .small_audits import write_small_audit
@@ -144,3 +145,18 @@ def test_routes_answer_in_words_where_a_file_is_damaged(whole, tmp_path, name, p
     (folder / name).write_bytes(b"\x00\xffgarbage" * 20)
     reply = app_of(Audit.open(folder)).get(path, {"id": "train/a/0.png", "run": "main"})
     assert reply.status in (200, 404) or (reply.status == 503 and "cannot be read" in reply.text)
+
+
+@pytest.mark.parametrize("use, each", [(False, 16), (True, 1)], ids=["readers", "commands and pages"])
+def test_each_flip_and_cut_of_each_artefact_is_told_and_none_ends_the_process(tmp_path, use, each):
+    folder = write_small_audit(tmp_path / "audit")
+    assert hardlook("score", folder, "--only", "uncertainty,data_map,vog,influence,self_influence") == 0
+    assert hardlook("slice", folder, "--n-slices", "3") == 0
+    found = campaign(folder, each, use=use)
+    assert sum(sum(counts.values()) for counts in found.values()) == each * len(artefacts(folder))
+    assert all(sum(counts.values()) for counts in found.values())
+    assert {
+        kind: (counts["ended"], counts["foreign"], counts["unseen"]) for kind, counts in found.items()
+    } == dict.fromkeys(found, (0, 0, 0))
+    assert sum(counts["told"] for counts in found.values()) > 0.9 * each * len(artefacts(folder)) or use
+    assert set(OUTCOMES) == {name for counts in found.values() for name in counts}

@@ -45,7 +45,10 @@ if TYPE_CHECKING:
 
 HEADER = "x-hardlook"
 VERIFIED = "x-hardlook-user"  # the visitor's name, set by the Gate only
-GUARDED = ("/hardlook/", "/media/")
+GUARDED = ("/hardlook/", "/media/", "/_stcore/metrics")
+"""Addresses that only people with a role may read."""
+NAMED = ("/_stcore/host-config",)
+"""Addresses that a proxy's unnamed visitors may not read; a page needs them before somebody can sign in."""
 PREFIX = "/hardlook/"
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 LONGEST_NAME = 200
@@ -307,7 +310,7 @@ class Gate:
             return
         name = access.name_of(headers, peer)
         identity = access.identify(name)
-        if identity.role is None and scope["type"] == "http" and scope["path"].startswith(GUARDED):
+        if scope["type"] == "http" and self._needs_more(access, identity, scope["path"]):
             await self._refuse(identity.read_only or UNKNOWN, scope, receive, send)
             return
         kept = [(key, value) for key, value in scope["headers"] if key.decode("latin1").lower() != VERIFIED]
@@ -319,6 +322,12 @@ class Gate:
             await app({**scope, "headers": kept + name_header}, receive, send)
         finally:
             visitor.reset(token)
+
+    @staticmethod
+    def _needs_more(access: Access, identity: Identity, path: str) -> bool:
+        """Returns whether this visitor may not read this address."""
+        unnamed = access.way == "proxy" and identity.reviewer is None
+        return (identity.role is None and path.startswith(GUARDED)) or (unnamed and path.startswith(NAMED))
 
     @staticmethod
     def _refusal(access: Access, scope: Scope, headers: Mapping[str, str]) -> str | None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from dashboard.auth.identity import Access, Identity, verified_name, visitor
 from dashboard.auth.oidc import login_settings, secrets_file
 from scoring.audit import CONFIG, Audit
-from scoring.audit.errors import HardlookError
+from scoring.audit.errors import HardlookError, first_line
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,14 @@ class Serving:
         return login_settings(secrets_file(self.audit_path))
 
     @property
+    def settings(self) -> Settings:
+        """The audit and its access as audit.toml has them now, or as it last had them where it is broken or gone."""
+        return _current_settings(self)
+
+    @property
     def access(self) -> Access:
         """How visitors are identified, with the roles that audit.toml has now."""
-        return _access(self, (self.audit_path / CONFIG).stat().st_mtime_ns)
+        return self.settings.access
 
     @property
     def identity(self) -> Identity:
@@ -58,9 +63,47 @@ class Serving:
         return self.access.identify(_page_visitor()) if request_visitor is None else request_visitor
 
 
-@lru_cache(maxsize=4)
-def _access(serves: Serving, _stamp: int) -> Access:
-    audit = Audit.open(serves.audit_path)
+@dataclass(frozen=True)
+class Settings:
+    """What audit.toml said when it was last sound. ``problem``: why what it holds now cannot be used, or None."""
+
+    stamp: tuple[int, int, int] | None
+    audit: Audit
+    access: Access
+    problem: str | None = None
+
+
+_settings: dict[Serving, Settings] = {}
+
+
+def _current_settings(serves: Serving) -> Settings:
+    """Reads audit.toml where it changed. A server goes on with the last sound one, because an editor's half-saved file
+    must not stop everybody's work. Raises ``HardlookError`` where there was none."""
+    stamp, known = _stamp(serves.audit_path / CONFIG), _settings.get(serves)
+    if known is not None and known.stamp == stamp:
+        return known
+    try:
+        audit = Audit.open(serves.audit_path)
+        found = Settings(stamp, audit, _access(serves, audit))
+    except (HardlookError, OSError) as error:
+        if known is None:
+            raise
+        problem = f"{first_line(error)}. Until it is mended, this server goes on with the settings that it had before."
+        found = replace(known, stamp=stamp, problem=problem)
+    _settings[serves] = found
+    return found
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Returns time, size and number of a file, by which a change is seen; None where it cannot be looked at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _access(serves: Serving, audit: Audit) -> Access:
     access = audit.access
     url = serves.url or access.get("url")
     if serves.login is not None and url is None and "{port}" not in serves.login["redirect_uri"]:
@@ -102,9 +145,11 @@ def serve_this(
     """Checks the audit and make it what this process serves."""
     global _current
     audit = Audit.open(audit_path)
-    _current = Serving(audit.root, log_url or audit.log_url, host, tuple(proxies), user_header, url)
-    _ = _current.access  # raises an error in the settings now
-    return _current
+    serves = Serving(audit.root, log_url or audit.log_url, host, tuple(proxies), user_header, url)
+    _settings.pop(serves, None)  # what it was before this server is no concern of its
+    _ = serves.access  # raises an error in the settings now
+    _current = serves
+    return serves
 
 
 def serving() -> Serving:

@@ -77,7 +77,7 @@ def _run(audit: Audit) -> Run | None:
 
 @lru_cache(maxsize=4)
 def _audit_blind_rows(root: Path, _stamps: tuple[Any, ...]) -> frozenset[str]:
-    audit = Audit.open(root)
+    audit = database.audit_at(root)
     return blind_rows(audit, _run(audit))
 
 
@@ -91,7 +91,7 @@ def draw_probabilities(audit: Audit) -> dict[str, float]:
 
 @lru_cache(maxsize=4)
 def _draw_probabilities(root: Path, stamps: tuple[Any, ...]) -> dict[str, float]:
-    return {} if stamps[1] is None else drawn_of(Audit.open(root))
+    return {} if stamps[1] is None else drawn_of(database.audit_at(root))
 
 
 def hidden_reasons(audit: Audit, ids: Collection[str], *, reviewer: str | None = None) -> dict[str, str]:

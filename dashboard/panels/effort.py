@@ -75,7 +75,7 @@ def effort_estimates(audit: Audit, run: Run | None, split: str) -> Effort:
 
 @lru_cache(maxsize=8)
 def _effort_estimates(root: Path, run: str | None, split: str, url: str, position: int, *_stamps: object) -> Effort:
-    audit = Audit.open(root)
+    audit = database.audit_at(root)
     return effort(audit, audit.run(run) if run else None, decisions.open_log(audit), split)
 
 

@@ -88,7 +88,7 @@ def pairs(audit: Audit, run: Run | None, split: str, meta: tuple[Any, ...] = ())
 
 @lru_cache(maxsize=4)
 def _suspects(root: Path, name: str, order: queues.Order, split: str, _stamps: tuple[Any, ...]) -> pd.DataFrame:
-    audit = Audit.open(root)
+    audit = database.audit_at(root)
     return queues.suspects(audit, audit.run(name), order, split)
 
 

@@ -81,7 +81,7 @@ def _rows_in_cell(audit: Audit, example_id: str, class_name: str | None) -> dict
 @lru_cache(maxsize=2)
 def _stores(root: Path) -> tuple[BlobStore, BlobStore]:
     """Returns thumbnails and originals, open."""
-    audit = Audit.open(root)
+    audit = database.audit_at(root)
     return audit.thumbnails, audit.originals
 
 
@@ -218,4 +218,4 @@ def _compared(audit: Audit, label: str | None) -> str:
 
 @lru_cache(maxsize=4)
 def _deviations(at: database.Stamp | None) -> Deviations | None:
-    return None if at is None else Deviations.read(Audit.open(Path(at[0]).parent))
+    return None if at is None else Deviations.read(database.audit_at(Path(at[0]).parent))

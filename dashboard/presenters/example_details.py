@@ -24,7 +24,7 @@ from dashboard.queries.live_status import decision_json, json_value
 from dashboard.queries.score_columns import ScoreColumn
 from dashboard.queries.selection import META, source
 from scoring.audit import Audit, Run
-from scoring.audit.storage import readable
+from scoring.audit.storage import VectorFile
 from scoring.evaluation.probabilities import softmax
 
 MOST_CLASSES = 10
@@ -146,10 +146,9 @@ def vector_of(path: Path, example_id: str) -> np.ndarray | None:
     """Returns one vector of an Arrow file without reading the others; None if the file or the vector is missing."""
     if not path.is_file():
         return None
-    with readable(path), pa.memory_map(str(path)) as mapped:
-        table = pa.ipc.open_file(mapped).read_all()
-        at = pc.index(table["example_id"], example_id).as_py()
-        return None if at < 0 else np.array(table["vector"][at].as_py(), dtype=np.float32)
+    file = VectorFile(path)
+    at = pc.index(file.ids, example_id).as_py()
+    return None if at < 0 else file.rows(at, at + 1)[0]
 
 
 def history_of(audit: Audit, example_id: str) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ influence embeddings. Positive helps: z' is a proponent. Negative harms: z' is a
 the browser for one example or a selection; ``influence_cells`` makes the cells of a page. Members of S and hidden
 examples (``dashboard.blinding.model_output``) are not listed.
 
-Cost: one pass over the embeddings in a memory-mapped file, 10 ms at 60,000 × 100. Limit: first order, in the stored
+Cost: one pass over the embeddings on the disk, 10 ms at 60,000 × 100. Limit: first order, in the stored
 directions of the Hessian, with the labels as they were when the run was scored.
 """
 
@@ -27,7 +27,7 @@ from dashboard.queries.selection import source
 from dashboard.style.formatting import command_line, number
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
-from scoring.audit.storage import readable
+from scoring.audit.storage import VectorFile
 from scoring.slices import summed_influence
 
 MOST = 12
@@ -43,10 +43,10 @@ SIGN = (
 
 @dataclass(frozen=True)
 class Vectors:
-    """The embeddings of a run as they lie on the disk: ids (n,), matrix (n, r) float32, train (n,) bool."""
+    """The embeddings of a run as they lie on the disk: ids (n,), file of (n, r) float32, train (n,) bool."""
 
     ids: pa.Array
-    matrix: np.ndarray
+    file: VectorFile
     train: np.ndarray
 
 
@@ -70,7 +70,7 @@ def missing_embeddings(audit: Audit, run: Run | None) -> tuple[str, str] | None:
 
 
 def vectors(audit: Audit, run: Run) -> Vectors:
-    """Returns the run's embeddings, memory-mapped. Raises ``HardlookError`` where there are none."""
+    """Returns the run's embeddings, which stay on the disk. Raises ``HardlookError`` where there are none."""
     lacks = missing_embeddings(audit, run)
     if lacks:
         raise HardlookError(" ".join(lacks))
@@ -79,13 +79,10 @@ def vectors(audit: Audit, run: Run) -> Vectors:
 
 @lru_cache(maxsize=2)
 def _vectors(embeddings: database.Stamp, examples: database.Stamp) -> Vectors:
-    with readable(embeddings[0]), pa.memory_map(embeddings[0]) as mapped:
-        table = pa.ipc.open_file(mapped).read_all()
-    ids, column = (table[name].combine_chunks() for name in ("example_id", "vector"))
-    matrix = column.flatten().to_numpy().reshape(len(ids), -1)
+    file = VectorFile(embeddings[0])
     query = f"SELECT example_id FROM {source(examples[0])} WHERE split = 'train' AND label IS NOT NULL"
-    train = pc.is_in(ids, value_set=database.sql(query)["example_id"].combine_chunks())
-    return Vectors(ids, matrix, train.to_numpy(zero_copy_only=False))
+    train = pc.is_in(file.ids, value_set=database.sql(query)["example_id"].combine_chunks())
+    return Vectors(file.ids, file, train.to_numpy(zero_copy_only=False))
 
 
 def strongest_influences(audit: Audit, run: Run, ids: Sequence[str], k: int = MOST) -> Influences:
@@ -93,11 +90,11 @@ def strongest_influences(audit: Audit, run: Run, ids: Sequence[str], k: int = MO
     known = vectors(audit, run)
     at = pc.index_in(pa.array(list(dict.fromkeys(ids)), pa.string()), value_set=known.ids)
     at = at.drop_null().to_numpy()
-    members = known.matrix[at]
+    members = known.file.take(np.sort(at))
     sound = np.isfinite(members).all(axis=1)
     if not sound.any():
         return Influences([], [], 0)
-    influence = _influence(members[sound], known.matrix)
+    influence = _influence(members[sound], known.file)
     influence[~known.train] = np.nan
     influence[at] = np.nan
     if hidden := model_output.all_hidden(audit):
@@ -107,10 +104,10 @@ def strongest_influences(audit: Audit, run: Run, ids: Sequence[str], k: int = MO
     return Influences(_strongest(known, influence, -1, k), _strongest(known, influence, 1, k), int(sound.sum()))
 
 
-def _influence(members: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Returns the summed influence of every row, block by block, so that the mapped file is never copied whole."""
-    starts = range(0, len(matrix), BLOCK)
-    return np.concatenate([summed_influence(members, matrix[start : start + BLOCK]) for start in starts])
+def _influence(members: np.ndarray, file: VectorFile) -> np.ndarray:
+    """Returns the summed influence of every row, block by block, so that the file is never in memory as a whole."""
+    starts = range(0, len(file), BLOCK)
+    return np.concatenate([summed_influence(members, file.rows(start, start + BLOCK)) for start in starts])
 
 
 def _strongest(known: Vectors, influence: np.ndarray, sign: int, k: int) -> list[tuple[str, float]]:

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 from dashboard.auth.serving import serving
 from dashboard.queries.score_columns import ScoreColumn, read_columns
 from dashboard.queries.selection import META, MetaFilter, Selection, identifier, source
-from scoring.audit import CONFIG, Audit, Run
+from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError, first_line
 from scoring.audit.storage import read_schema
 from scoring.data.duplicates import duplicates as group_duplicates
@@ -77,14 +77,16 @@ def stamp(path: Path) -> Stamp | None:
 
 
 def open_audit() -> Audit:
-    """Returns the audit that this process serves, read again when its ``audit.toml`` changed."""
-    root = serving().audit_path
-    return _open_audit(root, stamp(root / CONFIG))
+    """Returns the audit that this process serves, read again when its ``audit.toml`` changed; the last sound one where
+    that is broken or gone."""
+    return serving().settings.audit
 
 
-@lru_cache(maxsize=4)
-def _open_audit(root: Path, _stamp: Stamp | None) -> Audit:
-    return Audit.open(root)
+def audit_at(root: Path) -> Audit:
+    """Returns the audit of a folder, for what is computed once per version of its files: the served one as it is
+    served, another one from its ``audit.toml``."""
+    served = serving().settings.audit
+    return served if served.root == root else Audit.open(root)
 
 
 def score_columns(run: Run) -> list[ScoreColumn]:
@@ -263,7 +265,7 @@ def start_order(audit: Audit, run: Run, split: str) -> Order | None:
 
 @lru_cache(maxsize=16)
 def _start_order(root: Path, name: str, split: str, _stamps: tuple[Any, ...]) -> Order | None:
-    audit = Audit.open(root)
+    audit = audit_at(root)
     return order.default_order(audit, audit.run(name), split)
 
 

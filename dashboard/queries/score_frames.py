@@ -85,7 +85,7 @@ def _score_frame(
     selection: Selection,
     most: int,
 ) -> Scores:
-    audit = Audit.open(root)
+    audit = database.audit_at(root)
     run = audit.run(name)
     scorers = list(dict.fromkeys(scorer for scorer, _, _ in columns))
     fields = ", ".join(
@@ -235,7 +235,7 @@ def reveals_truth(audit: Audit, selection: Selection) -> bool:
 
 @lru_cache(maxsize=2)
 def _truth(root: Path, _audit: database.Stamp, _file: database.Stamp | None) -> pd.Series:
-    found = truth(Audit.open(root))
+    found = truth(database.audit_at(root))
     if found is None:
         raise HardlookError("audit.toml has no [truth] table; add one with the path of the verified labels")
     return found.set_index("example_id")["true_label"]

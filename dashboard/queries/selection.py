@@ -6,10 +6,12 @@ untrusted. A selection is hashable, so it is a key of the caches in ``dashboard.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from scoring.audit.storage import verify
 from scoring.reviews.verdicts import VERDICTS
 
 META = "meta."
@@ -39,9 +41,13 @@ def identifier(name: str) -> str:
 def source(path: Any) -> str:
     """Returns ``read_parquet`` of one file for SQL, with special characters of its path escaped.
 
+    DuckDB opens files by itself, so the file is verified here. Raises ``HardlookError`` where it is damaged.
+
     >>> source("/a[1]/it's.parquet")
     "read_parquet('/a[[]1]/it''s.parquet')"
     """
+    with contextlib.suppress(OSError):  # a missing file is DuckDB's to tell
+        verify(path)
     literal = re.sub(r"([\[*?])", r"[\1]", str(path)).replace("'", "''")
     return f"read_parquet('{literal}')"
 

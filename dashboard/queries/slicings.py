@@ -86,7 +86,7 @@ def find_unsaved(audit: Audit, run: Run, settings: SliceSettings) -> Slicing:
 def _find_unsaved(
     root: Path, run: str, settings: SliceSettings, _stamps: tuple[Any, ...]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    audit = Audit.open(root)
+    audit = database.audit_at(root)
     everything = slicing_run.embedded(audit, audit.run(run))
     found = slicing_run.find(everything, settings)
     return found, slicing_run.summarise(everything, found, settings)

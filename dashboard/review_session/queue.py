@@ -58,7 +58,7 @@ def suggested_examples(audit: Audit, run: Run, suggested: str) -> frozenset[str]
 
 @lru_cache(maxsize=16)
 def _suggested(root: Path, name: str, _stamps: tuple[Any, ...], suggested: str) -> frozenset[str]:
-    audit = Audit.open(root)
+    audit = database.audit_at(root)
     found = all_suggestions(audit, audit.run(name))
     return frozenset(found.loc[found["suggested_label"] == suggested, "example_id"])
 
@@ -102,7 +102,7 @@ def reopened(audit: Audit, run: Run) -> frozenset[str]:
 
 @lru_cache(maxsize=8)
 def _reopened(_url: str, _log: str, name: str, root: Path, _stamps: tuple[Any, ...]) -> Followed[bool]:
-    audit = Audit.open(root)
+    audit = database.audit_at(root)
     run = audit.run(name)
     model = sessions.model_of(run)
 

@@ -156,12 +156,12 @@ def _data_address(data: bytes) -> str:
 
 @lru_cache(maxsize=2)
 def _thumbnails(root: Path) -> BlobStore:
-    return Audit.open(root).thumbnails
+    return database.audit_at(root).thumbnails
 
 
 @lru_cache(maxsize=2)
 def _originals(root: Path) -> BlobStore:
-    return Audit.open(root).originals
+    return database.audit_at(root).originals
 
 
 def image(request: Request) -> Response:

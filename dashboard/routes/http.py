@@ -78,7 +78,7 @@ async def read_body(request: Request) -> dict[str, Any] | None:
         parts.append(part)
     try:
         body = json.loads(b"".join(parts))
-    except ValueError:
+    except (ValueError, RecursionError):  # nested too deeply
         return None
     return body if isinstance(body, dict) else None
 

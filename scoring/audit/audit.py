@@ -37,6 +37,10 @@ def read_config(path: Path) -> dict[str, Any]:
         )  # some editors begin a file with a mark
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise HardlookError(f"{path} is not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise HardlookError(f"{path} is nested too deeply to be read; write its values as tables") from error
+    except OSError as error:
+        raise HardlookError(f"{path} cannot be read: {error.strerror}; give it back and make it readable") from error
 
 
 @dataclass(frozen=True)

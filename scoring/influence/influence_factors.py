@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scoring.audit.errors import HardlookError
-from scoring.audit.storage import atomic_path
+from scoring.audit.sealed_tensors import PLACE, seal_tensors, verify_tensors
+from scoring.audit.storage import atomic_path, readable
 from scoring.curvature import (
     FLOOR,
     MEMORY_BUDGET,
@@ -187,14 +188,16 @@ class InfluenceFactors:
             "report": json.dumps(asdict(self.report)),
             "loss": _name(self.loss),
             "lengths": json.dumps(dict(self.lengths)),
+            "checksum": PLACE,
         }
         with atomic_path(Path(path)) as temporary:
             save_file(tensors, str(temporary), metadata=about)
+            seal_tensors(temporary)
 
     @classmethod
     def load(cls, path: str | Path, *, loss: Loss = F.cross_entropy) -> InfluenceFactors:
         """Read factors that ``save`` wrote. ``loss`` must be the one they were fitted with, by its name."""
-        with _opened(path) as file:
+        with readable(path), _opened(path) as file:
             about = file.metadata() or {}
             if about.get("format") != FORMAT:
                 raise HardlookError(
@@ -218,6 +221,7 @@ class InfluenceFactors:
 
 def _opened(path: str | Path) -> safe_open:
     """A safetensors file that is open; a damaged one is one clear error."""
+    verify_tensors(path)
     try:
         return safe_open(str(path), framework="pt")
     except SafetensorError as error:

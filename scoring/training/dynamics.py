@@ -18,7 +18,6 @@ torch here, and one writer per training (a lock sees to it).
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.ipc as ipc
 from filelock import FileLock, Timeout
 
 from scoring.audit import Run
@@ -36,7 +34,7 @@ from scoring.audit.storage import (
     read_metadata,
     read_table,
     read_vectors,
-    readable,
+    vectors_metadata,
     write_table,
     write_vectors,
 )
@@ -269,10 +267,3 @@ class EpochTables:
         if self.epochs:
             ids, values = read_vectors(self.mean_path)
             self.mean = np.array(values) if len(ids) else None
-
-
-def vectors_metadata(path: Path) -> dict[str, Any]:
-    """The metadata that ``write_vectors`` kept."""
-    with readable(path), pa.memory_map(str(path)) as source:
-        raw = ipc.open_file(source).schema.metadata or {}
-    return {key.decode(): json.loads(value) for key, value in raw.items()}

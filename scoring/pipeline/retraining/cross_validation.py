@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from scoring.audit.storage import digest, write_vectors
+from scoring.audit.storage import digest, vectors_metadata, write_vectors
 from scoring.evaluation.probabilities import softmax
 from scoring.pipeline.retraining.subset_training import Retraining
 from scoring.pipeline.shards import Context
-from scoring.training.dynamics import vectors_metadata
 
 
 def cross_validate(context: Context, folds: int, *, epochs: int | None = None) -> str:
