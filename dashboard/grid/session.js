@@ -30,6 +30,7 @@ const FACTS_LEFT = 4; // fewer than these are ready, and more are read
 const PLACE = "at";
 const LOCKED = 8; // examples that are kept from others at once
 const SAVED_WITHIN = 8000; // milliseconds
+const JUST_ARRIVED = 700; // milliseconds within which nobody has yet judged what is on screen
 
 export class Session {
   /**
@@ -62,6 +63,8 @@ export class Session {
     /** @type {number | undefined} */
     this.rest = undefined;
     this.locks = new SessionLocks(this);
+    /** Whether the next example is not shown yet, because somebody else may be at it. */
+    this.isWaiting = false;
     this.toolbar = new Toolbar(this);
     this.filmstrip = new Filmstrip(this);
     this.viewport = new Viewport(this, () => this.tools.draw());
@@ -160,6 +163,7 @@ export class Session {
     if (!entry) return false;
     const isSame = again && this.visits.current?.id === entry.cell.id;
     this.focus = at;
+    this.isWaiting = false;
     if (!isSame) {
       this.since = Date.now();
       this.visits.start(entry.cell.id);
@@ -188,7 +192,14 @@ export class Session {
     this.readFacts();
     for (const name of [next[0]?.label, next[0]?.suggestion]) if (name) this.sidePanel.classOf(name);
     this.locks.hold(LOCKED);
+    this.decisions.poll(); // what others have decided since the last look
     this.window.refillAt(this.focus);
+  }
+
+  /** Called with each answer about who looks at what. @param {boolean} isNew whether the current example was asked for */
+  locksCame(isNew) {
+    if (this.isWaiting) this.advance();
+    else if (isNew) this.leaveTaken();
   }
 
   /** Passes over the current example where somebody else looks at it or has decided it. */
@@ -239,6 +250,12 @@ export class Session {
   /** Goes to the next example that nobody has decided and nobody else looks at. */
   advance() {
     const at = this.cells.findIndex(({ cell }, place) => place > this.focus && this.locks.isFree(cell));
+    const next = this.cells[at]?.cell;
+    this.isWaiting = next !== undefined && !this.locks.isSure(next);
+    if (this.isWaiting) {
+      this.locks.hold(LOCKED);
+      return;
+    }
     if (at >= 0) {
       this.goTo(at);
       return;
@@ -278,6 +295,8 @@ export class Session {
 
   /** @param {string} name @param {string} [value] @returns {unknown} */
   act(name, value) {
+    if (this.isWaiting && !this.exampleDialog.isOpen && name !== "undo" && name !== "keys")
+      return this.toolbar.showMessage("The next example is not here yet.");
     return name === "lookalikes" ? reviewLookalikes(this) : act(this, name, value);
   }
 
@@ -403,6 +422,7 @@ export class Session {
     if (!this.here) return;
     this.filmstrip.paint(ids);
     if (!ids || ids.includes(this.here.id)) this.sidePanel.show(this.here);
+    if (ids?.includes(this.here.id) && Date.now() - this.since < JUST_ARRIVED) this.leaveTaken();
     if (this.exampleDialog.isOpen) this.exampleDialog.paint();
     this.toolbar.drawStatus();
     this.clock.draw();

@@ -65,7 +65,7 @@ def start_queue(rows: Arrangement, left: Arrangement, example_in_url: str | None
     place = rows.place_of(example_in_url)
     if place is None:
         place = rows.next_of(left, 0) or 0
-    return Queue(rows.ids, place, left=len(left), ahead=AHEAD, skips=True)
+    return Queue(rows.ids, place, left=len(left), ahead=AHEAD, skips=True, waits=True)
 
 
 def lock_start(audit: Audit, queue: Queue) -> bool:
