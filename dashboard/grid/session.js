@@ -30,7 +30,7 @@ const FACTS_LEFT = 4; // fewer than these are ready, and more are read
 const PLACE = "at";
 const LOCKED = 8; // examples that are kept from others at once
 const SAVED_WITHIN = 8000; // milliseconds
-const JUST_ARRIVED = 700; // milliseconds within which nobody has yet judged what is on screen
+const JUST_ARRIVED = 1000; // milliseconds within which nobody has yet judged what is on screen
 
 export class Session {
   /**
@@ -65,6 +65,7 @@ export class Session {
     this.locks = new SessionLocks(this);
     /** Whether the next example is not shown yet, because somebody else may be at it. */
     this.isWaiting = false;
+    this.isLed = true;
     this.toolbar = new Toolbar(this);
     this.filmstrip = new Filmstrip(this);
     this.viewport = new Viewport(this, () => this.tools.draw());
@@ -156,14 +157,16 @@ export class Session {
   /**
    * Shows the example at a place of the window; the picture first, the rest right after it.
    * @param {number} at
-   * @param {{again?: boolean}} [options] again: the window is new, the example may be the same
+   * @param {{again?: boolean, isLed?: boolean}} [options] again: the window is new, the example may be the same; isLed:
+   * the session, not its reviewer, chose the example
    */
-  goTo(at, { again = false } = {}) {
+  goTo(at, { again = false, isLed = again } = {}) {
     const entry = this.cells[at];
     if (!entry) return false;
     const isSame = again && this.visits.current?.id === entry.cell.id;
     this.focus = at;
     this.isWaiting = false;
+    this.isLed = isLed;
     if (!isSame) {
       this.since = Date.now();
       this.visits.start(entry.cell.id);
@@ -192,14 +195,13 @@ export class Session {
     this.readFacts();
     for (const name of [next[0]?.label, next[0]?.suggestion]) if (name) this.sidePanel.classOf(name);
     this.locks.hold(LOCKED);
-    this.decisions.poll(); // what others have decided since the last look
     this.window.refillAt(this.focus);
   }
 
-  /** Called with each answer about who looks at what. @param {boolean} isNew whether the current example was asked for */
-  locksCame(isNew) {
+  /** Called with each answer about who looks at what: whoever has just come to an example by itself is led on. */
+  locksCame() {
     if (this.isWaiting) this.advance();
-    else if (isNew) this.leaveTaken();
+    else if (this.isLed && Date.now() - this.since < JUST_ARRIVED) this.leaveTaken();
   }
 
   /** Passes over the current example where somebody else looks at it or has decided it. */
@@ -257,7 +259,7 @@ export class Session {
       return;
     }
     if (at >= 0) {
-      this.goTo(at);
+      this.goTo(at, { isLed: true });
       return;
     }
     if (this.window.isMoreAfter()) {
@@ -422,7 +424,6 @@ export class Session {
     if (!this.here) return;
     this.filmstrip.paint(ids);
     if (!ids || ids.includes(this.here.id)) this.sidePanel.show(this.here);
-    if (ids?.includes(this.here.id) && Date.now() - this.since < JUST_ARRIVED) this.leaveTaken();
     if (this.exampleDialog.isOpen) this.exampleDialog.paint();
     this.toolbar.drawStatus();
     this.clock.draw();

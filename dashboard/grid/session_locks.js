@@ -22,23 +22,25 @@ export class SessionLocks {
   }
 
   /**
-   * Asks for the current example and the next ones until a few are kept, each time from where the session is by then.
+   * Asks for the current example and the next ones: what is kept already is looked at again, and where little is left,
+   * more is kept. Each question is asked from where the session is by then.
    * @param {number} most how many are asked for at once
    */
   async hold(most) {
     if (this.isBusy || this.session.hub.readOnly) return;
     this.isBusy = true;
     try {
-      for (let ids = this.next(most); this.isFew(ids); ids = this.next(most)) {
-        const isNew = ids.slice(0, 1).some((id) => !this.holders.has(id)); // whoever came back to an example stays
+      let ids = this.next(most);
+      if (!this.isFew(ids)) ids = ids.filter((id) => this.holders.has(id));
+      do {
         await this.ask(ids);
         this.isCut = false;
-        this.session.locksCame(isNew);
-      }
-      if (!this.next(1).length) await this.ask([]); // the queue is at its end, and nothing is kept from others
+        this.session.locksCame();
+        ids = this.next(most);
+      } while (this.isFew(ids));
     } catch {
       this.isCut = true; // without locks two people may decide the same example, which the log can bear
-      this.session.locksCame(false);
+      this.session.locksCame();
     } finally {
       this.isBusy = false;
     }
