@@ -30,6 +30,7 @@ const FACTS_LEFT = 4; // fewer than these are ready, and more are read
 const PLACE = "at";
 const LOCKED = 8; // examples that are kept from others at once
 const SAVED_WITHIN = 8000; // milliseconds
+const JUST_ARRIVED = 1000; // milliseconds within which nobody has yet judged what is on screen
 
 export class Session {
   /**
@@ -62,6 +63,9 @@ export class Session {
     /** @type {number | undefined} */
     this.rest = undefined;
     this.locks = new SessionLocks(this);
+    /** Whether the next example is not shown yet, because somebody else may be at it. */
+    this.isWaiting = false;
+    this.isLed = true;
     this.toolbar = new Toolbar(this);
     this.filmstrip = new Filmstrip(this);
     this.viewport = new Viewport(this, () => this.tools.draw());
@@ -153,13 +157,16 @@ export class Session {
   /**
    * Shows the example at a place of the window; the picture first, the rest right after it.
    * @param {number} at
-   * @param {{again?: boolean}} [options] again: the window is new, the example may be the same
+   * @param {{again?: boolean, isLed?: boolean}} [options] again: the window is new, the example may be the same; isLed:
+   * the session, not its reviewer, chose the example
    */
-  goTo(at, { again = false } = {}) {
+  goTo(at, { again = false, isLed = again } = {}) {
     const entry = this.cells[at];
     if (!entry) return false;
     const isSame = again && this.visits.current?.id === entry.cell.id;
     this.focus = at;
+    this.isWaiting = false;
+    this.isLed = isLed;
     if (!isSame) {
       this.since = Date.now();
       this.visits.start(entry.cell.id);
@@ -189,6 +196,12 @@ export class Session {
     for (const name of [next[0]?.label, next[0]?.suggestion]) if (name) this.sidePanel.classOf(name);
     this.locks.hold(LOCKED);
     this.window.refillAt(this.focus);
+  }
+
+  /** Called with each answer about who looks at what: whoever has just come to an example by itself is led on. */
+  locksCame() {
+    if (this.isWaiting) this.advance();
+    else if (this.isLed && Date.now() - this.since < JUST_ARRIVED) this.leaveTaken();
   }
 
   /** Passes over the current example where somebody else looks at it or has decided it. */
@@ -239,8 +252,14 @@ export class Session {
   /** Goes to the next example that nobody has decided and nobody else looks at. */
   advance() {
     const at = this.cells.findIndex(({ cell }, place) => place > this.focus && this.locks.isFree(cell));
+    const next = this.cells[at]?.cell;
+    this.isWaiting = next !== undefined && !this.locks.isSure(next);
+    if (this.isWaiting) {
+      this.locks.hold(LOCKED);
+      return;
+    }
     if (at >= 0) {
-      this.goTo(at);
+      this.goTo(at, { isLed: true });
       return;
     }
     if (this.window.isMoreAfter()) {
@@ -278,6 +297,8 @@ export class Session {
 
   /** @param {string} name @param {string} [value] @returns {unknown} */
   act(name, value) {
+    if (this.isWaiting && !this.exampleDialog.isOpen && name !== "undo" && name !== "keys")
+      return this.toolbar.showMessage("The next example is not here yet.");
     return name === "lookalikes" ? reviewLookalikes(this) : act(this, name, value);
   }
 
