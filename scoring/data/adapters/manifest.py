@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -271,11 +272,13 @@ class Manifest(Source):
                 )
 
     def _on_this_system(self, cell: str) -> str:
-        """A path that Windows wrote ("a\\b.png") as one of this system, where that file is there."""
-        if "\\" not in cell or os.path.exists(self._beside / cell):
+        """A path that Windows wrote ("a\\b.png"), or that has its accents composed otherwise, as one of this system,
+        where that file is there."""
+        if ("\\" not in cell and cell.isascii()) or os.path.exists(self._beside / cell):
             return cell
         slashed = cell.replace("\\", "/")
-        return slashed if os.path.exists(self._beside / slashed) else cell
+        ways = (slashed, *(normalize(form, text) for text in (cell, slashed) for form in ("NFC", "NFD")))
+        return next((way for way in ways if os.path.exists(self._beside / way)), cell)
 
     @cached_property
     def _beside(self) -> Path:
