@@ -23,7 +23,6 @@ REASONS: dict[str, str] = {
     "dashboard/jobs.py": CHILD,
     "dashboard/panels/embedding_map.py": SERVER,
     "dashboard/panels/jobs.py": SCREEN,
-    "dashboard/panels/refit_effect.py": "no page test has the result of a refit; tests/corrections tests the numbers",
     "dashboard/panels/team.py": SERVER,
     "dashboard/presenters/class_reference.py": SERVER,
     "dashboard/presenters/deep_pixels.py": "what is left are refusals of depths that Pillow does not open here",

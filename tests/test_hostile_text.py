@@ -14,7 +14,7 @@ from scoring.audit.storage import read_table
 from scoring.corrections.label_patch import corrected_labels, read_patch, write_patch
 from scoring.queue import locks
 from scoring.queue.assignments import assignees, assignment_events, for_reviewer
-from scoring.reviews import Event, ReviewLog, meetings
+from scoring.reviews import Event, ReviewLog, meeting_agenda, meeting_minutes, meeting_outcomes, meetings
 from scoring.reviews.event import EventRefused
 
 from .audit.test_roles import as_person
@@ -78,17 +78,18 @@ def test_what_people_write_is_kept_as_given_everywhere(log, tmp_path, text):
     assert first["issues"] == (text,) and first["evidence"] == {"page": text}
     assert assignees(log) == {text: (name,)} and locks.claim(log, [text], name, NOW, 1) == {text: name}
     assert for_reviewer(pd.DataFrame({"example_id": [text]}), log, "cem", NOW).empty
-    (item,) = meetings.agenda(log)
+    (item,) = meeting_agenda.agenda(log)
     meetings.start(log, [item], name)
     meetings.record(
         log, name, {"verdict": "other", "new_label": text, "note": text, "precedent": text[:9000]}, {"label": "3"}
     )
-    minutes = meetings.minutes(log, meetings.end(log), text)
+    minutes = meeting_minutes.minutes(log, meetings.end(log), text)
     assert "<img" not in minutes and "[l](" not in minutes
     assert all(
-        line.startswith(("#", "-")) or not line or line == meetings.escaped(item["why"]) for line in minutes.split("\n")
+        line.startswith(("#", "-")) or not line or line == meeting_minutes.escaped(item["why"])
+        for line in minutes.split("\n")
     )
-    assert meetings.precedents(log)[0]["text"] == text[:9000].strip()
+    assert meeting_outcomes.precedents(log)[0]["text"] == text[:9000].strip()
     examples = pd.DataFrame({"example_id": [text], "split": ["train"], "label": ["3"], "fingerprint": ["f"]})
     patch = corrected_labels(examples, log)
     for path in (tmp_path / "p.csv", tmp_path / "p.parquet"):
@@ -143,19 +144,16 @@ def test_a_blind_queue_mixes_in_as_many_that_the_model_agrees_with_and_its_order
     table = read_table(run.predictions_path, ["example_id", "correct"])
     frame = table.to_pandas()
     test = frame[frame["example_id"].str.startswith("test/")]
-    queue = table.filter([one in set(test["example_id"]) for one in table["example_id"].to_pylist()]).select(
-        ["example_id"]
-    )
-    found = model_output.blind_test_queue(audit, run, queue, "test")["example_id"].to_pylist()
+    queue = [one for one in table["example_id"].to_pylist() if one in set(test["example_id"])]
+
+    def found_in(ids):
+        return [ids[at] for at in model_output.blind_test_order(audit, run, ids, "test")]
+
+    found = found_in(queue)
     wrong = set(test.loc[~test["correct"].astype(bool), "example_id"])
     assert wrong <= set(found) <= set(test["example_id"]) and len(found) > len(wrong)
-    assert (
-        found
-        == model_output.blind_test_queue(audit, run, queue.take(list(range(len(queue)))[::-1]), "test")[
-            "example_id"
-        ].to_pylist()
-    )
-    assert model_output.blind_test_queue(audit, run, queue, "train").equals(queue), "train is as ever"
+    assert found == found_in(queue[::-1])
+    assert model_output.blind_test_order(audit, run, queue, "train") is None, "train is as ever"
 
 
 def test_a_blind_cell_tells_nothing_of_the_model():

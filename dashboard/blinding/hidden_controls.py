@@ -11,26 +11,35 @@ Inputs → outputs: the rows of a queue → their order with controls; cells and
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
 from dashboard.blinding import model_output
+from dashboard.queries import database
 from scoring.audit import Audit, Run
 from scoring.queue.random_controls import audit_queue
 
 
-def mix_controls(audit: Audit, run: Run, table: pa.Table, split: str | None) -> tuple[pa.Table, frozenset[str]]:
-    """Returns the rows of a queue, most suspicious first, with controls among them, and the set of rows that were
-    drawn."""
-    ids = table["example_id"].to_pylist()
+def mix_controls(audit: Audit, run: Run, ids: Sequence[str], split: str | None) -> tuple[list[int], frozenset[str]]:
+    """Returns the places of the rows of a queue, most suspicious first, with controls among them, and the set of rows
+    that were drawn."""
+    stamps = tuple(database.stamp(path) for path in (audit.config_path, audit.examples_path, audit.controls_path))
+    return _mixed(audit.root, run.name, split, tuple(ids), stamps)
+
+
+@lru_cache(maxsize=4)
+def _mixed(
+    root: Path, run: str, split: str | None, ids: tuple[str, ...], _stamps: tuple[Any, ...]
+) -> tuple[list[int], frozenset[str]]:
+    audit = Audit.open(root)
     ranked = pd.Series(range(len(ids), 0, -1), index=pd.Index(ids, dtype=object), dtype=float)
-    mixed = audit_queue(audit, run, ranked, split)
+    mixed = audit_queue(audit, audit.run(run), ranked, split)["example_id"].tolist()
     place = {example: at for at, example in enumerate(ids)}
-    order = pa.array([place[example] for example in mixed["example_id"]], pa.int64())
-    return table.take(order), frozenset(mixed["example_id"])
+    return [place[example] for example in mixed], frozenset(mixed)
 
 
 def with_draw_evidence(cell: dict[str, Any], drawn: Collection[str]) -> dict[str, Any]:

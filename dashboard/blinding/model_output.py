@@ -104,8 +104,7 @@ def hidden_reasons(audit: Audit, ids: Collection[str], *, reviewer: str | None =
     own = visitor_blind_rows(audit)
     fresh = [one for one in ids if one in own and one not in found]
     if fresh:
-        consensus = decisions.open_log(audit).consensus()
-        decided = set(consensus.loc[consensus["example_id"].isin(fresh), "example_id"])
+        decided = decisions.state_at(audit)["decided"]
         found |= {one: FIRST for one in fresh if one not in decided}
     return found
 
@@ -234,20 +233,20 @@ def scored_cell(cell: Mapping[str, Any], score: str, score_help: str, evidence: 
 # -- the queue of a blind test ---------------------------------------------------------------------------------------
 
 
-def blind_test_queue(audit: Audit, run: Run, table: pa.Table, split: str | None) -> pa.Table:
-    """Returns the queue of a blind test split: all suspects and as many other examples, in random order.
+def blind_test_order(audit: Audit, run: Run, ids: Sequence[str], split: str | None) -> list[int] | None:
+    """Returns the places of the queue of a blind test split: all suspects and as many other examples, in random order;
+    None where every row stays as it is.
 
     Suspects are the examples that the model predicts as another class. As many other examples are drawn by hash, and
     the controls are added, so that a reader cannot tell which is which. The queue is drawn over the whole split;
-    filters select from it. Rows of other splits are returned unchanged.
+    filters select from it.
     """
-    if not second_reader.is_blind_split(audit, split) or not table.num_rows or not run.predictions_path.is_file():
-        return table
+    if not second_reader.is_blind_split(audit, split) or not len(ids) or not run.predictions_path.is_file():
+        return None
     stamps = (database.stamp(run.predictions_path), database.stamp(audit.examples_path))
     chosen = _blind_test_ids(stamps, audit.seed) | set(draw_probabilities(audit))
-    ids = table["example_id"].to_pylist()
-    order = sorted(range(len(ids)), key=lambda at: drawn(audit.seed, "blind order", ids[at]))
-    return table.take(pa.array([at for at in order if ids[at] in chosen], pa.int64()))
+    places = [at for at, one in enumerate(ids) if one in chosen]
+    return sorted(places, key=lambda at: drawn(audit.seed, "blind order", ids[at]))
 
 
 @lru_cache(maxsize=4)

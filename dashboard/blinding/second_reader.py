@@ -1,7 +1,7 @@
 """Answers that are hidden from a second reader: examples that one person has reviewed and that need a second review.
 
 Routes, tables and filters use this module, so a hidden answer never reaches a browser. Hidden model output is the task
-of ``dashboard.blinding.model_output``. Cost: one pass over the decided examples per new event. Limit: a person who can
+of ``dashboard.blinding.model_output``. Cost: what changed since the last look at the log. Limit: a person who can
 read the audit's folder sees everything.
 """
 
@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
 from dashboard.auth.serving import serving
 from dashboard.queries import database, decisions
 from dashboard.queries.selection import source
 from scoring.audit import Audit
+from scoring.queue.assignments import Share
 from scoring.queue.second_reader_policy import ReviewPolicy
+from scoring.queue.standings import Followed
 
 HIDDEN_ANSWER = "hidden until a second person has reviewed it"
 
@@ -39,23 +40,20 @@ def is_blind_split(audit: Audit, split: str | None) -> bool:
     return split == "test" and policy(audit).is_blind
 
 
-def waiting(audit: Audit) -> dict[str, str]:
+def waiting(audit: Audit) -> Mapping[str, str]:
     """Returns the examples that need a second reader, each with its first reader."""
-    return _waiting(
-        serving().log_url,
-        decisions.last_position(audit),
-        database.stamp(audit.config_path),
-        database.stamp(audit.examples_path),
-    )
+    decisions.standings(audit)
+    url = serving().log_url
+    files = database.stamp(audit.config_path), database.stamp(audit.examples_path)
+    return _waiting(url, audit.log_name(url), *files).now()
 
 
 @lru_cache(maxsize=4)
-def _waiting(_url: str, _position: int, _config: Any, _examples: Any) -> dict[str, str]:
+def _waiting(_url: str, _name: str, _config: Any, _examples: Any) -> Followed[str]:
     audit = database.open_audit()
-    log, rules = decisions.open_log(audit), policy(audit)
-    consensus = log.consensus()
-    settled = consensus.loc[consensus["status"] == "adjudicated", "example_id"]
-    return rules.waiting(log.decisions(), settled, test_examples(audit) if rules.is_blind else None)
+    rules = policy(audit)
+    test = test_examples(audit) if rules.is_blind else None
+    return Followed(decisions.standings(audit), lambda stands: rules.waiting_stands(stands, test))
 
 
 def test_examples(audit: Audit) -> dict[str, str]:
@@ -72,19 +70,9 @@ def _test_ids(examples: Any) -> dict[str, str]:
 def hidden_from(audit: Audit, reviewer: str | None, among: Collection[str] | None = None) -> dict[str, str]:
     """Returns the examples whose only answer is hidden from this person, each with its reader. among: restricts the
     search to a few ids, which is faster."""
-    found = waiting(audit) if among is None else _waiting_among(audit, set(among))
-    return {example: reader for example, reader in found.items() if reader != reviewer}
-
-
-def _waiting_among(audit: Audit, ids: set[str]) -> dict[str, str]:
-    log, rules = decisions.open_log(audit), policy(audit)
-    answers = log.decisions()
-    answers = answers[answers["example_id"].isin(ids)]
-    if not len(answers):
-        return {}
-    consensus = log.consensus()
-    settled = consensus.loc[(consensus["status"] == "adjudicated") & consensus["example_id"].isin(ids), "example_id"]
-    return rules.waiting(answers, settled, test_examples(audit) if rules.is_blind else None)
+    found = waiting(audit)
+    named = found.items() if among is None else ((one, found[one]) for one in set(among) if one in found)
+    return {example: reader for example, reader in named if reader != reviewer}
 
 
 def visible_states(
@@ -134,21 +122,7 @@ def visible_events(audit: Audit, events: pd.DataFrame, reviewer: str | None) -> 
 # -- what is left to read ---------------------------------------------------------------------------------------------
 
 
-def open_rows(audit: Audit, table: pa.Table) -> pa.Table:
-    """Returns the rows of a queue that the visitor has to review (``scoring.queue.assignments.for_reviewer``), in
-    order."""
-    from datetime import UTC, datetime
-
-    from scoring.queue.assignments import for_reviewer
-
-    who = serving().identity
-    if who.reviewer is None or not table.num_rows:
-        return table
-    ids = table["example_id"].to_pylist()
-    queue = pd.DataFrame({"example_id": ids, "row": range(len(ids))})
-    rules = policy(audit)
-    if rules.is_blind:
-        test = test_examples(audit)
-        queue["split"] = [test.get(one, "other") for one in ids]
-    found = for_reviewer(queue, decisions.open_log(audit), who.reviewer, datetime.now(UTC), policy=rules)
-    return table.take(pa.array(found["row"].to_numpy(), pa.int64()))
+def share(audit: Audit, held: Mapping[str, str]) -> Share:
+    """Returns which examples are the visitor's to review (``scoring.queue.assignments``). held: the locks."""
+    now = decisions.standings(audit)
+    return Share.of(serving().identity.name(), now.states()["decided"], waiting(audit), now.assignees(), held)

@@ -61,7 +61,7 @@ export class Session {
     this.greeted = false;
     /** @type {number | undefined} */
     this.rest = undefined;
-    this.locks = new SessionLocks(hub.reviewer);
+    this.locks = new SessionLocks(this);
     this.toolbar = new Toolbar(this);
     this.filmstrip = new Filmstrip(this);
     this.viewport = new Viewport(this, () => this.tools.draw());
@@ -187,19 +187,18 @@ export class Session {
     if (before) this.viewport.decoded.load(before.cell);
     this.readFacts();
     for (const name of [next[0]?.label, next[0]?.suggestion]) if (name) this.sidePanel.classOf(name);
-    this.hold([entry.cell, ...next].slice(0, LOCKED));
+    this.locks.hold(LOCKED);
     this.window.refillAt(this.focus);
   }
 
-  /** Keeps others off this example and the next ones; passes over what somebody else looks at. @param {Cell[]} cells */
-  async hold(cells) {
-    if (this.hub.readOnly) return;
-    const near = cells.filter(({ id }) => !this.decisions.shown(id).decision);
-    if (!(await this.locks.hold(near)) || !this.here) return;
-    const { id } = this.here;
-    const other = this.locks.otherHolder(id);
-    if (!other || this.decisions.shown(id).decision || this.exampleDialog.isOpen) return;
-    this.toolbar.showMessage(`${other} is looking at ${id}; on to the next one.`);
+  /** Passes over the current example where somebody else looks at it or has decided it. */
+  leaveTaken() {
+    const cell = this.here;
+    if (!cell || this.decisions.shown(cell.id).decision || this.exampleDialog.isOpen) return;
+    const other = this.locks.otherHolder(cell.id);
+    if (!other && !this.locks.isClosed(cell)) return;
+    const what = other ? `${other} is looking at ${cell.id}` : `${cell.id} was decided meanwhile`;
+    this.toolbar.showMessage(`${what}; on to the next one.`);
     this.advance();
   }
 
@@ -237,12 +236,9 @@ export class Session {
     history.replaceState(history.state, "", url);
   }
 
-  /** Goes to the next example that its reviewer has not decided. */
+  /** Goes to the next example that nobody has decided and nobody else looks at. */
   advance() {
-    const isOpen = (/** @type {string} */ id) => !this.decisions.shown(id).decision;
-    const at = this.cells.findIndex(
-      ({ cell }, place) => place > this.focus && isOpen(cell.id) && !this.locks.otherHolder(cell.id),
-    );
+    const at = this.cells.findIndex(({ cell }, place) => place > this.focus && this.locks.isFree(cell));
     if (at >= 0) {
       this.goTo(at);
       return;
@@ -252,14 +248,14 @@ export class Session {
       return;
     }
     this.repaint();
-    const isSkipped = this.window.first > 0 || this.cells.some(({ cell }) => isOpen(cell.id));
+    const isSkipped = this.window.first > 0 || this.cells.some(({ cell }) => this.locks.isFree(cell));
     const rest = isSkipped ? " Some before were skipped: Home leads to the first." : "";
     this.toolbar.showMessage(`That was the last one of this queue.${rest}`);
   }
 
   /** Goes to the first example that is not decided. */
   home() {
-    const open = this.cells.findIndex(({ cell }) => !this.decisions.shown(cell.id).decision);
+    const open = this.cells.findIndex(({ cell }) => this.locks.isFree(cell));
     this.goTo(open >= 0 ? open : 0);
   }
 

@@ -30,6 +30,8 @@ class Queue:
     left: int | None = None
     scores: Sequence[float | None] = field(default=(), repr=False)
     ahead: int = AHEAD
+    skips: bool = False
+    """Whether what others have meanwhile decided is passed over."""
 
     def window(self) -> range:
         """Returns the positions of the cells that are sent."""
@@ -48,5 +50,6 @@ def review_session(queue: Queue, cells: Sequence[dict[str, Any]], *, key: str, *
         "at": here,
         "reason": queue.reason,
         "left": queue.left,
+        "skips": queue.skips,
     }
     show_component([{"title": "Session", "cells": cells}], key=key, turns=True, more=more, **shared)

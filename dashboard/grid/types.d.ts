@@ -38,6 +38,8 @@ export interface Cell {
   /** Model output is hidden until the first verdict. */
   blind?: boolean;
   group?: string | null;
+  /** It is decided, and to review again. */
+  again?: boolean;
   influence?: string | null;
   /** A figure on top of a thumbnail's label, such as a distance. */
   top?: string | null;
@@ -112,6 +114,8 @@ export interface SessionData extends SharedData {
   at: string;
   reason: string;
   left: number | null;
+  /** What others have meanwhile decided is passed over. */
+  skips: boolean;
 }
 
 /** What Streamlit gives a component. */

@@ -19,7 +19,7 @@ from dashboard.widgets import inputs, page_frame
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
 from scoring.queue import assignments
-from scoring.reviews import ReviewLog, annotator_agreement, meetings
+from scoring.reviews import ReviewLog, annotator_agreement, meeting_agenda, meeting_minutes, meetings
 from scoring.reviews.verdicts import VERDICTS, verdicts_with_field
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def show_disputes(audit: Audit, log: ReviewLog, run: Run | None) -> None:
                 "example": inputs.address("grid", {"example": one.example_id, "run": run.name if run else None}),
                 "label": one.label,
                 "reviewer": one.reviewer,
-                "answer and reason": meetings.answer_text(one),
+                "answer and reason": meeting_minutes.answer_text(one),
             }
             for one in answers.itertuples()
         ],
@@ -102,7 +102,7 @@ def show_disputes(audit: Audit, log: ReviewLog, run: Run | None) -> None:
 
 def _by_keyboard(log: ReviewLog) -> None:
     """Shows a button that opens a meeting on the disputes alone, where they are adjudicated by keyboard."""
-    items = [one for one in meetings.agenda(log, None, slices=0) if one["kind"] == "dispute"]
+    items = [one for one in meeting_agenda.agenda(log, None, slices=0) if one["kind"] == "dispute"]
     going = meetings.current(log) is not None
     label = "Continue the open meeting" if going else f"Adjudicate {count(len(items), 'dispute')} by keyboard"
     if not st.button(
@@ -128,7 +128,7 @@ def _settle(audit: Audit, log: ReviewLog, answers: Any) -> None:
     with st.expander("Adjudicate one dispute here"):
         example = st.selectbox("Example", answers["example_id"].drop_duplicates(), key="settle")
         for one in answers[answers["example_id"] == example].itertuples():
-            st.text(f"{one.reviewer}: {meetings.answer_text(one)}")
+            st.text(f"{one.reviewer}: {meeting_minutes.answer_text(one)}")
         kinds = [name for name, kind in VERDICTS.items() if kind.label_is != "open" and kind.takes != "labels"]
         verdict = st.radio(
             "Verdict", kinds, format_func=lambda name: VERDICTS[name].words, horizontal=True, key="ruling"

@@ -1,5 +1,5 @@
 """Precedents of earlier meetings for similar examples: near neighbours by features, or the same label and suggested
-label (``scoring.reviews.meetings.precedents_for``).
+label (``scoring.reviews.meeting_outcomes.precedents_for``).
 
 Input → output: example_ids → {id: [{text, meeting, label, new_label, …}]}, newest first. Cost: the meetings' events,
 read once per new event; one query for the neighbours of all ids. Limit: without ``neighbours.parquet`` only the example
@@ -15,7 +15,7 @@ from typing import Any
 from dashboard.auth.serving import serving
 from dashboard.queries import database, decisions
 from scoring.audit import Audit, Run
-from scoring.reviews import meetings
+from scoring.reviews import meeting_outcomes
 
 NEAR = 10  # neighbours on features that count as look-alikes
 
@@ -34,7 +34,7 @@ def near(
     alike = _neighbours(run, ids)
     labels, suggestions = labels or {}, suggestions or {}
     return {
-        one: meetings.precedents_for(
+        one: meeting_outcomes.precedents_for(
             [precedent for precedent in known if precedent["examples"][0] != one],
             one,
             alike.get(one, ()),
@@ -47,7 +47,7 @@ def near(
 
 @lru_cache(maxsize=2)
 def _known(_url: str, _position: int) -> tuple[dict[str, Any], ...]:
-    return tuple(meetings.precedents(decisions.open_log(database.open_audit())))
+    return tuple(meeting_outcomes.precedents(decisions.open_log(database.open_audit())))
 
 
 def _neighbours(run: Run | None, ids: Sequence[str]) -> dict[str, list[str]]:

@@ -17,42 +17,41 @@ from dashboard.blinding import second_reader
 from dashboard.queries import database, decisions
 from dashboard.queries.score_columns import ScoreColumn
 from dashboard.queries.selection import Selection, decision_words
+from dashboard.review_session.arrangement import Ranking
 from dashboard.style.formatting import count
 from scoring.audit import Audit, Run
 
 PARAMETER = "as_of"
 
 
-@dataclass(frozen=True)
-class FrozenRanking:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FrozenRanking(Ranking):
     """A ranking, lowest first, with the key, the log position and the score file it was made from."""
 
     signature: tuple[Any, ...]
     as_of: int
     scores: database.Stamp | None
-    table: pa.Table
 
 
 def frozen_ranking(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, page: str) -> pa.Table:
+    """Returns the table of ``frozen``."""
+    return frozen(audit, run, column, selection, page).table
+
+
+def frozen(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, page: str) -> FrozenRanking:
     """Returns the ranking of the selected examples as it was when the page first showed it."""
     signature = (run.name, column.address, selection)
     key = f"_frozen_{page}"
-    frozen: FrozenRanking | None = st.session_state.get(key)
+    kept: FrozenRanking | None = st.session_state.get(key)
     last = decisions.last_position(audit)
-    if frozen is None or frozen.signature != signature:
-        linked = st.query_params.get(PARAMETER, "") if frozen is None else ""
-        frozen = freeze(audit, run, column, selection, min(int(linked), last) if linked.isdigit() else last)
-    if _refresh_pressed(frozen, last, database.stamp(run.score_path(column.scorer)), selection, page):
-        frozen = freeze(audit, run, column, selection, last)
-    st.session_state[key] = frozen
-    _put_into_address(frozen.as_of if selection.decision else None)
-    return frozen.table
-
-
-def frozen_position(page: str) -> int | None:
-    """Returns the position of the log at which the page's ranking was frozen; None where there is none yet."""
-    frozen: FrozenRanking | None = st.session_state.get(f"_frozen_{page}")
-    return None if frozen is None else frozen.as_of
+    if kept is None or kept.signature != signature:
+        linked = st.query_params.get(PARAMETER, "") if kept is None else ""
+        kept = freeze(audit, run, column, selection, min(int(linked), last) if linked.isdigit() else last)
+    if _refresh_pressed(kept, last, database.stamp(run.score_path(column.scorer)), selection, page):
+        kept = freeze(audit, run, column, selection, last)
+    st.session_state[key] = kept
+    _put_into_address(kept.as_of if selection.decision else None)
+    return kept
 
 
 def freeze(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, as_of: int) -> FrozenRanking:
@@ -62,7 +61,8 @@ def freeze(audit: Audit, run: Run, column: ScoreColumn, selection: Selection, as
         states = second_reader.visible_states(audit, decisions.state_at(audit, as_of), serving().identity.reviewer)
         table = decisions.filter_by_decision(table, selection.decision, states)
     scores = database.stamp(run.score_path(column.scorer))
-    return FrozenRanking((run.name, column.address, selection), as_of, scores, table)
+    signature = (run.name, column.address, selection)
+    return FrozenRanking(table=table, signature=signature, as_of=as_of, scores=scores)
 
 
 def _refresh_pressed(

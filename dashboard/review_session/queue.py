@@ -4,45 +4,36 @@ The queue is computed from the ranking and the log, so it is the same on any mac
 decided, and the decided ones that a later model contradicts (``scoring.reviews.sessions``). It continues after the last
 example that the reviewer decided. Members of a group follow each other.
 
-Cost: the ranking once more in memory; for reopened examples one reading of the log per new event.
+Cost: what changed since the last look at the log; a model's opinions once about what is decided, then about what is
+decided next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from dashboard.auth.serving import serving
 from dashboard.blinding import second_reader
 from dashboard.grid.session import Queue
 from dashboard.queries import database, decisions
 from dashboard.queries.selection import META, identifier, source
+from dashboard.review_session.arrangement import Arrangement
 from scoring.audit import Audit, Run
 from scoring.queue.order import opinions, together
 from scoring.queue.order import suggestions as all_suggestions
+from scoring.queue.standings import Followed, Stand
 from scoring.reviews import sessions
 
 GROUP = "group"
 """The metadata column whose members stay together by default."""
 
 
-def in_order(table: pa.Table, ascending: bool) -> pa.Table:
-    """Returns a ranking, given lowest first, from one of its ends."""
-    return table if ascending else table.take(pa.array(range(table.num_rows - 1, -1, -1), pa.int64()))
-
-
-def keep_groups_together(table: pa.Table, groups: dict[str, str]) -> pa.Table:
+def keep_groups_together(rows: Arrangement, groups: Mapping[str, str]) -> Arrangement:
     """Returns the queue with all members of a group at the position of its first member."""
-    if not groups:
-        return table
-    names = [groups.get(example) for example in table["example_id"].to_pylist()]
-    return table.take(pa.array(together(names), pa.int64()))
+    return rows.take(together([groups.get(example) for example in rows.ids])) if groups else rows
 
 
 def groups(audit: Audit, column: str | None) -> dict[str, str]:
@@ -60,78 +51,88 @@ def _groups(examples: database.Stamp, column: str) -> dict[str, str]:
     return dict(zip(table["example_id"].to_pylist(), table["g"].to_pylist(), strict=True))
 
 
-def filter_by_suggestion(audit: Audit, run: Run, table: pa.Table, suggested: str | None) -> pa.Table:
-    """Returns the rows whose suggested label is this class; all rows for None."""
-    if suggested is None:
-        return table
-    stamps = tuple(database.stamp(path) for path in (audit.examples_path, run.predictions_path, run.out_of_fold_path))
-    named = _suggested(audit.root, run.name, stamps, suggested)
-    return table.filter(pc.is_in(table["example_id"], value_set=named))
+def suggested_examples(audit: Audit, run: Run, suggested: str) -> frozenset[str]:
+    """Returns the examples whose suggested label is this class."""
+    return _suggested(audit.root, run.name, _opinion_stamps(audit, run), suggested)
 
 
 @lru_cache(maxsize=16)
-def _suggested(root: Path, name: str, _stamps: tuple[Any, ...], suggested: str) -> pa.Array:
+def _suggested(root: Path, name: str, _stamps: tuple[Any, ...], suggested: str) -> frozenset[str]:
     audit = database.audit_at(root)
     found = all_suggestions(audit, audit.run(name))
-    return pa.array(found.loc[found["suggested_label"] == suggested, "example_id"].astype(object), pa.string())
+    return frozenset(found.loc[found["suggested_label"] == suggested, "example_id"])
 
 
-def to_review(audit: Audit, run: Run, table: pa.Table, as_of: int | None = None) -> pa.Table:
+def _opinion_stamps(audit: Audit, run: Run) -> tuple[Any, ...]:
+    return tuple(database.stamp(path) for path in (audit.examples_path, run.predictions_path, run.out_of_fold_path))
+
+
+def settled(audit: Audit, run: Run) -> frozenset[str]:
+    """Returns the examples that the visitor need not review: decided ones, unless a later model contradicts them or
+    the visitor is wanted as a second reader."""
+    second = second_reader.hidden_from(audit, serving().identity.reviewer)
+    return decisions.state_at(audit)["decided"] - reopened(audit, run) - second.keys()
+
+
+def decided_since(audit: Audit, position: int) -> list[str]:
+    """Returns the examples that were open at a position of the log and that the visitor has decided since."""
+    now = decisions.standings(audit)
+    own = now.decided_by(serving().identity.reviewer)
+    return [one for one, at in own.items() if at > position and not now.was_decided(one, position)]
+
+
+def to_review(audit: Audit, run: Run, rows: Arrangement, as_of: int | None = None) -> Arrangement:
     """Returns the rows that are still to review: undecided ones, and decided ones that a later model contradicts.
 
-    as_of: examples decided after this position stay in the queue; undone ones return to it at once.
+    as_of: examples that the visitor decided after this position stay in the queue; what others decided leaves it, and
+    what is undone returns, at once.
     """
-    decided = decisions.state_at(audit, as_of)["decided"] & decisions.state_at(audit)["decided"]
-    second = second_reader.hidden_from(audit, serving().identity.reviewer)  # waits for a second reader
-    settled = decided - reopened(audit, run) - set(second)
-    inside = pc.is_in(table["example_id"], value_set=pa.array(sorted(settled), table.schema.field("example_id").type))
-    return table.filter(pc.invert(inside))
+    closed = settled(audit, run)
+    return rows.without(closed if as_of is None else closed - frozenset(decided_since(audit, as_of)))
 
 
 def reopened(audit: Audit, run: Run) -> frozenset[str]:
     """Returns the decided examples that this run's model contradicts, if its output was not on screen at the
     decision."""
-    last = decisions.last_position(audit)
-    return (
-        _reopened(serving().log_url, last, run.name, run.root, database.stamp(run.predictions_path))
-        if last
-        else frozenset()
-    )
+    decisions.standings(audit)
+    url = serving().log_url
+    stamps = _opinion_stamps(audit, run)
+    return frozenset(_reopened(url, audit.log_name(url), run.name, run.root, stamps).now())
 
 
 @lru_cache(maxsize=8)
-def _reopened(_url: str, _last: int, name: str, root: Path, _stamp: object) -> frozenset[str]:
+def _reopened(_url: str, _log: str, name: str, root: Path, _stamps: tuple[Any, ...]) -> Followed[bool]:
     audit = database.audit_at(root)
-    run, log = audit.run(name), decisions.open_log(audit)
-    current = {(row.client, int(row.seq)) for row in log.decisions().itertuples()}
-    events = log.events()
-    events = events[events["action"] == "decide"]
-    holds = [(row.client, int(row.seq)) in current for row in events.itertuples()]
-    events = events[np.array(holds, dtype=bool)]  # an empty list would select columns instead of rows
-    found = opinions(audit, run, events["example_id"].unique())
-    return frozenset(sessions.reopened(events, found, run.name, sessions.model_of(run)))
+    run = audit.run(name)
+    model = sessions.model_of(run)
+
+    def contradicted(stands: Mapping[str, Stand]) -> dict[str, bool]:
+        decided = {one: stand.decisions for one, stand in stands.items() if stand.decisions}
+        found = opinions(audit, run, decided)
+        return {
+            one: True
+            for one, answers in decided.items()
+            if sessions.is_contradicted(answers, found.get(one), run.name, model)
+        }
+
+    return Followed(decisions.standings(audit), contradicted)
 
 
-def resume(
-    audit: Audit, ids: Sequence[str], whole: Sequence[str], example_in_url: str | None, reviewer: str | None
-) -> Queue:
+def resume(rows: Arrangement, whole: Arrangement, example_in_url: str | None, last: str | None) -> Queue:
     """Returns the queue and its start.
 
-    ids: the examples to review, in order; whole: the same with decided ones; example_in_url: the address's example.
+    rows: the examples to review, in order; whole: the same with decided ones; example_in_url: the address's example;
+    last: the example that the reviewer decided last.
     """
-    at = {example: place for place, example in enumerate(ids)}
-    if example_in_url in at:
-        return Queue(ids, at[example_in_url])
-    if example_in_url is not None and example_in_url in (
-        known := {example: place for place, example in enumerate(whole)}
-    ):
-        start = next((at[one] for one in whole[known[example_in_url] :] if one in at), 0)
-        return Queue(ids, start)
-    last = _last_decided(audit, reviewer, set(whole))
-    if last is None:
-        return Queue(ids, 0)
-    place = whole.index(last)
-    following = next((at[one] for one in whole[place + 1 :] if one in at), None)
+    ids = rows.ids
+    at = rows.place_of(example_in_url)
+    if at is not None:
+        return Queue(ids, at)
+    linked = whole.place_of(example_in_url)
+    if linked is not None:
+        return Queue(ids, rows.next_of(whole, linked) or 0)
+    place = whole.place_of(last)
+    following = None if place is None else rows.next_of(whole, place + 1)
     if following is None:
         return Queue(ids, 0)
     skipped = f"; you skipped {following:,} before it" if following else ""
@@ -140,7 +141,10 @@ def resume(
     )
 
 
-def _last_decided(audit: Audit, reviewer: str | None, among: set[str]) -> str | None:
-    own = decisions.open_log(audit).decisions()
-    own = own[(own["reviewer"] == reviewer) & own["example_id"].isin(among)]
-    return None if own.empty else own.sort_values("position")["example_id"].iloc[-1]
+def last_decided(audit: Audit, among: Arrangement) -> str | None:
+    """Returns the example of a queue that the visitor decided last, or None."""
+    places = among.ranking.places
+    own = decisions.standings(audit).decided_by(serving().identity.reviewer)
+    shown = among.ranking.members(among.ids)
+    own = {one: at for one, at in own.items() if one in places and shown[places[one]]}
+    return max(own, key=own.__getitem__, default=None)

@@ -23,6 +23,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.storage import BlobStore
 from scoring.data.images import browser_picture
 from scoring.reviews import LogUnavailable
-from scoring.reviews.event import Event, EventRefused
+from scoring.reviews.event import Event
 
 ACTS = ("decide", "flag", "unflag", "comment", "undo")
 FIELDS = (
@@ -310,48 +311,59 @@ def append(sent: list[dict[str, Any]]) -> dict[str, Any]:
     """Writes the valid events and returns {acked, saved: [{client, seq}], refused: [{client, seq, reason}],
     position}."""
     good, refused = _checked(sent)
-    acked: dict[str, int] = {}
-    review_log = open_log(database.open_audit())
-    while good:
-        try:
-            acked = review_log.append(good)
-            break
-        except EventRefused as error:
-            refused.append(_refusal(error.client, error.seq, error))
-            good = [one for one in good if (one.client, one.seq) != (error.client, error.seq)]
-    saved = [{"client": one.client, "seq": one.seq} for one in good]
-    return {"acked": acked, "saved": saved, "refused": refused, "position": live_status().now(at_once=True)}
+    identity = serving().identity
+    answer = open_log(database.open_audit()).append_valid(good, one_reviewer=not identity.alone)
+    refused += [_refusal(error.client, error.seq, error) for error in answer.refused]
+    if refused:
+        log.warning("%d of %d events refused, the first: %s", len(refused), len(sent), refused[0])
+    left = {(error.client, error.seq) for error in answer.refused}
+    saved = [{"client": one.client, "seq": one.seq} for one in good if (one.client, one.seq) not in left]
+    position = live_status().now(at_once=True)
+    return {"acked": answer.acknowledged, "saved": saved, "refused": refused, "position": position}
 
 
 def _checked(sent: list[dict[str, Any]]) -> tuple[list[Event], list[dict[str, Any]]]:
     """Returns the valid events under the visitor's name, and the refusals of the others."""
     audit, reviewer = database.open_audit(), serving().identity.name()
-    known = _known(audit, {str(one.get("example_id")) for one in sent})
-    classes = frozenset(audit.classes)
-    good, refused = [], []
+    classes, issues = frozenset(audit.classes), audit.issues
+    made, refused = [], []
     for one in sent:
         try:
-            fields = {name: one[name] for name in FIELDS if name in one}
-            if one.get("action") == "decide":
-                fields["evidence"] = hidden_controls.with_draw_probability(
-                    audit, str(one.get("example_id")), one.get("evidence")
-                )
-            event = Event(**fields, reviewer=reviewer)
-            if event.action not in ACTS:
-                raise HardlookError(f"action {event.action!r} cannot be sent from a grid")
-            if event.example_id not in known:
-                raise HardlookError("this audit has no such example")
-            if classes:
-                event.check_classes(classes)
+            made.append((_event(one, reviewer, classes, issues), one))
         except (HardlookError, TypeError) as error:
             refused.append(_refusal(one.get("client"), one.get("seq"), error))
-        else:
-            good.append(event)
+    known = _known(audit, {event.example_id for event, _ in made})
+    good = []
+    for event, one in made:
+        try:
+            if event.example_id not in known:
+                raise HardlookError("this audit has no such example")
+            good.append(_with_draw_probability(audit, event))
+        except HardlookError as error:
+            refused.append(_refusal(one.get("client"), one.get("seq"), error))
     return good, refused
 
 
+def _event(sent: dict[str, Any], reviewer: str, classes: frozenset[str], issues: list[str]) -> Event:
+    """Returns the event that a browser sent; ``HardlookError`` or ``TypeError`` with the reason if it is none."""
+    event = Event(**{name: sent[name] for name in FIELDS if name in sent}, reviewer=reviewer)
+    if event.action not in ACTS:
+        raise HardlookError(f"action {event.action!r} cannot be sent from a grid")
+    unknown = [name for name in event.issues if name not in issues]
+    if unknown:
+        raise HardlookError(f"{unknown[0]!r:.50} is no issue of this audit; it has {', '.join(issues) or 'none'}")
+    if classes:
+        event.check_classes(classes)
+    return event
+
+
+def _with_draw_probability(audit: Audit, event: Event) -> Event:
+    if event.action != "decide":
+        return event
+    return replace(event, evidence=hidden_controls.with_draw_probability(audit, event.example_id, event.evidence))
+
+
 def _refusal(client: Any, seq: Any, error: Exception) -> dict[str, Any]:
-    log.warning("event %.50r %.50r refused: %s", client, seq, error)
     return {"client": client, "seq": seq, "reason": str(error)}
 
 

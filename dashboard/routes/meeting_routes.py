@@ -30,7 +30,7 @@ from dashboard.queries.decisions import open_log
 from dashboard.routes.http import json_reply, picture_url, read_body, refusal
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
-from scoring.reviews import LogUnavailable, ReviewLog, meetings
+from scoring.reviews import LogUnavailable, ReviewLog, meeting_minutes, meetings
 from scoring.reviews.verdicts import VERDICTS, sentence, verdicts_with_field
 
 PRESENT_SECONDS = 15.0  # seconds after the last poll during which a person counts as present
@@ -145,12 +145,12 @@ def item_state(audit: Audit, log: ReviewLog, meeting: dict[str, Any]) -> dict[st
     ruled = log.consensus()
     ruled = ruled[(ruled["example_id"] == example_id) & (ruled["status"] == "adjudicated")]
     recorded = str(at) in meeting["recorded"]
-    outcome = meetings.answer_text(next(ruled.itertuples())) if len(ruled) else "noted" if recorded else None
+    outcome = meeting_minutes.answer_text(next(ruled.itertuples())) if len(ruled) else "noted" if recorded else None
     return {
         **{name: item[name] for name in ("kind", "title", "why", "example_id")},
         "label": row.get("label"),
         "examples": [_example(audit, one) for one in item["examples"]],
-        "said": [{"reviewer": one.reviewer, "answer": meetings.answer_text(one)} for one in answers]
+        "said": [{"reviewer": one.reviewer, "answer": meeting_minutes.answer_text(one)} for one in answers]
         or [{"reviewer": name, "answer": second_reader.HIDDEN_ANSWER} for name in waits.values()],
         "answers": _answers(audit, row, answers),
         "tally": meeting["tally"].get(str(at), {}),

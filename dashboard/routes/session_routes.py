@@ -4,7 +4,8 @@ POST /hardlook/dossiers?run=   {ids} → {example_id: scores with percentiles, n
 GET  /hardlook/class?name=     guidelines, gold and typical examples of a class
 GET  /hardlook/alike?id=&run=  look-alike suspects, as cells
 GET  /hardlook/deep?id=        the original's values at full depth, for window and level
-POST /hardlook/hold            {ids} → {example_id: who has locked it}; locks free examples for some minutes
+POST /hardlook/hold            {ids} → {example_id: who has locked it, null if it is not to review any more}; locks free
+                               examples for some minutes
 GET  /hardlook/sitting         the reviewer's current session from the log: decided, active seconds
 """
 
@@ -84,7 +85,7 @@ def deep(request: Request) -> Response:
 
 
 async def hold(request: Request) -> Response:
-    """Locks the examples that the reviewer will see next."""
+    """Locks the examples that the reviewer will see next, and says which of them are not to review any more."""
     if reason := refusal(request):
         return PlainTextResponse(reason, status_code=403)
     ids = await posted_ids(request)
@@ -93,9 +94,9 @@ async def hold(request: Request) -> Response:
     return await run_in_threadpool(_reply, lambda: _hold(ids))
 
 
-def _hold(ids: list[str]) -> dict[str, str]:
+def _hold(ids: list[str]) -> dict[str, str | None]:
     audit = database.open_audit()
-    return shared_queue.lock_examples(audit, list(database.details(audit, None, ids)["split"].dropna().index))
+    return shared_queue.hold(audit, list(database.details(audit, None, ids)["split"].dropna().index))
 
 
 def session_stats(_request: Request) -> Response:

@@ -21,7 +21,7 @@ from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.queue.blinding import hidden_from_readers
 from scoring.queue.order import together
-from scoring.reviews import ReviewLog, meetings
+from scoring.reviews import ReviewLog, meeting_agenda, meeting_minutes, meeting_outcomes, meetings
 
 
 def show() -> None:
@@ -47,7 +47,7 @@ def offer_to_start(log: ReviewLog, shared: page_frame.SidebarChoices) -> None:
         *model_output.all_hidden(shared.audit),
         *hidden_from_readers(shared.audit, log),
     }  # followers see the lead's item
-    items = meetings.agenda(log, shared.run, slices=int(slices), among=among, blind=blind, hidden=hidden_ids)
+    items = meeting_agenda.agenda(log, shared.run, slices=int(slices), among=among, blind=blind, hidden=hidden_ids)
     if not items:
         return inputs.empty(
             "Nothing to discuss. There are no disputes, no flagged examples (key F in a grid) and no saved "
@@ -110,20 +110,31 @@ def show_past(audit: Audit, log: ReviewLog) -> None:
     past = meetings.all_meetings(log)
     if not past:
         return
+    show_minutes(audit, log, past)
+    show_precedents(log)
+    show_class_changes(audit, log)
+
+
+def show_minutes(audit: Audit, log: ReviewLog, past: list[dict[str, Any]]) -> None:
+    """Shows the minutes of the last meetings, to download."""
     st.subheader("Minutes", anchor=False)
     with st.container(horizontal=True):
         for one in past[:10]:
             name = f"meeting-{one['number']}.md"
             st.download_button(
                 f"Meeting {one['number']} · {one['started'][:10]}",
-                meetings.minutes(log, one, audit.name),
+                meeting_minutes.minutes(log, one, audit.name),
                 file_name=name,
                 mime="text/markdown",
                 on_click="ignore",
                 icon=":material/download:",
                 key=f"minutes_{one['number']}",
             )
-    rules = meetings.precedents(log)
+
+
+def show_precedents(log: ReviewLog) -> None:
+    """Shows the precedents that meetings set."""
+    rules = meeting_outcomes.precedents(log)
     if rules:
         st.subheader("Precedents", anchor=False)
         st.caption(
@@ -144,7 +155,11 @@ def show_past(audit: Audit, log: ReviewLog) -> None:
             hide_index=True,
             placeholder=inputs.NONE,
         )
-    mapping = meetings.class_mapping(log, audit.classes)
+
+
+def show_class_changes(audit: Audit, log: ReviewLog) -> None:
+    """Shows which classes meetings merged or split."""
+    mapping = meeting_outcomes.class_mapping(log, audit.classes)
     if mapping["changes"]:
         st.subheader("Class changes", anchor=False)
         st.dataframe(

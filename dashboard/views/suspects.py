@@ -7,10 +7,8 @@ all examples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
-import pyarrow as pa
 import streamlit as st
 
 from dashboard.auth.serving import serving
@@ -22,14 +20,14 @@ from dashboard.presenters import cells
 from dashboard.queries import database, decisions
 from dashboard.queries.score_columns import ScoreColumn, describe_ends, find_column
 from dashboard.queries.selection import META, Selection
+from dashboard.review_session import pipeline
 from dashboard.review_session import queue as queueing
-from dashboard.review_session import shared_queue
-from dashboard.review_session.frozen_ranking import frozen_position, frozen_ranking
+from dashboard.review_session.arrangement import Arrangement
+from dashboard.review_session.frozen_ranking import FrozenRanking, frozen
+from dashboard.review_session.pipeline import QueueRequest
 from dashboard.style.formatting import plain
 from dashboard.widgets import inputs, manual, page_frame
 from scoring.audit import Audit, Run
-from scoring.queue import blinding as hiding
-from scoring.queue.order import Order
 from scoring.reviews.sessions import model_of
 
 SUSPICIOUS, OTHER = ORDERS = ("suspicious first", "other end first")
@@ -37,28 +35,6 @@ SESSION, SHEET = VIEWS = ("Session", "Sheet")
 SIZES = {"12": 6, "24": 8, "48": 8, "100": 10}
 """Examples per page of the sheet → number of columns."""
 PAGE = "suspects"
-
-
-@dataclass(frozen=True)
-class QueueRequest:
-    """The choices on the page: score, end that comes first, grouping, and selection of examples."""
-
-    column: ScoreColumn
-    default: Order | None
-    order: str
-    selection: Selection
-    group: str | None
-    controls: bool = False
-
-    @property
-    def end(self) -> str:
-        """The end that counts as suspicious."""
-        return self.default.suspicious if self.default else self.column.hard_end or "high"
-
-    @property
-    def ascending(self) -> bool:
-        """Whether the lowest come first."""
-        return (self.end == "low") == (self.order == SUSPICIOUS)
 
 
 def show() -> None:
@@ -82,30 +58,28 @@ def show() -> None:
     selection = Selection(split, class_name, meta=meta, decision=decision)
     mixed = mixed and decision is None and suggested is None
     model_output.remember_controls(serving().identity.reviewer, mixed)
-    request = QueueRequest(column, start if start and column is home else None, order, selection, group, mixed)
+    default = start if start and column is home else None
+    request = QueueRequest(column, default, order == OTHER, selection, group, suggested, mixed)
     if shown_as == SHEET:
         explain(request)
-    table = frozen_ranking(audit, run, column, selection, PAGE)
-    table = queueing.filter_by_suggestion(audit, run, table, suggested)
-    table = queueing.in_order(table, request.ascending)
-    table = model_output.blind_test_queue(audit, run, table, split)
-    table, left_out = model_output.drop_hidden(audit, table, keep=kept_blind(audit, request, shown_as, suggested))
-    if left_out and not table.num_rows:
+    ranking = frozen(audit, run, column, selection, PAGE)
+    rows, left_out = pipeline.listed(audit, run, ranking, request, shown_as == SESSION)
+    if left_out and not len(rows):
         return inputs.empty(left_out)
     if split == "test":
         corrected_metrics.warn_about_test(audit)
     if shown_as == SESSION:
-        show_session(audit, run, request, table)
+        show_session(audit, run, ranking, request, rows)
         if left_out:
             st.caption(left_out)
         return None
     if left_out:
         st.caption(left_out)
-    table = queueing.keep_groups_together(table, queueing.groups(audit, group))
+    rows = pipeline.grouped(audit, rows, request)
     with bar:
         shown = (run.name, column.address, order, selection, per_page)
-        page = inputs.pick_page(table.num_rows, int(per_page), shown, grid="queue")
-    return show_sheet(audit, run, column, table, page, int(per_page))
+        page = inputs.pick_page(len(rows), int(per_page), shown, grid="queue")
+    return show_sheet(audit, run, column, rows, page, int(per_page))
 
 
 def first_with_values(audit: Audit, run: Run, columns: list[ScoreColumn], split: str | None) -> ScoreColumn:
@@ -113,18 +87,6 @@ def first_with_values(audit: Audit, run: Run, columns: list[ScoreColumn], split:
     preferably one with a suspicious end."""
     known = sorted(columns, key=lambda column: column.hard_end is None)
     return next((one for one in known if database.ranking(audit, run, one, Selection(split)).num_rows), columns[0])
-
-
-def kept_blind(audit: Audit, request: QueueRequest, shown_as: str, suggested: str | None) -> list[str]:
-    """Returns the reasons for which a blind example stays in the queue, because its position reveals nothing: test
-    and second readings are in random order, and blind rows are mixed with controls. With a chosen suggested label
-    every position would reveal it."""
-    if suggested is not None:
-        return []
-    blind_test = [hiding.TEST] if second_reader.is_blind_split(audit, request.selection.split) else []
-    if shown_as == SHEET:
-        return blind_test
-    return [*blind_test, hiding.SECOND, *([hiding.FIRST] if request.controls else [])]
 
 
 def pick_group(audit: Audit) -> str | None:
@@ -164,7 +126,7 @@ def explain(request: QueueRequest) -> None:
         inputs.warn(
             f"Neither end of this score is known to be suspicious. The {end}est values come first by convention."
         )
-    if request.order == OTHER:
+    if request.from_other_end:
         inputs.warn(f"This order starts at the other end, with the {'high' if end == 'low' else 'low'}est values.")
 
 
@@ -177,40 +139,25 @@ def reason(request: QueueRequest) -> str:
 # -- one by one ------------------------------------------------------------------------------------------------------
 
 
-def show_session(audit: Audit, run: Run, request: QueueRequest, table: pa.Table) -> None:
+def show_session(audit: Audit, run: Run, ranking: FrozenRanking, request: QueueRequest, rows: Arrangement) -> None:
     """Shows the queue one example at a time, from where its reviewer stopped."""
-    drawn: frozenset[str] = frozenset()
-    if request.controls:
-        table, drawn = hidden_controls.mix_controls(audit, run, table, request.selection.split)
-    table = queueing.keep_groups_together(table, queueing.groups(audit, request.group))
-    whole = table["example_id"].to_pylist()
-    shared = shared_queue.is_shared() and request.selection.decision is None
-    if shared:
-        table = shared_queue.visitor_rows(audit, table, (run.name, request, frozen_position(PAGE)))
-    elif request.selection.decision is None:
-        table = queueing.to_review(audit, run, table, frozen_position(PAGE))
-    ids = table["example_id"].to_pylist()
-    if not ids:
-        return nothing_left(len(whole))
-    if shared:
-        queue = shared_queue.start_queue(audit, table, st.query_params.get("at"))
-    else:
-        queue = queueing.resume(audit, ids, whole, st.query_params.get("at"), serving().identity.reviewer)
-        queue = replace(queue, left=queueing.to_review(audit, run, table).num_rows)
+    found = pipeline.session(audit, run, ranking, request, rows, st.query_params.get("at"))
+    if found is None:
+        return nothing_left(len(rows))
+    queue = found.queue
     window = queue.window()
-    rows = table.slice(window.start, len(window))
-    if shared:
-        shared_queue.lock_examples(audit, ids[queue.start : window.stop][: shared_queue.LOCKED_AHEAD])
     ranks = [place + 1 for place in window]
-    made = cells.make_cells(audit, run, rows, request.column, ranks=ranks, of=len(ids), url=cells.page_url())
+    shown = found.rows.rows(window)
+    made = cells.make_cells(audit, run, shown, request.column, ranks=ranks, of=len(queue.ids), url=cells.page_url())
     model = model_of(run)
     named = queueing.groups(audit, request.group)
     for cell in made:
         cell["evidence"]["model"] = model
         cell["group"] = named.get(cell["id"])
+        cell["again"] = cell["id"] in found.again and not cell.get("blind")
     review_session(
         queue,
-        [hidden_controls.with_draw_evidence(cell, drawn) for cell in made],
+        [hidden_controls.with_draw_evidence(cell, found.drawn) for cell in made],
         key="session",
         classes=audit.classes,
         issues=audit.issues,
@@ -245,22 +192,21 @@ def empty() -> None:
 # -- many at a time --------------------------------------------------------------------------------------------------
 
 
-def show_sheet(audit: Audit, run: Run, column: ScoreColumn, table: pa.Table, page: int, size: int) -> None:
+def show_sheet(audit: Audit, run: Run, column: ScoreColumn, rows: Arrangement, page: int, size: int) -> None:
     """Shows one page of the queue."""
-    n = table.num_rows
+    n = len(rows)
     if n == 0:
         return empty()
     places = range((page - 1) * size, min(page * size, n))
     ranks = [place + 1 for place in places]
-    rows = table.slice(places.start, len(places))
-    made = cells.make_cells(audit, run, rows, column, ranks=ranks, of=n, url=cells.page_url())
+    made = cells.make_cells(audit, run, rows.rows(places), column, ranks=ranks, of=n, url=cells.page_url())
     made = [cells.with_suggestion(cell) for cell in made]
     states = second_reader.visible_states(audit, decisions.state_at(audit), serving().identity.reviewer)
-    decided = decisions.filter_by_decision(table, "decided", states).num_rows
+    decided = len(rows.only(states["decided"]))
     note = f"{ranks[0]:,} to {ranks[-1]:,} of {n:,} · {decided:,} decided{suggestion_note(made)}"
     example_grid(
         [{"title": "Queue", "note": note, "cells": made}],
-        ahead=table.slice(places.stop, size)["example_id"].to_pylist(),
+        ahead=rows.ids[places.stop : places.stop + size],
         key="queue",
         columns=SIZES[str(size)],
         classes=audit.classes,

@@ -12,6 +12,7 @@ from scoring.commands.console import add_command
 if TYPE_CHECKING:
     import pandas as pd
 
+    from scoring.audit import Audit
     from scoring.commands.console import Commands
 
 SHOWN = 10
@@ -32,7 +33,9 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
     command.add_argument("data", metavar="DATA", help="a manifest (.csv, .tsv, .parquet) or an image folder")
     command.add_argument("--undo", action="store_true", help="revert the last patch that was applied to DATA")
     command.add_argument(
-        "--audit", metavar="AUDIT", help="the audit that DATA belongs to; it gives the classes and the media type"
+        "--audit",
+        metavar="AUDIT",
+        help="the audit whose audit.toml says how DATA is read (default: the one above PATCH or DATA that reads it)",
     )
     command.add_argument(
         "--classes", metavar="NAMES", help="class names in the order of their indices, if DATA stores labels as numbers"
@@ -54,15 +57,15 @@ def apply(options: argparse.Namespace) -> int:
     from scoring.corrections.apply import apply_to, undo
     from scoring.corrections.apply.targets import open_target
 
-    audit = Audit.open(options.audit) if options.audit else None
-    classes = options.classes.split(",") if options.classes else audit.classes if audit else []
-    media = options.media or (audit.media if audit else "image")
+    data = Path(options.data)
+    audit = Audit.open(options.audit) if options.audit else _audit_of(options)
+    classes = options.classes.split(",") if options.classes else []
     columns = {
         f"{name}_column": value
         for name in ("label", "id", "image", "text")
         if (value := getattr(options, f"{name}_column")) is not None
     }
-    target = open_target(Path(options.data), classes, media, columns)
+    target = open_target(data, classes, options.media, columns, audit)
     if options.undo:
         if options.patch:
             raise HardlookError(
@@ -75,6 +78,9 @@ def apply(options: argparse.Namespace) -> int:
     report = apply_to(Path(options.patch), target)
     counts = report["outcome"].value_counts()
     print(f"{options.data}: " + (", ".join(f"{n:,} {what}" for what, n in counts.items()) or "the patch is empty"))
+    noted = report[(report["outcome"] == "relabelled") & report["reason"].notna()]
+    for row in noted.head(SHOWN).itertuples():
+        print(f"  {row.example_id!r}: {row.reason}")
     refused = report[report["outcome"] == "refused"]
     for row in refused.head(SHOWN).itertuples():
         print(f"  refused {row.example_id!r}: {row.reason}")
@@ -85,6 +91,19 @@ def apply(options: argparse.Namespace) -> int:
     if counts.get("relabelled", 0) or counts.get("excluded", 0):
         print(f"to revert: hardlook apply --undo {options.data}")
     return 1 if len(refused) else 0
+
+
+def _audit_of(options: argparse.Namespace) -> Audit | None:
+    """The audit that reads the data, in a folder above the patch or above the data."""
+    from pathlib import Path
+
+    from scoring.corrections.apply.audit_table import find_audit
+
+    data = Path(options.data)
+    audit = find_audit(*([Path(options.patch)] if options.patch else []), data, data=data)
+    if audit is not None:
+        print(f"read as {audit.config_path} says (--audit names another audit)")
+    return audit
 
 
 def _undone(data: str, problems: list[str], left: int) -> int:

@@ -56,11 +56,11 @@ def read_data(audit: Audit) -> None:
     from scoring.queue.second_reader_policy import ReviewPolicy
 
     ReviewPolicy.of(audit)  # a policy that nobody can follow is refused before the work, not at the export
-    found = ingest(audit, progress=bar)
+    found = ingest(audit, progress=bar, decided=lambda: _decided(audit))
     splits = ", ".join(f"{split} {facts['examples']:,}" for split, facts in found.splits.items())
     changes = [
         f"{count:,} {name}"
-        for name in ("added", "changed", "relabelled", "removed")
+        for name in ("moved", "added", "changed", "relabelled", "removed")
         if (count := getattr(found, name)) and count < found.examples
     ]
     print(
@@ -83,6 +83,25 @@ def read_data(audit: Audit) -> None:
             f"  data: {groups:,} groups of exact duplicates, {found.duplicates.get('across_splits', 0):,} across "
             f"splits, {found.duplicates.get('conflicting', 0):,} with conflicting labels (see /overview)"
         )
+
+
+def _decided(audit: Audit) -> dict[str, str]:
+    """Example → fingerprint, of what the audit's own log has decisions about that do not exclude it; a log elsewhere is
+    not asked."""
+    from scoring.reviews import ReviewLog
+    from scoring.reviews.disposition import disposition, full_policy
+
+    if not (audit.root / "reviews.sqlite").is_file():
+        return {}
+    with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
+        known = log.consensus().dropna(subset="fingerprint")
+    policy = full_policy(audit.policy)
+    columns = (known[name] for name in ("example_id", "fingerprint", "verdict", "issues"))
+    return {
+        example: content
+        for example, content, verdict, issues in zip(*columns, strict=True)
+        if disposition(verdict, issues, policy)[0] != "exclude"
+    }
 
 
 def open_context(audit: Audit, run: Run, device: str) -> Context:

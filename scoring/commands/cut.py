@@ -36,12 +36,12 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
 def cut(options: argparse.Namespace) -> int:
     """Compute the cut, keep it and say what it shows."""
     from scoring.audit import Audit
-    from scoring.pipeline.decision_plane import keep_cut
+    from scoring.pipeline.decision_plane import write_plane
     from scoring.pipeline.shards import Context
 
     audit = Audit.open(options.audit)
     context = Context(audit, audit.run(options.run), device=options.device, progress=bar)
-    found = keep_cut(context, options.example, options.x, options.y, options.side)
+    found = write_plane(context, options.example, options.x, options.y, options.side)
     decided = [found["classes"][at] for at in found["decisions"]]
     shares = sorted(((decided.count(name) / len(decided), name) for name in set(decided)), reverse=True)
     print(

@@ -38,10 +38,10 @@ def export(options: argparse.Namespace) -> int:
     """Write the patches of corrected labels."""
     from scoring.audit import Audit
     from scoring.audit.storage import write_json
-    from scoring.corrections.label_patch import export_patches, missing_examples, read_patch
+    from scoring.corrections.label_patch import excluded_already, export_patches, missing_examples, read_patch
     from scoring.data.examples import read_examples
     from scoring.reviews import ReviewLog
-    from scoring.reviews.meetings import class_mapping
+    from scoring.reviews.meeting_outcomes import class_mapping
 
     audit = Audit.open(options.audit)
     out = Path(options.out) if options.out else audit.exports_folder
@@ -50,7 +50,9 @@ def export(options: argparse.Namespace) -> int:
         return _export_as(options, audit, out, url)
     with ReviewLog.open(url, audit=audit.log_name(url)) as log:
         paths = export_patches(read_examples(audit), log, out, fmt=options.format, policy=audit.policy)
-        gone = missing_examples(read_examples(audit), log)
+        examples = read_examples(audit)
+        excluded = excluded_already(examples, log, audit.policy)
+        gone = missing_examples(examples, log, audit.policy)
         mapping = class_mapping(log, audit.classes)
     rows = {path: len(read_patch(path)) for path in paths}
     for path, count in rows.items():
@@ -58,6 +60,8 @@ def export(options: argparse.Namespace) -> int:
     if mapping["changes"]:
         write_json(out / "class-mapping.json", mapping)
         print(f"wrote {out / 'class-mapping.json'} ({len(mapping['changes'])} merged or split classes)")
+    if excluded:
+        print(f"{len(excluded)} excluded examples are gone from the dataset already, the first: {excluded[0]}")
     if gone:
         print(f"left out {len(gone)} decisions about examples that are no longer in the dataset, the first: {gone[0]}")
     if not sum(rows.values()):

@@ -100,12 +100,12 @@ def _default_text(default: object) -> str:
 
 
 def _kind(default: object) -> str:
-    """What an option takes, from the type of the default."""
+    """Returns what an option takes, from the type of the default."""
     return {bool: "yes|no", int: "N", float: "X"}.get(type(default), "TEXT")
 
 
 def _reader(default: object) -> Callable[[str], Any]:
-    """How to read an option's text, from the type of the default."""
+    """Returns how to read an option's text, from the type of the default."""
     if isinstance(default, bool):
         return lambda text: text.lower() in ("1", "true", "yes", "on")
     if isinstance(default, tuple):

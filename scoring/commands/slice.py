@@ -51,7 +51,7 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
 def slice_audit_run(options: argparse.Namespace) -> int:
     """Find slices, keep them, and print the worst ones."""
     from scoring.audit import Audit
-    from scoring.slices.slicing_run import SliceSettings, lay_out, slice_run
+    from scoring.slices.slicing_run import SliceSettings, slice_run, write_embedding_map
 
     audit = Audit.open(options.audit)
     run = audit.run(options.run)
@@ -73,14 +73,14 @@ def slice_audit_run(options: argparse.Namespace) -> int:
             "examples) …",
             flush=True,
         )
-        lay_out(audit, run, audit.seed)
+        write_embedding_map(audit, run, audit.seed)
     print(f"done in {time.perf_counter() - start:.0f} s. next: hardlook dashboard {options.audit} (page Slices)")
     return 0
 
 
 def slice_audit(audit: Audit, run: Run, methods: list[str]) -> None:
     """Slice a small audit by several methods and lay out its map: the demo's own settings."""
-    from scoring.slices.slicing_run import SliceSettings, lay_out, slice_run
+    from scoring.slices.slicing_run import SliceSettings, slice_run, write_embedding_map
 
     with run.lock():
         for method in methods:
@@ -88,7 +88,7 @@ def slice_audit(audit: Audit, run: Run, methods: list[str]) -> None:
             summary = slice_run(audit, run, settings)
             print(f"  slices ({method}): {len(summary['slices'])} of {summary['examples']} test examples")
         print("  computing the two-dimensional map of influence embeddings …", flush=True)
-        lay_out(audit, run, audit.seed)
+        write_embedding_map(audit, run, audit.seed)
 
 
 def _print_slices(summary: dict[str, Any], most: int = 5) -> None:

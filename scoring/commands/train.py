@@ -58,7 +58,7 @@ def refuse_averaged(run: Run) -> None:
 
 def train_and_print(audit: Audit, run: Run, device: str, **settings: Any) -> None:
     """Trains and prints what was written."""
-    from scoring.training.trainer import train_run
+    from scoring.training.run_training import train_run
 
     start = time.perf_counter()
     with run.lock():

@@ -61,7 +61,7 @@ def corrected_labels(examples: pd.DataFrame, log: ReviewLog, policy: Mapping[str
     ``PATCH_SCHEMA``. fingerprint and old_label are what the reviewer saw; new_label is the label to use from
     now on, null where the example is excluded or waits for a second reader.
     """
-    decided = log.consensus()
+    decided = following(log.consensus(), examples, full_policy(policy))
     found = examples[["example_id", "split", "label", "fingerprint"]].merge(
         decided, on="example_id", suffixes=("_now", ""), validate="one_to_many"
     )
@@ -71,10 +71,45 @@ def corrected_labels(examples: pd.DataFrame, log: ReviewLog, policy: Mapping[str
     return _typed(pd.DataFrame([_patch_row(row, policy) for row in _records(found)], columns=PATCH_SCHEMA.names))
 
 
-def missing_examples(examples: pd.DataFrame, log: ReviewLog) -> list[str]:
-    """Ids with decisions that the dataset no longer has, and that no patch therefore names."""
-    decided = log.consensus()["example_id"]
-    return decided[~decided.isin(examples["example_id"])].tolist()
+def missing_examples(examples: pd.DataFrame, log: ReviewLog, policy: Mapping[str, Any] | None = None) -> list[str]:
+    """Ids with decisions that the dataset no longer has, and that no patch therefore names, though they are to stay."""
+    gone = _gone(examples, log, full_policy(policy))
+    return gone.loc[~_excluded(gone, full_policy(policy)), "example_id"].tolist()
+
+
+def excluded_already(examples: pd.DataFrame, log: ReviewLog, policy: Mapping[str, Any] | None = None) -> list[str]:
+    """Ids that the dataset no longer has, as their decisions ask: after a patch was applied."""
+    gone = _gone(examples, log, full_policy(policy))
+    return gone.loc[_excluded(gone, full_policy(policy)), "example_id"].tolist()
+
+
+def _gone(examples: pd.DataFrame, log: ReviewLog, policy: Mapping[str, str]) -> pd.DataFrame:
+    decided = following(log.consensus(), examples, policy)
+    return decided[~decided["example_id"].isin(examples["example_id"])]
+
+
+def following(decided: pd.DataFrame, examples: pd.DataFrame, policy: Mapping[str, str]) -> pd.DataFrame:
+    """Decisions (as ``ReviewLog.consensus``) under the ids that their examples have now.
+
+    Ingest keeps the id of an example that moves; where it could not know it (the data was read into a new audit), a
+    decision follows its content, if one undecided example alone has it. A decision that excludes its example stays with
+    it: another example of this content may be the one that is to be kept.
+    """
+    lost = decided[~decided["example_id"].isin(examples["example_id"]) & ~_excluded(decided, policy)]
+    free = examples[~examples["example_id"].isin(decided["example_id"])]
+    once = [frame.dropna(subset="fingerprint").drop_duplicates("fingerprint", keep=False) for frame in (lost, free)]
+    pairs = once[0].merge(once[1], on="fingerprint", suffixes=("", "_now"))
+    now = dict(zip(pairs["example_id"], pairs["example_id_now"], strict=True))
+    return decided.assign(example_id=decided["example_id"].replace(now)) if now else decided
+
+
+def _excluded(decided: pd.DataFrame, policy: Mapping[str, str]) -> pd.Series:
+    """Whether each decision excludes its example: agreed or adjudicated, by verdict or issue."""
+    chosen = [
+        status != "disputed" and disposition(verdict, issues, policy)[0] == "exclude"
+        for status, verdict, issues in zip(decided["status"], decided["verdict"], decided["issues"], strict=True)
+    ]
+    return pd.Series(chosen, index=decided.index, dtype=bool)
 
 
 def _records(frame: pd.DataFrame) -> Iterable[dict[str, Any]]:

@@ -60,7 +60,7 @@ class Prefix:
 
     @property
     def fallbacks(self) -> tuple[Prefix, ...]:
-        """What to try where this one fails on a batch: all outputs and inputs kept, then no prefix at all."""
+        """Returns what to try where this one fails on a batch: all outputs and inputs kept, then no prefix at all."""
         everything = replace(self, needed=(True,) * len(self.modules), inputs_needed=True)
         return tuple(dict.fromkeys(other for other in (everything, NO_PREFIX) if other != self))
 
@@ -109,7 +109,7 @@ class Prefix:
             yield recorded.inputs
 
     def _matters(self, model: nn.Module, recorded: Recorded, index: int, expected: Tensor) -> bool:
-        """Whether the logits change when one recorded output is lost."""
+        """Returns whether the logits change when one recorded output is lost."""
         needed = tuple(i != index for i in range(len(self.modules)))
         return not replace(self, needed=needed)._reproduces(model, recorded, expected)
 

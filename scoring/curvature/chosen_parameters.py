@@ -61,7 +61,8 @@ class Chosen:
         return found
 
     def owners(self, names: Iterable[str]) -> list[str]:
-        """Where parameters of these names live: a layer's name where all it has chosen is among them, else theirs."""
+        """Returns where parameters of these names live: a layer's name where all it has chosen is among them, else
+        theirs."""
         names = list(names)
         partly = {_owner(name) for name in self.parameters if name not in names}
         return list(dict.fromkeys(name if _owner(name) in partly else _owner(name) for name in names))
@@ -72,7 +73,7 @@ def _owner(parameter: str) -> str:
 
 
 def _means(layer: str, owner: str) -> bool:
-    """Whether a chosen name or pattern means this layer, or (where a layer is left in part) its parameter."""
+    """Returns whether a chosen name or pattern means this layer, or (where a layer is left in part) its parameter."""
     patterns = (f"{name}{end}" for name in (layer, glob.escape(layer)) for end in ("", ".*"))
     return not layer or any(fnmatch.fnmatchcase(owner, pattern) for pattern in patterns)
 

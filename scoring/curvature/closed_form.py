@@ -34,7 +34,7 @@ class HeadProducts(Products):
     float64.
     """
 
-    way = "closed form of the linear head"
+    method = "closed form of the linear head"
 
     def __init__(self, chosen: Chosen, features: Tensor, probabilities: Tensor, l2: float):
         super().__init__(chosen, l2)
@@ -85,7 +85,7 @@ def head_candidate(model: nn.Module, chosen: Chosen) -> nn.Module | None:
 
 
 def _linear_head(model: nn.Module, layer: nn.Module, chosen: Chosen, inputs: Any) -> tuple[Tensor, Tensor] | None:
-    """What enters the layer (n, d) and the logits (n, c) of a batch; None where these are not W x + b of it."""
+    """Returns what enters the layer (n, d) and the logits (n, c) of a batch; None where these are not W x + b of it."""
     entered: list[Any] = []
     handle = layer.register_forward_pre_hook(
         lambda _, args, kwargs: entered.append(args[0] if args else kwargs.get("input")), with_kwargs=True

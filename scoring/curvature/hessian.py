@@ -180,8 +180,8 @@ class HessianProducts(Products):
         self.bytes = memory_budget - self.left
 
     @property
-    def way(self) -> str:
-        """How the batches are multiplied, in words."""
+    def method(self) -> str:
+        """Returns how the batches are multiplied, in words."""
         retained = sum(isinstance(piece, Retained) for piece in self.kept)
         counts = {
             "retained": retained,
@@ -273,7 +273,7 @@ def _close(one: list[Tensor], two: list[Tensor]) -> bool:
 
 
 def _kept_more(prefix: Prefix) -> str:
-    """What to say where some batch could not be run from what the first examples needed."""
+    """Returns what to say where some batch could not be run from what the first examples needed."""
     how = (
         "all of their outputs are kept in memory"
         if prefix.modules

@@ -194,7 +194,7 @@ def _report(
         layers=products.chosen.layers,
         parameters=size.parameters,
         examples=products.n,
-        way=products.way,
+        way=products.method,
         products=size.products,
         rank_requested=rank,
         rank=len(kept),
@@ -210,7 +210,7 @@ def _report(
 
 
 def _notes(report: CurvatureReport, size: Size) -> list[str]:
-    """What a reader of the numbers should know."""
+    """Returns what a reader of the numbers should know."""
     notes = []
     if report.rank < size.rank:
         notes.append(

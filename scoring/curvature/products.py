@@ -18,7 +18,7 @@ from scoring.curvature.lanczos import Vector
 class Products:
     """The mean over examples, the l2 part, and the check that a product is finite.
 
-    ``way``: how it multiplies, in words; ``n``: examples; ``bytes``: held; ``notes``: what a reader should
+    ``method``: how it multiplies, in words; ``n``: examples; ``bytes``: held; ``notes``: what a reader should
     know.
     """
 
@@ -31,8 +31,8 @@ class Products:
         self.notes: list[str] = []
 
     @property
-    def way(self) -> str:
-        """How it multiplies, in words."""
+    def method(self) -> str:
+        """Returns how it multiplies, in words."""
         raise NotImplementedError
 
     def __call__(self, vector: Vector) -> Vector:

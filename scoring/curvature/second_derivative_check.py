@@ -191,7 +191,7 @@ class _Case:
         return {name: value for name, value in wrong.items() if name in left}, left - set(wrong)
 
     def runs(self) -> bool:
-        """Whether a gradient can be taken in this precision."""
+        """Returns whether a gradient can be taken in this precision."""
         try:
             gradients = self._gradient()
         except (HardlookError, MemoryError, torch.OutOfMemoryError):

@@ -100,7 +100,7 @@ def _read(
 ) -> None:
     """Fill a reading in, step by step, so that what came before an error is kept."""
     if path is not None:
-        _look(reading, path)
+        reading.size, reading.modified = _stamp(path)
         if known and reading.modified is not None and known[1:] == (reading.size, reading.modified):
             reading.fingerprint = known.fingerprint
             return
@@ -111,14 +111,32 @@ def _read(
     _PICTURES[source.media](reading, source, row, path, content)
 
 
-def _look(reading: Reading, path: str) -> None:
+def _stamp(path: str) -> tuple[int, int | None]:
     """Size and time of a file; the time only where it is old enough to be trusted."""
     found = os.stat(path)
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):  # reading it might never end
         raise HardlookError("is a pipe, socket or device, not a file")
-    reading.size = found.st_size
-    if time.time_ns() - found.st_mtime_ns > SETTLED:
-        reading.modified = found.st_mtime_ns
+    return found.st_size, found.st_mtime_ns if time.time_ns() - found.st_mtime_ns > SETTLED else None
+
+
+def is_unchanged(path: str, known: Remembered | None) -> bool:
+    """Whether a file is surely the one of an earlier reading, by its size and time; it is not opened."""
+    if known is None:
+        return False
+    try:
+        found = _stamp(path)
+    except (OSError, HardlookError):
+        return False
+    return found[1] is not None and known[1:] == found
+
+
+def content_now(source: Source, row: int, path: str) -> str | None:
+    """The fingerprint of a file's content; None where it cannot be read, which its reading reports."""
+    try:
+        _stamp(path)
+        return fingerprint(source.content(row, path)[0])
+    except (OSError, HardlookError):
+        return None
 
 
 def reason(error: BaseException) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +22,7 @@ from scoring.audit.errors import HardlookError
 from scoring.data.adapters.base import Listing, Source
 from scoring.data.adapters.columns import is_plain, value_type
 from scoring.data.example_reader import Reading
+from scoring.data.listed_sources import ListedSource, reference
 
 FIXED = ("example_id", "split", "label", "fingerprint", "kind", "reference", "problem", "source", "row")
 TYPES = {"source": pa.int32(), "row": pa.int64()}
@@ -43,19 +43,18 @@ class Rows:
     turned: list[int] = field(default_factory=list)
     decoded: int = 0
     unreadable: int = 0
+    moved: int = 0
 
 
 def add_source(
     audit: Audit,
-    source: Source,
-    listing: Listing,
-    labels: list[str | None] | None,
+    listed: ListedSource,
     made: list[tuple[str, Reading]],
     rows: Rows,
 ) -> None:
     """Append one source's rows to the table."""
-    n = len(made)
-    labels = labels if labels is not None else [reading.label for _, reading in made]
+    n, source, listing = len(made), listed.source, listed.listing
+    labels = listed.labels if listed.labels is not None else [reading.label for _, reading in made]
     problems = [
         reading.problem or (listing.unlabelled if label is None and split != "pool" else None)
         for (_, reading), label, split in zip(made, labels, listing.splits, strict=True)
@@ -66,7 +65,7 @@ def add_source(
         "label": labels,
         "fingerprint": [reading.fingerprint for _, reading in made],
         "kind": [audit.media] * n,
-        "reference": [_reference(source.root, listing.path(row)) for row in range(n)],
+        "reference": [reference(audit, listing.path(row)) for row in range(n)],
         "problem": problems,
         "source": [source.number] * n,
         "row": list(range(n)),
@@ -117,15 +116,6 @@ def _agree_on_columns(source: Source, columns: list[str] | None, rows: Rows) -> 
             "columns in the same order"
         )
     rows.vector_columns = columns or rows.vector_columns
-
-
-def _reference(root: Path, path: str | None) -> str | None:
-    """A path as the table keeps it: relative inside the audit's folder, absolute outside; links stay as
-    written."""
-    if path is None:
-        return None
-    text = Path(os.path.relpath(path, root)).as_posix() if path.startswith(f"{root}{os.sep}") else path
-    return text.encode("utf8", "backslashreplace").decode("utf8")
 
 
 def example_table(audit: Audit, rows: Rows) -> tuple[pa.Table, dict[str, Any]]:

@@ -3,7 +3,7 @@
 Each example is read once, in threads: fingerprint, thumbnail, and a lossless copy of what is no file. What
 was read is remembered in small parts, so a killed ingest continues where it was, and a later one decodes only
 what changed: a file of the same size and time is not even opened. The example table and the summary are
-written last, each atomically.
+written last, each atomically. An example keeps its id when its file is renamed or moved (``scoring.data.identities``).
 
 Inputs → outputs: ``audit.toml`` and the data → ``examples.parquet``, ``thumbnails.arrow``, ``media.arrow``,
 ``examples.json``. Cost: one decode per new or changed example; memory holds one part of images (64 MB) and
@@ -19,25 +19,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
-
-import pandas as pd
-import pyarrow as pa
 
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.audit.progress import Progress, silent
 from scoring.audit.storage import read_metadata, read_table, remove_abandoned, write_json, write_table
-from scoring.data.adapters import open_sources
-from scoring.data.adapters.base import Listing, Source
-from scoring.data.class_order import classes_line, describe_order
+from scoring.data.adapters.base import Source
 from scoring.data.column_statistics import write_deviations
-from scoring.data.duplicates import count_duplicates
-from scoring.data.example_ids import Ids, known_ids
-from scoring.data.example_reader import Memory, Reading, read_example, recipe
-from scoring.data.example_table import FIXED, Rows, add_source, example_table
-from scoring.data.labels import Labels, is_none, plain
+from scoring.data.example_ids import Ids
+from scoring.data.example_reader import Memory, Reading, read_example
+from scoring.data.example_table import Rows, add_source, example_table
+from scoring.data.ingest_summary import Ingest, summary
+from scoring.data.kept_ids import Before, Decided, ambiguous_notes, applied_patches, with_ids
+from scoring.data.listed_sources import ListedSource, class_name, labels_of, list_sources, with_labels
+
+__all__ = ["Ingest", "ingest"]
 
 CHUNK = 64
 """Examples per task of a thread."""
@@ -45,56 +43,31 @@ CHUNK = 64
 UNDER_WAY = 16
 """Tasks that wait for the table at most, so that memory does not follow the data."""
 
-MOST_SKIPPED = 100
 
-
-@dataclass(kw_only=True)
-class Ingest:
-    """What an ingest found: the content of ``examples.json``.
-
-    ``splits``: per split its examples, unlabelled ones, problems, and the number in each class. ``problems``:
-    id and reason of each example that cannot be used. ``added``, ``changed`` (other content), ``relabelled``
-    and ``removed`` count against the table before. ``decoded``: how many were decoded this time. ``skipped``:
-    files passed over. ``reading``: how the EXIF orientation of each source's images is treated. ``notes``: sentences
-    on how the data was read that a user should know of.
-    """
-
-    examples: int
-    splits: dict[str, dict[str, Any]]
-    problems: list[dict[str, str]]
-    added: int
-    changed: int
-    relabelled: int
-    removed: int
-    decoded: int
-    duplicates: dict[str, int]
-    skipped: list[str]
-    reading: list[str]
-    notes: list[str]
-    seconds: float
-
-
-def ingest(audit: Audit, *, progress: Progress | None = None, workers: int | None = None) -> Ingest:
+def ingest(
+    audit: Audit, *, progress: Progress | None = None, workers: int | None = None, decided: Decided | None = None
+) -> Ingest:
     """Read all sources; write the example table, thumbnails, kept originals and the summary, which is
     returned.
 
-    ``workers``: threads that decode, one per core where not given. Raises ``HardlookError`` for what no
-    example can be blamed for: unknown labels, ids given twice, a source that is not there, not one readable
-    example. A single unreadable example is listed with its reason and stops nothing.
+    ``workers``: threads that decode, one per core where not given. ``decided``: gives the fingerprint of each example
+    that was decided on, asked for where files are new, which may be such an example that moved.
+
+    Raises ``HardlookError`` for what no example can be blamed for: unknown labels, ids given twice, a source that is
+    not there, not one readable example. A single unreadable example is listed with its reason and stops nothing.
     """
     start = time.perf_counter()
     with _only_one(audit):
-        sources = open_sources(audit)
-        listings = [source.listing() for source in sources]
-        _need_classes(audit, sources, listings)
-        rows = _read_all(audit, sources, listings, progress or silent, workers or os.cpu_count() or 1)
+        listed, before = list_sources(audit), _previous(audit)
+        applied = applied_patches(listed)
+        rows = _read_all(audit, listed, before, decided, progress or silent, workers or os.cpu_count() or 1)
         table, metadata = example_table(audit, rows)
-        before = _previous(audit)
-        if before is None or not before.equals(table) or read_metadata(audit.examples_path) != metadata:
+        metadata |= {"applied": applied} if applied else {}
+        if before.table is None or not before.table.equals(table) or read_metadata(audit.examples_path) != metadata:
             write_table(audit.examples_path, table, metadata)
         if audit.media == "vector":
             write_deviations(audit, table, rows.vector_columns, rows.units)
-        found = _summary(sources, table, before, rows, time.perf_counter() - start)
+        found = summary([each.source for each in listed], table, before.table, rows, time.perf_counter() - start)
         write_json(audit.ingest_path, asdict(found))
         return found
 
@@ -120,130 +93,50 @@ def _only_one(audit: Audit) -> Iterator[None]:
         lock.release()
 
 
-# ----------------------------------------------------------------------------------------------------- labels
-
-
-def _need_classes(audit: Audit, sources: Sequence[Source], listings: Sequence[Listing]) -> None:
-    """Without classes in audit.toml: an error that lists the labels found, as the line to paste."""
-    if not sum(map(len, listings)):
-        skipped = ", ".join([name for listing in listings for name in listing.skipped][:3])
-        hint = f"; skipped files of other types: {skipped}" if skipped else ""
-        raise HardlookError(f"the [[data]] tables of {audit.root / 'audit.toml'} hold no examples{hint}")
-    if audit.classes:
-        return
-    found: list[Any] = []
-    for source, listing in zip(sources, listings, strict=True):
-        if listing.labels is not None:
-            found += listing.labels
-        elif source.labels_from_items and source.split != "pool":
-            found += [_raw_label(source, row) for row in range(len(listing))]
-    order = next((names for names in (source.names_of_classes() for source in sources) if names), None)
-    if not order and all(is_none(plain(label)) for label in found):
-        hint = next(
-            (listing.unlabelled for source, listing in zip(sources, listings, strict=True) if source.split != "pool"),
-            "all examples are in the pool",
-        )
-        raise HardlookError(
-            f"audit.toml has no classes, and no example has a label to derive them from: the first {hint}; write "
-            "classes = […] in the order of the model's outputs"
-        )
-    as_text, renamed = (
-        sources[0].sorts_as_text,
-        {k: v for source in sources for k, v in (source.label_map or {}).items()},
-    )
-    raise HardlookError(
-        "audit.toml has no classes; add this line above the first table, in the order of the model's outputs:\n"
-        f"{classes_line(found, order, as_text, renamed)}\n"
-        f"Here they are {describe_order(found, order, as_text)}; if training used another order, use that order"
-    )
-
-
-def _raw_label(source: Source, row: int) -> Any:
-    """Returns an item's raw label; None for an unreadable item, which is reported when it is read."""
-    try:
-        return source.item(row)[1]
-    except Exception:  # noqa: BLE001  code of others; the reader of items keeps the reason
-        return None
-
-
-def _labels(source: Source) -> Labels:
-    """How one source's raw labels become class names."""
-    return Labels(source.classes, source.label_map, source.names_of_classes())
-
-
-def _class_name(labels: Labels, raw: Any, split: str, source: Source, who: str) -> str | None:
-    """A raw label → class name, none in the pool; an unknown one is an error that names it and the
-    example."""
-    if split == "pool":
-        return None
-    try:
-        return labels.name(raw)
-    except HardlookError as error:
-        raise HardlookError(f"label of example {who} in data[{source.number}]: {error}") from error
-
-
-def _listed_labels(source: Source, listing: Listing, ids: list[str] | None) -> list[str | None] | None:
-    """Class names of labels that are known before reading, so that a wrong one fails at once."""
-    if listing.labels is None:
-        return None
-    labels = _labels(source)
-    names = [
-        _class_name(labels, raw, split, source, repr(ids[row]) if ids else f"in row {row}")
-        for row, (raw, split) in enumerate(zip(listing.labels, listing.splits, strict=True))
-    ]
-    listing.notes += [labels.note] if labels.note else []
-    return names
-
-
 # ---------------------------------------------------------------------------------------------------- reading
 
 
 def _read_all(
-    audit: Audit, sources: Sequence[Source], listings: Sequence[Listing], progress: Progress, workers: int
+    audit: Audit,
+    listed: Sequence[ListedSource],
+    before: Before,
+    decided: Decided | None,
+    progress: Progress,
+    workers: int,
 ) -> Rows:
     """Read every source, in order, into the columns of the table."""
-    for source in sources:
-        source.ready()
-    ids, rows = Ids(), Rows()
-    known = [known_ids(source, listing, ids) for source, listing in zip(sources, listings, strict=True)]
-    ids.check()
-    labels = [_listed_labels(*each) for each in zip(sources, listings, known, strict=True)]
-    memory = Memory(audit)
-    total = sum(map(len, listings))
-    with progress("reading examples", total) as advance, ThreadPoolExecutor(workers) as pool:
-        for number, (source, listing) in enumerate(zip(sources, listings, strict=True)):
-            made = _read_source(source, listing, known[number], ids, memory, pool, advance)
-            add_source(audit, source, listing, labels[number], made, rows)
+    for each in listed:
+        each.source.ready()
+    memory, rows = Memory(audit), Rows()
+    named, ids, settled = with_ids(audit, listed, before, memory, decided, workers)
+    rows.moved, rows.notes = settled.moved, ambiguous_notes(settled)
+    ready = [with_labels(each) for each in named]
+    with progress("reading examples", sum(map(len, ready))) as advance, ThreadPoolExecutor(workers) as pool:
+        for each in ready:
+            add_source(audit, each, _read_source(each, ids, memory, pool, advance), rows)
     rows.decoded = memory.decoded
     memory.finish(rows.columns["example_id"])
     return rows
 
 
 def _read_source(
-    source: Source,
-    listing: Listing,
-    known: list[str] | None,
-    ids: Ids,
-    memory: Memory,
-    pool: ThreadPoolExecutor,
-    advance: Callable[[int], object],
+    each: ListedSource, ids: Ids, memory: Memory, pool: ThreadPoolExecutor, advance: Callable[[int], object]
 ) -> list[tuple[str, Reading]]:
     """(id, reading) of every row of one source; images go to their files part by part."""
-    method, labels = recipe(source), _labels(source)
+    source, listing, labels = each.source, each.listing, labels_of(each.source)
     made: list[tuple[str, Reading]] = []
 
     def task(start: int) -> list[Reading]:
-        rows = range(start, min(start + CHUNK, len(listing)))
-        return [_read_row(source, listing, row, known, memory, method) for row in rows]
+        return [_read_row(each, row, memory) for row in range(start, min(start + CHUNK, len(each)))]
 
-    for readings in _in_order(pool, task, range(0, len(listing), CHUNK)):
+    for readings in _in_order(pool, task, range(0, len(each), CHUNK)):
         for reading in readings:
             row = len(made)
-            own = known[row] if known else _content_id(ids, reading, source, row)
+            own = each.ids[row] if each.ids else _content_id(ids, reading, source, row)
             if reading.thumbnail is None and reading.problem is None and not memory.pictured(own):
                 reading = read_example(source, row, listing.path(row), None, None, frozenset())
-            reading.label = _class_name(labels, reading.label, listing.splits[row], source, repr(own))
-            memory.add(own, reading, method)
+            reading.label = class_name(labels, reading.label, listing.splits[row], source, repr(own))
+            memory.add(own, reading, each.method)
             made.append((own, reading.light()))
         advance(len(readings))
     memory.flush()
@@ -251,14 +144,13 @@ def _read_source(
     return made
 
 
-def _read_row(
-    source: Source, listing: Listing, row: int, known: list[str] | None, memory: Memory, method: str
-) -> Reading:
+def _read_row(each: ListedSource, row: int, memory: Memory) -> Reading:
     """One row, decoded only where no earlier reading of the same id, or for ids from content of the same
     content, holds."""
-    remembered = memory.of(known[row], method) if known else None
-    pictured = frozenset() if known else memory.fingerprints(method)
-    return read_example(source, row, listing.path(row), listing.problems.get(row), remembered, pictured)
+    remembered = memory.of(each.ids[row], each.method) if each.ids else None
+    pictured = frozenset() if each.ids else memory.fingerprints(each.method)
+    listing = each.listing
+    return read_example(each.source, row, listing.path(row), listing.problems.get(row), remembered, pictured)
 
 
 def _content_id(ids: Ids, reading: Reading, source: Source, row: int) -> str:
@@ -279,75 +171,9 @@ def _in_order(pool: ThreadPoolExecutor, task: Callable[[int], Any], starts: Sequ
         yield waiting.popleft().result()
 
 
-def _previous(audit: Audit) -> pa.Table | None:
-    """The table of the last ingest; a broken one counts as none."""
+def _previous(audit: Audit) -> Before:
+    """The last ingest; a broken table counts as none."""
     try:
-        return read_table(audit.examples_path)
+        return Before(read_table(audit.examples_path), read_metadata(audit.examples_path).get("applied", []))
     except (FileNotFoundError, HardlookError):
-        return None
-
-
-# ---------------------------------------------------------------------------------------------------- summary
-
-
-def _summary(sources: Sequence[Source], table: pa.Table, before: pa.Table | None, rows: Rows, seconds: float) -> Ingest:
-    examples = table.select(list(FIXED)).to_pandas()
-    bad = examples[examples["problem"].notna()]
-    return Ingest(
-        examples=len(examples),
-        splits={split: _split_summary(group) for split, group in examples.groupby("split", sort=False)},
-        problems=[
-            {"example_id": own, "problem": problem}
-            for own, problem in zip(bad["example_id"], bad["problem"], strict=True)
-        ],
-        **_changes(examples, before),
-        decoded=rows.decoded,
-        duplicates=count_duplicates(examples),
-        skipped=_shortened(rows.skipped),
-        reading=_exif_sentences(sources),
-        notes=rows.notes,
-        seconds=round(seconds, 2),
-    )
-
-
-def _exif_sentences(sources: Sequence[Source]) -> list[str]:
-    """How EXIF orientations are treated, one sentence for the sources that are alike."""
-    by_sentence: dict[str, list[str]] = {}
-    for source in sources:
-        if sentence := source.describe_exif():
-            by_sentence.setdefault(sentence, []).append(f"data[{source.number}]")
-    return [f"{', '.join(names)}: {sentence}" for sentence, names in by_sentence.items()]
-
-
-def _shortened(names: list[str]) -> list[str]:
-    more = len(names) - MOST_SKIPPED
-    return [*names[:MOST_SKIPPED], f"and {more} more"] if more > 0 else names
-
-
-def _split_summary(examples: pd.DataFrame) -> dict[str, Any]:
-    return {
-        "examples": len(examples),
-        "unlabelled": int(examples["label"].isna().sum()),
-        "problems": int(examples["problem"].notna().sum()),
-        "classes": {name: int(count) for name, count in examples["label"].value_counts(sort=False).items()},
-    }
-
-
-def _changes(examples: pd.DataFrame, before: pa.Table | None) -> dict[str, int]:
-    """How many examples are new, hold other content, have another label, or are gone since the table
-    before."""
-    if before is None:
-        return {"added": len(examples), "changed": 0, "relabelled": 0, "removed": 0}
-    now = examples.set_index("example_id")
-    then = before.select(["example_id", "fingerprint", "label"]).to_pandas().set_index("example_id")
-    both = now.index.intersection(then.index)
-    differ = {
-        name: int((now.loc[both, name].fillna("") != then.loc[both, name].fillna("")).sum())
-        for name in ("fingerprint", "label")
-    }
-    return {
-        "added": len(now) - len(both),
-        "changed": differ["fingerprint"],
-        "relabelled": differ["label"],
-        "removed": len(then) - len(both),
-    }
+        return Before(None, [])

@@ -19,6 +19,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
+from unicodedata import normalize
 
 from scoring.audit.errors import HardlookError
 
@@ -159,15 +160,19 @@ class Labels:
 
 
 class Names:
-    """Texts by which a label can be found: exactly, without spaces around it, or as the same number.
+    """Texts by which a label can be found: exactly, without spaces around it, with accents composed otherwise (as old
+    macOS writes file names), or as the same number.
 
     >>> names = Names(["1.0", "True", "cat"])
     >>> names.find(1), names.find("1"), names.find(True), names.find(" cat"), names.find("Cat")
     ('1.0', '1.0', 'True', 'cat', None)
+    >>> Names(["caf\u00e9"]).find("cafe\u0301")
+    'café'
     """
 
     def __init__(self, names: Iterable[str]):
         self.exact = set(names)
+        self._composed = {normalize("NFC", name): name for name in sorted(self.exact)}
         self._numbers: dict[Decimal, list[str]] = {}
         for name in sorted(self.exact):
             if NUMBER.fullmatch(name):
@@ -185,6 +190,8 @@ class Names:
         for text in texts:
             if text in self.exact:
                 return text
+        if isinstance(raw, str) and (composed := self._composed.get(normalize("NFC", raw.strip()))) is not None:
+            return composed
         value = number(raw)
         same = [] if value is None else self._numbers.get(value, [])
         if len(same) > 1:

@@ -49,7 +49,7 @@ REPORT = [
 
 
 def found_within(suspicion: np.ndarray, wrong: np.ndarray, shares: tuple[float, ...] = (0.05, 0.10)) -> pd.DataFrame:
-    """How many known label errors the first share of a ranking holds, beside chance.
+    """Returns how many known label errors the first share of a ranking holds, beside chance.
 
     ``suspicion`` (n,): higher is inspected first, NaN last; ``wrong`` (n,) bool. Columns: share, inspected,
     found, recall, precision, chance (expected number found when inspecting as many at random), lift (found
@@ -108,7 +108,7 @@ def recall_curve(suspicion: np.ndarray, wrong: np.ndarray, points: int = POINTS)
 
 
 def inspections_to_find(suspicion: np.ndarray, wrong: np.ndarray, recall: float = 0.8) -> float:
-    """How many examples are inspected until this share of the wrong labels is found; NaN where none is wrong.
+    """Returns how many examples are inspected until this share of the wrong labels is found; NaN where none is wrong.
 
     >>> inspections_to_find(np.array([3.0, 2.0, 1.0, 0.0]), np.array([True, False, True, False]), 1.0)
     3.0

@@ -128,7 +128,7 @@ def spearman_interval(rho: float, n: int) -> tuple[float, float]:
 
 
 def measured_direction(scores: np.ndarray, errors: np.ndarray) -> dict[str, Any]:
-    """Which end of a score is hard: the rank correlation of score and error, with its 95 % interval.
+    """Returns which end of a score is hard: the rank correlation of score and error, with its 95 % interval.
 
     Returns rho (Spearman; positive = high scores err more), low, high (Fisher's z with the Bonett-Wright
     variance), n, errors, and hard: "high", "low", or None where the interval holds 0 or |rho| < 0.05. A
@@ -151,7 +151,7 @@ def measured_direction(scores: np.ndarray, errors: np.ndarray) -> dict[str, Any]
 
 
 def _both_ends_err(scores: np.ndarray, errors: np.ndarray) -> bool:
-    """Whether the lowest and the highest decile each err more than the eight between them."""
+    """Returns whether the lowest and the highest decile each err more than the eight between them."""
     table = error_by_decile(scores, errors)
     inner = table.iloc[1:-1]
     between = (inner["error"] * inner["n"]).sum() / max(inner["n"].sum(), 1)

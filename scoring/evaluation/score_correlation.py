@@ -133,7 +133,7 @@ def clustered_order(correlation: pd.DataFrame) -> list[str]:
 
 
 def top_overlap(scores: pd.DataFrame, shares: Sequence[float] = SHARES) -> pd.DataFrame:
-    """How much of their top two scores have in common → a, b, share, n, k, common, overlap, chance.
+    """Returns how much of their top two scores have in common → a, b, share, n, k, common, overlap, chance.
 
     The top of a pair is taken among the n examples that have both; ``k`` = ⌈share · n⌉ of them; ``overlap``
     = common / k and ``chance`` = k / n. Ties at the edge of a top go by position, so a score of few values
@@ -167,7 +167,7 @@ def top_overlap(scores: pd.DataFrame, shares: Sequence[float] = SHARES) -> pd.Da
 
 
 def disagreement(a: pd.Series, b: pd.Series) -> pd.DataFrame:
-    """Where two scores disagree: place_a, place_b (share of the examples that rank lower, 0 to 1) and
+    """Returns where two scores disagree: place_a, place_b (share of the examples that rank lower, 0 to 1) and
     difference = place_a − place_b, by example_id, the largest difference first.
 
     Only examples that have both take part; equal differences go by id, so that the order is the same every

@@ -45,7 +45,7 @@ def places(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def deviation_per_example(values: pd.DataFrame) -> pd.DataFrame:
-    """How much each example moves between runs → mean, deviation, place, place_deviation, runs, by
+    """Returns how much each example moves between runs → mean, deviation, place, place_deviation, runs, by
     example_id.
 
     Deviations are standard deviations over the runs that have the example, n − 1 in the denominator; NaN

@@ -54,7 +54,7 @@ class Batch:
 
     @property
     def tokens(self) -> bool:
-        """Whether the inputs are tokens, whose gradient is taken at the embedding."""
+        """Returns whether the inputs are tokens, whose gradient is taken at the embedding."""
         return not self.leaf.is_floating_point()
 
     def twice(self) -> Batch:

@@ -91,18 +91,18 @@ class Slot:
     @property
     def module(self) -> nn.Module:
         """The module that runs: a copy, or the model itself."""
-        return self.way.module
+        return self.method.module
 
     @property
     def dtype(self) -> torch.dtype:
         """The precision in which gradients are computed."""
-        return self.way.dtype
+        return self.method.dtype
 
     def load(self, state: State, name: str = "checkpoint") -> None:
         """Take one checkpoint's weights; a key or shape that does not fit is an error."""
         _check(state, self.expected, name)
         self.state, self.checked = state, False
-        self.way.load(state)
+        self.method.load(state)
 
     @contextlib.contextmanager
     def at(self, state: State, name: str = "checkpoint") -> Iterator[None]:
@@ -117,8 +117,8 @@ class Slot:
             self._held = None
 
     def _hold(self) -> None:
-        if self._held is not None and isinstance(self.way, InPlace):
-            self._held.enter_context(self.way.held())
+        if self._held is not None and isinstance(self.method, InPlace):
+            self._held.enter_context(self.method.held())
 
     def prepare(self, inputs: Tensor, classes: Any) -> Batch:
         """A batch of inputs and class indices on the slot's device, ready for every checkpoint."""
@@ -138,22 +138,22 @@ class Slot:
     def _by_the_fastest_way(self, batch: Batch, forms: Sequence[str]) -> list[Tensor]:
         """One gradient per form, by the fastest way that is to be believed."""
         found: list[Tensor] = []
-        while not isinstance(self.way, InPlace):
+        while not isinstance(self.method, InPlace):
             try:
                 found, reason = self._tried(batch, forms)
             except Exception as error:  # noqa: BLE001  of any kind; the plain way then raises or serves
                 reason = f"it fails ({type(error).__name__})"
             if reason is None:
                 return found
-            self.note(f"a slower method replaces {self.way.name}: {reason}")
+            self.note(f"a slower method replaces {self.method.name}: {reason}")
             self.proved = False
             self._step_down()
-            self.way.load(self.state)
+            self.method.load(self.state)
             self._hold()
-        return self.way.differentiate(batch, forms, self.layer)[1]
+        return self.method.differentiate(batch, forms, self.layer)[1]
 
     def statistics_size(self, inputs: Tensor) -> int:
-        """How many numbers one example's gradient has once channels are averaged: of tokens, t × dim."""
+        """Returns how many numbers one example's gradient has once channels are averaged: of tokens, t × dim."""
         if inputs.is_floating_point():
             return inputs[:1].numel() // (inputs.shape[1] if inputs.ndim > 2 else 1)
         batch = self.prepare(inputs[:2], torch.zeros(len(inputs[:2])))
@@ -182,20 +182,20 @@ class Slot:
     def _tried(self, batch: Batch, forms: Sequence[str]) -> tuple[list[Tensor], str | None]:
         """The gradients by the present way, and why they are not to be believed, None where they are."""
         if self.proved:
-            logits, found = self.way.differentiate(batch, forms, self.layer)
+            logits, found = self.method.differentiate(batch, forms, self.layer)
             return found, self._refuted(batch, forms, logits, found)
         with frozen_at(self.model) as original:  # a copy that still calls the original may write into it
             before = _versions(original)
-            logits, found = self.way.differentiate(batch, forms, self.layer)
+            logits, found = self.method.differentiate(batch, forms, self.layer)
             touched = _versions(original) != before
         return found, "it writes into the original" if touched else self._refuted(batch, forms, logits, found)
 
     def _refuted(self, batch: Batch, forms: Sequence[str], logits: Tensor, found: list[Tensor]) -> str | None:
-        """Why the present way's results on a batch are not to be believed; None where the model itself gives
+        """Returns why the present way's results on a batch are not to be believed; None where the model itself gives
         the same, or did so already on an earlier batch."""
-        if self.checked or (self.proved and not self.way.pairs):
+        if self.checked or (self.proved and not self.method.pairs):
             return None
-        plain, tolerance = InPlace(self.model), torch.finfo(self.way.dtype).eps ** 0.5
+        plain, tolerance = InPlace(self.model), torch.finfo(self.method.dtype).eps ** 0.5
         plain.load(self.state)
         reason = None
         if self.proved:
@@ -216,8 +216,8 @@ class Slot:
         """Say, once, where autograd's gradient is not the slope of the logits."""
         self._slope_compared = True
         few = batch.first(EXAMPLES)
-        logits_of: Callable[[Batch], Tensor] = lambda moved: self.way.logits(moved, self.layer)  # noqa: E731  one of two
-        with self.way.held() if isinstance(self.way, InPlace) else contextlib.nullcontext():
+        logits_of: Callable[[Batch], Tensor] = lambda moved: self.method.logits(moved, self.layer)  # noqa: E731  one of two
+        with self.method.held() if isinstance(self.method, InPlace) else contextlib.nullcontext():
             if batch.tokens:
                 few, logits_of = self._embedded(few)
             if not is_slope(logits_of, few, gradient[:EXAMPLES]):
@@ -235,24 +235,24 @@ class Slot:
         return replace(batch, leaf=start), logits_of
 
     def _moves_with_the_original(self, batch: Batch, logits: Tensor) -> bool:
-        """Whether a copy's logits are other bits while every floating weight and buffer of the original is
+        """Returns whether a copy's logits are other bits while every floating weight and buffer of the original is
         NaN."""
         with frozen_at(self.model) as original, torch.no_grad():
             for value in (*original.parameters(), *original.buffers()):
                 if value.is_floating_point() or value.is_complex():
                     value.fill_(torch.nan)
             with torch.enable_grad():
-                moved = self.way.logits(batch, self.layer)
+                moved = self.method.logits(batch, self.layer)
         same = torch.equal(moved.nan_to_num(), logits.nan_to_num()) and torch.equal(moved.isnan(), logits.isnan())
         return not same
 
     def _step_down(self) -> None:
         """Take the next plainer way: what is left of the copies, then the model itself."""
-        self.way: Copied | InPlace = InPlace(self.model)  # a copy's memory is free before the next one is made
-        while self._left and isinstance(self.way, InPlace):
+        self.method: Copied | InPlace = InPlace(self.model)  # a copy's memory is free before the next one is made
+        while self._left and isinstance(self.method, InPlace):
             pairs, channels_last = self._left.pop(0)
             try:
-                self.way = Copied(self.model, self._dtype, pairs, channels_last)
+                self.method = Copied(self.model, self._dtype, pairs, channels_last)
             except Exception as error:  # noqa: BLE001  locks, generators, tensors with a history, and more
                 self._left.clear()
                 self.note(
@@ -262,7 +262,7 @@ class Slot:
 
 
 def _versions(model: nn.Module) -> list[int]:
-    """How often each parameter and buffer was written into."""
+    """Returns how often each parameter and buffer was written into."""
     return [value._version for value in (*model.parameters(), *model.buffers())]
 
 

@@ -25,7 +25,7 @@ State = Mapping[str, Tensor]
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's first parameter lies; the CPU for a model without any."""
+    """Returns where the model's first parameter lies; the CPU for a model without any."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
@@ -35,14 +35,14 @@ def dtype_of(model: nn.Module) -> torch.dtype:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 runs in hardware there; emulated, it is tens of times slower than float32."""
+    """Returns whether bfloat16 runs in hardware there; emulated, it is tens of times slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def mostly_convolutions(model: nn.Module) -> bool:
-    """Whether 2-d convolutions hold most weights: those run faster in channels_last memory.
+    """Returns whether 2-d convolutions hold most weights: those run faster in channels_last memory.
 
     >>> mostly_convolutions(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(8, 2)))
     True
@@ -121,7 +121,7 @@ class Copied:
 
     @property
     def name(self) -> str:
-        """What makes this way faster, in words."""
+        """Returns what makes this way faster, in words."""
         parts = ["folded batch norms"] * bool(self.pairs) + ["channels_last memory"] * self.channels_last
         return "a copy of the model" + (f" with {' and '.join(parts)}" if parts else "")
 

@@ -292,7 +292,7 @@ def _reducer(
     padding: int | None,
     reducers: tuple[Callable[..., Tensor], Callable[..., Tensor]],
 ) -> Callable[[Any], Any]:
-    """What is done with a finished spread: the first reducer for floats, the second for tokens, given the
+    """Returns what is done with a finished spread: the first reducer for floats, the second for tokens, given the
     real ones."""
     if not batch.tokens:
         return reducers[0]

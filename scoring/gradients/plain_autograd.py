@@ -56,7 +56,7 @@ def _called(
     context_fn: Callable[..., Any] = checkpoint.noop_context_fn,
     **_: Any,
 ) -> Any:
-    """What ``checkpoint`` comes to in a forward pass: the function, in the forward one of its two contexts."""
+    """Returns what ``checkpoint`` comes to in a forward pass: the function, in the forward one of its two contexts."""
     context = context_fn()[0]
     if isinstance(context, checkpoint._CachingTorchDispatchMode):  # it only stores what the backward pass would reuse
         return function(*args, **kwargs)

@@ -26,7 +26,7 @@ EXAMPLES = 8
 
 
 def is_slope(logits_of: Callable[[Batch], Tensor], batch: Batch, gradient: Tensor) -> bool:
-    """Whether the gradient of each example's chosen logit, (n, *input) floats, is the slope of that logit.
+    """Returns whether the gradient of each example's chosen logit, (n, *input) floats, is the slope of that logit.
 
     >>> batch = Batch(torch.ones(2, 3), torch.tensor([[0], [1]]), 1)
     >>> is_slope(lambda one: one.leaf @ torch.ones(3, 2), batch, torch.ones(2, 3))

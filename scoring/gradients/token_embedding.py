@@ -91,13 +91,13 @@ def _lookups(model: nn.Module, tokens: Tensor) -> list[Lookup]:
 
 
 def same_numbers(ids: Tensor, tokens: Tensor) -> bool:
-    """Whether an embedding's input is the batch itself: as it is, transposed, or flattened."""
+    """Returns whether an embedding's input is the batch itself: as it is, transposed, or flattened."""
     order = order_of(ids, tokens)
     return order is not None and torch.equal(_in_order(ids, order, tokens.shape).long(), tokens.long())
 
 
 def _following(model: nn.Module, tokens: Tensor, calls: list[Lookup], fed: list[str]) -> list[str]:
-    """Which embeddings follow the tokens when these change: among those ``fed``, or of the tokens' shape if
+    """Returns which embeddings follow the tokens when these change: among those ``fed``, or of the tokens' shape if
     none is.
 
     The other tokens are the same ones moved by one position, so that every number stays valid.
@@ -131,7 +131,7 @@ def _named(model: nn.Module, name: str) -> nn.Module:
 
 
 def order_of(ids: Any, tokens: Tensor) -> str | None:
-    """How an embedding received the tokens (n, t): "same", "transposed", "flat", or None for another shape.
+    """Returns how an embedding received the tokens (n, t): "same", "transposed", "flat", or None for another shape.
 
     >>> order_of(torch.zeros(5, 2), torch.zeros(2, 5))
     'transposed'

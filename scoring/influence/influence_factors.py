@@ -55,7 +55,7 @@ class InfluenceFactors:
 
     ``eigenvalues``: (r,) descending; ``blocks``: eigenvectors by parameter name, (r, *shape); ``report``:
     what was found while fitting; ``lengths``: the norm of each parameter, by which other weights are
-    recognised; ``loss``; ``ways``: in which way each layer was last embedded, where the next batch begins.
+    recognised; ``loss``; ``methods``: in which way each layer was last embedded, where the next batch begins.
     """
 
     eigenvalues: np.ndarray
@@ -63,7 +63,7 @@ class InfluenceFactors:
     report: CurvatureReport
     lengths: Mapping[str, float]
     loss: Loss = F.cross_entropy
-    ways: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+    methods: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def rank(self) -> int:
@@ -130,7 +130,7 @@ class InfluenceFactors:
 
     def _with_slow_layers(self, model: nn.Module, data: Iterable[Any]) -> CurvatureReport:
         """The report with a note on the layers that have no rule, and how they will be embedded."""
-        projector = Projector(model, self.blocks, self.loss, self.ways)
+        projector = Projector(model, self.blocks, self.loss, self.methods)
         projector(*few(data, device_of(model)))
         return replace(self.report, notes=(*self.report.notes, *projector.notes()))
 
@@ -153,7 +153,7 @@ class InfluenceFactors:
         device = device_of(model)
         scale = torch.as_tensor(self.eigenvalues**-0.5)
         projector = Projector(
-            model, {name: block.to(device) for name, block in self.blocks.items()}, self.loss, self.ways
+            model, {name: block.to(device) for name, block in self.blocks.items()}, self.loss, self.methods
         )
         rows = [np.empty((0, self.rank), np.float32)]
         for inputs, labels in batches(data, device):

@@ -27,7 +27,7 @@ ACTIVATIONS = 16  # of the output's size: what the inside of a block keeps
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """What a layer returns, or the first of a tuple."""
+    """Returns what a layer returns, or the first of a tuple."""
     first = output[0] if isinstance(output, (tuple, list)) and output else output
     return first if isinstance(first, Tensor) else None
 

@@ -148,7 +148,7 @@ def ruled_type(layer: nn.Module) -> type[nn.Module] | None:
 
 
 def needs_proof(layer: nn.Module) -> bool:
-    """Whether the layer may compute something else than the type whose rule it has: by a forward of its class
+    """Returns whether the layer may compute something else than the type whose rule it has: by a forward of its class
     or of its own, or by hooks that change what goes in or comes out.
     """
     kind = ruled_type(layer)
@@ -160,7 +160,7 @@ def needs_proof(layer: nn.Module) -> bool:
 
 
 def same_maths(layer: nn.Module, x: Any, output: Any) -> bool:
-    """Whether the forward of the layer's ``ruled_type`` gives these outputs, as far as the first rows
+    """Returns whether the forward of the layer's ``ruled_type`` gives these outputs, as far as the first rows
     tell.
     """
     kind, few = ruled_type(layer), slice(0, 2)

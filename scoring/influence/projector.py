@@ -3,7 +3,7 @@
     μ(z) = Λ^(-1/2) Mᵀ ∇ℓ(z)      (Wang et al. 2023, eq. 3)
 
 One forward and one backward pass to the chosen layers' outputs; each layer turns its input and output
-gradient into its share of μ as the backward pass goes by, in the first of these ways (``WAYS``) that proves
+gradient into its share of μ as the backward pass goes by, in the first of these ways (``METHODS``) that proves
 itself:
 
     rule          of its type (``scoring.influence.layer_rules``), or of the type that it is derived from
@@ -49,29 +49,29 @@ from scoring.influence.parameter_owners import parameter_owners
 from scoring.models.eval_mode import mapped, outputs
 from scoring.models.losses import Loss
 
-RULE, REPLAY, COPIED, VECTORISED, ONE = WAYS = ("rule", "replay", "copied", "vectorised", "one at a time")
+RULE, REPLAY, COPIED, VECTORISED, ONE = METHODS = ("rule", "replay", "copied", "vectorised", "one at a time")
 COLUMNS = 8  # of M, in which a batch is proved
 
 
 class Projector:
     """Projects per-example gradients of one model onto factors, batch by batch.
 
-    ``ways``: the way of each layer by its name, known after the first batch; a mapping that is given is where
+    ``methods``: the way of each layer by its name, known after the first batch; a mapping that is given is where
     the search begins, and is kept up to date. ``slow``: names of the layers that take a pass of the whole
     model of their own.
     """
 
     def __init__(
-        self, model: nn.Module, blocks: Mapping[str, Tensor], loss: Loss, ways: dict[str, str] | None = None
+        self, model: nn.Module, blocks: Mapping[str, Tensor], loss: Loss, methods: dict[str, str] | None = None
     ) -> None:
         self.model, self.loss = model, loss
         self.blocks = dict(blocks)
         self.rank = len(next(iter(self.blocks.values())))
         self.owners = parameter_owners(model, self.blocks)
         self.groups = self._groups()
-        self.ways = {} if ways is None else ways
+        self.methods = {} if methods is None else methods
         for name in self.owners:
-            self.ways[name] = max(self.ways.get(name, RULE), self._first(name), key=WAYS.index)
+            self.methods[name] = max(self.methods.get(name, RULE), self._first(name), key=METHODS.index)
         self._join()
         self.proved: set[str] = set()
         self.why_one = ""
@@ -90,7 +90,7 @@ class Projector:
     @property
     def slow(self) -> set[str]:
         """Names of the layers whose gradients take a pass of the whole model of their own."""
-        return {name for name in self.owners if self.ways[name] in (VECTORISED, ONE)}
+        return {name for name in self.owners if self.methods[name] in (VECTORISED, ONE)}
 
     def notes(self) -> list[str]:
         """Returns a sentence per method on the layers without a rule."""
@@ -100,14 +100,16 @@ class Projector:
             ONE: "one example at a time, which is slower",
         }
         found = {
-            way: sorted(name or "parameters held by the model itself" for name in self.owners if self.ways[name] == way)
-            for way in explanations
+            method: sorted(
+                name or "parameters held by the model itself" for name in self.owners if self.methods[name] == method
+            )
+            for method in explanations
         }
         if self.why_one:
             explanations[ONE] += f" ({self.why_one})"
         return [
-            f"no fast embedding rule fits {_listed(names)}: {explanations[way]}"
-            for way, names in found.items()
+            f"no fast embedding rule fits {_listed(names)}: {explanations[method]}"
+            for method, names in found.items()
             if names
         ]
 
@@ -124,7 +126,9 @@ class Projector:
         """One member of a group that needs a pass of the whole model takes the others with it."""
         for group in self.groups:
             if group & self.slow:
-                self.ways.update(dict.fromkeys(group, max((self.ways[name] for name in group), key=WAYS.index)))
+                self.methods.update(
+                    dict.fromkeys(group, max((self.methods[name] for name in group), key=METHODS.index))
+                )
 
     def _parameters(self, names: Iterable[str]) -> list[str]:
         """Full names of the chosen parameters of these layers, each once."""
@@ -165,7 +169,7 @@ class Projector:
             handles = [
                 self.owners[name][0].register_forward_hook(self._watch(name, projection), with_kwargs=True)
                 for name, projection in projections.items()
-                if self.ways[name] != COPIED
+                if self.methods[name] != COPIED
             ]
             try:
                 predicted = self._run(inputs, projections)
@@ -182,7 +186,7 @@ class Projector:
         """The outputs, with a copy per example of parameters held by the model itself where that is their way and
         gives the same.
         """
-        if self.ways.get("") != COPIED or "" not in projections:
+        if self.methods.get("") != COPIED or "" not in projections:
             return outputs(self.model, inputs)
         given = projections[""].parameter_copies()
 
@@ -198,7 +202,7 @@ class Projector:
     def _projection(self, name: str, n: int) -> LayerProjection:
         layer, own = self.owners[name]
         factors = {key: self.blocks[full] for key, full in own.items()}
-        return LayerProjection(layer, factors, n, rule_for(layer, own) if self.ways[name] == RULE else None)
+        return LayerProjection(layer, factors, n, rule_for(layer, own) if self.methods[name] == RULE else None)
 
     def _watch(self, name: str, projection: LayerProjection) -> Callable[..., Any]:
         """A forward hook: the layer's type is believed once its forward gave what the layer gives."""
@@ -206,7 +210,7 @@ class Projector:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
             unproved = projection.rule is not None and name not in self.proved and needs_proof(module)
             if unproved and not same_maths(module, projection.input(args, kwargs), output):
-                self.ways[name], projection.rule = REPLAY, None
+                self.methods[name], projection.rule = REPLAY, None
             self.proved.add(name)
             return projection.attach(args, kwargs, output)
 
@@ -220,12 +224,12 @@ class Projector:
         names = self._parameters(self.slow)
         with differentiable(self.model, [known[name] for name in names]):
             each = ExampleGradients(self.model, {name: known[name] for name in names})
-            if any(self.ways[name] == ONE for name in self.slow):
+            if any(self.methods[name] == ONE for name in self.slow):
                 each.reason = self.why_one
             found = each(inputs, errors, sample, self._projected)
         if each.reason is not None:
             self.why_one = each.reason
-            self.ways.update(dict.fromkeys(self.slow, ONE))
+            self.methods.update(dict.fromkeys(self.slow, ONE))
         return found
 
     def _projected(self, gradients: Gradients) -> Tensor:
@@ -263,14 +267,14 @@ class Projector:
                 if not _agree([projections[name] for name in group], truth, sample, columns, whole):
                     failed.append(group)
         for group in failed:
-            last = not any(self.ways[name] == RULE for name in group)
-            self.ways.update({name: VECTORISED if last or not name else REPLAY for name in group})
+            last = not any(self.methods[name] == RULE for name in group)
+            self.methods.update({name: VECTORISED if last or not name else REPLAY for name in group})
         self._join()
         return bool(failed)
 
 
 def _agree(projections: list[LayerProjection], truth: Tensor, sample: Sample, columns: slice, whole: float) -> bool:
-    """Whether the shares of the sampled examples, in some columns, sum to their projected gradient; what a
+    """Returns whether the shares of the sampled examples, in some columns, sum to their projected gradient; what a
     layer without a share gives is zero, and what could not be shared out agrees with nothing.
     """
     if not all(projection.fits for projection in projections):

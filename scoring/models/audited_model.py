@@ -149,7 +149,8 @@ class AuditedModel:
 
     @property
     def keeps_logits(self) -> bool:
-        """Whether its logits are the model's own, and not only up to a number per example (log-probabilities)."""
+        """Returns whether its logits are the model's own, and not only up to a number per example
+        (log-probabilities)."""
         return self.output.kind in KEEPS_LOGITS
 
     def state(self, checkpoint: Checkpoint | Path | str | int) -> dict[str, torch.Tensor]:
@@ -189,8 +190,9 @@ class AuditedModel:
         return logits_of(output, self.n_classes)
 
     def features(self, inputs: Any) -> Features:
-        """What enters the head (n, d) and the logits (n, c), in eval mode; the head is looked for once per checkpoint,
-        on the first few examples, and measured on every batch: ``head.linear`` is true as long as all of them agree."""
+        """Returns what enters the head (n, d) and the logits (n, c), in eval mode; the head is looked for once per
+        checkpoint, on the first few examples, and measured on every batch: ``head.linear`` is true as long as all of
+        them agree."""
         inputs = to_device(inputs, self.device)
         if self.head is None:
             self.head = head_of(self.module, first(inputs, FEW))

@@ -99,12 +99,12 @@ def _pair(model: nn.Module, node: fx.Node) -> Pair | None:
 
 
 def _is_norm(module: nn.Module) -> TypeGuard[nn.modules.batchnorm._BatchNorm]:
-    """Whether this is a batch norm as torch, or timm, wrote it: a subclass may compute something else."""
+    """Returns whether this is a batch norm as torch, or timm, wrote it: a subclass may compute something else."""
     return type(module) in NORMS or _has_activation(module)
 
 
 def _has_activation(module: nn.Module) -> bool:
-    """Whether this is timm's batch norm with a dropout and an activation after it."""
+    """Returns whether this is timm's batch norm with a dropout and an activation after it."""
     kind = type(module)
     return (
         (kind.__module__, kind.__name__) == WITH_ACTIVATION

@@ -46,7 +46,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _other_tool(folder: Path, names: list[str]) -> str | None:
-    """What a folder of another tool is, and the command that makes one file of weights of it."""
+    """Returns what a folder of another tool is, and the command that makes one file of weights of it."""
     if "adapter_config.json" in names:
         return adapter_without_base(folder)
     if ".metadata" in names and "meta.pt" in names:

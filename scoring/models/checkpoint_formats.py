@@ -89,7 +89,7 @@ def format_of(path: Path) -> str:
 
 
 def found_instead(path: Path) -> str:
-    """What a file holds that is no checkpoint, and what to do or what was needed."""
+    """Returns what a file holds that is no checkpoint, and what to do or what was needed."""
     kind = format_of(path)
     if kind in TOLD:
         return TOLD[kind]
@@ -107,7 +107,7 @@ def found_instead(path: Path) -> str:
 
 
 def _has_safetensors_header(file: IO[bytes], start: bytes) -> bool:
-    """Whether 8 bytes of length are followed by a JSON object of that length, or by a part of one where the
+    """Returns whether 8 bytes of length are followed by a JSON object of that length, or by a part of one where the
     file was cut inside it. ``file`` may be read on; ``start`` are its first bytes."""
     length = int.from_bytes(start[:8], "little")
     if start[8:9] != b"{" or not 2 <= length <= LONGEST_HEADER:
@@ -123,7 +123,7 @@ def _has_safetensors_header(file: IO[bytes], start: bytes) -> bool:
 
 
 def _format_of_zip(path: Path) -> str:
-    """Which of the formats that are zip archives; an archive without its directory was cut, and counts as
+    """Returns which of the formats that are zip archives; an archive without its directory was cut, and counts as
     torch's.
     """
     try:
@@ -171,7 +171,7 @@ def _by_structure(start: bytes) -> str:
 
 
 def _is_text(start: bytes) -> bool:
-    """Whether bytes are printable UTF-8; the last character may be cut."""
+    """Returns whether bytes are printable UTF-8; the last character may be cut."""
     if any(byte < 32 and byte not in b"\t\n\r\f" for byte in start):
         return False
     try:

@@ -71,7 +71,7 @@ def _read_folder(folder: Path, weights: str) -> StateDict:
 
 
 def _open(path: Path) -> tuple[Any, dict[str, Any]]:
-    """What a file holds, and what it states about itself; tensors and plain values only."""
+    """Returns what a file holds, and what it states about itself; tensors and plain values only."""
     if not path.is_file():
         raise HardlookError(f"there is no checkpoint {path}")
     kind = format_of(path)
@@ -132,7 +132,7 @@ def _needs_unpickling(path: Path, error: Exception) -> NeedsUnpickling:
 
 
 def _object_names(path: Path, reason: str) -> str:
-    """Which classes or functions a file asks for, found without running it."""
+    """Returns which classes or functions a file asks for, found without running it."""
     if "TorchScript" in reason:
         return "a TorchScript program"
     try:

@@ -149,7 +149,7 @@ def _matches(patterns: list[str], folder: Path) -> list[Path]:
 
 
 def _nearby(pattern: str, folder: Path) -> str:
-    """What the folder that a pattern points into does hold."""
+    """Returns what the folder that a pattern points into does hold."""
     place = (folder / pattern).parent
     while not place.is_dir() and place != place.parent:
         place = place.parent

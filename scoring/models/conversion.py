@@ -72,7 +72,7 @@ def convert_checkpoint(
 
 
 def describe_contents(converted: Path) -> str:
-    """What a conversion wrote: which weights, and the notes of the reading."""
+    """Returns what a conversion wrote: which weights, and the notes of the reading."""
     _, stated = open_safetensors(converted)
     kinds = {
         "plain": "the trained weights",
@@ -143,7 +143,7 @@ def _pick(path: Path, content: Mapping[str, Any], weights: str) -> StateDict:
 
 
 def _load(path: Path) -> Any:
-    """What the file holds, with stand-ins; torch runs TorchScript as the program that it is."""
+    """Returns what the file holds, with stand-ins; torch runs TorchScript as the program that it is."""
     try:
         with path.open("rb") as file:  # a path that ends in .safetensors would go to the safetensors library
             return torch.load(file, map_location="cpu", weights_only=False, pickle_module=INERT_PICKLE)
@@ -185,7 +185,7 @@ def _module_parts(value: StandIn) -> Mapping[str, Any] | None:
 
 
 def _state(module: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """What ``state_dict()`` would give: parameters, persistent buffers, children."""
+    """Returns what ``state_dict()`` would give: parameters, persistent buffers, children."""
     passing = module.get("_non_persistent_buffers_set") or ()
     own = {
         **module["_parameters"],

@@ -106,7 +106,7 @@ def load_weights(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
 
 
 def _changes_with_mode(module: nn.Module) -> bool:
-    """Whether a module has a ``train`` or ``eval`` of its own, by its class or patched onto it."""
+    """Returns whether a module has a ``train`` or ``eval`` of its own, by its class or patched onto it."""
     own = type(module).train is not nn.Module.train or type(module).eval is not nn.Module.eval
     return own or not vars(module).keys().isdisjoint(("train", "eval"))
 

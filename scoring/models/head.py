@@ -58,7 +58,7 @@ class Head(NamedTuple):
     bias: bool = False
 
     def facts(self) -> dict[str, Any]:
-        """What closed forms need to know of the head, as JSON can write it."""
+        """Returns what closed forms need to know of the head, as JSON can write it."""
         return {"name": self.name, "linear": self.linear, "bias": self.bias, "scale": self.scale, "reason": self.reason}
 
 
@@ -98,7 +98,7 @@ def head_of(model: nn.Module, inputs: Any) -> Head:
 
 
 def features_of(model: nn.Module, inputs: Any, head: Head | None = None) -> Features:
-    """What enters the head, (n, d), and the logits, (n, c), from one forward pass without gradients.
+    """Returns what enters the head, (n, d), and the logits, (n, c), from one forward pass without gradients.
 
     ``head``: what ``head_of`` found on another batch; it is measured again on this one.
     """
@@ -156,7 +156,7 @@ def _head_among(calls: list[_Call], logits: Tensor) -> Head | None:
 
 
 def _used_elsewhere(model: nn.Module, head: Head, times: int) -> str | None:
-    """Why the head's parameters count for more than its output: shared with another layer, or used twice."""
+    """Returns why the head's parameters count for more than its output: shared with another layer, or used twice."""
     own = {id(parameter) for parameter in head.module.parameters()} if head.module is not None else set()
     others = [
         name
@@ -319,6 +319,6 @@ def _may_be_head(layer: nn.Module) -> bool:
 
 
 def _holds_all(layer: nn.Module) -> bool:
-    """Whether no layer inside has parameters, parametrisations (spectral norm) apart."""
+    """Returns whether no layer inside has parameters, parametrisations (spectral norm) apart."""
     inside = (child for name, child in layer.named_children() if name != "parametrizations")
     return not any(next(child.parameters(), None) is not None for child in inside)

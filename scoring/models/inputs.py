@@ -104,8 +104,8 @@ class Inputs(torch.utils.data.Dataset[Any]):
 
 
 def reading_facts(audit: Audit) -> dict[str, list[Any]]:
-    """What inputs depend on besides their content and the transform, for a run's key: how each source is read, where
-    that is not the plain way (a conversion, a loader, an EXIF orientation applied)."""
+    """Returns what inputs depend on besides their content and the transform, for a run's key: how each source is read,
+    where that is not the plain way (a conversion, a loader, an EXIF orientation applied)."""
     turned = read_metadata(audit.examples_path).get("turned", [])
     facts = [
         {
@@ -118,7 +118,7 @@ def reading_facts(audit: Audit) -> dict[str, list[Any]]:
 
 
 def as_tensor(value: Any, example_id: str) -> torch.Tensor:
-    """What a transform returned, as a tensor; anything else is an error that names the example and the type."""
+    """Returns what a transform returned, as a tensor; anything else is an error that names the example and the type."""
     if isinstance(value, torch.Tensor):
         return value
     if isinstance(value, np.ndarray) and value.dtype != object:

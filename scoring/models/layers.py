@@ -89,8 +89,8 @@ def _ran(model: nn.Module, inputs: Any, own: dict[str, nn.Module]) -> tuple[list
 
 
 def _output_layers(ran: list[str], own: dict[str, nn.Module], classes: int) -> list[str]:
-    """Where no single layer gives the logits: the last layers that run, as long as each gives one number per class
-    (two heads whose mean is taken); at least the last one."""
+    """Returns where no single layer gives the logits: the last layers that run, as long as each gives one number per
+    class (two heads whose mean is taken); at least the last one."""
     heads = [ran[-1]]
     for name in reversed(ran[:-1]):
         weight = getattr(own[name], "weight", None)
@@ -112,6 +112,6 @@ def _block(layer: str, head: str, ran: Sequence[str]) -> str:
 
 
 def _has_matrix(layers: dict[str, nn.Module], block: str) -> bool:
-    """Whether a block holds a weight of two or more dimensions, so more than norms."""
+    """Returns whether a block holds a weight of two or more dimensions, so more than norms."""
     inside = [layer for name, layer in layers.items() if _under(name, block)]
     return any(weight.ndim > 1 for layer in inside for weight in layer.parameters(recurse=False))

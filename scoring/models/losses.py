@@ -44,8 +44,8 @@ def _is_cross_entropy(loss: Loss) -> bool:
 
 
 def is_plain_cross_entropy(loss: Loss, labels: Tensor) -> bool:
-    """Whether the loss is cross-entropy of class indices without weights, smoothing or ignored classes, whose head
-    Hessian has a closed form. A subclass may compute anything.
+    """Returns whether the loss is cross-entropy of class indices without weights, smoothing or ignored classes, whose
+    head Hessian has a closed form. A subclass may compute anything.
     """
     if labels.is_floating_point():
         return False

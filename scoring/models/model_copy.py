@@ -33,7 +33,7 @@ def independent_copy(model: nn.Module) -> nn.Module:
 
 
 def _held(model: nn.Module) -> Iterator[tuple[str, int]]:
-    """What tells layers and weights apart: the identity of modules, the address of tensors."""
+    """Returns what tells layers and weights apart: the identity of modules, the address of tensors."""
     for module in model.modules():
         yield "module", id(module)
     for value in (*model.parameters(), *model.buffers()):

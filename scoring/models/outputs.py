@@ -57,7 +57,7 @@ SENTENCES = {
 
 
 def detect(outputs: Tensor) -> str:
-    """Which kind (n, c) outputs of many examples are.
+    """Returns which kind (n, c) outputs of many examples are.
 
     >>> detect(torch.tensor([[0.5, -2.0]])), detect(torch.tensor([[0.25, 0.75]])), detect(torch.tensor([[0.95, 0.02]]))
     ('logits', 'probabilities', 'sigmoid')
@@ -119,7 +119,7 @@ class OutputAsLogits:
 
     @property
     def plain(self) -> bool:
-        """Whether the model's output is what ``logits_of`` reads as it is."""
+        """Returns whether the model's output is what ``logits_of`` reads as it is."""
         return self.kind == "logits" and self.item is None
 
 
@@ -189,7 +189,7 @@ def rows_of(
 
 
 def fitting_items(output: Any, n_classes: int | None) -> list[int | str]:
-    """Where a tuple, mapping or dataclass holds (n, n_classes) tensors: indices, keys or names."""
+    """Returns where a tuple, mapping or dataclass holds (n, n_classes) tensors: indices, keys or names."""
     items = (
         output.items()
         if isinstance(output, Mapping)
@@ -242,7 +242,7 @@ def _outputs_in(output: Any) -> Any:
 
 
 def alternatives(output: Any, n_classes: int | None) -> int:
-    """How many tensors of one number per class the innermost tuple holds from which the first is taken.
+    """Returns how many tensors of one number per class the innermost tuple holds from which the first is taken.
 
     >>> alternatives(((torch.zeros(2, 3), torch.zeros(2, 3)), torch.zeros(2, 8)), 3)
     2

@@ -49,7 +49,7 @@ def _strict(kind: type) -> Any:
 
 
 def _is_pretrained(module: nn.Module) -> bool:
-    """Whether a module is transformers' own kind, told by name so that the library is not imported for
+    """Returns whether a module is transformers' own kind, told by name so that the library is not imported for
     others."""
     return any(
         (kind.__module__, kind.__name__) == ("transformers.modeling_utils", "PreTrainedModel")

@@ -104,7 +104,7 @@ def pick_state_dict(path: Path, content: Any, stated: Mapping[str, Any], weights
 
 
 def holds_both(content: Any) -> bool:
-    """Whether a file's content has the trained weights and their average under keys of their own."""
+    """Returns whether a file's content has the trained weights and their average under keys of their own."""
     held = _state_dicts(content, _meta(content)) if isinstance(content, Mapping) else []
     return {"plain", "ema"} <= {each.kind for each in held}
 
@@ -147,7 +147,7 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def _is_packed(value: Any) -> bool:
-    """Whether a value is what torch.ao keeps in the place of weight and bias: (quantised or packed weight,
+    """Returns whether a value is what torch.ao keeps in the place of weight and bias: (quantised or packed weight,
     bias).
     """
     return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], torch.Tensor)
@@ -243,7 +243,7 @@ def _whole_file(
 
 
 def _choose(path: Path, held: list[_Held], weights: str) -> tuple[_Held, tuple[str, ...]]:
-    """Which of the state dicts in a file to take, and notes."""
+    """Returns which of the state dicts in a file to take, and notes."""
     ema = [each for each in held if each.kind == "ema"]
     plain = [each for each in held if each.kind == "plain"]
     unknown = [each for each in held if not each.kind]
@@ -273,7 +273,7 @@ def _choose(path: Path, held: list[_Held], weights: str) -> tuple[_Held, tuple[s
 
 
 def names_average(tensors: Iterable[str]) -> bool:
-    """Whether names have a part that speaks of an average, as ``ema_model.fc.weight``.
+    """Returns whether names have a part that speaks of an average, as ``ema_model.fc.weight``.
 
     >>> names_average(["fc.weight", "ema_model.fc.weight"]), names_average(["schema.weight"])
     (True, False)

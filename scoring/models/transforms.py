@@ -137,7 +137,8 @@ class TableTransform:
         )
 
     def window(self, height: int, width: int) -> tuple[float, float, float, float]:
-        """Which part of a picture of this size the model sees → top, left, height, width, as shares of the picture.
+        """Returns which part of a picture of this size the model sees → top, left, height, width, as shares of the
+        picture.
 
         A crop that is larger than the picture pads: the window then reaches over its edges.
 

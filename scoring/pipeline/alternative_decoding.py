@@ -138,8 +138,8 @@ def _about_exif(context: Context, count: int, of: int, changes: Mapping[int, Map
 def _lines(
     context: Context, changes: Mapping[int, Mapping[str, Any]], line: Callable[[Mapping[str, Any]], str], key: str
 ) -> str:
-    """What to write, and in which tables: in those of the examples looked at, and in every other one that reads as they
-    do, since a model was trained on one reading."""
+    """Returns what to write, and in which tables: in those of the examples looked at, and in every other one that reads
+    as they do, since a model was trained on one reading."""
     audit, originals = context.audit, context.inputs.originals
     first = next(iter(changes))
     alike = [
@@ -158,8 +158,8 @@ def _lines(
 
 
 def uneven_readings(context: Context, *, most: int = 200) -> str | None:
-    """Why sources of images that are read differently spoil the audit, where one of them holds turned images and
-    audit.toml does not say ``exif`` for all of them; None where there is nothing to say. ``most``: images looked at
+    """Returns why sources of images that are read differently spoil the audit, where one of them holds turned images
+    and audit.toml does not say ``exif`` for all of them; None where there is nothing to say. ``most``: images looked at
     per source."""
     audit, inputs = context.audit, context.inputs
     pictures = [

@@ -69,7 +69,7 @@ def check_run(context: Context) -> list[Finding]:
         *bit_depth(context, numbers),
     ]
     save_picture(batch[:16], context.run.check_picture)
-    seen, warnings = as_seen(context, batch, numbers)
+    seen, warnings = summarise_inputs(context, batch, numbers)
     findings += warnings
     findings.append(all_finite(batch, "inputs"))
     logits = predicted_logits(context, batch)
@@ -89,7 +89,9 @@ def check_run(context: Context) -> list[Finding]:
     return findings
 
 
-def as_seen(context: Context, batch: torch.Tensor, numbers: np.ndarray) -> tuple[dict[str, Any] | None, list[Finding]]:
+def summarise_inputs(
+    context: Context, batch: torch.Tensor, numbers: np.ndarray
+) -> tuple[dict[str, Any] | None, list[Finding]]:
     """Returns the summary of vector or text inputs (``scoring.pipeline.input_summary``) for the overview, and
     warnings."""
     if context.audit.media == "vector":
@@ -304,29 +306,7 @@ def accuracy(
     sentence = f"accuracy {right.mean():.1%} on {len(known)} examples{of} ({low:.1%} to {high:.1%})"
     chance = 1 / max(len(context.audit.classes), 1)
     if high >= expected if expected is not None else right.mean() >= (1 + chance) / 2:
-        better = best_remedy(reread, right)
-        if better and better.sure and expected is None:
-            return [
-                Finding(
-                    "error",
-                    f"{sentence}; {better.sentence()}; if training used this order as well, set expected_accuracy in "
-                    "audit.toml",
-                )
-            ]
-        compared = (
-            f", expected {expected:.1%}"
-            if expected is not None
-            else "; set expected_accuracy in audit.toml to have it checked"
-        )
-        if better and better.sure:  # nets often know upright pictures better, however they were trained
-            warnings = [
-                Finding(
-                    "warning",
-                    f"the accuracy is as expected, but would be {better.right.mean():.1%} with this change: "
-                    f"{better.text}",
-                )
-            ]
-        return [Finding("ok", sentence + compared), *warnings]
+        return sufficient(sentence, expected, best_remedy(reread, right), warnings)
     winner, untested = explanation(context, batch[known], logits[known], labels[known], right, reread)
     short = expected is not None and binom.cdf(right.sum(), len(known), expected) < SHORT
     needed = f"expected {expected:.1%}" if expected is not None else "no expected_accuracy is set"
@@ -346,6 +326,22 @@ def accuracy(
         ),
         *warnings,
     ]
+
+
+def sufficient(sentence: str, expected: float | None, better: Remedy | None, warnings: list[Finding]) -> list[Finding]:
+    """Returns the findings where the accuracy is as expected; another reading that is surely better is an error if
+    no accuracy is expected. Nets often know upright images better, however they were trained."""
+    if better and better.sure and expected is None:
+        more = "if training used this order as well, set expected_accuracy in audit.toml"
+        return [Finding("error", f"{sentence}; {better.sentence()}; {more}")]
+    if expected is None:
+        compared = "; set expected_accuracy in audit.toml to have it checked"
+    else:
+        compared = f", expected {expected:.1%}"
+    if better and better.sure:
+        change = f"would be {better.right.mean():.1%} with this change: {better.text}"
+        warnings = [Finding("warning", f"the accuracy is as expected, but {change}")]
+    return [Finding("ok", sentence + compared), *warnings]
 
 
 def explanation(

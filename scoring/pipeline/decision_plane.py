@@ -33,7 +33,7 @@ MOST = 400
 MARGIN = 0.06
 
 
-def keep_cut(
+def write_plane(
     context: Context, example_id: str, x: str | None = None, y: str | None = None, side: int = SIDE
 ) -> dict[str, Any]:
     """Compute a cut and keep it where pages look for it; without ``x`` or ``y``, the columns that deviate most."""

@@ -85,7 +85,8 @@ def predict(context: Context, *, renewed: bool = False) -> int:
 
 
 def _still_given(context: Context, kept: np.ndarray) -> bool:
-    """Whether the model gives some of the kept examples the logits that are kept, up to ``DRIFT`` of their spread.
+    """Returns whether the model gives some of the kept examples the logits that are kept, up to ``DRIFT`` of their
+    spread.
 
     The key cannot know all that a model depends on: packages that are installed anew, files that its code reads.
     """
@@ -101,13 +102,13 @@ def _still_given(context: Context, kept: np.ndarray) -> bool:
 
 
 def measured_head(before: list[dict[str, Any]], tables: list[pa.Table]) -> dict[str, Any]:
-    """What all shards found of the head (``Head.facts``), as one: it is linear where it is in every shard."""
+    """Returns what all shards found of the head (``Head.facts``), as one: it is linear where it is in every shard."""
     found = [*before, *(json.loads(table.schema.metadata[HEAD]) for table in tables)]
     return next((facts for facts in found if not facts.get("linear")), found[-1] if found else {})
 
 
 def prediction_notes(context: Context, head: dict[str, Any], features: np.ndarray | None) -> list[str]:
-    """What readers of the predictions should know: outputs that are no logits, features that are not there."""
+    """Returns what readers of the predictions should know: outputs that are no logits, features that are not there."""
     model = context.model
     notes = [SENTENCES[model.output.kind]] if model.output.kind != "logits" else []
     if features is None:
@@ -131,7 +132,7 @@ def _rows(path: Path) -> int:
 
 
 def _same_labels(run: Run, examples: pd.DataFrame) -> bool:
-    """Whether the predictions were written for the labels, splits and ids that the examples have now."""
+    """Returns whether the predictions were written for the labels, splits and ids that the examples have now."""
     columns = ["example_id", "label", "split"]
     old = read_table(run.predictions_path, columns).to_pandas()
     return all((old[c].fillna("") == examples[c].fillna("")).all() for c in columns)

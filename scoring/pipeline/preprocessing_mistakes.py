@@ -44,7 +44,7 @@ class Remedy:
 
     @property
     def sure(self) -> bool:
-        """Whether its advantage is no accident of these examples."""
+        """Returns whether its advantage is no accident of these examples."""
         return self.p < SURE
 
     def sentence(self) -> str:
@@ -79,7 +79,7 @@ def advantage(remedied: np.ndarray, right: np.ndarray) -> float:
 
 
 def input_remedies(batch: torch.Tensor) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
-    """What to try on images (n, channels, h, w): sentence → the change that would undo the mistake."""
+    """Returns what to try on images (n, channels, h, w): sentence → the change that would undo the mistake."""
     if not batch.is_floating_point() or batch.ndim != 4:
         return {}
     found: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -95,7 +95,7 @@ def input_remedies(batch: torch.Tensor) -> dict[str, Callable[[torch.Tensor], to
 
 
 def _normalisations(name: str, m: torch.Tensor, s: torch.Tensor) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
-    """What to try about a normalisation by mean ``m`` and deviation ``s``, (channels, 1, 1) each."""
+    """Returns what to try about a normalisation by mean ``m`` and deviation ``s``, (channels, 1, 1) each."""
     return {
         f"normalisation is missing ({name})": lambda x: (x - m) / s,
         f"/255 and normalisation are missing ({name})": lambda x: (x / 255 - m) / s,

@@ -61,7 +61,7 @@ class RayWorkers:
         self.ray.shutdown()
 
     def scoring(self, context: Context, scorer: Scorer, state: State) -> Each:
-        """How ``scoring.pipeline.shards.resumable`` gets the tables of its shards from these workers."""
+        """Returns how ``scoring.pipeline.shards.resumable`` gets the tables of its shards from these workers."""
 
         def each(_compute: Callable[..., Any], shards: Sequence[np.ndarray]) -> Iterator[pa.Table]:
             from ray.util import ActorPool

@@ -11,17 +11,13 @@ this process, or on Ray (``scoring.pipeline.ray_workers``): the numbers are the 
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
 import shutil
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import lru_cache, partial
-from pathlib import Path
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,12 +26,14 @@ import pyarrow as pa
 
 import scoring
 from scoring.audit.errors import HardlookError, first_line
-from scoring.audit.storage import atomic_path, digest, read_metadata, read_table, write_table, write_vectors
+from scoring.audit.storage import atomic_path, digest, read_metadata, read_table, write_vectors
 from scoring.evaluation import measured_direction
+from scoring.pipeline import score_file
 from scoring.pipeline.peak_memory import peak_memory
 from scoring.pipeline.predictions import merge_vectors, predict, recompute_dynamics
+from scoring.pipeline.score_file import is_current, kept_rows, merge_rows, score_key, write_scores
 from scoring.pipeline.shards import Context, cut, make_shard, resumable, vector_column
-from scoring.pipeline.vog_maps import keep_maps
+from scoring.pipeline.vog_maps import write_vog_maps
 from scoring.scorers import Scorer, State, find_scorer, registry
 from scoring.scorers._checks import check_finished, check_scored, check_setting, infinite, meant
 from scoring.scorers.vog import VoG
@@ -45,9 +43,6 @@ if TYPE_CHECKING:
 
 NOTES = b"notes"
 """The key of a shard's schema metadata under which ``Shard.notes`` travel."""
-NUMBERS = "0.2.0"
-"""The version of hardlook since which every score computes what it computes now; raised if a change outside the
-scorers' own files gives other numbers."""
 
 
 @dataclass
@@ -111,7 +106,7 @@ def score_run(
     summary.notes += [f"{name}: {text}" for name, texts in context.run.record()["notes"].items() for text in texts]
     vog = next((scorer for scorer in scorers if isinstance(scorer, VoG)), None)
     if vog is not None and "vog" not in summary.skipped:
-        summary.timed("VoG maps", n, partial(keep_maps, context, vog))
+        summary.timed("VoG maps", n, partial(write_vog_maps, context, vog))
     if only and summary.skipped:
         raise HardlookError(
             "; ".join(
@@ -164,7 +159,7 @@ def make_scorer(kind: type[Scorer], settings: Mapping[str, Any]) -> Scorer:
 
 
 def unmet(scorer: Scorer, context: Context) -> str | None:
-    """Why a scorer cannot run here, and what would make it run; None where it can."""
+    """Returns why a scorer cannot run here, and what would make it run; None where it can."""
     run = context.run
     for need in scorer.needs:
         least = scorer.least.get(need, 1)
@@ -199,7 +194,7 @@ def unmet(scorer: Scorer, context: Context) -> str | None:
 
 
 def _head_unmet(scorer: Scorer, context: Context) -> str | None:
-    """Why closed forms of the head do not stand for this run; None where they do."""
+    """Returns why closed forms of the head do not stand for this run; None where they do."""
     if not context.run.config:
         return f"{scorer.name} needs the model's logits, but an imported table holds probabilities"
     if context.head.get("linear"):
@@ -228,7 +223,7 @@ def score_one(context: Context, scorer: Scorer) -> int:
     ids = examples[["example_id", "fingerprint", "label"]].iloc[todo].fillna("")
     tables = resumable(
         parts,
-        digest([key, scorer_code(type(scorer)), ids.to_numpy().tolist()]),
+        digest([key, score_file.scorer_code(type(scorer)), ids.to_numpy().tolist()]),
         cut(todo, size),
         lambda at: score_shard(context, scorer, state, at),
         context.progress,
@@ -246,71 +241,10 @@ def score_one(context: Context, scorer: Scorer) -> int:
     columns = check_finished(scorer, scorer.finish(columns, examples_frame(context)), len(examples))
     for text in infinite(columns):
         context.note(text)
-    facts = {"key": key, "code": scorer_code(type(scorer)), "examples": everything, "notes": context.notes}
+    facts = {"key": key, "code": score_file.scorer_code(type(scorer)), "examples": everything, "notes": context.notes}
     write_scores(context, scorer, columns, facts)
     shutil.rmtree(run.parts_folder(scorer.name), ignore_errors=True)
     return len(todo)
-
-
-def score_key(context: Context, scorer: Scorer) -> str:
-    """What the numbers of this score depend on, besides the examples: another one means scoring anew."""
-    return digest([context_key(context, scorer), scorer.name, asdict(scorer), NUMBERS])
-
-
-def context_key(context: Context, scorer: Scorer) -> Any:
-    """What this scorer's numbers depend on besides its own settings and the examples."""
-    run = context.run
-    dynamics = [[p.parent.name, p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in run.dynamics_files()]
-    return [
-        context.key if run.config else None,
-        dynamics if "dynamics" in scorer.needs else None,
-        run.influence_path.stat().st_mtime_ns if "influence" in scorer.needs else None,
-        run.logits_path.stat().st_mtime_ns if not run.config and run.logits_path.is_file() else None,
-        scorer.depends(context),
-    ]
-
-
-def scorer_code(kind: type[Scorer]) -> str | None:
-    """Returns a digest of the code in a scorer's own file, without docstrings and layout; None if it has no file."""
-    try:
-        return code_digest(inspect.getsource(sys.modules[kind.__module__]))
-    except (OSError, TypeError):
-        return None
-
-
-@lru_cache(maxsize=64)
-def code_digest(source: str) -> str:
-    """Returns a digest of Python source that comments, layout and docstrings do not change.
-
-    >>> code_digest("def f(x):\\n    return x") == code_digest("def f( x ):\\n    'Doc.'\\n    return x  # same")
-    True
-    >>> code_digest("x = 1") == code_digest("x = 2")
-    False
-    """
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return digest(ast.dump(tree))
-
-
-def is_current(path: Path, key: str, scorer: Scorer) -> bool:
-    """Returns whether a score file was made with this key and by this code of the scorer. Files of 0.2.0 do not name
-    their code; their key alone counts."""
-    facts, code = read_metadata(path), scorer_code(type(scorer))
-    return facts.get("key") == key and facts.get("code", code) == code
-
-
-def kept_rows(path: Path, key: str, examples: pd.DataFrame, scorer: Scorer) -> np.ndarray:
-    """(n,) row of the old file that still holds for each example, −1 where it must be scored (again)."""
-    kept = np.full(len(examples), -1)
-    if not path.is_file() or not is_current(path, key, scorer):
-        return kept
-    names = ["example_id", "fingerprint", "label"]
-    old = read_table(path, names).to_pandas().fillna("")
-    where = pd.Series(np.arange(len(old)), index=pd.MultiIndex.from_frame(old))
-    now = pd.MultiIndex.from_frame(examples[names].fillna("").astype(object))
-    return where.reindex(now).fillna(-1).astype(int).to_numpy()
 
 
 def score_shard(context: Context, scorer: Scorer, state: State, positions: np.ndarray) -> pa.Table:
@@ -327,57 +261,14 @@ def score_shard(context: Context, scorer: Scorer, state: State, positions: np.nd
     return pa.table(columns).replace_schema_metadata({NOTES: json.dumps(shard.notes)})
 
 
-def merge_rows(
-    path: Path, kept: np.ndarray, todo: np.ndarray, tables: list[pa.Table], scorer: Scorer
-) -> dict[str, np.ndarray]:
-    """Rows of the old file that still hold and new rows → columns in the examples' order."""
-    old = read_table(path).to_pandas() if (kept >= 0).any() else None
-    columns = {}
-    names = {name for table in tables for name in table.column_names} - set(scorer.vectors)
-    if old is not None:
-        names |= {column.name for column in scorer.columns if column.name in old}
-    for name in sorted(names):
-        merged = np.full(len(kept), np.nan, dtype=np.float32)
-        if old is not None and name in old:
-            merged[kept >= 0] = old[name].to_numpy(dtype=np.float32)[kept[kept >= 0]]
-        if tables:
-            merged[todo] = np.concatenate([_numbers(table, name) for table in tables])
-        columns[name] = merged
-    return columns
-
-
-def _numbers(table: pa.Table, name: str) -> np.ndarray:
-    if name not in table.column_names:
-        return np.full(table.num_rows, np.nan, dtype=np.float32)
-    return table[name].to_numpy()
-
-
 def examples_frame(context: Context) -> pd.DataFrame:
-    """What ``finish`` sees of each example: example_id, split, label and prediction (class names)."""
+    """Returns what ``finish`` sees of each example: example_id, split, label and prediction (class names)."""
     frame = context.examples[["example_id", "split", "label"]].copy()
     frame["prediction"] = None
     if context.run.logits_path.is_file():
         names = np.asarray([*context.audit.classes, None], dtype=object)
         frame["prediction"] = names[context.predicted[0]]
     return frame
-
-
-def write_scores(context: Context, scorer: Scorer, columns: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
-    """Write one scorer's file: ids, what was scored, and its declared columns with their explanations."""
-    examples = context.examples
-    fields = [pa.field("example_id", pa.string()), pa.field("fingerprint", pa.string()), pa.field("label", pa.string())]
-    label = examples["label"].astype(object).where(examples["label"].notna(), None)
-    arrays = [
-        pa.array(examples["example_id"], pa.string()),
-        pa.array(examples["fingerprint"], pa.string()),
-        pa.array(label, pa.string()),
-    ]
-    for column in scorer.columns:
-        values = columns[column.name]
-        arrays.append(pa.array(values, mask=~np.isfinite(values)))
-        fields.append(column.arrow_field())
-    metadata = {**facts, "scorer": scorer.name, "parameters": asdict(scorer), "hardlook": scoring.__version__}
-    write_table(context.run.score_path(scorer.name), pa.table(arrays, schema=pa.schema(fields)), metadata)
 
 
 def record_run(context: Context, summary: Summary, chosen: list[str]) -> None:
@@ -406,7 +297,8 @@ def record_run(context: Context, summary: Summary, chosen: list[str]) -> None:
 
 
 def loading_notes(context: Context) -> dict[str, list[str]]:
-    """What finding and loading the checkpoints had to say (which of two kinds of weights was taken, and from where)."""
+    """Returns what finding and loading the checkpoints had to say (which of two kinds of weights was taken, and from
+    where)."""
     if not context.run.config:
         return {}
     sentences = [*(note for each in context.checkpoints for note in each.notes), *context.model.notes]
@@ -418,7 +310,7 @@ def loading_notes(context: Context) -> dict[str, list[str]]:
 
 
 def notes(run: Run) -> dict[str, list[str]]:
-    """What each score has to say of this run: scorer → sentences, read from the files of the scores."""
+    """Returns what each score has to say of this run: scorer → sentences, read from the files of the scores."""
     paths = {"predictions": run.predictions_path, **{name: run.score_path(name) for name in run.score_names()}}
     found = {name: read_metadata(path).get("notes", []) for name, path in paths.items() if path.is_file()}
     return {name: texts for name, texts in found.items() if texts}

@@ -47,7 +47,7 @@ class Workers(Protocol):
     """Where shards that need the model are scored; ``scoring.pipeline.ray_workers.RayWorkers`` is one."""
 
     def scoring(self, context: Context, scorer: Scorer, state: State) -> Each:
-        """How ``resumable`` gets the tables of its shards from these workers."""
+        """Returns how ``resumable`` gets the tables of its shards from these workers."""
 
 
 @dataclass
@@ -110,8 +110,8 @@ class Context:
         return model.returns(OutputAsLogits(self._output(model), config.get("output_item")))
 
     def _output(self, model: AuditedModel) -> str:
-        """What the model returns: as set in audit.toml, else as it was found for these weights, else as it is found
-        now."""
+        """Returns what the model returns: as set in audit.toml, else as it was found for these weights, else as it is
+        found now."""
         config, record = self.run.config, self.run.record().get("output") or {}
         if "output" in config:
             return config["output"]
@@ -128,7 +128,8 @@ class Context:
 
     @property
     def weights(self) -> str:
-        """Which weights of a checkpoint are audited: "plain", or "ema" where the run says ``averaged = true``."""
+        """Returns which weights of a checkpoint are audited: "plain", or "ema" where the run says ``averaged =
+        true``."""
         return "ema" if self.run.config.get("averaged", False) else "plain"
 
     @cached_property
@@ -177,7 +178,7 @@ class Context:
 
     @property
     def head(self) -> dict[str, Any]:
-        """What the predictions' pass measured of the model's head: name, linear, bias, scale, reason
+        """Returns what the predictions' pass measured of the model's head: name, linear, bias, scale, reason
         (``Head.facts``)."""
         return self.run.record().get("head") or {}
 
@@ -188,8 +189,8 @@ class Context:
 
     @cached_property
     def key(self) -> str:
-        """What every number of the run depends on: weights, the code of factory, transform and loaders, classes; and
-        how often logits were found to be others although all of that was the same
+        """Returns what every number of the run depends on: weights, the code of factory, transform and loaders,
+        classes; and how often logits were found to be others although all of that was the same
         (``scoring.pipeline.predictions``)."""
         config = self.run.config
         facts = {name: config.get(name) for name in ("model", "arguments", "transform", "embedding", "averaged")}

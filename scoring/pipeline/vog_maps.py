@@ -36,7 +36,7 @@ SIDE = 256
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
-def keep_maps(context: Context, scorer: VoG) -> int:
+def write_vog_maps(context: Context, scorer: VoG) -> int:
     """Keep the maps of the chosen examples that have none yet for these checkpoints; returns how many were made."""
     run, store = context.run, context.run.maps
     if not run.score_path("vog").is_file():
@@ -142,8 +142,8 @@ def turn(transform: Callable[[Any], Any], original: Any) -> int:
 
 
 def window(transform: Callable[[Any], Any], original: Any) -> tuple[float, float, float, float]:
-    """Which part of an example's picture the model sees (``TableTransform.window``); all of it where the transform
-    crops nothing, or is code of the user's own."""
+    """Returns which part of an example's picture the model sees (``TableTransform.window``); all of it where the
+    transform crops nothing, or is code of the user's own."""
     if not isinstance(transform, TableTransform) or not transform.crop:
         return WHOLE
     if isinstance(original, Image.Image):

@@ -22,9 +22,12 @@ the log; one query for the locks. Limit: locks and assignments keep people apart
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
+import numpy as np
 import pandas as pd
 
 from scoring.audit import Audit
@@ -38,6 +41,46 @@ from scoring.reviews.event import Event
 FIRST, SECOND = "first", "second"
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which examples are a reviewer's to read, of any queue.
+
+    ``mine``: assigned to them; ``second``: read once, by somebody else, and wanted twice; ``closed``: not theirs,
+    because they are read, given to others or locked by others. All else is open to everybody.
+    """
+
+    mine: frozenset[str]
+    second: frozenset[str]
+    closed: frozenset[str]
+
+    @classmethod
+    def of(
+        cls,
+        reviewer: str,
+        read: Set[str],
+        waiting: Mapping[str, str],
+        given: Mapping[str, Sequence[str]],
+        held: Mapping[str, str],
+    ) -> Share:
+        """Returns the share. read: decided by anybody; waiting: read once → first reader; given: standing assignments;
+        held: locks."""
+        mine = frozenset(one for one, names in given.items() if reviewer in names)
+        taken = {one for one, names in given.items() if one not in mine and _left(names, waiting.get(one))}
+        second = frozenset(one for one, reader in waiting.items() if reader != reviewer)
+        others = {one for one, holder in held.items() if holder != reviewer}
+        return cls(mine, second, frozenset((read - second) | taken | others))
+
+    def order(self, ids: Sequence[str], seed: int) -> list[int]:
+        """Returns the places of what is left of a queue, in the order to read it: assigned ones, second opinions by
+        lot, the rest."""
+        left = [at for at, one in enumerate(ids) if one not in self.closed]
+        second = [at for at in left if ids[at] in self.second]
+        first = [at for at in left if ids[at] not in self.second]
+        mine = [at for at in first if ids[at] in self.mine]
+        rest = [at for at in first if ids[at] not in self.mine] if mine else first
+        return [*mine, *sorted(second, key=lambda at: _lot(seed, ids[at])), *rest]
+
+
 def for_reviewer(
     queue: pd.DataFrame, log: ReviewLog, reviewer: str, now: datetime, *, policy: ReviewPolicy | None = None
 ) -> pd.DataFrame:
@@ -49,22 +92,19 @@ def for_reviewer(
     """
     policy = policy or ReviewPolicy()
     splits = dict(zip(queue["example_id"], queue["split"], strict=True)) if "split" in queue else {}
-    decisions, given = log.decisions(), assignees(log)
     consensus = log.consensus()
     settled = set(consensus.loc[consensus["status"] == "adjudicated", "example_id"])
-    waiting = policy.waiting(decisions, settled, splits)
-    read = set(consensus["example_id"])
-    others = {example for example, holder in locks.held(log, now).items() if holder != reviewer}
-    ids = queue["example_id"]
-    second = ids.map(lambda one: one in waiting and waiting[one] != reviewer).astype(bool)
-    mine = ids.map(lambda one: reviewer in given.get(one, ())).astype(bool)
-    free = ids.map(lambda one: reviewer in given.get(one, ()) or not _left(given.get(one, ()), waiting.get(one)))
-    kept = (second | ~ids.isin(read)) & free.astype(bool) & ~ids.isin(others)
-    test = ids.map(lambda one: policy.is_blind and splits.get(one) == "test").astype(bool)
-    found = queue.assign(
-        reading=pd.Series(SECOND, index=queue.index).where(second, FIRST), assigned=mine, blind=second | test
+    waiting = policy.waiting(log.decisions(), settled, splits)
+    share = Share.of(reviewer, set(consensus["example_id"]), waiting, assignees(log), locks.held(log, now))
+    ids = queue["example_id"].tolist()
+    found = queue.iloc[share.order(ids, policy.seed)].reset_index(drop=True)
+    second = found["example_id"].isin(list(share.second)).to_numpy(dtype=bool)
+    test = np.array([policy.is_blind and splits.get(one) == "test" for one in found["example_id"]], dtype=bool)
+    return found.assign(
+        reading=np.where(second, SECOND, FIRST),
+        assigned=found["example_id"].isin(list(share.mine)).to_numpy(dtype=bool),
+        blind=second | test,
     )
-    return _ordered(found[kept], policy.seed)
 
 
 def _left(assignees: Sequence[str], reader: str | None) -> list[str]:
@@ -72,13 +112,9 @@ def _left(assignees: Sequence[str], reader: str | None) -> list[str]:
     return [name for name in assignees if name != reader]
 
 
-def _ordered(found: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Assigned ones, second opinions by lot, the rest."""
-    second = found["reading"] == SECOND
-    lot = found["example_id"].map(lambda one: drawn(seed, "order of second opinions", one)).astype(float)
-    rank = second.map({True: 1, False: 2}).where(second | ~found["assigned"], 0)
-    keys = pd.DataFrame({"group": rank, "place": lot.where(second, range(len(found)))}, index=found.index)
-    return found.loc[keys.sort_values(["group", "place"], kind="stable").index].reset_index(drop=True)
+@lru_cache(maxsize=100_000)
+def _lot(seed: int, example_id: str) -> float:
+    return drawn(seed, "order of second opinions", example_id)
 
 
 def assignees(log: ReviewLog) -> dict[str, tuple[str, ...]]:

@@ -19,8 +19,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scoring.reviews import ReviewLog
-from scoring.reviews import event_store as store
 from scoring.reviews.event_store import lock_table
+from scoring.reviews.log_database import explained, writing
 
 INSERT: dict[str, Callable[[sa.Table], sqlite.Insert | postgresql.Insert]] = {
     "sqlite": sqlite.insert,
@@ -42,7 +42,7 @@ def claim(log: ReviewLog, ids: Iterable[str], reviewer: str, now: datetime, minu
     free = (lock_table.c.expires_at <= micros(now)) | (lock_table.c.reviewer == reviewer)
     taken = {"reviewer": insert.excluded.reviewer, "expires_at": insert.excluded.expires_at}
     upsert = insert.on_conflict_do_update(index_elements=["audit", "key"], set_=taken, where=free)
-    with store.explained(log.engine), store.writing(log.engine) as connection:
+    with explained(log.engine), writing(log.engine) as connection:
         for row in sorted(rows, key=lambda one: one["key"]):  # always in one order, so that no two wait for each other
             connection.execute(upsert, row)
         held = sa.select(lock_table.c.example_id, lock_table.c.reviewer).where(
@@ -56,7 +56,7 @@ def held(log: ReviewLog, now: datetime) -> dict[str, str]:
     query = sa.select(lock_table.c.example_id, lock_table.c.reviewer).where(
         lock_table.c.audit == log.audit, lock_table.c.expires_at > micros(now)
     )
-    with store.explained(log.engine), log.engine.connect() as connection:
+    with explained(log.engine), log.engine.connect() as connection:
         return {row.example_id: row.reviewer for row in connection.execute(query)}
 
 
@@ -67,7 +67,7 @@ def let_go(log: ReviewLog, reviewer: str, ids: Iterable[str] | None = None, *, k
         mine &= lock_table.c.key.in_([_key(one) for one in ids])
     if kept := [_key(one) for one in keep]:
         mine &= lock_table.c.key.not_in(kept)
-    with store.explained(log.engine), store.writing(log.engine) as connection:
+    with explained(log.engine), writing(log.engine) as connection:
         connection.execute(sa.delete(lock_table).where(mine))
 
 

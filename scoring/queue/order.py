@@ -195,10 +195,9 @@ def together(groups: Iterable[str | None]) -> np.ndarray:
     >>> together(["a", None, "b", "a"]).tolist()
     [0, 3, 1, 2]
     """
-    names = pd.Series(list(groups), dtype=object)
-    places = pd.Series(np.arange(len(names)))
-    first = places.groupby(names).transform("min")
-    return np.argsort(first.fillna(places).to_numpy(), kind="stable")
+    first: dict[str, int] = {}
+    places = [at if name is None else first.setdefault(name, at) for at, name in enumerate(groups)]
+    return np.argsort(np.array(places, dtype=np.int64), kind="stable")
 
 
 def suspects(audit: Audit, run: Run, order: Order, split: str, share: float = 0.2) -> pd.DataFrame:

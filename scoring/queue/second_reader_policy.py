@@ -24,6 +24,7 @@ import pandas as pd
 
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
+from scoring.queue.standings import Stand
 from scoring.reviews.disposition import disposition, full_policy
 from scoring.reviews.verdicts import verdicts_by_label_status
 
@@ -98,6 +99,20 @@ class ReviewPolicy:
             example: reviewer
             for example, verdict, issues, reviewer in rows
             if self.wants_second(example, None if pd.isna(verdict) else verdict, issues, splits.get(example))
+        }
+
+    def waiting_stands(self, stands: Mapping[str, Stand], splits: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Returns the same as ``waiting``, from stands by example."""
+        splits = splits or {}
+        once = (
+            (one, stand.decisions[0])
+            for one, stand in stands.items()
+            if len(stand.decisions) == 1 and stand.status != "adjudicated"
+        )
+        return {
+            one: answer.reviewer
+            for one, answer in once
+            if self.wants_second(one, answer.verdict, answer.issues, splits.get(one))
         }
 
 

@@ -1,7 +1,7 @@
 """Reviews: events and their log, decisions, verdicts, meetings, sessions, agreement."""
 
 from scoring.reviews.event import Event, EventRefused
-from scoring.reviews.event_store import LogUnavailable
+from scoring.reviews.log_file import LogUnavailable
 from scoring.reviews.review_log import ReviewLog
 
 __all__ = ["Event", "EventRefused", "LogUnavailable", "ReviewLog"]

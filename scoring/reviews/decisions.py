@@ -164,7 +164,7 @@ def _compared(decided: pd.DataFrame) -> pd.DataFrame:
 
 
 def answers(decided: pd.DataFrame) -> pd.Series:
-    """What each decision says is true, as text that is equal for equal answers; null without a verdict."""
+    """Returns what each decision says is true, as text that is equal for equal answers; null without a verdict."""
     # A reviewer may have sent no label; another's decision on the same example knows it.
     label = decided["label"].fillna(decided.groupby(EXAMPLE)["label"].transform("first"))
     verdict = decided["verdict"]

@@ -29,7 +29,7 @@ SETTINGS = ("test", "second_opinions", "lock_minutes")  # keys of [policy] that 
 
 
 def default_policy() -> dict[str, str]:
-    """What becomes of an example where a team says nothing else: verdict or issue → disposition."""
+    """Returns what becomes of an example where a team says nothing else: verdict or issue → disposition."""
     return {name: kind.disposition for name, kind in VERDICTS.items()} | ISSUES
 
 
@@ -49,7 +49,7 @@ def full_policy(policy: Mapping[str, Any] | None = None) -> dict[str, str]:
 
 
 def disposition(verdict: str | None, issues: Iterable[str], policy: Mapping[str, str]) -> tuple[str, str | None]:
-    """What happens to an example, and the issue that decided it where it was not the verdict.
+    """Returns what happens to an example, and the issue that decided it where it was not the verdict.
 
     >>> policy = default_policy()
     >>> disposition("given", ["bad image"], policy), disposition("other", ["duplicate"], policy)

@@ -29,6 +29,7 @@ ACTIONS = ("decide", "flag", "unflag", "comment", "undo", "adjudicate", "assign"
 JUDGING = ("decide", "adjudicate")  # the actions that carry a verdict
 LONGEST_KEY = 200  # characters; PostgreSQL indexes at most 2,704 bytes per row, and keys are indexed
 LARGEST_NUMBER = 2**63 - 1
+DEEPEST = 50  # levels of the evidence
 
 
 class EventRefused(HardlookError):
@@ -164,7 +165,7 @@ def to_json(value: Any) -> str:
 
 
 def _absent(value: Any) -> bool:
-    """Whether a field is null in any of the ways that Python and pandas have."""
+    """Returns whether a field is null in any of the ways that Python and pandas have."""
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
@@ -228,8 +229,10 @@ def _evidence(value: Any) -> dict[str, Any]:
     return _plain(value)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int = 0) -> Any:
     """A value as JSON has it: numpy numbers unpacked, NaN and infinity null, tuples lists, text checked."""
+    if depth > DEEPEST:
+        raise HardlookError(f"evidence is nested deeper than {DEEPEST} levels; send a flatter one")
     if value is None or value is pd.NA or isinstance(value, bool):
         return None if value is pd.NA else value
     if isinstance(value, str):
@@ -239,9 +242,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {_text("evidence", str(key)): _plain(item) for key, item in value.items()}
+        return {_text("evidence", str(key)): _plain(item, depth + 1) for key, item in value.items()}
     if hasattr(value, "tolist"):  # numpy numbers and arrays
-        return _plain(value.tolist())
+        return _plain(value.tolist(), depth)
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_plain(item, depth + 1) for item in value]
     raise HardlookError(f"evidence holds {reprlib.repr(value)}, which JSON cannot")

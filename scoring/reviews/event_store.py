@@ -13,11 +13,8 @@ shares memory between its processes); one append at a time per database.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sqlite3
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +23,10 @@ import pandas as pd
 import sqlalchemy as sa
 
 from scoring.audit.errors import HardlookError
+from scoring.reviews.log_database import create_engine, explained, last_position, parse_url, writing
+from scoring.reviews.log_file import LogUnavailable
 
 SCHEMA_VERSION = 2
-WAIT = 30.0  # seconds that a writer waits for its turn
 TEXT = pd.StringDtype(na_value=np.nan)
 UPGRADE_LOCK = 0x6861726C  # any number that other programs in the same PostgreSQL are unlikely to lock
 
@@ -108,17 +106,13 @@ def _add_sharing(connection: sa.Connection) -> None:
 MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {1: _add_sharing}
 
 
-class LogUnavailable(HardlookError):
-    """The database cannot be reached or written now; nothing was acknowledged, send the events again."""
-
-
 # -- opening ----------------------------------------------------------------------------------------
 
 
 def open_engine(url: str | Path) -> sa.Engine:
     """Connect to a database and bring its schema to this version, creating it where there is none."""
     address = parse_url(url)
-    engine = _sqlite(address) if address.get_backend_name() == "sqlite" else _postgresql(address)
+    engine = create_engine(address)
     try:
         with explained(engine):
             _prepare(engine)
@@ -126,114 +120,6 @@ def open_engine(url: str | Path) -> sa.Engine:
         engine.dispose()
         raise
     return engine
-
-
-def parse_url(url: str | Path) -> sa.URL:
-    """A path or SQL URL as SQLAlchemy has it, or why it cannot hold a log.
-
-    >>> parse_url("reviews.sqlite").render_as_string(), parse_url("postgres://host/team").drivername
-    ('sqlite:///reviews.sqlite', 'postgresql+psycopg')
-    """
-    if isinstance(url, Path) or "://" not in url:
-        return sa.URL.create("sqlite", database=str(url))
-    try:
-        address = sa.make_url(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres:") else url)
-    except sa.exc.ArgumentError as error:
-        raise HardlookError(
-            "the review log's address is not an SQL URL; write a path or sqlite:///…, postgresql://…"
-        ) from error
-    if address.get_backend_name() not in TRIGGERS:
-        found = address.render_as_string(hide_password=True)
-        raise HardlookError(
-            f"a review log is kept in SQLite or PostgreSQL, found {found}; see --log in the manual: /help?topic=teams"
-        )
-    if address.drivername == "postgresql":
-        address = address.set(drivername="postgresql+psycopg")
-    if address.drivername.startswith("sqlite") and address.database in (None, "", ":memory:"):
-        raise HardlookError("a review log in memory would lose every decision; use a file: sqlite:///reviews.sqlite")
-    return address
-
-
-def _sqlite(address: sa.URL) -> sa.Engine:
-    engine = sa.create_engine(address, connect_args={"timeout": WAIT, "isolation_level": None})
-    sa.event.listen(engine, "connect", _configure_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _configure_sqlite(connection: Any, _record: Any) -> None:
-    """Readers beside one writer; a commit returns when it is on the disk (on a Mac's, past its cache)."""
-    mode = _enter_wal(connection)
-    if mode != "wal":
-        raise LogUnavailable(
-            f"the review log needs SQLite's WAL mode and got {mode!r}; put it on a local, writable disk"
-        )
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA fullfsync=1")
-
-
-def _enter_wal(connection: Any) -> str:
-    """The journal's mode from now on. Beside a writer SQLite refuses this change at once instead of waiting for its
-    turn."""
-    end = time.monotonic() + WAIT
-    while True:
-        try:
-            return connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > end:
-                raise
-            time.sleep(0.02)
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    """Take the write lock at once: a reader that wants to write later is turned away instead of waiting."""
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _postgresql(address: sa.URL) -> sa.Engine:
-    options = {"client_encoding": "utf8", "connect_timeout": int(WAIT)}
-    try:
-        engine = sa.create_engine(address, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=options)
-    except ModuleNotFoundError as error:
-        raise HardlookError(f"PostgreSQL needs {error.name}: run pip install 'hardlook[postgres]'") from error
-    sa.event.listen(engine, "connect", _configure_postgresql)
-    return engine
-
-
-def _configure_postgresql(connection: Any, _record: Any) -> None:
-    """A commit returns when it is on the server's disk, even where the server's default is to hurry."""
-    connection.autocommit = True
-    connection.execute("SET synchronous_commit TO on")
-    connection.autocommit = False
-
-
-@contextlib.contextmanager
-def explained(engine: sa.Engine) -> Iterator[None]:
-    """Turn the database's own errors into one sentence that names the log; passwords stay hidden."""
-    try:
-        yield
-    except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
-        where = engine.url.render_as_string(hide_password=True)
-        found = str(getattr(error, "orig", error)).strip()
-        raise LogUnavailable(f"the review log {where} {_reason(found)}") from error
-
-
-REASONS = {
-    "file is not a database": "is not a SQLite database; move that file, or give another one with --log",
-    "malformed": "is damaged; copy it, then try sqlite3's .recover on the copy",
-    "readonly": "cannot be written; make the file and its folder writable, or give another one with --log",
-    "unable to open": "cannot be opened; its folder must exist and be writable",
-    "locked": f"was busy for {WAIT:g} s; nothing was saved, try again",
-    "disk is full": "has no room left on its disk; nothing was saved",
-}
-
-
-def _reason(found: str) -> str:
-    for words, reason in REASONS.items():
-        if words in found:
-            return f"{reason} ({found})"
-    return f"failed; unacknowledged events are not saved, so try again ({found})"
 
 
 # -- schema -----------------------------------------------------------------------------------------
@@ -284,16 +170,11 @@ def _upgrade(connection: sa.Connection, version: int | None) -> None:
 # -- writing and reading ----------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """One transaction that writes: all of it is on the disk when the block ends, or nothing."""
-    with engine.connect().execution_options(writes=True) as connection, connection.begin():
-        yield connection
-
-
 def lock_appends(connection: sa.Connection) -> int:
     """Wait for the turn to append, held until the commit; returns the last position."""
-    return connection.execute(sa.select(log_table.c.position).with_for_update()).scalar_one()
+    position = connection.execute(sa.select(log_table.c.position).with_for_update()).scalar_one()
+    last_position(connection).advance(position)
+    return position
 
 
 def insert_events(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:

@@ -14,8 +14,8 @@ limits: derived tables hold the audit's events, evidence apart, in memory (some 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,22 @@ import sqlalchemy as sa
 from scoring.audit.errors import HardlookError
 from scoring.reviews import decisions as verdicts
 from scoring.reviews import event_store as store
+from scoring.reviews.append_batch import Batch
 from scoring.reviews.event import LONGEST_KEY, Event, EventRefused, needed_text
-from scoring.reviews.event_store import LogUnavailable, event_table
+from scoring.reviews.event_store import event_table
+from scoring.reviews.log_database import explained, writing
+from scoring.reviews.log_file import LogUnavailable
 
 __all__ = ["Event", "EventRefused", "LogUnavailable", "ReviewLog"]
 UNDOABLE = ("decide", "flag", "unflag", "comment", "adjudicate", "assign", "release")
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What ``ReviewLog.append_valid`` did: {client: up to which seq nothing is missing}, and what was refused."""
+
+    acknowledged: dict[str, int]
+    refused: tuple[EventRefused, ...] = ()
 
 
 class ReviewLog:
@@ -99,25 +110,36 @@ class ReviewLog:
         Raises ``EventRefused`` (the same (client, seq) with other content, an undo of nothing or of somebody
         else's act, a label that is no class) and ``LogUnavailable`` (try again); nothing is written then.
         """
-        events = list(events)
+        return self._append(list(events), all_or_none=True, one_reviewer=False).acknowledged
+
+    def append_valid(self, events: Iterable[Event], *, one_reviewer: bool = False) -> Appended:
+        """Writes the events that can be written, in the order given, and returns the refusals of the others.
+
+        Otherwise as ``append``. A refusal costs no more than an event. one_reviewer: a client belongs to the reviewer
+        of its first event, and events of others under its name are refused. Raises ``LogUnavailable``; nothing is
+        written then.
+        """
+        return self._append(list(events), all_or_none=False, one_reviewer=one_reviewer)
+
+    def _append(self, events: list[Event], *, all_or_none: bool, one_reviewer: bool) -> Appended:
         audit = self.one_audit()
-        if self._classes is not None:
-            for event in events:
-                event.check_classes(self._classes)
         # SQLite's waiting writers poll and may starve; the threads of one server take turns instead.
-        with self._turn, store.explained(self._engine), store.writing(self._engine) as connection:
+        with self._turn, explained(self._engine), writing(self._engine) as connection:
             position = store.lock_appends(connection)
-            rows = _Batch(connection, audit).new_rows(events, position)
+            batch = Batch(connection, audit, self._classes, one_reviewer=one_reviewer)
+            rows = batch.new_rows(events, position)
+            if all_or_none and batch.refused:
+                raise batch.refused[0]
             if rows:
                 store.insert_events(connection, rows)
-            acknowledged = self._count(connection, audit, {event.client for event in events})
+            acknowledged = self._count(connection, audit, batch.clients)
         self._acknowledged.update(acknowledged)
-        return acknowledged
+        return Appended(acknowledged, tuple(batch.refused))
 
     def acknowledged(self, clients: Iterable[str]) -> dict[str, int]:
-        """Up to which seq nothing is missing, per client that has sent anything."""
+        """Returns up to which seq nothing is missing, per client that has sent anything."""
         audit = self.one_audit()
-        with store.explained(self._engine), self._engine.connect() as connection:
+        with explained(self._engine), self._engine.connect() as connection:
             return self._count(connection, audit, set(clients))
 
     def _count(self, connection: sa.Connection, audit: str, clients: set[str]) -> dict[str, int]:
@@ -138,7 +160,7 @@ class ReviewLog:
         query = self._select(event_table.c, after)
         if example_id is not None:
             query = query.where(event_table.c.example_id == example_id)
-        with store.explained(self._engine), self._engine.connect() as connection:
+        with explained(self._engine), self._engine.connect() as connection:
             return store.read_events(connection, query.limit(limit))
 
     def _select(self, columns: Iterable[sa.ColumnElement[Any]], after: int) -> sa.Select[Any]:
@@ -148,18 +170,18 @@ class ReviewLog:
     def position(self) -> int:
         """The position of the last event, 0 in an empty log; the least costly way to ask for news."""
         last = self._select([sa.func.max(event_table.c.position)], 0).order_by(None)
-        with store.explained(self._engine), self._engine.connect() as connection:
+        with explained(self._engine), self._engine.connect() as connection:
             return connection.execute(last).scalar() or 0
 
     def decisions(self, as_of: int | None = None) -> pd.DataFrame:
-        """What each reviewer says: one row per (example, reviewer), ``verdicts.DECISION_COLUMNS``.
+        """Returns what each reviewer says: one row per (example, reviewer), ``verdicts.DECISION_COLUMNS``.
 
         as_of: how it stood when this position was the last; here and below None is now, which costs least.
         """
         return self._derive("decisions", as_of)
 
     def consensus(self, as_of: int | None = None) -> pd.DataFrame:
-        """What it comes to: one row per example, agreed, disputed or adjudicated, ``CONSENSUS_COLUMNS``."""
+        """Returns what it comes to: one row per example, agreed, disputed or adjudicated, ``CONSENSUS_COLUMNS``."""
         return self._derive("consensus", as_of)
 
     def flags(self, as_of: int | None = None) -> pd.DataFrame:
@@ -171,7 +193,7 @@ class ReviewLog:
         return self._derive("comments", as_of)
 
     def assignments(self, as_of: int | None = None) -> pd.DataFrame:
-        """Who was given which example, ``verdicts.ASSIGNMENT_COLUMNS``."""
+        """Returns who was given which example, ``verdicts.ASSIGNMENT_COLUMNS``."""
         return self._derive("assignments", as_of)
 
     def last_act(self, reviewer: str, *, but: str | None = None) -> dict[str, Any] | None:
@@ -206,7 +228,7 @@ class ReviewLog:
         """Returns the audits in this database and their numbers of events, to distinguish an empty log from a wrong
         name."""
         query = sa.select(event_table.c.audit, sa.func.count().label("events")).group_by(event_table.c.audit)
-        with store.explained(self._engine), self._engine.connect() as connection:
+        with explained(self._engine), self._engine.connect() as connection:
             rows = connection.execute(query.order_by(event_table.c.audit)).fetchall()
         return pd.DataFrame(rows, columns=["audit", "events"]).astype({"audit": store.TEXT, "events": "int64"})
 
@@ -214,7 +236,7 @@ class ReviewLog:
         """All events without their evidence, topped up with what is new; under the lock."""
         known = len(self._cache)
         seen = int(self._cache["position"].iloc[-1]) if known else 0
-        with store.explained(self._engine), self._engine.connect() as connection:
+        with explained(self._engine), self._engine.connect() as connection:
             fresh = store.read_events(connection, self._select(store.LIGHT, seen))
         if not len(fresh) and known:
             return self._cache
@@ -233,65 +255,3 @@ class ReviewLog:
                 return self._tables[name].follow(events, self._stands).copy()
         events = events[events["position"] <= as_of]
         return self._tables[name].rule(events, verdicts.not_undone(events))
-
-
-class _Batch:
-    """One append in one transaction: finds what is there already, resolves undos, numbers the rest."""
-
-    def __init__(self, connection: sa.Connection, audit: str):
-        self.connection, self.audit = connection, audit
-        self.known: dict[tuple[str, int], dict[str, Any]] = {}
-
-    def new_rows(self, events: list[Event], position: int) -> list[dict[str, Any]]:
-        """The rows to insert after ``position``; refuses what contradicts the log."""
-        self._load(events)
-        created_at = time.time_ns() // 1000
-        rows: list[dict[str, Any]] = []
-        for event in events:
-            row = event.row()
-            if self._is_known(event, row):
-                continue
-            row["undoes_position"] = None if event.undoes is None else self._undone(event, *event.undoes)
-            row |= {"audit": self.audit, "position": position + len(rows) + 1, "created_at": created_at}
-            self.known[event.client, event.seq] = row
-            rows.append(row)
-        return rows
-
-    def _load(self, events: list[Event]) -> None:
-        """Fetch the events that these repeat: one query per client, over the range it sends."""
-        seqs: dict[str, list[int]] = {}
-        for event in events:
-            seqs.setdefault(event.client, []).append(event.seq)
-        for client, numbers in seqs.items():
-            self._fetch(client, min(numbers), max(numbers))
-
-    def _fetch(self, client: str, low: int, high: int) -> None:
-        table = event_table.c
-        own = sa.and_(table.audit == self.audit, table.client == client, table.seq.between(low, high))
-        for row in self.connection.execute(sa.select(event_table).where(own)).mappings():
-            self.known[client, row["seq"]] = dict(row)
-
-    def _is_known(self, event: Event, row: dict[str, Any]) -> bool:
-        stored = self.known.get((event.client, event.seq))
-        if stored is None:
-            return False
-        changed = [name for name, value in row.items() if stored[name] != value]
-        if changed:
-            reason = f"is in the log with other content ({', '.join(changed)}); a client must not use a seq twice"
-            raise EventRefused(event.client, event.seq, reason)
-        return True
-
-    def _undone(self, event: Event, client: str, seq: int) -> int:
-        """The position of what an undo takes back: the event (client, seq)."""
-        if (client, seq) not in self.known:
-            self._fetch(client, seq, seq)
-        target = self.known.get((client, seq))
-        if target is None:
-            raise EventRefused(event.client, event.seq, f"undoes {client!r} {seq}, which is not in this audit's log")
-        if target["reviewer"] != event.reviewer:
-            raise EventRefused(
-                event.client,
-                event.seq,
-                f"undoes an event of {target['reviewer']!r}; record a decision of your own instead",
-            )
-        return target["position"]

@@ -16,9 +16,9 @@ Limit: last-checkpoint opinions about training examples are in-sample and contra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -91,23 +91,48 @@ def model_of(run: Run) -> str | None:
     return str(digest)[:16] if digest else None
 
 
+class Answer(Protocol):
+    """What is read of one decision; rows of the log's frames and ``scoring.queue.standings.Act`` have it."""
+
+    @property
+    def verdict(self) -> str | None: ...
+    @property
+    def label(self) -> str | None: ...
+    @property
+    def new_label(self) -> str | None: ...
+    @property
+    def labels(self) -> Sequence[str]: ...
+    @property
+    def evidence(self) -> Mapping[str, Any] | None: ...
+
+
+def is_contradicted(answers: Sequence[Answer], opinion: str | None, run: str, model: str | None) -> bool:
+    """Returns whether a later model contradicts the decisions about one example.
+
+    answers: those that stand, oldest first, of which the last with a verdict counts; opinion: the class that the model
+    finds most probable; run, model: by which evidence tells whether the model was on screen already.
+    """
+    if opinion is None or any(_saw(answer, run, model) for answer in answers):
+        return False
+    said = [one for one in answers if isinstance(one.verdict, str)]
+    labels = true_labels(said[-1].verdict, said[-1].label, said[-1].new_label, said[-1].labels) if said else ()
+    return bool(labels) and opinion not in labels
+
+
+def _saw(answer: Answer, run: str, model: str | None) -> bool:
+    evidence = answer.evidence if isinstance(answer.evidence, Mapping) else {}
+    if model and evidence.get("model"):
+        return evidence["model"] == model
+    return evidence.get("run", run) == run
+
+
 def reopened(events: pd.DataFrame, opinions: Mapping[str, str], run: str, model: str | None) -> set[str]:
     """The decided examples that a later model contradicts.
 
     events: those that stand and decide, oldest first, with ``evidence``; opinions: {example_id: class that the model
-    finds most probable}; run, model: by which evidence tells whether the model was on screen already.
+    finds most probable}; run, model: as of ``is_contradicted``.
     """
-    latest: dict[str, tuple[Any, ...]] = {}
-    seen: set[str] = set()
+    answers: dict[str, list[Any]] = {}
     for row in events.itertuples():
-        evidence = row.evidence if isinstance(row.evidence, Mapping) else {}
-        known = evidence.get("model") == model if model and evidence.get("model") else evidence.get("run", run) == run
-        if known:
-            seen.add(row.example_id)
-        if isinstance(row.verdict, str):
-            latest[row.example_id] = true_labels(row.verdict, row.label, row.new_label, row.labels)
-    return {
-        example
-        for example, labels in latest.items()
-        if example not in seen and labels and opinions.get(example, labels[0]) not in labels
-    }
+        answers.setdefault(str(row.example_id), []).append(row)
+    return {one for one, said in answers.items() if is_contradicted(said, opinions.get(one), run, model)}

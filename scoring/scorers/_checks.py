@@ -136,7 +136,7 @@ def check_setting(scorer: str, name: str, default: Any, value: Any) -> None:
 
 
 def check_scored(scorer: Scorer, scored: Any, n: int, *, finishes: bool) -> dict[str, np.ndarray]:
-    """What ``score`` returned for n examples, as float32: (n,) per column, (n, r) per vector.
+    """Returns what ``score`` returned for n examples, as float32: (n,) per column, (n, r) per vector.
 
     ``finishes``: whether the scorer has a ``finish`` of its own, which may add the declared columns that lack here.
     """
@@ -148,7 +148,8 @@ def check_scored(scorer: Scorer, scored: Any, n: int, *, finishes: bool) -> dict
 
 
 def check_finished(scorer: Scorer, finished: Any, n: int) -> dict[str, np.ndarray]:
-    """What ``finish`` returned for all n examples, as float32 (n,) per declared column, none of them missing."""
+    """Returns what ``finish`` returned for all n examples, as float32 (n,) per declared column, none of them
+    missing."""
     numbers = _numbers(f"{scorer.name}.finish", scorer, finished, n, vectors=())
     _check_there(f"{scorer.name}.finish", [column.name for column in scorer.columns], numbers)
     return numbers

@@ -225,13 +225,13 @@ class Scorer:
     """Outputs of ``score`` that are (n, r) vectors and no columns: each is kept as ``runs/<run>/<name>.arrow``."""
 
     def lacks(self, context: RunContext) -> str | None:
-        """Why this scorer cannot run here though its ``needs`` are met, in one sentence; None where it can.
+        """Returns why this scorer cannot run here though its ``needs`` are met, in one sentence; None where it can.
         Optional."""
         return None
 
     def depends(self, context: RunContext) -> Any:
-        """What the scores depend on besides the model, the settings and each example by itself (the labels of all
-        others, say), as JSON can write it: where it changes, everything is scored anew. Optional."""
+        """Returns what the scores depend on besides the model, the settings and each example by itself (the labels of
+        all others, say), as JSON can write it: where it changes, everything is scored anew. Optional."""
         return
 
     def fit(self, context: RunContext, workdir: Path) -> State:

@@ -68,7 +68,7 @@ class AUM(Scorer):
     )
 
     def score(self, shard: Shard, state: None) -> Columns:
-        """From the shard's recorded epochs, example by example."""
+        """Returns the columns from the shard's recorded epochs, example by example."""
         recorded = needed(shard.dynamics, "dynamics")
         seen = area_under_margin(recorded["train_margin"])
         unaugmented = area_under_margin(recorded["margin"])

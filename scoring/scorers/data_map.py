@@ -144,7 +144,7 @@ class DataMap(Scorer):
     ambiguous: float = 2 / 3
 
     def score(self, shard: Shard, state: None) -> Columns:
-        """From the shard's recorded epochs."""
+        """Returns the columns from the shard's recorded epochs."""
         recorded = needed(shard.dynamics, "dynamics")
         confidence, variability, correctness = data_map(recorded["p_label"], recorded["correct"])
         return {"confidence": confidence, "variability": variability, "correctness": correctness}

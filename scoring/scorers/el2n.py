@@ -68,6 +68,6 @@ class EL2N(Scorer):
     early: float = 0.25
 
     def score(self, shard: Shard, state: None) -> Columns:
-        """From the shard's recorded epochs."""
+        """Returns the columns from the shard's recorded epochs."""
         norms = needed(shard.dynamics, "dynamics")["error_norm"]
         return {"early": error_norm_early(norms, self.early), "all": error_norm_early(norms, 1.0)}

@@ -77,6 +77,6 @@ class Energy(Scorer):
         return dict(zip(context.examples["example_id"], values, strict=True))
 
     def score(self, shard: Shard, state: dict[str, float]) -> Columns:
-        """From the shard's logits."""
+        """Returns the columns from the shard's logits."""
         values = np.asarray([state[name] for name in shard.example_id])
         return {"energy": values, "max_probability": needed(shard.probabilities, "predictions").max(1)}

@@ -60,7 +60,7 @@ class Forgetting(Scorer):
     )
 
     def score(self, shard: Shard, state: None) -> Columns:
-        """From the shard's recorded epochs; null where an epoch of an example is missing."""
+        """Returns the columns from the shard's recorded epochs; null where an epoch of an example is missing."""
         correct = np.asarray(needed(shard.dynamics, "dynamics")["correct"], dtype=np.float64)
         whole = ~np.isnan(correct).any(0)
         events, learned = forgetting_events(correct == 1)

@@ -56,7 +56,8 @@ class SelfInfluence(Scorer):
     tolerance: float = 1e-4
 
     def fit(self, context: RunContext, workdir: Path) -> Exact | ByProducts:
-        """What solves with the head's damped Hessian over the labelled training examples; made anew each time."""
+        """Returns what solves with the head's damped Hessian over the labelled training examples; made anew each
+        time."""
         from scoring.curvature import head_hessian
         from scoring.influence import head_factor
 

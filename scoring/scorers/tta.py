@@ -99,7 +99,7 @@ class TestTimeAugmentation(Scorer):
         return [named, code_digest(named, context.audit.root)] if named else None
 
     def fit(self, context: RunContext, workdir: Path) -> dict[str, Any]:
-        """Which views are drawn: the run's own augmentation, or how far to shift and whether to mirror."""
+        """Returns which views are drawn: the run's own augmentation, or how far to shift and whether to mirror."""
         if named := self._named(context):
             context.say(f"tta: {self.views} views from {named}, the training's augmentation")
             return {"augment": named, "folder": str(context.audit.root)}

@@ -72,6 +72,6 @@ class Uncertainty(Scorer):
     )
 
     def score(self, shard: Shard, state: None) -> Columns:
-        """From the shard's probabilities."""
+        """Returns the columns from the shard's probabilities."""
         loss, margin, entropy = uncertainty(needed(shard.probabilities, "predictions"), shard.labels)
         return {"loss": loss, "margin": margin, "entropy": entropy}

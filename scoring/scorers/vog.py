@@ -175,7 +175,8 @@ class VoG(Scorer):
     padding: int = -1
 
     def fit(self, context: RunContext, workdir: Path) -> dict[str, int] | None:
-        """What the transform says is padding. In bfloat16, a sample must rank as in float32, else ``HardlookError``."""
+        """Returns what the transform says is padding. In bfloat16, a sample must rank as in float32, else
+        ``HardlookError``."""
         state = self.padding_state(context)
         if self._reduced(context.model):
             self._compare_precisions(context, state)

@@ -169,7 +169,7 @@ def distances_to_centres(embeddings: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def assign_to_slices(embeddings: np.ndarray, found_on: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Which slice other examples would fall in: (m,), −1 where they lie further from every centre than any
+    """Returns which slice other examples would fall in: (m,), −1 where they lie further from every centre than any
     member.
 
     ``found_on``: (n, r) embeddings of the examples with slice ``ids`` (n,). Judging slices on examples that

@@ -2,10 +2,11 @@
 
 ``embedded`` joins the embeddings to examples and predictions; ``slice_run`` finds slices among the labelled examples
 of one split and writes ``runs/<run>/slices/<name>.parquet`` (slice_id, example_id, distance to the centre) and beside
-it a summary with opponents and proponents; ``influencers`` ranks training examples by their influence on any set of
-examples; ``lay_out`` makes the UMAP map. Sources: Wang, Adebayo et al. 2023; McInnes et al. 2018.
+it a summary with opponents and proponents; ``strongest_influences`` ranks training examples by their influence on any
+set of examples; ``write_embedding_map`` makes the UMAP map. Sources: Wang, Adebayo et al. 2023; McInnes et al. 2018.
 
-Cost: reads (n, r) embeddings; K-Means in seconds for 60,000 × 100. ``lay_out`` imports umap and is for commands only.
+Cost: reads (n, r) embeddings; K-Means in seconds for 60,000 × 100. ``write_embedding_map`` imports umap and is for
+commands only.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from scoring.slices.infembed import (
 from scoring.slices.summaries import overrepresented, summarize_slices
 
 METHODS = ("kmeans", "rule", "dbscan", "spectral")
-BEHIND = 20
+OPPONENTS_KEPT = 20
 MAP_MOST = 20_000
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
 
@@ -164,7 +165,7 @@ def summarise(everything: Embedded, found: pd.DataFrame, settings: SliceSettings
         row = asdict(summary)
         row["nearest"] = [names[i] for i in summary.nearest]
         members = part.vectors[ids == summary.slice_id]
-        row["opponents"], row["proponents"] = influencers(members, train, BEHIND)
+        row["opponents"], row["proponents"] = strongest_influences(members, train, OPPONENTS_KEPT)
         row["overrepresented"] = common[common["slice_id"] == summary.slice_id].to_dict("records")
         slices.append(row)
     return {
@@ -176,8 +177,8 @@ def summarise(everything: Embedded, found: pd.DataFrame, settings: SliceSettings
     }
 
 
-def influencers(
-    members: np.ndarray, train: Embedded, k: int = BEHIND
+def strongest_influences(
+    members: np.ndarray, train: Embedded, k: int = OPPONENTS_KEPT
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The k strongest opponents and proponents of a set (m, r) among the training examples, with their influence.
 
@@ -194,7 +195,7 @@ def influencers(
     return (rows(slice_opponents(members, train.vectors, k), -1), rows(slice_proponents(members, train.vectors, k), 1))
 
 
-def lay_out(audit: Audit, run: Run, seed: int = 0) -> int:
+def write_embedding_map(audit: Audit, run: Run, seed: int = 0) -> int:
     """Write UMAP coordinates of the embeddings (cosine distance), of at most 20,000 examples per split; how many.
 
     The examples are drawn by a hash of their id, so that those who stay keep their place in the draw. Nothing is done

@@ -27,7 +27,7 @@ ENDS = 3
 
 
 def thin(epochs: Sequence[int], *, every: int = 1, keep: int | None = None) -> list[int]:
-    """Which of these epochs' checkpoints stay: the first, every so many after it, the latest; at most
+    """Returns which of these epochs' checkpoints stay: the first, every so many after it, the latest; at most
     ``keep``.
 
     Beyond ``keep`` the first three and the last three stay, and of the rest the most crowded goes first.
@@ -108,7 +108,7 @@ class CheckpointFiles:
         self._after = after
 
     def path(self, epoch: int) -> Path:
-        """Where the checkpoint of an epoch lies: ``checkpoints/main/epoch-0001.pt``."""
+        """Returns where the checkpoint of an epoch lies: ``checkpoints/main/epoch-0001.pt``."""
         return self.root / f"{self._before}{epoch:04d}{self._after}"
 
     def epochs(self) -> dict[int, Path]:

@@ -175,7 +175,7 @@ def input_in(batch: Any) -> Any:
 
 
 def _same_input(seen: Any, given: Any) -> bool:
-    """Whether a forward's input is the batch's own, on whatever device and in whatever precision."""
+    """Returns whether a forward's input is the batch's own, on whatever device and in whatever precision."""
     if not isinstance(seen, Tensor) or not isinstance(given, Tensor) or seen.shape != given.shape:
         return False
     return seen is given or torch.equal(seen.detach().to(given.device, given.dtype), given)
@@ -289,7 +289,7 @@ class ForwardTap:
                 self._rows, self._candidate, self.missed = None, None, self.missed + 1
 
     def mismatched(self) -> bool:
-        """Whether a batch's labels differed from the recorded ones: its rows are not what they seemed."""
+        """Returns whether a batch's labels differed from the recorded ones: its rows are not what they seemed."""
         return any(bool(wrong) for wrong in self._wrong)
 
     def margins(self) -> np.ndarray:

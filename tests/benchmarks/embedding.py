@@ -53,7 +53,7 @@ class Case:
     blocks: dict[str, Tensor]
     inputs: Tensor
     labels: Tensor
-    ways: dict[str, str]
+    methods: dict[str, str]
 
     def loop(self) -> Tensor:
         """(LOOPED, D): each example alone."""
@@ -66,7 +66,7 @@ class Case:
 
     def ours(self) -> Tensor:
         """(n, D)."""
-        return Projector(self.model, self.blocks, F.cross_entropy, self.ways)(self.inputs, self.labels)
+        return Projector(self.model, self.blocks, F.cross_entropy, self.methods)(self.inputs, self.labels)
 
     def least(self) -> None:
         """One gradient of the batch, and the multiplications of M with n gradients of numbers that are there
@@ -89,7 +89,7 @@ def make_case(make: Callable[[], nn.Module], layers: str | None, n: int) -> Case
         parameters = dict(choose(model, layers, inputs[:4]).parameters)
         blocks = {name: torch.randn(COLUMNS, *p.shape) for name, p in parameters.items()}
     case = Case(model, parameters, blocks, inputs, torch.arange(n) % CLASSES, {})
-    projector = Projector(model, blocks, F.cross_entropy, case.ways)
+    projector = Projector(model, blocks, F.cross_entropy, case.methods)
     projector(inputs[:8], case.labels[:8])
     found, wanted = case.ours()[:LOOPED], case.loop()
     assert float((found - wanted).norm() / wanted.norm()) < 1e-4

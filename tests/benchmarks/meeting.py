@@ -19,7 +19,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from scoring.audit.storage import read_table
-from scoring.reviews import Event, ReviewLog, meetings
+from scoring.reviews import Event, ReviewLog, meeting_agenda, meetings
 
 from ..browser.conftest import ARGUMENTS, NAMES, Server
 from ..browser.team import WATCH, PersonProxy, delays
@@ -47,7 +47,7 @@ def main() -> None:
                     for at, one in enumerate(ids, 1)
                 ]
             )
-            meetings.start(log, meetings.agenda(log), "lea")
+            meetings.start(log, meeting_agenda.agenda(log), "lea")
         server = Server(audit.root, None, Path(folder) / "output.txt", proxies=("127.0.0.1",))
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         pages, proxies = {}, [PersonProxy(name, server.port) for name in PEOPLE]

@@ -182,12 +182,17 @@ def test_a_class_name_never_leads_out_of_the_folder(folder, tmp_path, label):
     assert len(files(folder)) == 4 and not (tmp_path / "up").exists()
 
 
-def test_nothing_is_overwritten(folder, tmp_path):
+def test_nothing_is_overwritten_and_a_file_whose_name_is_taken_gets_a_number(folder, tmp_path):
     (folder / "dog/deep").mkdir()
     (folder / "dog/deep/2.png").write_bytes(b"mine")
-    report = apply_to(patch(tmp_path / "p.csv", ROWS[0]), open_target(folder))
-    assert report["reason"].item().startswith("dog/deep/2.png already exists; rename")
+    before, made = files(folder), patch(tmp_path / "p.csv", ROWS[0])
+    report = apply_to(made, open_target(folder))
+    assert outcomes(report) == {ROWS[0][0]: "relabelled"}
+    assert report["reason"].item().startswith("renamed to dog/deep/2-2.png, since dog/deep/2.png is another file")
     assert files(folder)["dog/deep/2.png"] == b"mine"
+    assert files(folder)["dog/deep/2-2.png"] == content("cat/deep/2.png")
+    assert outcomes(apply_to(made, open_target(folder))) == {ROWS[0][0]: "relabelled"}
+    assert undo(open_target(folder)) == [] and files(folder) == before
 
 
 MANIFEST = 'id,path,label,note\r\na,1.png,cat,"x, ""y"""\r\nb,2.png,=cat,\r\nc,3.png,dog,'

@@ -174,7 +174,24 @@ def test_decisions_about_examples_that_are_gone_are_counted_not_exported(example
     decide(log, "a", verdict="given")
     decide(log, "zebra", verdict="given")
     assert corrected_labels(examples, log).example_id.tolist() == ["a"]
+    decide(log, "yak", verdict="none")
     assert label_patch.missing_examples(examples, log) == ["zebra"]
+    assert label_patch.excluded_already(examples, log) == ["yak"]
+
+
+def test_a_decision_follows_its_content_into_a_new_audit_unless_two_examples_have_it_or_it_excludes(examples, log):
+    decide(log, "old a", fingerprint="print a", verdict="other", new_label="5")
+    decide(log, "old b", fingerprint="print b", verdict="given")
+    decide(log, "older b", fingerprint="print b", verdict="given")
+    decide(log, "old c", fingerprint="print c", verdict="none")
+    decide(log, "old d", fingerprint="print d", verdict="given")
+    decide(log, "d", verdict="other", new_label="7")
+    twice = examples.assign(fingerprint=examples["fingerprint"].replace({"print f": "print e"}))
+    decide(log, "old e", fingerprint="print e", verdict="given")
+    patch = corrected_labels(twice, log)
+    assert column(patch, "new_label") == {"a": "5", "d": "7"}
+    assert sorted(label_patch.missing_examples(twice, log)) == ["old b", "old d", "old e", "older b"]
+    assert label_patch.excluded_already(twice, log) == ["old c"]
 
 
 def test_the_patch_follows_the_datasets_order(examples, log):

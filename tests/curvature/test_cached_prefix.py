@@ -26,7 +26,7 @@ def test_the_part_below_the_first_chosen_layer_runs_once():
         products = hessian_products(model, data, chosen, loss=F.cross_entropy, memory_budget=40_000)
         before = len(runs)
         products(vector_like(chosen.tensors))
-    assert "recomputed" in products.way
+    assert "recomputed" in products.method
     assert len(runs) == before + len(data)  # hooks still fire on the replayed outputs
     assert products.prefix.needed == (
         False,

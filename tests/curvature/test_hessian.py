@@ -18,9 +18,11 @@ from scoring.gradients.plain_autograd import differentiable
 from .nets import exact_hessian, expected_product, flat, products_of, small_data, small_net, vector_like
 
 
-@pytest.mark.parametrize("budget, way", [(10**9, "retained"), (40_000, "recomputed"), (3_000, "reread"), (0, "reread")])
+@pytest.mark.parametrize(
+    "budget, method", [(10**9, "retained"), (40_000, "recomputed"), (3_000, "reread"), (0, "reread")]
+)
 @pytest.mark.parametrize("layers", ["*", ["norm", "second", "head"], "second"])
-def test_a_product_is_the_hessian_times_the_vector_whatever_the_memory_budget(layers, budget, way):
+def test_a_product_is_the_hessian_times_the_vector_whatever_the_memory_budget(layers, budget, method):
     model, data = small_net(), small_data()
     chosen = choose(model, layers)
     vector = vector_like(chosen.tensors)
@@ -29,7 +31,7 @@ def test_a_product_is_the_hessian_times_the_vector_whatever_the_memory_budget(la
         first, second = flat(products(vector)), flat(products(vector))
     np.testing.assert_allclose(first, expected_product(model, chosen, vector), atol=1e-12)
     np.testing.assert_array_equal(first, second)
-    assert way in products.way
+    assert method in products.method
     assert products.bytes <= budget
 
 

@@ -20,7 +20,7 @@ from .nets import small_data, small_hessian, small_net, symmetric
 class Spectrum:
     """Products with a symmetric matrix whose eigenvalues are known, as ``factorise`` wants them."""
 
-    n, way, bytes = 1, "by hand", 0
+    n, method, bytes = 1, "by hand", 0
 
     def __init__(self, values: np.ndarray):
         self.matrix = symmetric(np.asarray(values, float))

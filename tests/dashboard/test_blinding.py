@@ -19,13 +19,14 @@ from dashboard.presenters.patch_download import packed_patches
 from dashboard.queries import database, decisions
 from dashboard.queries.selection import MetaFilter, Selection
 from dashboard.review_session import queue
+from dashboard.review_session.arrangement import Arrangement
 from dashboard.widgets import grouping
 from scoring.audit import Audit
 from scoring.audit.storage import read_table, write_json, write_table, write_vectors
 from scoring.data.column_statistics import cut_key
 from scoring.queue.random_controls import blind_rows
 from scoring.reviews import Event, meetings
-from scoring.reviews.meetings import agenda
+from scoring.reviews.meeting_agenda import agenda
 from scoring.slices.slicing_run import SliceSettings, slice_run
 
 from ..audit.test_roles import as_person
@@ -112,7 +113,7 @@ def fresh(audit):
     return next(one for one in of_split(audit, "train") if one in blind_rows(audit, audit.run()))
 
 
-def keep_cut(audit, of, points):
+def write_plane(audit, of, points):
     run, row = audit.run(), database.details(audit, None, [of]).iloc[0]
     last = run.record()["checkpoints"][-1]["sha256"]
     write_json(
@@ -131,8 +132,8 @@ def keep_cut(audit, of, points):
 def asked(client, audit, example, who, other):
     """All that the routes tell about an example to somebody."""
     me = as_person(who)
-    keep_cut(audit, example, [example, other])
-    keep_cut(audit, other, [example, other])
+    write_plane(audit, example, [example, other])
+    write_plane(audit, other, [example, other])
     audit.run().maps.write_part([(example, audit.thumbnails.get(example))])
     query = {"id": example, "run": "main"}
     return {
@@ -334,10 +335,11 @@ def test_the_queue_of_a_blind_test_is_by_lot_and_without_the_model(blind_test, v
 def test_who_is_in_the_queue_of_a_blind_test_does_not_follow_the_filters(blind_test):
     run = blind_test.run()
     everyone = pa.table({"example_id": of_split(blind_test, "test")})
-    whole = set(model_output.blind_test_queue(blind_test, run, everyone, "test")["example_id"].to_pylist())
+    ids = everyone["example_id"].to_pylist()
+    whole = {ids[at] for at in model_output.blind_test_order(blind_test, run, ids, "test")}
     for one in everyone["example_id"].to_pylist():
-        alone = model_output.blind_test_queue(blind_test, run, pa.table({"example_id": [one]}), "test")
-        assert (alone.num_rows == 1) == (one in whole)
+        alone = model_output.blind_test_order(blind_test, run, [one], "test")
+        assert (alone == [0]) == (one in whole)
 
 
 def test_a_blind_test_shows_numbers_of_whole_classes_alone(blind_test):
@@ -487,4 +489,4 @@ def test_pairs_and_agenda_leave_out_what_is_hidden(with_goal, blind_test):
 def test_nothing_is_hidden_where_nothing_asks_for_it(scored):
     serving.serve_this(scored.root)
     assert model_output.all_hidden(scored) == {} and model_output.hidden_reasons(scored, of_split(scored, "test")) == {}
-    assert queue.to_review(scored, scored.run(), pa.table({"example_id": ["a"]})).num_rows == 1
+    assert len(queue.to_review(scored, scored.run(), Arrangement.of(pa.table({"example_id": ["a"]})))) == 1

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
+import sqlalchemy
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -262,6 +263,56 @@ def test_a_bad_event_is_refused_with_its_reason_and_the_others_are_written(clien
     assert decisions.open_log(audit).events()["seq"].tolist() == [1, 10]
 
 
+def test_each_kind_of_bad_event_gets_its_own_answer_and_spoils_no_other(client, audit, ids):
+    nested = {}
+    for _ in range(400):
+        nested = {"in": nested}
+    send(client, event(1, ids[0]))
+    bad = {
+        2: (event(2, "\ud800"), "unpaired surrogate"),
+        3: (event(3, ids[0], note="\udfff"), "unpaired surrogate"),
+        4: (event(4, ids[0], issues=["no such issue"]), "no issue of this audit"),
+        1: (event(1, ids[0], verdict="none"), "other content"),
+        5: (event(5, ids[0], evidence=nested), "nested deeper than 50"),
+        6: (event(6, ids[0], evidence={"a": "\ud800"}), "unpaired surrogate"),
+    }
+    reply = send(client, *(one for one, _ in bad.values()), event(7, ids[1]), event(8, ids[2], issues=["bad image"]))
+    reasons = {one["seq"]: one["reason"] for one in reply.json["refused"]}
+    assert reply.status == 200 and set(reasons) == set(bad)
+    assert [one["seq"] for one in reply.json["saved"]] == [7, 8]
+    assert {seq: reason in reasons[seq] for seq, (_, reason) in bad.items()} == dict.fromkeys(bad, True)
+
+
+def test_refused_events_cost_no_more_than_accepted_ones(client, audit, ids, monkeypatch):
+    """Counted in statements of the database: time would depend on the machine."""
+    statements = []
+    engine = decisions.open_log(audit).engine
+    sqlalchemy.event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+
+    def statements_for(*events):
+        statements.clear()
+        assert send(client, *events).status == 200
+        return len(statements)
+
+    accepted = statements_for(*(event(seq, ids[1]) for seq in range(1, 1001)))
+    used_twice = statements_for(*(event(seq, ids[1], verdict="none") for seq in range(1, 1001)))
+    undo = {"action": "undo", "verdict": None}
+    of_nothing = statements_for(*(event(seq, ids[1], **undo, undoes=["no one", seq]) for seq in range(2001, 3001)))
+    assert len(decisions.open_log(audit).events()) == 1000
+    assert used_twice <= accepted and of_nothing <= 2 * accepted < 40
+
+
+def test_a_client_belongs_to_the_reviewer_of_its_first_event(audit, ids, tmp_path):
+    people = {"proxies": ("127.0.0.1",), "user_header": "X-User"}
+    log_url = f"sqlite:///{tmp_path / 'reviews.sqlite'}"
+    client = app_of(audit, log_url=log_url, **people)
+    assert send(client, event(1, ids[0]), x_user="ana").json["saved"] == [{"client": "tab", "seq": 1}]
+    reply = send(client, event(2, ids[0], verdict="none"), event(1, ids[1], client="own"), x_user="ben").json
+    assert "another reviewer uses this client" in reply["refused"][0]["reason"]
+    assert reply["saved"] == [{"client": "own", "seq": 1}]
+    assert send(client, event(2, ids[0]), x_user="ana").json["saved"] == [{"client": "tab", "seq": 2}]
+
+
 def test_a_sequence_number_used_twice_for_different_things_is_refused(client, audit, ids):
     send(client, event(1, ids[0]))
     reply = send(client, event(1, ids[0], verdict="none"), event(2, ids[0], verdict="unsure"))
@@ -302,10 +353,10 @@ def test_an_open_server_shows_and_refuses(audit, ids, client):
 
 
 def test_a_log_that_cannot_be_written_now_is_told_as_such_and_nothing_is_acknowledged(client, ids, monkeypatch):
-    def unavailable(*_):
+    def unavailable(*_, **__):
         raise LogUnavailable("the disk is full")
 
-    monkeypatch.setattr("scoring.reviews.ReviewLog.append", unavailable)
+    monkeypatch.setattr("scoring.reviews.ReviewLog.append_valid", unavailable)
     reply = send(client, event(1, ids[0]))
     assert reply.status == 503 and "disk is full" in reply.text
 

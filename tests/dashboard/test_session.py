@@ -20,6 +20,7 @@ from dashboard.panels.label_pairs import pairs
 from dashboard.presenters import cells, class_reference, deep_pixels, lookalikes, session_facts
 from dashboard.queries import database, decisions
 from dashboard.review_session import queue, shared_queue
+from dashboard.review_session.arrangement import Arrangement
 from dashboard.routes import example_routes, session_routes
 from scoring.audit.storage import read_table, write_table
 from scoring.queue import locks
@@ -165,16 +166,25 @@ def test_a_queue_holds_what_is_open_and_goes_on_after_the_last_decision(audit):
     ids = whole["example_id"].to_pylist()
     decide(audit, ids[4], seq=1)
     decide(audit, ids[2], seq=2)
-    left = queue.to_review(audit, run, whole)["example_id"].to_pylist()
+    left = queue.to_review(audit, run, Arrangement.of(whole)).ids
     assert left == [one for at, one in enumerate(ids) if at not in (2, 4)]
-    found = queue.resume(audit, left, ids, None, "ada")
-    assert found.ids[found.start] == ids[3] and "you skipped 2 before it" in found.reason
-    assert queue.resume(audit, left, ids, None, "somebody else").start == 0
-    assert (
-        queue.resume(audit, left, ids, ids[7], "ada").ids[queue.resume(audit, left, ids, ids[7], "ada").start] == ids[7]
-    )
-    after = queue.resume(audit, left, ids, ids[4], "ada")
-    assert after.ids[after.start] == ids[5], "a link to a decided example leads to the next open one"
+    everything = Arrangement.of(whole)
+    rows = queue.to_review(audit, run, everything)
+
+    def resumed(at, last):
+        found = queue.resume(rows, everything, at, last)
+        return found.ids[found.start], found.reason
+
+    assert queue.last_decided(audit, everything) is None, "ada is somebody else here"
+    example, reason = resumed(None, ids[2])
+    assert example == ids[3] and "you skipped 2 before it" in reason
+    assert resumed(None, None) == (ids[0], "")
+    assert resumed(ids[7], ids[2])[0] == ids[7]
+    assert resumed(ids[4], ids[2])[0] == ids[5], "a link to a decided example leads to the next open one"
+    for seq, one in enumerate((ids[9], ids[6]), 3):
+        decide(audit, one, seq=seq, reviewer=serving().identity.reviewer)
+    assert queue.last_decided(audit, everything) == ids[6]
+    assert queue.last_decided(audit, everything.without([ids[6]])) == ids[9]
 
 
 def test_a_decided_example_returns_where_another_run_contradicts_it(tmp_path):
@@ -197,7 +207,7 @@ def test_members_of_a_group_follow_each_other(audit):
     run = audit.run()
     table = database.ranking(audit, run, database.score_columns(run)[0], database.Selection("train"))
     named = queue.groups(audit, "camera")
-    ids = queue.keep_groups_together(table, named)["example_id"].to_pylist()
+    ids = queue.keep_groups_together(Arrangement.of(table), named).ids
     north = [at for at, one in enumerate(ids) if named.get(one) == "north"]
     assert north == list(range(north[0], north[0] + len(north))) and sorted(ids) == sorted(
         table["example_id"].to_pylist()
@@ -223,7 +233,8 @@ def test_pairs_count_the_suspects_of_each_label_and_suggestion(audit):
 def test_controls_are_mixed_in_and_blind_cells_carry_no_opinion(audit):
     run, me = audit.run(), serving().identity.reviewer
     table = database.ranking(audit, run, database.score_columns(run)[0], database.Selection("train"))
-    mixed, drawn = hidden_controls.mix_controls(audit, run, table, "train")
+    order, drawn = hidden_controls.mix_controls(audit, run, table["example_id"].to_pylist(), "train")
+    mixed = table.take(order)
     assert sorted(mixed["example_id"].to_pylist()) == sorted(table["example_id"].to_pylist()) == sorted(drawn)
     assert not model_output.visitor_blind_rows(audit), "nobody asked for controls yet"
     model_output.remember_controls(me, True)
@@ -254,7 +265,7 @@ def test_an_unsure_example_goes_blind_to_a_second_reader(audit):
     ids = table["example_id"].to_pylist()
     decide(audit, ids[3], "unsure", seq=1, reviewer="somebody else")
     decide(audit, ids[5], "given", seq=2, reviewer="somebody else")
-    left = queue.to_review(audit, run, table)["example_id"].to_pylist()
+    left = queue.to_review(audit, run, Arrangement.of(table)).ids
     assert ids[3] in left and ids[5] not in left
     kept = second_reader.hidden_from(audit, "ada")
     assert ids[3] in kept
@@ -269,7 +280,7 @@ def test_a_log_of_flags_alone_reopens_nothing_and_hides_nothing(tmp_path):
     run = audit.run()
     whole = database.ranking(audit, run, database.score_columns(run)[0], database.Selection("train"))
     assert queue.reopened(audit, run) == set()
-    assert queue.to_review(audit, run, whole).num_rows == whole.num_rows
+    assert len(queue.to_review(audit, run, Arrangement.of(whole))) == whole.num_rows
 
 
 def test_the_page_and_the_session_keep_the_same_examples_from_others(audit):

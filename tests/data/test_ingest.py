@@ -420,7 +420,7 @@ def stopping(*arguments):
         time.sleep(3600)  # until it is killed
     read(*arguments)
 reading._read = stopping
-ingest(Audit.open(sys.argv[1]), workers=2)
+ingest(Audit.open(sys.argv[1]), workers=1)  # a second thread could reach the 400th before the first part is whole
 """
 
 

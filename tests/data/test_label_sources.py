@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
-from scoring.data.adapters import open_sources
 from scoring.data.examples import read_examples
-from scoring.data.ingest import _listed_labels, ingest
+from scoring.data.ingest import ingest
+from scoring.data.listed_sources import list_sources, with_labels
 
 CLASSES = st.sampled_from(
     [
@@ -73,9 +73,9 @@ def named(root, path, classes):
     (root / "audit.toml").write_text(
         f'format = 1\nmedia = "text"\nclasses = [{listed}]\n[[data]]\npath = "{path}"\nsplit = "train"\n'
     )
-    source = open_sources(Audit.open(root))[0]
+    listed = list_sources(Audit.open(root))[0]
     try:
-        return _listed_labels(source, source.listing(), None)
+        return with_labels(listed).labels
     except HardlookError:
         return None
 

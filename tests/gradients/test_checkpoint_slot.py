@@ -61,7 +61,7 @@ def test_a_forward_that_views_is_served_without_channels_last():
 
     model, x, classes = Viewing(), torch.randn(4, 3, 6, 6), torch.tensor([0, 4, 2, 2])
     slot, (found, _) = slot_gradients(model, x, classes)
-    assert isinstance(slot.way, InPlace) and "channels_last" in slot.notes[0] and "RuntimeError" in slot.notes[0]
+    assert isinstance(slot.method, InPlace) and "channels_last" in slot.notes[0] and "RuntimeError" in slot.notes[0]
     torch.testing.assert_close(found, input_gradients(model, x, classes))
 
 
@@ -189,7 +189,7 @@ def test_a_copy_that_is_no_copy_leaves_the_model_itself_to_run(change, reason):
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
     assert [p.requires_grad for p in model.parameters()] == [False, True, True, True]
     assert torch.equal(model[2].bias.grad, torch.ones(3).double())
-    assert isinstance(slot.way, InPlace) == (reason is not None)
+    assert isinstance(slot.method, InPlace) == (reason is not None)
     assert reason in slot.notes[0] if reason else slot.notes == []
     np.testing.assert_allclose(found, naive_vog(model, states, x, classes), rtol=1e-5)
 
@@ -203,7 +203,7 @@ def test_a_copy_that_writes_into_the_original_is_left():
     before = {key: value.clone() for key, value in model.state_dict().items()}
     x, classes = torch.randn(4, 2, 3, 3).double(), torch.tensor([0, 1, 2, 2])
     slot, (found, _) = slot_gradients(model, x, classes)
-    assert isinstance(slot.way, InPlace) and model.training
+    assert isinstance(slot.method, InPlace) and model.training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     torch.testing.assert_close(found, input_gradients(model, x, classes))
 
@@ -216,7 +216,7 @@ def test_a_copy_that_counts_in_the_original_is_left():
     x, classes = torch.randn(4, 2, 3, 3).double(), torch.tensor([0, 1, 2, 2])
     slot, (found, _) = slot_gradients(model, x, classes)
     slot.gradients(slot.prepare(x, classes))
-    assert model.calls == 0 and isinstance(slot.way, InPlace) and "writes into the original" in slot.notes[0]
+    assert model.calls == 0 and isinstance(slot.method, InPlace) and "writes into the original" in slot.notes[0]
     torch.testing.assert_close(found, input_gradients(model, x, classes))
 
 
@@ -243,7 +243,7 @@ def test_gradients_that_differ_where_logits_do_not_are_left():
 
     model, x, classes = Doubling().double(), torch.randn(4, 2, 9, 9).double(), torch.tensor([0, 1, 2, 2])
     slot, (found, _) = slot_gradients(model, x, classes)
-    assert isinstance(slot.way, InPlace) and "gradients differ" in slot.notes[0]
+    assert isinstance(slot.method, InPlace) and "gradients differ" in slot.notes[0]
     torch.testing.assert_close(found, input_gradients(model, x, classes))
 
 
@@ -257,7 +257,7 @@ def test_a_model_that_gains_nothing_by_a_copy_runs_in_place():
     )
     weights, slot = copy.deepcopy(models[0].state_dict()), Slot(models[0])
     found = vog(slot, states, x, classes, classes, batch_size=2)["all_label_logit"]
-    assert isinstance(slot.way, InPlace) and slot.notes == []
+    assert isinstance(slot.method, InPlace) and slot.notes == []
     assert all(torch.equal(value, weights[key]) for key, value in models[0].state_dict().items())
     maps = [input_gradients(m, x, torch.as_tensor(classes)).numpy() for m in models]
     np.testing.assert_allclose(found, np.std(maps, axis=0).mean(1), rtol=1e-5)
@@ -326,9 +326,9 @@ def test_folding_that_changes_logits_is_left_and_said():
     models = [live(SeesItsNorm(1.0)).double().eval() for _ in range(3)]
     x, classes = torch.randn(4, 3, 6, 6).double(), np.array([0, 1, 2, 0])
     slot = Slot(models[0])
-    assert slot.way.pairs
+    assert slot.method.pairs
     found = vog(slot, [m.state_dict() for m in models], x, classes, classes, batch_size=2)["all_label_logit"]
-    assert not slot.way.pairs and "folded batch norms" in slot.notes[0] and "logits differ" in slot.notes[0]
+    assert not slot.method.pairs and "folded batch norms" in slot.notes[0] and "logits differ" in slot.notes[0]
     maps = [input_gradients(m, x, torch.as_tensor(classes)).mean(1).numpy() for m in models]
     np.testing.assert_allclose(found, np.std(maps, axis=0).mean((1, 2)), rtol=1e-5)
 
@@ -340,7 +340,7 @@ def test_folding_is_compared_at_every_checkpoint():
     x, classes = torch.randn(4, 3, 6, 6).double(), np.array([0, 1, 2, 0])
     slot = Slot(models[0])
     found = vog(slot, [m.state_dict() for m in models], x, classes, classes, batch_size=4)["all_label_logit"]
-    assert not slot.way.pairs and len(slot.notes) == 2  # folded in either memory layout
+    assert not slot.method.pairs and len(slot.notes) == 2  # folded in either memory layout
     maps = [input_gradients(m, x, torch.as_tensor(classes)).mean(1).numpy() for m in models]
     np.testing.assert_allclose(found, np.std(maps, axis=0).mean((1, 2)), rtol=1e-5)
 
@@ -360,7 +360,7 @@ class WrongInChannelsLast(nn.Module):
 def test_a_memory_layout_that_gives_other_numbers_is_left():
     model, x, classes = WrongInChannelsLast().double(), torch.randn(4, 3, 6, 6).double(), torch.tensor([0, 1, 2, 2])
     slot, (found, _) = slot_gradients(model, x, classes)
-    assert isinstance(slot.way, InPlace) and "channels_last" in slot.notes[0]
+    assert isinstance(slot.method, InPlace) and "channels_last" in slot.notes[0]
     torch.testing.assert_close(found, input_gradients(model, x, classes))
 
 
@@ -374,7 +374,7 @@ def test_timm_models_have_the_same_gradients_folded(name):
     x, classes = torch.randn(2, 3, 32, 32).double(), torch.tensor([0, 4])
     slot, gradients = slot_gradients(model, x, classes)
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
-    assert len(slot.way.pairs) == norms and slot.notes == []
+    assert len(slot.method.pairs) == norms and slot.notes == []
     for form, found in zip(("logit", "probability"), gradients, strict=True):
         wanted = input_gradients(model, x, classes, form=form)
         assert float((found - wanted).norm() / wanted.norm()) < 1e-9

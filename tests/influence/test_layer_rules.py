@@ -224,7 +224,7 @@ SEQUENCE = ("block.self_attn", "block.linear1", "block.linear2", "block.norm1", 
 
 
 @pytest.mark.parametrize(
-    "make, ways",
+    "make, methods",
     [
         (lambda: Sequence(True), {"block.self_attn": "replay"}),
         (lambda: Sequence(False), dict.fromkeys(SEQUENCE, "vectorised")),
@@ -233,7 +233,7 @@ SEQUENCE = ("block.self_attn", "block.linear1", "block.linear2", "block.norm1", 
         (Functional, {"hidden": "vectorised"}),
     ],
 )
-def test_what_no_rule_fits_goes_another_way_and_is_right_and_named(make, ways):
+def test_what_no_rule_fits_goes_another_way_and_is_right_and_named(make, methods):
     torch.manual_seed(0)
     model = make().double()
     tokens = torch.randint(0, 9, (6, 6))  # as many tokens as examples: shapes alone cannot tell the axes apart
@@ -241,8 +241,8 @@ def test_what_no_rule_fits_goes_another_way_and_is_right_and_named(make, ways):
     projector = Projector(model, blocks, F.cross_entropy)
     found = projector(tokens, LABELS)
     torch.testing.assert_close(found, one_at_a_time(model, blocks, tokens, LABELS))
-    assert {name: way for name, way in projector.ways.items() if way != "rule"} == ways
-    assert len(projector.notes()) == len(set(ways.values()))
+    assert {name: method for name, method in projector.methods.items() if method != "rule"} == methods
+    assert len(projector.notes()) == len(set(methods.values()))
 
 
 def test_inputs_may_be_tuples_or_mappings():

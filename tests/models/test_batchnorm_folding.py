@@ -93,7 +93,7 @@ def test_a_norm_with_an_activation_leaves_its_activation(act):
     if act == "prelu":
         nn.init.constant_(models[1].body[1].act.weight, 0.7)
     x, slot = torch.randn(3, 4, 5, 5).double(), Slot(models[0])
-    assert len(slot.way.pairs) == 1
+    assert len(slot.method.pairs) == 1
     for one in models:  # the activation's own weight follows the checkpoint
         slot.load(one.state_dict())
         found = slot.gradients(slot.prepare(x, torch.zeros(3)), ["logit"])[0]

@@ -16,7 +16,8 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_metadata, read_table
 from scoring.pipeline import shards
 from scoring.pipeline.predictions import predict
-from scoring.pipeline.score_run import score_run, scorer_code
+from scoring.pipeline.score_file import scorer_code
+from scoring.pipeline.score_run import score_run
 from scoring.pipeline.shards import Context
 from scoring.scorers import registry
 
@@ -113,7 +114,7 @@ def test_a_scorer_whose_code_changed_is_scored_again(sample_copy, monkeypatch):
     """Every row: the numbers of an earlier formula would stand beside those of the new one."""
     scores = Audit.open(sample_copy).run().score_path("energy")
     assert read_metadata(scores)["code"] == scorer_code(registry()["energy"])
-    monkeypatch.setattr("scoring.pipeline.score_run.scorer_code", lambda kind: f"another {kind.name}")
+    monkeypatch.setattr("scoring.pipeline.score_file.scorer_code", lambda kind: f"another {kind.name}")
     found = computed(rescore(sample_copy, only=["energy", "uncertainty"]))
     assert found["predictions"] == 0 and found["energy"] == found["uncertainty"] > 0
     assert read_metadata(scores)["code"] == "another energy"

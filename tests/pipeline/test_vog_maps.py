@@ -10,7 +10,7 @@ from PIL import Image
 from scoring.audit import Audit
 from scoring.models.transforms import TableTransform
 from scoring.pipeline.shards import Context
-from scoring.pipeline.vog_maps import WHOLE, keep_maps, placed
+from scoring.pipeline.vog_maps import WHOLE, placed, write_vog_maps
 from scoring.scorers.vog import VoG
 
 
@@ -59,7 +59,7 @@ def test_kept_maps_cover_the_whole_picture(sample_copy):
     context = Context(audit, audit.run(), device="cpu")
     context.inputs.transform = TableTransform(mode="L", crop=6)
     audit.run().maps.clear()
-    assert keep_maps(context, VoG()) > 0
+    assert write_vog_maps(context, VoG()) > 0
     one = min(audit.run().maps.ids())
     values = np.asarray(Image.open(io.BytesIO(audit.run().maps.get(one))))
     assert values.shape == (8, 8) and values[1:7, 1:7].max() == 255

@@ -17,8 +17,9 @@ import sqlalchemy as sa
 from scoring.audit.errors import HardlookError
 from scoring.queue import locks
 from scoring.queue.assignments import assignees, assignment_events
-from scoring.reviews import Event, ReviewLog, event_store
-from scoring.reviews.event_store import LogUnavailable
+from scoring.reviews import Event, ReviewLog, event_store, log_database
+from scoring.reviews.log_database import writing
+from scoring.reviews.log_file import LogUnavailable
 
 from ..databases import log_url, new_schema, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name
 from ..old_logs import write_version_1
@@ -76,7 +77,7 @@ def test_events_cannot_be_changed_or_deleted(log):
     for statement in ("UPDATE hardlook_events SET verdict = 'none'", "DELETE FROM hardlook_events"):
         with (
             pytest.raises(sa.exc.DBAPIError, match="never changed or deleted"),
-            event_store.writing(log._engine) as c,
+            writing(log._engine) as c,
         ):
             c.exec_driver_sql(statement)
     assert log.decisions().verdict.tolist() == ["given"]
@@ -108,7 +109,7 @@ def test_a_log_of_the_first_schema_opens_and_keeps_every_event(log_url):
         assert assignees(log) == {"b.png": ("ben",)}
         assert locks.claim(log, ["b.png"], "ben", datetime.now(UTC), 1) == {"b.png": "ben"}
         assert log.events().position.tolist() == [1, 2, 3, 4]
-        with pytest.raises(sa.exc.DBAPIError, match="never changed"), event_store.writing(log.engine) as connection:
+        with pytest.raises(sa.exc.DBAPIError, match="never changed"), writing(log.engine) as connection:
             connection.exec_driver_sql("DELETE FROM hardlook_events")
 
 
@@ -149,7 +150,7 @@ def test_a_log_that_another_program_writes_is_opened_when_it_is_done(tmp_path):
 
 def test_a_newer_log_is_refused(log, log_url):
     newer = event_store.SCHEMA_VERSION + 1
-    with event_store.writing(log.engine) as connection:
+    with writing(log.engine) as connection:
         connection.execute(event_store.log_table.update().values(version=newer))
     with pytest.raises(
         HardlookError,
@@ -263,10 +264,10 @@ def test_a_log_that_cannot_be_written_says_so(tmp_path):
 
 
 def test_a_busy_log_says_so_and_works_again_later(tmp_path, monkeypatch):
-    monkeypatch.setattr(event_store, "WAIT", 0.05)
+    monkeypatch.setattr(log_database, "WAIT", 0.05)
     with ReviewLog.open(tmp_path / "reviews.sqlite", "digits") as log:
         with (
-            event_store.writing(log._engine),
+            writing(log._engine),
             pytest.raises(LogUnavailable, match=r"was busy for .* nothing was saved"),
         ):
             log.append([decision(1)])

@@ -9,7 +9,7 @@ from dashboard.queries import decisions, live_status
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_json, read_table
-from scoring.reviews import Event, EventRefused, ReviewLog, meetings
+from scoring.reviews import Event, EventRefused, ReviewLog, meeting_agenda, meeting_minutes, meeting_outcomes, meetings
 
 from ..audit.test_roles import as_person
 from ..conftest import hardlook
@@ -59,33 +59,33 @@ def disputed(log):
 
 
 def test_the_agenda_holds_disputes_then_flags_each_example_once(disputed):
-    found = meetings.agenda(disputed)
+    found = meeting_agenda.agenda(disputed)
     assert [(one["kind"], one["example_id"]) for one in found] == [("dispute", "a"), ("dispute", "b"), ("flag", "c")]
     assert "ana, ben differ" in found[0]["why"] and HOSTILE in found[2]["why"]
-    assert [one["example_id"] for one in meetings.agenda(disputed, among=["c"])] == ["c"]
+    assert [one["example_id"] for one in meeting_agenda.agenda(disputed, among=["c"])] == ["c"]
 
 
 def test_everybody_is_at_the_item_where_the_lead_is_and_it_stays_on_the_agenda(disputed):
-    meetings.start(disputed, meetings.agenda(disputed), "lea")
+    meetings.start(disputed, meeting_agenda.agenda(disputed), "lea")
     assert meetings.go_to(disputed, 2)["at"] == 2 == meetings.current(disputed)["at"]
     assert meetings.move(disputed, -1)["at"] == 1 and meetings.move(disputed, 7)["at"] == 2
     assert meetings.go_to(disputed, 99)["at"] == 2 and meetings.go_to(disputed, -1)["at"] == 0
     with pytest.raises(HardlookError, match="has been open since"):
-        meetings.start(disputed, meetings.agenda(disputed), "lea")
+        meetings.start(disputed, meeting_agenda.agenda(disputed), "lea")
     meetings.end(disputed)
     assert meetings.current(disputed) is None and meetings.latest(disputed)["ended"]
     with pytest.raises(HardlookError, match="no meeting is open"):
         meetings.go_to(disputed, 1)
-    assert meetings.start(disputed, meetings.agenda(disputed), "lea")["number"] == 2
+    assert meetings.start(disputed, meeting_agenda.agenda(disputed), "lea")["number"] == 2
 
 
 def test_an_empty_agenda_opens_no_meeting(log):
     with pytest.raises(HardlookError, match="the agenda is empty"):
-        meetings.start(log, meetings.agenda(log), "lea")
+        meetings.start(log, meeting_agenda.agenda(log), "lea")
 
 
 def test_an_outcome_is_an_adjudication_with_who_was_there_and_the_log_keeps_all_three(disputed):
-    meetings.start(disputed, meetings.agenda(disputed), "lea")
+    meetings.start(disputed, meeting_agenda.agenda(disputed), "lea")
     meetings.be_present(disputed, ["lea", "ana", "ben", "ana", " "])
     meetings.count_votes(disputed, 0, "it is 5", 3)
     outcome = {
@@ -103,11 +103,16 @@ def test_an_outcome_is_an_adjudication_with_who_was_there_and_the_log_keeps_all_
     assert events["action"].tolist() == ["decide", "decide", "flag", "adjudicate"], "nothing is lost"
     evidence = events["evidence"].iloc[-1]
     assert (evidence["meeting"], evidence["present"], evidence["tally"]) == (1, ["lea", "ana", "ben"], {"it is 5": 3})
-    assert [one["example_id"] for one in meetings.agenda(disputed)] == ["b", "c", "a"], "its flag is another matter"
+    assert [one["example_id"] for one in meeting_agenda.agenda(disputed)] == ["b", "c", "a"], (
+        "its flag is another matter"
+    )
 
 
 def test_a_flag_is_taken_down_when_it_is_settled_and_a_slice_is_commented(disputed):
-    items = [*meetings.agenda(disputed)[2:], meetings._item("slice", "s1", "Slice 0 of kmeans", "bad", ["s1", "s2"])]
+    items = [
+        *meeting_agenda.agenda(disputed)[2:],
+        meeting_agenda._item("slice", "s1", "Slice 0 of kmeans", "bad", ["s1", "s2"]),
+    ]
     meetings.start(disputed, items, "lea")
     meetings.record(disputed, "lea", {"at": 0, "verdict": "given"}, {})
     assert "c" not in set(disputed.flags()["example_id"])
@@ -120,7 +125,7 @@ def test_a_flag_is_taken_down_when_it_is_settled_and_a_slice_is_commented(disput
 
 
 def test_an_outcome_whose_number_others_keep_taking_is_refused_and_not_called_recorded(disputed, monkeypatch):
-    meetings.start(disputed, meetings.agenda(disputed), "lea")
+    meetings.start(disputed, meeting_agenda.agenda(disputed), "lea")
 
     def taken(events):
         raise EventRefused(events[0].client, events[0].seq, "is in the log with other content (note)")
@@ -132,22 +137,22 @@ def test_an_outcome_whose_number_others_keep_taking_is_refused_and_not_called_re
 
 
 def test_precedents_come_back_beside_look_alikes_and_go_with_their_undo(disputed):
-    meetings.start(disputed, meetings.agenda(disputed), "lea")
+    meetings.start(disputed, meeting_agenda.agenda(disputed), "lea")
     meetings.record(
         disputed, "lea", {"at": 0, "verdict": "other", "new_label": "5", "precedent": "smears are 5"}, {"label": "3"}
     )
-    known = meetings.precedents(disputed)
-    texts = lambda *asked, **more: [one["text"] for one in meetings.precedents_for(known, *asked, **more)]
+    known = meeting_outcomes.precedents(disputed)
+    texts = lambda *asked, **more: [one["text"] for one in meeting_outcomes.precedents_for(known, *asked, **more)]
     assert texts("a") == texts("z", ["y", "a"]) == texts("z", label="3", suggestion="5") == ["smears are 5"]
     assert texts("z", ["y"]) == texts("z", label="5", suggestion="3") == []
     disputed.append(
         [Event(client="lea", seq=1, example_id="a", reviewer="lea", action="undo", undoes=("meeting 1", 1))]
     )
-    assert meetings.precedents(disputed) == [] and len(disputed.consensus().query("status == 'disputed'")) == 1
+    assert meeting_outcomes.precedents(disputed) == [] and len(disputed.consensus().query("status == 'disputed'")) == 1
 
 
 def test_merges_and_splits_are_a_mapping_that_follows_their_order(disputed):
-    meetings.start(disputed, meetings.agenda(disputed), "lea")
+    meetings.start(disputed, meeting_agenda.agenda(disputed), "lea")
     for at, change in enumerate(
         [
             {"kind": "merge", "from": ["1", "7"], "to": ["stroke"]},
@@ -155,7 +160,7 @@ def test_merges_and_splits_are_a_mapping_that_follows_their_order(disputed):
         ]
     ):
         meetings.record(disputed, "lea", {"at": at, "verdict": "given", "classes": change}, {})
-    found = meetings.class_mapping(disputed, ["1", "3", "7"])
+    found = meeting_outcomes.class_mapping(disputed, ["1", "3", "7"])
     assert found["mapping"] == {"1": ["thin", "thick"], "3": ["3"], "7": ["thin", "thick"]}
     assert [one["kind"] for one in found["changes"]] == ["merge", "split"]
     for wrong in (
@@ -168,10 +173,10 @@ def test_merges_and_splits_are_a_mapping_that_follows_their_order(disputed):
 
 
 def test_minutes_tell_all_and_nothing_in_them_is_markup(disputed):
-    meetings.start(disputed, meetings.agenda(disputed), "lea")
+    meetings.start(disputed, meeting_agenda.agenda(disputed), "lea")
     meetings.count_votes(disputed, 0, "it is 5", 2)
     meetings.record(disputed, "lea", {"at": 0, "verdict": "other", "new_label": "5", "note": "smear"}, {"label": "3"})
-    text = meetings.minutes(disputed, meetings.end(disputed), "Digits <b>")
+    text = meeting_minutes.minutes(disputed, meetings.end(disputed), "Digits <b>")
     for words in (
         "meeting 1",
         "led by lea",
@@ -186,7 +191,7 @@ def test_minutes_tell_all_and_nothing_in_them_is_markup(disputed):
 
 
 def test_acts_at_once_are_all_kept(disputed):
-    meetings.start(disputed, meetings.agenda(disputed), "lea")
+    meetings.start(disputed, meeting_agenda.agenda(disputed), "lea")
 
     def act(number):
         for by in (3, -2):
@@ -206,7 +211,7 @@ def test_a_mapping_of_classes_is_exported_and_one_assigns_in_a_terminal(tmp_path
     example = read_table(audit.examples_path)["example_id"][0].as_py()
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
         said(log, example, "ana", None, action="flag")
-        meetings.start(log, meetings.agenda(log), "lea")
+        meetings.start(log, meeting_agenda.agenda(log), "lea")
         change = {"kind": "merge", "from": ["cat", "dog"], "to": ["pet"]}
         meetings.record(log, "lea", {"at": 0, "verdict": "given", "classes": change}, {})
     assert hardlook("export", audit.root, "--out", tmp_path / "out") == 0
@@ -273,7 +278,7 @@ def test_a_lead_leads_and_all_others_follow(team):
             ]
         )
     assert client.get("/hardlook/meeting", **as_person("ana")).json["open"] is False
-    meetings.start(log, meetings.agenda(log), "lea")
+    meetings.start(log, meeting_agenda.agenda(log), "lea")
     seen = client.get("/hardlook/meeting", **as_person("vic")).json
     assert seen["of"] == 1 and [one["reviewer"] for one in seen["item"]["said"]] == ["ana", "ben"]
     assert "“<b>ana</b>”" in seen["item"]["said"][0]["answer"], "as given; the page shows it as text"

@@ -12,7 +12,7 @@ from scoring.audit.errors import HardlookError
 from scoring.corrections import label_patch
 from scoring.queue.estimates.answered_controls import wrong_labels
 from scoring.queue.second_reader_policy import ReviewPolicy
-from scoring.reviews import ReviewLog, disposition, meetings
+from scoring.reviews import ReviewLog, disposition, meeting_minutes
 from scoring.reviews.decisions import answers
 from scoring.reviews.event import Event
 from scoring.reviews.verdicts import (
@@ -135,6 +135,6 @@ def test_a_sixth_that_takes_a_field_needs_it_and_is_judged_by_it(monkeypatch):
 def test_a_sixth_stands_on_the_pages(sixth):
     assert decision_words()[NAME] == "ambiguous"
     row = pd.Series({"verdict": NAME, "label": "a", "new_label": None, "labels": (), "issues": (), "note": None})
-    assert meetings.answer_text(row) == "nobody can tell"
+    assert meeting_minutes.answer_text(row) == "nobody can tell"
     assert browser_table()[-1]["name"] == NAME
     assert {"name", "act", "key", "title", "help", "bulk", "badge", "takes", "true"} <= set(browser_table()[-1])

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dashboard.panels.refit_effect import verdict
+from dashboard.style.formatting import percent
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_json, read_table
@@ -19,13 +21,14 @@ from scoring.slices.slicing_run import (
     checked_name,
     embedded,
     find,
-    influencers,
     read_slicing,
     slice_run,
+    strongest_influences,
     summarise,
 )
 
 from ..conftest import hardlook
+from ..dashboard.test_views import page, quiet, said  # noqa: F401  pytest finds the fixtures by name
 
 
 def settings(**changed):
@@ -70,7 +73,7 @@ def test_opponents_harm_and_proponents_help_by_the_numbers_given(scored_sample):
     audit = Audit.open(scored_sample)
     everything = embedded(audit, audit.run())
     train, members = everything.of("train"), everything.of("test").vectors[:7]
-    opponents, proponents = influencers(members, train, 5)
+    opponents, proponents = strongest_influences(members, train, 5)
     by_hand = train.vectors.astype(np.float64) @ members.sum(0, dtype=np.float64)
     assert opponents[0]["influence"] == pytest.approx(by_hand.min()) and by_hand.min() < 0
     assert proponents[0]["influence"] == pytest.approx(by_hand.max()) and by_hand.max() > 0
@@ -100,6 +103,10 @@ def test_more_slices_than_examples_are_refused(scored_sample):
     audit = Audit.open(scored_sample)
     with pytest.raises(HardlookError, match="slices"):
         find(embedded(audit, audit.run()), settings(n_slices=1000))
+
+
+def ids(audit):
+    return read_table(audit.examples_path, ["example_id"])["example_id"].to_pylist()
 
 
 def decide(audit):
@@ -142,6 +149,18 @@ def test_the_refit_compares_original_reviewed_and_placebo_on_the_other_half(samp
     assert groups["all"]["gain_low"] <= groups["all"]["gain"] <= groups["all"]["gain_high"]
     assert groups["all"]["change"] < 0
     assert f"{wrong} training labels changed" in shown
+    app = page(audit, "reviews")
+    text = said(app)
+    assert f"**{wrong} training labels changed**, out of 240" in text
+    titles = {"original": "Original labels", "reviewed": "Reviewed labels", "placebo": "Placebo"}
+    for name, title in titles.items():
+        assert f"{title}, accuracy{percent(groups['all'][name])}" in text
+    assert verdict(groups["all"]) in text
+    tables = [list(frame.value["group"]) for frame in app.dataframe if "over placebo" in frame.value.columns]
+    assert tables and tables[0][0] == "all" and set(tables[0]) <= set(groups)
+    with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
+        log.append([Event(client="d", seq=1, example_id=next(iter(ids(audit))), reviewer="r", action="flag")])
+    assert "The log has 1 event since this preview" in said(page(audit, "reviews"))
 
 
 def test_a_review_without_corrections_has_no_effect_to_preview(sample_copy, capsys):

@@ -21,7 +21,9 @@ from scoring.models import build_model, find_checkpoints, last_block_and_head
 from scoring.models.randomness import own_randomness
 from scoring.training import Recorder
 from scoring.training.dynamics import read_dynamics
-from scoring.training.trainer import InMemory, fit, starting_model, train_run, training_settings
+from scoring.training.in_memory import InMemory
+from scoring.training.run_training import starting_model, train_run, training_settings
+from scoring.training.trainer import fit
 
 N, C = 96, 3
 
@@ -277,7 +279,7 @@ def test_a_killed_training_run_goes_on_with_the_same_numbers(tmp_path):
     script = textwrap.dedent(f"""
         import contextlib
         from scoring.audit import Audit
-        from scoring.training.trainer import train_run
+        from scoring.training.run_training import train_run
 
         @contextlib.contextmanager
         def progress(what, total):

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import streamlit as st
 
-from dashboard.charts import comparison
+from dashboard.charts import detection_curves
 from dashboard.queries.score_columns import ScoreColumn
 from dashboard.queries.score_frames import (
     FEWEST_KNOWN,
@@ -102,7 +102,7 @@ def show_curves(values: pd.DataFrame, wrong: pd.Series, report: pd.DataFrame, na
     )
     picked = [back[title] for title in chosen if title in back] or order[:1]
     curves = {address: recall_curve(values[address].to_numpy(), wrong.to_numpy()) for address in picked}
-    inputs.show_chart(comparison.recall_curves(curves, names), "recall")
+    inputs.show_chart(detection_curves.recall_curves(curves, names), "recall")
 
 
 def show_report(report: pd.DataFrame, names: Mapping[str, str], ends: Mapping[str, str | None]) -> None:
@@ -161,6 +161,6 @@ def show_roc(
             wrongs.append(wrong.to_numpy())
             runs.append(name)
     curves, areas = roc_over_runs(suspicions, wrongs)
-    inputs.show_chart(comparison.roc_runs(curves, runs, areas["auroc"].tolist()), "roc_runs")
+    inputs.show_chart(detection_curves.roc_runs(curves, runs, areas["auroc"].tolist()), "roc_runs")
     if len(runs) == 1:
         st.caption("Only one run has this score. `hardlook repeat` adds runs with other seeds.")

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard.charts import comparison
+from dashboard.charts import detection_curves
 from dashboard.queries import database
 from dashboard.queries.selection import Selection
 from dashboard.style.formatting import command_line, count, quoted
@@ -83,7 +83,7 @@ def show_curves(table: pd.DataFrame) -> None:
         "Curves", names, default=best(known), key="curves", bind="query-params", placeholder="Choose scores"
     )
     chosen_rows = known.set_index("score").loc[[name for name in chosen if name in names] or names[:1]]
-    inputs.show_chart(comparison.roc_ood(chosen_rows["roc"].to_dict(), chosen_rows["auroc"].to_dict()), "outside")
+    inputs.show_chart(detection_curves.roc_ood(chosen_rows["roc"].to_dict(), chosen_rows["auroc"].to_dict()), "outside")
 
 
 def best(known: pd.DataFrame) -> Sequence[str]:

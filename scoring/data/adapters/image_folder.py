@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from scoring.data.adapters.base import Listing, Source
 from scoring.data.images import SUFFIXES
@@ -84,9 +85,9 @@ class Folder(Source):
 
     def _class_of(self, name: str) -> str | None:
         folders = name.split("/")[:-1]
-        known = {*self.classes, *(self.label_map or {})}
+        known = {normalize("NFC", text) for text in (*self.classes, *(self.label_map or {}))}
         beginnings = ["/".join(folders[:depth]) for depth in range(len(folders), 0, -1)]
-        return next((part for part in beginnings if part in known), folders[0] if folders else None)
+        return next((part for part in beginnings if normalize("NFC", part) in known), folders[0] if folders else None)
 
 
 def _is_utf8(name: str) -> bool:

@@ -103,6 +103,11 @@ class Manifest(Source):
         label = self.column_of("label_column")
         return self._class_names(label) if label else list(self._one_hot) or None
 
+    @property
+    def class_columns(self) -> list[str]:
+        """The columns of 0 and 1, one per class, that hold the labels; none where a single column does."""
+        return list(self._one_hot)
+
     @cached_property
     def image_feature(self) -> Mapping[str, Any] | None:
         """The ``Image`` feature of the image column; a structure of bytes and path is one without its name."""

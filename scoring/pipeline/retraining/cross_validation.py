@@ -24,7 +24,7 @@ def cross_validate(context: Context, folds: int, *, epochs: int | None = None) -
     Probabilities that were made by the same settings, for the same examples and labels, are left alone.
     """
     work, path = Retraining(context, epochs), context.run.out_of_fold_path
-    fold = work.deal(folds, context.audit.seed)
+    fold = work.assign_folds(folds, context.audit.seed)
     ids = work.examples["example_id"].tolist()
     key = digest([work.key, ids, np.asarray(work.data.labels).tolist(), fold.tolist(), context.audit.seed])
     if path.is_file() and vectors_metadata(path).get("key") == key:

@@ -25,7 +25,7 @@ from scoring.pipeline.retraining.cross_validation import cross_validate
 from scoring.pipeline.retraining.subset_training import Retraining
 from scoring.pipeline.shards import Context
 from scoring.training.dynamics import measure
-from scoring.training.trainer import InMemory
+from scoring.training.in_memory import InMemory
 
 if TYPE_CHECKING:
     from torch import nn

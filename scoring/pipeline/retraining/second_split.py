@@ -60,7 +60,7 @@ def measure_second_split(context: Context, *, seeds: int = 3, epochs: int | None
 
 def _one_seed(work: Retraining, seed: int, advance: Callable[[int], object]) -> tuple[np.ndarray, np.ndarray]:
     """(n,) forgetting times and (n,) learning times of one seed, NaN where never."""
-    half = work.deal(2, seed)
+    half = work.assign_folds(2, seed)
     forgetting, learning = np.full(len(half), np.nan), np.full(len(half), np.nan)
     for order in (0, 1):
         rows = np.flatnonzero(half == order)

@@ -43,7 +43,8 @@ from scoring.pipeline.retraining.ssl_objectives import OBJECTIVES, Encoder, Obje
 from scoring.pipeline.retraining.subset_training import code_digests
 from scoring.pipeline.shards import Context
 from scoring.scorers.data_map import mean_over_epochs
-from scoring.training.trainer import InMemory, epoch_seed
+from scoring.training.in_memory import InMemory
+from scoring.training.trainer import epoch_seed
 
 MEASURED = ("loss", "gradient", "displacement")
 

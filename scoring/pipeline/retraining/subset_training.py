@@ -32,8 +32,10 @@ from scoring.models.randomness import own_randomness
 from scoring.pipeline.shards import Context
 from scoring.training import Recorder
 from scoring.training.checkpoint_files import save_checkpoint
+from scoring.training.in_memory import InMemory
 from scoring.training.recorded_examples import Recorded, evaluate
-from scoring.training.trainer import InMemory, fit, starting_model, training_settings
+from scoring.training.run_training import starting_model, training_settings
+from scoring.training.trainer import fit
 
 Examples = Inputs | InMemory
 NOT_THE_MODEL = ("every", "keep", "record_test")
@@ -105,10 +107,10 @@ class Retraining:
         return int(self.settings.get("epochs", 1))
 
     def folder(self, name: str) -> Path:
-        """Where one part keeps its weights until all are done."""
+        """Returns where one part keeps its weights until all are done."""
         return self.run.parts_folder(f"retraining-{name}")
 
-    def deal(self, folds: int, seed: int) -> np.ndarray:
+    def assign_folds(self, folds: int, seed: int) -> np.ndarray:
         """(n,) fold of each labelled training example."""
         return assign_folds(self.examples, folds, seed)
 

@@ -263,7 +263,7 @@ class First(nn.Module):
 @pytest.mark.parametrize("name", CASES)
 def test_a_layer_of_any_kind_gives_each_examples_projected_gradient(name, monkeypatch):
     torch.manual_seed(0)
-    make, shape, width, channels_last, ways = CASES[name]
+    make, shape, width, channels_last, methods = CASES[name]
     model, x = Pooled(make(), width, channels_last).double(), torch.randn(6, *shape, dtype=torch.double)
     for parameter in model.parameters():
         nn.init.normal_(parameter, 0.2, 0.7)
@@ -272,7 +272,7 @@ def test_a_layer_of_any_kind_gives_each_examples_projected_gradient(name, monkey
         monkeypatch.setattr(layer_replay, "MEMORY", memory)
         projector = Projector(model, blocks, F.cross_entropy)
         torch.testing.assert_close(projector(x, LABELS), naive(model, blocks, x))
-        assert set(projector.ways.values()) == ways
+        assert set(projector.methods.values()) == methods
 
 
 class Positions(nn.Module):
@@ -295,14 +295,16 @@ class Positions(nn.Module):
         return self.head((torch.cat([token, self.linear(x)], 1) + self.places).tanh().mean(1))
 
 
-@pytest.mark.parametrize("kind, way", [("expanded", "copied"), ("repeated", "vectorised"), ("squeezed", "vectorised")])
-def test_parameters_that_stand_once_for_all_examples_are_copied_where_that_is_the_same(kind, way):
+@pytest.mark.parametrize(
+    "kind, method", [("expanded", "copied"), ("repeated", "vectorised"), ("squeezed", "vectorised")]
+)
+def test_parameters_that_stand_once_for_all_examples_are_copied_where_that_is_the_same(kind, method):
     torch.manual_seed(0)
     model, x = Positions(kind).double(), torch.randn(6, 7, 5, dtype=torch.double)
     blocks = columns(model)
     projector = Projector(model, blocks, F.cross_entropy)
     torch.testing.assert_close(projector(x, LABELS), naive(model, blocks, x))
-    assert projector.ways[""] == way
+    assert projector.methods[""] == method
 
 
 class Looking(nn.Module):
@@ -323,10 +325,10 @@ def test_every_batch_is_proved_again():
     model = Looking().double()
     blocks = columns(model)
     projector = Projector(model, blocks, F.cross_entropy)
-    for length, way in ((4, "rule"), (6, "vectorised"), (4, "vectorised")):
+    for length, method in ((4, "rule"), (6, "vectorised"), (4, "vectorised")):
         x = torch.randn(6, length, 5, dtype=torch.double)
         torch.testing.assert_close(projector(x, LABELS), naive(model, blocks, x))
-        assert projector.ways["linear"] == way
+        assert projector.methods["linear"] == method
 
 
 def test_one_wrong_example_among_many_is_seen_when_it_is_drawn(monkeypatch):
@@ -347,7 +349,7 @@ def test_one_wrong_example_among_many_is_seen_when_it_is_drawn(monkeypatch):
     projector = Projector(model, blocks, F.cross_entropy)
     for _ in range(6):
         found = projector(x, labels)
-    assert projector.ways["0"] == "replay"
+    assert projector.methods["0"] == "replay"
     torch.testing.assert_close(found, naive(model, blocks, x, labels))
 
 

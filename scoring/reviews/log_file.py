@@ -1,0 +1,122 @@
+"""The file of a SQLite log: whether its path still leads to the file that this process has open.
+
+A file that is deleted, moved or replaced stays open under its old name: what is committed then goes into a file that
+nobody will see. So each transaction compares device and inode of the log, and of the ``-wal`` beside it, with those
+that were opened, at its start and once more after the commit. Nothing is reopened by itself: the new file may lack
+decisions that were acknowledged. The file goes on to be used as soon as it is back.
+
+A file that is overwritten in place keeps its inode, and a server's tables may be restored: a log that ends before a
+position that this process has seen is refused as well.
+
+Cost: two ``stat`` per transaction, some microseconds.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scoring.audit.errors import HardlookError
+
+Identity = tuple[int, int]
+"""Device and inode."""
+
+
+class LogUnavailable(HardlookError):
+    """The database cannot be reached or written now; nothing was acknowledged, send the events again."""
+
+
+def identity(path: Path) -> Identity | None:
+    """Returns device and inode of a file; None where there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LogUnavailable(
+            f"the review log {path} cannot be reached ({error.strerror}); nothing was saved"
+        ) from error
+    return found.st_dev, found.st_ino
+
+
+@dataclass
+class LogFile:
+    """The log and its ``-wal`` as the first open connection of this process found them, and how many are open."""
+
+    path: Path
+    log: Identity | None = None
+    wal: Identity | None = None
+    open_connections: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def wal_path(self) -> Path:
+        """Returns the file of commits that are not in the log's file yet; SQLite names it after the real file."""
+        real = self.path.resolve()
+        return real.with_name(f"{real.name}-wal")
+
+    def before_connect(self) -> None:
+        """Refuses a connection that would create an empty file in the place of the log, or open another file."""
+        with self._lock:
+            if self.log is not None:
+                self._compare()
+
+    def after_connect(self) -> None:
+        """Remembers the files of the first connection."""
+        with self._lock:
+            self.open_connections += 1
+            if self.log is None:
+                self.log = identity(self.path)
+            if self.wal is None:
+                self.wal = identity(self.wal_path)
+
+    def after_close(self) -> None:
+        """Forgets the ``-wal`` with the last connection, which removes it."""
+        with self._lock:
+            self.open_connections -= 1
+            if not self.open_connections:
+                self.wal = None
+
+    def check(self) -> None:
+        """Raises ``LogUnavailable`` if the path leads to no file or to another one."""
+        with self._lock:
+            self._compare()
+
+    def _compare(self) -> None:
+        found = identity(self.path)
+        if found is None:
+            raise LogUnavailable(
+                f"the review log {self.path} was deleted or moved while it was in use; nothing was saved; put the file "
+                "back, or restart after hardlook restore AUDIT BACKUP"
+            )
+        if self.log is not None and found != self.log:
+            raise LogUnavailable(
+                f"the review log {self.path} was replaced by another file while it was in use; nothing was saved; put "
+                f"the earlier file back, or stop, remove {self.wal_path.name} beside it, which belongs to the earlier "
+                "file, and start again with the new one"
+            )
+        wal = self.wal_path
+        if self.wal is not None and identity(wal) != self.wal:
+            raise LogUnavailable(
+                f"{wal}, which holds the newest decisions, was deleted or replaced while the review log was in use; "
+                "nothing was saved; put it back, or stop with Ctrl+C, which writes them into the log, and start again"
+            )
+
+
+@dataclass
+class LastPosition:
+    """The last position of the log that this process has seen; a log never gets shorter."""
+
+    position: int = 0
+
+    def advance(self, position: int) -> None:
+        """Remembers a position. Raises ``LogUnavailable`` if the log ends before one that was seen."""
+        if position < self.position:
+            raise LogUnavailable(
+                f"the review log ends at event {position:,}, but this process has seen event {self.position:,}: it was "
+                "overwritten by an older copy; nothing was saved; put the newer one back, or restart to go on with the "
+                "older one"
+            )
+        self.position = position
