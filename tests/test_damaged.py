@@ -152,11 +152,12 @@ def test_each_flip_and_cut_of_each_artefact_is_told_and_none_ends_the_process(tm
     folder = write_small_audit(tmp_path / "audit")
     assert hardlook("score", folder, "--only", "uncertainty,data_map,vog,influence,self_influence") == 0
     assert hardlook("slice", folder, "--n-slices", "3") == 0
+    files = artefacts(folder)
     found = campaign(folder, each, use=use)
-    assert sum(sum(counts.values()) for counts in found.values()) == each * len(artefacts(folder))
+    assert sum(sum(counts.values()) for counts in found.values()) == each * len(files)
     assert all(sum(counts.values()) for counts in found.values())
     assert {
         kind: (counts["ended"], counts["foreign"], counts["unseen"]) for kind, counts in found.items()
     } == dict.fromkeys(found, (0, 0, 0))
-    assert sum(counts["told"] for counts in found.values()) > 0.9 * each * len(artefacts(folder)) or use
+    assert sum(counts["told"] for counts in found.values()) > (0.4 if use else 0.9) * each * len(files)
     assert set(OUTCOMES) == {name for counts in found.values() for name in counts}

@@ -10,7 +10,7 @@ time.
     fiftyone      <out>/fiftyone-<split>/labels.json and data.json     FiftyOneImageClassificationDataset
 
 Inputs → outputs: an audit, its log → paths. Cost: one link or copy per image. Limits: images only, apart from
-cleanlab's table; class and file names that a file system would take for a path are refused with the reason.
+cleanlab's table. File names are those of ``file_names``, never a class or an id as it is.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import pandas as pd
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import atomic_path, read_table, remove_abandoned_of, write_json
+from scoring.corrections.file_names import file_names
 from scoring.corrections.label_patch import corrected_labels, neutralise
 from scoring.data.images import is_npy, is_png
 from scoring.queue.order import default_order, suggestions, suspicion
@@ -36,6 +37,9 @@ from scoring.reviews import ReviewLog
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+TABLE = "classes.json"
+"""Beside the folders of an image folder: the class of each, where one is not named as its class."""
 
 FORMATS = ("imagefolder", "huggingface", "cleanlab", "fiftyone")
 
@@ -46,7 +50,8 @@ def corrected_examples(audit: Audit, log: ReviewLog) -> pd.DataFrame:
     examples = read_table(audit.examples_path).to_pandas()
     examples = examples[examples["label"].notna() & examples["problem"].isna()]
     patch = corrected_labels(examples, log, audit.policy).set_index("example_id")
-    chosen = examples["example_id"].map(patch["disposition"]).fillna("undecided").astype(object)
+    chosen = examples["example_id"].map(patch["disposition"]).astype(object)
+    chosen = chosen.where(chosen.notna(), "undecided")
     new = examples["example_id"].map(patch["new_label"])
     label = examples["label"].astype(object).where(chosen != "relabel", new)
     return examples.assign(label_original=examples["label"], label=label, disposition=chosen).reset_index(drop=True)
@@ -106,34 +111,42 @@ def _new_folder(path: Path) -> Path:
 
 
 def _files(audit: Audit, rows: pd.DataFrame) -> Iterator[tuple[Any, Path | bytes, str]]:
-    """(row, its file or its kept bytes, a file name of its own) per example."""
-    kept, taken = audit.originals, set()
+    """(row, its file or its kept bytes, a file name that no other example of its class has) per example."""
+    kept, wanted = audit.originals, []
     for row in rows.itertuples(index=False):
+        if isinstance(row.reference, str):
+            wanted.append(Path(row.reference).name)
+            continue
+        head = kept.get(row.example_id)
+        if head is None:
+            raise HardlookError(f"no original of {row.example_id!r} is kept; run `hardlook score {audit.root}`")
+        wanted.append(row.example_id + (".png" if is_png(head) else ".npy" if is_npy(head) else ".jpg"))
+    names = pd.Series(wanted, rows.index, dtype=object)
+    for _, part in names.groupby(rows["label"]):
+        names[part.index] = file_names(part.tolist())
+    for row, name in zip(rows.itertuples(index=False), names, strict=True):
         data = audit.path(row.reference) if isinstance(row.reference, str) else kept.get(row.example_id)
         if data is None:
             raise HardlookError(f"no original of {row.example_id!r} is kept; run `hardlook score {audit.root}`")
-        if isinstance(data, Path):
-            stem = data.name
-        else:
-            ending = ".png" if is_png(data) else ".npy" if is_npy(data) else ".jpg"
-            stem = row.example_id.replace("/", "_") + ending
-        name, number = stem, 1
-        while (row.label, name) in taken:
-            number += 1
-            name = f"{Path(stem).stem}-{number}{Path(stem).suffix}"
-        taken.add((row.label, name))
         yield row, data, name
 
 
+def class_folders(audit: Audit, rows: pd.DataFrame) -> dict[str, str]:
+    """Returns the folder of each class, the same in every split."""
+    classes = [*audit.classes, *sorted({*rows["label"]} - {*audit.classes})]
+    return dict(zip(classes, file_names([TABLE, *classes])[1:], strict=True))
+
+
 def image_folder(audit: Audit, rows: pd.DataFrame, path: Path, *, copy: bool = False) -> Path:
-    """One folder per class with links to the originals (or copies); the class folder is the corrected label."""
-    for name in rows["label"].unique():
-        if name in (".", "..") or "\0" in name or name.startswith("/") or ".." in Path(name).parts:
-            raise HardlookError(f"class {name!r} cannot be a folder name; export as huggingface or csv instead")
+    """One folder per class with links to the originals (or copies); the class folder is the corrected label.
+
+    A class whose name can be no folder's gets another one; ``classes.json`` then says which class each folder holds.
+    """
+    folders = class_folders(audit, rows)
     work = _new_folder(path)
     try:
         for row, original, name in _files(audit, rows):
-            target = work / row.label / name
+            target = work / folders[row.label] / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(original, bytes):
                 target.write_bytes(original)
@@ -141,6 +154,8 @@ def image_folder(audit: Audit, rows: pd.DataFrame, path: Path, *, copy: bool = F
                 shutil.copyfile(original, target)
             else:
                 target.symlink_to(original)
+        if any(name != folder for name, folder in folders.items()):
+            write_json(work / TABLE, {folder: name for name, folder in folders.items()})
         os.chmod(work, 0o755)
         os.rename(work, path)
     finally:
@@ -159,7 +174,7 @@ def huggingface(audit: Audit, rows: pd.DataFrame, path: Path) -> Path:
         {"bytes": original if isinstance(original, bytes) else original.read_bytes(), "path": name}
         for _, original, name in _files(audit, rows)
     ]
-    meta = {name.removeprefix("meta."): rows[name].tolist() for name in rows if name.startswith("meta.")}
+    meta = {name.removeprefix("meta."): _without_nan(rows[name]) for name in rows if name.startswith("meta.")}
     columns = {
         "example_id": rows["example_id"].tolist(),
         "image": images,
@@ -179,6 +194,11 @@ def huggingface(audit: Audit, rows: pd.DataFrame, path: Path) -> Path:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return path
+
+
+def _without_nan(values: pd.Series) -> list[Any]:
+    """The values of a column, None where there is none: a text column with gaps is not one of numbers."""
+    return values.astype(object).where(values.notna(), None).tolist()
 
 
 def cleanlab_issues(audit: Audit, run: Run | None, rows: pd.DataFrame, path: Path) -> Path:
@@ -238,15 +258,42 @@ def fiftyone(audit: Audit, rows: pd.DataFrame, path: Path) -> Path:
     labels_path="labels.json", data_path="data.json")``.
     """
     position = {name: number for number, name in enumerate(audit.classes)}
-    places, labels, before = {}, {}, {}
-    for row, original, name in _files(audit, rows):
-        file = path / "data" / row.label / name if isinstance(original, bytes) else original
-        if isinstance(original, bytes):
-            with atomic_path(file) as temporary:
-                temporary.write_bytes(original)
-        places[row.example_id] = str(file)
-        labels[row.example_id], before[row.example_id] = position[row.label], position[row.label_original]
-    write_json(path / "data.json", places)
-    write_json(path / "labels.json", {"classes": audit.classes, "labels": labels})
-    write_json(path / "labels_original.json", {"classes": audit.classes, "labels": before})
+    folders = class_folders(audit, rows)
+    places: dict[str, str] = {}
+    labels: dict[str, int] = {}
+    before: dict[str, int] = {}
+    with _replaced(path, ("data", "data.json", "labels.json", "labels_original.json")) as work:
+        for row, original, name in _files(audit, rows):
+            file = Path("data") / folders[row.label] / name
+            if isinstance(original, bytes):
+                (work / file).parent.mkdir(parents=True, exist_ok=True)
+                (work / file).write_bytes(original)
+            places[row.example_id] = str(path.resolve() / file if isinstance(original, bytes) else original)
+            labels[row.example_id], before[row.example_id] = position[row.label], position[row.label_original]
+        write_json(work / "data.json", places)
+        write_json(work / "labels.json", {"classes": audit.classes, "labels": labels})
+        write_json(work / "labels_original.json", {"classes": audit.classes, "labels": before})
     return path
+
+
+@contextlib.contextmanager
+def _replaced(path: Path, own: Sequence[str]) -> Iterator[Path]:
+    """A hidden folder to fill, which takes the place of ``path`` and its earlier export when the block ends well.
+
+    own: the names that an export has; a folder that holds others is not replaced.
+    """
+    others = sorted({one.name for one in path.iterdir()} - {*own}) if path.is_dir() else []
+    if others:
+        raise HardlookError(f"{path} holds {others[0]!r}, which is of no export; move it, or give another --out")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned_of(path)
+    work, old = (Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")) for _ in "no")
+    try:
+        yield work
+        os.chmod(work, 0o755)
+        if path.is_dir():
+            os.rename(path, old)
+        os.rename(work, path)
+    finally:
+        for left in (work, old):
+            shutil.rmtree(left, ignore_errors=True)

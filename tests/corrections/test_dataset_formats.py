@@ -1,19 +1,25 @@
 """Corrected labels round-trip through the libraries that read them."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from PIL import Image
 
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
-from scoring.audit.storage import read_table
-from scoring.corrections.dataset_formats import corrected_examples, export_as
+from scoring.audit.storage import read_table, write_table
+from scoring.corrections.dataset_formats import FORMATS, corrected_examples, export_as
+from scoring.corrections.label_patch import export_patches, read_patch
+from scoring.data.examples import read_examples
 from scoring.reviews import Event, ReviewLog
 
 from ..conftest import hardlook
+from ..synthetic import make_audit
 
 
 @pytest.fixture
@@ -170,10 +176,115 @@ def test_an_export_that_ends_at_its_second_split_leaves_nothing_and_the_next_one
     assert [path.name for path in export_as("imagefolder", audit, None, log, tmp_path / "out")] == ["train", "test"]
 
 
-def test_a_class_that_leads_outside_is_refused(decided, tmp_path):
-    from scoring.corrections.dataset_formats import image_folder
+HOSTILE = (
+    "../..",
+    "/abs",
+    "..",
+    ".",
+    "a/b",
+    "a_b",
+    "CON",
+    "con.png",
+    "Cat",
+    "cat",
+    "cafe\u0301",
+    "caf\xe9",
+    "x" * 300,
+    "x" * 299 + "y",
+    "trailing. ",
+    "trailing",
+    "what?*|",
+    "\u202egnp.exe",
+    "classes.json",
+    "data",
+    "-rf",
+    "~",
+    "C:\\temp",
+    "=1+1",
+)
 
+
+@pytest.fixture
+def hostile(tmp_path):
+    """(audit, log, {example_id: class}) of arrays whose class names and ids are made to leave the folder or collide."""
+    audit = make_audit(tmp_path / "in" / "audit", len(HOSTILE) * 3, HOSTILE, runs=(), problems=0)
+    ids = [f"{name}{at}" if at else name for name in HOSTILE for at in ("", "/../../up", ".png")]
+    table = read_table(audit.examples_path).to_pandas().assign(example_id=ids, split="train", reference=None)
+    table["label"] = [name for name in HOSTILE for _ in range(3)]
+    table["problem"] = None
+    write_table(audit.examples_path, pa.Table.from_pandas(table, preserve_index=False))
+    pictures = {}
+    for at, one in enumerate(ids):
+        buffer = io.BytesIO()
+        Image.fromarray(np.full((2, 2), at, np.uint8)).save(buffer, "PNG")
+        pictures[one] = buffer.getvalue()
+    audit.originals.write_part(pictures.items())
+    with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
+        yield audit, log, dict(zip(ids, table["label"], strict=True)), pictures
+
+
+def everything(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() or path.is_symlink()}
+
+
+@pytest.mark.parametrize("fmt", ["csv", "parquet", *FORMATS])
+def test_no_export_leaves_its_folder_or_loses_an_example_whatever_classes_and_ids_are_called(hostile, tmp_path, fmt):
+    audit, log, labels, pictures = hostile
+    before, out = everything(tmp_path), tmp_path / "out" / "deep" / "export"
+    log.append(
+        [
+            Event(client="c", seq=at, example_id=one, label=label, reviewer="r", action="decide", verdict="given")
+            for at, (one, label) in enumerate(labels.items(), 1)
+        ]
+    )
+    before |= everything(tmp_path)
+    if fmt in ("csv", "parquet"):
+        (path,) = export_patches(read_examples(audit), log, out, fmt=fmt)
+        assert dict(read_patch(path)[["example_id", "old_label"]].itertuples(index=False)) == labels
+    else:
+        (path,) = export_as(fmt, audit, None, log, out)
+    made = everything(tmp_path) - before
+    assert made and all(name.startswith("out/deep/export/") for name in made), made
+    names = [Path(name) for name in made]
+    assert len({str(name).casefold() for name in names}) == len(names)
+    assert max(len(part.encode()) for name in names for part in name.parts) <= 255
+    if fmt == "imagefolder":
+        told = json.loads((path / "classes.json").read_text())
+        found = {file.read_bytes(): told[file.parent.name] for file in path.rglob("*") if file.parent != path}
+        assert {one: found[data] for one, data in pictures.items()} == labels
+        assert all(
+            file.parent.parent == path for file in path.rglob("*") if file.is_file() and file.name != "classes.json"
+        )
+    if fmt == "fiftyone":
+        places, said = (json.loads((path / name).read_text()) for name in ("data.json", "labels.json"))
+        assert {one: Path(place).read_bytes() for one, place in places.items()} == pictures
+        assert {one: said["classes"][at] for one, at in said["labels"].items()} == labels
+    if fmt == "huggingface":
+        read = pytest.importorskip("datasets").load_from_disk(str(path))
+        assert dict(zip(read["example_id"], map(read.features["label"].int2str, read["label"]), strict=True)) == labels
+
+
+def test_a_second_export_takes_the_place_of_the_first_and_of_nothing_else(hostile, tmp_path, monkeypatch):
+    from scoring.corrections import dataset_formats
+
+    audit, log, *_ = hostile
+    (path,) = export_as("fiftyone", audit, None, log, tmp_path / "out")
+    first = everything(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset_formats, "write_json", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            export_as("fiftyone", audit, None, log, tmp_path / "out")
+    assert everything(path) == first and [one.name for one in path.parent.iterdir()] == ["fiftyone-train"]
+    export_as("fiftyone", audit, None, log, tmp_path / "out")
+    assert everything(path) == first and [one.name for one in path.parent.iterdir()] == ["fiftyone-train"]
+    (path / "mine.txt").write_text("kept")
+    with pytest.raises(HardlookError, match=r"holds 'mine.txt', which is of no export"):
+        export_as("fiftyone", audit, None, log, tmp_path / "out")
+    assert everything(path) == first | {"mine.txt"}
+
+
+def test_plain_names_stay_as_they_are_and_a_folder_of_plain_classes_has_no_table(decided, tmp_path):
     audit, log, *_ = decided
-    rows = corrected_examples(audit, log).head(2).assign(label="../../up")
-    with pytest.raises(HardlookError, match="cannot be a folder name"):
-        image_folder(audit, rows, tmp_path / "x")
+    export_as("imagefolder", audit, None, log, tmp_path / "out")
+    train = tmp_path / "out" / "train"
+    assert {one.name for one in train.iterdir()} == set(audit.classes)
