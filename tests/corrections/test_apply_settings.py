@@ -273,3 +273,17 @@ def test_a_column_of_numbers_needs_classes_and_says_so(tmp_path):
     made = patch(tmp_path / "p.csv", ("1.png", (tmp_path / "1.png").read_bytes(), "1.5", "dog", "relabel"))
     with pytest.raises(HardlookError, match=r"are numbers \(double\); give the class names in order with --classes"):
         apply_to(made, open_target(tmp_path / "m.parquet"))
+
+
+def test_a_pool_is_corrected_once_though_nobody_knows_its_labels_before(tmp_path):
+    pictures(tmp_path, "1.png", "2.png")
+    (tmp_path / "pool.csv").write_text("path,label\n1.png,\n2.png,\n")
+    audit = audit_of(tmp_path, 'path = "pool.csv"\nsplit = "pool"')
+    rows = read_examples(audit).set_index("example_id")
+    made = patch(tmp_path / "p.csv", ("1.png", (tmp_path / "1.png").read_bytes(), None, "dog", "relabel"))
+    assert rows.loc["1.png", "label"] is None or pd.isna(rows.loc["1.png", "label"])
+    for _ in range(2):
+        target = open_target(tmp_path / "pool.csv", audit=audit)
+        assert apply_to(made, target)["outcome"].tolist() == ["relabelled"]
+        assert (tmp_path / "pool.csv").read_text() == "path,label\n1.png,dog\n2.png,\n"
+        assert target.applications == 1
