@@ -287,3 +287,23 @@ def test_a_pool_is_corrected_once_though_nobody_knows_its_labels_before(tmp_path
         assert apply_to(made, target)["outcome"].tolist() == ["relabelled"]
         assert (tmp_path / "pool.csv").read_text() == "path,label\n1.png,dog\n2.png,\n"
         assert target.applications == 1
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_that_label_map_renames_receives_the_files_of_its_class(tmp_path, there):
+    pictures(tmp_path, "train/n01/1.png", "train/n01/2.png", *(["train/n02/3.png"] if there else []))
+    audit = audit_of(tmp_path, 'path = "train"\nsplit = "train"\nlabel_map = { n01 = "cat", n02 = "dog" }')
+    apply_to(relabel(audit, ("train/n01/1.png", "dog")), open_target(tmp_path / "train", audit=audit))
+    assert (tmp_path / "train/n02/1.png").is_file() and not (tmp_path / "train/dog").exists()
+    assert labels_read(audit)["train/n01/1.png"] == "dog"
+
+
+def test_a_manifest_finds_its_files_whichever_way_their_accents_are_composed(tmp_path):
+    pictures(tmp_path, unicodedata.normalize("NFD", "é.png"), "ü.png")
+    (tmp_path / "train.csv").write_text("path,label\né.png,cat\n" + unicodedata.normalize("NFD", "ü.png,dog\n"))
+    audit = audit_of(tmp_path, 'path = "train.csv"\nsplit = "train"')
+    rows = read_examples(audit)
+    assert rows["problem"].isna().all()
+    made = relabel(audit, *((own, "dog") for own in rows["example_id"]))
+    apply_to(made, open_target(tmp_path / "train.csv", audit=audit))
+    assert pd.read_csv(tmp_path / "train.csv")["label"].tolist() == ["dog", "dog"]
