@@ -89,8 +89,12 @@ def following(decided: pd.DataFrame, examples: pd.DataFrame, policy: Mapping[str
     decision follows its content, if one undecided example alone has it. A decision that excludes its example stays with
     it: another example of this content may be the one that is to be kept.
     """
-    lost = decided[~decided["example_id"].isin(examples["example_id"]) & ~_excluded(decided, policy)]
-    free = examples[~examples["example_id"].isin(decided["example_id"])]
+    lost = decided[~decided["example_id"].isin(examples["example_id"])]
+    lost = lost[~_excluded(lost, policy)]
+    if lost.empty:
+        return decided
+    alike = examples[examples["fingerprint"].isin(lost["fingerprint"])]
+    free = alike[~alike["example_id"].isin(decided["example_id"])]
     once = [frame.dropna(subset="fingerprint").drop_duplicates("fingerprint", keep=False) for frame in (lost, free)]
     pairs = once[0].merge(once[1], on="fingerprint", suffixes=("", "_now"))
     now = dict(zip(pairs["example_id"], pairs["example_id_now"], strict=True))

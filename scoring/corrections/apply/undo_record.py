@@ -62,6 +62,6 @@ def undo(target: Target) -> list[str]:
     """Take the last application to this dataset back → what could not be, and why."""
     with held(target.path):
         problems = target.restore()
-        if not target.applications:
+        if not target.applications and target.path.is_file():  # a second writer would still be told by the digest
             lock_path(target.path).unlink(missing_ok=True)
         return problems

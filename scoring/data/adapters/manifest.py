@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -31,6 +30,7 @@ from scoring.audit.user_code import close_names
 from scoring.data.adapters import hub
 from scoring.data.adapters.base import Listing, Source
 from scoring.data.adapters.columns import flags, is_bytes, is_number, settled, typed, value_type
+from scoring.data.adapters.file_names import on_this_system
 from scoring.data.adapters.text_tables import read_text_table
 
 USUAL = {
@@ -257,7 +257,7 @@ class Manifest(Source):
         listing.paths, listing.names = paths, []
         for row, cell in enumerate(self._values(self._image_column)):
             cell = "" if cell is None else str(cell)
-            cell = self._on_this_system(cell)
+            cell = on_this_system(self._beside, cell)
             listing.names.append(Path(cell).as_posix() if cell else f"row {row}")
             path = os.path.normpath(self._beside / Path(cell).expanduser()) if cell else ""
             paths.append(path or None)
@@ -271,22 +271,13 @@ class Manifest(Source):
                     f"found neither a file {cell} nor {cell.replace(chr(92), '/')}; correct the path"
                 )
 
-    def _on_this_system(self, cell: str) -> str:
-        """A path that Windows wrote ("a\\b.png"), or that has its accents composed otherwise, as one of this system,
-        where that file is there."""
-        if ("\\" not in cell and cell.isascii()) or os.path.exists(self._beside / cell):
-            return cell
-        slashed = cell.replace("\\", "/")
-        ways = (slashed, *(normalize(form, text) for text in (cell, slashed) for form in ("NFC", "NFD")))
-        return next((way for way in ways if os.path.exists(self._beside / way)), cell)
-
     @cached_property
     def _beside(self) -> Path:
         """The folder that relative paths start at."""
         return self.root / Path(self.folder).expanduser() if self.folder else self.place.parent
 
     def _read_beside(self, path: str | None) -> bytes | None:
-        return (self._beside / self._on_this_system(path)).read_bytes() if path else None
+        return (self._beside / on_this_system(self._beside, path)).read_bytes() if path else None
 
     def _add_metadata(self, listing: Listing) -> None:
         """Adds every other column of plain values, or those that ``metadata`` names, and notes columns of other
