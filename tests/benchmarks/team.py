@@ -2,11 +2,12 @@
 
 20 reviewers, 5 of them at 2 decisions a second and 15 at 0.2, on one server on 127.0.0.1, each over a connection of
 their own and each with a queue that keeps what is not acknowledged, as the grid's does; after each decision they look
-at the next examples and keep them from the others, as a session does, and everybody asks for news once a second. ``--kill``: in the middle the server, and a PostgreSQL of its own, are killed with SIGKILL and started again.
+at the next examples and keep them from the others, as a session does, and everybody asks for news once a second.
+``--kill``: in the middle the server, and a PostgreSQL of its own, are killed with SIGKILL and started again.
 
 Checked in the end: every decision that a reviewer made is in the log once, in the order of its reviewer, under the
-right name. Told: how long a decision took to be durable (from the key to the answer; those that met the kill apart). The bar: 95 of
-100 within half a second.
+right name. Told: how long a decision took to be durable (from the key to the answer; those that met the kill apart).
+The bar: 95 of 100 within half a second.
 """
 
 from __future__ import annotations
