@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fow
 """As root a folder is read-only only without these capabilities."""
 
 
-def run(*arguments: object, before: list[str] = [], **environment: str) -> subprocess.CompletedProcess:  # noqa: B006
+def run(*arguments: object, before: Sequence[str] = (), **environment: str) -> subprocess.CompletedProcess:
     command = [*before, sys.executable, "-m", "scoring.cli", *map(str, arguments)]
     known = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run(command, capture_output=True, text=True, encoding="utf8", env=known, cwd=ROOT)
