@@ -22,6 +22,8 @@ from scoring.audit.errors import HardlookError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 refused with a message, 2 wrong usage, 130 interrupted."""
+    if arguments is None:
+        _read_names_as_utf8()
     given = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no "…" or a file name's odd bytes stops nothing
         if isinstance(stream, io.TextIOWrapper):
@@ -42,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, MemoryError) as error:
         print(f"hardlook {options.command_name}: {system_refusal(error)}", file=sys.stderr)
         return 1
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        print(f"hardlook {options.command_name}: {NO_THREADS}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ninterrupted; run the same command again to continue from where it stopped", file=sys.stderr)
         return 130
@@ -50,6 +57,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 AGAIN = "finished work is kept; run the same command again to continue"
+NO_THREADS = (
+    "the system allows this user no further thread; end other programs, raise the limit (`ulimit -u`, or pids.max of a "
+    f"container), or set OMP_NUM_THREADS=1; {AGAIN}"
+)
+
+
+def _read_names_as_utf8() -> None:
+    """Start this command again in UTF-8 mode where the locale is ASCII: names of files would be read as other texts
+    than in the user's shell, and ids and classes with them."""
+    if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8") and not sys.flags.utf8_mode:
+        sys.stdout.flush()
+        command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, "PYTHONUTF8": "1"})
 
 
 def system_refusal(error: OSError | MemoryError) -> str:

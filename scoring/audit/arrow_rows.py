@@ -96,6 +96,8 @@ class ArrowRows:
                 raw = self.file.read_at(where, 4 * width * (high - low))
                 parts.append(np.frombuffer(raw, "<f4").reshape(-1, width))
             first += batch.num_rows
+        if len(parts) == 1:
+            return parts[0]
         return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
 
     def take(self, name: str, rows: np.ndarray) -> np.ndarray:

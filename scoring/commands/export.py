@@ -40,15 +40,15 @@ def export(options: argparse.Namespace) -> int:
     from scoring.audit.storage import write_json
     from scoring.corrections.label_patch import excluded_already, export_patches, missing_examples, read_patch
     from scoring.data.examples import read_examples
-    from scoring.reviews import ReviewLog
     from scoring.reviews.meeting_outcomes import class_mapping
+    from scoring.reviews.readable_log import open_for_reading
 
     audit = Audit.open(options.audit)
     out = Path(options.out) if options.out else audit.exports_folder
     url = options.log or audit.log_url
     if options.format not in ("csv", "parquet"):
         return _export_as(options, audit, out, url)
-    with ReviewLog.open(url, audit=audit.log_name(url)) as log:
+    with open_for_reading(url, audit.log_name(url)) as log:
         paths = export_patches(read_examples(audit), log, out, fmt=options.format, policy=audit.policy)
         examples = read_examples(audit)
         excluded = excluded_already(examples, log, audit.policy)
@@ -77,10 +77,10 @@ def export(options: argparse.Namespace) -> int:
 def _export_as(options: argparse.Namespace, audit: Audit, out: Path, url: str) -> int:
     """The corrected dataset in a format of others."""
     from scoring.corrections.dataset_formats import export_as
-    from scoring.reviews import ReviewLog
+    from scoring.reviews.readable_log import open_for_reading
 
     run = audit.run(options.run) if audit.run_names() or options.run else None
-    with ReviewLog.open(url, audit=audit.log_name(url)) as log:
+    with open_for_reading(url, audit.log_name(url)) as log:
         for path in export_as(options.format, audit, run, log, out, copy=options.copy):
             print(f"wrote {path}")
     return 0

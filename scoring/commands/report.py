@@ -31,12 +31,12 @@ def report(options: argparse.Namespace) -> int:
     """Write the report and say where it is."""
     from scoring.audit import Audit
     from scoring.report import write_report
-    from scoring.reviews import ReviewLog
+    from scoring.reviews.readable_log import open_for_reading
 
     audit = Audit.open(options.audit)
     run = audit.run(options.run) if audit.run_names() or options.run else None
     url = options.log or audit.log_url
-    with ReviewLog.open(url, audit=audit.log_name(url)) as log:
+    with open_for_reading(url, audit.log_name(url)) as log:
         size = write_report(audit, run, log, Path(options.out))
     print(f"wrote {options.out} ({size / 1e3:,.0f} kB). next: open, send or print it; it needs no server")
     return 0

@@ -20,7 +20,9 @@ one, also where the queue keeps the members of a group together.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -183,11 +185,12 @@ def fix_controls(audit: Audit, run: Run | None) -> pd.DataFrame:
     """The permutation of every labelled split, drawn and written if it is not yet → columns of ``SCHEMA``.
 
     Once written it never changes; labelled examples that are new since then are added as a stratum of their own, and
-    those that are gone are left out of the answer.
+    those that are gone are left out of the answer. In a folder that cannot be written it is drawn and not kept.
     """
     from filelock import FileLock
 
-    with FileLock(str(audit.controls_path) + ".lock"):
+    keeps = os.access(audit.root, os.W_OK)
+    with FileLock(str(audit.controls_path) + ".lock") if keeps else contextlib.nullcontext():
         known = _read(audit)
         examples = read_table(audit.examples_path, ["example_id", "split", "label", "problem"]).to_pandas()
         examples = examples[examples["label"].notna() & examples["problem"].isna()]
@@ -195,11 +198,12 @@ def fix_controls(audit: Audit, run: Run | None) -> pd.DataFrame:
         if len(fresh):
             parts = [known] + [_drawn(audit, run, split, known, part) for split, part in fresh.groupby("split")]
             known = pd.concat([part for part in parts if len(part)], ignore_index=True)
-            write_table(
-                audit.controls_path,
-                pa.Table.from_pandas(known, schema=SCHEMA, preserve_index=False),
-                {"hardlook": {"kind": "controls", "seed": audit.seed}},
-            )
+            if keeps:
+                write_table(
+                    audit.controls_path,
+                    pa.Table.from_pandas(known, schema=SCHEMA, preserve_index=False),
+                    {"hardlook": {"kind": "controls", "seed": audit.seed}},
+                )
     return known[known["example_id"].isin(examples["example_id"])].sort_values(["split", "key"], ignore_index=True)
 
 

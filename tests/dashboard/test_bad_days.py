@@ -12,14 +12,18 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 import pytest
 
+from dashboard.auth.identity import Access, Gate
 from dashboard.auth.serving import serve_this
 from dashboard.queries import database
+from dashboard.routes.example_routes import all_routes
+from dashboard.server import options
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_table
 
 from ..conftest import hardlook
 from ..small_audits import write_small_audit
+from .test_routes import Client, app_of
 from .test_server import draw_page, fetch, told_address, wait_until_it_answers
 
 ROOT = Path(__file__).parents[2]
@@ -165,3 +169,41 @@ def test_the_audit_that_is_served_follows_its_settings(folder):
     assert "not valid TOML" in serves.settings.problem
     with pytest.raises(HardlookError, match="not valid TOML"):
         Audit.open(folder)
+
+
+POSTED = sorted(route.path for route in all_routes() if "POST" in (route.methods or ()))
+
+
+@pytest.mark.parametrize("path", POSTED)
+@pytest.mark.parametrize(
+    "body", [b"[" * 200_000, b'{"ids":' * 100_000, b'{"ids": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"]
+)
+def test_json_that_is_nested_too_deeply_is_a_bad_request_of_every_route(folder, path, body):
+    assert len(POSTED) >= 8
+    assert app_of(Audit.open(folder)).post(path, body).status == 400
+
+
+@pytest.mark.parametrize(
+    "way, name, metrics, configuration",
+    [
+        ("proxy", None, 403, 403),
+        ("proxy", "lea", 403, 200),  # known without a role: the page says so, so it must load
+        ("proxy", "ana", 200, 200),
+        ("alone", None, 200, 200),
+    ],
+)
+def test_metrics_and_configuration_need_the_identity_that_pages_need(way, name, metrics, configuration):
+    async def behind(scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    proxied = {"proxies": ("127.0.0.1",), "roles": {"lead": ("ana",)}}
+    client = Client(Gate(behind, lambda: Access("127.0.0.1", **(proxied if way == "proxy" else {}))))
+    headers = {} if name is None else {"x_forwarded_user": name}
+    assert client.get("/_stcore/metrics", **headers).status == metrics
+    assert client.get("/_stcore/host-config", **headers).status == configuration
+    assert client.get("/_stcore/health", **headers).status == 200
+
+
+def test_tables_of_free_text_offer_no_export_of_their_own(folder):
+    assert options(serve_this(folder), 8501)["client.disableDataExport"] is True
