@@ -35,6 +35,12 @@ function el(tag, attributes = {}, ...children) {
   return made;
 }
 
+/**
+ * A key or click whose act the server does not have yet: what it does, how it is shown until then, and the votes or
+ * places that it changes.
+ * @typedef {{does: () => unknown, sign?: string, vote?: {number: number, by: number}, move?: number}} Pressed
+ */
+
 /** The nearest ancestor of an event's target that matches. @param {Event} event @param {string} selector */
 const closest = (event, selector) => (event.target instanceof Element ? event.target.closest(selector) : null);
 
@@ -54,12 +60,15 @@ class Screen {
     this.requested = 0;
     /** How many acts were sent: a poll from before one must not undo what it changed. */
     this.acts = 0;
-    /** What was pressed while an act is under way. @type {(() => unknown)[]} */
+    /** What was pressed while an act is under way. @type {Pressed[]} */
     this.waiting = [];
+    /** The act under way. @type {Pressed | null} */
+    this.current = null;
     this.busy = false;
     this.isPolling = false;
     this.isOffline = false;
     this.status = el("p", { class: "hl-meeting-status", role: "status", "aria-live": "polite" });
+    this.pending = el("p", { class: "hl-meeting-pending", "data-testid": "meeting-pending" });
     this.onKey = (/** @type {KeyboardEvent} */ event) => this.key(event);
     document.addEventListener("keydown", this.onKey);
     this.timer = setInterval(() => this.poll(), EVERY);
@@ -148,18 +157,47 @@ class Screen {
    * Acts one after the other: a key is meant for the state that the acts before it bring. Enter after → opens the next
    * item, and nothing where → did not arrive.
    * @param {() => unknown} does returns false where the acts after it must not follow
+   * @param {Omit<Pressed, "does">} [shown] how the act is shown until the server has it
    */
-  async inTurn(does) {
-    this.waiting.push(does);
+  async inTurn(does, shown = {}) {
+    this.waiting.push({ does, ...shown });
+    this.drawPending();
     if (this.busy) return;
     this.busy = true;
     try {
-      for (let next = this.waiting.shift(); next; next = this.waiting.shift())
-        if ((await next()) === false) this.waiting = [];
+      for (let next = this.waiting.shift(); next; next = this.waiting.shift()) {
+        this.current = next;
+        if ((await next.does()) === false) this.waiting = [];
+        this.current = null;
+        this.drawPending();
+      }
     } finally {
       this.busy = false;
+      this.current = null;
       this.waiting = [];
+      this.drawPending();
     }
+  }
+
+  /** Shows what was pressed before the server has answered: the votes, the place, and the keys in their order. */
+  drawPending() {
+    const pressed = [this.current, ...this.waiting].filter((one) => one !== null);
+    const signs = pressed.map((one) => one.sign).filter(Boolean);
+    this.pending.textContent = signs.length ? `being sent: ${signs.join(" ")}` : "";
+    if (!this.open) return;
+    const { at, of, item } = this.open;
+    const moved = pressed.reduce((sum, one) => Math.max(0, Math.min(of - 1, sum + (one.move ?? 0))), at);
+    const place = this.root.querySelector("[data-testid=meeting-place]");
+    if (place) place.textContent = `${moved + 1} of ${of}`;
+    place?.classList.toggle("hl-is-pending", moved !== at);
+    const end = pressed.findIndex((one) => one.move);
+    const votes = pressed.slice(0, end < 0 ? pressed.length : end).map((one) => one.vote);
+    item.answers.forEach(({ text }, number) => {
+      const by = votes.reduce((sum, vote) => sum + (vote?.number === number ? vote.by : 0), 0);
+      const output = this.root.querySelector(`[data-answer="${CSS.escape(text)}"]`);
+      if (output) output.textContent = String(Math.max(0, (item.tally[text] ?? 0) + by));
+      output?.classList.toggle("hl-is-pending", by !== 0);
+    });
   }
 
   /**
@@ -201,9 +239,14 @@ class Screen {
     return this.open && answer ? this.act("hands", this.open, { answer: answer.text, by }) : null;
   }
 
-  /** Acts on a click, which means the item that it was made on. @param {number} at @param {() => unknown} does */
-  clicked(at, does) {
-    this.inTurn(() => (this.open?.at === at ? does() : null));
+  /**
+   * Acts on a click, which means the item that it was made on.
+   * @param {number} at
+   * @param {() => unknown} does
+   * @param {Omit<Pressed, "does">} [shown]
+   */
+  clicked(at, does, shown = {}) {
+    this.inTurn(() => (this.open?.at === at ? does() : null), shown);
   }
 
   // -- keys
@@ -217,11 +260,29 @@ class Screen {
       if (field?.tagName !== "TEXTAREA") event.preventDefault(); // a held Enter must not record what it has just opened
       return;
     }
-    if (!this.busy) this.inTurn(() => this.press(event, field, digit));
+    const shown = field ? {} : this.shownAs(event, digit);
+    if (!this.busy) this.inTurn(() => this.press(event, field, digit), shown);
     else if (!field && (digit || OURS.includes(event.key))) {
       event.preventDefault();
-      this.inTurn(() => this.press(event, null, digit));
+      this.inTurn(() => this.press(event, null, digit), shown);
     }
+  }
+
+  /**
+   * How a key is shown until the server has its act.
+   * @param {KeyboardEvent} event
+   * @param {number} digit
+   * @returns {Omit<Pressed, "does">}
+   */
+  shownAs(event, digit) {
+    const isInForm = this.form || this.waiting.some(({ sign }) => sign === "Enter");
+    const move = MOVES.get(event.key);
+    if (event.ctrlKey || isInForm) return {};
+    if (move) return { move, sign: move > 0 ? "→" : "←" };
+    if (event.key === "Enter" && this.busy) return { sign: "Enter" };
+    if (!digit || digit > (this.open?.item.answers.length ?? 0)) return {};
+    const by = event.shiftKey ? -1 : 1;
+    return { vote: { number: digit - 1, by }, sign: by > 0 ? String(digit) : `−${digit}` };
   }
 
   /**
@@ -263,7 +324,7 @@ class Screen {
 
   draw() {
     const meeting = this.open;
-    if (meeting) this.root.replaceChildren(this.header(meeting), this.body(meeting), this.status);
+    if (meeting) this.root.replaceChildren(this.header(meeting), this.body(meeting), this.pending, this.status);
     else {
       this.root.replaceChildren(
         el("p", {}, "No meeting is open. This page follows as soon as a lead opens one."),
@@ -271,6 +332,7 @@ class Screen {
       );
     }
     if (meeting && this.leads) this.root.append(el("p", { class: "hl-meeting-keys" }, KEYS));
+    this.drawPending();
   }
 
   /** @param {OpenMeeting} meeting */
@@ -282,7 +344,15 @@ class Screen {
       /** @type {boolean} */ disabled,
     ) =>
       this.leads &&
-      el("button", { onclick: () => this.inTurn(() => this.move(by)), disabled, "aria-label": label }, arrow);
+      el(
+        "button",
+        {
+          onclick: () => this.inTurn(() => this.move(by), { move: by, sign: arrow }),
+          disabled,
+          "aria-label": label,
+        },
+        arrow,
+      );
     return el(
       "header",
       {},
@@ -335,7 +405,17 @@ class Screen {
     const text = item.answers[number]?.text ?? "";
     const button = (/** @type {number} */ by, /** @type {string} */ sign, /** @type {string} */ label) =>
       this.leads &&
-      el("button", { onclick: () => this.clicked(at, () => this.vote(number, by)), "aria-label": label }, sign);
+      el(
+        "button",
+        {
+          onclick: () => {
+            const shown = { vote: { number, by }, sign: by > 0 ? String(number + 1) : `−${number + 1}` };
+            this.clicked(at, () => this.vote(number, by), shown);
+          },
+          "aria-label": label,
+        },
+        sign,
+      );
     return el(
       "li",
       {},

@@ -3,18 +3,17 @@
     GET  /hardlook/meeting?known=…   the open meeting's item with the answers given; {same: true} if nothing changed
     POST /hardlook/meeting           {audit, act: go | move | hands | record | present, …}: an act → the new state
 
-Everybody who may see images can follow; only a lead can act, which is checked here. People who followed within the last
-seconds count as present when an outcome is recorded, beside the names that the lead enters. An answer that waits for a
-second reader is not shown before the second answer.
+Everybody who may see images can follow; only a lead can act, which is checked here. Whoever follows is present from
+the first poll on, beside the names that the lead enters; a name that the lead takes out stays out. An answer that waits
+for a second reader is not shown before the second answer.
 
-Cost: a poll without news is two indexed queries. Limit: each server process knows only its own followers, so of several
-servers of one log each counts its own.
+Cost: a poll without news is two indexed queries; a follower is written down once per meeting.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -33,9 +32,7 @@ from scoring.audit.errors import HardlookError
 from scoring.reviews import LogUnavailable, ReviewLog, meeting_minutes, meetings
 from scoring.reviews.verdicts import VERDICTS, sentence, verdicts_with_field
 
-PRESENT_SECONDS = 15.0  # seconds after the last poll during which a person counts as present
 MOST_ANSWERS = 9
-_last_poll: dict[str, float] = {}
 
 
 def meeting_routes() -> list[Route]:
@@ -48,13 +45,26 @@ def meeting_routes() -> list[Route]:
 
 def read_meeting(request: Request) -> Response:
     """Returns the open meeting for a follower."""
-    reviewer = serving().identity.reviewer
-    if reviewer is not None:
-        _last_poll[reviewer] = time.monotonic()
     try:
+        _note_presence(serving().identity.reviewer)
         return json_reply(meeting_state(request.query_params.get("known", "")))
     except HardlookError as error:
         return PlainTextResponse(str(error), status_code=503)
+
+
+def _note_presence(reviewer: str | None) -> None:
+    """Writes a follower down as present, once per meeting."""
+    if reviewer is None:
+        return
+    log = open_log(database.open_audit())
+    meeting = meetings.current(log)
+    if meeting is not None:
+        _join(serving().log_url, meeting["number"], reviewer)
+
+
+@lru_cache(maxsize=4096)
+def _join(_url: str, number: int, reviewer: str) -> None:
+    meetings.join(open_log(database.open_audit()), number, reviewer)
 
 
 async def post_act(request: Request) -> Response:
@@ -102,8 +112,6 @@ def _record(audit: Audit, log: ReviewLog, lead: str, body: dict[str, Any]) -> No
         for name in (body.get("new_label"), *(body.get("labels") or ())):
             if name is not None and name not in audit.classes:
                 raise HardlookError(f"{str(name)[:100]!r} is not a class of this audit")
-    there = {name for name, at in _last_poll.items() if time.monotonic() - at < PRESENT_SECONDS}
-    meetings.be_present(log, [*open_one["present"], *sorted(there)])
     row = example_details.find(audit, open_one["items"][body["at"]]["example_id"]) or {}
     meetings.record(log, lead, body, {"label": row.get("label"), "fingerprint": row.get("fingerprint")})
 

@@ -25,6 +25,7 @@ from scoring.reviews import event_store as store
 from scoring.reviews.event import Event, EventRefused
 from scoring.reviews.event_store import meeting_table as table
 from scoring.reviews.log_database import explained, writing
+from scoring.reviews.log_file import LogUnavailable
 from scoring.reviews.meeting_outcomes import class_change, precedent
 from scoring.reviews.review_log import ReviewLog
 
@@ -130,6 +131,24 @@ def be_present(log: ReviewLog, names: Iterable[str]) -> dict[str, Any]:
     """Returns who is there, as the lead has it."""
     clean = [name.strip()[:200] for name in names if name.strip() and "\0" not in name][:200]
     return change(log, lambda state: state.update(present=list(dict.fromkeys(clean))))
+
+
+def join(log: ReviewLog, number: int, name: str) -> None:
+    """Writes down that a person follows the meeting of that number; nothing if it is over or the person is noted."""
+    meeting = current(log)
+    if meeting is None or meeting["number"] != number or name in meeting["present"]:
+        return
+
+    def act(state: dict[str, Any]) -> None:
+        if state["number"] == number and name not in state["present"]:
+            state["present"].append(name)
+
+    try:
+        change(log, act)
+    except LogUnavailable:
+        raise
+    except HardlookError:  # it ended meanwhile
+        return
 
 
 def end(log: ReviewLog, now: datetime | None = None) -> dict[str, Any]:

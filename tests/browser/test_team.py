@@ -11,10 +11,11 @@ from playwright.sync_api import expect
 from scoring.audit.storage import read_table
 from scoring.queue.assignments import assignment_events
 from scoring.queue.locks import held
-from scoring.reviews import Event, ReviewLog
+from scoring.reviews import Event, ReviewLog, meetings
 
 from ..synthetic import make_audit
 from .team import WATCH, PersonProxy, delays, round_trip
+from .test_late import Held
 from .waits import at_rest, shown, until
 
 HOSTILE = '<img src=x onerror="window.hacked=1">\u202e "quoted" <b>bold</b>'
@@ -153,6 +154,35 @@ def test_five_people_follow_a_meeting_and_the_lead_settles_it_by_keyboard(people
     expect(follower.get_by_test_id("meeting")).to_contain_text("No meeting is open")
     expect(follower.get_by_text("Minutes", exact=True)).to_be_visible()
     expect(follower.get_by_role("button", name="Meeting 1")).to_be_visible()
+
+
+def test_a_meetings_keys_answer_at_once_and_show_what_is_on_its_way(people, server):
+    with log_of(server) as log:
+        for number, example in enumerate(rows(server)[30:32]):
+            about = {"example_id": example["example_id"], "label": example["label"]}
+            log.append([Event(client="k ana", seq=number + 1, reviewer="ana", action="flag", **about)])
+    lea = people("lea", "/meeting")
+    lea.get_by_role("button", name="Open a meeting").click()
+    place, pending = lea.get_by_test_id("meeting-place"), lea.get_by_test_id("meeting-pending")
+    expect(place).to_contain_text("1 of")
+    held = Held(lea, "**/hardlook/meeting", which=lambda request: request.method == "POST")
+    for key in ("1", "1", "ArrowRight", "1"):
+        lea.keyboard.press(key)
+    expect(pending).to_have_text("being sent: 1 1 → 1")
+    expect(lea.locator("output").first).to_have_text("2")
+    expect(place).to_contain_text("2 of")
+    assert "hl-is-pending" in place.get_attribute("class")
+    with log_of(server) as log:
+        state = meetings.current(log)
+        assert state["at"] == 0 and state["tally"] == {}, "nothing of it is recorded yet"
+    held.let_go()
+    expect(pending).to_have_text("")
+    expect(place).to_contain_text("2 of")
+    with log_of(server) as log:
+        state = meetings.current(log)
+        assert state["at"] == 1
+        assert [list(state["tally"][at].values()) for at in ("0", "1")] == [[2], [1]]
+        meetings.end(log)
 
 
 def test_a_lead_assigns_and_only_a_lead_can(people, server):

@@ -283,6 +283,11 @@ def test_a_lead_leads_and_all_others_follow(team):
     assert seen["of"] == 1 and [one["reviewer"] for one in seen["item"]["said"]] == ["ana", "ben"]
     assert "“<b>ana</b>”" in seen["item"]["said"][0]["answer"], "as given; the page shows it as text"
     assert client.get("/hardlook/meeting", {"known": seen["known"]}, **as_person("vic")).json == {"same": True}
+    followed = client.get("/hardlook/meeting", {"known": seen["known"]}, **as_person("ana")).json
+    assert followed["present"] == ["lea", "vic", "ana"], "who follows is present, before anything is recorded"
+    meetings.be_present(log, ["lea", "ana", "a guest"])
+    assert client.get("/hardlook/meeting", **as_person("vic")).json["present"] == ["lea", "ana", "a guest"]
+    meetings.be_present(log, ["lea", "ana", "vic"])
     for name in ("ana", "vic", "eve"):
         assert act(client, name, act="go", at=0).status == 403
         assert act(client, name, act="record", at=0, verdict="given").status == 403
