@@ -143,13 +143,12 @@ def refusal(audit: Audit, ids: Collection[str]) -> str | None:
 # -- tables, lists and maps without them -----------------------------------------------------------------------------
 
 
-def drop_hidden(audit: Audit, table: pa.Table, keep: Collection[str] = ()) -> tuple[pa.Table, str | None]:
-    """Returns the rows of a table with example_id that are not hidden, and a sentence about the others. keep:
-    reasons for which a hidden row stays."""
+def drop_hidden(audit: Audit, table: pa.Table) -> tuple[pa.Table, str | None]:
+    """Returns the rows of a table with example_id that are not hidden, and a sentence about the others."""
     hidden = all_hidden(audit)
     if not hidden or not table.num_rows:
         return table, None
-    named = pa.array([one for one, reason in hidden.items() if reason not in keep], pa.string())
+    named = pa.array(list(hidden), pa.string())
     inside = pc.is_in(table["example_id"].cast(pa.string()), value_set=named)
     if not pc.any(inside).as_py():
         return table, None
