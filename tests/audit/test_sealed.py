@@ -108,6 +108,17 @@ def test_each_byte_of_a_sealed_file_counts(tmp_path, read):
     assert read(path) is None or read(path)["example_id"].to_pylist() == ["a", "b"]
 
 
+def test_all_vectors_are_the_same_read_or_mapped(vectors, monkeypatch):
+    read = read_vectors(vectors)[1]
+    monkeypatch.setattr("scoring.audit.storage.MOST_READ", 0)
+    mapped = read_vectors(vectors)[1]
+    np.testing.assert_array_equal(read, mapped)
+    np.testing.assert_array_equal(read, VALUES)
+    flip(vectors, vectors.stat().st_size // 2)
+    with pytest.raises(HardlookError, match="checksum"):
+        read_vectors(vectors)
+
+
 def test_what_was_verified_is_verified_again_when_the_file_changes(table):
     old = time.time_ns() - 2 * SETTLED
     os.utime(table, ns=(old, old))
