@@ -128,6 +128,16 @@ def test_what_was_verified_is_verified_again_when_the_file_changes(table):
         read_table(table)
 
 
+def test_a_file_that_changes_within_the_grain_of_the_clock_is_verified_again(table):
+    now = time.time_ns()
+    os.utime(table, ns=(now, now))
+    verify(table)
+    flip(table, 1000)
+    os.utime(table, ns=(now, now))
+    with pytest.raises(HardlookError, match="checksum"):
+        verify(table)
+
+
 def test_a_schema_is_read_though_a_page_of_values_is_damaged_and_the_values_are_not(table):
     flip(table, 1000)
     assert read_schema(table).names == ["example_id", "x", "y"]
