@@ -122,7 +122,13 @@ def visible_events(audit: Audit, events: pd.DataFrame, reviewer: str | None) -> 
 # -- what is left to read ---------------------------------------------------------------------------------------------
 
 
-def share(audit: Audit, held: Mapping[str, str]) -> Share:
-    """Returns which examples are the visitor's to review (``scoring.queue.assignments``). held: the locks."""
-    now = decisions.standings(audit)
-    return Share.of(serving().identity.name(), now.states()["decided"], waiting(audit), now.assignees(), held)
+def share(audit: Audit, held: Mapping[str, str], among: Collection[str] | None = None) -> Share:
+    """Returns which examples are the visitor's to review (``scoring.queue.assignments``). held: the locks; among:
+    restricts the question to a few ids, which is faster."""
+    now, waits = decisions.standings(audit), waiting(audit)
+    read, given = now.states()["decided"], now.assignees()
+    if among is not None:
+        read = read.intersection(among)
+        waits = {one: waits[one] for one in among if one in waits}
+        given = {one: given[one] for one in among if one in given}
+    return Share.of(serving().identity.name(), read, waits, given, held)

@@ -3,6 +3,7 @@
 
 /** @import { Cell, Content } from "./types.js" */
 /** @import { Range, Values } from "./window_level.js" */
+/** @import { ThumbnailCache } from "./thumbnail_cache.js" */
 /** @import { Viewport } from "./viewport.js" */
 import { content, smoothen } from "./cells.js";
 import { whole } from "./contents.js";
@@ -11,6 +12,7 @@ import { address } from "./http.js";
 import { draw, readValues } from "./window_level.js";
 
 const KEPT = 24; // decoded pictures of examples that come next
+const PREVIEWS = 60; // decoded thumbnails of them
 const COARSE = 3; // screen pixels per picture pixel from which on pixels are drawn as they are
 
 /** Decoded originals, so that the next example is on screen with the key. */
@@ -18,6 +20,29 @@ export class DecodedPictures {
   constructor() {
     /** @type {Map<string, HTMLImageElement>} */
     this.images = new Map();
+    /** Thumbnails, shown enlarged until the original is there. @type {Map<string, HTMLImageElement>} */
+    this.previews = new Map();
+  }
+
+  /**
+   * The thumbnail of an example as an image, which may still be loading; null for what is no picture.
+   * @param {Cell} cell
+   * @param {ThumbnailCache} thumbnails
+   */
+  preview(cell, thumbnails) {
+    if (cell.problem || isNoPicture(cell)) return null;
+    const known = this.previews.get(cell.id);
+    if (known) return known;
+    const image = el("img", { class: "hl-image hl-full hl-preview", alt: "", draggable: "false", decoding: "sync" });
+    image.addEventListener("load", () => smoothen(image));
+    image.addEventListener("error", () => this.previews.delete(cell.id));
+    thumbnails.show(image, cell);
+    this.previews.set(cell.id, image);
+    for (const oldest of this.previews.keys()) {
+      if (this.previews.size <= PREVIEWS) break;
+      this.previews.delete(oldest);
+    }
+    return image;
   }
 
   /** @param {Cell} cell */
@@ -39,9 +64,12 @@ export class DecodedPictures {
   /** The decoded picture; null where it is not there yet. @param {Cell} cell */
   take(cell) {
     const image = this.images.get(cell.id);
-    return image?.complete && image.naturalWidth ? image : null;
+    return image && isDrawn(image) ? image : null;
   }
 }
+
+/** Whether an image has its pixels. @param {HTMLImageElement} image */
+const isDrawn = (image) => image.complete && image.naturalWidth > 0;
 
 /** @param {Cell} cell */
 const isNoPicture = (cell) => (cell.text !== undefined && cell.text !== null) || Boolean(cell.rows);
@@ -54,6 +82,8 @@ export class Frame {
     this.cell = null;
     /** @type {HTMLElement | null} */
     this.picture = null;
+    /** Whether something of the example can be seen: its picture, its thumbnail, its text, or why there is none. */
+    this.isVisible = false;
     /** The whole text or all columns, where the example is no picture. @type {Content | null} */
     this.content = null;
     /** @type {Values | null} */
@@ -76,16 +106,49 @@ export class Frame {
     this.content = null;
     this.picture = this.viewport.decoded.take(cell) ?? this.load(cell);
     this.picture.dataset.shows = cell.id;
+    this.isVisible = false;
     this.layers.replaceChildren(this.picture);
     this.node.querySelector(".hl-nomap")?.remove();
     this.place();
+    if (!(this.picture instanceof HTMLImageElement) || isDrawn(this.picture)) this.appear(cell);
+    else this.showPreview(cell);
+  }
+
+  /** Shows the enlarged thumbnail until the original is there. @param {Cell} cell */
+  showPreview(cell) {
+    const preview = this.viewport.decoded.preview(cell, this.viewport.host.hub.thumbnails);
+    if (!preview) return;
+    this.layers.prepend(preview);
+    if (isDrawn(preview)) this.appear(cell);
+    else preview.addEventListener("load", () => this.appear(cell), { once: true });
+  }
+
+  /** Something of the example is on screen now. @param {Cell} cell */
+  appear(cell) {
+    if (this.cell !== cell || this.isVisible) return;
+    this.isVisible = true;
+    this.viewport.appeared(this);
+  }
+
+  /** The original is there, or will not come: then the thumbnail stays. @param {Cell} cell @param {boolean} isLoaded */
+  arrived(cell, isLoaded) {
+    if (this.cell !== cell) return;
+    const preview = this.layers.querySelector(".hl-preview");
+    if (isLoaded) preview?.remove();
+    else if (preview instanceof HTMLImageElement && isDrawn(preview))
+      this.layers.querySelector(".hl-missing")?.remove();
+    this.place();
+    this.appear(cell);
   }
 
   /** @param {Cell} cell */
   load(cell) {
     const picture = content(cell);
     picture.classList.add("hl-full");
-    if (picture instanceof HTMLImageElement) picture.addEventListener("load", () => this.place());
+    if (picture instanceof HTMLImageElement) {
+      picture.addEventListener("load", () => this.arrived(cell, true));
+      picture.addEventListener("error", () => this.arrived(cell, false));
+    }
     return picture;
   }
 

@@ -46,16 +46,43 @@ export async function sendJson(url, body, options = {}) {
   /** @type {Record<string, string>} */
   const headers = { "x-hardlook": "1" };
   if (body !== undefined) headers["content-type"] = "application/json";
-  const response = await fetch(url, {
-    method: body === undefined ? "GET" : "POST",
-    headers,
-    body,
-    cache: "no-store",
-    signal: AbortSignal.timeout(PATIENCE),
-    ...options,
-  });
-  if (response.ok) return response.json();
-  throw new Refused((await response.text()).slice(0, 500) || response.statusText, response.status);
+  try {
+    const response = await fetch(url, {
+      method: body === undefined ? "GET" : "POST",
+      headers,
+      body,
+      cache: "no-store",
+      signal: AbortSignal.timeout(PATIENCE),
+      ...options,
+    });
+    if (response.ok) return await response.json();
+    throw new Refused(await refusalOf(response), response.status);
+  } catch (error) {
+    throw error instanceof Refused ? error : new Error(sentenceOf(error), { cause: error });
+  }
+}
+
+/**
+ * The server's own sentence; a proxy's page in its place is no sentence.
+ * @param {Response} response
+ */
+async function refusalOf(response) {
+  const text = (await response.text()).trim().slice(0, 500);
+  const isSentence = text !== "" && !text.startsWith("<");
+  return isSentence ? text : `The server answered with an error (${response.status} ${response.statusText}).`;
+}
+
+/**
+ * What a browser says of a request that failed, as a sentence.
+ * @param {unknown} error
+ */
+export function sentenceOf(error) {
+  if (error instanceof DOMException && error.name === "TimeoutError")
+    return `The server has not answered for ${PATIENCE / 1000} s.`;
+  if (error instanceof SyntaxError)
+    return "The answer was not the server's; a proxy or a sign-in page may have sent it.";
+  if (error instanceof TypeError || error instanceof DOMException) return "The server cannot be reached.";
+  return reason(error);
 }
 
 /** The sentence of whatever was thrown. @param {unknown} error */

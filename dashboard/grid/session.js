@@ -11,6 +11,7 @@ import { closest, el } from "./dom.js";
 import { ExampleDialog } from "./example_dialog.js";
 import { Filmstrip } from "./filmstrip.js";
 import { grouped } from "./format.js";
+import { HeldAction } from "./held_action.js";
 import { address, request } from "./http.js";
 import { actionKey, fieldTakes, isHeld, presses } from "./keys.js";
 import { reviewLookalikes } from "./lookalikes.js";
@@ -22,14 +23,16 @@ import { SidePanel } from "./side_panel.js";
 import { TimeOnScreen } from "./time_on_screen.js";
 import { Toolbar } from "./toolbar.js";
 import { Viewport } from "./viewport.js";
-import { VisitTimes } from "./visit_times.js";
 
 const AHEAD = 5; // pictures that are decoded ahead
+const PREVIEWS = 24; // thumbnails that are
 const FACTS = 12; // examples whose facts are read ahead
 const FACTS_LEFT = 4; // fewer than these are ready, and more are read
 const PLACE = "at";
 const LOCKED = 8; // examples that are kept from others at once
 const SAVED_WITHIN = 8000; // milliseconds
+const JUST_ARRIVED = 1000; // milliseconds within which nobody has yet judged what is on screen
+const TYPED = "textarea, [contenteditable='true'], input:not([type='radio'], [type='checkbox'], [type='range'])";
 
 export class Session {
   /**
@@ -57,14 +60,26 @@ export class Session {
     this.since = Date.now();
     /** How many are left to decide; null where it is not known. @type {number | null} */
     this.left = null;
-    this.visits = new VisitTimes();
+    /** The example on screen, or on its way there. @type {string | null} */
+    this.onStage = null;
+    this.timeOnScreen = new TimeOnScreen();
+    this.held = new HeldAction(this);
+    /** Undos that are not shown yet. */
+    this.undos = 0;
     this.greeted = false;
     /** @type {number | undefined} */
     this.rest = undefined;
     this.locks = new SessionLocks(this);
+    /** Whether the next example is not shown yet, because somebody else may be at it. */
+    this.isWaiting = false;
+    this.isLed = true;
     this.toolbar = new Toolbar(this);
     this.filmstrip = new Filmstrip(this);
-    this.viewport = new Viewport(this, () => this.tools.draw());
+    this.viewport = new Viewport(
+      this,
+      () => this.tools.draw(),
+      (cell) => this.pictureCame(cell),
+    );
     this.sidePanel = new SidePanel(this);
     this.note = el("p", { class: "hl-quiet hl-place", role: "status", data: { testid: "session-place" } });
     this.clock = new Clock(this);
@@ -73,7 +88,6 @@ export class Session {
     this.root = this.makeRoot();
     parent.append(this.root);
     this.exampleDialog = new ExampleDialog(this);
-    this.timeOnScreen = new TimeOnScreen();
     this.activate();
   }
 
@@ -120,13 +134,24 @@ export class Session {
     const isMoved = this.window.take(data, turn);
     this.data = data;
     this.labels = data.classes;
+    if (isMoved && this.window.wanted === null) this.held.drop();
     const start = this.startOf(data.at, own, isMoved);
     this.window.wanted = null;
     this.left ??= data.left;
     if (data.reason && !this.greeted) this.toolbar.showMessage(data.reason);
     this.greeted ||= Boolean(data.reason);
     this.hub.watch();
+    const isOpening = this.onStage === null;
     this.goTo(Math.max(0, start), { again: true });
+    if (isOpening) this.takeFocus();
+    this.held.release();
+  }
+
+  /** Takes the keys when the session opens, also after a click in the menu, but from nobody who types. */
+  takeFocus() {
+    const isTyping = document.activeElement?.closest(TYPED) ?? null;
+    if (isTyping || document.querySelector("dialog[open], [role='dialog']")) return;
+    this.viewport.node.focus({ preventScroll: true });
   }
 
   /**
@@ -137,7 +162,10 @@ export class Session {
     const { wanted } = this.window;
     const back = wanted ? this.window.placeOf(wanted) : -1;
     if (back >= 0) return back;
-    if (wanted) this.toolbar.showMessage(`undone · ${wanted}, which is not in this queue`);
+    if (wanted) {
+      this.held.drop();
+      this.toolbar.showMessage(`undone · ${wanted}, which is not in this queue`);
+    }
     const kept = own && (wanted || !isMoved) ? this.window.placeOf(own) : -1;
     return kept >= 0 ? kept : this.window.placeOf(at);
   }
@@ -153,16 +181,21 @@ export class Session {
   /**
    * Shows the example at a place of the window; the picture first, the rest right after it.
    * @param {number} at
-   * @param {{again?: boolean}} [options] again: the window is new, the example may be the same
+   * @param {{again?: boolean, isLed?: boolean}} [options] again: the window is new, the example may be the same; isLed:
+   * the session, not its reviewer, chose the example
    */
-  goTo(at, { again = false } = {}) {
+  goTo(at, { again = false, isLed = again } = {}) {
     const entry = this.cells[at];
     if (!entry) return false;
-    const isSame = again && this.visits.current?.id === entry.cell.id;
+    const isSame = again && this.onStage === entry.cell.id;
     this.focus = at;
+    this.isWaiting = false;
+    this.isLed = isLed;
     if (!isSame) {
       this.since = Date.now();
-      this.visits.start(entry.cell.id);
+      if (this.onStage !== null) this.timeOnScreen.stop(this.onStage);
+      if (!again && !this.isBringingBack) this.held.drop();
+      this.onStage = entry.cell.id;
       this.viewport.show(entry.cell);
       this.sidePanel.show(entry.cell);
       if (this.exampleDialog.isOpen && !this.exampleDialog.guest) this.exampleDialog.show(entry.cell);
@@ -175,6 +208,14 @@ export class Session {
     return true;
   }
 
+  /** Something of the current example can be seen: its clock starts, and the key that waited for it acts. @param {Cell} cell */
+  pictureCame(cell) {
+    if (this.onStage !== cell.id) return;
+    this.since = Date.now();
+    this.timeOnScreen.start(cell.id);
+    if (this.held.action) setTimeout(() => this.held.release(), 0);
+  }
+
   /** What can wait until the picture is painted. @param {Target} entry */
   arrive(entry) {
     if (this.here !== entry.cell) return;
@@ -183,12 +224,20 @@ export class Session {
     this.tools.draw();
     const next = this.cells.slice(this.focus + 1, this.focus + 1 + FACTS).map(({ cell }) => cell);
     const before = this.cells[this.focus - 1];
+    for (const { cell } of this.cells.slice(this.focus + 1, this.focus + 1 + PREVIEWS))
+      this.viewport.decoded.preview(cell, this.hub.thumbnails);
     for (const cell of next.slice(0, AHEAD)) this.viewport.decoded.load(cell);
     if (before) this.viewport.decoded.load(before.cell);
     this.readFacts();
     for (const name of [next[0]?.label, next[0]?.suggestion]) if (name) this.sidePanel.classOf(name);
     this.locks.hold(LOCKED);
     this.window.refillAt(this.focus);
+  }
+
+  /** Called with each answer about who looks at what: whoever has just come to an example by itself is led on. */
+  locksCame() {
+    if (this.isWaiting) this.advance();
+    else if (this.isLed && Date.now() - this.since < JUST_ARRIVED) this.leaveTaken();
   }
 
   /** Passes over the current example where somebody else looks at it or has decided it. */
@@ -225,7 +274,7 @@ export class Session {
 
   /** Seconds that an example was large on screen, or in the dialog that shows it. @param {string} id */
   onScreen(id) {
-    return Math.round(Math.max(this.visits.milliseconds(id), this.timeOnScreen.milliseconds(id)) / 10) / 100;
+    return this.timeOnScreen.seconds(id);
   }
 
   /** @param {string} id */
@@ -239,8 +288,14 @@ export class Session {
   /** Goes to the next example that nobody has decided and nobody else looks at. */
   advance() {
     const at = this.cells.findIndex(({ cell }, place) => place > this.focus && this.locks.isFree(cell));
+    const next = this.cells[at]?.cell;
+    this.isWaiting = next !== undefined && !this.locks.isSure(next);
+    if (this.isWaiting) {
+      this.locks.hold(LOCKED);
+      return;
+    }
     if (at >= 0) {
-      this.goTo(at);
+      this.goTo(at, { isLed: true });
       return;
     }
     if (this.window.isMoreAfter()) {
@@ -278,7 +333,27 @@ export class Session {
 
   /** @param {string} name @param {string} [value] @returns {unknown} */
   act(name, value) {
+    if (this.isWaiting && !this.exampleDialog.isOpen && name !== "undo" && name !== "keys")
+      return this.toolbar.showMessage("The next example is not here yet.");
+    if (this.held.takes(name, value)) return undefined;
+    if (name === "undo") return this.undo();
     return name === "lookalikes" ? reviewLookalikes(this) : act(this, name, value);
+  }
+
+  /** Whether an undone example is on its way back, so that no key acts on another one. */
+  get isBringingBack() {
+    return this.undos > 0 || this.window.wanted !== null;
+  }
+
+  /** Takes the last act back; keys wait until its example is shown. */
+  async undo() {
+    this.undos += 1;
+    try {
+      await act(this, "undo");
+    } finally {
+      this.undos -= 1;
+      this.held.release();
+    }
   }
 
   /** @type {(cell: Cell) => Promise<LookalikesAnswer>} */
@@ -323,7 +398,12 @@ export class Session {
       return;
     }
     if (opens.length) this.clock.count(-opens.length);
-    if (first !== undefined) this.fetchBack(first);
+    if (first === undefined) return;
+    this.undos += 1;
+    this.fetchBack(first).finally(() => {
+      this.undos -= 1;
+      this.held.release();
+    });
   }
 
   /**
@@ -335,6 +415,15 @@ export class Session {
     this.left = null; // the page counts again
     this.putIntoAddress(id);
     this.window.bringBack(id);
+    setTimeout(() => this.giveUp(id), SAVED_WITHIN);
+  }
+
+  /** The page has not answered with an undone example: keys act on the present one again. @param {string} id */
+  giveUp(id) {
+    if (this.window.wanted !== id) return;
+    this.window.wanted = null;
+    this.held.drop();
+    this.toolbar.showMessage(`undone · ${id}, which could not be loaded; reload the page to see it`);
   }
 
   // -- parts -------------------------------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ class Queue:
     ahead: int = AHEAD
     skips: bool = False
     """Whether what others have meanwhile decided is passed over."""
+    waits: bool = False
+    """Whether an example is shown only once it is kept from others."""
 
     def window(self) -> range:
         """Returns the positions of the cells that are sent."""
@@ -51,5 +53,6 @@ def review_session(queue: Queue, cells: Sequence[dict[str, Any]], *, key: str, *
         "reason": queue.reason,
         "left": queue.left,
         "skips": queue.skips,
+        "waits": queue.waits,
     }
     show_component([{"title": "Session", "cells": cells}], key=key, turns=True, more=more, **shared)

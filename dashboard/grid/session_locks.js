@@ -5,7 +5,7 @@
 /** @import { Session } from "./session.js" */
 import { request } from "./http.js";
 
-const LOCKED_AHEAD = 3; // fewer than these are kept, and more are taken
+const LOCKED_AHEAD = 5; // fewer than these are kept, and more are taken
 const LOCKED_FOR = 120000; // milliseconds until locks are read again
 const UNSAVED = 16; // decided examples that are kept until the log has the decision
 
@@ -17,25 +17,33 @@ export class SessionLocks {
     /** By id, who looks at it; null for what is not to review any more. @type {Map<string, string | null>} */
     this.holders = new Map();
     this.isBusy = false;
+    /** Whether the last question had no answer: nobody knows then what others do, and the work goes on without. */
+    this.isCut = false;
   }
 
   /**
-   * Asks for the current example and the next ones until a few are kept, each time from where the session is by then.
+   * Asks for the current example and the next ones: what is kept already is looked at again, and where little is left,
+   * more is kept. Each question is asked from where the session is by then.
    * @param {number} most how many are asked for at once
    */
   async hold(most) {
     if (this.isBusy || this.session.hub.readOnly) return;
     this.isBusy = true;
     try {
-      for (let ids = this.next(most); this.isFew(ids); ids = this.next(most)) {
-        const isNew = ids.slice(0, 1).some((id) => !this.holders.has(id)); // whoever came back to an example stays
+      let ids = this.next(most);
+      if (!this.isFew(ids)) ids = ids.filter((id) => this.holders.has(id));
+      do {
         await this.ask(ids);
-        if (isNew) this.session.leaveTaken();
-      }
+        this.isCut = false;
+        this.session.locksCame();
+        ids = this.next(most);
+      } while (this.isFew(ids));
     } catch {
-      // without locks two people may decide the same example, which the log can bear
+      this.isCut = true; // without locks two people may decide the same example, which the log can bear
+      this.session.locksCame();
+    } finally {
+      this.isBusy = false;
     }
-    this.isBusy = false;
   }
 
   /** @param {string[]} ids */
@@ -75,6 +83,11 @@ export class SessionLocks {
   isClosed({ id, again }) {
     if (!this.session.data.skips || again) return false;
     return this.holders.get(id) === null || this.session.decisions.shown(id).others.length > 0;
+  }
+
+  /** Whether an example may be shown: in a team, where it is this reviewer's for certain. @param {Cell} cell */
+  isSure({ id }) {
+    return !this.session.data.waits || this.isCut || this.holders.get(id) === this.reviewer;
   }
 
   /** Whether an example is open, and this reviewer's. @param {Cell} cell */

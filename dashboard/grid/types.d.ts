@@ -116,6 +116,8 @@ export interface SessionData extends SharedData {
   left: number | null;
   /** What others have meanwhile decided is passed over. */
   skips: boolean;
+  /** Several people review here: an example is shown once it is kept from the others. */
+  waits: boolean;
 }
 
 /** What Streamlit gives a component. */

@@ -5,6 +5,7 @@
 
 /** @import { Cell, Content } from "./types.js" */
 /** @import { PlaneMemory } from "./decision_plane.js" */
+/** @import { ThumbnailCache } from "./thumbnail_cache.js" */
 /** @import { Range, Values } from "./window_level.js" */
 import { closest, el } from "./dom.js";
 import { DecodedPictures, Frame } from "./frame.js";
@@ -17,17 +18,19 @@ const OWN = ".hl-range, .hl-text, .hl-rows, .hl-whole"; // what scrolls and is s
 /** @typedef {{scale: number, x: number, y: number}} View */
 /**
  * What a viewport needs of the grid or session around it.
- * @typedef {{data: {run: string | null}, isDeep?: (cell: Cell) => boolean}} ViewportHost
+ * @typedef {{data: {run: string | null}, hub: {thumbnails: ThumbnailCache}, isDeep?: (cell: Cell) => boolean}} ViewportHost
  */
 
 export class Viewport {
   /**
    * @param {ViewportHost} host
    * @param {() => void} changed called when zoom, map, window or the second picture changed
+   * @param {(cell: Cell) => void} [visible] called once something of the example can be seen
    */
-  constructor(host, changed) {
+  constructor(host, changed, visible = () => {}) {
     this.host = host;
     this.changed = changed;
+    this.visible = visible;
     this.decoded = new DecodedPictures();
     /** @type {Cell | null} */
     this.cell = null;
@@ -75,6 +78,16 @@ export class Viewport {
     if (this.second) this.beside(null);
     if (this.window) this.setWindow(null);
     this.main.show(cell);
+  }
+
+  /** Whether something of the example can be seen. */
+  get isVisible() {
+    return this.main.isVisible;
+  }
+
+  /** Called by a frame that has something to see. @param {Frame} frame */
+  appeared(frame) {
+    if (frame === this.main && frame.cell) this.visible(frame.cell);
   }
 
   /** Shows the whole of an example that is no picture, once it is known. @param {Content} content */

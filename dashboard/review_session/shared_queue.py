@@ -65,7 +65,7 @@ def start_queue(rows: Arrangement, left: Arrangement, example_in_url: str | None
     place = rows.place_of(example_in_url)
     if place is None:
         place = rows.next_of(left, 0) or 0
-    return Queue(rows.ids, place, left=len(left), ahead=AHEAD, skips=True)
+    return Queue(rows.ids, place, left=len(left), ahead=AHEAD, skips=True, waits=True)
 
 
 def lock_start(audit: Audit, queue: Queue) -> bool:
@@ -84,16 +84,24 @@ def hold(audit: Audit, ids: Sequence[str]) -> dict[str, str | None]:
     """Locks the examples that a session shows and will show next, gives its earlier ones back, and returns who holds
     each; None for those that are not the visitor's to review any more.
 
-    The log is looked at after the locks are taken. Whoever held one before has given it back after the decision was
-    written, so that no decision is missed.
+    The log is looked at when the locks are held. Whoever held one before has given it back after the decision was
+    written, so that no decision is missed. Where the visitor holds them all already, nothing is written.
     """
-    holders, who = lock_examples(audit, ids), serving().identity.name()
-    locks.let_go(decisions.open_log(audit), who, keep=ids)
-    closed = second_reader.share(audit, {}).closed if is_shared() else _read_by_anybody(audit)
+    log, who = decisions.open_log(audit), serving().identity.name()
+    held = locks.held(log, datetime.now(UTC))
+    if ids and all(held.get(one) == who for one in ids):
+        holders = dict.fromkeys(ids, who)
+    else:
+        holders = lock_examples(audit, ids)
+        locks.let_go(log, who, keep=ids)
+    closed = _closed(audit, ids)
     return {one: None if holder == who and one in closed else holder for one, holder in holders.items()}
 
 
-def _read_by_anybody(audit: Audit) -> frozenset[str]:
-    """Returns the decided examples that need no second reader: who audits alone has all assignments in the queue."""
-    second = second_reader.hidden_from(audit, serving().identity.reviewer)
-    return decisions.state_at(audit)["decided"] - second.keys()
+def _closed(audit: Audit, ids: Sequence[str]) -> frozenset[str]:
+    """Returns which of these examples are not the visitor's to review. Who audits alone has all assignments in the
+    queue: there only what is decided and needs no second reader is closed."""
+    if is_shared():
+        return second_reader.share(audit, {}, ids).closed
+    second = second_reader.hidden_from(audit, serving().identity.reviewer, among=ids)
+    return decisions.state_at(audit)["decided"].intersection(ids) - second.keys()

@@ -11,45 +11,39 @@ or leaves out whole examples.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 
 from scoring.audit.errors import HardlookError
-from scoring.audit.storage import atomic_path, read_table, write_table
+from scoring.corrections.patch_files import PATCH_SCHEMA, TIME, neutralise, read_patch, restore, typed, write_patch
 from scoring.reviews.disposition import DISPOSITIONS, disposition, full_policy
 from scoring.reviews.event_store import TEXT
 
 if TYPE_CHECKING:
     from scoring.reviews import ReviewLog
 
-FORMATS = ("csv", "parquet")
-TIME = pa.timestamp("us", "UTC")
-PATCH_SCHEMA = pa.schema(
-    [
-        ("example_id", pa.string()),
-        ("fingerprint", pa.string()),
-        ("split", pa.string()),
-        ("old_label", pa.string()),
-        ("new_label", pa.string()),
-        ("verdict", pa.string()),
-        ("disposition", pa.string()),
-        ("reviewer", pa.string()),
-        ("time", TIME),
-        ("status", pa.string()),  # agreed, disputed or adjudicated
-        ("reason", pa.string()),  # why the disposition is not the verdict's
-        ("labels", pa.list_(pa.string())),
-        ("issues", pa.list_(pa.string())),
-        ("note", pa.string()),
-    ]
-)
+__all__ = [
+    "FORMATS",
+    "OUTCOMES",
+    "PATCH_SCHEMA",
+    "TIME",
+    "apply_patch",
+    "check_patch",
+    "corrected_labels",
+    "excluded_already",
+    "export_patches",
+    "following",
+    "missing_examples",
+    "neutralise",
+    "read_patch",
+    "restore",
+    "write_patch",
+]
 
+FORMATS = ("csv", "parquet")
 
 # -- from decisions to a patch ----------------------------------------------------------------------
 
@@ -68,7 +62,7 @@ def corrected_labels(examples: pd.DataFrame, log: ReviewLog, policy: Mapping[str
     if found["example_id"].duplicated().any():
         raise HardlookError("the review log was opened for all audits; open it with audit=NAME to export")
     policy = full_policy(policy)
-    return _typed(pd.DataFrame([_patch_row(row, policy) for row in _records(found)], columns=PATCH_SCHEMA.names))
+    return typed(pd.DataFrame([_patch_row(row, policy) for row in _records(found)], columns=PATCH_SCHEMA.names))
 
 
 def missing_examples(examples: pd.DataFrame, log: ReviewLog, policy: Mapping[str, Any] | None = None) -> list[str]:
@@ -95,8 +89,12 @@ def following(decided: pd.DataFrame, examples: pd.DataFrame, policy: Mapping[str
     decision follows its content, if one undecided example alone has it. A decision that excludes its example stays with
     it: another example of this content may be the one that is to be kept.
     """
-    lost = decided[~decided["example_id"].isin(examples["example_id"]) & ~_excluded(decided, policy)]
-    free = examples[~examples["example_id"].isin(decided["example_id"])]
+    lost = decided[~decided["example_id"].isin(examples["example_id"])]
+    lost = lost[~_excluded(lost, policy)]
+    if lost.empty:
+        return decided
+    alike = examples[examples["fingerprint"].isin(lost["fingerprint"])]
+    free = alike[~alike["example_id"].isin(decided["example_id"])]
     once = [frame.dropna(subset="fingerprint").drop_duplicates("fingerprint", keep=False) for frame in (lost, free)]
     pairs = once[0].merge(once[1], on="fingerprint", suffixes=("", "_now"))
     now = dict(zip(pairs["example_id"], pairs["example_id_now"], strict=True))
@@ -143,15 +141,6 @@ def _patch_row(row: dict[str, Any], policy: Mapping[str, str]) -> dict[str, Any]
     }
 
 
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """The patch's columns in their types, whatever the rows, even none."""
-    types = {field.name: TEXT for field in PATCH_SCHEMA if pa.types.is_string(field.type)}
-    typed = frame.astype({**types, "time": "datetime64[us, UTC]"})
-    for name in ("labels", "issues"):
-        typed[name] = pd.Series([tuple(names) for names in frame[name]], dtype=object, index=frame.index)
-    return typed[PATCH_SCHEMA.names]
-
-
 # -- files ------------------------------------------------------------------------------------------
 
 
@@ -177,82 +166,6 @@ def export_patches(
     return paths
 
 
-def write_patch(path: Path, patch: pd.DataFrame) -> None:
-    """Write a patch as CSV or Parquet, by the ending of ``path``, atomically."""
-    path = Path(path)
-    table = pa.Table.from_pandas(patch, schema=PATCH_SCHEMA, preserve_index=False).replace_schema_metadata(None)
-    if path.suffix == ".parquet":
-        write_table(path, table, {"hardlook": {"kind": "label patch", "format": 1}})
-        return
-    for name in ("labels", "issues"):
-        texts = pa.array([json.dumps(names, ensure_ascii=False) for names in table[name].to_pylist()], pa.string())
-        table = table.set_column(table.schema.get_field_index(name), name, texts)
-    times = pa.array([time.isoformat(timespec="microseconds") for time in patch["time"]], pa.string())
-    table = table.set_column(table.schema.get_field_index("time"), "time", times)
-    table = pa.table({name: neutralise(table[name]) for name in table.column_names})
-    options = pyarrow.csv.WriteOptions(quoting_style="all_valid")  # null stays apart from the empty text
-    with atomic_path(path) as temporary:
-        pyarrow.csv.write_csv(table, temporary, options)
-
-
-def read_patch(path: Path) -> pd.DataFrame:
-    """Read what ``write_patch`` wrote, exactly; a CSV may have gone through a spreadsheet in between."""
-    path = Path(path)
-    table = read_table(path) if path.suffix == ".parquet" else _read_csv(path)
-    missing = [name for name in PATCH_SCHEMA.names if name not in table.column_names]
-    if missing:
-        raise HardlookError(
-            f"{path} is not a label patch: it has no column {', '.join(missing)}; write it with `hardlook export`"
-        )
-    return _typed(table.select(PATCH_SCHEMA.names).to_pandas())
-
-
-def _read_csv(path: Path) -> pa.Table:
-    size = path.stat().st_size
-    if not size:
-        raise HardlookError(f"{path} is empty; write it again with `hardlook export`")
-    try:
-        table = pyarrow.csv.read_csv(
-            path,
-            read_options=pyarrow.csv.ReadOptions(block_size=min(size + 1, 2**31 - 1)),
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types={name: pa.string() for name in PATCH_SCHEMA.names},
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        raise HardlookError(f"{path} cannot be read as CSV ({error}); write it again with `hardlook export`") from error
-    columns = {name: restore(table[name]) for name in table.column_names if name in PATCH_SCHEMA.names}
-    for name in ("labels", "issues"):
-        if name in columns:
-            columns[name] = pa.array([json.loads(text or "[]") for text in columns[name].to_pylist()])
-    if "time" in columns:
-        columns["time"] = pa.array(pd.to_datetime(columns["time"].to_pandas(), format="ISO8601", utc=True), TIME)
-    return pa.table(columns)
-
-
-def neutralise(texts: pa.ChunkedArray | pa.Array) -> Any:
-    """Put an apostrophe before each text that a spreadsheet may run as a formula or that begins with one.
-
-    >>> neutralise(pa.array(["=1+1", "'tis", "cat", None])).to_pylist()
-    ["'=1+1", "''tis", 'cat', None]
-    """
-    risky = pc.match_substring_regex(texts, r"^(?:[\t\r\n']|[\s\x00-\x1f]*[=+\-@＝＋－＠])")
-    return pc.if_else(risky, pc.binary_join_element_wise("'", texts, ""), texts)
-
-
-def restore(texts: pa.ChunkedArray | pa.Array) -> Any:
-    """Take away the apostrophe that ``neutralise`` put.
-
-    >>> restore(pa.array(["'=1+1", "''tis", "cat", None])).to_pylist()
-    ['=1+1', "'tis", 'cat', None]
-    """
-    return pc.if_else(pc.starts_with(texts, "'"), pc.utf8_slice_codeunits(texts, 1), texts)
-
-
 # -- applying ---------------------------------------------------------------------------------------
 
 OUTCOMES = ("kept", "relabelled", "excluded", "second reader", "refused")
@@ -267,7 +180,7 @@ def apply_patch(patch: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame
     the dataset does not have it, its fingerprint or split differs, or its label is neither the patch's old
     one nor its new one. Applying a patch twice changes nothing more.
     """
-    _check_patch(patch)
+    check_patch(patch)
     _check_labels(labels)
     corrected = labels.reset_index(drop=True)
     if not isinstance(corrected["label"].dtype, pd.StringDtype):  # categories would refuse a class that is new here
@@ -314,9 +227,12 @@ def _corrected(labels: pd.DataFrame, patch: pd.DataFrame, report: pd.DataFrame) 
     return labels[(becomes != "excluded").to_numpy(dtype=bool)].reset_index(drop=True)
 
 
-def _check_patch(patch: pd.DataFrame) -> None:
+def check_patch(patch: pd.DataFrame) -> None:
+    """Raises ``HardlookError`` for a patch that nothing can be done with: columns, ids, dispositions, labels."""
     needed = ("example_id", "fingerprint", "split", "old_label", "new_label", "disposition", "reason")
     _need_columns("the patch", patch, needed)
+    if patch["example_id"].isna().any():
+        raise HardlookError("a row of the patch has no example_id; write it again with `hardlook export`")
     unknown = patch.loc[~patch["disposition"].isin(DISPOSITIONS), "disposition"]
     if len(unknown):
         raise HardlookError(f"the patch has disposition {unknown.iloc[0]!r}; needed one of {', '.join(DISPOSITIONS)}")

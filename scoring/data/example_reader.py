@@ -10,6 +10,7 @@ goes unnoticed; editing the loader's own file does not.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -153,6 +154,8 @@ def reason(error: BaseException) -> str:
     }
     if isinstance(error, HardlookError):
         return str(error)
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return "its link leads back to itself"
     return known.get(type(error)) or f"{type(error).__name__}: {error}"
 
 

@@ -2,7 +2,9 @@
 
 Appending one event (wall time, it waits for the disk), reading what is new, and the derived tables over a log
 of 100,000 events by five reviewers on 60,000 examples, one in a hundred of them an undo. CPU time where
-nothing waits.
+nothing waits. The last figures compare what a queue asks after each event (which examples are decided and how, which
+wait for a second reader, which a later model may contradict): folded into the known state, and by a fresh reading of
+the whole log.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dashboard.queries.decisions import group_by_state
+from scoring.queue.second_reader_policy import ReviewPolicy
+from scoring.queue.standings import Followed, Standings
 from scoring.reviews import Event, ReviewLog
 
 REVIEWERS = ("ana", "ben", "cem", "dia", "eva")
@@ -110,7 +115,46 @@ def measure(url: str, n: int) -> dict[str, float]:
         figures["append of one, then decisions()"] = median_ms(fresh(log.decisions), 10)
         figures["append of one, then consensus()"] = median_ms(fresh(log.consensus), 5)
         figures["append of one, then flags()"] = median_ms(fresh(log.flags), 5)
+        figures |= folded_figures(log, one)
     return figures
+
+
+def folded_figures(log: ReviewLog, append_one: Callable[[], None]) -> dict[str, float]:
+    """A queue's questions after one event: folded, read anew, and how often the former fits into the latter."""
+    policy, standings = ReviewPolicy(), Standings(log)
+    start = time.process_time()
+    standings.look()
+    first = (time.process_time() - start) * 1000
+    waiting = Followed(standings, policy.waiting_stands)
+
+    def folded() -> tuple[object, ...]:
+        standings.look()
+        return standings.states(), dict(waiting.now())
+
+    def anew() -> tuple[object, ...]:
+        log.events()  # with the evidence that tells which model was on screen
+        consensus, decisions = log.consensus(), log.decisions()
+        settled = consensus.loc[consensus["status"] == "adjudicated", "example_id"]
+        return group_by_state(consensus, decisions, log.flags()), policy.waiting(decisions, settled)
+
+    folded()
+    times: dict[str, list[float]] = {"folded": [], "anew": []}
+    for _ in range(7):
+        append_one()
+        found = {}
+        for name, work in (("folded", folded), ("anew", anew)):
+            start = time.process_time()
+            found[name] = work()
+            times[name].append((time.process_time() - start) * 1000)
+        if found["folded"] != found["anew"]:
+            raise SystemExit("the folded state is not what the log says")
+    told = {name: statistics.median(times[name]) for name in ("folded", "anew")}
+    return {
+        "a queue's state, first reading": first,
+        "after one event: read anew": told["anew"],
+        "after one event: folded": told["folded"],
+        "after one event: read anew / folded (ratio)": told["anew"] / told["folded"],
+    }
 
 
 def main() -> None:
@@ -121,7 +165,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for name, figure in measure(given.url or str(Path(folder) / "reviews.sqlite"), given.events).items():
-            print(f"{name:45s} {figure:10.3g} ms")
+            print(f"{name:45s} {figure:10.3g}{'' if 'ratio' in name else ' ms'}")
 
 
 if __name__ == "__main__":

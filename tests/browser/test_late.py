@@ -117,7 +117,7 @@ def test_keys_pressed_before_the_look_alikes_are_there_decide_nothing(context, s
     assert since(1)["example_id"].tolist() == [here]
 
 
-def test_an_undo_that_asks_the_log_takes_back_what_was_done_before_its_key(context, server, since):
+def test_an_undo_that_asks_the_log_shows_its_example_before_the_next_key_acts(context, server, since):
     page = open_session(context, server)
     page.keyboard.press("o")
     earlier = since(1).iloc[0]
@@ -126,10 +126,11 @@ def test_an_undo_that_asks_the_log_takes_back_what_was_done_before_its_key(conte
     page.keyboard.press("Backspace")
     held.came()
     page.keyboard.press("u")
-    later = since(2).iloc[1]
+    page.get_by_text("The undone example is not on screen yet").first.wait_for()
     held.let_go()
-    undo = since(3).iloc[2]
+    undo, later = (since(3).iloc[at] for at in (1, 2))
     assert undo["action"] == "undo" and tuple(undo["undoes"]) == (earlier["client"], earlier["seq"])
+    assert (later["example_id"], later["verdict"]) == (earlier["example_id"], "unsure")
     page.keyboard.press("Backspace")
     assert tuple(since(4)["undoes"].iloc[3]) == (later["client"], later["seq"])
 

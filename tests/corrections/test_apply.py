@@ -290,3 +290,63 @@ def test_an_audits_decisions_reach_its_own_manifest(sample_copy, capsys):
     found = pd.read_csv(manifest, dtype=str).set_index("id")["label"]
     assert found[one.example_id] == new
     assert json.loads((manifest.parent / f".train.csv{targets.JOURNAL}").read_text())
+
+
+JUNK = {
+    "a time in words": ("time", "yesterday", "time of row 1 is 'yesterday'; needed a time such as 2025-12-31T09:00:00"),
+    "no day of a calendar": ("time", "2026-13-45", "time of row 1 is '2026-13-45'; needed a time"),
+    "a year beyond all": ("time", "9999999-01-01", "time of row 1 is '9999999-01-01'; needed a time"),
+    "words for labels": ("labels", "cat or dog", "labels of row 1 is 'cat or dog'; needed a list of names"),
+    "a number for labels": ("labels", "5", "labels of row 1 is '5'; needed a list of names"),
+    "an object for issues": ("issues", '{"a": 1}', "issues of row 1 is .*; needed a list of names"),
+    "numbers in labels": ("labels", "[1, 2]", "labels of row 1 is .*; needed a list of names"),
+    "brackets without end": ("labels", "[" * 50_000, "labels of row 1 is .*; needed a list of names"),
+    "no id": ("example_id", "", "a row of the patch has no example_id"),
+    "another disposition": ("disposition", "burn", "the patch has disposition 'burn'; needed one of keep"),
+}
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_junk_in_a_patch_is_one_sentence_and_changes_nothing(folder, tmp_path, junk):
+    column, value, sentence = JUNK[junk]
+    made, before = patch(tmp_path / "p.csv", ROWS[0]), files(folder)
+    frame = pd.read_csv(made, dtype=str, keep_default_na=False)
+    frame.assign(**{column: value}).to_csv(made, index=False)
+    with pytest.raises(HardlookError, match=sentence) as caught:
+        apply_to(made, open_target(folder))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("time", pa.array(["x"])),
+        ("labels", pa.array([5])),
+        ("labels", pa.array([[1]])),
+        ("issues", pa.array([{"a": 1}])),
+        ("example_id", pa.array([5])),
+        ("new_label", pa.array([1.5])),
+        ("fingerprint", pa.array([[1]])),
+    ],
+)
+def test_a_parquet_patch_of_other_types_is_refused_by_the_columns_name(folder, tmp_path, column, values):
+    made = patch(tmp_path / "p.parquet", ROWS[0])
+    table = pq.read_table(made)
+    pq.write_table(table.set_column(table.schema.get_field_index(column), column, values), made)
+    with pytest.raises(HardlookError, match=f"{column}.* needed .*`hardlook export`"):
+        apply_to(made, open_target(folder))
+
+
+def test_a_parquet_patch_that_pandas_saved_again_is_still_a_patch(folder, tmp_path):
+    made = patch(tmp_path / "p.parquet", *ROWS)
+    pd.read_parquet(made).to_parquet(made)
+    assert set(apply_to(made, open_target(folder))["outcome"]) == {"relabelled", "excluded", "refused"}
+
+
+def test_a_journal_that_is_none_is_one_sentence(folder, tmp_path):
+    for junk in ("{", "5", '[{"moves": 5}]', '[{"moves": [["a"]]}]'):
+        (folder / targets.JOURNAL).write_text(junk)
+        with pytest.raises(HardlookError, match="is not a journal of applied patches; move it away"):
+            apply_to(patch(tmp_path / "p.csv", ROWS[0]), open_target(folder))
+    assert len(files(folder)) == 4

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -101,6 +103,27 @@ def test_whoever_waits_too_long_leaves_with_one_sentence_and_changes_nothing(tmp
             with pytest.raises(HardlookError, match=f"another hardlook command is changing {data}; wait"):
                 act()
     assert state(data) == before and open_target(data).applications == 0
+
+
+def test_a_lock_that_an_undo_removed_is_no_lock_for_who_waited(tmp_path):
+    data, inside, end = made(tmp_path, "csv"), threading.Event(), threading.Event()
+
+    def second():
+        with held(data):
+            inside.set()
+            end.wait(30)
+
+    waiting = threading.Thread(target=second)
+    with held(data):
+        waiting.start()
+        time.sleep(0.2)
+        assert not inside.is_set()
+        lock_path(data).unlink()
+    assert inside.wait(30)
+    with pytest.raises(HardlookError, match="another hardlook command"), held(data, wait=0.05):
+        pass
+    end.set()
+    waiting.join()
 
 
 def test_links_to_one_dataset_share_its_lock(tmp_path):

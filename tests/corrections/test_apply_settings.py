@@ -273,3 +273,37 @@ def test_a_column_of_numbers_needs_classes_and_says_so(tmp_path):
     made = patch(tmp_path / "p.csv", ("1.png", (tmp_path / "1.png").read_bytes(), "1.5", "dog", "relabel"))
     with pytest.raises(HardlookError, match=r"are numbers \(double\); give the class names in order with --classes"):
         apply_to(made, open_target(tmp_path / "m.parquet"))
+
+
+def test_a_pool_is_corrected_once_though_nobody_knows_its_labels_before(tmp_path):
+    pictures(tmp_path, "1.png", "2.png")
+    (tmp_path / "pool.csv").write_text("path,label\n1.png,\n2.png,\n")
+    audit = audit_of(tmp_path, 'path = "pool.csv"\nsplit = "pool"')
+    rows = read_examples(audit).set_index("example_id")
+    made = patch(tmp_path / "p.csv", ("1.png", (tmp_path / "1.png").read_bytes(), None, "dog", "relabel"))
+    assert rows.loc["1.png", "label"] is None or pd.isna(rows.loc["1.png", "label"])
+    for _ in range(2):
+        target = open_target(tmp_path / "pool.csv", audit=audit)
+        assert apply_to(made, target)["outcome"].tolist() == ["relabelled"]
+        assert (tmp_path / "pool.csv").read_text() == "path,label\n1.png,dog\n2.png,\n"
+        assert target.applications == 1
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_that_label_map_renames_receives_the_files_of_its_class(tmp_path, there):
+    pictures(tmp_path, "train/n01/1.png", "train/n01/2.png", *(["train/n02/3.png"] if there else []))
+    audit = audit_of(tmp_path, 'path = "train"\nsplit = "train"\nlabel_map = { n01 = "cat", n02 = "dog" }')
+    apply_to(relabel(audit, ("train/n01/1.png", "dog")), open_target(tmp_path / "train", audit=audit))
+    assert (tmp_path / "train/n02/1.png").is_file() and not (tmp_path / "train/dog").exists()
+    assert labels_read(audit)["train/n01/1.png"] == "dog"
+
+
+def test_a_manifest_finds_its_files_whichever_way_their_accents_are_composed(tmp_path):
+    pictures(tmp_path, unicodedata.normalize("NFD", "é.png"), "ü.png")
+    (tmp_path / "train.csv").write_text("path,label\né.png,cat\n" + unicodedata.normalize("NFD", "ü.png,dog\n"))
+    audit = audit_of(tmp_path, 'path = "train.csv"\nsplit = "train"')
+    rows = read_examples(audit)
+    assert rows["problem"].isna().all()
+    made = relabel(audit, *((own, "dog") for own in rows["example_id"]))
+    apply_to(made, open_target(tmp_path / "train.csv", audit=audit))
+    assert pd.read_csv(tmp_path / "train.csv")["label"].tolist() == ["dog", "dog"]

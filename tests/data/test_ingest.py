@@ -406,6 +406,30 @@ def test_sources_of_vectors_must_agree_on_their_columns(tmp_path):
         ingest(audit_of(tmp_path, 'path = "a.csv"\nsplit = "train"', 'path = "b.csv"\nsplit = "test"', media="vector"))
 
 
+@pytest.mark.parametrize(
+    ("link", "to"), [("cat/loop", ".."), ("aaa", "cat"), ("aaa", "."), ("cat/self", "../cat"), ("bird", "bird")]
+)
+def test_a_folder_that_is_linked_into_itself_is_read_once_under_its_own_name(folders, link, to):
+    (folders.root / "train" / link).symlink_to(to)
+    ingest(folders)
+    assert ids(folders)[:3] == ["train/cat/a.png", "train/cat/b.png", "train/dog/a.png"] and len(ids(folders)) == 5
+
+
+@pytest.mark.parametrize("path", ["self", "{root}/self", "one"])
+def test_data_that_is_a_link_to_itself_is_one_sentence(tmp_path, path):
+    for name, to in (("self", "self"), ("one", "two"), ("two", "one")):
+        (tmp_path / name).symlink_to(to)
+    for adapter in ("", 'adapter = "folder"\n', 'adapter = "manifest"\n'):
+        audit = audit_of(tmp_path, f'path = "{path.format(root=tmp_path)}"\n{adapter}split = "train"')
+        with pytest.raises(HardlookError, match=r"data.0..path = .*leads back to itself"):
+            ingest(audit)
+
+
+def test_a_picture_that_is_a_link_to_itself_is_that_examples_problem(folders):
+    (folders.root / "train/cat/c.png").symlink_to("c.png")
+    assert ingest(folders).problems == [{"example_id": "train/cat/c.png", "problem": "its link leads back to itself"}]
+
+
 # ------------------------------------------------------------------------------------------------------ kills
 
 KILLED = """

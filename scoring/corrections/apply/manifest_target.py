@@ -68,7 +68,8 @@ class ManifestTarget(Target):
         for row, label in labels.items():
             try:
                 for column, value in self._cells(row, label).items():
-                    cells.setdefault(column, {})[row] = value
+                    if self._table[column][row].as_py() != value:  # of a pool, nobody knows the label before
+                        cells.setdefault(column, {})[row] = value
             except HardlookError as error:
                 refused[row] = str(error)
         if not cells and not excluded:

@@ -35,6 +35,9 @@ def held(path: Path, wait: float = WAIT) -> Iterator[None]:
     lock = FileLock(lock_path(path), timeout=wait)
     try:
         lock.acquire()
+        while not lock_path(path).exists():  # removed by an undo, while this command waited for it
+            lock.release()
+            lock.acquire()
     except Timeout as error:
         raise HardlookError(
             f"another hardlook command is changing {path}; wait for it to end, then run this one again"

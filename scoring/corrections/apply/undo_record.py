@@ -13,7 +13,7 @@ import pandas as pd
 from scoring.corrections.apply.row_search import by_name, composed, find_rows
 from scoring.corrections.apply.target import Target
 from scoring.corrections.apply.target_lock import held, lock_path
-from scoring.corrections.label_patch import apply_patch, read_patch
+from scoring.corrections.label_patch import apply_patch, check_patch, read_patch
 from scoring.reviews.event_store import TEXT
 
 
@@ -24,6 +24,7 @@ def apply_to(patch_path: Path, target: Target) -> pd.DataFrame:
     Applying the same patch twice changes nothing more. ``target``: as ``open_target`` gave it, not yet read.
     """
     patch = read_patch(patch_path)
+    check_patch(patch)
     with held(target.path):
         return _applied(patch, target)
 
@@ -61,6 +62,6 @@ def undo(target: Target) -> list[str]:
     """Take the last application to this dataset back → what could not be, and why."""
     with held(target.path):
         problems = target.restore()
-        if not target.applications:
+        if not target.applications and target.path.is_file():  # a second writer would still be told by the digest
             lock_path(target.path).unlink(missing_ok=True)
         return problems

@@ -10,16 +10,18 @@ refused.
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from collections.abc import Iterable
 from dataclasses import MISSING, Field, fields
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.audit.user_code import close_names
-from scoring.data.adapters.base import Source
+from scoring.data.adapters.base import Source, nothing_at
 
 PLACE = ("root", "number", "media", "classes")
 MODES = ("L", "RGB", "RGBA", "LA", "1", "I;16", "I", "F", "CMYK", "YCbCr", "HSV", "LAB")
@@ -142,7 +144,7 @@ def _guess(audit: Audit, number: int, config: dict[str, Any]) -> str:
         return next(kind.name for kind in kinds if kind.reads_code)
     if not isinstance(path, str) or not path:
         raise HardlookError(f'{where} names no data; add path = "…", or factory = "file.py:callable"')
-    place = audit.path(path)
+    place = Path(os.path.realpath(audit.root / Path(path).expanduser()))
     if place.is_dir():
         marked = [kind.name for kind in kinds if any((place / marker).is_file() for marker in kind.markers)]
         return marked[0] if marked else next(kind.name for kind in kinds if kind.reads_any_folder)
@@ -150,7 +152,7 @@ def _guess(audit: Audit, number: int, config: dict[str, Any]) -> str:
         if place.suffix.lower() in kind.endings:
             return kind.name
     if not place.exists():
-        raise HardlookError(f"{where}.path = {path!r}: there is nothing at {place}")
+        raise HardlookError(f"{where}.path = {path!r}: {nothing_at(place)}")
     *others, last = sorted(ending for kind in kinds for ending in kind.endings)
     raise HardlookError(
         f"{where}.path = {path!r} is of no known kind; needed a folder, {', '.join(others)} or {last}, or an adapter"

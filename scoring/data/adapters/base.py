@@ -121,10 +121,11 @@ class Source:
         if not self.path:
             raise self.error(f" needs a path for adapter {self.adapter!r}")
         path = Path(os.path.normpath(self.root / Path(self.path).expanduser()))
-        if Path(self.path).is_absolute() and path.resolve().is_relative_to(self.root):
-            path = path.resolve()
+        real = Path(os.path.realpath(path))
+        if Path(self.path).is_absolute() and real.is_relative_to(self.root):
+            path = real
         if not path.exists():
-            raise self.error(f".path = {self.path!r}: there is nothing at {path}")
+            raise self.error(f".path = {self.path!r}: {nothing_at(path)}")
         return path
 
     def one_split(self, count: int) -> list[str]:
@@ -229,6 +230,12 @@ class Source:
     @cached_property
     def _lock(self) -> Any:
         return Lock() if self.serial else _Free()
+
+
+def nothing_at(path: Path) -> str:
+    """Returns why nothing can be read at a path."""
+    links = f"the link {path} leads back to itself or to nothing; let it lead to the data"
+    return links if os.path.islink(path) else f"there is nothing at {path}"
 
 
 class _Free:

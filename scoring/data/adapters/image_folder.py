@@ -68,7 +68,8 @@ class Folder(Source):
             seen.add(real)
             inside = os.path.relpath(folder, self.place)
             pretending = [name for name in folders if inside != "." and self._promises(name)]
-            folders[:] = sorted(filter(_visible, set(folders) - set(pretending)), key=natural)
+            inner = filter(_visible, set(folders) - set(pretending))  # a link to a class is no second name of it
+            folders[:] = sorted(inner, key=lambda name: (os.path.islink(os.path.join(folder, name)), natural(name)))
             for name in sorted(filter(_visible, files + pretending), key=natural):
                 relative = name if inside == "." else f"{Path(inside).as_posix()}/{name}"
                 if self._wanted(name):

@@ -30,6 +30,7 @@ from scoring.audit.user_code import close_names
 from scoring.data.adapters import hub
 from scoring.data.adapters.base import Listing, Source
 from scoring.data.adapters.columns import flags, is_bytes, is_number, settled, typed, value_type
+from scoring.data.adapters.file_names import on_this_system
 from scoring.data.adapters.text_tables import read_text_table
 
 USUAL = {
@@ -256,7 +257,7 @@ class Manifest(Source):
         listing.paths, listing.names = paths, []
         for row, cell in enumerate(self._values(self._image_column)):
             cell = "" if cell is None else str(cell)
-            cell = self._on_this_system(cell)
+            cell = on_this_system(self._beside, cell)
             listing.names.append(Path(cell).as_posix() if cell else f"row {row}")
             path = os.path.normpath(self._beside / Path(cell).expanduser()) if cell else ""
             paths.append(path or None)
@@ -270,20 +271,13 @@ class Manifest(Source):
                     f"found neither a file {cell} nor {cell.replace(chr(92), '/')}; correct the path"
                 )
 
-    def _on_this_system(self, cell: str) -> str:
-        """A path that Windows wrote ("a\\b.png") as one of this system, where that file is there."""
-        if "\\" not in cell or os.path.exists(self._beside / cell):
-            return cell
-        slashed = cell.replace("\\", "/")
-        return slashed if os.path.exists(self._beside / slashed) else cell
-
     @cached_property
     def _beside(self) -> Path:
         """The folder that relative paths start at."""
         return self.root / Path(self.folder).expanduser() if self.folder else self.place.parent
 
     def _read_beside(self, path: str | None) -> bytes | None:
-        return (self._beside / self._on_this_system(path)).read_bytes() if path else None
+        return (self._beside / on_this_system(self._beside, path)).read_bytes() if path else None
 
     def _add_metadata(self, listing: Listing) -> None:
         """Adds every other column of plain values, or those that ``metadata`` names, and notes columns of other
