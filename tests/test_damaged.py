@@ -8,13 +8,15 @@ from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 from dashboard.auth.serving import serve_this
+from dashboard.queries.database import sql
+from dashboard.queries.selection import source
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_json, read_metadata, read_vectors
 from scoring.reviews import Event, ReviewLog
 
 from .conftest import hardlook
-from .damage import OUTCOMES, artefacts, campaign
+from .damage import OUTCOMES, artefacts, campaign, damaged_copies
 from .dashboard.test_routes import app_of
 from .dashboard.test_views import APP
 from .small_audits import write_small_audit
@@ -145,6 +147,18 @@ def test_routes_answer_in_words_where_a_file_is_damaged(whole, tmp_path, name, p
     (folder / name).write_bytes(b"\x00\xffgarbage" * 20)
     reply = app_of(Audit.open(folder)).get(path, {"id": "train/a/0.png", "run": "main"})
     assert reply.status in (200, 404) or (reply.status == 503 and "cannot be read" in reply.text)
+
+
+def test_duckdb_which_opens_files_by_itself_gets_none_that_is_damaged(whole, tmp_path):
+    folder = shutil.copytree(whole, tmp_path / "audit")
+    path = folder / "examples.parquet"
+    content = path.read_bytes()
+    for copy in damaged_copies(content, 60):
+        path.write_bytes(copy)
+        with pytest.raises(HardlookError, match="examples.parquet"):
+            sql(f"SELECT * FROM {source(path)}")
+    path.write_bytes(content)
+    assert sql(f"SELECT * FROM {source(path)}").num_rows == 36
 
 
 @pytest.mark.parametrize("use, each", [(False, 16), (True, 1)], ids=["readers", "commands and pages"])

@@ -244,7 +244,7 @@ def test_what_the_system_refuses_is_one_sentence_with_a_way_out(small, capsys, m
     def full(*given):
         raise OSError(number, os.strerror(number), str(small / "examples.parquet"))
 
-    monkeypatch.setattr("scoring.audit.storage._flush", full)
+    monkeypatch.setattr("scoring.audit.atomic._flush", full)
     assert hardlook("score", small) == 1
     said = capsys.readouterr().err
     assert os.strerror(number) in said and "examples.parquet" in said and words in said and "Traceback" not in said

@@ -58,6 +58,10 @@ __all__ = [
 ]
 
 
+MOST_READ = 1 << 30
+"""Bytes of vectors that are read into memory as a whole."""
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON with its checksum, atomically."""
     with atomic_path(path) as temporary:
@@ -140,11 +144,11 @@ def read_vectors(path: Path, only: Iterable[str] | None = None) -> tuple[np.ndar
     """Read what ``write_vectors`` wrote → (n,) object array of ids, (n, d) float32.
 
     only: read the vectors of these ids alone, in the file's order; the others stay on the disk. Without it the file is
-    verified and mapped, so that a command's memory does not follow its size.
+    verified and read whole, or mapped where it is larger than ``MOST_READ``.
     """
     file = VectorFile(path)
     if only is None:
-        return np.asarray(file.ids.to_pylist(), dtype=object), file.mapped()
+        return np.asarray(file.ids.to_pylist(), dtype=object), file.whole()
     rows = np.flatnonzero(
         pc.is_in(file.ids, value_set=pa.array(list(only), pa.string())).to_numpy(zero_copy_only=False)
     )
@@ -179,8 +183,11 @@ class VectorFile:
         with readable(self.path):
             return self._rows.take("vector", rows)
 
-    def mapped(self) -> np.ndarray:
-        """All rows, (n, d) float32, verified and mapped into memory: for commands, not for a server."""
+    def whole(self) -> np.ndarray:
+        """All rows, (n, d) float32, verified. A file larger than ``MOST_READ`` is mapped, so that memory does not
+        follow its size; cutting it meanwhile would end the process."""
+        if 4 * len(self) * self.width <= MOST_READ:
+            return self.rows(0, len(self))
         with readable(self.path), pa.memory_map(str(self.path)) as source:
             self._rows.file.verify()
             column = ipc.open_file(source).read_all()["vector"].combine_chunks()

@@ -108,6 +108,17 @@ def test_each_byte_of_a_sealed_file_counts(tmp_path, read):
     assert read(path) is None or read(path)["example_id"].to_pylist() == ["a", "b"]
 
 
+def test_all_vectors_are_the_same_read_or_mapped(vectors, monkeypatch):
+    read = read_vectors(vectors)[1]
+    monkeypatch.setattr("scoring.audit.storage.MOST_READ", 0)
+    mapped = read_vectors(vectors)[1]
+    np.testing.assert_array_equal(read, mapped)
+    np.testing.assert_array_equal(read, VALUES)
+    flip(vectors, vectors.stat().st_size // 2)
+    with pytest.raises(HardlookError, match="checksum"):
+        read_vectors(vectors)
+
+
 def test_what_was_verified_is_verified_again_when_the_file_changes(table):
     old = time.time_ns() - 2 * SETTLED
     os.utime(table, ns=(old, old))
@@ -115,6 +126,16 @@ def test_what_was_verified_is_verified_again_when_the_file_changes(table):
     flip(table, 1000)
     with pytest.raises(HardlookError, match="checksum"):
         read_table(table)
+
+
+def test_a_file_that_changes_within_the_grain_of_the_clock_is_verified_again(table):
+    now = time.time_ns()
+    os.utime(table, ns=(now, now))
+    verify(table)
+    flip(table, 1000)
+    os.utime(table, ns=(now, now))
+    with pytest.raises(HardlookError, match="checksum"):
+        verify(table)
 
 
 def test_a_schema_is_read_though_a_page_of_values_is_damaged_and_the_values_are_not(table):
