@@ -27,6 +27,8 @@ from scoring.queue.order import suggestions as all_suggestions
 from scoring.queue.standings import Followed, Stand
 from scoring.reviews import sessions
 
+SESSION = "Session"
+"""The title of the session's panel in the evidence of a decision (``dashboard.grid.session``)."""
 GROUP = "group"
 """The metadata column whose members stay together by default."""
 
@@ -142,9 +144,18 @@ def resume(rows: Arrangement, whole: Arrangement, example_in_url: str | None, la
 
 
 def last_decided(audit: Audit, among: Arrangement) -> str | None:
-    """Returns the example of a queue that the visitor decided last, or None."""
+    """Returns the example of a queue that the visitor decided last in a session, or None. A decision on the sheet, on a
+    grid or about many look-alikes is no place in the queue: the suspects before it were not passed over."""
     places = among.ranking.places
-    own = decisions.standings(audit).decided_by(serving().identity.reviewer)
+    standings, reviewer = decisions.standings(audit), serving().identity.reviewer
+    own = standings.decided_by(reviewer)
     shown = among.ranking.members(among.ids)
-    own = {one: at for one, at in own.items() if one in places and shown[places[one]]}
-    return max(own, key=own.__getitem__, default=None)
+    for one in sorted(own, key=own.__getitem__, reverse=True):
+        if one in places and shown[places[one]] and _in_session(standings.of(one), reviewer):
+            return one
+    return None
+
+
+def _in_session(stand: Stand, reviewer: str | None) -> bool:
+    act = next((act for act in stand.decisions if act.reviewer == reviewer), None)
+    return act is not None and act.batch is None and act.evidence.get("panel", SESSION) == SESSION

@@ -29,8 +29,8 @@ from scoring.reviews.verdicts import VERDICTS, verdicts_with_field
 Value = TypeVar("Value")
 TEXTS = ("example_id", "reviewer", "action", "client", "batch", "verdict", "new_label", "label", "assignee")
 OTHERS = ("position", "undoes_position", "labels", "issues", "evidence")
-SHOWN = ("run", "model")
-"""Of the evidence of a decision, what tells which model was on screen."""
+SHOWN = ("run", "model", "panel")
+"""Of the evidence of a decision, what tells which model was on screen, and where it was made."""
 NAMES_A_LABEL = frozenset(name for name, kind in VERDICTS.items() if kind.true in ("label", "new_label"))
 TAKES_NEW_LABEL, TAKES_LABELS = (frozenset(verdicts_with_field(name)) for name in ("new_label", "labels"))
 

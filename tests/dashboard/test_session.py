@@ -185,6 +185,12 @@ def test_a_queue_holds_what_is_open_and_goes_on_after_the_last_decision(audit):
         decide(audit, one, seq=seq, reviewer=serving().identity.reviewer)
     assert queue.last_decided(audit, everything) == ids[6]
     assert queue.last_decided(audit, everything.without([ids[6]])) == ids[9]
+    me = serving().identity.reviewer
+    decide(audit, ids[10], seq=5, reviewer=me, evidence={"panel": "Session"})
+    decide(audit, ids[30], seq=6, reviewer=me, evidence={"panel": "Queue"})
+    decide(audit, ids[31], seq=7, reviewer=me, evidence={"panel": None})
+    decide(audit, ids[32], seq=8, reviewer=me, batch="me:8")
+    assert queue.last_decided(audit, everything) == ids[10], "decisions elsewhere pass over no suspects"
 
 
 def test_a_decided_example_returns_where_another_run_contradicts_it(tmp_path):
