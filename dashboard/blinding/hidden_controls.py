@@ -35,7 +35,7 @@ def mix_controls(audit: Audit, run: Run, ids: Sequence[str], split: str | None) 
 def _mixed(
     root: Path, run: str, split: str | None, ids: tuple[str, ...], _stamps: tuple[Any, ...]
 ) -> tuple[list[int], frozenset[str]]:
-    audit = Audit.open(root)
+    audit = database.audit_at(root)
     ranked = pd.Series(range(len(ids), 0, -1), index=pd.Index(ids, dtype=object), dtype=float)
     mixed = audit_queue(audit, audit.run(run), ranked, split)["example_id"].tolist()
     place = {example: at for at, example in enumerate(ids)}
