@@ -84,12 +84,12 @@ class Job:
 
     @property
     def is_live(self) -> bool:
-        """Whether it may still write."""
+        """Returns whether it may still write."""
         return self.state in LIVE
 
     @property
     def seconds(self) -> float:
-        """How long it has been running, or ran."""
+        """Returns how long it has been running, or ran."""
         end = datetime.fromisoformat(self.ended) if self.ended else datetime.now(UTC)
         return (end - datetime.fromisoformat(self.started)).total_seconds()
 

@@ -44,7 +44,7 @@ def options(serves: Serving, port: int) -> dict[str, Any]:
         "client.showErrorLinks": False,
         "client.toolbarMode": "minimal",
         "client.disableDataExport": True,  # a note may act as a formula in a spreadsheet; /reviews prevents that
-        "client.showErrorDetails": "full" if access.way == "alone" else "type",
+        "client.showErrorDetails": "full" if access.method == "alone" else "type",
         "client.showSidebarNavigation": True,
         "global.developmentMode": False,
         "global.disableWidgetStateDuplicationWarning": True,
@@ -189,9 +189,9 @@ def _who(serves: Serving) -> str:
         "proxy": f"users are named by the proxy {', '.join(access.proxies)} in the header {access.user_header}",
         "oidc": f"users sign in through {(serves.login or {}).get('server_metadata_url', 'OpenID Connect')}",
     }
-    if access.way in known:
+    if access.method in known:
         leads = "" if access.roles.get("lead") else "; no user is a lead yet: add [roles] to audit.toml"
-        return known[access.way] + leads
+        return known[access.method] + leads
     identity = access.identify(None)
     return identity.read_only or f"decisions are recorded as {identity.reviewer!r}"
 

@@ -105,7 +105,7 @@ class Access:
             )
 
     @property
-    def way(self) -> str:
+    def method(self) -> str:
         """alone, proxy, oidc or open."""
         if self.oidc or self.proxies:
             return "oidc" if self.oidc else "proxy"
@@ -113,10 +113,10 @@ class Access:
 
     def identify(self, name: str | None) -> Identity:
         """Returns the identity of the person with that name; None for an unknown visitor."""
-        if self.way == "alone":
+        if self.method == "alone":
             name = own_name()
             return self._with_role(name, role_of(name, self.roles, "lead"))
-        if self.way == "open":
+        if self.method == "open":
             reason = (
                 f"Read-only: this server is bound to {self.host} and cannot identify reviewers. To decide, start it "
                 "with --trust-proxy or with [auth] in secrets.toml, or bind it to localhost."
@@ -132,14 +132,14 @@ class Access:
             reason = f"{name} has no role in this audit. Ask its owner to add the name under [roles] in audit.toml."
         elif not role_includes(role, "auditor"):
             reason = f"Read-only: {name} is a {role} of this audit; only auditors and leads can decide."
-        return Identity(self.host, name, reason, role, self.way == "alone")
+        return Identity(self.host, name, reason, role, self.method == "alone")
 
     def name_of(self, headers: list[tuple[str, str]], peer: str | None) -> str | None:
         """Returns the name of the sender of a request with these headers from this address, or None."""
-        if self.way == "proxy" and self.trusts(peer):
+        if self.method == "proxy" and self.trusts(peer):
             named = [value for name, value in headers if name == self.user_header.lower()]
             return _clean(_as_utf8(named[0])) if len(named) == 1 else None
-        if self.way == "oidc":
+        if self.method == "oidc":
             from dashboard.auth.oidc import signed_in_as
 
             return _clean(signed_in_as(dict(headers).get("cookie"), self.claim))
@@ -326,7 +326,7 @@ class Gate:
     @staticmethod
     def _needs_more(access: Access, identity: Identity, path: str) -> bool:
         """Returns whether this visitor may not read this address."""
-        unnamed = access.way == "proxy" and identity.reviewer is None
+        unnamed = access.method == "proxy" and identity.reviewer is None
         return (identity.role is None and path.startswith(GUARDED)) or (unnamed and path.startswith(NAMED))
 
     @staticmethod

@@ -53,7 +53,7 @@ class Serving:
 
     @property
     def access(self) -> Access:
-        """How visitors are identified, with the roles that audit.toml has now."""
+        """Returns how visitors are identified, with the roles that audit.toml has now."""
         return self.settings.access
 
     @property

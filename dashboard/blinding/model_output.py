@@ -38,9 +38,13 @@ from scoring.queue.second_reader_policy import drawn
 
 MODEL_FIELDS = ("prediction", "suggestion", "suggestion_source")
 SUBSET_REFUSED = (
-    "Test is read blind. Numbers are shown for all of test or for a whole class, not for a part chosen by metadata."
+    "The test split is reviewed blind. Numbers are shown for all of it or for a whole class, not for a part chosen by "
+    "metadata."
 )
-TOO_FEW = "Test is read blind. Too few of its examples are selected here: a number could reveal single predictions."
+TOO_FEW = (
+    "The test split is reviewed blind. Too few of its examples are selected here: a number could reveal single "
+    "predictions."
+)
 FEWEST_TEST_EXAMPLES = 10
 """A blind test shows no accuracy over fewer test examples than this."""
 

@@ -37,7 +37,7 @@ def show_pairs(audit: Audit, run: Run | None, meta: tuple[Any, ...]) -> None:
     st.subheader("Label → suggested label", anchor=False)
     split = inputs.pick_split(audit, "train", labelled=True)
     if second_reader.is_blind_split(audit, split):
-        return inputs.empty("Test is read blind, so its suggested labels are hidden.")
+        return inputs.empty("The test split is reviewed blind, so its suggested labels are hidden.")
     found = pairs(audit, run, split or "train", meta)
     if run is None or found.empty:
         typed = command_line("score", audit, *(["--run", run.name] if run else []))

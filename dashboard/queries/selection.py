@@ -111,7 +111,7 @@ class Selection:
 
     @property
     def needs_predictions(self) -> bool:
-        """Whether the conditions read the predictions."""
+        """Returns whether the conditions read the predictions."""
         return self.decile is not None or (self.class_name is not None and self.index == "prediction")
 
     def sql(self) -> tuple[str, list[Any]]:

@@ -49,7 +49,7 @@ class QueueRequest:
 
     @property
     def ascending(self) -> bool:
-        """Whether the lowest come first."""
+        """Returns whether the lowest come first."""
         return (self.end == "low") != self.from_other_end
 
 

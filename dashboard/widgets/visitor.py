@@ -20,7 +20,7 @@ def require_role() -> None:
         return
     st.title("hardlook", anchor=False)
     st.info(quoted(who.read_only or "", longest=500), icon=":material/lock:")
-    if serving().access.way == "oidc":
+    if serving().access.method == "oidc":
         _sign_in_or_out(who.reviewer)
     st.stop()
 
@@ -35,7 +35,7 @@ def show_visitor() -> None:
     st.caption(f"Reviewing as {quoted(who.reviewer)}{role}")
     if who.alone:
         _ask_name(who.reviewer)
-    elif serving().access.way == "oidc":
+    elif serving().access.method == "oidc":
         _sign_in_or_out(who.reviewer)
 
 

@@ -82,7 +82,7 @@ class ArrowRows:
 
     @property
     def metadata(self) -> dict[bytes, bytes]:
-        """What the file's schema says besides its columns."""
+        """Returns what the file's schema says besides its columns."""
         return self.schema.metadata or {}
 
     def vectors(self, name: str, start: int, stop: int) -> np.ndarray:

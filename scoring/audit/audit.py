@@ -83,7 +83,7 @@ class Audit:
 
     @property
     def issues(self) -> list[str]:
-        """What can be wrong with an example besides its label."""
+        """Returns what can be wrong with an example besides its label."""
         return list(self.config.get("issues", DEFAULT_ISSUES))
 
     @property
@@ -132,7 +132,7 @@ class Audit:
 
     @property
     def config_path(self) -> Path:
-        """What is audited: ``audit.toml``."""
+        """Returns what is audited: ``audit.toml``."""
         return self.root / CONFIG
 
     @property
@@ -147,12 +147,12 @@ class Audit:
 
     @property
     def ingest_path(self) -> Path:
-        """What the last reading of the data found."""
+        """Returns what the last reading of the data found."""
         return self.root / "examples.json"
 
     @property
     def ingest_folder(self) -> Path:
-        """What reading the data remembers for the next time, and its lock."""
+        """Returns what reading the data remembers for the next time, and its lock."""
         return self.root / "parts" / "examples"
 
     @property
@@ -197,7 +197,7 @@ class Audit:
 
     @property
     def exports_folder(self) -> Path:
-        """Where patches go by default."""
+        """Returns where patches go by default."""
         return self.root / "exports"
 
     @property

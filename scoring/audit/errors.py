@@ -12,7 +12,7 @@ class HardlookError(ValueError):
 
 
 def first_line(error: BaseException, longest: int = 300) -> str:
-    """What an exception says, as part of a sentence: its first line without the full stop, cut to ``longest``
+    """Returns what an exception says, as part of a sentence: its first line without the full stop, cut to ``longest``
     characters. An exception may say nothing: ``assert`` and ``raise RuntimeError`` do.
 
     >>> first_line(ValueError("\\n one row is short.\\n  at line 3")), first_line(AssertionError())

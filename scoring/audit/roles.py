@@ -54,7 +54,7 @@ def role_of(name: str | None, roles: Mapping[str, tuple[str, ...]], otherwise: s
 
 
 def role_includes(role: str | None, needed: str) -> bool:
-    """Whether a role includes another.
+    """Returns whether a role includes another.
 
     >>> role_includes("lead", "auditor"), role_includes("viewer", "auditor"), role_includes(None, "viewer")
     (True, False, False)

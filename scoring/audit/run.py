@@ -23,7 +23,7 @@ from scoring.audit.storage import BlobStore, read_json, remove_abandoned, write_
 
 
 def can_name_run(name: str) -> bool:
-    """Whether a run, and with it a folder, can have this name."""
+    """Returns whether a run, and with it a folder, can have this name."""
     return 0 < len(name.encode()) <= 200 and not name.startswith(".") and not any(c in name for c in "/\\\0")
 
 
@@ -141,7 +141,7 @@ class Run:
 
     @property
     def rankings_path(self) -> Path:
-        """What ranks suspects, and every ranking that was fitted to decisions."""
+        """Returns what ranks suspects, and every ranking that was fitted to decisions."""
         return self.folder / "rankings.json"
 
     @property
@@ -215,7 +215,7 @@ class Run:
         return self.dynamics_folder(training) / "mean_probabilities.arrow"
 
     def record(self) -> dict[str, Any]:
-        """What ``run.json`` holds, empty before the first pass."""
+        """Returns what ``run.json`` holds, empty before the first pass."""
         return read_json(self.record_path, {})
 
     def add_to_record(self, **facts: Any) -> None:

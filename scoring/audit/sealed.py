@@ -129,7 +129,7 @@ class SealedFile:
 
     @property
     def is_sealed(self) -> bool:
-        """Whether the file carries checksums."""
+        """Returns whether the file carries checksums."""
         return self._seal is not None
 
     def read_at(self, start: int, length: int) -> bytes:

@@ -40,7 +40,7 @@ def verify_tensors(path: Path | str) -> None:
 
 
 def _place(path: Path) -> tuple[int, bytes]:
-    """Where the checksum stands in a file, and what it says; empty where there is none."""
+    """Returns where the checksum stands in a file, and what it says; empty where there is none."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         match = FOUND.search(file.read(min(length, LONGEST_HEADER)))

@@ -156,7 +156,7 @@ def _withdraw(folder: Path) -> None:
 
 
 def _lies_in(module: ModuleType | None, folder: Path) -> bool:
-    """Whether a module was imported, by whomever, from this very folder: then it shadows nothing."""
+    """Returns whether a module was imported, by whomever, from this very folder: then it shadows nothing."""
     origin = getattr(module, "__file__", None)
     return origin is not None and Path(origin).resolve().is_relative_to(folder)
 

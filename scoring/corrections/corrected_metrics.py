@@ -33,8 +33,8 @@ COLUMNS = ("n", "original", "n_corrected", "corrected", "relabelled", "excluded"
 def judged(
     examples: pd.DataFrame, predictions: pd.DataFrame, log: ReviewLog, policy: Mapping[str, Any] | None = None
 ) -> pd.DataFrame:
-    """What both labels make of each prediction: the columns of ``examples``, prediction, new (the corrected label),
-    kept (not excluded), right (prediction = label), now_right (prediction = new, of kept ones), relabelled.
+    """Returns what both labels make of each prediction: the columns of ``examples``, prediction, new (the corrected
+    label), kept (not excluded), right (prediction = label), now_right (prediction = new, of kept ones), relabelled.
 
     examples: example_id, split, label, fingerprint; predictions: example_id, prediction. Examples without a label or a
     prediction are left out.
@@ -109,5 +109,5 @@ def by_slice(found: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
 
 
 def changed(table: pd.DataFrame) -> pd.Series:
-    """How many labels of each row the review changed: relabelled and excluded."""
+    """Returns how many labels of each row the review changed: relabelled and excluded."""
     return table["relabelled"] + table["excluded"]

@@ -206,13 +206,13 @@ def cleanlab_issues(audit: Audit, run: Run | None, rows: pd.DataFrame, path: Pat
 
     is_label_issue: reviewers relabelled or excluded it. label_quality: 0 for the most suspicious rank, 1 for the least;
     a rank, no probability. given_label, predicted_label: class indices, the latter of the corrected label, else of the
-    suggestion where the label was not confirmed. Of a test that is read blind, neither is of the model. Further
-    columns: example_id and both class names.
+    suggestion where the label was not confirmed. Of a test split that is reviewed blind, neither is the model's.
+    Further columns: example_id and both class names.
     """
     position = {name: number for number, name in enumerate(audit.classes)}
     split = rows["split"].iloc[0]
     if split == "test" and audit.policy.get("test") == "blind":
-        run = None  # neither a rank nor a suggestion of a test that is read blind
+        run = None  # neither a rank nor a suggestion of a test split that is reviewed blind
     order = default_order(audit, run, split) if run is not None else None
     ranked = pd.Series(np.nan, rows["example_id"])
     if run is not None and order is not None:

@@ -61,5 +61,5 @@ def _numbered(name: str, number: int) -> str:
 
 
 def _folded(name: str) -> str:
-    """What a file system that ignores case and composition compares."""
+    """Returns what a file system that ignores case and composition compares."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())

@@ -102,7 +102,7 @@ def following(decided: pd.DataFrame, examples: pd.DataFrame, policy: Mapping[str
 
 
 def _excluded(decided: pd.DataFrame, policy: Mapping[str, str]) -> pd.Series:
-    """Whether each decision excludes its example: agreed or adjudicated, by verdict or issue."""
+    """Returns whether each decision excludes its example: agreed or adjudicated, by verdict or issue."""
     chosen = [
         status != "disputed" and disposition(verdict, issues, policy)[0] == "exclude"
         for status, verdict, issues in zip(decided["status"], decided["verdict"], decided["issues"], strict=True)
@@ -195,7 +195,7 @@ def apply_patch(patch: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame
 
 
 def _outcome(row: dict[str, Any], example: dict[str, Any] | None) -> tuple[str, str | None]:
-    """What becomes of one example, and why."""
+    """Returns what becomes of one example, and why."""
     if example is None:
         return "refused", "not in this dataset"
     refusal = _refusal(row, example)

@@ -133,7 +133,7 @@ def write_deviations(
 
 
 def _same(held: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
-    """Whether the file was made of the same examples; the data may name no columns, which then are numbers."""
+    """Returns whether the file was made of the same examples; the data may name no columns, which then are numbers."""
     named = not facts["columns"] or held.get("columns") == facts["columns"]
     return named and held.get("of") == facts["of"] and held.get("units") == facts["units"]
 

@@ -121,7 +121,7 @@ def _stamp(path: str) -> tuple[int, int | None]:
 
 
 def is_unchanged(path: str, known: Remembered | None) -> bool:
-    """Whether a file is surely the one of an earlier reading, by its size and time; it is not opened."""
+    """Returns whether a file is surely the one of an earlier reading, by its size and time; it is not opened."""
     if known is None:
         return False
     try:
@@ -141,7 +141,7 @@ def content_now(source: Source, row: int, path: str) -> str | None:
 
 
 def reason(error: BaseException) -> str:
-    """Why an example cannot be read, in words.
+    """Returns why an example cannot be read, in words.
 
     >>> reason(FileNotFoundError(2, "No such file or directory", "a/b.png"))
     'there is no such file'
@@ -210,7 +210,7 @@ def _refuse_non_finite(original: Any) -> None:
 
 
 def recipe(source: Source) -> str:
-    """What the images of a source depend on besides its content: how it is read, and the loader's code."""
+    """Returns what the images of a source depend on besides its content: how it is read, and the loader's code."""
     facts = {name: getattr(source, name, None) for name in ("loader", "mode", "layout", "shape", "media")}
     if source.media == "text":
         facts["head"] = HEAD
@@ -257,7 +257,7 @@ class Memory:
         return self._by_content.get(method, frozenset())
 
     def pictured(self, example_id: str) -> bool:
-        """Whether an example has its thumbnail on the disk or in the part that is being filled."""
+        """Returns whether an example has its thumbnail on the disk or in the part that is being filled."""
         return example_id in self._known
 
     def add(self, example_id: str, reading: Reading, method: str) -> None:

@@ -112,7 +112,7 @@ class Originals:
         return content if isinstance(content, bytes) and not is_npy(content) else None
 
     def turns(self, source: int) -> bool:
-        """Whether a source's images reach the transform with their EXIF orientation applied."""
+        """Returns whether a source's images reach the transform with their EXIF orientation applied."""
         return self._sources[source].turns
 
     def label(self, source: int, row: int) -> str | None:
@@ -168,7 +168,7 @@ def _stored(audit: Audit, example: Mapping[str, Any] | pd.Series, kept: BlobStor
 
 
 def _needs_reading(audit: Audit, source: int, file: Path) -> bool:
-    """Whether a file is shown by what ingest kept of it, because the file itself is no picture."""
+    """Returns whether a file is shown by what ingest kept of it, because the file itself is no picture."""
     sources = audit.sources
     loader = source < len(sources) and "loader" in sources[source]
     return loader or audit.media == "vector" or file.suffix.lower() == ".npy"

@@ -123,12 +123,12 @@ def load(image: Image.Image) -> None:
 
 
 def is_png(data: bytes) -> bool:
-    """Whether these are the bytes of a PNG."""
+    """Returns whether these are the bytes of a PNG."""
     return data[:4] == b"\x89PNG"
 
 
 def is_npy(data: bytes) -> bool:
-    """Whether these are the bytes of a ``.npy`` file."""
+    """Returns whether these are the bytes of a ``.npy`` file."""
     return data[:6] == b"\x93NUMPY"
 
 
@@ -291,7 +291,7 @@ def _encode(image: Image.Image, **options: Any) -> bytes:
 
 
 def lossless(original: Any) -> bytes:
-    """What ``media.arrow`` keeps of an image that is no file: PNG, 16-bit greyscale included.
+    """Returns what ``media.arrow`` keeps of an image that is no file: PNG, 16-bit greyscale included.
 
     Floats and 16-bit colour have no PNG; of them the windowed picture is kept (the values stay in the
     source).
@@ -304,7 +304,7 @@ def lossless(original: Any) -> bytes:
 
 
 def is_deep(original: Any) -> bool:
-    """Whether an image is 16-bit greyscale, of which a picture shows less than there is and PNG can keep
+    """Returns whether an image is 16-bit greyscale, of which a picture shows less than there is and PNG can keep
     all."""
     if isinstance(original, Image.Image):
         return original.mode.startswith("I;16")
@@ -313,13 +313,14 @@ def is_deep(original: Any) -> bool:
 
 
 def is_deep_colour(data: bytes) -> bool:
-    """Whether an encoded picture holds 16 bits per colour, of which Pillow decodes the upper eight."""
+    """Returns whether an encoded picture holds 16 bits per colour, of which Pillow decodes the upper eight."""
     image = open_picture(data)
     return image.mode in ("RGB", "RGBA") and any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def is_huge(data: bytes) -> bool:
-    """Whether an encoded picture unpacks to more pixels than Pillow takes for harmless (``Image.MAX_IMAGE_PIXELS``)."""
+    """Returns whether an encoded picture unpacks to more pixels than Pillow takes for harmless
+    (``Image.MAX_IMAGE_PIXELS``)."""
     width, height = open_picture(data).size
     return Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS
 

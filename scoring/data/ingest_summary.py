@@ -48,7 +48,7 @@ class Ingest:
 
 
 def summary(sources: Sequence[Source], table: pa.Table, before: pa.Table | None, rows: Rows, seconds: float) -> Ingest:
-    """What an ingest found, against the table before."""
+    """Returns what an ingest found, against the table before."""
     examples = table.select(list(FIXED)).to_pandas()
     bad = examples[examples["problem"].notna()]
     return Ingest(
@@ -70,7 +70,7 @@ def summary(sources: Sequence[Source], table: pa.Table, before: pa.Table | None,
 
 
 def _exif_sentences(sources: Sequence[Source]) -> list[str]:
-    """How EXIF orientations are treated, one sentence for the sources that are alike."""
+    """Returns how EXIF orientations are treated, one sentence for the sources that are alike."""
     by_sentence: dict[str, list[str]] = {}
     for source in sources:
         if sentence := source.describe_exif():
@@ -93,7 +93,7 @@ def _split_summary(examples: pd.DataFrame) -> dict[str, Any]:
 
 
 def _changes(examples: pd.DataFrame, before: pa.Table | None) -> dict[str, int]:
-    """How many examples are new, hold other content, have another label, or are gone since the table
+    """Returns how many examples are new, hold other content, have another label, or are gone since the table
     before."""
     if before is None:
         return {"added": len(examples), "changed": 0, "relabelled": 0, "removed": 0}

@@ -106,7 +106,7 @@ class Labels:
         raise HardlookError(f"{raw!r} is {self._not_a_class()}")
 
     def _own_name(self, raw: int) -> str:
-        """What a number means in a list of classes that the data brings."""
+        """Returns what a number means in a list of classes that the data brings."""
         own = self.own or []
         if not 0 <= raw < len(own):
             raise HardlookError(
@@ -258,7 +258,7 @@ def _single(raw: Any) -> Any:
 
 
 def is_none(raw: Any) -> bool:
-    """Whether a plain label says "no label".
+    """Returns whether a plain label says "no label".
 
     >>> [is_none(raw) for raw in (None, "", " ", float("nan"), -1, 0, "none")]
     [True, True, True, True, True, False, False]

@@ -37,7 +37,7 @@ class ListedSource:
         return len(self.listing)
 
     def is_file(self, row: int) -> bool:
-        """Whether a row is named by a file."""
+        """Returns whether a row is named by a file."""
         return self.listing.ids is None and self.listing.path(row) is not None
 
 
@@ -100,7 +100,7 @@ def _raw_label(source: Source, row: int) -> Any:
 
 
 def labels_of(source: Source) -> Labels:
-    """How one source's raw labels become class names."""
+    """Returns how one source's raw labels become class names."""
     return Labels(source.classes, source.label_map, source.names_of_classes())
 
 

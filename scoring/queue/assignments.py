@@ -84,7 +84,7 @@ class Share:
 def for_reviewer(
     queue: pd.DataFrame, log: ReviewLog, reviewer: str, now: datetime, *, policy: ReviewPolicy | None = None
 ) -> pd.DataFrame:
-    """What is left of a queue for one reviewer, in the order to read it.
+    """Returns what is left of a queue for one reviewer, in the order to read it.
 
     queue: data frame with example_id, in order, and split where the policy reads test blind; other columns are carried
     along. now: an aware datetime, for locks. Adds reading ("first" or "second"), assigned (bool) and blind (bool: what
@@ -108,7 +108,7 @@ def for_reviewer(
 
 
 def _left(assignees: Sequence[str], reader: str | None) -> list[str]:
-    """Who was given an example and has not read it."""
+    """Returns who was given an example and has not read it."""
     return [name for name in assignees if name != reader]
 
 

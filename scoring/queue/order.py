@@ -50,7 +50,7 @@ class Order:
 
 
 def _covers(path: Path, column: str, ids: set[str] | None) -> bool:
-    """Whether a score file exists and has numbers (for some of these examples)."""
+    """Returns whether a score file exists and has numbers (for some of these examples)."""
     if not path.is_file() or column not in read_schema(path).names:
         return False
     table = read_table(path, ["example_id", column])
@@ -156,7 +156,8 @@ def suggestions(audit: Audit, run: Run, labels: pd.Series | None = None) -> pd.D
 
 
 def truth_report(audit: Audit, run: Run, order: Order, split: str) -> tuple[pd.DataFrame, int, int] | None:
-    """Where labels are verified: what the first 5 % and 10 % of a ranking find → (table, wrong, labelled), or None."""
+    """Returns where labels are verified: what the first 5 % and 10 % of a ranking find → (table, wrong, labelled), or
+    None."""
     from scoring.data.examples import truth
     from scoring.evaluation import found_within
 

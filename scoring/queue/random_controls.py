@@ -66,7 +66,7 @@ STRETCH = 40
 def controls_needed(
     error_rate: float, confidence: float = CONFIDENCE, *, errors: int = 0, population: int | None = None
 ) -> int:
-    """How many controls show that fewer than ``error_rate`` of the labels are wrong, if ``errors`` of them are.
+    """Returns how many controls show that fewer than ``error_rate`` of the labels are wrong, if ``errors`` of them are.
 
     The smallest n with P(at most ``errors`` in n | rate = error_rate) ≤ 1 − confidence, looked at once: binomial, or
     hypergeometric where ``population`` examples are all there are.
@@ -99,7 +99,8 @@ def _first(enough: Callable[[int], bool], low: int, most: int | None = None) -> 
 
 
 def chance_of_seeing(error_rate: float, controls: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """What so many controls can say → (probability that they hold no error at that rate, bound if they hold none).
+    """Returns what so many controls can say → (probability that they hold no error at that rate, bound if they hold
+    none).
 
     >>> [round(x, 3) for x in chance_of_seeing(0.016, 30)]
     [0.616, 0.095]

@@ -68,15 +68,15 @@ class ReviewPolicy:
 
     @property
     def is_blind(self) -> bool:
-        """Whether test examples are read without the model."""
+        """Returns whether test examples are read without the model."""
         return self.test == "blind"
 
     def is_drawn(self, example_id: str) -> bool:
-        """Whether an example falls into the share that is read twice."""
+        """Returns whether an example falls into the share that is read twice."""
         return drawn(self.seed, "second opinion", example_id) < self.second_opinions
 
     def wants_second(self, example_id: str, verdict: str | None, issues: Iterable[str], split: str | None) -> bool:
-        """Whether one answer is not enough for an example."""
+        """Returns whether one answer is not enough for an example."""
         if verdict in verdicts_by_label_status("open") or (self.is_blind and split == "test"):
             return True
         return self.is_drawn(example_id) or disposition(verdict, issues, self.dispositions)[0] == "second reader"

@@ -246,7 +246,8 @@ def judged(acts: list[Act]) -> Stand:
 
 
 def _answer(act: Act, decisions: tuple[Act, ...]) -> tuple[str, str]:
-    """What a decision says is true, equal for equal answers. A label that was not sent is known from another's."""
+    """Returns what a decision says is true, equal for equal answers. A label that was not sent is known from
+    another's."""
     verdict = act.verdict or ""
     if verdict in NAMES_A_LABEL:
         label = next((one.label for one in (act, *decisions) if one.label is not None), None)

@@ -34,8 +34,8 @@ def agenda(
     """Disputes, then flagged examples, then the worst slices: [{kind, example_id, examples, title, why}].
 
     among: only these examples (a filter by metadata), slices included by their most central member; None: all. blind:
-    splits that are read blind, whose slices would tell what the model says. hidden: examples of which nobody is told
-    that yet (``scoring.queue.blinding``); a slice shows its others.
+    splits that are reviewed blind, whose slices would reveal the model's output. hidden: examples whose model output is
+    hidden from everyone (``scoring.queue.blinding``); a slice shows its others.
     """
     allowed = None if among is None else set(among)
     items = [*_disputes(log), *_flagged(log), *_slices(run, slices, blind, frozenset(hidden))]

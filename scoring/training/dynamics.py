@@ -174,7 +174,7 @@ class EpochTables:
 
     @property
     def mean_path(self) -> Path:
-        """Where the mean class probabilities lie."""
+        """Returns where the mean class probabilities lie."""
         return self.run.mean_probabilities_path(self.training)
 
     def path(self, epoch: int) -> Path:
@@ -221,7 +221,7 @@ class EpochTables:
         self.epochs, self.mean = epochs, mean
 
     def averaged(self, classes: int) -> bool:
-        """Whether the mean class probabilities of so many classes are kept."""
+        """Returns whether the mean class probabilities of so many classes are kept."""
         return len(self.ids) * classes * 4 <= MEAN_MOST_BYTES and (not self.epochs or self.mean is not None)
 
     def next_mean(self, classes: int) -> np.ndarray | None:

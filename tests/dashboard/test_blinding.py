@@ -91,7 +91,7 @@ def blind_test(scored, tmp_path):
 
 @pytest.fixture
 def with_goal(scored, tmp_path):
-    """An audit with a goal: 30 controls, and as many suspects, are read blind."""
+    """An audit with a goal: 30 controls, and as many suspects, are reviewed blind."""
     return copied(
         scored, tmp_path / "goal", "[goal]\nerror_rate = 0.05\ncontrols = 30\n[policy]\nsecond_opinions = 0.0\n" + ROLES
     )
@@ -274,7 +274,7 @@ ADDRESSES = [
 def test_no_page_lists_blind_test_examples_in_an_order_or_a_set_that_the_model_made(blind_test, name, parameters):
     app = page(blind_test, name, **parameters)
     assert "test/" not in drawn_ids(app), "the place of a test example tells what the model says of it"
-    reasons = ("Test is read blind", "in the blind test split")
+    reasons = ("The test split is reviewed blind", "in the blind test split")
     assert any(reason in said(app) for reason in reasons) or name == "slices" or not parameters.get("split")
 
 

@@ -28,7 +28,7 @@ SECTIONS = (
     "Slices and their opponents",
     "Decisions, before and after",
     "Reviewers and agreement",
-    "Effect of the corrections",
+    "Predicted effect of the corrections",
     "How everything was computed",
 )
 
@@ -182,7 +182,8 @@ def test_the_effect_of_a_refit_is_told_group_by_group(sample_copy):
     assert len(rows) > 1 and found["edits"]["relabelled"] == 9 and any(row["gain"] for row in rows)
     with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
         text = render(audit, audit.run(), log)
-    part = text[text.index(">Effect of the corrections</h2>") : text.index(">How everything was computed</h2>")]
+    ends = (">Predicted effect of the corrections</h2>", ">How everything was computed</h2>")
+    part = text[text.index(ends[0]) : text.index(ends[1])]
     assert "9 training labels changed" in part and f"evaluated on {found['judged_on']['examples']:,}" in part
     assert found["placebo"] in part and part.count("<tr>") == 1 + min(len(rows), 60)
     for row in rows[:60]:

@@ -69,7 +69,7 @@ def table_of(audit: Audit, path: Path, adapter: str) -> AuditTable:
 
 
 def _reads(source: Source, path: Path) -> bool:
-    """Whether a source lies at a path, whatever links lead there."""
+    """Returns whether a source lies at a path, whatever links lead there."""
     place = os.path.join(source.root, os.path.expanduser(source.path)) if source.path else ""
     return bool(place) and os.path.realpath(place) == os.path.realpath(path)
 

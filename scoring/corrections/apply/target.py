@@ -41,8 +41,9 @@ class Target:
 
     @cached_property
     def names(self) -> list[str]:
-        """What each row is called: the user's own id, else the id that the audit gave to the row of this file, else the
-        relative path, with the ordinal that ingest gives to a path that comes again; empty where only content tells."""
+        """Returns what each row is called: the user's own id, else the id that the audit gave to the row of this file,
+        else the relative path, with the ordinal that ingest gives to a path that comes again; empty where only content
+        tells."""
         if self.listing.ids is not None:
             return [self.source.id_prefix + name for name in self.listing.ids]
         names = known_ids(self.source, self.listing, Ids()) or [""] * len(self.listing)
@@ -80,7 +81,7 @@ class Target:
 
     @property
     def journal(self) -> Path:
-        """Where the applications are written down."""
+        """Returns where the applications are written down."""
         raise NotImplementedError
 
     def change(self, labels: Mapping[int, str], excluded: Sequence[int]) -> tuple[dict[int, str], dict[int, str]]:
@@ -93,16 +94,16 @@ class Target:
 
     @property
     def left_out(self) -> set[str]:
-        """What rows were called that earlier applications excluded."""
+        """Returns what rows were called that earlier applications excluded."""
         raise NotImplementedError
 
     def earlier_names(self) -> dict[str, str]:
-        """What rows were called before earlier applications → what they are called now."""
+        """Returns what rows were called before earlier applications → what they are called now."""
         return {}
 
     @property
     def applications(self) -> int:
-        """How many applications can be taken back."""
+        """Returns how many applications can be taken back."""
         return len(self._entries())
 
     def _entries(self) -> list[dict[str, Any]]:

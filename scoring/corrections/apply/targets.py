@@ -113,8 +113,8 @@ class FolderTarget(Target):
         return failed
 
     def _moved(self, row: int, label: str) -> str:
-        """Where a file goes: the same place below the folder of its new class. Raises ``HardlookError`` if that is no
-        place for it."""
+        """Returns where a file goes: the same place below the folder of its new class. Raises ``HardlookError`` if that
+        is no place for it."""
         name, old, folder = self._files[row], self.raw_labels[row], self._written.value(label)
         inside = name[len(old) + 1 :] if old and name.startswith(f"{old}/") else Path(name).name
         if (
@@ -192,7 +192,7 @@ def open_target(
 
 
 def _key(name: str) -> str:
-    """What two names share that some file systems take for the same."""
+    """Returns what two names share that some file systems take for the same."""
     return unicodedata.normalize("NFC", name).casefold()
 
 

@@ -86,7 +86,7 @@ class WrittenLabels:
         return found
 
     def _reads(self, value: Any, label: str) -> bool:
-        """Whether a value, beside those that are there, is read as the class."""
+        """Returns whether a value, beside those that are there, is read as the class."""
         known = Labels(self._classes, self.source.label_map, self.own or None)
         try:
             return [known.name(self._named(each)) for each in (*self._in_use.values(), value)][-1] == label

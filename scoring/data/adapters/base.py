@@ -117,7 +117,7 @@ class Source:
 
     @cached_property
     def place(self) -> Path:
-        """Where the source lies; symbolic links inside the audit stay as they are written."""
+        """Returns where the source lies; symbolic links inside the audit stay as they are written."""
         if not self.path:
             raise self.error(f" needs a path for adapter {self.adapter!r}")
         path = Path(os.path.normpath(self.root / Path(self.path).expanduser()))
@@ -139,7 +139,7 @@ class Source:
         raise NotImplementedError
 
     def stored(self, row: int) -> Any:
-        """What the source itself holds of a row that is no file: bytes of a file, an array, an image,
+        """Returns what the source itself holds of a row that is no file: bytes of a file, an array, an image,
         text."""
         raise NotImplementedError
 
@@ -158,11 +158,11 @@ class Source:
 
     @property
     def turns(self) -> bool:
-        """Whether images reach the transform with their EXIF orientation applied."""
+        """Returns whether images reach the transform with their EXIF orientation applied."""
         return self.image_feature is not None if self.exif is None else self.exif
 
     def describe_exif(self) -> str | None:
-        """How the EXIF orientation of the source's images is treated, and why; None where there are none to
+        """Returns how the EXIF orientation of the source's images is treated, and why; None where there are none to
         decode."""
         if self.media != "image" or self.labels_from_items:
             return None

@@ -33,7 +33,7 @@ def value_type(kind: pa.DataType) -> pa.DataType:
 
 
 def is_bytes(kind: pa.DataType) -> bool:
-    """Whether values of this type are bytes, in any of Arrow's layouts."""
+    """Returns whether values of this type are bytes, in any of Arrow's layouts."""
     return (
         pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
@@ -43,12 +43,12 @@ def is_bytes(kind: pa.DataType) -> bool:
 
 
 def is_plain(kind: pa.DataType) -> bool:
-    """Whether a page can show and filter values of this type."""
+    """Returns whether a page can show and filter values of this type."""
     return not (pa.types.is_nested(kind) or is_bytes(kind))
 
 
 def is_number(column: pa.Array) -> bool:
-    """Whether a column holds numbers; booleans are none."""
+    """Returns whether a column holds numbers; booleans are none."""
     return pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
 
 

@@ -33,7 +33,7 @@ LABEL_KEYS = ("label", "labels", "target", "y", "class")
 
 
 def made_by_factory(source: MapStyle | HuggingFace) -> Any:
-    """What the source's factory returns; "{audit}" in text arguments stands for the audit's folder."""
+    """Returns what the source's factory returns; "{audit}" in text arguments stands for the audit's folder."""
     arguments = {
         key: value.replace("{audit}", str(source.root)) if isinstance(value, str) else value
         for key, value in (source.arguments or {}).items()

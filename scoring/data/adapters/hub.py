@@ -39,7 +39,7 @@ def features(schema: pa.Schema) -> dict[str, Any]:
 
 
 def is_kind(feature: Any, kind: str) -> TypeGuard[Mapping[str, Any]]:
-    """Whether a feature is an ``Image``, a ``ClassLabel``, …"""
+    """Returns whether a feature is an ``Image``, a ``ClassLabel``, …"""
     return isinstance(feature, Mapping) and feature.get("_type") == kind
 
 

@@ -81,7 +81,7 @@ class Folder(Source):
         return bool(self.loader and self.extensions is None) or self._promises(name)
 
     def _promises(self, name: str) -> bool:
-        """Whether the name ends like a file of the wanted kind."""
+        """Returns whether the name ends like a file of the wanted kind."""
         return name.lower().endswith(tuple(map(str.lower, self.extensions or SUFFIXES_OF[self.media])))
 
     def _class_of(self, name: str) -> str | None:
@@ -92,10 +92,10 @@ class Folder(Source):
 
 
 def _is_utf8(name: str) -> bool:
-    """Whether a file's name is text; Python keeps other bytes as surrogates."""
+    """Returns whether a file's name is text; Python keeps other bytes as surrogates."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _visible(name: str) -> bool:
-    """Whether a file is one of the user's: not hidden, not left by an operating system."""
+    """Returns whether a file is one of the user's: not hidden, not left by an operating system."""
     return not name.startswith(".") and name not in ("__MACOSX", "Thumbs.db", "desktop.ini")

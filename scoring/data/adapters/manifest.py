@@ -178,7 +178,7 @@ class Manifest(Source):
 
     @cached_property
     def _features(self) -> dict[str, Any]:
-        """What Hugging Face says of each column."""
+        """Returns what Hugging Face says of each column."""
         return hub.features(self._parquet.schema_arrow) if self._parquet else {}
 
     @cached_property
@@ -309,7 +309,7 @@ class Manifest(Source):
 
     @cached_property
     def _holds_bytes(self) -> bool:
-        """Whether the image column holds the images themselves (bytes, or Hugging Face's {bytes, path})."""
+        """Returns whether the image column holds the images themselves (bytes, or Hugging Face's {bytes, path})."""
         if self._parquet is None:
             return False
         kind = value_type(self._parquet.schema_arrow.field(self._image_column).type)

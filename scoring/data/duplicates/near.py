@@ -147,7 +147,7 @@ def write_members(path: Path, ids: np.ndarray, found: NearDuplicates, metadata: 
 
 
 def near_duplicates(members: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
-    """What ``write_members`` wrote and the example table as it is now → one row per group, in the order of
+    """Returns what ``write_members`` wrote and the example table as it is now → one row per group, in the order of
     ``duplicates``: those with conflicting labels first, then those across splits. Groups of which one member is left,
     or that are exact copies by now, are no more.
 

@@ -73,7 +73,8 @@ def control_answers(controls: pd.DataFrame, log: ReviewLog) -> pd.DataFrame:
 
 
 def double_reads(log: ReviewLog) -> dict[str, int]:
-    """How single blind verdicts compare with the settled answer → found, true_errors, passed, true_right, examples.
+    """Returns how single blind verdicts compare with the settled answer → found, true_errors, passed, true_right,
+    examples.
 
     >>> # found / true_errors is the sensitivity, passed / true_right the specificity
     """

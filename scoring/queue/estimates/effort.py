@@ -76,7 +76,7 @@ class Effort:
 
     @property
     def reached(self) -> bool:
-        """Whether the upper bound is below the goal: one may stop."""
+        """Returns whether the upper bound is below the goal: one may stop."""
         return self.remaining.high < self.allowed
 
     @property
@@ -114,7 +114,7 @@ class Effort:
 
 
 def effort(audit: Audit, run: Run | None, log: ReviewLog, split: str = "train") -> Effort:
-    """What the log's decisions about one split have bought. Fixes the controls if nobody has yet."""
+    """Returns what the log's decisions about one split have bought. Fixes the controls if nobody has yet."""
     own = fix_controls(audit, run)
     own = own[own["split"] == split]
     planned = plan(audit.goal, len(own))

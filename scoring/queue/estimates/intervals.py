@@ -165,7 +165,7 @@ def rogan_gladen(
 
 
 def rate_ratio(errors: int, n: int, base_errors: int, base_n: int, confidence: float = 0.95) -> Estimate:
-    """How many times as often suspects are wrong as controls: ``errors`` of ``n`` against ``base_errors`` of
+    """Returns how many times as often suspects are wrong as controls: ``errors`` of ``n`` against ``base_errors`` of
     ``base_n``, exact given their sum (Clopper-Pearson of the share, as for two Poisson counts)."""
     if not n or not base_n or not errors + base_errors:
         return Estimate(np.nan, np.nan, np.nan)

@@ -53,7 +53,7 @@ class Fit:
 
     @property
     def better(self) -> bool:
-        """Whether it finds more than the default, beyond its standard error."""
+        """Returns whether it finds more than the default, beyond its standard error."""
         return self.fitted_yield - self.default_yield > self.standard_error
 
     def order(self, ranks: pd.DataFrame, labels: pd.Series, predictions: pd.Series) -> pd.Series:

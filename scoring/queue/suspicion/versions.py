@@ -41,7 +41,7 @@ def adopted(run: Run) -> dict[str, Any] | None:
 
 
 def describe(run: Run) -> str | None:
-    """What ranks now, in one sentence; None where nothing was ranked yet."""
+    """Returns what ranks now, in one sentence; None where nothing was ranked yet."""
     return read_json(run.rankings_path, {}).get("sentence")
 
 
@@ -98,7 +98,8 @@ def rank_audit(audit: Audit, run: Run, log: ReviewLog, examples: pd.DataFrame) -
 
 
 def reviewed(log: ReviewLog, examples: pd.DataFrame) -> pd.Series:
-    """What decisions teach: bool by example_id, whether the label was found wrong, of examples that are settled."""
+    """Returns what decisions teach: bool by example_id, whether the label was found wrong, of examples that are
+    settled."""
     found = log.consensus()
     found = found[
         found["status"].isin(("agreed", "adjudicated"))
