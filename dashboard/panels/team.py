@@ -213,7 +213,9 @@ def _assign(audit: Audit, log: ReviewLog, run: Run | None, meta: tuple[Any, ...]
             audit, split=split, class_name=class_name, slice_of=slice_of or None, run=run.name if run else None
         )
         matching = database.matching(audit, meta) if meta else set(ids)
-        dealt = assignments.deal([one for one in ids if one in matching], assignments.parse_shares(names), audit.seed)
+        dealt = assignments.distribute(
+            [one for one in ids if one in matching], assignments.parse_shares(names), audit.seed
+        )
         if not dealt:
             raise HardlookError(
                 "no example matches these choices, so nothing was assigned; choose another split, class, slice or "

@@ -11,6 +11,7 @@ read. Limits: one label per example; ``audit.toml`` of format 1.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Audit:
         """Read and check ``audit.toml``. Anything wrong is one ``HardlookError`` naming key, found and needed."""
         if "\0" in str(folder):
             raise HardlookError(f"{str(folder)!r} is not a path: it holds a NUL character; remove it")
-        root = Path(folder).resolve()
+        root = Path(os.path.realpath(folder))
         path = root / CONFIG if root.is_dir() else root
         if path.is_file() and path.name != CONFIG:  # whoever opens the folder again (a worker, a page) reads audit.toml
             raise HardlookError(
@@ -123,11 +124,11 @@ class Audit:
 
     def path(self, reference: str) -> Path:
         """A path as audit.toml or a table writes it: absolute, or relative to the audit folder."""
-        return (self.root / Path(reference).expanduser()).resolve()
+        return Path(os.path.realpath(self.root / Path(reference).expanduser()))
 
     def reference(self, path: Path) -> str:
         """The inverse of ``path``: relative inside the audit folder, absolute outside."""
-        path = Path(path).resolve()
+        path = Path(os.path.realpath(path))
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
 
     @property

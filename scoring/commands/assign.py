@@ -62,7 +62,7 @@ def assign(options: argparse.Namespace) -> int:
             log.append(assignments.release_events(ids, by, client))
             print(f"released {len(ids):,} examples")
         else:
-            dealt = assignments.deal(ids, assignments.parse_shares(options.to), audit.seed)
+            dealt = assignments.distribute(ids, assignments.parse_shares(options.to), audit.seed)
             log.append(assignments.assignment_events(dealt, by, client))
             print(assignments.workload(log).to_string(index=False))
     print(

@@ -126,12 +126,12 @@ def assignees(log: ReviewLog) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def deal(ids: Iterable[str], shares: Mapping[str, float], seed: int = 0) -> dict[str, str]:
+def distribute(ids: Iterable[str], shares: Mapping[str, float], seed: int = 0) -> dict[str, str]:
     """Deal examples out by share → {example_id: name}; whom an example falls to depends on its id alone.
 
     shares: name → weight, more than 0; they need not add up to 1.
 
-    >>> dealt = deal(map(str, range(1000)), {"ana": 3, "ben": 1})
+    >>> dealt = distribute(map(str, range(1000)), {"ana": 3, "ben": 1})
     >>> 700 < sum(name == "ana" for name in dealt.values()) < 800
     True
     """

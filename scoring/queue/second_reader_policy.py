@@ -15,6 +15,7 @@ Inputs → outputs: audit.toml and the log's tables → sets of example_ids. Cos
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ import pandas as pd
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.queue.standings import Stand
-from scoring.reviews.disposition import disposition, full_policy
+from scoring.reviews.disposition import SETTINGS, default_policy, disposition, full_policy
 from scoring.reviews.verdicts import verdicts_by_label_status
 
 SHARE = 0.1
@@ -63,6 +64,7 @@ class ReviewPolicy:
     def of(cls, audit: Audit) -> ReviewPolicy:
         """The rules of an audit."""
         policy = audit.policy
+        _refuse_typing_errors(policy, [*SETTINGS, *default_policy(), *audit.issues])
         own = {name: policy[name] for name in ("test", "second_opinions", "lock_minutes") if name in policy}
         return cls(**own, seed=audit.seed, dispositions=policy)
 
@@ -124,6 +126,17 @@ def drawn(seed: int, what: str, example_id: str) -> float:
     """
     digest = hashlib.sha256(f"{seed} {what} {example_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _refuse_typing_errors(policy: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raises ``HardlookError`` for a key that is nearly a known one. Other keys may be issues of earlier decisions."""
+    names = sorted(set(known))
+    for key in policy:
+        close = [] if key in names else difflib.get_close_matches(key, names, n=1, cutoff=0.75)
+        if close:
+            raise HardlookError(
+                f"[policy] has {key!r}, which is no verdict, issue or setting; did you mean {close[0]!r}?"
+            )
 
 
 def _is_number(value: Any) -> bool:

@@ -6,14 +6,16 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 
+from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.queue import locks
-from scoring.queue.assignments import assignees, assignment_events, deal, for_reviewer, release_events, workload
+from scoring.queue.assignments import assignees, assignment_events, distribute, for_reviewer, release_events, workload
 from scoring.queue.second_reader_policy import ReviewPolicy, drawn
 from scoring.reviews import Event, ReviewLog, annotator_agreement
 from scoring.reviews.event import EventRefused
 
 from ..databases import log_url, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name
+from ..synthetic import make_audit
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 NONE = ReviewPolicy(second_opinions=0.0)
@@ -95,12 +97,12 @@ def test_an_assignment_names_somebody():
 
 
 def test_work_is_dealt_by_share_and_the_same_whoever_deals():
-    dealt = deal(map(str, range(4000)), {"ana": 0.5, "ben": 0.25, "cem": 0.25}, seed=3)
+    dealt = distribute(map(str, range(4000)), {"ana": 0.5, "ben": 0.25, "cem": 0.25}, seed=3)
     counts = pd.Series(dealt).value_counts()
     assert abs(counts["ana"] - 2000) < 120 and abs(counts["ben"] - 1000) < 110
-    assert dealt == deal(map(str, reversed(range(4000))), {"ana": 2, "ben": 1, "cem": 1}, seed=3)
+    assert dealt == distribute(map(str, reversed(range(4000))), {"ana": 2, "ben": 1, "cem": 1}, seed=3)
     with pytest.raises(HardlookError, match="above 0"):
-        deal(["a"], {"ana": 0})
+        distribute(["a"], {"ana": 0})
 
 
 def test_how_far_everybody_is(log):
@@ -312,3 +314,26 @@ def test_where_all_answers_are_alike_alpha_is_null_with_its_reason():
     assert str(pairs["alpha"].dtype) == "Float64" and pairs["alpha"][1] == 0
     one = annotator_agreement.overall(decided({("a", "x"): "-", ("a", "y"): "-"}))
     assert one["alpha"] is None and one["no_alpha"] == annotator_agreement.ALL_ALIKE and one["percent"] == 100
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ('unsuer = "keep"', "unsure"),
+        ('"bad imge" = "exclude"', "bad image"),
+        ("second_opinion = 0.1", "second_opinions"),
+    ],
+)
+def test_a_typing_error_in_the_policy_names_what_was_meant(tmp_path, line, meant):
+    audit = make_audit(tmp_path / "audit", 6, 2)
+    config = audit.root / "audit.toml"
+    config.write_text(f"{config.read_text()}\n[policy]\n{line}\n")
+    with pytest.raises(HardlookError, match=f"did you mean '{meant}'"):
+        ReviewPolicy.of(Audit.open(audit.root))
+
+
+def test_a_policy_may_name_an_issue_that_the_list_has_no_more(tmp_path):
+    audit = make_audit(tmp_path / "audit", 6, 2)
+    config = audit.root / "audit.toml"
+    config.write_text(f'{config.read_text()}\n[policy]\n"watermark" = "exclude"\n')
+    assert ReviewPolicy.of(Audit.open(audit.root)).dispositions["watermark"] == "exclude"
